@@ -1,0 +1,1 @@
+"""The domain: queue, progress, notifications, system settings. Nothing here knows a socket."""

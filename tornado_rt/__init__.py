@@ -1,0 +1,1 @@
+"""The real-time core: application, hub, backplane, framing, authentication, stores."""

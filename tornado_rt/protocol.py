@@ -1,0 +1,171 @@
+"""What stands on the wire: message types, codes, topics, cursors, and the envelope.
+
+The envelope `{"type", "data", "id"?}` is the text frame of a WebSocket and the message on a Redis
+channel, byte for byte. The Lua scripts of the services write the same envelope.
+"""
+
+from enum import IntEnum, StrEnum
+from typing import Any
+
+import attrs
+import orjson
+
+CHANNEL_PREFIX = "rt:"
+BROADCAST = "broadcast"
+WORKERS = "workers"
+CONTROL = "control"
+WS_SUBPROTOCOL = "rt.v1"
+WS_AUTH_PREFIX = "auth."
+
+
+class MessageType(StrEnum):
+    """The `type` of a message from the server."""
+
+    CONNECTED = "connected"
+    HEARTBEAT = "heartbeat"
+    NOTIFICATION = "notification"
+    UNREAD_COUNT = "unread_count"
+    READ = "read"
+    PROGRESS = "progress"
+    FINISHED = "finished"
+    ERROR = "error"
+    RESYNC = "resync"
+    # Between processes only, on the topics `workers` and `control`.
+    CANCEL = "cancel"
+    WAKE = "wake"
+    SETTINGS = "settings"
+
+
+class ClientMessageType(StrEnum):
+    """The `type` of a message from a client."""
+
+    PING = "ping"
+    AUTH = "auth"
+    READ = "read"
+    CANCEL = "cancel"
+
+
+class CloseCode(IntEnum):
+    """Why a WebSocket was closed (RFC 6455 section 7.4; 4000 to 4999 are ours).
+
+    A client comes back after 1001, 1013 and 45xx, and not after 1000, 1009 and 44xx.
+    """
+
+    FINISHED = 1000
+    GOING_AWAY = 1001
+    UNSUPPORTED_DATA = 1003
+    TOO_LARGE = 1009
+    OVERLOADED = 1013
+    UNAUTHORIZED = 4401
+    FORBIDDEN = 4403
+    NOT_FOUND = 4404
+    TOO_MANY_CONNECTIONS = 4429
+    TOO_SLOW = 4508
+    PONG_TIMEOUT = 4510
+
+
+CLOSE_CODES: dict[str, str] = {
+    str(CloseCode.FINISHED.value): "finished",
+    str(CloseCode.GOING_AWAY.value): "server going away: reconnect",
+    str(CloseCode.UNSUPPORTED_DATA.value): "binary frames are not accepted",
+    str(CloseCode.TOO_LARGE.value): "message too large",
+    str(CloseCode.OVERLOADED.value): "overloaded: reconnect",
+    str(CloseCode.UNAUTHORIZED.value): "no, bad or expired credentials: do not reconnect",
+    str(CloseCode.FORBIDDEN.value): "not allowed: do not reconnect",
+    str(CloseCode.NOT_FOUND.value): "no such task for this user: do not reconnect",
+    str(CloseCode.TOO_MANY_CONNECTIONS.value): "too many connections: do not reconnect",
+    str(CloseCode.TOO_SLOW.value): "too slow a reader: reconnect and resume",
+    str(CloseCode.PONG_TIMEOUT.value): "no pong in time: reconnect and resume",
+}
+
+
+class ErrorCode(StrEnum):
+    """The `code` of an `error` message."""
+
+    BAD_MESSAGE = "bad_message"
+    UNKNOWN_TYPE = "unknown_type"
+    TOKEN_EXPIRED = "token_expired"
+    BAD_TOKEN = "bad_token"
+    DEGRADED = "degraded"
+    IDLE = "idle"
+    GOING_AWAY = "going_away"
+    INTERNAL = "internal"
+
+
+class ResyncReason(StrEnum):
+    """Why a gap could not be filled."""
+
+    TRIMMED = "trimmed"
+    EPOCH = "epoch"
+    LIMIT = "limit"
+
+
+def user_topic(user_id: str) -> str:
+    """Return the topic of one user's notifications."""
+    return f"user:{user_id}"
+
+
+def task_topic(task_id: str) -> str:
+    """Return the topic of one task."""
+    return f"task:{task_id}"
+
+
+def batch_topic(batch_id: str) -> str:
+    """Return the topic of one batch."""
+    return f"batch:{batch_id}"
+
+
+def channel(topic: str) -> str:
+    """Return the Redis channel of a topic."""
+    return CHANNEL_PREFIX + topic
+
+
+@attrs.frozen
+class Cursor:
+    """The id of a message: its place in a log, and the epoch of that log."""
+
+    epoch: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Cursor":
+        """Read `epoch-offset`. Raise ValueError when it is not of that form."""
+        epoch, dash, offset = text.rpartition("-")
+        if not dash or not epoch.isalnum() or not (offset.isascii() and offset.isdigit()):
+            raise ValueError(f"not a cursor: {text!r}")
+        return cls(epoch, int(offset))
+
+
+@attrs.frozen
+class Message:
+    """One envelope. `data` is its JSON object, already encoded; `id` a cursor or None."""
+
+    type: str
+    data: bytes
+    id: str | None = None
+
+    @classmethod
+    def of(cls, type_: str, data: dict[str, Any], id_: str | None = None) -> "Message":
+        """Make a message of a plain object."""
+        return cls(type_, orjson.dumps(data), id_)
+
+    @classmethod
+    def decode(cls, envelope: bytes | str) -> "Message":
+        """Read an envelope. Raise ValueError when it is none."""
+        fields = orjson.loads(envelope)
+        if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
+            raise ValueError("not an envelope")
+        return cls(fields["type"], orjson.dumps(fields.get("data", {})), fields.get("id"))
+
+    def encode(self) -> bytes:
+        """Return the envelope as JSON."""
+        head = b'{"type":' + orjson.dumps(self.type) + b',"data":' + self.data
+        return head + (b"}" if self.id is None else b',"id":' + orjson.dumps(self.id) + b"}")
+
+    def fields(self) -> dict[str, Any]:
+        """Return `data` as a plain object."""
+        decoded: dict[str, Any] = orjson.loads(self.data)
+        return decoded
