@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 import typed_settings as ts
 from attrs import validators as v
+from typed_settings.loaders import Loader
 
 ENV_PREFIX = "RT_"
 CONFIG_VARIABLE = "RT_CONFIG"
@@ -156,7 +157,7 @@ class Settings:
     )
 
 
-def loaders() -> list[ts.Loader]:
+def loaders() -> list[Loader]:
     """Return where settings come from, weakest first: the TOML file, then the environment."""
     files = ts.FileLoader(
         files=[], env_var=CONFIG_VARIABLE, formats={"*.toml": ts.TomlFormat(CONFIG_TABLE)}

@@ -5,7 +5,7 @@ channel, byte for byte. The Lua scripts of the services write the same envelope.
 """
 
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import orjson
@@ -169,3 +169,11 @@ class Message:
         """Return `data` as a plain object."""
         decoded: dict[str, Any] = orjson.loads(self.data)
         return decoded
+
+
+class Publisher(Protocol):
+    """Whatever brings a message to every subscriber of a topic, in every process."""
+
+    async def publish(self, topic: str, message: Message) -> None:
+        """Publish once to each subscriber of `topic`. Never raises."""
+        ...

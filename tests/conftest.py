@@ -1,0 +1,179 @@
+"""Real stores for the whole session, emptied before each test; a fresh loop for each test."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import jwt
+import pytest
+from redis.asyncio import Redis
+from tornado.ioloop import IOLoop
+
+from settings import Settings
+from tornado_rt.mongo import open_database
+from tornado_rt.stores import StoreAddresses, embedded_stores
+
+ROOT = Path(__file__).resolve().parent.parent
+SECRET = "a secret of the tests, 32 bytes or more"
+
+
+class LoopThread:
+    """An event loop in a thread of its own, for what must outlive a test's loop."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(60)
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreAddresses]:
+    """The embedded stores, as the product starts them."""
+    thread = LoopThread()
+    manager = embedded_stores(tmp_path_factory.mktemp("stores"))
+    yield thread.run(manager.__aenter__())
+    thread.run(manager.__aexit__(None, None, None))
+    thread.close()
+
+
+@pytest.fixture
+def io_loop() -> Iterator[IOLoop]:
+    """A Tornado loop over a fresh asyncio loop; pytest-tornado's own predates asyncio.Runner."""
+    with asyncio.Runner() as runner:
+        asyncio.set_event_loop(runner.get_loop())
+        yield runner.run(_current_loop())
+
+
+async def _current_loop() -> IOLoop:
+    return IOLoop.current()
+
+
+@pytest.fixture
+def settings(stores: StoreAddresses, tmp_path: Path) -> Settings:
+    """Settings of a server on the session's stores, with nothing slowed down."""
+    return Settings(
+        port=0,
+        data_dir=tmp_path / "data",
+        redis_url=stores.redis_url,
+        mongodb_url=stores.mongodb_url,
+        jwt_secret=SECRET,
+        step_seconds=0.0,
+        drain_seconds=0.0,
+        worker_grace_seconds=0.5,
+        worker_concurrency=0,
+        requests_per_second=0.0,
+    )
+
+
+@pytest.fixture
+def redis(io_loop: IOLoop, stores: StoreAddresses) -> Iterator[Redis]:
+    """A client of the real Redis, emptied."""
+    client = Redis.from_url(stores.redis_url)
+    io_loop.run_sync(client.flushall)
+    yield client
+    io_loop.run_sync(client.aclose)
+
+
+@pytest.fixture
+def database(io_loop: IOLoop, stores: StoreAddresses) -> Iterator[Any]:
+    """A database of the real MongoDB server, emptied."""
+    manager = open_database(stores.mongodb_url, "tornado_rt")
+    opened = io_loop.run_sync(manager.__aenter__)
+    io_loop.run_sync(lambda: _empty(opened))
+    yield opened
+    io_loop.run_sync(lambda: manager.__aexit__(None, None, None))
+
+
+async def _empty(database: Any) -> None:
+    for name in await database.list_collection_names():
+        await database.drop_collection(name)
+
+
+@pytest.fixture
+def make_token() -> Callable[..., str]:
+    """A factory of valid tokens: `make_token("alice", scope="rt:admin", ttl=60)`."""
+
+    def make(user_id: str, *, scope: str = "", ttl: float = 3600) -> str:
+        claims = {"sub": user_id, "exp": time.time() + ttl, "scope": scope}
+        return jwt.encode(claims, SECRET, algorithm="HS256")
+
+    return make
+
+
+@attrs.frozen
+class ServerProcess:
+    """A running `run.py` and where it answers."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    data_dir: Path
+    log: Path
+
+
+def start_server(data_dir: Path, **environment: str) -> ServerProcess:
+    """Start `run.py` as a user would and wait until it is ready."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = data_dir.parent / f"server-{port}.log"
+    env = {k: v for k, v in os.environ.items() if not k.startswith("RT_")}
+    env |= {"RT_DATA_DIR": str(data_dir), "RT_PORT": str(port), "RT_STEP_SECONDS": "0"}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "run.py")],
+            cwd=ROOT,
+            env=env | environment,
+            stdout=output,
+            stderr=output,
+        )
+    server = ServerProcess(f"http://127.0.0.1:{port}", process, data_dir, log)
+    _wait_until_ready(server)
+    return server
+
+
+def _wait_until_ready(server: ServerProcess) -> None:
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            break
+        with contextlib.suppress(urllib.error.URLError, OSError):
+            urllib.request.urlopen(server.url + "/readyz", timeout=2).close()
+            return
+        time.sleep(0.05)
+    server.process.kill()
+    raise AssertionError("the server did not start:\n" + server.log.read_text())
+
+
+def stop_server(server: ServerProcess) -> int:
+    """Stop by SIGTERM and return the exit status."""
+    server.process.send_signal(signal.SIGTERM)
+    return server.process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A whole server with embedded stores of its own, as `make run` starts it."""
+    folder = tmp_path_factory.mktemp("server")
+    server = start_server(folder / "data", RT_STEP_SECONDS="0.05", RT_DRAIN_SECONDS="0")
+    yield server
+    stop_server(server)

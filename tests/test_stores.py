@@ -1,0 +1,55 @@
+"""The embedded stores: durable, one owner a folder, gone with their parent."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from tornado_rt.mongo import open_database
+from tornado_rt.stores import (
+    DataFolderInUse,
+    StoreError,
+    embedded_stores,
+    running_addresses,
+)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
+    async with embedded_stores(tmp_path) as addresses:
+        client = Redis.from_url(addresses.redis_url)
+        await client.set("k", "v")
+        await client.aclose()
+        async with open_database(addresses.mongodb_url, "t") as database:
+            await database.things.insert_one({"_id": 1})
+    async with embedded_stores(tmp_path) as addresses:
+        client = Redis.from_url(addresses.redis_url)
+        assert await client.get("k") == b"v"
+        await client.aclose()
+        async with open_database(addresses.mongodb_url, "t") as database:
+            assert await database.things.find_one({}) == {"_id": 1}
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_second_owner_of_the_folder_is_refused(tmp_path: Path) -> None:
+    async with embedded_stores(tmp_path, mongodb=False) as addresses:
+        with pytest.raises(DataFolderInUse, match="another server"):
+            async with embedded_stores(tmp_path, mongodb=False):
+                pass
+        assert running_addresses(tmp_path) == addresses
+    with pytest.raises(StoreError, match="no server runs"):
+        running_addresses(tmp_path)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_store_that_dies_is_started_again(tmp_path: Path) -> None:
+    async with embedded_stores(tmp_path, mongodb=False) as addresses:
+        client = Redis.from_url(addresses.redis_url)
+        pid = (await client.info("server"))["process_id"]
+        os.kill(pid, signal.SIGKILL)
+        while (await client.info("server"))["process_id"] == pid:
+            await asyncio.sleep(0)
+        await client.aclose()

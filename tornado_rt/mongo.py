@@ -1,0 +1,29 @@
+"""The one door to MongoDB: only this module imports Motor, so that its successor is one change."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from motor.motor_tornado import MotorClient, MotorDatabase
+
+Database = MotorDatabase
+SELECTION_SECONDS = 1.5
+
+
+@contextlib.asynccontextmanager
+async def open_database(url: str, name: str) -> AsyncIterator[Any]:
+    """Open a database; it connects when first used and reconnects by itself.
+
+    An operation raises `pymongo.errors.PyMongoError` after 1.5 s without a server.
+    """
+    client: Any = MotorClient(
+        url,
+        serverSelectionTimeoutMS=int(SELECTION_SECONDS * 1000),
+        connectTimeoutMS=2000,
+        tz_aware=True,
+        appname="tornado_rt",
+    )
+    try:
+        yield client[name]
+    finally:
+        client.close()
