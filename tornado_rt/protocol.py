@@ -4,7 +4,9 @@ The envelope `{"type", "data", "id"?}` is the text frame of a WebSocket and the 
 channel, byte for byte. The Lua scripts of the services write the same envelope.
 """
 
+import struct
 from enum import IntEnum, StrEnum
+from functools import cached_property
 from typing import Any, Protocol
 
 import attrs
@@ -86,6 +88,9 @@ class ErrorCode(StrEnum):
     UNKNOWN_TYPE = "unknown_type"
     TOKEN_EXPIRED = "token_expired"
     BAD_TOKEN = "bad_token"
+    NOT_FOUND = "not_found"
+    FORBIDDEN = "forbidden"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
     DEGRADED = "degraded"
     IDLE = "idle"
     GOING_AWAY = "going_away"
@@ -141,7 +146,10 @@ class Cursor:
 
 @attrs.frozen
 class Message:
-    """One envelope. `data` is its JSON object, already encoded; `id` a cursor or None."""
+    """One envelope. `data` is its JSON object, already encoded; `id` a cursor or None.
+
+    Each transport's form is made once, when first asked for, however many subscribers there are.
+    """
 
     type: str
     data: bytes
@@ -165,10 +173,42 @@ class Message:
         head = b'{"type":' + orjson.dumps(self.type) + b',"data":' + self.data
         return head + (b"}" if self.id is None else b',"id":' + orjson.dumps(self.id) + b"}")
 
+    @cached_property
+    def cursor(self) -> Cursor | None:
+        """The id, read; None without one."""
+        return None if self.id is None else Cursor.parse(self.id)
+
+    @cached_property
+    def ws_frame(self) -> bytes:
+        """One unmasked text frame (RFC 6455 section 5.2)."""
+        text = self.encode()
+        size = len(text)
+        if size < 126:
+            return struct.pack("!BB", 0x81, size) + text
+        if size < 65536:
+            return struct.pack("!BBH", 0x81, 126, size) + text
+        return struct.pack("!BBQ", 0x81, 127, size) + text
+
+    @cached_property
+    def sse_event(self) -> bytes:
+        """One event (WHATWG HTML section 9.2). JSON escapes CR, LF and NUL."""
+        head = b"" if self.id is None else b"id: " + self.id.encode() + b"\n"
+        return head + b"event: " + self.type.encode() + b"\ndata: " + self.data + b"\n\n"
+
+    @cached_property
+    def sse_chunk(self) -> bytes:
+        """The event as one chunk (RFC 9112 section 7.1)."""
+        return chunk(self.sse_event)
+
     def fields(self) -> dict[str, Any]:
         """Return `data` as a plain object."""
         decoded: dict[str, Any] = orjson.loads(self.data)
         return decoded
+
+
+def chunk(piece: bytes) -> bytes:
+    """Return `piece` as one chunk of a chunked HTTP body (RFC 9112 section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
 
 
 class Publisher(Protocol):

@@ -1,0 +1,209 @@
+"""The hub: who is connected, who follows what, and delivery to them."""
+
+import asyncio
+from collections.abc import Awaitable, Coroutine
+from enum import StrEnum
+from typing import Any, Protocol
+
+import attrs
+import structlog
+
+from tornado_rt.auth import Identity
+from tornado_rt.backplane import Backplane
+from tornado_rt.heartbeat import Heartbeats
+from tornado_rt.limits import Limits
+from tornado_rt.metrics import Metrics
+from tornado_rt.protocol import CloseCode, Message
+
+log = structlog.get_logger(__name__)
+
+
+class Transport(StrEnum):
+    """How a subscriber is connected."""
+
+    WEBSOCKET = "websocket"
+    SSE = "sse"
+
+
+class TooManyConnections(Exception):
+    """A bound on open connections is reached; the message names it."""
+
+
+class Subscriber(Protocol):
+    """Whatever follows a topic."""
+
+    def deliver(self, message: Message) -> None:
+        """Take one message. Neither waits nor raises."""
+        ...
+
+    def gap(self) -> None:
+        """Learn that messages of a followed topic may have been lost."""
+        ...
+
+
+class Connected(Subscriber, Protocol):
+    """A subscriber that is an open socket or stream of a user."""
+
+    identity: Identity
+    address: str
+    transport: Transport
+    closed: bool
+
+    def next_due(self) -> float: ...
+
+    def wake(self, now: float) -> None: ...
+
+    def leave(self, code: CloseCode) -> None:
+        """Say goodbye and close."""
+        ...
+
+
+@attrs.frozen
+class HubStats:
+    """Connections of one process."""
+
+    total_users: int
+    total_connections: int
+    by_transport: dict[str, int]
+    by_topic: dict[str, int]
+    users: dict[str, int]
+
+
+class Hub:
+    """Keeps connections by user and by address, and subscribers by topic.
+
+    No set in a map is empty: the first entry asks the backplane for the topic, the last one's
+    leaving lets it go.
+    """
+
+    def __init__(self, limits: Limits, heartbeats: Heartbeats, metrics: Metrics) -> None:
+        self.limits = limits
+        self._heartbeats = heartbeats
+        self.metrics = metrics
+        self._topics: dict[str, set[Subscriber]] = {}
+        self._users: dict[str, set[Connected]] = {}
+        self._addresses: dict[str, int] = {}
+        self._connections: set[Connected] = set()
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._backplane: Backplane | None = None
+        self.draining = False
+
+    def attach(self, backplane: Backplane) -> None:
+        """Take topics from this backplane."""
+        self._backplane = backplane
+
+    def connect(self, connection: Connected) -> None:
+        """Count a new connection and give it heartbeats. Raise TooManyConnections."""
+        self._check_limits(connection)
+        self._connections.add(connection)
+        self._users.setdefault(connection.identity.user_id, set()).add(connection)
+        self._addresses[connection.address] = self._addresses.get(connection.address, 0) + 1
+        self.metrics.connections.labels(connection.transport).inc()
+        self._heartbeats.add(connection)
+
+    def disconnect(self, connection: Connected) -> None:
+        """Forget a connection; harmless when it is not known."""
+        if connection not in self._connections:
+            return
+        self._connections.discard(connection)
+        _discard(self._users, connection.identity.user_id, connection)
+        self._addresses[connection.address] -= 1
+        if not self._addresses[connection.address]:
+            del self._addresses[connection.address]
+        self.metrics.connections.labels(connection.transport).dec()
+        self._heartbeats.remove(connection)
+
+    async def subscribe(self, topic: str, subscriber: Subscriber) -> None:
+        """Follow a topic; from the return on nothing published is missed. Raise BackplaneDown."""
+        assert self._backplane is not None
+        self._topics.setdefault(topic, set()).add(subscriber)
+        try:
+            await self._backplane.subscribe(topic)
+        except BaseException:
+            self.unsubscribe(topic, subscriber)
+            raise
+
+    def unsubscribe(self, topic: str, subscriber: Subscriber) -> None:
+        """Stop following a topic; harmless when it was not followed."""
+        if topic in self._topics and _discard(self._topics, topic, subscriber):
+            assert self._backplane is not None
+            self._backplane.unsubscribe(topic)
+
+    def deliver(self, topic: str, message: Message) -> None:
+        """Hand a message to every subscriber of its topic, here."""
+        for subscriber in tuple(self._topics.get(topic, ())):
+            subscriber.deliver(message)
+
+    def gap(self, topic: str) -> None:
+        """Tell every subscriber of the topic that it may have missed messages."""
+        for subscriber in tuple(self._topics.get(topic, ())):
+            subscriber.gap()
+
+    def own(self, job: Coroutine[Any, Any, None], name: str) -> None:
+        """Run a connection's background job until it ends or the hub closes."""
+        task = asyncio.create_task(_logged(job), name=name)
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+
+    def reschedule(self) -> None:
+        """Follow changed intervals on connections that are already open."""
+        for connection in self._connections:
+            self._heartbeats.add(connection)
+
+    def reschedule_one(self, connection: Connected) -> None:
+        """Follow a changed due time of one connection."""
+        self._heartbeats.add(connection)
+
+    def stats(self) -> HubStats:
+        """Count the connections of this process."""
+        transports: dict[str, int] = dict.fromkeys(Transport, 0)
+        for connection in self._connections:
+            transports[connection.transport] += 1
+        topics: dict[str, int] = {}
+        for topic, subscribers in self._topics.items():
+            kind = topic.partition(":")[0]
+            topics[kind] = topics.get(kind, 0) + len(subscribers)
+        users = {user: len(connections) for user, connections in self._users.items()}
+        return HubStats(len(users), len(self._connections), transports, topics, users)
+
+    async def drain(self, seconds: float) -> None:
+        """Close every connection with 1001, spread evenly over `seconds`."""
+        self.draining = True
+        leaving = tuple(self._connections)
+        pause = seconds / max(len(leaving), 1)
+        for connection in leaving:
+            connection.leave(CloseCode.GOING_AWAY)
+            await asyncio.sleep(pause)
+        for task in tuple(self._jobs):
+            task.cancel()
+        await asyncio.gather(*self._jobs, return_exceptions=True)
+
+    def _check_limits(self, connection: Connected) -> None:
+        limits = self.limits
+        user = self._users.get(connection.identity.user_id, ())
+        counts = {
+            "user": (len(user), limits.per_user),
+            "address": (self._addresses.get(connection.address, 0), limits.per_address),
+            "process": (len(self._connections), limits.total),
+        }
+        for name, (count, limit) in counts.items():
+            if limit and count >= limit:
+                self.metrics.refused.labels(name).inc()
+                raise TooManyConnections(f"at most {limit} open connections a {name}")
+
+
+def _discard(sets: dict[str, Any], key: str, member: object) -> bool:
+    """Take a member out; say whether the set became empty, and so was removed."""
+    members = sets[key]
+    members.discard(member)
+    if members:
+        return False
+    del sets[key]
+    return True
+
+
+async def _logged(job: Awaitable[None]) -> None:
+    try:
+        await job
+    except Exception:
+        log.exception("connection_job_failed")

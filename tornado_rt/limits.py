@@ -1,0 +1,44 @@
+"""The numbers that bound and pace connections, changeable while they are open."""
+
+import time
+from collections import OrderedDict
+
+import attrs
+
+BUCKETS = 10_000
+
+
+@attrs.define
+class Limits:
+    """Bounds and intervals; 0 means none, durations are seconds, sizes bytes."""
+
+    ws_heartbeat: float
+    sse_heartbeat: float
+    task_idle: float
+    batch_idle: float
+    per_user: int
+    per_address: int
+    total: int
+    pending_bytes: int
+
+
+class RateLimiter:
+    """A token bucket for each key, refilled at `rate` per second and holding one second's worth."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait(self, key: str) -> float:
+        """Take a token; return 0, or in how many seconds there will be one."""
+        if not self._rate:
+            return 0.0
+        now = time.monotonic()
+        size = max(self._rate, 1.0)
+        tokens, then = self._buckets.pop(key, (size, now))
+        tokens = min(size, tokens + (now - then) * self._rate)
+        granted = tokens >= 1
+        self._buckets[key] = (tokens - granted, now)
+        while len(self._buckets) > BUCKETS:
+            self._buckets.popitem(last=False)
+        return 0.0 if granted else (1 - tokens) / self._rate

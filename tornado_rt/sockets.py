@@ -1,0 +1,242 @@
+"""The base of WebSocket endpoints (RFC 6455)."""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+import structlog
+from tornado.iostream import IOStream, StreamBufferFullError, StreamClosedError
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
+
+from tornado_rt.auth import AuthError, Identity
+from tornado_rt.connection import Connection, Feed, error_message, now_iso
+from tornado_rt.hub import Hub, TooManyConnections, Transport
+from tornado_rt.protocol import (
+    WS_SUBPROTOCOL,
+    ClientMessageType,
+    CloseCode,
+    ErrorCode,
+    Message,
+    MessageType,
+)
+from tornado_rt.web import STORE_ERRORS, BaseHandler, Problem
+
+log = structlog.get_logger(__name__)
+
+CLOSE_FRAME_BYTES = 1024
+
+
+class SocketConnection(Connection):
+    """A WebSocket in the hub."""
+
+    transport = Transport.WEBSOCKET
+
+    def __init__(
+        self, hub: Hub, identity: Identity, address: str, feed: Feed, socket: "RealtimeSocket"
+    ) -> None:
+        super().__init__(hub, identity, address, feed, lambda: hub.limits.ws_heartbeat)
+        self._socket = socket
+        self._alive_at = self._pinged_at = time.monotonic()
+
+    def alive(self) -> None:
+        """Note that something came from the peer."""
+        self._alive_at = time.monotonic()
+
+    def renew(self, identity: Identity) -> None:
+        """Go on under a fresh token of the same user."""
+        self.identity = identity
+        self.hub.reschedule_one(self)
+
+    def beat(self) -> None:
+        """Close when nothing came since the last ping, a whole interval ago; else ping again."""
+        if self._alive_at < self._pinged_at:
+            self.leave(CloseCode.PONG_TIMEOUT)
+            return
+        self._pinged_at = time.monotonic()
+        super().beat()
+        self._socket.ping_peer()
+
+    def send(self, message: Message) -> None:
+        if self.closed:
+            return
+        try:
+            self._socket.write_frame(message.ws_frame)
+        except StreamBufferFullError:
+            self.hub.metrics.closed_slow.inc()
+            self.leave(CloseCode.TOO_SLOW)
+        except StreamClosedError:
+            self.detach()
+        else:
+            self.hub.metrics.delivered.inc()
+            self.hub.metrics.delivered_bytes.inc(len(message.ws_frame))
+
+    def leave(self, code: CloseCode) -> None:
+        if not self.closed:
+            self.detach()
+            self._socket.close_with(code)
+
+
+class RealtimeSocket(BaseHandler, WebSocketHandler):
+    """A WebSocket that follows one feed. Subclasses say which, and add client messages.
+
+    The receive loop also reads pongs, so `on_message` only decodes, dispatches and starts.
+    """
+
+    connection: SocketConnection | None = None
+    _stream: IOStream | None = None
+
+    async def feed(self) -> Feed:
+        """Return what this socket follows. Raise Problem, or what `settings["problems"]` maps."""
+        raise NotImplementedError
+
+    def actions(self) -> dict[str, Callable[[Any], Awaitable[None]]]:
+        """Return what a client may ask for, by message type."""
+        return {ClientMessageType.AUTH: self._renew}
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        """Choose ours; the one with the token is never echoed."""
+        return WS_SUBPROTOCOL if WS_SUBPROTOCOL in subprotocols else None
+
+    async def open(self, *args: str, **kwargs: str) -> None:
+        """Check who it is, follow the feed, and send what there is."""
+        assert self.ws_connection is not None
+        stream = self._stream = self.ws_connection.stream
+        assert stream is not None
+        stream.set_nodelay(True)
+        stream.max_write_buffer_size = self.hub.limits.pending_bytes or None
+        try:
+            await self._follow()
+        except Exception as error:
+            self._refuse(error)
+
+    def on_message(self, message: str | bytes) -> None:
+        """Dispatch one frame of the client."""
+        if self.connection is None:
+            return
+        self.connection.alive()
+        if isinstance(message, bytes):
+            self.connection.leave(CloseCode.UNSUPPORTED_DATA)
+        elif message == ClientMessageType.PING:
+            self._pong()
+        else:
+            self._dispatch(message)
+
+    def on_pong(self, data: bytes) -> None:
+        """Count a pong as life."""
+        if self.connection is not None:
+            self.connection.alive()
+
+    def on_ping(self, data: bytes) -> None:
+        """Count a ping as life."""
+        self.on_pong(data)
+
+    def on_close(self) -> None:
+        """Leave the hub."""
+        if self.connection is not None:
+            self.connection.detach()
+
+    def write_frame(self, frame: bytes) -> None:
+        """Write a whole frame. Raise StreamClosedError or StreamBufferFullError."""
+        assert self._stream is not None
+        self._stream.write(frame)
+
+    def ping_peer(self) -> None:
+        """Send a protocol ping; a peer that left is not an error."""
+        try:
+            self.ping(b"")
+        except (WebSocketClosedError, StreamBufferFullError):
+            self.on_close()
+
+    def close_with(self, code: CloseCode) -> None:
+        """Send a close frame and end. A full buffer gets room for the frame."""
+        if self._stream is not None and self._stream.max_write_buffer_size:
+            self._stream.max_write_buffer_size += CLOSE_FRAME_BYTES
+        self.close(code, code.name.lower())
+
+    async def _follow(self) -> None:
+        if self.hub.draining:
+            return self.close_with(CloseCode.GOING_AWAY)
+        identity, after = self.identity, self.last_id()
+        feed = await self.feed()
+        self.connection = SocketConnection(self.hub, identity, self.address, feed, self)
+        opening = await self.connection.open(after)
+        self.connection.begin(opening, after)
+        return None
+
+    def _refuse(self, error: Exception) -> None:
+        code = self._close_code(error)
+        if code is CloseCode.OVERLOADED:
+            self.log_exception(type(error), error, error.__traceback__)
+        self.write_frame(error_message(ErrorCode(_ERROR_CODES[code]), _text(error)).ws_frame)
+        self.close_with(code)
+
+    def _close_code(self, error: Exception) -> CloseCode:
+        if isinstance(error, TooManyConnections):
+            return CloseCode.TOO_MANY_CONNECTIONS
+        status = self._problem_of(500, error).status_code
+        return _CLOSE_CODES.get(status, CloseCode.OVERLOADED)
+
+    def _pong(self) -> None:
+        assert self.connection is not None
+        self.connection.send(Message.of(MessageType.HEARTBEAT, {"timestamp": now_iso()}))
+
+    def _dispatch(self, text: str) -> None:
+        try:
+            frame = orjson.loads(text)
+            type_, data = frame["type"], frame.get("data", {})
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return self._complain(ErrorCode.BAD_MESSAGE, 'expected {"type": ..., "data": {...}}')
+        if type_ == ClientMessageType.PING:
+            return self._pong()
+        action = self.actions().get(type_) if isinstance(type_, str) else None
+        if action is None:
+            return self._complain(ErrorCode.UNKNOWN_TYPE, f"unknown type {str(type_)[:50]!r}")
+        self.hub.own(self._act(action, data), "client-message")
+        return None
+
+    async def _act(self, action: Callable[[Any], Awaitable[None]], data: Any) -> None:
+        try:
+            await action(data)
+        except AuthError as error:
+            self._complain(ErrorCode.BAD_TOKEN, str(error))
+        except Problem as error:
+            self._complain(ErrorCode.BAD_MESSAGE, _text(error))
+        except STORE_ERRORS as error:
+            self._complain(ErrorCode.DEGRADED, _text(error))
+
+    def _complain(self, code: ErrorCode, text: str) -> None:
+        if self.connection is not None:
+            self.connection.send(error_message(code, text))
+
+    async def _renew(self, data: Any) -> None:
+        assert self.connection is not None
+        token = data.get("token") if isinstance(data, dict) else None
+        identity = await self.settings["verifier"].verify(token if isinstance(token, str) else "")
+        if identity.user_id != self.connection.identity.user_id:
+            raise AuthError("the token is another user's")
+        self.connection.renew(identity)
+
+
+_CLOSE_CODES = {
+    400: CloseCode.NOT_FOUND,
+    401: CloseCode.UNAUTHORIZED,
+    403: CloseCode.FORBIDDEN,
+    404: CloseCode.NOT_FOUND,
+    429: CloseCode.TOO_MANY_CONNECTIONS,
+}
+_ERROR_CODES = {
+    CloseCode.NOT_FOUND: ErrorCode.NOT_FOUND,
+    CloseCode.UNAUTHORIZED: ErrorCode.BAD_TOKEN,
+    CloseCode.FORBIDDEN: ErrorCode.FORBIDDEN,
+    CloseCode.TOO_MANY_CONNECTIONS: ErrorCode.TOO_MANY_CONNECTIONS,
+    CloseCode.OVERLOADED: ErrorCode.DEGRADED,
+}
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, Problem):
+        return "; ".join([error.detail, *(error.errors or [])])
+    if isinstance(error, STORE_ERRORS):
+        return "a store does not answer; try again"
+    return str(error) or type(error).__name__

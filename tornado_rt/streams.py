@@ -1,0 +1,114 @@
+"""The base of event-stream endpoints (Server-Sent Events, WHATWG HTML section 9.2).
+
+After the headers the stream is taken over from Tornado's request machinery, which would neither
+notice a client that left nor bound what waits for a slow one.
+"""
+
+import random
+
+from tornado.iostream import IOStream, StreamBufferFullError, StreamClosedError
+
+from tornado_rt.auth import Identity
+from tornado_rt.connection import Connection, Feed, Opening, error_message
+from tornado_rt.hub import Hub, Transport
+from tornado_rt.protocol import CloseCode, Cursor, ErrorCode, Message, chunk
+from tornado_rt.web import BaseHandler, Problem
+
+LAST_CHUNK = b"0\r\n\r\n"
+RETRY_MILLISECONDS = (1000, 4000)
+
+
+class StreamConnection(Connection):
+    """An event stream in the hub."""
+
+    transport = Transport.SSE
+
+    def __init__(self, hub: Hub, identity: Identity, address: str, feed: Feed) -> None:
+        super().__init__(hub, identity, address, feed, lambda: hub.limits.sse_heartbeat)
+        self._stream: IOStream | None = None
+        self._chunked = True
+
+    def take(self, stream: IOStream, chunked: bool) -> None:
+        """Own the socket from here on."""
+        self._stream, self._chunked = stream, chunked
+        stream.set_nodelay(True)
+        stream.max_write_buffer_size = self.hub.limits.pending_bytes or None
+        stream.set_close_callback(self.detach)
+
+    def write_retry(self) -> None:
+        """Tell the client after how long to come back; spread, so that not all come at once."""
+        retry = b"retry: %d\n\n" % random.randint(*RETRY_MILLISECONDS)
+        self._write(chunk(retry) if self._chunked else retry)
+
+    def send(self, message: Message) -> None:
+        if not self.closed:
+            self._write(message.sse_chunk if self._chunked else message.sse_event)
+
+    def leave(self, code: CloseCode) -> None:
+        if self.closed:
+            return
+        if code is CloseCode.GOING_AWAY:
+            self.send(error_message(ErrorCode.GOING_AWAY, "the server is going away: come back"))
+        self.detach()
+        if self._stream is not None and not self._stream.closed():
+            self.hub.own(self._end(self._stream), "end-stream")
+
+    async def _end(self, stream: IOStream) -> None:
+        try:
+            await stream.write(LAST_CHUNK if self._chunked else b"")
+        except (StreamClosedError, StreamBufferFullError):
+            pass
+        finally:
+            stream.close()
+
+    def _write(self, piece: bytes) -> None:
+        assert self._stream is not None
+        try:
+            self._stream.write(piece)
+        except StreamBufferFullError:
+            self.hub.metrics.closed_slow.inc()
+            self.detach()
+            self._stream.close()
+        except StreamClosedError:
+            self.detach()
+        else:
+            self.hub.metrics.delivered.inc()
+            self.hub.metrics.delivered_bytes.inc(len(piece))
+
+
+class EventStreamHandler(BaseHandler):
+    """An endpoint whose GET can be an event stream of one feed."""
+
+    async def stream(self, feed: Feed) -> None:
+        """Answer with an event stream, or 204 to a client that has seen the end."""
+        if self.hub.draining:
+            raise Problem(503, "the server is going away", retry_after=1)
+        after = self.last_id()
+        connection = StreamConnection(self.hub, self.identity, self.address, feed)
+        opening = await connection.open(after)
+        if _has_ended(opening, after):
+            connection.detach()
+            self.set_status(204)
+            await self.finish()
+            return
+        await self._start(connection)
+        connection.write_retry()
+        connection.begin(opening, after)
+
+    async def _start(self, connection: StreamConnection) -> None:
+        self.set_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.set_header("Cache-Control", "no-cache, no-transform")
+        self.set_header("X-Accel-Buffering", "no")
+        # The socket is ours until it closes: it carries no second request.
+        self.set_header("Connection", "close")
+        try:
+            await self.flush()
+        except StreamClosedError:
+            connection.detach()
+            raise
+        chunked = self.request.version == "HTTP/1.1"
+        connection.take(self.detach(), chunked)
+
+
+def _has_ended(opening: Opening, after: Cursor | None) -> bool:
+    return after is not None and opening.ended and not opening.messages

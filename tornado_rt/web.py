@@ -1,0 +1,232 @@
+"""What every HTTP endpoint shares: identity, JSON bodies, and RFC 9457 problem documents."""
+
+import http
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import cattrs
+import orjson
+import structlog
+from cattrs.preconf.orjson import make_converter
+from pymongo.errors import PyMongoError
+from redis.exceptions import RedisError
+from tornado.web import HTTPError, RequestHandler
+
+from tornado_rt.auth import AuthError, Identity, Tickets, TokenVerifier
+from tornado_rt.backplane import BackplaneDown
+from tornado_rt.hub import Hub, TooManyConnections
+from tornado_rt.limits import RateLimiter
+from tornado_rt.protocol import WS_AUTH_PREFIX, Cursor
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+RETRY_AFTER_SECONDS = 1
+STORE_ERRORS = (RedisError, PyMongoError, BackplaneDown, OSError)
+
+
+class Problem(HTTPError):
+    """An error answer: `application/problem+json` (RFC 9457)."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        errors: list[str] | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(status, reason=http.HTTPStatus(status).phrase)
+        self.detail = detail
+        self.errors = errors
+        self.retry_after = retry_after
+
+
+def _strict(type_: type) -> Any:
+    def structure(value: Any, _: type) -> Any:
+        if type(value) is type_ or (type_ is float and type(value) is int):
+            return type_(value)
+        raise ValueError(f"must be {_JSON_NAMES[type_]}")
+
+    return structure
+
+
+_JSON_NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
+
+# cattrs would turn 1 into "1" and "false" into True; a wrong type is the caller's error.
+converter = make_converter(forbid_extra_keys=True)
+for _type in _JSON_NAMES:
+    converter.register_structure_hook(_type, _strict(_type))
+
+
+def structure(value: Any, shape: type[T]) -> T:
+    """Read JSON into an attrs class. Raise Problem 422 with every fault named."""
+    try:
+        return converter.structure(value, shape)
+    except cattrs.BaseValidationError as error:
+        faults = cattrs.transform_error(error, path="body", format_exception=_explain)
+        raise Problem(422, "the body is not valid", errors=faults) from None
+    except (ValueError, TypeError) as error:
+        raise Problem(422, "the body is not valid", errors=[str(error)]) from None
+
+
+def _explain(error: BaseException, type_: type | None) -> str:
+    if isinstance(error, KeyError):
+        return "required field missing"
+    if isinstance(error, cattrs.ForbiddenExtraKeysError):
+        return f"unknown fields: {', '.join(sorted(error.extra_fields))}"
+    if isinstance(error, ValueError | TypeError) and error.args:
+        # attrs validators put the message first and their own objects behind it.
+        return str(error.args[0])
+    return f"not valid: {error}"
+
+
+class BaseHandler(RequestHandler):
+    """Identity and problem documents, for every endpoint."""
+
+    credentials_error: AuthError | None = None
+
+    @property
+    def hub(self) -> Hub:
+        """The hub of this process."""
+        hub: Hub = self.settings["hub"]
+        return hub
+
+    @property
+    def identity(self) -> Identity:
+        """Who asks. Raise Problem 401 for nobody."""
+        if self.current_user is None:
+            raise Problem(401, str(self.credentials_error or AuthError("no credentials")))
+        identity: Identity = self.current_user
+        return identity
+
+    @property
+    def address(self) -> str:
+        """The peer's address."""
+        return self.request.remote_ip or "local"
+
+    async def prepare(self) -> None:
+        """Limit the rate, then find out who asks."""
+        self._limit_rate()
+        await self._identify()
+
+    def require(self, scope: str) -> None:
+        """Raise Problem 403 unless the identity has the scope."""
+        if not self.identity.may(scope):
+            raise Problem(403, f"this needs the scope {scope}")
+
+    def last_id(self) -> Cursor | None:
+        """Return the cursor that the client resumes from. Raise Problem 400 for a bad one."""
+        text = self.request.headers.get("Last-Event-ID") or self.get_query_argument("last_id", "")
+        if not text:
+            return None
+        try:
+            return Cursor.parse(text)
+        except ValueError as error:
+            raise Problem(400, str(error)) from None
+
+    def set_default_headers(self) -> None:
+        """Harden every answer; no cache keeps what belongs to one user."""
+        self.set_header("Server", "tornado_rt")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Referrer-Policy", "no-referrer")
+        self.set_header("Cache-Control", "no-store")
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Answer with a problem document; never a traceback."""
+        error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
+        problem = self._problem_of(status_code, error)
+        self.set_status(problem.status_code)
+        if problem.retry_after is not None:
+            self.set_header("Retry-After", str(max(1, round(problem.retry_after))))
+        if problem.status_code == 401:
+            self.set_header("WWW-Authenticate", 'Bearer realm="tornado_rt"')
+        self.set_header("Content-Type", "application/problem+json")
+        self.finish(orjson.dumps(_document(problem)))
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """Log what is our fault, with its traceback; not what is the caller's."""
+        problem = self._problem_of(500, value)
+        if problem.status_code == 500:
+            log.error("request_failed", path=self.request.path, exc_info=(typ, value, tb))
+        elif problem.status_code == 503:
+            log.warning("request_refused", path=self.request.path, error=repr(value))
+
+    def _problem_of(self, status: int, error: BaseException | None) -> Problem:
+        if isinstance(error, Problem):
+            return error
+        if isinstance(error, HTTPError):
+            return Problem(error.status_code, error.log_message or "the request is not valid")
+        if isinstance(error, STORE_ERRORS):
+            detail = "a store does not answer; try again"
+            return Problem(503, detail, retry_after=RETRY_AFTER_SECONDS)
+        if isinstance(error, TooManyConnections):
+            return Problem(429, str(error), retry_after=RETRY_AFTER_SECONDS)
+        statuses: Mapping[type[BaseException], int] = self.settings.get("problems", {})
+        for kind, mapped in statuses.items():
+            if isinstance(error, kind):
+                return Problem(mapped, str(error), retry_after=getattr(error, "retry_after", None))
+        return Problem(status, http.HTTPStatus(status).phrase)
+
+    def _limit_rate(self) -> None:
+        limiter: RateLimiter = self.settings["rate_limiter"]
+        wait = limiter.wait(self.address)
+        if wait:
+            raise Problem(429, "too many requests", retry_after=wait)
+
+    async def _identify(self) -> None:
+        verifier: TokenVerifier = self.settings["verifier"]
+        tickets: Tickets = self.settings["tickets"]
+        try:
+            if ticket := self.get_query_argument("ticket", ""):
+                self.current_user = await tickets.redeem(ticket)
+            elif token := self._token():
+                self.current_user = await verifier.verify(token)
+        except AuthError as error:
+            self.credentials_error = error
+
+    def _token(self) -> str:
+        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return token.strip()
+        for protocol in self.request.headers.get("Sec-WebSocket-Protocol", "").split(","):
+            if protocol.strip().startswith(WS_AUTH_PREFIX):
+                return protocol.strip().removeprefix(WS_AUTH_PREFIX)
+        return self.get_query_argument("token", "")
+
+
+class ApiHandler(BaseHandler):
+    """A JSON endpoint."""
+
+    def body(self, shape: type[T]) -> T:
+        """Read the JSON body into an attrs class. Raise Problem 400 or 422."""
+        try:
+            value = orjson.loads(self.request.body)
+        except orjson.JSONDecodeError as error:
+            raise Problem(400, f"the body is not JSON: {error}") from None
+        return structure(value, shape)
+
+    def answer(self, value: Any, status: int = 200) -> None:
+        """Finish with a JSON document."""
+        self.set_status(status)
+        self.set_header("Content-Type", "application/json")
+        self.finish(value if isinstance(value, bytes) else orjson.dumps(value))
+
+
+class NotFoundHandler(BaseHandler):
+    """404 as a problem document, for every address that is not ours."""
+
+    async def prepare(self) -> None:
+        """Answer before anything else."""
+        raise Problem(404, "there is nothing at this address")
+
+
+def _document(problem: Problem) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "type": "about:blank",
+        "title": http.HTTPStatus(problem.status_code).phrase,
+        "status": problem.status_code,
+        "detail": problem.detail,
+    }
+    return document | ({"errors": problem.errors} if problem.errors else {})
