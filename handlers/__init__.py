@@ -1,1 +1,1 @@
-"""HTTP, WebSocket and event-stream endpoints: parse, authorise, call one service, answer."""
+"""The endpoints: parse, authorise, call one service, answer."""

@@ -71,7 +71,7 @@ class Backplane:
             for job in self._jobs:
                 job.cancel()
             await asyncio.gather(*self._jobs, return_exceptions=True)
-            await self._pubsub.aclose()
+            await self._pubsub.aclose()  # type: ignore[no-untyped-call]
 
     async def subscribe(self, topic: str) -> None:
         """Return once Redis has confirmed. Raise BackplaneDown after 2 s."""

@@ -62,7 +62,7 @@ class Feed(Protocol):
         ...
 
     def idle_seconds(self) -> float:
-        """Return after how long without news a stream ends; 0 for never."""
+        """Return after how long without news an event stream ends; 0 for never."""
         ...
 
 
@@ -132,13 +132,13 @@ class Connection(abc.ABC):
         dues = [now + max(self.identity.expires_at - time.time(), 0)]
         if self._interval():
             dues.append(self._last_beat + self._interval())
-        if self.feed.idle_seconds():
-            dues.append(self._last_news + self.feed.idle_seconds())
+        if self.idle_seconds():
+            dues.append(self._last_news + self.idle_seconds())
         return min(dues)
 
     def wake(self, now: float) -> None:
         """End when the token has expired or nothing came for too long; else send a heartbeat."""
-        idle = self.feed.idle_seconds()
+        idle = self.idle_seconds()
         if time.time() >= self.identity.expires_at:
             self.expire()
         elif idle and now - self._last_news >= idle:
@@ -146,6 +146,10 @@ class Connection(abc.ABC):
         elif self._interval() and now - self._last_beat >= self._interval():
             self._last_beat = now
             self.beat()
+
+    def idle_seconds(self) -> float:
+        """Return after how long without news to end; 0 for never."""
+        return 0.0
 
     def beat(self) -> None:
         """Send a heartbeat."""
@@ -196,6 +200,8 @@ class Connection(abc.ABC):
         for message in held:
             if message.id not in sent and not self._covered(message):
                 self._forward(message)
+        if opening.ended:
+            self.leave(CloseCode.FINISHED)
 
     def _covered(self, message: Message) -> bool:
         here, cursor = self._cursor, message.cursor

@@ -1,21 +1,19 @@
 """The hub: who is connected, who follows what, and delivery to them."""
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Coroutine
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import attrs
-import structlog
 
 from tornado_rt.auth import Identity
 from tornado_rt.backplane import Backplane
 from tornado_rt.heartbeat import Heartbeats
+from tornado_rt.jobs import Jobs
 from tornado_rt.limits import Limits
 from tornado_rt.metrics import Metrics
 from tornado_rt.protocol import CloseCode, Message
-
-log = structlog.get_logger(__name__)
 
 
 class Transport(StrEnum):
@@ -46,7 +44,7 @@ class Connected(Subscriber, Protocol):
 
     identity: Identity
     address: str
-    transport: Transport
+    transport: ClassVar[Transport]
     closed: bool
 
     def next_due(self) -> float: ...
@@ -84,7 +82,7 @@ class Hub:
         self._users: dict[str, set[Connected]] = {}
         self._addresses: dict[str, int] = {}
         self._connections: set[Connected] = set()
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._jobs = Jobs()
         self._backplane: Backplane | None = None
         self.draining = False
 
@@ -141,9 +139,7 @@ class Hub:
 
     def own(self, job: Coroutine[Any, Any, None], name: str) -> None:
         """Run a connection's background job until it ends or the hub closes."""
-        task = asyncio.create_task(_logged(job), name=name)
-        self._jobs.add(task)
-        task.add_done_callback(self._jobs.discard)
+        self._jobs.start(job, name)
 
     def reschedule(self) -> None:
         """Follow changed intervals on connections that are already open."""
@@ -174,9 +170,7 @@ class Hub:
         for connection in leaving:
             connection.leave(CloseCode.GOING_AWAY)
             await asyncio.sleep(pause)
-        for task in tuple(self._jobs):
-            task.cancel()
-        await asyncio.gather(*self._jobs, return_exceptions=True)
+        await self._jobs.close()
 
     def _check_limits(self, connection: Connected) -> None:
         limits = self.limits
@@ -200,10 +194,3 @@ def _discard(sets: dict[str, Any], key: str, member: object) -> bool:
         return False
     del sets[key]
     return True
-
-
-async def _logged(job: Awaitable[None]) -> None:
-    try:
-        await job
-    except Exception:
-        log.exception("connection_job_failed")

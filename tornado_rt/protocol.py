@@ -58,6 +58,7 @@ class CloseCode(IntEnum):
     UNSUPPORTED_DATA = 1003
     TOO_LARGE = 1009
     OVERLOADED = 1013
+    BAD_REQUEST = 4400
     UNAUTHORIZED = 4401
     FORBIDDEN = 4403
     NOT_FOUND = 4404
@@ -72,6 +73,7 @@ CLOSE_CODES: dict[str, str] = {
     str(CloseCode.UNSUPPORTED_DATA.value): "binary frames are not accepted",
     str(CloseCode.TOO_LARGE.value): "message too large",
     str(CloseCode.OVERLOADED.value): "overloaded: reconnect",
+    str(CloseCode.BAD_REQUEST.value): "the request is not valid: do not reconnect",
     str(CloseCode.UNAUTHORIZED.value): "no, bad or expired credentials: do not reconnect",
     str(CloseCode.FORBIDDEN.value): "not allowed: do not reconnect",
     str(CloseCode.NOT_FOUND.value): "no such task for this user: do not reconnect",
@@ -85,6 +87,7 @@ class ErrorCode(StrEnum):
     """The `code` of an `error` message."""
 
     BAD_MESSAGE = "bad_message"
+    BAD_REQUEST = "bad_request"
     UNKNOWN_TYPE = "unknown_type"
     TOKEN_EXPIRED = "token_expired"
     BAD_TOKEN = "bad_token"

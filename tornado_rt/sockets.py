@@ -11,7 +11,7 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from tornado_rt.auth import AuthError, Identity
 from tornado_rt.connection import Connection, Feed, error_message, now_iso
-from tornado_rt.hub import Hub, TooManyConnections, Transport
+from tornado_rt.hub import Hub, Transport
 from tornado_rt.protocol import (
     WS_SUBPROTOCOL,
     ClientMessageType,
@@ -20,7 +20,7 @@ from tornado_rt.protocol import (
     Message,
     MessageType,
 )
-from tornado_rt.web import STORE_ERRORS, BaseHandler, Problem
+from tornado_rt.web import BaseHandler, Problem
 
 log = structlog.get_logger(__name__)
 
@@ -165,17 +165,12 @@ class RealtimeSocket(BaseHandler, WebSocketHandler):
         return None
 
     def _refuse(self, error: Exception) -> None:
-        code = self._close_code(error)
-        if code is CloseCode.OVERLOADED:
-            self.log_exception(type(error), error, error.__traceback__)
-        self.write_frame(error_message(ErrorCode(_ERROR_CODES[code]), _text(error)).ws_frame)
+        problem = self._problem_of(500, error)
+        self.log_exception(type(error), error, error.__traceback__)
+        code = _CLOSE_CODES.get(problem.status_code, CloseCode.OVERLOADED)
+        error_code = _ERROR_CODES.get(problem.status_code, ErrorCode.INTERNAL)
+        self.write_frame(error_message(error_code, _text(problem)).ws_frame)
         self.close_with(code)
-
-    def _close_code(self, error: Exception) -> CloseCode:
-        if isinstance(error, TooManyConnections):
-            return CloseCode.TOO_MANY_CONNECTIONS
-        status = self._problem_of(500, error).status_code
-        return _CLOSE_CODES.get(status, CloseCode.OVERLOADED)
 
     def _pong(self) -> None:
         assert self.connection is not None
@@ -198,12 +193,11 @@ class RealtimeSocket(BaseHandler, WebSocketHandler):
     async def _act(self, action: Callable[[Any], Awaitable[None]], data: Any) -> None:
         try:
             await action(data)
-        except AuthError as error:
-            self._complain(ErrorCode.BAD_TOKEN, str(error))
-        except Problem as error:
-            self._complain(ErrorCode.BAD_MESSAGE, _text(error))
-        except STORE_ERRORS as error:
-            self._complain(ErrorCode.DEGRADED, _text(error))
+        except Exception as error:
+            problem = self._problem_of(500, error)
+            self.log_exception(type(error), error, error.__traceback__)
+            code = _ERROR_CODES.get(problem.status_code, ErrorCode.INTERNAL)
+            self._complain(code, _text(problem))
 
     def _complain(self, code: ErrorCode, text: str) -> None:
         if self.connection is not None:
@@ -219,24 +213,22 @@ class RealtimeSocket(BaseHandler, WebSocketHandler):
 
 
 _CLOSE_CODES = {
-    400: CloseCode.NOT_FOUND,
+    400: CloseCode.BAD_REQUEST,
     401: CloseCode.UNAUTHORIZED,
     403: CloseCode.FORBIDDEN,
     404: CloseCode.NOT_FOUND,
     429: CloseCode.TOO_MANY_CONNECTIONS,
 }
 _ERROR_CODES = {
-    CloseCode.NOT_FOUND: ErrorCode.NOT_FOUND,
-    CloseCode.UNAUTHORIZED: ErrorCode.BAD_TOKEN,
-    CloseCode.FORBIDDEN: ErrorCode.FORBIDDEN,
-    CloseCode.TOO_MANY_CONNECTIONS: ErrorCode.TOO_MANY_CONNECTIONS,
-    CloseCode.OVERLOADED: ErrorCode.DEGRADED,
+    400: ErrorCode.BAD_REQUEST,
+    401: ErrorCode.BAD_TOKEN,
+    403: ErrorCode.FORBIDDEN,
+    404: ErrorCode.NOT_FOUND,
+    422: ErrorCode.BAD_MESSAGE,
+    429: ErrorCode.TOO_MANY_CONNECTIONS,
+    503: ErrorCode.DEGRADED,
 }
 
 
-def _text(error: Exception) -> str:
-    if isinstance(error, Problem):
-        return "; ".join([error.detail, *(error.errors or [])])
-    if isinstance(error, STORE_ERRORS):
-        return "a store does not answer; try again"
-    return str(error) or type(error).__name__
+def _text(problem: Problem) -> str:
+    return "; ".join([problem.detail, *(problem.errors or [])])

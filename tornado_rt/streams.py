@@ -35,6 +35,9 @@ class StreamConnection(Connection):
         stream.max_write_buffer_size = self.hub.limits.pending_bytes or None
         stream.set_close_callback(self.detach)
 
+    def idle_seconds(self) -> float:
+        return self.feed.idle_seconds()
+
     def write_retry(self) -> None:
         """Tell the client after how long to come back; spread, so that not all come at once."""
         retry = b"retry: %d\n\n" % random.randint(*RETRY_MILLISECONDS)

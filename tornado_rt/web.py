@@ -2,6 +2,7 @@
 
 import http
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any, TypeVar
 
 import cattrs
@@ -10,7 +11,7 @@ import structlog
 from cattrs.preconf.orjson import make_converter
 from pymongo.errors import PyMongoError
 from redis.exceptions import RedisError
-from tornado.web import HTTPError, RequestHandler
+from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from tornado_rt.auth import AuthError, Identity, Tickets, TokenVerifier
 from tornado_rt.backplane import BackplaneDown
@@ -21,8 +22,10 @@ from tornado_rt.protocol import WS_AUTH_PREFIX, Cursor
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
 
 RETRY_AFTER_SECONDS = 1
+CORS_HEADERS = "Authorization, Content-Type, Last-Event-ID, Idempotency-Key"
 STORE_ERRORS = (RedisError, PyMongoError, BackplaneDown, OSError)
 
 
@@ -43,10 +46,12 @@ class Problem(HTTPError):
         self.retry_after = retry_after
 
 
-def _strict(type_: type) -> Any:
+def _strict(type_: type[Any]) -> Any:
     def structure(value: Any, _: type) -> Any:
-        if type(value) is type_ or (type_ is float and type(value) is int):
-            return type_(value)
+        if type(value) is type_:
+            return value
+        if type_ is float and type(value) is int:
+            return float(value)
         raise ValueError(f"must be {_JSON_NAMES[type_]}")
 
     return structure
@@ -67,7 +72,7 @@ def structure(value: Any, shape: type[T]) -> T:
     except cattrs.BaseValidationError as error:
         faults = cattrs.transform_error(error, path="body", format_exception=_explain)
         raise Problem(422, "the body is not valid", errors=faults) from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise Problem(422, "the body is not valid", errors=[str(error)]) from None
 
 
@@ -97,7 +102,7 @@ class BaseHandler(RequestHandler):
     def identity(self) -> Identity:
         """Who asks. Raise Problem 401 for nobody."""
         if self.current_user is None:
-            raise Problem(401, str(self.credentials_error or AuthError("no credentials")))
+            raise self.credentials_error or AuthError("no credentials")
         identity: Identity = self.current_user
         return identity
 
@@ -110,6 +115,10 @@ class BaseHandler(RequestHandler):
         """Limit the rate, then find out who asks."""
         self._limit_rate()
         await self._identify()
+
+    async def options(self, *_: str) -> None:
+        """Answer a preflight; what it may do stands in the headers of every answer."""
+        self.set_status(204)
 
     def require(self, scope: str) -> None:
         """Raise Problem 403 unless the identity has the scope."""
@@ -132,6 +141,7 @@ class BaseHandler(RequestHandler):
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Referrer-Policy", "no-referrer")
         self.set_header("Cache-Control", "no-store")
+        self._allow_origin()
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer with a problem document; never a traceback."""
@@ -140,6 +150,8 @@ class BaseHandler(RequestHandler):
         self.set_status(problem.status_code)
         if problem.retry_after is not None:
             self.set_header("Retry-After", str(max(1, round(problem.retry_after))))
+        if problem.status_code == 405:
+            self.set_header("Allow", ", ".join(self._allowed()))
         if problem.status_code == 401:
             self.set_header("WWW-Authenticate", 'Bearer realm="tornado_rt"')
         self.set_header("Content-Type", "application/problem+json")
@@ -161,6 +173,8 @@ class BaseHandler(RequestHandler):
         if isinstance(error, STORE_ERRORS):
             detail = "a store does not answer; try again"
             return Problem(503, detail, retry_after=RETRY_AFTER_SECONDS)
+        if isinstance(error, AuthError):
+            return Problem(401, str(error))
         if isinstance(error, TooManyConnections):
             return Problem(429, str(error), retry_after=RETRY_AFTER_SECONDS)
         statuses: Mapping[type[BaseException], int] = self.settings.get("problems", {})
@@ -168,6 +182,20 @@ class BaseHandler(RequestHandler):
             if isinstance(error, kind):
                 return Problem(mapped, str(error), retry_after=getattr(error, "retry_after", None))
         return Problem(status, http.HTTPStatus(status).phrase)
+
+    def _allow_origin(self) -> None:
+        # CORS (WHATWG Fetch section 3.3), for the origins that the settings trust.
+        origin = self.request.headers.get("Origin", "")
+        if origin in self.settings.get("trusted_origins", ()):
+            self.set_header("Access-Control-Allow-Origin", origin)
+            self.set_header("Access-Control-Allow-Methods", ", ".join(self._allowed()))
+            self.set_header("Access-Control-Allow-Headers", CORS_HEADERS)
+            self.set_header("Vary", "Origin")
+
+    def _allowed(self) -> list[str]:
+        unimplemented = RequestHandler._unimplemented_method
+        methods = self.SUPPORTED_METHODS
+        return [m for m in methods if getattr(type(self), m.lower()) is not unimplemented]
 
     def _limit_rate(self) -> None:
         limiter: RateLimiter = self.settings["rate_limiter"]
@@ -196,22 +224,64 @@ class BaseHandler(RequestHandler):
         return self.get_query_argument("token", "")
 
 
+@stream_request_body
 class ApiHandler(BaseHandler):
-    """A JSON endpoint."""
+    """A JSON endpoint. The body is gathered here, so that one too large gets an answer."""
+
+    def initialize(self, **_: Any) -> None:
+        """Begin with nothing read."""
+        self._received = bytearray()
+
+    async def prepare(self) -> None:
+        """Refuse a body that is announced as too large before it comes."""
+        await super().prepare()
+        announced = self.request.headers.get("Content-Length", "0")
+        self._check_size(int(announced) if announced.isdecimal() else 0)
+
+    def data_received(self, chunk: bytes) -> None:
+        """Gather the body, and no more of it than is allowed."""
+        if len(self._received) <= self.settings["max_body_bytes"]:
+            self._received += chunk
 
     def body(self, shape: type[T]) -> T:
-        """Read the JSON body into an attrs class. Raise Problem 400 or 422."""
+        """Read the JSON body into an attrs class. Raise Problem 400, 413 or 422."""
+        self._check_size(len(self._received))
         try:
-            value = orjson.loads(self.request.body)
+            value = orjson.loads(self._received)
         except orjson.JSONDecodeError as error:
             raise Problem(400, f"the body is not JSON: {error}") from None
         return structure(value, shape)
+
+    def wants_json(self) -> bool:
+        """Say whether the client asked for JSON rather than an event stream."""
+        accept = self.request.headers.get("Accept", "")
+        return "application/json" in accept and "text/event-stream" not in accept
+
+    def number(self, name: str, default: int, most: int) -> int:
+        """Read a query argument from 1 to `most`. Raise Problem 400."""
+        text = self.get_query_argument(name, str(default))
+        if text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= most:
+            return int(text)
+        raise Problem(400, f"{name} must be a number from 1 to {most}")
+
+    def choice(self, name: str, choices: type[E]) -> E | None:
+        """Read a query argument that is one of an enum's values. Raise Problem 400."""
+        text = self.get_query_argument(name, None)
+        try:
+            return None if text is None else choices(text)
+        except ValueError:
+            raise Problem(400, f"{name} must be one of {', '.join(choices)}") from None
 
     def answer(self, value: Any, status: int = 200) -> None:
         """Finish with a JSON document."""
         self.set_status(status)
         self.set_header("Content-Type", "application/json")
         self.finish(value if isinstance(value, bytes) else orjson.dumps(value))
+
+    def _check_size(self, size: int) -> None:
+        limit: int = self.settings["max_body_bytes"]
+        if size > limit:
+            raise Problem(413, f"the body is larger than {limit} bytes")
 
 
 class NotFoundHandler(BaseHandler):

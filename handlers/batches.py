@@ -1,0 +1,82 @@
+"""`/api/batches`: submit, watch and cancel batches."""
+
+import attrs
+
+from handlers.feeds import ProgressFeed
+from handlers.tasks import check_symbol, task_links
+from services.progress import TaskParams, plan_fragment
+from services.queue import Batch, BatchNotFound, QueueService
+from tornado_rt.streams import EventStreamHandler
+from tornado_rt.web import ApiHandler, Problem
+
+
+@attrs.frozen
+class BatchRequest:
+    """The body of `POST /api/batches`."""
+
+    symbols: list[str] = attrs.field(
+        validator=[
+            attrs.validators.min_len(1),
+            attrs.validators.deep_iterable(member_validator=check_symbol),
+        ]
+    )
+    params: TaskParams = attrs.field(factory=TaskParams)
+
+
+class BatchesHandler(ApiHandler):
+    """`POST`: submit one task for each symbol."""
+
+    def initialize(self, queue: QueueService, max_batch: int) -> None:
+        super().initialize()
+        self.queue = queue
+        self.max_batch = max_batch
+
+    async def post(self) -> None:
+        user_id, request = self.identity.user_id, self.body(BatchRequest)
+        if len(request.symbols) > self.max_batch:
+            raise Problem(422, f"a batch has at most {self.max_batch} symbols")
+        batch = await self.queue.create_batch(
+            user_id,
+            request.symbols,
+            attrs.asdict(request.params),
+            plan=plan_fragment(request.params),
+        )
+        self.set_header("Location", f"/api/batches/{batch.batch_id}")
+        self.answer(_accepted(batch), 202)
+
+
+class BatchHandler(EventStreamHandler, ApiHandler):
+    """`GET`: the batch's event stream, or its snapshot as JSON. `DELETE`: cancel it."""
+
+    def initialize(self, queue: QueueService) -> None:
+        super().initialize()
+        self.queue = queue
+
+    async def get(self, batch_id: str) -> None:
+        batch = await self.queue.get_batch(batch_id)
+        if batch is None or batch.user_id != self.identity.user_id:
+            raise BatchNotFound(batch_id)
+        if self.wants_json():
+            self.answer(batch.snapshot)
+        else:
+            await self.stream(
+                ProgressFeed(self.queue, "batch", batch_id, lambda: self.hub.limits.batch_idle)
+            )
+
+    async def delete(self, batch_id: str) -> None:
+        batch = await self.queue.cancel_batch(batch_id, self.identity.user_id)
+        self.answer(batch.snapshot)
+
+
+def _accepted(batch: Batch) -> dict[str, object]:
+    address = f"/api/batches/{batch.batch_id}"
+    return {
+        "batch_id": batch.batch_id,
+        "task_ids": batch.task_ids,
+        "submitted": len(batch.task_ids),
+        "links": {
+            "self": address,
+            "events": address,
+            "tasks": [task_links(task_id)["self"] for task_id in batch.task_ids],
+        },
+    }

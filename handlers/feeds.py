@@ -1,0 +1,71 @@
+"""What can be followed, as the services tell it."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import orjson
+
+from services.notifications import NotificationService
+from services.queue import QueueService
+from tornado_rt.connection import Opening
+from tornado_rt.protocol import BROADCAST, Cursor, batch_topic, task_topic, user_topic
+
+
+class ProgressFeed:
+    """One task or batch: snapshots until it has finished."""
+
+    ordered = True
+
+    def __init__(
+        self,
+        queue: QueueService,
+        kind: Literal["task", "batch"],
+        id_: str,
+        idle_seconds: Callable[[], float],
+    ) -> None:
+        self.topics = (task_topic(id_) if kind == "task" else batch_topic(id_),)
+        self.idle_seconds = idle_seconds
+        self._queue = queue
+        self._kind = kind
+        self._id = id_
+
+    async def read(self, after: Cursor | None) -> Opening:
+        """Return what came after the cursor, or the snapshot. Raise TaskNotFound, BatchNotFound."""
+        replay = await self._queue.read_events(self._kind, self._id, after)
+        messages = tuple(replay.messages)
+        if after is None or replay.resync:
+            messages = (replay.snapshot, *([replay.finished] if replay.finished else []))
+        return Opening(
+            state={"snapshot": orjson.Fragment(replay.snapshot.data)},
+            messages=messages,
+            cursor=replay.cursor,
+            resync=replay.resync,
+            ended=replay.finished is not None,
+        )
+
+
+class NotificationFeed:
+    """One user's notifications, and broadcasts."""
+
+    # Two processes may publish the notifications of one user in another order than they were
+    # numbered in.
+    ordered = False
+
+    def __init__(self, notifications: NotificationService, user_id: str) -> None:
+        self.topics = (user_topic(user_id), BROADCAST)
+        self._notifications = notifications
+        self._user_id = user_id
+
+    async def read(self, after: Cursor | None) -> Opening:
+        """Return the notifications after the cursor; none without one."""
+        replay = await self._notifications.replay(self._user_id, after)
+        return Opening(
+            state={"unread_count": replay.unread},
+            messages=tuple(replay.messages),
+            cursor=replay.cursor,
+            resync=replay.resync,
+        )
+
+    def idle_seconds(self) -> float:
+        """Never end for want of news."""
+        return 0.0

@@ -1,0 +1,44 @@
+"""What a supervisor asks: alive, ready, and how much."""
+
+from collections.abc import Awaitable, Callable
+
+from tornado_rt.metrics import Metrics
+from tornado_rt.web import ApiHandler, BaseHandler, Problem
+
+
+class HealthHandler(ApiHandler):
+    """`/healthz`: the loop turns."""
+
+    async def prepare(self) -> None:
+        """Ask nobody who asks."""
+
+    async def get(self) -> None:
+        self.answer({"status": "ok"})
+
+
+class ReadyHandler(HealthHandler):
+    """`/readyz`: every part works; 503 names those that do not."""
+
+    def initialize(self, faults: Callable[[], Awaitable[list[str]]]) -> None:
+        super().initialize()
+        self.faults = faults
+
+    async def get(self) -> None:
+        faults = await self.faults()
+        if faults:
+            raise Problem(503, "not ready", errors=faults, retry_after=1)
+        self.answer({"status": "ready"})
+
+
+class MetricsHandler(BaseHandler):
+    """`/metrics`: Prometheus text."""
+
+    def initialize(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+
+    async def prepare(self) -> None:
+        """Ask nobody who asks."""
+
+    async def get(self) -> None:
+        self.set_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+        await self.finish(self.metrics.render())

@@ -1,0 +1,130 @@
+"""`/api/tasks`: submit, list, watch and cancel tasks."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+import orjson
+from attrs import validators as v
+
+from handlers.feeds import ProgressFeed
+from services.callbacks import validate_callback_url
+from services.progress import TaskParams, plan_fragment
+from services.queue import QueueService, Task, TaskNotFound
+from tornado_rt.connection import Feed
+from tornado_rt.protocol import ClientMessageType
+from tornado_rt.sockets import RealtimeSocket
+from tornado_rt.streams import EventStreamHandler
+from tornado_rt.web import ApiHandler
+
+SYMBOL_LENGTH = 64
+LISTED_TASKS = 50
+MAX_DELAY_SECONDS = 30 * 86400.0
+
+
+def check_symbol(_: Any, field: Any, value: str) -> None:
+    """Raise ValueError unless `value` is 1 to 64 printable characters."""
+    if not 0 < len(value) <= SYMBOL_LENGTH or not value.isprintable():
+        raise ValueError(f"{field.name} must be 1 to {SYMBOL_LENGTH} printable characters")
+
+
+def _check_callback(_: Any, __: Any, value: str | None) -> None:
+    if value is not None:
+        validate_callback_url(value)
+
+
+@attrs.frozen
+class TaskRequest:
+    """The body of `POST /api/tasks`; `delay` in seconds."""
+
+    symbol: str = attrs.field(validator=check_symbol)
+    params: TaskParams = attrs.field(factory=TaskParams)
+    delay: float = attrs.field(default=0.0, validator=[v.ge(0), v.le(MAX_DELAY_SECONDS)])
+    callback_url: str | None = attrs.field(default=None, validator=_check_callback)
+
+
+def task_links(task_id: str) -> dict[str, str]:
+    """Return where a task is watched and cancelled."""
+    return {
+        "self": f"/api/tasks/{task_id}",
+        "events": f"/api/tasks/{task_id}",
+        "socket": f"/api/ws/tasks/{task_id}",
+        "page": f"/?task={task_id}",
+    }
+
+
+class TasksHandler(ApiHandler):
+    """`GET`: my tasks, newest first. `POST`: submit one."""
+
+    def initialize(self, queue: QueueService) -> None:
+        super().initialize()
+        self.queue = queue
+
+    async def get(self) -> None:
+        tasks = await self.queue.list_tasks(self.identity.user_id, LISTED_TASKS)
+        self.answer({"items": [orjson.Fragment(task.snapshot) for task in tasks]})
+
+    async def post(self) -> None:
+        user_id, request = self.identity.user_id, self.body(TaskRequest)
+        task = await self.queue.enqueue_task(
+            user_id,
+            request.symbol,
+            attrs.asdict(request.params),
+            plan=plan_fragment(request.params),
+            delay=request.delay,
+            callback_url=request.callback_url,
+        )
+        links = task_links(task.task_id)
+        self.set_header("Location", links["self"])
+        accepted = {"task_id": task.task_id, "status": task.status, "position": task.position}
+        self.answer(accepted | {"links": links}, 202)
+
+
+class TaskHandler(EventStreamHandler, ApiHandler):
+    """`GET`: the task's event stream, or its snapshot as JSON. `DELETE`: cancel it."""
+
+    def initialize(self, queue: QueueService) -> None:
+        super().initialize()
+        self.queue = queue
+
+    async def get(self, task_id: str) -> None:
+        task = await own_task(self.queue, task_id, self.identity.user_id)
+        if self.wants_json():
+            self.answer(task.snapshot)
+        else:
+            await self.stream(task_feed(self, self.queue, task_id))
+
+    async def delete(self, task_id: str) -> None:
+        task = await self.queue.cancel_task(task_id, self.identity.user_id)
+        self.answer(task.snapshot)
+
+
+class TaskSocket(RealtimeSocket):
+    """`/api/ws/tasks/{task_id}`: follow one task; `cancel` ends it."""
+
+    def initialize(self, queue: QueueService) -> None:
+        self.queue = queue
+
+    async def feed(self) -> Feed:
+        task_id = self.path_args[0]
+        await own_task(self.queue, task_id, self.identity.user_id)
+        return task_feed(self, self.queue, task_id)
+
+    def actions(self) -> dict[str, Callable[[Any], Awaitable[None]]]:
+        return {**super().actions(), ClientMessageType.CANCEL: self._cancel}
+
+    async def _cancel(self, _: Any) -> None:
+        await self.queue.cancel_task(self.path_args[0], self.identity.user_id)
+
+
+async def own_task(queue: QueueService, task_id: str, user_id: str) -> Task:
+    """Return a task of this user. Raise TaskNotFound for another's, as for none."""
+    task = await queue.get_task(task_id)
+    if task is None or task.user_id != user_id:
+        raise TaskNotFound(task_id)
+    return task
+
+
+def task_feed(handler: Any, queue: QueueService, task_id: str) -> Feed:
+    """Return what a subscriber of the task follows."""
+    return ProgressFeed(queue, "task", task_id, lambda: handler.hub.limits.task_idle)

@@ -1,0 +1,38 @@
+"""Background jobs with an owner that ends them and notices when one dies."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+class Jobs:
+    """Runs coroutines until they end or `close` cancels them."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[None]] = set()
+        self.died: set[str] = set()
+
+    def start(self, job: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run one job; its failure is logged and its name noted in `died`."""
+        task = asyncio.create_task(self._watched(job, name), name=name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def close(self) -> None:
+        """Cancel what still runs and wait for it."""
+        running = tuple(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def _watched(self, job: Coroutine[Any, Any, None], name: str) -> None:
+        try:
+            await job
+        except Exception:
+            log.exception("job_died", job=name)
+            self.died.add(name)
