@@ -1,16 +1,18 @@
 """Every setting, its default and its unit. The only reader of the environment.
 
 A setting `port` comes from the command line (`--port`), else from `RT_PORT`, else from the TOML
-file named by `RT_CONFIG` (table `[tornado_rt]`), else from the default here. For every limit 0
-means none.
+file named by `RT_CONFIG` (table `[tornado_rt]`), else from the default here. A list is written with
+commas. For every limit 0 means none.
 """
 
+import os
 from enum import StrEnum
 from pathlib import Path
 
 import attrs
 import typed_settings as ts
 from attrs import validators as v
+from typed_settings.converters import TSConverter
 from typed_settings.loaders import Loader
 
 ENV_PREFIX = "RT_"
@@ -23,6 +25,15 @@ class QueueOrder(StrEnum):
 
     FIFO = "fifo"
     FAIR = "fair"
+
+
+class LogLevel(StrEnum):
+    """From which severity on to log."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
 
 
 @attrs.frozen(kw_only=True)
@@ -41,11 +52,7 @@ class Settings:
     redis_url: str = ts.option(default="", help="shared Redis; empty starts an embedded one")
     mongodb_url: str = ts.option(default="", help="shared MongoDB; empty starts an embedded one")
     mongodb_database: str = ts.option(default="tornado_rt", help="database name in MongoDB")
-    log_level: str = ts.option(
-        default="INFO",
-        validator=v.in_(["DEBUG", "INFO", "WARNING", "ERROR"]),
-        help="DEBUG, INFO, WARNING or ERROR",
-    )
+    log_level: LogLevel = ts.option(default=LogLevel.INFO, help="from which severity on to log")
     trusted_origins: list[str] = ts.option(
         factory=list, help="browser origins besides our own that may connect"
     )
@@ -159,12 +166,13 @@ class Settings:
 
 def loaders() -> list[Loader]:
     """Return where settings come from, weakest first: the TOML file, then the environment."""
-    files = ts.FileLoader(
-        files=[], env_var=CONFIG_VARIABLE, formats={"*.toml": ts.TomlFormat(CONFIG_TABLE)}
-    )
-    return [files, ts.EnvLoader(prefix=ENV_PREFIX)]
+    named = os.environ.get(CONFIG_VARIABLE)
+    # The mark makes a file that is not there an error.
+    files = [f"!{named}"] if named else []
+    formats = {"*.toml": ts.TomlFormat(CONFIG_TABLE)}
+    return [ts.FileLoader(files=files, formats=formats), ts.EnvLoader(prefix=ENV_PREFIX)]
 
 
-def load_settings() -> Settings:
-    """Read the settings without a command line. Raise `ts.exceptions.TsError` for a bad value."""
-    return ts.load_settings(Settings, loaders())
+def converter() -> TSConverter:
+    """Return what reads texts as settings; a list is written with commas."""
+    return TSConverter(resolve_paths=False, strlist_sep=",")

@@ -3,9 +3,9 @@
 from typing import Any
 
 import attrs
+from services.system_settings import SystemSettingsService
 
 from services.queue import QueueService
-from services.system_settings import SystemSettingsService
 from tornado_rt.auth import ADMIN
 from tornado_rt.web import ApiHandler
 

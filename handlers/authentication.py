@@ -7,7 +7,7 @@ from tornado_rt.auth import ADMIN, PUBLISH, USER_ID_LENGTH, Tickets, make_token
 from tornado_rt.web import ApiHandler, Problem
 
 DEMO_USERS = ["alice", "bob", "carol", "admin"]
-LOOPBACK_NAMES = {"localhost", "127.0.0.1", "::1"}
+LOOPBACK_NAMES = {"localhost", "127.0.0.1", "[::1]"}
 DEMO_TTL_SECONDS = 12 * 3600.0
 
 

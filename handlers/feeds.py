@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Literal
 
 import orjson
-
 from services.notifications import NotificationService
+
 from services.queue import QueueService
 from tornado_rt.connection import Opening
 from tornado_rt.protocol import BROADCAST, Cursor, batch_topic, task_topic, user_topic

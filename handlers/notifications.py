@@ -4,8 +4,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
-
-from handlers.feeds import NotificationFeed
 from services.notifications import (
     BroadcastDraft,
     NotificationDraft,
@@ -13,6 +11,8 @@ from services.notifications import (
     NotificationStatus,
     NotificationType,
 )
+
+from handlers.feeds import NotificationFeed
 from tornado_rt.auth import ADMIN, PUBLISH
 from tornado_rt.connection import Feed
 from tornado_rt.protocol import ClientMessageType

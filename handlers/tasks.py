@@ -6,9 +6,9 @@ from typing import Any
 import attrs
 import orjson
 from attrs import validators as v
+from services.callbacks import validate_callback_url
 
 from handlers.feeds import ProgressFeed
-from services.callbacks import validate_callback_url
 from services.progress import TaskParams, plan_fragment
 from services.queue import QueueService, Task, TaskNotFound
 from tornado_rt.connection import Feed

@@ -1,0 +1,76 @@
+"""The table of addresses."""
+
+from typing import Any
+
+from services.notifications import NotificationNotFound
+from services.system_settings import InvalidSetting
+from tornado.routing import Rule
+from tornado.web import URLSpec
+
+from handlers.admin import ConnectionStatsHandler, QueueStatsHandler, SettingsHandler
+from handlers.authentication import DemoLoginHandler, TicketHandler
+from handlers.batches import BatchesHandler, BatchHandler
+from handlers.notifications import (
+    BroadcastHandler,
+    NotificationHandler,
+    NotificationsHandler,
+    NotificationSocket,
+    NotificationStreamHandler,
+    ReadAllHandler,
+    ReadHandler,
+    UnreadCountHandler,
+)
+from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler
+from handlers.page import AssetHandler, PageHandler
+from handlers.tasks import TaskHandler, TasksHandler, TaskSocket
+from services.queue import BatchNotFound, QueueFull, TaskNotFound
+
+# Which status answers which error of a service.
+PROBLEMS: dict[type[Exception], int] = {
+    TaskNotFound: 404,
+    BatchNotFound: 404,
+    NotificationNotFound: 404,
+    QueueFull: 429,
+    InvalidSetting: 422,
+}
+
+ID = r"([A-Za-z0-9_-]{1,64})"
+
+
+def routes(
+    *,
+    queue: dict[str, Any],
+    batches: dict[str, Any],
+    notifications: dict[str, Any],
+    system_settings: dict[str, Any],
+    tickets: dict[str, Any],
+    demo: dict[str, Any],
+    ready: dict[str, Any],
+    metrics: dict[str, Any],
+) -> list[Rule]:
+    """Return the routes; each argument is what `initialize` of its handlers gets."""
+    return [
+        URLSpec(r"/api/tasks", TasksHandler, queue),
+        URLSpec(rf"/api/tasks/{ID}", TaskHandler, queue),
+        URLSpec(rf"/api/ws/tasks/{ID}", TaskSocket, queue),
+        URLSpec(r"/api/batches", BatchesHandler, batches),
+        URLSpec(rf"/api/batches/{ID}", BatchHandler, queue),
+        URLSpec(r"/api/notifications", NotificationsHandler, notifications),
+        URLSpec(r"/api/notifications/unread_count", UnreadCountHandler, notifications),
+        URLSpec(r"/api/notifications/read_all", ReadAllHandler, notifications),
+        URLSpec(r"/api/notifications/stream", NotificationStreamHandler, notifications),
+        URLSpec(rf"/api/notifications/{ID}/read", ReadHandler, notifications),
+        URLSpec(rf"/api/notifications/{ID}", NotificationHandler, notifications),
+        URLSpec(r"/api/ws/notifications", NotificationSocket, notifications),
+        URLSpec(r"/api/broadcast", BroadcastHandler, notifications),
+        URLSpec(r"/api/queue/stats", QueueStatsHandler, queue),
+        URLSpec(r"/api/ws/stats", ConnectionStatsHandler),
+        URLSpec(r"/api/settings", SettingsHandler, system_settings),
+        URLSpec(r"/api/auth/ticket", TicketHandler, tickets),
+        URLSpec(r"/api/auth/demo", DemoLoginHandler, demo),
+        URLSpec(r"/healthz", HealthHandler),
+        URLSpec(r"/readyz", ReadyHandler, ready),
+        URLSpec(r"/metrics", MetricsHandler, metrics),
+        URLSpec(r"/", PageHandler),
+        URLSpec(r"/static/(.*)", AssetHandler),
+    ]

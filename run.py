@@ -1,0 +1,209 @@
+"""The command: serve, run a worker, or make a token.
+
+`python run.py` serves. Every setting may be given on the command line, by an `RT_*` variable, or
+in the TOML file that `RT_CONFIG` names.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NoReturn
+
+import attrs
+import structlog
+from redis.exceptions import RedisError
+from rich.console import Console
+from services.worker import HandlerError
+from typed_settings.cli_argparse import make_parser, namespace2settings
+from typed_settings.exceptions import TsError
+
+from settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, converter, loaders
+from tornado_rt.app import Server, demo_enabled, running_server, running_worker
+from tornado_rt.auth import SECRET_FILE, SecretError, load_secret, make_token
+from tornado_rt.stores import StoreError
+
+BAD_SETTING = 2
+FAILED = 1
+READY_TOKEN_SECONDS = 12 * 3600.0
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; return the exit status."""
+    name, rest = _command(arguments)
+    try:
+        options, settings = _parse(name, rest)
+    except (TsError, ValueError, FileNotFoundError) as error:
+        print(f"run.py: {_one_line(error)}", file=sys.stderr)
+        return BAD_SETTING
+    _configure_logging(settings.log_level)
+    try:
+        return COMMANDS[name](settings, options)
+    except (StoreError, SecretError, HandlerError, RedisError, OSError) as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        return BAD_SETTING if isinstance(error, SecretError | HandlerError) else FAILED
+
+
+def serve(settings: Settings, _: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT."""
+    asyncio.run(_until_stopped(_serving(settings)))
+    return 0
+
+
+def work(settings: Settings, options: argparse.Namespace) -> int:
+    """Run tasks until SIGTERM or SIGINT."""
+    chosen = attrs.evolve(
+        settings,
+        worker_handler=options.handler or settings.worker_handler,
+        worker_concurrency=options.concurrency or settings.worker_concurrency,
+    )
+    if not chosen.worker_concurrency:
+        print("run.py: concurrency: must be 1 or more", file=sys.stderr)
+        return BAD_SETTING
+    asyncio.run(_until_stopped(running_worker(chosen)))
+    return 0
+
+
+def token(settings: Settings, options: argparse.Namespace) -> int:
+    """Print a token."""
+    secret, _ = load_secret(settings)
+    if not secret:
+        print("run.py: jwt_secret: tokens of a public key are made elsewhere", file=sys.stderr)
+        return BAD_SETTING
+    print(make_token(settings, secret, options.user, options.scope, options.ttl)[0])
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
+    "serve": serve,
+    "worker": work,
+    "token": token,
+}
+
+
+def _command(arguments: list[str]) -> tuple[str, list[str]]:
+    if arguments and arguments[0] in COMMANDS:
+        return arguments[0], arguments[1:]
+    return "serve", arguments
+
+
+def _parse(name: str, arguments: list[str]) -> tuple[argparse.Namespace, Settings]:
+    parser, merged = make_parser(
+        Settings,
+        loaders(),
+        converter=converter(),
+        prog=f"run.py {name}",
+        description="Serve (the default), run a worker, or make a token.",
+        epilog="Commands: run.py [serve], run.py worker --handler MODULE:FUNCTION "
+        "--concurrency N, run.py token --user U [--scope S ...] [--ttl SECONDS]. "
+        f"A setting is also read from {ENV_PREFIX}NAME and from the TOML file {CONFIG_VARIABLE}.",
+        allow_abbrev=False,
+    )
+    parser.error = _usage_error  # type: ignore[method-assign]
+    _add_own_options(parser, name)
+    options = parser.parse_args(arguments)
+    settings = namespace2settings(Settings, options, merged_settings=merged, converter=converter())
+    return options, settings
+
+
+def _add_own_options(parser: argparse.ArgumentParser, name: str) -> None:
+    if name == "worker":
+        own = parser.add_argument_group("Worker")
+        own.add_argument("--handler", metavar="MODULE:FUNCTION", help="what runs a task")
+        own.add_argument("--concurrency", type=_positive, metavar="N", help="tasks at once")
+    if name == "token":
+        own = parser.add_argument_group("Token")
+        own.add_argument("--user", required=True, help="user id")
+        own.add_argument("--scope", action="append", default=[], help="a scope; may be repeated")
+        own.add_argument("--ttl", type=_positive, default=3600, help="how long it is valid [s]")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return int(text)
+
+
+def _usage_error(message: str) -> NoReturn:
+    print(f"run.py: {message}", file=sys.stderr)
+    sys.exit(BAD_SETTING)
+
+
+def _one_line(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    last = str(error).strip().splitlines()[-1].removeprefix("- ValueError: ")
+    # attrs puts its own objects behind the message.
+    quoted = re.match(r"""\((["'])(.*?)\1, Attribute\(""", last)
+    return quoted[2] if quoted else last
+
+
+@contextlib.asynccontextmanager
+async def _serving(settings: Settings) -> AsyncIterator[None]:
+    async with running_server(settings) as server:
+        _announce(settings, server)
+        yield
+
+
+def _announce(settings: Settings, server: Server) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"[bold]tornado_rt[/bold] serves {server.url}")
+    if server.secret_generated:
+        console.print(f"Token secret: made for this server, in {settings.data_dir / SECRET_FILE}")
+    if not demo_enabled(settings):
+        return
+    ready, expires_at = make_token(settings, server.secret, "alice", [], READY_TOKEN_SECONDS)
+    expiry = time.strftime("%Y-%m-%d %H:%M", time.localtime(expires_at))
+    console.print(f"Page:   {server.url}/")
+    console.print(f"Token of alice until {expiry}:\n{ready}")
+    console.print("Submit a task and watch it:")
+    console.print(_curl_line(server.url, ready), markup=False)
+
+
+def _curl_line(url: str, ready: str) -> str:
+    return (
+        f"TOKEN={ready}\n"
+        f'curl -N -H "Authorization: Bearer $TOKEN" {url}$(curl -s {url}/api/tasks '
+        f'-H "Authorization: Bearer $TOKEN" -d \'{{"symbol": "AAPL"}}\' '
+        '| sed \'s/.*"events":"\\([^"]*\\)".*/\\1/\')'
+    )
+
+
+async def _until_stopped(running: contextlib.AbstractAsyncContextManager[object]) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with running:
+        await stopped.wait()
+        # A second signal ends at once.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _configure_logging(level: str) -> None:
+    # Log lines go to stderr: readable on a terminal, JSON elsewhere. No tracebacks with locals,
+    # which may hold tokens.
+    renderer: Any = structlog.processors.JSONRenderer()
+    if sys.stderr.isatty():
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            *([] if sys.stderr.isatty() else [structlog.processors.format_exc_info]),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(level=max(logging.getLevelName(level), logging.WARNING))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,368 @@
+"""The composition root: opens every part in order, and closes them in reverse."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import attrs
+import structlog
+from pymongo.errors import PyMongoError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from services.callbacks import CallbackSender
+from services.notifications import NotificationService
+from services.outbox import OutboxPump
+from services.system_settings import SystemSettings, SystemSettingsService
+from services.worker import Worker, load_handler
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application, RequestHandler
+
+from handlers.routes import PROBLEMS, routes
+from services.queue import QueueService
+from settings import Settings
+from tornado_rt.auth import Tickets, TokenVerifier, load_secret
+from tornado_rt.backplane import Backplane
+from tornado_rt.heartbeat import Heartbeats
+from tornado_rt.hub import Hub
+from tornado_rt.jobs import Jobs
+from tornado_rt.limits import Limits, RateLimiter
+from tornado_rt.metrics import Metrics
+from tornado_rt.mongo import open_database
+from tornado_rt.protocol import CONTROL, WORKERS, Message
+from tornado_rt.redis import open_redis
+from tornado_rt.stores import StoreAddresses, embedded_stores, running_addresses
+from tornado_rt.web import NotFoundHandler
+
+log = structlog.get_logger(__name__)
+
+LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "::1"}
+OUTBOX_FLUSH_SECONDS = 2.0
+# A refused body is still read up to this many times the limit, so that its sender gets the answer.
+DRAINED_BODIES = 16
+MAX_HEADER_BYTES = 16 * 1024
+
+
+@attrs.frozen
+class Core:
+    """What a server and a worker process have in common."""
+
+    settings: Settings
+    redis: Redis
+    queue: QueueService
+    limits: Limits
+    heartbeats: Heartbeats
+    metrics: Metrics
+    hub: Hub
+    backplane: Backplane
+    jobs: Jobs
+
+
+@attrs.frozen
+class Server:
+    """A server that listens."""
+
+    url: str
+    secret: str
+    secret_generated: bool
+    core: Core
+
+
+@contextlib.asynccontextmanager
+async def running_server(settings: Settings) -> AsyncIterator[Server]:
+    """Run a server until the block ends.
+
+    Raise StoreError, SecretError, HandlerError or OSError when it cannot start.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        secret, generated = load_secret(settings)
+        addresses = await stack.enter_async_context(_own_stores(settings))
+        core = await _open_core(stack, settings, addresses.redis_url)
+        database = await stack.enter_async_context(
+            open_database(addresses.mongodb_url, settings.mongodb_database)
+        )
+        notifications = await _open_notifications(stack, core, database)
+        system_settings = await _open_system_settings(core, database)
+        if settings.worker_concurrency:
+            await stack.enter_async_context(_worker(core, settings.worker_concurrency))
+        application = _application(core, database, notifications, system_settings, secret)
+        core.heartbeats.start()
+        stack.callback(core.heartbeats.stop)
+        stack.push_async_callback(core.hub.drain, settings.drain_seconds)
+        port = await stack.enter_async_context(_listen(application, settings))
+        yield Server(f"http://{_host(settings)}:{port}", secret, generated, core)
+
+
+@contextlib.asynccontextmanager
+async def running_worker(settings: Settings) -> AsyncIterator[Core]:
+    """Run a worker on the stores of a running server, or on shared ones, until the block ends.
+
+    Raise StoreError or HandlerError when it cannot start.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        redis_url = settings.redis_url or running_addresses(settings.data_dir).redis_url
+        core = await _open_core(stack, settings, redis_url)
+        await stack.enter_async_context(_worker(core, settings.worker_concurrency))
+        yield core
+
+
+@contextlib.asynccontextmanager
+async def _own_stores(settings: Settings) -> AsyncIterator[StoreAddresses]:
+    wanted = {"redis": not settings.redis_url, "mongodb": not settings.mongodb_url}
+    if not any(wanted.values()):
+        yield StoreAddresses(settings.redis_url, settings.mongodb_url)
+        return
+    async with embedded_stores(settings.data_dir, **wanted) as own:
+        yield StoreAddresses(
+            settings.redis_url or own.redis_url, settings.mongodb_url or own.mongodb_url
+        )
+
+
+async def _open_core(stack: contextlib.AsyncExitStack, settings: Settings, redis_url: str) -> Core:
+    redis = await stack.enter_async_context(open_redis(redis_url))
+    metrics, limits, heartbeats = Metrics(), _limits(settings), Heartbeats()
+    hub = Hub(limits, heartbeats, metrics)
+    backplane = Backplane(redis, hub.deliver, hub.gap, metrics)
+    hub.attach(backplane)
+    await stack.enter_async_context(backplane.running())
+    jobs = Jobs()
+    stack.push_async_callback(jobs.close)
+    return Core(
+        settings,
+        redis,
+        _queue(redis, settings),
+        limits,
+        heartbeats,
+        metrics,
+        hub,
+        backplane,
+        jobs,
+    )
+
+
+def _queue(redis: Redis, settings: Settings) -> QueueService:
+    return QueueService(
+        redis,
+        name=settings.queue_name,
+        user_limit=settings.queue_user_limit,
+        global_limit=settings.queue_global_limit,
+        max_waiting_per_user=settings.queue_max_waiting_per_user,
+        visibility_seconds=settings.queue_visibility_seconds,
+        max_attempts=settings.queue_max_attempts,
+        retention_seconds=settings.queue_retention_seconds,
+        order=settings.queue_order,
+        max_events=settings.task_events,
+    )
+
+
+async def _open_notifications(
+    stack: contextlib.AsyncExitStack, core: Core, database: Any
+) -> NotificationService:
+    settings = core.settings
+    notifications = NotificationService(
+        database,
+        core.backplane,
+        quota=settings.notification_quota,
+        ttl_days=settings.notification_ttl_days,
+        replay_limit=settings.replay_limit,
+    )
+    await notifications.prepare()
+    core.jobs.start(notifications.run_trimmer(), "notification-trimmer")
+    callbacks = CallbackSender(allow_private=settings.host in LOOPBACK_HOSTS)
+    core.jobs.start(callbacks.run(), "callbacks")
+    pump = OutboxPump(core.redis, notifications, callbacks, queue_name=settings.queue_name)
+    core.jobs.start(pump.run(), "outbox")
+    stack.push_async_callback(pump.flush, OUTBOX_FLUSH_SECONDS)
+    return notifications
+
+
+async def _open_system_settings(core: Core, database: Any) -> SystemSettingsService:
+    defaults = SystemSettings(
+        sse_heartbeat_interval_seconds=core.settings.sse_heartbeat_seconds,
+        ws_heartbeat_interval_seconds=core.settings.ws_heartbeat_seconds,
+        ws_max_connections_per_user=core.settings.max_connections_per_user,
+    )
+    service = SystemSettingsService(database, core.backplane, defaults)
+    follower = _SettingsFollower(core, service)
+    await core.hub.subscribe(CONTROL, follower)
+    follower.follow(await service.load())
+    return service
+
+
+class _SettingsFollower:
+    """Brings changed system settings to the connections that are open."""
+
+    def __init__(self, core: Core, service: SystemSettingsService) -> None:
+        self._core = core
+        self._service = service
+
+    def deliver(self, message: Message) -> None:
+        self.follow(self._service.apply(message))
+
+    def gap(self) -> None:
+        self._core.hub.own(self._reload(), "reload-settings")
+
+    def follow(self, system: SystemSettings) -> None:
+        limits = self._core.limits
+        limits.ws_heartbeat = system.ws_heartbeat_interval_seconds
+        limits.sse_heartbeat = system.sse_heartbeat_interval_seconds
+        limits.task_idle = system.sse_task_max_idle_seconds
+        limits.batch_idle = system.sse_batch_max_idle_seconds
+        limits.per_user = system.ws_max_connections_per_user
+        self._core.hub.reschedule()
+
+    async def _reload(self) -> None:
+        self.follow(await self._service.load())
+
+
+@contextlib.asynccontextmanager
+async def _worker(core: Core, concurrency: int) -> AsyncIterator[None]:
+    settings = core.settings
+    worker = Worker(
+        core.queue,
+        load_handler(settings.worker_handler, settings),
+        concurrency=concurrency,
+        worker_id=f"{socket.gethostname()}:{os.getpid()}",
+        grace_seconds=settings.worker_grace_seconds,
+        visibility_seconds=settings.queue_visibility_seconds,
+    )
+    await core.hub.subscribe(WORKERS, worker)
+    running = core.jobs.start(worker.run(), "worker")
+    try:
+        yield
+    finally:
+        worker.stop()
+        await running
+        core.hub.unsubscribe(WORKERS, worker)
+
+
+def _application(
+    core: Core,
+    database: Any,
+    notifications: NotificationService,
+    system_settings: SystemSettingsService,
+    secret: str,
+) -> Application:
+    settings = core.settings
+    tickets = Tickets(core.redis, settings.ticket_ttl_seconds)
+    demo = {
+        "configuration": settings,
+        "secret": secret,
+        "enabled": demo_enabled(settings),
+    }
+    table = routes(
+        queue={"queue": core.queue},
+        batches={"queue": core.queue, "max_batch": settings.queue_max_batch},
+        notifications={"notifications": notifications},
+        system_settings={"system_settings": system_settings},
+        tickets={"tickets": tickets},
+        demo=demo,
+        ready={"faults": _faults(core, database)},
+        metrics={"metrics": core.metrics},
+    )
+    return Application(
+        table,
+        default_handler_class=NotFoundHandler,
+        log_function=_access_log(core.metrics),
+        hub=core.hub,
+        verifier=TokenVerifier(settings, secret),
+        tickets=tickets,
+        rate_limiter=RateLimiter(settings.requests_per_second),
+        problems=PROBLEMS,
+        max_body_bytes=settings.max_body_bytes,
+        websocket_max_message_size=settings.max_message_bytes,
+        trusted_origins=settings.trusted_origins,
+        cross_origin_protection=True,
+    )
+
+
+def demo_enabled(settings: Settings) -> bool:
+    """Say whether the page may mint tokens: own secret, and nobody but this machine's users."""
+    own_secret = not (settings.jwt_secret or settings.jwt_public_key or settings.jwt_jwks_url)
+    return settings.demo_login and own_secret and settings.host in LOOPBACK_HOSTS
+
+
+@contextlib.asynccontextmanager
+async def _listen(application: Application, settings: Settings) -> AsyncIterator[int]:
+    server = HTTPServer(
+        application,
+        xheaders=settings.trust_proxy_headers,
+        max_header_size=MAX_HEADER_BYTES,
+        max_body_size=settings.max_body_bytes * DRAINED_BODIES,
+        idle_connection_timeout=75.0,
+    )
+    sockets = bind_sockets(settings.port, settings.host)
+    server.add_sockets(sockets)
+    try:
+        yield sockets[0].getsockname()[1]
+    finally:
+        server.stop()
+        await server.close_all_connections()
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        ws_heartbeat=settings.ws_heartbeat_seconds,
+        sse_heartbeat=settings.sse_heartbeat_seconds,
+        task_idle=0.0,
+        batch_idle=0.0,
+        per_user=settings.max_connections_per_user,
+        per_address=settings.max_connections_per_address,
+        total=settings.max_connections,
+        pending_bytes=settings.max_pending_bytes,
+    )
+
+
+def _faults(core: Core, database: Any) -> Callable[[], Awaitable[list[str]]]:
+    async def faults() -> list[str]:
+        redis, mongodb = await asyncio.gather(
+            _redis_answers(core.redis), _mongodb_answers(database)
+        )
+        found = {
+            "Redis does not answer": not redis,
+            "MongoDB does not answer": not mongodb,
+            "the backplane is away": not core.backplane.alive,
+            "the server is stopping": core.hub.draining,
+        }
+        died = [f"the job {name} has died" for name in sorted(core.jobs.died)]
+        return [fault for fault, here in found.items() if here] + died
+
+    return faults
+
+
+async def _redis_answers(redis: Redis) -> bool:
+    try:
+        return bool(await redis.ping())
+    except (RedisError, OSError):
+        return False
+
+
+async def _mongodb_answers(database: Any) -> bool:
+    try:
+        await database.command("ping")
+    except PyMongoError:
+        return False
+    return True
+
+
+def _access_log(metrics: Metrics) -> Callable[[RequestHandler], None]:
+    def record(handler: RequestHandler) -> None:
+        request, status = handler.request, handler.get_status()
+        metrics.requests.labels(request.method or "?", str(status)).inc()
+        # The query may hold a token or a ticket: only the path is logged.
+        log.info(
+            "request",
+            method=request.method,
+            path=request.path,
+            status=status,
+            seconds=round(request.request_time(), 4),
+        )
+
+    return record
+
+
+def _host(settings: Settings) -> str:
+    return f"[{settings.host}]" if ":" in settings.host else settings.host
