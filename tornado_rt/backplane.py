@@ -13,6 +13,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from tornado_rt.jobs import Jobs
 from tornado_rt.metrics import Metrics
 from tornado_rt.protocol import CHANNEL_PREFIX, CONTROL, Message, channel
 
@@ -48,12 +49,13 @@ class Backplane:
         self._unwanted: set[str] = set()
         self._unwanted_event = asyncio.Event()
         self._sending = asyncio.Lock()
-        self._jobs: list[asyncio.Task[None]] = []
+        self._connected = False
+        self._jobs = Jobs()
 
     @property
     def alive(self) -> bool:
         """Whether the subscription connection is up and read."""
-        return bool(self._confirmed) and all(not job.done() for job in self._jobs)
+        return self._connected and not self._jobs.died
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -61,16 +63,12 @@ class Backplane:
         self._wanted.add(CONTROL)
         # With nothing subscribed, reading ends at once.
         await self._pubsub.subscribe(channel(CONTROL))
-        self._jobs = [
-            asyncio.create_task(self._read(), name="backplane-reader"),
-            asyncio.create_task(self._drop_unwanted(), name="backplane-unsubscriber"),
-        ]
+        self._jobs.start(self._read(), "backplane-reader")
+        self._jobs.start(self._drop_unwanted(), "backplane-unsubscriber")
         try:
             yield
         finally:
-            for job in self._jobs:
-                job.cancel()
-            await asyncio.gather(*self._jobs, return_exceptions=True)
+            await self._jobs.close()
             await self._pubsub.aclose()  # type: ignore[no-untyped-call]
 
     async def subscribe(self, topic: str) -> None:
@@ -133,7 +131,7 @@ class Backplane:
                 async for item in self._pubsub.listen():
                     self._dispatch(item)
             except (RedisError, OSError) as error:
-                self._metrics.backplane_up.set(0)
+                self._note_connected(False)
                 log.warning("backplane_away", error=repr(error))
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -154,7 +152,7 @@ class Backplane:
         self._deliver(topic, message)
 
     def _confirm(self, topic: str) -> None:
-        self._metrics.backplane_up.set(1)
+        self._note_connected(True)
         if topic not in self._wanted:
             return
         if topic in self._confirmed:
@@ -164,3 +162,7 @@ class Backplane:
         confirmation = self._waiting.pop(topic, None)
         if confirmation is not None and not confirmation.done():
             confirmation.set_result(None)
+
+    def _note_connected(self, connected: bool) -> None:
+        self._connected = connected
+        self._metrics.backplane_up.set(connected)

@@ -8,6 +8,8 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
+REPEAT_SECONDS = 0.1
+
 
 class Jobs:
     """Runs coroutines until they end or `close` cancels them."""
@@ -25,10 +27,11 @@ class Jobs:
 
     async def close(self) -> None:
         """Cancel what still runs and wait for it."""
-        running = tuple(self._running)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        while self._running:
+            for task in self._running:
+                task.cancel()
+            # Before Python 3.12 `asyncio.wait_for` may swallow a cancellation: ask again.
+            await asyncio.wait(self._running, timeout=REPEAT_SECONDS)
 
     async def _watched(self, job: Coroutine[Any, Any, None], name: str) -> None:
         try:

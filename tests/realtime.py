@@ -1,0 +1,213 @@
+"""A small application on the real-time core: one feed over a list, for sockets and streams."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import attrs
+from redis.asyncio import Redis
+from tornado.httpclient import HTTPRequest
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application
+from tornado.websocket import WebSocketClientConnection, websocket_connect
+
+from settings import Settings
+from tests.conftest import SECRET
+from tornado_rt.auth import Tickets, TokenVerifier
+from tornado_rt.backplane import Backplane
+from tornado_rt.connection import Opening
+from tornado_rt.heartbeat import Heartbeats
+from tornado_rt.hub import Hub
+from tornado_rt.limits import Limits, RateLimiter
+from tornado_rt.metrics import Metrics
+from tornado_rt.protocol import Cursor, Message, MessageType, ResyncReason
+from tornado_rt.sockets import RealtimeSocket
+from tornado_rt.streams import EventStreamHandler
+from tornado_rt.web import NotFoundHandler
+
+EPOCH = "e1"
+
+
+@attrs.define
+class Log:
+    """Numbered messages on one topic, kept in a list."""
+
+    topic: str = "task:t1"
+    messages: list[Message] = attrs.field(factory=list)
+    idle: float = 0.0
+    reading: asyncio.Event = attrs.field(factory=asyncio.Event)
+    may_read: asyncio.Event = attrs.field(factory=asyncio.Event)
+
+    def __attrs_post_init__(self) -> None:
+        self.may_read.set()
+
+    def append(self, type_: str = MessageType.PROGRESS, **data: Any) -> Message:
+        """Keep one more message."""
+        message = Message.of(type_, data, str(Cursor(EPOCH, len(self.messages) + 1)))
+        self.messages.append(message)
+        return message
+
+
+class LogFeed:
+    """Follows a log from any cursor of its epoch."""
+
+    ordered = True
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.topics = (log.topic,)
+
+    async def read(self, after: Cursor | None) -> Opening:
+        self._log.reading.set()
+        messages = tuple(self._log.messages)
+        await self._log.may_read.wait()
+        cursor = Cursor(EPOCH, len(messages))
+        ended = bool(messages) and messages[-1].type == MessageType.FINISHED
+        if after is None:
+            return Opening({}, messages[-1:], cursor, ended=ended)
+        if after.epoch != EPOCH:
+            return Opening({}, messages[-1:], cursor, ResyncReason.EPOCH, ended)
+        return Opening({}, messages[after.offset :], cursor, ended=ended)
+
+    def idle_seconds(self) -> float:
+        return self._log.idle
+
+
+class LogStream(EventStreamHandler):
+    def initialize(self, log: Log) -> None:
+        self.log = log
+
+    async def get(self) -> None:
+        await self.stream(LogFeed(self.log))
+
+
+class LogSocket(RealtimeSocket):
+    def initialize(self, log: Log) -> None:
+        self.log = log
+
+    async def feed(self) -> LogFeed:
+        return LogFeed(self.log)
+
+
+@attrs.frozen
+class Realtime:
+    """A running core."""
+
+    port: int
+    hub: Hub
+    backplane: Backplane
+    heartbeats: Heartbeats
+    limits: Limits
+    metrics: Metrics
+    log: Log
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def publish(self, type_: str = MessageType.PROGRESS, **data: Any) -> Message:
+        """Append to the log and publish, as a service does."""
+        message = self.log.append(type_, **data)
+        await self.backplane.publish(self.log.topic, message)
+        return message
+
+    async def socket(
+        self, token: str, query: str = "", headers: dict[str, str] | None = None
+    ) -> WebSocketClientConnection:
+        """Open a WebSocket on the log."""
+        request = HTTPRequest(
+            f"ws://127.0.0.1:{self.port}/ws{query}",
+            headers={"Authorization": f"Bearer {token}", **(headers or {})},
+        )
+        return await websocket_connect(request)
+
+
+def make_limits(**changes: Any) -> Limits:
+    """Limits that bound nothing, but for the changes."""
+    none = {field.name: 0 for field in attrs.fields(Limits)}
+    return Limits(**{**none, **changes})
+
+
+@contextlib.asynccontextmanager
+async def realtime(redis: Redis, **limits: Any) -> AsyncIterator[Realtime]:
+    """Run the core with a log, over the real Redis."""
+    metrics, heartbeats, bounds, log = Metrics(), Heartbeats(), make_limits(**limits), Log()
+    hub = Hub(bounds, heartbeats, metrics)
+    backplane = Backplane(redis, hub.deliver, hub.gap, metrics)
+    hub.attach(backplane)
+    settings = Settings(jwt_secret=SECRET)
+    application = Application(
+        [("/stream", LogStream, {"log": log}), ("/ws", LogSocket, {"log": log})],
+        default_handler_class=NotFoundHandler,
+        hub=hub,
+        verifier=TokenVerifier(settings, SECRET),
+        tickets=Tickets(redis, 30),
+        rate_limiter=RateLimiter(0),
+        max_body_bytes=1024,
+        websocket_max_message_size=4096,
+        trusted_origins=["https://trusted.example"],
+        cross_origin_protection=True,
+        log_function=lambda handler: None,
+    )
+    server = HTTPServer(application)
+    sockets = bind_sockets(0, "127.0.0.1")
+    server.add_sockets(sockets)
+    async with backplane.running():
+        heartbeats.start()
+        port = sockets[0].getsockname()[1]
+        yield Realtime(port, hub, backplane, heartbeats, bounds, metrics, log)
+        server.stop()
+        await hub.drain(0)
+        heartbeats.stop()
+        await server.close_all_connections()
+
+
+class EventStream:
+    """A client of an event stream over a bare socket, to see every byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.raw = b""
+
+    @classmethod
+    async def open(
+        cls, port: int, path: str, headers: dict[str, str], version: str = "1.1"
+    ) -> "EventStream":
+        """Send a GET and read the answer's head."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        lines = [f"GET {path} HTTP/{version}", "Host: 127.0.0.1"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        writer.write("\r\n".join([*lines, "", ""]).encode())
+        stream = cls(reader, writer)
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        stream.status = int(head[0].split()[1])
+        stream.headers = dict(line.split(": ", 1) for line in head[1:] if line)
+        return stream
+
+    async def event(self) -> dict[str, str]:
+        """Return the next event's fields. Raise EOFError at the end of the stream."""
+        while b"\n\n" not in self.raw:
+            self.raw += await self._chunk()
+        block, self.raw = self.raw.split(b"\n\n", 1)
+        return dict(line.split(": ", 1) for line in block.decode().split("\n"))
+
+    async def _chunk(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            piece = await self.reader.read(65536)
+            if not piece:
+                raise EOFError
+            return piece
+        size = int((await self.reader.readline()).strip() or b"0", 16)
+        piece = await self.reader.readexactly(size + 2)
+        if not size:
+            raise EOFError
+        return piece[:-2]
+
+    async def close(self) -> None:
+        self.writer.close()
+        await self.writer.wait_closed()
