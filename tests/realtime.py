@@ -102,6 +102,7 @@ class Realtime:
     limits: Limits
     metrics: Metrics
     log: Log
+    opened: list[WebSocketClientConnection] = attrs.field(factory=list)
 
     @property
     def url(self) -> str:
@@ -121,7 +122,9 @@ class Realtime:
             f"ws://127.0.0.1:{self.port}/ws{query}",
             headers={"Authorization": f"Bearer {token}", **(headers or {})},
         )
-        return await websocket_connect(request)
+        socket = await websocket_connect(request)
+        self.opened.append(socket)
+        return socket
 
 
 def make_limits(**changes: Any) -> Limits:
@@ -157,9 +160,12 @@ async def realtime(redis: Redis, **limits: Any) -> AsyncIterator[Realtime]:
     async with backplane.running():
         heartbeats.start()
         port = sockets[0].getsockname()[1]
-        yield Realtime(port, hub, backplane, heartbeats, bounds, metrics, log)
+        core = Realtime(port, hub, backplane, heartbeats, bounds, metrics, log)
+        yield core
         server.stop()
         await hub.drain(0)
+        for socket in core.opened:
+            socket.close()
         heartbeats.stop()
         await server.close_all_connections()
 

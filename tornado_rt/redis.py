@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError
 
 CONNECTIONS = 64
 WAIT_SECONDS = 5.0
@@ -16,8 +17,8 @@ RETRIES = 3
 async def open_redis(url: str) -> AsyncIterator[Redis]:
     """Open a pool; it connects when first used and reconnects by itself.
 
-    A command raises `redis.exceptions.RedisError` within about a second without a server. A
-    command whose reply is lost is sent again.
+    A command raises `redis.exceptions.RedisError` within about a second without a server, and
+    after 5 s from one that does not answer. A command whose reply is lost is sent again.
     """
     pool = BlockingConnectionPool.from_url(
         url,
@@ -25,7 +26,9 @@ async def open_redis(url: str) -> AsyncIterator[Redis]:
         timeout=WAIT_SECONDS,
         socket_connect_timeout=2.0,
         socket_timeout=5.0,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.3), RETRIES),
+        retry=Retry(
+            ExponentialWithJitterBackoff(base=0.05, cap=0.3), RETRIES, (ConnectionError, OSError)
+        ),
     )
     client = Redis.from_pool(pool)
     try:

@@ -1,0 +1,195 @@
+"""The hub and the backplane on the real Redis."""
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import attrs
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from tests.realtime import make_limits, realtime
+from tornado_rt.backplane import Backplane, BackplaneDown
+from tornado_rt.heartbeat import Heartbeats
+from tornado_rt.hub import Hub
+from tornado_rt.metrics import Metrics
+from tornado_rt.protocol import CONTROL, Message
+from tornado_rt.redis import open_redis
+from tornado_rt.stores import find_redis_server
+
+
+@attrs.define(eq=False)
+class Listener:
+    """A subscriber that keeps what it gets."""
+
+    messages: list[Message] = attrs.field(factory=list)
+    gaps: int = 0
+
+    def deliver(self, message: Message) -> None:
+        self.messages.append(message)
+
+    def gap(self) -> None:
+        self.gaps += 1
+
+
+def news(number: int) -> Message:
+    return Message.of("progress", {"number": number})
+
+
+async def until(condition: object) -> None:
+    """Wait until the callable says so; the test's own timeout bounds it."""
+    while not condition():  # type: ignore[operator]
+        await asyncio.sleep(0.005)
+
+
+@pytest.mark.gen_test
+async def test_message_reaches_the_subscribers_of_its_topic(redis: Redis) -> None:
+    async with realtime(redis) as core:
+        first, second, other = Listener(), Listener(), Listener()
+        await core.hub.subscribe("task:1", first)
+        await core.hub.subscribe("task:1", second)
+        await core.hub.subscribe("task:2", other)
+        await core.backplane.publish("task:1", news(1))
+        await until(lambda: first.messages and second.messages)
+        assert first.messages[0].encode() == news(1).encode()
+        assert other.messages == []
+
+
+@pytest.mark.gen_test
+async def test_message_reaches_other_processes(redis: Redis) -> None:
+    """Two hubs over one Redis are one system."""
+    async with realtime(redis) as here, realtime(redis) as there:
+        listener = Listener()
+        await there.hub.subscribe("user:alice", listener)
+        await here.backplane.publish("user:alice", news(1))
+        await until(lambda: listener.messages)
+
+
+@pytest.mark.gen_test
+async def test_topic_is_left_with_its_last_subscriber(redis: Redis) -> None:
+    """Redis is told, so that nothing is received for nobody."""
+    async with realtime(redis) as core:
+        first, second = Listener(), Listener()
+        for listener in (first, second):
+            await core.hub.subscribe("task:1", listener)
+        core.hub.unsubscribe("task:1", first)
+        assert await redis.pubsub_numsub("rt:task:1") == [(b"rt:task:1", 1)]
+        core.hub.unsubscribe("task:1", second)
+        while await redis.pubsub_numsub("rt:task:1") != [(b"rt:task:1", 0)]:
+            await asyncio.sleep(0.005)
+        await core.hub.subscribe("task:1", second)
+        await core.backplane.publish("task:1", news(2))
+        await until(lambda: second.messages)
+
+
+@pytest.mark.gen_test
+async def test_one_connection_carries_all_topics(redis: Redis) -> None:
+    """However many streams are open, this process has one subscription connection."""
+    async with realtime(redis) as core:
+        await asyncio.gather(*(core.hub.subscribe(f"task:{n}", Listener()) for n in range(300)))
+        clients = await redis.client_list(_type="pubsub")
+        assert len(clients) == 1
+        assert int(clients[0]["sub"]) == 301
+
+
+@pytest.mark.gen_test
+async def test_subscriber_may_leave_while_it_is_delivered_to(redis: Redis) -> None:
+    async with realtime(redis) as core:
+
+        class Leaver(Listener):
+            def deliver(self, message: Message) -> None:
+                super().deliver(message)
+                core.hub.unsubscribe("task:1", self)
+
+        leavers = [Leaver(), Leaver()]
+        for leaver in leavers:
+            await core.hub.subscribe("task:1", leaver)
+        core.hub.deliver("task:1", news(1))
+        core.hub.deliver("task:1", news(2))
+        assert [len(leaver.messages) for leaver in leavers] == [1, 1]
+
+
+@pytest.mark.gen_test
+async def test_garbage_on_a_channel_is_passed_over(redis: Redis) -> None:
+    async with realtime(redis) as core:
+        listener = Listener()
+        await core.hub.subscribe("task:1", listener)
+        for garbage in (b"", b"\xff\x00", b"[]", b"{}", b'{"type": 1}'):
+            await redis.publish("rt:task:1", garbage)
+        await core.backplane.publish("task:1", news(1))
+        await until(lambda: listener.messages)
+        assert len(listener.messages) == 1
+
+
+@pytest.mark.gen_test
+async def test_killed_connection_is_a_gap_and_comes_back(redis: Redis) -> None:
+    """A cut subscription is renewed; each of its topics is told once that it may have missed."""
+    async with realtime(redis) as core:
+        listener = Listener()
+        await core.hub.subscribe("task:1", listener)
+        await redis.client_kill_filter(_type="pubsub", skipme=True)
+        await until(lambda: listener.gaps)
+        assert core.backplane.alive
+        await core.backplane.publish("task:1", news(1))
+        await until(lambda: listener.messages)
+        assert listener.gaps == 1
+
+
+@pytest.mark.gen_test
+async def test_without_redis_only_our_own_subscribers_are_told(tmp_path: Path) -> None:
+    """Degraded, counted, and over when Redis is back."""
+    address = tmp_path / "redis.sock"
+    process = await start_redis(address)
+    async with open_redis(f"unix://{address}") as redis:
+        hub, backplane, metrics = open_hub(redis)
+        listener = Listener()
+        async with backplane.running():
+            await hub.subscribe("task:1", listener)
+            process.kill()
+            await process.wait()
+            await until(lambda: not backplane.alive)
+            await backplane.publish("task:1", news(1))
+            assert len(listener.messages) == 1
+            assert metrics.degraded._value.get() == 1
+            process = await start_redis(address)
+            await until(lambda: backplane.alive and listener.gaps)
+            await backplane.publish("task:1", news(2))
+            await until(lambda: len(listener.messages) == 2)
+    process.kill()
+    await process.wait()
+
+
+async def start_redis(address: Path) -> asyncio.subprocess.Process:
+    command = [find_redis_server(), "--port", "0", "--unixsocket", str(address), "--save", ""]
+    devnull = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(*command, stdout=devnull, cwd=address.parent)
+    async with Redis.from_url(f"unix://{address}") as client:
+        while True:
+            with contextlib.suppress(RedisError):
+                await client.ping()
+                return process
+            await asyncio.sleep(0.01)
+
+
+def open_hub(redis: Redis) -> tuple[Hub, Backplane, Metrics]:
+    metrics = Metrics()
+    hub = Hub(make_limits(), Heartbeats(), metrics)
+    backplane = Backplane(redis, hub.deliver, hub.gap, metrics)
+    hub.attach(backplane)
+    return hub, backplane, metrics
+
+
+@pytest.mark.gen_test
+async def test_unconfirmed_subscription_raises(redis: Redis) -> None:
+    """A frozen Redis fails a subscriber in bounded time and leaves nothing behind."""
+    hub, backplane, _ = open_hub(redis)
+    async with backplane.running():
+        await redis.client_pause(4000)
+        try:
+            with pytest.raises(BackplaneDown):
+                await hub.subscribe("task:1", Listener())
+            assert hub.stats().by_topic == {}
+        finally:
+            await redis.client_unpause()
+        assert CONTROL in backplane._wanted
