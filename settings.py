@@ -169,8 +169,8 @@ def loaders() -> list[Loader]:
     named = os.environ.get(CONFIG_VARIABLE)
     # The mark makes a file that is not there an error.
     files = [f"!{named}"] if named else []
-    formats = {"*.toml": ts.TomlFormat(CONFIG_TABLE)}
-    return [ts.FileLoader(files=files, formats=formats), ts.EnvLoader(prefix=ENV_PREFIX)]
+    toml = ts.FileLoader(files=files, formats={"*.toml": ts.TomlFormat(CONFIG_TABLE)})
+    return [toml, ts.EnvLoader(prefix=ENV_PREFIX)]
 
 
 def converter() -> TSConverter:

@@ -1,0 +1,38 @@
+"""The task queue: limits, leases, batches, and the log of each task's events."""
+
+from services.queue.models import (
+    Ack,
+    Batch,
+    BatchNotFound,
+    BatchState,
+    Claim,
+    Outcome,
+    QueueError,
+    QueueFull,
+    QueueStats,
+    Replay,
+    Task,
+    TaskNotFound,
+    TaskState,
+    UserQueueStatus,
+)
+from services.queue.service import QueueService, key_prefix
+
+__all__ = [
+    "Ack",
+    "Batch",
+    "BatchNotFound",
+    "BatchState",
+    "Claim",
+    "Outcome",
+    "QueueError",
+    "QueueFull",
+    "QueueService",
+    "QueueStats",
+    "Replay",
+    "Task",
+    "TaskNotFound",
+    "TaskState",
+    "UserQueueStatus",
+    "key_prefix",
+]

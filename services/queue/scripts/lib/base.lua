@@ -1,0 +1,73 @@
+-- Names, time and events, shared by every script.
+--
+-- KEYS[1]  the prefix of all keys, with the hash tag: "{name}:"
+-- ARGV[1]  a candidate for the epoch, used when there is none yet
+-- ARGV[2]  how many events are kept of a task or batch
+-- The arguments of each script begin at ARGV[3].
+--
+-- Every other key is made of the prefix, so that Redis Cluster keeps them in one slot.
+local P = KEYS[1]
+local MAX_EVENTS = ARGV[2]
+
+local time = redis.call('TIME')
+local NOW = tonumber(time[1]) + tonumber(time[2]) / 1000000
+
+local function stamp(seconds)
+  return string.format('%.6f', seconds)
+end
+
+-- ISO 8601, UTC. Days to a date: Hinnant, "chrono-compatible low-level date algorithms".
+local function iso(seconds)
+  local z = math.floor(seconds / 86400) + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524)
+    - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  local rest = seconds % 86400
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month,
+    doy - math.floor((153 * mp + 2) / 5) + 1, math.floor(rest / 3600),
+    math.floor(rest % 3600 / 60), math.floor(rest % 60), math.floor(rest % 1 * 1000))
+end
+
+local function task_key(id) return P .. 'task:' .. id end
+local function batch_key(id) return P .. 'batch:' .. id end
+local function events_key(kind, id) return P .. 'events:' .. kind .. ':' .. id end
+
+local function read_hash(key)
+  local flat = redis.call('HGETALL', key)
+  if #flat == 0 then return nil end
+  local fields = {}
+  for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
+  return fields
+end
+
+local epoch
+local function the_epoch()
+  if not epoch then
+    redis.call('SET', P .. 'epoch', ARGV[1], 'NX')
+    epoch = redis.call('GET', P .. 'epoch')
+  end
+  return epoch
+end
+
+-- Number an event, keep it, publish it.
+local function emit(kind, id, hash_key, type, data)
+  local offset = redis.call('HINCRBY', hash_key, 'event_seq', 1)
+  redis.call('XADD', events_key(kind, id), 'MAXLEN', MAX_EVENTS, '0-' .. offset,
+    'type', type, 'data', data)
+  redis.call('PUBLISH', 'rt:' .. kind .. ':' .. id,
+    '{"type":"' .. type .. '","data":' .. data
+    .. ',"id":"' .. the_epoch() .. '-' .. offset .. '"}')
+end
+
+-- Once a script is enough, however many tasks came into the line.
+local woken = false
+local function wake_workers()
+  if woken then return end
+  woken = true
+  redis.call('PUBLISH', 'rt:workers', '{"type":"wake","data":{}}')
+end

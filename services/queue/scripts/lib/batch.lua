@@ -1,0 +1,70 @@
+-- Batches count their tasks.
+--
+-- Invariant: the counters of a batch equal the states of its tasks (a delayed task counts as
+-- queued), `progress_sum` is the sum of their percentages with 100 for an ended one, and the batch
+-- has ended exactly when each of its tasks has.
+
+local ENDED = {completed = true, failed = true, cancelled = true, dead = true}
+local COUNTED = {'queued', 'processing', 'completed', 'failed', 'cancelled', 'dead'}
+
+local function batch_progress(b)
+  return tonumber(b.progress_sum) / tonumber(b.total)
+end
+
+local function batch_snapshot(b)
+  local parts = {'{', b.head, ',"status":"', b.status, '","total":', b.total}
+  for _, state in ipairs(COUNTED) do
+    parts[#parts + 1] = ',"' .. state .. '":' .. (b[state] or '0')
+  end
+  parts[#parts + 1] = string.format(',"progress":%.1f', batch_progress(b))
+  parts[#parts + 1] = ',"updated_at":"' .. iso(NOW) .. '"}'
+  return table.concat(parts)
+end
+
+local function batch_status(b)
+  local total = tonumber(b.total)
+  local completed, cancelled = tonumber(b.completed or 0), tonumber(b.cancelled or 0)
+  local ended = completed + cancelled + tonumber(b.failed or 0) + tonumber(b.dead or 0)
+  if ended < total then
+    return (ended > 0 or tonumber(b.processing or 0) > 0) and 'processing' or 'queued'
+  end
+  if completed == total then return 'completed' end
+  if cancelled == total then return 'cancelled' end
+  return completed > 0 and 'partial' or 'failed'
+end
+
+local function end_batch(id, b)
+  local data = '{"batch_id":"' .. id .. '","final_status":"' .. b.status .. '","total":' .. b.total
+  for i = 3, #COUNTED do
+    data = data .. ',"' .. COUNTED[i] .. '":' .. (b[COUNTED[i]] or '0')
+  end
+  data = data .. '}'
+  redis.call('HSET', batch_key(id), 'ended_at', stamp(NOW), 'finished', data)
+  redis.call('ZADD', P .. 'ended_batches', NOW, id)
+  emit('batch', id, batch_key(id), 'finished', data)
+  redis.call('XADD', P .. 'outbox', '*', 'event_id', id, 'kind', 'batch', 'user_id', b.user_id,
+    'task_id', '', 'symbol', '', 'batch_id', id, 'status', b.status, 'result', data,
+    'error', '', 'callback_url', '', 'ended_at', stamp(NOW))
+end
+
+-- Follow one task from a state and percentage to others; `nil` is one that is not there yet.
+local function batch_follow(id, from, to, from_percent, to_percent)
+  local key = batch_key(id)
+  local before = read_hash(key)
+  if not before then return end
+  if from ~= to then
+    if from then redis.call('HINCRBY', key, from, -1) end
+    redis.call('HINCRBY', key, to, 1)
+  end
+  redis.call('HINCRBYFLOAT', key, 'progress_sum', to_percent - from_percent)
+  local b = read_hash(key)
+  b.status = batch_status(b)
+  redis.call('HSET', key, 'status', b.status)
+  -- Not every step of every task is news of the batch: whole percents are.
+  if from ~= to or math.floor(batch_progress(b)) ~= math.floor(batch_progress(before)) then
+    emit('batch', id, key, 'progress', batch_snapshot(b))
+  end
+  if b.status ~= 'queued' and b.status ~= 'processing' and before.ended_at == nil then
+    end_batch(id, b)
+  end
+end

@@ -1,0 +1,178 @@
+-- A task and its transitions.
+--
+-- Invariant: a task is in exactly one state, and in exactly the structures of that state:
+-- queued: the line; delayed: `delayed`; processing: `processing` and the user's `active` count;
+-- completed, failed, cancelled, dead: `ended` and `counts`.
+
+local function snapshot(t)
+  local place = ''
+  if t.status == 'queued' then
+    local here = position(t.task_id)
+    if here then place = '"position":' .. here .. ',' end
+  end
+  return '{' .. t.head .. ',"status":"' .. t.status .. '","attempt":' .. t.attempt .. ','
+    .. place .. t.fragment .. '}'
+end
+
+local function emit_progress(t)
+  emit('task', t.task_id, task_key(t.task_id), 'progress', snapshot(t))
+end
+
+local function load_task(id)
+  return read_hash(task_key(id))
+end
+
+-- Write the fields to Redis and to the table at hand.
+local function set(t, changes)
+  local flat = {}
+  for field, value in pairs(changes) do
+    t[field] = value
+    flat[#flat + 1] = field
+    flat[#flat + 1] = value
+  end
+  redis.call('HSET', task_key(t.task_id), unpack(flat))
+end
+
+local function in_batch(status)
+  return status == 'delayed' and 'queued' or status
+end
+
+local function follow_in_batch(t, from, from_percent)
+  if t.batch_id == '' then return end
+  local percent = ENDED[t.status] and 100 or tonumber(t.percent)
+  batch_follow(t.batch_id, in_batch(from), in_batch(t.status), from_percent, percent)
+end
+
+-- Take the task out of the structures of its state.
+local function leave(t)
+  local id, user = t.task_id, t.user_id
+  if t.status == 'queued' then
+    step_out(id, user)
+    count('pending', user, -1)
+  elseif t.status == 'delayed' then
+    redis.call('ZREM', P .. 'delayed', id)
+    count('pending', user, -1)
+  elseif t.status == 'processing' then
+    redis.call('ZREM', P .. 'processing', id)
+    count('active', user, -1)
+    unpark(user)
+  end
+end
+
+-- Put the task at its place in the line, or aside until `run_at`. A task that comes back keeps its
+-- number, and so stands before all that its user submitted later.
+local function wait_in_line(t, run_at)
+  count('pending', t.user_id, 1)
+  if run_at > NOW then
+    redis.call('ZADD', P .. 'delayed', run_at, t.task_id)
+    set(t, {status = 'delayed'})
+  else
+    queue_up(t.task_id, t.user_id, t.seq)
+    set(t, {status = 'queued'})
+    wake_workers()
+  end
+end
+
+-- `attempt`: the number that the task waits with. `closed`: the token of an owner who gave it back
+-- himself, so that the same request repeated is known; "" when he was lost.
+local function requeue(t, attempt, run_at, closed)
+  local from, from_percent = t.status, tonumber(t.percent)
+  leave(t)
+  set(t, {attempt = tostring(attempt), token = '', closed = closed, fragment = t.plan,
+    percent = '0'})
+  wait_in_line(t, run_at)
+  emit_progress(t)
+  follow_in_batch(t, from, from_percent)
+end
+
+local function finished_data(t)
+  local data = '{"task_id":"' .. t.task_id .. '","final_status":"' .. t.status .. '"'
+  if t.result ~= '' then data = data .. ',"result":' .. t.result end
+  if t.error ~= '' then data = data .. ',"error":' .. cjson.encode(t.error) end
+  return data .. '}'
+end
+
+local function append_to_outbox(t)
+  redis.call('XADD', P .. 'outbox', '*', 'event_id', t.task_id, 'kind', 'task',
+    'user_id', t.user_id, 'task_id', t.task_id, 'symbol', t.symbol, 'batch_id', t.batch_id,
+    'status', t.status, 'result', t.result, 'error', t.error,
+    'callback_url', t.callback_url, 'ended_at', t.ended_at)
+end
+
+-- `token` stays when its owner ended the task, so that the same request repeated is known.
+local function end_task(t, status, token, result, error, fragment)
+  local from, from_percent = t.status, tonumber(t.percent)
+  leave(t)
+  set(t, {
+    status = status, token = token, result = result, error = error, ended_at = stamp(NOW),
+    fragment = fragment ~= '' and fragment or t.fragment,
+  })
+  redis.call('ZADD', P .. 'ended', NOW, t.task_id)
+  redis.call('HINCRBY', P .. 'counts', status, 1)
+  emit_progress(t)
+  local finished = finished_data(t)
+  set(t, {finished = finished})
+  emit('task', t.task_id, task_key(t.task_id), 'finished', finished)
+  -- The news of a batch is its end.
+  if t.batch_id == '' then append_to_outbox(t) end
+  follow_in_batch(t, from, from_percent)
+end
+
+-- An attempt is over without a result: again, or dead.
+local function give_back(t, max_attempts, reason, run_at, closed)
+  if tonumber(t.attempt) >= max_attempts then
+    end_task(t, 'dead', t.token, '', reason, '')
+  else
+    requeue(t, t.attempt, run_at, closed)
+  end
+end
+
+-- The owner ends his task. Returns 1, or 0 when the token is not the one of the running attempt.
+local function ack(id, token, outcome, result, error, fragment, max_attempts, run_at)
+  local t = load_task(id)
+  if not t or token == '' then return 0 end
+  if t.closed == token then return 1 end
+  if t.token ~= token then return 0 end
+  if t.status ~= 'processing' then return 1 end
+  if outcome == 'retry' then
+    give_back(t, max_attempts, error, run_at, token)
+  else
+    end_task(t, outcome, token, result, error, fragment)
+  end
+  return 1
+end
+
+-- What Python needs of a task: its fields, its snapshot and its place.
+local function reply(t)
+  local flat = {'snapshot', snapshot(t)}
+  local here = position(t.task_id)
+  if here then
+    flat[3], flat[4] = 'position', tostring(here)
+  end
+  for _, field in ipairs({'task_id', 'user_id', 'symbol', 'params', 'batch_id', 'status', 'attempt',
+    'created_at', 'started_at', 'ended_at', 'result', 'error', 'token', 'percent'}) do
+    flat[#flat + 1] = field
+    flat[#flat + 1] = t[field]
+  end
+  return flat
+end
+
+-- A task that is not there yet. `run_at` 0 is now.
+local function add_task(id, user, symbol, params, batch_id, head, plan, callback_url, run_at)
+  local seq = redis.call('INCR', P .. 'seq')
+  local t = {task_id = id}
+  set(t, {
+    task_id = id, user_id = user, symbol = symbol, params = params, batch_id = batch_id,
+    head = head, plan = plan, fragment = plan, callback_url = callback_url, attempt = '0',
+    percent = '0', seq = tostring(seq), created_at = stamp(NOW), started_at = '', ended_at = '',
+    result = '', error = '', token = '', closed = '', worker_id = '', finished = '',
+  })
+  redis.call('ZADD', P .. 'tasks:' .. user, seq, id)
+  wait_in_line(t, run_at)
+  emit_progress(t)
+  return t
+end
+
+local function has_room(user, adding, limit)
+  return limit == 0 or tonumber(redis.call('HGET', P .. 'pending', user) or 0) + adding <= limit
+end

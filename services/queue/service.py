@@ -1,0 +1,358 @@
+"""The queue's verbs. Every change of state is one Lua script; see `scripts/`."""
+
+import secrets
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import orjson
+from redis.asyncio import Redis
+
+from services.queue.models import (
+    Ack,
+    Batch,
+    BatchNotFound,
+    BatchState,
+    Claim,
+    Outcome,
+    QueueFull,
+    QueueStats,
+    Replay,
+    Task,
+    TaskNotFound,
+    TaskState,
+    UserQueueStatus,
+)
+from services.queue.scripts import Scripts
+from settings import QueueOrder
+from tornado_rt.protocol import Cursor, Message, MessageType, ResyncReason
+
+UPKEEP_COUNT = 500
+FULL_RETRY_SECONDS = 5.0
+
+Kind = Literal["task", "batch"]
+
+
+class QueueService:
+    """A queue over Redis.
+
+    `user_limit` and `global_limit` bound running tasks, `max_waiting_per_user` waiting ones; 0 is
+    no bound. `visibility_seconds` is how long a claim lasts, `retention_seconds` how long ended
+    tasks are kept (0: forever). `max_events` of each task and batch are kept for replay.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        name: str = "rtq",
+        user_limit: int = 3,
+        global_limit: int = 3,
+        max_waiting_per_user: int = 1000,
+        visibility_seconds: float = 300.0,
+        max_attempts: int = 3,
+        retention_seconds: float = 604800.0,
+        order: QueueOrder = QueueOrder.FIFO,
+        max_events: int = 256,
+    ) -> None:
+        self.user_limit = user_limit
+        self.global_limit = global_limit
+        self.max_waiting_per_user = max_waiting_per_user
+        self.visibility_seconds = visibility_seconds
+        self.max_attempts = max_attempts
+        self.retention_seconds = retention_seconds
+        self.order = order
+        self.prefix = key_prefix(name)
+        self._redis = redis
+        self._scripts = Scripts(redis, self.prefix, secrets.token_hex(4), max_events)
+
+    async def enqueue_task(
+        self,
+        user_id: str,
+        symbol: str,
+        params: dict[str, Any],
+        *,
+        plan: bytes,
+        delay: float = 0.0,
+        callback_url: str | None = None,
+        task_id: str | None = None,
+    ) -> Task:
+        """Add one task to the line, or aside for `delay` seconds.
+
+        `plan` is the snapshot's first fragment: a JSON object without its braces. A repeated
+        `task_id` returns the task that there is. Raise QueueFull.
+        """
+        task_id = task_id or secrets.token_urlsafe(12)
+        reply = await self._scripts.run(
+            "enqueue",
+            task_id,
+            user_id,
+            symbol,
+            orjson.dumps(params),
+            _head(task_id=task_id, symbol=symbol),
+            plan,
+            callback_url or "",
+            delay,
+            self.max_waiting_per_user,
+        )
+        return _task(self._unless_full(reply))
+
+    async def create_batch(
+        self,
+        user_id: str,
+        symbols: Sequence[str],
+        params: dict[str, Any],
+        *,
+        plan: bytes,
+        batch_id: str | None = None,
+    ) -> Batch:
+        """Add one task for each symbol, all or none. Raise QueueFull."""
+        batch_id = batch_id or secrets.token_urlsafe(12)
+        task_ids = [f"{batch_id}-{number}" for number in range(1, len(symbols) + 1)]
+        tasks = [
+            (task_id, symbol, _head(task_id=task_id, symbol=symbol, batch_id=batch_id))
+            for task_id, symbol in zip(task_ids, symbols, strict=True)
+        ]
+        reply = await self._scripts.run(
+            "create_batch",
+            batch_id,
+            user_id,
+            _head(batch_id=batch_id),
+            orjson.dumps(params),
+            plan,
+            self.max_waiting_per_user,
+            *(field for task in tasks for field in task),
+        )
+        return _batch(batch_id, user_id, task_ids, self._unless_full(reply))
+
+    async def dequeue_task(self, worker_id: str) -> Claim | None:
+        """Claim the next task; None when there is none that may run."""
+        claims = await self.claim(worker_id, 1)
+        return claims[0] if claims else None
+
+    async def claim(self, worker_id: str, count: int, acks: Sequence[Ack] = ()) -> list[Claim]:
+        """End some tasks and claim at most `count` others in one round trip."""
+        _, claimed = await self._claim(worker_id, count, acks)
+        return claimed
+
+    async def ack_task(
+        self,
+        task_id: str,
+        success: bool = True,
+        *,
+        token: str,
+        result: dict[str, Any] | None = None,
+        error: str | None = None,
+        fragment: bytes | None = None,
+    ) -> bool:
+        """End a claimed task. Return False when the token is stale: then nothing changed."""
+        outcome = Outcome.COMPLETED if success else Outcome.FAILED
+        return await self._ack(Ack(task_id, token, outcome, result, error, fragment))
+
+    async def retry_task(self, task_id: str, *, token: str, error: str, delay: float = 0.0) -> bool:
+        """End the attempt and wait for another, or be dead after the last one."""
+        return await self._ack(Ack(task_id, token, Outcome.RETRY, error=error, delay=delay))
+
+    async def extend_task(self, task_id: str, token: str) -> bool:
+        """Keep a claim for another visibility time. Return False when the token is stale."""
+        return bool(await self._scripts.run("extend", task_id, token, self.visibility_seconds))
+
+    async def release_task(self, task_id: str, token: str) -> bool:
+        """Hand a claimed task back to the head of its line, its attempt not counted."""
+        return bool(await self._scripts.run("release", task_id, token))
+
+    async def report_progress(
+        self, task_id: str, token: str, fragment: bytes, percent: float
+    ) -> bool:
+        """Keep and publish the progress of an attempt. Return False when the token is stale."""
+        return bool(await self._scripts.run("report", task_id, token, fragment, percent))
+
+    async def cancel_task(self, task_id: str, user_id: str | None = None) -> Task:
+        """End a task as cancelled, unless it has ended. Raise TaskNotFound, also for another's."""
+        reply = await self._scripts.run("cancel", "task", task_id, user_id or "")
+        if reply is None:
+            raise TaskNotFound(task_id)
+        return _task(reply)
+
+    async def cancel_batch(self, batch_id: str, user_id: str | None = None) -> Batch:
+        """Cancel what has not ended of a batch. Raise BatchNotFound, also for another's."""
+        if await self._scripts.run("cancel", "batch", batch_id, user_id or "") is None:
+            raise BatchNotFound(batch_id)
+        batch = await self.get_batch(batch_id)
+        if batch is None:
+            raise BatchNotFound(batch_id)
+        return batch
+
+    async def get_task(self, task_id: str) -> Task | None:
+        """Read a task."""
+        reply = await self._scripts.run("get_task", task_id)
+        return None if reply is None else _task(reply)
+
+    async def get_batch(self, batch_id: str) -> Batch | None:
+        """Read a batch."""
+        reply = await self._scripts.run("get_batch", batch_id)
+        if reply is None:
+            return None
+        user_id, status, snapshot, task_ids = reply
+        return Batch(
+            batch_id,
+            user_id.decode(),
+            BatchState(status.decode()),
+            [task_id.decode() for task_id in task_ids],
+            snapshot,
+        )
+
+    async def list_tasks(self, user_id: str, limit: int = 50) -> list[Task]:
+        """Read a user's tasks, the newest first."""
+        return [_task(reply) for reply in await self._scripts.run("list_tasks", user_id, limit)]
+
+    async def get_user_queue_status(self, user_id: str) -> UserQueueStatus:
+        """Count a user's tasks."""
+        async with self._redis.pipeline() as pipe:
+            pipe.hget(self.prefix + "pending", user_id)
+            pipe.hget(self.prefix + "active", user_id)
+            waiting, active = await pipe.execute()
+        return UserQueueStatus(int(waiting or 0), int(active or 0), self.user_limit)
+
+    async def stats(self) -> QueueStats:
+        """Count the tasks in each state."""
+        async with self._redis.pipeline() as pipe:
+            for name in ("waiting", "processing", "delayed"):
+                pipe.zcard(self.prefix + name)
+            pipe.hgetall(self.prefix + "counts")
+            queued, processing, delayed, counts = await pipe.execute()
+        ended = {
+            state.value: int(counts.get(state.encode(), 0))
+            for state in TaskState
+            if state.value not in ("queued", "processing", "delayed")
+        }
+        return QueueStats(queued=queued, processing=processing, delayed=delayed, **ended)
+
+    async def cleanup_expired_tasks(self) -> int:
+        """Do what is due, at most 500 of each; return how many leases had run out.
+
+        Those tasks go back to the head of their line, or are dead after the last attempt. Delays
+        that are over end, and ended tasks past their retention are deleted.
+        """
+        reply = await self._scripts.run(
+            "upkeep", self.max_attempts, self.retention_seconds, UPKEEP_COUNT
+        )
+        expired: int = reply[0]
+        return expired
+
+    async def read_events(self, kind: Kind, id_: str, after: Cursor | None = None) -> Replay:
+        """Read the state, and the messages after a cursor. Raise TaskNotFound, BatchNotFound."""
+        asked = ("", 0) if after is None else (after.epoch, after.offset)
+        reply = await self._scripts.run("read_events", kind, id_, *asked)
+        if reply is None:
+            raise TaskNotFound(id_) if kind == "task" else BatchNotFound(id_)
+        return _replay(*reply)
+
+    async def check_invariants(self) -> list[str]:
+        """Compare everything with everything; return the violations. For tests and maintenance."""
+        return [fault.decode() for fault in await self._scripts.run("check_invariants")]
+
+    async def _ack(self, ack: Ack) -> bool:
+        owned, _ = await self._claim("", 0, [ack])
+        return owned[0]
+
+    async def _claim(
+        self, worker_id: str, count: int, acks: Sequence[Ack]
+    ) -> tuple[list[bool], list[Claim]]:
+        owned, claimed = await self._scripts.run(
+            "claim",
+            secrets.token_hex(8),
+            worker_id,
+            count,
+            self.user_limit,
+            self.global_limit,
+            self.visibility_seconds,
+            self.order,
+            self.max_attempts,
+            *(field for ack in acks for field in _ack_fields(ack)),
+        )
+        return [bool(one) for one in owned], [_claim_of(reply) for reply in claimed]
+
+    def _unless_full(self, reply: Any) -> Any:
+        if reply == b"full":
+            raise QueueFull(self.max_waiting_per_user, FULL_RETRY_SECONDS)
+        return reply
+
+
+def key_prefix(name: str) -> str:
+    """Return what every key of a queue begins with: its hash tag."""
+    return f"{{{name}}}:"
+
+
+def _head(**fields: str) -> bytes:
+    return orjson.dumps(fields)[1:-1]
+
+
+def _ack_fields(ack: Ack) -> tuple[bytes | str | float, ...]:
+    result = b"" if ack.result is None else orjson.dumps(ack.result)
+    return (
+        ack.task_id,
+        ack.token,
+        ack.outcome,
+        result,
+        ack.error or "",
+        ack.fragment or b"",
+        ack.delay,
+    )
+
+
+def _fields(reply: Sequence[bytes]) -> dict[str, bytes]:
+    return {key.decode(): value for key, value in zip(reply[::2], reply[1::2], strict=True)}
+
+
+def _claim_of(reply: Sequence[bytes]) -> Claim:
+    return Claim(_task(reply), _fields(reply)["token"].decode())
+
+
+def _task(reply: Sequence[bytes]) -> Task:
+    fields = _fields(reply)
+    return Task(
+        task_id=fields["task_id"].decode(),
+        user_id=fields["user_id"].decode(),
+        symbol=fields["symbol"].decode(),
+        params=orjson.loads(fields["params"]),
+        batch_id=fields["batch_id"].decode() or None,
+        status=TaskState(fields["status"].decode()),
+        attempt=int(fields["attempt"]),
+        position=int(fields["position"]) if "position" in fields else None,
+        created_at=float(fields["created_at"]),
+        started_at=float(fields["started_at"] or 0) or None,
+        ended_at=float(fields["ended_at"] or 0) or None,
+        result=orjson.loads(fields["result"]) if fields["result"] else None,
+        error=fields["error"].decode() or None,
+        progress=float(fields["percent"]),
+        snapshot=fields["snapshot"],
+    )
+
+
+def _batch(batch_id: str, user_id: str, task_ids: list[str], snapshot: bytes) -> Batch:
+    status = BatchState(orjson.loads(snapshot)["status"])
+    return Batch(batch_id, user_id, status, task_ids, snapshot)
+
+
+def _replay(
+    epoch: bytes,
+    last: int,
+    snapshot: bytes,
+    finished: bytes,
+    resync: bytes,
+    events: Sequence[bytes],
+) -> Replay:
+    cursor = Cursor(epoch.decode(), last)
+    messages = [
+        Message(type_.decode(), data, str(Cursor(cursor.epoch, int(offset))))
+        for offset, type_, data in zip(events[::3], events[1::3], events[2::3], strict=True)
+    ]
+    # Whoever has only the snapshot of an ended task has not seen its end.
+    shown = Cursor(cursor.epoch, last - 1) if finished else cursor
+    return Replay(
+        snapshot=Message(MessageType.PROGRESS, snapshot, str(shown)),
+        messages=messages,
+        resync=ResyncReason(resync.decode()) if resync else None,
+        finished=Message(MessageType.FINISHED, finished, str(cursor)) if finished else None,
+        cursor=cursor,
+    )
