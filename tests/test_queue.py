@@ -1,0 +1,537 @@
+"""The queue's scripts on a real Redis."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+from tornado.ioloop import IOLoop
+
+from services.queue import (
+    Ack,
+    BatchState,
+    Claim,
+    Outcome,
+    QueueFull,
+    QueueService,
+    TaskNotFound,
+    TaskState,
+)
+from settings import QueueOrder
+from tornado_rt.protocol import Cursor, ResyncReason
+
+PLAN = b'"progress":0.0,"message":"Waiting"'
+MakeQueue = Callable[..., QueueService]
+
+
+@pytest.fixture
+def make_queue(redis: Redis) -> MakeQueue:
+    """A factory of queues without bounds, but for the changes."""
+
+    def make(**changes: Any) -> QueueService:
+        defaults: dict[str, Any] = {"user_limit": 0, "global_limit": 0, "max_waiting_per_user": 0}
+        return QueueService(redis, **{**defaults, **changes})
+
+    return make
+
+
+@pytest.fixture
+def queue(make_queue: MakeQueue) -> QueueService:
+    return make_queue()
+
+
+@pytest.fixture(autouse=True)
+def _invariants(io_loop: IOLoop, queue: QueueService) -> Iterator[None]:
+    """Whatever a test did, everything agrees with everything afterwards."""
+    yield
+    assert io_loop.run_sync(queue.check_invariants) == []
+
+
+async def enqueue(queue: QueueService, user: str, symbol: str = "AAPL", **more: Any) -> str:
+    return (await queue.enqueue_task(user, symbol, {}, plan=PLAN, **more)).task_id
+
+
+async def claim(queue: QueueService, count: int = 10) -> list[Claim]:
+    return await queue.claim("w1", count)
+
+
+async def started(queue: QueueService, count: int = 10) -> list[str]:
+    return [c.task.task_id for c in await claim(queue, count)]
+
+
+async def expire_leases(redis: Redis) -> None:
+    """Let every lease run out now, by its score."""
+    for task_id in await redis.zrange("{rtq}:processing", 0, -1):
+        await redis.zadd("{rtq}:processing", {task_id: 1})
+
+
+async def event_types(redis: Redis, kind: str, id_: str) -> list[str]:
+    entries = await redis.xrange(f"{{rtq}}:events:{kind}:{id_}")
+    return [fields[b"type"].decode() for _, fields in entries]
+
+
+async def outbox(redis: Redis) -> list[dict[str, str]]:
+    entries = await redis.xrange("{rtq}:outbox")
+    return [{k.decode(): v.decode() for k, v in fields.items()} for _, fields in entries]
+
+
+@pytest.mark.gen_test
+async def test_waiting_task_knows_its_position(queue: QueueService) -> None:
+    """Positions count from 1 over all users and move up as others start."""
+    first = await queue.enqueue_task("alice", "AAPL", {"x": 1}, plan=PLAN)
+    second = await queue.enqueue_task("bob", "MSFT", {}, plan=PLAN)
+    assert (first.status, first.position, second.position) == (TaskState.QUEUED, 1, 2)
+    assert first.params == {"x": 1}
+    await claim(queue, 1)
+    moved = await queue.get_task(second.task_id)
+    assert moved is not None
+    assert moved.position == 1
+    snapshot = json.loads(moved.snapshot)
+    assert (snapshot["status"], snapshot["position"], snapshot["symbol"]) == ("queued", 1, "MSFT")
+
+
+@pytest.mark.gen_test
+async def test_tasks_start_in_the_order_submitted(queue: QueueService) -> None:
+    ids = [await enqueue(queue, user) for user in ("a", "b", "a", "c", "b")]
+    assert await started(queue) == ids
+
+
+@pytest.mark.gen_test
+async def test_user_at_his_limit_is_passed_over(make_queue: MakeQueue) -> None:
+    """Others go on; his next starts when one of his ends, before what came later."""
+    queue = make_queue(user_limit=1)
+    a1, a2, b1, b2 = [await enqueue(queue, user) for user in ("a", "a", "b", "b")]
+    claims = await claim(queue)
+    assert [c.task.task_id for c in claims] == [a1, b1]
+    assert await started(queue) == []
+    assert await queue.ack_task(b1, token=claims[1].token)
+    assert await queue.ack_task(a1, token=claims[0].token)
+    assert await started(queue) == [a2, b2]
+
+
+@pytest.mark.gen_test
+async def test_changed_limit_holds_from_the_next_claim(make_queue: MakeQueue) -> None:
+    tight, loose = make_queue(user_limit=1), make_queue(user_limit=2)
+    ids = [await enqueue(tight, "a") for _ in range(3)]
+    assert await started(tight) == ids[:1]
+    assert await started(tight) == []
+    assert await started(loose) == ids[1:2]
+
+
+@pytest.mark.gen_test
+async def test_global_limit_bounds_all_users(make_queue: MakeQueue) -> None:
+    queue = make_queue(global_limit=2)
+    for user in "abc":
+        await enqueue(queue, user)
+    assert len(await claim(queue)) == 2
+    assert await claim(queue) == []
+
+
+@pytest.mark.gen_test
+async def test_fair_order_takes_users_in_turn(make_queue: MakeQueue) -> None:
+    """A user's thousand tasks do not bury another's one; each user's own stay in order."""
+    queue = make_queue(order=QueueOrder.FAIR)
+    many = [await enqueue(queue, "many") for _ in range(4)]
+    one = await enqueue(queue, "one")
+    assert await started(queue, 1) == [many[0]]
+    two = await enqueue(queue, "two")
+    assert await started(queue) == [one, many[1], two, many[2], many[3]]
+    assert (await queue.stats()).queued == 0
+
+
+@pytest.mark.gen_test
+async def test_full_line_refuses(make_queue: MakeQueue) -> None:
+    """The bound counts delayed tasks too; another user is not bound by it."""
+    queue = make_queue(max_waiting_per_user=2)
+    await enqueue(queue, "a")
+    await enqueue(queue, "a", delay=100.0)
+    with pytest.raises(QueueFull) as full:
+        await enqueue(queue, "a")
+    assert full.value.retry_after > 0
+    with pytest.raises(QueueFull):
+        await queue.create_batch("b", ["AAPL"] * 3, {}, plan=PLAN)
+    await enqueue(queue, "b")
+    assert (await queue.get_user_queue_status("a")).waiting == 2
+
+
+@pytest.mark.gen_test
+async def test_completed_task_keeps_its_result(queue: QueueService, redis: Redis) -> None:
+    task_id = await enqueue(queue, "a")
+    [owned] = await claim(queue)
+    assert (owned.task.status, owned.task.attempt) == (TaskState.PROCESSING, 1)
+    assert await queue.ack_task(
+        task_id, token=owned.token, result={"x": 1}, fragment=b'"progress":100.0'
+    )
+    task = await queue.get_task(task_id)
+    assert task is not None
+    assert (task.status, task.result, task.error) == (TaskState.COMPLETED, {"x": 1}, None)
+    assert json.loads(task.snapshot)["progress"] == 100
+    replay = await queue.read_events("task", task_id)
+    assert replay.finished is not None
+    expected = {"task_id": task_id, "final_status": "completed", "result": {"x": 1}}
+    assert replay.finished.fields() == expected
+    assert await event_types(redis, "task", task_id) == ["progress"] * 3 + ["finished"]
+
+
+@pytest.mark.gen_test
+async def test_failed_task_says_why(queue: QueueService) -> None:
+    task_id = await enqueue(queue, "a")
+    [owned] = await claim(queue)
+    await queue.ack_task(task_id, False, token=owned.token, error='no "data"\nfor ZZZ: é')
+    replay = await queue.read_events("task", task_id)
+    assert replay.finished is not None
+    assert replay.finished.fields()["error"] == 'no "data"\nfor ZZZ: é'
+    assert (await queue.stats()).failed == 1
+
+
+@pytest.mark.gen_test
+async def test_each_ended_task_makes_one_outbox_entry(queue: QueueService, redis: Redis) -> None:
+    """Whatever its end, and however often the request is repeated."""
+    done, cancelled = await enqueue(queue, "a"), await enqueue(queue, "a", "MSFT")
+    await queue.cancel_task(cancelled)
+    [owned] = await claim(queue)
+    for _ in range(2):
+        assert await queue.ack_task(done, token=owned.token, result={"x": 1})
+    entries = await outbox(redis)
+    assert [(e["event_id"], e["status"], e["symbol"]) for e in entries] == [
+        (cancelled, "cancelled", "MSFT"),
+        (done, "completed", "AAPL"),
+    ]
+
+
+@pytest.mark.gen_test
+async def test_stale_token_changes_nothing(queue: QueueService, redis: Redis) -> None:
+    """A worker whose lease ran out can neither end, keep, hand back nor report its old task."""
+    task_id = await enqueue(queue, "a")
+    [lost] = await claim(queue)
+    await expire_leases(redis)
+    assert await queue.cleanup_expired_tasks() == 1
+    [owned] = await claim(queue)
+    assert (owned.task.task_id, owned.task.attempt) == (task_id, 2)
+    for token in (lost.token, "", "nonsense"):
+        assert not await queue.ack_task(task_id, token=token, result={"x": 1})
+        assert not await queue.extend_task(task_id, token)
+        assert not await queue.release_task(task_id, token)
+        assert not await queue.report_progress(task_id, token, b'"progress":99.0', 99)
+    assert await queue.extend_task(task_id, owned.token)
+    task = await queue.get_task(task_id)
+    assert task is not None
+    assert (task.status, task.progress) == (TaskState.PROCESSING, 0)
+
+
+@pytest.mark.gen_test
+async def test_lost_task_returns_to_the_head_of_its_line(queue: QueueService, redis: Redis) -> None:
+    first, second = await enqueue(queue, "a"), await enqueue(queue, "a")
+    await claim(queue, 1)
+    await expire_leases(redis)
+    await queue.cleanup_expired_tasks()
+    assert await started(queue) == [first, second]
+
+
+@pytest.mark.gen_test
+async def test_task_is_dead_after_its_last_attempt(make_queue: MakeQueue, redis: Redis) -> None:
+    queue = make_queue(max_attempts=2)
+    task_id = await enqueue(queue, "a")
+    for _ in range(2):
+        assert await started(queue) == [task_id]
+        await expire_leases(redis)
+        await queue.cleanup_expired_tasks()
+    assert await started(queue) == []
+    task = await queue.get_task(task_id)
+    assert task is not None
+    assert (task.status, task.error) == (TaskState.DEAD, "the worker was lost")
+
+
+@pytest.mark.gen_test
+async def test_released_task_is_first_again_and_its_attempt_not_counted(
+    queue: QueueService,
+) -> None:
+    first, second = await enqueue(queue, "a"), await enqueue(queue, "a")
+    [owned] = await claim(queue, 1)
+    for _ in range(2):
+        assert await queue.release_task(first, owned.token)
+    claims = await claim(queue)
+    assert [(c.task.task_id, c.task.attempt) for c in claims] == [(first, 1), (second, 1)]
+
+
+@pytest.mark.gen_test
+async def test_retry_waits_and_comes_back(make_queue: MakeQueue, redis: Redis) -> None:
+    queue = make_queue(max_attempts=2)
+    task_id = await enqueue(queue, "a")
+    [owned] = await claim(queue)
+    assert await queue.retry_task(task_id, token=owned.token, error="busy", delay=60)
+    assert (await queue.stats()).delayed == 1
+    await redis.zadd("{rtq}:delayed", {task_id: 1})
+    await queue.cleanup_expired_tasks()
+    [again] = await claim(queue)
+    assert again.task.attempt == 2
+    assert await queue.retry_task(task_id, token=again.token, error="busy", delay=60)
+    assert (await queue.stats()).dead == 1
+
+
+@pytest.mark.gen_test
+async def test_delayed_task_waits_for_its_time(queue: QueueService, redis: Redis) -> None:
+    task = await queue.enqueue_task("a", "AAPL", {}, plan=PLAN, delay=60)
+    assert (task.status, task.position) == (TaskState.DELAYED, None)
+    await queue.cleanup_expired_tasks()
+    assert await started(queue) == []
+    await redis.zadd("{rtq}:delayed", {task.task_id: 1})
+    await queue.cleanup_expired_tasks()
+    assert await started(queue) == [task.task_id]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("state", ["queued", "delayed", "processing", "completed"])
+async def test_cancel_in_each_state(queue: QueueService, state: str) -> None:
+    """What has not ended ends as cancelled; what has ended stays as it is."""
+    task_id = await enqueue(queue, "a", delay=60.0 if state == "delayed" else 0.0)
+    claims = await claim(queue) if state in ("processing", "completed") else []
+    if state == "completed":
+        await queue.ack_task(task_id, token=claims[0].token)
+    task = await queue.cancel_task(task_id, "a")
+    assert task.status == ("completed" if state == "completed" else "cancelled")
+    if state == "processing":
+        assert not await queue.ack_task(task_id, token=claims[0].token)
+    assert await started(queue) == []
+
+
+@pytest.mark.gen_test
+async def test_another_user_cannot_cancel(queue: QueueService) -> None:
+    task_id = await enqueue(queue, "a")
+    with pytest.raises(TaskNotFound):
+        await queue.cancel_task(task_id, "b")
+    with pytest.raises(TaskNotFound):
+        await queue.cancel_task("nothing")
+
+
+@pytest.mark.gen_test
+async def test_cancel_is_told_to_the_workers(queue: QueueService, redis: Redis) -> None:
+    task_id = await enqueue(queue, "a")
+    await claim(queue)
+    async with redis.pubsub() as pubsub:
+        await pubsub.subscribe("rt:workers")
+        await pubsub.get_message(timeout=1)
+        await queue.cancel_task(task_id)
+        message = await pubsub.get_message(timeout=1)
+    assert json.loads(message["data"]) == {"type": "cancel", "data": {"task_id": task_id}}
+
+
+@pytest.mark.gen_test
+async def test_progress_never_goes_backwards(queue: QueueService, redis: Redis) -> None:
+    task_id = await enqueue(queue, "a")
+    [owned] = await claim(queue)
+    for percent in (10, 40, 20, 40):
+        fragment = f'"progress":{percent}.0'.encode()
+        assert await queue.report_progress(task_id, owned.token, fragment, percent)
+    task = await queue.get_task(task_id)
+    assert task is not None
+    assert json.loads(task.snapshot)["progress"] == 40
+    assert len(await event_types(redis, "task", task_id)) == 4
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("ends", "final"),
+    [
+        (["completed", "completed"], BatchState.COMPLETED),
+        (["completed", "failed"], BatchState.PARTIAL),
+        (["failed", "failed"], BatchState.FAILED),
+        (["failed", "cancelled"], BatchState.FAILED),
+        (["cancelled", "cancelled"], BatchState.CANCELLED),
+        (["completed", "cancelled"], BatchState.PARTIAL),
+    ],
+)
+async def test_batch_ends_once(
+    queue: QueueService, redis: Redis, ends: list[str], final: BatchState
+) -> None:
+    """As its tasks did, with one outbox entry for all of them."""
+    batch = await queue.create_batch("a", ["AAPL", "MSFT"], {}, plan=PLAN)
+    assert batch.status == BatchState.QUEUED
+    for owned, end in zip(await claim(queue), ends, strict=True):
+        if end == "cancelled":
+            await queue.cancel_task(owned.task.task_id)
+        else:
+            await queue.ack_task(owned.task.task_id, end == "completed", token=owned.token)
+    ended = await queue.get_batch(batch.batch_id)
+    assert ended is not None
+    assert ended.status == final
+    assert json.loads(ended.snapshot)["progress"] == 100
+    assert (await event_types(redis, "batch", batch.batch_id)).count("finished") == 1
+    entries = await outbox(redis)
+    assert [(e["kind"], e["event_id"], e["status"]) for e in entries] == [
+        ("batch", batch.batch_id, final)
+    ]
+
+
+@pytest.mark.gen_test
+async def test_batch_counts_its_tasks(queue: QueueService) -> None:
+    batch = await queue.create_batch("a", ["AAPL", "MSFT", "IBM", "GOOG"], {}, plan=PLAN)
+    [first, second] = await claim(queue, 2)
+    await queue.ack_task(first.task.task_id, token=first.token)
+    await queue.report_progress(second.task.task_id, second.token, b'"progress":50.0', 50)
+    now = await queue.get_batch(batch.batch_id)
+    assert now is not None
+    snapshot = json.loads(now.snapshot)
+    counters = ("total", "queued", "processing", "completed", "progress")
+    assert [snapshot[name] for name in counters] == [4, 2, 1, 1, 37.5]
+    assert snapshot["status"] == "processing"
+
+
+@pytest.mark.gen_test
+async def test_cancelled_batch_cancels_what_has_not_ended(queue: QueueService) -> None:
+    batch = await queue.create_batch("a", ["AAPL", "MSFT", "IBM"], {}, plan=PLAN)
+    [first, _] = await claim(queue, 2)
+    await queue.ack_task(first.task.task_id, token=first.token)
+    cancelled = await queue.cancel_batch(batch.batch_id, "a")
+    assert cancelled.status == BatchState.PARTIAL
+    assert (await queue.stats()).cancelled == 2
+
+
+@pytest.mark.gen_test
+async def test_repeated_requests_change_nothing(queue: QueueService, redis: Redis) -> None:
+    """redis-py sends a command again when its reply was lost."""
+    for _ in range(2):
+        await enqueue(queue, "a", task_id="t1")
+        await queue.create_batch("a", ["AAPL", "MSFT"], {}, plan=PLAN, batch_id="b1")
+    assert (await queue.stats()).queued == 3
+    arguments = ("claim", "request", "w1", 2, 0, 0, 60, "fifo", 3)
+    first = await queue._scripts.run(*arguments)
+    again = await queue._scripts.run(*arguments)
+    assert first == again
+    assert (await queue.stats()).processing == 2
+    assert await redis.ttl("{rtq}:request:request") > 0
+
+
+@pytest.mark.gen_test
+async def test_claim_may_end_other_tasks_in_the_same_round_trip(make_queue: MakeQueue) -> None:
+    queue = make_queue(user_limit=1)
+    first, second = await enqueue(queue, "a"), await enqueue(queue, "a")
+    [owned] = await claim(queue)
+    ack = Ack(first, owned.token, Outcome.COMPLETED)
+    assert [c.task.task_id for c in await queue.claim("w1", 1, [ack])] == [second]
+
+
+@pytest.mark.gen_test
+async def test_replay_is_whole_or_says_why_not(make_queue: MakeQueue, redis: Redis) -> None:
+    queue = make_queue(max_events=3)
+    task_id = await enqueue(queue, "a")
+    [owned] = await claim(queue)
+    start = (await queue.read_events("task", task_id)).cursor
+    for percent in (1, 2, 3):
+        fragment = f'"progress":{percent}.0'.encode()
+        await queue.report_progress(task_id, owned.token, fragment, percent)
+    replay = await queue.read_events("task", task_id, start)
+    assert [m.fields()["progress"] for m in replay.messages] == [1, 2, 3]
+    assert [m.cursor for m in replay.messages] == [
+        Cursor(start.epoch, start.offset + n) for n in (1, 2, 3)
+    ]
+    assert (await queue.read_events("task", task_id, replay.cursor)).messages == []
+    trimmed = await queue.read_events("task", task_id, Cursor(start.epoch, 1))
+    assert (trimmed.resync, trimmed.messages) == (ResyncReason.TRIMMED, [])
+    for cursor in (Cursor("other", 1), Cursor(start.epoch, 99)):
+        assert (await queue.read_events("task", task_id, cursor)).resync == ResyncReason.EPOCH
+
+
+@pytest.mark.gen_test
+async def test_nothing_is_left_of_what_is_past_its_retention(
+    make_queue: MakeQueue, redis: Redis
+) -> None:
+    queue = make_queue(retention_seconds=60)
+    await queue.create_batch("a", ["AAPL", "MSFT"], {}, plan=PLAN)
+    await enqueue(queue, "b")
+    for owned in await claim(queue):
+        await queue.ack_task(owned.task.task_id, token=owned.token)
+    for key in ("{rtq}:ended", "{rtq}:ended_batches"):
+        for member in await redis.zrange(key, 0, -1):
+            await redis.zadd(key, {member: 1})
+    await queue.cleanup_expired_tasks()
+    kept = {key.decode().removeprefix("{rtq}:") for key in await redis.keys("*")}
+    requests = {key for key in kept if key.startswith("request:")}
+    assert kept - requests == {"seq", "tokens", "epoch", "config", "outbox"}
+
+
+@pytest.mark.gen_test
+async def test_user_finds_his_tasks_again(queue: QueueService) -> None:
+    ids = [await enqueue(queue, "a") for _ in range(3)]
+    await enqueue(queue, "b")
+    assert [task.task_id for task in await queue.list_tasks("a", 2)] == [ids[2], ids[1]]
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["enqueue", "batch", "claim", "ack", "fail", "retry", "release", "report", "cancel"]
+            + ["expire", "due", "limit", "order"]
+        ),
+        st.integers(0, 5),
+    ),
+    max_size=60,
+)
+
+
+@given(steps=STEPS)
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_invariants_hold_after_every_step(
+    io_loop: IOLoop, redis: Redis, make_queue: MakeQueue, steps: list[tuple[str, int]]
+) -> None:
+    """Random requests, also with stale tokens; no limit is ever exceeded."""
+
+    async def run() -> None:
+        await redis.flushall()
+        queue = make_queue(user_limit=2, global_limit=4, max_attempts=2)
+        claims: list[Claim] = []
+        for step, number in steps:
+            await _step(queue, redis, claims, step, number)
+            assert await queue.check_invariants() == []
+            assert (await queue.stats()).processing <= 4
+
+    io_loop.run_sync(lambda: asyncio.wait_for(run(), 60))
+
+
+async def _step(
+    queue: QueueService, redis: Redis, claims: list[Claim], step: str, number: int
+) -> None:
+    user = f"u{number % 3}"
+    owned = claims[number % len(claims)] if claims else None
+    if step == "enqueue":
+        await enqueue(queue, user, delay=float(number == 5) * 60)
+    elif step == "batch":
+        await queue.create_batch(user, ["A"] * (number + 1), {}, plan=PLAN)
+    elif step == "claim":
+        claims += await queue.claim("w", number)
+    elif step == "expire":
+        await expire_leases(redis)
+        await queue.cleanup_expired_tasks()
+    elif step == "due":
+        for member in await redis.zrange("{rtq}:delayed", 0, -1):
+            await redis.zadd("{rtq}:delayed", {member: 1})
+        await queue.cleanup_expired_tasks()
+    elif step == "limit":
+        queue.user_limit = number % 3
+    elif step == "order":
+        queue.order = [QueueOrder.FIFO, QueueOrder.FAIR][number % 2]
+    elif owned is not None:
+        await _on_claim(queue, owned, step, number)
+
+
+async def _on_claim(queue: QueueService, owned: Claim, step: str, number: int) -> None:
+    task_id, token = owned.task.task_id, owned.token
+    if step == "cancel":
+        await queue.cancel_task(task_id)
+    elif step == "retry":
+        await queue.retry_task(task_id, token=token, error="x", delay=number % 2 * 60.0)
+    elif step == "release":
+        await queue.release_task(task_id, token)
+    elif step == "report":
+        percent = number * 20
+        await queue.report_progress(task_id, token, b'"progress":%d.0' % percent, percent)
+    else:
+        await queue.ack_task(task_id, step == "ack", token=token, error="x")
