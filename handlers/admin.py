@@ -3,9 +3,9 @@
 from typing import Any
 
 import attrs
-from services.system_settings import SystemSettingsService
 
 from services.queue import QueueService
+from services.system_settings import SystemSettingsService
 from tornado_rt.auth import ADMIN
 from tornado_rt.web import ApiHandler
 
@@ -14,7 +14,6 @@ class QueueStatsHandler(ApiHandler):
     """`GET`: how many tasks are in each state."""
 
     def initialize(self, queue: QueueService) -> None:
-        super().initialize()
         self.queue = queue
 
     async def get(self) -> None:
@@ -36,7 +35,6 @@ class SettingsHandler(ApiHandler):
     """`GET` and `PUT`: the settings that every process follows at once."""
 
     def initialize(self, system_settings: SystemSettingsService) -> None:
-        super().initialize()
         self.system_settings = system_settings
 
     async def get(self) -> None:

@@ -24,7 +24,6 @@ class TicketHandler(ApiHandler):
     """`POST`: a one-time ticket for a URL, in place of a token."""
 
     def initialize(self, tickets: Tickets) -> None:
-        super().initialize()
         self.tickets = tickets
 
     async def post(self) -> None:
@@ -40,7 +39,6 @@ class DemoLoginHandler(ApiHandler):
     """
 
     def initialize(self, configuration: Settings, secret: str, enabled: bool) -> None:
-        super().initialize()
         self.configuration = configuration
         self.secret = secret
         # Another name for this machine may be a hostile page's (DNS rebinding).

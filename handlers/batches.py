@@ -27,7 +27,6 @@ class BatchesHandler(ApiHandler):
     """`POST`: submit one task for each symbol."""
 
     def initialize(self, queue: QueueService, max_batch: int) -> None:
-        super().initialize()
         self.queue = queue
         self.max_batch = max_batch
 
@@ -49,7 +48,6 @@ class BatchHandler(EventStreamHandler, ApiHandler):
     """`GET`: the batch's event stream, or its snapshot as JSON. `DELETE`: cancel it."""
 
     def initialize(self, queue: QueueService) -> None:
-        super().initialize()
         self.queue = queue
 
     async def get(self, batch_id: str) -> None:

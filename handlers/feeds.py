@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Literal
 
 import orjson
-from services.notifications import NotificationService
 
+from services.notifications import NotificationService
 from services.queue import QueueService
 from tornado_rt.connection import Opening
 from tornado_rt.protocol import BROADCAST, Cursor, batch_topic, task_topic, user_topic
@@ -23,7 +23,7 @@ class ProgressFeed:
         id_: str,
         idle_seconds: Callable[[], float],
     ) -> None:
-        self.topics = (task_topic(id_) if kind == "task" else batch_topic(id_),)
+        self.topics: tuple[str, ...] = (task_topic(id_) if kind == "task" else batch_topic(id_),)
         self.idle_seconds = idle_seconds
         self._queue = queue
         self._kind = kind
@@ -52,7 +52,7 @@ class NotificationFeed:
     ordered = False
 
     def __init__(self, notifications: NotificationService, user_id: str) -> None:
-        self.topics = (user_topic(user_id), BROADCAST)
+        self.topics: tuple[str, ...] = (user_topic(user_id), BROADCAST)
         self._notifications = notifications
         self._user_id = user_id
 

@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
+
+from handlers.feeds import NotificationFeed
 from services.notifications import (
     BroadcastDraft,
     NotificationDraft,
@@ -11,8 +13,6 @@ from services.notifications import (
     NotificationStatus,
     NotificationType,
 )
-
-from handlers.feeds import NotificationFeed
 from tornado_rt.auth import ADMIN, PUBLISH
 from tornado_rt.connection import Feed
 from tornado_rt.protocol import ClientMessageType
@@ -38,7 +38,6 @@ class NotificationApiHandler(ApiHandler):
     """An endpoint on the notification service."""
 
     def initialize(self, notifications: NotificationService) -> None:
-        super().initialize()
         self.notifications = notifications
 
 
@@ -46,7 +45,7 @@ class NotificationsHandler(NotificationApiHandler):
     """`GET`: mine, newest first, by cursor or by page. `POST`: make one."""
 
     async def get(self) -> None:
-        found = await self.notifications.list(
+        found = await self.notifications.find(
             self.identity.user_id,
             limit=self.number("limit", PAGE_SIZE, MAX_PAGE_SIZE),
             before=self.get_query_argument("before", None),

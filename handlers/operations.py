@@ -20,7 +20,6 @@ class ReadyHandler(HealthHandler):
     """`/readyz`: every part works; 503 names those that do not."""
 
     def initialize(self, faults: Callable[[], Awaitable[list[str]]]) -> None:
-        super().initialize()
         self.faults = faults
 
     async def get(self) -> None:

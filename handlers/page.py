@@ -1,7 +1,6 @@
 """The demo page and its assets."""
 
 from pathlib import Path
-from typing import Any
 
 from tornado.web import StaticFileHandler
 
@@ -33,10 +32,6 @@ class AssetHandler(BaseHandler, StaticFileHandler):
         super().set_default_headers()
         self.set_header("Content-Security-Policy", POLICY)
         self.set_header("Cache-Control", "no-cache")
-
-    def initialize(self, **kwargs: Any) -> None:
-        """Serve from `static/`."""
-        StaticFileHandler.initialize(self, str(STATIC), **kwargs)
 
 
 class PageHandler(AssetHandler):

@@ -2,10 +2,7 @@
 
 from typing import Any
 
-from services.notifications import NotificationNotFound
-from services.system_settings import InvalidSetting
-from tornado.routing import Rule
-from tornado.web import URLSpec
+from tornado.routing import Rule, URLSpec
 
 from handlers.admin import ConnectionStatsHandler, QueueStatsHandler, SettingsHandler
 from handlers.authentication import DemoLoginHandler, TicketHandler
@@ -21,9 +18,11 @@ from handlers.notifications import (
     UnreadCountHandler,
 )
 from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler
-from handlers.page import AssetHandler, PageHandler
+from handlers.page import STATIC, AssetHandler, PageHandler
 from handlers.tasks import TaskHandler, TasksHandler, TaskSocket
+from services.notifications import NotificationNotFound
 from services.queue import BatchNotFound, QueueFull, TaskNotFound
+from services.system_settings import InvalidSetting
 
 # Which status answers which error of a service.
 PROBLEMS: dict[type[Exception], int] = {
@@ -71,6 +70,6 @@ def routes(
         URLSpec(r"/healthz", HealthHandler),
         URLSpec(r"/readyz", ReadyHandler, ready),
         URLSpec(r"/metrics", MetricsHandler, metrics),
-        URLSpec(r"/", PageHandler),
-        URLSpec(r"/static/(.*)", AssetHandler),
+        URLSpec(r"/", PageHandler, {"path": STATIC}),
+        URLSpec(r"/static/(.*)", AssetHandler, {"path": STATIC}),
     ]

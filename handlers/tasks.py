@@ -6,9 +6,9 @@ from typing import Any
 import attrs
 import orjson
 from attrs import validators as v
-from services.callbacks import validate_callback_url
 
 from handlers.feeds import ProgressFeed
+from services.callbacks import validate_callback_url
 from services.progress import TaskParams, plan_fragment
 from services.queue import QueueService, Task, TaskNotFound
 from tornado_rt.connection import Feed
@@ -57,7 +57,6 @@ class TasksHandler(ApiHandler):
     """`GET`: my tasks, newest first. `POST`: submit one."""
 
     def initialize(self, queue: QueueService) -> None:
-        super().initialize()
         self.queue = queue
 
     async def get(self) -> None:
@@ -84,7 +83,6 @@ class TaskHandler(EventStreamHandler, ApiHandler):
     """`GET`: the task's event stream, or its snapshot as JSON. `DELETE`: cancel it."""
 
     def initialize(self, queue: QueueService) -> None:
-        super().initialize()
         self.queue = queue
 
     async def get(self, task_id: str) -> None:

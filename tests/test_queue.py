@@ -461,19 +461,13 @@ async def test_user_finds_his_tasks_again(queue: QueueService) -> None:
     assert [task.task_id for task in await queue.list_tasks("a", 2)] == [ids[2], ids[1]]
 
 
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(
-            ["enqueue", "batch", "claim", "ack", "fail", "retry", "release", "report", "cancel"]
-            + ["expire", "due", "limit", "order"]
-        ),
-        st.integers(0, 5),
-    ),
-    max_size=60,
-)
+STEPS = [
+    *("enqueue", "batch", "claim", "ack", "fail", "retry", "release", "report", "cancel"),
+    *("expire", "due", "limit", "order"),
+]
 
 
-@given(steps=STEPS)
+@given(steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 5)), max_size=60))
 @settings(
     max_examples=25,
     deadline=None,

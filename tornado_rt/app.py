@@ -12,17 +12,17 @@ import structlog
 from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from services.callbacks import CallbackSender
-from services.notifications import NotificationService
-from services.outbox import OutboxPump
-from services.system_settings import SystemSettings, SystemSettingsService
-from services.worker import Worker, load_handler
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
 from handlers.routes import PROBLEMS, routes
+from services.callbacks import CallbackSender
+from services.notifications import NotificationService
+from services.outbox import OutboxPump
 from services.queue import QueueService
+from services.system_settings import SystemSettings, SystemSettingsService
+from services.worker import Worker, load_handler
 from settings import Settings
 from tornado_rt.auth import Tickets, TokenVerifier, load_secret
 from tornado_rt.backplane import Backplane
@@ -173,7 +173,13 @@ async def _open_notifications(
     core.jobs.start(notifications.run_trimmer(), "notification-trimmer")
     callbacks = CallbackSender(allow_private=settings.host in LOOPBACK_HOSTS)
     core.jobs.start(callbacks.run(), "callbacks")
-    pump = OutboxPump(core.redis, notifications, callbacks, queue_name=settings.queue_name)
+    pump = OutboxPump(
+        core.redis,
+        notifications,
+        callbacks,
+        queue_name=settings.queue_name,
+        consumer=f"{socket.gethostname()}:{settings.port}",
+    )
     core.jobs.start(pump.run(), "outbox")
     stack.push_async_callback(pump.flush, OUTBOX_FLUSH_SECONDS)
     return notifications
@@ -188,7 +194,7 @@ async def _open_system_settings(core: Core, database: Any) -> SystemSettingsServ
     service = SystemSettingsService(database, core.backplane, defaults)
     follower = _SettingsFollower(core, service)
     await core.hub.subscribe(CONTROL, follower)
-    follower.follow(await service.load())
+    follower.follow(await service.get())
     return service
 
 
@@ -200,7 +206,7 @@ class _SettingsFollower:
         self._service = service
 
     def deliver(self, message: Message) -> None:
-        self.follow(self._service.apply(message))
+        self.follow(self._service.read(message))
 
     def gap(self) -> None:
         self._core.hub.own(self._reload(), "reload-settings")
@@ -215,7 +221,7 @@ class _SettingsFollower:
         self._core.hub.reschedule()
 
     async def _reload(self) -> None:
-        self.follow(await self._service.load())
+        self.follow(await self._service.get())
 
 
 @contextlib.asynccontextmanager
@@ -227,7 +233,6 @@ async def _worker(core: Core, concurrency: int) -> AsyncIterator[None]:
         concurrency=concurrency,
         worker_id=f"{socket.gethostname()}:{os.getpid()}",
         grace_seconds=settings.worker_grace_seconds,
-        visibility_seconds=settings.queue_visibility_seconds,
     )
     await core.hub.subscribe(WORKERS, worker)
     running = core.jobs.start(worker.run(), "worker")

@@ -7,7 +7,6 @@ was held, without repeats. The same steps fill a gap later.
 import abc
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, ClassVar, Protocol
 
 import attrs
@@ -22,12 +21,8 @@ from tornado_rt.protocol import (
     Message,
     MessageType,
     ResyncReason,
+    iso_time,
 )
-
-
-def now_iso() -> str:
-    """Return the time now in ISO 8601, UTC, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def error_message(code: ErrorCode, text: str) -> Message:
@@ -100,7 +95,7 @@ class Connection(abc.ABC):
         recovered = after is not None and opening.resync is None
         data = {
             "user_id": self.identity.user_id,
-            "timestamp": now_iso(),
+            "timestamp": iso_time(),
             "heartbeat_interval": self._interval(),
             "recovered": recovered,
             "close_codes": CLOSE_CODES,
@@ -153,7 +148,7 @@ class Connection(abc.ABC):
 
     def beat(self) -> None:
         """Send a heartbeat."""
-        self.send(Message.of(MessageType.HEARTBEAT, {"timestamp": now_iso()}))
+        self.send(Message.of(MessageType.HEARTBEAT, {"timestamp": iso_time()}))
 
     def expire(self) -> None:
         """Say that the token has expired, and end."""

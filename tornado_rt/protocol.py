@@ -5,6 +5,7 @@ channel, byte for byte. The Lua scripts of the services write the same envelope.
 """
 
 import struct
+from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from functools import cached_property
 from typing import Any, Protocol
@@ -106,6 +107,12 @@ class ResyncReason(StrEnum):
     TRIMMED = "trimmed"
     EPOCH = "epoch"
     LIMIT = "limit"
+
+
+def iso_time(time: datetime | None = None) -> str:
+    """Return a time, or now, in ISO 8601, UTC, to the millisecond."""
+    utc = (time or datetime.now(UTC)).astimezone(UTC)
+    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def user_topic(user_id: str) -> str:

@@ -26,9 +26,7 @@ async def open_redis(url: str) -> AsyncIterator[Redis]:
         timeout=WAIT_SECONDS,
         socket_connect_timeout=2.0,
         socket_timeout=5.0,
-        retry=Retry(
-            ExponentialWithJitterBackoff(base=0.05, cap=0.3), RETRIES, (ConnectionError, OSError)
-        ),
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.3), RETRIES, (ConnectionError,)),
     )
     client = Redis.from_pool(pool)
     try:

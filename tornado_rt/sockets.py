@@ -10,7 +10,7 @@ from tornado.iostream import IOStream, StreamBufferFullError, StreamClosedError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from tornado_rt.auth import AuthError, Identity
-from tornado_rt.connection import Connection, Feed, error_message, now_iso
+from tornado_rt.connection import Connection, Feed, error_message
 from tornado_rt.hub import Hub, Transport
 from tornado_rt.protocol import (
     WS_SUBPROTOCOL,
@@ -19,6 +19,7 @@ from tornado_rt.protocol import (
     ErrorCode,
     Message,
     MessageType,
+    iso_time,
 )
 from tornado_rt.web import BaseHandler, Problem
 
@@ -174,7 +175,7 @@ class RealtimeSocket(BaseHandler, WebSocketHandler):
 
     def _pong(self) -> None:
         assert self.connection is not None
-        self.connection.send(Message.of(MessageType.HEARTBEAT, {"timestamp": now_iso()}))
+        self.connection.send(Message.of(MessageType.HEARTBEAT, {"timestamp": iso_time()}))
 
     def _dispatch(self, text: str) -> None:
         try:

@@ -11,7 +11,8 @@ import structlog
 from cattrs.preconf.orjson import make_converter
 from pymongo.errors import PyMongoError
 from redis.exceptions import RedisError
-from tornado.web import HTTPError, RequestHandler, stream_request_body
+from tornado.httputil import HTTPServerRequest
+from tornado.web import Application, HTTPError, RequestHandler, stream_request_body
 
 from tornado_rt.auth import AuthError, Identity, Tickets, TokenVerifier
 from tornado_rt.backplane import BackplaneDown
@@ -228,8 +229,8 @@ class BaseHandler(RequestHandler):
 class ApiHandler(BaseHandler):
     """A JSON endpoint. The body is gathered here, so that one too large gets an answer."""
 
-    def initialize(self, **_: Any) -> None:
-        """Begin with nothing read."""
+    def __init__(self, application: Application, request: HTTPServerRequest, **kwargs: Any) -> None:
+        super().__init__(application, request, **kwargs)
         self._received = bytearray()
 
     async def prepare(self) -> None:

@@ -1,0 +1,159 @@
+"""What the notification service speaks of."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import attrs
+import bson
+import orjson
+from attrs import validators as v
+from bson.errors import InvalidDocument
+
+from tornado_rt.protocol import Cursor, Message, ResyncReason, iso_time
+
+TITLE_LENGTH = 200
+CONTENT_LENGTH = 5000
+LINK_LENGTH = 2000
+SOURCE_LENGTH = 100
+KEY_LENGTH = 200
+USER_ID_LENGTH = 128
+METADATA_BYTES = 8192
+
+
+class NotificationNotFound(Exception):
+    """There is no such notification of this user."""
+
+    def __init__(self, id_: str) -> None:
+        super().__init__(f"there is no notification {id_}")
+
+
+class NotificationType(StrEnum):
+    """What it is about."""
+
+    ANALYSIS = "analysis"
+    ALERT = "alert"
+    SYSTEM = "system"
+
+
+class Severity(StrEnum):
+    """How it is shown."""
+
+    INFO = "info"
+    SUCCESS = "success"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class NotificationStatus(StrEnum):
+    """Whether its user has seen it."""
+
+    UNREAD = "unread"
+    READ = "read"
+
+
+def _check_link(_: Any, field: Any, value: str | None) -> None:
+    if value is None:
+        return
+    local = value.startswith("/") and not value.startswith("//")
+    if len(value) > LINK_LENGTH or not (local or value.startswith(("https://", "http://"))):
+        raise ValueError(
+            f"{field.name} must be a path or an http(s) address of at most {LINK_LENGTH} characters"
+        )
+
+
+def _check_metadata(_: Any, field: Any, value: dict[str, Any]) -> None:
+    if len(orjson.dumps(value)) > METADATA_BYTES:
+        raise ValueError(f"{field.name} must have at most {METADATA_BYTES} bytes as JSON")
+    try:
+        bson.encode(value, check_keys=True)
+    except (InvalidDocument, OverflowError) as error:
+        raise ValueError(f"{field.name} cannot be stored: {error}") from None
+
+
+@attrs.frozen(kw_only=True)
+class BroadcastDraft:
+    """A notification to everybody, before it is sent."""
+
+    type: NotificationType
+    title: str = attrs.field(validator=[v.min_len(1), v.max_len(TITLE_LENGTH)])
+    content: str | None = attrs.field(default=None, validator=v.optional(v.max_len(CONTENT_LENGTH)))
+    link: str | None = attrs.field(default=None, validator=_check_link)
+    source: str | None = attrs.field(default=None, validator=v.optional(v.max_len(SOURCE_LENGTH)))
+    severity: Severity = Severity.INFO
+    metadata: dict[str, Any] = attrs.field(factory=dict, validator=_check_metadata)
+    dedupe_key: str | None = attrs.field(default=None, validator=v.optional(v.max_len(KEY_LENGTH)))
+
+
+@attrs.frozen(kw_only=True)
+class NotificationDraft(BroadcastDraft):
+    """A notification before it is stored."""
+
+    user_id: str = attrs.field(validator=[v.min_len(1), v.max_len(USER_ID_LENGTH)])
+
+
+@attrs.frozen(kw_only=True)
+class Notification:
+    """A stored notification. `seq` orders those of one user; a renewed one takes a new number."""
+
+    id: str
+    user_id: str
+    type: str
+    title: str
+    content: str | None
+    link: str | None
+    source: str | None
+    severity: str
+    status: str
+    created_at: datetime
+    read_at: datetime | None
+    metadata: dict[str, Any]
+    dedupe_key: str | None
+    seq: int
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> "Notification":
+        """Read a document of the collection."""
+        names = [field.name for field in attrs.fields(cls) if field.name != "id"]
+        given: dict[str, Any] = {name: document.get(name) for name in names}
+        return cls(id=str(document["_id"]), **given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object on the wire."""
+        fields = attrs.asdict(self, filter=attrs.filters.exclude(attrs.fields(type(self)).seq))
+        read_at = None if self.read_at is None else iso_time(self.read_at)
+        return fields | {"created_at": iso_time(self.created_at), "read_at": read_at}
+
+
+@attrs.frozen
+class NotificationPage:
+    """Some notifications, newest first; `next` is the `before` of those after them, or None."""
+
+    items: Sequence[Notification]
+    next: str | None
+    unread: int
+    total: int | None = None
+    page: int | None = None
+    page_size: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object on the wire."""
+        answer: dict[str, Any] = {
+            "items": [item.to_dict() for item in self.items],
+            "next": self.next,
+            "unread": self.unread,
+        }
+        if self.page is not None:
+            answer |= {"total": self.total, "page": self.page, "page_size": self.page_size}
+        return answer
+
+
+@attrs.frozen
+class NotificationReplay:
+    """What a subscriber needs who comes now: all messages after his cursor, or why not."""
+
+    messages: Sequence[Message]
+    resync: ResyncReason | None
+    cursor: Cursor
+    unread: int

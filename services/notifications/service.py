@@ -1,0 +1,355 @@
+"""Notifications: kept in MongoDB, pushed to whoever is there, found again by whoever was not.
+
+Collections: `notifications`; `notification_users` with each user's counter `seq` and the highest
+number that was trimmed, `trimmed_seq`; `meta` with the epoch of the numbers.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import attrs
+import structlog
+from bson import ObjectId
+from bson.errors import InvalidId
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
+from pymongo.errors import DuplicateKeyError, PyMongoError
+
+from services.notifications.models import (
+    BroadcastDraft,
+    Notification,
+    NotificationDraft,
+    NotificationNotFound,
+    NotificationPage,
+    NotificationReplay,
+    NotificationStatus,
+    NotificationType,
+)
+from tornado_rt.protocol import (
+    BROADCAST,
+    Cursor,
+    Message,
+    MessageType,
+    Publisher,
+    ResyncReason,
+    iso_time,
+    user_topic,
+)
+
+log = structlog.get_logger(__name__)
+
+UNREAD = {"status": NotificationStatus.UNREAD.value}
+TRIM_RETRY_SECONDS = 1.0
+# How far behind a later number an earlier one may be stored: two processes number and store each
+# in its own time.
+OVERTAKING = 100
+
+
+class NotificationService:
+    """Keeps at most `quota` notifications a user (0: any number) for `ttl_days`.
+
+    A resume replays at most `replay_limit`.
+    """
+
+    def __init__(
+        self,
+        database: Any,
+        publisher: Publisher,
+        *,
+        quota: int = 1000,
+        ttl_days: int = 90,
+        replay_limit: int = 500,
+    ) -> None:
+        self._all = database["notifications"]
+        self._users = database["notification_users"]
+        self._meta = database["meta"]
+        self._publisher = publisher
+        self._quota = quota
+        self._ttl = timedelta(days=ttl_days)
+        self._replay_limit = replay_limit
+        self._epoch = ""
+        self._untrimmed: set[str] = set()
+        self._trim_wanted = asyncio.Event()
+
+    async def prepare(self) -> None:
+        """Make the indexes and the epoch, where they are missing."""
+        await self._all.create_indexes(_indexes(self._ttl))
+        made = await self._meta.find_one_and_update(
+            {"_id": "notifications"},
+            {"$setOnInsert": {"epoch": secrets.token_hex(4)}},
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+        )
+        self._epoch = made["epoch"]
+
+    async def create(
+        self, draft: NotificationDraft, *, event_id: str | None = None
+    ) -> Notification:
+        """Store, then push. A repeated `dedupe_key` renews the unread one that there is.
+
+        A repeated `event_id` stores nothing and pushes again, since the first may have been cut
+        off between the two.
+        """
+        stored = await self._store(draft, event_id)
+        await self._push(stored)
+        if self._quota:
+            self._untrimmed.add(draft.user_id)
+            self._trim_wanted.set()
+        return stored
+
+    async def find(
+        self,
+        user_id: str,
+        *,
+        limit: int = 20,
+        before: str | None = None,
+        page: int | None = None,
+        page_size: int = 20,
+        status: NotificationStatus | None = None,
+        type: NotificationType | None = None,
+    ) -> NotificationPage:
+        """Find the newest first: those before an id, or the page numbered from 1."""
+        wanted: dict[str, Any] = {"user_id": user_id}
+        wanted |= {"status": status.value} if status else {}
+        wanted |= {"type": type.value} if type else {}
+        if page is not None:
+            return await self._find_page(user_id, wanted, page, page_size)
+        older = {} if before is None else await self._before(user_id, before)
+        found = await self._newest({**wanted, **older}, 0, limit + 1)
+        items = found[:limit]
+        following = items[-1].id if len(found) > limit else None
+        return NotificationPage(items, following, await self.unread_count(user_id))
+
+    async def unread_count(self, user_id: str) -> int:
+        """Count a user's unread notifications."""
+        count: int = await self._all.count_documents({"user_id": user_id, **UNREAD})
+        return count
+
+    async def mark_read(self, user_id: str, ids: Sequence[str]) -> int:
+        """Mark some as read and tell the user's other tabs; return how many changed."""
+        known = [ObjectId(id_) for id_ in ids if ObjectId.is_valid(id_)]
+        changed = await self._mark({"user_id": user_id, "_id": {"$in": known}})
+        await self._tell_read(user_id, {"ids": [str(id_) for id_ in known]})
+        return changed
+
+    async def mark_one(self, user_id: str, id_: str) -> Notification:
+        """Mark one as read. Raise NotificationNotFound, also for another's."""
+        key = {"user_id": user_id, "_id": _object_id(id_)}
+        if await self._mark(key):
+            await self._tell_read(user_id, {"ids": [id_]})
+        document = await self._all.find_one(key)
+        if document is None:
+            raise NotificationNotFound(id_)
+        return Notification.of(document)
+
+    async def mark_all_read(self, user_id: str) -> int:
+        """Mark all as read and tell the user's other tabs; return how many changed."""
+        changed = await self._mark({"user_id": user_id})
+        await self._tell_read(user_id, {"all": True})
+        return changed
+
+    async def delete(self, user_id: str, id_: str) -> None:
+        """Delete one. Raise NotificationNotFound, also for another's."""
+        deleted = await self._all.delete_one({"user_id": user_id, "_id": _object_id(id_)})
+        if not deleted.deleted_count:
+            raise NotificationNotFound(id_)
+        await self._tell_unread(user_id)
+
+    async def broadcast(self, draft: BroadcastDraft) -> str:
+        """Push to every connected user; store nothing. Return its id."""
+        id_ = str(ObjectId())
+        sent = attrs.asdict(draft) | {
+            "id": id_,
+            "user_id": None,
+            "status": NotificationStatus.UNREAD,
+            "created_at": iso_time(),
+            "read_at": None,
+        }
+        await self._publisher.publish(BROADCAST, Message.of(MessageType.NOTIFICATION, sent))
+        return id_
+
+    async def replay(self, user_id: str, after: Cursor | None = None) -> NotificationReplay:
+        """Return all that came after a cursor, oldest first; or why it cannot be had."""
+        user = await self._users.find_one({"_id": user_id}) or {}
+        cursor = Cursor(self._epoch, user.get("seq", 0))
+        unread = await self.unread_count(user_id)
+        if after is None:
+            return NotificationReplay([], None, cursor, unread)
+        if after.epoch != self._epoch or after.offset > cursor.offset:
+            return NotificationReplay([], ResyncReason.EPOCH, cursor, unread)
+        if after.offset < user.get("trimmed_seq", 0):
+            return NotificationReplay([], ResyncReason.TRIMMED, cursor, unread)
+        found = await self._after(user_id, after.offset)
+        if len(found) > self._replay_limit:
+            return NotificationReplay([], ResyncReason.LIMIT, cursor, unread)
+        return NotificationReplay([self._message(n) for n in found], None, cursor, unread)
+
+    async def run_trimmer(self) -> None:
+        """Delete what is over the quota, off the request's path, until cancelled."""
+        while True:
+            await self._trim_wanted.wait()
+            try:
+                await self.trim_pending()
+            except PyMongoError as error:
+                log.warning("trim_failed", error=repr(error))
+                await asyncio.sleep(TRIM_RETRY_SECONDS)
+
+    async def trim_pending(self) -> None:
+        """Trim every user who got something since the last time."""
+        while self._untrimmed:
+            user_id = next(iter(self._untrimmed))
+            await self._trim(user_id)
+            self._untrimmed.discard(user_id)
+        self._trim_wanted.clear()
+
+    async def _store(self, draft: NotificationDraft, event_id: str | None) -> Notification:
+        while True:
+            fields = attrs.asdict(draft, value_serializer=_plain)
+            fields |= {"created_at": datetime.now(UTC), "seq": await self._next_seq(draft.user_id)}
+            if draft.dedupe_key is not None and (renewed := await self._renew(fields)):
+                return renewed
+            try:
+                return await self._insert(fields, event_id)
+            except DuplicateKeyError:
+                known = event_id and await self._all.find_one({"event_id": event_id})
+                if known:
+                    return Notification.of(known)
+                # Another process stored the same dedupe key meanwhile: renew that one.
+
+    async def _next_seq(self, user_id: str) -> int:
+        counted = await self._users.find_one_and_update(
+            {"_id": user_id},
+            {"$inc": {"seq": 1}},
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+        )
+        seq: int = counted["seq"]
+        return seq
+
+    async def _renew(self, fields: dict[str, Any]) -> Notification | None:
+        key = {"user_id": fields["user_id"], "dedupe_key": fields["dedupe_key"], **UNREAD}
+        renewed = await self._all.find_one_and_update(
+            key,
+            {"$set": fields, "$currentDate": {"stored_at": True}},
+            return_document=ReturnDocument.AFTER,
+        )
+        return None if renewed is None else Notification.of(renewed)
+
+    async def _insert(self, fields: dict[str, Any], event_id: str | None) -> Notification:
+        # Absent rather than null, so that the partial indexes leave it out.
+        given = {name: value for name, value in fields.items() if value is not None}
+        document = given | UNREAD | ({"event_id": event_id} if event_id else {})
+        stored = await self._all.find_one_and_update(
+            {"_id": ObjectId()},
+            {"$setOnInsert": document, "$currentDate": {"stored_at": True}},
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+        )
+        return Notification.of(stored)
+
+    async def _push(self, stored: Notification) -> None:
+        await self._publisher.publish(user_topic(stored.user_id), self._message(stored))
+        await self._tell_unread(stored.user_id)
+
+    def _message(self, stored: Notification) -> Message:
+        cursor = Cursor(self._epoch, stored.seq)
+        return Message.of(MessageType.NOTIFICATION, stored.to_dict(), str(cursor))
+
+    async def _tell_unread(self, user_id: str) -> None:
+        unread = {"unread": await self.unread_count(user_id)}
+        message = Message.of(MessageType.UNREAD_COUNT, unread)
+        await self._publisher.publish(user_topic(user_id), message)
+
+    async def _tell_read(self, user_id: str, what: dict[str, Any]) -> None:
+        await self._publisher.publish(user_topic(user_id), Message.of(MessageType.READ, what))
+        await self._tell_unread(user_id)
+
+    async def _mark(self, which: dict[str, Any]) -> int:
+        read = {"status": NotificationStatus.READ.value, "read_at": datetime.now(UTC)}
+        changed: int = (
+            await self._all.update_many({**which, **UNREAD}, {"$set": read})
+        ).modified_count
+        return changed
+
+    async def _find_page(
+        self, user_id: str, wanted: dict[str, Any], page: int, page_size: int
+    ) -> NotificationPage:
+        items = await self._newest(wanted, (page - 1) * page_size, page_size)
+        total = await self._all.count_documents(wanted)
+        following = items[-1].id if page * page_size < total and items else None
+        unread = await self.unread_count(user_id)
+        return NotificationPage(items, following, unread, total, page, page_size)
+
+    async def _newest(self, wanted: dict[str, Any], skip: int, limit: int) -> list[Notification]:
+        found = self._all.find(wanted).sort("seq", DESCENDING).skip(skip).limit(limit)
+        return [Notification.of(document) async for document in found]
+
+    async def _before(self, user_id: str, id_: str) -> dict[str, Any]:
+        object_id = _object_id(id_)
+        known = await self._all.find_one({"user_id": user_id, "_id": object_id})
+        if known is not None:
+            return {"seq": {"$lt": known["seq"]}}
+        # It was deleted meanwhile: go on from when it was made.
+        return {"created_at": {"$lt": object_id.generation_time + timedelta(seconds=1)}}
+
+    async def _after(self, user_id: str, offset: int) -> list[Notification]:
+        later: list[dict[str, Any]] = [{"seq": {"$gt": offset}}]
+        seen = await self._all.find_one({"user_id": user_id, "seq": offset})
+        if seen is not None:
+            # Numbered before the last one seen, but stored after it.
+            overtaken = {"$gt": offset - OVERTAKING, "$lt": offset}
+            later.append({"seq": overtaken, "stored_at": {"$gte": seen["stored_at"]}})
+        found = self._all.find({"user_id": user_id, "$or": later})
+        ordered = found.sort("seq", ASCENDING).limit(self._replay_limit + 1)
+        return [Notification.of(document) async for document in ordered]
+
+    async def _trim(self, user_id: str) -> None:
+        excess = await self._all.count_documents({"user_id": user_id}) - self._quota
+        if excess <= 0:
+            return
+        oldest = self._all.find({"user_id": user_id}, {"seq": 1})
+        documents = [one async for one in oldest.sort("seq", ASCENDING).limit(excess)]
+        # First noted, then deleted: a resume never takes a part for the whole.
+        highest = max(one["seq"] for one in documents)
+        await self._users.update_one({"_id": user_id}, {"$max": {"trimmed_seq": highest}})
+        ids = [one["_id"] for one in documents]
+        await self._all.delete_many({"user_id": user_id, "_id": {"$in": ids}})
+
+
+def _plain(_: type, __: Any, value: Any) -> Any:
+    return str(value) if isinstance(value, str) else value
+
+
+def _object_id(id_: str) -> ObjectId:
+    try:
+        return ObjectId(id_)
+    except InvalidId:
+        raise NotificationNotFound(id_) from None
+
+
+def _indexes(ttl: timedelta) -> list[IndexModel]:
+    present = {"$exists": True}
+    return [
+        IndexModel([("user_id", ASCENDING), ("created_at", DESCENDING)], name="user_created"),
+        IndexModel([("user_id", ASCENDING), ("status", ASCENDING)], name="user_status"),
+        IndexModel([("user_id", ASCENDING), ("seq", DESCENDING)], name="user_seq"),
+        IndexModel(
+            [("user_id", ASCENDING), ("dedupe_key", ASCENDING)],
+            name="user_dedupe",
+            unique=True,
+            partialFilterExpression={"dedupe_key": present, **UNREAD},
+        ),
+        IndexModel(
+            [("event_id", ASCENDING)],
+            name="event",
+            unique=True,
+            partialFilterExpression={"event_id": present},
+        ),
+        IndexModel(
+            [("created_at", ASCENDING)],
+            name="expiry",
+            expireAfterSeconds=int(ttl.total_seconds()),
+        ),
+    ]

@@ -1,0 +1,206 @@
+"""The outbox: what ended in Redis becomes one notification in MongoDB, whatever is killed when.
+
+The script that ends a task appends an entry to the stream `{queue}:outbox`. The pump stores its
+notification under the entry's `event_id`, then removes the entry; cut off between the two it finds
+the entry again, and MongoDB's unique index finds the notification.
+"""
+
+import asyncio
+import contextlib
+import time
+from typing import Any
+
+import attrs
+import orjson
+import structlog
+from pymongo.errors import PyMongoError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from services.callbacks import CallbackSender
+from services.notifications import (
+    NotificationDraft,
+    NotificationService,
+    NotificationType,
+    Severity,
+)
+from services.queue import key_prefix
+
+log = structlog.get_logger(__name__)
+
+GROUP = "notifications"
+COUNT = 100
+BLOCK_SECONDS = 2.0
+# Longer than an entry takes: what another pump has read for so long, it will not finish.
+CLAIM_SECONDS = 10.0
+BACKOFF_SECONDS = 1.0
+MAX_BAD = 1000
+CONTENT_LENGTH = 2000
+
+SEVERITIES = {
+    "completed": Severity.SUCCESS,
+    "partial": Severity.WARNING,
+    "cancelled": Severity.WARNING,
+}
+
+
+@attrs.frozen(kw_only=True)
+class Event:
+    """One entry; `result` and `error` are None where there is none."""
+
+    event_id: str
+    kind: str
+    user_id: str
+    task_id: str
+    symbol: str
+    batch_id: str
+    status: str
+    result: dict[str, Any] | None
+    error: str | None
+    callback_url: str
+    ended_at: float
+
+    @classmethod
+    def of(cls, entry: dict[bytes, bytes]) -> "Event":
+        """Read an entry. Raise ValueError or KeyError when it is none of ours."""
+        fields: dict[str, Any] = {name.decode(): text.decode() for name, text in entry.items()}
+        fields["result"] = orjson.loads(fields["result"]) if fields["result"] else None
+        fields["error"] = fields["error"] or None
+        fields["ended_at"] = float(fields["ended_at"])
+        return cls(**fields)
+
+    def notification(self) -> NotificationDraft:
+        """Return what the user is told."""
+        about = {"task_id": self.task_id} if self.kind == "task" else {"batch_id": self.batch_id}
+        subject = self.symbol or "Batch"
+        return NotificationDraft(
+            user_id=self.user_id,
+            type=NotificationType.ANALYSIS,
+            title=f"{subject}: analysis {self.status}",
+            content=self._summary()[:CONTENT_LENGTH] or None,
+            link=f"/?{self.kind}={self.event_id}",
+            source="queue",
+            severity=SEVERITIES.get(self.status, Severity.ERROR),
+            metadata={**about, "symbol": self.symbol, "status": self.status},
+        )
+
+    def _summary(self) -> str:
+        if self.error:
+            return self.error
+        result = self.result or {}
+        if self.kind == "batch":
+            return f"{result.get('completed', 0)} of {result.get('total', 0)} completed"
+        return str(result.get("summary", ""))
+
+
+class OutboxPump:
+    """Moves entries until cancelled; several processes may run one each.
+
+    `consumer` is this process's name, the same after a restart.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        notifications: NotificationService,
+        callbacks: CallbackSender,
+        *,
+        queue_name: str,
+        consumer: str,
+    ) -> None:
+        self._redis = redis
+        self._notifications = notifications
+        self._callbacks = callbacks
+        self._stream = key_prefix(queue_name) + "outbox"
+        self._consumer = consumer
+        self._look_back_at = 0.0
+        self._moving = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Pump until cancelled; an outage of either store is waited out."""
+        while True:
+            try:
+                await self.pump(BLOCK_SECONDS)
+            except (RedisError, PyMongoError, OSError) as error:
+                log.warning("outbox_waits", error=repr(error))
+                # What was read and not moved is looked for again.
+                self._look_back_at = 0.0
+                await asyncio.sleep(BACKOFF_SECONDS)
+
+    async def flush(self, seconds: float) -> None:
+        """Move what is there now, for at most `seconds`; the rest is moved at the next start."""
+        with contextlib.suppress(RedisError, PyMongoError, OSError, TimeoutError):
+            async with asyncio.timeout(seconds):
+                while await self.pump(0):
+                    pass
+
+    async def pump(self, wait_seconds: float) -> int:
+        """Move what is there, waiting for it at most `wait_seconds`; return how many."""
+        entries = await self._read(wait_seconds)
+        async with self._moving:
+            for id_, entry in entries:
+                await self._move(id_, entry)
+        return len(entries)
+
+    async def _read(self, wait_seconds: float) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        await self._ensure_group()
+        if time.monotonic() >= self._look_back_at:
+            self._look_back_at = time.monotonic() + CLAIM_SECONDS
+            if unfinished := await self._read_unfinished():
+                return unfinished
+        found: Any = await self._redis.xreadgroup(
+            GROUP,
+            self._consumer,
+            {self._stream: ">"},
+            count=COUNT,
+            block=int(wait_seconds * 1000) or None,
+        )
+        return _entries(found)
+
+    async def _read_unfinished(self) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        own: Any = await self._redis.xreadgroup(
+            GROUP, self._consumer, {self._stream: "0"}, count=COUNT
+        )
+        left: Any = await self._redis.xautoclaim(
+            self._stream, GROUP, self._consumer, int(CLAIM_SECONDS * 1000), count=COUNT
+        )
+        return [*_entries(own), *((id_, entry) for id_, entry in left[1] if entry)]
+
+    async def _ensure_group(self) -> None:
+        try:
+            await self._redis.xgroup_create(self._stream, GROUP, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    async def _move(self, id_: bytes, entry: dict[bytes, bytes]) -> None:
+        try:
+            event = Event.of(entry)
+            draft = event.notification()
+        except (ValueError, KeyError, TypeError) as error:
+            log.error("bad_outbox_entry", id=id_.decode(), error=repr(error))
+            await self._set_aside(entry)
+        else:
+            await self._notifications.create(draft, event_id=event.event_id)
+            if event.callback_url:
+                self._callbacks.send(event.callback_url, event.event_id, _callback(event))
+        async with self._redis.pipeline() as pipe:
+            pipe.xack(self._stream, GROUP, id_)
+            pipe.xdel(self._stream, id_)
+            await pipe.execute()
+
+    async def _set_aside(self, entry: dict[bytes, bytes]) -> None:
+        await self._redis.xadd(
+            self._stream + ":bad", dict(entry) or {b"empty": b""}, maxlen=MAX_BAD
+        )
+
+
+def _entries(found: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    if not found:
+        return []
+    batches = found.values() if isinstance(found, dict) else [found[0][1]]
+    return [(id_, entry) for batch in batches for id_, entry in batch if entry]
+
+
+def _callback(event: Event) -> dict[str, Any]:
+    return attrs.asdict(event, filter=attrs.filters.exclude("callback_url", "user_id"))

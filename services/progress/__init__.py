@@ -1,0 +1,25 @@
+"""The plan of an analysis, and how far it is."""
+
+from services.progress.plan import Analyst, Step, TaskParams, estimate_seconds, make_steps
+from services.progress.stores import (
+    FileProgressStore,
+    LeaseLost,
+    RedisProgressStore,
+    get_progress,
+)
+from services.progress.tracker import RedisProgressTracker, StepUnknown, plan_fragment
+
+__all__ = [
+    "Analyst",
+    "FileProgressStore",
+    "LeaseLost",
+    "RedisProgressStore",
+    "RedisProgressTracker",
+    "Step",
+    "StepUnknown",
+    "TaskParams",
+    "estimate_seconds",
+    "get_progress",
+    "make_steps",
+    "plan_fragment",
+]

@@ -1,0 +1,78 @@
+"""Where progress is kept: in the queue's Redis, or in files without one."""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from services.progress.tracker import RedisProgressTracker
+from services.queue import QueueService
+
+TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class LeaseLost(Exception):
+    """The task is no longer this attempt's: it was cancelled, or given to another worker."""
+
+
+class RedisProgressStore:
+    """Keeps and publishes through the queue, for the owner of the claim only."""
+
+    def __init__(self, queue: QueueService, token: str) -> None:
+        self._queue = queue
+        self._token = token
+
+    async def save(self, tracker: RedisProgressTracker) -> None:
+        """Report one state. Raise LeaseLost for a stale token."""
+        if tracker.status != "processing":
+            # The end of an attempt is the ack, which carries the last state.
+            return
+        owned = await self._queue.report_progress(
+            tracker.task_id, self._token, tracker.fragment(), tracker.progress
+        )
+        if not owned:
+            raise LeaseLost(tracker.task_id)
+
+
+class FileProgressStore:
+    """Keeps the newest snapshot of each task in a file of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def save(self, tracker: RedisProgressTracker) -> None:
+        """Write one snapshot; a reader sees the old or the new one whole."""
+        content = orjson.dumps(tracker.to_dict())
+        await asyncio.to_thread(self._write, self._path(tracker.task_id), content)
+
+    async def load(self, task_id: str) -> dict[str, Any] | None:
+        """Return the newest snapshot of a task; None when there is none."""
+        try:
+            content = await asyncio.to_thread(self._path(task_id).read_bytes)
+        except FileNotFoundError:
+            return None
+        snapshot: dict[str, Any] = orjson.loads(content)
+        return snapshot
+
+    def _path(self, task_id: str) -> Path:
+        if not TASK_ID.fullmatch(task_id):
+            raise ValueError(f"not a task id: {task_id!r}")
+        return self._folder / f"{task_id}.json"
+
+    def _write(self, path: Path, content: bytes) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(".new")
+        fresh.write_bytes(content)
+        fresh.replace(path)
+
+
+async def get_progress(
+    task_id: str, queue: QueueService | None, files: FileProgressStore
+) -> dict[str, Any] | None:
+    """Look a task's snapshot up, in Redis when there is one, else in the files."""
+    if queue is None:
+        return await files.load(task_id)
+    task = await queue.get_task(task_id)
+    return None if task is None else orjson.loads(task.snapshot)

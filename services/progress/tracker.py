@@ -1,0 +1,165 @@
+"""Progress of one attempt, told step by step."""
+
+import time
+from typing import Any, Protocol
+
+import attrs
+
+from services.progress.plan import (
+    Analyst,
+    Step,
+    TaskParams,
+    encode_fragment,
+    estimate_seconds,
+    make_steps,
+)
+from tornado_rt.protocol import iso_time
+
+WAITING = "Waiting"
+
+
+class StepUnknown(ValueError):
+    """A step was named that the plan does not have."""
+
+
+class ProgressStore(Protocol):
+    """Where a tracker keeps what it knows."""
+
+    async def save(self, tracker: "RedisProgressTracker") -> None:
+        """Keep the state. Raise LeaseLost when the task is no longer this attempt's."""
+        ...
+
+
+class RedisProgressTracker:
+    """Follows the plan of one analysis.
+
+    `store` keeps each state; without one the tracker only counts. Progress never goes backwards.
+    The time left is the plan's at first, and more and more the one that the pace so far foretells.
+    """
+
+    def __init__(
+        self,
+        task_id: str,
+        analysts: list[Analyst],
+        research_depth: int,
+        llm_provider: str,
+        *,
+        attempt: int = 1,
+        store: ProgressStore | None = None,
+    ) -> None:
+        self.task_id = task_id
+        self.attempt = attempt
+        self.steps = make_steps(analysts, research_depth)
+        self.status = "processing"
+        self.message = WAITING
+        self._planned_seconds = estimate_seconds(analysts, research_depth, llm_provider)
+        self._store = store
+        self._current = 0
+        self._progress = 0.0
+        self._started = time.monotonic()
+        self._ended: float | None = None
+
+    @property
+    def progress(self) -> float:
+        """How much is done, from 0 to 100."""
+        return self._progress
+
+    async def update_progress(self, progress_update: str | dict[str, Any]) -> None:
+        """Tell where the work is: a message for the current step, or `{"step", "message"?}`.
+
+        `step` is a step's name or its index from 0; all before it are done. A step that was left
+        behind changes the message only. Raise StepUnknown; LeaseLost from the store.
+        """
+        if isinstance(progress_update, str):
+            self.message = progress_update
+        else:
+            self._go_to(progress_update)
+        await self._save()
+
+    async def mark_completed(self, message: str = "Done") -> None:
+        """End with everything done."""
+        self._current = len(self.steps)
+        await self._end("completed", message, 100.0)
+
+    async def mark_failed(self, reason: str) -> None:
+        """End where the work stands."""
+        await self._end("failed", reason, self._progress)
+
+    def elapsed_seconds(self) -> float:
+        """Return how long the attempt took so far."""
+        return (self._ended or time.monotonic()) - self._started
+
+    def remaining_seconds(self) -> float:
+        """Return how long the rest is expected to take; 0 once it has ended."""
+        if self._ended is not None:
+            return 0.0
+        done = self._progress / 100
+        planned = self._planned_seconds * (1 - done)
+        paced = self.elapsed_seconds() / done * (1 - done) if done else planned
+        return paced * done + planned * (1 - done)
+
+    def state(self) -> dict[str, Any]:
+        """Return all of the snapshot but the task's id, status and attempt."""
+        elapsed, remaining = self.elapsed_seconds(), self.remaining_seconds()
+        at = min(self._current, len(self.steps) - 1)
+        return {
+            "progress": round(self._progress, 1),
+            "message": self.message,
+            "current_step": at,
+            "current_step_name": self.steps[at].description,
+            "total_steps": len(self.steps),
+            "steps": [self._step_state(n, step) for n, step in enumerate(self.steps)],
+            "elapsed_time": round(elapsed, 1),
+            "remaining_time": round(remaining, 1),
+            "estimated_total_time": round(elapsed + remaining, 1),
+            "updated_at": iso_time(),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the snapshot (design section 8)."""
+        head = {"task_id": self.task_id, "status": self.status, "attempt": self.attempt}
+        return head | self.state()
+
+    def fragment(self) -> bytes:
+        """Return `state` as JSON without its braces, as the queue wants it."""
+        return encode_fragment(self.state())
+
+    def _go_to(self, update: dict[str, Any]) -> None:
+        index = self._index_of(update.get("step", self._current))
+        self._current = max(self._current, index)
+        done = sum(step.weight for step in self.steps[: self._current]) * 100
+        self._progress = max(self._progress, min(done, 100.0))
+        self.message = str(update.get("message", self.steps[index].description))
+
+    def _index_of(self, step: object) -> int:
+        if isinstance(step, int) and 0 <= step < len(self.steps):
+            return step
+        for index, known in enumerate(self.steps):
+            if known.name == step:
+                return index
+        raise StepUnknown(f"the plan has no step {step!r}")
+
+    def _step_state(self, index: int, step: Step) -> dict[str, Any]:
+        status = "pending"
+        if index < self._current:
+            status = "completed"
+        elif index == self._current and self.status == "failed":
+            status = "failed"
+        elif index == self._current and self.message != WAITING:
+            status = "current"
+        return {**attrs.asdict(step), "weight": round(step.weight, 4), "status": status}
+
+    async def _end(self, status: str, message: str, progress: float) -> None:
+        self.status, self.message, self._progress = status, message, progress
+        self._ended = time.monotonic()
+        await self._save()
+
+    async def _save(self) -> None:
+        if self._store is not None:
+            await self._store.save(self)
+
+
+def plan_fragment(params: TaskParams) -> bytes:
+    """Return the first fragment of a task's snapshot: nothing done, the plan and its time."""
+    tracker = RedisProgressTracker("", params.analysts, params.research_depth, params.llm_provider)
+    return encode_fragment(tracker.state() | {"elapsed_time": 0.0})

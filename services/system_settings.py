@@ -1,0 +1,83 @@
+"""Settings that an admin changes while the servers run; every process follows at once."""
+
+from typing import Any
+
+import attrs
+from attrs import validators as v
+
+from tornado_rt.protocol import CONTROL, Message, MessageType, Publisher
+
+DAY_SECONDS = 86400.0
+
+
+class InvalidSetting(ValueError):
+    """A setting is unknown, or its value is not allowed; the message names it."""
+
+
+def _seconds(default: float, least: float = 0.0) -> Any:
+    return attrs.field(default=default, validator=[v.ge(least), v.le(DAY_SECONDS)])
+
+
+@attrs.frozen(kw_only=True)
+class SystemSettings:
+    """Paces and bounds of open connections, in seconds; 0 is none.
+
+    The names are those of the system that this API comes from. Streams here are pushed to; the two
+    poll intervals say how often a stream may look at the log itself while the backplane is away.
+    """
+
+    sse_poll_timeout_seconds: float = _seconds(1.0, 0.1)
+    sse_heartbeat_interval_seconds: float = _seconds(10.0)
+    sse_task_max_idle_seconds: float = _seconds(300.0)
+    sse_batch_poll_interval_seconds: float = _seconds(2.0, 0.1)
+    sse_batch_max_idle_seconds: float = _seconds(600.0)
+    ws_heartbeat_interval_seconds: float = _seconds(30.0)
+    ws_max_connections_per_user: int = attrs.field(default=50, validator=v.ge(0))
+
+
+FIELDS = attrs.fields_dict(SystemSettings)
+
+
+class SystemSettingsService:
+    """Keeps what differs from `defaults` in MongoDB, as one document."""
+
+    def __init__(self, database: Any, publisher: Publisher, defaults: SystemSettings) -> None:
+        self._collection = database["system_settings"]
+        self._publisher = publisher
+        self._defaults = defaults
+
+    async def get(self) -> SystemSettings:
+        """Return the settings that hold now."""
+        return self._with(await self._stored())
+
+    async def update(self, changes: dict[str, Any]) -> SystemSettings:
+        """Change some and tell every process. Raise InvalidSetting; then nothing is changed."""
+        updated = self._with(await self._stored() | _checked(changes))
+        await self._collection.update_one({"_id": "settings"}, {"$set": changes}, upsert=True)
+        message = Message.of(MessageType.SETTINGS, attrs.asdict(updated))
+        await self._publisher.publish(CONTROL, message)
+        return updated
+
+    def read(self, message: Message) -> SystemSettings:
+        """Return the settings that a message of the topic `control` tells."""
+        return self._with(_checked(message.fields()))
+
+    async def _stored(self) -> dict[str, Any]:
+        document = await self._collection.find_one({"_id": "settings"}) or {}
+        return {name: value for name, value in document.items() if name in FIELDS}
+
+    def _with(self, changes: dict[str, Any]) -> SystemSettings:
+        try:
+            return attrs.evolve(self._defaults, **changes)
+        except ValueError as error:
+            raise InvalidSetting(str(error.args[0])) from None
+
+
+def _checked(changes: dict[str, Any]) -> dict[str, Any]:
+    for name, value in changes.items():
+        if name not in FIELDS:
+            raise InvalidSetting(f"there is no setting {name!r}")
+        whole = FIELDS[name].type is int
+        if type(value) is not int and (whole or type(value) is not float):
+            raise InvalidSetting(f"{name} must be {'an integer' if whole else 'a number'}")
+    return changes

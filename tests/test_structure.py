@@ -1,0 +1,52 @@
+"""What import-linter cannot say of the layers."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = ("tornado_rt", "handlers", "services", "settings", "run")
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield str(node.module)
+
+
+def sources(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+
+
+def importers(name: str, paths: list[Path]) -> set[str]:
+    return {
+        str(path.relative_to(ROOT))
+        for path in paths
+        if any(module == name or module.startswith(name + ".") for module in imports(path))
+    }
+
+
+def test_settings_imports_nothing_of_ours() -> None:
+    assert not [name for name in imports(ROOT / "settings.py") if name.split(".")[0] in OURS]
+
+
+def test_only_settings_reads_the_environment() -> None:
+    paths = [*sources("tornado_rt", "handlers", "services", "examples"), ROOT / "run.py"]
+    assert not [path for path in paths if "environ" in path.read_text()]
+
+
+def test_only_one_module_imports_motor() -> None:
+    found = importers("motor", sources("tornado_rt", "handlers", "services"))
+    assert found == {"tornado_rt/mongo.py"}
+
+
+def test_services_know_nothing_of_the_web() -> None:
+    for name in ("tornado.web", "tornado.websocket", "tornado.httpserver"):
+        assert importers(name, sources("services")) == set()
+
+
+def test_handlers_reach_no_store() -> None:
+    for name in ("redis", "motor", "pymongo"):
+        assert importers(name, sources("handlers")) == set()
