@@ -35,6 +35,8 @@ READY_TOKEN_SECONDS = 12 * 3600.0
 
 def main(arguments: list[str]) -> int:
     """Run one command; return the exit status."""
+    # Its errors come to us as exceptions; it would print each a second time.
+    logging.getLogger("typed_settings").setLevel(logging.CRITICAL)
     name, rest = _command(arguments)
     try:
         options, settings = _parse(name, rest)
@@ -137,10 +139,12 @@ def _usage_error(message: str) -> NoReturn:
 def _one_line(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    last = str(error).strip().splitlines()[-1].removeprefix("- ValueError: ")
-    # attrs puts its own objects behind the message.
-    quoted = re.match(r"""\((["'])(.*?)\1, Attribute\(""", last)
-    return quoted[2] if quoted else last
+    text = " ".join(str(error).split())
+    # typed-settings quotes the reason as Python would, attrs puts its own objects behind it.
+    option = re.search(r"for option '(\w+)'", text)
+    reason = re.search(r"""ValueError\((["'])(.*?)\1(?:, Attribute|\)$)""", text)
+    parts = [option[1]] if option else []
+    return ": ".join([*parts, reason[2] if reason else text])
 
 
 @contextlib.asynccontextmanager

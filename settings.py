@@ -54,7 +54,7 @@ class Settings:
     mongodb_database: str = ts.option(default="tornado_rt", help="database name in MongoDB")
     log_level: LogLevel = ts.option(default=LogLevel.INFO, help="from which severity on to log")
     trusted_origins: list[str] = ts.option(
-        factory=list, help="browser origins besides our own that may connect"
+        default=[], help="browser origins besides our own that may connect"
     )
     trust_proxy_headers: bool = ts.option(
         default=False, help="believe X-Real-Ip and X-Forwarded-For; only behind a proxy"
@@ -67,9 +67,7 @@ class Settings:
         default="", help="PEM file of the key that RS256, ES256 or EdDSA tokens are checked with"
     )
     jwt_jwks_url: str = ts.option(default="", help="JWKS address that token keys are taken from")
-    jwt_algorithms: list[str] = ts.option(
-        factory=lambda: ["HS256"], help="allow-list of token algorithms"
-    )
+    jwt_algorithms: list[str] = ts.option(default=["HS256"], help="allow-list of token algorithms")
     jwt_issuer: str = ts.option(default="", help="required `iss`; empty checks none")
     jwt_audience: str = ts.option(default="", help="required `aud`; empty checks none")
     jwt_leeway_seconds: float = ts.option(

@@ -189,10 +189,8 @@ class OutboxPump:
             pipe.xdel(self._stream, id_)
             await pipe.execute()
 
-    async def _set_aside(self, entry: dict[bytes, bytes]) -> None:
-        await self._redis.xadd(
-            self._stream + ":bad", dict(entry) or {b"empty": b""}, maxlen=MAX_BAD
-        )
+    async def _set_aside(self, entry: Any) -> None:
+        await self._redis.xadd(self._stream + ":bad", entry, maxlen=MAX_BAD)
 
 
 def _entries(found: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:

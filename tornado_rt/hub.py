@@ -152,9 +152,9 @@ class Hub:
 
     def stats(self) -> HubStats:
         """Count the connections of this process."""
-        transports: dict[str, int] = dict.fromkeys(Transport, 0)
+        transports = {transport.value: 0 for transport in Transport}
         for connection in self._connections:
-            transports[connection.transport] += 1
+            transports[connection.transport.value] += 1
         topics: dict[str, int] = {}
         for topic, subscribers in self._topics.items():
             kind = topic.partition(":")[0]
