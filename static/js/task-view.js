@@ -1,0 +1,88 @@
+/** One task or batch: its bars, steps, time left and result. */
+
+import { $, element } from "./dom.js";
+
+const ENDED = ["completed", "partial", "failed", "cancelled", "dead"];
+
+function duration(seconds) {
+  if (seconds < 90) return `about ${Math.max(1, Math.round(seconds))} s left`;
+  if (seconds < 5400) return `about ${Math.round(seconds / 60)} min left`;
+  return `about ${Math.round(seconds / 3600)} h left`;
+}
+
+export class TaskView {
+  #remaining = null;
+  #updated = 0;
+
+  constructor() {
+    // Between two updates the time left goes on by itself.
+    setInterval(() => this.#showTimeLeft(), 1000);
+  }
+
+  open(name, curl) {
+    $("task-empty").hidden = true;
+    $("task").hidden = false;
+    $("outcome").hidden = true;
+    $("task-name").textContent = name;
+    $("curl-line").textContent = curl;
+    $("steps").replaceChildren();
+    $("task-message").textContent = "";
+    $("sse-progress").value = 0;
+    this.#remaining = null;
+    this.showProgress({ status: "queued", progress: 0 });
+  }
+
+  showProgress(snapshot) {
+    const { status, progress, position } = snapshot;
+    this.#showStatus(position ? `${status}, position ${position}` : status, status);
+    $("task-progress").value = progress;
+    $("task-percent").textContent = `${Math.round(progress)} %`;
+    $("task-message").textContent = snapshot.message ?? this.#counts(snapshot);
+    this.#remaining = ENDED.includes(status) ? null : (snapshot.remaining_time ?? null);
+    this.#updated = performance.now();
+    this.#showTimeLeft();
+    if (snapshot.steps) this.#showSteps(snapshot.steps);
+    if (snapshot.symbol) $("task-name").textContent = snapshot.symbol;
+  }
+
+  showStreamed(snapshot) {
+    $("sse-progress").value = snapshot.progress;
+  }
+
+  showFinished(finished) {
+    this.#remaining = null;
+    this.#showTimeLeft();
+    this.#showStatus(finished.final_status, finished.final_status);
+    $("outcome").hidden = false;
+    $("result").textContent = finished.error ?? JSON.stringify(finished.result ?? finished, null, 2);
+  }
+
+  #showStatus(text, state) {
+    if ($("task-status").textContent !== text) $("task-status").textContent = text;
+    $("task-status").dataset.state = state;
+    $("cancel").hidden = ENDED.includes(state);
+  }
+
+  #showTimeLeft() {
+    if (this.#remaining === null) {
+      $("time-left").textContent = "";
+      return;
+    }
+    const passed = (performance.now() - this.#updated) / 1000;
+    $("time-left").textContent = duration(Math.max(0, this.#remaining - passed));
+  }
+
+  #showSteps(steps) {
+    const list = $("steps");
+    while (list.children.length > steps.length) list.lastElementChild.remove();
+    steps.forEach((step, index) => {
+      const item = list.children[index] ?? list.appendChild(element("li"));
+      if (item.textContent !== step.description) item.textContent = step.description;
+      item.dataset.state = step.status;
+    });
+  }
+
+  #counts(batch) {
+    return batch.total ? `${batch.completed} of ${batch.total} completed, ${batch.processing} running` : "";
+  }
+}
