@@ -19,10 +19,10 @@ import attrs
 import structlog
 from redis.exceptions import RedisError
 from rich.console import Console
-from services.worker import HandlerError
 from typed_settings.cli_argparse import make_parser, namespace2settings
 from typed_settings.exceptions import TsError
 
+from services.worker import HandlerError
 from settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, converter, loaders
 from tornado_rt.app import Server, demo_enabled, running_server, running_worker
 from tornado_rt.auth import SECRET_FILE, SecretError, load_secret, make_token

@@ -38,6 +38,7 @@ class ProgressFeed:
         return Opening(
             state={"snapshot": orjson.Fragment(replay.snapshot.data)},
             messages=messages,
+            begin=replay.snapshot.cursor or replay.cursor,
             cursor=replay.cursor,
             resync=replay.resync,
             ended=replay.finished is not None,
@@ -62,6 +63,7 @@ class NotificationFeed:
         return Opening(
             state={"unread_count": replay.unread},
             messages=tuple(replay.messages),
+            begin=replay.cursor,
             cursor=replay.cursor,
             resync=replay.resync,
         )

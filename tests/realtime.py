@@ -65,11 +65,12 @@ class LogFeed:
         await self._log.may_read.wait()
         cursor = Cursor(EPOCH, len(messages))
         ended = bool(messages) and messages[-1].type == MessageType.FINISHED
+        begin = Cursor(EPOCH, len(messages) - ended)
         if after is None:
-            return Opening({}, messages[-1:], cursor, ended=ended)
+            return Opening({}, messages[-1:], begin, cursor, ended=ended)
         if after.epoch != EPOCH:
-            return Opening({}, messages[-1:], cursor, ResyncReason.EPOCH, ended)
-        return Opening({}, messages[after.offset :], cursor, ended=ended)
+            return Opening({}, messages[-1:], begin, cursor, ResyncReason.EPOCH, ended)
+        return Opening({}, messages[after.offset :], begin, cursor, ended=ended)
 
     def idle_seconds(self) -> float:
         return self._log.idle

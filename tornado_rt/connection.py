@@ -35,13 +35,15 @@ class Opening:
     """What a feed has for a subscriber that comes now.
 
     `state` is what `connected` says of it. `messages` are those after the asked cursor, or the
-    snapshot when none was asked for or the gap cannot be filled (`resync`). `cursor` is the place
-    in the log that they reach. `ended`: nothing will come after that.
+    snapshot when none was asked for or the gap cannot be filled (`resync`). `begin` is where a
+    client resumes that saw no more than `state`, `cursor` the place in the log that the messages
+    reach. `ended`: nothing will come after that.
     """
 
     state: dict[str, Any]
     messages: tuple[Message, ...]
-    cursor: Cursor | None
+    begin: Cursor
+    cursor: Cursor
     resync: ResyncReason | None = None
     ended: bool = False
 
@@ -101,11 +103,8 @@ class Connection(abc.ABC):
             "close_codes": CLOSE_CODES,
             **opening.state,
         }
-        id_ = None if opening.cursor is None else str(opening.cursor)
-        # A cursor ahead of what is still to be replayed would lose it if the client left now.
-        if recovered and opening.messages:
-            id_ = str(after)
-        self.send(Message.of(MessageType.CONNECTED, data, id_))
+        begin = after if recovered else opening.begin
+        self.send(Message.of(MessageType.CONNECTED, data, None if begin is None else str(begin)))
         self._catch_up(opening)
 
     def deliver(self, message: Message) -> None:

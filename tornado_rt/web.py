@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import cattrs
 import orjson
 import structlog
+from cattrs import Converter
+from cattrs.cols import is_sequence, list_structure_factory
 from cattrs.preconf.orjson import make_converter
 from pymongo.errors import PyMongoError
 from redis.exceptions import RedisError
@@ -48,7 +50,10 @@ class Problem(HTTPError):
 
 
 def _strict(type_: type[Any]) -> Any:
-    def structure(value: Any, _: type) -> Any:
+    def structure(value: Any, target: type[Any]) -> Any:
+        if target is not type_:
+            # An enum: cattrs finds this hook for subclasses too.
+            return target(value)
         if type(value) is type_:
             return value
         if type_ is float and type(value) is int:
@@ -60,10 +65,23 @@ def _strict(type_: type[Any]) -> Any:
 
 _JSON_NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
 
-# cattrs would turn 1 into "1" and "false" into True; a wrong type is the caller's error.
+# cattrs would turn 1 into "1", "false" into True and "ab" into ["a", "b"]; a wrong type is the
+# caller's error.
 converter = make_converter(forbid_extra_keys=True)
 for _type in _JSON_NAMES:
     converter.register_structure_hook(_type, _strict(_type))
+
+
+@converter.register_structure_hook_factory(is_sequence)
+def _strict_list(type_: Any, converter: Converter) -> Any:
+    structure_items = list_structure_factory(type_, converter)
+
+    def structure(value: Any, target: Any) -> Any:
+        if not isinstance(value, list):
+            raise ValueError("must be a list")
+        return structure_items(value, target)
+
+    return structure
 
 
 def structure(value: Any, shape: type[T]) -> T:

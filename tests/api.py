@@ -1,0 +1,128 @@
+"""A running server in the test's own loop, and a client of its API."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import attrs
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
+from tornado.websocket import WebSocketClientConnection, websocket_connect
+
+from settings import Settings
+from tests.realtime import EventStream
+from tornado_rt.app import Core, running_server
+
+
+@attrs.frozen
+class Answer:
+    """An HTTP answer with its JSON."""
+
+    status: int
+    headers: Any
+    body: Any
+
+    @classmethod
+    def of(cls, response: HTTPResponse) -> "Answer":
+        is_json = "json" in response.headers.get("Content-Type", "")
+        return cls(
+            response.code,
+            response.headers,
+            json.loads(response.body) if is_json else response.body,
+        )
+
+
+@attrs.frozen
+class Client:
+    """Speaks to the server with one token."""
+
+    url: str
+    token: str
+    core: Core
+    opened: list[WebSocketClientConnection]
+
+    def as_user(self, token: str) -> "Client":
+        """Return a client of another user."""
+        return attrs.evolve(self, token=token)
+
+    async def send(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        """Send one request; `body` goes as JSON, or as it is when it is bytes."""
+        content = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        if content is None and method in ("POST", "PUT"):
+            content = b""
+        own = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        request = HTTPRequest(
+            self.url + path,
+            method=method,
+            body=content,
+            headers={"Accept": "application/json"} | own | (headers or {}),
+        )
+        return Answer.of(await AsyncHTTPClient().fetch(request, raise_error=False))
+
+    async def get(self, path: str, **headers: str) -> Answer:
+        return await self.send("GET", path, headers=headers)
+
+    async def post(self, path: str, body: Any = None) -> Answer:
+        return await self.send("POST", path, body)
+
+    async def delete(self, path: str) -> Answer:
+        return await self.send("DELETE", path)
+
+    async def submit(self, symbol: str = "AAPL", **more: Any) -> str:
+        """Submit a task; return its id."""
+        answer = await self.post("/api/tasks", {"symbol": symbol, **more})
+        assert answer.status == 202, answer.body
+        task_id: str = answer.body["task_id"]
+        return task_id
+
+    async def stream(self, path: str, **headers: str) -> EventStream:
+        """Open an event stream."""
+        port = int(self.url.rpartition(":")[2])
+        own = {"Authorization": f"Bearer {self.token}"}
+        return await EventStream.open(port, path, own | headers)
+
+    async def socket(self, path: str) -> WebSocketClientConnection:
+        """Open a WebSocket; it is closed with the server."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        request = HTTPRequest(self.url.replace("http", "ws") + path, headers=headers)
+        socket = await websocket_connect(request)
+        self.opened.append(socket)
+        return socket
+
+
+async def frame(socket: WebSocketClientConnection) -> dict[str, Any]:
+    """Return the next frame."""
+    text = await asyncio.wait_for(socket.read_message(), 10)
+    assert isinstance(text, str), f"closed with {socket.close_code}"
+    decoded: dict[str, Any] = json.loads(text)
+    return decoded
+
+
+async def frame_of(socket: WebSocketClientConnection, type_: str) -> dict[str, Any]:
+    """Return the next frame of one type."""
+    while (one := await frame(socket))["type"] != type_:
+        pass
+    return one
+
+
+async def event_of(stream: EventStream, type_: str) -> dict[str, Any]:
+    """Return the data of the next event of one type."""
+    while (one := await asyncio.wait_for(stream.event(), 10)).get("event") != type_:
+        pass
+    decoded: dict[str, Any] = json.loads(one["data"])
+    return decoded
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings, token: str) -> AsyncIterator[Client]:
+    """Run a server; what a test changed is in `settings`."""
+    opened: list[WebSocketClientConnection] = []
+    try:
+        async with running_server(settings) as server:
+            yield Client(server.url, token, server.core, opened)
+    finally:
+        for socket in opened:
+            socket.close()
