@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 
 import pytest
@@ -181,8 +182,6 @@ async def test_idle_stream_ends_with_an_error(redis: Redis, make_token: Token) -
 @pytest.mark.gen_test
 async def test_stream_ends_when_its_token_expires(redis: Redis) -> None:
     """It does not go on as somebody else or nobody."""
-    import time
-
     async with realtime(redis) as core:
         identity = Identity("alice", frozenset(), time.time() + 0.2)
         ticket = await Tickets(redis, 30).issue(identity)

@@ -16,6 +16,8 @@ from services.progress.plan import (
 from tornado_rt.protocol import iso_time
 
 WAITING = "Waiting"
+# From which share done on the time left follows the pace alone.
+PACE_TRUSTED_FROM = 0.25
 
 
 class StepUnknown(ValueError):
@@ -95,8 +97,11 @@ class RedisProgressTracker:
             return 0.0
         done = self._progress / 100
         planned = self._planned_seconds * (1 - done)
-        paced = self.elapsed_seconds() / done * (1 - done) if done else planned
-        return paced * done + planned * (1 - done)
+        if not done:
+            return planned
+        paced = self.elapsed_seconds() / done * (1 - done)
+        trust = min(done / PACE_TRUSTED_FROM, 1.0)
+        return trust * paced + (1 - trust) * planned
 
     def state(self) -> dict[str, Any]:
         """Return all of the snapshot but the task's id, status and attempt."""

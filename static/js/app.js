@@ -55,7 +55,10 @@ async function enter() {
 
 function onNews(type, data) {
   if (type === "connected") notifications.showUnread(data.unread_count);
-  if (type === "notification") notifications.add(data);
+  if (type === "notification") {
+    notifications.add(data);
+    listTasks().catch(showError);
+  }
   if (type === "unread_count") notifications.showUnread(data.unread);
   if (type === "read") notifications.markRead(data);
   if (type === "resync") notifications.reload().catch(showError);
@@ -98,10 +101,7 @@ function curlLine(path) {
 function onTask(type, data) {
   if (type === "connected") task.showProgress(data.snapshot);
   if (type === "progress") task.showProgress(data);
-  if (type === "finished") {
-    task.showFinished(data);
-    listTasks().catch(showError);
-  }
+  if (type === "finished") task.showFinished(data);
   if (type === "error") showError(data);
 }
 

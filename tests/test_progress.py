@@ -1,0 +1,167 @@
+"""The plan, the tracker and its stores."""
+
+from pathlib import Path
+
+import attrs
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.progress import (
+    Analyst,
+    FileProgressStore,
+    RedisProgressTracker,
+    StepUnknown,
+    TaskParams,
+    estimate_seconds,
+    make_steps,
+    plan_fragment,
+)
+
+ANALYSTS = st.lists(st.sampled_from(Analyst), min_size=1, max_size=4, unique=True)
+DEPTHS = st.integers(1, 5)
+
+
+def make_tracker(**more: object) -> RedisProgressTracker:
+    return RedisProgressTracker("t1", [Analyst.MARKET], 1, "dashscope", **more)  # type: ignore[arg-type]
+
+
+@given(ANALYSTS, DEPTHS)
+def test_weights_sum_to_one(analysts: list[Analyst], depth: int) -> None:
+    steps = make_steps(analysts, depth)
+    assert sum(step.weight for step in steps) == pytest.approx(1)
+    assert len({step.name for step in steps}) == len(steps)
+
+
+def test_weights_are_those_of_the_design() -> None:
+    """Preparation 10 %, analysts 35, debate 25, trader 8, risk 15, final 7."""
+    steps = make_steps([Analyst.MARKET, Analyst.NEWS], 3)
+    weights = [step.weight for step in steps]
+    assert weights[:5] == [0.03, 0.01, 0.02, 0.02, 0.02]
+    assert weights[5:7] == [0.175, 0.175]
+    assert weights[7:12] == [0.05] * 5
+    assert weights[12] == 0.08
+    assert weights[13:17] == [0.0375] * 4
+    assert weights[17:] == [0.04, 0.03]
+
+
+@pytest.mark.parametrize(("depth", "rounds"), [(1, 1), (2, 3), (3, 2), (4, 3), (5, 3)])
+def test_depth_decides_the_rounds(depth: int, rounds: int) -> None:
+    names = [step.name for step in make_steps([Analyst.MARKET], depth)]
+    assert sum(name.startswith("debate_") for name in names) == rounds
+
+
+@pytest.mark.parametrize(
+    ("count", "depth", "provider", "seconds"),
+    [
+        (1, 1, "dashscope", 150),
+        (2, 2, "dashscope", 270),
+        (3, 3, "deepseek", 384),
+        (4, 4, "google", 950.4),
+        (1, 5, "another", 480),
+    ],
+)
+def test_estimate_follows_depth_analysts_and_model(
+    count: int, depth: int, provider: str, seconds: float
+) -> None:
+    analysts = list(Analyst)[:count]
+    assert estimate_seconds(analysts, depth, provider) == pytest.approx(seconds)
+
+
+def test_five_analysts_take_a_further_three_tenths() -> None:
+    assert estimate_seconds([Analyst.MARKET] * 5, 1, "") == pytest.approx(150 * 2.7)
+
+
+@pytest.mark.gen_test
+async def test_progress_is_the_weight_of_what_is_done() -> None:
+    tracker = make_tracker()
+    await tracker.update_progress({"step": "analyst_market"})
+    snapshot = tracker.to_dict()
+    assert snapshot["progress"] == 10
+    assert snapshot["current_step_name"] == "Market analyst"
+    states = [step["status"] for step in snapshot["steps"]]
+    assert states[:6] == ["completed"] * 5 + ["current"]
+    assert set(states[6:]) == {"pending"}
+
+
+@pytest.mark.gen_test
+async def test_progress_never_goes_backwards() -> None:
+    tracker = make_tracker()
+    await tracker.update_progress({"step": "trader"})
+    before = tracker.progress
+    await tracker.update_progress({"step": "prepare", "message": "again"})
+    assert tracker.progress == before
+    assert tracker.to_dict()["message"] == "again"
+
+
+@pytest.mark.gen_test
+async def test_unknown_step_is_refused() -> None:
+    tracker = make_tracker()
+    for step in ("dance", 99, -1, None):
+        with pytest.raises(StepUnknown):
+            await tracker.update_progress({"step": step})
+    assert tracker.progress == 0
+
+
+@pytest.mark.gen_test
+async def test_end_leaves_no_time() -> None:
+    done, failed = make_tracker(), make_tracker()
+    await done.mark_completed()
+    assert (done.to_dict()["progress"], done.to_dict()["remaining_time"]) == (100, 0)
+    await failed.update_progress({"step": 3})
+    await failed.mark_failed("no data")
+    snapshot = failed.to_dict()
+    assert (snapshot["status"], snapshot["message"]) == ("failed", "no data")
+    assert snapshot["steps"][3]["status"] == "failed"
+    assert (snapshot["progress"], snapshot["remaining_time"]) == (6, 0)
+
+
+@pytest.mark.gen_test
+async def test_time_left_follows_the_pace() -> None:
+    """At first the plan's; from a quarter on what the pace foretells, however wrong the plan."""
+    tracker = make_tracker()
+    assert tracker.remaining_seconds() == 150
+    await tracker.update_progress({"step": "trader"})
+    assert 0 < tracker.remaining_seconds() < 1
+
+
+def test_plan_is_the_state_before_the_start() -> None:
+    plan = orjson.loads(b"{" + plan_fragment(TaskParams()) + b"}")
+    assert (plan["progress"], plan["message"], plan["remaining_time"]) == (0, "Waiting", 360)
+    assert {step["status"] for step in plan["steps"]} == {"pending"}
+
+
+@pytest.mark.gen_test
+async def test_files_keep_the_newest_snapshot(tmp_path: Path) -> None:
+    """Without Redis progress is kept in a file a task, and found by its id."""
+    store = FileProgressStore(tmp_path / "progress")
+    tracker = make_tracker(store=store)
+    assert await store.load("t1") is None
+    await tracker.update_progress({"step": "trader"})
+    await tracker.mark_completed()
+    loaded = await store.load("t1")
+    assert loaded is not None
+    assert (loaded["status"], loaded["progress"]) == ("completed", 100)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("task_id", ["../x", "a/b", "", "x" * 65, "a\0"])
+async def test_task_id_is_no_way_out_of_the_folder(tmp_path: Path, task_id: str) -> None:
+    with pytest.raises(ValueError, match="not a task id"):
+        await FileProgressStore(tmp_path).load(task_id)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"analysts": []},
+        {"analysts": [Analyst.NEWS] * 2},
+        {"research_depth": 0},
+        {"research_depth": 6},
+        {"llm_provider": "x" * 65},
+    ],
+)
+def test_bad_params_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - attrs words each its own way.
+        attrs.evolve(TaskParams(), **changes)

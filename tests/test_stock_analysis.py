@@ -1,0 +1,76 @@
+"""The example computes what it says."""
+
+import math
+
+import attrs
+import pytest
+
+from examples import stock_analysis as example
+from services.progress import Analyst, RedisProgressTracker
+from services.queue import Task, TaskState
+from services.worker import TaskError
+from settings import Settings
+
+TASK = Task(
+    task_id="t1",
+    user_id="alice",
+    symbol="AAPL",
+    params={},
+    batch_id=None,
+    status=TaskState.PROCESSING,
+    attempt=1,
+    position=None,
+    created_at=0,
+    started_at=0,
+    ended_at=None,
+    result=None,
+    error=None,
+    progress=0,
+    snapshot=b"{}",
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting() -> None:
+    example.configure(Settings(step_seconds=0.0))
+
+
+def test_prices_are_the_five_stocks() -> None:
+    stocks = example.load_prices()
+    assert list(stocks) == ["AAPL", "AMZN", "GOOG", "IBM", "MSFT"]
+    apple = stocks["AAPL"]
+    assert (len(apple.prices), apple.prices[0], apple.prices[-1]) == (123, 25.94, 223.02)
+    assert list(apple.dates) == sorted(apple.dates)
+
+
+def test_figures_are_right_on_a_series_done_by_hand() -> None:
+    prices = (100.0, 110.0, 99.0, 99.0)
+    returns = [0.1, -0.1, 0.0]
+    assert example.moving_average(prices, 2) == 99
+    assert example.max_drawdown(prices) == pytest.approx(0.1)
+    assert example.annual_growth(prices) == pytest.approx(0.99**4 - 1)
+    assert example.volatility(returns) == pytest.approx(0.1 * math.sqrt(12))
+    assert example.relative_strength_index(returns, 3) == pytest.approx(50)
+    assert example.relative_strength_index([0.1], 3) == 100
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("symbol", ["AAPL", "AMZN", "GOOG", "IBM", "MSFT", "aapl"])
+async def test_every_stock_is_analysed_to_the_end(symbol: str) -> None:
+    for analysts in ([Analyst.SOCIAL], list(Analyst)):
+        tracker = RedisProgressTracker("t1", analysts, 5, "google")
+        report = await example.analyse(attrs.evolve(TASK, symbol=symbol), tracker)
+        assert set(report["scores"]) == set(analysts)
+        assert all(-1 <= score <= 1 for score in report["scores"].values())
+        assert report["decision"] in ("buy", "hold", "sell")
+        assert 0.5 <= report["confidence"] <= 1
+        assert 0 < report["position_size"] <= 1
+        assert report["summary"].startswith(symbol.upper())
+        assert tracker.progress == pytest.approx(97)
+
+
+@pytest.mark.gen_test
+async def test_unknown_symbol_names_the_known() -> None:
+    tracker = RedisProgressTracker("t1", [Analyst.MARKET], 1, "")
+    with pytest.raises(TaskError, match="AAPL, AMZN, GOOG, IBM, MSFT"):
+        await example.analyse(attrs.evolve(TASK, symbol="ZZZ"), tracker)

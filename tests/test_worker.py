@@ -1,0 +1,215 @@
+"""The worker on the real queue."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from services.progress import RedisProgressTracker, TaskParams, plan_fragment
+from services.queue import QueueService, Task, TaskState
+from services.worker import Handler, HandlerError, TaskError, Worker, load_handler
+from settings import Settings
+from tests.test_hub import open_hub
+from tornado_rt.protocol import WORKERS
+
+PLAN = plan_fragment(TaskParams())
+ENDED = ("completed", "failed", "cancelled", "dead")
+
+
+@pytest.fixture
+def queue(redis: Redis) -> QueueService:
+    return QueueService(redis, user_limit=0, global_limit=0)
+
+
+@contextlib.asynccontextmanager
+async def working(
+    redis: Redis, queue: QueueService, handler: Handler, grace: float = 0.0, poll: float = 30.0
+) -> AsyncIterator[Worker]:
+    """Run a worker on a hub; with so long a poll only messages wake it."""
+    hub, backplane, _ = open_hub(redis)
+    worker = Worker(
+        queue, handler, concurrency=2, worker_id="w", grace_seconds=grace, poll_seconds=poll
+    )
+    async with backplane.running():
+        await hub.subscribe(WORKERS, worker)
+        running = asyncio.create_task(worker.run())
+        yield worker
+        worker.stop()
+        await running
+
+
+async def enqueue(queue: QueueService, symbol: str = "AAPL") -> str:
+    return (await queue.enqueue_task("alice", symbol, {}, plan=PLAN)).task_id
+
+
+async def ended(queue: QueueService, task_id: str) -> Task:
+    """Wait until a task has ended."""
+    while True:
+        task = await queue.get_task(task_id)
+        assert task is not None
+        if task.status in ENDED:
+            return task
+        await asyncio.sleep(0.005)
+
+
+@pytest.mark.gen_test
+async def test_result_is_kept(redis: Redis, queue: QueueService) -> None:
+    """An enqueue wakes a worker that waits."""
+
+    async def double(task: Task, progress: RedisProgressTracker) -> dict[str, Any]:
+        await progress.update_progress({"step": "trader"})
+        return {"symbol": task.symbol * 2}
+
+    async with working(redis, queue, double):
+        task = await ended(queue, await enqueue(queue))
+        assert (task.status, task.result) == (TaskState.COMPLETED, {"symbol": "AAPLAAPL"})
+        assert b'"progress":100.0' in task.snapshot
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [(TaskError("no such stock"), "no such stock"), (KeyError("x"), "KeyError: 'x'")],
+)
+async def test_raising_fails_the_task(
+    redis: Redis, queue: QueueService, error: Exception, text: str
+) -> None:
+    async def fail(task: Task, progress: RedisProgressTracker) -> None:
+        raise error
+
+    async with working(redis, queue, fail):
+        task = await ended(queue, await enqueue(queue))
+        assert (task.status, task.error) == (TaskState.FAILED, text)
+
+
+@pytest.mark.gen_test
+async def test_cancelled_task_cancels_its_handler(redis: Redis, queue: QueueService) -> None:
+    """Told over the backplane; the slot is free at once."""
+    started, stopped = asyncio.Event(), asyncio.Event()
+
+    async def wait(task: Task, progress: RedisProgressTracker) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    async with working(redis, queue, wait):
+        task_id = await enqueue(queue)
+        await started.wait()
+        await queue.cancel_task(task_id)
+        await stopped.wait()
+        assert (await ended(queue, task_id)).status == TaskState.CANCELLED
+    assert await queue.check_invariants() == []
+
+
+@pytest.mark.gen_test
+async def test_lost_lease_stops_the_handler(redis: Redis, queue: QueueService) -> None:
+    """A handler whose task went to another is told at its next report."""
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def report(task: Task, progress: RedisProgressTracker) -> None:
+        started.set()
+        await go_on.wait()
+        await progress.update_progress({"step": "trader"})
+
+    async with working(redis, queue, report):
+        task_id = await enqueue(queue)
+        await started.wait()
+        await redis.zadd("{rtq}:processing", {task_id: 1})
+        queue.global_limit = 1
+        await queue.cleanup_expired_tasks()
+        go_on.set()
+        while (task := await queue.get_task(task_id)) and task.attempt < 2:
+            await asyncio.sleep(0.005)
+        assert (await ended(queue, task_id)).attempt == 2
+
+
+@pytest.mark.gen_test
+async def test_stop_hands_running_tasks_back(redis: Redis, queue: QueueService) -> None:
+    """After the grace time, without counting the attempt."""
+    started = asyncio.Event()
+
+    async def wait(task: Task, progress: RedisProgressTracker) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    async with working(redis, queue, wait):
+        task_id = await enqueue(queue)
+        await started.wait()
+    task = await queue.get_task(task_id)
+    assert task is not None
+    assert (task.status, task.attempt) == (TaskState.QUEUED, 0)
+
+
+@pytest.mark.gen_test
+async def test_stop_lets_a_running_task_end_in_the_grace_time(
+    redis: Redis, queue: QueueService
+) -> None:
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(task: Task, progress: RedisProgressTracker) -> None:
+        started.set()
+        await go_on.wait()
+
+    async with working(redis, queue, wait, grace=10) as worker:
+        task_id = await enqueue(queue)
+        await started.wait()
+        worker.stop()
+        go_on.set()
+    assert (await ended(queue, task_id)).status == TaskState.COMPLETED
+
+
+@pytest.mark.gen_test
+async def test_lease_is_extended_while_the_handler_runs(redis: Redis) -> None:
+    queue = QueueService(redis, visibility_seconds=0.3)
+    runs = 0
+
+    async def slow(task: Task, progress: RedisProgressTracker) -> None:
+        nonlocal runs
+        runs += 1
+        await asyncio.sleep(0.9)
+
+    async with working(redis, queue, slow, poll=0.05):
+        task = await ended(queue, await enqueue(queue))
+    assert (task.attempt, runs) == (1, 1)
+
+
+@pytest.mark.gen_test
+async def test_worker_does_not_run_more_than_it_may(redis: Redis, queue: QueueService) -> None:
+    running = most = 0
+
+    async def count(task: Task, progress: RedisProgressTracker) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+
+    async with working(redis, queue, count):
+        for task_id in [await enqueue(queue) for _ in range(10)]:
+            await ended(queue, task_id)
+    assert most == 2
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "nothing", "no.such:thing", "services.worker:nothing", "services.worker:load_handler"],
+)
+def test_bad_handler_is_refused(path: str, tmp_path: Path) -> None:
+    with pytest.raises(HandlerError, match="worker_handler"):
+        load_handler(path, Settings(data_dir=tmp_path))
+
+
+def test_handler_is_configured(tmp_path: Path) -> None:
+    from examples import stock_analysis
+
+    handler: Callable[..., Any] = load_handler(
+        "examples.stock_analysis:analyse", Settings(data_dir=tmp_path, step_seconds=0.25)
+    )
+    assert handler is stock_analysis.analyse
+    assert stock_analysis._step_seconds == 0.25
