@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import attrs
 import structlog
+from pymongo.errors import PyMongoError
 from redis.exceptions import RedisError
 from rich.console import Console
 from typed_settings.cli_argparse import make_parser, namespace2settings
@@ -46,9 +47,16 @@ def main(arguments: list[str]) -> int:
     _configure_logging(settings.log_level)
     try:
         return COMMANDS[name](settings, options)
-    except (StoreError, SecretError, HandlerError, RedisError, OSError) as error:
+    except (SecretError, HandlerError) as error:
         print(f"run.py: {error}", file=sys.stderr)
-        return BAD_SETTING if isinstance(error, SecretError | HandlerError) else FAILED
+        return BAD_SETTING
+    except (StoreError, OSError) as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        return FAILED
+    except (RedisError, PyMongoError) as error:
+        reason = str(error).partition(", Timeout")[0]
+        print(f"run.py: a store does not answer: {reason}", file=sys.stderr)
+        return FAILED
 
 
 def serve(settings: Settings, _: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ from services.notifications import NotificationService
 from services.outbox import OutboxPump
 from services.queue import QueueService
 from services.system_settings import SystemSettings, SystemSettingsService
-from services.worker import Worker, load_handler
+from services.worker import Handler, Worker, load_handler
 from settings import Settings
 from tornado_rt.auth import Tickets, TokenVerifier, load_secret
 from tornado_rt.backplane import Backplane
@@ -79,6 +79,7 @@ async def running_server(settings: Settings) -> AsyncIterator[Server]:
     """
     async with contextlib.AsyncExitStack() as stack:
         secret, generated = load_secret(settings)
+        handler = load_handler(settings.worker_handler, settings)
         addresses = await stack.enter_async_context(_own_stores(settings))
         core = await _open_core(stack, settings, addresses.redis_url)
         database = await stack.enter_async_context(
@@ -87,7 +88,7 @@ async def running_server(settings: Settings) -> AsyncIterator[Server]:
         notifications = await _open_notifications(stack, core, database)
         system_settings = await _open_system_settings(core, database)
         if settings.worker_concurrency:
-            await stack.enter_async_context(_worker(core, settings.worker_concurrency))
+            await stack.enter_async_context(_worker(core, handler))
         application = _application(core, database, notifications, system_settings, secret)
         core.heartbeats.start()
         stack.callback(core.heartbeats.stop)
@@ -102,10 +103,11 @@ async def running_worker(settings: Settings) -> AsyncIterator[Core]:
 
     Raise StoreError or HandlerError when it cannot start.
     """
+    handler = load_handler(settings.worker_handler, settings)
     async with contextlib.AsyncExitStack() as stack:
         redis_url = settings.redis_url or running_addresses(settings.data_dir).redis_url
         core = await _open_core(stack, settings, redis_url)
-        await stack.enter_async_context(_worker(core, settings.worker_concurrency))
+        await stack.enter_async_context(_worker(core, handler))
         yield core
 
 
@@ -225,12 +227,12 @@ class _SettingsFollower:
 
 
 @contextlib.asynccontextmanager
-async def _worker(core: Core, concurrency: int) -> AsyncIterator[None]:
+async def _worker(core: Core, handler: Handler) -> AsyncIterator[None]:
     settings = core.settings
     worker = Worker(
         core.queue,
-        load_handler(settings.worker_handler, settings),
-        concurrency=concurrency,
+        handler,
+        concurrency=settings.worker_concurrency,
         worker_id=f"{socket.gethostname()}:{os.getpid()}",
         grace_seconds=settings.worker_grace_seconds,
     )

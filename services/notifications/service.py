@@ -95,8 +95,7 @@ class NotificationService:
         stored = await self._store(draft, event_id)
         await self._push(stored)
         if self._quota:
-            self._untrimmed.add(draft.user_id)
-            self._trim_wanted.set()
+            self._want_trim(draft.user_id)
         return stored
 
     async def find(
@@ -198,11 +197,14 @@ class NotificationService:
 
     async def trim_pending(self) -> None:
         """Trim every user who got something since the last time."""
-        while self._untrimmed:
-            user_id = next(iter(self._untrimmed))
-            await self._trim(user_id)
-            self._untrimmed.discard(user_id)
         self._trim_wanted.clear()
+        while self._untrimmed:
+            user_id = self._untrimmed.pop()
+            try:
+                await self._trim(user_id)
+            except PyMongoError:
+                self._want_trim(user_id)
+                raise
 
     async def _store(self, draft: NotificationDraft, event_id: str | None) -> Notification:
         while True:
@@ -304,6 +306,10 @@ class NotificationService:
         found = self._all.find({"user_id": user_id, "$or": later})
         ordered = found.sort("seq", ASCENDING).limit(self._replay_limit + 1)
         return [Notification.of(document) async for document in ordered]
+
+    def _want_trim(self, user_id: str) -> None:
+        self._untrimmed.add(user_id)
+        self._trim_wanted.set()
 
     async def _trim(self, user_id: str) -> None:
         excess = await self._all.count_documents({"user_id": user_id}) - self._quota

@@ -1,0 +1,223 @@
+"""Notifications in a real MongoDB."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+import pytest
+from tornado.ioloop import IOLoop
+
+from services.notifications import (
+    NotificationDraft,
+    NotificationNotFound,
+    NotificationService,
+    NotificationStatus,
+    NotificationType,
+)
+from tornado_rt.protocol import Cursor, Message, ResyncReason
+
+
+@attrs.define
+class Published:
+    """Keeps what was published, in its order."""
+
+    messages: list[tuple[str, Message]] = attrs.field(factory=list)
+
+    async def publish(self, topic: str, message: Message) -> None:
+        self.messages.append((topic, message))
+
+    def of_type(self, type_: str) -> list[dict[str, Any]]:
+        return [m.fields() for _, m in self.messages if m.type == type_]
+
+
+Make = Callable[..., Awaitable[NotificationService]]
+
+
+@pytest.fixture
+def published() -> Published:
+    return Published()
+
+
+@pytest.fixture
+def make_service(database: Any, published: Published) -> Make:
+    async def make(**changes: Any) -> NotificationService:
+        service = NotificationService(database, published, **changes)
+        await service.prepare()
+        return service
+
+    return make
+
+
+@pytest.fixture
+def service(io_loop: IOLoop, make_service: Make) -> NotificationService:
+    made: NotificationService = io_loop.run_sync(make_service)
+    return made
+
+
+def draft(user_id: str = "alice", **more: Any) -> NotificationDraft:
+    fields: dict[str, Any] = {"type": NotificationType.ALERT, "title": "x"}
+    return NotificationDraft(user_id=user_id, **(fields | more))
+
+
+@pytest.mark.gen_test
+async def test_stored_notification_is_pushed_with_the_unread_count(
+    service: NotificationService, published: Published
+) -> None:
+    stored = await service.create(draft(metadata={"n": 1}, link="/x", content="c", source="s"))
+    assert [(t, m.type) for t, m in published.messages] == [
+        ("user:alice", "notification"),
+        ("user:alice", "unread_count"),
+    ]
+    [pushed] = published.of_type("notification")
+    assert pushed == stored.to_dict()
+    assert set(pushed) == {
+        *("id", "user_id", "type", "title", "content", "link", "source", "severity", "status"),
+        *("created_at", "read_at", "metadata", "dedupe_key"),
+    }
+    assert published.of_type("unread_count") == [{"unread": 1}]
+
+
+@pytest.mark.gen_test
+async def test_repeated_dedupe_key_renews_the_unread_one(
+    service: NotificationService, published: Published
+) -> None:
+    """It comes to the top; once read, a new one is made."""
+    first = await service.create(draft(dedupe_key="k", title="one"))
+    await service.create(draft(title="between"))
+    again = await service.create(draft(dedupe_key="k", title="two"))
+    assert (again.id, again.title) == (first.id, "two")
+    titles = [n.title for n in (await service.find("alice")).items]
+    assert titles == ["two", "between"]
+    await service.mark_one("alice", first.id)
+    assert (await service.create(draft(dedupe_key="k"))).id != first.id
+    assert (await service.create(draft("bob", dedupe_key="k"))).user_id == "bob"
+
+
+@pytest.mark.gen_test
+async def test_dedupe_holds_under_a_race(service: NotificationService) -> None:
+    made = await asyncio.gather(*(service.create(draft(dedupe_key="k")) for _ in range(8)))
+    assert len({n.id for n in made}) == 1
+    assert await service.unread_count("alice") == 1
+
+
+@pytest.mark.gen_test
+async def test_event_is_stored_once_and_pushed_again(
+    service: NotificationService, published: Published
+) -> None:
+    """The pump may have been cut off between the two."""
+    made = await asyncio.gather(*(service.create(draft(), event_id="e1") for _ in range(4)))
+    assert len({n.id for n in made}) == 1
+    assert await service.unread_count("alice") == 1
+    assert len(published.of_type("notification")) == 4
+
+
+@pytest.mark.gen_test
+async def test_quota_keeps_the_newest(make_service: Make) -> None:
+    service = await make_service(quota=3)
+    made = [await service.create(draft(title=str(n))) for n in range(6)]
+    await service.create(draft("bob"))
+    await service.trim_pending()
+    kept = [n.id for n in (await service.find("alice")).items]
+    assert kept == [n.id for n in reversed(made[3:])]
+    assert (await service.find("bob")).unread == 1
+
+
+@pytest.mark.gen_test
+async def test_trimmer_works_off_the_request_path(make_service: Make) -> None:
+    service = await make_service(quota=1)
+    job = asyncio.create_task(service.run_trimmer())
+    for _ in range(3):
+        await service.create(draft())
+    while await service.unread_count("alice") > 1:
+        await asyncio.sleep(0.01)
+    job.cancel()
+    await asyncio.gather(job, return_exceptions=True)
+
+
+@pytest.mark.gen_test
+async def test_replay_is_whole_or_says_why_not(make_service: Make) -> None:
+    service = await make_service(quota=4, replay_limit=3)
+    begin = (await service.replay("alice")).cursor
+    made = [await service.create(draft(title=str(n))) for n in range(3)]
+    replay = await service.replay("alice", begin)
+    assert [m.fields()["id"] for m in replay.messages] == [n.id for n in made]
+    assert [m.id for m in replay.messages] == [str(Cursor(begin.epoch, n)) for n in (1, 2, 3)]
+    assert (replay.resync, replay.unread) == (None, 3)
+    assert (await service.replay("alice", replay.cursor)).messages == []
+    made += [await service.create(draft()) for _ in range(3)]
+    assert (await service.replay("alice", begin)).resync == ResyncReason.LIMIT
+    await service.trim_pending()
+    assert (await service.replay("alice", begin)).resync == ResyncReason.TRIMMED
+    assert (await service.replay("alice", Cursor("other", 1))).resync == ResyncReason.EPOCH
+    future = Cursor(begin.epoch, 999)
+    assert (await service.replay("alice", future)).resync == ResyncReason.EPOCH
+
+
+@pytest.mark.gen_test
+async def test_replay_finds_what_was_overtaken(service: NotificationService, database: Any) -> None:
+    """Numbered first by one process, stored after another's: a client that saw only the later."""
+    epoch = (await service.replay("alice")).cursor.epoch
+    await database["notification_users"].update_one(
+        {"_id": "alice"}, {"$inc": {"seq": 1}}, upsert=True
+    )
+    second = await service.create(draft(title="second"))
+    assert second.seq == 2
+    slow = await service.create(draft(title="slow"))
+    await database["notifications"].update_one({"title": "slow"}, {"$set": {"seq": 1}})
+    replay = await service.replay("alice", Cursor(epoch, 2))
+    assert [m.fields()["id"] for m in replay.messages] == [slow.id]
+
+
+@pytest.mark.gen_test
+async def test_pages_are_filtered_and_do_not_shift(service: NotificationService) -> None:
+    """What comes meanwhile does not repeat an item; a deleted one does not end the walk."""
+    made = [await service.create(draft(title=str(n))) for n in range(5)]
+    first = await service.find("alice", limit=2)
+    assert first.next is not None
+    await service.create(draft(title="meanwhile"))
+    second = await service.find("alice", limit=2, before=first.next)
+    assert [n.title for n in second.items] == ["2", "1"]
+    await service.delete("alice", made[3].id)
+    await service.find("alice", limit=2, before=first.next)
+    await service.mark_read("alice", [made[0].id, made[1].id, "nonsense"])
+    read = await service.find("alice", status=NotificationStatus.READ)
+    assert [n.title for n in read.items] == ["1", "0"]
+    system = await service.find("alice", type=NotificationType.SYSTEM)
+    assert system.items == []
+
+
+@pytest.mark.gen_test
+async def test_marking_tells_the_other_tabs(
+    service: NotificationService, published: Published
+) -> None:
+    first, _ = await service.create(draft()), await service.create(draft())
+    marked = await service.mark_one("alice", first.id)
+    assert marked.status == "read"
+    assert marked.read_at is not None
+    await service.mark_one("alice", first.id)
+    assert published.of_type("read") == [{"ids": [first.id]}]
+    assert await service.mark_all_read("alice") == 1
+    assert published.of_type("read")[-1] == {"all": True}
+    assert published.of_type("unread_count")[-1] == {"unread": 0}
+
+
+@pytest.mark.gen_test
+async def test_nobody_reaches_anothers(service: NotificationService) -> None:
+    theirs = await service.create(draft("bob"))
+    for id_ in (theirs.id, "nonsense", "6b04ce76ea1428790223c487"):
+        with pytest.raises(NotificationNotFound):
+            await service.mark_one("alice", id_)
+        with pytest.raises(NotificationNotFound):
+            await service.delete("alice", id_)
+    assert await service.mark_read("alice", [theirs.id]) == 0
+
+
+@pytest.mark.gen_test
+async def test_indexes_are_those_of_the_design(service: NotificationService, database: Any) -> None:
+    indexes = await database["notifications"].index_information()
+    assert indexes["user_created"]["key"] == [("user_id", 1), ("created_at", -1)]
+    assert indexes["user_status"]["key"] == [("user_id", 1), ("status", 1)]
+    assert indexes["expiry"]["expireAfterSeconds"] == 90 * 86400
+    assert indexes["user_dedupe"]["unique"]
+    assert indexes["event"]["unique"]

@@ -1,0 +1,187 @@
+"""The outbox between the real stores."""
+
+import asyncio
+from typing import Any
+
+import attrs
+import pytest
+from redis.asyncio import Redis
+from tornado.httputil import HTTPServerRequest
+from tornado.ioloop import IOLoop
+from tornado.web import Application, RequestHandler
+
+from services.callbacks import CallbackSender, validate_callback_url
+from services.notifications import NotificationService
+from services.outbox import OutboxPump
+from services.queue import QueueService
+from tests.test_notifications import Published
+
+STREAM = "{rtq}:outbox"
+
+
+@pytest.fixture
+def notifications(io_loop: IOLoop, database: Any) -> NotificationService:
+    service = NotificationService(database, Published())
+    io_loop.run_sync(service.prepare)
+    return service
+
+
+@pytest.fixture
+def pump(redis: Redis, notifications: NotificationService) -> OutboxPump:
+    return make_pump(redis, notifications)
+
+
+def make_pump(redis: Redis, notifications: NotificationService, consumer: str = "a") -> OutboxPump:
+    callbacks = CallbackSender(allow_private=True)
+    return OutboxPump(redis, notifications, callbacks, queue_name="rtq", consumer=consumer)
+
+
+async def end_a_task(redis: Redis, symbol: str = "AAPL", **ack: Any) -> str:
+    queue = QueueService(redis)
+    task = await queue.enqueue_task("alice", symbol, {}, plan=b'"progress":0.0')
+    [claim] = await queue.claim("w", 1)
+    await queue.ack_task(task.task_id, token=claim.token, **ack)
+    return task.task_id
+
+
+@pytest.mark.gen_test
+async def test_each_end_makes_its_notification(
+    redis: Redis, pump: OutboxPump, notifications: NotificationService
+) -> None:
+    done = await end_a_task(redis, result={"summary": "buy it"})
+    await end_a_task(redis, "ZZZ", success=False, error="unknown symbol")
+    assert await pump.pump(0) == 2
+    failed, completed = (await notifications.find("alice")).items
+    assert (completed.title, completed.content) == ("AAPL: analysis completed", "buy it")
+    assert (completed.severity, completed.link) == ("success", f"/?task={done}")
+    assert completed.metadata == {"task_id": done, "symbol": "AAPL", "status": "completed"}
+    assert (failed.content, failed.severity) == ("unknown symbol", "error")
+    assert await redis.xlen(STREAM) == 0
+
+
+@pytest.mark.gen_test
+async def test_entry_read_by_a_pump_that_was_killed_is_moved(
+    redis: Redis, notifications: NotificationService
+) -> None:
+    """By the same process after its restart, and only once however often."""
+    await end_a_task(redis)
+    await make_pump(redis, notifications)._ensure_group()
+    await redis.xreadgroup("notifications", "a", {STREAM: ">"})
+    assert await make_pump(redis, notifications).pump(0) == 1
+    assert await notifications.unread_count("alice") == 1
+    assert await redis.xlen(STREAM) == 0
+
+
+@pytest.mark.gen_test
+async def test_notification_stored_before_the_crash_is_not_doubled(
+    redis: Redis, pump: OutboxPump, notifications: NotificationService
+) -> None:
+    await end_a_task(redis)
+    [(_, entry)] = await redis.xrange(STREAM)
+    await pump.pump(0)
+    await redis.xadd(STREAM, entry)
+    await pump.pump(0)
+    assert await notifications.unread_count("alice") == 1
+
+
+@pytest.mark.gen_test
+async def test_malformed_entry_is_set_aside(
+    redis: Redis, pump: OutboxPump, notifications: NotificationService
+) -> None:
+    """It does not stop those behind it, and it is kept to be looked at."""
+    await redis.xadd(STREAM, {"what": "is this"})
+    await redis.xadd(STREAM, {b"\xff": b"\xff"})
+    await end_a_task(redis)
+    await pump.pump(0)
+    assert await notifications.unread_count("alice") == 1
+    assert await redis.xlen(STREAM + ":bad") == 2
+    assert await redis.xlen(STREAM) == 0
+
+
+@pytest.mark.gen_test
+async def test_two_pumps_share_the_work(redis: Redis, notifications: NotificationService) -> None:
+    pumps = [make_pump(redis, notifications, name) for name in "ab"]
+    jobs = [asyncio.create_task(pump.run()) for pump in pumps]
+    for _ in range(10):
+        await end_a_task(redis)
+    while await notifications.unread_count("alice") < 10 or await redis.xlen(STREAM):
+        await asyncio.sleep(0.01)
+    for job in jobs:
+        job.cancel()
+    await asyncio.gather(*jobs, return_exceptions=True)
+    assert await notifications.unread_count("alice") == 10
+
+
+@pytest.mark.gen_test
+async def test_flush_moves_what_is_there(
+    redis: Redis, pump: OutboxPump, notifications: NotificationService
+) -> None:
+    for _ in range(3):
+        await end_a_task(redis)
+    await pump.flush(5)
+    assert await notifications.unread_count("alice") == 3
+
+
+@attrs.define
+class Received:
+    """What a callback address got; it answers with `statuses`, the last one again and again."""
+
+    statuses: list[int]
+    requests: list[HTTPServerRequest] = attrs.field(factory=list)
+
+    def application(self) -> Application:
+        received = self
+
+        class Receiver(RequestHandler):
+            def post(self) -> None:
+                received.requests.append(self.request)
+                rest = received.statuses
+                self.set_status(rest.pop(0) if len(rest) > 1 else rest[0])
+
+        return Application([("/hook", Receiver)], log_function=lambda _: None)
+
+
+@pytest.fixture
+def received() -> Received:
+    return Received([503, 200])
+
+
+@pytest.fixture
+def app(received: Received) -> Application:
+    return received.application()
+
+
+@pytest.mark.gen_test
+async def test_callback_is_tried_again(received: Received, http_server: Any, base_url: str) -> None:
+    """A failure is repeated; the event's id tells the receiver that it is the same."""
+    sender = CallbackSender(allow_private=True)
+    job = asyncio.create_task(sender.run())
+    sender.send(f"{base_url}/hook", "e1", {"status": "completed"})
+    while len(received.requests) < 2:
+        await asyncio.sleep(0.01)
+    assert [r.headers["X-Event-Id"] for r in received.requests] == ["e1", "e1"]
+    assert received.requests[0].body == b'{"status":"completed"}'
+    job.cancel()
+    await asyncio.gather(job, return_exceptions=True)
+
+
+@pytest.mark.gen_test
+async def test_callback_does_not_reach_into_private_networks(
+    received: Received, http_server: Any, base_url: str
+) -> None:
+    sender = CallbackSender(allow_private=False)
+    with pytest.raises(ValueError, match="not a public one"):
+        await sender._check_address(f"{base_url}/hook")
+    assert received.requests == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "x", "ftp://a/b", "http://", "//host/x", "http://u:p@host/"),
+        *("http://h/" + "x" * 2000, "http://h/\r\nX: y"),
+    ],
+)
+def test_bad_callback_address_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="callback_url"):
+        validate_callback_url(url)

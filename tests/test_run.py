@@ -1,0 +1,276 @@
+"""The commands, as a user runs them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import jwt
+import pytest
+from redis import Redis
+
+from settings import Settings
+from tests.conftest import ROOT, SECRET, ServerProcess, start_server, stop_server
+from tornado_rt.stores import running_addresses
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RT_")}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *arguments],
+        env=env | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def token(server: ServerProcess, user: str = "alice", *scopes: str) -> str:
+    arguments = [f"--scope={scope}" for scope in scopes]
+    made = run("token", "--user", user, *arguments, RT_DATA_DIR=str(server.data_dir))
+    assert made.returncode == 0, made.stderr
+    return made.stdout.strip()
+
+
+def ask(server: ServerProcess, bearer: str, path: str, body: Any = None) -> Any:
+    request = urllib.request.Request(
+        server.url + path,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {bearer}", "Accept": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+def children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in listed.split()]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_written(server: ServerProcess) -> bool:
+    """Say whether Redis has handed all it knows to the kernel."""
+    with Redis.from_url(running_addresses(server.data_dir).redis_url) as redis:
+        return redis.info("persistence")["aof_buffer_length"] == 0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """Start servers; whatever still runs at the end is stopped."""
+    started: list[ServerProcess] = []
+
+    def begin(**environment: str) -> ServerProcess:
+        started.append(start_server(folder, RT_DRAIN_SECONDS="0", **environment))
+        return started[-1]
+
+    yield begin
+    for server in started:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
+
+
+Start = Callable[..., ServerProcess]
+
+
+def test_help_shows_every_setting_with_its_default() -> None:
+    shown = run("--help")
+    assert shown.returncode == 0
+    text = " ".join(shown.stdout.split())
+    for field in attrs.fields(Settings):
+        assert f"--{field.name.replace('_', '-')}" in text
+    assert "open sockets and streams a user [default: 50]" in text
+    assert "run.py token --user U" in text
+    assert "RT_" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "named"),
+    [
+        (["--port", "x"], {}, "port"),
+        (["--port", "70000"], {}, "port"),
+        ([], {"RT_PORT": "x"}, "port"),
+        ([], {"RT_PORT": "70000"}, "port"),
+        ([], {"RT_QUEUE_ORDER": "random"}, "queue_order"),
+        ([], {"RT_LOG_LEVEL": "LOUD"}, "log_level"),
+        ([], {"RT_QUEUE_NAME": "a b"}, "queue_name"),
+        ([], {"RT_WS_HEARTBEAT_SECONDS": "-1"}, "ws_heartbeat_seconds"),
+        ([], {"RT_JWT_SECRET": "short"}, "jwt_secret"),
+        ([], {"RT_WORKER_HANDLER": "nothing:here"}, "worker_handler"),
+        ([], {"RT_CONFIG": "/nothing.toml"}, "/nothing.toml"),
+        (["--surprise"], {}, "--surprise"),
+        (["token"], {}, "--user"),
+        (["token", "--user", "a", "--ttl", "0"], {}, "--ttl"),
+        (["worker", "--concurrency", "0"], {}, "--concurrency"),
+    ],
+)
+def test_bad_setting_is_one_line_and_exit_2(
+    folder: Path, arguments: list[str], environment: dict[str, str], named: str
+) -> None:
+    failed = run(*arguments, **{"RT_DATA_DIR": str(folder)} | environment)
+    assert failed.returncode == 2, failed.stderr
+    lines = [line for line in failed.stderr.splitlines() if not line.startswith("{")]
+    assert len(lines) == 1
+    assert named in lines[0]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [{"RT_MONGODB_URL": "mongodb://127.0.0.1:9/"}, {"RT_REDIS_URL": "redis://127.0.0.1:9/"}],
+)
+def test_store_that_is_not_there_is_one_line_and_exit_1(folder: Path, url: dict[str, str]) -> None:
+    failed = run(RT_DATA_DIR=str(folder), RT_PORT="0", **url)
+    assert failed.returncode == 1
+    lines = [line for line in failed.stderr.splitlines() if not line.startswith("{")]
+    assert len(lines) == 1
+    assert "a store does not answer" in lines[0]
+
+
+def test_settings_come_from_file_then_environment_then_command_line(tmp_path: Path) -> None:
+    config = tmp_path / "rt.toml"
+    config.write_text('[tornado_rt]\nport = 1\nqueue_name = "file"\nlog_level = "ERROR"\n')
+    shown = run("--help", RT_CONFIG=str(config), RT_QUEUE_NAME="env").stdout
+    text = " ".join(shown.split())
+    assert "takes a free one [default: 1]" in text
+    assert "prefix of queue keys [default: env]" in text
+
+
+def test_token_has_its_scopes_and_life() -> None:
+
+    made = run(
+        "token", "--user", "u", "--scope", "a", "--scope", "b", "--ttl", "60", RT_JWT_SECRET=SECRET
+    )
+    claims = jwt.decode(made.stdout.strip(), SECRET, algorithms=["HS256"])
+    assert (claims["sub"], claims["scope"]) == ("u", "a b")
+    assert 50 < claims["exp"] - time.time() <= 60
+
+
+def test_server_says_where_to_look_and_its_curl_line_works(start: Start) -> None:
+    """The printed commands, typed in as they are, show the task to its end."""
+    server = start()
+    printed = server.log.read_text()
+    assert f"{server.url}/" in printed
+    begin = printed.index("TOKEN=")
+    lines = printed[begin:].splitlines()[:2]
+    shown = subprocess.run(
+        ["bash", "-c", "\n".join(lines)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "event: finished" in shown.stdout
+    assert '"final_status":"completed"' in shown.stdout
+    assert stop_server(server) == 0
+
+
+def test_everything_survives_sigkill(start: Start) -> None:
+    """The stores die with the server, and the next one finds all that was acknowledged."""
+    server = start(RT_WORKER_CONCURRENCY="0")
+    alice = token(server)
+    task = ask(server, alice, "/api/tasks", {"symbol": "AAPL"})["task_id"]
+    draft = {"user_id": "alice", "type": "alert", "title": "kept"}
+    ask(server, alice, "/api/notifications", draft)
+    stores = children(server.process.pid)
+    assert len(stores) == 2
+    wait_until(lambda: is_written(server))
+    server.process.kill()
+    server.process.wait()
+    wait_until(lambda: not any(is_alive(pid) for pid in stores))
+    again = start()
+    wait_until(lambda: ask(again, alice, f"/api/tasks/{task}")["status"] == "completed")
+    wait_until(lambda: len(ask(again, alice, "/api/notifications")["items"]) == 2)
+    titles = [item["title"] for item in ask(again, alice, "/api/notifications")["items"]]
+    assert titles == ["AAPL: analysis completed", "kept"]
+    assert stop_server(again) == 0
+
+
+def test_second_server_on_the_same_folder_is_refused(start: Start, folder: Path) -> None:
+    first = start()
+    second = run(RT_DATA_DIR=str(folder), RT_PORT="0")
+    assert second.returncode == 1
+    assert "another server runs on the data folder" in second.stderr
+    assert stop_server(first) == 0
+
+
+def test_port_in_use_is_said(start: Start, tmp_path: Path) -> None:
+    server = start()
+    port = server.url.rpartition(":")[2]
+    second = run(RT_DATA_DIR=str(tmp_path / "other"), RT_PORT=port)
+    assert second.returncode == 1
+    assert "in use" in second.stderr
+    assert stop_server(server) == 0
+
+
+def test_stop_leaves_no_process(start: Start) -> None:
+    server = start()
+    stores = children(server.process.pid)
+    assert stop_server(server) == 0
+    assert not any(is_alive(pid) for pid in stores)
+
+
+def test_store_that_dies_is_started_again(start: Start) -> None:
+    server = start()
+    alice = token(server)
+    for pid in children(server.process.pid):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: len(children(server.process.pid)) == 2)
+
+    def completed() -> bool:
+        try:
+            made = ask(server, alice, "/api/tasks", {"symbol": "IBM"})
+            return bool(made["task_id"])
+        except OSError:
+            return False
+
+    wait_until(completed)
+    wait_until(lambda: ask(server, alice, "/api/notifications")["items"])
+    assert stop_server(server) == 0
+
+
+def test_worker_process_runs_the_tasks_of_a_server(start: Start, folder: Path) -> None:
+    """On the running server's stores; it stops with what it was doing handed back."""
+    server = start(RT_WORKER_CONCURRENCY="0")
+    alice = token(server)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RT_")}
+    command = [sys.executable, str(ROOT / "run.py"), "worker"]
+    command += ["--handler", "examples.stock_analysis:analyse", "--concurrency", "2"]
+    worker = subprocess.Popen(
+        command, env=env | {"RT_DATA_DIR": str(folder), "RT_STEP_SECONDS": "0"}
+    )
+    try:
+        task = ask(server, alice, "/api/tasks", {"symbol": "AAPL"})["task_id"]
+        wait_until(lambda: ask(server, alice, f"/api/tasks/{task}")["status"] == "completed")
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+    assert stop_server(server) == 0
+
+
+def test_worker_without_a_server_says_what_to_do(folder: Path) -> None:
+    failed = run("worker", RT_DATA_DIR=str(folder))
+    assert failed.returncode == 1
+    assert "no server runs on the data folder" in failed.stderr
