@@ -121,11 +121,14 @@ class OutboxPump:
         while True:
             try:
                 await self.pump(BLOCK_SECONDS)
+                continue
             except (RedisError, PyMongoError, OSError) as error:
                 log.warning("outbox_waits", error=repr(error))
-                # What was read and not moved is looked for again.
-                self._look_back_at = 0.0
-                await asyncio.sleep(BACKOFF_SECONDS)
+            except Exception:
+                log.exception("outbox_failed")
+            # What was read and not moved is looked for again.
+            self._look_back_at = 0.0
+            await asyncio.sleep(BACKOFF_SECONDS)
 
     async def flush(self, seconds: float) -> None:
         """Move what is there now, for at most `seconds`; the rest is moved at the next start."""

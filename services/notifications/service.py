@@ -5,6 +5,7 @@ number that was trimmed, `trimmed_seq`; `meta` with the epoch of the numbers.
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -76,13 +77,8 @@ class NotificationService:
     async def prepare(self) -> None:
         """Make the indexes and the epoch, where they are missing."""
         await self._all.create_indexes(_indexes(self._ttl))
-        made = await self._meta.find_one_and_update(
-            {"_id": "notifications"},
-            {"$setOnInsert": {"epoch": secrets.token_hex(4)}},
-            upsert=True,
-            return_document=ReturnDocument.AFTER,
-        )
-        self._epoch = made["epoch"]
+        fresh = {"$setOnInsert": {"epoch": secrets.token_hex(4)}}
+        self._epoch = (await _upsert(self._meta, "notifications", fresh))["epoch"]
 
     async def create(
         self, draft: NotificationDraft, *, event_id: str | None = None
@@ -221,13 +217,7 @@ class NotificationService:
                 # Another process stored the same dedupe key meanwhile: renew that one.
 
     async def _next_seq(self, user_id: str) -> int:
-        counted = await self._users.find_one_and_update(
-            {"_id": user_id},
-            {"$inc": {"seq": 1}},
-            upsert=True,
-            return_document=ReturnDocument.AFTER,
-        )
-        seq: int = counted["seq"]
+        seq: int = (await _upsert(self._users, user_id, {"$inc": {"seq": 1}}))["seq"]
         return seq
 
     async def _renew(self, fields: dict[str, Any]) -> Notification | None:
@@ -322,6 +312,18 @@ class NotificationService:
         await self._users.update_one({"_id": user_id}, {"$max": {"trimmed_seq": highest}})
         ids = [one["_id"] for one in documents]
         await self._all.delete_many({"user_id": user_id, "_id": {"$in": ids}})
+
+
+async def _upsert(collection: Any, id_: str, update: dict[str, Any]) -> dict[str, Any]:
+    """Update a document, made if need be; return it as it is then."""
+    while True:
+        # Of two that make it at once one fails, or is told of no document: it is there now.
+        with contextlib.suppress(DuplicateKeyError):
+            document: dict[str, Any] | None = await collection.find_one_and_update(
+                {"_id": id_}, update, upsert=True, return_document=ReturnDocument.AFTER
+            )
+            if document is not None:
+                return document
 
 
 def _plain(_: type, __: Any, value: Any) -> Any:
