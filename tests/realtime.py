@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import attrs
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 from tornado.httpclient import HTTPRequest
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
@@ -24,6 +26,7 @@ from tornado_rt.limits import Limits, RateLimiter
 from tornado_rt.metrics import Metrics
 from tornado_rt.protocol import Cursor, Message, MessageType, ResyncReason
 from tornado_rt.sockets import RealtimeSocket
+from tornado_rt.stores import find_redis_server
 from tornado_rt.streams import EventStreamHandler
 from tornado_rt.web import NotFoundHandler
 
@@ -169,6 +172,37 @@ async def realtime(redis: Redis, **limits: Any) -> AsyncIterator[Realtime]:
             socket.close()
         heartbeats.stop()
         await server.close_all_connections()
+
+
+async def start_redis(address: Path, *options: str) -> asyncio.subprocess.Process:
+    """Start a Redis of the test's own on a Unix socket."""
+    command = [
+        find_redis_server(),
+        "--port",
+        "0",
+        "--unixsocket",
+        str(address),
+        "--save",
+        "",
+        *options,
+    ]
+    devnull = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(*command, stdout=devnull, cwd=address.parent)
+    async with Redis.from_url(f"unix://{address}") as client:
+        while True:
+            with contextlib.suppress(RedisError):
+                await client.ping()
+                return process
+            await asyncio.sleep(0.01)
+
+
+def open_hub(redis: Redis) -> tuple[Hub, Backplane, Metrics]:
+    """Make a hub on a backplane, without anything to connect to it."""
+    metrics = Metrics()
+    hub = Hub(make_limits(), Heartbeats(), metrics)
+    backplane = Backplane(redis, hub.deliver, hub.gap, metrics)
+    hub.attach(backplane)
+    return hub, backplane, metrics
 
 
 class EventStream:

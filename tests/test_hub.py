@@ -1,22 +1,16 @@
 """The hub and the backplane on the real Redis."""
 
 import asyncio
-import contextlib
 from pathlib import Path
 
 import attrs
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from tests.realtime import make_limits, realtime
-from tornado_rt.backplane import Backplane, BackplaneDown
-from tornado_rt.heartbeat import Heartbeats
-from tornado_rt.hub import Hub
-from tornado_rt.metrics import Metrics
+from tests.realtime import open_hub, realtime, start_redis
+from tornado_rt.backplane import BackplaneDown
 from tornado_rt.protocol import CONTROL, Message
 from tornado_rt.redis import open_redis
-from tornado_rt.stores import find_redis_server
 
 
 @attrs.define(eq=False)
@@ -158,26 +152,6 @@ async def test_without_redis_only_our_own_subscribers_are_told(tmp_path: Path) -
             await until(lambda: len(listener.messages) == 2)
     process.kill()
     await process.wait()
-
-
-async def start_redis(address: Path) -> asyncio.subprocess.Process:
-    command = [find_redis_server(), "--port", "0", "--unixsocket", str(address), "--save", ""]
-    devnull = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(*command, stdout=devnull, cwd=address.parent)
-    async with Redis.from_url(f"unix://{address}") as client:
-        while True:
-            with contextlib.suppress(RedisError):
-                await client.ping()
-                return process
-            await asyncio.sleep(0.01)
-
-
-def open_hub(redis: Redis) -> tuple[Hub, Backplane, Metrics]:
-    metrics = Metrics()
-    hub = Hub(make_limits(), Heartbeats(), metrics)
-    backplane = Backplane(redis, hub.deliver, hub.gap, metrics)
-    hub.attach(backplane)
-    return hub, backplane, metrics
 
 
 @pytest.mark.gen_test

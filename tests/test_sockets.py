@@ -27,6 +27,15 @@ async def frame(socket: WebSocketClientConnection) -> dict[str, Any]:
     return decoded
 
 
+def handshake(token: str) -> bytes:
+    """Return the request that opens a WebSocket (RFC 6455 section 1.3)."""
+    return (
+        b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        b"Authorization: Bearer " + token.encode() + b"\r\n\r\n"
+    )
+
+
 async def close_code(socket: WebSocketClientConnection) -> int | None:
     """Read until the server closes; return its code."""
     while await socket.read_message() is not None:
@@ -241,11 +250,7 @@ async def test_silent_peer_is_closed_with_4510(redis: Redis, make_token: Token) 
     """A peer that answers no ping for a whole interval is gone."""
     async with realtime(redis, ws_heartbeat=0.1) as core:
         reader, writer = await asyncio.open_connection("127.0.0.1", core.port)
-        writer.write(
-            b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-            b"Authorization: Bearer " + make_token("alice").encode() + b"\r\n\r\n"
-        )
+        writer.write(handshake(make_token("alice")))
         received = await reader.readuntil(b"\r\n\r\n")
         close = b"\x88" + bytes([2 + len(b"pong_timeout")]) + struct.pack("!H", 4510)
         while close not in received:
@@ -271,11 +276,7 @@ async def test_slow_reader_is_closed_with_4508(redis: Redis, make_token: Token) 
     """A socket that stops reading is let go at the bound, and only it."""
     async with realtime(redis, pending_bytes=20_000) as core:
         reader, writer = await asyncio.open_connection("127.0.0.1", core.port, limit=1024)
-        writer.write(
-            b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-            b"Authorization: Bearer " + make_token("slow").encode() + b"\r\n\r\n"
-        )
+        writer.write(handshake(make_token("slow")))
         await reader.readuntil(b"\r\n\r\n")
         quick = await core.socket(make_token("quick"))
         await frame(quick)
@@ -298,3 +299,22 @@ async def test_drain_closes_with_1001(redis: Redis, make_token: Token) -> None:
         assert await close_code(socket) == 1001
         late = await core.socket(make_token("alice"))
         assert await close_code(late) == 1001
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("garbage", [b"\xff" * 64, b"\x88\x01x", b"\x83\x80" + bytes(4)])
+async def test_garbage_after_the_handshake_ends_only_itself(
+    redis: Redis, make_token: Token, garbage: bytes
+) -> None:
+    """Frames that are none (RFC 6455 section 5) close their connection and nothing else."""
+    async with realtime(redis) as core:
+        other = await core.socket(make_token("bob"))
+        await frame(other)
+        reader, writer = await asyncio.open_connection("127.0.0.1", core.port)
+        writer.write(handshake(make_token("alice")) + garbage)
+        await asyncio.wait_for(reader.read(-1), 10)
+        writer.close()
+        await other.write_message("ping")
+        assert (await frame(other))["type"] == "heartbeat"
+        while core.hub.stats().users != {"bob": 1}:
+            await asyncio.sleep(0.01)

@@ -13,8 +13,9 @@ from services.progress import RedisProgressTracker, TaskParams, plan_fragment
 from services.queue import QueueService, Task, TaskState
 from services.worker import Handler, HandlerError, TaskError, Worker, load_handler
 from settings import Settings
-from tests.test_hub import open_hub
+from tests.realtime import open_hub, start_redis
 from tornado_rt.protocol import WORKERS
+from tornado_rt.redis import open_redis
 
 PLAN = plan_fragment(TaskParams())
 ENDED = ("completed", "failed", "cancelled", "dead")
@@ -177,6 +178,35 @@ async def test_lease_is_extended_while_the_handler_runs(redis: Redis) -> None:
     async with working(redis, queue, slow, poll=0.05):
         task = await ended(queue, await enqueue(queue))
     assert (task.attempt, runs) == (1, 1)
+
+
+@pytest.mark.gen_test
+async def test_task_outlives_an_outage_of_redis(tmp_path: Path) -> None:
+    """A handler works on; its reports are made good, and its end is kept until it can be told."""
+    address = tmp_path / "redis.sock"
+    process = await start_redis(address, "--appendonly", "yes")
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def outlive(task: Task, progress: RedisProgressTracker) -> None:
+        started.set()
+        await go_on.wait()
+        await progress.update_progress({"step": "trader"})
+
+    async with open_redis(f"unix://{address}") as redis:
+        queue = QueueService(redis)
+        async with working(redis, queue, outlive, poll=0.05):
+            task_id = await enqueue(queue)
+            await started.wait()
+            process.kill()
+            await process.wait()
+            go_on.set()
+            while any(job.get_name() == f"task-{task_id}" for job in asyncio.all_tasks()):
+                await asyncio.sleep(0.01)
+            process = await start_redis(address, "--appendonly", "yes")
+            task = await ended(queue, task_id)
+    assert (task.status, task.attempt) == (TaskState.COMPLETED, 1)
+    process.kill()
+    await process.wait()
 
 
 @pytest.mark.gen_test

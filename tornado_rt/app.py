@@ -41,6 +41,7 @@ log = structlog.get_logger(__name__)
 
 LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "::1"}
 OUTBOX_FLUSH_SECONDS = 2.0
+READY_SECONDS = 2.0
 # A refused body is still read up to this many times the limit, so that its sender gets the answer.
 DRAINED_BODIES = 16
 MAX_HEADER_BYTES = 16 * 1024
@@ -342,15 +343,17 @@ def _faults(core: Core, database: Any) -> Callable[[], Awaitable[list[str]]]:
 
 async def _redis_answers(redis: Redis) -> bool:
     try:
-        return bool(await redis.ping())
+        async with asyncio.timeout(READY_SECONDS):
+            return bool(await redis.ping())
     except (RedisError, OSError):
         return False
 
 
 async def _mongodb_answers(database: Any) -> bool:
     try:
-        await database.command("ping")
-    except PyMongoError:
+        async with asyncio.timeout(READY_SECONDS):
+            await database.command("ping")
+    except (PyMongoError, TimeoutError):
         return False
     return True
 

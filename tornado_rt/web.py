@@ -188,7 +188,8 @@ class BaseHandler(RequestHandler):
         if isinstance(error, Problem):
             return error
         if isinstance(error, HTTPError):
-            return Problem(error.status_code, error.log_message or "the request is not valid")
+            reason = http.HTTPStatus(error.status_code).description
+            return Problem(error.status_code, error.log_message or reason)
         if isinstance(error, STORE_ERRORS):
             detail = "a store does not answer; try again"
             return Problem(503, detail, retry_after=RETRY_AFTER_SECONDS)

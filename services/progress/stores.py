@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import structlog
+from redis.exceptions import RedisError
 
 from services.progress.tracker import RedisProgressTracker
 from services.queue import QueueService
+
+log = structlog.get_logger(__name__)
 
 TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -25,13 +29,20 @@ class RedisProgressStore:
         self._token = token
 
     async def save(self, tracker: RedisProgressTracker) -> None:
-        """Report one state. Raise LeaseLost for a stale token."""
+        """Report one state; while Redis is away none, for the next one holds all of it.
+
+        Raise LeaseLost for a stale token.
+        """
         if tracker.status != "processing":
             # The end of an attempt is the ack, which carries the last state.
             return
-        owned = await self._queue.report_progress(
-            tracker.task_id, self._token, tracker.fragment(), tracker.progress
-        )
+        try:
+            owned = await self._queue.report_progress(
+                tracker.task_id, self._token, tracker.fragment(), tracker.progress
+            )
+        except (RedisError, OSError) as error:
+            log.warning("progress_unsaved", task_id=tracker.task_id, error=repr(error))
+            return
         if not owned:
             raise LeaseLost(tracker.task_id)
 
