@@ -13,10 +13,9 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import attrs
-import structlog
 from pymongo.errors import PyMongoError
 from redis.exceptions import RedisError
 from rich.console import Console
@@ -27,6 +26,7 @@ from services.worker import HandlerError
 from settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, converter, loaders
 from tornado_rt.app import Server, demo_enabled, running_server, running_worker
 from tornado_rt.auth import SECRET_FILE, SecretError, load_secret, make_token
+from tornado_rt.logs import configure_logging
 from tornado_rt.stores import StoreError
 
 BAD_SETTING = 2
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
     except (TsError, ValueError, FileNotFoundError) as error:
         print(f"run.py: {_one_line(error)}", file=sys.stderr)
         return BAD_SETTING
-    _configure_logging(settings.log_level)
+    configure_logging(settings.log_level)
     try:
         return COMMANDS[name](settings, options)
     except (SecretError, HandlerError) as error:
@@ -196,25 +196,6 @@ async def _until_stopped(running: contextlib.AbstractAsyncContextManager[object]
         # A second signal ends at once.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-
-
-def _configure_logging(level: str) -> None:
-    # Log lines go to stderr: readable on a terminal, JSON elsewhere. No tracebacks with locals,
-    # which may hold tokens.
-    renderer: Any = structlog.processors.JSONRenderer()
-    if sys.stderr.isatty():
-        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            *([] if sys.stderr.isatty() else [structlog.processors.format_exc_info]),
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    logging.basicConfig(level=max(logging.getLevelName(level), logging.WARNING))
 
 
 if __name__ == "__main__":

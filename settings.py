@@ -174,3 +174,8 @@ def loaders() -> list[Loader]:
 def converter() -> TSConverter:
     """Return what reads texts as settings; a list is written with commas."""
     return TSConverter(resolve_paths=False, strlist_sep=",")
+
+
+def load_settings() -> Settings:
+    """Read the settings without a command line. Raise `ts.exceptions.TsError` for a bad value."""
+    return ts.load_settings(Settings, loaders(), converter=converter())

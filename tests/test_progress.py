@@ -15,6 +15,7 @@ from services.progress import (
     StepUnknown,
     TaskParams,
     estimate_seconds,
+    get_progress,
     make_steps,
     plan_fragment,
 )
@@ -25,6 +26,13 @@ DEPTHS = st.integers(1, 5)
 
 def make_tracker(**more: object) -> RedisProgressTracker:
     return RedisProgressTracker("t1", [Analyst.MARKET], 1, "dashscope", **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data folder of the test."""
+    monkeypatch.setenv("RT_DATA_DIR", str(tmp_path))
+    return tmp_path
 
 
 @given(ANALYSTS, DEPTHS)
@@ -143,6 +151,16 @@ async def test_files_keep_the_newest_snapshot(tmp_path: Path) -> None:
     loaded = await store.load("t1")
     assert loaded is not None
     assert (loaded["status"], loaded["progress"]) == ("completed", 100)
+
+
+@pytest.mark.gen_test
+async def test_without_a_store_files_are_kept_in_the_data_folder(data_dir: Path) -> None:
+    await make_tracker().update_progress({"step": "trader"})
+    assert (data_dir / "progress" / "t1.json").exists()
+    found = await get_progress("t1")
+    assert found is not None
+    assert found["current_step_name"] == "The trader's decision"
+    assert await get_progress("t2") is None
 
 
 @pytest.mark.gen_test

@@ -1,6 +1,7 @@
 """The example computes what it says."""
 
 import math
+from pathlib import Path
 
 import attrs
 import pytest
@@ -31,7 +32,8 @@ TASK = Task(
 
 
 @pytest.fixture(autouse=True)
-def _no_waiting() -> None:
+def _no_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RT_DATA_DIR", str(tmp_path))
     example.configure(Settings(step_seconds=0.0))
 
 

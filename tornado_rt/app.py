@@ -1,20 +1,16 @@
 """The composition root: opens every part in order, and closes them in reverse."""
 
-import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import attrs
-import structlog
-from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
-from tornado.web import Application, RequestHandler
+from tornado.web import Application
 
 from handlers.routes import PROBLEMS, routes
 from services.callbacks import CallbackSender
@@ -30,21 +26,22 @@ from tornado_rt.heartbeat import Heartbeats
 from tornado_rt.hub import Hub
 from tornado_rt.jobs import Jobs
 from tornado_rt.limits import Limits, RateLimiter
+from tornado_rt.logs import access_log
 from tornado_rt.metrics import Metrics
 from tornado_rt.mongo import open_database
 from tornado_rt.protocol import CONTROL, WORKERS, Message
+from tornado_rt.readiness import Readiness
 from tornado_rt.redis import open_redis
 from tornado_rt.stores import StoreAddresses, embedded_stores, running_addresses
 from tornado_rt.web import NotFoundHandler
 
-log = structlog.get_logger(__name__)
-
 LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "::1"}
 OUTBOX_FLUSH_SECONDS = 2.0
-READY_SECONDS = 2.0
 # A refused body is still read up to this many times the limit, so that its sender gets the answer.
 DRAINED_BODIES = 16
 MAX_HEADER_BYTES = 16 * 1024
+IDLE_CONNECTION_SECONDS = 75.0
+BODY_SECONDS = 60.0
 
 
 @attrs.frozen
@@ -268,13 +265,15 @@ def _application(
         system_settings={"system_settings": system_settings},
         tickets={"tickets": tickets},
         demo=demo,
-        ready={"faults": _faults(core, database)},
+        ready={
+            "faults": Readiness(core.redis, database, core.backplane, core.hub, core.jobs).faults
+        },
         metrics={"metrics": core.metrics},
     )
     return Application(
         table,
         default_handler_class=NotFoundHandler,
-        log_function=_access_log(core.metrics),
+        log_function=access_log(core.metrics),
         hub=core.hub,
         verifier=TokenVerifier(settings, secret),
         tickets=tickets,
@@ -300,7 +299,8 @@ async def _listen(application: Application, settings: Settings) -> AsyncIterator
         xheaders=settings.trust_proxy_headers,
         max_header_size=MAX_HEADER_BYTES,
         max_body_size=settings.max_body_bytes * DRAINED_BODIES,
-        idle_connection_timeout=75.0,
+        idle_connection_timeout=IDLE_CONNECTION_SECONDS,
+        body_timeout=BODY_SECONDS,
     )
     sockets = bind_sockets(settings.port, settings.host)
     server.add_sockets(sockets)
@@ -322,56 +322,6 @@ def _limits(settings: Settings) -> Limits:
         total=settings.max_connections,
         pending_bytes=settings.max_pending_bytes,
     )
-
-
-def _faults(core: Core, database: Any) -> Callable[[], Awaitable[list[str]]]:
-    async def faults() -> list[str]:
-        redis, mongodb = await asyncio.gather(
-            _redis_answers(core.redis), _mongodb_answers(database)
-        )
-        found = {
-            "Redis does not answer": not redis,
-            "MongoDB does not answer": not mongodb,
-            "the backplane is away": not core.backplane.alive,
-            "the server is stopping": core.hub.draining,
-        }
-        died = [f"the job {name} has died" for name in sorted(core.jobs.died)]
-        return [fault for fault, here in found.items() if here] + died
-
-    return faults
-
-
-async def _redis_answers(redis: Redis) -> bool:
-    try:
-        async with asyncio.timeout(READY_SECONDS):
-            return bool(await redis.ping())
-    except (RedisError, OSError):
-        return False
-
-
-async def _mongodb_answers(database: Any) -> bool:
-    try:
-        async with asyncio.timeout(READY_SECONDS):
-            await database.command("ping")
-    except (PyMongoError, TimeoutError):
-        return False
-    return True
-
-
-def _access_log(metrics: Metrics) -> Callable[[RequestHandler], None]:
-    def record(handler: RequestHandler) -> None:
-        request, status = handler.request, handler.get_status()
-        metrics.requests.labels(request.method or "?", str(status)).inc()
-        # The query may hold a token or a ticket: only the path is logged.
-        log.info(
-            "request",
-            method=request.method,
-            path=request.path,
-            status=status,
-            seconds=round(request.request_time(), 4),
-        )
-
-    return record
 
 
 def _host(settings: Settings) -> str:

@@ -1,5 +1,6 @@
 """The base of WebSocket endpoints (RFC 6455)."""
 
+import abc
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -78,7 +79,7 @@ class SocketConnection(Connection):
             self._socket.close_with(code)
 
 
-class RealtimeSocket(BaseHandler, WebSocketHandler):
+class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
     """A WebSocket that follows one feed. Subclasses say which, and add client messages.
 
     The receive loop also reads pongs, so `on_message` only decodes, dispatches and starts.
@@ -87,9 +88,9 @@ class RealtimeSocket(BaseHandler, WebSocketHandler):
     connection: SocketConnection | None = None
     _stream: IOStream | None = None
 
+    @abc.abstractmethod
     async def feed(self) -> Feed:
         """Return what this socket follows. Raise Problem, or what `settings["problems"]` maps."""
-        raise NotImplementedError
 
     def actions(self) -> dict[str, Callable[[Any], Awaitable[None]]]:
         """Return what a client may ask for, by message type."""

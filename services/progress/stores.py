@@ -2,15 +2,16 @@
 
 import asyncio
 import re
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import structlog
 from redis.exceptions import RedisError
 
-from services.progress.tracker import RedisProgressTracker
 from services.queue import QueueService
+from settings import load_settings
 
 log = structlog.get_logger(__name__)
 
@@ -21,6 +22,28 @@ class LeaseLost(Exception):
     """The task is no longer this attempt's: it was cancelled, or given to another worker."""
 
 
+class Tracked(Protocol):
+    """What a store needs of a tracker."""
+
+    task_id: str
+    status: str
+
+    @property
+    def progress(self) -> float: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+    def fragment(self) -> bytes: ...
+
+
+class ProgressStore(Protocol):
+    """Where a tracker keeps what it knows."""
+
+    async def save(self, tracker: Tracked) -> None:
+        """Keep the state. Raise LeaseLost when the task is no longer this attempt's."""
+        ...
+
+
 class RedisProgressStore:
     """Keeps and publishes through the queue, for the owner of the claim only."""
 
@@ -28,7 +51,7 @@ class RedisProgressStore:
         self._queue = queue
         self._token = token
 
-    async def save(self, tracker: RedisProgressTracker) -> None:
+    async def save(self, tracker: Tracked) -> None:
         """Report one state; while Redis is away none, for the next one holds all of it.
 
         Raise LeaseLost for a stale token.
@@ -48,12 +71,15 @@ class RedisProgressStore:
 
 
 class FileProgressStore:
-    """Keeps the newest snapshot of each task in a file of its own."""
+    """Keeps the newest snapshot of each task in a file of its own.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    `folder`: None is `progress` under the data folder of the settings.
+    """
 
-    async def save(self, tracker: RedisProgressTracker) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        self._given = folder
+
+    async def save(self, tracker: Tracked) -> None:
         """Write one snapshot; a reader sees the old or the new one whole."""
         content = orjson.dumps(tracker.to_dict())
         await asyncio.to_thread(self._write, self._path(tracker.task_id), content)
@@ -67,6 +93,10 @@ class FileProgressStore:
         snapshot: dict[str, Any] = orjson.loads(content)
         return snapshot
 
+    @cached_property
+    def _folder(self) -> Path:
+        return self._given or load_settings().data_dir / "progress"
+
     def _path(self, task_id: str) -> Path:
         if not TASK_ID.fullmatch(task_id):
             raise ValueError(f"not a task id: {task_id!r}")
@@ -79,11 +109,9 @@ class FileProgressStore:
         fresh.replace(path)
 
 
-async def get_progress(
-    task_id: str, queue: QueueService | None, files: FileProgressStore
-) -> dict[str, Any] | None:
-    """Look a task's snapshot up, in Redis when there is one, else in the files."""
+async def get_progress(task_id: str, queue: QueueService | None = None) -> dict[str, Any] | None:
+    """Look a task's snapshot up, in the queue's Redis when there is one, else in the files."""
     if queue is None:
-        return await files.load(task_id)
+        return await FileProgressStore().load(task_id)
     task = await queue.get_task(task_id)
     return None if task is None else orjson.loads(task.snapshot)

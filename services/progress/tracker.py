@@ -1,7 +1,7 @@
 """Progress of one attempt, told step by step."""
 
 import time
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 
@@ -13,6 +13,7 @@ from services.progress.plan import (
     estimate_seconds,
     make_steps,
 )
+from services.progress.stores import FileProgressStore, ProgressStore
 from tornado_rt.protocol import iso_time
 
 WAITING = "Waiting"
@@ -24,18 +25,10 @@ class StepUnknown(ValueError):
     """A step was named that the plan does not have."""
 
 
-class ProgressStore(Protocol):
-    """Where a tracker keeps what it knows."""
-
-    async def save(self, tracker: "RedisProgressTracker") -> None:
-        """Keep the state. Raise LeaseLost when the task is no longer this attempt's."""
-        ...
-
-
 class RedisProgressTracker:
     """Follows the plan of one analysis.
 
-    `store` keeps each state; without one the tracker only counts. Progress never goes backwards.
+    `store` keeps each state: None keeps files under the data folder. Progress never goes backwards.
     The time left is the plan's at first, and more and more the one that the pace so far foretells.
     """
 
@@ -55,7 +48,7 @@ class RedisProgressTracker:
         self.status = "processing"
         self.message = WAITING
         self._planned_seconds = estimate_seconds(analysts, research_depth, llm_provider)
-        self._store = store
+        self._store = store or FileProgressStore()
         self._current = 0
         self._progress = 0.0
         self._started = time.monotonic()
@@ -160,8 +153,7 @@ class RedisProgressTracker:
         await self._save()
 
     async def _save(self) -> None:
-        if self._store is not None:
-            await self._store.save(self)
+        await self._store.save(self)
 
 
 def plan_fragment(params: TaskParams) -> bytes:

@@ -1,0 +1,54 @@
+"""Whether every part works, and which do not."""
+
+import asyncio
+from typing import Any
+
+from pymongo.errors import PyMongoError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from tornado_rt.backplane import Backplane
+from tornado_rt.hub import Hub
+from tornado_rt.jobs import Jobs
+
+ANSWER_SECONDS = 2.0
+
+
+class Readiness:
+    """Looks at the parts of one server."""
+
+    def __init__(
+        self, redis: Redis, database: Any, backplane: Backplane, hub: Hub, jobs: Jobs
+    ) -> None:
+        self._redis = redis
+        self._database = database
+        self._backplane = backplane
+        self._hub = hub
+        self._jobs = jobs
+
+    async def faults(self) -> list[str]:
+        """Return what keeps the server from being ready, within about 2 s; nothing when it is."""
+        redis, mongodb = await asyncio.gather(self._redis_answers(), self._mongodb_answers())
+        found = {
+            "Redis does not answer": not redis,
+            "MongoDB does not answer": not mongodb,
+            "the backplane is away": not self._backplane.alive,
+            "the server is stopping": self._hub.draining,
+        }
+        died = [f"the job {name} has died" for name in sorted(self._jobs.died)]
+        return [fault for fault, here in found.items() if here] + died
+
+    async def _redis_answers(self) -> bool:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return bool(await self._redis.ping())
+        except (RedisError, OSError):
+            return False
+
+    async def _mongodb_answers(self) -> bool:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._database.command("ping")
+        except (PyMongoError, TimeoutError):
+            return False
+        return True
