@@ -131,6 +131,17 @@ class Settings:
     queue_max_attempts: int = ts.option(
         default=3, validator=v.ge(1), help="claims before a task is dead"
     )
+    queue_retry_base_seconds: float = ts.option(
+        default=5.0,
+        validator=v.ge(0),
+        help="wait before the first retry; each next one doubles [s]",
+    )
+    queue_retry_max_seconds: float = ts.option(
+        default=300.0, validator=v.ge(0), help="longest wait before a retry [s]"
+    )
+    queue_idempotency_seconds: float = ts.option(
+        default=86400.0, validator=v.gt(0), help="how long an Idempotency-Key is remembered [s]"
+    )
     queue_retention_seconds: float = ts.option(
         default=604800.0, validator=v.ge(0), help="how long ended tasks are kept [s]; 0: forever"
     )
@@ -142,6 +153,12 @@ class Settings:
     )
     worker_handler: str = ts.option(
         default="examples.stock_analysis:analyse", help="MODULE:FUNCTION that runs a task"
+    )
+    worker_processes: bool = ts.option(
+        default=False, help="run each task in a process of its own, for handlers that compute"
+    )
+    task_timeout_seconds: float = ts.option(
+        default=0.0, validator=v.ge(0), help="longest run of a handler [s]"
     )
     worker_grace_seconds: float = ts.option(
         default=10.0, validator=v.ge(0), help="time that running tasks get at a stop [s]"

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ from services.queue import (
     Ack,
     BatchState,
     Claim,
+    KeyReused,
+    Once,
     Outcome,
     QueueFull,
     QueueService,
@@ -22,7 +26,7 @@ from services.queue import (
     TaskState,
 )
 from settings import QueueOrder
-from tornado_rt.protocol import Cursor, ResyncReason
+from tornado_rt.protocol import Cursor, ResyncReason, iso_time
 
 PLAN = b'"progress":0.0,"message":"Waiting"'
 MakeQueue = Callable[..., QueueService]
@@ -237,9 +241,10 @@ async def test_task_is_dead_after_its_last_attempt(make_queue: MakeQueue, redis:
     queue = make_queue(max_attempts=2)
     task_id = await enqueue(queue, "a")
     for _ in range(2):
-        assert await started(queue) == [task_id]
+        [owned] = await claim(queue)
         await expire_leases(redis)
         await queue.cleanup_expired_tasks()
+        assert not await queue.ack_task(task_id, token=owned.token)
     assert await started(queue) == []
     task = await queue.get_task(task_id)
     assert task is not None
@@ -451,7 +456,7 @@ async def test_nothing_is_left_of_what_is_past_its_retention(
     await queue.cleanup_expired_tasks()
     kept = {key.decode().removeprefix("{rtq}:") for key in await redis.keys("*")}
     requests = {key for key in kept if key.startswith("request:")}
-    assert kept - requests == {"seq", "tokens", "epoch", "config", "outbox"}
+    assert kept - requests == {"seq", "tokens", "epoch", "config", "pace", "outbox"}
 
 
 @pytest.mark.gen_test
@@ -461,9 +466,121 @@ async def test_user_finds_his_tasks_again(queue: QueueService) -> None:
     assert [task.task_id for task in await queue.list_tasks("a", 2)] == [ids[2], ids[1]]
 
 
+@pytest.mark.gen_test
+async def test_same_idempotency_key_gives_the_same_task(queue: QueueService) -> None:
+    """Another request under the key is refused; another user's key is his own."""
+    once = Once("k", b"request")
+    first = await queue.enqueue_task("a", "AAPL", {}, plan=PLAN, once=once)
+    again = await queue.enqueue_task("a", "AAPL", {}, plan=PLAN, once=once)
+    assert again.task_id == first.task_id
+    other = await queue.enqueue_task("b", "AAPL", {}, plan=PLAN, once=once)
+    assert other.task_id != first.task_id
+    with pytest.raises(KeyReused):
+        await queue.enqueue_task("a", "IBM", {}, plan=PLAN, once=Once("k", b"another"))
+    batch = await queue.create_batch("a", ["IBM"], {}, plan=PLAN, once=Once("b", b"r"))
+    same = await queue.create_batch("a", ["IBM"], {}, plan=PLAN, once=Once("b", b"r"))
+    assert same.task_ids == batch.task_ids
+    assert (await queue.stats()).queued == 3
+
+
+@pytest.mark.gen_test
+async def test_dead_task_is_listed_revived_and_discarded(
+    make_queue: MakeQueue, redis: Redis
+) -> None:
+    """Revived it has all its attempts again, and its second end is news again."""
+    queue = make_queue(max_attempts=1)
+    ids = [await enqueue(queue, "a") for _ in range(2)]
+    await claim(queue)
+    await expire_leases(redis)
+    await queue.cleanup_expired_tasks()
+    assert {task.task_id for task in await queue.list_dead()} == set(ids)
+    assert (await queue.revive_task(ids[0])).status == TaskState.QUEUED
+    [owned] = await claim(queue)
+    await queue.ack_task(ids[0], token=owned.token)
+    events = [entry["event_id"] for entry in await outbox(redis)]
+    assert sorted(events) == sorted([*ids, f"{ids[0]}:1"])
+    await queue.discard_task(ids[1])
+    assert await queue.get_task(ids[1]) is None
+    for task_id in (*ids, "nothing"):
+        with pytest.raises(TaskNotFound):
+            await queue.revive_task(task_id)
+        with pytest.raises(TaskNotFound):
+            await queue.discard_task(task_id)
+
+
+@pytest.mark.gen_test
+async def test_task_revived_after_its_batch_ended_goes_on_without_it(
+    make_queue: MakeQueue, redis: Redis
+) -> None:
+    queue = make_queue(max_attempts=1)
+    batch = await queue.create_batch("a", ["AAPL", "IBM"], {}, plan=PLAN)
+    [first, second] = await claim(queue)
+    await queue.ack_task(first.task.task_id, token=first.token)
+    await expire_leases(redis)
+    await queue.cleanup_expired_tasks()
+    await queue.revive_task(second.task.task_id)
+    ended = await queue.get_batch(batch.batch_id)
+    assert ended is not None
+    assert (ended.status, ended.task_ids) == (BatchState.PARTIAL, [first.task.task_id])
+    assert (await event_types(redis, "batch", batch.batch_id)).count("finished") == 1
+
+
+@pytest.mark.gen_test
+async def test_batch_tells_of_each_task_when_asked(queue: QueueService, redis: Redis) -> None:
+    await queue.create_batch("a", ["AAPL", "IBM"], {}, plan=PLAN, notify_each=True)
+    for owned in await claim(queue):
+        await queue.ack_task(owned.task.task_id, token=owned.token)
+    assert [entry["kind"] for entry in await outbox(redis)] == ["task", "task", "batch"]
+
+
+@pytest.mark.gen_test
+async def test_task_starts_at_its_time(queue: QueueService) -> None:
+    run_at = time.time() + 3600
+    task = await queue.enqueue_task("a", "AAPL", {}, plan=PLAN, run_at=run_at)
+    assert task.status == TaskState.DELAYED
+    assert json.loads(task.snapshot)["run_at"] == iso_time(datetime.fromtimestamp(run_at, UTC))
+    upkeep = await queue.keep_up()
+    assert upkeep.due_in == pytest.approx(3600, abs=5)
+
+
+@pytest.mark.gen_test
+async def test_expected_start_follows_the_pace(queue: QueueService, redis: Redis) -> None:
+    """First what the enqueuer expects, then the mean of what the last tasks took."""
+    await queue.enqueue_task("a", "AAPL", {}, plan=PLAN, expected_seconds=100)
+    second = await queue.enqueue_task("a", "IBM", {}, plan=PLAN, expected_seconds=100)
+    assert json.loads(second.snapshot)["starts_in"] == 150
+    await redis.hset("{rtq}:pace", "seconds", 10)
+    [_] = await claim(queue, 1)
+    moved = await queue.get_task(second.task_id)
+    assert moved is not None
+    assert json.loads(moved.snapshot)["starts_in"] == 5
+
+
+@pytest.mark.gen_test
+async def test_watchers_of_waiting_tasks_are_told_when_the_line_moves(
+    queue: QueueService, redis: Redis
+) -> None:
+    """At most once a second in all, and nobody when it did not move."""
+    _, watched = await enqueue(queue, "a"), await enqueue(queue, "a")
+    async with redis.pubsub() as pubsub:
+        await pubsub.subscribe(f"rt:task:{watched}")
+        await pubsub.get_message(timeout=1)
+        assert await queue.publish_positions() == 1
+        first = json.loads((await pubsub.get_message(timeout=1))["data"])
+        assert (first["type"], first["data"]["position"], "id" in first) == ("progress", 2, False)
+        await claim(queue, 1)
+        assert await queue.publish_positions() == -1
+        await redis.delete("{rtq}:positions:pause")
+        assert await queue.publish_positions() == 1
+        second = json.loads((await pubsub.get_message(timeout=1))["data"])
+        assert second["data"]["position"] == 1
+        await redis.delete("{rtq}:positions:pause")
+        assert await queue.publish_positions() == 0
+
+
 STEPS = [
     *("enqueue", "batch", "claim", "ack", "fail", "retry", "release", "report", "cancel"),
-    *("expire", "due", "limit", "order"),
+    *("expire", "due", "limit", "order", "revive", "discard"),
 ]
 
 
@@ -512,7 +629,10 @@ async def _step(
         queue.user_limit = number % 3
     elif step == "order":
         queue.order = [QueueOrder.FIFO, QueueOrder.FAIR][number % 2]
-    elif owned is not None:
+    elif step in ("revive", "discard"):
+        for task in (await queue.list_dead())[:number]:
+            await (queue.revive_task if step == "revive" else queue.discard_task)(task.task_id)
+    elif owned is not None and await queue.get_task(owned.task.task_id):
         await _on_claim(queue, owned, step, number)
 
 

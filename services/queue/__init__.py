@@ -6,6 +6,8 @@ from services.queue.models import (
     BatchNotFound,
     BatchState,
     Claim,
+    KeyReused,
+    Once,
     Outcome,
     QueueError,
     QueueFull,
@@ -14,6 +16,7 @@ from services.queue.models import (
     Task,
     TaskNotFound,
     TaskState,
+    Upkeep,
     UserQueueStatus,
 )
 from services.queue.service import QueueService, key_prefix
@@ -24,6 +27,8 @@ __all__ = [
     "BatchNotFound",
     "BatchState",
     "Claim",
+    "KeyReused",
+    "Once",
     "Outcome",
     "QueueError",
     "QueueFull",
@@ -33,6 +38,7 @@ __all__ = [
     "Task",
     "TaskNotFound",
     "TaskState",
+    "Upkeep",
     "UserQueueStatus",
     "key_prefix",
 ]

@@ -35,6 +35,13 @@ class BatchNotFound(QueueError):
         super().__init__(f"there is no batch {batch_id}")
 
 
+class KeyReused(QueueError):
+    """An idempotency key came with another request than the first time."""
+
+    def __init__(self) -> None:
+        super().__init__("this idempotency key was used for another request")
+
+
 class TaskState(StrEnum):
     """Where a task is; the last four are ends."""
 
@@ -124,6 +131,22 @@ class Ack:
     error: str | None = None
     fragment: bytes | None = None
     delay: float = 0.0
+
+
+@attrs.frozen
+class Once:
+    """What makes a request repeatable: the user's key, and all that the request asked for."""
+
+    key: str
+    request: bytes
+
+
+@attrs.frozen
+class Upkeep:
+    """What upkeep found; `due_in`: seconds until it is wanted again, None for not before a wake."""
+
+    expired: int
+    due_in: float | None
 
 
 @attrs.frozen

@@ -1,5 +1,6 @@
 """The queue's verbs. Every change of state is one Lua script; see `scripts/`."""
 
+import hashlib
 import secrets
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -13,6 +14,8 @@ from services.queue.models import (
     BatchNotFound,
     BatchState,
     Claim,
+    KeyReused,
+    Once,
     Outcome,
     QueueFull,
     QueueStats,
@@ -20,6 +23,7 @@ from services.queue.models import (
     Task,
     TaskNotFound,
     TaskState,
+    Upkeep,
     UserQueueStatus,
 )
 from services.queue.scripts import Scripts
@@ -28,6 +32,7 @@ from tornado_rt.protocol import Cursor, Message, MessageType, ResyncReason
 
 UPKEEP_COUNT = 500
 FULL_RETRY_SECONDS = 5.0
+POSITIONS_SECONDS = 1.0
 
 Kind = Literal["task", "batch"]
 
@@ -53,6 +58,7 @@ class QueueService:
         retention_seconds: float = 604800.0,
         order: QueueOrder = QueueOrder.FIFO,
         max_events: int = 256,
+        idempotency_seconds: float = 86400.0,
     ) -> None:
         self.user_limit = user_limit
         self.global_limit = global_limit
@@ -61,6 +67,7 @@ class QueueService:
         self.max_attempts = max_attempts
         self.retention_seconds = retention_seconds
         self.order = order
+        self.idempotency_seconds = idempotency_seconds
         self.prefix = key_prefix(name)
         self._redis = redis
         self._scripts = Scripts(redis, self.prefix, secrets.token_hex(4), max_events)
@@ -72,14 +79,19 @@ class QueueService:
         params: dict[str, Any],
         *,
         plan: bytes,
+        expected_seconds: float = 60.0,
         delay: float = 0.0,
+        run_at: float = 0.0,
         callback_url: str | None = None,
         task_id: str | None = None,
+        once: Once | None = None,
     ) -> Task:
-        """Add one task to the line, or aside for `delay` seconds.
+        """Add one task to the line, or aside for `delay` seconds or until the time `run_at`.
 
-        `plan` is the snapshot's first fragment: a JSON object without its braces. A repeated
-        `task_id` returns the task that there is. Raise QueueFull.
+        `plan` is the snapshot's first fragment: a JSON object without its braces.
+        `expected_seconds` is how long it may take, for the first guess of when others start. A
+        repeated `task_id`, and an equal request under the same key of `once`, return the task that
+        there is. Raise QueueFull; KeyReused for another request under the same key.
         """
         task_id = task_id or secrets.token_urlsafe(12)
         reply = await self._scripts.run(
@@ -92,9 +104,12 @@ class QueueService:
             plan,
             callback_url or "",
             delay,
+            run_at,
+            expected_seconds,
             self.max_waiting_per_user,
+            *self._once_fields(user_id, once),
         )
-        return _task(self._unless_full(reply))
+        return _task(self._unless_refused(reply))
 
     async def create_batch(
         self,
@@ -103,9 +118,16 @@ class QueueService:
         params: dict[str, Any],
         *,
         plan: bytes,
+        expected_seconds: float = 60.0,
+        notify_each: bool = False,
         batch_id: str | None = None,
+        once: Once | None = None,
     ) -> Batch:
-        """Add one task for each symbol, all or none. Raise QueueFull."""
+        """Add one task for each symbol, all or none.
+
+        Its end makes one notification, and with `notify_each` the end of each task too. Raise
+        QueueFull; KeyReused as `enqueue_task` does.
+        """
         batch_id = batch_id or secrets.token_urlsafe(12)
         task_ids = [f"{batch_id}-{number}" for number in range(1, len(symbols) + 1)]
         tasks = [
@@ -119,10 +141,13 @@ class QueueService:
             _head(batch_id=batch_id),
             orjson.dumps(params),
             plan,
+            expected_seconds,
+            int(notify_each),
             self.max_waiting_per_user,
+            *self._once_fields(user_id, once),
             *(field for task in tasks for field in task),
         )
-        return _batch(batch_id, user_id, task_ids, self._unless_full(reply))
+        return _batch(self._unless_refused(reply))
 
     async def dequeue_task(self, worker_id: str) -> Claim | None:
         """Claim the next task; None when there is none that may run."""
@@ -175,12 +200,10 @@ class QueueService:
 
     async def cancel_batch(self, batch_id: str, user_id: str | None = None) -> Batch:
         """Cancel what has not ended of a batch. Raise BatchNotFound, also for another's."""
-        if await self._scripts.run("cancel", "batch", batch_id, user_id or "") is None:
+        reply = await self._scripts.run("cancel", "batch", batch_id, user_id or "")
+        if reply is None:
             raise BatchNotFound(batch_id)
-        batch = await self.get_batch(batch_id)
-        if batch is None:
-            raise BatchNotFound(batch_id)
-        return batch
+        return _batch(reply)
 
     async def get_task(self, task_id: str) -> Task | None:
         """Read a task."""
@@ -190,16 +213,7 @@ class QueueService:
     async def get_batch(self, batch_id: str) -> Batch | None:
         """Read a batch."""
         reply = await self._scripts.run("get_batch", batch_id)
-        if reply is None:
-            return None
-        user_id, status, snapshot, task_ids = reply
-        return Batch(
-            batch_id,
-            user_id.decode(),
-            BatchState(status.decode()),
-            [task_id.decode() for task_id in task_ids],
-            snapshot,
-        )
+        return None if reply is None else _batch(reply)
 
     async def list_tasks(self, user_id: str, limit: int = 50) -> list[Task]:
         """Read a user's tasks, the newest first."""
@@ -233,11 +247,35 @@ class QueueService:
         Those tasks go back to the head of their line, or are dead after the last attempt. Delays
         that are over end, and ended tasks past their retention are deleted.
         """
-        reply = await self._scripts.run(
+        return (await self.keep_up()).expired
+
+    async def keep_up(self) -> Upkeep:
+        """Do what `cleanup_expired_tasks` does, and say when it is wanted again."""
+        expired, *_, due_in = await self._scripts.run(
             "upkeep", self.max_attempts, self.retention_seconds, UPKEEP_COUNT
         )
-        expired: int = reply[0]
-        return expired
+        return Upkeep(expired, float(due_in) if due_in else None)
+
+    async def publish_positions(self) -> int:
+        """Tell the watchers of waiting tasks where they stand, at most once a second in all."""
+        told: int = await self._scripts.run("publish_positions", POSITIONS_SECONDS)
+        return told
+
+    async def list_dead(self, limit: int = 50, offset: int = 0) -> list[Task]:
+        """Read the tasks that are dead, the last to die first."""
+        return [_task(reply) for reply in await self._scripts.run("list_dead", offset, limit)]
+
+    async def revive_task(self, task_id: str) -> Task:
+        """Give a dead task all its attempts again. Raise TaskNotFound when none such is dead."""
+        reply = await self._scripts.run("revive", task_id)
+        if reply is None:
+            raise TaskNotFound(task_id)
+        return _task(reply)
+
+    async def discard_task(self, task_id: str) -> None:
+        """Delete a dead task. Raise TaskNotFound when none such is dead."""
+        if not await self._scripts.run("discard", task_id):
+            raise TaskNotFound(task_id)
 
     async def read_events(self, kind: Kind, id_: str, after: Cursor | None = None) -> Replay:
         """Read the state, and the messages after a cursor. Raise TaskNotFound, BatchNotFound."""
@@ -272,9 +310,17 @@ class QueueService:
         )
         return [bool(one) for one in owned], [_claim_of(reply) for reply in claimed]
 
-    def _unless_full(self, reply: Any) -> Any:
+    def _once_fields(self, user_id: str, once: Once | None) -> tuple[str, str, float]:
+        if once is None:
+            return "", "", 0.0
+        scoped = hashlib.sha256(f"{user_id}\0{once.key}".encode()).hexdigest()
+        return scoped, hashlib.sha256(once.request).hexdigest(), self.idempotency_seconds
+
+    def _unless_refused(self, reply: Any) -> Any:
         if reply == b"full":
             raise QueueFull(self.max_waiting_per_user, FULL_RETRY_SECONDS)
+        if reply == b"conflict":
+            raise KeyReused
         return reply
 
 
@@ -329,9 +375,15 @@ def _task(reply: Sequence[bytes]) -> Task:
     )
 
 
-def _batch(batch_id: str, user_id: str, task_ids: list[str], snapshot: bytes) -> Batch:
-    status = BatchState(orjson.loads(snapshot)["status"])
-    return Batch(batch_id, user_id, status, task_ids, snapshot)
+def _batch(reply: Sequence[Any]) -> Batch:
+    batch_id, user_id, status, snapshot, task_ids = reply
+    return Batch(
+        batch_id.decode(),
+        user_id.decode(),
+        BatchState(status.decode()),
+        [task_id.decode() for task_id in task_ids],
+        snapshot,
+    )
 
 
 def _replay(

@@ -1,7 +1,7 @@
 -- End tasks as cancelled.
 --
 -- ARGV[3] "task" or "batch"    ARGV[4] its id     ARGV[5] the user who may; "": anybody
--- Reply: the task, or the batch's snapshot; nil when there is none of this user. What has ended
+-- Reply: the task, or the batch as get_batch has it; nil when there is none of this user. What has ended
 -- already stays as it is.
 local kind, id, user = ARGV[3], ARGV[4], ARGV[5]
 
@@ -29,4 +29,4 @@ for _, task_id in ipairs(redis.call('LRANGE', P .. 'batch_tasks:' .. id, 0, -1))
   if t then cancel(t) end
 end
 wake_workers()
-return batch_snapshot(read_hash(batch_key(id)))
+return batch_reply(id)

@@ -22,6 +22,7 @@ for _, key in ipairs(redis.call('KEYS', P .. 'task:*')) do
   expect('processing of ' .. id, found_in('processing', id), status == 'processing' and 1 or 0)
   expect('delayed of ' .. id, found_in('delayed', id), status == 'delayed' and 1 or 0)
   expect('ended of ' .. id, found_in('ended', id), ENDED[status] and 1 or 0)
+  expect('dead of ' .. id, found_in('dead', id), status == 'dead' and 1 or 0)
   expect('listed of ' .. id, found_in('tasks:' .. t.user_id, id), 1)
   if status == 'queued' then add(queued, t.user_id, 1) end
   if status == 'queued' or status == 'delayed' then add(pending, t.user_id, 1) end
@@ -61,7 +62,7 @@ for id, counts in pairs(batches) do
   local all = redis.call('LRANGE', P .. 'batch_tasks:' .. id, 0, -1)
   local kept = 0
   for _, task_id in ipairs(all) do kept = kept + redis.call('EXISTS', task_key(task_id)) end
-  if b and kept == #all then
+  if b and kept == tonumber(b.total) then
     for _, state in ipairs(COUNTED) do
       expect(state .. ' of ' .. id, b[state] or 0, counts[state] or 0)
     end

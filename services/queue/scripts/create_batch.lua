@@ -1,20 +1,28 @@
 -- Add a batch and all its tasks to the line.
 --
--- ARGV[3] batch id         ARGV[4] user id        ARGV[5] head of the batch's snapshot (JSON, no braces)
--- ARGV[6] params (JSON)    ARGV[7] plan           ARGV[8] most waiting tasks a user, 0: any
--- ARGV[9...] for each task: its id, symbol, head
--- Reply: the batch's snapshot, or "full". Repeated with the same batch id it changes nothing.
-local id, user = ARGV[3], ARGV[4]
-local b = read_hash(batch_key(id))
-if b then return batch_snapshot(b) end
-local total = (#ARGV - 8) / 3
-if not has_room(user, total, tonumber(ARGV[8])) then return 'full' end
-redis.call('HSET', batch_key(id), 'user_id', user, 'head', ARGV[5], 'total', total,
+-- ARGV[3] batch id         ARGV[4] user id        ARGV[5] head of its snapshot (JSON, no braces)
+-- ARGV[6] params (JSON)    ARGV[7] plan           ARGV[8] how long a task is expected to take [s]
+-- ARGV[9] "1" to make a notification of each task too                ARGV[10] most waiting tasks a
+-- user, 0: any             ARGV[11] idempotency key, "": none        ARGV[12] digest of the request
+-- ARGV[13] how long the key is remembered [s]
+-- ARGV[14...] for each task: its id, symbol, head
+-- Reply: {batch id, user id, status, snapshot, task ids}, "full" or "conflict". Repeated with the
+-- same batch id or the same idempotency key it changes nothing.
+local before = made_before(ARGV[11], ARGV[12])
+if before == 'conflict' then return before end
+local id, user = before or ARGV[3], ARGV[4]
+if redis.call('EXISTS', batch_key(id)) == 1 then return batch_reply(id) end
+local total = (#ARGV - 13) / 3
+if not has_room(user, total, tonumber(ARGV[10])) then return 'full' end
+remember_made(ARGV[11], ARGV[12], id, ARGV[13])
+redis.call('HSET', batch_key(id), 'batch_id', id, 'user_id', user, 'head', ARGV[5], 'total', total,
   'progress_sum', '0', 'queued', total, 'status', 'queued', 'created_at', stamp(NOW))
-for i = 9, #ARGV, 3 do
+for i = 14, #ARGV, 3 do
   redis.call('RPUSH', P .. 'batch_tasks:' .. id, ARGV[i])
-  add_task(ARGV[i], user, ARGV[i + 1], ARGV[6], id, ARGV[i + 2], ARGV[7], '', NOW)
+  add_task(ARGV[i], {
+    user_id = user, symbol = ARGV[i + 1], params = ARGV[6], batch_id = id, head = ARGV[i + 2],
+    plan = ARGV[7], callback_url = '', expected = ARGV[8], notify = ARGV[9],
+  }, NOW)
 end
-local made = batch_snapshot(read_hash(batch_key(id)))
-emit('batch', id, batch_key(id), 'progress', made)
-return made
+emit('batch', id, batch_key(id), 'progress', batch_snapshot(read_hash(batch_key(id))))
+return batch_reply(id)

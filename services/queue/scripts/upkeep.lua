@@ -2,7 +2,8 @@
 --
 -- ARGV[3] attempts before a task is dead    ARGV[4] retention [s], 0: forever
 -- ARGV[5] how many of each at most
--- Reply: {expired leases, tasks that came into the line, deleted tasks}.
+-- Reply: {expired leases, tasks that came into the line, deleted tasks, in how many seconds the next
+-- thing falls due as text, "" for never}.
 local max_attempts, retention, most = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local function due(zset, before)
@@ -25,11 +26,7 @@ end
 local deleted = 0
 if retention > 0 then
   for _, id in ipairs(due('ended', NOW - retention)) do
-    local t = load_task(id)
-    redis.call('DEL', task_key(id), events_key('task', id))
-    redis.call('ZREM', P .. 'ended', id)
-    redis.call('ZREM', P .. 'tasks:' .. t.user_id, id)
-    count('counts', t.status, -1)
+    delete_task(load_task(id))
     deleted = deleted + 1
   end
   for _, id in ipairs(due('ended_batches', NOW - retention)) do
@@ -37,4 +34,16 @@ if retention > 0 then
     redis.call('ZREM', P .. 'ended_batches', id)
   end
 end
-return {#expired, #come, deleted}
+
+local following
+local function look_at(zset, later)
+  local first = redis.call('ZRANGE', P .. zset, 0, 0, 'WITHSCORES')[2]
+  if first then following = math.min(following or math.huge, first + later) end
+end
+look_at('processing', 0)
+look_at('delayed', 0)
+if retention > 0 then
+  look_at('ended', retention)
+  look_at('ended_batches', retention)
+end
+return {#expired, #come, deleted, following and stamp(math.max(following - NOW, 0)) or ''}

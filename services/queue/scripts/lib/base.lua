@@ -71,3 +71,24 @@ local function wake_workers()
   woken = true
   redis.call('PUBLISH', 'rt:workers', '{"type":"wake","data":{}}')
 end
+
+-- Let waiting workers know that something falls due, so that none of them has to look for it.
+local function announce_due(time)
+  redis.call('PUBLISH', 'rt:workers',
+    '{"type":"wake","data":{"due_in":' .. string.format('%.3f', math.max(time - NOW, 0)) .. '}}')
+end
+
+-- What an earlier request with this idempotency key made: its id; "conflict" when that request was
+-- another one; nil when there was none.
+local function made_before(key, digest)
+  if key == '' then return nil end
+  local kept = redis.call('HMGET', P .. 'once:' .. key, 'digest', 'id')
+  if not kept[1] then return nil end
+  return kept[1] == digest and kept[2] or 'conflict'
+end
+
+local function remember_made(key, digest, id, seconds)
+  if key == '' then return end
+  redis.call('HSET', P .. 'once:' .. key, 'digest', digest, 'id', id)
+  redis.call('PEXPIRE', P .. 'once:' .. key, math.floor(tonumber(seconds) * 1000))
+end

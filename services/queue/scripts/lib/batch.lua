@@ -21,6 +21,14 @@ local function batch_snapshot(b)
   return table.concat(parts)
 end
 
+-- What Python needs of a batch; false when there is none.
+local function batch_reply(id)
+  local b = read_hash(batch_key(id))
+  if not b then return false end
+  return {id, b.user_id, b.status, batch_snapshot(b),
+    redis.call('LRANGE', P .. 'batch_tasks:' .. id, 0, -1)}
+end
+
 local function batch_status(b)
   local total = tonumber(b.total)
   local completed, cancelled = tonumber(b.completed or 0), tonumber(b.cancelled or 0)

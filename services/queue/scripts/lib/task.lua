@@ -4,11 +4,24 @@
 -- queued: the line; delayed: `delayed`; processing: `processing` and the user's `active` count;
 -- completed, failed, cancelled, dead: `ended` and `counts`.
 
+-- In how many seconds a task at this place of the line may start: what is before it, at the mean
+-- time that the last tasks took, over as many as run now. Until one has ended, what the enqueuer
+-- expects.
+local function starts_in(t, here)
+  local mean = tonumber(redis.call('HGET', P .. 'pace', 'seconds') or t.expected)
+  local slots = math.max(redis.call('ZCARD', P .. 'processing'), 1)
+  return mean * (here - 0.5) / slots
+end
+
 local function snapshot(t)
   local place = ''
   if t.status == 'queued' then
     local here = position(t.task_id)
-    if here then place = '"position":' .. here .. ',' end
+    if here then
+      place = string.format('"position":%d,"starts_in":%.1f,', here, starts_in(t, here))
+    end
+  elseif t.status == 'delayed' then
+    place = '"run_at":"' .. iso(redis.call('ZSCORE', P .. 'delayed', t.task_id)) .. '",'
   end
   return '{' .. t.head .. ',"status":"' .. t.status .. '","attempt":' .. t.attempt .. ','
     .. place .. t.fragment .. '}'
@@ -66,6 +79,7 @@ local function wait_in_line(t, run_at)
   if run_at > NOW then
     redis.call('ZADD', P .. 'delayed', run_at, t.task_id)
     set(t, {status = 'delayed'})
+    announce_due(run_at)
   else
     queue_up(t.task_id, t.user_id, t.seq)
     set(t, {status = 'queued'})
@@ -92,36 +106,48 @@ local function finished_data(t)
   return data .. '}'
 end
 
+-- A task that was dead and is retried ends once more, and that is another event.
 local function append_to_outbox(t)
-  redis.call('XADD', P .. 'outbox', '*', 'event_id', t.task_id, 'kind', 'task',
+  local event_id = t.task_id .. (t.revived == '0' and '' or ':' .. t.revived)
+  redis.call('XADD', P .. 'outbox', '*', 'event_id', event_id, 'kind', 'task',
     'user_id', t.user_id, 'task_id', t.task_id, 'symbol', t.symbol, 'batch_id', t.batch_id,
     'status', t.status, 'result', t.result, 'error', t.error,
     'callback_url', t.callback_url, 'ended_at', t.ended_at)
 end
 
+-- The mean time that a task takes follows the last ones (exponential moving average).
+local function note_pace(t)
+  if t.status ~= 'processing' then return end
+  local took = NOW - tonumber(t.started_at)
+  local mean = tonumber(redis.call('HGET', P .. 'pace', 'seconds') or took)
+  redis.call('HSET', P .. 'pace', 'seconds', string.format('%.4f', mean + (took - mean) / 8))
+end
+
 -- `token` stays when its owner ended the task, so that the same request repeated is known.
 local function end_task(t, status, token, result, error, fragment)
   local from, from_percent = t.status, tonumber(t.percent)
+  if status ~= 'cancelled' and status ~= 'dead' then note_pace(t) end
   leave(t)
   set(t, {
     status = status, token = token, result = result, error = error, ended_at = stamp(NOW),
     fragment = fragment ~= '' and fragment or t.fragment,
   })
   redis.call('ZADD', P .. 'ended', NOW, t.task_id)
+  if status == 'dead' then redis.call('ZADD', P .. 'dead', NOW, t.task_id) end
   redis.call('HINCRBY', P .. 'counts', status, 1)
   emit_progress(t)
   local finished = finished_data(t)
   set(t, {finished = finished})
   emit('task', t.task_id, task_key(t.task_id), 'finished', finished)
-  -- The news of a batch is its end.
-  if t.batch_id == '' then append_to_outbox(t) end
+  -- The news of a batch is its end, unless news of each task was asked for.
+  if t.batch_id == '' or t.notify == '1' then append_to_outbox(t) end
   follow_in_batch(t, from, from_percent)
 end
 
--- An attempt is over without a result: again, or dead.
+-- An attempt is over without a result: again, or dead. `closed` as in requeue.
 local function give_back(t, max_attempts, reason, run_at, closed)
   if tonumber(t.attempt) >= max_attempts then
-    end_task(t, 'dead', t.token, '', reason, '')
+    end_task(t, 'dead', closed, '', reason, '')
   else
     requeue(t, t.attempt, run_at, closed)
   end
@@ -142,6 +168,19 @@ local function ack(id, token, outcome, result, error, fragment, max_attempts, ru
   return 1
 end
 
+-- Take an ended task out of what is kept of ended ones.
+local function forget_end(t)
+  redis.call('ZREM', P .. 'ended', t.task_id)
+  redis.call('ZREM', P .. 'dead', t.task_id)
+  count('counts', t.status, -1)
+end
+
+local function delete_task(t)
+  forget_end(t)
+  redis.call('DEL', task_key(t.task_id), events_key('task', t.task_id))
+  redis.call('ZREM', P .. 'tasks:' .. t.user_id, t.task_id)
+end
+
 -- What Python needs of a task: its fields, its snapshot and its place.
 local function reply(t)
   local flat = {'snapshot', snapshot(t)}
@@ -158,12 +197,13 @@ local function reply(t)
 end
 
 -- A task that is not there yet. `run_at` 0 is now.
-local function add_task(id, user, symbol, params, batch_id, head, plan, callback_url, run_at)
-  local seq = redis.call('INCR', P .. 'seq')
+-- `given` has user_id, symbol, params, batch_id, head, plan, callback_url, expected and notify.
+local function add_task(id, given, run_at)
+  local user, seq = given.user_id, redis.call('INCR', P .. 'seq')
   local t = {task_id = id}
+  set(t, given)
   set(t, {
-    task_id = id, user_id = user, symbol = symbol, params = params, batch_id = batch_id,
-    head = head, plan = plan, fragment = plan, callback_url = callback_url, attempt = '0',
+    task_id = id, fragment = given.plan, attempt = '0', revived = '0',
     percent = '0', seq = tostring(seq), created_at = stamp(NOW), started_at = '', ended_at = '',
     result = '', error = '', token = '', closed = '', worker_id = '', finished = '',
   })

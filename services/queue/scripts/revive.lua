@@ -1,0 +1,21 @@
+-- Put a dead task back into the line, with all its attempts before it.
+--
+-- ARGV[3] task id
+-- Reply: the task; nil when there is no dead one of this id. A batch that has ended stays ended: the
+-- task then goes on without it.
+local t = load_task(ARGV[3])
+if not t or t.status ~= 'dead' then return false end
+forget_end(t)
+if t.batch_id ~= '' and redis.call('HGET', batch_key(t.batch_id), 'ended_at') then
+  redis.call('LREM', P .. 'batch_tasks:' .. t.batch_id, 1, t.task_id)
+  set(t, {batch_id = ''})
+end
+local from = t.status
+set(t, {
+  attempt = '0', error = '', ended_at = '', finished = '', fragment = t.plan, percent = '0',
+  revived = tostring(t.revived + 1),
+})
+wait_in_line(t, NOW)
+emit_progress(t)
+follow_in_batch(t, from, 100)
+return reply(t)
