@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,15 @@ from redis.asyncio import Redis
 
 from services.progress import RedisProgressTracker, TaskParams, plan_fragment
 from services.queue import QueueService, Task, TaskState
-from services.worker import Handler, HandlerError, TaskError, Worker, load_handler
+from services.worker import (
+    Backoff,
+    Handler,
+    HandlerError,
+    Retry,
+    TaskError,
+    Worker,
+    load_handler,
+)
 from settings import Settings
 from tests.realtime import open_hub, start_redis
 from tornado_rt.protocol import WORKERS
@@ -28,13 +38,11 @@ def queue(redis: Redis) -> QueueService:
 
 @contextlib.asynccontextmanager
 async def working(
-    redis: Redis, queue: QueueService, handler: Handler, grace: float = 0.0, poll: float = 30.0
+    redis: Redis, queue: QueueService, handler: Handler, grace: float = 0.0, **more: Any
 ) -> AsyncIterator[Worker]:
-    """Run a worker on a hub; with so long a poll only messages wake it."""
+    """Run a worker on a hub."""
     hub, backplane, _ = open_hub(redis)
-    worker = Worker(
-        queue, handler, concurrency=2, worker_id="w", grace_seconds=grace, poll_seconds=poll
-    )
+    worker = Worker(queue, handler, concurrency=2, worker_id="w", grace_seconds=grace, **more)
     async with backplane.running():
         await hub.subscribe(WORKERS, worker)
         running = asyncio.create_task(worker.run())
@@ -178,7 +186,7 @@ async def test_lease_is_extended_while_the_handler_runs(redis: Redis) -> None:
         while (await redis.zscore("{rtq}:processing", task.task_id) or 0.0) < begin + 0.9:
             await asyncio.sleep(0.01)
 
-    async with working(redis, queue, slow, poll=0.05):
+    async with working(redis, queue, slow):
         task = await ended(queue, await enqueue(queue))
     assert (task.attempt, runs) == (1, 1)
 
@@ -197,7 +205,7 @@ async def test_task_outlives_an_outage_of_redis(tmp_path: Path) -> None:
 
     async with open_redis(f"unix://{address}") as redis:
         queue = QueueService(redis)
-        async with working(redis, queue, outlive, poll=0.05):
+        async with working(redis, queue, outlive):
             task_id = await enqueue(queue)
             await started.wait()
             process.kill()
@@ -229,9 +237,148 @@ async def test_worker_does_not_run_more_than_it_may(redis: Redis, queue: QueueSe
     assert most == 2
 
 
+@pytest.mark.gen_test
+async def test_retry_is_tried_again_and_then_dead(redis: Redis) -> None:
+    """With the handler's own delay, counted as attempts; the last one says why."""
+    queue = QueueService(redis, max_attempts=3)
+    attempts: list[int] = []
+
+    async def busy(task: Task, progress: RedisProgressTracker) -> None:
+        attempts.append(task.attempt)
+        raise Retry("the market is closed", delay=0.02)
+
+    async with working(redis, queue, busy):
+        task = await ended(queue, await enqueue(queue))
+    assert (task.status, task.error) == (TaskState.DEAD, "the market is closed")
+    assert attempts == [1, 2, 3]
+
+
+def test_backoff_doubles_and_is_spread() -> None:
+    backoff = Backoff(base=2.0, most=100.0)
+    for attempt, ceiling in ((1, 2), (2, 4), (3, 8), (7, 100), (1000, 100)):
+        waits = [backoff.seconds(attempt) for _ in range(50)]
+        assert all(ceiling / 2 <= wait <= ceiling for wait in waits)
+        assert len(set(waits)) > 1
+
+
+@pytest.mark.gen_test
+async def test_handler_out_of_time_fails(redis: Redis, queue: QueueService) -> None:
+    async def hang(task: Task, progress: RedisProgressTracker) -> None:
+        await asyncio.Event().wait()
+
+    async with working(redis, queue, hang, timeout_seconds=0.05):
+        task = await ended(queue, await enqueue(queue))
+    assert (task.status, task.error) == (TaskState.FAILED, "took longer than 0.05 s")
+
+
+HANDLERS = """
+import asyncio, os, time
+from services.worker import Retry, TaskError
+
+def plain(task, progress):
+    progress.update_progress({"step": "trader"})
+    if task.symbol == "BAD":
+        raise TaskError("a bad one")
+    if task.symbol == "BUG":
+        raise KeyError("x")
+    if task.symbol == "DIE":
+        os._exit(1)
+    while task.symbol == "HANG":
+        time.sleep(0.01)
+        progress.update_progress("hanging")
+    return {"pid": os.getpid()}
+
+async def coroutine(task, progress):
+    await progress.update_progress({"step": "trader"})
+    return {"pid": os.getpid()}
+"""
+
+
+@pytest.fixture
+def handler_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module with handlers, importable here and in child processes."""
+    name = f"handlers_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(HANDLERS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+async def outcomes(queue: QueueService, *symbols: str) -> list[Task]:
+    return [await ended(queue, await enqueue(queue, symbol)) for symbol in symbols]
+
+
+@pytest.mark.gen_test
+async def test_plain_function_runs_in_a_thread(
+    redis: Redis, queue: QueueService, handler_module: str
+) -> None:
+    """The loop goes on meanwhile; a cancelled one is told at its next report."""
+    handler = load_handler(f"{handler_module}:plain", Settings())
+    async with working(redis, queue, handler):
+        good, bad, bug = await outcomes(queue, "AAPL", "BAD", "BUG")
+        assert good.result == {"pid": os.getpid()}
+        assert b'"current_step_name":"Write the report"' in good.snapshot
+        assert (bad.error, bug.error) == ("a bad one", "KeyError: 'x'")
+        hanging = await enqueue(queue, "HANG")
+        while b"hanging" not in (await queue.read_events("task", hanging)).snapshot.data:
+            await asyncio.sleep(0.01)
+        await queue.cancel_task(hanging)
+        while f"task-{hanging}" in [thread.name for thread in threading.enumerate()]:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("name", ["plain", "coroutine"])
+async def test_handler_may_run_in_a_process_of_its_own(
+    redis: Redis, queue: QueueService, handler_module: str, name: str
+) -> None:
+    handler = load_handler(f"{handler_module}:{name}", Settings(worker_processes=True))
+    async with working(redis, queue, handler):
+        [done] = await outcomes(queue, "AAPL")
+    assert done.result is not None
+    assert done.result["pid"] != os.getpid()
+
+
+@pytest.mark.gen_test
+async def test_process_is_killed_when_its_task_is_cancelled(
+    redis: Redis, queue: QueueService, handler_module: str
+) -> None:
+    """And when it dies by itself, or fails, the task says so."""
+    handler = load_handler(f"{handler_module}:plain", Settings(worker_processes=True))
+    async with working(redis, queue, handler):
+        bad, bug, died = await outcomes(queue, "BAD", "BUG", "DIE")
+        errors = [task.error for task in (bad, bug, died)]
+        assert errors == ["a bad one", "KeyError: 'x'", "the task's process died"]
+        hanging = await enqueue(queue, "HANG")
+        while b"hanging" not in (await queue.read_events("task", hanging)).snapshot.data:
+            await asyncio.sleep(0.01)
+        await queue.cancel_task(hanging)
+        while any(job.get_name() == f"task-{hanging}" for job in asyncio.all_tasks()):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.gen_test
+async def test_waiting_worker_asks_nothing(redis: Redis, queue: QueueService) -> None:
+    """Between wakes not one command reaches Redis."""
+
+    async def unused(task: Task, progress: RedisProgressTracker) -> None:
+        raise AssertionError
+
+    async with working(redis, queue, unused):
+        settled = -1
+        while (now := await commands(redis)) != settled + 1:
+            settled = now
+            await asyncio.sleep(1.2)
+
+
+async def commands(redis: Redis) -> int:
+    """Count the commands that Redis has run so far."""
+    processed: int = (await redis.info("stats"))["total_commands_processed"]
+    return processed
+
+
 @pytest.mark.parametrize(
     "path",
-    ["", "nothing", "no.such:thing", "services.worker:nothing", "services.worker:load_handler"],
+    ["", "nothing", "no.such:thing", "services.worker:nothing", "services.worker:Worker"],
 )
 def test_bad_handler_is_refused(path: str, tmp_path: Path) -> None:
     with pytest.raises(HandlerError, match="worker_handler"):

@@ -18,7 +18,7 @@ from services.notifications import NotificationService
 from services.outbox import OutboxPump
 from services.queue import QueueService
 from services.system_settings import SystemSettings, SystemSettingsService
-from services.worker import Handler, Worker, load_handler
+from services.worker import Backoff, Handler, Worker, load_handler
 from settings import Settings
 from tornado_rt.auth import Tickets, TokenVerifier, load_secret
 from tornado_rt.backplane import Backplane
@@ -155,6 +155,7 @@ def _queue(redis: Redis, settings: Settings) -> QueueService:
         retention_seconds=settings.queue_retention_seconds,
         order=settings.queue_order,
         max_events=settings.task_events,
+        idempotency_seconds=settings.queue_idempotency_seconds,
     )
 
 
@@ -233,6 +234,8 @@ async def _worker(core: Core, handler: Handler) -> AsyncIterator[None]:
         concurrency=settings.worker_concurrency,
         worker_id=f"{socket.gethostname()}:{os.getpid()}",
         grace_seconds=settings.worker_grace_seconds,
+        timeout_seconds=settings.task_timeout_seconds,
+        backoff=Backoff(settings.queue_retry_base_seconds, settings.queue_retry_max_seconds),
     )
     await core.hub.subscribe(WORKERS, worker)
     running = core.jobs.start(worker.run(), "worker")

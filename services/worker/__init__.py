@@ -1,0 +1,6 @@
+"""Running tasks: the worker, and the handlers that it runs."""
+
+from services.worker.handlers import Handler, HandlerError, Retry, TaskError, load_handler
+from services.worker.worker import Backoff, Worker
+
+__all__ = ["Backoff", "Handler", "HandlerError", "Retry", "TaskError", "Worker", "load_handler"]

@@ -1,0 +1,254 @@
+"""The worker: claims tasks, runs their handler, keeps their leases, ends them."""
+
+import asyncio
+import random
+import time
+from typing import Any
+
+import attrs
+import cattrs
+import structlog
+from redis.exceptions import RedisError
+
+from services.progress import LeaseLost, RedisProgressStore, RedisProgressTracker, TaskParams
+from services.queue import Ack, Claim, Outcome, QueueService
+from services.worker.handlers import Handler, Retry, TaskError
+from tornado_rt.protocol import Message, MessageType
+
+log = structlog.get_logger(__name__)
+
+OUTAGE_SECONDS = 0.5
+# Upkeep runs when something falls due; this often when nothing is known to.
+IDLE_SECONDS = 30.0
+POSITIONS_SECONDS = 1.0
+EXTENSIONS_A_LEASE = 3
+MAX_ERROR_LENGTH = 2000
+
+STORE_ERRORS = (RedisError, OSError)
+
+
+@attrs.frozen
+class Backoff:
+    """How long a task waits before it is tried again: from `base`, doubled each time, to `most`."""
+
+    base: float = 5.0
+    most: float = 300.0
+
+    def seconds(self, attempt: int) -> float:
+        """Return the wait after an attempt, counted from 1; spread over its upper half."""
+        ceiling = min(self.most, self.base * 2.0 ** min(attempt - 1, 30))
+        return ceiling * random.uniform(0.5, 1.0)
+
+
+@attrs.define(eq=False)
+class _Run:
+    """A claimed task in this worker. `lost`: its lease is another's, or it has ended."""
+
+    claim: Claim
+    tracker: RedisProgressTracker
+    extend_at: float
+    job: asyncio.Task[None] | None = None
+    lost: bool = False
+
+
+class Worker:
+    """Runs at most `concurrency` handlers at once; durations are seconds, 0 for no timeout.
+
+    It is a subscriber of the topic `workers`: an enqueue wakes it, a cancellation reaches the
+    handler. It never polls: between wakes it sleeps until something falls due.
+    """
+
+    def __init__(
+        self,
+        queue: QueueService,
+        handler: Handler,
+        *,
+        concurrency: int,
+        worker_id: str,
+        grace_seconds: float,
+        timeout_seconds: float = 0.0,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._queue = queue
+        self._handler = handler
+        self._concurrency = concurrency
+        self._worker_id = worker_id
+        self._grace_seconds = grace_seconds
+        self._timeout_seconds = timeout_seconds
+        self._backoff = backoff or Backoff()
+        self._runs: dict[str, _Run] = {}
+        self._acks: list[Ack] = []
+        self._awake = asyncio.Event()
+        self._upkeep_at = 0.0
+        self._positions_at: float | None = None
+        self._stopping = False
+
+    def deliver(self, message: Message) -> None:
+        """Take a message of the topic `workers`."""
+        if message.type == MessageType.WAKE:
+            due_at = time.monotonic() + message.fields().get("due_in", IDLE_SECONDS)
+            self._upkeep_at = min(self._upkeep_at, due_at)
+            self._awake.set()
+        elif message.type == MessageType.CANCEL:
+            self._drop(message.fields().get("task_id", ""))
+
+    def gap(self) -> None:
+        """Look for work and for what is due, since a wake may have been lost."""
+        self._upkeep_at = 0.0
+        self._awake.set()
+
+    def stop(self) -> None:
+        """Claim nothing more; `run` returns after the grace time at the latest."""
+        self._stopping = True
+        self._awake.set()
+
+    async def run(self) -> None:
+        """Work until `stop`."""
+        while not self._stopping:
+            self._awake.clear()
+            try:
+                await self._claim()
+                await self._do_due()
+            except STORE_ERRORS as error:
+                log.warning("queue_away", error=repr(error))
+                await asyncio.sleep(OUTAGE_SECONDS)
+            else:
+                await self._sleep()
+        await self._finish()
+
+    async def _sleep(self) -> None:
+        dues = [self._upkeep_at, *(run.extend_at for run in self._runs.values())]
+        if self._positions_at is not None:
+            dues.append(self._positions_at)
+        try:
+            async with asyncio.timeout(max(min(dues) - time.monotonic(), 0)):
+                await self._awake.wait()
+        except TimeoutError:
+            return
+
+    async def _claim(self) -> None:
+        self._expect_move()
+        free = self._concurrency - len(self._runs)
+        if not free and not self._acks:
+            return
+        acks, self._acks = self._acks, []
+        try:
+            claims = await self._queue.claim(self._worker_id, free, acks)
+        except STORE_ERRORS:
+            # The ends of tasks are not lost with the connection; a repeated one is harmless.
+            self._acks = acks + self._acks
+            raise
+        for claim in claims:
+            self._start(claim)
+
+    def _start(self, claim: Claim) -> None:
+        task = claim.task
+        params = cattrs.structure(task.params, TaskParams)
+        tracker = RedisProgressTracker(
+            task.task_id,
+            params.analysts,
+            params.research_depth,
+            params.llm_provider,
+            attempt=task.attempt,
+            store=RedisProgressStore(self._queue, claim.token),
+        )
+        run = _Run(claim, tracker, self._next_extension())
+        self._runs[task.task_id] = run
+        run.job = asyncio.create_task(self._handle(run), name=f"task-{task.task_id}")
+
+    async def _handle(self, run: _Run) -> None:
+        task_id = run.claim.task.task_id
+        try:
+            ack = await self._attempt(run)
+            if ack is not None and not run.lost:
+                self._acks.append(ack)
+        finally:
+            if self._runs.get(task_id) is run:
+                del self._runs[task_id]
+            self._awake.set()
+
+    async def _attempt(self, run: _Run) -> Ack | None:
+        """Run the handler and return the end of the attempt; None when it is no longer ours."""
+        task = run.claim.task
+        limit = asyncio.timeout(self._timeout_seconds or None)
+        try:
+            async with limit:
+                result = await self._handler(task, run.tracker)
+        except LeaseLost:
+            log.info("lease_lost", task_id=task.task_id)
+            return None
+        except asyncio.CancelledError:
+            return _ack(run, Outcome.FAILED, error="the handler was cancelled")
+        except Retry as error:
+            delay = self._backoff.seconds(task.attempt) if error.delay is None else error.delay
+            return _ack(run, Outcome.RETRY, error=_explain(error), delay=delay)
+        except Exception as error:
+            reason = _explain(error)
+            if limit.expired():
+                reason = f"took longer than {self._timeout_seconds:g} s"
+            elif not isinstance(error, TaskError):
+                log.warning("task_failed", task_id=task.task_id, exc_info=error)
+            await run.tracker.mark_failed(reason)
+            return _ack(run, Outcome.FAILED, error=reason)
+        await run.tracker.mark_completed()
+        return _ack(run, Outcome.COMPLETED, result=result or {})
+
+    async def _do_due(self) -> None:
+        now = time.monotonic()
+        if now >= self._upkeep_at:
+            upkeep = await self._queue.keep_up()
+            wait = IDLE_SECONDS if upkeep.due_in is None else upkeep.due_in
+            self._upkeep_at = now + min(wait, IDLE_SECONDS)
+        if self._positions_at is not None and now >= self._positions_at:
+            self._positions_at = None
+            if await self._queue.publish_positions() < 0:
+                # Another worker was quicker, but the line may have moved since.
+                self._expect_move()
+        for run in [run for run in self._runs.values() if now >= run.extend_at]:
+            await self._extend(run)
+
+    async def _extend(self, run: _Run) -> None:
+        run.extend_at = self._next_extension()
+        if not await self._queue.extend_task(run.claim.task.task_id, run.claim.token):
+            self._drop(run.claim.task.task_id)
+
+    def _next_extension(self) -> float:
+        return time.monotonic() + self._queue.visibility_seconds / EXTENSIONS_A_LEASE
+
+    def _expect_move(self) -> None:
+        if self._positions_at is None:
+            self._positions_at = time.monotonic() + POSITIONS_SECONDS
+
+    def _drop(self, task_id: str) -> None:
+        # The task is another's, or ended: whatever the handler still does counts no more.
+        run = self._runs.get(task_id)
+        if run is not None and run.job is not None:
+            run.lost = True
+            run.job.cancel()
+
+    async def _finish(self) -> None:
+        jobs = [run.job for run in self._runs.values() if run.job is not None]
+        if jobs:
+            await asyncio.wait(jobs, timeout=self._grace_seconds)
+        unfinished = tuple(self._runs.values())
+        for run in unfinished:
+            self._drop(run.claim.task.task_id)
+        await asyncio.gather(*jobs, return_exceptions=True)
+        try:
+            await self._queue.claim(self._worker_id, 0, self._acks)
+            for run in unfinished:
+                await self._queue.release_task(run.claim.task.task_id, run.claim.token)
+        except STORE_ERRORS as error:
+            # Their leases run out, and another worker takes them.
+            log.warning("queue_away_at_stop", error=repr(error), tasks=len(unfinished))
+
+
+def _ack(run: _Run, outcome: Outcome, **more: Any) -> Ack:
+    fragment = run.tracker.fragment()
+    return Ack(run.claim.task.task_id, run.claim.token, outcome, fragment=fragment, **more)
+
+
+def _explain(error: Exception) -> str:
+    own = isinstance(error, TaskError | Retry)
+    text = str(error) if own else f"{type(error).__name__}: {error}"
+    return text.replace("\n", " ")[:MAX_ERROR_LENGTH]
