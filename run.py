@@ -1,4 +1,4 @@
-"""The command: serve, run a worker, or make a token.
+"""The command: serve, run a worker, make a token, or see to the queue.
 
 `python run.py` serves. Every setting may be given on the command line, by an `RT_*` variable, or
 in the TOML file that `RT_CONFIG` names.
@@ -7,6 +7,7 @@ in the TOML file that `RT_CONFIG` names.
 import argparse
 import asyncio
 import contextlib
+import json
 import logging
 import re
 import signal
@@ -22,15 +23,17 @@ from rich.console import Console
 from typed_settings.cli_argparse import make_parser, namespace2settings
 from typed_settings.exceptions import TsError
 
+from services.queue import QueueError, describe_dead
 from services.worker import HandlerError
 from settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, converter, loaders
-from tornado_rt.app import Server, demo_enabled, running_server, running_worker
+from tornado_rt.app import Server, demo_enabled, open_queue, running_server, running_worker
 from tornado_rt.auth import SECRET_FILE, SecretError, load_secret, make_token
 from tornado_rt.logs import configure_logging
 from tornado_rt.stores import StoreError
 
 BAD_SETTING = 2
 FAILED = 1
+LISTED_DEAD = 1000
 READY_TOKEN_SECONDS = 12 * 3600.0
 
 
@@ -50,7 +53,7 @@ def main(arguments: list[str]) -> int:
     except (SecretError, HandlerError) as error:
         print(f"run.py: {error}", file=sys.stderr)
         return BAD_SETTING
-    except (StoreError, OSError) as error:
+    except (StoreError, QueueError, OSError) as error:
         print(f"run.py: {error}", file=sys.stderr)
         return FAILED
     except (RedisError, PyMongoError) as error:
@@ -89,10 +92,32 @@ def token(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def queue(settings: Settings, options: argparse.Namespace) -> int:
+    """Show, retry or discard dead tasks, or check the queue."""
+    return asyncio.run(_on_queue(settings, options))
+
+
+async def _on_queue(settings: Settings, options: argparse.Namespace) -> int:
+    async with open_queue(settings) as service:
+        if options.action == "dead":
+            for task in await service.list_dead(LISTED_DEAD):
+                print(json.dumps(describe_dead(task)))
+            return 0
+        if options.action == "check":
+            faults = await service.check_invariants()
+            print("\n".join(faults) or "every task is in its place")
+            return FAILED if faults else 0
+        act = service.revive_task if options.action == "retry" else service.discard_task
+        for task_id in options.task:
+            await act(task_id)
+    return 0
+
+
 COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
     "serve": serve,
     "worker": work,
     "token": token,
+    "queue": queue,
 }
 
 
@@ -108,9 +133,10 @@ def _parse(name: str, arguments: list[str]) -> tuple[argparse.Namespace, Setting
         loaders(),
         converter=converter(),
         prog=f"run.py {name}",
-        description="Serve (the default), run a worker, or make a token.",
+        description="Serve (the default), run a worker, make a token, or see to the queue.",
         epilog="Commands: run.py [serve], run.py worker --handler MODULE:FUNCTION "
-        "--concurrency N, run.py token --user U [--scope S ...] [--ttl SECONDS]. "
+        "--concurrency N, run.py token --user U [--scope S ...] [--ttl SECONDS], "
+        "run.py queue dead|check, run.py queue retry|discard TASK .... "
         f"A setting is also read from {ENV_PREFIX}NAME and from the TOML file {CONFIG_VARIABLE}.",
         allow_abbrev=False,
     )
@@ -131,6 +157,10 @@ def _add_own_options(parser: argparse.ArgumentParser, name: str) -> None:
         own.add_argument("--user", required=True, help="user id")
         own.add_argument("--scope", action="append", default=[], help="a scope; may be repeated")
         own.add_argument("--ttl", type=_positive, default=3600, help="how long it is valid [s]")
+    if name == "queue":
+        own = parser.add_argument_group("Queue")
+        own.add_argument("action", choices=["dead", "retry", "discard", "check"])
+        own.add_argument("task", nargs="*", help="id of a dead task")
 
 
 def _positive(text: str) -> int:

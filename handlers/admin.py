@@ -4,10 +4,14 @@ from typing import Any
 
 import attrs
 
-from services.queue import QueueService
+from services.queue import QueueService, describe_dead
 from services.system_settings import SystemSettingsService
 from tornado_rt.auth import ADMIN
 from tornado_rt.web import ApiHandler
+
+PAGE_SIZE = 50
+MAX_PAGE_SIZE = 500
+MAX_OFFSET = 1_000_000
 
 
 class QueueStatsHandler(ApiHandler):
@@ -19,6 +23,42 @@ class QueueStatsHandler(ApiHandler):
     async def get(self) -> None:
         _ = self.identity
         self.answer(attrs.asdict(await self.queue.stats()))
+
+
+class DeadTasksHandler(ApiHandler):
+    """`GET`: the tasks that are dead, the last to die first."""
+
+    def initialize(self, queue: QueueService) -> None:
+        self.queue = queue
+
+    async def get(self) -> None:
+        self.require(ADMIN)
+        offset = self.number("offset", 0, MAX_OFFSET, least=0)
+        dead = await self.queue.list_dead(self.number("limit", PAGE_SIZE, MAX_PAGE_SIZE), offset)
+        self.answer({"items": [describe_dead(task) for task in dead]})
+
+
+class DeadTaskHandler(ApiHandler):
+    """`DELETE`: discard a dead task."""
+
+    def initialize(self, queue: QueueService) -> None:
+        self.queue = queue
+
+    async def delete(self, task_id: str) -> None:
+        self.require(ADMIN)
+        await self.queue.discard_task(task_id)
+        self.set_status(204)
+
+
+class RetryDeadTaskHandler(ApiHandler):
+    """`POST`: give a dead task all its attempts again."""
+
+    def initialize(self, queue: QueueService) -> None:
+        self.queue = queue
+
+    async def post(self, task_id: str) -> None:
+        self.require(ADMIN)
+        self.answer((await self.queue.revive_task(task_id)).snapshot)
 
 
 class ConnectionStatsHandler(ApiHandler):

@@ -3,8 +3,8 @@
 import attrs
 
 from handlers.feeds import ProgressFeed
-from handlers.tasks import check_symbol, task_links
-from services.progress import TaskParams, plan_fragment
+from handlers.tasks import check_symbol, once_of, task_links
+from services.progress import TaskParams, estimate_seconds, plan_fragment
 from services.queue import Batch, BatchNotFound, QueueService
 from tornado_rt.streams import EventStreamHandler
 from tornado_rt.web import ApiHandler, Problem
@@ -12,7 +12,7 @@ from tornado_rt.web import ApiHandler, Problem
 
 @attrs.frozen
 class BatchRequest:
-    """The body of `POST /api/batches`."""
+    """The body of `POST /api/batches`; `notify_each`: news of each task, not of the batch alone."""
 
     symbols: list[str] = attrs.field(
         validator=[
@@ -21,6 +21,7 @@ class BatchRequest:
         ]
     )
     params: TaskParams = attrs.field(factory=TaskParams)
+    notify_each: bool = False
 
 
 class BatchesHandler(ApiHandler):
@@ -34,11 +35,15 @@ class BatchesHandler(ApiHandler):
         user_id, request = self.identity.user_id, self.body(BatchRequest)
         if len(request.symbols) > self.max_batch:
             raise Problem(422, f"a batch has at most {self.max_batch} symbols")
+        params = attrs.asdict(request.params)
         batch = await self.queue.create_batch(
             user_id,
             request.symbols,
-            attrs.asdict(request.params),
+            params,
             plan=plan_fragment(request.params),
+            expected_seconds=estimate_seconds(**params),
+            notify_each=request.notify_each,
+            once=once_of(self),
         )
         self.set_header("Location", f"/api/batches/{batch.batch_id}")
         self.answer(_accepted(batch), 202)

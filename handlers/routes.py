@@ -4,7 +4,14 @@ from typing import Any
 
 from tornado.routing import Rule, URLSpec
 
-from handlers.admin import ConnectionStatsHandler, QueueStatsHandler, SettingsHandler
+from handlers.admin import (
+    ConnectionStatsHandler,
+    DeadTaskHandler,
+    DeadTasksHandler,
+    QueueStatsHandler,
+    RetryDeadTaskHandler,
+    SettingsHandler,
+)
 from handlers.authentication import DemoLoginHandler, TicketHandler
 from handlers.batches import BatchesHandler, BatchHandler
 from handlers.notifications import (
@@ -21,7 +28,7 @@ from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler
 from handlers.page import STATIC, AssetHandler, PageHandler
 from handlers.tasks import TaskHandler, TasksHandler, TaskSocket
 from services.notifications import NotificationNotFound
-from services.queue import BatchNotFound, QueueFull, TaskNotFound
+from services.queue import BatchNotFound, KeyReused, QueueFull, TaskNotFound
 from services.system_settings import InvalidSetting
 
 # Which status answers which error of a service.
@@ -30,6 +37,7 @@ PROBLEMS: dict[type[Exception], int] = {
     BatchNotFound: 404,
     NotificationNotFound: 404,
     QueueFull: 429,
+    KeyReused: 422,
     InvalidSetting: 422,
 }
 
@@ -63,6 +71,9 @@ def routes(
         URLSpec(r"/api/ws/notifications", NotificationSocket, notifications),
         URLSpec(r"/api/broadcast", BroadcastHandler, notifications),
         URLSpec(r"/api/queue/stats", QueueStatsHandler, queue),
+        URLSpec(r"/api/queue/dead", DeadTasksHandler, queue),
+        URLSpec(rf"/api/queue/dead/{ID}", DeadTaskHandler, queue),
+        URLSpec(rf"/api/queue/dead/{ID}/retry", RetryDeadTaskHandler, queue),
         URLSpec(r"/api/ws/stats", ConnectionStatsHandler),
         URLSpec(r"/api/settings", SettingsHandler, system_settings),
         URLSpec(r"/api/auth/ticket", TicketHandler, tickets),

@@ -1,6 +1,7 @@
 """`/api/tasks`: submit, list, watch and cancel tasks."""
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -9,17 +10,18 @@ from attrs import validators as v
 
 from handlers.feeds import ProgressFeed
 from services.callbacks import validate_callback_url
-from services.progress import TaskParams, plan_fragment
-from services.queue import QueueService, Task, TaskNotFound
+from services.progress import TaskParams, estimate_seconds, plan_fragment
+from services.queue import Once, QueueService, Task, TaskNotFound
 from tornado_rt.connection import Feed
 from tornado_rt.protocol import ClientMessageType
 from tornado_rt.sockets import RealtimeSocket
 from tornado_rt.streams import EventStreamHandler
-from tornado_rt.web import ApiHandler
+from tornado_rt.web import ApiHandler, Problem
 
 SYMBOL_LENGTH = 64
 LISTED_TASKS = 50
 MAX_DELAY_SECONDS = 30 * 86400.0
+IDEMPOTENCY_KEY_LENGTH = 255
 
 
 def check_symbol(_: Any, field: Any, value: str) -> None:
@@ -33,14 +35,37 @@ def _check_callback(_: Any, __: Any, value: str | None) -> None:
         validate_callback_url(value)
 
 
+def _check_time(_: Any, field: Any, value: str | None) -> None:
+    if value is not None and datetime.fromisoformat(value).tzinfo is None:
+        raise ValueError(f"{field.name} must have a time zone, such as 2026-01-02T03:04:05Z")
+
+
 @attrs.frozen
 class TaskRequest:
-    """The body of `POST /api/tasks`; `delay` in seconds."""
+    """The body of `POST /api/tasks`; `delay` in seconds, or `run_at` in ISO 8601."""
 
     symbol: str = attrs.field(validator=check_symbol)
     params: TaskParams = attrs.field(factory=TaskParams)
     delay: float = attrs.field(default=0.0, validator=[v.ge(0), v.le(MAX_DELAY_SECONDS)])
+    run_at: str | None = attrs.field(default=None, validator=_check_time)
     callback_url: str | None = attrs.field(default=None, validator=_check_callback)
+
+    def starts_at(self) -> float:
+        """Return `run_at` in seconds since the epoch; 0 without one."""
+        return 0.0 if self.run_at is None else datetime.fromisoformat(self.run_at).timestamp()
+
+
+def once_of(handler: ApiHandler) -> Once | None:
+    """Read the header `Idempotency-Key` (IETF draft-ietf-httpapi-idempotency-key-header).
+
+    Raise Problem 400 for one that is too long.
+    """
+    key = handler.request.headers.get("Idempotency-Key")
+    if not key:
+        return None
+    if len(key) > IDEMPOTENCY_KEY_LENGTH:
+        raise Problem(400, f"Idempotency-Key has more than {IDEMPOTENCY_KEY_LENGTH} characters")
+    return Once(key, handler.raw_body())
 
 
 def task_links(task_id: str) -> dict[str, str]:
@@ -65,13 +90,17 @@ class TasksHandler(ApiHandler):
 
     async def post(self) -> None:
         user_id, request = self.identity.user_id, self.body(TaskRequest)
+        params = attrs.asdict(request.params)
         task = await self.queue.enqueue_task(
             user_id,
             request.symbol,
-            attrs.asdict(request.params),
+            params,
             plan=plan_fragment(request.params),
+            expected_seconds=estimate_seconds(**params),
             delay=request.delay,
+            run_at=request.starts_at(),
             callback_url=request.callback_url,
+            once=once_of(self),
         )
         links = task_links(task.task_id)
         self.set_header("Location", links["self"])

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -199,6 +200,8 @@ BAD_BODIES: list[tuple[str, Any, int]] = [
     ("/api/tasks", {"symbol": "A", "extra": 1}, 422),
     ("/api/tasks", {"symbol": "A", "delay": -1}, 422),
     ("/api/tasks", {"symbol": "A", "delay": "1"}, 422),
+    ("/api/tasks", {"symbol": "A", "run_at": "tomorrow"}, 422),
+    ("/api/tasks", {"symbol": "A", "run_at": "2030-01-01T00:00:00"}, 422),
     ("/api/tasks", {"symbol": "A", "callback_url": "ftp://x"}, 422),
     ("/api/tasks", {"symbol": "A", "params": {"research_depth": 6}}, 422),
     ("/api/tasks", {"symbol": "A", "params": {"research_depth": True}}, 422),
@@ -362,6 +365,83 @@ async def test_full_queue_is_429(idle: Settings, make_token: Token) -> None:
         await alice.submit()
         answer = await alice.post("/api/tasks", {"symbol": "IBM"})
         assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
+
+
+@pytest.mark.gen_test
+async def test_idempotency_key_makes_a_request_repeatable(
+    idle: Settings, make_token: Token
+) -> None:
+    """The same body gives the same ids, another one 422."""
+    async with serving(idle, make_token("alice")) as alice:
+        for path, body in (
+            ("/api/tasks", {"symbol": "AAPL"}),
+            ("/api/batches", {"symbols": ["AAPL", "IBM"]}),
+        ):
+            key = {"Idempotency-Key": path}
+            first, again = [await alice.send("POST", path, body, key) for _ in range(2)]
+            assert (first.status, again.status) == (202, 202)
+            for name in ("task_id", "batch_id", "task_ids"):
+                assert first.body.get(name) == again.body.get(name)
+            other = await alice.send("POST", path, body | {"params": {"research_depth": 1}}, key)
+            assert (other.status, other.body["status"]) == (422, 422)
+        long = {"Idempotency-Key": "x" * 256}
+        assert (await alice.send("POST", "/api/tasks", {"symbol": "A"}, long)).status == 400
+        assert (await alice.get("/api/queue/stats")).body["queued"] == 3
+
+
+@pytest.mark.gen_test
+async def test_task_is_scheduled(working: Settings, make_token: Token) -> None:
+    """`delay` and `run_at` put it aside; when its time comes it runs without being asked for."""
+    async with serving(working, make_token("alice")) as alice:
+        far = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+        for body in ({"delay": 3600}, {"run_at": far}):
+            made = await alice.post("/api/tasks", {"symbol": "AAPL", **body})
+            assert (made.status, made.body["status"]) == (202, "delayed")
+            assert made.body["position"] is None
+        stream = await alice.stream(f"/api/tasks/{await alice.submit('IBM', delay=0.2)}")
+        assert (await event_of(stream, "finished"))["final_status"] == "completed"
+        await stream.close()
+
+
+@pytest.mark.gen_test
+async def test_admin_sees_to_dead_tasks(idle: Settings, make_token: Token) -> None:
+    async with serving(idle, make_token("alice")) as alice:
+        admin = alice.as_user(make_token("root", scope="rt:admin"))
+        ids = [await alice.submit() for _ in range(2)]
+        queue = alice.core.queue
+        for _ in range(queue.max_attempts):
+            for claim in await queue.claim("w", 2):
+                task_id, token = claim.task.task_id, claim.token
+                await queue.retry_task(task_id, token=token, error="broken")
+        dead = (await admin.get("/api/queue/dead?limit=10")).body["items"]
+        assert {item["task_id"] for item in dead} == set(ids)
+        assert {(item["error"], item["user_id"]) for item in dead} == {("broken", "alice")}
+        retried = await admin.post(f"/api/queue/dead/{ids[0]}/retry")
+        assert (retried.status, retried.body["status"]) == (200, "queued")
+        assert (await admin.delete(f"/api/queue/dead/{ids[1]}")).status == 204
+        assert (await admin.delete(f"/api/queue/dead/{ids[1]}")).status == 404
+        for method, path in (
+            ("GET", "/api/queue/dead"),
+            ("POST", f"/api/queue/dead/{ids[0]}/retry"),
+            ("DELETE", f"/api/queue/dead/{ids[0]}"),
+        ):
+            assert (await alice.send(method, path)).status == 403
+
+
+@pytest.mark.gen_test
+async def test_waiting_task_is_told_when_it_moves_up(working: Settings, make_token: Token) -> None:
+    """The position and the expected start move on the open socket as the line does."""
+    slow = attrs.evolve(working, worker_concurrency=1, step_seconds=0.02)
+    async with serving(slow, make_token("alice")) as alice:
+        last = [await alice.submit() for _ in range(5)][-1]
+        socket = await alice.socket(f"/api/ws/tasks/{last}")
+        shown = [(await frame(socket))["data"]["snapshot"]]
+        while shown[-1]["status"] == "queued":
+            shown.append((await frame_of(socket, "progress"))["data"])
+        places = [one["position"] for one in shown[:-1]]
+        assert places == sorted(places, reverse=True)
+        assert len(set(places)) > 1
+        assert all(one["starts_in"] >= 0 for one in shown[:-1])
 
 
 @pytest.mark.gen_test

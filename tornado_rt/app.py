@@ -103,10 +103,20 @@ async def running_worker(settings: Settings) -> AsyncIterator[Core]:
     """
     handler = load_handler(settings.worker_handler, settings)
     async with contextlib.AsyncExitStack() as stack:
-        redis_url = settings.redis_url or running_addresses(settings.data_dir).redis_url
-        core = await _open_core(stack, settings, redis_url)
+        core = await _open_core(stack, settings, _redis_url(settings))
         await stack.enter_async_context(_worker(core, handler))
         yield core
+
+
+@contextlib.asynccontextmanager
+async def open_queue(settings: Settings) -> AsyncIterator[QueueService]:
+    """Open the queue of a running server, or of shared stores. Raise StoreError without one."""
+    async with open_redis(_redis_url(settings)) as redis:
+        yield _queue(redis, settings)
+
+
+def _redis_url(settings: Settings) -> str:
+    return settings.redis_url or running_addresses(settings.data_dir).redis_url
 
 
 @contextlib.asynccontextmanager

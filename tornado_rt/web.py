@@ -263,11 +263,15 @@ class ApiHandler(BaseHandler):
         if len(self._received) <= self.settings["max_body_bytes"]:
             self._received += chunk
 
+    def raw_body(self) -> bytes:
+        """Return the body as it came. Raise Problem 413."""
+        self._check_size(len(self._received))
+        return bytes(self._received)
+
     def body(self, shape: type[T]) -> T:
         """Read the JSON body into an attrs class. Raise Problem 400, 413 or 422."""
-        self._check_size(len(self._received))
         try:
-            value = orjson.loads(self._received)
+            value = orjson.loads(self.raw_body())
         except orjson.JSONDecodeError as error:
             raise Problem(400, f"the body is not JSON: {error}") from None
         return structure(value, shape)
@@ -277,12 +281,12 @@ class ApiHandler(BaseHandler):
         accept = self.request.headers.get("Accept", "")
         return "application/json" in accept and "text/event-stream" not in accept
 
-    def number(self, name: str, default: int, most: int) -> int:
-        """Read a query argument from 1 to `most`. Raise Problem 400."""
+    def number(self, name: str, default: int, most: int, least: int = 1) -> int:
+        """Read a query argument from `least` to `most`. Raise Problem 400."""
         text = self.get_query_argument(name, str(default))
-        if text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= most:
+        if text.isascii() and text.isdecimal() and len(text) < 10 and least <= int(text) <= most:
             return int(text)
-        raise Problem(400, f"{name} must be a number from 1 to {most}")
+        raise Problem(400, f"{name} must be a number from {least} to {most}")
 
     def choice(self, name: str, choices: type[E]) -> E | None:
         """Read a query argument that is one of an enum's values. Raise Problem 400."""

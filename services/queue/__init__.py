@@ -18,6 +18,7 @@ from services.queue.models import (
     TaskState,
     Upkeep,
     UserQueueStatus,
+    describe_dead,
 )
 from services.queue.service import QueueService, key_prefix
 
@@ -40,5 +41,6 @@ __all__ = [
     "TaskState",
     "Upkeep",
     "UserQueueStatus",
+    "describe_dead",
     "key_prefix",
 ]

@@ -1,12 +1,13 @@
 """What the queue speaks of."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 import attrs
 
-from tornado_rt.protocol import Cursor, Message, ResyncReason
+from tornado_rt.protocol import Cursor, Message, ResyncReason, iso_time
 
 
 class QueueError(Exception):
@@ -96,6 +97,24 @@ class Task:
     error: str | None
     progress: float
     snapshot: bytes
+
+
+def describe_dead(task: Task) -> dict[str, Any]:
+    """Return what is shown of a dead task to whoever decides about it."""
+    return {
+        "task_id": task.task_id,
+        "user_id": task.user_id,
+        "symbol": task.symbol,
+        "params": task.params,
+        "attempt": task.attempt,
+        "error": task.error,
+        "created_at": _iso(task.created_at),
+        "ended_at": None if task.ended_at is None else _iso(task.ended_at),
+    }
+
+
+def _iso(time: float) -> str:
+    return iso_time(datetime.fromtimestamp(time, UTC))
 
 
 @attrs.frozen
