@@ -1,0 +1,315 @@
+"""The queue as a plain Python model, and a driver that runs both side by side.
+
+The model knows nothing of Redis: tasks in a dict, the line sorted when asked. After each step the
+driver compares what both know. The order is FIFO; leases and delays run out when the driver says.
+"""
+
+import random
+from typing import Any
+
+import attrs
+from redis.asyncio import Redis
+
+from services.queue import Claim, QueueFull, QueueService, TaskNotFound
+
+PLAN = b'"progress":0.0'
+USERS = ("ann", "ben", "cleo", "dan")
+ENDS = ("completed", "failed", "cancelled", "dead")
+WAITING = ("queued", "delayed")
+
+
+@attrs.define
+class ModelTask:
+    """What the model knows of a task."""
+
+    user: str
+    seq: int
+    status: str = "queued"
+    attempt: int = 0
+    token: str = ""
+    percent: float = 0.0
+    batch: str | None = None
+
+
+@attrs.define
+class Model:
+    """The rules of the queue, without any of its structures."""
+
+    user_limit: int = 2
+    global_limit: int = 5
+    max_waiting: int = 12
+    max_attempts: int = 2
+    tasks: dict[str, ModelTask] = attrs.field(factory=dict)
+    seq: int = 0
+
+    def has_room(self, user: str, adding: int) -> bool:
+        waiting = [t for t in self.tasks.values() if t.user == user and t.status in WAITING]
+        return len(waiting) + adding <= self.max_waiting
+
+    def add(self, task_id: str, user: str, status: str, batch: str | None = None) -> None:
+        self.seq += 1
+        self.tasks[task_id] = ModelTask(user, self.seq, status, batch=batch)
+
+    def running(self, user: str | None = None) -> int:
+        return sum(t.status == "processing" and user in (None, t.user) for t in self.tasks.values())
+
+    def line(self) -> list[str]:
+        queued = [id_ for id_, t in self.tasks.items() if t.status == "queued"]
+        return sorted(queued, key=lambda id_: self.tasks[id_].seq)
+
+    def claim(self, count: int) -> list[str]:
+        """Start the tasks that may, the oldest first, passing over users at their limit."""
+        started: list[str] = []
+        for task_id in self.line():
+            task = self.tasks[task_id]
+            if len(started) == count or (self.global_limit and self.running() >= self.global_limit):
+                break
+            if self.user_limit and self.running(task.user) >= self.user_limit:
+                continue
+            task.status, task.percent = "processing", 0.0
+            task.attempt += 1
+            started.append(task_id)
+        return started
+
+    def owns(self, task_id: str, token: str) -> bool:
+        task = self.tasks.get(task_id)
+        return task is not None and task.status == "processing" and task.token == token
+
+    def give_back(self, task_id: str, status: str = "queued") -> None:
+        task = self.tasks[task_id]
+        dead = task.attempt >= self.max_attempts
+        task.status = "dead" if dead else status
+        task.token = ""
+        if not dead:
+            task.percent = 0.0
+
+
+@attrs.define
+class Driver:
+    """Takes the same random steps on the queue and on the model."""
+
+    queue: QueueService
+    redis: Redis
+    rng: random.Random
+    model: Model = attrs.field(factory=Model)
+    claims: list[Claim] = attrs.field(factory=list)
+    made: int = 0
+
+    async def step(self) -> str:
+        """Take one random step; return its name."""
+        name = self.rng.choices(list(STEPS), [STEPS[name] for name in STEPS])[0]
+        await getattr(self, name)()
+        return name
+
+    async def enqueue(self) -> None:
+        user, delay = self.rng.choice(USERS), self.rng.choice([0.0, 0.0, 0.0, 1000.0])
+        self.made += 1
+        task_id = f"t{self.made}"
+        try:
+            await self.queue.enqueue_task(user, "A", {}, plan=PLAN, delay=delay, task_id=task_id)
+        except QueueFull:
+            assert not self.model.has_room(user, 1)
+            return
+        assert self.model.has_room(user, 1)
+        self.model.add(task_id, user, "delayed" if delay else "queued")
+
+    async def batch(self) -> None:
+        user, count = self.rng.choice(USERS), self.rng.randint(1, 4)
+        self.made += 1
+        batch_id = f"b{self.made}"
+        try:
+            made = await self.queue.create_batch(
+                user, ["A"] * count, {}, plan=PLAN, batch_id=batch_id
+            )
+        except QueueFull:
+            assert not self.model.has_room(user, count)
+            return
+        for task_id in made.task_ids:
+            self.model.add(task_id, user, "queued", batch_id)
+
+    async def claim(self) -> None:
+        count = self.rng.randint(1, 4)
+        claims = await self.queue.claim("w", count)
+        assert [c.task.task_id for c in claims] == self.model.claim(count)
+        for claim in claims:
+            task = self.model.tasks[claim.task.task_id]
+            assert claim.task.attempt == task.attempt
+            task.token = claim.token
+        self.claims = (self.claims + claims)[-20:]
+
+    async def ack(self) -> None:
+        await self._end(success=True)
+
+    async def fail(self) -> None:
+        await self._end(success=False)
+
+    async def _end(self, *, success: bool) -> None:
+        if not self.claims:
+            return
+        claim = self.rng.choice(self.claims)
+        task_id, token = claim.task.task_id, claim.token
+        mine = self.model.owns(task_id, token)
+        for _ in range(self.rng.randint(1, 2)):
+            owned = await self.queue.ack_task(task_id, success, token=token)
+            assert owned or not mine
+        if mine:
+            self.model.tasks[task_id].status = "completed" if success else "failed"
+
+    async def retry(self) -> None:
+        if not self.claims:
+            return
+        claim, delay = self.rng.choice(self.claims), self.rng.choice([0.0, 1000.0])
+        task_id, token = claim.task.task_id, claim.token
+        mine = self.model.owns(task_id, token)
+        owned = await self.queue.retry_task(task_id, token=token, error="x", delay=delay)
+        assert owned or not mine
+        if mine:
+            self.model.give_back(task_id, "delayed" if delay else "queued")
+
+    async def release(self) -> None:
+        if not self.claims:
+            return
+        claim = self.rng.choice(self.claims)
+        task_id, token = claim.task.task_id, claim.token
+        mine = self.model.owns(task_id, token)
+        owned = await self.queue.release_task(task_id, token)
+        assert owned or not mine
+        if mine:
+            task = self.model.tasks[task_id]
+            task.status, task.token, task.percent = "queued", "", 0.0
+            task.attempt -= 1
+
+    async def report(self) -> None:
+        if not self.claims:
+            return
+        claim, percent = self.rng.choice(self.claims), float(self.rng.randint(0, 100))
+        task_id, token = claim.task.task_id, claim.token
+        owned = await self.queue.report_progress(task_id, token, b'"progress":1', percent)
+        assert owned == self.model.owns(task_id, token)
+        if owned:
+            task = self.model.tasks[task_id]
+            # A report of an equal fragment is a repeated one.
+            if task.percent <= percent and not task.percent:
+                task.percent = percent
+
+    async def cancel(self) -> None:
+        if not self.model.tasks:
+            return
+        task_id = self.rng.choice(list(self.model.tasks))
+        await self.queue.cancel_task(task_id)
+        task = self.model.tasks[task_id]
+        if task.status not in ENDS:
+            task.status, task.token = "cancelled", ""
+
+    async def expire(self) -> None:
+        """The clock passes some leases."""
+        running = [id_ for id_, t in self.model.tasks.items() if t.status == "processing"]
+        lost = self.rng.sample(running, self.rng.randint(0, len(running)))
+        for task_id in lost:
+            await self.redis.zadd(self.queue.prefix + "processing", {task_id: 1})
+        assert await self.queue.cleanup_expired_tasks() == len(lost)
+        for task_id in lost:
+            self.model.give_back(task_id)
+
+    async def due(self) -> None:
+        """The clock passes some delays."""
+        aside = [id_ for id_, t in self.model.tasks.items() if t.status == "delayed"]
+        come = self.rng.sample(aside, self.rng.randint(0, len(aside)))
+        for task_id in come:
+            await self.redis.zadd(self.queue.prefix + "delayed", {task_id: 1})
+        await self.queue.keep_up()
+        for task_id in come:
+            self.model.tasks[task_id].status = "queued"
+
+    async def limits(self) -> None:
+        """Change the limits; they hold from the next claim on."""
+        self.model.user_limit = self.queue.user_limit = self.rng.randint(0, 3)
+        self.model.global_limit = self.queue.global_limit = self.rng.randint(0, 6)
+
+    async def revive(self) -> None:
+        for task in await self.queue.list_dead(2):
+            revived = await self.queue.revive_task(task.task_id)
+            known = self.model.tasks[task.task_id]
+            known.status, known.attempt, known.percent = "queued", 0, 0.0
+            assert revived.attempt == 0
+
+    async def discard(self) -> None:
+        for task in await self.queue.list_dead(1):
+            await self.queue.discard_task(task.task_id)
+            del self.model.tasks[task.task_id]
+
+    async def forget(self) -> None:
+        """The clock passes the retention of all that has ended."""
+        for name in ("ended", "ended_batches"):
+            for member in await self.redis.zrange(self.queue.prefix + name, 0, -1):
+                await self.redis.zadd(self.queue.prefix + name, {member: 1})
+        await self.queue.keep_up()
+        for task_id in [id_ for id_, t in self.model.tasks.items() if t.status in ENDS]:
+            del self.model.tasks[task_id]
+            assert await self.queue.get_task(task_id) is None
+
+    async def stale(self) -> None:
+        """Requests on what is not there change nothing."""
+        assert not await self.queue.ack_task("gone", token="1")
+        assert not await self.queue.extend_task("gone", "1")
+        try:
+            await self.queue.cancel_task("gone")
+        except TaskNotFound:
+            return
+        raise AssertionError("a task that is not there was cancelled")
+
+    async def compare(self) -> None:
+        """Compare the counts, and one task in all that is known of it."""
+        stats = attrs.asdict(await self.queue.stats())
+        counted = dict.fromkeys(stats, 0)
+        for task in self.model.tasks.values():
+            counted[task.status] += 1
+        assert stats == counted
+        line = self.model.line()
+        if line:
+            task_id = self.rng.choice(line)
+            found = await self.queue.get_task(task_id)
+            assert found is not None
+            assert found.position == line.index(task_id) + 1
+
+    async def check(self) -> None:
+        """Compare everything in Redis with everything, and with the model."""
+        assert await self.queue.check_invariants() == []
+        for task_id, task in self.model.tasks.items():
+            found: Any = await self.queue.get_task(task_id)
+            known = (found.status, found.attempt, found.user_id)
+            assert known == (task.status, task.attempt, task.user), task_id
+
+
+STEPS: dict[str, int] = {
+    "enqueue": 12,
+    "batch": 3,
+    "claim": 12,
+    "ack": 8,
+    "fail": 2,
+    "retry": 3,
+    "release": 2,
+    "report": 4,
+    "cancel": 3,
+    "expire": 2,
+    "due": 2,
+    "limits": 1,
+    "revive": 1,
+    "discard": 1,
+    "forget": 1,
+    "stale": 1,
+}
+
+
+def make_driver(redis: Redis, seed: int) -> Driver:
+    """Return a driver on an empty Redis."""
+    model = Model()
+    queue = QueueService(
+        redis,
+        user_limit=model.user_limit,
+        global_limit=model.global_limit,
+        max_waiting_per_user=model.max_waiting,
+        max_attempts=model.max_attempts,
+        retention_seconds=600,
+    )
+    return Driver(queue, redis, random.Random(seed), model)
