@@ -27,6 +27,13 @@ class QueueOrder(StrEnum):
     FAIR = "fair"
 
 
+class RedisFsync(StrEnum):
+    """When the embedded Redis has its append-only file written to disk."""
+
+    EVERYSEC = "everysec"
+    ALWAYS = "always"
+
+
 class LogLevel(StrEnum):
     """From which severity on to log."""
 
@@ -53,6 +60,10 @@ class Settings:
     mongodb_url: str = ts.option(default="", help="shared MongoDB; empty starts an embedded one")
     mongodb_database: str = ts.option(default="tornado_rt", help="database name in MongoDB")
     log_level: LogLevel = ts.option(default=LogLevel.INFO, help="from which severity on to log")
+    redis_fsync: RedisFsync = ts.option(
+        default=RedisFsync.EVERYSEC,
+        help="when the embedded Redis writes to disk: each second, or before each answer",
+    )
     trusted_origins: list[str] = ts.option(
         default=[], help="browser origins besides our own that may connect"
     )

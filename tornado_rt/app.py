@@ -125,7 +125,7 @@ async def _own_stores(settings: Settings) -> AsyncIterator[StoreAddresses]:
     if not any(wanted.values()):
         yield StoreAddresses(settings.redis_url, settings.mongodb_url)
         return
-    async with embedded_stores(settings.data_dir, **wanted) as own:
+    async with embedded_stores(settings.data_dir, fsync=settings.redis_fsync, **wanted) as own:
         yield StoreAddresses(
             settings.redis_url or own.redis_url, settings.mongodb_url or own.mongodb_url
         )

@@ -74,9 +74,11 @@ def running_addresses(data_dir: Path) -> StoreAddresses:
 
 @contextlib.asynccontextmanager
 async def embedded_stores(
-    data_dir: Path, *, redis: bool = True, mongodb: bool = True
+    data_dir: Path, *, redis: bool = True, mongodb: bool = True, fsync: str = "everysec"
 ) -> AsyncIterator[StoreAddresses]:
     """Run the wanted stores over `data_dir` until the block ends; the URL of another is "".
+
+    `fsync` is Redis's `appendfsync`.
 
     Raise DataFolderInUse when another server owns the folder, StoreError when a store does not
     start.
@@ -85,7 +87,7 @@ async def embedded_stores(
     lock = await _wait_for_lock(data_dir)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(os.close, lock)
-        redis_url = await _start_redis(stack, data_dir, lock) if redis else ""
+        redis_url = await _start_redis(stack, data_dir, lock, fsync) if redis else ""
         mongodb_url = await _start_mongodb(stack, data_dir, lock) if mongodb else ""
         addresses = StoreAddresses(redis_url, mongodb_url)
         _write_addresses(data_dir, addresses)
@@ -180,14 +182,16 @@ class StoreProcess:
             await process.wait()
 
 
-async def _start_redis(stack: contextlib.AsyncExitStack, data_dir: Path, lock: int) -> str:
+async def _start_redis(
+    stack: contextlib.AsyncExitStack, data_dir: Path, lock: int, fsync: str
+) -> str:
     folder = (data_dir / "redis").resolve()
     folder.mkdir(exist_ok=True)
     path = _socket_path(folder)
     command = [
         find_redis_server(),
         *("--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"),
-        *("--dir", str(folder), "--appendonly", "yes", "--appendfsync", "everysec"),
+        *("--dir", str(folder), "--appendonly", "yes", "--appendfsync", fsync),
         *("--save", "", "--daemonize", "no", "--maxmemory-policy", "noeviction"),
     ]
     url = f"unix://{path}"

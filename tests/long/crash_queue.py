@@ -1,0 +1,245 @@
+"""`make crash-queue`: kill workers and Redis while thousands of tasks run, then count.
+
+    python -m tests.long.crash_queue [--tasks N] [--workers N] [--kill-every S] [--redis-kills N]
+
+A real server with its embedded stores and real worker processes. One worker after another gets
+SIGKILL and a successor, Redis too. In the end every task has ended, none is lost, no limit was ever
+exceeded, and each has exactly one notification.
+"""
+
+import argparse
+import asyncio
+import collections
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import attrs
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from services.progress import TaskParams, plan_fragment
+from services.queue import QueueService
+from tests.conftest import ROOT, ServerProcess, start_server, stop_server
+from tornado_rt.mongo import open_database
+from tornado_rt.redis import open_redis
+from tornado_rt.stores import running_addresses
+
+USERS = 40
+USER_LIMIT, GLOBAL_LIMIT = 3, 12
+WORKER_CONCURRENCY = 4
+ENVIRONMENT = {
+    "RT_WORKER_CONCURRENCY": "0",
+    "RT_WORKER_HANDLER": "tests.long.crash_handler:work",
+    "RT_QUEUE_VISIBILITY_SECONDS": "2",
+    "RT_QUEUE_USER_LIMIT": str(USER_LIMIT),
+    "RT_QUEUE_GLOBAL_LIMIT": str(GLOBAL_LIMIT),
+    "RT_QUEUE_MAX_ATTEMPTS": "1000",
+    "RT_REDIS_FSYNC": "always",
+    "RT_DRAIN_SECONDS": "0",
+}
+
+
+@attrs.frozen
+class Outcome:
+    """What the crashes left. `ran_twice`: tasks that took more than one attempt."""
+
+    tasks: int
+    ended: int
+    notifications: int
+    notified_tasks: int
+    worker_kills: int
+    redis_kills: int
+    ran_twice: int
+    most_running: int
+    most_of_a_user: int
+    faults: list[str]
+    seconds: float
+
+
+@attrs.define
+class Crash:
+    """The test while it runs."""
+
+    server: ServerProcess
+    redis: Redis
+    queue: QueueService
+    workers: list[subprocess.Popen[bytes]] = attrs.field(factory=list)
+    task_ids: list[str] = attrs.field(factory=list)
+    worker_kills: int = 0
+    redis_kills: int = 0
+    most_running: int = 0
+    most_of_a_user: int = 0
+
+    def start_worker(self) -> None:
+        """Start one more worker process."""
+        env = {name: value for name, value in os.environ.items() if not name.startswith("RT_")}
+        env |= ENVIRONMENT | {"RT_DATA_DIR": str(self.server.data_dir), "RT_LOG_LEVEL": "ERROR"}
+        command = [sys.executable, str(ROOT / "run.py"), "worker"]
+        command += ["--concurrency", str(WORKER_CONCURRENCY)]
+        self.workers.append(subprocess.Popen(command, cwd=ROOT, env=env))
+
+    async def enqueue(self, count: int) -> None:
+        """Submit all tasks; repeating a request that an outage cut off is harmless."""
+        plan = plan_fragment(TaskParams())
+        for number in range(count):
+            task_id = f"crash-{number}"
+            while True:
+                with contextlib.suppress(RedisError, OSError):
+                    user = f"user{number % USERS}"
+                    await self.queue.enqueue_task(user, "A", {}, plan=plan, task_id=task_id)
+                    break
+                await asyncio.sleep(0.05)
+            self.task_ids.append(task_id)
+
+    async def watch_limits(self) -> None:
+        """Look all the time how many run."""
+        while True:
+            with contextlib.suppress(RedisError, OSError):
+                async with self.redis.pipeline() as pipe:
+                    pipe.zcard(self.queue.prefix + "processing")
+                    pipe.hvals(self.queue.prefix + "active")
+                    running, active = await pipe.execute()
+                self.most_running = max(self.most_running, running)
+                self.most_of_a_user = max(self.most_of_a_user, *map(int, active), 0)
+            await asyncio.sleep(0.02)
+
+    async def kill_workers(self, every: float) -> None:
+        """Kill the oldest worker again and again, and start another in its place."""
+        while True:
+            await asyncio.sleep(every)
+            oldest = self.workers.pop(0)
+            oldest.kill()
+            oldest.wait()
+            self.worker_kills += 1
+            self.start_worker()
+
+    async def kill_redis(self) -> None:
+        """Kill Redis; the server starts it again."""
+        os.kill(int((await self.redis.info("server"))["process_id"]), signal.SIGKILL)
+        self.redis_kills += 1
+
+    async def ended(self) -> int:
+        """Count the ended tasks; while Redis is away, none."""
+        try:
+            stats = await self.queue.stats()
+        except (RedisError, OSError):
+            return 0
+        return stats.completed + stats.failed + stats.cancelled + stats.dead
+
+    def stop(self) -> None:
+        """Kill the workers that are left."""
+        for worker in self.workers:
+            worker.kill()
+            worker.wait()
+
+
+@contextlib.asynccontextmanager
+async def crashing(folder: Path) -> AsyncIterator[Crash]:
+    """Start a server to be crashed."""
+    server = await asyncio.to_thread(start_server, folder / "data", **ENVIRONMENT)
+    try:
+        async with open_redis(running_addresses(server.data_dir).redis_url) as redis:
+            limits = {"user_limit": USER_LIMIT, "global_limit": GLOBAL_LIMIT}
+            queue = QueueService(redis, max_waiting_per_user=0, **limits)
+            crash = Crash(server, redis, queue)
+            try:
+                yield crash
+            finally:
+                crash.stop()
+    finally:
+        await asyncio.to_thread(stop_server, server)
+
+
+async def run(tasks: int, workers: int, kill_every: float, redis_kills: int) -> Outcome:
+    """Crash, recover, count."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        async with crashing(Path(name)) as crash:
+            for _ in range(workers):
+                crash.start_worker()
+            jobs = [
+                asyncio.create_task(job)
+                for job in (
+                    crash.enqueue(tasks),
+                    crash.watch_limits(),
+                    crash.kill_workers(kill_every),
+                )
+            ]
+            try:
+                await _until_ended(crash, tasks, redis_kills)
+            finally:
+                for job in jobs:
+                    job.cancel()
+                await asyncio.gather(*jobs, return_exceptions=True)
+            return await _count(crash, tasks, began)
+
+
+async def _until_ended(crash: Crash, tasks: int, redis_kills: int) -> None:
+    while (ended := await crash.ended()) < tasks:
+        if crash.redis_kills < redis_kills:
+            due = tasks * (crash.redis_kills + 1) // (redis_kills + 1)
+            if ended >= due:
+                await crash.kill_redis()
+        await asyncio.sleep(0.05)
+
+
+async def _count(crash: Crash, tasks: int, began: float) -> Outcome:
+    while await crash.redis.xlen(crash.queue.prefix + "outbox"):
+        await asyncio.sleep(0.05)
+    attempts: collections.Counter[int] = collections.Counter()
+    for task_id in crash.task_ids:
+        task = await crash.queue.get_task(task_id)
+        assert task is not None, f"{task_id} is lost"
+        attempts[task.attempt] += 1
+    url = running_addresses(crash.server.data_dir).mongodb_url
+    async with open_database(url, "tornado_rt") as database:
+        events = [one["event_id"] async for one in database["notifications"].find({})]
+    return Outcome(
+        tasks=tasks,
+        ended=await crash.ended(),
+        notifications=len(events),
+        notified_tasks=len(set(events) & set(crash.task_ids)),
+        worker_kills=crash.worker_kills,
+        redis_kills=crash.redis_kills,
+        ran_twice=sum(count for attempt, count in attempts.items() if attempt > 1),
+        most_running=crash.most_running,
+        most_of_a_user=crash.most_of_a_user,
+        faults=await crash.queue.check_invariants(),
+        seconds=time.monotonic() - began,
+    )
+
+
+def check(outcome: Outcome) -> None:
+    """Raise AssertionError unless nothing was lost, doubled or exceeded."""
+    assert outcome.ended == outcome.tasks
+    assert outcome.notifications == outcome.notified_tasks == outcome.tasks
+    assert outcome.most_running <= GLOBAL_LIMIT
+    assert outcome.most_of_a_user <= USER_LIMIT
+    assert outcome.faults == []
+
+
+def main() -> None:
+    """Read the arguments, crash, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", type=int, default=2000)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--kill-every", type=float, default=0.4)
+    parser.add_argument("--redis-kills", type=int, default=2)
+    options = parser.parse_args()
+    outcome = asyncio.run(
+        run(options.tasks, options.workers, options.kill_every, options.redis_kills)
+    )
+    for name, value in attrs.asdict(outcome).items():
+        print(f"{name:16} {value}")
+    check(outcome)
+
+
+if __name__ == "__main__":
+    main()
