@@ -5,6 +5,11 @@ export class ProblemError extends Error {
     super([problem.detail ?? problem.title, ...(problem.errors ?? [])].join("; "));
     this.status = problem.status;
   }
+
+  /** Whether the same request would fail again: it is wrong, not merely too early. */
+  get isFinal() {
+    return this.status >= 400 && this.status < 500 && this.status !== 408 && this.status !== 429;
+  }
 }
 
 export class Api {
@@ -29,9 +34,11 @@ export class Api {
     const headers = { Accept: "application/json" };
     if (this.token()) headers.Authorization = `Bearer ${this.token()}`;
     if (body !== undefined) headers["Content-Type"] = "application/json";
-    const answer = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
-    const text = await answer.text();
-    const value = text ? JSON.parse(text) : null;
+    const answer = await fetch(path, { method, headers, body: body && JSON.stringify(body) })
+      .catch(() => { throw new Error("The server cannot be reached"); });
+    // A proxy in between answers its own errors in HTML.
+    const isJson = (answer.headers.get("Content-Type") ?? "").includes("json");
+    const value = isJson ? await answer.json() : null;
     if (!answer.ok) throw new ProblemError(value ?? { status: answer.status, title: answer.statusText });
     return value;
   }

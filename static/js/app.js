@@ -6,14 +6,19 @@ import { showFrame } from "./frames-view.js";
 import { NotificationView } from "./notification-view.js";
 import { RealtimeSocket } from "./socket.js";
 import { EventStream } from "./stream.js";
+import { TaskList } from "./task-list.js";
 import { TaskView } from "./task-view.js";
 
 const SESSION = "tornado_rt.session";
+const UNAUTHORIZED = 4401;
+const ID = /^[A-Za-z0-9_-]{1,64}$/;
+const KINDS = { task: "/api/tasks/", batch: "/api/batches/" };
 
 let session = JSON.parse(sessionStorage.getItem(SESSION) ?? "null");
 const token = () => session?.token ?? "";
 const api = new Api(token);
 const task = new TaskView();
+const taskList = new TaskList((one) => show("task", one.task_id, one.symbol));
 const notifications = new NotificationView(api, showError);
 
 let news = null;
@@ -24,7 +29,10 @@ function showError(error) {
 }
 
 async function offerUsers() {
-  const { enabled, users } = await api.get("/api/auth/demo");
+  const { enabled, users } = await api.get("/api/auth/demo").catch((error) => {
+    if (error.status === 404) return { enabled: false, users: [] };
+    throw error;
+  });
   $("user").replaceChildren(...users.map((name) => element("option", { value: name, textContent: name })));
   $("user").hidden = document.querySelector("label[for=user]").hidden = !enabled;
   $("token").hidden = document.querySelector("label[for=token]").hidden = enabled;
@@ -32,13 +40,24 @@ async function offerUsers() {
 }
 
 async function logIn() {
+  const previous = session;
   session = $("user").hidden
     ? { token: $("token").value.trim(), user_id: "" }
     : await api.post("/api/auth/demo", { user_id: $("user").value });
   sessionStorage.setItem(SESSION, JSON.stringify(session));
   unfollow();
-  history.replaceState(null, "", "/");
+  // Whoever comes by a link and logs in wants what it names; it is not for the user after him.
+  if (previous) history.replaceState(null, "", "/");
   await enter();
+  followAsked();
+}
+
+/** The server does not know this session any more. */
+function endSession() {
+  session = null;
+  sessionStorage.removeItem(SESSION);
+  unfollow();
+  $("submit-task").disabled = $("submit-batch").disabled = true;
 }
 
 async function enter() {
@@ -46,11 +65,16 @@ async function enter() {
   notifications.clear();
   news = new RealtimeSocket("/api/ws/notifications", token, {
     message: onNews,
-    state: (text) => ($("link-state").textContent = session.user_id ? `${session.user_id}: ${text}` : text),
+    state: showState,
     raw: (text) => showFrame("WS", text),
   });
   await Promise.all([notifications.reload(), listTasks()]);
   $("submit-task").disabled = $("submit-batch").disabled = false;
+}
+
+function showState(text, code) {
+  $("link-state").textContent = session?.user_id ? `${session.user_id}: ${text}` : text;
+  if (code === UNAUTHORIZED) endSession();
 }
 
 function onNews(type, data) {
@@ -62,58 +86,90 @@ function onNews(type, data) {
   if (type === "unread_count") notifications.showUnread(data.unread);
   if (type === "read") notifications.markRead(data);
   if (type === "resync") notifications.reload().catch(showError);
+  if (type === "error") showError(data);
 }
 
 async function listTasks() {
   const { items } = await api.get("/api/tasks");
-  $("tasks").replaceChildren(...items.slice(0, 10).map((one) => {
-    const button = element("button", { type: "button", textContent: `${one.symbol}: ${one.status}` });
-    button.addEventListener("click", () => follow("task", one.task_id, one.symbol));
-    return element("li", {}, button);
-  }));
+  taskList.show(items);
+  taskList.mark(followed?.id);
 }
 
 function unfollow() {
   followed?.socket?.close();
   followed?.stream.close();
   followed = null;
+  task.close();
 }
 
 /** Watch a task over both transports, a batch over its event stream. */
 function follow(kind, id, name) {
   unfollow();
-  const path = kind === "task" ? `/api/tasks/${id}` : `/api/batches/${id}`;
+  const path = KINDS[kind] + id;
   history.replaceState(null, "", `/?${kind}=${id}`);
-  task.open(name, curlLine(path));
-  const main = { message: onTask, state: () => {}, raw: (text) => showFrame("WS", text) };
+  task.open(kind, name, curlLine(path));
+  taskList.mark(id);
   const stream = new EventStream(path, api, {
     message: (type, data) => onStreamed(kind, type, data),
+    state: (text) => (kind === "task" ? task.showStreamLink(text) : task.showLink(text)),
     raw: (text) => showFrame("SSE", text),
   });
-  const socket = kind === "task" ? new RealtimeSocket(`/api/ws/tasks/${id}`, token, main) : null;
-  followed = { path, stream, socket };
+  const socket = kind === "task" ? new RealtimeSocket(`/api/ws/tasks/${id}`, token, {
+    message: onTask,
+    state: (text) => task.showLink(text),
+    raw: (text) => showFrame("WS", text),
+  }) : null;
+  followed = { id, path, stream, socket };
+}
+
+/** Follow what the user just asked for, and bring it into his sight. */
+function show(kind, id, name) {
+  follow(kind, id, name);
+  $("task-message").scrollIntoView({ block: "nearest" });
+}
+
+function followAsked() {
+  const asked = new URLSearchParams(location.search);
+  const kind = Object.keys(KINDS).find((one) => asked.get(one));
+  if (!kind) return;
+  // Anybody may have written the link, and the id becomes part of addresses and a command.
+  if (!ID.test(asked.get(kind))) throw new Error(`The link names no ${kind}`);
+  follow(kind, asked.get(kind), kind);
+}
+
+function quoted(text) {
+  return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 function curlLine(path) {
-  return `curl -N -H "Authorization: Bearer ${token()}" ${location.origin}${path}`;
+  const header = quoted(`Authorization: Bearer ${token()}`);
+  return `curl -N -H ${header} ${quoted(location.origin + path)}`;
 }
 
 function onTask(type, data) {
-  if (type === "connected") task.showProgress(data.snapshot);
+  // What a resumed connection missed follows in its order: the snapshot would run ahead of it.
+  if (type === "connected" && !data.recovered) task.showProgress(data.snapshot);
   if (type === "progress") task.showProgress(data);
-  if (type === "finished") task.showFinished(data);
+  if (type === "finished") {
+    task.showFinished(data);
+    listTasks().catch(showError);
+  }
   if (type === "error") showError(data);
 }
 
 function onStreamed(kind, type, data) {
-  if (type === "connected") task.showStreamed(data.snapshot);
+  if (type === "connected" && !data.recovered) task.showStreamed(data.snapshot);
   if (type === "progress") task.showStreamed(data);
   if (kind === "batch") onTask(type, data);
 }
 
 function parameters() {
   const chosen = [...document.querySelectorAll("[name=analyst]:checked")].map((box) => box.value);
-  return { analysts: chosen, research_depth: Number($("depth").value) };
+  return {
+    analysts: chosen,
+    research_depth: Number($("depth").value),
+    llm_provider: $("provider").value,
+  };
 }
 
 function symbols() {
@@ -121,31 +177,47 @@ function symbols() {
 }
 
 async function submitTask() {
-  const [symbol] = symbols();
+  const [symbol, ...others] = symbols();
+  if (others.length) throw new Error("A task has one symbol: submit several as a batch");
   const made = await api.post("/api/tasks", { symbol, params: parameters() });
-  follow("task", made.task_id, symbol);
+  show("task", made.task_id, symbol);
   await listTasks();
 }
 
 async function submitBatch() {
   const made = await api.post("/api/batches", { symbols: symbols(), params: parameters() });
-  follow("batch", made.batch_id, `Batch of ${made.submitted}`);
+  show("batch", made.batch_id, `Batch of ${made.submitted}`);
   await listTasks();
 }
 
-/** Run an action of the user; show what went wrong. */
+/** Run an action of the user, once at a time; show what went wrong. */
 function act(action) {
-  return (event) => {
+  let isRunning = false;
+  return async (event) => {
     event.preventDefault();
+    if (isRunning) return;
+    isRunning = true;
     $("submit-error").textContent = "";
-    action().catch(showError);
+    try {
+      await action();
+    } catch (error) {
+      showError(error);
+    } finally {
+      isRunning = false;
+    }
   };
 }
 
 async function copyCurl() {
-  await navigator.clipboard.writeText($("curl-line").textContent);
-  $("copied").textContent = "copied";
-  setTimeout(() => ($("copied").textContent = ""), 2000);
+  try {
+    await navigator.clipboard.writeText($("curl-line").textContent);
+    $("copied").textContent = "copied";
+  } catch {
+    // Over plain HTTP from another machine there is no clipboard, and a user may refuse it.
+    getSelection().selectAllChildren($("curl-line"));
+    $("copied").textContent = "selected: copy it from here";
+  }
+  setTimeout(() => ($("copied").textContent = ""), 4000);
 }
 
 $("login-form").addEventListener("submit", act(logIn));
@@ -158,14 +230,10 @@ async function begin() {
   await offerUsers();
   if (!session) return;
   await enter();
-  const asked = new URLSearchParams(location.search);
-  for (const kind of ["task", "batch"]) {
-    if (asked.has(kind)) follow(kind, asked.get(kind), kind);
-  }
+  followAsked();
 }
 
 begin().catch((error) => {
-  // A session that the server no longer knows is over.
-  if (error.status === 401) sessionStorage.removeItem(SESSION);
+  if (error.status === 401) endSession();
   showError(error);
 });

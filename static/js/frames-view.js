@@ -6,6 +6,6 @@ const KEPT = 100;
 
 export function showFrame(source, text) {
   const list = $("frames");
-  list.prepend(element("li", {}, element("b", { textContent: `${source} ` }), text));
+  list.prepend(element("li", {}, element("b", { textContent: source }), ` ${text}`));
   while (list.children.length > KEPT) list.lastElementChild.remove();
 }

@@ -8,10 +8,10 @@ export class NotificationView {
 
   constructor(api, onError) {
     this.#api = api;
+    this.onError = onError;
     $("read-all").addEventListener("click", () =>
       this.#api.post("/api/notifications/read_all").catch(onError));
     $("more").addEventListener("click", () => this.#load(this.#next).catch(onError));
-    this.onError = onError;
   }
 
   async reload() {
@@ -36,6 +36,7 @@ export class NotificationView {
   add(notification) {
     this.#item(notification.id)?.remove();
     $("notifications").prepend(this.#make(notification));
+    $("announcement").textContent = `New notification: ${notification.title}`;
   }
 
   markRead({ ids, all }) {
@@ -69,16 +70,18 @@ export class NotificationView {
     item.dataset.id = id;
     item.dataset.status = status;
     // A broadcast is everybody's, and kept nowhere.
-    if (owner) item.append(...this.#buttons(item, id, status));
+    if (owner) item.append(...this.#buttons(item, notification));
     return item;
   }
 
-  #buttons(item, id, status) {
-    const read = element("button", { type: "button", className: "quiet read", textContent: "Mark read" });
+  #buttons(item, { id, status, title }) {
+    const read = element("button", { type: "button", className: "quiet read", textContent: "Mark read",
+      ariaLabel: `Mark read: ${title}` });
     read.hidden = status === "read";
     read.addEventListener("click", () =>
       this.#api.post(`/api/notifications/${id}/read`).then(() => this.#setRead(item), this.onError));
-    const remove = element("button", { type: "button", className: "quiet", textContent: "Delete" });
+    const remove = element("button", { type: "button", className: "quiet", textContent: "Delete",
+      ariaLabel: `Delete: ${title}` });
     remove.addEventListener("click", () =>
       this.#api.delete(`/api/notifications/${id}`).then(() => item.remove(), this.onError));
     return [read, " ", remove];

@@ -4,10 +4,20 @@ import { Backoff } from "./backoff.js";
 import { Seen } from "./seen.js";
 
 const PROTOCOL = "rt.v1";
+const FINISHED = 1000;
+// So many heartbeats missed in a row mean that the connection is dead and nobody said so.
+const MISSED = 2.5;
+
+const WHY = {
+  4401: "log in again",
+  4403: "not allowed",
+  4404: "no such task",
+  4429: "too many connections",
+};
 
 /** Codes after which there is no sense in coming back: done, too large, and our 44xx. */
 function isFinal(code) {
-  return code === 1000 || code === 1003 || code === 1009 || (code >= 4400 && code < 4500);
+  return code === FINISHED || code === 1003 || code === 1009 || (code >= 4400 && code < 4500);
 }
 
 export class RealtimeSocket {
@@ -18,38 +28,39 @@ export class RealtimeSocket {
   #backoff = new Backoff();
   #socket = null;
   #timer = 0;
+  #watchdog = 0;
+  #silence = 0;
+  #online = () => this.#hurry();
 
   /**
    * @param {string} path the address on this server
    * @param {() => string} token returns the token
-   * @param {{message: (type: string, data: object) => void, state: (text: string) => void,
-   *          raw: (text: string) => void}} on what happens
+   * @param {{message: (type: string, data: object) => void, raw: (text: string) => void,
+   *          state: (text: string, code?: number) => void}} on what happens; `state` gets the
+   *          close code when the socket will not come back
    */
   constructor(path, token, on) {
     this.#path = path;
     this.#token = token;
     this.#on = on;
+    addEventListener("online", this.#online);
     this.#open();
   }
 
-  send(type, data = {}) {
-    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify({ type, data }));
-  }
-
   close() {
+    removeEventListener("online", this.#online);
     clearTimeout(this.#timer);
-    const socket = this.#socket;
-    this.#socket = null;
-    socket?.close();
+    this.#drop();
   }
 
   #open() {
+    this.#timer = 0;
     const url = new URL(this.#path, location.href);
     url.protocol = url.protocol.replace("http", "ws");
     if (this.#seen.last) url.searchParams.set("last_id", this.#seen.last);
     const socket = (this.#socket = new WebSocket(url, [PROTOCOL, `auth.${this.#token()}`]));
-    socket.onmessage = (event) => this.#receive(event.data);
-    socket.onclose = (event) => this.#closed(socket, event);
+    socket.onmessage = (event) => socket === this.#socket && this.#receive(event.data);
+    socket.onclose = (event) => socket === this.#socket && this.#closed(event);
   }
 
   #receive(text) {
@@ -58,21 +69,50 @@ export class RealtimeSocket {
     if (type === "connected") {
       this.#backoff.reset();
       this.#seen.begin(id);
+      this.#silence = data.heartbeat_interval * 1000 * MISSED;
       this.#on.state("connected");
-    } else if (!this.#seen.isNew(id)) {
-      return;
     }
-    this.#on.message(type, data);
+    this.#watch();
+    if (type === "connected" || this.#seen.isNew(id)) this.#on.message(type, data);
   }
 
-  #closed(socket, { code, reason }) {
-    if (socket !== this.#socket) return;
+  #closed({ code, reason }) {
+    this.#drop();
     this.#on.raw(`closed with ${code} ${reason}`);
-    if (isFinal(code)) {
-      this.#on.state(code === 1000 ? "finished" : `closed: ${reason || code}`);
+    if (!isFinal(code)) {
+      this.#comeBack();
       return;
     }
+    removeEventListener("online", this.#online);
+    this.#on.state(code === FINISHED ? "finished" : `closed: ${WHY[code] ?? (reason || code)}`, code);
+  }
+
+  #comeBack() {
     this.#on.state("reconnecting …");
     this.#timer = setTimeout(() => this.#open(), this.#backoff.next());
+  }
+
+  #drop() {
+    clearTimeout(this.#watchdog);
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close();
+  }
+
+  #watch() {
+    clearTimeout(this.#watchdog);
+    if (!this.#silence) return;
+    this.#watchdog = setTimeout(() => {
+      this.#on.raw("silent for too long");
+      this.#drop();
+      this.#comeBack();
+    }, this.#silence);
+  }
+
+  /** The network is back: do not wait for the rest of the pause. */
+  #hurry() {
+    if (!this.#timer) return;
+    clearTimeout(this.#timer);
+    this.#open();
   }
 }

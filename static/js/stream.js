@@ -1,5 +1,6 @@
 /** An event stream that comes back and resumes. A ticket works once, so each opening takes one. */
 
+import { ProblemError } from "./api.js";
 import { Backoff } from "./backoff.js";
 import { Seen } from "./seen.js";
 
@@ -18,7 +19,8 @@ export class EventStream {
   /**
    * @param {string} path the address on this server
    * @param {import("./api.js").Api} api where tickets come from
-   * @param {{message: (type: string, data: object) => void, raw: (text: string) => void}} on
+   * @param {{message: (type: string, data: object) => void, raw: (text: string) => void,
+   *          state: (text: string) => void}} on what happens
    */
   constructor(path, api, on) {
     this.#path = path;
@@ -37,8 +39,8 @@ export class EventStream {
     const url = new URL(this.#path, location.href);
     try {
       url.searchParams.set("ticket", (await this.#api.post("/api/auth/ticket")).ticket);
-    } catch {
-      this.#retry();
+    } catch (error) {
+      this.#failed(error);
       return;
     }
     if (this.#closed) return;
@@ -48,23 +50,45 @@ export class EventStream {
       source.addEventListener(type, (event) => this.#receive(type, event));
     }
     // An error of the connection has no data; an `error` event of the server has.
-    source.onerror = (event) => (event.data ? this.#receive("error", event) : this.#retry());
+    source.onerror = (event) => (event.data ? this.#receive("error", event) : this.#lost(source));
   }
 
   #receive(type, event) {
-    this.#on.raw(`event: ${type}\ndata: ${event.data}`);
+    const { data, lastEventId: id } = event;
+    this.#on.raw(`event: ${type}\ndata: ${data}`);
     if (type === "connected") {
       this.#backoff.reset();
-      this.#seen.begin(event.lastEventId);
-    } else if (type !== "heartbeat" && type !== "error" && !this.#seen.isNew(event.lastEventId)) {
-      return;
+      this.#seen.begin(id);
+      this.#on.state("connected");
+      // The browser repeats the last id under the other events, which have none.
+    } else if (type === "progress" || type === "finished" || type === "notification") {
+      if (!this.#seen.isNew(id)) return;
     }
-    this.#on.message(type, JSON.parse(event.data));
+    this.#on.message(type, JSON.parse(data));
     if (type === "finished") this.close();
   }
 
+  /** The connection broke, or the answer was no stream; an EventSource does not tell its status. */
+  async #lost(source) {
+    const refused = source.readyState === EventSource.CLOSED;
+    source.close();
+    if (refused) await this.#api.get(this.#path).then(() => this.#retry(), (e) => this.#failed(e));
+    else this.#retry();
+  }
+
+  #failed(error) {
+    if (this.#closed) return;
+    if (error instanceof ProblemError && error.isFinal) {
+      this.close();
+      this.#on.state(`closed: ${error.message}`);
+    } else {
+      this.#retry();
+    }
+  }
+
   #retry() {
-    this.#source?.close();
-    if (!this.#closed) this.#timer = setTimeout(() => this.#open(), this.#backoff.next());
+    if (this.#closed) return;
+    this.#on.state("reconnecting …");
+    this.#timer = setTimeout(() => this.#open(), this.#backoff.next());
   }
 }

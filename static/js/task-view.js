@@ -19,7 +19,8 @@ export class TaskView {
     setInterval(() => this.#showTimeLeft(), 1000);
   }
 
-  open(name, curl) {
+  /** Begin to show a task, or a batch, which is watched over its event stream alone. */
+  open(kind, name, curl) {
     $("task-empty").hidden = true;
     $("task").hidden = false;
     $("outcome").hidden = true;
@@ -27,9 +28,30 @@ export class TaskView {
     $("curl-line").textContent = curl;
     $("steps").replaceChildren();
     $("task-message").textContent = "";
-    $("sse-progress").value = 0;
+    $("task-progress-label").textContent = kind === "task" ? "Over WebSocket" : "Over Server-Sent Events";
+    $("sse").hidden = kind === "batch";
+    $("task-progress").value = $("sse-progress").value = 0;
+    $("task-percent").textContent = "";
     this.#remaining = null;
-    this.showProgress({ status: "queued", progress: 0 });
+    this.#showTimeLeft();
+    this.#showStatus("", "");
+    this.showLink("");
+    this.showStreamLink("");
+  }
+
+  close() {
+    this.#remaining = null;
+    $("task").hidden = true;
+    $("task-empty").hidden = false;
+  }
+
+  /** Say how the connection fares; nothing while all is well. */
+  showLink(text) {
+    this.#showLinkState($("task-link"), text);
+  }
+
+  showStreamLink(text) {
+    this.#showLinkState($("sse-link"), text);
   }
 
   showProgress(snapshot) {
@@ -43,6 +65,7 @@ export class TaskView {
     this.#showTimeLeft();
     if (snapshot.steps) this.#showSteps(snapshot.steps);
     if (snapshot.symbol) $("task-name").textContent = snapshot.symbol;
+    if (snapshot.total) $("task-name").textContent = `Batch of ${snapshot.total}`;
   }
 
   showStreamed(snapshot) {
@@ -60,7 +83,11 @@ export class TaskView {
   #showStatus(text, state) {
     if ($("task-status").textContent !== text) $("task-status").textContent = text;
     $("task-status").dataset.state = state;
-    $("cancel").hidden = ENDED.includes(state);
+    $("cancel").hidden = !state || ENDED.includes(state);
+  }
+
+  #showLinkState(line, text) {
+    line.textContent = ["connected", "finished"].includes(text) ? "" : text;
   }
 
   #showTimeLeft() {
@@ -79,6 +106,7 @@ export class TaskView {
       const item = list.children[index] ?? list.appendChild(element("li"));
       if (item.textContent !== step.description) item.textContent = step.description;
       item.dataset.state = step.status;
+      item.setAttribute("aria-current", step.status === "current" ? "step" : "false");
     });
   }
 
