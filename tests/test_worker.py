@@ -22,6 +22,7 @@ from services.worker import (
     Worker,
     load_handler,
 )
+from services.worker.handlers import ThreadHandler
 from settings import Settings
 from tests.realtime import open_hub, start_redis
 from tornado_rt.protocol import WORKERS
@@ -93,6 +94,77 @@ async def test_raising_fails_the_task(
     async with working(redis, queue, fail):
         task = await ended(queue, await enqueue(queue))
         assert (task.status, task.error) == (TaskState.FAILED, text)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("result", [{"x": object()}, {1: 2}, {"x": "\ud800"}, {"x": 2**70}, "x"])
+async def test_result_that_is_no_json_object_fails_its_task_only(
+    redis: Redis, queue: QueueService, result: Any
+) -> None:
+    async def work(task: Task, progress: RedisProgressTracker) -> Any:
+        return result if task.symbol == "BAD" else {}
+
+    async with working(redis, queue, work):
+        bad, good = await outcomes(queue, "BAD", "GOOD")
+    assert (bad.status, good.status) == (TaskState.FAILED, TaskState.COMPLETED)
+    assert bad.error is not None
+    assert bad.error.startswith("TypeError: ")
+
+
+@pytest.mark.gen_test
+async def test_params_that_make_no_plan_fail_their_task_only(
+    redis: Redis, queue: QueueService
+) -> None:
+    """They come from a program that enqueues by itself, or from another release."""
+
+    async def work(task: Task, progress: RedisProgressTracker) -> None:
+        return None
+
+    async with working(redis, queue, work):
+        bad = await queue.enqueue_task("alice", "AAPL", {"research_depth": 99}, plan=PLAN)
+        task = await ended(queue, bad.task_id)
+        assert (await ended(queue, await enqueue(queue))).status == TaskState.COMPLETED
+    assert task.status == TaskState.FAILED
+    assert task.error is not None
+    assert "research_depth" in task.error
+
+
+@pytest.mark.gen_test
+async def test_error_that_is_no_unicode_fails_its_task_only(
+    redis: Redis, queue: QueueService
+) -> None:
+    """As the name of a file may be."""
+
+    async def fail(task: Task, progress: RedisProgressTracker) -> None:
+        raise TaskError("no file \ud800")
+
+    async with working(redis, queue, fail):
+        tasks = await outcomes(queue, "A", "B")
+    assert [task.error for task in tasks] == ["no file ?"] * 2
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (StopIteration(), "RuntimeError: the handler raised StopIteration"),
+        (SystemExit(1), "SystemExit: 1"),
+    ],
+)
+@pytest.mark.parametrize("plain", [True, False])
+async def test_what_no_future_carries_fails_its_task_only(
+    redis: Redis, queue: QueueService, error: BaseException, text: str, plain: bool
+) -> None:
+    def fail(task: Task, progress: Any) -> None:
+        raise error
+
+    async def fail_on_the_loop(task: Task, progress: RedisProgressTracker) -> None:
+        raise error
+
+    async with working(redis, queue, ThreadHandler(fail) if plain else fail_on_the_loop):
+        task = await ended(queue, await enqueue(queue))
+    assert task.status == TaskState.FAILED
+    assert task.error in (text, "RuntimeError: coroutine raised StopIteration")
 
 
 @pytest.mark.gen_test

@@ -98,7 +98,12 @@ class ThreadHandler:
                 settle = (ended.set_result, self._function(task, progress))
             except asyncio.CancelledError:
                 return
-            except Exception as error:
+            except StopIteration as error:
+                # No future carries it. A coroutine's becomes a RuntimeError just so.
+                failure = RuntimeError("the handler raised StopIteration")
+                failure.__cause__ = error
+                settle = (ended.set_exception, failure)  # type: ignore[assignment]
+            except (Exception, SystemExit) as error:
                 settle = (ended.set_exception, error)  # type: ignore[assignment]
             loop.call_soon_threadsafe(_unless_done, ended, *settle)
 

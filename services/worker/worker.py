@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 import cattrs
+import orjson
 import structlog
 from redis.exceptions import RedisError
 
@@ -82,6 +83,7 @@ class Worker:
         self._upkeep_at = 0.0
         self._positions_at: float | None = None
         self._stopping = False
+        self._queue_away = False
 
     def deliver(self, message: Message) -> None:
         """Take a message of the topic `workers`."""
@@ -110,11 +112,18 @@ class Worker:
                 await self._claim()
                 await self._do_due()
             except STORE_ERRORS as error:
-                log.warning("queue_away", error=repr(error))
+                self._note_outage(error)
                 await asyncio.sleep(OUTAGE_SECONDS)
             else:
+                self._queue_away = False
                 await self._sleep()
         await self._finish()
+
+    def _note_outage(self, error: Exception) -> None:
+        # Once an outage, however often it is tried.
+        if not self._queue_away:
+            log.warning("queue_away", error=repr(error))
+        self._queue_away = True
 
     async def _sleep(self) -> None:
         dues = [self._upkeep_at, *(run.extend_at for run in self._runs.values())]
@@ -143,7 +152,12 @@ class Worker:
 
     def _start(self, claim: Claim) -> None:
         task = claim.task
-        params = cattrs.structure(task.params, TaskParams)
+        try:
+            params = cattrs.structure(task.params, TaskParams)
+        except cattrs.BaseValidationError as error:
+            faults = cattrs.transform_error(error, format_exception=_explain_fault)
+            self._refuse(claim, "; ".join(faults))
+            return
         tracker = RedisProgressTracker(
             task.task_id,
             params.analysts,
@@ -155,6 +169,11 @@ class Worker:
         run = _Run(claim, tracker, self._next_extension())
         self._runs[task.task_id] = run
         run.job = asyncio.create_task(self._handle(run), name=f"task-{task.task_id}")
+
+    def _refuse(self, claim: Claim, why: str) -> None:
+        error = _one_line(f"bad params: {why}")
+        self._acks.append(Ack(claim.task.task_id, claim.token, Outcome.FAILED, error=error))
+        self._awake.set()
 
     async def _handle(self, run: _Run) -> None:
         task_id = run.claim.task.task_id
@@ -174,6 +193,7 @@ class Worker:
         try:
             async with limit:
                 result = await self._handler(task, run.tracker)
+            _check_result(result)
         except LeaseLost:
             log.info("lease_lost", task_id=task.task_id)
             return None
@@ -182,7 +202,7 @@ class Worker:
         except Retry as error:
             delay = self._backoff.seconds(task.attempt) if error.delay is None else error.delay
             return _ack(run, Outcome.RETRY, error=_explain(error), delay=delay)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = _explain(error)
             if limit.expired():
                 reason = f"took longer than {self._timeout_seconds:g} s"
@@ -248,7 +268,25 @@ def _ack(run: _Run, outcome: Outcome, **more: Any) -> Ack:
     return Ack(run.claim.task.task_id, run.claim.token, outcome, fragment=fragment, **more)
 
 
-def _explain(error: Exception) -> str:
+def _check_result(result: object) -> None:
+    """Raise TypeError for what cannot be kept as a task's result."""
+    if not isinstance(result, dict | None):
+        raise TypeError(f"a result is a dict or None, not {type(result).__name__}")
+    orjson.dumps(result)
+
+
+def _explain(error: BaseException) -> str:
     own = isinstance(error, TaskError | Retry)
     text = str(error) if own else f"{type(error).__name__}: {error}"
-    return text.replace("\n", " ")[:MAX_ERROR_LENGTH]
+    return _one_line(text)
+
+
+def _explain_fault(error: BaseException, _: type | None) -> str:
+    # attrs' validators put the whole field behind their sentence.
+    return str(error.args[0] if error.args else error)
+
+
+def _one_line(text: str) -> str:
+    # A lone surrogate, as in the name of a file, has no place in JSON or Redis.
+    encodable = text.encode(errors="replace").decode()
+    return encodable.replace("\n", " ")[:MAX_ERROR_LENGTH]
