@@ -1,7 +1,8 @@
 """A real job: an analysis of a stock from its monthly closing prices, 2000 to 2010.
 
-Each step of the plan computes something from the prices in `data/stocks.csv`, and hands it to the
-steps after it. The result says what to do, and on what grounds.
+The steps of the plan compute from the prices in `data/stocks.csv` and hand what they find to the
+steps after them; of the preparation only the first has anything to compute. The result says what
+to do, and on what grounds.
 """
 
 import asyncio
@@ -24,6 +25,9 @@ from settings import Settings
 PRICES = Path(__file__).parent / "data" / "stocks.csv"
 MONTHS_A_YEAR = 12
 SHORT_MONTHS, LONG_MONTHS, RSI_MONTHS, NEWS_SIGMAS = 3, 12, 14, 2.0
+# The share of the capital that a position may lose.
+TOLERATED_LOSS = 0.10
+RISK_VIEWS = ("risky", "safe", "neutral")
 
 _step_seconds = 1.0
 
@@ -131,9 +135,9 @@ class Analysis:
             "bear": self._collect_bear,
             "manager": self._weigh,
             "trader": self._decide,
-            "risk_risky": lambda: self._view_risk("risky", 1.5),
-            "risk_safe": lambda: self._view_risk("safe", 0.5),
-            "risk_neutral": lambda: self._view_risk("neutral", 1.0),
+            "risk_risky": self._view_risk_boldly,
+            "risk_safe": self._view_risk_carefully,
+            "risk_neutral": self._view_risk_neutrally,
             "risk_judge": self._judge_risk,
             "signal": self._make_signal,
             "report": self._summarise,
@@ -224,14 +228,29 @@ class Analysis:
         self.report["balance"] = round(balance, 3)
         self.report["decision"] = "buy" if balance > 0.1 else "sell" if balance < -0.1 else "hold"
 
-    def _view_risk(self, name: str, appetite: float) -> None:
-        # A share of capital that would lose at most 10 % x appetite in a year of two sigma.
-        share = 0.10 * appetite / (2 * volatility(self._series.returns))
-        self._views[name] = min(share, 1.0)
+    def _view_risk_boldly(self) -> None:
+        # A fall of one sigma in a year.
+        self._size("risky", volatility(self._series.returns))
+
+    def _view_risk_neutrally(self) -> None:
+        # A fall of two.
+        self._size("neutral", 2 * volatility(self._series.returns))
+
+    def _view_risk_carefully(self) -> None:
+        # The deepest fall that there was, or one of three sigma, whichever is worse.
+        three_sigma = 3 * volatility(self._series.returns)
+        self._size("safe", max(max_drawdown(self._series.prices), three_sigma))
+
+    def _size(self, name: str, fall: float) -> None:
+        self._views[name] = TOLERATED_LOSS / max(fall, TOLERATED_LOSS)
 
     def _judge_risk(self) -> None:
-        views = [self._views[name] for name in ("risky", "safe", "neutral")]
-        self.report["position_size"] = round(statistics.median(views), 3)
+        # The clearer the debate's outcome, the more the bold view counts, and the careful one less.
+        conviction = abs(self.report["balance"])
+        risky, safe, neutral = (self._views[name] for name in RISK_VIEWS)
+        size = (neutral + conviction * risky + (1 - conviction) * safe) / 2
+        self.report["risk"] = {name: round(self._views[name], 3) for name in RISK_VIEWS}
+        self.report["position_size"] = round(size, 3)
 
     def _make_signal(self) -> None:
         self.report["confidence"] = round(min(1.0, 0.5 + abs(self.report["balance"]) / 2), 2)

@@ -1,7 +1,9 @@
 """The example computes what it says."""
 
 import math
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -69,6 +71,37 @@ async def test_every_stock_is_analysed_to_the_end(symbol: str) -> None:
         assert 0 < report["position_size"] <= 1
         assert report["summary"].startswith(symbol.upper())
         assert tracker.progress == pytest.approx(97)
+
+
+async def analyse(symbol: str, *analysts: Analyst) -> dict[str, Any]:
+    tracker = RedisProgressTracker("t1", list(analysts), 1, "")
+    return await example.analyse(attrs.evolve(TASK, symbol=symbol), tracker)
+
+
+@pytest.mark.gen_test
+async def test_risk_views_differ_and_conviction_moves_the_judge() -> None:
+    """IBM's deepest fall is under three sigma of its year, as every stock's here."""
+    unsure, sure = [await analyse("IBM", one) for one in (Analyst.MARKET, Analyst.FUNDAMENTALS)]
+    if abs(unsure["balance"]) > abs(sure["balance"]):
+        unsure, sure = sure, unsure
+    assert unsure["risk"] == sure["risk"]
+    risk, sigma = sure["risk"], sure["volatility"]
+    assert risk["risky"] == pytest.approx(0.1 / sigma, abs=1e-3)
+    assert risk["neutral"] == pytest.approx(0.1 / (2 * sigma), abs=1e-3)
+    assert risk["safe"] == pytest.approx(0.1 / max(sure["max_drawdown"], 3 * sigma), abs=1e-3)
+    assert risk["safe"] < unsure["position_size"] < sure["position_size"] < risk["risky"]
+
+
+def test_deep_fall_outweighs_a_calm_year() -> None:
+    """A slow slide is calm by its volatility; the careful view sees how deep it went."""
+    prices = tuple(100 * 0.97**month for month in range(61))
+    dates = tuple(date(2000 + month // 12, month % 12 + 1, 1) for month in range(61))
+    assert 3 * example.volatility(example.Series("X", dates, prices).returns) < 0.01
+    analysis = example.Analysis(example.Series("X", dates, prices), {})
+    analysis.report["balance"] = 0.0
+    for step in ("risk_risky", "risk_safe", "risk_neutral", "risk_judge"):
+        analysis.run(step)
+    assert analysis.report["risk"]["safe"] == pytest.approx(0.1 / (1 - 0.97**60), abs=1e-3)
 
 
 @pytest.mark.gen_test
