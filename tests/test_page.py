@@ -17,7 +17,7 @@ from tests.conftest import LoopThread, ServerProcess
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-PHONE: ViewportSize = {"width": 390, "height": 844}
+PHONE: ViewportSize = {"width": 390, "height": 667}
 
 
 @pytest.fixture(scope="module")
@@ -307,3 +307,16 @@ def test_several_symbols_are_no_task(page: Page) -> None:
     page.click("#submit-task")
     expect(page.locator("#submit-error")).to_contain_text("submit several as a batch")
     expect(page.locator("#task")).to_be_hidden()
+
+
+def test_silent_connection_is_taken_for_dead(page: Page, server_process: ServerProcess) -> None:
+    """No heartbeat for two and a half intervals: the page comes back by itself."""
+    page.clock.install()
+    page.goto(server_process.url)
+    log_in(page, "bob")
+    page.clock.fast_forward(60_000)
+    expect(page.locator("#frames")).not_to_contain_text("silent for too long")
+    page.clock.fast_forward(20_000)
+    expect(page.locator("#frames")).to_contain_text("silent for too long")
+    expect(page.locator("#frames li").first).to_contain_text('"recovered":true')
+    expect(page.locator("#link-state")).to_have_text("bob: connected")
