@@ -371,7 +371,7 @@ def _task(reply: Sequence[bytes]) -> Task:
         result=orjson.loads(fields["result"]) if fields["result"] else None,
         error=fields["error"].decode() or None,
         progress=float(fields["percent"]),
-        snapshot=fields["snapshot"],
+        snapshot=fields.get("snapshot", b""),
     )
 
 

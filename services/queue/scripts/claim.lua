@@ -21,7 +21,7 @@ if #earlier > 0 then
   for i = 1, #earlier, 2 do
     local t = load_task(earlier[i])
     if t and t.token == earlier[i + 1] and t.status == 'processing' then
-      again[#again + 1] = reply(t)
+      again[#again + 1] = brief_reply(t)
     end
   end
   return {owned, again}
@@ -58,19 +58,24 @@ local function start(id)
     worker_id = ARGV[4], started_at = stamp(NOW), attempt = tostring(tonumber(t.attempt) + 1),
     fragment = t.plan, percent = '0',
   })
-  redis.call('HSET', request_key, id, t.token)
-  redis.call('EXPIRE', request_key, 60)
   emit_progress(t)
+  save(t)
   follow_in_batch(t, 'queued', 0)
-  return reply(t)
+  return t
 end
 
-local claimed = {}
+local claimed, tokens = {}, {}
 while #claimed < tonumber(ARGV[5]) do
   if global_limit > 0 and redis.call('ZCARD', P .. 'processing') >= global_limit then break end
   local user = next_user()
   if not user then break end
   take_turn(user)
-  claimed[#claimed + 1] = start(redis.call('ZRANGE', P .. 'waiting:' .. user, 0, 0)[1])
+  local t = start(redis.call('ZRANGE', P .. 'waiting:' .. user, 0, 0)[1])
+  claimed[#claimed + 1] = brief_reply(t)
+  tokens[#tokens + 1], tokens[#tokens + 2] = t.task_id, t.token
+end
+if #tokens > 0 then
+  redis.call('HSET', request_key, unpack(tokens))
+  redis.call('EXPIRE', request_key, 60)
 end
 return {owned, claimed}

@@ -15,8 +15,11 @@ if redis.call('EXISTS', batch_key(id)) == 1 then return batch_reply(id) end
 local total = (#ARGV - 13) / 3
 if not has_room(user, total, tonumber(ARGV[10])) then return 'full' end
 remember_made(ARGV[11], ARGV[12], id, ARGV[13])
-redis.call('HSET', batch_key(id), 'batch_id', id, 'user_id', user, 'head', ARGV[5], 'total', total,
-  'progress_sum', '0', 'queued', total, 'status', 'queued', 'created_at', stamp(NOW))
+local b = create(batch_key(id))
+set(b, {
+  batch_id = id, user_id = user, head = ARGV[5], total = tostring(total), progress_sum = '0',
+  queued = tostring(total), status = 'queued', created_at = stamp(NOW),
+})
 for i = 14, #ARGV, 3 do
   redis.call('RPUSH', P .. 'batch_tasks:' .. id, ARGV[i])
   add_task(ARGV[i], {
@@ -24,5 +27,6 @@ for i = 14, #ARGV, 3 do
     plan = ARGV[7], callback_url = '', expected = ARGV[8], notify = ARGV[9],
   }, NOW)
 end
-emit('batch', id, batch_key(id), 'progress', batch_snapshot(read_hash(batch_key(id))))
+emit('batch', id, b, 'progress', batch_snapshot(b))
+save(b)
 return batch_reply(id)

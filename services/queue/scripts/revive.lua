@@ -17,5 +17,6 @@ set(t, {
 })
 wait_in_line(t, NOW)
 emit_progress(t)
+save(t)
 follow_in_batch(t, from, 100)
 return reply(t)

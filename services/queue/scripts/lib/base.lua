@@ -45,18 +45,49 @@ local function read_hash(key)
   return fields
 end
 
+-- A hash as a table. `set` changes the table, `save` writes what was changed in one go: every
+-- transition ends with it.
+local function load(key)
+  local record = read_hash(key)
+  if record then record._key, record._changes = key, {} end
+  return record
+end
+
+local function create(key)
+  return {_key = key, _changes = {}}
+end
+
+local function set(record, changes)
+  for field, value in pairs(changes) do
+    record[field] = value
+    record._changes[field] = value
+  end
+end
+
+local function save(record)
+  local flat = {}
+  for field, value in pairs(record._changes) do
+    flat[#flat + 1] = field
+    flat[#flat + 1] = value
+  end
+  if #flat > 0 then redis.call('HSET', record._key, unpack(flat)) end
+  record._changes = {}
+end
+
 local epoch
 local function the_epoch()
+  epoch = epoch or redis.call('GET', P .. 'epoch')
   if not epoch then
-    redis.call('SET', P .. 'epoch', ARGV[1], 'NX')
-    epoch = redis.call('GET', P .. 'epoch')
+    epoch = ARGV[1]
+    redis.call('SET', P .. 'epoch', epoch)
   end
   return epoch
 end
 
--- Number an event, keep it, publish it.
-local function emit(kind, id, hash_key, type, data)
-  local offset = redis.call('HINCRBY', hash_key, 'event_seq', 1)
+-- Number an event of a record, keep it, publish it. The record is still to be saved.
+local function emit(kind, id, record, type, data)
+  local offset = string.format('%d', (record.event_seq or 0) + 1)
+  set(record, {event_seq = offset})
   redis.call('XADD', events_key(kind, id), 'MAXLEN', MAX_EVENTS, '0-' .. offset,
     'type', type, 'data', data)
   redis.call('PUBLISH', 'rt:' .. kind .. ':' .. id,

@@ -47,32 +47,30 @@ local function end_batch(id, b)
     data = data .. ',"' .. COUNTED[i] .. '":' .. (b[COUNTED[i]] or '0')
   end
   data = data .. '}'
-  redis.call('HSET', batch_key(id), 'ended_at', stamp(NOW), 'finished', data)
+  set(b, {ended_at = stamp(NOW), finished = data})
   redis.call('ZADD', P .. 'ended_batches', NOW, id)
-  emit('batch', id, batch_key(id), 'finished', data)
+  emit('batch', id, b, 'finished', data)
   redis.call('XADD', P .. 'outbox', '*', 'event_id', id, 'kind', 'batch', 'user_id', b.user_id,
     'task_id', '', 'symbol', '', 'batch_id', id, 'status', b.status, 'result', data,
     'error', '', 'callback_url', '', 'ended_at', stamp(NOW))
 end
 
--- Follow one task from a state and percentage to others; `nil` is one that is not there yet.
+-- Follow one task from a state and percentage to others.
 local function batch_follow(id, from, to, from_percent, to_percent)
-  local key = batch_key(id)
-  local before = read_hash(key)
-  if not before then return end
+  local b = load(batch_key(id))
+  if not b then return end
+  local shown = math.floor(batch_progress(b))
   if from ~= to then
-    if from then redis.call('HINCRBY', key, from, -1) end
-    redis.call('HINCRBY', key, to, 1)
+    set(b, {[from] = tostring((b[from] or 0) - 1), [to] = tostring((b[to] or 0) + 1)})
   end
-  redis.call('HINCRBYFLOAT', key, 'progress_sum', to_percent - from_percent)
-  local b = read_hash(key)
-  b.status = batch_status(b)
-  redis.call('HSET', key, 'status', b.status)
+  set(b, {progress_sum = tostring(b.progress_sum + to_percent - from_percent)})
+  set(b, {status = batch_status(b)})
   -- Not every step of every task is news of the batch: whole percents are.
-  if from ~= to or math.floor(batch_progress(b)) ~= math.floor(batch_progress(before)) then
-    emit('batch', id, key, 'progress', batch_snapshot(b))
+  if from ~= to or math.floor(batch_progress(b)) ~= shown then
+    emit('batch', id, b, 'progress', batch_snapshot(b))
   end
-  if b.status ~= 'queued' and b.status ~= 'processing' and before.ended_at == nil then
+  if b.status ~= 'queued' and b.status ~= 'processing' and not b.ended_at then
     end_batch(id, b)
   end
+  save(b)
 end

@@ -28,22 +28,11 @@ local function snapshot(t)
 end
 
 local function emit_progress(t)
-  emit('task', t.task_id, task_key(t.task_id), 'progress', snapshot(t))
+  emit('task', t.task_id, t, 'progress', snapshot(t))
 end
 
 local function load_task(id)
-  return read_hash(task_key(id))
-end
-
--- Write the fields to Redis and to the table at hand.
-local function set(t, changes)
-  local flat = {}
-  for field, value in pairs(changes) do
-    t[field] = value
-    flat[#flat + 1] = field
-    flat[#flat + 1] = value
-  end
-  redis.call('HSET', task_key(t.task_id), unpack(flat))
+  return load(task_key(id))
 end
 
 local function in_batch(status)
@@ -96,6 +85,7 @@ local function requeue(t, attempt, run_at, closed)
     percent = '0'})
   wait_in_line(t, run_at)
   emit_progress(t)
+  save(t)
   follow_in_batch(t, from, from_percent)
 end
 
@@ -138,7 +128,8 @@ local function end_task(t, status, token, result, error, fragment)
   emit_progress(t)
   local finished = finished_data(t)
   set(t, {finished = finished})
-  emit('task', t.task_id, task_key(t.task_id), 'finished', finished)
+  emit('task', t.task_id, t, 'finished', finished)
+  save(t)
   -- The news of a batch is its end, unless news of each task was asked for.
   if t.batch_id == '' or t.notify == '1' then append_to_outbox(t) end
   follow_in_batch(t, from, from_percent)
@@ -181,18 +172,25 @@ local function delete_task(t)
   redis.call('ZREM', P .. 'tasks:' .. t.user_id, t.task_id)
 end
 
--- What Python needs of a task: its fields, its snapshot and its place.
-local function reply(t)
-  local flat = {'snapshot', snapshot(t)}
-  local here = position(t.task_id)
-  if here then
-    flat[3], flat[4] = 'position', tostring(here)
-  end
-  for _, field in ipairs({'task_id', 'user_id', 'symbol', 'params', 'batch_id', 'status', 'attempt',
-    'created_at', 'started_at', 'ended_at', 'result', 'error', 'token', 'percent'}) do
+local REPLIED = {'task_id', 'user_id', 'symbol', 'params', 'batch_id', 'status', 'attempt',
+  'created_at', 'started_at', 'ended_at', 'result', 'error', 'token', 'percent'}
+
+-- What a worker needs of a task.
+local function brief_reply(t)
+  local flat = {}
+  for _, field in ipairs(REPLIED) do
     flat[#flat + 1] = field
     flat[#flat + 1] = t[field]
   end
+  return flat
+end
+
+-- What else needs: also its snapshot and its place.
+local function reply(t)
+  local flat = brief_reply(t)
+  flat[#flat + 1], flat[#flat + 2] = 'snapshot', snapshot(t)
+  local here = position(t.task_id)
+  if here then flat[#flat + 1], flat[#flat + 2] = 'position', tostring(here) end
   return flat
 end
 
@@ -200,7 +198,7 @@ end
 -- `given` has user_id, symbol, params, batch_id, head, plan, callback_url, expected and notify.
 local function add_task(id, given, run_at)
   local user, seq = given.user_id, redis.call('INCR', P .. 'seq')
-  local t = {task_id = id}
+  local t = create(task_key(id))
   set(t, given)
   set(t, {
     task_id = id, fragment = given.plan, attempt = '0', revived = '0',
@@ -210,6 +208,7 @@ local function add_task(id, given, run_at)
   redis.call('ZADD', P .. 'tasks:' .. user, seq, id)
   wait_in_line(t, run_at)
   emit_progress(t)
+  save(t)
   return t
 end
 
