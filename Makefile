@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint format clean
+.PHONY: run test lint format clean fuzz-queue crash-queue bench-queue
 
 run: .venv/run.stamp
 	$(BIN)/python run.py
@@ -14,6 +14,16 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The long forms; each has a short one in the suite.
+fuzz-queue: .venv/dev.stamp
+	$(BIN)/python -m tests.long.fuzz_queue
+
+crash-queue: .venv/dev.stamp
+	$(BIN)/python -m tests.long.crash_queue
+
+bench-queue: .venv/dev.stamp
+	$(BIN)/python -m benchmarks.queue
 
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .
@@ -32,3 +42,4 @@ $(BIN)/python:
 .venv/dev.stamp: requirements.txt requirements-embedded.txt requirements-dev.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
+

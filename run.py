@@ -74,6 +74,7 @@ def work(settings: Settings, options: argparse.Namespace) -> int:
         settings,
         worker_handler=options.handler or settings.worker_handler,
         worker_concurrency=options.concurrency or settings.worker_concurrency,
+        worker_processes=options.processes or settings.worker_processes,
     )
     if not chosen.worker_concurrency:
         print("run.py: concurrency: must be 1 or more", file=sys.stderr)
@@ -152,6 +153,7 @@ def _add_own_options(parser: argparse.ArgumentParser, name: str) -> None:
         own = parser.add_argument_group("Worker")
         own.add_argument("--handler", metavar="MODULE:FUNCTION", help="what runs a task")
         own.add_argument("--concurrency", type=_positive, metavar="N", help="tasks at once")
+        own.add_argument("--processes", action="store_true", help="a process for each task")
     if name == "token":
         own = parser.add_argument_group("Token")
         own.add_argument("--user", required=True, help="user id")

@@ -1,5 +1,6 @@
 """The commands, as a user runs them."""
 
+import asyncio
 import json
 import os
 import signal
@@ -16,8 +17,10 @@ import jwt
 import pytest
 from redis import Redis
 
+from services.queue import QueueService
 from settings import Settings
 from tests.conftest import ROOT, SECRET, ServerProcess, start_server, stop_server
+from tornado_rt.redis import open_redis
 from tornado_rt.stores import running_addresses
 
 
@@ -268,6 +271,36 @@ def test_worker_process_runs_the_tasks_of_a_server(start: Start, folder: Path) -
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(20) == 0
     assert stop_server(server) == 0
+
+
+def test_queue_is_seen_to_from_the_command_line(start: Start, folder: Path) -> None:
+    """Dead tasks are shown, revived and discarded on the running server."""
+    server = start(RT_WORKER_CONCURRENCY="0")
+    alice, data = token(server), {"RT_DATA_DIR": str(folder)}
+    ids = [ask(server, alice, "/api/tasks", {"symbol": "AAPL"})["task_id"] for _ in range(2)]
+    die_all(server)
+    shown = run("queue", "dead", **data)
+    assert {json.loads(line)["task_id"] for line in shown.stdout.splitlines()} == set(ids)
+    assert run("queue", "retry", ids[0], **data).returncode == 0
+    assert run("queue", "discard", ids[1], **data).returncode == 0
+    assert run("queue", "dead", **data).stdout == ""
+    again = run("queue", "retry", ids[1], **data)
+    assert (again.returncode, again.stderr) == (1, f"run.py: there is no task {ids[1]}\n")
+    assert run("queue", "check", **data).stdout == "every task is in its place\n"
+    assert stop_server(server) == 0
+
+
+def die_all(server: ServerProcess) -> None:
+    """Let every task use up its attempts."""
+
+    async def use_up() -> None:
+        async with open_redis(running_addresses(server.data_dir).redis_url) as redis:
+            queue = QueueService(redis)
+            while claims := await queue.claim("w", 10):
+                for claim in claims:
+                    await queue.retry_task(claim.task.task_id, token=claim.token, error="x")
+
+    asyncio.run(use_up())
 
 
 def test_worker_without_a_server_says_what_to_do(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The steps of an analysis, their weights, and how long it may take."""
 
+import functools
 from enum import StrEnum
 from typing import Any
 
@@ -80,6 +81,11 @@ PROVIDER_FACTORS = {"dashscope": 1.0, "deepseek": 0.8, "google": 1.2}
 
 def make_steps(analysts: list[Analyst], research_depth: int) -> list[Step]:
     """Return the steps in their order; the weights sum to 1."""
+    return list(_make_steps(tuple(analysts), research_depth))
+
+
+@functools.cache
+def _make_steps(analysts: tuple[Analyst, ...], research_depth: int) -> tuple[Step, ...]:
     rounds = ROUNDS.get(research_depth, MOST_ROUNDS)
     debate = [
         ("bull", "The case for buying"),
@@ -88,14 +94,14 @@ def make_steps(analysts: list[Analyst], research_depth: int) -> list[Step]:
         ("manager", "The research manager's view"),
     ]
     looks = [(f"analyst_{name}", ANALYSTS[name]) for name in analysts]
-    return [
+    return (
         *(Step(*one) for one in PREPARATION),
         *_shared(looks, ANALYSTS_WEIGHT),
         *_shared(debate, DEBATE_WEIGHT),
         Step("trader", "The trader's decision", TRADER_WEIGHT),
         *_shared(RISK, RISK_WEIGHT),
         *(Step(*one) for one in FINAL),
-    ]
+    )
 
 
 def estimate_seconds(analysts: list[Analyst], research_depth: int, llm_provider: str) -> float:

@@ -3,8 +3,6 @@
 import time
 from typing import Any
 
-import attrs
-
 from services.progress.plan import (
     Analyst,
     Step,
@@ -145,7 +143,12 @@ class RedisProgressTracker:
             status = "failed"
         elif index == self._current and self.message != WAITING:
             status = "current"
-        return {**attrs.asdict(step), "weight": round(step.weight, 4), "status": status}
+        return {
+            "name": step.name,
+            "description": step.description,
+            "weight": round(step.weight, 4),
+            "status": status,
+        }
 
     async def _end(self, status: str, message: str, progress: float) -> None:
         self.status, self.message, self._progress = status, message, progress

@@ -34,15 +34,16 @@ if order() ~= ARGV[9] or limit ~= ARGV[6] then
   for _, user in ipairs(redis.call('SMEMBERS', P .. 'parked')) do waiting[#waiting + 1] = user end
   redis.call('DEL', P .. 'ready', P .. 'parked')
   redis.call('HSET', P .. 'config', 'order', ARGV[9], 'user_limit', ARGV[6])
+  kept_order = ARGV[9]
   for _, user in ipairs(waiting) do schedule(user) end
 end
 
 local function next_user()
   while true do
     local first = redis.call('ZRANGE', P .. 'ready', 0, 0)[1]
-    if not first then return nil end
+    if not first or user_limit == 0 then return first end
     local running = tonumber(redis.call('HGET', P .. 'active', first) or 0)
-    if user_limit == 0 or running < user_limit then return first end
+    if running < user_limit then return first end
     redis.call('ZREM', P .. 'ready', first)
     redis.call('SADD', P .. 'parked', first)
   end

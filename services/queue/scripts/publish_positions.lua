@@ -1,8 +1,7 @@
 -- Tell those who watch a waiting task where it stands, if the line moved since the last time.
 --
 -- ARGV[3] shortest time between two times [s]
--- Reply: how many were told; -1 when it is too soon. The position is not an event of the task: it is
--- published without an id, and whoever comes later finds it in the snapshot.
+-- Reply: how many were told; -1 when it is too soon.
 if not redis.call('SET', P .. 'positions:pause', '1', 'NX', 'PX', ARGV[3] * 1000) then return -1 end
 local first = redis.call('ZRANGE', P .. 'waiting', 0, 0, 'WITHSCORES')
 if #first == 0 then
@@ -15,8 +14,9 @@ local told = 0
 for _, channel in ipairs(redis.call('PUBSUB', 'CHANNELS', 'rt:task:*')) do
   local id = string.sub(channel, 9)
   if redis.call('ZSCORE', P .. 'waiting', id) then
-    redis.call('PUBLISH', channel,
-      '{"type":"progress","data":' .. snapshot(load_task(id)) .. '}')
+    local t = load_task(id)
+    emit_progress(t)
+    save(t)
     told = told + 1
   end
 end

@@ -11,8 +11,10 @@ local function count(hash, field, by)
   end
 end
 
+local kept_order
 local function order()
-  return redis.call('HGET', P .. 'config', 'order') or 'fifo'
+  kept_order = kept_order or redis.call('HGET', P .. 'config', 'order') or 'fifo'
+  return kept_order
 end
 
 -- FIFO: a user's turn is the number of his oldest waiting task. Fair: a number drawn anew after

@@ -1,0 +1,57 @@
+"""Whether a claim costs more when more waits."""
+
+import statistics
+import time
+
+from redis.asyncio import Redis
+
+from services.queue import Ack, Outcome, QueueService
+from tornado_rt.redis import open_redis
+
+SMALL, LARGE, USERS = 1_000, 1_000_000, 10_000
+CLAIMED, BATCH, ROUNDS = 2_000, 50, 5
+PLAN = b'"progress":0.0'
+
+
+async def measure(url: str) -> dict[int, float]:
+    """Return the rate of claims and acks [1/s] with each number of waiting tasks."""
+    async with open_redis(url) as redis:
+        await redis.flushall()
+        queue = QueueService(redis, user_limit=0, global_limit=0, max_waiting_per_user=0)
+        rates: dict[int, list[float]] = {SMALL: [], LARGE: []}
+        await _fill(queue, redis, SMALL)
+        rates[SMALL] = [await _claim(queue, redis, SMALL) for _ in range(ROUNDS)]
+        await _fill(queue, redis, LARGE)
+        rates[LARGE] = [await _claim(queue, redis, LARGE) for _ in range(ROUNDS)]
+        await redis.flushall()
+        return {waiting: statistics.median(found) for waiting, found in rates.items()}
+
+
+async def _fill(queue: QueueService, redis: Redis, wanted: int) -> None:
+    """Enqueue batches until so many wait."""
+    number, size = 0, 500
+    while (missing := wanted - (await queue.stats()).queued) > 0:
+        symbols = ["A"] * min(size, missing)
+        await queue.create_batch(f"user{number % USERS}", symbols, {}, plan=PLAN)
+        number += 1
+
+
+async def _claim(queue: QueueService, redis: Redis, waiting: int) -> float:
+    acks: list[Ack] = []
+    began = time.perf_counter()
+    for _ in range(0, CLAIMED if waiting == LARGE else SMALL, BATCH):
+        claims = await queue.claim("bench", BATCH, acks)
+        acks = [Ack(c.task.task_id, c.token, Outcome.COMPLETED) for c in claims]
+    await queue.claim("bench", 0, acks)
+    rate = (CLAIMED if waiting == LARGE else SMALL) / (time.perf_counter() - began)
+    await _fill(queue, redis, waiting)
+    return rate
+
+
+def describe(rates: dict[int, float]) -> list[str]:
+    """Return the lines of the report."""
+    return [
+        f"Claims with acks, {BATCH} at a time: {rates[SMALL]:.0f}/s with {SMALL:,} tasks waiting, "
+        f"{rates[LARGE]:.0f}/s with {LARGE:,} of {LARGE // 500:,} users' batches: "
+        f"{rates[LARGE] / rates[SMALL]:.2f} of it."
+    ]

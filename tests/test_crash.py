@@ -1,0 +1,123 @@
+"""Real processes that are killed, stopped and continued."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+import pytest
+
+from services.progress import TaskParams, plan_fragment
+from services.queue import QueueService, TaskState
+from tests.conftest import ROOT, start_server, stop_server
+from tests.long import crash_queue
+from tornado_rt.mongo import open_database
+from tornado_rt.redis import open_redis
+from tornado_rt.stores import running_addresses
+
+
+@pytest.mark.gen_test(timeout=120)
+async def test_crashes_lose_and_double_nothing() -> None:
+    """The short form of `make crash-queue`."""
+    outcome = await crash_queue.run(tasks=150, workers=2, kill_every=1.5, redis_kills=1)
+    crash_queue.check(outcome)
+    assert outcome.redis_kills == 1
+
+
+@attrs.frozen
+class Site:
+    """A server without a worker, and the means to start workers."""
+
+    data_dir: Path
+    queue: QueueService
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("RT_")}
+        env |= {
+            "RT_DATA_DIR": str(self.data_dir),
+            "RT_QUEUE_VISIBILITY_SECONDS": "1",
+            "RT_WORKER_HANDLER": "tests.long.crash_handler:slow",
+            "RT_LOG_LEVEL": "ERROR",
+        }
+        command = [sys.executable, str(ROOT / "run.py"), "worker", "--concurrency", "1"]
+        return subprocess.Popen(command, cwd=ROOT, env=env)
+
+    async def reported_by(self, task_id: str) -> str:
+        """Return who reports the progress of a task now."""
+        task = await self.queue.get_task(task_id)
+        assert task is not None
+        message: str = json.loads(task.snapshot)["message"]
+        return message
+
+
+@asynccontextmanager
+async def site(folder: Path) -> AsyncIterator[Site]:
+    server = await asyncio.to_thread(
+        start_server, folder / "data", RT_WORKER_CONCURRENCY="0", RT_DRAIN_SECONDS="0"
+    )
+    try:
+        async with open_redis(running_addresses(server.data_dir).redis_url) as redis:
+            yield Site(server.data_dir, QueueService(redis, visibility_seconds=1))
+    finally:
+        await asyncio.to_thread(stop_server, server)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_stopped_worker_cannot_change_what_another_finished(tmp_path: Path) -> None:
+    """SIGSTOP past the lease, another worker finishes, SIGCONT: nothing moves any more."""
+    async with site(tmp_path) as here:
+        task = await here.queue.enqueue_task("a", "A", {}, plan=plan_fragment(TaskParams()))
+        workers = [here.start_worker()]
+        try:
+            while await here.reported_by(task.task_id) != f"by {workers[0].pid}":
+                await asyncio.sleep(0.02)
+            workers[0].send_signal(signal.SIGSTOP)
+            workers.append(here.start_worker())
+            while (done := await here.queue.get_task(task.task_id)) is None or (
+                done.status != TaskState.COMPLETED
+            ):
+                await asyncio.sleep(0.05)
+            assert done.result == {"pid": workers[1].pid, "attempt": 2}
+            before = await here.queue.read_events("task", task.task_id)
+            workers[0].send_signal(signal.SIGCONT)
+            workers[0].send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(workers[0].wait, 20) == 0
+        finally:
+            for worker in workers:
+                worker.kill()
+                worker.wait()
+        after = await here.queue.read_events("task", task.task_id)
+        assert (after.cursor, after.snapshot) == (before.cursor, before.snapshot)
+        assert await here.queue.check_invariants() == []
+        url = running_addresses(here.data_dir).mongodb_url
+        async with open_database(url, "tornado_rt") as database:
+            assert await database["notifications"].count_documents({}) == 1
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_cancel_reaches_a_handler_in_another_process_within_a_second(
+    tmp_path: Path,
+) -> None:
+    """Told over the backplane: its worker takes the next task at once."""
+    async with site(tmp_path) as here:
+        plan = plan_fragment(TaskParams())
+        first, second = [await here.queue.enqueue_task("a", "A", {}, plan=plan) for _ in range(2)]
+        worker = here.start_worker()
+        try:
+            while not (await here.reported_by(first.task_id)).startswith("by"):
+                await asyncio.sleep(0.02)
+            began = time.monotonic()
+            await here.queue.cancel_task(first.task_id)
+            while not (await here.reported_by(second.task_id)).startswith("by"):
+                await asyncio.sleep(0.005)
+            assert time.monotonic() - began < 1
+        finally:
+            worker.kill()
+            worker.wait()
