@@ -3,11 +3,15 @@
 from typing import Any
 
 import attrs
+import structlog
 from attrs import validators as v
 
 from tornado_rt.protocol import CONTROL, Message, MessageType, Publisher
 
+log = structlog.get_logger(__name__)
+
 DAY_SECONDS = 86400.0
+MAX_CONNECTIONS = 1_000_000
 
 
 class InvalidSetting(ValueError):
@@ -32,7 +36,9 @@ class SystemSettings:
     sse_batch_poll_interval_seconds: float = _seconds(2.0, 0.1)
     sse_batch_max_idle_seconds: float = _seconds(600.0)
     ws_heartbeat_interval_seconds: float = _seconds(30.0)
-    ws_max_connections_per_user: int = attrs.field(default=50, validator=v.ge(0))
+    ws_max_connections_per_user: int = attrs.field(
+        default=50, validator=[v.ge(0), v.le(MAX_CONNECTIONS)]
+    )
 
 
 FIELDS = attrs.fields_dict(SystemSettings)
@@ -60,17 +66,25 @@ class SystemSettingsService:
 
     def read(self, message: Message) -> SystemSettings:
         """Return the settings that a message of the topic `control` tells."""
-        return self._with(_checked(message.fields()))
+        return self._with(_usable(message.fields()))
 
     async def _stored(self) -> dict[str, Any]:
         document = await self._collection.find_one({"_id": "settings"}) or {}
-        return {name: value for name, value in document.items() if name in FIELDS}
+        return _usable({name: value for name, value in document.items() if name != "_id"})
 
     def _with(self, changes: dict[str, Any]) -> SystemSettings:
+        return attrs.evolve(self._defaults, **changes)
+
+
+def _usable(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what another version of this server, or a hand, wrote and this one cannot use."""
+    usable: dict[str, Any] = {}
+    for name, value in values.items():
         try:
-            return attrs.evolve(self._defaults, **changes)
-        except ValueError as error:
-            raise InvalidSetting(str(error.args[0])) from None
+            usable |= _checked({name: value})
+        except InvalidSetting as error:
+            log.warning("setting_ignored", error=str(error))
+    return usable
 
 
 def _checked(changes: dict[str, Any]) -> dict[str, Any]:
@@ -80,4 +94,8 @@ def _checked(changes: dict[str, Any]) -> dict[str, Any]:
         whole = FIELDS[name].type is int
         if type(value) is not int and (whole or type(value) is not float):
             raise InvalidSetting(f"{name} must be {'an integer' if whole else 'a number'}")
+    try:
+        SystemSettings(**changes)
+    except ValueError as error:
+        raise InvalidSetting(str(error.args[0])) from None
     return changes
