@@ -17,6 +17,10 @@ ATTEMPTS = 3
 BACKOFF_SECONDS = 1.0
 TIMEOUT_SECONDS = 5.0
 WAITING = 1000
+# So that one receiver that is slow to answer does not hold up everybody's.
+AT_ONCE = 8
+# Addresses that hold an IPv4 address, which may be a private one (RFC 6052, RFC 3056).
+TUNNELS = [ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("2002::/16")]
 
 
 def validate_callback_url(url: str) -> None:
@@ -31,9 +35,11 @@ def validate_callback_url(url: str) -> None:
 
 
 class CallbackSender:
-    """Posts at most 3 times each, one after another, and forgets what the queue cannot hold.
+    """Posts at most 3 times each, some at once, and forgets what the queue cannot hold.
 
-    Addresses of this machine and of private networks are refused unless `allow_private`.
+    Addresses of this machine and of private networks are refused unless `allow_private`. The name
+    is looked up again to connect: against a name server that answers differently the second time
+    only a firewall helps.
     """
 
     def __init__(self, *, allow_private: bool) -> None:
@@ -49,6 +55,11 @@ class CallbackSender:
 
     async def run(self) -> None:
         """Send what waits, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(AT_ONCE):
+                group.create_task(self._send_waiting())
+
+    async def _send_waiting(self) -> None:
         while True:
             url, event_id, event = await self._waiting.get()
             await self._try(url, event_id, event)
@@ -71,8 +82,13 @@ class CallbackSender:
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
         for *_, address in found:
-            if not ipaddress.ip_address(address[0]).is_global:
+            if not _is_public(ipaddress.ip_address(address[0])):
                 raise ValueError("the address is not a public one")
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    tunnelled = any(address in network for network in TUNNELS)
+    return address.is_global and not address.is_multicast and not tunnelled
 
 
 def _request(url: str, event_id: str, event: dict[str, Any]) -> HTTPRequest:

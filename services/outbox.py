@@ -8,6 +8,7 @@ the entry again, and MongoDB's unique index finds the notification.
 import asyncio
 import contextlib
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -25,6 +26,7 @@ from services.notifications import (
     Severity,
 )
 from services.queue import key_prefix
+from tornado_rt.protocol import iso_time
 
 log = structlog.get_logger(__name__)
 
@@ -64,24 +66,25 @@ class Event:
     def of(cls, entry: dict[bytes, bytes]) -> "Event":
         """Read an entry. Raise ValueError or KeyError when it is none of ours."""
         fields: dict[str, Any] = {name.decode(): text.decode() for name, text in entry.items()}
-        fields["result"] = orjson.loads(fields["result"]) if fields["result"] else None
+        fields["result"] = _result(fields["result"])
         fields["error"] = fields["error"] or None
         fields["ended_at"] = float(fields["ended_at"])
         return cls(**fields)
 
     def notification(self) -> NotificationDraft:
         """Return what the user is told."""
-        about = {"task_id": self.task_id} if self.kind == "task" else {"batch_id": self.batch_id}
+        id_ = self.task_id if self.kind == "task" else self.batch_id
         subject = self.symbol or "Batch"
         return NotificationDraft(
             user_id=self.user_id,
             type=NotificationType.ANALYSIS,
             title=f"{subject}: analysis {self.status}",
             content=self._summary()[:CONTENT_LENGTH] or None,
-            link=f"/?{self.kind}={self.event_id}",
+            # Not the event's id: a task that was revived ends under another one.
+            link=f"/?{self.kind}={id_}",
             source="queue",
             severity=SEVERITIES.get(self.status, Severity.ERROR),
-            metadata={**about, "symbol": self.symbol, "status": self.status},
+            metadata={f"{self.kind}_id": id_, "symbol": self.symbol, "status": self.status},
         )
 
     def _summary(self) -> str:
@@ -203,5 +206,13 @@ def _entries(found: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
     return [(id_, entry) for batch in batches for id_, entry in batch if entry]
 
 
+def _result(text: str) -> dict[str, Any] | None:
+    result = orjson.loads(text) if text else None
+    if result is not None and not isinstance(result, dict):
+        raise ValueError("the result is not a JSON object")
+    return result
+
+
 def _callback(event: Event) -> dict[str, Any]:
-    return attrs.asdict(event, filter=attrs.filters.exclude("callback_url", "user_id"))
+    fields = attrs.asdict(event, filter=attrs.filters.exclude("callback_url", "user_id"))
+    return fields | {"ended_at": iso_time(datetime.fromtimestamp(event.ended_at, UTC))}

@@ -1,16 +1,19 @@
 """The outbox between the real stores."""
 
 import asyncio
+import socket
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
+import orjson
 import pytest
 from redis.asyncio import Redis
 from tornado.httputil import HTTPServerRequest
 from tornado.ioloop import IOLoop
 from tornado.web import Application, RequestHandler
 
-from services.callbacks import CallbackSender, validate_callback_url
+from services.callbacks import TIMEOUT_SECONDS, CallbackSender, validate_callback_url
 from services.notifications import NotificationService
 from services.outbox import OutboxPump
 from services.queue import QueueService
@@ -36,12 +39,21 @@ def make_pump(redis: Redis, notifications: NotificationService, consumer: str = 
     return OutboxPump(redis, notifications, callbacks, queue_name="rtq", consumer=consumer)
 
 
-async def end_a_task(redis: Redis, symbol: str = "AAPL", **ack: Any) -> str:
+async def end_a_task(
+    redis: Redis, symbol: str = "AAPL", *, callback_url: str = "", **ack: Any
+) -> str:
     queue = QueueService(redis)
-    task = await queue.enqueue_task("alice", symbol, {}, plan=b'"progress":0.0')
+    task = await queue.enqueue_task(
+        "alice", symbol, {}, plan=b'"progress":0.0', callback_url=callback_url
+    )
     [claim] = await queue.claim("w", 1)
     await queue.ack_task(task.task_id, token=claim.token, **ack)
     return task.task_id
+
+
+async def die(queue: QueueService, task_id: str) -> None:
+    [claim] = await queue.claim("w", 1)
+    await queue.retry_task(task_id, token=claim.token, error="broken")
 
 
 @pytest.mark.gen_test
@@ -77,9 +89,9 @@ async def test_notification_stored_before_the_crash_is_not_doubled(
     redis: Redis, pump: OutboxPump, notifications: NotificationService
 ) -> None:
     await end_a_task(redis)
-    [(_, entry)] = await redis.xrange(STREAM)
+    entries: Any = await redis.xrange(STREAM)
     await pump.pump(0)
-    await redis.xadd(STREAM, entry)
+    await redis.xadd(STREAM, entries[0][1])
     await pump.pump(0)
     assert await notifications.unread_count("alice") == 1
 
@@ -92,10 +104,29 @@ async def test_malformed_entry_is_set_aside(
     await redis.xadd(STREAM, {"what": "is this"})
     await redis.xadd(STREAM, {b"\xff": b"\xff"})
     await end_a_task(redis)
+    entries: Any = await redis.xrange(STREAM)
+    for result in (b"[1]", b"1", b"{"):
+        await redis.xadd(STREAM, {**entries[-1][1], b"result": result, b"event_id": b"other"})
     await pump.pump(0)
     assert await notifications.unread_count("alice") == 1
-    assert await redis.xlen(STREAM + ":bad") == 2
+    assert await redis.xlen(STREAM + ":bad") == 5
     assert await redis.xlen(STREAM) == 0
+
+
+@pytest.mark.gen_test
+async def test_revived_task_is_told_of_again_and_leads_to_the_task(
+    redis: Redis, pump: OutboxPump, notifications: NotificationService
+) -> None:
+    """Its second end is another event; the link and the metadata still name the task."""
+    queue = QueueService(redis, max_attempts=1)
+    task = await queue.enqueue_task("alice", "AAPL", {}, plan=b'"progress":0.0')
+    await die(queue, task.task_id)
+    await queue.revive_task(task.task_id)
+    await die(queue, task.task_id)
+    assert await pump.pump(0) == 2
+    told = (await notifications.find("alice")).items
+    assert [one.link for one in told] == [f"/?task={task.task_id}"] * 2
+    assert [one.metadata["task_id"] for one in told] == [task.task_id] * 2
 
 
 @pytest.mark.gen_test
@@ -163,6 +194,68 @@ async def test_callback_is_tried_again(received: Received, http_server: Any, bas
     assert received.requests[0].body == b'{"status":"completed"}'
     job.cancel()
     await asyncio.gather(job, return_exceptions=True)
+
+
+@pytest.mark.gen_test
+async def test_end_of_a_task_is_posted_to_its_address(
+    redis: Redis,
+    notifications: NotificationService,
+    received: Received,
+    http_server: Any,
+    base_url: str,
+) -> None:
+    """Without its user, and with its time as everywhere on the wire."""
+    sender = CallbackSender(allow_private=True)
+    job = asyncio.create_task(sender.run())
+    pump = OutboxPump(redis, notifications, sender, queue_name="rtq", consumer="a")
+    done = await end_a_task(redis, callback_url=f"{base_url}/hook", result={"summary": "buy it"})
+    await pump.pump(0)
+    while not received.requests:
+        await asyncio.sleep(0.01)
+    posted = orjson.loads(received.requests[0].body)
+    assert datetime.fromisoformat(posted.pop("ended_at")).tzinfo == UTC
+    assert posted == {
+        "event_id": done,
+        "kind": "task",
+        "task_id": done,
+        "batch_id": "",
+        "symbol": "AAPL",
+        "status": "completed",
+        "result": {"summary": "buy it"},
+        "error": None,
+    }
+    job.cancel()
+    await asyncio.gather(job, return_exceptions=True)
+
+
+@pytest.mark.gen_test
+async def test_callback_that_hangs_does_not_hold_up_others(
+    received: Received, http_server: Any, base_url: str
+) -> None:
+    sender = CallbackSender(allow_private=True)
+    job = asyncio.create_task(sender.run())
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        sender.send(f"http://127.0.0.1:{silent.getsockname()[1]}/", "slow", {})
+        sender.send(f"{base_url}/hook", "quick", {})
+        async with asyncio.timeout(TIMEOUT_SECONDS / 2):
+            while not received.requests:
+                await asyncio.sleep(0.01)
+    job.cancel()
+    await asyncio.gather(job, return_exceptions=True)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.1", "10.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "[::1]", "[ff02::1]"),
+        *("[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]"),
+    ],
+)
+async def test_callback_is_refused_at_an_address_that_is_not_public(host: str) -> None:
+    sender = CallbackSender(allow_private=False)
+    with pytest.raises(ValueError, match="not a public one"):
+        await sender._check_address(f"http://{host}/hook")
 
 
 @pytest.mark.gen_test
