@@ -165,6 +165,39 @@ async def test_heartbeats_come_at_the_interval(redis: Redis, make_token: Token) 
 
 
 @pytest.mark.gen_test
+async def test_nothing_comes_before_connected(redis: Redis, make_token: Token) -> None:
+    """However long the log takes to read, and however short the heartbeats are."""
+    async with realtime(redis, sse_heartbeat=0.02, ws_heartbeat=0.02) as core:
+        core.log.may_read.clear()
+        opening = asyncio.create_task(open_stream(core, make_token("alice")))
+        socket = await core.socket(make_token("bob"))
+        while core.hub.stats().total_connections < 2:
+            await asyncio.sleep(0.01)
+        begun = time.monotonic()
+        while time.monotonic() < begun + 0.3:
+            await asyncio.sleep(0.01)
+        core.log.may_read.set()
+        stream = await opening
+        assert "retry" in await stream.event()
+        assert (await stream.event())["event"] == "connected"
+        assert '"type":"connected"' in str(await socket.read_message())
+        await stream.close()
+
+
+@pytest.mark.gen_test
+async def test_stop_refuses_a_stream_that_is_still_opening(redis: Redis, make_token: Token) -> None:
+    async with realtime(redis) as core:
+        core.log.may_read.clear()
+        opening = asyncio.create_task(open_stream(core, make_token("alice")))
+        await core.log.reading.wait()
+        await core.hub.drain(0)
+        core.log.may_read.set()
+        stream = await opening
+        assert stream.status == 503
+        await stream.close()
+
+
+@pytest.mark.gen_test
 async def test_idle_stream_ends_with_an_error(redis: Redis, make_token: Token) -> None:
     """Nothing for too long: `error` with code `idle`, and the end."""
     async with realtime(redis) as core:

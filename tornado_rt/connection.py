@@ -48,6 +48,10 @@ class Opening:
     ended: bool = False
 
 
+# How often to look whether a connection that is still reading its log is done.
+OPENING_SECONDS = 0.2
+
+
 class Feed(Protocol):
     """Something to follow. `ordered`: its topic carries ids in their order."""
 
@@ -123,6 +127,8 @@ class Connection(abc.ABC):
     def next_due(self) -> float:
         """Return the monotonic time of the next heartbeat, expiry or idle end."""
         now = time.monotonic()
+        if self._held is not None:
+            return now + OPENING_SECONDS
         dues = [now + max(self.identity.expires_at - time.time(), 0)]
         if self._interval():
             dues.append(self._last_beat + self._interval())
@@ -131,7 +137,12 @@ class Connection(abc.ABC):
         return min(dues)
 
     def wake(self, now: float) -> None:
-        """End when the token has expired or nothing came for too long; else send a heartbeat."""
+        """End when the token has expired or nothing came for too long; else send a heartbeat.
+
+        Nothing comes before `connected`, or into the middle of what fills a gap.
+        """
+        if self._held is not None:
+            return
         idle = self.idle_seconds()
         if time.time() >= self.identity.expires_at:
             self.expire()

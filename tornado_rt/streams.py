@@ -34,6 +34,8 @@ class StreamConnection(Connection):
         stream.set_nodelay(True)
         stream.max_write_buffer_size = self.hub.limits.pending_bytes or None
         stream.set_close_callback(self.detach)
+        if self.closed:
+            stream.close()
 
     def idle_seconds(self) -> float:
         return self.feed.idle_seconds()
@@ -41,7 +43,8 @@ class StreamConnection(Connection):
     def write_retry(self) -> None:
         """Tell the client after how long to come back; spread, so that not all come at once."""
         retry = b"retry: %d\n\n" % random.randint(*RETRY_MILLISECONDS)
-        self._write(chunk(retry) if self._chunked else retry)
+        if not self.closed:
+            self._write(chunk(retry) if self._chunked else retry)
 
     def send(self, message: Message) -> None:
         if not self.closed:
@@ -49,12 +52,16 @@ class StreamConnection(Connection):
 
     def leave(self, code: CloseCode) -> None:
         if self.closed:
-            return
+            return None
+        if self._stream is None:
+            # The answer has not begun: the handler sees that it is closed.
+            return self.detach()
         if code is CloseCode.GOING_AWAY:
             self.send(error_message(ErrorCode.GOING_AWAY, "the server is going away: come back"))
         self.detach()
-        if self._stream is not None and not self._stream.closed():
+        if not self._stream.closed():
             self.hub.own(self._end(self._stream), "end-stream")
+        return None
 
     async def _end(self, stream: IOStream) -> None:
         try:
@@ -89,13 +96,14 @@ class EventStreamHandler(BaseHandler):
         after = self.last_id()
         connection = StreamConnection(self.hub, self.identity, self.address, feed)
         opening = await connection.open(after)
+        if connection.closed:
+            raise Problem(503, "the server is going away", retry_after=1)
         if _has_ended(opening, after):
             connection.detach()
             self.set_status(204)
             await self.finish()
             return
         await self._start(connection)
-        connection.write_retry()
         connection.begin(opening, after)
 
     async def _start(self, connection: StreamConnection) -> None:
@@ -111,6 +119,7 @@ class EventStreamHandler(BaseHandler):
             raise
         chunked = self.request.version == "HTTP/1.1"
         connection.take(self.detach(), chunked)
+        connection.write_retry()
 
 
 def _has_ended(opening: Opening, after: Cursor | None) -> bool:
