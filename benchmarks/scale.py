@@ -23,7 +23,6 @@ async def measure(url: str) -> dict[int, float]:
         rates[SMALL] = [await _claim(queue, redis, SMALL) for _ in range(ROUNDS)]
         await _fill(queue, redis, LARGE)
         rates[LARGE] = [await _claim(queue, redis, LARGE) for _ in range(ROUNDS)]
-        await redis.flushall()
         return {waiting: statistics.median(found) for waiting, found in rates.items()}
 
 
