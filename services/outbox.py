@@ -129,8 +129,6 @@ class OutboxPump:
                 log.warning("outbox_waits", error=repr(error))
             except Exception:
                 log.exception("outbox_failed")
-            # What was read and not moved is looked for again.
-            self._look_back_at = 0.0
             await asyncio.sleep(BACKOFF_SECONDS)
 
     async def flush(self, seconds: float) -> None:
@@ -142,10 +140,15 @@ class OutboxPump:
 
     async def pump(self, wait_seconds: float) -> int:
         """Move what is there, waiting for it at most `wait_seconds`; return how many."""
-        entries = await self._read(wait_seconds)
-        async with self._moving:
-            for id_, entry in entries:
-                await self._move(id_, entry)
+        try:
+            entries = await self._read(wait_seconds)
+            async with self._moving:
+                for id_, entry in entries:
+                    await self._move(id_, entry)
+        except BaseException:
+            # What was read and not moved is looked for again the next time.
+            self._look_back_at = 0.0
+            raise
         return len(entries)
 
     async def _read(self, wait_seconds: float) -> list[tuple[bytes, dict[bytes, bytes]]]:

@@ -1,14 +1,18 @@
 """The outbox between the real stores."""
 
 import asyncio
+import contextlib
 import socket
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 import orjson
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 from tornado.httputil import HTTPServerRequest
 from tornado.ioloop import IOLoop
 from tornado.web import Application, RequestHandler
@@ -18,6 +22,8 @@ from services.notifications import NotificationService
 from services.outbox import OutboxPump
 from services.queue import QueueService
 from tests.test_notifications import Published
+from tornado_rt.mongo import open_database
+from tornado_rt.stores import StoreAddresses
 
 STREAM = "{rtq}:outbox"
 
@@ -127,6 +133,58 @@ async def test_revived_task_is_told_of_again_and_leads_to_the_task(
     told = (await notifications.find("alice")).items
     assert [one.link for one in told] == [f"/?task={task.task_id}"] * 2
     assert [one.metadata["task_id"] for one in told] == [task.task_id] * 2
+
+
+async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Copy from one connection to another until it ends."""
+    with contextlib.closing(writer), contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+
+
+@contextlib.asynccontextmanager
+async def forwarding(port: int, url: str) -> AsyncIterator[None]:
+    """Answer at a port as the MongoDB server at `url` does."""
+    there = urlsplit(url)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(there.hostname, there.port)
+        await asyncio.gather(join(reader, far_writer), join(far_reader, writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    try:
+        yield
+    finally:
+        server.close()
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_entry_waits_while_mongodb_is_away(
+    redis: Redis, notifications: NotificationService, stores: StoreAddresses
+) -> None:
+    """The pump goes on by itself when it is back, and the notification is there once."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    here = stores.mongodb_url.replace(urlsplit(stores.mongodb_url).netloc, f"127.0.0.1:{port}")
+    async with open_database(here, "tornado_rt") as away:
+        pump = make_pump(redis, NotificationService(away, Published()))
+        await end_a_task(redis)
+        with capture_logs() as logged:
+            job = asyncio.create_task(pump.run())
+            while not logged:
+                await asyncio.sleep(0.01)
+        assert logged[0]["event"] == "outbox_waits"
+        assert await redis.xlen(STREAM) == 1
+        async with forwarding(port, stores.mongodb_url):
+            while await redis.xlen(STREAM):
+                await asyncio.sleep(0.01)
+            job.cancel()
+            await asyncio.gather(job, return_exceptions=True)
+            # It says goodbye through the forwarder, which runs on this loop.
+            await asyncio.to_thread(away.client.close)
+    assert await notifications.unread_count("alice") == 1
 
 
 @pytest.mark.gen_test
