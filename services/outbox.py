@@ -72,7 +72,17 @@ class Event:
         return cls(**fields)
 
     def notification(self) -> NotificationDraft:
-        """Return what the user is told."""
+        """Return what the user is told; its metadata hold the result, unless it is too large."""
+        about = self._without_result()
+        if self.result is None:
+            return about
+        try:
+            return attrs.evolve(about, metadata={**about.metadata, "result": self.result})
+        except ValueError:
+            # Too large, or not storable in MongoDB: it stands on the task.
+            return about
+
+    def _without_result(self) -> NotificationDraft:
         id_ = self.task_id if self.kind == "task" else self.batch_id
         subject = self.symbol or "Batch"
         return NotificationDraft(

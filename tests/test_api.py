@@ -51,6 +51,7 @@ async def test_main_job_over_an_event_stream(working: Settings, make_token: Toke
             await asyncio.sleep(0.01)
         [notification] = page["items"]
         assert notification["metadata"]["task_id"] == submitted.body["task_id"]
+        assert notification["metadata"]["result"] == finished["result"]
         assert (page["unread"], notification["severity"]) == (1, "success")
         assert (await alice.get("/api/queue/stats")).body["completed"] == 1
 

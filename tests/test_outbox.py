@@ -63,6 +63,21 @@ async def die(queue: QueueService, task_id: str) -> None:
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize("result", [{"x": "y" * 9000}, {"$x": 1}, {"a.b": 1}, {"x": 2**63}])
+async def test_result_that_cannot_be_stored_is_left_on_the_task(
+    redis: Redis, pump: OutboxPump, notifications: NotificationService, result: dict[str, Any]
+) -> None:
+    """Too large or not a document: the notification comes without it."""
+    task_id = await end_a_task(redis, result=result)
+    await pump.pump(0)
+    [only] = (await notifications.find("alice")).items
+    assert only.metadata == {"task_id": task_id, "symbol": "AAPL", "status": "completed"}
+    task = await QueueService(redis).get_task(task_id)
+    assert task is not None
+    assert task.result == result
+
+
+@pytest.mark.gen_test
 async def test_each_end_makes_its_notification(
     redis: Redis, pump: OutboxPump, notifications: NotificationService
 ) -> None:
@@ -72,7 +87,8 @@ async def test_each_end_makes_its_notification(
     failed, completed = (await notifications.find("alice")).items
     assert (completed.title, completed.content) == ("AAPL: analysis completed", "buy it")
     assert (completed.severity, completed.link) == ("success", f"/?task={done}")
-    assert completed.metadata == {"task_id": done, "symbol": "AAPL", "status": "completed"}
+    about = {"task_id": done, "symbol": "AAPL", "status": "completed"}
+    assert completed.metadata == about | {"result": {"summary": "buy it"}}
     assert (failed.content, failed.severity) == ("unknown symbol", "error")
     assert await redis.xlen(STREAM) == 0
 
