@@ -185,6 +185,22 @@ async def test_too_many_connections_close_with_4429(redis: Redis, make_token: To
 
 
 @pytest.mark.gen_test
+async def test_socket_without_an_answering_redis_closes_with_1013(
+    redis: Redis, make_token: Token
+) -> None:
+    """It may come back: nothing is wrong with it."""
+    async with realtime(redis) as core:
+        await redis.client_pause(10_000)
+        try:
+            socket = await core.socket(make_token("alice"))
+            assert (await frame(socket))["data"]["code"] == "degraded"
+            assert await close_code(socket) == 1013
+            assert core.hub.stats().total_connections == 0
+        finally:
+            await redis.client_unpause()
+
+
+@pytest.mark.gen_test
 async def test_token_may_come_as_a_subprotocol(redis: Redis, make_token: Token) -> None:
     """A browser cannot set headers; ours is chosen and the token is not echoed."""
     async with realtime(redis) as core:
