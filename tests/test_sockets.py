@@ -190,7 +190,7 @@ async def test_socket_without_an_answering_redis_closes_with_1013(
 ) -> None:
     """It may come back: nothing is wrong with it."""
     async with realtime(redis) as core:
-        await redis.client_pause(10_000)
+        await redis.client_pause(4000)
         try:
             socket = await core.socket(make_token("alice"))
             assert (await frame(socket))["data"]["code"] == "degraded"
