@@ -8,19 +8,22 @@ from motor.motor_tornado import MotorClient, MotorDatabase
 
 Database = MotorDatabase
 SELECTION_SECONDS = 1.5
+ANSWER_SECONDS = 5.0
 
 
 @contextlib.asynccontextmanager
 async def open_database(url: str, name: str) -> AsyncIterator[Any]:
     """Open a database; it connects when first used and reconnects by itself.
 
-    An operation raises `pymongo.errors.PyMongoError` after 1.5 s without a server. A write is on
-    disk when it is acknowledged.
+    An operation raises `pymongo.errors.PyMongoError` after 1.5 s without a server, and after 5 s
+    (10 s with its one repetition) from one that does not answer. A write is on disk when it is
+    acknowledged.
     """
     client: Any = MotorClient(
         url,
         serverSelectionTimeoutMS=int(SELECTION_SECONDS * 1000),
         connectTimeoutMS=2000,
+        socketTimeoutMS=int(ANSWER_SECONDS * 1000),
         # Without it both MongoDB and the embedded server acknowledge what a SIGKILL still loses.
         journal=True,
         tz_aware=True,

@@ -46,6 +46,12 @@ TRIM_RETRY_SECONDS = 1.0
 # How far behind a later number an earlier one may be stored: two processes number and store each
 # in its own time.
 OVERTAKING = 100
+# How often a write that met another one is repeated.
+CONFLICTS = 50
+
+
+class StoreConflict(PyMongoError):
+    """Others changed the same document again and again; try later."""
 
 
 class NotificationService:
@@ -203,7 +209,7 @@ class NotificationService:
                 raise
 
     async def _store(self, draft: NotificationDraft, event_id: str | None) -> Notification:
-        while True:
+        for _ in range(CONFLICTS):
             fields = attrs.asdict(draft, value_serializer=_plain)
             fields |= {"created_at": datetime.now(UTC), "seq": await self._next_seq(draft.user_id)}
             if draft.dedupe_key is not None and (renewed := await self._renew(fields)):
@@ -215,6 +221,7 @@ class NotificationService:
                 if known:
                     return Notification.of(known)
                 # Another process stored the same dedupe key meanwhile: renew that one.
+        raise StoreConflict("notifications")
 
     async def _next_seq(self, user_id: str) -> int:
         seq: int = (await _upsert(self._users, user_id, {"$inc": {"seq": 1}}))["seq"]
@@ -315,8 +322,8 @@ class NotificationService:
 
 
 async def _upsert(collection: Any, id_: str, update: dict[str, Any]) -> dict[str, Any]:
-    """Update a document, made if need be; return it as it is then."""
-    while True:
+    """Update a document, made if need be; return it as it is then. Raise StoreConflict."""
+    for _ in range(CONFLICTS):
         # Of two that make it at once one fails, or is told of no document: it is there now.
         with contextlib.suppress(DuplicateKeyError):
             document: dict[str, Any] | None = await collection.find_one_and_update(
@@ -324,6 +331,7 @@ async def _upsert(collection: Any, id_: str, update: dict[str, Any]) -> dict[str
             )
             if document is not None:
                 return document
+    raise StoreConflict(id_)
 
 
 def _plain(_: type, __: Any, value: Any) -> Any:
