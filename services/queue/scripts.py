@@ -1,4 +1,7 @@
-"""The Lua scripts: one file each under `scripts/`, behind what they share under `scripts/lib/`."""
+"""The Lua scripts: one file each under `scripts/`, behind what they share under `scripts/lib/`.
+
+What a script changed of records and counts is written by `flush`, once, after its body.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +11,7 @@ from redis.commands.core import AsyncScript
 
 FOLDER = Path(__file__).parent / "scripts"
 LIBRARY = ("base", "line", "batch", "task")
+WHOLE = "%s\nlocal function body()\n%s\nend\nlocal reply = body()\nflush()\nreturn reply\n"
 
 
 class Scripts:
@@ -18,7 +22,7 @@ class Scripts:
         self._common: tuple[str, int] = (epoch_candidate, max_events)
         shared = "\n".join(_read(f"lib/{name}") for name in LIBRARY)
         self._scripts: dict[str, AsyncScript] = {
-            path.stem: redis.register_script(f"{shared}\n{_read(path.stem)}")
+            path.stem: redis.register_script(WHOLE % (shared, _read(path.stem)))
             for path in FOLDER.glob("*.lua")
         }
 

@@ -351,7 +351,25 @@ def _fields(reply: Sequence[bytes]) -> dict[str, bytes]:
 
 
 def _claim_of(reply: Sequence[bytes]) -> Claim:
-    return Claim(_task(reply), _fields(reply)["token"].decode())
+    task_id, user_id, symbol, params, batch_id, attempt, created_at, started_at, token = reply
+    task = Task(
+        task_id=task_id.decode(),
+        user_id=user_id.decode(),
+        symbol=symbol.decode(),
+        params=orjson.loads(params),
+        batch_id=batch_id.decode() or None,
+        status=TaskState.PROCESSING,
+        attempt=int(attempt),
+        position=None,
+        created_at=float(created_at),
+        started_at=float(started_at),
+        ended_at=None,
+        result=None,
+        error=None,
+        progress=0.0,
+        snapshot=b"",
+    )
+    return Claim(task, token.decode())
 
 
 def _task(reply: Sequence[bytes]) -> Task:
@@ -392,18 +410,14 @@ def _replay(
     snapshot: bytes,
     finished: bytes,
     resync: bytes,
-    events: Sequence[bytes],
+    envelopes: Sequence[bytes],
 ) -> Replay:
     cursor = Cursor(epoch.decode(), last)
-    messages = [
-        Message(type_.decode(), data, str(Cursor(cursor.epoch, int(offset))))
-        for offset, type_, data in zip(events[::3], events[1::3], events[2::3], strict=True)
-    ]
     # Whoever has only the snapshot of an ended task has not seen its end.
     shown = Cursor(cursor.epoch, last - 1) if finished else cursor
     return Replay(
         snapshot=Message(MessageType.PROGRESS, snapshot, str(shown)),
-        messages=messages,
+        messages=[Message.decode(envelope) for envelope in envelopes],
         resync=ResyncReason(resync.decode()) if resync else None,
         finished=Message(MessageType.FINISHED, finished, str(cursor)) if finished else None,
         cursor=cursor,

@@ -22,7 +22,7 @@ if kind == 'task' then
   return reply(t)
 end
 
-local b = read_hash(batch_key(id))
+local b = load_batch(id)
 if not b or (user ~= '' and b.user_id ~= user) then return false end
 for _, task_id in ipairs(redis.call('LRANGE', P .. 'batch_tasks:' .. id, 0, -1)) do
   local t = load_task(task_id)

@@ -15,7 +15,7 @@ local function found_in(zset, id) return redis.call('ZSCORE', P .. zset, id) and
 local states, active, pending, queued, batches = {}, {}, {}, {}, {}
 for _, key in ipairs(redis.call('KEYS', P .. 'task:*')) do
   local t = read_hash(key)
-  local id, status = t.task_id, t.status
+  local id, status = string.sub(key, #task_key('') + 1), t.status
   add(states, status, 1)
   expect('waiting of ' .. id, found_in('waiting', id), status == 'queued' and 1 or 0)
   expect('own line of ' .. id, found_in('waiting:' .. t.user_id, id), status == 'queued' and 1 or 0)

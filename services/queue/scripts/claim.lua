@@ -4,10 +4,32 @@
 -- ARGV[6] running tasks a user, 0: any            ARGV[7] running tasks in all, 0: any
 -- ARGV[8] visibility [s]   ARGV[9] order          ARGV[10] attempts before a task is dead
 -- ARGV[11...] for each ended task: its id, token, outcome, result, error, fragment, delay [s]
--- Reply: {whether each was still owned (0 or 1), the claimed tasks}. Repeated with the same request
--- id it returns the same tasks, as far as they are still the worker's.
+-- Reply: {whether each was still owned (0 or 1), the fields CLAIMED of each claimed task}. Repeated
+-- with the same request id it returns the same tasks, as far as they are still the worker's.
 local request_key = P .. 'request:' .. ARGV[3]
-local user_limit, global_limit = tonumber(ARGV[6]), tonumber(ARGV[7])
+local most, user_limit, global_limit = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+
+local ENDING = {'user_id', 'batch_id', 'head', 'token', 'closed', 'attempt', 'percent', 'event_seq',
+  'started_at', 'symbol', 'callback_url', 'revived'}
+local STARTING = {'user_id', 'batch_id', 'head', 'token', 'attempt', 'event_seq', 'symbol', 'params',
+  'created_at', 'plan'}
+local CLAIMED = {'task_id', 'user_id', 'symbol', 'params', 'batch_id', 'attempt', 'created_at',
+  'started_at', 'token'}
+
+-- The owner ends his task. Returns 1, or 0 when the token is not the one of the running attempt.
+local function ack(id, token, outcome, result, error, fragment, max_attempts, run_at)
+  local t = load_task(id, ENDING)
+  if not t or token == '' then return 0 end
+  if t.closed == token then return 1 end
+  if t.token ~= token then return 0 end
+  if t.status ~= 'processing' then return 1 end
+  if outcome == 'retry' then
+    give_back(t, max_attempts, error, run_at, token)
+  else
+    end_task(t, outcome, token, result, error, fragment)
+  end
+  return 1
+end
 
 local owned = {}
 for i = 11, #ARGV, 7 do
@@ -15,21 +37,27 @@ for i = 11, #ARGV, 7 do
     ARGV[i + 5], tonumber(ARGV[10]), NOW + tonumber(ARGV[i + 6]))
 end
 
+local function claimed_reply(t)
+  local values = {}
+  for i, field in ipairs(CLAIMED) do values[i] = t[field] end
+  return values
+end
+
 local earlier = redis.call('HGETALL', request_key)
 if #earlier > 0 then
   local again = {}
   for i = 1, #earlier, 2 do
-    local t = load_task(earlier[i])
+    local t = load_task(earlier[i], STARTING)
     if t and t.token == earlier[i + 1] and t.status == 'processing' then
-      again[#again + 1] = brief_reply(t)
+      again[#again + 1] = claimed_reply(t)
     end
   end
   return {owned, again}
 end
 
 -- A changed order or limit: everybody's turn is found anew, once.
-local limit = redis.call('HGET', P .. 'config', 'user_limit')
-if order() ~= ARGV[9] or limit ~= ARGV[6] then
+settle_line()
+if order() ~= ARGV[9] or redis.call('HGET', P .. 'config', 'user_limit') ~= ARGV[6] then
   local waiting = redis.call('ZRANGE', P .. 'ready', 0, -1)
   for _, user in ipairs(redis.call('SMEMBERS', P .. 'parked')) do waiting[#waiting + 1] = user end
   redis.call('DEL', P .. 'ready', P .. 'parked')
@@ -42,40 +70,42 @@ local function next_user()
   while true do
     local first = redis.call('ZRANGE', P .. 'ready', 0, 0)[1]
     if not first or user_limit == 0 then return first end
-    local running = tonumber(redis.call('HGET', P .. 'active', first) or 0)
-    if running < user_limit then return first end
+    if counted('active', first) < user_limit then return first end
     redis.call('ZREM', P .. 'ready', first)
     redis.call('SADD', P .. 'parked', first)
   end
 end
 
-local function start(id)
-  local t = load_task(id)
-  leave(t)
+local function start(id, token)
+  local t = load_task(id, STARTING)
+  count('pending', t.user_id, -1)
   count('active', t.user_id, 1)
-  redis.call('ZADD', P .. 'processing', NOW + tonumber(ARGV[8]), id)
   set(t, {
-    status = 'processing', token = tostring(redis.call('INCR', P .. 'tokens')),
-    worker_id = ARGV[4], started_at = stamp(NOW), attempt = tostring(tonumber(t.attempt) + 1),
-    fragment = t.plan, percent = '0',
+    status = 'processing', token = token, worker_id = ARGV[4], started_at = stamp(NOW),
+    attempt = tostring(tonumber(t.attempt) + 1), fragment = '', percent = '0',
   })
   emit_progress(t)
-  save(t)
   follow_in_batch(t, 'queued', 0)
   return t
 end
 
-local claimed, tokens = {}, {}
-while #claimed < tonumber(ARGV[5]) do
-  if global_limit > 0 and redis.call('ZCARD', P .. 'processing') >= global_limit then break end
+local room = most
+if global_limit > 0 then
+  room = math.min(most, global_limit - redis.call('ZCARD', P .. 'processing'))
+end
+local claimed, tokens, leases, token = {}, {}, {}, nil
+while #claimed < room do
   local user = next_user()
   if not user then break end
-  take_turn(user)
-  local t = start(redis.call('ZRANGE', P .. 'waiting:' .. user, 0, 0)[1])
-  claimed[#claimed + 1] = brief_reply(t)
-  tokens[#tokens + 1], tokens[#tokens + 2] = t.task_id, t.token
+  -- Numbers that are not given out are no loss.
+  token = (token or redis.call('INCRBY', P .. 'tokens', most) - most) + 1
+  local t = start(take_first(user), tostring(token))
+  claimed[#claimed + 1] = claimed_reply(t)
+  put(tokens, t.task_id, t.token)
+  put(leases, NOW + tonumber(ARGV[8]), t.task_id)
 end
-if #tokens > 0 then
+if #claimed > 0 then
+  redis.call('ZADD', P .. 'processing', unpack(leases))
   redis.call('HSET', request_key, unpack(tokens))
   redis.call('EXPIRE', request_key, 60)
 end

@@ -16,8 +16,9 @@ local total = (#ARGV - 13) / 3
 if not has_room(user, total, tonumber(ARGV[10])) then return 'full' end
 remember_made(ARGV[11], ARGV[12], id, ARGV[13])
 local b = create(batch_key(id))
+b.batch_id = id
 set(b, {
-  batch_id = id, user_id = user, head = ARGV[5], total = tostring(total), progress_sum = '0',
+  user_id = user, head = ARGV[5], total = tostring(total), progress_sum = '0',
   queued = tostring(total), status = 'queued', created_at = stamp(NOW),
 })
 for i = 14, #ARGV, 3 do
@@ -27,6 +28,5 @@ for i = 14, #ARGV, 3 do
     plan = ARGV[7], callback_url = '', expected = ARGV[8], notify = ARGV[9],
   }, NOW)
 end
-emit('batch', id, b, 'progress', batch_snapshot(b))
-save(b)
+emit('batch', id, b, 'progress', batch_data(b), '')
 return batch_reply(id)

@@ -16,7 +16,6 @@ for _, channel in ipairs(redis.call('PUBSUB', 'CHANNELS', 'rt:task:*')) do
   if redis.call('ZSCORE', P .. 'waiting', id) then
     local t = load_task(id)
     emit_progress(t)
-    save(t)
     told = told + 1
   end
 end

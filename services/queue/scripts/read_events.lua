@@ -2,30 +2,38 @@
 --
 -- ARGV[3] "task" or "batch"    ARGV[4] its id
 -- ARGV[5] the cursor's epoch; "": no cursor       ARGV[6] the cursor's offset
--- Reply: nil when there is none, else {epoch, last offset, snapshot, finished data or "",
--- why the gap cannot be filled or "", flat list of offset, type, data}.
-local kind, id = ARGV[3], ARGV[4]
-local key = kind == 'task' and task_key(id) or batch_key(id)
-local fields = read_hash(key)
-if not fields then return false end
-local last, after = tonumber(fields.event_seq), tonumber(ARGV[6])
-local resync, events = '', {}
+-- Reply: nil when there is none, else {epoch, last offset, snapshot, finished data or "", why the
+-- gap cannot be filled or "", the messages after the cursor}.
+local kind, id, asked_epoch, after = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local record, shown, finished
+if kind == 'task' then
+  record = load_task(id)
+  if not record then return false end
+  local head, fragment = snapshot(record)
+  shown = head .. fragment
+  finished = ENDED[record.status] and task_end(record)
+else
+  record = load_batch(id)
+  if not record then return false end
+  shown = batch_data(record)
+  finished = record.ended_at and batch_end(record)
+end
 
-if ARGV[5] ~= '' then
+local last, resync, messages = tonumber(record.event_seq), '', {}
+if asked_epoch ~= '' then
   local first = redis.call('XRANGE', events_key(kind, id), '-', '+', 'COUNT', 1)[1]
   local oldest = first and tonumber(string.sub(first[1], 3)) or last + 1
-  if ARGV[5] ~= the_epoch() or after > last then
+  if asked_epoch ~= the_epoch() or after > last then
     resync = 'epoch'
   elseif after + 1 < oldest then
     resync = 'trimmed'
   else
     local found = redis.call('XRANGE', events_key(kind, id), '0-' .. (after + 1), '+')
-    for _, entry in ipairs(found) do
-      events[#events + 1] = string.sub(entry[1], 3)
-      events[#events + 1] = entry[2][2]
-      events[#events + 1] = entry[2][4]
+    for i, entry in ipairs(found) do messages[i] = entry[2][2] end
+    if finished and after < last then
+      messages[#messages + 1] = envelope('finished', last, finished, '')
     end
   end
 end
-local shown = kind == 'task' and snapshot(fields) or batch_snapshot(fields)
-return {the_epoch(), last, shown, fields.finished or '', resync, events}
+return {the_epoch(), last, '{' .. shown .. '}', finished and '{' .. finished .. '}' or '', resync,
+  messages}

@@ -10,6 +10,5 @@ local before, percent = tonumber(t.percent), tonumber(ARGV[6])
 if percent < before or ARGV[5] == t.fragment then return 1 end
 set(t, {fragment = ARGV[5], percent = ARGV[6]})
 emit_progress(t)
-save(t)
 follow_in_batch(t, 'processing', before)
 return 1

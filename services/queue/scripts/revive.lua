@@ -6,17 +6,19 @@
 local t = load_task(ARGV[3])
 if not t or t.status ~= 'dead' then return false end
 forget_end(t)
-if t.batch_id ~= '' and redis.call('HGET', batch_key(t.batch_id), 'ended_at') then
+-- What comes now has numbers behind its end, which is to be found among them.
+keep_event('task', t.task_id, t.event_seq, envelope('finished', t.event_seq, task_end(t), ''))
+local b = t.batch_id ~= '' and load_batch(t.batch_id)
+if b and b.ended_at then
   redis.call('LREM', P .. 'batch_tasks:' .. t.batch_id, 1, t.task_id)
   set(t, {batch_id = ''})
 end
 local from = t.status
 set(t, {
-  attempt = '0', error = '', ended_at = '', finished = '', fragment = t.plan, percent = '0',
+  attempt = '0', error = '', ended_at = '', fragment = '', percent = '0',
   revived = tostring(t.revived + 1),
 })
 wait_in_line(t, NOW)
 emit_progress(t)
-save(t)
 follow_in_batch(t, from, 100)
 return reply(t)

@@ -21,7 +21,6 @@ for _, id in ipairs(come) do
   leave(t)
   wait_in_line(t, NOW)
   emit_progress(t)
-  save(t)
 end
 
 local deleted = 0

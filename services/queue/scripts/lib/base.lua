@@ -37,6 +37,7 @@ local function task_key(id) return P .. 'task:' .. id end
 local function batch_key(id) return P .. 'batch:' .. id end
 local function events_key(kind, id) return P .. 'events:' .. kind .. ':' .. id end
 
+-- A hash as it is kept, for what is only read; nil when there is none.
 local function read_hash(key)
   local flat = redis.call('HGETALL', key)
   if #flat == 0 then return nil end
@@ -45,33 +46,56 @@ local function read_hash(key)
   return fields
 end
 
--- A hash as a table. `set` changes the table, `save` writes what was changed in one go: every
--- transition ends with it.
-local function load(key)
-  local record = read_hash(key)
-  if record then record._key, record._changes = key, {} end
+-- A record is a hash that a script changes. It is read once, `fields` at first and any other when it
+-- is asked for, changed by `set`, and written once, by the `flush` at the end of every script. Each
+-- has a `status`.
+local records = {}
+
+local LAZY = {
+  __index = function(record, field)
+    local value = redis.call('HGET', record._key, field)
+    rawset(record, field, value)
+    return value
+  end,
+}
+
+local function load(key, fields)
+  if records[key] ~= nil then return records[key] end
+  local values = redis.call('HMGET', key, 'status', unpack(fields))
+  if not values[1] then return nil end
+  local record = {_key = key, _changes = {}, status = values[1]}
+  for i, field in ipairs(fields) do record[field] = values[i + 1] end
+  records[key] = setmetatable(record, LAZY)
   return record
 end
 
 local function create(key)
-  return {_key = key, _changes = {}}
+  records[key] = {_key = key, _changes = {}}
+  return records[key]
+end
+
+local function delete(record)
+  records[record._key] = nil
+  redis.call('DEL', record._key)
 end
 
 local function set(record, changes)
+  local all = record._changes
   for field, value in pairs(changes) do
     record[field] = value
-    record._changes[field] = value
+    all[field] = value
   end
 end
 
-local function save(record)
-  local flat = {}
-  for field, value in pairs(record._changes) do
-    flat[#flat + 1] = field
-    flat[#flat + 1] = value
+local function save_records()
+  for key, record in pairs(records) do
+    local flat = {}
+    for field, value in pairs(record._changes) do
+      flat[#flat + 1] = field
+      flat[#flat + 1] = value
+    end
+    if #flat > 0 then redis.call('HSET', key, unpack(flat)) end
   end
-  if #flat > 0 then redis.call('HSET', record._key, unpack(flat)) end
-  record._changes = {}
 end
 
 local epoch
@@ -84,15 +108,25 @@ local function the_epoch()
   return epoch
 end
 
--- Number an event of a record, keep it, publish it. The record is still to be saved.
-local function emit(kind, id, record, type, data)
+local function envelope(type, offset, head, body)
+  return '{"type":"' .. type .. '","data":{' .. head .. body .. '},"id":"' .. the_epoch() .. '-'
+    .. offset .. '"}'
+end
+
+local function keep_event(kind, id, offset, message)
+  redis.call('XADD', events_key(kind, id), 'MAXLEN', MAX_EVENTS, '0-' .. offset,
+    'message', message)
+end
+
+-- Number an event of a record and publish it. Its data is a JSON object of `head` and `body`: two
+-- parts, so that the long one is copied once. The last one of all, `finished`, is not kept: the
+-- record itself tells it.
+local function emit(kind, id, record, type, head, body)
   local offset = string.format('%d', (record.event_seq or 0) + 1)
   set(record, {event_seq = offset})
-  redis.call('XADD', events_key(kind, id), 'MAXLEN', MAX_EVENTS, '0-' .. offset,
-    'type', type, 'data', data)
-  redis.call('PUBLISH', 'rt:' .. kind .. ':' .. id,
-    '{"type":"' .. type .. '","data":' .. data
-    .. ',"id":"' .. the_epoch() .. '-' .. offset .. '"}')
+  local message = envelope(type, offset, head, body)
+  if type ~= 'finished' then keep_event(kind, id, offset, message) end
+  redis.call('PUBLISH', 'rt:' .. kind .. ':' .. id, message)
 end
 
 -- Once a script is enough, however many tasks came into the line.

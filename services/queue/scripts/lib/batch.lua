@@ -11,21 +11,31 @@ local function batch_progress(b)
   return tonumber(b.progress_sum) / tonumber(b.total)
 end
 
-local function batch_snapshot(b)
-  local parts = {'{', b.head, ',"status":"', b.status, '","total":', b.total}
+local FIELDS = {'user_id', 'head', 'total', 'progress_sum', 'event_seq', 'queued', 'processing',
+  'completed', 'failed', 'cancelled', 'dead'}
+
+local function load_batch(id)
+  local b = load(batch_key(id), FIELDS)
+  if b then b.batch_id = id end
+  return b
+end
+
+-- The inside of its JSON object.
+local function batch_data(b)
+  local parts = {b.head, ',"status":"', b.status, '","total":', b.total}
   for _, state in ipairs(COUNTED) do
     parts[#parts + 1] = ',"' .. state .. '":' .. (b[state] or '0')
   end
   parts[#parts + 1] = string.format(',"progress":%.1f', batch_progress(b))
-  parts[#parts + 1] = ',"updated_at":"' .. iso(NOW) .. '"}'
+  parts[#parts + 1] = ',"updated_at":"' .. iso(NOW) .. '"'
   return table.concat(parts)
 end
 
 -- What Python needs of a batch; false when there is none.
 local function batch_reply(id)
-  local b = read_hash(batch_key(id))
+  local b = load_batch(id)
   if not b then return false end
-  return {id, b.user_id, b.status, batch_snapshot(b),
+  return {id, b.user_id, b.status, '{' .. batch_data(b) .. '}',
     redis.call('LRANGE', P .. 'batch_tasks:' .. id, 0, -1)}
 end
 
@@ -41,23 +51,30 @@ local function batch_status(b)
   return completed > 0 and 'partial' or 'failed'
 end
 
-local function end_batch(id, b)
-  local data = '{"batch_id":"' .. id .. '","final_status":"' .. b.status .. '","total":' .. b.total
+-- The inside of the JSON object of its `finished`.
+local function batch_end(b)
+  local data = '"batch_id":"' .. b.batch_id .. '","final_status":"' .. b.status .. '","total":'
+    .. b.total
   for i = 3, #COUNTED do
     data = data .. ',"' .. COUNTED[i] .. '":' .. (b[COUNTED[i]] or '0')
   end
-  data = data .. '}'
-  set(b, {ended_at = stamp(NOW), finished = data})
+  return data
+end
+
+local function end_batch(b)
+  local id = b.batch_id
+  set(b, {ended_at = stamp(NOW)})
   redis.call('ZADD', P .. 'ended_batches', NOW, id)
-  emit('batch', id, b, 'finished', data)
+  local data = batch_end(b)
+  emit('batch', id, b, 'finished', data, '')
   redis.call('XADD', P .. 'outbox', '*', 'event_id', id, 'kind', 'batch', 'user_id', b.user_id,
-    'task_id', '', 'symbol', '', 'batch_id', id, 'status', b.status, 'result', data,
+    'task_id', '', 'symbol', '', 'batch_id', id, 'status', b.status, 'result', '{' .. data .. '}',
     'error', '', 'callback_url', '', 'ended_at', stamp(NOW))
 end
 
 -- Follow one task from a state and percentage to others.
 local function batch_follow(id, from, to, from_percent, to_percent)
-  local b = load(batch_key(id))
+  local b = load_batch(id)
   if not b then return end
   local shown = math.floor(batch_progress(b))
   if from ~= to then
@@ -67,10 +84,7 @@ local function batch_follow(id, from, to, from_percent, to_percent)
   set(b, {status = batch_status(b)})
   -- Not every step of every task is news of the batch: whole percents are.
   if from ~= to or math.floor(batch_progress(b)) ~= shown then
-    emit('batch', id, b, 'progress', batch_snapshot(b))
+    emit('batch', id, b, 'progress', batch_data(b), '')
   end
-  if b.status ~= 'queued' and b.status ~= 'processing' and not b.ended_at then
-    end_batch(id, b)
-  end
-  save(b)
+  if b.status ~= 'queued' and b.status ~= 'processing' and not b.ended_at then end_batch(b) end
 end

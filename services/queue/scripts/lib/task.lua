@@ -4,35 +4,63 @@
 -- queued: the line; delayed: `delayed`; processing: `processing` and the user's `active` count;
 -- completed, failed, cancelled, dead: `ended` and `counts`.
 
+-- The mean time that a task takes, in seconds; nil until one has ended. Read and written once.
+local pace, pace_changed
+local function mean_seconds()
+  if pace == nil then
+    pace = tonumber(redis.call('HGET', P .. 'pace', 'seconds') or '') or false
+  end
+  return pace or nil
+end
+
+-- It follows the last ones (exponential moving average).
+local function note_pace(t)
+  if t.status ~= 'processing' then return end
+  local took = NOW - tonumber(t.started_at)
+  local mean = mean_seconds() or took
+  pace, pace_changed = mean + (took - mean) / 8, true
+end
+
+-- What every script ends with.
+local function flush()
+  settle_line()
+  save_counts()
+  if pace_changed then redis.call('HSET', P .. 'pace', 'seconds', string.format('%.4f', pace)) end
+  save_records()
+end
+
 -- In how many seconds a task at this place of the line may start: what is before it, at the mean
--- time that the last tasks took, over as many as run now. Until one has ended, what the enqueuer
--- expects.
+-- time, over as many as run now. Until one has ended, what the enqueuer expects.
 local function starts_in(t, here)
-  local mean = tonumber(redis.call('HGET', P .. 'pace', 'seconds') or t.expected)
+  local mean = mean_seconds() or tonumber(t.expected)
   local slots = math.max(redis.call('ZCARD', P .. 'processing'), 1)
   return mean * (here - 0.5) / slots
 end
 
+-- The inside of its JSON object in two parts, what is its own and the fragment; and its position.
 local function snapshot(t)
-  local place = ''
+  local place, here = '', nil
   if t.status == 'queued' then
-    local here = position(t.task_id)
-    if here then
-      place = string.format('"position":%d,"starts_in":%.1f,', here, starts_in(t, here))
-    end
+    here = position(t.task_id)
+    place = string.format('"position":%d,"starts_in":%.1f,', here, starts_in(t, here))
   elseif t.status == 'delayed' then
     place = '"run_at":"' .. iso(redis.call('ZSCORE', P .. 'delayed', t.task_id)) .. '",'
   end
-  return '{' .. t.head .. ',"status":"' .. t.status .. '","attempt":' .. t.attempt .. ','
-    .. place .. t.fragment .. '}'
+  local head = t.head .. ',"status":"' .. t.status .. '","attempt":' .. t.attempt .. ',' .. place
+  return head, t.fragment == '' and t.plan or t.fragment, here
 end
 
 local function emit_progress(t)
   emit('task', t.task_id, t, 'progress', snapshot(t))
 end
 
-local function load_task(id)
-  return load(task_key(id))
+-- What every transition reads of a task.
+local CORE = {'user_id', 'batch_id', 'head', 'token', 'closed', 'attempt', 'percent', 'event_seq'}
+
+local function load_task(id, fields)
+  local t = load(task_key(id), fields or CORE)
+  if t then t.task_id = id end
+  return t
 end
 
 local function in_batch(status)
@@ -57,7 +85,7 @@ local function leave(t)
   elseif t.status == 'processing' then
     redis.call('ZREM', P .. 'processing', id)
     count('active', user, -1)
-    unpark(user)
+    freed[#freed + 1] = user
   end
 end
 
@@ -81,19 +109,18 @@ end
 local function requeue(t, attempt, run_at, closed)
   local from, from_percent = t.status, tonumber(t.percent)
   leave(t)
-  set(t, {attempt = tostring(attempt), token = '', closed = closed, fragment = t.plan,
-    percent = '0'})
+  set(t, {attempt = tostring(attempt), token = '', closed = closed, fragment = '', percent = '0'})
   wait_in_line(t, run_at)
   emit_progress(t)
-  save(t)
   follow_in_batch(t, from, from_percent)
 end
 
-local function finished_data(t)
-  local data = '{"task_id":"' .. t.task_id .. '","final_status":"' .. t.status .. '"'
+-- The inside of the JSON object of its `finished`.
+local function task_end(t)
+  local data = '"task_id":"' .. t.task_id .. '","final_status":"' .. t.status .. '"'
   if t.result ~= '' then data = data .. ',"result":' .. t.result end
   if t.error ~= '' then data = data .. ',"error":' .. cjson.encode(t.error) end
-  return data .. '}'
+  return data
 end
 
 -- A task that was dead and is retried ends once more, and that is another event.
@@ -105,14 +132,6 @@ local function append_to_outbox(t)
     'callback_url', t.callback_url, 'ended_at', t.ended_at)
 end
 
--- The mean time that a task takes follows the last ones (exponential moving average).
-local function note_pace(t)
-  if t.status ~= 'processing' then return end
-  local took = NOW - tonumber(t.started_at)
-  local mean = tonumber(redis.call('HGET', P .. 'pace', 'seconds') or took)
-  redis.call('HSET', P .. 'pace', 'seconds', string.format('%.4f', mean + (took - mean) / 8))
-end
-
 -- `token` stays when its owner ended the task, so that the same request repeated is known.
 local function end_task(t, status, token, result, error, fragment)
   local from, from_percent = t.status, tonumber(t.percent)
@@ -120,16 +139,13 @@ local function end_task(t, status, token, result, error, fragment)
   leave(t)
   set(t, {
     status = status, token = token, result = result, error = error, ended_at = stamp(NOW),
-    fragment = fragment ~= '' and fragment or t.fragment,
   })
+  if fragment ~= '' then set(t, {fragment = fragment}) end
   redis.call('ZADD', P .. 'ended', NOW, t.task_id)
   if status == 'dead' then redis.call('ZADD', P .. 'dead', NOW, t.task_id) end
-  redis.call('HINCRBY', P .. 'counts', status, 1)
+  count('counts', status, 1)
   emit_progress(t)
-  local finished = finished_data(t)
-  set(t, {finished = finished})
-  emit('task', t.task_id, t, 'finished', finished)
-  save(t)
+  emit('task', t.task_id, t, 'finished', task_end(t), '')
   -- The news of a batch is its end, unless news of each task was asked for.
   if t.batch_id == '' or t.notify == '1' then append_to_outbox(t) end
   follow_in_batch(t, from, from_percent)
@@ -144,21 +160,6 @@ local function give_back(t, max_attempts, reason, run_at, closed)
   end
 end
 
--- The owner ends his task. Returns 1, or 0 when the token is not the one of the running attempt.
-local function ack(id, token, outcome, result, error, fragment, max_attempts, run_at)
-  local t = load_task(id)
-  if not t or token == '' then return 0 end
-  if t.closed == token then return 1 end
-  if t.token ~= token then return 0 end
-  if t.status ~= 'processing' then return 1 end
-  if outcome == 'retry' then
-    give_back(t, max_attempts, error, run_at, token)
-  else
-    end_task(t, outcome, token, result, error, fragment)
-  end
-  return 1
-end
-
 -- Take an ended task out of what is kept of ended ones.
 local function forget_end(t)
   redis.call('ZREM', P .. 'ended', t.task_id)
@@ -168,29 +169,32 @@ end
 
 local function delete_task(t)
   forget_end(t)
-  redis.call('DEL', task_key(t.task_id), events_key('task', t.task_id))
+  delete(t)
+  redis.call('DEL', events_key('task', t.task_id))
   redis.call('ZREM', P .. 'tasks:' .. t.user_id, t.task_id)
 end
 
 local REPLIED = {'task_id', 'user_id', 'symbol', 'params', 'batch_id', 'status', 'attempt',
   'created_at', 'started_at', 'ended_at', 'result', 'error', 'token', 'percent'}
 
--- What a worker needs of a task.
-local function brief_reply(t)
+local function put(flat, field, value)
+  flat[#flat + 1] = field
+  flat[#flat + 1] = value
+end
+
+-- What Python needs of a task, and its position while it waits.
+local function brief_reply(t, here)
   local flat = {}
-  for _, field in ipairs(REPLIED) do
-    flat[#flat + 1] = field
-    flat[#flat + 1] = t[field]
-  end
+  for _, field in ipairs(REPLIED) do put(flat, field, t[field]) end
+  if here then put(flat, 'position', tostring(here)) end
   return flat
 end
 
--- What else needs: also its snapshot and its place.
+-- Also its snapshot.
 local function reply(t)
-  local flat = brief_reply(t)
-  flat[#flat + 1], flat[#flat + 2] = 'snapshot', snapshot(t)
-  local here = position(t.task_id)
-  if here then flat[#flat + 1], flat[#flat + 2] = 'position', tostring(here) end
+  local head, fragment, here = snapshot(t)
+  local flat = brief_reply(t, here)
+  put(flat, 'snapshot', '{' .. head .. fragment .. '}')
   return flat
 end
 
@@ -201,17 +205,17 @@ local function add_task(id, given, run_at)
   local t = create(task_key(id))
   set(t, given)
   set(t, {
-    task_id = id, fragment = given.plan, attempt = '0', revived = '0',
-    percent = '0', seq = tostring(seq), created_at = stamp(NOW), started_at = '', ended_at = '',
-    result = '', error = '', token = '', closed = '', worker_id = '', finished = '',
+    fragment = '', attempt = '0', revived = '0', percent = '0', seq = tostring(seq),
+    created_at = stamp(NOW), started_at = '', ended_at = '', result = '', error = '', token = '',
+    closed = '', worker_id = '',
   })
+  t.task_id = id
   redis.call('ZADD', P .. 'tasks:' .. user, seq, id)
   wait_in_line(t, run_at)
   emit_progress(t)
-  save(t)
   return t
 end
 
 local function has_room(user, adding, limit)
-  return limit == 0 or tonumber(redis.call('HGET', P .. 'pending', user) or 0) + adding <= limit
+  return limit == 0 or counted('pending', user) + adding <= limit
 end
