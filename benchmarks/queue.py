@@ -24,6 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from redis import Redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from benchmarks import latency, scale
 from tornado_rt.stores import find_redis_server
@@ -76,8 +78,11 @@ def redis_server() -> Iterator[str]:
         port = random.randrange(20000, 30000)
         command = [find_redis_server(), "--port", str(port), "--save", "", "--dir", folder]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        url = f"redis://127.0.0.1:{port}/0"
         try:
-            yield f"redis://127.0.0.1:{port}/0"
+            with Redis.from_url(url, retry=Retry(ConstantBackoff(0.05), 200)) as redis:
+                redis.ping()
+            yield url
         finally:
             process.kill()
             process.wait()

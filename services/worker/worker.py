@@ -19,6 +19,8 @@ from tornado_rt.protocol import Message, MessageType
 log = structlog.get_logger(__name__)
 
 OUTAGE_SECONDS = 0.5
+# How many claims may be under way: while Redis answers one, the handlers of another run.
+LANES = 2
 # Upkeep runs when something falls due; this often when nothing is known to.
 IDLE_SECONDS = 30.0
 POSITIONS_SECONDS = 1.0
@@ -56,7 +58,8 @@ class Worker:
     """Runs at most `concurrency` handlers at once; durations are seconds, 0 for no timeout.
 
     It is a subscriber of the topic `workers`: an enqueue wakes it, a cancellation reaches the
-    handler. It never polls: between wakes it sleeps until something falls due.
+    handler. It never polls: its lanes wait until there is something to claim or to hand in, its
+    upkeep until something falls due. A slot is free, runs a task, or is asked for by a lane.
     """
 
     def __init__(
@@ -79,7 +82,13 @@ class Worker:
         self._backoff = backoff or Backoff()
         self._runs: dict[str, _Run] = {}
         self._acks: list[Ack] = []
+        self._asked = 0
+        # Whether a claim may find something; what lanes wait for.
+        self._promising = True
+        self._wanted = asyncio.Event()
+        self._surplus: list[Claim] = []
         self._awake = asyncio.Event()
+        self._sleeps_until = 0.0
         self._upkeep_at = 0.0
         self._positions_at: float | None = None
         self._stopping = False
@@ -90,7 +99,8 @@ class Worker:
         if message.type == MessageType.WAKE:
             due_at = time.monotonic() + message.fields().get("due_in", IDLE_SECONDS)
             self._upkeep_at = min(self._upkeep_at, due_at)
-            self._awake.set()
+            self._note_due(due_at)
+            self._look()
         elif message.type == MessageType.CANCEL:
             self._drop(message.fields().get("task_id", ""))
 
@@ -98,57 +108,94 @@ class Worker:
         """Look for work and for what is due, since a wake may have been lost."""
         self._upkeep_at = 0.0
         self._awake.set()
+        self._look()
 
     def stop(self) -> None:
         """Claim nothing more; `run` returns after the grace time at the latest."""
         self._stopping = True
-        self._awake.set()
+        self._wanted.set()
 
     async def run(self) -> None:
         """Work until `stop`."""
-        while not self._stopping:
-            self._awake.clear()
-            try:
-                await self._claim()
-                await self._do_due()
-            except STORE_ERRORS as error:
-                self._note_outage(error)
-                await asyncio.sleep(OUTAGE_SECONDS)
-            else:
-                self._queue_away = False
-                await self._sleep()
-        await self._finish()
+        async with asyncio.TaskGroup() as group:
+            upkeep = group.create_task(self._keep_up(), name="worker-upkeep")
+            lanes = [group.create_task(self._lane(), name=f"lane-{n}") for n in range(LANES)]
+            await asyncio.wait(lanes)
+            await self._finish()
+            upkeep.cancel()
 
-    def _note_outage(self, error: Exception) -> None:
-        # Once an outage, however often it is tried.
+    def _look(self) -> None:
+        self._promising = True
+        self._wanted.set()
+        self._expect_move()
+
+    async def _lane(self) -> None:
+        share = -(-self._concurrency // LANES)
+        while not self._stopping:
+            free = self._concurrency - len(self._runs) - self._asked
+            count = min(free, share) if self._promising else 0
+            if count or self._acks:
+                # What this one leaves free may find something too.
+                self._promising = free > count > 0
+                await self._claim(count)
+            else:
+                self._wanted.clear()
+                await self._wanted.wait()
+
+    async def _claim(self, count: int) -> None:
+        acks, self._acks = self._acks, []
+        self._asked += count
+        try:
+            claims = await self._queue.claim(self._worker_id, count, acks)
+        except STORE_ERRORS as error:
+            # The ends of tasks are not lost with the connection; a repeated one is harmless.
+            self._acks = acks + self._acks
+            self._promising = True
+            await self._outlast(error)
+            return
+        finally:
+            self._asked -= count
+        self._queue_away = False
+        self._expect_move()
+        if self._stopping:
+            self._surplus += claims
+            return
+        for claim in claims:
+            self._start(claim)
+        if claims and len(claims) == count:
+            self._look()
+
+    async def _outlast(self, error: Exception) -> None:
+        # Said once an outage, however often it is tried.
         if not self._queue_away:
             log.warning("queue_away", error=repr(error))
         self._queue_away = True
+        await asyncio.sleep(OUTAGE_SECONDS)
+
+    async def _keep_up(self) -> None:
+        while True:
+            self._awake.clear()
+            try:
+                await self._do_due()
+            except STORE_ERRORS as error:
+                await self._outlast(error)
+            else:
+                await self._sleep()
 
     async def _sleep(self) -> None:
         dues = [self._upkeep_at, *(run.extend_at for run in self._runs.values())]
         if self._positions_at is not None:
             dues.append(self._positions_at)
+        self._sleeps_until = min(dues)
         try:
-            async with asyncio.timeout(max(min(dues) - time.monotonic(), 0)):
+            async with asyncio.timeout(max(self._sleeps_until - time.monotonic(), 0)):
                 await self._awake.wait()
         except TimeoutError:
             return
 
-    async def _claim(self) -> None:
-        self._expect_move()
-        free = self._concurrency - len(self._runs)
-        if not free and not self._acks:
-            return
-        acks, self._acks = self._acks, []
-        try:
-            claims = await self._queue.claim(self._worker_id, free, acks)
-        except STORE_ERRORS:
-            # The ends of tasks are not lost with the connection; a repeated one is harmless.
-            self._acks = acks + self._acks
-            raise
-        for claim in claims:
-            self._start(claim)
+    def _note_due(self, at: float) -> None:
+        if at < self._sleeps_until:
+            self._awake.set()
 
     def _start(self, claim: Claim) -> None:
         task = claim.task
@@ -168,12 +215,13 @@ class Worker:
         )
         run = _Run(claim, tracker, self._next_extension())
         self._runs[task.task_id] = run
+        self._note_due(run.extend_at)
         run.job = asyncio.create_task(self._handle(run), name=f"task-{task.task_id}")
 
     def _refuse(self, claim: Claim, why: str) -> None:
         error = _one_line(f"bad params: {why}")
         self._acks.append(Ack(claim.task.task_id, claim.token, Outcome.FAILED, error=error))
-        self._awake.set()
+        self._look()
 
     async def _handle(self, run: _Run) -> None:
         task_id = run.claim.task.task_id
@@ -184,7 +232,7 @@ class Worker:
         finally:
             if self._runs.get(task_id) is run:
                 del self._runs[task_id]
-            self._awake.set()
+            self._look()
 
     async def _attempt(self, run: _Run) -> Ack | None:
         """Run the handler and return the end of the attempt; None when it is no longer ours."""
@@ -238,6 +286,7 @@ class Worker:
     def _expect_move(self) -> None:
         if self._positions_at is None:
             self._positions_at = time.monotonic() + POSITIONS_SECONDS
+            self._note_due(self._positions_at)
 
     def _drop(self, task_id: str) -> None:
         # The task is another's, or ended: whatever the handler still does counts no more.
@@ -254,13 +303,14 @@ class Worker:
         for run in unfinished:
             self._drop(run.claim.task.task_id)
         await asyncio.gather(*jobs, return_exceptions=True)
+        handed_back = [*self._surplus, *(run.claim for run in unfinished)]
         try:
             await self._queue.claim(self._worker_id, 0, self._acks)
-            for run in unfinished:
-                await self._queue.release_task(run.claim.task.task_id, run.claim.token)
+            for claim in handed_back:
+                await self._queue.release_task(claim.task.task_id, claim.token)
         except STORE_ERRORS as error:
             # Their leases run out, and another worker takes them.
-            log.warning("queue_away_at_stop", error=repr(error), tasks=len(unfinished))
+            log.warning("queue_away_at_stop", error=repr(error), tasks=len(handed_back))
 
 
 def _ack(run: _Run, outcome: Outcome, **more: Any) -> Ack:

@@ -81,7 +81,7 @@ local function start(id, token)
   count('pending', t.user_id, -1)
   count('active', t.user_id, 1)
   set(t, {
-    status = 'processing', token = token, worker_id = ARGV[4], started_at = stamp(NOW),
+    status = 'processing', token = token, worker_id = ARGV[4], started_at = NOW_STAMP,
     attempt = tostring(tonumber(t.attempt) + 1), fragment = '', percent = '0',
   })
   emit_progress(t)
@@ -94,6 +94,7 @@ if global_limit > 0 then
   room = math.min(most, global_limit - redis.call('ZCARD', P .. 'processing'))
 end
 local claimed, tokens, leases, token = {}, {}, {}, nil
+local lease_end = stamp(NOW + tonumber(ARGV[8]))
 while #claimed < room do
   local user = next_user()
   if not user then break end
@@ -102,7 +103,7 @@ while #claimed < room do
   local t = start(take_first(user), tostring(token))
   claimed[#claimed + 1] = claimed_reply(t)
   put(tokens, t.task_id, t.token)
-  put(leases, NOW + tonumber(ARGV[8]), t.task_id)
+  put(leases, lease_end, t.task_id)
 end
 if #claimed > 0 then
   redis.call('ZADD', P .. 'processing', unpack(leases))

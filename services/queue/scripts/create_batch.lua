@@ -19,7 +19,7 @@ local b = create(batch_key(id))
 b.batch_id = id
 set(b, {
   user_id = user, head = ARGV[5], total = tostring(total), progress_sum = '0',
-  queued = tostring(total), status = 'queued', created_at = stamp(NOW),
+  queued = tostring(total), status = 'queued', created_at = NOW_STAMP,
 })
 for i = 14, #ARGV, 3 do
   redis.call('RPUSH', P .. 'batch_tasks:' .. id, ARGV[i])

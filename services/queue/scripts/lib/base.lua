@@ -15,6 +15,7 @@ local NOW = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local function stamp(seconds)
   return string.format('%.6f', seconds)
 end
+local NOW_STAMP = stamp(NOW)
 
 -- ISO 8601, UTC. Days to a date: Hinnant, "chrono-compatible low-level date algorithms".
 local function iso(seconds)
@@ -63,14 +64,14 @@ local function load(key, fields)
   if records[key] ~= nil then return records[key] end
   local values = redis.call('HMGET', key, 'status', unpack(fields))
   if not values[1] then return nil end
-  local record = {_key = key, _changes = {}, status = values[1]}
+  local record = {_key = key, _changes = {}, _emitted = false, status = values[1]}
   for i, field in ipairs(fields) do record[field] = values[i + 1] end
   records[key] = setmetatable(record, LAZY)
   return record
 end
 
 local function create(key)
-  records[key] = {_key = key, _changes = {}}
+  records[key] = {_key = key, _changes = {}, _emitted = false}
   return records[key]
 end
 
@@ -79,22 +80,22 @@ local function delete(record)
   redis.call('DEL', record._key)
 end
 
+local function put(flat, field, value)
+  flat[#flat + 1] = field
+  flat[#flat + 1] = value
+end
+
 local function set(record, changes)
-  local all = record._changes
   for field, value in pairs(changes) do
     record[field] = value
-    all[field] = value
+    put(record._changes, field, value)
   end
 end
 
 local function save_records()
   for key, record in pairs(records) do
-    local flat = {}
-    for field, value in pairs(record._changes) do
-      flat[#flat + 1] = field
-      flat[#flat + 1] = value
-    end
-    if #flat > 0 then redis.call('HSET', key, unpack(flat)) end
+    if record._emitted then put(record._changes, 'event_seq', record.event_seq) end
+    if #record._changes > 0 then redis.call('HSET', key, unpack(record._changes)) end
   end
 end
 
@@ -123,7 +124,7 @@ end
 -- record itself tells it.
 local function emit(kind, id, record, type, head, body)
   local offset = string.format('%d', (record.event_seq or 0) + 1)
-  set(record, {event_seq = offset})
+  record.event_seq, record._emitted = offset, true
   local message = envelope(type, offset, head, body)
   if type ~= 'finished' then keep_event(kind, id, offset, message) end
   redis.call('PUBLISH', 'rt:' .. kind .. ':' .. id, message)

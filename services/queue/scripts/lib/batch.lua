@@ -63,13 +63,13 @@ end
 
 local function end_batch(b)
   local id = b.batch_id
-  set(b, {ended_at = stamp(NOW)})
-  redis.call('ZADD', P .. 'ended_batches', NOW, id)
+  set(b, {ended_at = NOW_STAMP})
+  redis.call('ZADD', P .. 'ended_batches', NOW_STAMP, id)
   local data = batch_end(b)
   emit('batch', id, b, 'finished', data, '')
   redis.call('XADD', P .. 'outbox', '*', 'event_id', id, 'kind', 'batch', 'user_id', b.user_id,
     'task_id', '', 'symbol', '', 'batch_id', id, 'status', b.status, 'result', '{' .. data .. '}',
-    'error', '', 'callback_url', '', 'ended_at', stamp(NOW))
+    'error', '', 'callback_url', '', 'ended_at', NOW_STAMP)
 end
 
 -- Follow one task from a state and percentage to others.

@@ -58,10 +58,10 @@ end
 local moved, freed = {}, {}
 
 local function settle_line()
-  for _, user in ipairs(freed) do
+  for user in pairs(freed) do
     if redis.call('SREM', P .. 'parked', user) == 1 then schedule(user) end
   end
-  for _, user in ipairs(moved) do schedule(user) end
+  for user in pairs(moved) do schedule(user) end
   moved, freed = {}, {}
 end
 
@@ -69,13 +69,13 @@ local function queue_up(id, user, seq)
   redis.call('ZADD', P .. 'waiting', seq, id)
   redis.call('ZADD', P .. 'waiting:' .. user, seq, id)
   -- Behind others nothing changes for the user's turn.
-  if redis.call('ZRANK', P .. 'waiting:' .. user, id) == 0 then moved[#moved + 1] = user end
+  if redis.call('ZRANK', P .. 'waiting:' .. user, id) == 0 then moved[user] = true end
 end
 
 local function step_out(id, user)
   redis.call('ZREM', P .. 'waiting', id)
   redis.call('ZREM', P .. 'waiting:' .. user, id)
-  moved[#moved + 1] = user
+  moved[user] = true
 end
 
 -- Take the first task of a user who is in `ready` out of the line. In fair order he draws a new turn.

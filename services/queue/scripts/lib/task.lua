@@ -85,7 +85,7 @@ local function leave(t)
   elseif t.status == 'processing' then
     redis.call('ZREM', P .. 'processing', id)
     count('active', user, -1)
-    freed[#freed + 1] = user
+    freed[user] = true
   end
 end
 
@@ -138,11 +138,11 @@ local function end_task(t, status, token, result, error, fragment)
   if status ~= 'cancelled' and status ~= 'dead' then note_pace(t) end
   leave(t)
   set(t, {
-    status = status, token = token, result = result, error = error, ended_at = stamp(NOW),
+    status = status, token = token, result = result, error = error, ended_at = NOW_STAMP,
   })
   if fragment ~= '' then set(t, {fragment = fragment}) end
-  redis.call('ZADD', P .. 'ended', NOW, t.task_id)
-  if status == 'dead' then redis.call('ZADD', P .. 'dead', NOW, t.task_id) end
+  redis.call('ZADD', P .. 'ended', NOW_STAMP, t.task_id)
+  if status == 'dead' then redis.call('ZADD', P .. 'dead', NOW_STAMP, t.task_id) end
   count('counts', status, 1)
   emit_progress(t)
   emit('task', t.task_id, t, 'finished', task_end(t), '')
@@ -177,11 +177,6 @@ end
 local REPLIED = {'task_id', 'user_id', 'symbol', 'params', 'batch_id', 'status', 'attempt',
   'created_at', 'started_at', 'ended_at', 'result', 'error', 'token', 'percent'}
 
-local function put(flat, field, value)
-  flat[#flat + 1] = field
-  flat[#flat + 1] = value
-end
-
 -- What Python needs of a task, and its position while it waits.
 local function brief_reply(t, here)
   local flat = {}
@@ -206,7 +201,7 @@ local function add_task(id, given, run_at)
   set(t, given)
   set(t, {
     fragment = '', attempt = '0', revived = '0', percent = '0', seq = tostring(seq),
-    created_at = stamp(NOW), started_at = '', ended_at = '', result = '', error = '', token = '',
+    created_at = NOW_STAMP, started_at = '', ended_at = '', result = '', error = '', token = '',
     closed = '', worker_id = '',
   })
   t.task_id = id
