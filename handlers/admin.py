@@ -4,6 +4,7 @@ from typing import Any
 
 import attrs
 
+from services.progress import show
 from services.queue import QueueService, describe_dead
 from services.system_settings import SystemSettingsService
 from tornado_rt.auth import ADMIN
@@ -58,7 +59,7 @@ class RetryDeadTaskHandler(ApiHandler):
 
     async def post(self, task_id: str) -> None:
         self.require(ADMIN)
-        self.answer((await self.queue.revive_task(task_id)).snapshot)
+        self.answer(show((await self.queue.revive_task(task_id)).snapshot))
 
 
 class ConnectionStatsHandler(ApiHandler):

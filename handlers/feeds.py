@@ -6,6 +6,7 @@ from typing import Literal
 import orjson
 
 from services.notifications import NotificationService
+from services.progress import show_message
 from services.queue import QueueService
 from tornado_rt.connection import Opening
 from tornado_rt.protocol import BROADCAST, Cursor, batch_topic, task_topic, user_topic
@@ -32,11 +33,12 @@ class ProgressFeed:
     async def read(self, after: Cursor | None) -> Opening:
         """Return what came after the cursor, or the snapshot. Raise TaskNotFound, BatchNotFound."""
         replay = await self._queue.read_events(self._kind, self._id, after)
-        messages = tuple(replay.messages)
+        snapshot = show_message(replay.snapshot)
+        messages = tuple(map(show_message, replay.messages))
         if after is None or replay.resync:
-            messages = (replay.snapshot, *([replay.finished] if replay.finished else []))
+            messages = (snapshot, *([replay.finished] if replay.finished else []))
         return Opening(
-            state={"snapshot": orjson.Fragment(replay.snapshot.data)},
+            state={"snapshot": orjson.Fragment(snapshot.data)},
             messages=messages,
             begin=replay.snapshot.cursor or replay.cursor,
             cursor=replay.cursor,

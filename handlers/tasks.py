@@ -10,7 +10,7 @@ from attrs import validators as v
 
 from handlers.feeds import ProgressFeed
 from services.callbacks import validate_callback_url
-from services.progress import TaskParams, estimate_seconds, plan_fragment
+from services.progress import TaskParams, estimate_seconds, plan_fragment, show
 from services.queue import Once, QueueService, Task, TaskNotFound
 from tornado_rt.connection import Feed
 from tornado_rt.protocol import ClientMessageType
@@ -86,7 +86,7 @@ class TasksHandler(ApiHandler):
 
     async def get(self) -> None:
         tasks = await self.queue.list_tasks(self.identity.user_id, LISTED_TASKS)
-        self.answer({"items": [orjson.Fragment(task.snapshot) for task in tasks]})
+        self.answer({"items": [orjson.Fragment(show(task.snapshot)) for task in tasks]})
 
     async def post(self) -> None:
         user_id, request = self.identity.user_id, self.body(TaskRequest)
@@ -117,13 +117,13 @@ class TaskHandler(EventStreamHandler, ApiHandler):
     async def get(self, task_id: str) -> None:
         task = await own_task(self.queue, task_id, self.identity.user_id)
         if self.wants_json():
-            self.answer(task.snapshot)
+            self.answer(show(task.snapshot))
         else:
             await self.stream(task_feed(self, self.queue, task_id))
 
     async def delete(self, task_id: str) -> None:
         task = await self.queue.cancel_task(task_id, self.identity.user_id)
-        self.answer(task.snapshot)
+        self.answer(show(task.snapshot))
 
 
 class TaskSocket(RealtimeSocket):

@@ -18,6 +18,7 @@ from services.progress import (
     get_progress,
     make_steps,
     plan_fragment,
+    show,
 )
 
 ANALYSTS = st.lists(st.sampled_from(Analyst), min_size=1, max_size=4, unique=True)
@@ -135,7 +136,7 @@ async def test_time_left_follows_the_pace() -> None:
 
 
 def test_plan_is_the_state_before_the_start() -> None:
-    plan = orjson.loads(b"{" + plan_fragment(TaskParams()) + b"}")
+    plan = orjson.loads(show(b'{"status":"queued",' + plan_fragment(TaskParams()) + b"}"))
     assert (plan["progress"], plan["message"], plan["remaining_time"]) == (0, "Waiting", 360)
     assert {step["status"] for step in plan["steps"]} == {"pending"}
 
@@ -183,3 +184,33 @@ async def test_task_id_is_no_way_out_of_the_folder(tmp_path: Path, task_id: str)
 def test_bad_params_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - attrs words each its own way.
         attrs.evolve(TaskParams(), **changes)
+
+
+@pytest.mark.parametrize("damage", [b"[]x", b'{"plan":1}', b'{"plan":"market:3"}'])
+def test_what_is_no_snapshot_is_refused(damage: bytes) -> None:
+    """It came over Redis, where anybody may publish: the reader must be able to go on."""
+    with pytest.raises(ValueError, match=r"not a snapshot|unexpected"):
+        show(damage)
+
+
+@pytest.mark.parametrize(
+    ("status", "states"),
+    [
+        ("queued", ["pending", "pending"]),
+        ("processing", ["current", "pending"]),
+        ("failed", ["failed", "pending"]),
+        ("cancelled", ["pending", "pending"]),
+        ("completed", ["completed", "completed"]),
+    ],
+)
+def test_steps_are_shown_by_the_status_and_the_place(status: str, states: list[str]) -> None:
+    kept = {
+        "status": status,
+        "message": "Working",
+        "current_step": 17,
+        "total_steps": 19,
+        "plan": "market,news:3",
+    }
+    steps = orjson.loads(show(orjson.dumps(kept)))["steps"]
+    assert [step["status"] for step in steps[17:]] == states
+    assert {step["status"] for step in steps[:17]} == {"completed"}

@@ -16,6 +16,7 @@ from handlers.routes import PROBLEMS, routes
 from services.callbacks import CallbackSender
 from services.notifications import NotificationService
 from services.outbox import OutboxPump
+from services.progress import decode_shown
 from services.queue import QueueService
 from services.system_settings import SystemSettings, SystemSettingsService
 from services.worker import Backoff, Handler, Worker, load_handler
@@ -135,7 +136,7 @@ async def _open_core(stack: contextlib.AsyncExitStack, settings: Settings, redis
     redis = await stack.enter_async_context(open_redis(redis_url))
     metrics, limits, heartbeats = Metrics(), _limits(settings), Heartbeats()
     hub = Hub(limits, heartbeats, metrics)
-    backplane = Backplane(redis, hub.deliver, hub.gap, metrics)
+    backplane = Backplane(redis, hub.deliver, hub.gap, metrics, decode_shown)
     hub.attach(backplane)
     await stack.enter_async_context(backplane.running())
     jobs = Jobs()

@@ -32,16 +32,23 @@ class BackplaneDown(Exception):
 class Backplane:
     """Subscribes topics, publishes messages, and hands what arrives to `deliver`.
 
-    A topic is in `_confirmed` from Redis's confirmation until `unsubscribe`.
+    `decode` reads an envelope; it raises ValueError for what is none. A topic is in `_confirmed`
+    from Redis's confirmation until `unsubscribe`.
     """
 
     def __init__(
-        self, redis: Redis, deliver: Deliver, gap: Callable[[str], None], metrics: Metrics
+        self,
+        redis: Redis,
+        deliver: Deliver,
+        gap: Callable[[str], None],
+        metrics: Metrics,
+        decode: Callable[[bytes], Message] = Message.decode,
     ) -> None:
         self._redis = redis
         self._deliver = deliver
         self._gap = gap
         self._metrics = metrics
+        self._decode = decode
         self._pubsub = redis.pubsub()
         self._wanted: set[str] = set()
         self._confirmed: set[str] = set()
@@ -145,7 +152,7 @@ class Backplane:
 
     def _receive(self, topic: str, envelope: bytes) -> None:
         try:
-            message = Message.decode(envelope)
+            message = self._decode(envelope)
         except ValueError:
             log.warning("bad_envelope", topic=topic)
             return

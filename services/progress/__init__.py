@@ -1,6 +1,7 @@
 """The plan of an analysis, and how far it is."""
 
 from services.progress.plan import Analyst, Step, TaskParams, estimate_seconds, make_steps
+from services.progress.snapshot import decode_shown, show, show_message
 from services.progress.stores import (
     FileProgressStore,
     LeaseLost,
@@ -18,8 +19,11 @@ __all__ = [
     "Step",
     "StepUnknown",
     "TaskParams",
+    "decode_shown",
     "estimate_seconds",
     "get_progress",
     "make_steps",
     "plan_fragment",
+    "show",
+    "show_message",
 ]

@@ -10,6 +10,7 @@ import orjson
 import structlog
 from redis.exceptions import RedisError
 
+from services.progress.snapshot import show
 from services.queue import QueueService
 from settings import load_settings
 
@@ -114,4 +115,4 @@ async def get_progress(task_id: str, queue: QueueService | None = None) -> dict[
     if queue is None:
         return await FileProgressStore().load(task_id)
     task = await queue.get_task(task_id)
-    return None if task is None else orjson.loads(task.snapshot)
+    return None if task is None else orjson.loads(show(task.snapshot))

@@ -3,18 +3,19 @@
 import time
 from typing import Any
 
+import orjson
+
 from services.progress.plan import (
     Analyst,
-    Step,
     TaskParams,
     encode_fragment,
     estimate_seconds,
     make_steps,
 )
+from services.progress.snapshot import WAITING, name_plan, show
 from services.progress.stores import FileProgressStore, ProgressStore
 from tornado_rt.protocol import iso_time
 
-WAITING = "Waiting"
 # From which share done on the time left follows the pace alone.
 PACE_TRUSTED_FROM = 0.25
 
@@ -45,6 +46,7 @@ class RedisProgressTracker:
         self.steps = make_steps(analysts, research_depth)
         self.status = "processing"
         self.message = WAITING
+        self._plan = name_plan(analysts, research_depth)
         self._planned_seconds = estimate_seconds(analysts, research_depth, llm_provider)
         self._store = store or FileProgressStore()
         self._current = 0
@@ -95,7 +97,7 @@ class RedisProgressTracker:
         return trust * paced + (1 - trust) * planned
 
     def state(self) -> dict[str, Any]:
-        """Return all of the snapshot but the task's id, status and attempt."""
+        """Return what is kept of the snapshot, but the task's id, status and attempt."""
         elapsed, remaining = self.elapsed_seconds(), self.remaining_seconds()
         at = min(self._current, len(self.steps) - 1)
         return {
@@ -104,7 +106,7 @@ class RedisProgressTracker:
             "current_step": at,
             "current_step_name": self.steps[at].description,
             "total_steps": len(self.steps),
-            "steps": [self._step_state(n, step) for n, step in enumerate(self.steps)],
+            "plan": self._plan,
             "elapsed_time": round(elapsed, 1),
             "remaining_time": round(remaining, 1),
             "estimated_total_time": round(elapsed + remaining, 1),
@@ -114,7 +116,8 @@ class RedisProgressTracker:
     def to_dict(self) -> dict[str, Any]:
         """Return the snapshot (design section 8)."""
         head = {"task_id": self.task_id, "status": self.status, "attempt": self.attempt}
-        return head | self.state()
+        shown: dict[str, Any] = orjson.loads(show(orjson.dumps(head | self.state())))
+        return shown
 
     def fragment(self) -> bytes:
         """Return `state` as JSON without its braces, as the queue wants it."""
@@ -134,21 +137,6 @@ class RedisProgressTracker:
             if known.name == step:
                 return index
         raise StepUnknown(f"the plan has no step {step!r}")
-
-    def _step_state(self, index: int, step: Step) -> dict[str, Any]:
-        status = "pending"
-        if index < self._current:
-            status = "completed"
-        elif index == self._current and self.status == "failed":
-            status = "failed"
-        elif index == self._current and self.message != WAITING:
-            status = "current"
-        return {
-            "name": step.name,
-            "description": step.description,
-            "weight": round(step.weight, 4),
-            "status": status,
-        }
 
     async def _end(self, status: str, message: str, progress: float) -> None:
         self.status, self.message, self._progress = status, message, progress

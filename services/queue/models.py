@@ -79,8 +79,8 @@ class Task:
     """A task as it was when read.
 
     Times are seconds since the epoch, None before they are reached. `position` counts from 1 over
-    all waiting tasks. `snapshot` is its JSON object on the wire; empty in what enqueue and claim
-    return.
+    all waiting tasks. `snapshot` is its JSON object as the queue keeps it; empty in what enqueue
+    and claim return.
     """
 
     task_id: str

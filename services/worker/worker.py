@@ -92,6 +92,7 @@ class Worker:
         self._upkeep_at = 0.0
         self._positions_at: float | None = None
         self._stopping = False
+        self._finished = False
         self._queue_away = False
 
     def deliver(self, message: Message) -> None:
@@ -118,11 +119,12 @@ class Worker:
     async def run(self) -> None:
         """Work until `stop`."""
         async with asyncio.TaskGroup() as group:
-            upkeep = group.create_task(self._keep_up(), name="worker-upkeep")
+            group.create_task(self._keep_up(), name="worker-upkeep")
             lanes = [group.create_task(self._lane(), name=f"lane-{n}") for n in range(LANES)]
             await asyncio.wait(lanes)
             await self._finish()
-            upkeep.cancel()
+            self._finished = True
+            self._awake.set()
 
     def _look(self) -> None:
         self._promising = True
@@ -173,7 +175,8 @@ class Worker:
         await asyncio.sleep(OUTAGE_SECONDS)
 
     async def _keep_up(self) -> None:
-        while True:
+        # Leases are kept to the end of the grace time.
+        while not self._finished:
             self._awake.clear()
             try:
                 await self._do_due()
