@@ -26,6 +26,17 @@ class QueueStatsHandler(ApiHandler):
         self.answer(attrs.asdict(await self.queue.stats()))
 
 
+class QueueCheckHandler(ApiHandler):
+    """`GET`: what does not fit together in the queue; an empty list when all is well."""
+
+    def initialize(self, queue: QueueService) -> None:
+        self.queue = queue
+
+    async def get(self) -> None:
+        self.require(ADMIN)
+        self.answer({"violations": await self.queue.check_invariants()})
+
+
 class DeadTasksHandler(ApiHandler):
     """`GET`: the tasks that are dead, the last to die first."""
 

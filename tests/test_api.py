@@ -417,11 +417,13 @@ async def test_admin_sees_to_dead_tasks(idle: Settings, make_token: Token) -> No
         dead = (await admin.get("/api/queue/dead?limit=10")).body["items"]
         assert {item["task_id"] for item in dead} == set(ids)
         assert {(item["error"], item["user_id"]) for item in dead} == {("broken", "alice")}
+        assert (await admin.get("/api/queue/check")).body == {"violations": []}
         retried = await admin.post(f"/api/queue/dead/{ids[0]}/retry")
         assert (retried.status, retried.body["status"]) == (200, "queued")
         assert (await admin.delete(f"/api/queue/dead/{ids[1]}")).status == 204
         assert (await admin.delete(f"/api/queue/dead/{ids[1]}")).status == 404
         for method, path in (
+            ("GET", "/api/queue/check"),
             ("GET", "/api/queue/dead"),
             ("POST", f"/api/queue/dead/{ids[0]}/retry"),
             ("DELETE", f"/api/queue/dead/{ids[0]}"),

@@ -505,6 +505,8 @@ async def test_dead_task_is_listed_revived_and_discarded(
     assert (await queue.revive_task(ids[0])).status == TaskState.QUEUED
     [owned] = await claim(queue)
     await queue.ack_task(ids[0], token=owned.token)
+    shown = await event_types(queue, "task", ids[0])
+    assert shown == [*["progress"] * 3, "finished", *["progress"] * 3, "finished"]
     events = [entry["event_id"] for entry in await outbox(redis)]
     assert sorted(events) == sorted([*ids, f"{ids[0]}:1"])
     await queue.discard_task(ids[1])

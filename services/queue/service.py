@@ -296,7 +296,7 @@ class QueueService:
     async def _claim(
         self, worker_id: str, count: int, acks: Sequence[Ack]
     ) -> tuple[list[bool], list[Claim]]:
-        owned, claimed = await self._scripts.run(
+        owned, claimed = await self._scripts.run_alone(
             "claim",
             secrets.token_hex(8),
             worker_id,
