@@ -115,6 +115,20 @@ class Settings:
     max_pending_bytes: int = ts.option(
         default=1048576, validator=v.ge(0), help="what may wait for a slow reader [B]"
     )
+    peer_timeout_seconds: float = ts.option(
+        default=60.0,
+        validator=v.ge(0),
+        help="how long what was sent may stay unacknowledged by a peer [s]; Linux",
+    )
+    websocket_compression: bool = ts.option(
+        default=False, help="permessage-deflate; it costs some 150 KB a connection"
+    )
+    tls_certificate: str = ts.option(
+        default="", help="PEM file of the certificate chain; empty serves without TLS"
+    )
+    tls_key: str = ts.option(
+        default="", help="PEM file of its key; empty when it is in the certificate's file"
+    )
     replay_limit: int = ts.option(
         default=500, validator=v.ge(1), help="most messages that a resume replays"
     )

@@ -62,9 +62,7 @@ class BatchHandler(EventStreamHandler, ApiHandler):
         if self.wants_json():
             self.answer(batch.snapshot)
         else:
-            await self.stream(
-                ProgressFeed(self.queue, "batch", batch_id, lambda: self.hub.limits.batch_idle)
-            )
+            await self.stream(ProgressFeed(self.queue, "batch", batch_id, self.hub.limits))
 
     async def delete(self, batch_id: str) -> None:
         batch = await self.queue.cancel_batch(batch_id, self.identity.user_id)

@@ -1,6 +1,5 @@
 """What can be followed, as the services tell it."""
 
-from collections.abc import Callable
 from typing import Literal
 
 import orjson
@@ -9,12 +8,14 @@ from services.notifications import NotificationService
 from services.progress import show_message
 from services.queue import QueueService
 from tornado_rt.connection import Opening
+from tornado_rt.limits import Limits
 from tornado_rt.protocol import BROADCAST, Cursor, batch_topic, task_topic, user_topic
 
 
 class ProgressFeed:
     """One task or batch: snapshots until it has finished."""
 
+    __slots__ = ("_id", "_kind", "_limits", "_queue", "topics")
     ordered = True
 
     def __init__(
@@ -22,10 +23,10 @@ class ProgressFeed:
         queue: QueueService,
         kind: Literal["task", "batch"],
         id_: str,
-        idle_seconds: Callable[[], float],
+        limits: Limits,
     ) -> None:
         self.topics: tuple[str, ...] = (task_topic(id_) if kind == "task" else batch_topic(id_),)
-        self.idle_seconds = idle_seconds
+        self._limits = limits
         self._queue = queue
         self._kind = kind
         self._id = id_
@@ -46,10 +47,15 @@ class ProgressFeed:
             ended=replay.finished is not None,
         )
 
+    def idle_seconds(self) -> float:
+        """Return after how long without progress a stream ends."""
+        return self._limits.task_idle if self._kind == "task" else self._limits.batch_idle
+
 
 class NotificationFeed:
     """One user's notifications, and broadcasts."""
 
+    __slots__ = ("_notifications", "_user_id", "topics")
     # Two processes may publish the notifications of one user in another order than they were
     # numbered in.
     ordered = False

@@ -154,4 +154,4 @@ async def own_task(queue: QueueService, task_id: str, user_id: str) -> Task:
 
 def task_feed(handler: Any, queue: QueueService, task_id: str) -> Feed:
     """Return what a subscriber of the task follows."""
-    return ProgressFeed(queue, "task", task_id, lambda: handler.hub.limits.task_idle)
+    return ProgressFeed(queue, "task", task_id, handler.hub.limits)

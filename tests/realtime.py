@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ class Log:
     topic: str = "task:t1"
     messages: list[Message] = attrs.field(factory=list)
     idle: float = 0.0
+    ordered: bool = True
     reading: asyncio.Event = attrs.field(factory=asyncio.Event)
     may_read: asyncio.Event = attrs.field(factory=asyncio.Event)
 
@@ -56,10 +58,9 @@ class Log:
 class LogFeed:
     """Follows a log from any cursor of its epoch."""
 
-    ordered = True
-
     def __init__(self, log: Log) -> None:
         self._log = log
+        self.ordered = log.ordered
         self.topics = (log.topic,)
 
     async def read(self, after: Cursor | None) -> Opening:
@@ -138,7 +139,9 @@ def make_limits(**changes: Any) -> Limits:
 
 
 @contextlib.asynccontextmanager
-async def realtime(redis: Redis, **limits: Any) -> AsyncIterator[Realtime]:
+async def realtime(
+    redis: Redis, *, compression: bool = False, tls: ssl.SSLContext | None = None, **limits: Any
+) -> AsyncIterator[Realtime]:
     """Run the core with a log, over the real Redis."""
     metrics, heartbeats, bounds, log = Metrics(), Heartbeats(), make_limits(**limits), Log()
     hub = Hub(bounds, heartbeats, metrics)
@@ -154,11 +157,12 @@ async def realtime(redis: Redis, **limits: Any) -> AsyncIterator[Realtime]:
         rate_limiter=RateLimiter(0),
         max_body_bytes=1024,
         websocket_max_message_size=4096,
+        websocket_compression=compression,
         trusted_origins=["https://trusted.example"],
         cross_origin_protection=True,
         log_function=lambda handler: None,
     )
-    server = HTTPServer(application)
+    server = HTTPServer(application, ssl_options=tls)
     sockets = bind_sockets(0, "127.0.0.1")
     server.add_sockets(sockets)
     async with backplane.running():
@@ -236,6 +240,12 @@ class EventStream:
             self.raw += await self._chunk()
         block, self.raw = self.raw.split(b"\n\n", 1)
         return dict(line.split(": ", 1) for line in block.decode().split("\n"))
+
+    async def events(self) -> AsyncIterator[dict[str, str]]:
+        """Yield the events up to the end of the stream."""
+        with contextlib.suppress(EOFError):
+            while True:
+                yield await self.event()
 
     async def _chunk(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":

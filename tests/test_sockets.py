@@ -288,9 +288,10 @@ async def test_answering_peer_stays(redis: Redis, make_token: Token) -> None:
 
 
 @pytest.mark.gen_test
-async def test_slow_reader_is_closed_with_4508(redis: Redis, make_token: Token) -> None:
+async def test_slow_reader_of_news_is_closed_with_4508(redis: Redis, make_token: Token) -> None:
     """A socket that stops reading is let go at the bound, and only it."""
     async with realtime(redis, pending_bytes=20_000) as core:
+        core.log.ordered = False
         reader, writer = await asyncio.open_connection("127.0.0.1", core.port, limit=1024)
         writer.write(handshake(make_token("slow")))
         await reader.readuntil(b"\r\n\r\n")
@@ -303,6 +304,28 @@ async def test_slow_reader_is_closed_with_4508(redis: Redis, make_token: Token) 
             assert (await frame(quick))["type"] == "progress"
         received = await reader.read(-1)
         assert struct.pack("!H", 4508) + b"too_slow" in received
+        assert core.hub.stats().closed_slow == 1
+        writer.close()
+
+
+@pytest.mark.gen_test
+async def test_slow_reader_of_progress_gets_the_newest_and_the_end(
+    redis: Redis, make_token: Token
+) -> None:
+    """What a newer snapshot replaced is left out; nothing grows past the bound."""
+    async with realtime(redis, pending_bytes=20_000) as core:
+        reader, writer = await asyncio.open_connection("127.0.0.1", core.port, limit=1024)
+        writer.write(handshake(make_token("slow")))
+        await reader.readuntil(b"\r\n\r\n")
+        while not core.hub.stats().by_topic:
+            await asyncio.sleep(0.01)
+        while core.hub.stats().messages_conflated < 50:
+            last = await core.publish(text="x" * 10_000)
+        await core.publish("finished", final_status="completed")
+        received = await reader.read(-1)
+        assert received.count(b'"progress"') < len(core.log.messages) - 50
+        assert received.index(f'"id":"{last.id}"'.encode()) < received.index(b'"type":"finished"')
+        assert struct.pack("!H", 1000) + b"finished" in received
         writer.close()
 
 

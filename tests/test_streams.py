@@ -232,6 +232,7 @@ async def test_stream_ends_when_its_token_expires(redis: Redis) -> None:
 async def test_slow_reader_is_closed(redis: Redis, make_token: Token) -> None:
     """A reader that stops costs at most the bound; the others go on."""
     async with realtime(redis, pending_bytes=20_000) as core:
+        core.log.ordered = False
         slow = await open_stream(core, make_token("alice"))
         quick = await open_stream(core, make_token("bob"))
         for _ in range(2):
@@ -244,6 +245,22 @@ async def test_slow_reader_is_closed(redis: Redis, make_token: Token) -> None:
         assert core.hub.stats().users == {"bob": 1}
         await slow.close()
         await quick.close()
+
+
+@pytest.mark.gen_test
+async def test_slow_reader_of_progress_gets_the_newest_and_the_end(
+    redis: Redis, make_token: Token
+) -> None:
+    """What a newer snapshot replaced is left out; the end never is."""
+    async with realtime(redis, pending_bytes=20_000) as core:
+        slow = await open_stream(core, make_token("alice"))
+        await slow.event()
+        while core.hub.stats().messages_conflated < 50:
+            last = await core.publish(text="x" * 10_000)
+        await core.publish("finished", final_status="completed")
+        ids = [event["id"] async for event in slow.events()][1:]
+        assert len(ids) <= len(core.log.messages) - 50
+        assert ids[-2:] == [last.id, core.log.messages[-1].id]
 
 
 @pytest.mark.gen_test

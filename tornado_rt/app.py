@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -93,7 +94,8 @@ async def running_server(settings: Settings) -> AsyncIterator[Server]:
         stack.callback(core.heartbeats.stop)
         stack.push_async_callback(core.hub.drain, settings.drain_seconds)
         port = await stack.enter_async_context(_listen(application, settings))
-        yield Server(f"http://{_host(settings)}:{port}", secret, generated, core)
+        scheme = "https" if settings.tls_certificate else "http"
+        yield Server(f"{scheme}://{_host(settings)}:{port}", secret, generated, core)
 
 
 @contextlib.asynccontextmanager
@@ -295,6 +297,7 @@ def _application(
         problems=PROBLEMS,
         max_body_bytes=settings.max_body_bytes,
         websocket_max_message_size=settings.max_message_bytes,
+        websocket_compression=settings.websocket_compression,
         trusted_origins=settings.trusted_origins,
         cross_origin_protection=True,
     )
@@ -310,6 +313,7 @@ def demo_enabled(settings: Settings) -> bool:
 async def _listen(application: Application, settings: Settings) -> AsyncIterator[int]:
     server = HTTPServer(
         application,
+        ssl_options=_tls(settings),
         xheaders=settings.trust_proxy_headers,
         max_header_size=MAX_HEADER_BYTES,
         max_body_size=settings.max_body_bytes * DRAINED_BODIES,
@@ -325,6 +329,14 @@ async def _listen(application: Application, settings: Settings) -> AsyncIterator
         await server.close_all_connections()
 
 
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if not settings.tls_certificate:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(settings.tls_certificate, settings.tls_key or None)
+    return context
+
+
 def _limits(settings: Settings) -> Limits:
     return Limits(
         ws_heartbeat=settings.ws_heartbeat_seconds,
@@ -335,6 +347,7 @@ def _limits(settings: Settings) -> Limits:
         per_address=settings.max_connections_per_address,
         total=settings.max_connections,
         pending_bytes=settings.max_pending_bytes,
+        peer_timeout=settings.peer_timeout_seconds,
     )
 
 

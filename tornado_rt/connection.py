@@ -1,17 +1,24 @@
-"""What sockets and event streams have in common: opening, catching up, pacing, ending.
+"""What sockets and event streams have in common: opening, catching up, writing, pacing, ending.
 
 A connection subscribes first and holds what comes, then reads the log, sends it, and lets go what
 was held, without repeats. The same steps fill a gap later.
+
+A message is written at once while the kernel takes it. What it does not take waits in a backlog,
+which exists only while there is something in it and never grows past a bound.
 """
 
 import abc
+import asyncio
+import random
+import socket
 import time
-from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 import attrs
+from tornado.iostream import IOStream, StreamClosedError
 
 from tornado_rt.auth import Identity
+from tornado_rt.backlog import Backlog
 from tornado_rt.hub import Hub, Transport
 from tornado_rt.protocol import (
     CLOSE_CODES,
@@ -53,7 +60,11 @@ OPENING_SECONDS = 0.2
 
 
 class Feed(Protocol):
-    """Something to follow. `ordered`: its topic carries ids in their order."""
+    """Something to follow.
+
+    `ordered`: its topics carry ids in their order, and each message of type `progress` replaces
+    the one before, so that a slow reader needs only the newest.
+    """
 
     topics: tuple[str, ...]
     ordered: bool
@@ -68,22 +79,56 @@ class Feed(Protocol):
 
 
 class Connection(abc.ABC):
-    """One open socket or stream of a user, following one feed."""
+    """One open socket or stream of a user, following one feed.
 
+    There may be tens of thousands, most of them idle: it holds no more than it needs.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_beat_at",
+        "_cursor",
+        "_held",
+        "_last_news",
+        "_leaving",
+        "_stream",
+        "address",
+        "bucket",
+        "closed",
+        "feed",
+        "hub",
+        "identity",
+    )
     transport: ClassVar[Transport]
 
-    def __init__(
-        self, hub: Hub, identity: Identity, address: str, feed: Feed, interval: Callable[[], float]
-    ) -> None:
+    def __init__(self, hub: Hub, identity: Identity, address: str, feed: Feed) -> None:
         self.hub = hub
         self.identity = identity
         self.address = address
         self.feed = feed
         self.closed = False
-        self._interval = interval
+        self.bucket = 0
+        self._stream: IOStream | None = None
+        self._backlog: Backlog | None = None
+        # The code to close with once the backlog is written.
+        self._leaving: CloseCode | None = None
         self._held: list[Message] | None = []
         self._cursor: Cursor | None = None
-        self._last_news = self._last_beat = time.monotonic()
+        self._last_news = time.monotonic()
+        # Spread over the interval, however many connect at once.
+        self._beat_at = self._last_news + random.random() * self.interval()
+
+    @abc.abstractmethod
+    def interval(self) -> float:
+        """Return the seconds between heartbeats; 0 for none."""
+
+    @abc.abstractmethod
+    def encode(self, message: Message) -> bytes:
+        """Return the bytes that a message is on this transport."""
+
+    @abc.abstractmethod
+    def end(self, code: CloseCode) -> None:
+        """Close the transport; nothing waits to be written any more."""
 
     async def open(self, after: Cursor | None) -> Opening:
         """Count in, subscribe, read. Raise TooManyConnections or what the feed raises."""
@@ -102,7 +147,7 @@ class Connection(abc.ABC):
         data = {
             "user_id": self.identity.user_id,
             "timestamp": iso_time(),
-            "heartbeat_interval": self._interval(),
+            "heartbeat_interval": self.interval(),
             "recovered": recovered,
             "close_codes": CLOSE_CODES,
             **opening.state,
@@ -129,14 +174,16 @@ class Connection(abc.ABC):
         now = time.monotonic()
         if self._held is not None:
             return now + OPENING_SECONDS
-        dues = [now + max(self.identity.expires_at - time.time(), 0)]
-        if self._interval():
-            dues.append(self._last_beat + self._interval())
+        due = now + max(self.identity.expires_at - time.time(), 0)
+        if self.interval():
+            # A shorter interval holds at once.
+            self._beat_at = min(self._beat_at, now + self.interval())
+            due = min(due, self._beat_at)
         if self.idle_seconds():
-            dues.append(self._last_news + self.idle_seconds())
-        return min(dues)
+            due = min(due, self._last_news + self.idle_seconds())
+        return due
 
-    def wake(self, now: float) -> None:
+    def wake(self, now: float, heartbeat: Message) -> None:
         """End when the token has expired or nothing came for too long; else send a heartbeat.
 
         Nothing comes before `connected`, or into the middle of what fills a gap.
@@ -145,38 +192,47 @@ class Connection(abc.ABC):
             return
         idle = self.idle_seconds()
         if time.time() >= self.identity.expires_at:
-            self.expire()
+            self._expire()
         elif idle and now - self._last_news >= idle:
-            self.end_idle()
-        elif self._interval() and now - self._last_beat >= self._interval():
-            self._last_beat = now
-            self.beat()
+            self._end_idle()
+        elif self.interval() and now >= self._beat_at:
+            self._beat_at = now + self.interval()
+            self.beat(heartbeat)
 
     def idle_seconds(self) -> float:
         """Return after how long without news to end; 0 for never."""
         return 0.0
 
-    def beat(self) -> None:
-        """Send a heartbeat."""
-        self.send(Message.of(MessageType.HEARTBEAT, {"timestamp": iso_time()}))
+    def beat(self, heartbeat: Message) -> None:
+        """Send a heartbeat, unless something waits to be written already."""
+        if self._backlog is None:
+            self._write(self.encode_beat(heartbeat))
+        else:
+            self.hub.metrics.tally.dropped += 1
 
-    def expire(self) -> None:
-        """Say that the token has expired, and end."""
-        self.send(error_message(ErrorCode.TOKEN_EXPIRED, "the token has expired"))
-        self.leave(CloseCode.UNAUTHORIZED)
+    def encode_beat(self, heartbeat: Message) -> bytes:
+        """Return the bytes of a heartbeat, and of what else the transport needs then."""
+        return self.encode(heartbeat)
 
-    def end_idle(self) -> None:
-        """Say that nothing happened for too long, and end."""
-        self.send(error_message(ErrorCode.IDLE, "nothing happened for a long time"))
-        self.leave(CloseCode.FINISHED)
-
-    @abc.abstractmethod
     def send(self, message: Message) -> None:
         """Write one message. Neither waits nor raises; a slow or lost peer is closed."""
+        if self.closed:
+            return
+        if self._backlog is None:
+            self._write(self.encode(message))
+            self.hub.metrics.tally.delivered += len(message.parts)
+        else:
+            self._wait(self._backlog, message)
 
-    @abc.abstractmethod
     def leave(self, code: CloseCode) -> None:
-        """Close from our side."""
+        """Close from our side; what came before a regular end is written first."""
+        if self.closed:
+            return
+        self.detach()
+        if self._backlog is not None and code in (CloseCode.FINISHED, CloseCode.GOING_AWAY):
+            self._leaving = code
+        else:
+            self.end(code)
 
     def detach(self) -> None:
         """Leave the hub; harmless when repeated."""
@@ -184,6 +240,60 @@ class Connection(abc.ABC):
         for topic in self.feed.topics:
             self.hub.unsubscribe(topic, self)
         self.hub.disconnect(self)
+
+    def _write(self, piece: bytes) -> None:
+        stream = self._stream
+        assert stream is not None
+        try:
+            sent = 0 if stream.writing() else _write_now(stream, piece)
+            if sent < len(piece):
+                self._backlog = Backlog(len(piece) - sent)
+                self._write_rest(piece[sent:])
+        except StreamClosedError:
+            self.detach()
+        else:
+            self.hub.metrics.tally.bytes += len(piece)
+
+    def _write_rest(self, piece: bytes) -> None:
+        assert self._stream is not None
+        self._stream.write(piece).add_done_callback(self._written)
+
+    def _wait(self, backlog: Backlog, message: Message) -> None:
+        backlog.add(message, len(self.encode(message)))
+        bound = self.hub.limits.pending_bytes
+        if not bound or backlog.size <= bound:
+            return
+        if self.feed.ordered:
+            self.hub.metrics.tally.conflated += backlog.conflate(self.encode)
+        else:
+            self.hub.metrics.tally.closed_slow += 1
+            self.hub.metrics.tally.dropped += len(backlog.messages)
+            self.leave(CloseCode.TOO_SLOW)
+
+    def _written(self, future: "asyncio.Future[None]") -> None:
+        backlog = self._backlog
+        if future.cancelled() or future.exception() is not None or backlog is None:
+            return
+        if backlog.messages and (not self.closed or self._leaving is not None):
+            piece, count = backlog.take(self.encode)
+            self.hub.metrics.tally.delivered += count
+            self.hub.metrics.tally.bytes += len(piece)
+            try:
+                self._write_rest(piece)
+            except StreamClosedError:
+                self.detach()
+            return
+        self._backlog = None
+        if self._leaving is not None:
+            self.end(self._leaving)
+
+    def _expire(self) -> None:
+        self.send(error_message(ErrorCode.TOKEN_EXPIRED, "the token has expired"))
+        self.leave(CloseCode.UNAUTHORIZED)
+
+    def _end_idle(self) -> None:
+        self.send(error_message(ErrorCode.IDLE, "nothing happened for a long time"))
+        self.leave(CloseCode.FINISHED)
 
     async def _fill_gap(self) -> None:
         try:
@@ -218,7 +328,8 @@ class Connection(abc.ABC):
         if self.closed:
             return
         self._last_news = time.monotonic()
-        self._advance(message.cursor)
+        if message.id is not None:
+            self._advance(message.cursor)
         self.send(message)
         if message.type == MessageType.FINISHED:
             self.leave(CloseCode.FINISHED)
@@ -227,3 +338,29 @@ class Connection(abc.ABC):
         here = self._cursor
         if cursor and (here is None or cursor.epoch != here.epoch or cursor.offset > here.offset):
             self._cursor = cursor
+
+
+def tune(stream: IOStream, peer_timeout: float) -> None:
+    """Have small messages go at once, and notice a peer that is gone without a word.
+
+    Linux gives up when sent bytes stay unacknowledged for `peer_timeout` [s] (RFC 5482); elsewhere,
+    and with 0, after its own time.
+    """
+    stream.set_nodelay(True)
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if option is not None and peer_timeout and isinstance(stream.socket, socket.socket):
+        stream.socket.setsockopt(socket.IPPROTO_TCP, option, int(peer_timeout * 1000))
+
+
+def _write_now(stream: IOStream, piece: bytes) -> int:
+    """Return how many bytes the kernel took. Raise StreamClosedError."""
+    if stream.closed():
+        raise StreamClosedError
+    try:
+        # None and 0: the kernel, or TLS below it, takes nothing now.
+        return stream.write_to_fd(memoryview(piece)) or 0
+    except BlockingIOError:
+        return 0
+    except OSError as error:
+        stream.close(exc_info=error)
+        raise StreamClosedError(real_error=error) from error

@@ -1,40 +1,41 @@
 """One PeriodicCallback that wakes every connection when something of its own is due."""
 
-import heapq
-import itertools
+import math
 import time
 from datetime import timedelta
 from typing import Protocol
 
 from tornado.ioloop import PeriodicCallback
 
+from tornado_rt.protocol import Message, MessageType, iso_time
+
 TICK = timedelta(milliseconds=50)
 
 
 class Sleeper(Protocol):
-    """Something with a next due time."""
+    """Something with a next due time. `bucket` is where the wheel keeps it; 0 for nowhere."""
 
     closed: bool
+    bucket: int
 
     def next_due(self) -> float:
         """Return the monotonic time at which `wake` is to be called."""
         ...
 
-    def wake(self, now: float) -> None:
-        """Do what is due."""
+    def wake(self, now: float, heartbeat: Message) -> None:
+        """Do what is due; `heartbeat` is the message of this moment, the same for all."""
         ...
 
 
 class Heartbeats:
-    """A heap of due times.
+    """A timing wheel (Varghese and Lauck, 1987): a bucket for each tick in which something is due.
 
-    Each sleeper has one valid entry, the newest; older ones are passed over when they come up.
+    Each sleeper is in the one bucket that it names.
     """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Sleeper]] = []
-        self._valid: dict[int, int] = {}
-        self._numbers = itertools.count()
+        self._buckets: dict[int, set[Sleeper]] = {}
+        self._done = _bucket_of(time.monotonic())
         self._callback = PeriodicCallback(self.tick, TICK)
 
     def start(self) -> None:
@@ -47,20 +48,37 @@ class Heartbeats:
 
     def add(self, sleeper: Sleeper) -> None:
         """Wake this one at its due time; again after a change of that time."""
-        number = next(self._numbers)
-        self._valid[id(sleeper)] = number
-        heapq.heappush(self._heap, (sleeper.next_due(), number, sleeper))
+        bucket = max(_bucket_of(sleeper.next_due()), self._done + 1)
+        if bucket != sleeper.bucket:
+            self.remove(sleeper)
+            sleeper.bucket = bucket
+            self._buckets.setdefault(bucket, set()).add(sleeper)
 
     def remove(self, sleeper: Sleeper) -> None:
-        """Forget this one."""
-        self._valid.pop(id(sleeper), None)
+        """Forget this one; harmless when it is not known."""
+        if sleeper.bucket in self._buckets:
+            self._buckets[sleeper.bucket].discard(sleeper)
+        sleeper.bucket = 0
 
     def tick(self) -> None:
         """Wake whatever is due now."""
         now = time.monotonic()
-        while self._heap and self._heap[0][0] <= now:
-            _, number, sleeper = heapq.heappop(self._heap)
-            if self._valid.get(id(sleeper)) == number:
-                sleeper.wake(now)
-                if not sleeper.closed:
-                    self.add(sleeper)
+        heartbeat = Message.of(MessageType.HEARTBEAT, {"timestamp": iso_time()})
+        last = math.floor(now / TICK.total_seconds())
+        while self._done < last:
+            self._done += 1
+            for sleeper in self._buckets.pop(self._done, ()):
+                # What another's waking removed or moved is passed over.
+                if sleeper.bucket == self._done:
+                    self._wake(sleeper, now, heartbeat)
+
+    def _wake(self, sleeper: Sleeper, now: float, heartbeat: Message) -> None:
+        sleeper.bucket = 0
+        sleeper.wake(now, heartbeat)
+        if not sleeper.closed:
+            self.add(sleeper)
+
+
+def _bucket_of(time: float) -> int:
+    # The tick after the due time, so that nothing is woken before it.
+    return math.ceil(time / TICK.total_seconds())

@@ -1,6 +1,7 @@
 """The hub: who is connected, who follows what, and delivery to them."""
 
 import asyncio
+import random
 from collections.abc import Coroutine
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
@@ -9,11 +10,14 @@ import attrs
 
 from tornado_rt.auth import Identity
 from tornado_rt.backplane import Backplane
-from tornado_rt.heartbeat import Heartbeats
+from tornado_rt.fanout import Fanout, Receiver
+from tornado_rt.heartbeat import Heartbeats, Sleeper
 from tornado_rt.jobs import Jobs
 from tornado_rt.limits import Limits
 from tornado_rt.metrics import Metrics
 from tornado_rt.protocol import CloseCode, Message
+
+DRAIN_STEP_SECONDS = 0.02
 
 
 class Transport(StrEnum):
@@ -27,29 +31,20 @@ class TooManyConnections(Exception):
     """A bound on open connections is reached; the message names it."""
 
 
-class Subscriber(Protocol):
+class Subscriber(Receiver, Protocol):
     """Whatever follows a topic."""
-
-    def deliver(self, message: Message) -> None:
-        """Take one message. Neither waits nor raises."""
-        ...
 
     def gap(self) -> None:
         """Learn that messages of a followed topic may have been lost."""
         ...
 
 
-class Connected(Subscriber, Protocol):
+class Connected(Subscriber, Sleeper, Protocol):
     """A subscriber that is an open socket or stream of a user."""
 
     identity: Identity
     address: str
     transport: ClassVar[Transport]
-    closed: bool
-
-    def next_due(self) -> float: ...
-
-    def wake(self, now: float) -> None: ...
 
     def leave(self, code: CloseCode) -> None:
         """Say goodbye and close."""
@@ -64,6 +59,11 @@ class HubStats:
     total_connections: int
     by_transport: dict[str, int]
     by_topic: dict[str, int]
+    messages_delivered: int
+    messages_conflated: int
+    messages_dropped: int
+    bytes_delivered: int
+    closed_slow: int
     users: dict[str, int]
 
 
@@ -79,6 +79,7 @@ class Hub:
         self._heartbeats = heartbeats
         self.metrics = metrics
         self._topics: dict[str, set[Subscriber]] = {}
+        self._fanout = Fanout(lambda topic: self._topics.get(topic, ()))
         self._users: dict[str, set[Connected]] = {}
         self._addresses: dict[str, int] = {}
         self._connections: set[Connected] = set()
@@ -128,9 +129,8 @@ class Hub:
             self._backplane.unsubscribe(topic)
 
     def deliver(self, topic: str, message: Message) -> None:
-        """Hand a message to every subscriber of its topic, here."""
-        for subscriber in tuple(self._topics.get(topic, ())):
-            subscriber.deliver(message)
+        """Hand a message to every subscriber of its topic, here. Neither waits nor raises."""
+        self._fanout.deliver(topic, message)
 
     def gap(self, topic: str) -> None:
         """Tell every subscriber of the topic that it may have missed messages."""
@@ -160,16 +160,30 @@ class Hub:
             kind = topic.partition(":")[0]
             topics[kind] = topics.get(kind, 0) + len(subscribers)
         users = {user: len(connections) for user, connections in self._users.items()}
-        return HubStats(len(users), len(self._connections), transports, topics, users)
+        tally = self.metrics.tally
+        return HubStats(
+            total_users=len(users),
+            total_connections=len(self._connections),
+            by_transport=transports,
+            by_topic=topics,
+            messages_delivered=tally.delivered,
+            messages_conflated=tally.conflated,
+            messages_dropped=tally.dropped,
+            bytes_delivered=tally.bytes,
+            closed_slow=tally.closed_slow,
+            users=users,
+        )
 
     async def drain(self, seconds: float) -> None:
         """Close every connection with 1001, spread evenly over `seconds`."""
         self.draining = True
-        leaving = tuple(self._connections)
-        pause = seconds / max(len(leaving), 1)
-        for connection in leaving:
-            connection.leave(CloseCode.GOING_AWAY)
-            await asyncio.sleep(pause)
+        leaving = list(self._connections)
+        random.shuffle(leaving)
+        steps = max(min(int(seconds / DRAIN_STEP_SECONDS), len(leaving)), 1)
+        for step in range(steps):
+            for connection in leaving[step::steps]:
+                connection.leave(CloseCode.GOING_AWAY)
+            await asyncio.sleep(seconds / steps if leaving else 0)
         await self._jobs.close()
 
     def _check_limits(self, connection: Connected) -> None:

@@ -20,6 +20,7 @@ class Limits:
     per_address: int
     total: int
     pending_bytes: int
+    peer_timeout: float
 
 
 class RateLimiter:

@@ -5,6 +5,8 @@ channel, byte for byte. The Lua scripts of the services write the same envelope.
 """
 
 import struct
+import zlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from functools import cached_property
@@ -19,6 +21,15 @@ WORKERS = "workers"
 CONTROL = "control"
 WS_SUBPROTOCOL = "rt.v1"
 WS_AUTH_PREFIX = "auth."
+
+# First bytes of frames (RFC 6455 section 5.2; RFC 7692 section 6): FIN and text, and RSV1.
+TEXT_FRAME = 0x81
+COMPRESSED = 0x40
+# A whole ping without data.
+PING_FRAME = b"\x89\x00"
+# What a sender takes away from the end of a compressed message.
+SYNC_TAIL = b"\x00\x00\xff\xff"
+COMPRESSION_LEVEL = 6
 
 
 class MessageType(StrEnum):
@@ -188,22 +199,29 @@ class Message:
         """The id, read; None without one."""
         return None if self.id is None else Cursor.parse(self.id)
 
+    @property
+    def parts(self) -> tuple["Message", ...]:
+        """The messages that it is."""
+        return (self,)
+
     @cached_property
     def ws_frame(self) -> bytes:
         """One unmasked text frame (RFC 6455 section 5.2)."""
-        text = self.encode()
-        size = len(text)
-        if size < 126:
-            return struct.pack("!BB", 0x81, size) + text
-        if size < 65536:
-            return struct.pack("!BBH", 0x81, 126, size) + text
-        return struct.pack("!BBQ", 0x81, 127, size) + text
+        return b"".join(_frame(TEXT_FRAME, part.encode()) for part in self.parts)
+
+    @cached_property
+    def ws_compressed(self) -> bytes:
+        """The frame by permessage-deflate (RFC 7692 section 7.2.1).
+
+        It refers to nothing before it, so that it is the same for all who negotiated compression.
+        """
+        frames = (_frame(TEXT_FRAME | COMPRESSED, _deflate(part.encode())) for part in self.parts)
+        return b"".join(frames)
 
     @cached_property
     def sse_event(self) -> bytes:
         """One event (WHATWG HTML section 9.2). JSON escapes CR, LF and NUL."""
-        head = b"" if self.id is None else b"id: " + self.id.encode() + b"\n"
-        return head + b"event: " + self.type.encode() + b"\ndata: " + self.data + b"\n\n"
+        return b"".join(map(_event, self.parts))
 
     @cached_property
     def sse_chunk(self) -> bytes:
@@ -214,6 +232,46 @@ class Message:
         """Return `data` as a plain object."""
         decoded: dict[str, Any] = orjson.loads(self.data)
         return decoded
+
+
+@attrs.frozen
+class Bundle(Message):
+    """Messages of one topic that are written in one go: each as it is, one after another.
+
+    Its type and id are those that the last of them leaves.
+    """
+
+    messages: tuple[Message, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Message, ...]:
+        """The messages that it is."""
+        return self.messages
+
+    @classmethod
+    def join(cls, messages: Sequence[Message]) -> Message:
+        """Return one of them all."""
+        last = next((one.id for one in reversed(messages) if one.id is not None), None)
+        return cls(messages[-1].type, b"", last, tuple(messages))
+
+
+def _frame(first: int, text: bytes) -> bytes:
+    size = len(text)
+    if size < 126:
+        return struct.pack("!BB", first, size) + text
+    if size < 65536:
+        return struct.pack("!BBH", first, 126, size) + text
+    return struct.pack("!BBQ", first, 127, size) + text
+
+
+def _deflate(text: bytes) -> bytes:
+    deflate = zlib.compressobj(COMPRESSION_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return (deflate.compress(text) + deflate.flush(zlib.Z_SYNC_FLUSH)).removesuffix(SYNC_TAIL)
+
+
+def _event(message: Message) -> bytes:
+    head = b"" if message.id is None else b"id: " + message.id.encode() + b"\n"
+    return head + b"event: " + message.type.encode() + b"\ndata: " + message.data + b"\n\n"
 
 
 def chunk(piece: bytes) -> bytes:

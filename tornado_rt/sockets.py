@@ -1,19 +1,21 @@
 """The base of WebSocket endpoints (RFC 6455)."""
 
 import abc
-import time
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 import structlog
-from tornado.iostream import IOStream, StreamBufferFullError, StreamClosedError
-from tornado.websocket import WebSocketClosedError, WebSocketHandler
+from tornado.httputil import HTTPHeaders
+from tornado.iostream import IOStream, StreamClosedError
+from tornado.websocket import WebSocketHandler
 
 from tornado_rt.auth import AuthError, Identity
-from tornado_rt.connection import Connection, Feed, error_message
+from tornado_rt.connection import Connection, Feed, error_message, tune
 from tornado_rt.hub import Hub, Transport
 from tornado_rt.protocol import (
+    PING_FRAME,
     WS_SUBPROTOCOL,
     ClientMessageType,
     CloseCode,
@@ -26,57 +28,50 @@ from tornado_rt.web import BaseHandler, Problem
 
 log = structlog.get_logger(__name__)
 
-CLOSE_FRAME_BYTES = 1024
-
 
 class SocketConnection(Connection):
     """A WebSocket in the hub."""
 
+    __slots__ = ("_alive", "_compressed", "_socket")
     transport = Transport.WEBSOCKET
 
     def __init__(
         self, hub: Hub, identity: Identity, address: str, feed: Feed, socket: "RealtimeSocket"
     ) -> None:
-        super().__init__(hub, identity, address, feed, lambda: hub.limits.ws_heartbeat)
+        super().__init__(hub, identity, address, feed)
         self._socket = socket
-        self._alive_at = self._pinged_at = time.monotonic()
+        self._stream = socket.stream
+        self._compressed = socket.compressed
+        self._alive = True
+
+    def interval(self) -> float:
+        return self.hub.limits.ws_heartbeat
+
+    def encode(self, message: Message) -> bytes:
+        return message.ws_compressed if self._compressed else message.ws_frame
 
     def alive(self) -> None:
         """Note that something came from the peer."""
-        self._alive_at = time.monotonic()
+        self._alive = True
 
     def renew(self, identity: Identity) -> None:
         """Go on under a fresh token of the same user."""
         self.identity = identity
         self.hub.reschedule_one(self)
 
-    def beat(self) -> None:
+    def beat(self, heartbeat: Message) -> None:
         """Close when nothing came since the last ping, a whole interval ago; else ping again."""
-        if self._alive_at < self._pinged_at:
-            self.leave(CloseCode.PONG_TIMEOUT)
-            return
-        self._pinged_at = time.monotonic()
-        super().beat()
-        self._socket.ping_peer()
-
-    def send(self, message: Message) -> None:
-        if self.closed:
-            return
-        try:
-            self._socket.write_frame(message.ws_frame)
-        except StreamBufferFullError:
-            self.hub.metrics.closed_slow.inc()
-            self.leave(CloseCode.TOO_SLOW)
-        except StreamClosedError:
-            self.detach()
+        if self._alive:
+            self._alive = False
+            super().beat(heartbeat)
         else:
-            self.hub.metrics.delivered.inc()
-            self.hub.metrics.delivered_bytes.inc(len(message.ws_frame))
+            self.leave(CloseCode.PONG_TIMEOUT)
 
-    def leave(self, code: CloseCode) -> None:
-        if not self.closed:
-            self.detach()
-            self._socket.close_with(code)
+    def encode_beat(self, heartbeat: Message) -> bytes:
+        return heartbeat.ws_frame + PING_FRAME
+
+    def end(self, code: CloseCode) -> None:
+        self._socket.close_with(code)
 
 
 class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
@@ -86,7 +81,9 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
     """
 
     connection: SocketConnection | None = None
-    _stream: IOStream | None = None
+    stream: IOStream | None = None
+    # Whether permessage-deflate was negotiated (RFC 7692).
+    compressed = False
 
     @abc.abstractmethod
     async def feed(self) -> Feed:
@@ -96,6 +93,13 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
         """Return what a client may ask for, by message type."""
         return {ClientMessageType.AUTH: self._renew}
 
+    def get_compression_options(self) -> dict[str, Any] | None:
+        """Negotiate compression when the settings want it."""
+        if not self.settings.get("websocket_compression"):
+            return None
+        self.compressed = _takes_compressed(self.request.headers)
+        return {}
+
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
         """Choose ours; the one with the token is never echoed."""
         return WS_SUBPROTOCOL if WS_SUBPROTOCOL in subprotocols else None
@@ -103,10 +107,9 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
     async def open(self, *args: str, **kwargs: str) -> None:
         """Check who it is, follow the feed, and send what there is."""
         assert self.ws_connection is not None
-        stream = self._stream = self.ws_connection.stream
-        assert stream is not None
-        stream.set_nodelay(True)
-        stream.max_write_buffer_size = self.hub.limits.pending_bytes or None
+        self.stream = self.ws_connection.stream
+        assert self.stream is not None
+        tune(self.stream, self.hub.limits.peer_timeout)
         try:
             await self._follow()
         except Exception as error:
@@ -138,22 +141,8 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
         if self.connection is not None:
             self.connection.detach()
 
-    def write_frame(self, frame: bytes) -> None:
-        """Write a whole frame. Raise StreamClosedError or StreamBufferFullError."""
-        assert self._stream is not None
-        self._stream.write(frame)
-
-    def ping_peer(self) -> None:
-        """Send a protocol ping; a peer that left is not an error."""
-        try:
-            self.ping(b"")
-        except (WebSocketClosedError, StreamBufferFullError):
-            self.on_close()
-
     def close_with(self, code: CloseCode) -> None:
-        """Send a close frame and end. A full buffer gets room for the frame."""
-        if self._stream is not None and self._stream.max_write_buffer_size:
-            self._stream.max_write_buffer_size += CLOSE_FRAME_BYTES
+        """Send a close frame and end."""
         self.close(code, code.name.lower())
 
     async def _follow(self) -> None:
@@ -171,7 +160,9 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
         self.log_exception(type(error), error, error.__traceback__)
         code = _CLOSE_CODES.get(problem.status_code, CloseCode.OVERLOADED)
         error_code = _ERROR_CODES.get(problem.status_code, ErrorCode.INTERNAL)
-        self.write_frame(error_message(error_code, _text(problem)).ws_frame)
+        assert self.stream is not None
+        with contextlib.suppress(StreamClosedError):
+            self.stream.write(error_message(error_code, _text(problem)).ws_frame)
         self.close_with(code)
 
     def _pong(self) -> None:
@@ -230,6 +221,15 @@ _ERROR_CODES = {
     429: ErrorCode.TOO_MANY_CONNECTIONS,
     503: ErrorCode.DEGRADED,
 }
+
+
+def _takes_compressed(headers: HTTPHeaders) -> bool:
+    """Say whether the client takes messages compressed with the whole window (RFC 7692)."""
+    for offer in headers.get("Sec-WebSocket-Extensions", "").split(","):
+        name, *parameters = (part.strip() for part in offer.split(";"))
+        if name == "permessage-deflate":
+            return not any(one.startswith("server_max_window_bits") for one in parameters)
+    return False
 
 
 def _text(problem: Problem) -> str:

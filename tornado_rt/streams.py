@@ -6,10 +6,10 @@ notice a client that left nor bound what waits for a slow one.
 
 import random
 
-from tornado.iostream import IOStream, StreamBufferFullError, StreamClosedError
+from tornado.iostream import IOStream, StreamClosedError
 
 from tornado_rt.auth import Identity
-from tornado_rt.connection import Connection, Feed, Opening, error_message
+from tornado_rt.connection import Connection, Feed, Opening, error_message, tune
 from tornado_rt.hub import Hub, Transport
 from tornado_rt.protocol import CloseCode, Cursor, ErrorCode, Message, chunk
 from tornado_rt.web import BaseHandler, Problem
@@ -21,69 +21,53 @@ RETRY_MILLISECONDS = (1000, 4000)
 class StreamConnection(Connection):
     """An event stream in the hub."""
 
+    __slots__ = ("_chunked",)
     transport = Transport.SSE
 
     def __init__(self, hub: Hub, identity: Identity, address: str, feed: Feed) -> None:
-        super().__init__(hub, identity, address, feed, lambda: hub.limits.sse_heartbeat)
-        self._stream: IOStream | None = None
+        super().__init__(hub, identity, address, feed)
         self._chunked = True
 
+    def interval(self) -> float:
+        return self.hub.limits.sse_heartbeat
+
+    def encode(self, message: Message) -> bytes:
+        return message.sse_chunk if self._chunked else message.sse_event
+
     def take(self, stream: IOStream, chunked: bool) -> None:
-        """Own the socket from here on."""
+        """Own the socket from here on; tell the client after how long to come back.
+
+        That is spread, so that not all come at once.
+        """
         self._stream, self._chunked = stream, chunked
-        stream.set_nodelay(True)
-        stream.max_write_buffer_size = self.hub.limits.pending_bytes or None
+        tune(stream, self.hub.limits.peer_timeout)
         stream.set_close_callback(self.detach)
         if self.closed:
             stream.close()
+            return
+        retry = b"retry: %d\n\n" % random.randint(*RETRY_MILLISECONDS)
+        self._write(chunk(retry) if chunked else retry)
 
     def idle_seconds(self) -> float:
         return self.feed.idle_seconds()
 
-    def write_retry(self) -> None:
-        """Tell the client after how long to come back; spread, so that not all come at once."""
-        retry = b"retry: %d\n\n" % random.randint(*RETRY_MILLISECONDS)
-        if not self.closed:
-            self._write(chunk(retry) if self._chunked else retry)
-
-    def send(self, message: Message) -> None:
-        if not self.closed:
-            self._write(message.sse_chunk if self._chunked else message.sse_event)
-
     def leave(self, code: CloseCode) -> None:
-        if self.closed:
-            return None
-        if self._stream is None:
-            # The answer has not begun: the handler sees that it is closed.
-            return self.detach()
-        if code is CloseCode.GOING_AWAY:
+        if code is CloseCode.GOING_AWAY and self._stream is not None:
             self.send(error_message(ErrorCode.GOING_AWAY, "the server is going away: come back"))
-        self.detach()
-        if not self._stream.closed():
+        super().leave(code)
+
+    def end(self, code: CloseCode) -> None:
+        # Before the answer has begun, the handler sees that it is closed.
+        if self._stream is not None and not self._stream.closed():
             self.hub.own(self._end(self._stream), "end-stream")
-        return None
 
     async def _end(self, stream: IOStream) -> None:
         try:
             await stream.write(LAST_CHUNK if self._chunked else b"")
-        except (StreamClosedError, StreamBufferFullError):
+        except StreamClosedError:
             pass
         finally:
             stream.close()
-
-    def _write(self, piece: bytes) -> None:
-        assert self._stream is not None
-        try:
-            self._stream.write(piece)
-        except StreamBufferFullError:
-            self.hub.metrics.closed_slow.inc()
-            self.detach()
-            self._stream.close()
-        except StreamClosedError:
-            self.detach()
-        else:
-            self.hub.metrics.delivered.inc()
-            self.hub.metrics.delivered_bytes.inc(len(piece))
 
 
 class EventStreamHandler(BaseHandler):
@@ -119,7 +103,6 @@ class EventStreamHandler(BaseHandler):
             raise
         chunked = self.request.version == "HTTP/1.1"
         connection.take(self.detach(), chunked)
-        connection.write_retry()
 
 
 def _has_ended(opening: Opening, after: Cursor | None) -> bool:
