@@ -1,7 +1,9 @@
 """What can be followed, as the services tell it."""
 
-from typing import Literal
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
 
+import attrs
 import orjson
 
 from services.notifications import NotificationService
@@ -9,7 +11,27 @@ from services.progress import show_message
 from services.queue import QueueService
 from tornado_rt.connection import Opening
 from tornado_rt.limits import Limits
-from tornado_rt.protocol import BROADCAST, Cursor, batch_topic, task_topic, user_topic
+from tornado_rt.protocol import (
+    BROADCAST,
+    ClientMessageType,
+    Cursor,
+    batch_topic,
+    task_topic,
+    user_topic,
+)
+from tornado_rt.web import Problem, structure
+
+MAX_MARKED = 1000
+
+Action = Callable[[Any], Awaitable[None]]
+
+
+@attrs.frozen
+class ReadRequest:
+    """`data` of a client's `read` message: ids, or all of them."""
+
+    ids: list[str] = attrs.field(factory=list, validator=attrs.validators.max_len(MAX_MARKED))
+    all: bool = False
 
 
 class ProgressFeed:
@@ -51,6 +73,14 @@ class ProgressFeed:
         """Return after how long without progress a stream ends."""
         return self._limits.task_idle if self._kind == "task" else self._limits.batch_idle
 
+    def actions(self) -> dict[str, Action]:
+        """Return what the watcher of a task may ask for."""
+        return {ClientMessageType.CANCEL: self._cancel} if self._kind == "task" else {}
+
+    async def _cancel(self, _: Any) -> None:
+        # Whose it is was found out when he came.
+        await self._queue.cancel_task(self._id)
+
 
 class NotificationFeed:
     """One user's notifications, and broadcasts."""
@@ -79,3 +109,16 @@ class NotificationFeed:
     def idle_seconds(self) -> float:
         """Never end for want of news."""
         return 0.0
+
+    def actions(self) -> dict[str, Action]:
+        """Return what a user may ask for: `read` marks some as read."""
+        return {ClientMessageType.READ: self._read}
+
+    async def _read(self, data: Any) -> None:
+        request = structure(data, ReadRequest)
+        if request.all:
+            await self._notifications.mark_all_read(self._user_id)
+        elif request.ids:
+            await self._notifications.mark_read(self._user_id, request.ids)
+        else:
+            raise Problem(422, "name some ids, or all")

@@ -1,10 +1,5 @@
 """`/api/notifications` and `/api/broadcast`: keep, push, find, count, mark, delete."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any
-
-import attrs
-
 from handlers.feeds import NotificationFeed
 from services.notifications import (
     BroadcastDraft,
@@ -15,23 +10,13 @@ from services.notifications import (
 )
 from tornado_rt.auth import ADMIN, PUBLISH
 from tornado_rt.connection import Feed
-from tornado_rt.protocol import ClientMessageType
 from tornado_rt.sockets import RealtimeSocket
 from tornado_rt.streams import EventStreamHandler
-from tornado_rt.web import ApiHandler, Problem, structure
+from tornado_rt.web import ApiHandler
 
 PAGE_SIZE = 20
 MAX_PAGE_SIZE = 100
 MAX_PAGES = 1_000_000
-MAX_MARKED = 1000
-
-
-@attrs.frozen
-class ReadRequest:
-    """`data` of a client's `read` message: ids, or all of them."""
-
-    ids: list[str] = attrs.field(factory=list, validator=attrs.validators.max_len(MAX_MARKED))
-    all: bool = False
 
 
 class NotificationApiHandler(ApiHandler):
@@ -101,25 +86,13 @@ class NotificationStreamHandler(EventStreamHandler, NotificationApiHandler):
 
 
 class NotificationSocket(RealtimeSocket):
-    """`/api/ws/notifications`: my notifications; `read` marks some."""
+    """`/api/ws/notifications`: my notifications."""
 
     def initialize(self, notifications: NotificationService) -> None:
         self.notifications = notifications
 
     async def feed(self) -> Feed:
         return NotificationFeed(self.notifications, self.identity.user_id)
-
-    def actions(self) -> dict[str, Callable[[Any], Awaitable[None]]]:
-        return {**super().actions(), ClientMessageType.READ: self._read}
-
-    async def _read(self, data: Any) -> None:
-        request, user_id = structure(data, ReadRequest), self.identity.user_id
-        if request.all:
-            await self.notifications.mark_all_read(user_id)
-        elif request.ids:
-            await self.notifications.mark_read(user_id, request.ids)
-        else:
-            raise Problem(422, "name some ids, or all")
 
 
 class BroadcastHandler(NotificationApiHandler):

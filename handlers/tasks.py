@@ -1,6 +1,5 @@
 """`/api/tasks`: submit, list, watch and cancel tasks."""
 
-from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +12,6 @@ from services.callbacks import validate_callback_url
 from services.progress import TaskParams, estimate_seconds, plan_fragment, show
 from services.queue import Once, QueueService, Task, TaskNotFound
 from tornado_rt.connection import Feed
-from tornado_rt.protocol import ClientMessageType
 from tornado_rt.sockets import RealtimeSocket
 from tornado_rt.streams import EventStreamHandler
 from tornado_rt.web import ApiHandler, Problem
@@ -127,7 +125,7 @@ class TaskHandler(EventStreamHandler, ApiHandler):
 
 
 class TaskSocket(RealtimeSocket):
-    """`/api/ws/tasks/{task_id}`: follow one task; `cancel` ends it."""
+    """`/api/ws/tasks/{task_id}`: follow one task."""
 
     def initialize(self, queue: QueueService) -> None:
         self.queue = queue
@@ -136,12 +134,6 @@ class TaskSocket(RealtimeSocket):
         task_id = self.path_args[0]
         await own_task(self.queue, task_id, self.identity.user_id)
         return task_feed(self, self.queue, task_id)
-
-    def actions(self) -> dict[str, Callable[[Any], Awaitable[None]]]:
-        return {**super().actions(), ClientMessageType.CANCEL: self._cancel}
-
-    async def _cancel(self, _: Any) -> None:
-        await self.queue.cancel_task(self.path_args[0], self.identity.user_id)
 
 
 async def own_task(queue: QueueService, task_id: str, user_id: str) -> Task:

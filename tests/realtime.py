@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,9 @@ class LogFeed:
 
     def idle_seconds(self) -> float:
         return self._log.idle
+
+    def actions(self) -> dict[str, Callable[[Any], Awaitable[None]]]:
+        return {}
 
 
 class LogStream(EventStreamHandler):

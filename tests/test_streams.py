@@ -261,6 +261,7 @@ async def test_slow_reader_of_progress_gets_the_newest_and_the_end(
         ids = [event["id"] async for event in slow.events()][1:]
         assert len(ids) <= len(core.log.messages) - 50
         assert ids[-2:] == [last.id, core.log.messages[-1].id]
+        await slow.close()
 
 
 @pytest.mark.gen_test

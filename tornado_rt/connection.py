@@ -12,6 +12,7 @@ import asyncio
 import random
 import socket
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Protocol
 
 import attrs
@@ -75,6 +76,10 @@ class Feed(Protocol):
 
     def idle_seconds(self) -> float:
         """Return after how long without news an event stream ends; 0 for never."""
+        ...
+
+    def actions(self) -> dict[str, Callable[[Any], Awaitable[None]]]:
+        """Return what a client may ask for over a socket, by message type."""
         ...
 
 

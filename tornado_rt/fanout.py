@@ -12,7 +12,7 @@ from tornado_rt.protocol import Bundle, Message
 # Up to so many are served at once.
 SMALL = 64
 # How long a slice lasts before the loop has its turn [s], and after how many writes to look.
-SLICE_SECONDS = 0.004
+SLICE_SECONDS = 0.002
 LOOK_EVERY = 16
 # How many messages that came meanwhile are written in one go.
 TOGETHER = 64

@@ -62,12 +62,14 @@ class ClientMessageType(StrEnum):
 class CloseCode(IntEnum):
     """Why a WebSocket was closed (RFC 6455 section 7.4; 4000 to 4999 are ours).
 
-    A client comes back after 1001, 1013 and 45xx, and not after 1000, 1009 and 44xx.
+    A client comes back after 1001, 1013 and 45xx, and not after 1000, 1002 to 1009 and 44xx.
     """
 
     FINISHED = 1000
     GOING_AWAY = 1001
+    PROTOCOL_ERROR = 1002
     UNSUPPORTED_DATA = 1003
+    BAD_DATA = 1007
     TOO_LARGE = 1009
     OVERLOADED = 1013
     BAD_REQUEST = 4400
@@ -82,7 +84,9 @@ class CloseCode(IntEnum):
 CLOSE_CODES: dict[str, str] = {
     str(CloseCode.FINISHED.value): "finished",
     str(CloseCode.GOING_AWAY.value): "server going away: reconnect",
+    str(CloseCode.PROTOCOL_ERROR.value): "a frame that RFC 6455 does not allow",
     str(CloseCode.UNSUPPORTED_DATA.value): "binary frames are not accepted",
+    str(CloseCode.BAD_DATA.value): "text that is not UTF-8, or data that cannot be inflated",
     str(CloseCode.TOO_LARGE.value): "message too large",
     str(CloseCode.OVERLOADED.value): "overloaded: reconnect",
     str(CloseCode.BAD_REQUEST.value): "the request is not valid: do not reconnect",

@@ -1,18 +1,24 @@
-"""The base of WebSocket endpoints (RFC 6455)."""
+"""The base of WebSocket endpoints (RFC 6455).
+
+Tornado does the handshake. Then the stream is taken over, as an event stream is: an open socket is
+its stream and one small object, and what a client sends is read by `frames`.
+"""
 
 import abc
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
-import structlog
 from tornado.httputil import HTTPHeaders
+from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import WebSocketHandler
 
 from tornado_rt.auth import AuthError, Identity
 from tornado_rt.connection import Connection, Feed, error_message, tune
+from tornado_rt.frames import BadFrame, FrameReader, Opcode, close_frame, control_frame
 from tornado_rt.hub import Hub, Transport
 from tornado_rt.protocol import (
     PING_FRAME,
@@ -24,40 +30,36 @@ from tornado_rt.protocol import (
     MessageType,
     iso_time,
 )
-from tornado_rt.web import BaseHandler, Problem
+from tornado_rt.web import BaseHandler, Problem, log_problem, problem_of
 
-log = structlog.get_logger(__name__)
+# How long a client may take to answer a close frame.
+CLOSE_SECONDS = 5.0
+READ_BYTES = 4096
 
 
 class SocketConnection(Connection):
     """A WebSocket in the hub."""
 
-    __slots__ = ("_alive", "_compressed", "_socket")
+    __slots__ = ("_alive", "_compressed", "_ending", "_reader", "_settings")
     transport = Transport.WEBSOCKET
 
     def __init__(
         self, hub: Hub, identity: Identity, address: str, feed: Feed, socket: "RealtimeSocket"
     ) -> None:
         super().__init__(hub, identity, address, feed)
-        self._socket = socket
         self._stream = socket.stream
-        self._compressed = socket.compressed
+        self._settings = socket.settings
+        self._reader: FrameReader | None = socket.reader()
+        self._compressed = _takes_compressed(socket.offers)
         self._alive = True
+        # Whether a close frame was sent.
+        self._ending = False
 
     def interval(self) -> float:
         return self.hub.limits.ws_heartbeat
 
     def encode(self, message: Message) -> bytes:
         return message.ws_compressed if self._compressed else message.ws_frame
-
-    def alive(self) -> None:
-        """Note that something came from the peer."""
-        self._alive = True
-
-    def renew(self, identity: Identity) -> None:
-        """Go on under a fresh token of the same user."""
-        self.identity = identity
-        self.hub.reschedule_one(self)
 
     def beat(self, heartbeat: Message) -> None:
         """Close when nothing came since the last ping, a whole interval ago; else ping again."""
@@ -70,35 +72,139 @@ class SocketConnection(Connection):
     def encode_beat(self, heartbeat: Message) -> bytes:
         return heartbeat.ws_frame + PING_FRAME
 
+    def listen(self) -> None:
+        """Read what the client sends, from here on."""
+        assert self._stream is not None
+        self._stream.set_close_callback(self.detach)
+        self._read_on()
+
     def end(self, code: CloseCode) -> None:
-        self._socket.close_with(code)
+        """Send a close frame, and close when the client answers it or does not in time."""
+        stream = self._stream
+        assert stream is not None
+        self._ending = True
+        with contextlib.suppress(StreamClosedError):
+            stream.write(close_frame(code))
+            loop = IOLoop.current()
+            timer = loop.call_later(CLOSE_SECONDS, stream.close)
+            stream.set_close_callback(lambda: loop.remove_timeout(timer))
+
+    def _read_on(self) -> None:
+        assert self._stream is not None
+        with contextlib.suppress(StreamClosedError):
+            reading = self._stream.read_bytes(READ_BYTES, partial=True)
+            asyncio.ensure_future(reading).add_done_callback(self._received)
+
+    def _received(self, future: "asyncio.Future[bytes]") -> None:
+        if future.cancelled() or future.exception() is not None:
+            # The peer left: the close callback sees to it.
+            return
+        if self._reader is not None:
+            try:
+                for opcode, payload in self._reader.feed(future.result()):
+                    self._take(opcode, payload)
+            except BadFrame as error:
+                # The rest is not to be understood, but read, so that the close frame arrives.
+                self._reader = None
+                self.leave(error.code)
+        self._read_on()
+
+    def _take(self, opcode: Opcode, payload: bytes) -> None:
+        # Whatever came is a sign of life.
+        self._alive = True
+        if opcode is Opcode.CLOSE:
+            self._answer_close(payload)
+        elif self.closed or opcode is Opcode.PONG:
+            return
+        elif opcode is Opcode.BINARY:
+            self.leave(CloseCode.UNSUPPORTED_DATA)
+        elif opcode is Opcode.TEXT:
+            self._dispatch(payload)
+        elif self._backlog is None:
+            # A peer that does not read gets no pongs on top of what waits already.
+            self._write(control_frame(Opcode.PONG, payload))
+
+    def _answer_close(self, payload: bytes) -> None:
+        stream = self._stream
+        assert stream is not None
+        if not self.closed:
+            self.detach()
+        if self._ending:
+            stream.close()
+            return
+        self._ending = True
+        with contextlib.suppress(StreamClosedError):
+            answer = stream.write(control_frame(Opcode.CLOSE, payload[:2]))
+            answer.add_done_callback(lambda _: stream.close())
+
+    def _dispatch(self, text: bytes) -> None:
+        if text == ClientMessageType.PING.encode():
+            return self._pong()
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            raise BadFrame(CloseCode.BAD_DATA) from None
+        try:
+            frame = orjson.loads(text)
+            type_, data = frame["type"], frame.get("data", {})
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return self._complain(ErrorCode.BAD_MESSAGE, 'expected {"type": ..., "data": {...}}')
+        if type_ == ClientMessageType.PING:
+            return self._pong()
+        actions = {ClientMessageType.AUTH: self._renew, **self.feed.actions()}
+        action = actions.get(type_) if isinstance(type_, str) else None
+        if action is None:
+            return self._complain(ErrorCode.UNKNOWN_TYPE, f"unknown type {str(type_)[:50]!r}")
+        self.hub.own(self._act(action, data), "client-message")
+        return None
+
+    async def _act(self, action: Callable[[Any], Awaitable[None]], data: Any) -> None:
+        try:
+            await action(data)
+        except Exception as error:
+            problem = problem_of(error, self._settings.get("problems", {}))
+            log_problem(problem, error, topic=self.feed.topics[0])
+            code = _ERROR_CODES.get(problem.status_code, ErrorCode.INTERNAL)
+            self._complain(code, _text(problem))
+
+    def _pong(self) -> None:
+        self.send(Message.of(MessageType.HEARTBEAT, {"timestamp": iso_time()}))
+
+    def _complain(self, code: ErrorCode, text: str) -> None:
+        self.send(error_message(code, text))
+
+    async def _renew(self, data: Any) -> None:
+        token = data.get("token") if isinstance(data, dict) else None
+        identity = await self._settings["verifier"].verify(token if isinstance(token, str) else "")
+        if identity.user_id != self.identity.user_id:
+            raise AuthError("the token is another user's")
+        self.identity = identity
+        self.hub.reschedule_one(self)
 
 
 class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
-    """A WebSocket that follows one feed. Subclasses say which, and add client messages.
+    """A WebSocket that follows one feed. Subclasses say which."""
 
-    The receive loop also reads pongs, so `on_message` only decodes, dispatches and starts.
-    """
-
-    connection: SocketConnection | None = None
     stream: IOStream | None = None
-    # Whether permessage-deflate was negotiated (RFC 7692).
-    compressed = False
 
     @abc.abstractmethod
     async def feed(self) -> Feed:
         """Return what this socket follows. Raise Problem, or what `settings["problems"]` maps."""
 
-    def actions(self) -> dict[str, Callable[[Any], Awaitable[None]]]:
-        """Return what a client may ask for, by message type."""
-        return {ClientMessageType.AUTH: self._renew}
+    @property
+    def offers(self) -> list[list[str]]:
+        """The offers of permessage-deflate: each its parameters; none when it is switched off."""
+        if not self.settings.get("websocket_compression"):
+            return []
+        return _offers(self.request.headers)
+
+    def reader(self) -> FrameReader:
+        """Return what reads this client's frames."""
+        return FrameReader(self.settings["websocket_max_message_size"], bool(self.offers))
 
     def get_compression_options(self) -> dict[str, Any] | None:
-        """Negotiate compression when the settings want it."""
-        if not self.settings.get("websocket_compression"):
-            return None
-        self.compressed = _takes_compressed(self.request.headers)
-        return {}
+        """Have Tornado negotiate compression when the settings want it."""
+        return {} if self.offers else None
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
         """Choose ours; the one with the token is never echoed."""
@@ -110,50 +216,26 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
         self.stream = self.ws_connection.stream
         assert self.stream is not None
         tune(self.stream, self.hub.limits.peer_timeout)
+        self.stream.read_chunk_size = READ_BYTES
+        if self.hub.draining:
+            self._close(CloseCode.GOING_AWAY)
+            return
         try:
             await self._follow()
         except Exception as error:
             self._refuse(error)
-
-    def on_message(self, message: str | bytes) -> None:
-        """Dispatch one frame of the client."""
-        if self.connection is None:
-            return
-        self.connection.alive()
-        if isinstance(message, bytes):
-            self.connection.leave(CloseCode.UNSUPPORTED_DATA)
-        elif message == ClientMessageType.PING:
-            self._pong()
         else:
-            self._dispatch(message)
-
-    def on_pong(self, data: bytes) -> None:
-        """Count a pong as life."""
-        if self.connection is not None:
-            self.connection.alive()
-
-    def on_ping(self, data: bytes) -> None:
-        """Count a ping as life."""
-        self.on_pong(data)
-
-    def on_close(self) -> None:
-        """Leave the hub."""
-        if self.connection is not None:
-            self.connection.detach()
-
-    def close_with(self, code: CloseCode) -> None:
-        """Send a close frame and end."""
-        self.close(code, code.name.lower())
+            # Tornado's receive loop ends before it begins, and closes nothing: the stream is the
+            # connection's.
+            self.ws_connection.client_terminated = True
+            self.ws_connection = None
 
     async def _follow(self) -> None:
-        if self.hub.draining:
-            return self.close_with(CloseCode.GOING_AWAY)
         identity, after = self.identity, self.last_id()
-        feed = await self.feed()
-        self.connection = SocketConnection(self.hub, identity, self.address, feed, self)
-        opening = await self.connection.open(after)
-        self.connection.begin(opening, after)
-        return None
+        connection = SocketConnection(self.hub, identity, self.address, await self.feed(), self)
+        opening = await connection.open(after)
+        connection.listen()
+        connection.begin(opening, after)
 
     def _refuse(self, error: Exception) -> None:
         problem = self._problem_of(500, error)
@@ -163,46 +245,10 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
         assert self.stream is not None
         with contextlib.suppress(StreamClosedError):
             self.stream.write(error_message(error_code, _text(problem)).ws_frame)
-        self.close_with(code)
+        self._close(code)
 
-    def _pong(self) -> None:
-        assert self.connection is not None
-        self.connection.send(Message.of(MessageType.HEARTBEAT, {"timestamp": iso_time()}))
-
-    def _dispatch(self, text: str) -> None:
-        try:
-            frame = orjson.loads(text)
-            type_, data = frame["type"], frame.get("data", {})
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return self._complain(ErrorCode.BAD_MESSAGE, 'expected {"type": ..., "data": {...}}')
-        if type_ == ClientMessageType.PING:
-            return self._pong()
-        action = self.actions().get(type_) if isinstance(type_, str) else None
-        if action is None:
-            return self._complain(ErrorCode.UNKNOWN_TYPE, f"unknown type {str(type_)[:50]!r}")
-        self.hub.own(self._act(action, data), "client-message")
-        return None
-
-    async def _act(self, action: Callable[[Any], Awaitable[None]], data: Any) -> None:
-        try:
-            await action(data)
-        except Exception as error:
-            problem = self._problem_of(500, error)
-            self.log_exception(type(error), error, error.__traceback__)
-            code = _ERROR_CODES.get(problem.status_code, ErrorCode.INTERNAL)
-            self._complain(code, _text(problem))
-
-    def _complain(self, code: ErrorCode, text: str) -> None:
-        if self.connection is not None:
-            self.connection.send(error_message(code, text))
-
-    async def _renew(self, data: Any) -> None:
-        assert self.connection is not None
-        token = data.get("token") if isinstance(data, dict) else None
-        identity = await self.settings["verifier"].verify(token if isinstance(token, str) else "")
-        if identity.user_id != self.connection.identity.user_id:
-            raise AuthError("the token is another user's")
-        self.connection.renew(identity)
+    def _close(self, code: CloseCode) -> None:
+        self.close(code, code.name.lower())
 
 
 _CLOSE_CODES = {
@@ -223,13 +269,15 @@ _ERROR_CODES = {
 }
 
 
-def _takes_compressed(headers: HTTPHeaders) -> bool:
-    """Say whether the client takes messages compressed with the whole window (RFC 7692)."""
-    for offer in headers.get("Sec-WebSocket-Extensions", "").split(","):
-        name, *parameters = (part.strip() for part in offer.split(";"))
-        if name == "permessage-deflate":
-            return not any(one.startswith("server_max_window_bits") for one in parameters)
-    return False
+def _offers(headers: HTTPHeaders) -> list[list[str]]:
+    offers = headers.get("Sec-WebSocket-Extensions", "").split(",")
+    split = [[part.strip() for part in offer.split(";")] for offer in offers]
+    return [parameters for name, *parameters in split if name == "permessage-deflate"]
+
+
+def _takes_compressed(offers: list[list[str]]) -> bool:
+    """Say whether our messages, which use the whole window, may be compressed (RFC 7692)."""
+    return bool(offers) and not any(one.startswith("server_max_window") for one in offers[0])
 
 
 def _text(problem: Problem) -> str:

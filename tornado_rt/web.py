@@ -106,6 +106,36 @@ def _explain(error: BaseException, type_: type | None) -> str:
     return f"not valid: {error}"
 
 
+def problem_of(
+    error: BaseException | None, statuses: Mapping[type[BaseException], int], status: int = 500
+) -> Problem:
+    """Translate an error; `statuses` has those of the services, `status` is that of any other."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, HTTPError):
+        reason = http.HTTPStatus(error.status_code).description
+        return Problem(error.status_code, error.log_message or reason)
+    if isinstance(error, STORE_ERRORS):
+        detail = "a store does not answer; try again"
+        return Problem(503, detail, retry_after=RETRY_AFTER_SECONDS)
+    if isinstance(error, AuthError):
+        return Problem(401, str(error))
+    if isinstance(error, TooManyConnections):
+        return Problem(429, str(error), retry_after=RETRY_AFTER_SECONDS)
+    for kind, mapped in statuses.items():
+        if isinstance(error, kind):
+            return Problem(mapped, str(error), retry_after=getattr(error, "retry_after", None))
+    return Problem(status, http.HTTPStatus(status).phrase)
+
+
+def log_problem(problem: Problem, error: BaseException, **where: str) -> None:
+    """Log what is our fault, with its traceback; not what is the caller's."""
+    if problem.status_code == 500:
+        log.error("request_failed", exc_info=error, **where)
+    elif problem.status_code == 503:
+        log.warning("request_refused", error=repr(error), **where)
+
+
 class BaseHandler(RequestHandler):
     """Identity and problem documents, for every endpoint."""
 
@@ -178,30 +208,10 @@ class BaseHandler(RequestHandler):
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """Log what is our fault, with its traceback; not what is the caller's."""
-        problem = self._problem_of(500, value)
-        if problem.status_code == 500:
-            log.error("request_failed", path=self.request.path, exc_info=(typ, value, tb))
-        elif problem.status_code == 503:
-            log.warning("request_refused", path=self.request.path, error=repr(value))
+        log_problem(self._problem_of(500, value), value, path=self.request.path)
 
     def _problem_of(self, status: int, error: BaseException | None) -> Problem:
-        if isinstance(error, Problem):
-            return error
-        if isinstance(error, HTTPError):
-            reason = http.HTTPStatus(error.status_code).description
-            return Problem(error.status_code, error.log_message or reason)
-        if isinstance(error, STORE_ERRORS):
-            detail = "a store does not answer; try again"
-            return Problem(503, detail, retry_after=RETRY_AFTER_SECONDS)
-        if isinstance(error, AuthError):
-            return Problem(401, str(error))
-        if isinstance(error, TooManyConnections):
-            return Problem(429, str(error), retry_after=RETRY_AFTER_SECONDS)
-        statuses: Mapping[type[BaseException], int] = self.settings.get("problems", {})
-        for kind, mapped in statuses.items():
-            if isinstance(error, kind):
-                return Problem(mapped, str(error), retry_after=getattr(error, "retry_after", None))
-        return Problem(status, http.HTTPStatus(status).phrase)
+        return problem_of(error, self.settings.get("problems", {}), status)
 
     def _allow_origin(self) -> None:
         # CORS (WHATWG Fetch section 3.3), for the origins that the settings trust.
