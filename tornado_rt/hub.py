@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Coroutine
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import attrs
 
@@ -18,6 +18,11 @@ from tornado_rt.metrics import Metrics
 from tornado_rt.protocol import CloseCode, Message
 
 DRAIN_STEP_SECONDS = 0.02
+
+T = TypeVar("T")
+# Most users have one connection, most topics one subscriber; a set takes five times a tuple.
+Members = tuple[T, ...] | set[T]
+FEW = 8
 
 
 class Transport(StrEnum):
@@ -70,7 +75,7 @@ class HubStats:
 class Hub:
     """Keeps connections by user and by address, and subscribers by topic.
 
-    No set in a map is empty: the first entry asks the backplane for the topic, the last one's
+    No entry of a map is empty: the first entry asks the backplane for the topic, the last one's
     leaving lets it go.
     """
 
@@ -78,9 +83,9 @@ class Hub:
         self.limits = limits
         self._heartbeats = heartbeats
         self.metrics = metrics
-        self._topics: dict[str, set[Subscriber]] = {}
+        self._topics: dict[str, Members[Subscriber]] = {}
         self._fanout = Fanout(lambda topic: self._topics.get(topic, ()))
-        self._users: dict[str, set[Connected]] = {}
+        self._users: dict[str, Members[Connected]] = {}
         self._addresses: dict[str, int] = {}
         self._connections: set[Connected] = set()
         self._jobs = Jobs()
@@ -95,7 +100,7 @@ class Hub:
         """Count a new connection and give it heartbeats. Raise TooManyConnections."""
         self._check_limits(connection)
         self._connections.add(connection)
-        self._users.setdefault(connection.identity.user_id, set()).add(connection)
+        _add(self._users, connection.identity.user_id, connection)
         self._addresses[connection.address] = self._addresses.get(connection.address, 0) + 1
         self.metrics.connections.labels(connection.transport).inc()
         self._heartbeats.add(connection)
@@ -115,7 +120,7 @@ class Hub:
     async def subscribe(self, topic: str, subscriber: Subscriber) -> None:
         """Follow a topic; from the return on nothing published is missed. Raise BackplaneDown."""
         assert self._backplane is not None
-        self._topics.setdefault(topic, set()).add(subscriber)
+        _add(self._topics, topic, subscriber)
         try:
             await self._backplane.subscribe(topic)
         except BaseException:
@@ -200,10 +205,21 @@ class Hub:
                 raise TooManyConnections(f"at most {limit} open connections a {name}")
 
 
-def _discard(sets: dict[str, Any], key: str, member: object) -> bool:
-    """Take a member out; say whether the set became empty, and so was removed."""
+def _add(sets: dict[str, Members[T]], key: str, member: T) -> None:
+    members = sets.get(key, ())
+    if isinstance(members, set):
+        members.add(member)
+    elif member not in members:
+        sets[key] = (*members, member) if len(members) < FEW else {*members, member}
+
+
+def _discard(sets: dict[str, Members[T]], key: str, member: T) -> bool:
+    """Take a member out; say whether none is left, and so the key was removed."""
     members = sets[key]
-    members.discard(member)
+    if isinstance(members, set):
+        members.discard(member)
+    else:
+        members = sets[key] = tuple(one for one in members if one is not member)
     if members:
         return False
     del sets[key]

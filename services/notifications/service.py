@@ -28,6 +28,7 @@ from services.notifications.models import (
     NotificationStatus,
     NotificationType,
 )
+from services.notifications.shared_read import SharedRead
 from tornado_rt.protocol import (
     BROADCAST,
     Cursor,
@@ -79,6 +80,8 @@ class NotificationService:
         self._epoch = ""
         self._untrimmed: set[str] = set()
         self._trim_wanted = asyncio.Event()
+        self._shared_users = SharedRead(self._read_users)
+        self._shared_unread = SharedRead(self._read_unread)
 
     async def prepare(self) -> None:
         """Make the indexes and the epoch, where they are missing."""
@@ -125,8 +128,7 @@ class NotificationService:
 
     async def unread_count(self, user_id: str) -> int:
         """Count a user's unread notifications."""
-        count: int = await self._all.count_documents({"user_id": user_id, **UNREAD})
-        return count
+        return await self._shared_unread.get(user_id) or 0
 
     async def mark_read(self, user_id: str, ids: Sequence[str]) -> int:
         """Mark some as read and tell the user's other tabs; return how many changed."""
@@ -173,9 +175,10 @@ class NotificationService:
 
     async def replay(self, user_id: str, after: Cursor | None = None) -> NotificationReplay:
         """Return all that came after a cursor, oldest first; or why it cannot be had."""
-        user = await self._users.find_one({"_id": user_id}) or {}
+        user = await self._shared_users.get(user_id) or {}
         cursor = Cursor(self._epoch, user.get("seq", 0))
-        unread = await self.unread_count(user_id)
+        # Who never got a number never got a notification.
+        unread = await self.unread_count(user_id) if cursor.offset else 0
         if after is None:
             return NotificationReplay([], None, cursor, unread)
         if after.epoch != self._epoch or after.offset > cursor.offset:
@@ -271,6 +274,17 @@ class NotificationService:
             await self._all.update_many({**which, **UNREAD}, {"$set": read})
         ).modified_count
         return changed
+
+    async def _read_users(self, user_ids: list[str]) -> dict[str, dict[str, Any]]:
+        found = self._users.find({"_id": {"$in": user_ids}})
+        return {user["_id"]: user async for user in found}
+
+    async def _read_unread(self, user_ids: list[str]) -> dict[str, int]:
+        wanted = {"user_id": {"$in": user_ids}, **UNREAD}
+        counted = self._all.aggregate(
+            [{"$match": wanted}, {"$group": {"_id": "$user_id", "unread": {"$sum": 1}}}]
+        )
+        return {user["_id"]: user["unread"] async for user in counted}
 
     async def _find_page(
         self, user_id: str, wanted: dict[str, Any], page: int, page_size: int
