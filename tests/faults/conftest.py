@@ -1,0 +1,63 @@
+"""One system for all scenarios, repaired between them; one loop, since clients outlive a test."""
+
+import asyncio
+import os
+import random
+import secrets
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+
+from tests.faults.system import System
+from tests.faults.waiting import until_done
+
+SEED = os.environ.get("RT_FAULT_SEED") or secrets.token_hex(4)
+SCENARIO_SECONDS = float(os.environ.get("RT_FAULT_SECONDS", "60"))
+QUIET_SECONDS = 10.0
+MOST_SHOWN = 10
+
+Scenario = Callable[[System, random.Random], Awaitable[None]]
+Play = Callable[[Scenario], None]
+
+
+@pytest.fixture(scope="package")
+def runner() -> Iterator[asyncio.Runner]:
+    """The loop of all scenarios."""
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="package")
+def system(runner: asyncio.Runner) -> Iterator[System]:
+    """Two servers and a worker on two stores."""
+    system = System()
+    runner.run(system.__aenter__())
+    yield system
+    complaints = system.complaints()
+    runner.run(system.__aexit__())
+    assert not complaints, "\n".join(complaints[:MOST_SHOWN])
+
+
+@pytest.fixture
+def play(runner: asyncio.Runner, system: System, request: pytest.FixtureRequest) -> Iterator[Play]:
+    """Run a scenario with choices that RT_FAULT_SEED repeats."""
+
+    def play(scenario: Scenario) -> None:
+        try:
+            runner.run(_play(scenario, system, random.Random(f"{SEED}:{request.node.name}")))
+        except BaseException as error:
+            error.add_note(f"repeat it with RT_FAULT_SEED={SEED}")
+            raise
+
+    yield play
+    runner.run(system.repair())
+
+
+async def _play(scenario: Scenario, system: System, rng: random.Random) -> None:
+    async with asyncio.timeout(SCENARIO_SECONDS):
+        await scenario(system, rng)
+        await until_done(lambda: _is_quiet(system), QUIET_SECONDS, "nobody is connected")
+
+
+async def _is_quiet(system: System) -> bool:
+    return not await system.connections()

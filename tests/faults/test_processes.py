@@ -1,0 +1,265 @@
+"""Servers and workers are killed, frozen, replaced; clients come back, or go elsewhere."""
+
+import asyncio
+import collections
+import contextlib
+import functools
+import os
+import random
+import time
+from typing import Self
+
+from tests.faults.clients import Client, SocketClient
+from tests.faults.conftest import Play
+from tests.faults.counts import Row, check
+from tests.faults.crowd import WS, Crowd
+from tests.faults.raw import Peers, RawSocket
+from tests.faults.system import System, Worker, open_client
+from tests.faults.waiting import until, until_done
+
+STORM = int(os.environ.get("RT_FAULT_STORM", "200"))
+STORM_USERS = 10
+STORM_MESSAGES = 3
+# So many dial at once, each after a random part of a second.
+DIALS = 200
+LIMIT = 4
+TASK_LIMIT = 8
+FORGOTTEN_SECONDS = 15.0
+
+
+def test_clients_of_a_killed_server_resume_on_another(play: Play) -> None:
+    """They find on it all that they missed, and go on."""
+
+    async def scenario(system: System, rng: random.Random) -> None:
+        async with Crowd(system, rng) as crowd:
+            crowd.flow()
+            await until(lambda: crowd.news_to_all(0), 10, "there is something for everybody")
+            killed = rng.choice(system.servers)
+            moved = [client for client in crowd.clients if client.server is killed]
+            await killed.kill()
+            await until(lambda: all(one.reconnects for one in moved), 10, "they are elsewhere")
+            back = time.monotonic()
+            await until(lambda: crowd.news_to_all(back), 10, "it goes on for everybody")
+            await killed.restart()
+            await crowd.settle()
+            assert all(one.journal.connected[-1]["recovered"] for one in moved)
+
+    play(scenario)
+
+
+def test_rolling_restart_loses_nothing(play: Play) -> None:
+    """Three servers stop and start one after another under load; sockets close with 1001."""
+
+    async def scenario(system: System, rng: random.Random) -> None:
+        third = system.add_server()
+        await third.restart()
+        async with Crowd(system, rng, users=4) as crowd:
+            crowd.flow()
+            for server in tuple(system.servers):
+                assert await server.stop() == 0
+                await server.restart()
+            await crowd.settle()
+            assert _codes(crowd.clients) <= {1001}
+        await system.remove(third)
+
+    play(scenario)
+
+
+def _codes(clients: list[Client]) -> set[int | None]:
+    sockets = [client for client in clients if isinstance(client, SocketClient)]
+    return {code for client in sockets for code in client.journal.codes}
+
+
+def test_worker_continued_after_its_lease_changes_nothing(play: Play) -> None:
+    """Another has taken its task meanwhile; the end is the other's, and comes once."""
+
+    async def scenario(system: System, rng: random.Random) -> None:
+        system.add_worker()
+        async with Crowd(system, rng, users=1) as crowd:
+            task_id = await crowd.submit(2.0)
+            watcher = crowd.watchers[task_id]
+            await until(lambda: _working(system, watcher), 10, "somebody works")
+            frozen = _working(system, watcher)
+            assert frozen is not None
+            frozen.freeze()
+            await until(
+                lambda: _working(system, watcher) not in (None, frozen), 10, "another works"
+            )
+            frozen.thaw()
+            await crowd.settle()
+            await crowd.stored_once()
+            path = f"/api/tasks/{task_id}"
+            attempts = [shown["attempt"] for shown in watcher.journal.progress]
+            task = (await system.ask(crowd.server(), "GET", path, watcher.user)).body
+            assert (task["status"], task["attempt"], attempts) == ("completed", 2, sorted(attempts))
+        await system.remove(system.workers[-1])
+
+    play(scenario)
+
+
+def _working(system: System, watcher: Client) -> Worker | None:
+    """Return whose progress was the last to be told."""
+    for shown in reversed(watcher.journal.progress):
+        for worker in system.workers:
+            if shown["message"] == f"by {worker.pid}" and shown["status"] == "processing":
+                return worker
+    return None
+
+
+def test_killed_workers_lose_no_task(play: Play) -> None:
+    """Each task ends once, however often its worker was killed."""
+
+    async def scenario(system: System, rng: random.Random) -> None:
+        async with Crowd(system, rng) as crowd:
+            for _ in range(10):
+                await crowd.submit(rng.uniform(0.1, 0.6))
+            for share in (1, 3):
+                await until(functools.partial(_have_ended, crowd, share), 15, "some have ended")
+                await system.workers[0].kill()
+                system.workers[0].start()
+            await crowd.settle()
+            await crowd.stored_once()
+
+    play(scenario)
+
+
+def _have_ended(crowd: Crowd, count: int) -> bool:
+    return sum(bool(watcher.journal.ends) for watcher in crowd.watchers.values()) >= count
+
+
+def test_limits_of_running_tasks_hold_over_all_workers(play: Play) -> None:
+    """With two workers of four slots never more than eight run, and four of one user."""
+
+    async def scenario(system: System, rng: random.Random) -> None:
+        system.add_worker()
+        system.add_worker()
+        async with Crowd(system, rng) as crowd:
+            user = crowd.users[0]
+            for number in range(24):
+                await crowd.submit(0.2, user if number % 2 else None)
+            most, most_of_a_user = 0, 0
+            async with open_client(system.redis_server.url) as redis:
+                while not crowd.complete():
+                    most = max(most, await redis.zcard("{rtq}:processing"))
+                    active = await redis.hget("{rtq}:active", user)
+                    most_of_a_user = max(most_of_a_user, int(active or 0))
+                    await asyncio.sleep(0.005)
+            await crowd.settle()
+            assert most == TASK_LIMIT
+            assert most_of_a_user == LIMIT
+        for worker in system.workers[1:]:
+            await system.remove(worker)
+
+    play(scenario)
+
+
+def test_limit_of_connections_holds_over_all_servers(play: Play) -> None:
+    """A user has so many in all; those of a killed server count no more."""
+
+    async def scenario(system: System, _: random.Random) -> None:
+        await system.change_settings(ws_max_connections_per_user=LIMIT)
+        try:
+            async with Peers() as peers:
+                sockets = [await _dial(system, peers, number) for number in range(2 * LIMIT)]
+                admitted = [socket for socket in sockets if socket.code is None]
+                assert len(admitted) == LIMIT, "as many as the limit says are let in"
+                assert {one.code for one in sockets if one not in admitted} == {4429}
+                await system.servers[1].kill()
+                is_admitted = functools.partial(_is_admitted, system, peers)
+                await until_done(is_admitted, FORGOTTEN_SECONDS, "another is let in")
+                await system.servers[1].restart()
+        finally:
+            await system.change_settings(ws_max_connections_per_user=0)
+
+    play(scenario)
+
+
+async def _dial(system: System, peers: Peers, number: int) -> RawSocket:
+    """Connect to one server after another; the close code says whether that was refused."""
+    server = system.servers[number % len(system.servers)]
+    socket = await peers.open(server.port, WS, system.token("limited"))
+    first = await socket.message()
+    if first is not None and first["type"] == "error":
+        await socket.message()
+    return socket
+
+
+async def _is_admitted(system: System, peers: Peers) -> bool:
+    socket = await _dial(system, peers, 0)
+    await socket.close()
+    return socket.code is None
+
+
+class Stormer:
+    """One of very many clients: a bare socket that keeps its last id."""
+
+    def __init__(
+        self,
+        system: System,
+        user: str,
+        peers: Peers,
+        dials: asyncio.Semaphore,
+        rng: random.Random,
+    ) -> None:
+        self.user = user
+        self.titles: collections.Counter[str] = collections.Counter()
+        self.repeated = 0
+        self._token = system.token(user)
+        self._peers = peers
+        self._dials = dials
+        self._jitter = rng.random()
+        self._last_id = ""
+        self._socket: RawSocket | None = None
+
+    async def connect(self, port: int) -> None:
+        """Connect, and read the first message; come back after a refusal."""
+        query = f"?last_id={self._last_id}" if self._last_id else ""
+        while True:
+            with contextlib.suppress(OSError, EOFError):
+                async with self._dials:
+                    self._socket = await self._peers.open(port, WS + query, self._token)
+                    connected = await self._socket.message_of("connected")
+                    self._last_id = self._last_id or connected["id"]
+                    return
+            await asyncio.sleep(self._jitter)
+
+    async def resume(self, port: int, titles: list[str]) -> Self:
+        """Come back and read until all is there; what is missing then was missed."""
+        assert self._socket is not None
+        await self._socket.close()
+        await asyncio.sleep(self._jitter)
+        await self.connect(port)
+        while not all(self.titles[title] for title in titles):
+            message = await self._socket.message_of("notification")
+            self.titles[message["data"]["title"]] += 1
+        await self._socket.close()
+        return self
+
+
+def test_resume_storm_after_a_restart(play: Play) -> None:
+    """All clients of a killed server come back at once, and each finds what it missed."""
+
+    async def scenario(system: System, rng: random.Random) -> None:
+        stormed, dials = rng.choice(system.servers), asyncio.Semaphore(DIALS)
+        titles = [f"storm {number}" for number in range(STORM_MESSAGES)]
+        async with Peers() as peers:
+            users = [f"storm{number % STORM_USERS}" for number in range(STORM)]
+            crowd = [Stormer(system, user, peers, dials, rng) for user in users]
+            await asyncio.gather(*(one.connect(stormed.port) for one in crowd))
+            await stormed.kill()
+            for title in titles:
+                await asyncio.gather(*(_post(system, user, title) for user in set(users)))
+            await stormed.restart()
+            row = Row("storm")
+            for one in await asyncio.gather(*(one.resume(stormed.port, titles) for one in crowd)):
+                row.add(dict.fromkeys(titles, 1), one.titles, one.repeated, one.user)
+            check([row])
+
+    play(scenario)
+
+
+async def _post(system: System, user: str, title: str) -> None:
+    server = next(server for server in system.servers if server.running)
+    body = {"user_id": user, "type": "alert", "title": title}
+    answer = await system.ask(server, "POST", "/api/notifications", user, body)
+    assert answer.status == 201, answer
