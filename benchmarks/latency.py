@@ -39,7 +39,7 @@ async def _measure(redis: Redis) -> list[float]:
     queue = QueueService(redis, user_limit=0, global_limit=0)
     metrics = Metrics()
     hub = Hub(LIMITS, Heartbeats(), metrics)
-    backplane = Backplane(redis, hub.deliver, hub.gap, metrics)
+    backplane = Backplane(redis, hub, metrics)
     hub.attach(backplane)
     worker = Worker(queue, stamp, concurrency=4, worker_id="bench", grace_seconds=5)
     waits, plan = [], plan_fragment(TaskParams())

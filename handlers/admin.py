@@ -1,5 +1,6 @@
 """Statistics, and the settings that change while the server runs."""
 
+from enum import StrEnum
 from typing import Any
 
 import attrs
@@ -8,11 +9,19 @@ from services.progress import show
 from services.queue import QueueService, describe_dead
 from services.system_settings import SystemSettingsService
 from tornado_rt.auth import ADMIN
+from tornado_rt.presence import Presence
 from tornado_rt.web import ApiHandler
 
 PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
 MAX_OFFSET = 1_000_000
+
+
+class StatsScope(StrEnum):
+    """Whose statistics."""
+
+    PROCESS = "process"
+    ALL = "all"
 
 
 class QueueStatsHandler(ApiHandler):
@@ -74,10 +83,21 @@ class RetryDeadTaskHandler(ApiHandler):
 
 
 class ConnectionStatsHandler(ApiHandler):
-    """`GET`: the connections of this process; an admin also sees whose."""
+    """`GET`: the connections of this process or, with `?scope=all`, of all.
+
+    An admin also sees whose.
+    """
+
+    def initialize(self, presence: Presence) -> None:
+        self.presence = presence
 
     async def get(self) -> None:
-        stats = attrs.asdict(self.hub.stats())
+        processes, stats = 1, self.hub.stats()
+        if self.choice("scope", StatsScope) is StatsScope.ALL:
+            processes, stats = await self.presence.stats()
+        self._answer_stats({"processes": processes, **attrs.asdict(stats)})
+
+    def _answer_stats(self, stats: dict[str, Any]) -> None:
         if not self.identity.may(ADMIN):
             del stats["users"]
         self.answer(stats)

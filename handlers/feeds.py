@@ -15,6 +15,8 @@ from tornado_rt.protocol import (
     BROADCAST,
     ClientMessageType,
     Cursor,
+    Message,
+    MessageType,
     batch_topic,
     task_topic,
     user_topic,
@@ -104,6 +106,7 @@ class NotificationFeed:
             begin=replay.cursor,
             cursor=replay.cursor,
             resync=replay.resync,
+            current=(Message.of(MessageType.UNREAD_COUNT, {"unread": replay.unread}),),
         )
 
     def idle_seconds(self) -> float:

@@ -55,6 +55,7 @@ def routes(
     demo: dict[str, Any],
     ready: dict[str, Any],
     metrics: dict[str, Any],
+    presence: dict[str, Any],
 ) -> list[Rule]:
     """Return the routes; each argument is what `initialize` of its handlers gets."""
     return [
@@ -76,7 +77,7 @@ def routes(
         URLSpec(r"/api/queue/dead", DeadTasksHandler, queue),
         URLSpec(rf"/api/queue/dead/{ID}", DeadTaskHandler, queue),
         URLSpec(rf"/api/queue/dead/{ID}/retry", RetryDeadTaskHandler, queue),
-        URLSpec(r"/api/ws/stats", ConnectionStatsHandler),
+        URLSpec(r"/api/ws/stats", ConnectionStatsHandler, presence),
         URLSpec(r"/api/settings", SettingsHandler, system_settings),
         URLSpec(r"/api/auth/ticket", TicketHandler, tickets),
         URLSpec(r"/api/auth/demo", DemoLoginHandler, demo),

@@ -32,7 +32,8 @@ log = structlog.get_logger(__name__)
 
 GROUP = "notifications"
 COUNT = 100
-BLOCK_SECONDS = 2.0
+# Shorter than the client waits for any answer.
+BLOCK_SECONDS = 0.8
 # Longer than an entry takes: what another pump has read for so long, it will not finish.
 CLAIM_SECONDS = 10.0
 BACKOFF_SECONDS = 1.0

@@ -27,7 +27,7 @@ class SystemSettings:
     """Paces and bounds of open connections, in seconds; 0 is none.
 
     The names are those of the system that this API comes from. Streams here are pushed to; the two
-    poll intervals say how often a stream may look at the log itself while the backplane is away.
+    poll intervals say how often what they follow is compared with its log.
     """
 
     sse_poll_timeout_seconds: float = _seconds(1.0, 0.1)

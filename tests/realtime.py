@@ -148,7 +148,7 @@ async def realtime(
     """Run the core with a log, over the real Redis."""
     metrics, heartbeats, bounds, log = Metrics(), Heartbeats(), make_limits(**limits), Log()
     hub = Hub(bounds, heartbeats, metrics)
-    backplane = Backplane(redis, hub.deliver, hub.gap, metrics)
+    backplane = Backplane(redis, hub, metrics)
     hub.attach(backplane)
     settings = Settings(jwt_secret=SECRET)
     application = Application(
@@ -207,7 +207,7 @@ def open_hub(redis: Redis) -> tuple[Hub, Backplane, Metrics]:
     """Make a hub on a backplane, without anything to connect to it."""
     metrics = Metrics()
     hub = Hub(make_limits(), Heartbeats(), metrics)
-    backplane = Backplane(redis, hub.deliver, hub.gap, metrics)
+    backplane = Backplane(redis, hub, metrics)
     hub.attach(backplane)
     return hub, backplane, metrics
 

@@ -24,8 +24,9 @@ class Published:
 
     messages: list[tuple[str, Message]] = attrs.field(factory=list)
 
-    async def publish(self, topic: str, message: Message) -> None:
+    async def publish(self, topic: str, message: Message) -> bool:
         self.messages.append((topic, message))
+        return True
 
     def of_type(self, type_: str) -> list[dict[str, Any]]:
         return [m.fields() for _, m in self.messages if m.type == type_]

@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import attrs
@@ -28,10 +29,12 @@ from tornado_rt.heartbeat import Heartbeats
 from tornado_rt.hub import Hub
 from tornado_rt.jobs import Jobs
 from tornado_rt.limits import Limits, RateLimiter
+from tornado_rt.log_watch import LogWatch
 from tornado_rt.logs import access_log
 from tornado_rt.metrics import Metrics
 from tornado_rt.mongo import open_database
-from tornado_rt.protocol import CONTROL, WORKERS, Message
+from tornado_rt.presence import Presence
+from tornado_rt.protocol import CONTROL, WORKERS, Cursor, Message
 from tornado_rt.readiness import Readiness
 from tornado_rt.redis import open_redis
 from tornado_rt.stores import StoreAddresses, embedded_stores, running_addresses
@@ -39,6 +42,8 @@ from tornado_rt.web import NotFoundHandler
 
 LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "::1"}
 OUTBOX_FLUSH_SECONDS = 2.0
+# How often notifications that came are compared with those that are stored.
+USER_CHECK_SECONDS = 2.0
 # A refused body is still read up to this many times the limit, so that its sender gets the answer.
 DRAINED_BODIES = 16
 MAX_HEADER_BYTES = 16 * 1024
@@ -58,6 +63,7 @@ class Core:
     metrics: Metrics
     hub: Hub
     backplane: Backplane
+    presence: Presence
     jobs: Jobs
 
 
@@ -90,8 +96,10 @@ async def running_server(settings: Settings) -> AsyncIterator[Server]:
         if settings.worker_concurrency:
             await stack.enter_async_context(_worker(core, handler))
         application = _application(core, database, notifications, system_settings, secret)
+        _watch_logs(core, notifications)
         core.heartbeats.start()
         stack.callback(core.heartbeats.stop)
+        stack.push_async_callback(core.presence.leave)
         stack.push_async_callback(core.hub.drain, settings.drain_seconds)
         port = await stack.enter_async_context(_listen(application, settings))
         scheme = "https" if settings.tls_certificate else "http"
@@ -138,8 +146,8 @@ async def _open_core(stack: contextlib.AsyncExitStack, settings: Settings, redis
     redis = await stack.enter_async_context(open_redis(redis_url))
     metrics, limits, heartbeats = Metrics(), _limits(settings), Heartbeats()
     hub = Hub(limits, heartbeats, metrics)
-    backplane = Backplane(redis, hub.deliver, hub.gap, metrics, decode_shown)
-    hub.attach(backplane)
+    backplane, presence = Backplane(redis, hub, metrics, decode_shown), Presence(redis, hub)
+    hub.attach(backplane, presence)
     await stack.enter_async_context(backplane.running())
     jobs = Jobs()
     stack.push_async_callback(jobs.close)
@@ -152,6 +160,7 @@ async def _open_core(stack: contextlib.AsyncExitStack, settings: Settings, redis
         metrics,
         hub,
         backplane,
+        presence,
         jobs,
     )
 
@@ -185,6 +194,7 @@ async def _open_notifications(
     )
     await notifications.prepare()
     core.jobs.start(notifications.run_trimmer(), "notification-trimmer")
+    core.jobs.start(notifications.run_republisher(), "notification-republisher")
     callbacks = CallbackSender(allow_private=settings.host in LOOPBACK_HOSTS)
     core.jobs.start(callbacks.run(), "callbacks")
     pump = OutboxPump(
@@ -197,6 +207,18 @@ async def _open_notifications(
     core.jobs.start(pump.run(), "outbox")
     stack.push_async_callback(pump.flush, OUTBOX_FLUSH_SECONDS)
     return notifications
+
+
+def _watch_logs(core: Core, notifications: NotificationService) -> None:
+    limits, queue = core.limits, core.queue
+    watches = [
+        LogWatch(core.hub, "task", partial(queue.read_heads, "task"), lambda: limits.task_check),
+        LogWatch(core.hub, "batch", partial(queue.read_heads, "batch"), lambda: limits.batch_check),
+        LogWatch(core.hub, "user", notifications.read_heads, lambda: USER_CHECK_SECONDS),
+    ]
+    for watch in watches:
+        core.jobs.start(watch.run(), "log-watch")
+    core.jobs.start(core.presence.run(), "presence")
 
 
 async def _open_system_settings(core: Core, database: Any) -> SystemSettingsService:
@@ -225,12 +247,17 @@ class _SettingsFollower:
     def gap(self) -> None:
         self._core.hub.own(self._reload(), "reload-settings")
 
+    def is_behind(self, _: Cursor | None) -> bool:
+        return False
+
     def follow(self, system: SystemSettings) -> None:
         limits = self._core.limits
         limits.ws_heartbeat = system.ws_heartbeat_interval_seconds
         limits.sse_heartbeat = system.sse_heartbeat_interval_seconds
         limits.task_idle = system.sse_task_max_idle_seconds
         limits.batch_idle = system.sse_batch_max_idle_seconds
+        limits.task_check = system.sse_poll_timeout_seconds
+        limits.batch_check = system.sse_batch_poll_interval_seconds
         limits.per_user = system.ws_max_connections_per_user
         self._core.hub.reschedule()
 
@@ -285,6 +312,7 @@ def _application(
             "faults": Readiness(core.redis, database, core.backplane, core.hub, core.jobs).faults
         },
         metrics={"metrics": core.metrics},
+        presence={"presence": core.presence},
     )
     return Application(
         table,
@@ -343,6 +371,8 @@ def _limits(settings: Settings) -> Limits:
         sse_heartbeat=settings.sse_heartbeat_seconds,
         task_idle=0.0,
         batch_idle=0.0,
+        task_check=0.0,
+        batch_check=0.0,
         per_user=settings.max_connections_per_user,
         per_address=settings.max_connections_per_address,
         total=settings.max_connections,

@@ -2,12 +2,17 @@
 
 Redis Pub/Sub loses what was published while the connection was away. redis-py subscribes again by
 itself; the repeated confirmation is the sign of a gap, which is reported for each topic.
+
+A probe that this process publishes to itself shows every second that Redis answers and that the
+subscription brings what is published.
 """
 
 import asyncio
+import secrets
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from redis.asyncio import Redis
@@ -15,38 +20,56 @@ from redis.exceptions import RedisError
 
 from tornado_rt.jobs import Jobs
 from tornado_rt.metrics import Metrics
-from tornado_rt.protocol import CHANNEL_PREFIX, CONTROL, Message, channel
+from tornado_rt.protocol import CHANNEL_PREFIX, CONTROL, Message, channel, probe_topic
 
 log = structlog.get_logger(__name__)
 
-SUBSCRIBE_SECONDS = 2.0
+SUBSCRIBE_SECONDS = 1.2
 RETRY_SECONDS = 0.2
-
-Deliver = Callable[[str, Message], None]
+PROBE_SECONDS = 1.0
+# A subscription that brings no probe for so long is dead, whatever TCP says of it.
+SILENT_SECONDS = 3.0
+# An outage is told to clients when it lasts so long.
+PATIENCE_SECONDS = 0.5
 
 
 class BackplaneDown(Exception):
     """Redis did not confirm a subscription in time."""
 
 
+class Listener(Protocol):
+    """Who takes what the backplane brings. Nothing of it waits or raises."""
+
+    def deliver(self, topic: str, message: Message) -> None:
+        """Take a message of a topic."""
+        ...
+
+    def gap(self, topic: str) -> None:
+        """Learn that messages of a topic may have been lost."""
+        ...
+
+    def outage(self, down: bool) -> None:
+        """Learn that Redis is away, or back."""
+        ...
+
+
 class Backplane:
-    """Subscribes topics, publishes messages, and hands what arrives to `deliver`.
+    """Subscribes topics, publishes messages, and hands what arrives to the listener.
 
     `decode` reads an envelope; it raises ValueError for what is none. A topic is in `_confirmed`
-    from Redis's confirmation until `unsubscribe`.
+    from Redis's confirmation until `unsubscribe`. It is down from the first sign that Redis does
+    not answer or the subscription is cut, until both work again.
     """
 
     def __init__(
         self,
         redis: Redis,
-        deliver: Deliver,
-        gap: Callable[[str], None],
+        listener: Listener,
         metrics: Metrics,
         decode: Callable[[bytes], Message] = Message.decode,
     ) -> None:
         self._redis = redis
-        self._deliver = deliver
-        self._gap = gap
+        self._listener = listener
         self._metrics = metrics
         self._decode = decode
         self._pubsub = redis.pubsub()
@@ -56,33 +79,50 @@ class Backplane:
         self._unwanted: set[str] = set()
         self._unwanted_event = asyncio.Event()
         self._sending = asyncio.Lock()
-        self._connected = False
+        self._probe = probe_topic(secrets.token_hex(8))
+        self._heard_at = 0.0
+        self._connected = True
+        self._answers = True
+        self._down = False
+        # Whether the subscription was cut since Redis went away: then each topic's gap is reported
+        # when it is confirmed anew.
+        self._was_cut = False
+        self._told = False
+        self._telling: asyncio.TimerHandle | None = None
         self._jobs = Jobs()
 
     @property
     def alive(self) -> bool:
-        """Whether the subscription connection is up and read."""
-        return self._connected and not self._jobs.died
+        """Whether Redis answers and the subscription is up and read."""
+        return not (self._down or self._jobs.died)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Read and keep the subscription until the block ends."""
-        self._wanted.add(CONTROL)
+        topics = (CONTROL, self._probe)
+        self._wanted.update(topics)
         # With nothing subscribed, reading ends at once.
-        await self._pubsub.subscribe(channel(CONTROL))
+        await self._pubsub.subscribe(*map(channel, topics))
+        self._heard_at = time.monotonic()
+        self._metrics.backplane_up.set(True)
         self._jobs.start(self._read(), "backplane-reader")
         self._jobs.start(self._drop_unwanted(), "backplane-unsubscriber")
+        self._jobs.start(self._watch(), "backplane-watch")
         try:
             yield
         finally:
+            if self._telling is not None:
+                self._telling.cancel()
             await self._jobs.close()
             await self._pubsub.aclose()  # type: ignore[no-untyped-call]
 
     async def subscribe(self, topic: str) -> None:
-        """Return once Redis has confirmed. Raise BackplaneDown after 2 s."""
+        """Return once Redis has confirmed. Raise BackplaneDown after 1.2 s, at once when down."""
         self._wanted.add(topic)
         if topic in self._confirmed:
             return
+        if self._down:
+            raise BackplaneDown("Redis is away")
         confirmation = self._waiting.get(topic)
         try:
             async with asyncio.timeout(SUBSCRIBE_SECONDS):
@@ -101,14 +141,22 @@ class Backplane:
         self._unwanted.add(topic)
         self._unwanted_event.set()
 
-    async def publish(self, topic: str, message: Message) -> None:
-        """Send to every process. Without Redis only our own subscribers get it. Never raises."""
-        try:
-            await self._redis.publish(channel(topic), message.encode())
-        except (RedisError, OSError) as error:
-            log.warning("publish_degraded", topic=topic, error=repr(error))
-            self._metrics.degraded.inc()
-            self._deliver(topic, message)
+    async def publish(self, topic: str, message: Message) -> bool:
+        """Send to every process; say whether Redis took it. Never raises.
+
+        Without Redis only our own subscribers get it; nobody waits for one that is known to be
+        away.
+        """
+        if self._answers:
+            try:
+                await self._redis.publish(channel(topic), message.encode())
+                return True
+            except (RedisError, OSError) as error:
+                log.warning("publish_degraded", topic=topic, error=repr(error))
+                self._note(answers=False)
+        self._metrics.degraded.inc()
+        self._listener.deliver(topic, message)
+        return False
 
     async def _send_subscribe(self, topic: str) -> None:
         async with self._sending:
@@ -138,15 +186,42 @@ class Backplane:
                 async for item in self._pubsub.listen():
                     self._dispatch(item)
             except (RedisError, OSError) as error:
-                self._note_connected(False)
+                self._note(connected=False)
                 log.warning("backplane_away", error=repr(error))
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(RETRY_SECONDS if self._down else PROBE_SECONDS)
+            self._note(answers=await self._publish_probe())
+            if not self._answers or not self._connected:
+                self._heard_at = time.monotonic()
+            elif time.monotonic() - self._heard_at > SILENT_SECONDS:
+                log.warning("backplane_silent")
+                self._heard_at = time.monotonic()
+                await self._cut()
+
+    async def _publish_probe(self) -> bool:
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                await self._redis.publish(channel(self._probe), b"")
+        except (RedisError, OSError, TimeoutError):
+            return False
+        return True
+
+    async def _cut(self) -> None:
+        """Have the reader connect anew."""
+        connection: Any = self._pubsub.connection
+        if connection is not None:
+            await connection.disconnect()
 
     def _dispatch(self, item: dict[str, Any]) -> None:
         name = item["channel"].decode()
         topic = name.removeprefix(CHANNEL_PREFIX)
+        self._heard_at = time.monotonic()
         if item["type"] == "message":
-            self._receive(topic, item["data"])
+            if topic != self._probe:
+                self._receive(topic, item["data"])
         elif item["type"] == "subscribe":
             self._confirm(topic)
 
@@ -156,20 +231,50 @@ class Backplane:
         except ValueError:
             log.warning("bad_envelope", topic=topic)
             return
-        self._deliver(topic, message)
+        self._listener.deliver(topic, message)
 
     def _confirm(self, topic: str) -> None:
-        self._note_connected(True)
+        self._note(connected=True)
         if topic not in self._wanted:
             return
         if topic in self._confirmed:
             self._metrics.resyncs.inc()
-            self._gap(topic)
+            self._listener.gap(topic)
         self._confirmed.add(topic)
         confirmation = self._waiting.pop(topic, None)
         if confirmation is not None and not confirmation.done():
             confirmation.set_result(None)
 
-    def _note_connected(self, connected: bool) -> None:
-        self._connected = connected
-        self._metrics.backplane_up.set(connected)
+    def _note(self, *, connected: bool | None = None, answers: bool | None = None) -> None:
+        self._connected = self._connected if connected is None else connected
+        self._answers = self._answers if answers is None else answers
+        self._was_cut = self._was_cut or not self._connected
+        down = not (self._connected and self._answers)
+        if down == self._down:
+            return
+        self._down = down
+        self._metrics.backplane_up.set(not down)
+        if down:
+            loop = asyncio.get_running_loop()
+            self._telling = loop.call_later(PATIENCE_SECONDS, self._tell)
+        else:
+            self._return()
+
+    def _tell(self) -> None:
+        self._telling, self._told = None, True
+        log.warning("redis_away")
+        self._listener.outage(True)
+
+    def _return(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        if not self._was_cut:
+            # Redis stood still: others may have given up publishing, and told only their own.
+            for topic in tuple(self._confirmed):
+                self._listener.gap(topic)
+        self._was_cut = False
+        if self._told:
+            self._told = False
+            log.warning("redis_back")
+            self._listener.outage(False)

@@ -31,11 +31,11 @@ from tornado_rt.protocol import (
     ResyncReason,
     iso_time,
 )
+from tornado_rt.refusals import close_code_of, error_message, error_of
+from tornado_rt.web import STORE_ERRORS, Problem, log_problem, problem_of
 
-
-def error_message(code: ErrorCode, text: str) -> Message:
-    """Return an `error` message."""
-    return Message.of(MessageType.ERROR, {"code": code, "message": text})
+# How long to wait before a gap is read again that could not be read [s].
+GAP_RETRY_SECONDS = (0.3, 0.9)
 
 
 @attrs.frozen
@@ -45,7 +45,8 @@ class Opening:
     `state` is what `connected` says of it. `messages` are those after the asked cursor, or the
     snapshot when none was asked for or the gap cannot be filled (`resync`). `begin` is where a
     client resumes that saw no more than `state`, `cursor` the place in the log that the messages
-    reach. `ended`: nothing will come after that.
+    reach. `ended`: nothing will come after that. `current` is told to one that had a gap: messages
+    without an id, whose newest is all that counts.
     """
 
     state: dict[str, Any]
@@ -54,6 +55,7 @@ class Opening:
     cursor: Cursor
     resync: ResyncReason | None = None
     ended: bool = False
+    current: tuple[Message, ...] = ()
 
 
 # How often to look whether a connection that is still reading its log is done.
@@ -92,10 +94,12 @@ class Connection(abc.ABC):
     __slots__ = (
         "_backlog",
         "_beat_at",
+        "_behind",
         "_cursor",
         "_held",
         "_last_news",
         "_leaving",
+        "_settings",
         "_stream",
         "address",
         "bucket",
@@ -106,8 +110,11 @@ class Connection(abc.ABC):
     )
     transport: ClassVar[Transport]
 
-    def __init__(self, hub: Hub, identity: Identity, address: str, feed: Feed) -> None:
+    def __init__(
+        self, hub: Hub, identity: Identity, address: str, feed: Feed, settings: dict[str, Any]
+    ) -> None:
         self.hub = hub
+        self._settings = settings
         self.identity = identity
         self.address = address
         self.feed = feed
@@ -118,7 +125,9 @@ class Connection(abc.ABC):
         # The code to close with once the backlog is written.
         self._leaving: CloseCode | None = None
         self._held: list[Message] | None = []
+        # Everything up to here has come. While a gap is behind it, it stays where it is.
         self._cursor: Cursor | None = None
+        self._behind = False
         self._last_news = time.monotonic()
         # Spread over the interval, however many connect at once.
         self._beat_at = self._last_news + random.random() * self.interval()
@@ -139,6 +148,7 @@ class Connection(abc.ABC):
         """Count in, subscribe, read. Raise TooManyConnections or what the feed raises."""
         self.hub.connect(self)
         try:
+            await self.hub.admit(self)
             for topic in self.feed.topics:
                 await self.hub.subscribe(topic, self)
             return await self.feed.read(after)
@@ -170,9 +180,16 @@ class Connection(abc.ABC):
 
     def gap(self) -> None:
         """Read the log again from the last message sent."""
-        if self._held is None and not self.closed:
-            self._held = []
+        if self._held is None and not self._behind and not self.closed:
+            self._held, self._behind = [], True
             self.hub.own(self._fill_gap(), "fill-gap")
+
+    def is_behind(self, head: Cursor | None) -> bool:
+        """Say whether the log goes on after what came; None: it is gone."""
+        here = self._cursor
+        if self._held is not None or self._behind or here is None:
+            return False
+        return head is None or head.epoch != here.epoch or head.offset > here.offset
 
     def next_due(self) -> float:
         """Return the monotonic time of the next heartbeat, expiry or idle end."""
@@ -300,19 +317,43 @@ class Connection(abc.ABC):
         self.send(error_message(ErrorCode.IDLE, "nothing happened for a long time"))
         self.leave(CloseCode.FINISHED)
 
+    def problem_of(self, error: BaseException) -> Problem:
+        """Translate an error, and log it when it is our fault."""
+        problem = problem_of(error, self._settings.get("problems", {}))
+        log_problem(problem, error, topic=self.feed.topics[0])
+        return problem
+
     async def _fill_gap(self) -> None:
-        try:
-            opening = await self.feed.read(self._cursor)
-        except Exception:
-            # Nothing can be promised any more: the client comes back with its cursor.
-            self.leave(CloseCode.OVERLOADED)
-            raise
-        self._catch_up(opening)
+        while not self.closed:
+            self._held = self._held or []
+            try:
+                opening = await self.feed.read(self._cursor)
+            except STORE_ERRORS:
+                # What comes meanwhile is brought, and comes again with what was missed.
+                self._release(self._held)
+                await asyncio.sleep(random.uniform(*GAP_RETRY_SECONDS))
+            except Exception as error:
+                self._fail(self.problem_of(error))
+            else:
+                self._behind = False
+                self._catch_up(opening)
+                for message in opening.current:
+                    self.send(message)
+                return
+
+    def _fail(self, problem: Problem) -> None:
+        self.send(error_of(problem))
+        self.leave(close_code_of(problem))
+
+    def _release(self, held: list[Message]) -> None:
+        self._held = None
+        for message in held:
+            self._forward(message)
 
     def _catch_up(self, opening: Opening) -> None:
         if opening.resync is not None:
             self.send(Message.of(MessageType.RESYNC, {"reason": opening.resync}))
-        sent = {message.id for message in opening.messages}
+        sent = {message.id for message in opening.messages} - {None}
         self._cursor = opening.cursor
         for message in opening.messages:
             self._forward(message)
@@ -333,7 +374,7 @@ class Connection(abc.ABC):
         if self.closed:
             return
         self._last_news = time.monotonic()
-        if message.id is not None:
+        if message.id is not None and not self._behind:
             self._advance(message.cursor)
         self.send(message)
         if message.type == MessageType.FINISHED:

@@ -15,9 +15,16 @@ from tornado_rt.heartbeat import Heartbeats, Sleeper
 from tornado_rt.jobs import Jobs
 from tornado_rt.limits import Limits
 from tornado_rt.metrics import Metrics
-from tornado_rt.protocol import CloseCode, Message
+from tornado_rt.protocol import CloseCode, Cursor, ErrorCode, Message, MessageType, iso_time
 
 DRAIN_STEP_SECONDS = 0.02
+# So many are told of an outage before the loop has its turn.
+TOLD_TOGETHER = 64
+
+DEGRADED = Message.of(
+    MessageType.ERROR,
+    {"code": ErrorCode.DEGRADED, "message": "news may be late: a store does not answer"},
+)
 
 T = TypeVar("T")
 # Most users have one connection, most topics one subscriber; a set takes five times a tuple.
@@ -43,6 +50,10 @@ class Subscriber(Receiver, Protocol):
         """Learn that messages of a followed topic may have been lost."""
         ...
 
+    def is_behind(self, head: Cursor | None) -> bool:
+        """Say whether the log of the followed topic goes on after what came; None: it is gone."""
+        ...
+
 
 class Connected(Subscriber, Sleeper, Protocol):
     """A subscriber that is an open socket or stream of a user."""
@@ -53,6 +64,22 @@ class Connected(Subscriber, Sleeper, Protocol):
 
     def leave(self, code: CloseCode) -> None:
         """Say goodbye and close."""
+        ...
+
+    def send(self, message: Message) -> None:
+        """Write one message. Neither waits nor raises."""
+        ...
+
+
+class Registry(Protocol):
+    """Knows the connections of all processes."""
+
+    async def admit(self, user_id: str) -> None:
+        """Count a user's new connection. Raise TooManyConnections, or RedisError."""
+        ...
+
+    def changed(self, user_id: str) -> None:
+        """Note that a connection of the user is gone."""
         ...
 
 
@@ -90,11 +117,13 @@ class Hub:
         self._connections: set[Connected] = set()
         self._jobs = Jobs()
         self._backplane: Backplane | None = None
+        self._registry: Registry | None = None
         self.draining = False
 
-    def attach(self, backplane: Backplane) -> None:
-        """Take topics from this backplane."""
+    def attach(self, backplane: Backplane, registry: Registry | None = None) -> None:
+        """Take topics from this backplane, and share the limit of a user by this registry."""
         self._backplane = backplane
+        self._registry = registry
 
     def connect(self, connection: Connected) -> None:
         """Count a new connection and give it heartbeats. Raise TooManyConnections."""
@@ -104,6 +133,11 @@ class Hub:
         self._addresses[connection.address] = self._addresses.get(connection.address, 0) + 1
         self.metrics.connections.labels(connection.transport).inc()
         self._heartbeats.add(connection)
+
+    async def admit(self, connection: Connected) -> None:
+        """Count a connection over all processes. Raise TooManyConnections, or RedisError."""
+        if self._registry is not None:
+            await self._registry.admit(connection.identity.user_id)
 
     def disconnect(self, connection: Connected) -> None:
         """Forget a connection; harmless when it is not known."""
@@ -116,6 +150,8 @@ class Hub:
             del self._addresses[connection.address]
         self.metrics.connections.labels(connection.transport).dec()
         self._heartbeats.remove(connection)
+        if self._registry is not None:
+            self._registry.changed(connection.identity.user_id)
 
     async def subscribe(self, topic: str, subscriber: Subscriber) -> None:
         """Follow a topic; from the return on nothing published is missed. Raise BackplaneDown."""
@@ -142,6 +178,28 @@ class Hub:
         for subscriber in tuple(self._topics.get(topic, ())):
             subscriber.gap()
 
+    def outage(self, down: bool) -> None:
+        """Tell everybody that Redis is away; and that we are there when it is back."""
+        message = DEGRADED if down else Message.of(MessageType.HEARTBEAT, {"timestamp": iso_time()})
+        self.own(self._tell_all(message), "tell-outage")
+
+    def followed(self, kind: str) -> list[str]:
+        """Return the ids of the followed topics of a kind."""
+        prefix = kind + ":"
+        return [topic[len(prefix) :] for topic in self._topics if topic.startswith(prefix)]
+
+    def is_behind(self, topic: str, head: Cursor | None) -> bool:
+        """Say whether a subscriber of the topic has not got all that is in its log."""
+        return any(subscriber.is_behind(head) for subscriber in self._topics.get(topic, ()))
+
+    def count_of(self, user_id: str) -> int:
+        """Count a user's connections here."""
+        return len(self._users.get(user_id, ()))
+
+    def count_users(self) -> dict[str, int]:
+        """Count the connections of every user here."""
+        return {user: len(connections) for user, connections in self._users.items()}
+
     def own(self, job: Coroutine[Any, Any, None], name: str) -> None:
         """Run a connection's background job until it ends or the hub closes."""
         self._jobs.start(job, name)
@@ -164,7 +222,7 @@ class Hub:
         for topic, subscribers in self._topics.items():
             kind = topic.partition(":")[0]
             topics[kind] = topics.get(kind, 0) + len(subscribers)
-        users = {user: len(connections) for user, connections in self._users.items()}
+        users = self.count_users()
         tally = self.metrics.tally
         return HubStats(
             total_users=len(users),
@@ -190,6 +248,13 @@ class Hub:
                 connection.leave(CloseCode.GOING_AWAY)
             await asyncio.sleep(seconds / steps if leaving else 0)
         await self._jobs.close()
+
+    async def _tell_all(self, message: Message) -> None:
+        everybody = tuple(self._connections)
+        for start in range(0, len(everybody), TOLD_TOGETHER):
+            for connection in everybody[start : start + TOLD_TOGETHER]:
+                connection.send(message)
+            await asyncio.sleep(0)
 
     def _check_limits(self, connection: Connected) -> None:
         limits = self.limits

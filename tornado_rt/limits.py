@@ -16,6 +16,8 @@ class Limits:
     sse_heartbeat: float
     task_idle: float
     batch_idle: float
+    task_check: float
+    batch_check: float
     per_user: int
     per_address: int
     total: int

@@ -57,6 +57,9 @@ class Metrics:
         self.resyncs = Counter(
             "rt_backplane_gaps", "Topics whose subscription was renewed", registry=registry
         )
+        self.log_gaps = Counter(
+            "rt_log_gaps", "Topics found to be behind their log", registry=registry
+        )
         self.backplane_up = Gauge(
             "rt_backplane_up", "1 while the Redis subscription is alive", registry=registry
         )

@@ -19,6 +19,7 @@ CHANNEL_PREFIX = "rt:"
 BROADCAST = "broadcast"
 WORKERS = "workers"
 CONTROL = "control"
+PROBE = "probe"
 WS_SUBPROTOCOL = "rt.v1"
 WS_AUTH_PREFIX = "auth."
 
@@ -143,6 +144,11 @@ def task_topic(task_id: str) -> str:
 def batch_topic(batch_id: str) -> str:
     """Return the topic of one batch."""
     return f"batch:{batch_id}"
+
+
+def probe_topic(process: str) -> str:
+    """Return the topic on which a process hears itself."""
+    return f"{PROBE}:{process}"
 
 
 def channel(topic: str) -> str:
@@ -286,6 +292,9 @@ def chunk(piece: bytes) -> bytes:
 class Publisher(Protocol):
     """Whatever brings a message to every subscriber of a topic, in every process."""
 
-    async def publish(self, topic: str, message: Message) -> None:
-        """Publish once to each subscriber of `topic`. Never raises."""
+    async def publish(self, topic: str, message: Message) -> bool:
+        """Publish to each subscriber of `topic`; False: only to those of this process.
+
+        Never raises.
+        """
         ...

@@ -17,7 +17,7 @@ from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import WebSocketHandler
 
 from tornado_rt.auth import AuthError, Identity
-from tornado_rt.connection import Connection, Feed, error_message, tune
+from tornado_rt.connection import Connection, Feed, tune
 from tornado_rt.frames import BadFrame, FrameReader, Opcode, close_frame, control_frame
 from tornado_rt.hub import Hub, Transport
 from tornado_rt.protocol import (
@@ -30,7 +30,8 @@ from tornado_rt.protocol import (
     MessageType,
     iso_time,
 )
-from tornado_rt.web import BaseHandler, Problem, log_problem, problem_of
+from tornado_rt.refusals import close_code_of, error_message, error_of
+from tornado_rt.web import BaseHandler
 
 # How long a client may take to answer a close frame.
 CLOSE_SECONDS = 5.0
@@ -40,15 +41,14 @@ READ_BYTES = 4096
 class SocketConnection(Connection):
     """A WebSocket in the hub."""
 
-    __slots__ = ("_alive", "_compressed", "_ending", "_reader", "_settings")
+    __slots__ = ("_alive", "_compressed", "_ending", "_reader")
     transport = Transport.WEBSOCKET
 
     def __init__(
         self, hub: Hub, identity: Identity, address: str, feed: Feed, socket: "RealtimeSocket"
     ) -> None:
-        super().__init__(hub, identity, address, feed)
+        super().__init__(hub, identity, address, feed, socket.settings)
         self._stream = socket.stream
-        self._settings = socket.settings
         self._reader: FrameReader | None = socket.reader()
         self._compressed = _takes_compressed(socket.offers)
         self._alive = True
@@ -162,10 +162,7 @@ class SocketConnection(Connection):
         try:
             await action(data)
         except Exception as error:
-            problem = problem_of(error, self._settings.get("problems", {}))
-            log_problem(problem, error, topic=self.feed.topics[0])
-            code = _ERROR_CODES.get(problem.status_code, ErrorCode.INTERNAL)
-            self._complain(code, _text(problem))
+            self.send(error_of(self.problem_of(error)))
 
     def _pong(self) -> None:
         self.send(Message.of(MessageType.HEARTBEAT, {"timestamp": iso_time()}))
@@ -240,33 +237,13 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
     def _refuse(self, error: Exception) -> None:
         problem = self._problem_of(500, error)
         self.log_exception(type(error), error, error.__traceback__)
-        code = _CLOSE_CODES.get(problem.status_code, CloseCode.OVERLOADED)
-        error_code = _ERROR_CODES.get(problem.status_code, ErrorCode.INTERNAL)
         assert self.stream is not None
         with contextlib.suppress(StreamClosedError):
-            self.stream.write(error_message(error_code, _text(problem)).ws_frame)
-        self._close(code)
+            self.stream.write(error_of(problem).ws_frame)
+        self._close(close_code_of(problem))
 
     def _close(self, code: CloseCode) -> None:
         self.close(code, code.name.lower())
-
-
-_CLOSE_CODES = {
-    400: CloseCode.BAD_REQUEST,
-    401: CloseCode.UNAUTHORIZED,
-    403: CloseCode.FORBIDDEN,
-    404: CloseCode.NOT_FOUND,
-    429: CloseCode.TOO_MANY_CONNECTIONS,
-}
-_ERROR_CODES = {
-    400: ErrorCode.BAD_REQUEST,
-    401: ErrorCode.BAD_TOKEN,
-    403: ErrorCode.FORBIDDEN,
-    404: ErrorCode.NOT_FOUND,
-    422: ErrorCode.BAD_MESSAGE,
-    429: ErrorCode.TOO_MANY_CONNECTIONS,
-    503: ErrorCode.DEGRADED,
-}
 
 
 def _offers(headers: HTTPHeaders) -> list[list[str]]:
@@ -278,7 +255,3 @@ def _offers(headers: HTTPHeaders) -> list[list[str]]:
 def _takes_compressed(offers: list[list[str]]) -> bool:
     """Say whether our messages, which use the whole window, may be compressed (RFC 7692)."""
     return bool(offers) and not any(one.startswith("server_max_window") for one in offers[0])
-
-
-def _text(problem: Problem) -> str:
-    return "; ".join([problem.detail, *(problem.errors or [])])

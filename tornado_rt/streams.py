@@ -5,13 +5,15 @@ notice a client that left nor bound what waits for a slow one.
 """
 
 import random
+from typing import Any
 
 from tornado.iostream import IOStream, StreamClosedError
 
 from tornado_rt.auth import Identity
-from tornado_rt.connection import Connection, Feed, Opening, error_message, tune
+from tornado_rt.connection import Connection, Feed, Opening, tune
 from tornado_rt.hub import Hub, Transport
 from tornado_rt.protocol import CloseCode, Cursor, ErrorCode, Message, chunk
+from tornado_rt.refusals import error_message
 from tornado_rt.web import BaseHandler, Problem
 
 LAST_CHUNK = b"0\r\n\r\n"
@@ -24,8 +26,10 @@ class StreamConnection(Connection):
     __slots__ = ("_chunked",)
     transport = Transport.SSE
 
-    def __init__(self, hub: Hub, identity: Identity, address: str, feed: Feed) -> None:
-        super().__init__(hub, identity, address, feed)
+    def __init__(
+        self, hub: Hub, identity: Identity, address: str, feed: Feed, settings: dict[str, Any]
+    ) -> None:
+        super().__init__(hub, identity, address, feed, settings)
         self._chunked = True
 
     def interval(self) -> float:
@@ -78,7 +82,7 @@ class EventStreamHandler(BaseHandler):
         if self.hub.draining:
             raise Problem(503, "the server is going away", retry_after=1)
         after = self.last_id()
-        connection = StreamConnection(self.hub, self.identity, self.address, feed)
+        connection = StreamConnection(self.hub, self.identity, self.address, feed, self.settings)
         opening = await connection.open(after)
         if connection.closed:
             raise Problem(503, "the server is going away", retry_after=1)

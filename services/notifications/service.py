@@ -43,10 +43,13 @@ from tornado_rt.protocol import (
 log = structlog.get_logger(__name__)
 
 UNREAD = {"status": NotificationStatus.UNREAD.value}
+# By the clock of the store, as all that is compared with it.
+STORED_NOW = {"stored_at": True, "published_at": True}
 TRIM_RETRY_SECONDS = 1.0
-# How far behind a later number an earlier one may be stored: two processes number and store each
-# in its own time.
-OVERTAKING = 100
+REPUBLISH_RETRY_SECONDS = 0.3
+# How far behind a later number an earlier one may be published: two processes number and store each
+# in its own time, and during an outage tell only their own users.
+OVERTAKING = 1000
 # How often a write that met another one is repeated.
 CONFLICTS = 50
 
@@ -80,6 +83,9 @@ class NotificationService:
         self._epoch = ""
         self._untrimmed: set[str] = set()
         self._trim_wanted = asyncio.Event()
+        self._unpublished = asyncio.Event()
+        # What an earlier process left.
+        self._unpublished.set()
         self._shared_users = SharedRead(self._read_users)
         self._shared_unread = SharedRead(self._read_unread)
 
@@ -211,6 +217,38 @@ class NotificationService:
                 self._want_trim(user_id)
                 raise
 
+    async def run_republisher(self) -> None:
+        """Tell every process what was told only to one while Redis was away; until cancelled."""
+        while True:
+            await self._unpublished.wait()
+            try:
+                self._unpublished.clear()
+                if await self.republish():
+                    continue
+            except PyMongoError as error:
+                log.warning("republish_waits", error=repr(error))
+            self._unpublished.set()
+            await asyncio.sleep(REPUBLISH_RETRY_SECONDS)
+
+    async def republish(self) -> bool:
+        """Publish what is marked as unpublished, the first first; False: Redis is still away."""
+        left = self._all.find({"unpublished": True}).sort("stored_at", ASCENDING)
+        async for document in left:
+            stored, key = Notification.of(document), {"_id": document["_id"]}
+            # Before it is told: who comes between reads it, or is told.
+            await self._all.update_one(key, {"$currentDate": {"published_at": True}})
+            message = self._message(stored)
+            if not await self._publisher.publish(user_topic(stored.user_id), message):
+                return False
+            await self._all.update_one(key, {"$unset": {"unpublished": ""}})
+            await self._tell_unread(stored.user_id)
+        return True
+
+    async def read_heads(self, user_ids: Sequence[str]) -> dict[str, Cursor]:
+        """Return the last number of each user."""
+        found = await self._read_users(list(user_ids))
+        return {id_: Cursor(self._epoch, found.get(id_, {}).get("seq", 0)) for id_ in user_ids}
+
     async def _store(self, draft: NotificationDraft, event_id: str | None) -> Notification:
         for _ in range(CONFLICTS):
             fields = attrs.asdict(draft, value_serializer=_plain)
@@ -234,7 +272,7 @@ class NotificationService:
         key = {"user_id": fields["user_id"], "dedupe_key": fields["dedupe_key"], **UNREAD}
         renewed = await self._all.find_one_and_update(
             key,
-            {"$set": fields, "$currentDate": {"stored_at": True}},
+            {"$set": fields, "$currentDate": STORED_NOW},
             return_document=ReturnDocument.AFTER,
         )
         return None if renewed is None else Notification.of(renewed)
@@ -245,14 +283,18 @@ class NotificationService:
         document = given | UNREAD | ({"event_id": event_id} if event_id else {})
         stored = await self._all.find_one_and_update(
             {"_id": ObjectId()},
-            {"$setOnInsert": document, "$currentDate": {"stored_at": True}},
+            {"$setOnInsert": document, "$currentDate": STORED_NOW},
             upsert=True,
             return_document=ReturnDocument.AFTER,
         )
         return Notification.of(stored)
 
     async def _push(self, stored: Notification) -> None:
-        await self._publisher.publish(user_topic(stored.user_id), self._message(stored))
+        message = self._message(stored)
+        if not await self._publisher.publish(user_topic(stored.user_id), message):
+            marked = {"$set": {"unpublished": True}}
+            await self._all.update_one({"_id": ObjectId(stored.id)}, marked)
+            self._unpublished.set()
         await self._tell_unread(stored.user_id)
 
     def _message(self, stored: Notification) -> Message:
@@ -311,9 +353,9 @@ class NotificationService:
         later: list[dict[str, Any]] = [{"seq": {"$gt": offset}}]
         seen = await self._all.find_one({"user_id": user_id, "seq": offset})
         if seen is not None:
-            # Numbered before the last one seen, but stored after it.
+            # Numbered before the last one seen, but published after it.
             overtaken = {"$gt": offset - OVERTAKING, "$lt": offset}
-            later.append({"seq": overtaken, "stored_at": {"$gte": seen["stored_at"]}})
+            later.append({"seq": overtaken, "published_at": {"$gte": seen["stored_at"]}})
         found = self._all.find({"user_id": user_id, "$or": later})
         ordered = found.sort("seq", ASCENDING).limit(self._replay_limit + 1)
         return [Notification.of(document) async for document in ordered]
@@ -376,6 +418,11 @@ def _indexes(ttl: timedelta) -> list[IndexModel]:
             name="event",
             unique=True,
             partialFilterExpression={"event_id": present},
+        ),
+        IndexModel(
+            [("unpublished", ASCENDING)],
+            name="unpublished",
+            partialFilterExpression={"unpublished": True},
         ),
         IndexModel(
             [("created_at", ASCENDING)],

@@ -20,7 +20,7 @@ from services.queue.models import (
     UserQueueStatus,
     describe_dead,
 )
-from services.queue.service import QueueService, key_prefix
+from services.queue.service import QueueService, key_prefix, new_request
 
 __all__ = [
     "Ack",
@@ -43,4 +43,5 @@ __all__ = [
     "UserQueueStatus",
     "describe_dead",
     "key_prefix",
+    "new_request",
 ]

@@ -154,9 +154,14 @@ class QueueService:
         claims = await self.claim(worker_id, 1)
         return claims[0] if claims else None
 
-    async def claim(self, worker_id: str, count: int, acks: Sequence[Ack] = ()) -> list[Claim]:
-        """End some tasks and claim at most `count` others in one round trip."""
-        _, claimed = await self._claim(worker_id, count, acks)
+    async def claim(
+        self, worker_id: str, count: int, acks: Sequence[Ack] = (), request: str | None = None
+    ) -> list[Claim]:
+        """End some tasks and claim at most `count` others in one round trip.
+
+        Repeated under the same id of the `request` within a minute it returns the same tasks.
+        """
+        _, claimed = await self._claim(worker_id, count, acks, request)
         return claimed
 
     async def ack_task(
@@ -285,20 +290,29 @@ class QueueService:
             raise TaskNotFound(id_) if kind == "task" else BatchNotFound(id_)
         return _replay(*reply)
 
+    async def read_heads(self, kind: Kind, ids: Sequence[str]) -> dict[str, Cursor]:
+        """Return where the logs of tasks or batches end, of those that there are."""
+        epoch, *offsets = await self._scripts.run("read_heads", kind, *ids)
+        return {
+            id_: Cursor(epoch.decode(), int(offset))
+            for id_, offset in zip(ids, offsets, strict=True)
+            if offset
+        }
+
     async def check_invariants(self) -> list[str]:
         """Compare everything with everything; return the violations. For tests and maintenance."""
         return [fault.decode() for fault in await self._scripts.run("check_invariants")]
 
     async def _ack(self, ack: Ack) -> bool:
-        owned, _ = await self._claim("", 0, [ack])
+        owned, _ = await self._claim("", 0, [ack], None)
         return owned[0]
 
     async def _claim(
-        self, worker_id: str, count: int, acks: Sequence[Ack]
+        self, worker_id: str, count: int, acks: Sequence[Ack], request: str | None
     ) -> tuple[list[bool], list[Claim]]:
         owned, claimed = await self._scripts.run_alone(
             "claim",
-            secrets.token_hex(8),
+            request or new_request(),
             worker_id,
             count,
             self.user_limit,
@@ -327,6 +341,11 @@ class QueueService:
 def key_prefix(name: str) -> str:
     """Return what every key of a queue begins with: its hash tag."""
     return f"{{{name}}}:"
+
+
+def new_request() -> str:
+    """Return an id for a request that may have to be repeated."""
+    return secrets.token_hex(8)
 
 
 def _head(**fields: str) -> bytes:

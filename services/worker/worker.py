@@ -12,9 +12,9 @@ import structlog
 from redis.exceptions import RedisError
 
 from services.progress import LeaseLost, RedisProgressStore, RedisProgressTracker, TaskParams
-from services.queue import Ack, Claim, Outcome, QueueService
+from services.queue import Ack, Claim, Outcome, QueueService, new_request
 from services.worker.handlers import Handler, Retry, TaskError
-from tornado_rt.protocol import Message, MessageType
+from tornado_rt.protocol import Cursor, Message, MessageType
 
 log = structlog.get_logger(__name__)
 
@@ -111,6 +111,10 @@ class Worker:
         self._awake.set()
         self._look()
 
+    def is_behind(self, _: Cursor | None) -> bool:
+        """Say no: wakes have no log."""
+        return False
+
     def stop(self) -> None:
         """Claim nothing more; `run` returns after the grace time at the latest."""
         self._stopping = True
@@ -148,13 +152,7 @@ class Worker:
         acks, self._acks = self._acks, []
         self._asked += count
         try:
-            claims = await self._queue.claim(self._worker_id, count, acks)
-        except STORE_ERRORS as error:
-            # The ends of tasks are not lost with the connection; a repeated one is harmless.
-            self._acks = acks + self._acks
-            self._promising = True
-            await self._outlast(error)
-            return
+            claims = await self._claim_at_last(count, acks)
         finally:
             self._asked -= count
         self._queue_away = False
@@ -166,6 +164,18 @@ class Worker:
             self._start(claim)
         if claims and len(claims) == count:
             self._look()
+
+    async def _claim_at_last(self, count: int, acks: list[Ack]) -> list[Claim]:
+        """Repeat one request until it is answered: what it claimed or ended is not lost."""
+        request = new_request()
+        while True:
+            try:
+                return await self._queue.claim(self._worker_id, count, acks, request)
+            except STORE_ERRORS as error:
+                if self._stopping:
+                    self._acks = acks + self._acks
+                    return []
+                await self._outlast(error)
 
     async def _outlast(self, error: Exception) -> None:
         # Said once an outage, however often it is tried.
