@@ -1,7 +1,7 @@
 -- Names, time and events, shared by every script.
 --
 -- KEYS[1]  the prefix of all keys, with the hash tag: "{name}:"
--- ARGV[1]  a candidate for the epoch, used when there is none yet
+-- ARGV[1]  what begins the epoch of a log that has none yet
 -- ARGV[2]  how many events are kept of a task or batch
 -- The arguments of each script begin at ARGV[3].
 --
@@ -103,7 +103,8 @@ local epoch
 local function the_epoch()
   epoch = epoch or redis.call('GET', P .. 'epoch')
   if not epoch then
-    epoch = ARGV[1]
+    -- A process names one again after everything was lost: never the same.
+    epoch = ARGV[1] .. string.format('%x', NOW * 1000)
     redis.call('SET', P .. 'epoch', epoch)
   end
   return epoch
