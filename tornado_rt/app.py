@@ -36,7 +36,7 @@ from tornado_rt.mongo import open_database
 from tornado_rt.presence import Presence
 from tornado_rt.protocol import CONTROL, WORKERS, Cursor, Message
 from tornado_rt.readiness import Readiness
-from tornado_rt.redis import open_redis
+from tornado_rt.redis import MAINTENANCE_SECONDS, open_redis
 from tornado_rt.stores import StoreAddresses, embedded_stores, running_addresses
 from tornado_rt.web import NotFoundHandler
 
@@ -122,7 +122,7 @@ async def running_worker(settings: Settings) -> AsyncIterator[Core]:
 @contextlib.asynccontextmanager
 async def open_queue(settings: Settings) -> AsyncIterator[QueueService]:
     """Open the queue of a running server, or of shared stores. Raise StoreError without one."""
-    async with open_redis(_redis_url(settings)) as redis:
+    async with open_redis(_redis_url(settings), MAINTENANCE_SECONDS) as redis:
         yield _queue(redis, settings)
 
 
