@@ -1,5 +1,6 @@
 """The queue's verbs. Every change of state is one Lua script; see `scripts/`."""
 
+import base64
 import hashlib
 import secrets
 from collections.abc import Sequence
@@ -93,7 +94,7 @@ class QueueService:
         repeated `task_id`, and an equal request under the same key of `once`, return the task that
         there is. Raise QueueFull; KeyReused for another request under the same key.
         """
-        task_id = task_id or secrets.token_urlsafe(12)
+        task_id = task_id or _new_id()
         reply = await self._scripts.run(
             "enqueue",
             task_id,
@@ -128,7 +129,7 @@ class QueueService:
         Its end makes one notification, and with `notify_each` the end of each task too. Raise
         QueueFull; KeyReused as `enqueue_task` does.
         """
-        batch_id = batch_id or secrets.token_urlsafe(12)
+        batch_id = batch_id or _new_id()
         task_ids = [f"{batch_id}-{number}" for number in range(1, len(symbols) + 1)]
         tasks = [
             (task_id, symbol, _head(task_id=task_id, symbol=symbol, batch_id=batch_id))
@@ -346,6 +347,11 @@ def key_prefix(name: str) -> str:
 def new_request() -> str:
     """Return an id for a request that may have to be repeated."""
     return secrets.token_hex(8)
+
+
+def _new_id() -> str:
+    """Return 80 random bits as 16 letters and digits, which no command takes for an option."""
+    return base64.b32encode(secrets.token_bytes(10)).decode().lower()
 
 
 def _head(**fields: str) -> bytes:

@@ -145,8 +145,8 @@ def test_limits_of_running_tasks_hold_over_all_workers(play: Play) -> None:
                     most_of_a_user = max(most_of_a_user, int(active or 0))
                     await asyncio.sleep(0.005)
             await crowd.settle()
-            assert most == TASK_LIMIT
-            assert most_of_a_user == LIMIT
+            assert 1 < most <= TASK_LIMIT
+            assert 1 <= most_of_a_user <= LIMIT
         for worker in system.workers[1:]:
             await system.remove(worker)
 
