@@ -28,7 +28,7 @@ class _Pool(BlockingConnectionPool):
         """Return a connection that is open. Raise redis.exceptions.TimeoutError."""
         try:
             async with asyncio.timeout(CONNECTION_SECONDS):
-                return await super().get_connection(*arguments, **named)
+                return await super().get_connection(*arguments, **named)  # type: ignore[no-untyped-call]
         except builtins.TimeoutError as error:
             raise TimeoutError(f"no connection within {CONNECTION_SECONDS:g} s") from error
 
