@@ -1,6 +1,7 @@
 """The hub and the backplane on the real Redis."""
 
 import asyncio
+import signal
 from pathlib import Path
 
 import attrs
@@ -78,6 +79,31 @@ async def test_topic_is_left_with_its_last_subscriber(redis: Redis) -> None:
         await core.hub.subscribe("task:1", second)
         await core.backplane.publish("task:1", news(2))
         await until(lambda: second.messages)
+
+
+@pytest.mark.gen_test
+async def test_topic_that_was_left_while_the_connection_was_lost_is_not_kept(
+    tmp_path: Path,
+) -> None:
+    """Nobody told Redis's new connection that it is left; it is told when it confirms."""
+    address = tmp_path / "redis.sock"
+    process = await start_redis(address)
+    async with open_redis(f"unix://{address}") as redis:
+        hub, backplane, _ = open_hub(redis)
+        async with backplane.running():
+            kept, left = Listener(), Listener()
+            await hub.subscribe("task:kept", kept)
+            await hub.subscribe("task:left", left)
+            process.send_signal(signal.SIGSTOP)
+            hub.unsubscribe("task:left", left)
+            await until(lambda: not backplane._unwanted)
+            await backplane._cut()
+            process.send_signal(signal.SIGCONT)
+            await until(lambda: kept.gaps)
+            while await redis.pubsub_numsub("rt:task:left") != [(b"rt:task:left", 0)]:
+                await asyncio.sleep(0.005)
+    process.kill()
+    await process.wait()
 
 
 @pytest.mark.gen_test

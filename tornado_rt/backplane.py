@@ -138,8 +138,7 @@ class Backplane:
         """Stop following the topic; Redis is told by a background job."""
         self._wanted.discard(topic)
         self._confirmed.discard(topic)
-        self._unwanted.add(topic)
-        self._unwanted_event.set()
+        self._leave(topic)
 
     async def publish(self, topic: str, message: Message) -> bool:
         """Send to every process; say whether Redis took it. Never raises.
@@ -157,6 +156,10 @@ class Backplane:
         self._metrics.degraded.inc()
         self._listener.deliver(topic, message)
         return False
+
+    def _leave(self, topic: str) -> None:
+        self._unwanted.add(topic)
+        self._unwanted_event.set()
 
     async def _send_subscribe(self, topic: str) -> None:
         async with self._sending:
@@ -177,7 +180,7 @@ class Backplane:
         try:
             await self._pubsub.unsubscribe(*map(channel, topics))
         except (RedisError, OSError):
-            # redis-py has forgotten them: the next connection does not subscribe them again.
+            # The next connection subscribes them again, and its confirmation leads back here.
             log.debug("unsubscribe_unsent", topics=len(topics))
 
     async def _read(self) -> None:
@@ -236,6 +239,8 @@ class Backplane:
     def _confirm(self, topic: str) -> None:
         self._note(connected=True)
         if topic not in self._wanted:
+            # redis-py subscribed anew what was cut off before Redis confirmed that it is left.
+            self._leave(topic)
             return
         if topic in self._confirmed:
             self._metrics.resyncs.inc()
