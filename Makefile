@@ -1,7 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint format clean fuzz-queue crash-queue bench-queue
+# How long `make soak` goes on.
+SECONDS ?= 600
+
+.PHONY: run test lint format clean fuzz-queue crash-queue faults soak bench-queue
 
 run: .venv/run.stamp
 	$(BIN)/python run.py
@@ -21,6 +24,13 @@ fuzz-queue: .venv/dev.stamp
 
 crash-queue: .venv/dev.stamp
 	$(BIN)/python -m tests.long.crash_queue
+
+faults: .venv/dev.stamp
+	RT_FAULT_FREEZE=10 RT_FAULT_STORM=2000 RT_FAULT_STREAMS=10000 RT_FAULT_SECONDS=600 \
+	$(BIN)/python -m pytest tests/faults
+
+soak: .venv/dev.stamp
+	$(BIN)/python -m tests.faults.soak --seconds $(SECONDS)
 
 bench-queue: .venv/dev.stamp
 	$(BIN)/python -m benchmarks.queue

@@ -39,6 +39,8 @@ from tornado_rt.stores import find_redis_server
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 REQUEST_SECONDS = 15.0
+READY_SECONDS = 3.0
+LOG_TAIL = 3000
 # Below the range from which the kernel takes ports for outgoing connections, one of which could
 # else sit on a port while its owner is down.
 PORTS = range(20000, 30000)
@@ -250,6 +252,8 @@ class Server(Child):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._tasks_file = folder / f"{name}.tasks"
+        # What it said when it was last asked.
+        self._unready = ""
         own = {
             "RT_PORT": str(self.port),
             "RT_DATA_DIR": str(folder / name),
@@ -263,6 +267,9 @@ class Server(Child):
         client = AsyncHTTPClient(force_instance=True)
         try:
             await until_done(lambda: self._is_ready(client), START_SECONDS, f"{self.name} is ready")
+        except AssertionError as error:
+            error.add_note(f"{self._unready}\n{self.log.read_text()[-LOG_TAIL:]}")
+            raise
         finally:
             client.close()
 
@@ -290,10 +297,16 @@ class Server(Child):
         return sum(f"socket:[{inode}]" in held for inode in inodes - {"0"})
 
     async def _is_ready(self, client: AsyncHTTPClient) -> bool:
-        assert self.running, f"{self.name} ended:\n{self.log.read_text()[-2000:]}"
-        with contextlib.suppress(HTTPError, OSError):
-            return (await client.fetch(f"{self.url}/readyz", request_timeout=3)).code == 200
-        return False
+        assert self.running, f"{self.name} ended"
+        try:
+            answer = await client.fetch(
+                f"{self.url}/readyz", request_timeout=READY_SECONDS, raise_error=False
+            )
+        except (HTTPError, OSError) as error:
+            self._unready = repr(error)
+            return False
+        self._unready = answer.body.decode()
+        return answer.code == 200
 
 
 class Worker(Child):

@@ -230,6 +230,8 @@ def test_dropped_streams_leave_nothing(play: Play) -> None:
         before, descriptors = await at_rest(system)
         await drop_streams(system, rng, STREAMS)
         after, left = await at_rest(system, before)
+        print(f"before {STREAMS} streams: {before}, {descriptors} descriptors")
+        print(f"after them: {after}, {left} descriptors")
         assert after == before
         assert after.pubsub_connections == len(system.servers) + len(system.workers)
         assert left <= descriptors + SPARE_DESCRIPTORS * len(system.servers)

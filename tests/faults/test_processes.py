@@ -9,7 +9,7 @@ import random
 import time
 from typing import Self
 
-from tests.faults.clients import Client, SocketClient
+from tests.faults.clients import Client, SocketClient, StreamClient
 from tests.faults.conftest import Play
 from tests.faults.counts import Row, check
 from tests.faults.crowd import WS, Crowd
@@ -25,6 +25,7 @@ DIALS = 200
 LIMIT = 4
 TASK_LIMIT = 8
 FORGOTTEN_SECONDS = 15.0
+FOLLOWED_SECONDS = 1.0
 
 
 def test_clients_of_a_killed_server_resume_on_another(play: Play) -> None:
@@ -149,6 +150,39 @@ def test_limits_of_running_tasks_hold_over_all_workers(play: Play) -> None:
             assert 1 <= most_of_a_user <= LIMIT
         for worker in system.workers[1:]:
             await system.remove(worker)
+
+    play(scenario)
+
+
+def test_changed_settings_are_followed_by_open_streams_of_every_server(play: Play) -> None:
+    """Within a second: streams of both servers beat faster, and then end as idle."""
+
+    async def scenario(system: System, rng: random.Random) -> None:
+        body = {"symbol": "0.1", "delay": 600}
+        answer = await system.ask(rng.choice(system.servers), "POST", "/api/tasks", "idle", body)
+        path = f"/api/tasks/{answer.body['task_id']}"
+        clients = [StreamClient(system, "idle", path, server=server) for server in system.servers]
+        async with contextlib.AsyncExitStack() as stack:
+            for client in clients:
+                await stack.enter_async_context(client)
+            await until(lambda: all(client.up for client in clients), 5, "both are connected")
+            await system.change_settings(sse_heartbeat_interval_seconds=0.1)
+            await until(
+                lambda: all(client.journal.heartbeats > 2 for client in clients),
+                FOLLOWED_SECONDS,
+                "both beat faster",
+            )
+            changed = time.monotonic()
+            await system.change_settings(
+                sse_heartbeat_interval_seconds=5, sse_task_max_idle_seconds=0.2
+            )
+            await until(
+                lambda: all(client.journal.saw_error("idle", changed) for client in clients),
+                FOLLOWED_SECONDS,
+                "both end as idle",
+            )
+            await system.change_settings(sse_task_max_idle_seconds=300)
+        await system.ask(system.servers[0], "DELETE", path, "idle")
 
     play(scenario)
 
