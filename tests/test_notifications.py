@@ -28,6 +28,9 @@ class Published:
         self.messages.append((topic, message))
         return True
 
+    def blind_seconds(self) -> float:
+        return 0.0
+
     def of_type(self, type_: str) -> list[dict[str, Any]]:
         return [m.fields() for _, m in self.messages if m.type == type_]
 

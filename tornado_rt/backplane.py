@@ -20,7 +20,14 @@ from redis.exceptions import RedisError
 
 from tornado_rt.jobs import Jobs
 from tornado_rt.metrics import Metrics
-from tornado_rt.protocol import CHANNEL_PREFIX, CONTROL, Message, channel, probe_topic
+from tornado_rt.protocol import (
+    CHANNEL_PREFIX,
+    CONTROL,
+    LocalMessage,
+    Message,
+    channel,
+    probe_topic,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +38,8 @@ PROBE_SECONDS = 1.0
 SILENT_SECONDS = 3.0
 # An outage is told to clients when it lasts so long.
 PATIENCE_SECONDS = 0.5
+# How long a message may be under way, from its store to us.
+UNDER_WAY_SECONDS = 5.0
 
 
 class BackplaneDown(Exception):
@@ -154,8 +163,12 @@ class Backplane:
                 log.warning("publish_degraded", topic=topic, error=repr(error))
                 self._note(answers=False)
         self._metrics.degraded.inc()
-        self._listener.deliver(topic, message)
+        self._listener.deliver(topic, LocalMessage(message.type, message.data, message.id))
         return False
+
+    def blind_seconds(self) -> float:
+        """Return for how long we may not have heard what others published."""
+        return time.monotonic() - self._heard_at + UNDER_WAY_SECONDS
 
     def _leave(self, topic: str) -> None:
         self._unwanted.add(topic)
@@ -194,14 +207,16 @@ class Backplane:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _watch(self) -> None:
+        silent_since = time.monotonic()
         while True:
             await asyncio.sleep(RETRY_SECONDS if self._down else PROBE_SECONDS)
             self._note(answers=await self._publish_probe())
-            if not self._answers or not self._connected:
-                self._heard_at = time.monotonic()
-            elif time.monotonic() - self._heard_at > SILENT_SECONDS:
+            silent_since = max(silent_since, self._heard_at)
+            if not self._answers:
+                silent_since = time.monotonic()
+            elif time.monotonic() - silent_since > SILENT_SECONDS:
                 log.warning("backplane_silent")
-                self._heard_at = time.monotonic()
+                silent_since = time.monotonic()
                 await self._cut()
 
     async def _publish_probe(self) -> bool:
@@ -222,11 +237,13 @@ class Backplane:
         name = item["channel"].decode()
         topic = name.removeprefix(CHANNEL_PREFIX)
         self._heard_at = time.monotonic()
-        if item["type"] == "message":
-            if topic != self._probe:
-                self._receive(topic, item["data"])
-        elif item["type"] == "subscribe":
+        if item["type"] == "subscribe":
             self._confirm(topic)
+        elif item["type"] == "message" and topic == self._probe:
+            # Also when a sender mended the connection before the reader learned that it was cut.
+            self._note(connected=True)
+        elif item["type"] == "message":
+            self._receive(topic, item["data"])
 
     def _receive(self, topic: str, envelope: bytes) -> None:
         try:

@@ -292,8 +292,8 @@ class NotificationService:
     async def _push(self, stored: Notification) -> None:
         message = self._message(stored)
         if not await self._publisher.publish(user_topic(stored.user_id), message):
-            marked = {"$set": {"unpublished": True}}
-            await self._all.update_one({"_id": ObjectId(stored.id)}, marked)
+            marked = {"unpublished": True, "blind_seconds": self._publisher.blind_seconds()}
+            await self._all.update_one({"_id": ObjectId(stored.id)}, {"$set": marked})
             self._unpublished.set()
         await self._tell_unread(stored.user_id)
 
@@ -353,9 +353,11 @@ class NotificationService:
         later: list[dict[str, Any]] = [{"seq": {"$gt": offset}}]
         seen = await self._all.find_one({"user_id": user_id, "seq": offset})
         if seen is not None:
-            # Numbered before the last one seen, but published after it.
+            # Numbered before the last one seen, but published after it; or while the process that
+            # told only its own users of the last one did not hear the others.
             overtaken = {"$gt": offset - OVERTAKING, "$lt": offset}
-            later.append({"seq": overtaken, "published_at": {"$gte": seen["stored_at"]}})
+            since = seen["stored_at"] - timedelta(seconds=seen.get("blind_seconds", 0.0))
+            later.append({"seq": overtaken, "published_at": {"$gte": since}})
         found = self._all.find({"user_id": user_id, "$or": later})
         ordered = found.sort("seq", ASCENDING).limit(self._replay_limit + 1)
         return [Notification.of(document) async for document in ordered]

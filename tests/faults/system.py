@@ -40,7 +40,7 @@ START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 REQUEST_SECONDS = 15.0
 READY_SECONDS = 3.0
-LOG_TAIL = 3000
+LOG_TAIL = 20
 # Below the range from which the kernel takes ports for outgoing connections, one of which could
 # else sit on a port while its owner is down.
 PORTS = range(20000, 30000)
@@ -268,7 +268,8 @@ class Server(Child):
         try:
             await until_done(lambda: self._is_ready(client), START_SECONDS, f"{self.name} is ready")
         except AssertionError as error:
-            error.add_note(f"{self._unready}\n{self.log.read_text()[-LOG_TAIL:]}")
+            lines = [line for line in self.log.read_text().splitlines() if "/readyz" not in line]
+            error.add_note("\n".join([self._unready, *lines[-LOG_TAIL:]]))
             raise
         finally:
             client.close()

@@ -320,6 +320,9 @@ class _Nobody:
     async def publish(self, topic: str, message: Message) -> bool:
         return True
 
+    def blind_seconds(self) -> float:
+        return 0.0
+
 
 def test_silent_loss_of_a_notification_is_found(play: Play) -> None:
     """A notification that is stored and was never published still comes."""
