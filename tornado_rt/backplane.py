@@ -20,14 +20,7 @@ from redis.exceptions import RedisError
 
 from tornado_rt.jobs import Jobs
 from tornado_rt.metrics import Metrics
-from tornado_rt.protocol import (
-    CHANNEL_PREFIX,
-    CONTROL,
-    LocalMessage,
-    Message,
-    channel,
-    probe_topic,
-)
+from tornado_rt.protocol import CHANNEL_PREFIX, CONTROL, Message, channel, probe_topic
 
 log = structlog.get_logger(__name__)
 
@@ -163,7 +156,7 @@ class Backplane:
                 log.warning("publish_degraded", topic=topic, error=repr(error))
                 self._note(answers=False)
         self._metrics.degraded.inc()
-        self._listener.deliver(topic, LocalMessage(message.type, message.data, message.id))
+        self._listener.deliver(topic, message)
         return False
 
     def blind_seconds(self) -> float:

@@ -245,19 +245,6 @@ class Message:
 
 
 @attrs.frozen
-class LocalMessage(Message):
-    """A message that only this process was told, while Redis was away.
-
-    It has its id, but says nothing of the messages before it: some may not have come.
-    """
-
-    @property
-    def cursor(self) -> None:
-        """None: whoever got it has not come to its place in the log."""
-        return None
-
-
-@attrs.frozen
 class Bundle(Message):
     """Messages of one topic that are written in one go: each as it is, one after another.
 
@@ -274,7 +261,7 @@ class Bundle(Message):
     @classmethod
     def join(cls, messages: Sequence[Message]) -> Message:
         """Return one of them all."""
-        last = next((one.id for one in reversed(messages) if one.cursor is not None), None)
+        last = next((one.id for one in reversed(messages) if one.id is not None), None)
         return cls(messages[-1].type, b"", last, tuple(messages))
 
 

@@ -229,6 +229,34 @@ def test_client_that_moves_during_an_outage_misses_nothing(play: Play) -> None:
     play(scenario)
 
 
+@pytest.mark.parametrize("moves", [False, True], ids=["stays", "moves"])
+def test_local_news_hide_nothing_that_was_lost_before_them(play: Play, moves: bool) -> None:
+    """The subscription was cut, then Redis died: what came between is read from before it."""
+
+    async def scenario(system: System, rng: random.Random) -> None:
+        first, second = rng.sample(system.servers, 2)
+        async with Crowd(system, rng, users=1) as crowd:
+            user = crowd.users[0]
+            async with SocketClient(system, user, WS, server=first) as client:
+                await until(lambda: client.up, 5, "the client is connected")
+                first.freeze()
+                await faults.cut_subscriptions(system, rng)
+                lost = [await crowd.notify(user, second) for _ in range(3)]
+                await system.redis_server.kill()
+                first.thaw()
+                late = await crowd.notify(user, first)
+                await until(lambda: client.has(late), 2, "local news came")
+                assert client.socket is not None
+                if moves:
+                    client.socket.close()
+                await system.redis_server.restart()
+                await until(lambda: all(map(client.has, lost)), 10, "the others came")
+                assert client.reconnects == moves
+            await crowd.settle(BACK_SECONDS)
+
+    play(scenario)
+
+
 @pytest.mark.parametrize("fault", faults.LOSING, ids=name_of)
 def test_redis_that_lost_everything_goes_on(play: Play, fault: Fault) -> None:
     """Notifications are whole from MongoDB; who watched a lost task is told; new tasks run."""
