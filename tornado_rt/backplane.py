@@ -1,22 +1,29 @@
 """This process's one Redis subscription connection, shared by all its subscribers.
 
-Redis Pub/Sub loses what was published while the connection was away. redis-py subscribes again by
-itself; the repeated confirmation is the sign of a gap, which is reported for each topic.
+Redis Pub/Sub loses what was published while the connection was away. A connection that is lost is
+followed by a new one, on which all topics are subscribed again; the repeated confirmation is the
+sign of a gap, which is reported for each topic.
+
+Only the reader connects. redis-py's PubSub would have whoever sends connect too, and two that read
+the answers of one handshake break it: so nothing is sent before that is over, or repeated.
 
 A probe that this process publishes to itself shows every second that Redis answers and that the
 subscription brings what is published.
 """
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError, RedisError
 
 from tornado_rt.jobs import Jobs
 from tornado_rt.metrics import Metrics
@@ -33,6 +40,10 @@ SILENT_SECONDS = 3.0
 PATIENCE_SECONDS = 0.5
 # How long a message may be under way, from its store to us.
 UNDER_WAY_SECONDS = 5.0
+# Most topics in one SUBSCRIBE.
+TOGETHER = 1000
+# Retries nothing, and does not connect anew before it gives up.
+NEVER = Retry(NoBackoff(), 0, ())
 
 
 class BackplaneDown(Exception):
@@ -74,7 +85,8 @@ class Backplane:
         self._listener = listener
         self._metrics = metrics
         self._decode = decode
-        self._pubsub = redis.pubsub()
+        # None while there is no connection that may be sent to.
+        self._pubsub: PubSub | None = None
         self._wanted: set[str] = set()
         self._confirmed: set[str] = set()
         self._waiting: dict[str, asyncio.Future[None]] = {}
@@ -98,16 +110,14 @@ class Backplane:
         """Whether Redis answers and the subscription is up and read."""
         return not (self._down or self._jobs.died)
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Read and keep the subscription until the block ends."""
-        topics = (CONTROL, self._probe)
-        self._wanted.update(topics)
-        # With nothing subscribed, reading ends at once.
-        await self._pubsub.subscribe(*map(channel, topics))
+        self._wanted.update((CONTROL, self._probe))
+        pubsub = await self._open()
         self._heard_at = time.monotonic()
         self._metrics.backplane_up.set(True)
-        self._jobs.start(self._read(), "backplane-reader")
+        self._jobs.start(self._read(pubsub), "backplane-reader")
         self._jobs.start(self._drop_unwanted(), "backplane-unsubscriber")
         self._jobs.start(self._watch(), "backplane-watch")
         try:
@@ -116,7 +126,6 @@ class Backplane:
             if self._telling is not None:
                 self._telling.cancel()
             await self._jobs.close()
-            await self._pubsub.aclose()  # type: ignore[no-untyped-call]
 
     async def subscribe(self, topic: str) -> None:
         """Return once Redis has confirmed. Raise BackplaneDown after 1.2 s, at once when down."""
@@ -169,7 +178,7 @@ class Backplane:
 
     async def _send_subscribe(self, topic: str) -> None:
         async with self._sending:
-            await self._pubsub.subscribe(channel(topic))
+            await self._connected_pubsub().subscribe(channel(topic))
 
     async def _drop_unwanted(self) -> None:
         while True:
@@ -184,20 +193,53 @@ class Backplane:
         if not topics:
             return
         try:
-            await self._pubsub.unsubscribe(*map(channel, topics))
+            await self._connected_pubsub().unsubscribe(*map(channel, topics))
         except (RedisError, OSError):
-            # The next connection subscribes them again, and its confirmation leads back here.
+            # The next connection subscribes what is wanted then.
             log.debug("unsubscribe_unsent", topics=len(topics))
 
-    async def _read(self) -> None:
+    def _connected_pubsub(self) -> PubSub:
+        connection: Any = None if self._pubsub is None else self._pubsub.connection
+        if self._pubsub is None or not connection.is_connected:
+            raise ConnectionError("there is no subscription now")
+        return self._pubsub
+
+    async def _open(self) -> PubSub:
+        """Subscribe all that is wanted on a new connection. Raise RedisError or OSError."""
+        pubsub = self._redis.pubsub()
+        topics = list(self._wanted)
+        try:
+            for start in range(0, len(topics), TOGETHER):
+                await pubsub.subscribe(*map(channel, topics[start : start + TOGETHER]))
+        except BaseException:
+            await pubsub.aclose()  # type: ignore[no-untyped-call]
+            raise
+        self._pubsub = pubsub
+        return pubsub
+
+    async def _read(self, opened: PubSub) -> None:
+        pubsub: PubSub | None = opened
         while True:
             try:
-                async for item in self._pubsub.listen():
-                    self._dispatch(item)
+                await self._read_one(pubsub or await self._open())
             except (RedisError, OSError) as error:
-                self._note(connected=False)
                 log.warning("backplane_away", error=repr(error))
+            pubsub = None
+            self._note(connected=False)
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def _read_one(self, pubsub: PubSub) -> None:
+        """Read until the connection is lost, which is raised."""
+        connection: Any = pubsub.connection
+        usual, connection.retry = connection.retry, NEVER
+        try:
+            async for item in pubsub.listen():
+                self._dispatch(item)
+        finally:
+            self._pubsub = None
+            # It goes back to the pool, for the commands of anybody.
+            connection.retry = usual
+            await pubsub.aclose()  # type: ignore[no-untyped-call]
 
     async def _watch(self) -> None:
         silent_since = time.monotonic()
@@ -222,9 +264,10 @@ class Backplane:
 
     async def _cut(self) -> None:
         """Have the reader connect anew."""
-        connection: Any = self._pubsub.connection
-        if connection is not None:
-            await connection.disconnect()
+        if self._pubsub is not None:
+            connection: Any = self._pubsub.connection
+            with contextlib.suppress(RedisError, OSError):
+                await connection.disconnect()
 
     def _dispatch(self, item: dict[str, Any]) -> None:
         name = item["channel"].decode()
@@ -232,10 +275,7 @@ class Backplane:
         self._heard_at = time.monotonic()
         if item["type"] == "subscribe":
             self._confirm(topic)
-        elif item["type"] == "message" and topic == self._probe:
-            # Also when a sender mended the connection before the reader learned that it was cut.
-            self._note(connected=True)
-        elif item["type"] == "message":
+        elif item["type"] == "message" and topic != self._probe:
             self._receive(topic, item["data"])
 
     def _receive(self, topic: str, envelope: bytes) -> None:
@@ -249,7 +289,7 @@ class Backplane:
     def _confirm(self, topic: str) -> None:
         self._note(connected=True)
         if topic not in self._wanted:
-            # redis-py subscribed anew what was cut off before Redis confirmed that it is left.
+            # It was left while the connection was being made.
             self._leave(topic)
             return
         if topic in self._confirmed:
