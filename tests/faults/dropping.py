@@ -134,6 +134,8 @@ class Droppers:
 
 async def drop_streams(system: System, rng: random.Random, count: int) -> None:
     """Open and drop so many, and some more while Redis stands still; return when all are gone."""
+    # Whoever has just lost a store refuses.
+    await asyncio.gather(*(server.ready() for server in system.servers))
     async with Crowd(system, rng, users=0) as crowd:
         task_id = await crowd.submit(0.05, DROPPER)
         await until(crowd.complete, 10, "the task has ended")
