@@ -9,8 +9,9 @@ SECONDS ?= 600
 run: .venv/run.stamp
 	$(BIN)/python run.py
 
+# Most tests wait most of the time: two share the cores well.
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
