@@ -29,6 +29,7 @@ from settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, converter, loaders
 from tornado_rt.app import Server, demo_enabled, open_queue, running_server, running_worker
 from tornado_rt.auth import SECRET_FILE, SecretError, load_secret, make_token
 from tornado_rt.logs import configure_logging
+from tornado_rt.redis import BadRedisUrl
 from tornado_rt.stores import StoreError
 
 BAD_SETTING = 2
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> int:
     configure_logging(settings.log_level)
     try:
         return COMMANDS[name](settings, options)
-    except (SecretError, HandlerError) as error:
+    except (SecretError, HandlerError, BadRedisUrl) as error:
         print(f"run.py: {error}", file=sys.stderr)
         return BAD_SETTING
     except (StoreError, QueueError, OSError) as error:

@@ -19,7 +19,7 @@ from services.callbacks import CallbackSender
 from services.notifications import NotificationService
 from services.outbox import OutboxPump
 from services.progress import decode_shown
-from services.queue import QueueService
+from services.queue import QueueService, key_prefix
 from services.system_settings import SystemSettings, SystemSettingsService
 from services.worker import Backoff, Handler, Worker, load_handler
 from settings import Settings
@@ -36,7 +36,7 @@ from tornado_rt.mongo import open_database
 from tornado_rt.presence import Presence
 from tornado_rt.protocol import CONTROL, WORKERS, Cursor, Message
 from tornado_rt.readiness import Readiness
-from tornado_rt.redis import MAINTENANCE_SECONDS, open_redis
+from tornado_rt.redis import MAINTENANCE_SECONDS, SHARED_HOME, open_redis
 from tornado_rt.stores import StoreAddresses, embedded_stores, running_addresses
 from tornado_rt.web import NotFoundHandler
 
@@ -53,10 +53,15 @@ BODY_SECONDS = 60.0
 
 @attrs.frozen
 class Core:
-    """What a server and a worker process have in common."""
+    """What a server and a worker process have in common.
+
+    `redis` has the queue and all messages, `shared` the registry of connections and the tickets: in
+    a cluster two slots, and so two nodes.
+    """
 
     settings: Settings
     redis: Redis
+    shared: Redis
     queue: QueueService
     limits: Limits
     heartbeats: Heartbeats
@@ -122,7 +127,8 @@ async def running_worker(settings: Settings) -> AsyncIterator[Core]:
 @contextlib.asynccontextmanager
 async def open_queue(settings: Settings) -> AsyncIterator[QueueService]:
     """Open the queue of a running server, or of shared stores. Raise StoreError without one."""
-    async with open_redis(_redis_url(settings), MAINTENANCE_SECONDS) as redis:
+    home = key_prefix(settings.queue_name)
+    async with open_redis(_redis_url(settings), home, MAINTENANCE_SECONDS) as redis:
         yield _queue(redis, settings)
 
 
@@ -143,10 +149,12 @@ async def _own_stores(settings: Settings) -> AsyncIterator[StoreAddresses]:
 
 
 async def _open_core(stack: contextlib.AsyncExitStack, settings: Settings, redis_url: str) -> Core:
-    redis = await stack.enter_async_context(open_redis(redis_url))
+    home = key_prefix(settings.queue_name)
+    redis = await stack.enter_async_context(open_redis(redis_url, home))
+    shared = await stack.enter_async_context(open_redis(redis_url, SHARED_HOME))
     metrics, limits, heartbeats = Metrics(), _limits(settings), Heartbeats()
     hub = Hub(limits, heartbeats, metrics)
-    backplane, presence = Backplane(redis, hub, metrics, decode_shown), Presence(redis, hub)
+    backplane, presence = Backplane(redis, hub, metrics, decode_shown), Presence(shared, hub)
     hub.attach(backplane, presence)
     await stack.enter_async_context(backplane.running())
     jobs = Jobs()
@@ -154,6 +162,7 @@ async def _open_core(stack: contextlib.AsyncExitStack, settings: Settings, redis
     return Core(
         settings,
         redis,
+        shared,
         _queue(redis, settings),
         limits,
         heartbeats,
@@ -295,7 +304,7 @@ def _application(
     secret: str,
 ) -> Application:
     settings = core.settings
-    tickets = Tickets(core.redis, settings.ticket_ttl_seconds)
+    tickets = Tickets(core.shared, settings.ticket_ttl_seconds)
     demo = {
         "configuration": settings,
         "secret": secret,

@@ -15,13 +15,14 @@ import orjson
 from redis.asyncio import Redis
 
 from settings import Settings
+from tornado_rt.redis import SHARED_HOME
 
 SECRET_FILE = "jwt_secret"
 SECRET_BYTES = 32
 # One for all: an empty frozenset is an object of 200 bytes.
 NO_SCOPES: frozenset[str] = frozenset()
 USER_ID_LENGTH = 128
-TICKET_PREFIX = "rt:ticket:"
+TICKET_PREFIX = SHARED_HOME + "ticket:"
 
 ADMIN = "rt:admin"
 PUBLISH = "rt:publish"

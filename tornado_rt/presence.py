@@ -18,12 +18,13 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from tornado_rt.hub import Hub, HubStats, TooManyConnections
+from tornado_rt.redis import SHARED_HOME
 
 log = structlog.get_logger(__name__)
 
-PROCESSES = "{rt}:processes"
-USERS = "{rt}:users:"
-STATS = "{rt}:stats:"
+PROCESSES = SHARED_HOME + "processes"
+USERS = SHARED_HOME + "users:"
+STATS = SHARED_HOME + "stats:"
 ADMIT = (Path(__file__).parent / "presence.lua").read_text()
 
 REFRESH_SECONDS = 1.0

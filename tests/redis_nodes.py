@@ -1,0 +1,233 @@
+"""Redis as it is run on many machines: a cluster, a master under Sentinel, a server with TLS.
+
+Real redis-server processes on loopback, so set up that a failover takes about a second.
+"""
+
+import asyncio
+import contextlib
+import functools
+import os
+import random
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from redis.crc import key_slot
+from redis.exceptions import RedisError
+
+from tests.faults.system import START_SECONDS, Child, System, free_port, open_client
+from tests.faults.waiting import until_done
+from tornado_rt.stores import find_redis_server
+
+SLOTS = 16384
+MASTERS = 3
+NODE_TIMEOUT_MS = 1000
+# A node listens for its peers on its port and this; both are below the range from which the kernel
+# takes ports for outgoing connections.
+BUS_OFFSET = 10000
+BUS_PORTS = range(10000, 20000)
+SENTINELS = 3
+QUORUM = 2
+SERVICE = "rt"
+JOINED_SECONDS = 15.0
+
+
+class Node(Child):
+    """One redis-server on a port of its own, without a disk."""
+
+    def __init__(self, name: str, folder: Path, port: int, *options: str) -> None:
+        self.port = port
+        files = folder / name
+        files.mkdir()
+        command = [
+            *(find_redis_server(), *options, "--port", str(port), "--bind", "127.0.0.1"),
+            *("--dir", str(files), "--save", "", "--appendonly", "no"),
+        ]
+        super().__init__(name, command, folder, {})
+
+    @property
+    def address(self) -> str:
+        """Its host and port."""
+        return f"127.0.0.1:{self.port}"
+
+    async def ask(self, *command: str | int) -> Any:
+        """Send it one command."""
+        async with open_client(f"redis://{self.address}") as client:
+            return await client.execute_command(*command)
+
+    async def ready(self) -> None:
+        """Wait until it answers."""
+        await until_done(self._answers, START_SECONDS, f"{self.name} answers")
+
+    async def _answers(self) -> bool:
+        with contextlib.suppress(RedisError, OSError):
+            return bool(await self.ask("PING"))
+        return False
+
+
+class Nodes:
+    """Some servers that belong together."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.nodes = list(nodes)
+
+    async def start(self) -> None:
+        """Start all and wait until each answers."""
+        for node in self.nodes:
+            node.start()
+        await asyncio.gather(*(node.ready() for node in self.nodes))
+
+    async def end(self) -> None:
+        """Kill all."""
+        for node in self.nodes:
+            if node.running:
+                os.kill(node.pid, signal.SIGKILL)
+                await node.ended()
+
+    def addresses(self) -> str:
+        """All addresses, as a URL lists them."""
+        return ",".join(node.address for node in self.nodes)
+
+
+class ClusterNodes(Nodes):
+    """Three masters with a replica each."""
+
+    def __init__(self, folder: Path) -> None:
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS))
+        super().__init__(
+            [Node(f"node{n}", folder, free_bus_port(), *options) for n in range(2 * MASTERS)]
+        )
+
+    @property
+    def url(self) -> str:
+        """Where clients find it: any of its nodes."""
+        return f"redis+cluster://{self.addresses()}"
+
+    async def start(self) -> None:
+        """Start all and join them."""
+        await super().start()
+        masters = self.nodes[:MASTERS]
+        for number, node in enumerate(masters):
+            await node.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            first, end = number * SLOTS // MASTERS, (number + 1) * SLOTS // MASTERS
+            await node.ask("CLUSTER", "ADDSLOTS", *range(first, end))
+        for node in self.nodes[1:]:
+            await node.ask("CLUSTER", "MEET", "127.0.0.1", masters[0].port)
+        await self._until_all(lambda info: info["cluster_known_nodes"] == str(len(self.nodes)))
+        for replica, master in zip(self.nodes[MASTERS:], masters, strict=True):
+            await replica.ask(
+                "CLUSTER", "REPLICATE", (await master.ask("CLUSTER", "MYID")).decode()
+            )
+        await self._until_all(lambda info: info["cluster_state"] == "ok")
+        for replica in self.nodes[MASTERS:]:
+            await until_done(
+                functools.partial(_is_synced, replica), JOINED_SECONDS, "replicas have all"
+            )
+
+    async def owner(self, key: str) -> Node:
+        """Return the master of a key's slot, as a live node sees it."""
+        witness = next(node for node in self.nodes if node.running)
+        slot = key_slot(key.encode())
+        for first, last, master, *_ in await witness.ask("CLUSTER", "SLOTS"):
+            if first <= slot <= last:
+                return next(node for node in self.nodes if node.port == master[1])
+        raise AssertionError(f"nobody has slot {slot}")
+
+    async def _until_all(self, holds: Callable[[dict[str, str]], bool]) -> None:
+        async def hold() -> bool:
+            infos = [_fields(await node.ask("CLUSTER", "INFO")) for node in self.nodes]
+            return all(map(holds, infos))
+
+        await until_done(hold, JOINED_SECONDS, "the nodes are one cluster")
+
+
+class SentinelNodes(Nodes):
+    """A master, a replica, and three that watch them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.master = Node("master", folder, free_port())
+        self.replica = Node(
+            "replica", folder, free_port(), "--replicaof", "127.0.0.1", str(self.master.port)
+        )
+        self.sentinels = [_sentinel(folder, number, self.master) for number in range(SENTINELS)]
+        super().__init__([self.master, self.replica, *self.sentinels])
+
+    @property
+    def url(self) -> str:
+        """Where clients find it: the sentinels."""
+        hosts = ",".join(sentinel.address for sentinel in self.sentinels)
+        return f"redis+sentinel://{hosts}/{SERVICE}/0"
+
+    async def start(self) -> None:
+        """Start all and wait until they know each other."""
+        await super().start()
+        await until_done(self._is_whole, JOINED_SECONDS, "the sentinels know each other")
+
+    async def _is_whole(self) -> bool:
+        for sentinel in self.sentinels:
+            others = await sentinel.ask("SENTINEL", "SENTINELS", SERVICE)
+            replicas = await sentinel.ask("SENTINEL", "REPLICAS", SERVICE)
+            if len(others) < SENTINELS - 1 or not replicas:
+                return False
+        return await _is_synced(self.replica)
+
+
+def _sentinel(folder: Path, number: int, master: Node) -> Node:
+    # It rewrites its configuration, and takes what it watches from there only.
+    name = f"sentinel{number}"
+    file = folder / f"{name}.conf"
+    file.write_text(
+        f"sentinel monitor {SERVICE} 127.0.0.1 {master.port} {QUORUM}\n"
+        f"sentinel down-after-milliseconds {SERVICE} {NODE_TIMEOUT_MS}\n"
+        f"sentinel failover-timeout {SERVICE} 5000\n"
+    )
+    return Node(name, folder, free_port(), str(file), "--sentinel")
+
+
+class SharedSystem(System):
+    """The product on such a Redis in place of a single server."""
+
+    def __init__(self, make: Callable[[Path], ClusterNodes | SentinelNodes], **of: Any) -> None:
+        super().__init__(**of)
+        self._make = make
+
+    async def _start(self) -> None:
+        self.shared = self._make(self.folder)
+        self._stack.push_async_callback(self.shared.end)
+        await self.shared.start()
+        self._environment["RT_REDIS_URL"] = self.shared.url
+        self.mongodb.start()
+        await self.mongodb.ready()
+        for _ in range(self._counts[0]):
+            self.add_server().start()
+        for _ in range(self._counts[1]):
+            self.add_worker()
+        await asyncio.gather(*(server.ready() for server in self.servers))
+
+
+async def _is_synced(replica: Node) -> bool:
+    return _fields(await replica.ask("INFO", "replication")).get("master_link_status") == "up"
+
+
+def _fields(text: Any) -> dict[str, str]:
+    if isinstance(text, dict):
+        return {name: str(value) for name, value in text.items()}
+    lines = text.decode().splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def free_bus_port() -> int:
+    """Return a port for a node of a cluster: the one for its peers is free too."""
+    for port in random.sample(BUS_PORTS, len(BUS_PORTS)):
+        if _is_free(port) and _is_free(port + BUS_OFFSET):
+            return port
+    raise AssertionError("no port is free")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
