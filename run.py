@@ -26,9 +26,11 @@ from typed_settings.exceptions import TsError
 from services.queue import QueueError, describe_dead
 from services.worker import HandlerError
 from settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, converter, loaders
-from tornado_rt.app import Server, demo_enabled, open_queue, running_server, running_worker
+from tornado_rt.app import demo_enabled, open_queue, running_server, running_worker, url_of
 from tornado_rt.auth import SECRET_FILE, SecretError, load_secret, make_token
+from tornado_rt.children import DidNotStart
 from tornado_rt.logs import configure_logging
+from tornado_rt.processes import running_processes
 from tornado_rt.redis import BadRedisUrl
 from tornado_rt.stores import StoreError
 
@@ -54,6 +56,11 @@ def main(arguments: list[str]) -> int:
     except (SecretError, HandlerError, BadRedisUrl) as error:
         print(f"run.py: {error}", file=sys.stderr)
         return BAD_SETTING
+    except DidNotStart as error:
+        if error.exit_code is None:
+            print(f"run.py: {error}", file=sys.stderr)
+        # Else it has said why itself.
+        return max(error.exit_code or 0, FAILED)
     except (StoreError, QueueError, OSError) as error:
         print(f"run.py: {error}", file=sys.stderr)
         return FAILED
@@ -63,9 +70,13 @@ def main(arguments: list[str]) -> int:
         return FAILED
 
 
-def serve(settings: Settings, _: argparse.Namespace) -> int:
+def serve(settings: Settings, options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
-    asyncio.run(_until_stopped(_serving(settings)))
+    if settings.processes > 1 and options.process is None:
+        command = [sys.executable, __file__, "serve", *options.arguments]
+        asyncio.run(_until_stopped(_serving_in_processes(settings, command)))
+    else:
+        asyncio.run(_until_stopped(_serving(settings, options.process)))
     return 0
 
 
@@ -75,7 +86,7 @@ def work(settings: Settings, options: argparse.Namespace) -> int:
         settings,
         worker_handler=options.handler or settings.worker_handler,
         worker_concurrency=options.concurrency or settings.worker_concurrency,
-        worker_processes=options.processes or settings.worker_processes,
+        worker_processes=options.process_a_task or settings.worker_processes,
     )
     if not chosen.worker_concurrency:
         print("run.py: concurrency: must be 1 or more", file=sys.stderr)
@@ -141,20 +152,31 @@ def _parse(name: str, arguments: list[str]) -> tuple[argparse.Namespace, Setting
         "run.py queue dead|check, run.py queue retry|discard TASK .... "
         f"A setting is also read from {ENV_PREFIX}NAME and from the TOML file {CONFIG_VARIABLE}.",
         allow_abbrev=False,
+        conflict_handler="resolve",
     )
     parser.error = _usage_error  # type: ignore[method-assign]
     _add_own_options(parser, name)
     options = parser.parse_args(arguments)
+    options.arguments = arguments
     settings = namespace2settings(Settings, options, merged_settings=merged, converter=converter())
     return options, settings
 
 
 def _add_own_options(parser: argparse.ArgumentParser, name: str) -> None:
+    if name == "serve":
+        # Which of several it is; the one that starts them says so.
+        parser.add_argument("--process", type=_positive, help=argparse.SUPPRESS)
     if name == "worker":
         own = parser.add_argument_group("Worker")
         own.add_argument("--handler", metavar="MODULE:FUNCTION", help="what runs a task")
         own.add_argument("--concurrency", type=_positive, metavar="N", help="tasks at once")
-        own.add_argument("--processes", action="store_true", help="a process for each task")
+        # The setting of this name is the server's.
+        own.add_argument(
+            "--processes",
+            action="store_true",
+            dest="process_a_task",
+            help="a process for each task",
+        )
     if name == "token":
         own = parser.add_argument_group("Token")
         own.add_argument("--user", required=True, help="user id")
@@ -189,25 +211,35 @@ def _one_line(error: BaseException) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _serving(settings: Settings) -> AsyncIterator[None]:
-    async with running_server(settings) as server:
-        _announce(settings, server)
+async def _serving(settings: Settings, process: int | None) -> AsyncIterator[None]:
+    async with running_server(settings, process) as server:
+        if process is None:
+            _announce(settings, server.url)
         yield
 
 
-def _announce(settings: Settings, server: Server) -> None:
+@contextlib.asynccontextmanager
+async def _serving_in_processes(settings: Settings, command: list[str]) -> AsyncIterator[None]:
+    async with running_processes(settings, command) as port:
+        _announce(settings, url_of(settings, port))
+        yield
+
+
+def _announce(settings: Settings, url: str) -> None:
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"[bold]tornado_rt[/bold] serves {server.url}")
-    if server.secret_generated:
+    many = f" by {settings.processes} processes" if settings.processes > 1 else ""
+    console.print(f"[bold]tornado_rt[/bold] serves {url}{many}")
+    secret, generated = load_secret(settings)
+    if generated:
         console.print(f"Token secret: made for this server, in {settings.data_dir / SECRET_FILE}")
     if not demo_enabled(settings):
         return
-    ready, expires_at = make_token(settings, server.secret, "alice", [], READY_TOKEN_SECONDS)
+    ready, expires_at = make_token(settings, secret, "alice", [], READY_TOKEN_SECONDS)
     expiry = time.strftime("%Y-%m-%d %H:%M", time.localtime(expires_at))
-    console.print(f"Page:   {server.url}/")
+    console.print(f"Page:   {url}/")
     console.print(f"Token of alice until {expiry}:\n{ready}")
     console.print("Submit a task and watch it:")
-    console.print(_curl_line(server.url, ready), markup=False)
+    console.print(_curl_line(url, ready), markup=False)
 
 
 def _curl_line(url: str, ready: str) -> str:
@@ -229,6 +261,7 @@ async def _until_stopped(running: contextlib.AbstractAsyncContextManager[object]
         # A second signal ends at once.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

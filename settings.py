@@ -53,6 +53,9 @@ class Settings:
         validator=[v.ge(0), v.le(65535)],
         help="port to listen on; 0 takes a free one",
     )
+    processes: int = ts.option(
+        default=1, validator=v.ge(1), help="server processes that share the port; Linux"
+    )
     data_dir: Path = ts.option(
         default=Path("data"), help="folder of the embedded stores and of generated secrets"
     )

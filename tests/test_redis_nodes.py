@@ -1,16 +1,12 @@
 """The product on a Redis of several nodes: a cluster, a master under Sentinel."""
 
 import asyncio
-import functools
 import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
 
-import pytest
-
 from tests.faults.crowd import Crowd
-from tests.faults.system import System, open_client
 from tests.faults.waiting import until, until_done
 from tests.redis_nodes import ClusterNodes, SentinelNodes, SharedSystem
 

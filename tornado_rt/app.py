@@ -37,7 +37,7 @@ from tornado_rt.presence import Presence
 from tornado_rt.protocol import CONTROL, WORKERS, Cursor, Message
 from tornado_rt.readiness import Readiness
 from tornado_rt.redis import MAINTENANCE_SECONDS, SHARED_HOME, open_redis
-from tornado_rt.stores import StoreAddresses, embedded_stores, running_addresses
+from tornado_rt.stores import open_stores, running_addresses
 from tornado_rt.web import NotFoundHandler
 
 LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "::1"}
@@ -77,26 +77,24 @@ class Server:
     """A server that listens."""
 
     url: str
-    secret: str
-    secret_generated: bool
     core: Core
 
 
 @contextlib.asynccontextmanager
-async def running_server(settings: Settings) -> AsyncIterator[Server]:
-    """Run a server until the block ends.
+async def running_server(settings: Settings, process: int | None = None) -> AsyncIterator[Server]:
+    """Run a server until the block ends; `process` is its number when others share its port.
 
     Raise StoreError, SecretError, HandlerError or OSError when it cannot start.
     """
     async with contextlib.AsyncExitStack() as stack:
-        secret, generated = load_secret(settings)
+        secret, _ = load_secret(settings)
         handler = load_handler(settings.worker_handler, settings)
-        addresses = await stack.enter_async_context(_own_stores(settings))
+        addresses = await stack.enter_async_context(open_stores(settings))
         core = await _open_core(stack, settings, addresses.redis_url)
         database = await stack.enter_async_context(
             open_database(addresses.mongodb_url, settings.mongodb_database)
         )
-        notifications = await _open_notifications(stack, core, database)
+        notifications = await _open_notifications(stack, core, database, process)
         system_settings = await _open_system_settings(core, database)
         if settings.worker_concurrency:
             await stack.enter_async_context(_worker(core, handler))
@@ -106,9 +104,10 @@ async def running_server(settings: Settings) -> AsyncIterator[Server]:
         stack.callback(core.heartbeats.stop)
         stack.push_async_callback(core.presence.leave)
         stack.push_async_callback(core.hub.drain, settings.drain_seconds)
-        port = await stack.enter_async_context(_listen(application, settings))
-        scheme = "https" if settings.tls_certificate else "http"
-        yield Server(f"{scheme}://{_host(settings)}:{port}", secret, generated, core)
+        port = await stack.enter_async_context(
+            _listen(application, settings, shared=process is not None)
+        )
+        yield Server(url_of(settings, port), core)
 
 
 @contextlib.asynccontextmanager
@@ -134,18 +133,6 @@ async def open_queue(settings: Settings) -> AsyncIterator[QueueService]:
 
 def _redis_url(settings: Settings) -> str:
     return settings.redis_url or running_addresses(settings.data_dir).redis_url
-
-
-@contextlib.asynccontextmanager
-async def _own_stores(settings: Settings) -> AsyncIterator[StoreAddresses]:
-    wanted = {"redis": not settings.redis_url, "mongodb": not settings.mongodb_url}
-    if not any(wanted.values()):
-        yield StoreAddresses(settings.redis_url, settings.mongodb_url)
-        return
-    async with embedded_stores(settings.data_dir, fsync=settings.redis_fsync, **wanted) as own:
-        yield StoreAddresses(
-            settings.redis_url or own.redis_url, settings.mongodb_url or own.mongodb_url
-        )
 
 
 async def _open_core(stack: contextlib.AsyncExitStack, settings: Settings, redis_url: str) -> Core:
@@ -191,7 +178,7 @@ def _queue(redis: Redis, settings: Settings) -> QueueService:
 
 
 async def _open_notifications(
-    stack: contextlib.AsyncExitStack, core: Core, database: Any
+    stack: contextlib.AsyncExitStack, core: Core, database: Any, process: int | None
 ) -> NotificationService:
     settings = core.settings
     notifications = NotificationService(
@@ -211,11 +198,17 @@ async def _open_notifications(
         notifications,
         callbacks,
         queue_name=settings.queue_name,
-        consumer=f"{socket.gethostname()}:{settings.port}",
+        consumer=_process_name(settings, process),
     )
     core.jobs.start(pump.run(), "outbox")
     stack.push_async_callback(pump.flush, OUTBOX_FLUSH_SECONDS)
     return notifications
+
+
+def _process_name(settings: Settings, process: int | None) -> str:
+    """Name this process as no other that runs is named, and as it was before a restart."""
+    name = f"{socket.gethostname()}:{settings.port}"
+    return name if process is None else f"{name}:{process}"
 
 
 def _watch_logs(core: Core, notifications: NotificationService) -> None:
@@ -347,7 +340,9 @@ def demo_enabled(settings: Settings) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _listen(application: Application, settings: Settings) -> AsyncIterator[int]:
+async def _listen(
+    application: Application, settings: Settings, *, shared: bool
+) -> AsyncIterator[int]:
     server = HTTPServer(
         application,
         ssl_options=_tls(settings),
@@ -357,7 +352,7 @@ async def _listen(application: Application, settings: Settings) -> AsyncIterator
         idle_connection_timeout=IDLE_CONNECTION_SECONDS,
         body_timeout=BODY_SECONDS,
     )
-    sockets = bind_sockets(settings.port, settings.host)
+    sockets = bind_sockets(settings.port, settings.host, reuse_port=shared)
     server.add_sockets(sockets)
     try:
         yield sockets[0].getsockname()[1]
@@ -390,5 +385,8 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _host(settings: Settings) -> str:
-    return f"[{settings.host}]" if ":" in settings.host else settings.host
+def url_of(settings: Settings, port: int) -> str:
+    """Return where a server on this port is found."""
+    scheme = "https" if settings.tls_certificate else "http"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{scheme}://{host}:{port}"

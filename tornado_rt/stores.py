@@ -2,18 +2,15 @@
 
 Both keep their data under one folder. The lock on that folder is inherited by the children, so it
 is free only when the last of them is gone: a restart after a SIGKILL cannot meet a store that still
-writes. The children get SIGKILL from the kernel when their parent dies (prctl(2),
-PR_SET_PDEATHSIG, Linux).
+writes.
 """
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import hashlib
 import os
 import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -22,22 +19,18 @@ from pathlib import Path
 
 import attrs
 import orjson
-import structlog
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-log = structlog.get_logger(__name__)
+from settings import Settings
+from tornado_rt.children import ChildProcess, DidNotStart
 
 ADDRESSES_FILE = "stores.json"
 LOCK_FILE = "lock"
-START_SECONDS = 30.0
-STOP_SECONDS = 10.0
 LOCK_SECONDS = 3.0
-RESTART_SECONDS = 0.5
 UNIX_PATH_BYTES = 100
-PR_SET_PDEATHSIG = 1
 
 
 class StoreError(Exception):
@@ -73,6 +66,19 @@ def running_addresses(data_dir: Path) -> StoreAddresses:
 
 
 @contextlib.asynccontextmanager
+async def open_stores(settings: Settings) -> AsyncIterator[StoreAddresses]:
+    """Run what is not configured as shared, until the block ends. Raise StoreError."""
+    wanted = {"redis": not settings.redis_url, "mongodb": not settings.mongodb_url}
+    if not any(wanted.values()):
+        yield StoreAddresses(settings.redis_url, settings.mongodb_url)
+        return
+    async with embedded_stores(settings.data_dir, fsync=settings.redis_fsync, **wanted) as own:
+        yield StoreAddresses(
+            settings.redis_url or own.redis_url, settings.mongodb_url or own.mongodb_url
+        )
+
+
+@contextlib.asynccontextmanager
 async def embedded_stores(
     data_dir: Path, *, redis: bool = True, mongodb: bool = True, fsync: str = "everysec"
 ) -> AsyncIterator[StoreAddresses]:
@@ -94,94 +100,6 @@ async def embedded_stores(
         yield addresses
 
 
-class StoreProcess:
-    """One child process, started again when it dies by itself."""
-
-    def __init__(
-        self,
-        name: str,
-        command: Sequence[str],
-        ready: Callable[[], Awaitable[bool]],
-        log_file: Path,
-        lock: int,
-    ) -> None:
-        self._name = name
-        self._command = command
-        self._ready = ready
-        self._log_file = log_file
-        self._lock = lock
-        self._process: asyncio.subprocess.Process | None = None
-        self._keeper: asyncio.Task[None] | None = None
-
-    @property
-    def pid(self) -> int:
-        """The process id of the running child."""
-        assert self._process is not None
-        return self._process.pid
-
-    async def start(self) -> None:
-        """Start and wait until it answers. Raise StoreError after 30 s or when it exits."""
-        await self._spawn()
-        try:
-            await self._wait_ready()
-        except BaseException:
-            await self._terminate()
-            raise
-        self._keeper = asyncio.create_task(self._keep(), name=f"store-{self._name}")
-
-    async def stop(self) -> None:
-        """Terminate the child; kill it after 10 s."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-        await self._terminate()
-
-    async def _spawn(self) -> None:
-        with self._log_file.open("ab") as output:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=(self._lock,),
-                start_new_session=True,
-                preexec_fn=_die_with_parent,
-            )
-
-    async def _wait_ready(self) -> None:
-        assert self._process is not None
-        deadline = asyncio.get_running_loop().time() + START_SECONDS
-        while not await self._ready():
-            if self._process.returncode is not None:
-                raise StoreError(f"{self._name} did not start: {self._last_words()}")
-            if asyncio.get_running_loop().time() > deadline:
-                raise StoreError(f"{self._name} does not answer after {START_SECONDS:.0f} s")
-            await asyncio.sleep(0.02)
-
-    def _last_words(self) -> str:
-        lines = self._log_file.read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it printed nothing"
-
-    async def _keep(self) -> None:
-        while True:
-            assert self._process is not None
-            code = await self._process.wait()
-            log.error("store_died", store=self._name, exit_code=code)
-            await asyncio.sleep(RESTART_SECONDS)
-            await self._spawn()
-
-    async def _terminate(self) -> None:
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), STOP_SECONDS)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-
-
 async def _start_redis(
     stack: contextlib.AsyncExitStack, data_dir: Path, lock: int, fsync: str
 ) -> str:
@@ -195,9 +113,7 @@ async def _start_redis(
         *("--save", "", "--daemonize", "no", "--maxmemory-policy", "noeviction"),
     ]
     url = f"unix://{path}"
-    process = StoreProcess("redis", command, lambda: _redis_answers(url), folder / "log", lock)
-    await process.start()
-    stack.push_async_callback(process.stop)
+    await _run(stack, "redis", command, lambda: _redis_answers(url), folder, lock)
     return url
 
 
@@ -211,10 +127,24 @@ async def _start_mongodb(stack: contextlib.AsyncExitStack, data_dir: Path, lock:
         *("--storage-path", str(folder / "files"), "--log-level", "WARNING", "--standalone"),
     ]
     url = f"mongodb://127.0.0.1:{port}/?directConnection=true"
-    process = StoreProcess("mongodb", command, lambda: _mongodb_answers(url), folder / "log", lock)
-    await process.start()
-    stack.push_async_callback(process.stop)
+    await _run(stack, "mongodb", command, lambda: _mongodb_answers(url), folder, lock)
     return url
+
+
+async def _run(
+    stack: contextlib.AsyncExitStack,
+    name: str,
+    command: Sequence[str],
+    ready: Callable[[], Awaitable[bool]],
+    folder: Path,
+    lock: int,
+) -> None:
+    process = ChildProcess(name, command, ready, log_file=folder / "log", keep_open=(lock,))
+    try:
+        await process.start()
+    except DidNotStart as error:
+        raise StoreError(str(error)) from None
+    stack.push_async_callback(process.stop)
 
 
 def find_redis_server() -> str:
@@ -309,12 +239,3 @@ def _write_addresses(data_dir: Path, addresses: StoreAddresses) -> None:
     fresh = target.with_suffix(".new")
     fresh.write_bytes(orjson.dumps(attrs.asdict(addresses)))
     fresh.replace(target)
-
-
-# Loaded before the fork: the child may not import anything between fork and exec.
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-
-
-def _die_with_parent() -> None:
-    if _libc is not None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,143 @@
+"""Child processes that live as long as we do and are started again when they die by themselves.
+
+They get SIGKILL from the kernel when we die (prctl(2), PR_SET_PDEATHSIG, Linux), and no signal that
+a terminal sends to us: we stop them.
+"""
+
+import asyncio
+import ctypes
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0
+# How long to wait before one that died is started again: doubled each time, from the first on when
+# it has lived for a while.
+FIRST_PAUSE_SECONDS = 0.5
+MOST_PAUSE_SECONDS = 10.0
+STEADY_SECONDS = 10.0
+POLL_SECONDS = 0.02
+PR_SET_PDEATHSIG = 1
+
+
+class DidNotStart(Exception):
+    """A child ended before it was ready, or was not ready in time: then `exit_code` is None."""
+
+    def __init__(self, message: str, exit_code: int | None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class ChildProcess:
+    """One child process.
+
+    It writes to `log_file`, or where we do. It inherits the descriptors `keep_open`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        ready: Callable[[], Awaitable[bool]],
+        *,
+        log_file: Path | None = None,
+        keep_open: Sequence[int] = (),
+    ) -> None:
+        self._name = name
+        self._command = command
+        self._ready = ready
+        self._log_file = log_file
+        self._keep_open = keep_open
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start and wait until it is ready. Raise DidNotStart after 30 s or when it exits."""
+        await self._spawn()
+        try:
+            await self._wait_ready()
+        except BaseException:
+            await self._terminate(STOP_SECONDS)
+            raise
+        self._keeper = asyncio.create_task(self._keep(), name=f"child-{self._name}")
+
+    async def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Terminate it; kill it after `seconds`."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        await self._terminate(seconds)
+
+    async def _spawn(self) -> None:
+        output = self._log_file.open("ab") if self._log_file else None
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=self._keep_open,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        finally:
+            if output is not None:
+                output.close()
+
+    async def _wait_ready(self) -> None:
+        assert self._process is not None
+        deadline = asyncio.get_running_loop().time() + START_SECONDS
+        while not await self._ready():
+            code = self._process.returncode
+            if code is not None:
+                raise DidNotStart(f"{self._name} did not start: {self._last_words()}", code)
+            if asyncio.get_running_loop().time() > deadline:
+                raise DidNotStart(
+                    f"{self._name} is not ready after {START_SECONDS:.0f} s", exit_code=None
+                )
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _last_words(self) -> str:
+        if self._log_file is None:
+            return "see above"
+        lines = self._log_file.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it printed nothing"
+
+    async def _keep(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            assert self._process is not None
+            since = asyncio.get_running_loop().time()
+            code = await self._process.wait()
+            if asyncio.get_running_loop().time() - since > STEADY_SECONDS:
+                pause = FIRST_PAUSE_SECONDS
+            log.error("child_died", child=self._name, exit_code=code, starts_in=pause)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, MOST_PAUSE_SECONDS)
+            await self._spawn()
+
+    async def _terminate(self, seconds: float) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), seconds)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+# Loaded before the fork: the child may not import anything between fork and exec.
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    if _libc is not None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,90 @@
+"""Several server processes over one port.
+
+Each is a whole server on the same stores. They listen on the port by SO_REUSEPORT (socket(7)), and
+the kernel spreads new connections over them. We serve nobody: we keep the port, the embedded stores
+if there are any, and the processes.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+from tornado.netutil import bind_sockets
+
+from settings import Settings
+from tornado_rt.children import STOP_SECONDS, ChildProcess
+from tornado_rt.stores import StoreAddresses, open_stores
+
+Address = tuple[socket.AddressFamily, Any]
+
+
+@contextlib.asynccontextmanager
+async def running_processes(settings: Settings, command: Sequence[str]) -> AsyncIterator[int]:
+    """Run `settings.processes` servers until the block ends; yield their port.
+
+    `command` starts one when options are added. The first has to start before the others do. Raise
+    StoreError, OSError when the port is another's, DidNotStart when the first one fails.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        addresses = stack.enter_context(_held_port(settings))
+        port: int = addresses[0][1][1]
+        stores = await stack.enter_async_context(open_stores(settings))
+        common = [*command, "--port", str(port), *_store_options(settings, stores)]
+        children: list[ChildProcess] = []
+        stack.push_async_callback(_stop, children, settings)
+        for number in range(1, settings.processes + 1):
+            child = ChildProcess(
+                f"process {number}",
+                [*common, "--process", str(number)],
+                # Until the first one listens nobody does.
+                lambda: _listens(*addresses[0]),
+            )
+            children.append(child)
+            await child.start()
+        yield port
+
+
+async def _stop(children: list[ChildProcess], settings: Settings) -> None:
+    seconds = settings.drain_seconds + settings.worker_grace_seconds + STOP_SECONDS
+    await asyncio.gather(*(child.stop(seconds) for child in children))
+
+
+def _store_options(settings: Settings, stores: StoreAddresses) -> list[str]:
+    # What was configured the children read themselves: it may hold passwords.
+    redis = [] if settings.redis_url else ["--redis-url", stores.redis_url]
+    mongodb = [] if settings.mongodb_url else ["--mongodb-url", stores.mongodb_url]
+    return [*redis, *mongodb]
+
+
+@contextlib.contextmanager
+def _held_port(settings: Settings) -> Iterator[list[Address]]:
+    """Keep the port, also while none of ours listens. Raise OSError when another server has it."""
+    # Without SO_REUSEPORT, which would let us share the port of any server that has set it.
+    with contextlib.ExitStack() as probes:
+        found = [probes.enter_context(one) for one in bind_sockets(settings.port, settings.host)]
+        addresses = [(one.family, one.getsockname()) for one in found]
+    with contextlib.ExitStack() as held:
+        for family, address in addresses:
+            _hold(held.enter_context(socket.socket(family)), address)
+        yield addresses
+
+
+def _hold(sock: socket.socket, address: Any) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    # A socket that does not listen gets no connections.
+    sock.bind(address)
+
+
+async def _listens(family: socket.AddressFamily, address: Any) -> bool:
+    with socket.socket(family) as probe:
+        probe.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(probe, address)
+        except OSError:
+            return False
+    return True
