@@ -261,7 +261,6 @@ async def _until_stopped(running: contextlib.AbstractAsyncContextManager[object]
         # A second signal ends at once.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
 
 
 if __name__ == "__main__":
