@@ -10,10 +10,17 @@ import os
 import random
 import signal
 import socket
-from collections.abc import Callable, Sequence
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
@@ -21,6 +28,7 @@ from tests.faults.system import START_SECONDS, Child, System, free_port, open_cl
 from tests.faults.waiting import until_done
 from tornado_rt.stores import find_redis_server
 
+HOST = ip_address("127.0.0.1")
 SLOTS = 16384
 MASTERS = 3
 NODE_TIMEOUT_MS = 1000
@@ -51,6 +59,11 @@ class Node(Child):
     def address(self) -> str:
         """Its host and port."""
         return f"127.0.0.1:{self.port}"
+
+    async def id(self) -> str:
+        """Return what it is called in its cluster."""
+        name: bytes = await self.ask("CLUSTER", "MYID")
+        return name.decode()
 
     async def ask(self, *command: str | int) -> Any:
         """Send it one command."""
@@ -117,13 +130,11 @@ class ClusterNodes(Nodes):
             await node.ask("CLUSTER", "MEET", "127.0.0.1", masters[0].port)
         await self._until_all(lambda info: info["cluster_known_nodes"] == str(len(self.nodes)))
         for replica, master in zip(self.nodes[MASTERS:], masters, strict=True):
-            await replica.ask(
-                "CLUSTER", "REPLICATE", (await master.ask("CLUSTER", "MYID")).decode()
-            )
+            await replica.ask("CLUSTER", "REPLICATE", await master.id())
         await self._until_all(lambda info: info["cluster_state"] == "ok")
         for replica in self.nodes[MASTERS:]:
             await until_done(
-                functools.partial(_is_synced, replica), JOINED_SECONDS, "replicas have all"
+                functools.partial(is_synced, replica), JOINED_SECONDS, "replicas have all"
             )
 
     async def owner(self, key: str) -> Node:
@@ -134,6 +145,21 @@ class ClusterNodes(Nodes):
             if first <= slot <= last:
                 return next(node for node in self.nodes if node.port == master[1])
         raise AssertionError(f"nobody has slot {slot}")
+
+    async def begin_move(self, key: str, target: Node) -> Node:
+        """Begin to move a key's slot to another master; return whose it is."""
+        source, slot = await self.owner(key), key_slot(key.encode())
+        await target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", await source.id())
+        await source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", await target.id())
+        return source
+
+    async def end_move(self, key: str, source: Node, target: Node) -> None:
+        """Move what is in the slot, and the slot."""
+        slot = key_slot(key.encode())
+        while keys := await source.ask("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            await source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+        for node in (target, source):
+            await node.ask("CLUSTER", "SETSLOT", slot, "NODE", await target.id())
 
     async def _until_all(self, holds: Callable[[dict[str, str]], bool]) -> None:
         async def hold() -> bool:
@@ -171,7 +197,7 @@ class SentinelNodes(Nodes):
             replicas = await sentinel.ask("SENTINEL", "REPLICAS", SERVICE)
             if len(others) < SENTINELS - 1 or not replicas:
                 return False
-        return await _is_synced(self.replica)
+        return await is_synced(self.replica)
 
 
 def _sentinel(folder: Path, number: int, master: Node) -> Node:
@@ -207,7 +233,8 @@ class SharedSystem(System):
         await asyncio.gather(*(server.ready() for server in self.servers))
 
 
-async def _is_synced(replica: Node) -> bool:
+async def is_synced(replica: Node) -> bool:
+    """Say whether a replica has all that its master has."""
     return _fields(await replica.ask("INFO", "replication")).get("master_link_status") == "up"
 
 
@@ -231,3 +258,67 @@ def _is_free(port: int) -> bool:
         probe.bind(("127.0.0.1", port))
         return True
     return False
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate of 127.0.0.1 that is its own authority; return it and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "redis")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(HOST)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "certificate.pem", folder / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return paths
+
+
+@contextlib.asynccontextmanager
+async def tls_in_front(port: int, certificate: Path, key: Path) -> AsyncIterator[int]:
+    """Take TLS connections for a server that has none, as stunnel does; yield where."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(_pass_on(reader, behind_writer), _pass_on(behind_reader, writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while part := await reader.read(65536):
+            writer.write(part)
+            await writer.drain()
+    except OSError:
+        pass
+    finally:
+        writer.close()

@@ -1,71 +1,197 @@
 """The product on a Redis of several nodes: a cluster, a master under Sentinel."""
 
 import asyncio
+import contextlib
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
 
-from tests.faults.crowd import Crowd
+import pytest
+from redis.exceptions import RedisError
+
+from services.queue import QueueService, key_prefix
+from tests.faults.crowd import SSE, Crowd
+from tests.faults.system import open_client
 from tests.faults.waiting import until, until_done
-from tests.redis_nodes import ClusterNodes, SentinelNodes, SharedSystem
+from tests.realtime import EventStream
+from tests.redis_nodes import ClusterNodes, Node, SentinelNodes, SharedSystem, is_synced
+from tornado_rt.redis import open_redis
 
-SEED = secrets.token_hex(4)
 SCENARIO_SECONDS = 60.0
 FAILOVER_SECONDS = 15.0
-HOME = "{rtq}:"
+REFUSED_SECONDS = 2.0
+HOME = key_prefix("rtq")
+LIMIT = 4
 
-Scenario = Callable[[SharedSystem], Awaitable[None]]
+Scenario = Callable[[SharedSystem, Crowd], Awaitable[None]]
 
 
-def play(scenario: Scenario, make: type[ClusterNodes] | type[SentinelNodes]) -> None:
-    """Run a scenario on a system of its own."""
+def play(make: type[ClusterNodes] | type[SentinelNodes], scenario: Scenario) -> None:
+    """Play it to people who are written to all the while: nobody misses or doubles anything."""
+    seed = secrets.token_hex(4)
 
     async def run() -> None:
-        async with asyncio.timeout(SCENARIO_SECONDS), SharedSystem(make) as system:
-            await scenario(system)
+        async with SharedSystem(make) as system, Crowd(system, random.Random(seed)) as crowd:
+            crowd.flow()
+            await until(lambda: crowd.news_to_all(0), 10, "there is something for everybody")
+            await scenario(system, crowd)
+            await goes_on(crowd)
+            await crowd.submit(0.1)
+            await crowd.settle()
+            await crowd.stored_once()
+            assert crowd.reconnects() == 0
             assert not system.complaints()
-
-    asyncio.run(run())
-
-
-def test_product_works_on_a_cluster_and_outlives_the_queues_master() -> None:
-    async def scenario(system: SharedSystem) -> None:
-        assert isinstance(system.shared, ClusterNodes)
-        async with Crowd(system, random.Random(SEED)) as crowd:
-            crowd.flow()
-            await until(lambda: crowd.news_to_all(0), 10, "there is something for everybody")
-            master = await system.shared.owner(HOME)
-            await master.kill()
-            back = time.monotonic()
-            await until(lambda: crowd.news_to_all(back), FAILOVER_SECONDS, "it goes on")
-            await until_done(
-                lambda: _has_moved(system, master), FAILOVER_SECONDS, "the replica is the master"
+            admin = {"scope": "rt:admin"}
+            checked = await system.ask(
+                system.servers[0], "GET", "/api/queue/check", "admin", **admin
             )
-            back = time.monotonic()
-            await crowd.submit(0.1)
-            await crowd.settle()
-            await crowd.stored_once()
-            assert crowd.reconnects() == 0
+            assert checked.body == {"violations": []}
 
-    play(scenario, ClusterNodes)
+    async def bounded() -> None:
+        async with asyncio.timeout(SCENARIO_SECONDS):
+            await run()
 
-
-async def _has_moved(system, master):
-    return await system.shared.owner(HOME) is not master
+    asyncio.run(bounded())
 
 
-def test_product_works_under_sentinel_and_outlives_its_master() -> None:
-    async def scenario(system: SharedSystem) -> None:
-        async with Crowd(system, random.Random(SEED)) as crowd:
-            crowd.flow()
-            await until(lambda: crowd.news_to_all(0), 10, "there is something for everybody")
-            await system.shared.master.kill()
-            back = time.monotonic()
-            await until(lambda: crowd.news_to_all(back), FAILOVER_SECONDS, "it goes on")
-            await crowd.submit(0.1)
-            await crowd.settle()
-            await crowd.stored_once()
-            assert crowd.reconnects() == 0
+async def goes_on(crowd: Crowd) -> None:
+    """Wait until everybody has had news from now on."""
+    since = time.monotonic()
+    await until(lambda: crowd.news_to_all(since), FAILOVER_SECONDS, "it goes on for everybody")
 
-    play(scenario, SentinelNodes)
+
+def test_product_on_a_cluster_outlives_the_queues_master() -> None:
+    """Killed, its replica takes over; back as a replica, it is handed the slot again."""
+
+    async def scenario(system: SharedSystem, crowd: Crowd) -> None:
+        cluster = system.shared
+        assert isinstance(cluster, ClusterNodes)
+        old = await cluster.owner(HOME)
+        await limit_holds(system)
+        await old.kill()
+        await until_done(lambda: is_not_owner(cluster, old), FAILOVER_SECONDS, "another owner")
+        new = await cluster.owner(HOME)
+        await until_done(lambda: has_subscriptions(new), FAILOVER_SECONDS, "all follow the slot")
+        await goes_on(crowd)
+        old.start()
+        await old.ready()
+        await until_done(lambda: is_synced(old), FAILOVER_SECONDS, "it is back")
+        # Nobody dies this time: who does not notice stays with one that has nothing to say.
+        await old.ask("CLUSTER", "FAILOVER")
+        await until_done(lambda: has_subscriptions(old), FAILOVER_SECONDS, "all follow it back")
+
+    play(ClusterNodes, scenario)
+
+
+async def is_not_owner(cluster: ClusterNodes, node: Node) -> bool:
+    return await cluster.owner(HOME) is not node
+
+
+async def has_subscriptions(node: Node) -> bool:
+    """Say whether both servers and the worker subscribe here."""
+    with contextlib.suppress(RedisError, OSError):
+        return len(await clients(node)) == 3
+    return False
+
+
+async def clients(node: Node) -> list[Any]:
+    async with open_client(f"redis://{node.address}") as client:
+        found: list[Any] = await client.client_list(_type="pubsub")
+    return found
+
+
+async def limit_holds(system: SharedSystem) -> None:
+    """Connect a user to both servers, over the limit of both together."""
+    await system.change_settings(ws_max_connections_per_user=LIMIT)
+    headers = {"Authorization": f"Bearer {system.token('many')}"}
+    opened = []
+    for number in range(LIMIT + 3):
+        server = system.servers[number % 2]
+        opened.append(await EventStream.open(server.port, SSE, headers))
+    assert [stream.status for stream in opened] == [200] * LIMIT + [429] * 3
+    for stream in opened:
+        stream.writer.close()
+    await system.change_settings(ws_max_connections_per_user=0)
+
+
+def test_product_under_sentinel_outlives_its_master() -> None:
+    async def scenario(system: SharedSystem, crowd: Crowd) -> None:
+        assert isinstance(system.shared, SentinelNodes)
+        # One of the three that are asked says nothing.
+        system.shared.sentinels[0].freeze()
+        await system.shared.master.kill()
+        await until_done(
+            lambda: has_subscriptions(system.shared.replica), FAILOVER_SECONDS, "all follow"
+        )
+
+    play(SentinelNodes, scenario)
+
+
+@contextlib.asynccontextmanager
+async def running(make: Callable[[Path], Any], folder: Path) -> AsyncIterator[Any]:
+    nodes = make(folder)
+    try:
+        await nodes.start()
+        yield nodes
+    finally:
+        await nodes.end()
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_queue_waits_while_its_slot_is_moved_and_is_whole_afterwards(tmp_path: Path) -> None:
+    """No script runs on a node that has a part of the keys: not before, not after."""
+    async with running(ClusterNodes, tmp_path) as cluster, open_redis(cluster.url, HOME) as redis:
+        queue, pubsub = QueueService(redis, global_limit=0, user_limit=0), redis.pubsub()
+        await pubsub.subscribe("rt:task:t")
+        assert await pubsub.get_message(timeout=5)
+        ids = [(await queue.enqueue_task("u", "A", {}, plan=b"")).task_id for _ in range(5)]
+        owner = await cluster.owner(HOME)
+        target = next(node for node in cluster.nodes[:3] if node is not owner)
+        source = await cluster.begin_move(HOME, target)
+        with pytest.raises(RedisError):
+            await queue.enqueue_task("u", "A", {}, plan=b"")
+        assert await target.ask("DBSIZE") == 0
+        await cluster.end_move(HOME, source, target)
+        ids.append((await queue.enqueue_task("u", "A", {}, plan=b"")).task_id)
+        assert [claim.task.task_id for claim in await queue.claim("w", 10)] == ids
+        assert await queue.check_invariants() == []
+        assert (await queue.stats()).processing == len(ids)
+        # The subscription has followed, so that the scripts see who watches.
+        again = await pubsub.get_message(timeout=5)
+        assert again is not None
+        assert again["type"] == "subscribe"
+        assert await target.ask("PUBSUB", "CHANNELS", "rt:task:*") == [b"rt:task:t"]
+        await pubsub.aclose()
+
+
+async def seconds_of_refusal(redis: Any) -> float:
+    began = time.monotonic()
+    with pytest.raises((RedisError, OSError)):
+        await redis.get(HOME)
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("make", [ClusterNodes, SentinelNodes])
+@pytest.mark.gen_test(timeout=60)
+async def test_refusal_comes_within_2_s_while_all_stand_still(
+    tmp_path: Path, make: Callable[[Path], Any]
+) -> None:
+    """For many at once too, and it is answered when they go on."""
+    async with running(make, tmp_path) as nodes, open_redis(nodes.url, HOME) as redis:
+        await asyncio.gather(*(redis.set(HOME, "1") for _ in range(20)))
+        for node in nodes.nodes:
+            node.freeze()
+        took = await asyncio.gather(*(seconds_of_refusal(redis) for _ in range(200)))
+        for node in nodes.nodes:
+            node.thaw()
+        assert max(took) < REFUSED_SECONDS
+        await until_done(lambda: answers(redis), FAILOVER_SECONDS, "it answers again")
+
+
+async def answers(redis: Any) -> bool:
+    with contextlib.suppress(RedisError, OSError):
+        return await redis.get(HOME) == b"1"
+    return False

@@ -15,18 +15,22 @@ it talks to another is closed and made anew, and with it all that had been made 
 import asyncio
 import builtins
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-import attrs
-from redis.asyncio import BlockingConnectionPool, Redis, Sentinel, SSLConnection
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedConnection
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.crc import key_slot
-from redis.exceptions import ConnectionError, MovedError, RedisError, TimeoutError
+from redis.exceptions import (
+    ConnectionError,
+    MovedError,
+    ReadOnlyError,
+    RedisError,
+    TimeoutError,
+)
 
 CONNECTIONS = 64
 # Whoever asks while Redis stands still has his refusal in less than 2 s: so long until he has a
@@ -44,32 +48,12 @@ CREDENTIALS = ("username", "password")
 MANY = {"redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"}
 
 Address = tuple[str, int]
+# Asks one of several; returns the master's address, if it knows that, and whom else one may ask.
+Ask = Callable[[Redis, Address], Awaitable[tuple[Address | None, list[Address]]]]
 
 
 class BadRedisUrl(ValueError):
     """The URL cannot be understood; the message says why."""
-
-
-class _Guide(Protocol):
-    """Knows who the master is."""
-
-    async def discover_master(self, service_name: str) -> Address:
-        """Return its address. Raise redis.exceptions.ConnectionError when nobody knows."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close what is open."""
-        ...
-
-
-@attrs.frozen
-class _Location:
-    """What a URL says: of whom to ask for a service, and how to connect."""
-
-    guides: list[Address]
-    service: str
-    options: dict[str, Any]
-    guide_options: dict[str, Any]
 
 
 class _Pool(BlockingConnectionPool):
@@ -84,73 +68,103 @@ class _Pool(BlockingConnectionPool):
             raise TimeoutError(f"no connection within {CONNECTION_SECONDS:g} s") from error
 
 
-class _MasterPool(SentinelConnectionPool, _Pool):
-    """Connects to the master; leaves the old one altogether when there is another."""
+class _Master:
+    """Where the master is now. When it is another, all that is connected to the old one is cut."""
 
-    async def get_master_address(self) -> Address:
-        """Return where the master is now."""
-        before = self.master_address
-        address: Address = await super().get_master_address()  # type: ignore[no-untyped-call]
-        if before not in (None, address):
-            # A subscription is among those in use. Whatever else is cut off is sent again.
-            await self.disconnect(inuse_connections=True)
-        return address
+    def __init__(self, guides: list[Address], options: dict[str, Any], ask: Ask) -> None:
+        self._named = guides
+        self._known = guides
+        self._options = options
+        self._ask = ask
+        self._address: Address | None = None
+        self._pool: BlockingConnectionPool | None = None
+
+    def serve(self, pool: BlockingConnectionPool) -> None:
+        """Cut the connections of this pool."""
+        self._pool = pool
+
+    def ask_first(self, address: Address) -> None:
+        """Trust one more than the others."""
+        self._known = [address, *(one for one in self._known if one != address)]
+
+    async def find(self) -> Address:
+        """Return its address. Raise redis.exceptions.ConnectionError when nobody knows."""
+        before, self._address = self._address, await self._find()
+        if before not in (None, self._address) and self._pool is not None:
+            # A subscription is among them. Whatever else is cut off is sent again.
+            await self._pool.disconnect(inuse_connections=True)
+        return self._address
+
+    async def _find(self) -> Address:
+        errors: list[str] = []
+        for host, port in tuple(self._known):
+            try:
+                # Without `socket_timeout`: redis-py's way to keep it swallows a cancellation now
+                # and then, with the `wait_for` of Python 3.11.
+                client = Redis(host=host, port=port, socket_timeout=None, **self._options)
+                async with asyncio.timeout(GUIDE_SECONDS), client:
+                    address, others = await self._ask(client, (host, port))
+            except (RedisError, OSError) as error:
+                errors.append(f"{host}:{port}: {error!r}")
+                continue
+            self._known = list(dict.fromkeys([(host, port), *others, *self._named]))
+            if address is not None:
+                return address
+            errors.append(f"{host}:{port} knows none")
+        raise ConnectionError(f"nobody knows the master: {', '.join(errors)}")
 
 
-class _MasterConnection(SentinelManagedConnection):
-    """A connection that is made anew when the slot of its keys has another master."""
+class _MasterConnection(Connection):
+    """A connection to the master, made anew when it finds that this is another now."""
+
+    def __init__(self, *, master: _Master, **named: Any) -> None:
+        super().__init__(**named)
+        self._master = master
+
+    async def _connect(self) -> None:
+        self.host, self.port = await self._master.find()
+        await super()._connect()  # type: ignore[no-untyped-call]
 
     async def read_response(self, *arguments: Any, **named: Any) -> Any:
-        """Return one reply. Raise ConnectionError in place of MovedError, so that it is retried."""
+        """Return one reply. Raise ConnectionError, which is retried, where there is another."""
         try:
             return await super().read_response(*arguments, **named)
-        except MovedError as error:
+        except (MovedError, ReadOnlyError) as error:
+            if isinstance(error, MovedError):
+                # Others may not have heard of it yet.
+                self._master.ask_first((error.host, error.port))
             await self.disconnect()
-            raise ConnectionError(f"the slot has moved: {error}") from error
+            raise ConnectionError(f"the master is another: {error}") from error
 
 
 class _MasterTlsConnection(_MasterConnection, SSLConnection):
     """The same with TLS."""
 
 
-class _Cluster:
-    """Asks the nodes of a cluster for the master of a key's slot, as Sentinel is asked."""
+def _ask_sentinel(service: str) -> Ask:
+    async def ask(client: Redis, _: Address) -> tuple[Address | None, list[Address]]:
+        found: Any = await client.execute_command(  # type: ignore[no-untyped-call]
+            "SENTINEL", "GET-MASTER-ADDR-BY-NAME", service
+        )
+        return (found[0].decode(), int(found[1])) if found else None, []
 
-    def __init__(self, addresses: list[Address], options: dict[str, Any]) -> None:
-        self._named = addresses
-        self._known = addresses
-        self._options = options
+    return ask
 
-    async def discover_master(self, service_name: str) -> Address:
-        """Return the address of the node that has the slot of the key."""
-        slot = key_slot(service_name.encode())
-        errors: list[str] = []
-        for address in self._known:
-            try:
-                ranges = await self._ask(address)
-            except (RedisError, OSError) as error:
-                errors.append(f"{address[0]}:{address[1]}: {error}")
-                continue
-            # Who has answered is asked first the next time.
-            nodes = [node for _, _, *nodes in ranges for node in nodes]
-            known = [address, *(_address(node, address) for node in nodes), *self._named]
-            self._known = list(dict.fromkeys(known))
-            for first, last, master, *_ in ranges:
-                if first <= slot <= last:
-                    return _address(master, address)
-            errors.append(f"{address[0]}:{address[1]}: nobody has slot {slot}")
-        raise ConnectionError(f"no node of the cluster knows the master: {', '.join(errors)}")
 
-    async def aclose(self) -> None:
-        """Do nothing: no connection is kept."""
+def _ask_node(home: str) -> Ask:
+    slot = key_slot(home.encode())
 
-    async def _ask(self, address: Address) -> list[Any]:
-        host, port = address
-        async with Redis(host=host, port=port, **self._options) as node:
-            ranges: list[Any] = await node.execute_command(  # type: ignore[no-untyped-call]
-                "CLUSTER", "SLOTS"
-            )
-        return ranges
+    async def ask(client: Redis, asked: Address) -> tuple[Address | None, list[Address]]:
+        ranges: Any = await client.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
+        nodes = [[_address(node, asked) for node in nodes] for _, _, *nodes in ranges]
+        owners = [
+            masters[0]
+            for (first, last, *_), masters in zip(ranges, nodes, strict=True)
+            if first <= slot <= last
+        ]
+        return owners[0] if owners else None, [one for some in nodes for one in some]
+
+    return ask
 
 
 def _address(node: list[Any], asked: Address) -> Address:
@@ -171,57 +185,37 @@ async def open_redis(
     after `answer_seconds` from one that does not answer. A command whose reply is lost is sent
     again. A blocking read must wait less than `answer_seconds`. Raise BadRedisUrl.
     """
-    timeouts = {"socket_connect_timeout": CONNECTION_SECONDS, "socket_timeout": answer_seconds}
-    async with contextlib.AsyncExitStack() as stack:
-        pool = _open_pool(
-            stack,
-            url,
-            home,
-            max_connections=CONNECTIONS,
-            timeout=CONNECTION_SECONDS,
-            retry=Retry(
-                ExponentialWithJitterBackoff(base=0.05, cap=0.3), RETRIES, (ConnectionError,)
-            ),
-            **timeouts,
-        )
-        client = Redis.from_pool(pool)
-        stack.push_async_callback(client.aclose)
+    pool = _open_pool(
+        url,
+        home,
+        max_connections=CONNECTIONS,
+        timeout=CONNECTION_SECONDS,
+        socket_connect_timeout=CONNECTION_SECONDS,
+        socket_timeout=answer_seconds,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.3), RETRIES, (ConnectionError,)),
+    )
+    client = Redis.from_pool(pool)
+    try:
         yield client
+    finally:
+        await client.aclose()
 
 
-def _open_pool(stack: contextlib.AsyncExitStack, url: str, home: str, **bounds: Any) -> Any:
+def _open_pool(url: str, home: str, **bounds: Any) -> BlockingConnectionPool:
     try:
         parts = urlsplit(url)
-        if parts.scheme not in MANY:
-            pool: Any = _Pool.from_url(url, **bounds)
+        if parts.scheme in MANY:
+            pool = _open_master_pool(parts, home, bounds)
         else:
-            location = _locate(parts, home)
-            guide = _guide(parts.scheme, location)
-            stack.push_async_callback(guide.aclose)
-            options = location.options | bounds
-            pool = _MasterPool(location.service, guide, **options)  # type: ignore[no-untyped-call]
+            pool = _Pool.from_url(url, **bounds)
         # An option that there is not would else be found when the first one connects.
-        pool.make_connection()
+        pool.make_connection()  # type: ignore[no-untyped-call]
     except (ValueError, TypeError) as error:
         raise BadRedisUrl(f"redis_url: {error}") from None
     return pool
 
 
-def _guide(scheme: str, location: _Location) -> _Guide:
-    options = location.guide_options | {
-        "socket_connect_timeout": GUIDE_SECONDS,
-        "socket_timeout": GUIDE_SECONDS,
-        "retry": Retry(NoBackoff(), 0),
-    }
-    if scheme.endswith("cluster"):
-        return _Cluster(location.guides, options)
-    guide: _Guide = Sentinel(  # type: ignore[no-untyped-call]
-        location.guides, sentinel_kwargs=options
-    )
-    return guide
-
-
-def _locate(parts: SplitResult, home: str) -> _Location:
+def _open_master_pool(parts: SplitResult, home: str, bounds: dict[str, Any]) -> _Pool:
     """Read `redis+sentinel://user:password@host1:port,host2:port/service/db?option=value`."""
     scheme, _, kind = parts.scheme.partition("+")
     who, at, hosts = parts.netloc.rpartition("@")
@@ -241,11 +235,15 @@ def _locate(parts: SplitResult, home: str) -> _Location:
         raise ValueError("each address needs a host and a port: host1:port,host2:port")
     options = each[0]
     tls = options.pop("connection_class", None) is not None
-    options["connection_class"] = _MasterTlsConnection if tls else _MasterConnection
     # Sentinels have names and passwords of their own, the nodes of a cluster the same.
     theirs = {name: options.pop(f"sentinel_{name}", None) for name in CREDENTIALS}
     if kind == "cluster":
         theirs = {name: options.get(name) for name in CREDENTIALS}
     theirs |= {name: value for name, value in options.items() if name.startswith("ssl_")}
-    service = home if kind == "cluster" else service
-    return _Location(guides, service, options, theirs | {"ssl": tls})
+    theirs |= {"ssl": tls, "retry": Retry(NoBackoff(), 0)}
+    ask = _ask_node(home) if kind == "cluster" else _ask_sentinel(service)
+    options["master"] = master = _Master(guides, theirs, ask)
+    connection = _MasterTlsConnection if tls else _MasterConnection
+    pool = _Pool(connection_class=connection, **(options | bounds))
+    master.serve(pool)
+    return pool
