@@ -25,7 +25,7 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from tests.faults.system import START_SECONDS, Child, System, free_port, open_client
-from tests.faults.waiting import until_done
+from tests.faults.waiting import until, until_done
 from tornado_rt.stores import find_redis_server
 
 HOST = ip_address("127.0.0.1")
@@ -73,6 +73,10 @@ class Node(Child):
     async def ready(self) -> None:
         """Wait until it answers."""
         await until_done(self._answers, START_SECONDS, f"{self.name} answers")
+
+    async def listening(self) -> None:
+        """Wait until it takes connections; it may want a password before it answers."""
+        await until(lambda: not _is_free(self.port), START_SECONDS, f"{self.name} listens")
 
     async def _answers(self) -> bool:
         with contextlib.suppress(RedisError, OSError):
@@ -290,7 +294,7 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
 
 
 @contextlib.asynccontextmanager
-async def tls_in_front(port: int, certificate: Path, key: Path) -> AsyncIterator[int]:
+async def tls_in_front(port: int, certificate: Path, key: Path, at: int = 0) -> AsyncIterator[int]:
     """Take TLS connections for a server that has none, as stunnel does; yield where."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -303,7 +307,7 @@ async def tls_in_front(port: int, certificate: Path, key: Path) -> AsyncIterator
         behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", port)
         await asyncio.gather(_pass_on(reader, behind_writer), _pass_on(behind_reader, writer))
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(serve, "127.0.0.1", at, ssl=context)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

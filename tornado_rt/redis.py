@@ -105,7 +105,7 @@ class _Master:
                 async with asyncio.timeout(GUIDE_SECONDS), client:
                     address, others = await self._ask(client, (host, port))
             except (RedisError, OSError) as error:
-                errors.append(f"{host}:{port}: {error!r}")
+                errors.append(f"{host}:{port}: {str(error) or type(error).__name__}")
                 continue
             self._known = list(dict.fromkeys([(host, port), *others, *self._named]))
             if address is not None:
