@@ -40,6 +40,7 @@ SENTINELS = 3
 QUORUM = 2
 SERVICE = "rt"
 JOINED_SECONDS = 15.0
+FAILOVER_SECONDS = 15.0
 
 
 class Node(Child):
@@ -141,14 +142,23 @@ class ClusterNodes(Nodes):
                 functools.partial(is_synced, replica), JOINED_SECONDS, "replicas have all"
             )
 
-    async def owner(self, key: str) -> Node:
-        """Return the master of a key's slot, as a live node sees it."""
-        witness = next(node for node in self.nodes if node.running)
+    async def owner(self, key: str, but: Node | None = None) -> Node:
+        """Return the master of a key's slot, as a live node sees it that is none of `but`."""
+        witness = next(node for node in self.nodes if node.running and node is not but)
         slot = key_slot(key.encode())
         for first, last, master, *_ in await witness.ask("CLUSTER", "SLOTS"):
             if first <= slot <= last:
                 return next(node for node in self.nodes if node.port == master[1])
         raise AssertionError(f"nobody has slot {slot}")
+
+    async def next_owner(self, key: str, old: Node) -> Node:
+        """Wait until a key's slot has another master; return it."""
+
+        async def is_taken_over() -> bool:
+            return await self.owner(key, but=old) is not old
+
+        await until_done(is_taken_over, FAILOVER_SECONDS, "another has taken over")
+        return await self.owner(key, but=old)
 
     async def begin_move(self, key: str, target: Node) -> Node:
         """Begin to move a key's slot to another master; return whose it is."""

@@ -1,0 +1,112 @@
+"""The nginx configuration of docs/scaling.md, as it stands there, in front of two servers."""
+
+import asyncio
+import contextlib
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.faults.clients import SocketClient, StreamClient
+from tests.faults.crowd import SSE, WS
+from tests.faults.system import Child, Server, System, free_port
+from tests.faults.waiting import until, until_done
+
+NGINX = shutil.which("nginx")
+pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+
+TITLES = 5
+
+
+class Proxy(Child):
+    """nginx with the documented configuration; it stands where clients expect a server."""
+
+    def __init__(self, folder: Path, servers: list[Server]) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        text = documented()
+        for documented_port, port in zip(
+            ("8880", "8881", "8882"), (self.port, *(one.port for one in servers)), strict=True
+        ):
+            assert text.count(documented_port) == 1
+            text = text.replace(documented_port, str(port))
+        (folder / "logs").mkdir()
+        (folder / "nginx.conf").write_text(text)
+        # What belongs to the machine and not to the documentation.
+        ours = f"daemon off; error_log stderr; pid {folder}/nginx.pid;"
+        command = [NGINX or "", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-g", ours]
+        super().__init__("nginx", command, folder, {})
+
+
+class Stays:
+    """A client that knows no other address."""
+
+    def _change_server(self) -> None:
+        """Come back to the proxy."""
+
+
+class Socket(Stays, SocketClient):
+    """A WebSocket through the proxy."""
+
+
+class Stream(Stays, StreamClient):
+    """An event stream through the proxy."""
+
+
+def documented() -> str:
+    found = re.findall(r"```nginx\n(.*?)```", (ROOT / "docs/scaling.md").read_text(), re.DOTALL)
+    assert len(found) == 1
+    return str(found[0])
+
+
+def test_documented_configuration_passes_everything_on() -> None:
+    """Requests, sockets and streams; clients survive that their server stops."""
+
+    async def scenario() -> None:
+        async with System(workers=0, RT_TRUST_PROXY_HEADERS="true") as system:
+            folder = system.folder / "proxy"
+            folder.mkdir()
+            proxy = Proxy(folder, system.servers)
+            proxy.start()
+            try:
+                await until_done(lambda: is_up(system, proxy), 10, proxy.log.read_text())
+                await use(system, proxy)
+            finally:
+                await proxy.stop()
+
+    asyncio.run(scenario())
+
+
+async def is_up(system: System, proxy: Proxy) -> bool:
+    answer = await system.ask(proxy, "GET", "/readyz", "u")  # type: ignore[arg-type]
+    return answer.status == 200
+
+
+async def use(system: System, proxy: Proxy) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(make(system, "u", path, server=proxy))  # type: ignore[arg-type]
+            for make, path in ((Socket, WS), (Stream, SSE)) * 4
+        ]
+        await until(lambda: all(one.up for one in clients), 10, "all are connected")
+        spread = [(await system.stats(one))["total_connections"] for one in system.servers]
+        assert spread == [4, 4]
+        titles = [f"n{number}" for number in range(TITLES)]
+        for title in titles:
+            await notify(system, proxy, title)
+        await until(lambda: all(one.has(t) for one in clients for t in titles), 5, "they come")
+        assert not any(client.reconnects for client in clients)
+        assert await system.servers[0].stop() == 0
+        await notify(system, proxy, "late")
+        await until(lambda: all(one.has("late") for one in clients), 10, "they are on the other")
+        assert sum(bool(one.reconnects) for one in clients) == 4
+        counts = [dict(one.journal.notifications) for one in clients]
+        assert counts == [dict.fromkeys([*titles, "late"], 1)] * len(clients)
+
+
+async def notify(system: System, proxy: Proxy, title: str) -> None:
+    body = {"user_id": "u", "type": "alert", "title": title}
+    answer = await system.ask(proxy, "POST", "/api/notifications", "u", body)  # type: ignore[arg-type]
+    assert answer.status == 201, answer
