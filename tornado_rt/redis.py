@@ -83,10 +83,6 @@ class _Master:
         """Cut the connections of this pool."""
         self._pool = pool
 
-    def ask_first(self, address: Address) -> None:
-        """Trust one more than the others."""
-        self._known = [address, *(one for one in self._known if one != address)]
-
     async def find(self) -> Address:
         """Return its address. Raise redis.exceptions.ConnectionError when nobody knows."""
         before, self._address = self._address, await self._find()
@@ -97,7 +93,7 @@ class _Master:
 
     async def _find(self) -> Address:
         errors: list[str] = []
-        for host, port in tuple(self._known):
+        for host, port in self._known:
             try:
                 # Without `socket_timeout`: redis-py's way to keep it swallows a cancellation now
                 # and then, with the `wait_for` of Python 3.11.
@@ -130,9 +126,6 @@ class _MasterConnection(Connection):
         try:
             return await super().read_response(*arguments, **named)
         except (MovedError, ReadOnlyError) as error:
-            if isinstance(error, MovedError):
-                # Others may not have heard of it yet.
-                self._master.ask_first((error.host, error.port))
             await self.disconnect()
             raise ConnectionError(f"the master is another: {error}") from error
 
