@@ -160,6 +160,19 @@ class ClusterNodes(Nodes):
         await until_done(is_taken_over, FAILOVER_SECONDS, "another has taken over")
         return await self.owner(key, but=old)
 
+    async def hand_over(self, master: Node, replica: Node) -> None:
+        """Have a replica take over from a master that lives."""
+
+        async def is_known() -> bool:
+            # Else the master does not answer its request.
+            known = await master.ask("CLUSTER", "REPLICAS", await master.id())
+            named = any(line.split()[0].decode() == name for line in known)
+            return named and await is_synced(replica)
+
+        name = await replica.id()
+        await until_done(is_known, JOINED_SECONDS, "the master knows its replica")
+        await replica.ask("CLUSTER", "FAILOVER")
+
     async def begin_move(self, key: str, target: Node) -> Node:
         """Begin to move a key's slot to another master; return whose it is."""
         source, slot = await self.owner(key), key_slot(key.encode())
