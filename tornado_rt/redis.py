@@ -85,11 +85,13 @@ class _Master:
 
     async def find(self) -> Address:
         """Return its address. Raise redis.exceptions.ConnectionError when nobody knows."""
-        before, self._address = self._address, await self._find()
-        if before not in (None, self._address) and self._pool is not None:
+        address = await self._find()
+        # Of several that find the new one together, the first cuts; the others are on their way.
+        before, self._address = self._address, address
+        if before not in (None, address) and self._pool is not None:
             # A subscription is among them. Whatever else is cut off is sent again.
             await self._pool.disconnect(inuse_connections=True)
-        return self._address
+        return address
 
     async def _find(self) -> Address:
         errors: list[str] = []
