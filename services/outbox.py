@@ -137,7 +137,7 @@ class OutboxPump:
                 await self.pump(BLOCK_SECONDS)
                 continue
             except (RedisError, PyMongoError, OSError) as error:
-                log.warning("outbox_waits", error=repr(error))
+                log.warning("outbox_waits", error=error)
             except Exception:
                 log.exception("outbox_failed")
             await asyncio.sleep(BACKOFF_SECONDS)
@@ -198,7 +198,7 @@ class OutboxPump:
             event = Event.of(entry)
             draft = event.notification()
         except (ValueError, KeyError, TypeError) as error:
-            log.error("bad_outbox_entry", id=id_.decode(), error=repr(error))
+            log.error("bad_outbox_entry", id=id_.decode(), error=error)
             await self._set_aside(entry)
         else:
             await self._notifications.create(draft, event_id=event.event_id)

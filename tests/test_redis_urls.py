@@ -1,6 +1,5 @@
 """Every form of a Redis URL, on real servers."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -83,31 +82,6 @@ async def take_all_slots(url: str) -> None:
             return b"cluster_state:ok" in await client.execute_command("CLUSTER", "INFO")
 
         await until_done(is_whole, 10, "it is a whole cluster")
-
-
-@pytest.mark.gen_test(timeout=30)
-async def test_tasks_that_connect_at_once_make_one_connection(tmp_path: Path) -> None:
-    """Who reads a subscription and who changes it both mend it when it was cut."""
-    node, url = alone(tmp_path), f"redis://:{ENCODED}@"
-    async with running(node):
-        await node.listening()
-        await take_all_slots(url + node.address)
-        async with (
-            open_client(url + node.address) as watcher,
-            open_redis(f"redis+cluster://:{ENCODED}@{node.address}") as redis,
-        ):
-            pubsub = redis.pubsub()
-            await pubsub.subscribe("c")
-            connection = pubsub.connection
-            await connection.disconnect()
-            await asyncio.gather(*(connection.connect() for _ in range(5)))
-
-            async def there_is_one() -> bool:
-                return len(await watcher.client_list(_type="pubsub")) == 1
-
-            await until_done(there_is_one, 5, "one subscribes")
-            assert len(await watcher.client_list()) == 2
-            await pubsub.aclose()
 
 
 @pytest.mark.gen_test(timeout=30)

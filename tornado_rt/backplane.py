@@ -162,7 +162,7 @@ class Backplane:
                 await self._redis.publish(channel(topic), message.encode())
                 return True
             except (RedisError, OSError) as error:
-                log.warning("publish_degraded", topic=topic, error=repr(error))
+                log.warning("publish_degraded", topic=topic, error=error)
                 self._note(answers=False)
         self._metrics.degraded.inc()
         self._listener.deliver(topic, message)
@@ -223,7 +223,7 @@ class Backplane:
             try:
                 await self._read_one(pubsub or await self._open())
             except (RedisError, OSError) as error:
-                log.warning("backplane_away", error=repr(error))
+                log.warning("backplane_away", error=error)
             pubsub = None
             self._note(connected=False)
             await asyncio.sleep(RETRY_SECONDS)

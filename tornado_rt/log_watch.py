@@ -40,7 +40,7 @@ class LogWatch:
             try:
                 await self.look()
             except STORE_ERRORS as error:
-                log.debug("log_watch_waits", kind=self._kind, error=repr(error))
+                log.debug("log_watch_waits", kind=self._kind, error=error)
 
     async def look(self) -> None:
         """Look at some topics, and again at those that were behind."""

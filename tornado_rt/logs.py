@@ -25,6 +25,7 @@ def configure_logging(level: str) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
+            _describe_error,
             *form,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -32,6 +33,14 @@ def configure_logging(level: str) -> None:
     )
     # What libraries say, through the standard library: from warnings on.
     logging.basicConfig(level=max(logging.getLevelName(level), logging.WARNING))
+
+
+def _describe_error(_: object, __: str, event: structlog.typing.EventDict) -> Any:
+    """Write out what failed. The `repr` of redis-py's errors leaves the reason out."""
+    error = event.get("error")
+    if isinstance(error, BaseException):
+        event["error"] = f"{type(error).__name__}: {error}".removesuffix(": ")
+    return event
 
 
 def access_log(metrics: Metrics) -> Callable[[RequestHandler], None]:

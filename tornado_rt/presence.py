@@ -69,7 +69,7 @@ class Presence:
                 await self.refresh()
                 await self._drop_dead()
             except (RedisError, OSError) as error:
-                log.debug("presence_waits", error=repr(error))
+                log.debug("presence_waits", error=error)
             await asyncio.sleep(REFRESH_SECONDS)
 
     async def leave(self) -> None:

@@ -118,13 +118,6 @@ class _MasterConnection(Connection):
     def __init__(self, *, master: _Master, **named: Any) -> None:
         super().__init__(**named)
         self._master = master
-        self._connecting = asyncio.Lock()
-
-    async def connect_check_health(self, *arguments: Any, **named: Any) -> None:
-        """Connect, one task at a time: who reads a subscription and who changes it both do."""
-        if not self.is_connected:
-            async with self._connecting:
-                await super().connect_check_health(*arguments, **named)
 
     async def _connect(self) -> None:
         self.host, self.port = await self._master.find()

@@ -133,7 +133,7 @@ def log_problem(problem: Problem, error: BaseException, **where: str) -> None:
     if problem.status_code == 500:
         log.error("request_failed", exc_info=error, **where)
     elif problem.status_code == 503:
-        log.warning("request_refused", error=repr(error), **where)
+        log.warning("request_refused", error=error, **where)
 
 
 class BaseHandler(RequestHandler):

@@ -203,7 +203,7 @@ class NotificationService:
             try:
                 await self.trim_pending()
             except PyMongoError as error:
-                log.warning("trim_failed", error=repr(error))
+                log.warning("trim_failed", error=error)
                 await asyncio.sleep(TRIM_RETRY_SECONDS)
 
     async def trim_pending(self) -> None:
@@ -226,7 +226,7 @@ class NotificationService:
                 if await self.republish():
                     continue
             except PyMongoError as error:
-                log.warning("republish_waits", error=repr(error))
+                log.warning("republish_waits", error=error)
             self._unpublished.set()
             await asyncio.sleep(REPUBLISH_RETRY_SECONDS)
 

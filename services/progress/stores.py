@@ -65,7 +65,7 @@ class RedisProgressStore:
                 tracker.task_id, self._token, tracker.fragment(), tracker.progress
             )
         except (RedisError, OSError) as error:
-            log.warning("progress_unsaved", task_id=tracker.task_id, error=repr(error))
+            log.warning("progress_unsaved", task_id=tracker.task_id, error=error)
             return
         if not owned:
             raise LeaseLost(tracker.task_id)

@@ -180,7 +180,7 @@ class Worker:
     async def _outlast(self, error: Exception) -> None:
         # Said once an outage, however often it is tried.
         if not self._queue_away:
-            log.warning("queue_away", error=repr(error))
+            log.warning("queue_away", error=error)
         self._queue_away = True
         await asyncio.sleep(OUTAGE_SECONDS)
 
@@ -323,7 +323,7 @@ class Worker:
                 await self._queue.release_task(claim.task.task_id, claim.token)
         except STORE_ERRORS as error:
             # Their leases run out, and another worker takes them.
-            log.warning("queue_away_at_stop", error=repr(error), tasks=len(handed_back))
+            log.warning("queue_away_at_stop", error=error, tasks=len(handed_back))
 
 
 def _ack(run: _Run, outcome: Outcome, **more: Any) -> Ack:
