@@ -111,9 +111,16 @@ class Crash:
             await asyncio.sleep(0.02)
 
     async def kill_workers(self, every: float) -> None:
-        """Kill the oldest worker again and again, and start another in its place."""
+        """Kill the oldest worker again and again, and start another in its place.
+
+        Between two kills some task ends, however slowly workers start on this machine.
+        """
+        seen = 0
         while True:
             await asyncio.sleep(every)
+            while (ended := await self.ended()) <= seen:
+                await asyncio.sleep(0.05)
+            seen = ended
             oldest = self.workers.pop(0)
             oldest.kill()
             oldest.wait()
