@@ -5,6 +5,7 @@ import statistics
 import time
 from typing import Any
 
+import attrs
 from redis.asyncio import Redis
 
 from services.progress import RedisProgressTracker, TaskParams, plan_fragment
@@ -19,7 +20,7 @@ from tornado_rt.protocol import WORKERS
 from tornado_rt.redis import open_redis
 
 SAMPLES = 500
-LIMITS = Limits(0, 0, 0, 0, 0, 0, 0, 0)
+NO_LIMITS = Limits(**dict.fromkeys(attrs.fields_dict(Limits), 0))
 
 
 async def measure(url: str) -> list[float]:
@@ -38,7 +39,7 @@ async def _measure(redis: Redis) -> list[float]:
 
     queue = QueueService(redis, user_limit=0, global_limit=0)
     metrics = Metrics()
-    hub = Hub(LIMITS, Heartbeats(), metrics)
+    hub = Hub(NO_LIMITS, Heartbeats(), metrics)
     backplane = Backplane(redis, hub, metrics)
     hub.attach(backplane)
     worker = Worker(queue, stamp, concurrency=4, worker_id="bench", grace_seconds=5)
