@@ -90,14 +90,14 @@ class Task:
     batch_id: str | None
     status: TaskState
     attempt: int
-    position: int | None
     created_at: float
-    started_at: float | None
-    ended_at: float | None
-    result: dict[str, Any] | None
-    error: str | None
-    progress: float
-    snapshot: bytes
+    position: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    result: dict[str, Any] | None = None
+    error: str | None = None
+    progress: float = 0.0
+    snapshot: bytes = b""
 
 
 def describe_dead(task: Task) -> dict[str, Any]:

@@ -1,24 +1,38 @@
-"""The Lua scripts: one file each under `scripts/`, behind what they share under `scripts/lib/`.
+"""The Lua scripts: one file each under `scripts/`, behind what it uses of `scripts/lib/`.
 
-What a script changed of records and counts is written by `flush`, once, after its body.
+A chunk makes its functions anew at each call, so a script is given no more of the library than the
+line `-- Uses:` at its head, and at theirs, asks for. What a script changed of records, counts and the
+line is written once, by the finishers of the library, after its body.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import NoScriptError
 
 FOLDER = Path(__file__).parent / "scripts"
-LIBRARY = ("base", "line", "batch", "task")
-WHOLE = "%s\nlocal function body()\n%s\nend\nlocal reply = body()\nflush()\nreturn reply\n"
+USES = "-- Uses: "
+WHOLE = """local LISTENERS_ELSEWHERE = %s
+%s
+local function body()
+%s
+end
+local reply = body()
+for _, finish in ipairs(finishers) do finish() end
+return reply
+"""
 # So many calls share a round trip; more of them go on several connections, so that Redis and we
 # work at the same time.
 TOGETHER = 16
+# So many of what is asked in the same moment share one call.
+GROUPED = 25
+
+Argument = bytes | str | float
 
 
 @attrs.frozen(eq=False)
@@ -26,8 +40,18 @@ class _Call:
     """One call that waits for its reply."""
 
     name: str
-    arguments: Sequence[bytes | str | float]
+    arguments: Sequence[Argument]
     reply: asyncio.Future[Any]
+
+
+@attrs.frozen(eq=False)
+class _Group:
+    """What is asked in one call, each with its part of the arguments and of the reply."""
+
+    name: str
+    shared: tuple[Argument, ...]
+    arguments: list[Argument] = attrs.field(factory=list)
+    replies: list[asyncio.Future[Any]] = attrs.field(factory=list)
 
 
 class Scripts:
@@ -36,18 +60,21 @@ class Scripts:
     def __init__(self, redis: Redis, prefix: str, epoch_candidate: str, max_events: int) -> None:
         self._redis = redis
         self._common: tuple[str, str, int] = (prefix, epoch_candidate, max_events)
-        shared = "\n".join(_read(f"lib/{name}") for name in LIBRARY)
+        # Each node of a cluster knows only its own subscribers.
+        elsewhere = "true" if isinstance(redis, RedisCluster) else "false"
         self._sources = {
-            path.stem: WHOLE % (shared, _read(path.stem)) for path in FOLDER.glob("*.lua")
+            path.stem: WHOLE % (elsewhere, _library_of(path), path.read_text())
+            for path in FOLDER.glob("*.lua")
         }
         self._digests = {
             name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
             for name, source in self._sources.items()
         }
         self._calls: list[_Call] = []
+        self._groups: list[_Group] = []
         self._senders: set[asyncio.Task[None]] = set()
 
-    async def run(self, name: str, *arguments: bytes | str | float) -> Any:
+    async def run(self, name: str, *arguments: Argument) -> Any:
         """Run one script and return its reply. Calls of the same moment share a round trip."""
         loop = asyncio.get_running_loop()
         call = _Call(name, arguments, loop.create_future())
@@ -56,19 +83,64 @@ class Scripts:
             loop.call_soon(self._send)
         return await call.reply
 
-    async def run_alone(self, name: str, *arguments: bytes | str | float) -> Any:
+    async def run_alone(self, name: str, *arguments: Argument) -> Any:
         """Run one script that is work enough for a round trip of its own."""
         call = _Call(name, arguments, asyncio.get_running_loop().create_future())
         await self._exchange([call])
         return await call.reply
 
+    async def run_grouped(
+        self, name: str, shared: tuple[Argument, ...], *arguments: Argument
+    ) -> Any:
+        """Run a script that takes the arguments of many behind those that they share.
+
+        It replies with a list, an element for each; this returns ours. What is asked in the same
+        moment is one call, and when it fails, it fails for all.
+        """
+        loop = asyncio.get_running_loop()
+        if not self._groups:
+            loop.call_soon(self._send_groups)
+        group = self._groups[-1] if self._groups else None
+        if (
+            group is None
+            or (group.name, group.shared) != (name, shared)
+            or len(group.replies) == GROUPED
+        ):
+            group = _Group(name, shared)
+            self._groups.append(group)
+        reply = loop.create_future()
+        group.arguments.extend(arguments)
+        group.replies.append(reply)
+        return await reply
+
     def _send(self) -> None:
         calls, self._calls = self._calls, []
         for start in range(0, len(calls), TOGETHER):
-            sender = asyncio.create_task(self._exchange(calls[start : start + TOGETHER]))
-            # Each ends with its calls, which are awaited; the set keeps it alive until then.
-            self._senders.add(sender)
-            sender.add_done_callback(self._senders.discard)
+            self._own(self._exchange(calls[start : start + TOGETHER]))
+
+    def _send_groups(self) -> None:
+        groups, self._groups = self._groups, []
+        for group in groups:
+            self._own(self._exchange_group(group))
+
+    def _own(self, exchange: Any) -> None:
+        sender = asyncio.create_task(exchange)
+        # Each ends with its calls, which are awaited; the set keeps it alive until then.
+        self._senders.add(sender)
+        sender.add_done_callback(self._senders.discard)
+
+    async def _exchange_group(self, group: _Group) -> None:
+        call = self.run_alone(group.name, *group.shared, *group.arguments)
+        try:
+            replies = await call
+        except asyncio.CancelledError:
+            for waiting in group.replies:
+                waiting.cancel()
+            raise
+        except Exception as error:
+            replies = [error] * len(group.replies)
+        for waiting, reply in zip(group.replies, replies, strict=True):
+            _settle(waiting, reply)
 
     async def _exchange(self, calls: Sequence[_Call]) -> None:
         try:
@@ -104,5 +176,21 @@ def _settle(future: asyncio.Future[Any], reply: Any) -> None:
         future.set_result(reply)
 
 
-def _read(name: str) -> str:
-    return (FOLDER / f"{name}.lua").read_text()
+def _library_of(script: Path) -> str:
+    """Return what a script uses, and what that uses, each once and behind what it uses itself."""
+    found: dict[Path, str] = {}
+
+    def add(path: Path) -> None:
+        for used in _used(path.read_text()):
+            if used not in found:
+                add(used)
+                found[used] = used.read_text()
+
+    add(script)
+    return "\n".join(found.values())
+
+
+def _used(source: str) -> Iterable[Path]:
+    first = source.partition("\n")[0]
+    names = first.removeprefix(USES).split(", ") if first.startswith(USES) else ()
+    return (FOLDER / "lib" / f"{name}.lua" for name in names)

@@ -34,6 +34,8 @@ from tornado_rt.protocol import Cursor, Message, MessageType, ResyncReason
 UPKEEP_COUNT = 500
 FULL_RETRY_SECONDS = 5.0
 POSITIONS_SECONDS = 1.0
+# What the script tells of a task that it made; of one that there was, it tells all.
+NEW_FIELDS = 3
 
 Kind = Literal["task", "batch"]
 
@@ -95,22 +97,27 @@ class QueueService:
         there is. Raise QueueFull; KeyReused for another request under the same key.
         """
         task_id = task_id or _new_id()
-        reply = await self._scripts.run(
-            "enqueue",
-            task_id,
-            user_id,
-            symbol,
-            orjson.dumps(params),
-            _head(task_id=task_id, symbol=symbol),
-            plan,
-            callback_url or "",
-            delay,
-            run_at,
-            expected_seconds,
-            self.max_waiting_per_user,
-            *self._once_fields(user_id, once),
+        reply = self._unless_refused(
+            await self._scripts.run_grouped(
+                "enqueue",
+                (self.max_waiting_per_user, self.idempotency_seconds),
+                task_id,
+                user_id,
+                symbol,
+                orjson.dumps(params),
+                _head(task_id=task_id, symbol=symbol),
+                plan,
+                callback_url or "",
+                delay,
+                run_at,
+                expected_seconds,
+                *_once_fields(user_id, once),
+            )
         )
-        return _task(self._unless_refused(reply))
+        if len(reply) > NEW_FIELDS:
+            return _task(reply)
+        status, created_at, position = reply
+        return _new_task(task_id, user_id, symbol, params, status, created_at, position)
 
     async def create_batch(
         self,
@@ -145,7 +152,8 @@ class QueueService:
             expected_seconds,
             int(notify_each),
             self.max_waiting_per_user,
-            *self._once_fields(user_id, once),
+            *_once_fields(user_id, once),
+            self.idempotency_seconds,
             *(field for task in tasks for field in task),
         )
         return _batch(self._unless_refused(reply))
@@ -228,10 +236,11 @@ class QueueService:
     async def get_user_queue_status(self, user_id: str) -> UserQueueStatus:
         """Count a user's tasks."""
         async with self._redis.pipeline() as pipe:
-            pipe.hget(self.prefix + "pending", user_id)
+            pipe.zcard(f"{self.prefix}waiting:{user_id}")
+            pipe.hget(self.prefix + "aside", user_id)
             pipe.hget(self.prefix + "active", user_id)
-            waiting, active = await pipe.execute()
-        return UserQueueStatus(int(waiting or 0), int(active or 0), self.user_limit)
+            waiting, aside, active = await pipe.execute()
+        return UserQueueStatus(waiting + int(aside or 0), int(active or 0), self.user_limit)
 
     async def stats(self) -> QueueStats:
         """Count the tasks in each state."""
@@ -325,12 +334,6 @@ class QueueService:
         )
         return [bool(one) for one in owned], [_claim_of(reply) for reply in claimed]
 
-    def _once_fields(self, user_id: str, once: Once | None) -> tuple[str, str, float]:
-        if once is None:
-            return "", "", 0.0
-        scoped = hashlib.sha256(f"{user_id}\0{once.key}".encode()).hexdigest()
-        return scoped, hashlib.sha256(once.request).hexdigest(), self.idempotency_seconds
-
     def _unless_refused(self, reply: Any) -> Any:
         if reply == b"full":
             raise QueueFull(self.max_waiting_per_user, FULL_RETRY_SECONDS)
@@ -356,6 +359,13 @@ def _new_id() -> str:
 
 def _head(**fields: str) -> bytes:
     return orjson.dumps(fields)[1:-1]
+
+
+def _once_fields(user_id: str, once: Once | None) -> tuple[str, str]:
+    if once is None:
+        return "", ""
+    scoped = hashlib.sha256(f"{user_id}\0{once.key}".encode()).hexdigest()
+    return scoped, hashlib.sha256(once.request).hexdigest()
 
 
 def _ack_fields(ack: Ack) -> tuple[bytes | str | float, ...]:
@@ -385,16 +395,32 @@ def _claim_of(reply: Sequence[bytes]) -> Claim:
         batch_id=batch_id.decode() or None,
         status=TaskState.PROCESSING,
         attempt=int(attempt),
-        position=None,
         created_at=float(created_at),
         started_at=float(started_at),
-        ended_at=None,
-        result=None,
-        error=None,
-        progress=0.0,
-        snapshot=b"",
     )
     return Claim(task, token.decode())
+
+
+def _new_task(
+    task_id: str,
+    user_id: str,
+    symbol: str,
+    params: dict[str, Any],
+    status: bytes,
+    created_at: bytes,
+    position: bytes | int,
+) -> Task:
+    return Task(
+        task_id=task_id,
+        user_id=user_id,
+        symbol=symbol,
+        params=params,
+        batch_id=None,
+        status=TaskState(status.decode()),
+        attempt=0,
+        position=int(position) if position else None,
+        created_at=float(created_at),
+    )
 
 
 def _task(reply: Sequence[bytes]) -> Task:

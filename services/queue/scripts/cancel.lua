@@ -1,3 +1,5 @@
+-- Uses: moves, reply
+--
 -- End tasks as cancelled.
 --
 -- ARGV[3] "task" or "batch"    ARGV[4] its id     ARGV[5] the user who may; "": anybody

@@ -1,3 +1,5 @@
+-- Uses: moves
+--
 -- Compare every task and batch with the structures that it must be in. Reads everything: for tests
 -- and maintenance.
 --
@@ -12,10 +14,20 @@ end
 local function add(counts, field, by) counts[field] = (counts[field] or 0) + by end
 local function found_in(zset, id) return redis.call('ZSCORE', P .. zset, id) and 1 or 0 end
 
-local states, active, pending, queued, batches = {}, {}, {}, {}, {}
+-- A hash as it is kept; nil when there is none.
+local function read_hash(key)
+  local flat = redis.call('HGETALL', key)
+  if #flat == 0 then return nil end
+  local fields = {}
+  for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
+  return fields
+end
+
+local states, active, aside, queued, batches = {}, {}, {}, {}, {}
 for _, key in ipairs(redis.call('KEYS', P .. 'task:*')) do
   local t = read_hash(key)
   local id, status = string.sub(key, #task_key('') + 1), t.status
+  local last, logged = tonumber(t.event_seq or 1), tonumber(t.logged or 1)
   add(states, status, 1)
   expect('waiting of ' .. id, found_in('waiting', id), status == 'queued' and 1 or 0)
   expect('own line of ' .. id, found_in('waiting:' .. t.user_id, id), status == 'queued' and 1 or 0)
@@ -24,13 +36,22 @@ for _, key in ipairs(redis.call('KEYS', P .. 'task:*')) do
   expect('ended of ' .. id, found_in('ended', id), ENDED[status] and 1 or 0)
   expect('dead of ' .. id, found_in('dead', id), status == 'dead' and 1 or 0)
   expect('listed of ' .. id, found_in('tasks:' .. t.user_id, id), 1)
+  -- What the record tells itself: the start of its attempt, its last state, its end.
+  local told = last - logged - (ENDED[status] and 2 or 0)
+  if told ~= 0 and (told ~= 1 or status == 'queued' or status == 'delayed') then
+    fault('log of ' .. id .. ' ends at ' .. logged .. ' of ' .. last)
+  end
+  local kept = redis.call('LLEN', log_key('task', id))
+  if kept > logged - 1 or (kept == 0 and logged > 1) then
+    fault('log of ' .. id .. ' has ' .. kept .. ' events up to ' .. logged)
+  end
   if status == 'queued' then add(queued, t.user_id, 1) end
-  if status == 'queued' or status == 'delayed' then add(pending, t.user_id, 1) end
+  if status == 'delayed' then add(aside, t.user_id, 1) end
   if status == 'processing' then add(active, t.user_id, 1) end
-  if t.batch_id ~= '' then
+  if (t.batch_id or '') ~= '' then
     batches[t.batch_id] = batches[t.batch_id] or {sum = 0}
     add(batches[t.batch_id], in_batch(status), 1)
-    add(batches[t.batch_id], 'sum', ENDED[status] and 100 or tonumber(t.percent))
+    add(batches[t.batch_id], 'sum', ENDED[status] and 100 or tonumber(t.percent or 0))
   end
 end
 
@@ -40,7 +61,7 @@ local function compare(hash, counts)
   for field, number in pairs(kept) do expect(hash .. ' of ' .. field, number, counts[field]) end
 end
 compare('active', active)
-compare('pending', pending)
+compare('aside', aside)
 local ended = {}
 for status in pairs(ENDED) do ended[status] = states[status] end
 compare('counts', ended)

@@ -1,3 +1,5 @@
+-- Uses: moves
+--
 -- Give a worker the next tasks, after ending those that it hands in.
 --
 -- ARGV[3] request id       ARGV[4] worker id      ARGV[5] how many at most
@@ -9,46 +11,48 @@
 local request_key = P .. 'request:' .. ARGV[3]
 local most, user_limit, global_limit = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 
-local ENDING = {'user_id', 'batch_id', 'head', 'token', 'closed', 'attempt', 'percent', 'event_seq',
-  'started_at', 'symbol', 'callback_url', 'revived'}
-local STARTING = {'user_id', 'batch_id', 'head', 'token', 'attempt', 'event_seq', 'symbol', 'params',
-  'created_at', 'plan'}
+local ENDING = {'user_id', 'batch_id', 'token', 'percent', 'event_seq', 'started_at', 'symbol',
+  'callback_url', 'revived', 'result', 'error'}
+local STARTING = {'user_id', 'batch_id', 'token', 'attempt', 'percent', 'event_seq', 'symbol',
+  'params', 'created_at', 'fragment'}
 local CLAIMED = {'task_id', 'user_id', 'symbol', 'params', 'batch_id', 'attempt', 'created_at',
   'started_at', 'token'}
 
 -- The owner ends his task. Returns 1, or 0 when the token is not the one of the running attempt.
-local function ack(id, token, outcome, result, error, fragment, max_attempts, run_at)
+local function ack(id, token, outcome, result, error, fragment, delay)
   local t = load_task(id, ENDING)
   if not t or token == '' then return 0 end
-  if t.closed == token then return 1 end
-  if t.token ~= token then return 0 end
+  if t.token ~= token then return t.closed == token and 1 or 0 end
   if t.status ~= 'processing' then return 1 end
   if outcome == 'retry' then
-    give_back(t, max_attempts, error, run_at, token)
+    give_back(t, tonumber(ARGV[10]), error, NOW + tonumber(delay), token)
   else
     end_task(t, outcome, token, result, error, fragment)
   end
   return 1
 end
 
-local owned = {}
+local ending, owned = {}, {}
+for i = 11, #ARGV, 7 do ending[#ending + 1] = ARGV[i] end
+look_for_listeners('task', ending)
 for i = 11, #ARGV, 7 do
-  owned[#owned + 1] = ack(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4],
-    ARGV[i + 5], tonumber(ARGV[10]), NOW + tonumber(ARGV[i + 6]))
+  owned[#owned + 1] = ack(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5],
+    ARGV[i + 6])
 end
+settle()
 
 local function claimed_reply(t)
   local values = {}
-  for i, field in ipairs(CLAIMED) do values[i] = t[field] end
+  for i = 1, #CLAIMED do values[i] = t[CLAIMED[i]] end
   return values
 end
 
-local earlier = redis.call('HGETALL', request_key)
-if #earlier > 0 then
-  local again = {}
-  for i = 1, #earlier, 2 do
-    local t = load_task(earlier[i], STARTING)
-    if t and t.token == earlier[i + 1] and t.status == 'processing' then
+local earlier = most > 0 and redis.call('GET', request_key)
+if earlier then
+  local again, kept = {}, cmsgpack.unpack(earlier)
+  for i = 1, #kept, 2 do
+    local t = load_task(kept[i], STARTING)
+    if t and t.token == kept[i + 1] and t.status == 'processing' then
       again[#again + 1] = claimed_reply(t)
     end
   end
@@ -56,58 +60,99 @@ if #earlier > 0 then
 end
 
 -- A changed order or limit: everybody's turn is found anew, once.
-settle_line()
-if order() ~= ARGV[9] or redis.call('HGET', P .. 'config', 'user_limit') ~= ARGV[6] then
-  local waiting = redis.call('ZRANGE', P .. 'ready', 0, -1)
-  for _, user in ipairs(redis.call('SMEMBERS', P .. 'parked')) do waiting[#waiting + 1] = user end
+local config = redis.call('HMGET', P .. 'config', 'order', 'user_limit')
+if config[1] ~= ARGV[9] or config[2] ~= ARGV[6] then
+  local users = redis.call('ZRANGE', P .. 'ready', 0, -1)
+  local aside = redis.call('SMEMBERS', P .. 'parked')
+  table.sort(aside)
+  for _, user in ipairs(aside) do users[#users + 1] = user end
   redis.call('DEL', P .. 'ready', P .. 'parked')
   redis.call('HSET', P .. 'config', 'order', ARGV[9], 'user_limit', ARGV[6])
-  kept_order = ARGV[9]
-  for _, user in ipairs(waiting) do schedule(user) end
+  kept_order, parked = ARGV[9], false
+  schedule(users)
+end
+kept_order = ARGV[9]
+
+local function at_limit(user)
+  return user_limit > 0 and counted('active', user) >= user_limit
 end
 
-local function next_user()
-  while true do
-    local first = redis.call('ZRANGE', P .. 'ready', 0, 0)[1]
-    if not first or user_limit == 0 then return first end
-    if counted('active', first) < user_limit then return first end
-    redis.call('ZREM', P .. 'ready', first)
-    redis.call('SADD', P .. 'parked', first)
-  end
-end
+local claimed, tokens, leases, token = {}, {}, {}, nil
+local lease_end = stamp(NOW + tonumber(ARGV[8]))
 
-local function start(id, token)
-  local t = load_task(id, STARTING)
-  count('pending', t.user_id, -1)
+local function start(t)
+  -- Numbers that are not given out are no loss.
+  token = (token or redis.call('INCRBY', P .. 'tokens', most) - most) + 1
   count('active', t.user_id, 1)
   set(t, {
-    status = 'processing', token = token, worker_id = ARGV[4], started_at = NOW_STAMP,
-    attempt = tostring(tonumber(t.attempt) + 1), fragment = '', percent = '0',
+    status = 'processing', token = tostring(token), worker_id = ARGV[4], started_at = NOW_STAMP,
+    attempt = tostring(t.attempt + 1), fragment = '', percent = '0',
   })
-  emit_progress(t)
+  tell('task', t.task_id, t, 'progress', snapshot)
   follow_in_batch(t, 'queued', 0)
-  return t
+  claimed[#claimed + 1] = claimed_reply(t)
+  put(tokens, t.task_id, t.token)
+  put(leases, lease_end, t.task_id)
+end
+
+-- In order of submission and while nobody stands aside, the line itself is the order: whole stretches
+-- of it are taken at once, up to the first task of a user at his limit.
+local function take_stretch(room)
+  if order() ~= 'fifo' or some_are_parked() then return end
+  local taken, taken_of = 0, {}
+  local ids = redis.call('ZRANGE', P .. 'waiting', 0, room - 1)
+  look_for_listeners('task', ids)
+  for _, id in ipairs(ids) do
+    local t = load_task(id, STARTING)
+    local user = t.user_id
+    if at_limit(user) then break end
+    start(t)
+    taken = taken + 1
+    note(moved, user)
+    taken_of[user] = (taken_of[user] or 0) + 1
+  end
+  if taken == 0 then return end
+  redis.call('ZREMRANGEBYRANK', P .. 'waiting', 0, taken - 1)
+  for user, number in pairs(taken_of) do
+    redis.call('ZREMRANGEBYRANK', P .. 'waiting:' .. user, 0, number - 1)
+  end
+  settle_line()
+end
+
+-- The first task of the user whose turn it is, out of the line; nil when nobody may.
+local function take_turn()
+  local user = redis.call('ZRANGE', P .. 'ready', 0, 0)[1]
+  while user and at_limit(user) do
+    park(user)
+    user = redis.call('ZRANGE', P .. 'ready', 0, 0)[1]
+  end
+  if not user then return nil end
+  local own = P .. 'waiting:' .. user
+  local id = redis.call('ZPOPMIN', own)[1]
+  redis.call('ZREM', P .. 'waiting', id)
+  local head = redis.call('ZRANGE', own, 0, 0, 'WITHSCORES')[2]
+  if not head then
+    redis.call('ZREM', P .. 'ready', user)
+  else
+    -- In fair order he draws a new turn.
+    local turn = order() == 'fifo' and head or redis.call('INCR', P .. 'turn')
+    redis.call('ZADD', P .. 'ready', turn, user)
+  end
+  return id
 end
 
 local room = most
 if global_limit > 0 then
   room = math.min(most, global_limit - redis.call('ZCARD', P .. 'processing'))
 end
-local claimed, tokens, leases, token = {}, {}, {}, nil
-local lease_end = stamp(NOW + tonumber(ARGV[8]))
+if room > 0 then take_stretch(room) end
 while #claimed < room do
-  local user = next_user()
-  if not user then break end
-  -- Numbers that are not given out are no loss.
-  token = (token or redis.call('INCRBY', P .. 'tokens', most) - most) + 1
-  local t = start(take_first(user), tostring(token))
-  claimed[#claimed + 1] = claimed_reply(t)
-  put(tokens, t.task_id, t.token)
-  put(leases, lease_end, t.task_id)
+  local id = take_turn()
+  if not id then break end
+  start(load_task(id, STARTING))
 end
 if #claimed > 0 then
   redis.call('ZADD', P .. 'processing', unpack(leases))
-  redis.call('HSET', request_key, unpack(tokens))
-  redis.call('EXPIRE', request_key, 60)
+  redis.call('SET', request_key, cmsgpack.pack(tokens), 'EX', 60)
 end
 return {owned, claimed}

@@ -1,3 +1,5 @@
+-- Uses: add
+--
 -- Add a batch and all its tasks to the line.
 --
 -- ARGV[3] batch id         ARGV[4] user id        ARGV[5] head of its snapshot (JSON, no braces)
@@ -15,7 +17,7 @@ if redis.call('EXISTS', batch_key(id)) == 1 then return batch_reply(id) end
 local total = (#ARGV - 13) / 3
 if not has_room(user, total, tonumber(ARGV[10])) then return 'full' end
 remember_made(ARGV[11], ARGV[12], id, ARGV[13])
-local b = create(batch_key(id))
+local b = create(batch_key(id), BATCH_DEFAULTS)
 b.batch_id = id
 set(b, {
   user_id = user, head = ARGV[5], total = tostring(total), progress_sum = '0',
@@ -25,8 +27,7 @@ for i = 14, #ARGV, 3 do
   redis.call('RPUSH', P .. 'batch_tasks:' .. id, ARGV[i])
   add_task(ARGV[i], {
     user_id = user, symbol = ARGV[i + 1], params = ARGV[6], batch_id = id, head = ARGV[i + 2],
-    plan = ARGV[7], callback_url = '', expected = ARGV[8], notify = ARGV[9],
+    plan = ARGV[7], expected = ARGV[8], notify = ARGV[9],
   }, NOW)
 end
-emit('batch', id, b, 'progress', batch_data(b), '')
 return batch_reply(id)

@@ -1,3 +1,5 @@
+-- Uses: moves
+--
 -- Delete a dead task.
 --
 -- ARGV[3] task id

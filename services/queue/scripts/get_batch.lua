@@ -1,3 +1,5 @@
+-- Uses: batch
+--
 -- Read one batch.
 --
 -- ARGV[3] batch id

@@ -1,3 +1,5 @@
+-- Uses: reply
+--
 -- Read one task.
 --
 -- ARGV[3] task id

@@ -1,3 +1,5 @@
+-- Uses: reply
+--
 -- Read dead tasks.
 --
 -- ARGV[3] how many to pass over            ARGV[4] how many at most

@@ -1,3 +1,5 @@
+-- Uses: reply
+--
 -- Read a user's newest tasks.
 --
 -- ARGV[3] user id          ARGV[4] how many at most

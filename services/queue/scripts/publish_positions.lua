@@ -1,3 +1,5 @@
+-- Uses: task
+--
 -- Tell those who watch a waiting task where it stands, if the line moved since the last time.
 --
 -- ARGV[3] shortest time between two times [s]

@@ -1,3 +1,5 @@
+-- Uses: task, batch
+--
 -- Read what came after a cursor.
 --
 -- ARGV[3] "task" or "batch"    ARGV[4] its id
@@ -5,34 +7,34 @@
 -- Reply: nil when there is none, else {epoch, last offset, snapshot, finished data or "", why the
 -- gap cannot be filled or "", the messages after the cursor}.
 local kind, id, asked_epoch, after = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
-local record, shown, finished
+local record, shown, finished, unlogged
 if kind == 'task' then
   record = load_task(id)
   if not record then return false end
   local head, fragment = snapshot(record)
   shown = head .. fragment
   finished = ENDED[record.status] and task_end(record)
+  unlogged = told(record)
 else
   record = load_batch(id)
   if not record then return false end
   shown = batch_data(record)
   finished = record.ended_at and batch_end(record)
+  unlogged = finished and {envelope('finished', record.event_seq, finished)} or {}
 end
 
 local last, resync, messages = tonumber(record.event_seq), '', {}
 if asked_epoch ~= '' then
-  local first = redis.call('XRANGE', events_key(kind, id), '-', '+', 'COUNT', 1)[1]
-  local oldest = first and tonumber(string.sub(first[1], 3)) or last + 1
+  local logged = read_log(kind, id, record, after)
   if asked_epoch ~= the_epoch() or after > last then
     resync = 'epoch'
-  elseif after + 1 < oldest then
+  elseif not logged then
     resync = 'trimmed'
   else
-    local found = redis.call('XRANGE', events_key(kind, id), '0-' .. (after + 1), '+')
-    for i, entry in ipairs(found) do messages[i] = entry[2][2] end
-    if finished and after < last then
-      messages[#messages + 1] = envelope('finished', last, finished, '')
-    end
+    messages = logged
+    -- As many of them as come after the cursor.
+    local unseen = math.min(last - after, #unlogged)
+    for i = #unlogged - unseen + 1, #unlogged do messages[#messages + 1] = unlogged[i] end
   end
 end
 return {the_epoch(), last, '{' .. shown .. '}', finished and '{' .. finished .. '}' or '', resync,

@@ -1,3 +1,5 @@
+-- Uses: events
+--
 -- Read where logs end.
 --
 -- ARGV[3] "task" or "batch"    ARGV[4...] ids
@@ -5,6 +7,7 @@
 local reply = {the_epoch()}
 for i = 4, #ARGV do
   local key = ARGV[3] == 'task' and task_key(ARGV[i]) or batch_key(ARGV[i])
-  reply[#reply + 1] = redis.call('HGET', key, 'event_seq') or ''
+  local found = redis.call('HMGET', key, 'status', 'event_seq')
+  reply[#reply + 1] = found[1] and (found[2] or '1') or ''
 end
 return reply

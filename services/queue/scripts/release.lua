@@ -1,3 +1,5 @@
+-- Uses: moves
+--
 -- Hand a claimed task back unfinished; the attempt does not count.
 --
 -- ARGV[3] task id          ARGV[4] token

@@ -1,3 +1,5 @@
+-- Uses: moves
+--
 -- Keep and publish the progress of a running attempt.
 --
 -- ARGV[3] task id          ARGV[4] token
@@ -8,6 +10,7 @@ local t = load_task(ARGV[3])
 if not t or t.status ~= 'processing' or t.token ~= ARGV[4] then return 0 end
 local before, percent = tonumber(t.percent), tonumber(ARGV[6])
 if percent < before or ARGV[5] == t.fragment then return 1 end
+keep_told(t)
 set(t, {fragment = ARGV[5], percent = ARGV[6]})
 emit_progress(t)
 follow_in_batch(t, 'processing', before)

@@ -1,3 +1,5 @@
+-- Uses: moves, reply
+--
 -- Put a dead task back into the line, with all its attempts before it.
 --
 -- ARGV[3] task id
@@ -5,9 +7,9 @@
 -- task then goes on without it.
 local t = load_task(ARGV[3])
 if not t or t.status ~= 'dead' then return false end
-forget_end(t)
 -- What comes now has numbers behind its end, which is to be found among them.
-keep_event('task', t.task_id, t.event_seq, envelope('finished', t.event_seq, task_end(t), ''))
+keep_told(t)
+forget_end(t)
 local b = t.batch_id ~= '' and load_batch(t.batch_id)
 if b and b.ended_at then
   redis.call('LREM', P .. 'batch_tasks:' .. t.batch_id, 1, t.task_id)

@@ -1,3 +1,5 @@
+-- Uses: moves
+--
 -- What is due: leases that ran out, delays that are over, ended tasks that are old.
 --
 -- ARGV[3] attempts before a task is dead    ARGV[4] retention [s], 0: forever
@@ -23,6 +25,8 @@ for _, id in ipairs(come) do
   emit_progress(t)
 end
 
+settle()
+
 local deleted = 0
 if retention > 0 then
   for _, id in ipairs(due('ended', NOW - retention)) do
@@ -30,7 +34,7 @@ if retention > 0 then
     deleted = deleted + 1
   end
   for _, id in ipairs(due('ended_batches', NOW - retention)) do
-    redis.call('DEL', batch_key(id), P .. 'batch_tasks:' .. id, events_key('batch', id))
+    redis.call('DEL', batch_key(id), P .. 'batch_tasks:' .. id, log_key('batch', id))
     redis.call('ZREM', P .. 'ended_batches', id)
   end
 end

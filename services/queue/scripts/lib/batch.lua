@@ -1,21 +1,23 @@
+-- Uses: events, iso
+--
 -- Batches count their tasks.
 --
 -- Invariant: the counters of a batch equal the states of its tasks (a delayed task counts as
 -- queued), `progress_sum` is the sum of their percentages with 100 for an ended one, and the batch
 -- has ended exactly when each of its tasks has.
 
-local ENDED = {completed = true, failed = true, cancelled = true, dead = true}
 local COUNTED = {'queued', 'processing', 'completed', 'failed', 'cancelled', 'dead'}
 
 local function batch_progress(b)
   return tonumber(b.progress_sum) / tonumber(b.total)
 end
 
-local FIELDS = {'user_id', 'head', 'total', 'progress_sum', 'event_seq', 'queued', 'processing',
-  'completed', 'failed', 'cancelled', 'dead'}
+local BATCH_FIELDS = {'user_id', 'head', 'total', 'progress_sum', 'event_seq', 'logged', 'queued',
+  'processing', 'completed', 'failed', 'cancelled', 'dead'}
+local BATCH_DEFAULTS = {event_seq = '1', logged = '1'}
 
 local function load_batch(id)
-  local b = load(batch_key(id), FIELDS)
+  local b = load(batch_key(id), BATCH_FIELDS, BATCH_DEFAULTS)
   if b then b.batch_id = id end
   return b
 end
@@ -66,7 +68,7 @@ local function end_batch(b)
   set(b, {ended_at = NOW_STAMP})
   redis.call('ZADD', P .. 'ended_batches', NOW_STAMP, id)
   local data = batch_end(b)
-  emit('batch', id, b, 'finished', data, '')
+  tell('batch', id, b, 'finished', batch_end)
   redis.call('XADD', P .. 'outbox', '*', 'event_id', id, 'kind', 'batch', 'user_id', b.user_id,
     'task_id', '', 'symbol', '', 'batch_id', id, 'status', b.status, 'result', '{' .. data .. '}',
     'error', '', 'callback_url', '', 'ended_at', NOW_STAMP)
@@ -84,7 +86,7 @@ local function batch_follow(id, from, to, from_percent, to_percent)
   set(b, {status = batch_status(b)})
   -- Not every step of every task is news of the batch: whole percents are.
   if from ~= to or math.floor(batch_progress(b)) ~= shown then
-    emit('batch', id, b, 'progress', batch_data(b), '')
+    emit('batch', id, b, 'progress', batch_data(b))
   end
   if b.status ~= 'queued' and b.status ~= 'processing' and not b.ended_at then end_batch(b) end
 end

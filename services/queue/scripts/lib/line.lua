@@ -1,34 +1,10 @@
+-- Uses: base
+--
 -- The line: who waits, and whose turn it is.
 --
 -- Invariant: a queued task is in `waiting` and in `waiting:{user}`, both scored by its number of
 -- submission, and its user is in exactly one of `ready` (scored by when it is his turn) and
 -- `parked` (he was found at his limit). Users without a queued task are in neither.
--- `pending` counts each user's queued and delayed tasks, `active` his claimed ones.
-
--- The counts by user and by state. Each is read once and written once a script.
-local counters = {pending = {}, active = {}, counts = {}}
-
-local function counted(hash, field)
-  local kept = counters[hash]
-  kept[field] = kept[field] or tonumber(redis.call('HGET', P .. hash, field) or 0)
-  return kept[field]
-end
-
-local function count(hash, field, by)
-  counters[hash][field] = counted(hash, field) + by
-end
-
-local function save_counts()
-  for hash, numbers in pairs(counters) do
-    for field, number in pairs(numbers) do
-      if number > 0 then
-        redis.call('HSET', P .. hash, field, number)
-      else
-        redis.call('HDEL', P .. hash, field)
-      end
-    end
-  end
-end
 
 local kept_order
 local function order()
@@ -36,61 +12,76 @@ local function order()
   return kept_order
 end
 
--- FIFO: a user's turn is the number of his oldest waiting task. Fair: a number drawn anew after
--- each of his claims, so that users go in rounds.
-local function schedule(user)
-  local head = redis.call('ZRANGE', P .. 'waiting:' .. user, 0, 0, 'WITHSCORES')
-  if #head == 0 then
-    redis.call('ZREM', P .. 'ready', user)
-    redis.call('SREM', P .. 'parked', user)
-    return
+local parked
+local function some_are_parked()
+  if parked == nil then parked = redis.call('SCARD', P .. 'parked') > 0 end
+  return parked
+end
+
+local function park(user)
+  redis.call('ZREM', P .. 'ready', user)
+  redis.call('SADD', P .. 'parked', user)
+  parked = true
+end
+
+-- Find the turns of users anew. FIFO: a user's turn is the number of his oldest waiting task. Fair:
+-- a number drawn when he comes into the line and after each of his claims, so that users go in
+-- rounds.
+local function schedule(users)
+  local turns, gone = {}, {}
+  for _, user in ipairs(users) do
+    local head = redis.call('ZRANGE', P .. 'waiting:' .. user, 0, 0, 'WITHSCORES')[2]
+    if not head then
+      gone[#gone + 1] = user
+    elseif not (some_are_parked() and redis.call('SISMEMBER', P .. 'parked', user) == 1) then
+      put(turns, order() == 'fifo' and head or redis.call('INCR', P .. 'turn'), user)
+    end
   end
-  if redis.call('SISMEMBER', P .. 'parked', user) == 1 then return end
-  if order() == 'fifo' then
-    redis.call('ZADD', P .. 'ready', head[2], user)
-  else
-    redis.call('ZADD', P .. 'ready', 'NX', redis.call('INCR', P .. 'turn'), user)
+  if #gone > 0 then
+    redis.call('ZREM', P .. 'ready', unpack(gone))
+    if some_are_parked() then redis.call('SREM', P .. 'parked', unpack(gone)) end
+  end
+  if #turns > 0 then
+    if order() == 'fifo' then
+      redis.call('ZADD', P .. 'ready', unpack(turns))
+    else
+      redis.call('ZADD', P .. 'ready', 'NX', unpack(turns))
+    end
   end
 end
 
--- Whose turn is to be found anew, and who may be so because a task of his ended. Found by
--- `settle_line`: before tasks are taken, and at the end of every script.
+-- Whose turn is to be found anew, and who may be so because a task of his ended; each once, in the
+-- order in which it happened.
 local moved, freed = {}, {}
 
+local function note(users, user)
+  if users[user] then return end
+  users[user] = true
+  users[#users + 1] = user
+end
+
 local function settle_line()
-  for user in pairs(freed) do
-    if redis.call('SREM', P .. 'parked', user) == 1 then schedule(user) end
+  if #freed > 0 and some_are_parked() then
+    for _, user in ipairs(freed) do
+      if redis.call('SREM', P .. 'parked', user) == 1 then note(moved, user) end
+    end
   end
-  for user in pairs(moved) do schedule(user) end
+  local users = moved
   moved, freed = {}, {}
+  schedule(users)
 end
 
 local function queue_up(id, user, seq)
   redis.call('ZADD', P .. 'waiting', seq, id)
   redis.call('ZADD', P .. 'waiting:' .. user, seq, id)
   -- Behind others nothing changes for the user's turn.
-  if redis.call('ZRANK', P .. 'waiting:' .. user, id) == 0 then moved[user] = true end
+  if redis.call('ZRANK', P .. 'waiting:' .. user, id) == 0 then note(moved, user) end
 end
 
 local function step_out(id, user)
   redis.call('ZREM', P .. 'waiting', id)
   redis.call('ZREM', P .. 'waiting:' .. user, id)
-  moved[user] = true
-end
-
--- Take the first task of a user who is in `ready` out of the line. In fair order he draws a new turn.
-local function take_first(user)
-  local own = P .. 'waiting:' .. user
-  local id = redis.call('ZPOPMIN', own)[1]
-  redis.call('ZREM', P .. 'waiting', id)
-  local head = redis.call('ZRANGE', own, 0, 0, 'WITHSCORES')[2]
-  if not head then
-    redis.call('ZREM', P .. 'ready', user)
-  else
-    redis.call('ZADD', P .. 'ready', order() == 'fifo' and head or redis.call('INCR', P .. 'turn'),
-      user)
-  end
-  return id
+  note(moved, user)
 end
 
 local function position(id)

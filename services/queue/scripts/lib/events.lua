@@ -1,0 +1,81 @@
+-- Uses: records
+--
+-- The events of a task or batch: numbered by `event_seq` of its record, published, and logged as
+-- far as the record itself does not tell them.
+--
+-- Invariant: the log is a list of the last events up to number `logged`. The first event of all is
+-- never logged: nobody can have come before it. What comes behind `logged` the record tells.
+local MAX_EVENTS = tonumber(ARGV[2])
+
+local epoch
+local function the_epoch()
+  epoch = epoch or redis.call('GET', P .. 'epoch')
+  if not epoch then
+    -- A process names one again after everything was lost: never the same.
+    epoch = ARGV[1] .. string.format('%x', NOW * 1000)
+    redis.call('SET', P .. 'epoch', epoch)
+  end
+  return epoch
+end
+
+-- Its data is a JSON object of `head` and `body`: two parts, so that the long one is copied once.
+local function envelope(type, offset, head, body)
+  return '{"type":"' .. type .. '","data":{' .. head .. (body or '') .. '},"id":"' .. the_epoch()
+    .. '-' .. offset .. '"}'
+end
+
+-- An event that nobody listens to is not even written down. Looked up for many at once this costs
+-- a small part of what publishing to nobody does.
+local heard, patterns = {}, nil
+local function look_for_listeners(kind, ids)
+  if LISTENERS_ELSEWHERE or #ids == 0 then return end
+  local channels = {}
+  for i = 1, #ids do channels[i] = 'rt:' .. kind .. ':' .. ids[i] end
+  local found = redis.call('PUBSUB', 'NUMSUB', unpack(channels))
+  for i = 1, #found, 2 do heard[found[i]] = found[i + 1] > 0 end
+end
+
+local function is_heard(kind, id)
+  if LISTENERS_ELSEWHERE then return true end
+  if patterns == nil then patterns = redis.call('PUBSUB', 'NUMPAT') > 0 end
+  local channel = 'rt:' .. kind .. ':' .. id
+  if not patterns and heard[channel] == nil then look_for_listeners(kind, {id}) end
+  return patterns or heard[channel]
+end
+
+local function next_offset(record)
+  local offset = string.format('%d', record.event_seq + 1)
+  set(record, {event_seq = offset})
+  return offset
+end
+
+-- Append what goes up to the record's newest event.
+local function log(kind, id, record, ...)
+  local key = log_key(kind, id)
+  local length = redis.call('RPUSH', key, ...)
+  if length > MAX_EVENTS then redis.call('LTRIM', key, -MAX_EVENTS, -1) end
+  set(record, {logged = record.event_seq})
+end
+
+-- Number an event, log it and publish it.
+local function emit(kind, id, record, type, head, body)
+  local message = envelope(type, next_offset(record), head, body)
+  log(kind, id, record, message)
+  if is_heard(kind, id) then redis.call('PUBLISH', 'rt:' .. kind .. ':' .. id, message) end
+end
+
+-- Number an event that the record tells from now on, by `data(record)`, and publish it.
+local function tell(kind, id, record, type, data)
+  local offset = next_offset(record)
+  if is_heard(kind, id) then
+    redis.call('PUBLISH', 'rt:' .. kind .. ':' .. id, envelope(type, offset, data(record)))
+  end
+end
+
+-- The logged events behind a number; nil when some of them are there no more.
+local function read_log(kind, id, record, after)
+  local key, logged = log_key(kind, id), tonumber(record.logged)
+  if after >= logged then return {} end
+  if after < logged - redis.call('LLEN', key) then return nil end
+  return redis.call('LRANGE', key, after - logged, -1)
+end

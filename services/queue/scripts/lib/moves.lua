@@ -1,0 +1,130 @@
+-- Uses: task, batch, counts, wake
+--
+-- The transitions of a task.
+
+local pace_changed = false
+-- The pace follows the last tasks (exponential moving average).
+local function note_pace(t)
+  if t.status ~= 'processing' then return end
+  local took = NOW - tonumber(t.started_at)
+  local mean = mean_seconds() or took
+  pace, pace_changed = mean + (took - mean) / 8, true
+end
+
+local function in_batch(status)
+  return status == 'delayed' and 'queued' or status
+end
+
+local function follow_in_batch(t, from, from_percent)
+  if t.batch_id == '' then return end
+  local percent = ENDED[t.status] and 100 or tonumber(t.percent)
+  batch_follow(t.batch_id, in_batch(from), in_batch(t.status), from_percent, percent)
+end
+
+-- Tasks that have ended, to be put into `ended` at once.
+local over = {}
+
+-- Before tasks are taken, and behind the body.
+local function settle()
+  if #left > 0 then redis.call('ZREM', P .. 'processing', unpack(left)) end
+  if #over > 0 then redis.call('ZADD', P .. 'ended', unpack(over)) end
+  left, over = {}, {}
+  settle_line()
+end
+finishers[#finishers + 1] = function()
+  settle()
+  if pace_changed then redis.call('HSET', P .. 'pace', 'seconds', string.format('%.4f', pace)) end
+end
+
+-- Take the task out of the structures of its state.
+local function leave(t)
+  local id, user = t.task_id, t.user_id
+  if t.status == 'queued' then
+    step_out(id, user)
+  elseif t.status == 'delayed' then
+    redis.call('ZREM', P .. 'delayed', id)
+    count('aside', user, -1)
+  elseif t.status == 'processing' then
+    left[#left + 1] = id
+    count('active', user, -1)
+    note(freed, user)
+  end
+end
+
+-- Put the task at its place in the line, or aside until `run_at`. A task that comes back keeps its
+-- number, and so stands before all that its user submitted later.
+local function wait_in_line(t, run_at)
+  if run_at > NOW then
+    count('aside', t.user_id, 1)
+    redis.call('ZADD', P .. 'delayed', run_at, t.task_id)
+    set(t, {status = 'delayed'})
+    announce_due(run_at)
+  else
+    queue_up(t.task_id, t.user_id, t.seq)
+    set(t, {status = 'queued'})
+    wake_workers()
+  end
+end
+
+-- `attempt`: the number that the task waits with. `closed`: the token of an owner who gave it back
+-- himself, so that the same request repeated is known; "" when he was lost.
+local function requeue(t, attempt, run_at, closed)
+  local from, from_percent = t.status, tonumber(t.percent)
+  keep_told(t)
+  leave(t)
+  set(t, {attempt = tostring(attempt), token = '', closed = closed, fragment = '', percent = '0'})
+  wait_in_line(t, run_at)
+  emit_progress(t)
+  follow_in_batch(t, from, from_percent)
+end
+
+-- A task that was dead and is retried ends once more, and that is another event.
+local function append_to_outbox(t)
+  local event_id = t.task_id .. (t.revived == '0' and '' or ':' .. t.revived)
+  redis.call('XADD', P .. 'outbox', '*', 'event_id', event_id, 'kind', 'task',
+    'user_id', t.user_id, 'task_id', t.task_id, 'symbol', t.symbol, 'batch_id', t.batch_id,
+    'status', t.status, 'result', t.result, 'error', t.error,
+    'callback_url', t.callback_url, 'ended_at', t.ended_at)
+end
+
+-- `token` stays when its owner ended the task, so that the same request repeated is known.
+local function end_task(t, status, token, result, error, fragment)
+  local from, from_percent = t.status, tonumber(t.percent)
+  if status ~= 'cancelled' and status ~= 'dead' then note_pace(t) end
+  leave(t)
+  set(t, {
+    status = status, token = token, result = result, error = error, ended_at = NOW_STAMP,
+    fragment = fragment ~= '' and fragment or nil,
+  })
+  put(over, NOW_STAMP, t.task_id)
+  if status == 'dead' then redis.call('ZADD', P .. 'dead', NOW_STAMP, t.task_id) end
+  count('counts', status, 1)
+  tell('task', t.task_id, t, 'progress', snapshot)
+  tell('task', t.task_id, t, 'finished', task_end)
+  -- The news of a batch is its end, unless news of each task was asked for.
+  if t.batch_id == '' or t.notify == '1' then append_to_outbox(t) end
+  follow_in_batch(t, from, from_percent)
+end
+
+-- An attempt is over without a result: again, or dead. `closed` as in requeue.
+local function give_back(t, max_attempts, reason, run_at, closed)
+  if tonumber(t.attempt) >= max_attempts then
+    end_task(t, 'dead', closed, '', reason, '')
+  else
+    requeue(t, t.attempt, run_at, closed)
+  end
+end
+
+-- Take an ended task out of what is kept of ended ones.
+local function forget_end(t)
+  redis.call('ZREM', P .. 'ended', t.task_id)
+  redis.call('ZREM', P .. 'dead', t.task_id)
+  count('counts', t.status, -1)
+end
+
+local function delete_task(t)
+  forget_end(t)
+  delete(t)
+  redis.call('DEL', log_key('task', t.task_id))
+  redis.call('ZREM', P .. 'tasks:' .. t.user_id, t.task_id)
+end
