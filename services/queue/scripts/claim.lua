@@ -6,21 +6,43 @@
 -- ARGV[6] running tasks a user, 0: any            ARGV[7] running tasks in all, 0: any
 -- ARGV[8] visibility [s]   ARGV[9] order          ARGV[10] attempts before a task is dead
 -- ARGV[11...] for each ended task: its id, token, outcome, result, error, fragment, delay [s]
--- Reply: {whether each was still owned (0 or 1), the fields CLAIMED of each claimed task}. Repeated
+-- Reply: {whether each was still owned (0 or 1), {id, user, symbol, params, batch
+-- id, attempt, when made, when started, token} of each claimed task}. Repeated
 -- with the same request id it returns the same tasks, as far as they are still the worker's.
 local request_key = P .. 'request:' .. ARGV[3]
 local most, user_limit, global_limit = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 
-local ENDING = {'user_id', 'batch_id', 'token', 'percent', 'event_seq', 'started_at', 'symbol',
-  'callback_url', 'revived', 'result', 'error'}
-local STARTING = {'user_id', 'batch_id', 'token', 'attempt', 'percent', 'event_seq', 'symbol',
-  'params', 'created_at', 'fragment'}
-local CLAIMED = {'task_id', 'user_id', 'symbol', 'params', 'batch_id', 'attempt', 'created_at',
-  'started_at', 'token'}
+-- What the start of a task needs of it, and what its end does.
+local function load_waiting(id)
+  local key = task_key(id)
+  if records[key] then return records[key] end
+  local v = redis.call('HMGET', key, 'status', 'user_id', 'batch_id', 'symbol', 'params', 'attempt',
+    'created_at', 'event_seq', 'token')
+  if not v[1] then return nil end
+  return adopt({
+    _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], user_id = v[2],
+    batch_id = v[3] or '', symbol = v[4], params = v[5], attempt = v[6] or '0', created_at = v[7],
+    event_seq = v[8] or '1', token = v[9] or '', worker_id = '', started_at = '',
+  }, TASK)
+end
+
+local function load_claimed(id)
+  local key = task_key(id)
+  if records[key] then return records[key] end
+  local v = redis.call('HMGET', key, 'status', 'user_id', 'batch_id', 'symbol', 'token', 'event_seq',
+    'started_at', 'callback_url', 'revived')
+  if not v[1] then return nil end
+  return adopt({
+    _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], user_id = v[2],
+    batch_id = v[3] or '', symbol = v[4], token = v[5] or '', event_seq = v[6] or '1',
+    started_at = v[7], callback_url = v[8] or '', revived = v[9] or '0', ended_at = '',
+    result = '', fragment = nil, error = nil,
+  }, TASK)
+end
 
 -- The owner ends his task. Returns 1, or 0 when the token is not the one of the running attempt.
 local function ack(id, token, outcome, result, error, fragment, delay)
-  local t = load_task(id, ENDING)
+  local t = load_claimed(id)
   if not t or token == '' then return 0 end
   if t.token ~= token then return t.closed == token and 1 or 0 end
   if t.status ~= 'processing' then return 1 end
@@ -42,16 +64,15 @@ end
 settle()
 
 local function claimed_reply(t)
-  local values = {}
-  for i = 1, #CLAIMED do values[i] = t[CLAIMED[i]] end
-  return values
+  return {t.task_id, t.user_id, t.symbol, t.params, t.batch_id, t.attempt, t.created_at,
+    t.started_at, t.token}
 end
 
 local earlier = most > 0 and redis.call('GET', request_key)
 if earlier then
   local again, kept = {}, cmsgpack.unpack(earlier)
   for i = 1, #kept, 2 do
-    local t = load_task(kept[i], STARTING)
+    local t = load_task(kept[i])
     if t and t.token == kept[i + 1] and t.status == 'processing' then
       again[#again + 1] = claimed_reply(t)
     end
@@ -84,10 +105,8 @@ local function start(t)
   -- Numbers that are not given out are no loss.
   token = (token or redis.call('INCRBY', P .. 'tokens', most) - most) + 1
   count('active', t.user_id, 1)
-  set(t, {
-    status = 'processing', token = tostring(token), worker_id = ARGV[4], started_at = NOW_STAMP,
-    attempt = tostring(t.attempt + 1), fragment = '', percent = '0',
-  })
+  set(t, 'status', 'processing', 'token', tostring(token), 'worker_id', ARGV[4],
+    'started_at', NOW_STAMP, 'attempt', tostring(t.attempt + 1))
   tell('task', t.task_id, t, 'progress', snapshot)
   follow_in_batch(t, 'queued', 0)
   claimed[#claimed + 1] = claimed_reply(t)
@@ -103,7 +122,7 @@ local function take_stretch(room)
   local ids = redis.call('ZRANGE', P .. 'waiting', 0, room - 1)
   look_for_listeners('task', ids)
   for _, id in ipairs(ids) do
-    local t = load_task(id, STARTING)
+    local t = load_waiting(id)
     local user = t.user_id
     if at_limit(user) then break end
     start(t)
@@ -149,7 +168,7 @@ if room > 0 then take_stretch(room) end
 while #claimed < room do
   local id = take_turn()
   if not id then break end
-  start(load_task(id, STARTING))
+  start(load_waiting(id))
 end
 if #claimed > 0 then
   redis.call('ZADD', P .. 'processing', unpack(leases))

@@ -17,17 +17,14 @@ if redis.call('EXISTS', batch_key(id)) == 1 then return batch_reply(id) end
 local total = (#ARGV - 13) / 3
 if not has_room(user, total, tonumber(ARGV[10])) then return 'full' end
 remember_made(ARGV[11], ARGV[12], id, ARGV[13])
-local b = create(batch_key(id), BATCH_DEFAULTS)
-b.batch_id = id
-set(b, {
-  user_id = user, head = ARGV[5], total = tostring(total), progress_sum = '0',
-  queued = tostring(total), status = 'queued', created_at = NOW_STAMP,
-})
+local b = adopt({
+  _key = batch_key(id), _changes = false, _numbered = false, batch_id = id, event_seq = '1', logged = '1',
+}, BATCH)
+set(b, 'user_id', user, 'head', ARGV[5], 'total', tostring(total), 'progress_sum', '0',
+  'queued', tostring(total), 'status', 'queued', 'created_at', NOW_STAMP)
 for i = 14, #ARGV, 3 do
   redis.call('RPUSH', P .. 'batch_tasks:' .. id, ARGV[i])
-  add_task(ARGV[i], {
-    user_id = user, symbol = ARGV[i + 1], params = ARGV[6], batch_id = id, head = ARGV[i + 2],
-    plan = ARGV[7], expected = ARGV[8], notify = ARGV[9],
-  }, NOW)
+  add_task(ARGV[i], user, NOW, 'symbol', ARGV[i + 1], 'params', ARGV[6], 'batch_id', id,
+    'head', ARGV[i + 2], 'plan', ARGV[7], 'expected', ARGV[8], 'notify', ARGV[9])
 end
 return batch_reply(id)

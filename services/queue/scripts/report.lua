@@ -11,7 +11,7 @@ if not t or t.status ~= 'processing' or t.token ~= ARGV[4] then return 0 end
 local before, percent = tonumber(t.percent), tonumber(ARGV[6])
 if percent < before or ARGV[5] == t.fragment then return 1 end
 keep_told(t)
-set(t, {fragment = ARGV[5], percent = ARGV[6]})
+set(t, 'fragment', ARGV[5], 'percent', ARGV[6])
 emit_progress(t)
 follow_in_batch(t, 'processing', before)
 return 1

@@ -13,13 +13,11 @@ forget_end(t)
 local b = t.batch_id ~= '' and load_batch(t.batch_id)
 if b and b.ended_at then
   redis.call('LREM', P .. 'batch_tasks:' .. t.batch_id, 1, t.task_id)
-  set(t, {batch_id = ''})
+  set(t, 'batch_id', '')
 end
 local from = t.status
-set(t, {
-  attempt = '0', error = '', ended_at = '', fragment = '', percent = '0',
-  revived = tostring(t.revived + 1),
-})
+set(t, 'attempt', '0', 'error', '', 'ended_at', '', 'fragment', '', 'percent', '0', 'revived',
+  tostring(t.revived + 1))
 wait_in_line(t, NOW)
 emit_progress(t)
 follow_in_batch(t, from, 100)

@@ -2,13 +2,15 @@
 --
 -- Tasks that are not there yet. Nobody can listen to one yet, so its first event is not told.
 
-local function add_task(id, given, run_at)
+-- Behind `run_at` come fields, each followed by its value.
+local function add_task(id, user, run_at, ...)
   local seq = redis.call('INCR', P .. 'seq')
-  local t = create(task_key(id), DEFAULTS)
-  t.task_id = id
-  set(t, given)
-  set(t, {seq = tostring(seq), created_at = NOW_STAMP})
-  redis.call('ZADD', P .. 'tasks:' .. given.user_id, seq, id)
+  local t = adopt({
+    _key = task_key(id), _changes = false, _numbered = false, task_id = id, user_id = user, seq = seq,
+    batch_id = '', status = '',
+  }, TASK)
+  set(t, 'user_id', user, 'seq', tostring(seq), 'created_at', NOW_STAMP, ...)
+  redis.call('ZADD', P .. 'tasks:' .. user, seq, id)
   wait_in_line(t, run_at)
   return t
 end

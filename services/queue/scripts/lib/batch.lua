@@ -14,10 +14,10 @@ end
 
 local BATCH_FIELDS = {'user_id', 'head', 'total', 'progress_sum', 'event_seq', 'logged', 'queued',
   'processing', 'completed', 'failed', 'cancelled', 'dead'}
-local BATCH_DEFAULTS = {event_seq = '1', logged = '1'}
+local BATCH = kind_of_record({event_seq = '1', logged = '1'})
 
 local function load_batch(id)
-  local b = load(batch_key(id), BATCH_FIELDS, BATCH_DEFAULTS)
+  local b = load(batch_key(id), BATCH_FIELDS, BATCH)
   if b then b.batch_id = id end
   return b
 end
@@ -65,7 +65,7 @@ end
 
 local function end_batch(b)
   local id = b.batch_id
-  set(b, {ended_at = NOW_STAMP})
+  set(b, 'ended_at', NOW_STAMP)
   redis.call('ZADD', P .. 'ended_batches', NOW_STAMP, id)
   local data = batch_end(b)
   tell('batch', id, b, 'finished', batch_end)
@@ -80,10 +80,10 @@ local function batch_follow(id, from, to, from_percent, to_percent)
   if not b then return end
   local shown = math.floor(batch_progress(b))
   if from ~= to then
-    set(b, {[from] = tostring((b[from] or 0) - 1), [to] = tostring((b[to] or 0) + 1)})
+    set(b, from, tostring((b[from] or 0) - 1), to, tostring((b[to] or 0) + 1))
   end
-  set(b, {progress_sum = tostring(b.progress_sum + to_percent - from_percent)})
-  set(b, {status = batch_status(b)})
+  set(b, 'progress_sum', tostring(b.progress_sum + to_percent - from_percent))
+  set(b, 'status', batch_status(b))
   -- Not every step of every task is news of the batch: whole percents are.
   if from ~= to or math.floor(batch_progress(b)) ~= shown then
     emit('batch', id, b, 'progress', batch_data(b))

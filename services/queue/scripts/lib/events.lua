@@ -26,26 +26,26 @@ end
 
 -- An event that nobody listens to is not even written down. Looked up for many at once this costs
 -- a small part of what publishing to nobody does.
-local heard, patterns = {}, nil
+local heard, patterns = {task = {}, batch = {}}, nil
 local function look_for_listeners(kind, ids)
   if LISTENERS_ELSEWHERE or #ids == 0 then return end
-  local channels = {}
-  for i = 1, #ids do channels[i] = 'rt:' .. kind .. ':' .. ids[i] end
+  local channels, prefix = {}, 'rt:' .. kind .. ':'
+  for i = 1, #ids do channels[i] = prefix .. ids[i] end
   local found = redis.call('PUBSUB', 'NUMSUB', unpack(channels))
-  for i = 1, #found, 2 do heard[found[i]] = found[i + 1] > 0 end
+  for i = 1, #ids do heard[kind][ids[i]] = found[2 * i] > 0 end
 end
 
 local function is_heard(kind, id)
   if LISTENERS_ELSEWHERE then return true end
   if patterns == nil then patterns = redis.call('PUBSUB', 'NUMPAT') > 0 end
-  local channel = 'rt:' .. kind .. ':' .. id
-  if not patterns and heard[channel] == nil then look_for_listeners(kind, {id}) end
-  return patterns or heard[channel]
+  if patterns then return true end
+  if heard[kind][id] == nil then look_for_listeners(kind, {id}) end
+  return heard[kind][id]
 end
 
 local function next_offset(record)
   local offset = string.format('%d', record.event_seq + 1)
-  set(record, {event_seq = offset})
+  record.event_seq, record._numbered = offset, true
   return offset
 end
 
@@ -54,7 +54,7 @@ local function log(kind, id, record, ...)
   local key = log_key(kind, id)
   local length = redis.call('RPUSH', key, ...)
   if length > MAX_EVENTS then redis.call('LTRIM', key, -MAX_EVENTS, -1) end
-  set(record, {logged = record.event_seq})
+  set(record, 'logged', record.event_seq)
 end
 
 -- Number an event, log it and publish it.

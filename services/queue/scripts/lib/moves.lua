@@ -15,6 +15,11 @@ local function in_batch(status)
   return status == 'delayed' and 'queued' or status
 end
 
+-- A task's share of its batch's progress.
+local function share(t)
+  return t.batch_id ~= '' and tonumber(t.percent) or 0
+end
+
 local function follow_in_batch(t, from, from_percent)
   if t.batch_id == '' then return end
   local percent = ENDED[t.status] and 100 or tonumber(t.percent)
@@ -57,11 +62,11 @@ local function wait_in_line(t, run_at)
   if run_at > NOW then
     count('aside', t.user_id, 1)
     redis.call('ZADD', P .. 'delayed', run_at, t.task_id)
-    set(t, {status = 'delayed'})
+    set(t, 'status', 'delayed')
     announce_due(run_at)
   else
     queue_up(t.task_id, t.user_id, t.seq)
-    set(t, {status = 'queued'})
+    set(t, 'status', 'queued')
     wake_workers()
   end
 end
@@ -69,10 +74,10 @@ end
 -- `attempt`: the number that the task waits with. `closed`: the token of an owner who gave it back
 -- himself, so that the same request repeated is known; "" when he was lost.
 local function requeue(t, attempt, run_at, closed)
-  local from, from_percent = t.status, tonumber(t.percent)
+  local from, from_percent = t.status, share(t)
   keep_told(t)
   leave(t)
-  set(t, {attempt = tostring(attempt), token = '', closed = closed, fragment = '', percent = '0'})
+  set(t, 'attempt', tostring(attempt), 'token', '', 'closed', closed, 'fragment', '', 'percent', '0')
   wait_in_line(t, run_at)
   emit_progress(t)
   follow_in_batch(t, from, from_percent)
@@ -89,13 +94,14 @@ end
 
 -- `token` stays when its owner ended the task, so that the same request repeated is known.
 local function end_task(t, status, token, result, error, fragment)
-  local from, from_percent = t.status, tonumber(t.percent)
+  local from, from_percent = t.status, share(t)
   if status ~= 'cancelled' and status ~= 'dead' then note_pace(t) end
   leave(t)
-  set(t, {
-    status = status, token = token, result = result, error = error, ended_at = NOW_STAMP,
-    fragment = fragment ~= '' and fragment or nil,
-  })
+  if fragment == '' then fragment = t.fragment end
+  set(t, 'status', status, 'ended_at', NOW_STAMP, 'result', result, 'fragment', fragment)
+  if token ~= t.token then set(t, 'token', token) end
+  t.error = error
+  if error ~= '' then set(t, 'error', error) end
   put(over, NOW_STAMP, t.task_id)
   if status == 'dead' then redis.call('ZADD', P .. 'dead', NOW_STAMP, t.task_id) end
   count('counts', status, 1)

@@ -1,36 +1,36 @@
 -- Uses: base
 --
--- A record is a hash that a script changes. It is read once, `fields` at first and any other when it
--- is asked for, changed by `set`, and written once, behind the body of the script. Each has a
--- `status`. A field that is not there has the value that `defaults` says, else false.
+-- A record is a hash that a script changes. It is read once, any other field when it is asked for,
+-- changed by `set`, and written once, behind the body of the script. Each has a `status`, and knows
+-- its `_key`, its `_changes` and whether it was `_numbered`. A field that is not there has the
+-- default of its kind, else false.
+--
+-- Tables that grow are most of what a script costs: what is written for every task makes each at its
+-- full size.
 local records = {}
 
-local LAZY = {
-  __index = function(record, field)
-    local value = redis.call('HGET', record._key, field) or record._defaults[field] or false
+-- What all records of a kind share.
+local function kind_of_record(defaults)
+  return {__index = function(record, field)
+    local value = redis.call('HGET', record._key, field) or defaults[field] or false
     rawset(record, field, value)
     return value
-  end,
-}
+  end}
+end
 
-local function load(key, fields, defaults)
-  if records[key] ~= nil then return records[key] end
-  local values = redis.call('HMGET', key, 'status', unpack(fields))
-  if not values[1] then return nil end
-  local record = {_key = key, _changes = {}, _defaults = defaults, status = values[1]}
-  for i = 1, #fields do
-    local field = fields[i]
-    record[field] = values[i + 1] or defaults[field] or false
-  end
-  records[key] = setmetatable(record, LAZY)
+-- Have a record that was read written behind the body.
+local function adopt(record, kind)
+  records[record._key] = setmetatable(record, kind)
   return record
 end
 
--- One that is not there yet: whatever is not set has its default.
-local function create(key, defaults)
-  records[key] = setmetatable({_key = key, _changes = {}, _defaults = defaults},
-    {__index = function(_, field) return defaults[field] or false end})
-  return records[key]
+local function load(key, fields, kind)
+  if records[key] then return records[key] end
+  local values = redis.call('HMGET', key, 'status', unpack(fields))
+  if not values[1] then return nil end
+  local record = {_key = key, _changes = false, _numbered = false, status = values[1]}
+  for i = 1, #fields do record[fields[i]] = values[i + 1] or nil end
+  return adopt(record, kind)
 end
 
 local function delete(record)
@@ -38,19 +38,23 @@ local function delete(record)
   redis.call('DEL', record._key)
 end
 
-local function set(record, values)
-  local changes = record._changes
-  for field, value in pairs(values) do
-    if rawget(record, field) ~= value then
-      record[field], changes[field] = value, value
-    end
+-- Change fields: each is followed by its value.
+local function set(record, ...)
+  local given, changes = {...}, record._changes
+  for i = 1, #given, 2 do record[given[i]] = given[i + 1] end
+  if not changes then
+    record._changes = given
+    return
   end
+  for i = 1, #given do changes[#changes + 1] = given[i] end
 end
 
 finishers[#finishers + 1] = function()
   for key, record in pairs(records) do
-    local flat = {}
-    for field, value in pairs(record._changes) do put(flat, field, value) end
-    if #flat > 0 then redis.call('HSET', key, unpack(flat)) end
+    if record._numbered then
+      redis.call('HSET', key, 'event_seq', record.event_seq, unpack(record._changes or {}))
+    elseif record._changes then
+      redis.call('HSET', key, unpack(record._changes))
+    end
   end
 end

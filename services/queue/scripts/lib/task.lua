@@ -11,14 +11,14 @@ local ENDED = {completed = true, failed = true, cancelled = true, dead = true}
 -- What every transition reads of a task.
 local CORE = {'user_id', 'batch_id', 'head', 'token', 'closed', 'attempt', 'percent', 'event_seq',
   'logged'}
-local DEFAULTS = {
+local TASK = kind_of_record({
   batch_id = '', token = '', closed = '', attempt = '0', percent = '0', event_seq = '1',
   logged = '1', revived = '0', fragment = '', result = '', error = '', started_at = '',
   ended_at = '', callback_url = '', notify = '',
-}
+})
 
 local function load_task(id, fields)
-  local t = load(task_key(id), fields or CORE, DEFAULTS)
+  local t = load(task_key(id), fields or CORE, TASK)
   if t then t.task_id = id end
   return t
 end
