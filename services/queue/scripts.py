@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 FOLDER = Path(__file__).parent / "scripts"
 USES = "-- Uses: "
-WHOLE = """local LISTENERS_ELSEWHERE = %s
-%s
+WHOLE = """%s
 local function body()
 %s
 end
@@ -60,10 +59,8 @@ class Scripts:
     def __init__(self, redis: Redis, prefix: str, epoch_candidate: str, max_events: int) -> None:
         self._redis = redis
         self._common: tuple[str, str, int] = (prefix, epoch_candidate, max_events)
-        # Each node of a cluster knows only its own subscribers.
-        elsewhere = "true" if isinstance(redis, RedisCluster) else "false"
         self._sources = {
-            path.stem: WHOLE % (elsewhere, _library_of(path), path.read_text())
+            path.stem: WHOLE % (_library_of(path), path.read_text())
             for path in FOLDER.glob("*.lua")
         }
         self._digests = {

@@ -250,10 +250,13 @@ class Worker:
     async def _attempt(self, run: _Run) -> Ack | None:
         """Run the handler and return the end of the attempt; None when it is no longer ours."""
         task = run.claim.task
-        limit = asyncio.timeout(self._timeout_seconds or None)
+        limit = asyncio.timeout(self._timeout_seconds) if self._timeout_seconds else None
         try:
-            async with limit:
+            if limit is None:
                 result = await self._handler(task, run.tracker)
+            else:
+                async with limit:
+                    result = await self._handler(task, run.tracker)
             _check_result(result)
         except LeaseLost:
             log.info("lease_lost", task_id=task.task_id)
@@ -265,7 +268,7 @@ class Worker:
             return _ack(run, Outcome.RETRY, error=_explain(error), delay=delay)
         except (Exception, SystemExit) as error:
             reason = _explain(error)
-            if limit.expired():
+            if limit is not None and limit.expired():
                 reason = f"took longer than {self._timeout_seconds:g} s"
             elif not isinstance(error, TaskError):
                 log.warning("task_failed", task_id=task.task_id, exc_info=error)

@@ -24,11 +24,11 @@ local function envelope(type, offset, head, body)
     .. '-' .. offset .. '"}'
 end
 
--- An event that nobody listens to is not even written down. Looked up for many at once this costs
--- a small part of what publishing to nobody does.
+-- An event that nobody listens to is not even put together. Looked up for many at once this costs
+-- a small part of what publishing to nobody does. Whoever listens does so at this server.
 local heard, patterns = {task = {}, batch = {}}, nil
 local function look_for_listeners(kind, ids)
-  if LISTENERS_ELSEWHERE or #ids == 0 then return end
+  if #ids == 0 then return end
   local channels, prefix = {}, 'rt:' .. kind .. ':'
   for i = 1, #ids do channels[i] = prefix .. ids[i] end
   local found = redis.call('PUBSUB', 'NUMSUB', unpack(channels))
@@ -36,7 +36,6 @@ local function look_for_listeners(kind, ids)
 end
 
 local function is_heard(kind, id)
-  if LISTENERS_ELSEWHERE then return true end
   if patterns == nil then patterns = redis.call('PUBSUB', 'NUMPAT') > 0 end
   if patterns then return true end
   if heard[kind][id] == nil then look_for_listeners(kind, {id}) end
