@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -26,10 +26,11 @@ from services.queue import (
     TaskState,
 )
 from settings import QueueOrder
-from tornado_rt.protocol import Cursor, ResyncReason, iso_time
+from tornado_rt.protocol import Cursor, Message, ResyncReason, iso_time
 
 PLAN = b'"progress":0.0,"message":"Waiting"'
 MakeQueue = Callable[..., QueueService]
+Play = Callable[[QueueService, Redis, str], Awaitable[None]]
 
 
 @pytest.fixture
@@ -448,6 +449,113 @@ async def test_replay_is_whole_or_says_why_not(make_queue: MakeQueue, redis: Red
     assert (trimmed.resync, trimmed.messages) == (ResyncReason.TRIMMED, [])
     for cursor in (Cursor("other", 1), Cursor(start.epoch, 99)):
         assert (await queue.read_events("task", task_id, cursor)).resync == ResyncReason.EPOCH
+
+
+async def live_events(queue: QueueService, redis: Redis, play: Play) -> tuple[str, list[str]]:
+    """Start and do what `play` does with a task that is watched; return what its watcher got."""
+    task_id = await enqueue(queue, "a")
+    async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+        await pubsub.subscribe(f"rt:task:{task_id}")
+        await pubsub.get_message(timeout=1)
+        await play(queue, redis, task_id)
+        await redis.publish(f"rt:task:{task_id}", "")
+        got = []
+        while message := await pubsub.get_message(timeout=5):
+            if not message["data"]:
+                return task_id, got
+            got.append(message["data"].decode())
+    raise AssertionError("the last message did not come")
+
+
+async def _at_once(queue: QueueService, redis: Redis, task_id: str) -> None:
+    [owned] = await claim(queue)
+    await queue.ack_task(task_id, token=owned.token, fragment=b'"progress":100.0')
+
+
+async def _with_reports(queue: QueueService, redis: Redis, task_id: str) -> None:
+    [owned] = await claim(queue)
+    for percent in (10, 20):
+        await queue.report_progress(task_id, owned.token, b'"progress":%d.0' % percent, percent)
+    await queue.ack_task(task_id, False, token=owned.token, error="no data")
+
+
+async def _again_and_again(queue: QueueService, redis: Redis, task_id: str) -> None:
+    [first] = await claim(queue)
+    await queue.release_task(task_id, first.token)
+    [second] = await claim(queue)
+    await queue.report_progress(task_id, second.token, b'"progress":10.0', 10)
+    await expire_leases(redis)
+    await queue.cleanup_expired_tasks()
+    [third] = await claim(queue)
+    await queue.retry_task(task_id, token=third.token, error="busy", delay=60)
+    await redis.zadd("{rtq}:delayed", {task_id: 1})
+    await queue.cleanup_expired_tasks()
+    await claim(queue)
+
+
+async def _cancelled_in_line(queue: QueueService, redis: Redis, task_id: str) -> None:
+    await queue.cancel_task(task_id)
+
+
+async def _dead_and_revived(queue: QueueService, redis: Redis, task_id: str) -> None:
+    queue.max_attempts = 1
+    await claim(queue)
+    await expire_leases(redis)
+    await queue.cleanup_expired_tasks()
+    await queue.revive_task(task_id)
+    await claim(queue)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "play", [_at_once, _with_reports, _again_and_again, _cancelled_in_line, _dead_and_revived]
+)
+async def test_who_comes_back_gets_what_the_others_got(
+    queue: QueueService, redis: Redis, play: Play
+) -> None:
+    """After any of the messages, with its id; also what is not logged, for the record tells it."""
+    task_id, live = await live_events(queue, redis, play)
+    messages = [Message.decode(envelope.encode()) for envelope in live]
+    assert [m.cursor.offset for m in messages if m.cursor] == list(range(2, len(live) + 2))
+    epoch = (await queue.read_events("task", task_id)).cursor.epoch
+    for seen in range(len(live) + 1):
+        replay = await queue.read_events("task", task_id, Cursor(epoch, seen + 1))
+        assert (replay.resync, replay.messages) == (None, messages[seen:])
+
+
+@pytest.mark.gen_test
+async def test_events_are_the_same_whether_somebody_listens_or_not(
+    queue: QueueService, redis: Redis
+) -> None:
+    """Also for who listens to a pattern."""
+    async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+        await pubsub.psubscribe("rt:task:*")
+        await pubsub.get_message(timeout=1)
+        task_id = await enqueue(queue, "a")
+        await _at_once(queue, redis, task_id)
+        types = []
+        while "finished" not in types:
+            message = await pubsub.get_message(timeout=5)
+            types.append(Message.decode(message["data"]).type)
+    assert types == await event_types(queue, "task", task_id)
+    unwatched = await enqueue(queue, "a")
+    await _at_once(queue, redis, unwatched)
+    assert await event_types(queue, "task", unwatched) == types
+
+
+@pytest.mark.gen_test
+async def test_requests_of_the_same_moment_are_answered_each(make_queue: MakeQueue) -> None:
+    """However many share a call, with whatever result."""
+    queue = make_queue(max_waiting_per_user=20)
+    once = Once("k", b"request")
+    asked = [queue.enqueue_task(f"u{n % 3}", "A", {"n": n}, plan=PLAN) for n in range(60)]
+    asked += [queue.enqueue_task("once", "A", {}, plan=PLAN, once=once) for _ in range(2)]
+    asked += [queue.enqueue_task("u0", "A", {}, plan=PLAN)]
+    *tasks, first, again, refused = await asyncio.gather(*asked, return_exceptions=True)
+    assert [(t.params, t.position) for t in tasks] == [({"n": n}, n + 1) for n in range(60)]
+    assert first.task_id == again.task_id
+    assert isinstance(refused, QueueFull)
+    assert await started(queue, 60) == [t.task_id for t in tasks]
 
 
 @pytest.mark.gen_test

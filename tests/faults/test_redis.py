@@ -336,10 +336,11 @@ async def _waiting_task(system: System, user: str) -> str:
 async def _log_silently(system: System, task_id: str, data: dict[str, str]) -> None:
     async with open_client(system.redis_server.url) as redis:
         epoch: Any = await redis.get(PREFIX + "epoch")
-        seq = await redis.hincrby(f"{PREFIX}task:{task_id}", "event_seq", 1)
+        record = f"{PREFIX}task:{task_id}"
+        seq = int(await redis.hget(record, "event_seq") or 1) + 1
         frame = {"type": "progress", "data": data, "id": f"{epoch.decode()}-{seq}"}
-        fields: Any = {"message": json.dumps(frame)}
-        await redis.xadd(f"{PREFIX}events:task:{task_id}", fields, id=f"0-{seq}")
+        await redis.rpush(f"{PREFIX}log:task:{task_id}", json.dumps(frame))
+        await redis.hset(record, mapping={"event_seq": seq, "logged": seq})
 
 
 class _Nobody:
