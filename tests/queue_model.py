@@ -1,7 +1,8 @@
 """The queue as a plain Python model, and a driver that runs both side by side.
 
 The model knows nothing of Redis: tasks in a dict, the line sorted when asked. After each step the
-driver compares what both know. The order is FIFO; leases and delays run out when the driver says.
+driver compares what both know. Leases and delays run out when the driver says. Whose turn it is, is
+exact in both orders, and when one changes to the other.
 """
 
 import random
@@ -11,6 +12,7 @@ import attrs
 from redis.asyncio import Redis
 
 from services.queue import Claim, QueueFull, QueueService, TaskNotFound
+from settings import QueueOrder
 
 PLAN = b'"progress":0.0'
 USERS = ("ann", "ben", "cleo", "dan")
@@ -41,6 +43,12 @@ class Model:
     max_attempts: int = 2
     tasks: dict[str, ModelTask] = attrs.field(factory=dict)
     seq: int = 0
+    order: QueueOrder = QueueOrder.FIFO
+    # The order and limit by which the turns stand: those of the last claim.
+    applied: tuple[QueueOrder, int] = (QueueOrder.FIFO, -1)
+    parked: set[str] = attrs.field(factory=set)
+    turns: dict[str, int] = attrs.field(factory=dict)
+    turn: int = 0
 
     def has_room(self, user: str, adding: int) -> bool:
         waiting = [t for t in self.tasks.values() if t.user == user and t.status in WAITING]
@@ -57,18 +65,66 @@ class Model:
         queued = [id_ for id_, t in self.tasks.items() if t.status == "queued"]
         return sorted(queued, key=lambda id_: self.tasks[id_].seq)
 
+    def ready(self) -> list[str]:
+        """Return the users who wait and do not stand aside, by whose turn it is."""
+        line = self.line()
+        users = list(dict.fromkeys(self.tasks[id_].user for id_ in line))
+        if self.applied[0] == QueueOrder.FAIR:
+            users.sort(key=lambda user: self.turns.get(user, 0))
+        return [user for user in users if user not in self.parked]
+
+    def settle(self, moved: list[str], freed: list[str]) -> None:
+        """Find the turns of users anew whose line or whose running tasks changed."""
+        back = [user for user in freed if user in self.parked]
+        self.parked -= set(freed)
+        waiting = {self.tasks[id_].user for id_ in self.line()}
+        for user in moved + back:
+            if user not in waiting:
+                self.parked.discard(user)
+                self.turns.pop(user, None)
+            elif user not in self.parked and user not in self.turns:
+                self.draw(user)
+
+    def moves(self, task_id: str) -> list[str]:
+        """Return the user if the task that came into the line is his first."""
+        user = self.tasks[task_id].user
+        first = next((id_ for id_ in self.line() if self.tasks[id_].user == user), None)
+        return [user] if first == task_id else []
+
+    def draw(self, user: str) -> None:
+        self.turn += 1
+        self.turns[user] = self.turn
+
+    def apply(self) -> None:
+        """Find all turns anew when the order or the users' limit changed, as each claim does."""
+        if self.applied == (self.order, self.user_limit):
+            return
+        users = self.ready() + sorted(self.parked)
+        self.applied = (self.order, self.user_limit)
+        self.parked, self.turns = set(), {}
+        for user in users:
+            self.draw(user)
+
     def claim(self, count: int) -> list[str]:
-        """Start the tasks that may, the oldest first, passing over users at their limit."""
+        """Start the tasks that may, turn by turn, passing over users at their limit."""
+        self.apply()
         started: list[str] = []
-        for task_id in self.line():
-            task = self.tasks[task_id]
-            if len(started) == count or (self.global_limit and self.running() >= self.global_limit):
+        while len(started) < count and not 0 < self.global_limit <= self.running():
+            user = next(iter(self.ready()), None)
+            if user is None:
                 break
-            if self.user_limit and self.running(task.user) >= self.user_limit:
+            if 0 < self.user_limit <= self.running(user):
+                self.parked.add(user)
+                self.turns.pop(user, None)
                 continue
+            own = [id_ for id_ in self.line() if self.tasks[id_].user == user]
+            task = self.tasks[own[0]]
             task.status, task.percent = "processing", 0.0
             task.attempt += 1
-            started.append(task_id)
+            started.append(own[0])
+            self.turns.pop(user, None)
+            if own[1:]:
+                self.draw(user)
         return started
 
     def owns(self, task_id: str, token: str) -> bool:
@@ -112,6 +168,7 @@ class Driver:
             return
         assert self.model.has_room(user, 1)
         self.model.add(task_id, user, "delayed" if delay else "queued")
+        self.model.settle([user], [])
 
     async def batch(self) -> None:
         user, count = self.rng.choice(USERS), self.rng.randint(1, 4)
@@ -126,6 +183,7 @@ class Driver:
             return
         for task_id in made.task_ids:
             self.model.add(task_id, user, "queued", batch_id)
+        self.model.settle([user], [])
 
     async def claim(self) -> None:
         count = self.rng.randint(1, 4)
@@ -153,7 +211,10 @@ class Driver:
             owned = await self.queue.ack_task(task_id, success, token=token)
             assert owned or not mine
         if mine:
-            self.model.tasks[task_id].status = "completed" if success else "failed"
+            task = self.model.tasks[task_id]
+            task.status = "completed" if success else "failed"
+            self.model.settle([], [task.user])
+        self.model.apply()
 
     async def retry(self) -> None:
         if not self.claims:
@@ -165,6 +226,8 @@ class Driver:
         assert owned or not mine
         if mine:
             self.model.give_back(task_id, "delayed" if delay else "queued")
+            self.model.settle(self.model.moves(task_id), [self.model.tasks[task_id].user])
+        self.model.apply()
 
     async def release(self) -> None:
         if not self.claims:
@@ -178,6 +241,7 @@ class Driver:
             task = self.model.tasks[task_id]
             task.status, task.token, task.percent = "queued", "", 0.0
             task.attempt -= 1
+            self.model.settle(self.model.moves(task_id), [self.model.tasks[task_id].user])
 
     async def report(self) -> None:
         if not self.claims:
@@ -199,7 +263,9 @@ class Driver:
         await self.queue.cancel_task(task_id)
         task = self.model.tasks[task_id]
         if task.status not in ENDS:
+            freed = [task.user] if task.status == "processing" else []
             task.status, task.token = "cancelled", ""
+            self.model.settle([task.user] if not freed else [], freed)
 
     async def expire(self) -> None:
         """The clock passes some leases."""
@@ -208,8 +274,13 @@ class Driver:
         for task_id in lost:
             await self.redis.zadd(self.queue.prefix + "processing", {task_id: 1})
         assert await self.queue.cleanup_expired_tasks() == len(lost)
-        for task_id in lost:
+        # All fell due at once, and are taken by their ids.
+        moved, freed = [], []
+        for task_id in sorted(lost):
             self.model.give_back(task_id)
+            moved += self.model.moves(task_id)
+            freed.append(self.model.tasks[task_id].user)
+        self.model.settle(moved, freed)
 
     async def due(self) -> None:
         """The clock passes some delays."""
@@ -218,13 +289,20 @@ class Driver:
         for task_id in come:
             await self.redis.zadd(self.queue.prefix + "delayed", {task_id: 1})
         await self.queue.keep_up()
-        for task_id in come:
+        moved = []
+        for task_id in sorted(come):
             self.model.tasks[task_id].status = "queued"
+            moved += self.model.moves(task_id)
+        self.model.settle(moved, [])
 
     async def limits(self) -> None:
         """Change the limits; they hold from the next claim on."""
         self.model.user_limit = self.queue.user_limit = self.rng.randint(0, 3)
         self.model.global_limit = self.queue.global_limit = self.rng.randint(0, 6)
+
+    async def change_order(self) -> None:
+        """Change the order; it holds from the next claim on."""
+        self.model.order = self.queue.order = self.rng.choice(list(QueueOrder))
 
     async def revive(self) -> None:
         for task in await self.queue.list_dead(2):
@@ -232,6 +310,7 @@ class Driver:
             known = self.model.tasks[task.task_id]
             known.status, known.attempt, known.percent = "queued", 0, 0.0
             assert revived.attempt == 0
+            self.model.settle(self.model.moves(task.task_id), [])
 
     async def discard(self) -> None:
         for task in await self.queue.list_dead(1):
@@ -251,6 +330,7 @@ class Driver:
     async def stale(self) -> None:
         """Requests on what is not there change nothing."""
         assert not await self.queue.ack_task("gone", token="1")
+        self.model.apply()
         assert not await self.queue.extend_task("gone", "1")
         try:
             await self.queue.cancel_task("gone")
@@ -271,6 +351,12 @@ class Driver:
             found = await self.queue.get_task(task_id)
             assert found is not None
             assert found.position == line.index(task_id) + 1
+        async with self.redis.pipeline() as pipe:
+            pipe.zrange(self.queue.prefix + "ready", 0, -1)
+            pipe.smembers(self.queue.prefix + "parked")
+            ready, parked = await pipe.execute()
+        assert [user.decode() for user in ready] == self.model.ready()
+        assert {user.decode() for user in parked} == self.model.parked
 
     async def check(self) -> None:
         """Compare everything in Redis with everything, and with the model."""
@@ -294,6 +380,7 @@ STEPS: dict[str, int] = {
     "expire": 2,
     "due": 2,
     "limits": 1,
+    "change_order": 1,
     "revive": 1,
     "discard": 1,
     "forget": 1,
