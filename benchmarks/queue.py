@@ -27,7 +27,7 @@ from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from benchmarks import latency, scale
+from benchmarks import idle, latency, scale
 from tornado_rt.stores import find_redis_server
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -144,6 +144,7 @@ def main() -> None:
         table, skipped = compare(url, options.jobs, options.concurrency, options.rounds)
         waits = asyncio.run(latency.measure(url))
         rates = asyncio.run(scale.measure(url))
+        share = idle.measure(url)
     lines = [
         "# The queue, measured",
         "",
@@ -156,6 +157,8 @@ def main() -> None:
         *(["", *skipped] if skipped else []),
         "",
         *latency.describe(waits),
+        "",
+        *idle.describe(share),
         "",
         *scale.describe(rates),
     ]

@@ -70,7 +70,7 @@ class _Pool(BlockingConnectionPool):
 
     def make_connection(self) -> Any:
         """Return a connection that packs its commands in C, which the asynchronous ones do not."""
-        connection: Any = super().make_connection()
+        connection: Any = super().make_connection()  # type: ignore[no-untyped-call]
         connection.pack_command = HiredisRespSerializer().pack
         return connection
 

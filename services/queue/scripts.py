@@ -1,8 +1,8 @@
 """The Lua scripts: one file each under `scripts/`, behind what it uses of `scripts/lib/`.
 
-A chunk makes its functions anew at each call, so a script is given no more of the library than the
-line `-- Uses:` at its head, and at theirs, asks for. What a script changed of records, counts and the
-line is written once, by the finishers of the library, after its body.
+A chunk makes its functions anew at each call, so a script is given no more of the library than what
+the line `-- Uses:` at its head, and at theirs, asks for. What a script changed of records, counts
+and the line is written once, by the finishers of the library, after its body.
 """
 
 import asyncio
