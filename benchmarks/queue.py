@@ -143,8 +143,8 @@ def main() -> None:
     with redis_server() as url:
         table, skipped = compare(url, options.jobs, options.concurrency, options.rounds)
         waits = asyncio.run(latency.measure(url))
-        rates = asyncio.run(scale.measure(url))
         share = idle.measure(url)
+        rates = asyncio.run(scale.measure(url))
     lines = [
         "# The queue, measured",
         "",

@@ -99,7 +99,7 @@ local function at_limit(user)
 end
 
 local claimed, tokens, leases, token = {}, {}, {}, nil
-local lease_end = stamp(NOW + tonumber(ARGV[8]))
+local lease_end = lease_until(NOW + tonumber(ARGV[8]))
 
 local function start(t)
   -- Numbers that are not given out are no loss.

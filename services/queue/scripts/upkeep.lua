@@ -12,7 +12,7 @@ local function due(zset, before)
   return redis.call('ZRANGEBYSCORE', P .. zset, '-inf', before, 'LIMIT', 0, most)
 end
 
-local expired = due('processing', NOW)
+local expired = due('processing', lease_until(NOW))
 for _, id in ipairs(expired) do
   give_back(load_task(id), max_attempts, 'the worker was lost', NOW, '')
 end
@@ -40,11 +40,11 @@ if retention > 0 then
 end
 
 local following
-local function look_at(zset, later)
+local function look_at(zset, later, unit)
   local first = redis.call('ZRANGE', P .. zset, 0, 0, 'WITHSCORES')[2]
-  if first then following = math.min(following or math.huge, first + later) end
+  if first then following = math.min(following or math.huge, first * (unit or 1) + later) end
 end
-look_at('processing', 0)
+look_at('processing', 0, LEASE_UNIT)
 look_at('delayed', 0)
 if retention > 0 then
   look_at('ended', retention)

@@ -16,6 +16,12 @@ local function stamp(seconds)
 end
 local NOW_STAMP = stamp(NOW)
 
+-- The end of a lease in whole milliseconds: Redis keeps and compares few integers faster than floats.
+local LEASE_UNIT = 0.001
+local function lease_until(seconds)
+  return string.format('%d', math.ceil(seconds / LEASE_UNIT))
+end
+
 local function task_key(id) return P .. 'task:' .. id end
 local function batch_key(id) return P .. 'batch:' .. id end
 local function log_key(kind, id) return P .. 'log:' .. kind .. ':' .. id end
