@@ -23,6 +23,7 @@ local function load_waiting(id)
     _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], user_id = v[2],
     batch_id = v[3] or '', symbol = v[4], params = v[5], attempt = v[6] or '0', created_at = v[7],
     event_seq = v[8] or '1', token = v[9] or '', worker_id = '', started_at = '',
+    percent = '0',
   }, TASK)
 end
 
@@ -30,13 +31,13 @@ local function load_claimed(id)
   local key = task_key(id)
   if records[key] then return records[key] end
   local v = redis.call('HMGET', key, 'status', 'user_id', 'batch_id', 'symbol', 'token', 'event_seq',
-    'started_at', 'callback_url', 'revived')
+    'started_at', 'callback_url', 'revived', 'percent', 'notify')
   if not v[1] then return nil end
   return adopt({
     _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], user_id = v[2],
     batch_id = v[3] or '', symbol = v[4], token = v[5] or '', event_seq = v[6] or '1',
     started_at = v[7], callback_url = v[8] or '', revived = v[9] or '0', ended_at = '',
-    result = '', fragment = nil, error = nil,
+    percent = v[10] or '0', notify = v[11] or '', result = '', fragment = nil, error = nil,
   }, TASK)
 end
 

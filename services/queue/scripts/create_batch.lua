@@ -25,6 +25,8 @@ set(b, 'user_id', user, 'head', ARGV[5], 'total', tostring(total), 'progress_sum
 for i = 14, #ARGV, 3 do
   redis.call('RPUSH', P .. 'batch_tasks:' .. id, ARGV[i])
   add_task(ARGV[i], user, NOW, 'symbol', ARGV[i + 1], 'params', ARGV[6], 'batch_id', id,
-    'head', ARGV[i + 2], 'plan', ARGV[7], 'expected', ARGV[8], 'notify', ARGV[9])
+    'head', ARGV[i + 2], 'plan', ARGV[7], 'expected', ARGV[8],
+    -- A field that says what is so without it costs every task its place.
+    unpack(ARGV[9] == '1' and {'notify', '1'} or {}))
 end
 return batch_reply(id)

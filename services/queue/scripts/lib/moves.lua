@@ -97,8 +97,11 @@ local function end_task(t, status, token, result, error, fragment)
   local from, from_percent = t.status, share(t)
   if status ~= 'cancelled' and status ~= 'dead' then note_pace(t) end
   leave(t)
-  if fragment == '' then fragment = t.fragment end
-  set(t, 'status', status, 'ended_at', NOW_STAMP, 'result', result, 'fragment', fragment)
+  if fragment == '' then
+    set(t, 'status', status, 'ended_at', NOW_STAMP, 'result', result)
+  else
+    set(t, 'status', status, 'ended_at', NOW_STAMP, 'result', result, 'fragment', fragment)
+  end
   if token ~= t.token then set(t, 'token', token) end
   t.error = error
   if error ~= '' then set(t, 'error', error) end
