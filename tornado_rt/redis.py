@@ -211,7 +211,7 @@ def _open_pool(url: str, home: str, **bounds: Any) -> BlockingConnectionPool:
         else:
             pool = _Pool.from_url(url, **bounds)
         # An option that there is not would else be found when the first one connects.
-        pool.make_connection()  # type: ignore[no-untyped-call]
+        pool.make_connection()
     except (ValueError, TypeError) as error:
         raise BadRedisUrl(f"redis_url: {error}") from None
     return pool
