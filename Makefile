@@ -4,7 +4,7 @@ BIN := .venv/bin
 # How long `make soak` goes on.
 SECONDS ?= 600
 
-.PHONY: run test lint format clean fuzz-queue crash-queue faults soak bench-queue
+.PHONY: run test lint format clean fuzz-queue crash-queue faults soak bench-queue bench-fanout
 
 run: .venv/run.stamp
 	$(BIN)/python run.py
@@ -35,6 +35,9 @@ soak: .venv/dev.stamp
 
 bench-queue: .venv/dev.stamp
 	$(BIN)/python -m benchmarks.queue
+
+bench-fanout: .venv/dev.stamp
+	$(BIN)/python -m benchmarks.fanout
 
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .
