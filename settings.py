@@ -124,7 +124,7 @@ class Settings:
         help="how long what was sent may stay unacknowledged by a peer [s]; Linux",
     )
     websocket_compression: bool = ts.option(
-        default=False, help="permessage-deflate; it costs some 150 KB a connection"
+        default=False, help="permessage-deflate: fewer bytes for more processor time"
     )
     tls_certificate: str = ts.option(
         default="", help="PEM file of the certificate chain; empty serves without TLS"

@@ -1,11 +1,11 @@
 """The frames that a client sends (RFC 6455 section 5, RFC 7692), read as they come."""
 
 import struct
-import zlib
 from collections.abc import Iterator
 from enum import IntEnum
 
-from tornado_rt.protocol import SYNC_TAIL, CloseCode
+from tornado_rt.deflate import TooLarge, inflate
+from tornado_rt.protocol import CloseCode
 
 FIN, COMPRESSED, RESERVED = 0x80, 0x40, 0x30
 MASKED = 0x80
@@ -37,12 +37,11 @@ class BadFrame(Exception):
 class FrameReader:
     """Puts frames together; a message has at most `most` bytes, also when it is inflated."""
 
-    __slots__ = ("_compressed", "_data", "_inflater", "_inflates", "_most", "_opcode", "_parts")
+    __slots__ = ("_compressed", "_data", "_inflates", "_most", "_opcode", "_parts")
 
     def __init__(self, most: int, inflates: bool) -> None:
         self._most = most
         self._inflates = inflates
-        self._inflater: zlib._Decompress | None = None
         # What came of a frame that is not whole.
         self._data = b""
         # The frames of a message that is not whole, its opcode and whether it is compressed.
@@ -102,14 +101,12 @@ class FrameReader:
         return self._opcode, self._inflate(whole) if self._compressed else whole
 
     def _inflate(self, data: bytes) -> bytes:
-        self._inflater = self._inflater or zlib.decompressobj(-zlib.MAX_WBITS)
         try:
-            message = self._inflater.decompress(data + SYNC_TAIL, self._most + 1)
-        except zlib.error:
+            return inflate(data, self._most)
+        except TooLarge:
+            raise BadFrame(CloseCode.TOO_LARGE) from None
+        except ValueError:
             raise BadFrame(CloseCode.BAD_DATA) from None
-        if len(message) > self._most:
-            raise BadFrame(CloseCode.TOO_LARGE)
-        return message
 
 
 def control_frame(opcode: Opcode, payload: bytes = b"") -> bytes:

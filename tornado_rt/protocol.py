@@ -5,7 +5,6 @@ channel, byte for byte. The Lua scripts of the services write the same envelope.
 """
 
 import struct
-import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
@@ -14,6 +13,8 @@ from typing import Any, Protocol
 
 import attrs
 import orjson
+
+from tornado_rt.deflate import deflate
 
 CHANNEL_PREFIX = "rt:"
 BROADCAST = "broadcast"
@@ -28,9 +29,6 @@ TEXT_FRAME = 0x81
 COMPRESSED = 0x40
 # A whole ping without data.
 PING_FRAME = b"\x89\x00"
-# What a sender takes away from the end of a compressed message.
-SYNC_TAIL = b"\x00\x00\xff\xff"
-COMPRESSION_LEVEL = 6
 
 
 class MessageType(StrEnum):
@@ -225,7 +223,7 @@ class Message:
 
         It refers to nothing before it, so that it is the same for all who negotiated compression.
         """
-        frames = (_frame(TEXT_FRAME | COMPRESSED, _deflate(part.encode())) for part in self.parts)
+        frames = (_frame(TEXT_FRAME | COMPRESSED, deflate(part.encode())) for part in self.parts)
         return b"".join(frames)
 
     @cached_property
@@ -272,11 +270,6 @@ def _frame(first: int, text: bytes) -> bytes:
     if size < 65536:
         return struct.pack("!BBH", first, 126, size) + text
     return struct.pack("!BBQ", first, 127, size) + text
-
-
-def _deflate(text: bytes) -> bytes:
-    deflate = zlib.compressobj(COMPRESSION_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
-    return (deflate.compress(text) + deflate.flush(zlib.Z_SYNC_FLUSH)).removesuffix(SYNC_TAIL)
 
 
 def _event(message: Message) -> bytes:

@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
-from tornado.httputil import HTTPHeaders
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import WebSocketHandler
 
 from tornado_rt.auth import AuthError, Identity
 from tornado_rt.connection import Connection, Feed, tune
+from tornado_rt.deflate import answer_offers
 from tornado_rt.frames import BadFrame, FrameReader, Opcode, close_frame, control_frame
 from tornado_rt.hub import Hub, Transport
 from tornado_rt.protocol import (
@@ -50,7 +50,7 @@ class SocketConnection(Connection):
         super().__init__(hub, identity, address, feed, socket.settings)
         self._stream = socket.stream
         self._reader: FrameReader | None = socket.reader()
-        self._compressed = _takes_compressed(socket.offers)
+        self._compressed = socket.agreed is not None
         self._alive = True
         # Whether a close frame was sent.
         self._ending = False
@@ -189,19 +189,22 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
         """Return what this socket follows. Raise Problem, or what `settings["problems"]` maps."""
 
     @property
-    def offers(self) -> list[list[str]]:
-        """The offers of permessage-deflate: each its parameters; none when it is switched off."""
+    def agreed(self) -> str | None:
+        """What was agreed of compression; None when it is off or the client does not want it."""
         if not self.settings.get("websocket_compression"):
-            return []
-        return _offers(self.request.headers)
+            return None
+        return answer_offers(self.request.headers.get("Sec-WebSocket-Extensions", ""))
 
     def reader(self) -> FrameReader:
         """Return what reads this client's frames."""
-        return FrameReader(self.settings["websocket_max_message_size"], bool(self.offers))
+        inflates = self.agreed is not None
+        return FrameReader(self.settings["websocket_max_message_size"], inflates)
 
-    def get_compression_options(self) -> dict[str, Any] | None:
-        """Have Tornado negotiate compression when the settings want it."""
-        return {} if self.offers else None
+    async def get(self, *args: str, **kwargs: str) -> None:
+        """Answer the handshake. Of compression Tornado knows nothing: its own keeps a window."""
+        if self.agreed is not None:
+            self.set_header("Sec-WebSocket-Extensions", self.agreed)
+        await super().get(*args, **kwargs)
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
         """Choose ours; the one with the token is never echoed."""
@@ -244,14 +247,3 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
 
     def _close(self, code: CloseCode) -> None:
         self.close(code, code.name.lower())
-
-
-def _offers(headers: HTTPHeaders) -> list[list[str]]:
-    offers = headers.get("Sec-WebSocket-Extensions", "").split(",")
-    split = [[part.strip() for part in offer.split(";")] for offer in offers]
-    return [parameters for name, *parameters in split if name == "permessage-deflate"]
-
-
-def _takes_compressed(offers: list[list[str]]) -> bool:
-    """Say whether our messages, which use the whole window, may be compressed (RFC 7692)."""
-    return bool(offers) and not any(one.startswith("server_max_window") for one in offers[0])
