@@ -11,6 +11,7 @@ import abc
 import asyncio
 import random
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Protocol
@@ -100,6 +101,7 @@ class Connection(abc.ABC):
         "_last_news",
         "_leaving",
         "_settings",
+        "_socket",
         "_stream",
         "address",
         "bucket",
@@ -121,6 +123,9 @@ class Connection(abc.ABC):
         self.closed = False
         self.bucket = 0
         self._stream: IOStream | None = None
+        # That of the stream, also once it is closed.
+        self._socket: socket.socket | None = None
+        # While there is none, the stream has nothing to write.
         self._backlog: Backlog | None = None
         # The code to close with once the backlog is written.
         self._leaving: CloseCode | None = None
@@ -173,10 +178,10 @@ class Connection(abc.ABC):
 
     def deliver(self, message: Message) -> None:
         """Send a message of a followed topic, or hold it while the log is read."""
-        if self._held is not None:
-            self._held.append(message)
-        else:
+        if self._held is None:
             self._forward(message)
+        else:
+            self._held.extend(message.parts)
 
     def gap(self) -> None:
         """Read the log again from the last message sent."""
@@ -230,7 +235,7 @@ class Connection(abc.ABC):
         if self._backlog is None:
             self._write(self.encode_beat(heartbeat))
         else:
-            self.hub.metrics.tally.dropped += 1
+            self.hub.tally.dropped += 1
 
     def encode_beat(self, heartbeat: Message) -> bytes:
         """Return the bytes of a heartbeat, and of what else the transport needs then."""
@@ -242,7 +247,7 @@ class Connection(abc.ABC):
             return
         if self._backlog is None:
             self._write(self.encode(message))
-            self.hub.metrics.tally.delivered += len(message.parts)
+            self.hub.tally.delivered += message.count
         else:
             self._wait(self._backlog, message)
 
@@ -263,22 +268,40 @@ class Connection(abc.ABC):
             self.hub.unsubscribe(topic, self)
         self.hub.disconnect(self)
 
-    def _write(self, piece: bytes) -> None:
-        stream = self._stream
-        assert stream is not None
-        try:
-            sent = 0 if stream.writing() else _write_now(stream, piece)
-            if sent < len(piece):
-                self._backlog = Backlog(len(piece) - sent)
-                self._write_rest(piece[sent:])
-        except StreamClosedError:
-            self.detach()
-        else:
-            self.hub.metrics.tally.bytes += len(piece)
+    def _own(self, stream: IOStream) -> None:
+        """Write to this stream from here on, after what is on its way already."""
+        self._stream, self._socket = stream, stream.socket
+        if stream.writing():
+            self._backlog = Backlog(0)
+            self._write_rest(b"")
 
-    def _write_rest(self, piece: bytes) -> None:
+    def _write(self, piece: bytes) -> None:
+        """Write what the kernel takes now, and have the stream write the rest."""
+        assert self._socket is not None
+        try:
+            sent = self._socket.send(piece)
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            sent = 0
+        except OSError as error:
+            self._lose(error)
+            return
+        self.hub.tally.bytes += len(piece)
+        if sent < len(piece):
+            self._backlog = Backlog(len(piece) - sent)
+            # A view: however many are slow, they share the piece.
+            self._write_rest(memoryview(piece)[sent:])
+
+    def _write_rest(self, piece: bytes | memoryview) -> None:
         assert self._stream is not None
-        self._stream.write(piece).add_done_callback(self._written)
+        try:
+            self._stream.write(piece).add_done_callback(self._written)
+        except StreamClosedError as error:
+            self._lose(error)
+
+    def _lose(self, error: OSError) -> None:
+        assert self._stream is not None
+        self._stream.close(exc_info=error)
+        self.detach()
 
     def _wait(self, backlog: Backlog, message: Message) -> None:
         backlog.add(message, len(self.encode(message)))
@@ -286,10 +309,10 @@ class Connection(abc.ABC):
         if not bound or backlog.size <= bound:
             return
         if self.feed.ordered:
-            self.hub.metrics.tally.conflated += backlog.conflate(self.encode)
+            self.hub.tally.conflated += backlog.conflate(self.encode)
         else:
-            self.hub.metrics.tally.closed_slow += 1
-            self.hub.metrics.tally.dropped += len(backlog.messages)
+            self.hub.tally.closed_slow += 1
+            self.hub.tally.dropped += len(backlog.messages)
             self.leave(CloseCode.TOO_SLOW)
 
     def _written(self, future: "asyncio.Future[None]") -> None:
@@ -298,12 +321,9 @@ class Connection(abc.ABC):
             return
         if backlog.messages and (not self.closed or self._leaving is not None):
             piece, count = backlog.take(self.encode)
-            self.hub.metrics.tally.delivered += count
-            self.hub.metrics.tally.bytes += len(piece)
-            try:
-                self._write_rest(piece)
-            except StreamClosedError:
-                self.detach()
+            self.hub.tally.delivered += count
+            self.hub.tally.bytes += len(piece)
+            self._write_rest(piece)
             return
         self._backlog = None
         if self._leaving is not None:
@@ -396,17 +416,3 @@ def tune(stream: IOStream, peer_timeout: float) -> None:
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     if option is not None and peer_timeout and isinstance(stream.socket, socket.socket):
         stream.socket.setsockopt(socket.IPPROTO_TCP, option, int(peer_timeout * 1000))
-
-
-def _write_now(stream: IOStream, piece: bytes) -> int:
-    """Return how many bytes the kernel took. Raise StreamClosedError."""
-    if stream.closed():
-        raise StreamClosedError
-    try:
-        # None and 0: the kernel, or TLS below it, takes nothing now.
-        return stream.write_to_fd(memoryview(piece)) or 0
-    except BlockingIOError:
-        return 0
-    except OSError as error:
-        stream.close(exc_info=error)
-        raise StreamClosedError(real_error=error) from error

@@ -11,11 +11,10 @@ from tornado_rt.protocol import Bundle, Message
 
 # Up to so many are served at once.
 SMALL = 64
-# How long a slice lasts before the loop has its turn [s], and after how many writes to look.
-SLICE_SECONDS = 0.002
-LOOK_EVERY = 16
-# How many messages that came meanwhile are written in one go.
-TOGETHER = 64
+# How long a slice lasts before the loop has its turn [s], and after how many writes to look. The
+# shorter it is, the more messages come while one is on its way, and go together in one write.
+SLICE_SECONDS = 0.0005
+LOOK_EVERY = 8
 
 
 class Receiver(Protocol):
@@ -75,6 +74,6 @@ class Fanout:
         if run.place < len(run.receivers):
             self._runs[topic] = run
         elif run.waiting:
-            messages, waiting = run.waiting[:TOGETHER], run.waiting[TOGETHER:]
-            message = messages[0] if len(messages) == 1 else Bundle.join(messages)
-            self._runs[topic] = _Run(message, tuple(self._receivers(topic)), 0, waiting)
+            # All of them: who cannot take so much has a backlog, which is bounded.
+            message = run.waiting[0] if len(run.waiting) == 1 else Bundle.join(run.waiting)
+            self._runs[topic] = _Run(message, tuple(self._receivers(topic)))

@@ -110,6 +110,7 @@ class Hub:
         self.limits = limits
         self._heartbeats = heartbeats
         self.metrics = metrics
+        self.tally = metrics.tally
         self._topics: dict[str, Members[Subscriber]] = {}
         self._fanout = Fanout(lambda topic: self._topics.get(topic, ()))
         self._users: dict[str, Members[Connected]] = {}
@@ -223,7 +224,7 @@ class Hub:
             kind = topic.partition(":")[0]
             topics[kind] = topics.get(kind, 0) + len(subscribers)
         users = self.count_users()
-        tally = self.metrics.tally
+        tally = self.tally
         return HubStats(
             total_users=len(users),
             total_connections=len(self._connections),

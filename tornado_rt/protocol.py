@@ -213,6 +213,11 @@ class Message:
         return (self,)
 
     @cached_property
+    def count(self) -> int:
+        """How many messages it is."""
+        return len(self.parts)
+
+    @cached_property
     def ws_frame(self) -> bytes:
         """One unmasked text frame (RFC 6455 section 5.2)."""
         return b"".join(_frame(TEXT_FRAME, part.encode()) for part in self.parts)

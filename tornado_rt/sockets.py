@@ -48,7 +48,8 @@ class SocketConnection(Connection):
         self, hub: Hub, identity: Identity, address: str, feed: Feed, socket: "RealtimeSocket"
     ) -> None:
         super().__init__(hub, identity, address, feed, socket.settings)
-        self._stream = socket.stream
+        assert socket.stream is not None
+        self._own(socket.stream)
         self._reader: FrameReader | None = socket.reader()
         self._compressed = socket.agreed is not None
         self._alive = True

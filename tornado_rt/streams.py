@@ -43,7 +43,8 @@ class StreamConnection(Connection):
 
         That is spread, so that not all come at once.
         """
-        self._stream, self._chunked = stream, chunked
+        self._chunked = chunked
+        self._own(stream)
         tune(stream, self.hub.limits.peer_timeout)
         stream.set_close_callback(self.detach)
         if self.closed:
