@@ -12,16 +12,16 @@ Encode = Callable[[Message], bytes]
 
 
 class Backlog:
-    """Messages in their order, behind `unsent` bytes that the stream is writing already.
+    """The `rest` of a piece that is being written, and behind it messages in their order.
 
-    `size` is the sum of both in bytes, as long as the reader takes nothing.
+    `size` is the sum of both in bytes.
     """
 
-    __slots__ = ("_unsent", "messages", "size")
+    __slots__ = ("messages", "rest", "size")
 
-    def __init__(self, unsent: int) -> None:
-        self._unsent = unsent
-        self.size = unsent
+    def __init__(self, rest: memoryview) -> None:
+        self.rest = rest
+        self.size = len(rest)
         self.messages: deque[Message] = deque()
 
     def add(self, message: Message, size: int) -> None:
@@ -34,16 +34,29 @@ class Backlog:
         before = len(self.messages)
         newest = {message.type: message for message in self.messages}
         self.messages = deque(one for one in self.messages if newest[one.type] is one)
-        self.size = self._unsent + sum(len(encode(one)) for one in self.messages)
+        self.size = len(self.rest) + sum(len(encode(one)) for one in self.messages)
         return before - len(self.messages)
 
-    def take(self, encode: Encode) -> tuple[bytes, int]:
-        """Take what goes into the next write; return it, and how many messages it is."""
+    def drop(self) -> int:
+        """Keep only the rest of what has begun; return how many messages went."""
+        dropped = len(self.messages)
+        self.messages.clear()
+        self.size = len(self.rest)
+        return dropped
+
+    def advance(self, sent: int, encode: Encode) -> int:
+        """Take away what was sent of the rest, and begin the next piece when that was all.
+
+        Return how many messages it is.
+        """
+        self.rest = self.rest[sent:]
+        self.size -= sent
+        return 0 if self.rest else self._begin_piece(encode)
+
+    def _begin_piece(self, encode: Encode) -> int:
         pieces, length = [], 0
         while self.messages and length < WRITE_BYTES:
             pieces.append(encode(self.messages.popleft()))
             length += len(pieces[-1])
-        # What was unsent before is written now.
-        self.size -= self._unsent
-        self._unsent = length
-        return b"".join(pieces), len(pieces)
+        self.rest = memoryview(b"".join(pieces))
+        return len(pieces)

@@ -2,22 +2,16 @@
 
 A connection subscribes first and holds what comes, then reads the log, sends it, and lets go what
 was held, without repeats. The same steps fill a gap later.
-
-A message is written at once while the kernel takes it. What it does not take waits in a backlog,
-which exists only while there is something in it and never grows past a bound.
 """
 
 import abc
 import asyncio
 import random
-import socket
-import ssl
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Protocol
 
 import attrs
-from tornado.iostream import IOStream, StreamClosedError
 
 from tornado_rt.auth import Identity
 from tornado_rt.backlog import Backlog
@@ -34,6 +28,7 @@ from tornado_rt.protocol import (
 )
 from tornado_rt.refusals import close_code_of, error_message, error_of
 from tornado_rt.web import STORE_ERRORS, Problem, log_problem, problem_of
+from tornado_rt.wire import Wire
 
 # How long to wait before a gap is read again that could not be read [s].
 GAP_RETRY_SECONDS = (0.3, 0.9)
@@ -86,23 +81,19 @@ class Feed(Protocol):
         ...
 
 
-class Connection(abc.ABC):
+class Connection(Wire):
     """One open socket or stream of a user, following one feed.
 
     There may be tens of thousands, most of them idle: it holds no more than it needs.
     """
 
     __slots__ = (
-        "_backlog",
         "_beat_at",
         "_behind",
         "_cursor",
         "_held",
         "_last_news",
-        "_leaving",
         "_settings",
-        "_socket",
-        "_stream",
         "address",
         "bucket",
         "closed",
@@ -115,6 +106,7 @@ class Connection(abc.ABC):
     def __init__(
         self, hub: Hub, identity: Identity, address: str, feed: Feed, settings: dict[str, Any]
     ) -> None:
+        super().__init__(hub.tally)
         self.hub = hub
         self._settings = settings
         self.identity = identity
@@ -122,13 +114,6 @@ class Connection(abc.ABC):
         self.feed = feed
         self.closed = False
         self.bucket = 0
-        self._stream: IOStream | None = None
-        # That of the stream, also once it is closed.
-        self._socket: socket.socket | None = None
-        # While there is none, the stream has nothing to write.
-        self._backlog: Backlog | None = None
-        # The code to close with once the backlog is written.
-        self._leaving: CloseCode | None = None
         self._held: list[Message] | None = []
         # Everything up to here has come. While a gap is behind it, it stays where it is.
         self._cursor: Cursor | None = None
@@ -142,12 +127,8 @@ class Connection(abc.ABC):
         """Return the seconds between heartbeats; 0 for none."""
 
     @abc.abstractmethod
-    def encode(self, message: Message) -> bytes:
-        """Return the bytes that a message is on this transport."""
-
-    @abc.abstractmethod
-    def end(self, code: CloseCode) -> None:
-        """Close the transport; nothing waits to be written any more."""
+    def farewell(self, code: CloseCode) -> bytes:
+        """Return what a peer is told last."""
 
     async def open(self, after: Cursor | None) -> Opening:
         """Count in, subscribe, read. Raise TooManyConnections or what the feed raises."""
@@ -233,9 +214,9 @@ class Connection(abc.ABC):
     def beat(self, heartbeat: Message) -> None:
         """Send a heartbeat, unless something waits to be written already."""
         if self._backlog is None:
-            self._write(self.encode_beat(heartbeat))
+            self.write(self.encode_beat(heartbeat))
         else:
-            self.hub.tally.dropped += 1
+            self.tally.dropped += 1
 
     def encode_beat(self, heartbeat: Message) -> bytes:
         """Return the bytes of a heartbeat, and of what else the transport needs then."""
@@ -246,8 +227,8 @@ class Connection(abc.ABC):
         if self.closed:
             return
         if self._backlog is None:
-            self._write(self.encode(message))
-            self.hub.tally.delivered += message.count
+            self.write(self.encode(message))
+            self.tally.delivered += message.count
         else:
             self._wait(self._backlog, message)
 
@@ -256,10 +237,9 @@ class Connection(abc.ABC):
         if self.closed:
             return
         self.detach()
-        if self._backlog is not None and code in (CloseCode.FINISHED, CloseCode.GOING_AWAY):
-            self._leaving = code
-        else:
-            self.end(code)
+        if self._backlog is not None and code not in (CloseCode.FINISHED, CloseCode.GOING_AWAY):
+            self.tally.dropped += self._backlog.drop()
+        self.part(self.farewell(code))
 
     def detach(self) -> None:
         """Leave the hub; harmless when repeated."""
@@ -268,39 +248,8 @@ class Connection(abc.ABC):
             self.hub.unsubscribe(topic, self)
         self.hub.disconnect(self)
 
-    def _own(self, stream: IOStream) -> None:
-        """Write to this stream from here on, after what is on its way already."""
-        self._stream, self._socket = stream, stream.socket
-        if stream.writing():
-            self._backlog = Backlog(0)
-            self._write_rest(b"")
-
-    def _write(self, piece: bytes) -> None:
-        """Write what the kernel takes now, and have the stream write the rest."""
-        assert self._socket is not None
-        try:
-            sent = self._socket.send(piece)
-        except (BlockingIOError, ssl.SSLWantWriteError):
-            sent = 0
-        except OSError as error:
-            self._lose(error)
-            return
-        self.hub.tally.bytes += len(piece)
-        if sent < len(piece):
-            self._backlog = Backlog(len(piece) - sent)
-            # A view: however many are slow, they share the piece.
-            self._write_rest(memoryview(piece)[sent:])
-
-    def _write_rest(self, piece: bytes | memoryview) -> None:
-        assert self._stream is not None
-        try:
-            self._stream.write(piece).add_done_callback(self._written)
-        except StreamClosedError as error:
-            self._lose(error)
-
-    def _lose(self, error: OSError) -> None:
-        assert self._stream is not None
-        self._stream.close(exc_info=error)
+    def lost(self) -> None:
+        """Leave the hub: the peer is gone."""
         self.detach()
 
     def _wait(self, backlog: Backlog, message: Message) -> None:
@@ -309,25 +258,10 @@ class Connection(abc.ABC):
         if not bound or backlog.size <= bound:
             return
         if self.feed.ordered:
-            self.hub.tally.conflated += backlog.conflate(self.encode)
+            self.tally.conflated += backlog.conflate(self.encode)
         else:
-            self.hub.tally.closed_slow += 1
-            self.hub.tally.dropped += len(backlog.messages)
+            self.tally.closed_slow += 1
             self.leave(CloseCode.TOO_SLOW)
-
-    def _written(self, future: "asyncio.Future[None]") -> None:
-        backlog = self._backlog
-        if future.cancelled() or future.exception() is not None or backlog is None:
-            return
-        if backlog.messages and (not self.closed or self._leaving is not None):
-            piece, count = backlog.take(self.encode)
-            self.hub.tally.delivered += count
-            self.hub.tally.bytes += len(piece)
-            self._write_rest(piece)
-            return
-        self._backlog = None
-        if self._leaving is not None:
-            self.end(self._leaving)
 
     def _expire(self) -> None:
         self.send(error_message(ErrorCode.TOKEN_EXPIRED, "the token has expired"))
@@ -404,15 +338,3 @@ class Connection(abc.ABC):
         here = self._cursor
         if cursor and (here is None or cursor.epoch != here.epoch or cursor.offset > here.offset):
             self._cursor = cursor
-
-
-def tune(stream: IOStream, peer_timeout: float) -> None:
-    """Have small messages go at once, and notice a peer that is gone without a word.
-
-    Linux gives up when sent bytes stay unacknowledged for `peer_timeout` [s] (RFC 5482); elsewhere,
-    and with 0, after its own time.
-    """
-    stream.set_nodelay(True)
-    option = getattr(socket, "TCP_USER_TIMEOUT", None)
-    if option is not None and peer_timeout and isinstance(stream.socket, socket.socket):
-        stream.socket.setsockopt(socket.IPPROTO_TCP, option, int(peer_timeout * 1000))

@@ -11,12 +11,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
-from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import WebSocketHandler
 
 from tornado_rt.auth import AuthError, Identity
-from tornado_rt.connection import Connection, Feed, tune
+from tornado_rt.connection import Connection, Feed
 from tornado_rt.deflate import answer_offers
 from tornado_rt.frames import BadFrame, FrameReader, Opcode, close_frame, control_frame
 from tornado_rt.hub import Hub, Transport
@@ -32,29 +31,24 @@ from tornado_rt.protocol import (
 )
 from tornado_rt.refusals import close_code_of, error_message, error_of
 from tornado_rt.web import BaseHandler
-
-# How long a client may take to answer a close frame.
-CLOSE_SECONDS = 5.0
-READ_BYTES = 4096
+from tornado_rt.wire import take_over
 
 
 class SocketConnection(Connection):
     """A WebSocket in the hub."""
 
-    __slots__ = ("_alive", "_compressed", "_ending", "_reader")
+    __slots__ = ("_alive", "_answered", "_compressed", "_reader")
     transport = Transport.WEBSOCKET
 
     def __init__(
         self, hub: Hub, identity: Identity, address: str, feed: Feed, socket: "RealtimeSocket"
     ) -> None:
         super().__init__(hub, identity, address, feed, socket.settings)
-        assert socket.stream is not None
-        self._own(socket.stream)
         self._reader: FrameReader | None = socket.reader()
         self._compressed = socket.agreed is not None
         self._alive = True
-        # Whether a close frame was sent.
-        self._ending = False
+        # Whether the client has sent its close frame.
+        self._answered = False
 
     def interval(self) -> float:
         return self.hub.limits.ws_heartbeat
@@ -73,42 +67,36 @@ class SocketConnection(Connection):
     def encode_beat(self, heartbeat: Message) -> bytes:
         return heartbeat.ws_frame + PING_FRAME
 
-    def listen(self) -> None:
-        """Read what the client sends, from here on."""
-        assert self._stream is not None
-        self._stream.set_close_callback(self.detach)
-        self._read_on()
+    def take(self, stream: IOStream) -> None:
+        """Own the socket from here on, and what came behind the handshake.
 
-    def end(self, code: CloseCode) -> None:
-        """Send a close frame, and close when the client answers it or does not in time."""
-        stream = self._stream
-        assert stream is not None
-        self._ending = True
-        with contextlib.suppress(StreamClosedError):
-            stream.write(close_frame(code))
-            loop = IOLoop.current()
-            timer = loop.call_later(CLOSE_SECONDS, stream.close)
-            stream.set_close_callback(lambda: loop.remove_timeout(timer))
+        Raise StreamClosedError when the client has left.
+        """
+        # Pending when nothing did; then the future is dropped with the stream.
+        early = asyncio.ensure_future(stream.read_bytes(stream.max_buffer_size, partial=True))
+        data = early.result() if early.done() else b""
+        self.own(take_over(stream, self.hub.limits.peer_timeout))
+        self._loop.call_soon(self.received, data)
 
-    def _read_on(self) -> None:
-        assert self._stream is not None
-        with contextlib.suppress(StreamClosedError):
-            reading = self._stream.read_bytes(READ_BYTES, partial=True)
-            asyncio.ensure_future(reading).add_done_callback(self._received)
+    def farewell(self, code: CloseCode) -> bytes:
+        return close_frame(code)
 
-    def _received(self, future: "asyncio.Future[bytes]") -> None:
-        if future.cancelled() or future.exception() is not None:
-            # The peer left: the close callback sees to it.
+    def parted(self) -> None:
+        """Close, unless the client has still to answer the close frame."""
+        if self._answered:
+            self.shut()
+
+    def received(self, data: bytes) -> None:
+        """Take the frames that are whole."""
+        if self._reader is None:
             return
-        if self._reader is not None:
-            try:
-                for opcode, payload in self._reader.feed(future.result()):
-                    self._take(opcode, payload)
-            except BadFrame as error:
-                # The rest is not to be understood, but read, so that the close frame arrives.
-                self._reader = None
-                self.leave(error.code)
-        self._read_on()
+        try:
+            for opcode, payload in self._reader.feed(data):
+                self._take(opcode, payload)
+        except BadFrame as error:
+            # The rest is not to be understood, but read, so that the close frame arrives.
+            self._reader = None
+            self.leave(error.code)
 
     def _take(self, opcode: Opcode, payload: bytes) -> None:
         # Whatever came is a sign of life.
@@ -123,20 +111,17 @@ class SocketConnection(Connection):
             self._dispatch(payload)
         elif self._backlog is None:
             # A peer that does not read gets no pongs on top of what waits already.
-            self._write(control_frame(Opcode.PONG, payload))
+            self.write(control_frame(Opcode.PONG, payload))
 
     def _answer_close(self, payload: bytes) -> None:
-        stream = self._stream
-        assert stream is not None
+        self._answered = True
+        # It says nothing after that.
+        self._reader = None
         if not self.closed:
             self.detach()
-        if self._ending:
-            stream.close()
-            return
-        self._ending = True
-        with contextlib.suppress(StreamClosedError):
-            answer = stream.write(control_frame(Opcode.CLOSE, payload[:2]))
-            answer.add_done_callback(lambda _: stream.close())
+            self.part(control_frame(Opcode.CLOSE, payload[:2]))
+        elif self.is_silent:
+            self.shut()
 
     def _dispatch(self, text: bytes) -> None:
         if text == ClientMessageType.PING.encode():
@@ -216,27 +201,40 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
         assert self.ws_connection is not None
         self.stream = self.ws_connection.stream
         assert self.stream is not None
-        tune(self.stream, self.hub.limits.peer_timeout)
-        self.stream.read_chunk_size = READ_BYTES
         if self.hub.draining:
             self._close(CloseCode.GOING_AWAY)
             return
         try:
-            await self._follow()
+            await self._follow(self.stream)
+        except StreamClosedError:
+            # The client left before it had its answer.
+            self._close(CloseCode.GOING_AWAY)
         except Exception as error:
             self._refuse(error)
-        else:
-            # Tornado's receive loop ends before it begins, and closes nothing: the stream is the
-            # connection's.
-            self.ws_connection.client_terminated = True
-            self.ws_connection = None
 
-    async def _follow(self) -> None:
+    async def _follow(self, stream: IOStream) -> None:
         identity, after = self.identity, self.last_id()
         connection = SocketConnection(self.hub, identity, self.address, await self.feed(), self)
         opening = await connection.open(after)
-        connection.listen()
+        try:
+            # Then the answer to the handshake is written.
+            await stream.write(b"")
+            if not connection.closed:
+                connection.take(stream)
+        except StreamClosedError:
+            connection.detach()
+            raise
+        if connection.closed:
+            self._close(CloseCode.GOING_AWAY)
+            return
+        self._let_go()
         connection.begin(opening, after)
+
+    def _let_go(self) -> None:
+        # Tornado's receive loop ends before it begins, and closes nothing.
+        assert self.ws_connection is not None
+        self.ws_connection.client_terminated = True
+        self.ws_connection = None
 
     def _refuse(self, error: Exception) -> None:
         problem = self._problem_of(500, error)

@@ -10,11 +10,12 @@ from typing import Any
 from tornado.iostream import IOStream, StreamClosedError
 
 from tornado_rt.auth import Identity
-from tornado_rt.connection import Connection, Feed, Opening, tune
+from tornado_rt.connection import Connection, Feed, Opening
 from tornado_rt.hub import Hub, Transport
 from tornado_rt.protocol import CloseCode, Cursor, ErrorCode, Message, chunk
 from tornado_rt.refusals import error_message
 from tornado_rt.web import BaseHandler, Problem
+from tornado_rt.wire import take_over
 
 LAST_CHUNK = b"0\r\n\r\n"
 RETRY_MILLISECONDS = (1000, 4000)
@@ -44,35 +45,30 @@ class StreamConnection(Connection):
         That is spread, so that not all come at once.
         """
         self._chunked = chunked
-        self._own(stream)
-        tune(stream, self.hub.limits.peer_timeout)
-        stream.set_close_callback(self.detach)
+        self.own(take_over(stream, self.hub.limits.peer_timeout))
         if self.closed:
-            stream.close()
+            self.part(self.farewell(CloseCode.GOING_AWAY))
             return
         retry = b"retry: %d\n\n" % random.randint(*RETRY_MILLISECONDS)
-        self._write(chunk(retry) if chunked else retry)
+        self.write(chunk(retry) if chunked else retry)
+
+    def received(self, data: bytes) -> None:
+        """Pass over what a client has to say."""
 
     def idle_seconds(self) -> float:
         return self.feed.idle_seconds()
 
     def leave(self, code: CloseCode) -> None:
-        if code is CloseCode.GOING_AWAY and self._stream is not None:
+        if code is CloseCode.GOING_AWAY and self._socket is not None:
             self.send(error_message(ErrorCode.GOING_AWAY, "the server is going away: come back"))
         super().leave(code)
 
-    def end(self, code: CloseCode) -> None:
-        # Before the answer has begun, the handler sees that it is closed.
-        if self._stream is not None and not self._stream.closed():
-            self.hub.own(self._end(self._stream), "end-stream")
+    def farewell(self, code: CloseCode) -> bytes:
+        return LAST_CHUNK if self._chunked else b""
 
-    async def _end(self, stream: IOStream) -> None:
-        try:
-            await stream.write(LAST_CHUNK if self._chunked else b"")
-        except StreamClosedError:
-            pass
-        finally:
-            stream.close()
+    def parted(self) -> None:
+        """Close: that is the end of the stream."""
+        self.shut()
 
 
 class EventStreamHandler(BaseHandler):

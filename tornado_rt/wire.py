@@ -1,0 +1,165 @@
+"""A socket that was taken over from Tornado, and what waits to be written to it.
+
+Tornado's `IOStream` takes 2 KB while nothing happens, and a future for each read and write. Here a
+piece is written at once while the kernel takes it. What it does not take waits in a backlog, which
+exists only while there is something in it and never grows past a bound.
+"""
+
+import abc
+import asyncio
+import socket
+import ssl
+
+from tornado.iostream import IOStream
+
+from tornado_rt.backlog import Backlog
+from tornado_rt.metrics import Tally
+from tornado_rt.protocol import Message
+
+# As much as TLS puts into one record: nothing is left inside of it, unseen by the selector.
+READ_BYTES = 16384
+# How long a peer has to take what is left, and a WebSocket's to answer the close frame [s].
+LINGER_SECONDS = 5.0
+
+
+class Wire(abc.ABC):
+    """Reads and writes one socket, plain or TLS, from `own` to `shut`."""
+
+    __slots__ = ("_backlog", "_farewell", "_loop", "_socket", "_timer", "tally")
+
+    def __init__(self, tally: Tally) -> None:
+        self.tally = tally
+        self._loop = asyncio.get_running_loop()
+        self._socket: socket.socket | None = None
+        self._backlog: Backlog | None = None
+        # What is to be written when the backlog is.
+        self._farewell = b""
+        self._timer: asyncio.TimerHandle | None = None
+
+    @abc.abstractmethod
+    def encode(self, message: Message) -> bytes:
+        """Return the bytes that a message is on this transport."""
+
+    @abc.abstractmethod
+    def received(self, data: bytes) -> None:
+        """Take what the peer has sent."""
+
+    @abc.abstractmethod
+    def lost(self) -> None:
+        """Learn that the peer is gone, and the socket shut."""
+
+    @abc.abstractmethod
+    def parted(self) -> None:
+        """Learn that the farewell is written, and nothing after it will be."""
+
+    def own(self, sock: socket.socket) -> None:
+        """Read and write this socket from here on."""
+        self._socket = sock
+        self._loop.add_reader(sock, self._readable)
+
+    def shut(self) -> None:
+        """Close the socket; harmless when repeated."""
+        sock, self._socket = self._socket, None
+        if sock is None:
+            return
+        self._loop.remove_reader(sock)
+        self._loop.remove_writer(sock)
+        sock.close()
+        self._backlog = None
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def write(self, piece: bytes) -> None:
+        """Write what the kernel takes now and the rest later; only while there is no backlog."""
+        assert self._socket is not None
+        try:
+            sent = self._socket.send(piece)
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            sent = 0
+        except OSError:
+            self._lose()
+            return
+        self.tally.bytes += sent
+        if sent < len(piece):
+            # A view: however many are slow, they share the piece.
+            self._backlog = Backlog(memoryview(piece)[sent:])
+            self._loop.add_writer(self._socket, self._writable)
+
+    def part(self, farewell: bytes) -> None:
+        """Write this last, after the backlog. Who takes it too slowly is cut off."""
+        if self._socket is None:
+            return
+        self._timer = self._loop.call_later(LINGER_SECONDS, self.shut)
+        self._farewell = farewell
+        if self._backlog is None:
+            self._say_farewell()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing waits to be written, not even a farewell."""
+        return self._backlog is None and not self._farewell
+
+    def _say_farewell(self) -> None:
+        farewell, self._farewell = self._farewell, b""
+        self.write(farewell)
+        if self._socket is not None and self._backlog is None:
+            self.parted()
+
+    def _readable(self) -> None:
+        assert self._socket is not None
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        except OSError:
+            data = b""
+        if data:
+            self.received(data)
+        else:
+            self._lose()
+
+    def _writable(self) -> None:
+        backlog = self._backlog
+        assert backlog is not None
+        assert self._socket is not None
+        try:
+            sent = self._socket.send(backlog.rest)
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            return
+        except OSError:
+            self._lose()
+            return
+        self.tally.bytes += sent
+        self.tally.delivered += backlog.advance(sent, self.encode)
+        if not backlog.rest:
+            self._loop.remove_writer(self._socket)
+            self._backlog = None
+            self._catch_breath()
+
+    def _catch_breath(self) -> None:
+        if self._farewell:
+            self._say_farewell()
+        elif self._timer is not None:
+            self.parted()
+
+    def _lose(self) -> None:
+        self.shut()
+        self.lost()
+
+
+def take_over(stream: IOStream, peer_timeout: float) -> socket.socket:
+    """Return the socket of a stream that has written everything and reads nothing.
+
+    Small messages go at once, and a peer that is gone without a word is noticed: Linux gives up
+    when sent bytes stay unacknowledged for `peer_timeout` [s] (RFC 5482); elsewhere, and with 0,
+    after its own time.
+    """
+    stream.set_close_callback(None)
+    stream.io_loop.remove_handler(stream.fileno())
+    sock: socket.socket = stream.socket
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        option = getattr(socket, "TCP_USER_TIMEOUT", None)
+        if option is not None and peer_timeout:
+            sock.setsockopt(socket.IPPROTO_TCP, option, int(peer_timeout * 1000))
+    return sock
