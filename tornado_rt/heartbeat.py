@@ -9,7 +9,7 @@ from tornado.ioloop import PeriodicCallback
 
 from tornado_rt.protocol import Message, MessageType, iso_time
 
-TICK = timedelta(milliseconds=50)
+TICK = timedelta(milliseconds=100)
 
 
 class Sleeper(Protocol):

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Coroutine
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -116,6 +117,8 @@ class Hub:
         self._users: dict[str, Members[Connected]] = {}
         self._addresses: dict[str, int] = {}
         self._connections: set[Connected] = set()
+        self._transports: Counter[str] = Counter({one.value: 0 for one in Transport})
+        self._kinds: Counter[str] = Counter()
         self._jobs = Jobs()
         self._backplane: Backplane | None = None
         self._registry: Registry | None = None
@@ -130,6 +133,7 @@ class Hub:
         """Count a new connection and give it heartbeats. Raise TooManyConnections."""
         self._check_limits(connection)
         self._connections.add(connection)
+        self._transports[connection.transport.value] += 1
         _add(self._users, connection.identity.user_id, connection)
         self._addresses[connection.address] = self._addresses.get(connection.address, 0) + 1
         self.metrics.connections.labels(connection.transport).inc()
@@ -145,6 +149,7 @@ class Hub:
         if connection not in self._connections:
             return
         self._connections.discard(connection)
+        self._transports[connection.transport.value] -= 1
         _discard(self._users, connection.identity.user_id, connection)
         self._addresses[connection.address] -= 1
         if not self._addresses[connection.address]:
@@ -157,7 +162,8 @@ class Hub:
     async def subscribe(self, topic: str, subscriber: Subscriber) -> None:
         """Follow a topic; from the return on nothing published is missed. Raise BackplaneDown."""
         assert self._backplane is not None
-        _add(self._topics, topic, subscriber)
+        if _add(self._topics, topic, subscriber):
+            self._kinds[_kind_of(topic)] += 1
         try:
             await self._backplane.subscribe(topic)
         except BaseException:
@@ -166,7 +172,10 @@ class Hub:
 
     def unsubscribe(self, topic: str, subscriber: Subscriber) -> None:
         """Stop following a topic; harmless when it was not followed."""
-        if topic in self._topics and _discard(self._topics, topic, subscriber):
+        if subscriber not in self._topics.get(topic, ()):
+            return
+        self._kinds[_kind_of(topic)] -= 1
+        if _discard(self._topics, topic, subscriber):
             assert self._backplane is not None
             self._backplane.unsubscribe(topic)
 
@@ -216,20 +225,13 @@ class Hub:
 
     def stats(self) -> HubStats:
         """Count the connections of this process."""
-        transports = {transport.value: 0 for transport in Transport}
-        for connection in self._connections:
-            transports[connection.transport.value] += 1
-        topics: dict[str, int] = {}
-        for topic, subscribers in self._topics.items():
-            kind = topic.partition(":")[0]
-            topics[kind] = topics.get(kind, 0) + len(subscribers)
         users = self.count_users()
         tally = self.tally
         return HubStats(
             total_users=len(users),
             total_connections=len(self._connections),
-            by_transport=transports,
-            by_topic=topics,
+            by_transport=dict(self._transports),
+            by_topic=dict(+self._kinds),
             messages_delivered=tally.delivered,
             messages_conflated=tally.conflated,
             messages_dropped=tally.dropped,
@@ -271,12 +273,20 @@ class Hub:
                 raise TooManyConnections(f"at most {limit} open connections a {name}")
 
 
-def _add(sets: dict[str, Members[T]], key: str, member: T) -> None:
+def _kind_of(topic: str) -> str:
+    return topic.partition(":")[0]
+
+
+def _add(sets: dict[str, Members[T]], key: str, member: T) -> bool:
+    """Put a member in; say whether it was not there."""
     members = sets.get(key, ())
+    if member in members:
+        return False
     if isinstance(members, set):
         members.add(member)
-    elif member not in members:
+    else:
         sets[key] = (*members, member) if len(members) < FEW else {*members, member}
+    return True
 
 
 def _discard(sets: dict[str, Members[T]], key: str, member: T) -> bool:
