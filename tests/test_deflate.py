@@ -1,0 +1,64 @@
+"""permessage-deflate: what is agreed on, and that both sides can read what was sent."""
+
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tornado_rt.deflate import SYNC_TAIL, WINDOW_BITS, TooLarge, answer_offers, deflate, inflate
+
+BY_ITSELF = "permessage-deflate; client_no_context_takeover; server_no_context_takeover"
+WITH_WINDOW = f"{BY_ITSELF}; server_max_window_bits=12"
+
+
+@pytest.mark.parametrize(
+    ("offers", "answer"),
+    [
+        ("", None),
+        ("permessage-bzip2", None),
+        ("permessage-deflate", BY_ITSELF),
+        # Chrome, Firefox and Safari.
+        ("permessage-deflate; client_max_window_bits", BY_ITSELF),
+        ("permessage-deflate; client_max_window_bits=10", BY_ITSELF),
+        ("permessage-deflate; server_no_context_takeover", BY_ITSELF),
+        ('permessage-deflate; server_max_window_bits="15"', WITH_WINDOW),
+        # The library `websockets`.
+        ("permessage-deflate; server_max_window_bits=12; client_max_window_bits=12", WITH_WINDOW),
+        ("x-other; a=b, permessage-deflate", BY_ITSELF),
+        # The first offer that can be kept.
+        ("permessage-deflate; server_max_window_bits=9, permessage-deflate", BY_ITSELF),
+    ],
+)
+def test_offer_is_answered(offers: str, answer: str | None) -> None:
+    assert answer_offers(offers) == answer
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "server_max_window_bits=11",
+        "server_max_window_bits=16",
+        "server_max_window_bits=012",
+        "server_max_window_bits",
+        "client_max_window_bits=7",
+        "client_no_context_takeover=1",
+        "server_no_context_takeover; server_no_context_takeover",
+        "unheard_of",
+    ],
+)
+def test_offer_that_cannot_be_kept_is_declined(parameters: str) -> None:
+    """RFC 7692 section 7.1: unknown or repeated parameters, and values that are none."""
+    assert answer_offers(f"permessage-deflate; {parameters}") is None
+
+
+@given(st.binary(max_size=20_000))
+def test_message_needs_no_more_than_the_window_that_was_agreed_on(text: bytes) -> None:
+    small = zlib.decompressobj(-WINDOW_BITS)
+    assert small.decompress(deflate(text) + SYNC_TAIL) == text
+    assert inflate(deflate(text), len(text)) == text
+
+
+def test_bomb_is_not_inflated_past_the_bound() -> None:
+    with pytest.raises(TooLarge):
+        inflate(deflate(bytes(10_000_000)), 1000)
