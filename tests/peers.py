@@ -1,6 +1,7 @@
 """WebSocket clients that write whatever bytes they like, over TCP or TLS, to see every frame."""
 
 import asyncio
+import contextlib
 import datetime
 import ipaddress
 import os
@@ -104,10 +105,8 @@ class Peer:
 
     async def close(self) -> None:
         self.writer.close()
-        try:
+        with contextlib.suppress(OSError):
             await self.writer.wait_closed()
-        except OSError:
-            pass
 
 
 def make_certificate(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_rt.deflate import SYNC_TAIL, WINDOW_BITS, TooLarge, answer_offers, deflate, inflate
+from tornado_rt.deflate import SYNC_TAIL, WINDOW_BITS, Inflater, TooLarge, answer_offers, deflate
 
-BY_ITSELF = "permessage-deflate; client_no_context_takeover; server_no_context_takeover"
+BY_ITSELF = "permessage-deflate; server_no_context_takeover"
 WITH_WINDOW = f"{BY_ITSELF}; server_max_window_bits=12"
 
 
@@ -22,6 +22,10 @@ WITH_WINDOW = f"{BY_ITSELF}; server_max_window_bits=12"
         ("permessage-deflate; client_max_window_bits", BY_ITSELF),
         ("permessage-deflate; client_max_window_bits=10", BY_ITSELF),
         ("permessage-deflate; server_no_context_takeover", BY_ITSELF),
+        (
+            "permessage-deflate; client_no_context_takeover",
+            f"{BY_ITSELF}; client_no_context_takeover",
+        ),
         ('permessage-deflate; server_max_window_bits="15"', WITH_WINDOW),
         # The library `websockets`.
         ("permessage-deflate; server_max_window_bits=12; client_max_window_bits=12", WITH_WINDOW),
@@ -56,9 +60,24 @@ def test_offer_that_cannot_be_kept_is_declined(parameters: str) -> None:
 def test_message_needs_no_more_than_the_window_that_was_agreed_on(text: bytes) -> None:
     small = zlib.decompressobj(-WINDOW_BITS)
     assert small.decompress(deflate(text) + SYNC_TAIL) == text
-    assert inflate(deflate(text), len(text)) == text
+    assert Inflater("").inflate(deflate(text), len(text)) == text
 
 
 def test_bomb_is_not_inflated_past_the_bound() -> None:
     with pytest.raises(TooLarge):
-        inflate(deflate(bytes(10_000_000)), 1000)
+        Inflater("").inflate(deflate(bytes(10_000_000)), 1000)
+
+
+@pytest.mark.parametrize("agreed", ["", "client_no_context_takeover"])
+def test_client_may_refer_to_its_last_message_unless_it_said_it_would_not(agreed: str) -> None:
+    inflater = Inflater(agreed)
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+    text = bytes(range(256))
+    messages = [compressor.compress(text) + compressor.flush(zlib.Z_SYNC_FLUSH) for _ in range(2)]
+    first, second = (message.removesuffix(SYNC_TAIL) for message in messages)
+    assert inflater.inflate(first, 256) == text
+    if agreed:
+        with pytest.raises(ValueError, match="distance too far back"):
+            inflater.inflate(second, 256)
+    else:
+        assert inflater.inflate(second, 256) == text

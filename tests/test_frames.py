@@ -1,5 +1,6 @@
 """The reader of clients' frames."""
 
+import itertools
 import zlib
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.peers import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, TEXT, client_frame
-from tornado_rt.deflate import SYNC_TAIL
+from tornado_rt.deflate import SYNC_TAIL, Inflater
 from tornado_rt.frames import BadFrame, FrameReader
 from tornado_rt.protocol import CloseCode
 
@@ -20,8 +21,8 @@ messages = st.lists(
 controls = st.tuples(st.sampled_from([PING, PONG]), st.binary(max_size=125))
 
 
-def read(*pieces: bytes, inflates: bool = False) -> list[tuple[int, bytes]]:
-    reader = FrameReader(MOST, inflates)
+def read(*pieces: bytes, inflater: Inflater | None = None) -> list[tuple[int, bytes]]:
+    reader = FrameReader(MOST, inflater)
     return [frame for piece in pieces for frame in reader.feed(piece)]
 
 
@@ -45,7 +46,7 @@ def test_any_split_of_the_bytes_gives_the_same_messages(
             expected.append(control)
         expected.append((opcode, b"".join(parts)))
     places = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
-    pieces = [stream[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [stream[a:b] for a, b in itertools.pairwise(places)]
     assert read(*pieces) == expected
 
 
@@ -100,19 +101,19 @@ def test_message_that_is_too_large_is_refused_before_it_has_come() -> None:
 
 
 def test_compressed_message_is_inflated_up_to_the_bound() -> None:
-    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
     for size, code in ((MOST, None), (MOST + 1, CloseCode.TOO_LARGE)):
+        compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
         part = compressor.compress(b"x" * size) + compressor.flush(zlib.Z_FULL_FLUSH)
         frame = client_frame(TEXT, part.removesuffix(SYNC_TAIL), bits=FIN | RSV1)
         if code is None:
-            assert read(frame, inflates=True) == [(TEXT, b"x" * size)]
+            assert read(frame, inflater=Inflater("")) == [(TEXT, b"x" * size)]
             continue
         with pytest.raises(BadFrame) as refused:
-            read(frame, inflates=True)
+            read(frame, inflater=Inflater(""))
         assert refused.value.code is code
 
 
 def test_data_that_cannot_be_inflated_is_refused() -> None:
     with pytest.raises(BadFrame) as refused:
-        read(client_frame(TEXT, b"\xff" * 20, bits=FIN | RSV1), inflates=True)
+        read(client_frame(TEXT, b"\xff" * 20, bits=FIN | RSV1), inflater=Inflater(""))
     assert refused.value.code is CloseCode.BAD_DATA

@@ -1,8 +1,9 @@
-"""permessage-deflate (RFC 7692), each message by itself: nothing is kept between two of them.
+"""permessage-deflate (RFC 7692). What we send refers to nothing before it.
 
 So a compressed message is the same for all who negotiated it and made once, and an open socket has
-neither a compressor nor an inflater, which would take some 150 KB. Our answer to an offer says so
-for both directions, which section 7.1.1 allows also when the client did not ask for it.
+no compressor, which would take some 100 KB; our answer to an offer says so, which section 7.1.1.1
+allows also when the client did not ask for it. A client may do the same when it offers to. We do
+not demand it: Tornado's own client, for one, does not hear that.
 """
 
 import zlib
@@ -15,7 +16,8 @@ LEVEL = 6
 # We look back 4 KB, which is all of most messages, for clients that keep no more.
 WINDOW_BITS = 12
 WINDOWS = {str(bits) for bits in range(8, 16)}
-BY_ITSELF = {"server_no_context_takeover", "client_no_context_takeover"}
+OURS_ALONE = "server_no_context_takeover"
+THEIRS_ALONE = "client_no_context_takeover"
 
 
 class TooLarge(Exception):
@@ -36,16 +38,29 @@ def deflate(text: bytes) -> bytes:
     return (compressor.compress(text) + compressor.flush(zlib.Z_SYNC_FLUSH)).removesuffix(SYNC_TAIL)
 
 
-def inflate(data: bytes, most: int) -> bytes:
-    """Return the message, of up to `most` bytes. Raise TooLarge, or ValueError for other data."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        message = inflater.decompress(data + SYNC_TAIL, most + 1)
-    except zlib.error as error:
-        raise ValueError(str(error)) from None
-    if len(message) > most:
-        raise TooLarge
-    return message
+class Inflater:
+    """Reads the compressed messages of one client, in their order."""
+
+    __slots__ = ("_keeps", "_window")
+
+    def __init__(self, agreed: str) -> None:
+        self._keeps = THEIRS_ALONE not in agreed
+        self._window: zlib._Decompress | None = None
+
+    def inflate(self, data: bytes, most: int) -> bytes:
+        """Return the message, of up to `most` bytes. Raise TooLarge, or ValueError for other data.
+
+        After either nothing more can be read.
+        """
+        window = self._window or zlib.decompressobj(-zlib.MAX_WBITS)
+        self._window = window if self._keeps else None
+        try:
+            message = window.decompress(data + SYNC_TAIL, most + 1)
+        except zlib.error as error:
+            raise ValueError(str(error)) from None
+        if len(message) > most:
+            raise TooLarge
+        return message
 
 
 def _offers(header: str) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
@@ -65,16 +80,18 @@ def _accept(parameters: list[tuple[str, str | None]]) -> list[str] | None:
     offered = dict(parameters)
     if len(offered) < len(parameters) or not all(map(_is_known, offered, offered.values())):
         return None
+    answer = [OURS_ALONE, *([THEIRS_ALONE] if THEIRS_ALONE in offered else [])]
     window = offered.get("server_max_window_bits")
     if window is None:
-        return sorted(BY_ITSELF)
+        return answer
     # It must be answered when it is asked for.
-    ours = [*sorted(BY_ITSELF), f"server_max_window_bits={WINDOW_BITS}"]
-    return ours if int(window) >= WINDOW_BITS else None
+    return (
+        [*answer, f"server_max_window_bits={WINDOW_BITS}"] if int(window) >= WINDOW_BITS else None
+    )
 
 
 def _is_known(name: str, value: str | None) -> bool:
-    if name in BY_ITSELF:
+    if name in (OURS_ALONE, THEIRS_ALONE):
         return value is None
     if name == "client_max_window_bits" and value is None:
         return True

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 from enum import IntEnum
 
-from tornado_rt.deflate import TooLarge, inflate
+from tornado_rt.deflate import Inflater, TooLarge
 from tornado_rt.protocol import CloseCode
 
 FIN, COMPRESSED, RESERVED = 0x80, 0x40, 0x30
@@ -35,13 +35,16 @@ class BadFrame(Exception):
 
 
 class FrameReader:
-    """Puts frames together; a message has at most `most` bytes, also when it is inflated."""
+    """Puts frames together; a message has at most `most` bytes, also when it is inflated.
 
-    __slots__ = ("_compressed", "_data", "_inflates", "_most", "_opcode", "_parts")
+    Without an inflater no message may be compressed.
+    """
 
-    def __init__(self, most: int, inflates: bool) -> None:
+    __slots__ = ("_compressed", "_data", "_inflater", "_most", "_opcode", "_parts")
+
+    def __init__(self, most: int, inflater: Inflater | None = None) -> None:
         self._most = most
-        self._inflates = inflates
+        self._inflater = inflater
         # What came of a frame that is not whole.
         self._data = b""
         # The frames of a message that is not whole, its opcode and whether it is compressed.
@@ -87,7 +90,7 @@ class FrameReader:
         compressed = bool(first & COMPRESSED)
         if begins == (self._parts is not None) or not (begins or opcode == 0):
             raise BadFrame(CloseCode.PROTOCOL_ERROR)
-        if compressed and not (begins and self._inflates):
+        if compressed and not (begins and self._inflater):
             raise BadFrame(CloseCode.PROTOCOL_ERROR)
         if begins:
             self._parts, self._opcode, self._compressed = [], Opcode(opcode), compressed
@@ -101,8 +104,9 @@ class FrameReader:
         return self._opcode, self._inflate(whole) if self._compressed else whole
 
     def _inflate(self, data: bytes) -> bytes:
+        assert self._inflater is not None
         try:
-            return inflate(data, self._most)
+            return self._inflater.inflate(data, self._most)
         except TooLarge:
             raise BadFrame(CloseCode.TOO_LARGE) from None
         except ValueError:

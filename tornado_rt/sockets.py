@@ -16,7 +16,7 @@ from tornado.websocket import WebSocketHandler
 
 from tornado_rt.auth import AuthError, Identity
 from tornado_rt.connection import Connection, Feed
-from tornado_rt.deflate import answer_offers
+from tornado_rt.deflate import Inflater, answer_offers
 from tornado_rt.frames import BadFrame, FrameReader, Opcode, close_frame, control_frame
 from tornado_rt.hub import Hub, Transport
 from tornado_rt.protocol import (
@@ -183,8 +183,8 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
 
     def reader(self) -> FrameReader:
         """Return what reads this client's frames."""
-        inflates = self.agreed is not None
-        return FrameReader(self.settings["websocket_max_message_size"], inflates)
+        inflater = None if self.agreed is None else Inflater(self.agreed)
+        return FrameReader(self.settings["websocket_max_message_size"], inflater)
 
     async def get(self, *args: str, **kwargs: str) -> None:
         """Answer the handshake. Of compression Tornado knows nothing: its own keeps a window."""

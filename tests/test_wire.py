@@ -1,0 +1,311 @@
+"""Sockets that were taken over: plain and TLS, compressed or not, with slow and rude peers."""
+
+import asyncio
+import json
+import random
+import ssl
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+from redis.asyncio import Redis
+from tornado.httpclient import HTTPRequest
+from tornado.websocket import WebSocketClientConnection, websocket_connect
+
+from tests.peers import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    FIN,
+    PING,
+    PONG,
+    RSV1,
+    TEXT,
+    Peer,
+    client_frame,
+    make_certificate,
+)
+from tests.realtime import EPOCH, EventStream, Realtime, realtime
+from tests.test_sockets import frame
+from tornado_rt.deflate import SYNC_TAIL, deflate
+from tornado_rt.protocol import CloseCode, Message, MessageType
+
+Token = Callable[..., str]
+LARGE = 300_000
+DEFLATE = "permessage-deflate; client_no_context_takeover; client_max_window_bits"
+
+
+@attrs.frozen
+class Security:
+    """The contexts of the server and of its clients; None without TLS."""
+
+    server: ssl.SSLContext | None
+    client: ssl.SSLContext | None
+
+
+@pytest.fixture(params=["tcp", "tls"])
+def security(request: pytest.FixtureRequest, tmp_path: Path) -> Security:
+    if request.param == "tcp":
+        return Security(None, None)
+    return Security(*make_certificate(tmp_path))
+
+
+async def open_stream(core: Realtime, token: str, tls: ssl.SSLContext | None) -> EventStream:
+    stream = await EventStream.open(
+        core.port, "/stream", {"Authorization": f"Bearer {token}"}, tls=tls
+    )
+    await stream.event()
+    assert (await stream.event())["event"] == "connected"
+    return stream
+
+
+def noise(size: int) -> str:
+    """Return a text that compression does not make small."""
+    return "".join(random.choices("0123456789abcdef", k=size))
+
+
+@pytest.mark.gen_test
+async def test_large_messages_arrive_whole(
+    redis: Redis, make_token: Token, security: Security
+) -> None:
+    """Larger than what the kernel, or TLS, takes at once; over both transports."""
+    async with realtime(redis, tls=security.server) as core:
+        socket = await Peer.open(core, make_token("alice"), tls=security.client)
+        await socket.frame_of(TEXT, b"connected")
+        stream = await open_stream(core, make_token("bob"), security.client)
+        texts = [noise(LARGE) for _ in range(8)]
+        for text in texts:
+            await core.publish(text=text)
+        for text in texts:
+            assert json.loads((await socket.frame())[1])["data"]["text"] == text
+            assert json.loads((await stream.event())["data"])["text"] == text
+        assert core.hub.stats().messages_delivered >= 16
+        await socket.close()
+        await stream.close()
+
+
+@pytest.mark.gen_test
+async def test_slow_reader_is_bounded_and_delays_nobody(
+    redis: Redis, make_token: Token, security: Security
+) -> None:
+    """News go on to the others while one socket and one stream wait, up to their bound."""
+    async with realtime(redis, tls=security.server, pending_bytes=50_000) as core:
+        core.log.ordered = False
+        slow = await Peer.open(core, make_token("slow"), tls=security.client, receive_bytes=4096)
+        stream = await open_stream(core, make_token("slow"), security.client)
+        quick = await Peer.open(core, make_token("quick"), tls=security.client)
+        await quick.frame_of(TEXT, b"connected")
+        while core.hub.stats().users != {"quick": 1}:
+            message = await core.publish(text="x" * 10_000)
+            await quick.frame_of(TEXT, str(message.id).encode())
+        assert core.hub.stats().closed_slow == 2
+        # What was begun is ended, then comes the reason; the client resumes by its last cursor.
+        last = ""
+        while (got := await slow.frame())[0] & 15 != CLOSE:
+            last = json.loads(got[1]).get("id", last)
+        assert struct.unpack("!H", got[1][:2])[0] == CloseCode.TOO_SLOW
+        again = await core_socket(core, make_token("slow"), security, f"?last_id={last}")
+        assert (await frame(again))["data"]["recovered"] is True
+        offset = int(last.rpartition("-")[2])
+        assert (await frame(again))["id"] == f"{EPOCH}-{offset + 1}"
+        for peer in (slow, quick, stream):
+            await peer.close()
+
+
+async def core_socket(
+    core: Realtime, token: str, security: Security, query: str = "", compressed: bool = False
+) -> WebSocketClientConnection:
+    """Open a WebSocket as Tornado's client does."""
+    scheme, host = ("wss", "localhost") if security.client else ("ws", "127.0.0.1")
+    request = HTTPRequest(
+        f"{scheme}://{host}:{core.port}/ws{query}",
+        headers={"Authorization": f"Bearer {token}"},
+        ssl_options=security.client,
+    )
+    socket = await websocket_connect(request, compression_options={} if compressed else None)
+    core.opened.append(socket)
+    return socket
+
+
+@pytest.mark.gen_test
+async def test_slow_reader_of_progress_gets_the_newest_and_the_end(
+    redis: Redis, make_token: Token, security: Security
+) -> None:
+    """Over TLS as well, nothing but superseded snapshots is left out."""
+    async with realtime(redis, tls=security.server, pending_bytes=50_000) as core:
+        slow = await Peer.open(core, make_token("slow"), tls=security.client, receive_bytes=4096)
+        await slow.frame_of(TEXT, b"connected")
+        while core.hub.stats().messages_conflated < 30:
+            newest = await core.publish(text="x" * 10_000)
+        await core.publish(MessageType.FINISHED, final_status="completed")
+        ids = []
+        while (got := await slow.frame())[0] & 15 != CLOSE:
+            ids.append(json.loads(got[1]).get("id"))
+        assert struct.unpack("!H", got[1][:2])[0] == CloseCode.FINISHED
+        assert ids[-2:] == [newest.id, core.log.messages[-1].id]
+        assert len(ids) <= len(core.log.messages) - 30
+        await slow.close()
+
+
+@pytest.mark.gen_test
+async def test_compressed_frames_come_only_when_both_want_them(
+    redis: Redis, make_token: Token, security: Security
+) -> None:
+    """Each by itself, so that the small window of a client that keeps nothing reads it."""
+    text = "progress " * 500
+    async with realtime(redis, tls=security.server, compression=True) as core:
+        token = make_token("alice")
+        wants = await Peer.open(core, token, tls=security.client, extensions=DEFLATE)
+        plain = await Peer.open(core, token, tls=security.client)
+        assert "server_no_context_takeover" in wants.extensions
+        assert "client_no_context_takeover" in wants.extensions
+        assert plain.extensions == ""
+        for peer in (wants, plain):
+            await peer.frame()
+        for _ in range(3):
+            await core.publish(text=text)
+            first, payload = await wants.frame()
+            assert first == FIN | RSV1 | TEXT
+            assert len(payload) < len(text) / 10
+            inflated = zlib.decompressobj(-12).decompress(payload + SYNC_TAIL)
+            assert (await plain.frame()) == (FIN | TEXT, inflated)
+        wants.send(client_frame(TEXT, deflate(b'{"type": "ping"}'), bits=FIN | RSV1))
+        inflated = zlib.decompressobj(-12).decompress((await wants.frame())[1] + SYNC_TAIL)
+        assert inflated.startswith(b'{"type":"heartbeat"')
+        for peer in (wants, plain):
+            await peer.close()
+
+
+@pytest.mark.gen_test
+async def test_compression_is_off_by_default(redis: Redis, make_token: Token) -> None:
+    async with realtime(redis) as core:
+        peer = await Peer.open(core, make_token("alice"), extensions=DEFLATE)
+        assert peer.extensions == ""
+        assert (await peer.frame())[0] == FIN | TEXT
+        peer.send(client_frame(TEXT, deflate(b"ping"), bits=FIN | RSV1))
+        assert await peer.close_code() == CloseCode.PROTOCOL_ERROR
+        await peer.close()
+
+
+@pytest.mark.gen_test
+async def test_tornados_client_reads_and_writes_compressed(
+    redis: Redis, make_token: Token, security: Security
+) -> None:
+    """Another implementation of RFC 7692 agrees with ours, message after message."""
+    async with realtime(redis, tls=security.server, compression=True) as core:
+        socket = await core_socket(core, make_token("alice"), security, compressed=True)
+        assert (await frame(socket))["type"] == "connected"
+        for number in range(5):
+            await core.publish(text=noise(20_000), number=number)
+            assert (await frame(socket))["data"]["number"] == number
+            await socket.write_message('{"type": "ping"}')
+            assert (await frame(socket))["type"] == "heartbeat"
+
+
+@pytest.mark.gen_test
+async def test_window_that_we_cannot_keep_is_declined(redis: Redis, make_token: Token) -> None:
+    """The socket is opened all the same, without compression."""
+    async with realtime(redis, compression=True) as core:
+        offer = "permessage-deflate; server_max_window_bits=9"
+        peer = await Peer.open(core, make_token("alice"), extensions=offer)
+        assert peer.extensions == ""
+        assert (await peer.frame())[0] == FIN | TEXT
+        await peer.close()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (client_frame(TEXT, b"ping", masked=False), 1002),
+        (client_frame(CONTINUATION, b"x"), 1002),
+        (client_frame(BINARY, b"x"), 1003),
+        (client_frame(TEXT, b'{"type": "\xff"}'), 1007),
+        (client_frame(TEXT, b"x" * 5000), 1009),
+        (client_frame(TEXT, b"x" * 3000, bits=0) + client_frame(CONTINUATION, b"x" * 3000), 1009),
+    ],
+    ids=["unmasked", "continues nothing", "binary", "not UTF-8", "too large", "too large in all"],
+)
+async def test_broken_rule_closes_with_its_code(
+    redis: Redis, make_token: Token, security: Security, sent: bytes, code: int
+) -> None:
+    """And the socket is gone when the client has answered the close frame."""
+    async with realtime(redis, tls=security.server) as core:
+        peer = await Peer.open(core, make_token("alice"), tls=security.client)
+        peer.send(sent)
+        assert await peer.close_code() == code
+        assert core.hub.stats().total_connections == 0
+        peer.send(client_frame(CLOSE, struct.pack("!H", code)))
+        await peer.close()
+
+
+@pytest.mark.gen_test
+async def test_fragments_and_pings_between_them_are_understood(
+    redis: Redis, make_token: Token, security: Security
+) -> None:
+    """Also when they come in one piece with the handshake."""
+    async with realtime(redis, tls=security.server) as core:
+        parts = [
+            client_frame(TEXT, b'{"type":', bits=0),
+            client_frame(PING, b"between"),
+            client_frame(CONTINUATION, b' "ping"}'),
+        ]
+        peer = await Peer.open(
+            core, make_token("alice"), behind=b"".join(parts), tls=security.client
+        )
+        assert (await peer.frame())[1].startswith(b'{"type":"connected"')
+        assert await peer.frame() == (FIN | PONG, b"between")
+        assert (await peer.frame())[1].startswith(b'{"type":"heartbeat"')
+        await peer.close()
+
+
+@pytest.mark.gen_test
+async def test_close_of_the_client_is_answered_in_kind(
+    redis: Redis, make_token: Token, security: Security
+) -> None:
+    """Its code comes back, and then the server closes the connection (RFC 6455 section 7.1.1)."""
+    async with realtime(redis, tls=security.server) as core:
+        peer = await Peer.open(core, make_token("alice"), tls=security.client)
+        await peer.frame()
+        peer.send(client_frame(CLOSE, struct.pack("!H", 4999) + b"bye"), client_frame(TEXT, b"x"))
+        assert await peer.frame() == (FIN | CLOSE, struct.pack("!H", 4999))
+        assert await peer.reader.read() == b""
+        assert core.hub.stats().total_connections == 0
+        await peer.close()
+
+
+@pytest.mark.gen_test
+async def test_answered_close_frees_the_socket_at_once(
+    redis: Redis, make_token: Token, security: Security
+) -> None:
+    """The server says 1000; the client answers; nobody waits for a time to pass."""
+    async with realtime(redis, tls=security.server) as core:
+        peer = await Peer.open(core, make_token("alice"), tls=security.client)
+        await peer.frame()
+        await core.publish(MessageType.FINISHED, final_status="completed")
+        assert await peer.close_code() == CloseCode.FINISHED
+        peer.send(client_frame(CLOSE, struct.pack("!H", 1000)))
+        assert await asyncio.wait_for(peer.reader.read(), 1) == b""
+        await peer.close()
+
+
+@pytest.mark.gen_test
+async def test_pings_of_a_peer_that_does_not_read_cost_nothing(
+    redis: Redis, make_token: Token
+) -> None:
+    """It gets no pongs on top of what waits already."""
+    async with realtime(redis, pending_bytes=50_000) as core:
+        peer = await Peer.open(core, make_token("slow"), receive_bytes=4096)
+        while core.hub.stats().messages_conflated < 3:
+            await core.publish(text="x" * 10_000)
+        before = core.hub.stats().bytes_delivered
+        peer.send(*[client_frame(PING, b"x" * 125)] * 500, client_frame(TEXT, b"dance"))
+        core.hub.deliver("task:t1", Message.of("progress", {"last": True}))
+        # The answer to the last frame waits behind the news: all pings were read by then.
+        while b"bad_message" not in (await peer.frame_of(TEXT)):
+            pass
+        assert core.hub.stats().bytes_delivered - before < 150_000
+        await peer.close()
