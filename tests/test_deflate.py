@@ -1,5 +1,6 @@
 """permessage-deflate: what is agreed on, and that both sides can read what was sent."""
 
+import random
 import zlib
 
 import pytest
@@ -56,8 +57,10 @@ def test_offer_that_cannot_be_kept_is_declined(parameters: str) -> None:
     assert answer_offers(f"permessage-deflate; {parameters}") is None
 
 
-@given(st.binary(max_size=20_000))
-def test_message_needs_no_more_than_the_window_that_was_agreed_on(text: bytes) -> None:
+@given(st.binary(min_size=1, max_size=300), st.integers(0, 20_000))
+def test_message_needs_no_more_than_the_window_that_was_agreed_on(part: bytes, gap: int) -> None:
+    """Nothing is referred to that a client with a small window has forgotten."""
+    text = part + random.Random(gap).randbytes(gap) + part
     small = zlib.decompressobj(-WINDOW_BITS)
     assert small.decompress(deflate(text) + SYNC_TAIL) == text
     assert Inflater("").inflate(deflate(text), len(text)) == text

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from tests.peers import Peer
 from tests.realtime import EventStream, realtime
-from tornado_rt.fanout import SLICE_SECONDS, SMALL, Fanout
+from tornado_rt.fanout import SMALL, Fanout
 from tornado_rt.protocol import Message
 
 Token = Callable[..., str]
@@ -93,7 +93,8 @@ async def test_loop_has_its_turn_between_slices() -> None:
     longest = sorted(after - before for before, after in itertools.pairwise(turns))
     assert turns[-1] - turns[0] > MANY * 0.0001
     # Not the very longest: the machine has other things to do as well.
-    assert longest[len(longest) * 9 // 10] < 10 * SLICE_SECONDS
+    assert len(longest) > 50
+    assert longest[len(longest) * 9 // 10] < 0.01
 
 
 @pytest.mark.gen_test

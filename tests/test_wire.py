@@ -73,16 +73,18 @@ async def test_large_messages_arrive_whole(
 ) -> None:
     """Larger than what the kernel, or TLS, takes at once; over both transports."""
     async with realtime(redis, tls=security.server) as core:
-        socket = await Peer.open(core, make_token("alice"), tls=security.client)
+        socket = await Peer.open(
+            core, make_token("alice"), tls=security.client, receive_bytes=65536
+        )
         await socket.frame_of(TEXT, b"connected")
         stream = await open_stream(core, make_token("bob"), security.client)
-        texts = [noise(LARGE) for _ in range(8)]
+        texts = [noise(LARGE) for _ in range(30)]
         for text in texts:
             await core.publish(text=text)
         for text in texts:
             assert json.loads((await socket.frame())[1])["data"]["text"] == text
             assert json.loads((await stream.event())["data"])["text"] == text
-        assert core.hub.stats().messages_delivered >= 16
+        assert core.hub.stats().messages_delivered >= 2 * len(texts)
         await socket.close()
         await stream.close()
 
@@ -272,7 +274,7 @@ async def test_close_of_the_client_is_answered_in_kind(
         await peer.frame()
         peer.send(client_frame(CLOSE, struct.pack("!H", 4999) + b"bye"), client_frame(TEXT, b"x"))
         assert await peer.frame() == (FIN | CLOSE, struct.pack("!H", 4999))
-        assert await peer.reader.read() == b""
+        assert await asyncio.wait_for(peer.reader.read(), 2) == b""
         assert core.hub.stats().total_connections == 0
         await peer.close()
 
@@ -288,7 +290,7 @@ async def test_answered_close_frees_the_socket_at_once(
         await core.publish(MessageType.FINISHED, final_status="completed")
         assert await peer.close_code() == CloseCode.FINISHED
         peer.send(client_frame(CLOSE, struct.pack("!H", 1000)))
-        assert await asyncio.wait_for(peer.reader.read(), 1) == b""
+        assert await asyncio.wait_for(peer.reader.read(), 2) == b""
         await peer.close()
 
 
