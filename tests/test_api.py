@@ -551,8 +551,37 @@ async def test_statistics_name_users_to_an_admin_only(idle: Settings, make_token
         assert "users" not in stats
         admin = alice.as_user(make_token("root", scope="rt:admin"))
         assert (await admin.get("/api/ws/stats")).body["users"] == {"alice": 2}
-        metrics = (await alice.get("/metrics")).body.decode()
-        assert 'rt_connections{transport="websocket"} 1.0' in metrics
+        await stream.close()
+
+
+@pytest.mark.gen_test
+async def test_statistics_and_metrics_say_the_same(idle: Settings, make_token: Token) -> None:
+    async with serving(idle, make_token("root", scope="rt:admin")) as admin:
+        tab = await admin.socket("/api/ws/notifications")
+        stream = await admin.stream("/api/notifications/stream")
+        await event_of(stream, "connected")
+        await admin.post("/api/broadcast", {"type": "system", "title": "news"})
+        await frame_of(tab, "notification")
+        await event_of(stream, "notification")
+        stats = (await admin.get("/api/ws/stats")).body
+        text = (await admin.get("/metrics")).body.decode()
+        found = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
+        expected = {
+            "rt_users": stats["total_users"],
+            'rt_connections{transport="websocket"}': stats["by_transport"]["websocket"],
+            'rt_connections{transport="sse"}': stats["by_transport"]["sse"],
+            'rt_subscribers{kind="user"}': stats["by_topic"]["user"],
+            'rt_subscribers{kind="broadcast"}': stats["by_topic"]["broadcast"],
+            "rt_messages_delivered_total": stats["messages_delivered"],
+            "rt_messages_conflated_total": stats["messages_conflated"],
+            "rt_messages_dropped_total": stats["messages_dropped"],
+            "rt_bytes_delivered_total": stats["bytes_delivered"],
+            "rt_closed_slow_total": stats["closed_slow"],
+        }
+        assert {name: float(found[name]) for name in expected} == expected
+        assert stats["total_connections"] == stats["by_topic"]["broadcast"] == 2
+        assert (stats["messages_delivered"], stats["users"]) == (4, {"root": 2})
+        assert stats["bytes_delivered"] > 1000
         await stream.close()
 
 

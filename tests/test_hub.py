@@ -2,15 +2,18 @@
 
 import asyncio
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
 import pytest
 from redis.asyncio import Redis
 
+from tests.peers import Peer
 from tests.realtime import open_hub, realtime, start_redis
 from tornado_rt.backplane import BackplaneDown
-from tornado_rt.protocol import CONTROL, Cursor, Message
+from tornado_rt.protocol import CONTROL, CloseCode, Cursor, Message
 from tornado_rt.redis import open_redis
 
 
@@ -181,6 +184,28 @@ async def test_without_redis_only_our_own_subscribers_are_told(tmp_path: Path) -
             await until(lambda: len(listener.messages) == 2)
     process.kill()
     await process.wait()
+
+
+@pytest.mark.gen_test
+async def test_drain_is_spread_so_that_not_all_come_back_at_once(
+    redis: Redis, make_token: Callable[..., str]
+) -> None:
+    async with realtime(redis) as core:
+        peers = [await Peer.open(core, make_token(f"user{n}")) for n in range(40)]
+        while core.hub.stats().total_connections < len(peers):
+            await asyncio.sleep(0.01)
+        ended: list[float] = []
+
+        async def wait_for_end(peer: Peer) -> None:
+            assert await peer.close_code() == CloseCode.GOING_AWAY
+            ended.append(time.monotonic() - begun)
+
+        begun = time.monotonic()
+        await asyncio.gather(core.hub.drain(1.0), *map(wait_for_end, peers))
+        quarters = [sum(n / 4 <= at < (n + 1) / 4 for at in ended) for n in range(4)]
+        assert all(5 <= count <= 15 for count in quarters), ended
+        for peer in peers:
+            await peer.close()
 
 
 @pytest.mark.gen_test

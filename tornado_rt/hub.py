@@ -3,11 +3,14 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import attrs
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from tornado_rt.auth import Identity
 from tornado_rt.backplane import Backplane
@@ -100,7 +103,7 @@ class HubStats:
     users: dict[str, int]
 
 
-class Hub:
+class Hub(Collector):
     """Keeps connections by user and by address, and subscribers by topic.
 
     No entry of a map is empty: the first entry asks the backplane for the topic, the last one's
@@ -112,6 +115,7 @@ class Hub:
         self._heartbeats = heartbeats
         self.metrics = metrics
         self.tally = metrics.tally
+        metrics.register(self)
         self._topics: dict[str, Members[Subscriber]] = {}
         self._fanout = Fanout(lambda topic: self._topics.get(topic, ()))
         self._users: dict[str, Members[Connected]] = {}
@@ -136,7 +140,6 @@ class Hub:
         self._transports[connection.transport.value] += 1
         _add(self._users, connection.identity.user_id, connection)
         self._addresses[connection.address] = self._addresses.get(connection.address, 0) + 1
-        self.metrics.connections.labels(connection.transport).inc()
         self._heartbeats.add(connection)
 
     async def admit(self, connection: Connected) -> None:
@@ -154,7 +157,6 @@ class Hub:
         self._addresses[connection.address] -= 1
         if not self._addresses[connection.address]:
             del self._addresses[connection.address]
-        self.metrics.connections.labels(connection.transport).dec()
         self._heartbeats.remove(connection)
         if self._registry is not None:
             self._registry.changed(connection.identity.user_id)
@@ -240,6 +242,25 @@ class Hub:
             users=users,
         )
 
+    def collect(self) -> Iterator[Metric]:
+        """Give the same numbers to a scrape."""
+        stats = self.stats()
+        yield GaugeMetricFamily("rt_users", "Users with a connection", stats.total_users)
+        yield _gauges("rt_connections", "Open sockets and streams", "transport", stats.by_transport)
+        yield _gauges("rt_subscribers", "Followers of topics", "kind", stats.by_topic)
+        counters = {
+            "rt_messages_delivered": ("Messages written to subscribers", stats.messages_delivered),
+            "rt_messages_conflated": (
+                "Messages that a newer one replaced",
+                stats.messages_conflated,
+            ),
+            "rt_messages_dropped": ("Messages lost to a slow reader", stats.messages_dropped),
+            "rt_bytes_delivered": ("Bytes written to subscribers", stats.bytes_delivered),
+            "rt_closed_slow": ("Connections closed as too slow", stats.closed_slow),
+        }
+        for name, (what, count) in counters.items():
+            yield CounterMetricFamily(name, what, count)
+
     async def drain(self, seconds: float) -> None:
         """Close every connection with 1001, spread evenly over `seconds`."""
         self.draining = True
@@ -271,6 +292,13 @@ class Hub:
             if limit and count >= limit:
                 self.metrics.refused.labels(name).inc()
                 raise TooManyConnections(f"at most {limit} open connections a {name}")
+
+
+def _gauges(name: str, what: str, label: str, counts: dict[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, what, labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
+    return family
 
 
 def _kind_of(topic: str) -> str:

@@ -1,15 +1,12 @@
 """What the process counts, in Prometheus form."""
 
-from collections.abc import Iterator
-
 import attrs
-from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.registry import Collector
 
 
-@attrs.define(eq=False)
-class Tally(Collector):
+@attrs.define
+class Tally:
     """What is counted for each message: plain numbers, read when somebody asks.
 
     A client library's counter costs as much as a tenth of a delivery.
@@ -21,33 +18,13 @@ class Tally(Collector):
     dropped: int = 0
     closed_slow: int = 0
 
-    def collect(self) -> Iterator[Metric]:
-        """Give the numbers to a scrape."""
-        yield CounterMetricFamily(
-            "rt_messages_delivered", "Messages written to subscribers", self.delivered
-        )
-        yield CounterMetricFamily("rt_bytes_delivered", "Bytes written to subscribers", self.bytes)
-        yield CounterMetricFamily(
-            "rt_messages_conflated", "Messages that a newer one replaced", self.conflated
-        )
-        yield CounterMetricFamily(
-            "rt_messages_dropped", "Messages that a slow reader did not get", self.dropped
-        )
-        yield CounterMetricFamily(
-            "rt_closed_slow", "Connections closed as too slow", self.closed_slow
-        )
-
 
 class Metrics:
     """The counters of one process, in a registry of their own so that each test has fresh ones."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
-        self.connections = Gauge(
-            "rt_connections", "Open sockets and streams", ["transport"], registry=registry
-        )
         self.tally = Tally()
-        registry.register(self.tally)
         self.refused = Counter(
             "rt_connections_refused", "Connections over a limit", ["limit"], registry=registry
         )
@@ -66,6 +43,10 @@ class Metrics:
         self.requests = Counter(
             "rt_http_requests", "HTTP answers", ["method", "status"], registry=registry
         )
+
+    def register(self, collector: Collector) -> None:
+        """Have a scrape ask this one too."""
+        self._registry.register(collector)
 
     def render(self) -> bytes:
         """Return the text exposition format 0.0.4."""
