@@ -141,7 +141,8 @@ async def test_garbage_on_a_channel_is_passed_over(redis: Redis) -> None:
     async with realtime(redis) as core:
         listener = Listener()
         await core.hub.subscribe("task:1", listener)
-        for garbage in (b"", b"\xff\x00", b"[]", b"{}", b'{"type": 1}'):
+        bad_ids = (b'{"type": "progress", "id": "x"}', b'{"type": "progress", "id": 5}')
+        for garbage in (b"", b"\xff\x00", b"[]", b"{}", b'{"type": 1}', *bad_ids):
             await redis.publish("rt:task:1", garbage)
         await core.backplane.publish("task:1", news(1))
         await until(lambda: listener.messages)

@@ -311,3 +311,28 @@ async def test_pings_of_a_peer_that_does_not_read_cost_nothing(
             pass
         assert core.hub.stats().bytes_delivered - before < 150_000
         await peer.close()
+
+
+@pytest.mark.gen_test
+async def test_outage_is_told_to_nobody_who_has_not_been_answered(
+    redis: Redis, make_token: Token
+) -> None:
+    """`connected` comes first, also when Redis goes away while the log is read."""
+    async with realtime(redis) as core:
+        core.log.may_read.clear()
+        header = {"Authorization": f"Bearer {make_token('alice')}"}
+        opening = asyncio.create_task(EventStream.open(core.port, "/stream", header))
+        peer = await Peer.open(core, make_token("bob"))
+        while core.hub.stats().total_connections < 2:
+            await asyncio.sleep(0.01)
+        told = await Peer.open(core, make_token("carol"))
+        core.hub.outage(True)
+        core.log.may_read.set()
+        stream = await opening
+        assert "retry" in await stream.event()
+        assert (await stream.event())["event"] == "connected"
+        assert (await peer.frame())[1].startswith(b'{"type":"connected"')
+        assert (await told.frame())[1].startswith(b'{"type":"connected"')
+        assert not core.hub._jobs.died
+        for one in (peer, told, stream):
+            await one.close()

@@ -223,8 +223,11 @@ class Connection(Wire):
         return self.encode(heartbeat)
 
     def send(self, message: Message) -> None:
-        """Write one message. Neither waits nor raises; a slow or lost peer is closed."""
-        if self.closed:
+        """Write one message. Neither waits nor raises; a slow or lost peer is closed.
+
+        Who has not been answered yet gets it with what the opening reads, or not at all.
+        """
+        if self.closed or self._socket is None:
             return
         if self._backlog is None:
             self.write(self.encode(message))

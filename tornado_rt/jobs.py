@@ -23,6 +23,8 @@ class Jobs:
         task = asyncio.create_task(self._watched(job, name), name=name)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        # One that is cancelled before its first step would complain that nobody awaited it.
+        task.add_done_callback(lambda _: job.close())
         return task
 
     async def close(self) -> None:

@@ -195,7 +195,13 @@ class Message:
         fields = orjson.loads(envelope)
         if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
             raise ValueError("not an envelope")
-        return cls(fields["type"], orjson.dumps(fields.get("data", {})), fields.get("id"))
+        id_ = fields.get("id")
+        if not isinstance(id_, str | None):
+            raise ValueError("its id is not a cursor")
+        message = cls(fields["type"], orjson.dumps(fields.get("data", {})), id_)
+        # Read here, where ValueError is expected; it is kept for those who get the message.
+        _ = message.cursor
+        return message
 
     def encode(self) -> bytes:
         """Return the envelope as JSON."""

@@ -33,6 +33,9 @@ from tornado_rt.refusals import close_code_of, error_message, error_of
 from tornado_rt.web import BaseHandler
 from tornado_rt.wire import take_over
 
+# Room for what comes behind a handshake: mostly nothing.
+EARLY_BYTES = 4096
+
 
 class SocketConnection(Connection):
     """A WebSocket in the hub."""
@@ -72,11 +75,13 @@ class SocketConnection(Connection):
 
         Raise StreamClosedError when the client has left.
         """
+        stream.read_chunk_size = EARLY_BYTES
         # Pending when nothing did; then the future is dropped with the stream.
         early = asyncio.ensure_future(stream.read_bytes(stream.max_buffer_size, partial=True))
         data = early.result() if early.done() else b""
         self.own(take_over(stream, self.hub.limits.peer_timeout))
-        self._loop.call_soon(self.received, data)
+        if data:
+            self._loop.call_soon(self.received, data)
 
     def farewell(self, code: CloseCode) -> bytes:
         return close_frame(code)
@@ -217,8 +222,9 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
         connection = SocketConnection(self.hub, identity, self.address, await self.feed(), self)
         opening = await connection.open(after)
         try:
-            # Then the answer to the handshake is written.
-            await stream.write(b"")
+            if stream.writing():
+                # Then the answer to the handshake is written.
+                await stream.write(b"")
             if not connection.closed:
                 connection.take(stream)
         except StreamClosedError:

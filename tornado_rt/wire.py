@@ -101,7 +101,8 @@ class Wire(abc.ABC):
 
     def _say_farewell(self) -> None:
         farewell, self._farewell = self._farewell, b""
-        self.write(farewell)
+        if farewell:
+            self.write(farewell)
         if self._socket is not None and self._backlog is None:
             self.parted()
 
