@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 import structlog
@@ -90,9 +90,10 @@ class Backplane:
         self._wanted: set[str] = set()
         self._confirmed: set[str] = set()
         self._waiting: dict[str, asyncio.Future[None]] = {}
+        # What the sender has to tell Redis, once it is told that something has changed.
+        self._unsent: list[str] = []
         self._unwanted: set[str] = set()
-        self._unwanted_event = asyncio.Event()
-        self._sending = asyncio.Lock()
+        self._changed = asyncio.Event()
         self._probe = probe_topic(secrets.token_hex(8))
         self._heard_at = 0.0
         self._connected = True
@@ -118,7 +119,7 @@ class Backplane:
         self._heard_at = time.monotonic()
         self._metrics.backplane_up.set(True)
         self._jobs.start(self._read(pubsub), "backplane-reader")
-        self._jobs.start(self._drop_unwanted(), "backplane-unsubscriber")
+        self._jobs.start(self._send_changes(), "backplane-sender")
         self._jobs.start(self._watch(), "backplane-watch")
         try:
             yield
@@ -134,16 +135,16 @@ class Backplane:
             return
         if self._down:
             raise BackplaneDown("Redis is away")
-        confirmation = self._waiting.get(topic)
+        if topic not in self._waiting:
+            self._waiting[topic] = asyncio.get_running_loop().create_future()
+            self._unsent.append(topic)
+            self._changed.set()
         try:
             async with asyncio.timeout(SUBSCRIBE_SECONDS):
-                if confirmation is None:
-                    confirmation = self._waiting[topic] = asyncio.Future()
-                    await self._send_subscribe(topic)
-                await asyncio.shield(confirmation)
-        except (TimeoutError, RedisError, OSError) as error:
+                await asyncio.shield(self._waiting[topic])
+        except TimeoutError as error:
             self._waiting.pop(topic, None)
-            raise BackplaneDown(f"Redis did not confirm the subscription: {error!r}") from error
+            raise BackplaneDown("Redis did not confirm the subscription") from error
 
     def unsubscribe(self, topic: str) -> None:
         """Stop following the topic; Redis is told by a background job."""
@@ -174,29 +175,23 @@ class Backplane:
 
     def _leave(self, topic: str) -> None:
         self._unwanted.add(topic)
-        self._unwanted_event.set()
+        self._changed.set()
 
-    async def _send_subscribe(self, topic: str) -> None:
-        async with self._sending:
-            await self._connected_pubsub().subscribe(channel(topic))
-
-    async def _drop_unwanted(self) -> None:
+    async def _send_changes(self) -> None:
+        """Tell Redis what is wanted and what no more; the changes of one moment together."""
         while True:
-            await self._unwanted_event.wait()
-            self._unwanted_event.clear()
-            async with self._sending:
-                topics = [topic for topic in self._unwanted if topic not in self._wanted]
-                self._unwanted.clear()
-                await self._send_unsubscribe(topics)
-
-    async def _send_unsubscribe(self, topics: list[str]) -> None:
-        if not topics:
-            return
-        try:
-            await self._connected_pubsub().unsubscribe(*map(channel, topics))
-        except (RedisError, OSError):
-            # The next connection subscribes what is wanted then.
-            log.debug("unsubscribe_unsent", topics=len(topics))
+            await self._changed.wait()
+            self._changed.clear()
+            wanted = [topic for topic in self._unsent if topic in self._wanted]
+            unwanted = [topic for topic in self._unwanted if topic not in self._wanted]
+            self._unsent.clear()
+            self._unwanted.clear()
+            try:
+                await _in_parts(self._connected_pubsub().subscribe, wanted)
+                await _in_parts(self._connected_pubsub().unsubscribe, unwanted)
+            except (RedisError, OSError) as error:
+                # The next connection subscribes what is wanted then.
+                log.debug("changes_unsent", error=error)
 
     def _connected_pubsub(self) -> PubSub:
         connection: Any = None if self._pubsub is None else self._pubsub.connection
@@ -207,10 +202,8 @@ class Backplane:
     async def _open(self) -> PubSub:
         """Subscribe all that is wanted on a new connection. Raise RedisError or OSError."""
         pubsub = self._redis.pubsub()
-        topics = list(self._wanted)
         try:
-            for start in range(0, len(topics), TOGETHER):
-                await pubsub.subscribe(*map(channel, topics[start : start + TOGETHER]))
+            await _in_parts(pubsub.subscribe, list(self._wanted))
         except BaseException:
             await pubsub.aclose()  # type: ignore[no-untyped-call]
             raise
@@ -333,3 +326,8 @@ class Backplane:
             self._told = False
             log.warning("redis_back")
             self._listener.outage(False)
+
+
+async def _in_parts(change: Callable[..., Awaitable[object]], topics: list[str]) -> None:
+    for start in range(0, len(topics), TOGETHER):
+        await change(*map(channel, topics[start : start + TOGETHER]))
