@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -548,14 +549,15 @@ async def test_requests_of_the_same_moment_are_answered_each(make_queue: MakeQue
     """However many share a call, with whatever result."""
     queue = make_queue(max_waiting_per_user=20)
     once = Once("k", b"request")
-    asked = [queue.enqueue_task(f"u{n % 3}", "A", {"n": n}, plan=PLAN) for n in range(60)]
+    asked = [queue.enqueue_task(f"u{n % 3}", "A", {"n": n}, plan=PLAN) for n in range(63)]
     asked += [queue.enqueue_task("once", "A", {}, plan=PLAN, once=once) for _ in range(2)]
-    asked += [queue.enqueue_task("u0", "A", {}, plan=PLAN)]
-    *tasks, first, again, refused = await asyncio.gather(*asked, return_exceptions=True)
-    assert [(t.params, t.position) for t in tasks] == [({"n": n}, n + 1) for n in range(60)]
+    *answers, first, again = await asyncio.gather(*asked, return_exceptions=True)
     assert first.task_id == again.task_id
-    assert isinstance(refused, QueueFull)
-    assert await started(queue, 60) == [t.task_id for t in tasks]
+    made = {n: answer for n, answer in enumerate(answers) if not isinstance(answer, QueueFull)}
+    assert all(task.params == {"n": n} and task.user_id == f"u{n % 3}" for n, task in made.items())
+    assert Counter(task.user_id for task in made.values()) == {"u0": 20, "u1": 20, "u2": 20}
+    line = sorted([*made.values(), first], key=lambda task: task.position)
+    assert await started(queue, 100) == [task.task_id for task in line]
 
 
 @pytest.mark.gen_test

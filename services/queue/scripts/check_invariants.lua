@@ -26,6 +26,7 @@ end
 local states, active, aside, queued, batches = {}, {}, {}, {}, {}
 for _, key in ipairs(redis.call('KEYS', P .. 'task:*')) do
   local t = read_hash(key)
+  for i, value in ipairs(cmsgpack.unpack(t.made)) do t[MADE[i]] = value end
   local id, status = string.sub(key, #task_key('') + 1), t.status
   local last, logged = tonumber(t.event_seq or 1), tonumber(t.logged or 1)
   add(states, status, 1)
@@ -48,7 +49,7 @@ for _, key in ipairs(redis.call('KEYS', P .. 'task:*')) do
   if status == 'queued' then add(queued, t.user_id, 1) end
   if status == 'delayed' then add(aside, t.user_id, 1) end
   if status == 'processing' then add(active, t.user_id, 1) end
-  if (t.batch_id or '') ~= '' then
+  if t.batch_id ~= '' then
     batches[t.batch_id] = batches[t.batch_id] or {sum = 0}
     add(batches[t.batch_id], in_batch(status), 1)
     add(batches[t.batch_id], 'sum', ENDED[status] and 100 or tonumber(t.percent or 0))

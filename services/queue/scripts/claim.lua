@@ -16,13 +16,13 @@ local most, user_limit, global_limit = tonumber(ARGV[5]), tonumber(ARGV[6]), ton
 local function load_waiting(id)
   local key = task_key(id)
   if records[key] then return records[key] end
-  local v = redis.call('HMGET', key, 'status', 'user_id', 'batch_id', 'symbol', 'params', 'attempt',
-    'created_at', 'event_seq', 'token')
+  local v = redis.call('HMGET', key, 'status', 'made', 'attempt', 'event_seq')
   if not v[1] then return nil end
+  local made = cmsgpack.unpack(v[2])
   return adopt({
-    _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], user_id = v[2],
-    batch_id = v[3] or '', symbol = v[4], params = v[5], attempt = v[6] or '0', created_at = v[7],
-    event_seq = v[8] or '1', token = v[9] or '', worker_id = '', started_at = '',
+    _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], made = v[2],
+    attempt = v[3] or '0', event_seq = v[4] or '1', user_id = made[1], batch_id = made[2],
+    symbol = made[3], params = made[4], created_at = made[5], token = '', started_at = '',
     percent = '0',
   }, TASK)
 end
@@ -30,14 +30,15 @@ end
 local function load_claimed(id)
   local key = task_key(id)
   if records[key] then return records[key] end
-  local v = redis.call('HMGET', key, 'status', 'user_id', 'batch_id', 'symbol', 'token', 'event_seq',
-    'started_at', 'callback_url', 'revived', 'percent', 'notify')
+  local v = redis.call('HMGET', key, 'status', 'made', 'token', 'event_seq', 'started_at', 'revived',
+    'percent')
   if not v[1] then return nil end
+  local made = cmsgpack.unpack(v[2])
   return adopt({
-    _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], user_id = v[2],
-    batch_id = v[3] or '', symbol = v[4], token = v[5] or '', event_seq = v[6] or '1',
-    started_at = v[7], callback_url = v[8] or '', revived = v[9] or '0', ended_at = '',
-    percent = v[10] or '0', notify = v[11] or '', result = '', fragment = nil, error = nil,
+    _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], made = v[2],
+    token = v[3] or '', event_seq = v[4] or '1', started_at = v[5], revived = v[6] or '0',
+    percent = v[7] or '0', user_id = made[1], batch_id = made[2], symbol = made[3],
+    callback_url = made[6], notify = made[7], ended_at = '', result = '', fragment = nil, error = nil,
   }, TASK)
 end
 

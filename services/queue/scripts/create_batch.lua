@@ -24,9 +24,6 @@ set(b, 'user_id', user, 'head', ARGV[5], 'total', tostring(total), 'progress_sum
   'queued', tostring(total), 'status', 'queued', 'created_at', NOW_STAMP)
 for i = 14, #ARGV, 3 do
   redis.call('RPUSH', P .. 'batch_tasks:' .. id, ARGV[i])
-  add_task(ARGV[i], user, NOW, 'symbol', ARGV[i + 1], 'params', ARGV[6], 'batch_id', id,
-    'head', ARGV[i + 2], 'plan', ARGV[7], 'expected', ARGV[8],
-    -- A field that says what is so without it costs every task its place.
-    unpack(ARGV[9] == '1' and {'notify', '1'} or {}))
+  add_task(ARGV[i], user, id, ARGV[i + 1], ARGV[6], '', ARGV[9], ARGV[8], ARGV[i + 2], ARGV[7], NOW)
 end
 return batch_reply(id)

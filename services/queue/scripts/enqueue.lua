@@ -20,9 +20,8 @@ local function enqueue(id, user, symbol, params, head, plan, callback_url, delay
   if t then return brief_reply(t, position(t.task_id)) end
   if not has_room(user, 1, tonumber(ARGV[3])) then return 'full' end
   remember_made(key, digest, id, ARGV[4])
-  local added = add_task(id, user, math.max(NOW + delay, tonumber(run_at)), 'symbol', symbol,
-    'params', params, 'head', head, 'plan', plan, 'expected', expected)
-  if callback_url ~= '' then set(added, 'callback_url', callback_url) end
+  local added = add_task(id, user, '', symbol, params, callback_url, '', expected, head, plan,
+    math.max(NOW + delay, tonumber(run_at)))
   -- Nobody stands behind it yet.
   local here = added.status == 'queued' and redis.call('ZCARD', P .. 'waiting') or ''
   return {added.status, NOW_STAMP, here}

@@ -8,14 +8,21 @@
 
 local ENDED = {completed = true, failed = true, cancelled = true, dead = true}
 
+-- What is known when a task is made. Only its batch can change, when it is revived after its end.
+local MADE = {'user_id', 'batch_id', 'symbol', 'params', 'created_at', 'callback_url', 'notify', 'seq',
+  'expected', 'head', 'plan'}
 -- What every transition reads of a task.
-local CORE = {'user_id', 'batch_id', 'head', 'token', 'closed', 'attempt', 'percent', 'event_seq',
-  'logged'}
+local CORE = {'made', 'token', 'closed', 'attempt', 'percent', 'event_seq', 'logged'}
 local TASK = kind_of_record({
-  batch_id = '', token = '', closed = '', attempt = '0', percent = '0', event_seq = '1',
+  token = '', closed = '', attempt = '0', percent = '0', event_seq = '1',
   logged = '1', revived = '0', fragment = '', result = '', error = '', started_at = '',
-  ended_at = '', callback_url = '', notify = '',
-})
+  ended_at = '',
+}, MADE)
+
+-- How the fields of MADE are kept.
+local function pack_made(...)
+  return cmsgpack.pack({...})
+end
 
 local function load_task(id, fields)
   local t = load(task_key(id), fields or CORE, TASK)
