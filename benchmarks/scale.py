@@ -13,15 +13,20 @@ PLAN = b'"progress":0.0'
 
 
 async def measure(url: str) -> dict[int, float]:
-    """Return the rate of claims and acks [1/s] with each number of waiting tasks."""
+    """Return the rate of claims and acks [1/s] with each number of waiting tasks.
+
+    Two queues on one server, in turn, so that whatever else the machine does slows both.
+    """
     async with open_redis(url) as redis:
         await redis.flushall()
-        queue = QueueService(redis, user_limit=0, global_limit=0, max_waiting_per_user=0)
         rates: dict[int, list[float]] = {SMALL: [], LARGE: []}
-        await _fill(queue, SMALL)
-        rates[SMALL] = [await _claim(queue, SMALL) for _ in range(ROUNDS)]
-        await _fill(queue, LARGE)
-        rates[LARGE] = [await _claim(queue, LARGE) for _ in range(ROUNDS)]
+        bounds = {"user_limit": 0, "global_limit": 0, "max_waiting_per_user": 0}
+        queues = {waiting: QueueService(redis, name=f"q{waiting}", **bounds) for waiting in rates}
+        for waiting, queue in queues.items():
+            await _fill(queue, waiting)
+        for _ in range(ROUNDS):
+            for waiting, queue in queues.items():
+                rates[waiting].append(await _claim(queue, waiting))
         return {waiting: statistics.median(found) for waiting, found in rates.items()}
 
 

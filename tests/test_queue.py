@@ -137,6 +137,20 @@ async def test_changed_limit_holds_from_the_next_claim(make_queue: MakeQueue) ->
     assert await started(loose) == ids[1:2]
 
 
+@pytest.mark.gen_test(timeout=60)
+async def test_thousands_may_wait_run_and_end_at_once(make_queue: MakeQueue) -> None:
+    """Lua hands on only some thousands of arguments: a change of order finds all turns anew."""
+    users, queue = 9000, make_queue(order=QueueOrder.FAIR)
+    for start in range(0, users, 1000):
+        await asyncio.gather(*(enqueue(queue, f"u{start + n}") for n in range(1000)))
+    queue = make_queue(user_limit=1)
+    claims = await claim(queue, users)
+    assert len(claims) == users
+    acks = [Ack(c.task.task_id, c.token, Outcome.COMPLETED) for c in claims]
+    await queue.claim("w1", 0, acks)
+    assert (await queue.stats()).completed == users
+
+
 @pytest.mark.gen_test
 async def test_global_limit_bounds_all_users(make_queue: MakeQueue) -> None:
     queue = make_queue(global_limit=2)

@@ -173,7 +173,7 @@ while #claimed < room do
   start(load_waiting(id))
 end
 if #claimed > 0 then
-  redis.call('ZADD', P .. 'processing', unpack(leases))
+  call_in_parts('ZADD', P .. 'processing', leases)
   redis.call('SET', request_key, cmsgpack.pack(tokens), 'EX', 60)
 end
 return {owned, claimed}

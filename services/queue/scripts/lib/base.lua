@@ -31,5 +31,18 @@ local function put(flat, field, value)
   flat[#flat + 1] = value
 end
 
+-- Lua hands on some thousands of arguments and no more. A part is even, for pairs stay together.
+local PART = 2000
+local function call_in_parts(command, key, flat, option)
+  for first = 1, #flat, PART do
+    local last = math.min(first + PART - 1, #flat)
+    if option then
+      redis.call(command, key, option, unpack(flat, first, last))
+    else
+      redis.call(command, key, unpack(flat, first, last))
+    end
+  end
+end
+
 -- What is to be written when the body of the script is done.
 local finishers = {}

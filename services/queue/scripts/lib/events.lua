@@ -28,11 +28,13 @@ end
 -- a small part of what publishing to nobody does. Whoever listens does so at this server.
 local heard, patterns = {task = {}, batch = {}}, nil
 local function look_for_listeners(kind, ids)
-  if #ids == 0 then return end
-  local channels, prefix = {}, 'rt:' .. kind .. ':'
-  for i = 1, #ids do channels[i] = prefix .. ids[i] end
-  local found = redis.call('PUBSUB', 'NUMSUB', unpack(channels))
-  for i = 1, #ids do heard[kind][ids[i]] = found[2 * i] > 0 end
+  local prefix = 'rt:' .. kind .. ':'
+  for first = 1, #ids, PART do
+    local channels = {}
+    for i = first, math.min(first + PART - 1, #ids) do channels[#channels + 1] = prefix .. ids[i] end
+    local found = redis.call('PUBSUB', 'NUMSUB', unpack(channels))
+    for i = 1, #channels do heard[kind][ids[first + i - 1]] = found[2 * i] > 0 end
+  end
 end
 
 local function is_heard(kind, id)

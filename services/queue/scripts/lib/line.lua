@@ -37,17 +37,9 @@ local function schedule(users)
       put(turns, order() == 'fifo' and head or redis.call('INCR', P .. 'turn'), user)
     end
   end
-  if #gone > 0 then
-    redis.call('ZREM', P .. 'ready', unpack(gone))
-    if some_are_parked() then redis.call('SREM', P .. 'parked', unpack(gone)) end
-  end
-  if #turns > 0 then
-    if order() == 'fifo' then
-      redis.call('ZADD', P .. 'ready', unpack(turns))
-    else
-      redis.call('ZADD', P .. 'ready', 'NX', unpack(turns))
-    end
-  end
+  call_in_parts('ZREM', P .. 'ready', gone)
+  if #gone > 0 and some_are_parked() then call_in_parts('SREM', P .. 'parked', gone) end
+  if #turns > 0 then call_in_parts('ZADD', P .. 'ready', turns, order() == 'fair' and 'NX') end
 end
 
 -- Whose turn is to be found anew, and who may be so because a task of his ended; each once, in the

@@ -31,8 +31,8 @@ local over = {}
 
 -- Before tasks are taken, and behind the body.
 local function settle()
-  if #left > 0 then redis.call('ZREM', P .. 'processing', unpack(left)) end
-  if #over > 0 then redis.call('ZADD', P .. 'ended', unpack(over)) end
+  call_in_parts('ZREM', P .. 'processing', left)
+  call_in_parts('ZADD', P .. 'ended', over)
   left, over = {}, {}
   settle_line()
 end
