@@ -7,7 +7,7 @@ and the line is written once, by the finishers of the library, after its body.
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,16 +120,15 @@ class Scripts:
         for group in groups:
             self._own(self._exchange_group(group))
 
-    def _own(self, exchange: Any) -> None:
+    def _own(self, exchange: Coroutine[Any, Any, None]) -> None:
         sender = asyncio.create_task(exchange)
         # Each ends with its calls, which are awaited; the set keeps it alive until then.
         self._senders.add(sender)
         sender.add_done_callback(self._senders.discard)
 
     async def _exchange_group(self, group: _Group) -> None:
-        call = self.run_alone(group.name, *group.shared, *group.arguments)
         try:
-            replies = await call
+            replies = await self.run_alone(group.name, *group.shared, *group.arguments)
         except asyncio.CancelledError:
             for waiting in group.replies:
                 waiting.cancel()
