@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.progress import RedisProgressTracker, TaskParams, plan_fragment
-from services.queue import QueueService, Task, TaskState
+from services.queue import QueueService, Task, TaskState, Upkeep
 from services.worker import (
     Backoff,
     Handler,
@@ -323,6 +323,39 @@ async def test_retry_is_tried_again_and_then_dead(redis: Redis) -> None:
         task = await ended(queue, await enqueue(queue))
     assert (task.status, task.error) == (TaskState.DEAD, "the market is closed")
     assert attempts == [1, 2, 3]
+
+
+class OvertakenQueue(QueueService):
+    """Its first upkeep is answered only when something newer has been announced."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(redis)
+        self.announced = asyncio.Event()
+        self.asked = asyncio.Event()
+
+    async def keep_up(self) -> Upkeep:
+        upkeep = await super().keep_up()
+        self.asked.set()
+        await self.announced.wait()
+        return upkeep
+
+
+@pytest.mark.gen_test(timeout=5)
+async def test_delay_that_is_announced_during_upkeep_is_not_forgotten(redis: Redis) -> None:
+    """The answer to the upkeep is older than the announcement, but comes after it."""
+    queue = OvertakenQueue(redis)
+
+    async def work(task: Task, progress: RedisProgressTracker) -> dict[str, Any]:
+        return {}
+
+    async with working(redis, queue, work) as worker:
+        await queue.asked.wait()
+        idle = worker._upkeep_at
+        task = await queue.enqueue_task("alice", "AAPL", {}, plan=PLAN, delay=0.1)
+        while worker._upkeep_at == idle:
+            await asyncio.sleep(0.005)
+        queue.announced.set()
+        await ended(queue, task.task_id)
 
 
 def test_backoff_doubles_and_is_spread() -> None:

@@ -281,9 +281,7 @@ class Worker:
     async def _do_due(self) -> None:
         now = time.monotonic()
         if now >= self._upkeep_at:
-            upkeep = await self._queue.keep_up()
-            wait = IDLE_SECONDS if upkeep.due_in is None else upkeep.due_in
-            self._upkeep_at = now + min(wait, IDLE_SECONDS)
+            await self._keep_up_now(now)
         if self._positions_at is not None and now >= self._positions_at:
             self._positions_at = None
             if await self._queue.publish_positions() < 0:
@@ -291,6 +289,17 @@ class Worker:
                 self._expect_move()
         for run in [run for run in self._runs.values() if now >= run.extend_at]:
             await self._extend(run)
+
+    async def _keep_up_now(self, now: float) -> None:
+        # Set first: what is announced while Redis answers may be newer than its answer.
+        self._upkeep_at = now + IDLE_SECONDS
+        try:
+            due_in = (await self._queue.keep_up()).due_in
+        except BaseException:
+            self._upkeep_at = now
+            raise
+        if due_in is not None:
+            self._upkeep_at = min(self._upkeep_at, now + due_in)
 
     async def _extend(self, run: _Run) -> None:
         run.extend_at = self._next_extension()
