@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 GROUP = "notifications"
 COUNT = 100
 # Shorter than the client waits for any answer.
-BLOCK_SECONDS = 0.8
+BLOCK_SECONDS = 0.5
 # Longer than an entry takes: what another pump has read for so long, it will not finish.
 CLAIM_SECONDS = 10.0
 BACKOFF_SECONDS = 1.0
