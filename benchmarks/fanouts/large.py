@@ -1,5 +1,6 @@
 """What only this product is asked: one user among very many, fairness, the cost of heartbeats."""
 
+import json
 import statistics
 import threading
 import time
@@ -9,7 +10,7 @@ from typing import Any
 import attrs
 from redis import Redis
 
-from benchmarks.fanouts.load import LoadClient, Transport
+from benchmarks.fanouts.load import Failed, LoadClient, Transport
 from benchmarks.fanouts.publishers import HttpPublisher, Publisher, notification
 from benchmarks.fanouts.rounds import SETTLE_SECONDS, SPARE_SECONDS, paced_broadcasts, warm
 from benchmarks.fanouts.servers import Need, Target, running_ours, token, user
@@ -30,7 +31,8 @@ class Large:
     connections: int
     connects: float
     memory: float
-    idle_share: float
+    empty_share: float
+    silent_share: float
     heartbeat_share: float
     through_http: dict[str, float]
     through_redis: dict[str, float]
@@ -48,7 +50,9 @@ def measure(need: Need, transport: Transport, messages: int, idle_seconds: float
         with target.connect(transport, need.connections) as client:
             time.sleep(SETTLE_SECONDS)
             memory = (target.memory() - before) / need.connections
-            share = _cpu_share(target, idle_seconds)
+            beating = _cpu_share(target, idle_seconds)
+            _stop_heartbeats(target)
+            silent = _cpu_share(target, idle_seconds)
             chosen = user(need.connections // 2)
             http, redis = _by_http(target, chosen), _ByRedis(target, chosen)
             return Large(
@@ -57,12 +61,25 @@ def measure(need: Need, transport: Transport, messages: int, idle_seconds: float
                 need.connections / client.opening_seconds,
                 memory,
                 alone,
-                share,
+                silent,
+                beating,
                 _to_one(http, client),
                 _to_one(redis, client),
                 _probe_alone(target),
                 *_probe_during_broadcasts(target, client, need.connections, messages),
             )
+
+
+def _stop_heartbeats(target: Target) -> None:
+    """Change the settings as an admin does. Raise Failed."""
+    changes = {f"{kind}_heartbeat_interval_seconds": 0 for kind in ("ws", "sse")}
+    connection = HTTPConnection("127.0.0.1", target.port, timeout=SPARE_SECONDS)
+    headers = {"Authorization": f"Bearer {token('publisher', 'rt:admin')}"}
+    connection.request("PUT", "/api/settings", json.dumps(changes), headers)
+    status = connection.getresponse().status
+    connection.close()
+    if status != 200:
+        raise Failed(f"/api/settings answered {status}")
 
 
 class _ByRedis:

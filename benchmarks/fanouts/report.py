@@ -70,8 +70,9 @@ def describe_large(all_found: Sequence[Large]) -> Iterator[str]:
 def _large_rows(found: Large) -> Iterator[tuple[str, str]]:
     yield "connects with a JWT [1/s]", f"{found.connects:,.0f}"
     yield "idle connection [KB]", f"{found.memory / 1024:.1f}"
-    yield "share of a core, no connection [%]", f"{found.idle_share * 100:.1f}"
-    yield "share of a core, all idle with heartbeats [%]", f"{found.heartbeat_share * 100:.1f}"
+    yield "share of a core, no connection [%]", f"{found.empty_share * 100:.1f}"
+    yield "share of a core, all idle, no heartbeats [%]", f"{found.silent_share * 100:.1f}"
+    yield "share of a core, all idle, heartbeats [%]", f"{found.heartbeat_share * 100:.1f}"
     timed = {
         "to one user, from Redis PUBLISH": found.through_redis,
         "to one user, from POST /api/notifications": found.through_http,
