@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -140,10 +141,50 @@ async def test_trimmer_works_off_the_request_path(make_service: Make) -> None:
 
 
 @pytest.mark.gen_test
+async def test_what_is_published_late_is_replayed_behind_a_later_number(
+    make_service: Make,
+) -> None:
+    """Its process stood still between storing and publishing; who was cut off then missed it."""
+    service = await make_service()
+    late = await service.create(draft(title="late"))
+    seen = await service.create(draft(title="seen"))
+    cursor = (await service.replay("alice")).cursor
+    unmarked = await service.replay("alice", cursor)
+    await service.mark_pending()
+    marked = await service.replay("alice", cursor)
+    for replay in (unmarked, marked):
+        assert [m.fields()["id"] for m in replay.messages] == [late.id]
+    after = await service.create(draft(title="after"))
+    replay = await service.replay("alice", cursor)
+    assert [m.fields()["id"] for m in replay.messages] == [late.id, after.id]
+    assert seen.id not in {m.fields()["id"] for m in replay.messages}
+
+
+@pytest.mark.gen_test
+async def test_what_a_process_left_unpublished_is_published(
+    make_service: Make, published: Published, database: Any
+) -> None:
+    """It was killed between storing and publishing; nobody else does so at once."""
+    service = await make_service()
+    left = await service.create(draft(title="left"))
+    published.messages.clear()
+    assert await service.republish()
+    assert published.of_type("notification") == []
+    long_ago = datetime.now(UTC) - timedelta(minutes=1)
+    await database["notifications"].update_many({}, {"$set": {"stored_at": long_ago}})
+    assert await service.republish()
+    assert [one["id"] for one in published.of_type("notification")] == [left.id]
+    assert await database["notifications"].count_documents({"unsent": True}) == 0
+
+
+@pytest.mark.gen_test
 async def test_replay_is_whole_or_says_why_not(make_service: Make) -> None:
     service = await make_service(quota=4, replay_limit=3)
     begin = (await service.replay("alice")).cursor
-    made = [await service.create(draft(title=str(n))) for n in range(3)]
+    made = []
+    for number in range(3):
+        made.append(await service.create(draft(title=str(number))))
+        await service.mark_pending()
     replay = await service.replay("alice", begin)
     assert [m.fields()["id"] for m in replay.messages] == [n.id for n in made]
     assert [m.id for m in replay.messages] == [str(Cursor(begin.epoch, n)) for n in (1, 2, 3)]

@@ -190,6 +190,7 @@ async def _open_notifications(
     )
     await notifications.prepare()
     core.jobs.start(notifications.run_trimmer(), "notification-trimmer")
+    core.jobs.start(notifications.run_marker(), "notification-marker")
     core.jobs.start(notifications.run_republisher(), "notification-republisher")
     callbacks = CallbackSender(allow_private=settings.host in LOOPBACK_HOSTS)
     core.jobs.start(callbacks.run(), "callbacks")

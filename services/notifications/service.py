@@ -43,10 +43,15 @@ from tornado_rt.protocol import (
 log = structlog.get_logger(__name__)
 
 UNREAD = {"status": NotificationStatus.UNREAD.value}
+# Set while it is not known that a notification was published: from its storing on.
+UNSENT = {"unsent": True}
 # By the clock of the store, as all that is compared with it.
 STORED_NOW = {"stored_at": True, "published_at": True}
 TRIM_RETRY_SECONDS = 1.0
 REPUBLISH_RETRY_SECONDS = 0.3
+# What is unsent for so long, its process does not publish any more.
+ORPHAN_SECONDS = 30.0
+MARK_RETRY_SECONDS = 0.3
 # How far behind a later number an earlier one may be published: two processes number and store each
 # in its own time, and during an outage tell only their own users.
 OVERTAKING = 1000
@@ -83,6 +88,8 @@ class NotificationService:
         self._epoch = ""
         self._untrimmed: set[str] = set()
         self._trim_wanted = asyncio.Event()
+        self._published: list[ObjectId] = []
+        self._mark_wanted = asyncio.Event()
         self._unpublished = asyncio.Event()
         # What an earlier process left.
         self._unpublished.set()
@@ -217,10 +224,36 @@ class NotificationService:
                 self._want_trim(user_id)
                 raise
 
-    async def run_republisher(self) -> None:
-        """Tell every process what was told only to one while Redis was away; until cancelled."""
+    async def run_marker(self) -> None:
+        """Note in the store what was published, off the request's path, until cancelled."""
         while True:
-            await self._unpublished.wait()
+            await self._mark_wanted.wait()
+            try:
+                await self.mark_pending()
+            except PyMongoError as error:
+                log.warning("mark_failed", error=error)
+                await asyncio.sleep(MARK_RETRY_SECONDS)
+
+    async def mark_pending(self) -> None:
+        """Note what was published since the last time."""
+        self._mark_wanted.clear()
+        ids, self._published = self._published, []
+        try:
+            await self._mark_published({"_id": {"$in": ids}})
+        except PyMongoError:
+            self._published += ids
+            self._mark_wanted.set()
+            raise
+
+    async def run_republisher(self) -> None:
+        """Tell every process what was told only to one, or to none; until cancelled.
+
+        That is news of an outage of Redis, and of a process that ended before it published.
+        """
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ORPHAN_SECONDS):
+                    await self._unpublished.wait()
             try:
                 self._unpublished.clear()
                 if await self.republish():
@@ -231,18 +264,24 @@ class NotificationService:
             await asyncio.sleep(REPUBLISH_RETRY_SECONDS)
 
     async def republish(self) -> bool:
-        """Publish what is marked as unpublished, the first first; False: Redis is still away."""
-        left = self._all.find({"unpublished": True}).sort("stored_at", ASCENDING)
-        async for document in left:
+        """Publish what is left unpublished, the first first; False: Redis is still away."""
+        orphaned = {"$lt": datetime.now(UTC) - timedelta(seconds=ORPHAN_SECONDS)}
+        wanted = {"$or": [{"unpublished": True}, {**UNSENT, "stored_at": orphaned}]}
+        async for document in self._all.find(wanted).sort("stored_at", ASCENDING):
             stored, key = Notification.of(document), {"_id": document["_id"]}
             # Before it is told: who comes between reads it, or is told.
             await self._all.update_one(key, {"$currentDate": {"published_at": True}})
             message = self._message(stored)
             if not await self._publisher.publish(user_topic(stored.user_id), message):
                 return False
-            await self._all.update_one(key, {"$unset": {"unpublished": ""}})
+            await self._mark_published(key)
             await self._tell_unread(stored.user_id)
         return True
+
+    async def _mark_published(self, which: dict[str, Any]) -> None:
+        # The time is not before that of the publishing: who missed it then finds it by that.
+        done = {"$unset": {"unsent": "", "unpublished": ""}, "$currentDate": {"published_at": True}}
+        await self._all.update_many(which, done)
 
     async def read_heads(self, user_ids: Sequence[str]) -> dict[str, Cursor]:
         """Return the last number of each user."""
@@ -272,7 +311,7 @@ class NotificationService:
         key = {"user_id": fields["user_id"], "dedupe_key": fields["dedupe_key"], **UNREAD}
         renewed = await self._all.find_one_and_update(
             key,
-            {"$set": fields, "$currentDate": STORED_NOW},
+            {"$set": fields | UNSENT, "$currentDate": STORED_NOW},
             return_document=ReturnDocument.AFTER,
         )
         return None if renewed is None else Notification.of(renewed)
@@ -280,7 +319,7 @@ class NotificationService:
     async def _insert(self, fields: dict[str, Any], event_id: str | None) -> Notification:
         # Absent rather than null, so that the partial indexes leave it out.
         given = {name: value for name, value in fields.items() if value is not None}
-        document = given | UNREAD | ({"event_id": event_id} if event_id else {})
+        document = given | UNREAD | UNSENT | ({"event_id": event_id} if event_id else {})
         stored = await self._all.find_one_and_update(
             {"_id": ObjectId()},
             {"$setOnInsert": document, "$currentDate": STORED_NOW},
@@ -291,7 +330,10 @@ class NotificationService:
 
     async def _push(self, stored: Notification) -> None:
         message = self._message(stored)
-        if not await self._publisher.publish(user_topic(stored.user_id), message):
+        if await self._publisher.publish(user_topic(stored.user_id), message):
+            self._published.append(ObjectId(stored.id))
+            self._mark_wanted.set()
+        else:
             marked = {"unpublished": True, "blind_seconds": self._publisher.blind_seconds()}
             await self._all.update_one({"_id": ObjectId(stored.id)}, {"$set": marked})
             self._unpublished.set()
@@ -353,11 +395,11 @@ class NotificationService:
         later: list[dict[str, Any]] = [{"seq": {"$gt": offset}}]
         seen = await self._all.find_one({"user_id": user_id, "seq": offset})
         if seen is not None:
-            # Numbered before the last one seen, but published after it; or while the process that
-            # told only its own users of the last one did not hear the others.
-            overtaken = {"$gt": offset - OVERTAKING, "$lt": offset}
+            # Numbered before the last one seen, but published after it or perhaps not at all; or
+            # while the process that told only its own users of the last one did not hear others.
+            overtaken = {"seq": {"$gt": offset - OVERTAKING, "$lt": offset}}
             since = seen["stored_at"] - timedelta(seconds=seen.get("blind_seconds", 0.0))
-            later.append({"seq": overtaken, "published_at": {"$gte": since}})
+            later += [{**overtaken, "published_at": {"$gte": since}}, {**overtaken, **UNSENT}]
         found = self._all.find({"user_id": user_id, "$or": later})
         ordered = found.sort("seq", ASCENDING).limit(self._replay_limit + 1)
         return [Notification.of(document) async for document in ordered]
@@ -426,6 +468,7 @@ def _indexes(ttl: timedelta) -> list[IndexModel]:
             name="unpublished",
             partialFilterExpression={"unpublished": True},
         ),
+        IndexModel([("unsent", ASCENDING)], name="unsent", partialFilterExpression=UNSENT),
         IndexModel(
             [("created_at", ASCENDING)],
             name="expiry",

@@ -143,6 +143,8 @@ class Crowd:
         while following is not None:
             path = "/api/notifications?limit=100" + (f"&before={following}" if following else "")
             answer = await self.system.ask(self.server(), "GET", path, user)
+            if answer.status == 503:
+                continue
             assert answer.status == 200, answer
             found.update(map(key_of, answer.body["items"]))
             following = answer.body["next"]
