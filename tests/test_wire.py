@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import socket
 import ssl
 import struct
 import zlib
@@ -13,6 +14,7 @@ import attrs
 import pytest
 from redis.asyncio import Redis
 from tornado.httpclient import HTTPRequest
+from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from tests.peers import (
@@ -32,6 +34,7 @@ from tests.realtime import EPOCH, EventStream, Realtime, realtime
 from tests.test_sockets import frame
 from tornado_rt.deflate import SYNC_TAIL, deflate
 from tornado_rt.protocol import CloseCode, Message, MessageType
+from tornado_rt.wire import take_over
 
 Token = Callable[..., str]
 LARGE = 300_000
@@ -336,3 +339,14 @@ async def test_outage_is_told_to_nobody_who_has_not_been_answered(
         assert not core.hub._jobs.died
         for one in (peer, told, stream):
             await one.close()
+
+
+@pytest.mark.gen_test
+async def test_stream_whose_peer_has_left_is_not_taken_over() -> None:
+    """There is no socket any more; whoever asked leaves the hub again."""
+    near, far = socket.socketpair()
+    stream = IOStream(near)
+    stream.close()
+    with pytest.raises(StreamClosedError):
+        take_over(stream, 0)
+    far.close()

@@ -42,7 +42,7 @@ class StreamConnection(Connection):
     def take(self, stream: IOStream, chunked: bool) -> None:
         """Own the socket from here on; tell the client after how long to come back.
 
-        That is spread, so that not all come at once.
+        That is spread, so that not all come at once. Raise StreamClosedError when it has left.
         """
         self._chunked = chunked
         self.own(take_over(stream, self.hub.limits.peer_timeout))
@@ -103,7 +103,11 @@ class EventStreamHandler(BaseHandler):
             connection.detach()
             raise
         chunked = self.request.version == "HTTP/1.1"
-        connection.take(self.detach(), chunked)
+        try:
+            connection.take(self.detach(), chunked)
+        except StreamClosedError:
+            # The client left when it had the headers: there is nobody to tell anything.
+            connection.detach()
 
 
 def _has_ended(opening: Opening, after: Cursor | None) -> bool:

@@ -10,7 +10,7 @@ import asyncio
 import socket
 import ssl
 
-from tornado.iostream import IOStream
+from tornado.iostream import IOStream, StreamClosedError
 
 from tornado_rt.backlog import Backlog
 from tornado_rt.metrics import Tally
@@ -153,8 +153,10 @@ def take_over(stream: IOStream, peer_timeout: float) -> socket.socket:
 
     Small messages go at once, and a peer that is gone without a word is noticed: Linux gives up
     when sent bytes stay unacknowledged for `peer_timeout` [s] (RFC 5482); elsewhere, and with 0,
-    after its own time.
+    after its own time. Raise StreamClosedError when the peer has left.
     """
+    if stream.closed():
+        raise StreamClosedError
     stream.set_close_callback(None)
     stream.io_loop.remove_handler(stream.fileno())
     sock: socket.socket = stream.socket

@@ -493,7 +493,7 @@ class System:
     def complaints(self) -> list[str]:
         """Return what the servers and workers logged as an error: they answer faults, not fail."""
         logs = [child.log.read_text().splitlines() for child in (*self.servers, *self.workers)]
-        return [line for lines in logs for line in lines if '"level":"error"' in line]
+        return [line for lines in logs for line in lines if '"level": "error"' in line]
 
     async def _start(self) -> None:
         self.redis_server.start()
