@@ -1,5 +1,6 @@
 """The composition root: opens every part in order, and closes them in reverse."""
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -9,6 +10,8 @@ from functools import partial
 from typing import Any
 
 import attrs
+import structlog
+from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
@@ -40,10 +43,14 @@ from tornado_rt.redis import MAINTENANCE_SECONDS, SHARED_HOME, open_redis
 from tornado_rt.stores import open_stores, running_addresses
 from tornado_rt.web import NotFoundHandler
 
+log = structlog.get_logger(__name__)
+
 LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "::1"}
 OUTBOX_FLUSH_SECONDS = 2.0
 # How often notifications that came are compared with those that are stored.
 USER_CHECK_SECONDS = 2.0
+# How long to wait before settings are read again that could not be read.
+RELOAD_RETRY_SECONDS = 0.5
 # A refused body is still read up to this many times the limit, so that its sender gets the answer.
 DRAINED_BODIES = 16
 MAX_HEADER_BYTES = 16 * 1024
@@ -265,7 +272,14 @@ class _SettingsFollower:
         self._core.hub.reschedule()
 
     async def _reload(self) -> None:
-        self.follow(await self._service.get())
+        while True:
+            try:
+                self.follow(await self._service.get())
+            except PyMongoError as error:
+                log.warning("settings_wait", error=error)
+                await asyncio.sleep(RELOAD_RETRY_SECONDS)
+            else:
+                return
 
 
 @contextlib.asynccontextmanager
