@@ -6,6 +6,7 @@ exact in both orders, and when one changes to the other.
 """
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -16,6 +17,7 @@ from settings import QueueOrder
 
 PLAN = b'"progress":0.0'
 USERS = ("ann", "ben", "cleo", "dan")
+WORKERS = ("one", "two", "three")
 ENDS = ("completed", "failed", "cancelled", "dead")
 WAITING = ("queued", "delayed")
 
@@ -29,6 +31,7 @@ class ModelTask:
     status: str = "queued"
     attempt: int = 0
     token: str = ""
+    worker: str = ""
     percent: float = 0.0
     batch: str | None = None
 
@@ -186,13 +189,13 @@ class Driver:
         self.model.settle([user], [])
 
     async def claim(self) -> None:
-        count = self.rng.randint(1, 4)
-        claims = await self.queue.claim("w", count)
+        count, worker = self.rng.randint(1, 4), self.rng.choice(WORKERS)
+        claims = await self.queue.claim(worker, count)
         assert [c.task.task_id for c in claims] == self.model.claim(count)
         for claim in claims:
             task = self.model.tasks[claim.task.task_id]
             assert claim.task.attempt == task.attempt
-            task.token = claim.token
+            task.token, task.worker = claim.token, worker
         self.claims = (self.claims + claims)[-20:]
 
     async def ack(self) -> None:
@@ -269,10 +272,24 @@ class Driver:
 
     async def expire(self) -> None:
         """The clock passes some leases."""
-        running = [id_ for id_, t in self.model.tasks.items() if t.status == "processing"]
+        running = self._running_of(WORKERS)
         lost = self.rng.sample(running, self.rng.randint(0, len(running)))
         for task_id in lost:
             await self.redis.zadd(self.queue.prefix + "processing", {task_id: 1})
+        await self._hand_back(lost)
+
+    async def lose_workers(self) -> None:
+        """Some workers are gone."""
+        workers = self.rng.sample(WORKERS, self.rng.randint(1, 2))
+        lost = self._running_of(workers)
+        assert await self.queue.expire_claims(workers) == len(lost)
+        await self._hand_back(lost)
+
+    def _running_of(self, workers: Sequence[str]) -> list[str]:
+        tasks = self.model.tasks.items()
+        return [id_ for id_, t in tasks if t.status == "processing" and t.worker in workers]
+
+    async def _hand_back(self, lost: list[str]) -> None:
         assert await self.queue.cleanup_expired_tasks() == len(lost)
         # All fell due at once, and are taken by their ids.
         moved, freed = [], []
@@ -378,6 +395,7 @@ STEPS: dict[str, int] = {
     "report": 4,
     "cancel": 3,
     "expire": 2,
+    "lose_workers": 1,
     "due": 2,
     "limits": 1,
     "change_order": 1,

@@ -40,11 +40,11 @@ class Site:
     redis: Redis
     queue: QueueService
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
+    def start_worker(self, visibility_seconds: int = 1) -> subprocess.Popen[bytes]:
         env = {name: value for name, value in os.environ.items() if not name.startswith("RT_")}
         env |= {
             "RT_DATA_DIR": str(self.data_dir),
-            "RT_QUEUE_VISIBILITY_SECONDS": "1",
+            "RT_QUEUE_VISIBILITY_SECONDS": str(visibility_seconds),
             "RT_WORKER_HANDLER": "tests.long.crash_handler:slow",
             "RT_LOG_LEVEL": "ERROR",
         }
@@ -57,6 +57,11 @@ class Site:
         assert task is not None
         message: str = json.loads(task.snapshot)["message"]
         return message
+
+    async def runs_in(self, task_id: str, worker: subprocess.Popen[bytes]) -> None:
+        """Wait until a worker runs the task."""
+        while await self.reported_by(task_id) != f"by {worker.pid}":
+            await asyncio.sleep(0.02)
 
     async def moved(self) -> None:
         """Wait until the outbox is empty: what ended is in MongoDB."""
@@ -83,8 +88,7 @@ async def test_stopped_worker_cannot_change_what_another_finished(tmp_path: Path
         task = await here.queue.enqueue_task("a", "A", {}, plan=plan_fragment(TaskParams()))
         workers = [here.start_worker()]
         try:
-            while await here.reported_by(task.task_id) != f"by {workers[0].pid}":
-                await asyncio.sleep(0.02)
+            await here.runs_in(task.task_id, workers[0])
             workers[0].send_signal(signal.SIGSTOP)
             workers.append(here.start_worker())
             while (done := await here.queue.get_task(task.task_id)) is None or (
@@ -108,6 +112,30 @@ async def test_stopped_worker_cannot_change_what_another_finished(tmp_path: Path
         url = running_addresses(here.data_dir).mongodb_url
         async with open_database(url, "tornado_rt") as database:
             assert await database["notifications"].count_documents({}) == 1
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_task_of_a_killed_worker_does_not_wait_for_its_lease(tmp_path: Path) -> None:
+    """The next worker of this machine sees that it is gone; one that lives keeps its tasks."""
+    async with site(tmp_path) as here:
+        plan = plan_fragment(TaskParams())
+        tasks = [await here.queue.enqueue_task("a", "A", {}, plan=plan) for _ in range(2)]
+        workers = [here.start_worker(300)]
+        try:
+            await here.runs_in(tasks[0].task_id, workers[0])
+            workers.append(here.start_worker(300))
+            await here.runs_in(tasks[1].task_id, workers[1])
+            workers[0].kill()
+            workers.append(here.start_worker(300))
+            await here.runs_in(tasks[0].task_id, workers[2])
+            again, kept = [await here.queue.get_task(task.task_id) for task in tasks]
+            assert again is not None
+            assert kept is not None
+            assert (again.attempt, kept.attempt) == (2, 1)
+        finally:
+            for worker in workers:
+                worker.kill()
+                worker.wait()
 
 
 @pytest.mark.gen_test(timeout=60)

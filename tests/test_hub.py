@@ -1,10 +1,12 @@
 """The hub and the backplane on the real Redis."""
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -15,6 +17,7 @@ from tests.realtime import open_hub, realtime, start_redis
 from tornado_rt.backplane import BackplaneDown
 from tornado_rt.protocol import CONTROL, CloseCode, Cursor, Message
 from tornado_rt.redis import open_redis
+from tornado_rt.stores import StoreAddresses
 
 
 @attrs.define(eq=False)
@@ -107,6 +110,28 @@ async def test_topic_that_was_left_while_the_connection_was_lost_is_not_kept(
                 await asyncio.sleep(0.005)
     process.kill()
     await process.wait()
+
+
+@pytest.mark.gen_test
+async def test_connection_lost_while_a_topic_is_sent_is_followed_by_another(
+    stores: StoreAddresses,
+) -> None:
+    """Whichever step of the sending it is lost in."""
+    async with open_redis(stores.redis_url) as redis:
+        hub, backplane, _ = open_hub(redis)
+        async with backplane.running():
+            kept = Listener()
+            await hub.subscribe("task:kept", kept)
+            for steps in range(10):
+                connection: Any = backplane._connected_pubsub().connection
+                subscribing = asyncio.create_task(hub.subscribe(f"task:{steps}", Listener()))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                await connection.disconnect(nowait=True)
+                with contextlib.suppress(BackplaneDown):
+                    await subscribing
+                gaps = steps + 1
+                await until(lambda gaps=gaps: kept.gaps == gaps and backplane.alive)
 
 
 @pytest.mark.gen_test

@@ -18,6 +18,7 @@ from services.worker import (
     Handler,
     HandlerError,
     Retry,
+    Roster,
     TaskError,
     Worker,
     load_handler,
@@ -499,3 +500,45 @@ def test_handler_is_configured(tmp_path: Path) -> None:
     )
     assert handler is stock_analysis.analyse
     assert stock_analysis._step_seconds == 0.25
+
+
+def test_roster_tells_who_is_gone(tmp_path: Path) -> None:
+    """Whoever ended, until he is struck out; nobody that is still there."""
+    roster = Roster(tmp_path / "workers")
+    assert roster.lost() == []
+    with roster.entered("host.example:1:aa"), roster.entered("host.example:2:bb"):
+        with roster.entered("host.example:3:cc"):
+            assert roster.lost() == []
+        assert roster.lost() == ["host.example:3:cc"]
+        roster.forget("host.example:3:cc")
+        assert roster.lost() == []
+
+
+def test_worker_runs_where_no_roster_can_be_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "workers"
+    folder.write_text("not a folder")
+    roster = Roster(folder)
+    with roster.entered("one"):
+        assert roster.lost() == []
+
+
+@pytest.mark.gen_test
+async def test_tasks_of_lost_workers_are_run_again(
+    redis: Redis, queue: QueueService, tmp_path: Path
+) -> None:
+    """Their attempt counts; what others claimed stays theirs."""
+    roster = Roster(tmp_path)
+    lost, kept = await enqueue(queue), await enqueue(queue)
+    with roster.entered("gone"):
+        await queue.claim("gone", 1)
+    await queue.claim("other", 1)
+
+    async def handle(task: Task, _: RedisProgressTracker) -> dict[str, Any]:
+        return {"attempt": task.attempt}
+
+    async with working(redis, queue, handle, roster=roster):
+        assert (await ended(queue, lost)).result == {"attempt": 2}
+    assert roster.lost() == []
+    other = await queue.get_task(kept)
+    assert other is not None
+    assert other.status == TaskState.PROCESSING

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import secrets
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -24,7 +25,7 @@ from services.outbox import OutboxPump
 from services.progress import decode_shown
 from services.queue import QueueService, key_prefix
 from services.system_settings import SystemSettings, SystemSettingsService
-from services.worker import Backoff, Handler, Worker, load_handler
+from services.worker import Backoff, Handler, Roster, Worker, load_handler
 from settings import Settings
 from tornado_rt.auth import Tickets, TokenVerifier, load_secret
 from tornado_rt.backplane import Backplane
@@ -196,11 +197,11 @@ async def _open_notifications(
         replay_limit=settings.replay_limit,
     )
     await notifications.prepare()
-    core.jobs.start(notifications.run_trimmer(), "notification-trimmer")
-    core.jobs.start(notifications.run_marker(), "notification-marker")
-    core.jobs.start(notifications.run_republisher(), "notification-republisher")
+    core.jobs.keep(notifications.run_trimmer, "notification-trimmer")
+    core.jobs.keep(notifications.run_marker, "notification-marker")
+    core.jobs.keep(notifications.run_republisher, "notification-republisher")
     callbacks = CallbackSender(allow_private=settings.host in LOOPBACK_HOSTS)
-    core.jobs.start(callbacks.run(), "callbacks")
+    core.jobs.keep(callbacks.run, "callbacks")
     pump = OutboxPump(
         core.redis,
         notifications,
@@ -208,7 +209,7 @@ async def _open_notifications(
         queue_name=settings.queue_name,
         consumer=_process_name(settings, process),
     )
-    core.jobs.start(pump.run(), "outbox")
+    core.jobs.keep(pump.run, "outbox")
     stack.push_async_callback(pump.flush, OUTBOX_FLUSH_SECONDS)
     return notifications
 
@@ -227,8 +228,8 @@ def _watch_logs(core: Core, notifications: NotificationService) -> None:
         LogWatch(core.hub, "user", notifications.read_heads, lambda: USER_CHECK_SECONDS),
     ]
     for watch in watches:
-        core.jobs.start(watch.run(), "log-watch")
-    core.jobs.start(core.presence.run(), "presence")
+        core.jobs.keep(watch.run, "log-watch")
+    core.jobs.keep(core.presence.run, "presence")
 
 
 async def _open_system_settings(core: Core, database: Any) -> SystemSettingsService:
@@ -285,23 +286,28 @@ class _SettingsFollower:
 @contextlib.asynccontextmanager
 async def _worker(core: Core, handler: Handler) -> AsyncIterator[None]:
     settings = core.settings
+    # Never given twice: who holds a task must be told from who held it before a restart.
+    worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    roster = Roster(settings.data_dir / "workers" / settings.queue_name)
     worker = Worker(
         core.queue,
         handler,
         concurrency=settings.worker_concurrency,
-        worker_id=f"{socket.gethostname()}:{os.getpid()}",
+        worker_id=worker_id,
         grace_seconds=settings.worker_grace_seconds,
         timeout_seconds=settings.task_timeout_seconds,
         backoff=Backoff(settings.queue_retry_base_seconds, settings.queue_retry_max_seconds),
+        roster=roster,
     )
-    await core.hub.subscribe(WORKERS, worker)
-    running = core.jobs.start(worker.run(), "worker")
-    try:
-        yield
-    finally:
-        worker.stop()
-        await running
-        core.hub.unsubscribe(WORKERS, worker)
+    with roster.entered(worker_id):
+        await core.hub.subscribe(WORKERS, worker)
+        running = core.jobs.keep(worker.run, "worker")
+        try:
+            yield
+        finally:
+            worker.stop()
+            await running
+            core.hub.unsubscribe(WORKERS, worker)
 
 
 def _application(

@@ -115,12 +115,12 @@ class Backplane:
     async def running(self) -> AsyncIterator[None]:
         """Read and keep the subscription until the block ends."""
         self._wanted.update((CONTROL, self._probe))
-        pubsub = await self._open()
+        await self._open()
         self._heard_at = time.monotonic()
         self._metrics.backplane_up.set(True)
-        self._jobs.start(self._read(pubsub), "backplane-reader")
-        self._jobs.start(self._send_changes(), "backplane-sender")
-        self._jobs.start(self._watch(), "backplane-watch")
+        self._jobs.keep(self._read, "backplane-reader")
+        self._jobs.keep(self._send_changes, "backplane-sender")
+        self._jobs.keep(self._watch, "backplane-watch")
         try:
             yield
         finally:
@@ -210,14 +210,12 @@ class Backplane:
         self._pubsub = pubsub
         return pubsub
 
-    async def _read(self, opened: PubSub) -> None:
-        pubsub: PubSub | None = opened
+    async def _read(self) -> None:
         while True:
             try:
-                await self._read_one(pubsub or await self._open())
+                await self._read_one(self._pubsub or await self._open())
             except (RedisError, OSError) as error:
                 log.warning("backplane_away", error=error)
-            pubsub = None
             self._note(connected=False)
             await asyncio.sleep(RETRY_SECONDS)
 

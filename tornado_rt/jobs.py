@@ -1,7 +1,7 @@
 """Background jobs with an owner that ends them and notices when one dies."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -9,6 +9,8 @@ import structlog
 log = structlog.get_logger(__name__)
 
 REPEAT_SECONDS = 0.1
+# How long to wait before a job that died is run again.
+AGAIN_SECONDS = 1.0
 
 
 class Jobs:
@@ -27,6 +29,10 @@ class Jobs:
         task.add_done_callback(lambda _: job.close())
         return task
 
+    def keep(self, run: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
+        """Run a job until it returns, again whenever it dies; it is in `died` until then."""
+        return self.start(self._kept(run, name), name)
+
     async def close(self) -> None:
         """Cancel what still runs and wait for it."""
         while self._running:
@@ -34,6 +40,14 @@ class Jobs:
                 task.cancel()
             # Before Python 3.12 `asyncio.wait_for` may swallow a cancellation: ask again.
             await asyncio.wait(self._running, timeout=REPEAT_SECONDS)
+
+    async def _kept(self, run: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        while True:
+            await self._watched(run(), name)
+            if name not in self.died:
+                return
+            await asyncio.sleep(AGAIN_SECONDS)
+            self.died.discard(name)
 
     async def _watched(self, job: Coroutine[Any, Any, None], name: str) -> None:
         try:

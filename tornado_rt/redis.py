@@ -72,7 +72,23 @@ class _Pool(BlockingConnectionPool):
         """Return a connection that packs its commands in C, which the asynchronous ones do not."""
         connection: Any = super().make_connection()  # type: ignore[no-untyped-call]
         connection.pack_command = HiredisRespSerializer().pack
+        connection.send_packed_command = _saying_what_is_lost(connection.send_packed_command)
         return connection
+
+
+def _saying_what_is_lost(send: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Have `send` raise ConnectionError where redis-py stumbles over what is there no more.
+
+    With a timeout it sends a step of the loop later than it looks whether there is a connection.
+    """
+
+    async def send_packed_command(*arguments: Any, **named: Any) -> None:
+        try:
+            await send(*arguments, **named)
+        except AttributeError as error:
+            raise ConnectionError("the connection was lost before the command was sent") from error
+
+    return send_packed_command
 
 
 class _Master:

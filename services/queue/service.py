@@ -195,6 +195,11 @@ class QueueService:
         """Keep a claim for another visibility time. Return False when the token is stale."""
         return bool(await self._scripts.run("extend", task_id, token, self.visibility_seconds))
 
+    async def expire_claims(self, worker_ids: Sequence[str]) -> int:
+        """End the leases of workers that are gone, for upkeep to hand back; return how many."""
+        expired: int = await self._scripts.run("expire", *worker_ids)
+        return expired
+
     async def release_task(self, task_id: str, token: str) -> bool:
         """Hand a claimed task back to the head of its line, its attempt not counted."""
         return bool(await self._scripts.run("release", task_id, token))

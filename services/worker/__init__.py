@@ -1,6 +1,16 @@
 """Running tasks: the worker, and the handlers that it runs."""
 
 from services.worker.handlers import Handler, HandlerError, Retry, TaskError, load_handler
+from services.worker.roster import Roster
 from services.worker.worker import Backoff, Worker
 
-__all__ = ["Backoff", "Handler", "HandlerError", "Retry", "TaskError", "Worker", "load_handler"]
+__all__ = [
+    "Backoff",
+    "Handler",
+    "HandlerError",
+    "Retry",
+    "Roster",
+    "TaskError",
+    "Worker",
+    "load_handler",
+]

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from services.progress import LeaseLost, RedisProgressStore, RedisProgressTracker, TaskParams
 from services.queue import Ack, Claim, Outcome, QueueService, new_request
 from services.worker.handlers import Handler, Retry, TaskError
+from services.worker.roster import Roster
 from tornado_rt.protocol import Cursor, Message, MessageType
 
 log = structlog.get_logger(__name__)
@@ -61,6 +62,7 @@ class Worker:
     It is a subscriber of the topic `workers`: an enqueue wakes it, a cancellation reaches the
     handler. It never polls: its lanes wait until there is something to claim or to hand in, its
     upkeep until something falls due. A slot is free, runs a task, or is asked for by a lane.
+    Whoever of the `roster` is gone has the leases of his tasks ended.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Worker:
         grace_seconds: float,
         timeout_seconds: float = 0.0,
         backoff: Backoff | None = None,
+        roster: Roster | None = None,
     ) -> None:
         self._queue = queue
         self._handler = handler
@@ -81,6 +84,7 @@ class Worker:
         self._grace_seconds = grace_seconds
         self._timeout_seconds = timeout_seconds
         self._backoff = backoff or Backoff()
+        self._roster = roster
         self._runs: dict[str, _Run] = {}
         self._acks: list[Ack] = []
         self._asked = 0
@@ -294,12 +298,21 @@ class Worker:
         # Set first: what is announced while Redis answers may be newer than its answer.
         self._upkeep_at = now + IDLE_SECONDS
         try:
+            await self._end_leases_of_lost()
             due_in = (await self._queue.keep_up()).due_in
         except BaseException:
             self._upkeep_at = now
             raise
         if due_in is not None:
             self._upkeep_at = min(self._upkeep_at, now + due_in)
+
+    async def _end_leases_of_lost(self) -> None:
+        if self._roster is None or not (lost := self._roster.lost()):
+            return
+        expired = await self._queue.expire_claims(lost)
+        log.info("workers_lost", workers=lost, tasks=expired)
+        for worker_id in lost:
+            self._roster.forget(worker_id)
 
     async def _extend(self, run: _Run) -> None:
         run.extend_at = self._next_extension()
