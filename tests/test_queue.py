@@ -437,6 +437,17 @@ async def test_repeated_requests_change_nothing(queue: QueueService, redis: Redi
 
 
 @pytest.mark.gen_test
+async def test_claim_that_found_nothing_finds_nothing_when_it_is_done_again_late(
+    queue: QueueService,
+) -> None:
+    """Redis stood still, and meets the request once more on a connection that was given up."""
+    assert await queue.claim("w1", 2, request="late") == []
+    task_id = await enqueue(queue, "a")
+    assert await queue.claim("w1", 2, request="late") == []
+    assert [one.task.task_id for one in await queue.claim("w1", 2)] == [task_id]
+
+
+@pytest.mark.gen_test
 async def test_claim_may_end_other_tasks_in_the_same_round_trip(make_queue: MakeQueue) -> None:
     queue = make_queue(user_limit=1)
     first, second = await enqueue(queue, "a"), await enqueue(queue, "a")

@@ -172,8 +172,7 @@ while #claimed < room do
   if not id then break end
   start(load_waiting(id))
 end
-if #claimed > 0 then
-  call_in_parts('ZADD', P .. 'processing', leases)
-  redis.call('SET', request_key, cmsgpack.pack(tokens), 'EX', 60)
-end
+call_in_parts('ZADD', P .. 'processing', leases)
+-- Also that nothing was found: the request, sent again and done late, must not find what came since.
+if most > 0 then redis.call('SET', request_key, cmsgpack.pack(tokens), 'EX', 60) end
 return {owned, claimed}
