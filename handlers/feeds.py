@@ -103,7 +103,7 @@ class NotificationFeed:
         return Opening(
             state={"unread_count": replay.unread},
             messages=tuple(replay.messages),
-            begin=replay.cursor,
+            begin=replay.begin,
             cursor=replay.cursor,
             resync=replay.resync,
             current=(Message.of(MessageType.UNREAD_COUNT, {"unread": replay.unread}),),

@@ -1,7 +1,7 @@
 """What sockets and event streams have in common: opening, catching up, writing, pacing, ending.
 
 A connection subscribes first and holds what comes, then reads the log, sends it, and lets go what
-was held, without repeats. The same steps fill a gap later.
+was held. The same steps fill a gap later. What comes twice, read and published, is sent once.
 """
 
 import abc
@@ -27,6 +27,7 @@ from tornado_rt.protocol import (
     iso_time,
 )
 from tornado_rt.refusals import close_code_of, error_message, error_of
+from tornado_rt.replay_window import ReplayWindow
 from tornado_rt.web import STORE_ERRORS, Problem, log_problem, problem_of
 from tornado_rt.wire import Wire
 
@@ -90,9 +91,11 @@ class Connection(Wire):
     __slots__ = (
         "_beat_at",
         "_behind",
+        "_came",
         "_cursor",
         "_held",
         "_last_news",
+        "_missed",
         "_settings",
         "address",
         "bucket",
@@ -118,6 +121,10 @@ class Connection(Wire):
         # Everything up to here has come. While a gap is behind it, it stays where it is.
         self._cursor: Cursor | None = None
         self._behind = False
+        # Whether there was a gap since the log was last asked.
+        self._missed = False
+        # What came of a feed that is not ordered; None before the first.
+        self._came: ReplayWindow | None = None
         self._last_news = time.monotonic()
         # Spread over the interval, however many connect at once.
         self._beat_at = self._last_news + random.random() * self.interval()
@@ -137,6 +144,7 @@ class Connection(Wire):
             await self.hub.admit(self)
             for topic in self.feed.topics:
                 await self.hub.subscribe(topic, self)
+            self._missed = False
             return await self.feed.read(after)
         except BaseException:
             self.detach()
@@ -153,19 +161,25 @@ class Connection(Wire):
             "close_codes": CLOSE_CODES,
             **opening.state,
         }
+        if recovered:
+            # It has come, whether it is read again or not.
+            self._is_new(after)
         begin = after if recovered else opening.begin
         self.send(Message.of(MessageType.CONNECTED, data, None if begin is None else str(begin)))
         self._catch_up(opening)
 
     def deliver(self, message: Message) -> None:
         """Send a message of a followed topic, or hold it while the log is read."""
-        if self._held is None:
+        if self._held is not None:
+            self._held.extend(message.parts)
+        elif message.id is None:
             self._forward(message)
         else:
-            self._held.extend(message.parts)
+            self._forward_new(message)
 
     def gap(self) -> None:
         """Read the log again from the last message sent."""
+        self._missed = True
         if self._held is None and not self._behind and not self.closed:
             self._held, self._behind = [], True
             self.hub.own(self._fill_gap(), "fill-gap")
@@ -282,7 +296,7 @@ class Connection(Wire):
 
     async def _fill_gap(self) -> None:
         while not self.closed:
-            self._held = self._held or []
+            self._held, self._missed = self._held or [], False
             try:
                 opening = await self.feed.read(self._cursor)
             except STORE_ERRORS:
@@ -310,22 +324,38 @@ class Connection(Wire):
     def _catch_up(self, opening: Opening) -> None:
         if opening.resync is not None:
             self.send(Message.of(MessageType.RESYNC, {"reason": opening.resync}))
-        sent = {message.id for message in opening.messages} - {None}
-        self._cursor = opening.cursor
         for message in opening.messages:
-            self._forward(message)
+            # Of an ordered feed nothing is read that is not after the cursor, or replaces it all.
+            if self.feed.ordered or self._is_new(message.cursor):
+                self._forward(message)
+        self._cursor = opening.cursor
         held, self._held = self._held or [], None
         for message in held:
-            if message.id not in sent and not self._covered(message):
-                self._forward(message)
+            self._forward_new(message)
         if opening.ended:
             self.leave(CloseCode.FINISHED)
+        elif self._missed:
+            self.gap()
 
-    def _covered(self, message: Message) -> bool:
-        here, cursor = self._cursor, message.cursor
-        if not self.feed.ordered or here is None or cursor is None:
-            return False
-        return cursor.epoch == here.epoch and cursor.offset <= here.offset
+    def _is_new(self, cursor: Cursor | None) -> bool:
+        """Say whether this has not come yet, and note that it comes now."""
+        if cursor is None:
+            return True
+        if self.feed.ordered:
+            here = self._cursor
+            return here is None or cursor.epoch != here.epoch or cursor.offset > here.offset
+        self._came = self._came or ReplayWindow()
+        return self._came.admit(cursor)
+
+    def _forward_new(self, message: Message) -> None:
+        parts = message.parts
+        new = [part for part in parts if self._is_new(part.cursor)]
+        if len(new) == len(parts):
+            # As it is: in one write.
+            self._forward(message)
+            return
+        for part in new:
+            self._forward(part)
 
     def _forward(self, message: Message) -> None:
         if self.closed:

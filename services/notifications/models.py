@@ -151,9 +151,13 @@ class NotificationPage:
 
 @attrs.frozen
 class NotificationReplay:
-    """What a subscriber needs who comes now: all messages after his cursor, or why not."""
+    """What a subscriber needs who comes now: all messages from his cursor on, or why not.
+
+    `begin` is where one resumes who saw none of them, `cursor` the last number given out.
+    """
 
     messages: Sequence[Message]
     resync: ResyncReason | None
+    begin: Cursor
     cursor: Cursor
     unread: int

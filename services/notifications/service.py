@@ -187,21 +187,24 @@ class NotificationService:
         return id_
 
     async def replay(self, user_id: str, after: Cursor | None = None) -> NotificationReplay:
-        """Return all that came after a cursor, oldest first; or why it cannot be had."""
+        """Return all that came after a cursor, oldest first; or why it cannot be had.
+
+        The one at the cursor is among them: when its number was read as the last one it may not
+        have been stored yet.
+        """
         user = await self._shared_users.get(user_id) or {}
-        cursor = Cursor(self._epoch, user.get("seq", 0))
+        last, trimmed = user.get("seq", 0), user.get("trimmed_seq", 0)
         # Who never got a number never got a notification.
-        unread = await self.unread_count(user_id) if cursor.offset else 0
-        if after is None:
-            return NotificationReplay([], None, cursor, unread)
-        if after.epoch != self._epoch or after.offset > cursor.offset:
-            return NotificationReplay([], ResyncReason.EPOCH, cursor, unread)
-        if after.offset < user.get("trimmed_seq", 0):
-            return NotificationReplay([], ResyncReason.TRIMMED, cursor, unread)
-        found = await self._after(user_id, after.offset)
-        if len(found) > self._replay_limit:
-            return NotificationReplay([], ResyncReason.LIMIT, cursor, unread)
-        return NotificationReplay([self._message(n) for n in found], None, cursor, unread)
+        unread = await self.unread_count(user_id) if last else 0
+        begin, cursor = after, Cursor(self._epoch, last)
+        found: list[Notification] = []
+        resync = None
+        if after is not None:
+            found, resync = await self._from(user_id, after, last, trimmed)
+        if begin is None or resync is not None:
+            stored = await self._last_stored(user_id, last) if last else 0
+            begin = Cursor(self._epoch, max(stored, trimmed))
+        return NotificationReplay(list(map(self._message, found)), resync, begin, cursor, unread)
 
     async def run_trimmer(self) -> None:
         """Delete what is over the quota, off the request's path, until cancelled."""
@@ -391,9 +394,28 @@ class NotificationService:
         # It was deleted meanwhile: go on from when it was made.
         return {"created_at": {"$lt": object_id.generation_time + timedelta(seconds=1)}}
 
-    async def _after(self, user_id: str, offset: int) -> list[Notification]:
-        later: list[dict[str, Any]] = [{"seq": {"$gt": offset}}]
-        seen = await self._all.find_one({"user_id": user_id, "seq": offset})
+    async def _last_stored(self, user_id: str, offset: int) -> int:
+        newest = await self._newest({"user_id": user_id, "seq": {"$lte": offset}}, 0, 1)
+        return newest[0].seq if newest else 0
+
+    async def _from(
+        self, user_id: str, after: Cursor, last: int, trimmed: int
+    ) -> tuple[list[Notification], ResyncReason | None]:
+        if after.epoch != self._epoch or after.offset > last:
+            return [], ResyncReason.EPOCH
+        if after.offset < trimmed:
+            return [], ResyncReason.TRIMMED
+        found = await self._since(user_id, after.offset)
+        if sum(one.seq != after.offset for one in found) > self._replay_limit:
+            return [], ResyncReason.LIMIT
+        return found, None
+
+    async def _since(self, user_id: str, offset: int) -> list[Notification]:
+        later: list[dict[str, Any]] = [{"seq": {"$gte": offset}}]
+        # It may be deleted, or renewed under another number: then the one before it.
+        seen = await self._all.find_one(
+            {"user_id": user_id, "seq": {"$lte": offset}}, sort=[("seq", DESCENDING)]
+        )
         if seen is not None:
             # Numbered before the last one seen, but published after it or perhaps not at all; or
             # while the process that told only its own users of the last one did not hear others.
@@ -401,7 +423,7 @@ class NotificationService:
             since = seen["stored_at"] - timedelta(seconds=seen.get("blind_seconds", 0.0))
             later += [{**overtaken, "published_at": {"$gte": since}}, {**overtaken, **UNSENT}]
         found = self._all.find({"user_id": user_id, "$or": later})
-        ordered = found.sort("seq", ASCENDING).limit(self._replay_limit + 1)
+        ordered = found.sort("seq", ASCENDING).limit(self._replay_limit + 2)
         return [Notification.of(document) async for document in ordered]
 
     def _want_trim(self, user_id: str) -> None:

@@ -74,7 +74,11 @@ class Soak:
             )
             if size > begun * (1 + GROWTH) + GROWTH_BYTES:
                 self.failures.append(f"{name} grew")
-        self.failures += self.system.complaints()
+
+    def fail(self, what: str) -> None:
+        """Say and note what went wrong."""
+        print(what, flush=True)
+        self.failures.append(f"round {self.rounds}: {what}")
 
     async def _rounds(self, end: float, choices: list[Fault]) -> None:
         while time.monotonic() < end:
@@ -84,7 +88,7 @@ class Soak:
             try:
                 await self._round(chosen)
             except (AssertionError, TimeoutError) as error:
-                self._fail(repr(error))
+                self.fail(repr(error))
             await self.system.repair()
 
     async def _round(self, chosen: list[Fault]) -> None:
@@ -101,10 +105,6 @@ class Soak:
                 for row in crowd.rows():
                     self.rows.setdefault(row.what, Row(row.what)).merge(row)
 
-    def _fail(self, what: str) -> None:
-        print(what, flush=True)
-        self.failures.append(f"round {self.rounds}: {what}")
-
     def _measure(self) -> dict[str, int]:
         return {server.name: server.rss() for server in self.system.servers}
 
@@ -113,8 +113,13 @@ async def soak(seconds: float, seed: str) -> int:
     """Soak; return the exit status."""
     async with System(servers=3, workers=2) as system:
         run = Soak(system, random.Random(seed))
-        await run.run(seconds)
-        await run.finish()
+        try:
+            await run.run(seconds)
+            await run.finish()
+        except AssertionError as error:
+            # It did not come back: what follows would say nothing.
+            run.fail("\n".join([repr(error), *getattr(error, "__notes__", [])]))
+        run.failures += system.complaints()
     print(f"{run.rounds} rounds of seed {seed}, {len(run.failures)} failures")
     print("\n".join(run.failures))
     return int(bool(run.failures))
