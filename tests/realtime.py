@@ -17,7 +17,9 @@ from tornado.web import Application
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from settings import Settings
+from tests.certificates import Certificate
 from tests.conftest import SECRET
+from tests.peers import Peer
 from tornado_rt.auth import Tickets, TokenVerifier
 from tornado_rt.backplane import Backplane
 from tornado_rt.connection import Opening
@@ -101,7 +103,7 @@ class LogSocket(RealtimeSocket):
 
 @attrs.frozen
 class Realtime:
-    """A running core."""
+    """A running core. What is opened on it is closed when it stops."""
 
     port: int
     hub: Hub
@@ -110,11 +112,8 @@ class Realtime:
     limits: Limits
     metrics: Metrics
     log: Log
-    opened: list[WebSocketClientConnection] = attrs.field(factory=list)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    tls: ssl.SSLContext | None
+    opened: contextlib.AsyncExitStack
 
     async def publish(self, type_: str = MessageType.PROGRESS, **data: Any) -> Message:
         """Append to the log and publish, as a service does."""
@@ -123,16 +122,35 @@ class Realtime:
         return message
 
     async def socket(
-        self, token: str, query: str = "", headers: dict[str, str] | None = None
+        self,
+        token: str,
+        query: str = "",
+        headers: dict[str, str] | None = None,
+        compressed: bool = False,
     ) -> WebSocketClientConnection:
-        """Open a WebSocket on the log."""
+        """Open a WebSocket on the log, as Tornado's client does."""
         request = HTTPRequest(
-            f"ws://127.0.0.1:{self.port}/ws{query}",
+            f"{'wss' if self.tls else 'ws'}://127.0.0.1:{self.port}/ws{query}",
             headers={"Authorization": f"Bearer {token}", **(headers or {})},
+            ssl_options=self.tls,
         )
-        socket = await websocket_connect(request)
-        self.opened.append(socket)
+        socket = await websocket_connect(request, compression_options={} if compressed else None)
+        self.opened.callback(_close, socket)
         return socket
+
+    async def peer(self, token: str, **options: Any) -> Peer:
+        """Open a WebSocket on the log, to see every frame; the options are those of `Peer.open`."""
+        peer = await Peer.open(self.port, "/ws", token, tls=self.tls, **options)
+        self.opened.push_async_callback(peer.close)
+        return peer
+
+    async def stream(self, token: str, last_id: str = "", version: str = "1.1") -> "EventStream":
+        """Open an event stream on the log."""
+        headers = {"Authorization": f"Bearer {token}"}
+        headers |= {"Last-Event-ID": last_id} if last_id else {}
+        stream = await EventStream.open(self.port, "/stream", headers, version, self.tls)
+        self.opened.push_async_callback(stream.close)
+        return stream
 
 
 def make_limits(**changes: Any) -> Limits:
@@ -143,9 +161,13 @@ def make_limits(**changes: Any) -> Limits:
 
 @contextlib.asynccontextmanager
 async def realtime(
-    redis: Redis, *, compression: bool = False, tls: ssl.SSLContext | None = None, **limits: Any
+    redis: Redis,
+    *,
+    compression: bool = False,
+    certificate: Certificate | None = None,
+    **limits: Any,
 ) -> AsyncIterator[Realtime]:
-    """Run the core with a log, over the real Redis."""
+    """Run the core with a log, over the real Redis; with a certificate, behind TLS."""
     metrics, heartbeats, bounds, log = Metrics(), Heartbeats(), make_limits(**limits), Log()
     hub = Hub(bounds, heartbeats, metrics)
     backplane = Backplane(redis, hub, metrics)
@@ -165,28 +187,27 @@ async def realtime(
         cross_origin_protection=True,
         log_function=lambda handler: None,
     )
-    server = HTTPServer(application, ssl_options=tls)
+    server = HTTPServer(application, ssl_options=certificate.server if certificate else None)
     sockets = bind_sockets(0, "127.0.0.1")
     server.add_sockets(sockets)
     async with backplane.running():
         heartbeats.start()
         port = sockets[0].getsockname()[1]
-        core = Realtime(port, hub, backplane, heartbeats, bounds, metrics, log)
-        yield core
-        server.stop()
-        await hub.drain(0)
-        _close_all(core.opened)
+        tls = certificate.client if certificate else None
+        async with contextlib.AsyncExitStack() as opened:
+            yield Realtime(port, hub, backplane, heartbeats, bounds, metrics, log, tls, opened)
+            server.stop()
+            await hub.drain(0)
         heartbeats.stop()
         await server.close_all_connections()
 
 
-def _close_all(sockets: list[WebSocketClientConnection]) -> None:
-    """Close what a test has opened; nobody waits for those that have not read everything."""
-    for socket in sockets:
-        stream = None if socket.protocol is None else socket.protocol.stream
-        socket.close()
-        if stream is not None:
-            stream.close()
+def _close(socket: WebSocketClientConnection) -> None:
+    """Close at once; nobody waits for one that has not read everything."""
+    stream = None if socket.protocol is None else socket.protocol.stream
+    socket.close()
+    if stream is not None:
+        stream.close()
 
 
 async def start_redis(address: Path, *options: str) -> asyncio.subprocess.Process:

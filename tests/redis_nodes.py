@@ -12,15 +12,9 @@ import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
@@ -28,7 +22,6 @@ from tests.faults.system import START_SECONDS, Child, System, free_port, open_cl
 from tests.faults.waiting import until, until_done
 from tornado_rt.stores import find_redis_server
 
-HOST = ip_address("127.0.0.1")
 SLOTS = 16384
 MASTERS = 3
 NODE_TIMEOUT_MS = 1000
@@ -287,40 +280,9 @@ def _is_free(port: int) -> bool:
     return False
 
 
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """Make a certificate of 127.0.0.1 that is its own authority; return it and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "redis")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(HOST)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = folder / "certificate.pem", folder / "key.pem"
-    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return paths
-
-
 @contextlib.asynccontextmanager
-async def tls_in_front(port: int, certificate: Path, key: Path, at: int = 0) -> AsyncIterator[int]:
+async def tls_in_front(port: int, tls: ssl.SSLContext, at: int = 0) -> AsyncIterator[int]:
     """Take TLS connections for a server that has none, as stunnel does; yield where."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -330,7 +292,7 @@ async def tls_in_front(port: int, certificate: Path, key: Path, at: int = 0) -> 
         behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", port)
         await asyncio.gather(_pass_on(reader, behind_writer), _pass_on(behind_reader, writer))
 
-    server = await asyncio.start_server(serve, "127.0.0.1", at, ssl=context)
+    server = await asyncio.start_server(serve, "127.0.0.1", at, ssl=tls)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

@@ -9,8 +9,8 @@ import attrs
 import pytest
 from redis.asyncio import Redis
 
-from tests.peers import Peer
-from tests.realtime import EventStream, realtime
+from tests.peers import TEXT
+from tests.realtime import realtime
 from tornado_rt.fanout import SMALL, Fanout
 from tornado_rt.protocol import Message
 
@@ -55,23 +55,20 @@ async def test_message_is_encoded_once_for_all_sockets_and_streams(
 ) -> None:
     """Each transport's form is made when first needed, whatever the number of subscribers."""
     async with realtime(redis) as core:
-        peers = [await Peer.open(core, make_token(f"user{n}")) for n in range(SMALL)]
-        header = {"Authorization": f"Bearer {make_token('alice')}"}
-        streams = [await EventStream.open(core.port, "/stream", header) for _ in range(SMALL)]
+        peers = [await core.peer(make_token(f"user{n}")) for n in range(SMALL)]
+        streams = [await core.stream(make_token("alice")) for _ in range(SMALL)]
         while core.hub.stats().by_topic != {"task": 2 * SMALL}:
             await asyncio.sleep(0.01)
         message = Counted("progress", b'{"number":1}')
         core.hub.deliver("task:t1", message)
         for peer in peers:
-            await peer.frame_of(1, b'"number"')
+            await peer.frame_of(TEXT, b'"number"')
         for stream in streams:
             while (await stream.event()).get("event") != "progress":
                 pass
         assert message.times == ["encoded"]
         assert message.ws_frame is message.ws_frame
         assert message.sse_chunk is message.sse_chunk
-        for one in (*peers, *streams):
-            await one.close()
 
 
 @pytest.mark.gen_test

@@ -9,8 +9,8 @@ import attrs
 import pytest
 from redis.asyncio import Redis
 
-from tests.peers import PING, TEXT, Peer, client_frame
-from tests.realtime import EventStream, realtime
+from tests.peers import PING, TEXT, client_frame
+from tests.realtime import realtime
 from tornado_rt.heartbeat import TICK, Heartbeats
 from tornado_rt.protocol import CloseCode, Message
 
@@ -71,18 +71,15 @@ async def test_connections_that_came_at_once_beat_spread_over_the_interval(
 ) -> None:
     """No tick has the work of all."""
     async with realtime(redis, sse_heartbeat=30, ws_heartbeat=30) as core:
-        header = {"Authorization": f"Bearer {make_token('alice')}"}
-        streams = [await EventStream.open(core.port, "/stream", header) for _ in range(150)]
-        sockets = [await Peer.open(core, make_token("bob")) for _ in range(150)]
-        for socket in sockets:
-            await socket.frame()
+        for _ in range(150):
+            await core.stream(make_token("alice"))
+            peer = await core.peer(make_token("bob"))
+            await peer.frame()
         while core.hub.stats().total_connections < 300:
             await asyncio.sleep(0.01)
         due = [one.next_due() - time.monotonic() for one in core.hub._connections]
         quarters = Counter(int(at // 7.5) for at in due)
         assert all(quarters[quarter] > 40 for quarter in range(4))
-        for one in (*streams, *sockets):
-            await one.close()
 
 
 @pytest.mark.gen_test
@@ -92,11 +89,10 @@ async def test_connections_that_came_at_once_beat_spread_over_the_interval(
 async def test_any_traffic_counts_as_life(redis: Redis, make_token: Token, sent: bytes) -> None:
     """A client that answers no ping but says something stays; silent at last, it goes with 4510."""
     async with realtime(redis, ws_heartbeat=0.3) as core:
-        peer = await Peer.open(core, make_token("alice"))
+        peer = await core.peer(make_token("alice"))
         for _ in range(4):
             await peer.frame_of(PING)
             peer.send(sent)
         assert core.hub.stats().total_connections == 1
         assert await peer.close_code() == CloseCode.PONG_TIMEOUT
         assert core.hub.stats().total_connections == 0
-        await peer.close()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError
 
+from tests.certificates import make_certificate
 from tests.faults.system import free_port, open_client
 from tests.faults.waiting import until_done
 from tests.redis_nodes import (
@@ -15,7 +16,6 @@ from tests.redis_nodes import (
     Node,
     Nodes,
     free_bus_port,
-    make_certificate,
     tls_in_front,
 )
 from tests.test_run import run
@@ -108,11 +108,11 @@ async def test_sentinel_with_passwords_of_both(tmp_path: Path) -> None:
 
 @pytest.mark.gen_test(timeout=30)
 async def test_tls_needs_a_certificate_that_is_trusted(tmp_path: Path) -> None:
-    certificate, key = make_certificate(tmp_path)
+    certificate = make_certificate(tmp_path)
     node = Node("one", tmp_path, free_port())
-    async with running(node), tls_in_front(node.port, certificate, key) as port:
+    async with running(node), tls_in_front(node.port, certificate.server) as port:
         await node.ready()
-        assert await answers(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}")
+        assert await answers(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate.path}")
         with pytest.raises(ConnectionError, match="certificate verify failed"):
             await answers(f"rediss://127.0.0.1:{port}/0")
 
@@ -120,14 +120,14 @@ async def test_tls_needs_a_certificate_that_is_trusted(tmp_path: Path) -> None:
 @pytest.mark.gen_test(timeout=30)
 async def test_cluster_with_tls(tmp_path: Path) -> None:
     """Whoever is asked for the master and the master itself."""
-    certificate, key = make_certificate(tmp_path)
+    certificate = make_certificate(tmp_path)
     front = free_port()
     announced = ("--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", str(front))
     node = Node("one", tmp_path, free_bus_port(), "--cluster-enabled", "yes", *announced)
-    async with running(node), tls_in_front(node.port, certificate, key, front):
+    async with running(node), tls_in_front(node.port, certificate.server, front):
         await node.ready()
         await take_all_slots(f"redis://{node.address}")
-        options = f"?ssl_ca_certs={certificate}"
+        options = f"?ssl_ca_certs={certificate.path}"
         assert await answers(f"rediss+cluster://127.0.0.1:{front}{options}")
         with pytest.raises(ConnectionError, match="certificate verify failed"):
             await answers(f"rediss+cluster://127.0.0.1:{front}")

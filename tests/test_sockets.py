@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from tornado.httpclient import HTTPClientError
 from tornado.websocket import WebSocketClientConnection
 
+from tests.peers import upgrade
 from tests.realtime import EPOCH, realtime
 from tornado_rt.auth import Identity, Tickets
 from tornado_rt.protocol import CLOSE_CODES, MessageType
@@ -25,15 +26,6 @@ async def frame(socket: WebSocketClientConnection) -> dict[str, Any]:
     assert isinstance(text, str)
     decoded: dict[str, Any] = json.loads(text)
     return decoded
-
-
-def handshake(token: str) -> bytes:
-    """Return the request that opens a WebSocket (RFC 6455 section 1.3)."""
-    return (
-        b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-        b"Authorization: Bearer " + token.encode() + b"\r\n\r\n"
-    )
 
 
 async def close_code(socket: WebSocketClientConnection) -> int | None:
@@ -266,7 +258,7 @@ async def test_silent_peer_is_closed_with_4510(redis: Redis, make_token: Token) 
     """A peer that answers no ping for a whole interval is gone."""
     async with realtime(redis, ws_heartbeat=0.1) as core:
         reader, writer = await asyncio.open_connection("127.0.0.1", core.port)
-        writer.write(handshake(make_token("alice")))
+        writer.write(upgrade("/ws", make_token("alice")))
         received = await reader.readuntil(b"\r\n\r\n")
         close = b"\x88" + bytes([2 + len(b"pong_timeout")]) + struct.pack("!H", 4510)
         while close not in received:
@@ -293,7 +285,7 @@ async def test_slow_reader_of_news_is_closed_with_4508(redis: Redis, make_token:
     async with realtime(redis, pending_bytes=20_000) as core:
         core.log.ordered = False
         reader, writer = await asyncio.open_connection("127.0.0.1", core.port, limit=1024)
-        writer.write(handshake(make_token("slow")))
+        writer.write(upgrade("/ws", make_token("slow")))
         await reader.readuntil(b"\r\n\r\n")
         quick = await core.socket(make_token("quick"))
         await frame(quick)
@@ -315,7 +307,7 @@ async def test_slow_reader_of_progress_gets_the_newest_and_the_end(
     """What a newer snapshot replaced is left out; nothing grows past the bound."""
     async with realtime(redis, pending_bytes=20_000) as core:
         reader, writer = await asyncio.open_connection("127.0.0.1", core.port, limit=1024)
-        writer.write(handshake(make_token("slow")))
+        writer.write(upgrade("/ws", make_token("slow")))
         await reader.readuntil(b"\r\n\r\n")
         while not core.hub.stats().by_topic:
             await asyncio.sleep(0.01)
@@ -350,7 +342,7 @@ async def test_garbage_after_the_handshake_ends_only_itself(
         other = await core.socket(make_token("bob"))
         await frame(other)
         reader, writer = await asyncio.open_connection("127.0.0.1", core.port)
-        writer.write(handshake(make_token("alice")) + garbage)
+        writer.write(upgrade("/ws", make_token("alice")) + garbage)
         await asyncio.wait_for(reader.read(-1), 10)
         writer.close()
         await other.write_message("ping")

@@ -8,26 +8,18 @@ from collections.abc import Callable
 import pytest
 from redis.asyncio import Redis
 
-from tests.realtime import EPOCH, EventStream, Realtime, realtime
+from tests.realtime import EPOCH, EventStream, realtime
 from tornado_rt.auth import Identity, Tickets
 from tornado_rt.protocol import MessageType
 
 Token = Callable[..., str]
 
 
-async def open_stream(
-    core: Realtime, token: str, last_id: str = "", version: str = "1.1"
-) -> EventStream:
-    headers = {"Authorization": f"Bearer {token}"}
-    headers |= {"Last-Event-ID": last_id} if last_id else {}
-    return await EventStream.open(core.port, "/stream", headers, version)
-
-
 @pytest.mark.gen_test
 async def test_stream_begins_with_retry_and_connected(redis: Redis, make_token: Token) -> None:
     """The first event says who it is and when to come back; the headers forbid buffering."""
     async with realtime(redis, sse_heartbeat=10) as core:
-        stream = await open_stream(core, make_token("alice"))
+        stream = await core.stream(make_token("alice"))
         assert stream.status == 200
         assert stream.headers["Content-Type"] == "text/event-stream; charset=utf-8"
         assert stream.headers["Cache-Control"] == "no-cache, no-transform"
@@ -39,14 +31,13 @@ async def test_stream_begins_with_retry_and_connected(redis: Redis, make_token: 
         data = json.loads(connected["data"])
         assert (data["user_id"], data["heartbeat_interval"]) == ("alice", 10)
         assert data["recovered"] is False
-        await stream.close()
 
 
 @pytest.mark.gen_test
 async def test_stream_ends_after_finished(redis: Redis, make_token: Token) -> None:
     """What is published arrives in order with its id; `finished` ends the stream."""
     async with realtime(redis) as core:
-        stream = await open_stream(core, make_token("alice"))
+        stream = await core.stream(make_token("alice"))
         await stream.event()
         await stream.event()
         await core.publish(progress=1)
@@ -56,14 +47,13 @@ async def test_stream_ends_after_finished(redis: Redis, make_token: Token) -> No
         with pytest.raises(EOFError):
             await stream.event()
         assert core.hub.stats().total_connections == 0
-        await stream.close()
 
 
 @pytest.mark.gen_test
 async def test_http_1_0_client_gets_the_stream_unchunked(redis: Redis, make_token: Token) -> None:
     """An old client reads until the connection ends."""
     async with realtime(redis) as core:
-        stream = await open_stream(core, make_token("alice"), version="1.0")
+        stream = await core.stream(make_token("alice"), version="1.0")
         assert "Transfer-Encoding" not in stream.headers
         await stream.event()
         assert (await stream.event())["event"] == "connected"
@@ -71,7 +61,6 @@ async def test_http_1_0_client_gets_the_stream_unchunked(redis: Redis, make_toke
         assert (await stream.event())["event"] == "finished"
         with pytest.raises(EOFError):
             await stream.event()
-        await stream.close()
 
 
 @pytest.mark.gen_test
@@ -80,7 +69,7 @@ async def test_resume_replays_what_came_after_the_cursor(redis: Redis, make_toke
     async with realtime(redis) as core:
         for number in range(3):
             core.log.append(progress=number)
-        stream = await open_stream(core, make_token("alice"), last_id=f"{EPOCH}-1")
+        stream = await core.stream(make_token("alice"), last_id=f"{EPOCH}-1")
         await stream.event()
         connected = await stream.event()
         assert json.loads(connected["data"])["recovered"] is True
@@ -88,7 +77,6 @@ async def test_resume_replays_what_came_after_the_cursor(redis: Redis, make_toke
         assert [(await stream.event())["id"] for _ in range(2)] == [f"{EPOCH}-2", f"{EPOCH}-3"]
         await core.publish(progress=4)
         assert (await stream.event())["id"] == f"{EPOCH}-4"
-        await stream.close()
 
 
 @pytest.mark.gen_test
@@ -96,13 +84,12 @@ async def test_cursor_of_another_epoch_is_resynced(redis: Redis, make_token: Tok
     """A log that was lost is not replayed in part: the reason, then the snapshot."""
     async with realtime(redis) as core:
         core.log.append(progress=1)
-        stream = await open_stream(core, make_token("alice"), last_id="old-1")
+        stream = await core.stream(make_token("alice"), last_id="old-1")
         await stream.event()
         await stream.event()
         resync = await stream.event()
         assert (resync["event"], json.loads(resync["data"])) == ("resync", {"reason": "epoch"})
         assert (await stream.event())["id"] == f"{EPOCH}-1"
-        await stream.close()
 
 
 @pytest.mark.gen_test
@@ -110,10 +97,9 @@ async def test_client_that_saw_the_end_gets_204(redis: Redis, make_token: Token)
     """204 is what stops an EventSource from coming again."""
     async with realtime(redis) as core:
         finished = core.log.append(MessageType.FINISHED)
-        stream = await open_stream(core, make_token("alice"), last_id=str(finished.id))
+        stream = await core.stream(make_token("alice"), last_id=str(finished.id))
         assert stream.status == 204
         assert core.hub.stats().total_connections == 0
-        await stream.close()
 
 
 @pytest.mark.gen_test
@@ -124,7 +110,7 @@ async def test_messages_during_the_read_come_once_and_in_order(
     async with realtime(redis) as core:
         core.log.append(progress=1)
         core.log.may_read.clear()
-        opening = asyncio.create_task(open_stream(core, make_token("alice"), f"{EPOCH}-0"))
+        opening = asyncio.create_task(core.stream(make_token("alice"), f"{EPOCH}-0"))
         await core.log.reading.wait()
         await core.backplane.publish(core.log.topic, core.log.messages[0])
         await core.publish(progress=2)
@@ -135,14 +121,13 @@ async def test_messages_during_the_read_come_once_and_in_order(
         await core.publish(progress=3)
         ids = [(await stream.event())["id"] for _ in range(3)]
         assert ids == [f"{EPOCH}-1", f"{EPOCH}-2", f"{EPOCH}-3"]
-        await stream.close()
 
 
 @pytest.mark.gen_test
 async def test_client_that_left_is_noticed(redis: Redis, make_token: Token) -> None:
     """A closed socket leaves the hub and the topic without any message being sent."""
     async with realtime(redis) as core:
-        stream = await open_stream(core, make_token("alice"))
+        stream = await core.stream(make_token("alice"))
         await stream.event()
         assert core.hub.stats().total_connections == 1
         await stream.close()
@@ -155,13 +140,12 @@ async def test_client_that_left_is_noticed(redis: Redis, make_token: Token) -> N
 async def test_heartbeats_come_at_the_interval(redis: Redis, make_token: Token) -> None:
     """A quiet stream carries heartbeats."""
     async with realtime(redis, sse_heartbeat=0.05) as core:
-        stream = await open_stream(core, make_token("alice"))
+        stream = await core.stream(make_token("alice"))
         await stream.event()
         await stream.event()
         beat = await stream.event()
         assert beat["event"] == "heartbeat"
         assert "id" not in beat
-        await stream.close()
 
 
 @pytest.mark.gen_test
@@ -169,7 +153,7 @@ async def test_nothing_comes_before_connected(redis: Redis, make_token: Token) -
     """However long the log takes to read, and however short the heartbeats are."""
     async with realtime(redis, sse_heartbeat=0.02, ws_heartbeat=0.02) as core:
         core.log.may_read.clear()
-        opening = asyncio.create_task(open_stream(core, make_token("alice")))
+        opening = asyncio.create_task(core.stream(make_token("alice")))
         socket = await core.socket(make_token("bob"))
         while core.hub.stats().total_connections < 2:
             await asyncio.sleep(0.01)
@@ -181,20 +165,18 @@ async def test_nothing_comes_before_connected(redis: Redis, make_token: Token) -
         assert "retry" in await stream.event()
         assert (await stream.event())["event"] == "connected"
         assert '"type":"connected"' in str(await socket.read_message())
-        await stream.close()
 
 
 @pytest.mark.gen_test
 async def test_stop_refuses_a_stream_that_is_still_opening(redis: Redis, make_token: Token) -> None:
     async with realtime(redis) as core:
         core.log.may_read.clear()
-        opening = asyncio.create_task(open_stream(core, make_token("alice")))
+        opening = asyncio.create_task(core.stream(make_token("alice")))
         await core.log.reading.wait()
         await core.hub.drain(0)
         core.log.may_read.set()
         stream = await opening
         assert stream.status == 503
-        await stream.close()
 
 
 @pytest.mark.gen_test
@@ -202,14 +184,13 @@ async def test_idle_stream_ends_with_an_error(redis: Redis, make_token: Token) -
     """Nothing for too long: `error` with code `idle`, and the end."""
     async with realtime(redis) as core:
         core.log.idle = 0.05
-        stream = await open_stream(core, make_token("alice"))
+        stream = await core.stream(make_token("alice"))
         await stream.event()
         await stream.event()
         ending = await stream.event()
         assert (ending["event"], json.loads(ending["data"])["code"]) == ("error", "idle")
         with pytest.raises(EOFError):
             await stream.event()
-        await stream.close()
 
 
 @pytest.mark.gen_test
@@ -233,8 +214,8 @@ async def test_slow_reader_is_closed(redis: Redis, make_token: Token) -> None:
     """A reader that stops costs at most the bound; the others go on."""
     async with realtime(redis, pending_bytes=20_000) as core:
         core.log.ordered = False
-        slow = await open_stream(core, make_token("alice"))
-        quick = await open_stream(core, make_token("bob"))
+        await core.stream(make_token("slow"))
+        quick = await core.stream(make_token("quick"))
         for _ in range(2):
             await quick.event()
         number = 0
@@ -242,9 +223,7 @@ async def test_slow_reader_is_closed(redis: Redis, make_token: Token) -> None:
             number += 1
             await core.publish(text="x" * 10_000)
             assert (await quick.event())["id"] == f"{EPOCH}-{number}"
-        assert core.hub.stats().users == {"bob": 1}
-        await slow.close()
-        await quick.close()
+        assert core.hub.stats().users == {"quick": 1}
 
 
 @pytest.mark.gen_test
@@ -253,7 +232,7 @@ async def test_slow_reader_of_progress_gets_the_newest_and_the_end(
 ) -> None:
     """What a newer snapshot replaced is left out; the end never is."""
     async with realtime(redis, pending_bytes=20_000) as core:
-        slow = await open_stream(core, make_token("alice"))
+        slow = await core.stream(make_token("alice"))
         await slow.event()
         while core.hub.stats().messages_conflated < 50:
             last = await core.publish(text="x" * 10_000)
@@ -261,7 +240,6 @@ async def test_slow_reader_of_progress_gets_the_newest_and_the_end(
         ids = [event["id"] async for event in slow.events()][1:]
         assert len(ids) <= len(core.log.messages) - 50
         assert ids[-2:] == [last.id, core.log.messages[-1].id]
-        await slow.close()
 
 
 @pytest.mark.gen_test
@@ -279,21 +257,18 @@ async def test_stream_without_valid_credentials_is_401(redis: Redis, query: str)
 async def test_limit_of_connections_a_user_is_429(redis: Redis, make_token: Token) -> None:
     """The one past the limit is refused; another user is not."""
     async with realtime(redis, per_user=1) as core:
-        first = await open_stream(core, make_token("alice"))
-        second = await open_stream(core, make_token("alice"))
-        other = await open_stream(core, make_token("bob"))
+        first = await core.stream(make_token("alice"))
+        second = await core.stream(make_token("alice"))
+        other = await core.stream(make_token("bob"))
         assert [s.status for s in (first, second, other)] == [200, 429, 200]
-        for stream in (first, second, other):
-            await stream.close()
 
 
 @pytest.mark.gen_test
 async def test_drain_says_goodbye(redis: Redis, make_token: Token) -> None:
     """A server that stops tells its streams to come back."""
     async with realtime(redis) as core:
-        stream = await open_stream(core, make_token("alice"))
+        stream = await core.stream(make_token("alice"))
         await stream.event()
         await stream.event()
         await core.hub.drain(0)
         assert json.loads((await stream.event())["data"])["code"] == "going_away"
-        await stream.close()

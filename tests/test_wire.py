@@ -4,32 +4,17 @@ import asyncio
 import json
 import random
 import socket
-import ssl
 import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import attrs
 import pytest
 from redis.asyncio import Redis
-from tornado.httpclient import HTTPRequest
 from tornado.iostream import IOStream, StreamClosedError
-from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-from tests.peers import (
-    BINARY,
-    CLOSE,
-    CONTINUATION,
-    FIN,
-    PING,
-    PONG,
-    RSV1,
-    TEXT,
-    Peer,
-    client_frame,
-    make_certificate,
-)
+from tests.certificates import Certificate, make_certificate
+from tests.peers import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, TEXT, client_frame
 from tests.realtime import EPOCH, EventStream, Realtime, realtime
 from tests.test_sockets import frame
 from tornado_rt.deflate import SYNC_TAIL, deflate
@@ -41,25 +26,15 @@ LARGE = 300_000
 DEFLATE = "permessage-deflate; client_no_context_takeover; client_max_window_bits"
 
 
-@attrs.frozen
-class Security:
-    """The contexts of the server and of its clients; None without TLS."""
-
-    server: ssl.SSLContext | None
-    client: ssl.SSLContext | None
-
-
 @pytest.fixture(params=["tcp", "tls"])
-def security(request: pytest.FixtureRequest, tmp_path: Path) -> Security:
-    if request.param == "tcp":
-        return Security(None, None)
-    return Security(*make_certificate(tmp_path))
+def certificate(request: pytest.FixtureRequest, tmp_path: Path) -> Certificate | None:
+    """The server's certificate; None over plain TCP."""
+    return make_certificate(tmp_path) if request.param == "tls" else None
 
 
-async def open_stream(core: Realtime, token: str, tls: ssl.SSLContext | None) -> EventStream:
-    stream = await EventStream.open(
-        core.port, "/stream", {"Authorization": f"Bearer {token}"}, tls=tls
-    )
+async def open_stream(core: Realtime, token: str) -> EventStream:
+    """Open an event stream; return when it has begun."""
+    stream = await core.stream(token)
     await stream.event()
     assert (await stream.event())["event"] == "connected"
     return stream
@@ -72,15 +47,13 @@ def noise(size: int) -> str:
 
 @pytest.mark.gen_test
 async def test_large_messages_arrive_whole(
-    redis: Redis, make_token: Token, security: Security
+    redis: Redis, make_token: Token, certificate: Certificate | None
 ) -> None:
     """Larger than what the kernel, or TLS, takes at once; over both transports."""
-    async with realtime(redis, tls=security.server) as core:
-        socket = await Peer.open(
-            core, make_token("alice"), tls=security.client, receive_bytes=65536
-        )
+    async with realtime(redis, certificate=certificate) as core:
+        socket = await core.peer(make_token("alice"), receive_bytes=65536)
         await socket.frame_of(TEXT, b"connected")
-        stream = await open_stream(core, make_token("bob"), security.client)
+        stream = await open_stream(core, make_token("bob"))
         texts = [noise(LARGE) for _ in range(30)]
         for text in texts:
             await core.publish(text=text)
@@ -88,20 +61,18 @@ async def test_large_messages_arrive_whole(
             assert json.loads((await socket.frame())[1])["data"]["text"] == text
             assert json.loads((await stream.event())["data"])["text"] == text
         assert core.hub.stats().messages_delivered >= 2 * len(texts)
-        await socket.close()
-        await stream.close()
 
 
 @pytest.mark.gen_test
 async def test_slow_reader_is_bounded_and_delays_nobody(
-    redis: Redis, make_token: Token, security: Security
+    redis: Redis, make_token: Token, certificate: Certificate | None
 ) -> None:
     """News go on to the others while one socket and one stream wait, up to their bound."""
-    async with realtime(redis, tls=security.server, pending_bytes=50_000) as core:
+    async with realtime(redis, certificate=certificate, pending_bytes=50_000) as core:
         core.log.ordered = False
-        slow = await Peer.open(core, make_token("slow"), tls=security.client, receive_bytes=4096)
-        stream = await open_stream(core, make_token("slow"), security.client)
-        quick = await Peer.open(core, make_token("quick"), tls=security.client)
+        slow = await core.peer(make_token("slow"), receive_bytes=4096)
+        await open_stream(core, make_token("slow"))
+        quick = await core.peer(make_token("quick"))
         await quick.frame_of(TEXT, b"connected")
         while core.hub.stats().users != {"quick": 1}:
             message = await core.publish(text="x" * 10_000)
@@ -109,62 +80,44 @@ async def test_slow_reader_is_bounded_and_delays_nobody(
         assert core.hub.stats().closed_slow == 2
         # What was begun is ended, then comes the reason; the client resumes by its last cursor.
         last = ""
-        while (got := await slow.frame())[0] & 15 != CLOSE:
-            last = json.loads(got[1]).get("id", last)
-        assert struct.unpack("!H", got[1][:2])[0] == CloseCode.TOO_SLOW
-        again = await core_socket(core, make_token("slow"), security, f"?last_id={last}")
+        while told := await slow.message():
+            last = told.get("id", last)
+        assert slow.code == CloseCode.TOO_SLOW
+        again = await core.socket(make_token("slow"), f"?last_id={last}")
         assert (await frame(again))["data"]["recovered"] is True
         offset = int(last.rpartition("-")[2])
         assert (await frame(again))["id"] == f"{EPOCH}-{offset + 1}"
-        for peer in (slow, quick, stream):
-            await peer.close()
-
-
-async def core_socket(
-    core: Realtime, token: str, security: Security, query: str = "", compressed: bool = False
-) -> WebSocketClientConnection:
-    """Open a WebSocket as Tornado's client does."""
-    scheme, host = ("wss", "localhost") if security.client else ("ws", "127.0.0.1")
-    request = HTTPRequest(
-        f"{scheme}://{host}:{core.port}/ws{query}",
-        headers={"Authorization": f"Bearer {token}"},
-        ssl_options=security.client,
-    )
-    socket = await websocket_connect(request, compression_options={} if compressed else None)
-    core.opened.append(socket)
-    return socket
 
 
 @pytest.mark.gen_test
 async def test_slow_reader_of_progress_gets_the_newest_and_the_end(
-    redis: Redis, make_token: Token, security: Security
+    redis: Redis, make_token: Token, certificate: Certificate | None
 ) -> None:
     """Over TLS as well, nothing but superseded snapshots is left out."""
-    async with realtime(redis, tls=security.server, pending_bytes=50_000) as core:
-        slow = await Peer.open(core, make_token("slow"), tls=security.client, receive_bytes=4096)
+    async with realtime(redis, certificate=certificate, pending_bytes=50_000) as core:
+        slow = await core.peer(make_token("slow"), receive_bytes=4096)
         await slow.frame_of(TEXT, b"connected")
         while core.hub.stats().messages_conflated < 30:
             newest = await core.publish(text="x" * 10_000)
         await core.publish(MessageType.FINISHED, final_status="completed")
         ids = []
-        while (got := await slow.frame())[0] & 15 != CLOSE:
-            ids.append(json.loads(got[1]).get("id"))
-        assert struct.unpack("!H", got[1][:2])[0] == CloseCode.FINISHED
+        while told := await slow.message():
+            ids.append(told.get("id"))
+        assert slow.code == CloseCode.FINISHED
         assert ids[-2:] == [newest.id, core.log.messages[-1].id]
         assert len(ids) <= len(core.log.messages) - 30
-        await slow.close()
 
 
 @pytest.mark.gen_test
 async def test_compressed_frames_come_only_when_both_want_them(
-    redis: Redis, make_token: Token, security: Security
+    redis: Redis, make_token: Token, certificate: Certificate | None
 ) -> None:
     """Each by itself, so that the small window of a client that keeps nothing reads it."""
     text = "progress " * 500
-    async with realtime(redis, tls=security.server, compression=True) as core:
+    async with realtime(redis, certificate=certificate, compression=True) as core:
         token = make_token("alice")
-        wants = await Peer.open(core, token, tls=security.client, extensions=DEFLATE)
-        plain = await Peer.open(core, token, tls=security.client)
+        wants = await core.peer(token, extensions=DEFLATE)
+        plain = await core.peer(token)
         assert "server_no_context_takeover" in wants.extensions
         assert "client_no_context_takeover" in wants.extensions
         assert plain.extensions == ""
@@ -180,28 +133,25 @@ async def test_compressed_frames_come_only_when_both_want_them(
         wants.send(client_frame(TEXT, deflate(b'{"type": "ping"}'), bits=FIN | RSV1))
         inflated = zlib.decompressobj(-12).decompress((await wants.frame())[1] + SYNC_TAIL)
         assert inflated.startswith(b'{"type":"heartbeat"')
-        for peer in (wants, plain):
-            await peer.close()
 
 
 @pytest.mark.gen_test
 async def test_compression_is_off_by_default(redis: Redis, make_token: Token) -> None:
     async with realtime(redis) as core:
-        peer = await Peer.open(core, make_token("alice"), extensions=DEFLATE)
+        peer = await core.peer(make_token("alice"), extensions=DEFLATE)
         assert peer.extensions == ""
         assert (await peer.frame())[0] == FIN | TEXT
         peer.send(client_frame(TEXT, deflate(b"ping"), bits=FIN | RSV1))
         assert await peer.close_code() == CloseCode.PROTOCOL_ERROR
-        await peer.close()
 
 
 @pytest.mark.gen_test
 async def test_tornados_client_reads_and_writes_compressed(
-    redis: Redis, make_token: Token, security: Security
+    redis: Redis, make_token: Token, certificate: Certificate | None
 ) -> None:
     """Another implementation of RFC 7692 agrees with ours, message after message."""
-    async with realtime(redis, tls=security.server, compression=True) as core:
-        socket = await core_socket(core, make_token("alice"), security, compressed=True)
+    async with realtime(redis, certificate=certificate, compression=True) as core:
+        socket = await core.socket(make_token("alice"), compressed=True)
         assert (await frame(socket))["type"] == "connected"
         for number in range(5):
             await core.publish(text=noise(20_000), number=number)
@@ -215,10 +165,9 @@ async def test_window_that_we_cannot_keep_is_declined(redis: Redis, make_token: 
     """The socket is opened all the same, without compression."""
     async with realtime(redis, compression=True) as core:
         offer = "permessage-deflate; server_max_window_bits=9"
-        peer = await Peer.open(core, make_token("alice"), extensions=offer)
+        peer = await core.peer(make_token("alice"), extensions=offer)
         assert peer.extensions == ""
         assert (await peer.frame())[0] == FIN | TEXT
-        await peer.close()
 
 
 @pytest.mark.gen_test
@@ -235,66 +184,60 @@ async def test_window_that_we_cannot_keep_is_declined(redis: Redis, make_token: 
     ids=["unmasked", "continues nothing", "binary", "not UTF-8", "too large", "too large in all"],
 )
 async def test_broken_rule_closes_with_its_code(
-    redis: Redis, make_token: Token, security: Security, sent: bytes, code: int
+    redis: Redis, make_token: Token, certificate: Certificate | None, sent: bytes, code: int
 ) -> None:
     """And the socket is gone when the client has answered the close frame."""
-    async with realtime(redis, tls=security.server) as core:
-        peer = await Peer.open(core, make_token("alice"), tls=security.client)
+    async with realtime(redis, certificate=certificate) as core:
+        peer = await core.peer(make_token("alice"))
         peer.send(sent)
         assert await peer.close_code() == code
         assert core.hub.stats().total_connections == 0
         peer.send(client_frame(CLOSE, struct.pack("!H", code)))
-        await peer.close()
 
 
 @pytest.mark.gen_test
 async def test_fragments_and_pings_between_them_are_understood(
-    redis: Redis, make_token: Token, security: Security
+    redis: Redis, make_token: Token, certificate: Certificate | None
 ) -> None:
     """Also when they come in one piece with the handshake."""
-    async with realtime(redis, tls=security.server) as core:
+    async with realtime(redis, certificate=certificate) as core:
         parts = [
             client_frame(TEXT, b'{"type":', bits=0),
             client_frame(PING, b"between"),
             client_frame(CONTINUATION, b' "ping"}'),
         ]
-        peer = await Peer.open(
-            core, make_token("alice"), behind=b"".join(parts), tls=security.client
-        )
+        peer = await core.peer(make_token("alice"), behind=b"".join(parts))
         assert (await peer.frame())[1].startswith(b'{"type":"connected"')
         assert await peer.frame() == (FIN | PONG, b"between")
         assert (await peer.frame())[1].startswith(b'{"type":"heartbeat"')
-        await peer.close()
 
 
 @pytest.mark.gen_test
 async def test_close_of_the_client_is_answered_in_kind(
-    redis: Redis, make_token: Token, security: Security
+    redis: Redis, make_token: Token, certificate: Certificate | None
 ) -> None:
     """Its code comes back, and then the server closes the connection (RFC 6455 section 7.1.1)."""
-    async with realtime(redis, tls=security.server) as core:
-        peer = await Peer.open(core, make_token("alice"), tls=security.client)
+    async with realtime(redis, certificate=certificate) as core:
+        peer = await core.peer(make_token("alice"))
         await peer.frame()
         peer.send(client_frame(CLOSE, struct.pack("!H", 4999) + b"bye"), client_frame(TEXT, b"x"))
         assert await peer.frame() == (FIN | CLOSE, struct.pack("!H", 4999))
         assert await asyncio.wait_for(peer.reader.read(), 2) == b""
         assert core.hub.stats().total_connections == 0
-        await peer.close()
 
 
 @pytest.mark.gen_test
 async def test_answered_close_frees_the_socket_at_once(
-    redis: Redis, make_token: Token, security: Security
+    redis: Redis, make_token: Token, certificate: Certificate | None
 ) -> None:
     """The server says 1000; the client answers; nobody waits for a time to pass."""
-    async with realtime(redis, tls=security.server) as core:
-        peer = await Peer.open(core, make_token("alice"), tls=security.client)
+    async with realtime(redis, certificate=certificate) as core:
+        peer = await core.peer(make_token("alice"))
         await peer.frame()
         await core.publish(MessageType.FINISHED, final_status="completed")
         assert await peer.close_code() == CloseCode.FINISHED
         peer.send(client_frame(CLOSE, struct.pack("!H", 1000)))
         assert await asyncio.wait_for(peer.reader.read(), 2) == b""
-        await peer.close()
 
 
 @pytest.mark.gen_test
@@ -303,7 +246,7 @@ async def test_pings_of_a_peer_that_does_not_read_cost_nothing(
 ) -> None:
     """It gets no pongs on top of what waits already."""
     async with realtime(redis, pending_bytes=50_000) as core:
-        peer = await Peer.open(core, make_token("slow"), receive_bytes=4096)
+        peer = await core.peer(make_token("slow"), receive_bytes=4096)
         while core.hub.stats().messages_conflated < 3:
             await core.publish(text="x" * 10_000)
         before = core.hub.stats().bytes_delivered
@@ -313,7 +256,6 @@ async def test_pings_of_a_peer_that_does_not_read_cost_nothing(
         while b"bad_message" not in (await peer.frame_of(TEXT)):
             pass
         assert core.hub.stats().bytes_delivered - before < 150_000
-        await peer.close()
 
 
 @pytest.mark.gen_test
@@ -323,12 +265,11 @@ async def test_outage_is_told_to_nobody_who_has_not_been_answered(
     """`connected` comes first, also when Redis goes away while the log is read."""
     async with realtime(redis) as core:
         core.log.may_read.clear()
-        header = {"Authorization": f"Bearer {make_token('alice')}"}
-        opening = asyncio.create_task(EventStream.open(core.port, "/stream", header))
-        peer = await Peer.open(core, make_token("bob"))
+        opening = asyncio.create_task(core.stream(make_token("alice")))
+        peer = await core.peer(make_token("bob"))
         while core.hub.stats().total_connections < 2:
             await asyncio.sleep(0.01)
-        told = await Peer.open(core, make_token("carol"))
+        told = await core.peer(make_token("carol"))
         core.hub.outage(True)
         core.log.may_read.set()
         stream = await opening
@@ -337,8 +278,6 @@ async def test_outage_is_told_to_nobody_who_has_not_been_answered(
         assert (await peer.frame())[1].startswith(b'{"type":"connected"')
         assert (await told.frame())[1].startswith(b'{"type":"connected"')
         assert not core.hub._jobs.died
-        for one in (peer, told, stream):
-            await one.close()
 
 
 @pytest.mark.gen_test

@@ -7,9 +7,10 @@ import time
 from collections.abc import Awaitable, Callable
 
 from tests.faults.crowd import SSE, WS, Crowd
-from tests.faults.raw import Peers, Streams, request, reset_at_close, upgrade, vanish
+from tests.faults.raw import reset_at_close, vanish
 from tests.faults.system import Footprint, Server, System
 from tests.faults.waiting import until, until_done
+from tests.peers import Peers, Streams, request, upgrade
 
 # So many are open at once.
 WAVE = 60

@@ -12,9 +12,10 @@ from tests.faults.clients import Client, SocketClient, StreamClient
 from tests.faults.conftest import Play
 from tests.faults.crowd import SSE, WS, Crowd
 from tests.faults.dropping import DROPPED_SECONDS, WAVE, at_rest, drop_streams, is_bare, open_stream
-from tests.faults.raw import Peers, RawSocket, vanish
+from tests.faults.raw import vanish
 from tests.faults.system import Server, System
 from tests.faults.waiting import until, until_done
+from tests.peers import Peer, Peers
 
 STREAMS = int(os.environ.get("RT_FAULT_STREAMS", "300"))
 HEARTBEAT_SECONDS = 0.3
@@ -50,7 +51,7 @@ def test_final_close_codes(play: Play, path: str, sent: bytes | None, code: int)
     play(scenario)
 
 
-async def _code(socket: RawSocket) -> int | None:
+async def _code(socket: Peer) -> int | None:
     while await socket.message():
         pass
     return socket.code

@@ -13,9 +13,9 @@ from tests.faults.clients import Client, SocketClient, StreamClient
 from tests.faults.conftest import Play
 from tests.faults.counts import Row, check
 from tests.faults.crowd import WS, Crowd
-from tests.faults.raw import Peers, RawSocket
 from tests.faults.system import System, Worker, open_client
 from tests.faults.waiting import until, until_done
+from tests.peers import Peer, Peers
 
 STORM = int(os.environ.get("RT_FAULT_STORM", "200"))
 STORM_USERS = 10
@@ -208,7 +208,7 @@ def test_limit_of_connections_holds_over_all_servers(play: Play) -> None:
     play(scenario)
 
 
-async def _dial(system: System, peers: Peers, number: int) -> RawSocket:
+async def _dial(system: System, peers: Peers, number: int) -> Peer:
     """Connect to one server after another; the close code says whether that was refused."""
     server = system.servers[number % len(system.servers)]
     socket = await peers.open(server.port, WS, system.token("limited"))
@@ -243,7 +243,7 @@ class Stormer:
         self._dials = dials
         self._jitter = rng.random()
         self._last_id = ""
-        self._socket: RawSocket | None = None
+        self._socket: Peer | None = None
 
     async def connect(self, port: int) -> None:
         """Connect, and read the first message; come back after a refusal."""

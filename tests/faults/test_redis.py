@@ -15,9 +15,9 @@ from tests.faults.clients import Client, SocketClient
 from tests.faults.conftest import Play
 from tests.faults.crowd import SSE, WS, Crowd
 from tests.faults.faults import Fault, name_of
-from tests.faults.raw import Peers
 from tests.faults.system import Answer, System, open_client
 from tests.faults.waiting import until
+from tests.peers import Peers
 from tornado_rt.mongo import open_database
 from tornado_rt.protocol import Message
 
