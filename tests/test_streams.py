@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from tests.realtime import EPOCH, EventStream, realtime
 from tornado_rt.auth import Identity, Tickets
-from tornado_rt.protocol import MessageType
+from tornado_rt.protocol import Bundle, MessageType
 
 Token = Callable[..., str]
 
@@ -272,3 +272,57 @@ async def test_drain_says_goodbye(redis: Redis, make_token: Token) -> None:
         await stream.event()
         await core.hub.drain(0)
         assert json.loads((await stream.event())["data"])["code"] == "going_away"
+
+
+async def numbers(stream: EventStream, count: int) -> list[int]:
+    """Return the numbers of the next events."""
+    return [json.loads((await stream.event())["data"])["number"] for _ in range(count)]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_what_is_published_after_it_was_read_is_sent_once(
+    redis: Redis, make_token: Token, ordered: bool
+) -> None:
+    """Also when it was held meanwhile, and when it comes together with what is new."""
+    async with realtime(redis) as core:
+        core.log.ordered = ordered
+        read = [core.log.append(number=number) for number in (1, 2)]
+        stream = await core.stream(make_token("alice"), last_id=f"{EPOCH}-0")
+        await stream.event()
+        assert (await stream.event())["event"] == "connected"
+        assert await numbers(stream, 2) == [1, 2]
+        for message in read:
+            await core.backplane.publish(core.log.topic, message)
+        new = core.log.append(number=3)
+        core.hub.deliver(core.log.topic, Bundle.join([read[1], new]))
+        await core.publish(number=4)
+        assert await numbers(stream, 2) == [3, 4]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("opening", [True, False])
+async def test_gap_while_the_log_is_read_has_it_read_again(
+    redis: Redis, make_token: Token, opening: bool
+) -> None:
+    """What was lost then came into the log after it was read."""
+    async with realtime(redis) as core:
+        if not opening:
+            stream = await core.stream(make_token("alice"), last_id=f"{EPOCH}-0")
+        core.log.reading.clear()
+        core.log.may_read.clear()
+        if opening:
+            coming = asyncio.create_task(
+                core.stream(make_token("alice"), last_id=f"{EPOCH}-0"), name="open"
+            )
+        else:
+            core.hub.gap(core.log.topic)
+        await core.log.reading.wait()
+        core.log.append(number=1)
+        core.hub.gap(core.log.topic)
+        core.log.may_read.set()
+        if opening:
+            stream = await coming
+        await stream.event()
+        assert (await stream.event())["event"] == "connected"
+        assert await numbers(stream, 1) == [1]

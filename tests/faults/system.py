@@ -37,6 +37,9 @@ from tests.faults.waiting import until, until_done
 from tornado_rt.stores import find_redis_server
 
 START_SECONDS = 30.0
+# How often it is seen whether all run, and what one exits with that could not start [s].
+SUPERVISE_SECONDS = 0.2
+FAILED = 1
 STOP_SECONDS = 20.0
 REQUEST_SECONDS = 15.0
 READY_SECONDS = 3.0
@@ -107,6 +110,11 @@ class Child:
     def running(self) -> bool:
         """Whether the process is there, frozen or not."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether it ended by itself, with the exit status of a failure."""
+        return self._process is not None and self._process.poll() == FAILED
 
     @property
     def log(self) -> Path:
@@ -362,6 +370,8 @@ class System:
         }
         self.http = AsyncHTTPClient(force_instance=True, max_clients=1000)
         self._stack.callback(self.http.close)
+        supervising = asyncio.create_task(self._supervise(), name="supervisor")
+        self._stack.callback(supervising.cancel)
         try:
             await self._start()
         except BaseException:
@@ -494,6 +504,14 @@ class System:
         """Return what the servers and workers logged as an error: they answer faults, not fail."""
         logs = [child.log.read_text().splitlines() for child in (*self.servers, *self.workers)]
         return [line for lines in logs for line in lines if '"level": "error"' in line]
+
+    async def _supervise(self) -> None:
+        """Start the workers again that gave up, as systemd does: Redis was away when they began."""
+        while True:
+            for worker in self.workers:
+                if worker.gave_up:
+                    worker.start()
+            await asyncio.sleep(SUPERVISE_SECONDS)
 
     async def _start(self) -> None:
         self.redis_server.start()
