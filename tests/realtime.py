@@ -46,6 +46,7 @@ class Log:
     ordered: bool = True
     reading: asyncio.Event = attrs.field(factory=asyncio.Event)
     may_read: asyncio.Event = attrs.field(factory=asyncio.Event)
+    away: bool = False
 
     def __attrs_post_init__(self) -> None:
         self.may_read.set()
@@ -67,6 +68,8 @@ class LogFeed:
 
     async def read(self, after: Cursor | None) -> Opening:
         self._log.reading.set()
+        if self._log.away:
+            raise RedisError("away")
         messages = tuple(self._log.messages)
         await self._log.may_read.wait()
         cursor = Cursor(EPOCH, len(messages))

@@ -326,3 +326,26 @@ async def test_gap_while_the_log_is_read_has_it_read_again(
         await stream.event()
         assert (await stream.event())["event"] == "connected"
         assert await numbers(stream, 1) == [1]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(("ordered", "come"), [(True, [2, 3]), (False, [2, 1, 3])])
+async def test_what_is_brought_while_the_log_cannot_be_read_is_not_brought_again(
+    redis: Redis, make_token: Token, ordered: bool, come: list[int]
+) -> None:
+    """What was missed before it comes too, unless it was replaced."""
+    async with realtime(redis) as core:
+        core.log.ordered = ordered
+        stream = await core.stream(make_token("alice"), last_id=f"{EPOCH}-0")
+        await stream.event()
+        assert (await stream.event())["event"] == "connected"
+        core.log.away = True
+        core.log.reading.clear()
+        core.log.append(number=1)
+        core.hub.gap(core.log.topic)
+        await core.log.reading.wait()
+        await core.publish(number=2)
+        found = await numbers(stream, 1)
+        core.log.away = False
+        core.log.append(number=3)
+        assert found + await numbers(stream, len(come) - 1) == come

@@ -118,7 +118,7 @@ class Connection(Wire):
         self.closed = False
         self.bucket = 0
         self._held: list[Message] | None = []
-        # Everything up to here has come. While a gap is behind it, it stays where it is.
+        # Everything up to here has come, or was replaced. While a gap is behind it, it stays.
         self._cursor: Cursor | None = None
         self._behind = False
         # Whether there was a gap since the log was last asked.
@@ -186,10 +186,9 @@ class Connection(Wire):
 
     def is_behind(self, head: Cursor | None) -> bool:
         """Say whether the log goes on after what came; None: it is gone."""
-        here = self._cursor
-        if self._held is not None or self._behind or here is None:
+        if self._held is not None or self._behind or self._cursor is None:
             return False
-        return head is None or head.epoch != here.epoch or head.offset > here.offset
+        return head is None or self._is_ahead(head)
 
     def next_due(self) -> float:
         """Return the monotonic time of the next heartbeat, expiry or idle end."""
@@ -300,13 +299,12 @@ class Connection(Wire):
             try:
                 opening = await self.feed.read(self._cursor)
             except STORE_ERRORS:
-                # What comes meanwhile is brought, and comes again with what was missed.
+                # What comes meanwhile is brought.
                 self._release(self._held)
                 await asyncio.sleep(random.uniform(*GAP_RETRY_SECONDS))
             except Exception as error:
                 self._fail(self.problem_of(error))
             else:
-                self._behind = False
                 self._catch_up(opening)
                 for message in opening.current:
                     self.send(message)
@@ -319,16 +317,16 @@ class Connection(Wire):
     def _release(self, held: list[Message]) -> None:
         self._held = None
         for message in held:
-            self._forward(message)
+            self._forward_new(message)
 
     def _catch_up(self, opening: Opening) -> None:
         if opening.resync is not None:
             self.send(Message.of(MessageType.RESYNC, {"reason": opening.resync}))
         for message in opening.messages:
-            # Of an ordered feed nothing is read that is not after the cursor, or replaces it all.
-            if self.feed.ordered or self._is_new(message.cursor):
+            # After a resync comes what replaces all that came before.
+            if opening.resync is not None or self._is_new(message.cursor):
                 self._forward(message)
-        self._cursor = opening.cursor
+        self._cursor, self._behind = opening.cursor, False
         held, self._held = self._held or [], None
         for message in held:
             self._forward_new(message)
@@ -342,10 +340,13 @@ class Connection(Wire):
         if cursor is None:
             return True
         if self.feed.ordered:
-            here = self._cursor
-            return here is None or cursor.epoch != here.epoch or cursor.offset > here.offset
+            return self._is_ahead(cursor)
         self._came = self._came or ReplayWindow()
         return self._came.admit(cursor)
+
+    def _is_ahead(self, cursor: Cursor) -> bool:
+        here = self._cursor
+        return here is None or cursor.epoch != here.epoch or cursor.offset > here.offset
 
     def _forward_new(self, message: Message) -> None:
         parts = message.parts
@@ -361,13 +362,13 @@ class Connection(Wire):
         if self.closed:
             return
         self._last_news = time.monotonic()
-        if message.id is not None and not self._behind:
+        # Of an ordered feed the newest replaces what is still behind it.
+        if message.cursor is not None and (self.feed.ordered or not self._behind):
             self._advance(message.cursor)
         self.send(message)
         if message.type == MessageType.FINISHED:
             self.leave(CloseCode.FINISHED)
 
-    def _advance(self, cursor: Cursor | None) -> None:
-        here = self._cursor
-        if cursor and (here is None or cursor.epoch != here.epoch or cursor.offset > here.offset):
+    def _advance(self, cursor: Cursor) -> None:
+        if self._is_ahead(cursor):
             self._cursor = cursor
