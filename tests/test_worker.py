@@ -514,6 +514,17 @@ def test_roster_tells_who_is_gone(tmp_path: Path) -> None:
         assert roster.lost() == []
 
 
+def test_roster_passes_over_what_it_cannot_look_at(tmp_path: Path) -> None:
+    """Such as the file of another user; or it cannot strike it out."""
+    roster = Roster(tmp_path)
+    loop = tmp_path / "unreadable.worker"
+    loop.symlink_to(loop)
+    (tmp_path / "folder.worker").mkdir()
+    assert roster.lost() == ["folder"]
+    roster.forget("folder")
+    assert roster.lost() == ["folder"]
+
+
 def test_worker_runs_where_no_roster_can_be_kept(tmp_path: Path) -> None:
     folder = tmp_path / "workers"
     folder.write_text("not a folder")

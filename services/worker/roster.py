@@ -43,7 +43,9 @@ class Roster:
 
     def forget(self, worker_id: str) -> None:
         """Strike out a worker."""
-        self._path(worker_id).unlink(missing_ok=True)
+        # What cannot be deleted is found again, and has no claims any more.
+        with contextlib.suppress(OSError):
+            self._path(worker_id).unlink()
 
     def _path(self, worker_id: str) -> Path:
         return self._folder / f"{worker_id}{SUFFIX}"
@@ -62,7 +64,8 @@ class Roster:
 def _is_free(path: Path) -> bool:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except OSError:
+        # Struck out by another, or not ours to look at.
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
