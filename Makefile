@@ -28,7 +28,7 @@ crash-queue: .venv/dev.stamp
 
 faults: .venv/dev.stamp
 	RT_FAULT_FREEZE=10 RT_FAULT_STORM=2000 RT_FAULT_STREAMS=10000 RT_FAULT_SECONDS=600 \
-	$(BIN)/python -m pytest tests/faults
+	$(BIN)/python -m pytest -s tests/faults
 
 soak: .venv/dev.stamp
 	$(BIN)/python -m tests.faults.soak --seconds $(SECONDS)
