@@ -53,6 +53,8 @@ def measure(need: Need, transport: Transport, messages: int, idle_seconds: float
             beating = _cpu_share(target, idle_seconds)
             _stop_heartbeats(target)
             silent = _cpu_share(target, idle_seconds)
+            # The server has closed it meanwhile; it is opened anew.
+            target.publisher.close()
             chosen = user(need.connections // 2)
             http, redis = _by_http(target, chosen), _ByRedis(target, chosen)
             return Large(
