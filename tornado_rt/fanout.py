@@ -13,7 +13,7 @@ from tornado_rt.protocol import Bundle, Message
 SMALL = 64
 # How long a slice lasts before the loop has its turn [s], and after how many writes to look. The
 # shorter it is, the more messages come while one is on its way, and go together in one write.
-SLICE_SECONDS = 0.0005
+SLICE_SECONDS = 0.0002
 LOOK_EVERY = 8
 
 
