@@ -42,16 +42,19 @@ class Jobs:
             await asyncio.wait(self._running, timeout=REPEAT_SECONDS)
 
     async def _kept(self, run: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-        while True:
-            await self._watched(run(), name)
-            if name not in self.died:
-                return
+        while not await self._ends(run(), name):
             await asyncio.sleep(AGAIN_SECONDS)
             self.died.discard(name)
 
     async def _watched(self, job: Coroutine[Any, Any, None], name: str) -> None:
+        await self._ends(job, name)
+
+    async def _ends(self, job: Coroutine[Any, Any, None], name: str) -> bool:
+        """Wait for its end; say whether that was a regular one."""
         try:
             await job
         except Exception:
             log.exception("job_died", job=name)
             self.died.add(name)
+            return False
+        return True
