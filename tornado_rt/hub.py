@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -78,12 +78,12 @@ class Connected(Subscriber, Sleeper, Protocol):
 class Registry(Protocol):
     """Knows the connections of all processes."""
 
-    async def admit(self, user_id: str) -> None:
-        """Count a user's new connection. Raise TooManyConnections, or RedisError."""
+    async def admit(self, user_id: str, address: str) -> None:
+        """Count a new connection. Raise TooManyConnections, or RedisError."""
         ...
 
-    def changed(self, user_id: str) -> None:
-        """Note that a connection of the user is gone."""
+    def changed(self, user_id: str, address: str) -> None:
+        """Note that a connection of the user, from there, is gone."""
         ...
 
 
@@ -129,7 +129,7 @@ class Hub(Collector):
         self.draining = False
 
     def attach(self, backplane: Backplane, registry: Registry | None = None) -> None:
-        """Take topics from this backplane, and share the limit of a user by this registry."""
+        """Take topics from this backplane, and share limits by this registry."""
         self._backplane = backplane
         self._registry = registry
 
@@ -145,7 +145,7 @@ class Hub(Collector):
     async def admit(self, connection: Connected) -> None:
         """Count a connection over all processes. Raise TooManyConnections, or RedisError."""
         if self._registry is not None:
-            await self._registry.admit(connection.identity.user_id)
+            await self._registry.admit(connection.identity.user_id, connection.address)
 
     def disconnect(self, connection: Connected) -> None:
         """Forget a connection; harmless when it is not known."""
@@ -159,7 +159,7 @@ class Hub(Collector):
             del self._addresses[connection.address]
         self._heartbeats.remove(connection)
         if self._registry is not None:
-            self._registry.changed(connection.identity.user_id)
+            self._registry.changed(connection.identity.user_id, connection.address)
 
     async def subscribe(self, topic: str, subscriber: Subscriber) -> None:
         """Follow a topic; from the return on nothing published is missed. Raise BackplaneDown."""
@@ -211,6 +211,20 @@ class Hub(Collector):
     def count_users(self) -> dict[str, int]:
         """Count the connections of every user here."""
         return {user: len(connections) for user, connections in self._users.items()}
+
+    def count_at(self, address: str) -> int:
+        """Count the connections from an address here."""
+        return self._addresses.get(address, 0)
+
+    def count_addresses(self) -> Mapping[str, int]:
+        """Return the connections from every address here, as they are at any time."""
+        return self._addresses
+
+    def refuse(self, name: str, limit: int) -> TooManyConnections:
+        """Count a refusal, and return the error that says whose limit was reached."""
+        self.metrics.refused.labels(name).inc()
+        article = "an" if name == "address" else "a"
+        return TooManyConnections(f"at most {limit} open connections {article} {name}")
 
     def own(self, job: Coroutine[Any, Any, None], name: str) -> None:
         """Run a connection's background job until it ends or the hub closes."""
@@ -290,8 +304,7 @@ class Hub(Collector):
         }
         for name, (count, limit) in counts.items():
             if limit and count >= limit:
-                self.metrics.refused.labels(name).inc()
-                raise TooManyConnections(f"at most {limit} open connections a {name}")
+                raise self.refuse(name, limit)
 
 
 def _gauges(name: str, what: str, label: str, counts: dict[str, int]) -> Metric:

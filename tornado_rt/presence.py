@@ -7,7 +7,8 @@ what a killed process leaves is gone by itself. All keys share one hash tag, for
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from tornado_rt.hub import Hub, HubStats, TooManyConnections
+from tornado_rt.hub import Hub, HubStats
 from tornado_rt.redis import SHARED_HOME
 
 log = structlog.get_logger(__name__)
 
 PROCESSES = SHARED_HOME + "processes"
 USERS = SHARED_HOME + "users:"
+ADDRESSES = SHARED_HOME + "addresses:"
 STATS = SHARED_HOME + "stats:"
 ADMIT = (Path(__file__).parent / "presence.lua").read_text()
 
@@ -35,6 +37,33 @@ TOGETHER = 500
 CHUNK = 5000
 
 
+@attrs.define
+class _Counts:
+    """How many connections each user, or each address, has here; `changed` is to be told."""
+
+    key: str
+    of_one: Callable[[str], int]
+    of_all: Callable[[], Mapping[str, int]]
+    changed: set[str] = attrs.field(factory=set)
+
+    def with_each(self, asking: Sequence[str]) -> list[int]:
+        """Return the count at which each asks; the last has all others before it."""
+        behind, found = Counter[str](), []
+        for name in reversed(asking):
+            found.append(max(self.of_one(name) - behind[name], 1))
+            behind[name] += 1
+        return found[::-1]
+
+
+@attrs.frozen
+class _Asking:
+    """One connection that asks to be admitted."""
+
+    user_id: str
+    address: str
+    answer: asyncio.Future[None]
+
+
 class Presence:
     """Tells Redis what this process's hub has, and asks it for what all have."""
 
@@ -43,24 +72,27 @@ class Presence:
         self._hub = hub
         self._id = secrets.token_hex(8)
         self._admit = redis.register_script(ADMIT)
-        self._asked: list[tuple[str, asyncio.Future[None]]] = []
-        self._asking: asyncio.Task[None] | None = None
-        self._changed: set[str] = set()
+        self._users = _Counts(USERS + self._id, hub.count_of, hub.count_users)
+        self._addresses = _Counts(ADDRESSES + self._id, hub.count_at, hub.count_addresses)
+        self._asked: list[_Asking] = []
+        self._asker: asyncio.Task[None] | None = None
 
-    async def admit(self, user_id: str) -> None:
-        """Count a user's new connection. Raise TooManyConnections, or RedisError."""
-        if not self._hub.limits.per_user:
-            self._changed.add(user_id)
+    async def admit(self, user_id: str, address: str) -> None:
+        """Count a new connection. Raise TooManyConnections, or RedisError."""
+        limits = self._hub.limits
+        if not (limits.per_user or limits.per_address):
+            self.changed(user_id, address)
             return
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._asked.append((user_id, answer))
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask(), name="presence-admit")
+        self._asked.append(_Asking(user_id, address, answer))
+        if self._asker is None:
+            self._asker = asyncio.create_task(self._ask(), name="presence-admit")
         await answer
 
-    def changed(self, user_id: str) -> None:
-        """Note that a connection of the user is gone."""
-        self._changed.add(user_id)
+    def changed(self, user_id: str, address: str) -> None:
+        """Note that a connection of the user, from there, is gone."""
+        self._users.changed.add(user_id)
+        self._addresses.changed.add(address)
 
     async def run(self) -> None:
         """Keep Redis told until cancelled."""
@@ -77,20 +109,27 @@ class Presence:
         with contextlib.suppress(RedisError, OSError):
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.srem(PROCESSES, self._id)
-                pipe.delete(USERS + self._id)
-                pipe.delete(STATS + self._id)
+                pipe.delete(self._users.key, self._addresses.key, STATS + self._id)
                 await pipe.execute()
 
     async def refresh(self) -> None:
         """Tell Redis what there is now."""
-        counts = self._hub.count_users()
-        changed, self._changed = self._changed, set()
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.sadd(PROCESSES, self._id)
+            pipe.set(STATS + self._id, _encode(self._hub.stats()), ex=FORGET_SECONDS)
+            await pipe.execute()
+        for counts in (self._users, self._addresses):
+            await self._refresh(counts)
+
+    async def _refresh(self, counts: _Counts) -> None:
+        here = counts.of_all()
+        changed, counts.changed = counts.changed, set()
         try:
-            if not await self._tell(counts, changed):
+            if not await self._tell(counts.key, here, changed):
                 # Nothing was heard of us for too long, or Redis has lost it.
-                await self._tell(counts, set(counts))
+                await self._tell(counts.key, here, set(here))
         except BaseException:
-            self._changed |= changed
+            counts.changed |= changed
             raise
 
     async def stats(self) -> tuple[int, HubStats]:
@@ -108,52 +147,49 @@ class Presence:
                 asked, self._asked = self._asked[:TOGETHER], self._asked[TOGETHER:]
                 await self._answer(asked)
         finally:
-            self._asking = None
+            self._asker = None
 
-    async def _answer(self, asked: list[tuple[str, asyncio.Future[None]]]) -> None:
-        limit = self._hub.limits.per_user
-        arguments: list[str | int] = [self._id, FORGET_SECONDS, limit or 2**31]
-        waiting: dict[str, int] = {}
-        for user_id, _ in reversed(asked):
-            # The last that asks is the one with all others.
-            waiting[user_id] = waiting.get(user_id, -1) + 1
-            count = self._hub.count_of(user_id) - waiting[user_id]
-            arguments[3:3] = [user_id, max(count, 1)]
+    async def _answer(self, asked: list[_Asking]) -> None:
+        limits = {"user": self._hub.limits.per_user, "address": self._hub.limits.per_address}
+        arguments: list[str | int] = [self._id, FORGET_SECONDS, *limits.values()]
+        users, addresses = [one.user_id for one in asked], [one.address for one in asked]
+        counts = zip(
+            self._users.with_each(users), self._addresses.with_each(addresses), strict=True
+        )
+        for one, (of_user, of_address) in zip(asked, counts, strict=True):
+            arguments += [one.user_id, of_user, one.address, of_address]
         try:
-            replies = await self._admit(keys=[PROCESSES, USERS], args=arguments)
+            replies = await self._admit(keys=[PROCESSES, USERS, ADDRESSES], args=arguments)
         except (RedisError, OSError) as error:
             replies = [error] * len(asked)
-        for (user_id, answer), reply in zip(asked, replies, strict=True):
-            self._settle(user_id, answer, reply, limit)
+        for one, reply in zip(asked, replies, strict=True):
+            self._settle(one, reply, limits)
 
-    def _settle(self, user_id: str, answer: asyncio.Future[None], reply: Any, limit: int) -> None:
-        if answer.done():
-            self._changed.add(user_id)
+    def _settle(self, one: _Asking, reply: Any, limits: Mapping[str, int]) -> None:
+        if one.answer.done():
+            self.changed(one.user_id, one.address)
         elif isinstance(reply, Exception):
-            answer.set_exception(reply)
-        elif reply:
-            answer.set_result(None)
+            one.answer.set_exception(reply)
+        elif reply == b"admitted":
+            one.answer.set_result(None)
         else:
-            self._hub.metrics.refused.labels("user").inc()
-            refusal = TooManyConnections(f"at most {limit} open connections a user")
-            answer.set_exception(refusal)
+            name = reply.decode()
+            one.answer.set_exception(self._hub.refuse(name, limits[name]))
 
-    async def _tell(self, counts: Mapping[str, int], changed: set[str]) -> bool:
+    async def _tell(self, key: str, counts: Mapping[str, int], changed: set[str]) -> bool:
         """Tell some counts; return False when those told before are not there any more."""
-        own = USERS + self._id
-        here = {user: counts[user] for user in changed if user in counts}
-        gone = [user for user in changed if user not in counts]
+        here = {name: counts[name] for name in changed if name in counts}
+        gone = [name for name in changed if name not in counts]
+        expected = len(counts)
         async with self._redis.pipeline(transaction=False) as pipe:
-            for users in _chunks(list(here)):
-                pipe.hset(own, mapping={user: here[user] for user in users})
-            for users in _chunks(gone):
-                pipe.hdel(own, *users)
-            pipe.sadd(PROCESSES, self._id)
-            pipe.set(STATS + self._id, _encode(self._hub.stats()), ex=FORGET_SECONDS)
-            pipe.expire(own, FORGET_SECONDS)
-            pipe.hlen(own)
+            for names in _chunks(list(here)):
+                pipe.hset(key, mapping={name: here[name] for name in names})
+            for names in _chunks(gone):
+                pipe.hdel(key, *names)
+            pipe.expire(key, FORGET_SECONDS)
+            pipe.hlen(key)
             *_, kept = await pipe.execute()
-        return bool(kept >= len(counts))
+        return bool(kept >= expected)
 
     async def _processes(self) -> list[str]:
         members: Any = await self._redis.smembers(PROCESSES)
@@ -176,8 +212,8 @@ class Presence:
         return HubStats(**orjson.loads(stats), users=counts)
 
 
-def _chunks(users: list[str]) -> list[list[str]]:
-    return [users[start : start + CHUNK] for start in range(0, len(users), CHUNK)]
+def _chunks(names: list[str]) -> list[list[str]]:
+    return [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
 
 
 def _encode(stats: HubStats) -> bytes:

@@ -1,0 +1,92 @@
+"""Limits of connections over several hubs on one Redis."""
+
+import asyncio
+from typing import Any
+
+import attrs
+import pytest
+from redis.asyncio import Redis
+
+from tests.realtime import make_limits
+from tornado_rt.auth import Identity
+from tornado_rt.backplane import Backplane
+from tornado_rt.heartbeat import Heartbeats
+from tornado_rt.hub import Hub, TooManyConnections, Transport
+from tornado_rt.metrics import Metrics
+from tornado_rt.presence import Presence
+
+
+@attrs.define(eq=False)
+class Guest:
+    """A connection of which only it is known whose it is."""
+
+    identity: Identity
+    address: str
+    bucket: int = 0
+    transport: Transport = Transport.WEBSOCKET
+
+    def next_due(self) -> float:
+        return 0.0
+
+
+class House:
+    """One process's hub and presence."""
+
+    def __init__(self, redis: Redis, **limits: int) -> None:
+        metrics = Metrics()
+        self.hub = Hub(make_limits(**limits), Heartbeats(), metrics)
+        self.presence = Presence(redis, self.hub)
+        self.hub.attach(Backplane(redis, self.hub, metrics), self.presence)
+
+    async def let_in(self, user_id: str, address: str) -> str:
+        """Try to let one in; return why not."""
+        guest: Any = Guest(Identity(user_id, frozenset(), 0.0), address)
+        self.hub.connect(guest)
+        try:
+            await self.hub.admit(guest)
+        except TooManyConnections as error:
+            self.hub.disconnect(guest)
+            return str(error)
+        return ""
+
+    async def empty(self) -> None:
+        """Have all leave, and Redis told."""
+        for connection in tuple(self.hub._connections):
+            self.hub.disconnect(connection)
+        await self.presence.refresh()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("name", ["user", "address"])
+async def test_limit_holds_over_all_processes(redis: Redis, name: str) -> None:
+    """Also for those that come in the same moment; who leaves makes room."""
+    bound = {f"per_{name}": 3}
+    houses = [House(redis, **bound), House(redis, **bound)]
+    numbers = iter(range(100))
+
+    async def come(house: House) -> str:
+        other = str(next(numbers))
+        same = ("alice", other) if name == "user" else (other, "192.0.2.1")
+        return await house.let_in(*same)
+
+    come_first = await asyncio.gather(*(come(houses[0]) for _ in range(2)))
+    assert come_first == ["", ""]
+    answers = await asyncio.gather(*(come(houses[1]) for _ in range(3)))
+    refusal = f"at most 3 open connections {'a user' if name == 'user' else 'an address'}"
+    assert answers == ["", refusal, refusal]
+    assert await come(houses[0]) == refusal
+    await houses[1].empty()
+    assert await come(houses[0]) == ""
+    await houses[0].presence.refresh()
+    processes, stats = await houses[1].presence.stats()
+    assert (processes, stats.total_connections) == (2, 3)
+
+
+@pytest.mark.gen_test
+async def test_process_that_leaves_takes_its_counts_along(redis: Redis) -> None:
+    houses = [House(redis, per_user=1, per_address=1) for _ in range(2)]
+    assert await houses[0].let_in("alice", "192.0.2.1") == ""
+    assert await houses[1].let_in("alice", "192.0.2.2") != ""
+    assert await houses[1].let_in("bob", "192.0.2.1") != ""
+    await houses[0].presence.leave()
+    assert await houses[1].let_in("alice", "192.0.2.1") == ""
