@@ -1,10 +1,12 @@
 """Every form of a Redis URL, on real servers."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError
 
 from tests.certificates import make_certificate
@@ -160,3 +162,21 @@ def test_bad_url_is_one_line_and_exit_2(command: str, tmp_path: Path) -> None:
     failed = run(*arguments, RT_REDIS_URL="http://a:1", RT_DATA_DIR=str(tmp_path))
     assert (failed.returncode, len(failed.stderr.splitlines())) == (2, 1), failed.stderr
     assert "redis_url" in failed.stderr
+
+
+@pytest.mark.gen_test
+async def test_cancellation_is_never_swallowed(stores: StoreAddresses) -> None:
+    """Whichever step of a command it comes in, whoever asks again and again ends."""
+
+    async def ask_on(redis: Redis) -> None:
+        while True:
+            await redis.ping()
+
+    async with open_redis(stores.redis_url) as redis:
+        for steps in range(30):
+            asking = asyncio.create_task(ask_on(redis))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.wait([asking], timeout=1)
+            assert asking.cancelled(), steps

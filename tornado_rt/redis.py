@@ -15,7 +15,7 @@ it talks to another is closed and made anew, and with it all that had been made 
 import asyncio
 import builtins
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -69,24 +69,43 @@ class _Pool(BlockingConnectionPool):
             raise TimeoutError(f"no connection within {CONNECTION_SECONDS:g} s") from error
 
     def make_connection(self) -> Any:
-        """Return a connection that packs its commands in C, which the asynchronous ones do not."""
+        """Return a connection that packs its commands in C, and sends them as ours do."""
         connection: Any = super().make_connection()  # type: ignore[no-untyped-call]
         connection.pack_command = HiredisRespSerializer().pack
-        connection.send_packed_command = _saying_what_is_lost(connection.send_packed_command)
+        connection.send_packed_command = _sender(connection)
         return connection
 
 
-def _saying_what_is_lost(send: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """Have `send` raise ConnectionError where redis-py stumbles over what is there no more.
+def _sender(connection: Any) -> Callable[..., Awaitable[None]]:
+    """Return how a connection sends: as redis-py does, but for its way to keep `socket_timeout`.
 
-    With a timeout it sends a step of the loop later than it looks whether there is a connection.
+    Its `asyncio.wait_for` writes a step of the loop later than it looks whether there is a
+    connection, and swallows a cancellation that comes in that step, up to Python 3.11.
     """
 
-    async def send_packed_command(*arguments: Any, **named: Any) -> None:
+    async def send_packed_command(
+        command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        if not connection.is_connected:
+            await connection.connect_check_health(check_health=False)
+        if check_health:
+            await connection.check_health()
+        if not connection.is_connected:
+            raise ConnectionError("the connection was lost before the command was sent")
+        whole = command.encode() if isinstance(command, str) else command
         try:
-            await send(*arguments, **named)
-        except AttributeError as error:
-            raise ConnectionError("the connection was lost before the command was sent") from error
+            writer = connection._writer
+            writer.writelines([whole] if isinstance(whole, bytes) else whole)
+            async with asyncio.timeout(connection.socket_timeout):
+                await writer.drain()
+        except BaseException as error:
+            # What was sent in part cannot be gone on with.
+            await connection.disconnect(nowait=True)
+            if isinstance(error, builtins.TimeoutError):
+                raise TimeoutError("timeout writing to the socket") from None
+            if isinstance(error, OSError):
+                raise ConnectionError(f"error writing to the socket: {error}") from error
+            raise
 
     return send_packed_command
 

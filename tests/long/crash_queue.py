@@ -27,6 +27,7 @@ from redis.exceptions import RedisError
 from services.progress import TaskParams, plan_fragment
 from services.queue import QueueService
 from tests.conftest import ROOT, ServerProcess, start_server, stop_server
+from tornado_rt.jobs import Jobs
 from tornado_rt.mongo import open_database
 from tornado_rt.redis import open_redis
 from tornado_rt.stores import running_addresses
@@ -171,20 +172,14 @@ async def run(tasks: int, workers: int, kill_every: float, redis_kills: int) -> 
         async with crashing(Path(name)) as crash:
             for _ in range(workers):
                 crash.start_worker()
-            jobs = [
-                asyncio.create_task(job)
-                for job in (
-                    crash.enqueue(tasks),
-                    crash.watch_limits(),
-                    crash.kill_workers(kill_every),
-                )
-            ]
+            jobs = Jobs()
+            jobs.start(crash.enqueue(tasks), "enqueue")
+            jobs.start(crash.watch_limits(), "watch-limits")
+            jobs.start(crash.kill_workers(kill_every), "kill-workers")
             try:
                 await _until_ended(crash, tasks, redis_kills)
             finally:
-                for job in jobs:
-                    job.cancel()
-                await asyncio.gather(*jobs, return_exceptions=True)
+                await jobs.close()
             return await _count(crash, tasks, began)
 
 
