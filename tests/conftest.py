@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -118,6 +119,16 @@ def make_token() -> Callable[..., str]:
         return jwt.encode(claims, SECRET, algorithm="HS256")
 
     return make
+
+
+def program(*names: str) -> str:
+    """Return where the first of these programs is; skip without it, or fail where all must run."""
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is not None:
+        return found
+    if os.environ.get("RT_REQUIRE_PROGRAMS") == "1":
+        pytest.fail(f"RT_REQUIRE_PROGRAMS is set and there is no {names[0]}")
+    pytest.skip(f"there is no {names[0]}")
 
 
 @attrs.frozen

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from tornado_rt import jobs
 from tornado_rt.jobs import Jobs
 
 
@@ -20,10 +19,9 @@ async def test_job_that_dies_is_noted() -> None:
 
 
 @pytest.mark.gen_test
-async def test_kept_job_is_run_again_until_it_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_kept_job_is_run_again_until_it_returns() -> None:
     """It is among the dead while it waits, and no longer when it runs."""
-    monkeypatch.setattr(jobs, "AGAIN_SECONDS", 0.01)
-    owner = Jobs()
+    owner = Jobs(again_seconds=0.01)
     seen: list[set[str]] = []
 
     async def die_twice() -> None:

@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import os
 import re
 import shlex
-import shutil
 import urllib.request
 from collections.abc import Iterator
 from urllib.parse import quote, urlsplit
@@ -13,9 +11,8 @@ from urllib.parse import quote, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
-from tests.conftest import LoopThread, ServerProcess
+from tests.conftest import LoopThread, ServerProcess, program
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 PHONE: ViewportSize = {"width": 390, "height": 667}
 
@@ -23,12 +20,9 @@ PHONE: ViewportSize = {"width": 390, "height": 667}
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Headless Chromium of the system."""
-    if CHROMIUM is None:
-        if os.environ.get("RT_REQUIRE_BROWSER") == "1":
-            pytest.fail("RT_REQUIRE_BROWSER is set and there is no chromium")
-        pytest.skip("there is no chromium")
+    chromium = program("chromium", "chromium-browser")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         yield browser
         browser.close()
 

@@ -3,19 +3,13 @@
 import asyncio
 import contextlib
 import re
-import shutil
 from pathlib import Path
 
-import pytest
-
-from tests.conftest import ROOT
+from tests.conftest import ROOT, program
 from tests.faults.clients import SocketClient, StreamClient
 from tests.faults.crowd import SSE, WS
 from tests.faults.system import Child, Server, System, free_port
 from tests.faults.waiting import until, until_done
-
-NGINX = shutil.which("nginx")
-pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 
 TITLES = 5
 
@@ -36,7 +30,15 @@ class Proxy(Child):
         (folder / "nginx.conf").write_text(text)
         # What belongs to the machine and not to the documentation.
         ours = f"daemon off; error_log stderr; pid {folder}/nginx.pid;"
-        command = [NGINX or "", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-g", ours]
+        command = [
+            program("nginx"),
+            "-p",
+            str(folder),
+            "-c",
+            str(folder / "nginx.conf"),
+            "-g",
+            ours,
+        ]
         super().__init__("nginx", command, folder, {})
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from redis.asyncio import Redis
 
-from tests.realtime import EPOCH, EventStream, realtime
+from tests.realtime import EPOCH, EventStream, Realtime, realtime
 from tornado_rt.auth import Identity, Tickets
 from tornado_rt.protocol import Bundle, MessageType
 
@@ -274,6 +274,14 @@ async def test_drain_says_goodbye(redis: Redis, make_token: Token) -> None:
         assert json.loads((await stream.event())["data"])["code"] == "going_away"
 
 
+async def open_from_the_start(core: Realtime, token: str) -> EventStream:
+    """Open a stream of all that the log has; return when it is connected."""
+    stream = await core.stream(token, last_id=f"{EPOCH}-0")
+    await stream.event()
+    assert (await stream.event())["event"] == "connected"
+    return stream
+
+
 async def numbers(stream: EventStream, count: int) -> list[int]:
     """Return the numbers of the next events."""
     return [json.loads((await stream.event())["data"])["number"] for _ in range(count)]
@@ -288,9 +296,7 @@ async def test_what_is_published_after_it_was_read_is_sent_once(
     async with realtime(redis) as core:
         core.log.ordered = ordered
         read = [core.log.append(number=number) for number in (1, 2)]
-        stream = await core.stream(make_token("alice"), last_id=f"{EPOCH}-0")
-        await stream.event()
-        assert (await stream.event())["event"] == "connected"
+        stream = await open_from_the_start(core, make_token("alice"))
         assert await numbers(stream, 2) == [1, 2]
         for message in read:
             await core.backplane.publish(core.log.topic, message)
@@ -336,9 +342,7 @@ async def test_what_is_brought_while_the_log_cannot_be_read_is_not_brought_again
     """What was missed before it comes too, unless it was replaced."""
     async with realtime(redis) as core:
         core.log.ordered = ordered
-        stream = await core.stream(make_token("alice"), last_id=f"{EPOCH}-0")
-        await stream.event()
-        assert (await stream.event())["event"] == "connected"
+        stream = await open_from_the_start(core, make_token("alice"))
         core.log.away = True
         core.log.reading.clear()
         core.log.append(number=1)

@@ -14,9 +14,13 @@ AGAIN_SECONDS = 1.0
 
 
 class Jobs:
-    """Runs coroutines until they end or `close` cancels them."""
+    """Runs coroutines until they end or `close` cancels them.
 
-    def __init__(self) -> None:
+    What is kept and died is run again after `again_seconds`.
+    """
+
+    def __init__(self, again_seconds: float = AGAIN_SECONDS) -> None:
+        self._again_seconds = again_seconds
         self._running: set[asyncio.Task[None]] = set()
         self.died: set[str] = set()
 
@@ -43,7 +47,7 @@ class Jobs:
 
     async def _kept(self, run: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         while not await self._ends(run(), name):
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(self._again_seconds)
             self.died.discard(name)
 
     async def _watched(self, job: Coroutine[Any, Any, None], name: str) -> None:

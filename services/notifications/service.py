@@ -7,7 +7,7 @@ number that was trimmed, `trimmed_seq`; `meta` with the epoch of the numbers.
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -208,13 +208,7 @@ class NotificationService:
 
     async def run_trimmer(self) -> None:
         """Delete what is over the quota, off the request's path, until cancelled."""
-        while True:
-            await self._trim_wanted.wait()
-            try:
-                await self.trim_pending()
-            except PyMongoError as error:
-                log.warning("trim_failed", error=error)
-                await asyncio.sleep(TRIM_RETRY_SECONDS)
+        await _whenever(self._trim_wanted, self.trim_pending, "trim_failed", TRIM_RETRY_SECONDS)
 
     async def trim_pending(self) -> None:
         """Trim every user who got something since the last time."""
@@ -229,13 +223,7 @@ class NotificationService:
 
     async def run_marker(self) -> None:
         """Note in the store what was published, off the request's path, until cancelled."""
-        while True:
-            await self._mark_wanted.wait()
-            try:
-                await self.mark_pending()
-            except PyMongoError as error:
-                log.warning("mark_failed", error=error)
-                await asyncio.sleep(MARK_RETRY_SECONDS)
+        await _whenever(self._mark_wanted, self.mark_pending, "mark_failed", MARK_RETRY_SECONDS)
 
     async def mark_pending(self) -> None:
         """Note what was published since the last time."""
@@ -441,6 +429,19 @@ class NotificationService:
         await self._users.update_one({"_id": user_id}, {"$max": {"trimmed_seq": highest}})
         ids = [one["_id"] for one in documents]
         await self._all.delete_many({"user_id": user_id, "_id": {"$in": ids}})
+
+
+async def _whenever(
+    wanted: asyncio.Event, act: Callable[[], Awaitable[None]], failed: str, retry_seconds: float
+) -> None:
+    """Act each time it is wanted, until cancelled; what failed is wanted still."""
+    while True:
+        await wanted.wait()
+        try:
+            await act()
+        except PyMongoError as error:
+            log.warning(failed, error=error)
+            await asyncio.sleep(retry_seconds)
 
 
 async def _upsert(collection: Any, id_: str, update: dict[str, Any]) -> dict[str, Any]:
