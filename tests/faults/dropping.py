@@ -155,12 +155,13 @@ async def drop_streams(system: System, rng: random.Random, count: int) -> None:
 
 
 async def at_rest(system: System, wanted: Footprint | None = None) -> tuple[Footprint, int]:
-    """Return the footprint when it is as wanted, or does not change any more."""
+    """Return the footprint when it is as wanted, or all are up and it does not change any more."""
     found = await system.footprint()
     deadline = time.monotonic() + DROPPED_SECONDS
     while time.monotonic() < deadline:
         previous, found = found, await system.footprint()
-        if found == (wanted or previous):
+        all_up = found.pubsub_connections == len(system.servers) + len(system.workers)
+        if found == (wanted or previous) and (wanted or all_up):
             break
         await asyncio.sleep(0.2)
     return found, await system.descriptors()
