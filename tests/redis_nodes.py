@@ -19,7 +19,7 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from tests.faults.system import START_SECONDS, Child, System, free_port, open_client
-from tests.faults.waiting import until, until_done
+from tests.waiting import until, until_done
 from tornado_rt.stores import find_redis_server
 
 SLOTS = 16384

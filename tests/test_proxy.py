@@ -9,7 +9,7 @@ from tests.conftest import ROOT, program
 from tests.faults.clients import SocketClient, StreamClient
 from tests.faults.crowd import SSE, WS
 from tests.faults.system import Child, Server, System, free_port
-from tests.faults.waiting import until, until_done
+from tests.waiting import until, until_done
 
 TITLES = 5
 

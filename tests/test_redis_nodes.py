@@ -15,9 +15,9 @@ from redis.exceptions import RedisError
 from services.queue import QueueService, key_prefix
 from tests.faults.crowd import SSE, Crowd
 from tests.faults.system import open_client
-from tests.faults.waiting import until, until_done
 from tests.realtime import EventStream
 from tests.redis_nodes import ClusterNodes, Node, SentinelNodes, SharedSystem
+from tests.waiting import until, until_done
 from tornado_rt.redis import open_redis
 
 SCENARIO_SECONDS = 60.0

@@ -11,7 +11,6 @@ from redis.exceptions import AuthenticationError, ConnectionError, RedisError
 
 from tests.certificates import make_certificate
 from tests.faults.system import free_port, open_client
-from tests.faults.waiting import until_done
 from tests.redis_nodes import (
     SERVICE,
     SLOTS,
@@ -21,6 +20,7 @@ from tests.redis_nodes import (
     tls_in_front,
 )
 from tests.test_run import run
+from tests.waiting import until_done
 from tornado_rt.redis import BadRedisUrl, open_redis
 from tornado_rt.stores import StoreAddresses
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from tests.faults.system import System
-from tests.faults.waiting import until_done
+from tests.waiting import until_done
 
 SEED = os.environ.get("RT_FAULT_SEED") or secrets.token_hex(4)
 SCENARIO_SECONDS = float(os.environ.get("RT_FAULT_SECONDS", "60"))

@@ -11,7 +11,7 @@ from typing import Any, Self
 from tests.faults.clients import Client, SocketClient, StreamClient, key_of
 from tests.faults.counts import Row, check
 from tests.faults.system import Server, System
-from tests.faults.waiting import until
+from tests.waiting import until
 
 SETTLE_SECONDS = 20.0
 RETRY_SECONDS = 0.05

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from tests.faults.crowd import SSE, WS, Crowd
 from tests.faults.raw import reset_at_close, vanish
 from tests.faults.system import Footprint, Server, System
-from tests.faults.waiting import until, until_done
 from tests.peers import Peers, Streams, request, upgrade
+from tests.waiting import until, until_done
 
 # So many are open at once.
 WAVE = 60

@@ -22,7 +22,7 @@ from tests.faults.crowd import Crowd
 from tests.faults.dropping import WAVE, at_rest, drop_streams
 from tests.faults.faults import Fault, name_of
 from tests.faults.system import Footprint, System
-from tests.faults.waiting import until
+from tests.waiting import until
 
 MEGABYTE = 1024 * 1024
 SETTLE_SECONDS = 40.0

@@ -33,7 +33,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPError, HTTPRequest
 
 from tests.conftest import ROOT, SECRET
 from tests.faults.serve import TASKS_FILE
-from tests.faults.waiting import until, until_done
+from tests.waiting import until, until_done
 from tornado_rt.stores import find_redis_server
 
 START_SECONDS = 30.0

@@ -14,8 +14,8 @@ from tests.faults.crowd import SSE, WS, Crowd
 from tests.faults.dropping import DROPPED_SECONDS, WAVE, at_rest, drop_streams, is_bare, open_stream
 from tests.faults.raw import vanish
 from tests.faults.system import Server, System
-from tests.faults.waiting import until, until_done
 from tests.peers import Peer, Peers
+from tests.waiting import until, until_done
 
 STREAMS = int(os.environ.get("RT_FAULT_STREAMS", "300"))
 HEARTBEAT_SECONDS = 0.3

@@ -11,7 +11,7 @@ from tests.faults.conftest import Play
 from tests.faults.crowd import Crowd
 from tests.faults.faults import Fault, name_of
 from tests.faults.system import System
-from tests.faults.waiting import until, until_done
+from tests.waiting import until, until_done
 
 TASKS = 8
 

@@ -14,8 +14,8 @@ from tests.faults.conftest import Play
 from tests.faults.counts import Row, check
 from tests.faults.crowd import WS, Crowd
 from tests.faults.system import System, Worker, open_client
-from tests.faults.waiting import until, until_done
 from tests.peers import Peer, Peers
+from tests.waiting import until, until_done
 
 STORM = int(os.environ.get("RT_FAULT_STORM", "200"))
 STORM_USERS = 10

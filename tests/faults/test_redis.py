@@ -16,8 +16,8 @@ from tests.faults.conftest import Play
 from tests.faults.crowd import SSE, WS, Crowd
 from tests.faults.faults import Fault, name_of
 from tests.faults.system import Answer, System, open_client
-from tests.faults.waiting import until
 from tests.peers import Peers
+from tests.waiting import until
 from tornado_rt.mongo import open_database
 from tornado_rt.protocol import Message
 

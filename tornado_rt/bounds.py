@@ -1,0 +1,141 @@
+"""What may come in: names, text and JSON that can be stored, sent on and read again anywhere.
+
+Every door uses these, so that what one takes no other refuses. A name is one line; text may have
+several. Neither holds a lone surrogate, which UTF-8 cannot carry (RFC 3629 section 3), nor a
+control character. JSON nests at most `MAX_DEPTH` deep: MongoDB takes 100 levels, orjson 254.
+"""
+
+import math
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+MAX_DEPTH = 32
+MOST_VALUES = 1_000_000
+# The integers of BSON, of Redis and of a signed 64-bit column.
+LEAST_INTEGER, MOST_INTEGER = -(2**63), 2**63 - 1
+# Control characters, lone surrogates, line and paragraph separators.
+FORBIDDEN = {"Cc", "Cs", "Zl", "Zp"}
+LAYOUT = set("\t\n\r")
+
+Validator = Callable[[Any, Any, Any], None]
+
+
+class OutOfBounds(ValueError):
+    """A value that cannot be kept; the message says why, in words for a person."""
+
+
+def check_name(name: str, value: str, most: int, least: int = 1) -> None:
+    """Raise OutOfBounds unless `value` is one line of `least` to `most` characters."""
+    _check_length(name, value, most, least)
+    if not _holds_only(value, set()):
+        raise OutOfBounds(f"{name} must not hold control characters")
+
+
+def check_text(name: str, value: str, most: int, least: int = 0) -> None:
+    """Raise OutOfBounds unless `value` is text of `least` to `most` characters."""
+    _check_length(name, value, most, least)
+    if not _holds_only(value, LAYOUT):
+        raise OutOfBounds(f"{name} must not hold control characters other than line breaks")
+
+
+def check_json(name: str, value: Any, most_bytes: int, depth: int = MAX_DEPTH) -> bytes:
+    """Return `value` as JSON. Raise OutOfBounds for what is too deep, too large or no JSON.
+
+    `most_bytes`: 0 for any size.
+    """
+    # Each value is a byte at least.
+    _check_values(name, value, depth, most_bytes or MOST_VALUES)
+    try:
+        encoded = orjson.dumps(value)
+    except TypeError as error:
+        raise OutOfBounds(f"{name} is not JSON: {error}") from None
+    if most_bytes and len(encoded) > most_bytes:
+        raise OutOfBounds(
+            f"{name} has {len(encoded)} bytes as JSON; at most {most_bytes} are allowed"
+        )
+    return encoded
+
+
+def name_of(most: int, least: int = 1) -> Validator:
+    """Return an attrs validator that does as `check_name`; None passes."""
+    return _validator(lambda name, value: check_name(name, value, most, least))
+
+
+def text_of(most: int, least: int = 0) -> Validator:
+    """Return an attrs validator that does as `check_text`; None passes."""
+    return _validator(lambda name, value: check_text(name, value, most, least))
+
+
+def clean_text(value: object, most: int) -> str:
+    """Return any object as text that can be kept, cut to `most` characters.
+
+    For what comes from a handler or an exception, whose author must not be failed for it.
+    """
+    try:
+        text = str(value)
+    except Exception as error:
+        text = f"<{type(value).__name__}: {type(error).__name__} in its text>"
+    text = text[:most].encode(errors="replace").decode()
+    return "".join(one if _may_stand(one, LAYOUT) else "\ufffd" for one in text)
+
+
+def _validator(check: Callable[[str, Any], None]) -> Validator:
+    def validate(_: Any, field: Any, value: Any) -> None:
+        if value is not None:
+            check(field.name, value)
+
+    return validate
+
+
+def _check_length(name: str, value: str, most: int, least: int) -> None:
+    if not least <= len(value) <= most:
+        size = f"{least} to {most}" if least else f"at most {most}"
+        raise OutOfBounds(f"{name} must have {size} characters")
+
+
+def _holds_only(value: str, allowed: set[str]) -> bool:
+    return all(_may_stand(one, allowed) for one in value)
+
+
+def _may_stand(character: str, allowed: set[str]) -> bool:
+    return character in allowed or unicodedata.category(character) not in FORBIDDEN
+
+
+def _check_values(name: str, value: Any, depth: int, most: int) -> None:
+    """Look at each value, level by level: no recursion, whatever the depth.
+
+    A list may hold itself, so the number of values is bounded too.
+    """
+    level, seen = [value], 0
+    for _ in range(depth + 1):
+        inner: list[Any] = []
+        containers = False
+        for one in level:
+            _check_value(name, one)
+            if isinstance(one, dict | list | tuple):
+                containers = True
+                inner.extend(one)
+                inner.extend(one.values() if isinstance(one, dict) else ())
+                seen += len(one)
+                if seen > most:
+                    raise OutOfBounds(f"{name} holds more than {most} values")
+        if not containers:
+            return
+        level = inner
+    raise OutOfBounds(f"{name} nests deeper than {depth} levels")
+
+
+def _check_value(name: str, value: Any) -> None:
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise OutOfBounds(f"{name} holds a lone surrogate, which is no text") from None
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise OutOfBounds(f"{name} holds a number that JSON does not have: {value}")
+    elif isinstance(value, int) and not LEAST_INTEGER <= value <= MOST_INTEGER:
+        raise OutOfBounds(f"{name} holds an integer of more than 64 bits")
