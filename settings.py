@@ -61,11 +61,20 @@ class Settings:
     )
     redis_url: str = ts.option(default="", help="shared Redis; empty starts an embedded one")
     mongodb_url: str = ts.option(default="", help="shared MongoDB; empty starts an embedded one")
-    mongodb_database: str = ts.option(default="tornado_rt", help="database name in MongoDB")
+    mongodb_database: str = ts.option(
+        default="tornado_rt",
+        validator=v.matches_re(r'[^/\\. "$*<>:|?\x00]{1,63}'),
+        help="database name in MongoDB",
+    )
     log_level: LogLevel = ts.option(default=LogLevel.INFO, help="from which severity on to log")
     redis_fsync: RedisFsync = ts.option(
         default=RedisFsync.EVERYSEC,
         help="when the embedded Redis writes to disk: each second, or before each answer",
+    )
+    redis_max_bytes: int = ts.option(
+        default=1073741824,
+        validator=v.ge(0),
+        help="memory of the embedded Redis [B]; what would store more is refused; 0: no bound",
     )
     trusted_origins: list[str] = ts.option(
         default=[], help="browser origins besides our own that may connect"

@@ -5,10 +5,12 @@ a terminal sends to us: we stop them.
 """
 
 import asyncio
+import contextlib
 import ctypes
+import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -23,6 +25,9 @@ FIRST_PAUSE_SECONDS = 0.5
 MOST_PAUSE_SECONDS = 10.0
 STEADY_SECONDS = 10.0
 POLL_SECONDS = 0.02
+# A log that is larger is begun anew.
+LOG_BYTES = 4 << 20
+LOG_CHECK_SECONDS = 60.0
 PR_SET_PDEATHSIG = 1
 
 
@@ -37,7 +42,8 @@ class DidNotStart(Exception):
 class ChildProcess:
     """One child process.
 
-    It writes to `log_file`, or where we do. It inherits the descriptors `keep_open`.
+    It writes to `log_file`, or where we do. It inherits the descriptors `keep_open`, and what is in
+    `environment` is added to ours. A `umask` of -1 is ours.
     """
 
     def __init__(
@@ -48,12 +54,16 @@ class ChildProcess:
         *,
         log_file: Path | None = None,
         keep_open: Sequence[int] = (),
+        umask: int = -1,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._name = name
         self._command = command
         self._ready = ready
         self._log_file = log_file
         self._keep_open = keep_open
+        self._umask = umask
+        self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -75,6 +85,7 @@ class ChildProcess:
         await self._terminate(seconds)
 
     async def _spawn(self) -> None:
+        self._bound_log()
         output = self._log_file.open("ab") if self._log_file else None
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -84,11 +95,19 @@ class ChildProcess:
                 stderr=output,
                 pass_fds=self._keep_open,
                 start_new_session=True,
+                umask=self._umask,
+                env=None if self._environment is None else os.environ | self._environment,
                 preexec_fn=_die_with_parent,
             )
         finally:
             if output is not None:
                 output.close()
+
+    def _bound_log(self) -> None:
+        # The child appends, so it goes on at the new end.
+        with contextlib.suppress(OSError):
+            if self._log_file and self._log_file.stat().st_size > LOG_BYTES:
+                os.truncate(self._log_file, 0)
 
     async def _wait_ready(self) -> None:
         assert self._process is not None
@@ -114,13 +133,25 @@ class ChildProcess:
         while True:
             assert self._process is not None
             since = asyncio.get_running_loop().time()
-            code = await self._process.wait()
+            code = await self._wait_end(self._process)
             if asyncio.get_running_loop().time() - since > STEADY_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
             log.error("child_died", child=self._name, exit_code=code, starts_in=pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, MOST_PAUSE_SECONDS)
-            await self._spawn()
+            try:
+                await self._spawn()
+            except OSError as error:
+                # No descriptor or no memory is free, or the log's folder is away; the one that
+                # died is still there to be waited for.
+                log.error("child_not_started", child=self._name, error=str(error))
+
+    async def _wait_end(self, process: asyncio.subprocess.Process) -> int:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOG_CHECK_SECONDS):
+                    return await process.wait()
+            self._bound_log()
 
     async def _terminate(self, seconds: float) -> None:
         process = self._process

@@ -31,7 +31,8 @@ async def running_processes(settings: Settings, command: Sequence[str]) -> Async
         addresses = stack.enter_context(_held_port(settings))
         port: int = addresses[0][1][1]
         stores = await stack.enter_async_context(open_stores(settings))
-        common = [*command, "--port", str(port), *_store_options(settings, stores)]
+        common = [*command, "--port", str(port)]
+        environment = _store_environment(settings, stores)
         children: list[ChildProcess] = []
         stack.push_async_callback(_stop, children, settings)
         for number in range(1, settings.processes + 1):
@@ -40,6 +41,7 @@ async def running_processes(settings: Settings, command: Sequence[str]) -> Async
                 [*common, "--process", str(number)],
                 # Until the first one listens nobody does.
                 lambda: _listens(*addresses[0]),
+                environment=environment,
             )
             children.append(child)
             await child.start()
@@ -51,11 +53,12 @@ async def _stop(children: list[ChildProcess], settings: Settings) -> None:
     await asyncio.gather(*(child.stop(seconds) for child in children))
 
 
-def _store_options(settings: Settings, stores: StoreAddresses) -> list[str]:
-    # What was configured the children read themselves: it may hold passwords.
-    redis = [] if settings.redis_url else ["--redis-url", stores.redis_url]
-    mongodb = [] if settings.mongodb_url else ["--mongodb-url", stores.mongodb_url]
-    return [*redis, *mongodb]
+def _store_environment(settings: Settings, stores: StoreAddresses) -> dict[str, str]:
+    # Not on the command line, which everybody may read: an address has a password in it. What was
+    # configured the children read themselves.
+    redis = {} if settings.redis_url else {"RT_REDIS_URL": stores.redis_url}
+    mongodb = {} if settings.mongodb_url else {"RT_MONGODB_URL": stores.mongodb_url}
+    return redis | mongodb
 
 
 @contextlib.contextmanager

