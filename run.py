@@ -30,6 +30,7 @@ from tornado_rt.app import demo_enabled, open_queue, running_server, running_wor
 from tornado_rt.auth import SECRET_FILE, SecretError, load_secret, make_token
 from tornado_rt.children import DidNotStart
 from tornado_rt.logs import configure_logging
+from tornado_rt.mongo import BadMongodbUrl
 from tornado_rt.processes import running_processes
 from tornado_rt.redis import BadRedisUrl
 from tornado_rt.stores import StoreError
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> int:
     configure_logging(settings.log_level)
     try:
         return COMMANDS[name](settings, options)
-    except (SecretError, HandlerError, BadRedisUrl) as error:
+    except (SecretError, HandlerError, BadRedisUrl, BadMongodbUrl) as error:
         print(f"run.py: {error}", file=sys.stderr)
         return BAD_SETTING
     except DidNotStart as error:

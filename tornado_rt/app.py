@@ -29,6 +29,7 @@ from services.worker import Backoff, Handler, Roster, Worker, load_handler
 from settings import Settings
 from tornado_rt.auth import Tickets, TokenVerifier, load_secret
 from tornado_rt.backplane import Backplane
+from tornado_rt.folder_watch import FolderWatch
 from tornado_rt.heartbeat import Heartbeats
 from tornado_rt.hub import Hub
 from tornado_rt.jobs import Jobs
@@ -95,6 +96,8 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
     Raise StoreError, SecretError, HandlerError or OSError when it cannot start.
     """
     async with contextlib.AsyncExitStack() as stack:
+        # A handler may change the working folder later.
+        settings = attrs.evolve(settings, data_dir=settings.data_dir.resolve())
         secret, _ = load_secret(settings)
         handler = load_handler(settings.worker_handler, settings)
         addresses = await stack.enter_async_context(open_stores(settings))
@@ -106,7 +109,9 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         system_settings = await _open_system_settings(core, database)
         if settings.worker_concurrency:
             await stack.enter_async_context(_worker(core, handler))
-        application = _application(core, database, notifications, system_settings, secret)
+        folder = FolderWatch(settings.data_dir, addresses)
+        core.jobs.keep(folder.run, "folder-watch")
+        application = _application(core, database, notifications, system_settings, secret, folder)
         _watch_logs(core, notifications)
         core.heartbeats.start()
         stack.callback(core.heartbeats.stop)
@@ -316,6 +321,7 @@ def _application(
     notifications: NotificationService,
     system_settings: SystemSettingsService,
     secret: str,
+    folder: FolderWatch,
 ) -> Application:
     settings = core.settings
     tickets = Tickets(core.shared, settings.ticket_ttl_seconds)
@@ -331,9 +337,7 @@ def _application(
         system_settings={"system_settings": system_settings},
         tickets={"tickets": tickets},
         demo=demo,
-        ready={
-            "faults": Readiness(core.redis, database, core.backplane, core.hub, core.jobs).faults
-        },
+        ready={"faults": _readiness(core, database, folder).faults},
         metrics={"metrics": core.metrics},
         presence={"presence": core.presence},
     )
@@ -346,11 +350,24 @@ def _application(
         tickets=tickets,
         rate_limiter=RateLimiter(settings.requests_per_second),
         problems=PROBLEMS,
+        write_fault=lambda: folder.fault,
         max_body_bytes=settings.max_body_bytes,
         websocket_max_message_size=settings.max_message_bytes,
         websocket_compression=settings.websocket_compression,
         trusted_origins=settings.trusted_origins,
         cross_origin_protection=True,
+    )
+
+
+def _readiness(core: Core, database: Any, folder: FolderWatch) -> Readiness:
+    return Readiness(
+        core.redis,
+        database,
+        core.backplane,
+        core.hub,
+        core.jobs,
+        key=f"{key_prefix(core.settings.queue_name)}probe",
+        folder_fault=lambda: folder.fault,
     )
 
 

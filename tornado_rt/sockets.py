@@ -30,7 +30,7 @@ from tornado_rt.protocol import (
     iso_time,
 )
 from tornado_rt.refusals import close_code_of, error_message, error_of
-from tornado_rt.web import BaseHandler
+from tornado_rt.web import BaseHandler, require_writable
 from tornado_rt.wire import take_over
 
 # Room for what comes behind a handshake: mostly nothing.
@@ -151,6 +151,8 @@ class SocketConnection(Connection):
 
     async def _act(self, action: Callable[[Any], Awaitable[None]], data: Any) -> None:
         try:
+            if action != self._renew:
+                require_writable(self.settings)
             await action(data)
         except Exception as error:
             self.send(error_of(self.problem_of(error)))

@@ -321,6 +321,14 @@ def _store_folder(data_dir: Path, name: str) -> Path:
     return folder
 
 
+def embedded_addresses(data_dir: Path) -> StoreAddresses | None:
+    """Return the addresses that stand in the folder, of a server that runs or ran; None without."""
+    try:
+        return _read_addresses(data_dir)
+    except StoreError:
+        return None
+
+
 def _read_addresses(data_dir: Path) -> StoreAddresses:
     path = data_dir / ADDRESSES_FILE
     try:

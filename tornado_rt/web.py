@@ -21,6 +21,7 @@ from tornado_rt.backplane import BackplaneDown
 from tornado_rt.hub import Hub, TooManyConnections
 from tornado_rt.limits import RateLimiter
 from tornado_rt.protocol import WS_AUTH_PREFIX, Cursor
+from tornado_rt.store_faults import FULL, is_full
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +30,7 @@ E = TypeVar("E", bound=StrEnum)
 
 RETRY_AFTER_SECONDS = 1
 CORS_HEADERS = "Authorization, Content-Type, Last-Event-ID, Idempotency-Key"
+READING_METHODS = ("GET", "HEAD", "OPTIONS")
 STORE_ERRORS = (RedisError, PyMongoError, BackplaneDown, OSError)
 
 
@@ -115,6 +117,8 @@ def problem_of(
     if isinstance(error, HTTPError):
         reason = http.HTTPStatus(error.status_code).description
         return Problem(error.status_code, error.log_message or reason)
+    if is_full(error):
+        return Problem(503, FULL, retry_after=RETRY_AFTER_SECONDS)
     if isinstance(error, STORE_ERRORS):
         detail = "a store does not answer; try again"
         return Problem(503, detail, retry_after=RETRY_AFTER_SECONDS)
@@ -134,6 +138,13 @@ def log_problem(problem: Problem, error: BaseException, **where: str) -> None:
         log.error("request_failed", exc_info=error, **where)
     elif problem.status_code == 503:
         log.warning("request_refused", error=error, **where)
+
+
+def require_writable(settings: Mapping[str, Any]) -> None:
+    """Raise Problem 503 while what is written would be lost."""
+    fault = settings.get("write_fault", str)()
+    if fault:
+        raise Problem(503, f"nothing is stored: {fault}", retry_after=RETRY_AFTER_SECONDS)
 
 
 class BaseHandler(RequestHandler):
@@ -163,11 +174,17 @@ class BaseHandler(RequestHandler):
     async def prepare(self) -> None:
         """Limit the rate, then find out who asks."""
         self._limit_rate()
+        self.check_writable()
         await self._identify()
 
     async def options(self, *_: str) -> None:
         """Answer a preflight; what it may do stands in the headers of every answer."""
         self.set_status(204)
+
+    def check_writable(self) -> None:
+        """Raise Problem 503 for a request that would be written into files that are lost."""
+        if self.request.method not in READING_METHODS:
+            require_writable(self.settings)
 
     def require(self, scope: str) -> None:
         """Raise Problem 403 unless the identity has the scope."""

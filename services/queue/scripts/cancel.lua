@@ -1,4 +1,4 @@
--- Uses: moves, reply
+-- Uses: moves, reply, essential
 --
 -- End tasks as cancelled.
 --

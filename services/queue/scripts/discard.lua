@@ -1,4 +1,4 @@
--- Uses: moves
+-- Uses: moves, essential
 --
 -- Delete a dead task.
 --

@@ -1,4 +1,4 @@
--- Uses: base
+-- Uses: base, essential
 --
 -- End the leases of workers that are gone; upkeep hands their tasks back.
 --

@@ -1,4 +1,4 @@
--- Uses: base
+-- Uses: base, essential
 --
 -- Keep a claimed task for longer.
 --

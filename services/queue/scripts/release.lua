@@ -1,4 +1,4 @@
--- Uses: moves
+-- Uses: moves, essential
 --
 -- Hand a claimed task back unfinished; the attempt does not count.
 --

@@ -1,4 +1,4 @@
--- Uses: moves
+-- Uses: moves, essential
 --
 -- Keep and publish the progress of a running attempt.
 --

@@ -1,4 +1,4 @@
--- Uses: moves
+-- Uses: moves, essential
 --
 -- What is due: leases that ran out, delays that are over, ended tasks that are old.
 --
