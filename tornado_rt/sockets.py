@@ -152,7 +152,7 @@ class SocketConnection(Connection):
     async def _act(self, action: Callable[[Any], Awaitable[None]], data: Any) -> None:
         try:
             if action != self._renew:
-                require_writable(self.settings)
+                require_writable(self._settings)
             await action(data)
         except Exception as error:
             self.send(error_of(self.problem_of(error)))

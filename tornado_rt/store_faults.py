@@ -31,7 +31,7 @@ def mongodb_fault(error: Exception) -> str:
         return "MongoDB refuses our credentials"
     # Without a primary there is nobody who takes writes, but that looks like nobody at all.
     if isinstance(error, OperationFailure):
-        return f"MongoDB does not take writes: {error.code} {error.details and error.details.get('errmsg')}"
+        return f"MongoDB does not take writes: {str(error).partition(', full error')[0]}"
     if isinstance(error, AutoReconnect) and "not primary" in str(error):
         return "MongoDB does not take writes: it is no primary"
     return "MongoDB does not answer"

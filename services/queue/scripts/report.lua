@@ -1,4 +1,4 @@
--- Uses: moves, essential
+-- Uses: moves
 --
 -- Keep and publish the progress of a running attempt.
 --
