@@ -86,7 +86,7 @@ class ChildProcess:
 
     async def _spawn(self) -> None:
         self._bound_log()
-        output = self._log_file.open("ab") if self._log_file else None
+        output = _open_log(self._log_file) if self._log_file else None
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -101,7 +101,7 @@ class ChildProcess:
             )
         finally:
             if output is not None:
-                output.close()
+                os.close(output)
 
     def _bound_log(self) -> None:
         # The child appends, so it goes on at the new end.
@@ -163,6 +163,10 @@ class ChildProcess:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+def _open_log(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 # Loaded before the fork: the child may not import anything between fork and exec.

@@ -119,6 +119,7 @@ async def embedded_stores(
     start.
     """
     data_dir = data_dir.resolve()
+    _check_name(data_dir)
     lock = await _wait_for_lock(data_dir)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(_unlock, lock)
@@ -250,9 +251,7 @@ async def _redis_answers(url: str) -> bool:
 
 def _socket_path(folder: Path) -> Path:
     path = folder / "redis.sock"
-    # redis-py reads a path in a URL as UTF-8.
-    plain = os.fsencode(path).decode(errors="replace") == str(path)
-    if plain and len(os.fsencode(path)) < UNIX_PATH_BYTES:
+    if len(os.fsencode(path)) < UNIX_PATH_BYTES:
         return path
     # The kernel bounds the path of a Unix socket to 108 bytes (unix(7)).
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
@@ -295,6 +294,16 @@ def _lock(data_dir: Path) -> int:
             f"another server runs on the data folder {data_dir}: stop it or set RT_DATA_DIR"
         ) from None
     return descriptor
+
+
+def _check_name(data_dir: Path) -> None:
+    try:
+        str(data_dir).encode()
+    except UnicodeEncodeError:
+        raise StoreError(
+            f"the data folder {str(data_dir)!r} cannot be used: its path is not UTF-8, "
+            "which the MongoDB server needs"
+        ) from None
 
 
 def _unlock(descriptor: int) -> None:
