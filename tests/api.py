@@ -108,6 +108,18 @@ async def frame_of(socket: WebSocketClientConnection, type_: str) -> dict[str, A
     return one
 
 
+async def notified(client: Client) -> dict[str, Any] | None:
+    """Return the page of notifications when there is something on it."""
+    page: dict[str, Any] = (await client.get("/api/notifications")).body
+    return page if page["items"] else None
+
+
+async def count_processing(client: Client) -> int:
+    """Return how many tasks run."""
+    count: int = (await client.get("/api/queue/stats")).body["processing"]
+    return count
+
+
 async def event_of(stream: EventStream, type_: str) -> dict[str, Any]:
     """Return the data of the next event of one type."""
     while (one := await asyncio.wait_for(stream.event(), 10)).get("event") != type_:
