@@ -260,7 +260,7 @@ async def test_callback_is_tried_again(received: Received, http_server: Any, bas
     """A failure is repeated; the event's id tells the receiver that it is the same."""
     sender = CallbackSender(allow_private=True)
     job = asyncio.create_task(sender.run())
-    sender.send(f"{base_url}/hook", "e1", {"status": "completed"})
+    sender.send("alice", f"{base_url}/hook", "e1", {"status": "completed"})
     await until(lambda: len(received.requests) >= 2)
     assert [r.headers["X-Event-Id"] for r in received.requests] == ["e1", "e1"]
     assert received.requests[0].body == b'{"status":"completed"}'
@@ -306,8 +306,8 @@ async def test_callback_that_hangs_does_not_hold_up_others(
     sender = CallbackSender(allow_private=True)
     job = asyncio.create_task(sender.run())
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        sender.send(f"http://127.0.0.1:{silent.getsockname()[1]}/", "slow", {})
-        sender.send(f"{base_url}/hook", "quick", {})
+        sender.send("bob", f"http://127.0.0.1:{silent.getsockname()[1]}/", "slow", {})
+        sender.send("alice", f"{base_url}/hook", "quick", {})
         async with asyncio.timeout(TIMEOUT_SECONDS / 2):
             await until(lambda: received.requests)
     job.cancel()
