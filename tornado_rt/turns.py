@@ -1,7 +1,7 @@
 """Fair turns at something that only few may use at once.
 
-`most` hold a turn in all, `most_a_key` of one key; keys that wait are served in rounds, each key's own
-in the order in which they came. So one user who asks for very much waits for themselves alone.
+`most` hold a turn in all, `most_a_key` of one key. Keys that wait are served in rounds, those of
+one key in the order in which they came. So one user who asks for much waits for themselves alone.
 """
 
 import asyncio
