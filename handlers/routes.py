@@ -31,6 +31,7 @@ from handlers.tasks import TaskHandler, TasksHandler, TaskSocket
 from services.notifications import NotificationNotFound
 from services.queue import BatchNotFound, KeyReused, QueueFull, TaskNotFound
 from services.system_settings import InvalidSetting
+from tornado_rt.tickets import TooManyTickets
 
 # Which status answers which error of a service.
 PROBLEMS: dict[type[Exception], int] = {
@@ -40,6 +41,7 @@ PROBLEMS: dict[type[Exception], int] = {
     QueueFull: 429,
     KeyReused: 422,
     InvalidSetting: 422,
+    TooManyTickets: 429,
 }
 
 ID = r"([A-Za-z0-9_-]{1,64})"

@@ -17,15 +17,9 @@ from tornado.web import Application, RequestHandler
 
 from settings import Settings
 from tests.conftest import SECRET
-from tornado_rt.auth import (
-    AuthError,
-    Identity,
-    SecretError,
-    Tickets,
-    TokenVerifier,
-    load_secret,
-    make_token,
-)
+from tornado_rt.auth import AuthError, Identity, TokenVerifier, make_token
+from tornado_rt.secret import SecretError, load_secret
+from tornado_rt.tickets import Tickets
 
 HS256 = Settings(jwt_secret=SECRET)
 MakePair = Callable[[], Any]

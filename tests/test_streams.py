@@ -9,8 +9,9 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.realtime import EPOCH, EventStream, Realtime, realtime
-from tornado_rt.auth import Identity, Tickets
+from tornado_rt.auth import Identity
 from tornado_rt.protocol import Bundle, MessageType
+from tornado_rt.tickets import Tickets
 
 Token = Callable[..., str]
 
