@@ -9,7 +9,7 @@ from tornado_rt.demo import asks_directly
 from tornado_rt.tickets import Tickets
 from tornado_rt.web import ApiHandler, Problem
 
-DEMO_USERS = ["alice", "bob", "carol"]
+DEMO_USERS = ["alice", "bob", "carol", "dave"]
 DEMO_TTL_SECONDS = 12 * 3600.0
 
 

@@ -177,7 +177,7 @@ def test_token_has_its_scopes_and_life() -> None:
 
 def test_server_says_where_to_look_and_its_curl_line_works(start: Start) -> None:
     """The printed commands, typed in as they are, show the task to its end."""
-    server = start()
+    server = start(RT_DEMO_LOGIN="true")
     printed = server.log.read_text()
     assert f"{server.url}/" in printed
     begin = printed.index("TOKEN=")

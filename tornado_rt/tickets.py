@@ -65,7 +65,8 @@ class Tickets:
 
     async def look(self, ticket: str) -> Identity:
         """Return whom the ticket stands for, and leave it. Raise AuthError as `redeem` does."""
-        return _identity(await self._redis.get(_ticket_key(ticket)))
+        key = _ticket_key(ticket)
+        return _identity(cast("bytes | None", await self._redis.get(key)))
 
     async def redeem(self, ticket: str) -> Identity:
         """Return whom the ticket stands for, once.

@@ -25,11 +25,8 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
             settings.tls_certificate, settings.tls_key or None, lambda: _refuse_password(name)
         )
     except ssl.SSLError as error:
-        reason = error.reason or "is not in PEM form"
-        files = " and ".join(filter(None, [settings.tls_certificate, settings.tls_key]))
-        raise SecretError(
-            f"tls_certificate: {files}: no certificate chain with its key: {reason}"
-        ) from None
+        reason = error.reason or "it is not in PEM form"
+        raise SecretError(f"{name}: no certificate chain with its key: {reason}") from None
     return context
 
 
