@@ -20,12 +20,8 @@ from settings import Settings
 from tests.certificates import Certificate
 from tests.conftest import SECRET
 from tests.peers import Peer
-<<<<<<< HEAD
-from tornado_rt.auth import TokenVerifier
-=======
 from tests.waiting import until
-from tornado_rt.auth import Tickets, TokenVerifier
->>>>>>> main
+from tornado_rt.auth import TokenVerifier
 from tornado_rt.backplane import Backplane
 from tornado_rt.connection import Opening
 from tornado_rt.heartbeat import Heartbeats
