@@ -178,7 +178,7 @@ class Settings:
     jwt_algorithms: list[str] = ts.option(
         default=[AUTOMATIC],
         converter=lambda value: _algorithms(_listed(value)),
-        help="allow-list of token algorithms; auto: those that fit the key",
+        help="allow-list of token algorithms; auto: HS256 with a secret, else what fits the key",
     )
     jwt_issuer: str = ts.option(default="", help="required `iss`; empty checks none")
     jwt_audience: str = ts.option(default="", help="required `aud`; empty checks none")

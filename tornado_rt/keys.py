@@ -88,7 +88,7 @@ def open_keys(settings: Settings, secret: str) -> Keys:
     if settings.jwt_public_key:
         key = _public_key(settings.jwt_public_key)
         return OneKey(Key(key, _choose(settings, _fitting(key), "the key in jwt_public_key")))
-    return OneKey(Key(secret, _choose(settings, HMAC, "a secret")))
+    return OneKey(Key(secret, _choose(settings, HMAC, "a secret", automatic=HMAC[:1])))
 
 
 class OneKey:
@@ -248,10 +248,12 @@ def _fitting(key: Any) -> Sequence[str]:
     return EDWARDS if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey) else ()
 
 
-def _choose(settings: Settings, fitting: Sequence[str], what: str) -> frozenset[str]:
+def _choose(
+    settings: Settings, fitting: Sequence[str], what: str, automatic: Sequence[str] = ()
+) -> frozenset[str]:
     chosen = settings.jwt_algorithms
     if chosen == [AUTOMATIC]:
-        return frozenset(fitting)
+        return frozenset(automatic or fitting)
     strange = [name for name in chosen if name not in fitting]
     if strange:
         raise SecretError(f"jwt_algorithms: {strange[0]} does not fit {what}: {', '.join(fitting)}")
