@@ -95,7 +95,7 @@ DEEP = "[" * 5000 + "]" * 5000
 
 def raw_token(payload: str, header: str = '{"alg":"HS256"}', secret: str = SECRET) -> str:
     """Sign any text: what a JSON encoder would not write."""
-    signed = ".".join(_base64(part.encode()) for part in (header, payload))
+    signed = ".".join(_base64(part.encode(errors="surrogatepass")) for part in (header, payload))
     mac = hmac.new(secret.encode(), signed.encode(), "sha256").digest()
     return f"{signed}.{_base64(mac)}"
 

@@ -85,7 +85,7 @@ def test_what_is_no_file_is_refused(folder: Path) -> None:
     """Without waiting for somebody to write to a pipe."""
     path = folder / "jwt_secret"
     path.mkdir()
-    with pytest.raises(SecretError, match="is not a regular file|is a directory"):
+    with pytest.raises(SecretError, match="is not a regular file"):
         own(folder)
     path.rmdir()
     os.mkfifo(path)
