@@ -103,14 +103,19 @@ def _sync_folder(folder: Path) -> None:
 
 def _read(path: Path, most_bytes: int) -> bytes:
     # A pipe that nobody writes to must not hold up the start.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("is not a regular file")
+    with open(path, "rb", opener=_open_at_once) as file:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
         raise ValueError(f"is larger than {most_bytes} bytes")
     return content
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise ValueError("is not a regular file")
 
 
 def _check(secret: str, name: str) -> None:
