@@ -65,7 +65,9 @@ def main(arguments: list[str]) -> int:
         print(f"run.py: {_one_line(error)}", file=sys.stderr)
         return BAD_SETTING
     configure_logging(settings.log_level)
-    _warn(settings, options)
+    if getattr(options, "process", None) is None:
+        # One of several processes leaves it to the first.
+        _warn(name, settings)
     try:
         return COMMANDS[name](settings, options)
     except (SecretError, HandlerError, BadRedisUrl, OutOfBounds) as error:
@@ -272,14 +274,12 @@ def _curl_line(url: str, ready: str) -> str:
     )
 
 
-def _warn(settings: Settings, options: argparse.Namespace) -> None:
-    """Say what is allowed and likely a mistake; one of several processes leaves it to the first."""
-    if getattr(options, "process", None) is not None:
-        return
-    for name, meant in unknown_variables().items():
-        log.warning("unknown_setting", variable=name, meant=meant or None)
+def _warn(command: str, settings: Settings) -> None:
+    """Say what is allowed and likely a mistake."""
+    for variable, meant in unknown_variables().items():
+        log.warning("unknown_setting", variable=variable, meant=meant or None)
     own_secret = not (settings.jwt_secret or settings.jwt_public_key or settings.jwt_jwks_url)
-    if own_secret and not is_loopback(settings.host):
+    if command == "serve" and own_secret and not is_loopback(settings.host):
         log.warning(
             "own_secret_beyond_this_machine",
             host=settings.host,

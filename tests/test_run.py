@@ -21,7 +21,7 @@ from redis import Redis
 from services.queue import QueueService
 from settings import Settings
 from tests.certificates import make_certificate
-from tests.conftest import ROOT, SECRET, ServerProcess, start_server, stop_server
+from tests.conftest import ROOT, SECRET, ServerProcess, program, start_server, stop_server
 from tests.waiting import wait_until
 from tornado_rt.redis import open_redis
 from tornado_rt.stores import running_addresses
@@ -219,6 +219,13 @@ def test_no_token_is_printed_unless_the_demo_login_is_asked_for(start: Start) ->
     finally:
         assert stop_server(asked) == 0
     assert stop_server(server) == 0
+
+
+def test_make_run_asks_for_the_demo_login() -> None:
+    made = subprocess.run(
+        [program("make"), "-n", "run"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "RT_DEMO_LOGIN=${RT_DEMO_LOGIN:-true} .venv/bin/python run.py" in made.stdout
 
 
 def test_own_secret_beyond_this_machine_is_warned_of(start: Start) -> None:
