@@ -64,6 +64,8 @@ class LogLevel(StrEnum):
 def _listed(value: str | Sequence[str]) -> list[str]:
     """Read a list that is written with commas; spaces around them and empty items do not count."""
     written = [value] if isinstance(value, str) else value
+    if not isinstance(written, list | tuple) or not all(isinstance(one, str) for one in written):
+        raise ValueError("must be a list of texts")
     items = [item.strip() for text in written for item in text.split(",")]
     return [item for item in items if item]
 

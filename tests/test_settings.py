@@ -123,3 +123,10 @@ def test_variable_that_no_setting_has_is_found_with_what_was_meant() -> None:
         "RT_JWT_SECRETS": "RT_JWT_SECRET",
         "RT_PROT": "RT_PORT",
     }
+
+
+@pytest.mark.parametrize("written", [5, [5], {"a": 1}, [["a"]], None, True])
+def test_list_of_something_else_is_refused(written: Any) -> None:
+    for name in ("trusted_origins", "jwt_algorithms"):
+        with pytest.raises(ValueError, match="must be a list of texts"):
+            Settings(**{name: written})

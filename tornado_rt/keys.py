@@ -7,6 +7,7 @@ are fetched when one is needed, once for all who wait, and go on being used whil
 import asyncio
 import json
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ import structlog
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key, load_ssh_public_key
+from jwt.warnings import InsecureKeyLengthWarning
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from settings import AUTOMATIC, Settings
@@ -24,7 +26,10 @@ from tornado_rt.secret import SecretError, read_named_file
 
 log = structlog.get_logger(__name__)
 
-HMAC = ("HS256", "HS384", "HS512")
+# With as many bytes as RFC 7518 section 3.2 asks of a secret. PyJWT would say it each time.
+HMAC_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
+HMAC = tuple(HMAC_BYTES)
+warnings.filterwarnings("ignore", category=InsecureKeyLengthWarning)
 RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512", "secp256k1": "ES256K"}
 EDWARDS = ("EdDSA",)
@@ -88,7 +93,11 @@ def open_keys(settings: Settings, secret: str) -> Keys:
     if settings.jwt_public_key:
         key = _public_key(settings.jwt_public_key)
         return OneKey(Key(key, _choose(settings, _fitting(key), "the key in jwt_public_key")))
-    return OneKey(Key(secret, _choose(settings, HMAC, "a secret", automatic=HMAC[:1])))
+    chosen = _choose(settings, HMAC, "a secret", automatic=HMAC[:1])
+    for name in sorted(chosen):
+        if len(secret) < HMAC_BYTES[name]:
+            log.warning("secret_is_short", algorithm=name, recommended_bytes=HMAC_BYTES[name])
+    return OneKey(Key(secret, chosen))
 
 
 class OneKey:
