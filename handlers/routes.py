@@ -31,6 +31,7 @@ from handlers.tasks import TaskHandler, TasksHandler, TaskSocket
 from services.notifications import NotificationNotFound, NotStorable
 from services.queue import BatchNotFound, KeyReused, QueueFull, TaskNotFound
 from services.system_settings import InvalidSetting
+from tornado_rt.tickets import TooManyTickets
 from tornado_rt.turns import NoTurn, TooManyWaiting
 
 # Which status answers which error of a service.
@@ -44,6 +45,7 @@ PROBLEMS: dict[type[Exception], int] = {
     InvalidSetting: 422,
     TooManyWaiting: 429,
     NoTurn: 503,
+    TooManyTickets: 429,
 }
 
 ID = r"([A-Za-z0-9_-]{1,64})"

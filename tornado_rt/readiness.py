@@ -1,6 +1,7 @@
 """Whether every part works, and which do not."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from pymongo.errors import PyMongoError
@@ -18,13 +19,20 @@ class Readiness:
     """Looks at the parts of one server."""
 
     def __init__(
-        self, redis: Redis, database: Any, backplane: Backplane, hub: Hub, jobs: Jobs
+        self,
+        redis: Redis,
+        database: Any,
+        backplane: Backplane,
+        hub: Hub,
+        jobs: Jobs,
+        key_faults: Callable[[], list[str]],
     ) -> None:
         self._redis = redis
         self._database = database
         self._backplane = backplane
         self._hub = hub
         self._jobs = jobs
+        self._key_faults = key_faults
 
     async def faults(self) -> list[str]:
         """Return what keeps the server from being ready, within about 2 s; nothing when it is."""
@@ -36,7 +44,7 @@ class Readiness:
             "the server is stopping": self._hub.draining,
         }
         died = [f"the job {name} has died" for name in sorted(self._jobs.died)]
-        return [fault for fault, here in found.items() if here] + died
+        return [fault for fault, here in found.items() if here] + died + self._key_faults()
 
     async def _redis_answers(self) -> bool:
         try:
