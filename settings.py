@@ -106,6 +106,31 @@ class Settings:
     max_connections: int = ts.option(
         default=0, validator=v.ge(0), help="open sockets and streams a process"
     )
+    max_sockets: int = ts.option(
+        default=0,
+        validator=v.ge(0),
+        help="open TCP connections a process besides; file descriptors bound them in any case",
+    )
+    max_sockets_per_address: int = ts.option(
+        default=2000,
+        validator=v.ge(0),
+        help="open TCP connections an address besides; not behind a trusted proxy",
+    )
+    header_timeout_seconds: float = ts.option(
+        default=10.0, validator=v.ge(0), help="how long a request's headers may take to come [s]"
+    )
+    idle_timeout_seconds: float = ts.option(
+        default=75.0, validator=v.ge(0), help="how long a connection may rest between requests [s]"
+    )
+    body_timeout_seconds: float = ts.option(
+        default=60.0, validator=v.ge(0), help="how long a request's body may take to come [s]"
+    )
+    request_timeout_seconds: float = ts.option(
+        default=10.0, validator=v.ge(0), help="how long an answer may take, without the body [s]"
+    )
+    max_header_bytes: int = ts.option(
+        default=16384, validator=v.ge(0), help="largest head of a request [B]"
+    )
     requests_per_second: float = ts.option(
         default=100.0, validator=v.ge(0), help="HTTP requests an address [1/s]"
     )

@@ -38,6 +38,8 @@ class DemoLoginHandler(ApiHandler):
     server listens beyond the machine.
     """
 
+    anonymous = True
+
     def initialize(self, configuration: Settings, secret: str, enabled: bool) -> None:
         self.configuration = configuration
         self.secret = secret

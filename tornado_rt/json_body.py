@@ -115,12 +115,13 @@ def structure(value: Any, shape: type[T], most: Mapping[str, int] | None = None)
     Problem 422 that names the faults.
     """
     faults = Faults()
+    target: Any = shape
     if not isinstance(value, dict):
         faults.add("the body must be a JSON object")
     elif attrs.has(shape):
         read = _read_object(value, "", faults, shape, most or {})
     else:
-        read = reader_of(shape)(value, "the body", faults, DEFAULT_MOST_ITEMS)
+        read = reader_of(target)(value, "the body", faults, DEFAULT_MOST_ITEMS)
     faults.settle()
     structured: T = read
     return structured
@@ -203,7 +204,7 @@ def _read_nested(value: Any, place: str, faults: Faults, _: int, shape: type[Any
 
 
 def _read_object(
-    value: dict[str, Any], place: str, faults: Faults, shape: type[Any], most: Mapping[str, int]
+    value: dict[str, Any], place: str, faults: Faults, shape: Any, most: Mapping[str, int]
 ) -> Any:
     fields, read, whole = _fields_of(shape), {}, True
     if unknown := [name for name in value if name not in fields]:
@@ -229,7 +230,7 @@ def _make(shape: type[Any], read: dict[str, Any], place: str, faults: Faults) ->
         return WRONG if faults.count > before else faults.add(_words_of(error))
 
 
-def _check(shape: type[Any], read: dict[str, Any], place: str, faults: Faults) -> _Wrong:
+def _check(shape: Any, read: dict[str, Any], place: str, faults: Faults) -> _Wrong:
     """Add what the validators say of each field that could be read."""
     for name, value in read.items():
         if value is not WRONG:
@@ -239,7 +240,7 @@ def _check(shape: type[Any], read: dict[str, Any], place: str, faults: Faults) -
 
 
 @functools.cache
-def _fields_of(shape: type[Any]) -> dict[str, _Field]:
+def _fields_of(shape: Any) -> dict[str, _Field]:
     hints = typing.get_type_hints(shape)
     fields = attrs.fields_dict(shape)
     return {name: _Field(one, reader_of(hints[name])) for name, one in fields.items()}

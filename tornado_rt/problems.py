@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
 STORE_ERRORS = (RedisError, PyMongoError, BackplaneDown, OSError)
-# A log line and a label hold no more of what a client wrote.
+# A log line holds no more of what a client wrote.
 SHOWN_PATH = 200
 
 

@@ -16,7 +16,7 @@ from tornado_rt.auth import AuthError, Identity, Tickets, TokenVerifier
 from tornado_rt.bounds import OutOfBounds, check_name
 from tornado_rt.hub import Hub
 from tornado_rt.json_body import parse, structure
-from tornado_rt.limits import RateLimiter
+from tornado_rt.limits import RateLimiter, network_of
 from tornado_rt.problems import (
     CONTENT_TYPE,
     STORE_ERRORS,
@@ -84,6 +84,8 @@ class BaseHandler(RequestHandler):
         if self.limited:
             self._limit_rate()
         self._check_size(announced_bytes(self.request))
+        if self.request.method not in self._allowed():
+            raise HTTPError(405)
         if self.identifies and self.request.method != "OPTIONS":
             self._start_deadline(asyncio.current_task())
             await self._identify()
@@ -99,7 +101,8 @@ class BaseHandler(RequestHandler):
 
     async def head(self, *args: str, **kwargs: str) -> None:
         """Answer as GET does; Tornado leaves the body out."""
-        await self.get(*args, **kwargs)
+        answered: Any = self.get(*args, **kwargs)
+        await answered
 
     async def options(self, *_: str) -> None:
         """Answer a preflight; what it may do stands in the headers of every answer."""
@@ -116,8 +119,10 @@ class BaseHandler(RequestHandler):
         self._stop_deadline()
 
     def on_connection_close(self) -> None:
-        """Give up the deadline; nobody waits any more."""
+        """Give up the deadline and the body; nobody waits any more."""
         self._stop_deadline()
+        # A socket's own method does not come so far.
+        RequestHandler.on_connection_close(self)
         super().on_connection_close()
 
     def compute_etag(self) -> str | None:
@@ -204,7 +209,7 @@ class BaseHandler(RequestHandler):
             raise Problem(403, "the Origin is no origin") from None
 
     def _check_size(self, size: int) -> None:
-        limit: int = self.settings["max_body_bytes"]
+        limit: int = self.settings.get("max_body_bytes", 0)
         if limit and size > limit:
             raise Problem(413, f"the body is larger than {limit} bytes")
 
@@ -229,7 +234,7 @@ class BaseHandler(RequestHandler):
 
     def _limit_rate(self) -> None:
         limiter: RateLimiter = self.settings["rate_limiter"]
-        wait = limiter.wait(self.address)
+        wait = limiter.wait(network_of(self.address))
         if wait:
             raise Problem(429, "too many requests", retry_after=wait)
 
@@ -270,8 +275,6 @@ class ApiHandler(BaseHandler):
         """Refuse before the body comes who may send none, and what is not done here."""
         await super().prepare()
         method = self.request.method or ""
-        if method not in self._allowed():
-            raise HTTPError(405)
         if method != "OPTIONS" and self.identifies and not self.anonymous:
             _ = self.identity
         if method not in READING and self.request.headers.get("Content-Encoding", "identity") != (
@@ -346,10 +349,13 @@ class NotFoundHandler(BaseHandler):
     identifies = False
 
     async def prepare(self) -> None:
-        """Answer before anything else."""
+        """Answer before the body comes."""
         await super().prepare()
         if self.request.method != "OPTIONS":
             raise Problem(404, "there is nothing at this address")
+
+    def _allowed(self) -> list[str]:
+        return list(self.SUPPORTED_METHODS)
 
 
 def announced_bytes(request: HTTPServerRequest) -> int:
