@@ -1,7 +1,6 @@
 """Real stores for the whole session, emptied before each test; a fresh loop for each test."""
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
@@ -23,6 +22,7 @@ from redis.asyncio import Redis
 from tornado.ioloop import IOLoop
 
 from settings import Settings
+from tests.waiting import wait_until
 from tornado_rt.mongo import open_database
 from tornado_rt.stores import StoreAddresses, embedded_stores
 
@@ -163,16 +163,21 @@ def start_server(data_dir: Path, **environment: str) -> ServerProcess:
 
 
 def _wait_until_ready(server: ServerProcess) -> None:
-    deadline = time.monotonic() + 40
-    while time.monotonic() < deadline:
-        if server.process.poll() is not None:
-            break
-        with contextlib.suppress(urllib.error.URLError, OSError):
-            urllib.request.urlopen(server.url + "/readyz", timeout=2).close()
-            return
-        time.sleep(0.05)
-    server.process.kill()
-    raise AssertionError("the server did not start:\n" + server.log.read_text())
+    process = server.process
+    try:
+        wait_until(lambda: process.poll() is not None or _is_ready(server), 40, "it is ready")
+        assert process.poll() is None
+    except AssertionError:
+        process.kill()
+        raise AssertionError("the server did not start:\n" + server.log.read_text()) from None
+
+
+def _is_ready(server: ServerProcess) -> bool:
+    try:
+        urllib.request.urlopen(server.url + "/readyz", timeout=2).close()
+    except (urllib.error.URLError, OSError):
+        return False
+    return True
 
 
 def stop_server(server: ServerProcess) -> int:

@@ -20,6 +20,7 @@ from settings import Settings
 from tests.certificates import Certificate
 from tests.conftest import SECRET
 from tests.peers import Peer
+from tests.waiting import until
 from tornado_rt.auth import Tickets, TokenVerifier
 from tornado_rt.backplane import Backplane
 from tornado_rt.connection import Opening
@@ -228,11 +229,16 @@ async def start_redis(address: Path, *options: str) -> asyncio.subprocess.Proces
     devnull = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(*command, stdout=devnull, cwd=address.parent)
     async with Redis.from_url(f"unix://{address}") as client:
-        while True:
-            with contextlib.suppress(RedisError):
-                await client.ping()
-                return process
-            await asyncio.sleep(0.01)
+        await until(lambda: answers(client))
+    return process
+
+
+async def answers(client: Redis) -> bool:
+    """Say whether Redis answers."""
+    try:
+        return bool(await client.ping())
+    except RedisError:
+        return False
 
 
 def open_hub(redis: Redis) -> tuple[Hub, Backplane, Metrics]:

@@ -11,8 +11,9 @@ import pytest
 from redis.asyncio import Redis
 
 from settings import Settings
-from tests.api import event_of, frame, frame_of, serving
+from tests.api import count_processing, event_of, frame, frame_of, notified, serving
 from tests.conftest import SECRET
+from tests.waiting import has_job, until
 
 Token = Callable[..., str]
 
@@ -47,8 +48,7 @@ async def test_main_job_over_an_event_stream(working: Settings, make_token: Toke
         snapshot = (await alice.get(links["self"])).body
         assert (snapshot["status"], snapshot["progress"]) == ("completed", 100)
         assert {step["status"] for step in snapshot["steps"]} == {"completed"}
-        while not (page := (await alice.get("/api/notifications")).body)["items"]:
-            await asyncio.sleep(0.01)
+        page = await until(lambda: notified(alice))
         [notification] = page["items"]
         assert notification["metadata"]["task_id"] == submitted.body["task_id"]
         assert notification["metadata"]["result"] == finished["result"]
@@ -101,8 +101,7 @@ async def test_batch_is_watched_to_its_end(working: Settings, make_token: Token)
         assert finished["final_status"] == "partial"
         assert (finished["completed"], finished["failed"]) == (2, 1)
         await stream.close()
-        while not (page := (await alice.get("/api/notifications")).body)["items"]:
-            await asyncio.sleep(0.01)
+        page = await until(lambda: notified(alice))
         assert [item["metadata"]["batch_id"] for item in page["items"]] == [made.body["batch_id"]]
         assert (await alice.get(made.body["links"]["self"])).body["status"] == "partial"
 
@@ -138,8 +137,7 @@ async def test_running_task_is_cancelled(working: Settings, make_token: Token, o
     async with serving(slow, make_token("alice")) as alice:
         task_id = await alice.submit()
         socket = await alice.socket(f"/api/ws/tasks/{task_id}")
-        while (await alice.get("/api/queue/stats")).body["processing"] == 0:
-            await asyncio.sleep(0.01)
+        await until(lambda: count_processing(alice))
         if over == "http":
             assert (await alice.delete(f"/api/tasks/{task_id}")).body["status"] == "cancelled"
         else:
@@ -147,8 +145,7 @@ async def test_running_task_is_cancelled(working: Settings, make_token: Token, o
         assert (await frame_of(socket, "finished"))["data"]["final_status"] == "cancelled"
         stats = (await alice.get("/api/queue/stats")).body
         assert (stats["processing"], stats["cancelled"]) == (0, 1)
-        while any(task.get_name() == f"task-{task_id}" for task in asyncio.all_tasks()):
-            await asyncio.sleep(0.01)
+        await until(lambda: not has_job(f"task-{task_id}"))
 
 
 @pytest.mark.gen_test

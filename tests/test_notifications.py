@@ -16,6 +16,7 @@ from services.notifications import (
     NotificationStatus,
     NotificationType,
 )
+from tests.waiting import until
 from tornado_rt.protocol import Cursor, Message, ResyncReason
 
 
@@ -134,8 +135,7 @@ async def test_trimmer_works_off_the_request_path(make_service: Make) -> None:
     job = asyncio.create_task(service.run_trimmer())
     for _ in range(3):
         await service.create(draft())
-    while await service.unread_count("alice") > 1:
-        await asyncio.sleep(0.01)
+    await until(lambda: service.unread_count("alice"), equal=1)
     job.cancel()
     await asyncio.gather(job, return_exceptions=True)
 

@@ -22,6 +22,7 @@ from services.notifications import NotificationService
 from services.outbox import OutboxPump
 from services.queue import QueueService
 from tests.test_notifications import Published
+from tests.waiting import until
 from tornado_rt.mongo import open_database
 from tornado_rt.stores import StoreAddresses
 
@@ -189,13 +190,11 @@ async def test_entry_waits_while_mongodb_is_away(
         await end_a_task(redis)
         with capture_logs() as logged:
             job = asyncio.create_task(pump.run())
-            while not logged:
-                await asyncio.sleep(0.01)
+            await until(lambda: logged)
         assert logged[0]["event"] == "outbox_waits"
         assert await redis.xlen(STREAM) == 1
         async with forwarding(port, stores.mongodb_url):
-            while await redis.xlen(STREAM):
-                await asyncio.sleep(0.01)
+            await until(lambda: redis.xlen(STREAM), equal=0)
             job.cancel()
             await asyncio.gather(job, return_exceptions=True)
             # It says goodbye through the forwarder, which runs on this loop.
@@ -209,8 +208,8 @@ async def test_two_pumps_share_the_work(redis: Redis, notifications: Notificatio
     jobs = [asyncio.create_task(pump.run()) for pump in pumps]
     for _ in range(10):
         await end_a_task(redis)
-    while await notifications.unread_count("alice") < 10 or await redis.xlen(STREAM):
-        await asyncio.sleep(0.01)
+    await until(lambda: notifications.unread_count("alice"), equal=10)
+    await until(lambda: redis.xlen(STREAM), equal=0)
     for job in jobs:
         job.cancel()
     await asyncio.gather(*jobs, return_exceptions=True)
@@ -262,8 +261,7 @@ async def test_callback_is_tried_again(received: Received, http_server: Any, bas
     sender = CallbackSender(allow_private=True)
     job = asyncio.create_task(sender.run())
     sender.send(f"{base_url}/hook", "e1", {"status": "completed"})
-    while len(received.requests) < 2:
-        await asyncio.sleep(0.01)
+    await until(lambda: len(received.requests) >= 2)
     assert [r.headers["X-Event-Id"] for r in received.requests] == ["e1", "e1"]
     assert received.requests[0].body == b'{"status":"completed"}'
     job.cancel()
@@ -284,8 +282,7 @@ async def test_end_of_a_task_is_posted_to_its_address(
     pump = OutboxPump(redis, notifications, sender, queue_name="rtq", consumer="a")
     done = await end_a_task(redis, callback_url=f"{base_url}/hook", result={"summary": "buy it"})
     await pump.pump(0)
-    while not received.requests:
-        await asyncio.sleep(0.01)
+    await until(lambda: received.requests)
     posted = orjson.loads(received.requests[0].body)
     assert datetime.fromisoformat(posted.pop("ended_at")).tzinfo == UTC
     assert posted == {
@@ -312,8 +309,7 @@ async def test_callback_that_hangs_does_not_hold_up_others(
         sender.send(f"http://127.0.0.1:{silent.getsockname()[1]}/", "slow", {})
         sender.send(f"{base_url}/hook", "quick", {})
         async with asyncio.timeout(TIMEOUT_SECONDS / 2):
-            while not received.requests:
-                await asyncio.sleep(0.01)
+            await until(lambda: received.requests)
     job.cancel()
     await asyncio.gather(job, return_exceptions=True)
 

@@ -9,7 +9,7 @@ from tests.conftest import ROOT, program
 from tests.faults.clients import SocketClient, StreamClient
 from tests.faults.crowd import SSE, WS
 from tests.faults.system import Child, Server, System, free_port
-from tests.waiting import until, until_done
+from tests.waiting import until
 
 TITLES = 5
 
@@ -73,7 +73,7 @@ def test_documented_configuration_passes_everything_on() -> None:
             proxy = Proxy(folder, system.servers)
             proxy.start()
             try:
-                await until_done(lambda: is_up(system, proxy), 10, proxy.log.read_text())
+                await until(lambda: is_up(system, proxy), 10, proxy.log.read_text())
                 await use(system, proxy)
             finally:
                 await proxy.stop()

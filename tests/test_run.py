@@ -20,6 +20,7 @@ from redis import Redis
 from services.queue import QueueService
 from settings import Settings
 from tests.conftest import ROOT, SECRET, ServerProcess, start_server, stop_server
+from tests.waiting import wait_until
 from tornado_rt.redis import open_redis
 from tornado_rt.stores import running_addresses
 
@@ -64,13 +65,6 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def is_written(server: ServerProcess) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.realtime import EPOCH, EventStream, Realtime, realtime
+from tests.waiting import until
 from tornado_rt.auth import Identity, Tickets
 from tornado_rt.protocol import Bundle, MessageType
 
@@ -131,8 +132,7 @@ async def test_client_that_left_is_noticed(redis: Redis, make_token: Token) -> N
         await stream.event()
         assert core.hub.stats().total_connections == 1
         await stream.close()
-        while core.hub.stats().total_connections:
-            await asyncio.sleep(0.01)
+        await until(lambda: not core.hub.stats().total_connections)
         assert core.hub.stats().by_topic == {}
 
 
@@ -155,11 +155,9 @@ async def test_nothing_comes_before_connected(redis: Redis, make_token: Token) -
         core.log.may_read.clear()
         opening = asyncio.create_task(core.stream(make_token("alice")))
         socket = await core.socket(make_token("bob"))
-        while core.hub.stats().total_connections < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: core.hub.stats().total_connections >= 2)
         begun = time.monotonic()
-        while time.monotonic() < begun + 0.3:
-            await asyncio.sleep(0.01)
+        await until(lambda: time.monotonic() >= begun + 0.3)
         core.log.may_read.set()
         stream = await opening
         assert "retry" in await stream.event()

@@ -17,6 +17,7 @@ from tests.certificates import Certificate, make_certificate
 from tests.peers import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, TEXT, client_frame
 from tests.realtime import EPOCH, EventStream, Realtime, realtime
 from tests.test_sockets import frame
+from tests.waiting import until
 from tornado_rt.deflate import SYNC_TAIL, deflate
 from tornado_rt.protocol import CloseCode, Message, MessageType
 from tornado_rt.wire import take_over
@@ -267,8 +268,7 @@ async def test_outage_is_told_to_nobody_who_has_not_been_answered(
         core.log.may_read.clear()
         opening = asyncio.create_task(core.stream(make_token("alice")))
         peer = await core.peer(make_token("bob"))
-        while core.hub.stats().total_connections < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: core.hub.stats().total_connections >= 2)
         told = await core.peer(make_token("carol"))
         core.hub.outage(True)
         core.log.may_read.set()

@@ -33,7 +33,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPError, HTTPRequest
 
 from tests.conftest import ROOT, SECRET
 from tests.faults.serve import TASKS_FILE
-from tests.waiting import until, until_done
+from tests.waiting import until
 from tornado_rt.stores import find_redis_server
 
 START_SECONDS = 30.0
@@ -206,7 +206,7 @@ class RedisServer(Child):
     async def ready(self) -> None:
         """Wait until it answers."""
         async with open_client(self.url) as client:
-            await until_done(lambda: _answers(client), START_SECONDS, "Redis answers")
+            await until(lambda: _answers(client), START_SECONDS, "Redis answers")
 
     async def restart(self) -> None:
         """Start and wait until it answers."""
@@ -246,7 +246,7 @@ class MongoServer(Child):
     async def ready(self) -> None:
         """Wait until it answers."""
         answers = functools.partial(asyncio.to_thread, _ping_mongodb, self.url)
-        await until_done(answers, START_SECONDS, "MongoDB answers")
+        await until(answers, START_SECONDS, "MongoDB answers")
 
     async def restart(self) -> None:
         """Start and wait until it answers."""
@@ -275,7 +275,7 @@ class Server(Child):
         """Wait until it says so."""
         client = AsyncHTTPClient(force_instance=True)
         try:
-            await until_done(lambda: self._is_ready(client), START_SECONDS, f"{self.name} is ready")
+            await until(lambda: self._is_ready(client), START_SECONDS, f"{self.name} is ready")
         except AssertionError as error:
             lines = [line for line in self.log.read_text().splitlines() if "/readyz" not in line]
             error.add_note("\n".join([self._unready, *lines[-LOG_TAIL:]]))
