@@ -23,6 +23,8 @@ class DemoLogin:
 class TicketHandler(ApiHandler):
     """`POST`: a one-time ticket for a URL, in place of a token."""
 
+    takes_body = False
+
     def initialize(self, tickets: Tickets) -> None:
         self.tickets = tickets
 

@@ -59,6 +59,8 @@ class UnreadCountHandler(NotificationApiHandler):
 class ReadHandler(NotificationApiHandler):
     """`POST`: mark one read."""
 
+    takes_body = False
+
     async def post(self, id_: str) -> None:
         marked = await self.notifications.mark_one(self.identity.user_id, id_)
         self.answer(marked.to_dict())
@@ -66,6 +68,8 @@ class ReadHandler(NotificationApiHandler):
 
 class ReadAllHandler(NotificationApiHandler):
     """`POST`: mark all read."""
+
+    takes_body = False
 
     async def post(self) -> None:
         self.answer({"marked": await self.notifications.mark_all_read(self.identity.user_id)})

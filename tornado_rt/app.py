@@ -374,6 +374,7 @@ async def _listen(
             settings.max_sockets,
             settings.max_sockets_per_address,
             clients_share(raise_limit()),
+            settings.peer_timeout_seconds,
         ),
         metrics=metrics,
         tls=_tls(settings),

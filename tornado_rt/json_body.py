@@ -5,6 +5,7 @@ is never taken for a string. Whatever comes, the faults that are told are few an
 """
 
 import functools
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -24,6 +25,9 @@ MOST_ITEMS = "most_items"
 DEFAULT_MOST_ITEMS = 1000
 # How much may stand where the shape says nothing (`Any`) [B].
 MOST_FREE_BYTES = 65536
+# Each is an object that the garbage collector looks at.
+MOST_CONTAINERS = 100_000
+STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 TOLD_FAULTS = 20
 # After this many faults the rest is not looked at.
 MOST_FAULTS = 1000
@@ -101,11 +105,19 @@ class _Field:
 
 
 def parse(text: bytes) -> Any:
-    """Return what JSON text says. Raise Problem 400."""
+    """Return what JSON text says. Raise Problem 400, or 422 for too many lists and objects."""
+    if _count_containers(text) > MOST_CONTAINERS and (
+        _count_containers(STRING.sub(b"", text)) > MOST_CONTAINERS
+    ):
+        raise Problem(422, f"the body holds more than {MOST_CONTAINERS} lists and objects")
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise Problem(400, f"the body is not JSON: {error}") from None
+
+
+def _count_containers(text: bytes) -> int:
+    return text.count(b"[") + text.count(b"{")
 
 
 def structure(value: Any, shape: type[T], most: Mapping[str, int] | None = None) -> T:

@@ -53,12 +53,14 @@ class AcceptBounds:
     """How many connections a listener holds; 0 means none.
 
     `total` in all and `per_address`: those that are not yet, or not any more, a stream or a socket.
-    `descriptors`: the number from which on no descriptor is a client's.
+    `descriptors`: the number from which on no descriptor is a client's. `peer_timeout`: how long
+    what was sent to a client may stay unacknowledged [s].
     """
 
     total: int = 0
     per_address: int = 0
     descriptors: int = 0
+    peer_timeout: float = 0.0
 
 
 def network_of(address: str) -> str:

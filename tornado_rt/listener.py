@@ -25,6 +25,7 @@ from tornado_rt.http1 import RequestBounds, ServerConnection, refusal
 from tornado_rt.limits import AcceptBounds, network_of
 from tornado_rt.metrics import Metrics
 from tornado_rt.problems import Problem
+from tornado_rt.wire import bound_silence
 
 log = structlog.get_logger(__name__)
 
@@ -177,7 +178,13 @@ class Listener(HTTPServer):
 
     def _take(self, connection: socket.socket, address: Any) -> None:
         connection.setblocking(False)
-        self._handle_connection(connection, address)
+        try:
+            bound_silence(connection, self._accepts.peer_timeout)
+        except OSError:
+            # It has left already.
+            connection.close()
+        else:
+            self._handle_connection(connection, address)
 
     def _is_full(self, newest: socket.socket) -> bool:
         bounds = self._accepts

@@ -44,7 +44,7 @@ POLICY = "default-src 'none'; frame-ancestors 'none'"
 HSTS_SECONDS = 365 * 86400
 # More digits are no length that anybody has.
 LENGTH_DIGITS = 18
-READING = {"GET", "HEAD", "OPTIONS"}
+BODY_METHODS = {"POST", "PUT", "PATCH"}
 
 
 @stream_request_body
@@ -262,10 +262,11 @@ class BaseHandler(RequestHandler):
 class ApiHandler(BaseHandler):
     """A JSON endpoint. The body is gathered here, so that one too large gets an answer.
 
-    `anonymous`: also who has no credentials may send a body.
+    `anonymous`: also who has no credentials may ask. `takes_body`: else what comes is passed over.
     """
 
     anonymous = False
+    takes_body = True
 
     def __init__(self, application: Application, request: HTTPServerRequest, **kwargs: Any) -> None:
         super().__init__(application, request, **kwargs)
@@ -277,9 +278,8 @@ class ApiHandler(BaseHandler):
         method = self.request.method or ""
         if method != "OPTIONS" and self.identifies and not self.anonymous:
             _ = self.identity
-        if method not in READING and self.request.headers.get("Content-Encoding", "identity") != (
-            "identity"
-        ):
+        encoding = self.request.headers.get("Content-Encoding", "identity").lower()
+        if method in BODY_METHODS and encoding != "identity":
             raise Problem(415, "the body must come without Content-Encoding")
         self._stop_deadline()
         self.request._body_future.add_done_callback(
@@ -289,7 +289,7 @@ class ApiHandler(BaseHandler):
     def data_received(self, chunk: bytes) -> None:
         """Gather the body of a request that has one, and no more of it than is allowed."""
         super().data_received(chunk)
-        if not self._finished and self.request.method not in READING:
+        if self.takes_body and not self._finished and self.request.method in BODY_METHODS:
             self._received += chunk
 
     def _received_all(self, task: "asyncio.Task[Any] | None", body: "asyncio.Future[None]") -> None:
