@@ -27,7 +27,7 @@ DEFAULT_MOST_ITEMS = 1000
 MOST_FREE_BYTES = 65536
 # Each is an object that the garbage collector looks at.
 MOST_CONTAINERS = 100_000
-STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 TOLD_FAULTS = 20
 # After this many faults the rest is not looked at.
 MOST_FAULTS = 1000
