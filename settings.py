@@ -138,7 +138,7 @@ class Settings:
         default=65536, validator=v.ge(125), help="largest frame that a client may send [B]"
     )
     max_body_bytes: int = ts.option(
-        default=1048576, validator=v.ge(1024), help="largest request body [B]"
+        default=1048576, validator=v.ge(0), help="largest request body [B]"
     )
     max_pending_bytes: int = ts.option(
         default=1048576, validator=v.ge(0), help="what may wait for a slow reader [B]"
@@ -176,7 +176,7 @@ class Settings:
         default=1000, validator=v.ge(0), help="waiting tasks a user"
     )
     queue_max_batch: int = ts.option(
-        default=100, validator=v.ge(1), help="most symbols in one batch"
+        default=100, validator=v.ge(0), help="most symbols in one batch"
     )
     queue_visibility_seconds: float = ts.option(
         default=300.0, validator=v.gt(0), help="how long a claim lasts unextended [s]"

@@ -320,10 +320,8 @@ def refusal(problem: Problem, extra: dict[str, str]) -> bytes:
 
 @functools.cache
 def _end_of_head(most: int) -> bytes:
-    """Return what matches a head from its second byte on, or too much of one."""
-    if not most:
-        return rb"\A[\s\S]*?\r?\n\r?\n"
-    return rb"\A[\s\S]{0,%d}?\r?\n\r?\n|\A[\s\S]{%d}" % (most, most)
+    """Return what matches at the end of a head, or else where there is too much of one."""
+    return rb"\n\r?\n" + (rb"|(?<=[\s\S]{%d})" % most if most else b"")
 
 
 def _too_large(head: bytes, most: int) -> Problem:

@@ -68,7 +68,7 @@ class Listener(HTTPServer):
             ssl_options=tls,
             xheaders=behind_proxy,
             max_body_size=NO_BOUND,
-            max_buffer_size=BUFFERED_BYTES,
+            max_buffer_size=_buffer_size(requests.header_bytes),
         )
         self._application = application
         self._requests = requests
@@ -223,6 +223,10 @@ class Listener(HTTPServer):
             own.pop(connection, None)
             if not own:
                 del self._by_address[home]
+
+
+def _buffer_size(header_bytes: int) -> int:
+    return max(BUFFERED_BYTES, 2 * header_bytes) if header_bytes else NO_BOUND
 
 
 def _renumbered(connection: socket.socket) -> socket.socket:
