@@ -1,6 +1,7 @@
 """The TCP side of HTTP: bounds of connections, heads and bodies, and an answer to everything."""
 
 import asyncio
+import contextlib
 import http.client
 import json
 import os
@@ -9,7 +10,7 @@ import socket
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -429,39 +430,44 @@ def processor_seconds(pid: int) -> float:
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
+@contextlib.contextmanager
+def started(tmp_path: Path, **more: Any) -> Iterator[ServerProcess]:
+    """A server as users start it; it ends well, or is ended with the test."""
+    server = start_server(tmp_path / "data", RT_DRAIN_SECONDS="0", **more)
+    try:
+        yield server
+        assert stop_server(server) == 0
+    finally:
+        server.process.kill()
+
+
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_silent_connections_of_one_address_shut_nobody_out(tmp_path: Path, processes: str) -> None:
     """Of all the descriptors that a process may have, some stay free."""
-    server = start_server(
-        tmp_path / "data",
-        prefix=[sys.executable, "-c", WITH_FEW],
-        RT_DRAIN_SECONDS="0",
-        RT_PROCESSES=processes,
-    )
-    opened = connected(server, 3 * FEW)
-    assert [health(server) for _ in range(8)] == [200] * 8
-    if processes == "1":
-        assert len(os.listdir(f"/proc/{server.process.pid}/fd")) < FEW * 3 // 4 + 8
-    for sock in opened:
-        sock.close()
-    assert stop_server(server) == 0
+    prefix = [sys.executable, "-c", WITH_FEW]
+    with started(tmp_path, prefix=prefix, RT_PROCESSES=processes) as server:
+        opened = connected(server, 3 * FEW)
+        assert [health(server) for _ in range(8)] == [200] * 8
+        if processes == "1":
+            assert len(os.listdir(f"/proc/{server.process.pid}/fd")) < FEW * 3 // 4 + 8
+        for sock in opened:
+            sock.close()
 
 
 def test_accepting_pauses_without_a_descriptor_and_goes_on_by_itself(tmp_path: Path) -> None:
     """It takes no processor time meanwhile, and is logged once."""
-    server = start_server(tmp_path / "data", RT_DRAIN_SECONDS="0", RT_WORKER_CONCURRENCY="0")
-    pid = server.process.pid
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
-    opened = connected(server, 20)
-    wait_until(lambda: "accept_paused" in server.log.read_text())
-    began, used = time.monotonic(), processor_seconds(pid)
-    wait_until(lambda: time.monotonic() - began > 2)
-    assert processor_seconds(pid) - used < 1
-    assert server.log.read_text().count("accept_paused") == 1
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-    assert health(server) == 200
-    assert server.log.read_text().count("accept_resumed") == 1
-    for sock in opened:
-        sock.close()
-    assert stop_server(server) == 0
+    with started(tmp_path, RT_WORKER_CONCURRENCY="0") as server:
+        pid = server.process.pid
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+        opened = connected(server, 20)
+        wait_until(lambda: "accept_paused" in server.log.read_text())
+        began, used = time.monotonic(), processor_seconds(pid)
+        wait_until(lambda: time.monotonic() - began > 2)
+        assert processor_seconds(pid) - used < 1
+        assert server.log.read_text().count("accept_paused") == 1
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        assert health(server) == 200
+        assert server.log.read_text().count("accept_resumed") == 1
+        for sock in opened:
+            sock.close()

@@ -76,8 +76,8 @@ class BaseHandler(RequestHandler):
 
     @property
     def address(self) -> str:
-        """The peer's address."""
-        return self.request.remote_ip or "local"
+        """The peer's address, as requests and connections are counted by it."""
+        return network_of(self.request.remote_ip or "local")
 
     async def prepare(self) -> None:
         """Refuse what is too much, then find out who asks, all before the body comes."""
@@ -234,7 +234,7 @@ class BaseHandler(RequestHandler):
 
     def _limit_rate(self) -> None:
         limiter: RateLimiter = self.settings["rate_limiter"]
-        wait = limiter.wait(network_of(self.address))
+        wait = limiter.wait(self.address)
         if wait:
             raise Problem(429, "too many requests", retry_after=wait)
 
