@@ -46,7 +46,7 @@ async def test_head_is_get_without_a_body(idle: Settings, make_token: Token) -> 
             head = await admin.send("HEAD", path)
             assert not head.body
             if "/ws/" in path and not path.endswith("/stats"):
-                assert (head.status, path) == (426, path)
+                assert (head.status, path, head.headers["Upgrade"]) == (426, path, "websocket")
             elif not path.endswith("/stream"):
                 got = await admin.get(path)
                 assert (head.status, path) == (got.status, path)
@@ -173,6 +173,18 @@ async def odd_method(client: Client, method: str, path: str) -> None:
         client.url + path, method=method, allow_nonstandard_methods=True, body=b""
     )
     await AsyncHTTPClient().fetch(request, raise_error=False)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("most", [20_000, 0])
+async def test_batch_may_be_as_large_as_the_operator_says(
+    idle: Settings, make_token: Token, most: int
+) -> None:
+    roomy = attrs.evolve(idle, queue_max_batch=most, queue_max_waiting_per_user=0)
+    async with serving(roomy, make_token("alice")) as alice:
+        made = await alice.post("/api/batches", {"symbols": ["AAPL"] * 9000})
+        assert (made.status, made.body["submitted"]) == (202, 9000)
+        assert (await alice.get("/api/queue/stats")).body["queued"] == 9000
 
 
 @pytest.mark.gen_test

@@ -162,6 +162,8 @@ class BaseHandler(RequestHandler):
         self.set_status(problem.status_code)
         if problem.retry_after is not None:
             self.set_header("Retry-After", str(max(1, round(problem.retry_after))))
+        if problem.status_code == 426:
+            self.set_header("Upgrade", "websocket")
         if problem.status_code == 405:
             self.set_header("Allow", ", ".join(self._allowed()))
         if problem.status_code == 401:
