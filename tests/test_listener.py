@@ -22,6 +22,7 @@ from tests.api import Client, serving
 from tests.certificates import make_certificate
 from tests.conftest import ServerProcess, start_server, stop_server
 from tests.waiting import until, wait_until
+from tornado_rt.http1 import whole_chunks
 from tornado_rt.limits import network_of
 
 Token = Callable[..., str]
@@ -234,6 +235,33 @@ async def test_chunks_beyond_the_bound_are_answered_at_once(
             answer = await exchange(nobody, data, b"400\r\n" + b"x" * 1024 + b"\r\n1\r\nx\r\n")
             status, headers, _ = parsed(answer)
             assert (status, path, headers["connection"]) == (413, path, "close")
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("size", [1, 7, 5000])
+@pytest.mark.parametrize("piece", [3, 1000, 1 << 20])
+async def test_body_in_chunks_is_read_however_it_is_cut(
+    idle: Settings, make_token: Token, size: int, piece: int
+) -> None:
+    """Into chunks by its sender, and those into pieces on the way."""
+    text = json.dumps({"symbol": "AAPL", "params": {"llm_provider": "x" * 64}}).encode()
+    text += b" " * (0 if piece == 3 else 20_000)
+    head = CHUNKED.replace(b"%(token)s", make_token("alice").encode())
+    head = head.replace(b"Host", b"Connection: close\r\nHost")
+    cut = [text[at : at + size] for at in range(0, len(text), size)]
+    body = b"".join(b"%x\r\n%s\r\n" % (len(one), one) for one in cut) + b"0\r\n\r\n"
+    pieces = [body[at : at + piece] for at in range(0, len(body), piece)]
+    async with serving(idle, "") as nobody:
+        status, _, answer = parsed(await exchange(nobody, head, *pieces))
+        assert status == 202, answer
+
+
+def test_small_chunks_are_taken_together() -> None:
+    """Up to one that is not whole, or ends the body, or is no chunk."""
+    assert whole_chunks(b"1\r\na\r\n2\r\nbc\r\n3\r\nde") == (13, b"abc")
+    assert whole_chunks(b"1\r\na\r\n0\r\n\r\n") == (6, b"a")
+    for other in (b"", b"1", b"1\r\na", b"1\r\nab\r\n", b"x\r\n", b"1;a=b\r\na\r\n"):
+        assert whole_chunks(other) == (0, b"")
 
 
 @pytest.mark.gen_test

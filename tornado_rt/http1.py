@@ -54,6 +54,7 @@ MOST_EMPTY_LINES = 4
 # A chunk's size with its extensions, or too much of it.
 CHUNK_LINE_BYTES = 1024
 CHUNK_LINE = re.compile(rb"[^\n]{0,%d}\n|[^\n]{%d}" % (CHUNK_LINE_BYTES, CHUNK_LINE_BYTES + 1))
+SMALL_CHUNK = re.compile(rb"([0-9a-fA-F]{1,4})\r\n")
 CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
 ORIGIN = re.compile(rb"\r?\norigin:[ \t]*([!-~]+)[ \t]*\r?\n", re.IGNORECASE)
 
@@ -222,7 +223,7 @@ class Request(HTTP1Connection):
 
     async def _read_chunked_body(self, delegate: HTTPMessageDelegate) -> None:
         work = 0
-        while left := await self._read_chunk_size():
+        while left := await self._read_chunk_size(delegate):
             while left:
                 piece = await self.stream.read_bytes(min(left, CHUNK_BYTES), partial=True)
                 left -= len(piece)
@@ -235,7 +236,12 @@ class Request(HTTP1Connection):
                 await asyncio.sleep(0)
         await self._pass_over_trailers()
 
-    async def _read_chunk_size(self) -> int:
+    async def _read_chunk_size(self, delegate: HTTPMessageDelegate) -> int:
+        # Many small chunks that have come together are taken in one step.
+        taken, data = whole_chunks(bytes(self.stream._read_buffer))
+        if taken:
+            await self.stream.read_bytes(taken)
+            await self._deliver_body(delegate, data)
         size = CHUNK_SIZE.fullmatch(await self._read_line())
         if size is None:
             raise HTTPInputError("a chunk does not begin with its size")
@@ -301,6 +307,18 @@ class Request(HTTP1Connection):
             pass
         finally:
             self.close()
+
+
+def whole_chunks(buffer: bytes) -> tuple[int, bytes]:
+    """Return how much of a buffer is small chunks that are whole, and what is in them."""
+    at, pieces = 0, []
+    while (line := SMALL_CHUNK.match(buffer, at)) is not None:
+        end = line.end() + int(line[1], 16)
+        if end == line.end() or buffer[end : end + 2] != b"\r\n":
+            break
+        pieces.append(buffer[line.end() : end])
+        at = end + 2
+    return at, b"".join(pieces)
 
 
 def refusal(problem: Problem, extra: dict[str, str]) -> bytes:

@@ -36,7 +36,9 @@ class TaskParams:
         metadata={"most_items": len(Analyst)},
     )
     research_depth: int = attrs.field(default=3, validator=number_of(1, 5))
-    llm_provider: str = attrs.field(default="dashscope", validator=name_of(MAX_LLM_PROVIDER, least=0))
+    llm_provider: str = attrs.field(
+        default="dashscope", validator=name_of(MAX_LLM_PROVIDER, least=0)
+    )
 
 
 @attrs.frozen
