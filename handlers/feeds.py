@@ -10,6 +10,7 @@ from services.notifications import NotificationService
 from services.progress import show_message
 from services.queue import QueueService
 from tornado_rt.connection import Opening
+from tornado_rt.json_body import MOST_ITEMS, structure
 from tornado_rt.limits import Limits
 from tornado_rt.protocol import (
     BROADCAST,
@@ -21,7 +22,7 @@ from tornado_rt.protocol import (
     task_topic,
     user_topic,
 )
-from tornado_rt.web import Problem, structure
+from tornado_rt.web import Problem
 
 MAX_MARKED = 1000
 
@@ -32,7 +33,7 @@ Action = Callable[[Any], Awaitable[None]]
 class ReadRequest:
     """`data` of a client's `read` message: ids, or all of them."""
 
-    ids: list[str] = attrs.field(factory=list, validator=attrs.validators.max_len(MAX_MARKED))
+    ids: list[str] = attrs.field(factory=list, metadata={MOST_ITEMS: MAX_MARKED})
     all: bool = False
 
 

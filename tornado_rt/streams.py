@@ -75,7 +75,14 @@ class EventStreamHandler(BaseHandler):
     """An endpoint whose GET can be an event stream of one feed."""
 
     async def stream(self, feed: Feed) -> None:
-        """Answer with an event stream, or 204 to a client that has seen the end."""
+        """Answer with an event stream, or 204 to a client that has seen the end.
+
+        HEAD gets the headers, and follows nothing.
+        """
+        if self.request.method == "HEAD":
+            self._describe()
+            await self.flush()
+            return
         if self.hub.draining:
             raise Problem(503, "the server is going away", retry_after=1)
         after = self.last_id()
@@ -91,10 +98,13 @@ class EventStreamHandler(BaseHandler):
         await self._start(connection)
         connection.begin(opening, after)
 
-    async def _start(self, connection: StreamConnection) -> None:
+    def _describe(self) -> None:
         self.set_header("Content-Type", "text/event-stream; charset=utf-8")
         self.set_header("Cache-Control", "no-cache, no-transform")
         self.set_header("X-Accel-Buffering", "no")
+
+    async def _start(self, connection: StreamConnection) -> None:
+        self._describe()
         # The socket is ours until it closes: it carries no second request.
         self.set_header("Connection", "close")
         try:
