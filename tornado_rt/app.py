@@ -349,6 +349,7 @@ def _application(
         max_body_bytes=settings.max_body_bytes,
         websocket_max_message_size=settings.max_message_bytes,
         websocket_compression=settings.websocket_compression,
+        sse_error_event=settings.sse_error_event,
         trusted_origins=settings.trusted_origins,
         cross_origin_protection=True,
     )

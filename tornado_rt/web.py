@@ -29,6 +29,9 @@ E = TypeVar("E", bound=StrEnum)
 
 RETRY_AFTER_SECONDS = 1
 CORS_HEADERS = "Authorization, Content-Type, Last-Event-ID, Idempotency-Key"
+# What clients that cannot send a header call the last id in the query, however they spell it. What
+# a polyfill adds is newer than the `last_id` of the address that it was given.
+LAST_ID_NAMES = ("lasteventid", "evslasteventid", "lastid")
 STORE_ERRORS = (RedisError, PyMongoError, BackplaneDown, OSError)
 
 
@@ -176,13 +179,18 @@ class BaseHandler(RequestHandler):
 
     def last_id(self) -> Cursor | None:
         """Return the cursor that the client resumes from. Raise Problem 400 for a bad one."""
-        text = self.request.headers.get("Last-Event-ID") or self.get_query_argument("last_id", "")
+        text = self.request.headers.get("Last-Event-ID") or self._queried_last_id()
         if not text:
             return None
         try:
             return Cursor.parse(text)
         except ValueError as error:
             raise Problem(400, str(error)) from None
+
+    def _queried_last_id(self) -> str:
+        spelled = {_plain_name(name): name for name in self.request.query_arguments}
+        asked = (self.get_query_argument(spelled[one]) for one in LAST_ID_NAMES if one in spelled)
+        return next(filter(None, asked), "")
 
     def set_default_headers(self) -> None:
         """Harden every answer; no cache keeps what belongs to one user."""
@@ -324,6 +332,10 @@ class NotFoundHandler(BaseHandler):
     async def prepare(self) -> None:
         """Answer before anything else."""
         raise Problem(404, "there is nothing at this address")
+
+
+def _plain_name(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
 
 
 def _document(problem: Problem) -> dict[str, Any]:
