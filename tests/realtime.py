@@ -29,7 +29,7 @@ from tornado_rt.heartbeat import Heartbeats
 from tornado_rt.hub import Hub
 from tornado_rt.limits import Limits, RateLimiter
 from tornado_rt.metrics import Metrics
-from tornado_rt.protocol import Cursor, Message, MessageType, ResyncReason
+from tornado_rt.protocol import ERROR_EVENT, Cursor, Message, MessageType, ResyncReason
 from tornado_rt.sockets import RealtimeSocket
 from tornado_rt.stores import find_redis_server
 from tornado_rt.streams import EventStreamHandler
@@ -172,6 +172,7 @@ async def realtime(
     *,
     compression: bool = False,
     certificate: Certificate | None = None,
+    error_event: str = ERROR_EVENT,
     **limits: Any,
 ) -> AsyncIterator[Realtime]:
     """Run the core with a log, over the real Redis; with a certificate, behind TLS."""
@@ -190,6 +191,7 @@ async def realtime(
         max_body_bytes=1024,
         websocket_max_message_size=4096,
         websocket_compression=compression,
+        sse_error_event=error_event,
         trusted_origins=["https://trusted.example"],
         cross_origin_protection=True,
         log_function=lambda handler: None,
