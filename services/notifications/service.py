@@ -383,10 +383,14 @@ class NotificationService:
         return {"created_at": {"$lt": object_id.generation_time + timedelta(seconds=1)}}
 
     async def _last_published(self, user_id: str, offset: int) -> int:
-        # One that is perhaps not published yet is still to come to who is there now.
-        told = {"user_id": user_id, "seq": {"$lte": offset}, "unsent": {"$exists": False}}
-        newest = await self._newest(told, 0, 1)
-        return newest[0].seq if newest else 0
+        numbered, order = {"user_id": user_id, "seq": {"$lte": offset}}, [("seq", DESCENDING)]
+        newest = await self._all.find_one(numbered, sort=order)
+        if newest and "unsent" in newest and newest["_id"] not in self._published:
+            # Perhaps it is not published yet, and still to come to who is there now.
+            newest = await self._all.find_one(
+                {**numbered, "unsent": {"$exists": False}}, sort=order
+            )
+        return newest["seq"] if newest else 0
 
     async def _from(
         self, user_id: str, after: Cursor, last: int, trimmed: int
