@@ -336,6 +336,7 @@ def _application(
         },
         metrics={"metrics": core.metrics},
         presence={"presence": core.presence},
+        protocol={"error_event": settings.sse_error_event},
     )
     return Application(
         table,
