@@ -65,9 +65,9 @@ export class EventStream {
       this.#backoff.reset();
       this.#seen.begin(id);
       this.#on.state("connected");
-      // The browser repeats the last id under the other events, which have none.
     } else if (type === "resync") {
       this.#seen.forget(id);
+      // The browser repeats the last id under the other events, which have none.
     } else if (type === "progress" || type === "finished" || type === "notification") {
       if (!this.#seen.isNew(id)) return;
     }
