@@ -212,6 +212,11 @@ class Settings:
     sse_heartbeat_seconds: float = ts.option(
         default=10.0, validator=v.ge(0), help="interval of event-stream heartbeats [s]"
     )
+    sse_error_event: str = ts.option(
+        default="problem",
+        validator=v.matches_re(r"[a-z_]{1,64}"),
+        help="name of our errors on event streams; browsers take `error` for a lost connection",
+    )
     max_connections_per_user: int = ts.option(
         default=50, validator=v.ge(0), help="open sockets and streams a user"
     )

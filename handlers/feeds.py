@@ -60,13 +60,15 @@ class ProgressFeed:
         """Return what came after the cursor, or the snapshot. Raise TaskNotFound, BatchNotFound."""
         replay = await self._queue.read_events(self._kind, self._id, after)
         snapshot = show_message(replay.snapshot)
+        assert snapshot.cursor is not None
         messages = tuple(map(show_message, replay.messages))
         if after is None or replay.resync:
             messages = (snapshot, *([replay.finished] if replay.finished else []))
         return Opening(
             state={"snapshot": orjson.Fragment(snapshot.data)},
             messages=messages,
-            begin=replay.snapshot.cursor or replay.cursor,
+            # The snapshot has its own id, and is yet to come.
+            begin=snapshot.cursor.previous,
             cursor=replay.cursor,
             resync=replay.resync,
             ended=replay.finished is not None,

@@ -355,6 +355,7 @@ def _application(
         ready={"faults": readiness.faults},
         metrics={"metrics": core.metrics},
         presence={"presence": core.presence},
+        protocol={"error_event": settings.sse_error_event},
     )
     return Application(
         table,
@@ -369,6 +370,7 @@ def _application(
         request_timeout_seconds=settings.request_timeout_seconds,
         websocket_max_message_size=settings.max_message_bytes,
         websocket_compression=settings.websocket_compression,
+        sse_error_event=settings.sse_error_event,
         trusted_origins=settings.trusted_origins,
         cross_origin_protection=True,
     )

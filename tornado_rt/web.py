@@ -47,6 +47,9 @@ HSTS_SECONDS = 365 * 86400
 # More digits are no length that anybody has.
 LENGTH_DIGITS = 18
 BODY_METHODS = {"POST", "PUT", "PATCH"}
+# What clients that cannot send a header call the last id in the query, however they spell it. What
+# a polyfill adds is newer than the `last_id` of the address that it was given.
+LAST_ID_NAMES = ("lasteventid", "evslasteventid", "lastid")
 
 
 @stream_request_body
@@ -144,13 +147,18 @@ class BaseHandler(RequestHandler):
 
     def last_id(self) -> Cursor | None:
         """Return the cursor that the client resumes from. Raise Problem 400 for a bad one."""
-        text = self.request.headers.get("Last-Event-ID") or self.get_query_argument("last_id", "")
+        text = self.request.headers.get("Last-Event-ID") or self._queried_last_id()
         if not text:
             return None
         try:
             return Cursor.parse(text)
         except ValueError as error:
             raise Problem(400, str(error)) from None
+
+    def _queried_last_id(self) -> str:
+        spelled = {_plain_name(name): name for name in self.request.query_arguments}
+        asked = (self.get_query_argument(spelled[one]) for one in LAST_ID_NAMES if one in spelled)
+        return next(filter(None, asked), "")
 
     def set_default_headers(self) -> None:
         """Harden every answer; no cache keeps what belongs to one user."""
@@ -421,3 +429,7 @@ def announced_bytes(request: HTTPServerRequest) -> int:
     """Return how large a body was announced; 0 for none, and for one in chunks."""
     text = request.headers.get("Content-Length", "0")
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= LENGTH_DIGITS else 0
+
+
+def _plain_name(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
