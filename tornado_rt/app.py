@@ -182,6 +182,8 @@ def _queue(redis: Redis, settings: Settings) -> QueueService:
         order=settings.queue_order,
         max_events=settings.task_events,
         idempotency_seconds=settings.queue_idempotency_seconds,
+        idempotency_keys_per_user=settings.queue_idempotency_keys_per_user,
+        kept_per_user=settings.queue_kept_per_user,
     )
 
 
