@@ -70,7 +70,8 @@ class Event:
         fields["result"] = _result(fields["result"])
         fields["error"] = fields["error"] or None
         fields["ended_at"] = float(fields["ended_at"])
-        return cls(**fields)
+        # A later version may have written more.
+        return cls(**{field.name: fields[field.name] for field in attrs.fields(cls)})
 
     def notification(self) -> NotificationDraft:
         """Return what the user is told; its metadata hold the result, unless it is too large."""

@@ -236,7 +236,7 @@ class QueueService:
 
     async def cancel_batch(self, batch_id: str, user_id: str | None = None) -> Batch:
         """Cancel what has not ended of a batch. Raise BatchNotFound, also for another's."""
-        more, batch = 1, None
+        more, batch = 1, ()
         while more:
             reply = await self._cancel("batch", batch_id, user_id)
             if reply is None:
