@@ -74,9 +74,7 @@ async def data_fault(redis: Redis, queue_name: str) -> str | None:
         return str(error)
     if version is None:
         version = await _Migration(redis, key_prefix(queue_name)).layout_of_first()
-    return (
-        None if version == DATA_VERSION else "the data in Redis is of an earlier version: restart"
-    )
+    return None if version == DATA_VERSION else f"the data in Redis has version {version}: restart"
 
 
 class _Migration:
