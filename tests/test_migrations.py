@@ -231,7 +231,7 @@ async def test_migration_waits_for_no_process_of_an_earlier_version(
     data, expected = unpack("stream-2")
     async with opened(data) as (redis, url), Redis.from_url(url).pubsub() as earlier:
         await earlier.subscribe("rt:control")
-        with pytest.raises(DataRefused, match="1 processes of an earlier version .* stop them"):
+        with pytest.raises(DataRefused, match=r"1 processes of an earlier version .* stop them"):
             await prepare_redis(redis, "rtq")
         await earlier.unsubscribe("rt:control")
         await prepare_redis(redis, "rtq")
