@@ -71,7 +71,8 @@ class Event:
         fields["error"] = fields["error"] or None
         fields["ended_at"] = float(fields["ended_at"])
         # A later version may have written more.
-        return cls(**{field.name: fields[field.name] for field in attrs.fields(cls)})
+        known = {field.name for field in attrs.fields(cls)}
+        return cls(**{name: value for name, value in fields.items() if name in known})
 
     def notification(self) -> NotificationDraft:
         """Return what the user is told; its metadata hold the result, unless it is too large."""

@@ -153,7 +153,8 @@ class Tickets:
         stored = cast("bytes | None", await self._redis.getdel(_ticket_key(ticket)))
         if stored is None:
             raise AuthError("the ticket is unknown, used or expired")
-        user_id, scopes, expires_at = orjson.loads(stored)
+        # A later version may have written more behind these.
+        user_id, scopes, expires_at, *_ = orjson.loads(stored)
         return Identity(user_id, frozenset(scopes), expires_at)
 
 
