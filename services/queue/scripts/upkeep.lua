@@ -91,9 +91,9 @@ local LISTING = {
 
 -- Returns whether there is more to do.
 local function list_unlisted()
-  local ended = redis.call('ZCARD', P .. 'ended')
-  if ended == tonumber(redis.call('GET', P .. 'listed') or 0) + listed then return false end
   local at = redis.call('HMGET', P .. 'listing', 'zset', 'place')
+  local all = tonumber(redis.call('GET', P .. 'listed') or 0) + listed
+  if not at[1] and redis.call('ZCARD', P .. 'ended') == all then return false end
   local zset = at[1] or 'ended'
   local found = redis.call('ZSCAN', P .. zset, at[2] or '0', 'COUNT', most)
   for i = 1, #found[2], 2 do LISTING[zset](found[2][i], found[2][i + 1]) end
