@@ -46,8 +46,8 @@ class Model:
     global_limit: int = 5
     max_waiting: int = 12
     max_attempts: int = 2
-    # Ended tasks of a user, and dead ones apart; 0: any number.
-    kept: int = 0
+    # Ended tasks of a user, and dead ones apart.
+    kept: int = 5
     moment: int = 0
     tasks: dict[str, ModelTask] = attrs.field(factory=dict)
     seq: int = 0
@@ -159,7 +159,7 @@ class Model:
                 if t.user == user and t.status in ENDS and (t.status == "dead") == dead
             ]
             own.sort(key=lambda id_: self.tasks[id_].ended)
-            if self.kept and own and self.tasks[own[-1]].ended[0] == self.moment:
+            if own and self.tasks[own[-1]].ended[0] == self.moment:
                 for task_id in own[: -self.kept]:
                     del self.tasks[task_id]
 
@@ -350,7 +350,7 @@ class Driver:
 
     async def keep(self) -> None:
         """Change how many ended tasks are kept; it holds for those who end some from then on."""
-        self.model.kept = self.queue.kept_per_user = self.rng.choice([0, 1, 3])
+        self.model.kept = self.queue.kept_per_user = self.rng.choice([1, 3, 5])
 
     async def revive(self) -> None:
         for task in await self.queue.list_dead(2):

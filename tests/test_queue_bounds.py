@@ -118,7 +118,7 @@ async def test_no_bound_keeps_all(make_queue: MakeQueue) -> None:
 @pytest.mark.gen_test
 async def test_bound_that_was_lowered_holds_from_the_next_end_on(make_queue: MakeQueue) -> None:
     """200 old ones go with each script at most, so that none holds up all."""
-    queue = make_queue(kept_per_user=0)
+    queue = make_queue(kept_per_user=1000)
     batch = await queue.create_batch("a", ["A"] * 450, {}, plan=PLAN)
     await queue.cancel_batch(batch.batch_id)
     queue.kept_per_user = 10

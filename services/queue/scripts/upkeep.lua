@@ -91,6 +91,7 @@ local LISTING = {
 
 -- Returns whether there is more to do.
 local function list_unlisted()
+  if most_ended == 0 then return false end
   local at = redis.call('HMGET', P .. 'listing', 'zset', 'place')
   local all = tonumber(redis.call('GET', P .. 'listed') or 0) + listed
   if not at[1] and redis.call('ZCARD', P .. 'ended') == all then return false end

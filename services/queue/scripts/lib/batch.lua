@@ -6,8 +6,8 @@
 -- queued), `progress_sum` is the sum of their percentages with 100 for an ended one, and the batch
 -- has ended exactly when each of its tasks has.
 
--- How many ended tasks, dead ones and ended batches are kept of each user, 0: any. The scripts that
--- end tasks are told.
+-- How many ended tasks, dead ones and ended batches are kept of each user, 0: any, and none are listed.
+-- The scripts that end tasks are told.
 local most_ended = 0
 -- Old ones of a user go with one script at most, besides as many as ended in it: after a bound was
 -- lowered the rest goes with the next ones.
@@ -16,9 +16,8 @@ local MOST_LET_GO = 200
 -- The logs of a user's newest ended tasks and batches are kept. Whoever comes back to an older one gets
 -- its state: a log is many times as long.
 local LOGS_KEPT = 100
-local function drop_logs(kind, own, added)
-  local last = redis.call('ZCARD', own) - LOGS_KEPT - 1
-  if last < 0 then return end
+local function drop_logs(kind, own, size, added)
+  local last = size - LOGS_KEPT - 1
   local keys = redis.call('ZRANGE', own, math.max(last - added + 1, 0), last)
   for i = 1, #keys do keys[i] = log_key(kind, keys[i]) end
   for first = 1, #keys, PART do
@@ -98,13 +97,13 @@ end
 
 -- List an ended batch with its user's, the oldest of which go when there are too many.
 local function list_ended_batch(id, user, ended_at)
+  if most_ended == 0 then return end
   local own = P .. 'ended_batches:' .. user
   redis.call('ZADD', own, ended_at, id)
-  if most_ended == 0 then return end
-  drop_logs('batch', own, 1)
-  local excess = redis.call('ZCARD', own) - most_ended
-  if excess <= 0 then return end
-  for _, old in ipairs(redis.call('ZRANGE', own, 0, math.min(excess, MOST_LET_GO) - 1)) do
+  local size = redis.call('ZCARD', own)
+  if size > LOGS_KEPT then drop_logs('batch', own, size, 1) end
+  if size <= most_ended then return end
+  for _, old in ipairs(redis.call('ZRANGE', own, 0, math.min(size - most_ended, MOST_LET_GO) - 1)) do
     delete_batch(old, user)
   end
 end

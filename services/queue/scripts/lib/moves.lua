@@ -40,13 +40,20 @@ end
 local function let_go(list, user, number)
   local own, keys, ids = P .. list .. ':' .. user, {}, {}
   for _, id in ipairs(redis.call('ZRANGE', own, 0, number - 1)) do
-    local t = load_task(id)
+    local key = task_key(id)
+    local t = records[key]
+    local status, made = t and t.status, t and t.made
+    if not t then
+      local values = redis.pcall('HMGET', key, 'status', 'made')
+      status, made = values[1], values[2]
+    end
     -- A process of an earlier version may have deleted or revived it.
-    if t and ENDED[t.status] then
-      if t.batch_id ~= '' then redis.call('LREM', P .. 'batch_tasks:' .. t.batch_id, 1, id) end
-      count('counts', t.status, -1)
-      records[t._key] = nil
-      put(keys, t._key, log_key('task', id))
+    if ENDED[status] then
+      made = read_made(made)
+      if made and made[2] ~= '' then redis.call('LREM', P .. 'batch_tasks:' .. made[2], 1, id) end
+      count('counts', status, -1)
+      records[key] = nil
+      put(keys, key, log_key('task', id))
       ids[#ids + 1] = id
     end
   end
@@ -59,13 +66,12 @@ local function let_go(list, user, number)
 end
 
 local function list_ended(list, user, members)
-  local own = P .. list .. ':' .. user
+  local own, added = P .. list .. ':' .. user, #members / 2
   call_in_parts('ZADD', own, members)
-  listed = listed + #members / 2
-  if most_ended == 0 then return end
-  drop_logs('task', own, #members / 2)
-  local excess = redis.call('ZCARD', own) - most_ended
-  if excess > 0 then let_go(list, user, math.min(excess, #members / 2 + MOST_LET_GO)) end
+  listed = listed + added
+  local size = redis.call('ZCARD', own)
+  if size > LOGS_KEPT then drop_logs('task', own, size, added) end
+  if size > most_ended then let_go(list, user, math.min(size - most_ended, added + MOST_LET_GO)) end
 end
 
 -- Before tasks are taken, and behind the body.
@@ -155,9 +161,11 @@ local function end_task(t, status, token, result, error, fragment)
   t.error = error
   if error ~= '' then set(t, 'error', error) end
   put(over, NOW_STAMP, t.task_id)
-  local own = over_of[list_of(status)]
-  own[t.user_id] = own[t.user_id] or {}
-  put(own[t.user_id], NOW_STAMP, t.task_id)
+  if most_ended > 0 then
+    local own = over_of[list_of(status)]
+    local members = own[t.user_id]
+    if members then put(members, NOW_STAMP, t.task_id) else own[t.user_id] = {NOW_STAMP, t.task_id} end
+  end
   if status == 'dead' then redis.call('ZADD', P .. 'dead', NOW_STAMP, t.task_id) end
   count('counts', status, 1)
   tell('task', t.task_id, t, 'progress', snapshot)
