@@ -81,12 +81,12 @@ class Client:
     async def stream(self, path: str, **headers: str) -> EventStream:
         """Open an event stream."""
         port = int(self.url.rpartition(":")[2])
-        own = {"Authorization": f"Bearer {self.token}"}
+        own = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         return await EventStream.open(port, path, own | headers)
 
     async def socket(self, path: str) -> WebSocketClientConnection:
         """Open a WebSocket; it is closed with the server."""
-        headers = {"Authorization": f"Bearer {self.token}"}
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         request = HTTPRequest(self.url.replace("http", "ws") + path, headers=headers)
         socket = await websocket_connect(request)
         self.opened.append(socket)
