@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from tests.fixtures.make import COMMITS, ENVIRONMENT, FOLDER, ask
 from tests.waiting import until
 from tornado_rt.mongo import open_database
 from tornado_rt.protocol import Cursor
-from tornado_rt.stores import embedded_stores
+from tornado_rt.stores import embedded_stores, running_addresses
 
 HERE = ENVIRONMENT | {
     "RT_WORKER_HANDLER": "tests.fixtures.fixture_handler:work",
@@ -304,8 +305,22 @@ def test_fresh_folder_has_this_version(tmp_path: Path, io_loop: IOLoop) -> None:
         (version, made_by), stored = io_loop.run_sync(read)
         assert (version, made_by) == (b"3", b"tornado_rt 0.1.0")
         assert (stored["version"], stored["made_by"]) == (3, "tornado_rt 0.1.0")
+        io_loop.run_sync(lambda: is_unready_while_it_cannot_read(server.url, tmp_path / "data"))
     finally:
         assert stop_server(server) == 0
+
+
+async def is_unready_while_it_cannot_read(url: str, data: Path) -> None:
+    redis = Redis.from_url(running_addresses(data).redis_url)
+    await redis.set("{rtq}:version", "99")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(url + "/readyz")
+    assert refused.value.code == 503
+    assert b"the data in Redis has version '99'" in refused.value.read()
+    refused.value.close()
+    await redis.set("{rtq}:version", str(DATA_VERSION))
+    assert urllib.request.urlopen(url + "/readyz").status == 200
+    await redis.aclose()
 
 
 def test_data_that_cannot_be_read_make_a_server_unready(io_loop: IOLoop, redis: Redis) -> None:

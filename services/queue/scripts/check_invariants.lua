@@ -77,7 +77,9 @@ for _, key in ipairs(redis.call('KEYS', P .. 'task:*')) do
 end
 for list, users in pairs(own) do
   for user, number in pairs(users) do
-    if all_listed then expect(list .. ' of ' .. user, redis.call('ZCARD', P .. list .. ':' .. user), number) end
+    -- There may be more: an earlier version deletes a task and leaves its place in the list.
+    local places = redis.call('ZCARD', P .. list .. ':' .. user)
+    if all_listed and places < number then expect(list .. ' of ' .. user, places, number) end
   end
 end
 

@@ -48,7 +48,7 @@ local function let_go(list, user, number)
       status, made = values[1], values[2]
     end
     -- A process of an earlier version may have deleted or revived it.
-    if ENDED[status] then
+    if ENDED[status] and list_of(status) == list then
       made = read_made(made)
       if made and made[2] ~= '' then redis.call('LREM', P .. 'batch_tasks:' .. made[2], 1, id) end
       count('counts', status, -1)
