@@ -7,7 +7,7 @@ SECONDS ?= 600
 .PHONY: run test lint format clean fuzz-queue crash-queue fuzz-http faults soak bench-queue bench-fanout
 
 run: .venv/run.stamp
-	$(BIN)/python run.py
+	RT_DEMO_LOGIN=$${RT_DEMO_LOGIN:-true} $(BIN)/python run.py
 
 # Most tests wait most of the time: two share the cores well.
 test: .venv/dev.stamp

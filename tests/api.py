@@ -29,7 +29,7 @@ class Answer:
         return cls(
             response.code,
             response.headers,
-            json.loads(response.body) if is_json else response.body,
+            json.loads(response.body) if is_json and response.body else response.body,
         )
 
 

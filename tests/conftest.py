@@ -190,6 +190,8 @@ def stop_server(server: ServerProcess) -> int:
 def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A whole server with embedded stores of its own, as `make run` starts it."""
     folder = tmp_path_factory.mktemp("server")
-    server = start_server(folder / "data", RT_STEP_SECONDS="0.05", RT_DRAIN_SECONDS="0")
+    server = start_server(
+        folder / "data", RT_STEP_SECONDS="0.05", RT_DRAIN_SECONDS="0", RT_DEMO_LOGIN="true"
+    )
     yield server
     stop_server(server)

@@ -21,7 +21,7 @@ from tests.certificates import Certificate
 from tests.conftest import SECRET
 from tests.peers import Peer
 from tests.waiting import until
-from tornado_rt.auth import Tickets, TokenVerifier
+from tornado_rt.auth import TokenVerifier
 from tornado_rt.backplane import Backplane
 from tornado_rt.connection import Opening
 from tornado_rt.heartbeat import Heartbeats
@@ -32,6 +32,7 @@ from tornado_rt.protocol import Cursor, Message, MessageType, ResyncReason
 from tornado_rt.sockets import RealtimeSocket
 from tornado_rt.stores import find_redis_server
 from tornado_rt.streams import EventStreamHandler
+from tornado_rt.tickets import Tickets
 from tornado_rt.web import NotFoundHandler
 
 EPOCH = "e1"

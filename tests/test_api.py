@@ -12,7 +12,6 @@ from redis.asyncio import Redis
 
 from settings import Settings
 from tests.api import count_processing, event_of, frame, frame_of, notified, serving
-from tests.conftest import SECRET
 from tests.waiting import has_job, until
 
 Token = Callable[..., str]
@@ -618,33 +617,6 @@ async def test_ticket_opens_one_stream(idle: Settings, make_token: Token) -> Non
         second = await nobody.stream(path)
         assert second.status == 401
         await second.close()
-
-
-@pytest.mark.gen_test
-async def test_demo_login_is_off_with_a_configured_secret(
-    idle: Settings, make_token: Token
-) -> None:
-    """It never mints tokens of a secret that somebody else relies on."""
-    assert idle.jwt_secret == SECRET
-    async with serving(idle, "") as nobody:
-        assert (await nobody.get("/api/auth/demo")).body == {"enabled": False, "users": []}
-        assert (await nobody.post("/api/auth/demo", {"user_id": "alice"})).status == 404
-
-
-@pytest.mark.gen_test
-async def test_demo_login_serves_this_machine_only(idle: Settings) -> None:
-    """The generated secret, a loopback address, and a loopback name in the request."""
-    own = attrs.evolve(idle, jwt_secret="")
-    async with serving(own, "") as nobody:
-        login = await nobody.post("/api/auth/demo", {"user_id": "bob"})
-        assert (await nobody.as_user(login.body["token"]).get("/api/tasks")).status == 200
-        rebound = await nobody.send(
-            "POST", "/api/auth/demo", {"user_id": "bob"}, {"Host": "evil.example"}
-        )
-        assert rebound.status == 404
-    async with serving(attrs.evolve(own, host="0.0.0.0"), "") as nobody:
-        local = attrs.evolve(nobody, url=nobody.url.replace("0.0.0.0", "127.0.0.1"))
-        assert (await local.post("/api/auth/demo", {"user_id": "bob"})).status == 404
 
 
 @pytest.mark.gen_test

@@ -116,7 +116,7 @@ def test_unknown_symbol_says_why_it_failed(page: Page) -> None:
 
 
 def test_batch_is_watched(page: Page) -> None:
-    log_in(page, "admin")
+    log_in(page, "dave")
     page.fill("#symbol", "AAPL, IBM, ZZZ")
     page.click("#submit-batch")
     expect(page.locator("#task-status")).to_have_text("partial", timeout=30_000)
@@ -281,13 +281,13 @@ def test_copied_curl_line_shows_the_same_events(page: Page) -> None:
 
 
 def test_what_one_tab_reads_is_read_in_the_other(page: Page) -> None:
-    log_in(page, "admin")
+    log_in(page, "dave")
     page.click("#submit-task")
     expect(page.locator("#task-status")).to_have_text("completed", timeout=20_000)
     expect(page.locator("#unread-badge")).to_be_visible()
     other = page.context.new_page()
     other.goto(page.url)
-    log_in(other, "admin")
+    log_in(other, "dave")
     expect(other.locator("#notifications li[data-status=unread]").first).to_be_visible()
     page.click("#read-all")
     expect(other.locator("#unread-badge")).to_be_hidden()

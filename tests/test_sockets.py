@@ -15,8 +15,9 @@ from tornado.websocket import WebSocketClientConnection
 from tests.peers import upgrade
 from tests.realtime import EPOCH, realtime
 from tests.waiting import until
-from tornado_rt.auth import Identity, Tickets
+from tornado_rt.auth import Identity
 from tornado_rt.protocol import CLOSE_CODES, MessageType
+from tornado_rt.tickets import Tickets
 
 Token = Callable[..., str]
 

@@ -10,8 +10,9 @@ from redis.asyncio import Redis
 
 from tests.realtime import EPOCH, EventStream, Realtime, realtime
 from tests.waiting import until
-from tornado_rt.auth import Identity, Tickets
+from tornado_rt.auth import Identity
 from tornado_rt.protocol import Bundle, MessageType
+from tornado_rt.tickets import Tickets
 
 Token = Callable[..., str]
 

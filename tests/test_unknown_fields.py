@@ -17,11 +17,12 @@ from services.system_settings import SystemSettings, SystemSettingsService
 from tests.test_notifications import Published
 from tests.test_outbox import end_a_task, make_pump
 from tests.test_presence import House
-from tornado_rt.auth import Identity, Tickets
+from tornado_rt.auth import Identity
 from tornado_rt.hub import HubStats
 from tornado_rt.presence import PROCESSES, STATS
 from tornado_rt.protocol import Message, MessageType
 from tornado_rt.stores import ADDRESSES_FILE, embedded_stores, running_addresses
+from tornado_rt.tickets import Tickets
 
 PLAN = b'"progress":0.0'
 

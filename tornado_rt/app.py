@@ -33,8 +33,9 @@ from services.queue import QueueService, key_prefix
 from services.system_settings import SystemSettings, SystemSettingsService
 from services.worker import Backoff, Handler, Roster, Worker, load_handler
 from settings import Settings
-from tornado_rt.auth import Tickets, TokenVerifier, load_secret
+from tornado_rt.auth import TokenVerifier
 from tornado_rt.backplane import Backplane
+from tornado_rt.demo import demo_refusal
 from tornado_rt.heartbeat import Heartbeats
 from tornado_rt.hub import Hub
 from tornado_rt.jobs import Jobs
@@ -42,12 +43,15 @@ from tornado_rt.limits import Limits, RateLimiter
 from tornado_rt.log_watch import LogWatch
 from tornado_rt.logs import access_log
 from tornado_rt.metrics import Metrics
-from tornado_rt.mongo import open_database
+from tornado_rt.mongo import MongoAccess, open_database
 from tornado_rt.presence import Presence
 from tornado_rt.protocol import CONTROL, WORKERS, Cursor, Message
 from tornado_rt.readiness import Readiness
 from tornado_rt.redis import MAINTENANCE_SECONDS, SHARED_HOME, open_redis
+from tornado_rt.secret import load_secret
 from tornado_rt.stores import StoreAddresses, open_stores, running_addresses
+from tornado_rt.tickets import Tickets
+from tornado_rt.tls import server_context
 from tornado_rt.web import NotFoundHandler
 
 log = structlog.get_logger(__name__)
@@ -102,6 +106,10 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
     """
     async with contextlib.AsyncExitStack() as stack:
         secret, _ = load_secret(settings)
+        verifier, tls = TokenVerifier(settings, secret), server_context(settings)
+        stack.push_async_callback(verifier.close)
+        # The provider of the keys, if there is one, is asked while the rest starts.
+        verifier.faults()
         handler = load_handler(settings.worker_handler, settings)
         addresses = await stack.enter_async_context(open_stores(settings))
         await _prepare_data(settings, addresses)
@@ -113,14 +121,14 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         system_settings = await _open_system_settings(core, database)
         if settings.worker_concurrency:
             await stack.enter_async_context(_worker(core, handler))
-        application = _application(core, database, notifications, system_settings, secret)
+        application = _application(core, database, notifications, system_settings, secret, verifier)
         _watch_logs(core, notifications)
         core.heartbeats.start()
         stack.callback(core.heartbeats.stop)
         stack.push_async_callback(core.presence.leave)
         stack.push_async_callback(core.hub.drain, settings.drain_seconds)
         port = await stack.enter_async_context(
-            _listen(application, settings, shared=process is not None)
+            _listen(application, settings, tls, shared=process is not None)
         )
         yield Server(url_of(settings, port), core)
 
@@ -217,9 +225,18 @@ async def _open_notifications(
     stack: contextlib.AsyncExitStack, core: Core, database: Any, process: int | None
 ) -> NotificationService:
     settings = core.settings
+    access = MongoAccess(
+        database,
+        most=settings.mongodb_requests,
+        most_a_user=settings.mongodb_requests_per_user,
+        most_waiting_a_user=settings.mongodb_waiting_per_user,
+        wait_seconds=settings.mongodb_wait_seconds,
+    )
+    stack.push_async_callback(access.close)
     notifications = NotificationService(
         database,
         core.backplane,
+        access=access,
         quota=settings.notification_quota,
         ttl_days=settings.notification_ttl_days,
         replay_limit=settings.replay_limit,
@@ -228,7 +245,10 @@ async def _open_notifications(
     core.jobs.keep(notifications.run_trimmer, "notification-trimmer")
     core.jobs.keep(notifications.run_marker, "notification-marker")
     core.jobs.keep(notifications.run_republisher, "notification-republisher")
-    callbacks = CallbackSender(allow_private=settings.host in LOOPBACK_HOSTS)
+    callbacks = CallbackSender(
+        allow_private=settings.callback_allow_private,
+        most_waiting_a_user=settings.callback_waiting_per_user,
+    )
     core.jobs.keep(callbacks.run, "callbacks")
     pump = OutboxPump(
         core.redis,
@@ -344,13 +364,23 @@ def _application(
     notifications: NotificationService,
     system_settings: SystemSettingsService,
     secret: str,
+    verifier: TokenVerifier,
 ) -> Application:
     settings = core.settings
-    tickets = Tickets(core.shared, settings.ticket_ttl_seconds)
+    tickets = Tickets(core.shared, settings.ticket_ttl_seconds, settings.max_tickets_per_user)
+    readiness = Readiness(
+        core.redis,
+        database,
+        core.backplane,
+        core.hub,
+        core.jobs,
+        verifier.faults,
+        partial(data_fault, core.redis, settings.queue_name),
+    )
     demo = {
         "configuration": settings,
         "secret": secret,
-        "enabled": demo_enabled(settings),
+        "enabled": not demo_refusal(settings),
     }
     table = routes(
         queue={"queue": core.queue},
@@ -359,16 +389,7 @@ def _application(
         system_settings={"system_settings": system_settings},
         tickets={"tickets": tickets},
         demo=demo,
-        ready={
-            "faults": Readiness(
-                core.redis,
-                database,
-                core.backplane,
-                core.hub,
-                core.jobs,
-                partial(data_fault, core.redis, settings.queue_name),
-            ).faults
-        },
+        ready={"faults": readiness.faults},
         metrics={"metrics": core.metrics},
         presence={"presence": core.presence},
     )
@@ -377,7 +398,7 @@ def _application(
         default_handler_class=NotFoundHandler,
         log_function=access_log(core.metrics),
         hub=core.hub,
-        verifier=TokenVerifier(settings, secret),
+        verifier=verifier,
         tickets=tickets,
         rate_limiter=RateLimiter(settings.requests_per_second),
         problems=PROBLEMS,
@@ -389,19 +410,13 @@ def _application(
     )
 
 
-def demo_enabled(settings: Settings) -> bool:
-    """Say whether the page may mint tokens: own secret, and nobody but this machine's users."""
-    own_secret = not (settings.jwt_secret or settings.jwt_public_key or settings.jwt_jwks_url)
-    return settings.demo_login and own_secret and settings.host in LOOPBACK_HOSTS
-
-
 @contextlib.asynccontextmanager
 async def _listen(
-    application: Application, settings: Settings, *, shared: bool
+    application: Application, settings: Settings, tls: ssl.SSLContext | None, *, shared: bool
 ) -> AsyncIterator[int]:
     server = HTTPServer(
         application,
-        ssl_options=_tls(settings),
+        ssl_options=tls,
         xheaders=settings.trust_proxy_headers,
         max_header_size=MAX_HEADER_BYTES,
         max_body_size=settings.max_body_bytes * DRAINED_BODIES,
@@ -415,14 +430,6 @@ async def _listen(
     finally:
         server.stop()
         await server.close_all_connections()
-
-
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    if not settings.tls_certificate:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(settings.tls_certificate, settings.tls_key or None)
-    return context
 
 
 def _limits(settings: Settings) -> Limits:

@@ -25,6 +25,7 @@ class Readiness:
         backplane: Backplane,
         hub: Hub,
         jobs: Jobs,
+        key_faults: Callable[[], list[str]],
         data_fault: Callable[[], Awaitable[str | None]],
     ) -> None:
         self._redis = redis
@@ -32,6 +33,7 @@ class Readiness:
         self._backplane = backplane
         self._hub = hub
         self._jobs = jobs
+        self._key_faults = key_faults
         self._data_fault = data_fault
 
     async def faults(self) -> list[str]:
@@ -46,8 +48,8 @@ class Readiness:
             "the server is stopping": self._hub.draining,
         }
         died = [f"the job {name} has died" for name in sorted(self._jobs.died)]
-        unreadable = [data] if data else []
-        return [fault for fault, here in found.items() if here] + unreadable + died
+        died += [data] if data else []
+        return [fault for fault, here in found.items() if here] + died + self._key_faults()
 
     async def _find_data_fault(self) -> str | None:
         try:

@@ -174,6 +174,7 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
     """A WebSocket that follows one feed. Subclasses say which."""
 
     stream: IOStream | None = None
+    redeems_itself = True
 
     @abc.abstractmethod
     async def feed(self) -> Feed:
@@ -218,6 +219,7 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
             self._refuse(error)
 
     async def _follow(self, stream: IOStream) -> None:
+        await self.redeem()
         identity, after = self.identity, self.last_id()
         connection = SocketConnection(self.hub, identity, self.address, await self.feed(), self)
         opening = await connection.open(after)

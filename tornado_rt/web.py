@@ -1,7 +1,7 @@
 """What every HTTP endpoint shares: identity, JSON bodies, and RFC 9457 problem documents."""
 
 import http
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -16,9 +16,10 @@ from redis.exceptions import RedisError
 from tornado.httputil import HTTPServerRequest
 from tornado.web import Application, HTTPError, RequestHandler, stream_request_body
 
-from tornado_rt.auth import AuthError, Identity, Tickets, TokenVerifier
+from tornado_rt.auth import AuthError, Identity, NoCredentials, TokenVerifier, challenge
 from tornado_rt.backplane import BackplaneDown
 from tornado_rt.hub import Hub, TooManyConnections
+from tornado_rt.keys import KeysUnavailable
 from tornado_rt.limits import RateLimiter
 from tornado_rt.protocol import WS_AUTH_PREFIX, Cursor
 
@@ -118,6 +119,8 @@ def problem_of(
     if isinstance(error, STORE_ERRORS):
         detail = "a store does not answer; try again"
         return Problem(503, detail, retry_after=RETRY_AFTER_SECONDS)
+    if isinstance(error, KeysUnavailable):
+        return Problem(503, str(error), retry_after=RETRY_AFTER_SECONDS)
     if isinstance(error, AuthError):
         return Problem(401, str(error))
     if isinstance(error, TooManyConnections):
@@ -139,7 +142,13 @@ def log_problem(problem: Problem, error: BaseException, **where: str) -> None:
 class BaseHandler(RequestHandler):
     """Identity and problem documents, for every endpoint."""
 
-    credentials_error: AuthError | None = None
+    # Why there is no identity; told to whoever needs one, and to nobody else.
+    credentials_error: Exception | None = None
+    # Whether a ticket was shown in place of a token, and which of those is still to be spent.
+    by_ticket = False
+    _unspent = ""
+    # A socket redeems its ticket after the handshake.
+    redeems_itself = False
 
     @property
     def hub(self) -> Hub:
@@ -151,7 +160,7 @@ class BaseHandler(RequestHandler):
     def identity(self) -> Identity:
         """Who asks. Raise Problem 401 for nobody."""
         if self.current_user is None:
-            raise self.credentials_error or AuthError("no credentials")
+            raise self.credentials_error or NoCredentials("no credentials")
         identity: Identity = self.current_user
         return identity
 
@@ -202,7 +211,7 @@ class BaseHandler(RequestHandler):
         if problem.status_code == 405:
             self.set_header("Allow", ", ".join(self._allowed()))
         if problem.status_code == 401:
-            self.set_header("WWW-Authenticate", 'Bearer realm="tornado_rt"')
+            self.set_header("WWW-Authenticate", challenge(error))
         self.set_header("Content-Type", "application/problem+json")
         self.finish(orjson.dumps(_document(problem)))
 
@@ -233,25 +242,74 @@ class BaseHandler(RequestHandler):
         if wait:
             raise Problem(429, "too many requests", retry_after=wait)
 
+    async def redeem(self) -> None:
+        """Spend the ticket that came in place of a token, if one did. Called once it is served."""
+        ticket, self._unspent = self._unspent, ""
+        if ticket:
+            # Until it is spent it says nothing.
+            self.current_user = None
+            await self._know(self.settings["tickets"].redeem(ticket))
+
     async def _identify(self) -> None:
-        verifier: TokenVerifier = self.settings["verifier"]
-        tickets: Tickets = self.settings["tickets"]
+        """Find out who asks, without spending anything."""
+        if self.request.method == "OPTIONS":
+            return
+        ticket = self._argument("ticket")
+        self.by_ticket = bool(ticket)
+        if ticket:
+            await self._know(self.settings["tickets"].look(ticket))
+            if self.current_user is not None and self.request.method != "HEAD":
+                self._redeem_when_served(ticket)
+        elif self.credentials_error is None:
+            await self._know(self._verify())
+
+    def _redeem_when_served(self, ticket: str) -> None:
+        self._unspent = ticket
+        name = str(self.request.method).lower()
+        if self.redeems_itself or name.upper() not in self._allowed():
+            return
+        serve = getattr(self, name)
+
+        async def redeem_and_serve(*args: str, **kwargs: str) -> None:
+            # The next one is of the class again, and nothing refers to itself.
+            delattr(self, name)
+            await self.redeem()
+            # A method need not be a coroutine.
+            if (served := serve(*args, **kwargs)) is not None:
+                await served
+
+        setattr(self, name, redeem_and_serve)
+
+    async def _know(self, identity: Awaitable[Identity | None]) -> None:
         try:
-            if ticket := self.get_query_argument("ticket", ""):
-                self.current_user = await tickets.redeem(ticket)
-            elif token := self._token():
-                self.current_user = await verifier.verify(token)
-        except AuthError as error:
+            self.current_user = await identity
+        except (AuthError, KeysUnavailable, *STORE_ERRORS) as error:
             self.credentials_error = error
 
+    async def _verify(self) -> Identity | None:
+        verifier: TokenVerifier = self.settings["verifier"]
+        token = self._token()
+        return await verifier.verify(token) if token else None
+
     def _token(self) -> str:
-        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
+        """Return the token of the first place that has one; the others are not looked at."""
+        scheme, _, token = self.request.headers.get("Authorization", "").strip().partition(" ")
         if scheme.lower() == "bearer":
+            if not token.strip():
+                raise AuthError("the Authorization header holds no token")
             return token.strip()
         for protocol in self.request.headers.get("Sec-WebSocket-Protocol", "").split(","):
             if protocol.strip().startswith(WS_AUTH_PREFIX):
                 return protocol.strip().removeprefix(WS_AUTH_PREFIX)
-        return self.get_query_argument("token", "")
+        return self._argument("token")
+
+    def _argument(self, name: str) -> str:
+        """Return a credential of the query; one that is there twice is none."""
+        given = self.get_query_arguments(name)
+        if len(given) > 1:
+            self.credentials_error = AuthError(f"there is more than one {name}")
+            return ""
+        return given[0] if given else ""
 
 
 @stream_request_body
@@ -272,6 +330,11 @@ class ApiHandler(BaseHandler):
         """Gather the body, and no more of it than is allowed."""
         if len(self._received) <= self.settings["max_body_bytes"]:
             self._received += chunk
+
+    async def redeem(self) -> None:
+        """Spend the ticket, unless the body that came is refused."""
+        self._check_size(len(self._received))
+        await super().redeem()
 
     def raw_body(self) -> bytes:
         """Return the body as it came. Raise Problem 413."""
