@@ -318,6 +318,14 @@ class Settings:
     queue_retention_seconds: float = ts.option(
         default=604800.0, validator=v.ge(0), help="how long ended tasks are kept [s]; 0: forever"
     )
+    queue_kept_per_user: int = ts.option(
+        default=1000,
+        validator=v.ge(0),
+        help="ended tasks kept a user, and as many dead ones and ended batches",
+    )
+    queue_idempotency_keys_per_user: int = ts.option(
+        default=1000, validator=v.ge(0), help="Idempotency-Keys remembered a user"
+    )
     task_events: int = ts.option(
         default=256, validator=v.ge(1), help="messages kept of each task or batch for replay"
     )

@@ -281,7 +281,12 @@ class EventStream:
         lines += [f"{name}: {value}" for name, value in headers.items()]
         writer.write("\r\n".join([*lines, "", ""]).encode())
         stream = cls(reader, writer)
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        except BaseException:
+            # The server went, or we are cancelled: nobody else knows of the writer.
+            writer.close()
+            raise
         stream.status = int(head[0].split()[1])
         stream.headers = dict(line.split(": ", 1) for line in head[1:] if line)
         return stream

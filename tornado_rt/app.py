@@ -19,6 +19,12 @@ from tornado.web import Application
 
 from handlers.routes import PROBLEMS, routes
 from services.callbacks import CallbackSender
+from services.migrations import (
+    data_fault,
+    prepare_mongodb,
+    prepare_redis,
+    read_mongodb_version,
+)
 from services.notifications import NotificationService
 from services.outbox import OutboxPump
 from services.progress import decode_shown
@@ -45,7 +51,7 @@ from tornado_rt.protocol import CONTROL, WORKERS, Cursor, Message
 from tornado_rt.readiness import Readiness
 from tornado_rt.redis import MAINTENANCE_SECONDS, SHARED_HOME, open_redis
 from tornado_rt.secret import load_secret
-from tornado_rt.stores import open_stores, running_addresses
+from tornado_rt.stores import StoreAddresses, open_stores, running_addresses
 from tornado_rt.tickets import Tickets
 from tornado_rt.tls import server_context
 from tornado_rt.web import NotFoundHandler
@@ -103,6 +109,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         verifier.faults()
         handler = load_handler(settings.worker_handler, settings)
         addresses = await stack.enter_async_context(open_stores(settings))
+        await _prepare_data(settings, addresses)
         core = await _open_core(stack, settings, addresses.redis_url)
         database = await stack.enter_async_context(
             open_database(addresses.mongodb_url, settings.mongodb_database)
@@ -131,7 +138,9 @@ async def running_worker(settings: Settings) -> AsyncIterator[Core]:
     """
     handler = load_handler(settings.worker_handler, settings)
     async with contextlib.AsyncExitStack() as stack:
-        core = await _open_core(stack, settings, _redis_url(settings))
+        redis_url = _redis_url(settings)
+        await _prepare_queue(settings, redis_url)
+        core = await _open_core(stack, settings, redis_url)
         await stack.enter_async_context(_worker(core, handler))
         yield core
 
@@ -141,7 +150,24 @@ async def open_queue(settings: Settings) -> AsyncIterator[QueueService]:
     """Open the queue of a running server, or of shared stores. Raise StoreError without one."""
     home = key_prefix(settings.queue_name)
     async with open_redis(_redis_url(settings), home, MAINTENANCE_SECONDS) as redis:
+        await prepare_redis(redis, settings.queue_name)
         yield _queue(redis, settings)
+
+
+async def _prepare_data(settings: Settings, addresses: StoreAddresses) -> None:
+    """Bring what is stored to this version, before anything else touches it. Raise DataRefused."""
+    name = settings.mongodb_database
+    async with open_database(addresses.mongodb_url, name) as database:
+        # Either store may refuse; then the other is not changed.
+        await read_mongodb_version(database)
+        await _prepare_queue(settings, addresses.redis_url)
+        await prepare_mongodb(database)
+
+
+async def _prepare_queue(settings: Settings, redis_url: str) -> None:
+    home = key_prefix(settings.queue_name)
+    async with open_redis(redis_url, home, MAINTENANCE_SECONDS) as redis:
+        await prepare_redis(redis, settings.queue_name)
 
 
 def _redis_url(settings: Settings) -> str:
@@ -187,6 +213,8 @@ def _queue(redis: Redis, settings: Settings) -> QueueService:
         order=settings.queue_order,
         max_events=settings.task_events,
         idempotency_seconds=settings.queue_idempotency_seconds,
+        idempotency_keys_per_user=settings.queue_idempotency_keys_per_user,
+        kept_per_user=settings.queue_kept_per_user,
     )
 
 
@@ -338,7 +366,13 @@ def _application(
     settings = core.settings
     tickets = Tickets(core.shared, settings.ticket_ttl_seconds, settings.max_tickets_per_user)
     readiness = Readiness(
-        core.redis, database, core.backplane, core.hub, core.jobs, verifier.faults
+        core.redis,
+        database,
+        core.backplane,
+        core.hub,
+        core.jobs,
+        verifier.faults,
+        partial(data_fault, core.redis, settings.queue_name),
     )
     demo = {
         "configuration": settings,
