@@ -85,7 +85,8 @@ class Tickets:
 def _identity(stored: bytes | None) -> Identity:
     if stored is None:
         raise AuthError("the ticket is unknown, used or expired")
-    user_id, scopes, expires_at = orjson.loads(stored)
+    # A later version may have written more behind these.
+    user_id, scopes, expires_at, *_ = orjson.loads(stored)
     if expires_at <= time.time():
         raise AuthError("the token of the ticket has expired")
     return Identity(user_id, frozenset(scopes) or NO_SCOPES, expires_at)
