@@ -154,6 +154,18 @@ class Settings:
     redis_url: str = ts.option(default="", help="shared Redis; empty starts an embedded one")
     mongodb_url: str = ts.option(default="", help="shared MongoDB; empty starts an embedded one")
     mongodb_database: str = ts.option(default="tornado_rt", help="database name in MongoDB")
+    mongodb_requests: int = ts.option(
+        default=6, validator=v.ge(0), help="requests that use MongoDB at once"
+    )
+    mongodb_requests_per_user: int = ts.option(
+        default=2, validator=v.ge(0), help="requests of a user that use MongoDB at once"
+    )
+    mongodb_waiting_per_user: int = ts.option(
+        default=100, validator=v.ge(0), help="requests of a user that wait for MongoDB"
+    )
+    mongodb_wait_seconds: float = ts.option(
+        default=10.0, validator=v.ge(0), help="longest wait of a request for MongoDB [s]"
+    )
     log_level: LogLevel = ts.option(default=LogLevel.INFO, help="from which severity on to log")
     redis_fsync: RedisFsync = ts.option(
         default=RedisFsync.EVERYSEC,
@@ -303,6 +315,13 @@ class Settings:
     )
     notification_ttl_days: int = ts.option(
         default=90, validator=v.ge(1), help="age at which a notification goes [days]"
+    )
+    callback_allow_private: bool = ts.option(
+        default=False,
+        help="callbacks may reach this machine, private networks and other special addresses",
+    )
+    callback_waiting_per_user: int = ts.option(
+        default=100, validator=v.ge(0), help="callbacks of a user that wait to be sent"
     )
     demo_login: bool = ts.option(
         default=False,

@@ -28,19 +28,23 @@ from handlers.notifications import (
 from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler
 from handlers.page import STATIC, AssetHandler, PageHandler
 from handlers.tasks import TaskHandler, TasksHandler, TaskSocket
-from services.notifications import NotificationNotFound
+from services.notifications import NotificationNotFound, NotStorable
 from services.queue import BatchNotFound, KeyReused, QueueFull, TaskNotFound
 from services.system_settings import InvalidSetting
 from tornado_rt.tickets import TooManyTickets
+from tornado_rt.turns import NoTurn, TooManyWaiting
 
 # Which status answers which error of a service.
 PROBLEMS: dict[type[Exception], int] = {
     TaskNotFound: 404,
     BatchNotFound: 404,
     NotificationNotFound: 404,
+    NotStorable: 422,
     QueueFull: 429,
     KeyReused: 422,
     InvalidSetting: 422,
+    TooManyWaiting: 429,
+    NoTurn: 503,
     TooManyTickets: 429,
 }
 

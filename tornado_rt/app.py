@@ -37,7 +37,7 @@ from tornado_rt.limits import Limits, RateLimiter
 from tornado_rt.log_watch import LogWatch
 from tornado_rt.logs import access_log
 from tornado_rt.metrics import Metrics
-from tornado_rt.mongo import open_database
+from tornado_rt.mongo import MongoAccess, open_database
 from tornado_rt.presence import Presence
 from tornado_rt.protocol import CONTROL, WORKERS, Cursor, Message
 from tornado_rt.readiness import Readiness
@@ -197,9 +197,18 @@ async def _open_notifications(
     stack: contextlib.AsyncExitStack, core: Core, database: Any, process: int | None
 ) -> NotificationService:
     settings = core.settings
+    access = MongoAccess(
+        database,
+        most=settings.mongodb_requests,
+        most_a_user=settings.mongodb_requests_per_user,
+        most_waiting_a_user=settings.mongodb_waiting_per_user,
+        wait_seconds=settings.mongodb_wait_seconds,
+    )
+    stack.push_async_callback(access.close)
     notifications = NotificationService(
         database,
         core.backplane,
+        access=access,
         quota=settings.notification_quota,
         ttl_days=settings.notification_ttl_days,
         replay_limit=settings.replay_limit,
@@ -208,7 +217,10 @@ async def _open_notifications(
     core.jobs.keep(notifications.run_trimmer, "notification-trimmer")
     core.jobs.keep(notifications.run_marker, "notification-marker")
     core.jobs.keep(notifications.run_republisher, "notification-republisher")
-    callbacks = CallbackSender(allow_private=settings.host in LOOPBACK_HOSTS)
+    callbacks = CallbackSender(
+        allow_private=settings.callback_allow_private,
+        most_waiting_a_user=settings.callback_waiting_per_user,
+    )
     core.jobs.keep(callbacks.run, "callbacks")
     pump = OutboxPump(
         core.redis,

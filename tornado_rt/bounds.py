@@ -82,6 +82,11 @@ def clean_text(value: object, most: int) -> str:
     return "".join(one if _may_stand(one, LAYOUT) else "\ufffd" for one in text)
 
 
+def clean_name(value: object, most: int) -> str:
+    """Return any object as one line of text that can be kept, cut to `most` characters."""
+    return "".join(" " if one in LAYOUT else one for one in clean_text(value, most))
+
+
 def _validator(check: Callable[[str, Any], None]) -> Validator:
     def validate(_: Any, field: Any, value: Any) -> None:
         if value is not None:
