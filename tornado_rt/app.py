@@ -14,12 +14,17 @@ import attrs
 import structlog
 from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
-from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from handlers.routes import PROBLEMS, routes
 from services.callbacks import CallbackSender
+from services.migrations import (
+    data_fault,
+    prepare_mongodb,
+    prepare_redis,
+    read_mongodb_version,
+)
 from services.notifications import NotificationService
 from services.outbox import OutboxPump
 from services.progress import decode_shown
@@ -30,10 +35,13 @@ from settings import Settings
 from tornado_rt.auth import TokenVerifier
 from tornado_rt.backplane import Backplane
 from tornado_rt.demo import demo_refusal
+from tornado_rt.descriptors import clients_share, raise_limit, streams_share
 from tornado_rt.heartbeat import Heartbeats
+from tornado_rt.http1 import RequestBounds
 from tornado_rt.hub import Hub
 from tornado_rt.jobs import Jobs
-from tornado_rt.limits import Limits, RateLimiter
+from tornado_rt.limits import AcceptBounds, Limits, RateLimiter
+from tornado_rt.listener import Listener
 from tornado_rt.log_watch import LogWatch
 from tornado_rt.logs import access_log
 from tornado_rt.metrics import Metrics
@@ -43,7 +51,7 @@ from tornado_rt.protocol import CONTROL, WORKERS, Cursor, Message
 from tornado_rt.readiness import Readiness
 from tornado_rt.redis import MAINTENANCE_SECONDS, SHARED_HOME, open_redis
 from tornado_rt.secret import load_secret
-from tornado_rt.stores import open_stores, running_addresses
+from tornado_rt.stores import StoreAddresses, open_stores, running_addresses
 from tornado_rt.tickets import Tickets
 from tornado_rt.tls import server_context
 from tornado_rt.web import NotFoundHandler
@@ -55,11 +63,6 @@ OUTBOX_FLUSH_SECONDS = 2.0
 USER_CHECK_SECONDS = 2.0
 # How long to wait before settings are read again that could not be read.
 RELOAD_RETRY_SECONDS = 0.5
-# A refused body is still read up to this many times the limit, so that its sender gets the answer.
-DRAINED_BODIES = 16
-MAX_HEADER_BYTES = 16 * 1024
-IDLE_CONNECTION_SECONDS = 75.0
-BODY_SECONDS = 60.0
 
 
 @attrs.frozen
@@ -105,6 +108,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         verifier.faults()
         handler = load_handler(settings.worker_handler, settings)
         addresses = await stack.enter_async_context(open_stores(settings))
+        await _prepare_data(settings, addresses)
         core = await _open_core(stack, settings, addresses.redis_url)
         database = await stack.enter_async_context(
             open_database(addresses.mongodb_url, settings.mongodb_database)
@@ -120,7 +124,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         stack.push_async_callback(core.presence.leave)
         stack.push_async_callback(core.hub.drain, settings.drain_seconds)
         port = await stack.enter_async_context(
-            _listen(application, settings, tls, shared=process is not None)
+            _listen(application, settings, tls, core.metrics, shared=process is not None)
         )
         yield Server(url_of(settings, port), core)
 
@@ -133,7 +137,9 @@ async def running_worker(settings: Settings) -> AsyncIterator[Core]:
     """
     handler = load_handler(settings.worker_handler, settings)
     async with contextlib.AsyncExitStack() as stack:
-        core = await _open_core(stack, settings, _redis_url(settings))
+        redis_url = _redis_url(settings)
+        await _prepare_queue(settings, redis_url)
+        core = await _open_core(stack, settings, redis_url)
         await stack.enter_async_context(_worker(core, handler))
         yield core
 
@@ -143,7 +149,24 @@ async def open_queue(settings: Settings) -> AsyncIterator[QueueService]:
     """Open the queue of a running server, or of shared stores. Raise StoreError without one."""
     home = key_prefix(settings.queue_name)
     async with open_redis(_redis_url(settings), home, MAINTENANCE_SECONDS) as redis:
+        await prepare_redis(redis, settings.queue_name)
         yield _queue(redis, settings)
+
+
+async def _prepare_data(settings: Settings, addresses: StoreAddresses) -> None:
+    """Bring what is stored to this version, before anything else touches it. Raise DataRefused."""
+    name = settings.mongodb_database
+    async with open_database(addresses.mongodb_url, name) as database:
+        # Either store may refuse; then the other is not changed.
+        await read_mongodb_version(database)
+        await _prepare_queue(settings, addresses.redis_url)
+        await prepare_mongodb(database)
+
+
+async def _prepare_queue(settings: Settings, redis_url: str) -> None:
+    home = key_prefix(settings.queue_name)
+    async with open_redis(redis_url, home, MAINTENANCE_SECONDS) as redis:
+        await prepare_redis(redis, settings.queue_name)
 
 
 def _redis_url(settings: Settings) -> str:
@@ -189,6 +212,8 @@ def _queue(redis: Redis, settings: Settings) -> QueueService:
         order=settings.queue_order,
         max_events=settings.task_events,
         idempotency_seconds=settings.queue_idempotency_seconds,
+        idempotency_keys_per_user=settings.queue_idempotency_keys_per_user,
+        kept_per_user=settings.queue_kept_per_user,
     )
 
 
@@ -340,7 +365,13 @@ def _application(
     settings = core.settings
     tickets = Tickets(core.shared, settings.ticket_ttl_seconds, settings.max_tickets_per_user)
     readiness = Readiness(
-        core.redis, database, core.backplane, core.hub, core.jobs, verifier.faults
+        core.redis,
+        database,
+        core.backplane,
+        core.hub,
+        core.jobs,
+        verifier.faults,
+        partial(data_fault, core.redis, settings.queue_name),
     )
     demo = {
         "configuration": settings,
@@ -357,6 +388,7 @@ def _application(
         ready={"faults": readiness.faults},
         metrics={"metrics": core.metrics},
         presence={"presence": core.presence},
+        protocol={"error_event": settings.sse_error_event},
     )
     return Application(
         table,
@@ -368,8 +400,10 @@ def _application(
         rate_limiter=RateLimiter(settings.requests_per_second),
         problems=PROBLEMS,
         max_body_bytes=settings.max_body_bytes,
+        request_timeout_seconds=settings.request_timeout_seconds,
         websocket_max_message_size=settings.max_message_bytes,
         websocket_compression=settings.websocket_compression,
+        sse_error_event=settings.sse_error_event,
         trusted_origins=settings.trusted_origins,
         cross_origin_protection=True,
     )
@@ -377,16 +411,30 @@ def _application(
 
 @contextlib.asynccontextmanager
 async def _listen(
-    application: Application, settings: Settings, tls: ssl.SSLContext | None, *, shared: bool
+    application: Application,
+    settings: Settings,
+    tls: ssl.SSLContext | None,
+    metrics: Metrics,
+    *,
+    shared: bool,
 ) -> AsyncIterator[int]:
-    server = HTTPServer(
+    server = Listener(
         application,
-        ssl_options=tls,
-        xheaders=settings.trust_proxy_headers,
-        max_header_size=MAX_HEADER_BYTES,
-        max_body_size=settings.max_body_bytes * DRAINED_BODIES,
-        idle_connection_timeout=IDLE_CONNECTION_SECONDS,
-        body_timeout=BODY_SECONDS,
+        requests=RequestBounds(
+            settings.max_header_bytes,
+            settings.header_timeout_seconds,
+            settings.idle_timeout_seconds,
+            settings.body_timeout_seconds,
+        ),
+        accepts=AcceptBounds(
+            settings.max_sockets,
+            settings.max_sockets_per_address,
+            clients_share(raise_limit()),
+            settings.peer_timeout_seconds,
+        ),
+        metrics=metrics,
+        tls=tls,
+        behind_proxy=settings.trust_proxy_headers,
     )
     sockets = bind_sockets(settings.port, settings.host, reuse_port=shared)
     server.add_sockets(sockets)
@@ -407,7 +455,7 @@ def _limits(settings: Settings) -> Limits:
         batch_check=0.0,
         per_user=settings.max_connections_per_user,
         per_address=settings.max_connections_per_address,
-        total=settings.max_connections,
+        total=settings.max_connections or streams_share(raise_limit()),
         pending_bytes=settings.max_pending_bytes,
         peer_timeout=settings.peer_timeout_seconds,
     )

@@ -44,6 +44,8 @@ ENVIRONMENT = {
     "RT_QUEUE_USER_LIMIT": str(USER_LIMIT),
     "RT_QUEUE_GLOBAL_LIMIT": str(GLOBAL_LIMIT),
     "RT_QUEUE_MAX_ATTEMPTS": "1000",
+    # All are counted at the end.
+    "RT_QUEUE_KEPT_PER_USER": "0",
     "RT_REDIS_FSYNC": "always",
     "RT_DRAIN_SECONDS": "0",
 }
