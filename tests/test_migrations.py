@@ -240,6 +240,19 @@ async def test_migration_waits_for_no_process_of_an_earlier_version(
 
 
 @pytest.mark.gen_test(timeout=60)
+async def test_several_processes_migrate_once(
+    unpack: Callable[[str], tuple[Path, Found]],
+) -> None:
+    """One does it, the others wait; the lock of one that was killed runs out."""
+    data, expected = unpack("stream-2")
+    async with opened(data) as (redis, _):
+        await redis.set("{rtq}:migrating", "of one that was killed", px=300)
+        await asyncio.gather(*(prepare_redis(redis, "rtq") for _ in range(4)))
+        assert not await redis.exists("{rtq}:migrating")
+        await have_states(redis, expected)
+
+
+@pytest.mark.gen_test(timeout=60)
 async def test_later_version_is_refused_by_every_command(
     unpack: Callable[[str], tuple[Path, Found]],
 ) -> None:
