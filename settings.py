@@ -212,6 +212,11 @@ class Settings:
     sse_heartbeat_seconds: float = ts.option(
         default=10.0, validator=v.ge(0), help="interval of event-stream heartbeats [s]"
     )
+    sse_error_event: str = ts.option(
+        default="problem",
+        validator=v.matches_re(r"[a-z_]{1,64}"),
+        help="name of our errors on event streams; browsers take `error` for a lost connection",
+    )
     max_connections_per_user: int = ts.option(
         default=50, validator=v.ge(0), help="open sockets and streams a user"
     )
@@ -221,6 +226,31 @@ class Settings:
     max_connections: int = ts.option(
         default=0, validator=v.ge(0), help="open sockets and streams a process"
     )
+    max_sockets: int = ts.option(
+        default=0,
+        validator=v.ge(0),
+        help="open TCP connections a process besides; file descriptors bound them in any case",
+    )
+    max_sockets_per_address: int = ts.option(
+        default=2000,
+        validator=v.ge(0),
+        help="open TCP connections an address besides; not behind a trusted proxy",
+    )
+    header_timeout_seconds: float = ts.option(
+        default=10.0, validator=v.ge(0), help="how long a request's headers may take to come [s]"
+    )
+    idle_timeout_seconds: float = ts.option(
+        default=75.0, validator=v.ge(0), help="how long a connection may rest between requests [s]"
+    )
+    body_timeout_seconds: float = ts.option(
+        default=60.0, validator=v.ge(0), help="how long a request's body may take to come [s]"
+    )
+    request_timeout_seconds: float = ts.option(
+        default=10.0, validator=v.ge(0), help="how long an answer may take, without the body [s]"
+    )
+    max_header_bytes: int = ts.option(
+        default=16384, validator=v.ge(0), help="largest head of a request [B]"
+    )
     requests_per_second: float = ts.option(
         default=100.0, validator=v.ge(0), help="HTTP requests an address [1/s]"
     )
@@ -228,7 +258,7 @@ class Settings:
         default=65536, validator=v.ge(125), help="largest frame that a client may send [B]"
     )
     max_body_bytes: int = ts.option(
-        default=1048576, validator=v.ge(1024), help="largest request body [B]"
+        default=1048576, validator=v.ge(0), help="largest request body [B]"
     )
     max_pending_bytes: int = ts.option(
         default=1048576, validator=v.ge(0), help="what may wait for a slow reader [B]"
@@ -266,7 +296,7 @@ class Settings:
         default=1000, validator=v.ge(0), help="waiting tasks a user"
     )
     queue_max_batch: int = ts.option(
-        default=100, validator=v.ge(1), help="most symbols in one batch"
+        default=100, validator=v.ge(0), help="most symbols in one batch"
     )
     queue_visibility_seconds: float = ts.option(
         default=300.0, validator=v.gt(0), help="how long a claim lasts unextended [s]"

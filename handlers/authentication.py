@@ -23,6 +23,8 @@ class DemoLogin:
 class TicketHandler(ApiHandler):
     """`POST`: a one-time ticket for a URL, in place of a token."""
 
+    takes_body = False
+
     def initialize(self, tickets: Tickets) -> None:
         self.tickets = tickets
 
@@ -39,6 +41,8 @@ class DemoLoginHandler(ApiHandler):
 
     `configuration` and `secret` sign it; `enabled` is what the settings say.
     """
+
+    anonymous = True
 
     def initialize(self, configuration: Settings, secret: str, enabled: bool) -> None:
         self.configuration = configuration

@@ -26,7 +26,7 @@ from handlers.notifications import (
     UnreadCountHandler,
 )
 from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler
-from handlers.page import STATIC, AssetHandler, PageHandler
+from handlers.page import STATIC, AssetHandler, PageHandler, ProtocolHandler
 from handlers.tasks import TaskHandler, TasksHandler, TaskSocket
 from services.notifications import NotificationNotFound, NotStorable
 from services.queue import BatchNotFound, KeyReused, QueueFull, TaskNotFound
@@ -62,6 +62,7 @@ def routes(
     ready: dict[str, Any],
     metrics: dict[str, Any],
     presence: dict[str, Any],
+    protocol: dict[str, Any],
 ) -> list[Rule]:
     """Return the routes; each argument is what `initialize` of its handlers gets."""
     return [
@@ -91,5 +92,6 @@ def routes(
         URLSpec(r"/readyz", ReadyHandler, ready),
         URLSpec(r"/metrics", MetricsHandler, metrics),
         URLSpec(r"/", PageHandler, {"path": STATIC}),
+        URLSpec(r"/static/js/protocol.js", ProtocolHandler, protocol),
         URLSpec(r"/static/(.*)", AssetHandler, {"path": STATIC}),
     ]

@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +141,10 @@ class ServerProcess:
     log: Path
 
 
-def start_server(data_dir: Path, **environment: str) -> ServerProcess:
-    """Start `run.py` as a user would and wait until it is ready."""
+def start_server(
+    data_dir: Path, *, prefix: Sequence[str] = (), **environment: str
+) -> ServerProcess:
+    """Start `run.py` as a user would and wait until it is ready; `prefix`: by another program."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -151,7 +153,7 @@ def start_server(data_dir: Path, **environment: str) -> ServerProcess:
     env |= {"RT_DATA_DIR": str(data_dir), "RT_PORT": str(port), "RT_STEP_SECONDS": "0"}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "run.py")],
+            [*prefix, sys.executable, str(ROOT / "run.py")],
             cwd=ROOT,
             env=env | environment,
             stdout=output,

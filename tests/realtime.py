@@ -17,6 +17,7 @@ from tornado.web import Application
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from settings import Settings
+from tests.blocks import read_block
 from tests.certificates import Certificate
 from tests.conftest import SECRET
 from tests.peers import Peer
@@ -28,7 +29,7 @@ from tornado_rt.heartbeat import Heartbeats
 from tornado_rt.hub import Hub
 from tornado_rt.limits import Limits, RateLimiter
 from tornado_rt.metrics import Metrics
-from tornado_rt.protocol import Cursor, Message, MessageType, ResyncReason
+from tornado_rt.protocol import ERROR_EVENT, Cursor, Message, MessageType, ResyncReason
 from tornado_rt.sockets import RealtimeSocket
 from tornado_rt.stores import find_redis_server
 from tornado_rt.streams import EventStreamHandler
@@ -76,11 +77,13 @@ class LogFeed:
         await self._log.may_read.wait()
         cursor = Cursor(EPOCH, len(messages))
         ended = bool(messages) and messages[-1].type == MessageType.FINISHED
-        begin = Cursor(EPOCH, len(messages) - ended)
+        # The last but the end is sent as a snapshot, under its own id.
+        begin = Cursor(EPOCH, max(len(messages) - ended - 1, 0))
         if after is None:
-            return Opening({}, messages[-1:], begin, cursor, ended=ended)
+            return Opening({}, messages[-1 - ended :], begin, cursor, ended=ended)
         if after.epoch != EPOCH:
-            return Opening({}, messages[-1:], begin, cursor, ResyncReason.EPOCH, ended)
+            snapshot = messages[-1 - ended :]
+            return Opening({}, snapshot, begin, cursor, ResyncReason.EPOCH, ended)
         return Opening({}, messages[after.offset :], begin, cursor, ended=ended)
 
     def idle_seconds(self) -> float:
@@ -170,6 +173,7 @@ async def realtime(
     *,
     compression: bool = False,
     certificate: Certificate | None = None,
+    error_event: str = ERROR_EVENT,
     **limits: Any,
 ) -> AsyncIterator[Realtime]:
     """Run the core with a log, over the real Redis; with a certificate, behind TLS."""
@@ -188,6 +192,7 @@ async def realtime(
         max_body_bytes=1024,
         websocket_max_message_size=4096,
         websocket_compression=compression,
+        sse_error_event=error_event,
         trusted_origins=["https://trusted.example"],
         cross_origin_protection=True,
         log_function=lambda handler: None,
@@ -289,9 +294,9 @@ class EventStream:
     async def event(self) -> dict[str, str]:
         """Return the next event's fields. Raise EOFError at the end of the stream."""
         while b"\n\n" not in self.raw:
-            self.raw += await self._chunk()
+            self.raw += await self.piece()
         block, self.raw = self.raw.split(b"\n\n", 1)
-        return dict(line.split(": ", 1) for line in block.decode().split("\n"))
+        return read_block(block)
 
     async def events(self) -> AsyncIterator[dict[str, str]]:
         """Yield the events up to the end of the stream."""
@@ -299,7 +304,8 @@ class EventStream:
             while True:
                 yield await self.event()
 
-    async def _chunk(self) -> bytes:
+    async def piece(self) -> bytes:
+        """Return what comes next of the body. Raise EOFError at its end."""
         if self.headers.get("Transfer-Encoding") != "chunked":
             piece = await self.reader.read(65536)
             if not piece:

@@ -55,6 +55,16 @@ def test_every_route_stands_in_the_table() -> None:
     assert {name for name, _ in table("Routes")} == served()
 
 
+def test_limits_of_the_page_are_the_defaults_of_the_settings() -> None:
+    section = PAGE.partition("## Limits\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\|[^|]+\| ([\d.]+) \| `RT_(\w+)` \|", section, re.MULTILINE)
+    assert len(rows) >= 16
+    defaults = attrs.asdict(Settings())
+    assert [(name, float(defaults[name.lower()])) for _, name in rows] == [
+        (name, float(number)) for number, name in rows
+    ]
+
+
 @attrs.define
 class Site:
     """A running server, and somebody of each kind."""

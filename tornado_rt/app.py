@@ -14,7 +14,6 @@ import attrs
 import structlog
 from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
-from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
@@ -36,10 +35,13 @@ from settings import Settings
 from tornado_rt.auth import TokenVerifier
 from tornado_rt.backplane import Backplane
 from tornado_rt.demo import demo_refusal
+from tornado_rt.descriptors import clients_share, raise_limit, streams_share
 from tornado_rt.heartbeat import Heartbeats
+from tornado_rt.http1 import RequestBounds
 from tornado_rt.hub import Hub
 from tornado_rt.jobs import Jobs
-from tornado_rt.limits import Limits, RateLimiter
+from tornado_rt.limits import AcceptBounds, Limits, RateLimiter
+from tornado_rt.listener import Listener
 from tornado_rt.log_watch import LogWatch
 from tornado_rt.logs import access_log
 from tornado_rt.metrics import Metrics
@@ -62,11 +64,6 @@ OUTBOX_FLUSH_SECONDS = 2.0
 USER_CHECK_SECONDS = 2.0
 # How long to wait before settings are read again that could not be read.
 RELOAD_RETRY_SECONDS = 0.5
-# A refused body is still read up to this many times the limit, so that its sender gets the answer.
-DRAINED_BODIES = 16
-MAX_HEADER_BYTES = 16 * 1024
-IDLE_CONNECTION_SECONDS = 75.0
-BODY_SECONDS = 60.0
 
 
 @attrs.frozen
@@ -128,7 +125,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         stack.push_async_callback(core.presence.leave)
         stack.push_async_callback(core.hub.drain, settings.drain_seconds)
         port = await stack.enter_async_context(
-            _listen(application, settings, tls, shared=process is not None)
+            _listen(application, settings, tls, core.metrics, shared=process is not None)
         )
         yield Server(url_of(settings, port), core)
 
@@ -392,6 +389,7 @@ def _application(
         ready={"faults": readiness.faults},
         metrics={"metrics": core.metrics},
         presence={"presence": core.presence},
+        protocol={"error_event": settings.sse_error_event},
     )
     return Application(
         table,
@@ -403,8 +401,10 @@ def _application(
         rate_limiter=RateLimiter(settings.requests_per_second),
         problems=PROBLEMS,
         max_body_bytes=settings.max_body_bytes,
+        request_timeout_seconds=settings.request_timeout_seconds,
         websocket_max_message_size=settings.max_message_bytes,
         websocket_compression=settings.websocket_compression,
+        sse_error_event=settings.sse_error_event,
         trusted_origins=settings.trusted_origins,
         cross_origin_protection=True,
     )
@@ -412,16 +412,30 @@ def _application(
 
 @contextlib.asynccontextmanager
 async def _listen(
-    application: Application, settings: Settings, tls: ssl.SSLContext | None, *, shared: bool
+    application: Application,
+    settings: Settings,
+    tls: ssl.SSLContext | None,
+    metrics: Metrics,
+    *,
+    shared: bool,
 ) -> AsyncIterator[int]:
-    server = HTTPServer(
+    server = Listener(
         application,
-        ssl_options=tls,
-        xheaders=settings.trust_proxy_headers,
-        max_header_size=MAX_HEADER_BYTES,
-        max_body_size=settings.max_body_bytes * DRAINED_BODIES,
-        idle_connection_timeout=IDLE_CONNECTION_SECONDS,
-        body_timeout=BODY_SECONDS,
+        requests=RequestBounds(
+            settings.max_header_bytes,
+            settings.header_timeout_seconds,
+            settings.idle_timeout_seconds,
+            settings.body_timeout_seconds,
+        ),
+        accepts=AcceptBounds(
+            settings.max_sockets,
+            settings.max_sockets_per_address,
+            clients_share(raise_limit()),
+            settings.peer_timeout_seconds,
+        ),
+        metrics=metrics,
+        tls=tls,
+        behind_proxy=settings.trust_proxy_headers,
     )
     sockets = bind_sockets(settings.port, settings.host, reuse_port=shared)
     server.add_sockets(sockets)
@@ -442,7 +456,7 @@ def _limits(settings: Settings) -> Limits:
         batch_check=0.0,
         per_user=settings.max_connections_per_user,
         per_address=settings.max_connections_per_address,
-        total=settings.max_connections,
+        total=settings.max_connections or streams_share(raise_limit()),
         pending_bytes=settings.max_pending_bytes,
         peer_timeout=settings.peer_timeout_seconds,
     )

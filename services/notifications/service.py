@@ -223,8 +223,8 @@ class NotificationService:
         if after is not None:
             found, resync = await self._from(user_id, after, last, trimmed)
         if begin is None or resync is not None:
-            stored = await self._last_stored(user_id, last) if last else 0
-            begin = Cursor(self._epoch, max(stored, trimmed))
+            known = max(await self._last_published(user_id, last) if last else 0, trimmed)
+            begin = cursor if known == last else Cursor(self._epoch, known)
         return NotificationReplay(list(map(self._message, found)), resync, begin, cursor, unread)
 
     async def run_trimmer(self) -> None:
@@ -425,9 +425,15 @@ class NotificationService:
         # It was deleted meanwhile: go on from when it was made.
         return {"created_at": {"$lt": object_id.generation_time + timedelta(seconds=1)}}
 
-    async def _last_stored(self, user_id: str, offset: int) -> int:
-        newest = await self._newest({"user_id": user_id, "seq": {"$lte": offset}}, 0, 1)
-        return newest[0].seq if newest else 0
+    async def _last_published(self, user_id: str, offset: int) -> int:
+        numbered, order = {"user_id": user_id, "seq": {"$lte": offset}}, [("seq", DESCENDING)]
+        newest = await self._all.find_one(numbered, sort=order)
+        if newest and "unsent" in newest and newest["_id"] not in self._published:
+            # Perhaps it is not published yet, and still to come to who is there now.
+            newest = await self._all.find_one(
+                {**numbered, "unsent": {"$exists": False}}, sort=order
+            )
+        return newest["seq"] if newest else 0
 
     async def _from(
         self, user_id: str, after: Cursor, last: int, trimmed: int
