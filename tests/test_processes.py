@@ -237,7 +237,7 @@ def test_port_of_another_is_said_once(group: Group, tmp_path: Path) -> None:
     ("setting", "status", "named"),
     [
         ({"RT_WORKER_HANDLER": "nothing:here"}, 2, "worker_handler"),
-        ({"RT_TLS_CERTIFICATE": "/nothing.pem"}, 1, "No such file"),
+        ({"RT_TLS_CERTIFICATE": "/nothing.pem"}, 2, "tls_certificate: /nothing.pem: no such file"),
     ],
 )
 def test_process_that_cannot_start_is_said_once(

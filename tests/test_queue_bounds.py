@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.queue import BatchNotFound, Claim, KeyReused, Once, QueueService, TaskState
-from tests.waiting import until_done
+from tests.waiting import until
 from tornado_rt.protocol import Cursor, ResyncReason
 
 PLAN = b'"progress":0.0,"message":"Waiting"'
@@ -244,7 +244,7 @@ async def test_what_an_earlier_version_ended_is_listed_and_bounded_by_upkeep(
         due_in = (await queue.keep_up()).due_in
         return due_in is None
 
-    await until_done(all_are_listed, 5, "all are listed")
+    await until(all_are_listed, 5, "all are listed")
     assert (await queue.stats()).cancelled == 2
     assert await redis.zcard("{rtq}:ended_batches:a") == 2
     assert int(await redis.get("{rtq}:listed") or 0) == 2

@@ -63,10 +63,6 @@ def has_thread(name: str) -> bool:
     return any(thread.name == name for thread in threading.enumerate())
 
 
-# To go when the last one that uses this name has gone.
-until_done = until
-
-
 def _holds(answer: object, equal: object) -> bool:
     return bool(answer) if equal is _TRUE else answer == equal
 

@@ -14,7 +14,7 @@ from tests.faults.crowd import Crowd
 from tests.faults.system import Server, System, Worker, open_client
 from tests.faults.test_processes import _codes
 from tests.fixtures.make import COMMITS, checked_out
-from tests.waiting import until_done
+from tests.waiting import until
 
 BEFORE = COMMITS["made"]
 BATCH = ["0.05", "0.10", "0.05"]
@@ -42,7 +42,7 @@ def test_rolling_upgrade_and_back_loses_nothing(play: Play) -> None:
                 await crowd.stored_once()
                 assert _codes(crowd.clients) <= {1001}
                 for user, batch_id in batches:
-                    await until_done(
+                    await until(
                         lambda at=(user, batch_id): _has_ended(crowd, *at), 10, "the batch ends"
                     )
             assert set(system.statuses) <= EXPECTED, system.statuses
@@ -103,7 +103,7 @@ async def _agrees(system: System, before: Path) -> None:
             return listed == await redis.zcard("{rtq}:ended")
 
         # The upkeep of this version's worker lists what the other one ended.
-        await until_done(all_are_listed, 15, "every ended task is listed")
+        await until(all_are_listed, 15, "every ended task is listed")
         assert await QueueService(redis).check_invariants() == []
     checked = await asyncio.to_thread(
         subprocess.run,
