@@ -32,7 +32,16 @@ WITH_WINDOW = f"{BY_ITSELF}; server_max_window_bits=12"
         ("permessage-deflate; server_max_window_bits=12; client_max_window_bits=12", WITH_WINDOW),
         ("x-other; a=b, permessage-deflate", BY_ITSELF),
         # The first offer that can be kept.
-        ("permessage-deflate; server_max_window_bits=9, permessage-deflate", BY_ITSELF),
+        ("permessage-deflate; unheard_of, permessage-deflate", BY_ITSELF),
+        # We look back no further than we are asked to.
+        *[
+            (
+                f"permessage-deflate; server_max_window_bits={n}",
+                f"{BY_ITSELF}; server_max_window_bits={n}",
+            )
+            for n in (8, 9, 10, 11)
+        ],
+        ("permessage-deflate;server_max_window_bits=8 ,", f"{BY_ITSELF}; server_max_window_bits=8"),
     ],
 )
 def test_offer_is_answered(offers: str, answer: str | None) -> None:
@@ -42,7 +51,7 @@ def test_offer_is_answered(offers: str, answer: str | None) -> None:
 @pytest.mark.parametrize(
     "parameters",
     [
-        "server_max_window_bits=11",
+        "server_max_window_bits=7",
         "server_max_window_bits=16",
         "server_max_window_bits=012",
         "server_max_window_bits",

@@ -9,21 +9,34 @@ from hypothesis import strategies as st
 
 from tests.peers import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, TEXT, client_frame
 from tornado_rt.deflate import SYNC_TAIL, Inflater
-from tornado_rt.frames import BadFrame, FrameReader
+from tornado_rt.frames import PART, BadFrame, FrameReader
 from tornado_rt.protocol import CloseCode
 
 MOST = 70_000
 
-messages = st.lists(
-    st.tuples(st.sampled_from([TEXT, BINARY]), st.lists(st.binary(max_size=300), min_size=1)),
-    max_size=5,
+binary = st.tuples(st.just(BINARY), st.lists(st.binary(max_size=300), min_size=1))
+# In parts of three bytes: characters are cut too.
+text = st.tuples(
+    st.just(TEXT),
+    st.text().map(lambda text: batched(text.encode(), 3) or [b""]),
 )
+messages = st.lists(st.one_of(text, binary), max_size=5)
 controls = st.tuples(st.sampled_from([PING, PONG]), st.binary(max_size=125))
+
+
+def batched(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
 
 
 def read(*pieces: bytes, inflater: Inflater | None = None) -> list[tuple[int, bytes]]:
     reader = FrameReader(MOST, inflater)
-    return [frame for piece in pieces for frame in reader.feed(piece)]
+    return [frame for piece in pieces for frame in frames(reader, piece)]
+
+
+def frames(reader: FrameReader, piece: bytes) -> list[tuple[int, bytes]]:
+    """Return the messages and control frames that a piece makes whole."""
+    reader.feed(piece)
+    return [frame for frame in iter(reader.next, None) if frame != PART]
 
 
 def fragments(opcode: int, parts: list[bytes]) -> list[bytes]:

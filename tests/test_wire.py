@@ -40,6 +40,15 @@ async def open_stream(core: Realtime, token: str) -> EventStream:
     return stream
 
 
+def inflate_slowly(payload: bytes, bits: int) -> bytes:
+    """Inflate with a window of so many bits, and with nothing to refer to but the window."""
+    window, rest, text = zlib.decompressobj(-bits), payload + SYNC_TAIL, b""
+    while rest:
+        text += window.decompress(rest, 1)
+        rest = window.unconsumed_tail
+    return text
+
+
 def noise(size: int) -> str:
     """Return a text that compression does not make small."""
     return "".join(random.choices("0123456789abcdef", k=size))
@@ -161,13 +170,24 @@ async def test_tornados_client_reads_and_writes_compressed(
 
 
 @pytest.mark.gen_test
-async def test_window_that_we_cannot_keep_is_declined(redis: Redis, make_token: Token) -> None:
-    """The socket is opened all the same, without compression."""
+@pytest.mark.parametrize("bits", [8, 9, 11])
+async def test_client_with_a_small_window_reads_what_is_sent(
+    redis: Redis, make_token: Token, bits: int
+) -> None:
+    """Beside one that keeps more; each message is sent to either in its own form."""
     async with realtime(redis, compression=True) as core:
-        offer = "permessage-deflate; server_max_window_bits=9"
-        peer = await core.peer(make_token("alice"), extensions=offer)
-        assert peer.extensions == ""
-        assert (await peer.frame())[0] == FIN | TEXT
+        offer = f"permessage-deflate; server_max_window_bits={bits}"
+        small = await core.peer(make_token("alice"), extensions=offer)
+        large = await core.peer(make_token("alice"), extensions="permessage-deflate")
+        assert f"server_max_window_bits={bits}" in small.extensions
+        for peer in (small, large):
+            await peer.frame()
+        text = noise(2**bits) * 3
+        await core.publish(text=text)
+        payload, larger = (await small.frame())[1], (await large.frame())[1]
+        assert json.loads(inflate_slowly(payload, bits))["data"]["text"] == text
+        with pytest.raises(zlib.error, match="too far back"):
+            inflate_slowly(larger, bits)
 
 
 @pytest.mark.gen_test
