@@ -12,6 +12,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
+from tests.peers import FIN, RSV1, client_frame
 from tests.realtime import make_limits
 from tornado_rt.auth import NO_SCOPES, Identity
 from tornado_rt.connection import Opening
@@ -21,10 +22,9 @@ from tornado_rt.heartbeat import Heartbeats
 from tornado_rt.hub import Hub
 from tornado_rt.limits import RateLimiter
 from tornado_rt.metrics import Metrics
-from tornado_rt.protocol import COMPRESSED, TEXT_FRAME, Cursor, Message, _frame
+from tornado_rt.protocol import Cursor, Message
 from tornado_rt.sockets import RealtimeSocket, SocketConnection
 
-FIN = 0x80
 # The largest message of Autobahn's cases has 16 MiB.
 MOST_BYTES = 16 * 1024 * 1024
 
@@ -46,14 +46,6 @@ class Silence:
         return {}
 
 
-class Echo(Message):
-    """What a client has sent; `type` is the opcode's name."""
-
-    @property
-    def parts(self) -> tuple[Message, ...]:
-        return (self,)
-
-
 class EchoConnection(SocketConnection):
     """Sends each message back, and nothing else."""
 
@@ -65,10 +57,12 @@ class EchoConnection(SocketConnection):
     def encode(self, message: Message) -> bytes:
         opcode = Opcode[message.type]
         if not self._window:
-            return _frame(FIN | opcode, message.data)
-        return _frame(FIN | COMPRESSED | opcode, deflate(message.data, self._window))
+            return client_frame(opcode, message.data, masked=False)
+        deflated = deflate(message.data, self._window)
+        return client_frame(opcode, deflated, bits=FIN | RSV1, masked=False)
 
     def _take(self, opcode: Opcode, payload: bytes) -> None:
+        # Its type is the opcode's name.
         if opcode in (Opcode.TEXT, Opcode.BINARY) and not self.closed:
             self.send(Message(opcode.name, payload))
         else:

@@ -182,7 +182,7 @@ async def test_client_with_a_small_window_reads_what_is_sent(
         assert f"server_max_window_bits={bits}" in small.extensions
         for peer in (small, large):
             await peer.frame()
-        text = noise(2**bits) * 3
+        text = noise(2**bits + 100) * 3
         await core.publish(text=text)
         payload, larger = (await small.frame())[1], (await large.frame())[1]
         assert json.loads(inflate_slowly(payload, bits))["data"]["text"] == text

@@ -74,14 +74,23 @@ class FrameReader:
 
         The text of a message is UTF-8. Raise BadFrame.
         """
+        frame = self._next()
+        if frame is None:
+            self._data, self._at = self._data[self._at :], 0
+        return frame
+
+    def _next(self) -> tuple[Opcode, bytes] | None:
         if self._message is not None and self._message.in_frame:
             return self._go_on(self._message)
         head = self._head()
         if head is None:
             return None
         first, start, size = head
-        if first & CONTROL:
-            return self._control(first, start, size)
+        if first & CONTROL or (first & (FIN | COMPRESSED) == FIN and self._message is None):
+            if len(self._data) >= start + size:
+                return self._whole(OPCODES[first & 0x0F], start, start + size)
+            if first & CONTROL:
+                return None
         mask = self._data[start - MASK_BYTES : start]
         self._at = start
         if self._message is None:
@@ -95,7 +104,6 @@ class FrameReader:
         data, at = self._data, self._at
         here = len(data) - at
         if not here:
-            self._data, self._at = b"", 0
             return None
         first = data[at]
         self._check_first(first)
@@ -133,15 +141,14 @@ class FrameReader:
         if size + (0 if message is None else message.size) > most:
             raise BadFrame(CloseCode.TOO_LARGE)
 
-    def _control(self, first: int, start: int, size: int) -> tuple[Opcode, bytes] | None:
-        end = start + size
-        if len(self._data) < end:
-            return None
+    def _whole(self, opcode: Opcode, start: int, end: int) -> tuple[Opcode, bytes]:
+        """Return a control frame, or a message of one frame, that is here from end to end."""
         self._at = end
         payload = unmask(self._data[start - MASK_BYTES : start], self._data[start:end])
-        opcode = OPCODES[first & 0x0F]
         if opcode is Opcode.CLOSE:
             _check_close(payload)
+        elif opcode is Opcode.TEXT and _check_text(payload):
+            raise BadFrame(CloseCode.BAD_DATA)
         return opcode, payload
 
     def _go_on(self, message: "_Message") -> tuple[Opcode, bytes] | None:
@@ -149,7 +156,6 @@ class FrameReader:
         self._at += len(piece)
         message.add(piece)
         if message.left:
-            self._data, self._at = b"", 0
             return None
         if not message.end_frame():
             return PART
