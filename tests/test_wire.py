@@ -1,7 +1,9 @@
 """Sockets that were taken over: plain and TLS, compressed or not, with slow and rude peers."""
 
 import asyncio
+import contextlib
 import json
+import os
 import random
 import socket
 import struct
@@ -17,6 +19,7 @@ from tests.certificates import Certificate, make_certificate
 from tests.peers import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, TEXT, client_frame
 from tests.realtime import EPOCH, EventStream, Realtime, realtime
 from tests.test_sockets import frame
+from tests.waiting import until
 from tornado_rt.deflate import SYNC_TAIL, deflate
 from tornado_rt.protocol import CloseCode, Message, MessageType
 from tornado_rt.wire import take_over
@@ -258,6 +261,75 @@ async def test_answered_close_frees_the_socket_at_once(
         assert await peer.close_code() == CloseCode.FINISHED
         peer.send(client_frame(CLOSE, struct.pack("!H", 1000)))
         assert await asyncio.wait_for(peer.reader.read(), 2) == b""
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "sent",
+    [
+        client_frame(TEXT, b"x", masked=False),
+        client_frame(BINARY, b"x"),
+        b"\x81\xff" + bytes(5) + b"\1",
+    ],
+    ids=["1002", "1003", "1009"],
+)
+async def test_failed_connection_ends_when_the_peer_ends_it(
+    redis: Redis, make_token: Token, certificate: Certificate | None, sent: bytes
+) -> None:
+    """The server's end comes with the close frame, and what the peer still sends is taken."""
+    async with realtime(redis, certificate=certificate) as core:
+        peer = await core.peer(make_token("alice"))
+        await peer.frame()
+        before = open_sockets()
+        peer.send(sent, bytes(2_000_000))
+        assert await peer.close_code() is not None
+        assert await asyncio.wait_for(peer.reader.read(), 0.5) == b""
+        await peer.close()
+        # The peer's own, and the server's.
+        await until(lambda: open_sockets() <= before - 2, 0.5, "the server's socket is closed")
+
+
+@pytest.mark.gen_test
+async def test_failed_connection_of_a_peer_that_never_ends_is_closed_soon(
+    redis: Redis, make_token: Token
+) -> None:
+    async with realtime(redis) as core:
+        peer = await core.peer(make_token("alice"))
+        await peer.frame()
+        before = open_sockets()
+        peer.send(client_frame(CONTINUATION, b"x"))
+        assert await peer.close_code() == CloseCode.PROTOCOL_ERROR
+        await until(lambda: open_sockets() == before - 1, 2, "the server's socket is closed")
+
+
+def open_sockets() -> int:
+    """Return how many sockets this process has open; Linux."""
+    links = []
+    for one in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            links.append(os.readlink(f"/proc/self/fd/{one}"))
+    return sum(link.startswith("socket:") for link in links)
+
+
+@pytest.mark.gen_test
+async def test_text_pings_of_a_peer_that_does_not_read_are_answered_together(
+    redis: Redis, make_token: Token
+) -> None:
+    """What waits for it does not grow by its own pings."""
+    async with realtime(redis) as core:
+        core.log.ordered = False
+        peer = await core.peer(make_token("slow"), receive_bytes=4096)
+        await peer.frame_of(TEXT, b"connected")
+        for _ in range(500):
+            await core.publish(text="x" * 10_000)
+        peer.send(*[client_frame(TEXT, b"ping")] * 2000, client_frame(TEXT, b"dance"))
+        beats = 0
+        while (
+            b"unknown_type" not in (payload := await peer.frame_of(TEXT))
+            and b"bad_message" not in payload
+        ):
+            beats += b'"heartbeat"' in payload
+        assert beats < 100
 
 
 @pytest.mark.gen_test
