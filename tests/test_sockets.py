@@ -14,6 +14,7 @@ from tornado.httpclient import HTTPClientError
 from tornado.websocket import WebSocketClientConnection
 
 from tests.peers import (
+    BINARY,
     CLOSE,
     CONTINUATION,
     PING,
@@ -452,10 +453,11 @@ async def test_handshake_in_any_spelling_is_taken(
 async def test_words_of_a_refused_client_are_passed_over(redis: Redis) -> None:
     """It has no token and sends messages all the same: no error of ours."""
     async with realtime(redis) as core:
-        socket = await core.socket("garbage")
-        await socket.write_message("ping")
-        await socket.write_message(b"x", binary=True)
-        assert await close_code(socket) == 4401
+        words = [client_frame(TEXT, b"ping"), client_frame(BINARY, b"x"), client_frame(PING)]
+        peer = await core.peer("garbage", behind=b"".join(words))
+        assert await peer.close_code() == 4401
+        peer.send(*words, client_frame(CLOSE, struct.pack("!H", 4401)))
+        await asyncio.wait_for(peer.reader.read(), 2)
 
 
 @pytest.mark.gen_test
