@@ -118,6 +118,10 @@ async def test_resume_replays(redis: Redis, make_token: Token) -> None:
         ('{"type": "dance"}', "unknown_type"),
         ('{"type": 5}', "unknown_type"),
         ('{"type": ["ping"]}', "unknown_type"),
+        pytest.param('{"type": ' + "[" * 1000 + "]" * 1000 + "}", "unknown_type", id="deep type"),
+        pytest.param('{"type": "ping", "x": ' + "[" * 2000, "bad_message", id="too deep"),
+        ('{"type": "\\ud800"}', "bad_message"),
+        ('{"type": "auth", "data": {"token": "\\u0000ä.b.c"}}', "bad_token"),
         ('{"type": "auth"}', "bad_token"),
         ('{"type": "auth", "data": {"token": "garbage"}}', "bad_token"),
         ('{"type": "auth", "data": {"token": 5}}', "bad_token"),
@@ -363,14 +367,16 @@ async def test_garbage_after_the_handshake_ends_only_itself(
             await asyncio.sleep(0.01)
 
 
-async def handshake(port: int, *lines: str, version: str = "1.1") -> tuple[int, str, bytes]:
-    """Send a GET with these lines; return the status, the head, and the body."""
+async def handshake(
+    port: int, *lines: str, version: str = "1.1", method: str = "GET"
+) -> tuple[int, str, bytes]:
+    """Ask for a path, with these header lines; return the status, the head, and the body."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = [f"GET {lines[0]} HTTP/{version}", "Host: 127.0.0.1", *lines[1:], "", ""]
+    head = [f"{method} {lines[0]} HTTP/{version}", "Host: 127.0.0.1", *lines[1:], "", ""]
     writer.write("\r\n".join(head).encode("latin-1"))
     answer = (await reader.readuntil(b"\r\n\r\n")).decode()
     size = re.search(r"Content-Length: (\d+)", answer)
-    body = await reader.readexactly(int(size[1])) if size else b""
+    body = await reader.readexactly(int(size[1])) if size and method != "HEAD" else b""
     writer.close()
     return int(answer.split()[1]), answer, body
 
@@ -415,6 +421,18 @@ async def test_handshake_that_is_none_is_refused_and_spends_no_ticket(
         assert got == status
         assert json.loads(body)["status"] == status
         assert ("Sec-Websocket-Version: 13" in head) == (status == 426)
+        socket = await core.socket("", f"?ticket={ticket}")
+        assert (await frame(socket))["data"]["user_id"] == "carol"
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE"])
+async def test_other_methods_spend_no_ticket(redis: Redis, method: str) -> None:
+    async with realtime(redis) as core:
+        ticket = await Tickets(redis, 30).issue(Identity("carol", frozenset(), time.time() + 60))
+        path = f"/ws?ticket={ticket}"
+        status, _, _ = await handshake(core.port, path, *handshake_headers(), method=method)
+        assert status == 405
         socket = await core.socket("", f"?ticket={ticket}")
         assert (await frame(socket))["data"]["user_id"] == "carol"
 

@@ -214,10 +214,12 @@ class SocketConnection(Connection):
             return self._complain(ErrorCode.BAD_MESSAGE, 'expected {"type": ..., "data": {...}}')
         if type_ == ClientMessageType.PING:
             return self._pong()
+        if not isinstance(type_, str):
+            return self._complain(ErrorCode.UNKNOWN_TYPE, "type must be a string")
         actions = {ClientMessageType.AUTH: self._renew, **self.feed.actions()}
-        action = actions.get(type_) if isinstance(type_, str) else None
+        action = actions.get(type_)
         if action is None:
-            return self._complain(ErrorCode.UNKNOWN_TYPE, f"unknown type {str(type_)[:50]!r}")
+            return self._complain(ErrorCode.UNKNOWN_TYPE, f"unknown type {type_[:50]!r}")
         self._hold_back()
         self.hub.own(self._act(action, data), "client-message")
         return None
@@ -265,6 +267,8 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
         """Check the handshake, before a ticket is spent on it."""
         if self.request.method == "GET":
             self._check_handshake()
+        elif self.request.method != "OPTIONS":
+            raise Problem(405, "this is a WebSocket: it takes GET")
         await super().prepare()
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
