@@ -16,6 +16,7 @@ from services.notifications import (
     NotificationStatus,
     NotificationType,
 )
+from tests.waiting import until
 from tornado_rt.protocol import Cursor, Message, ResyncReason
 
 
@@ -134,8 +135,7 @@ async def test_trimmer_works_off_the_request_path(make_service: Make) -> None:
     job = asyncio.create_task(service.run_trimmer())
     for _ in range(3):
         await service.create(draft())
-    while await service.unread_count("alice") > 1:
-        await asyncio.sleep(0.01)
+    await until(lambda: service.unread_count("alice"), equal=1)
     job.cancel()
     await asyncio.gather(job, return_exceptions=True)
 
@@ -283,3 +283,19 @@ async def test_indexes_are_those_of_the_design(service: NotificationService, dat
     assert indexes["expiry"]["expireAfterSeconds"] == 90 * 86400
     assert indexes["user_dedupe"]["unique"]
     assert indexes["event"]["unique"]
+
+
+@pytest.mark.gen_test
+async def test_stream_begins_before_what_is_not_published_yet(
+    make_service: Make, database: Any
+) -> None:
+    """It is still to come, and none of those that come has the id of `connected`."""
+    here, there = await make_service(), await make_service()
+    await there.create(draft(title="first"))
+    await database["notifications"].update_many({}, {"$unset": {"unsent": ""}})
+    late = await there.create(draft(title="late"))
+    assert (await there.replay("alice")).begin.offset == late.seq
+    begin = (await here.replay("alice")).begin
+    assert begin.offset == late.seq - 1
+    replay = await here.replay("alice", begin)
+    assert late.id in [message.fields()["id"] for message in replay.messages]

@@ -255,6 +255,7 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
     """A WebSocket that follows one feed. Subclasses say which."""
 
     stream: IOStream | None = None
+    redeems_itself = True
     # What was agreed of compression; None when it is off or the client does not want it.
     agreed: str | None = None
     connection_class: ClassVar[type[SocketConnection]] = SocketConnection
@@ -264,17 +265,14 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
         """Return what this socket follows. Raise Problem, or what `settings["problems"]` maps."""
 
     async def prepare(self) -> None:
-        """Check the handshake, before a ticket is spent on it."""
+        """Check the handshake, before anything is asked of a store."""
         if self.request.method == "GET":
             self._check_handshake()
-        elif self.request.method != "OPTIONS":
-            raise Problem(405, "this is a WebSocket: it takes GET")
         await super().prepare()
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer with a problem document; 426 says what is spoken here (RFC 6455 section 4.4)."""
         if status_code == 426:
-            self.set_header("Upgrade", "websocket")
             self.set_header("Connection", "Upgrade")
             self.set_header("Sec-WebSocket-Version", VERSION)
         super().write_error(status_code, **kwargs)
@@ -283,6 +281,10 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
         """Return what reads this client's frames."""
         inflater = None if self.agreed is None else Inflater(self.agreed)
         return FrameReader(self.settings["websocket_max_message_size"], inflater)
+
+    async def head(self, *args: str, **kwargs: str) -> None:
+        """Open nothing. Raise Problem 426."""
+        raise Problem(426, "this address speaks WebSocket")
 
     async def get(self, *args: str, **kwargs: str) -> None:
         """Answer the handshake. Of compression Tornado knows nothing: its own keeps a window."""
@@ -299,7 +301,7 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
         if self.request.version == "HTTP/1.0":
             raise Problem(400, "a WebSocket needs HTTP/1.1")
         if not _names(headers, "Upgrade", "websocket"):
-            raise Problem(400, "this is a WebSocket: the request must ask for it by Upgrade")
+            raise Problem(426, "this address speaks WebSocket")
         if not _names(headers, "Connection", "upgrade"):
             raise Problem(400, "Connection must name Upgrade")
         if headers.get("Sec-WebSocket-Version") != VERSION:
@@ -349,6 +351,7 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
             self._refuse(error)
 
     async def _follow(self, stream: IOStream) -> None:
+        await self.redeem()
         identity, after = self.identity, self.last_id()
         feed = await self.feed()
         connection = self.connection_class(self.hub, identity, self.address, feed, self)
