@@ -112,6 +112,9 @@ class SocketConnection(Connection):
     def parted(self) -> None:
         """Close, unless the client has still to answer the close frame."""
         if self._answered:
+            self.shut()
+        elif self._reader is None:
+            # The connection has failed; what the client still sends is not understood.
             self.hang_up()
 
     def part(self, farewell: bytes) -> None:
@@ -170,13 +173,8 @@ class SocketConnection(Connection):
     def _break_off(self, code: CloseCode) -> None:
         """Fail the connection (RFC 6455 section 7.1.7): nothing more of it is understood."""
         self._reader = None
-        self._end_with(lambda: self.leave(code))
-
-    def _end_with(self, close: Callable[[], None]) -> None:
-        """Hang up after the close frame: ours, if it is not on its way already."""
-        self._answered = True
         if not self.closed:
-            close()
+            self.leave(code)
         elif self.is_silent:
             self.hang_up()
 
@@ -196,13 +194,14 @@ class SocketConnection(Connection):
             self.write(control_frame(Opcode.PONG, payload))
 
     def _answer_close(self, payload: bytes) -> None:
+        self._answered = True
         # It says nothing after that.
         self._reader = None
-        self._end_with(lambda: self._close_as(payload[:2]))
-
-    def _close_as(self, code: bytes) -> None:
-        self.detach()
-        self.part(control_frame(Opcode.CLOSE, code))
+        if not self.closed:
+            self.detach()
+            self.part(control_frame(Opcode.CLOSE, payload[:2]))
+        elif self.is_silent:
+            self.shut()
 
     def _dispatch(self, text: bytes) -> None:
         if text == ClientMessageType.PING.encode():
