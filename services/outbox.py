@@ -148,6 +148,8 @@ class OutboxPump:
         self._stream = key_prefix(queue_name) + "outbox"
         self._consumer = consumer
         self._look_back_at = 0.0
+        # Made once: a Redis that is full refuses to make it again, also where it is.
+        self._has_group = False
         self._moving = asyncio.Lock()
 
     async def run(self) -> None:
@@ -184,8 +186,9 @@ class OutboxPump:
                     *map(self._move_all, of_users.values()), return_exceptions=True
                 )
         except BaseException:
-            # What was read and not moved is looked for again the next time.
-            self._look_back_at = 0.0
+            # What was read and not moved is looked for again the next time, and the group too: a
+            # Redis that was emptied has none.
+            self._look_back_at, self._has_group = 0.0, False
             raise
         for failure in moved:
             if isinstance(failure, BaseException):
@@ -226,11 +229,14 @@ class OutboxPump:
         return [*_entries(own), *((id_, entry) for id_, entry in left[1] if entry)]
 
     async def _ensure_group(self) -> None:
+        if self._has_group:
+            return
         try:
             await self._redis.xgroup_create(self._stream, GROUP, id="0", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+        self._has_group = True
 
     async def _move(self, id_: bytes, entry: dict[bytes, bytes]) -> None:
         try:

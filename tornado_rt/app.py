@@ -58,7 +58,6 @@ from tornado_rt.web import NotFoundHandler
 
 log = structlog.get_logger(__name__)
 
-LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "::1"}
 OUTBOX_FLUSH_SECONDS = 2.0
 # How often notifications that came are compared with those that are stored.
 USER_CHECK_SECONDS = 2.0

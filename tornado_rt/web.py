@@ -15,6 +15,7 @@ from tornado.web import Application, HTTPError, RequestHandler, stream_request_b
 
 from tornado_rt.auth import AuthError, Identity, NoCredentials, TokenVerifier, challenge
 from tornado_rt.bounds import OutOfBounds, check_name
+from tornado_rt.credentials import find_credential
 from tornado_rt.hub import Hub
 from tornado_rt.json_body import parse, structure
 from tornado_rt.keys import KeysUnavailable
@@ -26,7 +27,8 @@ from tornado_rt.problems import (
     log_problem,
     problem_of,
 )
-from tornado_rt.protocol import WS_AUTH_PREFIX, Cursor
+from tornado_rt.protocol import Cursor
+from tornado_rt.tickets import Tickets
 
 __all__ = ["STORE_ERRORS", "Problem", "log_problem", "problem_of", "structure"]
 
@@ -266,16 +268,22 @@ class BaseHandler(RequestHandler):
 
     async def _identify(self) -> None:
         """Find out who asks, without spending anything."""
-        if self.request.method == "OPTIONS":
-            return
-        ticket = self._argument("ticket")
-        self.by_ticket = bool(ticket)
-        if ticket:
-            await self._know(self.settings["tickets"].look(ticket))
-            if self.current_user is not None and self.request.method != "HEAD":
-                self._redeem_when_served(ticket)
-        elif self.credentials_error is None:
-            await self._know(self._verify())
+        if self.request.method != "OPTIONS":
+            await self._know(self._look())
+
+    async def _look(self) -> Identity | None:
+        shown = find_credential(self.request.headers, self.get_query_arguments)
+        self.by_ticket = bool(shown.ticket)
+        if shown.token:
+            verifier: TokenVerifier = self.settings["verifier"]
+            return await verifier.verify(shown.token)
+        if not shown.ticket:
+            return None
+        tickets: Tickets = self.settings["tickets"]
+        identity = await tickets.look(shown.ticket)
+        if self.request.method != "HEAD":
+            self._redeem_when_served(shown.ticket)
+        return identity
 
     def _redeem_when_served(self, ticket: str) -> None:
         self._unspent = ticket
@@ -299,31 +307,6 @@ class BaseHandler(RequestHandler):
             self.current_user = await identity
         except (AuthError, KeysUnavailable, *STORE_ERRORS) as error:
             self.credentials_error = error
-
-    async def _verify(self) -> Identity | None:
-        verifier: TokenVerifier = self.settings["verifier"]
-        token = self._token()
-        return await verifier.verify(token) if token else None
-
-    def _token(self) -> str:
-        """Return the token of the first place that has one; the others are not looked at."""
-        scheme, _, token = self.request.headers.get("Authorization", "").strip().partition(" ")
-        if scheme.lower() == "bearer":
-            if not token.strip():
-                raise AuthError("the Authorization header holds no token")
-            return token.strip()
-        for protocol in self.request.headers.get("Sec-WebSocket-Protocol", "").split(","):
-            if protocol.strip().startswith(WS_AUTH_PREFIX):
-                return protocol.strip().removeprefix(WS_AUTH_PREFIX)
-        return self._argument("token")
-
-    def _argument(self, name: str) -> str:
-        """Return a credential of the query; one that is there twice is none."""
-        given = self.get_query_arguments(name)
-        if len(given) > 1:
-            self.credentials_error = AuthError(f"there is more than one {name}")
-            return ""
-        return given[0] if given else ""
 
 
 class ApiHandler(BaseHandler):

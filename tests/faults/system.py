@@ -359,6 +359,8 @@ class System:
         self._environment = ENVIRONMENT | environment
         self._stack = contextlib.AsyncExitStack()
         self._counts = (servers, workers)
+        # Whether servers of the version before run too, which speak as they did.
+        self.mixed = False
         # How often each status was answered.
         self.statuses: collections.Counter[int] = collections.Counter()
         self.servers: list[Server] = []

@@ -48,7 +48,14 @@ def test_rolling_upgrade_and_back_loses_nothing(play: Play) -> None:
             assert set(system.statuses) <= EXPECTED, system.statuses
             await _agrees(system, before)
 
-    play(scenario)
+    async def mixed(system: System, rng: random.Random) -> None:
+        system.mixed = True
+        try:
+            await scenario(system, rng)
+        finally:
+            system.mixed = False
+
+    play(mixed)
 
 
 async def _move(system: System, child: Server | Worker, tree: Path) -> None:
