@@ -4,7 +4,7 @@ BIN := .venv/bin
 # How long `make soak` goes on.
 SECONDS ?= 600
 
-.PHONY: run test lint format clean fuzz-queue crash-queue fuzz-http faults soak bench-queue bench-fanout
+.PHONY: run test lint format clean autobahn fuzz-queue crash-queue fuzz-http faults soak bench-queue bench-fanout
 
 run: .venv/run.stamp
 	RT_DEMO_LOGIN=$${RT_DEMO_LOGIN:-true} $(BIN)/python run.py
@@ -20,6 +20,9 @@ lint: .venv/dev.stamp
 	$(BIN)/lint-imports
 
 # The long forms; each has a short one in the suite.
+autobahn: .venv/dev.stamp
+	$(BIN)/python -m tests.long.autobahn
+
 fuzz-queue: .venv/dev.stamp
 	$(BIN)/python -m tests.long.fuzz_queue
 

@@ -257,6 +257,11 @@ class Settings:
     max_message_bytes: int = ts.option(
         default=65536, validator=v.ge(125), help="largest frame that a client may send [B]"
     )
+    max_messages_per_second: float = ts.option(
+        default=100.0,
+        validator=v.ge(0),
+        help="messages and pings read of one WebSocket; more of them wait [1/s]",
+    )
     max_body_bytes: int = ts.option(
         default=1048576, validator=v.ge(0), help="largest request body [B]"
     )

@@ -50,6 +50,9 @@ class Log:
     reading: asyncio.Event = attrs.field(factory=asyncio.Event)
     may_read: asyncio.Event = attrs.field(factory=asyncio.Event)
     away: bool = False
+    # What `act` messages had to say, and whether those that have come may go on.
+    acts: list[Any] = attrs.field(factory=list)
+    may_act: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     def __attrs_post_init__(self) -> None:
         self.may_read.set()
@@ -90,7 +93,11 @@ class LogFeed:
         return self._log.idle
 
     def actions(self) -> dict[str, Callable[[Any], Awaitable[None]]]:
-        return {}
+        return {"act": self._act}
+
+    async def _act(self, data: Any) -> None:
+        self._log.acts.append(data)
+        await self._log.may_act.wait()
 
 
 class LogStream(EventStreamHandler):

@@ -457,6 +457,7 @@ def _limits(settings: Settings) -> Limits:
         per_address=settings.max_connections_per_address,
         total=settings.max_connections or streams_share(raise_limit()),
         pending_bytes=settings.max_pending_bytes,
+        messages_per_second=settings.max_messages_per_second,
         peer_timeout=settings.peer_timeout_seconds,
     )
 

@@ -23,6 +23,7 @@ class Limits:
     per_address: int
     total: int
     pending_bytes: int
+    messages_per_second: float
     peer_timeout: float
 
 

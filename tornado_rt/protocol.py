@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import attrs
 import orjson
 
-from tornado_rt.deflate import deflate
+from tornado_rt.deflate import SMALL_WINDOW_BITS, WINDOW_BITS, deflate
 
 CHANNEL_PREFIX = "rt:"
 BROADCAST = "broadcast"
@@ -285,8 +285,12 @@ class Message:
 
         It refers to nothing before it, so that it is the same for all who negotiated compression.
         """
-        frames = (_frame(TEXT_FRAME | COMPRESSED, deflate(part.encode())) for part in self.parts)
-        return b"".join(frames)
+        return self._compress(WINDOW_BITS)
+
+    @cached_property
+    def ws_small_window(self) -> bytes:
+        """The same for a client that keeps less than our usual window."""
+        return self._compress(SMALL_WINDOW_BITS)
 
     @cached_property
     def sse_event(self) -> bytes:
@@ -297,6 +301,10 @@ class Message:
     def sse_chunk(self) -> bytes:
         """The event as one chunk (RFC 9112 section 7.1)."""
         return chunk(self.sse_event)
+
+    def _compress(self, window: int) -> bytes:
+        deflated = (deflate(part.encode(), window) for part in self.parts)
+        return b"".join(_frame(TEXT_FRAME | COMPRESSED, one) for one in deflated)
 
     def fields(self) -> dict[str, Any]:
         """Return `data` as a plain object."""
