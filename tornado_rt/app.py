@@ -296,6 +296,7 @@ async def _worker(core: Core, handler: Handler) -> AsyncIterator[None]:
         worker_id=worker_id,
         grace_seconds=settings.worker_grace_seconds,
         timeout_seconds=settings.task_timeout_seconds,
+        result_bytes=settings.task_result_bytes,
         backoff=Backoff(settings.queue_retry_base_seconds, settings.queue_retry_max_seconds),
         roster=roster,
     )
@@ -306,7 +307,8 @@ async def _worker(core: Core, handler: Handler) -> AsyncIterator[None]:
             yield
         finally:
             worker.stop()
-            await running
+            # Awaited itself, it would be cancelled with us.
+            await asyncio.wait([running])
             core.hub.unsubscribe(WORKERS, worker)
 
 
