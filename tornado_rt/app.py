@@ -29,6 +29,7 @@ from services.worker import Backoff, Handler, Roster, Worker, load_handler
 from settings import Settings
 from tornado_rt.auth import Tickets, TokenVerifier, load_secret
 from tornado_rt.backplane import Backplane
+from tornado_rt.fork_guard import loop_guarded
 from tornado_rt.heartbeat import Heartbeats
 from tornado_rt.hub import Hub
 from tornado_rt.jobs import Jobs
@@ -144,6 +145,7 @@ def _redis_url(settings: Settings) -> str:
 
 
 async def _open_core(stack: contextlib.AsyncExitStack, settings: Settings, redis_url: str) -> Core:
+    stack.enter_context(loop_guarded())
     home = key_prefix(settings.queue_name)
     redis = await stack.enter_async_context(open_redis(redis_url, home))
     shared = await stack.enter_async_context(open_redis(redis_url, SHARED_HOME))

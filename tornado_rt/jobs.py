@@ -6,6 +6,8 @@ from typing import Any
 
 import structlog
 
+from tornado_rt.guarded_task import GuardedTask
+
 log = structlog.get_logger(__name__)
 
 REPEAT_SECONDS = 0.1
@@ -28,7 +30,7 @@ class Jobs:
 
     def start(self, job: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run one job; its failure is logged and its name noted in `died`."""
-        task = asyncio.create_task(self._watched(job, name), name=name)
+        task = GuardedTask(self._watched(job, name), name=name)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         # One that is cancelled before its first step would complain that nobody awaited it.

@@ -23,11 +23,11 @@ from services.worker.endings import (
     failed,
     text_of_error,
 )
-from services.worker.handler_task import HandlerTask
 from services.worker.handlers import Handler
 from services.worker.roster import Roster
 from tornado_rt.bounds import clean_text
 from tornado_rt.fork_guard import end_if_forked
+from tornado_rt.guarded_task import FamilyTask
 from tornado_rt.jobs import Jobs
 from tornado_rt.protocol import Cursor, Message, MessageType
 from tornado_rt.redis import is_outage
@@ -262,7 +262,7 @@ class Worker:
         run = _Run(claim, tracker, store, self._next_extension())
         self._runs[task.task_id] = run
         self._note_due(run.extend_at)
-        run.job = HandlerTask(self._handle, run, name=f"task-{task.task_id}")
+        run.job = FamilyTask(self._handle, run, name=f"task-{task.task_id}")
         run.job.add_done_callback(functools.partial(self._settle, run))
         if self._timeout_seconds:
             loop = asyncio.get_running_loop()
