@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import NoReturn
 
 import attrs
+import structlog
 from pymongo.errors import PyMongoError
 from redis.exceptions import RedisError
 from rich.console import Console
@@ -24,20 +25,33 @@ from typed_settings.exceptions import TsError
 
 from services.queue import QueueError, describe_dead
 from services.worker import HandlerError
-from settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, converter, loaders
-from tornado_rt.app import demo_enabled, open_queue, running_server, running_worker, url_of
-from tornado_rt.auth import SECRET_FILE, SecretError, load_secret, make_token
+from settings import (
+    CONFIG_VARIABLE,
+    ENV_PREFIX,
+    Settings,
+    converter,
+    loaders,
+    unknown_variables,
+)
+from tornado_rt.app import open_queue, running_server, running_worker, url_of
+from tornado_rt.auth import TokenVerifier, make_token
+from tornado_rt.bounds import OutOfBounds, check_name
 from tornado_rt.children import STOP_SECONDS, DidNotStart
+from tornado_rt.demo import demo_refusal, is_loopback
 from tornado_rt.lifetime import leave_process, run_until_stopped
 from tornado_rt.logs import configure_logging
 from tornado_rt.processes import running_processes
 from tornado_rt.redis import BadRedisUrl
+from tornado_rt.secret import SECRET_FILE, SecretError, load_secret
 from tornado_rt.stores import StoreError
+
+log = structlog.get_logger(__name__)
 
 BAD_SETTING = 2
 FAILED = 1
 LISTED_DEAD = 1000
 READY_TOKEN_SECONDS = 12 * 3600.0
+SCOPE_LENGTH = 255
 
 
 def main(arguments: list[str]) -> int:
@@ -53,9 +67,12 @@ def main(arguments: list[str]) -> int:
     # A handler may change the current folder.
     settings = attrs.evolve(settings, data_dir=settings.data_dir.absolute())
     configure_logging(settings.log_level)
+    if getattr(options, "process", None) is None:
+        # One of several processes leaves it to the first.
+        _warn(name, settings)
     try:
         return COMMANDS[name](settings, options)
-    except (SecretError, HandlerError, BadRedisUrl) as error:
+    except (SecretError, HandlerError, BadRedisUrl, OutOfBounds) as error:
         _complain(error)
         return BAD_SETTING
     except DidNotStart as error:
@@ -101,6 +118,10 @@ def work(settings: Settings, options: argparse.Namespace) -> int:
 def token(settings: Settings, options: argparse.Namespace) -> int:
     """Print a token."""
     secret, _ = load_secret(settings)
+    # So that it is not made of what the server would refuse.
+    TokenVerifier(settings, secret)
+    for scope in options.scope:
+        check_name("scope", scope, SCOPE_LENGTH)
     if not secret:
         _complain("jwt_secret: tokens of a public key are made elsewhere")
         return BAD_SETTING
@@ -241,7 +262,9 @@ def _announce(settings: Settings, url: str) -> None:
     secret, generated = load_secret(settings)
     if generated:
         console.print(f"Token secret: made for this server, in {settings.data_dir / SECRET_FILE}")
-    if not demo_enabled(settings):
+    if off := demo_refusal(settings):
+        if settings.demo_login:
+            console.print(f"The demo login is off: {off}", markup=False)
         return
     ready, expires_at = make_token(settings, secret, "alice", [], READY_TOKEN_SECONDS)
     expiry = time.strftime("%Y-%m-%d %H:%M", time.localtime(expires_at))
@@ -272,6 +295,19 @@ def _say(line: str, *, to_stderr: bool = False) -> None:
 
 def _complain(error: object) -> None:
     _say(f"run.py: {error}", to_stderr=True)
+
+
+def _warn(command: str, settings: Settings) -> None:
+    """Say what is allowed and likely a mistake."""
+    for variable, meant in unknown_variables().items():
+        log.warning("unknown_setting", variable=variable, meant=meant or None)
+    own_secret = not (settings.jwt_secret or settings.jwt_public_key or settings.jwt_jwks_url)
+    if command == "serve" and own_secret and not is_loopback(settings.host):
+        log.warning(
+            "own_secret_beyond_this_machine",
+            host=settings.host,
+            advice="others can reach this server: set jwt_secret, jwt_public_key or jwt_jwks_url",
+        )
 
 
 if __name__ == "__main__":

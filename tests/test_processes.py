@@ -15,7 +15,8 @@ import pytest
 from redis import Redis
 
 from tests.conftest import ROOT, ServerProcess, start_server
-from tests.test_run import ask, children, folder, is_alive, run, token, wait_until
+from tests.test_run import ask, children, folder, is_alive, run, token
+from tests.waiting import wait_until
 from tornado_rt.stores import running_addresses
 
 __all__ = ["folder"]

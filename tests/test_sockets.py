@@ -14,8 +14,10 @@ from tornado.websocket import WebSocketClientConnection
 
 from tests.peers import upgrade
 from tests.realtime import EPOCH, realtime
-from tornado_rt.auth import Identity, Tickets
+from tests.waiting import until
+from tornado_rt.auth import Identity
 from tornado_rt.protocol import CLOSE_CODES, MessageType
+from tornado_rt.tickets import Tickets
 
 Token = Callable[..., str]
 
@@ -289,8 +291,7 @@ async def test_slow_reader_of_news_is_closed_with_4508(redis: Redis, make_token:
         await reader.readuntil(b"\r\n\r\n")
         quick = await core.socket(make_token("quick"))
         await frame(quick)
-        while "slow" not in core.hub.stats().users:
-            await asyncio.sleep(0.01)
+        await until(lambda: "slow" in core.hub.stats().users)
         while "slow" in core.hub.stats().users:
             await core.publish(text="x" * 10_000)
             assert (await frame(quick))["type"] == "progress"
@@ -309,8 +310,7 @@ async def test_slow_reader_of_progress_gets_the_newest_and_the_end(
         reader, writer = await asyncio.open_connection("127.0.0.1", core.port, limit=1024)
         writer.write(upgrade("/ws", make_token("slow")))
         await reader.readuntil(b"\r\n\r\n")
-        while not core.hub.stats().by_topic:
-            await asyncio.sleep(0.01)
+        await until(lambda: core.hub.stats().by_topic)
         while core.hub.stats().messages_conflated < 50:
             last = await core.publish(text="x" * 10_000)
         await core.publish("finished", final_status="completed")
@@ -347,5 +347,4 @@ async def test_garbage_after_the_handshake_ends_only_itself(
         writer.close()
         await other.write_message("ping")
         assert (await frame(other))["type"] == "heartbeat"
-        while core.hub.stats().users != {"bob": 1}:
-            await asyncio.sleep(0.01)
+        await until(lambda: core.hub.stats().users, equal={"bob": 1})

@@ -1,6 +1,5 @@
 """The embedded stores: durable, one owner a folder, gone with their parent."""
 
-import asyncio
 import os
 import signal
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from tests.waiting import until
 from tornado_rt.mongo import open_database
 from tornado_rt.stores import (
     DataFolderInUse,
@@ -51,13 +51,12 @@ async def test_a_store_that_dies_is_started_again(tmp_path: Path) -> None:
         client = Redis.from_url(addresses.redis_url)
         pid = (await client.info("server"))["process_id"]
         os.kill(pid, signal.SIGKILL)
-        while await _redis_pid(client) in (pid, None):
-            await asyncio.sleep(0.01)
+        await until(lambda: _is_another(client, pid))
         await client.aclose()
 
 
-async def _redis_pid(client: Redis) -> int | None:
+async def _is_another(client: Redis, pid: int) -> bool:
     try:
-        return int((await client.info("server"))["process_id"])
+        return bool((await client.info("server"))["process_id"] != pid)
     except RedisError:
-        return None
+        return False

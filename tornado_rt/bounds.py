@@ -69,6 +69,16 @@ def text_of(most: int, least: int = 0) -> Validator:
     return _validator(lambda name, value: check_text(name, value, most, least))
 
 
+def number_of(least: float, most: float) -> Validator:
+    """Return an attrs validator that raises OutOfBounds unless a number is from least to most."""
+
+    def validate(_: Any, field: Any, value: float) -> None:
+        if not least <= value <= most:
+            raise OutOfBounds(f"{field.name} must be from {least:g} to {most:g}")
+
+    return validate
+
+
 def clean_text(value: object, most: int) -> str:
     """Return any object as text that can be kept, cut to `most` characters.
 
@@ -80,6 +90,11 @@ def clean_text(value: object, most: int) -> str:
         text = f"<{type(value).__name__}: {type(error).__name__} in its text>"
     text = text[:most].encode(errors="replace").decode()
     return "".join(one if _may_stand(one, LAYOUT) else "\ufffd" for one in text)
+
+
+def clean_name(value: object, most: int) -> str:
+    """Return any object as one line of text that can be kept, cut to `most` characters."""
+    return "".join(" " if one in LAYOUT else one for one in clean_text(value, most))
 
 
 def _validator(check: Callable[[str, Any], None]) -> Validator:

@@ -11,12 +11,16 @@ from tornado.web import RequestHandler
 
 from tornado_rt.bounds import clean_text
 from tornado_rt.log_stream import LogStream
-from tornado_rt.metrics import Metrics
+from tornado_rt.metrics import Metrics, method_label
 
 log = structlog.get_logger(__name__)
 
 STDERR = 2
 MAX_ERROR_LENGTH = 2000
+
+# A line holds no more of what a client wrote.
+SHOWN_PATH = 200
+METHOD_LENGTH = 20
 
 
 def configure_logging(level: str) -> None:
@@ -83,12 +87,12 @@ def access_log(metrics: Metrics) -> Callable[[RequestHandler], None]:
 
     def record(handler: RequestHandler) -> None:
         request, status = handler.request, handler.get_status()
-        metrics.requests.labels(request.method or "?", str(status)).inc()
+        metrics.requests.labels(method_label(request.method), str(status)).inc()
         # The query may hold a token or a ticket: only the path is logged.
         log.info(
             "request",
-            method=request.method,
-            path=request.path,
+            method=(request.method or "")[:METHOD_LENGTH],
+            path=request.path[:SHOWN_PATH],
             status=status,
             seconds=round(request.request_time(), 4),
         )

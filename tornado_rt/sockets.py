@@ -30,7 +30,7 @@ from tornado_rt.protocol import (
     iso_time,
 )
 from tornado_rt.refusals import close_code_of, error_message, error_of
-from tornado_rt.web import BaseHandler
+from tornado_rt.web import BaseHandler, Problem
 from tornado_rt.wire import take_over
 
 # Room for what comes behind a handshake: mostly nothing.
@@ -174,6 +174,7 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
     """A WebSocket that follows one feed. Subclasses say which."""
 
     stream: IOStream | None = None
+    redeems_itself = True
 
     @abc.abstractmethod
     async def feed(self) -> Feed:
@@ -190,6 +191,10 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
         """Return what reads this client's frames."""
         inflater = None if self.agreed is None else Inflater(self.agreed)
         return FrameReader(self.settings["websocket_max_message_size"], inflater)
+
+    async def head(self, *args: str, **kwargs: str) -> None:
+        """Open nothing. Raise Problem 426."""
+        raise Problem(426, "this address speaks WebSocket")
 
     async def get(self, *args: str, **kwargs: str) -> None:
         """Answer the handshake. Of compression Tornado knows nothing: its own keeps a window."""
@@ -218,6 +223,7 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
             self._refuse(error)
 
     async def _follow(self, stream: IOStream) -> None:
+        await self.redeem()
         identity, after = self.identity, self.last_id()
         connection = SocketConnection(self.hub, identity, self.address, await self.feed(), self)
         opening = await connection.open(after)

@@ -57,7 +57,9 @@ def running_addresses(data_dir: Path) -> StoreAddresses:
     try:
         lock = _lock(data_dir)
     except DataFolderInUse:
-        return StoreAddresses(**orjson.loads((data_dir / ADDRESSES_FILE).read_bytes()))
+        known = orjson.loads((data_dir / ADDRESSES_FILE).read_bytes())
+        # A later version may have written more.
+        return StoreAddresses(known["redis_url"], known["mongodb_url"])
     os.close(lock)
     raise StoreError(
         f"no server runs on the data folder {data_dir}: start one, "

@@ -162,7 +162,12 @@ def take_over(stream: IOStream, peer_timeout: float) -> socket.socket:
     sock: socket.socket = stream.socket
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        option = getattr(socket, "TCP_USER_TIMEOUT", None)
-        if option is not None and peer_timeout:
-            sock.setsockopt(socket.IPPROTO_TCP, option, int(peer_timeout * 1000))
+    bound_silence(sock, peer_timeout)
     return sock
+
+
+def bound_silence(sock: socket.socket, peer_timeout: float) -> None:
+    """Have Linux give up a peer that takes nothing of what was sent for this long [s]; 0: never."""
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if option is not None and peer_timeout and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, option, int(peer_timeout * 1000))
