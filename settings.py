@@ -346,6 +346,9 @@ class Settings:
     task_timeout_seconds: float = ts.option(
         default=0.0, validator=v.ge(0), help="longest run of a handler [s]"
     )
+    task_result_bytes: int = ts.option(
+        default=262144, validator=v.ge(0), help="largest result of a task as JSON [B]"
+    )
     worker_grace_seconds: float = ts.option(
         default=10.0, validator=v.ge(0), help="time that running tasks get at a stop [s]"
     )

@@ -36,6 +36,7 @@ from tornado_rt.auth import TokenVerifier
 from tornado_rt.backplane import Backplane
 from tornado_rt.demo import demo_refusal
 from tornado_rt.descriptors import clients_share, raise_limit, streams_share
+from tornado_rt.fork_guard import loop_guarded
 from tornado_rt.heartbeat import Heartbeats
 from tornado_rt.http1 import RequestBounds
 from tornado_rt.hub import Hub
@@ -174,6 +175,7 @@ def _redis_url(settings: Settings) -> str:
 
 
 async def _open_core(stack: contextlib.AsyncExitStack, settings: Settings, redis_url: str) -> Core:
+    stack.enter_context(loop_guarded())
     home = key_prefix(settings.queue_name)
     redis = await stack.enter_async_context(open_redis(redis_url, home))
     shared = await stack.enter_async_context(open_redis(redis_url, SHARED_HOME))
@@ -340,6 +342,7 @@ async def _worker(core: Core, handler: Handler) -> AsyncIterator[None]:
         worker_id=worker_id,
         grace_seconds=settings.worker_grace_seconds,
         timeout_seconds=settings.task_timeout_seconds,
+        result_bytes=settings.task_result_bytes,
         backoff=Backoff(settings.queue_retry_base_seconds, settings.queue_retry_max_seconds),
         roster=roster,
     )
@@ -350,7 +353,8 @@ async def _worker(core: Core, handler: Handler) -> AsyncIterator[None]:
             yield
         finally:
             worker.stop()
-            await running
+            # Awaited itself, it would be cancelled with us.
+            await asyncio.wait([running])
             core.hub.unsubscribe(WORKERS, worker)
 
 

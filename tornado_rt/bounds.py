@@ -86,7 +86,7 @@ def clean_text(value: object, most: int) -> str:
     """
     try:
         text = str(value)
-    except Exception as error:
+    except BaseException as error:
         text = f"<{type(value).__name__}: {type(error).__name__} in its text>"
     text = text[:most].encode(errors="replace").decode()
     return "".join(one if _may_stand(one, LAYOUT) else "\ufffd" for one in text)

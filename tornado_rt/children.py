@@ -13,6 +13,8 @@ from pathlib import Path
 
 import structlog
 
+from tornado_rt.fork_guard import sparing
+
 log = structlog.get_logger(__name__)
 
 START_SECONDS = 30.0
@@ -77,15 +79,17 @@ class ChildProcess:
     async def _spawn(self) -> None:
         output = self._log_file.open("ab") if self._log_file else None
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=self._keep_open,
-                start_new_session=True,
-                preexec_fn=_die_with_parent,
-            )
+            # The hook of a fork runs in it too, as in any child with a `preexec_fn`.
+            with sparing(self._keep_open):
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=self._keep_open,
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent,
+                )
         finally:
             if output is not None:
                 output.close()

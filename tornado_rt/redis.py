@@ -15,6 +15,7 @@ it talks to another is closed and made anew, and with it all that had been made 
 import asyncio
 import builtins
 import contextlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -26,11 +27,18 @@ from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.connection import HiredisRespSerializer
 from redis.crc import key_slot
 from redis.exceptions import (
+    AskError,
+    ClusterDownError,
     ConnectionError,
+    DataError,
     MovedError,
+    NoScriptError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
+    ResponseError,
     TimeoutError,
+    TryAgainError,
 )
 
 CONNECTIONS = 64
@@ -48,6 +56,20 @@ SHARED_HOME = "{rt}:"
 CREDENTIALS = ("username", "password")
 MANY = {"redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"}
 
+# What a server answers while it cannot serve, though the command is good. A script's own commands
+# say so in the middle of the script's error.
+PASSING = (
+    AskError,
+    ClusterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
+PASSING_CODES = re.compile(
+    r"\b(BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|NOSCRIPT|OOM|READONLY|TRYAGAIN)\b"
+)
+
 Address = tuple[str, int]
 # Asks one of several; returns the master's address, if it knows that, and whom else one may ask.
 Ask = Callable[[Redis, Address], Awaitable[tuple[Address | None, list[Address]]]]
@@ -55,6 +77,18 @@ Ask = Callable[[Redis, Address], Awaitable[tuple[Address | None, list[Address]]]
 
 class BadRedisUrl(ValueError):
     """The URL cannot be understood; the message says why."""
+
+
+def is_outage(error: BaseException) -> bool:
+    """Say whether a call may succeed when it is repeated later, as it is.
+
+    A script's error, a key of another type or an argument that cannot be sent fail each time.
+    """
+    if isinstance(error, DataError):
+        return False
+    if isinstance(error, ResponseError):
+        return isinstance(error, PASSING) or bool(PASSING_CODES.search(str(error)))
+    return isinstance(error, RedisError | OSError)
 
 
 class _Pool(BlockingConnectionPool):

@@ -25,6 +25,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from settings import Settings
+from tornado_rt import fork_guard
 from tornado_rt.children import ChildProcess, DidNotStart
 
 ADDRESSES_FILE = "stores.json"
@@ -60,7 +61,7 @@ def running_addresses(data_dir: Path) -> StoreAddresses:
         known = orjson.loads((data_dir / ADDRESSES_FILE).read_bytes())
         # A later version may have written more.
         return StoreAddresses(known["redis_url"], known["mongodb_url"])
-    os.close(lock)
+    fork_guard.close(lock)
     raise StoreError(
         f"no server runs on the data folder {data_dir}: start one, "
         "or name shared stores by RT_REDIS_URL and RT_MONGODB_URL"
@@ -94,7 +95,7 @@ async def embedded_stores(
     data_dir.mkdir(parents=True, exist_ok=True)
     lock = await _wait_for_lock(data_dir)
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(os.close, lock)
+        stack.callback(fork_guard.close, lock)
         redis_url = await _start_redis(stack, data_dir, lock, fsync) if redis else ""
         mongodb_url = await _start_mongodb(stack, data_dir, lock) if mongodb else ""
         addresses = StoreAddresses(redis_url, mongodb_url)
@@ -233,6 +234,7 @@ def _lock(data_dir: Path) -> int:
         raise DataFolderInUse(
             f"another server runs on the data folder {data_dir}: stop it or set RT_DATA_DIR"
         ) from None
+    fork_guard.guard(descriptor)
     return descriptor
 
 

@@ -7,6 +7,7 @@ exists only while there is something in it and never grows past a bound.
 
 import abc
 import asyncio
+import contextlib
 import socket
 import ssl
 
@@ -69,6 +70,9 @@ class Wire(abc.ABC):
             return
         self._loop.remove_reader(sock)
         self._loop.remove_writer(sock)
+        # Not only closed: a forked child may hold a copy.
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
         sock.close()
         self._backlog = None
         if self._timer is not None:
