@@ -85,6 +85,7 @@ async def do(task, progress):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, lambda *_: None)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        note("ignored")
         await asyncio.sleep(90)
     elif name == "SUBTASK":
         asyncio.create_task(interrupt(KeyboardInterrupt()))
@@ -238,6 +239,12 @@ class Site:
         self.server.process.kill()
         self.server.process.wait()
 
+    def hears_signals(self) -> bool:
+        """Say whether the server has a handler of SIGTERM and of SIGINT."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        return all(caught >> (number - 1) & 1 for number in (signal.SIGTERM, signal.SIGINT))
+
     def forked(self) -> list[int]:
         return [int(path.name.partition("-")[2]) for path in self.notes.glob("forked-*")]
 
@@ -307,7 +314,10 @@ def test_what_never_ends_does_not_hold_up_a_stop(site: Site) -> None:
     tasks = [site.submit(name) for name in ("SWALLOW", "THREAD", "SIGNALS", "SLOW")]
     for one in tasks:
         site.begun(one)
+    wait_until((site.notes / "ignored").exists)
+    wait_until(site.hears_signals)
     site.stop(GRACE_SECONDS + LEFT_BEHIND_SECONDS)
+    assert site.server.process.returncode == 0
     site.start()
     assert [site.ended(one)["status"] for one in tasks] == ["completed"] * len(tasks)
     assert site.stop(GRACE_SECONDS + LEFT_BEHIND_SECONDS) < GRACE_SECONDS + 2
