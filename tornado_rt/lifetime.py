@@ -77,7 +77,8 @@ class Stop:
         self._seconds = seconds
         self._inlet, self._outlet = os.pipe()
         os.set_blocking(self._outlet, False)
-        self._process = os.getpid()
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -97,7 +98,7 @@ class Stop:
             signal.signal(number, handler)
 
     def _check(self) -> None:
-        """Take back what a handler may have changed: signal handlers, standard streams."""
+        """Take back what a handler may have changed: signal handlers, standard streams, umask."""
         self._loop.call_later(RESTORE_SECONDS, self._check)
         for number in SIGNALS:
             if signal.getsignal(number) is not _note:
@@ -107,6 +108,8 @@ class Stop:
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
             # The kernel would take the ends of our children from us.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # What the stores write, and those that are started again, is no more open than before.
+        os.umask(self._umask)
         for descriptor in STANDARD_STREAMS:
             _keep_open(descriptor)
 
