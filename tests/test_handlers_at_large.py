@@ -182,6 +182,7 @@ class Site:
             "RT_WORKER_CONCURRENCY": "8",
             "RT_QUEUE_VISIBILITY_SECONDS": str(LEASE_SECONDS),
             "RT_QUEUE_USER_LIMIT": "0",
+            "RT_QUEUE_GLOBAL_LIMIT": "0",
             "RT_QUEUE_RETRY_BASE_SECONDS": "0.1",
             "RT_DRAIN_SECONDS": "0",
             "PYTHONPATH": str(self._folder),
@@ -412,7 +413,7 @@ def test_log_that_cannot_be_written_changes_nothing(site: Site, log: str, tmp_pa
         os.close(reader)
     assert site.ended(site.submit("LOUD"))["status"] == "completed"
     failed = site.ended(site.submit("RAISE"))
-    assert (failed["status"], failed["task_error"]) == ("failed", "ValueError: on purpose")
+    assert (failed["status"], failed["message"]) == ("failed", "ValueError: on purpose")
     assert site.ready()
     site.stop(GRACE_SECONDS + LEFT_BEHIND_SECONDS)
     assert site.server.process.returncode == 0
