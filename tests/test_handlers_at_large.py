@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import SECRET, ServerProcess, start_server, stop_server
+from tests.conftest import SECRET, ServerProcess, start_server
 from tests.test_run import ask, children, is_alive
 from tests.waiting import wait_until
 
@@ -25,7 +25,7 @@ os.umask(UMASK)
 LEASE_SECONDS = 300
 
 # The symbol says what to do. What a handler has forked is noted in the folder FORKED.
-DEEDS = '''
+DEEDS = """
 import asyncio, concurrent.futures, ctypes, logging, multiprocessing, os, signal, socket, subprocess, sys
 import threading, time, warnings
 from pathlib import Path
@@ -158,7 +158,7 @@ def plain(task, progress):
     if task.symbol == "RAISE":
         raise ValueError("on purpose")
     return {"attempt": task.attempt}
-'''
+"""
 
 Start = Callable[..., ServerProcess]
 
@@ -312,7 +312,7 @@ def is_at_end(opened: socket.socket) -> bool:
 
 
 def test_what_never_ends_does_not_hold_up_a_stop(site: Site) -> None:
-    """Swallowed cancellation, endless threads and ignored signals: it stops, and runs them again."""
+    """Swallowed cancellation, endless threads, ignored signals: it stops and runs them again."""
     site.start()
     tasks = [site.submit(name) for name in ("SWALLOW", "THREAD", "SIGNALS", "SLOW")]
     for one in tasks:
@@ -345,12 +345,21 @@ def test_blocked_loop_does_not_hold_up_a_stop(site: Site) -> None:
 
 
 def test_what_a_handler_does_to_its_process_is_its_own_end_only(site: Site) -> None:
-    """Loop stopped, left and cleared of tasks; stores killed; streams, folder, limits changed."""
+    """Loop stopped, left and cleared of tasks; stores killed; streams and limits changed."""
     site.start()
     slow = site.submit("SLOW")
     site.begun(slow)
-    deeds = "SUBTASK CALLBACK STOPLOOP CANCELALL PLACE STREAMS GLOBALS STORES WAITPID".split()
-    for name in deeds:
+    deeds = (
+        "SUBTASK",
+        "CALLBACK",
+        "STOPLOOP",
+        "CANCELALL",
+        "PLACE",
+        "STREAMS",
+        "GLOBALS",
+        "STORES",
+    )
+    for name in (*deeds, "WAITPID"):
         deed = site.submit(name)
         assert site.ended(deed)["status"] in ("completed", "failed"), name
         wait_until(site.ready, what=f"ready after {name}")
@@ -402,7 +411,7 @@ def test_handler_that_kills_its_process_fails_alone(site: Site, processes: str) 
 
 @pytest.mark.parametrize("log", ["gone", "full", "closed", "unread"])
 def test_log_that_cannot_be_written_changes_nothing(site: Site, log: str, tmp_path: Path) -> None:
-    """A task fails with its reason, in a coroutine, thread or process, and the server stops well."""
+    """A task fails with its reason, and the server stops with status 0."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)

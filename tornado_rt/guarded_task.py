@@ -46,9 +46,7 @@ def guard_tasks(loop: asyncio.AbstractEventLoop) -> None:
     loop.set_task_factory(_make)
 
 
-def _make(
-    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **named: Any
-) -> GuardedTask:
+def _make(loop: asyncio.AbstractEventLoop, coroutine: Any, **named: Any) -> GuardedTask:
     task = GuardedTask(coroutine, loop=loop, **named)
     family = _family.get()
     if family is not None:
