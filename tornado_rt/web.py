@@ -132,8 +132,7 @@ class BaseHandler(RequestHandler):
         self._stop_deadline()
 
     def on_connection_close(self) -> None:
-        """Give up the deadline and the body; nobody waits any more."""
-        self._stop_deadline()
+        """Give up the body. What is at work is still bounded by its deadline."""
         # A socket's own method does not come so far.
         RequestHandler.on_connection_close(self)
         super().on_connection_close()
@@ -245,7 +244,7 @@ class BaseHandler(RequestHandler):
             self._deadline.cancel()
 
     def _give_up(self, task: "asyncio.Task[Any]") -> None:
-        if self._finished or self._headers_written:
+        if task.done() or self._finished or self._headers_written:
             return
         problem = Problem(503, "this took too long; try again", retry_after=1)
         log_problem(problem, problem, path=self.request.path)
