@@ -99,9 +99,13 @@ class BaseHandler(RequestHandler):
         self._check_size(announced_bytes(self.request))
         if self.request.method not in self._allowed():
             raise HTTPError(405)
+        self.check_request()
         if self.identifies and self.request.method != "OPTIONS":
             self._start_deadline(asyncio.current_task())
             await self._identify()
+
+    def check_request(self) -> None:
+        """Raise Problem for a request that is none here; no store is asked before."""
 
     def data_received(self, chunk: bytes) -> None:
         """Pass over a body, and answer at once when it grows too large."""
