@@ -204,6 +204,9 @@ async def test_refused_body_is_announced_to_close_and_its_sender_reads_the_answe
             status, headers, _ = parsed(await exchange(nobody, data, body))
             assert (status, data[:60]) == (expected, data[:60])
             assert headers["connection"] == "close"
+        old = POST.replace(b"1.1", b"1.0") + b"Connection: keep-alive\r\n"
+        status, headers, _ = parsed(await exchange(nobody, old + b"Content-Length: 9\r\n\r\n"))
+        assert (status, headers["connection"]) == (401, "close")
 
 
 @pytest.mark.gen_test

@@ -195,7 +195,7 @@ def test_second_signal_ends_all_at_once(folder: Path, number: signal.Signals) ->
         server.process.send_signal(number)
         wait_until(lambda: not is_accepting(server))
         server.process.send_signal(number)
-        assert server.process.wait(5) == -number
+        assert server.process.wait(5) == 128 + number
         wait_until(lambda: not any(is_alive(pid) for pid in everybody))
 
 

@@ -172,6 +172,9 @@ class Request(HTTP1Connection):
         if not self._read_finished:
             self._disconnect_on_finish = True
             headers["Connection"] = "close"
+            # Else Tornado promises a client of HTTP/1.0 what it asked for.
+            if self._request_headers is not None:
+                self._request_headers.pop("Connection", None)
         return super().write_headers(start_line, headers, chunk)
 
     async def _read_head(self, wait_seconds: float) -> bool:

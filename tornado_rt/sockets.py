@@ -263,11 +263,10 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
     async def feed(self) -> Feed:
         """Return what this socket follows. Raise Problem, or what `settings["problems"]` maps."""
 
-    async def prepare(self) -> None:
-        """Check the handshake, before anything is asked of a store."""
+    def check_request(self) -> None:
+        """Check the handshake."""
         if self.request.method == "GET":
             self._check_handshake()
-        await super().prepare()
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer with a problem document; 426 says what is spoken here (RFC 6455 section 4.4)."""

@@ -99,9 +99,13 @@ class BaseHandler(RequestHandler):
         self._check_size(announced_bytes(self.request))
         if self.request.method not in self._allowed():
             raise HTTPError(405)
+        self.check_request()
         if self.identifies and self.request.method != "OPTIONS":
             self._start_deadline(asyncio.current_task())
             await self._identify()
+
+    def check_request(self) -> None:
+        """Raise Problem for a request that is none here; no store is asked before."""
 
     def data_received(self, chunk: bytes) -> None:
         """Pass over a body, and answer at once when it grows too large."""
@@ -132,8 +136,7 @@ class BaseHandler(RequestHandler):
         self._stop_deadline()
 
     def on_connection_close(self) -> None:
-        """Give up the deadline and the body; nobody waits any more."""
-        self._stop_deadline()
+        """Give up the body. What is at work is still bounded by its deadline."""
         # A socket's own method does not come so far.
         RequestHandler.on_connection_close(self)
         super().on_connection_close()
@@ -245,7 +248,7 @@ class BaseHandler(RequestHandler):
             self._deadline.cancel()
 
     def _give_up(self, task: "asyncio.Task[Any]") -> None:
-        if self._finished or self._headers_written:
+        if task.done() or self._finished or self._headers_written:
             return
         problem = Problem(503, "this took too long; try again", retry_after=1)
         log_problem(problem, problem, path=self.request.path)
