@@ -26,8 +26,8 @@ LEASE_SECONDS = 300
 
 # The symbol says what to do. What a handler has forked is noted in the folder FORKED.
 DEEDS = """
-import asyncio, concurrent.futures, ctypes, logging, multiprocessing, os, signal, socket, subprocess, sys
-import threading, time, warnings
+import asyncio, concurrent.futures, ctypes, logging, multiprocessing, os, signal, socket
+import subprocess, sys, threading, time, warnings
 from pathlib import Path
 
 def note(name, text=""):
