@@ -185,10 +185,11 @@ class OutboxPump:
                 moved = await asyncio.gather(
                     *map(self._move_all, of_users.values()), return_exceptions=True
                 )
-        except BaseException:
-            # What was read and not moved is looked for again the next time, and the group too: a
-            # Redis that was emptied has none.
-            self._look_back_at, self._has_group = 0.0, False
+        except BaseException as error:
+            # What was read and not moved is looked for again the next time.
+            self._look_back_at = 0.0
+            # A Redis that was emptied has no group any more.
+            self._has_group = self._has_group and "NOGROUP" not in str(error)
             raise
         for failure in moved:
             if isinstance(failure, BaseException):
@@ -252,9 +253,11 @@ class OutboxPump:
             if event.callback_url:
                 address = event.callback_url
                 self._callbacks.send(event.user_id, address, event.event_id, _callback(event))
-        async with self._redis.pipeline() as pipe:
-            pipe.xack(self._stream, GROUP, id_)
+        # A transaction would be refused by a Redis that is full. Cut off between the two, an entry
+        # that is not there stays listed as read.
+        async with self._redis.pipeline(transaction=False) as pipe:
             pipe.xdel(self._stream, id_)
+            pipe.xack(self._stream, GROUP, id_)
             await pipe.execute()
 
     async def _notify(self, event: Event) -> None:

@@ -244,6 +244,11 @@ def _address(node: list[Any], asked: Address) -> Address:
     return host, int(node[1])
 
 
+def is_full(error: BaseException) -> bool:
+    """Say whether Redis refused a write for want of memory, also one of a script."""
+    return isinstance(error, ResponseError) and "command not allowed when used memory" in str(error)
+
+
 @contextlib.asynccontextmanager
 async def open_redis(
     url: str, home: str = SHARED_HOME, answer_seconds: float = ANSWER_SECONDS
