@@ -4,10 +4,10 @@ BIN := .venv/bin
 # How long `make soak` goes on.
 SECONDS ?= 600
 
-.PHONY: run test lint format clean fuzz-queue crash-queue faults soak bench-queue bench-fanout
+.PHONY: run test lint format clean autobahn fuzz-queue crash-queue fuzz-http faults soak bench-queue bench-fanout
 
 run: .venv/run.stamp
-	$(BIN)/python run.py
+	RT_DEMO_LOGIN=$${RT_DEMO_LOGIN:-true} $(BIN)/python run.py
 
 # Most tests wait most of the time: two share the cores well.
 test: .venv/dev.stamp
@@ -20,11 +20,17 @@ lint: .venv/dev.stamp
 	$(BIN)/lint-imports
 
 # The long forms; each has a short one in the suite.
+autobahn: .venv/dev.stamp
+	$(BIN)/python -m tests.long.autobahn
+
 fuzz-queue: .venv/dev.stamp
 	$(BIN)/python -m tests.long.fuzz_queue
 
 crash-queue: .venv/dev.stamp
 	$(BIN)/python -m tests.long.crash_queue
+
+fuzz-http: .venv/dev.stamp
+	RT_FUZZ_EXAMPLES=50000 $(BIN)/python -m pytest tests/test_http_walk.py
 
 faults: .venv/dev.stamp
 	RT_FAULT_FREEZE=10 RT_FAULT_STORM=2000 RT_FAULT_STREAMS=10000 RT_FAULT_SECONDS=600 \

@@ -10,13 +10,13 @@ import contextlib
 import json
 import logging
 import re
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import NoReturn
 
 import attrs
+import structlog
 from pymongo.errors import PyMongoError
 from redis.exceptions import RedisError
 from rich.console import Console
@@ -25,20 +25,33 @@ from typed_settings.exceptions import TsError
 
 from services.queue import QueueError, describe_dead
 from services.worker import HandlerError
-from settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, converter, loaders
-from tornado_rt.app import demo_enabled, open_queue, running_server, running_worker, url_of
-from tornado_rt.auth import SECRET_FILE, SecretError, load_secret, make_token
-from tornado_rt.children import DidNotStart
+from settings import (
+    CONFIG_VARIABLE,
+    ENV_PREFIX,
+    Settings,
+    converter,
+    loaders,
+    unknown_variables,
+)
+from tornado_rt.app import open_queue, running_server, running_worker, url_of
+from tornado_rt.auth import TokenVerifier, make_token
+from tornado_rt.bounds import OutOfBounds, check_name
+from tornado_rt.children import STOP_SECONDS, DidNotStart
+from tornado_rt.demo import demo_refusal, is_loopback
+from tornado_rt.lifetime import leave_process, run_until_stopped
 from tornado_rt.logs import configure_logging
-from tornado_rt.mongo import BadMongodbUrl
 from tornado_rt.processes import running_processes
 from tornado_rt.redis import BadRedisUrl
+from tornado_rt.secret import SECRET_FILE, SecretError, load_secret
 from tornado_rt.stores import StoreError
+
+log = structlog.get_logger(__name__)
 
 BAD_SETTING = 2
 FAILED = 1
 LISTED_DEAD = 1000
 READY_TOKEN_SECONDS = 12 * 3600.0
+SCOPE_LENGTH = 255
 
 
 def main(arguments: list[str]) -> int:
@@ -49,25 +62,30 @@ def main(arguments: list[str]) -> int:
     try:
         options, settings = _parse(name, rest)
     except (TsError, ValueError, FileNotFoundError) as error:
-        print(f"run.py: {_one_line(error)}", file=sys.stderr)
+        _complain(_one_line(error))
         return BAD_SETTING
+    # A handler may change the current folder.
+    settings = attrs.evolve(settings, data_dir=settings.data_dir.absolute())
     configure_logging(settings.log_level)
+    if getattr(options, "process", None) is None:
+        # One of several processes leaves it to the first.
+        _warn(name, settings)
     try:
         return COMMANDS[name](settings, options)
-    except (SecretError, HandlerError, BadRedisUrl, BadMongodbUrl) as error:
-        print(f"run.py: {error}", file=sys.stderr)
+    except (SecretError, HandlerError, BadRedisUrl, OutOfBounds) as error:
+        _complain(error)
         return BAD_SETTING
     except DidNotStart as error:
         if error.exit_code is None:
-            print(f"run.py: {error}", file=sys.stderr)
+            _complain(error)
         # Else it has said why itself.
         return max(error.exit_code or 0, FAILED)
     except (StoreError, QueueError, OSError) as error:
-        print(f"run.py: {error}", file=sys.stderr)
+        _complain(error)
         return FAILED
     except (RedisError, PyMongoError) as error:
         reason = str(error).partition(", Timeout")[0]
-        print(f"run.py: a store does not answer: {reason}", file=sys.stderr)
+        _complain(f"a store does not answer: {reason}")
         return FAILED
 
 
@@ -75,9 +93,10 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
     if settings.processes > 1 and options.process is None:
         command = [sys.executable, __file__, "serve", *options.arguments]
-        asyncio.run(_until_stopped(_serving_in_processes(settings, command)))
+        seconds = _stop_seconds(settings) + STOP_SECONDS
+        run_until_stopped(_serving_in_processes(settings, command), seconds)
     else:
-        asyncio.run(_until_stopped(_serving(settings, options.process)))
+        run_until_stopped(_serving(settings, options.process), _stop_seconds(settings))
     return 0
 
 
@@ -90,19 +109,23 @@ def work(settings: Settings, options: argparse.Namespace) -> int:
         worker_processes=options.process_a_task or settings.worker_processes,
     )
     if not chosen.worker_concurrency:
-        print("run.py: concurrency: must be 1 or more", file=sys.stderr)
+        _complain("concurrency: must be 1 or more")
         return BAD_SETTING
-    asyncio.run(_until_stopped(running_worker(chosen)))
+    run_until_stopped(running_worker(chosen), chosen.worker_grace_seconds)
     return 0
 
 
 def token(settings: Settings, options: argparse.Namespace) -> int:
     """Print a token."""
     secret, _ = load_secret(settings)
+    # So that it is not made of what the server would refuse.
+    TokenVerifier(settings, secret)
+    for scope in options.scope:
+        check_name("scope", scope, SCOPE_LENGTH)
     if not secret:
-        print("run.py: jwt_secret: tokens of a public key are made elsewhere", file=sys.stderr)
+        _complain("jwt_secret: tokens of a public key are made elsewhere")
         return BAD_SETTING
-    print(make_token(settings, secret, options.user, options.scope, options.ttl)[0])
+    _say(make_token(settings, secret, options.user, options.scope, options.ttl)[0])
     return 0
 
 
@@ -115,11 +138,11 @@ async def _on_queue(settings: Settings, options: argparse.Namespace) -> int:
     async with open_queue(settings) as service:
         if options.action == "dead":
             for task in await service.list_dead(LISTED_DEAD):
-                print(json.dumps(describe_dead(task)))
+                _say(json.dumps(describe_dead(task)))
             return 0
         if options.action == "check":
             faults = await service.check_invariants()
-            print("\n".join(faults) or "every task is in its place")
+            _say("\n".join(faults) or "every task is in its place")
             return FAILED if faults else 0
         act = service.revive_task if options.action == "retry" else service.discard_task
         for task_id in options.task:
@@ -196,7 +219,7 @@ def _positive(text: str) -> int:
 
 
 def _usage_error(message: str) -> NoReturn:
-    print(f"run.py: {message}", file=sys.stderr)
+    _complain(message)
     sys.exit(BAD_SETTING)
 
 
@@ -215,15 +238,21 @@ def _one_line(error: BaseException) -> str:
 async def _serving(settings: Settings, process: int | None) -> AsyncIterator[None]:
     async with running_server(settings, process) as server:
         if process is None:
-            _announce(settings, server.url)
+            _announce_to_whoever_reads(settings, server.url)
         yield
 
 
 @contextlib.asynccontextmanager
 async def _serving_in_processes(settings: Settings, command: list[str]) -> AsyncIterator[None]:
     async with running_processes(settings, command) as port:
-        _announce(settings, url_of(settings, port))
+        _announce_to_whoever_reads(settings, url_of(settings, port))
         yield
+
+
+def _announce_to_whoever_reads(settings: Settings, url: str) -> None:
+    # Rich ends the program when the reader is gone.
+    with contextlib.suppress(OSError, ValueError, SystemExit):
+        _announce(settings, url)
 
 
 def _announce(settings: Settings, url: str) -> None:
@@ -233,7 +262,9 @@ def _announce(settings: Settings, url: str) -> None:
     secret, generated = load_secret(settings)
     if generated:
         console.print(f"Token secret: made for this server, in {settings.data_dir / SECRET_FILE}")
-    if not demo_enabled(settings):
+    if off := demo_refusal(settings):
+        if settings.demo_login:
+            console.print(f"The demo login is off: {off}", markup=False)
         return
     ready, expires_at = make_token(settings, secret, "alice", [], READY_TOKEN_SECONDS)
     expiry = time.strftime("%Y-%m-%d %H:%M", time.localtime(expires_at))
@@ -252,17 +283,32 @@ def _curl_line(url: str, ready: str) -> str:
     )
 
 
-async def _until_stopped(running: contextlib.AbstractAsyncContextManager[object]) -> None:
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    async with running:
-        await stopped.wait()
-        # A second signal ends at once.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+def _stop_seconds(settings: Settings) -> float:
+    return settings.drain_seconds + settings.worker_grace_seconds
+
+
+def _say(line: str, *, to_stderr: bool = False) -> None:
+    """Print a line; that nobody reads it changes nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        print(line, file=sys.stderr if to_stderr else sys.stdout, flush=True)
+
+
+def _complain(error: object) -> None:
+    _say(f"run.py: {error}", to_stderr=True)
+
+
+def _warn(command: str, settings: Settings) -> None:
+    """Say what is allowed and likely a mistake."""
+    for variable, meant in unknown_variables().items():
+        log.warning("unknown_setting", variable=variable, meant=meant or None)
+    own_secret = not (settings.jwt_secret or settings.jwt_public_key or settings.jwt_jwks_url)
+    if command == "serve" and own_secret and not is_loopback(settings.host):
+        log.warning(
+            "own_secret_beyond_this_machine",
+            host=settings.host,
+            advice="others can reach this server: set jwt_secret, jwt_public_key or jwt_jwks_url",
+        )
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave_process(main(sys.argv[1:]))

@@ -5,9 +5,16 @@ file named by `RT_CONFIG` (table `[tornado_rt]`), else from the default here. A 
 commas. For every limit 0 means none.
 """
 
+import difflib
+import ipaddress
 import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 import typed_settings as ts
@@ -18,6 +25,17 @@ from typed_settings.loaders import Loader
 ENV_PREFIX = "RT_"
 CONFIG_VARIABLE = "RT_CONFIG"
 CONFIG_TABLE = "tornado_rt"
+# Read by the tests, the benchmarks and their scripts.
+OTHER_VARIABLES = re.compile(r"RT_(CONFIG|REQUIRE_PROGRAMS|FAULT_.*|MAIN|PYTHON|HOSTILE)")
+
+AUTOMATIC = "auto"
+TOKEN_ALGORITHMS = (
+    *("HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "ES256K", "EdDSA"),
+)
+WEB_PORTS = {"http": 80, "https": 443}
+# What IDNA 2003, which Python knows, and browsers write in different ways.
+DEVIANT = set("\u00df\u03c2\u200c\u200d")
 
 
 class QueueOrder(StrEnum):
@@ -43,6 +61,80 @@ class LogLevel(StrEnum):
     ERROR = "ERROR"
 
 
+def _listed(value: str | Sequence[str]) -> list[str]:
+    """Read a list that is written with commas; spaces around them and empty items do not count."""
+    written = [value] if isinstance(value, str) else value
+    if not isinstance(written, list | tuple) or not all(isinstance(one, str) for one in written):
+        raise ValueError("must be a list of texts")
+    items = [item.strip() for text in written for item in text.split(",")]
+    return [item for item in items if item]
+
+
+def _algorithms(names: list[str]) -> list[str]:
+    known = {name.lower(): name for name in (AUTOMATIC, *TOKEN_ALGORITHMS)}
+    strange = [name for name in names if name.lower() not in known]
+    if strange:
+        raise ValueError(f"jwt_algorithms: {strange[0]} is none of {', '.join(TOKEN_ALGORITHMS)}")
+    chosen = list(dict.fromkeys(known[name.lower()] for name in names))
+    if not chosen or (AUTOMATIC in chosen and len(chosen) > 1):
+        raise ValueError(f"jwt_algorithms: name one or more algorithms, or {AUTOMATIC} alone")
+    return chosen
+
+
+def _check_web_url(_: Any, field: Any, value: str) -> None:
+    if not value:
+        return
+    try:
+        parts = urlsplit(value)
+        is_url = parts.scheme in WEB_PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url or not value.isprintable() or " " in value:
+        raise ValueError(f"{field.name}: must be an http:// or https:// address")
+
+
+def _origin(text: str) -> str:
+    """Return an origin as browsers write it (RFC 6454 section 6.2)."""
+    if "*" in text:
+        raise _no_origin(text, "there are no wildcards: name each origin")
+    scheme, mark, _ = text.partition("://")
+    if not mark or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+        raise _no_origin(text, "write it with its scheme, as https://app.example")
+    if scheme.lower() in ("ws", "wss", "file"):
+        raise _no_origin(text, "pages come from http:// or https:// origins")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise _no_origin(text, str(error)) from None
+    if parts.path not in ("", "/") or "?" in text or "#" in text or "@" in text:
+        raise _no_origin(text, "an origin is a scheme, a host and a port, nothing more")
+    host = _origin_host(text, parts.hostname or "")
+    named = port is not None and port != WEB_PORTS.get(parts.scheme)
+    return f"{parts.scheme}://{host}" + (f":{port}" if named else "")
+
+
+def _origin_host(text: str, host: str) -> str:
+    if ":" in host:
+        try:
+            return f"[{ipaddress.IPv6Address(host).compressed}]"
+        except ValueError:
+            raise _no_origin(text, "that is no IPv6 address") from None
+    if set(host) & DEVIANT:
+        raise _no_origin(text, "write the ASCII form of its host (xn--)")
+    try:
+        ascii_host = host.encode("idna").decode().lower()
+    except UnicodeError:
+        raise _no_origin(text, "its host is not a name") from None
+    if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", ascii_host):
+        raise _no_origin(text, "its host is not a name")
+    return ascii_host
+
+
+def _no_origin(text: str, reason: str) -> ValueError:
+    return ValueError(f"trusted_origins: {text[:100]}: {reason}")
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     """The configuration of one process; durations are seconds, sizes bytes."""
@@ -63,8 +155,21 @@ class Settings:
     mongodb_url: str = ts.option(default="", help="shared MongoDB; empty starts an embedded one")
     mongodb_database: str = ts.option(
         default="tornado_rt",
-        validator=v.matches_re(r'[^/\\. "$*<>:|?\x00]{1,63}'),
+        # What a server takes on any system (MongoDB manual, "Naming Restrictions").
+        validator=v.matches_re(r"[^/\\. \"$*<>:|?\x00-\x20]{1,63}"),
         help="database name in MongoDB",
+    )
+    mongodb_requests: int = ts.option(
+        default=6, validator=v.ge(0), help="requests that use MongoDB at once"
+    )
+    mongodb_requests_per_user: int = ts.option(
+        default=2, validator=v.ge(0), help="requests of a user that use MongoDB at once"
+    )
+    mongodb_waiting_per_user: int = ts.option(
+        default=100, validator=v.ge(0), help="requests of a user that wait for MongoDB"
+    )
+    mongodb_wait_seconds: float = ts.option(
+        default=10.0, validator=v.ge(0), help="longest wait of a request for MongoDB [s]"
     )
     log_level: LogLevel = ts.option(default=LogLevel.INFO, help="from which severity on to log")
     redis_fsync: RedisFsync = ts.option(
@@ -72,12 +177,14 @@ class Settings:
         help="when the embedded Redis writes to disk: each second, or before each answer",
     )
     redis_max_bytes: int = ts.option(
-        default=1073741824,
+        default=2**30,
         validator=v.ge(0),
-        help="memory of the embedded Redis [B]; what would store more is refused; 0: no bound",
+        help="memory of the embedded Redis; when it is full, requests that store more get 503 [B]",
     )
     trusted_origins: list[str] = ts.option(
-        default=[], help="browser origins besides our own that may connect"
+        default=[],
+        converter=lambda value: [_origin(one) for one in _listed(value)],
+        help="browser origins besides our own that may connect",
     )
     trust_proxy_headers: bool = ts.option(
         default=False, help="believe X-Real-Ip and X-Forwarded-For; only behind a proxy"
@@ -89,8 +196,14 @@ class Settings:
     jwt_public_key: str = ts.option(
         default="", help="PEM file of the key that RS256, ES256 or EdDSA tokens are checked with"
     )
-    jwt_jwks_url: str = ts.option(default="", help="JWKS address that token keys are taken from")
-    jwt_algorithms: list[str] = ts.option(default=["HS256"], help="allow-list of token algorithms")
+    jwt_jwks_url: str = ts.option(
+        default="", validator=_check_web_url, help="JWKS address that token keys are taken from"
+    )
+    jwt_algorithms: list[str] = ts.option(
+        default=[AUTOMATIC],
+        converter=lambda value: _algorithms(_listed(value)),
+        help="allow-list of token algorithms; auto: HS256 with a secret, else what fits the key",
+    )
     jwt_issuer: str = ts.option(default="", help="required `iss`; empty checks none")
     jwt_audience: str = ts.option(default="", help="required `aud`; empty checks none")
     jwt_leeway_seconds: float = ts.option(
@@ -99,12 +212,20 @@ class Settings:
     ticket_ttl_seconds: int = ts.option(
         default=30, validator=v.ge(1), help="life of a one-time ticket [s]"
     )
+    max_tickets_per_user: int = ts.option(
+        default=100, validator=v.ge(0), help="tickets of a user that wait to be used"
+    )
 
     ws_heartbeat_seconds: float = ts.option(
         default=30.0, validator=v.ge(0), help="interval of WebSocket heartbeats [s]"
     )
     sse_heartbeat_seconds: float = ts.option(
         default=10.0, validator=v.ge(0), help="interval of event-stream heartbeats [s]"
+    )
+    sse_error_event: str = ts.option(
+        default="problem",
+        validator=v.matches_re(r"[a-z_]{1,64}"),
+        help="name of our errors on event streams; browsers take `error` for a lost connection",
     )
     max_connections_per_user: int = ts.option(
         default=50, validator=v.ge(0), help="open sockets and streams a user"
@@ -115,14 +236,44 @@ class Settings:
     max_connections: int = ts.option(
         default=0, validator=v.ge(0), help="open sockets and streams a process"
     )
+    max_sockets: int = ts.option(
+        default=0,
+        validator=v.ge(0),
+        help="open TCP connections a process besides; file descriptors bound them in any case",
+    )
+    max_sockets_per_address: int = ts.option(
+        default=2000,
+        validator=v.ge(0),
+        help="open TCP connections an address besides; not behind a trusted proxy",
+    )
+    header_timeout_seconds: float = ts.option(
+        default=10.0, validator=v.ge(0), help="how long a request's headers may take to come [s]"
+    )
+    idle_timeout_seconds: float = ts.option(
+        default=75.0, validator=v.ge(0), help="how long a connection may rest between requests [s]"
+    )
+    body_timeout_seconds: float = ts.option(
+        default=60.0, validator=v.ge(0), help="how long a request's body may take to come [s]"
+    )
+    request_timeout_seconds: float = ts.option(
+        default=10.0, validator=v.ge(0), help="how long an answer may take, without the body [s]"
+    )
+    max_header_bytes: int = ts.option(
+        default=16384, validator=v.ge(0), help="largest head of a request [B]"
+    )
     requests_per_second: float = ts.option(
         default=100.0, validator=v.ge(0), help="HTTP requests an address [1/s]"
     )
     max_message_bytes: int = ts.option(
         default=65536, validator=v.ge(125), help="largest frame that a client may send [B]"
     )
+    max_messages_per_second: float = ts.option(
+        default=100.0,
+        validator=v.ge(0),
+        help="messages and pings read of one WebSocket; more of them wait [1/s]",
+    )
     max_body_bytes: int = ts.option(
-        default=1048576, validator=v.ge(1024), help="largest request body [B]"
+        default=1048576, validator=v.ge(0), help="largest request body [B]"
     )
     max_pending_bytes: int = ts.option(
         default=1048576, validator=v.ge(0), help="what may wait for a slow reader [B]"
@@ -160,7 +311,7 @@ class Settings:
         default=1000, validator=v.ge(0), help="waiting tasks a user"
     )
     queue_max_batch: int = ts.option(
-        default=100, validator=v.ge(1), help="most symbols in one batch"
+        default=100, validator=v.ge(0), help="most symbols in one batch"
     )
     queue_visibility_seconds: float = ts.option(
         default=300.0, validator=v.gt(0), help="how long a claim lasts unextended [s]"
@@ -182,6 +333,14 @@ class Settings:
     queue_retention_seconds: float = ts.option(
         default=604800.0, validator=v.ge(0), help="how long ended tasks are kept [s]; 0: forever"
     )
+    queue_kept_per_user: int = ts.option(
+        default=1000,
+        validator=v.ge(0),
+        help="ended tasks kept a user, and as many dead ones and ended batches",
+    )
+    queue_idempotency_keys_per_user: int = ts.option(
+        default=1000, validator=v.ge(0), help="Idempotency-Keys remembered a user"
+    )
     task_events: int = ts.option(
         default=256, validator=v.ge(1), help="messages kept of each task or batch for replay"
     )
@@ -197,6 +356,9 @@ class Settings:
     task_timeout_seconds: float = ts.option(
         default=0.0, validator=v.ge(0), help="longest run of a handler [s]"
     )
+    task_result_bytes: int = ts.option(
+        default=262144, validator=v.ge(0), help="largest result of a task as JSON [B]"
+    )
     worker_grace_seconds: float = ts.option(
         default=10.0, validator=v.ge(0), help="time that running tasks get at a stop [s]"
     )
@@ -210,19 +372,59 @@ class Settings:
     notification_ttl_days: int = ts.option(
         default=90, validator=v.ge(1), help="age at which a notification goes [days]"
     )
+    callback_allow_private: bool = ts.option(
+        default=False,
+        help="callbacks may reach this machine, private networks and other special addresses",
+    )
+    callback_waiting_per_user: int = ts.option(
+        default=100, validator=v.ge(0), help="callbacks of a user that wait to be sent"
+    )
     demo_login: bool = ts.option(
-        default=True,
-        help="the page may mint tokens; only while the secret is generated and host is loopback",
+        default=False,
+        help="the page may mint tokens without a scope, for this machine's own users; "
+        "only while the secret is generated, host is loopback and no proxy is trusted",
     )
 
 
 def loaders() -> list[Loader]:
-    """Return where settings come from, weakest first: the TOML file, then the environment."""
+    """Return where settings come from, weakest first: the TOML file, then the environment.
+
+    Raise ValueError when the file cannot be read.
+    """
     named = os.environ.get(CONFIG_VARIABLE)
-    # The mark makes a file that is not there an error.
-    files = [f"!{named}"] if named else []
-    toml = ts.FileLoader(files=files, formats={"*.toml": ts.TomlFormat(CONFIG_TABLE)})
+    if named:
+        _check_config(named)
+    toml = ts.FileLoader(files=[named] if named else [], formats={"*": ts.TomlFormat(CONFIG_TABLE)})
     return [toml, ts.EnvLoader(prefix=ENV_PREFIX)]
+
+
+def _check_config(path: str) -> None:
+    try:
+        with open(path, "rb") as file:
+            table = tomllib.load(file).get(CONFIG_TABLE, {})
+    except OSError as error:
+        raise ValueError(f"{CONFIG_VARIABLE}: {path}: {(error.strerror or '').lower()}") from None
+    except ValueError as error:
+        raise ValueError(f"{CONFIG_VARIABLE}: {path}: is not TOML: {error}") from None
+    if not isinstance(table, dict):
+        raise ValueError(f"{CONFIG_VARIABLE}: {path}: {CONFIG_TABLE} is not a table")
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variables with our prefix that no setting has, each with the likeliest meant."""
+    known = [ENV_PREFIX + field.name.upper() for field in attrs.fields(Settings)]
+    strange = [
+        name
+        for name in sorted(environment)
+        if name.startswith(ENV_PREFIX) and name not in known and not OTHER_VARIABLES.fullmatch(name)
+    ]
+    return {name: next(iter(difflib.get_close_matches(name, known, 1)), "") for name in strange}
+
+
+def environment_with(**settings: str) -> dict[str, str]:
+    """Return our environment with some settings in it, for a child process of ours."""
+    named = {ENV_PREFIX + name.upper(): value for name, value in settings.items()}
+    return {**os.environ, **named}
 
 
 def converter() -> TSConverter:

@@ -74,6 +74,8 @@ class DeadTaskHandler(ApiHandler):
 class RetryDeadTaskHandler(ApiHandler):
     """`POST`: give a dead task all its attempts again."""
 
+    takes_body = False
+
     def initialize(self, queue: QueueService) -> None:
         self.queue = queue
 

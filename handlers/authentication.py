@@ -3,11 +3,13 @@
 import attrs
 
 from settings import Settings
-from tornado_rt.auth import ADMIN, PUBLISH, USER_ID_LENGTH, Tickets, make_token
+from tornado_rt.auth import USER_ID_LENGTH, make_token
+from tornado_rt.bounds import name_of
+from tornado_rt.demo import asks_directly
+from tornado_rt.tickets import Tickets
 from tornado_rt.web import ApiHandler, Problem
 
-DEMO_USERS = ["alice", "bob", "carol", "admin"]
-LOOPBACK_NAMES = {"localhost", "127.0.0.1", "[::1]"}
+DEMO_USERS = ["alice", "bob", "carol", "dave"]
 DEMO_TTL_SECONDS = 12 * 3600.0
 
 
@@ -15,34 +17,37 @@ DEMO_TTL_SECONDS = 12 * 3600.0
 class DemoLogin:
     """The body of `POST /api/auth/demo`."""
 
-    user_id: str = attrs.field(
-        validator=[attrs.validators.min_len(1), attrs.validators.max_len(USER_ID_LENGTH)]
-    )
+    user_id: str = attrs.field(validator=name_of(USER_ID_LENGTH))
 
 
 class TicketHandler(ApiHandler):
     """`POST`: a one-time ticket for a URL, in place of a token."""
 
+    takes_body = False
+
     def initialize(self, tickets: Tickets) -> None:
         self.tickets = tickets
 
     async def post(self) -> None:
+        if self.by_ticket:
+            raise Problem(403, "a ticket buys no ticket: use the token")
         ticket = await self.tickets.issue(self.identity)
-        self.answer({"ticket": ticket, "expires_in": self.tickets.ttl_seconds})
+        life = max(1, int(self.tickets.life_of(self.identity)))
+        self.answer({"ticket": ticket, "expires_in": life})
 
 
 class DemoLoginHandler(ApiHandler):
-    """A token for whoever asks; on only where nobody but the machine's own user can ask.
+    """A token without a scope for whoever asks; on only for this machine's own users.
 
-    `configuration` and `secret` sign it; `enabled` is false when a secret was configured or the
-    server listens beyond the machine.
+    `configuration` and `secret` sign it; `enabled` is what the settings say.
     """
+
+    anonymous = True
 
     def initialize(self, configuration: Settings, secret: str, enabled: bool) -> None:
         self.configuration = configuration
         self.secret = secret
-        # Another name for this machine may be a hostile page's (DNS rebinding).
-        self.enabled = enabled and self.request.host_name in LOOPBACK_NAMES
+        self.enabled = enabled and asks_directly(self.request)
 
     async def get(self) -> None:
         self.answer({"enabled": self.enabled, "users": DEMO_USERS if self.enabled else []})
@@ -51,8 +56,7 @@ class DemoLoginHandler(ApiHandler):
         if not self.enabled:
             raise Problem(404, "the demo login is off: use a token")
         user_id = self.body(DemoLogin).user_id
-        scopes = [ADMIN, PUBLISH] if user_id == "admin" else []
         token, expires_at = make_token(
-            self.configuration, self.secret, user_id, scopes, DEMO_TTL_SECONDS
+            self.configuration, self.secret, user_id, [], DEMO_TTL_SECONDS
         )
         self.answer({"token": token, "user_id": user_id, "expires_at": expires_at})

@@ -1,25 +1,30 @@
 """`/api/batches`: submit, watch and cancel batches."""
 
+from typing import Any
+
 import attrs
 
 from handlers.feeds import ProgressFeed
-from handlers.tasks import check_symbol, once_of, task_links
+from handlers.tasks import SYMBOL_LENGTH, once_of, task_links
 from services.progress import TaskParams, estimate_seconds, plan_fragment
 from services.queue import Batch, BatchNotFound, QueueService
+from tornado_rt.bounds import OutOfBounds, check_name
 from tornado_rt.streams import EventStreamHandler
-from tornado_rt.web import ApiHandler, Problem
+from tornado_rt.web import ApiHandler
+
+
+def _check_symbols(_: Any, field: Any, value: list[str]) -> None:
+    if not value:
+        raise OutOfBounds(f"{field.name} must name one or more")
+    for number, symbol in enumerate(value):
+        check_name(f"{field.name}[{number}]", symbol, SYMBOL_LENGTH)
 
 
 @attrs.frozen
 class BatchRequest:
     """The body of `POST /api/batches`; `notify_each`: news of each task, not of the batch alone."""
 
-    symbols: list[str] = attrs.field(
-        validator=[
-            attrs.validators.min_len(1),
-            attrs.validators.deep_iterable(member_validator=check_symbol),
-        ]
-    )
+    symbols: list[str] = attrs.field(validator=_check_symbols)
     params: TaskParams = attrs.field(factory=TaskParams)
     notify_each: bool = False
 
@@ -32,9 +37,8 @@ class BatchesHandler(ApiHandler):
         self.max_batch = max_batch
 
     async def post(self) -> None:
-        user_id, request = self.identity.user_id, self.body(BatchRequest)
-        if len(request.symbols) > self.max_batch:
-            raise Problem(422, f"a batch has at most {self.max_batch} symbols")
+        user_id = self.identity.user_id
+        request = self.body(BatchRequest, symbols=self.max_batch)
         params = attrs.asdict(request.params)
         batch = await self.queue.create_batch(
             user_id,

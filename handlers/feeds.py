@@ -10,6 +10,7 @@ from services.notifications import NotificationService
 from services.progress import show_message
 from services.queue import QueueService
 from tornado_rt.connection import Opening
+from tornado_rt.json_body import MOST_ITEMS, structure
 from tornado_rt.limits import Limits
 from tornado_rt.protocol import (
     BROADCAST,
@@ -21,7 +22,7 @@ from tornado_rt.protocol import (
     task_topic,
     user_topic,
 )
-from tornado_rt.web import Problem, structure
+from tornado_rt.web import Problem
 
 MAX_MARKED = 1000
 
@@ -32,7 +33,7 @@ Action = Callable[[Any], Awaitable[None]]
 class ReadRequest:
     """`data` of a client's `read` message: ids, or all of them."""
 
-    ids: list[str] = attrs.field(factory=list, validator=attrs.validators.max_len(MAX_MARKED))
+    ids: list[str] = attrs.field(factory=list, metadata={MOST_ITEMS: MAX_MARKED})
     all: bool = False
 
 
@@ -59,13 +60,15 @@ class ProgressFeed:
         """Return what came after the cursor, or the snapshot. Raise TaskNotFound, BatchNotFound."""
         replay = await self._queue.read_events(self._kind, self._id, after)
         snapshot = show_message(replay.snapshot)
+        assert snapshot.cursor is not None
         messages = tuple(map(show_message, replay.messages))
         if after is None or replay.resync:
             messages = (snapshot, *([replay.finished] if replay.finished else []))
         return Opening(
             state={"snapshot": orjson.Fragment(snapshot.data)},
             messages=messages,
-            begin=replay.snapshot.cursor or replay.cursor,
+            # The snapshot has its own id, and is yet to come.
+            begin=snapshot.cursor.previous,
             cursor=replay.cursor,
             resync=replay.resync,
             ended=replay.finished is not None,

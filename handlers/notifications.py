@@ -17,6 +17,7 @@ from tornado_rt.web import ApiHandler
 PAGE_SIZE = 20
 MAX_PAGE_SIZE = 100
 MAX_PAGES = 1_000_000
+CURSOR_LENGTH = 64
 
 
 class NotificationApiHandler(ApiHandler):
@@ -33,7 +34,7 @@ class NotificationsHandler(NotificationApiHandler):
         found = await self.notifications.find(
             self.identity.user_id,
             limit=self.number("limit", PAGE_SIZE, MAX_PAGE_SIZE),
-            before=self.get_query_argument("before", None),
+            before=self.text("before", CURSOR_LENGTH),
             page=self.number("page", 1, MAX_PAGES) if self.get_query_argument("page", "") else None,
             page_size=self.number("page_size", PAGE_SIZE, MAX_PAGE_SIZE),
             status=self.choice("status", NotificationStatus),
@@ -58,6 +59,8 @@ class UnreadCountHandler(NotificationApiHandler):
 class ReadHandler(NotificationApiHandler):
     """`POST`: mark one read."""
 
+    takes_body = False
+
     async def post(self, id_: str) -> None:
         marked = await self.notifications.mark_one(self.identity.user_id, id_)
         self.answer(marked.to_dict())
@@ -65,6 +68,8 @@ class ReadHandler(NotificationApiHandler):
 
 class ReadAllHandler(NotificationApiHandler):
     """`POST`: mark all read."""
+
+    takes_body = False
 
     async def post(self) -> None:
         self.answer({"marked": await self.notifications.mark_all_read(self.identity.user_id)})

@@ -26,20 +26,26 @@ from handlers.notifications import (
     UnreadCountHandler,
 )
 from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler
-from handlers.page import STATIC, AssetHandler, PageHandler
+from handlers.page import STATIC, AssetHandler, PageHandler, ProtocolHandler
 from handlers.tasks import TaskHandler, TasksHandler, TaskSocket
-from services.notifications import NotificationNotFound
+from services.notifications import NotificationNotFound, NotStorable
 from services.queue import BatchNotFound, KeyReused, QueueFull, TaskNotFound
 from services.system_settings import InvalidSetting
+from tornado_rt.tickets import TooManyTickets
+from tornado_rt.turns import NoTurn, TooManyWaiting
 
 # Which status answers which error of a service.
 PROBLEMS: dict[type[Exception], int] = {
     TaskNotFound: 404,
     BatchNotFound: 404,
     NotificationNotFound: 404,
+    NotStorable: 422,
     QueueFull: 429,
     KeyReused: 422,
     InvalidSetting: 422,
+    TooManyWaiting: 429,
+    NoTurn: 503,
+    TooManyTickets: 429,
 }
 
 ID = r"([A-Za-z0-9_-]{1,64})"
@@ -56,6 +62,7 @@ def routes(
     ready: dict[str, Any],
     metrics: dict[str, Any],
     presence: dict[str, Any],
+    protocol: dict[str, Any],
 ) -> list[Rule]:
     """Return the routes; each argument is what `initialize` of its handlers gets."""
     return [
@@ -85,5 +92,6 @@ def routes(
         URLSpec(r"/readyz", ReadyHandler, ready),
         URLSpec(r"/metrics", MetricsHandler, metrics),
         URLSpec(r"/", PageHandler, {"path": STATIC}),
+        URLSpec(r"/static/js/protocol.js", ProtocolHandler, protocol),
         URLSpec(r"/static/(.*)", AssetHandler, {"path": STATIC}),
     ]

@@ -5,27 +5,22 @@ from typing import Any
 
 import attrs
 import orjson
-from attrs import validators as v
 
 from handlers.feeds import ProgressFeed
 from services.callbacks import validate_callback_url
 from services.progress import TaskParams, estimate_seconds, plan_fragment, show
 from services.queue import Once, QueueService, Task, TaskNotFound
+from tornado_rt.bounds import OutOfBounds, check_name, name_of, number_of
 from tornado_rt.connection import Feed
 from tornado_rt.sockets import RealtimeSocket
 from tornado_rt.streams import EventStreamHandler
 from tornado_rt.web import ApiHandler, Problem
 
 SYMBOL_LENGTH = 64
+TIME_LENGTH = 64
 LISTED_TASKS = 50
 MAX_DELAY_SECONDS = 30 * 86400.0
 IDEMPOTENCY_KEY_LENGTH = 255
-
-
-def check_symbol(_: Any, field: Any, value: str) -> None:
-    """Raise ValueError unless `value` is 1 to 64 printable characters."""
-    if not 0 < len(value) <= SYMBOL_LENGTH or not value.isprintable():
-        raise ValueError(f"{field.name} must be 1 to {SYMBOL_LENGTH} printable characters")
 
 
 def _check_callback(_: Any, __: Any, value: str | None) -> None:
@@ -34,17 +29,25 @@ def _check_callback(_: Any, __: Any, value: str | None) -> None:
 
 
 def _check_time(_: Any, field: Any, value: str | None) -> None:
-    if value is not None and datetime.fromisoformat(value).tzinfo is None:
-        raise ValueError(f"{field.name} must have a time zone, such as 2026-01-02T03:04:05Z")
+    if value is None:
+        return
+    try:
+        check_name(field.name, value, TIME_LENGTH)
+        moment = datetime.fromisoformat(value)
+        moment.timestamp()
+    except (ValueError, OverflowError):
+        raise OutOfBounds(f"{field.name} must be a time such as 2026-01-02T03:04:05Z") from None
+    if moment.tzinfo is None:
+        raise OutOfBounds(f"{field.name} must have a time zone, such as 2026-01-02T03:04:05Z")
 
 
 @attrs.frozen
 class TaskRequest:
     """The body of `POST /api/tasks`; `delay` in seconds, or `run_at` in ISO 8601."""
 
-    symbol: str = attrs.field(validator=check_symbol)
+    symbol: str = attrs.field(validator=name_of(SYMBOL_LENGTH))
     params: TaskParams = attrs.field(factory=TaskParams)
-    delay: float = attrs.field(default=0.0, validator=[v.ge(0), v.le(MAX_DELAY_SECONDS)])
+    delay: float = attrs.field(default=0.0, validator=number_of(0, MAX_DELAY_SECONDS))
     run_at: str | None = attrs.field(default=None, validator=_check_time)
     callback_url: str | None = attrs.field(default=None, validator=_check_callback)
 
@@ -56,13 +59,15 @@ class TaskRequest:
 def once_of(handler: ApiHandler) -> Once | None:
     """Read the header `Idempotency-Key` (IETF draft-ietf-httpapi-idempotency-key-header).
 
-    Raise Problem 400 for one that is too long.
+    Raise Problem 400 for one that cannot be kept.
     """
     key = handler.request.headers.get("Idempotency-Key")
     if not key:
         return None
-    if len(key) > IDEMPOTENCY_KEY_LENGTH:
-        raise Problem(400, f"Idempotency-Key has more than {IDEMPOTENCY_KEY_LENGTH} characters")
+    try:
+        check_name("Idempotency-Key", key, IDEMPOTENCY_KEY_LENGTH)
+    except OutOfBounds as error:
+        raise Problem(400, str(error)) from None
     return Once(key, handler.raw_body())
 
 

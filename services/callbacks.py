@@ -1,103 +1,246 @@
-"""Callbacks: the end of a task, posted to an address that its submitter named."""
+"""Callbacks: the end of a task, posted to an address that its submitter named.
+
+The address is the submitter's word, so it may name this machine, its network, or a receiver that
+never answers. Each name is looked up once, all of its addresses are checked, and only checked ones
+are connected to.
+"""
 
 import asyncio
 import ipaddress
+import re
 import socket
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
+import attrs
 import orjson
 import structlog
-from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
+from tornado.httpclient import HTTPClientError, HTTPRequest
+from tornado.netutil import Resolver
+from tornado.simple_httpclient import SimpleAsyncHTTPClient
+
+from tornado_rt.turns import Turns
 
 log = structlog.get_logger(__name__)
 
 URL_LENGTH = 2000
+HOST_LENGTH = 253
 ATTEMPTS = 3
 BACKOFF_SECONDS = 1.0
+# From the look-up of the name to the end of the answer.
 TIMEOUT_SECONDS = 5.0
 WAITING = 1000
-# So that one receiver that is slow to answer does not hold up everybody's.
 AT_ONCE = 8
-# Addresses that hold an IPv4 address, which may be a private one (RFC 6052, RFC 3056).
-TUNNELS = [ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("2002::/16")]
+# At once of one user, and to one host.
+AT_ONCE_EACH = 2
+LOOKUP_THREADS = 2 * AT_ONCE
+# More of an answer is not read.
+ANSWER_BYTES = 65536
+ANSWER_HEADER_BYTES = 16384
+# Answers that say that a later attempt may succeed (RFC 9110 section 15.5, RFC 6585 section 4).
+PASSING = {408, 425, 429}
+LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+HOST_NAME = re.compile(rf"{LABEL}(\.{LABEL})*\.?")
+# Addresses that stand for others, which may be private ones: NAT64 (RFC 6052, RFC 8215), 6to4
+# (RFC 3056) and its relays (RFC 7526), Teredo (RFC 4380), IPv4-compatible (RFC 4291).
+STAND_INS = [
+    ipaddress.ip_network(text)
+    for text in (
+        *("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "192.88.99.0/24"),
+        *("2001::/32", "::/96"),
+    )
+]
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class NotPublic(ValueError):
+    """A receiver is on this machine, in a private network, or at another special address."""
 
 
 def validate_callback_url(url: str) -> None:
     """Raise ValueError unless it is an http(s) address with a host and without a password."""
-    parts = urlsplit(url)
-    if len(url) > URL_LENGTH or not url.isprintable():
-        raise ValueError(f"callback_url must have at most {URL_LENGTH} printable characters")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not 0 < len(url) <= URL_LENGTH or not all("!" <= one <= "~" for one in url) or "\\" in url:
+        raise ValueError(
+            f"callback_url must have at most {URL_LENGTH} characters of ASCII, without spaces"
+        )
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError("callback_url must have a valid host and port") from None
+    if parts.scheme not in ("http", "https") or not host:
         raise ValueError("callback_url must be an http(s) address")
     if parts.username is not None or parts.password is not None:
         raise ValueError("callback_url must not hold a user name or password")
+    if port == 0 or not _is_host(host):
+        raise ValueError("callback_url must have a valid host and port")
+
+
+def _is_host(host: str) -> bool:
+    if ":" not in host:
+        return len(host) <= HOST_LENGTH and HOST_NAME.fullmatch(host) is not None
+    try:
+        return ipaddress.IPv6Address(host).scope_id is None
+    except ValueError:
+        return False
+
+
+@attrs.frozen
+class _Callback:
+    """One event that is to be posted."""
+
+    user_id: str
+    url: str
+    event_id: str
+    event: dict[str, Any]
 
 
 class CallbackSender:
-    """Posts at most 3 times each, some at once, and forgets what the queue cannot hold.
+    """Posts each event at most 3 times; forgets what is over a bound, and what waits at its end.
 
-    Addresses of this machine and of private networks are refused unless `allow_private`. The name
-    is looked up again to connect: against a name server that answers differently the second time
-    only a firewall helps.
+    Users are served in turns, 2 at once of one user and to one host. Of a user at most
+    `most_waiting_a_user` wait (0: any number), of all 1,000. Private and other special addresses
+    are refused unless `allow_private`.
     """
 
-    def __init__(self, *, allow_private: bool) -> None:
+    def __init__(self, *, allow_private: bool, most_waiting_a_user: int = 100) -> None:
         self._allow_private = allow_private
-        self._waiting: asyncio.Queue[tuple[str, str, dict[str, Any]]] = asyncio.Queue(WAITING)
+        self._most_waiting_a_user = most_waiting_a_user
+        self._turns = Turns(AT_ONCE, AT_ONCE_EACH)
+        self._given: asyncio.Queue[_Callback] = asyncio.Queue()
+        self._waiting_of: Counter[str] = Counter()
 
-    def send(self, url: str, event_id: str, event: dict[str, Any]) -> None:
+    def send(self, user_id: str, url: str, event_id: str, event: dict[str, Any]) -> None:
         """Post an event soon."""
-        try:
-            self._waiting.put_nowait((url, event_id, event))
-        except asyncio.QueueFull:
-            log.warning("callback_dropped", event_id=event_id)
+        own = self._waiting_of[user_id]
+        over = 0 < self._most_waiting_a_user <= own or self._waiting_of.total() >= WAITING
+        if over:
+            log.warning("callback_dropped", event_id=event_id, user_id=user_id, waiting=own)
+            return
+        self._waiting_of[user_id] += 1
+        self._given.put_nowait(_Callback(user_id, url, event_id, event))
 
     async def run(self) -> None:
         """Send what waits, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(AT_ONCE):
-                group.create_task(self._send_waiting())
+        resolver = CheckedResolver(self._allow_private)
+        client = SimpleAsyncHTTPClient(
+            force_instance=True,
+            max_clients=AT_ONCE,
+            resolver=resolver,
+            max_header_size=ANSWER_HEADER_BYTES,
+            max_body_size=ANSWER_BYTES,
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    group.create_task(self._deliver(client, await self._given.get()))
+        finally:
+            client.close()
+            resolver.close()
 
-    async def _send_waiting(self) -> None:
-        while True:
-            url, event_id, event = await self._waiting.get()
-            await self._try(url, event_id, event)
+    async def _deliver(self, client: SimpleAsyncHTTPClient, callback: _Callback) -> None:
+        try:
+            for attempt in range(1, ATTEMPTS + 1):
+                if await self._has_ended(client, callback, attempt):
+                    return
+                if attempt < ATTEMPTS:
+                    await asyncio.sleep(BACKOFF_SECONDS * 2 ** (attempt - 1))
+        finally:
+            self._waiting_of[callback.user_id] -= 1
+            self._waiting_of += Counter()
 
-    async def _try(self, url: str, event_id: str, event: dict[str, Any]) -> None:
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                await self._check_address(url)
-                await AsyncHTTPClient().fetch(_request(url, event_id, event))
-                return
-            except (HTTPClientError, OSError, ValueError) as error:
-                log.warning("callback_failed", event_id=event_id, attempt=attempt, error=str(error))
-            if attempt < ATTEMPTS:
-                await asyncio.sleep(BACKOFF_SECONDS * 2 ** (attempt - 1))
-
-    async def _check_address(self, url: str) -> None:
-        if self._allow_private:
-            return
-        parts = urlsplit(url)
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
-        for *_, address in found:
-            if not _is_public(ipaddress.ip_address(address[0])):
-                raise ValueError("the address is not a public one")
-
-
-def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    tunnelled = any(address in network for network in TUNNELS)
-    return address.is_global and not address.is_multicast and not tunnelled
+    async def _has_ended(
+        self, client: SimpleAsyncHTTPClient, callback: _Callback, attempt: int
+    ) -> bool:
+        """Try once; say whether there is nothing to be tried again."""
+        try:
+            host = urlsplit(callback.url).hostname or ""
+            async with self._turns.turn(f"user:{callback.user_id}", f"host:{host}"):
+                await _post(client, callback)
+        except Exception as error:
+            final = _is_final(error)
+            reason = f"{type(error).__name__}: {error}"[:300]
+            about = {"event_id": callback.event_id, "attempt": attempt, "final": final}
+            log.warning("callback_failed", **about, error=reason)
+            return final
+        return True
 
 
-def _request(url: str, event_id: str, event: dict[str, Any]) -> HTTPRequest:
-    return HTTPRequest(
-        url,
+def _is_final(error: Exception) -> bool:
+    if isinstance(error, HTTPClientError):
+        return 300 <= error.code < 500 and error.code not in PASSING
+    # What cannot be understood or is not allowed; not what another time may bring.
+    return not isinstance(error, OSError)
+
+
+async def _post(client: SimpleAsyncHTTPClient, callback: _Callback) -> None:
+    validate_callback_url(callback.url)
+    heads: list[str] = []
+    request = HTTPRequest(
+        callback.url,
         method="POST",
-        headers={"Content-Type": "application/json", "X-Event-Id": event_id},
-        body=orjson.dumps(event),
+        headers={"Content-Type": "application/json", "X-Event-Id": callback.event_id},
+        body=orjson.dumps(callback.event),
         follow_redirects=False,
         connect_timeout=TIMEOUT_SECONDS,
         request_timeout=TIMEOUT_SECONDS,
+        header_callback=heads.append,
+        # The rest of an answer says nothing to us.
+        streaming_callback=lambda _: None,
+        decompress_response=False,
     )
+    try:
+        async with asyncio.timeout(2 * TIMEOUT_SECONDS):
+            await client.fetch(request)
+    except HTTPClientError:
+        # Cut off in the body of a good answer: the event has come.
+        if not _is_good(heads):
+            raise
+
+
+def _is_good(heads: list[str]) -> bool:
+    return bool(heads) and re.match(r"HTTP/1\.[01] 2\d\d\b", heads[0]) is not None
+
+
+class CheckedResolver(Resolver):
+    """Looks names up, and answers only when all of their addresses may be connected to."""
+
+    def initialize(self, allow_private: bool) -> None:
+        self._allow_private = allow_private
+        # Of its own: a name server that hangs holds up nobody else's threads.
+        self._executor = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="callback-lookup")
+
+    async def resolve(
+        self, host: str, port: int, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[tuple[int, Any]]:
+        """Return the addresses. Raise NotPublic, or OSError when there are none."""
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._executor, _look_up, host, port, family)
+        for _, address in found:
+            if not self._allow_private and not is_public(ipaddress.ip_address(address[0])):
+                raise NotPublic("the receiver is not at a public address")
+        return found
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[tuple[int, Any]]:
+    found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+    return [(family, address) for family, *_, address in found]
+
+
+def is_public(address: Address) -> bool:
+    """Say whether an address is anybody's on the Internet (IANA special-purpose registries)."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return is_public(address.ipv4_mapped)
+        if address.scope_id is not None or address.is_site_local:
+            return False
+    special = address.is_multicast or address.is_reserved or address.is_unspecified
+    stands_in = any(address in network for network in STAND_INS)
+    return address.is_global and not special and not stands_in

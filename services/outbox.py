@@ -20,13 +20,17 @@ from redis.exceptions import RedisError, ResponseError
 
 from services.callbacks import CallbackSender
 from services.notifications import (
+    TITLE_LENGTH,
     NotificationDraft,
     NotificationService,
     NotificationType,
+    NotStorable,
     Severity,
 )
 from services.queue import key_prefix
+from tornado_rt.bounds import clean_name, clean_text
 from tornado_rt.protocol import iso_time
+from tornado_rt.turns import NoTurn
 
 log = structlog.get_logger(__name__)
 
@@ -65,8 +69,17 @@ class Event:
 
     @classmethod
     def of(cls, entry: dict[bytes, bytes]) -> "Event":
-        """Read an entry. Raise ValueError or KeyError when it is none of ours."""
-        fields: dict[str, Any] = {name.decode(): text.decode() for name, text in entry.items()}
+        """Read an entry; fields of other versions are passed over.
+
+        Raise ValueError or KeyError when it is none of ours.
+        """
+        known = {field.name.encode(): field.name for field in attrs.fields(cls)}
+        fields: dict[str, Any] = {
+            known[name]: text.decode() for name, text in entry.items() if name in known
+        }
+        missing = known.values() - fields.keys()
+        if missing:
+            raise KeyError(*sorted(missing))
         fields["result"] = _result(fields["result"])
         fields["error"] = fields["error"] or None
         fields["ended_at"] = float(fields["ended_at"])
@@ -74,7 +87,7 @@ class Event:
 
     def notification(self) -> NotificationDraft:
         """Return what the user is told; its metadata hold the result, unless it is too large."""
-        about = self._without_result()
+        about = self.notification_without_result()
         if self.result is None:
             return about
         try:
@@ -83,14 +96,15 @@ class Event:
             # Too large, or not storable in MongoDB: it stands on the task.
             return about
 
-    def _without_result(self) -> NotificationDraft:
+    def notification_without_result(self) -> NotificationDraft:
+        """Return the same without the result, and nothing in it that cannot be stored."""
         id_ = self.task_id if self.kind == "task" else self.batch_id
         subject = self.symbol or "Batch"
         return NotificationDraft(
             user_id=self.user_id,
             type=NotificationType.ANALYSIS,
-            title=f"{subject}: analysis {self.status}",
-            content=self._summary()[:CONTENT_LENGTH] or None,
+            title=clean_name(f"{subject}: analysis {self.status}", TITLE_LENGTH),
+            content=clean_text(self._summary(), CONTENT_LENGTH) or None,
             # Not the event's id: a task that was revived ends under another one.
             link=f"/?{self.kind}={id_}",
             source="queue",
@@ -105,6 +119,12 @@ class Event:
         if self.kind == "batch":
             return f"{result.get('completed', 0)} of {result.get('total', 0)} completed"
         return str(result.get("summary", ""))
+
+
+# What another time may bring; everything else is wrong with the entry itself.
+OUTAGES = (RedisError, PyMongoError, OSError, NoTurn)
+
+Entry = tuple[bytes, dict[bytes, bytes]]
 
 
 class OutboxPump:
@@ -128,6 +148,8 @@ class OutboxPump:
         self._stream = key_prefix(queue_name) + "outbox"
         self._consumer = consumer
         self._look_back_at = 0.0
+        # Made once: a Redis that is full refuses to make it again, also where it is.
+        self._has_group = False
         self._moving = asyncio.Lock()
 
     async def run(self) -> None:
@@ -150,19 +172,40 @@ class OutboxPump:
                     pass
 
     async def pump(self, wait_seconds: float) -> int:
-        """Move what is there, waiting for it at most `wait_seconds`; return how many."""
+        """Move what is there, waiting for it at most `wait_seconds`; return how many.
+
+        Users do not wait for each other; the entries of one are moved in their order.
+        """
         try:
             entries = await self._read(wait_seconds)
             async with self._moving:
+                of_users: dict[bytes, list[Entry]] = {}
                 for id_, entry in entries:
-                    await self._move(id_, entry)
-        except BaseException:
+                    of_users.setdefault(entry.get(b"user_id", b""), []).append((id_, entry))
+                moved = await asyncio.gather(
+                    *map(self._move_all, of_users.values()), return_exceptions=True
+                )
+        except BaseException as error:
             # What was read and not moved is looked for again the next time.
             self._look_back_at = 0.0
+            # A Redis that was emptied has no group any more.
+            self._has_group = self._has_group and "NOGROUP" not in str(error)
             raise
+        for failure in moved:
+            if isinstance(failure, BaseException):
+                self._look_back_at = 0.0
+                raise failure
         return len(entries)
 
-    async def _read(self, wait_seconds: float) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    async def _move_all(self, entries: list[Entry]) -> None:
+        try:
+            for id_, entry in entries:
+                await self._move(id_, entry)
+        except NoTurn as error:
+            # The user asks for so much themselves; it is looked for again.
+            log.info("outbox_user_busy", error=error, entries=len(entries))
+
+    async def _read(self, wait_seconds: float) -> list[Entry]:
         await self._ensure_group()
         if time.monotonic() >= self._look_back_at:
             self._look_back_at = time.monotonic() + CLAIM_SECONDS
@@ -177,7 +220,7 @@ class OutboxPump:
         )
         return _entries(found)
 
-    async def _read_unfinished(self) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    async def _read_unfinished(self) -> list[Entry]:
         own: Any = await self._redis.xreadgroup(
             GROUP, self._consumer, {self._stream: "0"}, count=COUNT
         )
@@ -187,33 +230,49 @@ class OutboxPump:
         return [*_entries(own), *((id_, entry) for id_, entry in left[1] if entry)]
 
     async def _ensure_group(self) -> None:
+        if self._has_group:
+            return
         try:
             await self._redis.xgroup_create(self._stream, GROUP, id="0", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+        self._has_group = True
 
     async def _move(self, id_: bytes, entry: dict[bytes, bytes]) -> None:
         try:
             event = Event.of(entry)
-            draft = event.notification()
-        except (ValueError, KeyError, TypeError) as error:
+            await self._notify(event)
+        except OUTAGES:
+            raise
+        except Exception as error:
+            # Whatever is wrong with it is wrong the next time too.
             log.error("bad_outbox_entry", id=id_.decode(), error=error)
             await self._set_aside(entry)
         else:
-            await self._notifications.create(draft, event_id=event.event_id)
             if event.callback_url:
-                self._callbacks.send(event.callback_url, event.event_id, _callback(event))
-        async with self._redis.pipeline() as pipe:
-            pipe.xack(self._stream, GROUP, id_)
+                address = event.callback_url
+                self._callbacks.send(event.user_id, address, event.event_id, _callback(event))
+        # A transaction would be refused by a Redis that is full. Cut off between the two, an entry
+        # that is not there stays listed as read.
+        async with self._redis.pipeline(transaction=False) as pipe:
             pipe.xdel(self._stream, id_)
+            pipe.xack(self._stream, GROUP, id_)
             await pipe.execute()
+
+    async def _notify(self, event: Event) -> None:
+        try:
+            await self._notifications.create(event.notification(), event_id=event.event_id)
+        except NotStorable as error:
+            log.warning("result_not_notified", event_id=event.event_id, error=error)
+            short = event.notification_without_result()
+            await self._notifications.create(short, event_id=event.event_id)
 
     async def _set_aside(self, entry: Any) -> None:
         await self._redis.xadd(self._stream + ":bad", entry, maxlen=MAX_BAD)
 
 
-def _entries(found: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
+def _entries(found: Any) -> list[Entry]:
     if not found:
         return []
     batches = found.values() if isinstance(found, dict) else [found[0][1]]

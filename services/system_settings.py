@@ -4,14 +4,15 @@ from typing import Any
 
 import attrs
 import structlog
-from attrs import validators as v
 
+from tornado_rt.bounds import clean_text, number_of
 from tornado_rt.protocol import CONTROL, Message, MessageType, Publisher
 
 log = structlog.get_logger(__name__)
 
 DAY_SECONDS = 86400.0
 MAX_CONNECTIONS = 1_000_000
+SHOWN_NAME = 60
 
 
 class InvalidSetting(ValueError):
@@ -19,7 +20,7 @@ class InvalidSetting(ValueError):
 
 
 def _seconds(default: float, least: float = 0.0) -> Any:
-    return attrs.field(default=default, validator=[v.ge(least), v.le(DAY_SECONDS)])
+    return attrs.field(default=default, validator=number_of(least, DAY_SECONDS))
 
 
 @attrs.frozen(kw_only=True)
@@ -37,7 +38,7 @@ class SystemSettings:
     sse_batch_max_idle_seconds: float = _seconds(600.0)
     ws_heartbeat_interval_seconds: float = _seconds(30.0)
     ws_max_connections_per_user: int = attrs.field(
-        default=50, validator=[v.ge(0), v.le(MAX_CONNECTIONS)]
+        default=50, validator=number_of(0, MAX_CONNECTIONS)
     )
 
 
@@ -90,7 +91,7 @@ def _usable(values: dict[str, Any]) -> dict[str, Any]:
 def _checked(changes: dict[str, Any]) -> dict[str, Any]:
     for name, value in changes.items():
         if name not in FIELDS:
-            raise InvalidSetting(f"there is no setting {name!r}")
+            raise InvalidSetting(f"there is no setting {clean_text(name, SHOWN_NAME)}")
         whole = FIELDS[name].type is int
         if type(value) is not int and (whole or type(value) is not float):
             raise InvalidSetting(f"{name} must be {'an integer' if whole else 'a number'}")

@@ -29,7 +29,7 @@ class Answer:
         return cls(
             response.code,
             response.headers,
-            json.loads(response.body) if is_json else response.body,
+            json.loads(response.body) if is_json and response.body else response.body,
         )
 
 
@@ -81,12 +81,12 @@ class Client:
     async def stream(self, path: str, **headers: str) -> EventStream:
         """Open an event stream."""
         port = int(self.url.rpartition(":")[2])
-        own = {"Authorization": f"Bearer {self.token}"}
+        own = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         return await EventStream.open(port, path, own | headers)
 
     async def socket(self, path: str) -> WebSocketClientConnection:
         """Open a WebSocket; it is closed with the server."""
-        headers = {"Authorization": f"Bearer {self.token}"}
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         request = HTTPRequest(self.url.replace("http", "ws") + path, headers=headers)
         socket = await websocket_connect(request)
         self.opened.append(socket)
@@ -106,6 +106,18 @@ async def frame_of(socket: WebSocketClientConnection, type_: str) -> dict[str, A
     while (one := await frame(socket))["type"] != type_:
         pass
     return one
+
+
+async def notified(client: Client) -> dict[str, Any] | None:
+    """Return the page of notifications when there is something on it."""
+    page: dict[str, Any] = (await client.get("/api/notifications")).body
+    return page if page["items"] else None
+
+
+async def count_processing(client: Client) -> int:
+    """Return how many tasks run."""
+    count: int = (await client.get("/api/queue/stats")).body["processing"]
+    return count
 
 
 async def event_of(stream: EventStream, type_: str) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Real stores for the whole session, emptied before each test; a fresh loop for each test."""
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
@@ -12,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from redis.asyncio import Redis
 from tornado.ioloop import IOLoop
 
 from settings import Settings
+from tests.waiting import wait_until
 from tornado_rt.mongo import open_database
 from tornado_rt.stores import StoreAddresses, embedded_stores
 
@@ -141,8 +141,10 @@ class ServerProcess:
     log: Path
 
 
-def start_server(data_dir: Path, **environment: str) -> ServerProcess:
-    """Start `run.py` as a user would and wait until it is ready."""
+def start_server(
+    data_dir: Path, *, prefix: Sequence[str] = (), **environment: str
+) -> ServerProcess:
+    """Start `run.py` as a user would and wait until it is ready; `prefix`: by another program."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -151,7 +153,7 @@ def start_server(data_dir: Path, **environment: str) -> ServerProcess:
     env |= {"RT_DATA_DIR": str(data_dir), "RT_PORT": str(port), "RT_STEP_SECONDS": "0"}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "run.py")],
+            [*prefix, sys.executable, str(ROOT / "run.py")],
             cwd=ROOT,
             env=env | environment,
             stdout=output,
@@ -163,16 +165,21 @@ def start_server(data_dir: Path, **environment: str) -> ServerProcess:
 
 
 def _wait_until_ready(server: ServerProcess) -> None:
-    deadline = time.monotonic() + 40
-    while time.monotonic() < deadline:
-        if server.process.poll() is not None:
-            break
-        with contextlib.suppress(urllib.error.URLError, OSError):
-            urllib.request.urlopen(server.url + "/readyz", timeout=2).close()
-            return
-        time.sleep(0.05)
-    server.process.kill()
-    raise AssertionError("the server did not start:\n" + server.log.read_text())
+    process = server.process
+    try:
+        wait_until(lambda: process.poll() is not None or _is_ready(server), 40, "it is ready")
+        assert process.poll() is None
+    except AssertionError:
+        process.kill()
+        raise AssertionError("the server did not start:\n" + server.log.read_text()) from None
+
+
+def _is_ready(server: ServerProcess) -> bool:
+    try:
+        urllib.request.urlopen(server.url + "/readyz", timeout=2).close()
+    except (urllib.error.URLError, OSError):
+        return False
+    return True
 
 
 def stop_server(server: ServerProcess) -> int:
@@ -185,6 +192,8 @@ def stop_server(server: ServerProcess) -> int:
 def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A whole server with embedded stores of its own, as `make run` starts it."""
     folder = tmp_path_factory.mktemp("server")
-    server = start_server(folder / "data", RT_STEP_SECONDS="0.05", RT_DRAIN_SECONDS="0")
+    server = start_server(
+        folder / "data", RT_STEP_SECONDS="0.05", RT_DRAIN_SECONDS="0", RT_DEMO_LOGIN="true"
+    )
     yield server
     stop_server(server)

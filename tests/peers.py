@@ -41,16 +41,18 @@ def request(path: str, token: str, *headers: str) -> bytes:
 
 def upgrade(path: str, token: str, *headers: str) -> bytes:
     """Return the head of a WebSocket's handshake (RFC 6455 section 4.1)."""
+    return request(path, token, *handshake_headers(), *headers)
+
+
+def handshake_headers() -> list[str]:
+    """Return the lines that make a GET a handshake."""
     key = base64.b64encode(os.urandom(16)).decode()
-    return request(
-        path,
-        token,
+    return [
         "Upgrade: websocket",
         "Connection: Upgrade",
         f"Sec-WebSocket-Key: {key}",
         "Sec-WebSocket-Version: 13",
-        *headers,
-    )
+    ]
 
 
 def client_frame(opcode: int, payload: bytes = b"", bits: int = FIN, masked: bool = True) -> bytes:

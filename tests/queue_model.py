@@ -34,6 +34,8 @@ class ModelTask:
     worker: str = ""
     percent: float = 0.0
     batch: str | None = None
+    # When it ended: the number of the step, and its id among those of the same moment.
+    ended: tuple[int, str] = (0, "")
 
 
 @attrs.define
@@ -44,6 +46,9 @@ class Model:
     global_limit: int = 5
     max_waiting: int = 12
     max_attempts: int = 2
+    # Ended tasks of a user, and dead ones apart.
+    kept: int = 5
+    moment: int = 0
     tasks: dict[str, ModelTask] = attrs.field(factory=dict)
     seq: int = 0
     order: QueueOrder = QueueOrder.FIFO
@@ -136,11 +141,27 @@ class Model:
 
     def give_back(self, task_id: str, status: str = "queued") -> None:
         task = self.tasks[task_id]
-        dead = task.attempt >= self.max_attempts
-        task.status = "dead" if dead else status
-        task.token = ""
-        if not dead:
-            task.percent = 0.0
+        if task.attempt >= self.max_attempts:
+            self.end(task_id, "dead")
+        else:
+            task.status, task.token, task.percent = status, "", 0.0
+
+    def end(self, task_id: str, status: str) -> None:
+        task = self.tasks[task_id]
+        task.status, task.token, task.ended = status, "", (self.moment, task_id)
+
+    def let_go(self, user: str) -> None:
+        """Forget the oldest ended tasks of a user of whom some have just ended."""
+        for dead in (True, False):
+            own = [
+                id_
+                for id_, t in self.tasks.items()
+                if t.user == user and t.status in ENDS and (t.status == "dead") == dead
+            ]
+            own.sort(key=lambda id_: self.tasks[id_].ended)
+            if own and self.tasks[own[-1]].ended[0] == self.moment:
+                for task_id in own[: -self.kept]:
+                    del self.tasks[task_id]
 
 
 @attrs.define
@@ -157,8 +178,15 @@ class Driver:
     async def step(self) -> str:
         """Take one random step; return its name."""
         name = self.rng.choices(list(STEPS), [STEPS[name] for name in STEPS])[0]
-        await getattr(self, name)()
+        await self.take(name)
         return name
+
+    async def take(self, name: str) -> None:
+        """Take one step."""
+        self.model.moment += 1
+        await getattr(self, name)()
+        for user in USERS:
+            self.model.let_go(user)
 
     async def enqueue(self) -> None:
         user, delay = self.rng.choice(USERS), self.rng.choice([0.0, 0.0, 0.0, 1000.0])
@@ -214,9 +242,8 @@ class Driver:
             owned = await self.queue.ack_task(task_id, success, token=token)
             assert owned or not mine
         if mine:
-            task = self.model.tasks[task_id]
-            task.status = "completed" if success else "failed"
-            self.model.settle([], [task.user])
+            self.model.end(task_id, "completed" if success else "failed")
+            self.model.settle([], [self.model.tasks[task_id].user])
         self.model.apply()
 
     async def retry(self) -> None:
@@ -267,7 +294,7 @@ class Driver:
         task = self.model.tasks[task_id]
         if task.status not in ENDS:
             freed = [task.user] if task.status == "processing" else []
-            task.status, task.token = "cancelled", ""
+            self.model.end(task_id, "cancelled")
             self.model.settle([task.user] if not freed else [], freed)
 
     async def expire(self) -> None:
@@ -320,6 +347,10 @@ class Driver:
     async def change_order(self) -> None:
         """Change the order; it holds from the next claim on."""
         self.model.order = self.queue.order = self.rng.choice(list(QueueOrder))
+
+    async def keep(self) -> None:
+        """Change how many ended tasks are kept; it holds for those who end some from then on."""
+        self.model.kept = self.queue.kept_per_user = self.rng.choice([1, 3, 5])
 
     async def revive(self) -> None:
         for task in await self.queue.list_dead(2):
@@ -399,6 +430,7 @@ STEPS: dict[str, int] = {
     "due": 2,
     "limits": 1,
     "change_order": 1,
+    "keep": 1,
     "revive": 1,
     "discard": 1,
     "forget": 1,
@@ -416,5 +448,6 @@ def make_driver(redis: Redis, seed: int) -> Driver:
         max_waiting_per_user=model.max_waiting,
         max_attempts=model.max_attempts,
         retention_seconds=600,
+        kept_per_user=model.kept,
     )
     return Driver(queue, redis, random.Random(seed), model)

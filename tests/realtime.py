@@ -17,20 +17,23 @@ from tornado.web import Application
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from settings import Settings
+from tests.blocks import read_block
 from tests.certificates import Certificate
 from tests.conftest import SECRET
 from tests.peers import Peer
-from tornado_rt.auth import Tickets, TokenVerifier
+from tests.waiting import until
+from tornado_rt.auth import TokenVerifier
 from tornado_rt.backplane import Backplane
 from tornado_rt.connection import Opening
 from tornado_rt.heartbeat import Heartbeats
 from tornado_rt.hub import Hub
 from tornado_rt.limits import Limits, RateLimiter
 from tornado_rt.metrics import Metrics
-from tornado_rt.protocol import Cursor, Message, MessageType, ResyncReason
+from tornado_rt.protocol import ERROR_EVENT, Cursor, Message, MessageType, ResyncReason
 from tornado_rt.sockets import RealtimeSocket
 from tornado_rt.stores import find_redis_server
 from tornado_rt.streams import EventStreamHandler
+from tornado_rt.tickets import Tickets
 from tornado_rt.web import NotFoundHandler
 
 EPOCH = "e1"
@@ -47,6 +50,9 @@ class Log:
     reading: asyncio.Event = attrs.field(factory=asyncio.Event)
     may_read: asyncio.Event = attrs.field(factory=asyncio.Event)
     away: bool = False
+    # What `act` messages had to say, and whether those that have come may go on.
+    acts: list[Any] = attrs.field(factory=list)
+    may_act: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     def __attrs_post_init__(self) -> None:
         self.may_read.set()
@@ -74,18 +80,24 @@ class LogFeed:
         await self._log.may_read.wait()
         cursor = Cursor(EPOCH, len(messages))
         ended = bool(messages) and messages[-1].type == MessageType.FINISHED
-        begin = Cursor(EPOCH, len(messages) - ended)
+        # The last but the end is sent as a snapshot, under its own id.
+        begin = Cursor(EPOCH, max(len(messages) - ended - 1, 0))
         if after is None:
-            return Opening({}, messages[-1:], begin, cursor, ended=ended)
+            return Opening({}, messages[-1 - ended :], begin, cursor, ended=ended)
         if after.epoch != EPOCH:
-            return Opening({}, messages[-1:], begin, cursor, ResyncReason.EPOCH, ended)
+            snapshot = messages[-1 - ended :]
+            return Opening({}, snapshot, begin, cursor, ResyncReason.EPOCH, ended)
         return Opening({}, messages[after.offset :], begin, cursor, ended=ended)
 
     def idle_seconds(self) -> float:
         return self._log.idle
 
     def actions(self) -> dict[str, Callable[[Any], Awaitable[None]]]:
-        return {}
+        return {"act": self._act}
+
+    async def _act(self, data: Any) -> None:
+        self._log.acts.append(data)
+        await self._log.may_act.wait()
 
 
 class LogStream(EventStreamHandler):
@@ -168,6 +180,7 @@ async def realtime(
     *,
     compression: bool = False,
     certificate: Certificate | None = None,
+    error_event: str = ERROR_EVENT,
     **limits: Any,
 ) -> AsyncIterator[Realtime]:
     """Run the core with a log, over the real Redis; with a certificate, behind TLS."""
@@ -186,6 +199,7 @@ async def realtime(
         max_body_bytes=1024,
         websocket_max_message_size=4096,
         websocket_compression=compression,
+        sse_error_event=error_event,
         trusted_origins=["https://trusted.example"],
         cross_origin_protection=True,
         log_function=lambda handler: None,
@@ -228,11 +242,16 @@ async def start_redis(address: Path, *options: str) -> asyncio.subprocess.Proces
     devnull = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(*command, stdout=devnull, cwd=address.parent)
     async with Redis.from_url(f"unix://{address}") as client:
-        while True:
-            with contextlib.suppress(RedisError):
-                await client.ping()
-                return process
-            await asyncio.sleep(0.01)
+        await until(lambda: answers(client))
+    return process
+
+
+async def answers(client: Redis) -> bool:
+    """Say whether Redis answers."""
+    try:
+        return bool(await client.ping())
+    except RedisError:
+        return False
 
 
 def open_hub(redis: Redis) -> tuple[Hub, Backplane, Metrics]:
@@ -269,17 +288,27 @@ class EventStream:
         lines += [f"{name}: {value}" for name, value in headers.items()]
         writer.write("\r\n".join([*lines, "", ""]).encode())
         stream = cls(reader, writer)
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        except BaseException:
+            # The server went, or we are cancelled: nobody else knows of the writer.
+            writer.close()
+            raise
         stream.status = int(head[0].split()[1])
         stream.headers = dict(line.split(": ", 1) for line in head[1:] if line)
         return stream
 
-    async def event(self) -> dict[str, str]:
-        """Return the next event's fields. Raise EOFError at the end of the stream."""
+    async def event(self, *, retry_alone: bool = False) -> dict[str, str]:
+        """Return the next event's fields. Raise EOFError at the end of the stream.
+
+        `retry_alone`: pass over a block that has nothing else, as earlier servers sent it.
+        """
         while b"\n\n" not in self.raw:
-            self.raw += await self._chunk()
+            self.raw += await self.piece()
         block, self.raw = self.raw.split(b"\n\n", 1)
-        return dict(line.split(": ", 1) for line in block.decode().split("\n"))
+        if retry_alone and block.startswith(b"retry: ") and b"\n" not in block:
+            return await self.event()
+        return read_block(block)
 
     async def events(self) -> AsyncIterator[dict[str, str]]:
         """Yield the events up to the end of the stream."""
@@ -287,7 +316,8 @@ class EventStream:
             while True:
                 yield await self.event()
 
-    async def _chunk(self) -> bytes:
+    async def piece(self) -> bytes:
+        """Return what comes next of the body. Raise EOFError at its end."""
         if self.headers.get("Transfer-Encoding") != "chunked":
             piece = await self.reader.read(65536)
             if not piece:

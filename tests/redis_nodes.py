@@ -19,7 +19,7 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from tests.faults.system import START_SECONDS, Child, System, free_port, open_client
-from tests.waiting import until, until_done
+from tests.waiting import until
 from tornado_rt.stores import find_redis_server
 
 SLOTS = 16384
@@ -66,7 +66,7 @@ class Node(Child):
 
     async def ready(self) -> None:
         """Wait until it answers."""
-        await until_done(self._answers, START_SECONDS, f"{self.name} answers")
+        await until(self._answers, START_SECONDS, f"{self.name} answers")
 
     async def listening(self) -> None:
         """Wait until it takes connections; it may want a password before it answers."""
@@ -131,9 +131,7 @@ class ClusterNodes(Nodes):
             await replica.ask("CLUSTER", "REPLICATE", await master.id())
         await self._until_all(lambda info: info["cluster_state"] == "ok")
         for replica in self.nodes[MASTERS:]:
-            await until_done(
-                functools.partial(is_synced, replica), JOINED_SECONDS, "replicas have all"
-            )
+            await until(functools.partial(is_synced, replica), JOINED_SECONDS, "replicas have all")
 
     async def owner(self, key: str, but: Node | None = None) -> Node:
         """Return the master of a key's slot, as a live node sees it that is none of `but`."""
@@ -150,7 +148,7 @@ class ClusterNodes(Nodes):
         async def is_taken_over() -> bool:
             return await self.owner(key, but=old) is not old
 
-        await until_done(is_taken_over, FAILOVER_SECONDS, "another has taken over")
+        await until(is_taken_over, FAILOVER_SECONDS, "another has taken over")
         return await self.owner(key, but=old)
 
     async def hand_over(self, master: Node, replica: Node) -> None:
@@ -163,7 +161,7 @@ class ClusterNodes(Nodes):
             return named and await is_synced(replica)
 
         name = await replica.id()
-        await until_done(is_known, JOINED_SECONDS, "the master knows its replica")
+        await until(is_known, JOINED_SECONDS, "the master knows its replica")
         await replica.ask("CLUSTER", "FAILOVER")
 
     async def begin_move(self, key: str, target: Node) -> Node:
@@ -186,7 +184,7 @@ class ClusterNodes(Nodes):
             infos = [_fields(await node.ask("CLUSTER", "INFO")) for node in self.nodes]
             return all(map(holds, infos))
 
-        await until_done(hold, JOINED_SECONDS, "the nodes are one cluster")
+        await until(hold, JOINED_SECONDS, "the nodes are one cluster")
 
 
 class SentinelNodes(Nodes):
@@ -209,7 +207,7 @@ class SentinelNodes(Nodes):
     async def start(self) -> None:
         """Start all and wait until they know each other."""
         await super().start()
-        await until_done(self._is_whole, JOINED_SECONDS, "the sentinels know each other")
+        await until(self._is_whole, JOINED_SECONDS, "the sentinels know each other")
 
     async def _is_whole(self) -> bool:
         for sentinel in self.sentinels:

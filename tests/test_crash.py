@@ -16,9 +16,10 @@ import pytest
 from redis.asyncio import Redis
 
 from services.progress import TaskParams, plan_fragment
-from services.queue import QueueService, TaskState
+from services.queue import QueueService, Task, TaskState
 from tests.conftest import ROOT, start_server, stop_server
 from tests.long import crash_queue
+from tests.waiting import until
 from tornado_rt.mongo import open_database
 from tornado_rt.redis import open_redis
 from tornado_rt.stores import running_addresses
@@ -58,15 +59,22 @@ class Site:
         message: str = json.loads(task.snapshot)["message"]
         return message
 
+    async def is_reported(self, task_id: str) -> bool:
+        """Say whether a worker has reported the task."""
+        return (await self.reported_by(task_id)).startswith("by")
+
+    async def completed(self, task_id: str) -> Task | None:
+        """Return the task when it has completed."""
+        task = await self.queue.get_task(task_id)
+        return task if task is not None and task.status is TaskState.COMPLETED else None
+
     async def runs_in(self, task_id: str, worker: subprocess.Popen[bytes]) -> None:
         """Wait until a worker runs the task."""
-        while await self.reported_by(task_id) != f"by {worker.pid}":
-            await asyncio.sleep(0.02)
+        await until(lambda: self.reported_by(task_id), equal=f"by {worker.pid}")
 
     async def moved(self) -> None:
         """Wait until the outbox is empty: what ended is in MongoDB."""
-        while await self.redis.xlen(self.queue.prefix + "outbox"):
-            await asyncio.sleep(0.05)
+        await until(lambda: self.redis.xlen(self.queue.prefix + "outbox"), equal=0)
 
 
 @asynccontextmanager
@@ -91,10 +99,8 @@ async def test_stopped_worker_cannot_change_what_another_finished(tmp_path: Path
             await here.runs_in(task.task_id, workers[0])
             workers[0].send_signal(signal.SIGSTOP)
             workers.append(here.start_worker())
-            while (done := await here.queue.get_task(task.task_id)) is None or (
-                done.status != TaskState.COMPLETED
-            ):
-                await asyncio.sleep(0.05)
+            done = await until(lambda: here.completed(task.task_id))
+            assert done is not None
             assert done.result == {"pid": workers[1].pid, "attempt": 2}
             before = await here.queue.read_events("task", task.task_id)
             workers[0].send_signal(signal.SIGCONT)
@@ -148,12 +154,10 @@ async def test_cancel_reaches_a_handler_in_another_process_within_a_second(
         first, second = [await here.queue.enqueue_task("a", "A", {}, plan=plan) for _ in range(2)]
         worker = here.start_worker()
         try:
-            while not (await here.reported_by(first.task_id)).startswith("by"):
-                await asyncio.sleep(0.02)
+            await until(lambda: here.is_reported(first.task_id))
             began = time.monotonic()
             await here.queue.cancel_task(first.task_id)
-            while not (await here.reported_by(second.task_id)).startswith("by"):
-                await asyncio.sleep(0.005)
+            await until(lambda: here.is_reported(second.task_id))
             assert time.monotonic() - began < 1
         finally:
             worker.kill()

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from tests.peers import TEXT
 from tests.realtime import realtime
+from tests.waiting import until
 from tornado_rt.fanout import SMALL, Fanout
 from tornado_rt.protocol import Message
 
@@ -57,8 +58,7 @@ async def test_message_is_encoded_once_for_all_sockets_and_streams(
     async with realtime(redis) as core:
         peers = [await core.peer(make_token(f"user{n}")) for n in range(SMALL)]
         streams = [await core.stream(make_token("alice")) for _ in range(SMALL)]
-        while core.hub.stats().by_topic != {"task": 2 * SMALL}:
-            await asyncio.sleep(0.01)
+        await until(lambda: core.hub.stats().by_topic, equal={"task": 2 * SMALL})
         message = Counted("progress", b'{"number":1}')
         core.hub.deliver("task:t1", message)
         for peer in peers:
@@ -102,8 +102,7 @@ async def test_what_comes_meanwhile_goes_together_and_in_order() -> None:
         fanout.deliver("broadcast", news(number))
         if number % 10 == 0:
             await asyncio.sleep(0)
-    while len(many[-1].numbers) < 100:
-        await asyncio.sleep(0)
+    await until(lambda: len(many[-1].numbers) >= 100)
     assert all(one.numbers == list(range(100)) for one in many)
     assert many[-1].pieces < 50
 
@@ -117,8 +116,7 @@ async def test_topics_take_turns() -> None:
     fanout.deliver("broadcast", news(1))
     await asyncio.sleep(0)
     fanout.deliver("task:1", news(2))
-    while not others[-1].pieces:
-        await asyncio.sleep(0)
+    await until(lambda: others[-1].pieces, pause=0)
     assert not many[-1].pieces
 
 
@@ -130,7 +128,6 @@ async def test_who_comes_during_a_broadcast_gets_what_is_published_after_it() ->
     await asyncio.sleep(0)
     many.append(Receiver())
     fanout.deliver("broadcast", news(2))
-    while not many[-1].pieces:
-        await asyncio.sleep(0)
+    await until(lambda: many[-1].pieces, pause=0)
     assert many[-1].numbers == [2]
     assert many[0].numbers == [1, 2]

@@ -1,6 +1,5 @@
 """The wheel, and what it does to sockets."""
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from redis.asyncio import Redis
 
 from tests.peers import PING, TEXT, client_frame
 from tests.realtime import realtime
+from tests.waiting import until
 from tornado_rt.heartbeat import TICK, Heartbeats
 from tornado_rt.protocol import CloseCode, Message
 
@@ -42,8 +42,7 @@ async def test_nobody_is_woken_before_time_or_long_after() -> None:
     for one in sleepers:
         heartbeats.add(one)
     heartbeats.start()
-    while not all(one.woken for one in sleepers):
-        await asyncio.sleep(0.01)
+    await until(lambda: all(one.woken for one in sleepers))
     heartbeats.stop()
     late = [one.woken[0] - at for one, at in zip(sleepers, due, strict=True)]
     assert min(late) >= 0
@@ -59,8 +58,7 @@ async def test_removed_and_closed_are_not_woken_again() -> None:
     heartbeats.remove(removed)
     closed.closed = True
     heartbeats.start()
-    while not last.woken:
-        await asyncio.sleep(0.01)
+    await until(lambda: last.woken)
     heartbeats.stop()
     assert (removed.woken, len(closed.woken), closed.bucket) == ([], 1, 0)
 
@@ -75,8 +73,7 @@ async def test_connections_that_came_at_once_beat_spread_over_the_interval(
             await core.stream(make_token("alice"))
             peer = await core.peer(make_token("bob"))
             await peer.frame()
-        while core.hub.stats().total_connections < 300:
-            await asyncio.sleep(0.01)
+        await until(lambda: core.hub.stats().total_connections >= 300)
         due = [one.next_due() - time.monotonic() for one in core.hub._connections]
         quarters = Counter(int(at // 7.5) for at in due)
         assert all(quarters[quarter] > 40 for quarter in range(4))

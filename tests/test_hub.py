@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from tests.peers import Peer
 from tests.realtime import open_hub, realtime, start_redis
+from tests.waiting import until
 from tornado_rt.backplane import BackplaneDown
 from tornado_rt.protocol import CONTROL, CloseCode, Cursor, Message
 from tornado_rt.redis import open_redis
@@ -39,12 +40,6 @@ class Listener:
 
 def news(number: int) -> Message:
     return Message.of("progress", {"number": number})
-
-
-async def until(condition: object) -> None:
-    """Wait until the callable says so; the test's own timeout bounds it."""
-    while not condition():  # type: ignore[operator]
-        await asyncio.sleep(0.005)
 
 
 @pytest.mark.gen_test
@@ -80,8 +75,7 @@ async def test_topic_is_left_with_its_last_subscriber(redis: Redis) -> None:
         core.hub.unsubscribe("task:1", first)
         assert await redis.pubsub_numsub("rt:task:1") == [(b"rt:task:1", 1)]
         core.hub.unsubscribe("task:1", second)
-        while await redis.pubsub_numsub("rt:task:1") != [(b"rt:task:1", 0)]:
-            await asyncio.sleep(0.005)
+        await until(lambda: redis.pubsub_numsub("rt:task:1"), equal=[(b"rt:task:1", 0)])
         await core.hub.subscribe("task:1", second)
         await core.backplane.publish("task:1", news(2))
         await until(lambda: second.messages)
@@ -106,8 +100,7 @@ async def test_topic_that_was_left_while_the_connection_was_lost_is_not_kept(
             await backplane._cut()
             process.send_signal(signal.SIGCONT)
             await until(lambda: kept.gaps)
-            while await redis.pubsub_numsub("rt:task:left") != [(b"rt:task:left", 0)]:
-                await asyncio.sleep(0.005)
+            await until(lambda: redis.pubsub_numsub("rt:task:left"), equal=[(b"rt:task:left", 0)])
     process.kill()
     await process.wait()
 
@@ -218,8 +211,7 @@ async def test_drain_is_spread_so_that_not_all_come_back_at_once(
 ) -> None:
     async with realtime(redis) as core:
         peers = [await core.peer(make_token(f"user{n}")) for n in range(40)]
-        while core.hub.stats().total_connections < len(peers):
-            await asyncio.sleep(0.01)
+        await until(lambda: core.hub.stats().total_connections >= len(peers))
         ended: list[float] = []
 
         async def wait_for_end(peer: Peer) -> None:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from tests.waiting import until
 from tornado_rt.jobs import Jobs
 
 
@@ -30,8 +31,7 @@ async def test_kept_job_is_run_again_until_it_returns() -> None:
             raise KeyError("x")
 
     running = owner.keep(die_twice, "a job")
-    while not owner.died:
-        await asyncio.sleep(0)
+    await until(lambda: owner.died, pause=0)
     await running
     assert seen == [set(), set(), set()]
     assert owner.died == set()
@@ -49,8 +49,7 @@ async def test_kept_job_ends_with_its_owner() -> None:
 
     owner = Jobs()
     running, waiting = owner.keep(wait, "one"), owner.keep(die, "another")
-    while not owner.died:
-        await asyncio.sleep(0)
+    await until(lambda: owner.died, pause=0)
     await owner.close()
     assert running.cancelled()
     assert waiting.cancelled()

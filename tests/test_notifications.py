@@ -6,7 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
+import orjson
 import pytest
+from bson import ObjectId
 from tornado.ioloop import IOLoop
 
 from services.notifications import (
@@ -16,6 +18,7 @@ from services.notifications import (
     NotificationStatus,
     NotificationType,
 )
+from tests.waiting import until
 from tornado_rt.protocol import Cursor, Message, ResyncReason
 
 
@@ -35,6 +38,8 @@ class Published:
     def of_type(self, type_: str) -> list[dict[str, Any]]:
         return [m.fields() for _, m in self.messages if m.type == type_]
 
+
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 Make = Callable[..., Awaitable[NotificationService]]
 
@@ -134,8 +139,7 @@ async def test_trimmer_works_off_the_request_path(make_service: Make) -> None:
     job = asyncio.create_task(service.run_trimmer())
     for _ in range(3):
         await service.create(draft())
-    while await service.unread_count("alice") > 1:
-        await asyncio.sleep(0.01)
+    await until(lambda: service.unread_count("alice"), equal=1)
     job.cancel()
     await asyncio.gather(job, return_exceptions=True)
 
@@ -283,3 +287,119 @@ async def test_indexes_are_those_of_the_design(service: NotificationService, dat
     assert indexes["expiry"]["expireAfterSeconds"] == 90 * 86400
     assert indexes["user_dedupe"]["unique"]
     assert indexes["event"]["unique"]
+
+
+@pytest.mark.gen_test
+async def test_stream_begins_before_what_is_not_published_yet(
+    make_service: Make, database: Any
+) -> None:
+    """It is still to come, and none of those that come has the id of `connected`."""
+    here, there = await make_service(), await make_service()
+    await there.create(draft(title="first"))
+    await database["notifications"].update_many({}, {"$unset": {"unsent": ""}})
+    late = await there.create(draft(title="late"))
+    assert (await there.replay("alice")).begin.offset == late.seq
+    begin = (await here.replay("alice")).begin
+    assert begin.offset == late.seq - 1
+    replay = await here.replay("alice", begin)
+    assert late.id in [message.fields()["id"] for message in replay.messages]
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"title": ""},
+        {"title": "a\nb"},
+        {"title": "a\0"},
+        {"title": "\ud800"},
+        {"title": "x" * 201},
+        {"content": "a\0"},
+        {"content": "x" * 5001},
+        {"user_id": "a\nb"},
+        {"user_id": "x" * 256},
+        {"source": "a\x1b"},
+        {"dedupe_key": "a\0b"},
+        {"link": "javascript:alert(1)"},
+        {"link": "//evil.example"},
+        {"link": "/\\evil.example"},
+        {"link": "https:evil"},
+        {"link": "http://"},
+        {"link": "/a\nb"},
+        {"link": " /a"},
+        {"link": "http://[::1"},
+        {"metadata": nested(33)},
+        {"metadata": nested(253)},
+        {"metadata": {"a": "\ud800"}},
+        {"metadata": {"a": 2**63}},
+        {"metadata": {"a": float("nan")}},
+        {"metadata": {"a\0b": 1}},
+        {"metadata": {"a": "x" * 8192}},
+    ],
+)
+def test_what_could_not_be_read_again_is_refused(changes: dict[str, Any]) -> None:
+    good = {"user_id": "a", "type": NotificationType.ALERT, "title": "t"}
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        NotificationDraft(**good | changes)
+
+
+def test_what_can_be_read_again_is_taken() -> None:
+    NotificationDraft(
+        user_id="张\u3000三" + "x" * 200,
+        type=NotificationType.ALERT,
+        title="👩\u200d🚀 done",
+        content="two\n\tlines",
+        link="/orders/7?a=b#c",
+        source="shop",
+        metadata=nested(32),
+        dedupe_key="k\u3000",
+    )
+
+
+@pytest.mark.gen_test
+async def test_stored_document_of_any_shape_leaves_the_list_readable(
+    service: NotificationService, database: Any, published: Published
+) -> None:
+    """An older version took metadata of any depth; a later one may leave a field out."""
+    deep = await service.create(draft(title="deep"))
+    await service.create(draft(title="good"))
+    await service.mark_pending()
+    key = {"_id": ObjectId(deep.id)}
+    await database.notifications.update_one(
+        key, {"$set": {"metadata": nested(180), "later": 1, "unsent": True, "stored_at": LONG_AGO}}
+    )
+    bare = await database.notifications.insert_one(
+        {"user_id": "alice", "title": "bare", "unsent": True, "stored_at": LONG_AGO, "seq": "x"}
+    )
+    page = await service.find("alice")
+    found = {item.title: item for item in page.items}
+    assert set(found) == {"deep", "good", "bare"}
+    assert found["deep"].metadata == {}
+    orjson.dumps(page.to_dict())
+    assert (await service.replay("alice", Cursor(service._epoch, 0))).messages
+    # What was left unpublished is, and does not come again.
+    assert await service.republish()
+    told = {data["title"] for data in published.of_type("notification")}
+    assert told == {"deep", "good", "bare"}
+    assert await database.notifications.count_documents({"unsent": True}) == 0
+    await service.mark_all_read("alice")
+    await service.delete("alice", deep.id)
+    await service.delete("alice", str(bare.inserted_id))
+    assert [item.title for item in (await service.find("alice")).items] == ["good"]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("id_", ["", "x", "0" * 23, "\0" * 24, "ü" * 24, "f" * 25])
+async def test_id_of_any_text_is_not_found(service: NotificationService, id_: str) -> None:
+    for act in (service.mark_one, service.delete):
+        with pytest.raises(NotificationNotFound):
+            await act("alice", id_)
+    with pytest.raises(NotificationNotFound):
+        await service.find("alice", before=id_)
+    assert await service.mark_read("alice", [id_] * 1000) == 0

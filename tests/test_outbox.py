@@ -2,28 +2,30 @@
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-import attrs
 import orjson
 import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
-from tornado.httputil import HTTPServerRequest
 from tornado.ioloop import IOLoop
-from tornado.web import Application, RequestHandler
 
-from services.callbacks import TIMEOUT_SECONDS, CallbackSender, validate_callback_url
+from services.callbacks import CallbackSender
 from services.notifications import NotificationService
 from services.outbox import OutboxPump
 from services.queue import QueueService
+from tests.test_callbacks import Received, app, received
 from tests.test_notifications import Published
-from tornado_rt.mongo import open_database
+from tests.waiting import until
+from tornado_rt.mongo import MongoAccess, open_database
 from tornado_rt.stores import StoreAddresses
+
+__all__ = ["app", "received"]
 
 STREAM = "{rtq}:outbox"
 
@@ -183,19 +185,17 @@ async def test_entry_waits_while_mongodb_is_away(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    here = stores.mongodb_url.replace(f":{urlsplit(stores.mongodb_url).port}/", f":{port}/")
+    here = re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{port}", stores.mongodb_url)
     async with open_database(here, "tornado_rt") as away:
         pump = make_pump(redis, NotificationService(away, Published()))
         await end_a_task(redis)
         with capture_logs() as logged:
             job = asyncio.create_task(pump.run())
-            while not logged:
-                await asyncio.sleep(0.01)
+            await until(lambda: logged)
         assert logged[0]["event"] == "outbox_waits"
         assert await redis.xlen(STREAM) == 1
         async with forwarding(port, stores.mongodb_url):
-            while await redis.xlen(STREAM):
-                await asyncio.sleep(0.01)
+            await until(lambda: redis.xlen(STREAM), equal=0)
             job.cancel()
             await asyncio.gather(job, return_exceptions=True)
             # It says goodbye through the forwarder, which runs on this loop.
@@ -209,8 +209,8 @@ async def test_two_pumps_share_the_work(redis: Redis, notifications: Notificatio
     jobs = [asyncio.create_task(pump.run()) for pump in pumps]
     for _ in range(10):
         await end_a_task(redis)
-    while await notifications.unread_count("alice") < 10 or await redis.xlen(STREAM):
-        await asyncio.sleep(0.01)
+    await until(lambda: notifications.unread_count("alice"), equal=10)
+    await until(lambda: redis.xlen(STREAM), equal=0)
     for job in jobs:
         job.cancel()
     await asyncio.gather(*jobs, return_exceptions=True)
@@ -227,49 +227,6 @@ async def test_flush_moves_what_is_there(
     assert await notifications.unread_count("alice") == 3
 
 
-@attrs.define
-class Received:
-    """What a callback address got; it answers with `statuses`, the last one again and again."""
-
-    statuses: list[int]
-    requests: list[HTTPServerRequest] = attrs.field(factory=list)
-
-    def application(self) -> Application:
-        received = self
-
-        class Receiver(RequestHandler):
-            def post(self) -> None:
-                received.requests.append(self.request)
-                rest = received.statuses
-                self.set_status(rest.pop(0) if len(rest) > 1 else rest[0])
-
-        return Application([("/hook", Receiver)], log_function=lambda _: None)
-
-
-@pytest.fixture
-def received() -> Received:
-    return Received([503, 200])
-
-
-@pytest.fixture
-def app(received: Received) -> Application:
-    return received.application()
-
-
-@pytest.mark.gen_test
-async def test_callback_is_tried_again(received: Received, http_server: Any, base_url: str) -> None:
-    """A failure is repeated; the event's id tells the receiver that it is the same."""
-    sender = CallbackSender(allow_private=True)
-    job = asyncio.create_task(sender.run())
-    sender.send(f"{base_url}/hook", "e1", {"status": "completed"})
-    while len(received.requests) < 2:
-        await asyncio.sleep(0.01)
-    assert [r.headers["X-Event-Id"] for r in received.requests] == ["e1", "e1"]
-    assert received.requests[0].body == b'{"status":"completed"}'
-    job.cancel()
-    await asyncio.gather(job, return_exceptions=True)
-
-
 @pytest.mark.gen_test
 async def test_end_of_a_task_is_posted_to_its_address(
     redis: Redis,
@@ -284,8 +241,7 @@ async def test_end_of_a_task_is_posted_to_its_address(
     pump = OutboxPump(redis, notifications, sender, queue_name="rtq", consumer="a")
     done = await end_a_task(redis, callback_url=f"{base_url}/hook", result={"summary": "buy it"})
     await pump.pump(0)
-    while not received.requests:
-        await asyncio.sleep(0.01)
+    await until(lambda: received.requests)
     posted = orjson.loads(received.requests[0].body)
     assert datetime.fromisoformat(posted.pop("ended_at")).tzinfo == UTC
     assert posted == {
@@ -302,53 +258,97 @@ async def test_end_of_a_task_is_posted_to_its_address(
     await asyncio.gather(job, return_exceptions=True)
 
 
-@pytest.mark.gen_test
-async def test_callback_that_hangs_does_not_hold_up_others(
-    received: Received, http_server: Any, base_url: str
-) -> None:
-    sender = CallbackSender(allow_private=True)
-    job = asyncio.create_task(sender.run())
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        sender.send(f"http://127.0.0.1:{silent.getsockname()[1]}/", "slow", {})
-        sender.send(f"{base_url}/hook", "quick", {})
-        async with asyncio.timeout(TIMEOUT_SECONDS / 2):
-            while not received.requests:
-                await asyncio.sleep(0.01)
-    job.cancel()
-    await asyncio.gather(job, return_exceptions=True)
+async def entry_of(redis: Redis, **changes: str) -> None:
+    """Put an entry into the outbox as the end of a task does."""
+    fields = {
+        "event_id": "e1",
+        "kind": "task",
+        "user_id": "alice",
+        "task_id": "t1",
+        "symbol": "A",
+        "batch_id": "",
+        "status": "completed",
+        "result": "",
+        "error": "",
+        "callback_url": "",
+        "ended_at": "1000.5",
+    }
+    await redis.xadd(STREAM, fields | changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize(
-    "host",
+    "result",
     [
-        *("127.0.0.1", "10.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "[::1]", "[ff02::1]"),
-        *("[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]"),
+        "{" + '"a":{' * 200 + "}" * 201,
+        '{"a":' * 253 + "1" + "}" * 253,
+        '{"x":18446744073709551615}',
     ],
 )
-async def test_callback_is_refused_at_an_address_that_is_not_public(host: str) -> None:
-    sender = CallbackSender(allow_private=False)
-    with pytest.raises(ValueError, match="not a public one"):
-        await sender._check_address(f"http://{host}/hook")
+async def test_result_that_no_store_could_keep_leaves_its_end_to_be_told(
+    redis: Redis, pump: OutboxPump, notifications: NotificationService, result: str
+) -> None:
+    """However deep it nests: the user learns of the end, and others are not held up."""
+    await entry_of(redis, result=result)
+    await entry_of(redis, event_id="e2", user_id="bob")
+    await pump.pump(0)
+    [told] = (await notifications.find("alice")).items
+    assert told.metadata == {"task_id": "t1", "symbol": "A", "status": "completed"}
+    assert await notifications.unread_count("bob") == 1
+    assert await redis.xlen(STREAM) == 0
 
 
 @pytest.mark.gen_test
-async def test_callback_does_not_reach_into_private_networks(
-    received: Received, http_server: Any, base_url: str
+async def test_texts_that_no_notification_may_hold_are_cleaned(
+    redis: Redis, pump: OutboxPump, notifications: NotificationService
 ) -> None:
-    sender = CallbackSender(allow_private=False)
-    with pytest.raises(ValueError, match="not a public one"):
-        await sender._check_address(f"{base_url}/hook")
-    assert received.requests == []
+    """An older version took symbols and errors with any character."""
+    await entry_of(redis, symbol="A\x00\x1b" + "x" * 300, error="no\x00\n" + "y" * 5000)
+    await pump.pump(0)
+    [told] = (await notifications.find("alice")).items
+    assert told.title.startswith("A\ufffd\ufffdxxx")
+    assert told.content is not None
+    assert told.content.startswith("no\ufffd\nyyy")
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        *("", "x", "ftp://a/b", "http://", "//host/x", "http://u:p@host/"),
-        *("http://h/" + "x" * 2000, "http://h/\r\nX: y"),
-    ],
-)
-def test_bad_callback_address_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="callback_url"):
-        validate_callback_url(url)
+@pytest.mark.gen_test
+async def test_entry_of_a_later_version_is_moved(
+    redis: Redis, pump: OutboxPump, notifications: NotificationService
+) -> None:
+    await entry_of(redis, something_new="1")
+    await pump.pump(0)
+    assert await notifications.unread_count("alice") == 1
+    assert await redis.xlen(STREAM + ":bad") == 0
+
+
+@pytest.mark.gen_test
+async def test_entries_of_a_user_that_nobody_can_be_are_set_aside(
+    redis: Redis, pump: OutboxPump, notifications: NotificationService
+) -> None:
+    await entry_of(redis, user_id="x" * 300)
+    await entry_of(redis, event_id="e2", ended_at="soon")
+    await entry_of(redis, event_id="e3", user_id="bob")
+    await pump.pump(0)
+    assert await notifications.unread_count("bob") == 1
+    assert await redis.xlen(STREAM + ":bad") == 2
+    assert await redis.xlen(STREAM) == 0
+
+
+@pytest.mark.gen_test
+async def test_end_of_a_busy_user_waits_and_nobody_elses(redis: Redis, database: Any) -> None:
+    """Whose requests hold all of their turns has the end later."""
+    access = MongoAccess(database, most_a_user=1, wait_seconds=0.2)
+    notifications = NotificationService(database, Published(), access=access)
+    await notifications.prepare()
+    pump = make_pump(redis, notifications)
+    await entry_of(redis)
+    await entry_of(redis, event_id="e2", user_id="bob")
+    async with access.turn("alice"):
+        await pump.pump(0)
+        assert await notifications.unread_count("bob") == 1
+        assert await redis.xlen(STREAM) == 1
+    pump._look_back_at = 0.0
+    await pump.pump(0)
+    assert await notifications.unread_count("alice") == 1
+    assert await redis.xlen(STREAM) == 0
+    await access.close()

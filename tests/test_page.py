@@ -1,17 +1,28 @@
 """The page in a real browser, on a real server."""
 
 import asyncio
+import collections
 import contextlib
+import json
 import re
 import shlex
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import quote, urlsplit
 
+import attrs
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application
+from tornado.websocket import WebSocketHandler
 
-from tests.conftest import LoopThread, ServerProcess, program
+from tests.conftest import SECRET, LoopThread, ServerProcess, program, start_server, stop_server
+from tests.waiting import wait_until
+from tornado_rt.protocol import comes_back
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 PHONE: ViewportSize = {"width": 390, "height": 667}
@@ -116,7 +127,7 @@ def test_unknown_symbol_says_why_it_failed(page: Page) -> None:
 
 
 def test_batch_is_watched(page: Page) -> None:
-    log_in(page, "admin")
+    log_in(page, "dave")
     page.fill("#symbol", "AAPL, IBM, ZZZ")
     page.click("#submit-batch")
     expect(page.locator("#task-status")).to_have_text("partial", timeout=30_000)
@@ -281,13 +292,13 @@ def test_copied_curl_line_shows_the_same_events(page: Page) -> None:
 
 
 def test_what_one_tab_reads_is_read_in_the_other(page: Page) -> None:
-    log_in(page, "admin")
+    log_in(page, "dave")
     page.click("#submit-task")
     expect(page.locator("#task-status")).to_have_text("completed", timeout=20_000)
     expect(page.locator("#unread-badge")).to_be_visible()
     other = page.context.new_page()
     other.goto(page.url)
-    log_in(other, "admin")
+    log_in(other, "dave")
     expect(other.locator("#notifications li[data-status=unread]").first).to_be_visible()
     page.click("#read-all")
     expect(other.locator("#unread-badge")).to_be_hidden()
@@ -314,3 +325,252 @@ def test_silent_connection_is_taken_for_dead(page: Page, server_process: ServerP
     expect(page.locator("#frames")).to_contain_text("silent for too long")
     expect(page.locator("#frames li").first).to_contain_text('"recovered":true')
     expect(page.locator("#link-state")).to_have_text("bob: connected")
+
+
+class Closing(WebSocketHandler):
+    """Closes with the code in its path; `4000` after `connected` with a table of its own."""
+
+    def initialize(self, counts: collections.Counter[int]) -> None:
+        self.counts = counts
+
+    def check_origin(self, _: str) -> bool:
+        return True
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        return subprotocols[0]
+
+    async def open(self, *path: str, **_: str) -> None:
+        code = int(path[0])
+        self.counts[code] += 1
+        if code == OVERRULED:
+            data = {"heartbeat_interval": 0, "reconnect": {str(code): False}}
+            await self.write_message({"type": "connected", "data": data, "id": "e-1"})
+        if code == 1006:
+            assert self.ws_connection is not None
+            self.ws_connection.stream.close()
+        elif code == 1005:
+            self.close()
+        else:
+            self.close(code, "why")
+
+
+OVERRULED = 4000
+SENT = [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014]
+SENT += [3000, 3999, 4001, 4399, *range(4400, 4411), 4429, 4499, 4500, 4508, 4510, 4599, 4600]
+
+FOLLOW_CODES = """async ([url, codes]) => {
+    const { RealtimeSocket } = await import("/static/js/socket.js");
+    window.ended = {};
+    const nothing = () => {};
+    for (const code of codes) {
+        const state = (text, why) => { if (why) window.ended[code] = why; };
+        new RealtimeSocket(`${url}/${code}`, () => "t", { message: nothing, raw: nothing, state });
+    }
+}"""
+
+
+def test_page_comes_back_after_the_codes_of_the_protocol(
+    browser: Browser, server_process: ServerProcess
+) -> None:
+    """Each code on the wire, and each number by the page's table."""
+    counts: collections.Counter[int] = collections.Counter()
+    thread = LoopThread()
+    sockets = bind_sockets(0, "127.0.0.1")
+    application = Application([(r"/(\d+)", Closing, {"counts": counts})])
+
+    async def listen() -> HTTPServer:
+        server = HTTPServer(application)
+        server.add_sockets(sockets)
+        return server
+
+    server = thread.run(listen())
+    context = browser.new_context(bypass_csp=True)
+    page = context.new_page()
+    page.goto(server_process.url)
+    url = f"ws://127.0.0.1:{sockets[0].getsockname()[1]}"
+    page.evaluate(FOLLOW_CODES, [url, [*SENT, OVERRULED]])
+    final = {code for code in SENT if not comes_back(code)} | {OVERRULED}
+    back = set(SENT) - final
+    wait_until(lambda: all(counts[code] >= 2 for code in back), what="all have come back")
+    ended = page.evaluate("window.ended")
+    assert ended == {str(code): code for code in final}
+    assert {code: counts[code] for code in final} == dict.fromkeys(final, 1)
+    found = page.evaluate("""async () => {
+        const { comesBack } = await import("/static/js/close-codes.js");
+        return Array.from({ length: 4000 }, (_, i) => comesBack(1000 + i));
+    }""")
+    assert found == [comes_back(code) for code in range(1000, 5000)]
+    context.close()
+    thread.run(_stop(server))
+    thread.close()
+
+
+async def _stop(server: HTTPServer) -> None:
+    server.stop()
+    await server.close_all_connections()
+
+
+@pytest.fixture(scope="module")
+def known_secret(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server whose tokens the test can make."""
+    folder = tmp_path_factory.mktemp("known")
+    server = start_server(folder / "data", RT_JWT_SECRET=SECRET, RT_DRAIN_SECONDS="0")
+    yield server
+    if server.process.poll() is None:
+        stop_server(server)
+
+
+@attrs.frozen
+class Source:
+    """A plain EventSource in a browser, and all that it dispatches: [name, readyState, data]."""
+
+    page: Page
+
+    @property
+    def events(self) -> list[tuple[str, int, dict[str, Any] | None]]:
+        found = self.page.evaluate("window.events")
+        return [
+            (name, state, json.loads(data) if data else None)
+            for name, state, data in found
+            if name != "heartbeat"
+        ]
+
+    @property
+    def names(self) -> list[tuple[str, int]]:
+        return [(name, state) for name, state, _ in self.events]
+
+    def wait_for(self, *names: tuple[str, int]) -> None:
+        """Wait until it ends with these."""
+        wait_until(lambda: tuple(self.names[-len(names) :]), what=str(names), equal=names)
+
+
+OPEN_SOURCE = """(url) => {
+    window.events = [];
+    const source = new EventSource(url);
+    for (const name of ["connected", "progress", "finished", "problem", "error"]) {
+        source.addEventListener(name, (event) =>
+            window.events.push([name, source.readyState, event.data ?? ""]));
+    }
+}"""
+CONNECTING, OPEN, CLOSED = 0, 1, 2
+
+
+def ask(server: ServerProcess, method: str, path: str, token: str, body: Any = None) -> Any:
+    request = urllib.request.Request(
+        server.url + path,
+        data=None if body is None else json.dumps(body).encode(),
+        method=method,
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.loads(answer.read())
+
+
+@pytest.fixture
+def open_source(
+    browser: Browser, known_secret: ServerProcess, make_token: Callable[..., str]
+) -> Iterator[Callable[..., Source]]:
+    """A factory of plain EventSources of alice; `ttl` [s] is what is left of her token then."""
+    context = browser.new_context()
+
+    def open_(path: str, ttl: float = 3600, url: str = known_secret.url) -> Source:
+        page = context.new_page()
+        page.goto(url)
+        page.evaluate(OPEN_SOURCE, f"{url}{path}?token={make_token('alice', ttl=ttl)}")
+        return Source(page)
+
+    yield open_
+    context.close()
+
+
+def test_event_source_tells_our_error_from_a_lost_connection(
+    known_secret: ServerProcess,
+    open_source: Callable[..., Source],
+    make_token: Callable[..., str],
+) -> None:
+    """A token that expires: told while the stream is open; then 401, which ends it for good."""
+    task = {"symbol": "AAPL", "delay": 3600}
+    task_id = ask(known_secret, "POST", "/api/tasks", make_token("alice"), task)["task_id"]
+    source = open_source(f"/api/tasks/{task_id}", ttl=4)
+    source.wait_for(("error", CLOSED))
+    assert source.names == [
+        ("connected", OPEN),
+        ("progress", OPEN),
+        ("problem", OPEN),
+        ("error", CONNECTING),
+        ("error", CLOSED),
+    ]
+    [problem] = [data for name, _, data in source.events if name == "problem"]
+    assert problem is not None
+    assert problem["code"] == "token_expired"
+    assert [data for name, _, data in source.events if name == "error"] == [None, None]
+
+
+def test_event_source_comes_back_when_it_was_cut_off_and_when_it_was_idle(
+    known_secret: ServerProcess,
+    open_source: Callable[..., Source],
+    make_token: Callable[..., str],
+) -> None:
+    """The first is an error without a message of ours; the second comes after one."""
+    task = {"symbol": "AAPL", "delay": 3600}
+    task_id = ask(known_secret, "POST", "/api/tasks", make_token("alice"), task)["task_id"]
+    relay = Relay(known_secret.url)
+    source = open_source(f"/api/tasks/{task_id}", url=relay.url)
+    source.wait_for(("progress", OPEN))
+    relay.cut()
+    begun = [("connected", OPEN), ("progress", OPEN)]
+    back = [("error", CONNECTING), ("connected", OPEN)]
+    source.wait_for(*begun, *back)
+    admin = make_token("root", scope="rt:admin")
+    ask(known_secret, "PUT", "/api/settings", admin, {"sse_task_max_idle_seconds": 0.2})
+    wait_until(lambda: ("problem", OPEN) in source.names, what="the end for want of news")
+    ask(known_secret, "PUT", "/api/settings", admin, {"sse_task_max_idle_seconds": 0})
+    expected = [*begun, *back, ("problem", OPEN), *back]
+    wait_until(lambda: len(source.names) >= len(expected), what="the return")
+    assert source.names[: len(expected)] == expected
+    connected = [data for name, _, data in source.events if name == "connected" and data]
+    assert [data["recovered"] for data in connected[:3]] == [False, True, True]
+    source.page.goto("about:blank")
+    relay.close()
+
+
+def test_event_source_is_stopped_by_the_end(
+    known_secret: ServerProcess,
+    open_source: Callable[..., Source],
+    make_token: Callable[..., str],
+) -> None:
+    """It comes back once with the id of `finished`, and the answer 204 is the last."""
+    task = {"symbol": "AAPL"}
+    task_id = ask(known_secret, "POST", "/api/tasks", make_token("alice"), task)["task_id"]
+    source = open_source(f"/api/tasks/{task_id}")
+    source.wait_for(("finished", OPEN), ("error", CONNECTING), ("error", CLOSED))
+    assert [name for name, _ in source.names].count("finished") == 1
+    assert "problem" not in [name for name, _ in source.names]
+
+
+def test_event_source_is_told_that_the_server_goes_away(
+    known_secret: ServerProcess, open_source: Callable[..., Source]
+) -> None:
+    """And goes on to come back. The last test of this server."""
+    source = open_source("/api/notifications/stream")
+    source.wait_for(("connected", OPEN))
+    stop_server(known_secret)
+    wait_until(lambda: len(source.names) >= 3, what="the end of the stream")
+    assert source.names[1:3] == [("problem", OPEN), ("error", CONNECTING)]
+    problem = source.events[1][2]
+    assert problem is not None
+    assert problem["code"] == "going_away"
+
+
+def test_protocol_module_is_cached_as_the_other_assets(server_process: ServerProcess) -> None:
+    path = server_process.url + "/static/js/protocol.js"
+    with urllib.request.urlopen(path) as first:
+        assert first.headers["Content-Type"] == "text/javascript; charset=utf-8"
+        assert first.headers["Cache-Control"] == "no-cache"
+        etag = first.headers["ETag"]
+        assert b'ERROR_EVENT = "problem"' in first.read()
+    again = urllib.request.Request(path, headers={"If-None-Match": etag})
+    with pytest.raises(urllib.error.HTTPError, match="304"):
+        urllib.request.urlopen(again)
+    with urllib.request.urlopen(urllib.request.Request(path, method="HEAD")) as head:
+        assert head.headers["ETag"] == etag

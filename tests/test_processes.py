@@ -15,7 +15,8 @@ import pytest
 from redis import Redis
 
 from tests.conftest import ROOT, ServerProcess, start_server
-from tests.test_run import ask, children, folder, is_alive, run, token, wait_until
+from tests.test_run import ask, children, folder, is_alive, run, token
+from tests.waiting import wait_until
 from tornado_rt.stores import running_addresses
 
 __all__ = ["folder"]
@@ -194,7 +195,7 @@ def test_second_signal_ends_all_at_once(folder: Path, number: signal.Signals) ->
         server.process.send_signal(number)
         wait_until(lambda: not is_accepting(server))
         server.process.send_signal(number)
-        assert server.process.wait(5) == -number
+        assert server.process.wait(5) == 128 + number
         wait_until(lambda: not any(is_alive(pid) for pid in everybody))
 
 
@@ -236,7 +237,7 @@ def test_port_of_another_is_said_once(group: Group, tmp_path: Path) -> None:
     ("setting", "status", "named"),
     [
         ({"RT_WORKER_HANDLER": "nothing:here"}, 2, "worker_handler"),
-        ({"RT_TLS_CERTIFICATE": "/nothing.pem"}, 1, "No such file"),
+        ({"RT_TLS_CERTIFICATE": "/nothing.pem"}, 2, "tls_certificate: /nothing.pem: no such file"),
     ],
 )
 def test_process_that_cannot_start_is_said_once(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import http.client
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from tests.conftest import ROOT, program
 from tests.faults.clients import SocketClient, StreamClient
 from tests.faults.crowd import SSE, WS
 from tests.faults.system import Child, Server, System, free_port
-from tests.waiting import until, until_done
+from tests.waiting import until
 
 TITLES = 5
 
@@ -73,12 +74,27 @@ def test_documented_configuration_passes_everything_on() -> None:
             proxy = Proxy(folder, system.servers)
             proxy.start()
             try:
-                await until_done(lambda: is_up(system, proxy), 10, proxy.log.read_text())
+                await until(lambda: is_up(system, proxy), 10, proxy.log.read_text())
+                statuses = await asyncio.to_thread(refused, proxy, 20)
+                assert statuses == [401] * 20
                 await use(system, proxy)
             finally:
                 await proxy.stop()
 
     asyncio.run(scenario())
+
+
+def refused(proxy: Proxy, count: int) -> list[int]:
+    """Send bodies that are answered before they were read, on one connection."""
+    statuses = []
+    session = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=20)
+    for _ in range(count):
+        session.request("POST", "/api/tasks", b"x" * 900_000)
+        with session.getresponse() as response:
+            response.read()
+            statuses.append(response.status)
+    session.close()
+    return statuses
 
 
 async def is_up(system: System, proxy: Proxy) -> bool:

@@ -30,7 +30,7 @@ def test_hypothesis_finds_no_sequence_that_breaks_the_queue(io_loop: IOLoop, red
             io_loop.run_sync(lambda: self._step(name))
 
         async def _step(self, name: str) -> None:
-            await getattr(self.driver, name)()
+            await self.driver.take(name)
             await self.driver.compare()
             await self.driver.check()
 

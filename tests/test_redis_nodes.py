@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import random
 import secrets
 import time
@@ -17,7 +18,7 @@ from tests.faults.crowd import SSE, Crowd
 from tests.faults.system import open_client
 from tests.realtime import EventStream
 from tests.redis_nodes import ClusterNodes, Node, SentinelNodes, SharedSystem
-from tests.waiting import until, until_done
+from tests.waiting import until
 from tornado_rt.redis import open_redis
 
 SCENARIO_SECONDS = 60.0
@@ -31,7 +32,7 @@ Scenario = Callable[[SharedSystem, Crowd], Awaitable[None]]
 
 def play(make: type[ClusterNodes] | type[SentinelNodes], scenario: Scenario) -> None:
     """Play it to people who are written to all the while: nobody misses or doubles anything."""
-    seed = secrets.token_hex(4)
+    seed = os.environ.get("RT_FAULT_SEED") or secrets.token_hex(4)
 
     async def run() -> None:
         async with SharedSystem(make) as system, Crowd(system, random.Random(seed)) as crowd:
@@ -54,7 +55,11 @@ def play(make: type[ClusterNodes] | type[SentinelNodes], scenario: Scenario) -> 
         async with asyncio.timeout(SCENARIO_SECONDS):
             await run()
 
-    asyncio.run(bounded())
+    try:
+        asyncio.run(bounded())
+    except BaseException as error:
+        error.add_note(f"repeat it with RT_FAULT_SEED={seed}")
+        raise
 
 
 async def goes_on(crowd: Crowd) -> None:
@@ -77,7 +82,7 @@ def test_product_on_a_cluster_outlives_the_queues_master(how: str) -> None:
         else:
             old.freeze()
         new = await cluster.next_owner(HOME, old)
-        await until_done(lambda: has_subscriptions(new), FAILOVER_SECONDS, "all follow the slot")
+        await until(lambda: has_subscriptions(new), FAILOVER_SECONDS, "all follow the slot")
         await goes_on(crowd)
         if how == "killed":
             old.start()
@@ -85,7 +90,7 @@ def test_product_on_a_cluster_outlives_the_queues_master(how: str) -> None:
         await old.ready()
         # Nobody dies this time: who does not notice stays with one that has nothing to say.
         await cluster.hand_over(new, old)
-        await until_done(lambda: has_subscriptions(old), FAILOVER_SECONDS, "all follow it back")
+        await until(lambda: has_subscriptions(old), FAILOVER_SECONDS, "all follow it back")
 
     play(ClusterNodes, scenario)
 
@@ -123,7 +128,7 @@ def test_product_under_sentinel_outlives_its_master() -> None:
         # One of the three that are asked says nothing.
         system.shared.sentinels[0].freeze()
         await system.shared.master.kill()
-        await until_done(
+        await until(
             lambda: has_subscriptions(system.shared.replica), FAILOVER_SECONDS, "all follow"
         )
 
@@ -189,7 +194,7 @@ async def test_refusal_comes_within_2_s_while_all_stand_still(
         for node in nodes.nodes:
             node.thaw()
         assert max(took) < REFUSED_SECONDS
-        await until_done(lambda: answers(redis), FAILOVER_SECONDS, "it answers again")
+        await until(lambda: answers(redis), FAILOVER_SECONDS, "it answers again")
 
 
 async def answers(redis: Any) -> bool:

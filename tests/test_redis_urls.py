@@ -20,7 +20,7 @@ from tests.redis_nodes import (
     tls_in_front,
 )
 from tests.test_run import run
-from tests.waiting import until_done
+from tests.waiting import until
 from tornado_rt.redis import BadRedisUrl, open_redis
 from tornado_rt.stores import StoreAddresses
 
@@ -83,7 +83,7 @@ async def take_all_slots(url: str) -> None:
         async def is_whole() -> bool:
             return b"cluster_state:ok" in await client.execute_command("CLUSTER", "INFO")
 
-        await until_done(is_whole, 10, "it is a whole cluster")
+        await until(is_whole, 10, "it is a whole cluster")
 
 
 @pytest.mark.gen_test(timeout=30)

@@ -15,11 +15,14 @@ from typing import Any
 import attrs
 import jwt
 import pytest
+from cryptography.hazmat.primitives import serialization
 from redis import Redis
 
 from services.queue import QueueService
 from settings import Settings
-from tests.conftest import ROOT, SECRET, ServerProcess, start_server, stop_server
+from tests.certificates import make_certificate
+from tests.conftest import ROOT, SECRET, ServerProcess, program, start_server, stop_server
+from tests.waiting import wait_until
 from tornado_rt.redis import open_redis
 from tornado_rt.stores import running_addresses
 
@@ -64,13 +67,6 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def is_written(server: ServerProcess) -> bool:
@@ -126,8 +122,28 @@ def test_help_shows_every_setting_with_its_default() -> None:
         ([], {"RT_QUEUE_NAME": "a b"}, "queue_name"),
         ([], {"RT_WS_HEARTBEAT_SECONDS": "-1"}, "ws_heartbeat_seconds"),
         ([], {"RT_JWT_SECRET": "short"}, "jwt_secret"),
+        ([], {"RT_JWT_SECRET": " " * 40}, "jwt_secret"),
+        ([], {"RT_JWT_ALGORITHMS": "none"}, "jwt_algorithms: none is none of"),
+        ([], {"RT_JWT_ALGORITHMS": " , "}, "jwt_algorithms"),
+        (["--jwt-algorithms", "RS256"], {}, "jwt_algorithms: RS256 does not fit a secret"),
+        ([], {"RT_JWT_PUBLIC_KEY": "/nothing.pem"}, "jwt_public_key: /nothing.pem"),
+        ([], {"RT_JWT_PUBLIC_KEY": "/bin/sh"}, "jwt_public_key: /bin/sh"),
+        ([], {"RT_JWT_PUBLIC_KEY": "/"}, "jwt_public_key: /"),
+        ([], {"RT_JWT_JWKS_URL": "ftp://a/"}, "jwt_jwks_url: must be an http"),
+        ([], {"RT_TRUSTED_ORIGINS": "https://a.example, *"}, "trusted_origins: *: "),
+        (["--trusted-origins", "app.example"], {}, "trusted_origins: app.example: "),
+        ([], {"RT_TLS_CERTIFICATE": "/nothing.pem"}, "tls_certificate: /nothing.pem"),
+        ([], {"RT_TLS_CERTIFICATE": "/"}, "tls_certificate: /"),
+        ([], {"RT_TLS_CERTIFICATE": str(ROOT / "run.py")}, "tls_certificate: "),
+        ([], {"RT_TLS_KEY": "/some.pem"}, "tls_key: needs tls_certificate"),
         ([], {"RT_WORKER_HANDLER": "nothing:here"}, "worker_handler"),
-        ([], {"RT_CONFIG": "/nothing.toml"}, "/nothing.toml"),
+        ([], {"RT_CONFIG": "/nothing.toml"}, "RT_CONFIG: /nothing.toml"),
+        ([], {"RT_CONFIG": "/"}, "RT_CONFIG: /"),
+        ([], {"RT_CONFIG": "/bin/sh"}, "RT_CONFIG: /bin/sh"),
+        ([], {"RT_CONFIG": str(ROOT / "run.py")}, "RT_CONFIG: "),
+        (["token", "--user", ""], {}, "user must have 1 to 255 characters"),
+        (["token", "--user", "a\nb"], {}, "user must not hold control characters"),
+        (["token", "--user", "a", "--scope", ""], {}, "scope"),
         (["--surprise"], {}, "--surprise"),
         (["token"], {}, "--user"),
         (["token", "--user", "a", "--ttl", "0"], {}, "--ttl"),
@@ -177,7 +193,7 @@ def test_token_has_its_scopes_and_life() -> None:
 
 def test_server_says_where_to_look_and_its_curl_line_works(start: Start) -> None:
     """The printed commands, typed in as they are, show the task to its end."""
-    server = start()
+    server = start(RT_DEMO_LOGIN="true")
     printed = server.log.read_text()
     assert f"{server.url}/" in printed
     begin = printed.index("TOKEN=")
@@ -188,6 +204,65 @@ def test_server_says_where_to_look_and_its_curl_line_works(start: Start) -> None
     assert "event: finished" in shown.stdout
     assert '"final_status":"completed"' in shown.stdout
     assert stop_server(server) == 0
+
+
+def test_no_token_is_printed_unless_the_demo_login_is_asked_for(start: Start) -> None:
+    server = start()
+    asked = start_server(
+        server.data_dir.parent / "other", RT_DEMO_LOGIN="true", RT_JWT_SECRET=SECRET
+    )
+    try:
+        assert "eyJ" not in server.log.read_text()
+        printed = asked.log.read_text()
+        assert "The demo login is off: a secret or key is configured" in printed
+        assert "eyJ" not in printed
+    finally:
+        assert stop_server(asked) == 0
+    assert stop_server(server) == 0
+
+
+def test_make_run_asks_for_the_demo_login() -> None:
+    made = subprocess.run(
+        [program("make"), "-n", "run"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "RT_DEMO_LOGIN=${RT_DEMO_LOGIN:-true} .venv/bin/python run.py" in made.stdout
+
+
+def test_own_secret_beyond_this_machine_is_warned_of(start: Start) -> None:
+    server = start(RT_HOST="0.0.0.0", RT_PROT="1")
+    logged = server.log.read_text()
+    assert "own_secret_beyond_this_machine" in logged
+    assert '"variable": "RT_PROT", "meant": "RT_PORT"' in logged
+    assert stop_server(server) == 0
+
+
+def test_key_of_tls_with_a_password_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Rather than to ask for it."""
+    whole = make_certificate(tmp_path).path.read_bytes()
+    private = serialization.load_pem_private_key(whole, None)
+    key = tmp_path / "key.pem"
+    key.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"password"),
+        )
+    )
+    files = {"RT_TLS_CERTIFICATE": str(tmp_path / "certificate.pem"), "RT_TLS_KEY": str(key)}
+    failed = run(RT_DATA_DIR=str(folder), RT_PORT="0", **files)
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr.startswith("run.py: tls_key: the key is encrypted")
+
+
+def test_data_folder_with_an_unreadable_secret_is_one_line(folder: Path) -> None:
+    folder.mkdir()
+    for content in (b"", b"abc", b"\xff" * 40):
+        (folder / "jwt_secret").write_bytes(content)
+        for command in ([], ["token", "--user", "a"]):
+            failed = run(*command, RT_DATA_DIR=str(folder), RT_PORT="0")
+            assert (failed.returncode, failed.stdout) == (2, "")
+            assert failed.stderr.count("\n") == 1
+            assert str(folder / "jwt_secret") in failed.stderr
 
 
 def test_everything_survives_sigkill(start: Start) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import struct
 import time
 from collections.abc import Callable
@@ -9,13 +10,27 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 from tornado.httpclient import HTTPClientError
 from tornado.websocket import WebSocketClientConnection
 
-from tests.peers import upgrade
+from tests.peers import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    client_frame,
+    handshake_headers,
+    upgrade,
+)
 from tests.realtime import EPOCH, realtime
-from tornado_rt.auth import Identity, Tickets
+from tests.waiting import until
+from tornado_rt.auth import Identity
 from tornado_rt.protocol import CLOSE_CODES, MessageType
+from tornado_rt.tickets import Tickets
+from tornado_rt.wire import READ_BYTES
 
 Token = Callable[..., str]
 
@@ -106,6 +121,10 @@ async def test_resume_replays(redis: Redis, make_token: Token) -> None:
         ('{"type": "dance"}', "unknown_type"),
         ('{"type": 5}', "unknown_type"),
         ('{"type": ["ping"]}', "unknown_type"),
+        pytest.param('{"type": ' + "[" * 1000 + "]" * 1000 + "}", "unknown_type", id="deep type"),
+        pytest.param('{"type": "ping", "x": ' + "[" * 2000, "bad_message", id="too deep"),
+        ('{"type": "\\ud800"}', "bad_message"),
+        ('{"type": "auth", "data": {"token": "\\u0000ä.b.c"}}', "bad_token"),
         ('{"type": "auth"}', "bad_token"),
         ('{"type": "auth", "data": {"token": "garbage"}}', "bad_token"),
         ('{"type": "auth", "data": {"token": 5}}', "bad_token"),
@@ -289,8 +308,7 @@ async def test_slow_reader_of_news_is_closed_with_4508(redis: Redis, make_token:
         await reader.readuntil(b"\r\n\r\n")
         quick = await core.socket(make_token("quick"))
         await frame(quick)
-        while "slow" not in core.hub.stats().users:
-            await asyncio.sleep(0.01)
+        await until(lambda: "slow" in core.hub.stats().users)
         while "slow" in core.hub.stats().users:
             await core.publish(text="x" * 10_000)
             assert (await frame(quick))["type"] == "progress"
@@ -309,8 +327,7 @@ async def test_slow_reader_of_progress_gets_the_newest_and_the_end(
         reader, writer = await asyncio.open_connection("127.0.0.1", core.port, limit=1024)
         writer.write(upgrade("/ws", make_token("slow")))
         await reader.readuntil(b"\r\n\r\n")
-        while not core.hub.stats().by_topic:
-            await asyncio.sleep(0.01)
+        await until(lambda: core.hub.stats().by_topic)
         while core.hub.stats().messages_conflated < 50:
             last = await core.publish(text="x" * 10_000)
         await core.publish("finished", final_status="completed")
@@ -347,5 +364,226 @@ async def test_garbage_after_the_handshake_ends_only_itself(
         writer.close()
         await other.write_message("ping")
         assert (await frame(other))["type"] == "heartbeat"
-        while core.hub.stats().users != {"bob": 1}:
-            await asyncio.sleep(0.01)
+        await until(lambda: core.hub.stats().users, equal={"bob": 1})
+
+
+async def handshake(
+    port: int, *lines: str, version: str = "1.1", method: str = "GET"
+) -> tuple[int, str, bytes]:
+    """Ask for a path, with these header lines; return the status, the head, and the body."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = [f"{method} {lines[0]} HTTP/{version}", "Host: 127.0.0.1", *lines[1:], "", ""]
+    writer.write("\r\n".join(head).encode("latin-1"))
+    answer = (await reader.readuntil(b"\r\n\r\n")).decode()
+    size = re.search(r"Content-Length: (\d+)", answer)
+    body = await reader.readexactly(int(size[1])) if size and method != "HEAD" else b""
+    writer.close()
+    return int(answer.split()[1]), answer, body
+
+
+UPGRADE, CONNECTION, KEY, VERSION = handshake_headers()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("status", "lines", "version"),
+    [
+        (400, [UPGRADE, CONNECTION, KEY, VERSION], "1.0"),
+        (426, [CONNECTION, KEY, VERSION], "1.1"),
+        (426, ["Upgrade: websockets", CONNECTION, KEY, VERSION], "1.1"),
+        (400, [UPGRADE, KEY, VERSION], "1.1"),
+        (400, [UPGRADE, "Connection: keep-alive", KEY, VERSION], "1.1"),
+        (400, [UPGRADE, CONNECTION, VERSION], "1.1"),
+        (400, [UPGRADE, CONNECTION, KEY, KEY, VERSION], "1.1"),
+        (400, [UPGRADE, CONNECTION, "Sec-WebSocket-Key: abc", VERSION], "1.1"),
+        (400, [UPGRADE, CONNECTION, "Sec-WebSocket-Key: " + "A" * 24, VERSION], "1.1"),
+        (400, [UPGRADE, CONNECTION, "Sec-WebSocket-Key: " + "A" * 21 + "===", VERSION], "1.1"),
+        (400, [UPGRADE, CONNECTION, "Sec-WebSocket-Key: " + "-" * 22 + "==", VERSION], "1.1"),
+        (426, [UPGRADE, CONNECTION, KEY], "1.1"),
+        (426, [UPGRADE, CONNECTION, KEY, "Sec-WebSocket-Version: 8"], "1.1"),
+        (426, [UPGRADE, CONNECTION, KEY, "Sec-WebSocket-Version: 13, 8"], "1.1"),
+        (426, [UPGRADE, CONNECTION, KEY, VERSION, VERSION], "1.1"),
+        (400, [UPGRADE, CONNECTION, KEY, VERSION, "Sec-WebSocket-Extensions: a b"], "1.1"),
+        (400, [UPGRADE, CONNECTION, KEY, VERSION, "Sec-WebSocket-Extensions: x; y=\xe4"], "1.1"),
+        (403, [UPGRADE, CONNECTION, KEY, VERSION, "Origin: https://evil.example"], "1.1"),
+        (403, [UPGRADE, CONNECTION, KEY, VERSION, "Origin: http://["], "1.1"),
+        (403, [UPGRADE, CONNECTION, KEY, VERSION, "Sec-Fetch-Site: cross-site"], "1.1"),
+    ],
+)
+async def test_handshake_that_is_none_is_refused_and_spends_no_ticket(
+    redis: Redis, status: int, lines: list[str], version: str
+) -> None:
+    """With a problem document (RFC 6455 sections 4.2.1, 4.2.2 and 4.4)."""
+    async with realtime(redis) as core:
+        ticket = await Tickets(redis, 30).issue(Identity("carol", frozenset(), time.time() + 60))
+        path = f"/ws?ticket={ticket}"
+        got, head, body = await handshake(core.port, path, *lines, version=version)
+        assert got == status
+        assert json.loads(body)["status"] == status
+        assert ("Sec-Websocket-Version: 13" in head) == (status == 426)
+        socket = await core.socket("", f"?ticket={ticket}")
+        assert (await frame(socket))["data"]["user_id"] == "carol"
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE"])
+async def test_other_methods_spend_no_ticket(redis: Redis, method: str) -> None:
+    async with realtime(redis) as core:
+        ticket = await Tickets(redis, 30).issue(Identity("carol", frozenset(), time.time() + 60))
+        path = f"/ws?ticket={ticket}"
+        status, _, _ = await handshake(core.port, path, *handshake_headers(), method=method)
+        assert status == (426 if method == "HEAD" else 405)
+        socket = await core.socket("", f"?ticket={ticket}")
+        assert (await frame(socket))["data"]["user_id"] == "carol"
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["upgrade: h2c, WebSocket", "connection: keep-alive, UPGRADE", KEY, VERSION],
+        ["Upgrade: h2c", UPGRADE, "Connection: keep-alive", CONNECTION, KEY, VERSION],
+        [UPGRADE, CONNECTION, KEY, VERSION, "Sec-WebSocket-Extensions: x, y", "Cookie: a"],
+        [UPGRADE, CONNECTION, KEY, VERSION, "Sec-WebSocket-Extensions:"],
+        [UPGRADE, CONNECTION, KEY, VERSION, "Sec-WebSocket-Extensions: x; y*0*=z'"],
+        [
+            UPGRADE,
+            CONNECTION,
+            KEY,
+            VERSION,
+            "Sec-WebSocket-Extensions: x",
+            "Sec-WebSocket-Extensions: y",
+        ],
+        [UPGRADE, CONNECTION, KEY, VERSION, "Sec-WebSocket-Protocol: , ;, \xe4"],
+        [UPGRADE, CONNECTION, KEY, VERSION, "Sec-WebSocket-Protocol: rt.v1, rt.v1"],
+    ],
+)
+async def test_handshake_in_any_spelling_is_taken(
+    redis: Redis, make_token: Token, lines: list[str]
+) -> None:
+    """Lists, in one header line or several, and any case of their words."""
+    async with realtime(redis) as core:
+        token = f"Authorization: Bearer {make_token('alice')}"
+        assert (await handshake(core.port, "/ws", token, *lines))[0] == 101
+
+
+@pytest.mark.gen_test
+async def test_words_of_a_refused_client_are_passed_over(redis: Redis) -> None:
+    """It has no token and sends messages all the same: no error of ours."""
+    async with realtime(redis) as core:
+        told = core.opened.enter_context(capture_logs())
+        words = [client_frame(TEXT, b"ping"), client_frame(BINARY, b"x"), client_frame(PING)]
+        peer = await core.peer("garbage", behind=b"".join(words))
+        assert await peer.close_code() == 4401
+        peer.send(*words, client_frame(CLOSE, struct.pack("!H", 4401)))
+        await asyncio.wait_for(peer.reader.read(), 2)
+        assert [one for one in told if one["log_level"] == "error"] == []
+
+
+@pytest.mark.gen_test
+async def test_one_action_of_a_socket_is_under_way_at_a_time(
+    redis: Redis, make_token: Token
+) -> None:
+    """The next waits, and so does everything behind it; others' do not. Nothing is lost."""
+    async with realtime(redis) as core:
+        peer, other = [await core.peer(make_token(name)) for name in ("alice", "bob")]
+        acts = [client_frame(TEXT, b'{"type":"act","data":%d}' % n) for n in range(2000)]
+        peer.send(*acts, client_frame(TEXT, b"ping"), client_frame(PING, b"x"))
+        other.send(client_frame(TEXT, b'{"type":"act","data":"other"}'))
+        await until(lambda: len(core.log.acts) == 2, 10, "an action of each")
+        await asyncio.sleep(0.1)
+        assert sorted(map(str, core.log.acts)) == ["0", "other"]
+        core.log.may_act.set()
+        assert await peer.frame_of(PONG) == b"x"
+        assert [one for one in core.log.acts if one != "other"] == list(range(2000))
+
+
+@pytest.mark.gen_test
+async def test_socket_that_is_not_read_is_not_taken_for_silent(
+    redis: Redis, make_token: Token
+) -> None:
+    """Its pongs wait behind an action that lasts for several heartbeats."""
+    async with realtime(redis, ws_heartbeat=0.1) as core:
+        peer = await core.peer(make_token("alice"))
+        peer.send(client_frame(TEXT, b'{"type":"act"}'))
+        beats = 0
+        while beats < 5:
+            first, payload = await peer.frame()
+            if first & 15 == PING:
+                peer.send(client_frame(PONG, payload))
+            beats += b"heartbeat" in payload
+        core.log.may_act.set()
+        peer.send(client_frame(TEXT, b'{"type":"act"}'))
+        await until(lambda: len(core.log.acts) == 2, 10, "the next action")
+
+
+@pytest.mark.gen_test
+async def test_socket_that_closes_during_its_action_is_answered(
+    redis: Redis, make_token: Token
+) -> None:
+    """The server ends it meanwhile; the client's close frame, behind the action, is read."""
+    async with realtime(redis) as core:
+        peer = await core.peer(make_token("alice"))
+        peer.send(client_frame(TEXT, b'{"type":"act"}'))
+        await until(lambda: core.log.acts, 10, "the action")
+        await core.publish(MessageType.FINISHED)
+        assert await peer.close_code() == 1000
+        peer.send(client_frame(CLOSE, struct.pack("!H", 1000)))
+        assert await asyncio.wait_for(peer.reader.read(), 2) == b""
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("opcode", [TEXT, PING])
+async def test_messages_over_the_rate_wait(redis: Redis, make_token: Token, opcode: int) -> None:
+    """A second's worth at once, then as many as the rate; all are answered, in their order."""
+    ping = client_frame(opcode, b"ping")
+    async with realtime(redis, messages_per_second=50) as core:
+        peer, other = [await core.peer(make_token(name)) for name in ("alice", "bob")]
+        for one in (peer, other):
+            await one.frame_of(TEXT, b"connected")
+        began = time.monotonic()
+        peer.send(*[ping] * 100)
+        for number in range(100):
+            await peer.frame()
+            if number == 48:
+                assert time.monotonic() - began < 0.9
+        assert 0.9 < time.monotonic() - began < 5
+        other.send(ping)
+        began = time.monotonic()
+        await other.frame()
+        assert time.monotonic() - began < 0.9
+
+
+@pytest.mark.gen_test
+async def test_fragments_over_the_rate_wait(redis: Redis, make_token: Token) -> None:
+    """They cost less than messages, but not nothing."""
+    async with realtime(redis, messages_per_second=50) as core:
+        peer = await core.peer(make_token("alice"))
+        await peer.frame()
+        began = time.monotonic()
+        empty = client_frame(CONTINUATION, bits=0)
+        peer.send(client_frame(TEXT, b"pi", bits=0), empty * 256 * 75)
+        peer.send(client_frame(CONTINUATION, b"ng"))
+        assert b"heartbeat" in await peer.frame_of(TEXT)
+        assert 0.4 < time.monotonic() - began < 10
+
+
+@pytest.mark.gen_test
+async def test_flood_of_one_socket_leaves_the_others_their_turn(
+    redis: Redis, make_token: Token
+) -> None:
+    """Without a rate too: the loop turns after some milliseconds of frames."""
+    async with realtime(redis) as core:
+        peer, other = [await core.peer(make_token(name)) for name in ("alice", "bob")]
+        for one in (peer, other):
+            await one.frame_of(TEXT, b"connected")
+        before = core.hub.stats().messages_delivered
+        # All of it is read in one piece.
+        flood = [client_frame(TEXT, b'{"type": "dance"}')] * 700
+        assert len(b"".join(flood)) <= READ_BYTES
+        peer.send(*flood)
+        other.send(client_frame(PING, b"x"))
+        await other.frame_of(PONG)
+        assert core.hub.stats().messages_delivered - before < len(flood)
+        for _ in flood:
+            assert b"unknown_type" in (await peer.frame())[1]

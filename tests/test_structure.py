@@ -51,3 +51,15 @@ def test_services_know_nothing_of_the_web() -> None:
 def test_handlers_reach_no_store() -> None:
     for name in ("redis", "motor", "pymongo"):
         assert importers(name, sources("handlers")) == set()
+
+
+def waiting_loops(path: Path) -> Iterator[str]:
+    """Yield where a loop does nothing but wait: its only step is a sleep."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.While) and len(node.body) == 1 and "sleep(" in ast.unparse(node):
+            yield f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def test_tests_wait_by_one_helper() -> None:
+    """`tests.waiting` bounds each wait, and says what did not come."""
+    assert [place for path in sources("tests") for place in waiting_loops(path)] == []

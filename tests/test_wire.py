@@ -1,7 +1,9 @@
 """Sockets that were taken over: plain and TLS, compressed or not, with slow and rude peers."""
 
 import asyncio
+import contextlib
 import json
+import os
 import random
 import socket
 import struct
@@ -17,6 +19,7 @@ from tests.certificates import Certificate, make_certificate
 from tests.peers import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, TEXT, client_frame
 from tests.realtime import EPOCH, EventStream, Realtime, realtime
 from tests.test_sockets import frame
+from tests.waiting import until
 from tornado_rt.deflate import SYNC_TAIL, deflate
 from tornado_rt.protocol import CloseCode, Message, MessageType
 from tornado_rt.wire import take_over
@@ -35,9 +38,17 @@ def certificate(request: pytest.FixtureRequest, tmp_path: Path) -> Certificate |
 async def open_stream(core: Realtime, token: str) -> EventStream:
     """Open an event stream; return when it has begun."""
     stream = await core.stream(token)
-    await stream.event()
     assert (await stream.event())["event"] == "connected"
     return stream
+
+
+def inflate_slowly(payload: bytes, bits: int) -> bytes:
+    """Inflate with a window of so many bits, and with nothing to refer to but the window."""
+    window, rest, text = zlib.decompressobj(-bits), payload + SYNC_TAIL, b""
+    while rest:
+        text += window.decompress(rest, 1)
+        rest = window.unconsumed_tail
+    return text
 
 
 def noise(size: int) -> str:
@@ -161,13 +172,24 @@ async def test_tornados_client_reads_and_writes_compressed(
 
 
 @pytest.mark.gen_test
-async def test_window_that_we_cannot_keep_is_declined(redis: Redis, make_token: Token) -> None:
-    """The socket is opened all the same, without compression."""
+@pytest.mark.parametrize("bits", [8, 9, 11])
+async def test_client_with_a_small_window_reads_what_is_sent(
+    redis: Redis, make_token: Token, bits: int
+) -> None:
+    """Beside one that keeps more; each message is sent to either in its own form."""
     async with realtime(redis, compression=True) as core:
-        offer = "permessage-deflate; server_max_window_bits=9"
-        peer = await core.peer(make_token("alice"), extensions=offer)
-        assert peer.extensions == ""
-        assert (await peer.frame())[0] == FIN | TEXT
+        offer = f"permessage-deflate; server_max_window_bits={bits}"
+        small = await core.peer(make_token("alice"), extensions=offer)
+        large = await core.peer(make_token("alice"), extensions="permessage-deflate")
+        assert f"server_max_window_bits={bits}" in small.extensions
+        for peer in (small, large):
+            await peer.frame()
+        text = noise(2**bits + 100) * 3
+        await core.publish(text=text)
+        payload, larger = (await small.frame())[1], (await large.frame())[1]
+        assert json.loads(inflate_slowly(payload, bits))["data"]["text"] == text
+        with pytest.raises(zlib.error, match="too far back"):
+            inflate_slowly(larger, bits)
 
 
 @pytest.mark.gen_test
@@ -241,6 +263,79 @@ async def test_answered_close_frees_the_socket_at_once(
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "sent",
+    [
+        client_frame(TEXT, b"x", masked=False),
+        client_frame(BINARY, b"x"),
+        b"\x81\xff" + bytes(5) + b"\1",
+    ],
+    ids=["1002", "1003", "1009"],
+)
+async def test_failed_connection_ends_when_the_peer_ends_it(
+    redis: Redis, make_token: Token, certificate: Certificate | None, sent: bytes
+) -> None:
+    """The server's end comes with the close frame, and what the peer still sends is taken."""
+    async with realtime(redis, certificate=certificate) as core:
+        peer = await core.peer(make_token("alice"))
+        await peer.frame()
+        before = open_sockets()
+        peer.send(sent, bytes(2_000_000))
+        assert await peer.close_code() is not None
+        assert await asyncio.wait_for(peer.reader.read(), 0.5) == b""
+        await peer.close()
+        # The peer's own, and the server's.
+        await until(lambda: open_sockets() <= before - 2, 0.5, "the server's socket is closed")
+
+
+@pytest.mark.gen_test
+async def test_failed_connection_of_a_peer_that_never_ends_is_closed_soon(
+    redis: Redis, make_token: Token
+) -> None:
+    async with realtime(redis) as core:
+        peer = await core.peer(make_token("alice"))
+        await peer.frame()
+        peer.send(client_frame(CONTINUATION, b"x"))
+        assert await peer.close_code() == CloseCode.PROTOCOL_ERROR
+
+        def is_reset() -> bool:
+            peer.send(b"more")
+            return peer.writer.transport.is_closing()
+
+        assert await until(is_reset, 3, "the server has closed its socket") > 0.5
+
+
+def open_sockets() -> int:
+    """Return how many sockets this process has open; Linux."""
+    links = []
+    for one in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            links.append(os.readlink(f"/proc/self/fd/{one}"))
+    return sum(link.startswith("socket:") for link in links)
+
+
+@pytest.mark.gen_test
+async def test_text_pings_of_a_peer_that_does_not_read_are_answered_together(
+    redis: Redis, make_token: Token
+) -> None:
+    """What waits for it does not grow by its own pings."""
+    async with realtime(redis) as core:
+        core.log.ordered = False
+        peer = await core.peer(make_token("slow"), receive_bytes=4096)
+        await peer.frame_of(TEXT, b"connected")
+        for _ in range(500):
+            await core.publish(text="x" * 10_000)
+        peer.send(*[client_frame(TEXT, b"ping")] * 2000, client_frame(TEXT, b"dance"))
+        beats = 0
+        while (
+            b"unknown_type" not in (payload := await peer.frame_of(TEXT))
+            and b"bad_message" not in payload
+        ):
+            beats += b'"heartbeat"' in payload
+        assert beats < 100
+
+
+@pytest.mark.gen_test
 async def test_pings_of_a_peer_that_does_not_read_cost_nothing(
     redis: Redis, make_token: Token
 ) -> None:
@@ -267,13 +362,11 @@ async def test_outage_is_told_to_nobody_who_has_not_been_answered(
         core.log.may_read.clear()
         opening = asyncio.create_task(core.stream(make_token("alice")))
         peer = await core.peer(make_token("bob"))
-        while core.hub.stats().total_connections < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: core.hub.stats().total_connections >= 2)
         told = await core.peer(make_token("carol"))
         core.hub.outage(True)
         core.log.may_read.set()
         stream = await opening
-        assert "retry" in await stream.event()
         assert (await stream.event())["event"] == "connected"
         assert (await peer.frame())[1].startswith(b'{"type":"connected"')
         assert (await told.frame())[1].startswith(b'{"type":"connected"')

@@ -1,36 +1,30 @@
 """The worker on the real queue."""
 
 import asyncio
-import contextlib
 import os
-import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from services.progress import RedisProgressTracker, TaskParams, plan_fragment
+from services.progress import RedisProgressTracker
 from services.queue import QueueService, Task, TaskState, Upkeep
 from services.worker import (
     Backoff,
-    Handler,
     HandlerError,
     Retry,
     Roster,
     TaskError,
-    Worker,
     load_handler,
 )
-from services.worker.handlers import ThreadHandler
+from services.worker.threads import ThreadHandler
 from settings import Settings
-from tests.realtime import open_hub, start_redis
-from tornado_rt.protocol import WORKERS
+from tests.realtime import start_redis
+from tests.waiting import has_job, has_thread, until
+from tests.working import PLAN, ended, enqueue, outcomes, working
 from tornado_rt.redis import open_redis
-
-PLAN = plan_fragment(TaskParams())
-ENDED = ("completed", "failed", "cancelled", "dead")
 
 
 @pytest.fixture
@@ -38,33 +32,20 @@ def queue(redis: Redis) -> QueueService:
     return QueueService(redis, user_limit=0, global_limit=0)
 
 
-@contextlib.asynccontextmanager
-async def working(
-    redis: Redis, queue: QueueService, handler: Handler, grace: float = 0.0, **more: Any
-) -> AsyncIterator[Worker]:
-    """Run a worker on a hub."""
-    hub, backplane, _ = open_hub(redis)
-    worker = Worker(queue, handler, concurrency=2, worker_id="w", grace_seconds=grace, **more)
-    async with backplane.running():
-        await hub.subscribe(WORKERS, worker)
-        running = asyncio.create_task(worker.run())
-        yield worker
-        worker.stop()
-        await running
+async def is_at_attempt(queue: QueueService, task_id: str, attempt: int) -> bool:
+    """Say whether a task has been claimed so often."""
+    task = await queue.get_task(task_id)
+    return task is not None and task.attempt == attempt
 
 
-async def enqueue(queue: QueueService, symbol: str = "AAPL") -> str:
-    return (await queue.enqueue_task("alice", symbol, {}, plan=PLAN)).task_id
+async def has_reported(queue: QueueService, task_id: str, text: bytes) -> bool:
+    """Say whether a task's progress holds a text."""
+    return text in (await queue.read_events("task", task_id)).snapshot.data
 
 
-async def ended(queue: QueueService, task_id: str) -> Task:
-    """Wait until a task has ended."""
-    while True:
-        task = await queue.get_task(task_id)
-        assert task is not None
-        if task.status in ENDED:
-            return task
-        await asyncio.sleep(0.005)
+async def lease_end(redis: Redis, task_id: str) -> float:
+    """Return when a task's lease ends, in milliseconds since the epoch."""
+    return await redis.zscore("{rtq}:processing", task_id) or 0.0
 
 
 @pytest.mark.gen_test
@@ -109,7 +90,7 @@ async def test_result_that_is_no_json_object_fails_its_task_only(
         bad, good = await outcomes(queue, "BAD", "GOOD")
     assert (bad.status, good.status) == (TaskState.FAILED, TaskState.COMPLETED)
     assert bad.error is not None
-    assert bad.error.startswith("TypeError: ")
+    assert bad.error.startswith("the result ")
 
 
 @pytest.mark.gen_test
@@ -206,8 +187,7 @@ async def test_lost_lease_stops_the_handler(redis: Redis, queue: QueueService) -
         queue.global_limit = 1
         await queue.cleanup_expired_tasks()
         go_on.set()
-        while (task := await queue.get_task(task_id)) and task.attempt < 2:
-            await asyncio.sleep(0.005)
+        await until(lambda: is_at_attempt(queue, task_id, 2))
         assert (await ended(queue, task_id)).attempt == 2
 
 
@@ -255,9 +235,12 @@ async def test_lease_is_extended_while_the_handler_runs(redis: Redis) -> None:
         nonlocal runs
         runs += 1
         # Until three leases of a task that nobody kept would have run out.
-        begin = await redis.zscore("{rtq}:processing", task.task_id) or 0.0
-        while (await redis.zscore("{rtq}:processing", task.task_id) or 0.0) < begin + 0.9:
-            await asyncio.sleep(0.01)
+        begin = await lease_end(redis, task.task_id)
+
+        async def is_kept() -> bool:
+            return await lease_end(redis, task.task_id) >= begin + 900
+
+        await until(is_kept)
 
     async with working(redis, queue, slow):
         task = await ended(queue, await enqueue(queue))
@@ -284,8 +267,7 @@ async def test_task_outlives_an_outage_of_redis(tmp_path: Path) -> None:
             process.kill()
             await process.wait()
             go_on.set()
-            while any(job.get_name() == f"task-{task_id}" for job in asyncio.all_tasks()):
-                await asyncio.sleep(0.01)
+            await until(lambda: not has_job(f"task-{task_id}"))
             process = await start_redis(address, "--appendonly", "yes")
             task = await ended(queue, task_id)
     assert (task.status, task.attempt) == (TaskState.COMPLETED, 1)
@@ -353,8 +335,7 @@ async def test_delay_that_is_announced_during_upkeep_is_not_forgotten(redis: Red
         await queue.asked.wait()
         idle = worker._upkeep_at
         task = await queue.enqueue_task("alice", "AAPL", {}, plan=PLAN, delay=0.1)
-        while worker._upkeep_at == idle:
-            await asyncio.sleep(0.005)
+        await until(lambda: worker._upkeep_at != idle)
         queue.announced.set()
         await ended(queue, task.task_id)
 
@@ -409,10 +390,6 @@ def handler_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-async def outcomes(queue: QueueService, *symbols: str) -> list[Task]:
-    return [await ended(queue, await enqueue(queue, symbol)) for symbol in symbols]
-
-
 @pytest.mark.gen_test
 async def test_plain_function_runs_in_a_thread(
     redis: Redis, queue: QueueService, handler_module: str
@@ -425,11 +402,9 @@ async def test_plain_function_runs_in_a_thread(
         assert b'"current_step_name":"Write the report"' in good.snapshot
         assert (bad.error, bug.error) == ("a bad one", "KeyError: 'x'")
         hanging = await enqueue(queue, "HANG")
-        while b"hanging" not in (await queue.read_events("task", hanging)).snapshot.data:
-            await asyncio.sleep(0.01)
+        await until(lambda: has_reported(queue, hanging, b"hanging"))
         await queue.cancel_task(hanging)
-        while f"task-{hanging}" in [thread.name for thread in threading.enumerate()]:
-            await asyncio.sleep(0.01)
+        await until(lambda: not has_thread(f"task-{hanging}"))
 
 
 @pytest.mark.gen_test
@@ -455,11 +430,9 @@ async def test_process_is_killed_when_its_task_is_cancelled(
         errors = [task.error for task in (bad, bug, died)]
         assert errors == ["a bad one", "KeyError: 'x'", "the task's process died"]
         hanging = await enqueue(queue, "HANG")
-        while b"hanging" not in (await queue.read_events("task", hanging)).snapshot.data:
-            await asyncio.sleep(0.01)
+        await until(lambda: has_reported(queue, hanging, b"hanging"))
         await queue.cancel_task(hanging)
-        while any(job.get_name() == f"task-{hanging}" for job in asyncio.all_tasks()):
-            await asyncio.sleep(0.01)
+        await until(lambda: not has_job(f"task-{hanging}"))
 
 
 @pytest.mark.gen_test
@@ -470,15 +443,16 @@ async def test_waiting_worker_asks_nothing(redis: Redis, queue: QueueService) ->
         raise AssertionError
 
     async with working(redis, queue, unused):
-        before, probes = await commands(redis)
-        while True:
+        seen = [await commands(redis)]
+
+        async def nothing_came_between_two_probes() -> bool:
             now, probed = await commands(redis)
-            if probed > probes and now == before:
-                # From one probe of the backplane to the next.
-                return
+            before, probes = seen[-1]
             if probed > probes:
-                before, probes = now, probed
-            await asyncio.sleep(0.02)
+                seen.append((now, probed))
+            return probed > probes and now == before
+
+        await until(nothing_came_between_two_probes)
 
 
 async def commands(redis: Redis) -> tuple[int, int]:

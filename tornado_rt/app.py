@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
@@ -14,12 +14,17 @@ import attrs
 import structlog
 from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
-from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from handlers.routes import PROBLEMS, routes
 from services.callbacks import CallbackSender
+from services.migrations import (
+    data_fault,
+    prepare_mongodb,
+    prepare_redis,
+    read_mongodb_version,
+)
 from services.notifications import NotificationService
 from services.outbox import OutboxPump
 from services.progress import decode_shown
@@ -27,37 +32,38 @@ from services.queue import QueueService, key_prefix
 from services.system_settings import SystemSettings, SystemSettingsService
 from services.worker import Backoff, Handler, Roster, Worker, load_handler
 from settings import Settings
-from tornado_rt.auth import Tickets, TokenVerifier, load_secret
+from tornado_rt.auth import TokenVerifier
 from tornado_rt.backplane import Backplane
-from tornado_rt.folder_watch import FolderWatch
+from tornado_rt.demo import demo_refusal
+from tornado_rt.descriptors import clients_share, raise_limit, streams_share
+from tornado_rt.fork_guard import loop_guarded
 from tornado_rt.heartbeat import Heartbeats
+from tornado_rt.http1 import RequestBounds
 from tornado_rt.hub import Hub
 from tornado_rt.jobs import Jobs
-from tornado_rt.limits import Limits, RateLimiter
+from tornado_rt.limits import AcceptBounds, Limits, RateLimiter
+from tornado_rt.listener import Listener
 from tornado_rt.log_watch import LogWatch
 from tornado_rt.logs import access_log
 from tornado_rt.metrics import Metrics
-from tornado_rt.mongo import open_database
+from tornado_rt.mongo import MongoAccess, open_database
 from tornado_rt.presence import Presence
 from tornado_rt.protocol import CONTROL, WORKERS, Cursor, Message
 from tornado_rt.readiness import Readiness
 from tornado_rt.redis import MAINTENANCE_SECONDS, SHARED_HOME, open_redis
-from tornado_rt.stores import open_stores, running_addresses
+from tornado_rt.secret import load_secret
+from tornado_rt.stores import StoreAddresses, open_stores, running_addresses
+from tornado_rt.tickets import Tickets
+from tornado_rt.tls import server_context
 from tornado_rt.web import NotFoundHandler
 
 log = structlog.get_logger(__name__)
 
-LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "::1"}
 OUTBOX_FLUSH_SECONDS = 2.0
 # How often notifications that came are compared with those that are stored.
 USER_CHECK_SECONDS = 2.0
 # How long to wait before settings are read again that could not be read.
 RELOAD_RETRY_SECONDS = 0.5
-# A refused body is still read up to this many times the limit, so that its sender gets the answer.
-DRAINED_BODIES = 16
-MAX_HEADER_BYTES = 16 * 1024
-IDLE_CONNECTION_SECONDS = 75.0
-BODY_SECONDS = 60.0
 
 
 @attrs.frozen
@@ -96,11 +102,14 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
     Raise StoreError, SecretError, HandlerError or OSError when it cannot start.
     """
     async with contextlib.AsyncExitStack() as stack:
-        # A handler may change the working folder later.
-        settings = attrs.evolve(settings, data_dir=settings.data_dir.resolve())
         secret, _ = load_secret(settings)
+        verifier, tls = TokenVerifier(settings, secret), server_context(settings)
+        stack.push_async_callback(verifier.close)
+        # The provider of the keys, if there is one, is asked while the rest starts.
+        verifier.faults()
         handler = load_handler(settings.worker_handler, settings)
         addresses = await stack.enter_async_context(open_stores(settings))
+        await _prepare_data(settings, addresses)
         core = await _open_core(stack, settings, addresses.redis_url)
         database = await stack.enter_async_context(
             open_database(addresses.mongodb_url, settings.mongodb_database)
@@ -109,16 +118,25 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         system_settings = await _open_system_settings(core, database)
         if settings.worker_concurrency:
             await stack.enter_async_context(_worker(core, handler))
-        folder = FolderWatch(settings.data_dir, addresses)
-        core.jobs.keep(folder.run, "folder-watch")
-        application = _application(core, database, notifications, system_settings, secret, folder)
+        if addresses.watch is not None:
+            core.jobs.keep(addresses.watch.run, "folder-watch")
+        watch = addresses.watch
+        application = _application(
+            core,
+            database,
+            notifications,
+            system_settings,
+            secret,
+            verifier,
+            lambda: None if watch is None else watch.fault,
+        )
         _watch_logs(core, notifications)
         core.heartbeats.start()
         stack.callback(core.heartbeats.stop)
         stack.push_async_callback(core.presence.leave)
         stack.push_async_callback(core.hub.drain, settings.drain_seconds)
         port = await stack.enter_async_context(
-            _listen(application, settings, shared=process is not None)
+            _listen(application, settings, tls, core.metrics, shared=process is not None)
         )
         yield Server(url_of(settings, port), core)
 
@@ -131,7 +149,9 @@ async def running_worker(settings: Settings) -> AsyncIterator[Core]:
     """
     handler = load_handler(settings.worker_handler, settings)
     async with contextlib.AsyncExitStack() as stack:
-        core = await _open_core(stack, settings, _redis_url(settings))
+        redis_url = _redis_url(settings)
+        await _prepare_queue(settings, redis_url)
+        core = await _open_core(stack, settings, redis_url)
         await stack.enter_async_context(_worker(core, handler))
         yield core
 
@@ -141,7 +161,24 @@ async def open_queue(settings: Settings) -> AsyncIterator[QueueService]:
     """Open the queue of a running server, or of shared stores. Raise StoreError without one."""
     home = key_prefix(settings.queue_name)
     async with open_redis(_redis_url(settings), home, MAINTENANCE_SECONDS) as redis:
+        await prepare_redis(redis, settings.queue_name)
         yield _queue(redis, settings)
+
+
+async def _prepare_data(settings: Settings, addresses: StoreAddresses) -> None:
+    """Bring what is stored to this version, before anything else touches it. Raise DataRefused."""
+    name = settings.mongodb_database
+    async with open_database(addresses.mongodb_url, name) as database:
+        # Either store may refuse; then the other is not changed.
+        await read_mongodb_version(database)
+        await _prepare_queue(settings, addresses.redis_url)
+        await prepare_mongodb(database)
+
+
+async def _prepare_queue(settings: Settings, redis_url: str) -> None:
+    home = key_prefix(settings.queue_name)
+    async with open_redis(redis_url, home, MAINTENANCE_SECONDS) as redis:
+        await prepare_redis(redis, settings.queue_name)
 
 
 def _redis_url(settings: Settings) -> str:
@@ -149,6 +186,7 @@ def _redis_url(settings: Settings) -> str:
 
 
 async def _open_core(stack: contextlib.AsyncExitStack, settings: Settings, redis_url: str) -> Core:
+    stack.enter_context(loop_guarded())
     home = key_prefix(settings.queue_name)
     redis = await stack.enter_async_context(open_redis(redis_url, home))
     shared = await stack.enter_async_context(open_redis(redis_url, SHARED_HOME))
@@ -187,6 +225,8 @@ def _queue(redis: Redis, settings: Settings) -> QueueService:
         order=settings.queue_order,
         max_events=settings.task_events,
         idempotency_seconds=settings.queue_idempotency_seconds,
+        idempotency_keys_per_user=settings.queue_idempotency_keys_per_user,
+        kept_per_user=settings.queue_kept_per_user,
     )
 
 
@@ -194,9 +234,18 @@ async def _open_notifications(
     stack: contextlib.AsyncExitStack, core: Core, database: Any, process: int | None
 ) -> NotificationService:
     settings = core.settings
+    access = MongoAccess(
+        database,
+        most=settings.mongodb_requests,
+        most_a_user=settings.mongodb_requests_per_user,
+        most_waiting_a_user=settings.mongodb_waiting_per_user,
+        wait_seconds=settings.mongodb_wait_seconds,
+    )
+    stack.push_async_callback(access.close)
     notifications = NotificationService(
         database,
         core.backplane,
+        access=access,
         quota=settings.notification_quota,
         ttl_days=settings.notification_ttl_days,
         replay_limit=settings.replay_limit,
@@ -205,7 +254,10 @@ async def _open_notifications(
     core.jobs.keep(notifications.run_trimmer, "notification-trimmer")
     core.jobs.keep(notifications.run_marker, "notification-marker")
     core.jobs.keep(notifications.run_republisher, "notification-republisher")
-    callbacks = CallbackSender(allow_private=settings.host in LOOPBACK_HOSTS)
+    callbacks = CallbackSender(
+        allow_private=settings.callback_allow_private,
+        most_waiting_a_user=settings.callback_waiting_per_user,
+    )
     core.jobs.keep(callbacks.run, "callbacks")
     pump = OutboxPump(
         core.redis,
@@ -301,6 +353,7 @@ async def _worker(core: Core, handler: Handler) -> AsyncIterator[None]:
         worker_id=worker_id,
         grace_seconds=settings.worker_grace_seconds,
         timeout_seconds=settings.task_timeout_seconds,
+        result_bytes=settings.task_result_bytes,
         backoff=Backoff(settings.queue_retry_base_seconds, settings.queue_retry_max_seconds),
         roster=roster,
     )
@@ -311,7 +364,8 @@ async def _worker(core: Core, handler: Handler) -> AsyncIterator[None]:
             yield
         finally:
             worker.stop()
-            await running
+            # Awaited itself, it would be cancelled with us.
+            await asyncio.wait([running])
             core.hub.unsubscribe(WORKERS, worker)
 
 
@@ -321,14 +375,26 @@ def _application(
     notifications: NotificationService,
     system_settings: SystemSettingsService,
     secret: str,
-    folder: FolderWatch,
+    verifier: TokenVerifier,
+    folder_fault: Callable[[], str | None],
 ) -> Application:
     settings = core.settings
-    tickets = Tickets(core.shared, settings.ticket_ttl_seconds)
+    tickets = Tickets(core.shared, settings.ticket_ttl_seconds, settings.max_tickets_per_user)
+    readiness = Readiness(
+        core.redis,
+        database,
+        core.backplane,
+        core.hub,
+        core.jobs,
+        verifier.faults,
+        partial(data_fault, core.redis, settings.queue_name),
+        folder_fault,
+        f"{key_prefix(settings.queue_name)}probe",
+    )
     demo = {
         "configuration": settings,
         "secret": secret,
-        "enabled": demo_enabled(settings),
+        "enabled": not demo_refusal(settings),
     }
     table = routes(
         queue={"queue": core.queue},
@@ -337,58 +403,57 @@ def _application(
         system_settings={"system_settings": system_settings},
         tickets={"tickets": tickets},
         demo=demo,
-        ready={"faults": _readiness(core, database, folder).faults},
+        ready={"faults": readiness.faults},
         metrics={"metrics": core.metrics},
         presence={"presence": core.presence},
+        protocol={"error_event": settings.sse_error_event},
     )
     return Application(
         table,
         default_handler_class=NotFoundHandler,
         log_function=access_log(core.metrics),
         hub=core.hub,
-        verifier=TokenVerifier(settings, secret),
+        verifier=verifier,
         tickets=tickets,
         rate_limiter=RateLimiter(settings.requests_per_second),
+        folder_fault=folder_fault,
         problems=PROBLEMS,
-        write_fault=lambda: folder.fault,
         max_body_bytes=settings.max_body_bytes,
+        request_timeout_seconds=settings.request_timeout_seconds,
         websocket_max_message_size=settings.max_message_bytes,
         websocket_compression=settings.websocket_compression,
+        sse_error_event=settings.sse_error_event,
         trusted_origins=settings.trusted_origins,
         cross_origin_protection=True,
     )
 
 
-def _readiness(core: Core, database: Any, folder: FolderWatch) -> Readiness:
-    return Readiness(
-        core.redis,
-        database,
-        core.backplane,
-        core.hub,
-        core.jobs,
-        key=f"{key_prefix(core.settings.queue_name)}probe",
-        folder_fault=lambda: folder.fault,
-    )
-
-
-def demo_enabled(settings: Settings) -> bool:
-    """Say whether the page may mint tokens: own secret, and nobody but this machine's users."""
-    own_secret = not (settings.jwt_secret or settings.jwt_public_key or settings.jwt_jwks_url)
-    return settings.demo_login and own_secret and settings.host in LOOPBACK_HOSTS
-
-
 @contextlib.asynccontextmanager
 async def _listen(
-    application: Application, settings: Settings, *, shared: bool
+    application: Application,
+    settings: Settings,
+    tls: ssl.SSLContext | None,
+    metrics: Metrics,
+    *,
+    shared: bool,
 ) -> AsyncIterator[int]:
-    server = HTTPServer(
+    server = Listener(
         application,
-        ssl_options=_tls(settings),
-        xheaders=settings.trust_proxy_headers,
-        max_header_size=MAX_HEADER_BYTES,
-        max_body_size=settings.max_body_bytes * DRAINED_BODIES,
-        idle_connection_timeout=IDLE_CONNECTION_SECONDS,
-        body_timeout=BODY_SECONDS,
+        requests=RequestBounds(
+            settings.max_header_bytes,
+            settings.header_timeout_seconds,
+            settings.idle_timeout_seconds,
+            settings.body_timeout_seconds,
+        ),
+        accepts=AcceptBounds(
+            settings.max_sockets,
+            settings.max_sockets_per_address,
+            clients_share(raise_limit()),
+            settings.peer_timeout_seconds,
+        ),
+        metrics=metrics,
+        tls=tls,
+        behind_proxy=settings.trust_proxy_headers,
     )
     sockets = bind_sockets(settings.port, settings.host, reuse_port=shared)
     server.add_sockets(sockets)
@@ -397,14 +462,6 @@ async def _listen(
     finally:
         server.stop()
         await server.close_all_connections()
-
-
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    if not settings.tls_certificate:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(settings.tls_certificate, settings.tls_key or None)
-    return context
 
 
 def _limits(settings: Settings) -> Limits:
@@ -417,8 +474,9 @@ def _limits(settings: Settings) -> Limits:
         batch_check=0.0,
         per_user=settings.max_connections_per_user,
         per_address=settings.max_connections_per_address,
-        total=settings.max_connections,
+        total=settings.max_connections or streams_share(raise_limit()),
         pending_bytes=settings.max_pending_bytes,
+        messages_per_second=settings.max_messages_per_second,
         peer_timeout=settings.peer_timeout_seconds,
     )
 

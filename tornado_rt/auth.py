@@ -1,45 +1,45 @@
-"""Who is asking: tokens (RFC 7519), and one-time tickets for what cannot send headers."""
+"""Who is asking: tokens (RFC 7519)."""
 
-import asyncio
-import contextlib
-import hashlib
-import os
-import secrets
+import math
 import time
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import attrs
 import jwt
-import orjson
-from redis.asyncio import Redis
 
 from settings import Settings
-from tornado_rt.redis import SHARED_HOME
+from tornado_rt.bounds import OutOfBounds, check_name, clean_text
+from tornado_rt.keys import HMAC, Key, UnknownKey, open_keys
 
-SECRET_FILE = "jwt_secret"
-SECRET_BYTES = 32
 # One for all: an empty frozenset is an object of 200 bytes.
 NO_SCOPES: frozenset[str] = frozenset()
-USER_ID_LENGTH = 128
-TICKET_PREFIX = SHARED_HOME + "ticket:"
+# RFC 7519 leaves it open; OpenID Connect Core section 2 has 255 for `sub`.
+USER_ID_LENGTH = 255
+# More than headers may have.
+MOST_TOKEN_BYTES = 65536
+REASON_LENGTH = 200
+# The end of the year 9999, the last that ISO 8601 and `datetime` can write.
+LATEST = 253402300799
 
 ADMIN = "rt:admin"
 PUBLISH = "rt:publish"
 WORK = "rt:work"
+
+# What PyJWT and the parsers below it raise for a token that was made to break them.
+BAD_TOKEN = (jwt.PyJWTError, ValueError, TypeError, ArithmeticError)
 
 
 class AuthError(Exception):
     """The credentials are missing, wrong or expired; the message may be shown."""
 
 
-class SecretError(Exception):
-    """The configured key cannot be used; the message names the setting."""
+class NoCredentials(AuthError):
+    """There are none."""
 
 
 @attrs.frozen
 class Identity:
-    """A user, what he may do, and until when (seconds since the epoch)."""
+    """A user, what they may do, and until when (seconds since the epoch)."""
 
     user_id: str
     scopes: frozenset[str]
@@ -51,112 +51,94 @@ class Identity:
 
 
 class TokenVerifier:
-    """Checks tokens against one configured key, an algorithm allow-list, issuer and audience."""
+    """Checks tokens against the configured keys, an algorithm allow-list, issuer and audience.
+
+    Raise SecretError when the settings name keys that cannot be used.
+    """
 
     def __init__(self, settings: Settings, secret: str) -> None:
         self._settings = settings
-        self._key: str = secret
-        if settings.jwt_public_key:
-            self._key = Path(settings.jwt_public_key).read_text()
-        self._jwks = jwt.PyJWKClient(settings.jwt_jwks_url) if settings.jwt_jwks_url else None
+        self._keys = open_keys(settings, secret)
+        self.faults = self._keys.faults
+        self.close = self._keys.close
 
     async def verify(self, token: str) -> Identity:
-        """Return whom the token names. Raise AuthError when it is not valid now."""
+        """Return whom the token names.
+
+        Raise AuthError when it is not valid now, KeysUnavailable when that cannot be said.
+        """
+        if len(token) > MOST_TOKEN_BYTES:
+            raise AuthError(f"the token is longer than {MOST_TOKEN_BYTES} bytes")
         try:
-            claims = self._decode(token, await self._key_of(token))
+            claims = self._decode(token, await self._keys.find(token))
         except jwt.ExpiredSignatureError:
             raise AuthError("the token has expired") from None
-        except (jwt.PyJWTError, ValueError, UnicodeError) as error:
-            raise AuthError(f"the token is not valid: {error}") from None
-        return _identity(claims)
+        except (UnknownKey, *BAD_TOKEN) as error:
+            # The reason may quote the token.
+            reason = clean_text(error, REASON_LENGTH)
+            raise AuthError(f"the token is not valid: {reason}") from None
+        return self._identity(claims)
 
-    async def _key_of(self, token: str) -> Any:
-        if self._jwks is None:
-            return self._key
-        return (await asyncio.to_thread(self._jwks.get_signing_key_from_jwt, token)).key
-
-    def _decode(self, token: str, key: Any) -> dict[str, Any]:
+    def _decode(self, token: str, key: Key) -> dict[str, Any]:
         settings = self._settings
         return jwt.decode(
             token,
-            key,
-            algorithms=settings.jwt_algorithms,
+            key.value,
+            algorithms=list(key.algorithms),
             issuer=settings.jwt_issuer or None,
             audience=settings.jwt_audience or None,
             leeway=settings.jwt_leeway_seconds,
             options={"require": ["sub", "exp"], "verify_aud": bool(settings.jwt_audience)},
         )
 
-
-def _identity(claims: dict[str, Any]) -> Identity:
-    user_id = claims["sub"]
-    if not isinstance(user_id, str) or not 0 < len(user_id) <= USER_ID_LENGTH:
-        raise AuthError(f"the token's sub is not a user id of 1 to {USER_ID_LENGTH} characters")
-    if not user_id.isprintable():
-        raise AuthError("the token's sub holds control characters")
-    scope = claims.get("scope", "")
-    granted = frozenset(scope.split()) if isinstance(scope, str) else NO_SCOPES
-    return Identity(user_id, granted or NO_SCOPES, float(claims["exp"]))
-
-
-def load_secret(settings: Settings) -> tuple[str, bool]:
-    """Return the HMAC secret, and whether it is one that the server made for itself.
-
-    Raise SecretError for one under 32 bytes.
-    """
-    if settings.jwt_public_key or settings.jwt_jwks_url:
-        return "", False
-    if not settings.jwt_secret:
-        return _own_secret(settings.data_dir), True
-    if len(settings.jwt_secret.encode()) < SECRET_BYTES:
-        raise SecretError(f"jwt_secret: must have {SECRET_BYTES} bytes or more")
-    return settings.jwt_secret, False
+    def _identity(self, claims: dict[str, Any]) -> Identity:
+        expires_at = claims["exp"]
+        if isinstance(expires_at, bool) or not isinstance(expires_at, int | float):
+            raise AuthError("the token is not valid: exp must be a number")
+        try:
+            check_name("sub", claims["sub"], USER_ID_LENGTH)
+        except OutOfBounds as error:
+            raise AuthError(f"the token is not valid: {error}") from None
+        until = min(expires_at, LATEST) + self._settings.jwt_leeway_seconds
+        return Identity(claims["sub"], _scopes(claims.get("scope")), float(min(until, LATEST)))
 
 
-def _own_secret(data_dir: Path) -> str:
-    path = data_dir / SECRET_FILE
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(48))
-    return path.read_text()
+def _scopes(scope: Any) -> frozenset[str]:
+    """Read the scopes (RFC 8693 section 4.2), also when they are a list; else there are none."""
+    listed = scope.split() if isinstance(scope, str) else scope
+    listed = listed if isinstance(listed, list) else []
+    return frozenset(one for one in listed if _is_scope(one)) or NO_SCOPES
+
+
+def _is_scope(text: Any) -> bool:
+    # RFC 6749 section 3.3.
+    return isinstance(text, str) and bool(text) and all("!" <= one <= "~" for one in text)
+
+
+def challenge(error: BaseException | None) -> str:
+    """Return what `WWW-Authenticate` says of the error (RFC 6750 section 3)."""
+    realm = 'Bearer realm="tornado_rt"'
+    if error is None or isinstance(error, NoCredentials):
+        return realm
+    text = "".join(one if _may_be_quoted(one) else " " for one in str(error))
+    return f'{realm}, error="invalid_token", error_description="{text}"'
+
+
+def _may_be_quoted(character: str) -> bool:
+    return " " <= character <= "~" and character not in '"\\'
 
 
 def make_token(
     settings: Settings, secret: str, user_id: str, scopes: list[str], ttl: float
 ) -> tuple[str, float]:
-    """Sign a token that is valid for `ttl` seconds; return it and its expiry time."""
-    expires_at = int(time.time() + ttl)
+    """Sign a token that is valid for `ttl` seconds; return it and its expiry time.
+
+    Raise OutOfBounds for a user id that no token may have.
+    """
+    check_name("user", user_id, USER_ID_LENGTH)
+    expires_at = math.floor(min(time.time() + min(ttl, LATEST), LATEST))
     claims: dict[str, Any] = {"sub": user_id, "exp": expires_at, "scope": " ".join(scopes)}
     claims |= {"iss": settings.jwt_issuer} if settings.jwt_issuer else {}
     claims |= {"aud": settings.jwt_audience} if settings.jwt_audience else {}
-    return jwt.encode(claims, secret, algorithm="HS256"), expires_at
-
-
-class Tickets:
-    """One-time stand-ins for a token, for a URL that may end up in a log."""
-
-    def __init__(self, redis: Redis, ttl_seconds: int) -> None:
-        self._redis = redis
-        self.ttl_seconds = ttl_seconds
-
-    async def issue(self, identity: Identity) -> str:
-        """Return a ticket that one request may redeem within the time to live."""
-        ticket = secrets.token_urlsafe(32)
-        stored = orjson.dumps([identity.user_id, sorted(identity.scopes), identity.expires_at])
-        await self._redis.set(_ticket_key(ticket), stored, ex=self.ttl_seconds)
-        return ticket
-
-    async def redeem(self, ticket: str) -> Identity:
-        """Return whom the ticket stands for, once. Raise AuthError when it is used or unknown."""
-        stored = cast("bytes | None", await self._redis.getdel(_ticket_key(ticket)))
-        if stored is None:
-            raise AuthError("the ticket is unknown, used or expired")
-        user_id, scopes, expires_at = orjson.loads(stored)
-        return Identity(user_id, frozenset(scopes), expires_at)
-
-
-def _ticket_key(ticket: str) -> str:
-    # Hashed, so that whoever reads the store cannot redeem what waits there.
-    return TICKET_PREFIX + hashlib.sha256(ticket.encode()).hexdigest()
+    allowed = next((name for name in settings.jwt_algorithms if name in HMAC), HMAC[0])
+    return jwt.encode(claims, secret, algorithm=allowed), expires_at

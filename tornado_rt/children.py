@@ -5,15 +5,17 @@ a terminal sends to us: we stop them.
 """
 
 import asyncio
-import contextlib
 import ctypes
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import structlog
+
+from tornado_rt.fork_guard import sparing
 
 log = structlog.get_logger(__name__)
 
@@ -25,10 +27,10 @@ FIRST_PAUSE_SECONDS = 0.5
 MOST_PAUSE_SECONDS = 10.0
 STEADY_SECONDS = 10.0
 POLL_SECONDS = 0.02
-# A log that is larger is begun anew.
-LOG_BYTES = 4 << 20
-LOG_CHECK_SECONDS = 60.0
 PR_SET_PDEATHSIG = 1
+PRIVATE_UMASK = 0o077
+# A log that is larger when its child is started is put aside; the one put aside before goes.
+MOST_LOG_BYTES = 10 * 2**20
 
 
 class DidNotStart(Exception):
@@ -42,8 +44,8 @@ class DidNotStart(Exception):
 class ChildProcess:
     """One child process.
 
-    It writes to `log_file`, or where we do. It inherits the descriptors `keep_open`, and what is in
-    `environment` is added to ours. A `umask` of -1 is ours.
+    It writes to `log_file`, or where we do. It inherits the descriptors `keep_open`. `private`:
+    the files that it makes are for their owner only. `environment`: in place of ours.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class ChildProcess:
         *,
         log_file: Path | None = None,
         keep_open: Sequence[int] = (),
-        umask: int = -1,
+        private: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._name = name
@@ -62,7 +64,7 @@ class ChildProcess:
         self._ready = ready
         self._log_file = log_file
         self._keep_open = keep_open
-        self._umask = umask
+        self._umask = PRIVATE_UMASK if private else -1
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -85,29 +87,24 @@ class ChildProcess:
         await self._terminate(seconds)
 
     async def _spawn(self) -> None:
-        self._bound_log()
-        output = _open_log(self._log_file) if self._log_file else None
+        output = None if self._log_file is None else _open_log(self._log_file)
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=self._keep_open,
-                start_new_session=True,
-                umask=self._umask,
-                env=None if self._environment is None else os.environ | self._environment,
-                preexec_fn=_die_with_parent,
-            )
+            # The hook of a fork runs in it too, as in any child with a `preexec_fn`.
+            with sparing(self._keep_open):
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=self._keep_open,
+                    start_new_session=True,
+                    umask=self._umask,
+                    env=self._environment,
+                    preexec_fn=_die_with_parent,
+                )
         finally:
             if output is not None:
-                os.close(output)
-
-    def _bound_log(self) -> None:
-        # The child appends, so it goes on at the new end.
-        with contextlib.suppress(OSError):
-            if self._log_file and self._log_file.stat().st_size > LOG_BYTES:
-                os.truncate(self._log_file, 0)
+                output.close()
 
     async def _wait_ready(self) -> None:
         assert self._process is not None
@@ -133,25 +130,13 @@ class ChildProcess:
         while True:
             assert self._process is not None
             since = asyncio.get_running_loop().time()
-            code = await self._wait_end(self._process)
+            code = await self._process.wait()
             if asyncio.get_running_loop().time() - since > STEADY_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
             log.error("child_died", child=self._name, exit_code=code, starts_in=pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, MOST_PAUSE_SECONDS)
-            try:
-                await self._spawn()
-            except OSError as error:
-                # No descriptor or no memory is free, or the log's folder is away; the one that
-                # died is still there to be waited for.
-                log.error("child_not_started", child=self._name, error=str(error))
-
-    async def _wait_end(self, process: asyncio.subprocess.Process) -> int:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOG_CHECK_SECONDS):
-                    return await process.wait()
-            self._bound_log()
+            await self._spawn()
 
     async def _terminate(self, seconds: float) -> None:
         process = self._process
@@ -165,8 +150,10 @@ class ChildProcess:
             await process.wait()
 
 
-def _open_log(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _open_log(path: Path) -> BinaryIO:
+    if path.exists() and path.stat().st_size > MOST_LOG_BYTES:
+        path.replace(path.with_name(path.name + ".old"))
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 
 # Loaded before the fork: the child may not import anything between fork and exec.

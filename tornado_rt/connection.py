@@ -12,12 +12,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Protocol
 
 import attrs
+import orjson
 
 from tornado_rt.auth import Identity
 from tornado_rt.backlog import Backlog
 from tornado_rt.hub import Hub, Transport
 from tornado_rt.protocol import (
     CLOSE_CODES,
+    RECONNECT,
     CloseCode,
     Cursor,
     ErrorCode,
@@ -33,6 +35,11 @@ from tornado_rt.wire import Wire
 
 # How long to wait before a gap is read again that could not be read [s].
 GAP_RETRY_SECONDS = (0.3, 0.9)
+# The same in every `connected`.
+CLOSING = {
+    "close_codes": orjson.Fragment(orjson.dumps(CLOSE_CODES)),
+    "reconnect": orjson.Fragment(orjson.dumps(RECONNECT)),
+}
 
 
 @attrs.frozen
@@ -41,9 +48,10 @@ class Opening:
 
     `state` is what `connected` says of it. `messages` are those after the asked cursor, or the
     snapshot when none was asked for or the gap cannot be filled (`resync`). `begin` is where a
-    client resumes that saw no more than `state`, `cursor` the place in the log that the messages
-    reach. `ended`: nothing will come after that. `current` is told to one that had a gap: messages
-    without an id, whose newest is all that counts.
+    client resumes that has seen none of the messages that are sent then: no message that is still
+    to come has that id. `cursor` is the place in the log that the messages reach. `ended`: nothing
+    will come after that. `current` is told to one that had a gap: messages without an id, whose
+    newest is all that counts.
     """
 
     state: dict[str, Any]
@@ -123,8 +131,8 @@ class Connection(Wire):
         self._behind = False
         # Whether there was a gap since the log was last asked.
         self._missed = False
-        # What came of a feed that is not ordered; None before the first.
-        self._came: ReplayWindow | None = None
+        # What came of a feed that is not ordered; before the first, where the connection began.
+        self._came: ReplayWindow | Cursor | None = None
         self._last_news = time.monotonic()
         # Spread over the interval, however many connect at once.
         self._beat_at = self._last_news + random.random() * self.interval()
@@ -151,22 +159,28 @@ class Connection(Wire):
             raise
 
     def begin(self, opening: Opening, after: Cursor | None) -> None:
-        """Send `connected` and all that the opening holds."""
-        recovered = after is not None and opening.resync is None
+        """Send `connected` and all that the opening holds.
+
+        Its id is the cursor that was asked for, so that one who is cut off behind it asks again
+        and is told of a resync again; the resync has the one that comes after.
+        """
         data = {
             "user_id": self.identity.user_id,
             "timestamp": iso_time(),
             "heartbeat_interval": self.interval(),
-            "recovered": recovered,
-            "close_codes": CLOSE_CODES,
+            "recovered": after is not None and opening.resync is None,
+            **CLOSING,
             **opening.state,
         }
-        if recovered:
-            # It has come, whether it is read again or not.
-            self._is_new(after)
-        begin = after if recovered else opening.begin
-        self.send(Message.of(MessageType.CONNECTED, data, None if begin is None else str(begin)))
+        if opening.resync is None and not self.feed.ordered:
+            # It has come, or is older than the stream, whether it is read again or not.
+            self._came = after or opening.begin
+        self.greet(Message.of(MessageType.CONNECTED, data, str(after or opening.begin)))
         self._catch_up(opening)
+
+    def greet(self, connected: Message) -> None:
+        """Send `connected`."""
+        self.send(connected)
 
     def deliver(self, message: Message) -> None:
         """Send a message of a followed topic, or hold it while the log is read."""
@@ -248,14 +262,26 @@ class Connection(Wire):
         else:
             self._wait(self._backlog, message)
 
-    def leave(self, code: CloseCode) -> None:
-        """Close from our side; what came before a regular end is written first."""
+    def tell(self, message: Message) -> None:
+        """Send a message of no topic, an `error` by the name that it has on this transport."""
+        self.send(self.named(message) if message.type == MessageType.ERROR else message)
+
+    def named(self, error: Message) -> Message:
+        """Return an `error` by the name that it has on this transport."""
+        return error
+
+    def leave(self, code: CloseCode, why: Message | None = None) -> None:
+        """Close from our side, last of all with an `error` that says why.
+
+        What came before a regular end is written first.
+        """
         if self.closed:
             return
         self.detach()
         if self._backlog is not None and code not in (CloseCode.FINISHED, CloseCode.GOING_AWAY):
             self.tally.dropped += self._backlog.drop()
-        self.part(self.farewell(code))
+        last_words = b"" if why is None else self.encode(self.named(why))
+        self.part(last_words + self.farewell(code))
 
     def detach(self) -> None:
         """Leave the hub; harmless when repeated."""
@@ -280,12 +306,12 @@ class Connection(Wire):
             self.leave(CloseCode.TOO_SLOW)
 
     def _expire(self) -> None:
-        self.send(error_message(ErrorCode.TOKEN_EXPIRED, "the token has expired"))
-        self.leave(CloseCode.UNAUTHORIZED)
+        why = error_message(ErrorCode.TOKEN_EXPIRED, "the token has expired")
+        self.leave(CloseCode.UNAUTHORIZED, why)
 
     def _end_idle(self) -> None:
-        self.send(error_message(ErrorCode.IDLE, "nothing happened for a long time"))
-        self.leave(CloseCode.FINISHED)
+        why = error_message(ErrorCode.IDLE, "nothing happened for a long time")
+        self.leave(CloseCode.FINISHED, why)
 
     def problem_of(self, error: BaseException) -> Problem:
         """Translate an error, and log it when it is our fault."""
@@ -311,8 +337,7 @@ class Connection(Wire):
                 return
 
     def _fail(self, problem: Problem) -> None:
-        self.send(error_of(problem))
-        self.leave(close_code_of(problem))
+        self.leave(close_code_of(problem), error_of(problem))
 
     def _release(self, held: list[Message]) -> None:
         self._held = None
@@ -321,7 +346,10 @@ class Connection(Wire):
 
     def _catch_up(self, opening: Opening) -> None:
         if opening.resync is not None:
-            self.send(Message.of(MessageType.RESYNC, {"reason": opening.resync}))
+            reason = {"reason": opening.resync}
+            self.send(Message.of(MessageType.RESYNC, reason, str(opening.begin)))
+            # What it counts in comes no more.
+            self._is_new(opening.begin)
         for message in opening.messages:
             # After a resync comes what replaces all that came before.
             if opening.resync is not None or self._is_new(message.cursor):
@@ -341,7 +369,8 @@ class Connection(Wire):
             return True
         if self.feed.ordered:
             return self._is_ahead(cursor)
-        self._came = self._came or ReplayWindow()
+        if not isinstance(self._came, ReplayWindow):
+            self._came = ReplayWindow(self._came)
         return self._came.admit(cursor)
 
     def _is_ahead(self, cursor: Cursor) -> bool:

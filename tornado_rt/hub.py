@@ -70,8 +70,8 @@ class Connected(Subscriber, Sleeper, Protocol):
         """Say goodbye and close."""
         ...
 
-    def send(self, message: Message) -> None:
-        """Write one message. Neither waits nor raises."""
+    def tell(self, message: Message) -> None:
+        """Write one message of no topic, an `error` by the name that it has on this transport."""
         ...
 
 
@@ -291,7 +291,7 @@ class Hub(Collector):
         everybody = tuple(self._connections)
         for start in range(0, len(everybody), TOLD_TOGETHER):
             for connection in everybody[start : start + TOLD_TOGETHER]:
-                connection.send(message)
+                connection.tell(message)
             await asyncio.sleep(0)
 
     def _check_limits(self, connection: Connected) -> None:

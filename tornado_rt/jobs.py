@@ -6,6 +6,8 @@ from typing import Any
 
 import structlog
 
+from tornado_rt.guarded_task import GuardedTask
+
 log = structlog.get_logger(__name__)
 
 REPEAT_SECONDS = 0.1
@@ -16,17 +18,19 @@ AGAIN_SECONDS = 1.0
 class Jobs:
     """Runs coroutines until they end or `close` cancels them.
 
-    What is kept and died is run again after `again_seconds`.
+    What is kept and died is run again after `again_seconds`, also when somebody else cancelled it:
+    a handler may cancel every task of the loop.
     """
 
     def __init__(self, again_seconds: float = AGAIN_SECONDS) -> None:
         self._again_seconds = again_seconds
         self._running: set[asyncio.Task[None]] = set()
+        self._closing = False
         self.died: set[str] = set()
 
     def start(self, job: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run one job; its failure is logged and its name noted in `died`."""
-        task = asyncio.create_task(self._watched(job, name), name=name)
+        task = GuardedTask(self._watched(job, name), name=name)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         # One that is cancelled before its first step would complain that nobody awaited it.
@@ -39,6 +43,7 @@ class Jobs:
 
     async def close(self) -> None:
         """Cancel what still runs and wait for it."""
+        self._closing = True
         while self._running:
             for task in self._running:
                 task.cancel()
@@ -46,9 +51,21 @@ class Jobs:
             await asyncio.wait(self._running, timeout=REPEAT_SECONDS)
 
     async def _kept(self, run: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-        while not await self._ends(run(), name):
-            await asyncio.sleep(self._again_seconds)
-            self.died.discard(name)
+        first = True
+        while True:
+            try:
+                if not first:
+                    await asyncio.sleep(self._again_seconds)
+                first = False
+                self.died.discard(name)
+                if await self._ends(run(), name):
+                    return
+            except asyncio.CancelledError as error:
+                if self._closing:
+                    raise
+                log.error("job_cancelled", job=name, error=error)
+                self.died.add(name)
+                _forget_cancellation()
 
     async def _watched(self, job: Coroutine[Any, Any, None], name: str) -> None:
         await self._ends(job, name)
@@ -57,8 +74,17 @@ class Jobs:
         """Wait for its end; say whether that was a regular one."""
         try:
             await job
-        except Exception:
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException:
+            # SystemExit or KeyboardInterrupt would end the loop of all.
             log.exception("job_died", job=name)
             self.died.add(name)
             return False
         return True
+
+
+def _forget_cancellation() -> None:
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()

@@ -1,5 +1,6 @@
 """The numbers that bound and pace connections, changeable while they are open."""
 
+import ipaddress
 import time
 from collections import OrderedDict
 
@@ -22,6 +23,7 @@ class Limits:
     per_address: int
     total: int
     pending_bytes: int
+    messages_per_second: float
     peer_timeout: float
 
 
@@ -45,3 +47,29 @@ class RateLimiter:
         while len(self._buckets) > BUCKETS:
             self._buckets.popitem(last=False)
         return 0.0 if granted else (1 - tokens) / self._rate
+
+
+@attrs.frozen
+class AcceptBounds:
+    """How many connections a listener holds; 0 means none.
+
+    `total` in all and `per_address`: those that are not yet, or not any more, a stream or a socket.
+    `descriptors`: the number from which on no descriptor is a client's. `peer_timeout`: how long
+    what was sent to a client may stay unacknowledged [s].
+    """
+
+    total: int = 0
+    per_address: int = 0
+    descriptors: int = 0
+    peer_timeout: float = 0.0
+
+
+def network_of(address: str) -> str:
+    """Return by what an address is counted: itself, or the /64 that an IPv6 host has to itself."""
+    if ":" not in address:
+        return address
+    try:
+        whole = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(whole.ipv4_mapped or ipaddress.IPv6Network((int(whole) >> 64 << 64, 64)))

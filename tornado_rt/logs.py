@@ -1,5 +1,6 @@
 """Log lines: JSON on stderr, readable on a terminal; never a token."""
 
+import contextlib
 import logging
 import sys
 from collections.abc import Callable
@@ -8,14 +9,27 @@ from typing import Any
 import structlog
 from tornado.web import RequestHandler
 
-from tornado_rt.metrics import Metrics
+from tornado_rt.bounds import clean_text
+from tornado_rt.log_stream import LogStream
+from tornado_rt.metrics import Metrics, method_label
 
 log = structlog.get_logger(__name__)
 
+STDERR = 2
+MAX_ERROR_LENGTH = 2000
+
+# A line holds no more of what a client wrote.
+SHOWN_PATH = 200
+METHOD_LENGTH = 20
+
 
 def configure_logging(level: str) -> None:
-    """Log from this severity on, for the whole process."""
-    readable = sys.stderr.isatty()
+    """Log from this severity on, for the whole process.
+
+    No call of a logger raises or waits, whatever is logged and whether it can be written.
+    """
+    readable = sys.stderr is not None and sys.stderr.isatty()
+    stream = LogStream(STDERR)
     # Tracebacks without locals, which may hold tokens.
     plain = structlog.dev.plain_traceback
     form: list[Any] = [structlog.dev.ConsoleRenderer(exception_formatter=plain)]
@@ -28,18 +42,43 @@ def configure_logging(level: str) -> None:
             _describe_error,
             *form,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=_make_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(stream),  # type: ignore[arg-type]
     )
     # What libraries say, through the standard library: from warnings on.
-    logging.basicConfig(level=max(logging.getLevelName(level), logging.WARNING))
+    logging.basicConfig(
+        level=max(logging.getLevelName(level), logging.WARNING),
+        stream=stream,
+    )
+    # It would print what a record cannot be written for.
+    logging.raiseExceptions = False
+
+
+def _make_logger(level: str) -> type[structlog.typing.FilteringBoundLogger]:
+    base: Any = structlog.make_filtering_bound_logger(level)
+
+    class Logger(base):  # type: ignore[misc]
+        """Writes nothing of what cannot be told: an object's `repr` may raise."""
+
+        def _proxy_to_logger(self, method_name: str, event: Any = None, **fields: Any) -> Any:
+            try:
+                return super()._proxy_to_logger(method_name, event, **fields)
+            except Exception as error:
+                unsaid = type(error).__name__
+            with contextlib.suppress(Exception):
+                super()._proxy_to_logger(method_name, event, unsaid=unsaid)
+            return None
+
+    logger: type[structlog.typing.FilteringBoundLogger] = Logger
+    return logger
 
 
 def _describe_error(_: object, __: str, event: structlog.typing.EventDict) -> Any:
     """Write out what failed. The `repr` of redis-py's errors leaves the reason out."""
     error = event.get("error")
     if isinstance(error, BaseException):
-        event["error"] = f"{type(error).__name__}: {error}".removesuffix(": ")
+        text = clean_text(error, MAX_ERROR_LENGTH)
+        event["error"] = f"{type(error).__name__}: {text}".removesuffix(": ")
     return event
 
 
@@ -48,12 +87,12 @@ def access_log(metrics: Metrics) -> Callable[[RequestHandler], None]:
 
     def record(handler: RequestHandler) -> None:
         request, status = handler.request, handler.get_status()
-        metrics.requests.labels(request.method or "?", str(status)).inc()
+        metrics.requests.labels(method_label(request.method), str(status)).inc()
         # The query may hold a token or a ticket: only the path is logged.
         log.info(
             "request",
-            method=request.method,
-            path=request.path,
+            method=(request.method or "")[:METHOD_LENGTH],
+            path=request.path[:SHOWN_PATH],
             status=status,
             seconds=round(request.request_time(), 4),
         )

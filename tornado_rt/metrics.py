@@ -4,6 +4,13 @@ import attrs
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.registry import Collector
 
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+
+def method_label(method: str | None) -> str:
+    """Return the label of a method: a client's own word would be a time series."""
+    return method if method in METHODS else "other"
+
 
 @attrs.define
 class Tally:

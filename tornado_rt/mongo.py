@@ -1,21 +1,130 @@
 """The one door to MongoDB: only this module imports Motor, so that its successor is one change."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pymongo
+import structlog
 from motor.motor_tornado import MotorClient, MotorDatabase
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConnectionFailure, PyMongoError
 
-from tornado_rt.store_faults import without_secrets
+from tornado_rt.turns import Turns
+
+log = structlog.get_logger(__name__)
 
 Database = MotorDatabase
 SELECTION_SECONDS = 1.5
 ANSWER_SECONDS = 5.0
+# After how long without an answer MongoDB is asked whether it is there, how long it has to say so,
+# and how often in a row it must not.
+SUSPECT_SECONDS = 1.0
+PROBE_SECONDS = 1.5
+PROBES = 2
+PROBE_PAUSE_SECONDS = 0.2
 
 
-class BadMongodbUrl(ValueError):
-    """The address cannot be read."""
+class StoreAway(PyMongoError):
+    """MongoDB is known not to answer; nobody waits for it any more."""
+
+
+class MongoAccess:
+    """Lets callers at MongoDB: users in turns, and nobody while it is known to be away.
+
+    Motor has few threads. Without turns one user's requests would hold all of them, and while the
+    server stands still each would be held for seconds, one caller after another. `most` work at
+    once, `most_a_user` of one user; of a user `most_waiting_a_user` wait, for `wait_seconds`.
+    """
+
+    def __init__(
+        self,
+        database: Any,
+        *,
+        most: int = 6,
+        most_a_user: int = 2,
+        most_waiting_a_user: int = 100,
+        wait_seconds: float = 10.0,
+    ) -> None:
+        self._client = database.client.delegate
+        self._turns = Turns(
+            most, most_a_user, most_waiting_a_key=most_waiting_a_user, seconds=wait_seconds
+        )
+        self._working: set[asyncio.Timeout] = set()
+        self._away = False
+        self._looking: asyncio.Task[None] | None = None
+        # Not Motor's threads: those may all stand still.
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="mongodb-probe")
+
+    @contextlib.asynccontextmanager
+    async def turn(self, user_id: str) -> AsyncIterator[None]:
+        """Hold a turn for the block. Raise StoreAway, or NoTurn when there was none in time."""
+        if self._away:
+            raise StoreAway("MongoDB does not answer")
+        async with self._turns.turn(user_id):
+            suspect = asyncio.get_running_loop().call_later(SUSPECT_SECONDS, self._look)
+            limit = asyncio.timeout(None)
+            try:
+                async with limit:
+                    self._working.add(limit)
+                    yield
+            except ConnectionFailure:
+                self._look()
+                raise
+            except TimeoutError:
+                if limit.expired():
+                    raise StoreAway("MongoDB does not answer") from None
+                raise
+            finally:
+                self._working.discard(limit)
+                suspect.cancel()
+
+    async def close(self) -> None:
+        """Stop looking whether MongoDB is back."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _look(self) -> None:
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._find_out(), name="mongodb-probe")
+
+    async def _find_out(self) -> None:
+        """Probe until MongoDB answers; after some probes in a row without, it is away."""
+        failed = 0
+        try:
+            while not await self._answers():
+                failed += 1
+                if failed == PROBES:
+                    self._give_up()
+                await asyncio.sleep(PROBE_PAUSE_SECONDS)
+        finally:
+            self._looking = None
+        if self._away:
+            log.warning("mongodb_back")
+        self._away = False
+
+    def _give_up(self) -> None:
+        log.warning("mongodb_away")
+        self._away = True
+        self._turns.refuse_waiting(StoreAway("MongoDB does not answer"))
+        now = asyncio.get_running_loop().time()
+        for limit in tuple(self._working):
+            limit.reschedule(now)
+
+    async def _answers(self) -> bool:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._ping)
+
+    def _ping(self) -> bool:
+        try:
+            with pymongo.timeout(PROBE_SECONDS):
+                self._client.admin.command("ping")
+        except PyMongoError:
+            return False
+        return True
 
 
 @contextlib.asynccontextmanager
@@ -26,25 +135,8 @@ async def open_database(url: str, name: str) -> AsyncIterator[Any]:
     (10 s with its one repetition) from one that does not answer. A write is on disk when it is
     acknowledged, in a replica set on most members: no failover takes it back. Reads are the
     primary's, for a resume that misses nothing. The URL cannot change these two.
-
-    Raise BadMongodbUrl.
     """
-    client = _open_client(url)
-    try:
-        yield client[name]
-    finally:
-        client.close()
-
-
-def _open_client(url: str) -> Any:
-    try:
-        return _client(url)
-    except (PyMongoError, ValueError, TypeError) as error:
-        raise BadMongodbUrl(f"mongodb_url: {without_secrets(str(error), url)}") from None
-
-
-def _client(url: str) -> Any:
-    return MotorClient(
+    client: Any = MotorClient(
         url,
         serverSelectionTimeoutMS=int(SELECTION_SECONDS * 1000),
         connectTimeoutMS=2000,
@@ -56,3 +148,7 @@ def _client(url: str) -> Any:
         tz_aware=True,
         appname="tornado_rt",
     )
+    try:
+        yield client[name]
+    finally:
+        client.close()

@@ -209,11 +209,19 @@ class Presence:
         if stats is None:
             return None
         counts = {user.decode(): int(count) for user, count in users.items()}
-        return HubStats(**orjson.loads(stats), users=counts)
+        return _decode(stats, counts)
 
 
 def _chunks(names: list[str]) -> list[list[str]]:
     return [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
+
+
+def _decode(stats: bytes, users: dict[str, int]) -> HubStats:
+    """Read what a process tells. One of another version may tell more, or less."""
+    fields = attrs.fields(HubStats)
+    told = orjson.loads(stats) | {"users": users}
+    empty: dict[str, Any] = {field.name: 0 if field.type is int else {} for field in fields}
+    return HubStats(**{name: told.get(name, nothing) for name, nothing in empty.items()})
 
 
 def _encode(stats: HubStats) -> bytes:

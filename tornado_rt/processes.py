@@ -13,7 +13,7 @@ from typing import Any
 
 from tornado.netutil import bind_sockets
 
-from settings import Settings
+from settings import Settings, environment_with
 from tornado_rt.children import STOP_SECONDS, ChildProcess
 from tornado_rt.stores import StoreAddresses, open_stores
 
@@ -32,7 +32,8 @@ async def running_processes(settings: Settings, command: Sequence[str]) -> Async
         port: int = addresses[0][1][1]
         stores = await stack.enter_async_context(open_stores(settings))
         common = [*command, "--port", str(port)]
-        environment = _store_environment(settings, stores)
+        # Not on the command line, which everybody on the machine may read.
+        environment = environment_with(**_store_settings(settings, stores))
         children: list[ChildProcess] = []
         stack.push_async_callback(_stop, children, settings)
         for number in range(1, settings.processes + 1):
@@ -53,12 +54,13 @@ async def _stop(children: list[ChildProcess], settings: Settings) -> None:
     await asyncio.gather(*(child.stop(seconds) for child in children))
 
 
-def _store_environment(settings: Settings, stores: StoreAddresses) -> dict[str, str]:
-    # Not on the command line, which everybody may read: an address has a password in it. What was
-    # configured the children read themselves.
-    redis = {} if settings.redis_url else {"RT_REDIS_URL": stores.redis_url}
-    mongodb = {} if settings.mongodb_url else {"RT_MONGODB_URL": stores.mongodb_url}
-    return redis | mongodb
+def _store_settings(settings: Settings, stores: StoreAddresses) -> dict[str, str]:
+    # What was configured the children read themselves.
+    urls = {
+        "redis_url": "" if settings.redis_url else stores.redis_url,
+        "mongodb_url": "" if settings.mongodb_url else stores.mongodb_url,
+    }
+    return {name: url for name, url in urls.items() if url}
 
 
 @contextlib.contextmanager

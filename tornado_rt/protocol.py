@@ -4,8 +4,9 @@ The envelope `{"type", "data", "id"?}` is the text frame of a WebSocket and the 
 channel, byte for byte. The Lua scripts of the services write the same envelope.
 """
 
+import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from functools import cached_property
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 import attrs
 import orjson
 
-from tornado_rt.deflate import deflate
+from tornado_rt.deflate import SMALL_WINDOW_BITS, WINDOW_BITS, deflate
 
 CHANNEL_PREFIX = "rt:"
 BROADCAST = "broadcast"
@@ -23,6 +24,9 @@ CONTROL = "control"
 PROBE = "probe"
 WS_SUBPROTOCOL = "rt.v1"
 WS_AUTH_PREFIX = "auth."
+# What an `error` message is called on an event stream unless the settings say otherwise: browsers
+# dispatch an event named `error` to `onerror`, as if the connection was lost.
+ERROR_EVENT = "problem"
 
 # First bytes of frames (RFC 6455 section 5.2; RFC 7692 section 6): FIN and text, and RSV1.
 TEXT_FRAME = 0x81
@@ -61,7 +65,7 @@ class ClientMessageType(StrEnum):
 class CloseCode(IntEnum):
     """Why a WebSocket was closed (RFC 6455 section 7.4; 4000 to 4999 are ours).
 
-    A client comes back after 1001, 1013 and 45xx, and not after 1000, 1002 to 1009 and 44xx.
+    Whether a client comes back stands in RECONNECT.
     """
 
     FINISHED = 1000
@@ -96,6 +100,39 @@ CLOSE_CODES: dict[str, str] = {
     str(CloseCode.TOO_SLOW.value): "too slow a reader: reconnect and resume",
     str(CloseCode.PONG_TIMEOUT.value): "no pong in time: reconnect and resume",
 }
+
+# Whether a client comes back after a close code. Besides ours there are those that a browser makes
+# up (1005 and 1006: the connection was lost) and that a proxy sends (RFC 6455 section 7.4.1).
+RECONNECT: dict[str, bool] = {
+    str(CloseCode.FINISHED.value): False,
+    str(CloseCode.GOING_AWAY.value): True,
+    str(CloseCode.PROTOCOL_ERROR.value): False,
+    str(CloseCode.UNSUPPORTED_DATA.value): False,
+    "1005": True,
+    "1006": True,
+    str(CloseCode.BAD_DATA.value): False,
+    "1008": False,
+    str(CloseCode.TOO_LARGE.value): False,
+    "1010": False,
+    "1011": True,
+    "1012": True,
+    str(CloseCode.OVERLOADED.value): True,
+    "1014": True,
+    str(CloseCode.BAD_REQUEST.value): False,
+    str(CloseCode.UNAUTHORIZED.value): False,
+    str(CloseCode.FORBIDDEN.value): False,
+    str(CloseCode.NOT_FOUND.value): False,
+    str(CloseCode.TOO_MANY_CONNECTIONS.value): False,
+    str(CloseCode.TOO_SLOW.value): True,
+    str(CloseCode.PONG_TIMEOUT.value): True,
+}
+# The same for a code that is not there, by its hundreds; after any other a client comes back.
+RECONNECT_RANGES: dict[str, bool] = {"44": False, "45": True}
+
+
+def comes_back(code: int) -> bool:
+    """Say whether a client comes back after a close code."""
+    return RECONNECT.get(str(code), RECONNECT_RANGES.get(str(code // 100), True))
 
 
 class ErrorCode(StrEnum):
@@ -154,6 +191,13 @@ def channel(topic: str) -> str:
     return CHANNEL_PREFIX + topic
 
 
+# An epoch, and an offset that is a signed 64-bit integer.
+_CURSOR = re.compile(r"([A-Za-z0-9]{1,64})-([0-9]{1,19})")
+MOST_OFFSET = 2**63 - 1
+# What may be the type of a message: it becomes the name of an event.
+_TYPE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
 @attrs.frozen
 class Cursor:
     """The id of a message: its place in a log, and the epoch of that log."""
@@ -167,10 +211,15 @@ class Cursor:
     @classmethod
     def parse(cls, text: str) -> "Cursor":
         """Read `epoch-offset`. Raise ValueError when it is not of that form."""
-        epoch, dash, offset = text.rpartition("-")
-        if not dash or not epoch.isalnum() or not (offset.isascii() and offset.isdigit()):
-            raise ValueError(f"not a cursor: {text!r}")
-        return cls(epoch, int(offset))
+        found = _CURSOR.fullmatch(text)
+        if found is None or int(found[2]) > MOST_OFFSET:
+            raise ValueError(f"not a cursor: {text[:50]!r}")
+        return cls(found[1], int(found[2]))
+
+    @property
+    def previous(self) -> "Cursor":
+        """The place before it; where a log begins there is none before."""
+        return Cursor(self.epoch, max(self.offset - 1, 0))
 
 
 @attrs.frozen
@@ -195,6 +244,8 @@ class Message:
         fields = orjson.loads(envelope)
         if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
             raise ValueError("not an envelope")
+        if not _TYPE.fullmatch(fields["type"]):
+            raise ValueError("its type is not the name of one")
         id_ = fields.get("id")
         if not isinstance(id_, str | None):
             raise ValueError("its id is not a cursor")
@@ -234,18 +285,26 @@ class Message:
 
         It refers to nothing before it, so that it is the same for all who negotiated compression.
         """
-        frames = (_frame(TEXT_FRAME | COMPRESSED, deflate(part.encode())) for part in self.parts)
-        return b"".join(frames)
+        return self._compress(WINDOW_BITS)
+
+    @cached_property
+    def ws_small_window(self) -> bytes:
+        """The same for a client that keeps less than our usual window."""
+        return self._compress(SMALL_WINDOW_BITS)
 
     @cached_property
     def sse_event(self) -> bytes:
-        """One event (WHATWG HTML section 9.2). JSON escapes CR, LF and NUL."""
+        """One event (WHATWG HTML section 9.2): `id`, `event` and one line of `data`."""
         return b"".join(map(_event, self.parts))
 
     @cached_property
     def sse_chunk(self) -> bytes:
         """The event as one chunk (RFC 9112 section 7.1)."""
         return chunk(self.sse_event)
+
+    def _compress(self, window: int) -> bytes:
+        deflated = (deflate(part.encode(), window) for part in self.parts)
+        return b"".join(_frame(TEXT_FRAME | COMPRESSED, one) for one in deflated)
 
     def fields(self) -> dict[str, Any]:
         """Return `data` as a plain object."""
@@ -285,7 +344,24 @@ def _frame(first: int, text: bytes) -> bytes:
 
 def _event(message: Message) -> bytes:
     head = b"" if message.id is None else b"id: " + message.id.encode() + b"\n"
-    return head + b"event: " + message.type.encode() + b"\ndata: " + message.data + b"\n\n"
+    data = _one_line(message.data)
+    return head + b"event: " + message.type.encode() + b"\ndata: " + data + b"\n\n"
+
+
+# In JSON a line break is only white space between values; within a text it is escaped.
+_SPACES = bytes.maketrans(b"\r\n\0", b"   ")
+# What Unicode takes for the end of a line and this format does not: so do some of its readers.
+_LINE_ENDS: Mapping[bytes, bytes] = {
+    one.encode(): b"\\u%04x" % ord(one) for one in ("\u0085", "\u2028", "\u2029")
+}
+
+
+def _one_line(data: bytes) -> bytes:
+    """Return JSON as a single line for every reader."""
+    if not data.isascii():
+        for end, escaped in _LINE_ENDS.items():
+            data = data.replace(end, escaped)
+    return data.translate(_SPACES)
 
 
 def chunk(piece: bytes) -> bytes:

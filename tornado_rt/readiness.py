@@ -1,30 +1,30 @@
 """Whether every part works, and which do not."""
 
 import asyncio
-import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConnectionFailure, PyMongoError
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from tornado_rt.backplane import Backplane
+from tornado_rt.bounds import clean_name
 from tornado_rt.hub import Hub
 from tornado_rt.jobs import Jobs
-from tornado_rt.store_faults import mongodb_fault, redis_fault
+from tornado_rt.redis import is_full
 
 ANSWER_SECONDS = 2.0
-# Probes within this time share what one of them found.
 SHARED_SECONDS = 1.0
-PROBE_EXPIRE_SECONDS = 60
+PROBE_MILLISECONDS = 10_000
+REASON_LENGTH = 200
 
 
 class Readiness:
-    """Looks at the parts of one server.
+    """Looks at the parts of one server; a store works when it takes a write.
 
-    `key` is the one that is written in Redis; `folder_fault` says what is wrong with the data
-    folder.
+    `probe_key` is written in Redis, and expires.
     """
 
     def __init__(
@@ -34,57 +34,74 @@ class Readiness:
         backplane: Backplane,
         hub: Hub,
         jobs: Jobs,
-        *,
-        key: str,
-        folder_fault: Callable[[], str],
+        key_faults: Callable[[], list[str]],
+        data_fault: Callable[[], Awaitable[str | None]],
+        folder_fault: Callable[[], str | None],
+        probe_key: str,
     ) -> None:
         self._redis = redis
         self._database = database
         self._backplane = backplane
         self._hub = hub
         self._jobs = jobs
-        self._key = key
+        self._key_faults = key_faults
+        self._data_fault = data_fault
         self._folder_fault = folder_fault
-        self._probe: asyncio.Task[list[str]] | None = None
-        self._probed = 0.0
+        self._probe_key = probe_key
+        self._looked: asyncio.Task[list[str]] | None = None
+        self._look_again_at = 0.0
 
     async def faults(self) -> list[str]:
-        """Return what keeps the server from being ready, within about 2 s; nothing when it is."""
-        stores = await self._stores()
-        found = {
-            self._folder_fault(): True,
-            "the backplane is away": not self._backplane.alive,
-            "the server is stopping": self._hub.draining,
-        }
-        died = [f"the job {name} has died" for name in sorted(self._jobs.died)]
-        return [*stores, *(fault for fault, here in found.items() if fault and here), *died]
+        """Return what keeps the server from being ready, within about 2 s; nothing when it is.
 
-    async def _stores(self) -> list[str]:
-        probe = self._probe
-        if probe is None or (probe.done() and time.monotonic() - self._probed > SHARED_SECONDS):
-            probe = self._probe = asyncio.create_task(self._write(), name="readiness-probe")
-        # A prober that leaves may not end the probe of the others.
-        return await asyncio.shield(probe)
+        Whoever asks in the same second shares one look at the stores.
+        """
+        loop = asyncio.get_running_loop()
+        if self._looked is None or (self._looked.done() and loop.time() >= self._look_again_at):
+            self._looked = loop.create_task(self._look(), name="readiness")
+            self._look_again_at = loop.time() + SHARED_SECONDS
+        found = list(await asyncio.shield(self._looked))
+        if not self._backplane.alive:
+            found.append("the backplane is away")
+        if self._hub.draining:
+            found.append("the server is stopping")
+        found += [f"the job {name} has died" for name in sorted(self._jobs.died)]
+        folder = self._folder_fault()
+        return found + ([folder] if folder else []) + self._key_faults()
 
-    async def _write(self) -> list[str]:
-        found = await asyncio.gather(self._write_redis(), self._write_mongodb())
-        self._probed = time.monotonic()
+    async def _look(self) -> list[str]:
+        found = await asyncio.gather(
+            self._find_redis_fault(), self._find_mongodb_fault(), self._find_data_fault()
+        )
         return [fault for fault in found if fault]
 
-    async def _write_redis(self) -> str:
+    async def _find_data_fault(self) -> str | None:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await self._redis.set(self._key, b"1", ex=PROBE_EXPIRE_SECONDS)
-        except (RedisError, OSError) as error:
-            return redis_fault(error)
-        return ""
+                return await self._data_fault()
+        except (RedisError, OSError):
+            # Said by others.
+            return None
 
-    async def _write_mongodb(self) -> str:
+    async def _find_redis_fault(self) -> str | None:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await self._database.probes.replace_one(
-                    {"_id": self._key}, {"at": time.time()}, upsert=True
-                )
-        except (PyMongoError, TimeoutError) as error:
-            return mongodb_fault(error)
-        return ""
+                await self._redis.set(self._probe_key, "1", px=PROBE_MILLISECONDS)
+        except ResponseError as error:
+            if is_full(error):
+                return "Redis is full"
+            return f"Redis does not take writes: {clean_name(error, REASON_LENGTH)}"
+        except (RedisError, OSError):
+            return "Redis does not answer"
+        return None
+
+    async def _find_mongodb_fault(self) -> str | None:
+        probe = {"$set": {"at": datetime.now(UTC)}}
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._database["meta"].update_one({"_id": "probe"}, probe, upsert=True)
+        except (ConnectionFailure, TimeoutError):
+            return "MongoDB does not answer"
+        except PyMongoError as error:
+            return f"MongoDB does not take writes: {clean_name(error, REASON_LENGTH)}"
+        return None

@@ -15,6 +15,7 @@ it talks to another is closed and made anew, and with it all that had been made 
 import asyncio
 import builtins
 import contextlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -26,14 +27,19 @@ from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.connection import HiredisRespSerializer
 from redis.crc import key_slot
 from redis.exceptions import (
+    AskError,
+    ClusterDownError,
     ConnectionError,
+    DataError,
     MovedError,
+    NoScriptError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
+    ResponseError,
     TimeoutError,
+    TryAgainError,
 )
-
-from tornado_rt.store_faults import without_secrets
 
 CONNECTIONS = 64
 # Whoever asks while Redis stands still has his refusal in less than 2 s: so long until he has a
@@ -50,6 +56,20 @@ SHARED_HOME = "{rt}:"
 CREDENTIALS = ("username", "password")
 MANY = {"redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"}
 
+# What a server answers while it cannot serve, though the command is good. A script's own commands
+# say so in the middle of the script's error.
+PASSING = (
+    AskError,
+    ClusterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
+PASSING_CODES = re.compile(
+    r"\b(BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|NOSCRIPT|OOM|READONLY|TRYAGAIN)\b"
+)
+
 Address = tuple[str, int]
 # Asks one of several; returns the master's address, if it knows that, and whom else one may ask.
 Ask = Callable[[Redis, Address], Awaitable[tuple[Address | None, list[Address]]]]
@@ -57,6 +77,18 @@ Ask = Callable[[Redis, Address], Awaitable[tuple[Address | None, list[Address]]]
 
 class BadRedisUrl(ValueError):
     """The URL cannot be understood; the message says why."""
+
+
+def is_outage(error: BaseException) -> bool:
+    """Say whether a call may succeed when it is repeated later, as it is.
+
+    A script's error, a key of another type or an argument that cannot be sent fail each time.
+    """
+    if isinstance(error, DataError):
+        return False
+    if isinstance(error, ResponseError):
+        return isinstance(error, PASSING) or bool(PASSING_CODES.search(str(error)))
+    return isinstance(error, RedisError | OSError)
 
 
 class _Pool(BlockingConnectionPool):
@@ -212,6 +244,11 @@ def _address(node: list[Any], asked: Address) -> Address:
     return host, int(node[1])
 
 
+def is_full(error: BaseException) -> bool:
+    """Say whether Redis refused a write for want of memory, also one of a script."""
+    return isinstance(error, ResponseError) and "command not allowed when used memory" in str(error)
+
+
 @contextlib.asynccontextmanager
 async def open_redis(
     url: str, home: str = SHARED_HOME, answer_seconds: float = ANSWER_SECONDS
@@ -250,7 +287,7 @@ def _open_pool(url: str, home: str, **bounds: Any) -> BlockingConnectionPool:
         # An option that there is not would else be found when the first one connects.
         pool.make_connection()
     except (ValueError, TypeError) as error:
-        raise BadRedisUrl(f"redis_url: {without_secrets(str(error), url)}") from None
+        raise BadRedisUrl(f"redis_url: {error}") from None
     return pool
 
 

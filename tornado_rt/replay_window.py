@@ -8,15 +8,18 @@ MASK = (1 << SIZE) - 1
 
 
 class ReplayWindow:
-    """Remembers the last numbers of one epoch, a bit each; of older ones it knows nothing."""
+    """Remembers the last numbers of one epoch, a bit each; of older ones it knows nothing.
+
+    `begin` came first.
+    """
 
     __slots__ = ("_came", "_epoch", "_top")
 
-    def __init__(self) -> None:
-        self._epoch = ""
-        self._top = 0
+    def __init__(self, begin: Cursor | None = None) -> None:
+        self._epoch = "" if begin is None else begin.epoch
+        self._top = 0 if begin is None else begin.offset
         # Bit n: whether the n-th below the highest number has come.
-        self._came = 0
+        self._came = 0 if begin is None else 1
 
     def admit(self, cursor: Cursor) -> bool:
         """Note that a message comes; False: it came before."""

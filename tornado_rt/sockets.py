@@ -1,22 +1,28 @@
 """The base of WebSocket endpoints (RFC 6455).
 
-Tornado does the handshake. Then the stream is taken over, as an event stream is: an open socket is
-its stream and one small object, and what a client sends is read by `frames`.
+We check the handshake to the letter, Tornado answers it. Then the stream is taken over, as an event
+stream is: an open socket is its stream and one small object, and what a client sends is read by
+`frames`. It is read no faster than it can be answered: one action at a time, so many messages a
+second, and a few milliseconds of frames before others have their turn. What comes beyond that waits
+in the client's kernel and ours; nothing is lost.
 """
 
 import abc
 import asyncio
 import contextlib
+import re
+import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
+from tornado.httputil import HTTPHeaders
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import WebSocketHandler
 
 from tornado_rt.auth import AuthError, Identity
 from tornado_rt.connection import Connection, Feed
-from tornado_rt.deflate import Inflater, answer_offers
+from tornado_rt.deflate import WINDOW_BITS, Inflater, answer_offers, window_of
 from tornado_rt.frames import BadFrame, FrameReader, Opcode, close_frame, control_frame
 from tornado_rt.hub import Hub, Transport
 from tornado_rt.protocol import (
@@ -30,17 +36,24 @@ from tornado_rt.protocol import (
     iso_time,
 )
 from tornado_rt.refusals import close_code_of, error_message, error_of
-from tornado_rt.web import BaseHandler, require_writable
+from tornado_rt.web import BaseHandler, Problem, refuse_without_folder
 from tornado_rt.wire import take_over
 
 # Room for what comes behind a handshake: mostly nothing.
 EARLY_BYTES = 4096
+# How long the frames of one socket are read before the loop turns [s].
+TURN_SECONDS = 0.002
+# What a frame costs of the rate that is no message and no ping: a fragment, a pong.
+PART_COST = 1 / 256
+# 16 bytes in base64 (RFC 6455 section 4.1).
+KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
+VERSION = "13"
 
 
 class SocketConnection(Connection):
     """A WebSocket in the hub."""
 
-    __slots__ = ("_alive", "_answered", "_compressed", "_reader")
+    __slots__ = ("_alive", "_answered", "_paid_until", "_paused", "_reader", "_window")
     transport = Transport.WEBSOCKET
 
     def __init__(
@@ -48,8 +61,13 @@ class SocketConnection(Connection):
     ) -> None:
         super().__init__(hub, identity, address, feed, socket.settings)
         self._reader: FrameReader | None = socket.reader()
-        self._compressed = socket.agreed is not None
+        # That of compression, in bits; 0 without.
+        self._window = 0 if socket.agreed is None else window_of(socket.agreed)
         self._alive = True
+        # While it is, something goes on reading later: an action's end, a timer, the next turn.
+        self._paused = False
+        # The monotonic time to which the messages so far have used up the rate.
+        self._paid_until = 0.0
         # Whether the client has sent its close frame.
         self._answered = False
 
@@ -57,11 +75,16 @@ class SocketConnection(Connection):
         return self.hub.limits.ws_heartbeat
 
     def encode(self, message: Message) -> bytes:
-        return message.ws_compressed if self._compressed else message.ws_frame
+        if not self._window:
+            return message.ws_frame
+        return message.ws_compressed if self._window == WINDOW_BITS else message.ws_small_window
 
     def beat(self, heartbeat: Message) -> None:
-        """Close when nothing came since the last ping, a whole interval ago; else ping again."""
-        if self._alive:
+        """Close when nothing came since the last ping, a whole interval ago; else ping again.
+
+        While nothing is read nothing can have come.
+        """
+        if self._alive or self._paused:
             self._alive = False
             super().beat(heartbeat)
         else:
@@ -90,28 +113,80 @@ class SocketConnection(Connection):
         """Close, unless the client has still to answer the close frame."""
         if self._answered:
             self.shut()
+        elif self._reader is None:
+            # The connection has failed; what the client still sends is not understood.
+            self.hang_up()
+
+    def part(self, farewell: bytes) -> None:
+        super().part(farewell)
+        if self._paused:
+            # To hear the client's answer.
+            self._loop.call_soon(self._go_on)
 
     def received(self, data: bytes) -> None:
         """Take the frames that are whole."""
-        if self._reader is None:
-            return
+        if self._reader is not None:
+            self._reader.feed(data)
+            self._read_frames()
+
+    def _read_frames(self) -> None:
+        turn_ends = time.monotonic() + TURN_SECONDS
         try:
-            for opcode, payload in self._reader.feed(data):
-                self._take(opcode, payload)
+            while self._reader is not None and (frame := self._reader.next()) is not None:
+                self._take(*frame)
+                wait = self._charge(frame[0])
+                if self._paused:
+                    return
+                if wait > 0 or time.monotonic() >= turn_ends:
+                    self._hold_back()
+                    self._loop.call_later(wait, self._go_on)
+                    return
         except BadFrame as error:
-            # The rest is not to be understood, but read, so that the close frame arrives.
-            self._reader = None
-            self.leave(error.code)
+            self._break_off(error.code)
+
+    def _charge(self, opcode: Opcode) -> float:
+        """Count a frame; return how long to wait before the next is read [s]."""
+        rate = self.hub.limits.messages_per_second
+        if not rate:
+            return 0.0
+        now = time.monotonic()
+        cost = 1 if opcode in (Opcode.TEXT, Opcode.PING) else PART_COST
+        self._paid_until = max(self._paid_until, now) + cost / rate
+        # A second's worth may come at once.
+        return max(self._paid_until - now - max(1.0, 1 / rate), 0.0)
+
+    def _hold_back(self) -> None:
+        self._paused = True
+        self.pause()
+
+    def _go_on(self) -> None:
+        """Read on what has come; harmless when nothing is held back."""
+        if not self._paused:
+            return
+        self._paused = False
+        # What it sent meanwhile has still to be read.
+        self._alive = True
+        self._read_frames()
+        if not self._paused:
+            self.resume()
+
+    def _break_off(self, code: CloseCode) -> None:
+        """Fail the connection (RFC 6455 section 7.1.7): nothing more of it is understood."""
+        self._reader = None
+        if not self.closed:
+            self.leave(code)
+        elif self.is_silent:
+            self.hang_up()
 
     def _take(self, opcode: Opcode, payload: bytes) -> None:
         # Whatever came is a sign of life.
         self._alive = True
         if opcode is Opcode.CLOSE:
             self._answer_close(payload)
-        elif self.closed or opcode is Opcode.PONG:
+        elif self.closed or opcode in (Opcode.PONG, Opcode.CONTINUATION):
             return
         elif opcode is Opcode.BINARY:
-            self.leave(CloseCode.UNSUPPORTED_DATA)
+            self._break_off(CloseCode.UNSUPPORTED_DATA)
         elif opcode is Opcode.TEXT:
             self._dispatch(payload)
         elif self._backlog is None:
@@ -132,32 +207,36 @@ class SocketConnection(Connection):
         if text == ClientMessageType.PING.encode():
             return self._pong()
         try:
-            text.decode()
-        except UnicodeDecodeError:
-            raise BadFrame(CloseCode.BAD_DATA) from None
-        try:
             frame = orjson.loads(text)
             type_, data = frame["type"], frame.get("data", {})
         except (ValueError, TypeError, KeyError, AttributeError):
             return self._complain(ErrorCode.BAD_MESSAGE, 'expected {"type": ..., "data": {...}}')
         if type_ == ClientMessageType.PING:
             return self._pong()
+        if not isinstance(type_, str):
+            return self._complain(ErrorCode.UNKNOWN_TYPE, "type must be a string")
         actions = {ClientMessageType.AUTH: self._renew, **self.feed.actions()}
-        action = actions.get(type_) if isinstance(type_, str) else None
+        action = actions.get(type_)
         if action is None:
-            return self._complain(ErrorCode.UNKNOWN_TYPE, f"unknown type {str(type_)[:50]!r}")
+            return self._complain(ErrorCode.UNKNOWN_TYPE, f"unknown type {type_[:50]!r}")
+        self._hold_back()
         self.hub.own(self._act(action, data), "client-message")
         return None
 
     async def _act(self, action: Callable[[Any], Awaitable[None]], data: Any) -> None:
         try:
-            if action != self._renew:
-                require_writable(self._settings)
+            refuse_without_folder(self._settings)
             await action(data)
         except Exception as error:
             self.send(error_of(self.problem_of(error)))
+        finally:
+            self._go_on()
 
     def _pong(self) -> None:
+        waiting = self._backlog.messages if self._backlog is not None else ()
+        if waiting and waiting[-1].type == MessageType.HEARTBEAT:
+            # It answers this ping too.
+            return
         self.send(Message.of(MessageType.HEARTBEAT, {"timestamp": iso_time()}))
 
     def _complain(self, code: ErrorCode, text: str) -> None:
@@ -176,28 +255,79 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
     """A WebSocket that follows one feed. Subclasses say which."""
 
     stream: IOStream | None = None
+    redeems_itself = True
+    # What was agreed of compression; None when it is off or the client does not want it.
+    agreed: str | None = None
+    connection_class: ClassVar[type[SocketConnection]] = SocketConnection
 
     @abc.abstractmethod
     async def feed(self) -> Feed:
         """Return what this socket follows. Raise Problem, or what `settings["problems"]` maps."""
 
-    @property
-    def agreed(self) -> str | None:
-        """What was agreed of compression; None when it is off or the client does not want it."""
-        if not self.settings.get("websocket_compression"):
-            return None
-        return answer_offers(self.request.headers.get("Sec-WebSocket-Extensions", ""))
+    def check_request(self) -> None:
+        """Check the handshake."""
+        if self.request.method == "GET":
+            self._check_handshake()
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Answer with a problem document; 426 says what is spoken here (RFC 6455 section 4.4)."""
+        if status_code == 426:
+            self.set_header("Connection", "Upgrade")
+            self.set_header("Sec-WebSocket-Version", VERSION)
+        super().write_error(status_code, **kwargs)
 
     def reader(self) -> FrameReader:
         """Return what reads this client's frames."""
         inflater = None if self.agreed is None else Inflater(self.agreed)
         return FrameReader(self.settings["websocket_max_message_size"], inflater)
 
+    async def head(self, *args: str, **kwargs: str) -> None:
+        """Open nothing. Raise Problem 426."""
+        raise Problem(426, "this address speaks WebSocket")
+
     async def get(self, *args: str, **kwargs: str) -> None:
         """Answer the handshake. Of compression Tornado knows nothing: its own keeps a window."""
         if self.agreed is not None:
             self.set_header("Sec-WebSocket-Extensions", self.agreed)
         await super().get(*args, **kwargs)
+
+    def on_message(self, message: str | bytes) -> None:
+        """Pass over what a client says to whom we have refused it."""
+
+    def _check_handshake(self) -> None:
+        """Raise Problem for what RFC 6455 does not allow (sections 4.2.1 and 9.1)."""
+        headers = self.request.headers
+        if self.request.version == "HTTP/1.0":
+            raise Problem(400, "a WebSocket needs HTTP/1.1")
+        if not _names(headers, "Upgrade", "websocket"):
+            raise Problem(426, "this address speaks WebSocket")
+        if not _names(headers, "Connection", "upgrade"):
+            raise Problem(400, "Connection must name Upgrade")
+        if headers.get("Sec-WebSocket-Version") != VERSION:
+            raise Problem(426, f"Sec-WebSocket-Version must be {VERSION}")
+        if not KEY.fullmatch(headers.get("Sec-WebSocket-Key", "")):
+            raise Problem(400, "Sec-WebSocket-Key must be 16 bytes in base64, once")
+        self._check_foreign_origin()
+        self._agree()
+        # Tornado wants it alone.
+        headers["Upgrade"] = "websocket"
+
+    def _check_foreign_origin(self) -> None:
+        try:
+            error = self._check_cross_origin(self.check_origin)
+        except ValueError:
+            error = "malformed"
+        if error is not None:
+            raise Problem(403, "this origin may not open a WebSocket")
+
+    def _agree(self) -> None:
+        # Taken out of the request: Tornado would read it in its own way.
+        header = self.request.headers.pop("Sec-WebSocket-Extensions", "")
+        try:
+            answer = answer_offers(header)
+        except ValueError as error:
+            raise Problem(400, f"Sec-WebSocket-Extensions: {error}") from None
+        self.agreed = answer if self.settings.get("websocket_compression") else None
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
         """Choose ours; the one with the token is never echoed."""
@@ -220,8 +350,10 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
             self._refuse(error)
 
     async def _follow(self, stream: IOStream) -> None:
+        await self.redeem()
         identity, after = self.identity, self.last_id()
-        connection = SocketConnection(self.hub, identity, self.address, await self.feed(), self)
+        feed = await self.feed()
+        connection = self.connection_class(self.hub, identity, self.address, feed, self)
         opening = await connection.open(after)
         try:
             if stream.writing():
@@ -254,3 +386,8 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
 
     def _close(self, code: CloseCode) -> None:
         self.close(code, code.name.lower())
+
+
+def _names(headers: HTTPHeaders, header: str, token: str) -> bool:
+    """Say whether a header that is a list has this token (RFC 9110 section 5.6.1)."""
+    return token in (one.strip().lower() for one in headers.get(header, "").split(","))

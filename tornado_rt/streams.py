@@ -4,21 +4,24 @@ After the headers the stream is taken over from Tornado's request machinery, whi
 notice a client that left nor bound what waits for a slow one.
 """
 
+import functools
 import random
 from typing import Any
 
+import attrs
 from tornado.iostream import IOStream, StreamClosedError
 
 from tornado_rt.auth import Identity
 from tornado_rt.connection import Connection, Feed, Opening
 from tornado_rt.hub import Hub, Transport
-from tornado_rt.protocol import CloseCode, Cursor, ErrorCode, Message, chunk
+from tornado_rt.protocol import ERROR_EVENT, CloseCode, Cursor, ErrorCode, Message, chunk
 from tornado_rt.refusals import error_message
 from tornado_rt.web import BaseHandler, Problem
 from tornado_rt.wire import take_over
 
 LAST_CHUNK = b"0\r\n\r\n"
 RETRY_MILLISECONDS = (1000, 4000)
+GOING_AWAY = error_message(ErrorCode.GOING_AWAY, "the server is going away: come back")
 
 
 class StreamConnection(Connection):
@@ -40,17 +43,26 @@ class StreamConnection(Connection):
         return message.sse_chunk if self._chunked else message.sse_event
 
     def take(self, stream: IOStream, chunked: bool) -> None:
-        """Own the socket from here on; tell the client after how long to come back.
-
-        That is spread, so that not all come at once. Raise StreamClosedError when it has left.
-        """
+        """Own the socket from here on. Raise StreamClosedError when the client has left."""
         self._chunked = chunked
         self.own(take_over(stream, self.hub.limits.peer_timeout))
         if self.closed:
             self.part(self.farewell(CloseCode.GOING_AWAY))
+
+    def greet(self, connected: Message) -> None:
+        """Send `connected`, and in its block after how long to come back.
+
+        That is spread, so that not all come at once. It is no block of its own: some readers hand
+        out one without data as an event.
+        """
+        if self.closed or self._socket is None:
             return
-        retry = b"retry: %d\n\n" % random.randint(*RETRY_MILLISECONDS)
-        self.write(chunk(retry) if chunked else retry)
+        event = b"retry: %d\n" % random.randint(*RETRY_MILLISECONDS) + connected.sse_event
+        self.write(chunk(event) if self._chunked else event)
+        self.tally.delivered += 1
+
+    def named(self, error: Message) -> Message:
+        return _renamed(error, self._settings.get("sse_error_event", ERROR_EVENT))
 
     def received(self, data: bytes) -> None:
         """Pass over what a client has to say."""
@@ -58,10 +70,8 @@ class StreamConnection(Connection):
     def idle_seconds(self) -> float:
         return self.feed.idle_seconds()
 
-    def leave(self, code: CloseCode) -> None:
-        if code is CloseCode.GOING_AWAY and self._socket is not None:
-            self.send(error_message(ErrorCode.GOING_AWAY, "the server is going away: come back"))
-        super().leave(code)
+    def leave(self, code: CloseCode, why: Message | None = None) -> None:
+        super().leave(code, GOING_AWAY if code is CloseCode.GOING_AWAY else why)
 
     def farewell(self, code: CloseCode) -> bytes:
         return LAST_CHUNK if self._chunked else b""
@@ -75,7 +85,14 @@ class EventStreamHandler(BaseHandler):
     """An endpoint whose GET can be an event stream of one feed."""
 
     async def stream(self, feed: Feed) -> None:
-        """Answer with an event stream, or 204 to a client that has seen the end."""
+        """Answer with an event stream, or 204 to a client that has seen the end.
+
+        HEAD gets the headers, and follows nothing.
+        """
+        if self.request.method == "HEAD":
+            self._describe()
+            await self.flush()
+            return
         if self.hub.draining:
             raise Problem(503, "the server is going away", retry_after=1)
         after = self.last_id()
@@ -91,10 +108,13 @@ class EventStreamHandler(BaseHandler):
         await self._start(connection)
         connection.begin(opening, after)
 
-    async def _start(self, connection: StreamConnection) -> None:
+    def _describe(self) -> None:
         self.set_header("Content-Type", "text/event-stream; charset=utf-8")
         self.set_header("Cache-Control", "no-cache, no-transform")
         self.set_header("X-Accel-Buffering", "no")
+
+    async def _start(self, connection: StreamConnection) -> None:
+        self._describe()
         # The socket is ours until it closes: it carries no second request.
         self.set_header("Connection", "close")
         try:
@@ -108,6 +128,12 @@ class EventStreamHandler(BaseHandler):
         except StreamClosedError:
             # The client left when it had the headers: there is nobody to tell anything.
             connection.detach()
+
+
+@functools.lru_cache(maxsize=64)
+def _renamed(error: Message, name: str) -> Message:
+    """Return the same each time, so that one for everybody is encoded once."""
+    return attrs.evolve(error, type=name)
 
 
 def _has_ended(opening: Opening, after: Cursor | None) -> bool:

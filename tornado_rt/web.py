@@ -1,156 +1,78 @@
-"""What every HTTP endpoint shares: identity, JSON bodies, and RFC 9457 problem documents."""
+"""What every HTTP endpoint shares: identity, bounds, headers, and problem documents."""
 
-import http
-from collections.abc import Mapping
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from functools import partial
 from typing import Any, TypeVar
 
-import cattrs
 import orjson
 import structlog
-from cattrs import Converter
-from cattrs.cols import is_sequence, list_structure_factory
-from cattrs.preconf.orjson import make_converter
-from pymongo.errors import PyMongoError
-from redis.exceptions import RedisError
 from tornado.httputil import HTTPServerRequest
+from tornado.iostream import IOStream
 from tornado.web import Application, HTTPError, RequestHandler, stream_request_body
 
-from tornado_rt.auth import AuthError, Identity, Tickets, TokenVerifier
-from tornado_rt.backplane import BackplaneDown
-from tornado_rt.hub import Hub, TooManyConnections
-from tornado_rt.limits import RateLimiter
-from tornado_rt.protocol import WS_AUTH_PREFIX, Cursor
-from tornado_rt.store_faults import FULL, is_full
+from tornado_rt.auth import AuthError, Identity, NoCredentials, TokenVerifier, challenge
+from tornado_rt.bounds import OutOfBounds, check_name
+from tornado_rt.credentials import find_credential
+from tornado_rt.hub import Hub
+from tornado_rt.json_body import parse, structure
+from tornado_rt.keys import KeysUnavailable
+from tornado_rt.limits import RateLimiter, network_of
+from tornado_rt.problems import (
+    CONTENT_TYPE,
+    STORE_ERRORS,
+    Problem,
+    log_problem,
+    problem_of,
+)
+from tornado_rt.protocol import Cursor
+from tornado_rt.tickets import Tickets
+
+__all__ = ["STORE_ERRORS", "Problem", "log_problem", "problem_of", "structure"]
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
-RETRY_AFTER_SECONDS = 1
+# What a page of a trusted origin may send without being asked, and read of an answer.
 CORS_HEADERS = "Authorization, Content-Type, Last-Event-ID, Idempotency-Key"
-READING_METHODS = ("GET", "HEAD", "OPTIONS")
-STORE_ERRORS = (RedisError, PyMongoError, BackplaneDown, OSError)
+CORS_EXPOSED = "Allow, ETag, Link, Location, Retry-After, WWW-Authenticate, X-Request-Id"
+CORS_SECONDS = 7200
+# A list of header names, as a preflight asks for (RFC 9110 section 5.6.2).
+TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+HEADER_NAMES = re.compile(rf"{TOKEN}(?:[ \t]*,[ \t]*{TOKEN})*")
+POLICY = "default-src 'none'; frame-ancestors 'none'"
+HSTS_SECONDS = 365 * 86400
+# More digits are no length that anybody has.
+LENGTH_DIGITS = 18
+BODY_METHODS = {"POST", "PUT", "PATCH"}
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+# What clients that cannot send a header call the last id in the query, however they spell it. What
+# a polyfill adds is newer than the `last_id` of the address that it was given.
+LAST_ID_NAMES = ("lasteventid", "evslasteventid", "lastid")
 
 
-class Problem(HTTPError):
-    """An error answer: `application/problem+json` (RFC 9457)."""
-
-    def __init__(
-        self,
-        status: int,
-        detail: str,
-        *,
-        errors: list[str] | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(status, reason=http.HTTPStatus(status).phrase)
-        self.detail = detail
-        self.errors = errors
-        self.retry_after = retry_after
-
-
-def _strict(type_: type[Any]) -> Any:
-    def structure(value: Any, target: type[Any]) -> Any:
-        if target is not type_:
-            # An enum: cattrs finds this hook for subclasses too.
-            return target(value)
-        if type(value) is type_:
-            return value
-        if type_ is float and type(value) is int:
-            return float(value)
-        raise ValueError(f"must be {_JSON_NAMES[type_]}")
-
-    return structure
-
-
-_JSON_NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
-
-# cattrs would turn 1 into "1", "false" into True and "ab" into ["a", "b"]; a wrong type is the
-# caller's error.
-converter = make_converter(forbid_extra_keys=True)
-for _type in _JSON_NAMES:
-    converter.register_structure_hook(_type, _strict(_type))
-
-
-@converter.register_structure_hook_factory(is_sequence)
-def _strict_list(type_: Any, converter: Converter) -> Any:
-    structure_items = list_structure_factory(type_, converter)
-
-    def structure(value: Any, target: Any) -> Any:
-        if not isinstance(value, list):
-            raise ValueError("must be a list")
-        return structure_items(value, target)
-
-    return structure
-
-
-def structure(value: Any, shape: type[T]) -> T:
-    """Read JSON into an attrs class. Raise Problem 422 with every fault named."""
-    try:
-        return converter.structure(value, shape)
-    except cattrs.BaseValidationError as error:
-        faults = cattrs.transform_error(error, path="body", format_exception=_explain)
-        raise Problem(422, "the body is not valid", errors=faults) from None
-    except (ValueError, TypeError, AttributeError) as error:
-        raise Problem(422, "the body is not valid", errors=[str(error)]) from None
-
-
-def _explain(error: BaseException, type_: type | None) -> str:
-    if isinstance(error, KeyError):
-        return "required field missing"
-    if isinstance(error, cattrs.ForbiddenExtraKeysError):
-        return f"unknown fields: {', '.join(sorted(error.extra_fields))}"
-    if isinstance(error, ValueError | TypeError) and error.args:
-        # attrs validators put the message first and their own objects behind it.
-        return str(error.args[0])
-    return f"not valid: {error}"
-
-
-def problem_of(
-    error: BaseException | None, statuses: Mapping[type[BaseException], int], status: int = 500
-) -> Problem:
-    """Translate an error; `statuses` has those of the services, `status` is that of any other."""
-    if isinstance(error, Problem):
-        return error
-    if isinstance(error, HTTPError):
-        reason = http.HTTPStatus(error.status_code).description
-        return Problem(error.status_code, error.log_message or reason)
-    if is_full(error):
-        return Problem(503, FULL, retry_after=RETRY_AFTER_SECONDS)
-    if isinstance(error, STORE_ERRORS):
-        detail = "a store does not answer; try again"
-        return Problem(503, detail, retry_after=RETRY_AFTER_SECONDS)
-    if isinstance(error, AuthError):
-        return Problem(401, str(error))
-    if isinstance(error, TooManyConnections):
-        return Problem(429, str(error), retry_after=RETRY_AFTER_SECONDS)
-    for kind, mapped in statuses.items():
-        if isinstance(error, kind):
-            return Problem(mapped, str(error), retry_after=getattr(error, "retry_after", None))
-    return Problem(status, http.HTTPStatus(status).phrase)
-
-
-def log_problem(problem: Problem, error: BaseException, **where: str) -> None:
-    """Log what is our fault, with its traceback; not what is the caller's."""
-    if problem.status_code == 500:
-        log.error("request_failed", exc_info=error, **where)
-    elif problem.status_code == 503:
-        log.warning("request_refused", error=error, **where)
-
-
-def require_writable(settings: Mapping[str, Any]) -> None:
-    """Raise Problem 503 while what is written would be lost."""
-    fault = settings.get("write_fault", str)()
-    if fault:
-        raise Problem(503, f"nothing is stored: {fault}", retry_after=RETRY_AFTER_SECONDS)
-
-
+@stream_request_body
 class BaseHandler(RequestHandler):
-    """Identity and problem documents, for every endpoint."""
+    """Identity and problem documents, for every endpoint. A body is passed over, within a bound.
 
-    credentials_error: AuthError | None = None
+    `limited`: the rate of an address is; `identifies`: it is asked who asks.
+    """
+
+    limited = True
+    identifies = True
+    # Why there is no identity; told to whoever needs one, and to nobody else.
+    credentials_error: Exception | None = None
+    # Whether a ticket was shown in place of a token, and which of those is still to be spent.
+    by_ticket = False
+    _unspent = ""
+    # A socket redeems its ticket after the handshake.
+    redeems_itself = False
+    _deadline: asyncio.TimerHandle | None = None
+    _body_bytes = 0
 
     @property
     def hub(self) -> Hub:
@@ -162,29 +84,67 @@ class BaseHandler(RequestHandler):
     def identity(self) -> Identity:
         """Who asks. Raise Problem 401 for nobody."""
         if self.current_user is None:
-            raise self.credentials_error or AuthError("no credentials")
+            raise self.credentials_error or NoCredentials("no credentials")
         identity: Identity = self.current_user
         return identity
 
     @property
     def address(self) -> str:
-        """The peer's address."""
-        return self.request.remote_ip or "local"
+        """The peer's address, as requests and connections are counted by it."""
+        return network_of(self.request.remote_ip or "local")
 
     async def prepare(self) -> None:
-        """Limit the rate, then find out who asks."""
-        self._limit_rate()
-        self.check_writable()
-        await self._identify()
+        """Refuse what is too much, then find out who asks, all before the body comes."""
+        if self.limited:
+            self._limit_rate()
+        self._check_size(announced_bytes(self.request))
+        if self.request.method not in self._allowed():
+            raise HTTPError(405)
+        self.check_request()
+        if self.identifies and self.request.method != "OPTIONS":
+            self._start_deadline(asyncio.current_task())
+            await self._identify()
+
+    def check_request(self) -> None:
+        """Raise Problem for a request that is none here; no store is asked before."""
+
+    def data_received(self, chunk: bytes) -> None:
+        """Pass over a body, and answer at once when it grows too large."""
+        self._body_bytes += len(chunk)
+        try:
+            self._check_size(self._body_bytes)
+        except Problem as problem:
+            if not self._finished:
+                self.send_error(413, exc_info=(Problem, problem, None))
+
+    async def head(self, *args: str, **kwargs: str) -> None:
+        """Answer as GET does; Tornado leaves the body out."""
+        answered: Any = self.get(*args, **kwargs)
+        await answered
 
     async def options(self, *_: str) -> None:
         """Answer a preflight; what it may do stands in the headers of every answer."""
         self.set_status(204)
+        self.set_header("Allow", ", ".join(self._allowed()))
 
-    def check_writable(self) -> None:
-        """Raise Problem 503 for a request that would be written into files that are lost."""
-        if self.request.method not in READING_METHODS:
-            require_writable(self.settings)
+    def detach(self) -> IOStream:
+        """Hand over the stream. What is open then has no deadline."""
+        self._stop_deadline()
+        return super().detach()
+
+    def on_finish(self) -> None:
+        """Give up the deadline."""
+        self._stop_deadline()
+
+    def on_connection_close(self) -> None:
+        """Give up the body. What is at work is still bounded by its deadline."""
+        # A socket's own method does not come so far.
+        RequestHandler.on_connection_close(self)
+        super().on_connection_close()
+
+    def compute_etag(self) -> str | None:
+        """Tag no answer: it is one user's, and no cache keeps it."""
+        return None
 
     def require(self, scope: str) -> None:
         """Raise Problem 403 unless the identity has the scope."""
@@ -193,7 +153,7 @@ class BaseHandler(RequestHandler):
 
     def last_id(self) -> Cursor | None:
         """Return the cursor that the client resumes from. Raise Problem 400 for a bad one."""
-        text = self.request.headers.get("Last-Event-ID") or self.get_query_argument("last_id", "")
+        text = self.request.headers.get("Last-Event-ID") or self._queried_last_id()
         if not text:
             return None
         try:
@@ -201,12 +161,20 @@ class BaseHandler(RequestHandler):
         except ValueError as error:
             raise Problem(400, str(error)) from None
 
+    def _queried_last_id(self) -> str:
+        spelled = {_plain_name(name): name for name in self.request.query_arguments}
+        asked = (self.get_query_argument(spelled[one]) for one in LAST_ID_NAMES if one in spelled)
+        return next(filter(None, asked), "")
+
     def set_default_headers(self) -> None:
         """Harden every answer; no cache keeps what belongs to one user."""
         self.set_header("Server", "tornado_rt")
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Referrer-Policy", "no-referrer")
         self.set_header("Cache-Control", "no-store")
+        self.set_header("Content-Security-Policy", POLICY)
+        if self.request.protocol == "https":
+            self.set_header("Strict-Transport-Security", f"max-age={HSTS_SECONDS}")
         self._allow_origin()
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
@@ -216,12 +184,14 @@ class BaseHandler(RequestHandler):
         self.set_status(problem.status_code)
         if problem.retry_after is not None:
             self.set_header("Retry-After", str(max(1, round(problem.retry_after))))
+        if problem.status_code == 426:
+            self.set_header("Upgrade", "websocket")
         if problem.status_code == 405:
             self.set_header("Allow", ", ".join(self._allowed()))
         if problem.status_code == 401:
-            self.set_header("WWW-Authenticate", 'Bearer realm="tornado_rt"')
-        self.set_header("Content-Type", "application/problem+json")
-        self.finish(orjson.dumps(_document(problem)))
+            self.set_header("WWW-Authenticate", challenge(error))
+        self.set_header("Content-Type", CONTENT_TYPE)
+        self.finish(problem.document())
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """Log what is our fault, with its traceback; not what is the caller's."""
@@ -232,17 +202,59 @@ class BaseHandler(RequestHandler):
 
     def _allow_origin(self) -> None:
         # CORS (WHATWG Fetch section 3.3), for the origins that the settings trust.
+        trusted = self.settings.get("trusted_origins", ())
+        if not trusted:
+            return
+        self.set_header("Vary", "Origin")
         origin = self.request.headers.get("Origin", "")
-        if origin in self.settings.get("trusted_origins", ()):
+        if origin in trusted:
             self.set_header("Access-Control-Allow-Origin", origin)
-            self.set_header("Access-Control-Allow-Methods", ", ".join(self._allowed()))
-            self.set_header("Access-Control-Allow-Headers", CORS_HEADERS)
-            self.set_header("Vary", "Origin")
+            self.set_header("Access-Control-Expose-Headers", CORS_EXPOSED)
+            if self.request.method == "OPTIONS":
+                self.set_header("Access-Control-Allow-Methods", ", ".join(self._allowed()))
+                self.set_header("Access-Control-Allow-Headers", self._allowed_headers())
+                self.set_header("Access-Control-Max-Age", str(CORS_SECONDS))
+
+    def _allowed_headers(self) -> str:
+        # A trusted origin may send what it asks to send: tracing headers and the like.
+        asked = self.request.headers.get("Access-Control-Request-Headers", "")
+        return f"{CORS_HEADERS}, {asked}" if HEADER_NAMES.fullmatch(asked) else CORS_HEADERS
 
     def _allowed(self) -> list[str]:
         unimplemented = RequestHandler._unimplemented_method
-        methods = self.SUPPORTED_METHODS
-        return [m for m in methods if getattr(type(self), m.lower()) is not unimplemented]
+        methods = [m for m in self.SUPPORTED_METHODS if m != "HEAD"]
+        own = [m for m in methods if getattr(type(self), m.lower()) is not unimplemented]
+        return ["HEAD", *own] if "GET" in own else own
+
+    def _cross_origin_protection(self) -> None:
+        try:
+            super()._cross_origin_protection()
+        except ValueError:
+            raise Problem(403, "the Origin is no origin") from None
+
+    def _check_size(self, size: int) -> None:
+        limit: int = self.settings.get("max_body_bytes", 0)
+        if limit and size > limit:
+            raise Problem(413, f"the body is larger than {limit} bytes")
+
+    def _start_deadline(self, task: "asyncio.Task[Any] | None") -> None:
+        # The time that the body takes is not ours: it has its own bound.
+        seconds: float = self.settings.get("request_timeout_seconds", 0.0)
+        if seconds and task is not None:
+            loop = asyncio.get_running_loop()
+            self._deadline = loop.call_later(seconds, self._give_up, task)
+
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def _give_up(self, task: "asyncio.Task[Any]") -> None:
+        if task.done() or self._finished or self._headers_written:
+            return
+        problem = Problem(503, "this took too long; try again", retry_after=1)
+        log_problem(problem, problem, path=self.request.path)
+        self.send_error(503, exc_info=(Problem, problem, None))
+        task.cancel()
 
     def _limit_rate(self) -> None:
         limiter: RateLimiter = self.settings["rate_limiter"]
@@ -250,62 +262,110 @@ class BaseHandler(RequestHandler):
         if wait:
             raise Problem(429, "too many requests", retry_after=wait)
 
+    async def redeem(self) -> None:
+        """Spend the ticket that came in place of a token, if one did. Called once it is served."""
+        ticket, self._unspent = self._unspent, ""
+        if ticket:
+            # Until it is spent it says nothing.
+            self.current_user = None
+            await self._know(self.settings["tickets"].redeem(ticket))
+
     async def _identify(self) -> None:
-        verifier: TokenVerifier = self.settings["verifier"]
+        """Find out who asks, without spending anything."""
+        if self.request.method != "OPTIONS":
+            await self._know(self._look())
+
+    async def _look(self) -> Identity | None:
+        shown = find_credential(self.request.headers, self.get_query_arguments)
+        self.by_ticket = bool(shown.ticket)
+        if shown.token:
+            verifier: TokenVerifier = self.settings["verifier"]
+            return await verifier.verify(shown.token)
+        if not shown.ticket:
+            return None
         tickets: Tickets = self.settings["tickets"]
+        identity = await tickets.look(shown.ticket)
+        if self.request.method != "HEAD":
+            self._redeem_when_served(shown.ticket)
+        return identity
+
+    def _redeem_when_served(self, ticket: str) -> None:
+        self._unspent = ticket
+        name = str(self.request.method).lower()
+        if self.redeems_itself or name.upper() not in self._allowed():
+            return
+        serve = getattr(self, name)
+
+        async def redeem_and_serve(*args: str, **kwargs: str) -> None:
+            # The next one is of the class again, and nothing refers to itself.
+            delattr(self, name)
+            await self.redeem()
+            # A method need not be a coroutine.
+            if (served := serve(*args, **kwargs)) is not None:
+                await served
+
+        setattr(self, name, redeem_and_serve)
+
+    async def _know(self, identity: Awaitable[Identity | None]) -> None:
         try:
-            if ticket := self.get_query_argument("ticket", ""):
-                self.current_user = await tickets.redeem(ticket)
-            elif token := self._token():
-                self.current_user = await verifier.verify(token)
-        except AuthError as error:
+            self.current_user = await identity
+        except (AuthError, KeysUnavailable, *STORE_ERRORS) as error:
             self.credentials_error = error
 
-    def _token(self) -> str:
-        scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            return token.strip()
-        for protocol in self.request.headers.get("Sec-WebSocket-Protocol", "").split(","):
-            if protocol.strip().startswith(WS_AUTH_PREFIX):
-                return protocol.strip().removeprefix(WS_AUTH_PREFIX)
-        return self.get_query_argument("token", "")
 
-
-@stream_request_body
 class ApiHandler(BaseHandler):
-    """A JSON endpoint. The body is gathered here, so that one too large gets an answer."""
+    """A JSON endpoint. The body is gathered here, so that one too large gets an answer.
+
+    `anonymous`: also who has no credentials may ask. `takes_body`: else what comes is passed over.
+    """
+
+    anonymous = False
+    takes_body = True
 
     def __init__(self, application: Application, request: HTTPServerRequest, **kwargs: Any) -> None:
         super().__init__(application, request, **kwargs)
         self._received = bytearray()
 
     async def prepare(self) -> None:
-        """Refuse a body that is announced as too large before it comes."""
+        """Refuse before the body comes who may send none, and what is not done here."""
         await super().prepare()
-        announced = self.request.headers.get("Content-Length", "0")
-        self._check_size(int(announced) if announced.isdecimal() else 0)
+        method = self.request.method or ""
+        if method != "OPTIONS" and self.identifies and not self.anonymous:
+            _ = self.identity
+        if method not in SAFE_METHODS:
+            refuse_without_folder(self.settings)
+        encoding = self.request.headers.get("Content-Encoding", "identity").lower()
+        if method in BODY_METHODS and encoding != "identity":
+            raise Problem(415, "the body must come without Content-Encoding")
+        self._stop_deadline()
+        self.request._body_future.add_done_callback(
+            partial(self._received_all, asyncio.current_task())
+        )
 
     def data_received(self, chunk: bytes) -> None:
-        """Gather the body, and no more of it than is allowed."""
-        if len(self._received) <= self.settings["max_body_bytes"]:
+        """Gather the body of a request that has one, and no more of it than is allowed."""
+        super().data_received(chunk)
+        if self.takes_body and not self._finished and self.request.method in BODY_METHODS:
             self._received += chunk
 
+    def _received_all(self, task: "asyncio.Task[Any] | None", body: "asyncio.Future[None]") -> None:
+        if body.exception() is None:
+            self._start_deadline(task)
+
     def raw_body(self) -> bytes:
-        """Return the body as it came. Raise Problem 413."""
-        self._check_size(len(self._received))
+        """Return the body as it came."""
         return bytes(self._received)
 
-    def body(self, shape: type[T]) -> T:
-        """Read the JSON body into an attrs class. Raise Problem 400, 413 or 422."""
-        try:
-            value = orjson.loads(self.raw_body())
-        except orjson.JSONDecodeError as error:
-            raise Problem(400, f"the body is not JSON: {error}") from None
-        return structure(value, shape)
+    def body(self, shape: type[T], **most: int) -> T:
+        """Read the JSON body into an attrs class. Raise Problem 400 or 422.
+
+        `most` has bounds of its lists, by the names of the fields.
+        """
+        return structure(parse(self.raw_body()), shape, most)
 
     def wants_json(self) -> bool:
         """Say whether the client asked for JSON rather than an event stream."""
-        accept = self.request.headers.get("Accept", "")
+        accept = self.request.headers.get("Accept", "").lower()
         return "application/json" in accept and "text/event-stream" not in accept
 
     def number(self, name: str, default: int, most: int, least: int = 1) -> int:
@@ -323,31 +383,50 @@ class ApiHandler(BaseHandler):
         except ValueError:
             raise Problem(400, f"{name} must be one of {', '.join(choices)}") from None
 
+    def text(self, name: str, most: int) -> str | None:
+        """Read a query argument of up to `most` characters. Raise Problem 400."""
+        text = self.get_query_argument(name, None)
+        try:
+            check_name(name, text or "", most, least=0)
+        except OutOfBounds as error:
+            raise Problem(400, str(error)) from None
+        return text
+
     def answer(self, value: Any, status: int = 200) -> None:
         """Finish with a JSON document."""
         self.set_status(status)
         self.set_header("Content-Type", "application/json")
         self.finish(value if isinstance(value, bytes) else orjson.dumps(value))
 
-    def _check_size(self, size: int) -> None:
-        limit: int = self.settings["max_body_bytes"]
-        if size > limit:
-            raise Problem(413, f"the body is larger than {limit} bytes")
+
+def refuse_without_folder(settings: dict[str, Any]) -> None:
+    """Raise Problem 503 while what is written would be lost: its folder has gone."""
+    find_fault: Callable[[], str | None] | None = settings.get("folder_fault")
+    fault = None if find_fault is None else find_fault()
+    if fault:
+        raise Problem(503, f"nothing can be stored: {fault}", retry_after=1)
 
 
 class NotFoundHandler(BaseHandler):
     """404 as a problem document, for every address that is not ours."""
 
+    identifies = False
+
     async def prepare(self) -> None:
-        """Answer before anything else."""
-        raise Problem(404, "there is nothing at this address")
+        """Answer before the body comes."""
+        await super().prepare()
+        if self.request.method != "OPTIONS":
+            raise Problem(404, "there is nothing at this address")
+
+    def _allowed(self) -> list[str]:
+        return list(self.SUPPORTED_METHODS)
 
 
-def _document(problem: Problem) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "type": "about:blank",
-        "title": http.HTTPStatus(problem.status_code).phrase,
-        "status": problem.status_code,
-        "detail": problem.detail,
-    }
-    return document | ({"errors": problem.errors} if problem.errors else {})
+def announced_bytes(request: HTTPServerRequest) -> int:
+    """Return how large a body was announced; 0 for none, and for one in chunks."""
+    text = request.headers.get("Content-Length", "0")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= LENGTH_DIGITS else 0
+
+
+def _plain_name(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")

@@ -7,6 +7,7 @@ exists only while there is something in it and never grows past a bound.
 
 import abc
 import asyncio
+import contextlib
 import socket
 import ssl
 
@@ -20,12 +21,15 @@ from tornado_rt.protocol import Message
 READ_BYTES = 16384
 # How long a peer has to take what is left, and a WebSocket's to answer the close frame [s].
 LINGER_SECONDS = 5.0
+# How long a peer has to close when nothing more will be said, and how much is taken meanwhile [B].
+HANG_UP_SECONDS = 1.0
+HANG_UP_BYTES = 16 * 1024 * 1024
 
 
 class Wire(abc.ABC):
     """Reads and writes one socket, plain or TLS, from `own` to `shut`."""
 
-    __slots__ = ("_backlog", "_farewell", "_loop", "_socket", "_timer", "tally")
+    __slots__ = ("_backlog", "_farewell", "_ignored", "_loop", "_socket", "_timer", "tally")
 
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
@@ -35,6 +39,8 @@ class Wire(abc.ABC):
         # What is to be written when the backlog is.
         self._farewell = b""
         self._timer: asyncio.TimerHandle | None = None
+        # The bytes that came since we hung up; None before.
+        self._ignored: int | None = None
 
     @abc.abstractmethod
     def encode(self, message: Message) -> bytes:
@@ -64,10 +70,41 @@ class Wire(abc.ABC):
             return
         self._loop.remove_reader(sock)
         self._loop.remove_writer(sock)
+        # Not only closed: a forked child may hold a copy.
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
         sock.close()
         self._backlog = None
         if self._timer is not None:
             self._timer.cancel()
+
+    def pause(self) -> None:
+        """Read nothing: what the peer sends waits in its kernel and ours."""
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket)
+
+    def resume(self) -> None:
+        """Read again; harmless when repeated."""
+        if self._socket is not None:
+            self._loop.add_reader(self._socket, self._readable)
+
+    def hang_up(self) -> None:
+        """End our side, and close when the peer has ended its own (RFC 6455 section 7.1.1).
+
+        A socket that is closed with something unread is reset, which can take from the peer what
+        was written last. Only once nothing waits to be written.
+        """
+        if self._socket is None or self._ignored is not None:
+            return
+        self._ignored = 0
+        self._set_timer(HANG_UP_SECONDS)
+        try:
+            # Under TLS as well: from here on its records are passed over unread.
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.shut()
+            return
+        self.resume()
 
     def write(self, piece: bytes) -> None:
         """Write what the kernel takes now and the rest later; only while there is no backlog."""
@@ -89,7 +126,7 @@ class Wire(abc.ABC):
         """Write this last, after the backlog. Who takes it too slowly is cut off."""
         if self._socket is None:
             return
-        self._timer = self._loop.call_later(LINGER_SECONDS, self.shut)
+        self._set_timer(LINGER_SECONDS)
         self._farewell = farewell
         if self._backlog is None:
             self._say_farewell()
@@ -98,6 +135,11 @@ class Wire(abc.ABC):
     def is_silent(self) -> bool:
         """Whether nothing waits to be written, not even a farewell."""
         return self._backlog is None and not self._farewell
+
+    def _set_timer(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self.shut)
 
     def _say_farewell(self) -> None:
         farewell, self._farewell = self._farewell, b""
@@ -114,10 +156,18 @@ class Wire(abc.ABC):
             return
         except OSError:
             data = b""
-        if data:
+        if not data:
+            self._lose()
+        elif self._ignored is None:
             self.received(data)
         else:
-            self._lose()
+            self._ignore(len(data))
+
+    def _ignore(self, size: int) -> None:
+        assert self._ignored is not None
+        self._ignored += size
+        if self._ignored > HANG_UP_BYTES:
+            self.shut()
 
     def _writable(self) -> None:
         backlog = self._backlog
@@ -162,7 +212,12 @@ def take_over(stream: IOStream, peer_timeout: float) -> socket.socket:
     sock: socket.socket = stream.socket
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        option = getattr(socket, "TCP_USER_TIMEOUT", None)
-        if option is not None and peer_timeout:
-            sock.setsockopt(socket.IPPROTO_TCP, option, int(peer_timeout * 1000))
+    bound_silence(sock, peer_timeout)
     return sock
+
+
+def bound_silence(sock: socket.socket, peer_timeout: float) -> None:
+    """Have Linux give up a peer that takes nothing of what was sent for this long [s]; 0: never."""
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if option is not None and peer_timeout and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, option, int(peer_timeout * 1000))

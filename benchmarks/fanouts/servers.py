@@ -145,6 +145,7 @@ def running_ours(need: Need) -> Iterator[Target]:
             "RT_LOG_LEVEL": "WARNING",
             "RT_MAX_CONNECTIONS_PER_USER": "0",
             "RT_MAX_CONNECTIONS_PER_ADDRESS": "0",
+            "RT_MAX_SOCKETS_PER_ADDRESS": "0",
             "RT_REQUESTS_PER_SECOND": "0",
             "RT_WORKER_CONCURRENCY": "0",
             "RT_DRAIN_SECONDS": "0",

@@ -1,6 +1,7 @@
 """Notifications, kept and pushed."""
 
 from services.notifications.models import (
+    TITLE_LENGTH,
     BroadcastDraft,
     Notification,
     NotificationDraft,
@@ -9,12 +10,15 @@ from services.notifications.models import (
     NotificationReplay,
     NotificationStatus,
     NotificationType,
+    NotStorable,
     Severity,
 )
 from services.notifications.service import NotificationService
 
 __all__ = [
+    "TITLE_LENGTH",
     "BroadcastDraft",
+    "NotStorable",
     "Notification",
     "NotificationDraft",
     "NotificationNotFound",

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 import bson
-import orjson
-from attrs import validators as v
-from bson.errors import InvalidDocument
+from bson.errors import BSONError
 
+from tornado_rt.bounds import OutOfBounds, check_json, check_name, name_of, text_of
 from tornado_rt.protocol import Cursor, Message, ResyncReason, iso_time
 
 TITLE_LENGTH = 200
@@ -18,8 +18,12 @@ CONTENT_LENGTH = 5000
 LINK_LENGTH = 2000
 SOURCE_LENGTH = 100
 KEY_LENGTH = 200
-USER_ID_LENGTH = 128
+USER_ID_LENGTH = 255
 METADATA_BYTES = 8192
+
+
+class NotStorable(Exception):
+    """MongoDB refuses this notification, and would do so again; the message says why."""
 
 
 class NotificationNotFound(Exception):
@@ -56,20 +60,28 @@ class NotificationStatus(StrEnum):
 def _check_link(_: Any, field: Any, value: str | None) -> None:
     if value is None:
         return
-    local = value.startswith("/") and not value.startswith("//")
-    if len(value) > LINK_LENGTH or not (local or value.startswith(("https://", "http://"))):
-        raise ValueError(
-            f"{field.name} must be a path or an http(s) address of at most {LINK_LENGTH} characters"
-        )
+    check_name(field.name, value, LINK_LENGTH)
+    # Browsers read a backslash as a slash, and pass over spaces at the ends (WHATWG URL 4.4).
+    local = value.startswith("/") and value[1:2] not in ("/", "\\")
+    absolute = _is_web_address(value)
+    if not (local or absolute) or value != value.strip() or "\\" in value:
+        raise OutOfBounds(f"{field.name} must be a path or an http(s) address")
+
+
+def _is_web_address(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and " " not in parts.netloc
 
 
 def _check_metadata(_: Any, field: Any, value: dict[str, Any]) -> None:
-    if len(orjson.dumps(value)) > METADATA_BYTES:
-        raise ValueError(f"{field.name} must have at most {METADATA_BYTES} bytes as JSON")
+    check_json(field.name, value, METADATA_BYTES)
     try:
         bson.encode(value, check_keys=True)
-    except (InvalidDocument, OverflowError) as error:
-        raise ValueError(f"{field.name} cannot be stored: {error}") from None
+    except (BSONError, OverflowError) as error:
+        raise OutOfBounds(f"{field.name} cannot be stored: {error}") from None
 
 
 @attrs.frozen(kw_only=True)
@@ -77,20 +89,20 @@ class BroadcastDraft:
     """A notification to everybody, before it is sent."""
 
     type: NotificationType
-    title: str = attrs.field(validator=[v.min_len(1), v.max_len(TITLE_LENGTH)])
-    content: str | None = attrs.field(default=None, validator=v.optional(v.max_len(CONTENT_LENGTH)))
+    title: str = attrs.field(validator=name_of(TITLE_LENGTH))
+    content: str | None = attrs.field(default=None, validator=text_of(CONTENT_LENGTH))
     link: str | None = attrs.field(default=None, validator=_check_link)
-    source: str | None = attrs.field(default=None, validator=v.optional(v.max_len(SOURCE_LENGTH)))
+    source: str | None = attrs.field(default=None, validator=name_of(SOURCE_LENGTH, 0))
     severity: Severity = Severity.INFO
     metadata: dict[str, Any] = attrs.field(factory=dict, validator=_check_metadata)
-    dedupe_key: str | None = attrs.field(default=None, validator=v.optional(v.max_len(KEY_LENGTH)))
+    dedupe_key: str | None = attrs.field(default=None, validator=name_of(KEY_LENGTH, 0))
 
 
 @attrs.frozen(kw_only=True)
 class NotificationDraft(BroadcastDraft):
     """A notification before it is stored."""
 
-    user_id: str = attrs.field(validator=[v.min_len(1), v.max_len(USER_ID_LENGTH)])
+    user_id: str = attrs.field(validator=name_of(USER_ID_LENGTH))
 
 
 @attrs.frozen(kw_only=True)
@@ -114,16 +126,38 @@ class Notification:
 
     @classmethod
     def of(cls, document: dict[str, Any]) -> "Notification":
-        """Read a document of the collection."""
+        """Read a document of the collection, whichever version has written it.
+
+        A field that is not there has its default; one that cannot be sent is left out.
+        """
+        id_ = document["_id"]
         names = [field.name for field in attrs.fields(cls) if field.name != "id"]
-        given: dict[str, Any] = {name: document.get(name) for name in names}
-        return cls(id=str(document["_id"]), **given)
+        given: dict[str, Any] = {name: _sendable(document.get(name)) for name in names}
+        given["created_at"] = _time(given["created_at"]) or id_.generation_time
+        given["read_at"] = _time(given["read_at"])
+        given["metadata"] = given["metadata"] or {}
+        given["seq"] = given["seq"] if isinstance(given["seq"], int) else 0
+        return cls(id=str(id_), **given)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object on the wire."""
         fields = attrs.asdict(self, filter=attrs.filters.exclude(attrs.fields(type(self)).seq))
         read_at = None if self.read_at is None else iso_time(self.read_at)
         return fields | {"created_at": iso_time(self.created_at), "read_at": read_at}
+
+
+def _sendable(value: Any) -> Any:
+    if value is None or isinstance(value, datetime):
+        return value
+    try:
+        check_json("stored", value, 0)
+    except OutOfBounds:
+        return None
+    return value
+
+
+def _time(value: Any) -> datetime | None:
+    return value if isinstance(value, datetime) else None
 
 
 @attrs.frozen

@@ -14,9 +14,9 @@ from typing import Any
 import attrs
 import structlog
 from bson import ObjectId
-from bson.errors import InvalidId
+from bson.errors import BSONError, InvalidId
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import DocumentTooLarge, DuplicateKeyError, OperationFailure, PyMongoError
 
 from services.notifications.models import (
     BroadcastDraft,
@@ -27,8 +27,11 @@ from services.notifications.models import (
     NotificationReplay,
     NotificationStatus,
     NotificationType,
+    NotStorable,
 )
 from services.notifications.shared_read import SharedRead
+from tornado_rt.bounds import clean_text
+from tornado_rt.mongo import MongoAccess
 from tornado_rt.protocol import (
     BROADCAST,
     Cursor,
@@ -55,6 +58,10 @@ MARK_RETRY_SECONDS = 0.3
 # How far behind a later number an earlier one may be published: two processes number and store each
 # in its own time, and during an outage tell only their own users.
 OVERTAKING = 1000
+# Codes of MongoDB that are about the document: bad value, overflow, invalid BSON, a field's name,
+# validation, too large (as such and after an update), an index entry too long.
+REFUSALS = {2, 15, 22, 52, 57, 121, 10334, 17419, 17420, 17280}
+REASON_LENGTH = 300
 # How often a write that met another one is repeated.
 CONFLICTS = 50
 
@@ -74,6 +81,7 @@ class NotificationService:
         database: Any,
         publisher: Publisher,
         *,
+        access: MongoAccess | None = None,
         quota: int = 1000,
         ttl_days: int = 90,
         replay_limit: int = 500,
@@ -82,6 +90,7 @@ class NotificationService:
         self._users = database["notification_users"]
         self._meta = database["meta"]
         self._publisher = publisher
+        self._access = access or MongoAccess(database)
         self._quota = quota
         self._ttl = timedelta(days=ttl_days)
         self._replay_limit = replay_limit
@@ -108,10 +117,16 @@ class NotificationService:
         """Store, then push. A repeated `dedupe_key` renews the unread one that there is.
 
         A repeated `event_id` stores nothing and pushes again, since the first may have been cut
-        off between the two.
+        off between the two. Raise NotStorable, NoTurn, or PyMongoError while MongoDB is away.
         """
-        stored = await self._store(draft, event_id)
-        await self._push(stored)
+        async with self._access.turn(draft.user_id):
+            try:
+                stored = await self._store(draft, event_id)
+            except (BSONError, OverflowError, PyMongoError) as error:
+                if not _is_refusal(error):
+                    raise
+                raise NotStorable(clean_text(error, REASON_LENGTH)) from error
+            await self._push(stored)
         if self._quota:
             self._want_trim(draft.user_id)
         return stored
@@ -131,47 +146,49 @@ class NotificationService:
         wanted: dict[str, Any] = {"user_id": user_id}
         wanted |= {"status": status.value} if status else {}
         wanted |= {"type": type.value} if type else {}
-        if page is not None:
-            return await self._find_page(user_id, wanted, page, page_size)
-        older = {} if before is None else await self._before(user_id, before)
-        found = await self._newest({**wanted, **older}, 0, limit + 1)
-        items = found[:limit]
-        following = items[-1].id if len(found) > limit else None
-        return NotificationPage(items, following, await self.unread_count(user_id))
+        async with self._access.turn(user_id):
+            if page is not None:
+                return await self._find_page(user_id, wanted, page, page_size)
+            return await self._find_before(user_id, wanted, before, limit)
 
     async def unread_count(self, user_id: str) -> int:
         """Count a user's unread notifications."""
-        return await self._shared_unread.get(user_id) or 0
+        async with self._access.turn(user_id):
+            return await self._count_unread(user_id)
 
     async def mark_read(self, user_id: str, ids: Sequence[str]) -> int:
         """Mark some as read and tell the user's other tabs; return how many changed."""
         known = [ObjectId(id_) for id_ in ids if ObjectId.is_valid(id_)]
-        changed = await self._mark({"user_id": user_id, "_id": {"$in": known}})
-        await self._tell_read(user_id, {"ids": [str(id_) for id_ in known]})
+        async with self._access.turn(user_id):
+            changed = await self._mark({"user_id": user_id, "_id": {"$in": known}})
+            await self._tell_read(user_id, {"ids": [str(id_) for id_ in known]})
         return changed
 
     async def mark_one(self, user_id: str, id_: str) -> Notification:
         """Mark one as read. Raise NotificationNotFound, also for another's."""
         key = {"user_id": user_id, "_id": _object_id(id_)}
-        if await self._mark(key):
-            await self._tell_read(user_id, {"ids": [id_]})
-        document = await self._all.find_one(key)
+        async with self._access.turn(user_id):
+            if await self._mark(key):
+                await self._tell_read(user_id, {"ids": [id_]})
+            document = await self._all.find_one(key)
         if document is None:
             raise NotificationNotFound(id_)
         return Notification.of(document)
 
     async def mark_all_read(self, user_id: str) -> int:
         """Mark all as read and tell the user's other tabs; return how many changed."""
-        changed = await self._mark({"user_id": user_id})
-        await self._tell_read(user_id, {"all": True})
+        async with self._access.turn(user_id):
+            changed = await self._mark({"user_id": user_id})
+            await self._tell_read(user_id, {"all": True})
         return changed
 
     async def delete(self, user_id: str, id_: str) -> None:
         """Delete one. Raise NotificationNotFound, also for another's."""
-        deleted = await self._all.delete_one({"user_id": user_id, "_id": _object_id(id_)})
-        if not deleted.deleted_count:
-            raise NotificationNotFound(id_)
-        await self._tell_unread(user_id)
+        key = {"user_id": user_id, "_id": _object_id(id_)}
+        async with self._access.turn(user_id):
+            if not (await self._all.delete_one(key)).deleted_count:
+                raise NotificationNotFound(id_)
+            await self._tell_unread(user_id)
 
     async def broadcast(self, draft: BroadcastDraft) -> str:
         """Push to every connected user; store nothing. Return its id."""
@@ -192,18 +209,22 @@ class NotificationService:
         The one at the cursor is among them: when its number was read as the last one it may not
         have been stored yet.
         """
+        async with self._access.turn(user_id):
+            return await self._replay(user_id, after)
+
+    async def _replay(self, user_id: str, after: Cursor | None) -> NotificationReplay:
         user = await self._shared_users.get(user_id) or {}
         last, trimmed = user.get("seq", 0), user.get("trimmed_seq", 0)
         # Who never got a number never got a notification.
-        unread = await self.unread_count(user_id) if last else 0
+        unread = await self._count_unread(user_id) if last else 0
         begin, cursor = after, Cursor(self._epoch, last)
         found: list[Notification] = []
         resync = None
         if after is not None:
             found, resync = await self._from(user_id, after, last, trimmed)
         if begin is None or resync is not None:
-            stored = await self._last_stored(user_id, last) if last else 0
-            begin = Cursor(self._epoch, max(stored, trimmed))
+            known = max(await self._last_published(user_id, last) if last else 0, trimmed)
+            begin = cursor if known == last else Cursor(self._epoch, known)
         return NotificationReplay(list(map(self._message, found)), resync, begin, cursor, unread)
 
     async def run_trimmer(self) -> None:
@@ -213,13 +234,17 @@ class NotificationService:
     async def trim_pending(self) -> None:
         """Trim every user who got something since the last time."""
         self._trim_wanted.clear()
-        while self._untrimmed:
-            user_id = self._untrimmed.pop()
+        users, self._untrimmed = self._untrimmed, set()
+        failure: PyMongoError | None = None
+        for user_id in users:
             try:
                 await self._trim(user_id)
-            except PyMongoError:
+            except PyMongoError as error:
+                # The others do not wait for this one.
+                failure = error
                 self._want_trim(user_id)
-                raise
+        if failure is not None:
+            raise failure
 
     async def run_marker(self) -> None:
         """Note in the store what was published, off the request's path, until cancelled."""
@@ -259,14 +284,20 @@ class NotificationService:
         orphaned = {"$lt": datetime.now(UTC) - timedelta(seconds=ORPHAN_SECONDS)}
         wanted = {"$or": [{"unpublished": True}, {**UNSENT, "stored_at": orphaned}]}
         async for document in self._all.find(wanted).sort("stored_at", ASCENDING):
-            stored, key = Notification.of(document), {"_id": document["_id"]}
+            key = {"_id": document["_id"]}
+            try:
+                message = self._message(Notification.of(document))
+            except (ValueError, TypeError) as error:
+                log.error("notification_not_published", id=str(document["_id"]), error=error)
+                await self._mark_published(key)
+                continue
+            user_id = str(document["user_id"])
             # Before it is told: who comes between reads it, or is told.
             await self._all.update_one(key, {"$currentDate": {"published_at": True}})
-            message = self._message(stored)
-            if not await self._publisher.publish(user_topic(stored.user_id), message):
+            if not await self._publisher.publish(user_topic(user_id), message):
                 return False
             await self._mark_published(key)
-            await self._tell_unread(stored.user_id)
+            await self._tell_unread(user_id)
         return True
 
     async def _mark_published(self, which: dict[str, Any]) -> None:
@@ -335,7 +366,7 @@ class NotificationService:
         return Message.of(MessageType.NOTIFICATION, stored.to_dict(), str(cursor))
 
     async def _tell_unread(self, user_id: str) -> None:
-        unread = {"unread": await self.unread_count(user_id)}
+        unread = {"unread": await self._count_unread(user_id)}
         message = Message.of(MessageType.UNREAD_COUNT, unread)
         await self._publisher.publish(user_topic(user_id), message)
 
@@ -367,8 +398,20 @@ class NotificationService:
         items = await self._newest(wanted, (page - 1) * page_size, page_size)
         total = await self._all.count_documents(wanted)
         following = items[-1].id if page * page_size < total and items else None
-        unread = await self.unread_count(user_id)
+        unread = await self._count_unread(user_id)
         return NotificationPage(items, following, unread, total, page, page_size)
+
+    async def _find_before(
+        self, user_id: str, wanted: dict[str, Any], before: str | None, limit: int
+    ) -> NotificationPage:
+        older = {} if before is None else await self._before(user_id, before)
+        found = await self._newest({**wanted, **older}, 0, limit + 1)
+        items = found[:limit]
+        following = items[-1].id if len(found) > limit else None
+        return NotificationPage(items, following, await self._count_unread(user_id))
+
+    async def _count_unread(self, user_id: str) -> int:
+        return await self._shared_unread.get(user_id) or 0
 
     async def _newest(self, wanted: dict[str, Any], skip: int, limit: int) -> list[Notification]:
         found = self._all.find(wanted).sort("seq", DESCENDING).skip(skip).limit(limit)
@@ -377,14 +420,20 @@ class NotificationService:
     async def _before(self, user_id: str, id_: str) -> dict[str, Any]:
         object_id = _object_id(id_)
         known = await self._all.find_one({"user_id": user_id, "_id": object_id})
-        if known is not None:
+        if known is not None and "seq" in known:
             return {"seq": {"$lt": known["seq"]}}
         # It was deleted meanwhile: go on from when it was made.
         return {"created_at": {"$lt": object_id.generation_time + timedelta(seconds=1)}}
 
-    async def _last_stored(self, user_id: str, offset: int) -> int:
-        newest = await self._newest({"user_id": user_id, "seq": {"$lte": offset}}, 0, 1)
-        return newest[0].seq if newest else 0
+    async def _last_published(self, user_id: str, offset: int) -> int:
+        numbered, order = {"user_id": user_id, "seq": {"$lte": offset}}, [("seq", DESCENDING)]
+        newest = await self._all.find_one(numbered, sort=order)
+        if newest and "unsent" in newest and newest["_id"] not in self._published:
+            # Perhaps it is not published yet, and still to come to who is there now.
+            newest = await self._all.find_one(
+                {**numbered, "unsent": {"$exists": False}}, sort=order
+            )
+        return newest["seq"] if newest else 0
 
     async def _from(
         self, user_id: str, after: Cursor, last: int, trimmed: int
@@ -408,7 +457,8 @@ class NotificationService:
             # Numbered before the last one seen, but published after it or perhaps not at all; or
             # while the process that told only its own users of the last one did not hear others.
             overtaken = {"seq": {"$gt": offset - OVERTAKING, "$lt": offset}}
-            since = seen["stored_at"] - timedelta(seconds=seen.get("blind_seconds", 0.0))
+            stored_at = seen.get("stored_at", seen["_id"].generation_time)
+            since = stored_at - timedelta(seconds=seen.get("blind_seconds", 0.0))
             later += [{**overtaken, "published_at": {"$gte": since}}, {**overtaken, **UNSENT}]
         found = self._all.find({"user_id": user_id, "$or": later})
         ordered = found.sort("seq", ASCENDING).limit(self._replay_limit + 2)
@@ -455,6 +505,14 @@ async def _upsert(collection: Any, id_: str, update: dict[str, Any]) -> dict[str
             if document is not None:
                 return document
     raise StoreConflict(id_)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Say whether MongoDB refuses the document itself, now and every other time."""
+    if isinstance(error, PyMongoError):
+        too_large = isinstance(error, DocumentTooLarge)
+        return too_large or (isinstance(error, OperationFailure) and error.code in REFUSALS)
+    return True
 
 
 def _plain(_: type, __: Any, value: Any) -> Any:

@@ -8,7 +8,12 @@ from services.progress.stores import (
     RedisProgressStore,
     get_progress,
 )
-from services.progress.tracker import RedisProgressTracker, StepUnknown, plan_fragment
+from services.progress.tracker import (
+    RedisProgressTracker,
+    StepUnknown,
+    plan_fragment,
+    read_update,
+)
 
 __all__ = [
     "Analyst",
@@ -24,6 +29,7 @@ __all__ = [
     "get_progress",
     "make_steps",
     "plan_fragment",
+    "read_update",
     "show",
     "show_message",
 ]

@@ -6,7 +6,8 @@ from typing import Any
 
 import attrs
 import orjson
-from attrs import validators as v
+
+from tornado_rt.bounds import OutOfBounds, name_of, number_of
 
 MAX_LLM_PROVIDER = 64
 
@@ -22,7 +23,7 @@ class Analyst(StrEnum):
 
 def _check_analysts(_: Any, field: Any, value: list[Analyst]) -> None:
     if not value or len(set(value)) != len(value):
-        raise ValueError(f"{field.name} must name one or more analysts, each once")
+        raise OutOfBounds(f"{field.name} must name one or more analysts, each once")
 
 
 @attrs.frozen
@@ -30,10 +31,14 @@ class TaskParams:
     """How an analysis is to be made; `research_depth` from 1 (quick) to 5 (full)."""
 
     analysts: list[Analyst] = attrs.field(
-        factory=lambda: [Analyst.MARKET, Analyst.FUNDAMENTALS], validator=_check_analysts
+        factory=lambda: [Analyst.MARKET, Analyst.FUNDAMENTALS],
+        validator=_check_analysts,
+        metadata={"most_items": len(Analyst)},
     )
-    research_depth: int = attrs.field(default=3, validator=[v.ge(1), v.le(5)])
-    llm_provider: str = attrs.field(default="dashscope", validator=v.max_len(MAX_LLM_PROVIDER))
+    research_depth: int = attrs.field(default=3, validator=number_of(1, 5))
+    llm_provider: str = attrs.field(
+        default="dashscope", validator=name_of(MAX_LLM_PROVIDER, least=0)
+    )
 
 
 @attrs.frozen

@@ -46,17 +46,23 @@ class ProgressStore(Protocol):
 
 
 class RedisProgressStore:
-    """Keeps and publishes through the queue, for the owner of the claim only."""
+    """Keeps and publishes through the queue, for the owner of the claim only.
+
+    Once `closed`, nothing is kept: the attempt has ended, whatever its handler still does.
+    """
 
     def __init__(self, queue: QueueService, token: str) -> None:
+        self.closed = False
         self._queue = queue
         self._token = token
 
     async def save(self, tracker: Tracked) -> None:
         """Report one state; while Redis is away none, for the next one holds all of it.
 
-        Raise LeaseLost for a stale token.
+        Raise LeaseLost for a stale token, and once closed.
         """
+        if self.closed:
+            raise LeaseLost(tracker.task_id)
         if tracker.status != "processing":
             # The end of an attempt is the ack, which carries the last state.
             return
@@ -65,6 +71,12 @@ class RedisProgressStore:
                 tracker.task_id, self._token, tracker.fragment(), tracker.progress
             )
         except (RedisError, OSError) as error:
+            log.warning("progress_unsaved", task_id=tracker.task_id, error=error)
+            return
+        except asyncio.CancelledError as error:
+            if _is_being_cancelled():
+                raise
+            # Another's cancellation has met the call that ours shared.
             log.warning("progress_unsaved", task_id=tracker.task_id, error=error)
             return
         if not owned:
@@ -108,6 +120,11 @@ class FileProgressStore:
         fresh = path.with_suffix(".new")
         fresh.write_bytes(content)
         fresh.replace(path)
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 async def get_progress(task_id: str, queue: QueueService | None = None) -> dict[str, Any] | None:

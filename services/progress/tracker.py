@@ -1,12 +1,14 @@
 """Progress of one attempt, told step by step."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from services.progress.plan import (
     Analyst,
+    Step,
     TaskParams,
     encode_fragment,
     estimate_seconds,
@@ -14,10 +16,14 @@ from services.progress.plan import (
 )
 from services.progress.snapshot import WAITING, name_plan, show
 from services.progress.stores import FileProgressStore, ProgressStore
+from tornado_rt.bounds import clean_text
 from tornado_rt.protocol import iso_time
 
 # From which share done on the time left follows the pace alone.
 PACE_TRUSTED_FROM = 0.25
+MAX_MESSAGE_LENGTH = 2000
+# How much of a step that is none is said.
+MAX_STEP_LENGTH = 100
 
 
 class StepUnknown(ValueError):
@@ -63,22 +69,35 @@ class RedisProgressTracker:
         """Tell where the work is: a message for the current step, or `{"step", "message"?}`.
 
         `step` is a step's name or its index from 0; all before it are done. A step that was left
-        behind changes the message only. Raise StepUnknown; LeaseLost from the store.
+        behind changes the message only. A message may be any object: its text is cleaned, and cut
+        to 2,000 characters. Raise StepUnknown; LeaseLost from the store.
         """
-        if isinstance(progress_update, str):
-            self.message = progress_update
-        else:
-            self._go_to(progress_update)
+        step, message = read_update(progress_update, self.steps)
+        if isinstance(progress_update, dict):
+            at = min(self._current, len(self.steps) - 1) if step is None else step
+            self._go_to(at)
+            message = self.steps[at].description if message is None else message
+        self.message = message or ""
         await self._save()
 
     async def mark_completed(self, message: str = "Done") -> None:
         """End with everything done."""
-        self._current = len(self.steps)
-        await self._end("completed", message, 100.0)
+        self.complete(message)
+        await self._save()
 
     async def mark_failed(self, reason: str) -> None:
         """End where the work stands."""
-        await self._end("failed", reason, self._progress)
+        self.fail(reason)
+        await self._save()
+
+    def complete(self, message: str = "Done") -> None:
+        """Do as `mark_completed`, and keep nothing."""
+        self._current = len(self.steps)
+        self._end("completed", message, 100.0)
+
+    def fail(self, reason: str) -> None:
+        """Do as `mark_failed`, and keep nothing."""
+        self._end("failed", reason, self._progress)
 
     def elapsed_seconds(self) -> float:
         """Return how long the attempt took so far."""
@@ -123,28 +142,41 @@ class RedisProgressTracker:
         """Return `state` as JSON without its braces, as the queue wants it."""
         return encode_fragment(self.state())
 
-    def _go_to(self, update: dict[str, Any]) -> None:
-        index = self._index_of(update.get("step", self._current))
-        self._current = max(self._current, index)
+    def _go_to(self, step: int) -> None:
+        self._current = max(self._current, step)
         done = sum(step.weight for step in self.steps[: self._current]) * 100
         self._progress = max(self._progress, min(done, 100.0))
-        self.message = str(update.get("message", self.steps[index].description))
 
-    def _index_of(self, step: object) -> int:
-        if isinstance(step, int) and 0 <= step < len(self.steps):
-            return step
-        for index, known in enumerate(self.steps):
-            if known.name == step:
-                return index
-        raise StepUnknown(f"the plan has no step {step!r}")
-
-    async def _end(self, status: str, message: str, progress: float) -> None:
-        self.status, self.message, self._progress = status, message, progress
+    def _end(self, status: str, message: str, progress: float) -> None:
+        self.status, self._progress = status, progress
+        self.message = clean_text(message, MAX_MESSAGE_LENGTH)
         self._ended = time.monotonic()
-        await self._save()
 
     async def _save(self) -> None:
         await self._store.save(self)
+
+
+def read_update(update: object, steps: Sequence[Step]) -> tuple[int | None, str | None]:
+    """Return the index of the step and the message that a report names, None where it does not.
+
+    Keys that are not ours are passed over. Raise StepUnknown.
+    """
+    if not isinstance(update, dict):
+        return None, clean_text(update, MAX_MESSAGE_LENGTH)
+    step = _index_of(update["step"], steps) if "step" in update else None
+    message = update.get("message")
+    return step, None if message is None else clean_text(message, MAX_MESSAGE_LENGTH)
+
+
+def _index_of(step: object, steps: Sequence[Step]) -> int:
+    # True is an int to Python, and no step.
+    if isinstance(step, int) and not isinstance(step, bool) and 0 <= step < len(steps):
+        return int(step)
+    for index, known in enumerate(steps):
+        if isinstance(step, str) and known.name == step:
+            return index
+    told = repr(step) if isinstance(step, str | int | float) else type(step).__name__
+    raise StepUnknown(f"the plan has no step {clean_text(told, MAX_STEP_LENGTH)}")
 
 
 def plan_fragment(params: TaskParams) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import orjson
+import structlog
 from redis.asyncio import Redis
 
 from services.queue.models import (
@@ -31,7 +32,11 @@ from services.queue.scripts import Scripts
 from settings import QueueOrder
 from tornado_rt.protocol import Cursor, Message, MessageType, ResyncReason
 
-UPKEEP_COUNT = 500
+log = structlog.get_logger(__name__)
+
+# One script holds up all others: more than this waits for the next one.
+UPKEEP_COUNT = 200
+CANCEL_COUNT = 200
 FULL_RETRY_SECONDS = 5.0
 POSITIONS_SECONDS = 1.0
 # What the script tells of a task that it made; of one that there was, it tells all.
@@ -45,7 +50,9 @@ class QueueService:
 
     `user_limit` and `global_limit` bound running tasks, `max_waiting_per_user` waiting ones; 0 is
     no bound. `visibility_seconds` is how long a claim lasts, `retention_seconds` how long ended
-    tasks are kept (0: forever). `max_events` of each task and batch are kept for replay.
+    tasks are kept (0: forever), `kept_per_user` how many ended tasks, dead tasks and ended batches
+    of each user (0: any number; the oldest go first). `max_events` of each task and batch are kept
+    for replay; the newest `idempotency_keys_per_user` of each user are remembered (0: any number).
     """
 
     def __init__(
@@ -62,6 +69,8 @@ class QueueService:
         order: QueueOrder = QueueOrder.FIFO,
         max_events: int = 256,
         idempotency_seconds: float = 86400.0,
+        idempotency_keys_per_user: int = 1000,
+        kept_per_user: int = 1000,
     ) -> None:
         self.user_limit = user_limit
         self.global_limit = global_limit
@@ -71,8 +80,11 @@ class QueueService:
         self.retention_seconds = retention_seconds
         self.order = order
         self.idempotency_seconds = idempotency_seconds
+        self.idempotency_keys_per_user = idempotency_keys_per_user
+        self.kept_per_user = kept_per_user
         self.prefix = key_prefix(name)
         self._redis = redis
+        self._broken = 0
         self._scripts = Scripts(redis, self.prefix, secrets.token_hex(4), max_events)
 
     async def enqueue_task(
@@ -100,7 +112,11 @@ class QueueService:
         reply = self._unless_refused(
             await self._scripts.run_grouped(
                 "enqueue",
-                (self.max_waiting_per_user, self.idempotency_seconds),
+                (
+                    self.max_waiting_per_user,
+                    self.idempotency_seconds,
+                    self.idempotency_keys_per_user,
+                ),
                 task_id,
                 user_id,
                 symbol,
@@ -154,6 +170,7 @@ class QueueService:
             self.max_waiting_per_user,
             *_once_fields(user_id, once),
             self.idempotency_seconds,
+            self.idempotency_keys_per_user,
             *(field for task in tasks for field in task),
         )
         return _batch(self._unless_refused(reply))
@@ -212,17 +229,20 @@ class QueueService:
 
     async def cancel_task(self, task_id: str, user_id: str | None = None) -> Task:
         """End a task as cancelled, unless it has ended. Raise TaskNotFound, also for another's."""
-        reply = await self._scripts.run("cancel", "task", task_id, user_id or "")
+        reply = await self._cancel("task", task_id, user_id)
         if reply is None:
             raise TaskNotFound(task_id)
         return _task(reply)
 
     async def cancel_batch(self, batch_id: str, user_id: str | None = None) -> Batch:
         """Cancel what has not ended of a batch. Raise BatchNotFound, also for another's."""
-        reply = await self._scripts.run("cancel", "batch", batch_id, user_id or "")
-        if reply is None:
-            raise BatchNotFound(batch_id)
-        return _batch(reply)
+        more, batch = 1, ()
+        while more:
+            reply = await self._cancel("batch", batch_id, user_id)
+            if reply is None:
+                raise BatchNotFound(batch_id)
+            more, batch = reply
+        return _batch(batch)
 
     async def get_task(self, task_id: str) -> Task | None:
         """Read a task."""
@@ -262,7 +282,7 @@ class QueueService:
         return QueueStats(queued=queued, processing=processing, delayed=delayed, **ended)
 
     async def cleanup_expired_tasks(self) -> int:
-        """Do what is due, at most 500 of each; return how many leases had run out.
+        """Do what is due, at most 200 of each; return how many leases had run out.
 
         Those tasks go back to the head of their line, or are dead after the last attempt. Delays
         that are over end, and ended tasks past their retention are deleted.
@@ -271,9 +291,12 @@ class QueueService:
 
     async def keep_up(self) -> Upkeep:
         """Do what `cleanup_expired_tasks` does, and say when it is wanted again."""
-        expired, *_, due_in = await self._scripts.run(
-            "upkeep", self.max_attempts, self.retention_seconds, UPKEEP_COUNT
+        expired, _, _, due_in, broken = await self._scripts.run(
+            "upkeep", self.max_attempts, self.retention_seconds, UPKEEP_COUNT, self.kept_per_user
         )
+        if broken != self._broken:
+            log.error("tasks_set_aside", tasks=broken, see="run.py queue check")
+        self._broken = broken
         return Upkeep(expired, float(due_in) if due_in else None)
 
     async def publish_positions(self) -> int:
@@ -318,6 +341,11 @@ class QueueService:
         """Compare everything with everything; return the violations. For tests and maintenance."""
         return [fault.decode() for fault in await self._scripts.run("check_invariants")]
 
+    async def _cancel(self, kind: Kind, id_: str, user_id: str | None) -> Any:
+        return await self._scripts.run(
+            "cancel", kind, id_, user_id or "", self.kept_per_user, CANCEL_COUNT
+        )
+
     async def _ack(self, ack: Ack) -> bool:
         owned, _ = await self._claim("", 0, [ack], None)
         return owned[0]
@@ -335,9 +363,23 @@ class QueueService:
             self.visibility_seconds,
             self.order,
             self.max_attempts,
+            self.kept_per_user,
             *(field for ack in acks for field in _ack_fields(ack)),
         )
-        return [bool(one) for one in owned], [_claim_of(reply) for reply in claimed]
+        return [bool(one) for one in owned], await self._readable(claimed)
+
+    async def _readable(self, claimed: Sequence[Sequence[bytes]]) -> list[Claim]:
+        """Return the claims, but for tasks that cannot be read: these fail, each for itself."""
+        claims = []
+        for reply in claimed:
+            try:
+                claims.append(_claim_of(reply))
+            except ValueError as error:
+                task_id, token = (field.decode(errors="replace") for field in (reply[0], reply[-1]))
+                log.error("task_unreadable", task_id=task_id, error=error)
+                why = f"the task cannot be read: {error}"
+                await self._ack(Ack(task_id, token, Outcome.FAILED, error=why))
+        return claims
 
     def _unless_refused(self, reply: Any) -> Any:
         if reply == b"full":
@@ -380,7 +422,8 @@ def _ack_fields(ack: Ack) -> tuple[bytes | str | float, ...]:
         ack.token,
         ack.outcome,
         result,
-        ack.error or "",
+        # Text of a handler may hold what UTF-8 cannot carry.
+        (ack.error or "").encode(errors="replace"),
         ack.fragment or b"",
         ack.delay,
     )
@@ -434,7 +477,7 @@ def _task(reply: Sequence[bytes]) -> Task:
         task_id=fields["task_id"].decode(),
         user_id=fields["user_id"].decode(),
         symbol=fields["symbol"].decode(),
-        params=orjson.loads(fields["params"]),
+        params=_read_json(fields["params"]) or {},
         batch_id=fields["batch_id"].decode() or None,
         status=TaskState(fields["status"].decode()),
         attempt=int(fields["attempt"]),
@@ -442,11 +485,23 @@ def _task(reply: Sequence[bytes]) -> Task:
         created_at=float(fields["created_at"]),
         started_at=float(fields["started_at"] or 0) or None,
         ended_at=float(fields["ended_at"] or 0) or None,
-        result=orjson.loads(fields["result"]) if fields["result"] else None,
+        result=_read_json(fields["result"]),
         error=fields["error"].decode() or None,
         progress=float(fields["percent"]),
         snapshot=fields.get("snapshot", b""),
     )
+
+
+def _read_json(content: bytes) -> dict[str, Any] | None:
+    """Return what is kept of a task; None for nothing, and for what cannot be read.
+
+    One such task must not spoil the list that it stands in.
+    """
+    try:
+        value: dict[str, Any] | None = orjson.loads(content) if content else None
+    except ValueError:
+        return None
+    return value
 
 
 def _batch(reply: Sequence[Any]) -> Batch:

@@ -1,6 +1,7 @@
 """Running tasks: the worker, and the handlers that it runs."""
 
-from services.worker.handlers import Handler, HandlerError, Retry, TaskError, load_handler
+from services.worker.endings import Retry, TaskError
+from services.worker.handlers import Handler, HandlerError, load_handler
 from services.worker.roster import Roster
 from services.worker.worker import Backoff, Worker
 

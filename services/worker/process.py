@@ -1,23 +1,63 @@
-"""A handler in a process of its own: as many cores as there are, and killed when it must end."""
+"""A handler in a process of its own: as many cores as there are, and killed when it must end.
+
+The process sends messages through a pipe, each a JSON array behind its length in four bytes. What
+comes is another's: it is read as it comes, without waiting for the rest of a message, and never
+unpickled.
+"""
 
 import asyncio
+import contextlib
+import ctypes
+import inspect
 import multiprocessing
+import os
 import signal
-import traceback
-from collections.abc import Callable
+import struct
+import sys
+import threading
+from collections.abc import Awaitable, Iterator
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from typing import Any
 
+import orjson
 import structlog
 
-from services.progress import RedisProgressTracker, Step
-from services.queue import Task
-from services.worker.handlers import Result, Retry, TaskError, import_function
+from services.progress import RedisProgressTracker, Step, read_update
+from services.queue import Outcome, Task
+from services.worker.endings import (
+    MAX_TRACEBACK_LENGTH,
+    Ending,
+    end_with_error,
+    end_with_result,
+    failed,
+    one_line,
+    retry_seconds,
+)
+from services.worker.handlers import import_function
+from services.worker.threads import Told, in_thread
 from settings import Settings
+from tornado_rt.bounds import clean_text
+from tornado_rt.children import PR_SET_PDEATHSIG
+from tornado_rt.fork_guard import end_if_forked
 
 log = structlog.get_logger(__name__)
 
-Message = tuple[str, Any]
+SIZE = struct.Struct("!I")
+READ_BYTES = 65536
+# What stands around a result, or in a report.
+MESSAGE_BYTES = 65536
+MOST_RESULT_BYTES = 256 * 1024 * 1024
+# How often a start is tried, when the fork server has died.
+STARTS = 3
+KILL_SECONDS = 1.0
+DIED = "the task's process died"
+
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+class BadMessage(Exception):
+    """A process has sent what is no message; the text says what."""
 
 
 class ProcessHandler:
@@ -28,100 +68,239 @@ class ProcessHandler:
         self._settings = settings
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__, path.partition(":")[0]])
+        self._most = (settings.task_result_bytes or MOST_RESULT_BYTES) + MESSAGE_BYTES
 
-    async def __call__(self, task: Task, tracker: RedisProgressTracker) -> Result:
+    async def __call__(self, task: Task, tracker: RedisProgressTracker) -> Ending:
         """Run to the end; cancelled, kill the process."""
-        ours, theirs = self._context.Pipe()
+        ours, theirs = self._context.Pipe(duplex=False)
         arguments = (self._path, self._settings, task, tracker.steps, theirs)
-        process = self._context.Process(target=run_task, args=arguments, daemon=True)
-        # Starting the first one starts the fork server, which takes a while.
-        await asyncio.to_thread(process.start)
-        theirs.close()
+        with ours:
+            # Starting the first one starts the fork server, which takes a while.
+            starting = in_thread(lambda: self._start(arguments), f"start-{task.task_id}")
+            try:
+                process = await asyncio.shield(starting)
+            except asyncio.CancelledError:
+                starting.add_done_callback(_kill_started)
+                raise
+            finally:
+                starting.add_done_callback(lambda _: theirs.close())
+            try:
+                return await _follow(Channel(ours, process.sentinel, self._most), tracker)
+            finally:
+                await _kill(process)
+
+    def _start(self, arguments: tuple[Any, ...]) -> ForkServerProcess:
+        for rest in reversed(range(STARTS)):
+            process = self._context.Process(target=run_task, args=arguments, daemon=True)
+            try:
+                process.start()
+                return process
+            except (OSError, EOFError) as error:
+                # The server was killed: the next start starts it again.
+                log.warning("fork_server_died", error=error)
+                _forget_fork_server(error)
+                if not rest:
+                    raise
+        raise AssertionError
+
+
+class Channel:
+    """Reads messages from a process without ever blocking the loop."""
+
+    def __init__(self, connection: Connection, sentinel: int, most: int) -> None:
+        self._fd = connection.fileno()
+        self._sentinel = sentinel
+        self._most = most
+        self._buffer = bytearray()
+        os.set_blocking(self._fd, False)
+
+    async def receive(self) -> Any:
+        """Return the next message, None when no more will come. Raise BadMessage."""
+        while (message := self._parse()) is None:
+            dead = await self._wait()
+            if not self._read() and dead:
+                return None
+        return message[0]
+
+    def _parse(self) -> tuple[Any] | None:
+        if len(self._buffer) < SIZE.size:
+            return None
+        (size,) = SIZE.unpack_from(self._buffer)
+        if size > self._most:
+            raise BadMessage(f"the task's process sent a message of {size} bytes")
+        end = SIZE.size + size
+        if len(self._buffer) < end:
+            return None
+        content = bytes(self._buffer[SIZE.size : end])
+        del self._buffer[:end]
         try:
-            return await _follow(ours, tracker)
-        finally:
-            process.kill()
-            await asyncio.to_thread(process.join)
-            process.close()
-            ours.close()
+            return (orjson.loads(content),)
+        except ValueError as error:
+            raise BadMessage("the task's process sent what cannot be read") from error
+
+    def _read(self) -> bool:
+        """Take what is there; say whether something was."""
+        try:
+            data = os.read(self._fd, READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            # A process that has closed its pipe can tell us nothing more, dead or not.
+            raise BadMessage(DIED)
+        self._buffer += data
+        return True
+
+    async def _wait(self) -> bool:
+        """Wait for bytes or for its death; say whether it is dead.
+
+        Its pipe says nothing of that: a process that it has started may hold the other end.
+        """
+        dead = asyncio.Event()
+        something = asyncio.Event()
+
+        def died() -> None:
+            dead.set()
+            something.set()
+
+        with _reading(self._fd, something.set), _reading(self._sentinel, died):
+            await something.wait()
+        return dead.is_set()
 
 
-async def _follow(connection: Connection, tracker: RedisProgressTracker) -> Result:
-    while True:
-        kind, value = await _receive(connection)
-        if kind == "progress":
-            await tracker.update_progress(value)
-        elif kind == "result":
-            result: Result = value
-            return result
-        else:
-            raise _ERRORS[kind](value)
-
-
-async def _receive(connection: Connection) -> Message:
+@contextlib.contextmanager
+def _reading(descriptor: int, callback: Any) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    readable = asyncio.Event()
-    loop.add_reader(connection.fileno(), readable.set)
+    loop.add_reader(descriptor, callback)
     try:
-        await readable.wait()
-        message: Message = connection.recv()
-    except EOFError:
-        raise TaskError("the task's process died") from None
+        yield
     finally:
-        loop.remove_reader(connection.fileno())
-    return message
+        loop.remove_reader(descriptor)
 
 
-def _as_failure(text: str) -> Exception:
-    log.warning("task_process_failed", traceback=text)
-    return TaskError(text.strip().splitlines()[-1])
+async def _follow(channel: Channel, tracker: RedisProgressTracker) -> Ending:
+    while True:
+        try:
+            message = await channel.receive()
+            if message is None:
+                return failed(DIED)
+            kind, value = message
+            if kind == "ending":
+                return _ending_of(value)
+            update = {"step": value[0], "message": value[1]} if kind == "step" else value
+        except BadMessage as error:
+            return failed(str(error))
+        except (TypeError, ValueError, KeyError, IndexError):
+            return failed("the task's process sent what is no message of ours")
+        await tracker.update_progress(update)
 
 
-_ERRORS: dict[str, Callable[[Any], Exception]] = {
-    "task_error": TaskError,
-    "retry": lambda value: Retry(value[0], delay=value[1]),
-    "failure": _as_failure,
-}
+def _ending_of(fields: dict[str, Any]) -> Ending:
+    """Return an ending that a process has sent, as checked as if the handler had returned it."""
+    outcome = fields["outcome"]
+    if outcome == Outcome.COMPLETED:
+        # The process has looked at its size.
+        return end_with_result(fields["result"], 0)
+    return Ending(
+        Outcome(outcome) if outcome else None,
+        error=one_line(fields["error"]),
+        delay=retry_seconds(fields["delay"]),
+        trace=clean_text(fields["trace"], MAX_TRACEBACK_LENGTH * 2),
+    )
+
+
+def _kill_started(starting: "asyncio.Future[ForkServerProcess]") -> None:
+    if not starting.cancelled() and starting.exception() is None:
+        starting.result().kill()
+
+
+async def _kill(process: ForkServerProcess) -> None:
+    """Kill it, and wait a moment for its end; what does not end is left."""
+    process.kill()
+    gone = asyncio.Event()
+    with contextlib.suppress(TimeoutError), _reading(process.sentinel, gone.set):
+        async with asyncio.timeout(KILL_SECONDS):
+            await gone.wait()
+    if gone.is_set():
+        process.join(0)
+    with contextlib.suppress(ValueError):
+        process.close()
+
+
+def _forget_fork_server(error: BaseException) -> None:
+    """Let the next start begin a new fork server when another has taken the end of the old one.
+
+    A handler that waits for any child, or has the kernel do that, takes it from multiprocessing.
+    """
+    if isinstance(error, ChildProcessError):
+        from multiprocessing import forkserver
+
+        server: Any = forkserver._forkserver
+        server._forkserver_pid = None
 
 
 def run_task(
     path: str, settings: Settings, task: Task, steps: list[Step], connection: Connection
 ) -> None:
     """Run one task in this process and send what comes of it."""
+    if _libc is not None:
+        # With the fork server, which ends with the worker.
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     # A Ctrl-C in the terminal is for the worker, which gives us the grace time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    function = import_function(path, settings)
+    process = os.getpid()
+    progress = PipeProgress(steps, connection)
+    ending = _run(path, settings, task, progress)
+    end_if_forked(process)
+    fields = {
+        "outcome": ending.outcome,
+        "result": ending.result,
+        "error": ending.error,
+        "delay": ending.delay,
+        "trace": ending.trace,
+    }
+    progress.send("ending", fields)
+
+
+def _run(path: str, settings: Settings, task: Task, progress: "PipeProgress") -> Ending:
     try:
-        if asyncio.iscoroutinefunction(function):
-            result = asyncio.run(function(task, AsyncPipeProgress(steps, connection)))
-        else:
-            result = function(task, PipeProgress(steps, connection))
-        connection.send(("result", result))
-    except TaskError as error:
-        connection.send(("task_error", str(error)))
-    except Retry as error:
-        connection.send(("retry", (str(error), error.delay)))
-    except Exception:
-        connection.send(("failure", traceback.format_exc()))
+        result = import_function(path, settings)(task, progress)
+        if inspect.isawaitable(result):
+            result = asyncio.run(_outcome_of(result))
+    except BaseException as error:
+        return end_with_error(error)
+    return end_with_result(result, settings.task_result_bytes)
+
+
+async def _outcome_of(result: Awaitable[Any]) -> Any:
+    return await result
 
 
 class PipeProgress:
-    """Reports of a plain function."""
+    """Reports of a handler, plain function or coroutine, from any of its threads."""
 
     def __init__(self, steps: list[Step], connection: Connection) -> None:
         self.steps = steps
         self._connection = connection
+        self._process = os.getpid()
+        self._sending = threading.Lock()
 
-    def update_progress(self, progress_update: str | dict[str, Any]) -> None:
-        """Send one report."""
-        self._connection.send(("progress", progress_update))
+    def update_progress(self, progress_update: str | dict[str, Any]) -> Told:
+        """Send one report; what is returned may be awaited or not. Raise StepUnknown."""
+        if os.getpid() != self._process:
+            raise RuntimeError("a forked process cannot report; its parent can")
+        step, message = read_update(progress_update, self.steps)
+        if step is not None:
+            self.send("step", (step, message))
+        elif isinstance(progress_update, dict):
+            self.send("message", {"message": message})
+        else:
+            self.send("message", message)
+        return Told()
 
-
-class AsyncPipeProgress(PipeProgress):
-    """Reports of a coroutine."""
-
-    async def update_progress(  # type: ignore[override]
-        self, progress_update: str | dict[str, Any]
-    ) -> None:
-        """Send one report."""
-        super().update_progress(progress_update)
+    def send(self, kind: str, value: Any) -> None:
+        """Send one message."""
+        content = orjson.dumps((kind, value))
+        rest = memoryview(SIZE.pack(len(content)) + content)
+        with self._sending:
+            while rest:
+                rest = rest[os.write(self._connection.fileno(), rest) :]

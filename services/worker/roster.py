@@ -13,6 +13,8 @@ from pathlib import Path
 
 import structlog
 
+from tornado_rt import fork_guard
+
 log = structlog.get_logger(__name__)
 
 SUFFIX = ".worker"
@@ -55,7 +57,8 @@ class Roster:
         path = self._path(worker_id)
         fresh = path.with_suffix(".new")
         descriptor = os.open(fresh, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        stack.callback(os.close, descriptor)
+        fork_guard.guard(descriptor)
+        stack.callback(fork_guard.close, descriptor)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         # Under its name only when it is locked: nobody can take it for one that was left.
         fresh.replace(path)

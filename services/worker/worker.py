@@ -2,21 +2,36 @@
 
 import asyncio
 import functools
+import inspect
+import os
 import random
 import time
-from typing import Any
 
 import attrs
 import cattrs
 import orjson
 import structlog
-from redis.exceptions import RedisError
 
-from services.progress import LeaseLost, RedisProgressStore, RedisProgressTracker, TaskParams
-from services.queue import Ack, Claim, Outcome, QueueService, new_request
-from services.worker.handlers import Handler, Retry, TaskError
+from services.progress import RedisProgressStore, RedisProgressTracker, TaskParams
+from services.queue import Ack, Claim, Outcome, QueueService
+from services.worker.claims import ClaimRefused, Claims
+from services.worker.endings import (
+    LOST,
+    Ending,
+    end_with_error,
+    end_with_result,
+    failed,
+    one_line,
+    text_of_error,
+)
+from services.worker.handlers import Handler
 from services.worker.roster import Roster
+from services.worker.threads import ABANDON_SECONDS
+from tornado_rt.fork_guard import end_if_forked
+from tornado_rt.guarded_task import FamilyTask
+from tornado_rt.jobs import Jobs
 from tornado_rt.protocol import Cursor, Message, MessageType
+from tornado_rt.redis import is_outage
 
 log = structlog.get_logger(__name__)
 
@@ -27,9 +42,6 @@ LANES = 2
 IDLE_SECONDS = 30.0
 POSITIONS_SECONDS = 1.0
 EXTENSIONS_A_LEASE = 3
-MAX_ERROR_LENGTH = 2000
-
-STORE_ERRORS = (RedisError, OSError)
 
 
 @attrs.frozen
@@ -47,13 +59,19 @@ class Backoff:
 
 @attrs.define(eq=False)
 class _Run:
-    """A claimed task in this worker. `lost`: its lease is another's, or it has ended."""
+    """A claimed task in this worker, until it is over.
+
+    `stopped`: how it ends when the handler was stopped, however the handler takes that.
+    """
 
     claim: Claim
     tracker: RedisProgressTracker
+    store: RedisProgressStore
     extend_at: float
     job: asyncio.Task[None] | None = None
-    lost: bool = False
+    timer: asyncio.TimerHandle | None = None
+    stopped: Ending | None = None
+    over: bool = False
 
 
 class Worker:
@@ -62,7 +80,11 @@ class Worker:
     It is a subscriber of the topic `workers`: an enqueue wakes it, a cancellation reaches the
     handler. It never polls: its lanes wait until there is something to claim or to hand in, its
     upkeep until something falls due. A slot is free, runs a task, or is asked for by a lane.
-    Whoever of the `roster` is gone has the leases of his tasks ended.
+    Whoever of the `roster` is gone has the leases of his tasks ended. `result_bytes` bounds a
+    result as JSON, 0 for none.
+
+    A handler that does not end when it is cancelled is abandoned: it holds no slot, and neither its
+    reports nor its result change anything.
     """
 
     def __init__(
@@ -74,20 +96,23 @@ class Worker:
         worker_id: str,
         grace_seconds: float,
         timeout_seconds: float = 0.0,
+        result_bytes: int = 0,
         backoff: Backoff | None = None,
         roster: Roster | None = None,
     ) -> None:
         self._queue = queue
         self._handler = handler
         self._concurrency = concurrency
-        self._worker_id = worker_id
         self._grace_seconds = grace_seconds
         self._timeout_seconds = timeout_seconds
+        self._result_bytes = result_bytes
         self._backoff = backoff or Backoff()
         self._roster = roster
+        self._process = os.getpid()
         self._runs: dict[str, _Run] = {}
-        self._acks: list[Ack] = []
-        self._asked = 0
+        # Jobs that did not end when they were cancelled; the loop itself would forget them.
+        self._abandoned: set[asyncio.Task[None]] = set()
+        self._claims = Claims(queue, worker_id)
         # Whether a claim may find something; what lanes wait for.
         self._promising = True
         self._wanted = asyncio.Event()
@@ -98,7 +123,8 @@ class Worker:
         self._positions_at: float | None = None
         self._stopping = False
         self._finished = False
-        self._queue_away = False
+        # What was said of the queue's errors: each once, until it answers again.
+        self._troubles: set[str] = set()
 
     def deliver(self, message: Message) -> None:
         """Take a message of the topic `workers`."""
@@ -127,13 +153,17 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop`."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._keep_up(), name="worker-upkeep")
-            lanes = [group.create_task(self._lane(), name=f"lane-{n}") for n in range(LANES)]
+        jobs = Jobs(OUTAGE_SECONDS)
+        try:
+            upkeep = jobs.keep(self._keep_up, "worker-upkeep")
+            lanes = [jobs.keep(self._lane, f"lane-{n}") for n in range(LANES)]
             await asyncio.wait(lanes)
             await self._finish()
             self._finished = True
             self._awake.set()
+            await asyncio.wait([upkeep])
+        finally:
+            await jobs.close()
 
     def _look(self) -> None:
         self._promising = True
@@ -143,9 +173,9 @@ class Worker:
     async def _lane(self) -> None:
         share = -(-self._concurrency // LANES)
         while not self._stopping:
-            free = self._concurrency - len(self._runs) - self._asked
-            count = min(free, share) if self._promising else 0
-            if count or self._acks:
+            free = self._concurrency - len(self._runs) - self._claims.asked
+            count = max(min(free, share), 0) if self._promising else 0
+            if count or self._claims.waiting:
                 # What this one leaves free may find something too.
                 self._promising = free > count > 0
                 await self._claim(count)
@@ -154,13 +184,16 @@ class Worker:
                 await self._wanted.wait()
 
     async def _claim(self, count: int) -> None:
-        acks, self._acks = self._acks, []
-        self._asked += count
         try:
-            claims = await self._claim_at_last(count, acks)
-        finally:
-            self._asked -= count
-        self._queue_away = False
+            claims = await self._claims.take(count)
+        except Exception as error:
+            if not (is_outage(error) or isinstance(error, ClaimRefused)):
+                raise
+            if not self._stopping:
+                await self._outlast(error, "claim")
+                self._look()
+            return
+        self._troubles.discard("claim")
         self._expect_move()
         if self._stopping:
             self._surplus += claims
@@ -170,23 +203,11 @@ class Worker:
         if claims and len(claims) == count:
             self._look()
 
-    async def _claim_at_last(self, count: int, acks: list[Ack]) -> list[Claim]:
-        """Repeat one request until it is answered: what it claimed or ended is not lost."""
-        request = new_request()
-        while True:
-            try:
-                return await self._queue.claim(self._worker_id, count, acks, request)
-            except STORE_ERRORS as error:
-                if self._stopping:
-                    self._acks = acks + self._acks
-                    return []
-                await self._outlast(error)
-
-    async def _outlast(self, error: Exception) -> None:
-        # Said once an outage, however often it is tried.
-        if not self._queue_away:
-            log.warning("queue_away", error=error)
-        self._queue_away = True
+    async def _outlast(self, error: Exception, what: str) -> None:
+        if what not in self._troubles:
+            event = "queue_away" if is_outage(error) else "queue_refuses"
+            log.warning(event, what=what, error=error)
+        self._troubles.add(what)
         await asyncio.sleep(OUTAGE_SECONDS)
 
     async def _keep_up(self) -> None:
@@ -195,9 +216,10 @@ class Worker:
             self._awake.clear()
             try:
                 await self._do_due()
-            except STORE_ERRORS as error:
-                await self._outlast(error)
+            except Exception as error:
+                await self._outlast(error, "upkeep")
             else:
+                self._troubles.discard("upkeep")
                 await self._sleep()
 
     async def _sleep(self) -> None:
@@ -223,67 +245,119 @@ class Worker:
             faults = cattrs.transform_error(error, format_exception=_explain_fault)
             self._refuse(claim, "; ".join(faults))
             return
+        except Exception as error:
+            self._refuse(claim, text_of_error(error))
+            return
+        store = RedisProgressStore(self._queue, claim.token)
         tracker = RedisProgressTracker(
             task.task_id,
             params.analysts,
             params.research_depth,
             params.llm_provider,
             attempt=task.attempt,
-            store=RedisProgressStore(self._queue, claim.token),
+            store=store,
         )
-        run = _Run(claim, tracker, self._next_extension())
+        run = _Run(claim, tracker, store, self._next_extension())
         self._runs[task.task_id] = run
         self._note_due(run.extend_at)
-        run.job = asyncio.create_task(self._handle(run), name=f"task-{task.task_id}")
+        run.job = FamilyTask(self._handle, run, name=f"task-{task.task_id}")
+        run.job.add_done_callback(functools.partial(self._settle, run))
+        if self._timeout_seconds:
+            loop = asyncio.get_running_loop()
+            run.timer = loop.call_later(self._timeout_seconds, self._expire, run)
 
     def _refuse(self, claim: Claim, why: str) -> None:
-        error = _one_line(f"bad params: {why}")
-        self._acks.append(Ack(claim.task.task_id, claim.token, Outcome.FAILED, error=error))
+        error = one_line(f"bad params: {why}")
+        self._claims.hand_in(Ack(claim.task.task_id, claim.token, Outcome.FAILED, error=error))
         self._look()
 
     async def _handle(self, run: _Run) -> None:
-        task_id = run.claim.task.task_id
-        try:
-            ack = await self._attempt(run)
-            if ack is not None and not run.lost:
-                self._acks.append(ack)
-        finally:
-            if self._runs.get(task_id) is run:
-                del self._runs[task_id]
-            self._look()
+        ending = await self._attempt(run)
+        # A copy of this process, made by the handler, must not go on here.
+        end_if_forked(self._process)
+        if not run.over:
+            self._end(run, run.stopped or ending)
 
-    async def _attempt(self, run: _Run) -> Ack | None:
-        """Run the handler and return the end of the attempt; None when it is no longer ours."""
-        task = run.claim.task
-        limit = asyncio.timeout(self._timeout_seconds) if self._timeout_seconds else None
+    def _settle(self, run: _Run, _: object) -> None:
+        if not run.over:
+            # Cancelled before its first step.
+            self._end(run, run.stopped or failed("the handler was cancelled"))
+
+    async def _attempt(self, run: _Run) -> Ending:
+        """Run the handler to its end, whatever that is."""
         try:
-            if limit is None:
-                result = await self._handler(task, run.tracker)
-            else:
-                async with limit:
-                    result = await self._handler(task, run.tracker)
-            _check_result(result)
-        except LeaseLost:
-            log.info("lease_lost", task_id=task.task_id)
-            return None
-        except asyncio.CancelledError:
-            return _ack(run, Outcome.FAILED, error="the handler was cancelled")
-        except Retry as error:
-            delay = self._backoff.seconds(task.attempt) if error.delay is None else error.delay
-            return _ack(run, Outcome.RETRY, error=_explain(error), delay=delay)
-        except (Exception, SystemExit) as error:
-            reason = _explain(error)
-            if limit is not None and limit.expired():
-                reason = f"took longer than {self._timeout_seconds:g} s"
-            elif not isinstance(error, TaskError):
-                log.warning("task_failed", task_id=task.task_id, exc_info=error)
-            await run.tracker.mark_failed(reason)
-            return _ack(run, Outcome.FAILED, error=reason)
-        await run.tracker.mark_completed()
-        return _ack(run, Outcome.COMPLETED, result=result or {})
+            result: object = await self._handler(run.claim.task, run.tracker)
+            if inspect.isawaitable(result):
+                # An `async def` behind a decorator that is one itself.
+                result = await result
+        except BaseException as error:
+            return end_with_error(error)
+        if isinstance(result, Ending):
+            return result
+        return end_with_result(result, self._result_bytes)
+
+    def _end(self, run: _Run, ending: Ending) -> None:
+        """Free the slot, and hand in how the attempt ended if it is still ours."""
+        task_id = run.claim.task.task_id
+        run.over = run.store.closed = True
+        if run.timer is not None:
+            run.timer.cancel()
+        if self._runs.get(task_id) is run:
+            del self._runs[task_id]
+        if ending.outcome is None:
+            log.info("lease_lost", task_id=task_id)
+        else:
+            self._claims.hand_in(self._ack(run, ending, ending.outcome))
+        if ending.trace:
+            log.warning("task_failed", task_id=task_id, exception=ending.trace)
+        self._look()
+
+    def _ack(self, run: _Run, ending: Ending, outcome: Outcome) -> Ack:
+        task, delay = run.claim.task, ending.delay
+        if outcome == Outcome.RETRY and delay is None:
+            delay = self._backoff.seconds(task.attempt)
+        return Ack(
+            task.task_id,
+            run.claim.token,
+            outcome,
+            result=ending.result,
+            error=ending.error,
+            fragment=_last_fragment(run.tracker, outcome, ending.error),
+            delay=delay or 0.0,
+        )
+
+    def _expire(self, run: _Run) -> None:
+        self._stop_run(run, failed(f"took longer than {self._timeout_seconds:g} s"))
+
+    def _drop(self, task_id: str) -> None:
+        # The task is another's, or ended: whatever the handler still does counts no more.
+        run = self._runs.get(task_id)
+        if run is not None:
+            self._stop_run(run, LOST)
+
+    def _stop_run(self, run: _Run, ending: Ending) -> None:
+        if run.job is None or run.stopped is LOST:
+            return
+        run.stopped = ending
+        run.job.cancel()
+        if run.timer is not None:
+            run.timer.cancel()
+        loop = asyncio.get_running_loop()
+        run.timer = loop.call_later(ABANDON_SECONDS, self._abandon, run)
+
+    def _abandon(self, run: _Run) -> None:
+        if run.over or run.job is None or run.stopped is None:
+            return
+        log.warning("handler_abandoned", task_id=run.claim.task.task_id, after=ABANDON_SECONDS)
+        self._abandoned.add(run.job)
+        run.job.add_done_callback(self._abandoned.discard)
+        self._end(run, run.stopped)
 
     async def _do_due(self) -> None:
         now = time.monotonic()
+        # First, for they are why tasks are not run twice.
+        for run in [run for run in self._runs.values() if now >= run.extend_at]:
+            await self._extend(run)
         if now >= self._upkeep_at:
             await self._keep_up_now(now)
         if self._positions_at is not None and now >= self._positions_at:
@@ -291,8 +365,6 @@ class Worker:
             if await self._queue.publish_positions() < 0:
                 # Another worker was quicker, but the line may have moved since.
                 self._expect_move()
-        for run in [run for run in self._runs.values() if now >= run.extend_at]:
-            await self._extend(run)
 
     async def _keep_up_now(self, now: float) -> None:
         # Set first: what is announced while Redis answers may be newer than its answer.
@@ -316,8 +388,16 @@ class Worker:
 
     async def _extend(self, run: _Run) -> None:
         run.extend_at = self._next_extension()
-        if not await self._queue.extend_task(run.claim.task.task_id, run.claim.token):
-            self._drop(run.claim.task.task_id)
+        task_id = run.claim.task.task_id
+        try:
+            owned = await self._queue.extend_task(task_id, run.claim.token)
+        except Exception as error:
+            if is_outage(error):
+                raise
+            log.error("lease_not_extended", task_id=task_id, error=error)
+            return
+        if not owned:
+            self._drop(task_id)
 
     def _next_extension(self) -> float:
         return time.monotonic() + self._queue.visibility_seconds / EXTENSIONS_A_LEASE
@@ -327,13 +407,6 @@ class Worker:
             self._positions_at = time.monotonic() + POSITIONS_SECONDS
             self._note_due(self._positions_at)
 
-    def _drop(self, task_id: str) -> None:
-        # The task is another's, or ended: whatever the handler still does counts no more.
-        run = self._runs.get(task_id)
-        if run is not None and run.job is not None:
-            run.lost = True
-            run.job.cancel()
-
     async def _finish(self) -> None:
         jobs = [run.job for run in self._runs.values() if run.job is not None]
         if jobs:
@@ -341,15 +414,40 @@ class Worker:
         unfinished = tuple(self._runs.values())
         for run in unfinished:
             self._drop(run.claim.task.task_id)
-        await asyncio.gather(*jobs, return_exceptions=True)
+        if jobs:
+            # A handler that swallows its cancellation is left behind.
+            await asyncio.wait(jobs, timeout=ABANDON_SECONDS)
+        for run in unfinished:
+            self._abandon(run)
         handed_back = [*self._surplus, *(run.claim for run in unfinished)]
         try:
-            await self._queue.claim(self._worker_id, 0, self._acks)
+            await self._claims.hand_in_rest()
             for claim in handed_back:
-                await self._queue.release_task(claim.task.task_id, claim.token)
-        except STORE_ERRORS as error:
+                await self._hand_back(claim)
+        except Exception as error:
             # Their leases run out, and another worker takes them.
             log.warning("queue_away_at_stop", error=error, tasks=len(handed_back))
+
+    async def _hand_back(self, claim: Claim) -> None:
+        try:
+            await self._queue.release_task(claim.task.task_id, claim.token)
+        except Exception as error:
+            if is_outage(error):
+                raise
+            log.error("task_not_handed_back", task_id=claim.task.task_id, error=error)
+
+
+def _last_fragment(tracker: RedisProgressTracker, outcome: Outcome, error: str) -> bytes | None:
+    """Return the last state; None when the handler has left it so that it cannot be told."""
+    try:
+        if outcome == Outcome.COMPLETED:
+            tracker.complete()
+        elif outcome == Outcome.FAILED:
+            tracker.fail(error)
+        return tracker.fragment()
+    except Exception as fault:
+        log.error("progress_unreadable", task_id=tracker.task_id, error=text_of_error(fault))
+        return None
 
 
 # Most tasks ask for what others asked for.
@@ -358,30 +456,6 @@ def _structure(params: bytes) -> TaskParams:
     return cattrs.structure(orjson.loads(params), TaskParams)
 
 
-def _ack(run: _Run, outcome: Outcome, **more: Any) -> Ack:
-    fragment = run.tracker.fragment()
-    return Ack(run.claim.task.task_id, run.claim.token, outcome, fragment=fragment, **more)
-
-
-def _check_result(result: object) -> None:
-    """Raise TypeError for what cannot be kept as a task's result."""
-    if not isinstance(result, dict | None):
-        raise TypeError(f"a result is a dict or None, not {type(result).__name__}")
-    orjson.dumps(result)
-
-
-def _explain(error: BaseException) -> str:
-    own = isinstance(error, TaskError | Retry)
-    text = str(error) if own else f"{type(error).__name__}: {error}"
-    return _one_line(text)
-
-
 def _explain_fault(error: BaseException, _: type | None) -> str:
     # attrs' validators put the whole field behind their sentence.
     return str(error.args[0] if error.args else error)
-
-
-def _one_line(text: str) -> str:
-    # A lone surrogate, as in the name of a file, has no place in JSON or Redis.
-    encodable = text.encode(errors="replace").decode()
-    return encodable.replace("\n", " ")[:MAX_ERROR_LENGTH]

@@ -16,8 +16,14 @@ export class Seen {
     return true;
   }
 
-  /** Note where a connection begins; a snapshot under the same id is still new. */
+  /** Note where a connection begins: that is no message, and so nothing that could be repeated. */
   begin(id) {
     if (id) this.last = id;
+  }
+
+  /** Begin anew, after a resync: another log may use the same ids. */
+  forget(id) {
+    this.#ids.clear();
+    this.begin(id);
   }
 }

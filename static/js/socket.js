@@ -1,6 +1,7 @@
 /** A WebSocket that comes back and resumes, as the close code says. */
 
 import { Backoff } from "./backoff.js";
+import { comesBack } from "./close-codes.js";
 import { Seen } from "./seen.js";
 
 const PROTOCOL = "rt.v1";
@@ -15,11 +16,6 @@ const WHY = {
   4429: "too many connections",
 };
 
-/** Codes after which there is no sense in coming back: done, too large, and our 44xx. */
-function isFinal(code) {
-  return code === FINISHED || code === 1003 || code === 1009 || (code >= 4400 && code < 4500);
-}
-
 export class RealtimeSocket {
   #path;
   #token;
@@ -30,6 +26,7 @@ export class RealtimeSocket {
   #timer = 0;
   #watchdog = 0;
   #silence = 0;
+  #reconnect = undefined;
   #online = () => this.#hurry();
 
   /**
@@ -70,16 +67,20 @@ export class RealtimeSocket {
       this.#backoff.reset();
       this.#seen.begin(id);
       this.#silence = data.heartbeat_interval * 1000 * MISSED;
+      this.#reconnect = data.reconnect;
       this.#on.state("connected");
     }
     this.#watch();
-    if (type === "connected" || this.#seen.isNew(id)) this.#on.message(type, data);
+    if (type === "resync") this.#seen.forget(id);
+    if (type === "connected" || type === "resync" || this.#seen.isNew(id)) {
+      this.#on.message(type, data);
+    }
   }
 
   #closed({ code, reason }) {
     this.#drop();
     this.#on.raw(`closed with ${code} ${reason}`);
-    if (!isFinal(code)) {
+    if (comesBack(code, this.#reconnect)) {
       this.#comeBack();
       return;
     }

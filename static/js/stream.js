@@ -2,6 +2,7 @@
 
 import { ProblemError } from "./api.js";
 import { Backoff } from "./backoff.js";
+import { ERROR_EVENT } from "./protocol.js";
 import { Seen } from "./seen.js";
 
 const TYPES = ["connected", "progress", "finished", "notification", "heartbeat", "resync"];
@@ -49,17 +50,23 @@ export class EventStream {
     for (const type of TYPES) {
       source.addEventListener(type, (event) => this.#receive(type, event));
     }
-    // An error of the connection has no data; an `error` event of the server has.
+    // The server's own errors. Where they are called `error` they come as a lost connection does,
+    // but with data.
+    if (ERROR_EVENT !== "error") {
+      source.addEventListener(ERROR_EVENT, (event) => this.#receive("error", event));
+    }
     source.onerror = (event) => (event.data ? this.#receive("error", event) : this.#lost(source));
   }
 
   #receive(type, event) {
     const { data, lastEventId: id } = event;
-    this.#on.raw(`event: ${type}\ndata: ${data}`);
+    this.#on.raw(`event: ${event.type}\ndata: ${data}`);
     if (type === "connected") {
       this.#backoff.reset();
       this.#seen.begin(id);
       this.#on.state("connected");
+    } else if (type === "resync") {
+      this.#seen.forget(id);
       // The browser repeats the last id under the other events, which have none.
     } else if (type === "progress" || type === "finished" || type === "notification") {
       if (!this.#seen.isNew(id)) return;

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from tests.faults.system import System
-from tests.waiting import until_done
+from tests.waiting import until
 
 SEED = os.environ.get("RT_FAULT_SEED") or secrets.token_hex(4)
 SCENARIO_SECONDS = float(os.environ.get("RT_FAULT_SECONDS", "60"))
@@ -56,7 +56,7 @@ def play(runner: asyncio.Runner, system: System, request: pytest.FixtureRequest)
 async def _play(scenario: Scenario, system: System, rng: random.Random) -> None:
     async with asyncio.timeout(SCENARIO_SECONDS):
         await scenario(system, rng)
-        await until_done(lambda: _is_quiet(system), QUIET_SECONDS, "nobody is connected")
+        await until(lambda: _is_quiet(system), QUIET_SECONDS, "nobody is connected")
 
 
 async def _is_quiet(system: System) -> bool:

@@ -10,7 +10,7 @@ from tests.faults.crowd import SSE, WS, Crowd
 from tests.faults.raw import reset_at_close, vanish
 from tests.faults.system import Footprint, Server, System
 from tests.peers import Peers, Streams, request, upgrade
-from tests.waiting import until, until_done
+from tests.waiting import until
 
 # So many are open at once.
 WAVE = 60
@@ -146,7 +146,7 @@ async def drop_streams(system: System, rng: random.Random, count: int) -> None:
             ways = rng.choices(droppers.ways, k=WAVE)
             await asyncio.gather(*(way(rng.choice(system.servers)) for way in ways))
         all_dropped = functools.partial(has_none, system, DROPPER)
-        await until_done(all_dropped, DROPPED_SECONDS, "all are dropped")
+        await until(all_dropped, DROPPED_SECONDS, "all are dropped")
         system.redis_server.freeze()
         refused = droppers.refused_without_redis
         await asyncio.gather(*(refused(rng.choice(system.servers)) for _ in range(WAVE)))

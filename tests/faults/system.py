@@ -4,6 +4,7 @@ What they hold is counted from outside: by `/proc`, by Redis, and by the servers
 """
 
 import asyncio
+import collections
 import contextlib
 import ctypes
 import functools
@@ -33,7 +34,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPError, HTTPRequest
 
 from tests.conftest import ROOT, SECRET
 from tests.faults.serve import TASKS_FILE
-from tests.waiting import until, until_done
+from tests.waiting import until
 from tornado_rt.stores import find_redis_server
 
 START_SECONDS = 30.0
@@ -64,6 +65,7 @@ ENVIRONMENT = {
     "RT_SSE_HEARTBEAT_SECONDS": "5",
     "RT_MAX_CONNECTIONS_PER_USER": "0",
     "RT_MAX_CONNECTIONS_PER_ADDRESS": "0",
+    "RT_MAX_SOCKETS_PER_ADDRESS": "0",
     "RT_REQUESTS_PER_SECOND": "0",
     "RT_MAX_PENDING_BYTES": "65536",
     "RT_PEER_TIMEOUT_SECONDS": "1.5",
@@ -97,6 +99,8 @@ class Child:
         self._command = command
         self._folder = folder
         self._environment = environment
+        # What it runs from: this version's folder, or another one's.
+        self.tree = ROOT
         self._process: subprocess.Popen[bytes] | None = None
         self._frozen = False
 
@@ -128,7 +132,7 @@ class Child:
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self._command,
-                cwd=ROOT,
+                cwd=self.tree,
                 env=inherited | self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -205,7 +209,7 @@ class RedisServer(Child):
     async def ready(self) -> None:
         """Wait until it answers."""
         async with open_client(self.url) as client:
-            await until_done(lambda: _answers(client), START_SECONDS, "Redis answers")
+            await until(lambda: _answers(client), START_SECONDS, "Redis answers")
 
     async def restart(self) -> None:
         """Start and wait until it answers."""
@@ -245,7 +249,7 @@ class MongoServer(Child):
     async def ready(self) -> None:
         """Wait until it answers."""
         answers = functools.partial(asyncio.to_thread, _ping_mongodb, self.url)
-        await until_done(answers, START_SECONDS, "MongoDB answers")
+        await until(answers, START_SECONDS, "MongoDB answers")
 
     async def restart(self) -> None:
         """Start and wait until it answers."""
@@ -274,7 +278,7 @@ class Server(Child):
         """Wait until it says so."""
         client = AsyncHTTPClient(force_instance=True)
         try:
-            await until_done(lambda: self._is_ready(client), START_SECONDS, f"{self.name} is ready")
+            await until(lambda: self._is_ready(client), START_SECONDS, f"{self.name} is ready")
         except AssertionError as error:
             lines = [line for line in self.log.read_text().splitlines() if "/readyz" not in line]
             error.add_note("\n".join([self._unready, *lines[-LOG_TAIL:]]))
@@ -323,7 +327,7 @@ class Worker(Child):
 
     def __init__(self, name: str, folder: Path, environment: dict[str, str]) -> None:
         own = {"RT_WORKER_CONCURRENCY": "4", "RT_DATA_DIR": str(folder / name)}
-        command = [sys.executable, str(ROOT / "run.py"), "worker"]
+        command = [sys.executable, "run.py", "worker"]
         super().__init__(name, command, folder, environment | own)
 
 
@@ -355,6 +359,10 @@ class System:
         self._environment = ENVIRONMENT | environment
         self._stack = contextlib.AsyncExitStack()
         self._counts = (servers, workers)
+        # Whether servers of the version before run too, which speak as they did.
+        self.mixed = False
+        # How often each status was answered.
+        self.statuses: collections.Counter[int] = collections.Counter()
         self.servers: list[Server] = []
         self.workers: list[Worker] = []
 
@@ -451,6 +459,7 @@ class System:
         began = time.monotonic()
         try:
             response = await self.http.fetch(request, raise_error=False)
+            self.statuses[response.code] += 1
         except (HTTPError, OSError):
             return Answer(0, {}, None, time.monotonic() - began)
         is_json = "json" in response.headers.get("Content-Type", "")

@@ -15,7 +15,7 @@ from tests.faults.dropping import DROPPED_SECONDS, WAVE, at_rest, drop_streams, 
 from tests.faults.raw import vanish
 from tests.faults.system import Server, System
 from tests.peers import Peer, Peers
-from tests.waiting import until, until_done
+from tests.waiting import until
 
 STREAMS = int(os.environ.get("RT_FAULT_STREAMS", "300"))
 HEARTBEAT_SECONDS = 0.3
@@ -90,7 +90,7 @@ def test_client_comes_back_after_4508_and_4510(play: Play) -> None:
             last_id = (await socket.message_of("connected"))["id"]
             await _beat_fast(system)
             # It reads nothing, so it answers no ping.
-            await until_done(functools.partial(_has, system, server, crowd), 5, "it is dropped")
+            await until(functools.partial(_has, system, server, crowd), 5, "it is dropped")
             titles = [await crowd.notify(user) for _ in range(3)]
             assert await _code(socket) == 4510
             again = await peers.open(server.port, f"{WS}?last_id={last_id}", system.token(user))
@@ -133,7 +133,7 @@ def test_half_open_connections_are_dropped(play: Play) -> None:
                 _, writer = await open_stream(peers, server, system.token(f"half{number}"))
                 vanish(writer.get_extra_info("socket"))
             assert await system.connections() == 8
-            await until_done(functools.partial(is_bare, system), DROPPED_SECONDS, "all dropped")
+            await until(functools.partial(is_bare, system), DROPPED_SECONDS, "all dropped")
         await _beat_slowly(system)
 
     play(scenario)

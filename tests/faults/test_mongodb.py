@@ -11,7 +11,7 @@ from tests.faults.conftest import Play
 from tests.faults.crowd import Crowd
 from tests.faults.faults import Fault, name_of
 from tests.faults.system import System
-from tests.waiting import until, until_done
+from tests.waiting import until
 
 TASKS = 8
 
@@ -101,8 +101,8 @@ def test_servers_are_ready_again_by_themselves(play: Play) -> None:
             return (await system.ask(server, "GET", "/readyz", "a")).status == status
 
         await system.mongodb.kill()
-        await until_done(lambda: answers(503), 5, "it is not ready")
+        await until(lambda: answers(503), 5, "it is not ready")
         await system.mongodb.restart()
-        await until_done(lambda: answers(200), 5, "it is ready")
+        await until(lambda: answers(200), 5, "it is ready")
 
     play(scenario)

@@ -15,7 +15,7 @@ from tests.faults.counts import Row, check
 from tests.faults.crowd import WS, Crowd
 from tests.faults.system import System, Worker, open_client
 from tests.peers import Peer, Peers
-from tests.waiting import until, until_done
+from tests.waiting import until
 
 STORM = int(os.environ.get("RT_FAULT_STORM", "200"))
 STORM_USERS = 10
@@ -200,7 +200,7 @@ def test_limit_of_connections_holds_over_all_servers(play: Play) -> None:
                 assert {one.code for one in sockets if one not in admitted} == {4429}
                 await system.servers[1].kill()
                 is_admitted = functools.partial(_is_admitted, system, peers)
-                await until_done(is_admitted, FORGOTTEN_SECONDS, "another is let in")
+                await until(is_admitted, FORGOTTEN_SECONDS, "another is let in")
                 await system.servers[1].restart()
         finally:
             await system.change_settings(ws_max_connections_per_user=0)

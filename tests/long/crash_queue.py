@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import collections
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from redis.exceptions import RedisError
 from services.progress import TaskParams, plan_fragment
 from services.queue import QueueService
 from tests.conftest import ROOT, ServerProcess, start_server, stop_server
+from tests.waiting import until
 from tornado_rt.jobs import Jobs
 from tornado_rt.mongo import open_database
 from tornado_rt.redis import open_redis
@@ -42,6 +44,8 @@ ENVIRONMENT = {
     "RT_QUEUE_USER_LIMIT": str(USER_LIMIT),
     "RT_QUEUE_GLOBAL_LIMIT": str(GLOBAL_LIMIT),
     "RT_QUEUE_MAX_ATTEMPTS": "1000",
+    # All are counted at the end.
+    "RT_QUEUE_KEPT_PER_USER": "0",
     "RT_REDIS_FSYNC": "always",
     "RT_DRAIN_SECONDS": "0",
 }
@@ -111,6 +115,10 @@ class Crash:
                 self.most_of_a_user = max(self.most_of_a_user, *map(int, active), 0)
             await asyncio.sleep(0.02)
 
+    async def _ended_more_than(self, seen: int) -> int | None:
+        ended = await self.ended()
+        return ended if ended > seen else None
+
     async def kill_workers(self, every: float) -> None:
         """Kill the oldest worker again and again, and start another in its place.
 
@@ -119,9 +127,7 @@ class Crash:
         seen = 0
         while True:
             await asyncio.sleep(every)
-            while (ended := await self.ended()) <= seen:
-                await asyncio.sleep(0.05)
-            seen = ended
+            seen = await until(functools.partial(self._ended_more_than, seen))
             oldest = self.workers.pop(0)
             oldest.kill()
             oldest.wait()
@@ -193,8 +199,7 @@ async def _until_ended(crash: Crash, tasks: int, redis_kills: int) -> None:
 
 
 async def _count(crash: Crash, tasks: int, began: float) -> Outcome:
-    while await crash.redis.xlen(crash.queue.prefix + "outbox"):
-        await asyncio.sleep(0.05)
+    await until(lambda: crash.redis.xlen(crash.queue.prefix + "outbox"), equal=0)
     attempts: collections.Counter[int] = collections.Counter()
     for task_id in crash.task_ids:
         task = await crash.queue.get_task(task_id)

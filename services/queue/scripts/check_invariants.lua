@@ -23,11 +23,16 @@ local function read_hash(key)
   return fields
 end
 
+local all_listed = redis.call('ZCARD', P .. 'ended') == tonumber(redis.call('GET', P .. 'listed') or 0)
+local own = {ended = {}, dead = {}}
+local broken = redis.call('SMEMBERS', P .. 'broken')
+for _, id in ipairs(broken) do fault('task ' .. id .. ' cannot be read and was set aside') end
+
 local states, active, aside, queued, batches = {}, {}, {}, {}, {}
-for _, key in ipairs(redis.call('KEYS', P .. 'task:*')) do
-  local t = read_hash(key)
-  for i, value in ipairs(cmsgpack.unpack(t.made)) do t[MADE[i]] = value end
-  local id, status = string.sub(key, #task_key('') + 1), t.status
+local function look_at(id)
+  local t, status = read_hash(task_key(id)), nil
+  for i, value in ipairs(cmsgpack.unpack(t.made)) do t[MADE[i] or i] = value end
+  status = t.status
   local last, logged = tonumber(t.event_seq or 1), tonumber(t.logged or 1)
   add(states, status, 1)
   expect('waiting of ' .. id, found_in('waiting', id), status == 'queued' and 1 or 0)
@@ -37,13 +42,19 @@ for _, key in ipairs(redis.call('KEYS', P .. 'task:*')) do
   expect('ended of ' .. id, found_in('ended', id), ENDED[status] and 1 or 0)
   expect('dead of ' .. id, found_in('dead', id), status == 'dead' and 1 or 0)
   expect('listed of ' .. id, found_in('tasks:' .. t.user_id, id), 1)
+  if ENDED[status] then
+    add(own[list_of(status)], t.user_id, 1)
+    if all_listed then
+      expect('ended list of ' .. id, found_in(list_of(status) .. ':' .. t.user_id, id), 1)
+    end
+  end
   -- What the record tells itself: the start of its attempt, its last state, its end.
   local told = last - logged - (ENDED[status] and 2 or 0)
   if told ~= 0 and (told ~= 1 or status == 'queued' or status == 'delayed') then
     fault('log of ' .. id .. ' ends at ' .. logged .. ' of ' .. last)
   end
   local kept = redis.call('LLEN', log_key('task', id))
-  if kept > logged - 1 or (kept == 0 and logged > 1) then
+  if kept > logged - 1 or (kept == 0 and logged > 1 and not ENDED[status]) then
     fault('log of ' .. id .. ' has ' .. kept .. ' events up to ' .. logged)
   end
   if status == 'queued' then add(queued, t.user_id, 1) end
@@ -53,6 +64,22 @@ for _, key in ipairs(redis.call('KEYS', P .. 'task:*')) do
     batches[t.batch_id] = batches[t.batch_id] or {sum = 0}
     add(batches[t.batch_id], in_batch(status), 1)
     add(batches[t.batch_id], 'sum', ENDED[status] and 100 or tonumber(t.percent or 0))
+  end
+end
+
+for _, key in ipairs(redis.call('KEYS', P .. 'task:*')) do
+  local id = string.sub(key, #task_key('') + 1)
+  if load_task(id) then
+    look_at(id)
+  elseif redis.call('SISMEMBER', P .. 'broken', id) == 0 then
+    fault('task ' .. id .. ' cannot be read')
+  end
+end
+for list, users in pairs(own) do
+  for user, number in pairs(users) do
+    -- There may be more: an earlier version deletes a task and leaves its place in the list.
+    local places = redis.call('ZCARD', P .. list .. ':' .. user)
+    if all_listed and places < number then expect(list .. ' of ' .. user, places, number) end
   end
 end
 

@@ -1,24 +1,28 @@
--- Uses: moves, essential
+-- Uses: always, moves
 --
 -- Give a worker the next tasks, after ending those that it hands in.
 --
 -- ARGV[3] request id       ARGV[4] worker id      ARGV[5] how many at most
 -- ARGV[6] running tasks a user, 0: any            ARGV[7] running tasks in all, 0: any
 -- ARGV[8] visibility [s]   ARGV[9] order          ARGV[10] attempts before a task is dead
--- ARGV[11...] for each ended task: its id, token, outcome, result, error, fragment, delay [s]
+-- ARGV[11] ended tasks kept a user, 0: any
+-- ARGV[12...] for each ended task: its id, token, outcome, result, error, fragment, delay [s]
 -- Reply: {whether each was still owned (0 or 1), {id, user, symbol, params, batch
 -- id, attempt, when made, when started, token} of each claimed task}. Repeated
 -- with the same request id it returns the same tasks, as far as they are still the worker's.
 local request_key = P .. 'request:' .. ARGV[3]
 local most, user_limit, global_limit = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local ACKS = 12
+most_ended = tonumber(ARGV[11])
 
--- What the start of a task needs of it, and what its end does.
+-- What the start of a task needs of it, and what its end does; nil when that cannot be read.
 local function load_waiting(id)
   local key = task_key(id)
   if records[key] then return records[key] end
-  local v = redis.call('HMGET', key, 'status', 'made', 'attempt', 'event_seq')
-  if not v[1] then return nil end
-  local made = cmsgpack.unpack(v[2])
+  local v = redis.pcall('HMGET', key, 'status', 'made', 'attempt', 'event_seq')
+  if v[1] ~= 'queued' then return nil end
+  local made = read_made(v[2])
+  if not (made and tonumber(v[3] or 0) and tonumber(v[4] or 1)) then return nil end
   return adopt({
     _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], made = v[2],
     attempt = v[3] or '0', event_seq = v[4] or '1', user_id = made[1], batch_id = made[2],
@@ -30,10 +34,11 @@ end
 local function load_claimed(id)
   local key = task_key(id)
   if records[key] then return records[key] end
-  local v = redis.call('HMGET', key, 'status', 'made', 'token', 'event_seq', 'started_at', 'revived',
+  local v = redis.pcall('HMGET', key, 'status', 'made', 'token', 'event_seq', 'started_at', 'revived',
     'percent')
   if not v[1] then return nil end
-  local made = cmsgpack.unpack(v[2])
+  local made = read_made(v[2])
+  if not (made and tonumber(v[4] or 1) and tonumber(v[7] or 0)) then return nil end
   return adopt({
     _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], made = v[2],
     token = v[3] or '', event_seq = v[4] or '1', started_at = v[5], revived = v[6] or '0',
@@ -57,9 +62,9 @@ local function ack(id, token, outcome, result, error, fragment, delay)
 end
 
 local ending, owned = {}, {}
-for i = 11, #ARGV, 7 do ending[#ending + 1] = ARGV[i] end
+for i = ACKS, #ARGV, 7 do ending[#ending + 1] = ARGV[i] end
 look_for_listeners('task', ending)
-for i = 11, #ARGV, 7 do
+for i = ACKS, #ARGV, 7 do
   owned[#owned + 1] = ack(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5],
     ARGV[i + 6])
 end
@@ -125,14 +130,18 @@ local function take_stretch(room)
   look_for_listeners('task', ids)
   for _, id in ipairs(ids) do
     local t = load_waiting(id)
-    local user = t.user_id
-    if at_limit(user) then break end
-    start(t)
-    taken = taken + 1
-    note(moved, user)
-    taken_of[user] = (taken_of[user] or 0) + 1
+    if not t then
+      set_aside(id)
+    else
+      local user = t.user_id
+      if at_limit(user) then break end
+      start(t)
+      taken = taken + 1
+      note(moved, user)
+      taken_of[user] = (taken_of[user] or 0) + 1
+    end
   end
-  if taken == 0 then return end
+  if taken == 0 then return settle_line() end
   redis.call('ZREMRANGEBYRANK', P .. 'waiting', 0, taken - 1)
   for user, number in pairs(taken_of) do
     redis.call('ZREMRANGEBYRANK', P .. 'waiting:' .. user, 0, number - 1)
@@ -170,7 +179,8 @@ if room > 0 then take_stretch(room) end
 while #claimed < room do
   local id = take_turn()
   if not id then break end
-  start(load_waiting(id))
+  local t = load_waiting(id)
+  if t then start(t) else set_aside(id) end
 end
 call_in_parts('ZADD', P .. 'processing', leases)
 -- Also that nothing was found: the request, sent again and done late, must not find what came since.

@@ -3,7 +3,8 @@
 -- Add tasks to the line, or aside until their time.
 --
 -- ARGV[3] most waiting tasks a user, 0: any       ARGV[4] how long a key is remembered [s]
--- ARGV[5...] for each task: its id, user id, symbol, params (JSON), head of the snapshot (JSON, no
+-- ARGV[5] keys remembered a user, 0: any
+-- ARGV[6...] for each task: its id, user id, symbol, params (JSON), head of the snapshot (JSON, no
 -- braces), plan: the first fragment of the snapshot (JSON, no braces), callback URL, delay [s], time
 -- to start at [s since 1970], 0: none, how long it is expected to take [s], idempotency key, "": none,
 -- digest of the request
@@ -19,7 +20,7 @@ local function enqueue(id, user, symbol, params, head, plan, callback_url, delay
   local t = load_task(before or id)
   if t then return brief_reply(t, position(t.task_id)) end
   if not has_room(user, 1, tonumber(ARGV[3])) then return 'full' end
-  remember_made(key, digest, id, ARGV[4])
+  remember_made(user, key, digest, id, ARGV[4], tonumber(ARGV[5]))
   local added = add_task(id, user, '', symbol, params, callback_url, '', expected, head, plan,
     math.max(NOW + delay, tonumber(run_at)))
   -- Nobody stands behind it yet.
@@ -28,7 +29,7 @@ local function enqueue(id, user, symbol, params, head, plan, callback_url, delay
 end
 
 local replies = {}
-for i = 5, #ARGV, ARGUMENTS do
+for i = 6, #ARGV, ARGUMENTS do
   replies[#replies + 1] = enqueue(unpack(ARGV, i, i + ARGUMENTS - 1))
 end
 return replies

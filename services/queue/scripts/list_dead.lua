@@ -7,6 +7,7 @@
 local tasks = {}
 local stop = ARGV[3] + ARGV[4] - 1
 for _, id in ipairs(redis.call('ZREVRANGE', P .. 'dead', ARGV[3], stop)) do
-  tasks[#tasks + 1] = reply(load_task(id))
+  local t = load_task(id)
+  if t then tasks[#tasks + 1] = reply(t) end
 end
 return tasks

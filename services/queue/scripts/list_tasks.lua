@@ -6,6 +6,7 @@
 -- Reply: the tasks, newest first.
 local tasks = {}
 for _, id in ipairs(redis.call('ZREVRANGE', P .. 'tasks:' .. ARGV[3], 0, ARGV[4] - 1)) do
-  tasks[#tasks + 1] = reply(load_task(id))
+  local t = load_task(id)
+  if t then tasks[#tasks + 1] = reply(t) end
 end
 return tasks

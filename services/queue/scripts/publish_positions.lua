@@ -17,8 +17,10 @@ for _, channel in ipairs(redis.call('PUBSUB', 'CHANNELS', 'rt:task:*')) do
   local id = string.sub(channel, 9)
   if redis.call('ZSCORE', P .. 'waiting', id) then
     local t = load_task(id)
-    emit_progress(t)
-    told = told + 1
+    if t then
+      emit_progress(t)
+      told = told + 1
+    end
   end
 end
 return told

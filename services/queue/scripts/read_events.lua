@@ -25,11 +25,15 @@ end
 
 local last, resync, messages = tonumber(record.event_seq), '', {}
 if asked_epoch ~= '' then
-  local logged = read_log(kind, id, record, after)
+  -- The first event was never logged: whoever stands before it gets the snapshot while that is all
+  -- there is, and else what replaced it.
+  local logged = read_log(kind, id, record, math.max(after, 1))
   if asked_epoch ~= the_epoch() or after > last then
     resync = 'epoch'
   elseif not logged then
     resync = 'trimmed'
+  elseif after == 0 and last == 1 then
+    messages = {envelope('progress', 1, shown)}
   else
     messages = logged
     -- As many of them as come after the cursor.

@@ -13,9 +13,10 @@ forget_end(t)
 local b = t.batch_id ~= '' and load_batch(t.batch_id)
 if b and b.ended_at then
   redis.call('LREM', P .. 'batch_tasks:' .. t.batch_id, 1, t.task_id)
-  t.batch_id = ''
-  set(t, 'made', pack_made(t.user_id, '', t.symbol, t.params, t.created_at, t.callback_url, t.notify, t.seq,
-    t.expected, t.head, t.plan))
+  -- What a later version keeps behind the fields that we know stays.
+  local made = cmsgpack.unpack(t.made)
+  made[2], t.batch_id = '', ''
+  set(t, 'made', cmsgpack.pack(made))
 end
 local from = t.status
 set(t, 'attempt', '0', 'error', '', 'ended_at', '', 'fragment', '', 'percent', '0', 'revived',

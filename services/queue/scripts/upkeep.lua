@@ -1,28 +1,57 @@
--- Uses: moves, essential
+-- Uses: always, moves
 --
--- What is due: leases that ran out, delays that are over, ended tasks that are old.
+-- What is due: leases that ran out, delays that are over, ended tasks that are old; and what others left:
+-- counts of tasks that were set aside, ended tasks that an earlier version did not list.
 --
 -- ARGV[3] attempts before a task is dead    ARGV[4] retention [s], 0: forever
--- ARGV[5] how many of each at most
+-- ARGV[5] how many of each at most          ARGV[6] ended tasks kept a user, 0: any
 -- Reply: {expired leases, tasks that came into the line, deleted tasks, in how many seconds the next
--- thing falls due as text, "" for never}.
+-- thing falls due as text, "" for never, tasks that were set aside in all}.
+most_ended = tonumber(ARGV[6])
 local max_attempts, retention, most = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local function due(zset, before)
   return redis.call('ZRANGEBYSCORE', P .. zset, '-inf', before, 'LIMIT', 0, most)
 end
 
+-- A count of more tasks than this is left as it is: one script must not hold up all.
+local MOST_COUNTED = 20000
+local function recount(hash, zset)
+  if redis.call('ZCARD', P .. zset) > MOST_COUNTED then return end
+  redis.call('DEL', P .. hash)
+  for _, id in ipairs(redis.call('ZRANGE', P .. zset, 0, -1)) do
+    local made = read_made(redis.call('HGET', task_key(id), 'made'))
+    if made then count(hash, made[1], 1) end
+  end
+end
+local uncounted = redis.call('SMEMBERS', P .. 'recount')
+if #uncounted > 0 then
+  redis.call('DEL', P .. 'recount')
+  for _, hash in ipairs(uncounted) do recount(hash, hash == 'active' and 'processing' or 'delayed') end
+  -- Who stood aside for a task that is none may have a turn.
+  for _, user in ipairs(redis.call('SMEMBERS', P .. 'parked')) do note(freed, user) end
+end
+
 local expired = due('processing', lease_until(NOW))
 for _, id in ipairs(expired) do
-  give_back(load_task(id), max_attempts, 'the worker was lost', NOW, '')
+  local t = load_task(id)
+  if t and t.status == 'processing' then
+    give_back(t, max_attempts, 'the worker was lost', NOW, '')
+  else
+    set_aside(id)
+  end
 end
 
 local come = due('delayed', NOW)
 for _, id in ipairs(come) do
   local t = load_task(id)
-  leave(t)
-  wait_in_line(t, NOW)
-  emit_progress(t)
+  if t and t.status == 'delayed' then
+    leave(t)
+    wait_in_line(t, NOW)
+    emit_progress(t)
+  else
+    set_aside(id)
+  end
 end
 
 settle()
@@ -30,14 +59,56 @@ settle()
 local deleted = 0
 if retention > 0 then
   for _, id in ipairs(due('ended', NOW - retention)) do
-    delete_task(load_task(id))
-    deleted = deleted + 1
+    local t = load_task(id)
+    if t and ENDED[t.status] then
+      delete_task(t)
+      deleted = deleted + 1
+    else
+      set_aside(id)
+    end
   end
   for _, id in ipairs(due('ended_batches', NOW - retention)) do
-    redis.call('DEL', batch_key(id), P .. 'batch_tasks:' .. id, log_key('batch', id))
-    redis.call('ZREM', P .. 'ended_batches', id)
+    local b = load_batch(id)
+    delete_batch(id, b and b.user_id or '')
   end
 end
+
+-- List what an earlier version ended with its user's. Each upkeep goes on where the last one ended: first
+-- over all ended tasks, then over all ended batches, until as many are listed as there are.
+local LISTING = {
+  ended = function(id, ended_at)
+    local t = load_task(id)
+    if not (t and ENDED[t.status]) then return end
+    local list = list_of(t.status)
+    if redis.call('ZSCORE', P .. list .. ':' .. t.user_id, id) then return end
+    list_ended(list, t.user_id, {ended_at, id})
+  end,
+  ended_batches = function(id, ended_at)
+    local b = load_batch(id)
+    if b then list_ended_batch(id, b.user_id, ended_at) end
+  end,
+}
+
+-- Returns whether there is more to do.
+local function list_unlisted()
+  if most_ended == 0 then return false end
+  local at = redis.call('HMGET', P .. 'listing', 'zset', 'place')
+  local all = tonumber(redis.call('GET', P .. 'listed') or 0) + listed
+  if not at[1] and redis.call('ZCARD', P .. 'ended') == all then return false end
+  local zset = at[1] or 'ended'
+  local found = redis.call('ZSCAN', P .. zset, at[2] or '0', 'COUNT', most)
+  for i = 1, #found[2], 2 do LISTING[zset](found[2][i], found[2][i + 1]) end
+  if found[1] == '0' and zset == 'ended_batches' then
+    redis.call('DEL', P .. 'listing')
+    redis.call('SET', P .. 'listed', redis.call('ZCARD', P .. 'ended'))
+    listed = 0
+    return false
+  end
+  if found[1] == '0' then zset = 'ended_batches' end
+  redis.call('HSET', P .. 'listing', 'zset', zset, 'place', found[1])
+  return true
+end
+local more = list_unlisted()
 
 local following
 local function look_at(zset, later, unit)
@@ -50,4 +121,6 @@ if retention > 0 then
   look_at('ended', retention)
   look_at('ended_batches', retention)
 end
-return {#expired, #come, deleted, following and stamp(math.max(following - NOW, 0)) or ''}
+if more then following = NOW end
+return {#expired, #come, deleted, following and stamp(math.max(following - NOW, 0)) or '',
+  redis.call('SCARD', P .. 'broken')}

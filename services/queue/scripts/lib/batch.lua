@@ -6,6 +6,25 @@
 -- queued), `progress_sum` is the sum of their percentages with 100 for an ended one, and the batch
 -- has ended exactly when each of its tasks has.
 
+-- How many ended tasks, dead ones and ended batches are kept of each user, 0: any, and none are listed.
+-- The scripts that end tasks are told.
+local most_ended = 0
+-- Old ones of a user go with one script at most, besides as many as ended in it: after a bound was
+-- lowered the rest goes with the next ones.
+local MOST_LET_GO = 200
+
+-- The logs of a user's newest ended tasks and batches are kept. Whoever comes back to an older one gets
+-- its state: a log is many times as long.
+local LOGS_KEPT = 100
+local function drop_logs(kind, own, size, added)
+  local last = size - LOGS_KEPT - 1
+  local keys = redis.call('ZRANGE', own, math.max(last - added + 1, 0), last)
+  for i = 1, #keys do keys[i] = log_key(kind, keys[i]) end
+  for first = 1, #keys, PART do
+    redis.call('DEL', unpack(keys, first, math.min(first + PART - 1, #keys)))
+  end
+end
+
 local COUNTED = {'queued', 'processing', 'completed', 'failed', 'cancelled', 'dead'}
 
 local function batch_progress(b)
@@ -18,7 +37,13 @@ local BATCH = kind_of_record({event_seq = '1', logged = '1'}, {})
 
 local function load_batch(id)
   local b = load(batch_key(id), BATCH_FIELDS, BATCH)
-  if b then b.batch_id = id end
+  if not b then return nil end
+  if not (b.head and tonumber(b.total) and tonumber(b.progress_sum) and tonumber(b.event_seq)) then
+    -- It cannot be read: its tasks go on without it.
+    records[batch_key(id)] = nil
+    return nil
+  end
+  b.batch_id = id
   return b
 end
 
@@ -63,10 +88,31 @@ local function batch_end(b)
   return data
 end
 
+local function delete_batch(id, user)
+  records[batch_key(id)] = nil
+  redis.call('DEL', batch_key(id), P .. 'batch_tasks:' .. id, log_key('batch', id))
+  redis.call('ZREM', P .. 'ended_batches', id)
+  redis.call('ZREM', P .. 'ended_batches:' .. user, id)
+end
+
+-- List an ended batch with its user's, the oldest of which go when there are too many.
+local function list_ended_batch(id, user, ended_at)
+  if most_ended == 0 then return end
+  local own = P .. 'ended_batches:' .. user
+  redis.call('ZADD', own, ended_at, id)
+  local size = redis.call('ZCARD', own)
+  if size > LOGS_KEPT then drop_logs('batch', own, size, 1) end
+  if size <= most_ended then return end
+  for _, old in ipairs(redis.call('ZRANGE', own, 0, math.min(size - most_ended, MOST_LET_GO) - 1)) do
+    delete_batch(old, user)
+  end
+end
+
 local function end_batch(b)
   local id = b.batch_id
   set(b, 'ended_at', NOW_STAMP)
   redis.call('ZADD', P .. 'ended_batches', NOW_STAMP, id)
+  list_ended_batch(id, b.user_id, NOW_STAMP)
   local data = batch_end(b)
   tell('batch', id, b, 'finished', batch_end)
   redis.call('XADD', P .. 'outbox', '*', 'event_id', id, 'kind', 'batch', 'user_id', b.user_id,

@@ -26,20 +26,75 @@ local function follow_in_batch(t, from, from_percent)
   batch_follow(t.batch_id, in_batch(from), in_batch(t.status), from_percent, percent)
 end
 
--- Tasks that have ended, to be put into `ended` at once.
-local over = {}
+-- Tasks that have ended, to be put into `ended` at once, and into the lists of their users.
+local over, over_of = {}, {ended = {}, dead = {}}
+-- By how many more ended tasks are in these lists than before.
+local listed = 0
+
+-- A user's ended tasks are listed by when they ended: the dead, for whom an operator may come, apart.
+local function list_of(status)
+  return status == 'dead' and 'dead' or 'ended'
+end
+
+-- Delete the oldest ended tasks of a list, and take each out of the list of its batch.
+local function let_go(list, user, number)
+  local own, keys, ids = P .. list .. ':' .. user, {}, {}
+  for _, id in ipairs(redis.call('ZRANGE', own, 0, number - 1)) do
+    local key = task_key(id)
+    local t = records[key]
+    local status, made = t and t.status, t and t.made
+    if not t then
+      local values = redis.pcall('HMGET', key, 'status', 'made')
+      status, made = values[1], values[2]
+    end
+    -- A process of an earlier version may have deleted or revived it.
+    if ENDED[status] and list_of(status) == list then
+      made = read_made(made)
+      if made and made[2] ~= '' then redis.call('LREM', P .. 'batch_tasks:' .. made[2], 1, id) end
+      count('counts', status, -1)
+      records[key] = nil
+      put(keys, key, log_key('task', id))
+      ids[#ids + 1] = id
+    end
+  end
+  for first = 1, #keys, PART do redis.call('DEL', unpack(keys, first, math.min(first + PART - 1, #keys))) end
+  call_in_parts('ZREM', P .. 'ended', ids)
+  call_in_parts('ZREM', P .. 'tasks:' .. user, ids)
+  if list == 'dead' then call_in_parts('ZREM', P .. 'dead', ids) end
+  redis.call('ZREMRANGEBYRANK', own, 0, number - 1)
+  listed = listed - #ids
+end
+
+local function list_ended(list, user, members)
+  local own, added = P .. list .. ':' .. user, #members / 2
+  call_in_parts('ZADD', own, members)
+  listed = listed + added
+  local size = redis.call('ZCARD', own)
+  if size > LOGS_KEPT then drop_logs('task', own, size, added) end
+  if size > most_ended then let_go(list, user, math.min(size - most_ended, added + MOST_LET_GO)) end
+end
 
 -- Before tasks are taken, and behind the body.
 local function settle()
   call_in_parts('ZREM', P .. 'processing', left)
-  call_in_parts('ZADD', P .. 'ended', over)
-  left, over = {}, {}
+  if #over > 0 then
+    call_in_parts('ZADD', P .. 'ended', over)
+    for list, users in pairs(over_of) do
+      for user, members in pairs(users) do list_ended(list, user, members) end
+    end
+    over, over_of = {}, {ended = {}, dead = {}}
+  end
+  left = {}
   settle_line()
 end
-finishers[#finishers + 1] = function()
+-- First of all: what goes here needs not be written any more.
+table.insert(finishers, 1, function()
   settle()
   if pace_changed then redis.call('HSET', P .. 'pace', 'seconds', string.format('%.4f', pace)) end
-end
+  if listed ~= 0 and redis.call('INCRBY', P .. 'listed', listed) <= 0 then
+    redis.call('DEL', P .. 'listed')
+  end
+end)
 
 -- Take the task out of the structures of its state.
 local function leave(t)
@@ -106,6 +161,11 @@ local function end_task(t, status, token, result, error, fragment)
   t.error = error
   if error ~= '' then set(t, 'error', error) end
   put(over, NOW_STAMP, t.task_id)
+  if most_ended > 0 then
+    local own = over_of[list_of(status)]
+    local members = own[t.user_id]
+    if members then put(members, NOW_STAMP, t.task_id) else own[t.user_id] = {NOW_STAMP, t.task_id} end
+  end
   if status == 'dead' then redis.call('ZADD', P .. 'dead', NOW_STAMP, t.task_id) end
   count('counts', status, 1)
   tell('task', t.task_id, t, 'progress', snapshot)
@@ -128,6 +188,7 @@ end
 local function forget_end(t)
   redis.call('ZREM', P .. 'ended', t.task_id)
   redis.call('ZREM', P .. 'dead', t.task_id)
+  listed = listed - redis.call('ZREM', P .. list_of(t.status) .. ':' .. t.user_id, t.task_id)
   count('counts', t.status, -1)
 end
 
@@ -136,4 +197,44 @@ local function delete_task(t)
   delete(t)
   redis.call('DEL', log_key('task', t.task_id))
   redis.call('ZREM', P .. 'tasks:' .. t.user_id, t.task_id)
+  if t.batch_id ~= '' then
+    redis.call('LREM', P .. 'batch_tasks:' .. t.batch_id, 1, t.task_id)
+  end
+end
+
+-- Take an id that no task waits under out of the line of its user, whoever that is.
+local function forget_turn(id)
+  local users = redis.call('ZRANGE', P .. 'ready', 0, -1)
+  for _, user in ipairs(redis.call('SMEMBERS', P .. 'parked')) do users[#users + 1] = user end
+  for _, user in ipairs(users) do
+    if redis.call('ZREM', P .. 'waiting:' .. user, id) == 1 then return note(moved, user) end
+  end
+end
+
+-- End a task that cannot be read in the batch that its id names.
+local function fail_in_batch(id, from)
+  local batch_id = string.match(id, '^(.+)%-%d+$')
+  local b = batch_id and load_batch(batch_id)
+  if not b or redis.call('LREM', P .. 'batch_tasks:' .. batch_id, 1, id) == 0 then return end
+  batch_follow(batch_id, from, 'failed', 0, 100)
+end
+
+-- A task whose record cannot be read stops nobody else: it goes out of all that serves others, and into
+-- `broken`, for an operator. What was counted for it is counted anew by upkeep.
+local function set_aside(id)
+  if redis.call('ZREM', P .. 'waiting', id) == 1 then
+    forget_turn(id)
+    fail_in_batch(id, 'queued')
+  end
+  if redis.call('ZREM', P .. 'delayed', id) == 1 then
+    redis.call('SADD', P .. 'recount', 'aside')
+    fail_in_batch(id, 'queued')
+  end
+  if redis.call('ZREM', P .. 'processing', id) == 1 then
+    redis.call('SADD', P .. 'recount', 'active')
+    fail_in_batch(id, 'processing')
+  end
+  redis.call('ZREM', P .. 'ended', id)
+  redis.call('ZREM', P .. 'dead', id)
+  redis.call('SADD', P .. 'broken', id)
 end

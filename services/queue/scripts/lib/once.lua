@@ -9,8 +9,19 @@ local function made_before(key, digest)
   return kept[1] == digest and kept[2] or 'conflict'
 end
 
-local function remember_made(key, digest, id, seconds)
+-- `most` keys are remembered of a user, 0: any; the oldest are forgotten for newer ones.
+local function remember_made(user, key, digest, id, seconds, most)
   if key == '' then return end
+  local own, lifetime = P .. 'once_of:' .. user, math.floor(tonumber(seconds) * 1000)
   redis.call('HSET', P .. 'once:' .. key, 'digest', digest, 'id', id)
-  redis.call('PEXPIRE', P .. 'once:' .. key, math.floor(tonumber(seconds) * 1000))
+  redis.call('PEXPIRE', P .. 'once:' .. key, lifetime)
+  redis.call('ZREMRANGEBYSCORE', own, '-inf', NOW_STAMP)
+  redis.call('ZADD', own, stamp(NOW + tonumber(seconds)), key)
+  redis.call('PEXPIRE', own, lifetime)
+  local excess = most > 0 and math.min(redis.call('ZCARD', own) - most, PART) or 0
+  if excess <= 0 then return end
+  local oldest = redis.call('ZRANGE', own, 0, excess - 1)
+  for i = 1, #oldest do oldest[i] = P .. 'once:' .. oldest[i] end
+  redis.call('DEL', unpack(oldest))
+  redis.call('ZREMRANGEBYRANK', own, 0, excess - 1)
 end

@@ -34,7 +34,8 @@ end
 
 local function load(key, fields, kind)
   if records[key] then return records[key] end
-  local values = redis.call('HMGET', key, 'status', unpack(fields))
+  -- What is no hash is no record.
+  local values = redis.pcall('HMGET', key, 'status', unpack(fields))
   if not values[1] then return nil end
   local record = {_key = key, _changes = false, _numbered = false, status = values[1]}
   for i = 1, #fields do record[fields[i]] = values[i + 1] or nil end

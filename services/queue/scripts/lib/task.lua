@@ -24,9 +24,27 @@ local function pack_made(...)
   return cmsgpack.pack({...})
 end
 
+-- The fields of MADE; nil when they cannot be read. A later version may keep more behind them.
+local function read_made(packed)
+  local readable, made = pcall(cmsgpack.unpack, packed)
+  if not readable or type(made) ~= 'table' or type(made[1]) ~= 'string' then return nil end
+  return type(made[#MADE]) == 'string' and tonumber(made[8]) and made or nil
+end
+
+-- nil when there is none, or when its record cannot be read.
 local function load_task(id, fields)
-  local t = load(task_key(id), fields or CORE, TASK)
-  if t then t.task_id = id end
+  local key = task_key(id)
+  local t = records[key]
+  if t then return t end
+  t = load(key, fields or CORE, TASK)
+  if not t then return nil end
+  local made = read_made(t.made)
+  if not (made and tonumber(t.attempt) and tonumber(t.percent) and tonumber(t.event_seq)
+      and tonumber(t.logged)) then
+    records[key] = nil
+    return nil
+  end
+  t.task_id, t.user_id, t.batch_id = id, made[1], made[2]
   return t
 end
 
@@ -55,9 +73,12 @@ local function snapshot(t)
   local place, here = '', nil
   if t.status == 'queued' then
     here = position(t.task_id)
-    place = string.format('"position":%d,"starts_in":%.1f,', here, starts_in(t, here))
+    if here then
+      place = string.format('"position":%d,"starts_in":%.1f,', here, starts_in(t, here))
+    end
   elseif t.status == 'delayed' then
-    place = '"run_at":"' .. iso(redis.call('ZSCORE', P .. 'delayed', t.task_id)) .. '",'
+    local due = redis.call('ZSCORE', P .. 'delayed', t.task_id)
+    if due then place = '"run_at":"' .. iso(due) .. '",' end
   end
   local head = t.head .. ',"status":"' .. t.status .. '","attempt":' .. t.attempt .. ',' .. place
   return head, t.fragment == '' and t.plan or t.fragment, here

@@ -1,0 +1,184 @@
+"""JSON bodies: what is read, and in which words faults are told, whatever the size."""
+
+import time
+from typing import Any
+
+import attrs
+import orjson
+import pytest
+
+from handlers.batches import BatchRequest
+from handlers.feeds import ReadRequest
+from handlers.tasks import TaskRequest
+from services.notifications import NotificationDraft
+from tornado_rt.json_body import TOLD_CHARACTERS, TOLD_FAULTS, parse, structure
+from tornado_rt.problems import Problem
+
+MEGABYTE = 1 << 20
+# What one body may cost of the loop [s of processor time].
+LOOP_SECONDS = 0.1
+
+
+def errors_of(value: Any, shape: type[Any], **most: int) -> list[str]:
+    """Return what is told of a wrong body."""
+    with pytest.raises(Problem) as refused:
+        structure(value, shape, most)
+    assert refused.value.status_code == 422
+    assert refused.value.errors is not None
+    return refused.value.errors
+
+
+TASK = {"symbol": "A"}
+NOTE = {"user_id": "a", "type": "alert", "title": "x"}
+FAULTS: list[tuple[Any, type[Any], str]] = [
+    ([1], TaskRequest, "the body must be a JSON object"),
+    (7, TaskRequest, "the body must be a JSON object"),
+    (None, TaskRequest, "the body must be a JSON object"),
+    ("x", dict[str, Any], "the body must be a JSON object"),
+    ({}, TaskRequest, "symbol is required"),
+    ({"symbol": 5}, TaskRequest, "symbol must be a string"),
+    ({"symbol": ""}, TaskRequest, "symbol must have 1 to 64 characters"),
+    ({"symbol": "a\nb"}, TaskRequest, "symbol must not hold control characters"),
+    (TASK | {"delay": "1"}, TaskRequest, "delay must be a number"),
+    (TASK | {"delay": -1}, TaskRequest, "delay must be from 0 to 2.592e+06"),
+    (TASK | {"extra": 1}, TaskRequest, "unknown fields: extra"),
+    (TASK | {"params": None}, TaskRequest, "params must be a JSON object"),
+    (TASK | {"params": {"a": 1}}, TaskRequest, "params has unknown fields: a"),
+    (TASK | {"params": {"research_depth": 6}}, TaskRequest, "params.research_depth must be from 1"),
+    (TASK | {"params": {"research_depth": True}}, TaskRequest, "params.research_depth must be an"),
+    (TASK | {"params": {"analysts": []}}, TaskRequest, "params.analysts must name one or more"),
+    (TASK | {"params": {"analysts": ["x"]}}, TaskRequest, "params.analysts[0] must be one of mark"),
+    (TASK | {"params": {"llm_provider": "\n"}}, TaskRequest, "params.llm_provider must not hold"),
+    (TASK | {"run_at": "tomorrow"}, TaskRequest, "run_at must be a time such as 2026-01-02T03:04"),
+    (TASK | {"run_at": "2030-01-01T00:00:00"}, TaskRequest, "run_at must have a time zone"),
+    ({"symbols": []}, BatchRequest, "symbols must name one or more"),
+    ({"symbols": "AAPL"}, BatchRequest, "symbols must be a list"),
+    ({"symbols": ["A", "\0"]}, BatchRequest, "symbols[1] must not hold control characters"),
+    (NOTE | {"severity": "bad"}, NotificationDraft, "severity must be one of info, success, warn"),
+    (NOTE | {"metadata": []}, NotificationDraft, "metadata must be a JSON object"),
+    ({"ids": "x"}, ReadRequest, "ids must be a list"),
+    ({"all": 1}, ReadRequest, "all must be true or false"),
+]
+
+
+@pytest.mark.parametrize(("body", "shape", "told"), FAULTS)
+def test_fault_is_told_in_words_for_a_person(body: Any, shape: type[Any], told: str) -> None:
+    [error] = errors_of(body, shape)
+    assert error.startswith(told)
+
+
+def test_every_field_at_fault_is_named() -> None:
+    body = {"symbol": 5, "delay": -1, "surprise": 1, "params": {"research_depth": 9}}
+    told = " ".join(errors_of(body, TaskRequest))
+    for name in ("symbol", "delay", "surprise", "params.research_depth"):
+        assert name in told
+
+
+def test_what_users_may_rightly_send_is_read() -> None:
+    """Ideographic spaces and joined emoji among it."""
+    for symbol in ("a\u3000b", "👩‍💻", "1.\u200d", "É", "x" * 64):
+        assert structure({"symbol": symbol}, TaskRequest).symbol == symbol
+        params = {"llm_provider": symbol}
+        assert structure({"symbol": "A", "params": params}, TaskRequest).params.llm_provider
+    assert structure({"symbol": "A", "delay": 1}, TaskRequest).delay == 1.0
+
+
+def test_list_over_its_bound_is_refused_by_its_length_alone() -> None:
+    assert errors_of({"symbols": [1] * 101}, BatchRequest, symbols=100) == [
+        "symbols must have at most 100 items"
+    ]
+    assert errors_of({"symbol": "A", "params": {"analysts": [1] * 5}}, TaskRequest) == [
+        "params.analysts must have at most 4 items"
+    ]
+    assert errors_of({"ids": [1] * 1001}, ReadRequest) == ["ids must have at most 1000 items"]
+
+
+def test_bound_of_a_list_may_be_raised_and_taken_away() -> None:
+    many = {"symbols": ["A"] * 50_000}
+    for most in (50_000, 0):
+        assert len(structure(many, BatchRequest, {"symbols": most}).symbols) == 50_000
+
+
+def test_first_faults_are_told_and_the_others_counted() -> None:
+    told = errors_of({"symbols": [1] * 100}, BatchRequest, symbols=100)
+    assert len(told) == TOLD_FAULTS + 1
+    assert told[0] == "symbols[0] must be a string"
+    assert told[-1] == "and 80 more"
+    assert errors_of({"symbols": [1] * 90_000}, BatchRequest, symbols=0)[-1] == "and more"
+
+
+def test_unknown_names_are_told_short() -> None:
+    [told] = errors_of(TASK | {"x" * 90_000: 1}, TaskRequest)
+    assert len(told) < TOLD_CHARACTERS
+    [told] = errors_of(TASK | {f"n{n}": 1 for n in range(9)}, TaskRequest)
+    assert told == "unknown fields: n0, n1, n2, n3, n4 and 4 more"
+
+
+def filled(begin: bytes, piece: bytes, end: bytes) -> bytes:
+    """Return a body of a megabyte."""
+    count = (MEGABYTE - len(begin) - len(end)) // (len(piece) + 1)
+    return begin + b",".join([piece] * count) + end
+
+
+keys = b",".join(b'"%d":1' % n for n in range(100_000))
+LARGE: list[tuple[bytes, type[Any]]] = [
+    (filled(b'{"symbols":[', b"1", b"]}"), BatchRequest),
+    (filled(b'{"symbols":[', b'""', b"]}"), BatchRequest),
+    (filled(b'{"symbols":[', b'"A"', b"]}"), BatchRequest),
+    (filled(b'{"symbols":[', b"[[]]", b"]}"), BatchRequest),
+    (filled(b'{"symbol":"A","params":{"analysts":[', b'"x"', b"]}}"), TaskRequest),
+    (b'{"symbol":"A",' + keys + b"}", TaskRequest),
+    (b'{"symbol":"A","params":{' + keys + b"}}", TaskRequest),
+    (b'{"symbol":"' + b"x" * MEGABYTE + b'"}', TaskRequest),
+    (b'{"symbol":"A","run_at":"' + b"9" * MEGABYTE + b'"}', TaskRequest),
+    (b'{"symbol":"A","callback_url":"http://' + b"[" * MEGABYTE + b'"}', TaskRequest),
+    (b'{"user_id":"a","type":"alert","title":"x","metadata":{' + keys + b"}}", NotificationDraft),
+    (
+        filled(b'{"user_id":"a","type":"alert","title":"x","metadata":{"a":[', b"1", b"]}}"),
+        NotificationDraft,
+    ),
+    (b'{"title":"' + "é".encode() * (MEGABYTE // 2) + b'"}', NotificationDraft),
+    (filled(b'{"ids":[', b"1", b"]}"), ReadRequest),
+    (filled(b'{"ids":[', b"{}", b"]}"), ReadRequest),
+    (b"{" + keys + b"}", dict[str, Any]),
+    (filled(b"[", b"{}", b"]"), TaskRequest),
+]
+
+
+@pytest.mark.parametrize(("body", "shape"), LARGE)
+def test_megabyte_of_anything_is_refused_at_once_and_shortly(body: bytes, shape: type[Any]) -> None:
+    began = time.thread_time()
+    with pytest.raises(Problem) as refused:
+        structure(parse(body), shape, {"symbols": 100})
+    assert time.thread_time() - began < LOOP_SECONDS
+    assert len(refused.value.document()) < 8192
+
+
+def test_brackets_in_a_string_are_no_lists() -> None:
+    assert parse(b'"' + b'[\\"' * 200_000 + b'"') == '["' * 200_000
+    with pytest.raises(Problem, match="422"):
+        parse(b"[" + b"[]," * 200_000 + b"[]]")
+
+
+@pytest.mark.parametrize("depth", [33, 200, 1000])
+def test_nesting_is_bounded(depth: int) -> None:
+    body = orjson.loads(b"[" * depth + b"]" * depth)
+    [told] = errors_of({"a": body}, dict[str, Any])
+    assert told == "the body nests deeper than 32 levels"
+
+
+@attrs.frozen
+class _Pair:
+    """A shape whose fields have to fit together."""
+
+    low: int
+    high: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.high is not None and self.high < self.low:
+            raise ValueError("high must not be under low")
+
+
+def test_fields_that_do_not_fit_together_are_told() -> None:
+    assert structure({"low": 1, "high": None}, _Pair) == _Pair(1)
+    assert errors_of({"low": 2, "high": 1}, _Pair) == ["high must not be under low"]

@@ -1,0 +1,224 @@
+"""`docs/security.md` is true: each request of its tables, by each who may send it."""
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pytest
+from tornado.web import RequestHandler
+from tornado.websocket import WebSocketHandler
+
+from handlers.routes import ID, routes
+from settings import Settings
+from tests.api import Client, frame, frame_of, serving
+from tests.conftest import ROOT
+
+PAGE = (ROOT / "docs" / "security.md").read_text()
+ACTORS = ["anonymous", "owner", "other user", "publisher", "worker", "admin"]
+SCOPES = {"publisher": "rt:publish", "worker": "rt:work", "admin": "rt:admin"}
+OWNER = "the-owner"
+
+Row = tuple[str, list[str]]
+Token = Callable[..., str]
+
+
+def table(heading: str) -> list[Row]:
+    """Return the rows of the table under a heading: what is asked, and each one's answer."""
+    section = PAGE.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0][1:] == ACTORS
+    return [(name.strip("`"), answers) for name, *answers in cells[2:]]
+
+
+def served() -> set[str]:
+    """Return every request that the table of addresses takes."""
+    names = inspect.signature(routes).parameters
+    found = set()
+    for rule in routes(**{name: {} for name in names}):
+        path = rule.regex.pattern.rstrip("$").replace(ID, "{id}").replace("(.*)", "{path}")
+        found |= {f"{method} {path}" for method in methods_of(rule.target)}
+    return found
+
+
+def methods_of(handler: type[RequestHandler]) -> list[str]:
+    if issubclass(handler, WebSocketHandler):
+        return ["WS"]
+    unimplemented = RequestHandler._unimplemented_method
+    methods = ("GET", "POST", "PUT", "PATCH", "DELETE")
+    return [one for one in methods if getattr(handler, one.lower()) is not unimplemented]
+
+
+def test_every_route_stands_in_the_table() -> None:
+    assert {name for name, _ in table("Routes")} == served()
+
+
+def test_limits_of_the_page_are_the_defaults_of_the_settings() -> None:
+    section = PAGE.partition("## Limits\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\|[^|]+\| ([\d.]+) \| `RT_(\w+)` \|", section, re.MULTILINE)
+    assert len(rows) >= 16
+    defaults = attrs.asdict(Settings())
+    assert [(name, float(defaults[name.lower()])) for _, name in rows] == [
+        (name, float(number)) for number, name in rows
+    ]
+
+
+@attrs.define
+class Site:
+    """A running server, and somebody of each kind."""
+
+    actors: dict[str, Client]
+
+    @property
+    def owner(self) -> Client:
+        return self.actors["owner"]
+
+    async def ask(self, actor: str, request: str) -> str:
+        """Send a request about something fresh of the owner's; return what came of it."""
+        method, _, path = request.partition(" ")
+        path = path.replace("{path}", "index.html")
+        if "{id}" in path:
+            path = path.replace("{id}", await self.fresh_id(path))
+        client = self.actors[actor]
+        if method == "WS":
+            return await opened(client, path)
+        if path.endswith("/stream"):
+            return await streamed(client, path)
+        answer = await client.send(method, path, BODIES.get(request))
+        return str(answer.status)
+
+    async def fresh_id(self, path: str) -> str:
+        """Make something for a path, and return its id."""
+        if "/dead/" in path:
+            return await self.die()
+        made = (
+            "tasks" if "/tasks/" in path else "batches" if "/batches/" in path else "notifications"
+        )
+        answer = await self.owner.post(f"/api/{made}", BODIES[f"POST /api/{made}"])
+        return str(answer.body[ID_FIELDS[made]])
+
+    async def die(self) -> str:
+        """Make a task that is dead."""
+        queue, task_id = self.owner.core.queue, await self.owner.submit()
+        tokens = {claim.task.task_id: claim.token for claim in await queue.claim("w", 1000)}
+        assert await queue.retry_task(task_id, token=tokens[task_id], error="no")
+        return task_id
+
+
+ID_FIELDS = {"tasks": "task_id", "batches": "batch_id", "notifications": "id"}
+BODIES: dict[str, Any] = {
+    # Aside, so that none of them waits in the line.
+    "POST /api/tasks": {"symbol": "AAPL", "delay": 99},
+    "POST /api/batches": {"symbols": ["AAPL"]},
+    "POST /api/notifications": {"user_id": OWNER, "type": "alert", "title": "hello"},
+    "POST /api/broadcast": {"type": "alert", "title": "to all"},
+    "PUT /api/settings": {"sse_heartbeat_interval_seconds": 10},
+    "POST /api/auth/demo": {"user_id": "alice"},
+}
+
+
+async def opened(client: Client, path: str) -> str:
+    """Open a socket; return "open", or the code that it is closed with."""
+    socket = await client.socket(path)
+    first = await frame(socket)
+    if first["type"] == "connected":
+        return "open"
+    assert await socket.read_message() is None
+    return str(socket.close_code)
+
+
+async def streamed(client: Client, path: str) -> str:
+    """Open an event stream; return its status."""
+    stream = await client.stream(path)
+    await stream.close()
+    return str(stream.status)
+
+
+@pytest.fixture
+def site_settings(settings: Settings, redis: Any, database: Any) -> Settings:
+    return attrs.evolve(settings, queue_max_attempts=1, queue_user_limit=0, queue_global_limit=0)
+
+
+def people(owner: Client, make_token: Token) -> Site:
+    """Return a site with a client of each kind."""
+    actors = {"owner": owner, "anonymous": owner.as_user("")}
+    for actor in ACTORS[2:]:
+        name = f"some-{actor.replace(' ', '-')}"
+        actors[actor] = owner.as_user(make_token(name, scope=SCOPES.get(actor, "")))
+    return Site(actors)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_every_request_is_answered_as_the_table_says(
+    site_settings: Settings, make_token: Token
+) -> None:
+    async with serving(site_settings, make_token(OWNER)) as owner:
+        site = people(owner, make_token)
+        rows = table("Routes")
+        found = [(name, [await site.ask(actor, name) for actor in ACTORS]) for name, _ in rows]
+        assert found == rows
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_every_topic_reaches_whom_the_table_says(
+    site_settings: Settings, make_token: Token
+) -> None:
+    async with serving(site_settings, make_token(OWNER)) as owner:
+        site = people(owner, make_token)
+        task = await owner.submit(delay=99)
+        batch = (await owner.post("/api/batches", BODIES["POST /api/batches"])).body["batch_id"]
+        addresses = {
+            "task:{id}": f"/api/ws/tasks/{task}",
+            "batch:{id}": f"/api/batches/{batch}",
+        }
+        for topic, answers in table("Topics"):
+            if topic not in addresses:
+                continue
+            path = addresses[topic]
+            found = [await follows(site.actors[actor], path) for actor in ACTORS]
+            if topic == "user:{id}":
+                # Everybody has this address, and hears what is their own.
+                found = [
+                    one and site.actors[a] is owner for a, one in zip(ACTORS, found, strict=True)
+                ]
+            assert ["yes" if one else "no" for one in found] == answers, topic
+        assert {name for name, _ in table("Topics")} == {
+            *addresses,
+            # See the next test.
+            "user:{id}",
+            "broadcast",
+            "workers",
+            "control",
+        }
+
+
+async def follows(client: Client, path: str) -> bool:
+    if "/ws/" in path:
+        return await opened(client, path) == "open"
+    return await streamed(client, path) == "200"
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_news_of_one_user_reach_nobody_else_and_a_broadcast_everybody(
+    site_settings: Settings, make_token: Token
+) -> None:
+    async with serving(site_settings, make_token(OWNER)) as owner:
+        site = people(owner, make_token)
+        known = [actor for actor in ACTORS if actor != "anonymous"]
+        sockets = {a: await site.actors[a].socket("/api/ws/notifications") for a in known}
+        for socket in sockets.values():
+            assert (await frame(socket))["type"] == "connected"
+        await owner.post("/api/notifications", BODIES["POST /api/notifications"])
+        await site.actors["admin"].post("/api/broadcast", BODIES["POST /api/broadcast"])
+        first = {a: (await frame_of(s, "notification"))["data"] for a, s in sockets.items()}
+        titles = {actor: data["title"] for actor, data in first.items()}
+        assert titles == dict.fromkeys(known, "to all") | {"owner": "hello"}
+        assert (await frame_of(sockets["owner"], "notification"))["data"]["title"] == "to all"
+
+
+def test_page_names_no_route_twice() -> None:
+    names = [name for name, _ in table("Routes")]
+    assert len(names) == len(set(names))
+    assert not [name for name in names if not re.fullmatch(r"(GET|POST|PUT|DELETE|WS) /\S*", name)]

@@ -1,0 +1,132 @@
+"""Settings that are written in more than one way, and what is refused."""
+
+from typing import Any
+
+import pytest
+
+from settings import AUTOMATIC, Settings, unknown_variables
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("https://app.example", "https://app.example"),
+        ("  https://app.example  ", "https://app.example"),
+        ("https://app.example/", "https://app.example"),
+        ("HTTPS://App.Example", "https://app.example"),
+        ("https://app.example:443", "https://app.example"),
+        ("http://app.example:80/", "http://app.example"),
+        ("http://app.example:443", "http://app.example:443"),
+        ("http://localhost:03000", "http://localhost:3000"),
+        ("http://[0:0::1]:8080", "http://[::1]:8080"),
+        ("https://münchen.example", "https://xn--mnchen-3ya.example"),
+        ("https://xn--mnchen-3ya.example", "https://xn--mnchen-3ya.example"),
+        ("capacitor://localhost", "capacitor://localhost"),
+        ("chrome-extension://abcdefgh", "chrome-extension://abcdefgh"),
+    ],
+)
+def test_origin_is_read_as_browsers_write_it(written: str, read: str) -> None:
+    assert Settings(trusted_origins=[written]).trusted_origins == [read]
+    # It stays what it is when it is read again.
+    assert Settings(trusted_origins=[read]).trusted_origins == [read]
+
+
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        ("*", "wildcards"),
+        ("https://*.app.example", "wildcards"),
+        ("app.example", "with its scheme"),
+        ("app.example:443", "with its scheme"),
+        ("//app.example", "with its scheme"),
+        ("null", "with its scheme"),
+        ("https:app.example", "with its scheme"),
+        ("https://app.example/path", "nothing more"),
+        ("https://app.example?a", "nothing more"),
+        ("https://app.example#a", "nothing more"),
+        ("https://user@app.example", "nothing more"),
+        ("wss://app.example", "http:// or https://"),
+        ("file:///index.html", "http:// or https://"),
+        ("https://", "not a name"),
+        ("https://a..b", "not a name"),
+        ("https://a b", "not a name"),
+        ("https://a\x00b", "not a name"),
+        ("https://a:99999", "range"),
+        ("https://a:b", "b"),
+        ("https://[::1", "IPv6"),
+        ("https://[x::y]", "IPv6|IPv4"),
+        ("https://straße.example", "ASCII form"),
+    ],
+)
+def test_what_is_no_origin_is_refused_with_the_reason(written: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"(?s)trusted_origins: .*{reason}"):
+        Settings(trusted_origins=["https://good.example", written])
+
+
+@pytest.mark.parametrize(
+    "written",
+    [" https://a.example , https://b.example,,", ["https://a.example", " https://b.example/"]],
+)
+def test_list_may_have_spaces_and_empty_items(written: Any) -> None:
+    origins = Settings(trusted_origins=written).trusted_origins
+    assert origins == ["https://a.example", "https://b.example"]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (" rs256 , ES256", ["RS256", "ES256"]),
+        (["eddsa", "EdDSA"], ["EdDSA"]),
+        ("AUTO", [AUTOMATIC]),
+        (Settings().jwt_algorithms, [AUTOMATIC]),
+    ],
+)
+def test_names_of_algorithms_are_normalised(written: Any, read: list[str]) -> None:
+    assert Settings(jwt_algorithms=written).jwt_algorithms == read
+
+
+@pytest.mark.parametrize(
+    "written", ["", " , ", [], "none", "None", "HS256,none", "RS257", "auto,HS256", "HS256;RS256"]
+)
+def test_algorithms_that_there_are_not_are_refused(written: Any) -> None:
+    with pytest.raises(ValueError, match="jwt_algorithms: "):
+        Settings(jwt_algorithms=written)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["keys.json", "file:///keys", "ftp://a/", "https://", "https://a:x/", "https://a b/", "a://b"],
+)
+def test_address_of_keys_is_one_of_the_web(url: str) -> None:
+    with pytest.raises(ValueError, match="jwt_jwks_url: must be"):
+        Settings(jwt_jwks_url=url)
+    assert Settings(jwt_jwks_url="https://a/keys").jwt_jwks_url == "https://a/keys"
+
+
+def test_variable_that_no_setting_has_is_found_with_what_was_meant() -> None:
+    environment = {
+        "RT_PROT": "1",
+        "RT_JWT_SECRETS": "x",
+        "RT_ENTIRELY_DIFFERENT_THING": "",
+        "RT_PORT": "1",
+        "RT_CONFIG": "x",
+        "RT_REQUIRE_PROGRAMS": "1",
+        "RT_FAULT_SEED": "1",
+        "RT_MAIN": ".",
+        "RT_PYTHON": "x",
+        "RT_HOSTILE": "x",
+        "HOME": "/",
+        "ART_WORK": "x",
+    }
+    assert unknown_variables(environment) == {
+        "RT_ENTIRELY_DIFFERENT_THING": "",
+        "RT_JWT_SECRETS": "RT_JWT_SECRET",
+        "RT_PROT": "RT_PORT",
+    }
+
+
+@pytest.mark.parametrize("written", [5, [5], {"a": 1}, [["a"]], None, True])
+def test_list_of_something_else_is_refused(written: Any) -> None:
+    for name in ("trusted_origins", "jwt_algorithms"):
+        with pytest.raises(ValueError, match="must be a list of texts"):
+            Settings(**{name: written})

@@ -1,0 +1,128 @@
+"""What a later version writes beside this one is read: fields and types that it does not know."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import attrs
+import orjson
+import pytest
+from redis.asyncio import Redis
+
+from services.notifications import NotificationDraft, NotificationService, NotificationType
+from services.outbox import OutboxPump
+from services.queue import QueueService
+from services.system_settings import SystemSettings, SystemSettingsService
+from tests.test_notifications import Published
+from tests.test_outbox import end_a_task, make_pump
+from tests.test_presence import House
+from tornado_rt.auth import Identity
+from tornado_rt.hub import HubStats
+from tornado_rt.presence import PROCESSES, STATS
+from tornado_rt.protocol import Message, MessageType
+from tornado_rt.stores import ADDRESSES_FILE, embedded_stores, running_addresses
+from tornado_rt.tickets import Tickets
+
+PLAN = b'"progress":0.0'
+
+
+@pytest.mark.gen_test
+async def test_entry_of_the_outbox_may_have_more_fields(redis: Redis, database: Any) -> None:
+    notifications = NotificationService(database, Published())
+    await notifications.prepare()
+    pump: OutboxPump = make_pump(redis, notifications)
+    await end_a_task(redis)
+    [(id_, entry)] = await redis.xrange("{rtq}:outbox")
+    await redis.xdel("{rtq}:outbox", id_)
+    await redis.xadd("{rtq}:outbox", {**entry, b"of_a_later_version": b"x"})
+    await pump.pump(0)
+    assert len((await notifications.find("alice")).items) == 1
+    assert not await redis.exists("{rtq}:outbox:bad")
+
+
+@pytest.mark.gen_test
+async def test_statistics_of_another_version_may_have_more_or_less(redis: Redis) -> None:
+    """What it does not tell counts as none."""
+    house = House(redis)
+    await redis.sadd(PROCESSES, "later", "earlier")
+    told = {"total_users": 0, "total_connections": 3, "by_transport": {"sse": 3}}
+    await redis.set(STATS + "later", orjson.dumps({**told, "of_a_later_version": [1]}))
+    await redis.set(STATS + "earlier", orjson.dumps({"total_connections": 2}))
+    processes, stats = await house.presence.stats()
+    assert (processes, stats.total_connections, stats.by_transport["sse"]) == (3, 5, 3)
+    numbers = [value for value in attrs.asdict(stats).values() if isinstance(value, int)]
+    assert sum(numbers) == 5
+    assert isinstance(stats, HubStats)
+
+
+@pytest.mark.gen_test
+async def test_addresses_of_the_stores_may_have_more_fields(tmp_path: Path) -> None:
+    async with embedded_stores(tmp_path, mongodb=False) as addresses:
+        file = tmp_path / ADDRESSES_FILE
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"of_a_later_version": 1}))
+        assert running_addresses(tmp_path).redis_url == addresses.redis_url
+
+
+@pytest.mark.gen_test
+async def test_ticket_may_have_more_parts(redis: Redis) -> None:
+    tickets = Tickets(redis, 30)
+    ticket = await tickets.issue(Identity("alice", frozenset({"rt:admin"}), time.time() + 60))
+    [key] = await redis.keys("*ticket*")
+    stored: Any = await redis.get(key)
+    await redis.set(key, orjson.dumps([*orjson.loads(stored), {"of": "a later version"}]))
+    found = await tickets.redeem(ticket)
+    assert (found.user_id, found.scopes) == ("alice", {"rt:admin"})
+
+
+@pytest.mark.gen_test
+async def test_settings_may_have_more_fields(database: Any) -> None:
+    """In MongoDB, and in the message that tells of a change."""
+    service = SystemSettingsService(database, Published(), SystemSettings())
+    stored = {"ws_heartbeat_interval_seconds": 7.0, "of_a_later_version": {"x": 1}}
+    await database["system_settings"].insert_one({"_id": "settings", **stored})
+    assert (await service.get()).ws_heartbeat_interval_seconds == 7.0
+    message = Message.of(MessageType.SETTINGS, stored)
+    assert service.read(message).ws_heartbeat_interval_seconds == 7.0
+
+
+@pytest.mark.gen_test
+async def test_notification_may_have_more_fields_or_lack_the_latest(database: Any) -> None:
+    """Those of the first version were stored without the marks of what was published."""
+    service = NotificationService(database, Published())
+    await service.prepare()
+    draft = NotificationDraft(user_id="alice", type=NotificationType.ALERT, title="A")
+    stored = await service.create(draft)
+    changes = {
+        "$set": {"of_a_later_version": [1]},
+        "$unset": {"unsent": "", "published_at": ""},
+    }
+    await database["notifications"].update_one({"user_id": "alice"}, changes)
+    assert [item.title for item in (await service.find("alice")).items] == ["A"]
+    begin = (await service.replay("alice")).begin
+    await service.create(attrs.evolve(draft, title="B"))
+    assert len((await service.replay("alice", begin)).messages) == 2
+    assert (await service.mark_one("alice", stored.id)).status == "read"
+
+
+@pytest.mark.gen_test
+async def test_task_and_batch_may_have_more_fields(redis: Redis) -> None:
+    """Also behind those that are packed; what is not known stays when the task changes."""
+    queue = QueueService(redis, max_attempts=1)
+    made = await queue.create_batch("alice", ["A"], {}, plan=PLAN)
+    [task_id], key = made.task_ids, "{rtq}:task:" + made.task_ids[0]
+    more = "local m = cmsgpack.unpack(redis.call('HGET', KEYS[1], 'made')) m[12] = {a = 1} "
+    more += "redis.call('HSET', KEYS[1], 'made', cmsgpack.pack(m), 'later', 'x')"
+    await redis.eval(more, 1, key)
+    await redis.hset("{rtq}:batch:" + made.batch_id, "later", "x")
+    [claim] = await queue.claim("w", 1)
+    await queue.report_progress(task_id, claim.token, b'"progress":5.0', 5.0)
+    await queue.retry_task(task_id, token=claim.token, error="x")
+    assert (await queue.revive_task(task_id)).status == "queued"
+    assert await queue.check_invariants() == []
+    kept = "return cmsgpack.unpack(redis.call('HGET', KEYS[1], 'made'))[12].a"
+    assert await redis.eval(kept, 1, key) == 1
+    assert await redis.hget(key, "later") == b"x"
+    batch = await queue.get_batch(made.batch_id)
+    assert batch is not None
+    assert batch.status == "failed"

@@ -1,0 +1,52 @@
+"""Where a request says who sends it: the first place that has a credential counts."""
+
+from collections.abc import Callable
+
+import attrs
+from tornado.httputil import HTTPHeaders
+
+from tornado_rt.auth import AuthError
+from tornado_rt.protocol import WS_AUTH_PREFIX
+
+
+@attrs.frozen
+class Credential:
+    """A ticket or a token; neither when both are empty."""
+
+    ticket: str = ""
+    token: str = ""
+
+
+def find_credential(headers: HTTPHeaders, query: Callable[[str], list[str]]) -> Credential:
+    """Return what the request shows; `query` returns the arguments of a name.
+
+    A bad one is not passed over for another that stands behind it. Raise AuthError for one that
+    cannot be told.
+    """
+    if ticket := _only(query, "ticket"):
+        return Credential(ticket=ticket)
+    token = _bearer(headers) or _subprotocol(headers) or _only(query, "token")
+    return Credential(token=token)
+
+
+def _only(query: Callable[[str], list[str]], name: str) -> str:
+    given = query(name)
+    if len(given) > 1:
+        raise AuthError(f"there is more than one {name}")
+    return given[0] if given else ""
+
+
+def _bearer(headers: HTTPHeaders) -> str:
+    """Return the token of `Authorization`. Another scheme is for a proxy in front of us."""
+    scheme, _, token = headers.get("Authorization", "").strip().partition(" ")
+    if scheme.lower() != "bearer":
+        return ""
+    if not token.strip():
+        raise AuthError("the Authorization header holds no token")
+    return token.strip()
+
+
+def _subprotocol(headers: HTTPHeaders) -> str:
+    offered = (one.strip() for one in headers.get("Sec-WebSocket-Protocol", "").split(","))
+    with_token = (one for one in offered if one.startswith(WS_AUTH_PREFIX))
+    return next(with_token, "").removeprefix(WS_AUTH_PREFIX)

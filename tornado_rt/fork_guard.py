@@ -1,0 +1,116 @@
+"""What a forked child must not keep of us: locks, sockets, signal handlers.
+
+A handler may call `os.fork`, or start a pool of processes that forks. A child has a copy of every
+descriptor that we have open: with the lock a restart is refused while it lives, with a client's
+socket the client is not told that we are gone, and a signal that is sent to it wakes our loop.
+So each child replaces what stands here by `/dev/null`, before it runs anything of its own.
+Programs that are executed get no descriptor that we do not hand them.
+"""
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+from tornado.ioloop import IOLoop
+
+_guarded: set[int] = set()
+_loops: dict[asyncio.AbstractEventLoop, IOLoop] = {}
+# By the thread that forks: what its child keeps on purpose.
+_spared: dict[int, frozenset[int]] = {}
+_callbacks: list[Callable[[], None]] = []
+
+
+def guard(descriptor: int) -> None:
+    """Keep a descriptor from forked children, until `close`."""
+    _guarded.add(descriptor)
+
+
+def close(descriptor: int) -> None:
+    """Close a guarded descriptor."""
+    _guarded.discard(descriptor)
+    os.close(descriptor)
+
+
+@contextlib.contextmanager
+def loop_guarded() -> Iterator[None]:
+    """Keep all that the running loop reads and writes from forked children, until the block ends.
+
+    Nothing has to be noted for each connection.
+    """
+    loop = asyncio.get_running_loop()
+    _loops[loop] = IOLoop.current()
+    try:
+        yield
+    finally:
+        _loops.pop(loop, None)
+
+
+@contextlib.contextmanager
+def sparing(descriptors: Sequence[int]) -> Iterator[None]:
+    """Let the children that this thread forks in the block keep these."""
+    thread = threading.get_ident()
+    _spared[thread] = frozenset(descriptors)
+    try:
+        yield
+    finally:
+        _spared.pop(thread, None)
+
+
+@contextlib.contextmanager
+def calling(callback: Callable[[], None]) -> Iterator[None]:
+    """Call this in each child that is forked in the block."""
+    _callbacks.append(callback)
+    try:
+        yield
+    finally:
+        _callbacks.remove(callback)
+
+
+def end_if_forked(process: int) -> None:
+    """End this process unless its id is `process`: a copy has nothing to do where we go on."""
+    if os.getpid() != process:
+        os._exit(0)
+
+
+def _leave_all() -> None:
+    spared = _spared.get(threading.get_ident(), frozenset())
+    found = {*_guarded, *(fd for loop, above in _loops.items() for fd in _of_loop(loop, above))}
+    _replace(found - spared)
+    callbacks = list(_callbacks)
+    for kept in (_guarded, _loops, _callbacks, _spared):
+        kept.clear()
+    for callback in callbacks:
+        callback()
+
+
+def _of_loop(loop: asyncio.AbstractEventLoop, above: IOLoop) -> Iterator[int]:
+    # A socket whose request is being served is in Tornado's table only.
+    yield from getattr(above, "handlers", ())
+    selector = getattr(loop, "_selector", None)
+    if selector is not None:
+        yield from selector.get_map() or ()
+        with contextlib.suppress(AttributeError, ValueError):
+            yield selector.fileno()
+
+
+def _replace(descriptors: set[int]) -> None:
+    """Put `/dev/null` in their place: their owners may still close their numbers."""
+    if not descriptors:
+        return
+    try:
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        null = -1
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):
+            if null < 0:
+                os.close(descriptor)
+            else:
+                os.dup2(null, descriptor, inheritable=False)
+    if null >= 0:
+        os.close(null)
+
+
+os.register_at_fork(after_in_child=_leave_all)

@@ -1,0 +1,268 @@
+"""Reading JSON into attrs classes: strictly, within bounds, with faults told in words for a person.
+
+A list's length is looked at before its items, an object's names before its values, and an integer
+is never taken for a string. Whatever comes, the faults that are told are few and short.
+"""
+
+import functools
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+import attrs
+import orjson
+
+from tornado_rt.bounds import OutOfBounds, check_json
+from tornado_rt.problems import Problem
+
+T = TypeVar("T")
+
+# The key of a field's metadata under which the bound of its list stands.
+MOST_ITEMS = "most_items"
+DEFAULT_MOST_ITEMS = 1000
+# How much may stand where the shape says nothing (`Any`) [B].
+MOST_FREE_BYTES = 65536
+# Each is an object that the garbage collector looks at.
+MOST_CONTAINERS = 100_000
+STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+TOLD_FAULTS = 20
+# After this many faults the rest is not looked at.
+MOST_FAULTS = 1000
+TOLD_NAMES = 5
+TOLD_CHARACTERS = 200
+TOLD_NAME_CHARACTERS = 40
+
+_NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
+
+
+class _Wrong:
+    """What a reader returns for a value that it has found fault with."""
+
+
+WRONG = _Wrong()
+
+
+class Faults:
+    """What is wrong with a body."""
+
+    def __init__(self) -> None:
+        self._told: list[str] = []
+        self.count = 0
+
+    def add(self, text: str) -> _Wrong:
+        """Add a fault. Raise Problem 422 when there are too many to go on."""
+        self.count += 1
+        if self.count <= TOLD_FAULTS:
+            self._told.append(cut(text, TOLD_CHARACTERS))
+        if self.count >= MOST_FAULTS:
+            raise self._problem("and more")
+        return WRONG
+
+    def settle(self) -> None:
+        """Raise Problem 422 when there are faults."""
+        if self.count:
+            raise self._problem(f"and {self.count - TOLD_FAULTS} more")
+
+    def _problem(self, rest: str) -> Problem:
+        more = [rest] if self.count > TOLD_FAULTS else []
+        return Problem(422, "the body is not valid", errors=[*self._told, *more])
+
+
+# Reads a value that stands at a place. A list has at most so many items; 0 is any number.
+Reader = Callable[[Any, str, Faults, int], Any]
+
+
+@attrs.frozen
+class _Named:
+    """A field as a validator sees it, named by its place in the body."""
+
+    name: str
+
+
+@attrs.frozen
+class _Field:
+    """A field of a shape."""
+
+    attribute: "attrs.Attribute[Any]"
+    reader: Reader
+
+    @property
+    def most(self) -> int:
+        """The bound of its list."""
+        most: int = self.attribute.metadata.get(MOST_ITEMS, DEFAULT_MOST_ITEMS)
+        return most
+
+    def check(self, value: Any, place: str, faults: Faults) -> None:
+        """Add what its validator says."""
+        if self.attribute.validator is not None:
+            try:
+                self.attribute.validator(None, _Named(place), value)  # type: ignore[arg-type]
+            except (ValueError, TypeError) as error:
+                faults.add(_words_of(error))
+
+
+def parse(text: bytes) -> Any:
+    """Return what JSON text says. Raise Problem 400, or 422 for too many lists and objects."""
+    if _count_containers(text) > MOST_CONTAINERS and (
+        _count_containers(STRING.sub(b"", text)) > MOST_CONTAINERS
+    ):
+        raise Problem(422, f"the body holds more than {MOST_CONTAINERS} lists and objects")
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise Problem(400, f"the body is not JSON: {error}") from None
+
+
+def _count_containers(text: bytes) -> int:
+    return text.count(b"[") + text.count(b"{")
+
+
+def structure(value: Any, shape: type[T], most: Mapping[str, int] | None = None) -> T:
+    """Read a JSON object into an attrs class, or into a `dict` with any fields.
+
+    `most` has other bounds of lists than the class, by the names of its fields; 0 is none. Raise
+    Problem 422 that names the faults.
+    """
+    faults = Faults()
+    target: Any = shape
+    if not isinstance(value, dict):
+        faults.add("the body must be a JSON object")
+    elif attrs.has(shape):
+        read = _read_object(value, "", faults, shape, most or {})
+    else:
+        read = reader_of(target)(value, "the body", faults, DEFAULT_MOST_ITEMS)
+    faults.settle()
+    structured: T = read
+    return structured
+
+
+def cut(text: str, most: int) -> str:
+    """Return text of at most `most` characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+@functools.cache
+def reader_of(shape: Any) -> Reader:
+    """Return what reads values of a type. Raise TypeError for one that JSON has nothing for."""
+    if shape in _NAMES:
+        return functools.partial(_read_scalar, shape=shape)
+    if shape is Any:
+        return _read_anything
+    if isinstance(shape, type) and issubclass(shape, Enum):
+        return functools.partial(_read_choice, choices={one.value: one for one in shape})
+    if attrs.has(shape):
+        return functools.partial(_read_nested, shape=shape)
+    origin, inner = get_origin(shape), get_args(shape)
+    if origin is list:
+        return functools.partial(_read_list, reader=reader_of(inner[0]))
+    if origin is dict:
+        return _read_free_object
+    if origin in (Union, types.UnionType):
+        others = [one for one in inner if one is not types.NoneType]
+        if len(others) == 1:
+            return functools.partial(_read_optional, reader=reader_of(others[0]))
+    raise TypeError(f"no JSON is read into {shape}")
+
+
+def _read_scalar(value: Any, place: str, faults: Faults, _: int, shape: type[Any]) -> Any:
+    if type(value) is shape:
+        return value
+    if shape is float and type(value) is int:
+        return float(value)
+    return faults.add(f"{place} must be {_NAMES[shape]}")
+
+
+def _read_choice(value: Any, place: str, faults: Faults, _: int, choices: dict[str, Any]) -> Any:
+    if isinstance(value, str) and value in choices:
+        return choices[value]
+    return faults.add(f"{place} must be one of {', '.join(choices)}")
+
+
+def _read_anything(value: Any, place: str, faults: Faults, _: int) -> Any:
+    try:
+        check_json(place, value, MOST_FREE_BYTES)
+    except OutOfBounds as error:
+        return faults.add(str(error))
+    return value
+
+
+def _read_free_object(value: Any, place: str, faults: Faults, _: int) -> Any:
+    if not isinstance(value, dict):
+        return faults.add(f"{place} must be a JSON object")
+    return _read_anything(value, place, faults, 0)
+
+
+def _read_optional(value: Any, place: str, faults: Faults, most: int, reader: Reader) -> Any:
+    return None if value is None else reader(value, place, faults, most)
+
+
+def _read_list(value: Any, place: str, faults: Faults, most: int, reader: Reader) -> Any:
+    if not isinstance(value, list):
+        return faults.add(f"{place} must be a list")
+    if most and len(value) > most:
+        return faults.add(f"{place} must have at most {most} items")
+    inner = DEFAULT_MOST_ITEMS
+    read = [reader(one, f"{place}[{n}]", faults, inner) for n, one in enumerate(value)]
+    return WRONG if any(one is WRONG for one in read) else read
+
+
+def _read_nested(value: Any, place: str, faults: Faults, _: int, shape: type[Any]) -> Any:
+    if not isinstance(value, dict):
+        return faults.add(f"{place} must be a JSON object")
+    return _read_object(value, place, faults, shape, {})
+
+
+def _read_object(
+    value: dict[str, Any], place: str, faults: Faults, shape: Any, most: Mapping[str, int]
+) -> Any:
+    fields, read, whole = _fields_of(shape), {}, True
+    if unknown := [name for name in value if name not in fields]:
+        where = f"{place} has " if place else ""
+        faults.add(f"{where}unknown fields: {_listed(unknown)}")
+        whole = False
+    for name, field in fields.items():
+        where = f"{place}.{name}" if place else name
+        if name in value:
+            read[name] = field.reader(value[name], where, faults, most.get(name, field.most))
+        elif field.attribute.default is attrs.NOTHING:
+            read[name] = faults.add(f"{where} is required")
+    whole = whole and not any(one is WRONG for one in read.values())
+    return _make(shape, read, place, faults) if whole else _check(shape, read, place, faults)
+
+
+def _make(shape: type[Any], read: dict[str, Any], place: str, faults: Faults) -> Any:
+    try:
+        return shape(**read)
+    except (ValueError, TypeError) as error:
+        before = faults.count
+        _check(shape, read, place, faults)
+        return WRONG if faults.count > before else faults.add(_words_of(error))
+
+
+def _check(shape: Any, read: dict[str, Any], place: str, faults: Faults) -> _Wrong:
+    """Add what the validators say of each field that could be read."""
+    for name, value in read.items():
+        if value is not WRONG:
+            where = f"{place}.{name}" if place else name
+            _fields_of(shape)[name].check(value, where, faults)
+    return WRONG
+
+
+@functools.cache
+def _fields_of(shape: Any) -> dict[str, _Field]:
+    hints = typing.get_type_hints(shape)
+    fields = attrs.fields_dict(shape)
+    return {name: _Field(one, reader_of(hints[name])) for name, one in fields.items()}
+
+
+def _listed(names: list[str]) -> str:
+    told = ", ".join(cut(one, TOLD_NAME_CHARACTERS) for one in names[:TOLD_NAMES])
+    return told + (f" and {len(names) - TOLD_NAMES} more" if names[TOLD_NAMES:] else "")
+
+
+def _words_of(error: Exception) -> str:
+    # attrs' validators put the message first and their own objects behind it.
+    return str(error.args[0]) if error.args else "the body is not valid"

@@ -1,0 +1,88 @@
+"""Errors as they are told: RFC 9457 problem documents, and which error is which problem."""
+
+import http
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import structlog
+from pymongo.errors import PyMongoError
+from redis.exceptions import RedisError
+from tornado.web import HTTPError
+
+from tornado_rt.auth import AuthError
+from tornado_rt.backplane import BackplaneDown
+from tornado_rt.hub import TooManyConnections
+from tornado_rt.keys import KeysUnavailable
+from tornado_rt.redis import is_full
+
+log = structlog.get_logger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 1
+STORE_ERRORS = (RedisError, PyMongoError, BackplaneDown, OSError)
+# A log line holds no more of what a client wrote.
+SHOWN_PATH = 200
+
+
+class Problem(HTTPError):
+    """An error answer: `application/problem+json` (RFC 9457)."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        errors: list[str] | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(status, reason=http.HTTPStatus(status).phrase)
+        self.detail = detail
+        self.errors = errors
+        self.retry_after = retry_after
+
+    def document(self) -> bytes:
+        """Return the JSON that tells it."""
+        document: dict[str, Any] = {
+            "type": "about:blank",
+            "title": http.HTTPStatus(self.status_code).phrase,
+            "status": self.status_code,
+            "detail": self.detail,
+        }
+        return orjson.dumps(document | ({"errors": self.errors} if self.errors else {}))
+
+
+def problem_of(
+    error: BaseException | None, statuses: Mapping[type[BaseException], int], status: int = 500
+) -> Problem:
+    """Translate an error; `statuses` has those of the services, `status` is that of any other."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, HTTPError):
+        reason = http.HTTPStatus(error.status_code).description
+        return Problem(error.status_code, error.log_message or reason)
+    if error is not None and is_full(error):
+        detail = "Redis is full: nothing more can be stored until something goes"
+        return Problem(503, detail, retry_after=RETRY_AFTER_SECONDS)
+    if isinstance(error, STORE_ERRORS):
+        detail = "a store does not answer; try again"
+        return Problem(503, detail, retry_after=RETRY_AFTER_SECONDS)
+    if isinstance(error, KeysUnavailable):
+        return Problem(503, str(error), retry_after=RETRY_AFTER_SECONDS)
+    if isinstance(error, AuthError):
+        return Problem(401, str(error))
+    if isinstance(error, TooManyConnections):
+        return Problem(429, str(error), retry_after=RETRY_AFTER_SECONDS)
+    for kind, mapped in statuses.items():
+        if isinstance(error, kind):
+            return Problem(mapped, str(error), retry_after=getattr(error, "retry_after", None))
+    return Problem(status, http.HTTPStatus(status).phrase)
+
+
+def log_problem(problem: Problem, error: BaseException, **where: str) -> None:
+    """Log what is our fault, with its traceback; not what is the caller's."""
+    where = {name: text[:SHOWN_PATH] for name, text in where.items()}
+    if problem.status_code == 500:
+        log.error("request_failed", exc_info=error, **where)
+    elif problem.status_code == 503:
+        log.warning("request_refused", error=error, **where)

@@ -1,0 +1,151 @@
+"""The HMAC secret: the configured one, or one that the server made for itself."""
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+import tempfile
+from pathlib import Path
+
+import structlog
+
+from settings import Settings
+from tornado_rt.data_folder import open_data_folder
+
+log = structlog.get_logger(__name__)
+
+SECRET_FILE = "jwt_secret"
+SECRET_BYTES = 32
+MOST_BYTES = 65536
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+
+
+class SecretError(Exception):
+    """A secret, key or certificate cannot be used; the message names the setting or the file."""
+
+
+def load_secret(settings: Settings) -> tuple[str, bool]:
+    """Return the HMAC secret, and whether it is one that the server made for itself.
+
+    Empty when tokens are checked with public keys. Raise SecretError for a weak one.
+    """
+    if settings.jwt_public_key or settings.jwt_jwks_url:
+        return "", False
+    if not settings.jwt_secret:
+        return _own_secret(settings.data_dir), True
+    _check(settings.jwt_secret, "jwt_secret")
+    return settings.jwt_secret, False
+
+
+def read_named_file(setting: str, path: str, most_bytes: int = MOST_BYTES) -> bytes:
+    """Return what a file holds that a setting names. Raise SecretError when it cannot be read."""
+    try:
+        return _read(Path(path), most_bytes)
+    except (OSError, ValueError) as error:
+        raise SecretError(f"{setting}: {path}: {_reason(error)}") from None
+
+
+def _own_secret(data_dir: Path) -> str:
+    path = data_dir / SECRET_FILE
+    open_data_folder(data_dir)
+    if not path.exists():
+        _make(path)
+    advice = "write 32 random bytes or more into it, or delete it: a new one is made"
+    try:
+        text = _read(path, MOST_BYTES).decode()
+        _check(text, str(path))
+    except UnicodeDecodeError:
+        raise SecretError(f"{path}: is not UTF-8: {advice}") from None
+    except SecretError as error:
+        raise SecretError(f"{error}: {advice}") from None
+    except (OSError, ValueError) as error:
+        raise SecretError(f"{path}: {_reason(error)}: {advice}") from None
+    _keep_private(path)
+    return _without_line_break(text)
+
+
+def _make(path: Path) -> None:
+    """Put a new secret there, whole or not at all; one that another process made first stays."""
+    descriptor, made = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(48))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            _link(made, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(made)
+    _sync_folder(path.parent)
+
+
+def _link(made: str, path: Path) -> None:
+    try:
+        os.link(made, path)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        # A file system without links: whole too, but the last one wins.
+        os.rename(made, path)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # Some file systems cannot.
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path, most_bytes: int) -> bytes:
+    # A pipe that nobody writes to must not hold up the start.
+    with open(path, "rb", opener=_open_at_once) as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"is larger than {most_bytes} bytes")
+    return content
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise ValueError("is not a regular file")
+
+
+def _check(secret: str, name: str) -> None:
+    try:
+        kept = _without_line_break(secret).encode()
+    except UnicodeEncodeError:
+        raise SecretError(f"{name}: is not UTF-8") from None
+    if len(kept) < SECRET_BYTES:
+        raise SecretError(f"{name}: must have {SECRET_BYTES} bytes or more")
+    if not kept.strip() or len(set(kept)) == 1:
+        raise SecretError(f"{name}: must not be blank or one byte repeated")
+
+
+def _without_line_break(text: str) -> str:
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _keep_private(path: Path) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if not mode & OTHERS:
+        return
+    try:
+        path.chmod(mode & ~OTHERS)
+        done = "now its owner alone may; make a new one if others may have read it"
+    except OSError as error:
+        done = f"this cannot be changed: {_reason(error)}"
+    log.warning("secret_was_open", file=str(path), mode=f"{mode:04o}", advice=done)
+
+
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) else None
+    return (text or str(error)).lower()

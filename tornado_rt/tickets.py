@@ -1,0 +1,107 @@
+"""One-time stand-ins for a token, for a URL that may end up in a log."""
+
+import contextlib
+import hashlib
+import math
+import re
+import secrets
+import time
+from pathlib import Path
+from typing import cast
+
+import orjson
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from tornado_rt.auth import NO_SCOPES, AuthError, Identity
+from tornado_rt.redis import SHARED_HOME
+
+TICKET_PREFIX = SHARED_HOME + "ticket:"
+WAITING_PREFIX = SHARED_HOME + "tickets:"
+ISSUE = (Path(__file__).parent / "tickets.lua").read_text()
+TICKET_BYTES = 32
+FORM = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+class TooManyTickets(Exception):
+    """As many tickets of the user wait as may; `retry_after` says how long [s]."""
+
+    def __init__(self, most: int, retry_after: float) -> None:
+        super().__init__(f"{most} tickets wait to be used")
+        self.retry_after = retry_after
+
+
+class Tickets:
+    """Tickets in Redis, each for one request of the user that it was made for.
+
+    `most_waiting` is how many of a user may wait to be used; 0 for any number.
+    """
+
+    def __init__(self, redis: Redis, ttl_seconds: int, most_waiting: int = 0) -> None:
+        self._redis = redis
+        self._issue = redis.register_script(ISSUE)
+        self._most_waiting = most_waiting
+        self.ttl_seconds = ttl_seconds
+
+    def life_of(self, identity: Identity) -> float:
+        """Return for how long a ticket made now is valid: never longer than its token [s]."""
+        return min(self.ttl_seconds, identity.expires_at - time.time())
+
+    async def issue(self, identity: Identity) -> str:
+        """Return a ticket that one request may redeem within the time to live.
+
+        Raise AuthError when the token has expired, TooManyTickets.
+        """
+        milliseconds = math.floor(self.life_of(identity) * 1000)
+        if milliseconds < 1:
+            raise AuthError("the token has expired")
+        ticket = secrets.token_urlsafe(TICKET_BYTES)
+        stored = orjson.dumps([identity.user_id, sorted(identity.scopes), identity.expires_at])
+        keys = [_ticket_key(ticket), _waiting_key(identity.user_id)]
+        wait = int(await self._issue(keys, [stored, milliseconds, self._most_waiting]))
+        if wait:
+            raise TooManyTickets(self._most_waiting, wait / 1000)
+        return ticket
+
+    async def look(self, ticket: str) -> Identity:
+        """Return whom the ticket stands for, and leave it. Raise AuthError as `redeem` does."""
+        key = _ticket_key(ticket)
+        return _identity(cast("bytes | None", await self._redis.get(key)))
+
+    async def redeem(self, ticket: str) -> Identity:
+        """Return whom the ticket stands for, once.
+
+        Raise AuthError when it is used or unknown, or its token has expired.
+        """
+        key = _ticket_key(ticket)
+        identity = _identity(cast("bytes | None", await self._redis.getdel(key)))
+        if self._most_waiting:
+            # Else its entry goes with its time.
+            with contextlib.suppress(RedisError):
+                await self._redis.zrem(_waiting_key(identity.user_id), key)
+        return identity
+
+
+def _identity(stored: bytes | None) -> Identity:
+    if stored is None:
+        raise AuthError("the ticket is unknown, used or expired")
+    # A later version may have written more behind these.
+    user_id, scopes, expires_at, *_ = orjson.loads(stored)
+    if expires_at <= time.time():
+        raise AuthError("the token of the ticket has expired")
+    return Identity(user_id, frozenset(scopes) or NO_SCOPES, expires_at)
+
+
+def _ticket_key(ticket: str) -> str:
+    if not FORM.fullmatch(ticket):
+        raise AuthError("that is not a ticket")
+    # Hashed, so that whoever reads the store cannot redeem what waits there.
+    return TICKET_PREFIX + _digest(ticket)
+
+
+def _waiting_key(user_id: str) -> str:
+    return WAITING_PREFIX + _digest(user_id)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,140 @@
+"""Fair turns at something that only few may use at once.
+
+`most` hold a turn in all, `most_a_key` of one key. Keys that wait are served in rounds, those of
+one key in the order in which they came. So one user who asks for much waits for themselves alone.
+"""
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
+
+
+class NoTurn(Exception):
+    """There was no turn in time, or too many of the key wait; `retry_after` in seconds."""
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class TooManyWaiting(NoTurn):
+    """As many of this key wait as may."""
+
+
+@attrs.frozen(eq=False)
+class _Waiter:
+    """Somebody who waits; the first of `keys` is the one whose round it is."""
+
+    keys: tuple[str, ...]
+    started: asyncio.Future[None]
+
+
+class Turns:
+    """Gives turns; 0 is no bound, and no end of the wait.
+
+    `most_waiting_a_key` bounds who waits, `seconds` for how long.
+
+    Invariant: whoever waits could not start: a bound of one of their keys, or that of all, is
+    reached, or another of their first key stands before them.
+    """
+
+    def __init__(
+        self, most: int, most_a_key: int, *, most_waiting_a_key: int = 0, seconds: float = 0.0
+    ) -> None:
+        self._most = most
+        self._most_a_key = most_a_key
+        self._most_waiting_a_key = most_waiting_a_key
+        self._seconds = seconds or None
+        self._running = 0
+        self._running_of: Counter[str] = Counter()
+        self._waiting: OrderedDict[str, deque[_Waiter]] = OrderedDict()
+
+    @asynccontextmanager
+    async def turn(self, *keys: str) -> AsyncIterator[None]:
+        """Hold a turn for the block. Raise TooManyWaiting at once, NoTurn after the wait."""
+        await self._enter(keys)
+        try:
+            yield
+        finally:
+            self._leave(keys)
+
+    def refuse_waiting(self, error: Exception) -> None:
+        """End the wait of everybody with this error."""
+        waiting, self._waiting = self._waiting, OrderedDict()
+        for one in (waiter for line in waiting.values() for waiter in line):
+            if not one.started.done():
+                one.started.set_exception(error)
+
+    async def _enter(self, keys: tuple[str, ...]) -> None:
+        if keys[0] not in self._waiting and self._may_start(keys):
+            self._start(keys)
+            return
+        line = self._waiting.get(keys[0], deque())
+        if 0 < self._most_waiting_a_key <= len(line):
+            raise TooManyWaiting("too many requests of yours wait already")
+        waiter = _Waiter(keys, asyncio.get_running_loop().create_future())
+        line.append(waiter)
+        self._waiting.setdefault(keys[0], line)
+        try:
+            async with asyncio.timeout(self._seconds):
+                await waiter.started
+        except BaseException as error:
+            self._give_up(waiter)
+            if isinstance(error, TimeoutError):
+                raise NoTurn(f"no turn within {self._seconds:g} s") from None
+            raise
+
+    def _give_up(self, waiter: _Waiter) -> None:
+        started = waiter.started
+        if started.done() and not started.cancelled() and started.exception() is None:
+            # It was given in the moment in which it was given up.
+            self._leave(waiter.keys)
+            return
+        line = self._waiting.get(waiter.keys[0], deque())
+        if waiter in line:
+            line.remove(waiter)
+            if not line:
+                del self._waiting[waiter.keys[0]]
+            # Another of the key may have stood behind it.
+            self._serve()
+
+    def _may_start(self, keys: tuple[str, ...]) -> bool:
+        if 0 < self._most <= self._running:
+            return False
+        return not self._most_a_key or all(self._running_of[k] < self._most_a_key for k in keys)
+
+    def _start(self, keys: tuple[str, ...]) -> None:
+        self._running += 1
+        self._running_of.update(keys)
+
+    def _leave(self, keys: tuple[str, ...]) -> None:
+        self._running -= 1
+        for key in keys:
+            self._running_of[key] -= 1
+            if not self._running_of[key]:
+                del self._running_of[key]
+        self._serve()
+
+    def _serve(self) -> None:
+        for key in tuple(self._waiting):
+            if 0 < self._most <= self._running:
+                return
+            line = self._waiting[key]
+            # Who was cancelled in this moment has not left the line yet.
+            while line and line[0].started.done():
+                line.popleft()
+            if line and not self._may_start(line[0].keys):
+                continue
+            del self._waiting[key]
+            if line:
+                self._begin(line.popleft())
+            if line:
+                # The next one of the key stands behind all other keys.
+                self._waiting[key] = line
+
+    def _begin(self, waiter: _Waiter) -> None:
+        self._start(waiter.keys)
+        waiter.started.set_result(None)
