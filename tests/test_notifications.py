@@ -497,3 +497,13 @@ async def test_id_of_any_text_is_not_found(service: NotificationService, id_: st
     with pytest.raises(NotificationNotFound):
         await service.find("alice", before=id_)
     assert await service.mark_read("alice", [id_] * 1000) == 0
+
+
+@pytest.mark.gen_test
+async def test_end_of_a_callback_stands_on_its_notification(service: NotificationService) -> None:
+    await service.create(draft(metadata={"task_id": "t"}), event_id="e1")
+    await service.note_callback("mallory", "e1", "not hers")
+    await service.note_callback("alice", "e2", "of none")
+    await service.note_callback("alice", "e1", "not sent")
+    [told] = (await service.find("alice")).items
+    assert told.metadata == {"task_id": "t", "callback": "not sent"}

@@ -45,6 +45,7 @@ from tornado_rt.protocol import (
     iso_time,
     user_topic,
 )
+from tornado_rt.turns import NoTurn
 
 log = structlog.get_logger(__name__)
 
@@ -198,6 +199,15 @@ class NotificationService:
             if not (await self._all.delete_one(key)).deleted_count:
                 raise NotificationNotFound(id_)
             await self._tell_unread(user_id)
+
+    async def note_callback(self, user_id: str, event_id: str, end: str) -> None:
+        """Note in an event's metadata the end of its callback, unless MongoDB is away."""
+        key = {"user_id": user_id, "event_id": event_id}
+        try:
+            async with self._access.turn(user_id):
+                await self._all.update_one(key, {"$set": {"metadata.callback": end}})
+        except (PyMongoError, NoTurn) as error:
+            log.warning("callback_not_noted", event_id=event_id, error=error)
 
     async def broadcast(self, draft: BroadcastDraft) -> str:
         """Push to every connected user; store nothing. Return its id."""
