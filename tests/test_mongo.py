@@ -62,3 +62,10 @@ async def test_url_is_refused_without_its_password(url: str) -> None:
         async with open_database(url, "t"):
             pass
     assert "geheim" not in str(refused.value)
+
+
+@pytest.mark.gen_test
+async def test_url_is_refused_with_the_reason() -> None:
+    with pytest.raises(BadMongodbUrl, match="Port contains non-digit characters"):
+        async with open_database("mongodb://u:geheim@host:port", "t"):
+            pass
