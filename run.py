@@ -37,13 +37,14 @@ from tornado_rt.app import open_queue, running_server, running_worker, url_of
 from tornado_rt.auth import TokenVerifier, make_token
 from tornado_rt.bounds import OutOfBounds, check_name
 from tornado_rt.children import STOP_SECONDS, DidNotStart
+from tornado_rt.data_folder import SECRET_FILE
 from tornado_rt.demo import demo_refusal, is_loopback
 from tornado_rt.lifetime import leave_process, run_until_stopped
 from tornado_rt.logs import configure_logging
 from tornado_rt.mongo import BadMongodbUrl
 from tornado_rt.processes import running_processes
 from tornado_rt.redis import BadRedisUrl
-from tornado_rt.secret import SECRET_FILE, SecretError, load_secret
+from tornado_rt.secret import SecretError, load_secret
 from tornado_rt.stores import StoreError
 
 log = structlog.get_logger(__name__)

@@ -401,10 +401,12 @@ def test_handler_that_kills_its_process_fails_alone(site: Site, processes: str) 
         deed = site.submit(name)
         if processes == "1":
             site.server.process.wait(10)
-            site.start(**chosen)
             if name == "DIE":
+                # It may kill the next server before that is ready.
+                with contextlib.suppress(AssertionError):
+                    site.start(**chosen)
                 site.server.process.wait(10)
-                site.start(**chosen)
+            site.start(**chosen)
         assert site.ended(deed)["status"] == ("completed" if name != "DIE" else "dead"), name
     assert site.ended(site.submit("FINE"))["status"] == "completed"
 

@@ -16,7 +16,9 @@ OTHERS = 0o077
 LOCK_FILE = "lock"
 ADDRESSES_FILE = "stores.json"
 # What we make in it. A folder that holds nothing else is ours, and so is what others may do there.
-OURS = {LOCK_FILE, ADDRESSES_FILE, "jwt_secret", "redis", "mongodb", "workers", "progress"}
+OURS = {LOCK_FILE, ADDRESSES_FILE, "redis", "mongodb", "workers", "progress"}
+# Whoever reads the secret closes it, and says that it was open.
+SECRET_FILE = "jwt_secret"
 # What a store keeps open in its folder as long as it runs.
 KEPT = {"redis": "redis/appendonly.aof", "mongodb": "mongodb/files"}
 LOOK_SECONDS = 0.5
@@ -43,7 +45,7 @@ def open_data_folder(path: Path) -> Path:
     for entry in entries:
         if entry.name in OURS and not entry.is_symlink():
             _close_to_others(entry)
-    if all(entry.name in OURS or entry.name.startswith(".") for entry in entries):
+    if all(entry.name in {*OURS, SECRET_FILE} or entry.name.startswith(".") for entry in entries):
         _close_one(folder)
     return folder
 

@@ -11,11 +11,10 @@ from pathlib import Path
 import structlog
 
 from settings import Settings
-from tornado_rt.data_folder import open_data_folder
+from tornado_rt.data_folder import SECRET_FILE, open_data_folder
 
 log = structlog.get_logger(__name__)
 
-SECRET_FILE = "jwt_secret"
 SECRET_BYTES = 32
 MOST_BYTES = 65536
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
