@@ -153,7 +153,12 @@ class Settings:
     )
     redis_url: str = ts.option(default="", help="shared Redis; empty starts an embedded one")
     mongodb_url: str = ts.option(default="", help="shared MongoDB; empty starts an embedded one")
-    mongodb_database: str = ts.option(default="tornado_rt", help="database name in MongoDB")
+    mongodb_database: str = ts.option(
+        default="tornado_rt",
+        # What a server takes on any system (MongoDB manual, "Naming Restrictions").
+        validator=v.matches_re(r"[^/\\. \"$*<>:|?\x00-\x20]{1,63}"),
+        help="database name in MongoDB",
+    )
     mongodb_requests: int = ts.option(
         default=6, validator=v.ge(0), help="requests that use MongoDB at once"
     )
@@ -170,6 +175,11 @@ class Settings:
     redis_fsync: RedisFsync = ts.option(
         default=RedisFsync.EVERYSEC,
         help="when the embedded Redis writes to disk: each second, or before each answer",
+    )
+    redis_max_bytes: int = ts.option(
+        default=2**30,
+        validator=v.ge(0),
+        help="memory of the embedded Redis; when it is full, requests that store more get 503 [B]",
     )
     trusted_origins: list[str] = ts.option(
         default=[],
@@ -409,6 +419,12 @@ def unknown_variables(environment: Mapping[str, str] = os.environ) -> dict[str, 
         if name.startswith(ENV_PREFIX) and name not in known and not OTHER_VARIABLES.fullmatch(name)
     ]
     return {name: next(iter(difflib.get_close_matches(name, known, 1)), "") for name in strange}
+
+
+def environment_with(**settings: str) -> dict[str, str]:
+    """Return our environment with some settings in it, for a child process of ours."""
+    named = {ENV_PREFIX + name.upper(): value for name, value in settings.items()}
+    return {**os.environ, **named}
 
 
 def converter() -> TSConverter:

@@ -245,10 +245,11 @@ class OutboxPump:
                 return 0
         try:
             entries = await self._read(wait_seconds)
-        except BaseException:
-            # What was read meanwhile is looked for the next time, and the group too: a Redis that
-            # was emptied has none.
-            self._history, self._has_group = b"0", False
+        except BaseException as error:
+            # What was read meanwhile is looked for the next time.
+            self._history = b"0"
+            # A Redis that was emptied has no group any more.
+            self._has_group = self._has_group and "NOGROUP" not in str(error)
             raise
         for id_, fields in entries:
             self._line_up(id_, fields)
@@ -360,9 +361,11 @@ class OutboxPump:
                 return
             await self._tell(entry.id, fields)
             entry.told = True
-        async with self._redis.pipeline() as pipe:
-            pipe.xack(self._stream, GROUP, entry.id)
+        # A transaction would be refused by a Redis that is full. Cut off between the two, an entry
+        # that is not there stays listed as read.
+        async with self._redis.pipeline(transaction=False) as pipe:
             pipe.xdel(self._stream, entry.id)
+            pipe.xack(self._stream, GROUP, entry.id)
             await pipe.execute()
 
     async def _fields_of(self, entry: _Entry) -> Fields | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -187,7 +188,7 @@ async def test_entry_waits_while_mongodb_is_away(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    here = stores.mongodb_url.replace(urlsplit(stores.mongodb_url).netloc, f"127.0.0.1:{port}")
+    here = re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{port}", stores.mongodb_url)
     async with open_database(here, "tornado_rt") as away:
         pump = make_pump(redis, NotificationService(away, Published()))
         await end_a_task(redis)

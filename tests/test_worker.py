@@ -1,73 +1,35 @@
 """The worker on the real queue."""
 
 import asyncio
-import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from services.progress import RedisProgressTracker, TaskParams, plan_fragment
+from services.progress import RedisProgressTracker
 from services.queue import QueueService, Task, TaskState, Upkeep
 from services.worker import (
     Backoff,
-    Handler,
     HandlerError,
     Retry,
     Roster,
     TaskError,
-    Worker,
     load_handler,
 )
 from services.worker.threads import ThreadHandler
 from settings import Settings
-from tests.realtime import open_hub, start_redis
+from tests.realtime import start_redis
 from tests.waiting import has_job, has_thread, until
-from tornado_rt.protocol import WORKERS
+from tests.working import PLAN, ended, enqueue, outcomes, working
 from tornado_rt.redis import open_redis
-
-PLAN = plan_fragment(TaskParams())
-ENDED = ("completed", "failed", "cancelled", "dead")
 
 
 @pytest.fixture
 def queue(redis: Redis) -> QueueService:
     return QueueService(redis, user_limit=0, global_limit=0)
-
-
-@contextlib.asynccontextmanager
-async def working(
-    redis: Redis, queue: QueueService, handler: Handler, grace: float = 0.0, **more: Any
-) -> AsyncIterator[Worker]:
-    """Run a worker on a hub."""
-    hub, backplane, _ = open_hub(redis)
-    worker = Worker(queue, handler, concurrency=2, worker_id="w", grace_seconds=grace, **more)
-    async with backplane.running():
-        await hub.subscribe(WORKERS, worker)
-        running = asyncio.create_task(worker.run())
-        yield worker
-        worker.stop()
-        await running
-
-
-async def enqueue(queue: QueueService, symbol: str = "AAPL") -> str:
-    return (await queue.enqueue_task("alice", symbol, {}, plan=PLAN)).task_id
-
-
-async def ended(queue: QueueService, task_id: str) -> Task:
-    """Wait until a task has ended."""
-
-    async def ended_one() -> Task | None:
-        task = await queue.get_task(task_id)
-        assert task is not None
-        return task if task.status in ENDED else None
-
-    task = await until(ended_one)
-    assert task is not None
-    return task
 
 
 async def is_at_attempt(queue: QueueService, task_id: str, attempt: int) -> bool:
@@ -426,10 +388,6 @@ def handler_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / f"{name}.py").write_text(HANDLERS)
     monkeypatch.syspath_prepend(str(tmp_path))
     return name
-
-
-async def outcomes(queue: QueueService, *symbols: str) -> list[Task]:
-    return [await ended(queue, await enqueue(queue, symbol)) for symbol in symbols]
 
 
 @pytest.mark.gen_test

@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
@@ -118,7 +118,18 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         system_settings = await _open_system_settings(core, database)
         if settings.worker_concurrency:
             await stack.enter_async_context(_worker(core, handler))
-        application = _application(core, database, notifications, system_settings, secret, verifier)
+        if addresses.watch is not None:
+            core.jobs.keep(addresses.watch.run, "folder-watch")
+        watch = addresses.watch
+        application = _application(
+            core,
+            database,
+            notifications,
+            system_settings,
+            secret,
+            verifier,
+            lambda: None if watch is None else watch.fault,
+        )
         _watch_logs(core, notifications)
         core.heartbeats.start()
         stack.callback(core.heartbeats.stop)
@@ -368,6 +379,7 @@ def _application(
     system_settings: SystemSettingsService,
     secret: str,
     verifier: TokenVerifier,
+    folder_fault: Callable[[], str | None],
 ) -> Application:
     settings = core.settings
     tickets = Tickets(core.shared, settings.ticket_ttl_seconds, settings.max_tickets_per_user)
@@ -379,6 +391,8 @@ def _application(
         core.jobs,
         verifier.faults,
         partial(data_fault, core.redis, settings.queue_name),
+        folder_fault,
+        f"{key_prefix(settings.queue_name)}probe",
     )
     demo = {
         "configuration": settings,
@@ -405,6 +419,7 @@ def _application(
         verifier=verifier,
         tickets=tickets,
         rate_limiter=RateLimiter(settings.requests_per_second),
+        folder_fault=folder_fault,
         problems=PROBLEMS,
         max_body_bytes=settings.max_body_bytes,
         request_timeout_seconds=settings.request_timeout_seconds,

@@ -5,15 +5,16 @@ several. Neither holds a lone surrogate, which UTF-8 cannot carry (RFC 3629 sect
 control character. JSON nests at most `MAX_DEPTH` deep: MongoDB takes 100 levels, orjson 254.
 """
 
+import dataclasses
 import math
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from enum import Enum
 from typing import Any
 
 import orjson
 
 MAX_DEPTH = 32
-MOST_VALUES = 1_000_000
 # The integers of BSON, of Redis and of a signed 64-bit column.
 LEAST_INTEGER, MOST_INTEGER = -(2**63), 2**63 - 1
 # Control characters, lone surrogates, line and paragraph separators.
@@ -47,7 +48,7 @@ def check_json(name: str, value: Any, most_bytes: int, depth: int = MAX_DEPTH) -
     `most_bytes`: 0 for any size.
     """
     # Each value is a byte at least.
-    _check_values(name, value, depth, most_bytes or MOST_VALUES)
+    _check_values(name, value, depth, most_bytes)
     try:
         encoded = orjson.dumps(value)
     except TypeError as error:
@@ -89,6 +90,8 @@ def clean_text(value: object, most: int) -> str:
     except BaseException as error:
         text = f"<{type(value).__name__}: {type(error).__name__} in its text>"
     text = text[:most].encode(errors="replace").decode()
+    if text.isprintable():
+        return text
     return "".join(one if _may_stand(one, LAYOUT) else "\ufffd" for one in text)
 
 
@@ -122,7 +125,8 @@ def _may_stand(character: str, allowed: set[str]) -> bool:
 def _check_values(name: str, value: Any, depth: int, most: int) -> None:
     """Look at each value, level by level: no recursion, whatever the depth.
 
-    A list may hold itself, so the number of values is bounded too.
+    A list may hold itself, so the number of values is bounded too; with `most` 0 what is met again
+    on a level is looked at once.
     """
     level, seen = [value], 0
     for _ in range(depth + 1):
@@ -130,17 +134,30 @@ def _check_values(name: str, value: Any, depth: int, most: int) -> None:
         containers = False
         for one in level:
             _check_value(name, one)
-            if isinstance(one, dict | list | tuple):
+            parts = _parts_of(one)
+            if parts is not None:
                 containers = True
-                inner.extend(one)
-                inner.extend(one.values() if isinstance(one, dict) else ())
-                seen += len(one)
-                if seen > most:
-                    raise OutOfBounds(f"{name} holds more than {most} values")
+                inner.extend(parts)
+                seen += len(parts)
+                if seen > most > 0:
+                    raise OutOfBounds(f"{name} has more than {most} bytes as JSON; it is too large")
         if not containers:
             return
-        level = inner
+        level = inner if most else list({id(one): one for one in inner}.values())
     raise OutOfBounds(f"{name} nests deeper than {depth} levels")
+
+
+def _parts_of(value: Any) -> Collection[Any] | None:
+    """Return what stands in a value as the encoder sees it, None for what holds nothing."""
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    if isinstance(value, list | tuple):
+        return value
+    if isinstance(value, Enum):
+        return _parts_of(value.value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [getattr(value, field.name, None) for field in dataclasses.fields(value)]
+    return None
 
 
 def _check_value(name: str, value: Any) -> None:

@@ -6,10 +6,12 @@ a terminal sends to us: we stop them.
 
 import asyncio
 import ctypes
+import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 
@@ -26,6 +28,9 @@ MOST_PAUSE_SECONDS = 10.0
 STEADY_SECONDS = 10.0
 POLL_SECONDS = 0.02
 PR_SET_PDEATHSIG = 1
+PRIVATE_UMASK = 0o077
+# A log that is larger when its child is started is put aside; the one put aside before goes.
+MOST_LOG_BYTES = 10 * 2**20
 
 
 class DidNotStart(Exception):
@@ -39,7 +44,8 @@ class DidNotStart(Exception):
 class ChildProcess:
     """One child process.
 
-    It writes to `log_file`, or where we do. It inherits the descriptors `keep_open`.
+    It writes to `log_file`, or where we do. It inherits the descriptors `keep_open`. `private`:
+    the files that it makes are for their owner only. `environment`: in place of ours.
     """
 
     def __init__(
@@ -50,12 +56,16 @@ class ChildProcess:
         *,
         log_file: Path | None = None,
         keep_open: Sequence[int] = (),
+        private: bool = False,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._name = name
         self._command = command
         self._ready = ready
         self._log_file = log_file
         self._keep_open = keep_open
+        self._umask = PRIVATE_UMASK if private else -1
+        self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -77,7 +87,7 @@ class ChildProcess:
         await self._terminate(seconds)
 
     async def _spawn(self) -> None:
-        output = self._log_file.open("ab") if self._log_file else None
+        output = None if self._log_file is None else _open_log(self._log_file)
         try:
             # The hook of a fork runs in it too, as in any child with a `preexec_fn`.
             with sparing(self._keep_open):
@@ -88,6 +98,8 @@ class ChildProcess:
                     stderr=output,
                     pass_fds=self._keep_open,
                     start_new_session=True,
+                    umask=self._umask,
+                    env=self._environment,
                     preexec_fn=_die_with_parent,
                 )
         finally:
@@ -124,7 +136,12 @@ class ChildProcess:
             log.error("child_died", child=self._name, exit_code=code, starts_in=pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, MOST_PAUSE_SECONDS)
-            await self._spawn()
+            try:
+                await self._spawn()
+            except OSError as error:
+                # No descriptor is free, or the folder is away; the one that died is waited for
+                # again, which ends at once.
+                log.error("child_not_started", child=self._name, reason=str(error))
 
     async def _terminate(self, seconds: float) -> None:
         process = self._process
@@ -136,6 +153,12 @@ class ChildProcess:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+def _open_log(path: Path) -> BinaryIO:
+    if path.exists() and path.stat().st_size > MOST_LOG_BYTES:
+        path.replace(path.with_name(path.name + ".old"))
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 
 # Loaded before the fork: the child may not import anything between fork and exec.

@@ -16,9 +16,8 @@ _family: contextvars.ContextVar[object | None] = contextvars.ContextVar("family"
 class GuardedTask(asyncio.Task[Any]):
     """A task of the family whose code made it; another family's code cannot cancel it."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], **named: Any) -> None:
-        self._of = _family.get()
-        super().__init__(coroutine, **named)
+    # No `__init__`: it would make each task of the server dearer.
+    _of: object | None = None
 
     def cancel(self, msg: Any = None) -> bool:
         """Cancel, unless the caller is another family. Return whether it was."""
@@ -44,6 +43,12 @@ class FamilyTask(GuardedTask):
 
 def guard_tasks(loop: asyncio.AbstractEventLoop) -> None:
     """Let each task that this loop makes from here on be guarded."""
-    loop.set_task_factory(
-        lambda loop, coroutine, **named: GuardedTask(coroutine, loop=loop, **named)
-    )
+    loop.set_task_factory(_make)
+
+
+def _make(loop: asyncio.AbstractEventLoop, coroutine: Any, **named: Any) -> GuardedTask:
+    task = GuardedTask(coroutine, loop=loop, **named)
+    family = _family.get()
+    if family is not None:
+        task._of = family
+    return task

@@ -26,6 +26,8 @@ from tornado_rt.guarded_task import guard_tasks
 log = structlog.get_logger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# A signal that comes while a handler ignores it is lost: what it changed is taken back this soon.
+RESTORE_SECONDS = 0.1
 CHECK_SECONDS = 1.0
 # How long beyond its time a stop may take: while the loop is blocked, and while it runs.
 BLOCKED_SECONDS = 5.0
@@ -33,7 +35,7 @@ OVERDUE_SECONDS = 30.0
 # How long what is left on the loop may take to end when it is cancelled.
 LEFTOVER_SECONDS = 0.5
 # How long the interpreter may take to end.
-EXIT_SECONDS = 3.0
+EXIT_SECONDS = 1.0
 OVERDUE = 1
 # A shell's exit status for a process that a signal ended begins here.
 SIGNALLED = 128
@@ -75,7 +77,8 @@ class Stop:
         self._seconds = seconds
         self._inlet, self._outlet = os.pipe()
         os.set_blocking(self._outlet, False)
-        self._process = os.getpid()
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -95,8 +98,8 @@ class Stop:
             signal.signal(number, handler)
 
     def _check(self) -> None:
-        """Take back what a handler may have changed: signal handlers, standard streams."""
-        self._loop.call_later(CHECK_SECONDS, self._check)
+        """Take back what a handler may have changed: signal handlers, standard streams, umask."""
+        self._loop.call_later(RESTORE_SECONDS, self._check)
         for number in SIGNALS:
             if signal.getsignal(number) is not _note:
                 signal.signal(number, _note)
@@ -105,6 +108,8 @@ class Stop:
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
             # The kernel would take the ends of our children from us.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # What the stores write, and those that are started again, is no more open than before.
+        os.umask(self._umask)
         for descriptor in STANDARD_STREAMS:
             _keep_open(descriptor)
 
@@ -138,6 +143,9 @@ class Stop:
         if number:
             _exit(SIGNALLED + number, "stopped_at_once", signal=number)
         now = time.monotonic()
+        if self._loop.is_closed():
+            # The interpreter ends, and has a bound of its own (`leave_process`).
+            return
         if now > over or (now > late and not answered.is_set()):
             _exit(OVERDUE, "stop_overdue", blocked=not answered.is_set(), seconds=self._seconds)
 

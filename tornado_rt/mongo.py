@@ -11,6 +11,7 @@ import structlog
 from motor.motor_tornado import MotorClient, MotorDatabase
 from pymongo.errors import ConnectionFailure, PyMongoError
 
+from tornado_rt.store_urls import without_credentials
 from tornado_rt.turns import Turns
 
 log = structlog.get_logger(__name__)
@@ -24,6 +25,10 @@ SUSPECT_SECONDS = 1.0
 PROBE_SECONDS = 1.5
 PROBES = 2
 PROBE_PAUSE_SECONDS = 0.2
+
+
+class BadMongodbUrl(ValueError):
+    """The URL cannot be understood; the message says why."""
 
 
 class StoreAway(PyMongoError):
@@ -146,8 +151,21 @@ async def open_database(url: str, name: str) -> AsyncIterator[Any]:
     (10 s with its one repetition) from one that does not answer. A write is on disk when it is
     acknowledged, in a replica set on most members: no failover takes it back. Reads are the
     primary's, for a resume that misses nothing. The URL cannot change these two.
+
+    Raise BadMongodbUrl.
     """
-    client: Any = MotorClient(
+    try:
+        client = _client(url)
+    except (PyMongoError, ValueError, TypeError) as error:
+        raise BadMongodbUrl(f"mongodb_url: {without_credentials(str(error), url)}") from None
+    try:
+        yield client[name]
+    finally:
+        client.close()
+
+
+def _client(url: str) -> Any:
+    return MotorClient(
         url,
         serverSelectionTimeoutMS=int(SELECTION_SECONDS * 1000),
         connectTimeoutMS=2000,
@@ -162,7 +180,3 @@ async def open_database(url: str, name: str) -> AsyncIterator[Any]:
         tz_aware=True,
         appname="tornado_rt",
     )
-    try:
-        yield client[name]
-    finally:
-        client.close()

@@ -14,6 +14,7 @@ from tornado_rt.auth import AuthError
 from tornado_rt.backplane import BackplaneDown
 from tornado_rt.hub import TooManyConnections
 from tornado_rt.keys import KeysUnavailable
+from tornado_rt.redis import is_full
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +61,9 @@ def problem_of(
     if isinstance(error, HTTPError):
         reason = http.HTTPStatus(error.status_code).description
         return Problem(error.status_code, error.log_message or reason)
+    if error is not None and is_full(error):
+        detail = "Redis is full: nothing more can be stored until something goes"
+        return Problem(503, detail, retry_after=RETRY_AFTER_SECONDS)
     if isinstance(error, STORE_ERRORS):
         detail = "a store does not answer; try again"
         return Problem(503, detail, retry_after=RETRY_AFTER_SECONDS)

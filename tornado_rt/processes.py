@@ -13,7 +13,7 @@ from typing import Any
 
 from tornado.netutil import bind_sockets
 
-from settings import Settings
+from settings import Settings, environment_with
 from tornado_rt.children import STOP_SECONDS, ChildProcess
 from tornado_rt.stores import StoreAddresses, open_stores
 
@@ -31,7 +31,9 @@ async def running_processes(settings: Settings, command: Sequence[str]) -> Async
         addresses = stack.enter_context(_held_port(settings))
         port: int = addresses[0][1][1]
         stores = await stack.enter_async_context(open_stores(settings))
-        common = [*command, "--port", str(port), *_store_options(settings, stores)]
+        common = [*command, "--port", str(port)]
+        # Not on the command line, which everybody on the machine may read.
+        environment = environment_with(**_store_settings(settings, stores))
         children: list[ChildProcess] = []
         stack.push_async_callback(_stop, children, settings)
         for number in range(1, settings.processes + 1):
@@ -40,6 +42,7 @@ async def running_processes(settings: Settings, command: Sequence[str]) -> Async
                 [*common, "--process", str(number)],
                 # Until the first one listens nobody does.
                 lambda: _listens(*addresses[0]),
+                environment=environment,
             )
             children.append(child)
             await child.start()
@@ -51,11 +54,13 @@ async def _stop(children: list[ChildProcess], settings: Settings) -> None:
     await asyncio.gather(*(child.stop(seconds) for child in children))
 
 
-def _store_options(settings: Settings, stores: StoreAddresses) -> list[str]:
-    # What was configured the children read themselves: it may hold passwords.
-    redis = [] if settings.redis_url else ["--redis-url", stores.redis_url]
-    mongodb = [] if settings.mongodb_url else ["--mongodb-url", stores.mongodb_url]
-    return [*redis, *mongodb]
+def _store_settings(settings: Settings, stores: StoreAddresses) -> dict[str, str]:
+    # What was configured the children read themselves.
+    urls = {
+        "redis_url": "" if settings.redis_url else stores.redis_url,
+        "mongodb_url": "" if settings.mongodb_url else stores.mongodb_url,
+    }
+    return {name: url for name, url in urls.items() if url}
 
 
 @contextlib.contextmanager

@@ -41,6 +41,8 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from tornado_rt.store_urls import without_credentials
+
 CONNECTIONS = 64
 # Whoever asks while Redis stands still has his refusal in less than 2 s: so long until he has a
 # connection, and so long until it brings an answer.
@@ -244,6 +246,11 @@ def _address(node: list[Any], asked: Address) -> Address:
     return host, int(node[1])
 
 
+def is_full(error: BaseException) -> bool:
+    """Say whether Redis refused a write for want of memory, also one of a script."""
+    return isinstance(error, ResponseError) and "command not allowed when used memory" in str(error)
+
+
 @contextlib.asynccontextmanager
 async def open_redis(
     url: str, home: str = SHARED_HOME, answer_seconds: float = ANSWER_SECONDS
@@ -282,7 +289,7 @@ def _open_pool(url: str, home: str, **bounds: Any) -> BlockingConnectionPool:
         # An option that there is not would else be found when the first one connects.
         pool.make_connection()
     except (ValueError, TypeError) as error:
-        raise BadRedisUrl(f"redis_url: {error}") from None
+        raise BadRedisUrl(f"redis_url: {without_credentials(str(error), url)}") from None
     return pool
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from settings import Settings
+from tornado_rt.data_folder import open_data_folder
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +49,7 @@ def read_named_file(setting: str, path: str, most_bytes: int = MOST_BYTES) -> by
 
 def _own_secret(data_dir: Path) -> str:
     path = data_dir / SECRET_FILE
-    data_dir.mkdir(parents=True, exist_ok=True)
+    open_data_folder(data_dir)
     if not path.exists():
         _make(path)
     advice = "write 32 random bytes or more into it, or delete it: a new one is made"

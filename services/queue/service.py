@@ -366,7 +366,20 @@ class QueueService:
             self.kept_per_user,
             *(field for ack in acks for field in _ack_fields(ack)),
         )
-        return [bool(one) for one in owned], [_claim_of(reply) for reply in claimed]
+        return [bool(one) for one in owned], await self._readable(claimed)
+
+    async def _readable(self, claimed: Sequence[Sequence[bytes]]) -> list[Claim]:
+        """Return the claims, but for tasks that cannot be read: these fail, each for itself."""
+        claims = []
+        for reply in claimed:
+            try:
+                claims.append(_claim_of(reply))
+            except ValueError as error:
+                task_id, token = (field.decode(errors="replace") for field in (reply[0], reply[-1]))
+                log.error("task_unreadable", task_id=task_id, error=error)
+                why = f"the task cannot be read: {error}"
+                await self._ack(Ack(task_id, token, Outcome.FAILED, error=why))
+        return claims
 
     def _unless_refused(self, reply: Any) -> Any:
         if reply == b"full":
@@ -464,7 +477,7 @@ def _task(reply: Sequence[bytes]) -> Task:
         task_id=fields["task_id"].decode(),
         user_id=fields["user_id"].decode(),
         symbol=fields["symbol"].decode(),
-        params=orjson.loads(fields["params"]),
+        params=_read_json(fields["params"]) or {},
         batch_id=fields["batch_id"].decode() or None,
         status=TaskState(fields["status"].decode()),
         attempt=int(fields["attempt"]),
@@ -472,11 +485,23 @@ def _task(reply: Sequence[bytes]) -> Task:
         created_at=float(fields["created_at"]),
         started_at=float(fields["started_at"] or 0) or None,
         ended_at=float(fields["ended_at"] or 0) or None,
-        result=orjson.loads(fields["result"]) if fields["result"] else None,
+        result=_read_json(fields["result"]),
         error=fields["error"].decode() or None,
         progress=float(fields["percent"]),
         snapshot=fields.get("snapshot", b""),
     )
+
+
+def _read_json(content: bytes) -> dict[str, Any] | None:
+    """Return what is kept of a task; None for nothing, and for what cannot be read.
+
+    One such task must not spoil the list that it stands in.
+    """
+    try:
+        value: dict[str, Any] | None = orjson.loads(content) if content else None
+    except ValueError:
+        return None
+    return value
 
 
 def _batch(reply: Sequence[Any]) -> Batch:

@@ -15,7 +15,7 @@ import orjson
 
 from services.progress import LeaseLost
 from services.queue import Outcome
-from tornado_rt.bounds import MAX_DEPTH, OutOfBounds, check_json, clean_text
+from tornado_rt.bounds import OutOfBounds, check_json, clean_text
 
 MAX_ERROR_LENGTH = 2000
 MOST_RETRY_SECONDS = 30 * 86400.0
@@ -90,12 +90,17 @@ def end_with_error(error: BaseException) -> Ending:
 def text_of_error(error: BaseException) -> str:
     """Return an error in one line, with its type unless its author wrote it for the user."""
     name = clean_text(type(error).__name__, MAX_ERROR_LENGTH)
-    text = _line(error)
+    text = one_line(error)
     if isinstance(error, asyncio.CancelledError):
         return text or "the handler was cancelled"
     if isinstance(error, TaskError | Retry | OutOfBounds):
         return text or name
     return f"{name}: {text}"[:MAX_ERROR_LENGTH] if text else name
+
+
+def one_line(value: object) -> str:
+    """Return any object as one line of text that can be kept."""
+    return " ".join(clean_text(value, MAX_ERROR_LENGTH).split())
 
 
 def retry_seconds(delay: object) -> float | None:
@@ -118,10 +123,7 @@ def _keep(result: object, most_bytes: int) -> Result:
         return {}
     if not isinstance(result, dict):
         raise OutOfBounds(f"the result is a dict or None, not {type(result).__name__}")
-    encoded = check_json("the result", result, most_bytes)
-    kept: Result = orjson.loads(encoded)
-    # The encoder alone has looked into dataclasses and the like.
-    check_json("the result", kept, 0, MAX_DEPTH)
+    kept: Result = orjson.loads(check_json("the result", result, most_bytes))
     return kept
 
 
@@ -145,9 +147,9 @@ def _again(retries: list[BaseException]) -> Ending:
     try:
         # A subclass may not have called our `__init__`.
         given = [retry_seconds(getattr(one, "delay", None)) for one in retries]
-    except (TypeError, ValueError) as error:
-        delay = _line(repr(getattr(retries[0], "delay", None)))[:100]
-        return failed(f"bad delay of a Retry, {delay}: {text_of_error(error)}; it said: {reason}")
+    except Exception as error:
+        why = text_of_error(error)
+        return failed(f"bad delay of a Retry: {why}; it said: {reason}"[:MAX_ERROR_LENGTH])
     delays = [delay for delay in given if delay is not None]
     return Ending(Outcome.RETRY, error=reason, delay=max(delays) if delays else None)
 
@@ -165,11 +167,15 @@ def _leaves(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _line(value: object) -> str:
-    return " ".join(clean_text(value, MAX_ERROR_LENGTH).split())
-
-
 def _trace(error: BaseException) -> str:
+    try:
+        return _format(error)
+    except BaseException as fault:
+        # Such as a SyntaxError whose line number is none: its reason is told all the same.
+        return f"no traceback: {text_of_error(fault)}"
+
+
+def _format(error: BaseException) -> str:
     told = traceback.TracebackException.from_exception(
         error, limit=-MOST_FRAMES, max_group_width=5, max_group_depth=3
     )

@@ -25,10 +25,19 @@ import structlog
 
 from services.progress import RedisProgressTracker, Step, read_update
 from services.queue import Outcome, Task
-from services.worker.endings import Ending, end_with_error, end_with_result, failed
+from services.worker.endings import (
+    MAX_TRACEBACK_LENGTH,
+    Ending,
+    end_with_error,
+    end_with_result,
+    failed,
+    one_line,
+    retry_seconds,
+)
 from services.worker.handlers import import_function
 from services.worker.threads import Told, in_thread
 from settings import Settings
+from tornado_rt.bounds import clean_text
 from tornado_rt.children import PR_SET_PDEATHSIG
 from tornado_rt.fork_guard import end_if_forked
 
@@ -186,13 +195,16 @@ async def _follow(channel: Channel, tracker: RedisProgressTracker) -> Ending:
 
 
 def _ending_of(fields: dict[str, Any]) -> Ending:
+    """Return an ending that a process has sent, as checked as if the handler had returned it."""
     outcome = fields["outcome"]
+    if outcome == Outcome.COMPLETED:
+        # The process has looked at its size.
+        return end_with_result(fields["result"], 0)
     return Ending(
         Outcome(outcome) if outcome else None,
-        fields["result"],
-        str(fields["error"]),
-        fields["delay"],
-        str(fields["trace"]),
+        error=one_line(fields["error"]),
+        delay=retry_seconds(fields["delay"]),
+        trace=clean_text(fields["trace"], MAX_TRACEBACK_LENGTH * 2),
     )
 
 

@@ -7,10 +7,17 @@ import threading
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
+import structlog
+
 from services.progress import LeaseLost, RedisProgressTracker, Step
 from services.queue import Task
 from services.worker.endings import Ending, Result, end_with_error, end_with_result
 from tornado_rt.fork_guard import end_if_forked
+
+log = structlog.get_logger(__name__)
+
+# How long a handler that is cancelled may take to end, until it is left behind.
+ABANDON_SECONDS = 0.5
 
 
 class ThreadHandler:
@@ -33,10 +40,13 @@ class ThreadHandler:
         def run() -> Any:
             return self._run(task, progress)
 
+        running = in_thread(run, f"task-{task.task_id}")
         try:
-            returned = await in_thread(run, f"task-{task.task_id}")
+            returned = await asyncio.shield(running)
         except asyncio.CancelledError:
             progress.closed = True
+            running.add_done_callback(_discard_result)
+            loop.call_later(ABANDON_SECONDS, _tell_if_running, running, task.task_id)
             raise
         # Raised or returned here, it is judged as any coroutine's.
         result: Result | Ending = await returned if inspect.isawaitable(returned) else returned
@@ -116,6 +126,16 @@ def in_thread(run: Callable[[], Any], name: str) -> asyncio.Future[Any]:
 
     threading.Thread(target=work, name=name, daemon=True).start()
     return ended
+
+
+def _discard_result(ended: asyncio.Future[Any]) -> None:
+    if not ended.cancelled() and ended.exception() is None:
+        _discard(ended.result())
+
+
+def _tell_if_running(ended: asyncio.Future[Any], task_id: str) -> None:
+    if not ended.done():
+        log.warning("handler_abandoned", task_id=task_id, after=ABANDON_SECONDS)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -2,10 +2,10 @@
 
 import asyncio
 import functools
+import inspect
 import os
 import random
 import time
-from collections.abc import Awaitable
 
 import attrs
 import cattrs
@@ -21,11 +21,12 @@ from services.worker.endings import (
     end_with_error,
     end_with_result,
     failed,
+    one_line,
     text_of_error,
 )
 from services.worker.handlers import Handler
 from services.worker.roster import Roster
-from tornado_rt.bounds import clean_text
+from services.worker.threads import ABANDON_SECONDS
 from tornado_rt.fork_guard import end_if_forked
 from tornado_rt.guarded_task import FamilyTask
 from tornado_rt.jobs import Jobs
@@ -41,9 +42,6 @@ LANES = 2
 IDLE_SECONDS = 30.0
 POSITIONS_SECONDS = 1.0
 EXTENSIONS_A_LEASE = 3
-# How long a handler that is cancelled may take to end, until its slot is given to another.
-ABANDON_SECONDS = 0.5
-MAX_ERROR_LENGTH = 2000
 
 
 @attrs.frozen
@@ -269,7 +267,7 @@ class Worker:
             run.timer = loop.call_later(self._timeout_seconds, self._expire, run)
 
     def _refuse(self, claim: Claim, why: str) -> None:
-        error = _one_line(f"bad params: {why}")
+        error = one_line(f"bad params: {why}")
         self._claims.hand_in(Ack(claim.task.task_id, claim.token, Outcome.FAILED, error=error))
         self._look()
 
@@ -289,7 +287,7 @@ class Worker:
         """Run the handler to its end, whatever that is."""
         try:
             result: object = await self._handler(run.claim.task, run.tracker)
-            if isinstance(result, Awaitable):
+            if inspect.isawaitable(result):
                 # An `async def` behind a decorator that is one itself.
                 result = await result
         except BaseException as error:
@@ -316,11 +314,7 @@ class Worker:
 
     def _ack(self, run: _Run, ending: Ending, outcome: Outcome) -> Ack:
         task, delay = run.claim.task, ending.delay
-        if outcome == Outcome.COMPLETED:
-            run.tracker.complete()
-        elif outcome == Outcome.FAILED:
-            run.tracker.fail(ending.error)
-        elif delay is None:
+        if outcome == Outcome.RETRY and delay is None:
             delay = self._backoff.seconds(task.attempt)
         return Ack(
             task.task_id,
@@ -328,7 +322,7 @@ class Worker:
             outcome,
             result=ending.result,
             error=ending.error,
-            fragment=run.tracker.fragment(),
+            fragment=_last_fragment(run.tracker, outcome, ending.error),
             delay=delay or 0.0,
         )
 
@@ -429,10 +423,31 @@ class Worker:
         try:
             await self._claims.hand_in_rest()
             for claim in handed_back:
-                await self._queue.release_task(claim.task.task_id, claim.token)
+                await self._hand_back(claim)
         except Exception as error:
             # Their leases run out, and another worker takes them.
             log.warning("queue_away_at_stop", error=error, tasks=len(handed_back))
+
+    async def _hand_back(self, claim: Claim) -> None:
+        try:
+            await self._queue.release_task(claim.task.task_id, claim.token)
+        except Exception as error:
+            if is_outage(error):
+                raise
+            log.error("task_not_handed_back", task_id=claim.task.task_id, error=error)
+
+
+def _last_fragment(tracker: RedisProgressTracker, outcome: Outcome, error: str) -> bytes | None:
+    """Return the last state; None when the handler has left it so that it cannot be told."""
+    try:
+        if outcome == Outcome.COMPLETED:
+            tracker.complete()
+        elif outcome == Outcome.FAILED:
+            tracker.fail(error)
+        return tracker.fragment()
+    except Exception as fault:
+        log.error("progress_unreadable", task_id=tracker.task_id, error=text_of_error(fault))
+        return None
 
 
 # Most tasks ask for what others asked for.
@@ -444,7 +459,3 @@ def _structure(params: bytes) -> TaskParams:
 def _explain_fault(error: BaseException, _: type | None) -> str:
     # attrs' validators put the whole field behind their sentence.
     return str(error.args[0] if error.args else error)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(clean_text(text, MAX_ERROR_LENGTH).split())

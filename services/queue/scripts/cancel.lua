@@ -1,4 +1,4 @@
--- Uses: moves, reply
+-- Uses: always, moves, reply
 --
 -- End tasks as cancelled.
 --

@@ -1,4 +1,4 @@
--- Uses: moves
+-- Uses: always, moves
 --
 -- Give a worker the next tasks, after ending those that it hands in.
 --

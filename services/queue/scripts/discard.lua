@@ -1,4 +1,4 @@
--- Uses: moves
+-- Uses: always, moves
 --
 -- Delete a dead task, or one that was set aside because it cannot be read.
 --

@@ -1,4 +1,4 @@
--- Uses: base
+-- Uses: always, base
 --
 -- End the leases of workers that are gone; upkeep hands their tasks back.
 --

@@ -1,4 +1,4 @@
--- Uses: base
+-- Uses: always, base
 --
 -- Keep a claimed task for longer.
 --

@@ -1,4 +1,4 @@
--- Uses: moves
+-- Uses: always, moves
 --
 -- Hand a claimed task back unfinished; the attempt does not count.
 --

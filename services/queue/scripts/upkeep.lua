@@ -1,4 +1,4 @@
--- Uses: moves
+-- Uses: always, moves
 --
 -- What is due: leases that ran out, delays that are over, ended tasks that are old; and what others left:
 -- counts of tasks that were set aside, ended tasks that an earlier version did not list.

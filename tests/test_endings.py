@@ -1,0 +1,440 @@
+"""How an attempt ends, whatever a handler returns or raises: alone, and in a worker."""
+
+import asyncio
+import dataclasses
+import enum
+import math
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
+
+from services.progress import LeaseLost
+from services.queue import Outcome, QueueService, Task, TaskState
+from services.worker import Handler, Retry, TaskError, load_handler
+from services.worker.endings import MOST_RETRY_SECONDS, end_with_error, end_with_result
+from services.worker.threads import ThreadHandler
+from settings import Settings
+from tests.waiting import until
+from tests.working import ended, enqueue, outcomes_beside_another, working
+
+LIMIT = 1000
+
+# One handler for a coroutine, a thread and a process; its task's symbol says how it ends.
+MODULE = """
+import asyncio, threading
+from datetime import timedelta
+from services.worker import Retry, TaskError
+
+class Custom(BaseException): ...
+class Refined(TaskError): ...
+
+class Text(Exception):
+    def __init__(self, text):
+        self.text, self.lock = text, threading.Lock()
+    def __str__(self):
+        if isinstance(self.text, BaseException):
+            raise self.text
+        return self.text
+
+def own_run():
+    async def main():
+        asyncio.current_task().cancel()
+        await asyncio.sleep(1)
+    coroutine = main()
+    threaded = []
+    def run():
+        try:
+            asyncio.run(coroutine)
+        except BaseException as error:
+            threaded.append(error)
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    raise threaded[0]
+
+def group(*errors):
+    return BaseExceptionGroup("several", errors)
+
+ERRORS = {
+    "cancelled": asyncio.CancelledError,
+    "interrupt": KeyboardInterrupt,
+    "exit": lambda: SystemExit(3),
+    "generator": GeneratorExit,
+    "stop": StopIteration,
+    "astop": StopAsyncIteration,
+    "custom": lambda: Custom("odd"),
+    "refined": lambda: Refined("for the user"),
+    "raising": lambda: Text(ValueError("x")),
+    "exiting": lambda: Text(SystemExit(1)),
+    "number": lambda: Text(7),
+    "long": lambda: Text("x" * 100_000_000),
+    "lone": lambda: Text("a\\ud800b"),
+    "syntax": lambda: SyntaxError("bad", ("f", "no number", None, object())),
+    "group-interrupt": lambda: group(ValueError("x"), KeyboardInterrupt()),
+    "group-cancelled": lambda: group(asyncio.CancelledError(), ValueError("x")),
+    "group-error": lambda: ExceptionGroup("several", [TaskError("first"), TaskError("second")]),
+    "group-mixed": lambda: ExceptionGroup("several", [TaskError("first"), Retry("again")]),
+    "group-retry": lambda: ExceptionGroup("several", [Retry("again", delay=9)]),
+    "retry": lambda: Retry("again", delay=timedelta(hours=1)),
+}
+
+def end(task):
+    if task.symbol == "GOOD":
+        return {}
+    if task.symbol == "own-run":
+        own_run()
+    raise ERRORS[task.symbol]()
+
+def plain(task, progress):
+    return end(task)
+
+async def coroutine(task, progress):
+    if task.symbol == "own-cancel":
+        asyncio.current_task().cancel()
+        await asyncio.sleep(1)
+    return end(task)
+"""
+REASONS = {
+    "cancelled": "the handler was cancelled",
+    "own-run": "the handler was cancelled",
+    "interrupt": "KeyboardInterrupt",
+    "exit": "SystemExit: 3",
+    "generator": "GeneratorExit",
+    "custom": "Custom: odd",
+    "refined": "for the user",
+    "raising": "Text: <Text: ValueError in its text>",
+    "exiting": "Text: <Text: SystemExit in its text>",
+    "number": "Text: <Text: TypeError in its text>",
+    "long": "Text: " + "x" * 1994,
+    "lone": "Text: a?b",
+    "group-interrupt": "BaseExceptionGroup: several (2 sub-exceptions): ValueError: x",
+    "group-cancelled": (
+        "BaseExceptionGroup: several (2 sub-exceptions): the handler was cancelled"
+    ),
+    "group-error": "first",
+    "group-mixed": "ExceptionGroup: several (2 sub-exceptions): first",
+}
+# What Python words differently from place to place.
+STARTS = {
+    "stop": ("RuntimeError: ", "StopIteration"),
+    "astop": ("RuntimeError: ", "StopAsyncIteration"),
+    "syntax": ("SyntaxError: ",),
+}
+RETRIED = ("group-retry", "retry")
+
+
+@pytest.fixture
+def queue(redis: Redis) -> QueueService:
+    return QueueService(redis, user_limit=0, global_limit=0)
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Handler]:
+    """A factory of handlers from `MODULE`."""
+    name = f"endings_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return lambda function, **more: load_handler(f"{name}:{function}", Settings(**more))
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("function", "processes"),
+    [("coroutine", False), ("plain", False), ("coroutine", True), ("plain", True)],
+)
+async def test_every_ending_has_its_reason_and_frees_its_slot(
+    redis: Redis,
+    queue: QueueService,
+    load: Callable[..., Handler],
+    function: str,
+    processes: bool,
+) -> None:
+    """With one slot, so that none may keep it."""
+    symbols = [*REASONS, *STARTS, *RETRIED]
+    if function == "coroutine":
+        symbols.append("own-cancel")
+    if processes:
+        # Each costs the start of a process.
+        kept = {"cancelled", "interrupt", "exit", "generator", "custom", "lone", "group-interrupt"}
+        symbols = [one for one in symbols if one in kept or one in ("own-cancel", "stop")]
+    async with working(redis, queue, load(function, worker_processes=processes), concurrency=1):
+        ids = {one: await enqueue(queue, one) for one in symbols}
+        good = await enqueue(queue, "GOOD", "bob")
+        assert (await ended(queue, good)).status == TaskState.COMPLETED
+        found = {one: await queue.get_task(ids[one]) for one in symbols}
+    for symbol, task in found.items():
+        assert task is not None
+        if symbol in RETRIED:
+            assert (task.status, task.attempt) == (TaskState.DELAYED, 1)
+            continue
+        assert task.status == TaskState.FAILED, symbol
+        assert task.error is not None
+        if symbol in STARTS:
+            assert task.error.startswith(STARTS[symbol]), symbol
+        else:
+            assert task.error == REASONS.get(symbol, "the handler was cancelled")
+    assert await queue.check_invariants() == []
+
+
+@pytest.mark.parametrize(
+    ("delay", "seconds"),
+    [
+        (None, None),
+        (0, 0),
+        (2.5, 2.5),
+        (Decimal("1.5"), 1.5),
+        (timedelta(minutes=2), 120),
+        (timedelta.max, MOST_RETRY_SECONDS),
+        (-5, 0),
+        (timedelta(-1), 0),
+        (-math.inf, 0),
+        (math.inf, MOST_RETRY_SECONDS),
+        (10**12, MOST_RETRY_SECONDS),
+        (10**400, MOST_RETRY_SECONDS),
+        (-(10**400), 0),
+    ],
+)
+def test_delay_of_a_retry_is_from_none_to_30_days(delay: Any, seconds: float | None) -> None:
+    ending = end_with_error(Retry("busy", delay=delay))
+    assert (ending.outcome, ending.error, ending.delay) == (Outcome.RETRY, "busy", seconds)
+
+
+class Spiteful:
+    def __float__(self) -> float:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize("delay", [math.nan, "5", b"5", True, [], 1j, object(), Spiteful()])
+def test_delay_that_is_no_time_fails_the_attempt_and_keeps_its_reason(delay: Any) -> None:
+    ending = end_with_error(Retry("busy", delay=delay))
+    assert ending.outcome == Outcome.FAILED
+    assert ending.error.startswith("bad delay of a Retry: ")
+    assert ending.error.endswith("; it said: busy")
+
+
+def test_retry_that_never_called_our_constructor_has_the_queues_delay() -> None:
+    class Own(Retry):
+        def __init__(self) -> None:
+            Exception.__init__(self, "mine")
+
+    ending = end_with_error(Own())
+    assert (ending.outcome, ending.error, ending.delay) == (Outcome.RETRY, "mine", None)
+
+
+@pytest.mark.gen_test
+async def test_bad_delays_stop_nobody(redis: Redis, queue: QueueService) -> None:
+    """Twice each: the claim that brings the end in must go through."""
+    delays = {"nan": math.nan, "text": "5", "long": 10**12, "past": -1, "hour": timedelta(hours=1)}
+
+    async def again(task: Task, progress: Any) -> None:
+        if task.symbol in delays:
+            await progress.update_progress("half a character: \ud83d")
+            raise Retry("busy", delay=delays[task.symbol])  # type: ignore[arg-type]
+
+    queue.max_attempts = 2
+    async with working(redis, queue, again, concurrency=1):
+        ids = [await enqueue(queue, one) for one in [*delays, *delays]]
+        assert (
+            await ended(queue, await enqueue(queue, "GOOD", "bob"))
+        ).status == TaskState.COMPLETED
+        tasks = [await queue.get_task(one) for one in ids]
+    states = {task.symbol: task.status for task in tasks if task is not None}
+    assert states["nan"] == states["text"] == TaskState.FAILED
+    assert states["long"] == states["hour"] == TaskState.DELAYED
+    assert await queue.check_invariants() == []
+
+
+def nested(depth: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(depth - 1):
+        value = {"x": value}
+    return value
+
+
+def endless_list() -> dict[str, Any]:
+    endless: list[Any] = []
+    endless += [endless, endless]
+    return {"x": endless}
+
+
+@dataclasses.dataclass
+class Node:
+    before: Any = None
+    behind: Any = None
+
+
+def endless_nodes() -> dict[str, Any]:
+    node = Node()
+    node.before = node.behind = node
+    return {"x": node}
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Own(dict[str, Any]):
+    pass
+
+
+@pytest.mark.parametrize("most", [0, LIMIT])
+@pytest.mark.parametrize(
+    ("result", "kept"),
+    [
+        (None, {}),
+        ({}, {}),
+        (nested(32), nested(32)),
+        (Own(x=1), {"x": 1}),
+        ({"x": (1, 2)}, {"x": [1, 2]}),
+        ({"x": 2**63 - 1}, {"x": 2**63 - 1}),
+        ({"x": Node(1, Colour.RED)}, {"x": {"before": 1, "behind": "red"}}),
+        ({"\u2603": "\U0001f680\0"}, {"\u2603": "\U0001f680\0"}),
+    ],
+)
+def test_good_result_is_kept(result: Any, kept: dict[str, Any], most: int) -> None:
+    ending = end_with_result(result, most)
+    assert (ending.outcome, ending.result) == (Outcome.COMPLETED, kept)
+
+
+@pytest.mark.parametrize("most", [0, LIMIT])
+@pytest.mark.parametrize(
+    "result",
+    [
+        "text",
+        [],
+        nested(33),
+        nested(250),
+        nested(5000),
+        endless_list(),
+        endless_nodes(),
+        {"x": math.nan},
+        {"x": math.inf},
+        {"x": 2**64},
+        {1: 2},
+        {"x": {1}},
+        {"x": object()},
+        {"x": "\ud800"},
+        {"\udfff": 1},
+        {"x": Node(nested(32))},
+        {"x": b"bytes"},
+    ],
+)
+def test_result_that_cannot_be_kept_fails_with_its_reason(result: Any, most: int) -> None:
+    begin = time.monotonic()
+    ending = end_with_result(result, most)
+    assert time.monotonic() - begin < 1
+    assert ending.outcome == Outcome.FAILED
+    assert ending.error.startswith("the result ")
+
+
+def test_result_has_at_most_its_bytes_and_0_is_any_number() -> None:
+    exact = {"x": "a" * (LIMIT - len('{"x":""}'))}
+    assert end_with_result(exact, LIMIT).outcome == Outcome.COMPLETED
+    large = {"x": exact["x"] + "a"}
+    told = f"the result has {LIMIT + 1} bytes as JSON; at most {LIMIT} are allowed"
+    assert end_with_result(large, LIMIT).error == told
+    many = {"x": [0] * 1_100_000}
+    assert end_with_result(many, 0).outcome == Outcome.COMPLETED
+    assert end_with_result(many, 3_000_000).outcome == Outcome.COMPLETED
+    assert str(LIMIT) in end_with_result(many, LIMIT).error
+
+
+def test_result_is_copied() -> None:
+    result = {"x": [1]}
+    ending = end_with_result(result, 0)
+    result["x"].append(2)
+    assert ending.result == {"x": [1]}
+
+
+@pytest.mark.gen_test
+async def test_thread_that_never_ends_holds_no_slot_and_is_told(
+    redis: Redis, queue: QueueService
+) -> None:
+    """What it reports or returns later changes nothing."""
+    go_on, refused = threading.Event(), threading.Event()
+
+    def hang(task: Task, progress: Any) -> dict[str, Any]:
+        if task.symbol != "HANG":
+            return {}
+        go_on.wait(20)
+        try:
+            progress.update_progress("too late")
+        except asyncio.CancelledError:
+            refused.set()
+        return {"late": True}
+
+    with capture_logs() as logged:
+        async with working(redis, queue, ThreadHandler(hang), concurrency=1, timeout_seconds=0.05):
+            hanging = await enqueue(queue, "HANG")
+            good = await ended(queue, await enqueue(queue, "GOOD", user="bob"))
+            assert good.status == TaskState.COMPLETED
+            await until(lambda: any(one["event"] == "handler_abandoned" for one in logged))
+            go_on.set()
+            await until(refused.is_set)
+            task = await ended(queue, hanging)
+    assert (task.status, task.error) == (TaskState.FAILED, "took longer than 0.05 s")
+    assert b"too late" not in task.snapshot
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("way", ["swallow", "shield", "finally"])
+async def test_coroutine_that_outlives_its_cancellation_holds_no_slot(
+    redis: Redis, queue: QueueService, way: str
+) -> None:
+    started, go_on, late = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def stay(task: Task, progress: Any) -> dict[str, Any]:
+        if task.symbol != "STAY":
+            return {}
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if way == "shield":
+                await asyncio.shield(go_on.wait())
+        finally:
+            await go_on.wait()
+            try:
+                await progress.update_progress("too late")
+            except LeaseLost:
+                late.set()
+        return {"late": True}
+
+    async with working(redis, queue, stay, concurrency=1):
+        staying = await enqueue(queue, "STAY")
+        await started.wait()
+        await queue.cancel_task(staying)
+        good = await ended(queue, await enqueue(queue, "GOOD", user="bob"))
+        assert good.status == TaskState.COMPLETED
+        go_on.set()
+        await until(late.is_set)
+        task = await ended(queue, staying)
+    assert (task.status, task.result) == (TaskState.CANCELLED, None)
+    assert await queue.check_invariants() == []
+
+
+@pytest.mark.gen_test
+async def test_tracker_that_is_spoilt_ends_its_task_only(redis: Redis, queue: QueueService) -> None:
+    """A handler has the object itself."""
+
+    async def spoil(task: Task, progress: Any) -> dict[str, Any]:
+        if task.symbol == "steps":
+            progress.steps.clear()
+        if task.symbol == "error":
+            progress.steps = None
+            raise TaskError("no")
+        if task.symbol == "message":
+            progress.message = "\ud800"
+        return {}
+
+    async with working(redis, queue, spoil, concurrency=1):
+        found = await outcomes_beside_another(queue, "steps", "error", "message")
+    assert [task.status for task in found.values()] == ["completed", "failed", "completed"]

@@ -1,0 +1,430 @@
+"""Handlers that do to a whole server what they should not: it goes on, stops and starts again."""
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import SECRET, ServerProcess, start_server
+from tests.test_run import ask, children, is_alive
+from tests.waiting import wait_until
+
+GRACE_SECONDS = 1.0
+# What a stop may take beyond the grace time, by what is left behind.
+LEFT_BEHIND_SECONDS = 5.0
+BLOCKED_SECONDS = 8.0
+UMASK = os.umask(0o022)
+os.umask(UMASK)
+# Longer than any test: what is done sooner has not waited for the lease.
+LEASE_SECONDS = 300
+
+# The symbol says what to do. What a handler has forked is noted in the folder FORKED.
+DEEDS = """
+import asyncio, concurrent.futures, ctypes, logging, multiprocessing, os, signal, socket
+import subprocess, sys, threading, time, warnings
+from pathlib import Path
+
+def note(name, text=""):
+    folder = Path(os.environ["DEEDS_NOTES"])
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(str(text))
+
+def seen(name):
+    return (Path(os.environ["DEEDS_NOTES"]) / name).exists()
+
+def rest():
+    note(f"forked-{os.getpid()}")
+    time.sleep(90)
+
+def fork():
+    if not os.fork():
+        rest()
+        os._exit(0)
+
+def spin():
+    while True:
+        time.sleep(1)
+
+def stores():
+    text = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text()
+    return [int(pid) for pid in text.split()]
+
+async def interrupt(error):
+    raise error
+
+def throw(error):
+    raise error
+
+async def do(task, progress):
+    name = task.symbol
+    loop = asyncio.get_running_loop()
+    if name == "FINE":
+        return {"attempt": task.attempt}
+    # One that was handed back is still in its first attempt.
+    if seen(task.task_id) and name != "DIE":
+        return {"attempt": task.attempt}
+    note(task.task_id)
+    await progress.update_progress("begun")
+    if name == "SLOW":
+        await asyncio.sleep(90)
+    elif name == "SWALLOW":
+        while True:
+            try:
+                await asyncio.sleep(90)
+            except asyncio.CancelledError:
+                pass
+    elif name == "BLOCK":
+        note("blocked")
+        time.sleep(60)
+    elif name == "THREAD":
+        threading.Thread(target=spin).start()
+        await asyncio.to_thread(spin)
+    elif name == "SIGNALS":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, lambda *_: None)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        note("ignored")
+        await asyncio.sleep(90)
+    elif name == "SUBTASK":
+        asyncio.create_task(interrupt(KeyboardInterrupt()))
+        asyncio.create_task(interrupt(SystemExit(3)))
+        await asyncio.sleep(0.05)
+    elif name == "CALLBACK":
+        loop.call_soon(throw, SystemExit(3))
+        loop.call_soon(throw, KeyboardInterrupt())
+        await asyncio.sleep(0.05)
+    elif name == "STOPLOOP":
+        loop.stop()
+        await asyncio.sleep(0.05)
+    elif name == "CANCELALL":
+        for one in asyncio.all_tasks():
+            one.cancel()
+        await asyncio.sleep(0.05)
+    elif name == "FORKS":
+        fork()
+        await asyncio.to_thread(fork)
+        context = multiprocessing.get_context("fork")
+        context.Process(target=rest).start()
+        pool = concurrent.futures.ProcessPoolExecutor(2, mp_context=context)
+        pool.submit(rest)
+        note("forks")
+        await asyncio.sleep(90)
+    elif name == "SIGKILL":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif name == "EXIT":
+        os._exit(0)
+    elif name == "SEGFAULT":
+        ctypes.string_at(0)
+    elif name == "KILLPG":
+        os.killpg(0, signal.SIGKILL)
+    elif name == "DIE":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif name == "STORES":
+        for pid in stores():
+            os.kill(pid, signal.SIGKILL)
+    elif name == "WAITPID":
+        for pid in stores():
+            os.kill(pid, signal.SIGKILL)
+        for _ in range(2):
+            os.waitpid(-1, 0)
+    elif name == "PLACE":
+        os.chdir("/")
+        os.umask(0)
+    elif name == "STREAMS":
+        for descriptor in (0, 1, 2):
+            os.close(descriptor)
+        sys.stdout = sys.stderr = None
+    elif name == "GLOBALS":
+        socket.setdefaulttimeout(0.001)
+        sys.setrecursionlimit(160)
+        warnings.simplefilter("error")
+    elif name == "RAISE":
+        raise ValueError("on purpose")
+    elif name == "LOUD":
+        for _ in range(4000):
+            logging.error("y" * 200)
+    return {"attempt": task.attempt}
+
+def plain(task, progress):
+    if task.symbol == "FOREVER" and task.attempt == 1:
+        progress.update_progress("begun")
+        spin()
+    if task.symbol == "RAISE":
+        raise ValueError("on purpose")
+    return {"attempt": task.attempt}
+"""
+
+Start = Callable[..., ServerProcess]
+
+
+class Site:
+    """Servers on one folder, one after the other, whose handlers do as the symbol says."""
+
+    def __init__(self, folder: Path, token: str) -> None:
+        self.notes = folder / "notes"
+        self._token = token
+        self._folder = folder
+        self._groups: set[int] = set()
+        (folder / "rt_deeds.py").write_text(DEEDS)
+        self.server: Any = None
+
+    def start(self, *, prefix: tuple[str, ...] = (), **environment: str) -> None:
+        chosen = {
+            "RT_JWT_SECRET": SECRET,
+            "RT_WORKER_HANDLER": "rt_deeds:do",
+            "RT_WORKER_GRACE_SECONDS": str(GRACE_SECONDS),
+            "RT_WORKER_CONCURRENCY": "8",
+            "RT_QUEUE_VISIBILITY_SECONDS": str(LEASE_SECONDS),
+            "RT_QUEUE_USER_LIMIT": "0",
+            "RT_QUEUE_GLOBAL_LIMIT": "0",
+            "RT_QUEUE_RETRY_BASE_SECONDS": "0.1",
+            "RT_DRAIN_SECONDS": "0",
+            "PYTHONPATH": str(self._folder),
+            "DEEDS_NOTES": str(self.notes),
+            **environment,
+        }
+        # In a session of its own: a handler may signal its whole group.
+        self.server = start_server(self._folder / "data", prefix=("setsid", *prefix), **chosen)
+        self._groups.add(self.server.process.pid)
+
+    @property
+    def pid(self) -> int:
+        return int(self.server.process.pid)
+
+    @property
+    def port(self) -> int:
+        return int(self.server.url.rpartition(":")[2])
+
+    def submit(self, symbol: str) -> str:
+        made = ask(self.server, self._token, "/api/tasks", {"symbol": symbol})
+        return str(made["task_id"])
+
+    def task(self, task_id: str) -> Any:
+        return ask(self.server, self._token, f"/api/tasks/{task_id}")
+
+    def begun(self, task_id: str) -> None:
+        wait_until(lambda: self.task(task_id)["status"] != "pending", what="it runs")
+
+    def ended(self, task_id: str) -> Any:
+        """Wait until a task has ended, whatever becomes of the server meanwhile."""
+
+        def look() -> Any:
+            with contextlib.suppress(OSError):
+                found = self.task(task_id)
+                return found if found["status"] in ("completed", "failed", "dead") else None
+            return None
+
+        return wait_until(look, what=f"{task_id} has ended")
+
+    def ready(self) -> bool:
+        with contextlib.suppress(OSError):
+            ask(self.server, self._token, "/readyz")
+            return True
+        return False
+
+    def stop(self, seconds: float) -> float:
+        """Stop by SIGTERM; return how long that took. Fail when it takes longer, or leaves any."""
+        left = children(self.pid)
+        began = time.monotonic()
+        self.server.process.send_signal(signal.SIGTERM)
+        self.server.process.wait(seconds)
+        took = time.monotonic() - began
+        wait_until(lambda: not any(is_alive(pid) for pid in left), 2, "no process is left")
+        return took
+
+    def kill(self) -> None:
+        self.server.process.kill()
+        self.server.process.wait()
+
+    def hears_signals(self) -> bool:
+        """Say whether the server has a handler of SIGTERM and of SIGINT."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        return all(caught >> (number - 1) & 1 for number in (signal.SIGTERM, signal.SIGINT))
+
+    def forked(self) -> list[int]:
+        return [int(path.name.partition("-")[2]) for path in self.notes.glob("forked-*")]
+
+    def connect(self, path: str, **headers: str) -> socket.socket:
+        """Open a stream or a WebSocket; return it once its head has come."""
+        opened = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        lines = [f"GET {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {self._token}"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        opened.sendall("\r\n".join([*lines, "", ""]).encode())
+        received = b""
+        while b"\r\n\r\n" not in received:
+            part = opened.recv(65536)
+            assert part, received
+            received += part
+        assert received.split()[1] in (b"200", b"101"), received
+        return opened
+
+    def streams(self) -> list[socket.socket]:
+        upgrade = {
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec_WebSocket_Version": "13",
+            "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }
+        return [
+            self.connect("/api/notifications/stream"),
+            self.connect("/api/ws/notifications", **upgrade),
+        ]
+
+    def close(self) -> None:
+        for pid in self.forked():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for group in self._groups:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+        if self.server is not None and self.server.process.poll() is None:
+            self.server.process.kill()
+            self.server.process.wait()
+
+
+@pytest.fixture
+def site(tmp_path: Path, make_token: Callable[..., str]) -> Iterator[Site]:
+    opened = Site(tmp_path, make_token("alice"))
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def is_at_end(opened: socket.socket) -> bool:
+    """Read to the end; say whether it came within the socket's timeout."""
+    with opened:
+        try:
+            while opened.recv(65536):
+                pass
+        except ConnectionResetError:
+            return True
+        except TimeoutError:
+            return False
+    return True
+
+
+def test_what_never_ends_does_not_hold_up_a_stop(site: Site) -> None:
+    """Swallowed cancellation, endless threads, ignored signals: it stops and runs them again."""
+    site.start()
+    tasks = [site.submit(name) for name in ("SWALLOW", "THREAD", "SIGNALS", "SLOW")]
+    for one in tasks:
+        site.begun(one)
+    wait_until((site.notes / "ignored").exists)
+    wait_until(site.hears_signals)
+    site.stop(GRACE_SECONDS + LEFT_BEHIND_SECONDS)
+    assert site.server.process.returncode == 0
+    site.start()
+    assert [site.ended(one)["status"] for one in tasks] == ["completed"] * len(tasks)
+    assert site.stop(GRACE_SECONDS + LEFT_BEHIND_SECONDS) < GRACE_SECONDS + 2
+    assert site.server.process.returncode == 0
+
+
+def test_blocked_loop_does_not_hold_up_a_stop(site: Site) -> None:
+    """It is cut short; the task runs again at once, and a second SIGTERM does not wait at all."""
+    site.start()
+    blocking = site.submit("BLOCK")
+    wait_until((site.notes / "blocked").exists)
+    site.stop(GRACE_SECONDS + BLOCKED_SECONDS)
+    assert site.server.process.returncode == 1
+    site.start()
+    assert site.ended(blocking)["status"] == "completed"
+    slow = site.submit("SWALLOW")
+    site.begun(slow)
+    site.server.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: not site.ready())
+    site.stop(1)
+    assert site.server.process.returncode in (0, 128 + signal.SIGTERM)
+
+
+def test_what_a_handler_does_to_its_process_is_its_own_end_only(site: Site) -> None:
+    """Loop stopped, left and cleared of tasks; stores killed; streams and limits changed."""
+    site.start()
+    slow = site.submit("SLOW")
+    site.begun(slow)
+    deeds = (
+        "SUBTASK",
+        "CALLBACK",
+        "STOPLOOP",
+        "CANCELALL",
+        "PLACE",
+        "STREAMS",
+        "GLOBALS",
+        "STORES",
+    )
+    for name in (*deeds, "WAITPID"):
+        deed = site.submit(name)
+        assert site.ended(deed)["status"] in ("completed", "failed"), name
+        wait_until(site.ready, what=f"ready after {name}")
+        assert site.ended(site.submit("FINE"))["status"] == "completed", name
+        assert site.task(slow)["status"] == "processing", name
+    status = Path(f"/proc/{site.pid}/status").read_text()
+    assert int(status.partition("Umask:")[2].split()[0], 8) == UMASK
+    site.stop(GRACE_SECONDS + LEFT_BEHIND_SECONDS)
+    assert site.server.process.returncode == 0
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_forked_children_keep_nothing_of_the_server(site: Site, how: signal.Signals) -> None:
+    """Clients see the end, and the next server has the folder, the port and the task at once."""
+    site.start()
+    opened = site.streams()
+    task = site.submit("FORKS")
+    wait_until(lambda: len(site.forked()) == 4)
+    wait_until((site.notes / "forks").exists)
+    forked = site.forked()
+    port = site.port
+    site.server.process.send_signal(how)
+    site.server.process.wait(GRACE_SECONDS + LEFT_BEHIND_SECONDS)
+    # A pool's and a `Process`'s children may end with their parent; forked ones live on.
+    assert sum(map(is_alive, forked)) >= 2
+    assert all(map(is_at_end, opened))
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+    site.start()
+    assert site.ended(task)["status"] == "completed"
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_handler_that_kills_its_process_fails_alone(site: Site, processes: str) -> None:
+    """Its task is tried again, and others too; one that always kills is dead in the end."""
+    chosen = {"RT_PROCESSES": processes, "RT_QUEUE_MAX_ATTEMPTS": "2"}
+    site.start(**chosen)
+    for name in ("SIGKILL", "EXIT", "SEGFAULT", "DIE"):
+        deed = site.submit(name)
+        if processes == "1":
+            site.server.process.wait(10)
+            site.start(**chosen)
+            if name == "DIE":
+                site.server.process.wait(10)
+                site.start(**chosen)
+        assert site.ended(deed)["status"] == ("completed" if name != "DIE" else "dead"), name
+    assert site.ended(site.submit("FINE"))["status"] == "completed"
+
+
+@pytest.mark.parametrize("log", ["gone", "full", "closed", "unread"])
+def test_log_that_cannot_be_written_changes_nothing(site: Site, log: str, tmp_path: Path) -> None:
+    """A task fails with its reason, and the server stops with status 0."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    where = {"full": ">/dev/full 2>&1", "closed": ">&- 2>&-"}.get(log, f">'{fifo}' 2>&1")
+    prefix = ("sh", "-c", f'exec "$@" {where}', "sh")
+    site.start(prefix=prefix)
+    if log == "gone":
+        os.close(reader)
+    assert site.ended(site.submit("LOUD"))["status"] == "completed"
+    failed = site.ended(site.submit("RAISE"))
+    assert (failed["status"], failed["message"]) == ("failed", "ValueError: on purpose")
+    assert site.ready()
+    site.stop(GRACE_SECONDS + LEFT_BEHIND_SECONDS)
+    assert site.server.process.returncode == 0
+    if log != "gone":
+        os.close(reader)
