@@ -27,7 +27,7 @@ def pipe(progress):
 
 def handle(task, progress):
     how = task.symbol
-    progress.update_progress("begun")
+    progress.update_progress(f"begun {os.getpid()}.")
     if how == "STALL":
         os.write(pipe(progress), struct.pack("!I", 100) + b"half")
         time.sleep(60)
@@ -145,15 +145,18 @@ async def test_process_that_stands_still_is_killed_with_its_task(
 ) -> None:
     async with never_blocked(), working(redis, queue, handler, concurrency=1):
         task_id = await enqueue(queue, symbol)
-        await until(lambda: reported(queue, task_id))
+        pid = int(await until(lambda: reported(queue, task_id)))
         await queue.cancel_task(task_id)
         good = await ended(queue, await enqueue(queue, "GOOD", "bob"))
         assert good.status == TaskState.COMPLETED
         await until(lambda: not has_job(f"task-{task_id}"))
+        await until(lambda: not Path(f"/proc/{pid}").exists())
 
 
-async def reported(queue: QueueService, task_id: str) -> bool:
-    return b"begun" in (await queue.read_events("task", task_id)).snapshot.data
+async def reported(queue: QueueService, task_id: str) -> bytes:
+    """Return the id that a task's process has told; nothing before that."""
+    data = (await queue.read_events("task", task_id)).snapshot.data
+    return data.partition(b"begun ")[2].partition(b".")[0]
 
 
 @pytest.mark.gen_test

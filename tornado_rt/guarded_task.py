@@ -41,6 +41,15 @@ class FamilyTask(GuardedTask):
         await function(*arguments)
 
 
+async def _contained(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Do as the coroutine does, but let no exit through: asyncio would end the loop of all."""
+    try:
+        return await coroutine
+    except (KeyboardInterrupt, SystemExit) as error:
+        name = type(error).__name__
+        raise RuntimeError(f"a task of the handler ended with {name}") from error
+
+
 def guard_tasks(loop: asyncio.AbstractEventLoop) -> None:
     """Let each task that this loop makes from here on be guarded."""
     loop.set_task_factory(_make)
