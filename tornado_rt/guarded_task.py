@@ -56,8 +56,11 @@ def guard_tasks(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _make(loop: asyncio.AbstractEventLoop, coroutine: Any, **named: Any) -> GuardedTask:
-    task = GuardedTask(coroutine, loop=loop, **named)
     family = _family.get()
-    if family is not None:
-        task._of = family
+    if family is None:
+        return GuardedTask(coroutine, loop=loop, **named)
+    task = GuardedTask(_contained(coroutine), loop=loop, **named)
+    task._of = family
+    # One that is cancelled before its first step would complain that nobody awaited it.
+    task.add_done_callback(lambda _: coroutine.close())
     return task
