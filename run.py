@@ -40,6 +40,7 @@ from tornado_rt.children import STOP_SECONDS, DidNotStart
 from tornado_rt.demo import demo_refusal, is_loopback
 from tornado_rt.lifetime import leave_process, run_until_stopped
 from tornado_rt.logs import configure_logging
+from tornado_rt.mongo import BadMongodbUrl
 from tornado_rt.processes import running_processes
 from tornado_rt.redis import BadRedisUrl
 from tornado_rt.secret import SECRET_FILE, SecretError, load_secret
@@ -72,7 +73,7 @@ def main(arguments: list[str]) -> int:
         _warn(name, settings)
     try:
         return COMMANDS[name](settings, options)
-    except (SecretError, HandlerError, BadRedisUrl, OutOfBounds) as error:
+    except (SecretError, HandlerError, BadRedisUrl, BadMongodbUrl, OutOfBounds) as error:
         _complain(error)
         return BAD_SETTING
     except DidNotStart as error:

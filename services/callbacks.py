@@ -10,6 +10,7 @@ import ipaddress
 import re
 import socket
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +22,8 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.netutil import Resolver
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
+from tornado_rt.bounds import clean_text
+from tornado_rt.metrics import Metrics
 from tornado_rt.turns import Turns
 
 log = structlog.get_logger(__name__)
@@ -35,21 +38,27 @@ WAITING = 1000
 AT_ONCE = 8
 # At once of one user, and to one host.
 AT_ONCE_EACH = 2
-LOOKUP_THREADS = 2 * AT_ONCE
+# A name server that hangs keeps a thread after its callback has given up, for up to half a minute.
+LOOKUP_THREADS = 64
 # More of an answer is not read.
 ANSWER_BYTES = 65536
 ANSWER_HEADER_BYTES = 16384
 # Answers that say that a later attempt may succeed (RFC 9110 section 15.5, RFC 6585 section 4).
 PASSING = {408, 425, 429}
+# Tornado's own, for a connection that failed or took too long.
+NO_ANSWER = 599
 LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 HOST_NAME = re.compile(rf"{LABEL}(\.{LABEL})*\.?")
 # Addresses that stand for others, which may be private ones: NAT64 (RFC 6052, RFC 8215), 6to4
 # (RFC 3056) and its relays (RFC 7526), Teredo (RFC 4380), IPv4-compatible (RFC 4291).
-STAND_INS = [
+# Then those that Python takes for public: protocol assignments, among them the metadata of Oracle's
+# cloud (RFC 6890), the second range of documentation (RFC 9637), and what Azure tells its machines.
+SPECIAL = [
     ipaddress.ip_network(text)
     for text in (
         *("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "192.88.99.0/24"),
         *("2001::/32", "::/96"),
+        *("192.0.0.0/24", "3fff::/20", "168.63.129.16/32"),
     )
 ]
 
@@ -98,29 +107,45 @@ class _Callback:
     event: dict[str, Any]
 
 
+# Is told the user, the event's id and why its callback was given up, in words for that user.
+GaveUp = Callable[[str, str, str], Awaitable[None]]
+
+
 class CallbackSender:
     """Posts each event at most 3 times; forgets what is over a bound, and what waits at its end.
 
     Users are served in turns, 2 at once of one user and to one host. Of a user at most
-    `most_waiting_a_user` wait (0: any number), of all 1,000. Private and other special addresses
-    are refused unless `allow_private`.
+    `most_waiting_a_user` wait (0: any number); while 1,000 wait in all, one more of those users who
+    have none. Private and other special addresses are refused unless `allow_private`.
     """
 
-    def __init__(self, *, allow_private: bool, most_waiting_a_user: int = 100) -> None:
+    def __init__(
+        self,
+        *,
+        allow_private: bool,
+        most_waiting_a_user: int = 100,
+        gave_up: GaveUp | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._allow_private = allow_private
         self._most_waiting_a_user = most_waiting_a_user
+        self._gave_up = gave_up
+        self._sent = (metrics or Metrics()).callbacks
         self._turns = Turns(AT_ONCE, AT_ONCE_EACH)
         self._given: asyncio.Queue[_Callback] = asyncio.Queue()
         self._waiting_of: Counter[str] = Counter()
+        self._in_all = 0
 
     def send(self, user_id: str, url: str, event_id: str, event: dict[str, Any]) -> None:
         """Post an event soon."""
         own = self._waiting_of[user_id]
-        over = 0 < self._most_waiting_a_user <= own or self._waiting_of.total() >= WAITING
-        if over:
+        over = 0 < self._most_waiting_a_user <= own
+        if over or (own and self._in_all >= WAITING):
+            self._sent.labels("dropped").inc()
             log.warning("callback_dropped", event_id=event_id, user_id=user_id, waiting=own)
             return
         self._waiting_of[user_id] += 1
+        self._in_all += 1
         self._given.put_nowait(_Callback(user_id, url, event_id, event))
 
     async def run(self) -> None:
@@ -143,30 +168,57 @@ class CallbackSender:
 
     async def _deliver(self, client: SimpleAsyncHTTPClient, callback: _Callback) -> None:
         try:
-            for attempt in range(1, ATTEMPTS + 1):
-                if await self._has_ended(client, callback, attempt):
-                    return
-                if attempt < ATTEMPTS:
-                    await asyncio.sleep(BACKOFF_SECONDS * 2 ** (attempt - 1))
+            failure = await self._try(client, callback)
+            self._sent.labels("failed" if failure else "sent").inc()
+            if failure is not None and self._gave_up is not None:
+                await self._gave_up(callback.user_id, callback.event_id, _in_words(failure))
+        except Exception:
+            log.exception("callback_lost", event_id=callback.event_id)
         finally:
+            self._in_all -= 1
             self._waiting_of[callback.user_id] -= 1
-            self._waiting_of += Counter()
+            if not self._waiting_of[callback.user_id]:
+                del self._waiting_of[callback.user_id]
 
-    async def _has_ended(
-        self, client: SimpleAsyncHTTPClient, callback: _Callback, attempt: int
-    ) -> bool:
-        """Try once; say whether there is nothing to be tried again."""
+    async def _try(self, client: SimpleAsyncHTTPClient, callback: _Callback) -> Exception | None:
+        """Post it; return the last failure when it was given up."""
+        for attempt in range(1, ATTEMPTS + 1):
+            failure = await self._post_in_turn(client, callback)
+            if failure is None:
+                return None
+            final = _is_final(failure)
+            reason = clean_text(f"{type(failure).__name__}: {clean_text(failure, 300)}", 300)
+            about = {"event_id": callback.event_id, "attempt": attempt, "final": final}
+            log.warning("callback_failed", **about, user_id=callback.user_id, error=reason)
+            if final or attempt == ATTEMPTS:
+                return failure
+            await asyncio.sleep(BACKOFF_SECONDS * 2 ** (attempt - 1))
+        return None
+
+    async def _post_in_turn(
+        self, client: SimpleAsyncHTTPClient, callback: _Callback
+    ) -> Exception | None:
+        """Return what went wrong, of whatever type: the next entry is another."""
         try:
-            host = urlsplit(callback.url).hostname or ""
-            async with self._turns.turn(f"user:{callback.user_id}", f"host:{host}"):
+            async with self._turns.turn(f"user:{callback.user_id}", f"host:{_host(callback.url)}"):
                 await _post(client, callback)
         except Exception as error:
-            final = _is_final(error)
-            reason = f"{type(error).__name__}: {error}"[:300]
-            about = {"event_id": callback.event_id, "attempt": attempt, "final": final}
-            log.warning("callback_failed", **about, error=reason)
-            return final
-        return True
+            return error
+        return None
+
+
+def _host(url: str) -> str:
+    """Return one spelling of a receiver's name."""
+    return (urlsplit(url).hostname or "").rstrip(".")
+
+
+def _in_words(failure: Exception) -> str:
+    """Say why a callback was given up; nothing of our network, which is not the submitter's."""
+    if isinstance(failure, HTTPClientError) and failure.code != NO_ANSWER:
+        return f"not sent: the receiver answered {failure.code}"
+    if isinstance(failure, ValueError):
+        return f"not sent: {failure}"
+    return "not sent: the receiver cannot be reached"
 
 
 def _is_final(error: Exception) -> bool:
@@ -179,8 +231,10 @@ def _is_final(error: Exception) -> bool:
 async def _post(client: SimpleAsyncHTTPClient, callback: _Callback) -> None:
     validate_callback_url(callback.url)
     heads: list[str] = []
+    parts = urlsplit(callback.url)
     request = HTTPRequest(
-        callback.url,
+        # A colon without a port is a good address that Tornado takes for a part of the name.
+        parts._replace(netloc=parts.netloc.removesuffix(":")).geturl(),
         method="POST",
         headers={"Content-Type": "application/json", "X-Event-Id": callback.event_id},
         body=orjson.dumps(callback.event),
@@ -242,5 +296,5 @@ def is_public(address: Address) -> bool:
         if address.scope_id is not None or address.is_site_local:
             return False
     special = address.is_multicast or address.is_reserved or address.is_unspecified
-    stands_in = any(address in network for network in STAND_INS)
-    return address.is_global and not special and not stands_in
+    special = special or any(address in network for network in SPECIAL)
+    return address.is_global and not special

@@ -8,8 +8,10 @@ the entry again, and MongoDB's unique index finds the notification.
 import asyncio
 import contextlib
 import time
+from collections import deque
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import attrs
 import orjson
@@ -29,6 +31,7 @@ from services.notifications import (
 )
 from services.queue import key_prefix
 from tornado_rt.bounds import clean_name, clean_text
+from tornado_rt.metrics import Metrics
 from tornado_rt.protocol import iso_time
 from tornado_rt.turns import NoTurn
 
@@ -36,13 +39,21 @@ log = structlog.get_logger(__name__)
 
 GROUP = "notifications"
 COUNT = 100
+# How many entries wait here at most, and of how many the fields are kept meanwhile.
+MOST_KNOWN = 10_000
+MOST_HELD = 200
 # Shorter than the client waits for any answer.
 BLOCK_SECONDS = 0.5
 # Longer than an entry takes: what another pump has read for so long, it will not finish.
 CLAIM_SECONDS = 10.0
+CLAIM_MS = int(CLAIM_SECONDS * 1000)
+# How long after its reading nobody else may have taken an entry over.
+OURS_SECONDS = CLAIM_SECONDS / 2
+OURS_MS = int(OURS_SECONDS * 1000)
 BACKOFF_SECONDS = 1.0
 MAX_BAD = 1000
 CONTENT_LENGTH = 2000
+NAME_LENGTH = 255
 
 SEVERITIES = {
     "completed": Severity.SUCCESS,
@@ -53,37 +64,39 @@ SEVERITIES = {
 
 @attrs.frozen(kw_only=True)
 class Event:
-    """One entry; `result` and `error` are None where there is none."""
+    """One entry; `result` and `error` are None where there is none, or none that can be read."""
 
     event_id: str
-    kind: str
     user_id: str
-    task_id: str
-    symbol: str
-    batch_id: str
-    status: str
-    result: dict[str, Any] | None
-    error: str | None
-    callback_url: str
-    ended_at: float
+    kind: str = "task"
+    task_id: str = ""
+    symbol: str = ""
+    batch_id: str = ""
+    status: str = "ended"
+    result: dict[str, Any] | None = None
+    # As the task wrote it, however deep it nests.
+    result_json: orjson.Fragment | None = None
+    error: str | None = None
+    callback_url: str = ""
+    ended_at: float = 0.0
 
     @classmethod
     def of(cls, entry: dict[bytes, bytes]) -> "Event":
-        """Read an entry; fields of other versions are passed over.
+        """Read an entry of any version; what cannot be read in it is left out.
 
-        Raise ValueError or KeyError when it is none of ours.
+        Raise ValueError or KeyError when it does not say what it is or whose.
         """
-        known = {field.name.encode(): field.name for field in attrs.fields(cls)}
-        fields: dict[str, Any] = {
-            known[name]: text.decode() for name, text in entry.items() if name in known
-        }
-        missing = known.values() - fields.keys()
-        if missing:
-            raise KeyError(*sorted(missing))
-        fields["result"] = _result(fields["result"])
-        fields["error"] = fields["error"] or None
-        fields["ended_at"] = float(fields["ended_at"])
-        return cls(**fields)
+        result = _result(entry.get(b"result", b""))
+        written = {name: entry[name.encode()] for name in WRITTEN if name.encode() in entry}
+        return cls(
+            **{name: text.decode(errors="replace") for name, text in written.items()},
+            event_id=entry[b"event_id"].decode(),
+            user_id=entry[b"user_id"].decode(),
+            result=result,
+            result_json=None if result is None else orjson.Fragment(entry[b"result"]),
+            error=entry.get(b"error", b"").decode(errors="replace") or None,
+            ended_at=_time(entry.get(b"ended_at", b"")),
+        )
 
     def notification(self) -> NotificationDraft:
         """Return what the user is told; its metadata hold the result, unless it is too large."""
@@ -98,39 +111,71 @@ class Event:
 
     def notification_without_result(self) -> NotificationDraft:
         """Return the same without the result, and nothing in it that cannot be stored."""
-        id_ = self.task_id if self.kind == "task" else self.batch_id
-        subject = self.symbol or "Batch"
+        id_ = clean_name(self.task_id if self.kind == "task" else self.batch_id, NAME_LENGTH)
+        symbol, status = clean_name(self.symbol, NAME_LENGTH), clean_name(self.status, NAME_LENGTH)
+        kind = "task" if self.kind == "task" else "batch"
         return NotificationDraft(
             user_id=self.user_id,
             type=NotificationType.ANALYSIS,
-            title=clean_name(f"{subject}: analysis {self.status}", TITLE_LENGTH),
+            title=clean_name(f"{self.symbol or 'Batch'}: analysis {status}", TITLE_LENGTH),
             content=clean_text(self._summary(), CONTENT_LENGTH) or None,
             # Not the event's id: a task that was revived ends under another one.
-            link=f"/?{self.kind}={id_}",
+            link=f"/?{kind}={quote(id_, safe='')}",
             source="queue",
             severity=SEVERITIES.get(self.status, Severity.ERROR),
-            metadata={f"{self.kind}_id": id_, "symbol": self.symbol, "status": self.status},
+            metadata={f"{kind}_id": id_, "symbol": symbol, "status": status},
         )
 
-    def _summary(self) -> str:
+    def callback(self) -> dict[str, Any]:
+        """Return what is posted to `callback_url`."""
+        return {
+            "event_id": self.event_id,
+            "kind": self.kind,
+            "task_id": self.task_id,
+            "batch_id": self.batch_id,
+            "symbol": self.symbol,
+            "status": self.status,
+            "result": self.result_json,
+            "error": self.error,
+            "ended_at": iso_time(datetime.fromtimestamp(self.ended_at, UTC)),
+        }
+
+    def _summary(self) -> object:
         if self.error:
             return self.error
         result = self.result or {}
         if self.kind == "batch":
             return f"{result.get('completed', 0)} of {result.get('total', 0)} completed"
-        return str(result.get("summary", ""))
+        return result.get("summary", "")
 
 
+# Texts of an entry that stand in an event as they are.
+WRITTEN = ("kind", "task_id", "symbol", "batch_id", "status", "callback_url")
 # What another time may bring; everything else is wrong with the entry itself.
 OUTAGES = (RedisError, PyMongoError, OSError, NoTurn)
 
-Entry = tuple[bytes, dict[bytes, bytes]]
+Fields = dict[bytes, bytes]
+
+
+@attrs.define(eq=False)
+class _Entry:
+    """An entry that this process has read and not moved yet.
+
+    `fields` are None while too many are held: they are read again. `read_at` is when Redis last
+    said that it is ours, `told` whether only its removal is left.
+    """
+
+    id: bytes
+    fields: Fields | None
+    read_at: float
+    told: bool = False
 
 
 class OutboxPump:
     """Moves entries until cancelled; several processes may run one each.
 
-    `consumer` is this process's name, the same after a restart.
+    The entries of one user are moved in their order, and no user waits for another's: each has a
+    line. `consumer` is this process's name, the same after a restart.
     """
 
     def __init__(
@@ -141,93 +186,163 @@ class OutboxPump:
         *,
         queue_name: str,
         consumer: str,
+        metrics: Metrics | None = None,
     ) -> None:
         self._redis = redis
         self._notifications = notifications
         self._callbacks = callbacks
         self._stream = key_prefix(queue_name) + "outbox"
         self._consumer = consumer
-        self._look_back_at = 0.0
+        self._metrics = metrics or Metrics()
+        self._lines: dict[bytes, deque[_Entry]] = {}
+        self._movers: set[asyncio.Task[None]] = set()
+        self._known: dict[bytes, _Entry] = {}
+        self._held = 0
+        # Cleared while the last one that was tried met an outage.
+        self._flows = asyncio.Event()
+        self._flows.set()
+        # Up to where we looked at what this process had read before; None: at all of it.
+        self._history: bytes | None = b"0"
+        self._claim_at, self._claim_from = 0.0, b"0-0"
         # Made once: a Redis that is full refuses to make it again, also where it is.
         self._has_group = False
-        self._moving = asyncio.Lock()
 
     async def run(self) -> None:
         """Pump until cancelled; an outage of either store is waited out."""
-        while True:
-            try:
-                await self.pump(BLOCK_SECONDS)
-                continue
-            except (RedisError, PyMongoError, OSError) as error:
-                log.warning("outbox_waits", error=error)
-            except Exception:
-                log.exception("outbox_failed")
-            await asyncio.sleep(BACKOFF_SECONDS)
+        try:
+            while True:
+                try:
+                    await self._take_in(BLOCK_SECONDS)
+                    continue
+                except (RedisError, OSError) as error:
+                    log.warning("outbox_waits", error=error)
+                except Exception:
+                    log.exception("outbox_failed")
+                await asyncio.sleep(BACKOFF_SECONDS)
+        finally:
+            await self._stop()
 
     async def flush(self, seconds: float) -> None:
         """Move what is there now, for at most `seconds`; the rest is moved at the next start."""
-        with contextlib.suppress(RedisError, PyMongoError, OSError, TimeoutError):
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(seconds):
                 while await self.pump(0):
                     pass
 
     async def pump(self, wait_seconds: float) -> int:
-        """Move what is there, waiting for it at most `wait_seconds`; return how many.
+        """Move what is there, waiting for it at most `wait_seconds`; return how many were read."""
+        count = await self._take_in(wait_seconds)
+        if self._movers:
+            await asyncio.wait(self._movers)
+        return count
 
-        Users do not wait for each other; the entries of one are moved in their order.
-        """
+    async def _take_in(self, wait_seconds: float) -> int:
+        """Read some entries and put each into its user's line."""
+        if not self._flows.is_set() or len(self._known) >= MOST_KNOWN:
+            # More of them would only wait here.
+            await asyncio.sleep(BACKOFF_SECONDS)
+            if len(self._known) >= MOST_KNOWN:
+                return 0
         try:
             entries = await self._read(wait_seconds)
-            async with self._moving:
-                of_users: dict[bytes, list[Entry]] = {}
-                for id_, entry in entries:
-                    of_users.setdefault(entry.get(b"user_id", b""), []).append((id_, entry))
-                moved = await asyncio.gather(
-                    *map(self._move_all, of_users.values()), return_exceptions=True
-                )
         except BaseException as error:
-            # What was read and not moved is looked for again the next time.
-            self._look_back_at = 0.0
+            # What was read meanwhile is looked for the next time.
+            self._history = b"0"
             # A Redis that was emptied has no group any more.
             self._has_group = self._has_group and "NOGROUP" not in str(error)
             raise
-        for failure in moved:
-            if isinstance(failure, BaseException):
-                self._look_back_at = 0.0
-                raise failure
+        for id_, fields in entries:
+            self._line_up(id_, fields)
         return len(entries)
 
-    async def _move_all(self, entries: list[Entry]) -> None:
+    def _line_up(self, id_: bytes, fields: Fields) -> None:
+        now = time.monotonic()
+        if id_ in self._known:
+            self._known[id_].read_at = now
+            return
+        entry = self._known[id_] = _Entry(id_, fields if self._held < MOST_HELD else None, now)
+        self._held += entry.fields is not None
+        user_id = fields.get(b"user_id", b"")
+        if user_id in self._lines:
+            self._lines[user_id].append(entry)
+            return
+        self._lines[user_id] = deque([entry])
+        mover = asyncio.create_task(self._move_line(user_id), name="outbox-line")
+        self._movers.add(mover)
+        mover.add_done_callback(self._movers.discard)
+
+    async def _move_line(self, user_id: bytes) -> None:
+        line = self._lines[user_id]
+        while line:
+            if await self._is_moved(line[0]):
+                self._forget(line.popleft())
+            else:
+                await asyncio.sleep(BACKOFF_SECONDS)
+        del self._lines[user_id]
+
+    async def _is_moved(self, entry: _Entry) -> bool:
+        """Try once; False: another time may be better."""
         try:
-            for id_, entry in entries:
-                await self._move(id_, entry)
+            await self._move(entry)
         except NoTurn as error:
-            # The user asks for so much themselves; it is looked for again.
-            log.info("outbox_user_busy", error=error, entries=len(entries))
+            # The user asks for so much themselves.
+            log.info("outbox_user_busy", error=error)
+            return False
+        except OUTAGES as error:
+            if self._flows.is_set():
+                log.warning("outbox_waits", error=error)
+            self._flows.clear()
+            return False
+        except Exception:
+            log.exception("outbox_failed")
+            return False
+        self._flows.set()
+        return True
 
-    async def _read(self, wait_seconds: float) -> list[Entry]:
+    def _forget(self, entry: _Entry) -> None:
+        self._held -= entry.fields is not None
+        del self._known[entry.id]
+
+    async def _stop(self) -> None:
+        for mover in self._movers:
+            mover.cancel()
+        await asyncio.gather(*self._movers, return_exceptions=True)
+        # All of it is read again.
+        self._lines.clear()
+        self._known.clear()
+        self._held, self._history = 0, b"0"
+
+    async def _read(self, wait_seconds: float) -> list[tuple[bytes, Fields]]:
         await self._ensure_group()
-        if time.monotonic() >= self._look_back_at:
-            self._look_back_at = time.monotonic() + CLAIM_SECONDS
-            if unfinished := await self._read_unfinished():
-                return unfinished
-        found: Any = await self._redis.xreadgroup(
-            GROUP,
-            self._consumer,
-            {self._stream: ">"},
-            count=COUNT,
-            block=int(wait_seconds * 1000) or None,
-        )
-        return _entries(found)
+        if self._history is not None and (own := await self._read_group(self._history)):
+            self._history = own[-1][0]
+            return [(id_, fields) for id_, fields in own if fields]
+        self._history = None
+        if time.monotonic() >= self._claim_at and (left := await self._claim_left()):
+            return left
+        found = await self._read_group(b">", int(wait_seconds * 1000) or None)
+        return [(id_, fields) for id_, fields in found if fields]
 
-    async def _read_unfinished(self) -> list[Entry]:
-        own: Any = await self._redis.xreadgroup(
-            GROUP, self._consumer, {self._stream: "0"}, count=COUNT
+    async def _read_group(
+        self, after: bytes, wait_ms: int | None = None
+    ) -> list[tuple[bytes, Fields | None]]:
+        found: Any = await self._redis.xreadgroup(
+            GROUP, self._consumer, {self._stream: after}, count=COUNT, block=wait_ms
         )
+        if not found:
+            return []
+        batches = found.values() if isinstance(found, dict) else [found[0][1]]
+        return [entry for batch in batches for entry in _flat(batch)]
+
+    async def _claim_left(self) -> list[tuple[bytes, Fields]]:
+        """Take over what another pump has read long ago; it has ended."""
         left: Any = await self._redis.xautoclaim(
-            self._stream, GROUP, self._consumer, int(CLAIM_SECONDS * 1000), count=COUNT
+            self._stream, GROUP, self._consumer, CLAIM_MS, self._claim_from, count=COUNT
         )
-        return [*_entries(own), *((id_, entry) for id_, entry in left[1] if entry)]
+        self._claim_from = left[0]
+        more = self._claim_from != b"0-0"
+        self._claim_at = 0.0 if more else time.monotonic() + CLAIM_SECONDS
+        return [(id_, fields) for id_, fields in left[1] if fields]
 
     async def _ensure_group(self) -> None:
         if self._has_group:
@@ -239,26 +354,49 @@ class OutboxPump:
                 raise
         self._has_group = True
 
-    async def _move(self, id_: bytes, entry: dict[bytes, bytes]) -> None:
+    async def _move(self, entry: _Entry) -> None:
+        if not entry.told:
+            fields = await self._fields_of(entry)
+            if fields is None:
+                return
+            await self._tell(entry.id, fields)
+            entry.told = True
+        # A transaction would be refused by a Redis that is full. Cut off between the two, an entry
+        # that is not there stays listed as read.
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.xdel(self._stream, entry.id)
+            pipe.xack(self._stream, GROUP, entry.id)
+            await pipe.execute()
+
+    async def _fields_of(self, entry: _Entry) -> Fields | None:
+        """Return them; None: the entry is moved, or another process moves it."""
+        if time.monotonic() - entry.read_at < OURS_SECONDS:
+            if entry.fields is not None:
+                return entry.fields
+            found: Any = await self._redis.xrange(self._stream, entry.id, entry.id)
+        else:
+            # Only while nobody else took it over: of two who say so at once one is told no.
+            found = await self._redis.xclaim(
+                self._stream, GROUP, self._consumer, OURS_MS, [entry.id]
+            )
+            entry.read_at = time.monotonic()
+        return found[0][1] if found else None
+
+    async def _tell(self, id_: bytes, fields: Fields) -> None:
         try:
-            event = Event.of(entry)
+            event = Event.of(fields)
             await self._notify(event)
+            if event.callback_url:
+                address = event.callback_url
+                self._callbacks.send(event.user_id, address, event.event_id, event.callback())
         except OUTAGES:
             raise
         except Exception as error:
             # Whatever is wrong with it is wrong the next time too.
             log.error("bad_outbox_entry", id=id_.decode(), error=error)
-            await self._set_aside(entry)
-        else:
-            if event.callback_url:
-                address = event.callback_url
-                self._callbacks.send(event.user_id, address, event.event_id, _callback(event))
-        # A transaction would be refused by a Redis that is full. Cut off between the two, an entry
-        # that is not there stays listed as read.
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.xdel(self._stream, id_)
-            pipe.xack(self._stream, GROUP, id_)
-            await pipe.execute()
+            aside: Any = fields
+            await self._redis.xadd(self._stream + ":bad", aside, maxlen=MAX_BAD)
+            self._metrics.set_aside.inc()
 
     async def _notify(self, event: Event) -> None:
         try:
@@ -268,24 +406,25 @@ class OutboxPump:
             short = event.notification_without_result()
             await self._notifications.create(short, event_id=event.event_id)
 
-    async def _set_aside(self, entry: Any) -> None:
-        await self._redis.xadd(self._stream + ":bad", entry, maxlen=MAX_BAD)
+
+def _flat(batch: Any) -> Any:
+    """Return the entries of one stream; RESP3 puts them into a list of their own."""
+    return batch[0] if batch and isinstance(batch[0], list) else batch
 
 
-def _entries(found: Any) -> list[Entry]:
-    if not found:
-        return []
-    batches = found.values() if isinstance(found, dict) else [found[0][1]]
-    return [(id_, entry) for batch in batches for id_, entry in batch if entry]
+def _time(text: bytes) -> float:
+    try:
+        moment = float(text)
+        datetime.fromtimestamp(moment, UTC)
+    except (ValueError, OverflowError, OSError):
+        return time.time()
+    return moment
 
 
-def _result(text: str) -> dict[str, Any] | None:
-    result = orjson.loads(text) if text else None
-    if result is not None and not isinstance(result, dict):
-        raise ValueError("the result is not a JSON object")
-    return result
-
-
-def _callback(event: Event) -> dict[str, Any]:
-    fields = attrs.asdict(event, filter=attrs.filters.exclude("callback_url", "user_id"))
-    return fields | {"ended_at": iso_time(datetime.fromtimestamp(event.ended_at, UTC))}
+def _result(text: bytes) -> dict[str, Any] | None:
+    try:
+        result = orjson.loads(text) if text else None
+    except ValueError as error:
+        log.warning("result_unreadable", error=error)
+        return None
+    return result if isinstance(result, dict) else None

@@ -19,6 +19,7 @@ from tornado.web import Application, RequestHandler
 from services.callbacks import (
     ATTEMPTS,
     TIMEOUT_SECONDS,
+    WAITING,
     CallbackSender,
     CheckedResolver,
     NotPublic,
@@ -153,6 +154,83 @@ async def test_entry_that_is_bad_ends_no_sender(
 
 
 @pytest.mark.gen_test
+async def test_host_that_hangs_fills_no_line_that_others_need(
+    received: Received, http_server: Any, base_url: str
+) -> None:
+    """However many users have named it, and though hers wait for it too."""
+    received.statuses = [200]
+    quick = base_url.replace("localhost", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as silent, capture_logs() as logged:
+        async with sending() as sender:
+            hang = f"http://localhost:{silent.getsockname()[1]}/"
+            for number in range(1100):
+                sender.send(f"user{number % 20}", hang, f"slow{number}", {})
+            sender.send("alice", f"{quick}/hook", "quick", {})
+            await until(lambda: received.requests, TIMEOUT_SECONDS)
+            await until(lambda: sender._in_all, equal=WAITING)
+            for user_id in ("alice", "bob", "alice"):
+                sender.send(user_id, hang, f"more of {user_id}", {})
+            assert sender._in_all == WAITING + 2
+    dropped = [one["event_id"] for one in logged if one["event"] == "callback_dropped"]
+    assert dropped[:-1] == [f"slow{number}" for number in range(1000, 1100)]
+    assert dropped[-1] == "more of alice"
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("{here}/hook", "not sent: the receiver is not at a public address"),
+        ("http://nowhere.invalid/", "not sent: the receiver cannot be reached"),
+        ("http://h:0/", "not sent: callback_url must have a valid host and port"),
+    ],
+)
+async def test_submitter_is_told_why_a_callback_was_not_sent(
+    received: Received, http_server: Any, base_url: str, url: str, reason: str
+) -> None:
+    told = []
+
+    async def gave_up(*about: str) -> None:
+        told.append(about)
+
+    async with sending(allow_private=False, gave_up=gave_up) as sender:
+        sender.send("alice", url.format(here=base_url), "e1", {})
+        await until(lambda: told)
+    assert told == [("alice", "e1", reason)]
+    assert received.requests == []
+    assert sender._sent.labels("failed")._value.get() == 1
+
+
+@pytest.mark.gen_test
+async def test_answer_that_refuses_is_told_by_its_number(
+    received: Received, http_server: Any, base_url: str
+) -> None:
+    received.statuses = [410]
+    told = []
+
+    async def gave_up(*about: str) -> None:
+        told.append(about)
+        raise RuntimeError("cannot be told")
+
+    async with sending(gave_up=gave_up) as sender:
+        sender.send("alice", f"{base_url}/hook", "e1", {})
+        sender.send("alice", f"{base_url}/hook", "e2", {})
+        await until(lambda: len(told) == 2)
+    assert told[0] == ("alice", "e1", "not sent: the receiver answered 410")
+
+
+@pytest.mark.gen_test
+async def test_colon_without_a_port_is_a_good_address() -> None:
+    validate_callback_url("http://h:/x")
+    async with sending() as sender:
+        with capture_logs() as logged:
+            sender.send("alice", "http://127.0.0.1:/x", "e1", {})
+            await until(lambda: logged or not sender._waiting_of)
+    # Nobody listens there; the name was understood.
+    assert not [one for one in logged if "gaierror" in one["error"]]
+
+
+@pytest.mark.gen_test
 @pytest.mark.parametrize("status", [301, 307, 400, 401, 404, 410, 422])
 async def test_receiver_that_refuses_is_not_asked_again_nor_followed(
     received: Received, http_server: Any, base_url: str, status: int
@@ -215,7 +293,9 @@ async def test_answer_that_drips_is_given_up(piece: bytes) -> None:
         *("::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2130706433", "0x7f.1", "0177.1"),
         *("127.1", "localhost", "localhost.", "0", "100.64.0.1", "::7f00:1", "fec0::1", "fc00::1"),
         *("64:ff9b:1::7f00:1", "2001:0:4136:e378:8000:63bf:3fff:fdd2", "192.88.99.1", "240.0.0.1"),
-        *("198.18.0.1", "192.0.2.1", "2001:db8::1", "255.255.255.255", "::"),
+        *("198.18.0.1", "192.0.2.1", "2001:db8::1", "255.255.255.255", "::", "3fff::1", "5f00::1"),
+        *("192.0.0.192", "168.63.129.16", "100.100.100.200", "fd00:ec2::254", "::ffff:169.254.1.1"),
+        *("::ffff:0:127.0.0.1", "0xa9fea9fe", "2852039166", "0251.0376.0251.0376", "fe80::1%lo"),
     ],
 )
 async def test_address_that_is_not_public_is_refused_in_every_spelling(host: str) -> None:
@@ -227,7 +307,10 @@ async def test_address_that_is_not_public_is_refused_in_every_spelling(host: str
     resolver.close()
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1", "::ffff:8.8.8.8"])
+@pytest.mark.parametrize(
+    "address",
+    ["8.8.8.8", "2606:4700::1", "::ffff:8.8.8.8", "192.0.1.1", "168.63.129.17", "100.128.0.1"],
+)
 def test_public_address_is_one(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 

@@ -9,7 +9,7 @@ from pymongo.errors import PyMongoError
 from tornado.ioloop import IOLoop
 
 from tests.faults.system import MongoServer
-from tornado_rt.mongo import open_database
+from tornado_rt.mongo import BadMongodbUrl, open_database
 
 
 class ReplicaSetOfOne(MongoServer):
@@ -50,3 +50,22 @@ async def test_url_cannot_weaken_what_is_acknowledged() -> None:
     async with open_database(url, "t") as database:
         assert database.write_concern == WriteConcern("majority", j=True)
         assert database.read_preference == ReadPreference.PRIMARY
+
+
+BAD_URLS = ["mongodb://u:geheim/x@host:1/", "mongo://u:geheim@host", "mongodb://u:geheim@host:port"]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("url", BAD_URLS)
+async def test_url_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(BadMongodbUrl, match="mongodb_url: ") as refused:
+        async with open_database(url, "t"):
+            pass
+    assert "geheim" not in str(refused.value)
+
+
+@pytest.mark.gen_test
+async def test_url_is_refused_with_the_reason() -> None:
+    with pytest.raises(BadMongodbUrl, match="Port contains non-digit characters"):
+        async with open_database("mongodb://u:geheim@host:port", "t"):
+            pass

@@ -108,3 +108,47 @@ async def test_error_of_the_block_is_the_callers(database: Any) -> None:
         async with access.turn("alice"), asyncio.timeout(0):
             await asyncio.Event().wait()
     await access.close()
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_store_that_was_away_is_found_again_whoever_ended_the_search(tmp_path: Path) -> None:
+    async with (
+        embedded_stores(tmp_path, redis=False) as stores,
+        open_database(stores.mongodb_url, "tornado_rt") as database,
+    ):
+        access = MongoAccess(database)
+        service = NotificationService(database, Published(), access=access)
+        await service.prepare()
+        pid = pid_of_mongodb(tmp_path)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(StoreAway):
+                await service.create(draft("alice"))
+            [search] = [job for job in asyncio.all_tasks() if job.get_name() == "mongodb-probe"]
+            search.cancel()
+            await asyncio.wait([search])
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        await until(lambda: answers(service))
+        await access.close()
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_who_comes_anew_waits_for_no_turn_of_others(database: Any) -> None:
+    """Thousands come at once after a restart: they share their reads."""
+    access = MongoAccess(database, most=1, wait_seconds=0.1)
+    service = NotificationService(database, Published(), access=access)
+    await service.prepare()
+    async with access.turn("greedy"):
+        replays = await asyncio.gather(*(service.replay(f"user{n}") for n in range(100)))
+        assert {replay.cursor.offset for replay in replays} == {0}
+        assert await service.unread_count("greedy") == 0
+    await access.close()
+
+
+async def answers(service: NotificationService) -> bool:
+    try:
+        await service.unread_count("alice")
+    except PyMongoError:
+        return False
+    return True

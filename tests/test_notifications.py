@@ -6,12 +6,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
+import bson
 import orjson
 import pytest
 from bson import ObjectId
+from bson.datetime_ms import DatetimeMS
+from structlog.testing import capture_logs
 from tornado.ioloop import IOLoop
 
 from services.notifications import (
+    Notification,
     NotificationDraft,
     NotificationNotFound,
     NotificationService,
@@ -394,6 +398,96 @@ async def test_stored_document_of_any_shape_leaves_the_list_readable(
     assert [item.title for item in (await service.find("alice")).items] == ["good"]
 
 
+STRANGE: list[dict[str, Any]] = [
+    {},
+    {"user_id": "m", "title": 7, "metadata": [1], "status": None, "seq": 3.0},
+    {"user_id": "m", "metadata": {"a": nested(252)}, "seq": "x", "stored_at": "then"},
+    {"user_id": "m", "_id": 7, "created_at": "yesterday", "read_at": 3, "seq": True},
+    {"user_id": "m", "_id": "7", "metadata": {"a": b"bytes"}, "link": [], "seq": float("nan")},
+]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("document", STRANGE)
+async def test_strange_document_holds_up_no_job_and_nobody(
+    make_service: Make, database: Any, published: Published, document: dict[str, Any]
+) -> None:
+    """Whatever is left of it: its user's list, the republisher and the trimmer go on."""
+    service = await make_service(quota=2)
+    await database.notifications.insert_one({**document, "unpublished": True})
+    other = await service.create(draft(title="other"))
+    await service.mark_pending()
+    await database.notifications.update_one(
+        {"_id": ObjectId(other.id)}, {"$set": {"unsent": True, "stored_at": LONG_AGO}}
+    )
+    published.messages.clear()
+    assert await service.republish()
+    assert "other" in [told["title"] for told in published.of_type("notification")]
+    for item in (await service.find("m")).to_dict()["items"]:
+        assert isinstance(item["metadata"], dict)
+        assert {type(item[name]) for name in ("title", "type", "severity", "status")} == {str}
+    await service.replay("m")
+    await service.replay("m", Cursor(service._epoch, 0))
+    for _ in range(3):
+        await service.create(draft("m"))
+        await service.create(draft("bob"))
+    await service.trim_pending()
+    assert await database.notifications.count_documents({"user_id": "m"}) == 2
+    assert await database.notifications.count_documents({"user_id": "bob"}) == 2
+    assert await service.read_heads(["m", "bob"]) == {
+        "m": Cursor(service._epoch, 3),
+        "bob": Cursor(service._epoch, 3),
+    }
+
+
+@pytest.mark.gen_test
+async def test_head_of_a_user_that_was_restored_as_other_types_can_be_read(
+    service: NotificationService, database: Any
+) -> None:
+    await service.create(draft())
+    await database.notification_users.update_one(
+        {"_id": "alice"}, {"$set": {"seq": 1.0, "trimmed_seq": "none"}}
+    )
+    assert await service.read_heads(["alice"]) == {"alice": Cursor(service._epoch, 1)}
+    assert (await service.replay("alice")).cursor == Cursor(service._epoch, 1)
+
+
+@pytest.mark.gen_test
+async def test_value_that_python_has_no_object_for_can_be_read(database: Any) -> None:
+    """A real MongoDB keeps any time and any bytes as a text."""
+    stored = bson.encode({"title": "abcd", "created_at": DatetimeMS(2**60)})
+    read = bson.decode(stored.replace(b"abcd", b"a\xff\xfed"), database.codec_options)
+    told = Notification.of({"_id": ObjectId(), **read})
+    assert told.title == "a\ufffd\ufffdd"
+    assert told.created_at.year >= 2026
+
+
+@pytest.mark.gen_test
+async def test_mark_that_is_refused_for_one_is_made_for_the_others(
+    service: NotificationService, database: Any
+) -> None:
+    """A document that is full takes no mark."""
+    full, good = await service.create(draft()), await service.create(draft("bob"))
+    await fill(database, full.id)
+    with capture_logs() as logged:
+        await service.mark_pending()
+    assert [one["event"] for one in logged] == ["marks_refused", "mark_refused"]
+    assert logged[1]["id"] == full.id
+    found = await database.notifications.find_one({"_id": ObjectId(good.id)})
+    assert "unsent" not in found
+    # It is not asked for again and again.
+    assert not service._published
+
+
+async def fill(database: Any, id_: str) -> None:
+    """Let a document be as large as any may be."""
+    key = {"_id": ObjectId(id_)}
+    await database.notifications.update_one(key, {"$unset": {"published_at": ""}})
+    empty = len(bson.encode({**await database.notifications.find_one(key), "content": ""}))
+    full = {"content": "x" * (16 * 1024 * 1024 - empty)}
+    await database.notifications.update_one(key, {"$set": full})
+
+
 @pytest.mark.gen_test
 @pytest.mark.parametrize("id_", ["", "x", "0" * 23, "\0" * 24, "ü" * 24, "f" * 25])
 async def test_id_of_any_text_is_not_found(service: NotificationService, id_: str) -> None:
@@ -403,3 +497,13 @@ async def test_id_of_any_text_is_not_found(service: NotificationService, id_: st
     with pytest.raises(NotificationNotFound):
         await service.find("alice", before=id_)
     assert await service.mark_read("alice", [id_] * 1000) == 0
+
+
+@pytest.mark.gen_test
+async def test_end_of_a_callback_stands_on_its_notification(service: NotificationService) -> None:
+    await service.create(draft(metadata={"task_id": "t"}), event_id="e1")
+    await service.note_callback("mallory", "e1", "not hers")
+    await service.note_callback("alice", "e2", "of none")
+    await service.note_callback("alice", "e1", "not sent")
+    [told] = (await service.find("alice")).items
+    assert told.metadata == {"task_id": "t", "callback": "not sent"}

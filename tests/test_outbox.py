@@ -17,7 +17,7 @@ from tornado.ioloop import IOLoop
 
 from services.callbacks import CallbackSender
 from services.notifications import NotificationService
-from services.outbox import OutboxPump
+from services.outbox import OURS_SECONDS, OutboxPump
 from services.queue import QueueService
 from tests.test_callbacks import Received, app, received
 from tests.test_notifications import Published
@@ -129,12 +129,15 @@ async def test_malformed_entry_is_set_aside(
     await redis.xadd(STREAM, {b"\xff": b"\xff"})
     await end_a_task(redis)
     entries: Any = await redis.xrange(STREAM)
-    for result in (b"[1]", b"1", b"{"):
-        await redis.xadd(STREAM, {**entries[-1][1], b"result": result, b"event_id": b"other"})
+    whole = entries[-1][1]
+    await redis.xadd(STREAM, {name: whole[name] for name in whole if name != b"user_id"})
+    await redis.xadd(STREAM, {**whole, b"user_id": b"\xff"})
+    await redis.xadd(STREAM, {**whole, b"user_id": b"x" * 300})
     await pump.pump(0)
     assert await notifications.unread_count("alice") == 1
     assert await redis.xlen(STREAM + ":bad") == 5
     assert await redis.xlen(STREAM) == 0
+    assert b"rt_outbox_set_aside_total 5.0" in pump._metrics.render()
 
 
 @pytest.mark.gen_test
@@ -258,7 +261,7 @@ async def test_end_of_a_task_is_posted_to_its_address(
     await asyncio.gather(job, return_exceptions=True)
 
 
-async def entry_of(redis: Redis, **changes: str) -> None:
+async def entry_of(redis: Redis, **changes: str | bytes) -> None:
     """Put an entry into the outbox as the end of a task does."""
     fields = {
         "event_id": "e1",
@@ -321,34 +324,132 @@ async def test_entry_of_a_later_version_is_moved(
     assert await redis.xlen(STREAM + ":bad") == 0
 
 
+DEEP = '{"a":' * 300 + "1" + "}" * 300
+
+
 @pytest.mark.gen_test
-async def test_entries_of_a_user_that_nobody_can_be_are_set_aside(
+@pytest.mark.parametrize(
+    ("changes", "posted"),
+    [
+        ({"result": DEEP}, {"result": orjson.Fragment(DEEP)}),
+        ({"result": '{"summary":' + DEEP + "}"}, {}),
+        ({"result": '{"a":' * 2000 + "1" + "}" * 2000}, {"result": None}),
+        ({"result": "[1]"}, {"result": None}),
+        ({"result": "{"}, {"result": None}),
+        ({"result": b'{"a":"\xff"}'}, {"result": None}),
+        ({"symbol": b"\xff\x00", "error": b"\xff"}, {"symbol": "\ufffd\0", "error": "\ufffd"}),
+        ({"ended_at": "soon"}, {}),
+        ({"ended_at": "1e300"}, {}),
+        ({"kind": "group", "status": "x" * 1000}, {"kind": "group"}),
+        ({"task_id": "\n/?x"}, {"task_id": "\n/?x"}),
+    ],
+)
+async def test_end_is_told_and_posted_without_what_cannot_be_read(
+    redis: Redis,
+    notifications: NotificationService,
+    received: Received,
+    http_server: Any,
+    base_url: str,
+    changes: dict[str, Any],
+    posted: dict[str, Any],
+) -> None:
+    """Whatever one field of an entry holds."""
+    received.statuses = [200]
+    sender = CallbackSender(allow_private=True)
+    pump = OutboxPump(redis, notifications, sender, queue_name="rtq", consumer="a")
+    await entry_of(redis, callback_url=f"{base_url}/hook", **changes)
+    await pump.pump(0)
+    job = asyncio.create_task(sender.run())
+    await until(lambda: received.requests)
+    body = orjson.loads(received.requests[0].body)
+    expected = orjson.loads(orjson.dumps({"event_id": "e1", **posted}))
+    assert {name: body[name] for name in expected} == expected
+    assert await notifications.unread_count("alice") == 1
+    assert await redis.xlen(STREAM) == await redis.xlen(STREAM + ":bad") == 0
+    job.cancel()
+    await asyncio.gather(job, return_exceptions=True)
+
+
+@pytest.mark.gen_test
+async def test_entry_of_which_most_is_missing_is_told(
     redis: Redis, pump: OutboxPump, notifications: NotificationService
 ) -> None:
-    await entry_of(redis, user_id="x" * 300)
-    await entry_of(redis, event_id="e2", ended_at="soon")
-    await entry_of(redis, event_id="e3", user_id="bob")
+    await redis.xadd(STREAM, {"event_id": "e1", "user_id": "alice"})
     await pump.pump(0)
-    assert await notifications.unread_count("bob") == 1
-    assert await redis.xlen(STREAM + ":bad") == 2
-    assert await redis.xlen(STREAM) == 0
+    [told] = (await notifications.find("alice")).items
+    assert told.title == "Batch: analysis ended"
 
 
 @pytest.mark.gen_test
 async def test_end_of_a_busy_user_waits_and_nobody_elses(redis: Redis, database: Any) -> None:
-    """Whose requests hold all of their turns has the end later."""
-    access = MongoAccess(database, most_a_user=1, wait_seconds=0.2)
+    """Whose requests hold all of their turns has the end later; others do not wait meanwhile."""
+    access = MongoAccess(database, most_a_user=1, wait_seconds=60)
     notifications = NotificationService(database, Published(), access=access)
     await notifications.prepare()
     pump = make_pump(redis, notifications)
-    await entry_of(redis)
-    await entry_of(redis, event_id="e2", user_id="bob")
+    for number in range(150):
+        await entry_of(redis, event_id=f"a{number}")
+    await entry_of(redis, event_id="b1", user_id="bob")
+    job = asyncio.create_task(pump.run())
     async with access.turn("alice"):
-        await pump.pump(0)
-        assert await notifications.unread_count("bob") == 1
-        assert await redis.xlen(STREAM) == 1
-    pump._look_back_at = 0.0
-    await pump.pump(0)
+        await until(lambda: notifications.unread_count("bob"), equal=1)
+        await entry_of(redis, event_id="b2", user_id="bob")
+        await until(lambda: notifications.unread_count("bob"), equal=2)
+        await until(lambda: redis.xlen(STREAM), equal=150)
+    await until(lambda: redis.xlen(STREAM), equal=0)
+    assert await notifications.unread_count("alice") == 150
+    job.cancel()
+    await asyncio.gather(job, return_exceptions=True)
+    await access.close()
+
+
+@pytest.mark.gen_test
+async def test_ends_of_one_user_are_told_in_their_order(
+    redis: Redis, notifications: NotificationService
+) -> None:
+    """Also when more wait than are held, and when this process had read some before."""
+    for number in range(250):
+        await entry_of(redis, event_id=f"a{number}", task_id=f"t{number}")
+    await make_pump(redis, notifications)._ensure_group()
+    await redis.xreadgroup("notifications", "a", {STREAM: ">"}, count=120)
+    pump = make_pump(redis, notifications)
+    job = asyncio.create_task(pump.run())
+    await until(lambda: redis.xlen(STREAM), equal=0)
+    told: list[str] = []
+    before = None
+    while True:
+        page = await notifications.find("alice", limit=100, before=before)
+        told += [one.metadata["task_id"] for one in page.items]
+        if (before := page.next) is None:
+            break
+    assert told == [f"t{number}" for number in reversed(range(250))]
+    assert (pump._held, pump._known, pump._lines) == (0, {}, {})
+    job.cancel()
+    await asyncio.gather(job, return_exceptions=True)
+
+
+@pytest.mark.gen_test
+async def test_entry_that_another_pump_took_over_is_moved_by_that_one_alone(
+    redis: Redis, database: Any
+) -> None:
+    """While it waited too long in the line of the first."""
+    access = MongoAccess(database, most_a_user=1, wait_seconds=60)
+    published = Published()
+    notifications = NotificationService(database, published, access=access)
+    await notifications.prepare()
+    slow, other = (make_pump(redis, notifications, name) for name in "ab")
+    await entry_of(redis, event_id="a1")
+    await entry_of(redis, event_id="a2")
+    async with access.turn("alice"):
+        moving = asyncio.create_task(slow.pump(0))
+        await until(lambda: slow._known)
+        [second] = [entry for entry in slow._known.values() if entry is slow._lines[b"alice"][-1]]
+        await redis.xclaim(STREAM, "notifications", "b", 0, [second.id])
+        second.read_at -= OURS_SECONDS
+    await moving
     assert await notifications.unread_count("alice") == 1
-    assert await redis.xlen(STREAM) == 0
+    assert await redis.xlen(STREAM) == 1
+    assert await other.pump(0) == 1
+    assert await notifications.unread_count("alice") == 2
+    assert len(published.of_type("notification")) == 2
     await access.close()

@@ -180,3 +180,14 @@ async def test_cancellation_is_never_swallowed(stores: StoreAddresses) -> None:
             asking.cancel()
             await asyncio.wait([asking], timeout=1)
             assert asking.cancelled(), steps
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "url", ["redis://user:geheim/x@host:1/0", "redis://:geheim@host:port", "redis://[geheim@host"]
+)
+async def test_url_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(BadRedisUrl) as refused:
+        async with open_redis(url):
+            pass
+    assert "geheim" not in str(refused.value)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from structlog.testing import capture_logs
 
 from tests.waiting import until
 from tornado_rt.mongo import open_database
@@ -60,3 +61,37 @@ async def _is_another(client: Redis, pid: int) -> bool:
         return bool((await client.info("server"))["process_id"] != pid)
     except RedisError:
         return False
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_store_whose_folder_was_away_is_started_again_when_it_is_back(tmp_path: Path) -> None:
+    folder, away = tmp_path / "data", tmp_path / "away"
+    with capture_logs() as logged:
+        async with embedded_stores(folder, mongodb=False) as addresses:
+            client = Redis.from_url(addresses.redis_url)
+            pid = (await client.info("server"))["process_id"]
+            folder.rename(away)
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda: "child_not_started" in [one["event"] for one in logged])
+            away.rename(folder)
+            await until(lambda: _is_another(client, pid))
+            await client.aclose()
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_files_of_a_store_that_are_removed_are_noticed(tmp_path: Path) -> None:
+    async with embedded_stores(tmp_path, mongodb=False) as addresses:
+        assert addresses.watch is not None
+        assert addresses.watch._find() is None
+        client = Redis.from_url(addresses.redis_url)
+        await client.bgrewriteaof()
+        await until(lambda: _is_rewritten(client))
+        await client.aclose()
+        assert addresses.watch._find() is None
+        (tmp_path / "redis/appendonly.aof").unlink()
+        assert str(addresses.watch._find()).endswith("appendonly.aof was removed, or moved away")
+
+
+async def _is_rewritten(client: Redis) -> bool:
+    found = await client.info("persistence")
+    return not found["aof_rewrite_in_progress"] and bool(found["aof_last_rewrite_time_sec"] >= 0)

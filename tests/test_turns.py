@@ -18,6 +18,7 @@ class Users:
         self.turns = turns
         self.inside: list[str] = []
         self.begun: list[str] = []
+        self.held: list[tuple[str, ...]] = []
         self.jobs: dict[int, asyncio.Task[None]] = {}
         self._leave: dict[int, asyncio.Event] = {}
 
@@ -35,10 +36,12 @@ class Users:
         async with self.turns.turn(*keys):
             self.begun.append(keys[0])
             self.inside.append(keys[0])
+            self.held.append(keys)
             try:
                 await self._leave[number].wait()
             finally:
                 self.inside.remove(keys[0])
+                self.held.remove(keys)
 
 
 async def settle() -> None:
@@ -89,6 +92,29 @@ async def test_second_key_bounds_too() -> None:
 
 
 @pytest.mark.gen_test
+async def test_who_waits_for_a_busy_host_holds_up_none_of_their_own_for_another() -> None:
+    users = Users(Turns(8, 2))
+    busy = [users.come("mallory", "slow.example") for _ in range(2)]
+    waiting = users.come("alice", "slow.example")
+    quick = users.come("alice", "quick.example")
+    later = users.come("alice", "other.example")
+    third = users.come("alice", "third.example")
+    await settle()
+    assert sorted(users.held[2:]) == [("alice", "other.example"), ("alice", "quick.example")]
+    await users.leave(quick)
+    await settle()
+    # The first of hers still may not start, the one behind it may.
+    assert users.held[-1] == ("alice", "third.example")
+    await users.leave(busy[0])
+    await users.leave(later)
+    await settle()
+    assert users.held[-1] == ("alice", "slow.example")
+    for number in (busy[1], waiting, third):
+        await users.leave(number)
+    assert (users.turns._running, users.turns._waiting) == (0, {})
+
+
+@pytest.mark.gen_test
 async def test_wait_is_bounded_in_number_and_time() -> None:
     users = Users(Turns(1, 1, most_waiting_a_key=1, seconds=0.05))
     users.come("alice")
@@ -123,17 +149,18 @@ STEPS = st.lists(st.tuples(st.sampled_from(["come", "leave", "cancel"]), st.inte
 
 
 @settings(max_examples=150, deadline=None)
-@given(STEPS, st.integers(1, 4), st.integers(1, 3))
+@given(STEPS, st.integers(0, 4), st.integers(0, 3), st.integers(1, 4))
 def test_bounds_hold_and_no_place_stays_empty(
-    steps: list[tuple[str, int]], most: int, most_a_key: int
+    steps: list[tuple[str, int]], most: int, most_a_key: int, hosts: int
 ) -> None:
-    """Whoever comes, leaves or gives up, in any order."""
+    """Whoever comes, leaves or gives up, in any order; 0 is no bound."""
 
     async def play() -> None:
-        users, keys = Users(Turns(most, most_a_key)), {}
+        users = Users(Turns(most, most_a_key))
         for what, number in steps:
             if what == "come":
-                keys[users.come(f"user{number % 5}")] = f"user{number % 5}"
+                host = [f"host{number % hosts}"] if hosts > 1 else []
+                users.come(f"user{number % 5}", *host)
             elif number in users.jobs:
                 if what == "leave":
                     users._leave[number].set()
@@ -142,12 +169,7 @@ def test_bounds_hold_and_no_place_stays_empty(
             if number % 2:
                 continue
             await settle()
-            inside = Counter(users.inside)
-            assert sum(inside.values()) <= most
-            assert max(inside.values(), default=0) <= most_a_key
-            waiting = users.turns._waiting
-            if sum(inside.values()) < most:
-                assert all(inside[key] == most_a_key for key in waiting)
+            assert_fair(users, most, most_a_key)
         for job in users.jobs.values():
             job.cancel()
         await asyncio.gather(*users.jobs.values(), return_exceptions=True)
@@ -155,3 +177,16 @@ def test_bounds_hold_and_no_place_stays_empty(
         assert not users.turns._running_of
 
     asyncio.run(play())
+
+
+def assert_fair(users: Users, most: int, most_a_key: int) -> None:
+    """Nobody is in who may not be, and nobody waits who might be in."""
+    inside = Counter(key for keys in users.held for key in keys)
+    assert not most or len(users.held) <= most
+    assert not most_a_key or max(inside.values(), default=0) <= most_a_key
+    if most and len(users.held) == most:
+        return
+    for line in users.turns._waiting.values():
+        for waiter in line:
+            assert most_a_key
+            assert any(inside[key] == most_a_key for key in waiter.keys)

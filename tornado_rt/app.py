@@ -257,6 +257,8 @@ async def _open_notifications(
     callbacks = CallbackSender(
         allow_private=settings.callback_allow_private,
         most_waiting_a_user=settings.callback_waiting_per_user,
+        gave_up=notifications.note_callback,
+        metrics=core.metrics,
     )
     core.jobs.keep(callbacks.run, "callbacks")
     pump = OutboxPump(
@@ -265,6 +267,7 @@ async def _open_notifications(
         callbacks,
         queue_name=settings.queue_name,
         consumer=_process_name(settings, process),
+        metrics=core.metrics,
     )
     core.jobs.keep(pump.run, "outbox")
     stack.push_async_callback(pump.flush, OUTBOX_FLUSH_SECONDS)

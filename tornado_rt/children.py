@@ -136,7 +136,12 @@ class ChildProcess:
             log.error("child_died", child=self._name, exit_code=code, starts_in=pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, MOST_PAUSE_SECONDS)
-            await self._spawn()
+            try:
+                await self._spawn()
+            except OSError as error:
+                # No descriptor is free, or the folder is away; the one that died is waited for
+                # again, which ends at once.
+                log.error("child_not_started", child=self._name, reason=str(error))
 
     async def _terminate(self, seconds: float) -> None:
         process = self._process

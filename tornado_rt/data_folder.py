@@ -17,6 +17,8 @@ LOCK_FILE = "lock"
 ADDRESSES_FILE = "stores.json"
 # What we make in it. A folder that holds nothing else is ours, and so is what others may do there.
 OURS = {LOCK_FILE, ADDRESSES_FILE, "jwt_secret", "redis", "mongodb", "workers", "progress"}
+# What a store keeps open in its folder as long as it runs.
+KEPT = {"redis": "redis/appendonly.aof", "mongodb": "mongodb/files"}
 LOOK_SECONDS = 0.5
 
 
@@ -93,6 +95,9 @@ class FolderWatch:
 
     def __init__(self, folder: Path, stores: Sequence[str]) -> None:
         self._places = {folder / name: os.stat(folder / name) for name in (LOCK_FILE, *stores)}
+        # Redis puts a fresh append-only file in the place of the old one: it may be another.
+        places = [folder / KEPT[name] for name in stores]
+        self._kept = [path for path in places if path.exists()]
         self.fault: str | None = None
 
     async def run(self) -> None:
@@ -108,6 +113,9 @@ class FolderWatch:
             await asyncio.sleep(LOOK_SECONDS)
 
     def _find(self) -> str | None:
+        for path in self._kept:
+            if not path.exists():
+                return f"{path} was removed, or moved away"
         for path, before in self._places.items():
             try:
                 now = os.stat(path)

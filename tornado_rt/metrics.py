@@ -51,6 +51,13 @@ class Metrics:
             "rt_http_requests", "HTTP answers", ["method", "status"], registry=registry
         )
 
+        self.set_aside = Counter(
+            "rt_outbox_set_aside", "Ends of tasks that could not be told", registry=registry
+        )
+        self.callbacks = Counter(
+            "rt_callbacks", "Callbacks by what became of them", ["outcome"], registry=registry
+        )
+
     def register(self, collector: Collector) -> None:
         """Have a scrape ask this one too."""
         self._registry.register(collector)

@@ -11,6 +11,7 @@ import structlog
 from motor.motor_tornado import MotorClient, MotorDatabase
 from pymongo.errors import ConnectionFailure, PyMongoError
 
+from tornado_rt.store_urls import without_credentials
 from tornado_rt.turns import Turns
 
 log = structlog.get_logger(__name__)
@@ -24,6 +25,10 @@ SUSPECT_SECONDS = 1.0
 PROBE_SECONDS = 1.5
 PROBES = 2
 PROBE_PAUSE_SECONDS = 0.2
+
+
+class BadMongodbUrl(ValueError):
+    """The URL cannot be understood; the message says why."""
 
 
 class StoreAway(PyMongoError):
@@ -60,25 +65,30 @@ class MongoAccess:
     @contextlib.asynccontextmanager
     async def turn(self, user_id: str) -> AsyncIterator[None]:
         """Hold a turn for the block. Raise StoreAway, or NoTurn when there was none in time."""
-        if self._away:
-            raise StoreAway("MongoDB does not answer")
-        async with self._turns.turn(user_id):
-            suspect = asyncio.get_running_loop().call_later(SUSPECT_SECONDS, self._look)
-            limit = asyncio.timeout(None)
-            try:
-                async with limit:
-                    self._working.add(limit)
-                    yield
-            except ConnectionFailure:
-                self._look()
-                raise
-            except TimeoutError:
-                if limit.expired():
-                    raise StoreAway("MongoDB does not answer") from None
-                raise
-            finally:
-                self._working.discard(limit)
-                suspect.cancel()
+        self._refuse_if_away()
+        async with self._turns.turn(user_id), self.watched():
+            yield
+
+    @contextlib.asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Do the block without a turn: for what many share. Raise StoreAway."""
+        self._refuse_if_away()
+        suspect = asyncio.get_running_loop().call_later(SUSPECT_SECONDS, self._look)
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                self._working.add(limit)
+                yield
+        except ConnectionFailure:
+            self._look()
+            raise
+        except TimeoutError:
+            if limit.expired():
+                raise StoreAway("MongoDB does not answer") from None
+            raise
+        finally:
+            self._working.discard(limit)
+            suspect.cancel()
 
     async def close(self) -> None:
         """Stop looking whether MongoDB is back."""
@@ -86,6 +96,12 @@ class MongoAccess:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _refuse_if_away(self) -> None:
+        if self._away:
+            # Somebody may have ended what looks for it.
+            self._look()
+            raise StoreAway("MongoDB does not answer")
 
     def _look(self) -> None:
         if self._looking is None:
@@ -135,12 +151,28 @@ async def open_database(url: str, name: str) -> AsyncIterator[Any]:
     (10 s with its one repetition) from one that does not answer. A write is on disk when it is
     acknowledged, in a replica set on most members: no failover takes it back. Reads are the
     primary's, for a resume that misses nothing. The URL cannot change these two.
+
+    Raise BadMongodbUrl.
     """
-    client: Any = MotorClient(
+    try:
+        client = _client(url)
+    except (PyMongoError, ValueError, TypeError) as error:
+        raise BadMongodbUrl(f"mongodb_url: {without_credentials(str(error), url)}") from None
+    try:
+        yield client[name]
+    finally:
+        client.close()
+
+
+def _client(url: str) -> Any:
+    return MotorClient(
         url,
         serverSelectionTimeoutMS=int(SELECTION_SECONDS * 1000),
         connectTimeoutMS=2000,
         socketTimeoutMS=int(ANSWER_SECONDS * 1000),
+        # One value that Python has no object for would make all that a query finds unreadable.
+        datetime_conversion="DATETIME_AUTO",
+        unicode_decode_error_handler="replace",
         # Without it both MongoDB and the embedded server acknowledge what a SIGKILL still loses.
         journal=True,
         w="majority",
@@ -148,7 +180,3 @@ async def open_database(url: str, name: str) -> AsyncIterator[Any]:
         tz_aware=True,
         appname="tornado_rt",
     )
-    try:
-        yield client[name]
-    finally:
-        client.close()

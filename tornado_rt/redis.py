@@ -41,6 +41,8 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from tornado_rt.store_urls import without_credentials
+
 CONNECTIONS = 64
 # Whoever asks while Redis stands still has his refusal in less than 2 s: so long until he has a
 # connection, and so long until it brings an answer.
@@ -287,7 +289,7 @@ def _open_pool(url: str, home: str, **bounds: Any) -> BlockingConnectionPool:
         # An option that there is not would else be found when the first one connects.
         pool.make_connection()
     except (ValueError, TypeError) as error:
-        raise BadRedisUrl(f"redis_url: {error}") from None
+        raise BadRedisUrl(f"redis_url: {without_credentials(str(error), url)}") from None
     return pool
 
 

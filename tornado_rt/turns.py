@@ -1,7 +1,8 @@
 """Fair turns at something that only few may use at once.
 
-`most` hold a turn in all, `most_a_key` of one key. Keys that wait are served in rounds, those of
-one key in the order in which they came. So one user who asks for much waits for themselves alone.
+`most` hold a turn in all, `most_a_key` of one key. Keys that wait are served in rounds; of those of
+one key the first that may start goes first. So one user who asks for much waits for themselves
+alone, and at a receiver that is busy wait only those who want that one.
 """
 
 import asyncio
@@ -37,8 +38,7 @@ class Turns:
 
     `most_waiting_a_key` bounds who waits, `seconds` for how long.
 
-    Invariant: whoever waits could not start: a bound of one of their keys, or that of all, is
-    reached, or another of their first key stands before them.
+    Invariant: nobody who waits could start: the bound of all, or of one of their keys, is reached.
     """
 
     def __init__(
@@ -69,7 +69,8 @@ class Turns:
                 one.started.set_exception(error)
 
     async def _enter(self, keys: tuple[str, ...]) -> None:
-        if keys[0] not in self._waiting and self._may_start(keys):
+        if self._may_start(keys):
+            # Nobody who waits could have this place.
             self._start(keys)
             return
         line = self._waiting.get(keys[0], deque())
@@ -123,17 +124,22 @@ class Turns:
             if 0 < self._most <= self._running:
                 return
             line = self._waiting[key]
-            # Who was cancelled in this moment has not left the line yet.
-            while line and line[0].started.done():
-                line.popleft()
-            if line and not self._may_start(line[0].keys):
+            waiter = self._first_that_may_start(key, line)
+            if waiter is None:
                 continue
+            line.remove(waiter)
             del self._waiting[key]
-            if line:
-                self._begin(line.popleft())
+            self._begin(waiter)
             if line:
                 # The next one of the key stands behind all other keys.
                 self._waiting[key] = line
+
+    def _first_that_may_start(self, key: str, line: deque[_Waiter]) -> _Waiter | None:
+        if not self._may_start((key,)):
+            return None
+        # Who was cancelled in this moment has not left the line yet.
+        able = (one for one in line if not one.started.done() and self._may_start(one.keys))
+        return next(able, None)
 
     def _begin(self, waiter: _Waiter) -> None:
         self._start(waiter.keys)

@@ -1,13 +1,15 @@
 """What the notification service speaks of."""
 
+import math
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
 import bson
+from bson import ObjectId
 from bson.errors import BSONError
 
 from tornado_rt.bounds import OutOfBounds, check_json, check_name, name_of, text_of
@@ -130,14 +132,18 @@ class Notification:
 
         A field that is not there has its default; one that cannot be sent is left out.
         """
-        id_ = document["_id"]
-        names = [field.name for field in attrs.fields(cls) if field.name != "id"]
-        given: dict[str, Any] = {name: _sendable(document.get(name)) for name in names}
-        given["created_at"] = _time(given["created_at"]) or id_.generation_time
-        given["read_at"] = _time(given["read_at"])
-        given["metadata"] = given["metadata"] or {}
-        given["seq"] = given["seq"] if isinstance(given["seq"], int) else 0
-        return cls(id=str(id_), **given)
+        id_, metadata = document["_id"], _sendable(document.get("metadata"))
+        made_at = id_.generation_time if isinstance(id_, ObjectId) else LONG_AGO
+        texts: dict[str, Any] = {name: _text(document.get(name)) for name in TEXTS}
+        texts |= {name: text for name, text in MISSING.items() if texts[name] is None}
+        return cls(
+            **texts,
+            id=str(id_),
+            created_at=time_in(document, "created_at") or made_at,
+            read_at=time_in(document, "read_at"),
+            metadata=metadata if isinstance(metadata, dict) else {},
+            seq=number_in(document, "seq"),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object on the wire."""
@@ -146,18 +152,51 @@ class Notification:
         return fields | {"created_at": iso_time(self.created_at), "read_at": read_at}
 
 
+TEXTS = (
+    "user_id",
+    "type",
+    "title",
+    "content",
+    "link",
+    "source",
+    "severity",
+    "status",
+    "dedupe_key",
+)
+# For who reads a document without them; it counts as unread only when it says so.
+MISSING = {
+    "user_id": "",
+    "type": NotificationType.SYSTEM.value,
+    "title": "",
+    "severity": Severity.INFO.value,
+    "status": NotificationStatus.READ.value,
+}
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def time_in(document: dict[str, Any], name: str) -> datetime | None:
+    """Return a stored time; None where none is, or one that no calendar has."""
+    value = document.get(name)
+    return value if isinstance(value, datetime) else None
+
+
+def number_in(document: dict[str, Any], name: str) -> int:
+    """Return a stored whole number; 0 where none is."""
+    value = document.get(name)
+    # A restored backup may have made it a float.
+    return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
 def _sendable(value: Any) -> Any:
-    if value is None or isinstance(value, datetime):
-        return value
     try:
         check_json("stored", value, 0)
     except OutOfBounds:
         return None
     return value
-
-
-def _time(value: Any) -> datetime | None:
-    return value if isinstance(value, datetime) else None
 
 
 @attrs.frozen

@@ -7,7 +7,7 @@ number that was trimmed, `trimmed_seq`; `meta` with the epoch of the numbers.
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,9 +15,10 @@ import attrs
 import structlog
 from bson import ObjectId
 from bson.errors import BSONError, InvalidId
-from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
+from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.errors import DocumentTooLarge, DuplicateKeyError, OperationFailure, PyMongoError
 
+from services.notifications.indexes import UNREAD, UNSENT, indexes
 from services.notifications.models import (
     BroadcastDraft,
     Notification,
@@ -28,6 +29,8 @@ from services.notifications.models import (
     NotificationStatus,
     NotificationType,
     NotStorable,
+    number_in,
+    time_in,
 )
 from services.notifications.shared_read import SharedRead
 from tornado_rt.bounds import clean_text
@@ -42,12 +45,10 @@ from tornado_rt.protocol import (
     iso_time,
     user_topic,
 )
+from tornado_rt.turns import NoTurn
 
 log = structlog.get_logger(__name__)
 
-UNREAD = {"status": NotificationStatus.UNREAD.value}
-# Set while it is not known that a notification was published: from its storing on.
-UNSENT = {"unsent": True}
 # By the clock of the store, as all that is compared with it.
 STORED_NOW = {"stored_at": True, "published_at": True}
 TRIM_RETRY_SECONDS = 1.0
@@ -68,6 +69,15 @@ CONFLICTS = 50
 
 class StoreConflict(PyMongoError):
     """Others changed the same document again and again; try later."""
+
+
+@attrs.frozen
+class _Head:
+    """The last number of a user, the highest that was trimmed, and how many are unread."""
+
+    last: int
+    trimmed: int
+    unread: int
 
 
 class NotificationService:
@@ -107,7 +117,7 @@ class NotificationService:
 
     async def prepare(self) -> None:
         """Make the indexes and the epoch, where they are missing."""
-        await self._all.create_indexes(_indexes(self._ttl))
+        await self._all.create_indexes(indexes(self._ttl))
         fresh = {"$setOnInsert": {"epoch": secrets.token_hex(4)}}
         self._epoch = (await _upsert(self._meta, "notifications", fresh))["epoch"]
 
@@ -153,7 +163,7 @@ class NotificationService:
 
     async def unread_count(self, user_id: str) -> int:
         """Count a user's unread notifications."""
-        async with self._access.turn(user_id):
+        async with self._access.watched():
             return await self._count_unread(user_id)
 
     async def mark_read(self, user_id: str, ids: Sequence[str]) -> int:
@@ -190,6 +200,15 @@ class NotificationService:
                 raise NotificationNotFound(id_)
             await self._tell_unread(user_id)
 
+    async def note_callback(self, user_id: str, event_id: str, end: str) -> None:
+        """Note in an event's metadata the end of its callback, unless MongoDB is away."""
+        key = {"user_id": user_id, "event_id": event_id}
+        try:
+            async with self._access.turn(user_id):
+                await self._all.update_one(key, {"$set": {"metadata.callback": end}})
+        except (PyMongoError, NoTurn) as error:
+            log.warning("callback_not_noted", event_id=event_id, error=error)
+
     async def broadcast(self, draft: BroadcastDraft) -> str:
         """Push to every connected user; store nothing. Return its id."""
         id_ = str(ObjectId())
@@ -209,14 +228,28 @@ class NotificationService:
         The one at the cursor is among them: when its number was read as the last one it may not
         have been stored yet.
         """
+        if after is not None:
+            async with self._access.turn(user_id):
+                # Read at the same moment: a trim between the two would leave a gap unnoticed.
+                return await self._replay(user_id, after, await self._read_head(user_id))
+        # Who comes anew shares all that is read with the others who come, and needs no turn.
+        async with self._access.watched():
+            head = await self._read_head(user_id)
+        if not head.last:
+            none = Cursor(self._epoch, 0)
+            return NotificationReplay([], None, none, none, head.unread)
         async with self._access.turn(user_id):
-            return await self._replay(user_id, after)
+            return await self._replay(user_id, None, head)
 
-    async def _replay(self, user_id: str, after: Cursor | None) -> NotificationReplay:
+    async def _read_head(self, user_id: str) -> _Head:
         user = await self._shared_users.get(user_id) or {}
-        last, trimmed = user.get("seq", 0), user.get("trimmed_seq", 0)
+        last = number_in(user, "seq")
         # Who never got a number never got a notification.
         unread = await self._count_unread(user_id) if last else 0
+        return _Head(last, number_in(user, "trimmed_seq"), unread)
+
+    async def _replay(self, user_id: str, after: Cursor | None, head: _Head) -> NotificationReplay:
+        last, trimmed = head.last, head.trimmed
         begin, cursor = after, Cursor(self._epoch, last)
         found: list[Notification] = []
         resync = None
@@ -225,7 +258,9 @@ class NotificationService:
         if begin is None or resync is not None:
             known = max(await self._last_published(user_id, last) if last else 0, trimmed)
             begin = cursor if known == last else Cursor(self._epoch, known)
-        return NotificationReplay(list(map(self._message, found)), resync, begin, cursor, unread)
+        return NotificationReplay(
+            list(map(self._message, found)), resync, begin, cursor, head.unread
+        )
 
     async def run_trimmer(self) -> None:
         """Delete what is over the quota, off the request's path, until cancelled."""
@@ -237,10 +272,11 @@ class NotificationService:
         users, self._untrimmed = self._untrimmed, set()
         failure: PyMongoError | None = None
         for user_id in users:
+            # The others do not wait for one that fails.
             try:
-                await self._trim(user_id)
+                with _set_aside("trim_refused", user_id=user_id):
+                    await self._trim(user_id)
             except PyMongoError as error:
-                # The others do not wait for this one.
                 failure = error
                 self._want_trim(user_id)
         if failure is not None:
@@ -255,11 +291,20 @@ class NotificationService:
         self._mark_wanted.clear()
         ids, self._published = self._published, []
         try:
-            await self._mark_published({"_id": {"$in": ids}})
+            await self._mark_all_published(ids)
         except PyMongoError:
             self._published += ids
             self._mark_wanted.set()
             raise
+
+    async def _mark_all_published(self, ids: list[ObjectId]) -> None:
+        with _set_aside("marks_refused", notifications=len(ids)):
+            await self._mark_published({"_id": {"$in": ids}})
+            return
+        # It refuses one of them: the others are noted one by one.
+        for id_ in ids:
+            with _set_aside("mark_refused", id=str(id_)):
+                await self._mark_published({"_id": id_})
 
     async def run_republisher(self) -> None:
         """Tell every process what was told only to one, or to none; until cancelled.
@@ -284,20 +329,20 @@ class NotificationService:
         orphaned = {"$lt": datetime.now(UTC) - timedelta(seconds=ORPHAN_SECONDS)}
         wanted = {"$or": [{"unpublished": True}, {**UNSENT, "stored_at": orphaned}]}
         async for document in self._all.find(wanted).sort("stored_at", ASCENDING):
-            key = {"_id": document["_id"]}
-            try:
-                message = self._message(Notification.of(document))
-            except (ValueError, TypeError) as error:
-                log.error("notification_not_published", id=str(document["_id"]), error=error)
-                await self._mark_published(key)
-                continue
-            user_id = str(document["user_id"])
-            # Before it is told: who comes between reads it, or is told.
-            await self._all.update_one(key, {"$currentDate": {"published_at": True}})
-            if not await self._publisher.publish(user_topic(user_id), message):
-                return False
-            await self._mark_published(key)
-            await self._tell_unread(user_id)
+            # One that cannot be told holds up none behind it.
+            with _set_aside("notification_not_published", id=str(document["_id"])):
+                if not await self._publish_late(document):
+                    return False
+        return True
+
+    async def _publish_late(self, document: dict[str, Any]) -> bool:
+        key, stored = {"_id": document["_id"]}, Notification.of(document)
+        # Before it is told: who comes between reads it, or is told.
+        await self._all.update_one(key, {"$currentDate": {"published_at": True}})
+        if not await self._publisher.publish(user_topic(stored.user_id), self._message(stored)):
+            return False
+        await self._mark_published(key)
+        await self._tell_unread(stored.user_id)
         return True
 
     async def _mark_published(self, which: dict[str, Any]) -> None:
@@ -308,7 +353,7 @@ class NotificationService:
     async def read_heads(self, user_ids: Sequence[str]) -> dict[str, Cursor]:
         """Return the last number of each user."""
         found = await self._read_users(list(user_ids))
-        return {id_: Cursor(self._epoch, found.get(id_, {}).get("seq", 0)) for id_ in user_ids}
+        return {id_: Cursor(self._epoch, number_in(found.get(id_, {}), "seq")) for id_ in user_ids}
 
     async def _store(self, draft: NotificationDraft, event_id: str | None) -> Notification:
         for _ in range(CONFLICTS):
@@ -433,7 +478,7 @@ class NotificationService:
             newest = await self._all.find_one(
                 {**numbered, "unsent": {"$exists": False}}, sort=order
             )
-        return newest["seq"] if newest else 0
+        return number_in(newest, "seq") if newest else 0
 
     async def _from(
         self, user_id: str, after: Cursor, last: int, trimmed: int
@@ -457,7 +502,7 @@ class NotificationService:
             # Numbered before the last one seen, but published after it or perhaps not at all; or
             # while the process that told only its own users of the last one did not hear others.
             overtaken = {"seq": {"$gt": offset - OVERTAKING, "$lt": offset}}
-            stored_at = seen.get("stored_at", seen["_id"].generation_time)
+            stored_at = time_in(seen, "stored_at") or Notification.of(seen).created_at
             since = stored_at - timedelta(seconds=seen.get("blind_seconds", 0.0))
             later += [{**overtaken, "published_at": {"$gte": since}}, {**overtaken, **UNSENT}]
         found = self._all.find({"user_id": user_id, "$or": later})
@@ -475,7 +520,7 @@ class NotificationService:
         oldest = self._all.find({"user_id": user_id}, {"seq": 1})
         documents = [one async for one in oldest.sort("seq", ASCENDING).limit(excess)]
         # First noted, then deleted: a resume never takes a part for the whole.
-        highest = max(one["seq"] for one in documents)
+        highest = max(number_in(one, "seq") for one in documents)
         await self._users.update_one({"_id": user_id}, {"$max": {"trimmed_seq": highest}})
         ids = [one["_id"] for one in documents]
         await self._all.delete_many({"user_id": user_id, "_id": {"$in": ids}})
@@ -507,6 +552,17 @@ async def _upsert(collection: Any, id_: str, update: dict[str, Any]) -> dict[str
     raise StoreConflict(id_)
 
 
+@contextlib.contextmanager
+def _set_aside(event: str, **about: Any) -> Iterator[None]:
+    """Log an error of one document or user that another time would bring again."""
+    try:
+        yield
+    except (BSONError, PyMongoError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        if not _is_refusal(error):
+            raise
+        log.error(event, error=error, **about)
+
+
 def _is_refusal(error: Exception) -> bool:
     """Say whether MongoDB refuses the document itself, now and every other time."""
     if isinstance(error, PyMongoError):
@@ -524,35 +580,3 @@ def _object_id(id_: str) -> ObjectId:
         return ObjectId(id_)
     except InvalidId:
         raise NotificationNotFound(id_) from None
-
-
-def _indexes(ttl: timedelta) -> list[IndexModel]:
-    present = {"$exists": True}
-    return [
-        IndexModel([("user_id", ASCENDING), ("created_at", DESCENDING)], name="user_created"),
-        IndexModel([("user_id", ASCENDING), ("status", ASCENDING)], name="user_status"),
-        IndexModel([("user_id", ASCENDING), ("seq", DESCENDING)], name="user_seq"),
-        IndexModel(
-            [("user_id", ASCENDING), ("dedupe_key", ASCENDING)],
-            name="user_dedupe",
-            unique=True,
-            partialFilterExpression={"dedupe_key": present, **UNREAD},
-        ),
-        IndexModel(
-            [("event_id", ASCENDING)],
-            name="event",
-            unique=True,
-            partialFilterExpression={"event_id": present},
-        ),
-        IndexModel(
-            [("unpublished", ASCENDING)],
-            name="unpublished",
-            partialFilterExpression={"unpublished": True},
-        ),
-        IndexModel([("unsent", ASCENDING)], name="unsent", partialFilterExpression=UNSENT),
-        IndexModel(
-            [("created_at", ASCENDING)],
-            name="expiry",
-            expireAfterSeconds=int(ttl.total_seconds()),
-        ),
-    ]

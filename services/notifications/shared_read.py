@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from pymongo.errors import PyMongoError
+
 T = TypeVar("T")
 # Most keys in one query.
 TOGETHER = 500
@@ -44,6 +46,11 @@ class SharedRead(Generic[T]):
         try:
             found = await self._read(list(asked))
         except Exception as error:
+            if len(asked) > 1 and not isinstance(error, PyMongoError):
+                # It may be about one key, which the others have nothing to do with.
+                for key, value in asked.items():
+                    await self._answer({key: value})
+                return
             for value in asked.values():
                 if not value.done():
                     value.set_exception(error)
