@@ -24,6 +24,7 @@ from services.worker.threads import ThreadHandler
 from settings import Settings
 from tests.waiting import until
 from tests.working import ended, enqueue, outcomes_beside_another, working
+from tornado_rt.guarded_task import guard_tasks
 
 LIMIT = 1000
 
@@ -182,6 +183,35 @@ async def test_every_ending_has_its_reason_and_frees_its_slot(
         else:
             assert task.error == REASONS.get(symbol, "the handler was cancelled")
     assert await queue.check_invariants() == []
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+async def test_exit_in_a_task_of_the_handler_ends_no_more_than_the_attempt(
+    redis: Redis, queue: QueueService, error: BaseException
+) -> None:
+    """On a loop as the server's: asyncio itself would end it."""
+    loop = asyncio.get_running_loop()
+    guard_tasks(loop)
+
+    async def leave() -> None:
+        raise error
+
+    async def handle(task: Task, progress: Any) -> None:
+        if task.symbol == "EARLY":
+            asyncio.create_task(leave()).cancel()
+        if task.symbol == "GROUP":
+            async with asyncio.TaskGroup() as group:
+                group.create_task(leave())
+        if task.symbol == "GATHER":
+            await asyncio.gather(leave())
+
+    async with working(redis, queue, handle, concurrency=1):
+        found = await outcomes_beside_another(queue, "GATHER", "GROUP", "EARLY")
+    reason = f"RuntimeError: a task of the handler ended with {type(error).__name__}"
+    assert found["GATHER"].error == reason
+    assert str(found["GROUP"].error).endswith(reason)
+    assert found["EARLY"].status == TaskState.COMPLETED
 
 
 @pytest.mark.parametrize(
@@ -345,6 +375,18 @@ def test_result_has_at_most_its_bytes_and_0_is_any_number() -> None:
     assert end_with_result(many, 0).outcome == Outcome.COMPLETED
     assert end_with_result(many, 3_000_000).outcome == Outcome.COMPLETED
     assert str(LIMIT) in end_with_result(many, LIMIT).error
+
+
+def test_result_that_raises_when_it_is_looked_at_fails_with_its_reason() -> None:
+    class Spring(dict[str, Any]):
+        def values(self) -> Any:
+            raise SystemExit(1)
+
+    ending = end_with_result({"x": Spring(y=1)}, 0)
+    assert (ending.outcome, ending.error) == (
+        Outcome.FAILED,
+        "the result cannot be read: SystemExit: 1",
+    )
 
 
 def test_result_is_copied() -> None:

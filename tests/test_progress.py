@@ -1,6 +1,8 @@
 """The plan, the tracker and its stores."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import attrs
 import orjson
@@ -111,6 +113,43 @@ async def test_unknown_step_is_refused() -> None:
         with pytest.raises(StepUnknown):
             await tracker.update_progress({"step": step})
     assert tracker.progress == 0
+
+
+class Silent:
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "step", [True, 3.0, math.nan, -(10**9), 10**30, [], {}, b"trader", Silent()]
+)
+async def test_step_that_is_neither_name_nor_index_is_refused(step: object) -> None:
+    tracker = make_tracker()
+    with pytest.raises(StepUnknown, match=r"^the plan has no step .{1,120}$"):
+        await tracker.update_progress({"step": step})
+    assert tracker.progress == 0
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("message", "kept"),
+    [
+        ("a\ud800b", "a?b"),
+        ("a\0b\x1b[31m", "a\ufffdb\ufffd[31m"),
+        ("two\nlines", "two\nlines"),
+        ("x" * 10_000_000, "x" * 2000),
+        (7, "7"),
+        ([1], "[1]"),
+        (Silent(), "<Silent: SystemExit in its text>"),
+    ],
+)
+async def test_message_may_be_anything_and_can_be_kept(message: Any, kept: str) -> None:
+    """In both forms of a report; keys that are not ours change nothing."""
+    tracker = make_tracker()
+    for update in (message, {"message": message, "colour": object(), 7: 8}):
+        await tracker.update_progress(update)
+        assert tracker.to_dict()["message"] == kept
 
 
 @pytest.mark.gen_test

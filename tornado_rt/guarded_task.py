@@ -41,14 +41,26 @@ class FamilyTask(GuardedTask):
         await function(*arguments)
 
 
+async def _contained(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Do as the coroutine does, but let no exit through: asyncio would end the loop of all."""
+    try:
+        return await coroutine
+    except (KeyboardInterrupt, SystemExit) as error:
+        name = type(error).__name__
+        raise RuntimeError(f"a task of the handler ended with {name}") from error
+
+
 def guard_tasks(loop: asyncio.AbstractEventLoop) -> None:
     """Let each task that this loop makes from here on be guarded."""
     loop.set_task_factory(_make)
 
 
 def _make(loop: asyncio.AbstractEventLoop, coroutine: Any, **named: Any) -> GuardedTask:
-    task = GuardedTask(coroutine, loop=loop, **named)
     family = _family.get()
-    if family is not None:
-        task._of = family
+    if family is None:
+        return GuardedTask(coroutine, loop=loop, **named)
+    task = GuardedTask(_contained(coroutine), loop=loop, **named)
+    task._of = family
+    # One that is cancelled before its first step would complain that nobody awaited it.
+    task.add_done_callback(lambda _: coroutine.close())
     return task

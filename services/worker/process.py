@@ -52,6 +52,7 @@ MOST_RESULT_BYTES = 256 * 1024 * 1024
 STARTS = 3
 KILL_SECONDS = 1.0
 DIED = "the task's process died"
+NOT_OURS = "the task's process sent what is no message of ours"
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -114,15 +115,15 @@ class Channel:
         self._buffer = bytearray()
         os.set_blocking(self._fd, False)
 
-    async def receive(self) -> Any:
+    async def receive(self) -> list[Any] | None:
         """Return the next message, None when no more will come. Raise BadMessage."""
         while (message := self._parse()) is None:
             dead = await self._wait()
             if not self._read() and dead:
                 return None
-        return message[0]
+        return message
 
-    def _parse(self) -> tuple[Any] | None:
+    def _parse(self) -> list[Any] | None:
         if len(self._buffer) < SIZE.size:
             return None
         (size,) = SIZE.unpack_from(self._buffer)
@@ -134,9 +135,12 @@ class Channel:
         content = bytes(self._buffer[SIZE.size : end])
         del self._buffer[:end]
         try:
-            return (orjson.loads(content),)
+            message = orjson.loads(content)
         except ValueError as error:
             raise BadMessage("the task's process sent what cannot be read") from error
+        if not isinstance(message, list):
+            raise BadMessage(NOT_OURS)
+        return message
 
     def _read(self) -> bool:
         """Take what is there; say whether something was."""
@@ -186,12 +190,20 @@ async def _follow(channel: Channel, tracker: RedisProgressTracker) -> Ending:
             kind, value = message
             if kind == "ending":
                 return _ending_of(value)
-            update = {"step": value[0], "message": value[1]} if kind == "step" else value
+            update = _update_of(kind, value)
         except BadMessage as error:
             return failed(str(error))
         except (TypeError, ValueError, KeyError, IndexError):
-            return failed("the task's process sent what is no message of ours")
+            return failed(NOT_OURS)
         await tracker.update_progress(update)
+
+
+def _update_of(kind: object, value: Any) -> Any:
+    if kind == "step":
+        return {"step": value[0], "message": value[1]}
+    if kind == "message":
+        return value
+    raise BadMessage(NOT_OURS)
 
 
 def _ending_of(fields: dict[str, Any]) -> Ending:

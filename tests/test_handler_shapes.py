@@ -1,0 +1,143 @@
+"""What may be named as a handler, and what a module may do when it is loaded."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from services.queue import QueueService, TaskState
+from services.worker import Handler, HandlerError, load_handler
+from settings import Settings
+from tests.working import outcomes_beside_another, working
+
+GOOD = """
+import functools
+
+async def coroutine(task, progress):
+    return {"ran": True}
+
+def plain(task, progress, more=None):
+    return {"ran": True}
+
+def wrapped(function):
+    @functools.wraps(function)
+    def wrapper(*arguments):
+        return function(*arguments)
+    return wrapper
+
+def bare(function):
+    return lambda *arguments: function(*arguments)
+
+class Callable:
+    def __call__(self, task, progress):
+        return {"ran": True}
+
+class AsyncCallable:
+    async def __call__(self, task, progress):
+        return {"ran": True}
+
+class Holder:
+    @staticmethod
+    def static(task, progress):
+        return {"ran": True}
+    async def method(self, task, progress):
+        return {"ran": True}
+
+class Later:
+    def __await__(self):
+        yield from ()
+        return {"ran": True}
+
+partial = functools.partial(plain, more=1)
+partial_coroutine = functools.partial(coroutine)
+callable_object, async_callable = Callable(), AsyncCallable()
+partial_object = functools.partial(async_callable)
+static, method = Holder.static, Holder().method
+static_object = Holder.__dict__["static"]
+wrapped_coroutine, bare_coroutine = wrapped(coroutine), bare(coroutine)
+
+def returns_coroutine(task, progress):
+    return coroutine(task, progress)
+
+def returns_awaitable(task, progress):
+    return Later()
+"""
+NAMES = [
+    "partial",
+    "partial_coroutine",
+    "callable_object",
+    "async_callable",
+    "partial_object",
+    "static",
+    "method",
+    "static_object",
+    "wrapped_coroutine",
+    "bare_coroutine",
+    "returns_coroutine",
+    "returns_awaitable",
+]
+BAD = [
+    ("def f(task, progress):\n    yield {}", "a generator"),
+    ("async def f(task, progress):\n    yield {}", "a generator"),
+    ("class C:\n    def __call__(self, t, p):\n        yield\nf = C()", "a generator"),
+    ("f = 7", "not a function"),
+    ("class f: ...", "a class"),
+    ("raise ValueError('two\\nlines')", "ValueError: two lines"),
+    ("raise SystemExit(2)", "SystemExit: 2"),
+    ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+    ("f = print\ndef configure(settings):\n    raise SystemExit('off')", "SystemExit: off"),
+    ("f = print\nconfigure = 3", "configure() of"),
+    ("", "has no attribute 'f'"),
+]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """A factory of modules; returns a name."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(source: str) -> str:
+        name = f"shapes_{tmp_path.name}".replace("-", "_")
+        (tmp_path / f"{name}.py").write_text(source)
+        return name
+
+    return write
+
+
+@pytest.mark.gen_test
+async def test_whatever_can_be_called_is_a_handler(
+    redis: Redis, write: Callable[[str], str]
+) -> None:
+    """And what it returns is awaited where it can be."""
+    queue = QueueService(redis, user_limit=0, global_limit=0)
+    name = write(GOOD)
+    handlers: dict[str, Handler] = {one: load_handler(f"{name}:{one}", Settings()) for one in NAMES}
+    handlers["GOOD"] = handlers["partial"]
+
+    async def run(task, progress):  # type: ignore[no-untyped-def]
+        return await handlers[task.symbol](task, progress)
+
+    async with working(redis, queue, run):
+        found = await outcomes_beside_another(queue, *NAMES)
+    for symbol, task in found.items():
+        assert (task.status, task.result) == (TaskState.COMPLETED, {"ran": True}), symbol
+
+
+@pytest.mark.parametrize(("source", "why"), BAD)
+def test_what_is_no_handler_is_refused_in_one_line(
+    write: Callable[[str], str], source: str, why: str
+) -> None:
+    name = write(source)
+    with pytest.raises(HandlerError) as refused:
+        load_handler(f"{name}:f", Settings())
+    told = str(refused.value)
+    assert told.startswith("worker_handler: ")
+    assert why in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize("path", ["json:decoder.JSONDecoder", ".json:x", "json", ":x", "a..b:c"])
+def test_name_of_none_is_refused_in_one_line(path: str) -> None:
+    with pytest.raises(HandlerError, match=r"^worker_handler: cannot load .+$"):
+        load_handler(path, Settings())

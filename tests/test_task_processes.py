@@ -1,0 +1,171 @@
+"""Tasks in processes of their own that do anything, while the loop goes on."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from services.queue import QueueService, TaskState
+from services.worker import Handler, load_handler
+from settings import Settings
+from tests.waiting import has_job, until
+from tests.working import ended, enqueue, working
+
+MODULE = """
+import os, signal, struct, subprocess, sys, time
+
+def pipe(progress):
+    return progress._connection.fileno()
+
+def handle(task, progress):
+    how = task.symbol
+    progress.update_progress(f"begun {os.getpid()}.")
+    if how == "STALL":
+        os.write(pipe(progress), struct.pack("!I", 100) + b"half")
+        time.sleep(60)
+    if how == "STOP":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if how == "CUT":
+        os.write(pipe(progress), struct.pack("!I", 100) + b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "CLOSE":
+        os.close(pipe(progress))
+        time.sleep(60)
+    if how == "EXIT":
+        os._exit(0)
+    if how == "HUGE":
+        os.write(pipe(progress), b"\\xff" * 100)
+        time.sleep(60)
+    if how == "NOISE":
+        os.write(pipe(progress), struct.pack("!I", 5) + b"noise")
+        time.sleep(60)
+    if how in SENT:
+        content = SENT[how]
+        os.write(pipe(progress), struct.pack("!I", len(content)) + content)
+        time.sleep(60)
+    if how == "CHILD":
+        os.set_inheritable(pipe(progress), True)
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(5)"], close_fds=False)
+        os._exit(0)
+    if how == "LARGE":
+        return {"x": "a" * 200_000}
+    return {}
+
+ENDING = b'["ending",{"outcome":"%s","result":%s,"error":"","delay":%s,"trace":""}]'
+SENT = {
+    "LIST": b"[1,2,3]",
+    "NULL": b"null",
+    "KIND": b'["nothing",{}]',
+    "STEP": b'["step",[99,"x"]]',
+    "NO-DICT": ENDING % (b"completed", b"[1]", b"null"),
+    "DEEP": ENDING % (b"completed", b'{"x":' * 40 + b"1" + b"}" * 40, b"null"),
+    "OUTCOME": ENDING % (b"cancelled", b"{}", b"null"),
+    "DELAY": ENDING % (b"retry", b"{}", b'"soon"'),
+}
+"""
+DIED = "the task's process died"
+OURS = "the task's process sent what is no message of ours"
+REASONS = {
+    "CUT": DIED,
+    "CLOSE": DIED,
+    "EXIT": DIED,
+    "HUGE": "the task's process sent a message of 4294967295 bytes",
+    "NOISE": "the task's process sent what cannot be read",
+    "LIST": OURS,
+    "NULL": OURS,
+    "OUTCOME": OURS,
+    "DELAY": OURS,
+    "KIND": OURS,
+    "STEP": "StepUnknown: the plan has no step 99",
+    "NO-DICT": "the result is a dict or None, not list",
+    "DEEP": "the result nests deeper than 32 levels",
+    "CHILD": DIED,
+}
+
+
+@pytest.fixture
+def queue(redis: Redis) -> QueueService:
+    return QueueService(redis, user_limit=0, global_limit=0)
+
+
+@pytest.fixture
+def handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Handler:
+    name = f"processes_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return load_handler(f"{name}:handle", Settings(worker_processes=True))
+
+
+@contextlib.asynccontextmanager
+async def never_blocked() -> AsyncIterator[None]:
+    """Measure the longest time between two turns of the loop: at most a second."""
+    longest, last = 0.0, time.monotonic()
+
+    async def tick() -> None:
+        nonlocal longest, last
+        while True:
+            await asyncio.sleep(0.01)
+            now = time.monotonic()
+            longest, last = max(longest, now - last), now
+
+    ticking = asyncio.create_task(tick())
+    yield
+    ticking.cancel()
+    assert longest < 1
+
+
+@pytest.mark.gen_test
+async def test_process_may_send_or_close_anything(
+    redis: Redis, queue: QueueService, handler: Handler
+) -> None:
+    """One after the other, so that none may keep the slot."""
+    async with never_blocked(), working(redis, queue, handler, concurrency=1):
+        ids = {symbol: await enqueue(queue, symbol) for symbol in [*REASONS, "LARGE"]}
+        good = await ended(queue, await enqueue(queue, "GOOD", "bob"))
+        assert good.status == TaskState.COMPLETED
+        found = {symbol: await ended(queue, task_id) for symbol, task_id in ids.items()}
+    large = found.pop("LARGE")
+    assert large.result == {"x": "a" * 200_000}
+    assert {symbol: task.error for symbol, task in found.items()} == REASONS
+    assert await queue.check_invariants() == []
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("symbol", ["STALL", "STOP"])
+async def test_process_that_stands_still_is_killed_with_its_task(
+    redis: Redis, queue: QueueService, handler: Handler, symbol: str
+) -> None:
+    async with never_blocked(), working(redis, queue, handler, concurrency=1):
+        task_id = await enqueue(queue, symbol)
+        pid = int(await until(lambda: reported(queue, task_id)))
+        await queue.cancel_task(task_id)
+        good = await ended(queue, await enqueue(queue, "GOOD", "bob"))
+        assert good.status == TaskState.COMPLETED
+        await until(lambda: not has_job(f"task-{task_id}"))
+        await until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+async def reported(queue: QueueService, task_id: str) -> bytes:
+    """Return the id that a task's process has told; nothing before that."""
+    data = (await queue.read_events("task", task_id)).snapshot.data
+    return data.partition(b"begun ")[2].partition(b".")[0]
+
+
+@pytest.mark.gen_test
+async def test_fork_server_that_was_killed_is_started_again(
+    redis: Redis, queue: QueueService, handler: Handler
+) -> None:
+    server: Any = forkserver._forkserver
+    async with never_blocked(), working(redis, queue, handler, concurrency=1):
+        for _ in range(2):
+            task = await ended(queue, await enqueue(queue, "GOOD"))
+            assert task.status == TaskState.COMPLETED
+            os.kill(server._forkserver_pid, signal.SIGKILL)
