@@ -113,6 +113,34 @@ async def test_page_of_a_trusted_origin_reads_every_answer(
 
 
 @pytest.mark.gen_test
+async def test_ranges_of_a_file_are_those_of_rfc_9110(idle: Settings) -> None:
+    """One that is none is passed over, and so is one that is meant for an earlier version."""
+    async with serving(idle, "") as nobody:
+        whole = (await nobody.get("/static/index.html")).body
+        size = len(whole)
+        for asked, status, body in [
+            ("bytes=0-9", 206, whole[:10]),
+            ("bytes=-5", 206, whole[-5:]),
+            (f"bytes=9-{size * 2}", 206, whole[9:]),
+            ("bytes=--5", 200, whole),
+            ("bytes=+1-5", 200, whole),
+            ("bytes=1_0-20", 200, whole),
+            ("bytes=0-1,5-6", 200, whole),
+            ("items=0-1", 200, whole),
+            ("bytes=" + "9" * 5000 + "-", 200, whole),
+        ]:
+            answer = await nobody.get("/static/index.html", Range=asked)
+            assert (answer.status, answer.body, asked[:20]) == (status, body, asked[:20])
+        stale = {"Range": "bytes=0-9", "If-Range": '"earlier"'}
+        assert (await nobody.get("/static/index.html", **stale)).body == whole
+        for asked in (f"bytes={size}-", "bytes=-0"):
+            answer = await nobody.get("/static/index.html", Range=asked)
+            assert (answer.status, answer.body["status"], asked) == (416, 416, asked)
+            assert answer.headers["Content-Range"] == f"bytes */{size}"
+            assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.gen_test
 async def test_answers_are_hardened(idle: Settings, make_token: Token, tmp_path: Path) -> None:
     """Private ones have no tag; none may be framed; the page has its own policy."""
     async with serving(idle, make_token("alice")) as alice:

@@ -14,7 +14,7 @@ from tornado.httputil import HTTPServerRequest
 from settings import Settings
 
 LOOPBACK_NAMES = {"localhost", "127.0.0.1", "::1"}
-# What browsers and plain clients send of themselves. A header that is not here may be a proxy's: no
+# Sent by browsers and plain clients themselves. A header that is not here may be a proxy's: no
 # list of those is ever whole (Forwarded, Via, X-Real-Ip, CF-Connecting-IP, Fly-Client-IP, ...).
 DIRECT_HEADERS = {
     *("accept", "accept-charset", "accept-encoding", "accept-language", "authorization"),
@@ -82,7 +82,7 @@ def _is_direct(header: str) -> bool:
 
 
 def _addresses(request: HTTPServerRequest) -> list[str]:
-    """Return what the client calls the server, and the pages that it says it comes from."""
+    """Return the names of the server and of the pages that the client says it comes from."""
     pages = (request.headers.get(name) for name in ("Origin", "Referer"))
     return [f"//{request.headers.get('Host', '')}", *(page for page in pages if page is not None)]
 

@@ -39,14 +39,14 @@ _NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or 
 
 
 class _Wrong:
-    """What a reader returns for a value that it has found fault with."""
+    """Stands for a value that a reader has found fault with."""
 
 
 WRONG = _Wrong()
 
 
 class Faults:
-    """What is wrong with a body."""
+    """The faults of a body."""
 
     def __init__(self) -> None:
         self._told: list[str] = []
@@ -71,7 +71,7 @@ class Faults:
         return Problem(422, "the body is not valid", errors=[*self._told, *more])
 
 
-# Reads a value that stands at a place. A list has at most so many items; 0 is any number.
+# Reads a value at a place in the body; the number bounds the items of a list, 0 is none.
 Reader = Callable[[Any, str, Faults, int], Any]
 
 

@@ -26,7 +26,7 @@ from tornado_rt.secret import SecretError, read_named_file
 
 log = structlog.get_logger(__name__)
 
-# With as many bytes as RFC 7518 section 3.2 asks of a secret. PyJWT would say it each time.
+# Bytes of a secret, by algorithm (RFC 7518 section 3.2). PyJWT would warn of less each time.
 HMAC_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 HMAC = tuple(HMAC_BYTES)
 warnings.filterwarnings("ignore", category=InsecureKeyLengthWarning)
