@@ -126,7 +126,7 @@ async def test_refusal_says_why_as_rfc_6750_has_it(idle: Settings, make_token: T
 async def test_bad_credentials_close_nothing_that_nobody_may_see(
     idle: Settings, make_token: Token
 ) -> None:
-    """What asks nobody who they are is the same with them."""
+    """An address that reads no credentials answers the same with them."""
     async with serving(idle, "") as nobody:
         for client in (nobody.as_user("garbage"), nobody.as_user(make_token("a", ttl=-1))):
             for path in ("/healthz", "/readyz", "/metrics", "/", "/api/auth/demo"):

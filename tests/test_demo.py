@@ -71,7 +71,7 @@ async def login(client: Client, **headers: str) -> int:
 
 @pytest.mark.gen_test
 async def test_token_of_the_demo_login_has_no_scope(on: Settings) -> None:
-    """Whoever it is for."""
+    """For any user."""
     async with serving(on, "") as nobody:
         users = (await nobody.get("/api/auth/demo")).body["users"]
         for user in {*users, "admin", "root"}:

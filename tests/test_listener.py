@@ -171,7 +171,7 @@ async def test_odd_request_is_answered_as_it_should_be(idle: Settings) -> None:
 @pytest.mark.gen_test
 @pytest.mark.parametrize("size", [16385, 20_000, 1 << 20])
 async def test_headers_too_large_are_answered(idle: Settings, size: int) -> None:
-    """431, and 414 for the address; whoever still writes reads it too."""
+    """431, and 414 for the address; a client that still writes reads it too."""
     trusting = attrs.evolve(idle, trusted_origins=["https://app.example"])
     async with serving(trusting, "") as nobody:
         long = b"a" * size
@@ -194,6 +194,9 @@ async def test_bound_of_headers_is_a_setting_and_exact(idle: Settings) -> None:
         assert parsed(await exchange(nobody, fits.replace(b"X: ", b"X: x")))[0] == 431
     async with serving(attrs.evolve(idle, max_header_bytes=0), "") as nobody:
         assert parsed(await exchange(nobody, head % (b"x" * 100_000)))[0] == 200
+        chunked = head.replace(b"X: %s", b"Transfer-Encoding: chunked")
+        trailers = b"0\r\n" + b"X-Trailer: y\r\n" * 2000 + b"\r\n"
+        assert parsed(await exchange(nobody, chunked + trailers))[0] == 200
 
 
 @pytest.mark.gen_test

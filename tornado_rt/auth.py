@@ -1,4 +1,4 @@
-"""Who is asking: tokens (RFC 7519)."""
+"""Identities and the tokens that name them (RFC 7519)."""
 
 import math
 import time

@@ -258,12 +258,12 @@ class Request(HTTP1Connection):
         return int(size[1], 16)
 
     async def _pass_over_trailers(self) -> None:
-        passed = 0
+        passed, most = 0, self._bounds.header_bytes
         while (line := await self._read_line()) != b"\r\n":
             if not line.endswith(b"\r\n"):
                 raise HTTPInputError("a trailer does not end with CRLF")
             passed += len(line)
-            if passed > self._bounds.header_bytes:
+            if most and passed > most:
                 raise HTTPInputError("the trailers are too large")
 
     async def _read_line(self) -> bytes:

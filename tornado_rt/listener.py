@@ -1,9 +1,9 @@
-"""Accepting connections: how many in all and of one address, and which go when there are too many.
+"""Accepting connections within bounds, in all and of one address; the order in which they go.
 
-A connection that has said nothing yet goes first, the oldest before the others, then one that rests
-between two requests; one that is being answered stays. Streams and sockets have left the listener,
-and have limits of their own in the hub; the descriptors that they hold are seen here by the numbers
-that new ones get.
+A connection that has sent no whole head goes first, the oldest before the others, then one that
+rests between two requests; one that is being answered stays. Streams and sockets have left the
+listener, and have limits of their own in the hub; the descriptors that they hold are seen here by
+the numbers that new ones get.
 """
 
 import asyncio

@@ -74,7 +74,7 @@ class BaseHandler(RequestHandler):
 
     @property
     def identity(self) -> Identity:
-        """Who asks. Raise Problem 401 for nobody."""
+        """The identity of the request. Raise Problem 401 without one."""
         if self.current_user is None:
             raise self.credentials_error or NoCredentials("no credentials")
         identity: Identity = self.current_user
@@ -86,7 +86,7 @@ class BaseHandler(RequestHandler):
         return network_of(self.request.remote_ip or "local")
 
     async def prepare(self) -> None:
-        """Refuse what is too much, then find out who asks, all before the body comes."""
+        """Check the bounds, then the credentials, all before the body comes."""
         if self.limited:
             self._limit_rate()
         self._check_size(announced_bytes(self.request))
@@ -263,7 +263,7 @@ class BaseHandler(RequestHandler):
             await self._know(self.settings["tickets"].redeem(ticket))
 
     async def _identify(self) -> None:
-        """Find out who asks, without spending anything."""
+        """Read the credentials, without spending a ticket."""
         if self.request.method != "OPTIONS":
             await self._know(self._look())
 
@@ -319,7 +319,7 @@ class ApiHandler(BaseHandler):
         self._received = bytearray()
 
     async def prepare(self) -> None:
-        """Refuse before the body comes who may send none, and what is not done here."""
+        """Refuse before the body comes: no identity, nowhere to store, an encoded body."""
         await super().prepare()
         method = self.request.method or ""
         if method != "OPTIONS" and self.identifies and not self.anonymous:
