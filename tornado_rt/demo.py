@@ -44,10 +44,13 @@ def asks_directly(request: HTTPServerRequest) -> bool:
 
     Another name for this machine may be a hostile page's (DNS rebinding).
     """
-    # A proxy that passes on as little as it can speaks HTTP/1.0; no browser does.
+    connection: Any = request.connection
+    # A proxy that passes on as little as it can speaks HTTP/1.0, or leaves the target in absolute
+    # form; no browser does.
     return (
         request.version != "HTTP/1.0"
-        and _is_peer_here(request)
+        and not connection.in_absolute_form
+        and _is_peer_here(connection.stream.socket)
         and all(_is_direct(name) for name in request.headers)
         and all(map(_names_loopback, _addresses(request)))
     )
@@ -65,10 +68,8 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
-def _is_peer_here(request: HTTPServerRequest) -> bool:
+def _is_peer_here(sock: socket.socket | None) -> bool:
     """Ask the socket: `remote_ip` may be what a header says. Behind a Unix socket is a proxy."""
-    connection: Any = request.connection
-    sock = connection.stream.socket
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return False
     with contextlib.suppress(OSError):

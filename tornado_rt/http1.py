@@ -136,6 +136,8 @@ class Request(HTTP1Connection):
         self._owner = owner
         self._bounds = connection.bounds
         self._head = b""
+        # The target was a whole URL, as a client sends it to a proxy; then it has set the Host.
+        self.in_absolute_form = False
 
     async def serve(self, wait_seconds: float) -> bool:
         """Serve it when it comes within this time; return whether the connection goes on."""
@@ -210,7 +212,10 @@ class Request(HTTP1Connection):
         self._request_start_line, self._request_headers = start_line, headers
         self._disconnect_on_finish = not self._can_keep_alive(start_line, headers)
         self._read_finished = not _has_body(start_line, headers)
-        return _in_origin_form(start_line, headers), headers
+        self.in_absolute_form = start_line.path.lower().startswith(("http://", "https://"))
+        return _in_origin_form(
+            start_line, headers
+        ) if self.in_absolute_form else start_line, headers
 
     async def _take_body(
         self, delegate: HTTPMessageDelegate, start_line: RequestStartLine, headers: HTTPHeaders
@@ -383,8 +388,6 @@ def _has_body(start_line: RequestStartLine, headers: HTTPHeaders) -> bool:
 
 def _in_origin_form(start_line: RequestStartLine, headers: HTTPHeaders) -> RequestStartLine:
     """Take the host from a target in absolute form (RFC 9112 section 3.2.2)."""
-    if not start_line.path.lower().startswith(("http://", "https://")):
-        return start_line
     try:
         target = urlsplit(start_line.path)
     except ValueError:
