@@ -98,6 +98,8 @@ async def test_token_is_taken_as_a_whole(idle: Settings, make_token: Token) -> N
             f"?ticket=x&ticket=y&token={alice}",
         ):
             assert (query, await who(nobody, query)) == (query, 401)
+        for offered in (f"auth.{alice}, auth.{bob}", f"auth.{alice},auth.{alice}", "auth., auth.x"):
+            assert (offered, await who(nobody, Sec_WebSocket_Protocol=offered)) == (offered, 401)
         assert await who(nobody, f"?ticket=&token={alice}") == "alice"
         assert await who(nobody, "?ticket=&token=") == 401
 

@@ -211,6 +211,7 @@ async def test_refused_body_is_announced_to_close_and_its_sender_reads_the_answe
         (POST + small, 401),
         (POST + token + large, 413),
         (POST + token + b"Content-Encoding: gzip\r\n" + small, 415),
+        (POST + token + b"Content-Encoding: identity, gzip\r\n" + small, 415),
         (POST + token + b"Origin: https://evil.example\r\n" + small, 403),
         (POST.replace(b"/api/tasks", b"/nothing") + small, 404),
         (POST.replace(b"/api/tasks", b"/nothing") + large, 413),
