@@ -28,6 +28,8 @@ from tornado_rt.limits import network_of
 
 Token = Callable[..., str]
 SILENT = b"GET / HT"
+# Processor time that one step of the loop may take [s].
+LONGEST_STEP = 0.12
 
 
 @pytest.fixture
@@ -304,6 +306,25 @@ def test_small_chunks_are_taken_together() -> None:
     assert whole_chunks(b"1\r\na\r\n0\r\n\r\n") == (6, b"a")
     for other in (b"", b"1", b"1\r\na", b"1\r\nab\r\n", b"x\r\n", b"1;a=b\r\na\r\n"):
         assert whole_chunks(other) == (0, b"")
+
+
+@pytest.mark.gen_test
+async def test_others_have_their_turn_among_many_small_chunks(idle: Settings) -> None:
+    """No step of the loop takes long, also when all of them are there at once."""
+    head = GET + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    worst = 0.0
+    async with serving(idle, "") as nobody:
+        with socket.create_connection(("127.0.0.1", port_of(nobody))) as sock:
+            body = b"1\r\nx\r\n" * 500_000 + b"0\r\n\r\n"
+            sending = asyncio.create_task(asyncio.to_thread(sock.sendall, head + body))
+            answer = asyncio.create_task(asyncio.to_thread(read_to_end, sock))
+            while not answer.done():
+                began = time.thread_time()
+                await asyncio.sleep(0)
+                worst = max(worst, time.thread_time() - began)
+            await sending
+            assert parsed(await answer)[0] == 200
+    assert worst < LONGEST_STEP
 
 
 @pytest.mark.gen_test

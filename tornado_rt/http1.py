@@ -237,26 +237,29 @@ class Request(HTTP1Connection):
         self._read_finished = True
 
     async def _read_chunked_body(self, delegate: HTTPMessageDelegate) -> None:
-        work = 0
-        while left := await self._read_chunk_size(delegate):
+        work = await self._take_small_chunks(delegate)
+        while left := await self._read_chunk_size():
             while left:
                 piece = await self.stream.read_bytes(min(left, CHUNK_BYTES), partial=True)
                 left -= len(piece)
                 await self._deliver_body(delegate, piece)
             if await self._read_line() != b"\r\n":
                 raise HTTPInputError("a chunk does not end where it says")
-            work += CHUNK_LINE_BYTES
+            work += CHUNK_LINE_BYTES + await self._take_small_chunks(delegate)
             if work >= TURN_BYTES:
                 work = 0
                 await asyncio.sleep(0)
         await self._pass_over_trailers()
 
-    async def _read_chunk_size(self, delegate: HTTPMessageDelegate) -> int:
-        # Many small chunks that have come together are taken in one step.
+    async def _take_small_chunks(self, delegate: HTTPMessageDelegate) -> int:
+        """Take those that have come together in one step; return their bytes."""
         taken, data = whole_chunks(bytes(self.stream._read_buffer))
         if taken:
             await self.stream.read_bytes(taken)
             await self._deliver_body(delegate, data)
+        return taken
+
+    async def _read_chunk_size(self) -> int:
         size = CHUNK_SIZE.fullmatch(await self._read_line())
         if size is None:
             raise HTTPInputError("a chunk does not begin with its size")
