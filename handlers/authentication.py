@@ -6,8 +6,9 @@ from settings import Settings
 from tornado_rt.auth import USER_ID_LENGTH, make_token
 from tornado_rt.bounds import name_of
 from tornado_rt.demo import asks_directly
+from tornado_rt.problems import Problem
 from tornado_rt.tickets import Tickets
-from tornado_rt.web import ApiHandler, Problem
+from tornado_rt.web import ApiHandler
 
 DEMO_USERS = ["alice", "bob", "carol", "dave"]
 DEMO_TTL_SECONDS = 12 * 3600.0
@@ -37,7 +38,7 @@ class TicketHandler(ApiHandler):
 
 
 class DemoLoginHandler(ApiHandler):
-    """A token without a scope for whoever asks; on only for this machine's own users.
+    """A token without a scope for anybody who asks; on only for this machine's own users.
 
     `configuration` and `secret` sign it; `enabled` is what the settings say.
     """

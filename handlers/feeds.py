@@ -12,6 +12,7 @@ from services.queue import QueueService
 from tornado_rt.connection import Opening
 from tornado_rt.json_body import MOST_ITEMS, structure
 from tornado_rt.limits import Limits
+from tornado_rt.problems import Problem
 from tornado_rt.protocol import (
     BROADCAST,
     ClientMessageType,
@@ -22,7 +23,6 @@ from tornado_rt.protocol import (
     task_topic,
     user_topic,
 )
-from tornado_rt.web import Problem
 
 MAX_MARKED = 1000
 

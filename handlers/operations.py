@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable
 
 from tornado_rt.metrics import Metrics
-from tornado_rt.web import ApiHandler, BaseHandler, Problem
+from tornado_rt.problems import Problem
+from tornado_rt.web import ApiHandler, BaseHandler
 
 
 class HealthHandler(ApiHandler):

@@ -1,17 +1,20 @@
 """The demo page and its assets."""
 
 import hashlib
+import re
 from pathlib import Path
 
 import orjson
 from tornado.iostream import StreamClosedError
 from tornado.web import StaticFileHandler
 
-from tornado_rt.problems import Problem
+from tornado_rt.problems import CONTENT_TYPE, Problem
 from tornado_rt.protocol import RECONNECT, RECONNECT_RANGES
 from tornado_rt.web import BaseHandler
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
+
+RANGE = re.compile(r"bytes=(?:[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18})")
 
 # Everything comes from this server; no script or style stands in the page itself.
 POLICY = "; ".join(
@@ -39,12 +42,26 @@ class AssetHandler(BaseHandler, StaticFileHandler):
 
     async def get(self, path: str, include_body: bool = True) -> None:
         """Answer with the file; a path that no file system takes has none."""
+        self._check_range()
         try:
             await StaticFileHandler.get(self, path, include_body)
         except StreamClosedError:
             raise
         except (ValueError, OSError):
             raise Problem(404, "there is no such file") from None
+        if self.get_status() == 416:
+            # `Content-Range` stays, which an error that is raised would clear.
+            self.set_header("Content-Type", CONTENT_TYPE)
+            self.finish(Problem(416, "the file holds no such range").document())
+
+    def _check_range(self) -> None:
+        """Pass over a range that is none, or that is meant for an earlier version of the file.
+
+        RFC 9110 sections 14.2 and 13.1.5.
+        """
+        headers = self.request.headers
+        if "If-Range" in headers or not RANGE.fullmatch(headers.get("Range", "")):
+            headers.pop("Range", None)
 
     async def head(self, *args: str, **kwargs: str) -> None:
         """Answer with the headers; read no file."""

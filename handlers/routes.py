@@ -34,7 +34,7 @@ from services.system_settings import InvalidSetting
 from tornado_rt.tickets import TooManyTickets
 from tornado_rt.turns import NoTurn, TooManyWaiting
 
-# Which status answers which error of a service.
+# The status of each error of a service.
 PROBLEMS: dict[type[Exception], int] = {
     TaskNotFound: 404,
     BatchNotFound: 404,

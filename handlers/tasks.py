@@ -12,9 +12,10 @@ from services.progress import TaskParams, estimate_seconds, plan_fragment, show
 from services.queue import Once, QueueService, Task, TaskNotFound
 from tornado_rt.bounds import OutOfBounds, check_name, name_of, number_of
 from tornado_rt.connection import Feed
+from tornado_rt.problems import Problem
 from tornado_rt.sockets import RealtimeSocket
 from tornado_rt.streams import EventStreamHandler
-from tornado_rt.web import ApiHandler, Problem
+from tornado_rt.web import ApiHandler
 
 SYMBOL_LENGTH = 64
 TIME_LENGTH = 64

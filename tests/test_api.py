@@ -302,6 +302,7 @@ async def test_bad_request_gets_a_problem_document(
     async with serving(idle, make_token("alice")) as alice:
         answer = await alice.send(method, path)
         assert (answer.status, answer.body["status"]) == (status, status)
+        assert "%" not in answer.body["detail"]
         assert answer.headers["Content-Type"] == "application/problem+json"
         assert ("Allow" in answer.headers) == (status == 405)
 

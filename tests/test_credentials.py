@@ -98,6 +98,8 @@ async def test_token_is_taken_as_a_whole(idle: Settings, make_token: Token) -> N
             f"?ticket=x&ticket=y&token={alice}",
         ):
             assert (query, await who(nobody, query)) == (query, 401)
+        for offered in (f"auth.{alice}, auth.{bob}", f"auth.{alice},auth.{alice}", "auth., auth.x"):
+            assert (offered, await who(nobody, Sec_WebSocket_Protocol=offered)) == (offered, 401)
         assert await who(nobody, f"?ticket=&token={alice}") == "alice"
         assert await who(nobody, "?ticket=&token=") == 401
 
@@ -126,7 +128,7 @@ async def test_refusal_says_why_as_rfc_6750_has_it(idle: Settings, make_token: T
 async def test_bad_credentials_close_nothing_that_nobody_may_see(
     idle: Settings, make_token: Token
 ) -> None:
-    """What asks nobody who they are is the same with them."""
+    """An address that reads no credentials answers the same with them."""
     async with serving(idle, "") as nobody:
         for client in (nobody.as_user("garbage"), nobody.as_user(make_token("a", ttl=-1))):
             for path in ("/healthz", "/readyz", "/metrics", "/", "/api/auth/demo"):

@@ -71,7 +71,7 @@ async def login(client: Client, **headers: str) -> int:
 
 @pytest.mark.gen_test
 async def test_token_of_the_demo_login_has_no_scope(on: Settings) -> None:
-    """Whoever it is for."""
+    """For any user."""
     async with serving(on, "") as nobody:
         users = (await nobody.get("/api/auth/demo")).body["users"]
         for user in {*users, "admin", "root"}:
@@ -158,16 +158,32 @@ async def test_another_name_of_this_machine_is_refused(on: Settings, name: str, 
 
 
 @pytest.mark.gen_test
-async def test_http_1_0_is_a_proxy(on: Settings) -> None:
-    """nginx that is told nothing but where to: no header of its own, the Host that it reaches."""
+@pytest.mark.parametrize(
+    ("target", "version", "host", "status"),
+    [
+        ("/api/auth/demo", "1.1", "127.0.0.1", b"200"),
+        # nginx that is told nothing but where to: no header of its own, the Host that it reaches.
+        ("/api/auth/demo", "1.0", "127.0.0.1", b"404"),
+        # The target would stand for the Host that the client was asked for.
+        ("http://localhost/api/auth/demo", "1.1", "app.example", b"404"),
+        ("HTTP://127.0.0.1/api/auth/demo", "1.1", "127.0.0.1", b"404"),
+    ],
+)
+async def test_request_line_of_a_proxy_is_refused(
+    on: Settings, target: str, version: str, host: str, status: bytes
+) -> None:
+    """No browser speaks HTTP/1.0, or names a server's own address in the target."""
     async with serving(on, "") as nobody:
         port = int(nobody.url.rpartition(":")[2])
-        for version, status in (("1.1", b"200"), ("1.0", b"404")):
+        for method, expected in (("POST", status), ("GET", b"200")):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            body = json.dumps({"user_id": "bob"})
-            head = f"POST /api/auth/demo HTTP/{version}\r\nHost: 127.0.0.1:{port}\r\n"
+            body = json.dumps({"user_id": "bob"}) if method == "POST" else ""
+            head = f"{method} {target} HTTP/{version}\r\nHost: {host}\r\nConnection: close\r\n"
             writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
-            assert status in await reader.readline()
+            answer = await reader.read()
+            assert expected in answer.partition(b"\r\n")[0]
+            if method == "GET":
+                assert (b'"enabled":true' in answer) == (status == b"200")
             writer.close()
 
 
@@ -179,6 +195,7 @@ class Stream:
 @attrs.define
 class Connection:
     stream: Stream
+    in_absolute_form: bool = False
 
 
 def request_over(sock: Any) -> HTTPServerRequest:

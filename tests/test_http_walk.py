@@ -93,7 +93,7 @@ FIELDS = [
     *("callback_url", "user_id", "type", "title", "content", "link", "source", "severity"),
     *("metadata", "dedupe_key", "notify_each", "sse_heartbeat_interval_seconds", "ids", "all"),
 ]
-# What is likely to be half right, beside anything at all.
+# Likely to be half right, beside anything at all.
 WORDS = [
     *("", "AAPL", "alice", "market", "alert", "info", "null", "0", "1", "-1", "9" * 400, "1e400"),
     *("e1-1", "e1-" + "9" * 5000, "2026-01-02T03:04:05Z", "0001-01-01T00:00:00+23:59", "websocket"),

@@ -15,7 +15,7 @@ from tornado_rt.json_body import TOLD_CHARACTERS, TOLD_FAULTS, parse, structure
 from tornado_rt.problems import Problem
 
 MEGABYTE = 1 << 20
-# What one body may cost of the loop [s of processor time].
+# Processor time of the loop that one body may cost [s].
 LOOP_SECONDS = 0.1
 
 

@@ -148,7 +148,7 @@ def test_algorithm_that_does_not_fit_the_key_is_refused(
 
 @attrs.define
 class Provider:
-    """Publishes keys; `answer` is what it does when it is asked."""
+    """Publishes keys; `answer` says how it answers."""
 
     url: str = ""
     keys: dict[str | None, Any] = attrs.field(factory=lambda: {"k1": RSA_KEY})
@@ -230,6 +230,7 @@ async def test_published_keys_check_tokens(algorithms: list[str]) -> None:
 async def test_key_of_the_set_that_is_not_for_us_is_left_out() -> None:
     keys = [
         jwk(RSA_KEY, "enc", use="enc"),
+        jwk(RSA_KEY, "wrap", key_ops=["wrapKey"]),
         jwk(RSA_KEY, "k1", alg="RS512"),
         {"kty": "oct", "k": "c2VjcmV0", "kid": "oct"},
         {"kty": "RSA", "n": "!", "e": "AQAB", "kid": "broken"},
@@ -237,13 +238,14 @@ async def test_key_of_the_set_that_is_not_for_us_is_left_out() -> None:
         {"kid": "empty"},
         "text",
         None,
-        jwk(EC_KEY, "k2"),
+        jwk(EC_KEY, "k2", key_ops=["verify"]),
     ]
     answer = json.dumps({"keys": keys}).encode()
     async with Provider(answer=answer).serving() as provider, checking(provider) as verifier:
         assert await verifier.verify(signed(EC_KEY, "k2", "ES256"))
         assert await verifier.verify(signed(RSA_KEY, "k1", "RS512"))
         refused = [("enc", "RS256"), ("k1", "RS256"), ("broken", "RS256"), ("weak", "RS256")]
+        refused.append(("wrap", "RS256"))
         for kid, algorithm in refused:
             with pytest.raises(AuthError):
                 await verifier.verify(signed(RSA_KEY, kid, algorithm))

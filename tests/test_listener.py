@@ -16,6 +16,7 @@ from typing import Any
 
 import attrs
 import pytest
+from redis.asyncio import Redis
 
 from settings import Settings
 from tests.api import Client, serving
@@ -27,6 +28,8 @@ from tornado_rt.limits import network_of
 
 Token = Callable[..., str]
 SILENT = b"GET / HT"
+# Processor time that one step of the loop may take [s].
+LONGEST_STEP = 0.12
 
 
 @pytest.fixture
@@ -72,6 +75,8 @@ MALFORMED = [
     b"GET /healthz HTTP/2.0\r\nHost: x\r\n\r\n",
     b"GET /health z HTTP/1.1\r\nHost: x\r\n\r\n",
     b"GET http://[/healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET http:///healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET http://u@y/healthz HTTP/1.1\r\nHost: x\r\n\r\n",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     GET + b"Host: y\r\n\r\n",
     b"GET /healthz HTTP/1.1\r\nHost: a b\r\n\r\n",
@@ -94,6 +99,16 @@ MALFORMED = [
     CHUNKED + b"x\r\n",
     CHUNKED + b"-5\r\nabcde\r\n0\r\n\r\n",
     CHUNKED + b"5\r\nabcdefgh\r\n0\r\n\r\n",
+    # A proxy may read on where only one of CR and LF stands.
+    CHUNKED + b"2\n{}\r\n0\r\n\r\n",
+    CHUNKED + b"2;a=b\n{}\r\n0\r\n\r\n",
+    CHUNKED + b"2;a\0b\r\n{}\r\n0\r\n\r\n",
+    CHUNKED + b"2\r\n{}\n0\r\n\r\n",
+    CHUNKED + b"2\r\n{}\r\r\n0\r\n\r\n",
+    CHUNKED + b" 2\r\n{}\r\n0\r\n\r\n",
+    CHUNKED + b"2\r\n{}\r\n0\n\n",
+    CHUNKED + b"2\r\n{}\r\n0\r\n\n",
+    CHUNKED + b"2\r\n{}\r\n0\r\nX-Trailer: y\n\r\n",
     CHUNKED + b"5" * 20 + b"\r\n",
     CHUNKED + b"5;" + b"x" * 9999 + b"\r\n",
     CHUNKED + b"0\r\n" + b"X-Trailer: y\r\n" * 2000,
@@ -122,6 +137,7 @@ WELL_FORMED = [
     (b"GET http://y HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 200),
     (b"GET /healthz HTTP/1.0\r\n\r\n", 200),
     (b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 204),
+    (GET + b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings , Close\r\n\r\n", 200),
     (GET + b"Content-Length: 0, 0\r\nConnection: close\r\n\r\n", 200),
     (GET + b"Content-Length: 5\r\nConnection: close\r\n\r\nhello", 200),
     (
@@ -134,6 +150,10 @@ WELL_FORMED = [
     (b"A" * 999 + b" /api/tasks HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 405),
     (b"GET /api/tasks/%ff HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
     (b"GET /static/%00 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
+    (b"GET /static/js HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 403),
+    (b"GET /static/../run.py HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 403),
+    (b"GET /static/%2e%2e/run.py HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 403),
+    (b"GET /static//etc/passwd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 403),
     (b"GET /static/%ff HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 400),
     (b"GET /static/" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
     (b"GET /api/notifications?limit=%ff HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 401),
@@ -153,7 +173,7 @@ async def test_odd_request_is_answered_as_it_should_be(idle: Settings) -> None:
 @pytest.mark.gen_test
 @pytest.mark.parametrize("size", [16385, 20_000, 1 << 20])
 async def test_headers_too_large_are_answered(idle: Settings, size: int) -> None:
-    """431, and 414 for the address; whoever still writes reads it too."""
+    """431, and 414 for the address; a client that still writes reads it too."""
     trusting = attrs.evolve(idle, trusted_origins=["https://app.example"])
     async with serving(trusting, "") as nobody:
         long = b"a" * size
@@ -176,6 +196,9 @@ async def test_bound_of_headers_is_a_setting_and_exact(idle: Settings) -> None:
         assert parsed(await exchange(nobody, fits.replace(b"X: ", b"X: x")))[0] == 431
     async with serving(attrs.evolve(idle, max_header_bytes=0), "") as nobody:
         assert parsed(await exchange(nobody, head % (b"x" * 100_000)))[0] == 200
+        chunked = head.replace(b"X: %s", b"Transfer-Encoding: chunked")
+        trailers = b"0\r\n" + b"X-Trailer: y\r\n" * 2000 + b"\r\n"
+        assert parsed(await exchange(nobody, chunked + trailers))[0] == 200
 
 
 @pytest.mark.gen_test
@@ -190,6 +213,7 @@ async def test_refused_body_is_announced_to_close_and_its_sender_reads_the_answe
         (POST + small, 401),
         (POST + token + large, 413),
         (POST + token + b"Content-Encoding: gzip\r\n" + small, 415),
+        (POST + token + b"Content-Encoding: identity, gzip\r\n" + small, 415),
         (POST + token + b"Origin: https://evil.example\r\n" + small, 403),
         (POST.replace(b"/api/tasks", b"/nothing") + small, 404),
         (POST.replace(b"/api/tasks", b"/nothing") + large, 413),
@@ -222,6 +246,23 @@ async def test_rate_is_limited_before_the_body_and_everywhere_but_for_supervisor
             assert int(headers["retry-after"]) >= 1
         for path in ("/healthz", "/readyz", "/metrics"):
             assert (await nobody.get(path)).status == 200
+
+
+@pytest.mark.gen_test
+async def test_malformed_requests_count_towards_the_rate(idle: Settings) -> None:
+    """Of their address, like any other; a page of a trusted origin reads when to come again."""
+    bounded = attrs.evolve(idle, requests_per_second=0.001, trusted_origins=["https://app.example"])
+    get = GET + b"Origin: https://app.example\r\n"
+    async with serving(bounded, "") as nobody:
+        assert parsed(await exchange(nobody, get + b"Sp ace: x\r\n\r\n"))[0] == 400
+        for line in (b"Sp ace: x", b"Cookie: " + b"x" * 20_000):
+            status, headers, body = parsed(await exchange(nobody, get + line + b"\r\n\r\n"))
+            assert (status, json.loads(body)["status"]) == (429, 429)
+            assert int(headers["retry-after"]) >= 1
+            assert headers["access-control-allow-origin"] == "https://app.example"
+            assert "Retry-After" in headers["access-control-expose-headers"]
+        assert (await nobody.get("/nothing")).status == 429
+        assert (await nobody.get("/healthz")).status == 200
 
 
 @pytest.mark.gen_test
@@ -265,6 +306,25 @@ def test_small_chunks_are_taken_together() -> None:
     assert whole_chunks(b"1\r\na\r\n0\r\n\r\n") == (6, b"a")
     for other in (b"", b"1", b"1\r\na", b"1\r\nab\r\n", b"x\r\n", b"1;a=b\r\na\r\n"):
         assert whole_chunks(other) == (0, b"")
+
+
+@pytest.mark.gen_test
+async def test_others_have_their_turn_among_many_small_chunks(idle: Settings) -> None:
+    """No step of the loop takes long, also when all of them are there at once."""
+    head = GET + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    worst = 0.0
+    async with serving(idle, "") as nobody:
+        with socket.create_connection(("127.0.0.1", port_of(nobody))) as sock:
+            body = b"1\r\nx\r\n" * 500_000 + b"0\r\n\r\n"
+            sending = asyncio.create_task(asyncio.to_thread(sock.sendall, head + body))
+            answer = asyncio.create_task(asyncio.to_thread(read_to_end, sock))
+            while not answer.done():
+                began = time.thread_time()
+                await asyncio.sleep(0)
+                worst = max(worst, time.thread_time() - began)
+            await sending
+            assert parsed(await answer)[0] == 200
+    assert worst < LONGEST_STEP
 
 
 @pytest.mark.gen_test
@@ -318,7 +378,8 @@ async def test_slow_head_is_408_and_silence_is_closed(idle: Settings, tmp_path: 
         for _ in range(2):
             writer.write(GET + b"\r\n")
             await reader.readuntil(b'"ok"}')
-            await asyncio.sleep(0.6)
+            # Begins later than the rest, and takes the whole time of a head.
+            assert await exchange(nobody) == b""
         writer.close()
     certificate = make_certificate(tmp_path)
     secure = attrs.evolve(hurried, tls_certificate=str(certificate.path))
@@ -401,18 +462,33 @@ async def test_connection_that_rests_makes_room_for_one_that_asks(idle: Settings
 
 @pytest.mark.gen_test
 async def test_connection_that_waits_for_its_answer_makes_no_room(
-    idle: Settings, make_token: Token
+    idle: Settings, redis: Redis, make_token: Token
 ) -> None:
-    """A further one is told to come again."""
+    """A further one is told to come again, whether it has asked before it was accepted or not."""
     async with serving(attrs.evolve(idle, max_sockets=1), make_token("alice")) as alice:
-        sleep = asyncio.create_task(alice.core.shared.execute_command("DEBUG", "SLEEP", "0.5"))
-        await asyncio.sleep(0.05)
-        waiting = asyncio.create_task(alice.get("/api/tasks"))
-        await asyncio.sleep(0.05)
-        status, headers, _ = parsed(await exchange(alice))
-        assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
-        assert (await waiting).status == 200
-        await sleep
+        await redis.client_pause(60_000, all=False)
+        waiting = asyncio.create_task(alice.submit())
+        await until(lambda: is_blocked(redis))
+        for said in (b"", GET + b"\r\n"):
+            with socket.create_connection(("127.0.0.1", port_of(alice))) as sock:
+                sock.sendall(said)
+                answer = await asyncio.to_thread(read_to_end, sock)
+            status, headers, _ = parsed(answer)
+            assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
+        await redis.client_unpause()
+        assert await waiting
+
+
+async def is_blocked(redis: Redis) -> bool:
+    """Say whether a script waits while Redis is paused."""
+    clients = await redis.client_list()
+    return any("b" in one["flags"] and one["cmd"] == "evalsha" for one in clients)
+
+
+def read_to_end(sock: socket.socket) -> bytes:
+    """Return all that comes until the peer has closed. Raise ConnectionResetError for a reset."""
+    with sock.makefile("rb") as file:
+        return file.read()
 
 
 @pytest.mark.gen_test

@@ -1,4 +1,4 @@
-"""Who is asking: tokens (RFC 7519)."""
+"""Identities and the tokens that name them (RFC 7519)."""
 
 import math
 import time
@@ -25,7 +25,7 @@ ADMIN = "rt:admin"
 PUBLISH = "rt:publish"
 WORK = "rt:work"
 
-# What PyJWT and the parsers below it raise for a token that was made to break them.
+# Raised by PyJWT and the parsers below it for a token that was made to break them.
 BAD_TOKEN = (jwt.PyJWTError, ValueError, TypeError, ArithmeticError)
 
 

@@ -17,6 +17,7 @@ import orjson
 from tornado_rt.auth import Identity
 from tornado_rt.backlog import Backlog
 from tornado_rt.hub import Hub, Transport
+from tornado_rt.problems import STORE_ERRORS, Problem, log_problem, problem_of
 from tornado_rt.protocol import (
     CLOSE_CODES,
     RECONNECT,
@@ -30,7 +31,6 @@ from tornado_rt.protocol import (
 )
 from tornado_rt.refusals import close_code_of, error_message, error_of
 from tornado_rt.replay_window import ReplayWindow
-from tornado_rt.web import STORE_ERRORS, Problem, log_problem, problem_of
 from tornado_rt.wire import Wire
 
 # How long to wait before a gap is read again that could not be read [s].

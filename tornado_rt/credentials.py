@@ -48,5 +48,7 @@ def _bearer(headers: HTTPHeaders) -> str:
 
 def _subprotocol(headers: HTTPHeaders) -> str:
     offered = (one.strip() for one in headers.get("Sec-WebSocket-Protocol", "").split(","))
-    with_token = (one for one in offered if one.startswith(WS_AUTH_PREFIX))
-    return next(with_token, "").removeprefix(WS_AUTH_PREFIX)
+    with_token = [one for one in offered if one.startswith(WS_AUTH_PREFIX)]
+    if len(with_token) > 1:
+        raise AuthError("there is more than one token in Sec-WebSocket-Protocol")
+    return with_token[0].removeprefix(WS_AUTH_PREFIX) if with_token else ""

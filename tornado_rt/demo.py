@@ -14,7 +14,7 @@ from tornado.httputil import HTTPServerRequest
 from settings import Settings
 
 LOOPBACK_NAMES = {"localhost", "127.0.0.1", "::1"}
-# What browsers and plain clients send of themselves. A header that is not here may be a proxy's: no
+# Sent by browsers and plain clients themselves. A header that is not here may be a proxy's: no
 # list of those is ever whole (Forwarded, Via, X-Real-Ip, CF-Connecting-IP, Fly-Client-IP, ...).
 DIRECT_HEADERS = {
     *("accept", "accept-charset", "accept-encoding", "accept-language", "authorization"),
@@ -44,10 +44,13 @@ def asks_directly(request: HTTPServerRequest) -> bool:
 
     Another name for this machine may be a hostile page's (DNS rebinding).
     """
-    # A proxy that passes on as little as it can speaks HTTP/1.0; no browser does.
+    connection: Any = request.connection
+    # A proxy that passes on as little as it can speaks HTTP/1.0, or leaves the target in absolute
+    # form; no browser does.
     return (
         request.version != "HTTP/1.0"
-        and _is_peer_here(request)
+        and not connection.in_absolute_form
+        and _is_peer_here(connection.stream.socket)
         and all(_is_direct(name) for name in request.headers)
         and all(map(_names_loopback, _addresses(request)))
     )
@@ -65,10 +68,8 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
-def _is_peer_here(request: HTTPServerRequest) -> bool:
+def _is_peer_here(sock: socket.socket | None) -> bool:
     """Ask the socket: `remote_ip` may be what a header says. Behind a Unix socket is a proxy."""
-    connection: Any = request.connection
-    sock = connection.stream.socket
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return False
     with contextlib.suppress(OSError):
@@ -82,7 +83,7 @@ def _is_direct(header: str) -> bool:
 
 
 def _addresses(request: HTTPServerRequest) -> list[str]:
-    """Return what the client calls the server, and the pages that it says it comes from."""
+    """Return the names of the server and of the pages that the client says it comes from."""
     pages = (request.headers.get(name) for name in ("Origin", "Referer"))
     return [f"//{request.headers.get('Host', '')}", *(page for page in pages if page is not None)]
 

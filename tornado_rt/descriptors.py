@@ -1,10 +1,10 @@
-"""How many file descriptors this process may have, and how many of them clients may take."""
+"""The limit of file descriptors of this process, and the share of them that clients may take."""
 
 import resource
 
 # For stores, files, Redis, callbacks, and what a library opens unasked.
 MOST_KEPT = 256
-# What is left of the clients' share for plain requests when streams and sockets have the rest.
+# Left of the clients' share for plain requests when streams and sockets have the rest.
 MOST_FOR_REQUESTS = 256
 
 

@@ -46,16 +46,18 @@ CHUNK_BYTES = 65536
 DRAINED_BYTES = 64 * 1024 * 1024
 DRAIN_SECONDS = 30.0
 DRAIN_SILENCE_SECONDS = 2.0
-# So often the loop gets its turn while there is always more to read.
+# The loop gets its turn after this much while there is always more to read [B].
 TURN_BYTES = 256 * 1024
-# More digits are no length that anybody has.
+# No body has a length of more digits.
 LENGTH_DIGITS = 18
 MOST_EMPTY_LINES = 4
 # A chunk's size with its extensions, or too much of it.
 CHUNK_LINE_BYTES = 1024
 CHUNK_LINE = re.compile(rb"[^\n]{0,%d}\n|[^\n]{%d}" % (CHUNK_LINE_BYTES, CHUNK_LINE_BYTES + 1))
 SMALL_CHUNK = re.compile(rb"([0-9a-fA-F]{1,4})\r\n")
-CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
+# Lines end with CRLF and nothing else: a proxy that reads on after a bare LF would see another
+# request than this server (RFC 9112 section 7.1).
+CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\x00\r\n]*)?\r\n")
 ORIGIN = re.compile(rb"\r?\norigin:[ \t]*([!-~]+)[ \t]*\r?\n", re.IGNORECASE)
 
 
@@ -74,10 +76,10 @@ class Answered(Exception):
 
 
 class Owner(Protocol):
-    """What learns of a connection's state, and answers requests."""
+    """Learns of a connection's state, and answers requests."""
 
     def start_request(self, server_conn: object, request_conn: Any) -> HTTPMessageDelegate:
-        """Return what takes one request."""
+        """Return the delegate of one request."""
 
     def spoke(self, connection: "ServerConnection") -> None:
         """Learn that a whole head has come."""
@@ -85,8 +87,11 @@ class Owner(Protocol):
     def rests(self, connection: "ServerConnection") -> None:
         """Learn that nothing is asked for now: the connection may be closed."""
 
-    def refused(self, problem: Problem) -> None:
-        """Learn that a request was refused that no handler saw."""
+    def refused(self, connection: "ServerConnection", problem: Problem) -> Problem:
+        """Learn that a request was refused that no handler saw; return the problem to answer with.
+
+        It is another one when the peer sends too many of them.
+        """
 
     def extra_headers(self, origin: str) -> dict[str, str]:
         """Return the headers that an answer to a page of this origin needs."""
@@ -131,6 +136,8 @@ class Request(HTTP1Connection):
         self._owner = owner
         self._bounds = connection.bounds
         self._head = b""
+        # The target was a whole URL, as a client sends it to a proxy; then it has set the Host.
+        self.in_absolute_form = False
 
     async def serve(self, wait_seconds: float) -> bool:
         """Serve it when it comes within this time; return whether the connection goes on."""
@@ -156,6 +163,8 @@ class Request(HTTP1Connection):
             await self._drain()
         except TimeoutError:
             await self._refuse(Problem(408, "the request took too long to come"))
+            # Something is still being read: nothing else can be.
+            self.close()
         finally:
             if delegate is not None:
                 delegate.on_connection_close()
@@ -203,7 +212,10 @@ class Request(HTTP1Connection):
         self._request_start_line, self._request_headers = start_line, headers
         self._disconnect_on_finish = not self._can_keep_alive(start_line, headers)
         self._read_finished = not _has_body(start_line, headers)
-        return _in_origin_form(start_line, headers), headers
+        self.in_absolute_form = start_line.path.lower().startswith(("http://", "https://"))
+        return _in_origin_form(
+            start_line, headers
+        ) if self.in_absolute_form else start_line, headers
 
     async def _take_body(
         self, delegate: HTTPMessageDelegate, start_line: RequestStartLine, headers: HTTPHeaders
@@ -216,7 +228,7 @@ class Request(HTTP1Connection):
         expected = headers.get("Expect", "").lower() == "100-continue"
         if expected and start_line.version != "HTTP/1.0":
             self.stream.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        # Where there is no more room, who sends slowly goes before who waits for an answer.
+        # When there is no more room, slow senders go before those that wait for an answer.
         self._owner.rests(self._connection)
         body = self._read_body(0, headers, delegate)
         assert body is not None
@@ -225,36 +237,41 @@ class Request(HTTP1Connection):
         self._read_finished = True
 
     async def _read_chunked_body(self, delegate: HTTPMessageDelegate) -> None:
-        work = 0
-        while left := await self._read_chunk_size(delegate):
+        work = await self._take_small_chunks(delegate)
+        while left := await self._read_chunk_size():
             while left:
                 piece = await self.stream.read_bytes(min(left, CHUNK_BYTES), partial=True)
                 left -= len(piece)
                 await self._deliver_body(delegate, piece)
-            if (await self._read_line()).strip(b"\r\n"):
+            if await self._read_line() != b"\r\n":
                 raise HTTPInputError("a chunk does not end where it says")
-            work += CHUNK_LINE_BYTES
+            work += CHUNK_LINE_BYTES + await self._take_small_chunks(delegate)
             if work >= TURN_BYTES:
                 work = 0
                 await asyncio.sleep(0)
         await self._pass_over_trailers()
 
-    async def _read_chunk_size(self, delegate: HTTPMessageDelegate) -> int:
-        # Many small chunks that have come together are taken in one step.
+    async def _take_small_chunks(self, delegate: HTTPMessageDelegate) -> int:
+        """Take those that have come together in one step; return their bytes."""
         taken, data = whole_chunks(bytes(self.stream._read_buffer))
         if taken:
             await self.stream.read_bytes(taken)
             await self._deliver_body(delegate, data)
+        return taken
+
+    async def _read_chunk_size(self) -> int:
         size = CHUNK_SIZE.fullmatch(await self._read_line())
         if size is None:
             raise HTTPInputError("a chunk does not begin with its size")
         return int(size[1], 16)
 
     async def _pass_over_trailers(self) -> None:
-        passed = 0
-        while (line := await self._read_line()).strip(b"\r\n"):
+        passed, most = 0, self._bounds.header_bytes
+        while (line := await self._read_line()) != b"\r\n":
+            if not line.endswith(b"\r\n"):
+                raise HTTPInputError("a trailer does not end with CRLF")
             passed += len(line)
-            if passed > self._bounds.header_bytes:
+            if most and passed > most:
                 raise HTTPInputError("the trailers are too large")
 
     async def _read_line(self) -> bytes:
@@ -270,6 +287,13 @@ class Request(HTTP1Connection):
         if self._write_finished:
             raise Answered
 
+    def _can_keep_alive(self, start_line: RequestStartLine, headers: HTTPHeaders) -> bool:
+        # Tornado knows `close` alone, not in a list (RFC 9110 section 7.6.1).
+        options = headers.get("Connection", "").lower().split(",")
+        if "close" in {option.strip() for option in options}:
+            return False
+        return super()._can_keep_alive(start_line, headers)
+
     async def _finished(self) -> None:
         """Wait until the answer is written, or the stream is somebody else's."""
         if self.stream is not None and not self.stream.closed() and not self._finish_future.done():
@@ -280,7 +304,7 @@ class Request(HTTP1Connection):
         if self._read_finished:
             super()._finish_request(future)
         elif not self._finish_future.done():
-            # What comes of the body is still read, so that the answer arrives.
+            # The rest of the body is still read, so that the answer arrives.
             self._finish_future.set_result(None)
 
     async def _refuse(self, problem: Problem) -> None:
@@ -288,15 +312,12 @@ class Request(HTTP1Connection):
         if self.stream is None or self.stream.closed() or self._response_start_line is not None:
             self.close()
             return
-        self._owner.refused(problem)
+        problem = self._owner.refused(self._connection, problem)
         origin = ORIGIN.search(self._head)
         extra = self._owner.extra_headers(origin[1].decode() if origin else "")
         self.stream.write(refusal(problem, extra))
         self._write_finished = True
         self._finish_future.set_result(None)
-        if problem.status_code == 408:
-            # Something is still being read: nothing else can be.
-            self.close()
 
     async def _drain(self) -> None:
         """Say that nothing more is written, read on for a while, and close."""
@@ -334,6 +355,8 @@ def refusal(problem: Problem, extra: dict[str, str]) -> bytes:
         "Cache-Control": "no-store",
         "Connection": "close",
     } | extra
+    if problem.retry_after is not None:
+        headers["Retry-After"] = problem.retry_after_seconds
     lines = [f"HTTP/1.1 {problem.status_code} {problem.reason}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode("latin1") + b"\r\n\r\n" + body
@@ -368,12 +391,12 @@ def _has_body(start_line: RequestStartLine, headers: HTTPHeaders) -> bool:
 
 def _in_origin_form(start_line: RequestStartLine, headers: HTTPHeaders) -> RequestStartLine:
     """Take the host from a target in absolute form (RFC 9112 section 3.2.2)."""
-    if not start_line.path.lower().startswith(("http://", "https://")):
-        return start_line
     try:
         target = urlsplit(start_line.path)
     except ValueError:
         raise HTTPInputError("the target is no address") from None
+    if not target.netloc:
+        raise HTTPInputError("the target names no host")
     headers["Host"] = target.netloc
     query = f"?{target.query}" if target.query else ""
     return start_line._replace(path=(target.path or "/") + query)

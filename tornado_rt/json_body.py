@@ -1,7 +1,7 @@
 """Reading JSON into attrs classes: strictly, within bounds, with faults told in words for a person.
 
 A list's length is looked at before its items, an object's names before its values, and an integer
-is never taken for a string. Whatever comes, the faults that are told are few and short.
+is never taken for a string. The faults that are told are always few and short.
 """
 
 import functools
@@ -23,7 +23,7 @@ T = TypeVar("T")
 # The key of a field's metadata under which the bound of its list stands.
 MOST_ITEMS = "most_items"
 DEFAULT_MOST_ITEMS = 1000
-# How much may stand where the shape says nothing (`Any`) [B].
+# Bound of a value where the shape says nothing (`Any`) [B].
 MOST_FREE_BYTES = 65536
 # Each is an object that the garbage collector looks at.
 MOST_CONTAINERS = 100_000
@@ -39,14 +39,14 @@ _NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or 
 
 
 class _Wrong:
-    """What a reader returns for a value that it has found fault with."""
+    """Stands for a value that a reader has found fault with."""
 
 
 WRONG = _Wrong()
 
 
 class Faults:
-    """What is wrong with a body."""
+    """The faults of a body."""
 
     def __init__(self) -> None:
         self._told: list[str] = []
@@ -71,7 +71,7 @@ class Faults:
         return Problem(422, "the body is not valid", errors=[*self._told, *more])
 
 
-# Reads a value that stands at a place. A list has at most so many items; 0 is any number.
+# Reads a value at a place in the body; the number bounds the items of a list, 0 is none.
 Reader = Callable[[Any, str, Faults, int], Any]
 
 

@@ -26,7 +26,7 @@ from tornado_rt.secret import SecretError, read_named_file
 
 log = structlog.get_logger(__name__)
 
-# With as many bytes as RFC 7518 section 3.2 asks of a secret. PyJWT would say it each time.
+# Bytes of a secret, by algorithm (RFC 7518 section 3.2). PyJWT would warn of less each time.
 HMAC_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 HMAC = tuple(HMAC_BYTES)
 warnings.filterwarnings("ignore", category=InsecureKeyLengthWarning)
@@ -38,11 +38,11 @@ ASYMMETRIC = (*RSA, *CURVES.values(), *EDWARDS)
 LEAST_RSA_BITS = 2048
 
 FETCH_SECONDS = 4.0
-# After how long the provider is asked anew for keys that are there.
+# The provider is asked anew after this time for keys that are there.
 REFRESH_SECONDS = 300.0
-# How often at most it is asked for a key that is not among them.
+# It is asked at most once in this time for a key that is not among them.
 ASK_AGAIN_SECONDS = 10.0
-# How soon it is asked again while there are none.
+# It is asked again after this time while there are none.
 RETRY_SECONDS = 1.0
 MOST_BYTES = 512 * 1024
 MOST_KEYS = 100
@@ -217,7 +217,7 @@ def read_keys(body: bytes, allowed: Iterable[str]) -> list[Key]:
 
 
 def _read_key(listed: Any, allowed: set[str]) -> Key | None:
-    if not isinstance(listed, dict) or listed.get("use", "sig") != "sig":
+    if not isinstance(listed, dict) or not _is_for_signatures(listed):
         return None
     public = {name: value for name, value in listed.items() if name not in PRIVATE_MEMBERS}
     try:
@@ -229,6 +229,14 @@ def _read_key(listed: Any, allowed: set[str]) -> Key | None:
     if not fitting or not isinstance(kid, str | None):
         return None
     return Key(key, frozenset(fitting), kid)
+
+
+def _is_for_signatures(listed: dict[str, Any]) -> bool:
+    # RFC 7517 sections 4.2 and 4.3.
+    operations = listed.get("key_ops", ["verify"])
+    return listed.get("use", "sig") == "sig" and (
+        isinstance(operations, list) and "verify" in operations
+    )
 
 
 def _public_key(path: str) -> Any:

@@ -51,7 +51,7 @@ class RateLimiter:
 
 @attrs.frozen
 class AcceptBounds:
-    """How many connections a listener holds; 0 means none.
+    """Bounds of the connections of a listener; 0 means none.
 
     `total` in all and `per_address`: those that are not yet, or not any more, a stream or a socket.
     `descriptors`: the number from which on no descriptor is a client's. `peer_timeout`: how long
@@ -65,7 +65,7 @@ class AcceptBounds:
 
 
 def network_of(address: str) -> str:
-    """Return by what an address is counted: itself, or the /64 that an IPv6 host has to itself."""
+    """Return the key that an address is counted by: itself, or the /64 of an IPv6 host."""
     if ":" not in address:
         return address
     try:

@@ -1,9 +1,9 @@
-"""Accepting connections: how many in all and of one address, and which go when there are too many.
+"""Accepting connections within bounds, in all and of one address; the order in which they go.
 
-A connection that has said nothing yet goes first, the oldest before the others, then one that rests
-between two requests; one that is being answered stays. Streams and sockets have left the listener,
-and have limits of their own in the hub; the descriptors that they hold are seen here by the numbers
-that new ones get.
+A connection that has sent no whole head goes first, the oldest before the others, then one that
+rests between two requests; one that is being answered stays. Streams and sockets have left the
+listener, and have limits of their own in the hub; the descriptors that they hold are seen here by
+the numbers that new ones get.
 """
 
 import asyncio
@@ -22,16 +22,17 @@ from tornado.iostream import IOStream
 from tornado.web import Application
 
 from tornado_rt.http1 import RequestBounds, ServerConnection, refusal
-from tornado_rt.limits import AcceptBounds, network_of
+from tornado_rt.limits import AcceptBounds, RateLimiter, network_of
 from tornado_rt.metrics import Metrics
 from tornado_rt.problems import Problem
+from tornado_rt.web import CORS_EXPOSED
 from tornado_rt.wire import bound_silence
 
 log = structlog.get_logger(__name__)
 
-# After so many the loop serves who is there.
+# Connections accepted before the loop turns to those that are there.
 ACCEPTED_AT_ONCE = 128
-# How long accepting rests when there is no descriptor or memory for it [s].
+# Accepting rests for this time when there is no descriptor or memory for it [s].
 PAUSE_SECONDS = 0.5
 EVICTED_AT_ONCE = 16
 # The connection failed before it was accepted: the next one may be well (accept(2)).
@@ -43,7 +44,7 @@ FAILED = {
     errno.EHOSTUNREACH,
     errno.ENETUNREACH,
 }
-# What waits in a stream that nobody reads: a pipelined request, a piece of a body [B].
+# Bytes that may wait in a stream: a pipelined request, a piece of a body.
 BUFFERED_BYTES = 256 * 1024
 NO_BOUND = 1 << 62
 
@@ -114,18 +115,32 @@ class Listener(HTTPServer):
             self._silent.pop(connection, None)
             self._resting[connection] = None
 
-    def refused(self, problem: Problem) -> None:
-        """Count and log a request that no handler saw."""
-        status = problem.status_code
-        self._metrics.requests.labels("other", str(status)).inc()
-        log.info("request_refused", status=status, detail=problem.detail[:200])
+    def refused(self, connection: ServerConnection, problem: Problem) -> Problem:
+        """Count a request that no handler saw; return the problem to answer with.
+
+        It counts towards the rate of its address. Beyond that it is not logged.
+        """
+        limiter: RateLimiter = self._application.settings["rate_limiter"]
+        context: Any = connection.context
+        wait = limiter.wait(_home_of(context.address))
+        if wait:
+            problem = Problem(429, "too many requests", retry_after=wait)
+        else:
+            detail = problem.detail[:200]
+            log.info("request_refused", status=problem.status_code, detail=detail)
+        self._metrics.requests.labels("other", str(problem.status_code)).inc()
+        return problem
 
     def extra_headers(self, origin: str) -> dict[str, str]:
         """Return the headers that an answer to a page of this origin needs."""
         trusted = self._application.settings.get("trusted_origins", ())
         vary = {"Vary": "Origin"} if trusted else {}
-        allowed = {"Access-Control-Allow-Origin": origin} if origin in trusted else {}
-        return vary | allowed
+        if origin not in trusted:
+            return vary
+        return vary | {
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Expose-Headers": CORS_EXPOSED,
+        }
 
     def _watch(self, sock: socket.socket) -> None:
         asyncio.get_running_loop().add_reader(sock, self._accept, sock)
@@ -193,7 +208,7 @@ class Listener(HTTPServer):
         return bool(bounds.descriptors) and newest.fileno() >= bounds.descriptors
 
     def _make_room(self, among: Connections | None = None) -> bool:
-        """Close a connection that nobody would miss; return whether there was one."""
+        """Close a connection that is not being answered; return whether there was one."""
         for candidates in (self._silent, self._resting):
             looked = candidates if among is None else among
             found = next((one for one in looked if one in candidates), None)
@@ -206,12 +221,14 @@ class Listener(HTTPServer):
 
     def _turn_away(self, connection: socket.socket, limit: str) -> None:
         self._metrics.refused.labels(limit).inc()
-        problem = Problem(503, "too many connections; try again")
-        with contextlib.suppress(OSError):
+        problem = Problem(503, "too many connections; try again", retry_after=1)
+        with connection, contextlib.suppress(OSError):
             if self.ssl_options is None:
                 connection.setblocking(False)
-                connection.send(refusal(problem, {"Retry-After": "1"}))
-        connection.close()
+                connection.send(refusal(problem, {}))
+                connection.shutdown(socket.SHUT_WR)
+                # Unread bytes would turn the close into a reset.
+                connection.recv(BUFFERED_BYTES)
 
     def _forget(self, connection: ServerConnection) -> None:
         self._silent.pop(connection, None)

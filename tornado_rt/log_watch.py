@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import structlog
 
 from tornado_rt.hub import Hub
+from tornado_rt.problems import STORE_ERRORS
 from tornado_rt.protocol import Cursor
-from tornado_rt.web import STORE_ERRORS
 
 log = structlog.get_logger(__name__)
 

@@ -1,4 +1,4 @@
-"""What the process counts, in Prometheus form."""
+"""The counters of a process, in Prometheus form."""
 
 import attrs
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
@@ -14,7 +14,7 @@ def method_label(method: str | None) -> str:
 
 @attrs.define
 class Tally:
-    """What is counted for each message: plain numbers, read when somebody asks.
+    """Counts of messages: plain numbers, read when somebody asks.
 
     A client library's counter costs as much as a tenth of a delivery.
     """

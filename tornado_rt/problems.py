@@ -41,6 +41,11 @@ class Problem(HTTPError):
         self.errors = errors
         self.retry_after = retry_after
 
+    @property
+    def retry_after_seconds(self) -> str:
+        """The value of `Retry-After`: whole seconds, at least one."""
+        return str(max(1, round(self.retry_after or 0)))
+
     def document(self) -> bytes:
         """Return the JSON that tells it."""
         document: dict[str, Any] = {
@@ -60,7 +65,7 @@ def problem_of(
         return error
     if isinstance(error, HTTPError):
         reason = http.HTTPStatus(error.status_code).description
-        return Problem(error.status_code, error.log_message or reason)
+        return Problem(error.status_code, error.get_message() or reason)
     if error is not None and is_full(error):
         detail = "Redis is full: nothing more can be stored until something goes"
         return Problem(503, detail, retry_after=RETRY_AFTER_SECONDS)
@@ -80,7 +85,7 @@ def problem_of(
 
 
 def log_problem(problem: Problem, error: BaseException, **where: str) -> None:
-    """Log what is our fault, with its traceback; not what is the caller's."""
+    """Log a fault of the server, with its traceback; not one of the caller."""
     where = {name: text[:SHOWN_PATH] for name, text in where.items()}
     if problem.status_code == 500:
         log.error("request_failed", exc_info=error, **where)

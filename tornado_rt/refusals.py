@@ -1,7 +1,7 @@
-"""How a problem is told to who has a socket or a stream: an `error` message and a close code."""
+"""Problems on a socket or a stream: an `error` message and a close code."""
 
+from tornado_rt.problems import Problem
 from tornado_rt.protocol import CloseCode, ErrorCode, Message, MessageType
-from tornado_rt.web import Problem
 
 _CLOSE_CODES = {
     400: CloseCode.BAD_REQUEST,

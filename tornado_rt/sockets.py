@@ -25,6 +25,7 @@ from tornado_rt.connection import Connection, Feed
 from tornado_rt.deflate import WINDOW_BITS, Inflater, answer_offers, window_of
 from tornado_rt.frames import BadFrame, FrameReader, Opcode, close_frame, control_frame
 from tornado_rt.hub import Hub, Transport
+from tornado_rt.problems import Problem
 from tornado_rt.protocol import (
     PING_FRAME,
     WS_SUBPROTOCOL,
@@ -36,7 +37,7 @@ from tornado_rt.protocol import (
     iso_time,
 )
 from tornado_rt.refusals import close_code_of, error_message, error_of
-from tornado_rt.web import BaseHandler, Problem, refuse_without_folder
+from tornado_rt.web import BaseHandler, refuse_without_folder
 from tornado_rt.wire import take_over
 
 # Room for what comes behind a handshake: mostly nothing.

@@ -14,9 +14,10 @@ from tornado.iostream import IOStream, StreamClosedError
 from tornado_rt.auth import Identity
 from tornado_rt.connection import Connection, Feed, Opening
 from tornado_rt.hub import Hub, Transport
+from tornado_rt.problems import Problem
 from tornado_rt.protocol import ERROR_EVENT, CloseCode, Cursor, ErrorCode, Message, chunk
 from tornado_rt.refusals import error_message
-from tornado_rt.web import BaseHandler, Problem
+from tornado_rt.web import BaseHandler
 from tornado_rt.wire import take_over
 
 LAST_CHUNK = b"0\r\n\r\n"

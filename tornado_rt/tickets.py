@@ -95,7 +95,7 @@ def _identity(stored: bytes | None) -> Identity:
 def _ticket_key(ticket: str) -> str:
     if not FORM.fullmatch(ticket):
         raise AuthError("that is not a ticket")
-    # Hashed, so that whoever reads the store cannot redeem what waits there.
+    # Hashed, so that the store alone redeems nothing.
     return TICKET_PREFIX + _digest(ticket)
 
 

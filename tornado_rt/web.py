@@ -1,4 +1,4 @@
-"""What every HTTP endpoint shares: identity, bounds, headers, and problem documents."""
+"""The base of every HTTP endpoint: identity, bounds, headers, and problem documents."""
 
 import asyncio
 import re
@@ -20,24 +20,16 @@ from tornado_rt.hub import Hub
 from tornado_rt.json_body import parse, structure
 from tornado_rt.keys import KeysUnavailable
 from tornado_rt.limits import RateLimiter, network_of
-from tornado_rt.problems import (
-    CONTENT_TYPE,
-    STORE_ERRORS,
-    Problem,
-    log_problem,
-    problem_of,
-)
+from tornado_rt.problems import CONTENT_TYPE, STORE_ERRORS, Problem, log_problem, problem_of
 from tornado_rt.protocol import Cursor
 from tornado_rt.tickets import Tickets
-
-__all__ = ["STORE_ERRORS", "Problem", "log_problem", "problem_of", "structure"]
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
-# What a page of a trusted origin may send without being asked, and read of an answer.
+# Headers that a page of a trusted origin may always send, and those that it may read.
 CORS_HEADERS = "Authorization, Content-Type, Last-Event-ID, Idempotency-Key"
 CORS_EXPOSED = "Allow, ETag, Link, Location, Retry-After, WWW-Authenticate, X-Request-Id"
 CORS_SECONDS = 7200
@@ -46,12 +38,12 @@ TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 HEADER_NAMES = re.compile(rf"{TOKEN}(?:[ \t]*,[ \t]*{TOKEN})*")
 POLICY = "default-src 'none'; frame-ancestors 'none'"
 HSTS_SECONDS = 365 * 86400
-# More digits are no length that anybody has.
+# No body has a length of more digits.
 LENGTH_DIGITS = 18
 BODY_METHODS = {"POST", "PUT", "PATCH"}
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-# What clients that cannot send a header call the last id in the query, however they spell it. What
-# a polyfill adds is newer than the `last_id` of the address that it was given.
+# Names of the last id in the query, as `_plain_name` has them, for clients that send no header.
+# The value that a polyfill adds is newer than the `last_id` of the address that it was given.
 LAST_ID_NAMES = ("lasteventid", "evslasteventid", "lastid")
 
 
@@ -59,12 +51,12 @@ LAST_ID_NAMES = ("lasteventid", "evslasteventid", "lastid")
 class BaseHandler(RequestHandler):
     """Identity and problem documents, for every endpoint. A body is passed over, within a bound.
 
-    `limited`: the rate of an address is; `identifies`: it is asked who asks.
+    `limited`: requests count towards the rate of their address; `identifies`: credentials are read.
     """
 
     limited = True
     identifies = True
-    # Why there is no identity; told to whoever needs one, and to nobody else.
+    # Why there is no identity; told where one is needed, and nowhere else.
     credentials_error: Exception | None = None
     # Whether a ticket was shown in place of a token, and which of those is still to be spent.
     by_ticket = False
@@ -82,7 +74,7 @@ class BaseHandler(RequestHandler):
 
     @property
     def identity(self) -> Identity:
-        """Who asks. Raise Problem 401 for nobody."""
+        """The identity of the request. Raise Problem 401 without one."""
         if self.current_user is None:
             raise self.credentials_error or NoCredentials("no credentials")
         identity: Identity = self.current_user
@@ -94,7 +86,7 @@ class BaseHandler(RequestHandler):
         return network_of(self.request.remote_ip or "local")
 
     async def prepare(self) -> None:
-        """Refuse what is too much, then find out who asks, all before the body comes."""
+        """Check the bounds, then the credentials, all before the body comes."""
         if self.limited:
             self._limit_rate()
         self._check_size(announced_bytes(self.request))
@@ -183,7 +175,7 @@ class BaseHandler(RequestHandler):
         problem = self._problem_of(status_code, error)
         self.set_status(problem.status_code)
         if problem.retry_after is not None:
-            self.set_header("Retry-After", str(max(1, round(problem.retry_after))))
+            self.set_header("Retry-After", problem.retry_after_seconds)
         if problem.status_code == 426:
             self.set_header("Upgrade", "websocket")
         if problem.status_code == 405:
@@ -194,7 +186,7 @@ class BaseHandler(RequestHandler):
         self.finish(problem.document())
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        """Log what is our fault, with its traceback; not what is the caller's."""
+        """Log a fault of the server, with its traceback; not one of the caller."""
         log_problem(self._problem_of(500, value), value, path=self.request.path)
 
     def _problem_of(self, status: int, error: BaseException | None) -> Problem:
@@ -271,7 +263,7 @@ class BaseHandler(RequestHandler):
             await self._know(self.settings["tickets"].redeem(ticket))
 
     async def _identify(self) -> None:
-        """Find out who asks, without spending anything."""
+        """Read the credentials, without spending a ticket."""
         if self.request.method != "OPTIONS":
             await self._know(self._look())
 
@@ -316,7 +308,7 @@ class BaseHandler(RequestHandler):
 class ApiHandler(BaseHandler):
     """A JSON endpoint. The body is gathered here, so that one too large gets an answer.
 
-    `anonymous`: also who has no credentials may ask. `takes_body`: else what comes is passed over.
+    `anonymous`: no credentials are needed. `takes_body`: else a body is passed over.
     """
 
     anonymous = False
@@ -327,7 +319,7 @@ class ApiHandler(BaseHandler):
         self._received = bytearray()
 
     async def prepare(self) -> None:
-        """Refuse before the body comes who may send none, and what is not done here."""
+        """Refuse before the body comes: no identity, nowhere to store, an encoded body."""
         await super().prepare()
         method = self.request.method or ""
         if method != "OPTIONS" and self.identifies and not self.anonymous:
