@@ -1,6 +1,7 @@
 """Coming back: whoever is cut off behind any message sees each state once, on both transports."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self
 
@@ -31,7 +32,7 @@ def quiet(settings: Settings, redis: Redis, database: Any) -> Settings:
 
 
 @attrs.define
-class Follower:
+class Follower(ABC):
     """A client that drops the ids that it has seen and comes back with the last one."""
 
     client: Client
@@ -91,14 +92,15 @@ class Follower:
         self.opened.clear()
         await self.open()
 
+    @abstractmethod
     def close(self) -> None:
-        raise NotImplementedError
+        """Cut the connection off."""
 
-    async def _connect(self) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    async def _connect(self) -> Any: ...
 
-    async def _next(self) -> Block:
-        raise NotImplementedError
+    @abstractmethod
+    async def _next(self) -> Block: ...
 
 
 class StreamFollower(Follower):
