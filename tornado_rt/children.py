@@ -27,7 +27,7 @@ FIRST_PAUSE_SECONDS = 0.5
 MOST_PAUSE_SECONDS = 10.0
 STEADY_SECONDS = 10.0
 POLL_SECONDS = 0.02
-# A signal that arrives while a child starts may be lost: it is repeated after this time.
+# A child that accepts connections this long after SIGTERM [s] has missed it.
 SIGNAL_AGAIN_SECONDS = 0.5
 PR_SET_PDEATHSIG = 1
 PRIVATE_UMASK = 0o077
@@ -153,7 +153,7 @@ class ChildProcess:
         process = self._process
         if process is None or process.returncode is not None:
             return
-        process.terminate()
+        _terminate(process)
         try:
             async with asyncio.timeout(seconds):
                 await self._wake_up(process)
@@ -168,8 +168,15 @@ class ChildProcess:
         while self._wake is not None and process.returncode is None and await self._wake():
             if asyncio.get_running_loop().time() > again_at:
                 again_at += SIGNAL_AGAIN_SECONDS
-                process.terminate()
+                _terminate(process)
             await asyncio.sleep(POLL_SECONDS)
+
+
+def _terminate(process: asyncio.subprocess.Process) -> None:
+    # A Python child runs its handler in its main thread, and the kernel may hand a signal of the
+    # process to another one: that does not interrupt what the main thread waits for.
+    if _tgkill is None or _tgkill(process.pid, process.pid, signal.SIGTERM):
+        process.terminate()
 
 
 def _open_log(path: Path) -> BinaryIO:
@@ -180,6 +187,8 @@ def _open_log(path: Path) -> BinaryIO:
 
 # Loaded before the fork: the child may not import anything between fork and exec.
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+# In glibc since 2.30.
+_tgkill = getattr(_libc, "tgkill", None)
 
 
 def _die_with_parent() -> None:
