@@ -24,142 +24,6 @@ os.umask(UMASK)
 # Longer than any test: what is done sooner has not waited for the lease.
 LEASE_SECONDS = 300
 
-# The symbol says what to do. What a handler has forked is noted in the folder FORKED.
-DEEDS = """
-import asyncio, concurrent.futures, ctypes, logging, multiprocessing, os, signal, socket
-import subprocess, sys, threading, time, warnings
-from pathlib import Path
-
-def note(name, text=""):
-    folder = Path(os.environ["DEEDS_NOTES"])
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_text(str(text))
-
-def seen(name):
-    return (Path(os.environ["DEEDS_NOTES"]) / name).exists()
-
-def rest():
-    note(f"forked-{os.getpid()}")
-    time.sleep(90)
-
-def fork():
-    if not os.fork():
-        rest()
-        os._exit(0)
-
-def spin():
-    while True:
-        time.sleep(1)
-
-def stores():
-    text = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text()
-    return [int(pid) for pid in text.split()]
-
-async def interrupt(error):
-    raise error
-
-def throw(error):
-    raise error
-
-async def do(task, progress):
-    name = task.symbol
-    loop = asyncio.get_running_loop()
-    if name == "FINE":
-        return {"attempt": task.attempt}
-    # One that was handed back is still in its first attempt.
-    if seen(task.task_id) and name != "DIE":
-        return {"attempt": task.attempt}
-    note(task.task_id)
-    await progress.update_progress("begun")
-    if name == "SLOW":
-        await asyncio.sleep(90)
-    elif name == "SWALLOW":
-        while True:
-            try:
-                await asyncio.sleep(90)
-            except asyncio.CancelledError:
-                pass
-    elif name == "BLOCK":
-        note("blocked")
-        time.sleep(60)
-    elif name == "THREAD":
-        threading.Thread(target=spin).start()
-        await asyncio.to_thread(spin)
-    elif name == "SIGNALS":
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, lambda *_: None)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        note("ignored")
-        await asyncio.sleep(90)
-    elif name == "SUBTASK":
-        asyncio.create_task(interrupt(KeyboardInterrupt()))
-        asyncio.create_task(interrupt(SystemExit(3)))
-        await asyncio.sleep(0.05)
-    elif name == "CALLBACK":
-        loop.call_soon(throw, SystemExit(3))
-        loop.call_soon(throw, KeyboardInterrupt())
-        await asyncio.sleep(0.05)
-    elif name == "STOPLOOP":
-        loop.stop()
-        await asyncio.sleep(0.05)
-    elif name == "CANCELALL":
-        for one in asyncio.all_tasks():
-            one.cancel()
-        await asyncio.sleep(0.05)
-    elif name == "FORKS":
-        fork()
-        await asyncio.to_thread(fork)
-        context = multiprocessing.get_context("fork")
-        context.Process(target=rest).start()
-        pool = concurrent.futures.ProcessPoolExecutor(2, mp_context=context)
-        pool.submit(rest)
-        note("forks")
-        await asyncio.sleep(90)
-    elif name == "SIGKILL":
-        os.kill(os.getpid(), signal.SIGKILL)
-    elif name == "EXIT":
-        os._exit(0)
-    elif name == "SEGFAULT":
-        ctypes.string_at(0)
-    elif name == "KILLPG":
-        os.killpg(0, signal.SIGKILL)
-    elif name == "DIE":
-        os.kill(os.getpid(), signal.SIGKILL)
-    elif name == "STORES":
-        for pid in stores():
-            os.kill(pid, signal.SIGKILL)
-    elif name == "WAITPID":
-        for pid in stores():
-            os.kill(pid, signal.SIGKILL)
-        for _ in range(2):
-            os.waitpid(-1, 0)
-    elif name == "PLACE":
-        os.chdir("/")
-        os.umask(0)
-    elif name == "STREAMS":
-        for descriptor in (0, 1, 2):
-            os.close(descriptor)
-        sys.stdout = sys.stderr = None
-    elif name == "GLOBALS":
-        socket.setdefaulttimeout(0.001)
-        sys.setrecursionlimit(160)
-        warnings.simplefilter("error")
-    elif name == "RAISE":
-        raise ValueError("on purpose")
-    elif name == "LOUD":
-        for _ in range(4000):
-            logging.error("y" * 200)
-    return {"attempt": task.attempt}
-
-def plain(task, progress):
-    if task.symbol == "FOREVER" and task.attempt == 1:
-        progress.update_progress("begun")
-        spin()
-    if task.symbol == "RAISE":
-        raise ValueError("on purpose")
-    return {"attempt": task.attempt}
-"""
-
 Start = Callable[..., ServerProcess]
 
 
@@ -171,13 +35,12 @@ class Site:
         self._token = token
         self._folder = folder
         self._groups: set[int] = set()
-        (folder / "rt_deeds.py").write_text(DEEDS)
         self.server: Any = None
 
     def start(self, *, prefix: tuple[str, ...] = (), **environment: str) -> None:
         chosen = {
             "RT_JWT_SECRET": SECRET,
-            "RT_WORKER_HANDLER": "rt_deeds:do",
+            "RT_WORKER_HANDLER": "tests.deeds:work",
             "RT_WORKER_GRACE_SECONDS": str(GRACE_SECONDS),
             "RT_WORKER_CONCURRENCY": "8",
             "RT_QUEUE_VISIBILITY_SECONDS": str(LEASE_SECONDS),
@@ -185,7 +48,6 @@ class Site:
             "RT_QUEUE_GLOBAL_LIMIT": "0",
             "RT_QUEUE_RETRY_BASE_SECONDS": "0.1",
             "RT_DRAIN_SECONDS": "0",
-            "PYTHONPATH": str(self._folder),
             "DEEDS_NOTES": str(self.notes),
             **environment,
         }
@@ -356,7 +218,7 @@ def test_what_a_handler_does_to_its_process_is_its_own_end_only(site: Site) -> N
         "CANCELALL",
         "PLACE",
         "STREAMS",
-        "GLOBALS",
+        "DEFAULTS",
         "STORES",
     )
     for name in (*deeds, "WAITPID"):
@@ -397,7 +259,7 @@ def test_handler_that_kills_its_process_fails_alone(site: Site, processes: str) 
     """Its task is tried again, and others too; one that always kills is dead in the end."""
     chosen = {"RT_PROCESSES": processes, "RT_QUEUE_MAX_ATTEMPTS": "2"}
     site.start(**chosen)
-    for name in ("SIGKILL", "EXIT", "SEGFAULT", "DIE"):
+    for name in ("SIGKILL", "KILLPG", "LEAVE", "SEGFAULT", "DIE"):
         deed = site.submit(name)
         if processes == "1":
             site.server.process.wait(10)
@@ -422,8 +284,9 @@ def test_log_that_cannot_be_written_changes_nothing(site: Site, log: str, tmp_pa
     site.start(prefix=prefix)
     if log == "gone":
         os.close(reader)
-    assert site.ended(site.submit("LOUD"))["status"] == "completed"
-    failed = site.ended(site.submit("RAISE"))
+    for name in ("LOUD", "UNCAUGHT"):
+        assert site.ended(site.submit(name))["status"] == "completed", name
+    failed = site.ended(site.submit("FAIL"))
     assert (failed["status"], failed["message"]) == ("failed", "ValueError: on purpose")
     assert site.ready()
     site.stop(GRACE_SECONDS + LEFT_BEHIND_SECONDS)
