@@ -486,12 +486,14 @@ async def test_one_action_of_a_socket_is_under_way_at_a_time(
 ) -> None:
     """The next waits, and so does everything behind it; others' do not. Nothing is lost."""
     async with realtime(redis) as core:
-        peer, other = [await core.peer(make_token(name)) for name in ("alice", "bob")]
+        peer, other, third = [await core.peer(make_token(name)) for name in ("a", "b", "c")]
         acts = [client_frame(TEXT, b'{"type":"act","data":%d}' % n) for n in range(2000)]
         peer.send(*acts, client_frame(TEXT, b"ping"), client_frame(PING, b"x"))
         other.send(client_frame(TEXT, b'{"type":"act","data":"other"}'))
         await until(lambda: len(core.log.acts) == 2, 10, "an action of each")
-        await asyncio.sleep(0.1)
+        # The next action came in the same piece as the first: it would have begun by now.
+        third.send(client_frame(PING, b"later"))
+        assert await third.frame_of(PONG) == b"later"
         assert sorted(map(str, core.log.acts)) == ["0", "other"]
         core.log.may_act.set()
         assert await peer.frame_of(PONG) == b"x"

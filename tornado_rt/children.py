@@ -27,6 +27,8 @@ FIRST_PAUSE_SECONDS = 0.5
 MOST_PAUSE_SECONDS = 10.0
 STEADY_SECONDS = 10.0
 POLL_SECONDS = 0.02
+# A signal that arrives while a child starts may be lost: it is repeated after this time.
+SIGNAL_AGAIN_SECONDS = 0.5
 PR_SET_PDEATHSIG = 1
 PRIVATE_UMASK = 0o077
 # A log that is larger when its child is started is put aside; the one put aside before goes.
@@ -45,7 +47,9 @@ class ChildProcess:
     """One child process.
 
     It writes to `log_file`, or where we do. It inherits the descriptors `keep_open`. `private`:
-    the files that it makes are for their owner only. `environment`: in place of ours.
+    the files that it makes are for their owner only. `environment`: in place of ours. `wake` is
+    called while the child stops, until it returns False: a server that blocks in accept(2) ends
+    only at the next connection.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class ChildProcess:
         keep_open: Sequence[int] = (),
         private: bool = False,
         environment: Mapping[str, str] | None = None,
+        wake: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self._name = name
         self._command = command
@@ -66,6 +71,7 @@ class ChildProcess:
         self._keep_open = keep_open
         self._umask = PRIVATE_UMASK if private else -1
         self._environment = environment
+        self._wake = wake
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -149,10 +155,21 @@ class ChildProcess:
             return
         process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._wake_up(process)
+                await process.wait()
         except TimeoutError:
             process.kill()
             await process.wait()
+
+    async def _wake_up(self, process: asyncio.subprocess.Process) -> None:
+        """Call `wake` until it returns False; repeat the signal to a child that does not notice."""
+        again_at = asyncio.get_running_loop().time() + SIGNAL_AGAIN_SECONDS
+        while self._wake is not None and process.returncode is None and await self._wake():
+            if asyncio.get_running_loop().time() > again_at:
+                again_at += SIGNAL_AGAIN_SECONDS
+                process.terminate()
+            await asyncio.sleep(POLL_SECONDS)
 
 
 def _open_log(path: Path) -> BinaryIO:

@@ -246,7 +246,15 @@ class MongodbServer:
         ]
         address = f"127.0.0.1:{port}/?directConnection=true"
         self.url = f"mongodb://{USER}:{quote(self._password, safe='')}@{address}&authSource=admin"
-        self._process = _child("mongodb", command, lambda: _listens(port), self._folder, self._lock)
+        self._process = _child(
+            "mongodb",
+            command,
+            lambda: _listens(port),
+            self._folder,
+            self._lock,
+            # Else its stop waits 2 s for the thread that accepts connections.
+            wake=lambda: _listens(port),
+        )
         await self._process.start()
         if not options:
             self.url = f"mongodb://{address}"
@@ -318,10 +326,15 @@ async def _run(
 
 
 def _child(
-    name: str, command: Sequence[str], ready: Callable[[], Awaitable[bool]], folder: Path, lock: int
+    name: str,
+    command: Sequence[str],
+    ready: Callable[[], Awaitable[bool]],
+    folder: Path,
+    lock: int,
+    wake: Callable[[], Awaitable[bool]] | None = None,
 ) -> ChildProcess:
     return ChildProcess(
-        name, command, ready, log_file=folder / "log", keep_open=(lock,), private=True
+        name, command, ready, log_file=folder / "log", keep_open=(lock,), private=True, wake=wake
     )
 
 

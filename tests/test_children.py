@@ -1,0 +1,66 @@
+"""Child processes end by themselves when they are stopped."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from tornado_rt.children import ChildProcess
+from tornado_rt.mongo import open_database
+from tornado_rt.stores import embedded_stores
+
+# A server that ends only when its thread returns from accept(2). It misses the first signals.
+BLOCKS_IN_ACCEPT = """
+import pathlib, signal, socket, sys
+missed, stopping = int(sys.argv[1]), False
+def stop(*_):
+    global missed, stopping
+    stopping, missed = missed == 0, missed - 1
+signal.signal(signal.SIGTERM, stop)
+server = socket.create_server(("127.0.0.1", 0))
+pathlib.Path("port").write_text(str(server.getsockname()[1]))
+while not stopping:
+    server.accept()[0].close()
+server.close()
+pathlib.Path("ended").touch()
+"""
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("missed", [0, 1])
+async def test_child_that_blocks_in_accept_ends_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missed: int
+) -> None:
+    """It is connected to until it notices the signal, which is repeated when it was lost."""
+    monkeypatch.chdir(tmp_path)
+    port = tmp_path / "port"
+
+    async def listens() -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", int(port.read_text() or 0))
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    command = [sys.executable, "-c", BLOCKS_IN_ACCEPT, str(missed)]
+    child = ChildProcess("blocked", command, listens, wake=listens)
+    await child.start()
+    await child.stop()
+    assert (tmp_path / "ended").exists()
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_embedded_mongodb_does_not_wait_for_its_accepting_thread(tmp_path: Path) -> None:
+    """Left alone it waits 2 s for it."""
+    async with embedded_stores(tmp_path, redis=False) as stores:
+        async with open_database(stores.mongodb_url, "t") as database:
+            await database.things.insert_one({"_id": 1})
+        stops_at = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - stops_at < 2.0
+    async with (
+        embedded_stores(tmp_path, redis=False) as stores,
+        open_database(stores.mongodb_url, "t") as database,
+    ):
+        assert await database.things.find_one({}) == {"_id": 1}
