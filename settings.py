@@ -33,6 +33,9 @@ TOKEN_ALGORITHMS = (
     *("HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512", "ES256K", "EdDSA"),
 )
+# Larger numbers overflow in clocks, in dates, and in Redis.
+MOST = {"_seconds": 10**9, "_days": 36500}
+MOST_NUMBER = 2**53
 WEB_PORTS = {"http": 80, "https": 443}
 # What IDNA 2003, which Python knows, and browsers write in different ways.
 DEVIANT = set("\u00df\u03c2\u200c\u200d")
@@ -384,6 +387,12 @@ class Settings:
         help="the page may mint tokens without a scope, for this machine's own users; "
         "only while the secret is generated, host is loopback and no proxy is trusted",
     )
+
+    def __attrs_post_init__(self) -> None:
+        for name, value in attrs.asdict(self, recurse=False).items():
+            most = next((most for end, most in MOST.items() if name.endswith(end)), MOST_NUMBER)
+            if isinstance(value, int | float) and not value <= most:
+                raise ValueError(f"{name}: must be at most {most}")
 
 
 def loaders() -> list[Loader]:
