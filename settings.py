@@ -37,7 +37,7 @@ TOKEN_ALGORITHMS = (
 MOST = {"_seconds": 10**9, "_days": 36500}
 MOST_NUMBER = 2**53
 WEB_PORTS = {"http": 80, "https": 443}
-# What IDNA 2003, which Python knows, and browsers write in different ways.
+# Characters that IDNA 2003, which Python knows, and browsers encode differently.
 DEVIANT = set("\u00df\u03c2\u200c\u200d")
 
 
@@ -158,7 +158,7 @@ class Settings:
     mongodb_url: str = ts.option(default="", help="shared MongoDB; empty starts an embedded one")
     mongodb_database: str = ts.option(
         default="tornado_rt",
-        # What a server takes on any system (MongoDB manual, "Naming Restrictions").
+        # Names that a server takes on any system (MongoDB manual, "Naming Restrictions").
         validator=v.matches_re(r"[^/\\. \"$*<>:|?\x00-\x20]{1,63}"),
         help="database name in MongoDB",
     )

@@ -74,7 +74,7 @@ async def test_folder_of_an_earlier_version_is_closed_and_its_data_kept(tmp_path
 
 
 def test_folder_with_other_things_keeps_its_own_mode(tmp_path: Path) -> None:
-    """What is ours in it is closed all the same."""
+    """Our own entries in it are closed all the same."""
     tmp_path.chmod(0o755)
     (tmp_path / "photo").write_text("mine")
     (tmp_path / "redis").mkdir(mode=0o755)

@@ -89,7 +89,7 @@ async def test_slow_reader_is_bounded_and_delays_nobody(
             message = await core.publish(text="x" * 10_000)
             await quick.frame_of(TEXT, str(message.id).encode())
         assert core.hub.stats().closed_slow == 2
-        # What was begun is ended, then comes the reason; the client resumes by its last cursor.
+        # The begun message is ended, then comes the reason; the client resumes by its last cursor.
         last = ""
         while told := await slow.message():
             last = told.get("id", last)
@@ -318,7 +318,7 @@ def open_sockets() -> int:
 async def test_text_pings_of_a_peer_that_does_not_read_are_answered_together(
     redis: Redis, make_token: Token
 ) -> None:
-    """What waits for it does not grow by its own pings."""
+    """Its backlog does not grow by its own pings."""
     async with realtime(redis) as core:
         core.log.ordered = False
         peer = await core.peer(make_token("slow"), receive_bytes=4096)

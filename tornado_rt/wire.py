@@ -38,7 +38,7 @@ class Wire(abc.ABC):
         self._loop = asyncio.get_running_loop()
         self._socket: socket.socket | None = None
         self._backlog: Backlog | None = None
-        # What is to be written when the backlog is.
+        # Written after the backlog.
         self._farewell = b""
         self._timer: asyncio.TimerHandle | None = None
         # The bytes that came since we hung up; None before.
