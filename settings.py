@@ -33,8 +33,11 @@ TOKEN_ALGORITHMS = (
     *("HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512", "ES256K", "EdDSA"),
 )
+# Larger numbers overflow in clocks, in dates, and in Redis.
+MOST = {"_seconds": 10**9, "_days": 36500}
+MOST_NUMBER = 2**53
 WEB_PORTS = {"http": 80, "https": 443}
-# What IDNA 2003, which Python knows, and browsers write in different ways.
+# Characters that IDNA 2003, which Python knows, and browsers encode differently.
 DEVIANT = set("\u00df\u03c2\u200c\u200d")
 
 
@@ -155,7 +158,7 @@ class Settings:
     mongodb_url: str = ts.option(default="", help="shared MongoDB; empty starts an embedded one")
     mongodb_database: str = ts.option(
         default="tornado_rt",
-        # What a server takes on any system (MongoDB manual, "Naming Restrictions").
+        # Names that a server takes on any system (MongoDB manual, "Naming Restrictions").
         validator=v.matches_re(r"[^/\\. \"$*<>:|?\x00-\x20]{1,63}"),
         help="database name in MongoDB",
     )
@@ -384,6 +387,12 @@ class Settings:
         help="the page may mint tokens without a scope, for this machine's own users; "
         "only while the secret is generated, host is loopback and no proxy is trusted",
     )
+
+    def __attrs_post_init__(self) -> None:
+        for name, value in attrs.asdict(self, recurse=False).items():
+            most = next((most for end, most in MOST.items() if name.endswith(end)), MOST_NUMBER)
+            if isinstance(value, int | float) and not value <= most:
+                raise ValueError(f"{name}: must be at most {most}")
 
 
 def loaders() -> list[Loader]:

@@ -1,4 +1,4 @@
-"""Child processes end by themselves when they are stopped."""
+"""Child processes end by themselves when they are stopped, and their logs are bounded."""
 
 import asyncio
 import sys
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
+from tornado_rt import children
 from tornado_rt.children import ChildProcess
 from tornado_rt.mongo import open_database
 from tornado_rt.stores import embedded_stores
@@ -63,3 +65,25 @@ async def test_embedded_mongodb_does_not_wait_for_its_accepting_thread(tmp_path:
             stops.append(-time())
         stops[-1] += time()
     assert min(stops) < 2.0, stops
+
+
+@pytest.mark.gen_test
+async def test_log_of_a_running_child_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its beginning is put aside; the child goes on writing to the same file."""
+    monkeypatch.setattr(children, "MOST_LOG_BYTES", 1000)
+    monkeypatch.setattr(children, "LOG_SECONDS", 0.01)
+    log, old = tmp_path / "log", tmp_path / "log.old"
+
+    async def ready() -> bool:
+        return True
+
+    script = "import sys; print('x' * 1000, flush=True); sys.stdin.read(); import time\n"
+    script += "while True: print('later', flush=True); time.sleep(0.1)"
+    child = ChildProcess("talker", [sys.executable, "-c", script], ready, log_file=log)
+    await child.start()
+    await until(lambda: old.exists() and log.read_text().startswith("later"))
+    await child.stop()
+    assert old.read_text().startswith("x" * 1000)
+    assert old.stat().st_mode & 0o077 == 0

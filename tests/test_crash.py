@@ -41,12 +41,14 @@ class Site:
     redis: Redis
     queue: QueueService
 
-    def start_worker(self, visibility_seconds: int = 1) -> subprocess.Popen[bytes]:
+    def start_worker(
+        self, visibility_seconds: int = 1, handler: str = "slow"
+    ) -> subprocess.Popen[bytes]:
         env = {name: value for name, value in os.environ.items() if not name.startswith("RT_")}
         env |= {
             "RT_DATA_DIR": str(self.data_dir),
             "RT_QUEUE_VISIBILITY_SECONDS": str(visibility_seconds),
-            "RT_WORKER_HANDLER": "tests.long.crash_handler:slow",
+            "RT_WORKER_HANDLER": f"tests.long.crash_handler:{handler}",
             "RT_LOG_LEVEL": "ERROR",
         }
         command = [sys.executable, str(ROOT / "run.py"), "worker", "--concurrency", "1"]
@@ -126,13 +128,13 @@ async def test_task_of_a_killed_worker_does_not_wait_for_its_lease(tmp_path: Pat
     async with site(tmp_path) as here:
         plan = plan_fragment(TaskParams())
         tasks = [await here.queue.enqueue_task("a", "A", {}, plan=plan) for _ in range(2)]
-        workers = [here.start_worker(300)]
+        workers = [here.start_worker(300, "endless")]
         try:
             await here.runs_in(tasks[0].task_id, workers[0])
-            workers.append(here.start_worker(300))
+            workers.append(here.start_worker(300, "endless"))
             await here.runs_in(tasks[1].task_id, workers[1])
             workers[0].kill()
-            workers.append(here.start_worker(300))
+            workers.append(here.start_worker(300, "endless"))
             await here.runs_in(tasks[0].task_id, workers[2])
             again, kept = [await here.queue.get_task(task.task_id) for task in tasks]
             assert again is not None

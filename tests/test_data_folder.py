@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from settings import Settings
 from tests.api import Client, serving
 from tests.waiting import until
-from tornado_rt.data_folder import OTHERS, FolderWatch, open_data_folder
+from tornado_rt.data_folder import OTHERS, BadFolder, FolderWatch, open_data_folder
 from tornado_rt.mongo import open_database
 from tornado_rt.stores import StoreError, embedded_stores, running_addresses
 
@@ -74,7 +74,7 @@ async def test_folder_of_an_earlier_version_is_closed_and_its_data_kept(tmp_path
 
 
 def test_folder_with_other_things_keeps_its_own_mode(tmp_path: Path) -> None:
-    """What is ours in it is closed all the same."""
+    """Our own entries in it are closed all the same."""
     tmp_path.chmod(0o755)
     (tmp_path / "photo").write_text("mine")
     (tmp_path / "redis").mkdir(mode=0o755)
@@ -238,3 +238,13 @@ def test_removed_folder_is_made_anew_at_the_next_start(tmp_path: Path) -> None:
     folder = open_data_folder(tmp_path / "data")
     shutil.rmtree(folder)
     assert open_data_folder(tmp_path / "data").is_dir()
+
+
+@pytest.mark.parametrize("target", ["gone", "link", "file"])
+def test_link_that_leads_to_no_folder_is_refused_with_the_reason(
+    tmp_path: Path, target: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(target)
+    with pytest.raises(BadFolder, match="link is not a folder"):
+        open_data_folder(tmp_path / "link")

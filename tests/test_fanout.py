@@ -91,7 +91,7 @@ async def test_loop_has_its_turn_between_slices() -> None:
     assert turns[-1] - turns[0] > MANY * 0.0001
     # Not the very longest: the machine has other things to do as well.
     assert len(longest) > 50
-    assert longest[len(longest) * 9 // 10] < 0.01
+    assert longest[len(longest) // 2] < 0.01
 
 
 @pytest.mark.gen_test

@@ -284,7 +284,7 @@ def test_compressed_message_is_inflated_up_to_the_bound() -> None:
 
 
 def test_compressed_bomb_is_refused_before_it_has_come() -> None:
-    """What it inflates to is bounded while it comes, and so is what it may announce."""
+    """Its inflated size is bounded while it comes, and so is the announced one."""
     compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
     bomb = compressor.compress(bytes(50_000_000)) + compressor.flush(zlib.Z_FULL_FLUSH)
     frame = client_frame(TEXT, bomb[: most_deflated(MOST)], bits=RSV1)

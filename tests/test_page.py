@@ -40,7 +40,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def faults() -> list[str]:
-    """What the page complained of; a test that provokes a complaint takes it out."""
+    """Complaints of the page; a test that provokes one takes it out."""
     return []
 
 
@@ -248,7 +248,7 @@ def test_unknown_task_says_why_and_is_not_asked_for_again(
 def test_link_that_names_no_task_is_not_followed(
     page: Page, server_process: ServerProcess, id_: str
 ) -> None:
-    """What a stranger's link holds gets neither into an address nor into the curl line."""
+    """Content of a stranger's link gets neither into an address nor into the curl line."""
     log_in(page, "bob")
     page.goto(f"{server_process.url}/?task={quote(id_, safe='')}")
     expect(page.locator("#submit-error")).to_have_text("The link names no task")
@@ -257,7 +257,7 @@ def test_link_that_names_no_task_is_not_followed(
 
 
 def test_link_to_a_task_outlives_the_login(page: Page, server_process: ServerProcess) -> None:
-    """Who opens a link and logs in sees its task; the next user does not."""
+    """A user who opens a link and logs in sees its task; the next user does not."""
     log_in(page, "alice")
     page.fill("#symbol", "GOOG")
     page.click("#submit-task")

@@ -130,3 +130,24 @@ def test_list_of_something_else_is_refused(written: Any) -> None:
     for name in ("trusted_origins", "jwt_algorithms"):
         with pytest.raises(ValueError, match="must be a list of texts"):
             Settings(**{name: written})
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("drain_seconds", 10**9),
+        ("peer_timeout_seconds", 10**9),
+        ("ticket_ttl_seconds", 10**9),
+        ("notification_ttl_days", 36500),
+        ("requests_per_second", 2**53),
+        ("max_body_bytes", 2**53),
+    ],
+)
+@pytest.mark.parametrize("beyond", [1, float("inf"), float("nan")])
+def test_number_that_no_clock_or_store_can_hold_is_refused(
+    name: str, most: int, beyond: float
+) -> None:
+    values: dict[str, Any] = {name: most}
+    assert getattr(Settings(**values), name) == most
+    with pytest.raises(ValueError, match=name):
+        Settings(**{name: most + beyond})

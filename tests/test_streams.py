@@ -432,7 +432,7 @@ async def test_error_for_everybody_is_encoded_once(redis: Redis, make_token: Tok
 async def test_reader_that_is_behind_is_told_why_its_stream_ends(
     redis: Redis, make_token: Token
 ) -> None:
-    """What waited for it goes, the reason does not."""
+    """Its waiting messages are dropped, the reason is sent."""
     async with realtime(redis, pending_bytes=50_000_000) as core:
         identity = Identity("alice", frozenset(), time.time() + 1.0)
         ticket = await Tickets(redis, 30).issue(identity)
@@ -471,7 +471,7 @@ async def test_last_id_is_taken_from_the_query(redis: Redis, make_token: Token) 
             assert await begins(f"{name}=") == f"{EPOCH}-2"
             header = {"Last-Event-ID": f"{EPOCH}-0"}
             assert await begins(f"{name}={EPOCH}-1", **header) == f"{EPOCH}-0"
-            # What the polyfill adds is newer than the address that it was given.
+            # The id that the polyfill adds is newer than the one in its address.
             assert await begins(f"last_id={EPOCH}-1&{name}={EPOCH}-0") == f"{EPOCH}-0"
             assert await begins(f"{name}={EPOCH}-1", **{"Last-Event-ID": ""}) == f"{EPOCH}-1"
 
@@ -514,7 +514,7 @@ async def test_largest_cursor_is_one_of_another_log(
 
 @pytest.mark.parametrize("type_", ["a\nid: 9", "a\r", "a\0", "", "é", "x" * 65, " a", "a:b"])
 def test_envelope_cannot_write_fields_of_an_event(type_: str) -> None:
-    """Whoever may publish in Redis makes messages, not lines of the stream."""
+    """A publisher in Redis makes messages, not lines of the stream."""
     with pytest.raises(ValueError, match="type"):
         Message.decode(json.dumps({"type": type_, "data": {}}))
     with pytest.raises(ValueError, match="cursor"):

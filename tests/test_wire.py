@@ -22,7 +22,7 @@ from tests.test_sockets import frame
 from tests.waiting import until
 from tornado_rt.deflate import SYNC_TAIL, deflate
 from tornado_rt.protocol import CloseCode, Message, MessageType
-from tornado_rt.wire import take_over
+from tornado_rt.wire import bound_silence, take_over
 
 Token = Callable[..., str]
 LARGE = 300_000
@@ -89,7 +89,7 @@ async def test_slow_reader_is_bounded_and_delays_nobody(
             message = await core.publish(text="x" * 10_000)
             await quick.frame_of(TEXT, str(message.id).encode())
         assert core.hub.stats().closed_slow == 2
-        # What was begun is ended, then comes the reason; the client resumes by its last cursor.
+        # The begun message is ended, then comes the reason; the client resumes by its last cursor.
         last = ""
         while told := await slow.message():
             last = told.get("id", last)
@@ -318,7 +318,7 @@ def open_sockets() -> int:
 async def test_text_pings_of_a_peer_that_does_not_read_are_answered_together(
     redis: Redis, make_token: Token
 ) -> None:
-    """What waits for it does not grow by its own pings."""
+    """Its backlog does not grow by its own pings."""
     async with realtime(redis) as core:
         core.log.ordered = False
         peer = await core.peer(make_token("slow"), receive_bytes=4096)
@@ -382,3 +382,17 @@ async def test_stream_whose_peer_has_left_is_not_taken_over() -> None:
     with pytest.raises(StreamClosedError):
         take_over(stream, 0)
     far.close()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux has it")
+@pytest.mark.parametrize(
+    ("seconds", "milliseconds"), [(0.0, 0), (1.5, 1500), (30 * 86400.0, 2**31 - 1)]
+)
+def test_silence_is_bounded_for_as_long_as_the_kernel_can_count(
+    seconds: float, milliseconds: int
+) -> None:
+    """A month has more milliseconds than a socket option holds."""
+    with socket.socket() as sock:
+        bound_silence(sock, seconds)
+        found = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        assert found == milliseconds

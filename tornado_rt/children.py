@@ -5,6 +5,7 @@ a terminal sends to us: we stop them.
 """
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
@@ -31,8 +32,10 @@ POLL_SECONDS = 0.02
 SIGNAL_AGAIN_SECONDS = 0.5
 PR_SET_PDEATHSIG = 1
 PRIVATE_UMASK = 0o077
-# A log that is larger when its child is started is put aside; the one put aside before goes.
+# A larger log is put aside, and replaces the one put aside before.
 MOST_LOG_BYTES = 10 * 2**20
+# How often the log of a running child is looked at.
+LOG_SECONDS = 10.0
 
 
 class DidNotStart(Exception):
@@ -136,7 +139,7 @@ class ChildProcess:
         while True:
             assert self._process is not None
             since = asyncio.get_running_loop().time()
-            code = await self._process.wait()
+            code = await self._end_of(self._process)
             if asyncio.get_running_loop().time() - since > STEADY_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
             log.error("child_died", child=self._name, exit_code=code, starts_in=pause)
@@ -148,6 +151,17 @@ class ChildProcess:
                 # No descriptor is free, or the folder is away; the one that died is waited for
                 # again, which ends at once.
                 log.error("child_not_started", child=self._name, reason=str(error))
+
+    async def _end_of(self, process: asyncio.subprocess.Process) -> int:
+        """Wait for it, and bound its log meanwhile."""
+        ended = asyncio.ensure_future(process.wait())
+        try:
+            while not (await asyncio.wait([ended], timeout=LOG_SECONDS))[0]:
+                if self._log_file is not None:
+                    await asyncio.to_thread(_bound_log, self._log_file)
+            return ended.result()
+        finally:
+            ended.cancel()
 
     async def _terminate(self, seconds: float) -> None:
         process = self._process
@@ -183,6 +197,19 @@ def _open_log(path: Path) -> BinaryIO:
     if path.exists() and path.stat().st_size > MOST_LOG_BYTES:
         path.replace(path.with_name(path.name + ".old"))
     return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+
+
+def _bound_log(path: Path) -> None:
+    """Put aside a log that a child has open for appending, and empty it."""
+    with contextlib.suppress(OSError):
+        if path.stat().st_size > MOST_LOG_BYTES:
+            # Not kept when there is no room for a copy.
+            with contextlib.suppress(OSError):
+                aside = path.with_name(path.name + ".old")
+                aside.unlink(missing_ok=True)
+                with open(os.open(aside, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as copy:
+                    copy.write(path.read_bytes())
+            os.truncate(path, 0)
 
 
 # Loaded before the fork: the child may not import anything between fork and exec.

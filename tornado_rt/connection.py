@@ -131,7 +131,7 @@ class Connection(Wire):
         self._behind = False
         # Whether there was a gap since the log was last asked.
         self._missed = False
-        # What came of a feed that is not ordered; before the first, where the connection began.
+        # Ids received of an unordered feed; before the first, the cursor that it began at.
         self._came: ReplayWindow | Cursor | None = None
         self._last_news = time.monotonic()
         # Spread over the interval, however many connect at once.
@@ -325,7 +325,7 @@ class Connection(Wire):
             try:
                 opening = await self.feed.read(self._cursor)
             except STORE_ERRORS:
-                # What comes meanwhile is brought.
+                # Messages that come meanwhile are delivered.
                 self._release(self._held)
                 await asyncio.sleep(random.uniform(*GAP_RETRY_SECONDS))
             except Exception as error:
@@ -348,7 +348,7 @@ class Connection(Wire):
         if opening.resync is not None:
             reason = {"reason": opening.resync}
             self.send(Message.of(MessageType.RESYNC, reason, str(opening.begin)))
-            # What it counts in comes no more.
+            # Messages that the resync includes are not sent again.
             self._is_new(opening.begin)
         for message in opening.messages:
             # After a resync comes what replaces all that came before.

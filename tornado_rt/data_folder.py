@@ -15,11 +15,11 @@ log = structlog.get_logger(__name__)
 OTHERS = 0o077
 LOCK_FILE = "lock"
 ADDRESSES_FILE = "stores.json"
-# What we make in it. A folder that holds nothing else is ours, and so is what others may do there.
+# Entries that we make in it. A folder that holds nothing else is ours, and its mode is set.
 OURS = {LOCK_FILE, ADDRESSES_FILE, "redis", "mongodb", "workers", "progress"}
-# Whoever reads the secret closes it, and says that it was open.
+# `secret` sets its mode when it reads the file, and warns that it was open.
 SECRET_FILE = "jwt_secret"
-# What a store keeps open in its folder as long as it runs.
+# A store keeps this open in its folder as long as it runs.
 KEPT = {"redis": "redis/appendonly.aof", "mongodb": "mongodb/files"}
 LOOK_SECONDS = 0.5
 
@@ -38,7 +38,8 @@ def open_data_folder(path: Path) -> Path:
         str(folder).encode()
     except UnicodeEncodeError:
         raise BadFolder(f"the data folder {str(folder)!r} has a name that is not UTF-8") from None
-    if folder.exists() and not folder.is_dir():
+    # A link that leads nowhere does not exist either.
+    if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
         raise BadFolder(f"the data folder {folder} is not a folder")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     entries = list(folder.iterdir())
@@ -81,7 +82,7 @@ def _close_to_others(path: Path) -> None:
 
 
 def _close_one(path: Path) -> None:
-    # What another user owns we cannot change, and the stores say so themselves if that matters.
+    # We cannot change files of another user; the stores report it if that matters.
     with contextlib.suppress(OSError):
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & OTHERS:

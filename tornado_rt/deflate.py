@@ -10,7 +10,7 @@ import re
 import zlib
 
 EXTENSION = "permessage-deflate"
-# What a sender takes away from the end of a message (section 7.2.1).
+# A sender removes this from the end of a message (section 7.2.1).
 SYNC_TAIL = b"\x00\x00\xff\xff"
 LEVEL = 6
 # We look back 4 KB, which is all of most messages, for clients that keep no more.
@@ -65,7 +65,7 @@ def deflate(text: bytes, window: int = WINDOW_BITS) -> bytes:
 def most_deflated(most: int) -> int:
     """Return how large a message of `most` bytes may be when it is compressed.
 
-    What cannot be made smaller grows by some bytes a block, of 128 bytes and more.
+    Data that does not compress grows by some bytes a block, of 128 bytes and more.
     """
     return most + most // 16 + 64
 

@@ -1,8 +1,8 @@
 """The frames that a client sends (RFC 6455 section 5, RFC 7692), read as they come.
 
-What is not allowed fails where it stands: a head by its first bytes, text at the first byte that is
-no UTF-8, a message as soon as it is announced as too large. No byte is looked at twice, and of a
-message that is not whole its bytes alone are kept, however many frames bring them.
+Errors are found at the earliest byte: in the first bytes of a head, at the first byte of text that
+is not UTF-8, or when a head announces a message that is too large. No byte is looked at twice. Only
+the bytes of an unfinished message are kept, however many frames bring them.
 """
 
 import codecs
@@ -24,7 +24,7 @@ SENT_CODES = {1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 
 
 
 class Opcode(IntEnum):
-    """What a frame is."""
+    """The kinds of frames."""
 
     CONTINUATION = 0x0
     TEXT = 0x1
@@ -58,7 +58,7 @@ class FrameReader:
     def __init__(self, most: int, inflater: Inflater | None = None) -> None:
         self._most = most
         self._inflater = inflater
-        # What is not read yet begins at `_at`.
+        # The unread bytes begin at `_at`.
         self._data = b""
         self._at = 0
         # The message that is not whole.

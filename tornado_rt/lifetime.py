@@ -108,7 +108,7 @@ class Stop:
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
             # The kernel would take the ends of our children from us.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        # What the stores write, and those that are started again, is no more open than before.
+        # Files of ours, and of stores that are started again, keep their mode.
         os.umask(self._umask)
         for descriptor in STANDARD_STREAMS:
             _keep_open(descriptor)
@@ -214,7 +214,7 @@ def leave_process(status: int) -> NoReturn:
             if stream is not None:
                 stream.flush()
         except (OSError, ValueError):
-            # What cannot be written would make the status 120.
+            # Output that cannot be written would make the status 120.
             _replace(descriptor)
     if _left_behind:
         os._exit(status)

@@ -45,7 +45,7 @@ def configure_logging(level: str) -> None:
         wrapper_class=_make_logger(level),
         logger_factory=structlog.WriteLoggerFactory(stream),  # type: ignore[arg-type]
     )
-    # What libraries say, through the standard library: from warnings on.
+    # Libraries log through the standard library: from warnings on.
     logging.basicConfig(
         level=max(logging.getLevelName(level), logging.WARNING),
         stream=stream,

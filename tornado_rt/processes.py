@@ -55,7 +55,7 @@ async def _stop(children: list[ChildProcess], settings: Settings) -> None:
 
 
 def _store_settings(settings: Settings, stores: StoreAddresses) -> dict[str, str]:
-    # What was configured the children read themselves.
+    # The children read configured addresses themselves.
     urls = {
         "redis_url": "" if settings.redis_url else stores.redis_url,
         "mongodb_url": "" if settings.mongodb_url else stores.mongodb_url,

@@ -24,8 +24,8 @@ CONTROL = "control"
 PROBE = "probe"
 WS_SUBPROTOCOL = "rt.v1"
 WS_AUTH_PREFIX = "auth."
-# What an `error` message is called on an event stream unless the settings say otherwise: browsers
-# dispatch an event named `error` to `onerror`, as if the connection was lost.
+# Default name of `error` messages on an event stream: browsers dispatch an event named `error` to
+# `onerror`, as if the connection was lost.
 ERROR_EVENT = "problem"
 
 # First bytes of frames (RFC 6455 section 5.2; RFC 7692 section 6): FIN and text, and RSV1.
@@ -194,7 +194,7 @@ def channel(topic: str) -> str:
 # An epoch, and an offset that is a signed 64-bit integer.
 _CURSOR = re.compile(r"([A-Za-z0-9]{1,64})-([0-9]{1,19})")
 MOST_OFFSET = 2**63 - 1
-# What may be the type of a message: it becomes the name of an event.
+# The form of a message type, which becomes the name of an event.
 _TYPE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -350,7 +350,7 @@ def _event(message: Message) -> bytes:
 
 # In JSON a line break is only white space between values; within a text it is escaped.
 _SPACES = bytes.maketrans(b"\r\n\0", b"   ")
-# What Unicode takes for the end of a line and this format does not: so do some of its readers.
+# Unicode line ends that this format does not know, but some of its readers split at.
 _LINE_ENDS: Mapping[bytes, bytes] = {
     one.encode(): b"\\u%04x" % ord(one) for one in ("\u0085", "\u2028", "\u2029")
 }

@@ -53,13 +53,13 @@ MAINTENANCE_SECONDS = 60.0
 RETRIES = 2
 # How long one of several is asked who the master is: two may be silent while we have time.
 GUIDE_SECONDS = 0.25
-# What every key begins with that is none of the queue's.
+# Prefix of every key that is not the queue's.
 SHARED_HOME = "{rt}:"
 CREDENTIALS = ("username", "password")
 MANY = {"redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"}
 
-# What a server answers while it cannot serve, though the command is good. A script's own commands
-# say so in the middle of the script's error.
+# Answers of a server that cannot serve now, though the command is good. For a script's commands
+# they stand in the middle of the script's error.
 PASSING = (
     AskError,
     ClusterDownError,
@@ -135,7 +135,7 @@ def _sender(connection: Any) -> Callable[..., Awaitable[None]]:
             async with asyncio.timeout(connection.socket_timeout):
                 await writer.drain()
         except BaseException as error:
-            # What was sent in part cannot be gone on with.
+            # A command that was sent in part cannot be continued.
             await connection.disconnect(nowait=True)
             if isinstance(error, builtins.TimeoutError):
                 raise TimeoutError("timeout writing to the socket") from None

@@ -2,7 +2,7 @@
 
 from tornado_rt.protocol import Cursor
 
-# So far behind the highest number it is known what has come.
+# Numbers up to this far behind the highest one are remembered.
 SIZE = 1024
 MASK = (1 << SIZE) - 1
 

@@ -44,7 +44,7 @@ from tornado_rt.wire import take_over
 EARLY_BYTES = 4096
 # How long the frames of one socket are read before the loop turns [s].
 TURN_SECONDS = 0.002
-# What a frame costs of the rate that is no message and no ping: a fragment, a pong.
+# The cost, in messages, of a frame that is neither a message nor a ping: a fragment, a pong.
 PART_COST = 1 / 256
 # 16 bytes in base64 (RFC 6455 section 4.1).
 KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
@@ -165,7 +165,7 @@ class SocketConnection(Connection):
         if not self._paused:
             return
         self._paused = False
-        # What it sent meanwhile has still to be read.
+        # Frames that it sent meanwhile have still to be read.
         self._alive = True
         self._read_frames()
         if not self._paused:
@@ -180,7 +180,7 @@ class SocketConnection(Connection):
             self.hang_up()
 
     def _take(self, opcode: Opcode, payload: bytes) -> None:
-        # Whatever came is a sign of life.
+        # Any frame is a sign of life.
         self._alive = True
         if opcode is Opcode.CLOSE:
             self._answer_close(payload)
@@ -257,7 +257,7 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
 
     stream: IOStream | None = None
     redeems_itself = True
-    # What was agreed of compression; None when it is off or the client does not want it.
+    # The negotiated compression; None when it is off or the client does not want it.
     agreed: str | None = None
     connection_class: ClassVar[type[SocketConnection]] = SocketConnection
 

@@ -1,4 +1,4 @@
-"""What may be said of an address that cannot be read: not its credentials."""
+"""Error messages about unreadable addresses, without the credentials in them."""
 
 import re
 

@@ -276,7 +276,7 @@ class MongodbServer:
             client.admin["tornado_rt"].replace_one({"_id": "user"}, {"_id": "user"}, upsert=True)
 
     def _drop_other_users(self) -> None:
-        # Whoever came while nobody was asked may have made one for later.
+        # Somebody may have made one while no password was asked for.
         with _mongodb_client(self.url) as client:
             for known in client.admin.command("usersInfo", 1)["users"]:
                 if known["user"] != USER:

@@ -24,6 +24,8 @@ LINGER_SECONDS = 5.0
 # How long a peer has to close when nothing more will be said, and how much is taken meanwhile [B].
 HANG_UP_SECONDS = 1.0
 HANG_UP_BYTES = 16 * 1024 * 1024
+# Largest number of a socket option: 25 days.
+MOST_MILLISECONDS = 2**31 - 1
 
 
 class Wire(abc.ABC):
@@ -36,7 +38,7 @@ class Wire(abc.ABC):
         self._loop = asyncio.get_running_loop()
         self._socket: socket.socket | None = None
         self._backlog: Backlog | None = None
-        # What is to be written when the backlog is.
+        # Written after the backlog.
         self._farewell = b""
         self._timer: asyncio.TimerHandle | None = None
         # The bytes that came since we hung up; None before.
@@ -220,4 +222,5 @@ def bound_silence(sock: socket.socket, peer_timeout: float) -> None:
     """Have Linux give up a peer that takes nothing of what was sent for this long [s]; 0: never."""
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     if option is not None and peer_timeout and sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, option, int(peer_timeout * 1000))
+        milliseconds = min(int(peer_timeout * 1000), MOST_MILLISECONDS)
+        sock.setsockopt(socket.IPPROTO_TCP, option, milliseconds)

@@ -6,7 +6,7 @@ import { Seen } from "./seen.js";
 
 const PROTOCOL = "rt.v1";
 const FINISHED = 1000;
-// So many heartbeats missed in a row mean that the connection is dead and nobody said so.
+// The connection counts as dead after this many missed heartbeats in a row.
 const MISSED = 2.5;
 
 const WHY = {

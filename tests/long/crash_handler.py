@@ -1,4 +1,4 @@
-"""The handler of the crash test: short, so that many are cut off in the middle."""
+"""The handlers of the crash tests. `work` is short, so that many are cut off in the middle."""
 
 import asyncio
 import os
@@ -23,3 +23,9 @@ async def slow(task: Task, progress: RedisProgressTracker) -> dict[str, Any]:
         await progress.update_progress(f"by {os.getpid()}")
         await asyncio.sleep(0.05)
     return {"pid": os.getpid(), "attempt": task.attempt}
+
+
+async def endless(_: Task, progress: RedisProgressTracker) -> None:
+    """Report once, and go on until the worker is killed."""
+    await progress.update_progress(f"by {os.getpid()}")
+    await asyncio.Event().wait()
