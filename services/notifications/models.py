@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ SOURCE_LENGTH = 100
 KEY_LENGTH = 200
 USER_ID_LENGTH = 255
 METADATA_BYTES = 8192
+DAY_SECONDS = 86400.0
 
 
 class NotStorable(Exception):
@@ -187,8 +188,17 @@ def number_in(document: dict[str, Any], name: str) -> int:
     return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
 
 
+def seconds_in(document: dict[str, Any], name: str) -> timedelta:
+    """Return a stored duration, of a day at most; none where none is."""
+    value = document.get(name)
+    if isinstance(value, int | float) and 0 <= value <= DAY_SECONDS:
+        return timedelta(seconds=value)
+    return timedelta(0)
+
+
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    # BSON's code is a text, of a class that cannot be hashed.
+    return str(value) if isinstance(value, str) else None
 
 
 def _sendable(value: Any) -> Any:

@@ -20,6 +20,7 @@ from pymongo.errors import DocumentTooLarge, DuplicateKeyError, OperationFailure
 
 from services.notifications.indexes import UNREAD, UNSENT, indexes
 from services.notifications.models import (
+    LONG_AGO,
     BroadcastDraft,
     Notification,
     NotificationDraft,
@@ -30,8 +31,11 @@ from services.notifications.models import (
     NotificationType,
     NotStorable,
     number_in,
+    seconds_in,
     time_in,
 )
+from services.notifications.numbers import CONFLICTS, Numbers, StoreConflict, upsert
+from services.notifications.pages import Pages
 from services.notifications.shared_read import SharedRead
 from tornado_rt.bounds import clean_text
 from tornado_rt.mongo import MongoAccess
@@ -63,12 +67,6 @@ OVERTAKING = 1000
 # validation, too large (as such and after an update), an index entry too long.
 REFUSALS = {2, 15, 22, 52, 57, 121, 10334, 17419, 17420, 17280}
 REASON_LENGTH = 300
-# How often a write that met another one is repeated.
-CONFLICTS = 50
-
-
-class StoreConflict(PyMongoError):
-    """Others changed the same document again and again; try later."""
 
 
 @attrs.frozen
@@ -98,6 +96,8 @@ class NotificationService:
     ) -> None:
         self._all = database["notifications"]
         self._users = database["notification_users"]
+        self._numbers = Numbers(self._users, self._all)
+        self._pages = Pages(self._all)
         self._meta = database["meta"]
         self._publisher = publisher
         self._access = access or MongoAccess(database)
@@ -112,14 +112,14 @@ class NotificationService:
         self._unpublished = asyncio.Event()
         # What an earlier process left.
         self._unpublished.set()
-        self._shared_users = SharedRead(self._read_users)
+        self._shared_users = SharedRead(self._numbers.read)
         self._shared_unread = SharedRead(self._read_unread)
 
     async def prepare(self) -> None:
         """Make the indexes and the epoch, where they are missing."""
         await self._all.create_indexes(indexes(self._ttl))
         fresh = {"$setOnInsert": {"epoch": secrets.token_hex(4)}}
-        self._epoch = (await _upsert(self._meta, "notifications", fresh))["epoch"]
+        self._epoch = (await upsert(self._meta, "notifications", fresh))["epoch"]
 
     async def create(
         self, draft: NotificationDraft, *, event_id: str | None = None
@@ -158,8 +158,10 @@ class NotificationService:
         wanted |= {"type": type.value} if type else {}
         async with self._access.turn(user_id):
             if page is not None:
-                return await self._find_page(user_id, wanted, page, page_size)
-            return await self._find_before(user_id, wanted, before, limit)
+                found = await self._pages.find_page(wanted, page, page_size)
+            else:
+                found = await self._pages.find_before(wanted, before, limit)
+            return attrs.evolve(found, unread=await self._count_unread(user_id))
 
     async def unread_count(self, user_id: str) -> int:
         """Count a user's unread notifications."""
@@ -352,13 +354,16 @@ class NotificationService:
 
     async def read_heads(self, user_ids: Sequence[str]) -> dict[str, Cursor]:
         """Return the last number of each user."""
-        found = await self._read_users(list(user_ids))
+        found = await self._numbers.read(user_ids)
         return {id_: Cursor(self._epoch, number_in(found.get(id_, {}), "seq")) for id_ in user_ids}
 
     async def _store(self, draft: NotificationDraft, event_id: str | None) -> Notification:
         for _ in range(CONFLICTS):
             fields = attrs.asdict(draft, value_serializer=_plain)
-            fields |= {"created_at": datetime.now(UTC), "seq": await self._next_seq(draft.user_id)}
+            fields |= {
+                "created_at": datetime.now(UTC),
+                "seq": await self._numbers.next(draft.user_id),
+            }
             if draft.dedupe_key is not None and (renewed := await self._renew(fields)):
                 return renewed
             try:
@@ -369,10 +374,6 @@ class NotificationService:
                     return Notification.of(known)
                 # Another process stored the same dedupe key meanwhile: renew that one.
         raise StoreConflict("notifications")
-
-    async def _next_seq(self, user_id: str) -> int:
-        seq: int = (await _upsert(self._users, user_id, {"$inc": {"seq": 1}}))["seq"]
-        return seq
 
     async def _renew(self, fields: dict[str, Any]) -> Notification | None:
         key = {"user_id": fields["user_id"], "dedupe_key": fields["dedupe_key"], **UNREAD}
@@ -426,10 +427,6 @@ class NotificationService:
         ).modified_count
         return changed
 
-    async def _read_users(self, user_ids: list[str]) -> dict[str, dict[str, Any]]:
-        found = self._users.find({"_id": {"$in": user_ids}})
-        return {user["_id"]: user async for user in found}
-
     async def _read_unread(self, user_ids: list[str]) -> dict[str, int]:
         wanted = {"user_id": {"$in": user_ids}, **UNREAD}
         counted = self._all.aggregate(
@@ -437,38 +434,8 @@ class NotificationService:
         )
         return {user["_id"]: user["unread"] async for user in counted}
 
-    async def _find_page(
-        self, user_id: str, wanted: dict[str, Any], page: int, page_size: int
-    ) -> NotificationPage:
-        items = await self._newest(wanted, (page - 1) * page_size, page_size)
-        total = await self._all.count_documents(wanted)
-        following = items[-1].id if page * page_size < total and items else None
-        unread = await self._count_unread(user_id)
-        return NotificationPage(items, following, unread, total, page, page_size)
-
-    async def _find_before(
-        self, user_id: str, wanted: dict[str, Any], before: str | None, limit: int
-    ) -> NotificationPage:
-        older = {} if before is None else await self._before(user_id, before)
-        found = await self._newest({**wanted, **older}, 0, limit + 1)
-        items = found[:limit]
-        following = items[-1].id if len(found) > limit else None
-        return NotificationPage(items, following, await self._count_unread(user_id))
-
     async def _count_unread(self, user_id: str) -> int:
         return await self._shared_unread.get(user_id) or 0
-
-    async def _newest(self, wanted: dict[str, Any], skip: int, limit: int) -> list[Notification]:
-        found = self._all.find(wanted).sort("seq", DESCENDING).skip(skip).limit(limit)
-        return [Notification.of(document) async for document in found]
-
-    async def _before(self, user_id: str, id_: str) -> dict[str, Any]:
-        object_id = _object_id(id_)
-        known = await self._all.find_one({"user_id": user_id, "_id": object_id})
-        if known is not None and "seq" in known:
-            return {"seq": {"$lt": known["seq"]}}
-        # It was deleted meanwhile: go on from when it was made.
-        return {"created_at": {"$lt": object_id.generation_time + timedelta(seconds=1)}}
 
     async def _last_published(self, user_id: str, offset: int) -> int:
         numbered, order = {"user_id": user_id, "seq": {"$lte": offset}}, [("seq", DESCENDING)]
@@ -503,7 +470,7 @@ class NotificationService:
             # while the process that told only its own users of the last one did not hear others.
             overtaken = {"seq": {"$gt": offset - OVERTAKING, "$lt": offset}}
             stored_at = time_in(seen, "stored_at") or Notification.of(seen).created_at
-            since = stored_at - timedelta(seconds=seen.get("blind_seconds", 0.0))
+            since = max(stored_at, LONG_AGO) - seconds_in(seen, "blind_seconds")
             later += [{**overtaken, "published_at": {"$gte": since}}, {**overtaken, **UNSENT}]
         found = self._all.find({"user_id": user_id, "$or": later})
         ordered = found.sort("seq", ASCENDING).limit(self._replay_limit + 2)
@@ -537,19 +504,6 @@ async def _whenever(
         except PyMongoError as error:
             log.warning(failed, error=error)
             await asyncio.sleep(retry_seconds)
-
-
-async def _upsert(collection: Any, id_: str, update: dict[str, Any]) -> dict[str, Any]:
-    """Update a document, made if need be; return it as it is then. Raise StoreConflict."""
-    for _ in range(CONFLICTS):
-        # Of two that make it at once one fails, or is told of no document: it is there now.
-        with contextlib.suppress(DuplicateKeyError):
-            document: dict[str, Any] | None = await collection.find_one_and_update(
-                {"_id": id_}, update, upsert=True, return_document=ReturnDocument.AFTER
-            )
-            if document is not None:
-                return document
-    raise StoreConflict(id_)
 
 
 @contextlib.contextmanager
