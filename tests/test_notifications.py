@@ -1,7 +1,7 @@
 """Notifications in a real MongoDB."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -270,6 +270,33 @@ async def test_marking_tells_the_other_tabs(
     assert await service.mark_all_read("alice") == 1
     assert published.of_type("read")[-1] == {"all": True}
     assert published.of_type("unread_count")[-1] == {"unread": 0}
+
+
+@pytest.mark.gen_test(timeout=60)
+@pytest.mark.parametrize("work", ["mark all", "mark some", "trim"])
+async def test_user_with_many_holds_up_nobody_elses_writes(
+    make_service: Make, database: Any, work: str
+) -> None:
+    """The embedded store serves no other write while it changes many documents at once."""
+    service = await make_service(quota=50)
+    good = {"user_id": "m", "type": "alert", "title": "x", "status": "unread"}
+    stored = await database.notifications.insert_many([{**good, "seq": n + 1} for n in range(500)])
+    await database.notification_users.insert_one({"_id": "m", "seq": 500})
+    service._want_trim("m")
+    jobs: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+        "mark all": lambda: service.mark_all_read("m"),
+        "mark some": lambda: service.mark_read("m", list(map(str, stored.inserted_ids))),
+        "trim": service.trim_pending,
+    }
+    job = asyncio.create_task(jobs[work]())
+    served = 0
+    while not job.done():
+        await service.create(draft("bob"))
+        served += not job.done()
+    assert await job == (None if work == "trim" else 500)
+    assert served >= 3
+    unread = await service.unread_count("m")
+    assert unread == (50 if work == "trim" else 0)
 
 
 @pytest.mark.gen_test

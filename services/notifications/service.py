@@ -67,6 +67,8 @@ OVERTAKING = 1000
 # validation, too large (as such and after an update), an index entry too long.
 REFUSALS = {2, 15, 22, 52, 57, 121, 10334, 17419, 17420, 17280}
 REASON_LENGTH = 300
+# How many documents one write changes at most: the embedded store serves no other write meanwhile.
+TOGETHER = 100
 
 
 @attrs.frozen
@@ -172,7 +174,7 @@ class NotificationService:
         """Mark some as read and tell the user's other tabs; return how many changed."""
         known = [ObjectId(id_) for id_ in ids if ObjectId.is_valid(id_)]
         async with self._access.turn(user_id):
-            changed = await self._mark({"user_id": user_id, "_id": {"$in": known}})
+            changed = await self._mark_some(user_id, known)
             await self._tell_read(user_id, {"ids": [str(id_) for id_ in known]})
         return changed
 
@@ -190,7 +192,8 @@ class NotificationService:
     async def mark_all_read(self, user_id: str) -> int:
         """Mark all as read and tell the user's other tabs; return how many changed."""
         async with self._access.turn(user_id):
-            changed = await self._mark({"user_id": user_id})
+            unread = self._all.find({"user_id": user_id, **UNREAD}, {"_id": 1})
+            changed = await self._mark_some(user_id, [one["_id"] async for one in unread])
             await self._tell_read(user_id, {"all": True})
         return changed
 
@@ -301,7 +304,8 @@ class NotificationService:
 
     async def _mark_all_published(self, ids: list[ObjectId]) -> None:
         with _set_aside("marks_refused", notifications=len(ids)):
-            await self._mark_published({"_id": {"$in": ids}})
+            for part in _parts(ids):
+                await self._mark_published({"_id": {"$in": part}})
             return
         # It refuses one of them: the others are noted one by one.
         for id_ in ids:
@@ -420,6 +424,10 @@ class NotificationService:
         await self._publisher.publish(user_topic(user_id), Message.of(MessageType.READ, what))
         await self._tell_unread(user_id)
 
+    async def _mark_some(self, user_id: str, ids: list[ObjectId]) -> int:
+        parts = [{"user_id": user_id, "_id": {"$in": part}} for part in _parts(ids)]
+        return sum([await self._mark(part) for part in parts])
+
     async def _mark(self, which: dict[str, Any]) -> int:
         read = {"status": NotificationStatus.READ.value, "read_at": datetime.now(UTC)}
         changed: int = (
@@ -490,7 +498,8 @@ class NotificationService:
         highest = max(number_in(one, "seq") for one in documents)
         await self._users.update_one({"_id": user_id}, {"$max": {"trimmed_seq": highest}})
         ids = [one["_id"] for one in documents]
-        await self._all.delete_many({"user_id": user_id, "_id": {"$in": ids}})
+        for part in _parts(ids):
+            await self._all.delete_many({"_id": {"$in": part}})
 
 
 async def _whenever(
@@ -523,6 +532,12 @@ def _is_refusal(error: Exception) -> bool:
         too_large = isinstance(error, DocumentTooLarge)
         return too_large or (isinstance(error, OperationFailure) and error.code in REFUSALS)
     return True
+
+
+def _parts(ids: list[ObjectId]) -> Iterator[list[ObjectId]]:
+    """Yield ids in parts of which each is changed by one write."""
+    for start in range(0, len(ids), TOGETHER):
+        yield ids[start : start + TOGETHER]
 
 
 def _plain(_: type, __: Any, value: Any) -> Any:
