@@ -114,7 +114,7 @@ class _Callback:
     body: bytes
 
 
-# Is told the user, the event's id and why its callback was given up, in words for that user.
+# Gets the user, the event's id and why its callback was given up, in words for that user.
 GaveUp = Callable[[str, str, str], Awaitable[None]]
 
 
@@ -241,7 +241,7 @@ def _in_words(failure: Exception) -> str:
 def _is_final(error: Exception) -> bool:
     if isinstance(error, HTTPClientError):
         return 300 <= error.code < 500 and error.code not in PASSING
-    # What cannot be understood or is not allowed; not what another time may bring.
+    # An address that is not understood or not allowed stays so; an outage passes.
     return not isinstance(error, OSError)
 
 

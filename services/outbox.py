@@ -151,7 +151,7 @@ class Event:
 
 # Texts of an entry that stand in an event as they are.
 WRITTEN = ("kind", "task_id", "symbol", "batch_id", "status", "callback_url")
-# What another time may bring; everything else is wrong with the entry itself.
+# Errors that pass; every other error is the entry's own.
 OUTAGES = (RedisError, PyMongoError, OSError, NoTurn)
 
 Fields = dict[bytes, bytes]
@@ -246,7 +246,7 @@ class OutboxPump:
         try:
             entries = await self._read(wait_seconds)
         except BaseException as error:
-            # What was read meanwhile is looked for the next time.
+            # Entries that Redis has given out meanwhile are looked for the next time.
             self._history = b"0"
             # A Redis that was emptied has no group any more.
             self._has_group = self._has_group and "NOGROUP" not in str(error)
@@ -392,7 +392,7 @@ class OutboxPump:
         except OUTAGES:
             raise
         except Exception as error:
-            # Whatever is wrong with it is wrong the next time too.
+            # The fault is the entry's own, and stays.
             log.error("bad_outbox_entry", id=id_.decode(), error=error)
             aside: Any = fields
             await self._redis.xadd(self._stream + ":bad", aside, maxlen=MAX_BAD)

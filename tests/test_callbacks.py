@@ -35,7 +35,7 @@ from tests.waiting import until
 
 @attrs.define
 class Received:
-    """What a callback address got; it answers with `statuses`, the last one again and again."""
+    """A receiver: its requests; it answers with `statuses`, the last one again and again."""
 
     statuses: list[int]
     requests: list[HTTPServerRequest] = attrs.field(factory=list)
@@ -320,7 +320,7 @@ async def test_answer_is_read_up_to_a_bound() -> None:
             await until(lambda: sent)
             await until(lambda: not sender._waiting_of)
     assert logged == []
-    # What the kernel's buffers on both sides take is on the way.
+    # The rest is in the kernel's buffers on both sides.
     assert sent < 20_000_000
 
 

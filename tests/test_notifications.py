@@ -414,7 +414,7 @@ async def test_stored_document_of_any_shape_leaves_the_list_readable(
     assert found["deep"].metadata == {}
     orjson.dumps(page.to_dict())
     assert (await service.replay("alice", Cursor(service._epoch, 0))).messages
-    # What was left unpublished is, and does not come again.
+    # The unpublished ones are published, once.
     assert await service.republish()
     told = {data["title"] for data in published.of_type("notification")}
     assert told == {"deep", "good", "bare"}

@@ -382,7 +382,7 @@ async def test_entry_of_which_most_is_missing_is_told(
 
 @pytest.mark.gen_test
 async def test_end_of_a_busy_user_waits_and_nobody_elses(redis: Redis, database: Any) -> None:
-    """Whose requests hold all of their turns has the end later; others do not wait meanwhile."""
+    """A user whose requests hold all of their turns gets the end later; others do not wait."""
     access = MongoAccess(database, most_a_user=1, wait_seconds=60)
     notifications = NotificationService(database, Published(), access=access)
     await notifications.prepare()

@@ -234,9 +234,10 @@ class NotificationPage:
 
 @attrs.frozen
 class NotificationReplay:
-    """What a subscriber needs who comes now: all messages from his cursor on, or why not.
+    """The answer to a subscriber that comes now: all messages from its cursor on, or why not.
 
-    `begin` is where one resumes who saw none of them, `cursor` the last number given out.
+    `begin` is the cursor to resume from when none of them was seen, `cursor` the last number that
+    was given out.
     """
 
     messages: Sequence[Message]

@@ -71,7 +71,7 @@ class Numbers:
 async def upsert(collection: Any, id_: str, update: dict[str, Any]) -> dict[str, Any]:
     """Update a document, made if need be; return it as it is then. Raise StoreConflict."""
     for _ in range(CONFLICTS):
-        # Of two that make it at once one fails, or is told of no document: it is there now.
+        # When two make it at once, one of them fails or gets no document: it exists now.
         with contextlib.suppress(DuplicateKeyError):
             document: dict[str, Any] | None = await collection.find_one_and_update(
                 {"_id": id_}, update, upsert=True, return_document=ReturnDocument.AFTER

@@ -57,7 +57,7 @@ log = structlog.get_logger(__name__)
 STORED_NOW = {"stored_at": True, "published_at": True}
 TRIM_RETRY_SECONDS = 1.0
 REPUBLISH_RETRY_SECONDS = 0.3
-# What is unsent for so long, its process does not publish any more.
+# After this long its process does not publish a notification any more.
 ORPHAN_SECONDS = 30.0
 MARK_RETRY_SECONDS = 0.3
 # How far behind a later number an earlier one may be published: two processes number and store each
@@ -237,7 +237,7 @@ class NotificationService:
             async with self._access.turn(user_id):
                 # Read at the same moment: a trim between the two would leave a gap unnoticed.
                 return await self._replay(user_id, after, await self._read_head(user_id))
-        # Who comes anew shares all that is read with the others who come, and needs no turn.
+        # A new subscriber shares its reads with the others that come, and needs no turn.
         async with self._access.watched():
             head = await self._read_head(user_id)
         if not head.last:
@@ -249,7 +249,7 @@ class NotificationService:
     async def _read_head(self, user_id: str) -> _Head:
         user = await self._shared_users.get(user_id) or {}
         last = number_in(user, "seq")
-        # Who never got a number never got a notification.
+        # A user without a number never got a notification.
         unread = await self._count_unread(user_id) if last else 0
         return _Head(last, number_in(user, "trimmed_seq"), unread)
 
