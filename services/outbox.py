@@ -22,6 +22,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from services.callbacks import CallbackSender
 from services.notifications import (
+    LINK_LENGTH,
     TITLE_LENGTH,
     NotificationDraft,
     NotificationService,
@@ -114,13 +115,14 @@ class Event:
         id_ = clean_name(self.task_id if self.kind == "task" else self.batch_id, NAME_LENGTH)
         symbol, status = clean_name(self.symbol, NAME_LENGTH), clean_name(self.status, NAME_LENGTH)
         kind = "task" if self.kind == "task" else "batch"
+        link = f"/?{kind}={quote(id_, safe='')}"
         return NotificationDraft(
             user_id=self.user_id,
             type=NotificationType.ANALYSIS,
             title=clean_name(f"{self.symbol or 'Batch'}: analysis {status}", TITLE_LENGTH),
             content=clean_text(self._summary(), CONTENT_LENGTH) or None,
             # Not the event's id: a task that was revived ends under another one.
-            link=f"/?{kind}={quote(id_, safe='')}",
+            link=link if len(link) <= LINK_LENGTH else None,
             source="queue",
             severity=SEVERITIES.get(self.status, Severity.ERROR),
             metadata={f"{kind}_id": id_, "symbol": symbol, "status": status},
@@ -146,7 +148,8 @@ class Event:
         result = self.result or {}
         if self.kind == "batch":
             return f"{result.get('completed', 0)} of {result.get('total', 0)} completed"
-        return result.get("summary", "")
+        summary = result.get("summary")
+        return "" if summary is None else summary
 
 
 # Texts of an entry that stand in an event as they are.
