@@ -514,6 +514,22 @@ async def test_resume_reads_a_blind_time_of_any_type(
 
 
 @pytest.mark.gen_test
+async def test_document_whose_id_was_made_by_hand_is_renewed_read_and_deleted(
+    service: NotificationService, database: Any
+) -> None:
+    by_hand = {"_id": "by hand", "user_id": "alice", "status": "unread", "dedupe_key": "k"}
+    await database.notifications.insert_one(by_hand)
+    assert (await service.create(draft(dedupe_key="k", title="new"))).id == "by hand"
+    await service.mark_pending()
+    assert "unsent" not in await database.notifications.find_one({"_id": "by hand"})
+    with pytest.raises(NotificationNotFound):
+        await service.delete("mallory", "by hand")
+    assert (await service.mark_one("alice", "by hand")).title == "new"
+    await service.delete("alice", "by hand")
+    assert (await service.find("alice")).items == []
+
+
+@pytest.mark.gen_test
 async def test_pages_end_also_where_numbers_are_missing(
     service: NotificationService, database: Any
 ) -> None:

@@ -175,6 +175,11 @@ MISSING = {
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def stored_id(id_: str) -> ObjectId | str:
+    """Return the `_id` of a document by its id; only one that was made by hand has a text."""
+    return ObjectId(id_) if ObjectId.is_valid(id_) else id_
+
+
 def time_in(document: dict[str, Any], name: str) -> datetime | None:
     """Return a stored time; None where none is, or one that no calendar has."""
     value = document.get(name)

@@ -3,10 +3,14 @@
 from datetime import timedelta
 from typing import Any
 
-from bson import ObjectId
 from pymongo import ASCENDING, DESCENDING
 
-from services.notifications.models import Notification, NotificationNotFound, NotificationPage
+from services.notifications.models import (
+    Notification,
+    NotificationNotFound,
+    NotificationPage,
+    stored_id,
+)
 
 NEWEST_FIRST = [("seq", DESCENDING)]
 
@@ -43,13 +47,13 @@ class Pages:
 
     async def _behind(self, user_id: str, id_: str) -> tuple[dict[str, Any], list[tuple[str, int]]]:
         """Return what stands behind an id, and in which order."""
-        object_id = ObjectId(id_) if ObjectId.is_valid(id_) else None
-        known = await self._all.find_one({"user_id": user_id, "_id": object_id or id_})
+        key = stored_id(id_)
+        known = await self._all.find_one({"user_id": user_id, "_id": key})
         if known is None:
-            if object_id is None:
+            if isinstance(key, str):
                 raise NotificationNotFound(id_)
             # It was deleted meanwhile: go on from when it was made.
-            made_before = object_id.generation_time + timedelta(seconds=1)
+            made_before = key.generation_time + timedelta(seconds=1)
             return {"created_at": {"$lt": made_before}}, NEWEST_FIRST
         if isinstance(known.get("seq"), int | float):
             return {"seq": {"$lt": known["seq"]}}, NEWEST_FIRST

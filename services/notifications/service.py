@@ -9,12 +9,12 @@ import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import structlog
 from bson import ObjectId
-from bson.errors import BSONError, InvalidId
+from bson.errors import BSONError
 from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.errors import DocumentTooLarge, DuplicateKeyError, OperationFailure, PyMongoError
 
@@ -32,6 +32,7 @@ from services.notifications.models import (
     NotStorable,
     number_in,
     seconds_in,
+    stored_id,
     time_in,
 )
 from services.notifications.numbers import CONFLICTS, Numbers, StoreConflict, upsert
@@ -52,6 +53,8 @@ from tornado_rt.protocol import (
 from tornado_rt.turns import NoTurn
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 # By the clock of the store, as all that is compared with it.
 STORED_NOW = {"stored_at": True, "published_at": True}
@@ -109,7 +112,7 @@ class NotificationService:
         self._epoch = ""
         self._untrimmed: set[str] = set()
         self._trim_wanted = asyncio.Event()
-        self._published: list[ObjectId] = []
+        self._published: list[ObjectId | str] = []
         self._mark_wanted = asyncio.Event()
         self._unpublished = asyncio.Event()
         # What an earlier process left.
@@ -180,7 +183,7 @@ class NotificationService:
 
     async def mark_one(self, user_id: str, id_: str) -> Notification:
         """Mark one as read. Raise NotificationNotFound, also for another's."""
-        key = {"user_id": user_id, "_id": _object_id(id_)}
+        key = {"user_id": user_id, "_id": stored_id(id_)}
         async with self._access.turn(user_id):
             if await self._mark(key):
                 await self._tell_read(user_id, {"ids": [id_]})
@@ -199,7 +202,7 @@ class NotificationService:
 
     async def delete(self, user_id: str, id_: str) -> None:
         """Delete one. Raise NotificationNotFound, also for another's."""
-        key = {"user_id": user_id, "_id": _object_id(id_)}
+        key = {"user_id": user_id, "_id": stored_id(id_)}
         async with self._access.turn(user_id):
             if not (await self._all.delete_one(key)).deleted_count:
                 raise NotificationNotFound(id_)
@@ -302,7 +305,7 @@ class NotificationService:
             self._mark_wanted.set()
             raise
 
-    async def _mark_all_published(self, ids: list[ObjectId]) -> None:
+    async def _mark_all_published(self, ids: list[ObjectId | str]) -> None:
         with _set_aside("marks_refused", notifications=len(ids)):
             for part in _parts(ids):
                 await self._mark_published({"_id": {"$in": part}})
@@ -403,11 +406,11 @@ class NotificationService:
     async def _push(self, stored: Notification) -> None:
         message = self._message(stored)
         if await self._publisher.publish(user_topic(stored.user_id), message):
-            self._published.append(ObjectId(stored.id))
+            self._published.append(stored_id(stored.id))
             self._mark_wanted.set()
         else:
             marked = {"unpublished": True, "blind_seconds": self._publisher.blind_seconds()}
-            await self._all.update_one({"_id": ObjectId(stored.id)}, {"$set": marked})
+            await self._all.update_one({"_id": stored_id(stored.id)}, {"$set": marked})
             self._unpublished.set()
         await self._tell_unread(stored.user_id)
 
@@ -534,7 +537,7 @@ def _is_refusal(error: Exception) -> bool:
     return True
 
 
-def _parts(ids: list[ObjectId]) -> Iterator[list[ObjectId]]:
+def _parts(ids: list[T]) -> Iterator[list[T]]:
     """Yield ids in parts of which each is changed by one write."""
     for start in range(0, len(ids), TOGETHER):
         yield ids[start : start + TOGETHER]
@@ -542,10 +545,3 @@ def _parts(ids: list[ObjectId]) -> Iterator[list[ObjectId]]:
 
 def _plain(_: type, __: Any, value: Any) -> Any:
     return str(value) if isinstance(value, str) else value
-
-
-def _object_id(id_: str) -> ObjectId:
-    try:
-        return ObjectId(id_)
-    except InvalidId:
-        raise NotificationNotFound(id_) from None
