@@ -83,7 +83,7 @@ class ProgressFeed:
         return {ClientMessageType.CANCEL: self._cancel} if self._kind == "task" else {}
 
     async def _cancel(self, _: Any) -> None:
-        # Whose it is was found out when he came.
+        # The owner was checked when the connection was opened.
         await self._queue.cancel_task(self._id)
 
 

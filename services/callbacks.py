@@ -12,6 +12,8 @@ import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,9 +34,12 @@ URL_LENGTH = 2000
 HOST_LENGTH = 253
 ATTEMPTS = 3
 BACKOFF_SECONDS = 1.0
+# The longest wait that a receiver may ask for with `Retry-After`.
+MOST_RETRY_AFTER_SECONDS = 60.0
 # From the look-up of the name to the end of the answer.
 TIMEOUT_SECONDS = 5.0
 WAITING = 1000
+WAITING_BYTES = 32 * 1024 * 1024
 AT_ONCE = 8
 # At once of one user, and to one host.
 AT_ONCE_EACH = 2
@@ -49,6 +54,8 @@ PASSING = {408, 425, 429}
 NO_ANSWER = 599
 LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 HOST_NAME = re.compile(rf"{LABEL}(\.{LABEL})*\.?")
+# The brackets of an IPv6 address enclose all of the host (RFC 3986 section 3.2.2).
+AUTHORITY = re.compile(r"(\[[0-9A-Fa-f.]*:[0-9A-Fa-f.:]*\]|[^\[\]:]+)(:[0-9]*)?")
 # Addresses that stand for others, which may be private ones: NAT64 (RFC 6052, RFC 8215), 6to4
 # (RFC 3056) and its relays (RFC 7526), Teredo (RFC 4380), IPv4-compatible (RFC 4291).
 # Then those that Python takes for public: protocol assignments, among them the metadata of Oracle's
@@ -84,7 +91,7 @@ def validate_callback_url(url: str) -> None:
         raise ValueError("callback_url must be an http(s) address")
     if parts.username is not None or parts.password is not None:
         raise ValueError("callback_url must not hold a user name or password")
-    if port == 0 or not _is_host(host):
+    if port == 0 or not AUTHORITY.fullmatch(parts.netloc) or not _is_host(host):
         raise ValueError("callback_url must have a valid host and port")
 
 
@@ -104,10 +111,10 @@ class _Callback:
     user_id: str
     url: str
     event_id: str
-    event: dict[str, Any]
+    body: bytes
 
 
-# Is told the user, the event's id and why its callback was given up, in words for that user.
+# Gets the user, the event's id and why its callback was given up, in words for that user.
 GaveUp = Callable[[str, str, str], Awaitable[None]]
 
 
@@ -115,8 +122,8 @@ class CallbackSender:
     """Posts each event at most 3 times; forgets what is over a bound, and what waits at its end.
 
     Users are served in turns, 2 at once of one user and to one host. Of a user at most
-    `most_waiting_a_user` wait (0: any number); while 1,000 wait in all, one more of those users who
-    have none. Private and other special addresses are refused unless `allow_private`.
+    `most_waiting_a_user` wait (0: any number); while 1,000 or 32 MiB wait in all, one more of those
+    users who have none. Private and other special addresses are refused unless `allow_private`.
     """
 
     def __init__(
@@ -135,18 +142,26 @@ class CallbackSender:
         self._given: asyncio.Queue[_Callback] = asyncio.Queue()
         self._waiting_of: Counter[str] = Counter()
         self._in_all = 0
+        self._bytes = 0
 
     def send(self, user_id: str, url: str, event_id: str, event: dict[str, Any]) -> None:
         """Post an event soon."""
+        try:
+            body = orjson.dumps(event)
+        except TypeError:
+            self._sent.labels("failed").inc()
+            log.exception("callback_lost", event_id=event_id)
+            return
         own = self._waiting_of[user_id]
         over = 0 < self._most_waiting_a_user <= own
-        if over or (own and self._in_all >= WAITING):
+        if over or (own and (self._in_all >= WAITING or self._bytes >= WAITING_BYTES)):
             self._sent.labels("dropped").inc()
             log.warning("callback_dropped", event_id=event_id, user_id=user_id, waiting=own)
             return
         self._waiting_of[user_id] += 1
         self._in_all += 1
-        self._given.put_nowait(_Callback(user_id, url, event_id, event))
+        self._bytes += len(body)
+        self._given.put_nowait(_Callback(user_id, url, event_id, body))
 
     async def run(self) -> None:
         """Send what waits, until cancelled."""
@@ -176,6 +191,7 @@ class CallbackSender:
             log.exception("callback_lost", event_id=callback.event_id)
         finally:
             self._in_all -= 1
+            self._bytes -= len(callback.body)
             self._waiting_of[callback.user_id] -= 1
             if not self._waiting_of[callback.user_id]:
                 del self._waiting_of[callback.user_id]
@@ -192,7 +208,8 @@ class CallbackSender:
             log.warning("callback_failed", **about, user_id=callback.user_id, error=reason)
             if final or attempt == ATTEMPTS:
                 return failure
-            await asyncio.sleep(BACKOFF_SECONDS * 2 ** (attempt - 1))
+            backoff = BACKOFF_SECONDS * 2 ** (attempt - 1)
+            await asyncio.sleep(max(backoff, _asked_wait(failure)))
         return None
 
     async def _post_in_turn(
@@ -224,8 +241,28 @@ def _in_words(failure: Exception) -> str:
 def _is_final(error: Exception) -> bool:
     if isinstance(error, HTTPClientError):
         return 300 <= error.code < 500 and error.code not in PASSING
-    # What cannot be understood or is not allowed; not what another time may bring.
+    # An address that is not understood or not allowed stays so; an outage passes.
     return not isinstance(error, OSError)
+
+
+def _asked_wait(failure: Exception) -> float:
+    """Return for how long the receiver asks to be left alone; 0 when it does not say."""
+    response = failure.response if isinstance(failure, HTTPClientError) else None
+    return 0.0 if response is None else seconds_of(response.headers.get("Retry-After", ""))
+
+
+def seconds_of(retry_after: str) -> float:
+    """Return what `Retry-After` asks for (RFC 9110 section 10.2.3), up to a minute."""
+    if retry_after.isascii() and retry_after.isdecimal():
+        # Of more digits the first say enough.
+        asked = float(retry_after[:9])
+    else:
+        try:
+            moment = parsedate_to_datetime(retry_after)
+            asked = (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds()
+        except (ValueError, OverflowError):
+            return 0.0
+    return min(max(asked, 0.0), MOST_RETRY_AFTER_SECONDS)
 
 
 async def _post(client: SimpleAsyncHTTPClient, callback: _Callback) -> None:
@@ -237,7 +274,7 @@ async def _post(client: SimpleAsyncHTTPClient, callback: _Callback) -> None:
         parts._replace(netloc=parts.netloc.removesuffix(":")).geturl(),
         method="POST",
         headers={"Content-Type": "application/json", "X-Event-Id": callback.event_id},
-        body=orjson.dumps(callback.event),
+        body=callback.body,
         follow_redirects=False,
         connect_timeout=TIMEOUT_SECONDS,
         request_timeout=TIMEOUT_SECONDS,

@@ -22,6 +22,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from services.callbacks import CallbackSender
 from services.notifications import (
+    LINK_LENGTH,
     TITLE_LENGTH,
     NotificationDraft,
     NotificationService,
@@ -114,13 +115,14 @@ class Event:
         id_ = clean_name(self.task_id if self.kind == "task" else self.batch_id, NAME_LENGTH)
         symbol, status = clean_name(self.symbol, NAME_LENGTH), clean_name(self.status, NAME_LENGTH)
         kind = "task" if self.kind == "task" else "batch"
+        link = f"/?{kind}={quote(id_, safe='')}"
         return NotificationDraft(
             user_id=self.user_id,
             type=NotificationType.ANALYSIS,
             title=clean_name(f"{self.symbol or 'Batch'}: analysis {status}", TITLE_LENGTH),
             content=clean_text(self._summary(), CONTENT_LENGTH) or None,
             # Not the event's id: a task that was revived ends under another one.
-            link=f"/?{kind}={quote(id_, safe='')}",
+            link=link if len(link) <= LINK_LENGTH else None,
             source="queue",
             severity=SEVERITIES.get(self.status, Severity.ERROR),
             metadata={f"{kind}_id": id_, "symbol": symbol, "status": status},
@@ -146,12 +148,13 @@ class Event:
         result = self.result or {}
         if self.kind == "batch":
             return f"{result.get('completed', 0)} of {result.get('total', 0)} completed"
-        return result.get("summary", "")
+        summary = result.get("summary")
+        return "" if summary is None else summary
 
 
 # Texts of an entry that stand in an event as they are.
 WRITTEN = ("kind", "task_id", "symbol", "batch_id", "status", "callback_url")
-# What another time may bring; everything else is wrong with the entry itself.
+# Errors that pass; every other error is the entry's own.
 OUTAGES = (RedisError, PyMongoError, OSError, NoTurn)
 
 Fields = dict[bytes, bytes]
@@ -246,7 +249,7 @@ class OutboxPump:
         try:
             entries = await self._read(wait_seconds)
         except BaseException as error:
-            # What was read meanwhile is looked for the next time.
+            # Entries that Redis has given out meanwhile are looked for the next time.
             self._history = b"0"
             # A Redis that was emptied has no group any more.
             self._has_group = self._has_group and "NOGROUP" not in str(error)
@@ -392,7 +395,7 @@ class OutboxPump:
         except OUTAGES:
             raise
         except Exception as error:
-            # Whatever is wrong with it is wrong the next time too.
+            # The fault is the entry's own, and stays.
             log.error("bad_outbox_entry", id=id_.decode(), error=error)
             aside: Any = fields
             await self._redis.xadd(self._stream + ":bad", aside, maxlen=MAX_BAD)

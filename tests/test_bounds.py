@@ -1,4 +1,4 @@
-"""What may come in."""
+"""Bounds of input."""
 
 from typing import Any
 

@@ -25,6 +25,7 @@ from services.callbacks import (
     CheckedResolver,
     NotPublic,
     is_public,
+    seconds_of,
     validate_callback_url,
 )
 from settings import Settings
@@ -34,10 +35,11 @@ from tests.waiting import until
 
 @attrs.define
 class Received:
-    """What a callback address got; it answers with `statuses`, the last one again and again."""
+    """A receiver: its requests; it answers with `statuses`, the last one again and again."""
 
     statuses: list[int]
     requests: list[HTTPServerRequest] = attrs.field(factory=list)
+    retry_after: str | None = None
 
     def application(self) -> Application:
         received = self
@@ -47,6 +49,8 @@ class Received:
                 received.requests.append(self.request)
                 rest = received.statuses
                 self.set_status(rest.pop(0) if len(rest) > 1 else rest[0])
+                if received.retry_after is not None:
+                    self.set_header("Retry-After", received.retry_after)
 
         return Application([("/hook", Receiver)], log_function=lambda _: None)
 
@@ -93,12 +97,55 @@ async def receiver(answer: Answer) -> AsyncIterator[str]:
 
 @pytest.mark.gen_test
 async def test_callback_is_tried_again(received: Received, http_server: Any, base_url: str) -> None:
-    """A failure is repeated; the event's id tells the receiver that it is the same."""
+    """When the receiver says; the event's id tells it that it is the same."""
+    received.retry_after = "2"
     async with sending() as sender:
         sender.send("alice", f"{base_url}/hook", "e1", {"status": "completed"})
         await until(lambda: len(received.requests) >= 2)
     assert [r.headers["X-Event-Id"] for r in received.requests] == ["e1", "e1"]
-    assert received.requests[0].body == b'{"status":"completed"}'
+    first, second = received.requests
+    assert first.body == second.body == b'{"status":"completed"}'
+    assert second._start_time - first._start_time >= 2.0
+
+
+@pytest.mark.parametrize(
+    ("text", "least", "most"),
+    [
+        *(("5", 5, 5), ("0", 0, 0), ("007", 7, 7), ("61", 60, 60), ("9" * 5000, 60, 60)),
+        *(
+            ("", 0, 0),
+            ("-1", 0, 0),
+            ("1.5", 0, 0),
+            ("1, 2", 0, 0),
+            ("\u0665", 0, 0),
+            ("soon", 0, 0),
+        ),
+        ("Fri, 31 Dec 2100 23:59:59 GMT", 60, 60),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 0, 0),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 0, 60),
+        ("Fri, 01 Jan 0001 00:00:00 +2359", 0, 0),
+    ],
+)
+def test_wait_that_a_receiver_asks_for_is_bounded(text: str, least: float, most: float) -> None:
+    assert least <= seconds_of(text) <= most
+
+
+@given(st.text() | st.text(st.sampled_from("0123456789:-+, MonJanGMT")))
+def test_wait_may_be_asked_for_in_any_text(text: str) -> None:
+    assert 0.0 <= seconds_of(text) <= 60.0
+
+
+@pytest.mark.gen_test
+async def test_callbacks_that_wait_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the bound each user still has one."""
+    monkeypatch.setattr("services.callbacks.WAITING_BYTES", 2000)
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as silent, capture_logs() as logged:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        async with sending() as sender:
+            for number in range(4):
+                sender.send("mallory", address, f"large{number}", {"result": "x" * 1000})
+            sender.send("alice", address, "hers", {"result": "x" * 1000})
+    assert [one["event_id"] for one in logged] == ["large2", "large3"]
 
 
 @pytest.mark.gen_test
@@ -189,8 +236,14 @@ async def test_host_that_hangs_fills_no_line_that_others_need(
     ],
 )
 async def test_submitter_is_told_why_a_callback_was_not_sent(
-    received: Received, http_server: Any, base_url: str, url: str, reason: str
+    received: Received,
+    http_server: Any,
+    base_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    url: str,
+    reason: str,
 ) -> None:
+    monkeypatch.setattr("services.callbacks.BACKOFF_SECONDS", 0.01)
     told = []
 
     async def gave_up(*about: str) -> None:
@@ -267,7 +320,7 @@ async def test_answer_is_read_up_to_a_bound() -> None:
             await until(lambda: sent)
             await until(lambda: not sender._waiting_of)
     assert logged == []
-    # What the kernel's buffers on both sides take is on the way.
+    # The rest is in the kernel's buffers on both sides.
     assert sent < 20_000_000
 
 
@@ -275,7 +328,9 @@ async def test_answer_is_read_up_to_a_bound() -> None:
 @pytest.mark.parametrize(
     "piece", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: ", b"x"]
 )
-async def test_answer_that_drips_is_given_up(piece: bytes) -> None:
+async def test_answer_that_drips_is_given_up(piece: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.callbacks.TIMEOUT_SECONDS", 0.5)
+
     async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             writer.write(piece)
@@ -285,7 +340,7 @@ async def test_answer_that_drips_is_given_up(piece: bytes) -> None:
     async with receiver(drip) as address, sending() as sender:
         with capture_logs() as logged:
             sender.send("alice", address, "e1", {})
-            await until(lambda: logged, 3 * TIMEOUT_SECONDS)
+            await until(lambda: logged)
     assert logged[0]["event"] == "callback_failed"
 
 
@@ -347,6 +402,13 @@ async def test_callback_does_not_reach_this_machine_unless_it_may(
             "http://h:x/",
         ),
         *("http://" + "a" * 64 + "/", "http://" + "a." * 150 + "b/", "javascript:alert(1)"),
+        *(
+            "http://a.example[::1]/",
+            "http://[::1]a.example/",
+            "http://[::1]x:80/",
+            "http://[v1.a]/",
+        ),
+        *("http://[1.2.3.4]/", "http://[]/", "http://[::1]:+80/", "http://h:80:80/"),
     ],
 )
 def test_bad_callback_address_is_refused(url: str) -> None:

@@ -1,9 +1,11 @@
 """Turns at MongoDB, and what happens while it stands still."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -38,42 +40,45 @@ def pid_of_mongodb(folder: Path) -> int:
     raise AssertionError("it does not run")
 
 
-@pytest.mark.gen_test(timeout=60)
-async def test_nobody_waits_long_for_a_store_that_stands_still(tmp_path: Path) -> None:
-    """However many ask at once; and it is found again when it goes on."""
+@contextlib.asynccontextmanager
+async def frozen(folder: Path) -> AsyncIterator[NotificationService]:
+    """Let MongoDB stand still for the block; then it has to be found again."""
     async with (
-        embedded_stores(tmp_path, redis=False) as stores,
+        embedded_stores(folder, redis=False) as stores,
         open_database(stores.mongodb_url, "tornado_rt") as database,
     ):
         access = MongoAccess(database)
         service = NotificationService(database, Published(), access=access)
         await service.prepare()
         await service.create(draft("alice"))
-        pid = pid_of_mongodb(tmp_path)
+        pid = pid_of_mongodb(folder)
         os.kill(pid, signal.SIGSTOP)
         try:
-            began = time.monotonic()
-            asked = [service.create(draft(f"user{n % 20}")) for n in range(300)]
-            asked += [service.unread_count(f"user{n}") for n in range(20)]
-            answers = await asyncio.gather(*asked, return_exceptions=True)
-            assert all(isinstance(one, PyMongoError) for one in answers)
-            assert time.monotonic() - began < REFUSED_SECONDS
-            # From here on nobody waits at all.
-            began = time.monotonic()
-            with pytest.raises(StoreAway):
-                await service.unread_count("alice")
-            assert time.monotonic() - began < 0.5
+            yield service
         finally:
             os.kill(pid, signal.SIGCONT)
-
-        async def is_back() -> bool:
-            try:
-                return await service.unread_count("alice") == 1
-            except PyMongoError:
-                return False
-
-        await until(is_back)
+        await until(lambda: answers(service))
         await access.close()
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_nobody_waits_long_for_a_store_that_stands_still(tmp_path: Path) -> None:
+    """However many ask at once; and it is found again, whoever ended the search."""
+    async with frozen(tmp_path) as service:
+        began = time.monotonic()
+        asked: list[Any] = [service.create(draft(f"user{n % 20}")) for n in range(300)]
+        asked += [service.unread_count(f"user{n}") for n in range(20)]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert all(isinstance(one, PyMongoError) for one in answers)
+        assert time.monotonic() - began < REFUSED_SECONDS
+        # From here on nobody waits at all.
+        began = time.monotonic()
+        with pytest.raises(StoreAway):
+            await service.unread_count("alice")
+        assert time.monotonic() - began < 0.5
+        [search] = [job for job in asyncio.all_tasks() if job.get_name() == "mongodb-probe"]
+        search.cancel()
+        await asyncio.wait([search])
 
 
 @pytest.mark.gen_test
@@ -108,29 +113,6 @@ async def test_error_of_the_block_is_the_callers(database: Any) -> None:
         async with access.turn("alice"), asyncio.timeout(0):
             await asyncio.Event().wait()
     await access.close()
-
-
-@pytest.mark.gen_test(timeout=60)
-async def test_store_that_was_away_is_found_again_whoever_ended_the_search(tmp_path: Path) -> None:
-    async with (
-        embedded_stores(tmp_path, redis=False) as stores,
-        open_database(stores.mongodb_url, "tornado_rt") as database,
-    ):
-        access = MongoAccess(database)
-        service = NotificationService(database, Published(), access=access)
-        await service.prepare()
-        pid = pid_of_mongodb(tmp_path)
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            with pytest.raises(StoreAway):
-                await service.create(draft("alice"))
-            [search] = [job for job in asyncio.all_tasks() if job.get_name() == "mongodb-probe"]
-            search.cancel()
-            await asyncio.wait([search])
-        finally:
-            os.kill(pid, signal.SIGCONT)
-        await until(lambda: answers(service))
-        await access.close()
 
 
 @pytest.mark.gen_test(timeout=60)

@@ -1,7 +1,7 @@
 """Notifications in a real MongoDB."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -272,6 +272,33 @@ async def test_marking_tells_the_other_tabs(
     assert published.of_type("unread_count")[-1] == {"unread": 0}
 
 
+@pytest.mark.gen_test(timeout=60)
+@pytest.mark.parametrize("work", ["mark all", "mark some", "trim"])
+async def test_user_with_many_holds_up_nobody_elses_writes(
+    make_service: Make, database: Any, work: str
+) -> None:
+    """The embedded store serves no other write while it changes many documents at once."""
+    service = await make_service(quota=50)
+    good = {"user_id": "m", "type": "alert", "title": "x", "status": "unread"}
+    stored = await database.notifications.insert_many([{**good, "seq": n + 1} for n in range(500)])
+    await database.notification_users.insert_one({"_id": "m", "seq": 500})
+    service._want_trim("m")
+    jobs: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+        "mark all": lambda: service.mark_all_read("m"),
+        "mark some": lambda: service.mark_read("m", list(map(str, stored.inserted_ids))),
+        "trim": service.trim_pending,
+    }
+    job = asyncio.create_task(jobs[work]())
+    served = 0
+    while not job.done():
+        await service.create(draft("bob"))
+        served += not job.done()
+    assert await job == (None if work == "trim" else 500)
+    assert served >= 3
+    unread = await service.unread_count("m")
+    assert unread == (50 if work == "trim" else 0)
+
+
 @pytest.mark.gen_test
 async def test_nobody_reaches_anothers(service: NotificationService) -> None:
     theirs = await service.create(draft("bob"))
@@ -387,7 +414,7 @@ async def test_stored_document_of_any_shape_leaves_the_list_readable(
     assert found["deep"].metadata == {}
     orjson.dumps(page.to_dict())
     assert (await service.replay("alice", Cursor(service._epoch, 0))).messages
-    # What was left unpublished is, and does not come again.
+    # The unpublished ones are published, once.
     assert await service.republish()
     told = {data["title"] for data in published.of_type("notification")}
     assert told == {"deep", "good", "bare"}
@@ -434,8 +461,10 @@ async def test_strange_document_holds_up_no_job_and_nobody(
     await service.trim_pending()
     assert await database.notifications.count_documents({"user_id": "m"}) == 2
     assert await database.notifications.count_documents({"user_id": "bob"}) == 2
+    # Of their numbers the only good one is 3.
+    last = 6 if document.get("seq") == 3.0 else 3
     assert await service.read_heads(["m", "bob"]) == {
-        "m": Cursor(service._epoch, 3),
+        "m": Cursor(service._epoch, last),
         "bob": Cursor(service._epoch, 3),
     }
 
@@ -450,6 +479,81 @@ async def test_head_of_a_user_that_was_restored_as_other_types_can_be_read(
     )
     assert await service.read_heads(["alice"]) == {"alice": Cursor(service._epoch, 1)}
     assert (await service.replay("alice")).cursor == Cursor(service._epoch, 1)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("counter", [None, "x", {}, True, float("nan"), -5, 2**63 - 1, "lost"])
+async def test_counter_that_was_lost_or_is_no_number_goes_on_behind_what_is_kept(
+    service: NotificationService, database: Any, counter: Any
+) -> None:
+    """A user whose counter was restored by hand still gets news, in their order."""
+    for title in ("first", "second"):
+        await service.create(draft(title=title))
+    if counter == "lost":
+        await database.notification_users.delete_one({"_id": "alice"})
+    else:
+        await database.notification_users.update_one({"_id": "alice"}, {"$set": {"seq": counter}})
+    numbers = [(await service.create(draft(title=title))).seq for title in ("third", "fourth")]
+    assert numbers == [3, 4]
+    titles = [item.title for item in (await service.find("alice")).items]
+    assert titles == ["fourth", "third", "second", "first"]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "blind", [None, "x", [], float("nan"), float("inf"), -1, 2**63 - 1, bson.Code("x"), 60.0]
+)
+async def test_resume_reads_a_blind_time_of_any_type(
+    service: NotificationService, database: Any, blind: Any
+) -> None:
+    seen, late = await service.create(draft()), await service.create(draft(title="late"))
+    changes = {"blind_seconds": blind, "stored_at": datetime(1, 1, 1, tzinfo=UTC)}
+    await database.notifications.update_one({"_id": ObjectId(seen.id)}, {"$set": changes})
+    replay = await service.replay("alice", Cursor(service._epoch, seen.seq))
+    assert late.id in [message.fields()["id"] for message in replay.messages]
+
+
+@pytest.mark.gen_test
+async def test_document_whose_id_was_made_by_hand_is_renewed_read_and_deleted(
+    service: NotificationService, database: Any
+) -> None:
+    by_hand = {"_id": "by hand", "user_id": "alice", "status": "unread", "dedupe_key": "k"}
+    await database.notifications.insert_one(by_hand)
+    assert (await service.create(draft(dedupe_key="k", title="new"))).id == "by hand"
+    await service.mark_pending()
+    assert "unsent" not in await database.notifications.find_one({"_id": "by hand"})
+    with pytest.raises(NotificationNotFound):
+        await service.delete("mallory", "by hand")
+    assert (await service.mark_one("alice", "by hand")).title == "new"
+    await service.delete("alice", "by hand")
+    assert (await service.find("alice")).items == []
+
+
+@pytest.mark.gen_test
+async def test_pages_end_also_where_numbers_are_missing(
+    service: NotificationService, database: Any
+) -> None:
+    """Each is listed once, though all were made in the same second."""
+    made = [
+        {"user_id": "alice", "title": str(n), "seq": n, "_id": ObjectId() if n else "by hand"}
+        for n in range(3)
+    ]
+    made += [{"user_id": "alice", "title": f"none {n}", "_id": ObjectId()} for n in range(5)]
+    await database.notifications.insert_many(made)
+    pages = [await service.find("alice", limit=2)]
+    while (following := pages[-1].next) is not None:
+        assert len(pages) < 9
+        pages.append(await service.find("alice", limit=2, before=following))
+    titles = [item.title for page in pages for item in page.items]
+    assert titles[:3] == ["2", "1", "0"]
+    assert len(titles) == len(set(titles))
+    first = await service.find("alice", limit=4)
+    assert first.next is not None
+    rest = (await service.find("alice", limit=9, before=first.next)).items
+    assert [item.title for item in (*first.items, *rest)] == [
+        *("2", "1", "0"),
+        *(f"none {n}" for n in range(5)),
+    ]
 
 
 @pytest.mark.gen_test

@@ -17,7 +17,7 @@ from tornado.ioloop import IOLoop
 
 from services.callbacks import CallbackSender
 from services.notifications import NotificationService
-from services.outbox import OURS_SECONDS, OutboxPump
+from services.outbox import OURS_SECONDS, Event, OutboxPump
 from services.queue import QueueService
 from tests.test_callbacks import Received, app, received
 from tests.test_notifications import Published
@@ -314,6 +314,18 @@ async def test_texts_that_no_notification_may_hold_are_cleaned(
     assert told.content.startswith("no\ufffd\nyyy")
 
 
+@pytest.mark.parametrize(
+    ("result", "content"),
+    [
+        *(({}, None), ({"summary": None}, None), ({"summary": ""}, None), ({"summary": 0}, "0")),
+        ({"summary": "two\nlines"}, "two\nlines"),
+    ],
+)
+def test_summary_of_the_result_is_the_content(result: dict[str, Any], content: str | None) -> None:
+    event = Event(event_id="e1", user_id="alice", result=result)
+    assert event.notification().content == content
+
+
 @pytest.mark.gen_test
 async def test_entry_of_a_later_version_is_moved(
     redis: Redis, pump: OutboxPump, notifications: NotificationService
@@ -342,6 +354,7 @@ DEEP = '{"a":' * 300 + "1" + "}" * 300
         ({"ended_at": "1e300"}, {}),
         ({"kind": "group", "status": "x" * 1000}, {"kind": "group"}),
         ({"task_id": "\n/?x"}, {"task_id": "\n/?x"}),
+        ({"task_id": "\U0001f4a5" * 300}, {}),
     ],
 )
 async def test_end_is_told_and_posted_without_what_cannot_be_read(
@@ -382,7 +395,7 @@ async def test_entry_of_which_most_is_missing_is_told(
 
 @pytest.mark.gen_test
 async def test_end_of_a_busy_user_waits_and_nobody_elses(redis: Redis, database: Any) -> None:
-    """Whose requests hold all of their turns has the end later; others do not wait meanwhile."""
+    """A user whose requests hold all of their turns gets the end later; others do not wait."""
     access = MongoAccess(database, most_a_user=1, wait_seconds=60)
     notifications = NotificationService(database, Published(), access=access)
     await notifications.prepare()

@@ -10,7 +10,7 @@ from services.notifications.shared_read import SharedRead
 
 @pytest.mark.gen_test
 async def test_key_that_cannot_be_read_takes_nothing_from_the_others() -> None:
-    """Who asked for it alone is told why."""
+    """Only the caller that asked for it is told why."""
 
     async def read(keys: list[str]) -> dict[str, int]:
         return {key: int(key) for key in keys}

@@ -1,4 +1,4 @@
-"""What a later version writes beside this one is read: fields and types that it does not know."""
+"""Data that a later version writes beside this one is read, with unknown fields and types."""
 
 import json
 import time
@@ -43,7 +43,7 @@ async def test_entry_of_the_outbox_may_have_more_fields(redis: Redis, database: 
 
 @pytest.mark.gen_test
 async def test_statistics_of_another_version_may_have_more_or_less(redis: Redis) -> None:
-    """What it does not tell counts as none."""
+    """A number that it does not tell counts as 0."""
     house = House(redis)
     await redis.sadd(PROCESSES, "later", "earlier")
     told = {"total_users": 0, "total_connections": 3, "by_transport": {"sse": 3}}

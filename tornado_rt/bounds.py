@@ -1,4 +1,4 @@
-"""What may come in: names, text and JSON that can be stored, sent on and read again anywhere.
+"""Bounds of input: names, text and JSON that can be stored, sent on and read again anywhere.
 
 Every door uses these, so that what one takes no other refuses. A name is one line; text may have
 several. Neither holds a lone surrogate, which UTF-8 cannot carry (RFC 3629 section 3), nor a

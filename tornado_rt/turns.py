@@ -137,7 +137,7 @@ class Turns:
     def _first_that_may_start(self, key: str, line: deque[_Waiter]) -> _Waiter | None:
         if not self._may_start((key,)):
             return None
-        # Who was cancelled in this moment has not left the line yet.
+        # A waiter that was cancelled in this moment has not left the line yet.
         able = (one for one in line if not one.started.done() and self._may_start(one.keys))
         return next(able, None)
 

@@ -1,6 +1,7 @@
 """Notifications, kept and pushed."""
 
 from services.notifications.models import (
+    LINK_LENGTH,
     TITLE_LENGTH,
     BroadcastDraft,
     Notification,
@@ -16,6 +17,7 @@ from services.notifications.models import (
 from services.notifications.service import NotificationService
 
 __all__ = [
+    "LINK_LENGTH",
     "TITLE_LENGTH",
     "BroadcastDraft",
     "NotStorable",

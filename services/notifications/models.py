@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ SOURCE_LENGTH = 100
 KEY_LENGTH = 200
 USER_ID_LENGTH = 255
 METADATA_BYTES = 8192
+DAY_SECONDS = 86400.0
 
 
 class NotStorable(Exception):
@@ -174,6 +175,11 @@ MISSING = {
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def stored_id(id_: str) -> ObjectId | str:
+    """Return the `_id` of a document by its id; only one that was made by hand has a text."""
+    return ObjectId(id_) if ObjectId.is_valid(id_) else id_
+
+
 def time_in(document: dict[str, Any], name: str) -> datetime | None:
     """Return a stored time; None where none is, or one that no calendar has."""
     value = document.get(name)
@@ -187,8 +193,17 @@ def number_in(document: dict[str, Any], name: str) -> int:
     return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
 
 
+def seconds_in(document: dict[str, Any], name: str) -> timedelta:
+    """Return a stored duration, of a day at most; none where none is."""
+    value = document.get(name)
+    if isinstance(value, int | float) and 0 <= value <= DAY_SECONDS:
+        return timedelta(seconds=value)
+    return timedelta(0)
+
+
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    # BSON's code is a text, of a class that cannot be hashed.
+    return str(value) if isinstance(value, str) else None
 
 
 def _sendable(value: Any) -> Any:
@@ -224,9 +239,10 @@ class NotificationPage:
 
 @attrs.frozen
 class NotificationReplay:
-    """What a subscriber needs who comes now: all messages from his cursor on, or why not.
+    """The answer to a subscriber that comes now: all messages from its cursor on, or why not.
 
-    `begin` is where one resumes who saw none of them, `cursor` the last number given out.
+    `begin` is the cursor to resume from when none of them was seen, `cursor` the last number that
+    was given out.
     """
 
     messages: Sequence[Message]

@@ -9,17 +9,18 @@ import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import structlog
 from bson import ObjectId
-from bson.errors import BSONError, InvalidId
+from bson.errors import BSONError
 from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.errors import DocumentTooLarge, DuplicateKeyError, OperationFailure, PyMongoError
 
 from services.notifications.indexes import UNREAD, UNSENT, indexes
 from services.notifications.models import (
+    LONG_AGO,
     BroadcastDraft,
     Notification,
     NotificationDraft,
@@ -30,8 +31,12 @@ from services.notifications.models import (
     NotificationType,
     NotStorable,
     number_in,
+    seconds_in,
+    stored_id,
     time_in,
 )
+from services.notifications.numbers import CONFLICTS, Numbers, StoreConflict, upsert
+from services.notifications.pages import Pages
 from services.notifications.shared_read import SharedRead
 from tornado_rt.bounds import clean_text
 from tornado_rt.mongo import MongoAccess
@@ -49,11 +54,13 @@ from tornado_rt.turns import NoTurn
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 # By the clock of the store, as all that is compared with it.
 STORED_NOW = {"stored_at": True, "published_at": True}
 TRIM_RETRY_SECONDS = 1.0
 REPUBLISH_RETRY_SECONDS = 0.3
-# What is unsent for so long, its process does not publish any more.
+# After this long its process does not publish a notification any more.
 ORPHAN_SECONDS = 30.0
 MARK_RETRY_SECONDS = 0.3
 # How far behind a later number an earlier one may be published: two processes number and store each
@@ -63,12 +70,8 @@ OVERTAKING = 1000
 # validation, too large (as such and after an update), an index entry too long.
 REFUSALS = {2, 15, 22, 52, 57, 121, 10334, 17419, 17420, 17280}
 REASON_LENGTH = 300
-# How often a write that met another one is repeated.
-CONFLICTS = 50
-
-
-class StoreConflict(PyMongoError):
-    """Others changed the same document again and again; try later."""
+# How many documents one write changes at most: the embedded store serves no other write meanwhile.
+TOGETHER = 100
 
 
 @attrs.frozen
@@ -98,6 +101,8 @@ class NotificationService:
     ) -> None:
         self._all = database["notifications"]
         self._users = database["notification_users"]
+        self._numbers = Numbers(self._users, self._all)
+        self._pages = Pages(self._all)
         self._meta = database["meta"]
         self._publisher = publisher
         self._access = access or MongoAccess(database)
@@ -107,19 +112,19 @@ class NotificationService:
         self._epoch = ""
         self._untrimmed: set[str] = set()
         self._trim_wanted = asyncio.Event()
-        self._published: list[ObjectId] = []
+        self._published: list[ObjectId | str] = []
         self._mark_wanted = asyncio.Event()
         self._unpublished = asyncio.Event()
         # What an earlier process left.
         self._unpublished.set()
-        self._shared_users = SharedRead(self._read_users)
+        self._shared_users = SharedRead(self._numbers.read)
         self._shared_unread = SharedRead(self._read_unread)
 
     async def prepare(self) -> None:
         """Make the indexes and the epoch, where they are missing."""
         await self._all.create_indexes(indexes(self._ttl))
         fresh = {"$setOnInsert": {"epoch": secrets.token_hex(4)}}
-        self._epoch = (await _upsert(self._meta, "notifications", fresh))["epoch"]
+        self._epoch = (await upsert(self._meta, "notifications", fresh))["epoch"]
 
     async def create(
         self, draft: NotificationDraft, *, event_id: str | None = None
@@ -158,8 +163,10 @@ class NotificationService:
         wanted |= {"type": type.value} if type else {}
         async with self._access.turn(user_id):
             if page is not None:
-                return await self._find_page(user_id, wanted, page, page_size)
-            return await self._find_before(user_id, wanted, before, limit)
+                found = await self._pages.find_page(wanted, page, page_size)
+            else:
+                found = await self._pages.find_before(wanted, before, limit)
+            return attrs.evolve(found, unread=await self._count_unread(user_id))
 
     async def unread_count(self, user_id: str) -> int:
         """Count a user's unread notifications."""
@@ -170,13 +177,13 @@ class NotificationService:
         """Mark some as read and tell the user's other tabs; return how many changed."""
         known = [ObjectId(id_) for id_ in ids if ObjectId.is_valid(id_)]
         async with self._access.turn(user_id):
-            changed = await self._mark({"user_id": user_id, "_id": {"$in": known}})
+            changed = await self._mark_some(user_id, known)
             await self._tell_read(user_id, {"ids": [str(id_) for id_ in known]})
         return changed
 
     async def mark_one(self, user_id: str, id_: str) -> Notification:
         """Mark one as read. Raise NotificationNotFound, also for another's."""
-        key = {"user_id": user_id, "_id": _object_id(id_)}
+        key = {"user_id": user_id, "_id": stored_id(id_)}
         async with self._access.turn(user_id):
             if await self._mark(key):
                 await self._tell_read(user_id, {"ids": [id_]})
@@ -188,13 +195,14 @@ class NotificationService:
     async def mark_all_read(self, user_id: str) -> int:
         """Mark all as read and tell the user's other tabs; return how many changed."""
         async with self._access.turn(user_id):
-            changed = await self._mark({"user_id": user_id})
+            unread = self._all.find({"user_id": user_id, **UNREAD}, {"_id": 1})
+            changed = await self._mark_some(user_id, [one["_id"] async for one in unread])
             await self._tell_read(user_id, {"all": True})
         return changed
 
     async def delete(self, user_id: str, id_: str) -> None:
         """Delete one. Raise NotificationNotFound, also for another's."""
-        key = {"user_id": user_id, "_id": _object_id(id_)}
+        key = {"user_id": user_id, "_id": stored_id(id_)}
         async with self._access.turn(user_id):
             if not (await self._all.delete_one(key)).deleted_count:
                 raise NotificationNotFound(id_)
@@ -232,7 +240,7 @@ class NotificationService:
             async with self._access.turn(user_id):
                 # Read at the same moment: a trim between the two would leave a gap unnoticed.
                 return await self._replay(user_id, after, await self._read_head(user_id))
-        # Who comes anew shares all that is read with the others who come, and needs no turn.
+        # A new subscriber shares its reads with the others that come, and needs no turn.
         async with self._access.watched():
             head = await self._read_head(user_id)
         if not head.last:
@@ -244,7 +252,7 @@ class NotificationService:
     async def _read_head(self, user_id: str) -> _Head:
         user = await self._shared_users.get(user_id) or {}
         last = number_in(user, "seq")
-        # Who never got a number never got a notification.
+        # A user without a number never got a notification.
         unread = await self._count_unread(user_id) if last else 0
         return _Head(last, number_in(user, "trimmed_seq"), unread)
 
@@ -297,9 +305,10 @@ class NotificationService:
             self._mark_wanted.set()
             raise
 
-    async def _mark_all_published(self, ids: list[ObjectId]) -> None:
+    async def _mark_all_published(self, ids: list[ObjectId | str]) -> None:
         with _set_aside("marks_refused", notifications=len(ids)):
-            await self._mark_published({"_id": {"$in": ids}})
+            for part in _parts(ids):
+                await self._mark_published({"_id": {"$in": part}})
             return
         # It refuses one of them: the others are noted one by one.
         for id_ in ids:
@@ -352,13 +361,16 @@ class NotificationService:
 
     async def read_heads(self, user_ids: Sequence[str]) -> dict[str, Cursor]:
         """Return the last number of each user."""
-        found = await self._read_users(list(user_ids))
+        found = await self._numbers.read(user_ids)
         return {id_: Cursor(self._epoch, number_in(found.get(id_, {}), "seq")) for id_ in user_ids}
 
     async def _store(self, draft: NotificationDraft, event_id: str | None) -> Notification:
         for _ in range(CONFLICTS):
             fields = attrs.asdict(draft, value_serializer=_plain)
-            fields |= {"created_at": datetime.now(UTC), "seq": await self._next_seq(draft.user_id)}
+            fields |= {
+                "created_at": datetime.now(UTC),
+                "seq": await self._numbers.next(draft.user_id),
+            }
             if draft.dedupe_key is not None and (renewed := await self._renew(fields)):
                 return renewed
             try:
@@ -369,10 +381,6 @@ class NotificationService:
                     return Notification.of(known)
                 # Another process stored the same dedupe key meanwhile: renew that one.
         raise StoreConflict("notifications")
-
-    async def _next_seq(self, user_id: str) -> int:
-        seq: int = (await _upsert(self._users, user_id, {"$inc": {"seq": 1}}))["seq"]
-        return seq
 
     async def _renew(self, fields: dict[str, Any]) -> Notification | None:
         key = {"user_id": fields["user_id"], "dedupe_key": fields["dedupe_key"], **UNREAD}
@@ -398,11 +406,11 @@ class NotificationService:
     async def _push(self, stored: Notification) -> None:
         message = self._message(stored)
         if await self._publisher.publish(user_topic(stored.user_id), message):
-            self._published.append(ObjectId(stored.id))
+            self._published.append(stored_id(stored.id))
             self._mark_wanted.set()
         else:
             marked = {"unpublished": True, "blind_seconds": self._publisher.blind_seconds()}
-            await self._all.update_one({"_id": ObjectId(stored.id)}, {"$set": marked})
+            await self._all.update_one({"_id": stored_id(stored.id)}, {"$set": marked})
             self._unpublished.set()
         await self._tell_unread(stored.user_id)
 
@@ -419,16 +427,16 @@ class NotificationService:
         await self._publisher.publish(user_topic(user_id), Message.of(MessageType.READ, what))
         await self._tell_unread(user_id)
 
+    async def _mark_some(self, user_id: str, ids: list[ObjectId]) -> int:
+        parts = [{"user_id": user_id, "_id": {"$in": part}} for part in _parts(ids)]
+        return sum([await self._mark(part) for part in parts])
+
     async def _mark(self, which: dict[str, Any]) -> int:
         read = {"status": NotificationStatus.READ.value, "read_at": datetime.now(UTC)}
         changed: int = (
             await self._all.update_many({**which, **UNREAD}, {"$set": read})
         ).modified_count
         return changed
-
-    async def _read_users(self, user_ids: list[str]) -> dict[str, dict[str, Any]]:
-        found = self._users.find({"_id": {"$in": user_ids}})
-        return {user["_id"]: user async for user in found}
 
     async def _read_unread(self, user_ids: list[str]) -> dict[str, int]:
         wanted = {"user_id": {"$in": user_ids}, **UNREAD}
@@ -437,38 +445,8 @@ class NotificationService:
         )
         return {user["_id"]: user["unread"] async for user in counted}
 
-    async def _find_page(
-        self, user_id: str, wanted: dict[str, Any], page: int, page_size: int
-    ) -> NotificationPage:
-        items = await self._newest(wanted, (page - 1) * page_size, page_size)
-        total = await self._all.count_documents(wanted)
-        following = items[-1].id if page * page_size < total and items else None
-        unread = await self._count_unread(user_id)
-        return NotificationPage(items, following, unread, total, page, page_size)
-
-    async def _find_before(
-        self, user_id: str, wanted: dict[str, Any], before: str | None, limit: int
-    ) -> NotificationPage:
-        older = {} if before is None else await self._before(user_id, before)
-        found = await self._newest({**wanted, **older}, 0, limit + 1)
-        items = found[:limit]
-        following = items[-1].id if len(found) > limit else None
-        return NotificationPage(items, following, await self._count_unread(user_id))
-
     async def _count_unread(self, user_id: str) -> int:
         return await self._shared_unread.get(user_id) or 0
-
-    async def _newest(self, wanted: dict[str, Any], skip: int, limit: int) -> list[Notification]:
-        found = self._all.find(wanted).sort("seq", DESCENDING).skip(skip).limit(limit)
-        return [Notification.of(document) async for document in found]
-
-    async def _before(self, user_id: str, id_: str) -> dict[str, Any]:
-        object_id = _object_id(id_)
-        known = await self._all.find_one({"user_id": user_id, "_id": object_id})
-        if known is not None and "seq" in known:
-            return {"seq": {"$lt": known["seq"]}}
-        # It was deleted meanwhile: go on from when it was made.
-        return {"created_at": {"$lt": object_id.generation_time + timedelta(seconds=1)}}
 
     async def _last_published(self, user_id: str, offset: int) -> int:
         numbered, order = {"user_id": user_id, "seq": {"$lte": offset}}, [("seq", DESCENDING)]
@@ -503,7 +481,7 @@ class NotificationService:
             # while the process that told only its own users of the last one did not hear others.
             overtaken = {"seq": {"$gt": offset - OVERTAKING, "$lt": offset}}
             stored_at = time_in(seen, "stored_at") or Notification.of(seen).created_at
-            since = stored_at - timedelta(seconds=seen.get("blind_seconds", 0.0))
+            since = max(stored_at, LONG_AGO) - seconds_in(seen, "blind_seconds")
             later += [{**overtaken, "published_at": {"$gte": since}}, {**overtaken, **UNSENT}]
         found = self._all.find({"user_id": user_id, "$or": later})
         ordered = found.sort("seq", ASCENDING).limit(self._replay_limit + 2)
@@ -523,7 +501,8 @@ class NotificationService:
         highest = max(number_in(one, "seq") for one in documents)
         await self._users.update_one({"_id": user_id}, {"$max": {"trimmed_seq": highest}})
         ids = [one["_id"] for one in documents]
-        await self._all.delete_many({"user_id": user_id, "_id": {"$in": ids}})
+        for part in _parts(ids):
+            await self._all.delete_many({"_id": {"$in": part}})
 
 
 async def _whenever(
@@ -537,19 +516,6 @@ async def _whenever(
         except PyMongoError as error:
             log.warning(failed, error=error)
             await asyncio.sleep(retry_seconds)
-
-
-async def _upsert(collection: Any, id_: str, update: dict[str, Any]) -> dict[str, Any]:
-    """Update a document, made if need be; return it as it is then. Raise StoreConflict."""
-    for _ in range(CONFLICTS):
-        # Of two that make it at once one fails, or is told of no document: it is there now.
-        with contextlib.suppress(DuplicateKeyError):
-            document: dict[str, Any] | None = await collection.find_one_and_update(
-                {"_id": id_}, update, upsert=True, return_document=ReturnDocument.AFTER
-            )
-            if document is not None:
-                return document
-    raise StoreConflict(id_)
 
 
 @contextlib.contextmanager
@@ -571,12 +537,11 @@ def _is_refusal(error: Exception) -> bool:
     return True
 
 
+def _parts(ids: list[T]) -> Iterator[list[T]]:
+    """Yield ids in parts of which each is changed by one write."""
+    for start in range(0, len(ids), TOGETHER):
+        yield ids[start : start + TOGETHER]
+
+
 def _plain(_: type, __: Any, value: Any) -> Any:
     return str(value) if isinstance(value, str) else value
-
-
-def _object_id(id_: str) -> ObjectId:
-    try:
-        return ObjectId(id_)
-    except InvalidId:
-        raise NotificationNotFound(id_) from None
