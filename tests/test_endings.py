@@ -3,7 +3,9 @@
 import asyncio
 import dataclasses
 import enum
+import inspect
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -475,8 +477,70 @@ async def test_tracker_that_is_spoilt_ends_its_task_only(redis: Redis, queue: Qu
             raise TaskError("no")
         if task.symbol == "message":
             progress.message = "\ud800"
+        if task.symbol == "exit":
+            progress.complete = sys.exit
         return {}
 
     async with working(redis, queue, spoil, concurrency=1):
-        found = await outcomes_beside_another(queue, "steps", "error", "message")
-    assert [task.status for task in found.values()] == ["completed", "failed", "completed"]
+        found = await outcomes_beside_another(queue, "steps", "error", "message", "exit")
+    states = ["completed", "failed", "completed", "completed"]
+    assert [task.status for task in found.values()] == states
+
+
+class Nameless(type):
+    """Exits for its classes' names."""
+
+    @property
+    def __name__(cls) -> str:
+        raise SystemExit(9)
+
+
+class Hidden(Exception, metaclass=Nameless):
+    pass
+
+
+class Map(dict[str, Any]):
+    """Raises `error` when it is looked at."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(message="x")
+        self.error = error
+
+    def get(self, *_: Any) -> Any:
+        raise self.error
+
+    def values(self) -> Any:
+        raise self.error
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("threaded", [False, True])
+async def test_object_that_raises_when_it_is_looked_at_fails_its_task_only(
+    redis: Redis, queue: QueueService, threaded: bool
+) -> None:
+    """As a report, which is told on the loop, and as a result."""
+    errors = {"RUNTIME": RuntimeError("mine"), "EXIT": SystemExit(3), "HIDDEN": Hidden()}
+
+    def report(task: Task, progress: Any) -> Any:
+        what, _, error = task.symbol.partition("-")
+        if what == "REPORT":
+            return progress.update_progress(Map(errors[error]))
+        return {"x": Map(errors[error])} if what == "RESULT" else {}
+
+    async def on_loop(task: Task, progress: Any) -> Any:
+        reported = report(task, progress)
+        return await reported if inspect.isawaitable(reported) else reported
+
+    handler = ThreadHandler(report) if threaded else on_loop
+    symbols = [f"{what}-{error}" for what in ("REPORT", "RESULT") for error in errors]
+    async with working(redis, queue, handler, concurrency=1):
+        found = await outcomes_beside_another(queue, *symbols)
+    assert {symbol: task.error for symbol, task in found.items()} == {
+        "REPORT-RUNTIME": "RuntimeError: mine",
+        "REPORT-EXIT": "SystemExit: 3",
+        "REPORT-HIDDEN": "the handler failed with an error that cannot be read",
+        "RESULT-RUNTIME": "the result cannot be read: RuntimeError: mine",
+        "RESULT-EXIT": "the result cannot be read: SystemExit: 3",
+        # Of an error whose name cannot be told, what its name raised.
+        "RESULT-HIDDEN": "SystemExit: 9",
+    }

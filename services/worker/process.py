@@ -278,9 +278,9 @@ def _run(path: str, settings: Settings, task: Task, progress: "PipeProgress") ->
         result = import_function(path, settings)(task, progress)
         if inspect.isawaitable(result):
             result = asyncio.run(_outcome_of(result))
+        return end_with_result(result, settings.task_result_bytes)
     except BaseException as error:
         return end_with_error(error)
-    return end_with_result(result, settings.task_result_bytes)
 
 
 async def _outcome_of(result: Awaitable[Any]) -> Any:
