@@ -488,10 +488,10 @@ def _task(reply: Sequence[bytes]) -> Task:
         attempt=int(fields["attempt"]),
         position=int(fields["position"]) if "position" in fields else None,
         created_at=float(fields["created_at"]),
-        started_at=float(fields["started_at"] or 0) or None,
-        ended_at=float(fields["ended_at"] or 0) or None,
+        started_at=_read_time(fields["started_at"]),
+        ended_at=_read_time(fields["ended_at"]),
         result=_read_json(fields["result"]),
-        error=fields["error"].decode() or None,
+        error=fields["error"].decode(errors="replace") or None,
         progress=float(fields["percent"]),
         snapshot=fields.get("snapshot", b""),
     )
@@ -507,6 +507,13 @@ def _read_json(content: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return value
+
+
+def _read_time(content: bytes) -> float | None:
+    try:
+        return float(content) or None
+    except ValueError:
+        return None
 
 
 def _batch(reply: Sequence[Any]) -> Batch:

@@ -32,6 +32,11 @@ local function adopt(record, kind)
   return record
 end
 
+-- Whether this is a number as a record keeps them.
+local function is_whole(value)
+  return value and #value < 16 and string.find(value, '^%d+$') ~= nil
+end
+
 local function load(key, fields, kind)
   if records[key] then return records[key] end
   -- What is no hash is no record.
