@@ -26,7 +26,7 @@ from services.worker.threads import ThreadHandler
 from settings import Settings
 from tests.waiting import until
 from tests.working import ended, enqueue, outcomes_beside_another, working
-from tornado_rt.guarded_task import guard_tasks
+from tornado_rt.guarded_task import GuardedTask, guard_tasks
 
 LIMIT = 1000
 
@@ -160,7 +160,7 @@ async def test_every_ending_has_its_reason_and_frees_its_slot(
     function: str,
     processes: bool,
 ) -> None:
-    """With one slot, so that none may keep it."""
+    """Within a second; with one slot, so that none may keep it."""
     symbols = [*REASONS, *STARTS, *RETRIED]
     if function == "coroutine":
         symbols.append("own-cancel")
@@ -180,6 +180,10 @@ async def test_every_ending_has_its_reason_and_frees_its_slot(
             continue
         assert task.status == TaskState.FAILED, symbol
         assert task.error is not None
+        assert task.started_at is not None
+        assert task.ended_at is not None
+        # A process has to be started first.
+        assert task.ended_at - task.started_at < (10 if processes else 1), symbol
         if symbol in STARTS:
             assert task.error.startswith(STARTS[symbol]), symbol
         else:
@@ -214,6 +218,30 @@ async def test_exit_in_a_task_of_the_handler_ends_no_more_than_the_attempt(
     assert found["GATHER"].error == reason
     assert str(found["GROUP"].error).endswith(reason)
     assert found["EARLY"].status == TaskState.COMPLETED
+
+
+def no_tasks(loop: Any, coroutine: Any, **named: Any) -> Any:
+    coroutine.close()
+    raise RuntimeError("no tasks")
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("factory", [None, no_tasks])
+async def test_handler_cannot_change_what_makes_the_tasks_of_the_loop(
+    redis: Redis, queue: QueueService, factory: Any
+) -> None:
+    """A server that makes no tasks serves nobody, and one whose tasks are plain ends by any."""
+    loop = asyncio.get_running_loop()
+    guard_tasks(loop)
+
+    async def handle(task: Task, progress: Any) -> None:
+        if task.symbol == "FACTORY":
+            loop.set_task_factory(factory)
+        assert isinstance(loop.create_task(asyncio.sleep(0)), GuardedTask)
+
+    async with working(redis, queue, handle, concurrency=1):
+        [found] = (await outcomes_beside_another(queue, "FACTORY")).values()
+    assert (found.status, found.error) == (TaskState.COMPLETED, None)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,10 @@ import contextvars
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 # Whose code runs; None for the server's own.
 _family: contextvars.ContextVar[object | None] = contextvars.ContextVar("family", default=None)
 
@@ -51,8 +55,13 @@ async def _contained(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 def guard_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """Let each task that this loop makes from here on be guarded."""
-    loop.set_task_factory(_make)
+    """Let each task that this loop makes from here on be guarded, whatever a handler sets."""
+    type(loop).set_task_factory(loop, _make)
+    loop.set_task_factory = _keep_factory  # type: ignore[method-assign]
+
+
+def _keep_factory(factory: object) -> None:
+    log.warning("task_factory_kept", refused=type(factory).__name__)
 
 
 def _make(loop: asyncio.AbstractEventLoop, coroutine: Any, **named: Any) -> GuardedTask:
