@@ -125,7 +125,7 @@ REASONS = {
     "group-error": "first",
     "group-mixed": "ExceptionGroup: several (2 sub-exceptions): first",
 }
-# What Python words differently from place to place.
+# Python words these differently from place to place.
 STARTS = {
     "stop": ("RuntimeError: ", "StopIteration"),
     "astop": ("RuntimeError: ", "StopAsyncIteration"),
@@ -430,7 +430,7 @@ def test_result_is_copied() -> None:
 async def test_thread_that_never_ends_holds_no_slot_and_is_told(
     redis: Redis, queue: QueueService
 ) -> None:
-    """What it reports or returns later changes nothing."""
+    """Its later reports and its result change nothing."""
     go_on, refused = threading.Event(), threading.Event()
 
     def hang(task: Task, progress: Any) -> dict[str, Any]:
@@ -569,6 +569,6 @@ async def test_object_that_raises_when_it_is_looked_at_fails_its_task_only(
         "REPORT-HIDDEN": "the handler failed with an error that cannot be read",
         "RESULT-RUNTIME": "the result cannot be read: RuntimeError: mine",
         "RESULT-EXIT": "the result cannot be read: SystemExit: 3",
-        # Of an error whose name cannot be told, what its name raised.
+        # Its name raises when the reason is told.
         "RESULT-HIDDEN": "SystemExit: 9",
     }

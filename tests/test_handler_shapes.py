@@ -1,4 +1,4 @@
-"""What may be named as a handler, and what a module may do when it is loaded."""
+"""The shapes of a handler, and the deeds of a module while it is loaded."""
 
 from collections.abc import Callable
 from pathlib import Path

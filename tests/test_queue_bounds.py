@@ -1,4 +1,4 @@
-"""What a user leaves behind, and what a record does that cannot be read, on a real Redis."""
+"""Bounds of a user's ended work, and records that cannot be read, on a real Redis."""
 
 import itertools
 import json
@@ -194,7 +194,7 @@ async def test_cancel_of_a_large_batch_is_done_in_parts(make_queue: MakeQueue) -
 
 @pytest.mark.gen_test
 async def test_logs_of_older_ended_tasks_go(make_queue: MakeQueue, redis: Redis) -> None:
-    """Whoever comes back to one gets its state, and why not more."""
+    """A subscriber that comes back to one gets its state, and the reason why not more."""
     queue = make_queue(kept_per_user=1000)
     ids = [await enqueue(queue) for _ in range(102)]
     for claim in await queue.claim("w", 200):
@@ -301,7 +301,7 @@ async def test_broken_waiting_task_stops_nobody(
 async def test_broken_task_in_any_state_stops_no_upkeep(
     make_queue: MakeQueue, redis: Redis, how: str, state: str
 ) -> None:
-    """What falls due beside it is done, and its user's slot is free again."""
+    """Upkeep does all else that is due, and the user's slot is free again."""
     queue = make_queue(user_limit=2, max_attempts=1, retention_seconds=60)
     ids = [await enqueue(queue, delay=1000.0 * (state == "delayed")) for _ in range(2)]
     claims = await queue.claim("w", 10)
@@ -327,7 +327,9 @@ async def test_broken_task_in_any_state_stops_no_upkeep(
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("field", ["started_at", "ended_at", "result", "error", "another"])
+@pytest.mark.parametrize(
+    "field", ["started_at", "ended_at", "result", "error", "fragment", "another"]
+)
 async def test_field_that_cannot_be_read_spoils_no_list(
     make_queue: MakeQueue, redis: Redis, field: str
 ) -> None:
@@ -338,6 +340,7 @@ async def test_field_that_cannot_be_read_spoils_no_list(
     await redis.hset(f"{{rtq}}:task:{task_id}", field, b"{\xff")
     [listed] = await queue.list_tasks("a")
     assert (listed.task_id, listed.status) == (task_id, TaskState.PROCESSING)
+    assert json.loads(listed.snapshot)["task_id"] == task_id
     await end(queue, claim)
     assert (await queue.stats()).completed == 1
     assert len(await queue.list_tasks("a")) == 1

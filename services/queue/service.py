@@ -493,7 +493,7 @@ def _task(reply: Sequence[bytes]) -> Task:
         result=_read_json(fields["result"]),
         error=fields["error"].decode(errors="replace") or None,
         progress=float(fields["percent"]),
-        snapshot=fields.get("snapshot", b""),
+        snapshot=_read_snapshot(fields),
     )
 
 
@@ -507,6 +507,17 @@ def _read_json(content: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return value
+
+
+def _read_snapshot(fields: dict[str, bytes]) -> bytes:
+    """Return the snapshot; of one that cannot be read, what the record itself tells."""
+    snapshot = fields.get("snapshot", b"")
+    try:
+        orjson.loads(snapshot or b"{}")
+    except ValueError:
+        told = {name: fields[name].decode() for name in ("task_id", "symbol", "status")}
+        return orjson.dumps({**told, "attempt": int(fields["attempt"])})
+    return snapshot
 
 
 def _read_time(content: bytes) -> float | None:

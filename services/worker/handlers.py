@@ -27,7 +27,7 @@ class HandlerError(Exception):
 
 
 class Progress(Protocol):
-    """What a handler is given to tell its progress."""
+    """The object by which a handler tells its progress."""
 
     steps: list[Step]
 

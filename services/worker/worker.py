@@ -123,7 +123,7 @@ class Worker:
         self._positions_at: float | None = None
         self._stopping = False
         self._finished = False
-        # What was said of the queue's errors: each once, until it answers again.
+        # The calls whose error was logged: each once, until the queue answers again.
         self._troubles: set[str] = set()
 
     def deliver(self, message: Message) -> None:

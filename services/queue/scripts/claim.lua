@@ -15,7 +15,7 @@ local most, user_limit, global_limit = tonumber(ARGV[5]), tonumber(ARGV[6]), ton
 local ACKS = 12
 most_ended = tonumber(ARGV[11])
 
--- What the start of a task needs of it, and what its end does; nil when that cannot be read.
+-- Read the fields that the start and the end of a task need; nil when they cannot be read.
 local function load_waiting(id)
   local key = task_key(id)
   if records[key] then return records[key] end
