@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -242,6 +243,37 @@ async def test_handler_cannot_change_what_makes_the_tasks_of_the_loop(
     async with working(redis, queue, handle, concurrency=1):
         [found] = (await outcomes_beside_another(queue, "FACTORY")).values()
     assert (found.status, found.error) == (TaskState.COMPLETED, None)
+
+
+@pytest.mark.gen_test
+async def test_handlers_threads_are_not_those_of_the_server(
+    redis: Redis, queue: QueueService
+) -> None:
+    """Nor of another handler: one may keep all that it has, or replace or end them."""
+    loop, go_on = asyncio.get_running_loop(), threading.Event()
+    guard_tasks(loop)
+    loop.set_default_executor(ThreadPoolExecutor(1))
+
+    async def handle(task: Task, progress: Any) -> None:
+        if task.symbol == "KEEP":
+            await asyncio.gather(*(asyncio.to_thread(go_on.wait, 20) for _ in range(40)))
+        if task.symbol == "REPLACE":
+            with ThreadPoolExecutor() as pool:
+                loop.set_default_executor(pool)
+                assert await asyncio.to_thread(int, "1") == 1
+        if task.symbol == "END":
+            await loop.shutdown_default_executor()
+        if task.symbol == "GOOD":
+            assert await asyncio.to_thread(int, "2") == 2
+
+    async with working(redis, queue, handle, concurrency=2):
+        keeping = await enqueue(queue, "KEEP")
+        found = await outcomes_beside_another(queue, "REPLACE", "END")
+        async with asyncio.timeout(10):
+            assert await asyncio.to_thread(int, "3") == 3
+        go_on.set()
+        kept = await ended(queue, keeping)
+    assert {one.status for one in (kept, *found.values())} == {TaskState.COMPLETED}
 
 
 @pytest.mark.parametrize(
