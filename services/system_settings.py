@@ -93,7 +93,8 @@ def _checked(changes: dict[str, Any]) -> dict[str, Any]:
         if name not in FIELDS:
             raise InvalidSetting(f"there is no setting {clean_text(name, SHOWN_NAME)}")
         whole = FIELDS[name].type is int
-        if type(value) is not int and (whole or type(value) is not float):
+        # True is an int to Python, and no number; a long of MongoDB is one.
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
             raise InvalidSetting(f"{name} must be {'an integer' if whole else 'a number'}")
     try:
         SystemSettings(**changes)

@@ -3,10 +3,13 @@
 import asyncio
 import dataclasses
 import enum
+import inspect
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -24,7 +27,7 @@ from services.worker.threads import ThreadHandler
 from settings import Settings
 from tests.waiting import until
 from tests.working import ended, enqueue, outcomes_beside_another, working
-from tornado_rt.guarded_task import guard_tasks
+from tornado_rt.guarded_task import GuardedTask, guard_tasks
 
 LIMIT = 1000
 
@@ -123,7 +126,7 @@ REASONS = {
     "group-error": "first",
     "group-mixed": "ExceptionGroup: several (2 sub-exceptions): first",
 }
-# What Python words differently from place to place.
+# Python words these differently from place to place.
 STARTS = {
     "stop": ("RuntimeError: ", "StopIteration"),
     "astop": ("RuntimeError: ", "StopAsyncIteration"),
@@ -158,7 +161,7 @@ async def test_every_ending_has_its_reason_and_frees_its_slot(
     function: str,
     processes: bool,
 ) -> None:
-    """With one slot, so that none may keep it."""
+    """Within a second; with one slot, so that none may keep it."""
     symbols = [*REASONS, *STARTS, *RETRIED]
     if function == "coroutine":
         symbols.append("own-cancel")
@@ -178,6 +181,10 @@ async def test_every_ending_has_its_reason_and_frees_its_slot(
             continue
         assert task.status == TaskState.FAILED, symbol
         assert task.error is not None
+        assert task.started_at is not None
+        assert task.ended_at is not None
+        # A process has to be started first.
+        assert task.ended_at - task.started_at < (10 if processes else 1), symbol
         if symbol in STARTS:
             assert task.error.startswith(STARTS[symbol]), symbol
         else:
@@ -212,6 +219,61 @@ async def test_exit_in_a_task_of_the_handler_ends_no_more_than_the_attempt(
     assert found["GATHER"].error == reason
     assert str(found["GROUP"].error).endswith(reason)
     assert found["EARLY"].status == TaskState.COMPLETED
+
+
+def no_tasks(loop: Any, coroutine: Any, **named: Any) -> Any:
+    coroutine.close()
+    raise RuntimeError("no tasks")
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("factory", [None, no_tasks])
+async def test_handler_cannot_change_what_makes_the_tasks_of_the_loop(
+    redis: Redis, queue: QueueService, factory: Any
+) -> None:
+    """A server that makes no tasks serves nobody, and one whose tasks are plain ends by any."""
+    loop = asyncio.get_running_loop()
+    guard_tasks(loop)
+
+    async def handle(task: Task, progress: Any) -> None:
+        if task.symbol == "FACTORY":
+            loop.set_task_factory(factory)
+        assert isinstance(loop.create_task(asyncio.sleep(0)), GuardedTask)
+
+    async with working(redis, queue, handle, concurrency=1):
+        [found] = (await outcomes_beside_another(queue, "FACTORY")).values()
+    assert (found.status, found.error) == (TaskState.COMPLETED, None)
+
+
+@pytest.mark.gen_test
+async def test_handlers_threads_are_not_those_of_the_server(
+    redis: Redis, queue: QueueService
+) -> None:
+    """Nor of another handler: one may keep all that it has, or replace or end them."""
+    loop, go_on = asyncio.get_running_loop(), threading.Event()
+    guard_tasks(loop)
+    loop.set_default_executor(ThreadPoolExecutor(1))
+
+    async def handle(task: Task, progress: Any) -> None:
+        if task.symbol == "KEEP":
+            await asyncio.gather(*(asyncio.to_thread(go_on.wait, 20) for _ in range(40)))
+        if task.symbol == "REPLACE":
+            with ThreadPoolExecutor() as pool:
+                loop.set_default_executor(pool)
+                assert await asyncio.to_thread(int, "1") == 1
+        if task.symbol == "END":
+            await loop.shutdown_default_executor()
+        if task.symbol == "GOOD":
+            assert await asyncio.to_thread(int, "2") == 2
+
+    async with working(redis, queue, handle, concurrency=2):
+        keeping = await enqueue(queue, "KEEP")
+        found = await outcomes_beside_another(queue, "REPLACE", "END")
+        async with asyncio.timeout(10):
+            assert await asyncio.to_thread(int, "3") == 3
+        go_on.set()
+        kept = await ended(queue, keeping)
+    assert {one.status for one in (kept, *found.values())} == {TaskState.COMPLETED}
 
 
 @pytest.mark.parametrize(
@@ -400,7 +462,7 @@ def test_result_is_copied() -> None:
 async def test_thread_that_never_ends_holds_no_slot_and_is_told(
     redis: Redis, queue: QueueService
 ) -> None:
-    """What it reports or returns later changes nothing."""
+    """Its later reports and its result change nothing."""
     go_on, refused = threading.Event(), threading.Event()
 
     def hang(task: Task, progress: Any) -> dict[str, Any]:
@@ -475,8 +537,70 @@ async def test_tracker_that_is_spoilt_ends_its_task_only(redis: Redis, queue: Qu
             raise TaskError("no")
         if task.symbol == "message":
             progress.message = "\ud800"
+        if task.symbol == "exit":
+            progress.complete = sys.exit
         return {}
 
     async with working(redis, queue, spoil, concurrency=1):
-        found = await outcomes_beside_another(queue, "steps", "error", "message")
-    assert [task.status for task in found.values()] == ["completed", "failed", "completed"]
+        found = await outcomes_beside_another(queue, "steps", "error", "message", "exit")
+    states = ["completed", "failed", "completed", "completed"]
+    assert [task.status for task in found.values()] == states
+
+
+class Nameless(type):
+    """Exits for its classes' names."""
+
+    @property
+    def __name__(cls) -> str:
+        raise SystemExit(9)
+
+
+class Hidden(Exception, metaclass=Nameless):
+    pass
+
+
+class Map(dict[str, Any]):
+    """Raises `error` when it is looked at."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(message="x")
+        self.error = error
+
+    def get(self, *_: Any) -> Any:
+        raise self.error
+
+    def values(self) -> Any:
+        raise self.error
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("threaded", [False, True])
+async def test_object_that_raises_when_it_is_looked_at_fails_its_task_only(
+    redis: Redis, queue: QueueService, threaded: bool
+) -> None:
+    """As a report, which is told on the loop, and as a result."""
+    errors = {"RUNTIME": RuntimeError("mine"), "EXIT": SystemExit(3), "HIDDEN": Hidden()}
+
+    def report(task: Task, progress: Any) -> Any:
+        what, _, error = task.symbol.partition("-")
+        if what == "REPORT":
+            return progress.update_progress(Map(errors[error]))
+        return {"x": Map(errors[error])} if what == "RESULT" else {}
+
+    async def on_loop(task: Task, progress: Any) -> Any:
+        reported = report(task, progress)
+        return await reported if inspect.isawaitable(reported) else reported
+
+    handler = ThreadHandler(report) if threaded else on_loop
+    symbols = [f"{what}-{error}" for what in ("REPORT", "RESULT") for error in errors]
+    async with working(redis, queue, handler, concurrency=1):
+        found = await outcomes_beside_another(queue, *symbols)
+    assert {symbol: task.error for symbol, task in found.items()} == {
+        "REPORT-RUNTIME": "RuntimeError: mine",
+        "REPORT-EXIT": "SystemExit: 3",
+        "REPORT-HIDDEN": "the handler failed with an error that cannot be read",
+        "RESULT-RUNTIME": "the result cannot be read: RuntimeError: mine",
+        "RESULT-EXIT": "the result cannot be read: SystemExit: 3",
+        # Its name raises when the reason is told.
+        "RESULT-HIDDEN": "SystemExit: 9",
+    }

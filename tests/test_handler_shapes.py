@@ -1,4 +1,4 @@
-"""What may be named as a handler, and what a module may do when it is loaded."""
+"""The shapes of a handler, and the deeds of a module while it is loaded."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from settings import Settings
 from tests.working import outcomes_beside_another, working
 
 GOOD = """
-import functools
+import functools, types
 
 async def coroutine(task, progress):
     return {"ran": True}
@@ -57,6 +57,11 @@ static, method = Holder.static, Holder().method
 static_object = Holder.__dict__["static"]
 wrapped_coroutine, bare_coroutine = wrapped(coroutine), bare(coroutine)
 
+@types.coroutine
+def generator_coroutine(task, progress):
+    yield
+    return {"ran": True}
+
 def returns_coroutine(task, progress):
     return coroutine(task, progress)
 
@@ -74,6 +79,7 @@ NAMES = [
     "static_object",
     "wrapped_coroutine",
     "bare_coroutine",
+    "generator_coroutine",
     "returns_coroutine",
     "returns_awaitable",
 ]

@@ -233,6 +233,27 @@ def test_what_is_no_snapshot_is_refused(damage: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({"plan": "market,macro:3"}, 0),
+        ({"plan": "market:9x"}, 0),
+        ({"plan": "market"}, 0),
+        ({"plan": 7}, 0),
+        ({"current_step": 10**9}, 19),
+        ({"current_step": -5}, 19),
+    ],
+)
+def test_plan_of_a_later_version_is_shown_without_its_steps(
+    changes: dict[str, Any], steps: int
+) -> None:
+    """A list has it beside others of its user; a place that is none counts as the next one."""
+    kept = {"status": "processing", "message": "Working", "current_step": 3, "total_steps": 19}
+    shown = orjson.loads(show(orjson.dumps({**kept, "plan": "market,news:3", **changes})))
+    assert len(shown["steps"]) == steps
+    assert (shown["message"], "plan" in shown) == ("Working", False)
+
+
+@pytest.mark.parametrize(
     ("status", "states"),
     [
         ("queued", ["pending", "pending"]),

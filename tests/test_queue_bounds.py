@@ -1,4 +1,4 @@
-"""What a user leaves behind, and what a record does that cannot be read, on a real Redis."""
+"""Bounds of a user's ended work, and records that cannot be read, on a real Redis."""
 
 import itertools
 import json
@@ -194,7 +194,7 @@ async def test_cancel_of_a_large_batch_is_done_in_parts(make_queue: MakeQueue) -
 
 @pytest.mark.gen_test
 async def test_logs_of_older_ended_tasks_go(make_queue: MakeQueue, redis: Redis) -> None:
-    """Whoever comes back to one gets its state, and why not more."""
+    """A subscriber that comes back to one gets its state, and the reason why not more."""
     queue = make_queue(kept_per_user=1000)
     ids = [await enqueue(queue) for _ in range(102)]
     for claim in await queue.claim("w", 200):
@@ -258,7 +258,11 @@ BREAKS: dict[str, Any] = {
     "no list": lambda redis, key: redis.hset(key, "made", b"\x01"),
     "short": lambda redis, key: redis.hset(key, "made", b"\x91\xa1a"),
     "attempt": lambda redis, key: redis.hset(key, "attempt", "x"),
+    "fraction": lambda redis, key: redis.hset(key, "attempt", "1.5"),
     "number": lambda redis, key: redis.hset(key, "event_seq", "x"),
+    "long number": lambda redis, key: redis.hset(key, "event_seq", "1e300"),
+    "share": lambda redis, key: redis.hset(key, "percent", "nan"),
+    "status": lambda redis, key: redis.hset(key, "status", "odd"),
     "gone": lambda redis, key: redis.delete(key),
     "string": lambda redis, key: redis.set(key, "x"),
 }
@@ -297,7 +301,7 @@ async def test_broken_waiting_task_stops_nobody(
 async def test_broken_task_in_any_state_stops_no_upkeep(
     make_queue: MakeQueue, redis: Redis, how: str, state: str
 ) -> None:
-    """What falls due beside it is done, and its user's slot is free again."""
+    """Upkeep does all else that is due, and the user's slot is free again."""
     queue = make_queue(user_limit=2, max_attempts=1, retention_seconds=60)
     ids = [await enqueue(queue, delay=1000.0 * (state == "delayed")) for _ in range(2)]
     claims = await queue.claim("w", 10)
@@ -320,6 +324,72 @@ async def test_broken_task_in_any_state_stops_no_upkeep(
     status = await queue.get_user_queue_status("a")
     assert (status.processing, status.waiting) == (0, int(state == "delayed"))
     assert await redis.smembers("{rtq}:broken") == {ids[0].encode()}
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "field", ["started_at", "ended_at", "result", "error", "fragment", "another"]
+)
+async def test_field_that_cannot_be_read_spoils_no_list(
+    make_queue: MakeQueue, redis: Redis, field: str
+) -> None:
+    """Nor its task: it is read without it, and ends."""
+    queue = make_queue()
+    task_id = await enqueue(queue)
+    [claim] = await queue.claim("w", 1)
+    await redis.hset(f"{{rtq}}:task:{task_id}", field, b"{\xff")
+    [listed] = await queue.list_tasks("a")
+    assert (listed.task_id, listed.status) == (task_id, TaskState.PROCESSING)
+    assert json.loads(listed.snapshot)["task_id"] == task_id
+    await end(queue, claim)
+    assert (await queue.stats()).completed == 1
+    assert len(await queue.list_tasks("a")) == 1
+
+
+KEYS_OF_ONE = [
+    "log:task:{task}",
+    "tasks:a",
+    "waiting:a",
+    "ended:a",
+    "dead:a",
+    "once_of:a",
+    "batch_tasks:{batch}",
+    "log:batch:{batch}",
+    "ended_batches:a",
+]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("key", KEYS_OF_ONE)
+@pytest.mark.parametrize("how", ["string", "gone"])
+async def test_key_of_one_user_that_is_lost_stops_no_other(
+    make_queue: MakeQueue, redis: Redis, key: str, how: str
+) -> None:
+    """Another program wrote it as something else, or deleted it."""
+    queue = make_queue(user_limit=1, max_attempts=1, kept_per_user=2)
+    made = await queue.create_batch("a", ["A", "B", "C"], {}, plan=PLAN)
+    [first] = await queue.claim("w", 1)
+    await queue.report_progress(made.task_ids[0], first.token, b'"progress":5.0', 5.0)
+    lost = "{rtq}:" + key.format(task=made.task_ids[0], batch=made.batch_id)
+    await redis.delete(lost)
+    if how == "string":
+        await redis.set(lost, "x")
+    await redis.zadd("{rtq}:processing", {made.task_ids[0]: 1})
+    other = await enqueue(queue, "b")
+    claims = await queue.claim("w", 5)
+    assert [claim.task.task_id for claim in claims] == [other]
+    await end(queue, *claims)
+    assert await queue.cleanup_expired_tasks() == 1
+    assert await queue.get_task(made.task_ids[0]) is not None
+    later = await enqueue(queue, once=Once("k", b"r"))
+    for _ in range(3):
+        await end(queue, *await queue.claim("w", 5))
+        await queue.keep_up()
+    found = await queue.get_task(later)
+    assert (found and found.status) == TaskState.COMPLETED
+    assert (await queue.get_user_queue_status("b")).processing == 0
+    await queue.cancel_batch(made.batch_id)
+    await queue.check_invariants()
 
 
 @pytest.mark.gen_test

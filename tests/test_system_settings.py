@@ -4,6 +4,7 @@ from typing import Any
 
 import attrs
 import pytest
+from bson import Int64
 
 from services.system_settings import InvalidSetting, SystemSettings, SystemSettingsService
 from tests.test_notifications import Published
@@ -122,6 +123,15 @@ async def test_stored_value_that_cannot_be_used_is_left_out(
     assert await service.get() == held
     changed = await service.update({"sse_poll_timeout_seconds": 2.0})
     assert changed == attrs.evolve(held, sse_poll_timeout_seconds=2.0)
+
+
+@pytest.mark.gen_test
+async def test_long_of_mongodb_is_an_integer(service: SystemSettingsService, database: Any) -> None:
+    """As `NumberLong(7)` in the shell writes it."""
+    await database["system_settings"].insert_one(
+        {"_id": "settings", "ws_max_connections_per_user": Int64(7)}
+    )
+    assert await service.get() == attrs.evolve(DEFAULTS, ws_max_connections_per_user=7)
 
 
 def test_message_of_a_later_version_is_followed_as_far_as_it_is_known(

@@ -20,7 +20,7 @@ from tests.waiting import has_job, until
 from tests.working import ended, enqueue, working
 
 MODULE = """
-import os, signal, struct, subprocess, sys, time
+import os, signal, struct, subprocess, sys, threading, time
 
 def pipe(progress):
     return progress._connection.fileno()
@@ -41,6 +41,19 @@ def handle(task, progress):
         time.sleep(60)
     if how == "EXIT":
         os._exit(0)
+    if how == "GROUP":
+        os.killpg(0, signal.SIGKILL)
+    if how == "STREAMS":
+        for descriptor in (0, 1, 2):
+            os.close(descriptor)
+        sys.stdout = sys.stderr = None
+        raise ValueError("on purpose")
+    if how == "THREAD":
+        thread = threading.Thread(target=sys.exit, args=("in a thread",))
+        thread.start()
+        thread.join()
+        threading.Thread(target=time.sleep, args=(60,)).start()
+        raise ValueError("on purpose")
     if how == "HUGE":
         os.write(pipe(progress), b"\\xff" * 100)
         time.sleep(60)
@@ -77,6 +90,9 @@ REASONS = {
     "CUT": DIED,
     "CLOSE": DIED,
     "EXIT": DIED,
+    "GROUP": DIED,
+    "STREAMS": "ValueError: on purpose",
+    "THREAD": "ValueError: on purpose",
     "HUGE": "the task's process sent a message of 4294967295 bytes",
     "NOISE": "the task's process sent what cannot be read",
     "LIST": OURS,

@@ -1,4 +1,4 @@
-"""What a forked child must not keep of us: locks, sockets, signal handlers.
+"""Keeps from a forked child what must stay ours: locks, sockets, signal handlers.
 
 A handler may call `os.fork`, or start a pool of processes that forks. A child has a copy of every
 descriptor that we have open: with the lock a restart is refused while it lives, with a client's

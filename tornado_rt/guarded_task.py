@@ -1,4 +1,4 @@
-"""Tasks that a handler cannot cancel, unless they are its own.
+"""Tasks that a handler cannot cancel, and threads that it cannot keep, unless they are its own.
 
 A handler may cancel every task of the loop (`asyncio.all_tasks`). It ends itself and all that it
 has started; what serves others goes on. A family is a handler with all that runs on its behalf.
@@ -6,11 +6,19 @@ has started; what serves others goes on. A family is a handler with all that run
 
 import asyncio
 import contextvars
+import functools
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 # Whose code runs; None for the server's own.
-_family: contextvars.ContextVar[object | None] = contextvars.ContextVar("family", default=None)
+_family: contextvars.ContextVar["FamilyTask | None"] = contextvars.ContextVar(
+    "family", default=None
+)
 
 
 class GuardedTask(asyncio.Task[Any]):
@@ -26,7 +34,9 @@ class GuardedTask(asyncio.Task[Any]):
 
 
 class FamilyTask(GuardedTask):
-    """The first task of a new family."""
+    """The first task of a new family. `executor`: where its threads run, once it has some."""
+
+    executor: Executor | None = None
 
     def __init__(
         self, function: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any, name: str
@@ -51,8 +61,52 @@ async def _contained(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 def guard_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """Let each task that this loop makes from here on be guarded."""
-    loop.set_task_factory(_make)
+    """Let each task that this loop makes from here on be guarded, whatever a handler sets.
+
+    And let handlers have other threads than the server.
+    """
+    type(loop).set_task_factory(loop, _make)
+    shared: Any = loop
+    shared.set_task_factory = _keep_factory
+    for replacement in (run_in_executor, set_default_executor, shutdown_default_executor):
+        setattr(shared, replacement.__name__, functools.partial(replacement, loop))
+
+
+# These take the place of the loop's methods. A family that asks for the loop's threads gets its
+# own: it may keep, replace or end them. The server resolves names and reads keys in the loop's.
+
+
+def run_in_executor(
+    loop: asyncio.AbstractEventLoop,
+    executor: Executor | None,
+    function: Callable[..., Any],
+    *arguments: Any,
+) -> asyncio.Future[Any]:
+    """Run it in a thread, of the family when no executor is named."""
+    family = _family.get()
+    if executor is None and family is not None:
+        # Its threads end when nothing refers to it any more.
+        family.executor = executor = family.executor or ThreadPoolExecutor()
+    return type(loop).run_in_executor(loop, executor, function, *arguments)
+
+
+def set_default_executor(loop: asyncio.AbstractEventLoop, executor: ThreadPoolExecutor) -> None:
+    """Set what `run_in_executor` takes: for the family, or for the server."""
+    family = _family.get()
+    if family is None:
+        type(loop).set_default_executor(loop, executor)
+    else:
+        family.executor = executor
+
+
+async def shutdown_default_executor(loop: asyncio.AbstractEventLoop, *arguments: Any) -> None:
+    """End the server's threads, unless a family asks: its own end with it."""
+    if _family.get() is None:
+        await type(loop).shutdown_default_executor(loop, *arguments)
+
+
+def _keep_factory(factory: object) -> None:
+    log.warning("task_factory_kept", refused=type(factory).__name__)
 
 
 def _make(loop: asyncio.AbstractEventLoop, coroutine: Any, **named: Any) -> GuardedTask:

@@ -1,6 +1,6 @@
 """The data version in MongoDB: the document `data` of the collection `meta`.
 
-So far every change there was an addition, which its readers stand: a step only writes the number.
+Every change up to this version was an addition, which readers stand: a step only writes the number.
 """
 
 import contextlib
@@ -26,6 +26,6 @@ async def prepare_mongodb(database: Any) -> None:
     if await read_mongodb_version(database) == DATA_VERSION:
         return
     written = {"$set": {"version": DATA_VERSION, "made_by": MADE_BY}}
-    # Of two that write it at once one fails.
+    # When two processes insert it at once, one fails.
     with contextlib.suppress(DuplicateKeyError):
         await database["meta"].update_one(KEY, written, upsert=True)

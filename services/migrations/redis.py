@@ -21,7 +21,7 @@ from tornado_rt.protocol import CONTROL, channel
 log = structlog.get_logger(__name__)
 
 FOLDER = Path(__file__).parent
-# Of a lock that its owner does not renew any more.
+# A lock that its owner does not renew ends after this time.
 LOCK_SECONDS = 10
 # How long another process may take for the migration, and how long one that stops stays connected.
 WAIT_SECONDS = 300.0
@@ -100,7 +100,7 @@ class _Migration:
         """Go from a version to this one; None: that of a layout that names none."""
         if version is None:
             version = await self._find_layout()
-            # Whoever goes on after us, goes on from here.
+            # A process that goes on after us starts from here.
             await self._write(version)
         if version == DATA_VERSION:
             return

@@ -6,7 +6,7 @@
 local P = KEYS[1]
 local MADE = {'user_id', 'batch_id', 'symbol', 'params', 'created_at', 'callback_url', 'notify', 'seq',
   'expected', 'head', 'plan'}
--- What earlier tasks may lack. Without the others a task cannot be run.
+-- Earlier tasks may lack these fields. Without the others a task cannot be run.
 local DEFAULTS = {batch_id = '', callback_url = '', notify = '', expected = '60', created_at = '0'}
 local FIRST_MILLISECOND = 100000000000
 

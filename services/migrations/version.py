@@ -18,7 +18,7 @@ MADE_BY = f"tornado_rt {__version__}"
 
 
 class DataRefused(StoreError):
-    """What is stored cannot be read by this version; the message says what to do."""
+    """This version cannot read the stored data; the message says what to do."""
 
 
 def check_version(store: str, found: str, made_by: str) -> int:

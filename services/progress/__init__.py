@@ -11,6 +11,7 @@ from services.progress.stores import (
 from services.progress.tracker import (
     RedisProgressTracker,
     StepUnknown,
+    plain_update,
     plan_fragment,
     read_update,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "estimate_seconds",
     "get_progress",
     "make_steps",
+    "plain_update",
     "plan_fragment",
     "read_update",
     "show",

@@ -1,7 +1,7 @@
 """A snapshot as it is kept and sent between processes, and as it is shown.
 
-The plan never changes while a task runs, so what is kept names it; whoever shows the snapshot puts
-the steps in its place. An event is a tenth as long so.
+The plan never changes while a task runs, so what is kept names it, and has a tenth of the length;
+`show` puts the steps in its place.
 """
 
 import functools
@@ -23,13 +23,15 @@ def name_plan(analysts: list[Analyst], research_depth: int) -> str:
 def show(snapshot: bytes) -> bytes:
     """Return the JSON object with `steps` in the place of `plan`; as it is when it names none.
 
-    Raise ValueError when it is no snapshot.
+    There are no steps of a plan that only a later version knows. Raise ValueError when it is no
+    snapshot.
     """
     fields = orjson.loads(snapshot)
     if not isinstance(fields, dict) or "plan" not in fields:
         return snapshot
     try:
-        fields["steps"] = orjson.Fragment(_show_steps(fields.pop("plan"), *_place(fields)))
+        steps = _show_steps(str(fields.pop("plan")), *_place(fields))
+        fields["steps"] = orjson.Fragment(steps)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a snapshot: {error!r}") from error
     return orjson.dumps(fields)
@@ -61,7 +63,11 @@ def _place(fields: dict[str, Any]) -> tuple[int, str]:
 @functools.lru_cache(maxsize=4096)
 def _show_steps(plan: str, done: int, state: str) -> bytes:
     names, _, depth = plan.partition(":")
-    steps = make_steps([Analyst(name) for name in names.split(",")], int(depth))
+    try:
+        steps = make_steps([Analyst(name) for name in names.split(",")], int(depth))
+    except ValueError:
+        return b"[]"
+    done = max(0, min(done, len(steps)))
     states = ["completed"] * done + [state] + ["pending"] * (len(steps) - done - 1)
     return orjson.dumps(
         [

@@ -168,6 +168,15 @@ def read_update(update: object, steps: Sequence[Step]) -> tuple[int | None, str 
     return step, None if message is None else clean_text(message, MAX_MESSAGE_LENGTH)
 
 
+def plain_update(update: object, steps: Sequence[Step]) -> str | dict[str, Any]:
+    """Return a report as `read_update` reads it, of plain objects: to look at it runs no code."""
+    step, message = read_update(update, steps)
+    if not isinstance(update, dict):
+        return message or ""
+    fields = {"step": step, "message": message}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def _index_of(step: object, steps: Sequence[Step]) -> int:
     # True is an int to Python, and no step.
     if isinstance(step, int) and not isinstance(step, bool) and 0 <= step < len(steps):
@@ -175,8 +184,15 @@ def _index_of(step: object, steps: Sequence[Step]) -> int:
     for index, known in enumerate(steps):
         if isinstance(step, str) and known.name == step:
             return index
-    told = repr(step) if isinstance(step, str | int | float) else type(step).__name__
-    raise StepUnknown(f"the plan has no step {clean_text(told, MAX_STEP_LENGTH)}")
+    raise StepUnknown(f"the plan has no step {_tell(step)}")
+
+
+def _tell(step: object) -> str:
+    if isinstance(step, str):
+        step = repr(str(step[:MAX_STEP_LENGTH]))
+    elif not isinstance(step, int | float):
+        step = type(step).__name__
+    return clean_text(step, MAX_STEP_LENGTH)
 
 
 def plan_fragment(params: TaskParams) -> bytes:

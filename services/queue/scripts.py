@@ -6,8 +6,9 @@ and the line is written once, by the finishers of the library, after its body.
 """
 
 import asyncio
+import contextvars
 import hashlib
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,10 @@ local reply = body()
 for _, finish in ipairs(finishers) do finish() end
 return reply
 """
-# So many calls share a round trip; more of them go on several connections, so that Redis and we
-# work at the same time.
+# At most this many calls share a round trip; more of them go on several connections, so that Redis
+# and we work at the same time.
 TOGETHER = 16
-# So many of what is asked in the same moment share one call.
+# At most this many requests of the same moment share one call.
 GROUPED = 25
 
 Argument = bytes | str | float
@@ -77,7 +78,7 @@ class Scripts:
         call = _Call(name, arguments, loop.create_future())
         self._calls.append(call)
         if len(self._calls) == 1:
-            loop.call_soon(self._send)
+            _call_soon(self._send)
         return await call.reply
 
     async def run_alone(self, name: str, *arguments: Argument) -> Any:
@@ -94,9 +95,8 @@ class Scripts:
         It replies with a list, an element for each; this returns ours. What is asked in the same
         moment is one call, and when it fails, it fails for all.
         """
-        loop = asyncio.get_running_loop()
         if not self._groups:
-            loop.call_soon(self._send_groups)
+            _call_soon(self._send_groups)
         group = self._groups[-1] if self._groups else None
         if (
             group is None
@@ -105,7 +105,7 @@ class Scripts:
         ):
             group = _Group(name, shared)
             self._groups.append(group)
-        reply = loop.create_future()
+        reply = asyncio.get_running_loop().create_future()
         group.arguments.extend(arguments)
         group.replies.append(reply)
         return await reply
@@ -161,6 +161,11 @@ class Scripts:
             pipe.evalsha(self._digests[call.name], 1, *self._common, *call.arguments)
         replies: list[Any] = await pipe.execute(raise_on_error=False)
         return replies
+
+
+def _call_soon(send: Callable[[], None]) -> None:
+    """Call it for all who ask, not in the name of the first: a handler may cancel its own tasks."""
+    asyncio.get_running_loop().call_soon(send, context=contextvars.Context())
 
 
 def _settle(future: asyncio.Future[Any], reply: Any) -> None:

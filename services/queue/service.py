@@ -9,6 +9,7 @@ from typing import Any, Literal
 import orjson
 import structlog
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 
 from services.queue.models import (
     Ack,
@@ -260,7 +261,7 @@ class QueueService:
 
     async def get_user_queue_status(self, user_id: str) -> UserQueueStatus:
         """Count a user's tasks."""
-        async with self._redis.pipeline() as pipe:
+        async with self._reading() as pipe:
             pipe.zcard(f"{self.prefix}waiting:{user_id}")
             pipe.hget(self.prefix + "aside", user_id)
             pipe.hget(self.prefix + "active", user_id)
@@ -269,7 +270,7 @@ class QueueService:
 
     async def stats(self) -> QueueStats:
         """Count the tasks in each state."""
-        async with self._redis.pipeline() as pipe:
+        async with self._reading() as pipe:
             for name in ("waiting", "processing", "delayed"):
                 pipe.zcard(self.prefix + name)
             pipe.hgetall(self.prefix + "counts")
@@ -340,6 +341,10 @@ class QueueService:
     async def check_invariants(self) -> list[str]:
         """Compare everything with everything; return the violations. For tests and maintenance."""
         return [fault.decode() for fault in await self._scripts.run("check_invariants")]
+
+    def _reading(self) -> Pipeline:
+        # Not a transaction: Redis refuses even to read in one when it is full.
+        return self._redis.pipeline(transaction=False)
 
     async def _cancel(self, kind: Kind, id_: str, user_id: str | None) -> Any:
         return await self._scripts.run(
@@ -483,12 +488,12 @@ def _task(reply: Sequence[bytes]) -> Task:
         attempt=int(fields["attempt"]),
         position=int(fields["position"]) if "position" in fields else None,
         created_at=float(fields["created_at"]),
-        started_at=float(fields["started_at"] or 0) or None,
-        ended_at=float(fields["ended_at"] or 0) or None,
+        started_at=_read_time(fields["started_at"]),
+        ended_at=_read_time(fields["ended_at"]),
         result=_read_json(fields["result"]),
-        error=fields["error"].decode() or None,
+        error=fields["error"].decode(errors="replace") or None,
         progress=float(fields["percent"]),
-        snapshot=fields.get("snapshot", b""),
+        snapshot=_read_snapshot(fields),
     )
 
 
@@ -502,6 +507,24 @@ def _read_json(content: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return value
+
+
+def _read_snapshot(fields: dict[str, bytes]) -> bytes:
+    """Return the snapshot; of one that cannot be read, what the record itself tells."""
+    snapshot = fields.get("snapshot", b"")
+    try:
+        orjson.loads(snapshot or b"{}")
+    except ValueError:
+        told = {name: fields[name].decode() for name in ("task_id", "symbol", "status")}
+        return orjson.dumps({**told, "attempt": int(fields["attempt"])})
+    return snapshot
+
+
+def _read_time(content: bytes) -> float | None:
+    try:
+        return float(content) or None
+    except ValueError:
+        return None
 
 
 def _batch(reply: Sequence[Any]) -> Batch:

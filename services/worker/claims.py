@@ -19,7 +19,7 @@ class ClaimRefused(Exception):
 
 @attrs.frozen(eq=False)
 class _Request:
-    """What is repeated as it is until it is answered: what it claimed or ended is not lost."""
+    """A request is repeated unchanged until it is answered, so that no claim or end is lost."""
 
     id: str
     count: int
@@ -27,7 +27,7 @@ class _Request:
 
 
 class Claims:
-    """What one worker asks of the queue. `asked`: how many tasks may still come."""
+    """The requests of one worker to the queue. `asked`: how many tasks may still come."""
 
     def __init__(self, queue: QueueService, worker_id: str) -> None:
         self.asked = 0

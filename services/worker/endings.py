@@ -19,7 +19,7 @@ from tornado_rt.bounds import OutOfBounds, check_json, clean_text
 
 MAX_ERROR_LENGTH = 2000
 MOST_RETRY_SECONDS = 30 * 86400.0
-# Of a group of errors these many are looked at.
+# At most this many errors of a group are looked at.
 MOST_LEAVES = 100
 MOST_FRAMES = 30
 MAX_TRACEBACK_LENGTH = 16_000

@@ -27,7 +27,7 @@ class HandlerError(Exception):
 
 
 class Progress(Protocol):
-    """What a handler is given to tell its progress."""
+    """The object by which a handler tells its progress."""
 
     steps: list[Step]
 
@@ -87,7 +87,10 @@ def _fault_of(function: object) -> str | None:
     if not callable(function):
         return "not a function"
     code = _code_of(function)
-    if inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code):
+    flags = getattr(getattr(code, "__code__", None), "co_flags", 0)
+    # A generator behind `types.coroutine` is awaited as any coroutine.
+    generates = inspect.isgeneratorfunction(code) and not flags & inspect.CO_ITERABLE_COROUTINE
+    if generates or inspect.isasyncgenfunction(code):
         return "a generator: a handler returns its result, it does not yield"
     return None
 

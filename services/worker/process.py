@@ -45,7 +45,7 @@ log = structlog.get_logger(__name__)
 
 SIZE = struct.Struct("!I")
 READ_BYTES = 65536
-# What stands around a result, or in a report.
+# The most bytes of a report, and of what surrounds a result.
 MESSAGE_BYTES = 65536
 MOST_RESULT_BYTES = 256 * 1024 * 1024
 # How often a start is tried, when the fork server has died.
@@ -257,7 +257,9 @@ def run_task(
     if _libc is not None:
         # With the fork server, which ends with the worker.
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    # A Ctrl-C in the terminal is for the worker, which gives us the grace time.
+    # A group of its own: a signal that the handler sends to its group does not reach the worker.
+    # A Ctrl-C in the terminal is for the worker too, which gives us the grace time.
+    os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process = os.getpid()
     progress = PipeProgress(steps, connection)
@@ -278,9 +280,9 @@ def _run(path: str, settings: Settings, task: Task, progress: "PipeProgress") ->
         result = import_function(path, settings)(task, progress)
         if inspect.isawaitable(result):
             result = asyncio.run(_outcome_of(result))
+        return end_with_result(result, settings.task_result_bytes)
     except BaseException as error:
         return end_with_error(error)
-    return end_with_result(result, settings.task_result_bytes)
 
 
 async def _outcome_of(result: Awaitable[Any]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from services.progress import LeaseLost, RedisProgressTracker, Step
+from services.progress import LeaseLost, RedisProgressTracker, Step, plain_update
 from services.queue import Task
 from services.worker.endings import Ending, Result, end_with_error, end_with_result
 from tornado_rt.fork_guard import end_if_forked
@@ -57,12 +57,12 @@ class ThreadHandler:
             returned = self._function(task, progress)
             if inspect.isawaitable(returned):
                 return returned
+            return end_with_result(returned, self._result_bytes)
         except StopIteration:
             # A coroutine's becomes a RuntimeError just so.
             return end_with_error(RuntimeError("the handler raised StopIteration"))
         except BaseException as error:
             return end_with_error(error)
-        return end_with_result(returned, self._result_bytes)
 
 
 class ThreadProgress:
@@ -84,15 +84,17 @@ class ThreadProgress:
             raise RuntimeError("a forked process cannot report; its parent can")
         if self.closed:
             raise asyncio.CancelledError
-        report = self._tracker.update_progress(progress_update)
+        # Read here: an object of the handler's may do anything when it is looked at.
+        report = self._tracker.update_progress(plain_update(progress_update, self.steps))
         if _running_loop() is self._loop:
             return report
         try:
-            asyncio.run_coroutine_threadsafe(report, self._loop).result()
+            kept = asyncio.run_coroutine_threadsafe(report, self._loop)
         except RuntimeError:
             # The loop is closed: the process ends.
             report.close()
             raise LeaseLost(self._tracker.task_id) from None
+        kept.result()
         return Told()
 
 

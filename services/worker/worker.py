@@ -80,7 +80,7 @@ class Worker:
     It is a subscriber of the topic `workers`: an enqueue wakes it, a cancellation reaches the
     handler. It never polls: its lanes wait until there is something to claim or to hand in, its
     upkeep until something falls due. A slot is free, runs a task, or is asked for by a lane.
-    Whoever of the `roster` is gone has the leases of his tasks ended. `result_bytes` bounds a
+    When a worker of the `roster` is gone, the leases of its tasks end. `result_bytes` bounds a
     result as JSON, 0 for none.
 
     A handler that does not end when it is cancelled is abandoned: it holds no slot, and neither its
@@ -123,7 +123,7 @@ class Worker:
         self._positions_at: float | None = None
         self._stopping = False
         self._finished = False
-        # What was said of the queue's errors: each once, until it answers again.
+        # The calls whose error was logged: each once, until the queue answers again.
         self._troubles: set[str] = set()
 
     def deliver(self, message: Message) -> None:
@@ -290,11 +290,11 @@ class Worker:
             if inspect.isawaitable(result):
                 # An `async def` behind a decorator that is one itself.
                 result = await result
+            if isinstance(result, Ending):
+                return result
+            return end_with_result(result, self._result_bytes)
         except BaseException as error:
             return end_with_error(error)
-        if isinstance(result, Ending):
-            return result
-        return end_with_result(result, self._result_bytes)
 
     def _end(self, run: _Run, ending: Ending) -> None:
         """Free the slot, and hand in how the attempt ended if it is still ours."""
@@ -445,7 +445,7 @@ def _last_fragment(tracker: RedisProgressTracker, outcome: Outcome, error: str) 
         elif outcome == Outcome.FAILED:
             tracker.fail(error)
         return tracker.fragment()
-    except Exception as fault:
+    except BaseException as fault:
         log.error("progress_unreadable", task_id=tracker.task_id, error=text_of_error(fault))
         return None
 

@@ -15,14 +15,14 @@ local most, user_limit, global_limit = tonumber(ARGV[5]), tonumber(ARGV[6]), ton
 local ACKS = 12
 most_ended = tonumber(ARGV[11])
 
--- What the start of a task needs of it, and what its end does; nil when that cannot be read.
+-- Read the fields that the start and the end of a task need; nil when they cannot be read.
 local function load_waiting(id)
   local key = task_key(id)
   if records[key] then return records[key] end
-  local v = redis.pcall('HMGET', key, 'status', 'made', 'attempt', 'event_seq')
+  local v = redis.pcall('HMGET', key, 'status', 'made', 'attempt', 'event_seq', 'percent')
   if v[1] ~= 'queued' then return nil end
   local made = read_made(v[2])
-  if not (made and tonumber(v[3] or 0) and tonumber(v[4] or 1)) then return nil end
+  if not is_readable(v[1], made, v[3] or '0', v[5] or '0', v[4] or '1', '1') then return nil end
   return adopt({
     _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], made = v[2],
     attempt = v[3] or '0', event_seq = v[4] or '1', user_id = made[1], batch_id = made[2],
@@ -38,7 +38,7 @@ local function load_claimed(id)
     'percent')
   if not v[1] then return nil end
   local made = read_made(v[2])
-  if not (made and tonumber(v[4] or 1) and tonumber(v[7] or 0)) then return nil end
+  if not is_readable(v[1], made, '0', v[7] or '0', v[4] or '1', '1') then return nil end
   return adopt({
     _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], made = v[2],
     token = v[3] or '', event_seq = v[4] or '1', started_at = v[5], revived = v[6] or '0',
@@ -159,7 +159,7 @@ local function take_turn()
   if not user then return nil end
   local own = P .. 'waiting:' .. user
   local id = redis.call('ZPOPMIN', own)[1]
-  redis.call('ZREM', P .. 'waiting', id)
+  if id then redis.call('ZREM', P .. 'waiting', id) end
   local head = redis.call('ZRANGE', own, 0, 0, 'WITHSCORES')[2]
   if not head then
     redis.call('ZREM', P .. 'ready', user)

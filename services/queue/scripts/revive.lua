@@ -13,7 +13,7 @@ forget_end(t)
 local b = t.batch_id ~= '' and load_batch(t.batch_id)
 if b and b.ended_at then
   redis.call('LREM', P .. 'batch_tasks:' .. t.batch_id, 1, t.task_id)
-  -- What a later version keeps behind the fields that we know stays.
+  -- The fields that a later version keeps behind ours stay.
   local made = cmsgpack.unpack(t.made)
   made[2], t.batch_id = '', ''
   set(t, 'made', cmsgpack.pack(made))

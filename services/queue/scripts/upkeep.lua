@@ -1,7 +1,7 @@
 -- Uses: always, moves
 --
--- What is due: leases that ran out, delays that are over, ended tasks that are old; and what others left:
--- counts of tasks that were set aside, ended tasks that an earlier version did not list.
+-- Do all that is due: leases that ran out, delays that are over, ended tasks that are old. Then mend the
+-- counts after tasks were set aside, and list ended tasks that an earlier version did not list.
 --
 -- ARGV[3] attempts before a task is dead    ARGV[4] retention [s], 0: forever
 -- ARGV[5] how many of each at most          ARGV[6] ended tasks kept a user, 0: any
@@ -28,7 +28,7 @@ local uncounted = redis.call('SMEMBERS', P .. 'recount')
 if #uncounted > 0 then
   redis.call('DEL', P .. 'recount')
   for _, hash in ipairs(uncounted) do recount(hash, hash == 'active' and 'processing' or 'delayed') end
-  -- Who stood aside for a task that is none may have a turn.
+  -- A user that was parked because of such a task may have a turn.
   for _, user in ipairs(redis.call('SMEMBERS', P .. 'parked')) do note(freed, user) end
 end
 

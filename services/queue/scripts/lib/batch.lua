@@ -38,7 +38,7 @@ local BATCH = kind_of_record({event_seq = '1', logged = '1'}, {})
 local function load_batch(id)
   local b = load(batch_key(id), BATCH_FIELDS, BATCH)
   if not b then return nil end
-  if not (b.head and tonumber(b.total) and tonumber(b.progress_sum) and tonumber(b.event_seq)) then
+  if not (b.head and tonumber(b.total) and tonumber(b.progress_sum) and is_whole(b.event_seq)) then
     -- It cannot be read: its tasks go on without it.
     records[batch_key(id)] = nil
     return nil

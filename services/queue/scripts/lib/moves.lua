@@ -5,8 +5,9 @@
 local pace_changed = false
 -- The pace follows the last tasks (exponential moving average).
 local function note_pace(t)
-  if t.status ~= 'processing' then return end
-  local took = NOW - tonumber(t.started_at)
+  local started = tonumber(t.started_at)
+  if t.status ~= 'processing' or not started then return end
+  local took = NOW - started
   local mean = mean_seconds() or took
   pace, pace_changed = mean + (took - mean) / 8, true
 end

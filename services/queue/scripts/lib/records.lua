@@ -32,9 +32,14 @@ local function adopt(record, kind)
   return record
 end
 
+-- Whether this is a number as a record keeps them.
+local function is_whole(value)
+  return value and #value < 16 and string.find(value, '^%d+$') ~= nil
+end
+
 local function load(key, fields, kind)
   if records[key] then return records[key] end
-  -- What is no hash is no record.
+  -- A key that is no hash is no record.
   local values = redis.pcall('HMGET', key, 'status', unpack(fields))
   if not values[1] then return nil end
   local record = {_key = key, _changes = false, _numbered = false, status = values[1]}

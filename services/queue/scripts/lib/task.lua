@@ -8,6 +8,9 @@
 
 local ENDED = {completed = true, failed = true, cancelled = true, dead = true}
 
+local STATES = {queued = true, delayed = true, processing = true, completed = true, failed = true,
+  cancelled = true, dead = true}
+
 -- What is known when a task is made. Only its batch can change, when it is revived after its end.
 local MADE = {'user_id', 'batch_id', 'symbol', 'params', 'created_at', 'callback_url', 'notify', 'seq',
   'expected', 'head', 'plan'}
@@ -28,7 +31,16 @@ end
 local function read_made(packed)
   local readable, made = pcall(cmsgpack.unpack, packed)
   if not readable or type(made) ~= 'table' or type(made[1]) ~= 'string' then return nil end
-  return type(made[#MADE]) == 'string' and tonumber(made[8]) and made or nil
+  local whole = type(made[#MADE]) == 'string' and tonumber(made[5]) and tonumber(made[8])
+    and tonumber(made[9])
+  return whole and made or nil
+end
+
+-- Whether the fields of a record can be read; the numbers are text.
+local function is_readable(status, made, attempt, percent, event_seq, logged)
+  local share = tonumber(percent)
+  return STATES[status] and made and is_whole(attempt) and is_whole(event_seq) and is_whole(logged)
+    and share and share >= 0 and share <= 100
 end
 
 -- nil when there is none, or when its record cannot be read.
@@ -39,8 +51,7 @@ local function load_task(id, fields)
   t = load(key, fields or CORE, TASK)
   if not t then return nil end
   local made = read_made(t.made)
-  if not (made and tonumber(t.attempt) and tonumber(t.percent) and tonumber(t.event_seq)
-      and tonumber(t.logged)) then
+  if not is_readable(t.status, made, t.attempt, t.percent, t.event_seq, t.logged) then
     records[key] = nil
     return nil
   end
