@@ -11,7 +11,7 @@ run: .venv/run.stamp
 
 # Most tests wait most of the time: two share the cores well.
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
