@@ -33,8 +33,8 @@ TOKEN_ALGORITHMS = (
     *("HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512", "ES256K", "EdDSA"),
 )
-# Larger numbers overflow in clocks, in dates, and in Redis.
-MOST = {"_seconds": 10**9, "_days": 36500}
+# A hundred years. Larger numbers overflow in clocks, in dates, and in Redis.
+MOST = {"_seconds": 36500 * 86400, "_days": 36500}
 MOST_NUMBER = 2**53
 WEB_PORTS = {"http": 80, "https": 443}
 # Characters that IDNA 2003, which Python knows, and browsers encode differently.

@@ -23,6 +23,7 @@ from redis.asyncio import Redis
 from tornado.ioloop import IOLoop
 
 from services.migrations import DATA_VERSION, DataRefused, data_fault, prepare_redis
+from services.migrations import redis as redis_migration
 from services.queue import QueueService
 from tests.conftest import ROOT, SECRET, ServerProcess, start_server, stop_server
 from tests.fixtures.make import COMMITS, ENVIRONMENT, FOLDER, ask
@@ -226,9 +227,10 @@ async def test_events_of_an_earlier_version_are_replayed(
 
 @pytest.mark.gen_test(timeout=60)
 async def test_migration_waits_for_no_process_of_an_earlier_version(
-    unpack: Callable[[str], tuple[Path, Found]],
+    unpack: Callable[[str], tuple[Path, Found]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that runs would write what this version does not read: it is to be stopped first."""
+    monkeypatch.setattr(redis_migration, "LEAVE_SECONDS", 0.5)
     data, expected = unpack("stream-2")
     async with opened(data) as (redis, url), Redis.from_url(url).pubsub() as earlier:
         await earlier.subscribe("rt:control")
@@ -259,17 +261,17 @@ async def test_later_version_is_refused_by_every_command(
     """In one line that says who made it; nothing is changed."""
     data, _ = unpack("made")
     async with opened(data) as (redis, url):
-        for version in ("99", "newest"):
+        commands = ["worker", "queue check", "queue dead", "serve"]
+        for version, command in [*(("99", one) for one in commands), ("newest", "queue check")]:
             await redis.mset({"{rtq}:version": version, "{rtq}:made_by": "tornado_rt 9"})
             before = {key: await redis.dump(key) for key in await redis.keys("*")}
-            for command in (["worker"], ["queue", "check"], ["queue", "dead"], ["serve"]):
-                refused = await asyncio.to_thread(
-                    run, *command, RT_REDIS_URL=url, RT_DATA_DIR=str(data.parent / "other")
-                )
-                line = f"run.py: the data in Redis has version '{version}', made by tornado_rt 9; "
-                assert refused.returncode == 1, refused
-                assert refused.stderr.startswith(line), refused
-                assert refused.stderr.count("\n") == 1, refused
+            refused = await asyncio.to_thread(
+                run, *command.split(), RT_REDIS_URL=url, RT_DATA_DIR=str(data.parent / "other")
+            )
+            line = f"run.py: the data in Redis has version '{version}', made by tornado_rt 9; "
+            assert refused.returncode == 1, refused
+            assert refused.stderr.startswith(line), refused
+            assert refused.stderr.count("\n") == 1, refused
             assert {key: await redis.dump(key) for key in await redis.keys("*")} == before
         for version in ("0", "-1", "3.0", "", "\u0663"):
             await redis.set("{rtq}:version", version)
