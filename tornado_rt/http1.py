@@ -213,9 +213,9 @@ class Request(HTTP1Connection):
         self._disconnect_on_finish = not self._can_keep_alive(start_line, headers)
         self._read_finished = not _has_body(start_line, headers)
         self.in_absolute_form = start_line.path.lower().startswith(("http://", "https://"))
-        return _in_origin_form(
-            start_line, headers
-        ) if self.in_absolute_form else start_line, headers
+        if self.in_absolute_form:
+            start_line = _in_origin_form(start_line, headers)
+        return start_line, headers
 
     async def _take_body(
         self, delegate: HTTPMessageDelegate, start_line: RequestStartLine, headers: HTTPHeaders
