@@ -371,6 +371,7 @@ def nested(depth: int) -> Any:
         {"metadata": {"a": 2**63}},
         {"metadata": {"a": float("nan")}},
         {"metadata": {"a\0b": 1}},
+        {"metadata": {"a": [{"$ref": 1}]}},
         {"metadata": {"a": "x" * 8192}},
     ],
 )
@@ -391,6 +392,15 @@ def test_what_can_be_read_again_is_taken() -> None:
         metadata=nested(32),
         dedupe_key="k\u3000",
     )
+
+
+@pytest.mark.gen_test
+async def test_names_in_metadata_are_kept_as_they_are(service: NotificationService) -> None:
+    """Addresses, versions and files have dots; a renewed notification keeps them too."""
+    for metadata in ({"example.com": 1, "a": [{"b.c": {"": "x$"}}]}, {".": {"..": []}}):
+        await service.create(draft(metadata=metadata, dedupe_key="k"))
+        [found] = (await service.find("alice")).items
+        assert found.metadata == metadata
 
 
 @pytest.mark.gen_test

@@ -1,7 +1,7 @@
-"""What the notification service speaks of."""
+"""The words of the notification service."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -81,10 +81,26 @@ def _is_web_address(value: str) -> bool:
 
 def _check_metadata(_: Any, field: Any, value: dict[str, Any]) -> None:
     check_json(field.name, value, METADATA_BYTES)
+    # MongoDB means operators and references by them.
+    if (reserved := next(filter(_is_reserved, _names_in(value)), None)) is not None:
+        raise OutOfBounds(f"{field.name} has the name {reserved[:50]!r}: none may begin with $")
     try:
-        bson.encode(value, check_keys=True)
+        bson.encode(value)
     except (BSONError, OverflowError) as error:
         raise OutOfBounds(f"{field.name} cannot be stored: {error}") from None
+
+
+def _is_reserved(name: str) -> bool:
+    return name.startswith("$")
+
+
+def _names_in(value: Any) -> Iterator[str]:
+    """Yield the names in JSON of a depth that was checked."""
+    if isinstance(value, dict):
+        yield from value
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in parts:
+        yield from _names_in(part)
 
 
 @attrs.frozen(kw_only=True)
