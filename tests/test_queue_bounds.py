@@ -341,9 +341,23 @@ async def test_field_that_cannot_be_read_spoils_no_list(
     [listed] = await queue.list_tasks("a")
     assert (listed.task_id, listed.status) == (task_id, TaskState.PROCESSING)
     assert json.loads(listed.snapshot)["task_id"] == task_id
+    assert await read_as_json(queue, task_id) == (task_id, None)
     await end(queue, claim)
     assert (await queue.stats()).completed == 1
     assert len(await queue.list_tasks("a")) == 1
+    await redis.hset(f"{{rtq}}:task:{task_id}", field, b"{\xff")
+    assert await read_as_json(queue, task_id) == (task_id, task_id)
+
+
+async def read_as_json(queue: QueueService, task_id: str) -> tuple[str, str | None]:
+    """Read a task's events anew and from each cursor on; return whose state and end they are."""
+    first = await queue.read_events("task", task_id)
+    for offset in range(1, first.cursor.offset + 1):
+        replay = await queue.read_events("task", task_id, Cursor(first.cursor.epoch, offset))
+        for message in replay.messages:
+            json.loads(message.data)
+    ended = first.finished and json.loads(first.finished.data)["task_id"]
+    return json.loads(first.snapshot.data)["task_id"], ended
 
 
 KEYS_OF_ONE = [

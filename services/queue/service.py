@@ -327,7 +327,7 @@ class QueueService:
         reply = await self._scripts.run("read_events", kind, id_, *asked)
         if reply is None:
             raise TaskNotFound(id_) if kind == "task" else BatchNotFound(id_)
-        return _replay(*reply)
+        return _replay({f"{kind}_id": id_}, *reply)
 
     async def read_heads(self, kind: Kind, ids: Sequence[str]) -> dict[str, Cursor]:
         """Return where the logs of tasks or batches end, of those that there are."""
@@ -511,13 +511,19 @@ def _read_json(content: bytes) -> dict[str, Any] | None:
 
 def _read_snapshot(fields: dict[str, bytes]) -> bytes:
     """Return the snapshot; of one that cannot be read, what the record itself tells."""
-    snapshot = fields.get("snapshot", b"")
+    if not fields.get("snapshot"):
+        return b""
+    told = {name: fields[name].decode() for name in ("task_id", "symbol", "status")}
+    return _readable(fields["snapshot"], {**told, "attempt": int(fields["attempt"])})
+
+
+def _readable(content: bytes, instead: dict[str, Any]) -> bytes:
+    """Return JSON as it is kept, or `instead` as JSON when it cannot be read."""
     try:
-        orjson.loads(snapshot or b"{}")
+        orjson.loads(content)
     except ValueError:
-        told = {name: fields[name].decode() for name in ("task_id", "symbol", "status")}
-        return orjson.dumps({**told, "attempt": int(fields["attempt"])})
-    return snapshot
+        return orjson.dumps(instead)
+    return content
 
 
 def _read_time(content: bytes) -> float | None:
@@ -539,6 +545,7 @@ def _batch(reply: Sequence[Any]) -> Batch:
 
 
 def _replay(
+    about: dict[str, Any],
     epoch: bytes,
     last: int,
     snapshot: bytes,
@@ -547,12 +554,21 @@ def _replay(
     envelopes: Sequence[bytes],
 ) -> Replay:
     cursor = Cursor(epoch.decode(), last)
-    # Whoever has only the snapshot of an ended task has not seen its end.
+    # A client that has only the snapshot of an ended task has not seen its end.
     shown = Cursor(cursor.epoch, last - 1) if finished else cursor
+    snapshot = _readable(snapshot, about)
+    status = orjson.loads(snapshot).get("status") if finished else None
+    reason = ResyncReason(resync.decode()) if resync else None
+    try:
+        messages = [Message.decode(envelope) for envelope in envelopes]
+    except ValueError:
+        # The snapshot replaces them.
+        messages, reason = [], ResyncReason.TRIMMED
+    end = _readable(finished, about | {"final_status": status}) if finished else b""
     return Replay(
         snapshot=Message(MessageType.PROGRESS, snapshot, str(shown)),
-        messages=[Message.decode(envelope) for envelope in envelopes],
-        resync=ResyncReason(resync.decode()) if resync else None,
-        finished=Message(MessageType.FINISHED, finished, str(cursor)) if finished else None,
+        messages=messages,
+        resync=reason,
+        finished=Message(MessageType.FINISHED, end, str(cursor)) if end else None,
         cursor=cursor,
     )
