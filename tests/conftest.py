@@ -21,6 +21,7 @@ import pytest
 from redis.asyncio import Redis
 from tornado.ioloop import IOLoop
 
+from services.queue import QueueService
 from settings import Settings
 from tests.waiting import wait_until
 from tornado_rt.mongo import open_database
@@ -93,6 +94,17 @@ def redis(io_loop: IOLoop, stores: StoreAddresses) -> Iterator[Redis]:
     io_loop.run_sync(client.flushall)
     yield client
     io_loop.run_sync(client.aclose)
+
+
+@pytest.fixture
+def make_queue(redis: Redis) -> Callable[..., QueueService]:
+    """A factory of queues without bounds, but for the changes."""
+
+    def make(**changes: Any) -> QueueService:
+        defaults: dict[str, Any] = {"user_limit": 0, "global_limit": 0, "max_waiting_per_user": 0}
+        return QueueService(redis, **{**defaults, **changes})
+
+    return make
 
 
 @pytest.fixture

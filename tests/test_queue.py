@@ -35,17 +35,6 @@ Play = Callable[[QueueService, Redis, str], Awaitable[None]]
 
 
 @pytest.fixture
-def make_queue(redis: Redis) -> MakeQueue:
-    """A factory of queues without bounds, but for the changes."""
-
-    def make(**changes: Any) -> QueueService:
-        defaults: dict[str, Any] = {"user_limit": 0, "global_limit": 0, "max_waiting_per_user": 0}
-        return QueueService(redis, **{**defaults, **changes})
-
-    return make
-
-
-@pytest.fixture
 def queue(make_queue: MakeQueue) -> QueueService:
     return make_queue()
 

@@ -28,17 +28,6 @@ USER_IDS = [
 ]
 
 
-@pytest.fixture
-def make_queue(redis: Redis) -> MakeQueue:
-    """A factory of queues without bounds, but for the changes."""
-
-    def make(**changes: Any) -> QueueService:
-        defaults: dict[str, Any] = {"user_limit": 0, "global_limit": 0, "max_waiting_per_user": 0}
-        return QueueService(redis, **{**defaults, **changes})
-
-    return make
-
-
 async def enqueue(queue: QueueService, user: str = "a", **more: Any) -> str:
     return (await queue.enqueue_task(user, "AAPL", {}, plan=PLAN, **more)).task_id
 
