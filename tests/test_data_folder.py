@@ -248,3 +248,10 @@ def test_link_that_leads_to_no_folder_is_refused_with_the_reason(
     (tmp_path / "link").symlink_to(target)
     with pytest.raises(BadFolder, match="link is not a folder"):
         open_data_folder(tmp_path / "link")
+
+
+@pytest.mark.parametrize(("name", "reason"), [("a\0b", "has a NUL"), ("\ud800", "is not UTF-8")])
+def test_name_that_no_folder_has_is_refused(tmp_path: Path, name: str, reason: str) -> None:
+    """In one line, which names it; a file of settings may hold any text."""
+    with pytest.raises(BadFolder, match=reason):
+        open_data_folder(tmp_path / name)

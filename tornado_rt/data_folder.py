@@ -38,6 +38,8 @@ def open_data_folder(path: Path) -> Path:
         str(folder).encode()
     except UnicodeEncodeError:
         raise BadFolder(f"the data folder {str(folder)!r} has a name that is not UTF-8") from None
+    if "\0" in str(folder):
+        raise BadFolder(f"the data folder {str(folder)!r} has a NUL in its name")
     # A link that leads nowhere does not exist either.
     if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
         raise BadFolder(f"the data folder {folder} is not a folder")
