@@ -37,7 +37,7 @@ from tornado_rt.app import open_queue, running_server, running_worker, url_of
 from tornado_rt.auth import TokenVerifier, make_token
 from tornado_rt.bounds import OutOfBounds, check_name
 from tornado_rt.children import STOP_SECONDS, DidNotStart
-from tornado_rt.data_folder import SECRET_FILE
+from tornado_rt.data_folder import SECRET_FILE, BadFolder
 from tornado_rt.demo import demo_refusal, is_loopback
 from tornado_rt.lifetime import leave_process, run_until_stopped
 from tornado_rt.logs import configure_logging
@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
             _complain(error)
         # Else it has said why itself.
         return max(error.exit_code or 0, FAILED)
-    except (StoreError, QueueError, OSError) as error:
+    except (BadFolder, StoreError, QueueError, OSError) as error:
         _complain(error)
         return FAILED
     except (RedisError, PyMongoError) as error:
@@ -232,8 +232,10 @@ def _one_line(error: BaseException) -> str:
     # typed-settings quotes the reason as Python would, attrs puts its own objects behind it.
     option = re.search(r"for option '(\w+)'", text)
     reason = re.search(r"""ValueError\((["'])(.*?)\1(?:, Attribute|\)$)""", text)
-    parts = [option[1]] if option else []
-    return ": ".join([*parts, reason[2] if reason else text])
+    told = reason[2] if reason else text
+    if option is None or told.startswith(f"{option[1]}:"):
+        return told
+    return f"{option[1]}: {told}"
 
 
 @contextlib.asynccontextmanager

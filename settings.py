@@ -10,7 +10,7 @@ import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,16 @@ def _algorithms(names: list[str]) -> list[str]:
     if not chosen or (AUTOMATIC in chosen and len(chosen) > 1):
         raise ValueError(f"jwt_algorithms: name one or more algorithms, or {AUTOMATIC} alone")
     return chosen
+
+
+def _matching(pattern: str, rule: str) -> Callable[[Any, Any, str], None]:
+    """Return a validator; `rule` says what the pattern asks for."""
+
+    def validate(_: Any, field: Any, value: str) -> None:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"{field.name}: {rule}")
+
+    return validate
 
 
 def _check_web_url(_: Any, field: Any, value: str) -> None:
@@ -159,7 +169,10 @@ class Settings:
     mongodb_database: str = ts.option(
         default="tornado_rt",
         # Names that a server takes on any system (MongoDB manual, "Naming Restrictions").
-        validator=v.matches_re(r"[^/\\. \"$*<>:|?\x00-\x20]{1,63}"),
+        validator=_matching(
+            r"[^/\\. \"$*<>:|?\x00-\x20]{1,63}",
+            'must have 1 to 63 characters, no spaces, and none of / \\ . " $ * < > : | ?',
+        ),
         help="database name in MongoDB",
     )
     mongodb_requests: int = ts.option(
@@ -227,7 +240,7 @@ class Settings:
     )
     sse_error_event: str = ts.option(
         default="problem",
-        validator=v.matches_re(r"[a-z_]{1,64}"),
+        validator=_matching(r"[a-z_]{1,64}", "must have 1 to 64 of a-z and _"),
         help="name of our errors on event streams; browsers take `error` for a lost connection",
     )
     max_connections_per_user: int = ts.option(
@@ -303,7 +316,9 @@ class Settings:
     )
 
     queue_name: str = ts.option(
-        default="rtq", validator=v.matches_re(r"[A-Za-z0-9_-]{1,64}"), help="prefix of queue keys"
+        default="rtq",
+        validator=_matching(r"[A-Za-z0-9_-]{1,64}", "must have 1 to 64 letters, digits, _ and -"),
+        help="prefix of queue keys",
     )
     queue_order: QueueOrder = ts.option(
         default=QueueOrder.FIFO, help="FIFO over all users, or FAIR turns between users"

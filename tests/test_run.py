@@ -138,6 +138,8 @@ def test_help_shows_every_setting_with_its_default() -> None:
         ([], {"RT_TLS_KEY": "/some.pem"}, "tls_key: needs tls_certificate"),
         ([], {"RT_WORKER_HANDLER": "nothing:here"}, "worker_handler"),
         ([], {"RT_CONFIG": "/nothing.toml"}, "RT_CONFIG: /nothing.toml"),
+        ([], {"RT_MONGODB_DATABASE": "a b"}, "run.py: mongodb_database: must have 1 to 63"),
+        ([], {"RT_TRUSTED_ORIGINS": "x"}, "run.py: trusted_origins: x: write it with its scheme"),
         ([], {"RT_CONFIG": "/"}, "RT_CONFIG: /"),
         ([], {"RT_CONFIG": "/bin/sh"}, "RT_CONFIG: /bin/sh"),
         ([], {"RT_CONFIG": str(ROOT / "run.py")}, "RT_CONFIG: "),
@@ -294,12 +296,19 @@ def test_second_server_on_the_same_folder_is_refused(start: Start, folder: Path)
     assert stop_server(first) == 0
 
 
+def test_data_folder_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('[tornado_rt]\ndata_dir = "a\\u0000b"\n')
+    failed = run(RT_CONFIG=str(tmp_path / "config.toml"), RT_PORT="0")
+    assert (failed.returncode, failed.stderr.count("\n")) == (1, 1), failed.stderr
+    assert "has a NUL in its name" in failed.stderr
+
+
 def test_port_in_use_is_said(start: Start, tmp_path: Path) -> None:
     server = start()
     port = server.url.rpartition(":")[2]
     second = run(RT_DATA_DIR=str(tmp_path / "other"), RT_PORT=port)
     assert second.returncode == 1
-    assert "in use" in second.stderr
+    assert f"cannot listen at '127.0.0.1', port {port}: address already in use" in second.stderr
     assert stop_server(server) == 0
 
 

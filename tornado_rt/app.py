@@ -14,7 +14,6 @@ import attrs
 import structlog
 from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
-from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from handlers.routes import PROBLEMS, routes
@@ -32,6 +31,7 @@ from services.queue import QueueService, key_prefix
 from services.system_settings import SystemSettings, SystemSettingsService
 from services.worker import Backoff, Handler, Roster, Worker, load_handler
 from settings import Settings
+from tornado_rt.address import bind_address
 from tornado_rt.auth import TokenVerifier
 from tornado_rt.backplane import Backplane
 from tornado_rt.demo import demo_refusal
@@ -458,7 +458,7 @@ async def _listen(
         tls=tls,
         behind_proxy=settings.trust_proxy_headers,
     )
-    sockets = bind_sockets(settings.port, settings.host, reuse_port=shared)
+    sockets = bind_address(settings.host, settings.port, reuse_port=shared)
     server.add_sockets(sockets)
     try:
         yield sockets[0].getsockname()[1]

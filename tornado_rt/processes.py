@@ -11,9 +11,8 @@ import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
-from tornado.netutil import bind_sockets
-
 from settings import Settings, environment_with
+from tornado_rt.address import bind_address
 from tornado_rt.children import STOP_SECONDS, ChildProcess
 from tornado_rt.stores import StoreAddresses, open_stores
 
@@ -25,7 +24,7 @@ async def running_processes(settings: Settings, command: Sequence[str]) -> Async
     """Run `settings.processes` servers until the block ends; yield their port.
 
     `command` starts one when options are added. The first has to start before the others do. Raise
-    StoreError, OSError when the port is another's, DidNotStart when the first one fails.
+    StoreError, CannotListen, DidNotStart when the first one fails.
     """
     async with contextlib.AsyncExitStack() as stack:
         addresses = stack.enter_context(_held_port(settings))
@@ -65,10 +64,10 @@ def _store_settings(settings: Settings, stores: StoreAddresses) -> dict[str, str
 
 @contextlib.contextmanager
 def _held_port(settings: Settings) -> Iterator[list[Address]]:
-    """Keep the port, also while none of ours listens. Raise OSError when another server has it."""
+    """Keep the port, also while none of ours listens. Raise CannotListen."""
     # Without SO_REUSEPORT, which would let us share the port of any server that has set it.
     with contextlib.ExitStack() as probes:
-        found = [probes.enter_context(one) for one in bind_sockets(settings.port, settings.host)]
+        found = [probes.enter_context(one) for one in bind_address(settings.host, settings.port)]
         addresses = [(one.family, one.getsockname()) for one in found]
     with contextlib.ExitStack() as held:
         for family, address in addresses:
