@@ -9,6 +9,7 @@ are of another age, and `kosoku` changes Python's modules for them.
 
 import argparse
 import asyncio
+import os
 import sys
 import time
 
@@ -67,7 +68,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="only what takes seconds")
     arguments = parser.parse_args()
-    sys.exit(1 if asyncio.run(run_short() if arguments.short else run_all()) else 0)
+    wrong = asyncio.run(run_short() if arguments.short else run_all())
+    sys.stdout.flush()
+    # A native thread of `kosoku` that asks for the interpreter while it ends aborts the process.
+    os._exit(1 if wrong else 0)
 
 
 if __name__ == "__main__":
