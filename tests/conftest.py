@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ from tornado.ioloop import IOLoop
 
 from services.queue import QueueService
 from settings import Settings
+from tests.ports import free_port
 from tests.waiting import wait_until
 from tornado_rt.mongo import open_database
 from tornado_rt.stores import StoreAddresses, embedded_stores
@@ -157,9 +157,7 @@ def start_server(
     data_dir: Path, *, prefix: Sequence[str] = (), **environment: str
 ) -> ServerProcess:
     """Start `run.py` as a user would and wait until it is ready; `prefix`: by another program."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = data_dir.parent / f"server-{port}.log"
     env = {k: v for k, v in os.environ.items() if not k.startswith("RT_")}
     env |= {"RT_DATA_DIR": str(data_dir), "RT_PORT": str(port), "RT_STEP_SECONDS": "0"}

@@ -7,9 +7,7 @@ import asyncio
 import contextlib
 import functools
 import os
-import random
 import signal
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -18,21 +16,18 @@ from typing import Any
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
-from tests.faults.system import START_SECONDS, Child, System, free_port, open_client
+from tests.faults.system import START_SECONDS, Child, System, open_client
+from tests.ports import free_bus_port, free_port, is_free
 from tests.waiting import until
 from tornado_rt.stores import find_redis_server
 
 SLOTS = 16384
 MASTERS = 3
 NODE_TIMEOUT_MS = 1000
-# A node listens for its peers on its port and this; both are below the range from which the kernel
-# takes ports for outgoing connections.
-BUS_OFFSET = 10000
-BUS_PORTS = range(10000, 20000)
 SENTINELS = 3
 QUORUM = 2
 SERVICE = "rt"
-JOINED_SECONDS = 15.0
+JOINED_SECONDS = 40.0
 FAILOVER_SECONDS = 15.0
 
 
@@ -70,7 +65,7 @@ class Node(Child):
 
     async def listening(self) -> None:
         """Wait until it takes connections; it may want a password before it answers."""
-        await until(lambda: not _is_free(self.port), START_SECONDS, f"{self.name} listens")
+        await until(lambda: not is_free(self.port), START_SECONDS, f"{self.name} listens")
 
     async def _answers(self) -> bool:
         with contextlib.suppress(RedisError, OSError):
@@ -261,21 +256,6 @@ def _fields(text: Any) -> dict[str, str]:
         return {name: str(value) for name, value in text.items()}
     lines = text.decode().splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)
-
-
-def free_bus_port() -> int:
-    """Return a port for a node of a cluster: the one for its peers is free too."""
-    for port in random.sample(BUS_PORTS, len(BUS_PORTS)):
-        if _is_free(port) and _is_free(port + BUS_OFFSET):
-            return port
-    raise AssertionError("no port is free")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe, contextlib.suppress(OSError):
-        probe.bind(("127.0.0.1", port))
-        return True
-    return False
 
 
 @contextlib.asynccontextmanager

@@ -164,8 +164,9 @@ async def test_far_expiry_breaks_nothing(idle: Settings) -> None:
 async def test_socket_of_an_expired_token_stays_for_the_leeway(
     idle: Settings, make_token: Token
 ) -> None:
-    lenient = attrs.evolve(idle, jwt_leeway_seconds=2.0)
-    async with serving(lenient, make_token("alice", ttl=-1)) as alice:
+    lenient = attrs.evolve(idle, jwt_leeway_seconds=4.0)
+    async with serving(lenient, "") as nobody:
+        alice = nobody.as_user(make_token("alice", ttl=-1))
         socket = await alice.socket("/api/ws/notifications")
         assert (await frame(socket))["type"] == "connected"
         assert (await frame(socket))["data"]["code"] == "token_expired"

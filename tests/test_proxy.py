@@ -9,7 +9,8 @@ from pathlib import Path
 from tests.conftest import ROOT, program
 from tests.faults.clients import SocketClient, StreamClient
 from tests.faults.crowd import SSE, WS
-from tests.faults.system import Child, Server, System, free_port
+from tests.faults.system import Child, Server, System
+from tests.ports import free_port
 from tests.waiting import until
 
 TITLES = 5

@@ -145,7 +145,7 @@ async def running(make: Callable[[Path], Any], folder: Path) -> AsyncIterator[An
         await nodes.end()
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test(timeout=90)
 async def test_queue_waits_while_its_slot_is_moved_and_is_whole_afterwards(tmp_path: Path) -> None:
     """No script runs on a node that has a part of the keys: not before, not after."""
     async with running(ClusterNodes, tmp_path) as cluster, open_redis(cluster.url, HOME) as redis:
@@ -181,7 +181,7 @@ async def seconds_of_refusal(redis: Any) -> float:
 
 
 @pytest.mark.parametrize("make", [ClusterNodes, SentinelNodes])
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test(timeout=90)
 async def test_refusal_comes_within_2_s_while_all_stand_still(
     tmp_path: Path, make: Callable[[Path], Any]
 ) -> None:
@@ -203,7 +203,7 @@ async def answers(redis: Any) -> bool:
     return False
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test(timeout=90)
 async def test_sentinels_that_stand_still_are_passed_over_in_time(tmp_path: Path) -> None:
     """Two of three; the first connection is made before anybody is refused."""
     async with running(SentinelNodes, tmp_path) as nodes, open_redis(nodes.url, HOME) as redis:

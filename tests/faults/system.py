@@ -10,10 +10,8 @@ import ctypes
 import functools
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -34,6 +32,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPError, HTTPRequest
 
 from tests.conftest import ROOT, SECRET
 from tests.faults.serve import TASKS_FILE
+from tests.ports import free_port
 from tests.waiting import until
 from tornado_rt.stores import find_redis_server
 
@@ -45,9 +44,6 @@ STOP_SECONDS = 20.0
 REQUEST_SECONDS = 15.0
 READY_SECONDS = 3.0
 LOG_TAIL = 20
-# Below the range from which the kernel takes ports for outgoing connections, one of which could
-# else sit on a port while its owner is down.
-PORTS = range(20000, 30000)
 PR_SET_PDEATHSIG = 1
 ESTABLISHED_OR_CLOSING = {f"{state:02X}" for state in range(1, 12)} - {"0A"}
 
@@ -78,15 +74,6 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def _die_with_parent() -> None:
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on and the kernel hands to nobody."""
-    for port in random.sample(PORTS, len(PORTS)):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is free")
 
 
 class Child:
