@@ -16,7 +16,7 @@ from tests.test_run import ask, children, is_alive
 from tests.waiting import wait_until
 
 GRACE_SECONDS = 1.0
-# What a stop may take beyond the grace time, by what is left behind.
+# A stop may take this long beyond the grace time [s], by the kind of task that is left behind.
 LEFT_BEHIND_SECONDS = 5.0
 BLOCKED_SECONDS = 8.0
 UMASK = os.umask(0o022)

@@ -153,7 +153,7 @@ STEPS = st.lists(st.tuples(st.sampled_from(["come", "leave", "cancel"]), st.inte
 def test_bounds_hold_and_no_place_stays_empty(
     steps: list[tuple[str, int]], most: int, most_a_key: int, hosts: int
 ) -> None:
-    """Whoever comes, leaves or gives up, in any order; 0 is no bound."""
+    """Users come, leave and give up in any order; 0 is no bound."""
 
     async def play() -> None:
         users = Users(Turns(most, most_a_key))

@@ -9,7 +9,7 @@
 --          has here with it
 -- Reply: for each "admitted", or whose limit is reached: "user" or "address". The counts of the
 -- asking process are kept of those that are admitted.
--- Whoever comes is let in also when Redis is full: the first write of a script decides, and this one
+-- A connection is let in also when Redis is full: the first write of a script decides, and this one
 -- takes no memory.
 redis.call('DEL', KEYS[1] .. ':nothing')
 local me = ARGV[1]

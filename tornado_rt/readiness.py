@@ -54,7 +54,7 @@ class Readiness:
     async def faults(self) -> list[str]:
         """Return what keeps the server from being ready, within about 2 s; nothing when it is.
 
-        Whoever asks in the same second shares one look at the stores.
+        Requests of the same second share one look at the stores.
         """
         loop = asyncio.get_running_loop()
         if self._looked is None or (self._looked.done() and loop.time() >= self._look_again_at):
