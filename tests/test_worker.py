@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.progress import RedisProgressTracker
-from services.queue import QueueService, Task, TaskState, Upkeep
+from services.queue import Claim, QueueService, Task, TaskState, Upkeep
 from services.worker import (
     Backoff,
     HandlerError,
@@ -20,6 +20,7 @@ from services.worker import (
     load_handler,
 )
 from services.worker.threads import ThreadHandler
+from services.worker.worker import LANES
 from settings import Settings
 from tests.realtime import start_redis
 from tests.waiting import has_job, has_thread, until
@@ -338,6 +339,37 @@ async def test_delay_that_is_announced_during_upkeep_is_not_forgotten(redis: Red
         await until(lambda: worker._upkeep_at != idle)
         queue.announced.set()
         await ended(queue, task.task_id)
+
+
+class DeafQueue(QueueService):
+    """The answers to its first claims are lost, and a task is enqueued meanwhile."""
+
+    def __init__(self, redis: Redis, lost: int) -> None:
+        super().__init__(redis)
+        self._lost = lost
+        self.task_ids: list[str] = []
+
+    async def claim(self, *arguments: Any) -> list[Claim]:
+        claims = await super().claim(*arguments)
+        if self._lost:
+            self._lost -= 1
+            self.task_ids.append(await enqueue(self))
+            raise ConnectionError("the answer was lost")
+        return claims
+
+
+@pytest.mark.gen_test(timeout=20)
+async def test_repeated_claim_does_not_answer_for_a_new_one(redis: Redis) -> None:
+    """Redis answers it as at first, when there was nothing: what was enqueued since is asked for."""
+    queue = DeafQueue(redis, LANES)
+
+    async def work(task: Task, progress: RedisProgressTracker) -> dict[str, Any]:
+        return {}
+
+    async with working(redis, queue, work):
+        await until(lambda: len(queue.task_ids) == LANES)
+        for task_id in queue.task_ids:
+            await ended(queue, task_id)
 
 
 def test_backoff_doubles_and_is_spread() -> None:

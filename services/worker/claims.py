@@ -38,8 +38,13 @@ class Claims:
 
     @property
     def waiting(self) -> bool:
-        """Whether there is something to hand in, or to ask again."""
-        return bool(self._acks or self._unanswered)
+        """Whether there is something to hand in."""
+        return bool(self._acks)
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether there is a request to repeat."""
+        return bool(self._unanswered)
 
     def hand_in(self, ack: Ack) -> None:
         """Keep the end of an attempt for the next request."""

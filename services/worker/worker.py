@@ -173,6 +173,10 @@ class Worker:
     async def _lane(self) -> None:
         share = -(-self._concurrency // LANES)
         while not self._stopping:
+            if self._claims.unanswered:
+                # It was answered before what promises now.
+                await self._claim(0)
+                continue
             free = self._concurrency - len(self._runs) - self._claims.asked
             count = max(min(free, share), 0) if self._promising else 0
             if count or self._claims.waiting:
