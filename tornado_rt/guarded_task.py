@@ -1,7 +1,7 @@
 """Tasks that a handler cannot cancel, and threads that it cannot keep, unless they are its own.
 
 A handler may cancel every task of the loop (`asyncio.all_tasks`). It ends itself and all that it
-has started; what serves others goes on. A family is a handler with all that runs on its behalf.
+has started; what serves others goes on.
 """
 
 import asyncio
@@ -15,17 +15,28 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
+
+class Family:
+    """A handler with all that runs on its behalf. `executor`: where its threads run, if it has any.
+
+    It does not know its tasks: they would be freed by the garbage collector alone, which is dear.
+    """
+
+    __slots__ = ("executor",)
+
+    def __init__(self) -> None:
+        self.executor: Executor | None = None
+
+
 # Whose code runs; None for the server's own.
-_family: contextvars.ContextVar["FamilyTask | None"] = contextvars.ContextVar(
-    "family", default=None
-)
+_family: contextvars.ContextVar[Family | None] = contextvars.ContextVar("family", default=None)
 
 
 class GuardedTask(asyncio.Task[Any]):
     """A task of the family whose code made it; another family's code cannot cancel it."""
 
     # No `__init__`: it would make each task of the server dearer.
-    _of: object | None = None
+    _of: Family | None = None
 
     def cancel(self, msg: Any = None) -> bool:
         """Cancel, unless the caller is another family. Return whether it was."""
@@ -33,22 +44,13 @@ class GuardedTask(asyncio.Task[Any]):
         return (caller is None or caller is self._of) and super().cancel(msg)
 
 
-class FamilyTask(GuardedTask):
-    """The first task of a new family. `executor`: where its threads run, once it has some."""
-
-    executor: Executor | None = None
-
-    def __init__(
-        self, function: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any, name: str
-    ) -> None:
-        super().__init__(self._begin(function, arguments), name=name)
-        self._of = self
-
-    async def _begin(
-        self, function: Callable[..., Coroutine[Any, Any, Any]], arguments: tuple[Any, ...]
-    ) -> None:
-        _family.set(self)
-        await function(*arguments)
+def start_family(coroutine: Coroutine[Any, Any, Any], name: str) -> GuardedTask:
+    """Start the first task of a new family."""
+    family, context = Family(), contextvars.copy_context()
+    context.run(_family.set, family)
+    task = GuardedTask(coroutine, name=name, context=context)
+    task._of = family
+    return task
 
 
 async def _contained(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -28,7 +28,7 @@ from services.worker.handlers import Handler
 from services.worker.roster import Roster
 from services.worker.threads import ABANDON_SECONDS
 from tornado_rt.fork_guard import end_if_forked
-from tornado_rt.guarded_task import FamilyTask
+from tornado_rt.guarded_task import start_family
 from tornado_rt.jobs import Jobs
 from tornado_rt.protocol import Cursor, Message, MessageType
 from tornado_rt.redis import is_outage
@@ -264,7 +264,7 @@ class Worker:
         run = _Run(claim, tracker, store, self._next_extension())
         self._runs[task.task_id] = run
         self._note_due(run.extend_at)
-        run.job = FamilyTask(self._handle, run, name=f"task-{task.task_id}")
+        run.job = start_family(self._handle(run), f"task-{task.task_id}")
         run.job.add_done_callback(functools.partial(self._settle, run))
         if self._timeout_seconds:
             loop = asyncio.get_running_loop()

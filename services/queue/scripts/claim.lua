@@ -15,14 +15,16 @@ local most, user_limit, global_limit = tonumber(ARGV[5]), tonumber(ARGV[6]), ton
 local ACKS = 12
 most_ended = tonumber(ARGV[11])
 
--- Read the fields that the start and the end of a task need; nil when they cannot be read.
+-- Read the fields that the start and the end of a task need; nil when they cannot be read. These two are
+-- most of the reading that this script does, so they look at no field that they do not need.
 local function load_waiting(id)
   local key = task_key(id)
   if records[key] then return records[key] end
   local v = redis.pcall('HMGET', key, 'status', 'made', 'attempt', 'event_seq', 'percent')
   if v[1] ~= 'queued' then return nil end
   local made = read_made(v[2])
-  if not is_readable(v[1], made, v[3] or '0', v[5] or '0', v[4] or '1', '1') then return nil end
+  if not (made and tonumber(made[8]) and is_whole(v[3] or '0') and is_whole(v[4] or '1')
+      and is_percentage(v[5] or '0')) then return nil end
   return adopt({
     _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], made = v[2],
     attempt = v[3] or '0', event_seq = v[4] or '1', user_id = made[1], batch_id = made[2],
@@ -38,7 +40,9 @@ local function load_claimed(id)
     'percent')
   if not v[1] then return nil end
   local made = read_made(v[2])
-  if not is_readable(v[1], made, '0', v[7] or '0', v[4] or '1', '1') then return nil end
+  if not (made and STATES[v[1]] and is_whole(v[4] or '1') and is_percentage(v[7] or '0')) then
+    return nil
+  end
   return adopt({
     _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], made = v[2],
     token = v[3] or '', event_seq = v[4] or '1', started_at = v[5], revived = v[6] or '0',
@@ -49,7 +53,8 @@ end
 
 -- The owner ends his task. Returns 1, or 0 when the token is not the one of the running attempt.
 local function ack(id, token, outcome, result, error, fragment, delay)
-  local t = load_claimed(id)
+  local load_ending = outcome == 'retry' and load_task or load_claimed
+  local t = load_ending(id)
   if not t or token == '' then return 0 end
   if t.token ~= token then return t.closed == token and 1 or 0 end
   if t.status ~= 'processing' then return 1 end

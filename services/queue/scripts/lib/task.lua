@@ -30,17 +30,22 @@ end
 -- The fields of MADE; nil when they cannot be read. A later version may keep more behind them.
 local function read_made(packed)
   local readable, made = pcall(cmsgpack.unpack, packed)
-  if not readable or type(made) ~= 'table' or type(made[1]) ~= 'string' then return nil end
-  local whole = type(made[#MADE]) == 'string' and tonumber(made[5]) and tonumber(made[8])
-    and tonumber(made[9])
-  return whole and made or nil
+  if readable and type(made) == 'table' and type(made[1]) == 'string' and type(made[#MADE]) == 'string' then
+    return made
+  end
+  return nil
 end
 
--- Whether the fields of a record can be read; the numbers are text.
-local function is_readable(status, made, attempt, percent, event_seq, logged)
-  local share = tonumber(percent)
-  return STATES[status] and made and is_whole(attempt) and is_whole(event_seq) and is_whole(logged)
-    and share and share >= 0 and share <= 100
+local function is_percentage(value)
+  local share = value == '0' and 0 or tonumber(value)
+  return share and share >= 0 and share <= 100
+end
+
+-- Whether the fields can be read that decide where a task goes next; the numbers are text.
+local function is_readable(t, made)
+  return STATES[t.status] and made and tonumber(made[5]) and tonumber(made[8]) and tonumber(made[9])
+    and is_whole(t.attempt) and is_whole(t.event_seq) and is_whole(t.logged)
+    and is_percentage(t.percent)
 end
 
 -- nil when there is none, or when its record cannot be read.
@@ -51,7 +56,7 @@ local function load_task(id, fields)
   t = load(key, fields or CORE, TASK)
   if not t then return nil end
   local made = read_made(t.made)
-  if not is_readable(t.status, made, t.attempt, t.percent, t.event_seq, t.logged) then
+  if not is_readable(t, made) then
     records[key] = nil
     return nil
   end
