@@ -81,7 +81,7 @@ local LISTING = {
     if not (t and ENDED[t.status]) then return end
     local list = list_of(t.status)
     if redis.call('ZSCORE', P .. list .. ':' .. t.user_id, id) then return end
-    list_ended(list, t.user_id, {ended_at, id})
+    list_ended(list, t.user_id, {moment(ended_at), id})
   end,
   ended_batches = function(id, ended_at)
     local b = load_batch(id)
