@@ -360,7 +360,7 @@ class DeafQueue(QueueService):
 
 @pytest.mark.gen_test(timeout=20)
 async def test_repeated_claim_does_not_answer_for_a_new_one(redis: Redis) -> None:
-    """Redis answers it as at first, when there was nothing: what was enqueued since is asked for."""
+    """It is answered as at first, when there was nothing; what came since is asked for."""
     queue = DeafQueue(redis, LANES)
 
     async def work(task: Task, progress: RedisProgressTracker) -> dict[str, Any]:
