@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import secrets
@@ -26,6 +27,8 @@ FAILOVER_SECONDS = 15.0
 REFUSED_SECONDS = 2.0
 HOME = key_prefix("rtq")
 LIMIT = 4
+# More steps of the loop than a search takes.
+MOST_STEPS = 200
 
 Scenario = Callable[[SharedSystem, Crowd], Awaitable[None]]
 
@@ -195,6 +198,24 @@ async def test_refusal_comes_within_2_s_while_all_stand_still(
             node.thaw()
         assert max(took) < REFUSED_SECONDS
         await until(lambda: answers(redis), FAILOVER_SECONDS, "it answers again")
+
+
+@pytest.mark.gen_test(timeout=90)
+async def test_search_for_the_master_leaves_no_connection_wherever_it_is_cut(
+    tmp_path: Path,
+) -> None:
+    """Also while it closes the one by which it has asked."""
+    async with running(SentinelNodes, tmp_path) as nodes:
+        for steps in range(MOST_STEPS):
+            async with open_redis(nodes.url, HOME) as redis:
+                asking = asyncio.create_task(redis.get(HOME))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                asking.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asking
+        # A connection that was left open complains, and that fails the test.
+        gc.collect()
 
 
 async def answers(redis: Any) -> bool:

@@ -73,8 +73,9 @@ PASSING_CODES = re.compile(
 )
 
 Address = tuple[str, int]
+Send = Callable[..., Awaitable[Any]]
 # Asks one of several; returns the master's address, if it knows that, and whom else one may ask.
-Ask = Callable[[Redis, Address], Awaitable[tuple[Address | None, list[Address]]]]
+Ask = Callable[[Send, Address], Awaitable[tuple[Address | None, list[Address]]]]
 
 
 class BadRedisUrl(ValueError):
@@ -149,9 +150,12 @@ def _sender(connection: Any) -> Callable[..., Awaitable[None]]:
 class _Master:
     """Where the master is now. When it is another, all that is connected to the old one is cut."""
 
-    def __init__(self, guides: list[Address], options: dict[str, Any], ask: Ask) -> None:
+    def __init__(
+        self, guides: list[Address], kind: type[Connection], options: dict[str, Any], ask: Ask
+    ) -> None:
         self._named = guides
         self._known = guides
+        self._kind: Any = kind
         self._options = options
         self._ask = ask
         self._address: Address | None = None
@@ -175,11 +179,8 @@ class _Master:
         errors: list[str] = []
         for host, port in self._known:
             try:
-                # Without `socket_timeout`: redis-py's way to keep it swallows a cancellation now
-                # and then, with the `wait_for` of Python 3.11.
-                client = Redis(host=host, port=port, socket_timeout=None, **self._options)
-                async with asyncio.timeout(GUIDE_SECONDS), client:
-                    address, others = await self._ask(client, (host, port))
+                async with asyncio.timeout(GUIDE_SECONDS), self._connected(host, port) as send:
+                    address, others = await self._ask(send, (host, port))
             except (RedisError, OSError) as error:
                 errors.append(f"{host}:{port}: {str(error) or type(error).__name__}")
                 continue
@@ -188,6 +189,24 @@ class _Master:
                 return address
             errors.append(f"{host}:{port} knows none")
         raise ConnectionError(f"nobody knows the master: {', '.join(errors)}")
+
+    @contextlib.asynccontextmanager
+    async def _connected(self, host: str, port: int) -> AsyncIterator[Send]:
+        """Connect to one of several; give what sends it a command and returns the reply."""
+        # Without `socket_timeout`: redis-py's way to keep it swallows a cancellation now and then,
+        # with the `wait_for` of Python 3.11.
+        connection = self._kind(host=host, port=port, socket_timeout=None, **self._options)
+
+        async def send(*command: str) -> Any:
+            await connection.send_command(*command)
+            return await connection.read_response()
+
+        try:
+            await connection.connect()
+            yield send
+        finally:
+            # It waits for nothing, so that a second cancellation leaves no connection open.
+            await connection.disconnect(nowait=True)
 
 
 class _MasterConnection(Connection):
@@ -215,10 +234,8 @@ class _MasterTlsConnection(_MasterConnection, SSLConnection):
 
 
 def _ask_sentinel(service: str) -> Ask:
-    async def ask(client: Redis, _: Address) -> tuple[Address | None, list[Address]]:
-        found: Any = await client.execute_command(  # type: ignore[no-untyped-call]
-            "SENTINEL", "GET-MASTER-ADDR-BY-NAME", service
-        )
+    async def ask(send: Send, _: Address) -> tuple[Address | None, list[Address]]:
+        found = await send("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
         return (found[0].decode(), int(found[1])) if found else None, []
 
     return ask
@@ -227,8 +244,8 @@ def _ask_sentinel(service: str) -> Ask:
 def _ask_node(home: str) -> Ask:
     slot = key_slot(home.encode())
 
-    async def ask(client: Redis, asked: Address) -> tuple[Address | None, list[Address]]:
-        ranges: Any = await client.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
+    async def ask(send: Send, asked: Address) -> tuple[Address | None, list[Address]]:
+        ranges = await send("CLUSTER", "SLOTS")
         nodes = [[_address(node, asked) for node in nodes] for _, _, *nodes in ranges]
         owners = [
             masters[0]
@@ -318,9 +335,10 @@ def _open_master_pool(parts: SplitResult, home: str, bounds: dict[str, Any]) -> 
     if kind == "cluster":
         theirs = {name: options.get(name) for name in CREDENTIALS}
     theirs |= {name: value for name, value in options.items() if name.startswith("ssl_")}
-    theirs |= {"ssl": tls, "retry": Retry(NoBackoff(), 0)}
+    theirs |= {"retry": Retry(NoBackoff(), 0)}
+    kind_of_guide = SSLConnection if tls else Connection
     ask = _ask_node(home) if kind == "cluster" else _ask_sentinel(service)
-    options["master"] = master = _Master(guides, theirs, ask)
+    options["master"] = master = _Master(guides, kind_of_guide, theirs, ask)
     connection = _MasterTlsConnection if tls else _MasterConnection
     pool = _Pool(connection_class=connection, **(options | bounds))
     master.serve(pool)
