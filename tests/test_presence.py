@@ -6,14 +6,16 @@ from typing import Any
 import attrs
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from tests.realtime import make_limits
+from tests.waiting import until
 from tornado_rt.auth import Identity
 from tornado_rt.backplane import Backplane
 from tornado_rt.heartbeat import Heartbeats
 from tornado_rt.hub import Hub, TooManyConnections, Transport
 from tornado_rt.metrics import Metrics
-from tornado_rt.presence import Presence
+from tornado_rt.presence import PROCESSES, Presence
 
 
 @attrs.define(eq=False)
@@ -49,10 +51,11 @@ class House:
             return str(error)
         return ""
 
-    async def empty(self) -> None:
-        """Have all leave, and Redis told."""
+    async def empty(self, of: str = "") -> None:
+        """Have all leave, or all of one user, and Redis told."""
         for connection in tuple(self.hub._connections):
-            self.hub.disconnect(connection)
+            if not of or connection.identity.user_id == of:
+                self.hub.disconnect(connection)
         await self.presence.refresh()
 
 
@@ -90,3 +93,34 @@ async def test_process_that_leaves_takes_its_counts_along(redis: Redis) -> None:
     assert await houses[1].let_in("bob", "192.0.2.1") != ""
     await houses[0].presence.leave()
     assert await houses[1].let_in("alice", "192.0.2.1") == ""
+
+
+@pytest.mark.gen_test
+async def test_key_of_another_type_keeps_nobody_out(redis: Redis) -> None:
+    """It is deleted, and what stood there is told again: by who comes, else by the next refresh."""
+    houses = [House(redis, per_user=2, per_address=9) for _ in range(2)]
+    for house in houses:
+        assert await house.let_in("alice", "192.0.2.1") == ""
+        await house.presence.refresh()
+    keys = [key for key in await redis.keys("{rt}:*") if b"stats" not in key]
+    assert len(keys) == 5
+    for key in keys:
+        await redis.delete(key)
+        await redis.set(key, "x")
+        assert await houses[0].let_in("bob", "192.0.2.2") == ""
+        await houses[0].empty(of="bob")
+    await redis.set(PROCESSES, "x")
+    keeping = [asyncio.create_task(house.presence.run()) for house in houses]
+    await until(lambda: has_all(houses[1]))
+    assert await houses[1].let_in("alice", "192.0.2.3") == "at most 2 open connections a user"
+    for job in keeping:
+        job.cancel()
+
+
+async def has_all(house: House) -> bool:
+    """Say whether the statistics are of both processes and both connections."""
+    try:
+        processes, stats = await house.presence.stats()
+    except ResponseError:
+        return False
+    return (processes, stats.total_connections, stats.users) == (2, 2, {"alice": 2})

@@ -117,6 +117,28 @@ STRANGE = ["x", "x" * 44, "x" * 100_000, "é" * 43, "x" * 42 + "\n", "\ud800" * 
 
 
 @pytest.mark.gen_test
+async def test_user_whose_key_is_of_another_type_gets_tickets(redis: Redis) -> None:
+    identity, tickets = alice(), Tickets(redis, 30, 2)
+    await tickets.issue(identity)
+    [waiting] = await redis.keys("{rt}:tickets:*")
+    await redis.delete(waiting)
+    await redis.set(waiting, "x")
+    assert await tickets.redeem(await tickets.issue(identity)) == identity
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("stored", [b"", b"x", b"7", b"[]", b'["a", 1, 2]', b'["a", [], "soon"]'])
+async def test_ticket_that_cannot_be_read_is_none(redis: Redis, stored: bytes) -> None:
+    tickets = Tickets(redis, 30)
+    ticket = await tickets.issue(alice())
+    [key] = await redis.keys("*")
+    await redis.set(key, stored)
+    for use in (tickets.look, tickets.redeem):
+        with pytest.raises(AuthError, match="the ticket cannot be read"):
+            await use(ticket)
+
+
+@pytest.mark.gen_test
 async def test_what_cannot_be_a_ticket_is_not_looked_up(redis: Redis) -> None:
     tickets = Tickets(redis, 30)
 

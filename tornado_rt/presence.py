@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from tornado_rt.hub import Hub, HubStats
-from tornado_rt.redis import SHARED_HOME
+from tornado_rt.redis import KEY_TYPES, SHARED_HOME, is_of_another_type
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +27,7 @@ PROCESSES = SHARED_HOME + "processes"
 USERS = SHARED_HOME + "users:"
 ADDRESSES = SHARED_HOME + "addresses:"
 STATS = SHARED_HOME + "stats:"
-ADMIT = (Path(__file__).parent / "presence.lua").read_text()
+ADMIT = KEY_TYPES + (Path(__file__).parent / "presence.lua").read_text()
 
 REFRESH_SECONDS = 1.0
 # So long a process counts that is not heard of.
@@ -102,15 +102,20 @@ class Presence:
                 await self._drop_dead()
             except (RedisError, OSError) as error:
                 log.debug("presence_waits", error=error)
+                if is_of_another_type(error):
+                    await self._delete(PROCESSES)
             await asyncio.sleep(REFRESH_SECONDS)
 
     async def leave(self) -> None:
         """Have Redis forget this process; without Redis it forgets by itself."""
         with contextlib.suppress(RedisError, OSError):
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.srem(PROCESSES, self._id)
-                pipe.delete(self._users.key, self._addresses.key, STATS + self._id)
-                await pipe.execute()
+            await self._redis.srem(PROCESSES, self._id)
+        await self._delete()
+
+    async def _delete(self, *more: str) -> None:
+        with contextlib.suppress(RedisError, OSError):
+            keys = (self._users.key, self._addresses.key, STATS + self._id)
+            await self._redis.delete(*keys, *more)
 
     async def refresh(self) -> None:
         """Tell Redis what there is now."""

@@ -17,6 +17,7 @@ import builtins
 import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -55,6 +56,8 @@ RETRIES = 2
 GUIDE_SECONDS = 0.25
 # Prefix of every key that is not the queue's.
 SHARED_HOME = "{rt}:"
+# Stands before every script: it deletes a key of ours that is of another type.
+KEY_TYPES = (Path(__file__).parent / "key_types.lua").read_text()
 CREDENTIALS = ("username", "password")
 MANY = {"redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"}
 
@@ -261,6 +264,11 @@ def _address(node: list[Any], asked: Address) -> Address:
     # A node that does not know its own name leaves it empty.
     host = node[0].decode() if node[0] else asked[0]
     return host, int(node[1])
+
+
+def is_of_another_type(error: BaseException) -> bool:
+    """Say whether a command met a key that another program has written as another type."""
+    return isinstance(error, ResponseError) and "WRONGTYPE" in str(error)
 
 
 def is_full(error: BaseException) -> bool:

@@ -14,11 +14,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from tornado_rt.auth import NO_SCOPES, AuthError, Identity
-from tornado_rt.redis import SHARED_HOME
+from tornado_rt.redis import KEY_TYPES, SHARED_HOME
 
 TICKET_PREFIX = SHARED_HOME + "ticket:"
 WAITING_PREFIX = SHARED_HOME + "tickets:"
-ISSUE = (Path(__file__).parent / "tickets.lua").read_text()
+ISSUE = KEY_TYPES + (Path(__file__).parent / "tickets.lua").read_text()
 TICKET_BYTES = 32
 FORM = re.compile(r"[A-Za-z0-9_-]{43}")
 
@@ -85,11 +85,15 @@ class Tickets:
 def _identity(stored: bytes | None) -> Identity:
     if stored is None:
         raise AuthError("the ticket is unknown, used or expired")
-    # A later version may have written more behind these.
-    user_id, scopes, expires_at, *_ = orjson.loads(stored)
-    if expires_at <= time.time():
+    try:
+        # A later version may have written more behind these.
+        user_id, scopes, expires_at, *_ = orjson.loads(stored)
+        identity = Identity(str(user_id), frozenset(scopes) or NO_SCOPES, float(expires_at))
+    except (ValueError, TypeError) as error:
+        raise AuthError("the ticket cannot be read") from error
+    if identity.expires_at <= time.time():
         raise AuthError("the token of the ticket has expired")
-    return Identity(user_id, frozenset(scopes) or NO_SCOPES, expires_at)
+    return identity
 
 
 def _ticket_key(ticket: str) -> str:

@@ -16,6 +16,8 @@ import attrs
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
+from tornado_rt.redis import KEY_TYPES
+
 FOLDER = Path(__file__).parent / "scripts"
 USES = "-- Uses: "
 WHOLE = """%s
@@ -61,7 +63,7 @@ class Scripts:
         self._redis = redis
         self._common: tuple[str, str, int] = (prefix, epoch_candidate, max_events)
         self._sources = {
-            path.stem: WHOLE % (_library_of(path), path.read_text())
+            path.stem: KEY_TYPES + WHOLE % (_library_of(path), path.read_text())
             for path in FOLDER.glob("*.lua")
         }
         self._digests = {
