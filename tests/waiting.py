@@ -1,10 +1,11 @@
 """Waiting for conditions, never for a fixed time: the one way in which tests wait."""
 
 import asyncio
+import contextlib
 import inspect
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -51,6 +52,28 @@ def wait_until(
         assert time.monotonic() < deadline, _complaint(what, seconds, answer)
         time.sleep(POLL_SECONDS)
     return answer
+
+
+@contextlib.asynccontextmanager
+async def stopwatch() -> AsyncIterator[Callable[[], float]]:
+    """Give what returns the seconds since the block began.
+
+    The loop's lateness is left out: it means that others have had the cores.
+    """
+    began, late = time.monotonic(), 0.0
+
+    async def tick() -> None:
+        nonlocal late
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(POLL_SECONDS)
+            late += time.monotonic() - before - POLL_SECONDS
+
+    ticking = asyncio.create_task(tick(), name="stopwatch")
+    try:
+        yield lambda: time.monotonic() - began - late
+    finally:
+        ticking.cancel()
 
 
 def has_job(name: str) -> bool:
