@@ -15,6 +15,8 @@ from redis.asyncio import Redis
 
 from services.queue import QueueService, TaskState
 from services.worker import Handler, load_handler
+from services.worker import process as process_module
+from services.worker.process import ProcessHandler
 from settings import Settings
 from tests.waiting import has_job, until
 from tests.working import ended, enqueue, working
@@ -173,6 +175,21 @@ async def reported(queue: QueueService, task_id: str) -> bytes:
     """Return the id that a task's process has told; nothing before that."""
     data = (await queue.read_events("task", task_id)).snapshot.data
     return data.partition(b"begun ")[2].partition(b".")[0]
+
+
+def nothing() -> None:
+    """Be the work of a process that only starts."""
+
+
+def test_process_starts_while_the_killed_fork_server_still_dies(
+    handler: ProcessHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It refuses connections some time before its end is seen."""
+    monkeypatch.setattr(process_module, "run_task", nothing)
+    server: Any = forkserver._forkserver
+    for _ in range(200):
+        handler._start(()).join()
+        os.kill(server._forkserver_pid, signal.SIGKILL)
 
 
 @pytest.mark.gen_test

@@ -15,7 +15,9 @@ import signal
 import struct
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Iterator
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any
@@ -50,6 +52,8 @@ MESSAGE_BYTES = 65536
 MOST_RESULT_BYTES = 256 * 1024 * 1024
 # How often a start is tried, when the fork server has died.
 STARTS = 3
+DYING_SECONDS = 1.0
+DYING_POLL_SECONDS = 0.01
 KILL_SECONDS = 1.0
 DIED = "the task's process died"
 NOT_OURS = "the task's process sent what is no message of ours"
@@ -99,9 +103,9 @@ class ProcessHandler:
             except (OSError, EOFError) as error:
                 # The server was killed: the next start starts it again.
                 log.warning("fork_server_died", error=error)
-                _forget_fork_server(error)
                 if not rest:
                     raise
+                _await_fork_server_end()
         raise AssertionError
 
 
@@ -238,16 +242,23 @@ async def _kill(process: ForkServerProcess) -> None:
         process.close()
 
 
-def _forget_fork_server(error: BaseException) -> None:
-    """Let the next start begin a new fork server when another has taken the end of the old one.
+def _await_fork_server_end() -> None:
+    """Wait, a second at most, until multiprocessing can see that its fork server has died.
 
-    A handler that waits for any child, or has the kernel do that, takes it from multiprocessing.
+    Connections are refused while a killed process still dies. A handler that waits for any child,
+    or has the kernel do that, takes the end from multiprocessing: then it is told.
     """
-    if isinstance(error, ChildProcessError):
-        from multiprocessing import forkserver
-
-        server: Any = forkserver._forkserver
-        server._forkserver_pid = None
+    server: Any = forkserver._forkserver
+    pid, deadline = server._forkserver_pid, time.monotonic() + DYING_SECONDS
+    while pid is not None and time.monotonic() < deadline:
+        try:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+                return
+        except ChildProcessError:
+            if server._forkserver_pid == pid:
+                server._forkserver_pid = None
+            return
+        time.sleep(DYING_POLL_SECONDS)
 
 
 def run_task(
