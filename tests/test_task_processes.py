@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from multiprocessing import forkserver
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +17,7 @@ from redis.asyncio import Redis
 
 from services.queue import QueueService, TaskState
 from services.worker import Handler, load_handler
-from services.worker import process as process_module
-from services.worker.process import ProcessHandler
+from services.worker.process import await_fork_server_end
 from settings import Settings
 from tests.waiting import has_job, until
 from tests.working import ended, enqueue, working
@@ -177,19 +178,19 @@ async def reported(queue: QueueService, task_id: str) -> bytes:
     return data.partition(b"begun ")[2].partition(b".")[0]
 
 
-def nothing() -> None:
-    """Be the work of a process that only starts."""
-
-
-def test_process_starts_while_the_killed_fork_server_still_dies(
-    handler: ProcessHandler, monkeypatch: pytest.MonkeyPatch
+def test_next_start_waits_until_the_killed_fork_server_has_died(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It refuses connections some time before its end is seen."""
-    monkeypatch.setattr(process_module, "run_task", nothing)
-    server: Any = forkserver._forkserver
-    for _ in range(200):
-        handler._start(()).join()
-        os.kill(server._forkserver_pid, signal.SIGKILL)
+    """It refuses connections before; its end is left to multiprocessing unless it was taken."""
+    dying = subprocess.Popen(["sleep", "0.3"])
+    server: Any = SimpleNamespace(_forkserver_pid=dying.pid)
+    monkeypatch.setattr(forkserver, "_forkserver", server)
+    await_fork_server_end()
+    assert os.waitid(os.P_PID, dying.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+    assert server._forkserver_pid == dying.pid
+    assert dying.wait() == 0
+    await_fork_server_end()
+    assert server._forkserver_pid is None
 
 
 @pytest.mark.gen_test

@@ -105,7 +105,7 @@ class ProcessHandler:
                 log.warning("fork_server_died", error=error)
                 if not rest:
                     raise
-                _await_fork_server_end()
+                await_fork_server_end()
         raise AssertionError
 
 
@@ -242,7 +242,7 @@ async def _kill(process: ForkServerProcess) -> None:
         process.close()
 
 
-def _await_fork_server_end() -> None:
+def await_fork_server_end() -> None:
     """Wait, a second at most, until multiprocessing can see that its fork server has died.
 
     Connections are refused while a killed process still dies. A handler that waits for any child,
