@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, ConnectionError, RedisError
+from redis.exceptions import AuthenticationError, ConnectionError, RedisError, TimeoutError
 
 from tests.certificates import make_certificate
 from tests.faults.system import open_client
@@ -41,19 +41,27 @@ async def running(*nodes: Node) -> AsyncIterator[None]:
 
 
 async def answers(url: str) -> bool:
-    async with open_redis(url) as redis:
-        return bool(await redis.set("{rt}:k", "v"))
+    """Return True once the server takes a write. Raise what it refuses one with.
+
+    Where the cores are busy a handshake may take longer than is waited for.
+    """
+    return await until(lambda: takes_a_write(url))
+
+
+async def takes_a_write(url: str) -> bool:
+    with contextlib.suppress(TimeoutError):
+        async with open_redis(url) as redis:
+            return bool(await redis.set("{rt}:k", "v"))
+    return False
 
 
 async def is_refused(url: str, reason: str) -> bool:
-    """Say whether the server is refused for this; another reason is tried again.
-
-    A handshake may take too long where the cores are busy.
-    """
+    """Say whether the server is refused for this; another reason is tried again."""
     try:
-        return not await answers(url)
+        await takes_a_write(url)
     except ConnectionError as error:
         return reason in str(error)
+    return False
 
 
 def alone(folder: Path) -> Node:
