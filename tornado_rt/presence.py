@@ -30,7 +30,7 @@ STATS = SHARED_HOME + "stats:"
 ADMIT = KEY_TYPES + (Path(__file__).parent / "presence.lua").read_text()
 
 REFRESH_SECONDS = 1.0
-# So long a process counts that is not heard of.
+# A silent process still counts for this long [s].
 FORGET_SECONDS = 5
 # Most connections that one call admits.
 TOGETHER = 500

@@ -174,7 +174,7 @@ class Worker:
         share = -(-self._concurrency // LANES)
         while not self._stopping:
             if self._claims.unanswered:
-                # It was answered before what promises now.
+                # Its answer may be older than the news that there is work.
                 await self._claim(0)
                 continue
             free = self._concurrency - len(self._runs) - self._claims.asked

@@ -34,7 +34,7 @@ end
 
 -- Whether this is a number as a record keeps them.
 local function is_whole(value)
-  -- What most of them are.
+  -- Most of them have one of these values.
   if value == '0' or value == '1' then return true end
   return value and #value < 16 and string.find(value, '^%d+$') ~= nil
 end
