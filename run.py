@@ -35,6 +35,7 @@ from settings import (
 )
 from tornado_rt.app import open_queue, running_server, running_worker, url_of
 from tornado_rt.auth import TokenVerifier, make_token
+from tornado_rt.backplane import BackplaneDown
 from tornado_rt.bounds import OutOfBounds, check_name
 from tornado_rt.children import STOP_SECONDS, DidNotStart
 from tornado_rt.data_folder import SECRET_FILE, BadFolder
@@ -85,7 +86,7 @@ def main(arguments: list[str]) -> int:
     except (BadFolder, StoreError, QueueError, OSError) as error:
         _complain(error)
         return FAILED
-    except (RedisError, PyMongoError) as error:
+    except (RedisError, PyMongoError, BackplaneDown) as error:
         reason = str(error).partition(", Timeout")[0]
         _complain(f"a store does not answer: {reason}")
         return FAILED

@@ -12,8 +12,9 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import attrs
@@ -21,6 +22,9 @@ import typed_settings as ts
 from attrs import validators as v
 from typed_settings.converters import TSConverter
 from typed_settings.loaders import Loader
+
+T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
 
 ENV_PREFIX = "RT_"
 CONFIG_VARIABLE = "RT_CONFIG"
@@ -82,6 +86,13 @@ def _algorithms(names: list[str]) -> list[str]:
     if not chosen or (AUTOMATIC in chosen and len(chosen) > 1):
         raise ValueError(f"jwt_algorithms: name one or more algorithms, or {AUTOMATIC} alone")
     return chosen
+
+
+def _folder(value: str | Path) -> Path:
+    # As a path, no text would be the current folder.
+    if not os.fspath(value):
+        raise ValueError("data_dir: name a folder, such as data; . is the current one")
+    return Path(value)
 
 
 def _matching(pattern: str, rule: str) -> Callable[[Any, Any, str], None]:
@@ -152,7 +163,11 @@ def _no_origin(text: str, reason: str) -> ValueError:
 class Settings:
     """The configuration of one process; durations are seconds, sizes bytes."""
 
-    host: str = ts.option(default="127.0.0.1", help="address to listen on")
+    host: str = ts.option(
+        default="127.0.0.1",
+        validator=_matching(r"[^\s]+", "name an address, such as 127.0.0.1; 0.0.0.0 is all"),
+        help="address to listen on",
+    )
     port: int = ts.option(
         default=8888,
         validator=[v.ge(0), v.le(65535)],
@@ -162,7 +177,11 @@ class Settings:
         default=1, validator=v.ge(1), help="server processes that share the port; Linux"
     )
     data_dir: Path = ts.option(
-        default=Path("data"), help="folder of the embedded stores and of generated secrets"
+        default=Path("data"),
+        converter=_folder,
+        # argparse hands on the text.
+        argparse={"type": str},
+        help="folder of the embedded stores and of generated secrets",
     )
     redis_url: str = ts.option(default="", help="shared Redis; empty starts an embedded one")
     mongodb_url: str = ts.option(default="", help="shared MongoDB; empty starts an embedded one")
@@ -453,7 +472,37 @@ def environment_with(**settings: str) -> dict[str, str]:
 
 def converter() -> TSConverter:
     """Return what reads texts as settings; a list is written with commas."""
-    return TSConverter(resolve_paths=False, strlist_sep=",")
+    made = TSConverter(resolve_paths=False, strlist_sep=",")
+    read = made.scalar_converters
+    read[int] = partial(_read_number, words="must be a whole number")
+    read[float] = partial(_read_number, words="must be a number")
+    read[bool] = partial(_read_truth, read[bool])
+    read[StrEnum] = _read_choice
+    return made
+
+
+def _read_number(value: Any, kind: type[T], *, words: str) -> T:
+    allowed = (str, int, float) if kind is float else (str, int)
+    try:
+        if isinstance(value, allowed) and not isinstance(value, bool):
+            return kind(value)  # type: ignore[call-arg]
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(words)
+
+
+def _read_truth(read: Callable[[Any, type[bool]], bool], value: Any, kind: type[bool]) -> bool:
+    try:
+        return read(value, kind)
+    except (ValueError, TypeError):
+        raise ValueError("must be true or false") from None
+
+
+def _read_choice(value: Any, kind: type[E]) -> E:
+    for one in kind:
+        if str(value).lower() == one.lower():
+            return one
+    raise ValueError(f"must be one of {', '.join(kind)}")
 
 
 def load_settings() -> Settings:

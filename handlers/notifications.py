@@ -84,10 +84,14 @@ class NotificationHandler(NotificationApiHandler):
 
 
 class NotificationStreamHandler(EventStreamHandler, NotificationApiHandler):
-    """`GET`: my notifications as an event stream."""
+    """`GET`: my notifications as an event stream, or how many are unread as JSON."""
 
     async def get(self) -> None:
-        await self.stream(NotificationFeed(self.notifications, self.identity.user_id))
+        user_id = self.identity.user_id
+        if self.wants_json():
+            self.answer({"unread_count": await self.notifications.unread_count(user_id)})
+        else:
+            await self.stream(NotificationFeed(self.notifications, user_id))
 
 
 class NotificationSocket(RealtimeSocket):

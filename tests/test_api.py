@@ -225,6 +225,11 @@ BAD_BODIES: list[tuple[str, Any, int]] = [
     ),
     (
         "/api/notifications",
+        {"user_id": "alice", "type": "alert", "title": "x", "metadata": {"n": 2**64}},
+        422,
+    ),
+    (
+        "/api/notifications",
         {"user_id": "alice", "type": "alert", "title": "x", "metadata": {"$set": 1}},
         422,
     ),
@@ -473,6 +478,8 @@ async def test_notifications_are_kept_counted_marked_and_deleted(
         assert marked.body["status"] == "read"
         assert (await frame_of(tab, "read"))["data"] == {"ids": [ids[0]]}
         assert (await alice.get("/api/notifications/unread_count")).body == {"unread": 4}
+        # The stream's address tells its state.
+        assert (await alice.get("/api/notifications/stream")).body == {"unread_count": 4}
         unread = (await alice.get("/api/notifications?status=unread&type=alert")).body
         assert len(unread["items"]) == 4
         await tab.write_message(json.dumps({"type": "read", "data": {"ids": [ids[1]]}}))
@@ -634,3 +641,13 @@ async def test_tokens_reach_no_log(
     assert "/api/tasks" in printed
     assert token not in printed
     assert "secretticket" not in printed
+
+
+@pytest.mark.gen_test
+async def test_start_waits_for_a_slow_redis(
+    idle: Settings, redis: Redis, make_token: Token
+) -> None:
+    """For longer than a request would wait for a connection."""
+    await redis.client_pause(1500)
+    async with serving(idle, make_token("alice")) as alice:
+        assert (await alice.get("/readyz")).status == 200

@@ -106,9 +106,15 @@ class Site:
 
     def hears_signals(self) -> bool:
         """Say whether the server has a handler of SIGTERM and of SIGINT."""
+        return all(self._has_set("SigCgt", one) for one in (signal.SIGTERM, signal.SIGINT))
+
+    def ignores(self, number: signal.Signals) -> bool:
+        """Say whether the signal does nothing to the server."""
+        return self._has_set("SigIgn", number)
+
+    def _has_set(self, field: str, number: signal.Signals) -> bool:
         status = Path(f"/proc/{self.pid}/status").read_text()
-        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
-        return all(caught >> (number - 1) & 1 for number in (signal.SIGTERM, signal.SIGINT))
+        return bool(int(status.partition(f"{field}:")[2].split()[0], 16) >> (number - 1) & 1)
 
     def forked(self) -> list[int]:
         return [int(path.name.partition("-")[2]) for path in self.notes.glob("forked-*")]
@@ -204,6 +210,23 @@ def test_blocked_loop_does_not_hold_up_a_stop(site: Site) -> None:
     wait_until(lambda: not site.ready())
     site.stop(1)
     assert site.server.process.returncode in (0, 128 + signal.SIGTERM)
+
+
+@pytest.mark.parametrize("in_processes", ["true", "false"])
+def test_closed_terminal_is_a_stop(site: Site, in_processes: str) -> None:
+    """SIGHUP comes to the whole group, and several times; tasks go back to their line."""
+    site.start(RT_WORKER_PROCESSES=in_processes)
+    slow = site.submit("SLOW")
+    wait_until((site.notes / slow).exists)
+    os.killpg(site.pid, signal.SIGHUP)
+    wait_until(lambda: not site.ready())
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(site.pid, signal.SIGHUP)
+    assert site.server.process.wait(GRACE_SECONDS + LEFT_BEHIND_SECONDS) == 0
+    site.start(prefix=("nohup",))
+    assert site.ignores(signal.SIGHUP)
+    ended = site.ended(slow)
+    assert (ended["status"], ended["attempt"]) == ("completed", 1)
 
 
 def test_what_a_handler_does_to_its_process_is_its_own_end_only(site: Site) -> None:

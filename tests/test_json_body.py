@@ -142,6 +142,8 @@ LARGE: list[tuple[bytes, type[Any]]] = [
     (filled(b'{"ids":[', b"{}", b"]}"), ReadRequest),
     (b"{" + keys + b"}", dict[str, Any]),
     (filled(b"[", b"{}", b"]"), TaskRequest),
+    (filled(b'{"symbol":[', b"1000000000000000000", b"]}"), TaskRequest),
+    (b'{"symbol":' + b"1" * MEGABYTE + b".0}", TaskRequest),
 ]
 
 
@@ -158,6 +160,32 @@ def test_brackets_in_a_string_are_no_lists() -> None:
     assert parse(b'"' + b'[\\"' * 200_000 + b'"') == '["' * 200_000
     with pytest.raises(Problem, match="422"):
         parse(b"[" + b"[]," * 200_000 + b"[]]")
+
+
+@pytest.mark.parametrize("integer", [2**63, 2**64, -(2**63) - 1, 10**19, 10**20, -(10**100)])
+@pytest.mark.parametrize("text", ["%d", "[%d]", '{"a": %d}', "[0,\n-1, %d]", '["\\"", %d]'])
+def test_integer_of_more_than_64_bits_is_refused(integer: int, text: str) -> None:
+    """As a float it would be another number."""
+    with pytest.raises(Problem, match="422") as refused:
+        parse((text % integer).encode())
+    assert b"an integer of more than 64 bits" in refused.value.document()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("9223372036854775807", 2**63 - 1),
+        ("-9223372036854775808", -(2**63)),
+        ("18446744073709551616.0", 2.0**64),
+        ("18446744073709551616e0", 2.0**64),
+        ("0.18446744073709551616", 0.18446744073709551616),
+        ("1e00000000000000000001", 10.0),
+        ('"18446744073709551616"', "18446744073709551616"),
+        ('{"\\", 18446744073709551616,": 1}', {'", 18446744073709551616,': 1}),
+    ],
+)
+def test_other_numbers_and_texts_are_read_as_they_are(text: str, value: Any) -> None:
+    assert parse(text.encode()) == value
 
 
 @pytest.mark.parametrize("depth", [33, 200, 1000])

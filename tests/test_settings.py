@@ -1,10 +1,11 @@
 """Settings that are written in more than one way, and what is refused."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from settings import AUTOMATIC, Settings, unknown_variables
+from settings import AUTOMATIC, LogLevel, Settings, load_settings, unknown_variables
 
 
 @pytest.mark.parametrize(
@@ -151,3 +152,37 @@ def test_number_that_no_clock_or_store_can_hold_is_refused(
     assert getattr(Settings(**values), name) == most
     with pytest.raises(ValueError, match=name):
         Settings(**{name: most + beyond})
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("port = 1.5", "must be a whole number"),
+        ("port = true", "must be a whole number"),
+        ("port = [1]", "must be a whole number"),
+        ('port = "1e3"', "must be a whole number"),
+        ("drain_seconds = false", "must be a number"),
+        ('drain_seconds = ""', "must be a number"),
+        ("demo_login = 2", "must be true or false"),
+        ("demo_login = []", "must be true or false"),
+        ("log_level = 1", "must be one of DEBUG, INFO, WARNING, ERROR"),
+        ('data_dir = ""', "data_dir: name a folder"),
+        ('host = ""', "host: name an address"),
+    ],
+)
+def test_value_of_another_kind_is_refused_in_words(
+    line: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is not taken for the nearest that would fit."""
+    file = tmp_path / "rt.toml"
+    monkeypatch.setenv("RT_CONFIG", str(file))
+    file.write_text(
+        '[tornado_rt]\nport = "1"\ndrain_seconds = 1\ndemo_login = "Yes"\nlog_level = "info"\n'
+    )
+    read = load_settings()
+    assert (read.port, read.drain_seconds, read.demo_login) == (1, 1.0, True)
+    assert read.log_level is LogLevel.INFO
+    file.write_text(f"[tornado_rt]\n{line}\n")
+    with pytest.raises(ExceptionGroup) as refused:
+        load_settings()
+    assert reason in str(refused.value.exceptions[0])

@@ -71,6 +71,12 @@ def handle(task, progress):
         os.set_inheritable(pipe(progress), True)
         subprocess.Popen([sys.executable, "-c", "import time; time.sleep(5)"], close_fds=False)
         os._exit(0)
+    if how in ("PARENT", "LEAVE"):
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        if how == "LEAVE":
+            return {"child": child.pid}
+        progress.update_progress(f"child {child.pid}.")
+        time.sleep(60)
     if how == "LARGE":
         return {"x": "a" * 200_000}
     return {}
@@ -172,10 +178,28 @@ async def test_process_that_stands_still_is_killed_with_its_task(
         await until(lambda: not Path(f"/proc/{pid}").exists())
 
 
-async def reported(queue: QueueService, task_id: str) -> bytes:
-    """Return the id that a task's process has told; nothing before that."""
+@pytest.mark.gen_test
+@pytest.mark.parametrize("symbol", ["PARENT", "LEAVE"])
+async def test_what_a_process_has_started_ends_with_its_task(
+    redis: Redis, queue: QueueService, handler: Handler, symbol: str
+) -> None:
+    """When it is cancelled, and when it returns."""
+    async with never_blocked(), working(redis, queue, handler, concurrency=1):
+        task_id = await enqueue(queue, symbol)
+        if symbol == "PARENT":
+            pid = int(await until(lambda: reported(queue, task_id, b"child ")))
+            await queue.cancel_task(task_id)
+        else:
+            result = (await ended(queue, task_id)).result
+            assert result is not None
+            pid = result["child"]
+        await until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+async def reported(queue: QueueService, task_id: str, word: bytes = b"begun ") -> bytes:
+    """Return the id of a process that a task has told behind a word; nothing before that."""
     data = (await queue.read_events("task", task_id)).snapshot.data
-    return data.partition(b"begun ")[2].partition(b".")[0]
+    return data.partition(word)[2].partition(b".")[0]
 
 
 def test_next_start_waits_until_the_killed_fork_server_has_died(

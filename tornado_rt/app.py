@@ -6,14 +6,16 @@ import os
 import secrets
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import structlog
 from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from tornado.web import Application
 
 from handlers.routes import PROBLEMS, routes
@@ -33,7 +35,7 @@ from services.worker import Backoff, Handler, Roster, Worker, load_handler
 from settings import Settings
 from tornado_rt.address import bind_address
 from tornado_rt.auth import TokenVerifier
-from tornado_rt.backplane import Backplane
+from tornado_rt.backplane import Backplane, BackplaneDown
 from tornado_rt.demo import demo_refusal
 from tornado_rt.descriptors import clients_share, raise_limit, streams_share
 from tornado_rt.fork_guard import loop_guarded
@@ -59,6 +61,11 @@ from tornado_rt.web import NotFoundHandler
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
+# How long a start tries again while Redis is slow, and how long it rests between.
+START_SECONDS = 10.0
+START_RETRY_SECONDS = 0.1
 OUTBOX_FLUSH_SECONDS = 2.0
 # How often notifications that came are compared with those that are stored.
 USER_CHECK_SECONDS = 2.0
@@ -161,8 +168,25 @@ async def open_queue(settings: Settings) -> AsyncIterator[QueueService]:
     """Open the queue of a running server, or of shared stores. Raise StoreError without one."""
     home = key_prefix(settings.queue_name)
     async with open_redis(_redis_url(settings), home, MAINTENANCE_SECONDS) as redis:
+        await patiently(redis.ping)
         await prepare_redis(redis, settings.queue_name)
         yield _queue(redis, settings)
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Return what the call returns; repeat it for 10 s while Redis is too slow for it.
+
+    A start has time: on a busy machine a connection takes longer than a request may wait. Raise its
+    last error, any other at once.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return await call()
+        except (RedisTimeoutError, BackplaneDown):
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(START_RETRY_SECONDS)
 
 
 async def _prepare_data(settings: Settings, addresses: StoreAddresses) -> None:
@@ -178,6 +202,7 @@ async def _prepare_data(settings: Settings, addresses: StoreAddresses) -> None:
 async def _prepare_queue(settings: Settings, redis_url: str) -> None:
     home = key_prefix(settings.queue_name)
     async with open_redis(redis_url, home, MAINTENANCE_SECONDS) as redis:
+        await patiently(redis.ping)
         await prepare_redis(redis, settings.queue_name)
 
 
@@ -194,7 +219,7 @@ async def _open_core(stack: contextlib.AsyncExitStack, settings: Settings, redis
     hub = Hub(limits, heartbeats, metrics)
     backplane, presence = Backplane(redis, hub, metrics, decode_shown), Presence(shared, hub)
     hub.attach(backplane, presence)
-    await stack.enter_async_context(backplane.running())
+    await patiently(lambda: stack.enter_async_context(backplane.running()))
     jobs = Jobs()
     stack.push_async_callback(jobs.close)
     return Core(
@@ -300,7 +325,7 @@ async def _open_system_settings(core: Core, database: Any) -> SystemSettingsServ
     )
     service = SystemSettingsService(database, core.backplane, defaults)
     follower = _SettingsFollower(core, service)
-    await core.hub.subscribe(CONTROL, follower)
+    await patiently(partial(core.hub.subscribe, CONTROL, follower))
     follower.follow(await service.get())
     return service
 
@@ -361,7 +386,7 @@ async def _worker(core: Core, handler: Handler) -> AsyncIterator[None]:
         roster=roster,
     )
     with roster.entered(worker_id):
-        await core.hub.subscribe(WORKERS, worker)
+        await patiently(partial(core.hub.subscribe, WORKERS, worker))
         running = core.jobs.keep(worker.run, "worker")
         try:
             yield

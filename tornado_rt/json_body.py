@@ -15,7 +15,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import attrs
 import orjson
 
-from tornado_rt.bounds import OutOfBounds, check_json
+from tornado_rt.bounds import LEAST_INTEGER, MOST_INTEGER, OutOfBounds, check_json
 from tornado_rt.problems import Problem
 
 T = TypeVar("T")
@@ -28,6 +28,11 @@ MOST_FREE_BYTES = 65536
 # Each is an object that the garbage collector looks at.
 MOST_CONTAINERS = 100_000
 STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+# The least digits of an integer that may have more than 64 bits, and such integers. orjson would
+# make most of them floats, which are other numbers.
+MANY_DIGITS = re.compile(rb"\d{19}")
+LONG_INTEGER = re.compile(rb"(?:^|[\[:,\s])(-?\d{19,}+)(?![.eE])")
+INTEGER_DIGITS = 20
 TOLD_FAULTS = 20
 # After this many faults the rest is not looked at.
 MOST_FAULTS = 1000
@@ -105,15 +110,30 @@ class _Field:
 
 
 def parse(text: bytes) -> Any:
-    """Return what JSON text says. Raise Problem 400, or 422 for too many lists and objects."""
+    """Return what JSON text says.
+
+    Raise Problem 400, or 422 for too many lists and objects, or an integer of more than 64 bits.
+    """
     if _count_containers(text) > MOST_CONTAINERS and (
         _count_containers(STRING.sub(b"", text)) > MOST_CONTAINERS
     ):
         raise Problem(422, f"the body holds more than {MOST_CONTAINERS} lists and objects")
     try:
-        return orjson.loads(text)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise Problem(400, f"the body is not JSON: {error}") from None
+    if MANY_DIGITS.search(text) and _holds_long_integer(STRING.sub(b'""', text)):
+        raise Problem(422, "the body holds an integer of more than 64 bits")
+    return value
+
+
+def _holds_long_integer(text: bytes) -> bool:
+    """Say whether JSON text, without its strings, holds an integer that Redis or BSON cannot."""
+    found = (match[1] for match in LONG_INTEGER.finditer(text))
+    return any(
+        len(digits) > INTEGER_DIGITS or not LEAST_INTEGER <= int(digits) <= MOST_INTEGER
+        for digits in found
+    )
 
 
 def _count_containers(text: bytes) -> int:

@@ -25,7 +25,7 @@ from tornado_rt.guarded_task import guard_tasks
 
 log = structlog.get_logger(__name__)
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # A signal that comes while a handler ignores it is lost: what it changed is taken back this soon.
 RESTORE_SECONDS = 0.1
 CHECK_SECONDS = 1.0
@@ -48,7 +48,10 @@ _left_behind: set["asyncio.Task[Any]"] = set()
 def run_until_stopped(
     running: contextlib.AbstractAsyncContextManager[object], stop_seconds: float
 ) -> None:
-    """Run what the context manager holds until SIGTERM or SIGINT; a second one ends at once.
+    """Run what the context manager holds until SIGTERM, SIGINT or SIGHUP.
+
+    A second one ends at once, but for SIGHUP: a terminal that closes may send several. SIGHUP does
+    nothing where it was ignored before, as by `nohup`.
 
     `stop_seconds`: how long its end may take. The process exits with 1 when it takes 5 s more with
     the loop blocked, or 30 s more. Raise what `running` raises.
@@ -75,6 +78,8 @@ class Stop:
         self.asked = asyncio.Event()
         self._loop = loop
         self._seconds = seconds
+        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        self._signals = [one for one in SIGNALS if not (ignored and one is signal.SIGHUP)]
         self._inlet, self._outlet = os.pipe()
         os.set_blocking(self._outlet, False)
         self._umask = os.umask(0o077)
@@ -83,7 +88,7 @@ class Stop:
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
         """Hear signals until the block ends, and beyond that once a stop was asked for."""
-        before = {number: signal.getsignal(number) for number in SIGNALS}
+        before = {number: signal.getsignal(number) for number in self._signals}
         thread = threading.Thread(target=self._watch, name="stop-watch", daemon=True)
         thread.start()
         self._check()
@@ -100,7 +105,7 @@ class Stop:
     def _check(self) -> None:
         """Take back what a handler may have changed: signal handlers, standard streams, umask."""
         self._loop.call_later(RESTORE_SECONDS, self._check)
-        for number in SIGNALS:
+        for number in self._signals:
             if signal.getsignal(number) is not _note:
                 signal.signal(number, _note)
                 signal.siginterrupt(number, False)
@@ -118,7 +123,7 @@ class Stop:
         # by now.
         with contextlib.suppress(ValueError):
             signal.set_wakeup_fd(-1)
-            for number in SIGNALS:
+            for number in self._signals:
                 if signal.getsignal(number) is _note:
                     signal.signal(number, signal.SIG_DFL)
 
@@ -140,7 +145,7 @@ class Stop:
         answered = threading.Event()
         self._tell(answered.set)
         number = self._next_signal(CHECK_SECONDS)
-        if number:
+        if number not in (0, signal.SIGHUP):
             _exit(SIGNALLED + number, "stopped_at_once", signal=number)
         now = time.monotonic()
         if self._loop.is_closed():
@@ -161,7 +166,7 @@ class Stop:
             if not select.select([self._inlet], [], [], left)[0]:
                 return 0
             number = os.read(self._inlet, 1)[0]
-            if number == 0 or number in SIGNALS:
+            if number == 0 or number in self._signals:
                 return number
 
 

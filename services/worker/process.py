@@ -72,7 +72,8 @@ class ProcessHandler:
         self._path = path
         self._settings = settings
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([__name__, path.partition(":")[0]])
+        preload = ["services.worker.fork_server", __name__, path.partition(":")[0]]
+        self._context.set_forkserver_preload(preload)
         self._most = (settings.task_result_bytes or MOST_RESULT_BYTES) + MESSAGE_BYTES
 
     async def __call__(self, task: Task, tracker: RedisProgressTracker) -> Ending:
@@ -226,12 +227,21 @@ def _ending_of(fields: dict[str, Any]) -> Ending:
 
 def _kill_started(starting: "asyncio.Future[ForkServerProcess]") -> None:
     if not starting.cancelled() and starting.exception() is None:
-        starting.result().kill()
+        _kill_group(starting.result())
+
+
+def _kill_group(process: ForkServerProcess) -> None:
+    """Kill it with what it has started, but for what has left its group."""
+    # It may not have made its group yet.
+    process.kill()
+    if process.pid:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 async def _kill(process: ForkServerProcess) -> None:
     """Kill it, and wait a moment for its end; what does not end is left."""
-    process.kill()
+    _kill_group(process)
     gone = asyncio.Event()
     with contextlib.suppress(TimeoutError), _reading(process.sentinel, gone.set):
         async with asyncio.timeout(KILL_SECONDS):
@@ -272,6 +282,7 @@ def run_task(
     # A Ctrl-C in the terminal is for the worker too, which gives us the grace time.
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     process = os.getpid()
     progress = PipeProgress(steps, connection)
     ending = _run(path, settings, task, progress)
