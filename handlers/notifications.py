@@ -84,14 +84,10 @@ class NotificationHandler(NotificationApiHandler):
 
 
 class NotificationStreamHandler(EventStreamHandler, NotificationApiHandler):
-    """`GET`: my notifications as an event stream, or how many are unread as JSON."""
+    """`GET`: my notifications as an event stream."""
 
     async def get(self) -> None:
-        user_id = self.identity.user_id
-        if self.wants_json():
-            self.answer({"unread_count": await self.notifications.unread_count(user_id)})
-        else:
-            await self.stream(NotificationFeed(self.notifications, user_id))
+        await self.stream(NotificationFeed(self.notifications, self.identity.user_id))
 
 
 class NotificationSocket(RealtimeSocket):

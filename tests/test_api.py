@@ -478,8 +478,6 @@ async def test_notifications_are_kept_counted_marked_and_deleted(
         assert marked.body["status"] == "read"
         assert (await frame_of(tab, "read"))["data"] == {"ids": [ids[0]]}
         assert (await alice.get("/api/notifications/unread_count")).body == {"unread": 4}
-        # The stream's address tells its state.
-        assert (await alice.get("/api/notifications/stream")).body == {"unread_count": 4}
         unread = (await alice.get("/api/notifications?status=unread&type=alert")).body
         assert len(unread["items"]) == 4
         await tab.write_message(json.dumps({"type": "read", "data": {"ids": [ids[1]]}}))

@@ -148,7 +148,6 @@ def test_help_shows_every_setting_with_its_default() -> None:
         (["token", "--user", "a", "--scope", ""], {}, "scope"),
         ([], {"RT_DATA_DIR": ""}, "run.py: data_dir: name a folder"),
         (["--data-dir", ""], {}, "run.py: data_dir: name a folder"),
-        ([], {"RT_HOST": ""}, "run.py: host: name an address"),
         ([], {"RT_PORT": ""}, "run.py: port: must be a whole number"),
         ([], {"RT_PORT": "1.5"}, "run.py: port: must be a whole number"),
         ([], {"RT_DRAIN_SECONDS": "2s"}, "run.py: drain_seconds: must be a number"),
