@@ -89,7 +89,7 @@ def _algorithms(names: list[str]) -> list[str]:
 
 
 def _folder(value: str | Path) -> Path:
-    # As a path, no text would be the current folder.
+    # An empty path is the current folder.
     if not os.fspath(value):
         raise ValueError("data_dir: name a folder, such as data; . is the current one")
     return Path(value)
@@ -175,7 +175,7 @@ class Settings:
     data_dir: Path = ts.option(
         default=Path("data"),
         converter=_folder,
-        # argparse hands on the text.
+        # argparse must not make an empty text a path.
         argparse={"type": str},
         help="folder of the embedded stores and of generated secrets",
     )

@@ -215,7 +215,7 @@ def test_blocked_loop_does_not_hold_up_a_stop(site: Site) -> None:
 @pytest.mark.parametrize("in_processes", ["true", "false"])
 def test_closed_terminal_is_a_stop(site: Site, in_processes: str) -> None:
     """SIGHUP comes to the whole group, and several times; tasks go back to their line."""
-    # Whoever runs the tests may ignore it.
+    # The program that runs the tests may ignore SIGHUP, and its children would too.
     site.start(prefix=("env", "--default-signal=HUP"), RT_WORKER_PROCESSES=in_processes)
     slow = site.submit("SLOW")
     wait_until((site.notes / slow).exists)

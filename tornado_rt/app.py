@@ -168,12 +168,12 @@ async def open_queue(settings: Settings) -> AsyncIterator[QueueService]:
     """Open the queue of a running server, or of shared stores. Raise StoreError without one."""
     home = key_prefix(settings.queue_name)
     async with open_redis(_redis_url(settings), home, MAINTENANCE_SECONDS) as redis:
-        await patiently(redis.ping)
+        await _patiently(redis.ping)
         await prepare_redis(redis, settings.queue_name)
         yield _queue(redis, settings)
 
 
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
     """Return what the call returns; repeat it for 10 s while Redis is too slow for it.
 
     A start has time: on a busy machine a connection takes longer than a request may wait. Raise its
@@ -202,7 +202,7 @@ async def _prepare_data(settings: Settings, addresses: StoreAddresses) -> None:
 async def _prepare_queue(settings: Settings, redis_url: str) -> None:
     home = key_prefix(settings.queue_name)
     async with open_redis(redis_url, home, MAINTENANCE_SECONDS) as redis:
-        await patiently(redis.ping)
+        await _patiently(redis.ping)
         await prepare_redis(redis, settings.queue_name)
 
 
@@ -219,7 +219,7 @@ async def _open_core(stack: contextlib.AsyncExitStack, settings: Settings, redis
     hub = Hub(limits, heartbeats, metrics)
     backplane, presence = Backplane(redis, hub, metrics, decode_shown), Presence(shared, hub)
     hub.attach(backplane, presence)
-    await patiently(lambda: stack.enter_async_context(backplane.running()))
+    await _patiently(lambda: stack.enter_async_context(backplane.running()))
     jobs = Jobs()
     stack.push_async_callback(jobs.close)
     return Core(
@@ -325,7 +325,7 @@ async def _open_system_settings(core: Core, database: Any) -> SystemSettingsServ
     )
     service = SystemSettingsService(database, core.backplane, defaults)
     follower = _SettingsFollower(core, service)
-    await patiently(partial(core.hub.subscribe, CONTROL, follower))
+    await _patiently(partial(core.hub.subscribe, CONTROL, follower))
     follower.follow(await service.get())
     return service
 
@@ -386,7 +386,7 @@ async def _worker(core: Core, handler: Handler) -> AsyncIterator[None]:
         roster=roster,
     )
     with roster.entered(worker_id):
-        await patiently(partial(core.hub.subscribe, WORKERS, worker))
+        await _patiently(partial(core.hub.subscribe, WORKERS, worker))
         running = core.jobs.keep(worker.run, "worker")
         try:
             yield

@@ -28,11 +28,11 @@ MOST_FREE_BYTES = 65536
 # Each is an object that the garbage collector looks at.
 MOST_CONTAINERS = 100_000
 STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
-# The least digits of an integer that may have more than 64 bits, and such integers. orjson would
-# make most of them floats, which are other numbers.
+# orjson makes most integers of more than 64 bits floats, which are other numbers. Those of 64 bits
+# have at most this many characters, and none of fewer than 19 digits has more bits.
+INTEGER_CHARACTERS = 20
 MANY_DIGITS = re.compile(rb"\d{19}")
 LONG_INTEGER = re.compile(rb"(?:^|[\[:,\s])(-?\d{19,}+)(?![.eE])")
-INTEGER_DIGITS = 20
 TOLD_FAULTS = 20
 # After this many faults the rest is not looked at.
 MOST_FAULTS = 1000
@@ -131,7 +131,7 @@ def _holds_long_integer(text: bytes) -> bool:
     """Say whether JSON text, without its strings, holds an integer that Redis or BSON cannot."""
     found = (match[1] for match in LONG_INTEGER.finditer(text))
     return any(
-        len(digits) > INTEGER_DIGITS or not LEAST_INTEGER <= int(digits) <= MOST_INTEGER
+        len(digits) > INTEGER_CHARACTERS or not LEAST_INTEGER <= int(digits) <= MOST_INTEGER
         for digits in found
     )
 

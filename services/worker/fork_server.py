@@ -1,6 +1,6 @@
-"""What the server of forks imports first: it outlives a closed terminal, as its worker does.
+"""The fork server imports this first, and so outlives a closed terminal, as its worker does.
 
-Without it the tasks in processes would end before the worker gives them their grace time.
+Else the tasks in processes would end before the worker gives them their grace time.
 """
 
 import signal

@@ -232,7 +232,7 @@ def _kill_started(starting: "asyncio.Future[ForkServerProcess]") -> None:
 
 def _kill_group(process: ForkServerProcess) -> None:
     """Kill it with what it has started, but for what has left its group."""
-    # It may not have made its group yet.
+    # The process may not have a group of its own yet.
     process.kill()
     if process.pid:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -282,6 +282,7 @@ def run_task(
     # A Ctrl-C in the terminal is for the worker too, which gives us the grace time.
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The fork server ignores it. Programs that the handler starts should not.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     process = os.getpid()
     progress = PipeProgress(steps, connection)
