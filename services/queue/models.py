@@ -1,6 +1,6 @@
 """What the queue speaks of."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from tornado_rt.protocol import Cursor, Message, ResyncReason, iso_time
+from tornado_rt.work import Plan
 
 
 class QueueError(Exception):
@@ -43,6 +44,25 @@ class KeyReused(QueueError):
         super().__init__("this idempotency key was used for another request")
 
 
+class Conflict(QueueError):
+    """A task under the same unique key is there already: `task_id`."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"task {task_id} has this unique key already")
+        self.task_id = task_id
+
+
+class NotEnded(QueueError):
+    """A task is to be run again that has not ended, or has completed."""
+
+    def __init__(self, task_id: str, status: str) -> None:
+        super().__init__(f"task {task_id} is {status}: only what failed can be run again")
+
+
+class LimitsRefused(QueueError, ValueError):
+    """A limit is unknown or not allowed; the message names it."""
+
+
 class TaskState(StrEnum):
     """Where a task is; the last four are ends."""
 
@@ -67,11 +87,93 @@ class BatchState(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a worker ends an attempt."""
+    """How a worker ends an attempt.
+
+    After the last attempt an ERROR makes the task failed, a RETRY makes it dead.
+    """
 
     COMPLETED = "completed"
     FAILED = "failed"
+    ERROR = "error"
     RETRY = "retry"
+
+
+class Priority(StrEnum):
+    """Which tasks of a kind start before others, the first first."""
+
+    HIGHEST = "highest"
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+    LOWEST = "lowest"
+
+    @property
+    def level(self) -> int:
+        """Its place, from 0 for the highest."""
+        return LEVELS.index(self)
+
+
+LEVELS = tuple(Priority)
+
+
+class OnConflict(StrEnum):
+    """What becomes of a task whose unique key another one has."""
+
+    RETURN = "return"
+    REPLACE = "replace"
+    REJECT = "reject"
+
+
+@attrs.frozen(kw_only=True)
+class Unique:
+    """At most one task of a kind and user has this key, `scope` long.
+
+    `scope` is "waiting" (until one starts), "running" (until it ends), or a number of seconds since
+    it was submitted.
+    """
+
+    key: str
+    scope: str | float = "running"
+    on_conflict: OnConflict = OnConflict.RETURN
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """What no script reads of a task: it is handed on as one blob.
+
+    `timeout` bounds one attempt, `budget_seconds` all of them together [s]; 0 is no bound of its
+    own. `schedule` is the name of the schedule that made it.
+    """
+
+    label: str
+    params: dict[str, Any] = attrs.field(factory=dict)
+    tags: tuple[str, ...] = ()
+    callback_url: str = ""
+    timeout: float = 0.0
+    budget_seconds: float = 0.0
+    schedule: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class NewTask:
+    """A task that is to be submitted.
+
+    `first` is the snapshot's first fragment: a JSON object without its braces. `shown` stands in
+    each snapshot, beside the label. `expected_seconds` is how long it may take, for the first guess
+    of when others start. `notify`: its end makes a notification.
+    """
+
+    kind: str
+    job: Job
+    first: bytes
+    plan: Plan | None = None
+    shown: Mapping[str, Any] = attrs.field(factory=dict)
+    priority: Priority = Priority.NORMAL
+    key: str = ""
+    max_attempts: int = 3
+    expected_seconds: float = 60.0
+    notify: bool = True
+    unique: Unique | None = None
 
 
 @attrs.frozen
@@ -79,25 +181,42 @@ class Task:
     """A task as it was when read.
 
     Times are seconds since the epoch, None before they are reached. `position` counts from 1 over
-    all waiting tasks. `snapshot` is its JSON object as the queue keeps it; empty in what enqueue
-    and claim return.
+    the waiting tasks of its kind. `snapshot` is its JSON object as the queue keeps it; empty in
+    what enqueue and claim return. `attempts` are those that have ended. `waiting_for` is the code
+    of what holds a waiting task back, "" when nothing does.
     """
 
     task_id: str
     user_id: str
-    symbol: str
-    params: dict[str, Any]
+    kind: str
+    job: Job
     batch_id: str | None
     status: TaskState
     attempt: int
     created_at: float
+    priority: Priority = Priority.NORMAL
+    key: str = ""
+    max_attempts: int = 3
     position: int | None = None
     started_at: float | None = None
     ended_at: float | None = None
-    result: dict[str, Any] | None = None
+    run_at: float | None = None
+    result: Any = None
     error: str | None = None
     progress: float = 0.0
     snapshot: bytes = b""
+    attempts: tuple[dict[str, Any], ...] = ()
+    waiting_for: str = ""
+
+    @property
+    def label(self) -> str:
+        """What people see of it."""
+        return self.job.label
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Its parameters."""
+        return self.job.params
 
 
 def describe_dead(task: Task) -> dict[str, Any]:
@@ -105,16 +224,18 @@ def describe_dead(task: Task) -> dict[str, Any]:
     return {
         "task_id": task.task_id,
         "user_id": task.user_id,
-        "symbol": task.symbol,
+        "kind": task.kind,
+        "label": task.label,
         "params": task.params,
         "attempt": task.attempt,
         "error": task.error,
-        "created_at": _iso(task.created_at),
-        "ended_at": None if task.ended_at is None else _iso(task.ended_at),
+        "created_at": iso_of(task.created_at),
+        "ended_at": None if task.ended_at is None else iso_of(task.ended_at),
     }
 
 
-def _iso(time: float) -> str:
+def iso_of(time: float) -> str:
+    """Return seconds since the epoch in ISO 8601."""
     return iso_time(datetime.fromtimestamp(time, UTC))
 
 
@@ -131,10 +252,30 @@ class Batch:
 
 @attrs.frozen
 class Claim:
-    """A task that is this worker's until its visibility ends; `token` proves it."""
+    """A task that is this worker's until its visibility ends; `token` proves it.
+
+    `kept`: earlier attempts left results of steps, or a state.
+    """
 
     task: Task
     token: str
+    kept: bool = False
+
+
+@attrs.frozen
+class Claimed:
+    """What a worker was given; `again_in`: in how many seconds more may start, None: at a wake."""
+
+    claims: list[Claim]
+    again_in: float | None = None
+
+
+@attrs.frozen
+class Kept:
+    """What earlier attempts of a task left: results of steps by name (JSON), and a state (JSON)."""
+
+    results: dict[str, bytes]
+    state: bytes = b""
 
 
 @attrs.frozen
@@ -147,7 +288,7 @@ class Ack:
     task_id: str
     token: str
     outcome: Outcome
-    result: dict[str, Any] | None = None
+    result: Any = None
     error: str | None = None
     fragment: bytes | None = None
     delay: float = 0.0
@@ -189,6 +330,53 @@ class UserQueueStatus:
     waiting: int
     processing: int
     limit: int
+
+
+@attrs.frozen(kw_only=True)
+class KindLimits:
+    """Bounds of a kind's running tasks: in all, of a user, of a key; and of starts.
+
+    A rate is written "10/m"; "" is none, and 0 is no bound.
+    """
+
+    limit: int = 0
+    user_limit: int = 0
+    key_limit: int = 0
+    rate: str = ""
+    key_rate: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class KindEntry:
+    """A kind as processes tell each other of it; `description` is JSON for whoever submits."""
+
+    kind: str
+    title: str = ""
+    version: int = 0
+    description: Mapping[str, Any] = attrs.field(factory=dict)
+    limits: KindLimits = KindLimits()
+
+
+@attrs.frozen(kw_only=True)
+class KindState:
+    """A kind and how it stands now; `changed`: the limits that an admin has set."""
+
+    entry: KindEntry
+    limits: KindLimits
+    changed: Mapping[str, Any]
+    paused: bool
+    queued: int
+    running: int
+    workers: int
+    oldest_seconds: float | None
+
+
+@attrs.frozen
+class Page:
+    """A part of a list; `next` is where it goes on, None at its end."""
+
+    items: Sequence[Task]
+    next: str | None
 
 
 @attrs.frozen
