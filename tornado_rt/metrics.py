@@ -1,8 +1,15 @@
 """The counters of a process, in Prometheus form."""
 
+from collections.abc import Iterable
+
 import attrs
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.registry import Collector
+
+# Bounds of waits and of runs, from what starts at once to what takes a day [s].
+SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400, 86400)
+# Ends of an attempt after which there may be another one.
+RETRIES = {"error", "retry"}
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
@@ -58,6 +65,51 @@ class Metrics:
             "rt_callbacks", "Callbacks by what became of them", ["outcome"], registry=registry
         )
 
+        self.progress_writes = Counter(
+            "rt_progress_writes", "Reports of progress that were written", registry=registry
+        )
+        self.outbox_lag = Gauge(
+            "rt_outbox_lag_seconds", "Age of the oldest end that is not yet told", registry=registry
+        )
+        self._depth = Gauge("rt_queue_depth", "Waiting tasks", ["kind"], registry=registry)
+        self._oldest = Gauge(
+            "rt_queue_oldest_seconds", "Age of the oldest waiting task", ["kind"], registry=registry
+        )
+        self._tasks = Counter(
+            "rt_tasks", "Attempts by how they ended", ["kind", "outcome"], registry=registry
+        )
+        self._retries = Counter(
+            "rt_task_retries", "Attempts that asked for another", ["kind"], registry=registry
+        )
+        self._waits = _histogram("rt_task_wait_seconds", "From submission to start", registry)
+        self._runs = _histogram("rt_task_run_seconds", "From start to end of an attempt", registry)
+
+    def task_ended(
+        self, kind: str, outcome: str, wait_seconds: float | None, run_seconds: float
+    ) -> None:
+        """Count the end of an attempt that this process ran.
+
+        `outcome`: completed, failed, error or retry. `wait_seconds`: how long the task had waited
+        for its first attempt; None for a later one, which waited for its own sake.
+        """
+        self._tasks.labels(kind, outcome).inc()
+        self._runs.labels(kind).observe(run_seconds)
+        if wait_seconds is not None:
+            self._waits.labels(kind).observe(wait_seconds)
+        if outcome in RETRIES:
+            self._retries.labels(kind).inc()
+
+    def show_depths(self, depths: Iterable[tuple[str, int, float]]) -> None:
+        """Take how many tasks of each kind wait, and the age of the oldest [s]; no other is shown.
+
+        These are of the whole system, whichever process says them.
+        """
+        self._depth.clear()
+        self._oldest.clear()
+        for kind, waiting, oldest in depths:
+            self._depth.labels(kind).set(waiting)
+            self._oldest.labels(kind).set(oldest)
+
     def register(self, collector: Collector) -> None:
         """Have a scrape ask this one too."""
         self._registry.register(collector)
@@ -65,3 +117,7 @@ class Metrics:
     def render(self) -> bytes:
         """Return the text exposition format 0.0.4."""
         return generate_latest(self._registry)
+
+
+def _histogram(name: str, what: str, registry: CollectorRegistry) -> Histogram:
+    return Histogram(name, what, ["kind"], buckets=SECONDS, registry=registry)
