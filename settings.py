@@ -344,7 +344,7 @@ class Settings:
         default=1000, validator=v.ge(0), help="waiting tasks a user"
     )
     queue_max_batch: int = ts.option(
-        default=100, validator=v.ge(0), help="most symbols in one batch"
+        default=100, validator=v.ge(0), help="most tasks in one batch"
     )
     queue_visibility_seconds: float = ts.option(
         default=300.0, validator=v.gt(0), help="how long a claim lasts unextended [s]"
@@ -377,11 +377,46 @@ class Settings:
     task_events: int = ts.option(
         default=256, validator=v.ge(1), help="messages kept of each task or batch for replay"
     )
+    task_params_bytes: int = ts.option(
+        default=65536, validator=v.ge(0), help="largest parameters of a task as JSON [B]"
+    )
+    task_label_length: int = ts.option(
+        default=200, validator=v.ge(0), help="longest label of a task [characters]"
+    )
+    task_key_length: int = ts.option(
+        default=200, validator=v.ge(0), help="longest key of a task [characters]"
+    )
+    task_max_tags: int = ts.option(default=20, validator=v.ge(0), help="tags of a task")
+    task_tag_length: int = ts.option(
+        default=64, validator=v.ge(0), help="longest tag of a task [characters]"
+    )
+    task_max_delay_seconds: float = ts.option(
+        default=2592000.0, validator=v.ge(0), help="longest delay of a task [s]"
+    )
+    task_max_timeout_seconds: float = ts.option(
+        default=2592000.0,
+        validator=v.ge(0),
+        help="longest timeout and budget that a task may bring [s]",
+    )
+    task_max_attempts: int = ts.option(
+        default=100, validator=v.ge(0), help="most attempts that a task may bring"
+    )
     worker_concurrency: int = ts.option(
         default=3, validator=v.ge(0), help="tasks run inside the server; 0: no worker in it"
     )
+    kinds: list[str] = ts.option(
+        default=[],
+        converter=_listed,
+        help="modules, or paths of Python files, with kinds of tasks, commas between",
+    )
     worker_handler: str = ts.option(
-        default="examples.stock_analysis:analyse", help="MODULE:FUNCTION that runs a task"
+        default="examples.stock_analysis:analyse",
+        help="MODULE:FUNCTION that runs the kind analysis; empty does not offer it",
+    )
+    worker_port: int = ts.option(
+        default=0,
+        validator=[v.ge(0), v.le(65535)],
+        help="port of a worker process for /healthz, /readyz and /metrics; 0: none",
     )
     worker_processes: bool = ts.option(
         default=False, help="run each task in a process of its own, for handlers that compute"

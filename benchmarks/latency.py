@@ -5,7 +5,6 @@ import statistics
 import time
 from typing import Any
 
-import attrs
 from redis.asyncio import Redis
 
 from services.progress import RedisProgressTracker, TaskParams, plan_fragment
@@ -14,13 +13,19 @@ from services.worker import Worker
 from tornado_rt.backplane import Backplane
 from tornado_rt.heartbeat import Heartbeats
 from tornado_rt.hub import Hub
-from tornado_rt.limits import Limits
+from tornado_rt.limits import Limits, SystemSettings
 from tornado_rt.metrics import Metrics
 from tornado_rt.protocol import WORKERS
 from tornado_rt.redis import open_redis
 
 SAMPLES = 500
-NO_LIMITS = Limits(**dict.fromkeys(attrs.fields_dict(Limits), 0))
+NO_LIMITS = Limits(
+    SystemSettings(
+        sse_heartbeat_interval_seconds=0,
+        ws_heartbeat_interval_seconds=0,
+        ws_max_connections_per_user=0,
+    )
+)
 
 
 async def measure(url: str) -> list[float]:

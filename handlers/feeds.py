@@ -76,7 +76,8 @@ class ProgressFeed:
 
     def idle_seconds(self) -> float:
         """Return after how long without progress a stream ends."""
-        return self._limits.task_idle if self._kind == "task" else self._limits.batch_idle
+        live, of_task = self._limits.live, self._kind == "task"
+        return live.sse_task_max_idle_seconds if of_task else live.sse_batch_max_idle_seconds
 
     def actions(self) -> dict[str, Action]:
         """Return what the watcher of a task may ask for."""

@@ -1,45 +1,28 @@
 """Settings that an admin changes while the servers run; every process follows at once."""
 
+import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import attrs
 import structlog
+from pymongo.errors import PyMongoError
 
-from tornado_rt.bounds import clean_text, number_of
-from tornado_rt.protocol import CONTROL, Message, MessageType, Publisher
+from tornado_rt.bounds import clean_text
+from tornado_rt.limits import SystemSettings
+from tornado_rt.protocol import CONTROL, Cursor, Message, MessageType, Publisher
+
+__all__ = ["InvalidSetting", "SettingsFollower", "SystemSettings", "SystemSettingsService"]
 
 log = structlog.get_logger(__name__)
 
-DAY_SECONDS = 86400.0
-MAX_CONNECTIONS = 1_000_000
 SHOWN_NAME = 60
+# How long to wait before settings are read again that could not be read.
+RELOAD_RETRY_SECONDS = 0.5
 
 
 class InvalidSetting(ValueError):
     """A setting is unknown, or its value is not allowed; the message names it."""
-
-
-def _seconds(default: float, least: float = 0.0) -> Any:
-    return attrs.field(default=default, validator=number_of(least, DAY_SECONDS))
-
-
-@attrs.frozen(kw_only=True)
-class SystemSettings:
-    """Paces and bounds of open connections, in seconds; 0 is none.
-
-    The names are those of the system that this API comes from. Streams here are pushed to; the two
-    poll intervals say how often what they follow is compared with its log.
-    """
-
-    sse_poll_timeout_seconds: float = _seconds(1.0, 0.1)
-    sse_heartbeat_interval_seconds: float = _seconds(10.0)
-    sse_task_max_idle_seconds: float = _seconds(300.0)
-    sse_batch_poll_interval_seconds: float = _seconds(2.0, 0.1)
-    sse_batch_max_idle_seconds: float = _seconds(600.0)
-    ws_heartbeat_interval_seconds: float = _seconds(30.0)
-    ws_max_connections_per_user: int = attrs.field(
-        default=50, validator=number_of(0, MAX_CONNECTIONS)
-    )
 
 
 FIELDS = attrs.fields_dict(SystemSettings)
@@ -75,6 +58,45 @@ class SystemSettingsService:
 
     def _with(self, changes: dict[str, Any]) -> SystemSettings:
         return attrs.evolve(self._defaults, **changes)
+
+
+class SettingsFollower:
+    """A subscriber of the topic `control` that hands on the settings as they change.
+
+    `own` runs a job that may outlive the call.
+    """
+
+    def __init__(
+        self,
+        service: SystemSettingsService,
+        follow: Callable[[SystemSettings], None],
+        own: Callable[[Coroutine[Any, Any, None], str], object],
+    ) -> None:
+        self._service = service
+        self._follow = follow
+        self._own = own
+
+    def deliver(self, message: Message) -> None:
+        """Take a change."""
+        self._follow(self._service.read(message))
+
+    def gap(self) -> None:
+        """Read the settings again, since a change may have been lost."""
+        self._own(self._reload(), "reload-settings")
+
+    def is_behind(self, _: Cursor | None) -> bool:
+        """Say no: changes have no log."""
+        return False
+
+    async def _reload(self) -> None:
+        while True:
+            try:
+                self._follow(await self._service.get())
+            except PyMongoError as error:
+                log.warning("settings_wait", error=error)
+                await asyncio.sleep(RELOAD_RETRY_SECONDS)
+            else:
+                return
 
 
 def _usable(values: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from tornado_rt.backplane import Backplane
 from tornado_rt.connection import Opening
 from tornado_rt.heartbeat import Heartbeats
 from tornado_rt.hub import Hub
-from tornado_rt.limits import Limits, RateLimiter
+from tornado_rt.limits import Limits, RateLimiter, SystemSettings
 from tornado_rt.metrics import Metrics
 from tornado_rt.protocol import ERROR_EVENT, Cursor, Message, MessageType, ResyncReason
 from tornado_rt.sockets import RealtimeSocket
@@ -168,10 +168,18 @@ class Realtime:
         return stream
 
 
+# What tests call the limits that change.
+LIVE = {
+    "ws_heartbeat": "ws_heartbeat_interval_seconds",
+    "sse_heartbeat": "sse_heartbeat_interval_seconds",
+    "per_user": "ws_max_connections_per_user",
+}
+
+
 def make_limits(**changes: Any) -> Limits:
     """Limits that bound nothing, but for the changes."""
-    none = {field.name: 0 for field in attrs.fields(Limits)}
-    return Limits(**{**none, **changes})
+    live = {name: changes.pop(short, 0) for short, name in LIVE.items()}
+    return Limits(SystemSettings(**live), **changes)
 
 
 @contextlib.asynccontextmanager

@@ -298,7 +298,7 @@ class Hub(Collector):
         limits = self.limits
         user = self._users.get(connection.identity.user_id, ())
         counts = {
-            "user": (len(user), limits.per_user),
+            "user": (len(user), limits.live.ws_max_connections_per_user),
             "address": (self._addresses.get(connection.address, 0), limits.per_address),
             "process": (len(self._connections), limits.total),
         }

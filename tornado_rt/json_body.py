@@ -20,11 +20,13 @@ from tornado_rt.problems import Problem
 
 T = TypeVar("T")
 
-# The key of a field's metadata under which the bound of its list stands.
+# Keys of a field's metadata: the bound of its list, the bound of a value of any shape [B], and its
+# name in JSON where Python has a word of that name.
 MOST_ITEMS = "most_items"
+MOST_BYTES = "most_bytes"
+JSON_NAME = "json_name"
 DEFAULT_MOST_ITEMS = 1000
-# Bound of a value where the shape says nothing (`Any`) [B].
-MOST_FREE_BYTES = 65536
+DEFAULT_MOST_BYTES = 65536
 # Each is an object that the garbage collector looks at.
 MOST_CONTAINERS = 100_000
 STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
@@ -76,8 +78,9 @@ class Faults:
         return Problem(422, "the body is not valid", errors=[*self._told, *more])
 
 
-# Reads a value at a place in the body; the number bounds the items of a list, 0 is none.
-Reader = Callable[[Any, str, Faults, int], Any]
+# Reads a value at a place in the body. The number bounds the items of a list, or the bytes of a
+# value of any shape: 0 is no bound, None the usual one.
+Reader = Callable[[Any, str, Faults, int | None], Any]
 
 
 @attrs.frozen
@@ -95,9 +98,10 @@ class _Field:
     reader: Reader
 
     @property
-    def most(self) -> int:
-        """The bound of its list."""
-        most: int = self.attribute.metadata.get(MOST_ITEMS, DEFAULT_MOST_ITEMS)
+    def most(self) -> int | None:
+        """The bound of its list, or of its bytes."""
+        metadata = self.attribute.metadata
+        most: int | None = metadata.get(MOST_ITEMS, metadata.get(MOST_BYTES))
         return most
 
     def check(self, value: Any, place: str, faults: Faults) -> None:
@@ -153,7 +157,7 @@ def structure(value: Any, shape: type[T], most: Mapping[str, int] | None = None)
     elif attrs.has(shape):
         read = _read_object(value, "", faults, shape, most or {})
     else:
-        read = reader_of(target)(value, "the body", faults, DEFAULT_MOST_ITEMS)
+        read = reader_of(target)(value, "the body", faults, None)
     faults.settle()
     structured: T = read
     return structured
@@ -187,7 +191,7 @@ def reader_of(shape: Any) -> Reader:
     raise TypeError(f"no JSON is read into {shape}")
 
 
-def _read_scalar(value: Any, place: str, faults: Faults, _: int, shape: type[Any]) -> Any:
+def _read_scalar(value: Any, place: str, faults: Faults, _: int | None, shape: type[Any]) -> Any:
     if type(value) is shape:
         return value
     if shape is float and type(value) is int:
@@ -195,41 +199,43 @@ def _read_scalar(value: Any, place: str, faults: Faults, _: int, shape: type[Any
     return faults.add(f"{place} must be {_NAMES[shape]}")
 
 
-def _read_choice(value: Any, place: str, faults: Faults, _: int, choices: dict[str, Any]) -> Any:
+def _read_choice(
+    value: Any, place: str, faults: Faults, _: int | None, choices: dict[str, Any]
+) -> Any:
     if isinstance(value, str) and value in choices:
         return choices[value]
     return faults.add(f"{place} must be one of {', '.join(choices)}")
 
 
-def _read_anything(value: Any, place: str, faults: Faults, _: int) -> Any:
+def _read_anything(value: Any, place: str, faults: Faults, most: int | None) -> Any:
     try:
-        check_json(place, value, MOST_FREE_BYTES)
+        check_json(place, value, DEFAULT_MOST_BYTES if most is None else most)
     except OutOfBounds as error:
         return faults.add(str(error))
     return value
 
 
-def _read_free_object(value: Any, place: str, faults: Faults, _: int) -> Any:
+def _read_free_object(value: Any, place: str, faults: Faults, most: int | None) -> Any:
     if not isinstance(value, dict):
         return faults.add(f"{place} must be a JSON object")
-    return _read_anything(value, place, faults, 0)
+    return _read_anything(value, place, faults, most)
 
 
-def _read_optional(value: Any, place: str, faults: Faults, most: int, reader: Reader) -> Any:
+def _read_optional(value: Any, place: str, faults: Faults, most: int | None, reader: Reader) -> Any:
     return None if value is None else reader(value, place, faults, most)
 
 
-def _read_list(value: Any, place: str, faults: Faults, most: int, reader: Reader) -> Any:
+def _read_list(value: Any, place: str, faults: Faults, most: int | None, reader: Reader) -> Any:
     if not isinstance(value, list):
         return faults.add(f"{place} must be a list")
+    most = DEFAULT_MOST_ITEMS if most is None else most
     if most and len(value) > most:
         return faults.add(f"{place} must have at most {most} items")
-    inner = DEFAULT_MOST_ITEMS
-    read = [reader(one, f"{place}[{n}]", faults, inner) for n, one in enumerate(value)]
+    read = [reader(one, f"{place}[{n}]", faults, None) for n, one in enumerate(value)]
     return WRONG if any(one is WRONG for one in read) else read
 
 
-def _read_nested(value: Any, place: str, faults: Faults, _: int, shape: type[Any]) -> Any:
+def _read_nested(value: Any, place: str, faults: Faults, _: int | None, shape: type[Any]) -> Any:
     if not isinstance(value, dict):
         return faults.add(f"{place} must be a JSON object")
     return _read_object(value, place, faults, shape, {})
@@ -253,9 +259,10 @@ def _read_object(
     return _make(shape, read, place, faults) if whole else _check(shape, read, place, faults)
 
 
-def _make(shape: type[Any], read: dict[str, Any], place: str, faults: Faults) -> Any:
+def _make(shape: Any, read: dict[str, Any], place: str, faults: Faults) -> Any:
+    fields = _fields_of(shape)
     try:
-        return shape(**read)
+        return shape(**{fields[name].attribute.name: value for name, value in read.items()})
     except (ValueError, TypeError) as error:
         before = faults.count
         _check(shape, read, place, faults)
@@ -274,8 +281,10 @@ def _check(shape: Any, read: dict[str, Any], place: str, faults: Faults) -> _Wro
 @functools.cache
 def _fields_of(shape: Any) -> dict[str, _Field]:
     hints = typing.get_type_hints(shape)
-    fields = attrs.fields_dict(shape)
-    return {name: _Field(one, reader_of(hints[name])) for name, one in fields.items()}
+    return {
+        one.metadata.get(JSON_NAME, one.name): _Field(one, reader_of(hints[one.name]))
+        for one in attrs.fields(shape)
+    }
 
 
 def _listed(names: list[str]) -> str:

@@ -1,30 +1,63 @@
-"""The numbers that bound and pace connections, changeable while they are open."""
+"""The numbers that bound and pace connections, some of them changeable while they are open."""
 
 import ipaddress
 import time
 from collections import OrderedDict
+from typing import Any
 
 import attrs
 
+from tornado_rt.bounds import number_of
+
 BUCKETS = 10_000
+DAY_SECONDS = 86400.0
+MAX_CONNECTIONS = 1_000_000
+# Under this name a field tells the setting that it starts from.
+STARTS_FROM = "starts_from"
+
+
+def _seconds(default: float, least: float = 0.0, starts_from: str = "") -> Any:
+    bounds, metadata = number_of(least, DAY_SECONDS), {STARTS_FROM: starts_from}
+    return attrs.field(default=default, validator=bounds, metadata=metadata)
+
+
+@attrs.frozen(kw_only=True)
+class SystemSettings:
+    """Paces and bounds of open connections that an admin may change; in seconds, 0 is none.
+
+    The names are those of the system that this API comes from. Streams here are pushed to; the two
+    poll intervals say how often what they follow is compared with its log.
+    """
+
+    sse_poll_timeout_seconds: float = _seconds(1.0, 0.1)
+    sse_heartbeat_interval_seconds: float = _seconds(10.0, starts_from="sse_heartbeat_seconds")
+    sse_task_max_idle_seconds: float = _seconds(300.0)
+    sse_batch_poll_interval_seconds: float = _seconds(2.0, 0.1)
+    sse_batch_max_idle_seconds: float = _seconds(600.0)
+    ws_heartbeat_interval_seconds: float = _seconds(30.0, starts_from="ws_heartbeat_seconds")
+    ws_max_connections_per_user: int = attrs.field(
+        default=50,
+        validator=number_of(0, MAX_CONNECTIONS),
+        metadata={STARTS_FROM: "max_connections_per_user"},
+    )
+
+    @classmethod
+    def of(cls, settings: object) -> "SystemSettings":
+        """Return them as they are before anybody changed one."""
+        starts = {one.name: one.metadata.get(STARTS_FROM) for one in attrs.fields(cls)}
+        return cls(**{name: getattr(settings, source) for name, source in starts.items() if source})
 
 
 @attrs.define
 class Limits:
-    """Bounds and intervals; 0 means none, durations are seconds, sizes bytes."""
+    """Bounds; 0 means none, durations are seconds, sizes bytes. `live`: those that change."""
 
-    ws_heartbeat: float
-    sse_heartbeat: float
-    task_idle: float
-    batch_idle: float
-    task_check: float
-    batch_check: float
-    per_user: int
-    per_address: int
-    total: int
-    pending_bytes: int
-    messages_per_second: float
-    peer_timeout: float
+    live: SystemSettings
+    per_address: int = 0
+    total: int = 0
+    pending_bytes: int = 0
+    messages_per_second: float = 0.0
+    peer_timeout: float = 0.0
 
 
 class RateLimiter:

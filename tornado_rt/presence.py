@@ -79,8 +79,7 @@ class Presence:
 
     async def admit(self, user_id: str, address: str) -> None:
         """Count a new connection. Raise TooManyConnections, or RedisError."""
-        limits = self._hub.limits
-        if not (limits.per_user or limits.per_address):
+        if not any(self._limits().values()):
             self.changed(user_id, address)
             return
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -154,8 +153,12 @@ class Presence:
         finally:
             self._asker = None
 
+    def _limits(self) -> dict[str, int]:
+        limits = self._hub.limits
+        return {"user": limits.live.ws_max_connections_per_user, "address": limits.per_address}
+
     async def _answer(self, asked: list[_Asking]) -> None:
-        limits = {"user": self._hub.limits.per_user, "address": self._hub.limits.per_address}
+        limits = self._limits()
         arguments: list[str | int] = [self._id, FORGET_SECONDS, *limits.values()]
         users, addresses = [one.user_id for one in asked], [one.address for one in asked]
         counts = zip(

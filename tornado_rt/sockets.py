@@ -73,7 +73,7 @@ class SocketConnection(Connection):
         self._answered = False
 
     def interval(self) -> float:
-        return self.hub.limits.ws_heartbeat
+        return self.hub.limits.live.ws_heartbeat_interval_seconds
 
     def encode(self, message: Message) -> bytes:
         if not self._window:

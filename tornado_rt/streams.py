@@ -38,7 +38,7 @@ class StreamConnection(Connection):
         self._chunked = True
 
     def interval(self) -> float:
-        return self.hub.limits.sse_heartbeat
+        return self.hub.limits.live.sse_heartbeat_interval_seconds
 
     def encode(self, message: Message) -> bytes:
         return message.sse_chunk if self._chunked else message.sse_event
