@@ -19,8 +19,8 @@ from services.worker import (
     TaskError,
     load_handler,
 )
+from services.worker.slots import LANES
 from services.worker.threads import ThreadHandler
-from services.worker.worker import LANES
 from settings import Settings
 from tests.realtime import start_redis
 from tests.waiting import has_job, has_thread, until
@@ -334,9 +334,9 @@ async def test_delay_that_is_announced_during_upkeep_is_not_forgotten(redis: Red
 
     async with working(redis, queue, work) as worker:
         await queue.asked.wait()
-        idle = worker._upkeep_at
+        idle = worker._upkeep.due_at
         task = await queue.enqueue_task("alice", "AAPL", {}, plan=PLAN, delay=0.1)
-        await until(lambda: worker._upkeep_at != idle)
+        await until(lambda: worker._upkeep.due_at != idle)
         queue.announced.set()
         await ended(queue, task.task_id)
 

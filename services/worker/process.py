@@ -36,7 +36,7 @@ from services.worker.endings import (
     one_line,
     retry_seconds,
 )
-from services.worker.handlers import import_function
+from services.worker.loading import import_function
 from services.worker.threads import Told, in_thread
 from settings import Settings
 from tornado_rt.bounds import clean_text

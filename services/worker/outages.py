@@ -1,0 +1,30 @@
+"""Calls that Redis does not answer now: each is told once, and tried again after a while."""
+
+import asyncio
+
+import structlog
+
+from tornado_rt.redis import is_outage
+
+log = structlog.get_logger(__name__)
+
+OUTAGE_SECONDS = 0.5
+
+
+class Outages:
+    """The calls that fail at present, by a name for each."""
+
+    def __init__(self) -> None:
+        self._failing: set[str] = set()
+
+    async def outlast(self, error: Exception, what: str) -> None:
+        """Log the first failure of a call, and wait before it is tried again."""
+        if what not in self._failing:
+            event = "queue_away" if is_outage(error) else "queue_refuses"
+            log.warning(event, what=what, error=error)
+        self._failing.add(what)
+        await asyncio.sleep(OUTAGE_SECONDS)
+
+    def end(self, what: str) -> None:
+        """Note that a call was answered."""
+        self._failing.discard(what)
