@@ -359,10 +359,13 @@ class KindEntry:
 
 @attrs.frozen(kw_only=True)
 class KindState:
-    """A kind and how it stands now; `changed`: the limits that an admin has set."""
+    """A kind and how it stands now; `changed`: the limits that an admin has set.
+
+    Under the name "" it is what holds over all kinds: user_limit, global_limit, order.
+    """
 
     entry: KindEntry
-    limits: KindLimits
+    limits: Mapping[str, Any]
     changed: Mapping[str, Any]
     paused: bool
     queued: int

@@ -8,11 +8,12 @@ and the line is written once, by the finishers of the library, after its body.
 import asyncio
 import contextvars
 import hashlib
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
+import msgpack
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
@@ -34,25 +35,23 @@ TOGETHER = 16
 # At most this many requests of the same moment share one call.
 GROUPED = 25
 
-Argument = bytes | str | float
-
-
 @attrs.frozen(eq=False)
 class _Call:
     """One call that waits for its reply."""
 
     name: str
-    arguments: Sequence[Argument]
+    arguments: bytes
     reply: asyncio.Future[Any]
 
 
 @attrs.frozen(eq=False)
 class _Group:
-    """What is asked in one call, each with its part of the arguments and of the reply."""
+    """What is asked in one call, each with its own item and its part of the reply."""
 
     name: str
-    shared: tuple[Argument, ...]
-    arguments: list[Argument] = attrs.field(factory=list)
+    shared: Mapping[str, Any]
+    items: list[Mapping[str, Any]] = attrs.field(factory=list)
+    plans: dict[str, bytes] = attrs.field(factory=dict)
     replies: list[asyncio.Future[Any]] = attrs.field(factory=list)
 
 
@@ -74,25 +73,29 @@ class Scripts:
         self._groups: list[_Group] = []
         self._senders: set[asyncio.Task[None]] = set()
 
-    async def run(self, name: str, *arguments: Argument) -> Any:
+    async def run(self, name: str, /, **arguments: Any) -> Any:
         """Run one script and return its reply. Calls of the same moment share a round trip."""
         loop = asyncio.get_running_loop()
-        call = _Call(name, arguments, loop.create_future())
+        call = _Call(name, _pack(arguments), loop.create_future())
         self._calls.append(call)
         if len(self._calls) == 1:
             _call_soon(self._send)
         return await call.reply
 
-    async def run_alone(self, name: str, *arguments: Argument) -> Any:
+    async def run_alone(self, name: str, /, **arguments: Any) -> Any:
         """Run one script that is work enough for a round trip of its own."""
-        call = _Call(name, arguments, asyncio.get_running_loop().create_future())
+        call = _Call(name, _pack(arguments), asyncio.get_running_loop().create_future())
         await self._exchange([call])
         return await call.reply
 
     async def run_grouped(
-        self, name: str, shared: tuple[Argument, ...], *arguments: Argument
+        self,
+        name: str,
+        shared: Mapping[str, Any],
+        item: Mapping[str, Any],
+        plans: Mapping[str, bytes],
     ) -> Any:
-        """Run a script that takes the arguments of many behind those that they share.
+        """Run a script that takes the `tasks` of many, and their `plans`, beside what they share.
 
         It replies with a list, an element for each; this returns ours. What is asked in the same
         moment is one call, and when it fails, it fails for all.
@@ -108,7 +111,8 @@ class Scripts:
             group = _Group(name, shared)
             self._groups.append(group)
         reply = asyncio.get_running_loop().create_future()
-        group.arguments.extend(arguments)
+        group.items.append(item)
+        group.plans.update(plans)
         group.replies.append(reply)
         return await reply
 
@@ -130,7 +134,9 @@ class Scripts:
 
     async def _exchange_group(self, group: _Group) -> None:
         try:
-            replies = await self.run_alone(group.name, *group.shared, *group.arguments)
+            replies = await self.run_alone(
+                group.name, **group.shared, tasks=group.items, plans=group.plans
+            )
         except asyncio.CancelledError:
             for waiting in group.replies:
                 waiting.cancel()
@@ -160,9 +166,15 @@ class Scripts:
     async def _ask(self, calls: Sequence[_Call]) -> list[Any]:
         pipe = self._redis.pipeline(transaction=False)
         for call in calls:
-            pipe.evalsha(self._digests[call.name], 1, *self._common, *call.arguments)
+            pipe.evalsha(self._digests[call.name], 1, *self._common, call.arguments)
         replies: list[Any] = await pipe.execute(raise_on_error=False)
         return replies
+
+
+def _pack(arguments: Mapping[str, Any]) -> bytes:
+    # Redis 6.2 reads raw bytes, and not the binary type that came later.
+    packed: bytes = msgpack.packb(arguments, use_bin_type=False)
+    return packed
 
 
 def _call_soon(send: Callable[[], None]) -> None:

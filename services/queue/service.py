@@ -2,8 +2,10 @@
 
 import base64
 import hashlib
+import math
 import secrets
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import orjson
@@ -11,49 +13,76 @@ import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
+from services.queue.jobs import pack_job
+from services.queue.kinds import KindBoard, QueueLimits
 from services.queue.models import (
     Ack,
     Batch,
     BatchNotFound,
-    BatchState,
     Claim,
+    Claimed,
+    Conflict,
+    Kept,
     KeyReused,
+    NewTask,
+    NotEnded,
     Once,
     Outcome,
+    Page,
     QueueFull,
     QueueStats,
     Replay,
     Task,
     TaskNotFound,
     TaskState,
+    Unique,
     Upkeep,
     UserQueueStatus,
 )
+from services.queue.replies import (
+    new_task,
+    read_batch,
+    read_claim,
+    read_replay,
+    read_task,
+)
 from services.queue.scripts import Scripts
 from settings import QueueOrder
-from tornado_rt.protocol import Cursor, Message, MessageType, ResyncReason
+from tornado_rt.protocol import Cursor
+from tornado_rt.work import Plan
 
 log = structlog.get_logger(__name__)
 
 # One script holds up all others: more than this waits for the next one.
 UPKEEP_COUNT = 200
 CANCEL_COUNT = 200
+PURGE_COUNT = 200
+# How many tasks one request of a list looks at, and how many one script does.
+LOOKED_AT = 2000
+LOOKED_AT_ONCE = 200
 FULL_RETRY_SECONDS = 5.0
 POSITIONS_SECONDS = 1.0
+# A plan that no task names is kept for this time; a process sends the text of a plan again after half
+# of it.
+PLAN_IDLE_SECONDS = 3600.0
+MOST_SENT_PLANS = 4096
 # What the script tells of a task that it made; of one that there was, it tells all.
 NEW_FIELDS = 3
+# How a unique key begins: see `free_unique` of the scripts.
+SCOPES = {"waiting": "w", "running": "r"}
 
-Kind = Literal["task", "batch"]
+Followed = Literal["task", "batch"]
 
 
-class QueueService:
+class QueueService(KindBoard):
     """A queue over Redis.
 
-    `user_limit` and `global_limit` bound running tasks, `max_waiting_per_user` waiting ones; 0 is
-    no bound. `visibility_seconds` is how long a claim lasts, `retention_seconds` how long ended
-    tasks are kept (0: forever), `kept_per_user` how many ended tasks, dead tasks and ended batches
-    of each user (0: any number; the oldest go first). `max_events` of each task and batch are kept
-    for replay; the newest `idempotency_keys_per_user` of each user are remembered (0: any number).
+    `user_limit`, `global_limit` and `order` hold where nothing else is known in Redis: see
+    `register_kinds`. `max_waiting_per_user` bounds waiting tasks; 0 is no bound.
+    `visibility_seconds` is how long a claim lasts, `retention_seconds` how long ended tasks are
+    kept (0: forever), `kept_per_user` how many ended tasks, dead tasks and ended batches of each
+    user (0: any number; the oldest go first). `max_events` of each task and batch are kept for
+    replay; the newest `idempotency_keys_per_user` of each user are remembered (0: any number).
     """
 
     def __init__(
@@ -65,7 +94,6 @@ class QueueService:
         global_limit: int = 3,
         max_waiting_per_user: int = 1000,
         visibility_seconds: float = 300.0,
-        max_attempts: int = 3,
         retention_seconds: float = 604800.0,
         order: QueueOrder = QueueOrder.FIFO,
         max_events: int = 256,
@@ -73,122 +101,120 @@ class QueueService:
         idempotency_keys_per_user: int = 1000,
         kept_per_user: int = 1000,
     ) -> None:
-        self.user_limit = user_limit
-        self.global_limit = global_limit
+        self.prefix = key_prefix(name)
+        super().__init__(
+            Scripts(redis, self.prefix, secrets.token_hex(4), max_events),
+            QueueLimits(user_limit=user_limit, global_limit=global_limit, order=order),
+        )
         self.max_waiting_per_user = max_waiting_per_user
         self.visibility_seconds = visibility_seconds
-        self.max_attempts = max_attempts
         self.retention_seconds = retention_seconds
-        self.order = order
         self.idempotency_seconds = idempotency_seconds
         self.idempotency_keys_per_user = idempotency_keys_per_user
         self.kept_per_user = kept_per_user
-        self.prefix = key_prefix(name)
         self._redis = redis
         self._broken = 0
-        self._scripts = Scripts(redis, self.prefix, secrets.token_hex(4), max_events)
+        # When the text of a plan was last sent.
+        self._sent_plans: dict[str, float] = {}
 
     async def enqueue_task(
         self,
         user_id: str,
-        symbol: str,
-        params: dict[str, Any],
+        new: NewTask,
         *,
-        plan: bytes,
-        expected_seconds: float = 60.0,
         delay: float = 0.0,
         run_at: float = 0.0,
-        callback_url: str | None = None,
         task_id: str | None = None,
         once: Once | None = None,
     ) -> Task:
         """Add one task to the line, or aside for `delay` seconds or until the time `run_at`.
 
-        `plan` is the snapshot's first fragment: a JSON object without its braces.
-        `expected_seconds` is how long it may take, for the first guess of when others start. A
-        repeated `task_id`, and an equal request under the same key of `once`, return the task that
-        there is. Raise QueueFull; KeyReused for another request under the same key.
+        A repeated `task_id`, an equal request under the same key of `once`, and a unique key that
+        another task has, return the task that there is. Raise QueueFull; KeyReused for another
+        request under the same key; Conflict for a unique key that rejects.
         """
-        task_id = task_id or _new_id()
+        task_id, plans = task_id or new_id(), self._plans_of([new])
         reply = self._unless_refused(
             await self._scripts.run_grouped(
                 "enqueue",
-                (
-                    self.max_waiting_per_user,
-                    self.idempotency_seconds,
-                    self.idempotency_keys_per_user,
-                ),
-                task_id,
-                user_id,
-                symbol,
-                orjson.dumps(params),
-                _head(task_id=task_id, symbol=symbol),
-                plan,
-                callback_url or "",
-                delay,
-                run_at,
-                expected_seconds,
-                *_once_fields(user_id, once),
+                {
+                    "waiting": self.max_waiting_per_user,
+                    "seconds": self.idempotency_seconds,
+                    "keys": self.idempotency_keys_per_user,
+                    "kept": self.kept_per_user,
+                },
+                {
+                    **_task_fields(user_id, new, task_id, ""),
+                    **_unique_fields(user_id, new),
+                    "delay": delay,
+                    "run_at": run_at,
+                    **_once_fields(user_id, once, "once"),
+                },
+                plans,
             )
         )
+        self._note_sent(plans)
         if len(reply) > NEW_FIELDS:
-            return _task(reply)
-        status, created_at, position = reply
-        return _new_task(task_id, user_id, symbol, params, status, created_at, position)
+            return read_task(reply)
+        return new_task(task_id, user_id, new, reply)
 
     async def create_batch(
         self,
         user_id: str,
-        symbols: Sequence[str],
-        params: dict[str, Any],
+        tasks: Sequence[NewTask],
         *,
-        plan: bytes,
-        expected_seconds: float = 60.0,
         notify_each: bool = False,
         batch_id: str | None = None,
         once: Once | None = None,
     ) -> Batch:
-        """Add one task for each symbol, all or none.
+        """Add some tasks of one kind, all or none.
 
-        Its end makes one notification, and with `notify_each` the end of each task too. Raise
-        QueueFull; KeyReused as `enqueue_task` does.
+        The batch's end makes one notification, and with `notify_each` the end of each task too.
+        Raise QueueFull; KeyReused as `enqueue_task` does.
         """
-        batch_id = batch_id or _new_id()
-        task_ids = [f"{batch_id}-{number}" for number in range(1, len(symbols) + 1)]
-        tasks = [
-            (task_id, symbol, _head(task_id=task_id, symbol=symbol, batch_id=batch_id))
-            for task_id, symbol in zip(task_ids, symbols, strict=True)
+        batch_id, kind, plans = batch_id or new_id(), tasks[0].kind, self._plans_of(tasks)
+        items = [
+            _task_fields(user_id, new, f"{batch_id}-{number}", batch_id)
+            for number, new in enumerate(tasks, 1)
         ]
+        for item in items:
+            item["notify"] = "1" if notify_each else "0"
         reply = await self._scripts.run(
             "create_batch",
-            batch_id,
-            user_id,
-            _head(batch_id=batch_id),
-            orjson.dumps(params),
-            plan,
-            expected_seconds,
-            int(notify_each),
-            self.max_waiting_per_user,
-            *_once_fields(user_id, once),
-            self.idempotency_seconds,
-            self.idempotency_keys_per_user,
-            *(field for task in tasks for field in task),
+            id=batch_id,
+            user=user_id,
+            kind=kind,
+            head=_head({"batch_id": batch_id, "kind": kind}),
+            waiting=self.max_waiting_per_user,
+            **_once_fields(user_id, once, "key"),
+            seconds=self.idempotency_seconds,
+            keys=self.idempotency_keys_per_user,
+            tasks=items,
+            plans=plans,
         )
-        return _batch(self._unless_refused(reply))
+        batch = read_batch(self._unless_refused(reply))
+        self._note_sent(plans)
+        return batch
 
-    async def dequeue_task(self, worker_id: str) -> Claim | None:
-        """Claim the next task; None when there is none that may run."""
-        claims = await self.claim(worker_id, 1)
+    async def dequeue_task(self, worker_id: str, kinds: Sequence[str]) -> Claim | None:
+        """Claim the next task of some kinds; None when there is none that may run."""
+        claims = (await self.claim(worker_id, 1, kinds=kinds)).claims
         return claims[0] if claims else None
 
     async def claim(
-        self, worker_id: str, count: int, acks: Sequence[Ack] = (), request: str | None = None
-    ) -> list[Claim]:
-        """End some tasks and claim at most `count` others in one round trip.
+        self,
+        worker_id: str,
+        count: int,
+        acks: Sequence[Ack] = (),
+        request: str | None = None,
+        *,
+        kinds: Sequence[str],
+    ) -> Claimed:
+        """End some tasks and claim at most `count` others of some kinds, in one round trip.
 
         Repeated under the same id of the `request` within a minute it returns the same tasks.
         """
-        _, claimed = await self._claim(worker_id, count, acks, request)
+        _, claimed = await self._claim(worker_id, count, acks, request, kinds)
         return claimed
 
     async def ack_task(
@@ -197,43 +223,109 @@ class QueueService:
         success: bool = True,
         *,
         token: str,
-        result: dict[str, Any] | None = None,
+        result: Any = None,
         error: str | None = None,
         fragment: bytes | None = None,
     ) -> bool:
         """End a claimed task. Return False when the token is stale: then nothing changed."""
         outcome = Outcome.COMPLETED if success else Outcome.FAILED
-        return await self._ack(Ack(task_id, token, outcome, result, error, fragment))
+        return await self.end_attempt(Ack(task_id, token, outcome, result, error, fragment))
 
-    async def retry_task(self, task_id: str, *, token: str, error: str, delay: float = 0.0) -> bool:
-        """End the attempt and wait for another, or be dead after the last one."""
-        return await self._ack(Ack(task_id, token, Outcome.RETRY, error=error, delay=delay))
+    async def end_attempt(self, ack: Ack) -> bool:
+        """End an attempt, in any way. Return False when the token is stale."""
+        owned, _ = await self._claim("", 0, [ack], None, ())
+        return owned[0]
 
     async def extend_task(self, task_id: str, token: str) -> bool:
         """Keep a claim for another visibility time. Return False when the token is stale."""
-        return bool(await self._scripts.run("extend", task_id, token, self.visibility_seconds))
+        return bool(
+            await self._scripts.run(
+                "extend", id=task_id, token=token, visibility=self.visibility_seconds
+            )
+        )
 
     async def expire_claims(self, worker_ids: Sequence[str]) -> int:
         """End the leases of workers that are gone, for upkeep to hand back; return how many."""
-        expired: int = await self._scripts.run("expire", *worker_ids)
+        expired: int = await self._scripts.run("expire", workers=list(worker_ids))
         return expired
 
     async def release_task(self, task_id: str, token: str) -> bool:
         """Hand a claimed task back to the head of its line, its attempt not counted."""
-        return bool(await self._scripts.run("release", task_id, token))
+        return bool(await self._scripts.run("release", id=task_id, token=token))
 
     async def report_progress(
-        self, task_id: str, token: str, fragment: bytes, percent: float
+        self,
+        task_id: str,
+        token: str,
+        fragment: bytes,
+        percent: float,
+        *,
+        state: bytes | None = None,
+        plan: Plan | None = None,
     ) -> bool:
-        """Keep and publish the progress of an attempt. Return False when the token is stale."""
-        return bool(await self._scripts.run("report", task_id, token, fragment, percent))
+        """Keep and publish the progress of an attempt. Return False when the token is stale.
+
+        `state` is what the handler wants kept for later attempts (JSON), `plan` one that the task
+        takes on.
+        """
+        return bool(
+            await self._scripts.run(
+                "report",
+                id=task_id,
+                token=token,
+                fragment=fragment,
+                percent=str(percent),
+                state=state,
+                plan=None if plan is None else plan.digest,
+                text=None if plan is None else plan.text,
+            )
+        )
+
+    async def keep_result(self, task_id: str, token: str, name: str, value: bytes) -> bool:
+        """Keep what a step resulted in (JSON). Return False when the token is stale."""
+        return bool(
+            await self._scripts.run(
+                "keep_result", id=task_id, token=token, name=name.encode(), value=value
+            )
+        )
+
+    async def read_kept(self, task_id: str) -> Kept:
+        """Read what earlier attempts left."""
+        async with self._reading() as pipe:
+            pipe.hgetall(f"{self.prefix}kept:{task_id}")
+            pipe.hget(f"{self.prefix}task:{task_id}", "state")
+            results, state = await pipe.execute()
+        return Kept({name.decode(): value for name, value in results.items()}, state or b"")
+
+    async def add_note(
+        self, task_id: str, token: str, fields: Mapping[str, Any], note_id: str | None = None
+    ) -> bool:
+        """Have a notification made for the user. Return False when the token is stale.
+
+        Repeated at once under the same `note_id` it makes one.
+        """
+        note = note_id or secrets.token_hex(8)
+        return bool(
+            await self._scripts.run(
+                "add_note", id=task_id, token=token, note=note, fields=orjson.dumps(fields)
+            )
+        )
+
+    async def read_plans(self, digests: Sequence[str]) -> dict[str, bytes]:
+        """Return the texts of plans, of those that there are."""
+        if not digests:
+            return {}
+        async with self._reading() as pipe:
+            pipe.hmget(self.prefix + "plans", list(digests))
+            (texts,) = await pipe.execute()
+        return {digest: text for digest, text in zip(digests, texts, strict=True) if text}
 
     async def cancel_task(self, task_id: str, user_id: str | None = None) -> Task:
         """End a task as cancelled, unless it has ended. Raise TaskNotFound, also for another's."""
         reply = await self._cancel("task", task_id, user_id)
         if reply is None:
             raise TaskNotFound(task_id)
-        return _task(reply)
+        return read_task(reply)
 
     async def cancel_batch(self, batch_id: str, user_id: str | None = None) -> Batch:
         """Cancel what has not ended of a batch. Raise BatchNotFound, also for another's."""
@@ -243,36 +335,62 @@ class QueueService:
             if reply is None:
                 raise BatchNotFound(batch_id)
             more, batch = reply
-        return _batch(batch)
+        return read_batch(batch)
 
     async def get_task(self, task_id: str) -> Task | None:
         """Read a task."""
-        reply = await self._scripts.run("get_task", task_id)
-        return None if reply is None else _task(reply)
+        reply = await self._scripts.run("get_task", id=task_id)
+        return None if reply is None else read_task(reply)
 
     async def get_batch(self, batch_id: str) -> Batch | None:
         """Read a batch."""
-        reply = await self._scripts.run("get_batch", batch_id)
-        return None if reply is None else _batch(reply)
+        reply = await self._scripts.run("get_batch", id=batch_id)
+        return None if reply is None else read_batch(reply)
 
-    async def list_tasks(self, user_id: str, limit: int = 50) -> list[Task]:
-        """Read a user's tasks, the newest first."""
-        return [_task(reply) for reply in await self._scripts.run("list_tasks", user_id, limit)]
+    async def list_tasks(
+        self,
+        user_id: str,
+        *,
+        kind: str = "",
+        statuses: Sequence[str] = (),
+        tag: str = "",
+        batch_id: str = "",
+        since: float = 0.0,
+        until: float = 0.0,
+        words: str = "",
+        before: str = "",
+        limit: int = 50,
+    ) -> Page:
+        """Read a user's tasks that fit, the newest first; the times are when they were made.
+
+        `words` stand in the label or in the id. `before` is the `next` of the page before. One page
+        may have fewer than `limit` and go on all the same: it looks at 2,000 tasks at most.
+        """
+        found: list[Task] = []
+        place, looked = before, 0
+        while True:
+            tasks, place = await self._list_part(
+                user_id, kind, statuses, batch_id, since, until, place, limit - len(found)
+            )
+            found += [task for task in tasks if _fits(task, tag, words)]
+            looked += LOOKED_AT_ONCE
+            if not place or len(found) >= limit or looked >= LOOKED_AT:
+                return Page(found, place or None)
 
     async def get_user_queue_status(self, user_id: str) -> UserQueueStatus:
         """Count a user's tasks."""
         async with self._reading() as pipe:
-            pipe.zcard(f"{self.prefix}waiting:{user_id}")
-            pipe.hget(self.prefix + "aside", user_id)
-            pipe.hget(self.prefix + "active", user_id)
-            waiting, aside, active = await pipe.execute()
-        return UserQueueStatus(waiting + int(aside or 0), int(active or 0), self.user_limit)
+            for name in ("waiting_of", "aside", "active"):
+                pipe.hget(self.prefix + name, user_id)
+            waiting, aside, active = (int(found or 0) for found in await pipe.execute())
+        return UserQueueStatus(waiting + aside, active, self.limits.user_limit)
 
     async def stats(self) -> QueueStats:
         """Count the tasks in each state."""
         async with self._reading() as pipe:
-            for name in ("waiting", "processing", "delayed"):
-                pipe.zcard(self.prefix + name)
+            pipe.hvals(self.prefix + "queued")
+            pipe.zcard(self.prefix + "processing")
+            pipe.zcard(self.prefix + "delayed")
             pipe.hgetall(self.prefix + "counts")
             queued, processing, delayed, counts = await pipe.execute()
         ended = {
@@ -280,7 +398,8 @@ class QueueService:
             for state in TaskState
             if state.value not in ("queued", "processing", "delayed")
         }
-        return QueueStats(queued=queued, processing=processing, delayed=delayed, **ended)
+        waiting = sum(map(int, queued))
+        return QueueStats(queued=waiting, processing=processing, delayed=delayed, **ended)
 
     async def cleanup_expired_tasks(self) -> int:
         """Do what is due, at most 200 of each; return how many leases had run out.
@@ -293,7 +412,11 @@ class QueueService:
     async def keep_up(self) -> Upkeep:
         """Do what `cleanup_expired_tasks` does, and say when it is wanted again."""
         expired, _, _, due_in, broken = await self._scripts.run(
-            "upkeep", self.max_attempts, self.retention_seconds, UPKEEP_COUNT, self.kept_per_user
+            "upkeep",
+            retention=self.retention_seconds,
+            most=UPKEEP_COUNT,
+            kept=self.kept_per_user,
+            idle=PLAN_IDLE_SECONDS,
         )
         if broken != self._broken:
             log.error("tasks_set_aside", tasks=broken, see="run.py queue check")
@@ -302,36 +425,72 @@ class QueueService:
 
     async def publish_positions(self) -> int:
         """Tell the watchers of waiting tasks where they stand, at most once a second in all."""
-        told: int = await self._scripts.run("publish_positions", POSITIONS_SECONDS)
+        told: int = await self._scripts.run("publish_positions", pause=POSITIONS_SECONDS)
         return told
 
     async def list_dead(self, limit: int = 50, offset: int = 0) -> list[Task]:
         """Read the tasks that are dead, the last to die first."""
-        return [_task(reply) for reply in await self._scripts.run("list_dead", offset, limit)]
+        replies = await self._scripts.run("list_dead", passed=offset, most=limit)
+        return [read_task(reply) for reply in replies]
 
-    async def revive_task(self, task_id: str) -> Task:
-        """Give a dead task all its attempts again. Raise TaskNotFound when none such is dead."""
-        reply = await self._scripts.run("revive", task_id)
+    async def rerun_task(self, task_id: str, user_id: str | None = None) -> Task:
+        """Give a task that failed, died or was cancelled all its attempts again.
+
+        Raise TaskNotFound, also for another's; NotEnded for one that waits, runs or has completed.
+        """
+        reply = await self._scripts.run("rerun", id=task_id, user=user_id or "")
         if reply is None:
             raise TaskNotFound(task_id)
-        return _task(reply)
+        if isinstance(reply, bytes):
+            raise NotEnded(task_id, reply.decode())
+        return read_task(reply)
 
     async def discard_task(self, task_id: str) -> None:
-        """Delete a dead task. Raise TaskNotFound when none such is dead."""
-        if not await self._scripts.run("discard", task_id):
+        """Delete a task that failed or is dead. Raise TaskNotFound when there is none such."""
+        if not await self._scripts.run("discard", id=task_id):
             raise TaskNotFound(task_id)
 
-    async def read_events(self, kind: Kind, id_: str, after: Cursor | None = None) -> Replay:
-        """Read the state, and the messages after a cursor. Raise TaskNotFound, BatchNotFound."""
-        asked = ("", 0) if after is None else (after.epoch, after.offset)
-        reply = await self._scripts.run("read_events", kind, id_, *asked)
-        if reply is None:
-            raise TaskNotFound(id_) if kind == "task" else BatchNotFound(id_)
-        return _replay({f"{kind}_id": id_}, *reply)
+    async def purge(
+        self, status: TaskState, *, kind: str = "", user_id: str = "", limit: int = 0
+    ) -> int:
+        """Cancel waiting tasks, or delete ended ones; return how many. `limit` 0: all there are.
 
-    async def read_heads(self, kind: Kind, ids: Sequence[str]) -> dict[str, Cursor]:
+        Raise ValueError for tasks that run: those are cancelled one by one.
+        """
+        if status == TaskState.PROCESSING:
+            raise ValueError("tasks that run are not purged: cancel them")
+        purged, passed, more = 0, 0, 1
+        while more and not 0 < limit <= purged:
+            most = min(PURGE_COUNT, limit - purged) if limit else PURGE_COUNT
+            done, stay, more = await self._scripts.run(
+                "purge",
+                status=status.value,
+                kind=kind,
+                user=user_id,
+                ids=[],
+                passed=passed,
+                most=most,
+                kept=self.kept_per_user,
+            )
+            purged += done
+            passed += stay
+        return purged
+
+    async def read_events(
+        self, followed: Followed, id_: str, after: Cursor | None = None
+    ) -> Replay:
+        """Read the state, and the messages after a cursor. Raise TaskNotFound, BatchNotFound."""
+        epoch, offset = ("", 0) if after is None else (after.epoch, after.offset)
+        reply = await self._scripts.run(
+            "read_events", what=followed, id=id_, epoch=epoch, after=offset
+        )
+        if reply is None:
+            raise TaskNotFound(id_) if followed == "task" else BatchNotFound(id_)
+        return read_replay({f"{followed}_id": id_}, *reply)
+
+    async def read_heads(self, followed: Followed, ids: Sequence[str]) -> dict[str, Cursor]:
         """Return where the logs of tasks or batches end, of those that there are."""
-        epoch, *offsets = await self._scripts.run("read_heads", kind, *ids)
+        epoch, *offsets = await self._scripts.run("read_heads", what=followed, ids=list(ids))
         return {
             id_: Cursor(epoch.decode(), int(offset))
             for id_, offset in zip(ids, offsets, strict=True)
@@ -346,51 +505,105 @@ class QueueService:
         # Not a transaction: Redis refuses even to read in one when it is full.
         return self._redis.pipeline(transaction=False)
 
-    async def _cancel(self, kind: Kind, id_: str, user_id: str | None) -> Any:
+    async def _cancel(self, what: Followed, id_: str, user_id: str | None) -> Any:
         return await self._scripts.run(
-            "cancel", kind, id_, user_id or "", self.kept_per_user, CANCEL_COUNT
+            "cancel",
+            what=what,
+            id=id_,
+            user=user_id or "",
+            kept=self.kept_per_user,
+            most=CANCEL_COUNT,
         )
 
-    async def _ack(self, ack: Ack) -> bool:
-        owned, _ = await self._claim("", 0, [ack], None)
-        return owned[0]
+    async def _list_part(
+        self,
+        user_id: str,
+        kind: str,
+        statuses: Sequence[str],
+        batch_id: str,
+        since: float,
+        until: float,
+        before: str,
+        most: int,
+    ) -> tuple[list[Task], str]:
+        replies, last = await self._scripts.run(
+            "list_tasks",
+            user=user_id,
+            kind=kind,
+            statuses=list(statuses),
+            batch=batch_id,
+            since=since,
+            till=until,
+            before=int(before or 0),
+            most=most,
+            looked=LOOKED_AT_ONCE,
+        )
+        place = str(last if isinstance(last, int) else last.decode())
+        return [read_task(reply) for reply in replies], place
 
     async def _claim(
-        self, worker_id: str, count: int, acks: Sequence[Ack], request: str | None
-    ) -> tuple[list[bool], list[Claim]]:
-        owned, claimed = await self._scripts.run_alone(
-            "claim",
-            request or new_request(),
-            worker_id,
-            count,
-            self.user_limit,
-            self.global_limit,
-            self.visibility_seconds,
-            self.order,
-            self.max_attempts,
-            self.kept_per_user,
-            *(field for ack in acks for field in _ack_fields(ack)),
+        self,
+        worker_id: str,
+        count: int,
+        acks: Sequence[Ack],
+        request: str | None,
+        kinds: Sequence[str],
+    ) -> tuple[list[bool], Claimed]:
+        request = request or new_request()
+        while True:
+            reply = await self._scripts.run_alone(
+                "claim",
+                request=request,
+                worker=worker_id,
+                most=count,
+                kinds=list(kinds),
+                visibility=self.visibility_seconds,
+                kept=self.kept_per_user,
+                acks=[_ack_fields(ack) for ack in acks],
+            )
+            if reply != b"unregistered":
+                break
+            # A Redis that is new, or was emptied.
+            self._sent_plans.clear()
+            await self.register_kinds(overwrite=False)
+        owned, claimed, again_in = reply
+        claims = await self._readable(claimed)
+        return [bool(one) for one in owned], Claimed(
+            claims, float(again_in) if again_in else None
         )
-        return [bool(one) for one in owned], await self._readable(claimed)
 
     async def _readable(self, claimed: Sequence[Sequence[bytes]]) -> list[Claim]:
         """Return the claims, but for tasks that cannot be read: these fail, each for itself."""
         claims = []
         for reply in claimed:
             try:
-                claims.append(_claim_of(reply))
+                claims.append(read_claim(reply))
             except ValueError as error:
                 task_id, token = (field.decode(errors="replace") for field in (reply[0], reply[-1]))
                 log.error("task_unreadable", task_id=task_id, error=error)
                 why = f"the task cannot be read: {error}"
-                await self._ack(Ack(task_id, token, Outcome.FAILED, error=why))
+                await self.end_attempt(Ack(task_id, token, Outcome.FAILED, error=why))
         return claims
+
+    def _plans_of(self, tasks: Sequence[NewTask]) -> dict[str, bytes]:
+        """Return the texts of plans that Redis may not have."""
+        long_ago = time.monotonic() - PLAN_IDLE_SECONDS / 2
+        plans = {new.plan.digest: new.plan.text for new in tasks if new.plan is not None}
+        sent = self._sent_plans
+        return {digest: text for digest, text in plans.items() if sent.get(digest, -math.inf) < long_ago}
+
+    def _note_sent(self, plans: Mapping[str, bytes]) -> None:
+        if len(self._sent_plans) > MOST_SENT_PLANS:
+            self._sent_plans.clear()
+        self._sent_plans.update(dict.fromkeys(plans, time.monotonic()))
 
     def _unless_refused(self, reply: Any) -> Any:
         if reply == b"full":
             raise QueueFull(self.max_waiting_per_user, FULL_RETRY_SECONDS)
         if reply == b"conflict":
             raise KeyReused
+        if reply[0] == b"unique":
+            raise Conflict(reply[1].decode())
         return reply
 
 
@@ -404,171 +617,77 @@ def new_request() -> str:
     return secrets.token_hex(8)
 
 
-def _new_id() -> str:
+def new_id() -> str:
     """Return 80 random bits as 16 letters and digits, which no command takes for an option."""
     return base64.b32encode(secrets.token_bytes(10)).decode().lower()
 
 
-def _head(**fields: str) -> bytes:
+def _head(fields: Mapping[str, Any]) -> bytes:
     return orjson.dumps(fields)[1:-1]
 
 
-def _once_fields(user_id: str, once: Once | None) -> tuple[str, str]:
+def _task_fields(user_id: str, new: NewTask, task_id: str, batch_id: str) -> dict[str, Any]:
+    head = {"task_id": task_id, "kind": new.kind, "label": new.job.label, **new.shown}
+    if batch_id:
+        head["batch_id"] = batch_id
+    return {
+        "id": task_id,
+        "user": user_id,
+        "batch": batch_id,
+        "kind": new.kind,
+        "level": str(new.priority.level),
+        "key": new.key,
+        "max_attempts": str(new.max_attempts),
+        "expected": str(new.expected_seconds),
+        "notify": "1" if new.notify else "0",
+        "unique": "",
+        "plan": new.plan.digest if new.plan else "",
+        "head": _head(head),
+        "first": new.first,
+        "job": pack_job(new.job),
+    }
+
+
+def _unique_fields(user_id: str, new: NewTask) -> dict[str, Any]:
+    unique: Unique | None = new.unique
+    if unique is None:
+        return {"conflict": "", "unique_seconds": 0.0}
+    named = f"{new.kind}\0{user_id}\0{unique.key}".encode()
+    scope, seconds = "s", 0.0
+    if isinstance(unique.scope, str):
+        scope = SCOPES[unique.scope]
+    else:
+        seconds = float(unique.scope)
+    digest = hashlib.sha256(named).hexdigest()
+    return {
+        "unique": scope + digest,
+        "conflict": unique.on_conflict.value,
+        "unique_seconds": seconds,
+    }
+
+
+def _once_fields(user_id: str, once: Once | None, name: str) -> dict[str, str]:
     if once is None:
-        return "", ""
+        return {name: "", "digest": ""}
     scoped = hashlib.sha256(f"{user_id}\0{once.key}".encode()).hexdigest()
-    return scoped, hashlib.sha256(once.request).hexdigest()
+    return {name: scoped, "digest": hashlib.sha256(once.request).hexdigest()}
 
 
-def _ack_fields(ack: Ack) -> tuple[bytes | str | float, ...]:
-    result = b"" if ack.result is None else orjson.dumps(ack.result)
-    return (
-        ack.task_id,
-        ack.token,
-        ack.outcome,
-        result,
+def _ack_fields(ack: Ack) -> dict[str, Any]:
+    return {
+        "id": ack.task_id,
+        "token": ack.token,
+        "outcome": ack.outcome.value,
+        "result": b"" if ack.result is None else orjson.dumps(ack.result),
         # Text of a handler may hold what UTF-8 cannot carry.
-        (ack.error or "").encode(errors="replace"),
-        ack.fragment or b"",
-        ack.delay,
-    )
+        "error": (ack.error or "").encode(errors="replace"),
+        "fragment": ack.fragment or b"",
+        "delay": ack.delay,
+    }
 
 
-def _fields(reply: Sequence[bytes]) -> dict[str, bytes]:
-    return {key.decode(): value for key, value in zip(reply[::2], reply[1::2], strict=True)}
-
-
-def _claim_of(reply: Sequence[bytes]) -> Claim:
-    task_id, user_id, symbol, params, batch_id, attempt, created_at, started_at, token = reply
-    task = Task(
-        task_id=task_id.decode(),
-        user_id=user_id.decode(),
-        symbol=symbol.decode(),
-        params=orjson.loads(params),
-        batch_id=batch_id.decode() or None,
-        status=TaskState.PROCESSING,
-        attempt=int(attempt),
-        created_at=float(created_at),
-        started_at=float(started_at),
-    )
-    return Claim(task, token.decode())
-
-
-def _new_task(
-    task_id: str,
-    user_id: str,
-    symbol: str,
-    params: dict[str, Any],
-    status: bytes,
-    created_at: bytes,
-    position: bytes | int,
-) -> Task:
-    return Task(
-        task_id=task_id,
-        user_id=user_id,
-        symbol=symbol,
-        params=params,
-        batch_id=None,
-        status=TaskState(status.decode()),
-        attempt=0,
-        position=int(position) if position else None,
-        created_at=float(created_at),
-    )
-
-
-def _task(reply: Sequence[bytes]) -> Task:
-    fields = _fields(reply)
-    return Task(
-        task_id=fields["task_id"].decode(),
-        user_id=fields["user_id"].decode(),
-        symbol=fields["symbol"].decode(),
-        params=_read_json(fields["params"]) or {},
-        batch_id=fields["batch_id"].decode() or None,
-        status=TaskState(fields["status"].decode()),
-        attempt=int(fields["attempt"]),
-        position=int(fields["position"]) if "position" in fields else None,
-        created_at=float(fields["created_at"]),
-        started_at=_read_time(fields["started_at"]),
-        ended_at=_read_time(fields["ended_at"]),
-        result=_read_json(fields["result"]),
-        error=fields["error"].decode(errors="replace") or None,
-        progress=float(fields["percent"]),
-        snapshot=_read_snapshot(fields),
-    )
-
-
-def _read_json(content: bytes) -> dict[str, Any] | None:
-    """Return what is kept of a task; None for nothing, and for what cannot be read.
-
-    One such task must not spoil the list that it stands in.
-    """
-    try:
-        value: dict[str, Any] | None = orjson.loads(content) if content else None
-    except ValueError:
-        return None
-    return value
-
-
-def _read_snapshot(fields: dict[str, bytes]) -> bytes:
-    """Return the snapshot; of one that cannot be read, what the record itself tells."""
-    if not fields.get("snapshot"):
-        return b""
-    told = {name: fields[name].decode() for name in ("task_id", "symbol", "status")}
-    return _readable(fields["snapshot"], {**told, "attempt": int(fields["attempt"])})
-
-
-def _readable(content: bytes, instead: dict[str, Any]) -> bytes:
-    """Return JSON as it is kept, or `instead` as JSON when it cannot be read."""
-    try:
-        orjson.loads(content)
-    except ValueError:
-        return orjson.dumps(instead)
-    return content
-
-
-def _read_time(content: bytes) -> float | None:
-    try:
-        return float(content) or None
-    except ValueError:
-        return None
-
-
-def _batch(reply: Sequence[Any]) -> Batch:
-    batch_id, user_id, status, snapshot, task_ids = reply
-    return Batch(
-        batch_id.decode(),
-        user_id.decode(),
-        BatchState(status.decode()),
-        [task_id.decode() for task_id in task_ids],
-        snapshot,
-    )
-
-
-def _replay(
-    about: dict[str, Any],
-    epoch: bytes,
-    last: int,
-    snapshot: bytes,
-    finished: bytes,
-    resync: bytes,
-    envelopes: Sequence[bytes],
-) -> Replay:
-    cursor = Cursor(epoch.decode(), last)
-    # A client that has only the snapshot of an ended task has not seen its end.
-    shown = Cursor(cursor.epoch, last - 1) if finished else cursor
-    snapshot = _readable(snapshot, about)
-    status = orjson.loads(snapshot).get("status") if finished else None
-    reason = ResyncReason(resync.decode()) if resync else None
-    try:
-        messages = [Message.decode(envelope) for envelope in envelopes]
-    except ValueError:
-        # The snapshot replaces them.
-        messages, reason = [], ResyncReason.TRIMMED
-    end = _readable(finished, about | {"final_status": status}) if finished else b""
-    return Replay(
-        snapshot=Message(MessageType.PROGRESS, snapshot, str(shown)),
-        messages=messages,
-        resync=reason,
-        finished=Message(MessageType.FINISHED, end, str(cursor)) if end else None,
-        cursor=cursor,
-    )
+def _fits(task: Task, tag: str, words: str) -> bool:
+    if tag and tag not in task.job.tags:
+        return False
+    told = f"{task.label}\n{task.task_id}".casefold()
+    return all(word in told for word in words.casefold().split())

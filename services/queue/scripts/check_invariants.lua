@@ -28,20 +28,39 @@ local own = {ended = {}, dead = {}}
 local broken = redis.call('SMEMBERS', P .. 'broken')
 for _, id in ipairs(broken) do fault('task ' .. id .. ' cannot be read and was set aside') end
 
-local states, active, aside, queued, batches = {}, {}, {}, {}, {}
+local states, batches, lanes, own_lines = {}, {}, {}, {}
+local sums = {active = {}, active_of = {}, running = {}, keys = {}, aside = {}, queued = {}, waiting_of = {}, plan_uses = {}}
+
+local function look_at_line(t, id)
+  local line, lane = t.level .. t.kind, nil
+  local own = P .. 'line:' .. line .. ':' .. t.user_id
+  add(sums.queued, line, 1)
+  add(sums.waiting_of, t.user_id, 1)
+  if t.key == '' then
+    expect('own line of ' .. id, redis.call('ZSCORE', own, id) and 1 or 0, 1)
+  else
+    lane = lane_of(line, t.user_id, t.key)
+    expect('lane of ' .. id, redis.call('ZSCORE', lane, id) and 1 or 0, 1)
+    lanes[lane] = {line = line, user = t.user_id, key = t.key, kind = t.kind, level = t.level}
+  end
+  own_lines[pair(line, t.user_id)] = true
+end
+
 local function look_at(id)
   local t, status = read_hash(task_key(id)), nil
   for i, value in ipairs(cmsgpack.unpack(t.made)) do t[MADE[i] or i] = value end
   status = t.status
   local last, logged = tonumber(t.event_seq or 1), tonumber(t.logged or 1)
   add(states, status, 1)
-  expect('waiting of ' .. id, found_in('waiting', id), status == 'queued' and 1 or 0)
-  expect('own line of ' .. id, found_in('waiting:' .. t.user_id, id), status == 'queued' and 1 or 0)
+  expect('waiting of ' .. id, found_in('waiting:' .. t.level .. t.kind, id), status == 'queued' and 1 or 0)
   expect('processing of ' .. id, found_in('processing', id), status == 'processing' and 1 or 0)
   expect('delayed of ' .. id, found_in('delayed', id), status == 'delayed' and 1 or 0)
   expect('ended of ' .. id, found_in('ended', id), ENDED[status] and 1 or 0)
   expect('dead of ' .. id, found_in('dead', id), status == 'dead' and 1 or 0)
   expect('listed of ' .. id, found_in('tasks:' .. t.user_id, id), 1)
+  if status == 'queued' then look_at_line(t, id) end
+  if t.plan ~= '' then add(sums.plan_uses, t.plan, 1) end
+  for digest in string.gmatch(t.plans or '', '%S+') do add(sums.plan_uses, digest, 1) end
   if ENDED[status] then
     add(own[list_of(status)], t.user_id, 1)
     if all_listed then
@@ -57,9 +76,13 @@ local function look_at(id)
   if kept > logged - 1 or (kept == 0 and logged > 1 and not ENDED[status]) then
     fault('log of ' .. id .. ' has ' .. kept .. ' events up to ' .. logged)
   end
-  if status == 'queued' then add(queued, t.user_id, 1) end
-  if status == 'delayed' then add(aside, t.user_id, 1) end
-  if status == 'processing' then add(active, t.user_id, 1) end
+  if status == 'delayed' then add(sums.aside, t.user_id, 1) end
+  if status == 'processing' then
+    add(sums.active, t.user_id, 1)
+    add(sums.active_of, pair(t.kind, t.user_id), 1)
+    add(sums.running, t.kind, 1)
+    if t.key ~= '' then add(sums.keys, pair(t.kind, t.key), 1) end
+  end
   if t.batch_id ~= '' then
     batches[t.batch_id] = batches[t.batch_id] or {sum = 0}
     add(batches[t.batch_id], in_batch(status), 1)
@@ -88,23 +111,47 @@ local function compare(hash, counts)
   for field, number in pairs(counts) do expect(hash .. ' of ' .. field, kept[field], number) end
   for field, number in pairs(kept) do expect(hash .. ' of ' .. field, number, counts[field]) end
 end
-compare('active', active)
-compare('aside', aside)
+for hash, counts in pairs(sums) do compare(hash, counts) end
 local ended = {}
 for status in pairs(ENDED) do ended[status] = states[status] end
 compare('counts', ended)
-for zset, status in pairs({waiting = 'queued', processing = 'processing', delayed = 'delayed'}) do
+for zset, status in pairs({processing = 'processing', delayed = 'delayed'}) do
   expect('size of ' .. zset, redis.call('ZCARD', P .. zset), states[status] or 0)
 end
-
-local users = 0
-for user, number in pairs(queued) do
-  users = users + 1
-  expect('line of ' .. user, redis.call('ZCARD', P .. 'waiting:' .. user), number)
-  local places = found_in('ready', user) + redis.call('SISMEMBER', P .. 'parked', user)
-  expect('turn of ' .. user, places, 1)
+for line, number in pairs(sums.queued) do
+  expect('size of ' .. line, redis.call('ZCARD', P .. 'waiting:' .. line), number)
 end
-expect('users in line', redis.call('ZCARD', P .. 'ready') + redis.call('SCARD', P .. 'parked'), users)
+
+local blocks, holds = {}, {}
+for _, lane in pairs(lanes) do
+  local both = pair(lane.kind, lane.key)
+  local held = redis.call('ZSCORE', P .. 'held:' .. both, pair(lane.level, lane.user))
+  local entry = redis.call('ZSCORE', P .. 'line:' .. lane.line .. ':' .. lane.user, MARK .. lane.key)
+  local head = redis.call('ZRANGE', lane_of(lane.line, lane.user, lane.key), 0, 0, 'WITHSCORES')[2]
+  expect('places of the lane of ' .. lane.user, (held and 1 or 0) + (entry and 1 or 0), 1)
+  expect('place of the lane of ' .. lane.user, held and held - lane.level * PER_LEVEL or entry, head)
+  if held then
+    add(holds, both, 1)
+    add(blocks, lane.line, 1)
+  end
+end
+compare('held', holds)
+
+-- How many users of each line have a turn.
+local users = {}
+for both in pairs(own_lines) do
+  local line, user = string.match(both, '^([^\n]*)\n(.*)$')
+  local entries = redis.call('ZCARD', P .. 'line:' .. line .. ':' .. user)
+  local parked = redis.call('SISMEMBER', P .. 'parked:' .. user, line)
+  if parked == 1 then add(blocks, line, 1) end
+  local places = found_in('ready:' .. line, user)
+  expect('turn of ' .. user .. ' in ' .. line, places + parked, entries > 0 and 1 or 0)
+  add(users, line, places)
+end
+for line in pairs(sums.queued) do
+  expect('users in line ' .. line, redis.call('ZCARD', P .. 'ready:' .. line), users[line] or 0)
+end
+compare('blocked', blocks)
 
 for id, counts in pairs(batches) do
   local b = read_hash(batch_key(id))

@@ -1,35 +1,33 @@
--- Uses: always, moves
+-- Uses: always, moves, rates
 --
--- Give a worker the next tasks, after ending those that it hands in.
+-- Give a worker the next tasks of its kinds, after ending those that it hands in.
 --
--- ARGV[3] request id       ARGV[4] worker id      ARGV[5] how many at most
--- ARGV[6] running tasks a user, 0: any            ARGV[7] running tasks in all, 0: any
--- ARGV[8] visibility [s]   ARGV[9] order          ARGV[10] attempts before a task is dead
--- ARGV[11] ended tasks kept a user, 0: any
--- ARGV[12...] for each ended task: its id, token, outcome, result, error, fragment, delay [s]
--- Reply: {whether each was still owned (0 or 1), {id, user, symbol, params, batch
--- id, attempt, when made, when started, token} of each claimed task}. Repeated
--- with the same request id it returns the same tasks, as far as they are still the worker's.
-local request_key = P .. 'request:' .. ARGV[3]
-local most, user_limit, global_limit = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local ACKS = 12
-most_ended = tonumber(ARGV[11])
+-- request, worker: ids    most: how many at most   kinds: names of kinds
+-- visibility [s]          kept: ended tasks kept a user, 0: any
+-- acks: {id, token, outcome, result, error, fragment, delay [s]} of each ended attempt
+-- Reply: {whether each was still owned (0 or 1), the claimed tasks (see claimed_reply), in how many
+-- seconds more may start as text, "" for when something happens}; "unregistered" when no limits are known: then
+-- nothing was done. Repeated with the same request id it returns the same tasks, as far as they are still
+-- the worker's.
+if redis.call('HEXISTS', P .. 'limits', '') == 0 then return 'unregistered' end
+local request_key = P .. 'request:' .. A.request
+most_ended = A.kept
 
 -- Read the fields that the start and the end of a task need; nil when they cannot be read. These two are
 -- most of the reading that this script does, so they look at no field that they do not need.
 local function load_waiting(id)
   local key = task_key(id)
   if records[key] then return records[key] end
-  local v = redis.pcall('HMGET', key, 'status', 'made', 'attempt', 'event_seq', 'percent')
+  local v = redis.pcall('HMGET', key, 'status', 'made', 'attempt', 'event_seq', 'percent', 'kept')
   if v[1] ~= 'queued' then return nil end
   local made = read_made(v[2])
-  if not (made and tonumber(made[8]) and is_whole(v[3] or '0') and is_whole(v[4] or '1')
+  if not (made and tonumber(made[4]) and is_whole(v[3] or '0') and is_whole(v[4] or '1')
       and is_percentage(v[5] or '0')) then return nil end
   return adopt({
     _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], made = v[2],
     attempt = v[3] or '0', event_seq = v[4] or '1', user_id = made[1], batch_id = made[2],
-    symbol = made[3], params = made[4], created_at = made[5], token = '', started_at = '',
-    percent = '0',
+    created_at = made[3], seq = made[4], kind = made[5], key = made[7], unique = made[11], job = made[15],
+    line = made[6] .. made[5], token = '', started_at = '', percent = '0', kept = v[6] or '',
   }, TASK)
 end
 
@@ -37,7 +35,7 @@ local function load_claimed(id)
   local key = task_key(id)
   if records[key] then return records[key] end
   local v = redis.pcall('HMGET', key, 'status', 'made', 'token', 'event_seq', 'started_at', 'revived',
-    'percent')
+    'percent', 'kept')
   if not v[1] then return nil end
   local made = read_made(v[2])
   if not (made and STATES[v[1]] and is_whole(v[4] or '1') and is_percentage(v[7] or '0')) then
@@ -46,78 +44,147 @@ local function load_claimed(id)
   return adopt({
     _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], made = v[2],
     token = v[3] or '', event_seq = v[4] or '1', started_at = v[5], revived = v[6] or '0',
-    percent = v[7] or '0', user_id = made[1], batch_id = made[2], symbol = made[3],
-    callback_url = made[6], notify = made[7], ended_at = '', result = '', fragment = nil, error = nil,
+    percent = v[7] or '0', kept = v[8] or '', user_id = made[1], batch_id = made[2], kind = made[5],
+    key = made[7], notify = made[10], unique = made[11], job = made[15], ended_at = '', result = '',
+    fragment = nil, error = nil,
   }, TASK)
 end
 
+local AGAIN = {error = true, retry = true}
+
 -- The owner ends his task. Returns 1, or 0 when the token is not the one of the running attempt.
-local function ack(id, token, outcome, result, error, fragment, delay)
-  local load_ending = outcome == 'retry' and load_task or load_claimed
-  local t = load_ending(id)
-  if not t or token == '' then return 0 end
-  if t.token ~= token then return t.closed == token and 1 or 0 end
+local function end_attempt(ack)
+  local t = (AGAIN[ack.outcome] and load_task or load_claimed)(ack.id)
+  if not t or ack.token == '' then return 0 end
+  if t.token ~= ack.token then return t.closed == ack.token and 1 or 0 end
   if t.status ~= 'processing' then return 1 end
-  if outcome == 'retry' then
-    give_back(t, tonumber(ARGV[10]), error, NOW + tonumber(delay), token)
+  if AGAIN[ack.outcome] then
+    give_back(t, ack.outcome, ack.error, NOW + ack.delay, ack.token)
   else
-    end_task(t, outcome, token, result, error, fragment)
+    end_task(t, ack.outcome, ack.token, ack.result, ack.error, ack.fragment)
   end
   return 1
 end
 
 local ending, owned = {}, {}
-for i = ACKS, #ARGV, 7 do ending[#ending + 1] = ARGV[i] end
+for i, ack in ipairs(A.acks) do ending[i] = ack.id end
 look_for_listeners('task', ending)
-for i = ACKS, #ARGV, 7 do
-  owned[#owned + 1] = ack(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5],
-    ARGV[i + 6])
-end
+for i, ack in ipairs(A.acks) do owned[i] = end_attempt(ack) end
 settle()
 
 local function claimed_reply(t)
-  return {t.task_id, t.user_id, t.symbol, t.params, t.batch_id, t.attempt, t.created_at,
-    t.started_at, t.token}
+  return {t.task_id, t.user_id, t.kind, t.job, t.batch_id, t.attempt, t.created_at, t.started_at, t.kept, t.token}
 end
 
-local earlier = most > 0 and redis.call('GET', request_key)
+local most = A.most
+if most == 0 then return {owned, {}, ''} end
+local earlier = redis.call('GET', request_key)
 if earlier then
-  local again, kept = {}, cmsgpack.unpack(earlier)
-  for i = 1, #kept, 2 do
-    local t = load_task(kept[i])
-    if t and t.token == kept[i + 1] and t.status == 'processing' then
+  local again, pairs_of = {}, cmsgpack.unpack(earlier)
+  for i = 1, #pairs_of, 2 do
+    local t = load_task(pairs_of[i])
+    if t and t.token == pairs_of[i + 1] and t.status == 'processing' then
       again[#again + 1] = claimed_reply(t)
     end
   end
-  return {owned, again}
+  return {owned, again, ''}
 end
 
--- A changed order or limit: everybody's turn is found anew, once.
-local config = redis.call('HMGET', P .. 'config', 'order', 'user_limit')
-if config[1] ~= ARGV[9] or config[2] ~= ARGV[6] then
-  local users = redis.call('ZRANGE', P .. 'ready', 0, -1)
-  local aside = redis.call('SMEMBERS', P .. 'parked')
-  table.sort(aside)
-  for _, user in ipairs(aside) do users[#users + 1] = user end
-  redis.call('DEL', P .. 'ready', P .. 'parked')
-  redis.call('HSET', P .. 'config', 'order', ARGV[9], 'user_limit', ARGV[6])
-  kept_order, parked = ARGV[9], false
-  schedule(users)
+local again_in
+local function look_again_in(seconds)
+  again_in = math.min(again_in or math.huge, math.max(seconds, 0))
 end
-kept_order = ARGV[9]
 
-local function at_limit(user)
-  return user_limit > 0 and counted('active', user) >= user_limit
+local room = most
+local everybody = all_limits()
+local user_limit = everybody.user_limit or 0
+if (everybody.global_limit or 0) > 0 then
+  room = math.min(most, everybody.global_limit - redis.call('ZCARD', P .. 'processing'))
+end
+
+-- The lines that this worker may take from: those of its kinds that are not paused and have waiting tasks.
+local kind_limits, lines, levels = {}, {}, 0
+local function open_lines()
+  if #A.kinds == 0 or redis.call('SISMEMBER', P .. 'paused', '') == 1 then return end
+  local packed = redis.call('HMGET', P .. 'limits', unpack(A.kinds))
+  local paused = redis.call('SMISMEMBER', P .. 'paused', unpack(A.kinds))
+  local names, seen = {}, {}
+  for i, kind in ipairs(A.kinds) do
+    kind_limits[kind] = read_limits(packed[i])
+    if paused[i] == 0 then
+      for level = 0, 4 do names[#names + 1] = level .. kind end
+    end
+  end
+  for first = 1, #names, PART do
+    local last = math.min(first + PART - 1, #names)
+    for i, waiting in ipairs(redis.call('HMGET', P .. 'queued', unpack(names, first, last))) do
+      if waiting then
+        local line = names[first + i - 1]
+        lines[#lines + 1] = line
+        local level = string.sub(line, 1, 1)
+        if not seen[level] then levels = levels + 1 end
+        seen[level] = true
+      end
+    end
+  end
+end
+
+-- Whether a task of the kind may start now, whoever's it is; a kind that may not is closed for this script.
+local closed = {}
+local function is_open(kind)
+  if closed[kind] then return false end
+  local own = kind_limits[kind]
+  if (own.limit or 0) > 0 and counted('running', kind) >= own.limit then
+    closed[kind] = true
+  elseif own.rate then
+    local wait = seconds_to_token(kind, own.rate)
+    if wait > 0 then
+      closed[kind] = true
+      look_again_in(wait)
+    end
+  end
+  return not closed[kind]
+end
+
+local function at_limit(kind, user)
+  if user_limit > 0 and counted('active', user) >= user_limit then return true end
+  local own = kind_limits[kind].user_limit or 0
+  return own > 0 and counted('active_of', pair(kind, user)) >= own
+end
+
+-- Whether a key is at its limit; one that has no token is looked at again at its time.
+local function is_key_full(kind, key)
+  local own, both = kind_limits[kind], pair(kind, key)
+  if (own.key_limit or 0) > 0 and counted('keys', both) >= own.key_limit then return true end
+  if not own.key_rate then return false end
+  local wait = seconds_to_token(both, own.key_rate)
+  if wait > 0 then
+    redis.call('ZADD', P .. 'resting', stamp(NOW + wait), both)
+    return true
+  end
+  return false
 end
 
 local claimed, tokens, leases, token = {}, {}, {}, nil
-local lease_end = lease_until(NOW + tonumber(ARGV[8]))
+local lease_end = lease_until(NOW + A.visibility)
 
 local function start(t)
   -- Numbers that are not given out are no loss.
   token = (token or redis.call('INCRBY', P .. 'tokens', most) - most) + 1
-  count('active', t.user_id, 1)
-  set(t, 'status', 'processing', 'token', tostring(token), 'worker_id', ARGV[4],
+  local kind, user = t.kind, t.user_id
+  count('active', user, 1)
+  count('active_of', pair(kind, user), 1)
+  count('running', kind, 1)
+  count('queued', t.line, -1)
+  count('waiting_of', user, -1)
+  if kind_limits[kind].rate then take_token(kind, kind_limits[kind].rate) end
+  if t.key ~= '' then
+    local both = pair(kind, t.key)
+    count('keys', both, 1)
+    if kind_limits[kind].key_rate then take_token(both, kind_limits[kind].key_rate) end
+  end
+  if t.unique ~= '' then free_unique(t, 'w') end
+  set(t, 'status', 'processing', 'token', tostring(token), 'worker_id', A.worker,
     'started_at', NOW_STAMP, 'attempt', tostring(t.attempt + 1))
   tell('task', t.task_id, t, 'progress', snapshot)
   follow_in_batch(t, 'queued', 0)
@@ -126,68 +193,209 @@ local function start(t)
   put(leases, lease_end, t.task_id)
 end
 
--- In order of submission and while nobody stands aside, the line itself is the order: whole stretches
--- of it are taken at once, up to the first task of a user at his limit.
-local function take_stretch(room)
-  if order() ~= 'fifo' or some_are_parked() then return end
-  local taken, taken_of = 0, {}
-  local ids = redis.call('ZRANGE', P .. 'waiting', 0, room - 1)
-  look_for_listeners('task', ids)
-  for _, id in ipairs(ids) do
-    local t = load_waiting(id)
-    if not t then
-      set_aside(id)
-    else
-      local user = t.user_id
-      if at_limit(user) then break end
-      start(t)
-      taken = taken + 1
-      note(moved, user)
-      taken_of[user] = (taken_of[user] or 0) + 1
+-- A kind whose oldest task was passed over so often, for younger ones of a higher priority, comes first with it.
+local MOST_PASSED = 9
+local passed = {}
+local function times_passed(kind)
+  if passed[kind] == nil then passed[kind] = tonumber(redis.call('HGET', P .. 'passed', kind) or 0) end
+  return passed[kind]
+end
+
+-- Of what is at the head of the lines (turns by line), the one that starts: nil when there is none.
+local function choose(heads)
+  local best, urgent, oldest = nil, false, {}
+  for _, line in ipairs(lines) do
+    local turn = heads[line]
+    if turn then
+      local kind = kind_of(line)
+      local first = oldest[kind]
+      if not first or turn < heads[first] then oldest[kind] = line end
     end
   end
-  if taken == 0 then return settle_line() end
-  redis.call('ZREMRANGEBYRANK', P .. 'waiting', 0, taken - 1)
-  for user, number in pairs(taken_of) do
-    redis.call('ZREMRANGEBYRANK', P .. 'waiting:' .. user, 0, number - 1)
+  if levels > 1 then
+    for kind, line in pairs(oldest) do
+      if times_passed(kind) >= MOST_PASSED and (not urgent or heads[line] < heads[best]) then
+        best, urgent = line, true
+      end
+    end
   end
+  if not best then
+    for _, line in ipairs(lines) do
+      local turn = heads[line]
+      if turn then
+        local mine, its = string.sub(line, 1, 1), best and string.sub(best, 1, 1)
+        if not best or mine < its or (mine == its and turn < heads[best]) then best = line end
+      end
+    end
+  end
+  return best, oldest
+end
+
+-- Count for each kind whether its oldest task was passed over by the one that starts.
+local function note_passed(best, heads, oldest)
+  if levels < 2 then return end
+  for kind, line in pairs(oldest) do
+    if line == best then
+      passed[kind] = 0
+    elseif heads[line] < heads[best] then
+      passed[kind] = times_passed(kind) + 1
+    end
+  end
+end
+
+-- In order of submission and while nobody stands aside, the lines themselves are the order: whole stretches of
+-- them are taken at once, up to the first task that a limit of its user or key holds back.
+local function take_stretch()
+  if order() ~= 'fifo' or some_are_blocked() then return end
+  local ids, at, taken, lanes, taken_of = {}, {}, {}, {}, {}
+  for _, line in ipairs(lines) do
+    ids[line], at[line], taken[line] = redis.call('ZRANGE', P .. 'waiting:' .. line, 0, room - 1, 'WITHSCORES'), 1, 0
+    local first = {}
+    for i = 1, #ids[line], 2 do first[#first + 1] = ids[line][i] end
+    look_for_listeners('task', first)
+  end
+  local heads = {}
+  local function look(line)
+    local turn = ids[line][at[line] + 1]
+    heads[line] = turn and is_open(kind_of(line)) and tonumber(turn) or nil
+  end
+  for _, line in ipairs(lines) do look(line) end
+  while #claimed < room do
+    local line, oldest = choose(heads)
+    if not line then break end
+    local id, kind = ids[line][at[line]], kind_of(line)
+    local t = load_waiting(id)
+    if t then
+      if at_limit(kind, t.user_id) or (t.key ~= '' and is_key_full(kind, t.key)) then break end
+      note_passed(line, heads, oldest)
+      start(t)
+      taken[line] = taken[line] + 1
+      local own = t.key == '' and user_line(line, t.user_id) or lane_of(line, t.user_id, t.key)
+      if t.key ~= '' and not taken_of[own] then put(lanes, line, t) end
+      taken_of[own] = (taken_of[own] or 0) + 1
+      note(moved, pair(line, t.user_id))
+    else
+      set_aside(id)
+    end
+    at[line] = at[line] + 2
+    for _, other in ipairs(lines) do
+      if kind_of(other) == kind then look(other) end
+    end
+  end
+  for line, number in pairs(taken) do
+    if number > 0 then redis.call('ZREMRANGEBYRANK', P .. 'waiting:' .. line, 0, number - 1) end
+  end
+  for own, number in pairs(taken_of) do redis.call('ZREMRANGEBYRANK', own, 0, number - 1) end
+  for i = 1, #lanes, 2 do place_lane(lanes[i], lanes[i + 1].user_id, lanes[i + 1].key, false) end
   settle_line()
 end
 
--- The first task of the user whose turn it is, out of the line; nil when nobody may.
-local function take_turn()
-  local user = redis.call('ZRANGE', P .. 'ready', 0, 0)[1]
-  while user and at_limit(user) do
-    park(user)
-    user = redis.call('ZRANGE', P .. 'ready', 0, 0)[1]
+-- More users and lanes than this are not put aside in one script.
+local moves_left = 500
+
+-- Find the first of a line that may start, and put aside what stands before it and may not: its turn, user and
+-- entry; nil when there is none.
+local function find_head(line)
+  local kind = kind_of(line)
+  while is_open(kind) do
+    local first = redis.call('ZRANGE', P .. 'ready:' .. line, 0, 0, 'WITHSCORES')
+    local user = first[1]
+    if not user then return nil end
+    if moves_left == 0 then
+      look_again_in(0)
+      return nil
+    end
+    if at_limit(kind, user) then
+      park(line, user)
+    else
+      local head = redis.call('ZRANGE', user_line(line, user), 0, 0, 'WITHSCORES')
+      local entry = head[1]
+      if not entry then
+        redis.call('ZREM', P .. 'ready:' .. line, user)
+      elseif string.sub(entry, 1, 1) == MARK and is_key_full(kind, string.sub(entry, 2)) then
+        hold(line, user, string.sub(entry, 2))
+        -- In order of submission his turn is that of his next one.
+        local following = redis.call('ZRANGE', user_line(line, user), 0, 0, 'WITHSCORES')[2]
+        if not following then
+          redis.call('ZREM', P .. 'ready:' .. line, user)
+        elseif order() == 'fifo' then
+          redis.call('ZADD', P .. 'ready:' .. line, following, user)
+        end
+      else
+        return tonumber(first[2]), user, entry
+      end
+    end
+    moves_left = moves_left - 1
   end
-  if not user then return nil end
-  local own = P .. 'waiting:' .. user
-  local id = redis.call('ZPOPMIN', own)[1]
-  if id then redis.call('ZREM', P .. 'waiting', id) end
+  return nil
+end
+
+-- Take the first task of a user out of the line.
+local function take(line, user, entry)
+  local own, id = user_line(line, user), entry
+  if string.sub(entry, 1, 1) == MARK then
+    local key = string.sub(entry, 2)
+    id = redis.call('ZPOPMIN', lane_of(line, user, key))[1]
+    place_lane(line, user, key, false)
+  else
+    redis.call('ZREM', own, id)
+  end
+  if id then redis.call('ZREM', P .. 'waiting:' .. line, id) end
   local head = redis.call('ZRANGE', own, 0, 0, 'WITHSCORES')[2]
   if not head then
-    redis.call('ZREM', P .. 'ready', user)
+    redis.call('ZREM', P .. 'ready:' .. line, user)
   else
     -- In fair order he draws a new turn.
     local turn = order() == 'fifo' and head or redis.call('INCR', P .. 'turn')
-    redis.call('ZADD', P .. 'ready', turn, user)
+    redis.call('ZADD', P .. 'ready:' .. line, turn, user)
   end
   return id
 end
 
-local room = most
-if global_limit > 0 then
-  room = math.min(most, global_limit - redis.call('ZCARD', P .. 'processing'))
+local function take_turns()
+  local heads, users, entries = {}, {}, {}
+  local function look(line)
+    heads[line], users[line], entries[line] = find_head(line)
+  end
+  for _, line in ipairs(lines) do look(line) end
+  while #claimed < room do
+    local line, oldest = choose(heads)
+    if not line then break end
+    local user, entry = users[line], entries[line]
+    note_passed(line, heads, oldest)
+    local id = take(line, user, entry)
+    local t = id and load_waiting(id)
+    if t then
+      start(t)
+    elseif id then
+      count('queued', line, -1)
+      count('waiting_of', user, -1)
+      fail_in_batch(id, 'queued')
+      set_aside(id)
+    end
+    for _, other in ipairs(lines) do
+      -- Those that the start may have brought to a limit.
+      if other == line or users[other] == user or kind_of(other) == kind_of(line) then look(other) end
+    end
+  end
 end
-if room > 0 then take_stretch(room) end
-while #claimed < room do
-  local id = take_turn()
-  if not id then break end
-  local t = load_waiting(id)
-  if t then start(t) else set_aside(id) end
+
+if room > 0 then open_lines() end
+if #lines > 0 then
+  if some_are_blocked() then look_at_keys(is_key_full, look_again_in) end
+  settle_line()
+  take_stretch()
+  if #claimed < room then take_turns() end
+  if some_are_blocked() then look_for_rest(look_again_in) end
 end
 call_in_parts('ZADD', P .. 'processing', leases)
+for kind, times in pairs(passed) do
+  if times > 0 then
+    redis.call('HSET', P .. 'passed', kind, times)
+  else
+    redis.call('HDEL', P .. 'passed', kind)
+  end
+end
 -- Also that nothing was found: the request, sent again and done late, must not find what came since.
-if most > 0 then redis.call('SET', request_key, cmsgpack.pack(tokens), 'EX', 60) end
-return {owned, claimed}
+redis.call('SET', request_key, cmsgpack.pack(tokens), 'EX', 60)
+return {owned, claimed, again_in and #claimed < most and stamp(again_in) or ''}

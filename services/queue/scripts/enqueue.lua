@@ -1,35 +1,38 @@
--- Uses: add, reply
+-- Uses: add, unique, reply
 --
 -- Add tasks to the line, or aside until their time.
 --
--- ARGV[3] most waiting tasks a user, 0: any       ARGV[4] how long a key is remembered [s]
--- ARGV[5] keys remembered a user, 0: any
--- ARGV[6...] for each task: its id, user id, symbol, params (JSON), head of the snapshot (JSON, no
--- braces), plan: the first fragment of the snapshot (JSON, no braces), callback URL, delay [s], time
--- to start at [s since 1970], 0: none, how long it is expected to take [s], idempotency key, "": none,
--- digest of the request
+-- waiting: most waiting tasks a user, 0: any      seconds: how long a key is remembered
+-- keys: keys remembered a user, 0: any            kept: ended tasks kept a user, 0: any
+-- tasks: see lib/add.lua, each with delay [s], run_at [s since 1970, 0: none], once: idempotency key, "":
+-- none, digest: of the request, conflict: what a unique key does, unique_seconds: how long it holds
+-- plans: texts by digest
 -- Reply: for each {status, when it was made, position or ""} of a new one, the fields of one that there
--- is, "full" or "conflict". Repeated with the same task id or the same idempotency key it changes
--- nothing.
-local ARGUMENTS = 12
+-- is, "full", "conflict", or {"unique", task id}. Repeated with the same task id or the same idempotency key
+-- it changes nothing.
+most_ended = A.kept
+keep_plans(A.plans)
 
-local function enqueue(id, user, symbol, params, head, plan, callback_url, delay, run_at, expected,
-    key, digest)
-  local before = made_before(key, digest)
+local function enqueue(new)
+  local before = made_before(new.once, new.digest)
   if before == 'conflict' then return before end
-  local t = load_task(before or id)
-  if t then return brief_reply(t, position(t.task_id)) end
-  if not has_room(user, 1, tonumber(ARGV[3])) then return 'full' end
-  remember_made(user, key, digest, id, ARGV[4], tonumber(ARGV[5]))
-  local added = add_task(id, user, '', symbol, params, callback_url, '', expected, head, plan,
-    math.max(NOW + delay, tonumber(run_at)))
-  -- Nobody stands behind it yet.
-  local here = added.status == 'queued' and redis.call('ZCARD', P .. 'waiting') or ''
+  local t = load_task(before or new.id)
+  if t then return brief_reply(t, position(t.task_id, t.line)) end
+  local other = new.unique ~= '' and holder_of(new.unique)
+  if other then
+    if new.conflict == 'reject' then return {'unique', other.task_id} end
+    if new.conflict == 'return' then return brief_reply(other, position(other.task_id, other.line)) end
+  end
+  if not has_room(new.user, 1, A.waiting) and not (other and WAITS[other.status]) then return 'full' end
+  if other then cancel(other) end
+  remember_made(new.user, new.once, new.digest, new.id, A.seconds, A.keys)
+  if new.unique ~= '' then claim_unique(new.unique, new.id, new.unique_seconds) end
+  local added = add_task(new, math.max(NOW + new.delay, new.run_at))
+  -- Nobody of its priority stands behind it yet.
+  local here = added.status == 'queued' and position(new.id, added.line) or ''
   return {added.status, NOW_STAMP, here}
 end
 
 local replies = {}
-for i = 6, #ARGV, ARGUMENTS do
-  replies[#replies + 1] = enqueue(unpack(ARGV, i, i + ARGUMENTS - 1))
-end
+for i, new in ipairs(A.tasks) do replies[i] = enqueue(new) end
 return replies

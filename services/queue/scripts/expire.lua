@@ -2,10 +2,13 @@
 --
 -- End the leases of workers that are gone; upkeep hands their tasks back.
 --
--- ARGV[3...] worker ids
+-- workers: ids
 -- Reply: how many leases.
 local gone, leases = {}, {}
-for i = 3, #ARGV do gone[ARGV[i]] = true end
+for _, id in ipairs(A.workers) do
+  gone[id] = true
+  redis.call('HDEL', P .. 'workers', id)
+end
 for _, id in ipairs(redis.call('ZRANGE', P .. 'processing', 0, -1)) do
   if gone[redis.call('HGET', task_key(id), 'worker_id')] then put(leases, lease_until(NOW), id) end
 end

@@ -2,6 +2,6 @@
 --
 -- Read one batch.
 --
--- ARGV[3] batch id
+-- id
 -- Reply: {batch id, user id, status, snapshot, task ids}, or nil.
-return batch_reply(ARGV[3])
+return batch_reply(A.id)

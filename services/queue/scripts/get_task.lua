@@ -1,8 +1,11 @@
--- Uses: reply
+-- Uses: reply, why
 --
 -- Read one task.
 --
--- ARGV[3] task id
--- Reply: the task, or nil.
-local t = load_task(ARGV[3])
-return t and reply(t)
+-- id
+-- Reply: the task, and what holds it back; or nil.
+local t = load_task(A.id)
+if not t then return false end
+local flat = reply(t)
+put(flat, 'waiting_for', waiting_for(t))
+return flat

@@ -2,11 +2,10 @@
 --
 -- Read dead tasks.
 --
--- ARGV[3] how many to pass over            ARGV[4] how many at most
+-- passed: how many to pass over      most: how many at most
 -- Reply: the tasks, the last to die first.
 local tasks = {}
-local stop = ARGV[3] + ARGV[4] - 1
-for _, id in ipairs(redis.call('ZREVRANGE', P .. 'dead', ARGV[3], stop)) do
+for _, id in ipairs(redis.call('ZREVRANGE', P .. 'dead', A.passed, A.passed + A.most - 1)) do
   local t = load_task(id)
   if t then tasks[#tasks + 1] = reply(t) end
 end

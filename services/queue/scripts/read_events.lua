@@ -2,11 +2,11 @@
 --
 -- Read what came after a cursor.
 --
--- ARGV[3] "task" or "batch"    ARGV[4] its id
--- ARGV[5] the cursor's epoch; "": no cursor       ARGV[6] the cursor's offset
+-- what: "task" or "batch"     id
+-- epoch: the cursor's, "": no cursor              after: the cursor's offset
 -- Reply: nil when there is none, else {epoch, last offset, snapshot, finished data or "", why the
 -- gap cannot be filled or "", the messages after the cursor}.
-local kind, id, asked_epoch, after = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local kind, id, asked_epoch, after = A.what, A.id, A.epoch, A.after
 local record, shown, finished, unlogged
 if kind == 'task' then
   record = load_task(id)

@@ -3,12 +3,12 @@
 -- Do all that is due: leases that ran out, delays that are over, ended tasks that are old. Then mend the
 -- counts after tasks were set aside, and list ended tasks that an earlier version did not list.
 --
--- ARGV[3] attempts before a task is dead    ARGV[4] retention [s], 0: forever
--- ARGV[5] how many of each at most          ARGV[6] ended tasks kept a user, 0: any
+-- retention [s], 0: forever     most: how many of each at most     kept: ended tasks kept a user, 0: any
+-- idle: how long a plan that no task names is kept [s]
 -- Reply: {expired leases, tasks that came into the line, deleted tasks, in how many seconds the next
 -- thing falls due as text, "" for never, tasks that were set aside in all}.
-most_ended = tonumber(ARGV[6])
-local max_attempts, retention, most = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+most_ended = A.kept
+local retention, most = A.retention, A.most
 
 local function due(zset, before)
   return redis.call('ZRANGEBYSCORE', P .. zset, '-inf', before, 'LIMIT', 0, most)
@@ -16,27 +16,38 @@ end
 
 -- A count of more tasks than this is left as it is: one script must not hold up all.
 local MOST_COUNTED = 20000
-local function recount(hash, zset)
+local RECOUNTED = {processing = {'active', 'active_of', 'running', 'keys'}, delayed = {'aside'}}
+local function recount(zset)
   if redis.call('ZCARD', P .. zset) > MOST_COUNTED then return end
-  redis.call('DEL', P .. hash)
+  for _, hash in ipairs(RECOUNTED[zset]) do redis.call('DEL', P .. hash) end
   for _, id in ipairs(redis.call('ZRANGE', P .. zset, 0, -1)) do
     local made = read_made(redis.call('HGET', task_key(id), 'made'))
-    if made then count(hash, made[1], 1) end
+    if made and zset == 'delayed' then
+      count('aside', made[1], 1)
+    elseif made then
+      count('active', made[1], 1)
+      count('active_of', pair(made[5], made[1]), 1)
+      count('running', made[5], 1)
+      if made[7] ~= '' then count('keys', pair(made[5], made[7]), 1) end
+    end
   end
 end
 local uncounted = redis.call('SMEMBERS', P .. 'recount')
 if #uncounted > 0 then
   redis.call('DEL', P .. 'recount')
-  for _, hash in ipairs(uncounted) do recount(hash, hash == 'active' and 'processing' or 'delayed') end
-  -- A user that was parked because of such a task may have a turn.
+  for _, zset in ipairs(uncounted) do
+    if RECOUNTED[zset] then recount(zset) end
+  end
+  -- A user that was parked because of such a task may have a turn, and so a lane that was held.
   for _, user in ipairs(redis.call('SMEMBERS', P .. 'parked')) do note(freed, user) end
+  for _, both in ipairs(redis.call('HKEYS', P .. 'held')) do note(freed_keys, both) end
 end
 
 local expired = due('processing', lease_until(NOW))
 for _, id in ipairs(expired) do
   local t = load_task(id)
   if t and t.status == 'processing' then
-    give_back(t, max_attempts, 'the worker was lost', NOW, '')
+    give_back(t, 'lost', 'the worker was lost', NOW, '')
   else
     set_aside(id)
   end
@@ -110,6 +121,15 @@ local function list_unlisted()
 end
 local more = list_unlisted()
 
+-- Rates that are full again, and plans that no task has named for a while.
+redis.call('ZREMRANGEBYSCORE', P .. 'rates', '-inf', NOW_STAMP)
+for _, digest in ipairs(due('plan_idle', NOW - A.idle)) do
+  redis.call('ZREM', P .. 'plan_idle', digest)
+  if redis.call('HEXISTS', P .. 'plan_uses', digest) == 0 and redis.call('SISMEMBER', P .. 'pinned_plans', digest) == 0 then
+    redis.call('HDEL', P .. 'plans', digest)
+  end
+end
+
 local following
 local function look_at(zset, later, unit)
   local first = redis.call('ZRANGE', P .. zset, 0, 0, 'WITHSCORES')[2]
@@ -117,6 +137,7 @@ local function look_at(zset, later, unit)
 end
 look_at('processing', 0, LEASE_UNIT)
 look_at('delayed', 0)
+look_at('plan_idle', A.idle)
 if retention > 0 then
   look_at('ended', retention)
   look_at('ended_batches', retention)

@@ -1,17 +1,20 @@
 -- Uses: moves, once
 --
 -- Tasks that are not there yet. Nobody can listen to one yet, so its first event is not told.
+--
+-- A task is {id, user, batch, kind, level, key, max_attempts, expected, notify, unique, plan, head, first,
+-- job}: the texts of MADE by their names, `id`, and what `run_at` [s since 1970] and `conflict` say.
 
-local function add_task(id, user, batch_id, symbol, params, callback_url, notify, expected, head, plan,
-    run_at)
+local function add_task(new, run_at)
   local seq = redis.call('INCR', P .. 'seq')
   local t = adopt({
-    _key = task_key(id), _changes = false, _numbered = false, task_id = id, user_id = user, seq = seq,
-    batch_id = batch_id, status = '',
+    _key = task_key(new.id), _changes = false, _numbered = false, task_id = new.id, user_id = new.user,
+    seq = seq, batch_id = new.batch, kind = new.kind, key = new.key, line = new.level .. new.kind, status = '',
   }, TASK)
-  set(t, 'made', pack_made(user, batch_id, symbol, params, NOW_STAMP, callback_url, notify, tostring(seq),
-    expected, head, plan))
-  redis.call('ZADD', P .. 'tasks:' .. user, seq, id)
+  set(t, 'made', cmsgpack.pack({new.user, new.batch, NOW_STAMP, tostring(seq), new.kind, new.level, new.key,
+    new.max_attempts, new.expected, new.notify, new.unique, new.plan, new.head, new.first, new.job}))
+  redis.call('ZADD', P .. 'tasks:' .. new.user, seq, new.id)
+  if new.plan ~= '' then use_plan(new.plan) end
   wait_in_line(t, run_at)
   return t
 end
@@ -19,5 +22,10 @@ end
 -- Whether a user may have so many more waiting tasks; delayed ones count.
 local function has_room(user, adding, limit)
   if limit == 0 then return true end
-  return redis.call('ZCARD', P .. 'waiting:' .. user) + counted('aside', user) + adding <= limit
+  return counted('waiting_of', user) + counted('aside', user) + adding <= limit
+end
+
+-- Keep the texts of plans that came with the tasks.
+local function keep_plans(plans)
+  for digest, text in pairs(plans or {}) do redis.call('HSETNX', P .. 'plans', digest, text) end
 end

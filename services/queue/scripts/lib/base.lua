@@ -3,10 +3,11 @@
 -- KEYS[1]  the prefix of all keys, with the hash tag: "{name}:"
 -- ARGV[1]  what begins the epoch of a log that has none yet
 -- ARGV[2]  how many events are kept of a task or batch
--- The arguments of each script begin at ARGV[3].
+-- ARGV[3]  the arguments of the script by their names, as MessagePack: each script says which it takes
 --
 -- Every other key is made of the prefix, so that Redis Cluster keeps them in one slot.
 local P = KEYS[1]
+local A = cmsgpack.unpack(ARGV[3])
 
 local time = redis.call('TIME')
 local NOW = tonumber(time[1]) + tonumber(time[2]) / 1000000
@@ -25,6 +26,7 @@ end
 local function task_key(id) return P .. 'task:' .. id end
 local function batch_key(id) return P .. 'batch:' .. id end
 local function log_key(kind, id) return P .. 'log:' .. kind .. ':' .. id end
+local function kept_key(id) return P .. 'kept:' .. id end
 
 local function put(flat, field, value)
   flat[#flat + 1] = field
@@ -43,6 +45,15 @@ local function call_in_parts(command, key, flat, option)
     end
   end
 end
+
+local function delete_in_parts(keys)
+  for first = 1, #keys, PART do
+    redis.call('DEL', unpack(keys, first, math.min(first + PART - 1, #keys)))
+  end
+end
+
+-- Two names as one, which no other two give: neither may hold a line break.
+local function pair(first, second) return first .. '\n' .. second end
 
 -- What is to be written when the body of the script is done.
 local finishers = {}

@@ -1,4 +1,4 @@
--- Uses: events, iso
+-- Uses: counts, events, iso
 --
 -- Batches count their tasks.
 --
@@ -116,8 +116,8 @@ local function end_batch(b)
   local data = batch_end(b)
   tell('batch', id, b, 'finished', batch_end)
   redis.call('XADD', P .. 'outbox', '*', 'event_id', id, 'kind', 'batch', 'user_id', b.user_id,
-    'task_id', '', 'symbol', '', 'batch_id', id, 'status', b.status, 'result', '{' .. data .. '}',
-    'error', '', 'callback_url', '', 'ended_at', NOW_STAMP)
+    'task_id', '', 'task_kind', b.kind or '', 'batch_id', id, 'status', b.status, 'result',
+    '{' .. data .. '}', 'error', '', 'job', '', 'ended_at', NOW_STAMP)
 end
 
 -- Follow one task from a state and percentage to others.

@@ -2,14 +2,15 @@
 --
 -- The transitions of a task.
 
-local pace_changed = false
--- The pace follows the last tasks (exponential moving average).
+-- The pace of a kind follows its last tasks (exponential moving average).
+local changed_pace = {}
 local function note_pace(t)
   local started = tonumber(t.started_at)
   if t.status ~= 'processing' or not started then return end
   local took = NOW - started
-  local mean = mean_seconds() or took
-  pace, pace_changed = mean + (took - mean) / 8, true
+  local mean = mean_seconds(t.kind) or took
+  pace[t.kind] = mean + (took - mean) / 8
+  changed_pace[t.kind] = true
 end
 
 local function in_batch(status)
@@ -43,28 +44,48 @@ local function list_of(status)
   return status == 'dead' and 'dead' or 'ended'
 end
 
+-- Plans are kept while a task names them, and for a while longer: upkeep deletes those that are idle.
+local used = {}
+local function use_plan(digest)
+  count('plan_uses', digest, 1)
+  if not used[digest] then redis.call('ZREM', P .. 'plan_idle', digest) end
+  used[digest] = true
+end
+
+-- `first`: the plan that the task was made with; `later`: those that it took on, with spaces between.
+local function leave_plans(first, later)
+  if first ~= '' then count('plan_uses', first, -1) end
+  for digest in string.gmatch(later, '%S+') do count('plan_uses', digest, -1) end
+end
+
+when_none.plan_uses = function(digest) redis.call('ZADD', P .. 'plan_idle', NOW_STAMP, digest) end
+
 -- Delete the oldest ended tasks of a list, and take each out of the list of its batch.
 local function let_go(list, user, number)
   local own, keys, ids = P .. list .. ':' .. user, {}, {}
   for _, id in ipairs(redis.call('ZRANGE', own, 0, number - 1)) do
     local key = task_key(id)
     local t = records[key]
-    local status, made = t and t.status, t and t.made
+    local status, made, plans = t and t.status, t and t.made, t and t.plans
     if not t then
-      local values = redis.pcall('HMGET', key, 'status', 'made')
-      status, made = values[1], values[2]
+      local values = redis.pcall('HMGET', key, 'status', 'made', 'plans')
+      status, made, plans = values[1], values[2], values[3]
     end
     -- A process of an earlier version may have deleted or revived it.
     if ENDED[status] and list_of(status) == list then
       made = read_made(made)
-      if made and made[2] ~= '' then redis.call('LREM', P .. 'batch_tasks:' .. made[2], 1, id) end
+      if made then
+        if made[2] ~= '' then redis.call('LREM', P .. 'batch_tasks:' .. made[2], 1, id) end
+        leave_plans(made[PLACE.plan], plans or '')
+      end
       count('counts', status, -1)
       records[key] = nil
       put(keys, key, log_key('task', id))
+      keys[#keys + 1] = kept_key(id)
       ids[#ids + 1] = id
     end
   end
-  for first = 1, #keys, PART do redis.call('DEL', unpack(keys, first, math.min(first + PART - 1, #keys))) end
+  delete_in_parts(keys)
   call_in_parts('ZREM', P .. 'ended', ids)
   call_in_parts('ZREM', P .. 'tasks:' .. user, ids)
   if list == 'dead' then call_in_parts('ZREM', P .. 'dead', ids) end
@@ -97,7 +118,9 @@ end
 -- First of all: what goes here needs not be written any more.
 table.insert(finishers, 1, function()
   settle()
-  if pace_changed then redis.call('HSET', P .. 'pace', 'seconds', string.format('%.4f', pace)) end
+  for kind in pairs(changed_pace) do
+    redis.call('HSET', P .. 'pace', kind, string.format('%.4f', pace[kind]))
+  end
   if listed ~= 0 and redis.call('INCRBY', P .. 'listed', listed) <= 0 then
     redis.call('DEL', P .. 'listed')
   end
@@ -107,14 +130,21 @@ end)
 local function leave(t)
   local id, user = t.task_id, t.user_id
   if t.status == 'queued' then
-    step_out(id, user)
+    step_out(t)
   elseif t.status == 'delayed' then
     redis.call('ZREM', P .. 'delayed', id)
     count('aside', user, -1)
   elseif t.status == 'processing' then
     left[#left + 1] = id
     count('active', user, -1)
+    count('active_of', pair(t.kind, user), -1)
+    count('running', t.kind, -1)
     note(freed, user)
+    if t.key ~= '' then
+      local both = pair(t.kind, t.key)
+      count('keys', both, -1)
+      note(freed_keys, both)
+    end
   end
 end
 
@@ -127,10 +157,19 @@ local function wait_in_line(t, run_at)
     set(t, 'status', 'delayed')
     announce_due(run_at)
   else
-    queue_up(t.task_id, t.user_id, t.seq)
+    queue_up(t)
     set(t, 'status', 'queued')
     wake_workers()
   end
+end
+
+-- The attempts of a task that ended before its last one; the oldest are forgotten.
+local MOST_ATTEMPTS, MOST_REASON = 50, 500
+local function note_attempt(t, outcome, reason)
+  local list = t.attempts ~= '' and cmsgpack.unpack(t.attempts) or {}
+  list[#list + 1] = {t.attempt, t.started_at or '', NOW_STAMP, outcome, string.sub(reason, 1, MOST_REASON)}
+  if #list > MOST_ATTEMPTS then table.remove(list, 1) end
+  set(t, 'attempts', cmsgpack.pack(list))
 end
 
 -- `attempt`: the number that the task waits with. `closed`: the token of an owner who gave it back
@@ -145,13 +184,21 @@ local function requeue(t, attempt, run_at, closed)
   follow_in_batch(t, from, from_percent)
 end
 
--- A task that was dead and is retried ends once more, and that is another event.
+-- A task that ended and is run again ends once more, and that is another event.
 local function append_to_outbox(t)
   local event_id = t.task_id .. (t.revived == '0' and '' or ':' .. t.revived)
-  redis.call('XADD', P .. 'outbox', '*', 'event_id', event_id, 'kind', 'task',
-    'user_id', t.user_id, 'task_id', t.task_id, 'symbol', t.symbol, 'batch_id', t.batch_id,
-    'status', t.status, 'result', t.result, 'error', t.error,
-    'callback_url', t.callback_url, 'ended_at', t.ended_at)
+  redis.call('XADD', P .. 'outbox', '*', 'event_id', event_id, 'kind', 'task', 'user_id', t.user_id,
+    'task_id', t.task_id, 'task_kind', t.kind, 'batch_id', t.batch_id, 'status', t.status,
+    'result', t.result, 'error', t.error, 'job', t.job, 'ended_at', t.ended_at)
+end
+
+-- A unique key names one task. It begins with how long it does: w until that starts, r until that ends, s for
+-- some seconds.
+local function free_unique(t, scopes)
+  local unique = t.unique
+  if unique == '' or not string.find(scopes, string.sub(unique, 1, 1), 1, true) then return end
+  local key = P .. 'unique:' .. string.sub(unique, 2)
+  if redis.call('GET', key) == t.task_id then redis.call('DEL', key) end
 end
 
 -- `token` stays when its owner ended the task, so that the same request repeated is known.
@@ -174,19 +221,33 @@ local function end_task(t, status, token, result, error, fragment)
     if members then put(members, moment(NOW), t.task_id) else own[t.user_id] = {moment(NOW), t.task_id} end
   end
   if status == 'dead' then redis.call('ZADD', P .. 'dead', NOW_STAMP, t.task_id) end
+  free_unique(t, 'wr')
+  -- What is done needs no results of its steps any more.
+  if status == 'completed' and t.kept ~= '' then redis.call('DEL', kept_key(t.task_id)) end
   count('counts', status, 1)
   tell('task', t.task_id, t, 'progress', snapshot)
   tell('task', t.task_id, t, 'finished', task_end)
-  -- The news of a batch is its end, unless news of each task was asked for.
-  if t.batch_id == '' or t.notify == '1' then append_to_outbox(t) end
+  if t.notify == '1' then append_to_outbox(t) end
   follow_in_batch(t, from, from_percent)
 end
 
--- An attempt is over without a result: again, or dead. `closed` as in requeue.
-local function give_back(t, max_attempts, reason, run_at, closed)
-  if tonumber(t.attempt) >= max_attempts then
-    end_task(t, 'dead', closed, '', reason, '')
+-- What has ended already stays as it is.
+local function cancel(t)
+  if ENDED[t.status] then return end
+  if t.status == 'processing' then
+    redis.call('PUBLISH', 'rt:workers',
+      '{"type":"cancel","data":{"task_id":"' .. t.task_id .. '"}}')
+  end
+  end_task(t, 'cancelled', '', '', '', '')
+end
+
+-- An attempt is over without a result: again, or the end of the task. `outcome` is "error", "retry" or
+-- "lost"; `closed` as in requeue.
+local function give_back(t, outcome, reason, run_at, closed)
+  if tonumber(t.attempt) >= tonumber(t.max_attempts) then
+    end_task(t, outcome == 'error' and 'failed' or 'dead', closed, '', reason, '')
   else
+    note_attempt(t, outcome, reason)
     requeue(t, t.attempt, run_at, closed)
   end
 end
@@ -201,20 +262,69 @@ end
 
 local function delete_task(t)
   forget_end(t)
+  leave_plans(t.plan, t.plans)
   delete(t)
-  redis.call('DEL', log_key('task', t.task_id))
+  redis.call('DEL', log_key('task', t.task_id), kept_key(t.task_id))
   redis.call('ZREM', P .. 'tasks:' .. t.user_id, t.task_id)
   if t.batch_id ~= '' then
     redis.call('LREM', P .. 'batch_tasks:' .. t.batch_id, 1, t.task_id)
   end
 end
 
+-- Put what has ended back into the line, with all its attempts before it. A batch that has ended stays ended:
+-- the task then goes on without it.
+local function run_again(t)
+  -- What comes now has numbers behind its end, which is to be found among them.
+  keep_told(t)
+  forget_end(t)
+  local b = t.batch_id ~= '' and load_batch(t.batch_id)
+  if b and b.ended_at then
+    redis.call('LREM', P .. 'batch_tasks:' .. t.batch_id, 1, t.task_id)
+    -- The fields that a later version keeps behind ours stay.
+    local made = cmsgpack.unpack(t.made)
+    made[2], t.batch_id = '', ''
+    set(t, 'made', cmsgpack.pack(made))
+  end
+  local from = t.status
+  note_attempt(t, from, t.error)
+  set(t, 'attempt', '0', 'error', '', 'result', '', 'ended_at', '', 'started_at', '', 'fragment', '', 'percent',
+    '0', 'token', '', 'closed', '', 'revived', tostring(t.revived + 1))
+  wait_in_line(t, NOW)
+  emit_progress(t)
+  follow_in_batch(t, from, 100)
+end
+
 -- Take an id that no task waits under out of the line of its user, whoever that is.
-local function forget_turn(id)
-  local users = redis.call('ZRANGE', P .. 'ready', 0, -1)
-  for _, user in ipairs(redis.call('SMEMBERS', P .. 'parked')) do users[#users + 1] = user end
+local function forget_turn(line, id)
+  local kind = kind_of(line)
+  local users, lanes = {}, {}
+  for _, user in ipairs(redis.call('ZRANGE', P .. 'ready:' .. line, 0, -1)) do note(users, user) end
+  for _, user in ipairs(redis.call('SMEMBERS', P .. 'parked')) do note(users, user) end
+  for _, both in ipairs(redis.call('HKEYS', P .. 'held')) do
+    local of, key = string.match(both, '^([^\n]*)\n(.*)$')
+    if of == kind then
+      for _, member in ipairs(redis.call('ZRANGE', P .. 'held:' .. both, 0, -1)) do
+        local level, user = string.match(member, '^(%d)\n(.*)$')
+        if level == string.sub(line, 1, 1) then put(lanes, user, key) end
+      end
+    end
+  end
   for _, user in ipairs(users) do
-    if redis.call('ZREM', P .. 'waiting:' .. user, id) == 1 then return note(moved, user) end
+    for _, entry in ipairs(redis.call('ZRANGE', user_line(line, user), 0, -1)) do
+      if string.sub(entry, 1, 1) == MARK then put(lanes, user, string.sub(entry, 2)) end
+    end
+    if redis.call('ZREM', user_line(line, user), id) == 1 then
+      note(moved, pair(line, user))
+      return user
+    end
+  end
+  for i = 1, #lanes, 2 do
+    local user, key = lanes[i], lanes[i + 1]
+    if redis.call('ZREM', lane_of(line, user, key), id) == 1 then
+      place_lane(line, user, key, is_held(line, user, key))
+      note(moved, pair(line, user))
+      return user
+    end
   end
 end
 
@@ -229,16 +339,20 @@ end
 -- A task whose record cannot be read stops nobody else: it goes out of all that serves others, and into
 -- `broken`, for an operator. What was counted for it is counted anew by upkeep.
 local function set_aside(id)
-  if redis.call('ZREM', P .. 'waiting', id) == 1 then
-    forget_turn(id)
-    fail_in_batch(id, 'queued')
+  for _, line in ipairs(redis.call('HKEYS', P .. 'queued')) do
+    if redis.call('ZREM', P .. 'waiting:' .. line, id) == 1 then
+      count('queued', line, -1)
+      local user = forget_turn(line, id)
+      if user then count('waiting_of', user, -1) end
+      fail_in_batch(id, 'queued')
+    end
   end
   if redis.call('ZREM', P .. 'delayed', id) == 1 then
-    redis.call('SADD', P .. 'recount', 'aside')
+    redis.call('SADD', P .. 'recount', 'delayed')
     fail_in_batch(id, 'queued')
   end
   if redis.call('ZREM', P .. 'processing', id) == 1 then
-    redis.call('SADD', P .. 'recount', 'active')
+    redis.call('SADD', P .. 'recount', 'processing')
     fail_in_batch(id, 'processing')
   end
   redis.call('ZREM', P .. 'ended', id)

@@ -2,8 +2,8 @@
 --
 -- What Python needs of a task.
 
-local REPLIED = {'task_id', 'user_id', 'symbol', 'params', 'batch_id', 'status', 'attempt',
-  'created_at', 'started_at', 'ended_at', 'result', 'error', 'percent'}
+local REPLIED = {'task_id', 'user_id', 'kind', 'job', 'batch_id', 'status', 'key', 'max_attempts', 'attempt',
+  'created_at', 'started_at', 'ended_at', 'result', 'error', 'percent', 'attempts', 'level'}
 
 -- Its fields, and its position while it waits.
 local function brief_reply(t, here)
@@ -17,6 +17,9 @@ end
 local function reply(t)
   local head, fragment, here = snapshot(t)
   local flat = brief_reply(t, here)
+  if t.status == 'delayed' then
+    put(flat, 'run_at', redis.call('ZSCORE', P .. 'delayed', t.task_id) or '')
+  end
   put(flat, 'snapshot', '{' .. head .. fragment .. '}')
   return flat
 end

@@ -5,26 +5,32 @@
 -- Invariant: a task is in exactly one state, and in exactly the structures of that state:
 -- queued: the line; delayed: `delayed`; processing: `processing` and the user's `active` count;
 -- completed, failed, cancelled, dead: `ended` and `counts`.
+-- `processing` also counts in `active_of`, `running` and, with a key, `keys`.
 
 local ENDED = {completed = true, failed = true, cancelled = true, dead = true}
 
 local STATES = {queued = true, delayed = true, processing = true, completed = true, failed = true,
   cancelled = true, dead = true}
 
--- What is known when a task is made. Only its batch can change, when it is revived after its end.
-local MADE = {'user_id', 'batch_id', 'symbol', 'params', 'created_at', 'callback_url', 'notify', 'seq',
-  'expected', 'head', 'plan'}
+-- What is known when a task is made, each as text. `job` is Python's alone. Only the batch can change, when
+-- the task is run again after the end of its batch.
+local MADE = {'user_id', 'batch_id', 'created_at', 'seq', 'kind', 'level', 'key', 'max_attempts', 'expected',
+  'notify', 'unique', 'plan', 'head', 'first', 'job'}
+local PLACE = {}
+for i, field in ipairs(MADE) do PLACE[field] = i end
 -- What every transition reads of a task.
 local CORE = {'made', 'token', 'closed', 'attempt', 'percent', 'event_seq', 'logged'}
 local TASK = kind_of_record({
   token = '', closed = '', attempt = '0', percent = '0', event_seq = '1',
   logged = '1', revived = '0', fragment = '', result = '', error = '', started_at = '',
-  ended_at = '',
+  ended_at = '', attempts = '', plans = '', kept = '', state = '', lost_key = '',
 }, MADE)
 
--- How the fields of MADE are kept.
-local function pack_made(...)
-  return cmsgpack.pack({...})
+-- Give a record its fields of MADE: those that most scripts look at, for a table that grows costs.
+local function know_made(t, made)
+  t.user_id, t.batch_id, t.seq, t.kind, t.key = made[1], made[2], made[4], made[5], made[7]
+  t.line = made[6] .. made[5]
+  return t
 end
 
 -- The fields of MADE; nil when they cannot be read. A later version may keep more behind them.
@@ -43,8 +49,8 @@ end
 
 -- Whether the fields can be read that decide where a task goes next; the numbers are text.
 local function is_readable(t, made)
-  return STATES[t.status] and made and tonumber(made[5]) and tonumber(made[8]) and tonumber(made[9])
-    and is_whole(t.attempt) and is_whole(t.event_seq) and is_whole(t.logged)
+  return STATES[t.status] and made and tonumber(made[3]) and tonumber(made[4]) and tonumber(made[9])
+    and is_whole(made[8]) and string.find(made[6], '^[0-4]$') and is_whole(t.attempt) and is_whole(t.event_seq) and is_whole(t.logged)
     and is_percentage(t.percent)
 end
 
@@ -60,35 +66,34 @@ local function load_task(id, fields)
     records[key] = nil
     return nil
   end
-  t.task_id, t.user_id, t.batch_id = id, made[1], made[2]
-  return t
+  t.task_id = id
+  return know_made(t, made)
 end
 
--- The mean time that a task takes, in seconds; nil until one has ended. Read once.
-local pace
-local function mean_seconds()
-  if pace == nil then
-    pace = tonumber(redis.call('HGET', P .. 'pace', 'seconds') or '') or false
+-- The mean time that a task of a kind takes, in seconds; nil until one has ended. Read once.
+local pace = {}
+local function mean_seconds(kind)
+  if pace[kind] == nil then
+    pace[kind] = tonumber(redis.call('HGET', P .. 'pace', kind) or '') or false
   end
-  return pace or nil
+  return pace[kind] or nil
 end
 
 -- Tasks that are no longer claimed, to be taken out of `processing` at once.
 local left = {}
 
--- In how many seconds a task at this place of the line may start: what is before it, at the mean
--- time, over as many as run now. Until one has ended, what the enqueuer expects.
+-- In how many seconds a task at this place of the line may start: what is before it, at the mean time, over
+-- as many of its kind as run now. Until one has ended, what the enqueuer expects.
 local function starts_in(t, here)
-  local mean = mean_seconds() or tonumber(t.expected)
-  local slots = math.max(redis.call('ZCARD', P .. 'processing') - #left, 1)
-  return mean * (here - 0.5) / slots
+  local mean = mean_seconds(t.kind) or tonumber(t.expected)
+  return mean * (here - 0.5) / math.max(counted('running', t.kind), 1)
 end
 
 -- The inside of its JSON object in two parts, what is its own and the fragment; and its position.
 local function snapshot(t)
   local place, here = '', nil
   if t.status == 'queued' then
-    here = position(t.task_id)
+    here = position(t.task_id, t.line)
     if here then
       place = string.format('"position":%d,"starts_in":%.1f,', here, starts_in(t, here))
     end
@@ -97,7 +102,7 @@ local function snapshot(t)
     if due then place = '"run_at":"' .. iso(due) .. '",' end
   end
   local head = t.head .. ',"status":"' .. t.status .. '","attempt":' .. t.attempt .. ',' .. place
-  return head, t.fragment == '' and t.plan or t.fragment, here
+  return head, t.fragment == '' and t.first or t.fragment, here
 end
 
 local function emit_progress(t)
@@ -119,7 +124,7 @@ local function told(t)
   local start = ended and last - 2 or last
   if tonumber(t.logged) < start then
     local head = t.head .. ',"status":"processing","attempt":' .. t.attempt .. ','
-    messages[1] = envelope('progress', start, head, t.plan)
+    messages[1] = envelope('progress', start, head, t.first)
   end
   if ended then
     local head, fragment = snapshot(t)

@@ -1,0 +1,203 @@
+"""Kinds and limits, as all processes know them: they live in Redis, and change while tasks run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import msgpack
+import orjson
+
+from services.queue.models import KindEntry, KindLimits, KindState, LimitsRefused
+from services.queue.scripts import Scripts
+from settings import QueueOrder
+from tornado_rt.work import Plan, Rate
+
+# A worker that says nothing for so long counts no more.
+SILENT_SECONDS = 30.0
+MOST_LIMIT = 10**6
+RATES = ("rate", "key_rate")
+# The name of the limits over all kinds.
+ALL_KINDS = ""
+
+
+@attrs.frozen(kw_only=True)
+class QueueLimits:
+    """Limits over all kinds: tasks that run at once, of a user and in all, 0 for any; the order."""
+
+    user_limit: int = 3
+    global_limit: int = 3
+    order: QueueOrder = QueueOrder.FIFO
+
+
+class KindBoard:
+    """What all processes know of the kinds. `limits` are those of our own settings."""
+
+    def __init__(self, scripts: Scripts, limits: QueueLimits) -> None:
+        self._scripts = scripts
+        self.limits = limits
+
+    async def register_kinds(
+        self,
+        entries: Sequence[KindEntry] = (),
+        plans: Sequence[Plan] = (),
+        *,
+        overwrite: bool = True,
+    ) -> None:
+        """Make kinds, their plans and our limits known.
+
+        What a later version of a kind has said stays; else the last process that starts says which
+        limits hold, where no admin has changed them. Without `overwrite` limits over all kinds stay
+        where there are some.
+        """
+        await self._scripts.run(
+            "register",
+            limits=attrs.asdict(self.limits),
+            overwrite=overwrite,
+            kinds=[
+                {
+                    "kind": entry.kind,
+                    "version": entry.version,
+                    "entry": _pack_entry(entry),
+                    "limits": _packed_limits(attrs.asdict(entry.limits)),
+                }
+                for entry in entries
+            ],
+            plans={plan.digest: plan.text for plan in plans},
+        )
+
+    async def set_limits(self, kind: str, changes: Mapping[str, Any] | None) -> None:
+        """Change limits of a kind, or those over all ("") as an admin; None drops the changes.
+
+        They win over what code and settings say. Raise LimitsRefused.
+        """
+        checked = None if changes is None else _packed_limits(_checked(kind, changes))
+        await self._scripts.run("set_limits", name=kind, changes=checked)
+
+    async def pause(self, kind: str = ALL_KINDS) -> int:
+        """Have no task of a kind start, or of any; return how many run."""
+        running: int = await self._scripts.run("pause", kind=kind, paused=True)
+        return running
+
+    async def resume(self, kind: str = ALL_KINDS) -> None:
+        """Have tasks start again."""
+        await self._scripts.run("pause", kind=kind, paused=False)
+
+    async def announce_worker(self, worker_id: str, kinds: Sequence[str], info: Any = None) -> None:
+        """Say that a worker lives and what it runs; to be repeated within 30 s."""
+        told = orjson.dumps({"kinds": list(kinds), "info": info})
+        await self._scripts.run(
+            "announce_worker", worker=worker_id, info=told, silent=SILENT_SECONDS
+        )
+
+    async def withdraw_worker(self, worker_id: str) -> None:
+        """Say that a worker is gone."""
+        await self._scripts.run(
+            "announce_worker", worker=worker_id, info=None, silent=SILENT_SECONDS
+        )
+
+    async def read_kinds(self) -> list[KindState]:
+        """Read how all kinds stand; under the name "" what holds over all of them."""
+        now, kinds, workers = await self._scripts.run("read_kinds")
+        serving = [_serves(told, float(now)) for told in workers]
+        return [_read_state(one, float(now), serving) for one in kinds]
+
+
+def _pack_entry(entry: KindEntry) -> bytes:
+    told = {"title": entry.title, "version": entry.version, "description": entry.description}
+    return orjson.dumps(told)
+
+
+def _packed_limits(limits: Mapping[str, Any]) -> dict[str, Any]:
+    """Return limits as the scripts read them: a rate is {count, seconds}, none is left out."""
+    packed = dict(limits)
+    for name in RATES:
+        if name in packed:
+            rate = Rate.parse(packed[name]) if packed[name] else None
+            packed[name] = [rate.count, rate.seconds] if rate else False
+    return packed
+
+
+def _unpacked_limits(blob: bytes) -> dict[str, Any]:
+    fields: dict[str, Any] = msgpack.unpackb(blob) if blob else {}
+    for name in RATES:
+        if name in fields:
+            fields[name] = _rate_text(fields[name])
+    return fields
+
+
+def _rate_text(rate: Any) -> str:
+    if not rate:
+        return ""
+    count, seconds = rate
+    units = {1: "s", 60: "m", 3600: "h", 86400: "d"}
+    return f"{int(count)}/{units.get(seconds) or f'{int(seconds)}s'}"
+
+
+def _checked(kind: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    known = attrs.fields_dict(KindLimits if kind else QueueLimits)
+    for name, value in changes.items():
+        if name not in known:
+            raise LimitsRefused(f"there is no limit {name[:60]}: there are {', '.join(known)}")
+        if name in RATES:
+            _check_rate(name, value)
+        elif name == "order":
+            if value not in list(QueueOrder):
+                raise LimitsRefused(f"order must be one of {', '.join(QueueOrder)}")
+        elif type(value) is not int or not 0 <= value <= MOST_LIMIT:
+            raise LimitsRefused(f"{name} must be an integer from 0 to {MOST_LIMIT}")
+    return dict(changes)
+
+
+def _check_rate(name: str, value: Any) -> None:
+    if value == "":
+        return
+    try:
+        Rate.parse(value)
+    except ValueError as error:
+        raise LimitsRefused(f"{name}: {error}") from None
+
+
+def _serves(told: bytes, now: float) -> Sequence[str]:
+    """Return the kinds that a worker runs; none when it has been silent for long."""
+    seen, _, info = told.partition(b" ")
+    try:
+        if float(seen) + SILENT_SECONDS < now:
+            return ()
+        kinds: Any = orjson.loads(info)["kinds"]
+        return [kind for kind in kinds if isinstance(kind, str)]
+    except (ValueError, KeyError, TypeError):
+        return ()
+
+
+def _read_state(
+    reply: Sequence[Any], now: float, serving: Sequence[Sequence[str]]
+) -> KindState:
+    name, entry, limits, changed, paused, queued, running, oldest = reply
+    kind = name.decode()
+    own = attrs.asdict(KindLimits()) if kind else attrs.asdict(QueueLimits())
+    effective = {k: v for k, v in (own | _unpacked_limits(limits)).items() if k in own}
+    return KindState(
+        entry=_read_entry(kind, entry),
+        limits=effective,
+        changed=_unpacked_limits(changed),
+        paused=bool(paused),
+        queued=int(queued),
+        running=int(running),
+        workers=sum(kind in kinds for kinds in serving),
+        oldest_seconds=max(now - float(oldest), 0.0) if oldest else None,
+    )
+
+
+def _read_entry(kind: str, content: bytes) -> KindEntry:
+    try:
+        fields: Any = orjson.loads(content) if content else {}
+        return KindEntry(
+            kind=kind,
+            title=str(fields.get("title", "")),
+            version=int(fields.get("version", 0)),
+            description=dict(fields.get("description", {})),
+        )
+    except (ValueError, TypeError, AttributeError):
+        return KindEntry(kind=kind)
+
+

@@ -1,0 +1,17 @@
+-- Uses: always, base
+--
+-- Say that a worker lives, or that it does no more.
+--
+-- worker: its id     info: what it runs (JSON), nil: it is gone     silent: how long one counts [s]
+-- Reply: 1.
+if A.info then
+  redis.call('HSET', P .. 'workers', A.worker, NOW_STAMP .. ' ' .. A.info)
+else
+  redis.call('HDEL', P .. 'workers', A.worker)
+end
+local all = redis.call('HGETALL', P .. 'workers')
+for i = 1, #all, 2 do
+  local seen = tonumber(string.match(all[i + 1], '^%S+') or '')
+  if not seen or seen + A.silent < NOW then redis.call('HDEL', P .. 'workers', all[i]) end
+end
+return 1

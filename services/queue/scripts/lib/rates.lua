@@ -1,0 +1,62 @@
+-- Uses: line
+--
+-- Rates: how many tasks of a kind, or of a kind and key, may start in a time. A token bucket by Redis's
+-- clock, kept as one number: when it will be full again (GCRA, ATM Forum TM 4.1, section 4.4.3). It holds as
+-- many tokens as the rate names, so that at most `count` start at once and `count * (1 + t / seconds)` in `t`.
+local FINE = 0.000001
+local full_at = {}
+local function time_when_full(name)
+  full_at[name] = full_at[name] or tonumber(redis.call('ZSCORE', P .. 'rates', name) or 0)
+  return full_at[name]
+end
+
+-- In how many seconds there is a token; 0 when there is one. `rate` is {count, seconds}.
+local function seconds_to_token(name, rate)
+  local wait = math.max(time_when_full(name), NOW) - NOW - rate[2] * (1 - 1 / rate[1])
+  return wait > FINE and wait or 0
+end
+
+local taken_tokens = {}
+local function take_token(name, rate)
+  full_at[name] = math.max(time_when_full(name), NOW) + rate[2] / rate[1]
+  taken_tokens[name] = true
+end
+
+finishers[#finishers + 1] = function()
+  local flat = {}
+  for name in pairs(taken_tokens) do put(flat, stamp(full_at[name]), name) end
+  call_in_parts('ZADD', P .. 'rates', flat)
+end
+
+-- So many keys at most are looked at in one script.
+local MOST_KEYS = 20
+
+-- Let in what waits for keys that have a token again, or that have more lanes than came back at once.
+local function look_at_keys(is_key_full, look_again_in)
+  local rested = redis.call('ZRANGEBYSCORE', P .. 'resting', '-inf', NOW_STAMP, 'LIMIT', 0, MOST_KEYS)
+  for _, both in ipairs(rested) do
+    redis.call('ZREM', P .. 'resting', both)
+    let_in(string.match(both, '^([^\n]*)\n(.*)$'))
+  end
+  if #rested == MOST_KEYS then look_again_in(0) end
+  for _, kind in ipairs(A.kinds) do
+    local loose = redis.call('ZRANGE', P .. 'loose:' .. kind, 0, MOST_KEYS - 1)
+    for _, key in ipairs(loose) do
+      if is_key_full(kind, key) then
+        -- When it is free again it lets in more.
+        redis.call('ZREM', P .. 'loose:' .. kind, key)
+      else
+        let_in(kind, key)
+      end
+    end
+  end
+end
+
+-- Say when the next of them is to be looked at.
+local function look_for_rest(look_again_in)
+  local first = redis.call('ZRANGE', P .. 'resting', 0, 0, 'WITHSCORES')[2]
+  if first then look_again_in(first - NOW) end
+  for _, kind in ipairs(A.kinds) do
+    if redis.call('EXISTS', P .. 'loose:' .. kind) == 1 then look_again_in(0) end
+  end
+end

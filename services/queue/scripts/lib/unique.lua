@@ -1,0 +1,25 @@
+-- Uses: moves
+--
+-- Unique keys. `unique` is how long a key holds (see free_unique) and its digest.
+
+local WAITS = {queued = true, delayed = true}
+
+-- The task that has this key now; nil when there is none.
+local function holder_of(unique)
+  local id = redis.call('GET', P .. 'unique:' .. string.sub(unique, 2))
+  local t = id and load_task(id)
+  if not t then return nil end
+  local scope = string.sub(unique, 1, 1)
+  if scope == 'w' and not WAITS[t.status] then return nil end
+  if scope == 'r' and ENDED[t.status] then return nil end
+  return t
+end
+
+local function claim_unique(unique, id, seconds)
+  local key = P .. 'unique:' .. string.sub(unique, 2)
+  if string.sub(unique, 1, 1) == 's' then
+    redis.call('SET', key, id, 'PX', math.max(math.ceil(seconds * 1000), 1))
+  else
+    redis.call('SET', key, id)
+  end
+end

@@ -1,0 +1,36 @@
+-- Uses: counts
+--
+-- Read the kinds, and how each stands.
+--
+-- Reply: {time, {name, entry or "", limits, changed limits, paused, queued, running, oldest or ""} of each kind
+-- (those over all kinds under ""), what each worker says}.
+local names, known = {''}, {[''] = true}
+for _, kind in ipairs(redis.call('HKEYS', P .. 'kinds')) do
+  known[kind] = true
+  names[#names + 1] = kind
+end
+local queued = redis.call('HGETALL', P .. 'queued')
+local waiting, oldest = {}, {}
+for i = 1, #queued, 2 do
+  local kind = string.sub(queued[i], 2)
+  waiting[kind] = (waiting[kind] or 0) + queued[i + 1]
+  local first = redis.call('ZRANGE', P .. 'waiting:' .. queued[i], 0, 0)[1]
+  local made = first and redis.call('HGET', P .. 'task:' .. first, 'made')
+  local readable, fields = pcall(cmsgpack.unpack, made)
+  local at = readable and type(fields) == 'table' and tonumber(fields[3])
+  if at and (not oldest[kind] or at < oldest[kind]) then oldest[kind] = at end
+  if not known[kind] then
+    known[kind] = true
+    names[#names + 1] = kind
+  end
+end
+local running = redis.call('HGETALL', P .. 'running')
+local runs = {}
+for i = 1, #running, 2 do runs[running[i]] = running[i + 1] end
+local reply = {}
+for i, name in ipairs(names) do
+  reply[i] = {name, redis.call('HGET', P .. 'kinds', name) or '', redis.call('HGET', P .. 'limits', name) or '',
+    redis.call('HGET', P .. 'changed_limits', name) or '', redis.call('SISMEMBER', P .. 'paused', name),
+    waiting[name] or 0, tonumber(runs[name] or 0), oldest[name] and stamp(oldest[name]) or ''}
+end
+return {NOW_STAMP, reply, redis.call('HVALS', P .. 'workers')}
