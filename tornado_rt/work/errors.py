@@ -1,0 +1,28 @@
+"""How a handler ends an attempt other than by returning.
+
+Exception
+├── TaskError   final; its text is for the user
+├── Retry       run again later
+└── LeaseLost   the task is no longer this attempt's
+"""
+
+from datetime import timedelta
+
+
+class TaskError(Exception):
+    """Raised by a handler for a final failure, which its text explains to the user."""
+
+
+class Retry(Exception):
+    """Raised by a handler to be run again after `delay`, None for the kind's own.
+
+    `delay` is in seconds, or a timedelta. It is at least 0 and at most 30 days.
+    """
+
+    def __init__(self, reason: str, *, delay: float | timedelta | None = None) -> None:
+        super().__init__(reason)
+        self.delay = delay
+
+
+class LeaseLost(Exception):
+    """The task is no longer this attempt's: it was cancelled, or given to another worker."""

@@ -1,0 +1,62 @@
+"""What a handler goes through: a step that it is in, items that it works on."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Doing:
+    """A step of a run while it is done."""
+
+    def __init__(self, inner: AbstractContextManager[None]) -> None:
+        self._inner = inner
+
+    def __enter__(self) -> None:
+        self._inner.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._inner.__exit__(*error)
+
+    async def __aenter__(self) -> None:
+        self._inner.__enter__()
+
+    async def __aexit__(self, *error: Any) -> None:
+        self._inner.__exit__(*error)
+
+
+class Tracked(Generic[T]):
+    """Items of which each is told when it is done with, by their number so far."""
+
+    def __init__(
+        self, items: Iterable[T] | AsyncIterable[T], tell: Callable[[int], object]
+    ) -> None:
+        self._items = items
+        self._tell = tell
+
+    def __iter__(self) -> Iterator[T]:
+        if not isinstance(self._items, Iterable):
+            raise TypeError("these items are for `async for`")
+        for done, item in enumerate(self._items, 1):
+            yield item
+            self._tell(done)
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        done = 0
+        async for item in _each(self._items):
+            yield item
+            done += 1
+            self._tell(done)
+
+
+async def _each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
+            # So that the loop serves others, and can cancel this one.
+            await asyncio.sleep(0)

@@ -1,0 +1,225 @@
+"""Kinds of tasks."""
+
+import inspect
+import re
+import string
+import zoneinfo
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import attrs
+
+from tornado_rt.work.plan import Plan, Steps, plan_of
+from tornado_rt.work.values import check_unique, clean_line, is_count, is_number, require
+
+MAX_LABEL_LENGTH = 200
+MOST_RATE = 10**6
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+RATE = re.compile(r"([0-9]{1,7})/([0-9]{0,7})([smhd])")
+UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+OVERLAPS = ("skip", "queue", "replace")
+MISSED = ("skip", "last", "all")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@attrs.frozen
+class Rate:
+    """At most `count` starts in `seconds`."""
+
+    count: int
+    seconds: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Rate":
+        """Read "10/s", "10/m", "10/h", "10/d", or a number of units, as "5/30s".
+
+        Raise ValueError.
+        """
+        match = RATE.fullmatch(text) if isinstance(text, str) else None
+        count, units = (int(match[1]), int(match[2] or 1)) if match else (0, 0)
+        if not match or not 1 <= count <= MOST_RATE or not 1 <= units <= MOST_RATE:
+            raise ValueError(f'a rate is text as "10/s", "10/m", "5/30s" or "100/d", not {text!r}')
+        return cls(count, units * UNIT_SECONDS[match[3]])
+
+
+@attrs.frozen(kw_only=True)
+class Schedule:
+    """When tasks of a kind are made by themselves: by `cron`, or `every` so many seconds.
+
+    `overlap`: what happens while the last task is not ended: "skip", "queue" or "replace".
+    `jitter`: seconds at most that a task is delayed by chance. `missed`: what is made up for after
+    a time in which nothing ran: "skip" nothing, "last" one, "all".
+    """
+
+    name: str
+    cron: str = ""
+    every: float = 0.0
+    timezone: str = "UTC"
+    params: Mapping[str, Any] = attrs.field(factory=dict)
+    overlap: str = "skip"
+    jitter: float = 0.0
+    missed: str = "last"
+    label: str = ""
+    user_id: str = "system"
+
+    def __attrs_post_init__(self) -> None:
+        def require(condition: bool, fault: str) -> None:
+            require(condition, f"schedule {self.name!r}: {fault}")
+
+        _check_name("the name of a schedule", self.name)
+        require(is_number(self.every, 0), "every is a number of seconds")
+        require(is_number(self.jitter, 0), "jitter is a number of seconds")
+        require(bool(self.cron) != bool(self.every), "it has either cron or every")
+        require(self.overlap in OVERLAPS, f"overlap is one of {', '.join(OVERLAPS)}")
+        require(self.missed in MISSED, f"missed is one of {', '.join(MISSED)}")
+        require(_is_timezone(self.timezone), f"there is no time zone {self.timezone!r}")
+
+
+@attrs.frozen(eq=False)
+class Kind:
+    """A sort of work: the class of its parameters, its plan, limits, retries and handler.
+
+    `steps`: the plan, or a function of the parameters that returns it; None: no plan. `label`: what
+    people see of a task, a format string over the parameters ("{path} as {preset}") or a function
+    of them; None: the title. `shown`: parameters that snapshots carry beside the label. `version`:
+    limits of a higher version replace those that are in force. `limit`, `user_limit`, `key_limit`:
+    how many may run, in all, of a user, of a key; `rate`, `key_rate`: how many may start, as
+    "10/m". `timeout`: seconds that an attempt may take. `retry_errors`: whether an exception is
+    tried again, after `backoff` (the first and the longest wait in seconds), until `max_attempts`.
+    `expected_seconds`: how long a task takes, a number or a function of the parameters. For each
+    limit and the timeout 0 means none. Raise ValueError for what is none of this.
+    """
+
+    name: str
+    params_class: type
+    title: str = attrs.field(default="", kw_only=True)
+    label: str | Callable[[Any], str] | None = attrs.field(default=None, kw_only=True)
+    steps: Steps | Callable[[Any], Steps | None] | None = attrs.field(default=None, kw_only=True)
+    shown: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=tuple)
+    version: int = attrs.field(default=0, kw_only=True)
+    limit: int = attrs.field(default=0, kw_only=True)
+    user_limit: int = attrs.field(default=0, kw_only=True)
+    key_limit: int = attrs.field(default=0, kw_only=True)
+    rate: str | None = attrs.field(default=None, kw_only=True)
+    key_rate: str | None = attrs.field(default=None, kw_only=True)
+    timeout: float = attrs.field(default=0.0, kw_only=True)
+    max_attempts: int = attrs.field(default=3, kw_only=True)
+    retry_errors: bool = attrs.field(default=True, kw_only=True)
+    backoff: tuple[float, float] = attrs.field(default=(5.0, 300.0), kw_only=True)
+    expected_seconds: float | Callable[[Any], float] | None = attrs.field(
+        default=None, kw_only=True
+    )
+    schedules: tuple[Schedule, ...] = attrs.field(default=(), kw_only=True, converter=tuple)
+    function: Callable[..., Any] | None = attrs.field(default=None, init=False)
+    _plan: Plan | None = attrs.field(default=None, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        _check_name("the name of a kind", self.name)
+        try:
+            _check_kind(self)
+            if self.steps is not None and not callable(self.steps):
+                object.__setattr__(self, "_plan", plan_of(self.steps))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"kind {self.name!r}: {error}") from None
+        object.__setattr__(self, "title", clean_line(self.title, MAX_LABEL_LENGTH) or self.name)
+
+    def handler(self, function: Function) -> Function:
+        """Set the function of (params, run) that does the work; to be used as a decorator."""
+        kind = f"kind {self.name!r}"
+        require(self.function is None, f"{kind} has a handler already")
+        require(_is_handler(function), f"{kind}: the handler is a function, and no generator")
+        try:
+            inspect.signature(function).bind("params", "run")
+        except TypeError:
+            raise ValueError(f"{kind}: the handler takes (params, run)") from None
+        object.__setattr__(self, "function", function)
+        return function
+
+    def plan_of(self, params: Any) -> Plan | None:
+        """Return the plan for these parameters, None when there is none."""
+        return plan_of(self.steps(params)) if callable(self.steps) else self._plan
+
+    def label_of(self, params: Any) -> str:
+        """Return what people see of a task with these parameters."""
+        if callable(self.label):
+            return clean_line(self.label(params), MAX_LABEL_LENGTH) or self.title
+        if self.label is None:
+            return self.title
+        names = attrs.fields_dict(self.params_class)
+        return format_label(self.label, {name: getattr(params, name) for name in names})
+
+    def expected_of(self, params: Any) -> float | None:
+        """Return how long a task with these parameters is expected to take [s], None: unknown."""
+        given = self.expected_seconds
+        seconds = given(params) if callable(given) else given
+        require(seconds is None or is_number(seconds, 0), "expected_seconds is a number or None")
+        return seconds or None
+
+
+def format_label(template: str, params: Mapping[str, Any]) -> str:
+    """Return the label that a kind's template makes of parameters."""
+    return clean_line(template.format_map(params), MAX_LABEL_LENGTH)
+
+
+def _check_name(what: str, name: object) -> None:
+    require(
+        isinstance(name, str) and NAME.fullmatch(name) is not None,
+        f"{what} is 1 to 64 of a-z, 0-9, dot, dash and underscore, a letter or digit first,"
+        f" not {name!r}",
+    )
+
+
+def _check_kind(kind: Kind) -> None:
+    cls = kind.params_class
+    require(isinstance(cls, type) and attrs.has(cls), "the parameters' class is an attrs class")
+    names = attrs.fields_dict(cls)
+    for name in kind.shown:
+        require(name in names, f"shown names {name!r}, which {cls.__name__} does not have")
+    if isinstance(kind.label, str):
+        _check_label(kind.label, names)
+    else:
+        require(kind.label is None or callable(kind.label), "the label is text or a function")
+    for name in ("version", "limit", "user_limit", "key_limit"):
+        require(is_count(getattr(kind, name), 0), f"{name} is a whole number, 0 or more")
+    require(is_count(kind.max_attempts, 1), "max_attempts is a whole number, 1 or more")
+    require(is_number(kind.timeout, 0), "timeout is a number of seconds, 0 for none")
+    require(isinstance(kind.retry_errors, bool), "retry_errors is True or False")
+    for rate in (kind.rate, kind.key_rate):
+        require(rate is None or Rate.parse(rate) is not None, "")
+    _check_backoff(kind.backoff)
+    if not callable(kind.expected_seconds):
+        kind.expected_of(None)
+    for one in kind.schedules:
+        require(isinstance(one, Schedule), "schedules are a list of Schedule")
+    check_unique("schedules", [one.name for one in kind.schedules])
+
+
+def _check_label(label: str, names: Mapping[str, Any]) -> None:
+    for _, name, inner, _ in string.Formatter().parse(label):
+        require(not inner or "{" not in inner, "a format in the label holds no parameter")
+        if name is not None:
+            require(name in names, f"the label names {name!r}, which is no parameter")
+
+
+def _check_backoff(backoff: tuple[Any, ...]) -> None:
+    fault = "backoff is the first and the longest wait in seconds, such as (5, 300)"
+    require(isinstance(backoff, tuple | list) and len(backoff) == 2, fault)
+    first, longest = backoff
+    require(is_number(longest, 0) and is_number(first, 0, longest), fault)
+
+
+def _is_handler(function: object) -> bool:
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        return False
+    return callable(function) and not inspect.isclass(function)
+
+
+def _is_timezone(name: str) -> bool:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+        return False
+    return True

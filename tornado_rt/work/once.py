@@ -1,0 +1,48 @@
+"""Results that are made once for a task, whatever number of attempts it has."""
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from tornado_rt.work.values import clean_line, json_of, require
+
+MAX_ONCE_LENGTH = 200
+
+Lock = TypeVar("Lock")
+
+
+class OnceResults:
+    """What is kept, as JSON by name. `most_bytes` bounds all of it together, 0 for any size."""
+
+    def __init__(self, kept: Mapping[str, bytes], most_bytes: int) -> None:
+        self.kept = dict(kept)
+        self._most_bytes = most_bytes
+        self._turns: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def turn(self, name: str, make: Callable[[], Lock]) -> Lock:
+        """Return the one lock of a name, made by `make`. Raise ValueError for a bad name."""
+        good = isinstance(name, str) and name != "" and name == clean_line(name, MAX_ONCE_LENGTH)
+        require(good, f"the name of a result is one line of 1 to {MAX_ONCE_LENGTH} characters")
+        with self._lock:
+            lock: Lock = self._turns.setdefault(name, make())
+            return lock
+
+    def encode(self, name: str, value: object) -> bytes:
+        """Return a result as JSON. Raise ValueError for what is none, or too large."""
+        try:
+            text = json_of(value)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"the result of once {name!r} is no JSON: {error}") from None
+        whole = len(text) + sum(len(one) for one in self.kept.values())
+        require(
+            not self._most_bytes or whole <= self._most_bytes,
+            f"the result of once {name!r} has {len(text)} bytes as JSON, and all of the task"
+            f" {whole}; at most {self._most_bytes} are allowed",
+        )
+        return text
+
+    def recall(self, name: str) -> Any:
+        """Return a result as JSON gives it back."""
+        return json.loads(self.kept[name])

@@ -1,0 +1,403 @@
+"""What a handler is given."""
+
+import asyncio
+import inspect
+import os
+import threading
+import time
+from collections.abc import (
+    AsyncIterable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sized,
+)
+from concurrent import futures
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
+
+from tornado_rt.work.course import Course, as_count, as_fraction
+from tornado_rt.work.errors import LeaseLost
+from tornado_rt.work.inside import Doing, Tracked
+from tornado_rt.work.once import OnceResults
+from tornado_rt.work.plan import MAX_STEP_LENGTH, Plan, Step, StepPath, Steps, plan_of
+from tornado_rt.work.values import clean_line, clean_text, is_count, json_of, require
+
+MAX_MESSAGE_LENGTH = 2000
+# Of the title and the content of a notification.
+MAX_TITLE_LENGTH, MAX_CONTENT_LENGTH = 200, 2000
+MOST_STATE_BYTES = 65_536
+SEVERITIES = ("info", "success", "warning", "error")
+# From which share done on the time left follows the pace alone.
+PACE_TRUSTED_FROM = 0.25
+WAITING = "Waiting"
+
+T = TypeVar("T")
+
+
+class Told:
+    """A report that was taken: it may be awaited or not, for there is nothing to wait for."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
+
+
+class Sink(Protocol):
+    """Where a run's reports go: to a loop, out of a thread or a process, into a test."""
+
+    def report(self, run: "Run") -> None:
+        """Send the run's `fragment()` and `encoded_state()` soon; called at every change.
+
+        It is called in any thread. What it raises ends the handler: LeaseLost, CancelledError.
+        """
+
+    async def keep(self, name: str, value: bytes) -> None:
+        """Keep a once-result before returning. Raise LeaseLost."""
+
+    async def notify(self, title: str, content: str | None, severity: str) -> None:
+        """Send a notification to the task's user. Raise LeaseLost."""
+
+
+class Nowhere:
+    """The sink of a run that nobody watches."""
+
+    def report(self, run: "Run") -> None:
+        """Do nothing."""
+
+    async def keep(self, name: str, value: bytes) -> None:
+        """Do nothing."""
+
+    async def notify(self, title: str, content: str | None, severity: str) -> None:
+        """Do nothing."""
+
+
+# Which step the code that runs now stands in: each coroutine and each thread has its own.
+_standing: ContextVar[tuple["Run", StepPath] | None] = ContextVar("standing", default=None)
+
+
+class Run:
+    """What a handler is given: it tells how far the work is, and keeps what is done.
+
+    The methods that report may be called in any thread of the handler, and never wait. `state` is a
+    small dict of JSON that is kept with each report, and is there again on a later attempt. `kept`:
+    the results of `once` by name, as JSON; `most_bytes` bounds all of them together. `clock`: in
+    seconds.
+    """
+
+    def __init__(
+        self,
+        sink: Sink | None = None,
+        *,
+        task_id: str = "",
+        kind: str = "",
+        label: str = "",
+        user_id: str = "",
+        batch_id: str | None = None,
+        attempt: int = 1,
+        plan: Plan | None = None,
+        expected_seconds: float | None = None,
+        kept: Mapping[str, bytes] | None = None,
+        state: Mapping[str, Any] | None = None,
+        most_bytes: int = 262_144,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.task_id, self.kind, self.label = task_id, kind, label
+        self.user_id, self.batch_id, self.attempt = user_id, batch_id, attempt
+        self.state: dict[str, Any] = dict(state or {})
+        self.status = "processing"
+        self._sink: Sink = sink or Nowhere()
+        self._expected = expected_seconds
+        self._once = OnceResults(kept or {}, most_bytes)
+        self._clock = clock
+        self._started = clock()
+        self._ended: float | None = None
+        self._course = Course(plan)
+        self._message = WAITING
+        self._last: StepPath = ()
+        self._state_text = json_of(self.state)
+        self._state_fault = ""
+        self._process = os.getpid()
+        self._lock = threading.RLock()
+        self._stop: futures.Future[None] = futures.Future()
+        # Nobody who gives up waiting for it can cancel it.
+        self._stop.set_running_or_notify_cancel()
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan as it is now."""
+        return self._course.plan
+
+    @property
+    def progress(self) -> float:
+        """How much is done, from 0 to 100. It never becomes less."""
+        with self._lock:
+            return self._course.progress() * 100
+
+    @property
+    def message(self) -> str:
+        """What was told last."""
+        return self._message
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the worker stops: the handler keeps what it has and returns, or is ended."""
+        return self._stop.done()
+
+    def update(
+        self,
+        fraction: float | str | None = None,
+        message: object = None,
+        *,
+        done: float | None = None,
+        total: float | None = None,
+        unit: object = None,
+    ) -> Told:
+        """Tell how far the current step is, from 0 to 1, or the whole outside of any step.
+
+        `done` of `total` `unit`s say the same in numbers. A message may be any object; text may
+        stand alone, without a fraction. Raise ValueError for numbers that are none.
+        """
+        if isinstance(fraction, str):
+            require(message is None, "a message is given twice")
+            fraction, message = None, fraction
+        count = as_count(done, total, unit)
+        part = None if fraction is None else as_fraction(fraction)
+        text = None if message is None else clean_text(message, MAX_MESSAGE_LENGTH)
+        with self._changed() as course:
+            self._last = self._standing_at() or course.here()
+            place = course.places[self._last]
+            if part is not None or count is not None:
+                place.count = count
+            if count is not None:
+                part = count.fraction if part is None else part
+                text = count.text if text is None else text
+            place.fraction = max(place.fraction, part or 0.0)
+            self._message = self._message if text is None else text
+        return self._tell()
+
+    def step(self, name: str, title: str | None = None, weight: float | None = None) -> Doing:
+        """Return a step that runs while one is in it, by `with` or `async with`.
+
+        It is completed when it is left, and keeps running when it is left by an error. A name that
+        the plan does not have is put into the plan, last of the step around it.
+        """
+        return Doing(self._do(Step(name, 1.0 if weight is None else weight, title or "")))
+
+    def go_to(self, index: int, message: object = None) -> Told:
+        """Complete all leaves before one and let that run; `message`: by default its title.
+
+        For a leaf that was left behind only the message changes. Raise ValueError.
+        """
+        count = len(self._course.leaves)
+        require(is_count(index, 0) and index < count, f"the plan has no step {index!r:.100}")
+        text = None if message is None else clean_text(message, MAX_MESSAGE_LENGTH)
+        with self._changed() as course:
+            course.go_to(index)
+            self._last = course.here()
+            self._message = course.leaves[index].title if text is None else text
+        return self._tell()
+
+    def skip(self, *names: str) -> Told:
+        """Tell that steps are not done by this task; they count as done. Raise ValueError."""
+        with self._changed() as course:
+            for name in names:
+                path = course.find(clean_line(name, MAX_STEP_LENGTH), self._standing_at())
+                if path is None:
+                    raise ValueError(f"the plan has no step {name!r:.100}")
+                course.end(path, "s")
+        return self._tell()
+
+    def set_plan(self, steps: Steps | None) -> Told:
+        """Take another plan; steps of both stay as far as they are. Raise ValueError."""
+        plan = plan_of(steps)
+        with self._changed() as course:
+            course.replace(plan)
+            self._last = course.here()
+        return self._tell()
+
+    def track(
+        self,
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        total: int | None = None,
+        unit: object = None,
+    ) -> Tracked[T]:
+        """Return the items for `for` or `async for`, each told when it is done with.
+
+        `total`: by default their number, when they have one.
+        """
+        if total is None and isinstance(items, Sized):
+            total = len(items)
+        return Tracked(items, lambda done: self.update(done=done, total=total, unit=unit))
+
+    async def once(
+        self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Call a function once for the task: a later attempt gets the kept result.
+
+        A result is JSON, and what is returned is what JSON gives back. An awaitable is awaited. It
+        is kept before this returns. A second call of a name waits for the first. Raise ValueError
+        for a result that cannot be kept, LeaseLost.
+        """
+        self._check()
+        results = self._once
+        async with results.turn(name, asyncio.Lock):
+            if name not in results.kept:
+                value = function(*args, **kwargs)
+                if inspect.isawaitable(value):
+                    value = await value
+                text = results.encode(name, value)
+                await self._sink.keep(name, text)
+                results.kept[name] = text
+        return results.recall(name)
+
+    async def notify(self, title: object, content: object = None, severity: str = "info") -> None:
+        """Send the task's user a notification of at most 200 and 2,000 characters."""
+        await self._sink.notify(*as_note(title, content, severity))
+
+    async def stopped(self) -> None:
+        """Wait until the worker stops."""
+        await asyncio.wrap_future(self._stop)
+
+    def stop(self) -> None:
+        """Tell the handler that the worker stops."""
+        with self._lock:
+            if not self._stop.done():
+                self._stop.set_result(None)
+
+    def complete(self, message: object = "Done") -> None:
+        """End with everything done; nothing is reported, for the ack carries it."""
+        with self._lock:
+            self._course.end(())
+            self._end("completed", message)
+
+    def fail(self, reason: object) -> None:
+        """End where the work stands; nothing is reported."""
+        with self._lock:
+            self._end("failed", reason)
+
+    def elapsed_seconds(self) -> float:
+        """Return how long the attempt took so far."""
+        return (self._clock() if self._ended is None else self._ended) - self._started
+
+    def remaining_seconds(self) -> float | None:
+        """Return how long the rest is expected to take: 0 once it has ended, None: unknown."""
+        if self._ended is not None:
+            return 0.0
+        done = self.progress / 100
+        planned = None if self._expected is None else self._expected * (1 - done)
+        if not done:
+            return planned
+        paced = self.elapsed_seconds() / done * (1 - done)
+        trust = 1.0 if planned is None else min(done / PACE_TRUSTED_FROM, 1.0)
+        return trust * paced + (1 - trust) * (planned or 0.0)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return what is kept of the snapshot, but the task's id, status and attempt."""
+        with self._lock:
+            course, leaves = self._course, self._course.leaves
+            at, count = course.current(), course.places[self._last].count
+            elapsed, remaining = self.elapsed_seconds(), self.remaining_seconds()
+            whole = None if remaining is None else elapsed + remaining
+            return {
+                "progress": round(self.progress, 1),
+                "message": self._message,
+                "current_step": at,
+                "current_step_name": leaves[at].title if leaves else "",
+                "total_steps": len(leaves),
+                "plan": course.plan.digest if course.plan else None,
+                "marks": course.marks,
+                "elapsed_time": round(elapsed, 1),
+                "remaining_time": None if remaining is None else round(remaining, 1),
+                "estimated_total_time": None if whole is None else round(whole, 1),
+                **(count.shown() if count else {}),
+                "updated_at": _now(),
+            }
+
+    def fragment(self) -> bytes:
+        """Return `snapshot` as JSON without its braces, as the queue wants it."""
+        return json_of(self.snapshot())[1:-1]
+
+    def encoded_state(self) -> bytes:
+        """Return `state` as JSON; when it is none, as it last was: the next report then raises."""
+        try:
+            text = json_of(self.state)
+            require(isinstance(self.state, dict), "it is a dict")
+            require(len(text) <= MOST_STATE_BYTES, f"{len(text)} bytes, {MOST_STATE_BYTES} allowed")
+            self._state_text, self._state_fault = text, ""
+        except (ValueError, TypeError, RecursionError) as error:
+            self._state_fault = f"run.state cannot be kept: {clean_line(error, 200)}"
+        return self._state_text
+
+    @contextmanager
+    def _do(self, step: Step) -> Iterator[None]:
+        outside = _standing.get()
+        with self._changed() as course:
+            around = self._standing_at()
+            path = course.find(step.name, around) or course.add(step, around)
+            if path is not None:
+                course.begin(path)
+            self._last = around if path is None else path
+            self._message = step.title if path is None else course.places[path].title
+        try:
+            _standing.set((self, self._last))
+            self._tell()
+            yield
+        finally:
+            _standing.set(outside)
+        if path is not None:
+            with self._changed() as course:
+                course.end(path)
+            self._tell()
+
+    @contextmanager
+    def _changed(self) -> Iterator[Course]:
+        # Before the lock, which another thread may have held as the process was forked.
+        self._check()
+        with self._lock:
+            yield self._course
+
+    def _check(self) -> None:
+        if os.getpid() != self._process:
+            raise RuntimeError("a forked process cannot report; its parent can")
+        if self._ended is not None:
+            raise LeaseLost("the attempt has ended")
+
+    def _tell(self) -> Told:
+        self._sink.report(self)
+        if self._state_fault:
+            fault, self._state_fault = self._state_fault, ""
+            raise ValueError(fault)
+        return Told()
+
+    def _standing_at(self) -> StepPath:
+        standing = _standing.get()
+        if standing is None or standing[0] is not self or standing[1] not in self._course.places:
+            return ()
+        return standing[1]
+
+    def _end(self, status: str, message: object) -> None:
+        self.status, self._ended = status, self._clock()
+        self._message = clean_text(message, MAX_MESSAGE_LENGTH)
+
+
+def first_fragment(plan: Plan | None, expected_seconds: float | None) -> bytes:
+    """Return the fragment of a task that waits: nothing done, its plan and its time."""
+    run = Run(plan=plan, expected_seconds=expected_seconds, clock=lambda: 0.0)
+    return run.fragment()
+
+
+def as_note(title: object, content: object, severity: str) -> tuple[str, str | None, str]:
+    """Return a notification within its bounds. Raise ValueError."""
+    heading = clean_line(title, MAX_TITLE_LENGTH)
+    require(heading != "", "a notification has a title")
+    require(severity in SEVERITIES, f"severity is one of {', '.join(SEVERITIES)}")
+    return heading, None if content is None else clean_text(content, MAX_CONTENT_LENGTH), severity
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

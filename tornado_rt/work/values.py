@@ -1,0 +1,78 @@
+"""Text, numbers and JSON that can be kept, whatever an author's code brings."""
+
+import json
+import math
+import operator
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+# Control characters, lone surrogates, line and paragraph separators: no store keeps all of them.
+FORBIDDEN = {"Cc", "Cs", "Zl", "Zp"}
+LAYOUT = set("\t\n\r")
+
+
+def clean_text(value: object, most: int) -> str:
+    """Return any object as text that can be kept, cut to `most` characters. It never raises."""
+    try:
+        text = str(value)
+    except BaseException as error:
+        text = f"<{type(value).__name__}: {type(error).__name__} in its text>"
+    text = text[:most].encode(errors="replace").decode()
+    if text.isprintable():
+        return text
+    return "".join(one if one in LAYOUT or _may_stand(one) else "\ufffd" for one in text)
+
+
+def clean_line(value: object, most: int) -> str:
+    """Return any object as one line of text that can be kept, cut to `most` characters."""
+    return "".join(" " if one in LAYOUT else one for one in clean_text(value, most))
+
+
+def is_number(value: object, least: float = -math.inf, most: float = math.inf) -> bool:
+    """Tell whether something is a finite number from `least` to `most`; a bool is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    # An integer may be larger than any float.
+    return abs(value) < math.inf and least <= value <= most
+
+
+def as_number(value: object) -> float:
+    """Return what stands for a number, as those of other libraries do. Raise ValueError."""
+    if isinstance(value, bool | str | bytes):
+        raise ValueError(f"{clean_line(value, 100)!r} is no number")
+    readers: tuple[Callable[[Any], float], ...] = (operator.index, float)
+    for read in readers:
+        try:
+            return read(value)
+        except (TypeError, ValueError, OverflowError):
+            continue
+    raise ValueError(f"{clean_line(value, 100)!r} is no number")
+
+
+def is_count(value: object, least: int) -> bool:
+    """Tell whether something is a whole number of `least` or more; a bool is none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def json_of(value: object) -> bytes:
+    """Return a value as JSON. Raise ValueError, TypeError or RecursionError for what is none."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def require(condition: bool, fault: str) -> None:
+    """Raise ValueError, which says the fault, unless the condition holds."""
+    if not condition:
+        raise ValueError(fault)
+
+
+def check_unique(what: str, names: list[str]) -> None:
+    """Raise ValueError when two of some things have one name."""
+    seen: set[str] = set()
+    for name in names:
+        require(name not in seen, f"two {what} have the name {name!r}")
+        seen.add(name)
+
+
+def _may_stand(character: str) -> bool:
+    return unicodedata.category(character) not in FORBIDDEN
