@@ -17,10 +17,9 @@ from typing import Any
 
 import attrs
 
-from services.progress import RedisProgressTracker
-from services.queue import Task
-from services.worker import TaskError
+from services.analysis import AnalysisTask, RedisProgressTracker
 from settings import Settings
+from tornado_rt.work import TaskError
 
 PRICES = Path(__file__).parent / "data" / "stocks.csv"
 MONTHS_A_YEAR = 12
@@ -67,7 +66,7 @@ def load_prices() -> dict[str, Series]:
     }
 
 
-async def analyse(task: Task, progress: RedisProgressTracker) -> dict[str, Any]:
+async def analyse(task: AnalysisTask, progress: RedisProgressTracker) -> dict[str, Any]:
     """Run the plan for `task.symbol`. Raise TaskError for an unknown symbol."""
     analysis = Analysis(_series_of(task.symbol), load_prices())
     for step in progress.steps:

@@ -7,7 +7,7 @@ import attrs
 import orjson
 
 from services.notifications import NotificationService
-from services.progress import show_message
+from services.progress import PlanBook
 from services.queue import QueueService
 from tornado_rt.connection import Opening
 from tornado_rt.json_body import MOST_ITEMS, structure
@@ -40,12 +40,13 @@ class ReadRequest:
 class ProgressFeed:
     """One task or batch: snapshots until it has finished."""
 
-    __slots__ = ("_id", "_kind", "_limits", "_queue", "topics")
+    __slots__ = ("_id", "_kind", "_limits", "_plans", "_queue", "topics")
     ordered = True
 
     def __init__(
         self,
         queue: QueueService,
+        plans: PlanBook,
         kind: Literal["task", "batch"],
         id_: str,
         limits: Limits,
@@ -53,20 +54,25 @@ class ProgressFeed:
         self.topics: tuple[str, ...] = (task_topic(id_) if kind == "task" else batch_topic(id_),)
         self._limits = limits
         self._queue = queue
+        self._plans = plans
         self._kind = kind
         self._id = id_
+
+    def show(self, message: Message) -> Message | None:
+        """Return a snapshot with its steps, None when its plan is still to be read."""
+        return self._plans.show_message(message)
 
     async def read(self, after: Cursor | None) -> Opening:
         """Return what came after the cursor, or the snapshot. Raise TaskNotFound, BatchNotFound."""
         replay = await self._queue.read_events(self._kind, self._id, after)
-        snapshot = show_message(replay.snapshot)
+        logged = [replay.snapshot, *replay.messages]
+        snapshot, *messages = await self._plans.all_shown_messages(logged)
         assert snapshot.cursor is not None
-        messages = tuple(map(show_message, replay.messages))
         if after is None or replay.resync:
-            messages = (snapshot, *([replay.finished] if replay.finished else []))
+            messages = [snapshot, *([replay.finished] if replay.finished else [])]
         return Opening(
             state={"snapshot": orjson.Fragment(snapshot.data)},
-            messages=messages,
+            messages=tuple(messages),
             # The snapshot has its own id, and is yet to come.
             begin=snapshot.cursor.previous,
             cursor=replay.cursor,
@@ -100,6 +106,10 @@ class NotificationFeed:
         self.topics: tuple[str, ...] = (user_topic(user_id), BROADCAST)
         self._notifications = notifications
         self._user_id = user_id
+
+    def show(self, message: Message) -> Message:
+        """Return the message: it is published as it is seen."""
+        return message
 
     async def read(self, after: Cursor | None) -> Opening:
         """Return the notifications after the cursor; none without one."""

@@ -35,6 +35,9 @@ class Silence:
     topics: tuple[str, ...] = ()
     ordered = False
 
+    def show(self, message: Message) -> Message:
+        return message
+
     async def read(self, after: Cursor | None) -> Opening:
         cursor = Cursor("e1", 0)
         return Opening({}, (), cursor, cursor)

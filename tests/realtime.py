@@ -72,6 +72,9 @@ class LogFeed:
         self.ordered = log.ordered
         self.topics = (log.topic,)
 
+    def show(self, message: Message) -> Message | None:
+        return message
+
     async def read(self, after: Cursor | None) -> Opening:
         self._log.reading.set()
         if self._log.away:

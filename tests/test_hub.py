@@ -160,7 +160,8 @@ async def test_garbage_on_a_channel_is_passed_over(redis: Redis) -> None:
         listener = Listener()
         await core.hub.subscribe("task:1", listener)
         bad_ids = (b'{"type": "progress", "id": "x"}', b'{"type": "progress", "id": 5}')
-        for garbage in (b"", b"\xff\x00", b"[]", b"{}", b'{"type": 1}', *bad_ids):
+        deep = b'{"type": "progress", "data": ' + b"[" * 300 + b"]" * 300 + b"}"
+        for garbage in (b"", b"\xff\x00", b"[]", b"{}", b'{"type": 1}', deep, *bad_ids):
             await redis.publish("rt:task:1", garbage)
         await core.backplane.publish("task:1", news(1))
         await until(lambda: any(one.data == news(1).data for one in listener.messages))

@@ -9,12 +9,12 @@ import attrs
 import pytest
 
 from examples import stock_analysis as example
-from services.progress import Analyst, RedisProgressTracker
-from services.queue import Task, TaskState
-from services.worker import TaskError
+from services.analysis import AnalysisTask, Analyst, RedisProgressTracker
+from services.queue import TaskState
 from settings import Settings
+from tornado_rt.work import TaskError
 
-TASK = Task(
+TASK = AnalysisTask(
     task_id="t1",
     user_id="alice",
     symbol="AAPL",
@@ -22,14 +22,8 @@ TASK = Task(
     batch_id=None,
     status=TaskState.PROCESSING,
     attempt=1,
-    position=None,
     created_at=0,
     started_at=0,
-    ended_at=None,
-    result=None,
-    error=None,
-    progress=0,
-    snapshot=b"{}",
 )
 
 

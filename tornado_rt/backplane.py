@@ -69,22 +69,14 @@ class Listener(Protocol):
 class Backplane:
     """Subscribes topics, publishes messages, and hands what arrives to the listener.
 
-    `decode` reads an envelope; it raises ValueError for what is none. A topic is in `_confirmed`
-    from Redis's confirmation until `unsubscribe`. It is down from the first sign that Redis does
-    not answer or the subscription is cut, until both work again.
+    A topic is in `_confirmed` from Redis's confirmation until `unsubscribe`. It is down from the
+    first sign that Redis does not answer or the subscription is cut, until both work again.
     """
 
-    def __init__(
-        self,
-        redis: Redis,
-        listener: Listener,
-        metrics: Metrics,
-        decode: Callable[[bytes], Message] = Message.decode,
-    ) -> None:
+    def __init__(self, redis: Redis, listener: Listener, metrics: Metrics) -> None:
         self._redis = redis
         self._listener = listener
         self._metrics = metrics
-        self._decode = decode
         # None while there is no connection that may be sent to.
         self._pubsub: PubSub | None = None
         self._wanted: set[str] = set()
@@ -271,8 +263,9 @@ class Backplane:
 
     def _receive(self, topic: str, envelope: bytes) -> None:
         try:
-            message = self._decode(envelope)
-        except ValueError:
+            message = Message.decode(envelope)
+        except (ValueError, TypeError):
+            # The latter for what nests deeper than can be written again.
             log.warning("bad_envelope", topic=topic)
             return
         self._listener.deliver(topic, message)

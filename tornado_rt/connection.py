@@ -71,11 +71,18 @@ class Feed(Protocol):
     """Something to follow.
 
     `ordered`: its topics carry ids in their order, and each message of type `progress` replaces
-    the one before, so that a slow reader needs only the newest.
+    the one before, so that a slow reader needs only the newest. What `read` returns is shown.
     """
 
     topics: tuple[str, ...]
     ordered: bool
+
+    def show(self, message: Message) -> Message | None:
+        """Return a published message as subscribers see it; None: only `read` can tell.
+
+        Called for each subscriber: one message gives the same object each time. Never raises.
+        """
+        ...
 
     async def read(self, after: Cursor | None) -> Opening:
         """Return what a subscriber needs that has seen everything up to `after`."""
@@ -186,10 +193,15 @@ class Connection(Wire):
         """Send a message of a followed topic, or hold it while the log is read."""
         if self._held is not None:
             self._held.extend(message.parts)
-        elif message.id is None:
-            self._forward(message)
+            return
+        shown = self.feed.show(message)
+        if shown is None:
+            # The log has it.
+            self.gap()
+        elif shown.id is None:
+            self._forward(shown)
         else:
-            self._forward_new(message)
+            self._forward_new(shown)
 
     def gap(self) -> None:
         """Read the log again from the last message sent."""
@@ -340,9 +352,10 @@ class Connection(Wire):
         self.leave(close_code_of(problem), error_of(problem))
 
     def _release(self, held: list[Message]) -> None:
+        """Deliver what was held; behind one that makes a gap the others are held again."""
         self._held = None
         for message in held:
-            self._forward_new(message)
+            self.deliver(message)
 
     def _catch_up(self, opening: Opening) -> None:
         if opening.resync is not None:
@@ -355,9 +368,7 @@ class Connection(Wire):
             if opening.resync is not None or self._is_new(message.cursor):
                 self._forward(message)
         self._cursor, self._behind = opening.cursor, False
-        held, self._held = self._held or [], None
-        for message in held:
-            self._forward_new(message)
+        self._release(self._held or [])
         if opening.ended:
             self.leave(CloseCode.FINISHED)
         elif self._missed:

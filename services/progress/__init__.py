@@ -1,37 +1,57 @@
-"""The plan of an analysis, and how far it is."""
+"""How far tasks are: their snapshots as they are kept and shown, and where they are kept.
 
-from services.progress.plan import Analyst, Step, TaskParams, estimate_seconds, make_steps
-from services.progress.snapshot import decode_shown, show, show_message
+What is the analysis's own is looked up when it is asked for: its tracker needs the stores here.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from services.progress.plans import PlanBook
+from services.progress.snapshot import PlanView
 from services.progress.stores import (
     FileProgressStore,
-    LeaseLost,
+    ProgressStore,
     RedisProgressStore,
     get_progress,
 )
-from services.progress.tracker import (
-    RedisProgressTracker,
-    StepUnknown,
-    plain_update,
-    plan_fragment,
-    read_update,
-)
+from tornado_rt.work import LeaseLost
+
+if TYPE_CHECKING:
+    from services.analysis import (
+        Analyst,
+        RedisProgressTracker,
+        Step,
+        StepUnknown,
+        TaskParams,
+        estimate_seconds,
+        make_steps,
+        plain_update,
+        plan_fragment,
+        read_update,
+    )
 
 __all__ = [
     "Analyst",
     "FileProgressStore",
     "LeaseLost",
+    "PlanBook",
+    "PlanView",
+    "ProgressStore",
     "RedisProgressStore",
     "RedisProgressTracker",
     "Step",
     "StepUnknown",
     "TaskParams",
-    "decode_shown",
     "estimate_seconds",
     "get_progress",
     "make_steps",
     "plain_update",
     "plan_fragment",
     "read_update",
-    "show",
-    "show_message",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("services.analysis"), name)

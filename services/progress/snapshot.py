@@ -1,82 +1,79 @@
 """A snapshot as it is kept and sent between processes, and as it is shown.
 
-The plan never changes while a task runs, so what is kept names it, and has a tenth of the length;
-`show` puts the steps in its place.
+What is kept names the plan by its digest, under `plan`, and has a letter for each of its leaves,
+under `marks`: completed, skipped, running, pending. It has a tenth of the length of what is shown,
+which has `steps` in their place.
 """
 
-import functools
 from typing import Any
 
 import orjson
 
-from services.progress.plan import Analyst, make_steps
-from tornado_rt.protocol import Message, MessageType
+from tornado_rt.work import Leaf, Plan
 
-WAITING = "Waiting"
+# Digits of a share in what is shown.
+WEIGHT_DIGITS = 4
+STATUSES = {"c": b'"completed"', "s": b'"skipped"', "r": b'"pending"', "p": b'"pending"'}
+STATUSES_BY_END = {
+    "processing": STATUSES | {"r": b'"current"'},
+    "completed": STATUSES | {"r": b'"completed"', "p": b'"completed"'},
+    "failed": STATUSES | {"r": b'"failed"'},
+    "dead": STATUSES | {"r": b'"failed"'},
+}
 
 
-def name_plan(analysts: list[Analyst], research_depth: int) -> str:
-    """Return what a kept snapshot has under `plan`."""
-    return f"{','.join(analysts)}:{research_depth}"
+def read_kept(snapshot: bytes) -> dict[str, Any] | None:
+    """Return the fields of a snapshot that names a plan, or says that it has none.
 
-
-def show(snapshot: bytes) -> bytes:
-    """Return the JSON object with `steps` in the place of `plan`; as it is when it names none.
-
-    There are no steps of a plan that only a later version knows. Raise ValueError when it is no
-    snapshot.
+    None: it is shown as it is. Raise ValueError when it is not JSON.
     """
+    if b'"plan"' not in snapshot:
+        return None
     fields = orjson.loads(snapshot)
-    if not isinstance(fields, dict) or "plan" not in fields:
-        return snapshot
-    try:
-        steps = _show_steps(str(fields.pop("plan")), *_place(fields))
-        fields["steps"] = orjson.Fragment(steps)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not a snapshot: {error!r}") from error
-    return orjson.dumps(fields)
+    return fields if isinstance(fields, dict) and "plan" in fields else None
 
 
-def show_message(message: Message) -> Message:
-    """Return a message as it is shown."""
-    if message.type != MessageType.PROGRESS:
-        return message
-    return Message(message.type, show(message.data), message.id)
+class PlanView:
+    """The leaves of a plan as JSON; what is between the pieces is the status of each.
+
+    `size`: the bytes of all pieces.
+    """
+
+    __slots__ = ("_pieces", "size")
+
+    def __init__(self, plan: Plan | None) -> None:
+        leaves = () if plan is None else plan.leaves
+        self._pieces = tuple(map(_pieces_of, leaves))
+        self.size = sum(len(before) + len(after) for before, after in self._pieces)
+
+    def show(self, fields: dict[str, Any]) -> bytes:
+        """Return the snapshot with these fields as it is shown, whatever they are.
+
+        `plan` and `marks` are taken out of them.
+        """
+        fields.pop("plan", None)
+        marks = self._marks_of(fields)
+        # Nothing is known of what the status may be: it can be of a type that is not hashable.
+        statuses = STATUSES_BY_END.get(str(fields.get("status")), STATUSES)
+        steps = (
+            before + statuses.get(mark, STATUSES["p"]) + after
+            for (before, after), mark in zip(self._pieces, marks, strict=False)
+        )
+        fields["steps"] = orjson.Fragment(b"[" + b",".join(steps) + b"]")
+        return orjson.dumps(fields)
+
+    def _marks_of(self, fields: dict[str, Any]) -> str:
+        """Return a mark for each leaf; what failed without a running one did so at the next."""
+        marks, here = fields.pop("marks", None), fields.get("current_step")
+        marks = (marks if isinstance(marks, str) else "").ljust(len(self._pieces), "p")
+        failed = fields.get("status") in ("failed", "dead") and "r" not in marks
+        if failed and type(here) is int and 0 <= here < len(marks) and marks[here] == "p":
+            return marks[:here] + "r" + marks[here + 1 :]
+        return marks
 
 
-def decode_shown(envelope: bytes) -> Message:
-    """Read an envelope as it is shown. Raise ValueError when it is none."""
-    return show_message(Message.decode(envelope))
-
-
-def _place(fields: dict[str, Any]) -> tuple[int, str]:
-    """Return how many steps are done, and the state of the next."""
-    status, done = fields["status"], fields["current_step"]
-    if status == "completed":
-        return fields["total_steps"], "completed"
-    if status in ("failed", "dead"):
-        return done, "failed"
-    under_way = status == "processing" and fields["message"] != WAITING
-    return done, "current" if under_way else "pending"
-
-
-@functools.lru_cache(maxsize=4096)
-def _show_steps(plan: str, done: int, state: str) -> bytes:
-    names, _, depth = plan.partition(":")
-    try:
-        steps = make_steps([Analyst(name) for name in names.split(",")], int(depth))
-    except ValueError:
-        return b"[]"
-    done = max(0, min(done, len(steps)))
-    states = ["completed"] * done + [state] + ["pending"] * (len(steps) - done - 1)
-    return orjson.dumps(
-        [
-            {
-                "name": step.name,
-                "description": step.description,
-                "weight": round(step.weight, 4),
-                "status": states[index],
-            }
-            for index, step in enumerate(steps)
-        ]
-    )
+def _pieces_of(leaf: Leaf) -> tuple[bytes, bytes]:
+    weight = round(leaf.share, WEIGHT_DIGITS)
+    before = {"name": leaf.name, "description": leaf.title, "weight": weight}
+    group = b',"group":' + orjson.dumps(leaf.group) if leaf.group else b""
+    return orjson.dumps(before)[:-1] + b',"status":', group + b"}"

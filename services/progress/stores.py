@@ -10,17 +10,14 @@ import orjson
 import structlog
 from redis.exceptions import RedisError
 
-from services.progress.snapshot import show
+from services.progress.plans import PlanBook
 from services.queue import QueueService
 from settings import load_settings
+from tornado_rt.work import LeaseLost
 
 log = structlog.get_logger(__name__)
 
 TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-
-class LeaseLost(Exception):
-    """The task is no longer this attempt's: it was cancelled, or given to another worker."""
 
 
 class Tracked(Protocol):
@@ -127,9 +124,18 @@ def _is_being_cancelled() -> bool:
     return task is None or task.cancelling() > 0
 
 
-async def get_progress(task_id: str, queue: QueueService | None = None) -> dict[str, Any] | None:
-    """Look a task's snapshot up, in the queue's Redis when there is one, else in the files."""
+async def get_progress(
+    task_id: str, queue: QueueService | None = None, plans: PlanBook | None = None
+) -> dict[str, Any] | None:
+    """Look a task's snapshot up, in the queue's Redis when there is one, else in the files.
+
+    `plans`: those that this process knows; without them the task's plan is read.
+    """
     if queue is None:
         return await FileProgressStore().load(task_id)
     task = await queue.get_task(task_id)
-    return None if task is None else orjson.loads(show(task.snapshot))
+    if task is None:
+        return None
+    shown = await (plans or PlanBook(queue.read_plans)).shown(task.snapshot)
+    fields: dict[str, Any] = orjson.loads(shown)
+    return fields

@@ -6,22 +6,23 @@ from typing import Any
 
 import orjson
 
-from services.progress.plan import (
+from services.analysis.plan import (
     Analyst,
     Step,
     TaskParams,
-    encode_fragment,
     estimate_seconds,
+    make_plan,
     make_steps,
 )
-from services.progress.snapshot import WAITING, name_plan, show
+from services.progress.snapshot import PlanView
 from services.progress.stores import FileProgressStore, ProgressStore
 from tornado_rt.bounds import clean_text
 from tornado_rt.protocol import iso_time
+from tornado_rt.work import MAX_MESSAGE_LENGTH, Plan
 
+WAITING = "Waiting"
 # From which share done on the time left follows the pace alone.
 PACE_TRUSTED_FROM = 0.25
-MAX_MESSAGE_LENGTH = 2000
 # How much of a step that is none is said.
 MAX_STEP_LENGTH = 100
 
@@ -52,13 +53,19 @@ class RedisProgressTracker:
         self.steps = make_steps(analysts, research_depth)
         self.status = "processing"
         self.message = WAITING
-        self._plan = name_plan(analysts, research_depth)
+        self._plan = make_plan(analysts, research_depth)
         self._planned_seconds = estimate_seconds(analysts, research_depth, llm_provider)
         self._store = store or FileProgressStore()
         self._current = 0
+        self._begun = False
         self._progress = 0.0
         self._started = time.monotonic()
         self._ended: float | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """What its snapshots name by a digest."""
+        return self._plan
 
     @property
     def progress(self) -> float:
@@ -77,7 +84,7 @@ class RedisProgressTracker:
             at = min(self._current, len(self.steps) - 1) if step is None else step
             self._go_to(at)
             message = self.steps[at].description if message is None else message
-        self.message = message or ""
+        self.message, self._begun = message or "", True
         await self._save()
 
     async def mark_completed(self, message: str = "Done") -> None:
@@ -125,7 +132,8 @@ class RedisProgressTracker:
             "current_step": at,
             "current_step_name": self.steps[at].description,
             "total_steps": len(self.steps),
-            "plan": self._plan,
+            "plan": self._plan.digest,
+            "marks": self._marks(),
             "elapsed_time": round(elapsed, 1),
             "remaining_time": round(remaining, 1),
             "estimated_total_time": round(elapsed + remaining, 1),
@@ -135,17 +143,21 @@ class RedisProgressTracker:
     def to_dict(self) -> dict[str, Any]:
         """Return the snapshot (design section 8)."""
         head = {"task_id": self.task_id, "status": self.status, "attempt": self.attempt}
-        shown: dict[str, Any] = orjson.loads(show(orjson.dumps(head | self.state())))
+        shown: dict[str, Any] = orjson.loads(PlanView(self._plan).show(head | self.state()))
         return shown
 
     def fragment(self) -> bytes:
         """Return `state` as JSON without its braces, as the queue wants it."""
-        return encode_fragment(self.state())
+        return _encode(self.state())
 
     def _go_to(self, step: int) -> None:
         self._current = max(self._current, step)
-        done = sum(step.weight for step in self.steps[: self._current]) * 100
+        done = sum(leaf.share for leaf in self._plan.leaves[: self._current]) * 100
         self._progress = max(self._progress, min(done, 100.0))
+
+    def _marks(self) -> str:
+        here = "r" if self._begun else "p"
+        return ("c" * self._current + here).ljust(len(self.steps), "p")[: len(self.steps)]
 
     def _end(self, status: str, message: str, progress: float) -> None:
         self.status, self._progress = status, progress
@@ -198,4 +210,9 @@ def _tell(step: object) -> str:
 def plan_fragment(params: TaskParams) -> bytes:
     """Return the first fragment of a task's snapshot: nothing done, the plan and its time."""
     tracker = RedisProgressTracker("", params.analysts, params.research_depth, params.llm_provider)
-    return encode_fragment(tracker.state() | {"elapsed_time": 0.0})
+    return _encode(tracker.state() | {"elapsed_time": 0.0})
+
+
+def _encode(state: dict[str, Any]) -> bytes:
+    """Return a JSON object without its braces, for the queue to put a head before it."""
+    return orjson.dumps(state)[1:-1]

@@ -1,0 +1,91 @@
+"""The bodies of the first version: submissions that name no kind."""
+
+from typing import Any
+
+import attrs
+
+from services.analysis.kind import NAME
+from services.analysis.plan import MAX_SYMBOL, TaskParams
+from services.submissions import (
+    NO_NUMBER,
+    BatchItem,
+    BatchRequest,
+    TaskBounds,
+    TaskRequest,
+    Timing,
+    check_callback,
+)
+from tornado_rt.bounds import OutOfBounds, check_name, name_of, number_of
+from tornado_rt.json_body import MOST_ITEMS
+
+
+def _check_symbols(_: Any, field: Any, value: list[str]) -> None:
+    if not value:
+        raise OutOfBounds(f"{field.name} must name one or more")
+    for number, symbol in enumerate(value):
+        check_name(f"{field.name}[{number}]", symbol, MAX_SYMBOL)
+
+
+@attrs.frozen(kw_only=True)
+class SeedTask(Timing):
+    """The body of `POST /api/tasks` without a kind."""
+
+    symbol: str = attrs.field(validator=name_of(MAX_SYMBOL))
+    params: TaskParams = attrs.field(factory=TaskParams)
+    callback_url: str | None = attrs.field(default=None, validator=check_callback)
+
+    def request(self) -> TaskRequest:
+        """Return what it asks for."""
+        return TaskRequest(
+            kind=NAME,
+            params={"symbol": self.symbol, **_plain(self.params)},
+            delay=self.delay,
+            run_at=self.run_at,
+            callback_url=self.callback_url,
+        )
+
+
+@attrs.frozen(kw_only=True)
+class SeedBatch:
+    """The body of `POST /api/batches` without a kind."""
+
+    symbols: list[str] = attrs.field(validator=_check_symbols)
+    params: TaskParams = attrs.field(factory=TaskParams)
+    notify_each: bool = False
+
+    def request(self) -> BatchRequest:
+        """Return what it asks for."""
+        return BatchRequest(
+            kind=NAME,
+            items=[BatchItem(params={"symbol": symbol}) for symbol in self.symbols],
+            params=_plain(self.params),
+            notify_each=self.notify_each,
+        )
+
+
+def bounded_seed_task(bounds: TaskBounds) -> type[SeedTask]:
+    """Return SeedTask with these bounds."""
+
+    @attrs.frozen(kw_only=True)
+    class BoundedSeedTask(SeedTask):
+        delay: float = attrs.field(
+            default=0.0, validator=number_of(0, bounds.max_delay or NO_NUMBER)
+        )
+
+    return BoundedSeedTask
+
+
+def bounded_seed_batch(bounds: TaskBounds) -> type[SeedBatch]:
+    """Return SeedBatch with these bounds."""
+
+    @attrs.frozen(kw_only=True)
+    class BoundedSeedBatch(SeedBatch):
+        symbols: list[str] = attrs.field(
+            validator=_check_symbols, metadata={MOST_ITEMS: bounds.max_batch}
+        )
+
+    return BoundedSeedBatch
+
+
+def _plain(params: TaskParams) -> dict[str, Any]:
+    return {**attrs.asdict(params), "analysts": [str(one) for one in params.analysts]}
