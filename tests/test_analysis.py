@@ -24,13 +24,11 @@ from services.analysis import (
     make_plan,
     make_steps,
     plan_fragment,
-    read_seed_body,
 )
 from services.queue import Task, TaskState
 from services.queue.models import Job
 from settings import Settings
 from tornado_rt.bounds import OutOfBounds
-from tornado_rt.problems import Problem
 from tornado_rt.work import Plan
 
 ANALYSTS = st.lists(st.sampled_from(Analyst), min_size=1, max_size=4, unique=True)
@@ -310,42 +308,3 @@ def test_bad_params_of_a_claimed_task_are_told_in_words() -> None:
     with pytest.raises(OutOfBounds) as told:
         legacy_arguments(claimed("AAPL", research_depth="3", colour="red"), None)
     assert str(told.value) == "unknown fields: colour; research_depth must be an integer"
-
-
-@pytest.mark.parametrize(
-    ("given", "kept"),
-    [
-        (None, {"analysts": ["market", "fundamentals"], "research_depth": 3}),
-        ({"analysts": ["news"], "research_depth": 1}, {"analysts": ["news"], "research_depth": 1}),
-    ],
-)
-def test_body_of_the_seed_is_the_kinds_parameters(given: Any, kept: dict[str, Any]) -> None:
-    read = read_seed_body("AAPL", given)
-    assert read == {"symbol": "AAPL", "llm_provider": "dashscope", **kept}
-    assert orjson.loads(orjson.dumps(read)) == read
-    assert {type(one) for one in read["analysts"]} == {str}
-
-
-@pytest.mark.parametrize(
-    ("symbol", "params", "faults"),
-    [
-        (7, {}, ["symbol must be a string"]),
-        ("", {}, ["symbol must have 1 to 64 characters"]),
-        (
-            "A",
-            {"research_depth": 9, "analysts": ["x"], "z": 1},
-            [
-                "params has unknown fields: z",
-                "params.analysts[0] must be one of market, fundamentals, news, social",
-                "params.research_depth must be from 1 to 5",
-            ],
-        ),
-        ("A", "fast", ["params must be a JSON object"]),
-    ],
-)
-def test_every_fault_of_a_body_is_told_at_its_place(
-    symbol: Any, params: Any, faults: list[str]
-) -> None:
-    with pytest.raises(Problem) as told:
-        read_seed_body(symbol, params)
-    assert (told.value.status_code, told.value.errors) == (422, faults)

@@ -1,12 +1,6 @@
 """The analysis of a stock: its plan, its progress, and the kind of work that it is."""
 
-from services.analysis.kind import (
-    AnalysisKind,
-    AnalysisTask,
-    analysis_kind,
-    legacy_arguments,
-    read_seed_body,
-)
+from services.analysis.kind import AnalysisKind, AnalysisTask, analysis_kind, legacy_arguments
 from services.analysis.plan import (
     AnalysisParams,
     Analyst,
@@ -40,6 +34,5 @@ __all__ = [
     "make_steps",
     "plain_update",
     "plan_fragment",
-    "read_seed_body",
     "read_update",
 ]

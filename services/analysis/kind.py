@@ -7,10 +7,8 @@ import attrs
 import orjson
 
 from services.analysis.plan import (
-    MAX_SYMBOL,
     AnalysisParams,
     Step,
-    TaskParams,
     estimate_seconds,
     make_steps,
 )
@@ -18,7 +16,7 @@ from services.analysis.tracker import RedisProgressTracker
 from services.progress.stores import ProgressStore
 from services.queue import Task, TaskState
 from settings import Settings
-from tornado_rt.bounds import OutOfBounds, name_of
+from tornado_rt.bounds import OutOfBounds
 from tornado_rt.json_body import structure
 from tornado_rt.problems import Problem
 from tornado_rt.work import Kind
@@ -48,14 +46,6 @@ class AnalysisTask:
     started_at: float | None
 
 
-@attrs.frozen
-class _SeedBody:
-    """What says what is to be analysed, and how, in a body without a kind."""
-
-    symbol: str = attrs.field(validator=name_of(MAX_SYMBOL))
-    params: TaskParams = attrs.field(factory=TaskParams)
-
-
 def analysis_kind(handler_path: str | None, settings: Settings) -> AnalysisKind:
     """Return the kind; `handler_path` None for a process that only takes tasks in."""
     return AnalysisKind(
@@ -82,7 +72,11 @@ def legacy_arguments(
         task_id=task.task_id,
         user_id=task.user_id,
         symbol=params.symbol,
-        params=_plain_params(params),
+        params={
+            "analysts": [str(one) for one in params.analysts],
+            "research_depth": params.research_depth,
+            "llm_provider": params.llm_provider,
+        },
         batch_id=task.batch_id,
         status=task.status,
         attempt=task.attempt,
@@ -100,16 +94,6 @@ def legacy_arguments(
     return given, tracker
 
 
-def read_seed_body(symbol: Any, params: Any) -> dict[str, Any]:
-    """Return the kind's parameters as the queue keeps them, of `symbol` and `params` of a body.
-
-    `params` None when the body has none. Raise Problem 422, with the faults at their places.
-    """
-    given = {"symbol": symbol} | ({} if params is None else {"params": params})
-    body = structure(given, _SeedBody)
-    return {"symbol": body.symbol, **_plain_params(body.params)}
-
-
 # Most tasks ask for what others asked for.
 @functools.lru_cache(maxsize=1024)
 def _read_params(params: bytes) -> AnalysisParams:
@@ -117,14 +101,6 @@ def _read_params(params: bytes) -> AnalysisParams:
         return structure(orjson.loads(params), AnalysisParams)
     except Problem as problem:
         raise OutOfBounds("; ".join(problem.errors or [problem.detail])) from None
-
-
-def _plain_params(params: TaskParams | AnalysisParams) -> dict[str, Any]:
-    return {
-        "analysts": [str(one) for one in params.analysts],
-        "research_depth": params.research_depth,
-        "llm_provider": params.llm_provider,
-    }
 
 
 def _steps_of(params: AnalysisParams) -> list[Step]:
