@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import attrs
@@ -12,12 +12,14 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from services.progress import PlanBook
+from handlers.feeds import ProgressFeed
+from services.progress import PlanBook, get_progress
 from services.progress import plans as module
+from services.queue import Job, NewTask, QueueService
 from tests.realtime import EPOCH, Log, LogFeed, open_hub
 from tests.waiting import until
 from tornado_rt.auth import Identity
-from tornado_rt.connection import Connection, Opening
+from tornado_rt.connection import Connection, Feed, Opening
 from tornado_rt.hub import Hub, Transport
 from tornado_rt.protocol import Bundle, CloseCode, Cursor, Message, MessageType
 from tornado_rt.work import Plan, Step
@@ -309,7 +311,7 @@ class Recorder(Connection):
     __slots__ = ("pieces",)
     transport = Transport.SSE
 
-    def __init__(self, hub: Hub, feed: PlannedFeed) -> None:
+    def __init__(self, hub: Hub, feed: Feed) -> None:
         super().__init__(hub, Identity("alice", frozenset(), float("inf")), "", feed, {})
         self.pieces: list[Message] = []
 
@@ -380,6 +382,47 @@ async def scene(redis: Redis) -> AsyncIterator[Scene]:
     shelf = Shelf()
     async with backplane.running():
         yield Scene(hub, Log(), shelf, PlanBook(shelf.read))
+        await hub.drain(0)
+
+
+def fragment(plan: Plan, marks: str, message: str) -> bytes:
+    fields = {"progress": 0.0, "message": message, "current_step": 0, "current_step_name": ""}
+    named = {"total_steps": len(plan.leaves), "plan": plan.digest, "marks": marks}
+    return orjson.dumps(fields | named)[1:-1]
+
+
+@pytest.mark.gen_test
+async def test_task_of_the_queue_is_followed_through_a_change_of_its_plan(
+    redis: Redis, make_queue: Callable[..., QueueService]
+) -> None:
+    """By a process that has met neither plan before."""
+    queue, before, after = make_queue(), plan_of("a", "b"), plan_of("a", "c", "d")
+    new = NewTask(
+        kind="film", job=Job(label="one"), first=fragment(before, "pp", "Waiting"), plan=before
+    )
+    task = await queue.enqueue_task("alice", new)
+    [claim] = (await queue.claim("w", 1, kinds=["film"])).claims
+    hub, backplane, _ = open_hub(redis)
+    book = PlanBook(queue.read_plans)
+    async with backplane.running():
+        reader = Recorder(hub, ProgressFeed(queue, book, "task", task.task_id, hub.limits))
+        reader.begin(await reader.open(None), None)
+        for plan, marks in ((before, "rp"), (after, "crp"), (after, "ccr")):
+            sent = fragment(plan, marks, "on")
+            assert await queue.report_progress(task.task_id, claim.token, sent, 10.0, plan=plan)
+        await until(lambda: len(reader.snapshots) == 4)
+        assert reader.steps == ["ab", "ab", "acd", "acd"]
+        states = [[step["status"] for step in one["steps"]] for one in reader.snapshots]
+        assert states[1:] == [
+            ["current", "pending"],
+            ["completed", "current", "pending"],
+            ["completed", "completed", "current"],
+        ]
+        for plans in (book, None):
+            assert await get_progress(task.task_id, queue, plans) == reader.snapshots[-1]
+        assert await get_progress("none", queue, book) is None
+        await queue.ack_task(task.task_id, token=claim.token, result={})
+        await until(lambda: reader.closed)
         await hub.drain(0)
 
 

@@ -51,7 +51,7 @@ class TaskParams:
 
 @attrs.frozen
 class AnalysisParams:
-    """The same with what is analysed, as a task of the kind has it."""
+    """What is analysed and how; `research_depth` from 1 (quick) to 5 (full)."""
 
     symbol: str = attrs.field(validator=name_of(MAX_SYMBOL))
     analysts: list[Analyst] = attrs.field(

@@ -35,7 +35,7 @@ V = TypeVar("V")
 Read = Callable[[Sequence[str]], Awaitable[Mapping[str, bytes]]]
 
 
-class Kept(Generic[K, V]):
+class Bounded(Generic[K, V]):
     """At most `most` values of `most_size` in all; the oldest go first."""
 
     def __init__(self, most: int, most_size: int = 0) -> None:
@@ -78,12 +78,14 @@ class PlanBook:
 
     def __init__(self, read: Read, most: int = MOST_PLANS) -> None:
         self._read = read
-        self._plans: Kept[str, PlanView] = Kept(most, MOST_PLAN_BYTES)
+        self._plans: Bounded[str, PlanView] = Bounded(most, MOST_PLAN_BYTES)
         # Until when a plan counts as missing, by the monotonic clock.
-        self._missing: Kept[str, float] = Kept(most)
+        self._missing: Bounded[str, float] = Bounded(most)
         self._reading: dict[str, asyncio.Future[None]] = {}
         # By the identity of the message, which is kept with it: no other has it meanwhile.
-        self._shown: Kept[int, tuple[Message, Message]] = Kept(MOST_MESSAGES, MOST_MESSAGE_BYTES)
+        self._shown: Bounded[int, tuple[Message, Message]] = Bounded(
+            MOST_MESSAGES, MOST_MESSAGE_BYTES
+        )
 
     def add(self, plan: Plan) -> None:
         """Know a plan."""
