@@ -66,16 +66,11 @@ class Schedule:
     user_id: str = "system"
 
     def __attrs_post_init__(self) -> None:
-        def require(condition: bool, fault: str) -> None:
-            require(condition, f"schedule {self.name!r}: {fault}")
-
         _check_name("the name of a schedule", self.name)
-        require(is_number(self.every, 0), "every is a number of seconds")
-        require(is_number(self.jitter, 0), "jitter is a number of seconds")
-        require(bool(self.cron) != bool(self.every), "it has either cron or every")
-        require(self.overlap in OVERLAPS, f"overlap is one of {', '.join(OVERLAPS)}")
-        require(self.missed in MISSED, f"missed is one of {', '.join(MISSED)}")
-        require(_is_timezone(self.timezone), f"there is no time zone {self.timezone!r}")
+        try:
+            _check_schedule(self)
+        except ValueError as error:
+            raise ValueError(f"schedule {self.name!r}: {error}") from None
 
 
 @attrs.frozen(eq=False)
@@ -126,6 +121,12 @@ class Kind:
             raise ValueError(f"kind {self.name!r}: {error}") from None
         object.__setattr__(self, "title", clean_line(self.title, MAX_LABEL_LENGTH) or self.name)
 
+    @property
+    def is_async(self) -> bool:
+        """Whether the handler is a coroutine function; a plain one is given a SyncRun."""
+        call = type(self.function).__call__
+        return inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(call)
+
     def handler(self, function: Function) -> Function:
         """Set the function of (params, run) that does the work; to be used as a decorator."""
         kind = f"kind {self.name!r}"
@@ -172,6 +173,15 @@ def _check_name(what: str, name: object) -> None:
     )
 
 
+def _check_schedule(schedule: Schedule) -> None:
+    require(is_number(schedule.every, 0), "every is a number of seconds")
+    require(is_number(schedule.jitter, 0), "jitter is a number of seconds")
+    require(bool(schedule.cron) != bool(schedule.every), "it has either cron or every")
+    require(schedule.overlap in OVERLAPS, f"overlap is one of {', '.join(OVERLAPS)}")
+    require(schedule.missed in MISSED, f"missed is one of {', '.join(MISSED)}")
+    require(_is_timezone(schedule.timezone), f"there is no time zone {schedule.timezone!r}")
+
+
 def _check_kind(kind: Kind) -> None:
     cls = kind.params_class
     require(isinstance(cls, type) and attrs.has(cls), "the parameters' class is an attrs class")
@@ -188,7 +198,8 @@ def _check_kind(kind: Kind) -> None:
     require(is_number(kind.timeout, 0), "timeout is a number of seconds, 0 for none")
     require(isinstance(kind.retry_errors, bool), "retry_errors is True or False")
     for rate in (kind.rate, kind.key_rate):
-        require(rate is None or Rate.parse(rate) is not None, "")
+        if rate is not None:
+            Rate.parse(rate)
     _check_backoff(kind.backoff)
     if not callable(kind.expected_seconds):
         kind.expected_of(None)

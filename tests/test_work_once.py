@@ -1,0 +1,287 @@
+"""What a run keeps for the task: results, a state; what it sends; its stop."""
+
+import asyncio
+import math
+import os
+import threading
+from typing import Any
+
+import pytest
+
+from tests.recorded import Failure, Record, make_run
+from tests.waiting import until
+from tornado_rt.work import (
+    MOST_STATE_BYTES,
+    LeaseLost,
+    Run,
+    SyncRun,
+)
+
+
+@pytest.mark.gen_test
+async def test_result_is_made_once_for_all_attempts() -> None:
+    run, record = make_run()
+    calls: list[Any] = []
+
+    async def probe(path: str, *, depth: int) -> dict[str, Any]:
+        calls.append((path, depth))
+        return {"size": (1, 2), 5: None}
+
+    made = await run.once("probe", probe, "a.mkv", depth=2)
+    assert made == {"size": [1, 2], "5": None}
+    assert await run.once("probe", probe, "b", depth=3) == made
+    later, _ = make_run(kept=record.kept, attempt=2)
+    assert await later.once("probe", probe, "c", depth=4) == made
+    assert calls == [("a.mkv", 2)]
+
+
+@pytest.mark.gen_test
+async def test_result_of_a_plain_function_and_arguments_of_any_name_are_taken() -> None:
+    run, _ = make_run()
+    assert await run.once("a", dict, name=1, function=2) == {"name": 1, "function": 2}
+    assert await run.once("b", lambda: None) is None
+    assert await run.once("b", lambda: 5) is None
+
+
+@pytest.mark.gen_test
+async def test_result_is_kept_before_it_is_returned() -> None:
+    may, asked = asyncio.Event(), asyncio.Event()
+
+    class Slow(Record):
+        async def keep(self, name: str, value: bytes) -> None:
+            asked.set()
+            await may.wait()
+            await super().keep(name, value)
+
+    record = Slow()
+    task = asyncio.create_task(Run(record).once("a", int))
+    await asked.wait()
+    assert not task.done()
+    may.set()
+    assert await task == 0
+    assert record.kept == {"a": b"0"}
+
+
+@pytest.mark.gen_test
+async def test_second_call_of_a_name_waits_for_the_first() -> None:
+    run, _ = make_run()
+    may, calls = asyncio.Event(), []
+
+    async def work(name: str) -> str:
+        calls.append(name)
+        await may.wait()
+        return name
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(run.once("same", work, name)) for name in "ab"]
+        tasks.append(group.create_task(run.once("other", work, "c")))
+        await until(lambda: len(calls), equal=2)
+        may.set()
+    assert [task.result() for task in tasks] == ["a", "a", "c"]
+    assert calls == ["a", "c"]
+
+
+@pytest.mark.gen_test
+async def test_function_that_fails_is_called_again() -> None:
+    run, record = make_run()
+
+    def fail() -> None:
+        raise Failure
+
+    with pytest.raises(Failure):
+        await run.once("a", fail)
+    assert record.kept == {}
+    assert await run.once("a", lambda: 5) == 5
+
+
+@pytest.mark.gen_test
+async def test_result_that_was_not_kept_is_made_again() -> None:
+    class Lost(Record):
+        async def keep(self, name: str, value: bytes) -> None:
+            raise LeaseLost
+
+    run = Run(Lost())
+    for _ in range(2):
+        with pytest.raises(LeaseLost):
+            await run.once("a", int)
+
+
+def circle() -> list[Any]:
+    made: list[Any] = []
+    made.append(made)
+    return made
+
+
+def deep() -> list[Any]:
+    made: list[Any] = []
+    for _ in range(100_000):
+        made = [made]
+    return made
+
+
+@pytest.mark.parametrize(
+    "value", [object(), {1, 2}, math.nan, math.inf, b"x", "\ud800", {(1, 2): 3}, circle(), deep()]
+)
+@pytest.mark.gen_test
+async def test_result_that_is_no_json_is_refused_in_words(value: object) -> None:
+    run, record = make_run()
+    with pytest.raises(ValueError, match="the result of once 'a' is no JSON"):
+        await run.once("a", lambda: value)
+    assert record.kept == {}
+
+
+@pytest.mark.gen_test
+async def test_results_of_a_task_are_bounded_together() -> None:
+    run, record = make_run(most_bytes=10)
+    await run.once("a", lambda: "1234")
+    with pytest.raises(
+        ValueError, match="'b' has 6 bytes as JSON, and all of the task 12; at most 10"
+    ):
+        await run.once("b", lambda: "1234")
+    assert await run.once("b", lambda: "12") == "12"
+    assert record.kept == {"a": b'"1234"', "b": b'"12"'}
+    unbounded, _ = make_run(most_bytes=0)
+    assert len(await unbounded.once("a", lambda: "x" * 300_000)) == 300_000
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "x" * 201, "\x00", 5, None])
+@pytest.mark.gen_test
+async def test_name_of_a_result_is_one_line(name: Any) -> None:
+    run, _ = make_run()
+    with pytest.raises(ValueError, match="the name of a result is one line of 1 to 200"):
+        await run.once(name, int)
+
+
+def test_plain_handler_blocks_until_its_result_is_kept() -> None:
+    record = Record()
+    run = SyncRun(record, asyncio.run, kept={"old": b"[1]"})
+    assert run.once("old", int) == [1]
+    assert run.once("probe", lambda path: {"path": path}, "a") == {"path": "a"}
+    assert run.once("awaited", asyncio.sleep, 0, "slept") == "slept"
+    assert record.kept == {"probe": b'{"path":"a"}', "awaited": b'"slept"'}
+    run.notify("Done", "All of it", "success")
+    assert record.notes == [("Done", "All of it", "success")]
+
+
+def test_second_thread_waits_for_the_result_of_the_first() -> None:
+    run = SyncRun(Record(), asyncio.run)
+    started, may, calls, results = threading.Event(), threading.Event(), [], []
+
+    def work(name: str) -> str:
+        calls.append(name)
+        started.set()
+        assert may.wait(10)
+        return name
+
+    def once(name: str) -> None:
+        results.append(run.once("same", work, name))
+
+    threads = [threading.Thread(target=once, args=(name,)) for name in "ab"]
+    threads[0].start()
+    assert started.wait(10)
+    threads[1].start()
+    may.set()
+    for thread in threads:
+        thread.join()
+    assert results == ["a", "a"]
+    assert calls == ["a"]
+
+
+def test_plain_handler_waits_for_the_stop() -> None:
+    run = SyncRun(Record(), asyncio.run)
+    assert run.stopped(0) is False
+    run.stop()
+    assert run.stopped() is True
+    assert run.stopping
+
+
+@pytest.mark.gen_test
+async def test_notification_is_cleaned_and_bounded() -> None:
+    run, record = make_run()
+    await run.notify("Film\nready\x00", "Line 1\nline 2" + "x" * 9999, "success")
+    await run.notify("t" * 999)
+    title, content, severity = record.notes[0]
+    assert (title, severity) == ("Film ready\ufffd", "success")
+    assert content is not None
+    assert content.startswith("Line 1\nline 2")
+    assert len(content) == 2000
+    assert record.notes[1] == ("t" * 200, None, "info")
+
+
+@pytest.mark.gen_test
+async def test_notification_without_a_title_or_of_no_severity_is_refused() -> None:
+    run, record = make_run()
+    with pytest.raises(ValueError, match="a notification has a title"):
+        await run.notify("")
+    with pytest.raises(ValueError, match="severity is one of info"):
+        await run.notify("a", severity="loud")
+    assert record.notes == []
+
+
+def test_state_is_kept_with_each_report() -> None:
+    run, _ = make_run(state={"page": 1})
+    assert run.encoded_state() == b'{"page":1}'
+    run.state["page"] = 2
+    assert run.encoded_state() == b'{"page":2}'
+    run.state = {}
+    assert run.encoded_state() == b"{}"
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"a": object()},
+        {"a": math.nan},
+        {"a": "\ud800"},
+        {"a": "x" * MOST_STATE_BYTES},
+        {"a": deep()},
+        [1],
+        None,
+    ],
+)
+def test_state_that_cannot_be_kept_is_told_at_the_report(state: Any) -> None:
+    run, record = make_run(state={"page": 1})
+    run.state = state
+    with pytest.raises(ValueError, match=r"run\.state cannot be kept"):
+        run.update(0.1)
+    assert run.encoded_state() == b'{"page":1}'
+    run.state = {"page": 2}
+    run.update(0.2)
+    assert run.encoded_state() == b'{"page":2}'
+    assert record.percents == [10, 20]
+
+
+@pytest.mark.gen_test
+async def test_handler_may_wait_until_the_worker_stops() -> None:
+    run, _ = make_run()
+    assert not run.stopping
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(run.stopped(), 0)
+    waiting = [asyncio.create_task(run.stopped()) for _ in range(2)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    thread = threading.Thread(target=run.stop)
+    thread.start()
+    await waiting[1]
+    thread.join()
+    run.stop()
+    await run.stopped()
+    assert run.stopping
+
+
+def test_forked_process_cannot_report() -> None:
+    run, record = make_run()
+    child = os.fork()
+    if not child:
+        os._exit(in_child(run))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    run.update(0.5)
+    assert len(record.reports) == 1
+
+
+def in_child(run: Run) -> int:
+    try:
+        run.update(0.5)
+    except RuntimeError as error:
+        return 0 if "forked" in str(error) else 1
+    return 2
