@@ -1,25 +1,52 @@
 """The queue as a plain Python model, and a driver that runs both side by side.
 
-The model knows nothing of Redis: tasks in a dict, the line sorted when asked. After each step the
-driver compares what both know. Leases and delays run out when the driver says. Whose turn it is, is
+The model knows nothing of Redis: tasks in a dict, lines sorted when asked. After each step the driver
+compares what both know. Leases, delays and rates run out when the driver says. Whose turn it is, is
 exact in both orders, and when one changes to the other.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
 from redis.asyncio import Redis
 
-from services.queue import Claim, QueueFull, QueueService, TaskNotFound
+from services.queue import (
+    Ack,
+    Claim,
+    Conflict,
+    Job,
+    KindEntry,
+    KindLimits,
+    NewTask,
+    OnConflict,
+    Outcome,
+    Priority,
+    QueueFull,
+    QueueService,
+    TaskNotFound,
+    TaskState,
+    Unique,
+)
 from settings import QueueOrder
 
-PLAN = b'"progress":0.0'
 USERS = ("ann", "ben", "cleo", "dan")
 WORKERS = ("one", "two", "three")
+KINDS = ("fast", "keyed", "rated")
+KEYS = ("", "x", "y")
 ENDS = ("completed", "failed", "cancelled", "dead")
 WAITING = ("queued", "delayed")
+# So slow that no token comes back by itself while a test runs.
+RATES = {"": 0, "2/d": 2, "4/d": 4}
+# As the scripts have them.
+LET_IN = 8
+MOST_KEYS = 20
+MOST_PASSED = 9
+MAX_ATTEMPTS = 2
+
+Line = tuple[str, int]
+Turn = tuple[Line, str]
 
 
 @attrs.define
@@ -28,14 +55,45 @@ class ModelTask:
 
     user: str
     seq: int
+    kind: str = "fast"
+    level: int = 2
+    key: str = ""
     status: str = "queued"
     attempt: int = 0
     token: str = ""
     worker: str = ""
     percent: float = 0.0
     batch: str | None = None
+    unique: tuple[str, str] | None = None
     # When it ended: the number of the step, and its id among those of the same moment.
     ended: tuple[int, str] = (0, "")
+
+    @property
+    def line(self) -> Line:
+        return self.kind, self.level
+
+
+@attrs.define
+class Limits:
+    """The limits of a kind; a rate by how many may start until it is full again."""
+
+    limit: int = 0
+    user_limit: int = 0
+    key_limit: int = 0
+    rate: str = ""
+    key_rate: str = ""
+
+
+@attrs.define
+class Head:
+    """What is at the head of a line, as a claim has found it."""
+
+    line: Line
+    turn: int
+    user: str
+    # A task's id, or a key.
+    entry: str
+    keyed: bool
 
 
 @attrs.define
@@ -44,111 +102,263 @@ class Model:
 
     user_limit: int = 2
     global_limit: int = 5
-    max_waiting: int = 12
-    max_attempts: int = 2
+    max_waiting: int = 14
     # Ended tasks of a user, and dead ones apart.
     kept: int = 5
     moment: int = 0
     tasks: dict[str, ModelTask] = attrs.field(factory=dict)
     seq: int = 0
     order: QueueOrder = QueueOrder.FIFO
-    # The order and limit by which the turns stand: those of the last claim.
-    applied: tuple[QueueOrder, int] = (QueueOrder.FIFO, -1)
-    parked: set[str] = attrs.field(factory=set)
-    turns: dict[str, int] = attrs.field(factory=dict)
+    kinds: dict[str, Limits] = attrs.field(factory=lambda: {kind: Limits() for kind in KINDS})
+    paused: set[str] = attrs.field(factory=set)
+    parked: set[Turn] = attrs.field(factory=set)
+    # Lanes that a key holds back: (kind, key) and (level, user).
+    held: dict[tuple[str, str], set[tuple[int, str]]] = attrs.field(factory=dict)
+    loose: set[tuple[str, str]] = attrs.field(factory=set)
+    # Keys without a token: those to be looked at later, and those whose time has come.
+    resting: set[tuple[str, str]] = attrs.field(factory=set)
+    rested: set[tuple[str, str]] = attrs.field(factory=set)
+    started: dict[tuple[str, ...], int] = attrs.field(factory=dict)
+    passed: dict[str, int] = attrs.field(factory=dict)
+    turns: dict[Turn, int] = attrs.field(factory=dict)
     turn: int = 0
+    closed: set[str] = attrs.field(factory=set)
 
     def has_room(self, user: str, adding: int) -> bool:
         waiting = [t for t in self.tasks.values() if t.user == user and t.status in WAITING]
         return len(waiting) + adding <= self.max_waiting
 
-    def add(self, task_id: str, user: str, status: str, batch: str | None = None) -> None:
+    def add(self, task_id: str, task: ModelTask) -> None:
         self.seq += 1
-        self.tasks[task_id] = ModelTask(user, self.seq, status, batch=batch)
+        task.seq = self.seq
+        self.tasks[task_id] = task
 
-    def running(self, user: str | None = None) -> int:
-        return sum(t.status == "processing" and user in (None, t.user) for t in self.tasks.values())
+    def running(self, **named: str) -> int:
+        return sum(
+            t.status == "processing" and all(getattr(t, k) == v for k, v in named.items())
+            for t in self.tasks.values()
+        )
 
-    def line(self) -> list[str]:
-        queued = [id_ for id_, t in self.tasks.items() if t.status == "queued"]
-        return sorted(queued, key=lambda id_: self.tasks[id_].seq)
+    def queued(self, line: Line) -> list[str]:
+        found = [i for i, t in self.tasks.items() if t.status == "queued" and t.line == line]
+        return sorted(found, key=lambda i: self.tasks[i].seq)
 
-    def ready(self) -> list[str]:
-        """Return the users who wait and do not stand aside, by whose turn it is."""
-        line = self.line()
-        users = list(dict.fromkeys(self.tasks[id_].user for id_ in line))
-        if self.applied[0] == QueueOrder.FAIR:
-            users.sort(key=lambda user: self.turns.get(user, 0))
-        return [user for user in users if user not in self.parked]
+    def position(self, task_id: str) -> int:
+        task = self.tasks[task_id]
+        before = sum(len(self.queued((task.kind, level))) for level in range(task.level))
+        return before + self.queued(task.line).index(task_id) + 1
 
-    def settle(self, moved: list[str], freed: list[str]) -> None:
-        """Find the turns of users anew whose line or whose running tasks changed."""
-        back = [user for user in freed if user in self.parked]
-        self.parked -= set(freed)
-        waiting = {self.tasks[id_].user for id_ in self.line()}
-        for user in moved + back:
-            if user not in waiting:
-                self.parked.discard(user)
-                self.turns.pop(user, None)
-            elif user not in self.parked and user not in self.turns:
-                self.draw(user)
+    def lane(self, line: Line, user: str, key: str) -> list[str]:
+        return [
+            i for i in self.queued(line) if self.tasks[i].user == user and self.tasks[i].key == key
+        ]
 
-    def moves(self, task_id: str) -> list[str]:
-        """Return the user if the task that came into the line is his first."""
-        user = self.tasks[task_id].user
-        first = next((id_ for id_ in self.line() if self.tasks[id_].user == user), None)
-        return [user] if first == task_id else []
+    def is_held(self, line: Line, user: str, key: str) -> bool:
+        return (line[1], user) in self.held.get((line[0], key), set())
 
-    def draw(self, user: str) -> None:
-        self.turn += 1
-        self.turns[user] = self.turn
-
-    def apply(self) -> None:
-        """Find all turns anew when the order or the users' limit changed, as each claim does."""
-        if self.applied == (self.order, self.user_limit):
-            return
-        users = self.ready() + sorted(self.parked)
-        self.applied = (self.order, self.user_limit)
-        self.parked, self.turns = set(), {}
-        for user in users:
-            self.draw(user)
-
-    def claim(self, count: int) -> list[str]:
-        """Start the tasks that may, turn by turn, passing over users at their limit."""
-        self.apply()
-        started: list[str] = []
-        while len(started) < count and not 0 < self.global_limit <= self.running():
-            user = next(iter(self.ready()), None)
-            if user is None:
-                break
-            if 0 < self.user_limit <= self.running(user):
-                self.parked.add(user)
-                self.turns.pop(user, None)
+    def entries(self, line: Line, user: str) -> list[tuple[int, str, bool]]:
+        """Return what may start of a user, by its number: tasks without a key, and lanes."""
+        found: dict[str, tuple[int, str, bool]] = {}
+        for task_id in self.queued(line):
+            task = self.tasks[task_id]
+            if task.user != user:
                 continue
-            own = [id_ for id_ in self.line() if self.tasks[id_].user == user]
-            task = self.tasks[own[0]]
-            task.status, task.percent = "processing", 0.0
-            task.attempt += 1
-            started.append(own[0])
-            self.turns.pop(user, None)
-            if own[1:]:
-                self.draw(user)
-        return started
+            if not task.key:
+                found[task_id] = (task.seq, task_id, False)
+            elif not self.is_held(line, user, task.key):
+                found.setdefault("\n" + task.key, (task.seq, task.key, True))
+        return sorted(found.values())
+
+    def ready(self, line: Line) -> list[str]:
+        """Return the users who have something that may start, by whose turn it is."""
+        users = {self.tasks[i].user for i in self.queued(line)}
+        waiting = [u for u in users if self.entries(line, u) and (line, u) not in self.parked]
+        return sorted(waiting, key=lambda user: self.turn_of(line, user))
+
+    def turn_of(self, line: Line, user: str) -> int:
+        if self.order == QueueOrder.FIFO:
+            return self.entries(line, user)[0][0]
+        return self.turns[(line, user)]
+
+    @property
+    def some_are_blocked(self) -> bool:
+        return bool(self.parked or any(self.held.values()))
+
+    def settle(
+        self,
+        moved: Sequence[Turn] = (),
+        freed: Sequence[str] = (),
+        keys: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """Find turns anew after lines changed, and users and keys were freed."""
+        moved = list(moved)
+        # Lanes of which nothing waits any more are not held.
+        for (kind, key), members in self.held.items():
+            gone = {one for one in members if not self.lane((kind, one[0]), one[1], key)}
+            members -= gone
+        if self.some_are_blocked:
+            for user in dict.fromkeys(freed):
+                for line in sorted((x for x, u in self.parked if u == user), key=name_of):
+                    self.parked.discard((line, user))
+                    moved.append((line, user))
+            for kind, key in dict.fromkeys(k for k in keys if k[1]):
+                moved += self.let_in(kind, key)
+        for turn in dict.fromkeys(moved):
+            if not self.entries(*turn):
+                self.parked.discard(turn)
+                self.turns.pop(turn, None)
+            elif turn not in self.parked and turn not in self.turns:
+                self.draw(turn)
+
+    def let_in(self, kind: str, key: str) -> list[Turn]:
+        """Let the first lanes of a key back into their lines."""
+        members = self.held.get((kind, key), set())
+        order = sorted(
+            members,
+            key=lambda m: (m[0], self.tasks[self.lane((kind, m[0]), m[1], key)[0]].seq),
+        )
+        first = order[:LET_IN]
+        members.difference_update(first)
+        if len(first) == LET_IN and members:
+            self.loose.add((kind, key))
+        else:
+            self.loose.discard((kind, key))
+        return [((kind, level), user) for level, user in first]
+
+    def moves(self, task_id: str) -> list[Turn]:
+        """Return the turn that is to be found anew because the task came into the line."""
+        task = self.tasks[task_id]
+        if task.key and self.lane(task.line, task.user, task.key)[0] != task_id:
+            return []
+        if task.key and self.is_held(task.line, task.user, task.key):
+            return []
+        first = self.entries(task.line, task.user)[0]
+        mine = first[2] and first[1] == task.key if task.key else first[1] == task_id
+        return [(task.line, task.user)] if mine else []
+
+    def draw(self, turn: Turn) -> None:
+        self.turn += 1
+        self.turns[turn] = self.turn
+
+    def change_limits(self, kind: str, changes: dict[str, Any]) -> None:
+        """Change limits, and find the turns of those anew who stood aside."""
+        before = self.order
+        if kind:
+            for name, value in changes.items():
+                setattr(self.kinds[kind], name, value)
+        else:
+            self.user_limit = changes.get("user_limit", self.user_limit)
+            self.global_limit = changes.get("global_limit", self.global_limit)
+            self.order = changes.get("order", self.order)
+        back = sorted(
+            (turn for turn in self.parked if not kind or turn[0][0] == kind),
+            key=lambda turn: (turn[1], name_of(turn[0])),
+        )
+        moved: list[Turn] = []
+        if not kind and before != self.order:
+            lines = sorted(
+                {t.line for t in self.tasks.values() if t.status == "queued"}, key=name_of
+            )
+            now, self.order = self.order, before
+            moved = [(line, user) for line in lines for user in self.ready(line)]
+            self.order, self.turns = now, {}
+        self.parked -= set(back)
+        if kind:
+            self.loose |= {
+                both for both, members in self.held.items() if both[0] == kind and members
+            }
+        self.settle(moved + back)
+
+    def claim(self, kinds: Sequence[str], count: int) -> list[str]:
+        """Start the tasks that may, turn by turn, passing over what a limit holds back."""
+        room = count
+        if self.global_limit:
+            room = min(count, self.global_limit - self.running())
+        open_kinds = [kind for kind in kinds if kind not in self.paused and "" not in self.paused]
+        lines = [(k, level) for k in open_kinds for level in range(5) if self.queued((k, level))]
+        if room <= 0 or not lines:
+            return []
+        blocked, self.closed = self.some_are_blocked, set()
+        if blocked:
+            self.settle(self.look_at_keys(kinds))
+        return _Picker(self, lines, room).pick(in_stretches=not blocked)
+
+    def look_at_keys(self, kinds: Sequence[str]) -> list[Turn]:
+        moved: list[Turn] = []
+        for both in sorted(self.rested, key="\n".join)[:MOST_KEYS]:
+            self.rested.discard(both)
+            moved += self.let_in(*both)
+        for kind in kinds:
+            for both in sorted(one for one in self.loose if one[0] == kind)[:MOST_KEYS]:
+                if self.is_key_full(*both):
+                    self.loose.discard(both)
+                else:
+                    moved += self.let_in(*both)
+        return moved
+
+    def is_open(self, kind: str) -> bool:
+        limits = self.kinds[kind]
+        full = 0 < limits.limit <= self.running(kind=kind)
+        if full or (limits.rate and self.started.get((kind,), 0) >= RATES[limits.rate]):
+            self.closed.add(kind)
+        return kind not in self.closed
+
+    def at_limit(self, kind: str, user: str) -> bool:
+        own = self.kinds[kind].user_limit
+        everywhere = 0 < self.user_limit <= self.running(user=user)
+        return everywhere or 0 < own <= self.running(kind=kind, user=user)
+
+    def is_key_full(self, kind: str, key: str) -> bool:
+        limits = self.kinds[kind]
+        if 0 < limits.key_limit <= self.running(kind=kind, key=key):
+            return True
+        if limits.key_rate and self.started.get((kind, key), 0) >= RATES[limits.key_rate]:
+            self.rested.discard((kind, key))
+            self.resting.add((kind, key))
+            return True
+        return False
+
+    def start(self, task_id: str) -> None:
+        task = self.tasks[task_id]
+        task.status, task.percent = "processing", 0.0
+        task.attempt += 1
+        limits = self.kinds[task.kind]
+        # What starts without a rate counts for none.
+        if limits.rate:
+            self.started[(task.kind,)] = self.started.get((task.kind,), 0) + 1
+        if limits.key_rate and task.key:
+            both = (task.kind, task.key)
+            self.started[both] = self.started.get(both, 0) + 1
+        if task.unique and task.unique[0] == "waiting":
+            task.unique = None
 
     def owns(self, task_id: str, token: str) -> bool:
         task = self.tasks.get(task_id)
         return task is not None and task.status == "processing" and task.token == token
 
-    def give_back(self, task_id: str, status: str = "queued") -> None:
+    def give_back(self, task_id: str, last: str, status: str = "queued") -> None:
         task = self.tasks[task_id]
-        if task.attempt >= self.max_attempts:
-            self.end(task_id, "dead")
+        if task.attempt >= MAX_ATTEMPTS:
+            self.end(task_id, last)
         else:
             task.status, task.token, task.percent = status, "", 0.0
 
     def end(self, task_id: str, status: str) -> None:
         task = self.tasks[task_id]
         task.status, task.token, task.ended = status, "", (self.moment, task_id)
+        if task.unique and task.unique[0] != "seconds":
+            task.unique = None
+
+    def leave(self, task_id: str, change: Callable[[], None]) -> None:
+        """Change a task, and find turns anew after what that frees."""
+        task = self.tasks[task_id]
+        was, line = task.status, task.line
+        change()
+        moved = self.moves(task_id) if task.status == "queued" else []
+        if was == "processing":
+            self.settle(moved, [task.user], [(task.kind, task.key)])
+        else:
+            self.settle([(line, task.user), *moved] if was == "queued" else moved)
 
     def let_go(self, user: str) -> None:
         """Forget the oldest ended tasks of a user of whom some have just ended."""
@@ -165,6 +375,131 @@ class Model:
 
 
 @attrs.define
+class _Picker:
+    """One claim: picks what starts, first from the lines as they are, then turn by turn."""
+
+    model: Model
+    lines: list[Line]
+    room: int
+    picked: list[str] = attrs.field(factory=list)
+    heads: dict[Line, Head] = attrs.field(factory=dict)
+
+    def pick(self, *, in_stretches: bool) -> list[str]:
+        if self.model.order == QueueOrder.FIFO and in_stretches:
+            self.take_stretch()
+        if len(self.picked) < self.room:
+            self.take_turns()
+        return self.picked
+
+    def take_stretch(self) -> None:
+        for line in self.lines:
+            self.look_at_first(line)
+        while len(self.picked) < self.room and (head := self.choose()):
+            task = self.model.tasks[head.entry]
+            full = task.key and self.model.is_key_full(task.kind, task.key)
+            if self.model.at_limit(task.kind, task.user) or full:
+                break
+            self.begin(head, head.entry)
+            for line in self.lines:
+                if line[0] == head.line[0]:
+                    self.look_at_first(line)
+        self.model.settle([(line, user) for line in self.lines for user in USERS])
+
+    def look_at_first(self, line: Line) -> None:
+        queued = self.model.queued(line)
+        self.heads.pop(line, None)
+        if queued and self.model.is_open(line[0]):
+            task = self.model.tasks[queued[0]]
+            self.heads[line] = Head(line, task.seq, task.user, queued[0], False)
+
+    def take_turns(self) -> None:
+        for line in self.lines:
+            self.look(line)
+        while len(self.picked) < self.room and (head := self.choose()):
+            model, turn = self.model, (head.line, head.user)
+            task_id = head.entry
+            if head.keyed:
+                task_id = model.lane(head.line, head.user, head.entry)[0]
+            self.begin(head, task_id)
+            model.turns.pop(turn, None)
+            if model.entries(*turn):
+                model.draw(turn)
+            changed = {head.line[0]} | {x[0] for x, h in self.heads.items() if h.user == head.user}
+            for line in self.lines:
+                if line[0] in changed:
+                    self.look(line)
+
+    def look(self, line: Line) -> None:
+        """Find the head of a line, and put aside what stands before it and may not start."""
+        model = self.model
+        self.heads.pop(line, None)
+        while model.is_open(line[0]):
+            user = next(iter(model.ready(line)), None)
+            if user is None:
+                return
+            if model.at_limit(line[0], user):
+                model.parked.add((line, user))
+                model.turns.pop((line, user), None)
+                continue
+            _, entry, keyed = model.entries(line, user)[0]
+            if keyed and model.is_key_full(line[0], entry):
+                model.held.setdefault((line[0], entry), set()).add((line[1], user))
+                if not model.entries(line, user):
+                    model.turns.pop((line, user), None)
+                continue
+            self.heads[line] = Head(line, model.turn_of(line, user), user, entry, keyed)
+            return
+
+    def choose(self) -> Head | None:
+        heads = list(self.heads.values())
+        if not heads:
+            return None
+        best = min(heads, key=lambda head: (head.line[1], head.turn))
+        if self.levels > 1:
+            urgent = [
+                head
+                for head in self.oldest()
+                if self.model.passed.get(head.line[0], 0) >= MOST_PASSED
+            ]
+            best = min(urgent, key=lambda head: head.turn, default=best)
+        return best
+
+    def oldest(self) -> list[Head]:
+        kinds = dict.fromkeys(head.line[0] for head in self.heads.values())
+        return [
+            min((h for h in self.heads.values() if h.line[0] == kind), key=lambda head: head.turn)
+            for kind in kinds
+        ]
+
+    @property
+    def levels(self) -> int:
+        return len({level for _, level in self.lines})
+
+    def begin(self, head: Head, task_id: str) -> None:
+        if self.levels > 1:
+            for oldest in self.oldest():
+                kind = oldest.line[0]
+                if oldest is head:
+                    self.model.passed[kind] = 0
+                elif oldest.turn < head.turn:
+                    self.model.passed[kind] = self.model.passed.get(kind, 0) + 1
+        self.model.start(task_id)
+        self.picked.append(task_id)
+
+
+def name_of(line: Line) -> str:
+    """Return what the queue calls a line."""
+    return f"{line[1]}{line[0]}"
+
+
+def new_task(kind: str = "fast", **more: Any) -> NewTask:
+    """Return a task as small as it may be."""
+    return NewTask(
+        kind=kind, job=Job(label="A"), first=b'"progress":0.0', max_attempts=MAX_ATTEMPTS, **more
+    )
+
+
+@attrs.define
 class Driver:
     """Takes the same random steps on the queue and on the model."""
 
@@ -174,6 +509,11 @@ class Driver:
     model: Model = attrs.field(factory=Model)
     claims: list[Claim] = attrs.field(factory=list)
     made: int = 0
+
+    async def prepare(self) -> None:
+        """Make the kinds and the limits known; harmless when repeated."""
+        entries = [KindEntry(kind=kind, limits=KindLimits()) for kind in KINDS]
+        await self.queue.register_kinds(entries)
 
     async def step(self) -> str:
         """Take one random step; return its name."""
@@ -188,76 +528,157 @@ class Driver:
         for user in USERS:
             self.model.let_go(user)
 
+    def some_task(self, user: str) -> tuple[NewTask, ModelTask]:
+        """Return a new task, and what the model is to know of it."""
+        kind, key = self.rng.choice(KINDS), self.rng.choice(KEYS)
+        priority = self.rng.choices(list(Priority), [1, 2, 6, 2, 1])[0]
+        task = ModelTask(user, 0, kind, priority.level, key)
+        return new_task(kind, key=key, priority=priority), task
+
     async def enqueue(self) -> None:
         user, delay = self.rng.choice(USERS), self.rng.choice([0.0, 0.0, 0.0, 1000.0])
+        new, task = self.some_task(user)
         self.made += 1
         task_id = f"t{self.made}"
         try:
-            await self.queue.enqueue_task(user, "A", {}, plan=PLAN, delay=delay, task_id=task_id)
+            await self.queue.enqueue_task(user, new, delay=delay, task_id=task_id)
         except QueueFull:
             assert not self.model.has_room(user, 1)
             return
         assert self.model.has_room(user, 1)
-        self.model.add(task_id, user, "delayed" if delay else "queued")
-        self.model.settle([user], [])
+        self._add(task_id, task, delay)
+        self.model.settle([] if delay else self.model.moves(task_id))
+
+    def _add(self, task_id: str, task: ModelTask, delay: float) -> None:
+        task.status = "delayed" if delay else "queued"
+        self.model.add(task_id, task)
+
+    async def enqueue_unique(self) -> None:
+        """Submit under a unique key, which another task may have."""
+        user, delay = self.rng.choice(USERS), self.rng.choice([0.0, 1000.0])
+        new, task = self.some_task(user)
+        scope: str | float = self.rng.choice(["waiting", "running", 1000.0])
+        conflict = self.rng.choice(list(OnConflict))
+        task.unique = (scope if isinstance(scope, str) else "seconds", "u")
+        new = attrs.evolve(new, unique=Unique(key="u", scope=scope, on_conflict=conflict))
+        self.made += 1
+        task_id, other = f"t{self.made}", self.holder(user, task.kind, task.unique[0])
+        room = self.model.has_room(user, 1)
+        replaced = other is not None and conflict == OnConflict.REPLACE
+        room = room or (replaced and self.model.tasks[str(other)].status in WAITING)
+        try:
+            made = await self.queue.enqueue_task(user, new, delay=delay, task_id=task_id)
+        except Conflict as error:
+            assert (error.task_id, conflict) == (other, OnConflict.REJECT)
+            return
+        except QueueFull:
+            assert not room
+            return
+        if other is not None and conflict == OnConflict.RETURN:
+            assert made.task_id == other
+            return
+        assert room
+        assert made.task_id == task_id
+        for one in self.model.tasks.values():
+            if one.user == user and one.kind == task.kind:
+                # The newest has the key.
+                one.unique = None
+
+        def replace() -> None:
+            if other is not None and self.model.tasks[other].status not in ENDS:
+                self.model.end(other, "cancelled")
+            self._add(task_id, task, delay)
+
+        self._replace(other, task_id, replace)
+
+    def _replace(self, other: str | None, task_id: str, replace: Callable[[], None]) -> None:
+        """Find turns once, after the one has gone and the other has come."""
+        model = self.model
+        gone = model.tasks[other] if other is not None else None
+        moved: list[Turn] = []
+        freed: list[ModelTask] = []
+        if gone is not None and gone.status == "processing":
+            freed = [gone]
+        elif gone is not None and gone.status == "queued":
+            moved = [(gone.line, gone.user)]
+        replace()
+        if model.tasks[task_id].status == "queued":
+            moved += model.moves(task_id)
+        model.settle(moved, [t.user for t in freed], [(t.kind, t.key) for t in freed])
+
+    def holder(self, user: str, kind: str, scope: str) -> str | None:
+        """Return the task that has the user's key, if it holds for this scope."""
+        for task_id, task in self.model.tasks.items():
+            if (task.user, task.kind) != (user, kind) or task.unique is None:
+                continue
+            if scope == "waiting" and task.status not in WAITING:
+                return None
+            if scope == "running" and task.status in ENDS:
+                return None
+            return task_id
+        return None
 
     async def batch(self) -> None:
         user, count = self.rng.choice(USERS), self.rng.randint(1, 4)
+        kind = self.rng.choice(KINDS)
+        both = [self.some_task(user) for _ in range(count)]
         self.made += 1
         batch_id = f"b{self.made}"
+        news = [attrs.evolve(new, kind=kind) for new, _ in both]
         try:
-            made = await self.queue.create_batch(
-                user, ["A"] * count, {}, plan=PLAN, batch_id=batch_id
-            )
+            made = await self.queue.create_batch(user, news, batch_id=batch_id)
         except QueueFull:
             assert not self.model.has_room(user, count)
             return
-        for task_id in made.task_ids:
-            self.model.add(task_id, user, "queued", batch_id)
-        self.model.settle([user], [])
+        moved: list[Turn] = []
+        for task_id, (_, task) in zip(made.task_ids, both, strict=True):
+            task.kind, task.batch = kind, batch_id
+            self.model.add(task_id, task)
+            moved += self.model.moves(task_id)
+        self.model.settle(moved)
 
     async def claim(self) -> None:
         count, worker = self.rng.randint(1, 4), self.rng.choice(WORKERS)
-        claims = await self.queue.claim(worker, count)
-        assert [c.task.task_id for c in claims] == self.model.claim(count)
+        kinds = self.rng.sample(KINDS, self.rng.randint(1, len(KINDS)))
+        claims = (await self.queue.claim(worker, count, kinds=kinds)).claims
+        assert [c.task.task_id for c in claims] == self.model.claim(kinds, count)
         for claim in claims:
             task = self.model.tasks[claim.task.task_id]
-            assert claim.task.attempt == task.attempt
+            assert (claim.task.attempt, claim.task.kind) == (task.attempt, task.kind)
             task.token, task.worker = claim.token, worker
         self.claims = (self.claims + claims)[-20:]
 
     async def ack(self) -> None:
-        await self._end(success=True)
+        await self._end(Outcome.COMPLETED)
 
     async def fail(self) -> None:
-        await self._end(success=False)
+        await self._end(Outcome.FAILED)
 
-    async def _end(self, *, success: bool) -> None:
+    async def _end(self, outcome: Outcome) -> None:
         if not self.claims:
             return
         claim = self.rng.choice(self.claims)
         task_id, token = claim.task.task_id, claim.token
         mine = self.model.owns(task_id, token)
         for _ in range(self.rng.randint(1, 2)):
-            owned = await self.queue.ack_task(task_id, success, token=token)
+            owned = await self.queue.end_attempt(Ack(task_id, token, outcome))
             assert owned or not mine
         if mine:
-            self.model.end(task_id, "completed" if success else "failed")
-            self.model.settle([], [self.model.tasks[task_id].user])
-        self.model.apply()
+            self.model.leave(task_id, lambda: self.model.end(task_id, outcome.value))
 
     async def retry(self) -> None:
+        """An attempt ends without a result, by an exception or by `Retry`."""
         if not self.claims:
             return
         claim, delay = self.rng.choice(self.claims), self.rng.choice([0.0, 1000.0])
+        outcome, last = self.rng.choice([(Outcome.RETRY, "dead"), (Outcome.ERROR, "failed")])
         task_id, token = claim.task.task_id, claim.token
         mine = self.model.owns(task_id, token)
-        owned = await self.queue.retry_task(task_id, token=token, error="x", delay=delay)
+        owned = await self.queue.end_attempt(Ack(task_id, token, outcome, error="x", delay=delay))
         assert owned or not mine
         if mine:
-            self.model.give_back(task_id, "delayed" if delay else "queued")
-            self.model.settle(self.model.moves(task_id), [self.model.tasks[task_id].user])
-        self.model.apply()
+            status = "delayed" if delay else "queued"
+            self.model.leave(task_id, lambda: self.model.give_back(task_id, last, status))
 
     async def release(self) -> None:
         if not self.claims:
@@ -268,10 +689,11 @@ class Driver:
         owned = await self.queue.release_task(task_id, token)
         assert owned or not mine
         if mine:
-            task = self.model.tasks[task_id]
-            task.status, task.token, task.percent = "queued", "", 0.0
-            task.attempt -= 1
-            self.model.settle(self.model.moves(task_id), [self.model.tasks[task_id].user])
+            self.model.leave(task_id, lambda: self._release(self.model.tasks[task_id]))
+
+    def _release(self, task: ModelTask) -> None:
+        task.status, task.token, task.percent = "queued", "", 0.0
+        task.attempt -= 1
 
     async def report(self) -> None:
         if not self.claims:
@@ -291,11 +713,11 @@ class Driver:
             return
         task_id = self.rng.choice(list(self.model.tasks))
         await self.queue.cancel_task(task_id)
-        task = self.model.tasks[task_id]
-        if task.status not in ENDS:
-            freed = [task.user] if task.status == "processing" else []
-            self.model.end(task_id, "cancelled")
-            self.model.settle([task.user] if not freed else [], freed)
+        self._cancel(task_id)
+
+    def _cancel(self, task_id: str) -> None:
+        if self.model.tasks[task_id].status not in ENDS:
+            self.model.leave(task_id, lambda: self.model.end(task_id, "cancelled"))
 
     async def expire(self) -> None:
         """The clock passes some leases."""
@@ -319,12 +741,15 @@ class Driver:
     async def _hand_back(self, lost: list[str]) -> None:
         assert await self.queue.cleanup_expired_tasks() == len(lost)
         # All fell due at once, and are taken by their ids.
-        moved, freed = [], []
+        moved, freed, keys = [], [], []
         for task_id in sorted(lost):
-            self.model.give_back(task_id)
-            moved += self.model.moves(task_id)
-            freed.append(self.model.tasks[task_id].user)
-        self.model.settle(moved, freed)
+            task = self.model.tasks[task_id]
+            self.model.give_back(task_id, "dead")
+            if task.status == "queued":
+                moved += self.model.moves(task_id)
+            freed.append(task.user)
+            keys.append((task.kind, task.key))
+        self.model.settle(moved, freed, keys)
 
     async def due(self) -> None:
         """The clock passes some delays."""
@@ -337,33 +762,101 @@ class Driver:
         for task_id in sorted(come):
             self.model.tasks[task_id].status = "queued"
             moved += self.model.moves(task_id)
-        self.model.settle(moved, [])
+        self.model.settle(moved)
+
+    async def refill(self) -> None:
+        """The clock passes the time of some rates: their buckets are full again."""
+        await self.redis.delete(self.queue.prefix + "rates")
+        self.model.started.clear()
+        for kind, key in self.model.resting:
+            await self.redis.zadd(self.queue.prefix + "resting", {f"{kind}\n{key}": 1})
+        self.model.rested |= self.model.resting
+        self.model.resting.clear()
 
     async def limits(self) -> None:
-        """Change the limits; they hold from the next claim on."""
-        self.model.user_limit = self.queue.user_limit = self.rng.randint(0, 3)
-        self.model.global_limit = self.queue.global_limit = self.rng.randint(0, 6)
+        """Change limits as an admin, of a kind or over all."""
+        kind = self.rng.choice(["", *KINDS])
+        changes: dict[str, Any] = {
+            "user_limit": self.rng.randint(0, 3),
+            "global_limit": self.rng.randint(0, 6),
+        }
+        if kind:
+            changes = {
+                "limit": self.rng.choice([0, 0, 1, 3]),
+                "user_limit": self.rng.choice([0, 0, 1, 2]),
+                "key_limit": self.rng.choice([0, 1, 1, 2]),
+                "rate": self.rng.choice(list(RATES)) if kind == "rated" else "",
+                "key_rate": self.rng.choice(list(RATES)) if kind == "keyed" else "",
+            }
+        await self.queue.set_limits(kind, changes)
+        self.model.change_limits(kind, changes)
+        # Counted anew by another size: for the model they are full.
+        await self.refill()
 
     async def change_order(self) -> None:
-        """Change the order; it holds from the next claim on."""
-        self.model.order = self.queue.order = self.rng.choice(list(QueueOrder))
+        """Change the order."""
+        order = self.rng.choice(list(QueueOrder))
+        await self.queue.set_limits("", {"order": order})
+        self.model.change_limits("", {"order": order})
+
+    async def pause(self) -> None:
+        """Pause a kind, or all; or have them go on."""
+        kind = self.rng.choice(["", *KINDS, *KINDS])
+        if kind in self.model.paused:
+            await self.queue.resume(kind)
+            self.model.paused.discard(kind)
+        else:
+            assert await self.queue.pause(kind) == (
+                self.model.running(kind=kind) if kind else self.model.running()
+            )
+            self.model.paused.add(kind)
+
+    async def resume(self) -> None:
+        """Have all go on, so that most steps find nothing paused."""
+        for kind in tuple(self.model.paused):
+            await self.queue.resume(kind)
+        self.model.paused.clear()
 
     async def keep(self) -> None:
         """Change how many ended tasks are kept; it holds for those who end some from then on."""
         self.model.kept = self.queue.kept_per_user = self.rng.choice([1, 3, 5])
 
-    async def revive(self) -> None:
-        for task in await self.queue.list_dead(2):
-            revived = await self.queue.revive_task(task.task_id)
-            known = self.model.tasks[task.task_id]
-            known.status, known.attempt, known.percent = "queued", 0, 0.0
-            assert revived.attempt == 0
-            self.model.settle(self.model.moves(task.task_id), [])
+    async def rerun(self) -> None:
+        """Run again what has ended."""
+        ended = [i for i, t in self.model.tasks.items() if t.status in ENDS[1:]]
+        if not ended:
+            return
+        task_id = self.rng.choice(ended)
+        again = await self.queue.rerun_task(task_id)
+        known = self.model.tasks[task_id]
+        known.status, known.attempt, known.percent = "queued", 0, 0.0
+        assert again.attempt == 0
+        self.model.settle(self.model.moves(task_id))
 
     async def discard(self) -> None:
         for task in await self.queue.list_dead(1):
             await self.queue.discard_task(task.task_id)
             del self.model.tasks[task.task_id]
+
+    async def purge(self) -> None:
+        """Cancel or delete all of a user and kind that are in one state."""
+        user, kind = self.rng.choice(USERS), self.rng.choice(KINDS)
+        status = self.rng.choice(["queued", "delayed", "failed", "dead", "completed"])
+        purged = await self.queue.purge(TaskState(status), kind=kind, user_id=user)
+        fits = [
+            i
+            for i, t in self.model.tasks.items()
+            if (t.status, t.kind, t.user) == (status, kind, user)
+        ]
+        assert purged == len(fits)
+        fits.sort(key=lambda i: (self.model.tasks[i].level, self.model.tasks[i].seq))
+        for task_id in fits:
+            if status in ENDS:
+                del self.model.tasks[task_id]
+            else:
+                self.model.end(task_id, "cancelled")
+        lines = [(kind, level) for level in range(5)]
+        self.model.settle([(line, user) for line in lines] if status == "queued" else [])
 
     async def forget(self) -> None:
         """The clock passes the retention of all that has ended."""
@@ -378,7 +871,6 @@ class Driver:
     async def stale(self) -> None:
         """Requests on what is not there change nothing."""
         assert not await self.queue.ack_task("gone", token="1")
-        self.model.apply()
         assert not await self.queue.extend_task("gone", "1")
         try:
             await self.queue.cancel_task("gone")
@@ -387,39 +879,66 @@ class Driver:
         raise AssertionError("a task that is not there was cancelled")
 
     async def compare(self) -> None:
-        """Compare the counts, and one task in all that is known of it."""
+        """Compare the counts, the turns, and one task in all that is known of it."""
         stats = attrs.asdict(await self.queue.stats())
         counted = dict.fromkeys(stats, 0)
         for task in self.model.tasks.values():
             counted[task.status] += 1
         assert stats == counted
-        line = self.model.line()
-        if line:
-            task_id = self.rng.choice(line)
+        waiting = [i for i, t in self.model.tasks.items() if t.status == "queued"]
+        if waiting:
+            task_id = self.rng.choice(waiting)
             found = await self.queue.get_task(task_id)
             assert found is not None
-            assert found.position == line.index(task_id) + 1
-        async with self.redis.pipeline() as pipe:
-            pipe.zrange(self.queue.prefix + "ready", 0, -1)
-            pipe.smembers(self.queue.prefix + "parked")
-            ready, parked = await pipe.execute()
-        assert [user.decode() for user in ready] == self.model.ready()
-        assert {user.decode() for user in parked} == self.model.parked
+            assert found.position == self.model.position(task_id)
+        await self.compare_turns()
+
+    async def compare_turns(self) -> None:
+        """Compare who may start next, who stands aside, and what keys hold back."""
+        lines = [(kind, level) for kind in KINDS for level in range(5)]
+        prefix, model = self.queue.prefix, self.model
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for line in lines:
+                pipe.zrange(f"{prefix}ready:{name_of(line)}", 0, -1)
+            for user in USERS:
+                pipe.smembers(f"{prefix}parked:{user}")
+            for kind in KINDS:
+                for key in KEYS[1:]:
+                    pipe.zrange(f"{prefix}held:{kind}\n{key}", 0, -1)
+            replies = await pipe.execute()
+        for line, ready in zip(lines, replies, strict=False):
+            assert [user.decode() for user in ready] == model.ready(line), line
+        for user, parked in zip(USERS, replies[len(lines) :], strict=False):
+            expected = {name_of(line) for line, one in model.parked if one == user}
+            assert {line.decode() for line in parked} == expected, user
+        keys = [(kind, key) for kind in KINDS for key in KEYS[1:]]
+        for both, held in zip(keys, replies[len(lines) + len(USERS) :], strict=True):
+            expected = {f"{level}\n{user}" for level, user in model.held.get(both, set())}
+            assert {one.decode() for one in held} == expected, both
 
     async def check(self) -> None:
         """Compare everything in Redis with everything, and with the model."""
         assert await self.queue.check_invariants() == []
+        self._check_limits()
         for task_id, task in self.model.tasks.items():
             found: Any = await self.queue.get_task(task_id)
-            known = (found.status, found.attempt, found.user_id)
-            assert known == (task.status, task.attempt, task.user), task_id
+            known = (found.status, found.attempt, found.user_id, found.kind, found.key)
+            assert known == (task.status, task.attempt, task.user, task.kind, task.key), task_id
+
+    def _check_limits(self) -> None:
+        """No key or user has more running than when a limit let him: after a claim, none over it."""
+        for (kind, key), members in self.model.held.items():
+            assert not members or key
+            for level, user in members:
+                assert self.model.lane((kind, level), user, key)
 
 
 STEPS: dict[str, int] = {
-    "enqueue": 12,
+    "enqueue": 14,
+    "enqueue_unique": 3,
     "batch": 3,
-    "claim": 12,
-    "ack": 8,
+    "claim": 14,
+    "ack": 9,
     "fail": 2,
     "retry": 3,
     "release": 2,
@@ -428,17 +947,21 @@ STEPS: dict[str, int] = {
     "expire": 2,
     "lose_workers": 1,
     "due": 2,
-    "limits": 1,
+    "refill": 2,
+    "limits": 2,
     "change_order": 1,
+    "pause": 1,
+    "resume": 2,
     "keep": 1,
-    "revive": 1,
+    "rerun": 2,
     "discard": 1,
+    "purge": 1,
     "forget": 1,
     "stale": 1,
 }
 
 
-def make_driver(redis: Redis, seed: int) -> Driver:
+async def make_driver(redis: Redis, seed: int) -> Driver:
     """Return a driver on an empty Redis."""
     model = Model()
     queue = QueueService(
@@ -446,8 +969,9 @@ def make_driver(redis: Redis, seed: int) -> Driver:
         user_limit=model.user_limit,
         global_limit=model.global_limit,
         max_waiting_per_user=model.max_waiting,
-        max_attempts=model.max_attempts,
         retention_seconds=600,
         kept_per_user=model.kept,
     )
-    return Driver(queue, redis, random.Random(seed), model)
+    driver = Driver(queue, redis, random.Random(seed), model)
+    await driver.prepare()
+    return driver

@@ -22,7 +22,7 @@ def test_hypothesis_finds_no_sequence_that_breaks_the_queue(io_loop: IOLoop, red
         def __init__(self) -> None:
             super().__init__()
             io_loop.run_sync(redis.flushall)
-            self.driver = make_driver(redis, 0)
+            self.driver = io_loop.run_sync(lambda: make_driver(redis, 0))
 
         @rule(name=st.sampled_from(list(STEPS)), seed=st.integers(0, 2**32))
         def step(self, name: str, seed: int) -> None:
@@ -49,7 +49,7 @@ def test_hypothesis_finds_no_sequence_that_breaks_the_queue(io_loop: IOLoop, red
 async def test_long_random_walk_keeps_queue_and_model_together(redis: Redis) -> None:
     """The short form of `make fuzz-queue`; a failure prints the seed that repeats it."""
     seed = random.randrange(2**32)
-    driver = make_driver(redis, seed)
+    driver = await make_driver(redis, seed)
     for number in range(CI_STEPS):
         try:
             await driver.step()

@@ -169,9 +169,7 @@ def _serves(told: bytes, now: float) -> Sequence[str]:
         return ()
 
 
-def _read_state(
-    reply: Sequence[Any], now: float, serving: Sequence[Sequence[str]]
-) -> KindState:
+def _read_state(reply: Sequence[Any], now: float, serving: Sequence[Sequence[str]]) -> KindState:
     name, entry, limits, changed, paused, queued, running, oldest = reply
     kind = name.decode()
     own = attrs.asdict(KindLimits()) if kind else attrs.asdict(QueueLimits())
@@ -199,5 +197,3 @@ def _read_entry(kind: str, content: bytes) -> KindEntry:
         )
     except (ValueError, TypeError, AttributeError):
         return KindEntry(kind=kind)
-
-

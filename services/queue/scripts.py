@@ -35,6 +35,7 @@ TOGETHER = 16
 # At most this many requests of the same moment share one call.
 GROUPED = 25
 
+
 @attrs.frozen(eq=False)
 class _Call:
     """One call that waits for its reply."""

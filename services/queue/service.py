@@ -568,9 +568,7 @@ class QueueService(KindBoard):
             await self.register_kinds(overwrite=False)
         owned, claimed, again_in = reply
         claims = await self._readable(claimed)
-        return [bool(one) for one in owned], Claimed(
-            claims, float(again_in) if again_in else None
-        )
+        return [bool(one) for one in owned], Claimed(claims, float(again_in) if again_in else None)
 
     async def _readable(self, claimed: Sequence[Sequence[bytes]]) -> list[Claim]:
         """Return the claims, but for tasks that cannot be read: these fail, each for itself."""
@@ -590,7 +588,9 @@ class QueueService(KindBoard):
         long_ago = time.monotonic() - PLAN_IDLE_SECONDS / 2
         plans = {new.plan.digest: new.plan.text for new in tasks if new.plan is not None}
         sent = self._sent_plans
-        return {digest: text for digest, text in plans.items() if sent.get(digest, -math.inf) < long_ago}
+        return {
+            digest: text for digest, text in plans.items() if sent.get(digest, -math.inf) < long_ago
+        }
 
     def _note_sent(self, plans: Mapping[str, bytes]) -> None:
         if len(self._sent_plans) > MOST_SENT_PLANS:

@@ -102,29 +102,45 @@ if (everybody.global_limit or 0) > 0 then
   room = math.min(most, everybody.global_limit - redis.call('ZCARD', P .. 'processing'))
 end
 
--- The lines that this worker may take from: those of its kinds that are not paused and have waiting tasks.
-local kind_limits, lines, levels = {}, {}, 0
+-- What this worker may take from: its kinds that are not paused and have waiting tasks, and their lines by
+-- priority. A line has the `turn` of what is at its head, nil when nothing of it may start; of a kind `first`
+-- is the line of the highest priority that has a turn, `oldest` the one of the lowest turn.
+local kind_limits, kinds, levels = {}, {}, 0
+local function add_lines(kind, waiting, seen)
+  local own = {name = kind, lines = {}}
+  for level = 0, 4 do
+    if waiting[level + 1] then
+      own.lines[#own.lines + 1] = {name = level .. kind, kind = kind, level = level}
+      if not seen[level] then levels = levels + 1 end
+      seen[level] = true
+    end
+  end
+  if #own.lines > 0 then kinds[#kinds + 1] = own end
+end
+
 local function open_lines()
   if #A.kinds == 0 or redis.call('SISMEMBER', P .. 'paused', '') == 1 then return end
   local packed = redis.call('HMGET', P .. 'limits', unpack(A.kinds))
   local paused = redis.call('SMISMEMBER', P .. 'paused', unpack(A.kinds))
   local names, seen = {}, {}
+  for _, kind in ipairs(A.kinds) do
+    for level = 0, 4 do names[#names + 1] = level .. kind end
+  end
+  local waiting = redis.call('HMGET', P .. 'queued', unpack(names))
   for i, kind in ipairs(A.kinds) do
     kind_limits[kind] = read_limits(packed[i])
-    if paused[i] == 0 then
-      for level = 0, 4 do names[#names + 1] = level .. kind end
-    end
+    if paused[i] == 0 then add_lines(kind, {unpack(waiting, 5 * i - 4, 5 * i)}, seen) end
   end
-  for first = 1, #names, PART do
-    local last = math.min(first + PART - 1, #names)
-    for i, waiting in ipairs(redis.call('HMGET', P .. 'queued', unpack(names, first, last))) do
-      if waiting then
-        local line = names[first + i - 1]
-        lines[#lines + 1] = line
-        local level = string.sub(line, 1, 1)
-        if not seen[level] then levels = levels + 1 end
-        seen[level] = true
-      end
+end
+
+-- Find which lines of a kind come first; `look` finds the turn of one.
+local function look_at(kind, look)
+  kind.first, kind.oldest = nil, nil
+  for _, line in ipairs(kind.lines) do
+    look(line)
+    if line.turn then
+      kind.first = kind.first or line
+      if not kind.oldest or line.turn < kind.oldest.turn then kind.oldest = line end
     end
   end
 end
@@ -165,12 +181,9 @@ local function is_key_full(kind, key)
   return false
 end
 
-local claimed, tokens, leases, token = {}, {}, {}, nil
-local lease_end = lease_until(NOW + A.visibility)
-
-local function start(t)
-  -- Numbers that are not given out are no loss.
-  token = (token or redis.call('INCRBY', P .. 'tokens', most) - most) + 1
+local picked = {}
+-- Count one that is to start, before the next is looked for.
+local function pick(t)
   local kind, user = t.kind, t.user_id
   count('active', user, 1)
   count('active_of', pair(kind, user), 1)
@@ -183,14 +196,27 @@ local function start(t)
     count('keys', both, 1)
     if kind_limits[kind].key_rate then take_token(both, kind_limits[kind].key_rate) end
   end
-  if t.unique ~= '' then free_unique(t, 'w') end
-  set(t, 'status', 'processing', 'token', tostring(token), 'worker_id', A.worker,
-    'started_at', NOW_STAMP, 'attempt', tostring(t.attempt + 1))
-  tell('task', t.task_id, t, 'progress', snapshot)
-  follow_in_batch(t, 'queued', 0)
-  claimed[#claimed + 1] = claimed_reply(t)
-  put(tokens, t.task_id, t.token)
-  put(leases, lease_end, t.task_id)
+  picked[#picked + 1] = t
+end
+
+local claimed, tokens, leases = {}, {}, {}
+local function start_picked()
+  local lease_end, ids = lease_until(NOW + A.visibility), {}
+  for i, t in ipairs(picked) do ids[i] = t.task_id end
+  look_for_listeners('task', ids)
+  -- Numbers that are not given out are no loss.
+  local token = #picked > 0 and redis.call('INCRBY', P .. 'tokens', #picked) - #picked or 0
+  for i, t in ipairs(picked) do
+    if t.unique ~= '' then free_unique(t, 'w') end
+    set(t, 'status', 'processing', 'token', tostring(token + i), 'worker_id', A.worker,
+      'started_at', NOW_STAMP, 'attempt', tostring(t.attempt + 1))
+    tell('task', t.task_id, t, 'progress', snapshot)
+    follow_in_batch(t, 'queued', 0)
+    claimed[i] = claimed_reply(t)
+    put(tokens, t.task_id, t.token)
+    put(leases, lease_end, t.task_id)
+  end
+  call_in_parts('ZADD', P .. 'processing', leases)
 end
 
 -- A kind whose oldest task was passed over so often, for younger ones of a higher priority, comes first with it.
@@ -201,44 +227,31 @@ local function times_passed(kind)
   return passed[kind]
 end
 
--- Of what is at the head of the lines (turns by line), the one that starts: nil when there is none.
-local function choose(heads)
-  local best, urgent, oldest = nil, false, {}
-  for _, line in ipairs(lines) do
-    local turn = heads[line]
-    if turn then
-      local kind = kind_of(line)
-      local first = oldest[kind]
-      if not first or turn < heads[first] then oldest[kind] = line end
-    end
-  end
-  if levels > 1 then
-    for kind, line in pairs(oldest) do
-      if times_passed(kind) >= MOST_PASSED and (not urgent or heads[line] < heads[best]) then
-        best, urgent = line, true
+-- The line whose head starts next; nil when there is none.
+local function choose()
+  local best, urgent = nil, nil
+  for _, kind in ipairs(kinds) do
+    local first, oldest = kind.first, kind.oldest
+    if first then
+      if not best or first.level < best.level or (first.level == best.level and first.turn < best.turn) then
+        best = first
+      end
+      if levels > 1 and times_passed(kind.name) >= MOST_PASSED and (not urgent or oldest.turn < urgent.turn) then
+        urgent = oldest
       end
     end
   end
-  if not best then
-    for _, line in ipairs(lines) do
-      local turn = heads[line]
-      if turn then
-        local mine, its = string.sub(line, 1, 1), best and string.sub(best, 1, 1)
-        if not best or mine < its or (mine == its and turn < heads[best]) then best = line end
-      end
-    end
-  end
-  return best, oldest
+  return urgent or best
 end
 
--- Count for each kind whether its oldest task was passed over by the one that starts.
-local function note_passed(best, heads, oldest)
+-- Count for each kind whether its oldest task is passed over by the one that starts.
+local function note_passed(best)
   if levels < 2 then return end
-  for kind, line in pairs(oldest) do
-    if line == best then
-      passed[kind] = 0
-    elseif heads[line] < heads[best] then
-      passed[kind] = times_passed(kind) + 1
+  for _, kind in ipairs(kinds) do
+    if kind.oldest == best then
+      passed[kind.name] = 0
+    elseif kind.oldest and kind.oldest.turn < best.turn then
+      passed[kind.name] = times_passed(kind.name) + 1
     end
   end
 end
@@ -247,46 +260,59 @@ end
 -- them are taken at once, up to the first task that a limit of its user or key holds back.
 local function take_stretch()
   if order() ~= 'fifo' or some_are_blocked() then return end
-  local ids, at, taken, lanes, taken_of = {}, {}, {}, {}, {}
-  for _, line in ipairs(lines) do
-    ids[line], at[line], taken[line] = redis.call('ZRANGE', P .. 'waiting:' .. line, 0, room - 1, 'WITHSCORES'), 1, 0
-    local first = {}
-    for i = 1, #ids[line], 2 do first[#first + 1] = ids[line][i] end
-    look_for_listeners('task', first)
-  end
-  local heads = {}
+  local lines, lanes, taken_of, taken_of_lane = 0, {}, {}, {}
+  for _, kind in ipairs(kinds) do lines = lines + #kind.lines end
+  -- Few are taken of each of many lines.
+  local part = math.ceil(2 * room / lines)
   local function look(line)
-    local turn = ids[line][at[line] + 1]
-    heads[line] = turn and is_open(kind_of(line)) and tonumber(turn) or nil
+    if not line.ids or (line.at > #line.ids and #line.ids == 2 * part) then
+      local from = line.taken or 0
+      line.ids = redis.call('ZRANGE', P .. 'waiting:' .. line.name, from, from + part - 1, 'WITHSCORES')
+      line.at, line.taken = 1, from
+    end
+    local turn = line.ids[line.at + 1]
+    line.turn = turn and is_open(line.kind) and tonumber(turn) or nil
   end
-  for _, line in ipairs(lines) do look(line) end
-  while #claimed < room do
-    local line, oldest = choose(heads)
+  for _, kind in ipairs(kinds) do look_at(kind, look) end
+  while #picked < room do
+    local line = choose()
     if not line then break end
-    local id, kind = ids[line][at[line]], kind_of(line)
+    local id = line.ids[line.at]
     local t = load_waiting(id)
     if t then
-      if at_limit(kind, t.user_id) or (t.key ~= '' and is_key_full(kind, t.key)) then break end
-      note_passed(line, heads, oldest)
-      start(t)
-      taken[line] = taken[line] + 1
-      local own = t.key == '' and user_line(line, t.user_id) or lane_of(line, t.user_id, t.key)
-      if t.key ~= '' and not taken_of[own] then put(lanes, line, t) end
-      taken_of[own] = (taken_of[own] or 0) + 1
-      note(moved, pair(line, t.user_id))
+      local key = t.key
+      if at_limit(t.kind, t.user_id) or (key ~= '' and is_key_full(t.kind, key)) then break end
+      note_passed(line)
+      pick(t)
+      line.taken = line.taken + 1
+      if key == '' then
+        local own = user_line(line.name, t.user_id)
+        taken_of[own] = (taken_of[own] or 0) + 1
+      else
+        local lane = lane_of(line.name, t.user_id, key)
+        if not taken_of_lane[lane] then put(lanes, line.name, t) end
+        taken_of_lane[lane] = (taken_of_lane[lane] or 0) + 1
+      end
+      note(moved, pair(line.name, t.user_id))
     else
       set_aside(id)
     end
-    at[line] = at[line] + 2
-    for _, other in ipairs(lines) do
-      if kind_of(other) == kind then look(other) end
+    line.at = line.at + 2
+    for _, kind in ipairs(kinds) do
+      if kind.name == line.kind then look_at(kind, look) end
     end
   end
-  for line, number in pairs(taken) do
-    if number > 0 then redis.call('ZREMRANGEBYRANK', P .. 'waiting:' .. line, 0, number - 1) end
+  for _, kind in ipairs(kinds) do
+    for _, line in ipairs(kind.lines) do
+      if line.taken > 0 then
+        redis.call('ZREMRANGEBYRANK', P .. 'waiting:' .. line.name, 0, line.taken - 1)
+      end
+    end
   end
-  for own, number in pairs(taken_of) do redis.call('ZREMRANGEBYRANK', own, 0, number - 1) end
+  -- First the lanes: behind what was taken, their entries are not in the way of what has no key.
+  for lane, number in pairs(taken_of_lane) do redis.call('ZREMRANGEBYRANK', lane, 0, number - 1) end
   for i = 1, #lanes, 2 do place_lane(lanes[i], lanes[i + 1].user_id, lanes[i + 1].key, false) end
+  for own, number in pairs(taken_of) do redis.call('ZREMRANGEBYRANK', own, 0, number - 1) end
   settle_line()
 end
 
@@ -353,42 +379,41 @@ local function take(line, user, entry)
 end
 
 local function take_turns()
-  local heads, users, entries = {}, {}, {}
-  local function look(line)
-    heads[line], users[line], entries[line] = find_head(line)
-  end
-  for _, line in ipairs(lines) do look(line) end
-  while #claimed < room do
-    local line, oldest = choose(heads)
+  local function look(line) line.turn, line.user, line.entry = find_head(line.name) end
+  for _, kind in ipairs(kinds) do look_at(kind, look) end
+  while #picked < room do
+    local line = choose()
     if not line then break end
-    local user, entry = users[line], entries[line]
-    note_passed(line, heads, oldest)
-    local id = take(line, user, entry)
+    local user = line.user
+    note_passed(line)
+    local id = take(line.name, user, line.entry)
     local t = id and load_waiting(id)
     if t then
-      start(t)
+      pick(t)
     elseif id then
-      count('queued', line, -1)
+      count('queued', line.name, -1)
       count('waiting_of', user, -1)
       fail_in_batch(id, 'queued')
       set_aside(id)
     end
-    for _, other in ipairs(lines) do
-      -- Those that the start may have brought to a limit.
-      if other == line or users[other] == user or kind_of(other) == kind_of(line) then look(other) end
+    for _, kind in ipairs(kinds) do
+      local changed = kind.name == line.kind
+      -- The start may have brought his tasks of other kinds to a limit.
+      for _, other in ipairs(kind.lines) do changed = changed or other.user == user end
+      if changed then look_at(kind, look) end
     end
   end
 end
 
 if room > 0 then open_lines() end
-if #lines > 0 then
+if #kinds > 0 then
   if some_are_blocked() then look_at_keys(is_key_full, look_again_in) end
   settle_line()
   take_stretch()
-  if #claimed < room then take_turns() end
+  if #picked < room then take_turns() end
   if some_are_blocked() then look_for_rest(look_again_in) end
+  start_picked()
 end
-call_in_parts('ZADD', P .. 'processing', leases)
 for kind, times in pairs(passed) do
   if times > 0 then
     redis.call('HSET', P .. 'passed', kind, times)

@@ -12,8 +12,12 @@ local function split(both) return string.match(both, '^([^\n]*)\n(.*)$') end
 
 -- Find the turns of all users of some lines anew: `fits(line)`.
 local function turn_anew(fits, order_changed)
-  for _, user in ipairs(redis.call('SMEMBERS', P .. 'parked')) do
-    for _, line in ipairs(redis.call('SMEMBERS', P .. 'parked:' .. user)) do
+  local users = redis.call('SMEMBERS', P .. 'parked')
+  table.sort(users)
+  for _, user in ipairs(users) do
+    local lines = redis.call('SMEMBERS', P .. 'parked:' .. user)
+    table.sort(lines)
+    for _, line in ipairs(lines) do
       if fits(line) then
         unpark(line, user)
         note(moved, pair(line, user))
