@@ -11,9 +11,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import structlog
 from redis.asyncio import Redis
 
+from services.analysis.earlier import digests_by_name, texts_by_digest
 from services.migrations.version import DATA_VERSION, MADE_BY, DataRefused, check_version
 from services.queue import key_prefix
 from tornado_rt.protocol import CONTROL, channel
@@ -29,6 +31,8 @@ LEAVE_SECONDS = 6.0
 POLL_SECONDS = 0.1
 PART = 200
 FINISH = "finish"
+# The version from which on plans have digests; before they had names.
+DIGESTS_SINCE = 4
 
 
 async def read_redis_version(redis: Redis, queue_name: str) -> int | None:
@@ -125,10 +129,20 @@ class _Migration:
 
     async def _step(self, number: int) -> None:
         step = self._redis.register_script((FOLDER / f"to_{number}.lua").read_text())
+        own = [orjson.dumps(digests_by_name())] if number == DIGESTS_SINCE else []
         async for names in self._records():
-            await step(keys=[self._prefix], args=names)
+            await step(keys=[self._prefix], args=[*own, *names])
             await self._renew()
-        await step(keys=[self._prefix], args=[FINISH])
+        await step(keys=[self._prefix], args=[*own, FINISH])
+        if own:
+            await self._keep_plans()
+
+    async def _keep_plans(self) -> None:
+        """Keep the texts of the plans that migrated tasks name."""
+        used: Any = await self._redis.hkeys(self._prefix + "plan_uses")
+        texts = {digest: text for digest, text in texts_by_digest().items() if digest.encode() in used}
+        if texts:
+            await self._redis.hset(self._prefix + "plans", mapping=texts)
 
     async def _wait_for_others(self) -> None:
         """Raise DataRefused when processes of the version that made the data go on running."""
