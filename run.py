@@ -7,7 +7,6 @@ in the TOML file that `RT_CONFIG` names.
 import argparse
 import asyncio
 import contextlib
-import json
 import logging
 import re
 import sys
@@ -23,7 +22,10 @@ from rich.console import Console
 from typed_settings.cli_argparse import make_parser, namespace2settings
 from typed_settings.exceptions import TsError
 
-from services.queue import QueueError, describe_dead
+from services.console import ACTIONS, CommandFault
+from services.kinds import KindError, check_module, load_kinds
+from services.operating import KindNotFound
+from services.queue import LimitsRefused, QueueError, TaskState
 from services.worker import HandlerError
 from settings import (
     CONFIG_VARIABLE,
@@ -52,7 +54,6 @@ log = structlog.get_logger(__name__)
 
 BAD_SETTING = 2
 FAILED = 1
-LISTED_DEAD = 1000
 READY_TOKEN_SECONDS = 12 * 3600.0
 SCOPE_LENGTH = 255
 
@@ -75,7 +76,10 @@ def main(arguments: list[str]) -> int:
         _warn(name, settings)
     try:
         return COMMANDS[name](settings, options)
-    except (SecretError, HandlerError, BadRedisUrl, BadMongodbUrl, OutOfBounds) as error:
+    except (
+        *(SecretError, HandlerError, BadRedisUrl, BadMongodbUrl, OutOfBounds),
+        *(KindError, CommandFault, LimitsRefused),
+    ) as error:
         _complain(error)
         return BAD_SETTING
     except DidNotStart as error:
@@ -83,7 +87,7 @@ def main(arguments: list[str]) -> int:
             _complain(error)
         # Else it has said why itself.
         return max(error.exit_code or 0, FAILED)
-    except (BadFolder, StoreError, QueueError, OSError) as error:
+    except (BadFolder, StoreError, QueueError, KindNotFound, OSError) as error:
         _complain(error)
         return FAILED
     except (RedisError, PyMongoError, BackplaneDown) as error:
@@ -107,7 +111,7 @@ def work(settings: Settings, options: argparse.Namespace) -> int:
     """Run tasks until SIGTERM or SIGINT."""
     chosen = attrs.evolve(
         settings,
-        worker_handler=options.handler or settings.worker_handler,
+        worker_handler=settings.worker_handler if options.handler is None else options.handler,
         worker_concurrency=options.concurrency or settings.worker_concurrency,
         worker_processes=options.process_a_task or settings.worker_processes,
     )
@@ -132,30 +136,38 @@ def token(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def check(_: Settings, options: argparse.Namespace) -> int:
+    """Say what is wrong with modules of kinds."""
+    status = 0
+    for module in options.module:
+        faults = check_module(module)
+        for fault in faults:
+            _say(fault)
+        if faults:
+            status = FAILED
+        else:
+            count = len(load_kinds([module]))
+            _say(f"{module}: {count} {'kind' if count == 1 else 'kinds'}, nothing wrong")
+    return status
+
+
 def queue(settings: Settings, options: argparse.Namespace) -> int:
-    """Show, retry or discard dead tasks, or check the queue."""
+    """Show, retry, discard or purge tasks, pause kinds, move limits, or check the queue."""
     return asyncio.run(_on_queue(settings, options))
 
 
 async def _on_queue(settings: Settings, options: argparse.Namespace) -> int:
     async with open_queue(settings) as service:
-        if options.action == "dead":
-            for task in await service.list_dead(LISTED_DEAD):
-                _say(json.dumps(describe_dead(task)))
-            return 0
-        if options.action == "check":
-            faults = await service.check_invariants()
-            _say("\n".join(faults) or "every task is in its place")
-            return FAILED if faults else 0
-        act = service.revive_task if options.action == "retry" else service.discard_task
-        for task_id in options.task:
-            await act(task_id)
-    return 0
+        told = await ACTIONS[options.action](service, options)
+    for line in told.lines:
+        _say(line)
+    return FAILED if told.failed else 0
 
 
 COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
     "serve": serve,
     "worker": work,
+    "check": check,
     "token": token,
     "queue": queue,
 }
@@ -173,10 +185,14 @@ def _parse(name: str, arguments: list[str]) -> tuple[argparse.Namespace, Setting
         loaders(),
         converter=converter(),
         prog=f"run.py {name}",
-        description="Serve (the default), run a worker, make a token, or see to the queue.",
-        epilog="Commands: run.py [serve], run.py worker --handler MODULE:FUNCTION "
-        "--concurrency N, run.py token --user U [--scope S ...] [--ttl SECONDS], "
-        "run.py queue dead|check, run.py queue retry|discard TASK .... "
+        description="Serve (the default), run a worker, check kinds, make a token, or see to the "
+        "queue.",
+        epilog="Commands: run.py [serve] [--kinds MODULE,...], run.py worker --kinds MODULE,... "
+        "--handler MODULE:FUNCTION --concurrency N, run.py check MODULE ..., "
+        "run.py token --user U [--scope S ...] [--ttl SECONDS], run.py queue dead|check, "
+        "run.py queue retry|discard TASK ..., run.py queue retry --status failed|dead, "
+        "run.py queue pause|resume|drain [KIND], run.py queue purge --status S, "
+        "run.py queue limits [KIND] [NAME=VALUE ...]. "
         f"A setting is also read from {ENV_PREFIX}NAME and from the TOML file {CONFIG_VARIABLE}.",
         allow_abbrev=False,
         conflict_handler="resolve",
@@ -211,8 +227,17 @@ def _add_own_options(parser: argparse.ArgumentParser, name: str) -> None:
         own.add_argument("--ttl", type=_positive, default=3600, help="how long it is valid [s]")
     if name == "queue":
         own = parser.add_argument_group("Queue")
-        own.add_argument("action", choices=["dead", "retry", "discard", "check"])
-        own.add_argument("task", nargs="*", help="id of a dead task")
+        own.add_argument("action", choices=list(ACTIONS))
+        own.add_argument("names", nargs="*", help="ids of tasks, a kind, or NAME=VALUE of limits")
+        own.add_argument("--kind", default="", help="only tasks of this kind")
+        own.add_argument("--status", type=TaskState, default=None, help="only tasks in this state")
+        own.add_argument("--user", default="", help="only tasks of this user")
+        own.add_argument("--tag", default="", help="only tasks with this tag")
+        own.add_argument("--limit", type=_positive, default=0, help="at most so many tasks")
+        own.add_argument("--drop", action="store_true", help="drop the limits that were changed")
+    if name == "check":
+        own = parser.add_argument_group("Check")
+        own.add_argument("module", nargs="+", help="a module with kinds, or the path of one")
 
 
 def _positive(text: str) -> int:

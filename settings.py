@@ -343,9 +343,7 @@ class Settings:
     queue_max_waiting_per_user: int = ts.option(
         default=1000, validator=v.ge(0), help="waiting tasks a user"
     )
-    queue_max_batch: int = ts.option(
-        default=100, validator=v.ge(0), help="most tasks in one batch"
-    )
+    queue_max_batch: int = ts.option(default=100, validator=v.ge(0), help="most tasks in one batch")
     queue_visibility_seconds: float = ts.option(
         default=300.0, validator=v.gt(0), help="how long a claim lasts unextended [s]"
     )

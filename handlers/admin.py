@@ -5,16 +5,20 @@ from typing import Any
 
 import attrs
 
-from services.progress import show
-from services.queue import QueueService, describe_dead
+from handlers.tasks import TaskApiHandler
+from services.operating import ALL_KINDS, Operator
+from services.queue import QueueService, TaskState, describe_dead
 from services.system_settings import SystemSettingsService
 from tornado_rt.auth import ADMIN
+from tornado_rt.bounds import name_of, number_of
 from tornado_rt.presence import Presence
 from tornado_rt.web import ApiHandler
 
 PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
 MAX_OFFSET = 1_000_000
+NAME_LENGTH = 255
+MAX_PURGED = 1_000_000
 
 
 class StatsScope(StrEnum):
@@ -71,17 +75,106 @@ class DeadTaskHandler(ApiHandler):
         self.set_status(204)
 
 
-class RetryDeadTaskHandler(ApiHandler):
+class RetryDeadTaskHandler(TaskApiHandler):
     """`POST`: give a dead task all its attempts again."""
 
     takes_body = False
 
-    def initialize(self, queue: QueueService) -> None:
-        self.queue = queue
-
     async def post(self, task_id: str) -> None:
         self.require(ADMIN)
-        self.answer(show((await self.queue.revive_task(task_id)).snapshot))
+        self.answer(await self.tasks.show(await self.tasks.rerun(task_id, None)))
+
+
+@attrs.frozen
+class KindRequest:
+    """The body of what is done to a kind; without one, to all."""
+
+    kind: str = attrs.field(default=ALL_KINDS, validator=name_of(NAME_LENGTH, least=0))
+
+
+class PurgedState(StrEnum):
+    """Which tasks may be purged: all but those that run."""
+
+    QUEUED = "queued"
+    DELAYED = "delayed"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    DEAD = "dead"
+
+
+@attrs.frozen
+class PurgeRequest:
+    """The body of `POST /api/queue/purge`; `limit` 0 is all there are."""
+
+    status: PurgedState
+    kind: str = ""
+    user: str = ""
+    limit: int = attrs.field(default=0, validator=number_of(0, MAX_PURGED))
+
+
+class OperatorHandler(ApiHandler):
+    """An endpoint of the operator, for an admin only."""
+
+    def initialize(self, operator: Operator) -> None:
+        self.operator = operator
+
+    def asked_kind(self) -> str:
+        """Return the kind that the body names; that of all without a body."""
+        self.require(ADMIN)
+        return self.body(KindRequest).kind if self.raw_body() else ALL_KINDS
+
+
+class PauseHandler(OperatorHandler):
+    """`POST`: have no task of a kind start, or of any."""
+
+    async def post(self) -> None:
+        kind = self.asked_kind()
+        running = await self.operator.pause(kind)
+        self.answer({"kind": kind, "paused": True, "running": running})
+
+
+class ResumeHandler(OperatorHandler):
+    """`POST`: have tasks start again."""
+
+    async def post(self) -> None:
+        kind = self.asked_kind()
+        await self.operator.resume(kind)
+        self.answer({"kind": kind, "paused": False})
+
+
+class PurgeHandler(OperatorHandler):
+    """`POST`: cancel waiting tasks, or delete ended ones."""
+
+    async def post(self) -> None:
+        self.require(ADMIN)
+        asked = self.body(PurgeRequest)
+        state = TaskState(asked.status.value)
+        purged = await self.operator.purge(state, asked.kind, asked.user, asked.limit)
+        self.answer({"purged": purged})
+
+
+class LimitsHandler(OperatorHandler):
+    """`GET`: the limits of a kind, or over all. `PUT`: change some. `DELETE`: drop the changes."""
+
+    async def get(self, kind: str = ALL_KINDS) -> None:
+        self.require(ADMIN)
+        self.answer(await self.operator.read_limits(kind))
+
+    async def put(self, kind: str = ALL_KINDS) -> None:
+        self.require(ADMIN)
+        self.answer(await self.operator.change_limits(kind, self.body(dict[str, Any])))
+
+    async def delete(self, kind: str = ALL_KINDS) -> None:
+        self.require(ADMIN)
+        self.answer(await self.operator.change_limits(kind, None))
+
+
+class KindsHandler(OperatorHandler):
+    """`GET`: the kinds of tasks, with what their parameters are and who runs them."""
+
+    async def get(self) -> None:
+        self.answer({"items": await self.operator.list_kinds()})
 
 
 class ConnectionStatsHandler(ApiHandler):

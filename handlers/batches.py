@@ -1,76 +1,53 @@
 """`/api/batches`: submit, watch and cancel batches."""
 
-from typing import Any
-
-import attrs
-
 from handlers.feeds import ProgressFeed
-from handlers.tasks import SYMBOL_LENGTH, once_of, task_links
-from services.progress import TaskParams, estimate_seconds, plan_fragment
-from services.queue import Batch, BatchNotFound, QueueService
-from tornado_rt.bounds import OutOfBounds, check_name
+from handlers.tasks import (
+    MAX_PAGE_SIZE,
+    PAGE_SIZE,
+    TaskApiHandler,
+    cursor_of,
+    once_of,
+    owner_of,
+    task_links,
+)
+from services.queue import Batch
+from tornado_rt.json_body import parse
 from tornado_rt.streams import EventStreamHandler
-from tornado_rt.web import ApiHandler
 
 
-def _check_symbols(_: Any, field: Any, value: list[str]) -> None:
-    if not value:
-        raise OutOfBounds(f"{field.name} must name one or more")
-    for number, symbol in enumerate(value):
-        check_name(f"{field.name}[{number}]", symbol, SYMBOL_LENGTH)
-
-
-@attrs.frozen
-class BatchRequest:
-    """The body of `POST /api/batches`; `notify_each`: news of each task, not of the batch alone."""
-
-    symbols: list[str] = attrs.field(validator=_check_symbols)
-    params: TaskParams = attrs.field(factory=TaskParams)
-    notify_each: bool = False
-
-
-class BatchesHandler(ApiHandler):
-    """`POST`: submit one task for each symbol."""
-
-    def initialize(self, queue: QueueService, max_batch: int) -> None:
-        self.queue = queue
-        self.max_batch = max_batch
+class BatchesHandler(TaskApiHandler):
+    """`POST`: submit many tasks at once."""
 
     async def post(self) -> None:
-        user_id = self.identity.user_id
-        request = self.body(BatchRequest, symbols=self.max_batch)
-        params = attrs.asdict(request.params)
-        batch = await self.queue.create_batch(
-            user_id,
-            request.symbols,
-            params,
-            plan=plan_fragment(request.params),
-            expected_seconds=estimate_seconds(**params),
-            notify_each=request.notify_each,
-            once=once_of(self),
-        )
+        body = parse(self.raw_body())
+        batch = await self.tasks.submit_batch(self.identity.user_id, body, once_of(self))
         self.set_header("Location", f"/api/batches/{batch.batch_id}")
         self.answer(_accepted(batch), 202)
 
 
-class BatchHandler(EventStreamHandler, ApiHandler):
+class BatchHandler(EventStreamHandler, TaskApiHandler):
     """`GET`: the batch's event stream, or its snapshot as JSON. `DELETE`: cancel it."""
 
-    def initialize(self, queue: QueueService) -> None:
-        self.queue = queue
-
     async def get(self, batch_id: str) -> None:
-        batch = await self.queue.get_batch(batch_id)
-        if batch is None or batch.user_id != self.identity.user_id:
-            raise BatchNotFound(batch_id)
+        batch = await self.tasks.get_batch(batch_id, owner_of(self))
         if self.wants_json():
             self.answer(batch.snapshot)
         else:
-            await self.stream(ProgressFeed(self.queue, "batch", batch_id, self.hub.limits))
+            feed = ProgressFeed(self.queue, self.plans, "batch", batch_id, self.hub.limits)
+            await self.stream(feed)
 
     async def delete(self, batch_id: str) -> None:
-        batch = await self.queue.cancel_batch(batch_id, self.identity.user_id)
+        batch = await self.queue.cancel_batch(batch_id, owner_of(self))
         self.answer(batch.snapshot)
+
+
+class BatchTasksHandler(TaskApiHandler):
+    """`GET`: the tasks of a batch, with status and error."""
+
+    async def get(self, batch_id: str) -> None:
+        limit = self.number("limit", PAGE_SIZE, MAX_PAGE_SIZE)
+        owner, before = owner_of(self), cursor_of(self)
+        self.answer(await self.tasks.find_in_batch(batch_id, owner, before, limit))
 
 
 def _accepted(batch: Batch) -> dict[str, object]:

@@ -33,12 +33,14 @@ class ReadyHandler(HealthHandler):
 class MetricsHandler(BaseHandler):
     """`/metrics`: Prometheus text."""
 
-    def initialize(self, metrics: Metrics) -> None:
-        self.metrics = metrics
-
     limited = False
     identifies = False
 
+    def initialize(self, metrics: Metrics, refresh: Callable[[], Awaitable[None]]) -> None:
+        self.metrics = metrics
+        self.refresh = refresh
+
     async def get(self) -> None:
+        await self.refresh()
         self.set_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
         await self.finish(self.metrics.render())

@@ -8,13 +8,18 @@ from handlers.admin import (
     ConnectionStatsHandler,
     DeadTaskHandler,
     DeadTasksHandler,
+    KindsHandler,
+    LimitsHandler,
+    PauseHandler,
+    PurgeHandler,
     QueueCheckHandler,
     QueueStatsHandler,
+    ResumeHandler,
     RetryDeadTaskHandler,
     SettingsHandler,
 )
 from handlers.authentication import DemoLoginHandler, TicketHandler
-from handlers.batches import BatchesHandler, BatchHandler
+from handlers.batches import BatchesHandler, BatchHandler, BatchTasksHandler
 from handlers.notifications import (
     BroadcastHandler,
     NotificationHandler,
@@ -27,9 +32,25 @@ from handlers.notifications import (
 )
 from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler
 from handlers.page import STATIC, AssetHandler, PageHandler, ProtocolHandler
-from handlers.tasks import TaskHandler, TasksHandler, TaskSocket
+from handlers.tasks import (
+    TaskHandler,
+    TaskRetryHandler,
+    TasksHandler,
+    TaskSocket,
+    TasksRetryHandler,
+)
+from services.kinds import KindUnknown, ParamsFault
 from services.notifications import NotificationNotFound, NotStorable
-from services.queue import BatchNotFound, KeyReused, QueueFull, TaskNotFound
+from services.operating import KindNotFound
+from services.queue import (
+    BatchNotFound,
+    Conflict,
+    KeyReused,
+    LimitsRefused,
+    NotEnded,
+    QueueFull,
+    TaskNotFound,
+)
 from services.system_settings import InvalidSetting
 from tornado_rt.tickets import TooManyTickets
 from tornado_rt.turns import NoTurn, TooManyWaiting
@@ -42,6 +63,12 @@ PROBLEMS: dict[type[Exception], int] = {
     NotStorable: 422,
     QueueFull: 429,
     KeyReused: 422,
+    Conflict: 409,
+    NotEnded: 409,
+    KindUnknown: 422,
+    KindNotFound: 404,
+    ParamsFault: 422,
+    LimitsRefused: 422,
     InvalidSetting: 422,
     TooManyWaiting: 429,
     NoTurn: 503,
@@ -49,12 +76,14 @@ PROBLEMS: dict[type[Exception], int] = {
 }
 
 ID = r"([A-Za-z0-9_-]{1,64})"
+KIND = r"([a-z0-9][a-z0-9._-]{0,63})"
 
 
 def routes(
     *,
     queue: dict[str, Any],
-    batches: dict[str, Any],
+    tasks: dict[str, Any],
+    operator: dict[str, Any],
     notifications: dict[str, Any],
     system_settings: dict[str, Any],
     tickets: dict[str, Any],
@@ -66,11 +95,16 @@ def routes(
 ) -> list[Rule]:
     """Return the routes; each argument is what `initialize` of its handlers gets."""
     return [
-        URLSpec(r"/api/tasks", TasksHandler, queue),
-        URLSpec(rf"/api/tasks/{ID}", TaskHandler, queue),
-        URLSpec(rf"/api/ws/tasks/{ID}", TaskSocket, queue),
-        URLSpec(r"/api/batches", BatchesHandler, batches),
-        URLSpec(rf"/api/batches/{ID}", BatchHandler, queue),
+        URLSpec(r"/api/tasks", TasksHandler, tasks),
+        URLSpec(r"/api/tasks/retry", TasksRetryHandler, operator),
+        URLSpec(rf"/api/tasks/{ID}", TaskHandler, tasks),
+        URLSpec(rf"/api/tasks/{ID}/retry", TaskRetryHandler, tasks),
+        URLSpec(rf"/api/ws/tasks/{ID}", TaskSocket, tasks),
+        URLSpec(r"/api/batches", BatchesHandler, tasks),
+        URLSpec(rf"/api/batches/{ID}", BatchHandler, tasks),
+        URLSpec(rf"/api/batches/{ID}/tasks", BatchTasksHandler, tasks),
+        URLSpec(r"/api/kinds", KindsHandler, operator),
+        URLSpec(rf"/api/kinds/{KIND}/limits", LimitsHandler, operator),
         URLSpec(r"/api/notifications", NotificationsHandler, notifications),
         URLSpec(r"/api/notifications/unread_count", UnreadCountHandler, notifications),
         URLSpec(r"/api/notifications/read_all", ReadAllHandler, notifications),
@@ -83,7 +117,12 @@ def routes(
         URLSpec(r"/api/queue/check", QueueCheckHandler, queue),
         URLSpec(r"/api/queue/dead", DeadTasksHandler, queue),
         URLSpec(rf"/api/queue/dead/{ID}", DeadTaskHandler, queue),
-        URLSpec(rf"/api/queue/dead/{ID}/retry", RetryDeadTaskHandler, queue),
+        URLSpec(rf"/api/queue/dead/{ID}/retry", RetryDeadTaskHandler, tasks),
+        URLSpec(r"/api/queue/pause", PauseHandler, operator),
+        URLSpec(r"/api/queue/resume", ResumeHandler, operator),
+        URLSpec(r"/api/queue/drain", PauseHandler, operator),
+        URLSpec(r"/api/queue/purge", PurgeHandler, operator),
+        URLSpec(r"/api/queue/limits", LimitsHandler, operator),
         URLSpec(r"/api/ws/stats", ConnectionStatsHandler, presence),
         URLSpec(r"/api/settings", SettingsHandler, system_settings),
         URLSpec(r"/api/auth/ticket", TicketHandler, tickets),
@@ -94,4 +133,13 @@ def routes(
         URLSpec(r"/", PageHandler, {"path": STATIC}),
         URLSpec(r"/static/js/protocol.js", ProtocolHandler, protocol),
         URLSpec(r"/static/(.*)", AssetHandler, {"path": STATIC}),
+    ]
+
+
+def worker_routes(*, ready: dict[str, Any], metrics: dict[str, Any]) -> list[Rule]:
+    """Return the routes of a process that only works."""
+    return [
+        URLSpec(r"/healthz", HealthHandler),
+        URLSpec(r"/readyz", ReadyHandler, ready),
+        URLSpec(r"/metrics", MetricsHandler, metrics),
     ]

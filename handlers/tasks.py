@@ -1,60 +1,58 @@
-"""`/api/tasks`: submit, list, watch and cancel tasks."""
+"""`/api/tasks`: submit, list, watch, cancel tasks, and run them again."""
 
-from datetime import datetime
+import re
+from enum import StrEnum
 from typing import Any
 
 import attrs
-import orjson
 
 from handlers.feeds import ProgressFeed
-from services.callbacks import validate_callback_url
-from services.progress import TaskParams, estimate_seconds, plan_fragment, show
-from services.queue import Once, QueueService, Task, TaskNotFound
-from tornado_rt.bounds import OutOfBounds, check_name, name_of, number_of
+from services.finding import FAILURES, TaskFilter
+from services.operating import Operator
+from services.progress import PlanBook
+from services.queue import Conflict, Once, QueueService, Task, TaskState
+from services.submissions import read_moment
+from services.tasks import TaskService
+from tornado_rt.auth import ADMIN
+from tornado_rt.bounds import OutOfBounds, check_name, number_of
 from tornado_rt.connection import Feed
+from tornado_rt.json_body import parse
 from tornado_rt.problems import Problem
 from tornado_rt.sockets import RealtimeSocket
 from tornado_rt.streams import EventStreamHandler
-from tornado_rt.web import ApiHandler
+from tornado_rt.web import ApiHandler, BaseHandler
 
-SYMBOL_LENGTH = 64
-TIME_LENGTH = 64
-LISTED_TASKS = 50
-MAX_DELAY_SECONDS = 30 * 86400.0
+PAGE_SIZE = 50
+MAX_PAGE_SIZE = 200
+MAX_RERUN = 1000
+# More than any name may have: the query finds nothing by it.
+NAME_LENGTH = 255
+CURSOR = re.compile(r"[0-9]{1,16}")
 IDEMPOTENCY_KEY_LENGTH = 255
+EVERYBODY = "*"
 
 
-def _check_callback(_: Any, __: Any, value: str | None) -> None:
-    if value is not None:
-        validate_callback_url(value)
+class RerunState(StrEnum):
+    """What is run again by a filter."""
 
-
-def _check_time(_: Any, field: Any, value: str | None) -> None:
-    if value is None:
-        return
-    try:
-        check_name(field.name, value, TIME_LENGTH)
-        moment = datetime.fromisoformat(value)
-        moment.timestamp()
-    except (ValueError, OverflowError):
-        raise OutOfBounds(f"{field.name} must be a time such as 2026-01-02T03:04:05Z") from None
-    if moment.tzinfo is None:
-        raise OutOfBounds(f"{field.name} must have a time zone, such as 2026-01-02T03:04:05Z")
+    FAILED = "failed"
+    DEAD = "dead"
 
 
 @attrs.frozen
-class TaskRequest:
-    """The body of `POST /api/tasks`; `delay` in seconds, or `run_at` in ISO 8601."""
+class RerunRequest:
+    """The body of `POST /api/tasks/retry`: which tasks, at most `limit`."""
 
-    symbol: str = attrs.field(validator=name_of(SYMBOL_LENGTH))
-    params: TaskParams = attrs.field(factory=TaskParams)
-    delay: float = attrs.field(default=0.0, validator=number_of(0, MAX_DELAY_SECONDS))
-    run_at: str | None = attrs.field(default=None, validator=_check_time)
-    callback_url: str | None = attrs.field(default=None, validator=_check_callback)
+    kind: str = ""
+    status: RerunState | None = None
+    user: str = ""
+    tag: str = ""
+    limit: int = attrs.field(default=100, validator=number_of(1, MAX_RERUN))
 
-    def starts_at(self) -> float:
-        """Return `run_at` in seconds since the epoch; 0 without one."""
-        return 0.0 if self.run_at is None else datetime.fromisoformat(self.run_at).timestamp()
+    def filter(self) -> TaskFilter:
+        """Return which tasks are meant."""
+        statuses = FAILURES if self.status is None else (TaskState(self.status),)
+        return TaskFilter(kind=self.kind, tag=self.tag, statuses=statuses, limit=self.limit)
 
 
 def once_of(handler: ApiHandler) -> Once | None:
@@ -72,6 +70,20 @@ def once_of(handler: ApiHandler) -> Once | None:
     return Once(key, handler.raw_body())
 
 
+def owner_of(handler: BaseHandler) -> str | None:
+    """Return whose tasks and batches the request may touch: None for an admin, everybody's."""
+    identity = handler.identity
+    return None if identity.may(ADMIN) else identity.user_id
+
+
+def cursor_of(handler: ApiHandler) -> str:
+    """Read where a list goes on; "" for its beginning. Raise Problem 400."""
+    text = handler.get_query_argument("before", "")
+    if text and not CURSOR.fullmatch(text):
+        raise Problem(400, "before must be the `next` of another page")
+    return text
+
+
 def task_links(task_id: str) -> dict[str, str]:
     """Return where a task is watched and cancelled."""
     return {
@@ -82,74 +94,116 @@ def task_links(task_id: str) -> dict[str, str]:
     }
 
 
-class TasksHandler(ApiHandler):
-    """`GET`: my tasks, newest first. `POST`: submit one."""
+class TaskApiHandler(ApiHandler):
+    """An endpoint on the task service."""
 
-    def initialize(self, queue: QueueService) -> None:
+    def initialize(self, tasks: TaskService, queue: QueueService, plans: PlanBook) -> None:
+        self.tasks = tasks
         self.queue = queue
+        self.plans = plans
 
-    async def get(self) -> None:
-        tasks = await self.queue.list_tasks(self.identity.user_id, LISTED_TASKS)
-        self.answer({"items": [orjson.Fragment(show(task.snapshot)) for task in tasks]})
-
-    async def post(self) -> None:
-        user_id, request = self.identity.user_id, self.body(TaskRequest)
-        params = attrs.asdict(request.params)
-        task = await self.queue.enqueue_task(
-            user_id,
-            request.symbol,
-            params,
-            plan=plan_fragment(request.params),
-            expected_seconds=estimate_seconds(**params),
-            delay=request.delay,
-            run_at=request.starts_at(),
-            callback_url=request.callback_url,
-            once=once_of(self),
-        )
+    def accept(self, task: Task) -> None:
+        """Answer that a task waits."""
         links = task_links(task.task_id)
         self.set_header("Location", links["self"])
-        accepted = {"task_id": task.task_id, "status": task.status, "position": task.position}
-        self.answer(accepted | {"links": links}, 202)
+        told: dict[str, Any] = {"task_id": task.task_id, "kind": task.kind, "label": task.label}
+        told |= {"status": task.status, "position": task.position, "links": links}
+        self.answer(told, 202)
 
 
-class TaskHandler(EventStreamHandler, ApiHandler):
-    """`GET`: the task's event stream, or its snapshot as JSON. `DELETE`: cancel it."""
+class TasksHandler(TaskApiHandler):
+    """`GET`: tasks, newest first; mine, or with `user` another's. `POST`: submit one."""
 
-    def initialize(self, queue: QueueService) -> None:
-        self.queue = queue
+    async def get(self) -> None:
+        self.answer(await self.tasks.find(self._whose(), self._filter()))
+
+    async def post(self) -> None:
+        body = parse(self.raw_body())
+        try:
+            self.accept(await self.tasks.submit(self.identity.user_id, body, once_of(self)))
+        except Conflict as conflict:
+            more = {"task_id": conflict.task_id}
+            raise Problem(409, str(conflict), more=more) from None
+
+    def _whose(self) -> str | None:
+        user = self.text("user", NAME_LENGTH)
+        if user is None or user == self.identity.user_id:
+            return self.identity.user_id
+        self.require(ADMIN)
+        return None if user == EVERYBODY else user
+
+    def _filter(self) -> TaskFilter:
+        status = self.choice("status", TaskState)
+        return TaskFilter(
+            kind=self.text("kind", NAME_LENGTH) or "",
+            statuses=() if status is None else (status,),
+            tag=self.text("tag", NAME_LENGTH) or "",
+            batch_id=self.text("batch", NAME_LENGTH) or "",
+            since=self._moment("since"),
+            until=self._moment("until"),
+            words=self.text("q", NAME_LENGTH) or "",
+            before=cursor_of(self),
+            limit=self.number("limit", PAGE_SIZE, MAX_PAGE_SIZE),
+        )
+
+    def _moment(self, name: str) -> float:
+        text = self.get_query_argument(name, "")
+        try:
+            return read_moment(name, text) if text else 0.0
+        except OutOfBounds as error:
+            raise Problem(400, str(error)) from None
+
+
+class TaskHandler(EventStreamHandler, TaskApiHandler):
+    """`GET`: the task's event stream, or the task as JSON. `DELETE`: cancel it."""
 
     async def get(self, task_id: str) -> None:
-        task = await own_task(self.queue, task_id, self.identity.user_id)
+        task = await self.tasks.get(task_id, owner_of(self))
         if self.wants_json():
-            self.answer(show(task.snapshot))
+            self.answer(await self.tasks.show(task))
         else:
-            await self.stream(task_feed(self, self.queue, task_id))
+            await self.stream(task_feed(self, task_id))
 
     async def delete(self, task_id: str) -> None:
-        task = await self.queue.cancel_task(task_id, self.identity.user_id)
-        self.answer(show(task.snapshot))
+        self.answer(await self.tasks.cancel(task_id, owner_of(self)))
+
+
+class TaskRetryHandler(TaskApiHandler):
+    """`POST`: run again what failed, died or was cancelled."""
+
+    takes_body = False
+
+    async def post(self, task_id: str) -> None:
+        self.accept(await self.tasks.rerun(task_id, owner_of(self)))
+
+
+class TasksRetryHandler(ApiHandler):
+    """`POST`: run again what a filter finds."""
+
+    def initialize(self, operator: Operator) -> None:
+        self.operator = operator
+
+    async def post(self) -> None:
+        self.require(ADMIN)
+        asked = self.body(RerunRequest)
+        count = await self.operator.rerun_all(asked.user or None, asked.filter())
+        self.answer({"retried": count})
 
 
 class TaskSocket(RealtimeSocket):
     """`/api/ws/tasks/{task_id}`: follow one task."""
 
-    def initialize(self, queue: QueueService) -> None:
+    def initialize(self, tasks: TaskService, queue: QueueService, plans: PlanBook) -> None:
+        self.tasks = tasks
         self.queue = queue
+        self.plans = plans
 
     async def feed(self) -> Feed:
         task_id = self.path_args[0]
-        await own_task(self.queue, task_id, self.identity.user_id)
-        return task_feed(self, self.queue, task_id)
+        await self.tasks.get(task_id, owner_of(self))
+        return task_feed(self, task_id)
 
 
-async def own_task(queue: QueueService, task_id: str, user_id: str) -> Task:
-    """Return a task of this user. Raise TaskNotFound for another's, as for none."""
-    task = await queue.get_task(task_id)
-    if task is None or task.user_id != user_id:
-        raise TaskNotFound(task_id)
-    return task
-
-
-def task_feed(handler: Any, queue: QueueService, task_id: str) -> Feed:
+def task_feed(handler: Any, task_id: str) -> Feed:
     """Return what a subscriber of the task follows."""
-    return ProgressFeed(queue, "task", task_id, handler.hub.limits)
+    return ProgressFeed(handler.queue, handler.plans, "task", task_id, handler.hub.limits)

@@ -20,6 +20,7 @@ from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from services.analysis.words import ANALYSIS, LABEL_FIELD, label_fields, notification_title
 from services.callbacks import CallbackSender
 from services.notifications import (
     LINK_LENGTH,
@@ -30,7 +31,10 @@ from services.notifications import (
     NotStorable,
     Severity,
 )
+from services.notifications.models import SOURCE_LENGTH
 from services.queue import key_prefix
+from services.queue.jobs import unpack_job
+from services.queue.models import Job
 from tornado_rt.bounds import clean_name, clean_text
 from tornado_rt.metrics import Metrics
 from tornado_rt.protocol import iso_time
@@ -65,21 +69,28 @@ SEVERITIES = {
 
 @attrs.frozen(kw_only=True)
 class Event:
-    """One entry; `result` and `error` are None where there is none, or none that can be read."""
+    """One entry: the end of a task or a batch, or a note of a running task.
+
+    `result` is None where there is none, or none that can be read. `title`, `content` and
+    `severity` are a note's.
+    """
 
     event_id: str
     user_id: str
     kind: str = "task"
+    task_kind: str = ANALYSIS
     task_id: str = ""
-    symbol: str = ""
     batch_id: str = ""
     status: str = "ended"
-    result: dict[str, Any] | None = None
+    job: Job = attrs.field(factory=lambda: Job(label=""))
+    result: Any = None
     # As the task wrote it, however deep it nests.
     result_json: orjson.Fragment | None = None
     error: str | None = None
-    callback_url: str = ""
     ended_at: float = 0.0
+    title: str = ""
+    content: str = ""
+    severity: str = ""
 
     @classmethod
     def of(cls, entry: dict[bytes, bytes]) -> "Event":
@@ -88,16 +99,27 @@ class Event:
         Raise ValueError or KeyError when it does not say what it is or whose.
         """
         result = _result(entry.get(b"result", b""))
-        written = {name: entry[name.encode()] for name in WRITTEN if name.encode() in entry}
+        written = {name: _text(entry.get(name.encode(), b"")) for name in WRITTEN}
+        note: dict[str, str] = {}
+        if written["kind"] == "note":
+            # What it says stands where the result of a task does.
+            note, result = _note(result), None
         return cls(
-            **{name: text.decode(errors="replace") for name, text in written.items()},
+            **{name: text for name, text in written.items() if text},
+            **note,
             event_id=entry[b"event_id"].decode(),
             user_id=entry[b"user_id"].decode(),
+            job=_job(entry),
             result=result,
             result_json=None if result is None else orjson.Fragment(entry[b"result"]),
-            error=entry.get(b"error", b"").decode(errors="replace") or None,
+            error=_text(entry.get(b"error", b"")) or None,
             ended_at=_time(entry.get(b"ended_at", b"")),
         )
+
+    @property
+    def callback_url(self) -> str:
+        """Where its submitter is told; empty for nowhere."""
+        return "" if self.kind == "note" else self.job.callback_url
 
     def notification(self) -> NotificationDraft:
         """Return what the user is told; its metadata hold the result, unless it is too large."""
@@ -112,20 +134,17 @@ class Event:
 
     def notification_without_result(self) -> NotificationDraft:
         """Return the same without the result, and nothing in it that cannot be stored."""
-        id_ = clean_name(self.task_id if self.kind == "task" else self.batch_id, NAME_LENGTH)
-        symbol, status = clean_name(self.symbol, NAME_LENGTH), clean_name(self.status, NAME_LENGTH)
-        kind = "task" if self.kind == "task" else "batch"
-        link = f"/?{kind}={quote(id_, safe='')}"
+        link = f"/?{self._subject}={quote(self._subject_id, safe='')}"
         return NotificationDraft(
             user_id=self.user_id,
-            type=NotificationType.ANALYSIS,
-            title=clean_name(f"{self.symbol or 'Batch'}: analysis {status}", TITLE_LENGTH),
+            type=NotificationType.ANALYSIS if self._is_analysis else NotificationType.SYSTEM,
+            title=clean_name(self._title(), TITLE_LENGTH) or self.task_kind,
             content=clean_text(self._summary(), CONTENT_LENGTH) or None,
-            # Not the event's id: a task that was revived ends under another one.
+            # Not the event's id: a task that was run again ends under another one.
             link=link if len(link) <= LINK_LENGTH else None,
-            source="queue",
-            severity=SEVERITIES.get(self.status, Severity.ERROR),
-            metadata={f"{kind}_id": id_, "symbol": symbol, "status": status},
+            source="queue" if self._is_analysis else clean_name(self.task_kind, SOURCE_LENGTH),
+            severity=self._severity(),
+            metadata=self._metadata(),
         )
 
     def callback(self) -> dict[str, Any]:
@@ -133,19 +152,58 @@ class Event:
         return {
             "event_id": self.event_id,
             "kind": self.kind,
+            "task_kind": self.task_kind,
             "task_id": self.task_id,
             "batch_id": self.batch_id,
-            "symbol": self.symbol,
+            "label": self.job.label,
+            **self._of_analysis(self.job.label),
+            "tags": self.job.tags,
             "status": self.status,
             "result": self.result_json,
             "error": self.error,
             "ended_at": iso_time(datetime.fromtimestamp(self.ended_at, UTC)),
         }
 
+    @property
+    def _is_analysis(self) -> bool:
+        return self.task_kind == ANALYSIS
+
+    @property
+    def _subject(self) -> str:
+        return "batch" if self.kind not in ("task", "note") else "task"
+
+    @property
+    def _subject_id(self) -> str:
+        return clean_name(self.task_id if self._subject == "task" else self.batch_id, NAME_LENGTH)
+
+    def _title(self) -> str:
+        if self.kind == "note":
+            return self.title
+        if self._is_analysis:
+            return notification_title(self.job.label, self.status)
+        return f"{self.job.label or 'Batch'}: {self.status}"
+
+    def _severity(self) -> Severity:
+        if self.kind != "note":
+            return SEVERITIES.get(self.status, Severity.ERROR)
+        return Severity(self.severity) if self.severity in list(Severity) else Severity.INFO
+
+    def _metadata(self) -> dict[str, Any]:
+        label = clean_name(self.job.label, NAME_LENGTH)
+        kind, status = (clean_name(one, NAME_LENGTH) for one in (self.task_kind, self.status))
+        about = {f"{self._subject}_id": self._subject_id, "kind": kind, "label": label}
+        ended = {} if self.kind == "note" else {"status": status}
+        return about | self._of_analysis(label) | ended
+
+    def _of_analysis(self, label: str) -> dict[str, str]:
+        return label_fields(label) if self._is_analysis else {}
+
     def _summary(self) -> object:
+        if self.kind == "note":
+            return self.content
         if self.error:
             return self.error
-        result = self.result or {}
+        result = self.result if isinstance(self.result, dict) else {}
         if self.kind == "batch":
             return f"{result.get('completed', 0)} of {result.get('total', 0)} completed"
         summary = result.get("summary")
@@ -153,7 +211,9 @@ class Event:
 
 
 # Texts of an entry that stand in an event as they are.
-WRITTEN = ("kind", "task_id", "symbol", "batch_id", "status", "callback_url")
+WRITTEN = ("kind", "task_kind", "task_id", "batch_id", "status")
+# What a note says.
+NOTED = ("title", "content", "severity")
 # Errors that pass; every other error is the entry's own.
 OUTAGES = (RedisError, PyMongoError, OSError, NoTurn)
 
@@ -238,6 +298,17 @@ class OutboxPump:
         if self._movers:
             await asyncio.wait(self._movers)
         return count
+
+    async def lag(self) -> float:
+        """Return the age of the oldest entry in seconds; 0 when there is none."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.xrange(self._stream, count=1)
+            pipe.time()
+            oldest, (seconds, micros) = await pipe.execute()
+        if not oldest:
+            return 0.0
+        written = int(oldest[0][0].partition(b"-")[0]) / 1000
+        return float(max(seconds + micros / 1e6 - written, 0.0))
 
     async def _take_in(self, wait_seconds: float) -> int:
         """Read some entries and put each into its user's line."""
@@ -424,10 +495,30 @@ def _time(text: bytes) -> float:
     return moment
 
 
-def _result(text: bytes) -> dict[str, Any] | None:
+def _text(content: bytes) -> str:
+    return content.decode(errors="replace")
+
+
+def _note(fields: Any) -> dict[str, str]:
+    said = fields if isinstance(fields, dict) else {}
+    return {name: said[name] for name in NOTED if isinstance(said.get(name), str)}
+
+
+def _job(entry: dict[bytes, bytes]) -> Job:
+    """Return the job of an entry; one of the version before has the label and no job."""
+    packed = entry.get(b"job", b"")
     try:
-        result = orjson.loads(text) if text else None
+        if packed:
+            return unpack_job(packed)
+    except ValueError as error:
+        log.warning("job_unreadable", error=error)
+    label, callback_url = entry.get(LABEL_FIELD.encode(), b""), entry.get(b"callback_url", b"")
+    return Job(label=_text(label), callback_url=_text(callback_url))
+
+
+def _result(text: bytes) -> Any:
+    try:
+        return orjson.loads(text) if text else None
     except ValueError as error:
         log.warning("result_unreadable", error=error)
         return None
-    return result if isinstance(result, dict) else None

@@ -10,6 +10,7 @@ import attrs
 import pytest
 from redis.asyncio import Redis
 
+from services.queue import Ack, Outcome
 from settings import Settings
 from tests.api import count_processing, event_of, frame, frame_of, notified, serving
 from tests.waiting import has_job, until
@@ -413,10 +414,10 @@ async def test_admin_sees_to_dead_tasks(idle: Settings, make_token: Token) -> No
         admin = alice.as_user(make_token("root", scope="rt:admin"))
         ids = [await alice.submit() for _ in range(2)]
         queue = alice.core.queue
-        for _ in range(queue.max_attempts):
-            for claim in await queue.claim("w", 2):
-                task_id, token = claim.task.task_id, claim.token
-                await queue.retry_task(task_id, token=token, error="broken")
+        for _ in range(idle.queue_max_attempts):
+            for claim in (await queue.claim("w", 2, kinds=["analysis"])).claims:
+                again = Ack(claim.task.task_id, claim.token, Outcome.RETRY, error="broken")
+                await queue.end_attempt(again)
         dead = (await admin.get("/api/queue/dead?limit=10")).body["items"]
         assert {item["task_id"] for item in dead} == set(ids)
         assert {(item["error"], item["user_id"]) for item in dead} == {("broken", "alice")}

@@ -41,6 +41,7 @@ PATHS = sorted({name.partition(" ")[2] for name in served()})
 ARGUMENTS = [
     *("limit", "before", "page", "page_size", "offset", "status", "type", "scope"),
     *("last_id", "lastEventId", "ticket", "token", "topics", "kind"),
+    *("tag", "batch", "since", "until", "q", "user"),
 ]
 # For each header what is likely to be half right.
 HEADERS = {
@@ -92,10 +93,14 @@ FIELDS = [
     ),
     *("callback_url", "user_id", "type", "title", "content", "link", "source", "severity"),
     *("metadata", "dedupe_key", "notify_each", "sse_heartbeat_interval_seconds", "ids", "all"),
+    *("kind", "label", "priority", "key", "unique", "while", "on_conflict", "tags", "timeout"),
+    *("max_attempts", "budget_seconds", "notify", "items", "status", "user", "tag", "limit"),
+    *("user_limit", "rate", "order"),
 ]
 # Likely to be half right, beside anything at all.
 WORDS = [
     *("", "AAPL", "alice", "market", "alert", "info", "null", "0", "1", "-1", "9" * 400, "1e400"),
+    *("analysis", "queued", "failed", "highest", "reject", "waiting", "10/m", "10/0s", "fair"),
     *("e1-1", "e1-" + "9" * 5000, "2026-01-02T03:04:05Z", "0001-01-01T00:00:00+23:59", "websocket"),
     *(
         "http://[",
@@ -152,7 +157,7 @@ ODD_QUERIES = st.sampled_from(["limit=%ff", "a", "=", "%", "last_id=%00", "ticke
 def targets(draw: st.DrawFn) -> str:
     """Return the path and query of a request."""
     path = draw(st.sampled_from([*PATHS, "/nothing/here", "//", "/static/../run.py"]))
-    for name in ("{id}", "{path}"):
+    for name in ("{id}", "{path}", "{kind}"):
         filler = quote(draw(words), safe=draw(st.sampled_from(["", "/", "%"])))
         path = path.replace(name, filler or "x")
     path += draw(st.sampled_from(["", "", "", "/", "%00", "%ff", "%zz", "/%2e%2e/x"]))

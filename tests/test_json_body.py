@@ -7,14 +7,16 @@ import attrs
 import orjson
 import pytest
 
-from handlers.batches import BatchRequest
 from handlers.feeds import ReadRequest
-from handlers.tasks import TaskRequest
+from services.analysis.bodies import SeedBatch, bounded_seed_task
 from services.notifications import NotificationDraft
+from services.submissions import TaskBounds, bounded_task
 from tornado_rt.json_body import TOLD_CHARACTERS, TOLD_FAULTS, parse, structure
 from tornado_rt.problems import Problem
 
 MEGABYTE = 1 << 20
+SeedTask = bounded_seed_task(TaskBounds())
+AnyTask = bounded_task(TaskBounds())
 # Processor time of the loop that one body may cost [s].
 LOOP_SECONDS = 0.1
 
@@ -31,31 +33,42 @@ def errors_of(value: Any, shape: type[Any], **most: int) -> list[str]:
 TASK = {"symbol": "A"}
 NOTE = {"user_id": "a", "type": "alert", "title": "x"}
 FAULTS: list[tuple[Any, type[Any], str]] = [
-    ([1], TaskRequest, "the body must be a JSON object"),
-    (7, TaskRequest, "the body must be a JSON object"),
-    (None, TaskRequest, "the body must be a JSON object"),
+    ([1], SeedTask, "the body must be a JSON object"),
+    (7, SeedTask, "the body must be a JSON object"),
+    (None, SeedTask, "the body must be a JSON object"),
     ("x", dict[str, Any], "the body must be a JSON object"),
-    ({}, TaskRequest, "symbol is required"),
-    ({"symbol": 5}, TaskRequest, "symbol must be a string"),
-    ({"symbol": ""}, TaskRequest, "symbol must have 1 to 64 characters"),
-    ({"symbol": "a\nb"}, TaskRequest, "symbol must not hold control characters"),
-    (TASK | {"delay": "1"}, TaskRequest, "delay must be a number"),
-    (TASK | {"delay": -1}, TaskRequest, "delay must be from 0 to 2.592e+06"),
-    (TASK | {"extra": 1}, TaskRequest, "unknown fields: extra"),
-    (TASK | {"params": None}, TaskRequest, "params must be a JSON object"),
-    (TASK | {"params": {"a": 1}}, TaskRequest, "params has unknown fields: a"),
-    (TASK | {"params": {"research_depth": 6}}, TaskRequest, "params.research_depth must be from 1"),
-    (TASK | {"params": {"research_depth": True}}, TaskRequest, "params.research_depth must be an"),
-    (TASK | {"params": {"analysts": []}}, TaskRequest, "params.analysts must name one or more"),
-    (TASK | {"params": {"analysts": ["x"]}}, TaskRequest, "params.analysts[0] must be one of mark"),
-    (TASK | {"params": {"llm_provider": "\n"}}, TaskRequest, "params.llm_provider must not hold"),
-    (TASK | {"run_at": "tomorrow"}, TaskRequest, "run_at must be a time such as 2026-01-02T03:04"),
-    (TASK | {"run_at": "2030-01-01T00:00:00"}, TaskRequest, "run_at must have a time zone"),
-    ({"symbols": []}, BatchRequest, "symbols must name one or more"),
-    ({"symbols": "AAPL"}, BatchRequest, "symbols must be a list"),
-    ({"symbols": ["A", "\0"]}, BatchRequest, "symbols[1] must not hold control characters"),
+    ({}, SeedTask, "symbol is required"),
+    ({"symbol": 5}, SeedTask, "symbol must be a string"),
+    ({"symbol": ""}, SeedTask, "symbol must have 1 to 64 characters"),
+    ({"symbol": "a\nb"}, SeedTask, "symbol must not hold control characters"),
+    (TASK | {"delay": "1"}, SeedTask, "delay must be a number"),
+    (TASK | {"delay": -1}, SeedTask, "delay must be from 0 to 2.592e+06"),
+    (TASK | {"extra": 1}, SeedTask, "unknown fields: extra"),
+    (TASK | {"params": None}, SeedTask, "params must be a JSON object"),
+    (TASK | {"params": {"a": 1}}, SeedTask, "params has unknown fields: a"),
+    (TASK | {"params": {"research_depth": 6}}, SeedTask, "params.research_depth must be from 1"),
+    (TASK | {"params": {"research_depth": True}}, SeedTask, "params.research_depth must be an"),
+    (TASK | {"params": {"analysts": []}}, SeedTask, "params.analysts must name one or more"),
+    (TASK | {"params": {"analysts": ["x"]}}, SeedTask, "params.analysts[0] must be one of mark"),
+    (TASK | {"params": {"llm_provider": "\n"}}, SeedTask, "params.llm_provider must not hold"),
+    (TASK | {"run_at": "tomorrow"}, SeedTask, "run_at must be a time such as 2026-01-02T03:04"),
+    (TASK | {"run_at": "2030-01-01T00:00:00"}, SeedTask, "run_at must have a time zone"),
+    ({"symbols": []}, SeedBatch, "symbols must name one or more"),
+    ({"symbols": "AAPL"}, SeedBatch, "symbols must be a list"),
+    ({"symbols": ["A", "\0"]}, SeedBatch, "symbols[1] must not hold control characters"),
     (NOTE | {"severity": "bad"}, NotificationDraft, "severity must be one of info, success, warn"),
     (NOTE | {"metadata": []}, NotificationDraft, "metadata must be a JSON object"),
+    ({"kind": "a", "unique": {"key": "k", "while": 0}}, AnyTask, "unique.while must be"),
+    (
+        {"kind": "a", "unique": {"scope": 1, "key": "k"}},
+        AnyTask,
+        "unique has unknown fields: scope",
+    ),
+    (
+        {"kind": "a", "params": {"a": "x" * 65536}},
+        AnyTask,
+        "params has 65544 bytes as JSON; at most",
+    ),
     ({"ids": "x"}, ReadRequest, "ids must be a list"),
     ({"all": 1}, ReadRequest, "all must be true or false"),
 ]
@@ -69,7 +82,7 @@ def test_fault_is_told_in_words_for_a_person(body: Any, shape: type[Any], told: 
 
 def test_every_field_at_fault_is_named() -> None:
     body = {"symbol": 5, "delay": -1, "surprise": 1, "params": {"research_depth": 9}}
-    told = " ".join(errors_of(body, TaskRequest))
+    told = " ".join(errors_of(body, SeedTask))
     for name in ("symbol", "delay", "surprise", "params.research_depth"):
         assert name in told
 
@@ -77,17 +90,17 @@ def test_every_field_at_fault_is_named() -> None:
 def test_what_users_may_rightly_send_is_read() -> None:
     """Ideographic spaces and joined emoji among it."""
     for symbol in ("a\u3000b", "👩‍💻", "1.\u200d", "É", "x" * 64):
-        assert structure({"symbol": symbol}, TaskRequest).symbol == symbol
+        assert structure({"symbol": symbol}, SeedTask).symbol == symbol
         params = {"llm_provider": symbol}
-        assert structure({"symbol": "A", "params": params}, TaskRequest).params.llm_provider
-    assert structure({"symbol": "A", "delay": 1}, TaskRequest).delay == 1.0
+        assert structure({"symbol": "A", "params": params}, SeedTask).params.llm_provider
+    assert structure({"symbol": "A", "delay": 1}, SeedTask).delay == 1.0
 
 
 def test_list_over_its_bound_is_refused_by_its_length_alone() -> None:
-    assert errors_of({"symbols": [1] * 101}, BatchRequest, symbols=100) == [
+    assert errors_of({"symbols": [1] * 101}, SeedBatch, symbols=100) == [
         "symbols must have at most 100 items"
     ]
-    assert errors_of({"symbol": "A", "params": {"analysts": [1] * 5}}, TaskRequest) == [
+    assert errors_of({"symbol": "A", "params": {"analysts": [1] * 5}}, SeedTask) == [
         "params.analysts must have at most 4 items"
     ]
     assert errors_of({"ids": [1] * 1001}, ReadRequest) == ["ids must have at most 1000 items"]
@@ -96,21 +109,21 @@ def test_list_over_its_bound_is_refused_by_its_length_alone() -> None:
 def test_bound_of_a_list_may_be_raised_and_taken_away() -> None:
     many = {"symbols": ["A"] * 50_000}
     for most in (50_000, 0):
-        assert len(structure(many, BatchRequest, {"symbols": most}).symbols) == 50_000
+        assert len(structure(many, SeedBatch, {"symbols": most}).symbols) == 50_000
 
 
 def test_first_faults_are_told_and_the_others_counted() -> None:
-    told = errors_of({"symbols": [1] * 100}, BatchRequest, symbols=100)
+    told = errors_of({"symbols": [1] * 100}, SeedBatch, symbols=100)
     assert len(told) == TOLD_FAULTS + 1
     assert told[0] == "symbols[0] must be a string"
     assert told[-1] == "and 80 more"
-    assert errors_of({"symbols": [1] * 90_000}, BatchRequest, symbols=0)[-1] == "and more"
+    assert errors_of({"symbols": [1] * 90_000}, SeedBatch, symbols=0)[-1] == "and more"
 
 
 def test_unknown_names_are_told_short() -> None:
-    [told] = errors_of(TASK | {"x" * 90_000: 1}, TaskRequest)
+    [told] = errors_of(TASK | {"x" * 90_000: 1}, SeedTask)
     assert len(told) < TOLD_CHARACTERS
-    [told] = errors_of(TASK | {f"n{n}": 1 for n in range(9)}, TaskRequest)
+    [told] = errors_of(TASK | {f"n{n}": 1 for n in range(9)}, SeedTask)
     assert told == "unknown fields: n0, n1, n2, n3, n4 and 4 more"
 
 
@@ -122,16 +135,20 @@ def filled(begin: bytes, piece: bytes, end: bytes) -> bytes:
 
 keys = b",".join(b'"%d":1' % n for n in range(100_000))
 LARGE: list[tuple[bytes, type[Any]]] = [
-    (filled(b'{"symbols":[', b"1", b"]}"), BatchRequest),
-    (filled(b'{"symbols":[', b'""', b"]}"), BatchRequest),
-    (filled(b'{"symbols":[', b'"A"', b"]}"), BatchRequest),
-    (filled(b'{"symbols":[', b"[[]]", b"]}"), BatchRequest),
-    (filled(b'{"symbol":"A","params":{"analysts":[', b'"x"', b"]}}"), TaskRequest),
-    (b'{"symbol":"A",' + keys + b"}", TaskRequest),
-    (b'{"symbol":"A","params":{' + keys + b"}}", TaskRequest),
-    (b'{"symbol":"' + b"x" * MEGABYTE + b'"}', TaskRequest),
-    (b'{"symbol":"A","run_at":"' + b"9" * MEGABYTE + b'"}', TaskRequest),
-    (b'{"symbol":"A","callback_url":"http://' + b"[" * MEGABYTE + b'"}', TaskRequest),
+    (filled(b'{"symbols":[', b"1", b"]}"), SeedBatch),
+    (filled(b'{"symbols":[', b'""', b"]}"), SeedBatch),
+    (filled(b'{"symbols":[', b'"A"', b"]}"), SeedBatch),
+    (filled(b'{"symbols":[', b"[[]]", b"]}"), SeedBatch),
+    (filled(b'{"symbol":"A","params":{"analysts":[', b'"x"', b"]}}"), SeedTask),
+    (b'{"symbol":"A",' + keys + b"}", SeedTask),
+    (b'{"symbol":"A","params":{' + keys + b"}}", SeedTask),
+    (b'{"symbol":"' + b"x" * MEGABYTE + b'"}', SeedTask),
+    (b'{"symbol":"A","run_at":"' + b"9" * MEGABYTE + b'"}', SeedTask),
+    (b'{"symbol":"A","callback_url":"http://' + b"[" * MEGABYTE + b'"}', SeedTask),
+    (b'{"kind":"a","params":{' + keys + b"}}", AnyTask),
+    (b'{"kind":"a","params":{"a":"' + b"x" * MEGABYTE + b'"}}', AnyTask),
+    (filled(b'{"kind":"a","tags":[', b"1", b"]}"), AnyTask),
+    (b'{"kind":"a","unique":{"key":"' + b"x" * MEGABYTE + b'"}}', AnyTask),
     (b'{"user_id":"a","type":"alert","title":"x","metadata":{' + keys + b"}}", NotificationDraft),
     (
         filled(b'{"user_id":"a","type":"alert","title":"x","metadata":{"a":[', b"1", b"]}}"),
@@ -141,9 +158,9 @@ LARGE: list[tuple[bytes, type[Any]]] = [
     (filled(b'{"ids":[', b"1", b"]}"), ReadRequest),
     (filled(b'{"ids":[', b"{}", b"]}"), ReadRequest),
     (b"{" + keys + b"}", dict[str, Any]),
-    (filled(b"[", b"{}", b"]"), TaskRequest),
-    (filled(b'{"symbol":[', b"1000000000000000000", b"]}"), TaskRequest),
-    (b'{"symbol":' + b"1" * MEGABYTE + b".0}", TaskRequest),
+    (filled(b"[", b"{}", b"]"), SeedTask),
+    (filled(b'{"symbol":[', b"1000000000000000000", b"]}"), SeedTask),
+    (b'{"symbol":' + b"1" * MEGABYTE + b".0}", SeedTask),
 ]
 
 
@@ -210,3 +227,33 @@ class _Pair:
 def test_fields_that_do_not_fit_together_are_told() -> None:
     assert structure({"low": 1, "high": None}, _Pair) == _Pair(1)
     assert errors_of({"low": 2, "high": 1}, _Pair) == ["high must not be under low"]
+
+
+def test_word_of_python_may_be_a_name_in_json() -> None:
+    body = {"kind": "a", "unique": {"key": "k", "while": 2.5, "on_conflict": "reject"}}
+    unique = structure(body, AnyTask).unique
+    assert unique is not None
+    assert (unique.scope, unique.on_conflict) == (2.5, "reject")
+
+
+def test_value_of_any_shape_has_the_bound_of_its_field() -> None:
+    """0 is none, and there is the usual one where the field names none."""
+    large = {"kind": "a", "params": {"a": "x" * 70_000}}
+    assert structure(large, bounded_task(TaskBounds(params_bytes=0))).params == large["params"]
+    small = {"kind": "a", "params": {"a": "x" * 10}}
+    [told] = errors_of(small, bounded_task(TaskBounds(params_bytes=10)))
+    assert told.startswith("params has 18 bytes as JSON; at most 10")
+
+
+def test_bound_of_a_submission_may_be_taken_away() -> None:
+    free = bounded_task(TaskBounds(**{field.name: 0 for field in attrs.fields(TaskBounds)}))
+    body = {
+        "kind": "a",
+        "label": "x" * 5000,
+        "key": "k" * 5000,
+        "tags": ["t" * 5000] * 2000,
+        "delay": 1e9,
+        "timeout": 1e9,
+        "max_attempts": 10**6,
+    }
+    assert structure(body, free).max_attempts == 10**6

@@ -17,7 +17,7 @@ from tornado.ioloop import IOLoop
 from services.callbacks import CallbackSender
 from services.notifications import NotificationService
 from services.outbox import OURS_SECONDS, Event, OutboxPump
-from services.queue import QueueService
+from services.queue import Ack, Claim, Job, NewTask, Outcome, QueueService
 from tests.ports import free_port
 from tests.test_callbacks import Received, app, received
 from tests.test_notifications import Published
@@ -47,21 +47,35 @@ def make_pump(redis: Redis, notifications: NotificationService, consumer: str = 
     return OutboxPump(redis, notifications, callbacks, queue_name="rtq", consumer=consumer)
 
 
+def new_task(label: str = "AAPL", kind: str = "analysis", **more: Any) -> NewTask:
+    job = {name: more.pop(name) for name in ("callback_url", "tags") if name in more}
+    return NewTask(kind=kind, job=Job(label=label, **job), first=b'"progress":0.0', **more)
+
+
+async def claim_one(queue: QueueService, kind: str = "analysis") -> Claim:
+    [claim] = (await queue.claim("w", 1, kinds=[kind])).claims
+    return claim
+
+
 async def end_a_task(
-    redis: Redis, symbol: str = "AAPL", *, callback_url: str = "", **ack: Any
+    redis: Redis, label: str = "AAPL", kind: str = "analysis", *, callback_url: str = "", **ack: Any
 ) -> str:
     queue = QueueService(redis)
-    task = await queue.enqueue_task(
-        "alice", symbol, {}, plan=b'"progress":0.0', callback_url=callback_url
-    )
-    [claim] = await queue.claim("w", 1)
+    task = await queue.enqueue_task("alice", new_task(label, kind, callback_url=callback_url))
+    claim = await claim_one(queue, kind)
     await queue.ack_task(task.task_id, token=claim.token, **ack)
     return task.task_id
 
 
 async def die(queue: QueueService, task_id: str) -> None:
-    [claim] = await queue.claim("w", 1)
-    await queue.retry_task(task_id, token=claim.token, error="broken")
+    claim = await claim_one(queue)
+    await queue.end_attempt(Ack(task_id, claim.token, Outcome.RETRY, error="broken"))
+
+
+def about(task_id: str, label: str) -> dict[str, str]:
+    """What the metadata say of an analysis that completed."""
+    told = {"task_id": task_id, "kind": "analysis", "label": label, "symbol": label}
+    return told | {"status": "completed"}
 
 
 @pytest.mark.gen_test
@@ -73,7 +87,7 @@ async def test_result_that_cannot_be_stored_is_left_on_the_task(
     task_id = await end_a_task(redis, result=result)
     await pump.pump(0)
     [only] = (await notifications.find("alice")).items
-    assert only.metadata == {"task_id": task_id, "symbol": "AAPL", "status": "completed"}
+    assert only.metadata == about(task_id, "AAPL")
     task = await QueueService(redis).get_task(task_id)
     assert task is not None
     assert task.result == result
@@ -89,10 +103,97 @@ async def test_each_end_makes_its_notification(
     failed, completed = (await notifications.find("alice")).items
     assert (completed.title, completed.content) == ("AAPL: analysis completed", "buy it")
     assert (completed.severity, completed.link) == ("success", f"/?task={done}")
-    about = {"task_id": done, "symbol": "AAPL", "status": "completed"}
-    assert completed.metadata == about | {"result": {"summary": "buy it"}}
+    assert completed.metadata == about(done, "AAPL") | {"result": {"summary": "buy it"}}
     assert (failed.content, failed.severity) == ("unknown symbol", "error")
     assert await redis.xlen(STREAM) == 0
+
+
+@pytest.mark.gen_test
+async def test_end_of_any_kind_is_told_by_its_label(
+    redis: Redis, pump: OutboxPump, notifications: NotificationService
+) -> None:
+    """The words of the analysis are its own."""
+    done = await end_a_task(redis, "a.mp4 as 1080p", "video.transcode", result=[1, 2])
+    await pump.pump(0)
+    [told] = (await notifications.find("alice")).items
+    assert (told.title, told.type) == ("a.mp4 as 1080p: completed", "system")
+    assert (told.content, told.source) == (None, "video.transcode")
+    named = {"task_id": done, "kind": "video.transcode", "label": "a.mp4 as 1080p"}
+    assert told.metadata == named | {"status": "completed", "result": [1, 2]}
+
+
+@pytest.mark.gen_test
+async def test_task_that_wants_no_news_makes_none(
+    redis: Redis, pump: OutboxPump, notifications: NotificationService
+) -> None:
+    queue = QueueService(redis)
+    task = await queue.enqueue_task("alice", new_task(notify=False))
+    claim = await claim_one(queue)
+    await queue.ack_task(task.task_id, token=claim.token)
+    assert await pump.pump(0) == 0
+    assert (await notifications.find("alice")).items == []
+
+
+@pytest.mark.gen_test
+async def test_end_of_a_batch_is_told_in_the_words_of_its_kind(
+    redis: Redis, pump: OutboxPump, notifications: NotificationService
+) -> None:
+    queue = QueueService(redis)
+    for kind in ("video.transcode", "analysis"):
+        batch = await queue.create_batch("alice", [new_task("a", kind), new_task("b", kind)])
+        for claim in (await queue.claim("w", 2, kinds=[kind])).claims:
+            await queue.ack_task(claim.task.task_id, token=claim.token)
+        await pump.pump(0)
+        told = (await notifications.find("alice")).items[0]
+        words = "Batch: analysis completed" if kind == "analysis" else "Batch: completed"
+        assert (told.title, told.content) == (words, "2 of 2 completed")
+        assert told.link == f"/?batch={batch.batch_id}"
+        assert (told.metadata["batch_id"], told.metadata["kind"]) == (batch.batch_id, kind)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"title": "42 pages", "content": "a\nb", "severity": "warning"}, ("42 pages", "warning")),
+        ({"title": "a\x00b", "content": None, "severity": "loud"}, ("a\ufffdb", "info")),
+        ({"title": ""}, ("report", "info")),
+        ({}, ("report", "info")),
+    ],
+)
+async def test_note_of_a_running_task_is_told_as_it_says(
+    redis: Redis,
+    pump: OutboxPump,
+    notifications: NotificationService,
+    fields: dict[str, Any],
+    told: tuple[str, str],
+) -> None:
+    """It leads to the task, and its end is told besides."""
+    queue = QueueService(redis)
+    task = await queue.enqueue_task("alice", new_task("nightly", "report"))
+    claim = await claim_one(queue, "report")
+    assert await queue.add_note(task.task_id, claim.token, fields)
+    await queue.ack_task(task.task_id, token=claim.token)
+    await pump.pump(0)
+    end, note = (await notifications.find("alice")).items
+    assert end.title == "nightly: completed"
+    assert (note.title, note.severity) == told
+    assert note.content == fields.get("content")
+    assert (note.link, note.source) == (f"/?task={task.task_id}", "report")
+    assert note.metadata == {"task_id": task.task_id, "kind": "report", "label": "nightly"}
+
+
+@pytest.mark.gen_test
+async def test_lag_is_the_age_of_the_oldest_end_that_is_not_told(
+    redis: Redis, pump: OutboxPump
+) -> None:
+    assert await pump.lag() == 0
+    seconds, _ = await redis.time()
+    await redis.xadd(STREAM, {"event_id": "e1", "user_id": "alice"}, id=f"{seconds - 60}000-0")
+    await end_a_task(redis)
+    assert 60 <= await pump.lag() < 90
+    await pump.pump(0)
+    assert await pump.lag() == 0
 
 
 @pytest.mark.gen_test
@@ -141,14 +242,14 @@ async def test_malformed_entry_is_set_aside(
 
 
 @pytest.mark.gen_test
-async def test_revived_task_is_told_of_again_and_leads_to_the_task(
+async def test_task_that_is_run_again_is_told_of_again_and_leads_to_the_task(
     redis: Redis, pump: OutboxPump, notifications: NotificationService
 ) -> None:
     """Its second end is another event; the link and the metadata still name the task."""
-    queue = QueueService(redis, max_attempts=1)
-    task = await queue.enqueue_task("alice", "AAPL", {}, plan=b'"progress":0.0')
+    queue = QueueService(redis)
+    task = await queue.enqueue_task("alice", new_task(max_attempts=1))
     await die(queue, task.task_id)
-    await queue.revive_task(task.task_id)
+    await queue.rerun_task(task.task_id)
     await die(queue, task.task_id)
     assert await pump.pump(0) == 2
     told = (await notifications.find("alice")).items
@@ -248,9 +349,12 @@ async def test_end_of_a_task_is_posted_to_its_address(
     assert posted == {
         "event_id": done,
         "kind": "task",
+        "task_kind": "analysis",
         "task_id": done,
         "batch_id": "",
+        "label": "AAPL",
         "symbol": "AAPL",
+        "tags": [],
         "status": "completed",
         "result": {"summary": "buy it"},
         "error": None,
@@ -260,7 +364,7 @@ async def test_end_of_a_task_is_posted_to_its_address(
 
 
 async def entry_of(redis: Redis, **changes: str | bytes) -> None:
-    """Put an entry into the outbox as the end of a task does."""
+    """Put an entry into the outbox as the end of a task did in the version before."""
     fields = {
         "event_id": "e1",
         "kind": "task",
@@ -294,7 +398,7 @@ async def test_result_that_no_store_could_keep_leaves_its_end_to_be_told(
     await entry_of(redis, event_id="e2", user_id="bob")
     await pump.pump(0)
     [told] = (await notifications.find("alice")).items
-    assert told.metadata == {"task_id": "t1", "symbol": "A", "status": "completed"}
+    assert told.metadata == about("t1", "A")
     assert await notifications.unread_count("bob") == 1
     assert await redis.xlen(STREAM) == 0
 
@@ -344,7 +448,7 @@ DEEP = '{"a":' * 300 + "1" + "}" * 300
         ({"result": DEEP}, {"result": orjson.Fragment(DEEP)}),
         ({"result": '{"summary":' + DEEP + "}"}, {}),
         ({"result": '{"a":' * 2000 + "1" + "}" * 2000}, {"result": None}),
-        ({"result": "[1]"}, {"result": None}),
+        ({"result": "[1]"}, {"result": [1]}),
         ({"result": "{"}, {"result": None}),
         ({"result": b'{"a":"\xff"}'}, {"result": None}),
         ({"symbol": b"\xff\x00", "error": b"\xff"}, {"symbol": "\ufffd\0", "error": "\ufffd"}),

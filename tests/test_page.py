@@ -126,6 +126,25 @@ def test_unknown_symbol_says_why_it_failed(page: Page) -> None:
     expect(page.locator("#result")).to_contain_text("known are AAPL")
 
 
+def test_what_failed_can_be_run_again(page: Page) -> None:
+    """The same task, watched anew; what completed offers it not."""
+    log_in(page, "carol")
+    page.fill("#symbol", "ZZZ")
+    page.click("#submit-task")
+    expect(page.locator("#task-status")).to_have_text("failed", timeout=20_000)
+    task = page.url
+    with page.expect_response(lambda answer: answer.url.endswith("/retry")) as answered:
+        page.click("#retry")
+    assert answered.value.status == 202
+    expect(page.locator("#task-status")).to_have_text("failed", timeout=20_000)
+    expect(page.locator("#retry")).to_be_visible()
+    assert page.url == task
+    page.fill("#symbol", "AAPL")
+    page.click("#submit-task")
+    expect(page.locator("#task-status")).to_have_text("completed", timeout=20_000)
+    expect(page.locator("#retry")).to_be_hidden()
+
+
 def test_batch_is_watched(page: Page) -> None:
     log_in(page, "dave")
     page.fill("#symbol", "AAPL, IBM, ZZZ")

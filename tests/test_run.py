@@ -18,7 +18,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from redis import Redis
 
-from services.queue import QueueService
+from services.queue import Ack, Outcome, QueueService
 from settings import Settings
 from tests.certificates import make_certificate
 from tests.conftest import ROOT, SECRET, ServerProcess, program, start_server, stop_server
@@ -387,9 +387,10 @@ def die_all(server: ServerProcess) -> None:
     async def use_up() -> None:
         async with open_redis(running_addresses(server.data_dir).redis_url) as redis:
             queue = QueueService(redis)
-            while claims := await queue.claim("w", 10):
+            while claims := (await queue.claim("w", 10, kinds=["analysis"])).claims:
                 for claim in claims:
-                    await queue.retry_task(claim.task.task_id, token=claim.token, error="x")
+                    again = Ack(claim.task.task_id, claim.token, Outcome.RETRY, error="x")
+                    await queue.end_attempt(again)
 
     asyncio.run(use_up())
 

@@ -10,7 +10,8 @@ import pytest
 from tornado.web import RequestHandler
 from tornado.websocket import WebSocketHandler
 
-from handlers.routes import ID, routes
+from handlers.routes import ID, KIND, routes
+from services.queue import Ack, Outcome
 from settings import Settings
 from tests.api import Client, frame, frame_of, serving
 from tests.conftest import ROOT
@@ -38,7 +39,8 @@ def served() -> set[str]:
     names = inspect.signature(routes).parameters
     found = set()
     for rule in routes(**{name: {} for name in names}):
-        path = rule.regex.pattern.rstrip("$").replace(ID, "{id}").replace("(.*)", "{path}")
+        path = rule.regex.pattern.rstrip("$").replace(ID, "{id}").replace(KIND, "{kind}")
+        path = path.replace("(.*)", "{path}")
         found |= {f"{method} {path}" for method in methods_of(rule.target)}
     return found
 
@@ -78,7 +80,7 @@ class Site:
     async def ask(self, actor: str, request: str) -> str:
         """Send a request about something fresh of the owner's; return what came of it."""
         method, _, path = request.partition(" ")
-        path = path.replace("{path}", "index.html")
+        path = path.replace("{path}", "index.html").replace("{kind}", "analysis")
         if "{id}" in path:
             path = path.replace("{id}", await self.fresh_id(path))
         client = self.actors[actor]
@@ -91,7 +93,7 @@ class Site:
 
     async def fresh_id(self, path: str) -> str:
         """Make something for a path, and return its id."""
-        if "/dead/" in path:
+        if "/dead/" in path or path.endswith("/retry"):
             return await self.die()
         made = (
             "tasks" if "/tasks/" in path else "batches" if "/batches/" in path else "notifications"
@@ -102,8 +104,10 @@ class Site:
     async def die(self) -> str:
         """Make a task that is dead."""
         queue, task_id = self.owner.core.queue, await self.owner.submit()
-        tokens = {claim.task.task_id: claim.token for claim in await queue.claim("w", 1000)}
-        assert await queue.retry_task(task_id, token=tokens[task_id], error="no")
+        claimed = await queue.claim("w", 1000, kinds=["analysis"])
+        tokens = {claim.task.task_id: claim.token for claim in claimed.claims}
+        again = Ack(task_id, tokens[task_id], Outcome.RETRY, error="no")
+        assert await queue.end_attempt(again)
         return task_id
 
 
@@ -114,6 +118,10 @@ BODIES: dict[str, Any] = {
     "POST /api/batches": {"symbols": ["AAPL"]},
     "POST /api/notifications": {"user_id": OWNER, "type": "alert", "title": "hello"},
     "POST /api/broadcast": {"type": "alert", "title": "to all"},
+    "POST /api/tasks/retry": {"kind": "nothing"},
+    "PUT /api/kinds/{kind}/limits": {"limit": 0},
+    "POST /api/queue/purge": {"status": "cancelled", "kind": "nothing"},
+    "PUT /api/queue/limits": {"order": "fifo"},
     "PUT /api/settings": {"sse_heartbeat_interval_seconds": 10},
     "POST /api/auth/demo": {"user_id": "alice"},
 }

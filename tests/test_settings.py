@@ -185,3 +185,21 @@ def test_value_of_another_kind_is_refused_in_words(
     with pytest.raises(ExceptionGroup) as refused:
         load_settings()
     assert reason in str(refused.value.exceptions[0])
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("", []), ("mywork", ["mywork"]), (" mywork, other.module ,", ["mywork", "other.module"])],
+)
+def test_kinds_are_a_list_of_modules(
+    written: str, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RT_KINDS", written)
+    assert load_settings().kinds == read
+
+
+def test_no_handler_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then there is no analysis."""
+    assert load_settings().worker_handler == "examples.stock_analysis:analyse"
+    monkeypatch.setenv("RT_WORKER_HANDLER", "")
+    assert load_settings().worker_handler == ""

@@ -13,13 +13,15 @@ from typing import Any, TypeVar
 
 import attrs
 import structlog
-from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from tornado.web import Application
 
-from handlers.routes import PROBLEMS, routes
+from handlers.routes import PROBLEMS, routes, worker_routes
+from services.analysis import analysis_kind
 from services.callbacks import CallbackSender
+from services.gauges import QueueGauges
+from services.kinds import KindRegistry, load_kinds
 from services.migrations import (
     data_fault,
     prepare_mongodb,
@@ -27,11 +29,14 @@ from services.migrations import (
     read_mongodb_version,
 )
 from services.notifications import NotificationService
+from services.operating import Operator
 from services.outbox import OutboxPump
-from services.progress import decode_shown
+from services.progress import PlanBook
 from services.queue import QueueService, key_prefix
-from services.system_settings import SystemSettings, SystemSettingsService
-from services.worker import Backoff, Handler, Roster, Worker, load_handler
+from services.submissions import TaskBounds
+from services.system_settings import SettingsFollower, SystemSettings, SystemSettingsService
+from services.tasks import TaskService
+from services.worker import Roster, Worker, load_targets
 from settings import Settings
 from tornado_rt.address import bind_address
 from tornado_rt.auth import TokenVerifier
@@ -50,7 +55,7 @@ from tornado_rt.logs import access_log
 from tornado_rt.metrics import Metrics
 from tornado_rt.mongo import MongoAccess, open_database
 from tornado_rt.presence import Presence
-from tornado_rt.protocol import CONTROL, WORKERS, Cursor, Message
+from tornado_rt.protocol import CONTROL, WORKERS
 from tornado_rt.readiness import Readiness
 from tornado_rt.redis import MAINTENANCE_SECONDS, SHARED_HOME, open_redis
 from tornado_rt.secret import load_secret
@@ -58,6 +63,7 @@ from tornado_rt.stores import StoreAddresses, open_stores, running_addresses
 from tornado_rt.tickets import Tickets
 from tornado_rt.tls import server_context
 from tornado_rt.web import NotFoundHandler
+from tornado_rt.work import Kind
 
 log = structlog.get_logger(__name__)
 
@@ -69,8 +75,6 @@ START_RETRY_SECONDS = 0.1
 OUTBOX_FLUSH_SECONDS = 2.0
 # How often notifications that came are compared with those that are stored.
 USER_CHECK_SECONDS = 2.0
-# How long to wait before settings are read again that could not be read.
-RELOAD_RETRY_SECONDS = 0.5
 
 
 @attrs.frozen
@@ -85,6 +89,8 @@ class Core:
     redis: Redis
     shared: Redis
     queue: QueueService
+    kinds: KindRegistry
+    plans: PlanBook
     limits: Limits
     heartbeats: Heartbeats
     metrics: Metrics
@@ -106,7 +112,7 @@ class Server:
 async def running_server(settings: Settings, process: int | None = None) -> AsyncIterator[Server]:
     """Run a server until the block ends; `process` is its number when others share its port.
 
-    Raise StoreError, SecretError, HandlerError or OSError when it cannot start.
+    Raise StoreError, SecretError, HandlerError, KindError or OSError when it cannot start.
     """
     async with contextlib.AsyncExitStack() as stack:
         secret, _ = load_secret(settings)
@@ -114,17 +120,17 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         stack.push_async_callback(verifier.close)
         # The provider of the keys, if there is one, is asked while the rest starts.
         verifier.faults()
-        handler = load_handler(settings.worker_handler, settings)
+        kinds = _load_kinds(settings)
         addresses = await stack.enter_async_context(open_stores(settings))
         await _prepare_data(settings, addresses)
-        core = await _open_core(stack, settings, addresses.redis_url)
+        core = await _open_core(stack, settings, addresses.redis_url, kinds)
         database = await stack.enter_async_context(
             open_database(addresses.mongodb_url, settings.mongodb_database)
         )
-        notifications = await _open_notifications(stack, core, database, process)
+        pump, notifications = await _open_notifications(stack, core, database, process)
         system_settings = await _open_system_settings(core, database)
         if settings.worker_concurrency:
-            await stack.enter_async_context(_worker(core, handler))
+            await stack.enter_async_context(_worker(core))
         if addresses.watch is not None:
             core.jobs.keep(addresses.watch.run, "folder-watch")
         watch = addresses.watch
@@ -136,6 +142,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
             secret,
             verifier,
             lambda: None if watch is None else watch.fault,
+            QueueGauges(core.queue, pump.lag, core.metrics),
         )
         _watch_logs(core, notifications)
         core.heartbeats.start()
@@ -152,14 +159,16 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
 async def running_worker(settings: Settings) -> AsyncIterator[Core]:
     """Run a worker on the stores of a running server, or on shared ones, until the block ends.
 
-    Raise StoreError or HandlerError when it cannot start.
+    Raise StoreError, HandlerError or KindError when it cannot start.
     """
-    handler = load_handler(settings.worker_handler, settings)
+    kinds = _load_kinds(settings)
     async with contextlib.AsyncExitStack() as stack:
         redis_url = _redis_url(settings)
         await _prepare_queue(settings, redis_url)
-        core = await _open_core(stack, settings, redis_url)
-        await stack.enter_async_context(_worker(core, handler))
+        core = await _open_core(stack, settings, redis_url, kinds)
+        await stack.enter_async_context(_worker(core))
+        if settings.worker_port:
+            await stack.enter_async_context(_listen_for_supervisor(core))
         yield core
 
 
@@ -210,23 +219,42 @@ def _redis_url(settings: Settings) -> str:
     return settings.redis_url or running_addresses(settings.data_dir).redis_url
 
 
-async def _open_core(stack: contextlib.AsyncExitStack, settings: Settings, redis_url: str) -> Core:
+def _load_kinds(settings: Settings) -> dict[str, Kind]:
+    """Return the kinds that this process has, by name. Raise KindError."""
+    kinds = load_kinds(settings.kinds, settings)
+    if settings.worker_handler:
+        analysis = analysis_kind(settings.worker_handler, settings)
+        # An author's own kind of this name takes its place.
+        kinds.setdefault(analysis.name, analysis)
+    return kinds
+
+
+async def _open_core(
+    stack: contextlib.AsyncExitStack,
+    settings: Settings,
+    redis_url: str,
+    kinds: dict[str, Kind],
+) -> Core:
     stack.enter_context(loop_guarded())
     home = key_prefix(settings.queue_name)
     redis = await stack.enter_async_context(open_redis(redis_url, home))
     shared = await stack.enter_async_context(open_redis(redis_url, SHARED_HOME))
     metrics, limits, heartbeats = Metrics(), _limits(settings), Heartbeats()
     hub = Hub(limits, heartbeats, metrics)
-    backplane, presence = Backplane(redis, hub, metrics, decode_shown), Presence(shared, hub)
+    backplane, presence = Backplane(redis, hub, metrics), Presence(shared, hub)
     hub.attach(backplane, presence)
     await _patiently(lambda: stack.enter_async_context(backplane.running()))
     jobs = Jobs()
     stack.push_async_callback(jobs.close)
+    queue, registry = _queue(redis, settings), KindRegistry(kinds)
+    await _patiently(partial(queue.register_kinds, registry.entries()))
     return Core(
         settings,
         redis,
         shared,
-        _queue(redis, settings),
+        queue,
+        registry,
+        PlanBook(queue.read_plans),
         limits,
         heartbeats,
         metrics,
@@ -245,7 +273,6 @@ def _queue(redis: Redis, settings: Settings) -> QueueService:
         global_limit=settings.queue_global_limit,
         max_waiting_per_user=settings.queue_max_waiting_per_user,
         visibility_seconds=settings.queue_visibility_seconds,
-        max_attempts=settings.queue_max_attempts,
         retention_seconds=settings.queue_retention_seconds,
         order=settings.queue_order,
         max_events=settings.task_events,
@@ -257,7 +284,7 @@ def _queue(redis: Redis, settings: Settings) -> QueueService:
 
 async def _open_notifications(
     stack: contextlib.AsyncExitStack, core: Core, database: Any, process: int | None
-) -> NotificationService:
+) -> tuple[OutboxPump, NotificationService]:
     settings = core.settings
     access = MongoAccess(
         database,
@@ -296,7 +323,7 @@ async def _open_notifications(
     )
     core.jobs.keep(pump.run, "outbox")
     stack.push_async_callback(pump.flush, OUTBOX_FLUSH_SECONDS)
-    return notifications
+    return pump, notifications
 
 
 def _process_name(settings: Settings, process: int | None) -> str:
@@ -308,8 +335,18 @@ def _process_name(settings: Settings, process: int | None) -> str:
 def _watch_logs(core: Core, notifications: NotificationService) -> None:
     limits, queue = core.limits, core.queue
     watches = [
-        LogWatch(core.hub, "task", partial(queue.read_heads, "task"), lambda: limits.task_check),
-        LogWatch(core.hub, "batch", partial(queue.read_heads, "batch"), lambda: limits.batch_check),
+        LogWatch(
+            core.hub,
+            "task",
+            partial(queue.read_heads, "task"),
+            lambda: limits.live.sse_poll_timeout_seconds,
+        ),
+        LogWatch(
+            core.hub,
+            "batch",
+            partial(queue.read_heads, "batch"),
+            lambda: limits.live.sse_batch_poll_interval_seconds,
+        ),
         LogWatch(core.hub, "user", notifications.read_heads, lambda: USER_CHECK_SECONDS),
     ]
     for watch in watches:
@@ -318,71 +355,30 @@ def _watch_logs(core: Core, notifications: NotificationService) -> None:
 
 
 async def _open_system_settings(core: Core, database: Any) -> SystemSettingsService:
-    defaults = SystemSettings(
-        sse_heartbeat_interval_seconds=core.settings.sse_heartbeat_seconds,
-        ws_heartbeat_interval_seconds=core.settings.ws_heartbeat_seconds,
-        ws_max_connections_per_user=core.settings.max_connections_per_user,
-    )
-    service = SystemSettingsService(database, core.backplane, defaults)
-    follower = _SettingsFollower(core, service)
+    service = SystemSettingsService(database, core.backplane, core.limits.live)
+
+    def follow(live: SystemSettings) -> None:
+        core.limits.live = live
+        core.hub.reschedule()
+
+    follower = SettingsFollower(service, follow, core.hub.own)
     await _patiently(partial(core.hub.subscribe, CONTROL, follower))
-    follower.follow(await service.get())
+    follow(await service.get())
     return service
 
 
-class _SettingsFollower:
-    """Brings changed system settings to the connections that are open."""
-
-    def __init__(self, core: Core, service: SystemSettingsService) -> None:
-        self._core = core
-        self._service = service
-
-    def deliver(self, message: Message) -> None:
-        self.follow(self._service.read(message))
-
-    def gap(self) -> None:
-        self._core.hub.own(self._reload(), "reload-settings")
-
-    def is_behind(self, _: Cursor | None) -> bool:
-        return False
-
-    def follow(self, system: SystemSettings) -> None:
-        limits = self._core.limits
-        limits.ws_heartbeat = system.ws_heartbeat_interval_seconds
-        limits.sse_heartbeat = system.sse_heartbeat_interval_seconds
-        limits.task_idle = system.sse_task_max_idle_seconds
-        limits.batch_idle = system.sse_batch_max_idle_seconds
-        limits.task_check = system.sse_poll_timeout_seconds
-        limits.batch_check = system.sse_batch_poll_interval_seconds
-        limits.per_user = system.ws_max_connections_per_user
-        self._core.hub.reschedule()
-
-    async def _reload(self) -> None:
-        while True:
-            try:
-                self.follow(await self._service.get())
-            except PyMongoError as error:
-                log.warning("settings_wait", error=error)
-                await asyncio.sleep(RELOAD_RETRY_SECONDS)
-            else:
-                return
-
-
 @contextlib.asynccontextmanager
-async def _worker(core: Core, handler: Handler) -> AsyncIterator[None]:
+async def _worker(core: Core) -> AsyncIterator[None]:
     settings = core.settings
     # Never given twice: who holds a task must be told from who held it before a restart.
     worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     roster = Roster(settings.data_dir / "workers" / settings.queue_name)
     worker = Worker(
         core.queue,
-        handler,
+        load_targets(core.kinds.local, core.queue, settings, core.metrics),
         concurrency=settings.worker_concurrency,
         worker_id=worker_id,
         grace_seconds=settings.worker_grace_seconds,
-        timeout_seconds=settings.task_timeout_seconds,
-        result_bytes=settings.task_result_bytes,
-        backoff=Backoff(settings.queue_retry_base_seconds, settings.queue_retry_max_seconds),
         roster=roster,
     )
     with roster.entered(worker_id):
@@ -405,6 +401,7 @@ def _application(
     secret: str,
     verifier: TokenVerifier,
     folder_fault: Callable[[], str | None],
+    gauges: QueueGauges,
 ) -> Application:
     settings = core.settings
     tickets = Tickets(core.shared, settings.ticket_ttl_seconds, settings.max_tickets_per_user)
@@ -424,15 +421,17 @@ def _application(
         "secret": secret,
         "enabled": not demo_refusal(settings),
     }
+    tasks = TaskService(core.queue, core.kinds, core.plans, TaskBounds.of(settings))
     table = routes(
         queue={"queue": core.queue},
-        batches={"queue": core.queue, "max_batch": settings.queue_max_batch},
+        tasks={"tasks": tasks, "queue": core.queue, "plans": core.plans},
+        operator={"operator": Operator(core.queue)},
         notifications={"notifications": notifications},
         system_settings={"system_settings": system_settings},
         tickets={"tickets": tickets},
         demo=demo,
         ready={"faults": readiness.faults},
-        metrics={"metrics": core.metrics},
+        metrics={"metrics": core.metrics, "refresh": gauges.refresh},
         presence={"presence": core.presence},
         protocol={"error_event": settings.sse_error_event},
     )
@@ -492,15 +491,45 @@ async def _listen(
         await server.close_all_connections()
 
 
+@contextlib.asynccontextmanager
+async def _listen_for_supervisor(core: Core) -> AsyncIterator[None]:
+    """Serve what a supervisor asks of a process that only works."""
+    settings = attrs.evolve(core.settings, port=core.settings.worker_port)
+    readiness = Readiness(
+        core.redis,
+        None,
+        core.backplane,
+        core.hub,
+        core.jobs,
+        list,
+        partial(data_fault, core.redis, settings.queue_name),
+        lambda: None,
+        f"{key_prefix(settings.queue_name)}probe",
+    )
+    table = worker_routes(
+        ready={"faults": readiness.faults},
+        metrics={"metrics": core.metrics, "refresh": _nothing},
+    )
+    application = Application(
+        table,
+        default_handler_class=NotFoundHandler,
+        log_function=access_log(core.metrics),
+        rate_limiter=RateLimiter(settings.requests_per_second),
+        max_body_bytes=settings.max_body_bytes,
+        request_timeout_seconds=settings.request_timeout_seconds,
+    )
+    tls = server_context(settings)
+    async with _listen(application, settings, tls, core.metrics, shared=False):
+        yield
+
+
+async def _nothing() -> None:
+    """Do nothing: the gauges of the queue are the servers'."""
+
+
 def _limits(settings: Settings) -> Limits:
     return Limits(
-        ws_heartbeat=settings.ws_heartbeat_seconds,
-        sse_heartbeat=settings.sse_heartbeat_seconds,
-        task_idle=0.0,
-        batch_idle=0.0,
-        task_check=0.0,
-        batch_check=0.0,
-        per_user=settings.max_connections_per_user,
+        SystemSettings.of(settings),
         per_address=settings.max_connections_per_address,
         total=settings.max_connections or streams_share(raise_limit()),
         pending_bytes=settings.max_pending_bytes,

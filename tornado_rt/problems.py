@@ -26,7 +26,7 @@ SHOWN_PATH = 200
 
 
 class Problem(HTTPError):
-    """An error answer: `application/problem+json` (RFC 9457)."""
+    """An error answer: `application/problem+json` (RFC 9457); `more` has members of its own."""
 
     def __init__(
         self,
@@ -35,10 +35,12 @@ class Problem(HTTPError):
         *,
         errors: list[str] | None = None,
         retry_after: float | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(status, reason=http.HTTPStatus(status).phrase)
         self.detail = detail
         self.errors = errors
+        self.more = more or {}
         self.retry_after = retry_after
 
     @property
@@ -54,7 +56,8 @@ class Problem(HTTPError):
             "status": self.status_code,
             "detail": self.detail,
         }
-        return orjson.dumps(document | ({"errors": self.errors} if self.errors else {}))
+        errors = {"errors": self.errors} if self.errors else {}
+        return orjson.dumps({**document, **errors, **self.more})
 
 
 def problem_of(
@@ -80,8 +83,16 @@ def problem_of(
         return Problem(429, str(error), retry_after=RETRY_AFTER_SECONDS)
     for kind, mapped in statuses.items():
         if isinstance(error, kind):
-            return Problem(mapped, str(error), retry_after=getattr(error, "retry_after", None))
+            return _problem_of_service(mapped, error)
     return Problem(status, http.HTTPStatus(status).phrase)
+
+
+def _problem_of_service(status: int, error: BaseException) -> Problem:
+    """Translate an error of a service: it may say when to come again, or what is wrong."""
+    retry_after = getattr(error, "retry_after", None)
+    if faults := getattr(error, "faults", None):
+        return Problem(status, "the body is not valid", errors=faults)
+    return Problem(status, str(error), retry_after=retry_after)
 
 
 def log_problem(problem: Problem, error: BaseException, **where: str) -> None:

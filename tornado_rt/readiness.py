@@ -24,7 +24,7 @@ REASON_LENGTH = 200
 class Readiness:
     """Looks at the parts of one server; a store works when it takes a write.
 
-    `probe_key` is written in Redis, and expires.
+    `probe_key` is written in Redis, and expires. `database`: None for a process without one.
     """
 
     def __init__(
@@ -96,6 +96,8 @@ class Readiness:
         return None
 
     async def _find_mongodb_fault(self) -> str | None:
+        if self._database is None:
+            return None
         probe = {"$set": {"at": datetime.now(UTC)}}
         try:
             async with asyncio.timeout(ANSWER_SECONDS):

@@ -6,7 +6,7 @@ import { showFrame } from "./frames-view.js";
 import { NotificationView } from "./notification-view.js";
 import { RealtimeSocket } from "./socket.js";
 import { EventStream } from "./stream.js";
-import { TaskList } from "./task-list.js";
+import { TaskList, nameOf } from "./task-list.js";
 import { TaskView } from "./task-view.js";
 
 const SESSION = "tornado_rt.session";
@@ -18,7 +18,7 @@ let session = JSON.parse(sessionStorage.getItem(SESSION) ?? "null");
 const token = () => session?.token ?? "";
 const api = new Api(token);
 const task = new TaskView();
-const taskList = new TaskList((one) => show("task", one.task_id, one.symbol));
+const taskList = new TaskList((one) => show("task", one.task_id, nameOf(one)));
 const notifications = new NotificationView(api, showError);
 
 let news = null;
@@ -208,6 +208,14 @@ function act(action) {
   };
 }
 
+/** Run the task again that is watched, and watch it anew: its stream has ended. */
+async function retryTask() {
+  const { id, path } = followed;
+  await api.post(`${path}/retry`);
+  follow("task", id, $("task-name").textContent);
+  await listTasks();
+}
+
 async function copyCurl() {
   try {
     await navigator.clipboard.writeText($("curl-line").textContent);
@@ -224,6 +232,7 @@ $("login-form").addEventListener("submit", act(logIn));
 $("task-form").addEventListener("submit", act(submitTask));
 $("submit-batch").addEventListener("click", act(submitBatch));
 $("cancel").addEventListener("click", act(() => api.delete(followed.path)));
+$("retry").addEventListener("click", act(retryTask));
 $("copy-curl").addEventListener("click", act(copyCurl));
 
 async function begin() {

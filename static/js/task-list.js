@@ -4,10 +4,15 @@ import { $, element } from "./dom.js";
 
 const SHOWN = 10;
 
+/** What people see of a task; a server of an earlier version tells no label. */
+export function nameOf(task) {
+  return task.label ?? task.symbol;
+}
+
 export class TaskList {
   #onChoose;
 
-  /** @param {(task: {task_id: string, symbol: string}) => void} onChoose */
+  /** @param {(task: {task_id: string, label: string}) => void} onChoose */
   constructor(onChoose) {
     this.#onChoose = onChoose;
   }
@@ -20,7 +25,7 @@ export class TaskList {
     shown.forEach((task, index) => {
       const item = known.get(task.task_id) ?? this.#make(task);
       if (list.children[index] !== item) list.insertBefore(item, list.children[index] ?? null);
-      item.firstElementChild.textContent = `${task.symbol}: ${task.status}`;
+      item.firstElementChild.textContent = `${nameOf(task)}: ${task.status}`;
     });
     while (list.children.length > shown.length) list.lastElementChild.remove();
   }

@@ -1,8 +1,11 @@
 /** One task or batch: its bars, steps, time left and result. */
 
 import { $, element } from "./dom.js";
+import { nameOf } from "./task-list.js";
 
 const ENDED = ["completed", "partial", "failed", "cancelled", "dead"];
+// What may be run again; a batch may not.
+const FAILED = ["failed", "dead"];
 
 function duration(seconds) {
   if (seconds < 90) return `about ${Math.max(1, Math.round(seconds))} s left`;
@@ -11,6 +14,7 @@ function duration(seconds) {
 }
 
 export class TaskView {
+  #kind = "task";
   #remaining = null;
   #updated = 0;
 
@@ -21,6 +25,7 @@ export class TaskView {
 
   /** Begin to show a task, or a batch, which is watched over its event stream alone. */
   open(kind, name, curl) {
+    this.#kind = kind;
     $("task-empty").hidden = true;
     $("task").hidden = false;
     $("outcome").hidden = true;
@@ -64,7 +69,7 @@ export class TaskView {
     this.#updated = performance.now();
     this.#showTimeLeft();
     if (snapshot.steps) this.#showSteps(snapshot.steps);
-    if (snapshot.symbol) $("task-name").textContent = snapshot.symbol;
+    if (nameOf(snapshot)) $("task-name").textContent = nameOf(snapshot);
     if (snapshot.total) $("task-name").textContent = `Batch of ${snapshot.total}`;
   }
 
@@ -84,6 +89,7 @@ export class TaskView {
     if ($("task-status").textContent !== text) $("task-status").textContent = text;
     $("task-status").dataset.state = state;
     $("cancel").hidden = !state || ENDED.includes(state);
+    $("retry").hidden = this.#kind !== "task" || !FAILED.includes(state);
   }
 
   #showLinkState(line, text) {

@@ -1,0 +1,33 @@
+"""Which tasks a request is about."""
+
+from collections.abc import Sequence
+
+import attrs
+
+from services.queue import Page, QueueService, TaskState
+
+# What is run again by a filter; what was cancelled was meant to end.
+FAILURES = (TaskState.FAILED, TaskState.DEAD)
+
+
+@attrs.frozen(kw_only=True)
+class TaskFilter:
+    """Which tasks; what is empty does not matter. Times are seconds since the epoch.
+
+    `words` stand in the label or the id. `before` is where a list goes on.
+    """
+
+    kind: str = ""
+    statuses: Sequence[TaskState] = ()
+    tag: str = ""
+    batch_id: str = ""
+    since: float = 0.0
+    until: float = 0.0
+    words: str = ""
+    before: str = ""
+    limit: int = 50
+
+
+async def find_page(queue: QueueService, owner: str | None, wanted: TaskFilter) -> Page:
+    """Read a page of a user's tasks, the newest first; None: of everybody's."""
+    return await queue.list_tasks(owner or "", **attrs.asdict(wanted, recurse=False))

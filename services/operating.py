@@ -1,0 +1,110 @@
+"""What an operator does to kinds and the queue: see, pause, drain, purge, move limits."""
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from services.finding import TaskFilter, find_page
+from services.queue import (
+    ALL_KINDS,
+    KindState,
+    NotEnded,
+    QueueService,
+    TaskNotFound,
+    TaskState,
+)
+
+# How many tasks are looked at before others are served.
+PAGE_SIZE = 200
+# Of a kind's description, what is shown to anybody; the rest is for processes.
+SHOWN = ("params_schema", "label", "max_attempts", "timeout", "schedules")
+
+
+class KindNotFound(Exception):
+    """There is no such kind."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"there is no kind {kind}")
+
+
+class Operator:
+    """Acts on one kind, or on all of them at once (""). Raise KindNotFound for a kind that is none.
+
+    What it changes holds in every process within a second.
+    """
+
+    def __init__(self, queue: QueueService) -> None:
+        self._queue = queue
+
+    async def list_kinds(self) -> list[dict[str, Any]]:
+        """Return the kinds as they are on the wire, by name."""
+        states = [state for state in await self._queue.read_kinds() if state.entry.kind]
+        return [_describe(state) for state in sorted(states, key=lambda one: one.entry.kind)]
+
+    async def pause(self, kind: str) -> int:
+        """Have no task start; return how many run."""
+        await self._find(kind)
+        return await self._queue.pause(kind)
+
+    async def resume(self, kind: str) -> None:
+        """Have tasks start again."""
+        await self._find(kind)
+        await self._queue.resume(kind)
+
+    async def purge(self, status: TaskState, kind: str, user_id: str, limit: int) -> int:
+        """Cancel waiting tasks, or delete ended ones; return how many. `limit` 0: all of them."""
+        return await self._queue.purge(status, kind=kind, user_id=user_id, limit=limit)
+
+    async def rerun_all(self, user_id: str | None, wanted: TaskFilter) -> int:
+        """Run again what a filter finds, `limit` at most; return how many."""
+        count = 0
+        while count < wanted.limit:
+            left = attrs.evolve(wanted, limit=min(wanted.limit - count, PAGE_SIZE))
+            page = await find_page(self._queue, user_id, left)
+            for task in page.items:
+                with contextlib.suppress(TaskNotFound, NotEnded):
+                    await self._queue.rerun_task(task.task_id)
+                    count += 1
+            if page.next is None:
+                break
+            wanted = attrs.evolve(wanted, before=page.next)
+        return count
+
+    async def read_limits(self, kind: str) -> dict[str, Any]:
+        """Return the limits that hold, and those of them that an admin has set."""
+        state = await self._find(kind)
+        return {"limits": dict(state.limits), "changed": dict(state.changed)}
+
+    async def change_limits(self, kind: str, changes: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Change some limits, None drops all changes; return what holds. Raise LimitsRefused."""
+        await self._find(kind)
+        await self._queue.set_limits(kind, changes)
+        return await self.read_limits(kind)
+
+    async def _find(self, kind: str) -> KindState:
+        for state in await self._queue.read_kinds():
+            if state.entry.kind == kind:
+                return state
+        raise KindNotFound(kind)
+
+
+def _describe(state: KindState) -> dict[str, Any]:
+    entry = state.entry
+    return {
+        "kind": entry.kind,
+        "title": entry.title,
+        "version": entry.version,
+        **{name: entry.description[name] for name in SHOWN if name in entry.description},
+        "limits": dict(state.limits),
+        "changed": dict(state.changed),
+        "paused": state.paused,
+        "queued": state.queued,
+        "running": state.running,
+        "workers": state.workers,
+        "oldest_seconds": state.oldest_seconds,
+    }
+
+
+__all__ = ["ALL_KINDS", "Operator"]

@@ -1,0 +1,251 @@
+"""What a submission may say: the shapes of its JSON, within the bounds of the settings."""
+
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from services.callbacks import validate_callback_url
+from services.queue.models import OnConflict, Priority, Unique
+from settings import Settings
+from tornado_rt.bounds import OutOfBounds, Validator, check_name, name_of, number_of
+from tornado_rt.json_body import JSON_NAME, MOST_BYTES, MOST_ITEMS
+
+KIND_LENGTH = 64
+TIME_LENGTH = 64
+SCOPES = ("waiting", "running")
+MOST_SCOPE_SECONDS = 30 * 86400.0
+# In the place of a bound that is none.
+NO_LENGTH = 2**31
+NO_NUMBER = 2**53
+
+
+@attrs.frozen(kw_only=True)
+class TaskBounds:
+    """Bounds of one submission; 0 is none, durations are seconds, lengths characters."""
+
+    params_bytes: int = 65536
+    label_length: int = 200
+    key_length: int = 200
+    max_tags: int = 20
+    tag_length: int = 64
+    max_delay: float = 30 * 86400.0
+    max_timeout: float = 30 * 86400.0
+    max_attempts: int = 100
+    max_batch: int = 100
+
+    @classmethod
+    def of(cls, settings: Settings) -> "TaskBounds":
+        """Return those of the settings."""
+        return cls(
+            params_bytes=settings.task_params_bytes,
+            label_length=settings.task_label_length,
+            key_length=settings.task_key_length,
+            max_tags=settings.task_max_tags,
+            tag_length=settings.task_tag_length,
+            max_delay=settings.task_max_delay_seconds,
+            max_timeout=settings.task_max_timeout_seconds,
+            max_attempts=settings.task_max_attempts,
+            max_batch=settings.queue_max_batch,
+        )
+
+
+def read_moment(name: str, value: str) -> float:
+    """Return a time in ISO 8601 as seconds since the epoch. Raise OutOfBounds."""
+    try:
+        check_name(name, value, TIME_LENGTH)
+        moment = datetime.fromisoformat(value)
+        seconds = moment.timestamp()
+    except (ValueError, OverflowError):
+        raise OutOfBounds(f"{name} must be a time such as 2026-01-02T03:04:05Z") from None
+    if moment.tzinfo is None:
+        raise OutOfBounds(f"{name} must have a time zone, such as 2026-01-02T03:04:05Z")
+    return seconds
+
+
+def check_moment(_: Any, field: Any, value: str | None) -> None:
+    """Do as `read_moment`, as an attrs validator; None passes."""
+    if value is not None:
+        read_moment(field.name, value)
+
+
+def check_callback(_: Any, __: Any, value: str | None) -> None:
+    """Check a callback's address, as an attrs validator; None passes."""
+    if value is not None:
+        validate_callback_url(value)
+
+
+def _check_scope(_: Any, field: Any, value: Any) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value not in SCOPES and not (is_number and 0 < value <= MOST_SCOPE_SECONDS):
+        most = f"{MOST_SCOPE_SECONDS:.0f}"
+        words = " or ".join(f'"{scope}"' for scope in SCOPES)
+        raise OutOfBounds(f"{field.name} must be {words}, or seconds up to {most}")
+
+
+def _names_of(most: int) -> Validator:
+    def validate(_: Any, field: Any, value: list[str]) -> None:
+        for number, one in enumerate(value):
+            check_name(f"{field.name}[{number}]", one, most)
+
+    return validate
+
+
+def _check_items(_: Any, field: Any, value: list[Any]) -> None:
+    if not value:
+        raise OutOfBounds(f"{field.name} must name one or more")
+
+
+@attrs.frozen(kw_only=True)
+class UniqueRequest:
+    """At most one task of a kind and user has this key, as long as `scope` says."""
+
+    key: str
+    scope: Any = attrs.field(
+        default="running", validator=_check_scope, metadata={JSON_NAME: "while"}
+    )
+    on_conflict: OnConflict = OnConflict.RETURN
+
+    def rule(self) -> Unique:
+        """Return what the queue is asked for."""
+        return Unique(key=self.key, scope=self.scope, on_conflict=self.on_conflict)
+
+
+@attrs.frozen(kw_only=True)
+class Timing:
+    """When a task may start: `delay` in seconds, or `run_at` in ISO 8601."""
+
+    delay: float = 0.0
+    run_at: str | None = attrs.field(default=None, validator=check_moment)
+
+    def starts_at(self) -> float:
+        """Return `run_at` in seconds since the epoch; 0 without one."""
+        return 0.0 if self.run_at is None else read_moment("run_at", self.run_at)
+
+
+@attrs.frozen(kw_only=True)
+class TaskRequest(Timing):
+    """The body of `POST /api/tasks`; durations are seconds, and 0 is the kind's own.
+
+    `label` and `max_attempts`: None is the kind's own.
+    """
+
+    kind: str = attrs.field(validator=name_of(KIND_LENGTH))
+    label: str | None = None
+    params: dict[str, Any] = attrs.field(factory=dict)
+    priority: Priority = Priority.NORMAL
+    key: str = ""
+    unique: UniqueRequest | None = None
+    tags: list[str] = attrs.field(factory=list)
+    timeout: float = 0.0
+    max_attempts: int | None = None
+    budget_seconds: float = 0.0
+    callback_url: str | None = attrs.field(default=None, validator=check_callback)
+    notify: bool = True
+
+    def request(self) -> "TaskRequest":
+        """Return what it asks for: itself."""
+        return self
+
+
+@attrs.frozen(kw_only=True)
+class BatchItem:
+    """One task of a batch; None, and fields of `params` that are not there: the batch's."""
+
+    label: str | None = None
+    params: dict[str, Any] = attrs.field(factory=dict)
+    priority: Priority | None = None
+    key: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class BatchRequest:
+    """The body of `POST /api/batches`; `notify_each`: news of each task, not of the batch alone."""
+
+    kind: str = attrs.field(validator=name_of(KIND_LENGTH))
+    items: list[BatchItem] = attrs.field(validator=_check_items)
+    params: dict[str, Any] = attrs.field(factory=dict)
+    priority: Priority = Priority.NORMAL
+    key: str = ""
+    notify_each: bool = False
+
+    def request(self) -> "BatchRequest":
+        """Return what it asks for: itself."""
+        return self
+
+    def tasks(self) -> list[TaskRequest]:
+        """Return what each item asks for."""
+        return [
+            TaskRequest(
+                kind=self.kind,
+                label=item.label,
+                params={**self.params, **item.params},
+                priority=item.priority or self.priority,
+                key=self.key if item.key is None else item.key,
+            )
+            for item in self.items
+        ]
+
+
+def bounded_task(bounds: TaskBounds) -> type[TaskRequest]:
+    """Return TaskRequest with these bounds."""
+    seconds = number_of(0, bounds.max_timeout or NO_NUMBER)
+    attempts = number_of(1, bounds.max_attempts or NO_NUMBER)
+    key_name = name_of(bounds.key_length or NO_LENGTH, least=0)
+    label_name = name_of(bounds.label_length or NO_LENGTH)
+    params_bound = {MOST_BYTES: bounds.params_bytes}
+
+    @attrs.frozen(kw_only=True)
+    class BoundedUnique(UniqueRequest):
+        key: str = attrs.field(validator=name_of(bounds.key_length or NO_LENGTH))
+
+    @attrs.frozen(kw_only=True)
+    class BoundedTask(TaskRequest):
+        label: str | None = attrs.field(default=None, validator=label_name)
+        params: dict[str, Any] = attrs.field(factory=dict, metadata=params_bound)
+        key: str = attrs.field(default="", validator=key_name)
+        unique: BoundedUnique | None = None
+        tags: list[str] = attrs.field(
+            factory=list,
+            validator=_names_of(bounds.tag_length or NO_LENGTH),
+            metadata={MOST_ITEMS: bounds.max_tags},
+        )
+        delay: float = attrs.field(
+            default=0.0, validator=number_of(0, bounds.max_delay or NO_NUMBER)
+        )
+        timeout: float = attrs.field(default=0.0, validator=seconds)
+        budget_seconds: float = attrs.field(default=0.0, validator=seconds)
+        max_attempts: int | None = attrs.field(default=None, validator=_optional(attempts))
+
+    return BoundedTask
+
+
+def bounded_batch(bounds: TaskBounds) -> type[BatchRequest]:
+    """Return BatchRequest with these bounds."""
+    key_name = name_of(bounds.key_length or NO_LENGTH, least=0)
+    label_name = name_of(bounds.label_length or NO_LENGTH)
+    params_bound = {MOST_BYTES: bounds.params_bytes}
+
+    @attrs.frozen(kw_only=True)
+    class BoundedItem(BatchItem):
+        label: str | None = attrs.field(default=None, validator=label_name)
+        params: dict[str, Any] = attrs.field(factory=dict, metadata=params_bound)
+        key: str | None = attrs.field(default=None, validator=key_name)
+
+    @attrs.frozen(kw_only=True)
+    class BoundedBatch(BatchRequest):
+        items: list[BoundedItem] = attrs.field(  # type: ignore[assignment]
+            validator=_check_items, metadata={MOST_ITEMS: bounds.max_batch}
+        )
+        params: dict[str, Any] = attrs.field(factory=dict, metadata=params_bound)
+        key: str = attrs.field(default="", validator=key_name)
+
+    return BoundedBatch
+
+
+def _optional(validator: Validator) -> Validator:
+    def validate(instance: Any, field: Any, value: Any) -> None:
+        if value is not None:
+            validator(instance, field, value)
+
+    return validate

@@ -1,0 +1,258 @@
+"""Tasks of any kind: one verb a request, between the kinds and the queue."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
+
+import attrs
+import orjson
+
+from services.analysis.bodies import bounded_seed_batch, bounded_seed_task
+from services.finding import TaskFilter, find_page
+from services.kinds import KindRegistry, KindUnknown, KnownKind, ParamsFault
+from services.progress import PlanBook
+from services.queue import (
+    Batch,
+    BatchNotFound,
+    Job,
+    KindState,
+    NewTask,
+    Once,
+    QueueService,
+    Task,
+    TaskNotFound,
+    TaskState,
+    iso_of,
+)
+from services.submissions import (
+    TaskBounds,
+    TaskRequest,
+    bounded_batch,
+    bounded_task,
+)
+from services.waiting import waiting_for
+from tornado_rt.json_body import Faults, structure
+from tornado_rt.problems import Problem
+
+R = TypeVar("R", covariant=True)
+
+# What is expected of a kind that says nothing, until some have run.
+EXPECTED_SECONDS = 60.0
+# How many tasks of a batch are read before others are served.
+AT_ONCE = 50
+# How old what is said of the workers of kinds may be.
+STATES_SECONDS = 1.0
+
+
+class Request(Protocol[R]):
+    """The shape of a body."""
+
+    def request(self) -> R:
+        """Return what it asks for."""
+        ...
+
+
+class TaskService:
+    """Submits tasks, finds and shows them, cancels them and runs them again.
+
+    `owner` in its verbs is the user whose tasks may be touched, None for everybody's: what belongs
+    to another is not there.
+    """
+
+    def __init__(
+        self, queue: QueueService, kinds: KindRegistry, plans: PlanBook, bounds: TaskBounds
+    ) -> None:
+        self._task, self._seed_task = bounded_task(bounds), bounded_seed_task(bounds)
+        self._batch, self._seed_batch = bounded_batch(bounds), bounded_seed_batch(bounds)
+        self._queue = queue
+        self._kinds = kinds
+        self._plans = plans
+        self._bounds = bounds
+        self._states: dict[str, KindState] = {}
+        self._states_until = 0.0
+
+    async def submit(self, user_id: str, body: Any, once: Once | None) -> Task:
+        """Submit the task that a JSON body asks for.
+
+        Raise Problem 422 and ParamsFault for what is wrong with the body, KindUnknown; QueueFull,
+        KeyReused, Conflict.
+        """
+        request = await self._read(body, self._task, self._seed_task)
+        kind = await self._kinds.find(request.kind, self._queue)
+        new = self._new(kind, request, kind.read_params(request.params))
+        return await self._queue.enqueue_task(
+            user_id, new, delay=request.delay, run_at=request.starts_at(), once=once
+        )
+
+    async def submit_batch(self, user_id: str, body: Any, once: Once | None) -> Batch:
+        """Submit the tasks that a JSON body asks for, all or none. Raise as `submit` does."""
+        request = await self._read(body, self._batch, self._seed_batch)
+        kind = await self._kinds.find(request.kind, self._queue)
+        tasks, faults = [], Faults()
+        for number, one in enumerate(request.tasks()):
+            try:
+                tasks.append(self._new(kind, one, kind.read_params(one.params)))
+            except ParamsFault as fault:
+                for error in fault.faults:
+                    faults.add(f"items[{number}].{error}")
+            if number % AT_ONCE == 0:
+                # Others are served meanwhile.
+                await asyncio.sleep(0)
+        faults.settle()
+        return await self._queue.create_batch(
+            user_id, tasks, notify_each=request.notify_each, once=once
+        )
+
+    async def get(self, task_id: str, owner: str | None) -> Task:
+        """Read a task. Raise TaskNotFound, also for another's."""
+        task = await self._queue.get_task(task_id)
+        if task is None or owner not in (None, task.user_id):
+            raise TaskNotFound(task_id)
+        return task
+
+    async def get_batch(self, batch_id: str, owner: str | None) -> Batch:
+        """Read a batch. Raise BatchNotFound, also for another's."""
+        batch = await self._queue.get_batch(batch_id)
+        if batch is None or owner not in (None, batch.user_id):
+            raise BatchNotFound(batch_id)
+        return batch
+
+    async def find(self, owner: str | None, wanted: TaskFilter) -> dict[str, Any]:
+        """Return a page of tasks, the newest first, as it is on the wire; without results."""
+        page = await find_page(self._queue, owner, wanted)
+        shown = await self._show(page.items)
+        for one in shown:
+            del one["result"]
+        return {"items": shown, "next": page.next}
+
+    async def find_in_batch(
+        self, batch_id: str, owner: str | None, before: str, limit: int
+    ) -> dict[str, Any]:
+        """Return a page of a batch's tasks. Raise BatchNotFound, also for another's."""
+        batch = await self.get_batch(batch_id, owner)
+        wanted = TaskFilter(batch_id=batch_id, before=before, limit=limit)
+        return await self.find(batch.user_id, wanted)
+
+    async def cancel(self, task_id: str, owner: str | None) -> dict[str, Any]:
+        """End a task, unless it has ended; return it. Raise TaskNotFound, also for another's."""
+        return await self.show(await self._queue.cancel_task(task_id, owner))
+
+    async def rerun(self, task_id: str, owner: str | None) -> Task:
+        """Run again what failed, died or was cancelled. Raise TaskNotFound, NotEnded."""
+        return await self._queue.rerun_task(task_id, owner)
+
+    async def show(self, task: Task) -> dict[str, Any]:
+        """Return a task as it is on the wire."""
+        [shown] = await self._show([task])
+        return shown
+
+    async def _show(self, tasks: Sequence[Task]) -> list[dict[str, Any]]:
+        snapshots = await self._plans.all_shown([task.snapshot or b"{}" for task in tasks])
+        waits = any(task.waiting_for for task in tasks)
+        states = await self._read_states() if waits else {}
+        return [
+            _describe(task, snapshot, states.get(task.kind))
+            for task, snapshot in zip(tasks, snapshots, strict=True)
+        ]
+
+    async def _read_states(self) -> dict[str, KindState]:
+        if time.monotonic() >= self._states_until:
+            states = await self._queue.read_kinds()
+            self._states = {state.entry.kind: state for state in states}
+            self._states_until = time.monotonic() + STATES_SECONDS
+        return self._states
+
+    async def _read(self, body: Any, shape: type[Request[R]], seed_shape: type[Request[R]]) -> R:
+        """Read a body; one that names no kind is of the first version."""
+        names_kind = isinstance(body, dict) and "kind" in body
+        try:
+            return structure(body, shape if names_kind else seed_shape).request()
+        except Problem as problem:
+            if names_kind:
+                problem.errors = [*(problem.errors or []), *await self._find_faults(body)]
+            raise
+
+    async def _find_faults(self, body: dict[str, Any]) -> list[str]:
+        """Return what the kind that a body names says of its parameters."""
+        name, params = body["kind"], body.get("params", {})
+        if not isinstance(name, str) or not isinstance(params, dict) or "items" in body:
+            return []
+        try:
+            (await self._kinds.find(name, self._queue)).read_params(params)
+        except ParamsFault as fault:
+            return fault.faults
+        except KindUnknown as unknown:
+            return [str(unknown)]
+        return []
+
+    def _new(self, kind: KnownKind, request: TaskRequest, params: dict[str, Any]) -> NewTask:
+        job = Job(
+            label=request.label or kind.label(params),
+            params=params,
+            tags=tuple(dict.fromkeys(request.tags)),
+            callback_url=request.callback_url or "",
+            timeout=request.timeout,
+            budget_seconds=request.budget_seconds,
+        )
+        return NewTask(
+            kind=request.kind,
+            job=job,
+            first=kind.first(params),
+            plan=kind.plan(params),
+            shown=kind.shown(params),
+            priority=request.priority,
+            key=request.key,
+            max_attempts=request.max_attempts or kind.max_attempts,
+            expected_seconds=kind.expected(params) or EXPECTED_SECONDS,
+            notify=request.notify,
+            unique=None if request.unique is None else request.unique.rule(),
+        )
+
+
+def _describe(task: Task, snapshot: bytes, state: KindState | None) -> dict[str, Any]:
+    shown: dict[str, Any] = orjson.loads(snapshot)
+    waits = waiting_for(task, state)
+    return {
+        **shown,
+        "task_id": task.task_id,
+        "kind": task.kind,
+        "label": task.label,
+        "user_id": task.user_id,
+        "batch_id": task.batch_id,
+        "status": task.status,
+        "priority": task.priority,
+        "key": task.key,
+        "tags": task.job.tags,
+        "params": task.params,
+        "result": task.result,
+        "error": task.error,
+        "attempt": task.attempt,
+        "max_attempts": task.max_attempts,
+        "attempts": _attempts(task),
+        "created_at": iso_of(task.created_at),
+        "started_at": _iso(task.started_at),
+        "ended_at": _iso(task.ended_at),
+        **({"run_at": iso_of(task.run_at)} if task.run_at else {}),
+        **({"waiting_for": waits} if waits else {}),
+    }
+
+
+def _attempts(task: Task) -> list[dict[str, Any]]:
+    """Return the attempts that have ended, and the one that runs or was the last."""
+    started_at = _iso(task.started_at)
+    if started_at is None or any(one["started_at"] == started_at for one in task.attempts):
+        return list(task.attempts)
+    runs = task.status == TaskState.PROCESSING
+    last = {
+        "attempt": task.attempt,
+        "started_at": started_at,
+        "ended_at": _iso(task.ended_at),
+        "outcome": "running" if runs else task.status,
+        "error": task.error,
+    }
+    return [*task.attempts, last]
+
+
+def _iso(moment: float | None) -> str | None:
+    return None if moment is None else iso_of(moment)

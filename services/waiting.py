@@ -1,0 +1,36 @@
+"""What a waiting task waits for, in a code and in words."""
+
+from collections.abc import Callable
+
+from services.queue.models import KindState, Task, iso_of
+
+# No worker can change these: they are told also while there is none.
+FIRST = {"paused", "schedule"}
+
+WORDS: dict[str, Callable[[Task], str]] = {
+    "paused": lambda task: f"an admin to resume {task.kind}",
+    "schedule": lambda task: f"its time, {iso_of(task.run_at)}" if task.run_at else "its time",
+    "user_limit": lambda _: "one of its user's running tasks to end",
+    "kind_user_limit": lambda task: f"one of its user's running tasks of {task.kind} to end",
+    "key_limit": lambda task: f"a running task of {task.kind} with the key {task.key} to end",
+    "key_rate": lambda task: f"the rate of {task.kind} with the key {task.key}",
+    "kind_limit": lambda task: f"a running task of {task.kind} to end",
+    "rate": lambda task: f"the rate of {task.kind}",
+    "global_limit": lambda _: "a running task to end",
+    "line": lambda _: "its turn",
+    "worker": lambda task: f"a worker that runs {task.kind}",
+}
+
+
+def waiting_for(task: Task, state: KindState | None) -> dict[str, str] | None:
+    """Return what holds a task back as `{code, message}`; None when it does not wait.
+
+    `state`: how its kind stands, None when nobody knows the kind.
+    """
+    code = task.waiting_for
+    if not code:
+        return None
+    if code not in FIRST and (state is None or not state.workers):
+        code = "worker"
+    told = WORDS.get(code)
+    return {"code": code, "message": told(task) if told else code}
