@@ -1,0 +1,29 @@
+"""Kinds of work: loading their modules, reading their parameters, and finding those of others."""
+
+from services.kinds.check import check_kinds, check_module
+from services.kinds.faults import ParamsFault
+from services.kinds.known import KnownKind, entry_of
+from services.kinds.loading import KindError, load_kinds
+from services.kinds.params import ParamsReader, reader_of
+from services.kinds.registry import KindRegistry, KindUnknown
+from services.kinds.schema import NotDescribed, describe, schema_of
+from services.kinds.validation import BadSchema, SchemaReader
+
+__all__ = [
+    "BadSchema",
+    "KindError",
+    "KindRegistry",
+    "KindUnknown",
+    "KnownKind",
+    "NotDescribed",
+    "ParamsFault",
+    "ParamsReader",
+    "SchemaReader",
+    "check_kinds",
+    "check_module",
+    "describe",
+    "entry_of",
+    "load_kinds",
+    "reader_of",
+    "schema_of",
+]

@@ -1,0 +1,128 @@
+"""What is wrong with a module of kinds, told before any task runs."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+
+from services.kinds.faults import ParamsFault
+from services.kinds.loading import KindError, load_kinds, text_of_error
+from services.kinds.params import reader_of
+from services.kinds.schema import NotDescribed, describe
+from tornado_rt.work import Kind, Plan, Schedule
+
+WARNING = "warning: "
+# Sums that an author means weights to have, and how far off one is still taken for meant.
+WHOLES = (1.0, 100.0)
+NEAR = 0.2
+ROUNDING = 0.001
+
+
+def check_module(name: str) -> list[str]:
+    """Return what is wrong with the kinds of a module, or of a file.
+
+    What only looks wrong begins with "warning: ".
+    """
+    return check_kinds(name)[1]
+
+
+def check_kinds(name: str) -> tuple[int, list[str]]:
+    """Return how many kinds a module has, and what is wrong with them."""
+    try:
+        kinds = load_kinds([name])
+    except KindError as error:
+        return 0, error.faults
+    return len(kinds), [one for kind in kinds.values() for one in _check(kind)]
+
+
+def _check(kind: Kind) -> Iterator[str]:
+    for fault in dict.fromkeys(_faults_of(kind)):
+        yield f"kind {kind.name!r}: {fault}"
+    for warning in dict.fromkeys(_warnings_of(kind)):
+        yield f"{WARNING}kind {kind.name!r}: {warning}"
+
+
+def _faults_of(kind: Kind) -> Iterator[str]:
+    if _yields(kind.function):
+        yield "the handler is a generator: it returns its result, it does not yield"
+    try:
+        describe(kind.params_class)
+    except NotDescribed as error:
+        yield str(error)
+    for fault in reader_of(kind.params_class).default_faults():
+        yield f"the class refuses its own default: {fault}"
+    for schedule in kind.schedules:
+        for fault in _faults_of_schedule(kind, schedule):
+            yield f"schedule {schedule.name!r}: {fault}"
+    for params in _examples_of(kind):
+        yield from _faults_of_functions(kind, params)
+
+
+def _yields(function: Any) -> bool:
+    """Say whether a handler is a generator, also when it is an object that can be called."""
+    called = function if inspect.isroutine(function) else type(function).__call__
+    return any(
+        inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one)
+        for one in (function, called)
+    )
+
+
+def _faults_of_schedule(kind: Kind, schedule: Schedule) -> Iterator[str]:
+    try:
+        reader_of(kind.params_class).read(dict(schedule.params))
+    except ParamsFault as fault:
+        yield from fault.faults
+    if schedule.cron:
+        try:
+            now = datetime.now(ZoneInfo(schedule.timezone)).replace(microsecond=0)
+            if next(CronSim(schedule.cron, now), None) is None:
+                yield f"the time {schedule.cron!r} never comes"
+        except CronSimError as error:
+            yield f"{schedule.cron!r} is no cron expression: {error}"
+
+
+def _examples_of(kind: Kind) -> Iterator[Any]:
+    """Yield parameters that the module itself has: all defaults, and those of its schedules."""
+    for params in ({}, *(dict(one.params) for one in kind.schedules)):
+        try:
+            yield reader_of(kind.params_class).read(params)[0]
+        except ParamsFault:
+            # What is wrong with them is told elsewhere; a class may have no defaults.
+            continue
+
+
+def _faults_of_functions(kind: Kind, params: Any) -> Iterator[str]:
+    functions: dict[str, Callable[[Any], Any]] = {
+        "steps": kind.plan_of,
+        "label": kind.label_of,
+        "expected_seconds": kind.expected_of,
+    }
+    for name, function in functions.items():
+        try:
+            function(params)
+        except Exception as error:
+            yield f"{name} fails for {params!r:.200}: {text_of_error(error)}"
+
+
+def _warnings_of(kind: Kind) -> Iterator[str]:
+    for params in _examples_of(kind) if callable(kind.steps) else [None]:
+        plan = _plan_of(kind, params)
+        if plan is not None:
+            yield from _warnings_of_weights(sum(step.weight for step in plan.steps))
+
+
+def _plan_of(kind: Kind, params: Any) -> Plan | None:
+    try:
+        return kind.plan_of(params)
+    except Exception:
+        return None
+
+
+def _warnings_of_weights(whole: float) -> Iterator[str]:
+    for meant in WHOLES:
+        off = abs(whole / meant - 1)
+        if ROUNDING < off < NEAR:
+            yield f"the weights of the steps sum to {whole:g}, not {meant:g}; shares are of the sum"

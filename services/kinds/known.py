@@ -1,0 +1,241 @@
+"""A kind as whoever submits a task sees it: one of this process's code, or another's."""
+
+import re
+import string
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, TypeVar
+
+import attrs
+import structlog
+
+from services.kinds.faults import PLACE, ParamsFault
+from services.kinds.params import MOST_BYTES, reader_of
+from services.kinds.schema import schema_of
+from services.kinds.validation import BadSchema, SchemaReader
+from services.queue.models import KindEntry, KindLimits
+from tornado_rt.work import Kind, Plan, clean_line, first_fragment, format_label
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+MAX_LABEL_LENGTH = 200
+# A format in another's label, such as `>10` or `.2f`.
+FORMAT = re.compile(r"[^{}]{0,8}")
+LONG_WIDTH = re.compile(r"\d{3}")
+
+
+class BadEntry(ValueError):
+    """What another process has written of a kind cannot be used; the message says why."""
+
+
+@attrs.frozen
+class Description:
+    """What an entry says of a kind, beside its title, version and limits.
+
+    `label` is a format string over the parameters, "" for the title; `plan` the text of the plan
+    that all its tasks have, "" for none, or one that only the kind's own process can make.
+    """
+
+    params_schema: dict[str, Any]
+    label: str = ""
+    plan: str = ""
+    shown: list[str] = attrs.Factory(list)
+    max_attempts: int = 3
+    retry_errors: bool = True
+    timeout: float = 0.0
+    backoff: tuple[float, float] = (5.0, 300.0)
+    expected_seconds: float | None = None
+
+
+def entry_of(kind: Kind) -> KindEntry:
+    """Return what other processes are told of a kind."""
+    description = Description(
+        params_schema=schema_of(kind.params_class),
+        label=kind.label if isinstance(kind.label, str) else "",
+        plan=_text_of(None if callable(kind.steps) else kind.plan_of(None)),
+        shown=list(kind.shown),
+        max_attempts=kind.max_attempts,
+        retry_errors=kind.retry_errors,
+        timeout=kind.timeout,
+        backoff=(float(kind.backoff[0]), float(kind.backoff[1])),
+        expected_seconds=None if callable(kind.expected_seconds) else kind.expected_of(None),
+    )
+    return KindEntry(
+        kind=kind.name,
+        title=kind.title,
+        version=kind.version,
+        description=reader_of(Description).write(description, most_bytes=0),
+        limits=KindLimits(
+            limit=kind.limit,
+            user_limit=kind.user_limit,
+            key_limit=kind.key_limit,
+            rate=kind.rate or "",
+            key_rate=kind.key_rate or "",
+        ),
+    )
+
+
+def _text_of(plan: Plan | None) -> str:
+    return "" if plan is None else plan.text.decode()
+
+
+class KnownKind(ABC):
+    """A kind as whoever submits a task sees it.
+
+    `params` in its methods are what `read_params` has returned, unchanged. `timeout` and `backoff`
+    are in seconds, a timeout of 0 is none.
+    """
+
+    def __init__(self, entry: KindEntry) -> None:
+        """Raise BadEntry."""
+        self.name, self.title, self.version = entry.kind, entry.title or entry.kind, entry.version
+        self.entry = entry
+        self._told = _read_description(entry)
+        self.max_attempts = self._told.max_attempts
+        self.retry_errors = self._told.retry_errors
+        self.timeout = self._told.timeout
+        self.backoff = self._told.backoff
+
+    @abstractmethod
+    def read_params(
+        self, value: object, *, place: str = PLACE, most_bytes: int = MOST_BYTES
+    ) -> dict[str, Any]:
+        """Return parameters as they are kept, the defaults filled in. Raise ParamsFault."""
+
+    @abstractmethod
+    def plan(self, params: dict[str, Any]) -> Plan | None:
+        """Return the plan of a task, None when there is none yet."""
+
+    @abstractmethod
+    def expected(self, params: dict[str, Any]) -> float | None:
+        """Return how long a task is expected to take [s], None: unknown."""
+
+    def label(self, params: dict[str, Any]) -> str:
+        """Return what people see of a task: one line of at most 200 characters."""
+        made = self._or_none("label", lambda: clean_line(self._label(params), MAX_LABEL_LENGTH))
+        return made or self.title[:MAX_LABEL_LENGTH]
+
+    def shown(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Return the parameters that snapshots carry."""
+        return {name: params[name] for name in self._told.shown if name in params}
+
+    def first(self, params: dict[str, Any]) -> bytes:
+        """Return the first fragment of a task's snapshot."""
+        return first_fragment(self.plan(params), self.expected(params))
+
+    @abstractmethod
+    def _label(self, params: dict[str, Any]) -> str:
+        """Return the label, of any length; it may raise what an author's code raises."""
+
+    def _or_none(self, what: str, make: Callable[[], T]) -> T | None:
+        """Return what is made, None when an author's code fails: the task is worth more."""
+        try:
+            return make()
+        except Exception as error:
+            log.warning("kind_failed", kind=self.name, what=what, error=repr(error)[:200])
+            return None
+
+
+class _Reading:
+    """Parameters, and what this process's kind makes of them."""
+
+    def __init__(self, kind: Kind, params: dict[str, Any], read: Any) -> None:
+        self._kind = kind
+        self.params = params
+        self.read = read
+
+    @cached_property
+    def plan(self) -> Plan | None:
+        return self._kind.plan_of(self.read)
+
+
+class LocalKind(KnownKind):
+    """A kind of this process's code."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__(entry_of(kind))
+        self.kind = kind
+        self._reader = reader_of(kind.params_class)
+        self._last: _Reading | None = None
+
+    def read_params(
+        self, value: object, *, place: str = PLACE, most_bytes: int = MOST_BYTES
+    ) -> dict[str, Any]:
+        read, params = self._reader.read(value, place=place, most_bytes=most_bytes)
+        self._last = _Reading(self.kind, params, read)
+        return params
+
+    def plan(self, params: dict[str, Any]) -> Plan | None:
+        return self._or_none("plan", lambda: self._reading(params).plan)
+
+    def expected(self, params: dict[str, Any]) -> float | None:
+        given = self.kind.expected_of
+        return self._or_none("expected_seconds", lambda: given(self._reading(params).read))
+
+    def _label(self, params: dict[str, Any]) -> str:
+        return self.kind.label_of(self._reading(params).read)
+
+    def _reading(self, params: dict[str, Any]) -> _Reading:
+        """Return what was read last, or read again what was read before that."""
+        if self._last is None or self._last.params is not params:
+            read, _ = self._reader.read(params, most_bytes=0)
+            self._last = _Reading(self.kind, params, read)
+        return self._last
+
+
+class SharedKind(KnownKind):
+    """A kind of another process, as it has described it."""
+
+    def __init__(self, entry: KindEntry) -> None:
+        super().__init__(entry)
+        self._template = self._told.label if _is_harmless(self._told.label) else ""
+        try:
+            self._reader = SchemaReader(self._told.params_schema)
+            self._plan = Plan.read(self._told.plan) if self._told.plan else None
+        except (BadSchema, ValueError) as error:
+            raise BadEntry(str(error)) from None
+
+    def read_params(
+        self, value: object, *, place: str = PLACE, most_bytes: int = MOST_BYTES
+    ) -> dict[str, Any]:
+        return self._reader.read(value, place=place, most_bytes=most_bytes)
+
+    def plan(self, params: dict[str, Any]) -> Plan | None:
+        return self._plan
+
+    def expected(self, params: dict[str, Any]) -> float | None:
+        return self._told.expected_seconds
+
+    def _label(self, params: dict[str, Any]) -> str:
+        return format_label(self._template, params)
+
+
+def _read_description(entry: KindEntry) -> Description:
+    """Read an entry's description; one of a later version may say more. Raise BadEntry."""
+    known = attrs.fields_dict(Description)
+    told = {name: value for name, value in entry.description.items() if name in known}
+    try:
+        read: Description
+        read, _ = reader_of(Description).read(told, place="its description", most_bytes=0)
+    except ParamsFault as fault:
+        raise BadEntry(str(fault)) from None
+    return read
+
+
+def _is_harmless(template: str) -> bool:
+    """Say whether another's format string does nothing but name parameters.
+
+    An attribute of a value could tell more than the value, and a width could fill the memory.
+    """
+    try:
+        parts = [(name, form or "") for _, name, form, _ in string.Formatter().parse(template)]
+    except ValueError:
+        return False
+    return all(
+        name is None
+        or (name.isidentifier() and FORMAT.fullmatch(form) and not LONG_WIDTH.search(form))
+        for name, form in parts
+    )

@@ -1,0 +1,63 @@
+"""Reading a kind's parameters: JSON into its attrs class, strictly, and back."""
+
+import functools
+from typing import Any
+
+import orjson
+
+from services.kinds.faults import PLACE, ParamsFault, Wrong, refusal
+from services.kinds.reading import ClassReader, converter
+from tornado_rt.bounds import OutOfBounds, check_json
+
+# Bound of parameters as JSON [B].
+MOST_BYTES = 65536
+
+
+class ParamsReader:
+    """Reads the parameters of an attrs class. Raise TypeError for a class that JSON has none for.
+
+    Nothing is converted: an integer is no string, and true is no integer. An integer may stand for
+    a number, ISO 8601 text for a time or a date, text for a Path or a UUID, and an Enum is named
+    by its value.
+    """
+
+    def __init__(self, params_class: type[Any]) -> None:
+        self._class = params_class
+        self._fields = ClassReader.of(params_class)
+
+    def read(
+        self, value: object, *, place: str = PLACE, most_bytes: int = MOST_BYTES
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return an object of the class, and the parameters as JSON with every default filled in.
+
+        `most_bytes`: 0 for any size. Raise ParamsFault.
+        """
+        plain = as_json(value, place, most_bytes)
+        try:
+            params = self._fields.read(plain)
+        except Wrong as error:
+            raise refusal(one.told(place) for one in error.faults) from None
+        return params, self.write(params, place=place, most_bytes=most_bytes)
+
+    def write(
+        self, params: Any, *, place: str = PLACE, most_bytes: int = MOST_BYTES
+    ) -> dict[str, Any]:
+        """Return an object of the class as JSON. Raise ParamsFault for what JSON cannot hold."""
+        plain = converter.unstructure(params, unstructure_as=self._class)
+        written: dict[str, Any] = as_json(plain, f"{place} with its defaults", most_bytes)
+        return written
+
+    def default_faults(self) -> list[str]:
+        """Return which defaults of the class it would refuse itself."""
+        return [one.told(PLACE) for one in self._fields.default_faults()]
+
+
+reader_of = functools.cache(ParamsReader)
+
+
+def as_json(value: object, place: str, most_bytes: int) -> Any:
+    """Return what a reader of the JSON of a value would get. Raise ParamsFault."""
+    try:
+        return orjson.loads(check_json(place, value, most_bytes))
+    except OutOfBounds as error:
+        raise ParamsFault([str(error)]) from None

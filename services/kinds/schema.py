@@ -1,0 +1,172 @@
+"""The JSON Schema (2020-12) of a kind's parameters."""
+
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from uuid import UUID
+
+import attrs
+import msgspec
+
+from services.kinds.faults import PLACE, ParamsFault
+from services.kinds.params import as_json
+from services.kinds.reading import ClassReader, Field, converter
+from services.kinds.shapes import MAPPINGS, SETS, bare, choices_of, is_class, is_union, origin_of
+from tornado_rt.bounds import OutOfBounds, check_json
+
+# Bound of a schema as JSON [B].
+MOST_SCHEMA_BYTES = 65536
+DEFINITION = "#/$defs/"
+# Defaults that are the same whenever they are made.
+CONSTANT_FACTORIES = (list, dict, set, frozenset, tuple)
+# Of a field that may be left out, and whose default is made anew each time.
+MADE_ANEW = attrs.Factory(object)
+
+
+def _described(shape: Any, **keywords: Any) -> Any:
+    """Return a type that msgspec describes with these keywords too."""
+    return Annotated[shape, msgspec.Meta(extra_json_schema=keywords)]
+
+
+# What msgspec is shown for other types.
+KNOWN: dict[Any, Any] = {
+    datetime: _described(str, format="date-time"),
+    date: _described(str, format="date"),
+    UUID: _described(str, format="uuid"),
+    Path: str,
+    object: Any,
+}
+
+
+class NotDescribed(Exception):
+    """A class has no schema; the text says why."""
+
+
+def schema_of(params_class: type[Any]) -> dict[str, Any]:
+    """Return the schema of a class's parameters: an object, with what it refers to in `$defs`.
+
+    A class that cannot be described has one that takes any object; its `$comment` says why.
+    Validators are not in a schema.
+    """
+    try:
+        return describe(params_class)
+    except NotDescribed as error:
+        return {"title": params_class.__name__, "type": "object", "$comment": str(error)}
+
+
+def describe(params_class: type[Any]) -> dict[str, Any]:
+    """Return the schema of a class's parameters. Raise NotDescribed."""
+    try:
+        schema = _describe(params_class)
+        check_json("the schema", schema, MOST_SCHEMA_BYTES)
+    except OutOfBounds as error:
+        raise NotDescribed(str(error)) from None
+    except Exception as error:
+        # Types may be made so that they raise anything when they are looked at.
+        reason = str(error).partition("\n")[0]
+        raise NotDescribed(f"{params_class.__name__} cannot be described: {reason}") from error
+    return schema
+
+
+def _describe(params_class: type[Any]) -> dict[str, Any]:
+    twins = _Twins()
+    schema = msgspec.json.schema(twins.of(params_class))
+    definitions = {name: twins.close(one) for name, one in schema["$defs"].items()}
+    reference = schema["$ref"]
+    whole = definitions[reference.removeprefix(DEFINITION)]
+    if not _refers(definitions, reference):
+        del definitions[reference.removeprefix(DEFINITION)]
+    return whole | ({"$defs": definitions} if definitions else {})
+
+
+class _Twins:
+    """Classes of the same fields as an author's, of types and defaults that msgspec knows."""
+
+    def __init__(self) -> None:
+        self._made: dict[Any, Any] = {}
+        # The names of each class, in their order.
+        self._orders: dict[frozenset[str], list[str]] = {}
+
+    def of(self, shape: Any) -> Any:
+        """Return the twin of an attrs class."""
+        if shape in self._made:
+            return self._made[shape]
+        fields = ClassReader.of(shape).fields
+        defaults = {name: attrs.field(default=_default_of(one)) for name, one in fields.items()}
+        twin = self._made[shape] = attrs.make_class(shape.__name__, defaults, kw_only=True)
+        twin.__module__, twin.__doc__ = shape.__module__, shape.__doc__
+        # A class may hold itself, so it is there before its fields are.
+        twin.__annotations__ = {name: self._known(one.shape) for name, one in fields.items()}
+        self._orders[frozenset(fields)] = list(fields)
+        return twin
+
+    def close(self, definition: dict[str, Any]) -> dict[str, Any]:
+        """Return a definition that takes no further fields, in the order of the class."""
+        if "properties" not in definition:
+            return definition
+        found = definition["properties"]
+        ordered = {name: found[name] for name in self._orders[frozenset(found)]}
+        return definition | {"properties": ordered, "additionalProperties": False}
+
+    def _known(self, shape: Any) -> Any:
+        """Return what stands for a type."""
+        if get_origin(shape) is Annotated:
+            inner, *about = get_args(shape)
+            return Annotated[(self._known(inner), *about)]
+        shape = bare(shape)
+        if shape in KNOWN:
+            return KNOWN[shape]
+        if is_class(shape):
+            return self.of(shape)
+        if choices := [value for _, value in choices_of(shape)]:
+            return _one_of(shape, choices)
+        if get_args(shape) and origin_of(shape) in MAPPINGS:
+            return self._known_mapping(*get_args(shape))
+        inner = tuple(one if one is ... else self._known(one) for one in get_args(shape))
+        if is_union(shape):
+            return Union[inner]  # noqa: UP007
+        if origin_of(shape) in SETS:
+            # A value that stands twice in a list is read once.
+            return list[inner] if inner else list  # type: ignore[valid-type]
+        return origin_of(shape)[inner] if inner else shape
+
+    def _known_mapping(self, key: Any, inner: Any) -> Any:
+        named: Any = dict.__class_getitem__((str, self._known(inner)))
+        names = [name for _, name in choices_of(bare(key))]
+        return _described(named, propertyNames={"enum": names}) if names else named
+
+
+def _one_of(shape: Any, choices: list[Any]) -> Any:
+    if any(type(one) not in (str, int) for one in choices):
+        # msgspec has no word for these.
+        return _described(Any, enum=choices)
+    return shape if isinstance(shape, type) else Literal[tuple(choices)]
+
+
+def _default_of(field: Field) -> Any:
+    """Return a field's default as JSON, or what stands for none and for one that is made anew."""
+    if field.required:
+        return attrs.NOTHING
+    if not _is_constant(field.attribute.default):
+        return MADE_ANEW
+    try:
+        plain = converter.unstructure(field.default(), unstructure_as=field.shape)
+        return as_json(plain, PLACE, MOST_SCHEMA_BYTES)
+    except ParamsFault:
+        return MADE_ANEW
+
+
+def _is_constant(default: Any) -> bool:
+    if not isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+        return True
+    factory: Any = default.factory
+    if is_class(factory):
+        return all(_is_constant(one.default) for one in attrs.fields(factory))
+    return factory in CONSTANT_FACTORIES
+
+
+def _refers(schema: Any, reference: str) -> bool:
+    """Say whether a schema refers to a definition."""
+    if isinstance(schema, dict):
+        return schema.get("$ref") == reference or _refers(list(schema.values()), reference)
+    return isinstance(schema, list) and any(_refers(one, reference) for one in schema)

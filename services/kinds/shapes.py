@@ -1,0 +1,85 @@
+"""Types that a parameter may have, and what JSON they are read from."""
+
+import collections.abc
+import types
+import typing
+from datetime import date, datetime
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from uuid import UUID
+
+import attrs
+
+ANYTHING = (Any, object)
+SCALARS = (str, int, float, bool, types.NoneType)
+# Read from text.
+TEXTS = (datetime, date, UUID, Path)
+LISTS = (list, collections.abc.Sequence, collections.abc.MutableSequence)
+SETS = (set, frozenset, collections.abc.Set, collections.abc.MutableSet)
+MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+# `type Name = …` of Python 3.12.
+ALIAS: tuple[Any, ...] = tuple(filter(None, [getattr(typing, "TypeAliasType", None)]))
+
+
+def field_types(shape: type[Any]) -> dict[str, Any]:
+    """Return the types of a class's fields. Raise TypeError when one is not to be found."""
+    try:
+        return typing.get_type_hints(shape, include_extras=True)
+    except NameError as error:
+        raise TypeError(f"a type in {shape.__name__} is not to be found: {error}") from None
+
+
+def bare(shape: Any) -> Any:
+    """Return a type without what `Annotated`, `Final` and `NewType` put around it."""
+    while True:
+        if get_origin(shape) in (Annotated, Final):
+            shape = get_args(shape)[0]
+        elif isinstance(shape, typing.NewType):
+            shape = shape.__supertype__
+        elif isinstance(shape, ALIAS):
+            shape = shape.__value__
+        else:
+            return types.NoneType if shape is None else shape
+
+
+def origin_of(shape: Any) -> Any:
+    """Return `list` for `list[int]`, and for `list`."""
+    return get_origin(shape) or shape
+
+
+def is_union(shape: Any) -> bool:
+    """Say whether a type is one of several, as an Optional is."""
+    return get_origin(shape) in (Union, types.UnionType)
+
+
+def is_class(shape: Any) -> bool:
+    """Say whether a type is an attrs class."""
+    return isinstance(shape, type) and attrs.has(shape)
+
+
+def choices_of(shape: Any) -> dict[tuple[type, Any], Any]:
+    """Return what an Enum or a Literal has, by type and value in JSON; none for another type."""
+    members: tuple[Any, ...] = ()
+    if isinstance(shape, type) and issubclass(shape, Enum):
+        members = tuple(shape)
+    elif get_origin(shape) is Literal:
+        members = get_args(shape)
+    plain = ((one.value if isinstance(one, Enum) else one, one) for one in members)
+    return {(type(value), value): one for value, one in plain}
+
+
+def json_types(shape: Any) -> frozenset[type]:
+    """Return the types of JSON that are read into a type; `object` stands for any."""
+    shape = bare(shape)
+    if is_union(shape):
+        return frozenset().union(*(json_types(one) for one in get_args(shape)))
+    if choices := choices_of(shape):
+        return frozenset(kind for kind, _ in choices)
+    if shape in ANYTHING:
+        return frozenset({object})
+    if shape in SCALARS:
+        return frozenset({int, float} if shape is float else {shape})
+    if shape in TEXTS:
+        return frozenset({str})
+    return frozenset({dict if is_class(shape) or origin_of(shape) in MAPPINGS else list})
