@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
-import attrs
 import orjson
 
 from services.analysis.bodies import bounded_seed_batch, bounded_seed_task
@@ -80,7 +79,8 @@ class TaskService:
         """
         request = await self._read(body, self._task, self._seed_task)
         kind = await self._kinds.find(request.kind, self._queue)
-        new = self._new(kind, request, kind.read_params(request.params))
+        params = kind.read_params(request.params, most_bytes=self._bounds.params_bytes)
+        new = self._new(kind, request, params)
         return await self._queue.enqueue_task(
             user_id, new, delay=request.delay, run_at=request.starts_at(), once=once
         )
@@ -91,11 +91,13 @@ class TaskService:
         kind = await self._kinds.find(request.kind, self._queue)
         tasks, faults = [], Faults()
         for number, one in enumerate(request.tasks()):
+            place, most = f"items[{number}].params", self._bounds.params_bytes
             try:
-                tasks.append(self._new(kind, one, kind.read_params(one.params)))
+                params = kind.read_params(one.params, place=place, most_bytes=most)
+                tasks.append(self._new(kind, one, params))
             except ParamsFault as fault:
                 for error in fault.faults:
-                    faults.add(f"items[{number}].{error}")
+                    faults.add(error)
             if number % AT_ONCE == 0:
                 # Others are served meanwhile.
                 await asyncio.sleep(0)

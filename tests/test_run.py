@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,17 +23,21 @@ from services.queue import Ack, Outcome, QueueService
 from settings import Settings
 from tests.certificates import make_certificate
 from tests.conftest import ROOT, SECRET, ServerProcess, program, start_server, stop_server
+from tests.ports import free_port
 from tests.waiting import wait_until
 from tornado_rt.redis import open_redis
 from tornado_rt.stores import running_addresses
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("RT_")}
     return subprocess.run(
         [sys.executable, str(ROOT / "run.py"), *arguments],
         env=env | environment,
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=60,
@@ -399,3 +404,154 @@ def test_worker_without_a_server_says_what_to_do(folder: Path) -> None:
     failed = run("worker", RT_DATA_DIR=str(folder))
     assert failed.returncode == 1
     assert "no server runs on the data folder" in failed.stderr
+
+
+OWN_KINDS = ROOT / "tests" / "fixtures" / "own_kinds.py"
+
+
+@pytest.fixture
+def kinds(tmp_path: Path) -> Path:
+    """A module of kinds in a folder of its own."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    return Path(shutil.copy(OWN_KINDS, folder / "mywork.py"))
+
+
+def test_check_says_what_a_module_has(kinds: Path) -> None:
+    """By its name from its folder, and by its path from anywhere."""
+    here = run("check", "mywork", cwd=kinds.parent)
+    assert (here.returncode, here.stdout) == (0, "mywork: 3 kinds, nothing wrong\n"), here.stderr
+    there = run("check", str(kinds))
+    assert (there.returncode, there.stdout) == (0, f"{kinds}: 3 kinds, nothing wrong\n")
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("import nothing_of_this_name", "nothing_of_this_name"),
+        ("def (", "line 1"),
+        ("x = 1", "no kind"),
+        (
+            "from tornado_rt.work import Kind\nimport attrs\n"
+            "@attrs.frozen\nclass P: pass\nk = Kind('k', P)",
+            "no handler",
+        ),
+        ("from tornado_rt.work import Kind\nk = Kind('Not A Name', int)", "not 'Not A Name'"),
+        ("raise SystemExit(0)", "SystemExit"),
+    ],
+)
+def test_check_says_what_is_wrong_with_a_module(kinds: Path, written: str, told: str) -> None:
+    kinds.write_text(written)
+    failed = run("check", "mywork", cwd=kinds.parent)
+    assert failed.returncode == 1
+    assert told in failed.stdout
+    assert "Traceback" not in failed.stdout + failed.stderr
+
+
+def test_module_of_kinds_that_is_not_there_is_one_line_and_exit_2(folder: Path) -> None:
+    for command in ([], ["worker"]):
+        failed = run(*command, "--kinds", "no.such.module", RT_DATA_DIR=str(folder))
+        lines = [line for line in failed.stderr.splitlines() if not line.startswith("{")]
+        assert (failed.returncode, len(lines)) == (2, 1)
+        assert "no.such.module" in lines[0]
+
+
+def test_worker_of_own_kinds_is_watched_on_a_port_of_its_own(
+    start: Start, folder: Path, kinds: Path
+) -> None:
+    """The server has not the module: it knows the kinds by Redis, and never takes their tasks."""
+    server = start()
+    alice, port = token(server), free_port()
+    body = {"kind": "report", "params": {"name": "daily"}}
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RT_")}
+    command = [sys.executable, str(ROOT / "run.py"), "worker", "--kinds", "mywork"]
+    command += ["--worker-port", str(port), "--handler", ""]
+    worker = subprocess.Popen(command, cwd=kinds.parent, env=env | {"RT_DATA_DIR": str(folder)})
+    try:
+        wait_until(lambda: "report" in served_kinds(server, alice))
+        task = ask(server, alice, "/api/tasks", body)["task_id"]
+        wait_until(lambda: ask(server, alice, f"/api/tasks/{task}")["status"] == "completed")
+        url = f"http://127.0.0.1:{port}"
+        assert json.loads(fetch(url + "/healthz")) == {"status": "ok"}
+        assert json.loads(fetch(url + "/readyz")) == {"status": "ready"}
+        wait_until(lambda: b'rt_tasks_total{kind="report"' in fetch(url + "/metrics"))
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+    task = ask(server, alice, "/api/tasks", body)["task_id"]
+    wait_until(lambda: waits_for(server, alice, task) == "worker")
+    assert stop_server(server) == 0
+
+
+def served_kinds(server: ServerProcess, bearer: str) -> list[str]:
+    """Return the kinds that a worker runs now."""
+    items = ask(server, bearer, "/api/kinds")["items"]
+    return [one["kind"] for one in items if one["workers"]]
+
+
+def waits_for(server: ServerProcess, bearer: str, task_id: str) -> str:
+    task = ask(server, bearer, f"/api/tasks/{task_id}")
+    return str(task.get("waiting_for", {}).get("code", ""))
+
+
+def fetch(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        content: bytes = answer.read()
+    return content
+
+
+def test_queue_is_operated_from_the_command_line(start: Start, folder: Path, kinds: Path) -> None:
+    """Pause, purge, limits and what failed, on the running server."""
+    server = start(RT_WORKER_CONCURRENCY="0", RT_KINDS=str(kinds))
+    alice, data = token(server), {"RT_DATA_DIR": str(folder)}
+
+    def queue(*arguments: str) -> str:
+        done = run("queue", *arguments, **data)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    body = {"kind": "report", "params": {"name": "daily"}}
+    task = ask(server, alice, "/api/tasks", body)["task_id"]
+    assert queue("drain", "report") == "0 tasks still running\n"
+    assert waits_for(server, alice, task) == "paused"
+    assert queue("resume", "report") == ""
+    wait_until(lambda: waits_for(server, alice, task) == "worker")
+    assert queue("pause") == "0 tasks still running\n"
+    assert waits_for(server, alice, task) == "paused"
+    queue("resume")
+    shown = json.loads(queue("limits", "report", "limit=2", "rate=10/m"))
+    assert shown["changed"] == {"limit": 2, "rate": "10/m"}
+    assert json.loads(queue("limits", "report", "--drop"))["changed"] == {}
+    assert json.loads(queue("limits"))["limits"]["global_limit"] == 3
+    assert queue("purge", "--status", "queued", "--kind", "report") == "1 task purged\n"
+    again = queue("retry", "--status", "failed", "--user", "alice")
+    assert again == "0 tasks run again\n"
+    assert queue("retry", task) == ""
+    assert ask(server, alice, f"/api/tasks/{task}")["status"] == "queued"
+    assert stop_server(server) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["purge"], "say which tasks: --status"),
+        (["purge", "--status", "gone"], "--status"),
+        (["purge", "--status", "processing"], "cancel them"),
+        (["retry"], "name tasks, or say which"),
+        (["retry", "--status", "queued"], "must be one of failed, dead"),
+        (["pause", "one", "two"], "name one kind"),
+        (["limits", "analysis", "limit=many"], "limit must be an integer"),
+        (["limits", "analysis", "nope=1"], "there is no limit nope"),
+    ],
+)
+def test_queue_command_that_is_not_whole_is_one_line_and_exit_2(
+    server_process: ServerProcess, arguments: list[str], told: str
+) -> None:
+    failed = run("queue", *arguments, RT_DATA_DIR=str(server_process.data_dir))
+    assert (failed.returncode, failed.stdout, failed.stderr.count("\n")) == (2, "", 1)
+    assert told in failed.stderr
+
+
+def test_kind_that_there_is_not_is_one_line_and_exit_1(server_process: ServerProcess) -> None:
+    failed = run("queue", "pause", "nothing", RT_DATA_DIR=str(server_process.data_dir))
+    assert (failed.returncode, failed.stderr) == (1, "run.py: there is no kind nothing\n")

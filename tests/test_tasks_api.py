@@ -25,7 +25,7 @@ def kinds(tmp_path: Path) -> str:
     """The path of a module of kinds, in a folder that is not ours."""
     # A process imports one module of a name.
     name = re.sub(r"\W", "_", f"kinds_of_{tmp_path.name}") + ".py"
-    return shutil.copy(ROOT / "tests" / "fixtures" / "own_kinds.py", tmp_path / name)
+    return str(shutil.copy(ROOT / "tests" / "fixtures" / "own_kinds.py", tmp_path / name))
 
 
 @pytest.fixture

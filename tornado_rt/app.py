@@ -7,7 +7,7 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -36,7 +36,7 @@ from services.queue import QueueService, key_prefix
 from services.submissions import TaskBounds
 from services.system_settings import SettingsFollower, SystemSettings, SystemSettingsService
 from services.tasks import TaskService
-from services.worker import Roster, Worker, load_targets
+from services.worker import Roster, Target, Worker, load_targets
 from settings import Settings
 from tornado_rt.address import bind_address
 from tornado_rt.auth import TokenVerifier
@@ -121,6 +121,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         # The provider of the keys, if there is one, is asked while the rest starts.
         verifier.faults()
         kinds = _load_kinds(settings)
+        targets = load_targets(kinds, settings)
         addresses = await stack.enter_async_context(open_stores(settings))
         await _prepare_data(settings, addresses)
         core = await _open_core(stack, settings, addresses.redis_url, kinds)
@@ -130,7 +131,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         pump, notifications = await _open_notifications(stack, core, database, process)
         system_settings = await _open_system_settings(core, database)
         if settings.worker_concurrency:
-            await stack.enter_async_context(_worker(core))
+            await stack.enter_async_context(_worker(core, targets))
         if addresses.watch is not None:
             core.jobs.keep(addresses.watch.run, "folder-watch")
         watch = addresses.watch
@@ -162,11 +163,12 @@ async def running_worker(settings: Settings) -> AsyncIterator[Core]:
     Raise StoreError, HandlerError or KindError when it cannot start.
     """
     kinds = _load_kinds(settings)
+    targets = load_targets(kinds, settings)
     async with contextlib.AsyncExitStack() as stack:
         redis_url = _redis_url(settings)
         await _prepare_queue(settings, redis_url)
         core = await _open_core(stack, settings, redis_url, kinds)
-        await stack.enter_async_context(_worker(core))
+        await stack.enter_async_context(_worker(core, targets))
         if settings.worker_port:
             await stack.enter_async_context(_listen_for_supervisor(core))
         yield core
@@ -368,14 +370,14 @@ async def _open_system_settings(core: Core, database: Any) -> SystemSettingsServ
 
 
 @contextlib.asynccontextmanager
-async def _worker(core: Core) -> AsyncIterator[None]:
+async def _worker(core: Core, targets: Mapping[str, Target]) -> AsyncIterator[None]:
     settings = core.settings
     # Never given twice: who holds a task must be told from who held it before a restart.
     worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     roster = Roster(settings.data_dir / "workers" / settings.queue_name)
     worker = Worker(
         core.queue,
-        load_targets(core.kinds.local, core.queue, settings, core.metrics),
+        targets,
         concurrency=settings.worker_concurrency,
         worker_id=worker_id,
         grace_seconds=settings.worker_grace_seconds,
