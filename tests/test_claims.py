@@ -6,10 +6,11 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from services.queue import Ack, Outcome, QueueService, Task, TaskState
+from services.analysis import AnalysisTask
+from services.queue import Ack, Outcome, QueueService, TaskState
 from services.worker.claims import Claims
 from tests.waiting import until
-from tests.working import ended, enqueue, outcomes_beside_another, working
+from tests.working import ANALYSIS, ended, enqueue, outcomes_beside_another, working
 
 MADE = "{rtq}:task:"
 
@@ -23,7 +24,7 @@ async def claim(queue: QueueService, claims: Claims, *symbols: str) -> list[Ack]
     """Put tasks into the line and claim them; return a good end of each."""
     for symbol in symbols:
         await enqueue(queue, symbol)
-    taken = await claims.take(len(symbols))
+    taken = (await claims.take(len(symbols))).claims
     return [Ack(one.task.task_id, one.token, Outcome.COMPLETED, result={}) for one in taken]
 
 
@@ -47,7 +48,7 @@ async def test_end_that_is_refused_spoils_no_other(
     queue: QueueService, spoilt: dict[str, Any], told: str
 ) -> None:
     """It fails with the reason; what is claimed in the same request is claimed."""
-    claims = Claims(queue, "w")
+    claims = Claims(queue, "w", [ANALYSIS])
     acks = await claim(queue, claims, "A", "B", "C")
     fields = {"result": {}, "outcome": Outcome.COMPLETED, **spoilt}
     acks[1] = Ack(acks[1].task_id, acks[1].token, **fields)
@@ -55,8 +56,8 @@ async def test_end_that_is_refused_spoils_no_other(
     for ack in acks:
         claims.hand_in(ack)
     with capture_logs() as logged:
-        [following] = await claims.take(1)
-    assert following.task.symbol == "NEXT"
+        [following] = (await claims.take(1)).claims
+    assert following.task.label == "NEXT"
     first, second, third = await states(queue, acks)
     assert first == third == ("completed", None)
     assert second[0] == "failed"
@@ -71,14 +72,14 @@ async def test_end_that_is_refused_spoils_no_other(
 async def test_end_of_a_task_whose_key_was_overwritten_spoils_no_other(
     redis: Redis, queue: QueueService
 ) -> None:
-    claims = Claims(queue, "w")
+    claims = Claims(queue, "w", [ANALYSIS])
     acks = await claim(queue, claims, "A", "B")
     await redis.set(MADE + acks[0].task_id, "text")
     await enqueue(queue, "NEXT")
     for ack in acks:
         claims.hand_in(ack)
-    [following] = await claims.take(1)
-    assert following.task.symbol == "NEXT"
+    [following] = (await claims.take(1)).claims
+    assert following.task.label == "NEXT"
     assert await states(queue, acks[1:]) == [("completed", None)]
     assert not claims.waiting
 
@@ -87,7 +88,7 @@ async def test_end_of_a_task_whose_key_was_overwritten_spoils_no_other(
 async def test_overwritten_key_neither_stops_the_lanes_nor_spins(
     redis: Redis, queue: QueueService
 ) -> None:
-    async def work(task: Task, progress: Any) -> dict[str, Any]:
+    async def work(task: AnalysisTask, progress: Any) -> dict[str, Any]:
         if task.symbol == "BAD":
             await redis.set(MADE + task.task_id, "text")
         return {}
@@ -121,20 +122,20 @@ async def published(redis: Redis) -> int:
 async def test_task_that_cannot_be_read_fails_alone_in_its_claim(
     redis: Redis, queue: QueueService
 ) -> None:
-    """Its parameters are no JSON: a program of another wrote them."""
+    """Its job is no JSON: a program of another wrote it."""
 
-    async def work(task: Task, progress: Any) -> dict[str, Any]:
+    async def work(task: AnalysisTask, progress: Any) -> dict[str, Any]:
         return {}
 
     bad = await enqueue(queue, "BAD")
     made = await redis.hget(MADE + bad, "made")
     assert made is not None
-    assert made.count(b"{}") == 1
-    await redis.hset(MADE + bad, "made", made.replace(b"{}", b"{,"))
+    assert made.count(b'{"label"') == 1
+    await redis.hset(MADE + bad, "made", made.replace(b'{"label"', b'{,label"'))
     async with working(redis, queue, work, concurrency=4):
         await outcomes_beside_another(queue, "A", "B")
         failed = await ended(queue, bad)
     assert failed.status == TaskState.FAILED
     assert failed.error is not None
     assert failed.error.startswith("the task cannot be read: ")
-    assert {one.task_id for one in await queue.list_tasks("alice")} >= {bad}
+    assert {one.task_id for one in (await queue.list_tasks("alice")).items} >= {bad}

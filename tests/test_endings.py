@@ -19,15 +19,15 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from services.progress import LeaseLost
-from services.queue import Outcome, QueueService, Task, TaskState
-from services.worker import Handler, Retry, TaskError, load_handler
+from services.analysis import AnalysisTask
+from services.queue import Outcome, QueueService, TaskState
+from services.worker import LegacyTarget, Retry, TaskError, legacy_target
 from services.worker.endings import MOST_RETRY_SECONDS, end_with_error, end_with_result
-from services.worker.threads import ThreadHandler
 from settings import Settings
 from tests.waiting import until
 from tests.working import ended, enqueue, outcomes_beside_another, working
 from tornado_rt.guarded_task import GuardedTask, guard_tasks
+from tornado_rt.work import LeaseLost
 
 LIMIT = 1000
 
@@ -141,12 +141,12 @@ def queue(redis: Redis) -> QueueService:
 
 
 @pytest.fixture
-def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Handler]:
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., LegacyTarget]:
     """A factory of handlers from `MODULE`."""
     name = f"endings_{tmp_path.name}"
     (tmp_path / f"{name}.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    return lambda function, **more: load_handler(f"{name}:{function}", Settings(**more))
+    return lambda function, **more: legacy_target(f"{name}:{function}", Settings(**more))
 
 
 @pytest.mark.gen_test
@@ -157,7 +157,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Handl
 async def test_every_ending_has_its_reason_and_frees_its_slot(
     redis: Redis,
     queue: QueueService,
-    load: Callable[..., Handler],
+    load: Callable[..., LegacyTarget],
     function: str,
     processes: bool,
 ) -> None:
@@ -204,7 +204,7 @@ async def test_exit_in_a_task_of_the_handler_ends_no_more_than_the_attempt(
     async def leave() -> None:
         raise error
 
-    async def handle(task: Task, progress: Any) -> None:
+    async def handle(task: AnalysisTask, progress: Any) -> None:
         if task.symbol == "EARLY":
             asyncio.create_task(leave()).cancel()
         if task.symbol == "GROUP":
@@ -235,7 +235,7 @@ async def test_handler_cannot_change_what_makes_the_tasks_of_the_loop(
     loop = asyncio.get_running_loop()
     guard_tasks(loop)
 
-    async def handle(task: Task, progress: Any) -> None:
+    async def handle(task: AnalysisTask, progress: Any) -> None:
         if task.symbol == "FACTORY":
             loop.set_task_factory(factory)
         assert isinstance(loop.create_task(asyncio.sleep(0)), GuardedTask)
@@ -254,7 +254,7 @@ async def test_handlers_threads_are_not_those_of_the_server(
     guard_tasks(loop)
     loop.set_default_executor(ThreadPoolExecutor(1))
 
-    async def handle(task: Task, progress: Any) -> None:
+    async def handle(task: AnalysisTask, progress: Any) -> None:
         if task.symbol == "KEEP":
             await asyncio.gather(*(asyncio.to_thread(go_on.wait, 20) for _ in range(40)))
         if task.symbol == "REPLACE":
@@ -326,19 +326,18 @@ async def test_bad_delays_stop_nobody(redis: Redis, queue: QueueService) -> None
     """Twice each: the claim that brings the end in must go through."""
     delays = {"nan": math.nan, "text": "5", "long": 10**12, "past": -1, "hour": timedelta(hours=1)}
 
-    async def again(task: Task, progress: Any) -> None:
+    async def again(task: AnalysisTask, progress: Any) -> None:
         if task.symbol in delays:
             await progress.update_progress("half a character: \ud83d")
             raise Retry("busy", delay=delays[task.symbol])  # type: ignore[arg-type]
 
-    queue.max_attempts = 2
     async with working(redis, queue, again, concurrency=1):
-        ids = [await enqueue(queue, one) for one in [*delays, *delays]]
+        ids = [await enqueue(queue, one, max_attempts=2) for one in [*delays, *delays]]
         assert (
             await ended(queue, await enqueue(queue, "GOOD", "bob"))
         ).status == TaskState.COMPLETED
         tasks = [await queue.get_task(one) for one in ids]
-    states = {task.symbol: task.status for task in tasks if task is not None}
+    states = {task.label: task.status for task in tasks if task is not None}
     assert states["nan"] == states["text"] == TaskState.FAILED
     assert states["long"] == states["hour"] == TaskState.DELAYED
     assert await queue.check_invariants() == []
@@ -465,7 +464,7 @@ async def test_thread_that_never_ends_holds_no_slot_and_is_told(
     """Its later reports and its result change nothing."""
     go_on, refused = threading.Event(), threading.Event()
 
-    def hang(task: Task, progress: Any) -> dict[str, Any]:
+    def hang(task: AnalysisTask, progress: Any) -> dict[str, Any]:
         if task.symbol != "HANG":
             return {}
         go_on.wait(20)
@@ -476,7 +475,7 @@ async def test_thread_that_never_ends_holds_no_slot_and_is_told(
         return {"late": True}
 
     with capture_logs() as logged:
-        async with working(redis, queue, ThreadHandler(hang), concurrency=1, timeout_seconds=0.05):
+        async with working(redis, queue, hang, concurrency=1, rules={"timeout_seconds": 0.05}):
             hanging = await enqueue(queue, "HANG")
             good = await ended(queue, await enqueue(queue, "GOOD", user="bob"))
             assert good.status == TaskState.COMPLETED
@@ -495,7 +494,7 @@ async def test_coroutine_that_outlives_its_cancellation_holds_no_slot(
 ) -> None:
     started, go_on, late = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    async def stay(task: Task, progress: Any) -> dict[str, Any]:
+    async def stay(task: AnalysisTask, progress: Any) -> dict[str, Any]:
         if task.symbol != "STAY":
             return {}
         started.set()
@@ -529,7 +528,7 @@ async def test_coroutine_that_outlives_its_cancellation_holds_no_slot(
 async def test_tracker_that_is_spoilt_ends_its_task_only(redis: Redis, queue: QueueService) -> None:
     """A handler has the object itself."""
 
-    async def spoil(task: Task, progress: Any) -> dict[str, Any]:
+    async def spoil(task: AnalysisTask, progress: Any) -> dict[str, Any]:
         if task.symbol == "steps":
             progress.steps.clear()
         if task.symbol == "error":
@@ -581,17 +580,17 @@ async def test_object_that_raises_when_it_is_looked_at_fails_its_task_only(
     """As a report, which is told on the loop, and as a result."""
     errors = {"RUNTIME": RuntimeError("mine"), "EXIT": SystemExit(3), "HIDDEN": Hidden()}
 
-    def report(task: Task, progress: Any) -> Any:
+    def report(task: AnalysisTask, progress: Any) -> Any:
         what, _, error = task.symbol.partition("-")
         if what == "REPORT":
             return progress.update_progress(Map(errors[error]))
         return {"x": Map(errors[error])} if what == "RESULT" else {}
 
-    async def on_loop(task: Task, progress: Any) -> Any:
+    async def on_loop(task: AnalysisTask, progress: Any) -> Any:
         reported = report(task, progress)
         return await reported if inspect.isawaitable(reported) else reported
 
-    handler = ThreadHandler(report) if threaded else on_loop
+    handler = report if threaded else on_loop
     symbols = [f"{what}-{error}" for what in ("REPORT", "RESULT") for error in errors]
     async with working(redis, queue, handler, concurrency=1):
         found = await outcomes_beside_another(queue, *symbols)

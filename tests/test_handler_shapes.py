@@ -7,7 +7,9 @@ import pytest
 from redis.asyncio import Redis
 
 from services.queue import QueueService, TaskState
-from services.worker import Handler, HandlerError, load_handler
+from services.worker import HandlerError, Rules, legacy_target
+from services.worker.legacy import Handler, handler_of
+from services.worker.loading import import_function
 from settings import Settings
 from tests.working import outcomes_beside_another, working
 
@@ -118,7 +120,9 @@ async def test_whatever_can_be_called_is_a_handler(
     """And what it returns is awaited where it can be."""
     queue = QueueService(redis, user_limit=0, global_limit=0)
     name = write(GOOD)
-    handlers: dict[str, Handler] = {one: load_handler(f"{name}:{one}", Settings()) for one in NAMES}
+    handlers: dict[str, Handler] = {
+        one: handler_of(import_function(f"{name}:{one}", Settings()), Rules()) for one in NAMES
+    }
     handlers["GOOD"] = handlers["partial"]
 
     async def run(task, progress):  # type: ignore[no-untyped-def]
@@ -136,7 +140,7 @@ def test_what_is_no_handler_is_refused_in_one_line(
 ) -> None:
     name = write(source)
     with pytest.raises(HandlerError) as refused:
-        load_handler(f"{name}:f", Settings())
+        legacy_target(f"{name}:f", Settings())
     told = str(refused.value)
     assert told.startswith("worker_handler: ")
     assert why in told
@@ -146,4 +150,4 @@ def test_what_is_no_handler_is_refused_in_one_line(
 @pytest.mark.parametrize("path", ["json:decoder.JSONDecoder", ".json:x", "json", ":x", "a..b:c"])
 def test_name_of_none_is_refused_in_one_line(path: str) -> None:
     with pytest.raises(HandlerError, match=r"^worker_handler: cannot load .+$"):
-        load_handler(path, Settings())
+        legacy_target(path, Settings())

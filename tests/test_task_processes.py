@@ -16,7 +16,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.queue import QueueService, TaskState
-from services.worker import Handler, load_handler
+from services.worker import LegacyTarget, legacy_target
 from services.worker.process import await_fork_server_end
 from settings import Settings
 from tests.waiting import has_job, until
@@ -122,11 +122,11 @@ def queue(redis: Redis) -> QueueService:
 
 
 @pytest.fixture
-def handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Handler:
+def handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LegacyTarget:
     name = f"processes_{tmp_path.name}"
     (tmp_path / f"{name}.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    return load_handler(f"{name}:handle", Settings(worker_processes=True))
+    return legacy_target(f"{name}:handle", Settings(worker_processes=True))
 
 
 @contextlib.asynccontextmanager
@@ -149,7 +149,7 @@ async def never_blocked() -> AsyncIterator[None]:
 
 @pytest.mark.gen_test
 async def test_process_may_send_or_close_anything(
-    redis: Redis, queue: QueueService, handler: Handler
+    redis: Redis, queue: QueueService, handler: LegacyTarget
 ) -> None:
     """One after the other, so that none may keep the slot."""
     async with never_blocked(), working(redis, queue, handler, concurrency=1):
@@ -166,7 +166,7 @@ async def test_process_may_send_or_close_anything(
 @pytest.mark.gen_test
 @pytest.mark.parametrize("symbol", ["STALL", "STOP"])
 async def test_process_that_stands_still_is_killed_with_its_task(
-    redis: Redis, queue: QueueService, handler: Handler, symbol: str
+    redis: Redis, queue: QueueService, handler: LegacyTarget, symbol: str
 ) -> None:
     async with never_blocked(), working(redis, queue, handler, concurrency=1):
         task_id = await enqueue(queue, symbol)
@@ -181,7 +181,7 @@ async def test_process_that_stands_still_is_killed_with_its_task(
 @pytest.mark.gen_test
 @pytest.mark.parametrize("symbol", ["PARENT", "LEAVE"])
 async def test_what_a_process_has_started_ends_with_its_task(
-    redis: Redis, queue: QueueService, handler: Handler, symbol: str
+    redis: Redis, queue: QueueService, handler: LegacyTarget, symbol: str
 ) -> None:
     """When it is cancelled, and when it returns."""
     async with never_blocked(), working(redis, queue, handler, concurrency=1):
@@ -219,7 +219,7 @@ def test_next_start_waits_until_the_killed_fork_server_has_died(
 
 @pytest.mark.gen_test
 async def test_fork_server_that_was_killed_is_started_again(
-    redis: Redis, queue: QueueService, handler: Handler
+    redis: Redis, queue: QueueService, handler: LegacyTarget
 ) -> None:
     server: Any = forkserver._forkserver
     async with never_blocked(), working(redis, queue, handler, concurrency=1):

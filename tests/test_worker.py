@@ -2,29 +2,20 @@
 
 import asyncio
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from services.progress import RedisProgressTracker
-from services.queue import Claim, QueueService, Task, TaskState, Upkeep
-from services.worker import (
-    Backoff,
-    HandlerError,
-    Retry,
-    Roster,
-    TaskError,
-    load_handler,
-)
+from services.analysis import AnalysisTask, RedisProgressTracker
+from services.queue import Claimed, Job, QueueService, TaskState, Upkeep
+from services.worker import Backoff, HandlerError, Retry, Roster, TaskError, legacy_target
 from services.worker.slots import LANES
-from services.worker.threads import ThreadHandler
 from settings import Settings
 from tests.realtime import start_redis
 from tests.waiting import has_job, has_thread, until
-from tests.working import PLAN, ended, enqueue, outcomes, working
+from tests.working import ANALYSIS, analysis, ended, enqueue, outcomes, working
 from tornado_rt.redis import open_redis
 
 
@@ -53,7 +44,7 @@ async def lease_end(redis: Redis, task_id: str) -> float:
 async def test_result_is_kept(redis: Redis, queue: QueueService) -> None:
     """An enqueue wakes a worker that waits."""
 
-    async def double(task: Task, progress: RedisProgressTracker) -> dict[str, Any]:
+    async def double(task: AnalysisTask, progress: RedisProgressTracker) -> dict[str, Any]:
         await progress.update_progress({"step": "trader"})
         return {"symbol": task.symbol * 2}
 
@@ -71,7 +62,7 @@ async def test_result_is_kept(redis: Redis, queue: QueueService) -> None:
 async def test_raising_fails_the_task(
     redis: Redis, queue: QueueService, error: Exception, text: str
 ) -> None:
-    async def fail(task: Task, progress: RedisProgressTracker) -> None:
+    async def fail(task: AnalysisTask, progress: RedisProgressTracker) -> None:
         raise error
 
     async with working(redis, queue, fail):
@@ -84,7 +75,7 @@ async def test_raising_fails_the_task(
 async def test_result_that_is_no_json_object_fails_its_task_only(
     redis: Redis, queue: QueueService, result: Any
 ) -> None:
-    async def work(task: Task, progress: RedisProgressTracker) -> Any:
+    async def work(task: AnalysisTask, progress: RedisProgressTracker) -> Any:
         return result if task.symbol == "BAD" else {}
 
     async with working(redis, queue, work):
@@ -100,12 +91,12 @@ async def test_params_that_make_no_plan_fail_their_task_only(
 ) -> None:
     """They come from a program that enqueues by itself, or from another release."""
 
-    async def work(task: Task, progress: RedisProgressTracker) -> None:
+    async def work(task: AnalysisTask, progress: RedisProgressTracker) -> None:
         return None
 
     async with working(redis, queue, work):
-        bad = await queue.enqueue_task("alice", "AAPL", {"research_depth": 99}, plan=PLAN)
-        task = await ended(queue, bad.task_id)
+        job = Job(label="AAPL", params={"research_depth": 99})
+        task = await ended(queue, await enqueue(queue, job=job))
         assert (await ended(queue, await enqueue(queue))).status == TaskState.COMPLETED
     assert task.status == TaskState.FAILED
     assert task.error is not None
@@ -118,7 +109,7 @@ async def test_error_that_is_no_unicode_fails_its_task_only(
 ) -> None:
     """As the name of a file may be."""
 
-    async def fail(task: Task, progress: RedisProgressTracker) -> None:
+    async def fail(task: AnalysisTask, progress: RedisProgressTracker) -> None:
         raise TaskError("no file \ud800")
 
     async with working(redis, queue, fail):
@@ -138,13 +129,13 @@ async def test_error_that_is_no_unicode_fails_its_task_only(
 async def test_what_no_future_carries_fails_its_task_only(
     redis: Redis, queue: QueueService, error: BaseException, text: str, plain: bool
 ) -> None:
-    def fail(task: Task, progress: Any) -> None:
+    def fail(task: AnalysisTask, progress: Any) -> None:
         raise error
 
-    async def fail_on_the_loop(task: Task, progress: RedisProgressTracker) -> None:
+    async def fail_on_the_loop(task: AnalysisTask, progress: RedisProgressTracker) -> None:
         raise error
 
-    async with working(redis, queue, ThreadHandler(fail) if plain else fail_on_the_loop):
+    async with working(redis, queue, fail if plain else fail_on_the_loop):
         task = await ended(queue, await enqueue(queue))
     assert task.status == TaskState.FAILED
     assert task.error in (text, "RuntimeError: coroutine raised StopIteration")
@@ -155,7 +146,7 @@ async def test_cancelled_task_cancels_its_handler(redis: Redis, queue: QueueServ
     """Told over the backplane; the slot is free at once."""
     started, stopped = asyncio.Event(), asyncio.Event()
 
-    async def wait(task: Task, progress: RedisProgressTracker) -> None:
+    async def wait(task: AnalysisTask, progress: RedisProgressTracker) -> None:
         started.set()
         try:
             await asyncio.Event().wait()
@@ -176,7 +167,7 @@ async def test_lost_lease_stops_the_handler(redis: Redis, queue: QueueService) -
     """A handler whose task went to another is told at its next report."""
     started, go_on = asyncio.Event(), asyncio.Event()
 
-    async def report(task: Task, progress: RedisProgressTracker) -> None:
+    async def report(task: AnalysisTask, progress: RedisProgressTracker) -> None:
         started.set()
         await go_on.wait()
         await progress.update_progress({"step": "trader"})
@@ -185,7 +176,6 @@ async def test_lost_lease_stops_the_handler(redis: Redis, queue: QueueService) -
         task_id = await enqueue(queue)
         await started.wait()
         await redis.zadd("{rtq}:processing", {task_id: 1})
-        queue.global_limit = 1
         await queue.cleanup_expired_tasks()
         go_on.set()
         await until(lambda: is_at_attempt(queue, task_id, 2))
@@ -197,7 +187,7 @@ async def test_stop_hands_running_tasks_back(redis: Redis, queue: QueueService) 
     """After the grace time, without counting the attempt."""
     started = asyncio.Event()
 
-    async def wait(task: Task, progress: RedisProgressTracker) -> None:
+    async def wait(task: AnalysisTask, progress: RedisProgressTracker) -> None:
         started.set()
         await asyncio.Event().wait()
 
@@ -215,7 +205,7 @@ async def test_stop_lets_a_running_task_end_in_the_grace_time(
 ) -> None:
     started, go_on = asyncio.Event(), asyncio.Event()
 
-    async def wait(task: Task, progress: RedisProgressTracker) -> None:
+    async def wait(task: AnalysisTask, progress: RedisProgressTracker) -> None:
         started.set()
         await go_on.wait()
 
@@ -232,7 +222,7 @@ async def test_lease_is_extended_while_the_handler_runs(redis: Redis) -> None:
     queue = QueueService(redis, visibility_seconds=0.3)
     runs = 0
 
-    async def slow(task: Task, progress: RedisProgressTracker) -> None:
+    async def slow(task: AnalysisTask, progress: RedisProgressTracker) -> None:
         nonlocal runs
         runs += 1
         # Until three leases of a task that nobody kept would have run out.
@@ -255,7 +245,7 @@ async def test_task_outlives_an_outage_of_redis(tmp_path: Path) -> None:
     process = await start_redis(address, "--appendonly", "yes")
     started, go_on = asyncio.Event(), asyncio.Event()
 
-    async def outlive(task: Task, progress: RedisProgressTracker) -> None:
+    async def outlive(task: AnalysisTask, progress: RedisProgressTracker) -> None:
         started.set()
         await go_on.wait()
         await progress.update_progress({"step": "trader"})
@@ -280,7 +270,7 @@ async def test_task_outlives_an_outage_of_redis(tmp_path: Path) -> None:
 async def test_worker_does_not_run_more_than_it_may(redis: Redis, queue: QueueService) -> None:
     running = most = 0
 
-    async def count(task: Task, progress: RedisProgressTracker) -> None:
+    async def count(task: AnalysisTask, progress: RedisProgressTracker) -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
@@ -296,10 +286,10 @@ async def test_worker_does_not_run_more_than_it_may(redis: Redis, queue: QueueSe
 @pytest.mark.gen_test
 async def test_retry_is_tried_again_and_then_dead(redis: Redis) -> None:
     """With the handler's own delay, counted as attempts; the last one says why."""
-    queue = QueueService(redis, max_attempts=3)
+    queue = QueueService(redis)
     attempts: list[int] = []
 
-    async def busy(task: Task, progress: RedisProgressTracker) -> None:
+    async def busy(task: AnalysisTask, progress: RedisProgressTracker) -> None:
         attempts.append(task.attempt)
         raise Retry("the market is closed", delay=0.02)
 
@@ -329,13 +319,13 @@ async def test_delay_that_is_announced_during_upkeep_is_not_forgotten(redis: Red
     """The answer to the upkeep is older than the announcement, but comes after it."""
     queue = OvertakenQueue(redis)
 
-    async def work(task: Task, progress: RedisProgressTracker) -> dict[str, Any]:
+    async def work(task: AnalysisTask, progress: RedisProgressTracker) -> dict[str, Any]:
         return {}
 
     async with working(redis, queue, work) as worker:
         await queue.asked.wait()
         idle = worker._upkeep.due_at
-        task = await queue.enqueue_task("alice", "AAPL", {}, plan=PLAN, delay=0.1)
+        task = await queue.enqueue_task("alice", analysis(), delay=0.1)
         await until(lambda: worker._upkeep.due_at != idle)
         queue.announced.set()
         await ended(queue, task.task_id)
@@ -349,8 +339,8 @@ class DeafQueue(QueueService):
         self._lost = lost
         self.task_ids: list[str] = []
 
-    async def claim(self, *arguments: Any) -> list[Claim]:
-        claims = await super().claim(*arguments)
+    async def claim(self, *arguments: Any, **named: Any) -> Claimed:
+        claims = await super().claim(*arguments, **named)
         if self._lost:
             self._lost -= 1
             self.task_ids.append(await enqueue(self))
@@ -363,7 +353,7 @@ async def test_repeated_claim_does_not_answer_for_a_new_one(redis: Redis) -> Non
     """It is answered as at first, when there was nothing; what came since is asked for."""
     queue = DeafQueue(redis, LANES)
 
-    async def work(task: Task, progress: RedisProgressTracker) -> dict[str, Any]:
+    async def work(task: AnalysisTask, progress: RedisProgressTracker) -> dict[str, Any]:
         return {}
 
     async with working(redis, queue, work):
@@ -382,10 +372,10 @@ def test_backoff_doubles_and_is_spread() -> None:
 
 @pytest.mark.gen_test
 async def test_handler_out_of_time_fails(redis: Redis, queue: QueueService) -> None:
-    async def hang(task: Task, progress: RedisProgressTracker) -> None:
+    async def hang(task: AnalysisTask, progress: RedisProgressTracker) -> None:
         await asyncio.Event().wait()
 
-    async with working(redis, queue, hang, timeout_seconds=0.05):
+    async with working(redis, queue, hang, rules={"timeout_seconds": 0.05}):
         task = await ended(queue, await enqueue(queue))
     assert (task.status, task.error) == (TaskState.FAILED, "took longer than 0.05 s")
 
@@ -427,7 +417,7 @@ async def test_plain_function_runs_in_a_thread(
     redis: Redis, queue: QueueService, handler_module: str
 ) -> None:
     """The loop goes on meanwhile; a cancelled one is told at its next report."""
-    handler = load_handler(f"{handler_module}:plain", Settings())
+    handler = legacy_target(f"{handler_module}:plain", Settings())
     async with working(redis, queue, handler):
         good, bad, bug = await outcomes(queue, "AAPL", "BAD", "BUG")
         assert good.result == {"pid": os.getpid()}
@@ -444,7 +434,7 @@ async def test_plain_function_runs_in_a_thread(
 async def test_handler_may_run_in_a_process_of_its_own(
     redis: Redis, queue: QueueService, handler_module: str, name: str
 ) -> None:
-    handler = load_handler(f"{handler_module}:{name}", Settings(worker_processes=True))
+    handler = legacy_target(f"{handler_module}:{name}", Settings(worker_processes=True))
     async with working(redis, queue, handler):
         [done] = await outcomes(queue, "AAPL")
     assert done.result is not None
@@ -456,7 +446,7 @@ async def test_process_is_killed_when_its_task_is_cancelled(
     redis: Redis, queue: QueueService, handler_module: str
 ) -> None:
     """And when it dies by itself, or fails, the task says so."""
-    handler = load_handler(f"{handler_module}:plain", Settings(worker_processes=True))
+    handler = legacy_target(f"{handler_module}:plain", Settings(worker_processes=True))
     async with working(redis, queue, handler):
         bad, bug, died = await outcomes(queue, "BAD", "BUG", "DIE")
         errors = [task.error for task in (bad, bug, died)]
@@ -471,7 +461,7 @@ async def test_process_is_killed_when_its_task_is_cancelled(
 async def test_waiting_worker_asks_nothing(redis: Redis, queue: QueueService) -> None:
     """Between wakes the worker sends Redis not one command."""
 
-    async def unused(task: Task, progress: RedisProgressTracker) -> None:
+    async def unused(task: AnalysisTask, progress: RedisProgressTracker) -> None:
         raise AssertionError
 
     async with working(redis, queue, unused):
@@ -501,16 +491,13 @@ async def commands(redis: Redis) -> tuple[int, int]:
 )
 def test_bad_handler_is_refused(path: str, tmp_path: Path) -> None:
     with pytest.raises(HandlerError, match="worker_handler"):
-        load_handler(path, Settings(data_dir=tmp_path))
+        legacy_target(path, Settings(data_dir=tmp_path))
 
 
 def test_handler_is_configured(tmp_path: Path) -> None:
     from examples import stock_analysis
 
-    handler: Callable[..., Any] = load_handler(
-        "examples.stock_analysis:analyse", Settings(data_dir=tmp_path, step_seconds=0.25)
-    )
-    assert handler is stock_analysis.analyse
+    legacy_target("examples.stock_analysis:analyse", Settings(data_dir=tmp_path, step_seconds=0.25))
     assert stock_analysis._step_seconds == 0.25
 
 
@@ -553,10 +540,10 @@ async def test_tasks_of_lost_workers_are_run_again(
     roster = Roster(tmp_path)
     lost, kept = await enqueue(queue), await enqueue(queue)
     with roster.entered("gone"):
-        await queue.claim("gone", 1)
-    await queue.claim("other", 1)
+        await queue.claim("gone", 1, kinds=[ANALYSIS])
+    await queue.claim("other", 1, kinds=[ANALYSIS])
 
-    async def handle(task: Task, _: RedisProgressTracker) -> dict[str, Any]:
+    async def handle(task: AnalysisTask, _: RedisProgressTracker) -> dict[str, Any]:
         return {"attempt": task.attempt}
 
     async with working(redis, queue, handle, roster=roster):

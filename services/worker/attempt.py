@@ -1,6 +1,7 @@
 """One attempt at a task: from its claim to its ack, whatever its handler does."""
 
 import asyncio
+import functools
 import inspect
 import os
 from collections.abc import Callable
@@ -8,15 +9,18 @@ from collections.abc import Callable
 import structlog
 
 from services.queue import Ack, Claim, Outcome
+from services.worker.budget import seconds_left
 from services.worker.endings import (
+    HANDED_BACK,
     LOST,
     Ending,
     end_with_error,
-    end_with_result,
+    errored,
     failed,
     text_of_error,
 )
-from services.worker.targets import Prepared
+from services.worker.link import Link
+from services.worker.target import Target
 from services.worker.threads import ABANDON_SECONDS
 from tornado_rt.fork_guard import end_if_forked
 from tornado_rt.guarded_task import start_family
@@ -31,33 +35,53 @@ class Attempt:
     """A claimed task whose handler runs. `on_over` is called once, with how it ended.
 
     A handler that does not end when it is cancelled is abandoned: the attempt is over, and neither
-    its reports nor its result change anything.
+    its reports nor its result change anything. Raise BadParams when the task cannot be run.
     """
 
     def __init__(
-        self, claim: Claim, prepared: Prepared, on_over: Callable[["Attempt", Ending], None]
+        self, target: Target, link: Link, on_over: Callable[["Attempt", Ending], None]
     ) -> None:
-        self.claim = claim
         self.over = False
-        self._prepared = prepared
+        self._link = link
         self._on_over = on_over
         self._process = os.getpid()
         # How it ends when the handler was stopped, however the handler takes that.
         self._stopped: Ending | None = None
         self._timer: asyncio.TimerHandle | None = None
-        if prepared.rules.timeout_seconds:
-            self._call_later(prepared.rules.timeout_seconds, self._expire)
+        self._prepared = target.prepare(link)
+        self._rules = self._prepared.rules
+        link.lost = self.drop
+        if self._rules.timeout_seconds:
+            seconds = self._rules.timeout_seconds
+            self._end_after(seconds, errored(f"took longer than {seconds:g} s"))
         self.job: asyncio.Task[None] = start_family(self._run(), f"task-{self.task_id}")
         self.job.add_done_callback(self._settle)
 
     @property
+    def claim(self) -> Claim:
+        """What it works on."""
+        return self._link.claim
+
+    @property
     def task_id(self) -> str:
         """The task's id."""
-        return self.claim.task.task_id
+        return self._link.task.task_id
+
+    def tell_stop(self) -> None:
+        """Tell the handler that the worker stops; it goes on until it is handed back."""
+        try:
+            self._prepared.stop()
+        except BaseException as fault:
+            log.error("stop_untold", task_id=self.task_id, error=text_of_error(fault))
 
     def drop(self) -> None:
         """Stop the handler: the task is another's, or ended. What the handler does is lost."""
+        self._link.close()
         self._stop(LOST)
+
+    def hand_back(self) -> None:
+        """Stop the handler, so that another goes on with the task."""
+        self._stop(HANDED_BACK)
 
     def abandon(self) -> None:
         """End it now, if it was stopped and its handler has not ended."""
@@ -72,16 +96,18 @@ class Attempt:
         """Return what the queue is told of an ending; None when the task is no longer ours."""
         if ending.outcome is None:
             return None
-        task, delay = self.claim.task, ending.delay
-        if ending.outcome == Outcome.RETRY and delay is None:
-            delay = self._prepared.rules.backoff.seconds(task.attempt)
+        outcome, delay = ending.outcome, ending.delay
+        if outcome == Outcome.ERROR and not self._rules.retry_errors:
+            outcome = Outcome.FAILED
+        if delay is None and outcome in (Outcome.ERROR, Outcome.RETRY):
+            delay = self._rules.backoff.seconds(self._link.task.attempt)
         return Ack(
-            task.task_id,
+            self.task_id,
             self.claim.token,
-            ending.outcome,
+            outcome,
             result=ending.result,
             error=ending.error,
-            fragment=self._last_fragment(ending.outcome, ending.error),
+            fragment=self._last_fragment(outcome, ending.error),
             delay=delay or 0.0,
         )
 
@@ -90,41 +116,64 @@ class Attempt:
         # A copy of this process, made by the handler, must not go on here.
         end_if_forked(self._process)
         if not self.over:
+            await self._flush(self._stopped or ending)
+        if not self.over:
             self._end(self._stopped or ending)
 
     async def _outcome(self) -> Ending:
         """Run the handler to its end, whatever that is."""
         try:
+            if self._link.task.job.budget_seconds and not await self._keep_budget():
+                return failed(self._out_of_budget())
             result = await self._prepared.run()
             if inspect.isawaitable(result):
                 # An `async def` behind a decorator that is one itself.
                 result = await result
             if isinstance(result, Ending):
                 return result
-            return end_with_result(result, self._prepared.rules.result_bytes)
+            return self._rules.judge(result)
         except BaseException as error:
             return end_with_error(error)
+
+    async def _flush(self, ending: Ending) -> None:
+        if ending is LOST:
+            return
+        try:
+            await self._link.flush(final=ending.outcome in (Outcome.COMPLETED, Outcome.FAILED))
+        except BaseException as error:
+            # The lease is lost, or the attempt is stopped; its end is told all the same.
+            log.info("state_unsaved", task_id=self.task_id, error=text_of_error(error))
 
     def _settle(self, _: object) -> None:
         if not self.over:
             # Cancelled before its first step.
-            self._end(self._stopped or failed("the handler was cancelled"))
+            self._end(self._stopped or errored("the handler was cancelled"))
 
     def _stop(self, ending: Ending) -> None:
-        if self._stopped is LOST:
+        if self.over or self._stopped is LOST:
             return
         self._stopped = ending
         self.job.cancel()
         self._call_later(ABANDON_SECONDS, self.abandon)
 
-    def _expire(self) -> None:
-        self._stop(failed(f"took longer than {self._prepared.rules.timeout_seconds:g} s"))
+    async def _keep_budget(self) -> bool:
+        """End the attempt when the budget of all attempts is used up; say whether some is left."""
+        left = await seconds_left(self._link)
+        if not self._rules.timeout_seconds or left < self._rules.timeout_seconds:
+            self._end_after(left, failed(self._out_of_budget()))
+        return left > 0
+
+    def _out_of_budget(self) -> str:
+        return f"took longer than {self._link.task.job.budget_seconds:g} s in all attempts"
+
+    def _end_after(self, seconds: float, ending: Ending) -> None:
+        self._call_later(seconds, functools.partial(self._stop, ending))
 
     def _end(self, ending: Ending) -> None:
         self.over = True
-        self._prepared.close()
         if self._timer is not None:
             self._timer.cancel()
+        self._link.close()
         if ending.trace:
             log.warning("task_failed", task_id=self.task_id, exception=ending.trace)
         self._on_over(self, ending)

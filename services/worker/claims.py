@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import attrs
 import structlog
 
-from services.queue import Ack, Claim, Outcome, QueueService, new_request
+from services.queue import Ack, Claimed, Outcome, QueueService, new_request
 from services.worker.endings import text_of_error
 from tornado_rt.redis import is_outage
 
@@ -27,12 +27,13 @@ class _Request:
 
 
 class Claims:
-    """The requests of one worker to the queue. `asked`: how many tasks may still come."""
+    """The requests of one worker, for tasks of its kinds. `asked`: how many may still come."""
 
-    def __init__(self, queue: QueueService, worker_id: str) -> None:
+    def __init__(self, queue: QueueService, worker_id: str, kinds: Sequence[str]) -> None:
         self.asked = 0
         self._queue = queue
         self._worker_id = worker_id
+        self._kinds = kinds
         self._acks: list[Ack] = []
         self._unanswered: collections.deque[_Request] = collections.deque()
 
@@ -50,7 +51,7 @@ class Claims:
         """Keep the end of an attempt for the next request."""
         self._acks.append(ack)
 
-    async def take(self, count: int) -> list[Claim]:
+    async def take(self, count: int) -> Claimed:
         """Hand in what has ended and claim at most `count`, or repeat a request first.
 
         Raise what `is_outage` says to wait for: then the request is repeated by the next call.
@@ -58,7 +59,7 @@ class Claims:
         """
         request = self._next(count)
         try:
-            claims = await self._claim(request)
+            claimed = await self._claim(request)
         except ClaimRefused:
             self.asked -= request.count
             raise
@@ -66,7 +67,7 @@ class Claims:
             self._unanswered.append(request)
             raise
         self.asked -= request.count
-        return claims
+        return claimed
 
     async def hand_in_rest(self) -> None:
         """Hand in all that has ended, and claim nothing more. Raise what `is_outage` is for."""
@@ -82,7 +83,7 @@ class Claims:
         self.asked += count
         return _Request(new_request(), count, acks)
 
-    async def _claim(self, request: _Request) -> list[Claim]:
+    async def _claim(self, request: _Request) -> Claimed:
         try:
             return await self._ask(request.count, request.acks, request.id)
         except Exception as error:
@@ -94,7 +95,7 @@ class Claims:
         for ack in request.acks:
             await self._end(ack)
         if not request.count:
-            return []
+            return Claimed([])
         # Under its own id: it claimed nothing as long as it was spoilt.
         return await self._claim(attrs.evolve(request, acks=()))
 
@@ -119,5 +120,5 @@ class Claims:
             return text_of_error(error)
         return None
 
-    async def _ask(self, count: int, acks: Sequence[Ack], request: str) -> list[Claim]:
-        return await self._queue.claim(self._worker_id, count, acks, request)
+    async def _ask(self, count: int, acks: Sequence[Ack], request: str) -> Claimed:
+        return await self._queue.claim(self._worker_id, count, acks, request, kinds=self._kinds)

@@ -13,9 +13,9 @@ from typing import Any
 import attrs
 import orjson
 
-from services.progress import LeaseLost
 from services.queue import Outcome
 from tornado_rt.bounds import OutOfBounds, check_json, clean_text
+from tornado_rt.work import LeaseLost, Retry, TaskError
 
 MAX_ERROR_LENGTH = 2000
 MOST_RETRY_SECONDS = 30 * 86400.0
@@ -25,54 +25,48 @@ MOST_FRAMES = 30
 MAX_TRACEBACK_LENGTH = 16_000
 MAX_TRACEBACK_LINE = 1000
 
-Result = dict[str, Any] | None
-
-
-class TaskError(Exception):
-    """Raised by a handler for a failure that its text explains to the user."""
-
-
-class Retry(Exception):
-    """Raised by a handler to be run again after `delay`, None for the queue's own.
-
-    `delay` is in seconds, or a timedelta. It is at least 0 and at most 30 days.
-    """
-
-    def __init__(self, reason: str, *, delay: float | timedelta | None = None) -> None:
-        super().__init__(reason)
-        self.delay = delay
-
 
 @attrs.frozen
 class Ending:
     """The end of an attempt.
 
-    `outcome`: None when the attempt is no longer this worker's. `delay`: seconds before a retry,
-    None for the queue's own. `trace`: the traceback of an error that the author did not mean.
+    `outcome`: None when the attempt is no longer this worker's. `delay`: seconds before another,
+    None for the kind's own. `trace`: the traceback of an error that the author did not mean.
+    `cancelled`: the handler ended itself by a cancellation.
     """
 
     outcome: Outcome | None
-    result: Result = None
+    result: Any = None
     error: str = ""
     delay: float | None = None
     trace: str = ""
+    cancelled: bool = False
 
 
+# The task is another's, or ended. These two are told apart by their identity.
 LOST = Ending(None)
+# The worker stops: another goes on with the task.
+HANDED_BACK = Ending(None, cancelled=True)
 
 
 def failed(reason: str) -> Ending:
-    """Return a failure with this reason."""
+    """Return a final failure with this reason."""
     return Ending(Outcome.FAILED, error=reason)
 
 
-def end_with_result(result: object, most_bytes: int) -> Ending:
+def errored(reason: str) -> Ending:
+    """Return a failure that may be tried again."""
+    return Ending(Outcome.ERROR, error=reason)
+
+
+def end_with_result(result: object, most_bytes: int, *, any_json: bool = False) -> Ending:
     """Return how an attempt ends that returned this; `most_bytes` 0 for any size.
 
-    The result is copied: what the handler does to it later changes nothing.
+    Without `any_json` a result is a JSON object, {} for None. It is copied: what the handler does
+    to it later changes nothing.
     """
     try:
-        return Ending(Outcome.COMPLETED, _keep(result, most_bytes))
+        return Ending(Outcome.COMPLETED, _keep(result, most_bytes, any_json))
     except OutOfBounds as error:
         return failed(text_of_error(error))
     except BaseException as error:
@@ -84,7 +78,7 @@ def end_with_error(error: BaseException) -> Ending:
     try:
         return _judge(error)
     except BaseException:
-        return failed("the handler failed with an error that cannot be read")
+        return errored("the handler failed with an error that cannot be read")
 
 
 def text_of_error(error: BaseException) -> str:
@@ -118,13 +112,12 @@ def retry_seconds(delay: object) -> float | None:
     return min(max(seconds, 0.0), MOST_RETRY_SECONDS)
 
 
-def _keep(result: object, most_bytes: int) -> Result:
+def _keep(result: object, most_bytes: int, any_json: bool) -> Any:
     if result is None:
-        return {}
-    if not isinstance(result, dict):
+        return None if any_json else {}
+    if not any_json and not isinstance(result, dict):
         raise OutOfBounds(f"the result is a dict or None, not {type(result).__name__}")
-    kept: Result = orjson.loads(check_json("the result", result, most_bytes))
-    return kept
+    return orjson.loads(check_json("the result", result, most_bytes))
 
 
 def _judge(error: BaseException) -> Ending:
@@ -138,7 +131,8 @@ def _judge(error: BaseException) -> Ending:
     reason = text_of_error(error)
     if isinstance(error, BaseExceptionGroup):
         reason = f"{reason}: {text_of_error(leaves[0])}"[:MAX_ERROR_LENGTH]
-    return Ending(Outcome.FAILED, error=reason, trace=_trace(error))
+    cancelled = all(isinstance(one, asyncio.CancelledError) for one in leaves)
+    return Ending(Outcome.ERROR, error=reason, trace=_trace(error), cancelled=cancelled)
 
 
 def _again(retries: list[BaseException]) -> Ending:

@@ -1,4 +1,4 @@
-"""Imports the function of a handler, and judges whether it can be one."""
+"""Imports kinds and the functions of handlers, and judges what can be one."""
 
 import functools
 import importlib
@@ -6,8 +6,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from services.kinds.loading import load_kinds
 from services.worker.endings import text_of_error
 from settings import Settings
+from tornado_rt.work import Kind
 
 
 class HandlerError(Exception):
@@ -33,13 +35,22 @@ def import_function(path: str, settings: Settings) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]
 
 
+def import_kind(name: str, module: str, settings: Settings) -> Kind:
+    """Import a kind, from the modules that the settings name, or from that of its handler.
+
+    Raise KindError; KeyError when neither has it.
+    """
+    found = load_kinds(settings.kinds, settings)
+    return found[name] if name in found else load_kinds([module], settings)[name]
+
+
 def fault_of(function: object) -> str | None:
     """Return why this cannot be a handler, None when it can."""
     if inspect.isclass(function):
         return "a class, not a function"
     if not callable(function):
         return "not a function"
-    code = _code_of(function)
+    code = code_of(function)
     flags = getattr(getattr(code, "__code__", None), "co_flags", 0)
     # A generator behind `types.coroutine` is awaited as any coroutine.
     generates = inspect.isgeneratorfunction(code) and not flags & inspect.CO_ITERABLE_COROUTINE
@@ -50,7 +61,7 @@ def fault_of(function: object) -> str | None:
 
 def runs_on_the_loop(function: object) -> bool:
     """Say whether this is an `async def`: anything else runs in a thread."""
-    return inspect.iscoroutinefunction(_code_of(function))
+    return inspect.iscoroutinefunction(code_of(function))
 
 
 def _configure(module: object, module_name: str, settings: Settings) -> None:
@@ -65,12 +76,12 @@ def _configure(module: object, module_name: str, settings: Settings) -> None:
         ) from error
 
 
-def _code_of(function: Any) -> Any:
+def code_of(function: Any) -> Any:
     """Return the function that runs when this is called."""
     while isinstance(function, functools.partial):
         function = function.func
     if isinstance(function, staticmethod):
-        return _code_of(function.__func__)
+        return code_of(function.__func__)
     if inspect.isroutine(function):
         return function
-    return _code_of(type(function).__call__)
+    return code_of(type(function).__call__)

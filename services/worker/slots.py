@@ -17,7 +17,7 @@ class Slots:
 
     `running` holds what uses slots; `start` adds to it what a claim brings. `moved` is called when
     the line may have moved. Lanes never poll: they wait until there is something to claim or to
-    hand in.
+    hand in, or until the time at which the queue said that more may start.
     """
 
     def __init__(
@@ -42,17 +42,20 @@ class Slots:
         self._promising = True
         self._wanted = asyncio.Event()
         self._stopping = False
+        # The one timer: when more may start.
+        self._again: asyncio.TimerHandle | None = None
 
     def look(self) -> None:
         """Claim as many as are free: there may be work, or a slot is free again."""
-        self._promising = True
-        self._wanted.set()
+        self._try()
         self._moved()
 
     def stop(self) -> None:
         """Claim nothing more, and let the lanes end."""
         self._stopping = True
         self._wanted.set()
+        if self._again is not None:
+            self._again.cancel()
 
     async def lane(self) -> None:
         """Claim, and hand in what has ended, until `stop`."""
@@ -74,7 +77,7 @@ class Slots:
 
     async def _claim(self, count: int) -> None:
         try:
-            claims = await self._claims.take(count)
+            claimed = await self._claims.take(count)
         except Exception as error:
             if not (is_outage(error) or isinstance(error, ClaimRefused)):
                 raise
@@ -85,9 +88,24 @@ class Slots:
         self._outages.end("claim")
         self._moved()
         if self._stopping:
-            self.surplus += claims
+            self.surplus += claimed.claims
             return
-        for claim in claims:
+        for claim in claimed.claims:
             self._start(claim)
-        if claims and len(claims) == count:
+        if claimed.claims and len(claimed.claims) == count:
             self.look()
+        if claimed.again_in is not None:
+            self._try_in(claimed.again_in)
+
+    def _try(self) -> None:
+        self._promising = True
+        self._wanted.set()
+
+    def _try_in(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        at = loop.time() + seconds
+        if self._again is not None:
+            if not self._again.cancelled() and loop.time() < self._again.when() <= at:
+                return
+            self._again.cancel()
+        self._again = loop.call_at(at, self._try)

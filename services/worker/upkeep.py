@@ -1,7 +1,10 @@
 """A worker's upkeep: its leases, what falls due in the queue, and workers that are gone."""
 
 import asyncio
+import os
+import socket
 import time
+from collections.abc import Sequence
 from typing import Protocol
 
 import structlog
@@ -16,6 +19,7 @@ log = structlog.get_logger(__name__)
 # Upkeep runs when something falls due; this often when nothing is known to.
 IDLE_SECONDS = 30.0
 POSITIONS_SECONDS = 1.0
+ANNOUNCE_SECONDS = 10.0
 EXTENSIONS_A_LEASE = 3
 
 
@@ -35,19 +39,35 @@ class Held(Protocol):
 class WorkerUpkeep:
     """Does each thing when it is due, and waits in between.
 
-    Leases of what is held are extended until `let_go`, or `finish`. When a worker of the `roster`
-    is gone, the leases of its tasks end.
+    Others are told every 10 seconds that the worker lives, and which `kinds` it runs. Leases of
+    what is held are extended until `let_go`, or `finish`. When a worker of the `roster` is gone,
+    the leases of its tasks end.
     """
 
     def __init__(
-        self, queue: QueueService, *, roster: Roster | None = None, outages: Outages | None = None
+        self,
+        queue: QueueService,
+        worker_id: str,
+        kinds: Sequence[str],
+        *,
+        concurrency: int,
+        roster: Roster | None,
+        outages: Outages,
     ) -> None:
         self._queue = queue
+        self._worker_id = worker_id
+        self._kinds = kinds
+        self._info = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "concurrency": concurrency,
+        }
         self._roster = roster
-        self._outages = outages or Outages()
+        self._outages = outages
         # When the lease of each is to be extended.
         self._held: dict[Held, float] = {}
         self._due_at = 0.0
+        self._announce_at = 0.0
         self._positions_at: float | None = None
         self._awake = asyncio.Event()
         self._sleeps_until = 0.0
@@ -97,7 +117,7 @@ class WorkerUpkeep:
                 await self._sleep()
 
     async def _sleep(self) -> None:
-        dues = [self._due_at, *self._held.values()]
+        dues = [self._due_at, self._announce_at, *self._held.values()]
         if self._positions_at is not None:
             dues.append(self._positions_at)
         self._sleeps_until = min(dues)
@@ -116,6 +136,9 @@ class WorkerUpkeep:
         # First, for they are why tasks are not run twice.
         for held in [held for held, at in self._held.items() if now >= at]:
             await self._extend(held)
+        if now >= self._announce_at:
+            await self._queue.announce_worker(self._worker_id, self._kinds, self._info)
+            self._announce_at = now + ANNOUNCE_SECONDS
         if now >= self._due_at:
             await self._keep_up(now)
         if self._positions_at is not None and now >= self._positions_at:
@@ -156,6 +179,7 @@ class WorkerUpkeep:
         expired = await self._queue.expire_claims(lost)
         log.info("workers_lost", workers=lost, tasks=expired)
         for worker_id in lost:
+            await self._queue.withdraw_worker(worker_id)
             self._roster.forget(worker_id)
 
     async def _publish_positions(self) -> None:

@@ -1,19 +1,19 @@
-"""The worker: claims tasks, runs their handler, keeps their leases, ends them."""
+"""The worker: its slots, the attempts that use them, and its upkeep, joined."""
 
 import asyncio
+from collections.abc import Mapping
 
 import structlog
 
 from services.queue import Ack, Claim, Outcome, QueueService
 from services.worker.attempt import Attempt
-from services.worker.backoff import Backoff
 from services.worker.claims import Claims
-from services.worker.endings import Ending, one_line
-from services.worker.handlers import Handler
+from services.worker.endings import HANDED_BACK, Ending, one_line
+from services.worker.link import Link, Reporter
 from services.worker.outages import OUTAGE_SECONDS, Outages
 from services.worker.roster import Roster
 from services.worker.slots import LANES, Slots
-from services.worker.targets import BadParams, HandlerTarget, Rules
+from services.worker.target import BadParams, Target
 from services.worker.threads import ABANDON_SECONDS
 from services.worker.upkeep import WorkerUpkeep
 from tornado_rt.jobs import Jobs
@@ -24,42 +24,50 @@ log = structlog.get_logger(__name__)
 
 
 class Worker:
-    """Runs at most `concurrency` handlers at once; durations are seconds, 0 for no timeout.
+    """Runs at most `concurrency` tasks of the kinds in `targets` at once.
 
     It is a subscriber of the topic `workers`: an enqueue wakes it, a cancellation reaches the
     handler. It joins its slots, the attempts that use them, and its upkeep. When a worker of the
-    `roster` is gone, the leases of its tasks end. `result_bytes` bounds a result as JSON, 0 for
-    none.
+    `roster` is gone, the leases of its tasks end. `grace_seconds` is what running tasks get at a
+    stop, before they are handed back.
     """
 
     def __init__(
         self,
         queue: QueueService,
-        handler: Handler,
+        targets: Mapping[str, Target],
         *,
         concurrency: int,
         worker_id: str,
         grace_seconds: float,
-        timeout_seconds: float = 0.0,
-        result_bytes: int = 0,
-        backoff: Backoff | None = None,
         roster: Roster | None = None,
     ) -> None:
         self._queue = queue
-        rules = Rules(timeout_seconds, result_bytes, backoff or Backoff())
-        self._target = HandlerTarget(queue, handler, rules)
+        self._targets = targets
+        self._worker_id = worker_id
         self._grace_seconds = grace_seconds
         self._attempts: dict[str, Attempt] = {}
-        self._claims = Claims(queue, worker_id)
-        outages = Outages()
-        self._upkeep = WorkerUpkeep(queue, roster=roster, outages=outages)
+        self._stopping = False
+        # What another may go on with.
+        self._handed_back: list[Claim] = []
+        self._claims = Claims(queue, worker_id, list(targets))
+        self._outages = Outages()
+        self._reporter = Reporter()
+        self._upkeep = WorkerUpkeep(
+            queue,
+            worker_id,
+            list(targets),
+            concurrency=concurrency,
+            roster=roster,
+            outages=self._outages,
+        )
         self._slots = Slots(
             self._claims,
             concurrency,
             self._attempts,
             start=self._start,
             moved=self._upkeep.expect_move,
-            outages=outages,
+            outages=self._outages,
         )
 
     def deliver(self, message: Message) -> None:
@@ -82,30 +90,35 @@ class Worker:
         return False
 
     def stop(self) -> None:
-        """Claim nothing more; `run` returns after the grace time at the latest."""
+        """Claim nothing more, and tell handlers; `run` returns after the grace time at most."""
+        self._stopping = True
         self._slots.stop()
+        for attempt in tuple(self._attempts.values()):
+            attempt.tell_stop()
 
     async def run(self) -> None:
         """Work until `stop`."""
         jobs = Jobs(OUTAGE_SECONDS)
         try:
             upkeep = jobs.keep(self._upkeep.run, "worker-upkeep")
+            jobs.keep(self._reporter.run, "worker-reports")
             lanes = [jobs.keep(self._slots.lane, f"lane-{n}") for n in range(LANES)]
             await asyncio.wait(lanes)
             # Leases are kept to the end of the grace time.
             await self._finish()
             self._upkeep.finish()
             await asyncio.wait([upkeep])
+            await self._leave()
         finally:
             await jobs.close()
 
     def _start(self, claim: Claim) -> None:
+        link = Link(self._queue, claim, self._reporter, self._outages)
         try:
-            prepared = self._target.prepare(claim)
+            attempt = Attempt(self._targets[claim.task.kind], link, self._over)
         except BadParams as error:
             self._refuse(claim, one_line(f"bad params: {error}"))
             return
-        attempt = Attempt(claim, prepared, self._over)
         self._attempts[attempt.task_id] = attempt
         self._upkeep.hold(attempt)
 
@@ -118,7 +131,9 @@ class Worker:
         if self._attempts.get(attempt.task_id) is attempt:
             del self._attempts[attempt.task_id]
         self._upkeep.let_go(attempt)
-        if (ack := attempt.ack(ending)) is not None:
+        if ending is HANDED_BACK or (ending.cancelled and self._stopping):
+            self._handed_back.append(attempt.claim)
+        elif (ack := attempt.ack(ending)) is not None:
             self._claims.hand_in(ack)
         else:
             log.info("lease_lost", task_id=attempt.task_id)
@@ -131,13 +146,13 @@ class Worker:
             await asyncio.wait(jobs, timeout=self._grace_seconds)
         unfinished = tuple(self._attempts.values())
         for attempt in unfinished:
-            attempt.drop()
+            attempt.hand_back()
         if jobs:
             # A handler that swallows its cancellation is left behind.
             await asyncio.wait(jobs, timeout=ABANDON_SECONDS)
         for attempt in unfinished:
             attempt.abandon()
-        handed_back = [*self._slots.surplus, *(attempt.claim for attempt in unfinished)]
+        handed_back = [*self._slots.surplus, *self._handed_back]
         try:
             await self._claims.hand_in_rest()
             for claim in handed_back:
@@ -145,6 +160,13 @@ class Worker:
         except Exception as error:
             # Their leases run out, and another worker takes them.
             log.warning("queue_away_at_stop", error=error, tasks=len(handed_back))
+
+    async def _leave(self) -> None:
+        """Tell others that this worker is gone; else they find that it says nothing any more."""
+        try:
+            await self._queue.withdraw_worker(self._worker_id)
+        except Exception as error:
+            log.warning("worker_not_withdrawn", error=error)
 
     async def _hand_back(self, claim: Claim) -> None:
         try:

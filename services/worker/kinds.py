@@ -1,0 +1,113 @@
+"""Kinds of work as targets: their handlers run on the loop, in threads, or in processes."""
+
+from collections.abc import Callable
+from typing import Any
+
+from services.queue import Kept, Outcome
+from services.worker.backoff import Backoff
+from services.worker.child import run_kind
+from services.worker.endings import Ending
+from services.worker.link import Link
+from services.worker.loading import runs_on_the_loop
+from services.worker.process import TaskProcesses
+from services.worker.runs import make_run, read_params
+from services.worker.talk import KindTalk
+from services.worker.target import Rules
+from services.worker.threads import LoopWaiter, run_in_thread
+from settings import Settings
+from tornado_rt.work import Kind, Run
+
+
+class KindTarget:
+    """Runs the handler of a kind, as `settings` say; by default on the loop or in a thread."""
+
+    def __init__(self, kind: Kind, settings: Settings) -> None:
+        if kind.function is None:
+            raise ValueError(f"kind {kind.name!r} has no handler")
+        self.kind = kind
+        self.function: Callable[..., Any] = kind.function
+        self.settings = settings
+        self.rules = Rules(
+            timeout_seconds=kind.timeout or settings.task_timeout_seconds,
+            result_bytes=settings.task_result_bytes,
+            any_json=True,
+            retry_errors=kind.retry_errors,
+            backoff=Backoff(*kind.backoff),
+        )
+        self.processes: TaskProcesses | None = None
+        if settings.worker_processes:
+            modules = [self.function.__module__]
+            self.processes = TaskProcesses(modules, settings.task_result_bytes)
+        self.on_loop = runs_on_the_loop(kind.function)
+
+    def prepare(self, link: Link) -> "PreparedKind":
+        """Read the parameters. Raise BadParams."""
+        return PreparedKind(self, link, read_params(self.kind, link.task))
+
+
+class PreparedKind:
+    """A task of a kind with its parameters."""
+
+    def __init__(self, target: KindTarget, link: Link, params: Any) -> None:
+        self.rules = target.rules.of(link.task.job)
+        self._target = target
+        self._link = link
+        self._params = params
+        self._run: Run | None = None
+        # In place of the run, when that is in another process.
+        self._talk: KindTalk | None = None
+        self._stopping = False
+
+    async def run(self) -> Any:
+        """Run the handler, with what earlier attempts have kept."""
+        link, waiter = self._link, LoopWaiter()
+        kept = await link.read_kept()
+        run = make_run(
+            self._target.kind, self._params, link.task, link, waiter.wait, kept, self.rules
+        )
+        self._run = run
+        link.begin(run, kept.state)
+        if self._stopping:
+            run.stop()
+        return await self._call(run, kept)
+
+    def stop(self) -> None:
+        """Let `run.stopping` be true."""
+        self._stopping = True
+        if self._run is not None:
+            self._run.stop()
+        if self._talk is not None:
+            self._talk.stop()
+
+    def last_fragment(self, outcome: Outcome, error: str) -> bytes | None:
+        """Return the last state; None before there is a run."""
+        told = self._talk and self._talk.told
+        run = told or self._run
+        if run is None:
+            return None
+        if outcome == Outcome.COMPLETED:
+            run.complete()
+        elif outcome in (Outcome.FAILED, Outcome.ERROR):
+            run.fail(error)
+        return run.fragment()
+
+    async def _call(self, run: Run, kept: Kept) -> Any:
+        target, params, task = self._target, self._params, self._link.task
+        if target.processes is not None:
+            return await self._call_in_process(target.processes, run, kept)
+        if target.on_loop:
+            return await target.function(params, run)
+        return await run_in_thread(
+            lambda: target.function(params, run),
+            self.rules.judge,
+            task.task_id,
+            self._link.close_threads,
+        )
+
+    async def _call_in_process(self, processes: TaskProcesses, run: Run, kept: Kept) -> Ending:
+        target, task = self._target, self._link.task
+        self._talk = talk = KindTalk(self._link, run.plan, kept, self.rules)
+        if run.stopping:
+            talk.stop()
+        arguments = (target.function.__module__, target.settings, self.rules, task, kept)
+        return await processes.run(run_kind, arguments, task.task_id, talk.follow)

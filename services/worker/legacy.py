@@ -1,0 +1,196 @@
+"""Handlers of (task, progress), as the analysis has them.
+
+A handler gets the task and its progress and returns the result, a JSON object or None.
+An `async def` runs on the worker's loop. Anything else that can be called runs in a thread, where
+`progress.update_progress` needs no `await`; an awaitable that it returns is awaited on the loop.
+With `worker_processes` each runs in a process of its own, which is killed when the task is
+cancelled or out of time.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import attrs
+
+from services.analysis import (
+    AnalysisTask,
+    RedisProgressTracker,
+    Step,
+    legacy_arguments,
+    plain_update,
+)
+from services.progress.stores import RedisProgressStore, Tracked
+from services.queue import Outcome
+from services.worker.channel import DIED, NOT_OURS, BadMessage, Channel
+from services.worker.child import run_handler
+from services.worker.endings import Ending, errored, text_of_error
+from services.worker.link import Link
+from services.worker.loading import runs_on_the_loop
+from services.worker.process import TaskProcesses, read_ending
+from services.worker.target import BadParams, Rules
+from services.worker.threads import LoopWaiter, run_in_thread
+from settings import Settings
+from tornado_rt.work import Told
+
+Handler = Callable[[AnalysisTask, RedisProgressTracker], Awaitable[Any]]
+
+
+class Progress(Protocol):
+    """The object by which a handler tells its progress."""
+
+    steps: list[Step]
+
+    def update_progress(self, progress_update: str | dict[str, Any]) -> Awaitable[None]:
+        """Tell where the work is, as `RedisProgressTracker.update_progress` takes it."""
+        ...
+
+
+class LegacyTarget:
+    """Runs a handler of (task, progress) that is awaited on the loop."""
+
+    def __init__(self, handler: Handler, rules: Rules) -> None:
+        self._handler = handler
+        self._rules = rules
+
+    def prepare(self, link: Link) -> "PreparedHandler":
+        """Give the task the tracker of its plan. Raise BadParams."""
+        try:
+            task, tracker = legacy_arguments(link.task, _LinkStore(link))
+        except Exception as error:
+            raise BadParams(text_of_error(error)) from error
+        return PreparedHandler(self._handler, self._rules.of(link.task.job), task, tracker)
+
+
+@attrs.frozen(eq=False)
+class PreparedHandler:
+    """An analysis with its progress."""
+
+    handler: Handler
+    rules: Rules
+    task: AnalysisTask
+    tracker: RedisProgressTracker
+
+    async def run(self) -> Any:
+        """Run the handler."""
+        return await self.handler(self.task, self.tracker)
+
+    def stop(self) -> None:
+        """Do nothing: it is not told."""
+
+    def last_fragment(self, outcome: Outcome, error: str) -> bytes | None:
+        """Return the last state of the tracker."""
+        if outcome == Outcome.COMPLETED:
+            self.tracker.complete()
+        elif outcome == Outcome.FAILED:
+            self.tracker.fail(error)
+        return self.tracker.fragment()
+
+
+def handler_of(function: Callable[..., Any], rules: Rules) -> Handler:
+    """Return what is awaited to run a function: itself, or that it runs in a thread."""
+    return function if runs_on_the_loop(function) else ThreadHandler(function, rules)
+
+
+class ThreadHandler:
+    """Runs a plain function in a thread."""
+
+    def __init__(self, function: Callable[[AnalysisTask, Any], Any], rules: Rules) -> None:
+        self._function = function
+        self._rules = rules
+
+    async def __call__(self, task: AnalysisTask, tracker: RedisProgressTracker) -> Any:
+        """Run to the end."""
+        progress = ThreadProgress(tracker)
+        return await run_in_thread(
+            lambda: self._function(task, progress),
+            self._rules.judge,
+            task.task_id,
+            progress.close,
+        )
+
+
+class ThreadProgress:
+    """Brings reports from a thread to the tracker on the loop, until `close`."""
+
+    def __init__(self, tracker: RedisProgressTracker) -> None:
+        self.steps: list[Step] = tracker.steps
+        self._closed = False
+        self._tracker = tracker
+        self._waiter = LoopWaiter()
+        self._process = os.getpid()
+
+    def close(self) -> None:
+        """Refuse reports from now on: nobody waits for them any more."""
+        self._closed = True
+
+    def update_progress(self, progress_update: str | dict[str, Any]) -> Awaitable[None]:
+        """Report, and wait until it is kept; what is returned may be awaited or not.
+
+        Raise CancelledError once the task is another's; StepUnknown.
+        """
+        if os.getpid() != self._process:
+            raise RuntimeError("a forked process cannot report; its parent can")
+        if self._closed:
+            raise asyncio.CancelledError
+        # Read here: an object of the handler's may do anything when it is looked at.
+        report = self._tracker.update_progress(plain_update(progress_update, self.steps))
+        if self._waiter.is_here:
+            return report
+        self._waiter.wait(report)
+        return Told()
+
+
+class ProcessHandler:
+    """Runs `MODULE:FUNCTION` for each task in a new process."""
+
+    def __init__(self, path: str, settings: Settings, rules: Rules) -> None:
+        self._path = path
+        self._settings = settings
+        self._rules = rules
+        self._processes = TaskProcesses([path.partition(":")[0]], rules.result_bytes)
+
+    async def __call__(self, task: AnalysisTask, tracker: RedisProgressTracker) -> Ending:
+        """Run to the end; cancelled, kill the process."""
+        arguments = (self._path, self._settings, self._rules, task, tracker.steps)
+
+        async def follow(channel: Channel) -> Ending:
+            return await self._follow(channel, tracker)
+
+        return await self._processes.run(run_handler, arguments, task.task_id, follow)
+
+    async def _follow(self, channel: Channel, tracker: RedisProgressTracker) -> Ending:
+        while True:
+            try:
+                message = await channel.receive()
+                if message is None:
+                    return errored(DIED)
+                kind, content = message
+                if kind == "ending":
+                    return read_ending(content, any_json=self._rules.any_json)
+                update = _update_of(kind, content)
+            except BadMessage as error:
+                return errored(str(error))
+            await tracker.update_progress(update)
+
+
+class _LinkStore:
+    """Keeps progress for as long as the attempt is not over."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._store = RedisProgressStore(link.queue, link.claim.token)
+
+    async def save(self, tracker: Tracked) -> None:
+        """Report one state. Raise LeaseLost."""
+        self._store.closed = self._link.closed
+        await self._store.save(tracker)
+
+
+def _update_of(kind: Any, content: Any) -> Any:
+    if kind == "step" and isinstance(content, list) and len(content) == 2:
+        return {"step": content[0], "message": content[1]}
+    if kind == "message":
+        return content
+    raise BadMessage(NOT_OURS)

@@ -1,0 +1,262 @@
+"""What an attempt tells the queue and reads of it, while Redis is there and while it is not."""
+
+import asyncio
+import secrets
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+import attrs
+import structlog
+
+from services.queue import Claim, Kept, QueueService, Task
+from services.worker.endings import text_of_error
+from services.worker.outages import Outages
+from tornado_rt.redis import is_outage
+from tornado_rt.work import LeaseLost, Pacer, Plan
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+# Of a run that has kept none.
+NO_STATE = b"{}"
+
+
+class Reported(Protocol):
+    """What is reported of a run."""
+
+    @property
+    def plan(self) -> Plan | None:
+        """Its plan as it is now."""
+        ...
+
+    @property
+    def progress(self) -> float:
+        """How much is done, from 0 to 100."""
+        ...
+
+    def fragment(self) -> bytes:
+        """Return the snapshot as JSON without its braces."""
+        ...
+
+    def encoded_state(self) -> bytes:
+        """Return what the handler keeps, as JSON."""
+        ...
+
+
+class Reporter:
+    """Sends the reports that are due, all together: calls of a moment share a round trip."""
+
+    def __init__(self) -> None:
+        # A dict, for it keeps their order.
+        self._due: dict[Link, None] = {}
+        self._wanted = asyncio.Event()
+
+    def add(self, link: "Link") -> None:
+        """Send what this one has to report."""
+        self._due[link] = None
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Send reports until it is cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            due, self._due = self._due, {}
+            await asyncio.gather(*(link.send() for link in due))
+
+
+@attrs.frozen
+class _Report:
+    """A state of a run; `state` and `plan` are None when they were told before."""
+
+    fragment: bytes
+    percent: float
+    state: bytes | None
+    plan: Plan | None
+
+
+class Link:
+    """The link of one attempt to the queue; the sink of its run.
+
+    At most 10 reports a second leave: what is told in between goes with the next. While Redis is
+    away reports are dropped, for the next one holds all; what is kept, noted or read waits until it
+    is back, or the lease is lost. Then `lost` is called. Once closed, nothing is told any more.
+    """
+
+    def __init__(
+        self, queue: QueueService, claim: Claim, reporter: Reporter, outages: Outages
+    ) -> None:
+        self.queue = queue
+        self.claim = claim
+        self.closed = False
+        # Set by whoever runs the attempt.
+        self.lost: Callable[[], None] = _nothing
+        self._reporter = reporter
+        self._outages = outages
+        self._pacer = Pacer()
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._threads_closed = False
+        self._run: Reported | None = None
+        self._told_state = NO_STATE
+        self._told_plan: str | None = None
+
+    @property
+    def task(self) -> Task:
+        """The task that is worked on."""
+        return self.claim.task
+
+    def begin(self, run: Reported, state: bytes = b"") -> None:
+        """Tell of this run from now on; `state`: as it was kept."""
+        self._run = run
+        self._told_state = state or NO_STATE
+
+    def close_threads(self) -> None:
+        """Refuse reports of threads from now on: nobody waits for them any more."""
+        self._threads_closed = True
+
+    def close(self) -> None:
+        """Tell nothing more: the attempt is over, whatever its handler still does."""
+        self.closed = True
+        self.lost, self._run = _nothing, None
+
+    def report(self, run: Reported) -> None:
+        """Report this run's state soon. In any thread; raise LeaseLost or CancelledError."""
+        on_loop = threading.get_ident() == self._thread
+        if self.closed or (self._threads_closed and not on_loop):
+            if on_loop:
+                raise LeaseLost(self.task.task_id)
+            # What a handler catches as an error would not end its thread.
+            raise asyncio.CancelledError
+        self._run = run
+        wait = self._pacer.ask()
+        if wait is None:
+            return
+        if on_loop:
+            self._plan(wait)
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._plan, wait)
+        except RuntimeError:
+            # The loop is closed: the process ends.
+            raise LeaseLost(self.task.task_id) from None
+
+    async def keep(self, name: str, value: bytes) -> None:
+        """Keep a once-result, however long Redis is away. Raise LeaseLost."""
+        task_id, token = self.task.task_id, self.claim.token
+        await self._owned(lambda: self.queue.keep_result(task_id, token, name, value), "keep")
+
+    async def notify(self, title: str, content: str | None, severity: str) -> None:
+        """Have the user notified, however long Redis is away. Raise LeaseLost."""
+        fields = {"title": title, "content": content, "severity": severity}
+        task_id, token, note = self.task.task_id, self.claim.token, secrets.token_hex(8)
+        await self._owned(lambda: self.queue.add_note(task_id, token, fields, note), "notify")
+
+    async def read_kept(self) -> Kept:
+        """Return what earlier attempts left. Raise LeaseLost."""
+        if not self.claim.kept:
+            return Kept({})
+        return await self._surely(lambda: self.queue.read_kept(self.task.task_id), "read_kept")
+
+    async def read_task(self) -> Task | None:
+        """Return all that is known of the task. Raise LeaseLost."""
+        return await self._surely(lambda: self.queue.get_task(self.task.task_id), "read_task")
+
+    async def send(self) -> None:
+        """Report the state as it is now, unless it cannot be told or Redis is away."""
+        if (report := self._read()) is None:
+            return
+        try:
+            owned = await self._tell(report)
+        except Exception as error:
+            log.warning("progress_unsaved", task_id=self.task.task_id, error=error)
+            return
+        if not owned:
+            self.lost()
+
+    async def flush(self, *, final: bool) -> None:
+        """Report what the ack does not carry: the plan, and the state unless the end is `final`.
+
+        The last progress goes with the ack. Raise LeaseLost.
+        """
+        report = self._read()
+        if report is not None and (report.plan if final else report.state is not None):
+            await self._owned(lambda: self._tell(report), "report")
+
+    def _plan(self, wait: float) -> None:
+        if wait:
+            self._loop.call_later(wait, self._leave)
+        else:
+            self._reporter.add(self)
+
+    def _leave(self) -> None:
+        self._pacer.leave()
+        self._reporter.add(self)
+
+    def _read(self) -> _Report | None:
+        """Return what is to be told; None when there is nothing, or none that can be read."""
+        run = self._run
+        if self.closed or run is None:
+            return None
+        try:
+            state, plan = run.encoded_state(), run.plan
+            told = plan is None or plan.digest == self._told_plan
+            return _Report(
+                run.fragment(),
+                run.progress,
+                None if state == self._told_state else state,
+                None if told else plan,
+            )
+        except BaseException as fault:
+            # Its handler has the run itself.
+            log.error("progress_unreadable", task_id=self.task.task_id, error=text_of_error(fault))
+            return None
+
+    async def _tell(self, report: _Report) -> bool:
+        owned = await self.queue.report_progress(
+            self.task.task_id,
+            self.claim.token,
+            report.fragment,
+            report.percent,
+            state=report.state,
+            plan=report.plan,
+        )
+        if report.state is not None:
+            self._told_state = report.state
+        if report.plan is not None:
+            self._told_plan = report.plan.digest
+        return owned
+
+    async def _owned(self, call: Callable[[], Awaitable[bool]], what: str) -> None:
+        if not await self._surely(call, what):
+            self.lost()
+            raise LeaseLost(self.task.task_id)
+
+    async def _surely(self, call: Callable[[], Awaitable[T]], what: str) -> T:
+        """Call until Redis answers. Raise LeaseLost once this is closed."""
+        while not self.closed:
+            try:
+                answer = await call()
+            except asyncio.CancelledError:
+                if _is_being_cancelled():
+                    raise
+                # Another's cancellation has met the call that ours shared.
+                await asyncio.sleep(0)
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                await self._outages.outlast(error, what)
+            else:
+                self._outages.end(what)
+                return answer
+        raise LeaseLost(self.task.task_id)
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

@@ -1,0 +1,60 @@
+"""The run of a kind's handler, and its call: the same on the loop, in a thread, in a process."""
+
+import inspect
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import orjson
+
+from services.kinds import ParamsFault, reader_of
+from services.queue import Kept, Task
+from services.worker.loading import code_of
+from services.worker.target import BadParams, Rules
+from tornado_rt.work import Kind, Run, Sink, SyncRun
+
+Wait = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+def read_params(kind: Kind, task: Task) -> Any:
+    """Return the parameters of a task as an object of the kind's class. Raise BadParams."""
+    try:
+        params, _ = reader_of(kind.params_class).read(task.params, most_bytes=0)
+    except ParamsFault as fault:
+        raise BadParams(str(fault)) from fault
+    return params
+
+
+def make_run(
+    kind: Kind, params: Any, task: Task, sink: Sink, wait: Wait, kept: Kept, rules: Rules
+) -> Run:
+    """Return what the handler is given. Raise whatever the author's functions raise."""
+    about: dict[str, Any] = {
+        "task_id": task.task_id,
+        "kind": kind.name,
+        "label": task.label,
+        "user_id": task.user_id,
+        "batch_id": task.batch_id,
+        "attempt": task.attempt,
+        "plan": kind.plan_of(params),
+        "expected_seconds": kind.expected_of(params),
+        "kept": kept.results,
+        "state": _read_state(kept.state),
+        "most_bytes": rules.result_bytes,
+    }
+    if is_coroutine_function(kind.function):
+        return Run(sink, **about)
+    return SyncRun(sink, wait, **about)
+
+
+def is_coroutine_function(function: Any) -> bool:
+    """Say whether this is an `async def`, also one behind a decorator that names it."""
+    return inspect.iscoroutinefunction(inspect.unwrap(code_of(function)))
+
+
+def _read_state(state: bytes) -> dict[str, Any]:
+    """Return what an earlier attempt kept; nothing of what cannot be read."""
+    try:
+        found = orjson.loads(state) if state else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,106 @@
+"""A run in another process, as far as it was told."""
+
+import json
+import math
+import re
+from typing import Any
+
+import orjson
+
+from services.worker.channel import NOT_OURS, BadMessage
+from tornado_rt.bounds import clean_name, clean_text
+from tornado_rt.protocol import iso_time
+from tornado_rt.work import MAX_MESSAGE_LENGTH, MAX_STEP_LENGTH, MOST_STATE_BYTES, Plan
+
+MARKS = re.compile(r"[prcs]*")
+TIMES = ("remaining_time", "estimated_total_time")
+COUNTS = ("done", "total")
+MAX_UNIT_LENGTH = 100
+
+
+class ToldRun:
+    """What a process has told of its run last; each part is looked at as another's."""
+
+    def __init__(self, plan: Plan | None, state: bytes) -> None:
+        self.plan = plan
+        self._state = state
+        self._fields: dict[str, Any] = {}
+        self._progress = 0.0
+
+    @property
+    def progress(self) -> float:
+        """How much is done, from 0 to 100."""
+        return self._progress
+
+    def take(self, fragment: str, percent: float, state: str | None, plan: str | None) -> None:
+        """Take a report. Raise BadMessage."""
+        try:
+            if plan is not None:
+                self.plan = Plan.read(plan)
+            if state is not None:
+                self._state = _read_state(state)
+            self._take_fields(fragment)
+            self._progress = min(max(_number(percent), 0.0), 100.0)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise BadMessage(NOT_OURS) from None
+
+    def take_last(self, fragment: str) -> None:
+        """Take the state at a good end. Raise BadMessage."""
+        self.take(fragment, 100.0, None, None)
+
+    def complete(self) -> None:
+        """End with everything done: the process has told how that looks."""
+
+    def fail(self, reason: str) -> None:
+        """End where the work stands."""
+        self._fields |= {
+            "message": clean_text(reason, MAX_MESSAGE_LENGTH),
+            "remaining_time": 0.0,
+            "estimated_total_time": self._fields["elapsed_time"],
+            "updated_at": iso_time(),
+        }
+
+    def fragment(self) -> bytes:
+        """Return the snapshot as JSON without its braces."""
+        return orjson.dumps(self._fields)[1:-1]
+
+    def encoded_state(self) -> bytes:
+        """Return what the handler keeps, as JSON."""
+        return self._state
+
+    def _take_fields(self, fragment: str) -> None:
+        told = orjson.loads("{" + fragment + "}")
+        if told["plan"] is None:
+            self.plan = None
+        plan, marks = self.plan, told["marks"]
+        leaves = 0 if plan is None else len(plan.leaves)
+        if plan is not None and told["plan"] != plan.digest:
+            raise ValueError
+        if len(marks) != leaves or not MARKS.fullmatch(marks):
+            raise ValueError
+        fields: dict[str, Any] = {"plan": told["plan"], "marks": marks, "total_steps": leaves}
+        fields["current_step"] = min(max(int(_number(told["current_step"])), 0), max(leaves - 1, 0))
+        fields["progress"] = min(max(_number(told["progress"]), 0.0), 100.0)
+        fields["elapsed_time"] = _number(told["elapsed_time"])
+        fields |= {name: None if told[name] is None else _number(told[name]) for name in TIMES}
+        fields |= {name: _number(told[name]) for name in COUNTS if name in told}
+        if "unit" in told:
+            fields["unit"] = clean_name(told["unit"], MAX_UNIT_LENGTH)
+        fields["message"] = clean_text(told["message"], MAX_MESSAGE_LENGTH)
+        fields["current_step_name"] = clean_name(told["current_step_name"], MAX_STEP_LENGTH)
+        fields["updated_at"] = iso_time()
+        self._fields = fields
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError
+    return value
+
+
+def _read_state(state: str) -> bytes:
+    # What the standard library reads, for it wrote this: large integers stay as they are.
+    encoded = state.encode()
+    if len(encoded) > MOST_STATE_BYTES or not isinstance(json.loads(state), dict):
+        raise ValueError
+    return encoded
