@@ -186,7 +186,7 @@ async def have_states(redis: Redis, expected: Found) -> None:
     assert await queue.check_invariants() == []
 
 
-@pytest.mark.parametrize("layout", ["stream-1", "stream-2", "stream-3", "fields-1", "fields-2"])
+@pytest.mark.parametrize("layout", list(COMMITS))
 @pytest.mark.gen_test(timeout=60)
 async def test_migration_that_is_killed_is_done_by_the_next_start(
     layout: str, unpack: Callable[[str], tuple[Path, Found]]

@@ -66,11 +66,37 @@ local function end_attempt(ack)
   return 1
 end
 
-local ending, owned = {}, {}
-for i, ack in ipairs(A.acks) do ending[i] = ack.id end
-look_for_listeners('task', ending)
-for i, ack in ipairs(A.acks) do owned[i] = end_attempt(ack) end
-settle()
+local everybody, kind_limits = all_limits(), {}
+local function limits_of(kind)
+  kind_limits[kind] = kind_limits[kind] or read_limits(redis.call('HGET', P .. 'limits', kind))
+  return kind_limits[kind]
+end
+
+-- Whether a limit in all, or of a kind, was reached before tasks ended.
+local function was_full(ended)
+  local limit = everybody.global_limit or 0
+  if limit > 0 and redis.call('ZCARD', P .. 'processing') >= limit then return true end
+  for kind, number in pairs(ended) do
+    limit = limits_of(kind).limit or 0
+    if limit > 0 and counted('running', kind) + number >= limit then return true end
+  end
+  return false
+end
+
+local owned, ended = {}, {}
+local function end_attempts()
+  local ids = {}
+  for i, ack in ipairs(A.acks) do ids[i] = ack.id end
+  look_for_listeners('task', ids)
+  for i, ack in ipairs(A.acks) do
+    owned[i] = end_attempt(ack)
+    local t = records[task_key(ack.id)]
+    if owned[i] == 1 and t then ended[t.kind] = (ended[t.kind] or 0) + 1 end
+  end
+  if was_full(ended) then unblocked = true end
+  settle()
+end
+if #A.acks > 0 then end_attempts() end
 
 local function claimed_reply(t)
   return {t.task_id, t.user_id, t.kind, t.job, t.batch_id, t.attempt, t.created_at, t.started_at, t.kept, t.token}
@@ -96,7 +122,6 @@ local function look_again_in(seconds)
 end
 
 local room = most
-local everybody = all_limits()
 local user_limit = everybody.user_limit or 0
 if (everybody.global_limit or 0) > 0 then
   room = math.min(most, everybody.global_limit - redis.call('ZCARD', P .. 'processing'))
@@ -105,7 +130,7 @@ end
 -- What this worker may take from: its kinds that are not paused and have waiting tasks, and their lines by
 -- priority. A line has the `turn` of what is at its head, nil when nothing of it may start; of a kind `first`
 -- is the line of the highest priority that has a turn, `oldest` the one of the lowest turn.
-local kind_limits, kinds, levels = {}, {}, 0
+local kinds, levels = {}, 0
 local function add_lines(kind, waiting, seen)
   local own = {name = kind, lines = {}}
   for level = 0, 4 do
@@ -421,6 +446,8 @@ for kind, times in pairs(passed) do
     redis.call('HDEL', P .. 'passed', kind)
   end
 end
+-- What the ends have freed and this worker does not take may be for others.
+unblocked = unblocked and #claimed < #A.acks
 -- Also that nothing was found: the request, sent again and done late, must not find what came since.
 redis.call('SET', request_key, cmsgpack.pack(tokens), 'EX', 60)
 return {owned, claimed, again_in and #claimed < most and stamp(again_in) or ''}

@@ -118,6 +118,9 @@ local function hold(line, user, key)
   place_lane(line, user, key, true)
 end
 
+-- Whether something that a limit held back may start: the worker that frees it may not have its kind.
+local unblocked = false
+
 -- Let the first lanes that a key holds back into their users' lines.
 local function let_in(kind, key)
   local held = P .. 'held:' .. pair(kind, key)
@@ -130,6 +133,7 @@ local function let_in(kind, key)
     block(line, -1)
     place_lane(line, user, key, false)
     note(moved, pair(line, user))
+    unblocked = true
   end
   if #first == LET_IN and redis.call('EXISTS', held) == 1 then
     redis.call('ZADD', P .. 'loose:' .. kind, 0, key)
@@ -146,6 +150,7 @@ local function settle_line()
       for _, line in ipairs(lines) do
         unpark(line, user)
         note(moved, pair(line, user))
+        unblocked = true
       end
     end
     for _, both in ipairs(freed_keys) do let_in(string.match(both, '^([^\n]*)\n(.*)$')) end
@@ -166,10 +171,9 @@ local function queue_up(t)
     redis.call('ZADD', lane, seq, t.task_id)
     -- Behind others nothing changes for the lane.
     if redis.call('ZRANK', lane, t.task_id) > 0 then return end
-    local held = is_held(line, user, t.key)
-    place_lane(line, user, t.key, held)
-    if held then return end
+    if is_held(line, user, t.key) then return place_lane(line, user, t.key, true) end
     entry = MARK .. t.key
+    redis.call('ZADD', own, seq, entry)
   else
     redis.call('ZADD', own, seq, t.task_id)
   end

@@ -118,6 +118,7 @@ end
 -- First of all: what goes here needs not be written any more.
 table.insert(finishers, 1, function()
   settle()
+  if unblocked then wake_workers() end
   for kind in pairs(changed_pace) do
     redis.call('HSET', P .. 'pace', kind, string.format('%.4f', pace[kind]))
   end

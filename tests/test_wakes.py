@@ -1,0 +1,96 @@
+"""What one worker frees is told to others, who may have what waits for it."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from services.queue import Ack, KindEntry, KindLimits, Outcome, QueueService
+from tests.queue_model import new_task
+
+MakeQueue = Callable[..., QueueService]
+
+
+@asynccontextmanager
+async def woken(redis: Redis) -> AsyncIterator[Callable[[], Any]]:
+    """Yield a function that says how often workers were woken since it was last called."""
+    async with redis.pubsub() as pubsub:
+        await pubsub.subscribe("rt:workers", "rt:marker")
+        for _ in range(2):
+            await pubsub.get_message(timeout=5)
+
+        async def count() -> int:
+            await redis.publish("rt:marker", "")
+            wakes = 0
+            while True:
+                message = await pubsub.get_message(timeout=5)
+                assert message is not None
+                if message["channel"] == b"rt:marker":
+                    return wakes
+                wakes += b'"wake"' in message["data"]
+
+        yield count
+
+
+async def _run_one_of_each(queue: QueueService) -> str:
+    """Have a user's task of one kind run while one of another kind waits; return its token."""
+    await queue.enqueue_task("ann", new_task("fast"), task_id="runs")
+    (claim,) = (await queue.claim("one", 5, kinds=["fast"])).claims
+    await queue.enqueue_task("ann", new_task("slow"), task_id="waits")
+    assert (await queue.claim("two", 5, kinds=["slow"])).claims == []
+    return claim.token
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("limits", [{"user_limit": 1}, {"global_limit": 1}])
+async def test_worker_of_another_kind_is_woken_when_a_limit_is_free_again(
+    redis: Redis, make_queue: MakeQueue, limits: dict[str, int]
+) -> None:
+    queue = make_queue(**limits)
+    token = await _run_one_of_each(queue)
+    async with woken(redis) as wakes:
+        await queue.claim("one", 5, [Ack("runs", token, Outcome.COMPLETED)], kinds=["fast"])
+        assert await wakes() == 1
+    assert len((await queue.claim("two", 5, kinds=["slow"])).claims) == 1
+
+
+@pytest.mark.gen_test
+async def test_cancelling_what_runs_wakes_who_waited_for_its_user(
+    redis: Redis, make_queue: MakeQueue
+) -> None:
+    queue = make_queue(user_limit=1)
+    await _run_one_of_each(queue)
+    async with woken(redis) as wakes:
+        await queue.cancel_task("runs")
+        assert await wakes() == 1
+
+
+@pytest.mark.gen_test
+async def test_worker_that_stops_wakes_those_of_its_kind(
+    redis: Redis, make_queue: MakeQueue
+) -> None:
+    """It hands in its end and claims nothing: the kind's limit is free for others."""
+    queue = make_queue()
+    await queue.register_kinds([KindEntry(kind="fast", limits=KindLimits(limit=1))])
+    for number in range(2):
+        await queue.enqueue_task("ann", new_task("fast"), task_id=f"t{number}")
+    (claim,) = (await queue.claim("one", 5, kinds=["fast"])).claims
+    async with woken(redis) as wakes:
+        assert await queue.end_attempt(Ack("t0", claim.token, Outcome.COMPLETED))
+        assert await wakes() == 1
+
+
+@pytest.mark.gen_test
+async def test_worker_that_takes_what_it_freed_wakes_nobody(
+    redis: Redis, make_queue: MakeQueue
+) -> None:
+    queue = make_queue(user_limit=1)
+    for number in range(3):
+        await queue.enqueue_task("ann", new_task("fast"), task_id=f"t{number}")
+    (claim,) = (await queue.claim("one", 5, kinds=["fast"])).claims
+    async with woken(redis) as wakes:
+        ack = Ack("t0", claim.token, Outcome.COMPLETED)
+        assert len((await queue.claim("one", 5, [ack], kinds=["fast"])).claims) == 1
+        assert await wakes() == 0
