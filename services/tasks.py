@@ -44,6 +44,11 @@ AT_ONCE = 50
 STATES_SECONDS = 1.0
 
 
+# The first fragments of tasks, by the digest of the plan and the expected seconds: equal ones are
+# made once a request.
+Firsts = dict[tuple[str, float | None], bytes]
+
+
 class Request(Protocol[R]):
     """The shape of a body."""
 
@@ -80,7 +85,7 @@ class TaskService:
         request = await self._read(body, self._task, self._seed_task)
         kind = await self._kinds.find(request.kind, self._queue)
         params = kind.read_params(request.params, most_bytes=self._bounds.params_bytes)
-        new = self._new(kind, request, params)
+        new = _new_task(kind, request, params, {})
         return await self._queue.enqueue_task(
             user_id, new, delay=request.delay, run_at=request.starts_at(), once=once
         )
@@ -90,11 +95,12 @@ class TaskService:
         request = await self._read(body, self._batch, self._seed_batch)
         kind = await self._kinds.find(request.kind, self._queue)
         tasks, faults = [], Faults()
+        firsts: Firsts = {}
         for number, one in enumerate(request.tasks()):
             place, most = f"items[{number}].params", self._bounds.params_bytes
             try:
                 params = kind.read_params(one.params, place=place, most_bytes=most)
-                tasks.append(self._new(kind, one, params))
+                tasks.append(_new_task(kind, one, params, firsts))
             except ParamsFault as fault:
                 for error in fault.faults:
                     faults.add(error)
@@ -188,28 +194,35 @@ class TaskService:
             return [str(unknown)]
         return []
 
-    def _new(self, kind: KnownKind, request: TaskRequest, params: dict[str, Any]) -> NewTask:
-        job = Job(
-            label=request.label or kind.label(params),
-            params=params,
-            tags=tuple(dict.fromkeys(request.tags)),
-            callback_url=request.callback_url or "",
-            timeout=request.timeout,
-            budget_seconds=request.budget_seconds,
-        )
-        return NewTask(
-            kind=request.kind,
-            job=job,
-            first=kind.first(params),
-            plan=kind.plan(params),
-            shown=kind.shown(params),
-            priority=request.priority,
-            key=request.key,
-            max_attempts=request.max_attempts or kind.max_attempts,
-            expected_seconds=kind.expected(params) or EXPECTED_SECONDS,
-            notify=request.notify,
-            unique=None if request.unique is None else request.unique.rule(),
-        )
+
+def _new_task(
+    kind: KnownKind, request: TaskRequest, params: dict[str, Any], firsts: Firsts
+) -> NewTask:
+    plan, expected = kind.plan(params), kind.expected(params)
+    alike = ("" if plan is None else plan.digest, expected)
+    if alike not in firsts:
+        firsts[alike] = kind.first(params)
+    job = Job(
+        label=request.label or kind.label(params),
+        params=params,
+        tags=tuple(dict.fromkeys(request.tags)),
+        callback_url=request.callback_url or "",
+        timeout=request.timeout,
+        budget_seconds=request.budget_seconds,
+    )
+    return NewTask(
+        kind=request.kind,
+        job=job,
+        first=firsts[alike],
+        plan=plan,
+        shown=kind.shown(params),
+        priority=request.priority,
+        key=request.key,
+        max_attempts=request.max_attempts or kind.max_attempts,
+        expected_seconds=expected or EXPECTED_SECONDS,
+        notify=request.notify,
+        unique=None if request.unique is None else request.unique.rule(),
+    )
 
 
 def _describe(task: Task, snapshot: bytes, state: KindState | None) -> dict[str, Any]:
