@@ -19,6 +19,7 @@ from services.queue import (
     BatchState,
     Claim,
     KeyReused,
+    NotEnded,
     Once,
     Outcome,
     QueueFull,
@@ -27,9 +28,20 @@ from services.queue import (
     TaskState,
 )
 from settings import QueueOrder
+from tests.queueing import (
+    KIND,
+    claim,
+    end_delays,
+    enqueue,
+    expire_leases,
+    give_up,
+    ids_of,
+    new,
+    several,
+    started,
+)
 from tornado_rt.protocol import Cursor, Message, ResyncReason, iso_time
 
-PLAN = b'"progress":0.0,"message":"Waiting"'
 MakeQueue = Callable[..., QueueService]
 Play = Callable[[QueueService, Redis, str], Awaitable[None]]
 
@@ -44,24 +56,6 @@ def _invariants(io_loop: IOLoop, queue: QueueService) -> Iterator[None]:
     """Whatever a test did, everything agrees with everything afterwards."""
     yield
     assert io_loop.run_sync(queue.check_invariants) == []
-
-
-async def enqueue(queue: QueueService, user: str, symbol: str = "AAPL", **more: Any) -> str:
-    return (await queue.enqueue_task(user, symbol, {}, plan=PLAN, **more)).task_id
-
-
-async def claim(queue: QueueService, count: int = 10) -> list[Claim]:
-    return await queue.claim("w1", count)
-
-
-async def started(queue: QueueService, count: int = 10) -> list[str]:
-    return [c.task.task_id for c in await claim(queue, count)]
-
-
-async def expire_leases(redis: Redis) -> None:
-    """Let every lease run out now, by its score."""
-    for task_id in await redis.zrange("{rtq}:processing", 0, -1):
-        await redis.zadd("{rtq}:processing", {task_id: 1})
 
 
 async def snapshot_of(queue: QueueService, task_id: str) -> dict[str, Any]:
@@ -85,9 +79,9 @@ async def outbox(redis: Redis) -> list[dict[str, str]]:
 
 @pytest.mark.gen_test
 async def test_waiting_task_knows_its_position(queue: QueueService) -> None:
-    """Positions count from 1 over all users and move up as others start."""
-    first = await queue.enqueue_task("alice", "AAPL", {"x": 1}, plan=PLAN)
-    second = await queue.enqueue_task("bob", "MSFT", {}, plan=PLAN)
+    """Positions count from 1 over all users of a kind and move up as others start."""
+    first = await queue.enqueue_task("alice", new("AAPL", {"x": 1}))
+    second = await queue.enqueue_task("bob", new("MSFT"))
     assert (first.status, first.position, second.position) == (TaskState.QUEUED, 1, 2)
     assert first.params == {"x": 1}
     await claim(queue, 1)
@@ -95,7 +89,7 @@ async def test_waiting_task_knows_its_position(queue: QueueService) -> None:
     assert moved is not None
     assert moved.position == 1
     snapshot = json.loads(moved.snapshot)
-    assert (snapshot["status"], snapshot["position"], snapshot["symbol"]) == ("queued", 1, "MSFT")
+    assert (snapshot["status"], snapshot["position"], snapshot["label"]) == ("queued", 1, "MSFT")
 
 
 @pytest.mark.gen_test
@@ -119,11 +113,12 @@ async def test_user_at_his_limit_is_passed_over(make_queue: MakeQueue) -> None:
 
 @pytest.mark.gen_test
 async def test_changed_limit_holds_from_the_next_claim(make_queue: MakeQueue) -> None:
-    tight, loose = make_queue(user_limit=1), make_queue(user_limit=2)
-    ids = [await enqueue(tight, "a") for _ in range(3)]
-    assert await started(tight) == ids[:1]
-    assert await started(tight) == []
-    assert await started(loose) == ids[1:2]
+    queue = make_queue(user_limit=1)
+    ids = [await enqueue(queue, "a") for _ in range(3)]
+    assert await started(queue) == ids[:1]
+    assert await started(queue) == []
+    await queue.set_limits("", {"user_limit": 2})
+    assert await started(queue) == ids[1:2]
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -132,11 +127,12 @@ async def test_thousands_may_wait_run_and_end_at_once(make_queue: MakeQueue) -> 
     users, queue = 9000, make_queue(order=QueueOrder.FAIR)
     for start in range(0, users, 1000):
         await asyncio.gather(*(enqueue(queue, f"u{start + n}") for n in range(1000)))
-    queue = make_queue(user_limit=1)
+    await started(queue, 0)
+    await queue.set_limits("", {"user_limit": 1, "order": QueueOrder.FIFO})
     claims = await claim(queue, users)
     assert len(claims) == users
     acks = [Ack(c.task.task_id, c.token, Outcome.COMPLETED) for c in claims]
-    await queue.claim("w1", 0, acks)
+    await queue.claim("w1", 0, acks, kinds=[KIND])
     assert (await queue.stats()).completed == users
 
 
@@ -171,7 +167,7 @@ async def test_full_line_refuses(make_queue: MakeQueue) -> None:
         await enqueue(queue, "a")
     assert full.value.retry_after > 0
     with pytest.raises(QueueFull):
-        await queue.create_batch("b", ["AAPL"] * 3, {}, plan=PLAN)
+        await queue.create_batch("b", [new("AAPL")] * 3)
     await enqueue(queue, "b")
     assert (await queue.get_user_queue_status("a")).waiting == 2
 
@@ -215,9 +211,9 @@ async def test_each_ended_task_makes_one_outbox_entry(queue: QueueService, redis
     for _ in range(2):
         assert await queue.ack_task(done, token=owned.token, result={"x": 1})
     entries = await outbox(redis)
-    assert [(e["event_id"], e["status"], e["symbol"]) for e in entries] == [
+    assert [(e["event_id"], e["status"], json.loads(e["job"])["label"]) for e in entries] == [
         (cancelled, "cancelled", "MSFT"),
-        (done, "completed", "AAPL"),
+        (done, "completed", "A"),
     ]
 
 
@@ -251,9 +247,8 @@ async def test_lost_task_returns_to_the_head_of_its_line(queue: QueueService, re
 
 
 @pytest.mark.gen_test
-async def test_task_is_dead_after_its_last_attempt(make_queue: MakeQueue, redis: Redis) -> None:
-    queue = make_queue(max_attempts=2)
-    task_id = await enqueue(queue, "a")
+async def test_task_is_dead_after_its_last_attempt(queue: QueueService, redis: Redis) -> None:
+    task_id = await enqueue(queue, "a", max_attempts=2)
     for _ in range(2):
         [owned] = await claim(queue)
         await expire_leases(redis)
@@ -278,23 +273,22 @@ async def test_released_task_is_first_again_and_its_attempt_not_counted(
 
 
 @pytest.mark.gen_test
-async def test_retry_waits_and_comes_back(make_queue: MakeQueue, redis: Redis) -> None:
-    queue = make_queue(max_attempts=2)
-    task_id = await enqueue(queue, "a")
+async def test_retry_waits_and_comes_back(queue: QueueService, redis: Redis) -> None:
+    await enqueue(queue, "a", max_attempts=2)
     [owned] = await claim(queue)
-    assert await queue.retry_task(task_id, token=owned.token, error="busy", delay=60)
+    assert await give_up(queue, owned, delay=60)
     assert (await queue.stats()).delayed == 1
-    await redis.zadd("{rtq}:delayed", {task_id: 1})
+    await end_delays(redis)
     await queue.cleanup_expired_tasks()
     [again] = await claim(queue)
     assert again.task.attempt == 2
-    assert await queue.retry_task(task_id, token=again.token, error="busy", delay=60)
+    assert await give_up(queue, again, delay=60)
     assert (await queue.stats()).dead == 1
 
 
 @pytest.mark.gen_test
 async def test_delayed_task_waits_for_its_time(queue: QueueService, redis: Redis) -> None:
-    task = await queue.enqueue_task("a", "AAPL", {}, plan=PLAN, delay=60)
+    task = await queue.enqueue_task("a", new("AAPL"), delay=60)
     assert (task.status, task.position) == (TaskState.DELAYED, None)
     await queue.cleanup_expired_tasks()
     assert await started(queue) == []
@@ -368,7 +362,7 @@ async def test_batch_ends_once(
     queue: QueueService, redis: Redis, ends: list[str], final: BatchState
 ) -> None:
     """As its tasks did, with one outbox entry for all of them."""
-    batch = await queue.create_batch("a", ["AAPL", "MSFT"], {}, plan=PLAN)
+    batch = await queue.create_batch("a", several("AAPL", "MSFT"))
     assert batch.status == BatchState.QUEUED
     for owned, end in zip(await claim(queue), ends, strict=True):
         if end == "cancelled":
@@ -388,7 +382,7 @@ async def test_batch_ends_once(
 
 @pytest.mark.gen_test
 async def test_batch_counts_its_tasks(queue: QueueService) -> None:
-    batch = await queue.create_batch("a", ["AAPL", "MSFT", "IBM", "GOOG"], {}, plan=PLAN)
+    batch = await queue.create_batch("a", several("AAPL", "MSFT", "IBM", "GOOG"))
     [first, second] = await claim(queue, 2)
     await queue.ack_task(first.task.task_id, token=first.token)
     await queue.report_progress(second.task.task_id, second.token, b'"progress":50.0', 50)
@@ -402,7 +396,7 @@ async def test_batch_counts_its_tasks(queue: QueueService) -> None:
 
 @pytest.mark.gen_test
 async def test_cancelled_batch_cancels_what_has_not_ended(queue: QueueService) -> None:
-    batch = await queue.create_batch("a", ["AAPL", "MSFT", "IBM"], {}, plan=PLAN)
+    batch = await queue.create_batch("a", several("AAPL", "MSFT", "IBM"))
     [first, _] = await claim(queue, 2)
     await queue.ack_task(first.task.task_id, token=first.token)
     cancelled = await queue.cancel_batch(batch.batch_id, "a")
@@ -415,14 +409,13 @@ async def test_repeated_requests_change_nothing(queue: QueueService, redis: Redi
     """redis-py sends a command again when its reply was lost."""
     for _ in range(2):
         await enqueue(queue, "a", task_id="t1")
-        await queue.create_batch("a", ["AAPL", "MSFT"], {}, plan=PLAN, batch_id="b1")
+        await queue.create_batch("a", several("AAPL", "MSFT"), batch_id="b1")
     assert (await queue.stats()).queued == 3
-    arguments = ("claim", "request", "w1", 2, 0, 0, 60, "fifo", 3)
-    first = await queue._scripts.run(*arguments)
-    again = await queue._scripts.run(*arguments)
+    first, again = [await queue.claim("w1", 2, request="r", kinds=[KIND]) for _ in range(2)]
     assert first == again
+    assert len(first.claims) == 2
     assert (await queue.stats()).processing == 2
-    assert await redis.ttl("{rtq}:request:request") > 0
+    assert await redis.ttl("{rtq}:request:r") > 0
 
 
 @pytest.mark.gen_test
@@ -430,10 +423,10 @@ async def test_claim_that_found_nothing_finds_nothing_when_it_is_done_again_late
     queue: QueueService,
 ) -> None:
     """Redis stood still, and meets the request once more on a connection that was given up."""
-    assert await queue.claim("w1", 2, request="late") == []
+    assert (await queue.claim("w1", 2, request="late", kinds=[KIND])).claims == []
     task_id = await enqueue(queue, "a")
-    assert await queue.claim("w1", 2, request="late") == []
-    assert [one.task.task_id for one in await queue.claim("w1", 2)] == [task_id]
+    assert (await queue.claim("w1", 2, request="late", kinds=[KIND])).claims == []
+    assert await started(queue, 2) == [task_id]
 
 
 @pytest.mark.gen_test
@@ -442,7 +435,8 @@ async def test_claim_may_end_other_tasks_in_the_same_round_trip(make_queue: Make
     first, second = await enqueue(queue, "a"), await enqueue(queue, "a")
     [owned] = await claim(queue)
     ack = Ack(first, owned.token, Outcome.COMPLETED)
-    assert [c.task.task_id for c in await queue.claim("w1", 1, [ack])] == [second]
+    claimed = await queue.claim("w1", 1, [ack], kinds=[KIND])
+    assert [c.task.task_id for c in claimed.claims] == [second]
 
 
 @pytest.mark.gen_test
@@ -502,8 +496,8 @@ async def _again_and_again(queue: QueueService, redis: Redis, task_id: str) -> N
     await expire_leases(redis)
     await queue.cleanup_expired_tasks()
     [third] = await claim(queue)
-    await queue.retry_task(task_id, token=third.token, error="busy", delay=60)
-    await redis.zadd("{rtq}:delayed", {task_id: 1})
+    await give_up(queue, third, delay=60)
+    await end_delays(redis)
     await queue.cleanup_expired_tasks()
     await claim(queue)
 
@@ -512,18 +506,19 @@ async def _cancelled_in_line(queue: QueueService, redis: Redis, task_id: str) ->
     await queue.cancel_task(task_id)
 
 
-async def _dead_and_revived(queue: QueueService, redis: Redis, task_id: str) -> None:
-    queue.max_attempts = 1
-    await claim(queue)
-    await expire_leases(redis)
-    await queue.cleanup_expired_tasks()
-    await queue.revive_task(task_id)
+async def _dead_and_run_again(queue: QueueService, redis: Redis, task_id: str) -> None:
+    for _ in range(3):
+        await claim(queue)
+        await expire_leases(redis)
+        await queue.cleanup_expired_tasks()
+    assert (await queue.stats()).dead == 1
+    await queue.rerun_task(task_id)
     await claim(queue)
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize(
-    "play", [_at_once, _with_reports, _again_and_again, _cancelled_in_line, _dead_and_revived]
+    "play", [_at_once, _with_reports, _again_and_again, _cancelled_in_line, _dead_and_run_again]
 )
 async def test_who_comes_back_gets_what_the_others_got(
     queue: QueueService, redis: Redis, play: Play
@@ -563,8 +558,8 @@ async def test_requests_of_the_same_moment_are_answered_each(make_queue: MakeQue
     """However many share a call, with whatever result."""
     queue = make_queue(max_waiting_per_user=20)
     once = Once("k", b"request")
-    asked = [queue.enqueue_task(f"u{n % 3}", "A", {"n": n}, plan=PLAN) for n in range(63)]
-    asked += [queue.enqueue_task("once", "A", {}, plan=PLAN, once=once) for _ in range(2)]
+    asked = [queue.enqueue_task(f"u{n % 3}", new("A", {"n": n})) for n in range(63)]
+    asked += [queue.enqueue_task("once", new("A"), once=once) for _ in range(2)]
     *answers, first, again = await asyncio.gather(*asked, return_exceptions=True)
     assert first.task_id == again.task_id
     made = {n: answer for n, answer in enumerate(answers) if not isinstance(answer, QueueFull)}
@@ -579,7 +574,7 @@ async def test_nothing_is_left_of_what_is_past_its_retention(
     make_queue: MakeQueue, redis: Redis
 ) -> None:
     queue = make_queue(retention_seconds=60)
-    await queue.create_batch("a", ["AAPL", "MSFT"], {}, plan=PLAN)
+    await queue.create_batch("a", several("AAPL", "MSFT"))
     await enqueue(queue, "b")
     for owned in await claim(queue):
         await queue.ack_task(owned.task.task_id, token=owned.token)
@@ -589,45 +584,44 @@ async def test_nothing_is_left_of_what_is_past_its_retention(
     await queue.cleanup_expired_tasks()
     kept = {key.decode().removeprefix("{rtq}:") for key in await redis.keys("*")}
     requests = {key for key in kept if key.startswith("request:")}
-    assert kept - requests == {"seq", "tokens", "epoch", "config", "pace", "outbox"}
+    assert kept - requests == {"seq", "tokens", "epoch", "limits", "own_limits", "pace", "outbox"}
 
 
 @pytest.mark.gen_test
 async def test_user_finds_his_tasks_again(queue: QueueService) -> None:
     ids = [await enqueue(queue, "a") for _ in range(3)]
     await enqueue(queue, "b")
-    assert [task.task_id for task in await queue.list_tasks("a", 2)] == [ids[2], ids[1]]
+    assert await ids_of(queue, "a", limit=2) == [ids[2], ids[1]]
 
 
 @pytest.mark.gen_test
 async def test_same_idempotency_key_gives_the_same_task(queue: QueueService) -> None:
     """Another request under the key is refused; another user's key is his own."""
     once = Once("k", b"request")
-    first = await queue.enqueue_task("a", "AAPL", {}, plan=PLAN, once=once)
-    again = await queue.enqueue_task("a", "AAPL", {}, plan=PLAN, once=once)
+    first = await queue.enqueue_task("a", new("AAPL"), once=once)
+    again = await queue.enqueue_task("a", new("AAPL"), once=once)
     assert again.task_id == first.task_id
-    other = await queue.enqueue_task("b", "AAPL", {}, plan=PLAN, once=once)
+    other = await queue.enqueue_task("b", new("AAPL"), once=once)
     assert other.task_id != first.task_id
     with pytest.raises(KeyReused):
-        await queue.enqueue_task("a", "IBM", {}, plan=PLAN, once=Once("k", b"another"))
-    batch = await queue.create_batch("a", ["IBM"], {}, plan=PLAN, once=Once("b", b"r"))
-    same = await queue.create_batch("a", ["IBM"], {}, plan=PLAN, once=Once("b", b"r"))
+        await queue.enqueue_task("a", new("IBM"), once=Once("k", b"another"))
+    batch = await queue.create_batch("a", several("IBM"), once=Once("b", b"r"))
+    same = await queue.create_batch("a", several("IBM"), once=Once("b", b"r"))
     assert same.task_ids == batch.task_ids
     assert (await queue.stats()).queued == 3
 
 
 @pytest.mark.gen_test
-async def test_dead_task_is_listed_revived_and_discarded(
-    make_queue: MakeQueue, redis: Redis
+async def test_dead_task_is_listed_run_again_and_discarded(
+    queue: QueueService, redis: Redis
 ) -> None:
-    """Revived it has all its attempts again, and its second end is news again."""
-    queue = make_queue(max_attempts=1)
-    ids = [await enqueue(queue, "a") for _ in range(2)]
+    """Run again it has all its attempts again, and its second end is news again."""
+    ids = [await enqueue(queue, "a", max_attempts=1) for _ in range(2)]
     await claim(queue)
     await expire_leases(redis)
     await queue.cleanup_expired_tasks()
     assert {task.task_id for task in await queue.list_dead()} == set(ids)
-    assert (await queue.revive_task(ids[0])).status == TaskState.QUEUED
+    assert (await queue.rerun_task(ids[0])).status == TaskState.QUEUED
     [owned] = await claim(queue)
     await queue.ack_task(ids[0], token=owned.token)
     shown = await event_types(queue, "task", ids[0])
@@ -636,24 +630,23 @@ async def test_dead_task_is_listed_revived_and_discarded(
     assert sorted(events) == sorted([*ids, f"{ids[0]}:1"])
     await queue.discard_task(ids[1])
     assert await queue.get_task(ids[1]) is None
-    for task_id in (*ids, "nothing"):
-        with pytest.raises(TaskNotFound):
-            await queue.revive_task(task_id)
+    for task_id, refusal in ((ids[0], NotEnded), (ids[1], TaskNotFound), ("no", TaskNotFound)):
+        with pytest.raises(refusal):
+            await queue.rerun_task(task_id)
         with pytest.raises(TaskNotFound):
             await queue.discard_task(task_id)
 
 
 @pytest.mark.gen_test
-async def test_task_revived_after_its_batch_ended_goes_on_without_it(
-    make_queue: MakeQueue, redis: Redis
+async def test_task_run_again_after_its_batch_ended_goes_on_without_it(
+    queue: QueueService, redis: Redis
 ) -> None:
-    queue = make_queue(max_attempts=1)
-    batch = await queue.create_batch("a", ["AAPL", "IBM"], {}, plan=PLAN)
+    batch = await queue.create_batch("a", several("AAPL", "IBM", max_attempts=1))
     [first, second] = await claim(queue)
     await queue.ack_task(first.task.task_id, token=first.token)
     await expire_leases(redis)
     await queue.cleanup_expired_tasks()
-    await queue.revive_task(second.task.task_id)
+    await queue.rerun_task(second.task.task_id)
     ended = await queue.get_batch(batch.batch_id)
     assert ended is not None
     assert (ended.status, ended.task_ids) == (BatchState.PARTIAL, [first.task.task_id])
@@ -662,7 +655,7 @@ async def test_task_revived_after_its_batch_ended_goes_on_without_it(
 
 @pytest.mark.gen_test
 async def test_batch_tells_of_each_task_when_asked(queue: QueueService, redis: Redis) -> None:
-    await queue.create_batch("a", ["AAPL", "IBM"], {}, plan=PLAN, notify_each=True)
+    await queue.create_batch("a", several("AAPL", "IBM"), notify_each=True)
     for owned in await claim(queue):
         await queue.ack_task(owned.task.task_id, token=owned.token)
     assert [entry["kind"] for entry in await outbox(redis)] == ["task", "task", "batch"]
@@ -671,7 +664,7 @@ async def test_batch_tells_of_each_task_when_asked(queue: QueueService, redis: R
 @pytest.mark.gen_test
 async def test_task_starts_at_its_time(queue: QueueService) -> None:
     run_at = time.time() + 3600
-    task = await queue.enqueue_task("a", "AAPL", {}, plan=PLAN, run_at=run_at)
+    task = await queue.enqueue_task("a", new("AAPL"), run_at=run_at)
     assert task.status == TaskState.DELAYED
     snapshot = await snapshot_of(queue, task.task_id)
     assert snapshot["run_at"] == iso_time(datetime.fromtimestamp(run_at, UTC))
@@ -682,10 +675,10 @@ async def test_task_starts_at_its_time(queue: QueueService) -> None:
 @pytest.mark.gen_test
 async def test_expected_start_follows_the_pace(queue: QueueService, redis: Redis) -> None:
     """First what the enqueuer expects, then the mean of what the last tasks took."""
-    await queue.enqueue_task("a", "AAPL", {}, plan=PLAN, expected_seconds=100)
-    second = await queue.enqueue_task("a", "IBM", {}, plan=PLAN, expected_seconds=100)
+    await queue.enqueue_task("a", new("AAPL", expected_seconds=100))
+    second = await queue.enqueue_task("a", new("IBM", expected_seconds=100))
     assert (await snapshot_of(queue, second.task_id))["starts_in"] == 150
-    await redis.hset("{rtq}:pace", "seconds", 10)
+    await redis.hset("{rtq}:pace", KIND, 10)
     [_] = await claim(queue, 1)
     assert (await snapshot_of(queue, second.task_id))["starts_in"] == 5
 
@@ -716,7 +709,7 @@ async def test_watchers_of_waiting_tasks_are_told_when_the_line_moves(
 
 STEPS = [
     *("enqueue", "batch", "claim", "ack", "fail", "retry", "release", "report", "cancel"),
-    *("expire", "due", "limit", "order", "revive", "discard"),
+    *("expire", "due", "limit", "order", "rerun", "discard"),
 ]
 
 
@@ -733,7 +726,8 @@ def test_invariants_hold_after_every_step(
 
     async def run() -> None:
         await redis.flushall()
-        queue = make_queue(user_limit=2, global_limit=4, max_attempts=2)
+        queue = make_queue(user_limit=2, global_limit=4)
+        await queue.register_kinds()
         claims: list[Claim] = []
         for step, number in steps:
             await _step(queue, redis, claims, step, number)
@@ -749,25 +743,24 @@ async def _step(
     user = f"u{number % 3}"
     owned = claims[number % len(claims)] if claims else None
     if step == "enqueue":
-        await enqueue(queue, user, delay=float(number == 5) * 60)
+        await enqueue(queue, user, delay=float(number == 5) * 60, max_attempts=2)
     elif step == "batch":
-        await queue.create_batch(user, ["A"] * (number + 1), {}, plan=PLAN)
+        await queue.create_batch(user, several(*"A" * (number + 1), max_attempts=2))
     elif step == "claim":
-        claims += await queue.claim("w", number)
+        claims += await claim(queue, number)
     elif step == "expire":
         await expire_leases(redis)
         await queue.cleanup_expired_tasks()
     elif step == "due":
-        for member in await redis.zrange("{rtq}:delayed", 0, -1):
-            await redis.zadd("{rtq}:delayed", {member: 1})
+        await end_delays(redis)
         await queue.cleanup_expired_tasks()
     elif step == "limit":
-        queue.user_limit = number % 3
+        await queue.set_limits("", {"user_limit": number % 3})
     elif step == "order":
-        queue.order = [QueueOrder.FIFO, QueueOrder.FAIR][number % 2]
-    elif step in ("revive", "discard"):
+        await queue.set_limits("", {"order": list(QueueOrder)[number % 2]})
+    elif step in ("rerun", "discard"):
         for task in (await queue.list_dead())[:number]:
-            await (queue.revive_task if step == "revive" else queue.discard_task)(task.task_id)
+            await (queue.rerun_task if step == "rerun" else queue.discard_task)(task.task_id)
     elif owned is not None and await queue.get_task(owned.task.task_id):
         await _on_claim(queue, owned, step, number)
 
@@ -777,7 +770,7 @@ async def _on_claim(queue: QueueService, owned: Claim, step: str, number: int) -
     if step == "cancel":
         await queue.cancel_task(task_id)
     elif step == "retry":
-        await queue.retry_task(task_id, token=token, error="x", delay=number % 2 * 60.0)
+        await give_up(queue, owned, error="x", delay=number % 2 * 60.0)
     elif step == "release":
         await queue.release_task(task_id, token)
     elif step == "report":

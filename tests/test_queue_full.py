@@ -8,7 +8,7 @@ from redis.exceptions import ResponseError
 from tornado.ioloop import IOLoop
 
 from services.queue import Ack, Outcome, QueueService, TaskState
-from tests.working import PLAN, enqueue
+from tests.queueing import KIND, claim, enqueue, read, several
 from tornado_rt.redis import is_full
 
 
@@ -30,8 +30,8 @@ async def fill(redis: Redis) -> None:
 @pytest.mark.gen_test
 async def test_counts_are_told(redis: Redis, queue: QueueService) -> None:
     for _ in range(3):
-        await enqueue(queue)
-    await queue.claim("w", 1)
+        await enqueue(queue, "alice")
+    await claim(queue, 1)
     await fill(redis)
     stats = await queue.stats()
     assert (stats.queued, stats.processing, stats.completed) == (2, 1, 0)
@@ -41,8 +41,8 @@ async def test_counts_are_told(redis: Redis, queue: QueueService) -> None:
 
 @pytest.mark.gen_test
 async def test_batch_is_cancelled(redis: Redis, queue: QueueService) -> None:
-    batch = await queue.create_batch("alice", ["A", "B", "C"], {}, plan=PLAN)
-    await queue.claim("w", 1)
+    batch = await queue.create_batch("alice", several("A", "B", "C"))
+    await claim(queue, 1)
     await fill(redis)
     assert (await queue.cancel_batch(batch.batch_id, "alice")).status == "cancelled"
     assert (await queue.stats()).cancelled == 3
@@ -52,15 +52,14 @@ async def test_batch_is_cancelled(redis: Redis, queue: QueueService) -> None:
 @pytest.mark.gen_test
 async def test_claim_is_extended_and_handed_back(redis: Redis, queue: QueueService) -> None:
     task_id = await enqueue(queue)
-    [claim] = await queue.claim("w", 1)
+    [owned] = await claim(queue, 1)
     before = await redis.zscore("{rtq}:processing", task_id)
     await fill(redis)
     queue.visibility_seconds *= 2
-    assert await queue.extend_task(task_id, claim.token)
+    assert await queue.extend_task(task_id, owned.token)
     assert await redis.zscore("{rtq}:processing", task_id) > before
-    assert await queue.release_task(task_id, claim.token)
-    task = await queue.get_task(task_id)
-    assert task is not None
+    assert await queue.release_task(task_id, owned.token)
+    task = await read(queue, task_id)
     assert (task.status, task.attempt) == (TaskState.QUEUED, 0)
     assert await queue.check_invariants() == []
 
@@ -68,9 +67,9 @@ async def test_claim_is_extended_and_handed_back(redis: Redis, queue: QueueServi
 @pytest.mark.gen_test
 async def test_attempts_end_and_tasks_go_on(redis: Redis, queue: QueueService) -> None:
     """Completed, failed, retried, given up as lost, and deleted when dead."""
-    queue.user_limit, queue.max_attempts = 0, 1
-    ids = [await enqueue(queue) for _ in range(4)]
-    done, failed, retried, lost = await queue.claim("w", 4)
+    await queue.set_limits("", {"user_limit": 0})
+    ids = [await enqueue(queue, max_attempts=1) for _ in range(4)]
+    done, failed, retried, lost = await claim(queue, 4)
     waiting = await enqueue(queue)
     await fill(redis)
     acks = [
@@ -78,12 +77,12 @@ async def test_attempts_end_and_tasks_go_on(redis: Redis, queue: QueueService) -
         Ack(failed.task.task_id, failed.token, Outcome.FAILED, error="no"),
         Ack(retried.task.task_id, retried.token, Outcome.RETRY, error="busy"),
     ]
-    [claim] = await queue.claim("w", 1, acks)
-    assert claim.task.task_id == waiting
-    assert await queue.expire_claims(["w"]) == 2
+    [owned] = (await queue.claim("w1", 1, acks, kinds=[KIND])).claims
+    assert owned.task.task_id == waiting
+    assert await queue.expire_claims(["w1"]) == 2
     assert await queue.cleanup_expired_tasks() == 2
     assert lost.task.task_id in ids
-    states = [task.status for task in [await queue.get_task(one) for one in ids] if task]
+    states = [(await read(queue, one)).status for one in ids]
     assert states == ["completed", "failed", "dead", "dead"]
     await queue.discard_task(ids[2])
     assert await queue.check_invariants() == []
