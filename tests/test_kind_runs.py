@@ -1,0 +1,603 @@
+"""Kinds in a worker: on its loop, in threads, and in processes of their own."""
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import orjson
+import pytest
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
+
+from services.queue import Job, KindEntry, KindLimits, NewTask, QueueService, Task, TaskState
+from services.worker import KindTarget, Target
+from settings import Settings
+from tests import kind_deeds
+from tests.kind_deeds import BURST, STEPS, WORDS, Deed
+from tests.realtime import start_redis
+from tests.waiting import has_job, has_thread, until
+from tests.working import ended, working
+from tornado_rt.redis import open_redis
+from tornado_rt.work import Kind, Plan, Retry, Run, TaskError, first_fragment
+
+KINDS = {"coroutine": kind_deeds.coroutine, "plain": kind_deeds.plain}
+# The kind, and whether its tasks have processes of their own.
+PLACES = [("coroutine", False), ("plain", False), ("coroutine", True), ("plain", True)]
+IDS = ["loop", "thread", "process", "plain-process"]
+
+
+@pytest.fixture
+def queue(redis: Redis) -> QueueService:
+    return QueueService(redis, user_limit=0, global_limit=0)
+
+
+@attrs.frozen
+class Place:
+    """A kind, where its handler runs, and the folder that it notes what it does in."""
+
+    kind: Kind
+    settings: Settings
+    folder: Path
+
+    @property
+    def targets(self) -> dict[str, Target]:
+        return {self.kind.name: KindTarget(self.kind, self.settings)}
+
+    def deed(self, what: str, **more: Any) -> NewTask:
+        params = {"what": what, "folder": str(self.folder)}
+        return new(self.kind, params, **more)
+
+    def noted(self) -> list[str]:
+        notes = self.folder / "notes"
+        return notes.read_text().split() if notes.exists() else []
+
+
+@pytest.fixture(params=PLACES, ids=IDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    name, processes = request.param
+    settings = Settings(worker_processes=processes, task_result_bytes=1000)
+    return Place(KINDS[name], settings, tmp_path)
+
+
+def new(kind: Kind, params: dict[str, Any] | None = None, **more: Any) -> NewTask:
+    """Return a task of a kind, as a server makes it."""
+    job = Job(label="a deed", params=params or {}, **more.pop("job", {}))
+    plan = kind.plan_of(Deed())
+    fields = {"first": first_fragment(plan, None), "plan": plan, "max_attempts": kind.max_attempts}
+    return NewTask(**{"kind": kind.name, "job": job, **fields, **more})
+
+
+async def submit(queue: QueueService, task: NewTask, user: str = "alice") -> str:
+    return (await queue.enqueue_task(user, task)).task_id
+
+
+async def outcome(queue: QueueService, task: NewTask) -> Task:
+    return await ended(queue, await submit(queue, task))
+
+
+async def shown(queue: QueueService, task_id: str) -> dict[str, Any]:
+    """Return a task's snapshot as it is kept."""
+    task = await queue.get_task(task_id)
+    assert task is not None
+    fields: dict[str, Any] = orjson.loads(task.snapshot)
+    return fields
+
+
+async def tells(queue: QueueService, task_id: str, message: str) -> bool:
+    return bool((await shown(queue, task_id))["message"] == message)
+
+
+def made(function: Callable[..., Any], **more: Any) -> Kind:
+    """Return a kind with this handler."""
+    kind = Kind("made", Deed, **{"backoff": (0.01, 0.02), **more})
+    kind.handler(function)
+    return kind
+
+
+@pytest.mark.gen_test
+async def test_result_is_any_json(redis: Redis, queue: QueueService, place: Place) -> None:
+    async with working(redis, queue, place.targets):
+        task = await outcome(queue, place.deed("value"))
+    assert task.status == TaskState.COMPLETED
+    assert task.result[:3] == ["any", {"json": None}, 1.5]
+    shown = orjson.loads(task.snapshot)
+    assert (shown["progress"], shown["marks"], shown["message"]) == (100.0, "ccc", "Done")
+
+
+@pytest.mark.gen_test
+async def test_once_is_once_over_all_attempts(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    """And the state of an attempt that tells nothing more is there in the next."""
+    async with working(redis, queue, place.targets):
+        task = await outcome(queue, place.deed("once"))
+    assert task.result == ["probe", "cut", "upload", {"attempts": 3}]
+    assert place.noted() == ["probe", "cut", "upload"]
+    assert [one["outcome"] for one in task.attempts] == ["retry", "retry"]
+
+
+@pytest.mark.gen_test
+async def test_stop_hands_back_and_the_next_worker_goes_on_from_the_last_once(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    """The attempt is not counted."""
+    async with working(redis, queue, place.targets):
+        task_id = await submit(queue, place.deed("handed_back"))
+        await until(lambda: place.noted() == ["probe"])
+        await until(lambda: begun(queue, task_id))
+    task = await queue.get_task(task_id)
+    assert task is not None
+    assert (task.status, task.attempt) == (TaskState.QUEUED, 0)
+    async with working(redis, queue, place.targets, worker_id="another"):
+        task = await ended(queue, task_id)
+    assert (task.status, task.attempt, task.result) == (TaskState.COMPLETED, 1, "cut")
+    assert place.noted() == ["probe", "cut"]
+    assert await queue.check_invariants() == []
+
+
+async def begun(queue: QueueService, task_id: str) -> bool:
+    """Say whether a handler has told something, and its state is kept."""
+    return b"begun" in (await queue.read_kept(task_id)).state
+
+
+async def has_kept(queue: QueueService, task_id: str, name: str) -> bool:
+    """Say whether a once-result of a task is kept."""
+    return name in (await queue.read_kept(task_id)).results
+
+
+@pytest.mark.gen_test
+async def test_stop_is_told_to_the_handler(redis: Redis, queue: QueueService, place: Place) -> None:
+    """It may end in the grace time as at any other."""
+    async with working(redis, queue, place.targets, grace=20) as worker:
+        task_id = await submit(queue, place.deed("told"))
+        await until(lambda: tells(queue, task_id, "begun"))
+        worker.stop()
+    task = await ended(queue, task_id)
+    assert task.result == {"stopping": True, "seen": True}
+
+
+@pytest.mark.gen_test
+async def test_handler_that_gives_up_at_a_stop_is_handed_back(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    """Not after the grace time, and not as a failure."""
+    async with working(redis, queue, place.targets, grace=20) as worker:
+        task_id = await submit(queue, place.deed("gives_up"))
+        await until(lambda: begun(queue, task_id))
+        worker.stop()
+    task = await queue.get_task(task_id)
+    assert task is not None
+    assert (task.status, task.attempt) == (TaskState.QUEUED, 0)
+    async with working(redis, queue, place.targets, worker_id="another"):
+        assert (await ended(queue, task_id)).result == "done"
+
+
+class CountingQueue(QueueService):
+    """Counts the reports of each task."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(redis, user_limit=0, global_limit=0)
+        self.reports: Counter[str] = Counter()
+
+    async def report_progress(self, task_id: str, *arguments: Any, **named: Any) -> bool:
+        self.reports[task_id] += 1
+        return await super().report_progress(task_id, *arguments, **named)
+
+
+@pytest.mark.gen_test
+async def test_burst_of_updates_is_merged_and_its_last_one_is_told(
+    redis: Redis, place: Place
+) -> None:
+    """At most 10 a second leave."""
+    queue = CountingQueue(redis)
+    async with working(redis, queue, place.targets):
+        task_id = await submit(queue, place.deed("burst"))
+        await until(lambda: tells(queue, task_id, "the last"))
+        task = await ended(queue, task_id)
+    assert task.error is not None
+    took = float(task.error)
+    assert 5 <= queue.reports[task_id] <= took * 10 + 3 < BURST / 4
+    assert task.progress == 100
+
+
+@pytest.mark.gen_test
+async def test_words_of_any_language_come_through(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    async with working(redis, queue, place.targets):
+        task = await outcome(queue, place.deed("words"))
+    told = orjson.loads(task.snapshot)
+    assert (task.error, told["message"]) == (WORDS[0], WORDS[0])
+    assert told["current_step_name"] == "probe"
+    plan = await queue.read_plans([told["plan"]])
+    leaves = Plan.read(plan[told["plan"]]).leaves
+    assert tuple(leaf.title for leaf in leaves[3:]) == WORDS
+    assert told["marks"] == "pppcccc"
+
+
+@pytest.mark.gen_test
+async def test_plan_may_change_while_it_runs(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    """The snapshot names the new one, which can be read."""
+    async with working(redis, queue, place.targets):
+        task = await outcome(queue, place.deed("other_plan"))
+    told = orjson.loads(task.snapshot)
+    [text] = (await queue.read_plans([told["plan"]])).values()
+    assert [leaf.name for leaf in Plan.read(text).leaves] == ["probe", "mix", "burn"]
+    assert (told["marks"], told["current_step_name"]) == ("crp", "mix")
+
+
+@pytest.mark.gen_test
+async def test_plan_that_the_server_did_not_know_is_told_before_the_end(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    """Another version of the code has submitted the task, and its handler tells nothing."""
+    task = attrs.evolve(place.deed("value"), plan=None, first=first_fragment(None, None))
+    async with working(redis, queue, place.targets):
+        ended = await outcome(queue, task)
+    digest = orjson.loads(ended.snapshot)["plan"]
+    assert digest == Plan(STEPS).digest
+    assert digest in await queue.read_plans([digest])
+
+
+@pytest.mark.gen_test
+async def test_handler_notifies_while_it_runs(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    async with working(redis, queue, place.targets):
+        task = await outcome(queue, place.deed("notes"))
+    assert task.status == TaskState.COMPLETED
+    [note] = [
+        fields for _, fields in await redis.xrange("{rtq}:outbox") if fields[b"kind"] == b"note"
+    ]
+    told = {"title": "Half of it", "content": "is done", "severity": "warning"}
+    assert orjson.loads(note[b"result"]) == told
+    assert note[b"user_id"] == b"alice"
+
+
+@pytest.mark.gen_test
+async def test_error_is_tried_again_with_the_kinds_backoff_until_it_has_failed(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    """Each attempt's error and time stay on the task."""
+    async with working(redis, queue, place.targets):
+        task = await outcome(queue, place.deed("fails"))
+    assert (task.status, task.error) == (TaskState.FAILED, "ValueError: attempt 3")
+    assert [(one["attempt"], one["outcome"], one["error"]) for one in task.attempts] == [
+        (1, "error", "ValueError: attempt 1"),
+        (2, "error", "ValueError: attempt 2"),
+    ]
+    assert all(one["started_at"] and one["ended_at"] for one in task.attempts)
+
+
+@pytest.mark.gen_test
+async def test_task_error_is_final(redis: Redis, queue: QueueService, place: Place) -> None:
+    async with working(redis, queue, place.targets):
+        task = await outcome(queue, place.deed("final"))
+    assert (task.status, task.error, task.attempt) == (TaskState.FAILED, "no such film", 1)
+    assert orjson.loads(task.snapshot)["message"] == "no such film"
+
+
+@pytest.mark.gen_test
+async def test_result_that_is_too_large_fails_with_its_size_and_the_limit(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    async with working(redis, queue, place.targets):
+        task = await outcome(queue, place.deed("large"))
+    told = "the result has 2002 bytes as JSON; at most 1000 are allowed"
+    assert (task.status, task.error, task.attempt) == (TaskState.FAILED, told, 1)
+
+
+@pytest.mark.gen_test
+async def test_state_that_is_no_json_is_told_to_the_handler(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    async with working(redis, queue, place.targets):
+        task = await outcome(queue, attrs.evolve(place.deed("bad_state"), max_attempts=1))
+    assert task.status == TaskState.FAILED
+    assert task.error is not None
+    assert task.error.startswith("ValueError: run.state cannot be kept: ")
+
+
+@pytest.mark.gen_test
+async def test_parameters_that_are_none_of_the_kind_fail_the_task_in_words(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    """They come from another version of the code, and are not tried again."""
+    async with working(redis, queue, place.targets):
+        task = await outcome(queue, new(place.kind, {"what": 1, "size": 2}))
+    assert (task.status, task.attempt) == (TaskState.FAILED, 1)
+    assert task.error is not None
+    assert "params.what must be a string" in task.error
+    assert "params has unknown fields: size" in task.error
+
+
+@pytest.mark.gen_test
+async def test_plain_function_blocks_a_thread_of_its_own_only(
+    redis: Redis, queue: QueueService
+) -> None:
+    targets: dict[str, Target] = {"plain": KindTarget(kind_deeds.plain, Settings())}
+    async with working(redis, queue, targets):
+        task = await outcome(queue, new(kind_deeds.plain, {"what": "value"}))
+    assert task.result[4] == f"task-{task.task_id}"
+
+
+@pytest.mark.gen_test
+async def test_thread_whose_task_is_cancelled_ends_at_its_next_report(
+    redis: Redis, queue: QueueService, tmp_path: Path
+) -> None:
+    place = Place(kind_deeds.plain, Settings(), tmp_path)
+    async with working(redis, queue, place.targets):
+        task_id = await submit(queue, place.deed("handed_back"))
+        await until(lambda: tells(queue, task_id, "waiting"))
+        await queue.cancel_task(task_id)
+        await until(lambda: not has_thread(f"task-{task_id}"))
+
+
+@pytest.mark.gen_test
+async def test_process_whose_task_is_cancelled_is_killed(
+    redis: Redis, queue: QueueService, tmp_path: Path
+) -> None:
+    place = Place(kind_deeds.plain, Settings(worker_processes=True), tmp_path)
+    async with working(redis, queue, place.targets):
+        task_id = await submit(queue, place.deed("handed_back"))
+        await until(lambda: tells(queue, task_id, "waiting"))
+        await queue.cancel_task(task_id)
+        await until(lambda: not has_job(f"task-{task_id}"))
+
+
+@pytest.mark.gen_test
+async def test_errors_are_final_for_a_kind_that_does_not_retry_them(
+    redis: Redis, queue: QueueService
+) -> None:
+    async def fail(params: Deed, run: Run) -> None:
+        raise KeyError("x")
+
+    kind = made(fail, retry_errors=False)
+    async with working(redis, queue, kind):
+        task = await outcome(queue, new(kind))
+    assert (task.status, task.error, task.attempt) == (TaskState.FAILED, "KeyError: 'x'", 1)
+
+
+@pytest.mark.gen_test
+async def test_retry_of_a_kind_has_its_own_delay_or_that_of_the_kind(
+    redis: Redis, queue: QueueService
+) -> None:
+    """After the last attempt the task is dead."""
+
+    async def busy(params: Deed, run: Run) -> None:
+        raise Retry("busy", delay=0.02 if run.attempt == 1 else None)
+
+    kind = made(busy)
+    async with working(redis, queue, kind):
+        task = await outcome(queue, new(kind))
+    assert (task.status, task.error, task.attempt) == (TaskState.DEAD, "busy", 3)
+
+
+async def hang(params: Deed, run: Run) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("own", "kind", "setting", "seconds"),
+    [(0.03, 60, 60, "0.03"), (0, 0.04, 60, "0.04"), (0, 0, 0.05, "0.05")],
+)
+async def test_timeout_is_the_tasks_or_the_kinds_or_the_setting(
+    redis: Redis, queue: QueueService, own: float, kind: float, setting: float, seconds: str
+) -> None:
+    """It is tried again as any error."""
+    slow = made(hang, timeout=kind, max_attempts=2)
+    settings = Settings(task_timeout_seconds=setting)
+    async with working(redis, queue, slow, settings=settings):
+        task = await outcome(queue, new(slow, job={"timeout": own}))
+    assert (task.status, task.attempt) == (TaskState.FAILED, 2)
+    assert task.error == f"took longer than {seconds} s"
+
+
+@pytest.mark.gen_test
+async def test_timeout_is_final_where_errors_are(redis: Redis, queue: QueueService) -> None:
+    slow = made(hang, timeout=0.03, retry_errors=False)
+    async with working(redis, queue, slow):
+        task = await outcome(queue, new(slow))
+    assert (task.status, task.attempt) == (TaskState.FAILED, 1)
+
+
+@pytest.mark.gen_test
+async def test_budget_bounds_all_attempts_together(redis: Redis, queue: QueueService) -> None:
+    slow = made(hang, timeout=0.1, max_attempts=10)
+    async with working(redis, queue, slow):
+        task = await outcome(queue, new(slow, job={"budget_seconds": 0.25}))
+    assert task.status == TaskState.FAILED
+    assert task.error == "took longer than 0.25 s in all attempts"
+    assert 2 <= task.attempt <= 3
+
+
+@pytest.mark.gen_test
+async def test_worker_claims_only_the_kinds_that_it_has(redis: Redis, queue: QueueService) -> None:
+    async def work(params: Deed, run: Run) -> str:
+        return run.kind
+
+    kind = made(work)
+    other = attrs.evolve(new(kind), kind="other")
+    async with working(redis, queue, kind):
+        waiting = await submit(queue, other)
+        task = await outcome(queue, new(kind))
+        assert task.result == "made"
+        found = await queue.get_task(waiting)
+    assert found is not None
+    assert (found.status, found.attempt) == (TaskState.QUEUED, 0)
+
+
+@pytest.mark.gen_test
+async def test_worker_says_that_it_lives_and_which_kinds_it_runs(
+    redis: Redis, queue: QueueService
+) -> None:
+    """And that it is gone."""
+    kind = made(hang)
+    await queue.register_kinds([KindEntry(kind="made")])
+
+    async def workers() -> int:
+        return next(one.workers for one in await queue.read_kinds() if one.entry.kind == "made")
+
+    async with working(redis, queue, kind):
+        await until(workers, equal=1)
+    assert await workers() == 0
+
+
+@pytest.mark.gen_test
+async def test_rate_lets_the_next_task_start_without_a_wake(
+    redis: Redis, queue: QueueService
+) -> None:
+    """The worker looks again when the queue says."""
+
+    async def work(params: Deed, run: Run) -> None:
+        return None
+
+    kind = made(work, rate="5/s")
+    entry = KindEntry(kind="made", limits=KindLimits(rate="5/s"))
+    await queue.register_kinds([entry])
+    ids = [await submit(queue, new(kind)) for _ in range(8)]
+    async with working(redis, queue, kind, concurrency=8):
+        tasks = [await ended(queue, task_id) for task_id in ids]
+    starts = sorted(task.started_at or 0.0 for task in tasks)
+    assert 0.4 < starts[-1] - starts[0] < 5
+
+
+@pytest.mark.gen_test
+async def test_pending_progress_goes_with_the_end(redis: Redis, queue: QueueService) -> None:
+    async def work(params: Deed, run: Run) -> None:
+        for number in range(40):
+            run.update(number / 100)
+        run.update(done=40, total=100, unit="frames")
+        raise TaskError("enough")
+
+    kind = made(work)
+    async with working(redis, queue, kind):
+        task = await outcome(queue, new(kind))
+    told = orjson.loads(task.snapshot)
+    assert (told["progress"], told["message"]) == (40.0, "enough")
+    assert (told["done"], told["total"], told["unit"]) == (40, 100, "frames")
+
+
+@pytest.mark.gen_test
+async def test_lost_lease_stops_the_handler_at_its_next_once(
+    redis: Redis, queue: QueueService
+) -> None:
+    """Its result is not kept: the task is another's."""
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def work(params: Deed, run: Run) -> list[int]:
+        if run.attempt == 1:
+            started.set()
+            await go_on.wait()
+        return [run.attempt, await run.once("step", lambda: run.attempt)]
+
+    kind = made(work)
+    async with working(redis, queue, kind):
+        task_id = await submit(queue, new(kind))
+        await started.wait()
+        await redis.zadd("{rtq}:processing", {task_id: 1})
+        await queue.cleanup_expired_tasks()
+        go_on.set()
+        task = await ended(queue, task_id)
+    assert task.result == [2, 2]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("threaded", [False, True])
+async def test_report_after_the_end_raises_and_changes_nothing(
+    redis: Redis, queue: QueueService, threaded: bool
+) -> None:
+    refused = threading.Event()
+    runs: list[Any] = []
+
+    async def work(params: Deed, run: Run) -> None:
+        runs.append(run)
+
+    def work_in_thread(params: Deed, run: Any) -> None:
+        runs.append(run)
+
+    kind = made(work_in_thread if threaded else work)
+    async with working(redis, queue, kind):
+        task = await outcome(queue, new(kind))
+        with pytest.raises(Exception, match="ended"):
+            runs[0].update("too late")
+        refused.set()
+    assert b"too late" not in task.snapshot
+
+
+@pytest.mark.gen_test
+async def test_plain_function_that_hides_a_coroutine_is_told_so(
+    redis: Redis, queue: QueueService
+) -> None:
+    """It is awaited on the loop, where it must not block."""
+
+    async def hidden(params: Deed, run: Any) -> Any:
+        return run.once("step", int, "1")
+
+    kind = made(lambda params, run: hidden(params, run), max_attempts=1)
+    async with working(redis, queue, kind):
+        task = await outcome(queue, new(kind))
+    assert task.error == (
+        "RuntimeError: this would block the loop: let the handler be an `async def`"
+    )
+
+
+@pytest.mark.gen_test
+async def test_run_that_is_spoilt_ends_its_task_only(redis: Redis, queue: QueueService) -> None:
+    """A handler has the object itself."""
+
+    async def spoil(params: Deed, run: Any) -> None:
+        match params.what:
+            case "exit":
+                run.fragment = run.stop = run.encoded_state = raising
+            case "plan":
+                run._course = None
+            case "complete":
+                run.complete = None
+        if params.what:
+            run._sink.report(run)
+            await asyncio.sleep(0.05)
+
+    def raising() -> None:
+        raise SystemExit(3)
+
+    kind = made(spoil)
+    with capture_logs() as logged:
+        async with working(redis, queue, kind, grace=1):
+            tasks = [
+                await outcome(queue, new(kind, {"what": what}))
+                for what in ("exit", "plan", "complete", "")
+            ]
+    assert [task.status for task in tasks] == ["completed"] * 4
+    assert "progress_unreadable" in [one["event"] for one in logged]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("place", PLACES, ids=IDS, indirect=True)
+async def test_once_result_waits_out_an_outage_of_redis(tmp_path: Path, place: Place) -> None:
+    """It is kept before the handler goes on, and nothing is done twice."""
+    address = tmp_path / "redis.sock"
+    process = await start_redis(address, "--appendonly", "yes", "--appendfsync", "always")
+    async with open_redis(f"unix://{address}") as redis:
+        queue = QueueService(redis, user_limit=0, global_limit=0)
+        async with working(redis, queue, place.targets):
+            task_id = await submit(queue, place.deed("outage"))
+            await until(lambda: has_kept(queue, task_id, "probe"))
+            process.kill()
+            await process.wait()
+            (place.folder / "go").touch()
+            await until(lambda: place.noted() == ["probe", "cut"])
+            process = await start_redis(address, "--appendonly", "yes")
+            task = await ended(queue, task_id)
+    assert (task.status, task.attempt) == (TaskState.COMPLETED, 1)
+    assert task.result == ["probe", "cut"]
+    assert place.noted() == ["probe", "cut"]
+    process.kill()
+    await process.wait()
