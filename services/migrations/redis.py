@@ -140,7 +140,8 @@ class _Migration:
     async def _keep_plans(self) -> None:
         """Keep the texts of the plans that migrated tasks name."""
         used: Any = await self._redis.hkeys(self._prefix + "plan_uses")
-        texts = {digest: text for digest, text in texts_by_digest().items() if digest.encode() in used}
+        known = texts_by_digest()
+        texts: Any = {digest: known[digest.decode()] for digest in used if digest.decode() in known}
         if texts:
             await self._redis.hset(self._prefix + "plans", mapping=texts)
 

@@ -1,4 +1,4 @@
-"""The part of a task that no script reads, as one blob: the only place that packs and unpacks it."""
+"""What no script reads of a task, as one blob: packed and unpacked here alone."""
 
 from typing import Any
 

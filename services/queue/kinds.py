@@ -118,11 +118,11 @@ def _packed_limits(limits: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unpacked_limits(blob: bytes) -> dict[str, Any]:
-    fields: dict[str, Any] = msgpack.unpackb(blob) if blob else {}
-    for name in RATES:
-        if name in fields:
-            fields[name] = _rate_text(fields[name])
-    return fields
+    try:
+        fields: dict[str, Any] = dict(msgpack.unpackb(blob)) if blob else {}
+        return fields | {name: _rate_text(fields[name]) for name in RATES if name in fields}
+    except (ValueError, TypeError):
+        return {}
 
 
 def _rate_text(rate: Any) -> str:
@@ -171,7 +171,7 @@ def _serves(told: bytes, now: float) -> Sequence[str]:
 
 def _read_state(reply: Sequence[Any], now: float, serving: Sequence[Sequence[str]]) -> KindState:
     name, entry, limits, changed, paused, queued, running, oldest = reply
-    kind = name.decode()
+    kind = name.decode(errors="replace")
     own = attrs.asdict(KindLimits()) if kind else attrs.asdict(QueueLimits())
     effective = {k: v for k, v in (own | _unpacked_limits(limits)).items() if k in own}
     return KindState(

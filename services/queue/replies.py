@@ -1,6 +1,7 @@
-"""Reading what the scripts reply. One record that cannot be read spoils no list that it stands in."""
+"""Reading what the scripts reply. A record that cannot be read spoils no list that it is in."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgpack
@@ -19,6 +20,9 @@ from services.queue.models import (
     iso_of,
 )
 from tornado_rt.protocol import Cursor, Message, MessageType, ResyncReason
+
+# A later version may keep more of an ended attempt.
+ATTEMPT_FIELDS = 5
 
 
 def read_claim(reply: Sequence[bytes]) -> Claim:
@@ -169,9 +173,15 @@ def _read_attempts(packed: bytes) -> tuple[dict[str, Any], ...]:
         return ()
     try:
         kept = msgpack.unpackb(packed, raw=True)
-        return tuple(_attempt(*one) for one in kept)
-    except (ValueError, TypeError, msgpack.UnpackException):
+    except ValueError:
         return ()
+    return tuple(_each_attempt(kept)) if isinstance(kept, list) else ()
+
+
+def _each_attempt(kept: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    for one in kept:
+        with contextlib.suppress(ValueError, TypeError, AttributeError):
+            yield _attempt(*one[:ATTEMPT_FIELDS])
 
 
 def _attempt(

@@ -37,7 +37,8 @@ async def walk(steps: int, seed: int) -> None:
 
 
 async def _walk(redis: Redis, steps: int, seed: int) -> None:
-    driver, taken, began = await make_driver(redis, seed), collections.Counter[str](), time.monotonic()
+    driver, taken = await make_driver(redis, seed), collections.Counter[str]()
+    began = time.monotonic()
     for number in range(1, steps + 1):
         try:
             taken[await driver.step()] += 1

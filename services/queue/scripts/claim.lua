@@ -9,25 +9,27 @@
 -- seconds more may start as text, "" for when something happens}; "unregistered" when no limits are known: then
 -- nothing was done. Repeated with the same request id it returns the same tasks, as far as they are still
 -- the worker's.
-if redis.call('HEXISTS', P .. 'limits', '') == 0 then return 'unregistered' end
+limits = unpack_limits(redis.call('HGET', P .. 'limits', ''))
+if not limits then return 'unregistered' end
 local request_key = P .. 'request:' .. A.request
 most_ended = A.kept
 
--- Read the fields that the start and the end of a task need; nil when they cannot be read. These two are
--- most of the reading that this script does, so they look at no field that they do not need.
-local function load_waiting(id)
+-- Read the fields that the start and the end of a task need; nil when they cannot be read, or say that it
+-- stands in another line. These two are most of the reading that this script does, so they look at no field
+-- that they do not need.
+local function load_waiting(id, line)
   local key = task_key(id)
   if records[key] then return records[key] end
   local v = redis.pcall('HMGET', key, 'status', 'made', 'attempt', 'event_seq', 'percent', 'kept')
   if v[1] ~= 'queued' then return nil end
   local made = read_made(v[2])
-  if not (made and tonumber(made[4]) and is_whole(v[3] or '0') and is_whole(v[4] or '1')
+  if not (made and made[6] .. made[5] == line and tonumber(made[4]) and is_whole(v[3] or '0') and is_whole(v[4] or '1')
       and is_percentage(v[5] or '0')) then return nil end
   return adopt({
     _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], made = v[2],
     attempt = v[3] or '0', event_seq = v[4] or '1', user_id = made[1], batch_id = made[2],
     created_at = made[3], seq = made[4], kind = made[5], key = made[7], unique = made[11], job = made[15],
-    line = made[6] .. made[5], token = '', started_at = '', percent = '0', kept = v[6] or '',
+    line = line, token = '', started_at = '', percent = '0', kept = v[6] or '',
   }, TASK)
 end
 
@@ -248,7 +250,7 @@ end
 local MOST_PASSED = 9
 local passed = {}
 local function times_passed(kind)
-  if passed[kind] == nil then passed[kind] = tonumber(redis.call('HGET', P .. 'passed', kind) or 0) end
+  if passed[kind] == nil then passed[kind] = tonumber(redis.call('HGET', P .. 'passed', kind) or '') or 0 end
   return passed[kind]
 end
 
@@ -303,7 +305,7 @@ local function take_stretch()
     local line = choose()
     if not line then break end
     local id = line.ids[line.at]
-    local t = load_waiting(id)
+    local t = load_waiting(id, line.name)
     if t then
       local key = t.key
       if at_limit(t.kind, t.user_id) or (key ~= '' and is_key_full(t.kind, key)) then break end
@@ -381,7 +383,7 @@ local function find_head(line)
   return nil
 end
 
--- Take the first task of a user out of the line.
+-- Take the first task of a user out of the line; returns its id, and whether it waits in the line of all.
 local function take(line, user, entry)
   local own, id = user_line(line, user), entry
   if string.sub(entry, 1, 1) == MARK then
@@ -391,7 +393,7 @@ local function take(line, user, entry)
   else
     redis.call('ZREM', own, id)
   end
-  if id then redis.call('ZREM', P .. 'waiting:' .. line, id) end
+  local waited = id and redis.call('ZREM', P .. 'waiting:' .. line, id) == 1
   local head = redis.call('ZRANGE', own, 0, 0, 'WITHSCORES')[2]
   if not head then
     redis.call('ZREM', P .. 'ready:' .. line, user)
@@ -400,7 +402,7 @@ local function take(line, user, entry)
     local turn = order() == 'fifo' and head or redis.call('INCR', P .. 'turn')
     redis.call('ZADD', P .. 'ready:' .. line, turn, user)
   end
-  return id
+  return id, waited
 end
 
 local function take_turns()
@@ -411,11 +413,11 @@ local function take_turns()
     if not line then break end
     local user = line.user
     note_passed(line)
-    local id = take(line.name, user, line.entry)
-    local t = id and load_waiting(id)
+    local id, waited = take(line.name, user, line.entry)
+    local t = id and load_waiting(id, line.name)
     if t then
       pick(t)
-    elseif id then
+    elseif waited then
       count('queued', line.name, -1)
       count('waiting_of', user, -1)
       fail_in_batch(id, 'queued')

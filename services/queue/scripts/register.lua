@@ -6,7 +6,7 @@
 -- kinds: {kind, version, entry (JSON), limits} of each; of several versions the latest stays
 -- plans: texts by digest, which stay
 -- Reply: 1.
-if A.overwrite or redis.call('HEXISTS', P .. 'own_limits', '') == 0 then
+if A.overwrite or not unpack_limits(redis.call('HGET', P .. 'own_limits', '')) then
   redis.call('HSET', P .. 'own_limits', '', cmsgpack.pack(A.limits))
 end
 apply('')

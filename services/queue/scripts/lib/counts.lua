@@ -14,7 +14,7 @@ local function counted(hash, field)
     of = {}
     known[hash] = of
   end
-  if not of[field] then of[field] = tonumber(redis.call('HGET', P .. hash, field) or 0) end
+  if not of[field] then of[field] = tonumber(redis.call('HGET', P .. hash, field) or '') or 0 end
   local more = added[hash]
   return of[field] + (more and more[field] or 0)
 end
@@ -39,7 +39,7 @@ local function write_counts(hash, fields, values)
   end
   if #unread > 0 then
     local found = redis.call('HMGET', P .. hash, unpack(unread))
-    for i, field in ipairs(unread) do known_of[field] = tonumber(found[i] or 0) end
+    for i, field in ipairs(unread) do known_of[field] = tonumber(found[i] or '') or 0 end
   end
   local set_to, none = {}, {}
   for i, field in ipairs(fields) do

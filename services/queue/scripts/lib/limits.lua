@@ -4,8 +4,7 @@
 -- set, which win; `limits` is both. The name of those over all kinds is "".
 
 local function unpacked(hash, name)
-  local packed = redis.call('HGET', P .. hash, name)
-  return packed and cmsgpack.unpack(packed) or {}
+  return read_limits(redis.call('HGET', P .. hash, name))
 end
 
 local function split(both) return string.match(both, '^([^\n]*)\n(.*)$') end

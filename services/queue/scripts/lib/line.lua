@@ -19,9 +19,24 @@ local function user_line(line, user) return P .. 'line:' .. line .. ':' .. user 
 local function lane_of(line, user, key) return P .. 'lane:' .. line .. ':' .. pair(user, key) end
 local function kind_of(line) return string.sub(line, 2) end
 
--- The limits over all kinds and those of one kind, as `register` and `set_limits` keep them.
+local LIMITS = {user_limit = 'number', global_limit = 'number', limit = 'number', key_limit = 'number',
+  rate = 'table', key_rate = 'table', order = 'string'}
+
+-- The limits over all kinds or those of one kind, as `register` and `set_limits` keep them; nil when they cannot
+-- be read. One that is not as it must be is left out; a later version may keep others.
+local function unpack_limits(packed)
+  local readable, found = pcall(cmsgpack.unpack, packed)
+  if not readable or type(found) ~= 'table' then return nil end
+  for name, wanted in pairs(LIMITS) do
+    local value = found[name]
+    if value and type(value) ~= wanted then found[name] = nil end
+    if type(value) == 'table' and not (tonumber(value[1]) and tonumber(value[2])) then found[name] = nil end
+  end
+  return found
+end
+
 local function read_limits(packed)
-  return packed and cmsgpack.unpack(packed) or {}
+  return packed and unpack_limits(packed) or {}
 end
 
 local limits

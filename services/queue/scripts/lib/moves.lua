@@ -167,7 +167,8 @@ end
 -- The attempts of a task that ended before its last one; the oldest are forgotten.
 local MOST_ATTEMPTS, MOST_REASON = 50, 500
 local function note_attempt(t, outcome, reason)
-  local list = t.attempts ~= '' and cmsgpack.unpack(t.attempts) or {}
+  local readable, list = pcall(cmsgpack.unpack, t.attempts)
+  if not (readable and type(list) == 'table' and list[1]) then list = {} end
   list[#list + 1] = {t.attempt, t.started_at or '', NOW_STAMP, outcome, string.sub(reason, 1, MOST_REASON)}
   if #list > MOST_ATTEMPTS then table.remove(list, 1) end
   set(t, 'attempts', cmsgpack.pack(list))

@@ -16,7 +16,7 @@ local STATES = {queued = true, delayed = true, processing = true, completed = tr
 -- the task is run again after the end of its batch.
 local MADE = {'user_id', 'batch_id', 'created_at', 'seq', 'kind', 'level', 'key', 'max_attempts', 'expected',
   'notify', 'unique', 'plan', 'head', 'first', 'job'}
-local PLACE = {}
+local PLACE, MADE_FIELDS = {}, #MADE
 for i, field in ipairs(MADE) do PLACE[field] = i end
 -- What every transition reads of a task.
 local CORE = {'made', 'token', 'closed', 'attempt', 'percent', 'event_seq', 'logged'}
@@ -36,10 +36,11 @@ end
 -- The fields of MADE; nil when they cannot be read. A later version may keep more behind them.
 local function read_made(packed)
   local readable, made = pcall(cmsgpack.unpack, packed)
-  if readable and type(made) == 'table' and type(made[1]) == 'string' and type(made[#MADE]) == 'string' then
-    return made
+  if not readable or type(made) ~= 'table' then return nil end
+  for i = 1, MADE_FIELDS do
+    if type(made[i]) ~= 'string' then return nil end
   end
-  return nil
+  return made
 end
 
 local function is_percentage(value)
