@@ -17,6 +17,8 @@ from tornado_rt.json_body import (
 
 # How attrs' validators speak of a class.
 CLASS_NAME = re.compile(r"<(?:class|enum) '(?:[\w<>]+\.)*(\w+)'>")
+# Of what a validator says [characters].
+MOST_WORDS = 1000
 # Where parameters stand in a request.
 PLACE = "params"
 # What JSON has, by the class that it is read into.
@@ -121,7 +123,7 @@ def one_of(choices: Iterable[object]) -> str:
 def words_of(error: BaseException) -> str:
     """Return what a validator says, without the objects that attrs puts behind it."""
     said = error.args[0] if error.args else ""
-    text = CLASS_NAME.sub(r"\1", said) if isinstance(said, str) else str(said)
+    text = CLASS_NAME.sub(r"\1", clean_name(said, MOST_WORDS))
     meant = isinstance(error, ValueError | TypeError) and text
     return text if meant else f"{type(error).__name__} {text}".rstrip()
 

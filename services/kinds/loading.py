@@ -44,7 +44,12 @@ def load_kinds(names: Sequence[str], settings: Settings | None = None) -> dict[s
         for kind in kinds:
             other, known = found.setdefault(kind.name, (name, kind))
             if known is not kind:
-                faults.append(f"both {other} and {name} have a kind {kind.name!r}")
+                doubled = (
+                    f"both {other} and {name} have a kind"
+                    if other != name
+                    else (f"{name} has two kinds")
+                )
+                faults.append(f"{doubled} {kind.name!r}")
     if faults:
         raise KindError(list(dict.fromkeys(faults)))
     return {name: kind for name, (_, kind) in found.items()}
@@ -110,13 +115,11 @@ def _import(module_name: str, name: str) -> ModuleType:
     cause: BaseException
     try:
         return importlib.import_module(module_name)
-    except SyntaxError as error:
-        reason, cause = f"{error.filename}, line {error.lineno}: {error.msg}", error
     except BaseException as error:
         # A module may end with anything, also with SystemExit.
         if _is_missing(error, module_name):
             raise KindError([f"there is no module {name!r}"]) from None
-        reason, cause = _place_of(error) + text_of_error(error), error
+        reason, cause = _reason_of(error), error
     raise KindError([f"{name} cannot be imported: {one_line(reason)}"]) from cause
 
 
@@ -126,12 +129,14 @@ def _is_missing(error: BaseException, name: str) -> bool:
     return missing is not None and f"{name}.".startswith(f"{missing}.")
 
 
-def _place_of(error: BaseException) -> str:
-    """Return the line of the module at which its import ended."""
+def _reason_of(error: BaseException) -> str:
+    """Return why an import ended, with the line of the module at which it did."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f"{error.filename}, line {error.lineno}: {error.msg}"
     for frame in traceback.extract_tb(error.__traceback__):
         if "importlib" not in frame.filename and frame.filename != __file__:
-            return f"{frame.filename}, line {frame.lineno}: "
-    return ""
+            return f"{frame.filename}, line {frame.lineno}: {text_of_error(error)}"
+    return text_of_error(error)
 
 
 def _faults_of(module: ModuleType, name: str, kinds: list[Kind]) -> Iterator[str]:

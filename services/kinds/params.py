@@ -3,11 +3,8 @@
 import functools
 from typing import Any
 
-import orjson
-
 from services.kinds.faults import PLACE, ParamsFault, Wrong, refusal
-from services.kinds.reading import ClassReader, converter
-from tornado_rt.bounds import OutOfBounds, check_json
+from services.kinds.reading import ClassReader, as_json, write_json
 
 # Bound of parameters as JSON [B].
 MOST_BYTES = 65536
@@ -43,21 +40,20 @@ class ParamsReader:
         self, params: Any, *, place: str = PLACE, most_bytes: int = MOST_BYTES
     ) -> dict[str, Any]:
         """Return an object of the class as JSON. Raise ParamsFault for what JSON cannot hold."""
-        plain = converter.unstructure(params, unstructure_as=self._class)
-        written: dict[str, Any] = as_json(plain, f"{place} with its defaults", most_bytes)
+        written: dict[str, Any] = write_json(
+            params, self._class, f"{place} with its defaults", most_bytes
+        )
         return written
 
     def default_faults(self) -> list[str]:
-        """Return which defaults of the class it would refuse itself."""
-        return [one.told(PLACE) for one in self._fields.default_faults()]
+        """Return what the class has against its own defaults: each, and all of them together."""
+        faults = [one.told(PLACE) for one in self._fields.default_faults()]
+        if not faults and not any(one.required for one in self._fields.fields.values()):
+            try:
+                self.read({}, most_bytes=0)
+            except ParamsFault as fault:
+                return fault.faults
+        return faults
 
 
 reader_of = functools.cache(ParamsReader)
-
-
-def as_json(value: object, place: str, most_bytes: int) -> Any:
-    """Return what a reader of the JSON of a value would get. Raise ParamsFault."""
-    try:
-        return orjson.loads(check_json(place, value, most_bytes))
-    except OutOfBounds as error:
-        raise ParamsFault([str(error)]) from None

@@ -1,8 +1,9 @@
 """How JSON is read into each type that a parameter may have: the hooks of a cattrs converter.
 
 A hook takes a value that JSON can hold and returns what it is read into, or raises `Wrong` with
-the faults of all that stands in the value. Nothing is looked at twice, and reading goes as deep as
-the value does, which `check_json` has bounded.
+the faults of all that stands in the value. Nothing large is read twice, and reading goes as deep as
+the value does, which `check_json` has bounded. Of what cattrs reads by itself nothing is left: it
+converts, and it makes an exception of each fault of the largest list.
 """
 
 import contextlib
@@ -17,12 +18,14 @@ from typing import Any, get_args
 from uuid import UUID
 
 import attrs
+import orjson
 from cattrs import Converter
 
 from services.kinds.faults import (
     NAMES,
     Fault,
     Gathered,
+    ParamsFault,
     Wrong,
     either,
     one_of,
@@ -45,21 +48,16 @@ from services.kinds.shapes import (
     json_types,
     origin_of,
 )
-from tornado_rt.bounds import OutOfBounds, check_name
+from tornado_rt.bounds import OutOfBounds, check_json, check_name
 from tornado_rt.json_body import MOST_ITEMS
 
+# Of these, and what derives from them, cattrs makes an object of any value.
+CALLED = (str, bytes, int, float, Path)
+EXACT = (*SCALARS, Path)
 # Reads a value into a type, as cattrs calls it.
 Hook = Callable[[Any, Any], Any]
 
 TEXT_LENGTH = 4096
-
-
-@attrs.frozen
-class _Named:
-    """A field as a validator sees it, named by its place."""
-
-    name: str
-    type: Any
 
 
 @attrs.frozen
@@ -75,9 +73,15 @@ class Field:
         """Whether it has no default."""
         return self.attribute.default is attrs.NOTHING
 
+    @property
+    def most_items(self) -> int | None:
+        """The bound of its list, when it has one of its own."""
+        most: int | None = self.attribute.metadata.get(MOST_ITEMS)
+        return most
+
     def read(self, value: Any) -> Any:
         """Return its value. Raise Wrong."""
-        most = self.attribute.metadata.get(MOST_ITEMS)
+        most = self.most_items
         if most is not None and isinstance(value, list) and len(value) > most:
             raise wrong(f"must have at most {most} items")
         return self.hook(value, self.shape)
@@ -98,8 +102,7 @@ class Field:
             try:
                 converted = self.attribute.converter(value)
             except Exception as error:
-                words = words_of(error)
-                return Fault("", lambda place: f"{place} is not valid: {words}")
+                return Fault("", _refusing(error))
         if self._words(converted, holder, "it") is None:
             return None
         return Fault("", lambda place: self._words(converted, holder, place) or place)
@@ -108,14 +111,13 @@ class Field:
         """Return what its validator says of a value at a place."""
         if self.attribute.validator is None:
             return None
-        named: Any = _Named(place, self.shape)
         try:
-            self.attribute.validator(holder, named, value)
+            self.attribute.validator(holder, self.attribute.evolve(name=place), value)
         except (ValueError, TypeError) as error:
             words = words_of(error).replace(f"'{place}'", place)
             return words if place in words else f"{place}: {words}"
-        except AttributeError:
-            # It looked at a field that could not be read.
+        except Exception:
+            # Such as AttributeError: it looked at a field that could not be read.
             return None
         return None
 
@@ -162,17 +164,19 @@ class ClassReader:
         return self._judged(read, gathered) if gathered.faults else self._make(read, gathered)
 
     def default_faults(self) -> list[Fault]:
-        """Return what is wrong with the defaults."""
-        defaults = self._defaults()
+        """Return what is wrong with the defaults, each by itself."""
         gathered = Gathered()
-        for name, value in defaults.items():
-            field = self.fields[name]
-            try:
-                field.read(converter.unstructure(value, unstructure_as=field.shape))
-            except Wrong as error:
-                gathered.join(f".{name}", error)
         with contextlib.suppress(Wrong):
-            self._judged(defaults, gathered)
+            for name, field in self.fields.items():
+                try:
+                    default = field.default()
+                    if default is not attrs.NOTHING:
+                        field.read(write_json(default, field.shape, "", 0))
+                except Wrong as error:
+                    gathered.join(f".{name}", error)
+                except Exception as error:
+                    gathered.add(Fault(f".{name}", _refusing(error)))
+            self._judged(self._defaults(), gathered)
         return gathered.faults
 
     def _find_fields(self) -> Iterator[tuple[str, Field]]:
@@ -189,11 +193,11 @@ class ClassReader:
         try:
             return self._class(**{str(self.fields[one].attribute.alias): read[one] for one in read})
         except Exception as error:
-            words = words_of(error)
+            refused = Fault("", _refusing(error))
         with contextlib.suppress(Wrong):
-            self._judged(read, gathered)
+            self._judged(self._defaults() | read, gathered)
         if not gathered.faults:
-            gathered.add(Fault("", lambda place: f"{place} is not valid: {words}"))
+            gathered.add(refused)
         raise Wrong(gathered.faults)
 
     def _judged(self, read: dict[str, Any], gathered: Gathered) -> typing.NoReturn:
@@ -205,8 +209,34 @@ class ClassReader:
         raise Wrong(gathered.faults)
 
     def _defaults(self) -> dict[str, Any]:
-        found = {name: field.default() for name, field in self.fields.items()}
+        """Return the defaults that can be had without an object."""
+        found = {}
+        for name, field in self.fields.items():
+            with contextlib.suppress(Exception):
+                found[name] = field.default()
         return {name: value for name, value in found.items() if value is not attrs.NOTHING}
+
+
+def as_json(value: object, place: str, most_bytes: int) -> Any:
+    """Return what a reader of the JSON of a value gets; `most_bytes` 0 for any size.
+
+    Raise ParamsFault.
+    """
+    try:
+        return orjson.loads(check_json(place, value, most_bytes))
+    except OutOfBounds as error:
+        raise ParamsFault([str(error)]) from None
+
+
+def write_json(value: object, shape: Any, place: str, most_bytes: int) -> Any:
+    """Return as JSON what is read into a type. Raise ParamsFault."""
+    return as_json(converter.unstructure(value, unstructure_as=shape), place, most_bytes)
+
+
+def _refusing(error: Exception) -> Callable[[str], str]:
+    """Return the words for what an author's own code has refused."""
+    words = words_of(error)
+    return lambda place: f"{place} is not valid: {words}"
 
 
 def hook_of(shape: Any) -> Hook:
@@ -215,6 +245,8 @@ def hook_of(shape: Any) -> Hook:
     if choices := choices_of(shape):
         # cattrs would take a StrEnum for a string.
         return _choice_hook(choices)
+    if isinstance(shape, type) and issubclass(shape, CALLED) and shape not in EXACT:
+        raise _nothing_for(shape)
     hook: Hook = converter.get_structure_hook(shape, cache_result=False)
     return hook
 

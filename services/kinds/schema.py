@@ -2,15 +2,14 @@
 
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 from uuid import UUID
 
 import attrs
 import msgspec
 
 from services.kinds.faults import PLACE, ParamsFault
-from services.kinds.params import as_json
-from services.kinds.reading import ClassReader, Field, converter
+from services.kinds.reading import ClassReader, Field, write_json
 from services.kinds.shapes import MAPPINGS, SETS, bare, choices_of, is_class, is_union, origin_of
 from tornado_rt.bounds import OutOfBounds, check_json
 
@@ -96,7 +95,7 @@ class _Twins:
         twin = self._made[shape] = attrs.make_class(shape.__name__, defaults, kw_only=True)
         twin.__module__, twin.__doc__ = shape.__module__, shape.__doc__
         # A class may hold itself, so it is there before its fields are.
-        twin.__annotations__ = {name: self._known(one.shape) for name, one in fields.items()}
+        twin.__annotations__ = {name: self._known_field(one) for name, one in fields.items()}
         self._orders[frozenset(fields)] = list(fields)
         return twin
 
@@ -107,6 +106,10 @@ class _Twins:
         found = definition["properties"]
         ordered = {name: found[name] for name in self._orders[frozenset(found)]}
         return definition | {"properties": ordered, "additionalProperties": False}
+
+    def _known_field(self, field: Field) -> Any:
+        most, known = field.most_items, self._known(field.shape)
+        return known if most is None else _described(known, maxItems=most)
 
     def _known(self, shape: Any) -> Any:
         """Return what stands for a type."""
@@ -119,7 +122,9 @@ class _Twins:
         if is_class(shape):
             return self.of(shape)
         if choices := [value for _, value in choices_of(shape)]:
-            return _one_of(shape, choices)
+            # msgspec would sort them.
+            title = {"title": shape.__name__} if isinstance(shape, type) else {}
+            return _described(Any, enum=choices, **title)
         if get_args(shape) and origin_of(shape) in MAPPINGS:
             return self._known_mapping(*get_args(shape))
         inner = tuple(one if one is ... else self._known(one) for one in get_args(shape))
@@ -136,13 +141,6 @@ class _Twins:
         return _described(named, propertyNames={"enum": names}) if names else named
 
 
-def _one_of(shape: Any, choices: list[Any]) -> Any:
-    if any(type(one) not in (str, int) for one in choices):
-        # msgspec has no word for these.
-        return _described(Any, enum=choices)
-    return shape if isinstance(shape, type) else Literal[tuple(choices)]
-
-
 def _default_of(field: Field) -> Any:
     """Return a field's default as JSON, or what stands for none and for one that is made anew."""
     if field.required:
@@ -150,8 +148,7 @@ def _default_of(field: Field) -> Any:
     if not _is_constant(field.attribute.default):
         return MADE_ANEW
     try:
-        plain = converter.unstructure(field.default(), unstructure_as=field.shape)
-        return as_json(plain, PLACE, MOST_SCHEMA_BYTES)
+        return write_json(field.default(), field.shape, PLACE, MOST_SCHEMA_BYTES)
     except ParamsFault:
         return MADE_ANEW
 

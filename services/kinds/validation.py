@@ -7,7 +7,6 @@ small schema can ask for more than anybody has time for: jsonschema takes 8 seco
 of 3,300 types and a list of 64 KiB.
 """
 
-import copy
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sized
 from datetime import date, datetime
@@ -30,14 +29,16 @@ from services.kinds.faults import (
     unknown_fields,
     wrong,
 )
-from services.kinds.params import MOST_BYTES, as_json
-from services.kinds.reading import TEXT_HOOKS
+from services.kinds.params import MOST_BYTES
+from services.kinds.reading import TEXT_HOOKS, as_json
 from services.kinds.schema import DEFINITION, MOST_SCHEMA_BYTES
 from services.kinds.shapes import SCALARS
 from tornado_rt.bounds import OutOfBounds, check_json
 
 # A step is a schema that a value is held against, or a name or value that a schema lists.
 STEPS_PER_BYTE = 2
+# Steps that an option takes which does not fit: an exception is dear.
+FAILED_OPTION = 8
 NOT_CHECKED = "cannot be checked: the schema of this kind asks for too many steps"
 
 TYPES: dict[str, tuple[type, ...]] = {
@@ -51,6 +52,8 @@ TYPES: dict[str, tuple[type, ...]] = {
 }
 ALL_TYPES = frozenset(NAMES)
 NUMBERS = (int, float)
+# Keywords that ask for nothing.
+ABOUT = {"title", "description", "default", "$defs"}
 
 
 class BadSchema(ValueError):
@@ -80,25 +83,26 @@ Check = Callable[[Any, _Steps], None]
 
 @attrs.define
 class _Node:
-    """A schema that was read; `kinds` are the types of JSON that it may take."""
+    """A schema that was read; `types` are those of JSON that it may take."""
 
     checks: list[Check] = attrs.Factory(list)
-    kinds: frozenset[type] = ALL_TYPES
+    types: frozenset[type] = ALL_TYPES
     # Of a value of another type.
     words: str = "is not allowed"
 
     def check(self, value: Any, steps: _Steps) -> None:
         """Raise Wrong for a value that the schema does not take."""
         steps.take()
-        if type(value) not in self.kinds:
+        if type(value) not in self.types:
             raise wrong(self.words)
-        gathered = Gathered()
+        faults: list[Fault] = []
         for check in self.checks:
             try:
                 check(value, steps)
             except Wrong as error:
-                gathered.join("", error)
-        gathered.settle()
+                faults += error.faults
+        if faults:
+            raise Wrong(faults)
 
 
 class SchemaReader:
@@ -109,7 +113,7 @@ class SchemaReader:
             encoded = check_json("the schema", schema, MOST_SCHEMA_BYTES)
         except OutOfBounds as error:
             raise BadSchema(str(error)) from None
-        plain = orjson.loads(encoded)
+        plain = _as_object("the schema", orjson.loads(encoded))
         self._root = _Compiler(plain).compile(plain)
         self._properties: dict[str, Any] = plain.get("properties", {})
 
@@ -125,7 +129,9 @@ class SchemaReader:
             self._check(plain, _Steps(STEPS_PER_BYTE * (most_bytes or MOST_BYTES)))
         except Wrong as error:
             raise refusal(one.told(place) for one in error.faults) from None
-        return self._filled(plain)
+        filled = self._filled(plain)
+        read: dict[str, Any] = as_json(filled, f"{place} with its defaults", most_bytes)
+        return read
 
     def _filled(self, params: dict[str, Any]) -> dict[str, Any]:
         """Return parameters with the defaults, in the order of the schema."""
@@ -134,7 +140,7 @@ class SchemaReader:
             if name in params:
                 filled[name] = params[name]
             elif isinstance(one, dict) and "default" in one:
-                filled[name] = copy.deepcopy(one["default"])
+                filled[name] = one["default"]
         return filled | params
 
     def _check(self, value: Any, steps: _Steps) -> None:
@@ -150,15 +156,17 @@ class _Compiler:
     """Reads a schema into nodes, its definitions once each."""
 
     def __init__(self, whole: Mapping[str, Any]) -> None:
-        self._definitions = _as_object("$defs", whole.get("$defs", {}))
+        self._definitions = _as_object("$defs of the schema", whole.get("$defs", {}))
         self._referred: dict[str, _Node] = {}
 
     def compile(self, schema: Any) -> _Node:
         """Return the node of a schema. Raise BadSchema."""
         if isinstance(schema, bool):
-            return _Node() if schema else _Node(kinds=frozenset(), words="is not allowed")
+            return _Node() if schema else _Node(types=frozenset(), words="is not allowed")
+        if _as_object("a schema", schema).keys() - ABOUT == {"$ref"}:
+            return self.refer(schema["$ref"])
         node = _Node()
-        self._fill(node, _as_object("a schema", schema))
+        self._fill(node, schema)
         return node
 
     def refer(self, reference: Any) -> _Node:
@@ -173,8 +181,8 @@ class _Compiler:
 
     def _fill(self, node: _Node, schema: dict[str, Any]) -> None:
         if "type" in schema:
-            node.kinds = _kinds_of(schema["type"])
-            node.words = either(node.kinds - {type(None)} or node.kinds)
+            node.types = _types_of(schema["type"])
+            node.words = either(node.types - {type(None)} or node.types)
         for keyword, add in KEYWORDS.items():
             if keyword in schema:
                 add(self, node, schema[keyword], schema)
@@ -184,15 +192,16 @@ class _Compiler:
 Keyword = Callable[[_Compiler, _Node, Any, dict[str, Any]], None]
 
 
-def _narrow(node: _Node, kinds: frozenset[type], words: str) -> None:
+def _narrow(node: _Node, types: frozenset[type], words: str) -> None:
     """Let a node take no other types than these."""
-    node.kinds &= kinds
-    node.words = words or node.words
+    if not node.types <= types:
+        node.types &= types
+        node.words = words
 
 
 def _reference(compiler: _Compiler, node: _Node, argument: Any, _: dict[str, Any]) -> None:
     referred = compiler.refer(argument)
-    _narrow(node, referred.kinds, referred.words)
+    _narrow(node, referred.types, referred.words)
     node.checks.append(referred.check)
 
 
@@ -222,21 +231,22 @@ def _const(compiler: _Compiler, node: _Node, argument: Any, schema: dict[str, An
 
 def _any_of(compiler: _Compiler, node: _Node, argument: Any, _: dict[str, Any]) -> None:
     options = [compiler.compile(one) for one in _as_list("anyOf", argument)]
-    kinds = frozenset().union(*(one.kinds for one in options))
-    told = [one.words for one in options if one.kinds != {type(None)}]
-    _narrow(node, kinds, told[0] if len(told) == 1 else either(kinds - {type(None)} or kinds))
+    types = frozenset().union(*(one.types for one in options))
+    told = [one.words for one in options if one.types != {type(None)}]
+    _narrow(node, types, told[0] if len(told) == 1 else either(types - {type(None)} or types))
 
     def check(value: Any, steps: _Steps) -> None:
         faults = []
         steps.take(len(options))
         for option in options:
-            if type(value) not in option.kinds:
+            if type(value) not in option.types:
                 continue
             try:
                 return option.check(value, steps)
             except Wrong as error:
                 faults.append(error)
-        raise min(faults, key=lambda one: len(one.faults), default=wrong(node.words))
+                steps.take(FAILED_OPTION)
+        raise min(faults, key=lambda one: len(one.faults)) if faults else wrong(node.words)
 
     node.checks.append(check)
 
@@ -244,13 +254,14 @@ def _any_of(compiler: _Compiler, node: _Node, argument: Any, _: dict[str, Any]) 
 def _all_of(compiler: _Compiler, node: _Node, argument: Any, _: dict[str, Any]) -> None:
     for one in _as_list("allOf", argument):
         part = compiler.compile(one)
-        _narrow(node, part.kinds, part.words)
+        _narrow(node, part.types, part.words)
         node.checks.append(part.check)
 
 
 def _properties(compiler: _Compiler, node: _Node, argument: Any, _: dict[str, Any]) -> None:
     nodes = {
-        name: compiler.compile(one) for name, one in _as_object("properties", argument).items()
+        name: compiler.compile(one)
+        for name, one in _as_object("properties of a schema", argument).items()
     }
 
     def check(value: Any, steps: _Steps) -> None:
@@ -428,7 +439,7 @@ def _item_place(index: int) -> str:
     return f"[{index}]"
 
 
-def _kinds_of(named: Any) -> frozenset[type]:
+def _types_of(named: Any) -> frozenset[type]:
     names = named if isinstance(named, list) else [named]
     if any(not isinstance(one, str) or one not in TYPES for one in names):
         raise BadSchema(f"the schema names a type that JSON does not have: {short(str(named))}")
@@ -437,13 +448,13 @@ def _kinds_of(named: Any) -> frozenset[type]:
 
 def _as_object(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise BadSchema(f"{short(name)} in the schema is no JSON object")
+        raise BadSchema(f"{short(name)} is no JSON object")
     return value
 
 
 def _as_list(name: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise BadSchema(f"{name} in the schema is no list")
+        raise BadSchema(f"{name} of a schema is no list")
     return value
 
 
