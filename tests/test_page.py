@@ -139,7 +139,7 @@ def test_what_failed_can_be_run_again(page: Page) -> None:
     expect(page.locator("#task-status")).to_have_text("failed", timeout=20_000)
     expect(page.locator("#retry")).to_be_visible()
     assert page.url == task
-    page.fill("#symbol", "AAPL")
+    page.fill("#symbol", "IBM")
     page.click("#submit-task")
     expect(page.locator("#task-status")).to_have_text("completed", timeout=20_000)
     expect(page.locator("#retry")).to_be_hidden()
