@@ -23,7 +23,8 @@ from typed_settings.cli_argparse import make_parser, namespace2settings
 from typed_settings.exceptions import TsError
 
 from services.console import ACTIONS, CommandFault
-from services.kinds import KindError, check_module, load_kinds
+from services.kinds import KindError, check_kinds
+from services.kinds.check import WARNING
 from services.operating import KindNotFound
 from services.queue import LimitsRefused, QueueError, TaskState
 from services.worker import HandlerError
@@ -140,13 +141,12 @@ def check(_: Settings, options: argparse.Namespace) -> int:
     """Say what is wrong with modules of kinds."""
     status = 0
     for module in options.module:
-        faults = check_module(module)
+        count, faults = check_kinds(module)
         for fault in faults:
             _say(fault)
-        if faults:
+        if any(not fault.startswith(WARNING) for fault in faults):
             status = FAILED
         else:
-            count = len(load_kinds([module]))
             _say(f"{module}: {count} {'kind' if count == 1 else 'kinds'}, nothing wrong")
     return status
 
