@@ -190,7 +190,7 @@ class Work:
     async def _do(self, verb: str, id_: str) -> None:
         queue = self._queue
         if verb == "claim":
-            [claim] = await queue.claim("tester", 1)
+            [claim] = (await queue.claim("tester", 1, kinds=["analysis"])).claims
             assert claim.task.task_id == id_
             self._claims[id_] = claim
         elif verb == "cancel":
