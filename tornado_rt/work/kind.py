@@ -4,7 +4,7 @@ import inspect
 import re
 import string
 import zoneinfo
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -73,6 +73,15 @@ class Schedule:
             raise ValueError(f"schedule {self.name!r}: {error}") from None
 
 
+# A type checker has to know what these take: `tuple` alone says nothing of it.
+def _as_names(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(names)
+
+
+def _as_schedules(schedules: Iterable[Schedule]) -> tuple[Schedule, ...]:
+    return tuple(schedules)
+
+
 @attrs.frozen(eq=False)
 class Kind:
     """A sort of work: the class of its parameters, its plan, limits, retries and handler.
@@ -93,7 +102,7 @@ class Kind:
     title: str = attrs.field(default="", kw_only=True)
     label: str | Callable[[Any], str] | None = attrs.field(default=None, kw_only=True)
     steps: Steps | Callable[[Any], Steps | None] | None = attrs.field(default=None, kw_only=True)
-    shown: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=tuple)
+    shown: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_as_names)
     version: int = attrs.field(default=0, kw_only=True)
     limit: int = attrs.field(default=0, kw_only=True)
     user_limit: int = attrs.field(default=0, kw_only=True)
@@ -107,7 +116,7 @@ class Kind:
     expected_seconds: float | Callable[[Any], float] | None = attrs.field(
         default=None, kw_only=True
     )
-    schedules: tuple[Schedule, ...] = attrs.field(default=(), kw_only=True, converter=tuple)
+    schedules: tuple[Schedule, ...] = attrs.field(default=(), kw_only=True, converter=_as_schedules)
     function: Callable[..., Any] | None = attrs.field(default=None, init=False)
     _plan: Plan | None = attrs.field(default=None, init=False, repr=False)
 
