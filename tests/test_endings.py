@@ -5,6 +5,7 @@ import dataclasses
 import enum
 import inspect
 import math
+import re
 import sys
 import threading
 import time
@@ -20,8 +21,9 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from services.analysis import AnalysisTask
+from services.kinds import load_kinds
 from services.queue import Outcome, QueueService, TaskState
-from services.worker import LegacyTarget, Retry, TaskError, legacy_target
+from services.worker import Retry, Target, TaskError, legacy_target, load_targets
 from services.worker.endings import MOST_RETRY_SECONDS, end_with_error, end_with_result
 from settings import Settings
 from tests.waiting import until
@@ -31,11 +33,12 @@ from tornado_rt.work import LeaseLost
 
 LIMIT = 1000
 
-# One handler for a coroutine, a thread and a process; its task's symbol says how it ends.
+# Handlers and kinds for the loop, threads and processes; the symbol says how a task ends.
 MODULE = """
 import asyncio, threading
 from datetime import timedelta
-from services.worker import Retry, TaskError
+import attrs
+from tornado_rt.work import Kind, Retry, TaskError
 
 class Custom(BaseException): ...
 class Refined(TaskError): ...
@@ -105,6 +108,18 @@ async def coroutine(task, progress):
         asyncio.current_task().cancel()
         await asyncio.sleep(1)
     return end(task)
+
+@attrs.frozen
+class Params:
+    symbol: str
+
+kind_of_plain = Kind("plain", Params, retry_errors=False)
+kind_of_plain.handler(lambda params, run: plain(params, run))
+kind_of_coroutine = Kind("coroutine", Params, retry_errors=False)
+
+@kind_of_coroutine.handler
+async def run_coroutine(params, run):
+    return await coroutine(params, run)
 """
 REASONS = {
     "cancelled": "the handler was cancelled",
@@ -141,15 +156,23 @@ def queue(redis: Redis) -> QueueService:
 
 
 @pytest.fixture
-def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., LegacyTarget]:
-    """A factory of handlers from `MODULE`."""
-    name = f"endings_{tmp_path.name}"
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Target]]:
+    """A factory of targets from `MODULE`: of a function, or of the kind that calls it."""
+    name = "endings_" + re.sub(r"\W", "_", tmp_path.name)
     (tmp_path / f"{name}.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    return lambda function, **more: legacy_target(f"{name}:{function}", Settings(**more))
+
+    def load(function: str, *, as_kind: bool, **more: Any) -> dict[str, Target]:
+        settings = Settings(kinds=[name], **more)
+        if as_kind:
+            return load_targets(load_kinds([name]), settings)
+        return {function: legacy_target(f"{name}:{function}", settings)}
+
+    return load
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize("as_kind", [False, True], ids=["handler", "kind"])
 @pytest.mark.parametrize(
     ("function", "processes"),
     [("coroutine", False), ("plain", False), ("coroutine", True), ("plain", True)],
@@ -157,9 +180,10 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Legac
 async def test_every_ending_has_its_reason_and_frees_its_slot(
     redis: Redis,
     queue: QueueService,
-    load: Callable[..., LegacyTarget],
+    load: Callable[..., dict[str, Target]],
     function: str,
     processes: bool,
+    as_kind: bool,
 ) -> None:
     """Within a second; with one slot, so that none may keep it."""
     symbols = [*REASONS, *STARTS, *RETRIED]
@@ -169,9 +193,10 @@ async def test_every_ending_has_its_reason_and_frees_its_slot(
         # Each costs the start of a process.
         kept = {"cancelled", "interrupt", "exit", "generator", "custom", "lone", "group-interrupt"}
         symbols = [one for one in symbols if one in kept or one in ("own-cancel", "stop")]
-    async with working(redis, queue, load(function, worker_processes=processes), concurrency=1):
-        ids = {one: await enqueue(queue, one) for one in symbols}
-        good = await enqueue(queue, "GOOD", "bob")
+    targets = load(function, as_kind=as_kind, worker_processes=processes)
+    async with working(redis, queue, targets, concurrency=1):
+        ids = {one: await enqueue(queue, one, kind=function) for one in symbols}
+        good = await enqueue(queue, "GOOD", "bob", kind=function)
         assert (await ended(queue, good)).status == TaskState.COMPLETED
         found = {one: await queue.get_task(ids[one]) for one in symbols}
     for symbol, task in found.items():
@@ -436,6 +461,37 @@ def test_result_has_at_most_its_bytes_and_0_is_any_number() -> None:
     assert end_with_result(many, 0).outcome == Outcome.COMPLETED
     assert end_with_result(many, 3_000_000).outcome == Outcome.COMPLETED
     assert str(LIMIT) in end_with_result(many, LIMIT).error
+
+
+@pytest.mark.parametrize("result", [None, "text", [1, [None]], 1.5, True, {"x": 1}])
+def test_result_of_a_kind_is_any_json(result: Any) -> None:
+    ending = end_with_result(result, LIMIT, any_json=True)
+    assert (ending.outcome, ending.result) == (Outcome.COMPLETED, result)
+
+
+@pytest.mark.parametrize("result", [nested(33), math.nan, {1: 2}, b"x", "x" * LIMIT])
+def test_result_of_a_kind_has_the_same_bounds(result: Any) -> None:
+    assert end_with_result(result, LIMIT, any_json=True).outcome == Outcome.FAILED
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "cancelled"),
+    [
+        (ValueError("x"), Outcome.ERROR, False),
+        (SystemExit(1), Outcome.ERROR, False),
+        (asyncio.CancelledError(), Outcome.ERROR, True),
+        (BaseExceptionGroup("x", [asyncio.CancelledError(), ValueError()]), Outcome.ERROR, False),
+        (TaskError("x"), Outcome.FAILED, False),
+        (ExceptionGroup("x", [TaskError("x"), ValueError()]), Outcome.ERROR, False),
+        (LeaseLost("t1"), None, False),
+        (ExceptionGroup("x", [ValueError(), LeaseLost("t1")]), None, False),
+    ],
+)
+def test_error_may_be_tried_again_unless_it_is_a_task_error(
+    error: BaseException, outcome: Outcome | None, cancelled: bool
+) -> None:
+    ending = end_with_error(error)
+    assert (ending.outcome, ending.cancelled) == (outcome, cancelled)
 
 
 def test_result_that_raises_when_it_is_looked_at_fails_with_its_reason() -> None:

@@ -1,6 +1,7 @@
 """Kinds in a worker: on its loop, in threads, and in processes of their own."""
 
 import asyncio
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -104,6 +105,7 @@ async def test_result_is_any_json(redis: Redis, queue: QueueService, place: Plac
         task = await outcome(queue, place.deed("value"))
     assert task.status == TaskState.COMPLETED
     assert task.result[:3] == ["any", {"json": None}, 1.5]
+    assert (task.result[3] == os.getpid()) != place.settings.worker_processes
     shown = orjson.loads(task.snapshot)
     assert (shown["progress"], shown["marks"], shown["message"]) == (100.0, "ccc", "Done")
 

@@ -180,8 +180,7 @@ class Link:
 
         The last progress goes with the ack. Raise LeaseLost.
         """
-        report = self._read()
-        if report is not None and (report.plan if final else report.state is not None):
+        if self._has_more(final) and (report := self._read()) is not None:
             await self._owned(lambda: self._tell(report), "report")
 
     def _plan(self, wait: float) -> None:
@@ -194,19 +193,35 @@ class Link:
         self._pacer.leave()
         self._reporter.add(self)
 
+    def _has_more(self, final: bool) -> bool:
+        """Say whether there is something that only a report can carry."""
+        run = self._run
+        try:
+            if run is None:
+                return False
+            if final:
+                return self._untold_plan(run) is not None
+            return run.encoded_state() != self._told_state
+        except BaseException:
+            # Then it cannot be read either.
+            return False
+
+    def _untold_plan(self, run: Reported) -> Plan | None:
+        plan = run.plan
+        return None if plan is None or plan.digest == self._told_plan else plan
+
     def _read(self) -> _Report | None:
         """Return what is to be told; None when there is nothing, or none that can be read."""
         run = self._run
         if self.closed or run is None:
             return None
         try:
-            state, plan = run.encoded_state(), run.plan
-            told = plan is None or plan.digest == self._told_plan
+            state = run.encoded_state()
             return _Report(
                 run.fragment(),
                 run.progress,
                 None if state == self._told_state else state,
-                None if told else plan,
+                self._untold_plan(run),
             )
         except BaseException as fault:
             # Its handler has the run itself.

@@ -6,8 +6,10 @@ from typing import Any
 
 import orjson
 
-from services.kinds import ParamsFault, reader_of
+from services.kinds.faults import PLACE, Wrong, refusal
+from services.kinds.reading import ClassReader
 from services.queue import Kept, Task
+from services.worker.endings import text_of_error
 from services.worker.loading import code_of
 from services.worker.target import BadParams, Rules
 from tornado_rt.work import Kind, Run, Sink, SyncRun
@@ -18,10 +20,13 @@ Wait = Callable[[Coroutine[Any, Any, Any]], Any]
 def read_params(kind: Kind, task: Task) -> Any:
     """Return the parameters of a task as an object of the kind's class. Raise BadParams."""
     try:
-        params, _ = reader_of(kind.params_class).read(task.params, most_bytes=0)
-    except ParamsFault as fault:
-        raise BadParams(str(fault)) from fault
-    return params
+        # The queue has read them from JSON: they are bounded, and nobody else's.
+        return ClassReader.of(kind.params_class).read(task.params)
+    except Wrong as error:
+        fault = refusal(one.told(PLACE) for one in error.faults)
+        raise BadParams(str(fault)) from None
+    except Exception as error:
+        raise BadParams(text_of_error(error)) from error
 
 
 def make_run(
