@@ -119,6 +119,9 @@ def work(settings: Settings, options: argparse.Namespace) -> int:
     if not chosen.worker_concurrency:
         _complain("concurrency: must be 1 or more")
         return BAD_SETTING
+    if not (chosen.kinds or chosen.worker_handler):
+        _complain("kinds: there is nothing to run: name modules of kinds, or a handler")
+        return BAD_SETTING
     run_until_stopped(running_worker(chosen), chosen.worker_grace_seconds)
     return 0
 

@@ -162,6 +162,11 @@ def test_help_shows_every_setting_with_its_default() -> None:
         (["token"], {}, "--user"),
         (["token", "--user", "a", "--ttl", "0"], {}, "--ttl"),
         (["worker", "--concurrency", "0"], {}, "--concurrency"),
+        (["worker", "--handler", ""], {}, "run.py: kinds: there is nothing to run"),
+        (["worker", "--handler", "nothing:here"], {}, "worker_handler"),
+        ([], {"RT_KINDS": "no.such.module"}, "no.such.module"),
+        ([], {"RT_TASK_LABEL_LENGTH": "-1"}, "task_label_length"),
+        ([], {"RT_WS_HEARTBEAT_SECONDS": "100000"}, "ws_heartbeat_interval_seconds must be from 0"),
     ],
 )
 def test_bad_setting_is_one_line_and_exit_2(

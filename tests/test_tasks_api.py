@@ -269,6 +269,43 @@ async def test_failure_ends_as_its_author_means(
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("params", "more", "told"),
+    [
+        ({"fails": 1}, {"max_attempts": 1}, "attempt 1 broke"),
+        ({"how": "wait"}, {"timeout": 0.2, "max_attempts": 1}, "0.2 s"),
+        ({"how": "wait"}, {"budget_seconds": 0.2}, "0.2 s"),
+    ],
+)
+async def test_submitter_may_bound_a_task_more_tightly(
+    working: Settings,
+    make_token: Token,
+    params: dict[str, Any],
+    more: dict[str, Any],
+    told: str,
+) -> None:
+    async with serving(working, make_token("alice")) as alice:
+        task = await ended(alice, await submitted(alice, paper(**params) | more))
+        assert (task["status"], len(task["attempts"])) == ("failed", 1)
+        assert told in task["error"]
+
+
+@pytest.mark.gen_test
+async def test_urgent_task_starts_before_those_that_wait_longer(
+    idle: Settings, working: Settings, make_token: Token
+) -> None:
+    alone = attrs.evolve(working, worker_concurrency=1)
+    async with serving(idle, make_token("alice")) as alice:
+        bodies = [paper(f"p{n}") | {"priority": one} for n, one in enumerate(("low", "normal"))]
+        ids = [await submitted(alice, body) for body in [*bodies, paper("p2", how="")]]
+        ids.append(await submitted(alice, paper("p3") | {"priority": "highest"}))
+        async with serving(alone, alice.token):
+            tasks = [await ended(alice, task_id) for task_id in ids]
+        begun = sorted(tasks, key=lambda one: str(one["started_at"]))
+        assert [one["label"] for one in begun] == ["p3", "p1", "p2", "p0"]
+
+
+@pytest.mark.gen_test
 async def test_what_failed_is_run_again_by_its_owner(working: Settings, make_token: Token) -> None:
     """With all its attempts; what waits, runs or has completed is not."""
     async with serving(working, make_token("alice")) as alice:
