@@ -22,6 +22,7 @@ from rich.console import Console
 from typed_settings.cli_argparse import make_parser, namespace2settings
 from typed_settings.exceptions import TsError
 
+from services.analysis.words import EXAMPLE_BODY
 from services.console import ACTIONS, CommandFault
 from services.kinds import KindError, check_kinds
 from services.kinds.check import WARNING
@@ -303,15 +304,16 @@ def _announce(settings: Settings, url: str) -> None:
     expiry = time.strftime("%Y-%m-%d %H:%M", time.localtime(expires_at))
     console.print(f"Page:   {url}/")
     console.print(f"Token of alice until {expiry}:\n{ready}")
-    console.print("Submit a task and watch it:")
-    console.print(_curl_line(url, ready), markup=False)
+    if settings.worker_handler:
+        console.print("Submit a task and watch it:")
+        console.print(_curl_line(url, ready), markup=False)
 
 
 def _curl_line(url: str, ready: str) -> str:
     return (
         f"TOKEN={ready}\n"
         f'curl -N -H "Authorization: Bearer $TOKEN" {url}$(curl -s {url}/api/tasks '
-        f'-H "Authorization: Bearer $TOKEN" -d \'{{"symbol": "AAPL"}}\' '
+        f"-H \"Authorization: Bearer $TOKEN\" -d '{EXAMPLE_BODY}' "
         '| sed \'s/.*"events":"\\([^"]*\\)".*/\\1/\')'
     )
 

@@ -3,6 +3,8 @@
 from services.analysis.kind import NAME
 
 ANALYSIS = NAME
+# A submission to try a server with.
+EXAMPLE_BODY = '{"symbol": "AAPL"}'
 # What the first version called the label; receivers look for it under this name.
 LABEL_FIELD = "symbol"
 
