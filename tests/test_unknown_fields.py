@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import msgpack
 import orjson
 import pytest
 from redis.asyncio import Redis
 
 from services.notifications import NotificationDraft, NotificationService, NotificationType
 from services.outbox import OutboxPump
-from services.queue import QueueService
+from services.queue import Job, KindEntry, KindLimits, QueueService
 from services.system_settings import SystemSettings, SystemSettingsService
+from tests.queueing import KIND, claim, end, enqueue, give_up, read, several
 from tests.test_notifications import Published
 from tests.test_outbox import end_a_task, make_pump
 from tests.test_presence import House
@@ -23,8 +25,6 @@ from tornado_rt.presence import PROCESSES, STATS
 from tornado_rt.protocol import Message, MessageType
 from tornado_rt.stores import ADDRESSES_FILE, embedded_stores, running_addresses
 from tornado_rt.tickets import Tickets
-
-PLAN = b'"progress":0.0'
 
 
 @pytest.mark.gen_test
@@ -108,21 +108,83 @@ async def test_notification_may_have_more_fields_or_lack_the_latest(database: An
 @pytest.mark.gen_test
 async def test_task_and_batch_may_have_more_fields(redis: Redis) -> None:
     """Also behind those that are packed; what is not known stays when the task changes."""
-    queue = QueueService(redis, max_attempts=1)
-    made = await queue.create_batch("alice", ["A"], {}, plan=PLAN)
+    queue = QueueService(redis)
+    made = await queue.create_batch("alice", several("A", max_attempts=1))
     [task_id], key = made.task_ids, "{rtq}:task:" + made.task_ids[0]
-    more = "local m = cmsgpack.unpack(redis.call('HGET', KEYS[1], 'made')) m[12] = {a = 1} "
+    more = "local m = cmsgpack.unpack(redis.call('HGET', KEYS[1], 'made')) m[16] = {a = 1} "
     more += "redis.call('HSET', KEYS[1], 'made', cmsgpack.pack(m), 'later', 'x')"
     await redis.eval(more, 1, key)
     await redis.hset("{rtq}:batch:" + made.batch_id, "later", "x")
-    [claim] = await queue.claim("w", 1)
-    await queue.report_progress(task_id, claim.token, b'"progress":5.0', 5.0)
-    await queue.retry_task(task_id, token=claim.token, error="x")
-    assert (await queue.revive_task(task_id)).status == "queued"
+    [owned] = await claim(queue, 1)
+    await queue.report_progress(task_id, owned.token, b'"progress":5.0', 5.0)
+    await give_up(queue, owned)
+    assert (await queue.rerun_task(task_id)).status == "queued"
     assert await queue.check_invariants() == []
-    kept = "return cmsgpack.unpack(redis.call('HGET', KEYS[1], 'made'))[12].a"
+    kept = "return cmsgpack.unpack(redis.call('HGET', KEYS[1], 'made'))[16].a"
     assert await redis.eval(kept, 1, key) == 1
     assert await redis.hget(key, "later") == b"x"
     batch = await queue.get_batch(made.batch_id)
     assert batch is not None
     assert batch.status == "failed"
+
+
+@pytest.mark.gen_test
+async def test_job_may_have_more_fields(redis: Redis) -> None:
+    queue = QueueService(redis)
+    task_id = await enqueue(queue, label="A", tags=["t"])
+    key, places = (
+        "{rtq}:task:" + task_id,
+        "local m = cmsgpack.unpack(redis.call('HGET', KEYS[1], 'made')) ",
+    )
+    job = orjson.dumps({"label": "A", "params": {"x": 1}, "tags": ["t"], "of_a_later_version": 1})
+    await redis.eval(
+        places + "m[15] = ARGV[1] redis.call('HSET', KEYS[1], 'made', cmsgpack.pack(m))",
+        1,
+        key,
+        job,
+    )
+    [owned] = await claim(queue)
+    assert owned.task.job == Job(label="A", params={"x": 1}, tags=("t",))
+    await end(queue, owned)
+    [entry] = await redis.xrange("{rtq}:outbox")
+    assert entry[1][b"job"] == job
+
+
+@pytest.mark.gen_test
+async def test_ended_attempt_may_have_more_fields(redis: Redis) -> None:
+    """What is known of it is read, and it stays when another is added."""
+    queue = QueueService(redis)
+    task_id = await enqueue(queue)
+    [owned] = await claim(queue)
+    await give_up(queue, owned, error="first")
+    key = "{rtq}:task:" + task_id
+    attempts: Any = msgpack.unpackb(await redis.hget(key, "attempts"))
+    await redis.hset(key, "attempts", msgpack.packb([[*one, {"later": 1}] for one in attempts]))
+    [owned] = await claim(queue)
+    await give_up(queue, owned, error="second")
+    assert [one["error"] for one in (await read(queue, task_id)).attempts] == ["first", "second"]
+    kept: Any = msgpack.unpackb(await redis.hget(key, "attempts"))
+    assert [len(one) for one in kept] == [6, 5]
+
+
+@pytest.mark.gen_test
+async def test_kind_worker_and_limits_may_have_more_fields(redis: Redis) -> None:
+    """A limit of a later version stays when an admin changes another."""
+    queue = QueueService(redis)
+    await queue.register_kinds([KindEntry(kind=KIND, title="T", limits=KindLimits(limit=2))])
+    prefix = queue.prefix
+    entry = orjson.loads(await redis.hget(prefix + "kinds", KIND)) | {"later": [1]}
+    await redis.hset(prefix + "kinds", KIND, orjson.dumps(entry))
+    for hash_ in ("own_limits", "limits"):
+        limits = msgpack.unpackb(await redis.hget(prefix + hash_, KIND)) | {"later": [1]}
+        await redis.hset(prefix + hash_, KIND, msgpack.packb(limits))
+    told = orjson.dumps({"kinds": [KIND], "info": None, "later": 1})
+    await redis.hset(prefix + "workers", "w", b"%f " % time.time() + told)
+    for _ in range(3):
+        await enqueue(queue)
+    assert len(await claim(queue)) == 2
+    await queue.set_limits(KIND, {"user_limit": 7})
+    found = {state.entry.kind: state for state in await queue.read_kinds()}[KIND]
+    assert (found.entry.title, found.workers) == ("T", 1)
+    assert dict(found.limits) == attrs.asdict(KindLimits(limit=2, user_limit=7))
+    assert msgpack.unpackb(await redis.hget(prefix + "limits", KIND))["later"] == [1]

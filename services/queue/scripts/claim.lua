@@ -19,7 +19,9 @@ most_ended = A.kept
 -- that they do not need.
 local function load_waiting(id, line)
   local key = task_key(id)
-  if records[key] then return records[key] end
+  local known = records[key]
+  -- One that was handed in by this request, or that it has picked already.
+  if known then return known.status == 'queued' and known.line == line and known or nil end
   local v = redis.pcall('HMGET', key, 'status', 'made', 'attempt', 'event_seq', 'percent', 'kept')
   if v[1] ~= 'queued' then return nil end
   local made = read_made(v[2])
@@ -212,6 +214,7 @@ local picked = {}
 -- Count one that is to start, before the next is looked for.
 local function pick(t)
   local kind, user = t.kind, t.user_id
+  t.status = 'picked'
   count('active', user, 1)
   count('active_of', pair(kind, user), 1)
   count('running', kind, 1)
