@@ -251,6 +251,15 @@ def test_state_that_cannot_be_kept_is_told_at_the_report(state: Any) -> None:
     assert record.percents == [10, 20]
 
 
+def test_state_that_cannot_be_kept_is_told_once() -> None:
+    run = Run()
+    run.state["a"] = math.nan
+    assert run.encoded_state() == b"{}"
+    with pytest.raises(ValueError, match=r"run\.state cannot be kept"):
+        run.update(0.1)
+    run.update(0.2)
+
+
 @pytest.mark.gen_test
 async def test_handler_may_wait_until_the_worker_stops() -> None:
     run, _ = make_run()
@@ -260,6 +269,8 @@ async def test_handler_may_wait_until_the_worker_stops() -> None:
     waiting = [asyncio.create_task(run.stopped()) for _ in range(2)]
     await asyncio.sleep(0)
     waiting[0].cancel()
+    await asyncio.wait(waiting[:1])
+    assert not run.stopping
     thread = threading.Thread(target=run.stop)
     thread.start()
     await waiting[1]

@@ -201,7 +201,7 @@ def test_update_speaks_of_the_step_that_runs_in_another_thread_too() -> None:
         thread = threading.Thread(target=run.update, args=(0.5,))
         thread.start()
         thread.join()
-    assert run.progress == pytest.approx(90)
+        assert run.progress == pytest.approx(45)
     run.fail("")
     assert shown(run)["marks"] == "pcp"
 
@@ -247,8 +247,9 @@ def test_count_goes_with_its_step_and_stays_with_a_message() -> None:
         run.update(0.7)
         assert "done" not in record.reports[-1]
         run.update(done=2, total=2)
-    with run.step("upload"):
-        assert "done" not in record.reports[-1]
+    for name in ("upload", "probe"):
+        with run.step(name):
+            assert "done" not in record.reports[-1]
 
 
 class Odd:
@@ -401,6 +402,14 @@ def test_same_name_in_two_groups_is_two_steps() -> None:
     assert shown(run)["marks"] == "cc"
 
 
+def test_inner_step_that_was_done_is_another_outside_of_its_group() -> None:
+    run, _ = make_run()
+    with run.step("part"), run.step("check"):
+        pass
+    with run.step("check"):
+        assert shown(run)["marks"] == "cr"
+
+
 def test_pending_inner_step_may_be_entered_without_its_group() -> None:
     run, _ = make_run(Plan([Step("a", steps=["b", "c"]), Step("d")]))
     with run.step("c"):
@@ -467,6 +476,8 @@ async def test_steps_of_coroutines_side_by_side_are_told_apart() -> None:
         async with run.step(name):
             await both.wait()
             run.update(fraction)
+            await both.wait()
+            assert run.progress == pytest.approx(30)
             async with run.step(f"{name}'s"):
                 await both.wait()
 
@@ -476,6 +487,25 @@ async def test_steps_of_coroutines_side_by_side_are_told_apart() -> None:
     assert run.plan is not None
     assert {leaf.path for leaf in run.plan.leaves} == {("a", "a's"), ("b", "b's")}
     assert run.progress == 100
+
+
+def test_steps_of_two_runs_are_told_apart() -> None:
+    run, _ = make_run(FILM)
+    other, _ = make_run(FILM)
+    with run.step("transcode"), other.step("first pass"):
+        other.update(0.5)
+    assert run.plan == FILM
+    assert other.plan == Plan([*FILM.steps, "first pass"])
+
+
+def test_step_that_is_told_less_stays_as_far_as_it_was() -> None:
+    run, _ = make_run(FILM)
+    run.go_to(1)
+    run.update(0.8)
+    run.update(0.2)
+    with run.step("upload"):
+        pass
+    assert run.progress == pytest.approx(82)
 
 
 @pytest.mark.gen_test
@@ -531,8 +561,27 @@ def test_plan_that_is_set_keeps_what_is_done() -> None:
     assert run.progress == 50
     run.set_plan(None)
     assert (run.plan, run.progress) == (None, 50)
+    assert record.percents[-1] == 50
     with pytest.raises(ValueError, match="two steps"):
         run.set_plan(["a", "a"])
+
+
+def test_what_was_done_counts_after_a_new_plan_though_nobody_read_it() -> None:
+    run = Run(plan=Plan(["a", "b"]))
+    with run.step("a"):
+        pass
+    run.set_plan(["c"])
+    assert run.progress == 50
+
+
+def test_plan_that_is_set_after_steps_were_found_is_whole() -> None:
+    run, _ = make_run()
+    with run.step("a"):
+        pass
+    run.set_plan(["a", "b"])
+    with run.step("b"):
+        pass
+    assert run.progress == 100
 
 
 def test_step_that_a_new_plan_dropped_ends_quietly() -> None:
@@ -562,6 +611,15 @@ def test_going_to_a_step_completes_all_before_it() -> None:
     assert shown(run)["marks"] == "ccr"
     assert run.progress == pytest.approx(95)
     assert len(record.reports) == 5
+
+
+def test_going_back_before_a_step_that_runs_or_is_done_changes_the_message_only() -> None:
+    run, _ = make_run(FILM)
+    with run.step("upload"):
+        run.go_to(1, "back")
+        assert (run.message, shown(run)["marks"]) == ("back", "ppr")
+    run.go_to(2)
+    assert shown(run)["marks"] == "ccc"
 
 
 @pytest.mark.parametrize("index", [-1, 3, True, "probe", None])
@@ -660,6 +718,8 @@ def test_remaining_time_is_unknown_until_there_is_a_pace() -> None:
     assert run.remaining_seconds() is None
     assert shown(run)["remaining_time"] is None
     assert shown(run)["estimated_total_time"] is None
+    run.update(5e-324)
+    assert run.remaining_seconds() == 10 * 365 * 86400
     run.update(0.1)
     assert run.remaining_seconds() == pytest.approx(90)
 

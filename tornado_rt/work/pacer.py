@@ -32,7 +32,7 @@ class Pacer:
             now = self._clock()
             wait = max(self._next - now, 0.0)
             self._planned = wait > 0
-            self._next = max(self._next, now) + self._interval
+            self._next = now + self._interval
             return wait
 
     def leave(self) -> None:

@@ -34,6 +34,8 @@ MOST_STATE_BYTES = 65_536
 SEVERITIES = ("info", "success", "warning", "error")
 # From which share done on the time left follows the pace alone.
 PACE_TRUSTED_FROM = 0.25
+# What a pace of next to nothing foretells.
+MOST_SECONDS = 10 * 365 * 86400.0
 WAITING = "Waiting"
 
 T = TypeVar("T")
@@ -292,7 +294,7 @@ class Run:
         planned = None if self._expected is None else self._expected * (1 - done)
         if not done:
             return planned
-        paced = self.elapsed_seconds() / done * (1 - done)
+        paced = min(self.elapsed_seconds() / done * (1 - done), MOST_SECONDS)
         trust = 1.0 if planned is None else min(done / PACE_TRUSTED_FROM, 1.0)
         return trust * paced + (1 - trust) * (planned or 0.0)
 
