@@ -250,6 +250,7 @@ async def bad_state_later(params: Deed, run: Run) -> Any:
 @plainly
 def outage(params: Deed, run: SyncRun) -> Any:
     first = run.once("probe", note, params, "probe")
+    note(params, "kept")
     while not (Path(params.folder) / "go").exists():
         time.sleep(0.01)
     return [first, run.once("cut", note, params, "cut")]
@@ -257,6 +258,7 @@ def outage(params: Deed, run: SyncRun) -> Any:
 
 async def outage_later(params: Deed, run: Run) -> Any:
     first = await run.once("probe", note, params, "probe")
+    note(params, "kept")
     while not (Path(params.folder) / "go").exists():
         await asyncio.sleep(0.01)
     return [first, await run.once("cut", note, params, "cut")]

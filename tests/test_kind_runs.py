@@ -1,6 +1,8 @@
 """Kinds in a worker: on its loop, in threads, and in processes of their own."""
 
 import asyncio
+import contextlib
+import functools
 import os
 import threading
 from collections import Counter
@@ -144,11 +146,6 @@ async def test_stop_hands_back_and_the_next_worker_goes_on_from_the_last_once(
 async def begun(queue: QueueService, task_id: str) -> bool:
     """Say whether a handler has told something, and its state is kept."""
     return b"begun" in (await queue.read_kept(task_id)).state
-
-
-async def has_kept(queue: QueueService, task_id: str, name: str) -> bool:
-    """Say whether a once-result of a task is kept."""
-    return name in (await queue.read_kept(task_id)).results
 
 
 @pytest.mark.gen_test
@@ -582,7 +579,77 @@ async def test_run_that_is_spoilt_ends_its_task_only(redis: Redis, queue: QueueS
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("place", PLACES, ids=IDS, indirect=True)
+async def test_last_report_is_told_when_redis_is_back(tmp_path: Path) -> None:
+    """Its handler tells nothing more."""
+    address = tmp_path / "redis.sock"
+    process = await start_redis(address, "--appendonly", "yes", "--appendfsync", "always")
+    started, away, told = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work(params: Deed, run: Run) -> None:
+        started.set()
+        await away.wait()
+        run.update(0.5, "half")
+        await told.wait()
+
+    kind = made(work)
+    async with open_redis(f"unix://{address}") as redis:
+        queue = QueueService(redis, user_limit=0, global_limit=0)
+        async with working(redis, queue, kind, grace=20):
+            task_id = await submit(queue, new(kind))
+            await started.wait()
+            process.kill()
+            await process.wait()
+            with capture_logs() as logged:
+                away.set()
+                await until(lambda: "report" in [one.get("what") for one in logged])
+            process = await start_redis(address, "--appendonly", "yes")
+            await until(lambda: tells(queue, task_id, "half"))
+            told.set()
+            task = await ended(queue, task_id)
+    assert (task.status, task.attempt) == (TaskState.COMPLETED, 1)
+    process.kill()
+    await process.wait()
+
+
+@pytest.mark.gen_test
+async def test_rolling_restart_does_each_step_once(redis: Redis, queue: QueueService) -> None:
+    """Two workers are replaced one after the other while twenty tasks of ten steps run."""
+    done: Counter[tuple[int, int]] = Counter()
+
+    async def step(task: int, number: int) -> int:
+        await asyncio.sleep(0.005)
+        done[task, number] += 1
+        return number
+
+    async def work(params: Deed, run: Run) -> list[int]:
+        found = []
+        for number in range(10):
+            if run.stopping:
+                raise asyncio.CancelledError
+            found.append(await run.once(f"step {number}", step, int(params.what), number))
+        return found
+
+    def has_done(number: int) -> bool:
+        return done.total() >= number
+
+    kind = made(work, max_attempts=1)
+    ids = [await submit(queue, new(kind, {"what": str(number)})) for number in range(20)]
+    async with contextlib.AsyncExitStack() as first:
+        await first.enter_async_context(working(redis, queue, kind, 20, worker_id="w0"))
+        for number in range(1, 6):
+            async with contextlib.AsyncExitStack() as second:
+                name = f"w{number}"
+                await second.enter_async_context(working(redis, queue, kind, 20, worker_id=name))
+                await until(functools.partial(has_done, min(done.total() + 15, 200)))
+                await first.aclose()
+                first.push_async_exit(second.pop_all())
+        tasks = [await ended(queue, task_id) for task_id in ids]
+    assert [task.result for task in tasks] == [list(range(10))] * 20
+    assert done == Counter(dict.fromkeys(((t, n) for t in range(20) for n in range(10)), 1))
+    assert await queue.check_invariants() == []
+
+
+@pytest.mark.gen_test
 async def test_once_result_waits_out_an_outage_of_redis(tmp_path: Path, place: Place) -> None:
     """It is kept before the handler goes on, and nothing is done twice."""
     address = tmp_path / "redis.sock"
@@ -591,15 +658,15 @@ async def test_once_result_waits_out_an_outage_of_redis(tmp_path: Path, place: P
         queue = QueueService(redis, user_limit=0, global_limit=0)
         async with working(redis, queue, place.targets):
             task_id = await submit(queue, place.deed("outage"))
-            await until(lambda: has_kept(queue, task_id, "probe"))
+            await until(lambda: place.noted() == ["probe", "kept"])
             process.kill()
             await process.wait()
             (place.folder / "go").touch()
-            await until(lambda: place.noted() == ["probe", "cut"])
+            await until(lambda: place.noted() == ["probe", "kept", "cut"])
             process = await start_redis(address, "--appendonly", "yes")
             task = await ended(queue, task_id)
     assert (task.status, task.attempt) == (TaskState.COMPLETED, 1)
     assert task.result == ["probe", "cut"]
-    assert place.noted() == ["probe", "cut"]
+    assert place.noted() == ["probe", "kept", "cut"]
     process.kill()
     await process.wait()

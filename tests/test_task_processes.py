@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -15,8 +16,9 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from services.kinds import load_kinds
 from services.queue import QueueService, TaskState
-from services.worker import LegacyTarget, legacy_target
+from services.worker import Target, legacy_target, load_targets
 from services.worker.process import await_fork_server_end
 from settings import Settings
 from tests.waiting import has_job, until
@@ -24,6 +26,8 @@ from tests.working import ended, enqueue, working
 
 MODULE = """
 import os, signal, struct, subprocess, sys, threading, time
+import attrs
+from tornado_rt.work import Kind
 
 def pipe(progress):
     return progress._connection.fileno()
@@ -91,7 +95,31 @@ SENT = {
     "DEEP": ENDING % (b"completed", b'{"x":' * 40 + b"1" + b"}" * 40, b"null"),
     "OUTCOME": ENDING % (b"cancelled", b"{}", b"null"),
     "DELAY": ENDING % (b"retry", b"{}", b'"soon"'),
+    "SHORT": b'["report",["x"]]',
+    "FIELDS": b'["report",["\\\\"progress\\\\":1",1,null,null]]',
+    "BEHIND": b'["report",["\\\\"progress\\\\":1},{\\\\"x\\\\":1",1,null,null]]',
+    "PLAN": b'["report",["",1,null,"[7]"]]',
+    "STATE": b'["report",["",1,"[7]",null]]',
+    "NAME": b'["keep",[1,"","1"]]',
+    "VALUE": b'["keep",[1,"x","{"]]',
+    "KEPT": b'["keep",[1,"x","' + b"1" * 300_000 + b'"]]',
+    "NOTE": b'["note",[1,null,7,{}]]',
+    "LAST": b'["ending",{"outcome":"completed","result":{},"last":"\\\\"progress\\\\":1"}]',
 }
+
+@attrs.frozen
+class Params:
+    symbol: str
+
+class Progress:
+    def __init__(self, run):
+        self._connection, self.update_progress = run._sink._pipe.connection, run.update
+
+kind = Kind("kind", Params, retry_errors=False)
+
+@kind.handler
+def run_kind(params, run):
+    return handle(params, Progress(run))
 """
 DIED = "the task's process died"
 OURS = "the task's process sent what is no message of ours"
@@ -109,10 +137,26 @@ REASONS = {
     "OUTCOME": OURS,
     "DELAY": OURS,
     "KIND": OURS,
-    "STEP": "StepUnknown: the plan has no step 99",
-    "NO-DICT": "the result is a dict or None, not list",
     "DEEP": "the result nests deeper than 32 levels",
     "CHILD": DIED,
+}
+OF_HANDLERS = {
+    "STEP": "StepUnknown: the plan has no step 99",
+    "NO-DICT": "the result is a dict or None, not list",
+}
+OF_KINDS = {
+    "STEP": OURS,
+    "NO-DICT": None,
+    "SHORT": OURS,
+    "FIELDS": OURS,
+    "BEHIND": OURS,
+    "PLAN": OURS,
+    "STATE": OURS,
+    "NAME": OURS,
+    "VALUE": OURS,
+    "KEPT": OURS,
+    "NOTE": OURS,
+    "LAST": OURS,
 }
 
 
@@ -121,12 +165,21 @@ def queue(redis: Redis) -> QueueService:
     return QueueService(redis, user_limit=0, global_limit=0)
 
 
+@pytest.fixture(params=["handler", "kind"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """The name of a kind whose target runs a handler of (task, progress), or one of its own."""
+    return str(request.param)
+
+
 @pytest.fixture
-def handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LegacyTarget:
-    name = f"processes_{tmp_path.name}"
+def targets(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Target]:
+    name = "processes_" + re.sub(r"\W", "_", tmp_path.name)
     (tmp_path / f"{name}.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    return legacy_target(f"{name}:handle", Settings(worker_processes=True))
+    settings = Settings(worker_processes=True)
+    if kind == "kind":
+        return load_targets(load_kinds([name]), settings)
+    return {kind: legacy_target(f"{name}:handle", settings)}
 
 
 @contextlib.asynccontextmanager
@@ -149,30 +202,31 @@ async def never_blocked() -> AsyncIterator[None]:
 
 @pytest.mark.gen_test
 async def test_process_may_send_or_close_anything(
-    redis: Redis, queue: QueueService, handler: LegacyTarget
+    redis: Redis, queue: QueueService, targets: dict[str, Target], kind: str
 ) -> None:
     """One after the other, so that none may keep the slot."""
-    async with never_blocked(), working(redis, queue, handler, concurrency=1):
-        ids = {symbol: await enqueue(queue, symbol) for symbol in [*REASONS, "LARGE"]}
-        good = await ended(queue, await enqueue(queue, "GOOD", "bob"))
+    reasons = REASONS | (OF_KINDS if kind == "kind" else OF_HANDLERS)
+    async with never_blocked(), working(redis, queue, targets, concurrency=1):
+        ids = {symbol: await enqueue(queue, symbol, kind=kind) for symbol in [*reasons, "LARGE"]}
+        good = await ended(queue, await enqueue(queue, "GOOD", "bob", kind=kind))
         assert good.status == TaskState.COMPLETED
         found = {symbol: await ended(queue, task_id) for symbol, task_id in ids.items()}
     large = found.pop("LARGE")
     assert large.result == {"x": "a" * 200_000}
-    assert {symbol: task.error for symbol, task in found.items()} == REASONS
+    assert {symbol: task.error for symbol, task in found.items()} == reasons
     assert await queue.check_invariants() == []
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("symbol", ["STALL", "STOP"])
 async def test_process_that_stands_still_is_killed_with_its_task(
-    redis: Redis, queue: QueueService, handler: LegacyTarget, symbol: str
+    redis: Redis, queue: QueueService, targets: dict[str, Target], kind: str, symbol: str
 ) -> None:
-    async with never_blocked(), working(redis, queue, handler, concurrency=1):
-        task_id = await enqueue(queue, symbol)
+    async with never_blocked(), working(redis, queue, targets, concurrency=1):
+        task_id = await enqueue(queue, symbol, kind=kind)
         pid = int(await until(lambda: reported(queue, task_id)))
         await queue.cancel_task(task_id)
-        good = await ended(queue, await enqueue(queue, "GOOD", "bob"))
+        good = await ended(queue, await enqueue(queue, "GOOD", "bob", kind=kind))
         assert good.status == TaskState.COMPLETED
         await until(lambda: not has_job(f"task-{task_id}"))
         await until(lambda: not Path(f"/proc/{pid}").exists())
@@ -181,11 +235,11 @@ async def test_process_that_stands_still_is_killed_with_its_task(
 @pytest.mark.gen_test
 @pytest.mark.parametrize("symbol", ["PARENT", "LEAVE"])
 async def test_what_a_process_has_started_ends_with_its_task(
-    redis: Redis, queue: QueueService, handler: LegacyTarget, symbol: str
+    redis: Redis, queue: QueueService, targets: dict[str, Target], kind: str, symbol: str
 ) -> None:
     """When it is cancelled, and when it returns."""
-    async with never_blocked(), working(redis, queue, handler, concurrency=1):
-        task_id = await enqueue(queue, symbol)
+    async with never_blocked(), working(redis, queue, targets, concurrency=1):
+        task_id = await enqueue(queue, symbol, kind=kind)
         if symbol == "PARENT":
             pid = int(await until(lambda: reported(queue, task_id, b"child ")))
             await queue.cancel_task(task_id)
@@ -219,11 +273,11 @@ def test_next_start_waits_until_the_killed_fork_server_has_died(
 
 @pytest.mark.gen_test
 async def test_fork_server_that_was_killed_is_started_again(
-    redis: Redis, queue: QueueService, handler: LegacyTarget
+    redis: Redis, queue: QueueService, targets: dict[str, Target], kind: str
 ) -> None:
     server: Any = forkserver._forkserver
-    async with never_blocked(), working(redis, queue, handler, concurrency=1):
+    async with never_blocked(), working(redis, queue, targets, concurrency=1):
         for _ in range(2):
-            task = await ended(queue, await enqueue(queue, "GOOD"))
+            task = await ended(queue, await enqueue(queue, "GOOD", kind=kind))
             assert task.status == TaskState.COMPLETED
             os.kill(server._forkserver_pid, signal.SIGKILL)

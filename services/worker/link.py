@@ -11,7 +11,7 @@ import structlog
 
 from services.queue import Claim, Kept, QueueService, Task
 from services.worker.endings import text_of_error
-from services.worker.outages import Outages
+from services.worker.outages import OUTAGE_SECONDS, Outages
 from tornado_rt.redis import is_outage
 from tornado_rt.work import LeaseLost, Pacer, Plan
 
@@ -79,9 +79,9 @@ class _Report:
 class Link:
     """The link of one attempt to the queue; the sink of its run.
 
-    At most 10 reports a second leave: what is told in between goes with the next. While Redis is
-    away reports are dropped, for the next one holds all; what is kept, noted or read waits until it
-    is back, or the lease is lost. Then `lost` is called. Once closed, nothing is told any more.
+    At most 10 reports a second leave: what is told in between goes with the next. What fails while
+    Redis is away is told when it is back: of the reports the last one, for it holds all. When the
+    lease is lost, `lost` is called. Once closed, nothing is told any more.
     """
 
     def __init__(
@@ -164,14 +164,17 @@ class Link:
         return await self._surely(lambda: self.queue.get_task(self.task.task_id), "read_task")
 
     async def send(self) -> None:
-        """Report the state as it is now, unless it cannot be told or Redis is away."""
+        """Report the state as it is now, unless it cannot be told; again when Redis is away."""
         if (report := self._read()) is None:
             return
         try:
             owned = await self._tell(report)
         except Exception as error:
-            log.warning("progress_unsaved", task_id=self.task.task_id, error=error)
+            self._outages.note(error, "report")
+            if is_outage(error):
+                self._loop.call_later(OUTAGE_SECONDS, self._reporter.add, self)
             return
+        self._outages.end("report")
         if not owned:
             self.lost()
 

@@ -18,12 +18,16 @@ class Outages:
         self._failing: set[str] = set()
 
     async def outlast(self, error: Exception, what: str) -> None:
-        """Log the first failure of a call, and wait before it is tried again."""
+        """Note a failure of a call, and wait before it is tried again."""
+        self.note(error, what)
+        await asyncio.sleep(OUTAGE_SECONDS)
+
+    def note(self, error: Exception, what: str) -> None:
+        """Note a failure of a call; the first is logged."""
         if what not in self._failing:
             event = "queue_away" if is_outage(error) else "queue_refuses"
             log.warning(event, what=what, error=error)
         self._failing.add(what)
-        await asyncio.sleep(OUTAGE_SECONDS)
 
     def end(self, what: str) -> None:
         """Note that a call was answered."""

@@ -12,6 +12,7 @@ from services.worker.process import read_ending
 from services.worker.target import Rules
 from services.worker.told_run import ToldRun
 from tornado_rt.work import LeaseLost, Plan
+from tornado_rt.work.run import as_note
 
 MAX_NAME_LENGTH = 200
 
@@ -63,8 +64,8 @@ class KindTalk:
             number, name, value = _parts(content, 3)
             await self._answer(number, self._link.keep(_name(name), self._value(value)))
         elif kind == "note":
-            number, title, text, severity = _parts(content, 4)
-            await self._answer(number, self._link.notify(title, text, severity))
+            number, *note = _parts(content, 4)
+            await self._answer(number, self._link.notify(*_note(*note)))
         else:
             raise BadMessage(NOT_OURS)
 
@@ -117,3 +118,10 @@ def _name(name: Any) -> str:
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_LENGTH:
         raise BadMessage(NOT_OURS)
     return name
+
+
+def _note(title: Any, content: Any, severity: Any) -> tuple[str, str | None, str]:
+    try:
+        return as_note(title, content, severity)
+    except (ValueError, TypeError):
+        raise BadMessage(NOT_OURS) from None

@@ -1,6 +1,7 @@
 """The worker: its slots, the attempts that use them, and its upkeep, joined."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 
 import structlog
@@ -50,6 +51,7 @@ class Worker:
         self._stopping = False
         # What another may go on with.
         self._handed_back: list[Claim] = []
+        self._away_at_stop = False
         self._claims = Claims(queue, worker_id, list(targets))
         self._outages = Outages()
         self._reporter = Reporter()
@@ -141,25 +143,39 @@ class Worker:
 
     async def _finish(self) -> None:
         """Wait for what runs, the grace time at most; hand back what has not ended then."""
-        jobs = [attempt.job for attempt in self._attempts.values()]
-        if jobs:
-            await asyncio.wait(jobs, timeout=self._grace_seconds)
+        deadline = time.monotonic() + self._grace_seconds
+        self._handed_back += self._slots.surplus
+        await self._tell_ends()
+        while self._attempts and (left := deadline - time.monotonic()) > 0:
+            jobs = [attempt.job for attempt in self._attempts.values()]
+            await asyncio.wait(jobs, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            await self._tell_ends()
         unfinished = tuple(self._attempts.values())
         for attempt in unfinished:
             attempt.hand_back()
-        if jobs:
+        if unfinished:
             # A handler that swallows its cancellation is left behind.
-            await asyncio.wait(jobs, timeout=ABANDON_SECONDS)
+            await asyncio.wait([one.job for one in unfinished], timeout=ABANDON_SECONDS)
         for attempt in unfinished:
             attempt.abandon()
-        handed_back = [*self._slots.surplus, *self._handed_back]
+        await self._tell_ends(last=True)
+
+    async def _tell_ends(self, *, last: bool = False) -> None:
+        """Hand in what has ended since the stop, and hand back what has not.
+
+        Where Redis has been away, only the `last` time: the grace time is short.
+        """
+        if self._away_at_stop and not last:
+            return
         try:
             await self._claims.hand_in_rest()
-            for claim in handed_back:
-                await self._hand_back(claim)
+            while self._handed_back:
+                await self._hand_back(self._handed_back[0])
+                del self._handed_back[0]
         except Exception as error:
             # Their leases run out, and another worker takes them.
-            log.warning("queue_away_at_stop", error=error, tasks=len(handed_back))
+            log.warning("queue_away_at_stop", error=error, tasks=len(self._handed_back))
+            self._away_at_stop = True
 
     async def _leave(self) -> None:
         """Tell others that this worker is gone; else they find that it says nothing any more."""
