@@ -336,6 +336,7 @@ class Callable_:
         (functools.partial(awaited, more=1), True),
         (functools.partial(plain), False),
         (Callable_(), True),
+        (functools.wraps(awaited)(lambda params, run: awaited(params, run)), True),
         (lambda *anything: None, False),
     ],
 )

@@ -1,5 +1,6 @@
 """Kinds of tasks."""
 
+import functools
 import inspect
 import re
 import string
@@ -132,9 +133,15 @@ class Kind:
 
     @property
     def is_async(self) -> bool:
-        """Whether the handler is a coroutine function; a plain one is given a SyncRun."""
-        call = type(self.function).__call__
-        return inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(call)
+        """Whether the handler is an `async def`, also one behind a decorator that names it.
+
+        Another is a plain function, which is given a SyncRun.
+        """
+        function: Any = self.function
+        while isinstance(function, functools.partial):
+            function = function.func
+        function = inspect.unwrap(function)
+        return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
 
     def handler(self, function: Function) -> Function:
         """Set the function of (params, run) that does the work; to be used as a decorator."""
