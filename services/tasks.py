@@ -255,7 +255,9 @@ def _describe(task: Task, snapshot: bytes, state: KindState | None) -> dict[str,
 
 def _attempts(task: Task) -> list[dict[str, Any]]:
     """Return the attempts that have ended, and the one that runs or was the last."""
-    started_at = _iso(task.started_at)
+    # What was handed back waits as if it had not started.
+    waits = task.status in (TaskState.QUEUED, TaskState.DELAYED)
+    started_at = None if waits else _iso(task.started_at)
     if started_at is None or any(one["started_at"] == started_at for one in task.attempts):
         return list(task.attempts)
     runs = task.status == TaskState.PROCESSING
