@@ -382,6 +382,7 @@ async def _worker(core: Core, targets: Mapping[str, Target]) -> AsyncIterator[No
         worker_id=worker_id,
         grace_seconds=settings.worker_grace_seconds,
         roster=roster,
+        metrics=core.metrics,
     )
     with roster.entered(worker_id):
         await _patiently(partial(core.hub.subscribe, WORKERS, worker))

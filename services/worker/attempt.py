@@ -4,6 +4,7 @@ import asyncio
 import functools
 import inspect
 import os
+import time
 from collections.abc import Callable
 
 import structlog
@@ -42,6 +43,7 @@ class Attempt:
         self, target: Target, link: Link, on_over: Callable[["Attempt", Ending], None]
     ) -> None:
         self.over = False
+        self.began = time.monotonic()
         self._link = link
         self._on_over = on_over
         self._process = os.getpid()

@@ -45,9 +45,13 @@ class Reported(Protocol):
 
 
 class Reporter:
-    """Sends the reports that are due, all together: calls of a moment share a round trip."""
+    """Sends the reports that are due, all together: calls of a moment share a round trip.
 
-    def __init__(self) -> None:
+    `wrote` is called for each that was written.
+    """
+
+    def __init__(self, wrote: Callable[[], None] | None = None) -> None:
+        self.wrote = wrote or _nothing
         # A dict, for it keeps their order.
         self._due: dict[Link, None] = {}
         self._wanted = asyncio.Event()
@@ -240,6 +244,7 @@ class Link:
             state=report.state,
             plan=report.plan,
         )
+        self._reporter.wrote()
         if report.state is not None:
             self._told_state = report.state
         if report.plan is not None:

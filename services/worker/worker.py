@@ -18,6 +18,7 @@ from services.worker.target import BadParams, Target
 from services.worker.threads import ABANDON_SECONDS
 from services.worker.upkeep import WorkerUpkeep
 from tornado_rt.jobs import Jobs
+from tornado_rt.metrics import Metrics
 from tornado_rt.protocol import Cursor, Message, MessageType
 from tornado_rt.redis import is_outage
 
@@ -42,8 +43,10 @@ class Worker:
         worker_id: str,
         grace_seconds: float,
         roster: Roster | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._queue = queue
+        self._metrics = metrics or Metrics()
         self._targets = targets
         self._worker_id = worker_id
         self._grace_seconds = grace_seconds
@@ -54,7 +57,7 @@ class Worker:
         self._away_at_stop = False
         self._claims = Claims(queue, worker_id, list(targets))
         self._outages = Outages()
-        self._reporter = Reporter()
+        self._reporter = Reporter(self._metrics.progress_writes.inc)
         self._upkeep = WorkerUpkeep(
             queue,
             worker_id,
@@ -137,9 +140,17 @@ class Worker:
             self._handed_back.append(attempt.claim)
         elif (ack := attempt.ack(ending)) is not None:
             self._claims.hand_in(ack)
+            self._count(attempt, ack)
         else:
             log.info("lease_lost", task_id=attempt.task_id)
         self._slots.look()
+
+    def _count(self, attempt: Attempt, ack: Ack) -> None:
+        task, ran = attempt.claim.task, time.monotonic() - attempt.began
+        waited = None
+        if task.attempt == 1 and task.started_at is not None:
+            waited = task.started_at - task.created_at
+        self._metrics.task_ended(task.kind, ack.outcome, waited, ran)
 
     async def _finish(self) -> None:
         """Wait for what runs, the grace time at most; hand back what has not ended then."""
