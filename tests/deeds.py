@@ -18,7 +18,12 @@ import time
 import warnings
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+import attrs
+
+from tornado_rt.work import Kind, Run
 
 Deed = Callable[[], Awaitable[None]]
 
@@ -38,6 +43,23 @@ async def work(task: Any, progress: Any) -> dict[str, int]:
         await progress.update_progress("begun")
         await DEEDS[task.symbol]()
     return {"attempt": task.attempt}
+
+
+@attrs.frozen
+class DeedParams:
+    """Which deed."""
+
+    symbol: str
+
+
+kind = Kind("deed", DeedParams, retry_errors=False)
+
+
+@kind.handler
+async def run_deed(params: DeedParams, run: Run) -> dict[str, int]:
+    """Do the deed as a task of a kind."""
+    task = SimpleNamespace(symbol=params.symbol, task_id=run.task_id, attempt=run.attempt)
+    return await work(task, SimpleNamespace(update_progress=run.update))
 
 
 def _note(name: str) -> None:

@@ -28,10 +28,14 @@ Start = Callable[..., ServerProcess]
 
 
 class Site:
-    """Servers on one folder, one after the other, whose handlers do as the symbol says."""
+    """Servers on one folder, one after the other, whose handlers do as the symbol says.
 
-    def __init__(self, folder: Path, token: str) -> None:
+    `as_kind`: the handler is that of a kind of its own, not one of (task, progress).
+    """
+
+    def __init__(self, folder: Path, token: str, as_kind: bool) -> None:
         self.notes = folder / "notes"
+        self._as_kind = as_kind
         self._token = token
         self._folder = folder
         self._groups: set[int] = set()
@@ -41,6 +45,7 @@ class Site:
         chosen = {
             "RT_JWT_SECRET": SECRET,
             "RT_WORKER_HANDLER": "tests.deeds:work",
+            "RT_KINDS": "tests.deeds",
             "RT_WORKER_GRACE_SECONDS": str(GRACE_SECONDS),
             "RT_WORKER_CONCURRENCY": "8",
             "RT_QUEUE_VISIBILITY_SECONDS": str(LEASE_SECONDS),
@@ -64,7 +69,9 @@ class Site:
         return int(self.server.url.rpartition(":")[2])
 
     def submit(self, symbol: str) -> str:
-        made = ask(self.server, self._token, "/api/tasks", {"symbol": symbol})
+        named = {"symbol": symbol}
+        body = {"kind": "deed", "params": named} if self._as_kind else named
+        made = ask(self.server, self._token, "/api/tasks", body)
         return str(made["task_id"])
 
     def task(self, task_id: str) -> Any:
@@ -158,12 +165,17 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path, make_token: Callable[..., str]) -> Iterator[Site]:
-    opened = Site(tmp_path, make_token("alice"))
+def site(
+    request: pytest.FixtureRequest, tmp_path: Path, make_token: Callable[..., str]
+) -> Iterator[Site]:
+    opened = Site(tmp_path, make_token("alice"), getattr(request, "param", False))
     try:
         yield opened
     finally:
         opened.close()
+
+
+either = pytest.mark.parametrize("site", [False, True], ids=["handler", "kind"], indirect=True)
 
 
 def is_at_end(opened: socket.socket) -> bool:
@@ -179,6 +191,7 @@ def is_at_end(opened: socket.socket) -> bool:
     return True
 
 
+@either
 def test_what_never_ends_does_not_hold_up_a_stop(site: Site) -> None:
     """Swallowed cancellation, endless threads, ignored signals: it stops and runs them again."""
     site.start()
@@ -195,6 +208,7 @@ def test_what_never_ends_does_not_hold_up_a_stop(site: Site) -> None:
     assert site.server.process.returncode == 0
 
 
+@either
 def test_blocked_loop_does_not_hold_up_a_stop(site: Site) -> None:
     """It is cut short; the task runs again at once, and a second SIGTERM does not wait at all."""
     site.start()
@@ -230,6 +244,7 @@ def test_closed_terminal_is_a_stop(site: Site, in_processes: str) -> None:
     assert (ended["status"], ended["attempt"]) == ("completed", 1)
 
 
+@either
 def test_what_a_handler_does_to_its_process_is_its_own_end_only(site: Site) -> None:
     """Loop stopped, left and cleared of tasks; stores killed; streams and limits changed."""
     site.start()
@@ -257,6 +272,7 @@ def test_what_a_handler_does_to_its_process_is_its_own_end_only(site: Site) -> N
     assert site.server.process.returncode == 0
 
 
+@either
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_forked_children_keep_nothing_of_the_server(site: Site, how: signal.Signals) -> None:
     """Clients see the end, and the next server has the folder, the port and the task at once."""
