@@ -1,17 +1,21 @@
 """The shapes of a handler, and the deeds of a module while it is loaded."""
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import pytest
 from redis.asyncio import Redis
 
-from services.queue import QueueService, TaskState
-from services.worker import HandlerError, Rules, legacy_target
+from services.analysis import analysis_kind
+from services.queue import Job, QueueService, TaskState
+from services.worker import HandlerError, Rules, legacy_target, load_targets
 from services.worker.legacy import Handler, handler_of
 from services.worker.loading import import_function
 from settings import Settings
-from tests.working import outcomes_beside_another, working
+from tests.working import ended, enqueue, outcomes_beside_another, working
+from tornado_rt.work import Kind
 
 GOOD = """
 import functools, types
@@ -132,6 +136,38 @@ async def test_whatever_can_be_called_is_a_handler(
         found = await outcomes_beside_another(queue, *NAMES)
     for symbol, task in found.items():
         assert (task.status, task.result) == (TaskState.COMPLETED, {"ran": True}), symbol
+
+
+@attrs.frozen
+class Nothing:
+    """Parameters of a kind that has none."""
+
+
+@pytest.mark.gen_test
+async def test_whatever_can_be_called_is_the_handler_of_a_kind(
+    redis: Redis, write: Callable[[str], str]
+) -> None:
+    """All of them in one worker."""
+    queue = QueueService(redis, user_limit=0, global_limit=0)
+    module = importlib.import_module(write(GOOD))
+    # A kind takes no generator, whatever stands around it.
+    names = [name for name in NAMES if name != "generator_coroutine"]
+    kinds = {name: Kind(name, Nothing) for name in names}
+    for name, kind in kinds.items():
+        kind.handler(getattr(module, name))
+    async with working(redis, queue, load_targets(kinds, Settings())):
+        ids = {name: await enqueue(queue, kind=name, job=Job(label=name)) for name in names}
+        for name, task_id in ids.items():
+            task = await ended(queue, task_id)
+            assert (task.status, task.result) == (TaskState.COMPLETED, {"ran": True}), name
+
+
+def test_kind_without_a_handler_is_refused_and_an_analysis_without_one_left_out() -> None:
+    settings = Settings()
+    analysis = analysis_kind("", settings)
+    assert load_targets({"analysis": analysis}, settings) == {}
+    with pytest.raises(HandlerError, match="kind 'idle' has no handler"):
+        load_targets({"idle": Kind("idle", Nothing)}, settings)
 
 
 @pytest.mark.parametrize(("source", "why"), BAD)
