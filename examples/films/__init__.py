@@ -1,0 +1,1 @@
+"""Two ways to make a film smaller, with the same verbs: `probe` and `shrink`."""
