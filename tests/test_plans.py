@@ -16,6 +16,7 @@ from handlers.feeds import ProgressFeed
 from services.progress import PlanBook, get_progress
 from services.progress import plans as module
 from services.queue import Job, NewTask, QueueService
+from tests.queue_model import new_task
 from tests.realtime import EPOCH, Log, LogFeed, open_hub
 from tests.waiting import until
 from tornado_rt.auth import Identity
@@ -553,3 +554,20 @@ async def test_crowd_that_meets_a_new_plan_reads_it_once(redis: Redis) -> None:
         stage.publish(PLANS[1])
         await until(lambda: all(one.numbers[-1] == 4 for one in crowd))
         assert len({id(one.pieces[-1]) for one in crowd}) == 1
+
+
+@pytest.mark.gen_test
+async def test_of_many_plans_of_a_task_the_last_are_kept(
+    redis: Redis, make_queue: Callable[..., QueueService]
+) -> None:
+    """A handler that finds its steps on the way takes on another plan with each."""
+    queue = make_queue()
+    await queue.enqueue_task("ann", new_task(), task_id="t")
+    (claim,) = (await queue.claim("one", 1, kinds=["fast"])).claims
+    plans = [Plan([f"step {one}" for one in range(number)]) for number in range(1, 31)]
+    for number, plan in enumerate(plans, 1):
+        fragment = b'"n":%d' % number
+        assert await queue.report_progress("t", claim.token, fragment, number, plan=plan)
+    kept = {digest.decode() for digest in await redis.hkeys(queue.prefix + "plans")}
+    assert kept == {plan.digest for plan in plans[-8:]}
+    assert await queue.check_invariants() == []

@@ -6,18 +6,32 @@
 -- state: what the handler keeps (JSON), nil: as it is         plan, text: a plan that it takes on, nil: as it is
 -- Reply: 1, or 0 when the token is not the one of the running attempt. Progress never goes
 -- backwards within an attempt: an older report changes nothing, nor does one of no percentage.
+
+-- A handler may find its steps on the way: of the plans that a task has taken on the last are kept.
+local MOST_PLANS = 8
+local function take_on(t, digest, text)
+  if digest == t.plan or string.find(' ' .. t.plans .. ' ', ' ' .. digest .. ' ', 1, true) then return end
+  redis.call('HSETNX', P .. 'plans', digest, text)
+  use_plan(digest)
+  local plans = {}
+  for one in string.gmatch(t.plans, '%S+') do plans[#plans + 1] = one end
+  plans[#plans + 1] = digest
+  if #plans > MOST_PLANS then
+    local oldest = table.remove(plans, 1)
+    count('plan_uses', oldest, -1)
+    if counted('plan_uses', oldest) <= 0 and redis.call('SISMEMBER', P .. 'pinned_plans', oldest) == 0 then
+      redis.call('HDEL', P .. 'plans', oldest)
+    end
+  end
+  set(t, 'plans', table.concat(plans, ' '))
+end
+
 local t = load_task(A.id)
 if not t or t.status ~= 'processing' or t.token ~= A.token then return 0 end
 if A.state then set(t, 'state', A.state, 'kept', '1') end
 local before, percent = tonumber(t.percent), tonumber(A.percent)
 if not (percent >= before and percent <= 100) or A.fragment == t.fragment then return 1 end
-if A.plan then
-  redis.call('HSETNX', P .. 'plans', A.plan, A.text)
-  if A.plan ~= t.plan and not string.find(' ' .. t.plans .. ' ', ' ' .. A.plan .. ' ', 1, true) then
-    use_plan(A.plan)
-    set(t, 'plans', t.plans == '' and A.plan or t.plans .. ' ' .. A.plan)
-  end
-end
+if A.plan then take_on(t, A.plan, A.text) end
 keep_told(t)
 set(t, 'fragment', A.fragment, 'percent', A.percent)
 emit_progress(t)
