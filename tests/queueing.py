@@ -5,7 +5,17 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from services.queue import Ack, Claim, Job, NewTask, Outcome, QueueService, Task
+from services.queue import (
+    Ack,
+    Claim,
+    Job,
+    KindEntry,
+    KindLimits,
+    NewTask,
+    Outcome,
+    QueueService,
+    Task,
+)
 
 KIND = "fast"
 FIRST = b'"progress":0.0,"message":"Waiting"'
@@ -36,6 +46,11 @@ async def enqueue(queue: QueueService, user: str = "a", label: str = "A", **more
     """Submit a task; return its id. `more` is of the task or of the request."""
     asked = {name: more.pop(name) for name in OF_ENQUEUE if name in more}
     return (await queue.enqueue_task(user, new(label, **more), **asked)).task_id
+
+
+async def register(queue: QueueService, kind: str = KIND, **limits: Any) -> None:
+    """Make a kind and its limits known."""
+    await queue.register_kinds([KindEntry(kind=kind, limits=KindLimits(**limits))])
 
 
 async def claim(queue: QueueService, count: int = 10, *kinds: str) -> list[Claim]:
