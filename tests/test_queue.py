@@ -394,6 +394,19 @@ async def test_batch_counts_its_tasks(queue: QueueService) -> None:
     assert snapshot["status"] == "processing"
 
 
+@pytest.mark.gen_test(timeout=60)
+async def test_large_batch_may_be_claimed_and_end_at_once(queue: QueueService) -> None:
+    """Each of its tasks changes it, more often than Lua hands on arguments."""
+    made = await queue.create_batch("a", several(*"A" * 3000))
+    claims = await claim(queue, 3000)
+    assert len(claims) == 3000
+    acks = [Ack(c.task.task_id, c.token, Outcome.COMPLETED) for c in claims]
+    await queue.claim("w1", 0, acks, kinds=[KIND])
+    ended = await queue.get_batch(made.batch_id)
+    assert ended is not None
+    assert (ended.status, json.loads(ended.snapshot)["completed"]) == (BatchState.COMPLETED, 3000)
+
+
 @pytest.mark.gen_test
 async def test_cancelled_batch_cancels_what_has_not_ended(queue: QueueService) -> None:
     batch = await queue.create_batch("a", several("AAPL", "MSFT", "IBM"))
