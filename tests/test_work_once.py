@@ -63,6 +63,18 @@ async def test_result_is_kept_before_it_is_returned() -> None:
 
 
 @pytest.mark.gen_test
+async def test_nothing_is_made_for_a_task_that_is_lost() -> None:
+    class Lost(Record):
+        def check(self) -> None:
+            raise LeaseLost("t1")
+
+    with pytest.raises(LeaseLost):
+        await Run(Lost()).once("a", pytest.fail, "it was made")
+    with pytest.raises(LeaseLost):
+        SyncRun(Lost(), asyncio.run).once("a", pytest.fail, "it was made")
+
+
+@pytest.mark.gen_test
 async def test_second_call_of_a_name_waits_for_the_first() -> None:
     run, _ = make_run()
     may, calls = asyncio.Event(), []

@@ -148,6 +148,9 @@ class PipeSink:
         elif wait is not None:
             self._loop.call_soon_threadsafe(self._loop.call_later, wait, self._leave, run)
 
+    def check(self) -> None:
+        """Do nothing: this process is killed when nobody waits for it any more."""
+
     async def keep(self, name: str, value: bytes) -> None:
         """Have the worker keep a once-result, and wait until it has."""
         await self._ask("keep", name, value.decode())

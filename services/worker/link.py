@@ -127,17 +127,12 @@ class Link:
 
     def report(self, run: Reported) -> None:
         """Report this run's state soon. In any thread; raise LeaseLost or CancelledError."""
-        on_loop = threading.get_ident() == self._thread
-        if self.closed or (self._threads_closed and not on_loop):
-            if on_loop:
-                raise LeaseLost(self.task.task_id)
-            # What a handler catches as an error would not end its thread.
-            raise asyncio.CancelledError
+        self.check()
         self._run = run
         wait = self._pacer.ask()
         if wait is None:
             return
-        if on_loop:
+        if self._on_loop():
             self._plan(wait)
             return
         try:
@@ -145,6 +140,15 @@ class Link:
         except RuntimeError:
             # The loop is closed: the process ends.
             raise LeaseLost(self.task.task_id) from None
+
+    def check(self) -> None:
+        """Raise what `report` does, when nobody waits for the handler any more."""
+        if self._on_loop():
+            if self.closed:
+                raise LeaseLost(self.task.task_id)
+        elif self.closed or self._threads_closed:
+            # What a handler catches as an error would not end its thread.
+            raise asyncio.CancelledError
 
     async def keep(self, name: str, value: bytes) -> None:
         """Keep a once-result, however long Redis is away. Raise LeaseLost."""
@@ -189,6 +193,9 @@ class Link:
         """
         if self._has_more(final) and (report := self._read()) is not None:
             await self._owned(lambda: self._tell(report), "report")
+
+    def _on_loop(self) -> bool:
+        return threading.get_ident() == self._thread
 
     def _plan(self, wait: float) -> None:
         if wait:

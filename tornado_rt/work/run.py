@@ -57,6 +57,9 @@ class Sink(Protocol):
         It is called in any thread. What it raises ends the handler: LeaseLost, CancelledError.
         """
 
+    def check(self) -> None:
+        """Raise what `report` raises, if it would: nobody waits for the handler any more."""
+
     async def keep(self, name: str, value: bytes) -> None:
         """Keep a once-result before returning. Raise LeaseLost."""
 
@@ -68,6 +71,9 @@ class Nowhere:
     """The sink of a run that nobody watches."""
 
     def report(self, run: "Run") -> None:
+        """Do nothing."""
+
+    def check(self) -> None:
         """Do nothing."""
 
     async def keep(self, name: str, value: bytes) -> None:
@@ -249,6 +255,8 @@ class Run:
         results = self._once
         async with results.turn(name, asyncio.Lock):
             if name not in results.kept:
+                # Else a thread that nobody waits for would do what another attempt does too.
+                self._sink.check()
                 value = function(*args, **kwargs)
                 if inspect.isawaitable(value):
                     value = await value

@@ -28,6 +28,7 @@ class SyncRun(Run):
         results = self._once
         with results.turn(name, threading.Lock):
             if name not in results.kept:
+                self._sink.check()
                 value = function(*args, **kwargs)
                 if inspect.isawaitable(value):
                     value = self._wait(_settled(value))
