@@ -483,6 +483,8 @@ class _Picker:
                     self.model.passed[kind] = 0
                 elif oldest.turn < head.turn:
                     self.model.passed[kind] = self.model.passed.get(kind, 0) + 1
+        else:
+            self.model.passed[head.line[0]] = 0
         self.model.start(task_id)
         self.picked.append(task_id)
 

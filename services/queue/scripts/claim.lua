@@ -276,7 +276,11 @@ end
 
 -- Count for each kind whether its oldest task is passed over by the one that starts.
 local function note_passed(best)
-  if levels < 2 then return end
+  if levels < 2 then
+    -- The oldest of its kind starts: the next one has not been passed over yet.
+    passed[best.kind] = 0
+    return
+  end
   for _, kind in ipairs(kinds) do
     if kind.oldest == best then
       passed[kind.name] = 0
