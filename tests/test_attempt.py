@@ -17,7 +17,7 @@ from services.worker.link import Link, Reporter
 from services.worker.outages import Outages
 from tests.waiting import until
 from tests.working import ANALYSIS, analysis
-from tornado_rt.work import Retry
+from tornado_rt.work import LeaseLost, Retry, Run
 
 
 @pytest.fixture
@@ -195,6 +195,33 @@ async def test_dropped_attempt_tells_nothing(queue: QueueService) -> None:
     assert await trial.ending() is LOST
     assert trial.attempt.ack(LOST) is None
     assert cleaned.is_set()
+
+
+@pytest.mark.gen_test
+async def test_handler_of_a_dropped_attempt_can_tell_and_keep_nothing(
+    queue: QueueService,
+) -> None:
+    """While it cleans up."""
+    faults: list[Exception] = []
+
+    async def work(link: Link) -> Any:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for tell in (link.keep("x", b"1"), link.notify("x", None, "info")):
+                try:
+                    await tell
+                except LeaseLost as error:
+                    faults.append(error)
+            run = Run(link)
+            with pytest.raises(LeaseLost):
+                run.update("too late")
+
+    trial = await begin(queue, work)
+    await asyncio.sleep(0)
+    trial.attempt.drop()
+    await trial.ending()
+    assert len(faults) == 2
 
 
 @pytest.mark.gen_test

@@ -160,6 +160,18 @@ async def test_stop_is_told_to_the_handler(redis: Redis, queue: QueueService, pl
 
 
 @pytest.mark.gen_test
+async def test_stop_is_told_to_a_handler_that_only_starts(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    """Its process, or its thread, may not be there yet."""
+    async with working(redis, queue, place.targets, grace=20) as worker:
+        task_id = await submit(queue, place.deed("told"))
+        await until(lambda: has_job(f"task-{task_id}"), pause=0)
+        worker.stop()
+    assert (await ended(queue, task_id)).result == {"stopping": True, "seen": True}
+
+
+@pytest.mark.gen_test
 async def test_handler_that_gives_up_at_a_stop_is_handed_back(
     redis: Redis, queue: QueueService, place: Place
 ) -> None:
@@ -661,8 +673,10 @@ async def test_once_result_waits_out_an_outage_of_redis(tmp_path: Path, place: P
             await until(lambda: place.noted() == ["probe", "kept"])
             process.kill()
             await process.wait()
-            (place.folder / "go").touch()
-            await until(lambda: place.noted() == ["probe", "kept", "cut"])
+            with capture_logs() as logged:
+                (place.folder / "go").touch()
+                await until(lambda: "keep" in [one.get("what") for one in logged])
+            assert place.noted() == ["probe", "kept", "cut"]
             process = await start_redis(address, "--appendonly", "yes")
             task = await ended(queue, task_id)
     assert (task.status, task.attempt) == (TaskState.COMPLETED, 1)

@@ -199,6 +199,61 @@ async def test_stop_hands_running_tasks_back(redis: Redis, queue: QueueService) 
     assert (task.status, task.attempt) == (TaskState.QUEUED, 0)
 
 
+class LateQueue(QueueService):
+    """Its claims are answered late."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(redis, user_limit=0, global_limit=0)
+        self.claimed, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def claim(self, *arguments: Any, **named: Any) -> Claimed:
+        claimed = await super().claim(*arguments, **named)
+        if claimed.claims:
+            self.claimed.set()
+            await self.go_on.wait()
+        return claimed
+
+
+@pytest.mark.gen_test
+async def test_stop_hands_back_what_was_asked_for_before(redis: Redis) -> None:
+    """It is not begun any more."""
+    queue = LateQueue(redis)
+
+    async def unused(task: AnalysisTask, progress: RedisProgressTracker) -> None:
+        raise AssertionError
+
+    async with working(redis, queue, unused, grace=10) as worker:
+        task_id = await enqueue(queue)
+        await queue.claimed.wait()
+        worker.stop()
+        queue.go_on.set()
+    task = await queue.get_task(task_id)
+    assert task is not None
+    assert (task.status, task.attempt) == (TaskState.QUEUED, 0)
+
+
+@pytest.mark.gen_test
+async def test_what_ends_in_the_grace_time_is_told_at_once(
+    redis: Redis, queue: QueueService
+) -> None:
+    """It does not wait for what takes longer."""
+    started, go_on, end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def wait(task: AnalysisTask, progress: RedisProgressTracker) -> None:
+        started.set()
+        await (go_on if task.symbol == "QUICK" else end).wait()
+
+    async with working(redis, queue, wait, grace=20) as worker:
+        quick, slow = await enqueue(queue, "QUICK"), await enqueue(queue, "SLOW")
+        await until(lambda: is_at_attempt(queue, slow, 1))
+        worker.stop()
+        await until(lambda: not has_job("lane-0") and not has_job("lane-1"))
+        go_on.set()
+        assert (await ended(queue, quick)).status == TaskState.COMPLETED
+        end.set()
+    assert (await ended(queue, slow)).status == TaskState.COMPLETED
+
+
 @pytest.mark.gen_test
 async def test_stop_lets_a_running_task_end_in_the_grace_time(
     redis: Redis, queue: QueueService
