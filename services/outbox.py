@@ -214,6 +214,8 @@ class Event:
 WRITTEN = ("kind", "task_kind", "task_id", "batch_id", "status")
 # What a note says.
 NOTED = ("title", "content", "severity")
+# What an entry has under `notify` whose end is no news: it is posted to its callback.
+CALLBACK_ALONE = b"c"
 # Errors that pass; every other error is the entry's own.
 OUTAGES = (RedisError, PyMongoError, OSError, NoTurn)
 
@@ -459,7 +461,8 @@ class OutboxPump:
     async def _tell(self, id_: bytes, fields: Fields) -> None:
         try:
             event = Event.of(fields)
-            await self._notify(event)
+            if fields.get(b"notify") != CALLBACK_ALONE:
+                await self._notify(event)
             if event.callback_url:
                 address = event.callback_url
                 self._callbacks.send(event.user_id, address, event.event_id, event.callback())

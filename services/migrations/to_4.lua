@@ -67,6 +67,7 @@ local function change_task(name)
     told, '', digest, head, with_digest(plan), job_of(symbol, params, callback_url)}))
   if record[2] and record[2] ~= '' then redis.call('HSET', key, 'fragment', with_digest(record[2])) end
   if digest ~= '' then redis.call('HINCRBY', P .. 'plan_uses', digest, 1) end
+  redis.call('ZADD', P .. 'tasks:', seq, string.sub(name, 6))
   change_log(name)
 end
 

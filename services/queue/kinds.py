@@ -35,6 +35,8 @@ class KindBoard:
     def __init__(self, scripts: Scripts, limits: QueueLimits) -> None:
         self._scripts = scripts
         self.limits = limits
+        # What this process has made known, for a Redis that is emptied.
+        self._known: tuple[Sequence[KindEntry], Sequence[Plan]] = ((), ())
 
     async def register_kinds(
         self,
@@ -49,6 +51,7 @@ class KindBoard:
         limits hold, where no admin has changed them. Without `overwrite` limits over all kinds stay
         where there are some.
         """
+        self._known = (entries, plans)
         await self._scripts.run(
             "register",
             limits=attrs.asdict(self.limits),
@@ -64,6 +67,11 @@ class KindBoard:
             ],
             plans={plan.digest: plan.text for plan in plans},
         )
+
+    async def register_again(self) -> None:
+        """Make known what this process knows, in a Redis that is new, or was emptied."""
+        entries, plans = self._known
+        await self.register_kinds(entries, plans, overwrite=False)
 
     async def set_limits(self, kind: str, changes: Mapping[str, Any] | None) -> None:
         """Change limits of a kind, or those over all ("") as an admin; None drops the changes.

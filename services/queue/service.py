@@ -361,9 +361,9 @@ class QueueService(KindBoard):
         before: str = "",
         limit: int = 50,
     ) -> Page:
-        """Read a user's tasks that fit, the newest first; the times are when they were made.
+        """Read a user's tasks that fit, or everybody's (the user ""), the newest first.
 
-        `words` stand in the label or in the id. `before` is the `next` of the page before. One page
+        `since` and `until` are when they were made; `words` stand in the label or in the id. `before` is the `next` of the page before. One page
         may have fewer than `limit` and go on all the same: it looks at 2,000 tasks at most.
         """
         found: list[Task] = []
@@ -565,7 +565,7 @@ class QueueService(KindBoard):
                 break
             # A Redis that is new, or was emptied.
             self._sent_plans.clear()
-            await self.register_kinds(overwrite=False)
+            await self.register_again()
         owned, claimed, again_in = reply
         claims = await self._readable(claimed)
         return [bool(one) for one in owned], Claimed(claims, float(again_in) if again_in else None)
@@ -639,7 +639,8 @@ def _task_fields(user_id: str, new: NewTask, task_id: str, batch_id: str) -> dic
         "key": new.key,
         "max_attempts": str(new.max_attempts),
         "expected": str(new.expected_seconds),
-        "notify": "1" if new.notify else "0",
+        # "c": a callback alone.
+        "notify": "1" if new.notify else "c" if new.job.callback_url else "0",
         "unique": "",
         "plan": new.plan.digest if new.plan else "",
         "head": _head(head),

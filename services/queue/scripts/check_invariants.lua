@@ -58,6 +58,7 @@ local function look_at(id)
   expect('ended of ' .. id, found_in('ended', id), ENDED[status] and 1 or 0)
   expect('dead of ' .. id, found_in('dead', id), status == 'dead' and 1 or 0)
   expect('listed of ' .. id, found_in('tasks:' .. t.user_id, id), 1)
+  expect('listed among all of ' .. id, found_in('tasks:', id), 1)
   if status == 'queued' then look_at_line(t, id) end
   if t.plan ~= '' then add(sums.plan_uses, t.plan, 1) end
   for digest in string.gmatch(t.plans or '', '%S+') do add(sums.plan_uses, digest, 1) end

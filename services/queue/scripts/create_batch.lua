@@ -19,8 +19,10 @@ local b = adopt({
 }, BATCH)
 set(b, 'user_id', user, 'kind', A.kind, 'head', A.head, 'total', tostring(total), 'progress_sum', '0',
   'queued', tostring(total), 'status', 'queued', 'created_at', NOW_STAMP)
-for _, new in ipairs(A.tasks) do
-  redis.call('RPUSH', P .. 'batch_tasks:' .. id, new.id)
+local ids = {}
+for i, new in ipairs(A.tasks) do
+  ids[i] = new.id
   add_task(new, NOW)
 end
+call_in_parts('RPUSH', P .. 'batch_tasks:' .. id, ids)
 return batch_reply(id)

@@ -5,15 +5,34 @@
 -- A task is {id, user, batch, kind, level, key, max_attempts, expected, notify, unique, plan, head, first,
 -- job}: the texts of MADE by their names, `id`, and what `run_at` [s since 1970] and `conflict` say.
 
+-- Numbers of submission, taken for all at once; those that are not given out are no loss.
+local next_seq, last_seq = 1, 0
+local function take_seq()
+  if next_seq > last_seq then
+    last_seq = redis.call('INCRBY', P .. 'seq', #A.tasks)
+    next_seq = last_seq - #A.tasks + 1
+  end
+  next_seq = next_seq + 1
+  return next_seq - 1
+end
+
+-- The new tasks of each user, and under "" of all, to be listed at once.
+local listed_of = {[''] = {}}
+finishers[#finishers + 1] = function()
+  for user, members in pairs(listed_of) do call_in_parts('ZADD', P .. 'tasks:' .. user, members) end
+end
+
 local function add_task(new, run_at)
-  local seq = redis.call('INCR', P .. 'seq')
+  local seq = take_seq()
   local t = adopt({
     _key = task_key(new.id), _changes = false, _numbered = false, task_id = new.id, user_id = new.user,
     seq = seq, batch_id = new.batch, kind = new.kind, key = new.key, line = new.level .. new.kind, status = '',
   }, TASK)
   set(t, 'made', cmsgpack.pack({new.user, new.batch, NOW_STAMP, tostring(seq), new.kind, new.level, new.key,
     new.max_attempts, new.expected, new.notify, new.unique, new.plan, new.head, new.first, new.job}))
-  redis.call('ZADD', P .. 'tasks:' .. new.user, seq, new.id)
+  listed_of[new.user] = listed_of[new.user] or {}
+  put(listed_of[new.user], seq, new.id)
+  put(listed_of[''], seq, new.id)
   if new.plan ~= '' then use_plan(new.plan) end
   wait_in_line(t, run_at)
   return t

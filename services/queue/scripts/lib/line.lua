@@ -175,6 +175,9 @@ local function settle_line()
   find_turns(users)
 end
 
+-- The first number that came into a user's line: what comes behind it in the same script is not its head.
+local lowest = {}
+
 local function queue_up(t)
   local line, user, seq = t.line, t.user_id, t.seq
   redis.call('ZADD', P .. 'waiting:' .. line, seq, t.task_id)
@@ -193,7 +196,10 @@ local function queue_up(t)
     redis.call('ZADD', own, seq, t.task_id)
   end
   -- Behind others nothing changes for the user's turn.
-  if redis.call('ZRANK', own, entry) == 0 then note(moved, pair(line, user)) end
+  local both = pair(line, user)
+  if lowest[both] and tonumber(seq) > lowest[both] then return end
+  lowest[both] = tonumber(seq)
+  if redis.call('ZRANK', own, entry) == 0 then note(moved, both) end
 end
 
 local function step_out(t)

@@ -88,6 +88,7 @@ local function let_go(list, user, number)
   delete_in_parts(keys)
   call_in_parts('ZREM', P .. 'ended', ids)
   call_in_parts('ZREM', P .. 'tasks:' .. user, ids)
+  call_in_parts('ZREM', P .. 'tasks:', ids)
   if list == 'dead' then call_in_parts('ZREM', P .. 'dead', ids) end
   redis.call('ZREMRANGEBYRANK', own, 0, number - 1)
   listed = listed - #ids
@@ -166,10 +167,10 @@ end
 
 -- The attempts of a task that ended before its last one; the oldest are forgotten.
 local MOST_ATTEMPTS, MOST_REASON = 50, 500
-local function note_attempt(t, outcome, reason)
+local function note_attempt(t, outcome, reason, ended_at)
   local readable, list = pcall(cmsgpack.unpack, t.attempts)
   if not (readable and type(list) == 'table' and list[1]) then list = {} end
-  list[#list + 1] = {t.attempt, t.started_at or '', NOW_STAMP, outcome, string.sub(reason, 1, MOST_REASON)}
+  list[#list + 1] = {t.attempt, t.started_at or '', ended_at, outcome, string.sub(reason, 1, MOST_REASON)}
   if #list > MOST_ATTEMPTS then table.remove(list, 1) end
   set(t, 'attempts', cmsgpack.pack(list))
 end
@@ -191,7 +192,7 @@ local function append_to_outbox(t)
   local event_id = t.task_id .. (t.revived == '0' and '' or ':' .. t.revived)
   redis.call('XADD', P .. 'outbox', '*', 'event_id', event_id, 'kind', 'task', 'user_id', t.user_id,
     'task_id', t.task_id, 'task_kind', t.kind, 'batch_id', t.batch_id, 'status', t.status,
-    'result', t.result, 'error', t.error, 'job', t.job, 'ended_at', t.ended_at)
+    'result', t.result, 'error', t.error, 'job', t.job, 'ended_at', t.ended_at, 'notify', t.notify)
 end
 
 -- A unique key names one task. It begins with how long it does: w until that starts, r until that ends, s for
@@ -229,7 +230,7 @@ local function end_task(t, status, token, result, error, fragment)
   count('counts', status, 1)
   tell('task', t.task_id, t, 'progress', snapshot)
   tell('task', t.task_id, t, 'finished', task_end)
-  if t.notify == '1' then append_to_outbox(t) end
+  if t.notify ~= '0' then append_to_outbox(t) end
   follow_in_batch(t, from, from_percent)
 end
 
@@ -249,7 +250,7 @@ local function give_back(t, outcome, reason, run_at, closed)
   if tonumber(t.attempt) >= tonumber(t.max_attempts) then
     end_task(t, outcome == 'error' and 'failed' or 'dead', closed, '', reason, '')
   else
-    note_attempt(t, outcome, reason)
+    note_attempt(t, outcome, reason, NOW_STAMP)
     requeue(t, t.attempt, run_at, closed)
   end
 end
@@ -268,6 +269,7 @@ local function delete_task(t)
   delete(t)
   redis.call('DEL', log_key('task', t.task_id), kept_key(t.task_id))
   redis.call('ZREM', P .. 'tasks:' .. t.user_id, t.task_id)
+  redis.call('ZREM', P .. 'tasks:', t.task_id)
   if t.batch_id ~= '' then
     redis.call('LREM', P .. 'batch_tasks:' .. t.batch_id, 1, t.task_id)
   end
@@ -288,7 +290,7 @@ local function run_again(t)
     set(t, 'made', cmsgpack.pack(made))
   end
   local from = t.status
-  note_attempt(t, from, t.error)
+  note_attempt(t, from, t.error, t.ended_at)
   set(t, 'attempt', '0', 'error', '', 'result', '', 'ended_at', '', 'started_at', '', 'fragment', '', 'percent',
     '0', 'token', '', 'closed', '', 'revived', tostring(t.revived + 1))
   wait_in_line(t, NOW)
