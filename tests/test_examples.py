@@ -24,6 +24,7 @@ from examples import report as nightly
 from examples import three_kinds, video
 from examples.films import ffmpeg, frames
 from services.kinds import check_module
+from services.waiting import WORDS
 from tests.conftest import ROOT, ServerProcess, program, start_server, stop_server
 from tests.ports import free_port
 from tests.waiting import until, wait_until
@@ -453,6 +454,13 @@ def test_kinds_of_the_documentation_are_what_a_worker_can_load(
     (tmp_path / "kinds_of_the_documentation.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     assert check_module(str(tmp_path / "kinds_of_the_documentation.py")) == []
+
+
+def test_protocol_names_each_code_of_what_a_task_waits_for() -> None:
+    table = (ROOT / "docs/protocol.md").read_text().split("| code | it waits for |")[1]
+    rows = table.strip().split("\n\n")[0].splitlines()
+    codes = [code for row in rows for code in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(codes) == sorted(WORDS)
 
 
 def _is_ready(port: str) -> bool:
