@@ -10,6 +10,7 @@ from services.finding import TaskFilter, find_page
 from services.queue import (
     ALL_KINDS,
     KindState,
+    Conflict,
     NotEnded,
     QueueService,
     TaskNotFound,
@@ -64,7 +65,7 @@ class Operator:
             left = attrs.evolve(wanted, limit=min(wanted.limit - count, PAGE_SIZE))
             page = await find_page(self._queue, user_id, left)
             for task in page.items:
-                with contextlib.suppress(TaskNotFound, NotEnded):
+                with contextlib.suppress(TaskNotFound, NotEnded, Conflict):
                     await self._queue.rerun_task(task.task_id)
                     count += 1
             if page.next is None:

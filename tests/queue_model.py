@@ -64,7 +64,9 @@ class ModelTask:
     worker: str = ""
     percent: float = 0.0
     batch: str | None = None
+    # The key that it has: for how long, and its name; and the one that it was submitted under.
     unique: tuple[str, str] | None = None
+    own_unique: tuple[str, str] | None = None
     # When it ended: the number of the step, and its id among those of the same moment.
     ended: tuple[int, str] = (0, "")
 
@@ -561,7 +563,8 @@ class Driver:
         new, task = self.some_task(user)
         scope: str | float = self.rng.choice(["waiting", "running", 1000.0])
         conflict = self.rng.choice(list(OnConflict))
-        task.unique = (scope if isinstance(scope, str) else "seconds", "u")
+        task.own_unique = (scope if isinstance(scope, str) else "seconds", "u")
+        task.unique = task.own_unique
         new = attrs.evolve(new, unique=Unique(key="u", scope=scope, on_conflict=conflict))
         self.made += 1
         task_id, other = f"t{self.made}", self.holder(user, task.kind, task.unique[0])
@@ -582,10 +585,7 @@ class Driver:
             return
         assert room
         assert made.task_id == task_id
-        for one in self.model.tasks.values():
-            if one.user == user and one.kind == task.kind:
-                # The newest has the key.
-                one.unique = None
+        self._free_key(task)
 
         def replace() -> None:
             if other is not None and self.model.tasks[other].status not in ENDS:
@@ -593,6 +593,12 @@ class Driver:
             self._add(task_id, task, delay)
 
         self._replace(other, task_id, replace)
+
+    def _free_key(self, task: ModelTask) -> None:
+        """Another of its user and kind has the key from now on."""
+        for one in self.model.tasks.values():
+            if (one.user, one.kind) == (task.user, task.kind):
+                one.unique = None
 
     def _replace(self, other: str | None, task_id: str, replace: Callable[[], None]) -> None:
         """Find turns once, after the one has gone and the other has come."""
@@ -830,8 +836,18 @@ class Driver:
         if not ended:
             return
         task_id = self.rng.choice(ended)
-        again = await self.queue.rerun_task(task_id)
         known = self.model.tasks[task_id]
+        scope = known.own_unique[0] if known.own_unique else "seconds"
+        other = self.holder(known.user, known.kind, scope) if scope != "seconds" else None
+        try:
+            again = await self.queue.rerun_task(task_id)
+        except Conflict as error:
+            assert error.task_id == other
+            return
+        assert other is None
+        if scope != "seconds":
+            self._free_key(known)
+            known.unique = known.own_unique
         known.status, known.attempt, known.percent = "queued", 0, 0.0
         assert again.attempt == 0
         self.model.settle(self.model.moves(task_id))

@@ -436,13 +436,16 @@ class QueueService(KindBoard):
     async def rerun_task(self, task_id: str, user_id: str | None = None) -> Task:
         """Give a task that failed, died or was cancelled all its attempts again.
 
-        Raise TaskNotFound, also for another's; NotEnded for one that waits, runs or has completed.
+        Raise TaskNotFound, also for another's; NotEnded for one that waits, runs or has completed;
+        Conflict when another has its unique key.
         """
         reply = await self._scripts.run("rerun", id=task_id, user=user_id or "")
         if reply is None:
             raise TaskNotFound(task_id)
         if isinstance(reply, bytes):
             raise NotEnded(task_id, reply.decode())
+        if reply[0] == b"unique":
+            raise Conflict(reply[1].decode())
         return read_task(reply)
 
     async def discard_task(self, task_id: str) -> None:

@@ -1,0 +1,372 @@
+"""Attempts that fail, and tasks that are run again: what each of them leaves."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from tornado.ioloop import IOLoop
+
+from services.queue import (
+    NotEnded,
+    OnConflict,
+    Outcome,
+    Priority,
+    QueueService,
+    TaskNotFound,
+    TaskState,
+    Unique,
+)
+from tests.queueing import (
+    claim,
+    end,
+    end_delays,
+    enqueue,
+    expire_leases,
+    give_up,
+    new,
+    read,
+    register,
+    started,
+)
+from tests.waiting import until
+from tornado_rt.protocol import iso_time
+
+MakeQueue = Callable[..., QueueService]
+MOST_ATTEMPTS = 50
+MOST_REASON = 500
+
+
+@pytest.fixture
+def queue(make_queue: MakeQueue) -> QueueService:
+    return make_queue()
+
+
+@pytest.fixture(autouse=True)
+def _invariants(io_loop: IOLoop, redis: Redis) -> Iterator[None]:
+    """Whatever a test did, everything agrees with everything afterwards."""
+    yield
+    assert io_loop.run_sync(QueueService(redis).check_invariants) == []
+
+
+async def outcomes(queue: QueueService, task_id: str) -> list[tuple[int, str, str | None]]:
+    """Return number, outcome and error of a task's ended attempts."""
+    attempts = (await read(queue, task_id)).attempts
+    return [(one["attempt"], one["outcome"], one["error"]) for one in attempts]
+
+
+async def next_moment(redis: Redis) -> float:
+    """Wait until Redis's clock has moved on by a millisecond, which times are told in."""
+
+    async def now() -> float:
+        seconds, micros = await redis.time()
+        return float(seconds + micros / 1e6)
+
+    since = await now()
+
+    async def later() -> float:
+        moment = await now()
+        return moment if moment > since + 0.002 else 0.0
+
+    return await until(later)
+
+
+# How an attempt ends
+
+
+@pytest.mark.parametrize(
+    ("outcome", "final"), [(Outcome.ERROR, TaskState.FAILED), (Outcome.RETRY, TaskState.DEAD)]
+)
+@pytest.mark.gen_test
+async def test_task_is_tried_as_often_as_it_may(
+    queue: QueueService, outcome: Outcome, final: TaskState
+) -> None:
+    """After an error it has failed in the end, after a wish for another attempt it is dead."""
+    task_id = await enqueue(queue, max_attempts=3)
+    for number in (1, 2, 3):
+        [owned] = await claim(queue)
+        assert owned.task.attempt == number
+        assert (await read(queue, task_id)).status == "processing"
+        assert await give_up(queue, owned, outcome, f"error {number}")
+    task = await read(queue, task_id)
+    assert (task.status, task.error, task.attempt) == (final, "error 3", 3)
+    assert await outcomes(queue, task_id) == [(1, outcome, "error 1"), (2, outcome, "error 2")]
+    assert await claim(queue) == []
+    assert [dead.task_id for dead in await queue.list_dead()] == (
+        [task_id] if final == "dead" else []
+    )
+
+
+@pytest.mark.gen_test
+async def test_last_of_different_ends_decides(queue: QueueService, redis: Redis) -> None:
+    for last, final in ((Outcome.ERROR, "failed"), (Outcome.RETRY, "dead"), (None, "dead")):
+        task_id = await enqueue(queue, max_attempts=3)
+        await give_up(queue, (await claim(queue))[0], Outcome.RETRY, "busy")
+        await give_up(queue, (await claim(queue))[0], Outcome.ERROR, "broken")
+        [owned] = await claim(queue)
+        if last:
+            await give_up(queue, owned, last, "last")
+        else:
+            await expire_leases(redis)
+            await queue.cleanup_expired_tasks()
+        assert (await read(queue, task_id)).status == final
+        assert await outcomes(queue, task_id) == [(1, "retry", "busy"), (2, "error", "broken")]
+
+
+@pytest.mark.gen_test
+async def test_failure_that_is_final_asks_for_no_other_attempt(queue: QueueService) -> None:
+    task_id = await enqueue(queue, max_attempts=3)
+    await end(queue, *await claim(queue), success=False)
+    task = await read(queue, task_id)
+    assert (task.status, task.attempt, task.attempts) == ("failed", 1, ())
+
+
+@pytest.mark.gen_test
+async def test_attempt_says_when_it_began_and_ended(queue: QueueService, redis: Redis) -> None:
+    """Lost ones too; one that was handed back did not count, and is not told."""
+    task_id = await enqueue(queue, max_attempts=9)
+    [owned] = await claim(queue)
+    await queue.release_task(task_id, owned.token)
+    moments = []
+    for ending in ("error", "lost"):
+        began = await next_moment(redis)
+        [owned] = await claim(queue)
+        assert owned.task.started_at is not None
+        assert owned.task.started_at >= began
+        ended = await next_moment(redis)
+        if ending == "error":
+            await give_up(queue, owned, Outcome.ERROR, "broken", delay=60)
+            await end_delays(redis)
+        else:
+            await expire_leases(redis)
+        await queue.keep_up()
+        moments.append((owned.task.started_at, ended))
+    attempts = (await read(queue, task_id)).attempts
+    assert [one["outcome"] for one in attempts] == ["error", "lost"]
+    assert attempts[1]["error"] == "the worker was lost"
+    for one, (started_at, ended) in zip(attempts, moments, strict=True):
+        assert one["started_at"] == iso_time(datetime.fromtimestamp(started_at).astimezone())
+        assert datetime.fromisoformat(one["ended_at"]).timestamp() >= ended - 0.001
+
+
+@pytest.mark.gen_test
+async def test_oldest_attempts_and_the_ends_of_long_reasons_are_let_go(
+    queue: QueueService,
+) -> None:
+    """Cut in the middle of a character too."""
+    task_id = await enqueue(queue, max_attempts=1000)
+    for number in range(MOST_ATTEMPTS + 3):
+        [owned] = await claim(queue)
+        await give_up(queue, owned, Outcome.ERROR, f"{number:02}" + "\u2603" * MOST_REASON)
+    attempts = (await read(queue, task_id)).attempts
+    assert [one["attempt"] for one in attempts] == list(range(4, MOST_ATTEMPTS + 4))
+    assert attempts[0]["error"].startswith("03\u2603")
+    assert len(attempts[0]["error"].encode()) <= MOST_REASON + 2
+
+
+@pytest.mark.gen_test
+async def test_end_that_is_told_twice_counts_once(queue: QueueService) -> None:
+    task_id = await enqueue(queue, max_attempts=9)
+    [owned] = await claim(queue)
+    for _ in range(2):
+        assert await give_up(queue, owned, Outcome.ERROR, "broken")
+    assert await outcomes(queue, task_id) == [(1, "error", "broken")]
+    assert not await give_up(queue, owned.__class__(owned.task, "9999"), Outcome.ERROR)
+
+
+# Run again
+
+
+async def _fail(queue: QueueService, redis: Redis, task_id: str) -> None:
+    await give_up(queue, (await claim(queue))[0], Outcome.ERROR, "broken")
+
+
+async def _fail_for_good(queue: QueueService, redis: Redis, task_id: str) -> None:
+    [owned] = await claim(queue)
+    await queue.ack_task(task_id, False, token=owned.token, error="broken")
+
+
+async def _die(queue: QueueService, redis: Redis, task_id: str) -> None:
+    await give_up(queue, (await claim(queue))[0], Outcome.RETRY, "broken")
+
+
+async def _be_lost(queue: QueueService, redis: Redis, task_id: str) -> None:
+    await claim(queue)
+    await expire_leases(redis)
+    await queue.cleanup_expired_tasks()
+
+
+async def _be_cancelled(queue: QueueService, redis: Redis, task_id: str) -> None:
+    await claim(queue)
+    await queue.cancel_task(task_id)
+
+
+ENDS: dict[str, tuple[Any, str, str | None]] = {
+    "failed": (_fail, "failed", "broken"),
+    "failed for good": (_fail_for_good, "failed", "broken"),
+    "dead": (_die, "dead", "broken"),
+    "lost": (_be_lost, "dead", "the worker was lost"),
+    "cancelled": (_be_cancelled, "cancelled", None),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+@pytest.mark.gen_test
+async def test_task_that_ended_badly_is_run_again_with_its_history(
+    queue: QueueService, redis: Redis, how: str
+) -> None:
+    """It has all its attempts, nothing of its end, and tells how each of them ended and when."""
+    ending, final, error = ENDS[how]
+    task_id = await enqueue(queue, max_attempts=2)
+    await give_up(queue, (await claim(queue))[0], Outcome.ERROR, "first")
+    await ending(queue, redis, task_id)
+    ended = await read(queue, task_id)
+    assert (ended.status, ended.error) == (final, error)
+    await next_moment(redis)
+    again = await queue.rerun_task(task_id, "a")
+    assert (again.status, again.attempt, again.position) == ("queued", 0, 1)
+    assert (again.error, again.result, again.ended_at, again.started_at) == (None,) * 4
+    assert again.progress == 0
+    assert await outcomes(queue, task_id) == [(1, "error", "first"), (2, final, error)]
+    last = again.attempts[-1]
+    assert ended.started_at is not None
+    assert ended.ended_at is not None
+    assert last["started_at"] == iso_time(datetime.fromtimestamp(ended.started_at).astimezone())
+    assert last["ended_at"] == iso_time(datetime.fromtimestamp(ended.ended_at).astimezone())
+    for number in (1, 2):
+        [owned] = await claim(queue)
+        assert owned.task.attempt == number
+        await give_up(queue, owned, Outcome.ERROR, f"again {number}")
+    assert (await read(queue, task_id)).status == "failed"
+    assert await outcomes(queue, task_id) == [
+        (1, "error", "first"),
+        (2, final, error),
+        (1, "error", "again 1"),
+    ]
+
+
+@pytest.mark.gen_test
+async def test_task_cancelled_before_it_began_is_run_again(queue: QueueService) -> None:
+    """It had no attempt: nothing is told of one."""
+    task_id = await enqueue(queue)
+    delayed = await enqueue(queue, delay=60.0)
+    for one in (task_id, delayed):
+        await queue.cancel_task(one)
+        assert (await queue.rerun_task(one)).status == "queued"
+        assert await outcomes(queue, one) == []
+    assert await started(queue) == [task_id, delayed]
+
+
+@pytest.mark.gen_test
+async def test_task_cancelled_between_two_attempts_is_run_again(queue: QueueService) -> None:
+    """The attempt that had ended is told once."""
+    task_id = await enqueue(queue)
+    await give_up(queue, (await claim(queue))[0], Outcome.ERROR, "broken", delay=60)
+    await queue.cancel_task(task_id)
+    await queue.rerun_task(task_id)
+    assert await outcomes(queue, task_id) == [(1, "error", "broken")]
+
+
+@pytest.mark.gen_test
+async def test_task_that_waits_runs_or_is_done_is_not_run_again(queue: QueueService) -> None:
+    """The refusal names its state."""
+    delayed = await enqueue(queue, delay=60.0)
+    task_id = await enqueue(queue)
+    for one, status in ((delayed, "delayed"), (task_id, "queued")):
+        with pytest.raises(NotEnded, match=f"{one} is {status}"):
+            await queue.rerun_task(one)
+    claims = await claim(queue)
+    with pytest.raises(NotEnded, match="processing"):
+        await queue.rerun_task(task_id)
+    await end(queue, *claims)
+    with pytest.raises(NotEnded, match="completed"):
+        await queue.rerun_task(task_id)
+    assert (await queue.stats()).completed == 1
+
+
+@pytest.mark.gen_test
+async def test_anothers_task_is_not_run_again(queue: QueueService) -> None:
+    task_id = await enqueue(queue)
+    await queue.cancel_task(task_id)
+    with pytest.raises(TaskNotFound):
+        await queue.rerun_task(task_id, "b")
+    with pytest.raises(TaskNotFound):
+        await queue.rerun_task("no")
+    assert (await read(queue, task_id)).status == "cancelled"
+
+
+@pytest.mark.gen_test
+async def test_task_run_again_keeps_its_place_priority_and_key(queue: QueueService) -> None:
+    await register(queue, key_limit=1)
+    more: dict[str, Any] = {"priority": Priority.HIGH, "key": "x"}
+    first = await enqueue(queue, **more)
+    later = [await enqueue(queue, **more), await enqueue(queue)]
+    await queue.cancel_task(first)
+    again = await queue.rerun_task(first)
+    assert (again.priority, again.key, again.position) == (Priority.HIGH, "x", 1)
+    assert await started(queue) == [first, later[1]]
+
+
+@pytest.mark.gen_test
+async def test_what_earlier_attempts_kept_is_there_when_run_again(
+    queue: QueueService, redis: Redis
+) -> None:
+    task_id = await enqueue(queue, max_attempts=1)
+    [owned] = await claim(queue)
+    assert not owned.kept
+    await queue.keep_result(task_id, owned.token, "probe", b"1")
+    await queue.report_progress(task_id, owned.token, b'"progress":5.0', 5.0, state=b'{"x":1}')
+    await give_up(queue, owned, Outcome.ERROR)
+    await queue.rerun_task(task_id)
+    [owned] = await claim(queue)
+    assert owned.kept
+    kept = await queue.read_kept(task_id)
+    assert (kept.results, kept.state) == ({"probe": b"1"}, b'{"x":1}')
+
+
+@pytest.mark.gen_test
+async def test_two_who_run_it_again_at_once_run_it_once(make_queue: MakeQueue) -> None:
+    queues = [make_queue() for _ in range(3)]
+    task_id = await enqueue(queues[0], max_attempts=1)
+    await give_up(queues[0], (await claim(queues[0]))[0])
+    asked = [queue.rerun_task(task_id) for queue in queues for _ in range(3)]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert sum(isinstance(answer, NotEnded) for answer in answers) == len(asked) - 1
+    assert (await queues[0].stats()).queued == 1
+
+
+@pytest.mark.gen_test
+async def test_each_end_is_news_of_its_own(queue: QueueService, redis: Redis) -> None:
+    task_id = await enqueue(queue, max_attempts=1)
+    for _ in range(3):
+        await give_up(queue, (await claim(queue))[0])
+        await queue.rerun_task(task_id)
+    told = [fields[b"event_id"].decode() for _, fields in await redis.xrange("{rtq}:outbox")]
+    assert told == [task_id, f"{task_id}:1", f"{task_id}:2"]
+
+
+@pytest.mark.gen_test
+async def test_room_of_a_full_line_is_not_needed_to_run_again(make_queue: MakeQueue) -> None:
+    """It is the same task: what was taken once stays taken."""
+    queue = make_queue(max_waiting_per_user=1)
+    task_id = await enqueue(queue)
+    await queue.cancel_task(task_id)
+    await enqueue(queue)
+    assert (await queue.rerun_task(task_id)).status == "queued"
+    assert (await queue.get_user_queue_status("a")).waiting == 2
+
+
+@pytest.mark.gen_test
+async def test_unique_key_is_its_own_again_or_anothers(queue: QueueService) -> None:
+    """Of two under one key never both wait or run."""
+    unique = Unique(key="k", on_conflict=OnConflict.RETURN)
+    first = await queue.enqueue_task("a", new(unique=unique))
+    await queue.cancel_task(first.task_id)
+    second = await queue.enqueue_task("a", new(unique=unique))
+    assert second.task_id != first.task_id
+    await queue.cancel_task(second.task_id)
+    await queue.rerun_task(first.task_id)
+    again = await queue.enqueue_task("a", new(unique=unique))
+    assert again.task_id == first.task_id
