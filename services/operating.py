@@ -9,8 +9,8 @@ import attrs
 from services.finding import TaskFilter, find_page
 from services.queue import (
     ALL_KINDS,
-    KindState,
     Conflict,
+    KindState,
     NotEnded,
     QueueService,
     TaskNotFound,

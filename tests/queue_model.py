@@ -842,7 +842,8 @@ class Driver:
         try:
             again = await self.queue.rerun_task(task_id)
         except Conflict as error:
-            assert error.task_id == other
+            refused = error.task_id
+            assert refused == other
             return
         assert other is None
         if scope != "seconds":
