@@ -20,9 +20,7 @@ local b = adopt({
 set(b, 'user_id', user, 'kind', A.kind, 'head', A.head, 'total', tostring(total), 'progress_sum', '0',
   'queued', tostring(total), 'status', 'queued', 'created_at', NOW_STAMP)
 local ids = {}
-for i, new in ipairs(A.tasks) do
-  ids[i] = new.id
-  add_task(new, NOW)
-end
+for i, new in ipairs(A.tasks) do ids[i] = new.id end
+add_all(A.tasks)
 call_in_parts('RPUSH', P .. 'batch_tasks:' .. id, ids)
 return batch_reply(id)

@@ -22,7 +22,7 @@ finishers[#finishers + 1] = function()
   for user, members in pairs(listed_of) do call_in_parts('ZADD', P .. 'tasks:' .. user, members) end
 end
 
-local function add_task(new, run_at)
+local function make_task(new)
   local seq = take_seq()
   local t = adopt({
     _key = task_key(new.id), _changes = false, _numbered = false, task_id = new.id, user_id = new.user,
@@ -34,8 +34,31 @@ local function add_task(new, run_at)
   put(listed_of[new.user], seq, new.id)
   put(listed_of[''], seq, new.id)
   if new.plan ~= '' then use_plan(new.plan) end
+  return t
+end
+
+local function add_task(new, run_at)
+  local t = make_task(new)
   wait_in_line(t, run_at)
   return t
+end
+
+-- Add many of one user to the line: of those without a key all behind the first at once.
+local function add_all(news)
+  local waiting = {}
+  for _, new in ipairs(news) do
+    local t = make_task(new)
+    local behind = t.key == '' and waiting[t.line]
+    if behind then
+      put(behind, t.seq, t.task_id)
+    else
+      queue_up(t)
+      if t.key == '' then waiting[t.line] = {} end
+    end
+    set(t, 'status', 'queued')
+  end
+  for line, members in pairs(waiting) do queue_up_behind(line, news[1].user, members) end
+  wake_workers()
 end
 
 -- Whether a user may have so many more waiting tasks; delayed ones count.

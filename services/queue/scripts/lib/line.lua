@@ -202,6 +202,14 @@ local function queue_up(t)
   if redis.call('ZRANK', own, entry) == 0 then note(moved, both) end
 end
 
+-- Put many tasks of a user that have no key behind others of his: `members` are numbers and ids.
+local function queue_up_behind(line, user, members)
+  call_in_parts('ZADD', P .. 'waiting:' .. line, members)
+  call_in_parts('ZADD', user_line(line, user), members)
+  count('queued', line, #members / 2)
+  count('waiting_of', user, #members / 2)
+end
+
 local function step_out(t)
   local line, user = t.line, t.user_id
   redis.call('ZREM', P .. 'waiting:' .. line, t.task_id)

@@ -181,7 +181,8 @@ local function requeue(t, attempt, run_at, closed)
   local from, from_percent = t.status, share(t)
   keep_told(t)
   leave(t)
-  set(t, 'attempt', tostring(attempt), 'token', '', 'closed', closed, 'fragment', '', 'percent', '0')
+  set(t, 'attempt', tostring(attempt), 'token', '', 'closed', closed, 'fragment', '', 'percent', '0',
+    'started_at', '')
   wait_in_line(t, run_at)
   emit_progress(t)
   follow_in_batch(t, from, from_percent)
@@ -290,7 +291,8 @@ local function run_again(t)
     set(t, 'made', cmsgpack.pack(made))
   end
   local from = t.status
-  note_attempt(t, from, t.error, t.ended_at)
+  -- One that was cancelled while it waited had no attempt then.
+  if t.started_at ~= '' then note_attempt(t, from, t.error, t.ended_at) end
   set(t, 'attempt', '0', 'error', '', 'result', '', 'ended_at', '', 'started_at', '', 'fragment', '', 'percent',
     '0', 'token', '', 'closed', '', 'revived', tostring(t.revived + 1))
   wait_in_line(t, NOW)
