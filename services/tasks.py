@@ -83,12 +83,19 @@ class TaskService:
         KeyReused, Conflict.
         """
         request = await self._read(body, self._task, self._seed_task)
-        kind = await self._kinds.find(request.kind, self._queue)
-        params = kind.read_params(request.params, most_bytes=self._bounds.params_bytes)
-        new = _new_task(kind, request, params, {})
+        new = await self.make(request)
         return await self._queue.enqueue_task(
             user_id, new, delay=request.delay, run_at=request.starts_at(), once=once
         )
+
+    async def make(self, request: TaskRequest) -> NewTask:
+        """Return the task that a request asks for, before it is submitted.
+
+        Raise ParamsFault, KindUnknown.
+        """
+        kind = await self._kinds.find(request.kind, self._queue)
+        params = kind.read_params(request.params, most_bytes=self._bounds.params_bytes)
+        return _new_task(kind, request, params, {})
 
     async def submit_batch(self, user_id: str, body: Any, once: Once | None) -> Batch:
         """Submit the tasks that a JSON body asks for, all or none. Raise as `submit` does."""

@@ -1,0 +1,88 @@
+"""`/api/schedules`: what makes tasks by the clock."""
+
+import base64
+import binascii
+
+from handlers.tasks import EVERYBODY, NAME_LENGTH, once_of, task_links
+from services.schedules import ScheduleService
+from tornado_rt.auth import ADMIN
+from tornado_rt.json_body import parse
+from tornado_rt.problems import Problem
+from tornado_rt.web import ApiHandler
+
+PAGE_SIZE = 100
+MAX_PAGE_SIZE = 500
+CURSOR_LENGTH = 2000
+# Of the API, or of the code: then the kind stands before it.
+SCHEDULE = r"((?:[a-z0-9][a-z0-9._-]{0,63}:)?[a-z0-9][a-z0-9._-]{0,63})"
+
+
+class ScheduleApiHandler(ApiHandler):
+    """An endpoint on the schedules: of the user, or for an admin of another with `user`."""
+
+    def initialize(self, schedules: ScheduleService) -> None:
+        self.schedules = schedules
+
+    def whose(self) -> str:
+        """Return whose schedules are meant. Raise Problem 403."""
+        user = self.text("user", NAME_LENGTH)
+        if not user or user == self.identity.user_id:
+            return self.identity.user_id
+        self.require(ADMIN)
+        return user
+
+    def of_one(self) -> str:
+        """Return whose a schedule is. Raise Problem 403, and 400 where everybody is meant."""
+        if (user := self.whose()) == EVERYBODY:
+            raise Problem(400, "user must name one user")
+        return user
+
+
+class SchedulesHandler(ScheduleApiHandler):
+    """`GET`: schedules by name; for an admin with `user=*` everybody's. `POST`: make one."""
+
+    async def get(self) -> None:
+        user = self.whose()
+        limit = self.number("limit", PAGE_SIZE, MAX_PAGE_SIZE)
+        page = await self.schedules.find(None if user == EVERYBODY else user, self._after(), limit)
+        last = page["next"]
+        self.answer(page | {"next": last and base64.urlsafe_b64encode(last.encode()).decode()})
+
+    async def post(self) -> None:
+        made = await self.schedules.create(self.of_one(), parse(self.raw_body()))
+        self.set_header("Location", f"/api/schedules/{made['name']}")
+        self.answer(made, 201)
+
+    def _after(self) -> str:
+        try:
+            return base64.urlsafe_b64decode(self.text("after", CURSOR_LENGTH) or "").decode()
+        except (binascii.Error, ValueError):
+            raise Problem(400, "after must be the `next` of another page") from None
+
+
+class ScheduleHandler(ScheduleApiHandler):
+    """`GET`: a schedule. `PUT`: replace or make it, or switch it. `DELETE`: drop it."""
+
+    async def get(self, name: str) -> None:
+        self.answer(await self.schedules.get(self.of_one(), name))
+
+    async def put(self, name: str) -> None:
+        shown, is_new = await self.schedules.put(self.of_one(), name, parse(self.raw_body()))
+        self.answer(shown, 201 if is_new else 200)
+
+    async def delete(self, name: str) -> None:
+        await self.schedules.delete(self.of_one(), name)
+        self.set_status(204)
+
+
+class ScheduleRunHandler(ScheduleApiHandler):
+    """`POST`: make a task of a schedule now."""
+
+    takes_body = False
+
+    async def post(self, name: str) -> None:
+        task = await self.schedules.run_now(self.of_one(), name, once_of(self))
+        links = task_links(task.task_id)
+        self.set_header("Location", links["self"])
+        told = {"task_id": task.task_id, "kind": task.kind, "label": task.label}
+        self.answer(told | {"status": task.status, "position": task.position, "links": links}, 202)

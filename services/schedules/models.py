@@ -1,0 +1,238 @@
+"""What schedules are: their definitions, their states, and what may be wrong with them."""
+
+import hashlib
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from enum import StrEnum
+from typing import Any
+
+import attrs
+import orjson
+
+from services.kinds import reader_of
+from services.queue import NewTask, Priority, iso_of
+from services.schedules.times import Times, times_of
+from services.submissions import TaskRequest
+
+# The topic on which processes tell each other when a schedule falls due; as in lib/schedules.lua.
+SCHEDULES = "schedules"
+# Between a user and what is theirs; neither has a line break.
+BETWEEN = "\n"
+# Between a kind and its schedule, so that two kinds, or a user, may have one of the same name.
+OF_KIND = ":"
+# What of a name stands in the ids of its tasks, so that a person knows them.
+SLUG_LENGTH = 24
+NOT_IN_IDS = re.compile(r"[^a-z0-9_-]")
+# Why no task was made, as fire.lua says it.
+REASONS = {
+    "running": "the last task has not ended",
+    "full": "as many tasks wait as a user may have",
+}
+
+# Makes a task that is to be submitted: raises KindUnknown, ParamsFault, and what a store raises.
+Make = Callable[[TaskRequest], Awaitable[NewTask]]
+
+
+class Source(StrEnum):
+    """Who made a schedule."""
+
+    API = "api"
+    CODE = "code"
+
+
+class Overlap(StrEnum):
+    """What happens at a time at which the last task has not ended."""
+
+    SKIP = "skip"
+    QUEUE = "queue"
+    REPLACE = "replace"
+
+
+class Missed(StrEnum):
+    """Which of the times are made up for at which nothing ran."""
+
+    SKIP = "skip"
+    LAST = "last"
+    ALL = "all"
+
+
+class ScheduleNotFound(Exception):
+    """There is no such schedule of this user."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no schedule {name}")
+
+
+class ScheduleRefused(ValueError):
+    """A schedule is not valid; `faults` says why, in words for a person."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = list(faults)
+
+
+class ScheduleConflict(Exception):
+    """What is there does not allow it; the message says why."""
+
+
+@attrs.frozen(kw_only=True)
+class Definition:
+    """What a schedule makes, and when.
+
+    `label` "" and `max_attempts` 0 are the kind's own. Times are in seconds; those of `every` are
+    counted from `start`. `source` is who made it: only of the API's may a user change more than
+    whether it is on.
+    """
+
+    name: str
+    user_id: str
+    kind: str
+    source: Source = Source.API
+    params: dict[str, Any] = attrs.field(factory=dict)
+    label: str = ""
+    priority: Priority = Priority.NORMAL
+    key: str = ""
+    tags: tuple[str, ...] = ()
+    timeout: float = 0.0
+    max_attempts: int = 0
+    budget_seconds: float = 0.0
+    callback_url: str = ""
+    notify: bool = True
+    cron: str = ""
+    every: float = 0.0
+    timezone: str = "UTC"
+    jitter: float = 0.0
+    overlap: Overlap = Overlap.SKIP
+    missed: Missed = Missed.LAST
+    start: float = 0.0
+
+    @staticmethod
+    def read(text: bytes) -> "Definition":
+        """Read what is kept; a later version may say more. Raise ValueError."""
+        fields = orjson.loads(text)
+        known = attrs.fields_dict(Definition)
+        if not isinstance(fields, dict):
+            raise ValueError("not the definition of a schedule")
+        read: Definition
+        told = {name: value for name, value in fields.items() if name in known}
+        read, _ = reader_of(Definition).read(told, place="the definition", most_bytes=0)
+        return read
+
+    @property
+    def text(self) -> bytes:
+        """The JSON that is kept; equal definitions have the same."""
+        return orjson.dumps(attrs.asdict(self), option=orjson.OPT_SORT_KEYS)
+
+    @property
+    def id(self) -> str:
+        """Its name among those of all users."""
+        return schedule_id(self.user_id, self.name)
+
+    def times(self) -> Times:
+        """Return when it fires. Raise ScheduleFault."""
+        return times_of(self.cron, self.every, self.timezone, self.start)
+
+    def fires_as(self, other: "Definition") -> bool:
+        """Say whether it has the same times as another."""
+        mine, its = (
+            (one.cron, one.timezone) if one.cron else (one.every, one.start)
+            for one in (self, other)
+        )
+        return mine == its
+
+    def request(self) -> TaskRequest:
+        """Return what is submitted at each of its times."""
+        return TaskRequest(
+            kind=self.kind,
+            label=self.label or None,
+            params=self.params,
+            priority=self.priority,
+            key=self.key,
+            tags=list(self.tags),
+            timeout=self.timeout,
+            max_attempts=self.max_attempts or None,
+            budget_seconds=self.budget_seconds,
+            callback_url=self.callback_url or None,
+            notify=self.notify,
+        )
+
+
+@attrs.frozen
+class State:
+    """What has become of a schedule.
+
+    `fired` tasks were made, `skipped` were not; `last_time` [s] is what the last one was made for.
+    `why` says why none was made the last time, "" if one was.
+    """
+
+    fired: int = 0
+    skipped: int = 0
+    last_time: float | None = None
+    last_task: str = ""
+    why: str = ""
+
+
+@attrs.frozen
+class Stored:
+    """A schedule as it was when read.
+
+    `text` is its definition as it is kept, of which `definition` is None when it cannot be read.
+    `due` is its next time [s], None while it is off.
+    """
+
+    id: str
+    text: bytes
+    definition: Definition | None
+    state: State
+    due: float | None
+    enabled: bool
+
+    def describe(self, definition: Definition) -> dict[str, Any]:
+        """Return it as it is on the wire."""
+        one, state = definition, self.state
+        when = {"cron": one.cron} if one.cron else {"every": one.every}
+        return {
+            "name": one.name,
+            "user_id": one.user_id,
+            "kind": one.kind,
+            "label": one.label or None,
+            "params": one.params,
+            "priority": one.priority,
+            "key": one.key,
+            "tags": one.tags,
+            "timeout": one.timeout,
+            "max_attempts": one.max_attempts or None,
+            "budget_seconds": one.budget_seconds,
+            "callback_url": one.callback_url or None,
+            "notify": one.notify,
+            **when,
+            "timezone": one.timezone,
+            "jitter": one.jitter,
+            "overlap": one.overlap,
+            "missed": one.missed,
+            "enabled": self.enabled,
+            "source": one.source,
+            "next_at": _iso(self.due),
+            "last_at": _iso(state.last_time),
+            "last_task_id": state.last_task or None,
+            "fired": state.fired,
+            "skipped": state.skipped,
+            "skipped_because": REASONS.get(state.why, state.why) or None,
+        }
+
+
+def schedule_id(user_id: str, name: str) -> str:
+    """Return the name of a schedule among those of all users."""
+    return f"{user_id}{BETWEEN}{name}"
+
+
+def task_id_of(id_: str, occasion: str) -> str:
+    """Return the id of the task that a schedule makes on an occasion: always the same for one."""
+    name = id_.partition(BETWEEN)[2]
+    slug = NOT_IN_IDS.sub("-", name[:SLUG_LENGTH])
+    digest = hashlib.sha256(id_.encode()).hexdigest()[:20]
+    return f"{slug}-{digest}-{occasion}"
+
+
+def _iso(moment: float | None) -> str | None:
+    return None if moment is None else iso_of(moment)

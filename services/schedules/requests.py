@@ -1,0 +1,52 @@
+"""What a request may say of a schedule; the rest of its body is that of a task."""
+
+import time
+from typing import Any
+
+import attrs
+
+from services.schedules.models import Missed, Overlap
+from services.schedules.times import MOST_JITTER, ScheduleFault, times_of, zone_of
+from tornado_rt.bounds import OutOfBounds, number_of
+from tornado_rt.work.kind import NAME
+
+# What a task's body may say, and no schedule's: its tasks start at its times.
+OF_ONE_TASK = ("delay", "run_at", "unique")
+
+
+def check_schedule_name(name: str) -> None:
+    """Raise OutOfBounds unless a user may give a schedule this name."""
+    if not NAME.fullmatch(name):
+        raise OutOfBounds(
+            "name must be 1 to 64 of a-z, 0-9, dot, dash and underscore, a letter or digit first"
+        )
+
+
+def _check_name(_: Any, __: Any, value: str) -> None:
+    check_schedule_name(value)
+
+
+def _check_zone(_: Any, __: Any, value: str) -> None:
+    zone_of(value)
+
+
+@attrs.frozen(kw_only=True)
+class ScheduleRequest:
+    """When a schedule fires: at the times of `cron`, or `every` so many seconds."""
+
+    name: str = attrs.field(validator=_check_name)
+    cron: str = ""
+    every: float = 0.0
+    timezone: str = attrs.field(default="UTC", validator=_check_zone)
+    jitter: float = attrs.field(default=0.0, validator=number_of(0, MOST_JITTER))
+    overlap: Overlap = Overlap.SKIP
+    missed: Missed = Missed.LAST
+    enabled: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        now = time.time()
+        if times_of(self.cron, self.every, self.timezone, now).next_after(now) is None:
+            raise ScheduleFault(f"cron {self.cron!r} never comes")
+
+
+TIMING = tuple(one.name for one in attrs.fields(ScheduleRequest))

@@ -1,0 +1,271 @@
+"""Schedules of users: one verb a request."""
+
+import hashlib
+import math
+from typing import Any, TypeVar
+
+import attrs
+
+from services.kinds import KindUnknown, ParamsFault
+from services.queue import Once, QueueService, Task, new_id
+from services.schedules.firing import new_task
+from services.schedules.models import (
+    OF_KIND,
+    REASONS,
+    Definition,
+    Make,
+    ScheduleConflict,
+    ScheduleNotFound,
+    ScheduleRefused,
+    Source,
+    Stored,
+    schedule_id,
+    task_id_of,
+)
+from services.schedules.requests import OF_ONE_TASK, TIMING, ScheduleRequest
+from services.schedules.store import (
+    Changed,
+    Firing,
+    Found,
+    Occasion,
+    ScheduleStore,
+    TooMany,
+    Write,
+)
+from services.submissions import TaskBounds, TaskRequest, bounded_task
+from tornado_rt.json_body import structure
+from tornado_rt.problems import Problem
+
+T = TypeVar("T")
+
+ENABLED = "enabled"
+
+
+class ScheduleService:
+    """Makes, shows, changes and drops schedules. `user_id` in its verbs is whose they are.
+
+    `make` makes the task of one, and so says whether its kind takes its parameters. `most_per_user`
+    bounds the schedules of a user, 0: any number.
+    """
+
+    def __init__(
+        self,
+        queue: QueueService,
+        make: Make,
+        bounds: TaskBounds,
+        *,
+        most_per_user: int = 100,
+    ) -> None:
+        self._queue = queue
+        self._store = ScheduleStore(queue)
+        self._make = make
+        self._task = bounded_task(bounds)
+        self._most_per_user = most_per_user
+
+    async def create(self, user_id: str, body: Any) -> dict[str, Any]:
+        """Make the schedule that a JSON body asks for; return it as it is on the wire.
+
+        Raise Problem 422, ScheduleRefused; ScheduleConflict when there is one of this name, or
+        there are too many.
+        """
+        request, definition = await self._read(user_id, body)
+        try:
+            await self._write(None, definition, request.enabled)
+        except Changed:
+            raise ScheduleConflict(f"there is a schedule {definition.name} already") from None
+        return await self.get(user_id, definition.name)
+
+    async def put(self, user_id: str, name: str, body: Any) -> tuple[dict[str, Any], bool]:
+        """Replace a schedule, or make it; return it, and whether it is new. Raise as `create` does.
+
+        A body of `enabled` alone switches it, one of the code too.
+        """
+        if isinstance(body, dict) and body.keys() == {ENABLED}:
+            return await self.enable(user_id, name, body[ENABLED]), False
+        if isinstance(body, dict):
+            if body.setdefault("name", name) != name:
+                raise ScheduleRefused([f"name must be that of the address, {name}"])
+            if OF_KIND in name:
+                raise ScheduleConflict(
+                    f"{name} stands in the code of its kind: only enabled can be changed"
+                )
+        request, definition = await self._read(user_id, body)
+        while True:
+            old = await self._find(user_id, name)
+            try:
+                await self._write(old, definition, request.enabled)
+            except Changed:
+                continue
+            return await self.get(user_id, name), old is None
+
+    async def get(self, user_id: str, name: str) -> dict[str, Any]:
+        """Return a schedule as it is on the wire. Raise ScheduleNotFound."""
+        stored, definition = await self._readable(user_id, name)
+        return stored.describe(definition)
+
+    async def find(self, user_id: str | None, after: str, limit: int) -> dict[str, Any]:
+        """Return a page of schedules by name, None: everybody's by user.
+
+        `after` is the `next` of the page before, "" for the first.
+        """
+        found = await self._store.list_from(user_id, after, limit)
+        shown = [one.describe(one.definition) for one in found.items if one.definition]
+        full = len(found.items) == limit
+        return {"items": shown, "next": found.items[-1].id if full else None}
+
+    async def delete(self, user_id: str, name: str) -> None:
+        """Drop a schedule; its tasks stay. Raise ScheduleNotFound.
+
+        One of the code comes back when a process that has it starts.
+        """
+        while True:
+            old = await self._find(user_id, name)
+            if old is None:
+                raise ScheduleNotFound(name)
+            try:
+                return await self._store.write([Write(old.id, old.text, b"")])
+            except Changed:
+                continue
+
+    async def enable(self, user_id: str, name: str, enabled: Any) -> dict[str, Any]:
+        """Switch a schedule on or off; return it. Raise ScheduleNotFound, ScheduleRefused."""
+        if not isinstance(enabled, bool):
+            raise ScheduleRefused([f"{ENABLED} must be true or false"])
+        while True:
+            stored, definition = await self._readable(user_id, name)
+            goes_on = stored.due is not None or not enabled
+            due = None if goes_on else definition.times().next_after(await self._store.now())
+            try:
+                # As it is kept: a later version may have said more.
+                await self._store.write(
+                    [Write(stored.id, stored.text, stored.text, due, not enabled)]
+                )
+            except Changed:
+                continue
+            return await self.get(user_id, name)
+
+    async def run_now(self, user_id: str, name: str, once: Once | None = None) -> Task:
+        """Make a task of a schedule now, whether it is on or not; return that.
+
+        Raise ScheduleNotFound; ScheduleConflict when its last task has not ended, or too many wait;
+        KindUnknown and ParamsFault when its kind does not take it any more.
+        """
+        task_id = task_id_of(schedule_id(user_id, name), _occasion_of(user_id, once))
+        while True:
+            stored, definition = await self._readable(user_id, name)
+            now = await self._store.now()
+            firing = Firing(
+                id=stored.id,
+                definition=stored.text,
+                user_id=user_id,
+                overlap=definition.overlap,
+                new=await new_task(definition, self._make),
+                occasions=[Occasion(task_id, now, now)],
+            )
+            try:
+                await self._store.fire(firing)
+            except Changed:
+                continue
+            break
+        task = await self._queue.get_task(task_id)
+        if task is None:
+            stored, _ = await self._readable(user_id, name)
+            raise ScheduleConflict(f"{name} is not run: {_reason(stored)}")
+        return task
+
+    async def _read(self, user_id: str, body: Any) -> tuple[ScheduleRequest, Definition]:
+        """Read a body. Raise Problem 422, or ScheduleRefused, with all that is wrong with it."""
+        if not isinstance(body, dict):
+            raise ScheduleRefused(["the body must be a JSON object"])
+        faults = [f"a schedule has no {one}" for one in OF_ONE_TASK if one in body]
+        timing = {name: body[name] for name in TIMING if name in body}
+        task = {name: body[name] for name in body if name not in (*TIMING, *OF_ONE_TASK)}
+        request, wrong = _structured(timing, ScheduleRequest)
+        asked, more = _structured(task, self._task)
+        faults += [*wrong, *more]
+        if asked is not None:
+            asked, more = await self._canonical(asked)
+            faults += more
+        if faults or request is None or asked is None:
+            raise ScheduleRefused(faults)
+        return request, _definition(user_id, request, asked)
+
+    async def _canonical(self, asked: TaskRequest) -> tuple[TaskRequest, list[str]]:
+        """Return what is asked with the parameters as the kind keeps them, and its faults."""
+        try:
+            new = await self._make(asked)
+        except ParamsFault as fault:
+            return asked, fault.faults
+        except KindUnknown as unknown:
+            return asked, [str(unknown)]
+        return attrs.evolve(asked, params=new.job.params), []
+
+    async def _write(self, old: Stored | None, definition: Definition, enabled: bool) -> None:
+        """Write a definition in the place of what was read. Raise Changed, ScheduleConflict."""
+        before = None if old is None else old.definition
+        now = await self._store.now()
+        start = float(math.floor(now)) if before is None else before.start
+        meant = attrs.evolve(definition, start=start)
+        keeps_time = old is not None and before is not None and old.due and before.fires_as(meant)
+        due = None if keeps_time else meant.times().next_after(now)
+        was = b"" if old is None else old.text
+        try:
+            write = Write(meant.id, was, meant.text, due, not enabled)
+            await self._store.write([write], most=self._most_per_user)
+        except TooMany:
+            most = self._most_per_user
+            raise ScheduleConflict(f"a user may have at most {most} schedules") from None
+
+    async def _find(self, user_id: str, name: str) -> Stored | None:
+        found: Found = await self._store.read([schedule_id(user_id, name)])
+        return next(iter(found.items), None)
+
+    async def _readable(self, user_id: str, name: str) -> tuple[Stored, Definition]:
+        stored = await self._find(user_id, name)
+        if stored is None or stored.definition is None:
+            raise ScheduleNotFound(name)
+        return stored, stored.definition
+
+
+def _structured(body: dict[str, Any], shape: type[T]) -> tuple[T | None, list[str]]:
+    """Return what a body says, None when there are faults; and those."""
+    try:
+        return structure(body, shape), []
+    except Problem as problem:
+        return None, problem.errors or [problem.detail]
+
+
+def _definition(user_id: str, request: ScheduleRequest, asked: TaskRequest) -> Definition:
+    return Definition(
+        name=request.name,
+        user_id=user_id,
+        kind=asked.kind,
+        source=Source.API,
+        params=asked.params,
+        label=asked.label or "",
+        priority=asked.priority,
+        key=asked.key,
+        tags=tuple(dict.fromkeys(asked.tags)),
+        timeout=asked.timeout,
+        max_attempts=asked.max_attempts or 0,
+        budget_seconds=asked.budget_seconds,
+        callback_url=asked.callback_url or "",
+        notify=asked.notify,
+        cron=request.cron,
+        every=request.every,
+        timezone=request.timezone,
+        jitter=request.jitter,
+        overlap=request.overlap,
+        missed=request.missed,
+    )
+
+
+def _occasion_of(user_id: str, once: Once | None) -> str:
+    """Return what names a task that is asked for: a repeated request asks for the same."""
+    if once is None:
+        return new_id()
+    return hashlib.sha256(f"{user_id}\0{once.key}".encode()).hexdigest()[:16]
+
+
+def _reason(stored: Stored) -> str:
+    return REASONS.get(stored.state.why, stored.state.why) or "another was quicker"
