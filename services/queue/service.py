@@ -559,7 +559,7 @@ class QueueService(KindBoard):
                 request=request,
                 worker=worker_id,
                 most=count,
-                kinds=list(kinds),
+                kinds=list(dict.fromkeys(kinds)),
                 visibility=self.visibility_seconds,
                 kept=self.kept_per_user,
                 acks=[_ack_fields(ack) for ack in acks],

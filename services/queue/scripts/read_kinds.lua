@@ -5,10 +5,12 @@
 -- Reply: {time, {name, entry or "", limits, changed limits, paused, queued, running, oldest or ""} of each kind
 -- (those over all kinds under ""), what each worker says}.
 local names, known = {''}, {[''] = true}
-for _, kind in ipairs(redis.call('HKEYS', P .. 'kinds')) do
+local function add(kind)
+  if known[kind] then return end
   known[kind] = true
   names[#names + 1] = kind
 end
+for _, kind in ipairs(redis.call('HKEYS', P .. 'kinds')) do add(kind) end
 local queued = redis.call('HGETALL', P .. 'queued')
 local waiting, oldest = {}, {}
 for i = 1, #queued, 2 do
@@ -19,14 +21,14 @@ for i = 1, #queued, 2 do
   local readable, fields = pcall(cmsgpack.unpack, made)
   local at = readable and type(fields) == 'table' and tonumber(fields[3])
   if at and (not oldest[kind] or at < oldest[kind]) then oldest[kind] = at end
-  if not known[kind] then
-    known[kind] = true
-    names[#names + 1] = kind
-  end
+  add(kind)
 end
 local running = redis.call('HGETALL', P .. 'running')
 local runs = {}
-for i = 1, #running, 2 do runs[running[i]] = running[i + 1] end
+for i = 1, #running, 2 do
+  runs[running[i]] = running[i + 1]
+  add(running[i])
+end
 local reply = {}
 for i, name in ipairs(names) do
   reply[i] = {name, redis.call('HGET', P .. 'kinds', name) or '', redis.call('HGET', P .. 'limits', name) or '',
