@@ -104,7 +104,7 @@ class Link:
         self._threads_closed = False
         self._run: Reported | None = None
         self._told_state = NO_STATE
-        self._told_plan: str | None = None
+        self._told_plan = claim.plan
 
     @property
     def task(self) -> Task:

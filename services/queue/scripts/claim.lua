@@ -30,7 +30,7 @@ local function load_waiting(id, line)
   return adopt({
     _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], made = v[2],
     attempt = v[3] or '0', event_seq = v[4] or '1', user_id = made[1], batch_id = made[2],
-    created_at = made[3], seq = made[4], kind = made[5], key = made[7], unique = made[11], job = made[15],
+    created_at = made[3], seq = made[4], kind = made[5], key = made[7], unique = made[11], plan = made[12], job = made[15],
     line = line, token = '', started_at = '', percent = '0', kept = v[6] or '',
   }, TASK)
 end
@@ -63,7 +63,7 @@ local function end_attempt(ack)
   if t.token ~= ack.token then return t.closed == ack.token and 1 or 0 end
   if t.status ~= 'processing' then return 1 end
   if AGAIN[ack.outcome] then
-    give_back(t, ack.outcome, ack.error, NOW + ack.delay, ack.token)
+    give_back(t, ack.outcome, ack.error, NOW + ack.delay, ack.token, ack.fragment)
   else
     end_task(t, ack.outcome, ack.token, ack.result, ack.error, ack.fragment)
   end
@@ -103,7 +103,8 @@ end
 if #A.acks > 0 then end_attempts() end
 
 local function claimed_reply(t)
-  return {t.task_id, t.user_id, t.kind, t.job, t.batch_id, t.attempt, t.created_at, t.started_at, t.kept, t.token}
+  return {t.task_id, t.user_id, t.kind, t.job, t.batch_id, t.attempt, t.created_at, t.started_at, t.kept,
+    t.plan, t.token}
 end
 
 local most = A.most

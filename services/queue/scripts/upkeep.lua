@@ -47,7 +47,7 @@ local expired = due('processing', lease_until(NOW))
 for _, id in ipairs(expired) do
   local t = load_task(id)
   if t and t.status == 'processing' then
-    give_back(t, 'lost', 'the worker was lost', NOW, '')
+    give_back(t, 'lost', 'the worker was lost', NOW, '', '')
   else
     set_aside(id)
   end

@@ -247,9 +247,9 @@ end
 
 -- An attempt is over without a result: again, or the end of the task. `outcome` is "error", "retry" or
 -- "lost"; `closed` as in requeue.
-local function give_back(t, outcome, reason, run_at, closed)
+local function give_back(t, outcome, reason, run_at, closed, fragment)
   if tonumber(t.attempt) >= tonumber(t.max_attempts) then
-    end_task(t, outcome == 'error' and 'failed' or 'dead', closed, '', reason, '')
+    end_task(t, outcome == 'error' and 'failed' or 'dead', closed, '', reason, fragment)
   else
     note_attempt(t, outcome, reason, NOW_STAMP)
     requeue(t, t.attempt, run_at, closed)
