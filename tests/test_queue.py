@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+import attrs
+import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -28,6 +30,7 @@ from services.queue import (
     TaskState,
 )
 from settings import QueueOrder
+from tests.queue_model import new_task as smallest_task
 from tests.queueing import (
     KIND,
     claim,
@@ -791,3 +794,19 @@ async def _on_claim(queue: QueueService, owned: Claim, step: str, number: int) -
         await queue.report_progress(task_id, token, b'"progress":%d.0' % percent, percent)
     else:
         await queue.ack_task(task_id, step == "ack", token=token, error="x")
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(("outcome", "state"), [(Outcome.ERROR, "failed"), (Outcome.RETRY, "dead")])
+async def test_last_state_of_a_last_attempt_is_shown(
+    make_queue: Callable[..., QueueService], outcome: Outcome, state: str
+) -> None:
+    """It says why the task has failed."""
+    queue = make_queue()
+    await queue.enqueue_task("ann", attrs.evolve(smallest_task(), max_attempts=1), task_id="t")
+    (claim,) = (await queue.claim("one", 1, kinds=["fast"])).claims
+    fragment = b'"progress":40.0,"message":"no such file"'
+    ack = Ack("t", claim.token, outcome, error="no such file", fragment=fragment)
+    assert await queue.end_attempt(ack)
+    shown = orjson.loads((await queue.get_task("t")).snapshot)  # type: ignore[union-attr]
+    assert (shown["status"], shown["message"]) == (state, "no such file")
