@@ -67,7 +67,10 @@ local function has_room(user, adding, limit)
   return counted('waiting_of', user) + counted('aside', user) + adding <= limit
 end
 
--- Keep the texts of plans that came with the tasks.
+-- Keep the texts of plans that came with the tasks; for a while also of a task that is refused.
 local function keep_plans(plans)
-  for digest, text in pairs(plans or {}) do redis.call('HSETNX', P .. 'plans', digest, text) end
+  for digest, text in pairs(plans or {}) do
+    redis.call('HSETNX', P .. 'plans', digest, text)
+    if counted('plan_uses', digest) == 0 then redis.call('ZADD', P .. 'plan_idle', NOW_STAMP, digest) end
+  end
 end
