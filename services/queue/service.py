@@ -40,6 +40,7 @@ from services.queue.models import (
     UserQueueStatus,
 )
 from services.queue.replies import (
+    fields_of,
     new_task,
     read_batch,
     read_claim,
@@ -60,6 +61,8 @@ PURGE_COUNT = 200
 # How many tasks one request of a list looks at, and how many one script does.
 LOOKED_AT = 2000
 LOOKED_AT_ONCE = 200
+# Of those whose text is looked at, which each come with all that is known of them.
+READ_AT_ONCE = 50
 FULL_RETRY_SECONDS = 5.0
 POSITIONS_SECONDS = 1.0
 # A plan that no task names is kept for this time [s]; a process sends the text of a plan again after
@@ -363,19 +366,26 @@ class QueueService(KindBoard):
     ) -> Page:
         """Read a user's tasks that fit, or everybody's (the user ""), the newest first.
 
-        `since` and `until` are when they were made; `words` stand in the label or in the id. `before` is the `next` of the page before. One page
-        may have fewer than `limit` and go on all the same: it looks at 2,000 tasks at most.
+        `since` and `until` are when they were made; `words` stand in the label or in the id.
+        `before` is the `next` of the page before. One page may have fewer than `limit` and go on
+        all the same: it looks at 2,000 tasks at most.
         """
         found: list[Task] = []
-        place, looked = before, 0
-        while True:
-            tasks, place = await self._list_part(
-                user_id, kind, statuses, batch_id, since, until, place, limit - len(found)
+        by_text, place = bool(tag or words), before
+        step = READ_AT_ONCE if by_text else LOOKED_AT_ONCE
+        for _ in range(0, LOOKED_AT, step):
+            room = limit - len(found)
+            most = step if by_text else room
+            part, place = await self._list_part(
+                user_id, kind, statuses, batch_id, since, until, place, most, step
             )
-            found += [task for task in tasks if _fits(task, tag, words)]
-            looked += LOOKED_AT_ONCE
-            if not place or len(found) >= limit or looked >= LOOKED_AT:
-                return Page(found, place or None)
+            fitting = [(seq, task) for seq, task in part if _fits(task, tag, words)]
+            if len(fitting) > room:
+                place, _ = fitting[room - 1]
+            found += [task for _, task in fitting[:room]]
+            if not place or len(found) >= limit:
+                break
+        return Page(found, place or None)
 
     async def get_user_queue_status(self, user_id: str) -> UserQueueStatus:
         """Count a user's tasks."""
@@ -528,7 +538,8 @@ class QueueService(KindBoard):
         until: float,
         before: str,
         most: int,
-    ) -> tuple[list[Task], str]:
+        looked: int,
+    ) -> tuple[list[tuple[str, Task]], str]:
         replies, last = await self._scripts.run(
             "list_tasks",
             user=user_id,
@@ -539,10 +550,11 @@ class QueueService(KindBoard):
             till=until,
             before=int(before or 0),
             most=most,
-            looked=LOOKED_AT_ONCE,
+            looked=looked,
         )
         place = str(last if isinstance(last, int) else last.decode())
-        return [read_task(reply) for reply in replies], place
+        found = [(fields_of(reply)["seq"].decode(), read_task(reply)) for reply in replies]
+        return found, place
 
     async def _claim(
         self,
