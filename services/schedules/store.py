@@ -122,7 +122,8 @@ class ScheduleStore:
         self, writes: Sequence[Write], *, most: int = 0, registering: Registering | None = None
     ) -> None:
         """Make all of these changes, or none. Raise Changed; TooMany with `most` a user."""
-        reply = await self._scripts.run(
+        # Not beside others, with which it would be repeated when Redis does not have one of them.
+        reply = await self._scripts.run_alone(
             "schedule_write",
             writes=[_write_fields(one) for one in writes],
             most=most,
