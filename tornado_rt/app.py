@@ -33,6 +33,7 @@ from services.operating import Operator
 from services.outbox import OutboxPump
 from services.progress import PlanBook
 from services.queue import QueueService, key_prefix
+from services.schedules import SCHEDULES, ScheduleRunner, ScheduleService, schedules_of
 from services.submissions import TaskBounds
 from services.system_settings import SettingsFollower, SystemSettings, SystemSettingsService
 from services.tasks import TaskService
@@ -130,6 +131,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         )
         pump, notifications = await _open_notifications(stack, core, database, process)
         system_settings = await _open_system_settings(core, database)
+        await _open_schedules(core)
         if settings.worker_concurrency:
             await stack.enter_async_context(_worker(core, targets))
         if addresses.watch is not None:
@@ -168,6 +170,7 @@ async def running_worker(settings: Settings) -> AsyncIterator[Core]:
         redis_url = _redis_url(settings)
         await _prepare_queue(settings, redis_url)
         core = await _open_core(stack, settings, redis_url, kinds)
+        await _open_schedules(core)
         await stack.enter_async_context(_worker(core, targets))
         if settings.worker_port:
             await stack.enter_async_context(_listen_for_supervisor(core))
@@ -369,6 +372,18 @@ async def _open_system_settings(core: Core, database: Any) -> SystemSettingsServ
     return service
 
 
+async def _open_schedules(core: Core) -> None:
+    """Fire schedules in this process, and make those of its kinds known."""
+    code = schedules_of(core.kinds.local, time.time())
+    runner = ScheduleRunner(core.queue, _tasks(core).make, code)
+    await _patiently(partial(core.hub.subscribe, SCHEDULES, runner))
+    core.jobs.keep(runner.run, "schedules")
+
+
+def _tasks(core: Core) -> TaskService:
+    return TaskService(core.queue, core.kinds, core.plans, TaskBounds.of(core.settings))
+
+
 @contextlib.asynccontextmanager
 async def _worker(core: Core, targets: Mapping[str, Target]) -> AsyncIterator[None]:
     settings = core.settings
@@ -424,10 +439,12 @@ def _application(
         "secret": secret,
         "enabled": not demo_refusal(settings),
     }
-    tasks = TaskService(core.queue, core.kinds, core.plans, TaskBounds.of(settings))
+    tasks = _tasks(core)
+    schedules = ScheduleService(core.queue, tasks.make, TaskBounds.of(settings))
     table = routes(
         queue={"queue": core.queue},
         tasks={"tasks": tasks, "queue": core.queue, "plans": core.plans},
+        schedules={"schedules": schedules},
         operator={"operator": Operator(core.queue)},
         notifications={"notifications": notifications},
         system_settings={"system_settings": system_settings},

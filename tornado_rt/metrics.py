@@ -81,6 +81,7 @@ class Metrics:
         self._retries = Counter(
             "rt_task_retries", "Attempts that asked for another", ["kind"], registry=registry
         )
+        self._ended: dict[tuple[str, str], tuple[Counter, Histogram, Histogram]] = {}
         self._waits = _histogram("rt_task_wait_seconds", "From submission to start", registry)
         self._runs = _histogram("rt_task_run_seconds", "From start to end of an attempt", registry)
 
@@ -92,10 +93,20 @@ class Metrics:
         `outcome`: completed, failed, error or retry. `wait_seconds`: how long the task had waited
         for its first attempt; None for a later one, which waited for its own sake.
         """
-        self._tasks.labels(kind, outcome).inc()
-        self._runs.labels(kind).observe(run_seconds)
+        ended = self._ended.get((kind, outcome))
+        if ended is None:
+            # To look them up for each task is most of what counting costs.
+            ended = (
+                self._tasks.labels(kind, outcome),
+                self._runs.labels(kind),
+                self._waits.labels(kind),
+            )
+            self._ended[kind, outcome] = ended
+        count, runs, waits = ended
+        count.inc()
+        runs.observe(run_seconds)
         if wait_seconds is not None:
-            self._waits.labels(kind).observe(wait_seconds)
+            waits.observe(wait_seconds)
         if outcome in RETRIES:
             self._retries.labels(kind).inc()
 

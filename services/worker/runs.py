@@ -1,6 +1,5 @@
 """The run of a kind's handler, and its call: the same on the loop, in a thread, in a process."""
 
-import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -10,7 +9,6 @@ from services.kinds.faults import PLACE, Wrong, refusal
 from services.kinds.reading import ClassReader
 from services.queue import Kept, Task
 from services.worker.endings import text_of_error
-from services.worker.loading import code_of
 from services.worker.target import BadParams, Rules
 from tornado_rt.work import Kind, Run, Sink, SyncRun
 
@@ -46,14 +44,9 @@ def make_run(
         "state": _read_state(kept.state),
         "most_bytes": rules.result_bytes,
     }
-    if is_coroutine_function(kind.function):
+    if kind.is_async:
         return Run(sink, **about)
     return SyncRun(sink, wait, **about)
-
-
-def is_coroutine_function(function: Any) -> bool:
-    """Say whether this is an `async def`, also one behind a decorator that names it."""
-    return inspect.iscoroutinefunction(inspect.unwrap(code_of(function)))
 
 
 def _read_state(state: bytes) -> dict[str, Any]:

@@ -119,6 +119,9 @@ class Kind:
     )
     schedules: tuple[Schedule, ...] = attrs.field(default=(), kw_only=True, converter=_as_schedules)
     function: Callable[..., Any] | None = attrs.field(default=None, init=False)
+    # Whether the handler is an `async def`, also one behind a decorator that names it; another is a
+    # plain function, which is given a SyncRun.
+    is_async: bool = attrs.field(default=False, init=False)
     _plan: Plan | None = attrs.field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -131,18 +134,6 @@ class Kind:
             raise ValueError(f"kind {self.name!r}: {error}") from None
         object.__setattr__(self, "title", clean_line(self.title, MAX_LABEL_LENGTH) or self.name)
 
-    @property
-    def is_async(self) -> bool:
-        """Whether the handler is an `async def`, also one behind a decorator that names it.
-
-        Another is a plain function, which is given a SyncRun.
-        """
-        function: Any = self.function
-        while isinstance(function, functools.partial):
-            function = function.func
-        function = inspect.unwrap(function)
-        return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
-
     def handler(self, function: Function) -> Function:
         """Set the function of (params, run) that does the work; to be used as a decorator."""
         kind = f"kind {self.name!r}"
@@ -153,6 +144,7 @@ class Kind:
         except TypeError:
             raise ValueError(f"{kind}: the handler takes (params, run)") from None
         object.__setattr__(self, "function", function)
+        object.__setattr__(self, "is_async", _is_async(function))
         return function
 
     def plan_of(self, params: Any) -> Plan | None:
@@ -236,6 +228,13 @@ def _check_backoff(backoff: tuple[Any, ...]) -> None:
     require(isinstance(backoff, tuple | list) and len(backoff) == 2, fault)
     first, longest = backoff
     require(is_number(longest, 0) and is_number(first, 0, longest), fault)
+
+
+def _is_async(function: Any) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = inspect.unwrap(function)
+    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
 
 
 def _is_handler(function: object) -> bool:

@@ -83,6 +83,8 @@ class Nowhere:
         """Do nothing."""
 
 
+NO_STATE = b"{}"
+
 # Which step the code that runs now stands in: each coroutine and each thread has its own.
 _standing: ContextVar[tuple["Run", StepPath] | None] = ContextVar("standing", default=None)
 
@@ -126,7 +128,7 @@ class Run:
         self._course = Course(plan)
         self._message = WAITING
         self._last: StepPath = ()
-        self._state_text = json_of(self.state)
+        self._state_text = json_of(self.state) if self.state else NO_STATE
         self._state_fault = ""
         self._process = os.getpid()
         self._lock = threading.RLock()
@@ -296,9 +298,11 @@ class Run:
 
     def remaining_seconds(self) -> float | None:
         """Return how long the rest is expected to take: 0 once it has ended, None: unknown."""
+        return self._remaining(self.progress / 100)
+
+    def _remaining(self, done: float) -> float | None:
         if self._ended is not None:
             return 0.0
-        done = self.progress / 100
         planned = None if self._expected is None else self._expected * (1 - done)
         if not done:
             return planned
@@ -311,10 +315,11 @@ class Run:
         with self._lock:
             course, leaves = self._course, self._course.leaves
             at, count = course.current(), course.places[self._last].count
-            elapsed, remaining = self.elapsed_seconds(), self.remaining_seconds()
+            done, elapsed = course.progress(), self.elapsed_seconds()
+            remaining = self._remaining(done)
             whole = None if remaining is None else elapsed + remaining
             return {
-                "progress": round(self.progress, 1),
+                "progress": round(done * 100, 1),
                 "message": self._message,
                 "current_step": at,
                 "current_step_name": leaves[at].title if leaves else "",
@@ -334,6 +339,9 @@ class Run:
 
     def encoded_state(self) -> bytes:
         """Return `state` as JSON; when it is none, as it last was: the next report then raises."""
+        if type(self.state) is dict and not self.state:
+            self._state_text, self._state_fault = NO_STATE, ""
+            return NO_STATE
         try:
             text = json_of(self.state)
             require(isinstance(self.state, dict), "it is a dict")
