@@ -32,6 +32,12 @@ from handlers.notifications import (
 )
 from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler
 from handlers.page import STATIC, AssetHandler, PageHandler, ProtocolHandler
+from handlers.schedules import (
+    SCHEDULE,
+    ScheduleHandler,
+    ScheduleRunHandler,
+    SchedulesHandler,
+)
 from handlers.tasks import (
     TaskHandler,
     TaskRetryHandler,
@@ -51,6 +57,7 @@ from services.queue import (
     QueueFull,
     TaskNotFound,
 )
+from services.schedules import ScheduleConflict, ScheduleNotFound, ScheduleRefused
 from services.system_settings import InvalidSetting
 from tornado_rt.tickets import TooManyTickets
 from tornado_rt.turns import NoTurn, TooManyWaiting
@@ -69,6 +76,9 @@ PROBLEMS: dict[type[Exception], int] = {
     KindNotFound: 404,
     ParamsFault: 422,
     LimitsRefused: 422,
+    ScheduleNotFound: 404,
+    ScheduleConflict: 409,
+    ScheduleRefused: 422,
     InvalidSetting: 422,
     TooManyWaiting: 429,
     NoTurn: 503,
@@ -83,6 +93,7 @@ def routes(
     *,
     queue: dict[str, Any],
     tasks: dict[str, Any],
+    schedules: dict[str, Any],
     operator: dict[str, Any],
     notifications: dict[str, Any],
     system_settings: dict[str, Any],
@@ -103,6 +114,9 @@ def routes(
         URLSpec(r"/api/batches", BatchesHandler, tasks),
         URLSpec(rf"/api/batches/{ID}", BatchHandler, tasks),
         URLSpec(rf"/api/batches/{ID}/tasks", BatchTasksHandler, tasks),
+        URLSpec(r"/api/schedules", SchedulesHandler, schedules),
+        URLSpec(rf"/api/schedules/{SCHEDULE}", ScheduleHandler, schedules),
+        URLSpec(rf"/api/schedules/{SCHEDULE}/run", ScheduleRunHandler, schedules),
         URLSpec(r"/api/kinds", KindsHandler, operator),
         URLSpec(rf"/api/kinds/{KIND}/limits", LimitsHandler, operator),
         URLSpec(r"/api/notifications", NotificationsHandler, notifications),

@@ -13,8 +13,9 @@ from tornado_rt.web import ApiHandler
 PAGE_SIZE = 100
 MAX_PAGE_SIZE = 500
 CURSOR_LENGTH = 2000
+NAME = "[a-z0-9][a-z0-9._-]{0,63}"
 # Of the API, or of the code: then the kind stands before it.
-SCHEDULE = r"((?:[a-z0-9][a-z0-9._-]{0,63}:)?[a-z0-9][a-z0-9._-]{0,63})"
+SCHEDULE = rf"((?:{NAME}(?::|%3[Aa]))?{NAME})"
 
 
 class ScheduleApiHandler(ApiHandler):

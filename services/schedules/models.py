@@ -81,7 +81,8 @@ class Definition:
 
     `label` "" and `max_attempts` 0 are the kind's own. Times are in seconds; those of `every` are
     counted from `start`. `source` is who made it: only of the API's may a user change more than
-    whether it is on.
+    whether it is on. `token` tells it from another that is made alike: a request that is sent again
+    has the same.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Definition:
     overlap: Overlap = Overlap.SKIP
     missed: Missed = Missed.LAST
     start: float = 0.0
+    token: str = ""
 
     @staticmethod
     def read(text: bytes) -> "Definition":

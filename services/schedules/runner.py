@@ -81,7 +81,8 @@ class ScheduleRunner:
         for outcome in fired:
             if isinstance(outcome, BaseException):
                 raise outcome
-        if due.unregistered:
+        if due.items or due.unregistered:
+            # What has fired has its next time now.
             return 0.0
         return IDLE_SECONDS if due.due_in is None else min(due.due_in, IDLE_SECONDS)
 

@@ -204,8 +204,10 @@ class ScheduleService:
         """Write a definition in the place of what was read. Raise Changed, ScheduleConflict."""
         before = None if old is None else old.definition
         now = await self._store.now()
-        start = float(math.floor(now)) if before is None else before.start
-        meant = attrs.evolve(definition, start=start)
+        if before is None:
+            meant = attrs.evolve(definition, start=float(math.floor(now)), token=new_id())
+        else:
+            meant = attrs.evolve(definition, start=before.start, token=before.token)
         keeps_time = old is not None and before is not None and old.due and before.fires_as(meant)
         due = None if keeps_time else meant.times().next_after(now)
         was = b"" if old is None else old.text

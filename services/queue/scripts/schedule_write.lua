@@ -6,12 +6,14 @@
 -- due: its next time, false: as it is, off: whether it is switched off, nil: as it is}
 -- most: how many its user may have, 0: any; looked at for new ones
 -- kind: "" or one of the code, of which `was_known` is registered and `known` is to be
--- Reply: "changed" or "full", else "done".
+-- Reply: "changed" or "full", else "done". Repeated it changes nothing: what is as it is to be counts as read.
 local writes = A.writes
-if A.kind ~= '' and (redis.call('HGET', P .. 'schedule_kinds', A.kind) or '') ~= A.was_known then return 'changed' end
+local known = A.kind ~= '' and (redis.call('HGET', P .. 'schedule_kinds', A.kind) or '')
+if known and known ~= A.was_known and known ~= A.known then return 'changed' end
 for _, one in ipairs(writes) do
-  if definition_of(one.name) ~= one.was then return 'changed' end
-  if A.most > 0 and one.was == '' and one.text ~= '' then
+  local there = definition_of(one.name)
+  if there ~= one.was and there ~= one.text then return 'changed' end
+  if A.most > 0 and there == '' and one.text ~= '' then
     local own = redis.call('ZLEXCOUNT', P .. 'schedule_names', '[' .. pair(one.user, ''), '(' .. one.user .. '\11')
     if own >= A.most then return 'full' end
   end
