@@ -21,13 +21,17 @@ from services.queue import (
     BatchState,
     Claim,
     KeyReused,
+    KindEntry,
+    KindLimits,
     NotEnded,
     Once,
     Outcome,
+    Priority,
     QueueFull,
     QueueService,
     TaskNotFound,
     TaskState,
+    Unique,
 )
 from settings import QueueOrder
 from tests.queue_model import new_task as smallest_task
@@ -43,7 +47,9 @@ from tests.queueing import (
     several,
     started,
 )
+from tests.waiting import until
 from tornado_rt.protocol import Cursor, Message, ResyncReason, iso_time
+from tornado_rt.work import Plan, Step
 
 MakeQueue = Callable[..., QueueService]
 Play = Callable[[QueueService, Redis, str], Awaitable[None]]
@@ -589,18 +595,43 @@ async def test_requests_of_the_same_moment_are_answered_each(make_queue: MakeQue
 async def test_nothing_is_left_of_what_is_past_its_retention(
     make_queue: MakeQueue, redis: Redis
 ) -> None:
-    queue = make_queue(retention_seconds=60)
+    """But for what says how the queue stands, and the kinds; whatever the tasks made use of."""
+    queue = make_queue(retention_seconds=60, user_limit=2)
+    limits = KindLimits(key_limit=1, rate="100/1s", key_rate="1/1s")
+    await queue.register_kinds([KindEntry(kind=KIND, limits=limits)])
     await queue.create_batch("a", several("AAPL", "MSFT"))
-    await enqueue(queue, "b")
-    for owned in await claim(queue):
-        await queue.ack_task(owned.task.task_id, token=owned.token)
-    for key in ("{rtq}:ended", "{rtq}:ended_batches"):
-        for member in await redis.zrange(key, 0, -1):
-            await redis.zadd(key, {member: 1})
-    await queue.cleanup_expired_tasks()
+    await enqueue(queue, "b", unique=Unique(key="k"), plan=Plan((Step("one"),)))
+    for level, priority in enumerate(Priority):
+        for key in ("x", "y"):
+            await enqueue(queue, f"u{level}", key=key, priority=priority, max_attempts=1)
+    # More than are let in at once wait for one key, then some are cancelled.
+    held = [await enqueue(queue, f"h{number}", key="x") for number in range(20)]
+    for _ in range(2):
+        for owned in await claim(queue, 50):
+            await queue.keep_result(owned.task.task_id, owned.token, "step", b"1")
+            await queue.report_progress(owned.task.task_id, owned.token, b'"progress":1.0', 1)
+            await queue.add_note(owned.task.task_id, owned.token, {"title": "T"})
+            await queue.ack_task(owned.task.task_id, token=owned.token)
+        for task_id in held[:15]:
+            await queue.cancel_task(task_id)
+    for state in (TaskState.QUEUED, TaskState.DELAYED):
+        await queue.purge(state)
+    assert (await queue.stats()).processing == 0
+
+    async def are_full_again() -> bool:
+        for key in ("ended", "ended_batches", "plan_idle"):
+            for member in await redis.zrange("{rtq}:" + key, 0, -1):
+                await redis.zadd("{rtq}:" + key, {member: 1})
+        await queue.keep_up()
+        return not await redis.exists("{rtq}:rates", "{rtq}:resting")
+
+    await until(are_full_again)
     kept = {key.decode().removeprefix("{rtq}:") for key in await redis.keys("*")}
     requests = {key for key in kept if key.startswith("request:")}
-    assert kept - requests == {"seq", "tokens", "epoch", "limits", "own_limits", "pace", "outbox"}
+    assert kept - requests == {
+        *("seq", "tokens", "epoch", "limits", "own_limits", "pace", "outbox"),
+        *("kinds", "kind_versions"),
+    }
 
 
 @pytest.mark.gen_test

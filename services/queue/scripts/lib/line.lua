@@ -136,6 +136,13 @@ end
 -- Whether something that a limit held back may start: the worker that frees it may not have its kind.
 local unblocked = false
 
+-- A key that holds back nothing any more is not looked at again.
+when_none.held = function(both)
+  local kind, key = string.match(both, '^([^\n]*)\n(.*)$')
+  redis.call('ZREM', P .. 'resting', both)
+  redis.call('ZREM', P .. 'loose:' .. kind, key)
+end
+
 -- Let the first lanes that a key holds back into their users' lines.
 local function let_in(kind, key)
   local held = P .. 'held:' .. pair(kind, key)
