@@ -16,8 +16,10 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import attrs
 import pytest
@@ -29,14 +31,15 @@ from tests.jobs.receivers import Receiver, receiving, serving_wsgi
 from tests.jobs.shop import Shop
 from tests.waiting import wait_until
 
-KINDS = ("film", "agent", "invoice")
+KINDS = ("film", "agent", "report", "invoice")
 
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
     """One server for all jobs."""
     with running_application(tmp_path_factory.mktemp("jobs"), KINDS) as app:
-        (app.folder / "customers").mkdir()
+        for name in ("customers", "numbers"):
+            (app.folder / name).mkdir()
         yield app
 
 
@@ -222,7 +225,7 @@ def test_agent_answers_in_steps_that_it_finds_on_the_way(app: Application) -> No
             }
             assert part(shown, planless) == planless
             first.answer(200, {"content": "我查一下", "place": "北京", "tokens": 12})
-            shown = stream.until(lambda data: data["message"] == "正在思考…")
+            shown = stream.until(lambda data: data["total_steps"] and "思考" in data["message"])
             assert [(step["description"], step["status"]) for step in shown["steps"]] == [
                 ("查询天气：北京", "completed")
             ]
@@ -245,6 +248,108 @@ def test_agent_answers_in_steps_that_it_finds_on_the_way(app: Application) -> No
     told = [(one["attempt"], one["outcome"], one["error"]) for one in task["attempts"]]
     assert told == [(1, "retry", "模型过载"), (2, "completed", None)]
     assert task["result"] == result
+
+
+# A report is made every night
+
+
+def test_nightly_report_stands_in_the_code_of_its_kind(app: Application) -> None:
+    """Its owner sees when it is made next, by the clock of their town, and may have it made now."""
+    path = "/api/schedules/report.nightly:sales"
+    wait_until(lambda: app.ask("rosa", "GET", path).status, equal=200)
+    berlin = ZoneInfo("Europe/Berlin")
+    tonight = datetime.now(berlin).replace(hour=4, minute=30, second=0, microsecond=0)
+    while tonight < datetime.now(berlin) or tonight.isoweekday() > 5:
+        tonight += timedelta(days=1)
+    listed = {
+        "name": "report.nightly:sales",
+        "user_id": "rosa",
+        "kind": "report.nightly",
+        "params": {"department": "sales"},
+        "cron": "30 4 * * mon-fri",
+        "timezone": "Europe/Berlin",
+        "overlap": "skip",
+        "missed": "last",
+        "enabled": True,
+        "source": "code",
+        "next_at": tonight.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
+        "last_at": None,
+        "last_task_id": None,
+    }
+    assert part(app.ask("rosa", "GET", path).body, listed) == listed
+    [found] = app.ask("rosa", "GET", "/api/schedules").body["items"]
+    assert part(found, listed) == listed
+    assert app.ask("sven", "GET", path).status == 404
+    (app.folder / "numbers" / "sales").write_text("1\n2\n39\n")
+    made = app.ask("rosa", "POST", f"{path}/run")
+    assert (made.status, made.body["label"]) == (202, "Report of sales")
+    task = app.ended("rosa", made.body["task_id"])
+    assert task["result"] == {"department": "sales", "total": 42}
+
+
+def test_report_is_tried_until_it_can_be_made(app: Application) -> None:
+    """Every second here, but one at a time: the next ones are skipped until this one is made."""
+    body = {
+        "name": "costs",
+        "kind": "report.nightly",
+        "params": {"department": "costs"},
+        "every": 1,
+        "overlap": "skip",
+        "tags": ["costs"],
+    }
+    made = app.ask("theo", "POST", "/api/schedules", body)
+    assert (made.status, made.headers["Location"]) == (201, "/api/schedules/costs")
+    path = "/api/schedules/costs"
+
+    def is_skipped() -> bool:
+        return bool(app.ask("theo", "GET", path).body["skipped"])
+
+    wait_until(is_skipped, what="another time has come")
+    schedule = app.ask("theo", "GET", path).body
+    told = {"fired": 1, "skipped_because": "the last task has not ended"}
+    assert part(schedule, told) == told
+    [task] = app.tasks("theo", tag="costs")
+    assert task["task_id"] == schedule["last_task_id"]
+    assert app.ask("theo", "PUT", path, {"enabled": False}).body["next_at"] is None
+    (app.folder / "numbers" / "costs").write_text("5")
+    task = app.ended("theo", task["task_id"])
+    assert (task["status"], task["result"]) == ("completed", {"department": "costs", "total": 5})
+    *errors, last = task["attempts"]
+    assert (last["outcome"], last["error"], last["attempt"]) == ("completed", None, task["attempt"])
+    why = "FileNotFoundError: [Errno 2] No such file or directory: 'numbers/costs'"
+    assert {(one["outcome"], one["error"]) for one in errors} == {("error", why)}
+    assert app.ask("theo", "DELETE", path).status == 204
+    assert len(app.tasks("theo", tag="costs")) == 1
+
+
+def test_report_that_cannot_be_made_is_told(app: Application) -> None:
+    """To its owner and to the address that the schedule names, with the reason."""
+    with receiving() as receiver:
+        body = {
+            "kind": "report.nightly",
+            "params": {"department": "rumours"},
+            "cron": "0 0 29 2 *",
+            "max_attempts": 2,
+            "callback_url": receiver.url,
+        }
+        assert app.ask("uta", "PUT", "/api/schedules/rumours", body).status == 201
+        made = app.ask("uta", "POST", "/api/schedules/rumours/run")
+        why = "FileNotFoundError: [Errno 2] No such file or directory: 'numbers/rumours'"
+        failed = {
+            "task_id": made.body["task_id"],
+            "label": "Report of rumours",
+            "status": "failed",
+            "error": why,
+        }
+        call = receiver.next()
+        call.answer(200)
+        assert part(call.body, failed) == failed
+    wait_until(lambda: titles(app, "uta"), equal=["Report of rumours: failed"])
+    [news] = app.ask("uta", "GET", "/api/notifications").body["items"]
+    told = {"severity": "error", "content": why, "link": f"/?task={made.body['task_id']}"}
+    assert part(news, told) == told
+    outcomes = [one["outcome"] for one in app.task("uta", made.body["task_id"])["attempts"]]
+    assert outcomes == ["error", "failed"]
 
 
 # Three kinds in one worker

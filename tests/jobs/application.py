@@ -41,7 +41,7 @@ SETTINGS = {
 
 @attrs.frozen
 class Answer:
-    """An HTTP answer with its JSON."""
+    """An HTTP answer with its JSON, None for no body."""
 
     status: int
     headers: Any
@@ -117,7 +117,8 @@ class Application:
         request = urllib.request.Request(self.url + path, content, given, method=method)
         try:
             with urllib.request.urlopen(request, timeout=SECONDS) as answer:
-                return Answer(answer.status, answer.headers, json.load(answer))
+                text = answer.read()
+                return Answer(answer.status, answer.headers, json.loads(text) if text else None)
         except urllib.error.HTTPError as refusal:
             with refusal:
                 return Answer(refusal.code, refusal.headers, json.load(refusal))
