@@ -12,10 +12,12 @@ from redis.asyncio import Redis
 from tornado.ioloop import IOLoop
 
 from services.queue import (
+    Ack,
     KindEntry,
     KindLimits,
     KindState,
     LimitsRefused,
+    Outcome,
     Priority,
     QueueLimits,
     QueueService,
@@ -415,3 +417,26 @@ async def test_limits_of_our_own_settings_are_those_of_the_constructor(
     queue = make_queue(**attrs.asdict(limits))
     assert queue.limits == limits
     assert (await queue.enqueue_task("a", new())).status == "queued"
+
+
+@pytest.mark.gen_test
+async def test_worker_of_another_kind_is_woken_though_the_first_takes_another_task(
+    queue: QueueService, redis: Redis
+) -> None:
+    """What is free again is free for the user, whose next task is of the other kind."""
+    await queue.register_kinds()
+    await queue.set_limits("", {"user_limit": 1})
+    await enqueue(queue, "a")
+    [owned] = await claim(queue)
+    waiting = await enqueue(queue, "a", kind="other")
+    assert await started(queue, 9, "other") == []
+    await enqueue(queue, "b")
+    async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+        await pubsub.subscribe("rt:workers")
+        await pubsub.get_message(timeout=1)
+        ack = Ack(owned.task.task_id, owned.token, Outcome.COMPLETED)
+        assert len((await queue.claim("w", 1, [ack], kinds=[KIND])).claims) == 1
+        message = await pubsub.get_message(timeout=2)
+    assert message is not None
+    assert json.loads(message["data"])["type"] == "wake"
+    assert await started(queue, 9, "other") == [waiting]

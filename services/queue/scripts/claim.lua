@@ -76,12 +76,16 @@ local function limits_of(kind)
   return kind_limits[kind]
 end
 
+local function is_full_in_all()
+  local limit = everybody.global_limit or 0
+  return limit > 0 and redis.call('ZCARD', P .. 'processing') >= limit
+end
+
 -- Whether a limit in all, or of a kind, was reached before tasks ended.
 local function was_full(ended)
-  local limit = everybody.global_limit or 0
-  if limit > 0 and redis.call('ZCARD', P .. 'processing') >= limit then return true end
+  if is_full_in_all() then return true end
   for kind, number in pairs(ended) do
-    limit = limits_of(kind).limit or 0
+    local limit = limits_of(kind).limit or 0
     if limit > 0 and counted('running', kind) + number >= limit then return true end
   end
   return false
@@ -456,8 +460,18 @@ for kind, times in pairs(passed) do
     redis.call('HDEL', P .. 'passed', kind)
   end
 end
--- What the ends have freed and this worker does not take may be for others.
-unblocked = unblocked and #claimed < #A.acks
+-- Whether others may take what the ends have freed: this worker has asked for no more, or has not its kind.
+local function is_left_for_others()
+  local lines, own = redis.call('HKEYS', P .. 'queued'), {}
+  if #lines == 0 or is_full_in_all() then return false end
+  if #claimed == A.most then return true end
+  for _, kind in ipairs(A.kinds) do own[kind] = true end
+  for _, line in ipairs(lines) do
+    if not own[kind_of(line)] then return true end
+  end
+  return false
+end
+unblocked = unblocked and is_left_for_others()
 -- Also that nothing was found: the request, sent again and done late, must not find what came since.
 redis.call('SET', request_key, cmsgpack.pack(tokens), 'EX', 60)
 return {owned, claimed, again_in and #claimed < most and stamp(again_in) or ''}
