@@ -104,6 +104,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     stop_server(server)
 
 
+@pytest.fixture(scope="module")
+def admin(site: Site) -> Site:
+    """The same server, for an admin."""
+    return attrs.evolve(site, token=token(site.server.data_dir, "root", "--scope=rt:admin"))
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that the examples use in this process."""
@@ -114,9 +120,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def token(data_dir: Path, user: str) -> str:
+def token(data_dir: Path, user: str, *scopes: str) -> str:
     made = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), "token", "--user", user],
+        [sys.executable, str(ROOT / "run.py"), "token", "--user", user, *scopes],
         env=os.environ | {"RT_DATA_DIR": str(data_dir)},
         capture_output=True,
         text=True,
@@ -301,6 +307,17 @@ def test_failed_report_is_told(site: Site) -> None:
     task = site.ended(site.submit("report.nightly", {"symbols": ["NOPE"]}))
     assert (task["status"], task["error"]) == ("failed", "there are no prices of NOPE")
     wait_until(lambda: "Nightly report: failed" in site.titles())
+
+
+def test_schedule_of_the_report_makes_one_at_its_time_and_when_it_is_asked(admin: Site) -> None:
+    address = "/api/schedules/report.nightly:nightly-report"
+    schedule = admin.ask(f"{address}?user=operator")
+    assert (schedule["source"], schedule["enabled"]) == ("code", True)
+    due = datetime.fromisoformat(schedule["next_at"]).astimezone(ZoneInfo("Europe/Berlin"))
+    assert (due.hour, due.minute) == (2, 30)
+    made = admin.ask(f"{address}/run?user=operator", method="POST")
+    task = admin.ended(made["task_id"])
+    assert (task["status"], task["user_id"]) == ("completed", "operator")
 
 
 def test_report_computes_each_step_once(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from tornado.web import RequestHandler
 from tornado.websocket import WebSocketHandler
 
 from handlers.routes import ID, KIND, routes
+from handlers.schedules import SCHEDULE
 from services.queue import Ack, Outcome
 from settings import Settings
 from tests.api import Client, frame, frame_of, serving
@@ -40,7 +42,7 @@ def served() -> set[str]:
     found = set()
     for rule in routes(**{name: {} for name in names}):
         path = rule.regex.pattern.rstrip("$").replace(ID, "{id}").replace(KIND, "{kind}")
-        path = path.replace("(.*)", "{path}")
+        path = path.replace("(.*)", "{path}").replace(SCHEDULE, "{name}")
         found |= {f"{method} {path}" for method in methods_of(rule.target)}
     return found
 
@@ -83,6 +85,8 @@ class Site:
         path = path.replace("{path}", "index.html").replace("{kind}", "analysis")
         if "{id}" in path:
             path = path.replace("{id}", await self.fresh_id(path))
+        if "{name}" in path:
+            path = path.replace("{name}", await self.fresh_schedule())
         client = self.actors[actor]
         if method == "WS":
             return await opened(client, path)
@@ -101,6 +105,12 @@ class Site:
         answer = await self.owner.post(f"/api/{made}", BODIES[f"POST /api/{made}"])
         return str(answer.body[ID_FIELDS[made]])
 
+    async def fresh_schedule(self) -> str:
+        """Make a schedule of the owner's, and return its name."""
+        body = BODIES["POST /api/schedules"] | {"name": f"fresh-{secrets.token_hex(4)}"}
+        made = await self.owner.post("/api/schedules", body)
+        return str(made.body["name"])
+
     async def die(self) -> str:
         """Make a task that is dead."""
         queue, task_id = self.owner.core.queue, await self.owner.submit()
@@ -112,10 +122,13 @@ class Site:
 
 
 ID_FIELDS = {"tasks": "task_id", "batches": "batch_id", "notifications": "id"}
+SCHEDULED = {"every": 3600, "kind": "analysis", "params": {"symbol": "AAPL"}, "overlap": "queue"}
 BODIES: dict[str, Any] = {
     # Aside, so that none of them waits in the line.
     "POST /api/tasks": {"symbol": "AAPL", "delay": 99},
     "POST /api/batches": {"symbols": ["AAPL"]},
+    "POST /api/schedules": SCHEDULED | {"name": "pulse"},
+    "PUT /api/schedules/{name}": SCHEDULED,
     "POST /api/notifications": {"user_id": OWNER, "type": "alert", "title": "hello"},
     "POST /api/broadcast": {"type": "alert", "title": "to all"},
     "POST /api/tasks/retry": {"kind": "nothing"},
