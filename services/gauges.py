@@ -45,6 +45,9 @@ class QueueGauges:
             log.warning("queue_not_measured", error=error)
             return
         self._metrics.show_depths(
-            (state.entry.kind, state.queued, state.oldest_seconds or 0.0) for state in states
+            (state.entry.kind, state.queued, state.oldest_seconds or 0.0)
+            for state in states
+            # The one without a name is what holds over all.
+            if state.entry.kind
         )
         self._metrics.outbox_lag.set(lag)
