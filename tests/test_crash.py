@@ -14,14 +14,15 @@ import attrs
 import pytest
 from redis.asyncio import Redis
 
-from services.progress import TaskParams, plan_fragment
 from services.queue import QueueService, Task, TaskState
 from tests.conftest import ROOT, start_server, stop_server
-from tests.long import crash_queue
+from tests.long import crash_handler, crash_queue
+from tests.queueing import enqueue, read
 from tests.waiting import stopwatch, until
 from tornado_rt.mongo import open_database
 from tornado_rt.redis import open_redis
 from tornado_rt.stores import running_addresses
+from tornado_rt.work import Kind
 
 
 @pytest.mark.gen_test(timeout=120)
@@ -40,18 +41,20 @@ class Site:
     redis: Redis
     queue: QueueService
 
-    def start_worker(
-        self, visibility_seconds: int = 1, handler: str = "slow"
-    ) -> subprocess.Popen[bytes]:
+    def start_worker(self, visibility_seconds: int = 1) -> subprocess.Popen[bytes]:
         env = {name: value for name, value in os.environ.items() if not name.startswith("RT_")}
         env |= {
             "RT_DATA_DIR": str(self.data_dir),
             "RT_QUEUE_VISIBILITY_SECONDS": str(visibility_seconds),
-            "RT_WORKER_HANDLER": f"tests.long.crash_handler:{handler}",
+            "RT_KINDS": "tests.long.crash_handler",
             "RT_LOG_LEVEL": "ERROR",
         }
         command = [sys.executable, str(ROOT / "run.py"), "worker", "--concurrency", "1"]
         return subprocess.Popen(command, cwd=ROOT, env=env)
+
+    async def submit(self, kind: Kind) -> str:
+        """Submit a task; return its id."""
+        return await enqueue(self.queue, kind=kind.name, max_attempts=kind.max_attempts)
 
     async def reported_by(self, task_id: str) -> str:
         """Return who reports the progress of a task now."""
@@ -94,16 +97,16 @@ async def site(folder: Path) -> AsyncIterator[Site]:
 async def test_stopped_worker_cannot_change_what_another_finished(tmp_path: Path) -> None:
     """SIGSTOP past the lease, another worker finishes, SIGCONT: nothing moves any more."""
     async with site(tmp_path) as here:
-        task = await here.queue.enqueue_task("a", "A", {}, plan=plan_fragment(TaskParams()))
+        task_id = await here.submit(crash_handler.slow)
         workers = [here.start_worker()]
         try:
-            await here.runs_in(task.task_id, workers[0])
+            await here.runs_in(task_id, workers[0])
             workers[0].send_signal(signal.SIGSTOP)
             workers.append(here.start_worker())
-            done = await until(lambda: here.completed(task.task_id))
+            done = await until(lambda: here.completed(task_id))
             assert done is not None
             assert done.result == {"pid": workers[1].pid, "attempt": 2}
-            before = await here.queue.read_events("task", task.task_id)
+            before = await here.queue.read_events("task", task_id)
             workers[0].send_signal(signal.SIGCONT)
             workers[0].send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(workers[0].wait, 20) == 0
@@ -113,7 +116,7 @@ async def test_stopped_worker_cannot_change_what_another_finished(tmp_path: Path
             for worker in workers:
                 worker.kill()
                 worker.wait()
-        after = await here.queue.read_events("task", task.task_id)
+        after = await here.queue.read_events("task", task_id)
         assert (after.cursor, after.snapshot) == (before.cursor, before.snapshot)
         assert await here.queue.check_invariants() == []
         url = running_addresses(here.data_dir).mongodb_url
@@ -125,19 +128,16 @@ async def test_stopped_worker_cannot_change_what_another_finished(tmp_path: Path
 async def test_task_of_a_killed_worker_does_not_wait_for_its_lease(tmp_path: Path) -> None:
     """The next worker of this machine sees that it is gone; one that lives keeps its tasks."""
     async with site(tmp_path) as here:
-        plan = plan_fragment(TaskParams())
-        tasks = [await here.queue.enqueue_task("a", "A", {}, plan=plan) for _ in range(2)]
-        workers = [here.start_worker(300, "endless")]
+        tasks = [await here.submit(crash_handler.endless) for _ in range(2)]
+        workers = [here.start_worker(300)]
         try:
-            await here.runs_in(tasks[0].task_id, workers[0])
-            workers.append(here.start_worker(300, "endless"))
-            await here.runs_in(tasks[1].task_id, workers[1])
+            await here.runs_in(tasks[0], workers[0])
+            workers.append(here.start_worker(300))
+            await here.runs_in(tasks[1], workers[1])
             workers[0].kill()
-            workers.append(here.start_worker(300, "endless"))
-            await here.runs_in(tasks[0].task_id, workers[2])
-            again, kept = [await here.queue.get_task(task.task_id) for task in tasks]
-            assert again is not None
-            assert kept is not None
+            workers.append(here.start_worker(300))
+            await here.runs_in(tasks[0], workers[2])
+            again, kept = [await read(here.queue, task_id) for task_id in tasks]
             assert (again.attempt, kept.attempt) == (2, 1)
         finally:
             for worker in workers:
@@ -151,14 +151,13 @@ async def test_cancel_reaches_a_handler_in_another_process_within_a_second(
 ) -> None:
     """Told over the backplane: its worker takes the next task at once."""
     async with site(tmp_path) as here:
-        plan = plan_fragment(TaskParams())
-        first, second = [await here.queue.enqueue_task("a", "A", {}, plan=plan) for _ in range(2)]
+        first, second = [await here.submit(crash_handler.slow) for _ in range(2)]
         worker = here.start_worker()
         try:
-            await until(lambda: here.is_reported(first.task_id))
+            await until(lambda: here.is_reported(first))
             async with stopwatch() as seconds:
-                await here.queue.cancel_task(first.task_id)
-                await until(lambda: here.is_reported(second.task_id))
+                await here.queue.cancel_task(first)
+                await until(lambda: here.is_reported(second))
                 assert seconds() < 1
         finally:
             worker.kill()

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from services.queue import QueueService, key_prefix
 from tests.faults.crowd import SSE, Crowd
 from tests.faults.system import open_client
+from tests.queueing import enqueue, started
 from tests.realtime import EventStream
 from tests.redis_nodes import ClusterNodes, Node, SentinelNodes, SharedSystem
 from tests.waiting import stopwatch, until
@@ -155,17 +156,17 @@ async def test_queue_waits_while_its_slot_is_moved_and_is_whole_afterwards(tmp_p
         queue, pubsub = QueueService(redis, global_limit=0, user_limit=0), redis.pubsub()
         await pubsub.subscribe("rt:task:t")
         assert await pubsub.get_message(timeout=5)
-        ids = [(await queue.enqueue_task("u", "A", {}, plan=b"")).task_id for _ in range(5)]
+        ids = [await enqueue(queue, "u") for _ in range(5)]
         owner = await cluster.owner(HOME)
         # Whoever is asked first is neither of the two.
         target = next(node for node in reversed(cluster.nodes[:3]) if node is not owner)
         source = await cluster.begin_move(HOME, target)
         with pytest.raises(RedisError):
-            await queue.enqueue_task("u", "A", {}, plan=b"")
+            await enqueue(queue, "u")
         assert await target.ask("DBSIZE") == 0
         await cluster.end_move(HOME, source, target)
-        ids.append((await queue.enqueue_task("u", "A", {}, plan=b"")).task_id)
-        assert [claim.task.task_id for claim in await queue.claim("w", 10)] == ids
+        ids.append(await enqueue(queue, "u"))
+        assert await started(queue, 10) == ids
         assert await queue.check_invariants() == []
         assert (await queue.stats()).processing == len(ids)
         # The subscription has followed, so that the scripts see who watches.

@@ -4,7 +4,8 @@
 
 A real server with its embedded stores and real worker processes. One worker after another gets
 SIGKILL and a successor, Redis too. In the end every task has ended, none is lost, no limit was ever
-exceeded, and each has exactly one notification.
+exceeded, and each has exactly one notification. The tasks are of several kinds and all priorities;
+limits of users, kinds and keys hold, and a rate. Some are submitted twice under a unique key.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import asyncio
 import collections
 import contextlib
 import functools
+import itertools
 import os
 import signal
 import subprocess
@@ -19,31 +21,37 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import attrs
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from services.progress import TaskParams, plan_fragment
-from services.queue import QueueService
+from services.queue import Priority, QueueService, Task, Unique
 from tests.conftest import ROOT, ServerProcess, start_server, stop_server
+from tests.long import crash_handler
+from tests.queueing import enqueue
 from tests.waiting import until
 from tornado_rt.jobs import Jobs
 from tornado_rt.mongo import open_database
 from tornado_rt.redis import open_redis
 from tornado_rt.stores import running_addresses
+from tornado_rt.work import Rate
 
-USERS = 40
+USERS, KEYS = 5, 3
+# Every so many tasks one is submitted twice.
+TWICE_EVERY = 7
 USER_LIMIT, GLOBAL_LIMIT = 3, 12
 WORKER_CONCURRENCY = 4
+PRIORITIES = tuple(Priority)
 ENVIRONMENT = {
     "RT_WORKER_CONCURRENCY": "0",
-    "RT_WORKER_HANDLER": "tests.long.crash_handler:work",
+    "RT_KINDS": "tests.long.crash_handler",
     "RT_QUEUE_VISIBILITY_SECONDS": "2",
     "RT_QUEUE_USER_LIMIT": str(USER_LIMIT),
     "RT_QUEUE_GLOBAL_LIMIT": str(GLOBAL_LIMIT),
-    "RT_QUEUE_MAX_ATTEMPTS": "1000",
     # All are counted at the end.
     "RT_QUEUE_KEPT_PER_USER": "0",
     "RT_REDIS_FSYNC": "always",
@@ -62,8 +70,11 @@ class Outcome:
     worker_kills: int
     redis_kills: int
     ran_twice: int
+    started_over_rate: int
     most_running: int
     most_of_a_user: int
+    most_of_a_kind: int
+    most_of_a_key: int
     faults: list[str]
     seconds: float
 
@@ -81,6 +92,8 @@ class Crash:
     redis_kills: int = 0
     most_running: int = 0
     most_of_a_user: int = 0
+    most_of_a_kind: int = 0
+    most_of_a_key: int = 0
 
     def start_worker(self) -> None:
         """Start one more worker process."""
@@ -92,16 +105,30 @@ class Crash:
 
     async def enqueue(self, count: int) -> None:
         """Submit all tasks; repeating a request that an outage cut off is harmless."""
-        plan = plan_fragment(TaskParams())
         for number in range(count):
             task_id = f"crash-{number}"
-            while True:
-                with contextlib.suppress(RedisError, OSError):
-                    user = f"user{number % USERS}"
-                    await self.queue.enqueue_task(user, "A", {}, plan=plan, task_id=task_id)
-                    break
-                await asyncio.sleep(0.05)
+            kind = crash_handler.SHORT[number % len(crash_handler.SHORT)]
+            twice = number % TWICE_EVERY == 0
+            more = {
+                "kind": kind.name,
+                "plan": kind.plan_of(crash_handler.Nothing()),
+                "max_attempts": kind.max_attempts,
+                "priority": PRIORITIES[number % len(PRIORITIES)],
+                "key": f"key{number // len(crash_handler.SHORT) % KEYS}"
+                if kind is crash_handler.keyed
+                else "",
+                "unique": Unique(key=task_id, scope=3600.0) if twice else None,
+            }
+            for asked in [task_id, f"{task_id}-again"][: 1 + twice]:
+                made = await self._enqueued(f"user{number % USERS}", asked, more)
+                assert made == task_id
             self.task_ids.append(task_id)
+
+    async def _enqueued(self, user: str, task_id: str, more: dict[str, Any]) -> str:
+        while True:
+            with contextlib.suppress(RedisError, OSError):
+                return await enqueue(self.queue, user, task_id=task_id, **more)
+            await asyncio.sleep(0.05)
 
     async def watch_limits(self) -> None:
         """Look all the time how many run."""
@@ -110,9 +137,13 @@ class Crash:
                 async with self.redis.pipeline() as pipe:
                     pipe.zcard(self.queue.prefix + "processing")
                     pipe.hvals(self.queue.prefix + "active")
-                    running, active = await pipe.execute()
+                    pipe.hget(self.queue.prefix + "running", crash_handler.keyed.name)
+                    pipe.hvals(self.queue.prefix + "keys")
+                    running, active, of_kind, keys = await pipe.execute()
                 self.most_running = max(self.most_running, running)
                 self.most_of_a_user = max(self.most_of_a_user, *map(int, active), 0)
+                self.most_of_a_kind = max(self.most_of_a_kind, int(of_kind or 0))
+                self.most_of_a_key = max(self.most_of_a_key, *map(int, keys), 0)
             await asyncio.sleep(0.02)
 
     async def _ended_more_than(self, seen: int) -> int | None:
@@ -160,9 +191,7 @@ async def crashing(folder: Path) -> AsyncIterator[Crash]:
     server = await asyncio.to_thread(start_server, folder / "data", **ENVIRONMENT)
     try:
         async with open_redis(running_addresses(server.data_dir).redis_url) as redis:
-            limits = {"user_limit": USER_LIMIT, "global_limit": GLOBAL_LIMIT}
-            queue = QueueService(redis, max_waiting_per_user=0, **limits)
-            crash = Crash(server, redis, queue)
+            crash = Crash(server, redis, QueueService(redis, max_waiting_per_user=0))
             try:
                 yield crash
             finally:
@@ -201,10 +230,13 @@ async def _until_ended(crash: Crash, tasks: int, redis_kills: int) -> None:
 async def _count(crash: Crash, tasks: int, began: float) -> Outcome:
     await until(lambda: crash.redis.xlen(crash.queue.prefix + "outbox"), equal=0)
     attempts: collections.Counter[int] = collections.Counter()
+    starts: list[float] = []
     for task_id in crash.task_ids:
         task = await crash.queue.get_task(task_id)
         assert task is not None, f"{task_id} is lost"
         attempts[task.attempt] += 1
+        if task.kind == crash_handler.rated.name:
+            starts += _starts_of(task)
     url = running_addresses(crash.server.data_dir).mongodb_url
     async with open_database(url, "tornado_rt") as database:
         events = [one["event_id"] async for one in database["notifications"].find({})]
@@ -216,11 +248,34 @@ async def _count(crash: Crash, tasks: int, began: float) -> Outcome:
         worker_kills=crash.worker_kills,
         redis_kills=crash.redis_kills,
         ran_twice=sum(count for attempt, count in attempts.items() if attempt > 1),
+        started_over_rate=_over_rate(starts),
         most_running=crash.most_running,
         most_of_a_user=crash.most_of_a_user,
+        most_of_a_kind=crash.most_of_a_kind,
+        most_of_a_key=crash.most_of_a_key,
         faults=await crash.queue.check_invariants(),
         seconds=time.monotonic() - began,
     )
+
+
+def _starts_of(task: Task) -> list[float]:
+    """Return when each attempt of a task began."""
+    told = [datetime.fromisoformat(one["started_at"]).timestamp() for one in task.attempts]
+    return [*told, task.started_at or 0.0]
+
+
+def _over_rate(starts: list[float]) -> int:
+    """Count by how many the most have started that did so in any time, over what the rate allows.
+
+    What an attempt that was handed back took is not told; those only make it fewer.
+    """
+    rate = Rate.parse(crash_handler.RATE)
+    over = 0
+    for (first, since), (last, until_) in itertools.combinations(enumerate(sorted(starts)), 2):
+        # Times are told in milliseconds.
+        allowed = rate.count * (1 + (until_ - since + 0.002) / rate.seconds)
+        over = max(over, last - first + 1 - int(allowed))
+    return over
 
 
 def check(outcome: Outcome) -> None:
@@ -229,6 +284,9 @@ def check(outcome: Outcome) -> None:
     assert outcome.notifications == outcome.notified_tasks == outcome.tasks
     assert outcome.most_running <= GLOBAL_LIMIT
     assert outcome.most_of_a_user <= USER_LIMIT
+    assert outcome.most_of_a_kind <= crash_handler.KIND_LIMIT
+    assert outcome.most_of_a_key <= crash_handler.KEY_LIMIT
+    assert outcome.started_over_rate == 0
     assert outcome.faults == []
 
 
