@@ -30,7 +30,7 @@ from services.schedules import (
 )
 from services.schedules.firing import fire_due
 from services.schedules.models import Stored
-from services.schedules.store import Changed, ScheduleStore, Write
+from services.schedules.store import Changed, Registering, ScheduleStore, Write
 from services.submissions import TaskBounds
 from services.tasks import TaskService
 from settings import Settings
@@ -548,9 +548,11 @@ async def test_schedule_whose_kind_is_gone_says_so_and_stops_no_other(
     assert (shown["fired"], shown["skipped"]) == (0, 1)
     assert shown["skipped_because"].startswith("there is no kind report")
     assert len(await site.fire("minute")) == 1
-    # What cannot be read is set aside, and can be dropped.
+    # What cannot be read is looked at again in a while, and can be dropped.
     stored = await site.stored("broken")
-    assert (stored.due, stored.state.why) == (None, "its definition cannot be read")
+    assert stored.state.why == "its definition cannot be read"
+    assert stored.due is not None
+    assert 50 < stored.due - await site.store.now() <= 60
     assert [one["name"] for one in (await site.service.find("alice", "", 10))["items"]] == [
         "minute"
     ]
@@ -558,6 +560,22 @@ async def test_schedule_whose_kind_is_gone_says_so_and_stops_no_other(
         await site.service.get("alice", "broken")
     await site.service.delete("alice", "broken")
     assert await site.faults() == []
+
+
+@pytest.mark.gen_test
+async def test_zone_that_this_machine_does_not_have_is_left_to_others(site: Site) -> None:
+    """It stays due soon, for a process that has it."""
+    await site.service.create("alice", NIGHTLY)
+    definition = (await site.stored("nightly")).definition
+    assert definition is not None
+    text = attrs.evolve(definition, timezone="Mars/Base").text
+    await site.redis.hset("{rtq}:schedules", "alice\nnightly", text)
+    assert await site.fire("nightly") == []
+    shown = await site.service.get("alice", "nightly")
+    assert shown["skipped_because"] == "timezone: there is none of the name Mars/Base"
+    assert shown["next_at"] is not None
+    await site.redis.hset("{rtq}:schedules", "alice\nnightly", definition.text)
+    assert len(await site.fire("nightly")) == 1
 
 
 @pytest.mark.gen_test
@@ -668,6 +686,8 @@ async def test_repeated_writes_change_nothing(make_site: MakeSite) -> None:
     other = Write(stored.id, b"", stored.text + b" ", 1.0)
     with pytest.raises(Changed):
         await site.store.write([other])
+    with pytest.raises(Changed):
+        await site.store.write([], registering=Registering("report", b"older", b"new"))
     gone = Write(stored.id, stored.text, b"")
     for _ in range(2):
         await site.store.write([gone])
@@ -700,7 +720,9 @@ async def test_request_to_run_that_is_repeated_makes_one_task(site: Site) -> Non
     other = await site.service.run_now("alice", "minute", Once("other", b""))
     assert len({task.task_id for task in (*tasks, other)}) == 2
     assert len(await site.tasks()) == 2
-    assert (await site.stored("minute")).due == due
+    stored = await site.stored("minute")
+    assert (stored.due, stored.state.fired) == (due, 2)
+    assert await site.faults() == []
 
 
 @pytest.mark.gen_test

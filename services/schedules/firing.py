@@ -26,6 +26,9 @@ log = structlog.get_logger(__name__)
 # A time that is not longer ago is not missed: a restart, or an outage of Redis, may take so long.
 ON_TIME_SECONDS = 60.0
 MOST_MADE_UP = 100
+# When one is looked at again that this process cannot read: another, of a later version or with
+# more time zones, may.
+AGAIN_SECONDS = 60.0
 REASON_LENGTH = 200
 UNREADABLE = "its definition cannot be read"
 
@@ -37,7 +40,9 @@ async def fire_due(one: Stored, due: float, now: float, make: Make) -> Firing:
     raises that does not answer.
     """
     definition = one.definition
-    bare = Firing(id=one.id, definition=one.text, user_id="", expected=due)
+    bare = Firing(
+        id=one.id, definition=one.text, user_id="", expected=due, next_time=now + AGAIN_SECONDS
+    )
     if definition is None:
         return attrs.evolve(bare, dropped=1, why=UNREADABLE)
     try:

@@ -82,7 +82,7 @@ class ScheduleRunner:
             if isinstance(outcome, BaseException):
                 raise outcome
         if due.items or due.unregistered:
-            # What has fired has its next time now.
+            # What has fired has its next time now, and there may be more.
             return 0.0
         return IDLE_SECONDS if due.due_in is None else min(due.due_in, IDLE_SECONDS)
 

@@ -59,7 +59,7 @@ class Found:
 
 @attrs.frozen
 class Due:
-    """The schedules that are due at the time `now` [s], and in how many seconds the next one is."""
+    """The schedules that are due at the time `now` [s]; the first of the others is in `due_in`."""
 
     now: float
     items: Sequence[Stored]

@@ -203,7 +203,7 @@ def _fault_of(expression: str) -> str:
 
 def _wall(moment: int, zone: tzinfo) -> datetime:
     """Return what the clock of a zone shows."""
-    return datetime.fromtimestamp(moment, zone).replace(tzinfo=None, fold=0)
+    return datetime.fromtimestamp(moment, zone).replace(tzinfo=None)
 
 
 def _first_moment(wall: datetime, zone: tzinfo) -> int:

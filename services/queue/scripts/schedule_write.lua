@@ -6,10 +6,9 @@
 -- due: its next time, false: as it is, off: whether it is switched off, nil: as it is}
 -- most: how many its user may have, 0: any; looked at for new ones
 -- kind: "" or one of the code, of which `was_known` is registered and `known` is to be
--- Reply: "changed" or "full", else "done". Repeated it changes nothing: what is as it is to be counts as read.
+-- Reply: "changed" or "full", else "done". Repeated it changes nothing.
 local writes = A.writes
-local known = A.kind ~= '' and (redis.call('HGET', P .. 'schedule_kinds', A.kind) or '')
-if known and known ~= A.was_known and known ~= A.known then return 'changed' end
+if A.kind ~= '' and (redis.call('HGET', P .. 'schedule_kinds', A.kind) or '') ~= A.was_known then return 'changed' end
 for _, one in ipairs(writes) do
   local there = definition_of(one.name)
   if there ~= one.was and there ~= one.text then return 'changed' end
