@@ -132,9 +132,9 @@ class Run:
         self._state_fault = ""
         self._process = os.getpid()
         self._lock = threading.RLock()
-        self._stop: futures.Future[None] = futures.Future()
-        # Nobody who gives up waiting for it can cancel it.
-        self._stop.set_running_or_notify_cancel()
+        self._stops = False
+        # Made when somebody waits for it.
+        self._stop: futures.Future[None] | None = None
 
     @property
     def plan(self) -> Plan | None:
@@ -155,7 +155,7 @@ class Run:
     @property
     def stopping(self) -> bool:
         """Whether the worker stops: the handler keeps what it has and returns, or is ended."""
-        return self._stop.done()
+        return self._stops
 
     def update(
         self,
@@ -273,13 +273,14 @@ class Run:
 
     async def stopped(self) -> None:
         """Wait until the worker stops."""
-        await asyncio.wrap_future(self._stop)
+        await asyncio.wrap_future(self._told_to_stop())
 
     def stop(self) -> None:
         """Tell the handler that the worker stops."""
         with self._lock:
-            if not self._stop.done():
+            if self._stop is not None and not self._stops:
                 self._stop.set_result(None)
+            self._stops = True
 
     def complete(self, message: object = "Done") -> None:
         """End with everything done; nothing is reported, for the ack carries it."""
@@ -391,6 +392,16 @@ class Run:
             fault, self._state_fault = self._state_fault, ""
             raise ValueError(fault)
         return Told()
+
+    def _told_to_stop(self) -> "futures.Future[None]":
+        with self._lock:
+            if self._stop is None:
+                self._stop = futures.Future()
+                # Nobody who gives up waiting for it can cancel it.
+                self._stop.set_running_or_notify_cancel()
+                if self._stops:
+                    self._stop.set_result(None)
+            return self._stop
 
     def _standing_at(self) -> StepPath:
         standing = _standing.get()

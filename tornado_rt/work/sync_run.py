@@ -46,7 +46,7 @@ class SyncRun(Run):
 
     def stopped(self, timeout: float | None = None) -> bool:  # type: ignore[override]
         """Block until the worker stops, `timeout` seconds at most; return whether it does."""
-        return bool(futures.wait([self._stop], timeout).done)
+        return bool(futures.wait([self._told_to_stop()], timeout).done)
 
 
 async def _settled(value: Awaitable[Any]) -> Any:
