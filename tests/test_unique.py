@@ -5,11 +5,13 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import attrs
 import pytest
 from redis.asyncio import Redis
 from tornado.ioloop import IOLoop
 
 from services.queue import Conflict, OnConflict, QueueFull, QueueService, Task, Unique
+from tests.queue_model import new_task
 from tests.queueing import (
     claim,
     end,
@@ -299,3 +301,14 @@ async def test_lost_task_leaves_its_key_free(queue: QueueService, redis: Redis) 
         await queue.cancel_task(second.task_id)
         await queue.discard_task(first.task_id)
         await redis.delete(*await redis.keys("{rtq}:unique:*") or ["none"])
+
+
+@pytest.mark.gen_test
+async def test_task_that_another_replaces_is_no_news(redis: Redis, queue: QueueService) -> None:
+    """Its submitter has asked for the new one in its place."""
+    unique = Unique(key="u", scope="waiting", on_conflict=OnConflict.REPLACE)
+    for number in range(3):
+        task = attrs.evolve(new_task(), unique=unique)
+        await queue.enqueue_task("ann", task, task_id=f"t{number}", delay=60)
+    assert (await queue.stats()).cancelled == 2
+    assert await redis.xlen(queue.prefix + "outbox") == 0

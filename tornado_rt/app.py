@@ -440,7 +440,12 @@ def _application(
         "enabled": not demo_refusal(settings),
     }
     tasks = _tasks(core)
-    schedules = ScheduleService(core.queue, tasks.make, TaskBounds.of(settings))
+    schedules = ScheduleService(
+        core.queue,
+        tasks.make,
+        TaskBounds.of(settings),
+        most_per_user=settings.schedules_per_user,
+    )
     table = routes(
         queue={"queue": core.queue},
         tasks={"tasks": tasks, "queue": core.queue, "plans": core.plans},

@@ -24,7 +24,11 @@ local function enqueue(new)
     if new.conflict == 'return' then return brief_reply(other, position(other.task_id, other.line)) end
   end
   if not has_room(new.user, 1, A.waiting) and not (other and WAITS[other.status]) then return 'full' end
-  if other then cancel(other) end
+  if other then
+    -- Its submitter has asked for the new one in its place: its end is no news.
+    other.notify = '0'
+    cancel(other)
+  end
   remember_made(new.user, new.once, new.digest, new.id, A.seconds, A.keys)
   if new.unique ~= '' then claim_unique(new.unique, new.id, new.unique_seconds) end
   local added = add_task(new, math.max(NOW + new.delay, new.run_at))
