@@ -1,8 +1,8 @@
 """The queue as a plain Python model, and a driver that runs both side by side.
 
 The model knows nothing of Redis: tasks in a dict, lines sorted when asked. After each step the
-driver compares what both know. Leases, delays and rates run out when the driver says. Whose turn it is, is
-exact in both orders, and when one changes to the other.
+driver compares what both know. Leases, delays and rates run out when the driver says. Whose turn it
+is, is exact in both orders, and when one changes to the other.
 """
 
 import random

@@ -5,13 +5,11 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import attrs
 import pytest
 from redis.asyncio import Redis
 from tornado.ioloop import IOLoop
 
 from services.queue import Conflict, OnConflict, QueueFull, QueueService, Task, Unique
-from tests.queue_model import new_task
 from tests.queueing import (
     claim,
     end,
@@ -93,13 +91,15 @@ async def test_one_that_waits_is_returned(
 async def test_one_that_waits_is_replaced(
     queue: QueueService, redis: Redis, scope: Any, delay: float
 ) -> None:
-    """It is cancelled, and its end is told; the later one waits with its own parameters."""
+    """It is cancelled, which is no news to its user; the later one has its own parameters."""
     first = await submit(queue, scope, delay=delay, params={"x": 1})
     later = await submit(queue, scope, OnConflict.REPLACE, params={"x": 2})
     assert later.task_id != first.task_id
     assert (await read(queue, first.task_id)).status == "cancelled"
     [(_, told)] = await redis.xrange("{rtq}:outbox")
     assert (told[b"task_id"].decode(), told[b"status"]) == (first.task_id, b"cancelled")
+    # For its callback alone.
+    assert told[b"notify"] == b"c"
     [owned] = await claim(queue)
     assert (owned.task.task_id, owned.task.params) == (later.task_id, {"x": 2})
 
@@ -301,14 +301,3 @@ async def test_lost_task_leaves_its_key_free(queue: QueueService, redis: Redis) 
         await queue.cancel_task(second.task_id)
         await queue.discard_task(first.task_id)
         await redis.delete(*await redis.keys("{rtq}:unique:*") or ["none"])
-
-
-@pytest.mark.gen_test
-async def test_task_that_another_replaces_is_no_news(redis: Redis, queue: QueueService) -> None:
-    """Its submitter has asked for the new one in its place."""
-    unique = Unique(key="u", scope="waiting", on_conflict=OnConflict.REPLACE)
-    for number in range(3):
-        task = attrs.evolve(new_task(), unique=unique)
-        await queue.enqueue_task("ann", task, task_id=f"t{number}", delay=60)
-    assert (await queue.stats()).cancelled == 2
-    assert await redis.xlen(queue.prefix + "outbox") == 0

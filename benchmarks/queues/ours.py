@@ -68,7 +68,9 @@ async def main(url: str, jobs: int, concurrency: int, full: bool) -> None:
         await spread(enqueue, jobs, concurrency)
         enqueued = time.perf_counter()
         targets = load_targets(kinds, Settings())
-        worker = Worker(queue, targets, concurrency=concurrency, worker_id="bench", grace_seconds=10)
+        worker = Worker(
+            queue, targets, concurrency=concurrency, worker_id="bench", grace_seconds=10
+        )
         running = asyncio.create_task(worker.run())
         while (await queue.stats()).completed < jobs:
             await asyncio.sleep(0.005)

@@ -254,8 +254,8 @@ class Batch:
 class Claim:
     """A task that is this worker's until its visibility ends; `token` proves it.
 
-    `kept`: earlier attempts left results of steps, or a state. `plan`: the digest of the plan that it
-    was made with, "" for none.
+    `kept`: earlier attempts left results of steps, or a state. `plan`: the digest of the plan that
+    it was made with, "" for none.
     """
 
     task: Task

@@ -65,8 +65,8 @@ LOOKED_AT_ONCE = 200
 READ_AT_ONCE = 50
 FULL_RETRY_SECONDS = 5.0
 POSITIONS_SECONDS = 1.0
-# A plan that no task names is kept for this time [s]; a process sends the text of a plan again after
-# half of it.
+# A plan that no task names is kept for this time [s]; a process sends the text of a plan again
+# after half of it.
 PLAN_IDLE_SECONDS = 3600.0
 MOST_SENT_PLANS = 4096
 # What the script tells of a task that it made; of one that there was, it tells all.

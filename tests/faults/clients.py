@@ -137,13 +137,11 @@ class Client(abc.ABC):
             self.journal.heartbeats += 1
             return
         # Those two say where the stream stands; of the others none has the id of another.
-        # A server of the version before gave the first snapshot the id of `connected`.
-        known = f"{type_} {id_}" if self._system.mixed else id_
-        if id_ and known in self._seen and type_ not in ("connected", "resync"):
+        if id_ in self._seen and type_ not in ("connected", "resync"):
             self.journal.repeated += 1
             return
-        if id_ and known:
-            self._seen.add(known)
+        if id_:
+            self._seen.add(id_)
         action = getattr(self, f"_on_{type_}", None)
         if action is not None:
             await action(data, id_)
@@ -275,7 +273,7 @@ class StreamClient(Client):
     async def _read(self, stream: EventStream) -> None:
         while True:
             async with asyncio.timeout(self._silence):
-                event = await stream.event(retry_alone=self._system.mixed)
+                event = await stream.event()
             if "retry" in event:
                 self._backoff = int(event["retry"]) / 1000 / self._hurry
             type_ = "error" if event["event"] == ERROR_EVENT else event["event"]

@@ -8,8 +8,10 @@ import random
 from collections.abc import Coroutine
 from typing import Any, Self
 
+from services.queue import Priority
 from tests.faults.clients import Client, SocketClient, StreamClient, key_of
 from tests.faults.counts import Row, check
+from tests.faults.handler import kind
 from tests.faults.system import Server, System
 from tests.waiting import until
 
@@ -111,11 +113,11 @@ class Crowd:
         """Submit a task, watch it, and owe its notification. Return its id."""
         user = user or self._rng.choice(self.users)
         seconds = self._rng.uniform(*TASK_SECONDS) if seconds is None else seconds
-        task_id = await self._submitted(user, {"symbol": f"{seconds:.2f}"})
-        kind = self._rng.choice([SocketClient, StreamClient])
+        task_id = await self._submitted(user, self._body(round(seconds, 2)))
+        transport = self._rng.choice([SocketClient, StreamClient])
         path = f"/api/tasks/{task_id}"
-        path = path.replace("/api", "/api/ws") if kind is SocketClient else path
-        watcher = kind(self.system, user, path, server=self.server())
+        path = path.replace("/api", "/api/ws") if transport is SocketClient else path
+        watcher = transport(self.system, user, path, server=self.server())
         self.watchers[task_id] = await self._enter(watcher)
         self._owed[user][f"task:{task_id}"] = 1
         return task_id
@@ -193,7 +195,13 @@ class Crowd:
                 await _whole(self.submit())
             await asyncio.sleep(PAUSE_SECONDS)
 
-    async def _submitted(self, user: str, body: dict[str, str]) -> str:
+    def _body(self, seconds: float) -> dict[str, Any]:
+        if self.system.has_kinds and self._rng.random() < 0.5:
+            priority = self._rng.choice(list(Priority))
+            return {"kind": kind.name, "params": {"seconds": seconds}, "priority": priority}
+        return {"symbol": f"{seconds:.2f}"}
+
+    async def _submitted(self, user: str, body: dict[str, Any]) -> str:
         headers = {"Idempotency-Key": f"{self._prefix}-{next(self._numbers)}"}
         while True:
             answer = await self.system.ask(

@@ -52,6 +52,7 @@ ENVIRONMENT = {
     "RT_LOG_LEVEL": "WARNING",
     "RT_WORKER_CONCURRENCY": "0",
     "RT_WORKER_HANDLER": "tests.faults.handler:work",
+    "RT_KINDS": "tests.faults.handler",
     "RT_WORKER_GRACE_SECONDS": "0.5",
     "RT_QUEUE_USER_LIMIT": "4",
     "RT_QUEUE_GLOBAL_LIMIT": "8",
@@ -346,8 +347,8 @@ class System:
         self._environment = ENVIRONMENT | environment
         self._stack = contextlib.AsyncExitStack()
         self._counts = (servers, workers)
-        # Whether servers of the version before run too, which speak as they did.
-        self.mixed = False
+        # Whether tasks may be of a kind: a server of the version before has only the analysis.
+        self.has_kinds = True
         # How often each status was answered.
         self.statuses: collections.Counter[int] = collections.Counter()
         self.servers: list[Server] = []
@@ -382,15 +383,17 @@ class System:
         """Every process."""
         return [self.redis_server, self.mongodb, *self.servers, *self.workers]
 
-    def add_server(self) -> Server:
-        """Make one more server; it is not started."""
+    def add_server(self, tree: Path = ROOT) -> Server:
+        """Make one more server, of the version in this folder; it is not started."""
         server = Server(f"server{len(self.servers)}", self.folder, self._environment)
+        server.tree = tree
         self.servers.append(server)
         return server
 
-    def add_worker(self) -> Worker:
-        """Start one more worker."""
+    def add_worker(self, tree: Path = ROOT) -> Worker:
+        """Start one more worker, of the version in this folder."""
         worker = Worker(f"worker{len(self.workers)}", self.folder, self._environment)
+        worker.tree = tree
         worker.start()
         self.workers.append(worker)
         return worker

@@ -25,8 +25,8 @@ local function enqueue(new)
   end
   if not has_room(new.user, 1, A.waiting) and not (other and WAITS[other.status]) then return 'full' end
   if other then
-    -- Its submitter has asked for the new one in its place: its end is no news.
-    other.notify = '0'
+    -- Its submitter has asked for the new one in its place: its end is no news, but its callback is posted.
+    if other.notify == '1' then other.notify = 'c' end
     cancel(other)
   end
   remember_made(new.user, new.once, new.digest, new.id, A.seconds, A.keys)
