@@ -369,9 +369,7 @@ class Settings:
         validator=v.ge(0),
         help="ended tasks kept a user, and as many dead ones and ended batches",
     )
-    schedules_per_user: int = ts.option(
-        default=100, validator=v.ge(0), help="schedules of a user"
-    )
+    schedules_per_user: int = ts.option(default=100, validator=v.ge(0), help="schedules of a user")
     queue_idempotency_keys_per_user: int = ts.option(
         default=1000, validator=v.ge(0), help="Idempotency-Keys remembered a user"
     )

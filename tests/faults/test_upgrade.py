@@ -100,7 +100,7 @@ async def _is_refused(system: System, before: Path) -> None:
     old = system.add_server(before)
     old.start()
     assert await old.ended() == FAILED
-    assert "the data in Redis has version" in old.log.read_text()
+    assert "reads versions 1 to 3" in old.log.read_text()
     system.servers.remove(old)
 
 
