@@ -309,16 +309,11 @@ class EventStream:
         stream.headers = dict(line.split(": ", 1) for line in head[1:] if line)
         return stream
 
-    async def event(self, *, retry_alone: bool = False) -> dict[str, str]:
-        """Return the next event's fields. Raise EOFError at the end of the stream.
-
-        `retry_alone`: pass over a block that has nothing else, as earlier servers sent it.
-        """
+    async def event(self) -> dict[str, str]:
+        """Return the next event's fields. Raise EOFError at the end of the stream."""
         while b"\n\n" not in self.raw:
             self.raw += await self.piece()
         block, self.raw = self.raw.split(b"\n\n", 1)
-        if retry_alone and block.startswith(b"retry: ") and b"\n" not in block:
-            return await self.event()
         return read_block(block)
 
     async def events(self) -> AsyncIterator[dict[str, str]]:
