@@ -3,29 +3,15 @@
 import asyncio
 import statistics
 import time
-from typing import Any
 
 from redis.asyncio import Redis
 
-from services.progress import RedisProgressTracker, TaskParams, plan_fragment
-from services.queue import QueueService, Task
-from services.worker import Worker
-from tornado_rt.backplane import Backplane
-from tornado_rt.heartbeat import Heartbeats
-from tornado_rt.hub import Hub
-from tornado_rt.limits import Limits, SystemSettings
-from tornado_rt.metrics import Metrics
-from tornado_rt.protocol import WORKERS
+from benchmarks.workers import Nothing, task_of, working
+from services.queue import QueueService
 from tornado_rt.redis import open_redis
+from tornado_rt.work import Kind, Run
 
 SAMPLES = 500
-NO_LIMITS = Limits(
-    SystemSettings(
-        sse_heartbeat_interval_seconds=0,
-        ws_heartbeat_interval_seconds=0,
-        ws_max_connections_per_user=0,
-    )
-)
 
 
 async def measure(url: str) -> list[float]:
@@ -37,27 +23,18 @@ async def measure(url: str) -> list[float]:
 
 async def _measure(redis: Redis) -> list[float]:
     started: asyncio.Queue[float] = asyncio.Queue()
+    kind = Kind("stamp", Nothing)
 
-    async def stamp(task: Task, progress: RedisProgressTracker) -> dict[str, Any]:
+    @kind.handler
+    async def stamp(params: Nothing, run: Run) -> None:
         started.put_nowait(time.perf_counter())
-        return {}
 
-    queue = QueueService(redis, user_limit=0, global_limit=0)
-    metrics = Metrics()
-    hub = Hub(NO_LIMITS, Heartbeats(), metrics)
-    backplane = Backplane(redis, hub, metrics)
-    hub.attach(backplane)
-    worker = Worker(queue, stamp, concurrency=4, worker_id="bench", grace_seconds=5)
-    waits, plan = [], plan_fragment(TaskParams())
-    async with backplane.running():
-        await hub.subscribe(WORKERS, worker)
-        running = asyncio.create_task(worker.run())
+    queue, waits = QueueService(redis, user_limit=0, global_limit=0), []
+    async with working(redis, queue, kind, concurrency=4):
         for _ in range(SAMPLES):
             asked = time.perf_counter()
-            await queue.enqueue_task("a", "A", {}, plan=plan)
+            await queue.enqueue_task("a", task_of(kind))
             waits.append(await started.get() - asked)
-        worker.stop()
-        await running
     return waits
 
 

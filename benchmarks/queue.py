@@ -1,5 +1,8 @@
 """`make bench-queue`: this queue beside SAQ, arq, RQ and BullMQ, on one Redis, in one run.
 
+This one twice: with one kind and no limits, as the others are, and with all that it has switched
+on: four kinds with steps, five priorities, keys, limits and rates that hold nothing back.
+
     python -m benchmarks.queue [--jobs N] [--concurrency N] [--rounds N]
 
 Each runs the same no-op job in a process of its own, from an environment of its own under
@@ -19,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,11 +30,12 @@ from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from benchmarks import idle, latency, scale
+from benchmarks import idle, latency, scale, tenants
 from tornado_rt.stores import find_redis_server
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENTS = ROOT / ".venv-bench"
+RATES = ("enqueue", "process")
 RESULTS = ROOT / "benchmarks" / "results" / "queue.md"
 PACKAGES = {
     # SAQ imports typing_extensions without asking for it.
@@ -40,14 +44,18 @@ PACKAGES = {
     "rq": ["rq~=3.0.0", "hiredis"],
 }
 BULLMQ = ("bullmq@~6.7.0", "ioredis@~5.8.0")
-NAMES = ("ours", "saq", "arq", "rq", "bullmq")
+PLAIN, FULL, BULLMQ_NAME = "ours", "ours, all switched on", "bullmq"
+OURS = (PLAIN, FULL)
+NAMES = (*OURS, "saq", "arq", "rq", BULLMQ_NAME)
+# What a queue's benchmark is told besides.
+MORE = {FULL: ["full"], BULLMQ_NAME: [str(ENVIRONMENTS / "bullmq")]}
 
 
 def prepare(name: str) -> list[str]:
     """Return the command that runs one queue's benchmark. Raise LookupError with why it cannot."""
-    if name == "ours":
+    if name in OURS:
         return [sys.executable, "-m", "benchmarks.queues.ours"]
-    if name == "bullmq":
+    if name == BULLMQ_NAME:
         return _prepare_node()
     folder = ENVIRONMENTS / name
     if not (folder / "bin" / "python").exists():
@@ -88,11 +96,13 @@ def redis_server() -> Iterator[str]:
             process.wait()
 
 
-def measure(command: list[str], url: str, jobs: int, concurrency: int) -> dict[str, float]:
+def measure(
+    command: list[str], url: str, jobs: int, concurrency: int, more: Sequence[str] = ()
+) -> dict[str, float]:
     """Run one benchmark on an empty Redis; return its rates [jobs/s]."""
     with Redis.from_url(url) as redis:
         redis.flushall()
-    arguments = [url, str(jobs), str(concurrency), str(ENVIRONMENTS / "bullmq")]
+    arguments = [url, str(jobs), str(concurrency), *more]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     ran = subprocess.run(
         [*command, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600
@@ -114,23 +124,27 @@ def compare(url: str, jobs: int, concurrency: int, rounds: int) -> tuple[list[st
     rates: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
     for _ in range(rounds):
         for name in random.sample(list(commands), len(commands)):
-            rates[name].append(measure(commands[name], url, jobs, concurrency))
+            found = measure(commands[name], url, jobs, concurrency, MORE.get(name, ()))
+            rates[name].append(found)
             print(name, {key: round(rate) for key, rate in rates[name][-1].items()}, flush=True)
     return list(_table(rates)), skipped
 
 
 def _table(rates: dict[str, list[dict[str, float]]]) -> Iterator[str]:
-    yield "| queue | enqueue [1/s] | process [1/s] | ours to it, enqueue | ours to it, process |"
+    yield "| queue | enqueue [1/s] | process [1/s] | ours to it | all switched on, to it |"
     yield "| --- | ---: | ---: | ---: | ---: |"
     medians = {
         name: {key: statistics.median([one[key] for one in found]) for key in found[0]}
         for name, found in rates.items()
     }
-    ours = medians["ours"]
     for name, median in medians.items():
-        rates_of = [f"{median[key]:.0f}" for key in ("enqueue", "process")]
-        ratios = [f"{ours[key] / median[key]:.1f}" for key in ("enqueue", "process")]
+        rates_of = [f"{median[key]:.0f}" for key in RATES]
+        ratios = [" / ".join(_ratios(medians[own], median)) for own in OURS]
         yield f"| {name} | {' | '.join([*rates_of, *ratios])} |"
+
+
+def _ratios(ours: dict[str, float], median: dict[str, float]) -> Iterator[str]:
+    return (f"{ours[key] / median[key]:.1f}" for key in RATES)
 
 
 def main() -> None:
@@ -145,13 +159,16 @@ def main() -> None:
         waits = asyncio.run(latency.measure(url))
         share = idle.measure(url)
         rates = asyncio.run(scale.measure(url))
+        tenant_waits = asyncio.run(tenants.measure(url))
     lines = [
         "# The queue, measured",
         "",
         f"`make bench-queue`: {options.jobs} no-op jobs, concurrency {options.concurrency}, "
         f"medians of {options.rounds} rounds; {os.cpu_count()} cores, "
         f"Python {platform.python_version()}. "
-        "One process each; RQ runs one job at a time, in its SimpleWorker.",
+        "One process each; RQ runs one job at a time, in its SimpleWorker. "
+        "Ratios: enqueue / process.",
+        f"“{FULL}”: four kinds with steps, five priorities, keys, limits and rates.",
         "",
         *table,
         *(["", *skipped] if skipped else []),
@@ -161,6 +178,8 @@ def main() -> None:
         *idle.describe(share),
         "",
         *scale.describe(rates),
+        "",
+        *tenants.describe(tenant_waits),
     ]
     RESULTS.write_text("\n".join(lines) + "\n")
     print(RESULTS.read_text())

@@ -3,13 +3,14 @@
 import statistics
 import time
 
-from services.queue import Ack, Outcome, QueueService
+from services.queue import Ack, Job, NewTask, Outcome, QueueService
 from tornado_rt.redis import open_redis
 
 SMALL, LARGE, USERS = 1_000, 1_000_000, 10_000
 SIZE = LARGE // USERS
 CLAIMED, BATCH, ROUNDS = 1_000, 50, 9
-PLAN = b'"progress":0.0'
+KIND = "no-op"
+NEW = NewTask(kind=KIND, job=Job(label="A"), first=b'"progress":0.0')
 
 
 async def measure(url: str) -> dict[int, float]:
@@ -34,8 +35,7 @@ async def _fill(queue: QueueService, wanted: int) -> None:
     """Enqueue batches until so many wait."""
     number = 0
     while (missing := wanted - (await queue.stats()).queued) > 0:
-        symbols = ["A"] * min(SIZE, missing)
-        await queue.create_batch(f"user{number % USERS}", symbols, {}, plan=PLAN)
+        await queue.create_batch(f"user{number % USERS}", [NEW] * min(SIZE, missing))
         number += 1
 
 
@@ -43,9 +43,9 @@ async def _claim(queue: QueueService, waiting: int) -> float:
     acks: list[Ack] = []
     began = time.perf_counter()
     for _ in range(0, CLAIMED, BATCH):
-        claims = await queue.claim("bench", BATCH, acks)
+        claims = (await queue.claim("bench", BATCH, acks, kinds=[KIND])).claims
         acks = [Ack(c.task.task_id, c.token, Outcome.COMPLETED) for c in claims]
-    await queue.claim("bench", 0, acks)
+    await queue.claim("bench", 0, acks, kinds=[KIND])
     rate = CLAIMED / (time.perf_counter() - began)
     await _fill(queue, waiting)
     return rate

@@ -30,10 +30,13 @@ class QueueLimits:
 
 
 class KindBoard:
-    """What all processes know of the kinds. `limits` are those of our own settings."""
+    """What all processes know of the kinds. `limits` are those of our own settings.
+
+    `scripts` are for services beside the queue that keep something under its keys.
+    """
 
     def __init__(self, scripts: Scripts, limits: QueueLimits) -> None:
-        self._scripts = scripts
+        self.scripts = scripts
         self.limits = limits
         # What this process has made known, for a Redis that is emptied.
         self._known: tuple[Sequence[KindEntry], Sequence[Plan]] = ((), ())
@@ -52,7 +55,7 @@ class KindBoard:
         where there are some.
         """
         self._known = (entries, plans)
-        await self._scripts.run(
+        await self.scripts.run(
             "register",
             limits=attrs.asdict(self.limits),
             overwrite=overwrite,
@@ -79,33 +82,33 @@ class KindBoard:
         They win over what code and settings say. Raise LimitsRefused.
         """
         checked = None if changes is None else _packed_limits(_checked(kind, changes))
-        await self._scripts.run("set_limits", name=kind, changes=checked)
+        await self.scripts.run("set_limits", name=kind, changes=checked)
 
     async def pause(self, kind: str = ALL_KINDS) -> int:
         """Have no task of a kind start, or of any; return how many run."""
-        running: int = await self._scripts.run("pause", kind=kind, paused=True)
+        running: int = await self.scripts.run("pause", kind=kind, paused=True)
         return running
 
     async def resume(self, kind: str = ALL_KINDS) -> None:
         """Have tasks start again."""
-        await self._scripts.run("pause", kind=kind, paused=False)
+        await self.scripts.run("pause", kind=kind, paused=False)
 
     async def announce_worker(self, worker_id: str, kinds: Sequence[str], info: Any = None) -> None:
         """Say that a worker lives and what it runs; to be repeated within 30 s."""
         told = orjson.dumps({"kinds": list(kinds), "info": info})
-        await self._scripts.run(
+        await self.scripts.run(
             "announce_worker", worker=worker_id, info=told, silent=SILENT_SECONDS
         )
 
     async def withdraw_worker(self, worker_id: str) -> None:
         """Say that a worker is gone."""
-        await self._scripts.run(
+        await self.scripts.run(
             "announce_worker", worker=worker_id, info=None, silent=SILENT_SECONDS
         )
 
     async def read_kinds(self) -> list[KindState]:
         """Read how all kinds stand; under the name "" what holds over all of them."""
-        now, kinds, workers = await self._scripts.run("read_kinds")
+        now, kinds, workers = await self.scripts.run("read_kinds")
         serving = [_serves(told, float(now)) for told in workers]
         return [_read_state(one, float(now), serving) for one in kinds]
 

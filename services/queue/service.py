@@ -138,7 +138,7 @@ class QueueService(KindBoard):
         """
         task_id, plans = task_id or new_id(), self._plans_of([new])
         reply = self._unless_refused(
-            await self._scripts.run_grouped(
+            await self.scripts.run_grouped(
                 "enqueue",
                 {
                     "waiting": self.max_waiting_per_user,
@@ -147,7 +147,7 @@ class QueueService(KindBoard):
                     "kept": self.kept_per_user,
                 },
                 {
-                    **_task_fields(user_id, new, task_id, ""),
+                    **task_fields(user_id, new, task_id, ""),
                     **_unique_fields(user_id, new),
                     "delay": delay,
                     "run_at": run_at,
@@ -177,12 +177,12 @@ class QueueService(KindBoard):
         """
         batch_id, kind, plans = batch_id or new_id(), tasks[0].kind, self._plans_of(tasks)
         items = [
-            _task_fields(user_id, new, f"{batch_id}-{number}", batch_id)
+            task_fields(user_id, new, f"{batch_id}-{number}", batch_id)
             for number, new in enumerate(tasks, 1)
         ]
         for item in items:
             item["notify"] = "1" if notify_each else "0"
-        reply = await self._scripts.run(
+        reply = await self.scripts.run(
             "create_batch",
             id=batch_id,
             user=user_id,
@@ -242,19 +242,19 @@ class QueueService(KindBoard):
     async def extend_task(self, task_id: str, token: str) -> bool:
         """Keep a claim for another visibility time. Return False when the token is stale."""
         return bool(
-            await self._scripts.run(
+            await self.scripts.run(
                 "extend", id=task_id, token=token, visibility=self.visibility_seconds
             )
         )
 
     async def expire_claims(self, worker_ids: Sequence[str]) -> int:
         """End the leases of workers that are gone, for upkeep to hand back; return how many."""
-        expired: int = await self._scripts.run("expire", workers=list(worker_ids))
+        expired: int = await self.scripts.run("expire", workers=list(worker_ids))
         return expired
 
     async def release_task(self, task_id: str, token: str) -> bool:
         """Hand a claimed task back to the head of its line, its attempt not counted."""
-        return bool(await self._scripts.run("release", id=task_id, token=token))
+        return bool(await self.scripts.run("release", id=task_id, token=token))
 
     async def report_progress(
         self,
@@ -272,7 +272,7 @@ class QueueService(KindBoard):
         takes on.
         """
         return bool(
-            await self._scripts.run(
+            await self.scripts.run(
                 "report",
                 id=task_id,
                 token=token,
@@ -287,7 +287,7 @@ class QueueService(KindBoard):
     async def keep_result(self, task_id: str, token: str, name: str, value: bytes) -> bool:
         """Keep what a step resulted in (JSON). Return False when the token is stale."""
         return bool(
-            await self._scripts.run(
+            await self.scripts.run(
                 "keep_result", id=task_id, token=token, name=name.encode(), value=value
             )
         )
@@ -309,7 +309,7 @@ class QueueService(KindBoard):
         """
         note = note_id or secrets.token_hex(8)
         return bool(
-            await self._scripts.run(
+            await self.scripts.run(
                 "add_note", id=task_id, token=token, note=note, fields=orjson.dumps(fields)
             )
         )
@@ -342,12 +342,12 @@ class QueueService(KindBoard):
 
     async def get_task(self, task_id: str) -> Task | None:
         """Read a task."""
-        reply = await self._scripts.run("get_task", id=task_id)
+        reply = await self.scripts.run("get_task", id=task_id)
         return None if reply is None else read_task(reply)
 
     async def get_batch(self, batch_id: str) -> Batch | None:
         """Read a batch."""
-        reply = await self._scripts.run("get_batch", id=batch_id)
+        reply = await self.scripts.run("get_batch", id=batch_id)
         return None if reply is None else read_batch(reply)
 
     async def list_tasks(
@@ -421,7 +421,7 @@ class QueueService(KindBoard):
 
     async def keep_up(self) -> Upkeep:
         """Do what `cleanup_expired_tasks` does, and say when it is wanted again."""
-        expired, _, _, due_in, broken = await self._scripts.run(
+        expired, _, _, due_in, broken = await self.scripts.run(
             "upkeep",
             retention=self.retention_seconds,
             most=UPKEEP_COUNT,
@@ -435,12 +435,12 @@ class QueueService(KindBoard):
 
     async def publish_positions(self) -> int:
         """Tell the watchers of waiting tasks where they stand, at most once a second in all."""
-        told: int = await self._scripts.run("publish_positions", pause=POSITIONS_SECONDS)
+        told: int = await self.scripts.run("publish_positions", pause=POSITIONS_SECONDS)
         return told
 
     async def list_dead(self, limit: int = 50, offset: int = 0) -> list[Task]:
         """Read the tasks that are dead, the last to die first."""
-        replies = await self._scripts.run("list_dead", passed=offset, most=limit)
+        replies = await self.scripts.run("list_dead", passed=offset, most=limit)
         return [read_task(reply) for reply in replies]
 
     async def rerun_task(self, task_id: str, user_id: str | None = None) -> Task:
@@ -449,7 +449,7 @@ class QueueService(KindBoard):
         Raise TaskNotFound, also for another's; NotEnded for one that waits, runs or has completed;
         Conflict when another has its unique key.
         """
-        reply = await self._scripts.run("rerun", id=task_id, user=user_id or "")
+        reply = await self.scripts.run("rerun", id=task_id, user=user_id or "")
         if reply is None:
             raise TaskNotFound(task_id)
         if isinstance(reply, bytes):
@@ -460,7 +460,7 @@ class QueueService(KindBoard):
 
     async def discard_task(self, task_id: str) -> None:
         """Delete a task that failed or is dead. Raise TaskNotFound when there is none such."""
-        if not await self._scripts.run("discard", id=task_id):
+        if not await self.scripts.run("discard", id=task_id):
             raise TaskNotFound(task_id)
 
     async def purge(
@@ -475,7 +475,7 @@ class QueueService(KindBoard):
         purged, passed, more = 0, 0, 1
         while more and not 0 < limit <= purged:
             most = min(PURGE_COUNT, limit - purged) if limit else PURGE_COUNT
-            done, stay, more = await self._scripts.run(
+            done, stay, more = await self.scripts.run(
                 "purge",
                 status=status.value,
                 kind=kind,
@@ -494,7 +494,7 @@ class QueueService(KindBoard):
     ) -> Replay:
         """Read the state, and the messages after a cursor. Raise TaskNotFound, BatchNotFound."""
         epoch, offset = ("", 0) if after is None else (after.epoch, after.offset)
-        reply = await self._scripts.run(
+        reply = await self.scripts.run(
             "read_events", what=followed, id=id_, epoch=epoch, after=offset
         )
         if reply is None:
@@ -503,7 +503,7 @@ class QueueService(KindBoard):
 
     async def read_heads(self, followed: Followed, ids: Sequence[str]) -> dict[str, Cursor]:
         """Return where the logs of tasks or batches end, of those that there are."""
-        epoch, *offsets = await self._scripts.run("read_heads", what=followed, ids=list(ids))
+        epoch, *offsets = await self.scripts.run("read_heads", what=followed, ids=list(ids))
         return {
             id_: Cursor(epoch.decode(), int(offset))
             for id_, offset in zip(ids, offsets, strict=True)
@@ -512,14 +512,14 @@ class QueueService(KindBoard):
 
     async def check_invariants(self) -> list[str]:
         """Compare everything with everything; return the violations. For tests and maintenance."""
-        return [fault.decode() for fault in await self._scripts.run("check_invariants")]
+        return [fault.decode() for fault in await self.scripts.run("check_invariants")]
 
     def _reading(self) -> Pipeline:
         # Not a transaction: Redis refuses even to read in one when it is full.
         return self._redis.pipeline(transaction=False)
 
     async def _cancel(self, what: Followed, id_: str, user_id: str | None) -> Any:
-        return await self._scripts.run(
+        return await self.scripts.run(
             "cancel",
             what=what,
             id=id_,
@@ -540,7 +540,7 @@ class QueueService(KindBoard):
         most: int,
         looked: int,
     ) -> tuple[list[tuple[str, Task]], str]:
-        replies, last = await self._scripts.run(
+        replies, last = await self.scripts.run(
             "list_tasks",
             user=user_id,
             kind=kind,
@@ -566,7 +566,7 @@ class QueueService(KindBoard):
     ) -> tuple[list[bool], Claimed]:
         request = request or new_request()
         while True:
-            reply = await self._scripts.run_alone(
+            reply = await self.scripts.run_alone(
                 "claim",
                 request=request,
                 worker=worker_id,
@@ -641,7 +641,8 @@ def _head(fields: Mapping[str, Any]) -> bytes:
     return orjson.dumps(fields)[1:-1]
 
 
-def _task_fields(user_id: str, new: NewTask, task_id: str, batch_id: str) -> dict[str, Any]:
+def task_fields(user_id: str, new: NewTask, task_id: str, batch_id: str) -> dict[str, Any]:
+    """Return a new task as the scripts take it (lib/add.lua)."""
     head = {"task_id": task_id, "kind": new.kind, "label": new.job.label, **new.shown}
     if batch_id:
         head["batch_id"] = batch_id

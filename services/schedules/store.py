@@ -7,7 +7,7 @@ import attrs
 import structlog
 
 from services.queue import NewTask, QueueService
-from services.queue.service import _task_fields
+from services.queue.service import task_fields
 from services.schedules.models import BETWEEN, Definition, Overlap, State, Stored
 
 log = structlog.get_logger(__name__)
@@ -101,7 +101,7 @@ class ScheduleStore:
 
     def __init__(self, queue: QueueService) -> None:
         self._queue = queue
-        self._scripts = queue._scripts
+        self._scripts = queue.scripts
 
     async def read(self, ids: Sequence[str], kind: str = "") -> Found:
         """Read those of these schedules that there are, and what is registered of a kind."""
@@ -188,7 +188,7 @@ def _write_fields(write: Write) -> dict[str, Any]:
 
 def _occasion_fields(firing: Firing, occasion: Occasion) -> dict[str, Any]:
     assert firing.new is not None
-    fields = _task_fields(firing.user_id, firing.new, occasion.task_id, "")
+    fields = task_fields(firing.user_id, firing.new, occasion.task_id, "")
     return {**fields, "at": occasion.at, "run_at": occasion.run_at}
 
 
