@@ -29,6 +29,8 @@ from services.queue import (
     TaskState,
     Unique,
 )
+from services.schedules.models import BETWEEN, Overlap
+from services.schedules.store import Firing, Occasion, ScheduleStore, Write
 from settings import QueueOrder
 
 USERS = ("ann", "ben", "cleo", "dan")
@@ -39,6 +41,7 @@ ENDS = ("completed", "failed", "cancelled", "dead")
 WAITING = ("queued", "delayed")
 # So slow that no token comes back by itself while a test runs.
 RATES = {"": 0, "2/d": 2, "4/d": 4}
+DEFINITION = b"{}"
 # As the scripts have them.
 LET_IN = 8
 MOST_KEYS = 20
@@ -125,6 +128,9 @@ class Model:
     turns: dict[Turn, int] = attrs.field(factory=dict)
     turn: int = 0
     closed: set[str] = attrs.field(factory=set)
+    # Of the schedule of each user: when it is due, and the task that it made last.
+    due: dict[str, float] = attrs.field(factory=lambda: dict.fromkeys(USERS, 1.0))
+    last: dict[str, str] = attrs.field(factory=dict)
 
     def has_room(self, user: str, adding: int) -> bool:
         waiting = [t for t in self.tasks.values() if t.user == user and t.status in WAITING]
@@ -491,6 +497,11 @@ class _Picker:
         self.picked.append(task_id)
 
 
+def schedule_of(user: str) -> str:
+    """Return the id of a user's schedule."""
+    return f"{user}{BETWEEN}s"
+
+
 def name_of(line: Line) -> str:
     """Return what the queue calls a line."""
     return f"{line[1]}{line[0]}"
@@ -518,6 +529,8 @@ class Driver:
         """Make the kinds and the limits known; harmless when repeated."""
         entries = [KindEntry(kind=kind, limits=KindLimits()) for kind in KINDS]
         await self.queue.register_kinds(entries)
+        writes = [Write(schedule_of(user), b"", DEFINITION, 1.0) for user in USERS]
+        await ScheduleStore(self.queue).write(writes)
 
     async def step(self) -> str:
         """Take one random step; return its name."""
@@ -592,7 +605,10 @@ class Driver:
                 self.model.end(other, "cancelled")
             self._add(task_id, task, delay)
 
-        self._replace(other, task_id, replace)
+        moved: list[Turn] = []
+        freed: list[ModelTask] = []
+        self._replace(other, task_id, replace, moved, freed)
+        self.model.settle(moved, [t.user for t in freed], [(t.kind, t.key) for t in freed])
 
     def _free_key(self, task: ModelTask) -> None:
         """Another of its user and kind has the key from now on."""
@@ -600,20 +616,81 @@ class Driver:
             if (one.user, one.kind) == (task.user, task.kind):
                 one.unique = None
 
-    def _replace(self, other: str | None, task_id: str, replace: Callable[[], None]) -> None:
-        """Find turns once, after the one has gone and the other has come."""
+    def _replace(
+        self,
+        other: str | None,
+        task_id: str,
+        replace: Callable[[], None],
+        moved: list[Turn],
+        freed: list[ModelTask],
+    ) -> None:
+        """Note what is found anew after the one has gone and the other has come."""
         model = self.model
         gone = model.tasks[other] if other is not None else None
-        moved: list[Turn] = []
-        freed: list[ModelTask] = []
         if gone is not None and gone.status == "processing":
-            freed = [gone]
+            freed.append(gone)
         elif gone is not None and gone.status == "queued":
-            moved = [(gone.line, gone.user)]
+            moved.append((gone.line, gone.user))
         replace()
         if model.tasks[task_id].status == "queued":
             moved += model.moves(task_id)
-        model.settle(moved, [t.user for t in freed], [(t.kind, t.key) for t in freed])
+
+    async def fire(self) -> None:
+        """The time of a schedule comes, or another process has fired it."""
+        user, overlap = self.rng.choice(USERS), self.rng.choice(list(Overlap))
+        new, task = self.some_task(user)
+        due, quicker = self.model.due[user], self.rng.random() < 0.2
+        ids = [f"s{self.made + number}" for number in range(1, self.rng.randint(1, 2) + 1)]
+        self.made += len(ids)
+        firing = Firing(
+            id=schedule_of(user),
+            definition=DEFINITION,
+            user_id=user,
+            overlap=overlap,
+            expected=due + 0.5 if quicker else due,
+            next_time=due + 1,
+            new=new,
+            occasions=[Occasion(id_, due, due) for id_ in ids],
+        )
+        made = await ScheduleStore(self.queue).fire(firing)
+        if quicker:
+            assert made == 0
+            return
+        self.model.due[user] = due + 1
+        moved: list[Turn] = []
+        freed: list[ModelTask] = []
+        come = [id_ for id_ in ids if self._make(id_, attrs.evolve(task), overlap, moved, freed)]
+        assert made == len(come)
+        self.model.settle(moved, [t.user for t in freed], [(t.kind, t.key) for t in freed])
+
+    def _make(
+        self,
+        task_id: str,
+        task: ModelTask,
+        overlap: Overlap,
+        moved: list[Turn],
+        freed: list[ModelTask],
+    ) -> bool:
+        """Make a task of a schedule, unless its last one or the user's bound is in the way."""
+        model, user = self.model, task.user
+        last = model.last.get(user)
+        if last not in model.tasks or model.tasks[last].status in ENDS:
+            last = None
+        if last is not None and overlap == Overlap.SKIP:
+            return False
+        replaced = last if overlap == Overlap.REPLACE else None
+        gives_way = replaced is not None and model.tasks[replaced].status in WAITING
+        if not gives_way and not model.has_room(user, 1):
+            return False
+
+        def replace() -> None:
+            if replaced is not None:
+                model.end(replaced, "cancelled")
+            self._add(task_id, task, 0.0)
+
+        self._replace(replaced, task_id, replace, moved, freed)
+        model.last[user] = task_id
+        return True
 
     def holder(self, user: str, kind: str, scope: str) -> str | None:
         """Return the task that has the user's key, if it holds for this scope."""
@@ -949,6 +1026,7 @@ STEPS: dict[str, int] = {
     "enqueue": 14,
     "enqueue_unique": 3,
     "batch": 3,
+    "fire": 3,
     "claim": 14,
     "ack": 9,
     "fail": 2,
