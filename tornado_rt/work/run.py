@@ -278,9 +278,10 @@ class Run:
     def stop(self) -> None:
         """Tell the handler that the worker stops."""
         with self._lock:
-            if self._stop is not None and not self._stops:
+            # First: who waits looks at it at once.
+            told, self._stops = self._stops, True
+            if self._stop is not None and not told:
                 self._stop.set_result(None)
-            self._stops = True
 
     def complete(self, message: object = "Done") -> None:
         """End with everything done; nothing is reported, for the ack carries it."""
