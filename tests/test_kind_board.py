@@ -145,6 +145,19 @@ async def test_limits_over_all_kinds_are_the_settings_or_an_admins(make_queue: M
 
 
 @pytest.mark.gen_test
+async def test_users_limit_is_told_as_it_holds(make_queue: MakeQueue, redis: Redis) -> None:
+    queue = make_queue(user_limit=3)
+    assert (await queue.get_user_queue_status("a")).limit == 3
+    await queue.register_kinds()
+    await queue.set_limits("", {"user_limit": 7})
+    assert (await queue.get_user_queue_status("a")).limit == 7
+    assert (await make_queue(user_limit=5).get_user_queue_status("a")).limit == 7
+    await redis.hset("{rtq}:limits", "", b"x")
+    assert (await queue.get_user_queue_status("a")).limit == 3
+    await queue.register_again()
+
+
+@pytest.mark.gen_test
 async def test_two_services_with_other_limits_do_not_overwrite_each_other(
     make_queue: MakeQueue,
 ) -> None:

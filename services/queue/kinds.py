@@ -128,7 +128,8 @@ def _packed_limits(limits: Mapping[str, Any]) -> dict[str, Any]:
     return packed
 
 
-def _unpacked_limits(blob: bytes) -> dict[str, Any]:
+def unpack_limits(blob: bytes | None) -> dict[str, Any]:
+    """Return limits as they are kept, a rate as text; of what cannot be read none."""
     try:
         fields: dict[str, Any] = dict(msgpack.unpackb(blob)) if blob else {}
         return fields | {name: _rate_text(fields[name]) for name in RATES if name in fields}
@@ -184,11 +185,11 @@ def _read_state(reply: Sequence[Any], now: float, serving: Sequence[Sequence[str
     name, entry, limits, changed, paused, queued, running, oldest = reply
     kind = name.decode(errors="replace")
     own = attrs.asdict(KindLimits()) if kind else attrs.asdict(QueueLimits())
-    effective = {k: v for k, v in (own | _unpacked_limits(limits)).items() if k in own}
+    effective = {k: v for k, v in (own | unpack_limits(limits)).items() if k in own}
     return KindState(
         entry=_read_entry(kind, entry),
         limits=effective,
-        changed=_unpacked_limits(changed),
+        changed=unpack_limits(changed),
         paused=bool(paused),
         queued=int(queued),
         running=int(running),

@@ -8,13 +8,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import attrs
 import orjson
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from services.queue.jobs import pack_job
-from services.queue.kinds import KindBoard, QueueLimits
+from services.queue.kinds import ALL_KINDS, KindBoard, QueueLimits, unpack_limits
 from services.queue.models import (
     Ack,
     Batch,
@@ -392,8 +393,11 @@ class QueueService(KindBoard):
         async with self._reading() as pipe:
             for name in ("waiting_of", "aside", "active"):
                 pipe.hget(self.prefix + name, user_id)
-            waiting, aside, active = (int(found or 0) for found in await pipe.execute())
-        return UserQueueStatus(waiting + aside, active, self.limits.user_limit)
+            pipe.hget(self.prefix + "limits", ALL_KINDS)
+            *counts, packed = await pipe.execute()
+        waiting, aside, active = (int(found or 0) for found in counts)
+        limits = attrs.asdict(self.limits) | unpack_limits(packed)
+        return UserQueueStatus(waiting + aside, active, limits["user_limit"])
 
     async def stats(self) -> QueueStats:
         """Count the tasks in each state."""
