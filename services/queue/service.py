@@ -1,6 +1,7 @@
 """The queue's verbs. Every change of state is one Lua script; see `scripts/`."""
 
 import base64
+import contextlib
 import hashlib
 import math
 import secrets
@@ -13,6 +14,7 @@ import orjson
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
+from redis.exceptions import TimeoutError
 
 from services.queue.jobs import pack_job
 from services.queue.kinds import ALL_KINDS, KindBoard, QueueLimits, unpack_limits
@@ -70,6 +72,8 @@ POSITIONS_SECONDS = 1.0
 # after half of it.
 PLAN_IDLE_SECONDS = 3600.0
 MOST_SENT_PLANS = 4096
+# How many tasks a script surely puts into the line within the time that an answer may take.
+ANSWERED_TASKS = 2000
 # What the script tells of a task that it made; of one that there was, it tells all.
 NEW_FIELDS = 3
 # How a unique key begins: see `free_unique` of the scripts.
@@ -183,8 +187,9 @@ class QueueService(KindBoard):
         ]
         for item in items:
             item["notify"] = "1" if notify_each else "0"
-        reply = await self.scripts.run(
+        reply = await self._run_patiently(
             "create_batch",
+            len(tasks),
             id=batch_id,
             user=user_id,
             kind=kind,
@@ -521,6 +526,16 @@ class QueueService(KindBoard):
     def _reading(self) -> Pipeline:
         # Not a transaction: Redis refuses even to read in one when it is full.
         return self._redis.pipeline(transaction=False)
+
+    async def _run_patiently(self, name: str, tasks: int, /, **arguments: Any) -> Any:
+        """Run a script that takes long for many tasks, longer than an answer may.
+
+        Sent again, it says what it has done: it is asked once more for each `ANSWERED_TASKS`.
+        """
+        for _ in range(tasks // ANSWERED_TASKS):
+            with contextlib.suppress(TimeoutError):
+                return await self.scripts.run(name, **arguments)
+        return await self.scripts.run(name, **arguments)
 
     async def _cancel(self, what: Followed, id_: str, user_id: str | None) -> Any:
         return await self.scripts.run(

@@ -1,5 +1,6 @@
 """The steps of a task."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -108,7 +109,19 @@ Steps = Iterable[Step | str]
 def plan_of(steps: Steps | None) -> Plan | None:
     """Return the plan of these steps, None when there are none. Raise ValueError."""
     steps = _as_steps(steps or ())
-    return Plan(steps) if steps else None
+    if not steps:
+        return None
+    try:
+        return _known_plan(steps)
+    except TypeError:
+        # Something that is no step, and cannot be looked up.
+        return Plan(steps)
+
+
+# A function of the parameters returns the same steps for most of them.
+@functools.lru_cache(maxsize=256)
+def _known_plan(steps: tuple[Step, ...]) -> Plan:
+    return Plan(steps)
 
 
 def _check_steps(steps: tuple[Step, ...], levels: int) -> None:
