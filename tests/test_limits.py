@@ -210,6 +210,41 @@ async def test_key_that_many_users_share_runs_them_in_the_order_submitted(
     assert ran == ids
 
 
+@ORDERS
+@pytest.mark.gen_test
+async def test_all_that_a_key_held_back_start_when_it_holds_back_no_more(
+    make_queue: MakeQueue, order: QueueOrder
+) -> None:
+    """More than a script lets in at once; nothing has to end for the others."""
+    queue = make_queue(order=order)
+    await register(queue, key_limit=1)
+    ids = [await enqueue(queue, f"u{number}", key="x") for number in range(30)]
+    assert await started(queue, 50) == ids[:1]
+    await queue.set_limits(KIND, {"key_limit": 0})
+    ran: list[str] = []
+    while True:
+        claimed = await queue.claim("w", 50, kinds=[KIND])
+        ran += [owned.task.task_id for owned in claimed.claims]
+        if claimed.again_in is None:
+            break
+        assert claimed.again_in == 0
+    assert ran == ids[1:]
+
+
+@pytest.mark.gen_test
+async def test_what_a_key_holds_back_takes_no_turn_for_what_is_behind_it(
+    make_queue: MakeQueue,
+) -> None:
+    """In order of submission a user's next one starts in its own place."""
+    queue = make_queue()
+    await register(queue, key_limit=1)
+    running = await enqueue(queue, "a", key="x")
+    await enqueue(queue, "a", key="x")
+    others = [await enqueue(queue, user) for user in "bacab"]
+    assert await started(queue, 4) == [running, *others[:3]]
+    assert await started(queue, 4) == others[3:]
+
+
 @pytest.mark.gen_test
 async def test_key_counts_for_its_kind_alone(make_queue: MakeQueue) -> None:
     queue = make_queue()

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from tornado.ioloop import IOLoop
 
 from services.queue import (
+    Conflict,
     NotEnded,
     OnConflict,
     Outcome,
@@ -366,6 +367,12 @@ async def test_unique_key_is_its_own_again_or_anothers(queue: QueueService) -> N
     await queue.cancel_task(first.task_id)
     second = await queue.enqueue_task("a", new(unique=unique))
     assert second.task_id != first.task_id
+    for _ in range(2):
+        with pytest.raises(Conflict) as refused:
+            await queue.rerun_task(first.task_id)
+        assert refused.value.task_id == second.task_id
+        await claim(queue)
+    assert (await read(queue, first.task_id)).status == "cancelled"
     await queue.cancel_task(second.task_id)
     await queue.rerun_task(first.task_id)
     again = await queue.enqueue_task("a", new(unique=unique))

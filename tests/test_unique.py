@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from tornado.ioloop import IOLoop
 
-from services.queue import Conflict, OnConflict, QueueFull, QueueService, Task, Unique
+from services.queue import Conflict, OnConflict, QueueFull, QueueService, Task, TaskState, Unique
 from tests.queueing import (
     claim,
     end,
@@ -168,6 +168,29 @@ async def test_key_while_running_is_free_whatever_the_end(queue: QueueService, e
     second = await submit(queue, on_conflict=OnConflict.REJECT)
     assert second.task_id != first.task_id
     assert await meets(queue, "running", second)
+
+
+@pytest.mark.gen_test
+async def test_keys_scope_ends_when_either_of_the_two_says_so(queue: QueueService) -> None:
+    """The one that has it, or the one that asks for it."""
+    waiting = await submit(queue, "waiting")
+    assert await meets(queue, "running", waiting)
+    await claim(queue)
+    # It had the key for as long as it waited, whoever asks.
+    running = await submit(queue, "running")
+    assert running.task_id != waiting.task_id
+    [owned] = await claim(queue)
+    assert await meets(queue, 60.0, running)
+    assert (await submit(queue, "waiting")).task_id != running.task_id
+    await end(queue, owned)
+    await queue.purge(TaskState.QUEUED)
+    timed = await submit(queue, 60.0)
+    [owned] = await claim(queue)
+    assert await meets(queue, "running", timed)
+    await end(queue, owned)
+    assert await meets(queue, 60.0, timed)
+    # It asks for one that waits or runs, and that one does no more.
+    assert (await submit(queue, "running")).task_id != timed.task_id
 
 
 @pytest.mark.gen_test
