@@ -369,14 +369,14 @@ async def test_purge_of_many_goes_on_to_the_last_or_to_its_limit(queue: QueueSer
     """Past those that it does not name, in parts."""
     for user in "aba":
         await queue.create_batch(user, several(*"A" * 450))
+    assert await queue.purge(TaskState.QUEUED, user_id="a", limit=250) == 250
     assert await queue.purge(TaskState.QUEUED, user_id="b", limit=205) == 205
     assert await queue.purge(TaskState.QUEUED, user_id="b") == 245
     stats = await queue.stats()
-    assert (stats.queued, stats.cancelled) == (900, 450)
-    await queue.cancel_task((await ids_of(queue, "a", limit=1))[0])
+    assert (stats.queued, stats.cancelled) == (650, 700)
     assert await queue.purge(TaskState.CANCELLED, user_id="b") == 450
     assert await queue.purge(TaskState.QUEUED, limit=1) == 1
-    assert (await queue.stats()).cancelled == 2
+    assert (await queue.stats()).cancelled == 251
 
 
 @pytest.mark.gen_test
