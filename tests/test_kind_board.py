@@ -30,7 +30,6 @@ from tests.queueing import (
     end,
     enqueue,
     give_up,
-    ids_of,
     new,
     read,
     register,
