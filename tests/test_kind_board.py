@@ -431,18 +431,22 @@ async def test_limits_of_our_own_settings_are_those_of_the_constructor(
     assert (await queue.enqueue_task("a", new())).status == "queued"
 
 
+@pytest.mark.parametrize("kind", ["other", KIND])
 @pytest.mark.gen_test
-async def test_worker_of_another_kind_is_woken_though_the_first_takes_another_task(
-    queue: QueueService, redis: Redis
+async def test_other_worker_is_woken_though_the_first_takes_another_task(
+    queue: QueueService, redis: Redis, kind: str
 ) -> None:
-    """What is free again is free for the user, whose next task is of the other kind."""
+    """What is free again is free for the user, whose next task the first one does not take.
+
+    It is of a kind that the first one has not, or behind what the first one's last slot is for.
+    """
     await queue.register_kinds()
     await queue.set_limits("", {"user_limit": 1})
     await enqueue(queue, "a")
     [owned] = await claim(queue)
-    waiting = await enqueue(queue, "a", kind="other")
-    assert await started(queue, 9, "other") == []
-    await enqueue(queue, "b")
+    waiting = await enqueue(queue, "a", kind=kind)
+    assert await started(queue, 9, kind) == []
+    await enqueue(queue, "b", priority=Priority.HIGH)
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.subscribe("rt:workers")
         await pubsub.get_message(timeout=1)
@@ -451,4 +455,4 @@ async def test_worker_of_another_kind_is_woken_though_the_first_takes_another_ta
         message = await pubsub.get_message(timeout=2)
     assert message is not None
     assert json.loads(message["data"])["type"] == "wake"
-    assert await started(queue, 9, "other") == [waiting]
+    assert await started(queue, 9, kind) == [waiting]
