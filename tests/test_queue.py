@@ -857,3 +857,20 @@ async def test_large_batch_may_take_longer_than_an_answer(stores: StoreAddresses
             batch = await queue.create_batch("ann", tasks)
         assert len(batch.task_ids) == 6000
         assert (await queue.stats()).queued == 6000
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("outcome", list(Outcome))
+async def test_task_of_a_stale_end_may_start_in_the_same_request(
+    redis: Redis, make_queue: Callable[..., QueueService], outcome: Outcome
+) -> None:
+    """Its lease ran out, and its first owner hands in its end as it asks for more."""
+    queue = make_queue()
+    await queue.enqueue_task("ann", smallest_task(key="k"), task_id="t")
+    (claim,) = (await queue.claim("one", 1, kinds=["fast"])).claims
+    await redis.zadd(queue.prefix + "processing", {"t": 1})
+    assert await queue.cleanup_expired_tasks() == 1
+    late = [Ack("t", claim.token, outcome, error="late")]
+    (again,) = (await queue.claim("one", 1, late, kinds=["fast"])).claims
+    assert (again.task.task_id, again.task.attempt) == ("t", 2)
+    assert await queue.check_invariants() == []

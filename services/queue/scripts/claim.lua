@@ -49,8 +49,8 @@ local function load_claimed(id)
     _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], made = v[2],
     token = v[3] or '', event_seq = v[4] or '1', started_at = v[5], revived = v[6] or '0',
     percent = v[7] or '0', kept = v[8] or '', user_id = made[1], batch_id = made[2], kind = made[5],
-    key = made[7], notify = made[10], unique = made[11], job = made[15], ended_at = '', result = '',
-    fragment = nil, error = nil,
+    key = made[7], notify = made[10], unique = made[11], job = made[15], line = made[6] .. made[5],
+    ended_at = '', result = '', fragment = nil, error = nil,
   }, TASK)
 end
 
