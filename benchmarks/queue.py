@@ -47,7 +47,7 @@ BULLMQ = ("bullmq@~6.7.0", "ioredis@~5.8.0")
 PLAIN, FULL, BULLMQ_NAME = "ours", "ours, all switched on", "bullmq"
 OURS = (PLAIN, FULL)
 NAMES = (*OURS, "saq", "arq", "rq", BULLMQ_NAME)
-# What a queue's benchmark is told besides.
+# More arguments of a queue's benchmark.
 MORE = {FULL: ["full"], BULLMQ_NAME: [str(ENVIRONMENTS / "bullmq")]}
 
 

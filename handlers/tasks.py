@@ -33,7 +33,7 @@ EVERYBODY = "*"
 
 
 class RerunState(StrEnum):
-    """What is run again by a filter."""
+    """A filter of the tasks that are run again."""
 
     FAILED = "failed"
     DEAD = "dead"

@@ -19,7 +19,7 @@ class CommandFault(ValueError):
 
 
 class Asked(Protocol):
-    """What stands on the command line behind the action."""
+    """The arguments behind the action."""
 
     names: Sequence[str]
     kind: str
@@ -32,7 +32,7 @@ class Asked(Protocol):
 
 @attrs.frozen
 class Told:
-    """What a command prints; `failed`: something is wrong with the queue."""
+    """The output of a command; `failed`: something is wrong with the queue."""
 
     lines: Sequence[str] = ()
     failed: bool = False
@@ -111,7 +111,7 @@ ACTIONS: dict[str, Action] = {
     "discard": _discard,
     "pause": _pause,
     "resume": _resume,
-    # Who pauses wants to know what still runs.
+    # An operator who pauses wants to know what still runs.
     "drain": _pause,
     "purge": _purge,
     "limits": _limits,

@@ -6,7 +6,7 @@ import attrs
 
 from services.queue import Page, QueueService, TaskState
 
-# What is run again by a filter; what was cancelled was meant to end.
+# States that a filter may run again; a cancelled task was meant to end.
 FAILURES = (TaskState.FAILED, TaskState.DEAD)
 
 

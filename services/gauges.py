@@ -1,4 +1,4 @@
-"""What a scrape asks of the queue: how many tasks wait, how long, and how late ends are told."""
+"""Gauges of the queue, read at a scrape: waiting tasks, their age, and the outbox's lag."""
 
 import asyncio
 import time

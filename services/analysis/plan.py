@@ -67,7 +67,7 @@ class Step(work.Step):
 
     @property
     def description(self) -> str:
-        """What people see of it."""
+        """The text that people see."""
         return self.title
 
 

@@ -63,7 +63,7 @@ class RedisProgressTracker:
 
     @property
     def plan(self) -> Plan:
-        """What its snapshots name by a digest."""
+        """The plan, which snapshots name by its digest."""
         return self._plan
 
     @property

@@ -5,7 +5,7 @@ from services.analysis.kind import NAME
 ANALYSIS = NAME
 # A submission to try a server with.
 EXAMPLE_BODY = '{"symbol": "AAPL"}'
-# What the first version called the label; receivers look for it under this name.
+# The first version gave the label this name, and receivers still look for it.
 LABEL_FIELD = "symbol"
 
 

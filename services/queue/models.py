@@ -210,7 +210,7 @@ class Task:
 
     @property
     def label(self) -> str:
-        """What people see of it."""
+        """The text that people see."""
         return self.job.label
 
     @property
