@@ -852,7 +852,7 @@ class Driver:
 
     async def refill(self) -> None:
         """The clock passes the time of some rates: their buckets are full again."""
-        await self.redis.delete(self.queue.prefix + "rates")
+        await self.redis.delete(self.queue.prefix + "buckets")
         self.model.started.clear()
         for kind, key in self.model.resting:
             await self.redis.zadd(self.queue.prefix + "resting", {f"{kind}\n{key}": 1})

@@ -365,7 +365,7 @@ async def test_bucket_is_full_again_after_its_time(make_queue: MakeQueue, redis:
     await register(queue, rate="5/1s")
     await queue.create_batch("a", several(*"A" * 20))
     assert len(await claim(queue, 20)) == 5
-    full_at = float(await redis.zscore("{rtq}:rates", KIND) or 0)
+    full_at = float(await redis.zscore("{rtq}:buckets", KIND) or 0) / 1e6
 
     async def is_past(moment: float) -> bool:
         seconds, micros = await redis.time()
@@ -373,7 +373,7 @@ async def test_bucket_is_full_again_after_its_time(make_queue: MakeQueue, redis:
 
     await until(lambda: is_past(full_at + 0.5))
     await queue.keep_up()
-    assert await redis.zscore("{rtq}:rates", KIND) is None
+    assert await redis.zscore("{rtq}:buckets", KIND) is None
     assert len(await claim(queue, 20)) == 5
 
 

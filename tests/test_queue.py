@@ -625,7 +625,7 @@ async def test_nothing_is_left_of_what_is_past_its_retention(
             for member in await redis.zrange("{rtq}:" + key, 0, -1):
                 await redis.zadd("{rtq}:" + key, {member: 1})
         await queue.keep_up()
-        return not await redis.exists("{rtq}:rates", "{rtq}:resting")
+        return not await redis.exists("{rtq}:buckets", "{rtq}:resting")
 
     await until(are_full_again)
     kept = {key.decode().removeprefix("{rtq}:") for key in await redis.keys("*")}

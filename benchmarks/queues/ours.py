@@ -17,6 +17,7 @@ from services.kinds import KindRegistry
 from services.queue import Job, NewTask, Priority, QueueService
 from services.worker import Worker, load_targets
 from settings import Settings
+from tornado_rt.garbage import collect_seldom
 from tornado_rt.redis import open_redis
 from tornado_rt.work import Kind, Run, Step
 
@@ -50,6 +51,8 @@ def _handled(kind: Kind) -> Kind:
 
 async def main(url: str, jobs: int, concurrency: int, full: bool) -> None:
     """Enqueue all, then process all."""
+    # As in our processes.
+    collect_seldom()
     kinds = {kind.name: kind for kind in make_kinds(full)}
     async with open_redis(url) as redis:
         queue = QueueService(redis, user_limit=0, global_limit=0, max_waiting_per_user=0)

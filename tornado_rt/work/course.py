@@ -55,13 +55,14 @@ class Course:
     """
 
     def __init__(self, plan: Plan | None) -> None:
-        self.plan: Plan | None = None
+        self.plan = plan
         self.places: dict[StepPath, Place] = {(): Place("")}
+        if plan is not None:
+            self.places.update({path: Place(title) for path, title in plan.titles.items()})
         self._running: list[StepPath] = []
         # Steps whose inner ones were all found on the way: nobody knows how many are to come.
         self._open: set[StepPath] = set()
         self._least = 0.0
-        self._lay(plan)
 
     @property
     def leaves(self) -> tuple[Leaf, ...]:
@@ -71,7 +72,7 @@ class Course:
     @property
     def marks(self) -> str:
         """One letter for each leaf."""
-        return "".join(self.places[leaf.path].mark for leaf in self.leaves)
+        return "".join([self.places[leaf.path].mark for leaf in self.leaves])
 
     def progress(self) -> float:
         """Return how much is done, from 0 to 1."""
@@ -85,10 +86,14 @@ class Course:
 
     def current(self) -> int:
         """Return the index of the leaf that runs, else of the first pending, else of the last."""
-        indexes = {leaf.path: index for index, leaf in enumerate(self.leaves)}
-        running = [indexes[path] for path in self._running if path in indexes]
+        if self.plan is None:
+            return 0
+        indexes = self.plan.indexes
+        for path in reversed(self._running):
+            if path in indexes:
+                return indexes[path]
         pending = self.marks.find("p")
-        return running[-1] if running else pending if pending >= 0 else max(len(indexes) - 1, 0)
+        return pending if pending >= 0 else len(indexes) - 1
 
     def find(self, name: str, around: StepPath) -> StepPath | None:
         """Return the step of this name that is nearest: inside, beside, or around a step.
@@ -144,14 +149,14 @@ class Course:
         self.progress()
         self.plan = plan
         old, self.places = self.places, {(): self.places[()]}
-        for path, title in _titles_of(plan.steps if plan else (), ()):
+        for path, title in plan.titles.items() if plan else ():
             self.places[path] = old.get(path) or Place(title)
             self.places[path].title = title
         self._running = [path for path in self._running if path in self.places]
 
     def _done(self, steps: tuple[Step, ...], path: StepPath) -> float:
         own = self.places[path].fraction
-        if not steps:
+        if own >= 1 or not steps:
             return own
         done = sum(step.weight * self._done(step.steps, (*path, step.name)) for step in steps)
         inner = done / sum(step.weight for step in steps)
@@ -182,13 +187,6 @@ def _as_amount(value: object) -> float:
     number = as_number(value)
     require(0 <= number <= MOST_COUNT, f"done and total are 0 or more, not {number}")
     return number
-
-
-def _titles_of(steps: tuple[Step, ...], path: StepPath) -> Iterator[tuple[StepPath, str]]:
-    for step in steps:
-        here = (*path, step.name)
-        yield here, step.title
-        yield from _titles_of(step.steps, here)
 
 
 def _with(steps: tuple[Step, ...], around: StepPath, new: Step) -> tuple[Step, ...]:

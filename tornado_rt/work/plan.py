@@ -85,6 +85,16 @@ class Plan:
         return tuple(_leaves_of(self.steps, 1.0, (), ()))
 
     @cached_property
+    def titles(self) -> dict[StepPath, str]:
+        """The title of each step, also of those that have steps inside."""
+        return dict(_titles_of(self.steps, ()))
+
+    @cached_property
+    def indexes(self) -> dict[StepPath, int]:
+        """The place of each leaf among the leaves."""
+        return {leaf.path: index for index, leaf in enumerate(self.leaves)}
+
+    @cached_property
     def text(self) -> bytes:
         """The plan as JSON; equal plans have equal texts."""
         return json_of([_plain(step) for step in self.steps])
@@ -146,6 +156,13 @@ def _leaves_of(
             yield from _leaves_of(step.steps, part, (*group, step.title), here)
         else:
             yield Leaf(step.name, step.title, part, group, here)
+
+
+def _titles_of(steps: tuple[Step, ...], path: StepPath) -> Iterator[tuple[StepPath, str]]:
+    for step in steps:
+        here = (*path, step.name)
+        yield here, step.title
+        yield from _titles_of(step.steps, here)
 
 
 def _plain(step: Step) -> dict[str, Any]:

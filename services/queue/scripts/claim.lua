@@ -24,14 +24,14 @@ local function load_waiting(id, line)
   if known then return known.status == 'queued' and known.line == line and known or nil end
   local v = redis.pcall('HMGET', key, 'status', 'made', 'attempt', 'event_seq', 'percent', 'kept')
   if v[1] ~= 'queued' then return nil end
-  local made = read_made(v[2])
-  if not (made and made[6] .. made[5] == line and tonumber(made[4]) and is_whole(v[3] or '0') and is_whole(v[4] or '1')
+  local user, batch, created, seq, kind, level, of, _, _, _, unique, plan, _, _, job = read_made(v[2])
+  if not (user and level .. kind == line and tonumber(seq) and is_whole(v[3] or '0') and is_whole(v[4] or '1')
       and is_percentage(v[5] or '0')) then return nil end
   return adopt({
     _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], made = v[2],
-    attempt = v[3] or '0', event_seq = v[4] or '1', user_id = made[1], batch_id = made[2],
-    created_at = made[3], seq = made[4], kind = made[5], key = made[7], unique = made[11], plan = made[12], job = made[15],
-    line = line, token = '', started_at = '', percent = '0', kept = v[6] or '',
+    attempt = v[3] or '0', event_seq = v[4] or '1', user_id = user, batch_id = batch, created_at = created,
+    seq = seq, kind = kind, key = of, unique = unique, plan = plan, job = job, line = line, token = '',
+    started_at = '', percent = '0', kept = v[6] or '',
   }, TASK)
 end
 
@@ -41,16 +41,14 @@ local function load_claimed(id)
   local v = redis.pcall('HMGET', key, 'status', 'made', 'token', 'event_seq', 'started_at', 'revived',
     'percent', 'kept')
   if not v[1] then return nil end
-  local made = read_made(v[2])
-  if not (made and STATES[v[1]] and is_whole(v[4] or '1') and is_percentage(v[7] or '0')) then
-    return nil
-  end
+  local user, batch, _, _, kind, level, of, _, _, notify, unique, _, _, _, job = read_made(v[2])
+  if not (user and STATES[v[1]] and is_whole(v[4] or '1') and is_percentage(v[7] or '0')) then return nil end
   return adopt({
     _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], made = v[2],
     token = v[3] or '', event_seq = v[4] or '1', started_at = v[5], revived = v[6] or '0',
-    percent = v[7] or '0', kept = v[8] or '', user_id = made[1], batch_id = made[2], kind = made[5],
-    key = made[7], notify = made[10], unique = made[11], job = made[15], line = made[6] .. made[5],
-    ended_at = '', result = '', fragment = nil, error = nil,
+    percent = v[7] or '0', kept = v[8] or '', user_id = user, batch_id = batch, kind = kind, key = of,
+    notify = notify, unique = unique, job = job, line = level .. kind, ended_at = '', result = '',
+    fragment = nil, error = nil,
   }, TASK)
 end
 
@@ -167,18 +165,6 @@ local function open_lines()
   end
 end
 
--- Find which lines of a kind come first; `look` finds the turn of one.
-local function look_at(kind, look)
-  kind.first, kind.oldest = nil, nil
-  for _, line in ipairs(kind.lines) do
-    look(line)
-    if line.turn then
-      kind.first = kind.first or line
-      if not kind.oldest or line.turn < kind.oldest.turn then kind.oldest = line end
-    end
-  end
-end
-
 -- Whether a task of the kind may start now, whoever's it is; a kind that may not is closed for this script.
 local closed = {}
 local function is_open(kind)
@@ -196,15 +182,31 @@ local function is_open(kind)
   return not closed[kind]
 end
 
-local function at_limit(kind, user)
+-- Find which lines of a kind come first, by their turns.
+local function compare_lines(kind)
+  local first, oldest = nil, nil
+  if is_open(kind.name) then
+    for _, line in ipairs(kind.lines) do
+      local turn = line.turn
+      if turn then
+        first = first or line
+        if not oldest or turn < oldest.turn then oldest = line end
+      end
+    end
+  end
+  kind.first, kind.oldest = first, oldest
+end
+
+-- `both`: the kind and the user, as here the kind and the key.
+local function at_limit(kind, user, both)
   if user_limit > 0 and counted('active', user) >= user_limit then return true end
   local own = kind_limits[kind].user_limit or 0
-  return own > 0 and counted('active_of', pair(kind, user)) >= own
+  return own > 0 and counted('active_of', both) >= own
 end
 
 -- Whether a key is at its limit; one that has no token is looked at again at its time.
-local function is_key_full(kind, key)
-  local own, both = kind_limits[kind], pair(kind, key)
+local function is_key_full(kind, both)
+  local own = kind_limits[kind]
   if (own.key_limit or 0) > 0 and counted('keys', both) >= own.key_limit then return true end
   if not own.key_rate then return false end
   local wait = seconds_to_token(both, own.key_rate)
@@ -216,20 +218,19 @@ local function is_key_full(kind, key)
 end
 
 local picked = {}
--- Count one that is to start, before the next is looked for.
-local function pick(t)
+-- Count one that is to start, before the next is looked for. `of_user`, `of_key`: its kind with either.
+local function pick(t, of_user, of_key)
   local kind, user = t.kind, t.user_id
   t.status = 'picked'
   count('active', user, 1)
-  count('active_of', pair(kind, user), 1)
+  count('active_of', of_user, 1)
   count('running', kind, 1)
   count('queued', t.line, -1)
   count('waiting_of', user, -1)
   if kind_limits[kind].rate then take_token(kind, kind_limits[kind].rate) end
-  if t.key ~= '' then
-    local both = pair(kind, t.key)
-    count('keys', both, 1)
-    if kind_limits[kind].key_rate then take_token(both, kind_limits[kind].key_rate) end
+  if of_key then
+    count('keys', of_key, 1)
+    if kind_limits[kind].key_rate then take_token(of_key, kind_limits[kind].key_rate) end
   end
   picked[#picked + 1] = t
 end
@@ -299,7 +300,7 @@ end
 -- them are taken at once, up to the first task that a limit of its user or key holds back.
 local function take_stretch()
   if order() ~= 'fifo' or some_are_blocked() then return end
-  local lines, lanes, taken_of, taken_of_lane = 0, {}, {}, {}
+  local lines, by_name, lanes, taken_of, taken_of_lane = 0, {}, {}, {}, {}
   for _, kind in ipairs(kinds) do lines = lines + #kind.lines end
   -- Few are taken of each of many lines.
   local part = math.ceil(2 * room / lines)
@@ -309,37 +310,40 @@ local function take_stretch()
       line.ids = redis.call('ZRANGE', P .. 'waiting:' .. line.name, from, from + part - 1, 'WITHSCORES')
       line.at, line.taken = 1, from
     end
-    local turn = line.ids[line.at + 1]
-    line.turn = turn and is_open(line.kind) and tonumber(turn) or nil
+    line.turn = tonumber(line.ids[line.at + 1])
   end
-  for _, kind in ipairs(kinds) do look_at(kind, look) end
+  for _, kind in ipairs(kinds) do
+    by_name[kind.name] = kind
+    for _, line in ipairs(kind.lines) do look(line) end
+    compare_lines(kind)
+  end
   while #picked < room do
     local line = choose()
     if not line then break end
     local id = line.ids[line.at]
     local t = load_waiting(id, line.name)
     if t then
-      local key = t.key
-      if at_limit(t.kind, t.user_id) or (key ~= '' and is_key_full(t.kind, key)) then break end
+      local kind, user, key = t.kind, t.user_id, t.key
+      local of_user, of_key = pair(kind, user), key ~= '' and pair(kind, key)
+      if at_limit(kind, user, of_user) or (of_key and is_key_full(kind, of_key)) then break end
       note_passed(line)
-      pick(t)
+      pick(t, of_user, of_key)
       line.taken = line.taken + 1
       if key == '' then
-        local own = user_line(line.name, t.user_id)
+        local own = user_line(line.name, user)
         taken_of[own] = (taken_of[own] or 0) + 1
       else
-        local lane = lane_of(line.name, t.user_id, key)
+        local lane = lane_of(line.name, user, key)
         if not taken_of_lane[lane] then put(lanes, line.name, t) end
         taken_of_lane[lane] = (taken_of_lane[lane] or 0) + 1
       end
-      note(moved, pair(line.name, t.user_id))
+      note(moved, pair(line.name, user))
     else
       set_aside(id)
     end
     line.at = line.at + 2
-    for _, kind in ipairs(kinds) do
-      if kind.name == line.kind then look_at(kind, look) end
-    end
+    look(line)
+    compare_lines(by_name[line.kind])
   end
   for _, kind in ipairs(kinds) do
     for _, line in ipairs(kind.lines) do
@@ -363,24 +367,24 @@ local moves_left = 500
 local function find_head(line)
   local kind = kind_of(line)
   while is_open(kind) do
-    local first = redis.call('ZRANGE', P .. 'ready:' .. line, 0, 0, 'WITHSCORES')
+    local first = redis.call('ZRANGE', P .. 'ready:' .. line, '0', '0', 'WITHSCORES')
     local user = first[1]
     if not user then return nil end
     if moves_left == 0 then
       look_again_in(0)
       return nil
     end
-    if at_limit(kind, user) then
+    if at_limit(kind, user, pair(kind, user)) then
       park(line, user)
     else
-      local head = redis.call('ZRANGE', user_line(line, user), 0, 0, 'WITHSCORES')
+      local head = redis.call('ZRANGE', user_line(line, user), '0', '0', 'WITHSCORES')
       local entry = head[1]
       if not entry then
         redis.call('ZREM', P .. 'ready:' .. line, user)
-      elseif string.sub(entry, 1, 1) == MARK and is_key_full(kind, string.sub(entry, 2)) then
+      elseif string.sub(entry, 1, 1) == MARK and is_key_full(kind, pair(kind, string.sub(entry, 2))) then
         hold(line, user, string.sub(entry, 2))
         -- In order of submission his turn is that of his next one.
-        local following = redis.call('ZRANGE', user_line(line, user), 0, 0, 'WITHSCORES')[2]
+        local following = redis.call('ZRANGE', user_line(line, user), '0', '0', 'WITHSCORES')[2]
         if not following then
           redis.call('ZREM', P .. 'ready:' .. line, user)
         elseif order() == 'fifo' then
@@ -406,7 +410,7 @@ local function take(line, user, entry)
     redis.call('ZREM', own, id)
   end
   local waited = id and redis.call('ZREM', P .. 'waiting:' .. line, id) == 1
-  local head = redis.call('ZRANGE', own, 0, 0, 'WITHSCORES')[2]
+  local head = redis.call('ZRANGE', own, '0', '0', 'WITHSCORES')[2]
   if not head then
     redis.call('ZREM', P .. 'ready:' .. line, user)
   else
@@ -418,8 +422,11 @@ local function take(line, user, entry)
 end
 
 local function take_turns()
-  local function look(line) line.turn, line.user, line.entry = find_head(line.name) end
-  for _, kind in ipairs(kinds) do look_at(kind, look) end
+  local function look_at(kind)
+    for _, line in ipairs(kind.lines) do line.turn, line.user, line.entry = find_head(line.name) end
+    compare_lines(kind)
+  end
+  for _, kind in ipairs(kinds) do look_at(kind) end
   while #picked < room do
     local line = choose()
     if not line then break end
@@ -428,7 +435,7 @@ local function take_turns()
     local id, waited = take(line.name, user, line.entry)
     local t = id and load_waiting(id, line.name)
     if t then
-      pick(t)
+      pick(t, pair(t.kind, user), t.key ~= '' and pair(t.kind, t.key))
     elseif waited then
       count('queued', line.name, -1)
       count('waiting_of', user, -1)
@@ -439,7 +446,7 @@ local function take_turns()
       local changed = kind.name == line.kind
       -- The start may have brought his tasks of other kinds to a limit.
       for _, other in ipairs(kind.lines) do changed = changed or other.user == user end
-      if changed then look_at(kind, look) end
+      if changed then look_at(kind) end
     end
   end
 end

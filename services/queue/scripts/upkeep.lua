@@ -21,14 +21,14 @@ local function recount(zset)
   if redis.call('ZCARD', P .. zset) > MOST_COUNTED then return end
   for _, hash in ipairs(RECOUNTED[zset]) do redis.call('DEL', P .. hash) end
   for _, id in ipairs(redis.call('ZRANGE', P .. zset, 0, -1)) do
-    local made = read_made(redis.call('HGET', task_key(id), 'made'))
-    if made and zset == 'delayed' then
-      count('aside', made[1], 1)
-    elseif made then
-      count('active', made[1], 1)
-      count('active_of', pair(made[5], made[1]), 1)
-      count('running', made[5], 1)
-      if made[7] ~= '' then count('keys', pair(made[5], made[7]), 1) end
+    local user, _, _, _, kind, _, key = read_made(redis.call('HGET', task_key(id), 'made'))
+    if user and zset == 'delayed' then
+      count('aside', user, 1)
+    elseif user then
+      count('active', user, 1)
+      count('active_of', pair(kind, user), 1)
+      count('running', kind, 1)
+      if key ~= '' then count('keys', pair(kind, key), 1) end
     end
   end
 end
@@ -122,7 +122,7 @@ end
 local more = list_unlisted()
 
 -- Rates that are full again, and plans that no task has named for a while.
-redis.call('ZREMRANGEBYSCORE', P .. 'rates', '-inf', NOW_STAMP)
+redis.call('ZREMRANGEBYSCORE', P .. 'buckets', '-inf', string.format('%d', NOW * 1000000))
 for _, digest in ipairs(due('plan_idle', NOW - A.idle)) do
   redis.call('ZREM', P .. 'plan_idle', digest)
   if redis.call('HEXISTS', P .. 'plan_uses', digest) == 0 and redis.call('SISMEMBER', P .. 'pinned_plans', digest) == 0 then

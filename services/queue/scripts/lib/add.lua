@@ -13,7 +13,7 @@ local function take_seq()
     next_seq = last_seq - #A.tasks + 1
   end
   next_seq = next_seq + 1
-  return next_seq - 1
+  return string.format('%d', next_seq - 1)
 end
 
 -- The new tasks of each user, and under "" of all, to be listed at once.
@@ -28,7 +28,7 @@ local function make_task(new)
     _key = task_key(new.id), _changes = false, _numbered = false, task_id = new.id, user_id = new.user,
     seq = seq, batch_id = new.batch, kind = new.kind, key = new.key, line = new.level .. new.kind, status = '',
   }, TASK)
-  set(t, 'made', cmsgpack.pack({new.user, new.batch, NOW_STAMP, tostring(seq), new.kind, new.level, new.key,
+  set(t, 'made', cmsgpack.pack({new.user, new.batch, NOW_STAMP, seq, new.kind, new.level, new.key,
     new.max_attempts, new.expected, new.notify, new.unique, new.plan, new.head, new.first, new.job}))
   listed_of[new.user] = listed_of[new.user] or {}
   put(listed_of[new.user], seq, new.id)

@@ -92,7 +92,7 @@ local function find_turns(pairs_of)
   for _, both in ipairs(pairs_of) do
     local line, user = string.match(both, '^([^\n]*)\n(.*)$')
     turns[line], gone[line] = turns[line] or {}, gone[line] or {}
-    local head = redis.call('ZRANGE', user_line(line, user), 0, 0, 'WITHSCORES')[2]
+    local head = redis.call('ZRANGE', user_line(line, user), '0', '0', 'WITHSCORES')[2]
     if not head then
       gone[line][#gone[line] + 1] = user
       if some_are_blocked() then unpark(line, user) end
@@ -108,7 +108,7 @@ end
 
 -- Put a lane's entry where its first task belongs; nothing when it is held, or has no task.
 local function place_lane(line, user, key, is_held)
-  local head = redis.call('ZRANGE', lane_of(line, user, key), 0, 0, 'WITHSCORES')[2]
+  local head = redis.call('ZRANGE', lane_of(line, user, key), '0', '0', 'WITHSCORES')[2]
   local kind, level = kind_of(line), string.sub(line, 1, 1)
   if is_held then
     local held, member = P .. 'held:' .. pair(kind, key), pair(level, user)

@@ -73,10 +73,10 @@ local function let_go(list, user, number)
     end
     -- A process of an earlier version may have deleted or revived it.
     if ENDED[status] and list_of(status) == list then
-      made = read_made(made)
-      if made then
-        if made[2] ~= '' then redis.call('LREM', P .. 'batch_tasks:' .. made[2], 1, id) end
-        leave_plans(made[PLACE.plan], plans or '')
+      local _, batch, _, _, _, _, _, _, _, _, _, plan = read_made(made)
+      if batch then
+        if batch ~= '' then redis.call('LREM', P .. 'batch_tasks:' .. batch, 1, id) end
+        leave_plans(plan, plans or '')
       end
       count('counts', status, -1)
       records[key] = nil

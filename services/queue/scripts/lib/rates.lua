@@ -3,10 +3,11 @@
 -- Rates: how many tasks of a kind, or of a kind and key, may start in a time. A token bucket by Redis's
 -- clock, kept as one number: when it will be full again (GCRA, ATM Forum TM 4.1, section 4.4.3). It holds as
 -- many tokens as the rate names, so that at most `count` start at once and `count * (1 + t / seconds)` in `t`.
+-- In whole microseconds: Redis keeps and compares integers faster than floats.
 local FINE = 0.000001
 local full_at = {}
 local function time_when_full(name)
-  full_at[name] = full_at[name] or tonumber(redis.call('ZSCORE', P .. 'rates', name) or 0)
+  full_at[name] = full_at[name] or tonumber(redis.call('ZSCORE', P .. 'buckets', name) or 0) * FINE
   return full_at[name]
 end
 
@@ -24,8 +25,8 @@ end
 
 finishers[#finishers + 1] = function()
   local flat = {}
-  for name in pairs(taken_tokens) do put(flat, stamp(full_at[name]), name) end
-  call_in_parts('ZADD', P .. 'rates', flat)
+  for name in pairs(taken_tokens) do put(flat, string.format('%d', math.ceil(full_at[name] / FINE)), name) end
+  call_in_parts('ZADD', P .. 'buckets', flat)
 end
 
 -- So many keys at most are looked at in one script.
@@ -42,7 +43,7 @@ local function look_at_keys(is_key_full, look_again_in)
   for _, kind in ipairs(A.kinds) do
     local loose = redis.call('ZRANGE', P .. 'loose:' .. kind, 0, MOST_KEYS - 1)
     for _, key in ipairs(loose) do
-      if is_key_full(kind, key) then
+      if is_key_full(kind, pair(kind, key)) then
         -- When it is free again it lets in more.
         redis.call('ZREM', P .. 'loose:' .. kind, key)
       else
@@ -54,7 +55,7 @@ end
 
 -- Say when the next of them is to be looked at.
 local function look_for_rest(look_again_in)
-  local first = redis.call('ZRANGE', P .. 'resting', 0, 0, 'WITHSCORES')[2]
+  local first = redis.call('ZRANGE', P .. 'resting', '0', '0', 'WITHSCORES')[2]
   if first then look_again_in(first - NOW) end
   for _, kind in ipairs(A.kinds) do
     if redis.call('EXISTS', P .. 'loose:' .. kind) == 1 then look_again_in(0) end

@@ -16,8 +16,7 @@ local STATES = {queued = true, delayed = true, processing = true, completed = tr
 -- the task is run again after the end of its batch.
 local MADE = {'user_id', 'batch_id', 'created_at', 'seq', 'kind', 'level', 'key', 'max_attempts', 'expected',
   'notify', 'unique', 'plan', 'head', 'first', 'job'}
-local PLACE, MADE_FIELDS = {}, #MADE
-for i, field in ipairs(MADE) do PLACE[field] = i end
+local MADE_FIELDS = #MADE
 -- What every transition reads of a task.
 local CORE = {'made', 'token', 'closed', 'attempt', 'percent', 'event_seq', 'logged'}
 local TASK = kind_of_record({
@@ -26,21 +25,21 @@ local TASK = kind_of_record({
   ended_at = '', attempts = '', plans = '', kept = '', state = '', lost_key = '',
 }, MADE)
 
--- Give a record its fields of MADE: those that most scripts look at, for a table that grows costs.
-local function know_made(t, made)
-  t.user_id, t.batch_id, t.seq, t.kind, t.key = made[1], made[2], made[4], made[5], made[7]
-  t.line = made[6] .. made[5]
-  return t
-end
-
--- The fields of MADE; nil when they cannot be read. A later version may keep more behind them.
+-- The fields of MADE, nil when they cannot be read. A later version may keep more behind them. As many values,
+-- for a table of them costs more than to read them.
+local ARRAY_16 = 0xdc
+local function text(value) return type(value) == 'string' end
 local function read_made(packed)
-  local readable, made = pcall(cmsgpack.unpack, packed)
-  if not readable or type(made) ~= 'table' then return nil end
-  for i = 1, MADE_FIELDS do
-    if type(made[i]) ~= 'string' then return nil end
+  local first = string.byte(packed or '') == ARRAY_16 and 3 or 1
+  local readable, _, user, batch, created, seq, kind, level, key, attempts, expected, notify, unique, plan,
+    head, first_fragment, job = pcall(cmsgpack.unpack_limit, packed, MADE_FIELDS, first)
+  if readable and text(user) and text(batch) and text(created) and text(seq) and text(kind) and text(level)
+      and text(key) and text(attempts) and text(expected) and text(notify) and text(unique) and text(plan)
+      and text(head) and text(first_fragment) and text(job) then
+    return user, batch, created, seq, kind, level, key, attempts, expected, notify, unique, plan, head,
+      first_fragment, job
   end
-  return made
+  return nil
 end
 
 local function is_percentage(value)
@@ -48,27 +47,23 @@ local function is_percentage(value)
   return share and share >= 0 and share <= 100
 end
 
--- Whether the fields can be read that decide where a task goes next; the numbers are text.
-local function is_readable(t, made)
-  return STATES[t.status] and made and tonumber(made[3]) and tonumber(made[4]) and tonumber(made[9])
-    and is_whole(made[8]) and string.find(made[6], '^[0-4]$') and is_whole(t.attempt) and is_whole(t.event_seq) and is_whole(t.logged)
-    and is_percentage(t.percent)
-end
-
--- nil when there is none, or when its record cannot be read.
+-- nil when there is none, or when the fields cannot be read that decide where it goes next.
 local function load_task(id, fields)
   local key = task_key(id)
   local t = records[key]
   if t then return t end
   t = load(key, fields or CORE, TASK)
   if not t then return nil end
-  local made = read_made(t.made)
-  if not is_readable(t, made) then
+  local user, batch, created, seq, kind, level, of, attempts, expected = read_made(t.made)
+  -- The numbers are text.
+  if not (STATES[t.status] and user and tonumber(created) and tonumber(seq) and tonumber(expected)
+      and is_whole(attempts) and string.find(level, '^[0-4]$') and is_whole(t.attempt) and is_whole(t.event_seq)
+      and is_whole(t.logged) and is_percentage(t.percent)) then
     records[key] = nil
     return nil
   end
-  t.task_id = id
-  return know_made(t, made)
+  t.task_id, t.user_id, t.batch_id, t.seq, t.kind, t.key, t.line = id, user, batch, seq, kind, of, level .. kind
+  return t
 end
 
 -- The mean time that a task of a kind takes, in seconds; nil until one has ended. Read once.
