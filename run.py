@@ -23,9 +23,9 @@ from typed_settings.cli_argparse import make_parser, namespace2settings
 from typed_settings.exceptions import TsError
 
 from services.analysis.words import EXAMPLE_BODY
+from services.checking import WARNING, check_kinds
 from services.console import ACTIONS, CommandFault
-from services.kinds import KindError, check_kinds
-from services.kinds.check import WARNING
+from services.kinds import KindError
 from services.operating import KindNotFound
 from services.queue import LimitsRefused, QueueError, TaskState
 from services.worker import HandlerError

@@ -32,12 +32,11 @@ from services.notifications import (
     Severity,
 )
 from services.notifications.models import SOURCE_LENGTH
-from services.queue import key_prefix
+from services.queue import iso_of, key_prefix
 from services.queue.jobs import unpack_job
 from services.queue.models import Job
 from tornado_rt.bounds import clean_name, clean_text
 from tornado_rt.metrics import Metrics
-from tornado_rt.protocol import iso_time
 from tornado_rt.turns import NoTurn
 
 log = structlog.get_logger(__name__)
@@ -161,7 +160,7 @@ class Event:
             "status": self.status,
             "result": self.result_json,
             "error": self.error,
-            "ended_at": iso_time(datetime.fromtimestamp(self.ended_at, UTC)),
+            "ended_at": iso_of(self.ended_at),
         }
 
     @property

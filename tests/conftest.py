@@ -22,6 +22,7 @@ from tornado.ioloop import IOLoop
 
 from services.queue import QueueService
 from settings import Settings
+from tests.modules import Write
 from tests.ports import free_port
 from tests.waiting import wait_until
 from tornado_rt.mongo import open_database
@@ -207,3 +208,27 @@ def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerP
     )
     yield server
     stop_server(server)
+
+
+@pytest.fixture
+def import_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty current folder; what is imported from it is forgotten."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def write(import_folder: Path) -> Write:
+    """A factory of modules in the current folder."""
+
+    def write(name: str, source: str) -> Path:
+        path = import_folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+        return path
+
+    return write

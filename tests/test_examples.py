@@ -23,7 +23,7 @@ from cronsim import CronSim
 from examples import report as nightly
 from examples import three_kinds, video
 from examples.films import ffmpeg, frames
-from services.kinds import check_module
+from services.checking import check_kinds
 from services.waiting import WORDS
 from tests.conftest import ROOT, ServerProcess, start_server, stop_server
 from tests.ports import free_port
@@ -142,7 +142,7 @@ def messages_of(reports: list[dict[str, Any]]) -> list[str]:
 
 @pytest.mark.parametrize("path", EXAMPLES)
 def test_nothing_is_wrong_with_an_example(path: str) -> None:
-    assert check_module(str(ROOT / path)) == []
+    assert check_kinds(str(ROOT / path))[1] == []
 
 
 def test_film_is_transcoded(site: Site) -> None:
@@ -470,7 +470,7 @@ def test_kinds_of_the_documentation_are_what_a_worker_can_load(
     source = "\n".join(blocks((ROOT / "docs/work.md").read_text(), "python"))
     (tmp_path / "kinds_of_the_documentation.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    assert check_module(str(tmp_path / "kinds_of_the_documentation.py")) == []
+    assert check_kinds(str(tmp_path / "kinds_of_the_documentation.py"))[1] == []
 
 
 def test_protocol_names_each_code_of_what_a_task_waits_for() -> None:

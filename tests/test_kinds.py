@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime
 from enum import Enum, IntEnum
 from pathlib import Path
@@ -27,7 +27,6 @@ from services.kinds import (
     ParamsFault,
     ParamsReader,
     SchemaReader,
-    check_module,
     describe,
     entry_of,
     load_kinds,
@@ -39,6 +38,7 @@ from services.queue import QueueService
 from services.queue.models import KindEntry, KindLimits
 from settings import Settings
 from tests.kinds_of_tests import Codec, Cut, Nothing, Report, Transcode, bare, report, transcode
+from tests.modules import GOOD, Write
 from tornado_rt.bounds import name_of
 from tornado_rt.json_body import TOLD_CHARACTERS, TOLD_FAULTS
 from tornado_rt.work import Kind
@@ -719,48 +719,6 @@ def test_schema_with_a_title_and_nothing_else_takes_any_object() -> None:
 
 # Loading.
 
-GOOD = """
-import attrs
-from tornado_rt.work import Kind
-
-@attrs.frozen
-class Params:
-    n: int = 1
-
-kind = Kind("{name}", Params)
-
-@kind.handler
-def run(params, run):
-    return None
-"""
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty current folder; what is imported from it is forgotten."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
-
-
-Write = Callable[[str, str], Path]
-
-
-@pytest.fixture
-def write(folder: Path) -> Write:
-    """A factory of modules in the current folder."""
-
-    def write(name: str, source: str) -> Path:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(source)
-        return path
-
-    return write
-
 
 def load_faults(*names: str) -> list[str]:
     """Return why modules cannot be used."""
@@ -909,92 +867,6 @@ def test_configure_that_fails_is_told(write: Write, settings: Settings) -> None:
     )
     with pytest.raises(KindError, match=r"^configure\(\) of kinds_off failed: SystemExit: off$"):
         load_kinds(["kinds_off"], settings)
-
-
-# Checking.
-
-
-def test_examples_of_the_tests_have_no_fault() -> None:
-    assert check_module("tests.kinds_of_tests") == []
-    assert check_module(str(Path(__file__).parent / "none.py")) == [
-        f"there is no Python file {Path(__file__).parent / 'none.py'}"
-    ]
-
-
-CHECKS = [
-    ("n: int = 1", "n: int = None", "the class refuses its own default: params.n must be an integ"),
-    (
-        "n: int = 1",
-        "n: int = attrs.field(default=0, validator=attrs.validators.ge(1))",
-        "the class refuses its own default: params.n must be >= 1: 0",
-    ),
-    (
-        "n: int = 1",
-        "n: int = attrs.Factory(lambda: 1 / 0)",
-        "the class refuses its own default: params.n is not valid: ZeroDivisionError",
-    ),
-    (
-        "n: int = 1",
-        "n: int = 1\n    def __attrs_post_init__(self): raise ValueError('never')",
-        "the class refuses its own default: params is not valid: never",
-    ),
-    ("Params)", "Params, steps=lambda params: [params.m])", "steps fails for Params(n=1): Attrib"),
-    ("Params)", "Params, steps=lambda params: [5])", "steps fails for Params(n=1): "),
-    ("Params)", "Params, label='{n:x>y}')", "label fails for Params(n=1): ValueError"),
-    (
-        "Params)",
-        "Params, expected_seconds=lambda params: 'x')",
-        "expected_seconds fails for Params",
-    ),
-    ("Params)", "Params, steps=['a'], label='{m}')", "the label names 'm', which is no parameter"),
-    (
-        "Params)",
-        "Params, schedules=[Schedule(name='s', cron='61 * * * *')])",
-        "schedule 's': '61 * * * *' is no cron expression: Bad minute",
-    ),
-    (
-        "Params)",
-        "Params, schedules=[Schedule(name='s', every=60, params={'n': 'x', 'm': 1})])",
-        "schedule 's': params has unknown fields: m",
-    ),
-    (
-        "Params)",
-        "Params, schedules=[Schedule(name='s', cron='* * * * *', timezone='Mars')])",
-        "there is no time zone 'Mars'",
-    ),
-    (
-        "Params)",
-        "Params, steps=[Step('a', 50), Step('b', 40)])",
-        "the weights of the steps sum to 90",
-    ),
-]
-
-
-@pytest.mark.parametrize(("old", "new", "told"), CHECKS)
-def test_what_is_wrong_with_a_kind_is_told(write: Write, old: str, new: str, told: str) -> None:
-    source = GOOD.format(name="checked").replace("import Kind", "import Kind, Schedule, Step")
-    write("kinds_checked.py", source.replace(old, new))
-    found = check_module("kinds_checked")
-    assert any(told in one for one in found), found
-
-
-def test_handler_that_yields_is_told(write: Write) -> None:
-    handler = "class Handler:\n    async def __call__(self, params, run):\n        yield\n"
-    source = GOOD.format(name="x").partition("@kind")[0]
-    write("kinds_yielding.py", f"{source}\n{handler}\nkind.handler(Handler())\n")
-    [told] = check_module("kinds_yielding")
-    assert told == (
-        "kind 'x': the handler is a generator: it returns its result, it does not yield"
-    )
-
-
-def test_shares_of_any_sum_are_no_fault(write: Write) -> None:
-    source = GOOD.format(name="x").replace("import Kind", "import Kind, Step")
-    write(
-        "kinds_shares.py",
-        source.replace("Params)", "Params, steps=[Step('a', 1), Step('b', 3), Step('c', 1)])"),
-    )
-    assert check_module("kinds_shares") == []
 
 
 # Known kinds.

@@ -374,7 +374,7 @@ async def _open_system_settings(core: Core, database: Any) -> SystemSettingsServ
 
 async def _open_schedules(core: Core) -> None:
     """Fire schedules in this process, and make those of its kinds known."""
-    code = schedules_of(core.kinds.local, time.time())
+    code = schedules_of(core.kinds.local)
     runner = ScheduleRunner(core.queue, _tasks(core).make, code)
     await _patiently(partial(core.hub.subscribe, SCHEDULES, runner))
     core.jobs.keep(runner.run, "schedules")

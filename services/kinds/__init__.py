@@ -1,6 +1,5 @@
 """Kinds of work: loading their modules, reading their parameters, and finding those of others."""
 
-from services.kinds.check import check_kinds, check_module
 from services.kinds.faults import ParamsFault
 from services.kinds.known import KnownKind, entry_of
 from services.kinds.loading import KindError, load_kinds
@@ -19,8 +18,6 @@ __all__ = [
     "ParamsFault",
     "ParamsReader",
     "SchemaReader",
-    "check_kinds",
-    "check_module",
     "describe",
     "entry_of",
     "load_kinds",

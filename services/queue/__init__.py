@@ -1,6 +1,7 @@
 """The task queue: kinds, limits, leases, batches, and the log of each task's events."""
 
-from services.queue.kinds import ALL_KINDS, QueueLimits
+from services.queue.access import QueueLimits
+from services.queue.kinds import ALL_KINDS
 from services.queue.models import (
     Ack,
     Batch,

@@ -7,8 +7,8 @@ import attrs
 import msgpack
 import orjson
 
+from services.queue.access import QueueAccess, QueueLimits
 from services.queue.models import KindEntry, KindLimits, KindState, LimitsRefused
-from services.queue.scripts import Scripts
 from settings import QueueOrder
 from tornado_rt.work import Plan, Rate
 
@@ -20,26 +20,11 @@ RATES = ("rate", "key_rate")
 ALL_KINDS = ""
 
 
-@attrs.frozen(kw_only=True)
-class QueueLimits:
-    """Limits over all kinds: tasks that run at once, of a user and in all, 0 for any; the order."""
+class KindBoard(QueueAccess):
+    """What all processes know of the kinds."""
 
-    user_limit: int = 3
-    global_limit: int = 3
-    order: QueueOrder = QueueOrder.FIFO
-
-
-class KindBoard:
-    """What all processes know of the kinds. `limits` are those of our own settings.
-
-    `scripts` are for services beside the queue that keep something under its keys.
-    """
-
-    def __init__(self, scripts: Scripts, limits: QueueLimits) -> None:
-        self.scripts = scripts
-        self.limits = limits
-        # What this process has made known, for a Redis that is emptied.
-        self._known: tuple[Sequence[KindEntry], Sequence[Plan]] = ((), ())
+    # What this process has made known, for a Redis that is emptied.
+    _known: tuple[Sequence[KindEntry], Sequence[Plan]] = ((), ())
 
     async def register_kinds(
         self,

@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
 from tornado_rt.protocol import Cursor, Message, ResyncReason, iso_time
 from tornado_rt.work import Plan
+
+# What has a log of events.
+Followed = Literal["task", "batch"]
 
 
 class QueueError(Exception):

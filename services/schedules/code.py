@@ -2,20 +2,23 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 import orjson
 import structlog
 
 from services.kinds import KindError, ParamsFault, reader_of
-from services.schedules.models import OF_KIND, Definition, Missed, Overlap, Source, Stored
+from services.schedules.models import OF_KIND, Definition, Source, Stored
+from services.schedules.requests import CodeSchedule, read_part
 from services.schedules.store import Changed, Registering, ScheduleStore, Write
-from services.schedules.times import MOST_JITTER, ScheduleFault
-from tornado_rt.auth import USER_ID_LENGTH
-from tornado_rt.bounds import OutOfBounds, check_name
 from tornado_rt.work import Kind, Schedule
 
 log = structlog.get_logger(__name__)
+
+# What a schedule in code says of its tasks' parameters; its kind reads them.
+PARAMS = "params"
+SAID = tuple(one.name for one in attrs.fields(Schedule) if one.name != PARAMS)
 
 
 @attrs.frozen
@@ -49,15 +52,16 @@ class _Known:
         return orjson.dumps({"version": self.version, "ids": self.ids})
 
 
-def schedules_of(kinds: Mapping[str, Kind], now: float) -> list[KindSchedules]:
+def schedules_of(kinds: Mapping[str, Kind]) -> list[KindSchedules]:
     """Return the schedules of kinds, of all of them, for some may have had one. Raise KindError."""
-    faults = [fault for kind in kinds.values() for fault in _faults_of(kind, now)]
+    found, faults = [], []
+    for kind in kinds.values():
+        definitions, wrong = _read_all(kind)
+        found.append(KindSchedules(kind.name, kind.version, definitions))
+        faults += wrong
     if faults:
         raise KindError(faults)
-    return [
-        KindSchedules(kind.name, kind.version, [_definition(kind, one) for one in kind.schedules])
-        for kind in kinds.values()
-    ]
+    return found
 
 
 async def register(store: ScheduleStore, own: KindSchedules) -> None:
@@ -105,38 +109,29 @@ def _changes(
         yield Write(definition.id, b"" if old is None else old.text, meant.text, due)
 
 
-def _definition(kind: Kind, schedule: Schedule) -> Definition:
-    return Definition(
-        name=f"{kind.name}{OF_KIND}{schedule.name}",
-        user_id=schedule.user_id,
-        kind=kind.name,
-        source=Source.CODE,
-        params=reader_of(kind.params_class).read(dict(schedule.params))[1],
-        label=schedule.label,
-        cron=schedule.cron,
-        every=float(schedule.every),
-        timezone=schedule.timezone,
-        jitter=float(schedule.jitter),
-        overlap=Overlap(schedule.overlap),
-        missed=Missed(schedule.missed),
-    )
-
-
-def _faults_of(kind: Kind, now: float) -> Iterator[str]:
+def _read_all(kind: Kind) -> tuple[list[Definition], list[str]]:
+    definitions, faults = [], []
     for schedule in kind.schedules:
-        for fault in _faults_of_one(kind, schedule, now):
-            yield f"kind {kind.name!r}: schedule {schedule.name!r}: {fault}"
+        definition, wrong = _read(kind, schedule)
+        faults += [f"kind {kind.name!r}: schedule {schedule.name!r}: {one}" for one in wrong]
+        if definition is not None:
+            definitions.append(definition)
+    return definitions, faults
 
 
-def _faults_of_one(kind: Kind, schedule: Schedule, now: float) -> Iterator[str]:
+def _read(kind: Kind, schedule: Schedule) -> tuple[Definition | None, list[str]]:
+    """Return a schedule, None when there are faults; and all of those."""
+    said, faults = read_part({name: getattr(schedule, name) for name in SAID}, CodeSchedule)
+    params, wrong = _read_params(kind, schedule.params)
+    if said is None or params is None:
+        return None, [*faults, *wrong]
+    about = {name: getattr(said, name) for name in SAID}
+    about["name"] = f"{kind.name}{OF_KIND}{schedule.name}"
+    return Definition(**about, kind=kind.name, source=Source.CODE, params=params), []
+
+
+def _read_params(kind: Kind, params: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[str]]:
     try:
-        check_name("user_id", schedule.user_id, USER_ID_LENGTH)
-        definition = _definition(kind, schedule)
-        if definition.times().next_after(now) is None:
-            yield f"{schedule.cron!r} never comes"
+        return reader_of(kind.params_class).read(dict(params))[1], []
     except ParamsFault as fault:
-        yield from fault.faults
-    except (ScheduleFault, OutOfBounds) as fault:
-        yield str(fault)
-    if schedule.jitter > MOST_JITTER:
-        yield f"jitter must be from 0 to {MOST_JITTER:g}"
+        return None, fault.faults

@@ -1,14 +1,20 @@
-"""What a request may say of a schedule; the rest of its body is that of a task."""
+"""What a request may say of a schedule beside its task, and what the code of a kind may."""
 
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import attrs
 
 from services.schedules.models import Missed, Overlap
 from services.schedules.times import MOST_JITTER, ScheduleFault, times_of, zone_of
-from tornado_rt.bounds import OutOfBounds, number_of
-from tornado_rt.work.kind import NAME
+from tornado_rt.auth import USER_ID_LENGTH
+from tornado_rt.bounds import OutOfBounds, name_of, number_of
+from tornado_rt.json_body import structure
+from tornado_rt.problems import Problem
+from tornado_rt.work.kind import MAX_LABEL_LENGTH, NAME
+
+T = TypeVar("T")
 
 # What a task's body may say, and no schedule's: its tasks start at its times.
 OF_ONE_TASK = ("delay", "run_at", "unique")
@@ -50,3 +56,19 @@ class ScheduleRequest:
 
 
 TIMING = tuple(one.name for one in attrs.fields(ScheduleRequest))
+
+
+@attrs.frozen(kw_only=True)
+class CodeSchedule(ScheduleRequest):
+    """What a schedule in the code of a kind says, beside the parameters of its tasks."""
+
+    user_id: str = attrs.field(validator=name_of(USER_ID_LENGTH))
+    label: str = attrs.field(validator=name_of(MAX_LABEL_LENGTH, least=0))
+
+
+def read_part(body: Mapping[str, Any], shape: type[T]) -> tuple[T | None, list[str]]:
+    """Return what a part of a body says, None when there are faults; and those."""
+    try:
+        return structure(dict(body), shape), []
+    except Problem as problem:
+        return None, problem.errors or [problem.detail]

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 
@@ -22,7 +22,7 @@ from services.schedules.models import (
     schedule_id,
     task_id_of,
 )
-from services.schedules.requests import OF_ONE_TASK, TIMING, ScheduleRequest
+from services.schedules.requests import OF_ONE_TASK, TIMING, ScheduleRequest, read_part
 from services.schedules.store import (
     Changed,
     Firing,
@@ -33,10 +33,6 @@ from services.schedules.store import (
     Write,
 )
 from services.submissions import TaskBounds, TaskRequest, bounded_task
-from tornado_rt.json_body import structure
-from tornado_rt.problems import Problem
-
-T = TypeVar("T")
 
 ENABLED = "enabled"
 
@@ -180,8 +176,8 @@ class ScheduleService:
         faults = [f"a schedule has no {one}" for one in OF_ONE_TASK if one in body]
         timing = {name: body[name] for name in TIMING if name in body}
         task = {name: body[name] for name in body if name not in (*TIMING, *OF_ONE_TASK)}
-        request, wrong = _structured(timing, ScheduleRequest)
-        asked, more = _structured(task, self._task)
+        request, wrong = read_part(timing, ScheduleRequest)
+        asked, more = read_part(task, self._task)
         faults += [*wrong, *more]
         if asked is not None:
             asked, more = await self._canonical(asked)
@@ -227,14 +223,6 @@ class ScheduleService:
         if stored is None or stored.definition is None:
             raise ScheduleNotFound(name)
         return stored, stored.definition
-
-
-def _structured(body: dict[str, Any], shape: type[T]) -> tuple[T | None, list[str]]:
-    """Return what a body says, None when there are faults; and those."""
-    try:
-        return structure(body, shape), []
-    except Problem as problem:
-        return None, problem.errors or [problem.detail]
 
 
 def _definition(user_id: str, request: ScheduleRequest, asked: TaskRequest) -> Definition:

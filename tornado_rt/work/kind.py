@@ -188,6 +188,7 @@ def _check_schedule(schedule: Schedule) -> None:
     require(schedule.overlap in OVERLAPS, f"overlap is one of {', '.join(OVERLAPS)}")
     require(schedule.missed in MISSED, f"missed is one of {', '.join(MISSED)}")
     require(_is_timezone(schedule.timezone), f"there is no time zone {schedule.timezone!r}")
+    require(isinstance(schedule.params, Mapping), "params is a dict of the parameters")
 
 
 def _check_kind(kind: Kind) -> None:
@@ -243,9 +244,9 @@ def _is_handler(function: object) -> bool:
     return callable(function) and not inspect.isclass(function)
 
 
-def _is_timezone(name: str) -> bool:
+def _is_timezone(name: object) -> bool:
     try:
-        zoneinfo.ZoneInfo(name)
-    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+        zoneinfo.ZoneInfo(name)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
         return False
     return True

@@ -2,17 +2,12 @@
 
 import inspect
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from cronsim import CronSim, CronSimError
-
-from services.kinds.faults import ParamsFault
-from services.kinds.loading import KindError, load_kinds, text_of_error
-from services.kinds.params import reader_of
-from services.kinds.schema import NotDescribed, describe
-from tornado_rt.work import Kind, Plan, Schedule
+from services.kinds import KindError, NotDescribed, ParamsFault, describe, load_kinds, reader_of
+from services.kinds.loading import text_of_error
+from services.schedules import schedules_of
+from tornado_rt.work import Kind, Plan
 
 WARNING = "warning: "
 # Sums that an author means weights to have, and how far off one is still taken for meant.
@@ -21,16 +16,11 @@ NEAR = 0.2
 ROUNDING = 0.001
 
 
-def check_module(name: str) -> list[str]:
-    """Return what is wrong with the kinds of a module, or of a file.
+def check_kinds(name: str) -> tuple[int, list[str]]:
+    """Return how many kinds a module has, or a file, and what is wrong with them.
 
     What only looks wrong begins with "warning: ".
     """
-    return check_kinds(name)[1]
-
-
-def check_kinds(name: str) -> tuple[int, list[str]]:
-    """Return how many kinds a module has, and what is wrong with them."""
     try:
         kinds = load_kinds([name])
     except KindError as error:
@@ -41,6 +31,10 @@ def check_kinds(name: str) -> tuple[int, list[str]]:
 def _check(kind: Kind) -> Iterator[str]:
     for fault in dict.fromkeys(_faults_of(kind)):
         yield f"kind {kind.name!r}: {fault}"
+    try:
+        schedules_of({kind.name: kind})
+    except KindError as error:
+        yield from error.faults
     for warning in dict.fromkeys(_warnings_of(kind)):
         yield f"{WARNING}kind {kind.name!r}: {warning}"
 
@@ -54,9 +48,6 @@ def _faults_of(kind: Kind) -> Iterator[str]:
         yield str(error)
     for fault in reader_of(kind.params_class).default_faults():
         yield f"the class refuses its own default: {fault}"
-    for schedule in kind.schedules:
-        for fault in _faults_of_schedule(kind, schedule):
-            yield f"schedule {schedule.name!r}: {fault}"
     for params in _examples_of(kind):
         yield from _faults_of_functions(kind, params)
 
@@ -68,20 +59,6 @@ def _yields(function: Any) -> bool:
         inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one)
         for one in (function, called)
     )
-
-
-def _faults_of_schedule(kind: Kind, schedule: Schedule) -> Iterator[str]:
-    try:
-        reader_of(kind.params_class).read(dict(schedule.params))
-    except ParamsFault as fault:
-        yield from fault.faults
-    if schedule.cron:
-        try:
-            now = datetime.now(ZoneInfo(schedule.timezone)).replace(microsecond=0)
-            if next(CronSim(schedule.cron, now), None) is None:
-                yield f"the time {schedule.cron!r} never comes"
-        except CronSimError as error:
-            yield f"{schedule.cron!r} is no cron expression: {error}"
 
 
 def _examples_of(kind: Kind) -> Iterator[Any]:

@@ -1,0 +1,70 @@
+"""What all verbs of a queue work with: its scripts and keys in Redis, and its bounds."""
+
+import secrets
+
+import attrs
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+
+from services.queue.scripts import Scripts
+from services.queue.sent_plans import SentPlans
+from settings import QueueOrder
+
+
+@attrs.frozen(kw_only=True)
+class QueueLimits:
+    """Limits over all kinds: tasks that run at once, of a user and in all, 0 for any; the order."""
+
+    user_limit: int = 3
+    global_limit: int = 3
+    order: QueueOrder = QueueOrder.FIFO
+
+
+class QueueAccess:
+    """A queue in Redis.
+
+    `user_limit`, `global_limit` and `order` hold where nothing else is known in Redis: see
+    `register_kinds`. `max_waiting_per_user` bounds waiting tasks; 0 is no bound.
+    `visibility_seconds` is how long a claim lasts, `retention_seconds` how long ended tasks are
+    kept (0: forever), `kept_per_user` how many ended tasks, dead tasks and ended batches of each
+    user (0: any number; the oldest go first). `max_events` of each task and batch are kept for
+    replay; the newest `idempotency_keys_per_user` of each user are remembered (0: any number).
+    `scripts` serve also what other services keep under the queue's keys.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        name: str = "rtq",
+        user_limit: int = 3,
+        global_limit: int = 3,
+        max_waiting_per_user: int = 1000,
+        visibility_seconds: float = 300.0,
+        retention_seconds: float = 604800.0,
+        order: QueueOrder = QueueOrder.FIFO,
+        max_events: int = 256,
+        idempotency_seconds: float = 86400.0,
+        idempotency_keys_per_user: int = 1000,
+        kept_per_user: int = 1000,
+    ) -> None:
+        self.prefix = key_prefix(name)
+        self.scripts = Scripts(redis, self.prefix, secrets.token_hex(4), max_events)
+        self.limits = QueueLimits(user_limit=user_limit, global_limit=global_limit, order=order)
+        self.max_waiting_per_user = max_waiting_per_user
+        self.visibility_seconds = visibility_seconds
+        self.retention_seconds = retention_seconds
+        self.idempotency_seconds = idempotency_seconds
+        self.idempotency_keys_per_user = idempotency_keys_per_user
+        self.kept_per_user = kept_per_user
+        self.sent_plans = SentPlans()
+        self._redis = redis
+
+    def _reading(self) -> Pipeline:
+        # Not a transaction: Redis refuses even to read in one when it is full.
+        return self._redis.pipeline(transaction=False)
+
+
+def key_prefix(name: str) -> str:
+    """Return what every key of a queue begins with: its hash tag."""
+    return f"{{{name}}}:"

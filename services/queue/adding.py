@@ -1,0 +1,185 @@
+"""Adding tasks and batches: each request once, within the bounds of its user."""
+
+import base64
+import contextlib
+import hashlib
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from redis.exceptions import TimeoutError
+
+from services.queue.access import QueueAccess
+from services.queue.jobs import pack_job
+from services.queue.models import Batch, Conflict, KeyReused, NewTask, Once, QueueFull, Task
+from services.queue.replies import new_task, read_batch, read_task
+
+FULL_RETRY_SECONDS = 5.0
+# How many tasks a script surely puts into the line within the time that an answer may take.
+ANSWERED_TASKS = 2000
+# What the script tells of a task that it made; of one that there was, it tells all.
+NEW_FIELDS = 3
+# How a unique key begins: see `free_unique` of the scripts.
+SCOPES = {"waiting": "w", "running": "r"}
+
+
+class Adding(QueueAccess):
+    """The verbs of who submits."""
+
+    async def enqueue_task(
+        self,
+        user_id: str,
+        new: NewTask,
+        *,
+        delay: float = 0.0,
+        run_at: float = 0.0,
+        task_id: str | None = None,
+        once: Once | None = None,
+    ) -> Task:
+        """Add one task to the line, or aside for `delay` seconds or until the time `run_at`.
+
+        A repeated `task_id`, an equal request under the same key of `once`, and a unique key that
+        another task has, return the task that there is. Raise QueueFull; KeyReused for another
+        request under the same key; Conflict for a unique key that rejects.
+        """
+        task_id, plans = task_id or new_id(), self.sent_plans.missing([new])
+        reply = self._unless_refused(
+            await self.scripts.run_grouped(
+                "enqueue",
+                {
+                    "waiting": self.max_waiting_per_user,
+                    "seconds": self.idempotency_seconds,
+                    "keys": self.idempotency_keys_per_user,
+                    "kept": self.kept_per_user,
+                },
+                {
+                    **task_fields(user_id, new, task_id, ""),
+                    **_unique_fields(user_id, new),
+                    "delay": delay,
+                    "run_at": run_at,
+                    **_once_fields(user_id, once, "once"),
+                },
+                plans,
+            )
+        )
+        self.sent_plans.note(plans)
+        if len(reply) > NEW_FIELDS:
+            return read_task(reply)
+        return new_task(task_id, user_id, new, reply)
+
+    async def create_batch(
+        self,
+        user_id: str,
+        tasks: Sequence[NewTask],
+        *,
+        notify_each: bool = False,
+        batch_id: str | None = None,
+        once: Once | None = None,
+    ) -> Batch:
+        """Add some tasks of one kind, all or none.
+
+        The batch's end makes one notification, and with `notify_each` the end of each task too.
+        Raise QueueFull; KeyReused as `enqueue_task` does.
+        """
+        batch_id, kind, plans = batch_id or new_id(), tasks[0].kind, self.sent_plans.missing(tasks)
+        items = [
+            task_fields(user_id, new, f"{batch_id}-{number}", batch_id)
+            for number, new in enumerate(tasks, 1)
+        ]
+        for item in items:
+            item["notify"] = "1" if notify_each else "0"
+        reply = await self._run_patiently(
+            "create_batch",
+            len(tasks),
+            id=batch_id,
+            user=user_id,
+            kind=kind,
+            head=_head({"batch_id": batch_id, "kind": kind}),
+            waiting=self.max_waiting_per_user,
+            **_once_fields(user_id, once, "key"),
+            seconds=self.idempotency_seconds,
+            keys=self.idempotency_keys_per_user,
+            tasks=items,
+            plans=plans,
+        )
+        batch = read_batch(self._unless_refused(reply))
+        self.sent_plans.note(plans)
+        return batch
+
+    async def _run_patiently(self, name: str, tasks: int, /, **arguments: Any) -> Any:
+        """Run a script that takes long for many tasks, longer than an answer may.
+
+        Sent again, it says what it has done: it is asked once more for each `ANSWERED_TASKS`.
+        """
+        for _ in range(tasks // ANSWERED_TASKS):
+            with contextlib.suppress(TimeoutError):
+                return await self.scripts.run(name, **arguments)
+        return await self.scripts.run(name, **arguments)
+
+    def _unless_refused(self, reply: Any) -> Any:
+        if reply == b"full":
+            raise QueueFull(self.max_waiting_per_user, FULL_RETRY_SECONDS)
+        if reply == b"conflict":
+            raise KeyReused
+        if reply[0] == b"unique":
+            raise Conflict(reply[1].decode())
+        return reply
+
+
+def new_id() -> str:
+    """Return 80 random bits as 16 letters and digits, which no command takes for an option."""
+    return base64.b32encode(secrets.token_bytes(10)).decode().lower()
+
+
+def _head(fields: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(fields)[1:-1]
+
+
+def task_fields(user_id: str, new: NewTask, task_id: str, batch_id: str) -> dict[str, Any]:
+    """Return a new task as the scripts take it (lib/add.lua)."""
+    head = {"task_id": task_id, "kind": new.kind, "label": new.job.label, **new.shown}
+    if batch_id:
+        head["batch_id"] = batch_id
+    return {
+        "id": task_id,
+        "user": user_id,
+        "batch": batch_id,
+        "kind": new.kind,
+        "level": str(new.priority.level),
+        "key": new.key,
+        "max_attempts": str(new.max_attempts),
+        "expected": str(new.expected_seconds),
+        # "c": a callback alone.
+        "notify": "1" if new.notify else "c" if new.job.callback_url else "0",
+        "unique": "",
+        "plan": new.plan.digest if new.plan else "",
+        "head": _head(head),
+        "first": new.first,
+        "job": pack_job(new.job),
+    }
+
+
+def _unique_fields(user_id: str, new: NewTask) -> dict[str, Any]:
+    unique = new.unique
+    if unique is None:
+        return {"conflict": "", "unique_seconds": 0.0}
+    named = f"{new.kind}\0{user_id}\0{unique.key}".encode()
+    scope, seconds = "s", 0.0
+    if isinstance(unique.scope, str):
+        scope = SCOPES[unique.scope]
+    else:
+        seconds = float(unique.scope)
+    digest = hashlib.sha256(named).hexdigest()
+    return {
+        "unique": scope + digest,
+        "conflict": unique.on_conflict.value,
+        "unique_seconds": seconds,
+    }
+
+
+def _once_fields(user_id: str, once: Once | None, name: str) -> dict[str, str]:
+    if once is None:
+        return {name: "", "digest": ""}
+    scoped = hashlib.sha256(f"{user_id}\0{once.key}".encode()).hexdigest()
+    return {name: scoped, "digest": hashlib.sha256(once.request).hexdigest()}

@@ -1,0 +1,135 @@
+"""Cancelling, running again and deleting tasks, and the upkeep of a queue."""
+
+from typing import Any
+
+import structlog
+
+from services.queue.access import QueueAccess
+from services.queue.models import (
+    Batch,
+    BatchNotFound,
+    Conflict,
+    Followed,
+    NotEnded,
+    Task,
+    TaskNotFound,
+    TaskState,
+    Upkeep,
+)
+from services.queue.replies import read_batch, read_task
+from services.queue.sent_plans import PLAN_IDLE_SECONDS
+
+log = structlog.get_logger(__name__)
+
+# One script holds up all others: more than this waits for the next one.
+UPKEEP_COUNT = 200
+CANCEL_COUNT = 200
+PURGE_COUNT = 200
+POSITIONS_SECONDS = 1.0
+
+
+class Operating(QueueAccess):
+    """The verbs that change tasks which there are, and what is due by itself."""
+
+    # Tasks that upkeep has set aside, as it last said.
+    _broken = 0
+
+    async def cancel_task(self, task_id: str, user_id: str | None = None) -> Task:
+        """End a task as cancelled, unless it has ended. Raise TaskNotFound, also for another's."""
+        reply = await self._cancel("task", task_id, user_id)
+        if reply is None:
+            raise TaskNotFound(task_id)
+        return read_task(reply)
+
+    async def cancel_batch(self, batch_id: str, user_id: str | None = None) -> Batch:
+        """Cancel what has not ended of a batch. Raise BatchNotFound, also for another's."""
+        more, batch = 1, ()
+        while more:
+            reply = await self._cancel("batch", batch_id, user_id)
+            if reply is None:
+                raise BatchNotFound(batch_id)
+            more, batch = reply
+        return read_batch(batch)
+
+    async def rerun_task(self, task_id: str, user_id: str | None = None) -> Task:
+        """Give a task that failed, died or was cancelled all its attempts again.
+
+        Raise TaskNotFound, also for another's; NotEnded for one that waits, runs or has completed;
+        Conflict when another has its unique key.
+        """
+        reply = await self.scripts.run("rerun", id=task_id, user=user_id or "")
+        if reply is None:
+            raise TaskNotFound(task_id)
+        if isinstance(reply, bytes):
+            raise NotEnded(task_id, reply.decode())
+        if reply[0] == b"unique":
+            raise Conflict(reply[1].decode())
+        return read_task(reply)
+
+    async def discard_task(self, task_id: str) -> None:
+        """Delete a task that failed or is dead. Raise TaskNotFound when there is none such."""
+        if not await self.scripts.run("discard", id=task_id):
+            raise TaskNotFound(task_id)
+
+    async def purge(
+        self, status: TaskState, *, kind: str = "", user_id: str = "", limit: int = 0
+    ) -> int:
+        """Cancel waiting tasks, or delete ended ones; return how many. `limit` 0: all there are.
+
+        Raise ValueError for tasks that run: those are cancelled one by one.
+        """
+        if status == TaskState.PROCESSING:
+            raise ValueError("tasks that run are not purged: cancel them")
+        purged, passed, more = 0, 0, 1
+        while more and not 0 < limit <= purged:
+            most = min(PURGE_COUNT, limit - purged) if limit else PURGE_COUNT
+            done, stay, more = await self.scripts.run(
+                "purge",
+                status=status.value,
+                kind=kind,
+                user=user_id,
+                ids=[],
+                passed=passed,
+                most=most,
+                kept=self.kept_per_user,
+            )
+            purged += done
+            passed += stay
+        return purged
+
+    async def cleanup_expired_tasks(self) -> int:
+        """Do what is due, at most 200 of each; return how many leases had run out.
+
+        Those tasks go back to the head of their line, or are dead after the last attempt. Delays
+        that are over end, and ended tasks past their retention are deleted.
+        """
+        return (await self.keep_up()).expired
+
+    async def keep_up(self) -> Upkeep:
+        """Do what `cleanup_expired_tasks` does, and say when it is wanted again."""
+        expired, _, _, due_in, broken = await self.scripts.run(
+            "upkeep",
+            retention=self.retention_seconds,
+            most=UPKEEP_COUNT,
+            kept=self.kept_per_user,
+            idle=PLAN_IDLE_SECONDS,
+        )
+        if broken != self._broken:
+            log.error("tasks_set_aside", tasks=broken, see="run.py queue check")
+        self._broken = broken
+        return Upkeep(expired, float(due_in) if due_in else None)
+
+    async def publish_positions(self) -> int:
+        """Tell the watchers of waiting tasks where they stand, at most once a second in all."""
+        told: int = await self.scripts.run("publish_positions", pause=POSITIONS_SECONDS)
+        return told
+
+    async def _cancel(self, what: Followed, id_: str, user_id: str | None) -> Any:
+        return await self.scripts.run(
+            "cancel",
+            what=what,
+            id=id_,
+            user=user_id or "",
+            kept=self.kept_per_user,
+            most=CANCEL_COUNT,
+        )

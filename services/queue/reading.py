@@ -1,0 +1,171 @@
+"""Reading tasks and batches, their logs of events, and the counts of them."""
+
+from collections.abc import Sequence
+
+import attrs
+
+from services.queue.access import QueueAccess
+from services.queue.kinds import ALL_KINDS, unpack_limits
+from services.queue.models import (
+    Batch,
+    BatchNotFound,
+    Followed,
+    Page,
+    QueueStats,
+    Replay,
+    Task,
+    TaskNotFound,
+    TaskState,
+    UserQueueStatus,
+)
+from services.queue.replies import fields_of, read_batch, read_replay, read_task
+from tornado_rt.protocol import Cursor
+
+# How many tasks one request of a list looks at, and how many one script does.
+LOOKED_AT = 2000
+LOOKED_AT_ONCE = 200
+# Of those whose text is looked at, which each come with all that is known of them.
+READ_AT_ONCE = 50
+
+
+class Reading(QueueAccess):
+    """The verbs of who looks: none of them changes anything."""
+
+    async def get_task(self, task_id: str) -> Task | None:
+        """Read a task."""
+        reply = await self.scripts.run("get_task", id=task_id)
+        return None if reply is None else read_task(reply)
+
+    async def get_batch(self, batch_id: str) -> Batch | None:
+        """Read a batch."""
+        reply = await self.scripts.run("get_batch", id=batch_id)
+        return None if reply is None else read_batch(reply)
+
+    async def list_tasks(
+        self,
+        user_id: str,
+        *,
+        kind: str = "",
+        statuses: Sequence[str] = (),
+        tag: str = "",
+        batch_id: str = "",
+        since: float = 0.0,
+        until: float = 0.0,
+        words: str = "",
+        before: str = "",
+        limit: int = 50,
+    ) -> Page:
+        """Read a user's tasks that fit, or everybody's (the user ""), the newest first.
+
+        `since` and `until` are when they were made; `words` stand in the label or in the id.
+        `before` is the `next` of the page before. One page may have fewer than `limit` and go on
+        all the same: it looks at 2,000 tasks at most.
+        """
+        found: list[Task] = []
+        by_text, place = bool(tag or words), before
+        step = READ_AT_ONCE if by_text else LOOKED_AT_ONCE
+        for _ in range(0, LOOKED_AT, step):
+            room = limit - len(found)
+            most = step if by_text else room
+            part, place = await self._list_part(
+                user_id, kind, statuses, batch_id, since, until, place, most, step
+            )
+            fitting = [(seq, task) for seq, task in part if _fits(task, tag, words)]
+            if len(fitting) > room:
+                place, _ = fitting[room - 1]
+            found += [task for _, task in fitting[:room]]
+            if not place or len(found) >= limit:
+                break
+        return Page(found, place or None)
+
+    async def get_user_queue_status(self, user_id: str) -> UserQueueStatus:
+        """Count a user's tasks."""
+        async with self._reading() as pipe:
+            for name in ("waiting_of", "aside", "active"):
+                pipe.hget(self.prefix + name, user_id)
+            pipe.hget(self.prefix + "limits", ALL_KINDS)
+            *counts, packed = await pipe.execute()
+        waiting, aside, active = (int(found or 0) for found in counts)
+        limits = attrs.asdict(self.limits) | unpack_limits(packed)
+        return UserQueueStatus(waiting + aside, active, limits["user_limit"])
+
+    async def stats(self) -> QueueStats:
+        """Count the tasks in each state."""
+        async with self._reading() as pipe:
+            pipe.hvals(self.prefix + "queued")
+            pipe.zcard(self.prefix + "processing")
+            pipe.zcard(self.prefix + "delayed")
+            pipe.hgetall(self.prefix + "counts")
+            queued, processing, delayed, counts = await pipe.execute()
+        ended = {
+            state.value: int(counts.get(state.encode(), 0))
+            for state in TaskState
+            if state.value not in ("queued", "processing", "delayed")
+        }
+        waiting = sum(map(int, queued))
+        return QueueStats(queued=waiting, processing=processing, delayed=delayed, **ended)
+
+    async def list_dead(self, limit: int = 50, offset: int = 0) -> list[Task]:
+        """Read the tasks that are dead, the last to die first."""
+        replies = await self.scripts.run("list_dead", passed=offset, most=limit)
+        return [read_task(reply) for reply in replies]
+
+    async def read_events(
+        self, followed: Followed, id_: str, after: Cursor | None = None
+    ) -> Replay:
+        """Read the state, and the messages after a cursor. Raise TaskNotFound, BatchNotFound."""
+        epoch, offset = ("", 0) if after is None else (after.epoch, after.offset)
+        reply = await self.scripts.run(
+            "read_events", what=followed, id=id_, epoch=epoch, after=offset
+        )
+        if reply is None:
+            raise TaskNotFound(id_) if followed == "task" else BatchNotFound(id_)
+        return read_replay({f"{followed}_id": id_}, *reply)
+
+    async def read_heads(self, followed: Followed, ids: Sequence[str]) -> dict[str, Cursor]:
+        """Return where the logs of tasks or batches end, of those that there are."""
+        epoch, *offsets = await self.scripts.run("read_heads", what=followed, ids=list(ids))
+        return {
+            id_: Cursor(epoch.decode(), int(offset))
+            for id_, offset in zip(ids, offsets, strict=True)
+            if offset
+        }
+
+    async def check_invariants(self) -> list[str]:
+        """Compare everything with everything; return the violations. For tests and maintenance."""
+        return [fault.decode() for fault in await self.scripts.run("check_invariants")]
+
+    async def _list_part(
+        self,
+        user_id: str,
+        kind: str,
+        statuses: Sequence[str],
+        batch_id: str,
+        since: float,
+        until: float,
+        before: str,
+        most: int,
+        looked: int,
+    ) -> tuple[list[tuple[str, Task]], str]:
+        replies, last = await self.scripts.run(
+            "list_tasks",
+            user=user_id,
+            kind=kind,
+            statuses=list(statuses),
+            batch=batch_id,
+            since=since,
+            till=until,
+            before=int(before or 0),
+            most=most,
+            looked=looked,
+        )
+        place = str(last if isinstance(last, int) else last.decode())
+        found = [(fields_of(reply)["seq"].decode(), read_task(reply)) for reply in replies]
+        return found, place
+
+
+def _fits(task: Task, tag: str, words: str) -> bool:
+    if tag and tag not in task.job.tags:
+        return False
+    told = f"{task.label}\n{task.task_id}".casefold()
+    return all(word in told for word in words.casefold().split())
