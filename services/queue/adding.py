@@ -22,6 +22,8 @@ ANSWERED_TASKS = 2000
 NEW_FIELDS = 3
 # How a unique key begins: see `free_unique` of the scripts.
 SCOPES = {"waiting": "w", "running": "r"}
+# When a task is made and its number: the script fills them in.
+FILLED_IN = ("", "")
 
 
 class Adding(QueueAccess):
@@ -44,6 +46,11 @@ class Adding(QueueAccess):
         request under the same key; Conflict for a unique key that rejects.
         """
         task_id, plans = task_id or new_id(), self.sent_plans.missing([new])
+        unique, fields = _unique_key(user_id, new)
+        if delay or run_at:
+            fields |= {"delay": delay, "run_at": run_at}
+        if once is not None:
+            fields |= _once_fields(user_id, once, "once")
         reply = self._unless_refused(
             await self.scripts.run_grouped(
                 "enqueue",
@@ -53,13 +60,7 @@ class Adding(QueueAccess):
                     "keys": self.idempotency_keys_per_user,
                     "kept": self.kept_per_user,
                 },
-                {
-                    **task_fields(user_id, new, task_id, ""),
-                    **_unique_fields(user_id, new),
-                    "delay": delay,
-                    "run_at": run_at,
-                    **_once_fields(user_id, once, "once"),
-                },
+                {**task_fields(user_id, new, task_id, unique=unique), **fields},
                 plans,
             )
         )
@@ -84,11 +85,9 @@ class Adding(QueueAccess):
         """
         batch_id, kind, plans = batch_id or new_id(), tasks[0].kind, self.sent_plans.missing(tasks)
         items = [
-            task_fields(user_id, new, f"{batch_id}-{number}", batch_id)
+            task_fields(user_id, new, f"{batch_id}-{number}", batch_id, notify=notify_each)
             for number, new in enumerate(tasks, 1)
         ]
-        for item in items:
-            item["notify"] = "1" if notify_each else "0"
         reply = await self._run_patiently(
             "create_batch",
             len(tasks),
@@ -136,34 +135,49 @@ def _head(fields: Mapping[str, Any]) -> bytes:
     return orjson.dumps(fields)[1:-1]
 
 
-def task_fields(user_id: str, new: NewTask, task_id: str, batch_id: str) -> dict[str, Any]:
-    """Return a new task as the scripts take it (lib/add.lua)."""
+def task_fields(
+    user_id: str,
+    new: NewTask,
+    task_id: str,
+    batch_id: str = "",
+    *,
+    unique: str = "",
+    notify: bool | None = None,
+) -> dict[str, Any]:
+    """Return a new task as the scripts take it (lib/add.lua); `notify` wins over its own."""
     head = {"task_id": task_id, "kind": new.kind, "label": new.job.label, **new.shown}
     if batch_id:
         head["batch_id"] = batch_id
-    return {
-        "id": task_id,
-        "user": user_id,
-        "batch": batch_id,
-        "kind": new.kind,
-        "level": str(new.priority.level),
-        "key": new.key,
-        "max_attempts": str(new.max_attempts),
-        "expected": str(new.expected_seconds),
+    if notify is None:
         # "c": a callback alone.
-        "notify": "1" if new.notify else "c" if new.job.callback_url else "0",
-        "unique": "",
-        "plan": new.plan.digest if new.plan else "",
-        "head": _head(head),
-        "first": new.first,
-        "job": pack_job(new.job),
-    }
+        told = "1" if new.notify else "c" if new.job.callback_url else "0"
+    else:
+        told = "1" if notify else "0"
+    # In the order of MADE (lib/task.lua).
+    made = [
+        user_id,
+        batch_id,
+        *FILLED_IN,
+        new.kind,
+        str(new.priority.level),
+        new.key,
+        str(new.max_attempts),
+        str(new.expected_seconds),
+        told,
+        unique,
+        new.plan.digest if new.plan else "",
+        _head(head),
+        new.first,
+        pack_job(new.job),
+    ]
+    return {"id": task_id, "made": made}
 
 
-def _unique_fields(user_id: str, new: NewTask) -> dict[str, Any]:
+def _unique_key(user_id: str, new: NewTask) -> tuple[str, dict[str, Any]]:
+    """Return the unique key as the scripts keep it, "" for none, and what else they take."""
     unique = new.unique
     if unique is None:
-        return {"conflict": "", "unique_seconds": 0.0}
+        return "", {}
     named = f"{new.kind}\0{user_id}\0{unique.key}".encode()
     scope, seconds = "s", 0.0
     if isinstance(unique.scope, str):
@@ -171,11 +185,7 @@ def _unique_fields(user_id: str, new: NewTask) -> dict[str, Any]:
     else:
         seconds = float(unique.scope)
     digest = hashlib.sha256(named).hexdigest()
-    return {
-        "unique": scope + digest,
-        "conflict": unique.on_conflict.value,
-        "unique_seconds": seconds,
-    }
+    return scope + digest, {"conflict": unique.on_conflict.value, "unique_seconds": seconds}
 
 
 def _once_fields(user_id: str, once: Once | None, name: str) -> dict[str, str]:

@@ -191,13 +191,19 @@ def new_request() -> str:
 
 
 def _ack_fields(ack: Ack) -> dict[str, Any]:
-    return {
+    """Return an ack as the script takes it, without what it does not say."""
+    fields: dict[str, Any] = {
         "id": ack.task_id,
         "token": ack.token,
         "outcome": ack.outcome.value,
-        "result": b"" if ack.result is None else orjson.dumps(ack.result),
-        # Text of a handler may hold what UTF-8 cannot carry.
-        "error": (ack.error or "").encode(errors="replace"),
-        "fragment": ack.fragment or b"",
-        "delay": ack.delay,
     }
+    if ack.result is not None:
+        fields["result"] = orjson.dumps(ack.result)
+    if ack.error:
+        # Text of a handler may hold what UTF-8 cannot carry.
+        fields["error"] = ack.error.encode(errors="replace")
+    if ack.fragment:
+        fields["fragment"] = ack.fragment
+    if ack.delay:
+        fields["delay"] = ack.delay
+    return fields

@@ -188,7 +188,7 @@ def _write_fields(write: Write) -> dict[str, Any]:
 
 def _occasion_fields(firing: Firing, occasion: Occasion) -> dict[str, Any]:
     assert firing.new is not None
-    fields = task_fields(firing.user_id, firing.new, occasion.task_id, "")
+    fields = task_fields(firing.user_id, firing.new, occasion.task_id)
     return {**fields, "at": occasion.at, "run_at": occasion.run_at}
 
 

@@ -4,7 +4,7 @@
 --
 -- request, worker: ids    most: how many at most   kinds: names of kinds
 -- visibility [s]          kept: ended tasks kept a user, 0: any
--- acks: {id, token, outcome, result, error, fragment, delay [s]} of each ended attempt
+-- acks: {id, token, outcome} of each ended attempt, and result, error, fragment, delay [s] where it has them
 -- Reply: {whether each was still owned (0 or 1), the claimed tasks (see claimed_reply), in how many
 -- seconds more may start as text, "" for when something happens}; "unregistered" when no limits are known: then
 -- nothing was done. Repeated with the same request id it returns the same tasks, as far as they are still
@@ -61,9 +61,9 @@ local function end_attempt(ack)
   if t.token ~= ack.token then return t.closed == ack.token and 1 or 0 end
   if t.status ~= 'processing' then return 1 end
   if AGAIN[ack.outcome] then
-    give_back(t, ack.outcome, ack.error, NOW + ack.delay, ack.token, ack.fragment)
+    give_back(t, ack.outcome, ack.error or '', NOW + (ack.delay or 0), ack.token, ack.fragment or '')
   else
-    end_task(t, ack.outcome, ack.token, ack.result, ack.error, ack.fragment)
+    end_task(t, ack.outcome, ack.token, ack.result or '', ack.error or '', ack.fragment or '')
   end
   return 1
 end

@@ -4,8 +4,8 @@
 --
 -- waiting: most waiting tasks a user, 0: any      seconds: how long a key is remembered
 -- keys: keys remembered a user, 0: any            kept: ended tasks kept a user, 0: any
--- tasks: see lib/add.lua, each with delay [s], run_at [s since 1970, 0: none], once: idempotency key, "":
--- none, digest: of the request, conflict: what a unique key does, unique_seconds: how long it holds
+-- tasks: see lib/add.lua, each with these if it has them: delay [s], run_at [s since 1970], once: idempotency
+-- key, digest: of the request, conflict: what its unique key does, unique_seconds: how long that holds
 -- plans: texts by digest
 -- Reply: for each {status, when it was made, position or ""} of a new one, the fields of one that there
 -- is, "full", "conflict", or {"unique", task id}. Repeated with the same task id or the same idempotency key
@@ -14,24 +14,25 @@ most_ended = A.kept
 keep_plans(A.plans)
 
 local function enqueue(new)
-  local before = made_before(new.once, new.digest)
+  local user, unique, once = new.made[AT.user_id], new.made[AT.unique], new.once or ''
+  local before = made_before(once, new.digest)
   if before == 'conflict' then return before end
   local t = load_task(before or new.id)
   if t then return brief_reply(t, position(t.task_id, t.line)) end
-  local other = new.unique ~= '' and holder_of(new.unique)
+  local other = unique ~= '' and holder_of(unique)
   if other then
     if new.conflict == 'reject' then return {'unique', other.task_id} end
     if new.conflict == 'return' then return brief_reply(other, position(other.task_id, other.line)) end
   end
-  if not has_room(new.user, 1, A.waiting) and not (other and WAITS[other.status]) then return 'full' end
+  if not has_room(user, 1, A.waiting) and not (other and WAITS[other.status]) then return 'full' end
   if other then
     -- Its submitter has asked for the new one in its place: its end is no news, but its callback is posted.
     if other.notify == '1' then other.notify = 'c' end
     cancel(other)
   end
-  remember_made(new.user, new.once, new.digest, new.id, A.seconds, A.keys)
-  if new.unique ~= '' then claim_unique(new.unique, new.id, new.unique_seconds) end
-  local added = add_task(new, math.max(NOW + new.delay, new.run_at))
+  remember_made(user, once, new.digest, new.id, A.seconds, A.keys)
+  if unique ~= '' then claim_unique(unique, new.id, new.unique_seconds) end
+  local added = add_task(new, math.max(NOW + (new.delay or 0), new.run_at or 0))
   -- Nobody of its priority stands behind it yet.
   local here = added.status == 'queued' and position(new.id, added.line) or ''
   return {added.status, NOW_STAMP, here}

@@ -27,7 +27,7 @@ end
 local function hindrance(new, last)
   if last and A.overlap == 'skip' then return 'running' end
   local gives_way = last and A.overlap == 'replace' and WAITS[last.status]
-  if not gives_way and not has_room(new.user, 1, A.waiting) then return 'full' end
+  if not gives_way and not has_room(new.made[AT.user_id], 1, A.waiting) then return 'full' end
 end
 
 local made = 0

@@ -2,8 +2,9 @@
 --
 -- Tasks that are not there yet. Nobody can listen to one yet, so its first event is not told.
 --
--- A task is {id, user, batch, kind, level, key, max_attempts, expected, notify, unique, plan, head, first,
--- job}: the texts of MADE by their names, `id`, and what `run_at` [s since 1970] and `conflict` say.
+-- A task is {id, made}: its fields of MADE as texts, in that order, but for when it is made and its number.
+local AT = {}
+for i, field in ipairs(MADE) do AT[field] = i end
 
 -- Numbers of submission, taken for all at once; those that are not given out are no loss.
 local next_seq, last_seq = 1, 0
@@ -23,17 +24,18 @@ finishers[#finishers + 1] = function()
 end
 
 local function make_task(new)
-  local seq = take_seq()
+  local seq, made = take_seq(), new.made
+  made[AT.created_at], made[AT.seq] = NOW_STAMP, seq
+  local user, batch, _, _, kind, level, key = unpack(made)
   local t = adopt({
-    _key = task_key(new.id), _changes = false, _numbered = false, task_id = new.id, user_id = new.user,
-    seq = seq, batch_id = new.batch, kind = new.kind, key = new.key, line = new.level .. new.kind, status = '',
+    _key = task_key(new.id), _changes = false, _numbered = false, task_id = new.id, user_id = user,
+    seq = seq, batch_id = batch, kind = kind, key = key, line = level .. kind, status = '',
   }, TASK)
-  set(t, 'made', cmsgpack.pack({new.user, new.batch, NOW_STAMP, seq, new.kind, new.level, new.key,
-    new.max_attempts, new.expected, new.notify, new.unique, new.plan, new.head, new.first, new.job}))
-  listed_of[new.user] = listed_of[new.user] or {}
-  put(listed_of[new.user], seq, new.id)
+  set(t, 'made', cmsgpack.pack(made))
+  listed_of[user] = listed_of[user] or {}
+  put(listed_of[user], seq, new.id)
   put(listed_of[''], seq, new.id)
-  if new.plan ~= '' then use_plan(new.plan) end
+  if made[AT.plan] ~= '' then use_plan(made[AT.plan]) end
   return t
 end
 
@@ -57,7 +59,7 @@ local function add_all(news)
     end
     set(t, 'status', 'queued')
   end
-  for line, members in pairs(waiting) do queue_up_behind(line, news[1].user, members) end
+  for line, members in pairs(waiting) do queue_up_behind(line, news[1].made[AT.user_id], members) end
   wake_workers()
 end
 
