@@ -59,13 +59,19 @@ async def main(url: str, jobs: int, concurrency: int, full: bool) -> None:
         registry = KindRegistry(kinds)
         await queue.register_kinds(registry.entries())
         news = [await _new(registry, name, full) for name in kinds]
+        if full:
+            # Each kind in each priority with each key.
+            news = [
+                attrs.evolve(
+                    news[number % len(kinds)],
+                    priority=PRIORITIES[number % len(PRIORITIES)],
+                    key=f"key{number % KEYS}",
+                )
+                for number in range(len(kinds) * len(PRIORITIES) * KEYS)
+            ]
 
         async def enqueue(number: int) -> None:
-            new = news[number % len(news)]
-            if full:
-                priority = PRIORITIES[number % len(PRIORITIES)]
-                new = attrs.evolve(new, priority=priority, key=f"key{number % KEYS}")
-            await queue.enqueue_task(f"user{number % USERS}", new)
+            await queue.enqueue_task(f"user{number % USERS}", news[number % len(news)])
 
         began = time.perf_counter()
         await spread(enqueue, jobs, concurrency)

@@ -7,14 +7,14 @@ import orjson
 
 from services.queue.models import Job
 
-FIELDS = attrs.fields_dict(Job)
+FIELDS = tuple(attrs.fields_dict(Job))
+DEFAULTS = attrs.asdict(Job(label=""), recurse=False) | {"label": None}
 
 
 def pack_job(job: Job) -> bytes:
     """Return a job as JSON, without what has its default."""
-    fields = attrs.asdict(job, recurse=False)
-    kept = {name: value for name, value in fields.items() if value != FIELDS[name].default}
-    return orjson.dumps(kept)
+    kept = {name: getattr(job, name) for name in FIELDS}
+    return orjson.dumps({name: value for name, value in kept.items() if value != DEFAULTS[name]})
 
 
 def unpack_job(blob: bytes) -> Job:
