@@ -57,12 +57,9 @@ report = Kind(
 @report.handler
 async def run(params: Report, run: Run) -> dict[str, Any]:
     """Read the prices, compute the figures, write the report, and tell them."""
-    with run.step("read"):
-        prices = await run.once("read", read_prices, params.symbols)
-    with run.step("compute"):
-        figures = await run.once("compute", compute, prices)
-    with run.step("write"):
-        path = await run.once("write", write, run.task_id, figures)
+    prices = await run.once("read", read_prices, params.symbols)
+    figures = await run.once("compute", compute, prices)
+    path = await run.once("write", write, run.task_id, figures)
     best = figures[0]
     summary = f"{len(figures)} stocks, {best['symbol']} the best: {best['year']:+.0%} in a year"
     await run.notify("The nightly report is written", summary, "success")

@@ -13,7 +13,9 @@ from tests.waiting import until
 from tornado_rt.work import (
     MOST_STATE_BYTES,
     LeaseLost,
+    Plan,
     Run,
+    Step,
     SyncRun,
 )
 
@@ -308,3 +310,72 @@ def in_child(run: Run) -> int:
     except RuntimeError as error:
         return 0 if "forked" in str(error) else 1
     return 2
+
+
+PLAN = Plan(
+    [
+        Step("probe", 1),
+        Step("film", 8, "Write the film", ["first pass", "second pass"]),
+        Step("upload"),
+    ]
+)
+
+
+@pytest.mark.gen_test
+async def test_once_of_a_step_is_that_step() -> None:
+    """The bar moves though the handler names no step."""
+    run, record = make_run(PLAN)
+    seen = []
+
+    async def look() -> None:
+        seen.append((run.message, run.snapshot()["marks"]))
+        run.update(0.5)
+        seen.append(run.progress)
+
+    await run.once("probe", look)
+    assert seen == [("probe", "rppp"), 5.0]
+    assert (run.progress, run.snapshot()["marks"]) == (10.0, "cppp")
+    with run.step("film"):
+        await run.once("first pass", int)
+        assert (run.progress, run.snapshot()["marks"]) == (50.0, "ccpp")
+    assert record.reports
+
+
+@pytest.mark.gen_test
+async def test_later_attempt_passes_what_is_kept_at_once() -> None:
+    run, record = make_run(PLAN)
+    await run.once("probe", lambda: 5)
+    later, _ = make_run(PLAN, kept=record.kept, attempt=2)
+    assert await later.once("probe", pytest.fail) == 5
+    assert (later.progress, later.message) == (10.0, "probe")
+
+
+@pytest.mark.gen_test
+async def test_once_of_no_pending_step_moves_nothing() -> None:
+    """It is in the step already, that is over, or the plan has none of its name."""
+    run, _ = make_run(PLAN)
+    with run.step("probe"):
+        await run.once("probe", int)
+        assert run.snapshot()["marks"] == "rppp"
+    run.skip("upload")
+    await run.once("upload", int)
+    await run.once("of no step", int)
+    assert (run.snapshot()["marks"], run.snapshot()["total_steps"]) == ("cpps", 4)
+
+
+@pytest.mark.gen_test
+async def test_step_of_a_once_that_fails_keeps_running() -> None:
+    run, _ = make_run(PLAN)
+
+    def fail() -> None:
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        await run.once("probe", fail)
+    assert run.snapshot()["marks"] == "rppp"
+
+
+def test_once_of_a_step_is_that_step_in_a_plain_function() -> None:
+    run = SyncRun(Record(), asyncio.run, plan=PLAN)
+    assert run.once("probe", lambda: run.message) == "probe"
+    assert (run.progress, run.snapshot()["marks"]) == (10.0, "cppp")

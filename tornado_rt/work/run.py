@@ -16,7 +16,7 @@ from collections.abc import (
     Sized,
 )
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
@@ -251,13 +251,16 @@ class Run:
         """Call a function once for the task: a later attempt gets the kept result.
 
         A result is JSON, and what is returned is what JSON gives back. An awaitable is awaited. It
-        is kept before this returns. A second call of a name waits for the first. Raise ValueError
-        for a result that cannot be kept, LeaseLost.
+        is kept before this returns. A second call of a name waits for the first. When the plan has
+        a step of this name that has not begun, the call is that step. Raise ValueError for a result
+        that cannot be kept, LeaseLost.
         """
         self._check()
         results = self._once
         async with results.turn(name, asyncio.Lock):
-            if name not in results.kept:
+            with self._step_of(name):
+                if name in results.kept:
+                    return results.recall(name)
                 # Else a thread that nobody waits for would do what another attempt does too.
                 self._sink.check()
                 value = function(*args, **kwargs)
@@ -374,6 +377,13 @@ class Run:
             with self._changed() as course:
                 course.end(path)
             self._tell()
+
+    def _step_of(self, name: str) -> AbstractContextManager[None]:
+        """Return the step of this name if it is there and pending, else nothing to be in."""
+        with self._changed() as course:
+            path = course.find(name, self._standing_at())
+            is_pending = path is not None and course.places[path].mark == "p"
+        return self._do(Step(name)) if is_pending else nullcontext()
 
     @contextmanager
     def _changed(self) -> Iterator[Course]:

@@ -26,15 +26,16 @@ class SyncRun(Run):
         """Do as Run's, and block until the result is kept."""
         self._check()
         results = self._once
-        with results.turn(name, threading.Lock):
-            if name not in results.kept:
-                self._sink.check()
-                value = function(*args, **kwargs)
-                if inspect.isawaitable(value):
-                    value = self._wait(_settled(value))
-                text = results.encode(name, value)
-                self._wait(self._sink.keep(name, text))
-                results.kept[name] = text
+        with results.turn(name, threading.Lock), self._step_of(name):
+            if name in results.kept:
+                return results.recall(name)
+            self._sink.check()
+            value = function(*args, **kwargs)
+            if inspect.isawaitable(value):
+                value = self._wait(_settled(value))
+            text = results.encode(name, value)
+            self._wait(self._sink.keep(name, text))
+            results.kept[name] = text
         return results.recall(name)
 
     # Their callers do not await, so that these cannot stand in for Run's.
