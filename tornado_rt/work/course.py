@@ -1,6 +1,5 @@
 """How far each step of a plan is."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import attrs
