@@ -25,7 +25,7 @@ from examples import three_kinds, video
 from examples.films import ffmpeg, frames
 from services.checking import check_kinds
 from services.waiting import WORDS
-from tests.conftest import ROOT, ServerProcess, start_server, stop_server
+from tests.conftest import ROOT, ServerProcess, program, start_server, stop_server
 from tests.ports import free_port
 from tests.waiting import until, wait_until
 from tornado_rt.testing import run_task, run_task_async
@@ -196,8 +196,8 @@ def test_later_attempt_does_not_probe_again(folder: Path, monkeypatch: pytest.Mo
     assert "150 of 300 frames" in messages_of(second.reports)
 
 
-@pytest.mark.skipif(not ffmpeg.is_there(), reason="the example does without, and so do we")
 def test_film_is_transcoded_by_ffmpeg(folder: Path) -> None:
+    program("ffmpeg")
     task = run_task(video.transcode, {})
     assert task.result["made_by"] == "ffmpeg"
     assert Path(task.result["path"]).read_bytes()[4:8] == b"ftyp"
