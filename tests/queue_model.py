@@ -210,10 +210,6 @@ class Model:
     ) -> None:
         """Find turns anew after lines changed, and users and keys were freed."""
         moved = list(moved)
-        # Lanes of which nothing waits any more are not held.
-        for (kind, key), members in self.held.items():
-            gone = {one for one in members if not self.lane((kind, one[0]), one[1], key)}
-            members -= gone
         if self.some_are_blocked:
             for user in dict.fromkeys(freed):
                 for line in sorted((x for x, u in self.parked if u == user), key=name_of):
@@ -411,6 +407,9 @@ class Model:
         task.status, task.token, task.ended = status, token, (self.moment, task_id)
         if task.unique and task.unique[0] != "seconds":
             task.unique = None
+        # A lane of which nothing waits any more is not held, also for the next that comes into it.
+        if not self.lane(task.line, task.user, task.key):
+            self.held.get((task.kind, task.key), set()).discard((task.level, task.user))
 
     def leave(self, task_id: str, change: Callable[[], None]) -> None:
         """Change a task, and find turns anew after what that frees."""
