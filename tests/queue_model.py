@@ -5,8 +5,9 @@ driver compares what both know. Leases, delays and rates run out when the driver
 is, is exact in both orders, and when one changes to the other.
 """
 
+import collections
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -15,6 +16,7 @@ from redis.asyncio import Redis
 from services.queue import (
     Ack,
     Claim,
+    Claimed,
     Conflict,
     Job,
     KindEntry,
@@ -28,6 +30,7 @@ from services.queue import (
     TaskNotFound,
     TaskState,
     Unique,
+    new_request,
 )
 from services.schedules.models import BETWEEN, Overlap
 from services.schedules.store import Firing, Occasion, ScheduleStore, Write
@@ -42,6 +45,11 @@ WAITING = ("queued", "delayed")
 # So slow that no token comes back by itself while a test runs.
 RATES = {"": 0, "2/d": 2, "4/d": 4}
 DEFINITION = b"{}"
+# The driver remembers this many claims and requests; Redis forgets a request after a minute.
+CLAIMS_KEPT = 20
+REQUESTS_KEPT = 5
+# An attempt that ends so is followed by another, or after the last one by an end of this name.
+AGAIN = {Outcome.RETRY: "dead", Outcome.ERROR: "failed"}
 # As the scripts have them.
 LET_IN = 8
 MOST_KEYS = 20
@@ -63,7 +71,9 @@ class ModelTask:
     key: str = ""
     status: str = "queued"
     attempt: int = 0
+    # Of the attempt that runs, or that its owner has ended; and the one that its owner gave back.
     token: str = ""
+    closed: str = ""
     worker: str = ""
     percent: float = 0.0
     batch: str | None = None
@@ -200,10 +210,6 @@ class Model:
     ) -> None:
         """Find turns anew after lines changed, and users and keys were freed."""
         moved = list(moved)
-        # Lanes of which nothing waits any more are not held.
-        for (kind, key), members in self.held.items():
-            gone = {one for one in members if not self.lane((kind, one[0]), one[1], key)}
-            members -= gone
         if self.some_are_blocked:
             for user in dict.fromkeys(freed):
                 for line in sorted((x for x, u in self.parked if u == user), key=name_of):
@@ -277,7 +283,19 @@ class Model:
             }
         self.settle(moved + back)
 
-    def claim(self, kinds: Sequence[str], count: int) -> list[str]:
+    def claim(
+        self, kinds: Sequence[str], count: int, acks: Sequence[Ack] = ()
+    ) -> tuple[list[bool], list[str]]:
+        """End attempts, and start the tasks that may.
+
+        Return what `end_attempts` does, and what has started.
+        """
+        # As the request finds it: also whoever its own ends free is looked for turn by turn.
+        blocked = self.some_are_blocked
+        known = self.end_attempts(acks)
+        return known, self.start_some(kinds, count, blocked=blocked)
+
+    def start_some(self, kinds: Sequence[str], count: int, *, blocked: bool) -> list[str]:
         """Start the tasks that may, turn by turn, passing over what a limit holds back."""
         room = count
         if self.global_limit:
@@ -286,7 +304,7 @@ class Model:
         lines = [(k, level) for k in open_kinds for level in range(5) if self.queued((k, level))]
         if room <= 0 or not lines:
             return []
-        blocked, self.closed = self.some_are_blocked, set()
+        self.closed = set()
         if blocked:
             self.settle(self.look_at_keys(kinds))
         return _Picker(self, lines, room).pick(in_stretches=not blocked)
@@ -344,18 +362,54 @@ class Model:
         task = self.tasks.get(task_id)
         return task is not None and task.status == "processing" and task.token == token
 
-    def give_back(self, task_id: str, last: str, status: str = "queued") -> None:
+    def has_given_back(self, task_id: str, token: str) -> bool:
+        task = self.tasks.get(task_id)
+        return task is not None and task.closed == token
+
+    def is_known(self, task_id: str, token: str) -> bool:
+        """Say whether the token is not stale: its attempt runs, or its owner has ended it."""
+        task = self.tasks.get(task_id)
+        return task is not None and token in (task.token, task.closed)
+
+    def end_attempts(self, acks: Sequence[Ack]) -> list[bool]:
+        """End attempts in one request; return of each whether its token was not stale."""
+        known, ended, moved = [], [], []
+        for ack in acks:
+            known.append(self.is_known(ack.task_id, ack.token))
+            if not self.owns(ack.task_id, ack.token):
+                continue
+            self.end_attempt(ack)
+            task = self.tasks[ack.task_id]
+            if task.status == "queued":
+                moved += self.moves(ack.task_id)
+            ended.append(task)
+        self.settle(moved, [t.user for t in ended], [(t.kind, t.key) for t in ended])
+        return known
+
+    def end_attempt(self, ack: Ack) -> None:
+        if ack.outcome in AGAIN:
+            status = "delayed" if ack.delay else "queued"
+            self.give_back(ack.task_id, AGAIN[ack.outcome], status, ack.token)
+        else:
+            self.end(ack.task_id, ack.outcome.value, ack.token)
+
+    def give_back(self, task_id: str, last: str, status: str = "queued", closed: str = "") -> None:
+        """End an attempt without a result; `closed`: the token of the owner who did, "" if lost."""
         task = self.tasks[task_id]
         if task.attempt >= MAX_ATTEMPTS:
-            self.end(task_id, last)
+            self.end(task_id, last, closed)
         else:
-            task.status, task.token, task.percent = status, "", 0.0
+            task.status, task.token, task.closed, task.percent = status, "", closed, 0.0
 
-    def end(self, task_id: str, status: str) -> None:
+    def end(self, task_id: str, status: str, token: str = "") -> None:
+        """End a task; `token`: of the owner who did."""
         task = self.tasks[task_id]
-        task.status, task.token, task.ended = status, "", (self.moment, task_id)
+        task.status, task.token, task.ended = status, token, (self.moment, task_id)
         if task.unique and task.unique[0] != "seconds":
             task.unique = None
+        # A lane of which nothing waits any more is not held, also for the next that comes into it.
+        if not self.lane(task.line, task.user, task.key):
+            self.held.get((task.kind, task.key), set()).discard((task.level, task.user))
 
     def leave(self, task_id: str, change: Callable[[], None]) -> None:
         """Change a task, and find turns anew after what that frees."""
@@ -514,6 +568,17 @@ def new_task(kind: str = "fast", **more: Any) -> NewTask:
     )
 
 
+@attrs.frozen
+class Request:
+    """A request of a worker; repeated it is the same."""
+
+    id: str
+    worker: str
+    count: int
+    kinds: Sequence[str]
+    acks: Sequence[Ack]
+
+
 @attrs.define
 class Driver:
     """Takes the same random steps on the queue and on the model."""
@@ -523,6 +588,8 @@ class Driver:
     rng: random.Random
     model: Model = attrs.field(factory=Model)
     claims: list[Claim] = attrs.field(factory=list)
+    # The last requests, and what each was given.
+    requests: list[tuple[Request, Sequence[Claim]]] = attrs.field(factory=list)
     made: int = 0
 
     async def prepare(self) -> None:
@@ -542,6 +609,10 @@ class Driver:
         """Take one step."""
         self.model.moment += 1
         await getattr(self, name)()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Forget in the model what ended tasks are too many."""
         for user in USERS:
             self.model.let_go(user)
 
@@ -724,15 +795,61 @@ class Driver:
         self.model.settle(moved)
 
     async def claim(self) -> None:
-        count, worker = self.rng.randint(1, 4), self.rng.choice(WORKERS)
-        kinds = self.rng.sample(KINDS, self.rng.randint(1, len(KINDS)))
-        claims = (await self.queue.claim(worker, count, kinds=kinds)).claims
-        assert [c.task.task_id for c in claims] == self.model.claim(kinds, count)
-        for claim in claims:
+        """Ask for tasks as a worker does: the same request ends attempts, also such as are over."""
+        request = Request(
+            new_request(),
+            self.rng.choice(WORKERS),
+            self.rng.randint(0, 4),
+            self.rng.sample(KINDS, self.rng.randint(1, len(KINDS))),
+            self.some_acks(self.rng.choice([0, 0, 1, 2, 4])),
+        )
+        claimed = await self._ask(request)
+        known, started = self.model.claim(request.kinds, request.count, request.acks)
+        assert claimed.owned == known
+        assert [c.task.task_id for c in claimed.claims] == started
+        for claim in claimed.claims:
             task = self.model.tasks[claim.task.task_id]
             assert (claim.task.attempt, claim.task.kind) == (task.attempt, task.kind)
-            task.token, task.worker = claim.token, worker
-        self.claims = (self.claims + claims)[-20:]
+            task.token, task.worker = claim.token, request.worker
+        self.claims = (self.claims + claimed.claims)[-CLAIMS_KEPT:]
+        self.requests = [*self.requests, (request, claimed.claims)][-REQUESTS_KEPT:]
+        self.let_go()
+        await self._compare_tasks([ack.task_id for ack in request.acks])
+
+    async def claim_again(self) -> None:
+        """Repeat a request: what it got and still owns comes again, and nothing changes."""
+        if not self.requests:
+            return
+        request, given = self.rng.choice(self.requests)
+        claimed = await self._ask(request)
+        assert claimed.owned == self.model.end_attempts(request.acks)
+        still = [c for c in given if self.model.owns(c.task.task_id, c.token)]
+        assert [c.token for c in claimed.claims] == [c.token for c in still]
+        self.let_go()
+        await self._compare_tasks([ack.task_id for ack in request.acks])
+
+    async def _ask(self, request: Request) -> Claimed:
+        return await self.queue.claim(
+            request.worker, request.count, request.acks, request.id, kinds=request.kinds
+        )
+
+    def some_acks(self, count: int) -> list[Ack]:
+        """Return ends of attempts: of some that run, of some that are over, and one perhaps twice.
+
+        Many are of tasks that wait again: the same request may start them.
+        """
+        waiting = {i for i, t in self.model.tasks.items() if t.status == "queued"}
+        late = [claim for claim in self.claims if claim.task.task_id in waiting]
+        pools = [pool for pool in (late, self.claims) if pool]
+        claims = [self.rng.choice(self.rng.choice(pools)) for _ in range(count if pools else 0)]
+        return [self._ack_of(claim, self.rng.choice(list(Outcome))) for claim in claims]
+
+    def _ack_of(self, claim: Claim, outcome: Outcome) -> Ack:
+        delay = self.rng.choice([0.0, 1000.0]) if outcome in AGAIN else 0.0
+        fragment = self.rng.choice([None, b'"progress":1'])
+        return Ack(
+            claim.task.task_id, claim.token, outcome, error="x", fragment=fragment, delay=delay
+        )
 
     async def ack(self) -> None:
         await self._end(Outcome.COMPLETED)
@@ -740,31 +857,19 @@ class Driver:
     async def fail(self) -> None:
         await self._end(Outcome.FAILED)
 
-    async def _end(self, outcome: Outcome) -> None:
-        if not self.claims:
-            return
-        claim = self.rng.choice(self.claims)
-        task_id, token = claim.task.task_id, claim.token
-        mine = self.model.owns(task_id, token)
-        for _ in range(self.rng.randint(1, 2)):
-            owned = await self.queue.end_attempt(Ack(task_id, token, outcome))
-            assert owned or not mine
-        if mine:
-            self.model.leave(task_id, lambda: self.model.end(task_id, outcome.value))
-
     async def retry(self) -> None:
         """An attempt ends without a result, by an exception or by `Retry`."""
+        await self._end(*AGAIN)
+
+    async def _end(self, *outcomes: Outcome) -> None:
+        """End an attempt apart from a claim, once or twice."""
         if not self.claims:
             return
-        claim, delay = self.rng.choice(self.claims), self.rng.choice([0.0, 1000.0])
-        outcome, last = self.rng.choice([(Outcome.RETRY, "dead"), (Outcome.ERROR, "failed")])
-        task_id, token = claim.task.task_id, claim.token
-        mine = self.model.owns(task_id, token)
-        owned = await self.queue.end_attempt(Ack(task_id, token, outcome, error="x", delay=delay))
-        assert owned or not mine
-        if mine:
-            status = "delayed" if delay else "queued"
-            self.model.leave(task_id, lambda: self.model.give_back(task_id, last, status))
+        ack = self._ack_of(self.rng.choice(self.claims), self.rng.choice(outcomes))
+        for _ in range(self.rng.randint(1, 2)):
+            owned = await self.queue.end_attempt(ack)
+            assert [owned] == self.model.end_attempts([ack])
+            self.let_go()
 
     async def release(self) -> None:
         if not self.claims:
@@ -773,12 +878,12 @@ class Driver:
         task_id, token = claim.task.task_id, claim.token
         mine = self.model.owns(task_id, token)
         owned = await self.queue.release_task(task_id, token)
-        assert owned or not mine
+        assert owned == (mine or self.model.has_given_back(task_id, token))
         if mine:
             self.model.leave(task_id, lambda: self._release(self.model.tasks[task_id]))
 
     def _release(self, task: ModelTask) -> None:
-        task.status, task.token, task.percent = "queued", "", 0.0
+        task.status, task.token, task.closed, task.percent = "queued", "", task.token, 0.0
         task.attempt -= 1
 
     async def report(self) -> None:
@@ -927,6 +1032,7 @@ class Driver:
             self._free_key(known)
             known.unique = known.own_unique
         known.status, known.attempt, known.percent = "queued", 0, 0.0
+        known.token = known.closed = ""
         assert again.attempt == 0
         self.model.settle(self.model.moves(task_id))
 
@@ -988,7 +1094,29 @@ class Driver:
             found = await self.queue.get_task(task_id)
             assert found is not None
             assert found.position == self.model.position(task_id)
+        await self.compare_counts()
         await self.compare_turns()
+
+    async def compare_counts(self) -> None:
+        """Compare what limits count: who runs what, and who has what waiting."""
+        tasks = list(self.model.tasks.values())
+        running = [t for t in tasks if t.status == "processing"]
+        queued = [t for t in tasks if t.status == "queued"]
+        expected: dict[str, Mapping[str, int]] = {
+            "active": collections.Counter(t.user for t in running),
+            "active_of": collections.Counter(f"{t.kind}\n{t.user}" for t in running),
+            "running": collections.Counter(t.kind for t in running),
+            "keys": collections.Counter(f"{t.kind}\n{t.key}" for t in running if t.key),
+            "queued": collections.Counter(name_of(t.line) for t in queued),
+            "waiting_of": collections.Counter(t.user for t in queued),
+            "aside": collections.Counter(t.user for t in tasks if t.status == "delayed"),
+        }
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for name in expected:
+                pipe.hgetall(self.queue.prefix + name)
+            replies = await pipe.execute()
+        for (name, counts), reply in zip(expected.items(), replies, strict=True):
+            assert {field.decode(): int(value) for field, value in reply.items()} == counts, name
 
     async def compare_turns(self) -> None:
         """Compare who may start next, who stands aside, and what keys hold back."""
@@ -1016,8 +1144,15 @@ class Driver:
     async def check(self) -> None:
         """Compare everything in Redis with everything, and with the model."""
         assert await self.queue.check_invariants() == []
-        for task_id, task in self.model.tasks.items():
-            found: Any = await self.queue.get_task(task_id)
+        await self._compare_tasks(self.model.tasks)
+
+    async def _compare_tasks(self, task_ids: Iterable[str]) -> None:
+        """Compare what is known of tasks, of which some may be deleted."""
+        for task_id in task_ids:
+            task, found = self.model.tasks.get(task_id), await self.queue.get_task(task_id)
+            if task is None or found is None:
+                assert (task, found) == (None, None), task_id
+                continue
             known = (found.status, found.attempt, found.user_id, found.kind, found.key)
             assert known == (task.status, task.attempt, task.user, task.kind, task.key), task_id
 
@@ -1028,6 +1163,7 @@ STEPS: dict[str, int] = {
     "batch": 3,
     "fire": 3,
     "claim": 14,
+    "claim_again": 2,
     "ack": 9,
     "fail": 2,
     "retry": 3,

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from tornado.ioloop import IOLoop
 
-from services.queue import Priority, QueueService
+from services.queue import Ack, Outcome, Priority, QueueService
 from settings import QueueOrder
 from tests.queueing import (
     KIND,
@@ -61,6 +61,23 @@ async def test_priority_comes_before_age_and_age_within_it(
             await end(queue, *claims)
         # Fewer than may pass over the oldest.
         assert ran == [task_id for priority in Priority for task_id in ids[priority]]
+
+
+@ORDERS
+@pytest.mark.parametrize("outcome", [Outcome.RETRY, Outcome.ERROR])
+@pytest.mark.gen_test
+async def test_task_given_back_with_a_claim_comes_before_lower_priorities(
+    make_queue: MakeQueue, order: QueueOrder, outcome: Outcome
+) -> None:
+    """Also when nothing else waits in its line."""
+    queue = make_queue(order=order)
+    high = await enqueue(queue, priority=Priority.HIGH)
+    (owned,) = await claim(queue, 1)
+    await enqueue(queue, priority=Priority.LOW)
+    failed = Ack(high, owned.token, outcome, error="busy")
+    claimed = await queue.claim("w1", 1, [failed], kinds=[KIND])
+    assert claimed.owned == [True]
+    assert [(one.task.task_id, one.task.attempt) for one in claimed.claims] == [(high, 2)]
 
 
 @ORDERS

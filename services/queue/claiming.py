@@ -36,8 +36,27 @@ class Claiming(KindBoard):
 
         Repeated under the same id of the `request` within a minute it returns the same tasks.
         """
-        _, claimed = await self._claim(worker_id, count, acks, request, kinds)
-        return claimed
+        request = request or new_request()
+        while True:
+            reply = await self.scripts.run_alone(
+                "claim",
+                request=request,
+                worker=worker_id,
+                most=count,
+                kinds=list(dict.fromkeys(kinds)),
+                visibility=self.visibility_seconds,
+                kept=self.kept_per_user,
+                acks=[_ack_fields(ack) for ack in acks],
+            )
+            if reply != b"unregistered":
+                break
+            # A Redis that is new, or was emptied.
+            self.sent_plans.forget()
+            await self.register_again()
+        owned, claimed, again_in = reply
+        claims = await self._readable(claimed)
+        seconds = float(again_in) if again_in else None
+        return Claimed(claims, seconds, [bool(one) for one in owned])
 
     async def ack_task(
         self,
@@ -55,8 +74,7 @@ class Claiming(KindBoard):
 
     async def end_attempt(self, ack: Ack) -> bool:
         """End an attempt, in any way. Return False when the token is stale."""
-        owned, _ = await self._claim("", 0, [ack], None, ())
-        return owned[0]
+        return (await self.claim("", 0, [ack], kinds=())).owned[0]
 
     async def extend_task(self, task_id: str, token: str) -> bool:
         """Keep a claim for another visibility time. Return False when the token is stale."""
@@ -141,35 +159,6 @@ class Claiming(KindBoard):
             pipe.hmget(self.prefix + "plans", list(digests))
             (texts,) = await pipe.execute()
         return {digest: text for digest, text in zip(digests, texts, strict=True) if text}
-
-    async def _claim(
-        self,
-        worker_id: str,
-        count: int,
-        acks: Sequence[Ack],
-        request: str | None,
-        kinds: Sequence[str],
-    ) -> tuple[list[bool], Claimed]:
-        request = request or new_request()
-        while True:
-            reply = await self.scripts.run_alone(
-                "claim",
-                request=request,
-                worker=worker_id,
-                most=count,
-                kinds=list(dict.fromkeys(kinds)),
-                visibility=self.visibility_seconds,
-                kept=self.kept_per_user,
-                acks=[_ack_fields(ack) for ack in acks],
-            )
-            if reply != b"unregistered":
-                break
-            # A Redis that is new, or was emptied.
-            self.sent_plans.forget()
-            await self.register_again()
-        owned, claimed, again_in = reply
-        claims = await self._readable(claimed)
-        return [bool(one) for one in owned], Claimed(claims, float(again_in) if again_in else None)
 
     async def _readable(self, claimed: Sequence[Sequence[bytes]]) -> list[Claim]:
         """Return the claims, but for tasks that cannot be read: these fail, each for itself."""

@@ -269,10 +269,14 @@ class Claim:
 
 @attrs.frozen
 class Claimed:
-    """What a worker was given; `again_in`: in how many seconds more may start, None: at a wake."""
+    """What a worker was given; `again_in`: in how many seconds more may start, None: at a wake.
+
+    `owned`: of each end that it handed in, whether the token was not stale.
+    """
 
     claims: list[Claim]
     again_in: float | None = None
+    owned: Sequence[bool] = ()
 
 
 @attrs.frozen

@@ -6,6 +6,7 @@ A real server with its embedded stores and real worker processes. One worker aft
 SIGKILL and a successor, Redis too. In the end every task has ended, none is lost, no limit was ever
 exceeded, and each has exactly one notification. The tasks are of several kinds and all priorities;
 limits of users, kinds and keys hold, and a rate. Some are submitted twice under a unique key.
+Schedules fire each second, in whichever process comes first: each time has made exactly one task.
 """
 
 import argparse
@@ -14,22 +15,25 @@ import collections
 import contextlib
 import functools
 import itertools
+import math
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.queue import Priority, QueueService, Task, Unique
+from services.schedules.models import Definition, Missed, Overlap, Stored, task_id_of
+from services.schedules.store import ScheduleStore, Write
 from tests.conftest import ROOT, ServerProcess, start_server, stop_server
 from tests.long import crash_handler
 from tests.queueing import enqueue
@@ -40,11 +44,15 @@ from tornado_rt.redis import open_redis
 from tornado_rt.stores import running_addresses
 from tornado_rt.work import Rate
 
-USERS, KEYS = 5, 3
+T = TypeVar("T")
+
+USERS, KEYS, SCHEDULES = 5, 3, 2
 # Every so many tasks one is submitted twice.
 TWICE_EVERY = 7
 USER_LIMIT, GLOBAL_LIMIT = 3, 12
 WORKER_CONCURRENCY = 4
+# What schedules have made meanwhile ends within this time after the others.
+REST_SECONDS = 300.0
 PRIORITIES = tuple(Priority)
 ENVIRONMENT = {
     "RT_WORKER_CONCURRENCY": "0",
@@ -61,9 +69,17 @@ ENVIRONMENT = {
 
 @attrs.frozen
 class Outcome:
-    """What the crashes left. `ran_twice`: tasks that took more than one attempt."""
+    """What the crashes left.
+
+    `times`: how often schedules were due; `fired`: how many tasks they say that they made;
+    `skipped`: for how many times they made none. `ran_twice`: tasks that took more than one
+    attempt.
+    """
 
     tasks: int
+    times: int
+    fired: int
+    skipped: int
     ended: int
     notifications: int
     notified_tasks: int
@@ -87,6 +103,7 @@ class Crash:
     redis: Redis
     queue: QueueService
     workers: list[subprocess.Popen[bytes]] = attrs.field(factory=list)
+    schedules: list[Definition] = attrs.field(factory=list)
     task_ids: list[str] = attrs.field(factory=list)
     worker_kills: int = 0
     redis_kills: int = 0
@@ -125,10 +142,28 @@ class Crash:
             self.task_ids.append(task_id)
 
     async def _enqueued(self, user: str, task_id: str, more: dict[str, Any]) -> str:
+        return await self._asked(lambda: enqueue(self.queue, user, task_id=task_id, **more))
+
+    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask until Redis answers."""
         while True:
             with contextlib.suppress(RedisError, OSError):
-                return await enqueue(self.queue, user, task_id=task_id, **more)
+                return await ask()
             await asyncio.sleep(0.05)
+
+    async def start_schedules(self) -> None:
+        """Make schedules that are due each second and leave none out."""
+        store = ScheduleStore(self.queue)
+        now = await store.now()
+        self.schedules = [_schedule(number, now) for number in range(SCHEDULES)]
+        await store.write(
+            [Write(one.id, b"", one.text, one.times().next_after(now)) for one in self.schedules]
+        )
+
+    async def stop_schedules(self) -> None:
+        """Switch the schedules off; repeated it changes nothing."""
+        writes = [Write(one.id, one.text, one.text, off=True) for one in self.schedules]
+        await self._asked(lambda: ScheduleStore(self.queue).write(writes))
 
     async def watch_limits(self) -> None:
         """Look all the time how many run."""
@@ -178,11 +213,31 @@ class Crash:
             return 0
         return stats.completed + stats.failed + stats.cancelled + stats.dead
 
+    async def unended(self) -> int:
+        """Count the tasks that wait or run."""
+        stats = await self._asked(self.queue.stats)
+        return stats.queued + stats.delayed + stats.processing
+
     def stop(self) -> None:
         """Kill the workers that are left."""
         for worker in self.workers:
             worker.kill()
             worker.wait()
+
+
+def _schedule(number: int, now: float) -> Definition:
+    kind = crash_handler.SHORT[number % len(crash_handler.SHORT)]
+    return Definition(
+        name=f"each-second-{number}",
+        user_id=f"clock{number}",
+        kind=kind.name,
+        priority=PRIORITIES[number % len(PRIORITIES)],
+        key="key0" if kind is crash_handler.keyed else "",
+        every=1.0,
+        overlap=Overlap.QUEUE,
+        missed=Missed.ALL,
+        start=float(math.floor(now)),
+    )
 
 
 @contextlib.asynccontextmanager
@@ -207,18 +262,23 @@ async def run(tasks: int, workers: int, kill_every: float, redis_kills: int) -> 
         async with crashing(Path(name)) as crash:
             for _ in range(workers):
                 crash.start_worker()
+            await crash.start_schedules()
             jobs = Jobs()
-            jobs.start(crash.enqueue(tasks), "enqueue")
+            submitting = jobs.start(crash.enqueue(tasks), "enqueue")
             jobs.start(crash.watch_limits(), "watch-limits")
             jobs.start(crash.kill_workers(kill_every), "kill-workers")
             try:
                 await _until_ended(crash, tasks, redis_kills)
+                await crash.stop_schedules()
+                await submitting
+                await until(crash.unended, REST_SECONDS, "all tasks have ended", equal=0)
             finally:
                 await jobs.close()
             return await _count(crash, tasks, began)
 
 
 async def _until_ended(crash: Crash, tasks: int, redis_kills: int) -> None:
+    """Wait for the end of as many tasks, and kill Redis meanwhile."""
     while (ended := await crash.ended()) < tasks:
         if crash.redis_kills < redis_kills:
             due = tasks * (crash.redis_kills + 1) // (redis_kills + 1)
@@ -231,7 +291,10 @@ async def _count(crash: Crash, tasks: int, began: float) -> Outcome:
     await until(lambda: crash.redis.xlen(crash.queue.prefix + "outbox"), equal=0)
     attempts: collections.Counter[int] = collections.Counter()
     starts: list[float] = []
-    for task_id in crash.task_ids:
+    fired = (await ScheduleStore(crash.queue).read([one.id for one in crash.schedules])).items
+    scheduled = [task_id for one in fired for task_id in _tasks_of(one)]
+    task_ids = [*crash.task_ids, *scheduled]
+    for task_id in task_ids:
         task = await crash.queue.get_task(task_id)
         assert task is not None, f"{task_id} is lost"
         attempts[task.attempt] += 1
@@ -242,9 +305,12 @@ async def _count(crash: Crash, tasks: int, began: float) -> Outcome:
         events = [one["event_id"] async for one in database["notifications"].find({})]
     return Outcome(
         tasks=tasks,
+        times=len(scheduled),
+        fired=sum(one.state.fired for one in fired),
+        skipped=sum(one.state.skipped for one in fired),
         ended=await crash.ended(),
         notifications=len(events),
-        notified_tasks=len(set(events) & set(crash.task_ids)),
+        notified_tasks=len(set(events) & set(task_ids)),
         worker_kills=crash.worker_kills,
         redis_kills=crash.redis_kills,
         ran_twice=sum(count for attempt, count in attempts.items() if attempt > 1),
@@ -256,6 +322,14 @@ async def _count(crash: Crash, tasks: int, began: float) -> Outcome:
         faults=await crash.queue.check_invariants(),
         seconds=time.monotonic() - began,
     )
+
+
+def _tasks_of(one: Stored) -> Iterator[str]:
+    """Return the task of each time of a schedule, up to the last that it fired at."""
+    assert one.definition is not None
+    assert one.state.last_time is not None
+    for at in range(int(one.definition.start) + 1, int(one.state.last_time) + 1):
+        yield task_id_of(one.id, str(at))
 
 
 def _starts_of(task: Task) -> list[float]:
@@ -280,8 +354,10 @@ def _over_rate(starts: list[float]) -> int:
 
 def check(outcome: Outcome) -> None:
     """Raise AssertionError unless nothing was lost, doubled or exceeded."""
-    assert outcome.ended == outcome.tasks
-    assert outcome.notifications == outcome.notified_tasks == outcome.tasks
+    assert outcome.times > 0
+    assert (outcome.fired, outcome.skipped) == (outcome.times, 0)
+    assert outcome.ended == outcome.tasks + outcome.times
+    assert outcome.notifications == outcome.notified_tasks == outcome.ended
     assert outcome.most_running <= GLOBAL_LIMIT
     assert outcome.most_of_a_user <= USER_LIMIT
     assert outcome.most_of_a_kind <= crash_handler.KIND_LIMIT

@@ -159,6 +159,9 @@ local function open_lines()
     for level = 0, 4 do names[#names + 1] = level .. kind end
   end
   local waiting = redis.call('HMGET', P .. 'queued', unpack(names))
+  -- What this request gave back is counted, but not written yet.
+  local come = added.queued or {}
+  for i, name in ipairs(names) do waiting[i] = waiting[i] or come[name] end
   for i, kind in ipairs(A.kinds) do
     kind_limits[kind] = read_limits(packed[i])
     if paused[i] == 0 then add_lines(kind, {unpack(waiting, 5 * i - 4, 5 * i)}, seen) end
