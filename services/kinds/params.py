@@ -47,7 +47,8 @@ class ParamsReader:
 
     def default_faults(self) -> list[str]:
         """Return what the class has against its own defaults: each, and all of them together."""
-        faults = [one.told(PLACE) for one in self._fields.default_faults()]
+        told = (one.told(PLACE) for one in self._fields.default_faults())
+        faults = list(dict.fromkeys(told))
         if not faults and not any(one.required for one in self._fields.fields.values()):
             try:
                 self.read({}, most_bytes=0)
