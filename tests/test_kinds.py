@@ -532,6 +532,42 @@ def test_schema_that_is_too_large_takes_any_object() -> None:
     assert SchemaReader(schema).read({"a": 1}) == {"a": 1}
 
 
+def test_default_is_what_its_converter_makes_of_it() -> None:
+    """For its type, by class and by schema; it is no fault of the class."""
+
+    def refuse(_: Any) -> str:
+        raise RuntimeError("never")
+
+    @attrs.frozen
+    class Converted:
+        port: str = attrs.field(default=80, converter=str)
+        many: list[int] = attrs.field(factory=tuple, converter=list)
+        own: int = attrs.field(
+            default="5", converter=attrs.Converter(lambda one, _: int(one), takes_self=True)
+        )
+
+    assert reader_of(Converted).default_faults() == []
+    assert reader_of(Converted).read({})[1] == {"port": "80", "many": [], "own": 5}
+    assert SchemaReader(describe(Converted)).read({}) == {"port": "80", "many": []}
+    bad = attrs.make_class("Bad", {"x": attrs.field(default="a", converter=refuse)})
+    bad.__annotations__ = {"x": str}
+    assert ParamsReader(bad).default_faults() == ["params.x is not valid: RuntimeError never"]
+    assert SchemaReader(describe(bad)).read({}) == {}
+
+
+def test_class_as_deep_as_parameters_may_be_is_known_to_all() -> None:
+    """Its schema stands some levels down in what a process tells of the kind."""
+    shape: Any = int
+    for _ in range(29):
+        shape = list[shape]  # type: ignore[valid-type]
+    deep = attrs.make_class("Deep", ["x"])
+    deep.__annotations__ = {"x": shape}
+    for known in both(handled(Kind("deep", deep))):
+        assert known.read_params({"x": []}) == {"x": []}
+        with pytest.raises(ParamsFault, match=r"^params.x must be a list$"):
+            known.read_params({"x": 5})
+
+
 def test_list_with_a_bound_has_it_in_the_schema() -> None:
     @attrs.frozen
     class Few:
@@ -662,6 +698,9 @@ BAD_SCHEMAS: list[tuple[Any, str]] = [
     ({"required": "a"}, "required of a schema is no list"),
     ({"maxItems": "5"}, "a bound in the schema is no number"),
     ({"title": "x" * 70_000}, "the schema has 70012 bytes as JSON; at most 65536 are allowed"),
+    ({"required": ["a"], "properties": 5}, "properties of a schema is no JSON object"),
+    ({"anyOf": []}, "anyOf of a schema has no options"),
+    ({"type": []}, "the schema names a type that JSON does not have: []"),
     (5, "the schema is no JSON object"),
 ]
 
@@ -980,6 +1019,9 @@ TEMPLATES = [
     ("{missing}", "x"),
     ("{", "x"),
     ("{title:d}", "x"),
+    ("{pages}" * 20, "3" * 20),
+    ("{pages}" * 21, "x"),
+    ("{pages}" + "a" * 994, "x"),
     ("", "x"),
 ]
 

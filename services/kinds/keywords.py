@@ -13,11 +13,9 @@ from attrs import validators
 
 from services.kinds.faults import one_of, wrong
 from services.kinds.shapes import json_types, unchanged_types
-from tornado_rt.work.values import is_number
+from tornado_rt.work.values import MOST_COUNT, is_number
 
 ENUM = "enum"
-# A larger number is not the same in all languages.
-MOST_BOUND = 2**53
 Fits = Callable[[Any, Any], bool]
 
 # By the sign with which attrs names the comparison.
@@ -101,7 +99,7 @@ def _read_optional(validator: Any, shape: Any) -> Iterable[tuple[str, Any]]:
 
 def _read_number(validator: Any, shape: Any) -> Iterable[tuple[str, Any]]:
     if unchanged_types(shape) & {int, float} and is_number(
-        validator.bound, -MOST_BOUND, MOST_BOUND
+        validator.bound, -MOST_COUNT, MOST_COUNT
     ):
         yield COMPARISONS[validator.compare_op], validator.bound
 

@@ -52,7 +52,7 @@ from services.kinds.shapes import (
     origin_of,
     unchanged_types,
 )
-from tornado_rt.bounds import OutOfBounds, check_json, check_name
+from tornado_rt.bounds import MAX_DEPTH, OutOfBounds, check_json, check_name
 from tornado_rt.json_body import MOST_ITEMS
 
 # Of these, and what derives from them, cattrs makes an object of any value.
@@ -100,11 +100,17 @@ class Field:
         return self.hook(value, self.shape)
 
     def default(self) -> Any:
-        """Return its default, NOTHING when there is none that stands for itself."""
-        given: Any = self.attribute.default
-        if not isinstance(given, attrs.Factory):  # type: ignore[arg-type]
+        """Return its default as an object has it, NOTHING when that takes an object to make.
+
+        Raise what an author's own code raises.
+        """
+        given, convert = self.attribute.default, self.attribute.converter
+        if isinstance(given, attrs.Factory):  # type: ignore[arg-type]
+            made: Any = given
+            given = attrs.NOTHING if made.takes_self else made.factory()
+        if given is attrs.NOTHING or convert is None:
             return given
-        return attrs.NOTHING if given.takes_self else given.factory()
+        return attrs.NOTHING if isinstance(convert, attrs.Converter) else convert(given)
 
     def judge(self, value: Any, holder: Any) -> Fault | None:
         """Return what its own converter or validator has against a value."""
@@ -234,20 +240,23 @@ class ClassReader:
         return {name: value for name, value in found.items() if value is not attrs.NOTHING}
 
 
-def as_json(value: object, place: str, most_bytes: int) -> Any:
+def as_json(value: object, place: str, most_bytes: int, depth: int = MAX_DEPTH) -> Any:
     """Return what a reader of the JSON of a value gets; `most_bytes` 0 for any size.
 
     Raise ParamsFault.
     """
     try:
-        return orjson.loads(check_json(place, value, most_bytes))
+        return orjson.loads(check_json(place, value, most_bytes, depth))
     except OutOfBounds as error:
         raise ParamsFault([str(error)]) from None
 
 
-def write_json(value: object, shape: Any, place: str, most_bytes: int) -> Any:
+def write_json(
+    value: object, shape: Any, place: str, most_bytes: int, depth: int = MAX_DEPTH
+) -> Any:
     """Return as JSON what is read into a type. Raise ParamsFault."""
-    return as_json(converter.unstructure(value, unstructure_as=shape), place, most_bytes)
+    plain = converter.unstructure(value, unstructure_as=shape)
+    return as_json(plain, place, most_bytes, depth)
 
 
 def _refusing(error: Exception) -> Callable[[str], str]:

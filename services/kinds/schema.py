@@ -8,7 +8,7 @@ from uuid import UUID
 import attrs
 import msgspec
 
-from services.kinds.faults import PLACE, ParamsFault
+from services.kinds.faults import PLACE
 from services.kinds.reading import ClassReader, Field, write_json
 from services.kinds.shapes import MAPPINGS, SETS, bare, choices_of, is_class, is_union, origin_of
 from tornado_rt.bounds import OutOfBounds, check_json
@@ -153,8 +153,12 @@ def _default_of(field: Field) -> Any:
     if not _is_constant(field.attribute.default):
         return MADE_ANEW
     try:
-        return write_json(field.default(), field.shape, PLACE, MOST_SCHEMA_BYTES)
-    except ParamsFault:
+        default = field.default()
+        if default is attrs.NOTHING:
+            return MADE_ANEW
+        return write_json(default, field.shape, PLACE, MOST_SCHEMA_BYTES)
+    except Exception:
+        # The class's own converter may raise anything; `default_faults` tells it.
         return MADE_ANEW
 
 

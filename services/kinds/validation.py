@@ -237,6 +237,8 @@ def _const(compiler: _Compiler, node: _Node, argument: Any, schema: dict[str, An
 
 def _any_of(compiler: _Compiler, node: _Node, argument: Any, _: dict[str, Any]) -> None:
     options = [compiler.compile(one) for one in _as_list("anyOf", argument)]
+    if not options:
+        raise BadSchema("anyOf of a schema has no options")
     types = frozenset().union(*(one.types for one in options))
     told = [one.words for one in options if one.types != {type(None)}]
     _narrow(node, types, told[0] if len(told) == 1 else either(types - {type(None)} or types))
@@ -379,8 +381,8 @@ KEYWORDS: dict[str, Keyword] = {
     "const": _const,
     "propertyNames": _names,
     "additionalProperties": _further,
-    "required": _required,
     "properties": _properties,
+    "required": _required,
     "prefixItems": _first_items,
     "items": _items,
     "format": _format,
@@ -418,7 +420,7 @@ def _item_place(index: int) -> str:
 
 def _types_of(named: Any) -> frozenset[type]:
     names = named if isinstance(named, list) else [named]
-    if any(not isinstance(one, str) or one not in TYPES for one in names):
+    if not names or any(not isinstance(one, str) or one not in TYPES for one in names):
         raise BadSchema(f"the schema names a type that JSON does not have: {short(str(named))}")
     return frozenset(kind for one in names for kind in TYPES[one])
 

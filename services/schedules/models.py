@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import orjson
 
-from services.kinds import reader_of
+from services.kinds import KEPT_DEPTH, reader_of
 from services.queue import NewTask, Priority, iso_of
 from services.schedules.times import Times, times_of
 from services.submissions import TaskRequest
@@ -117,7 +117,9 @@ class Definition:
             raise ValueError("not the definition of a schedule")
         read: Definition
         told = {name: value for name, value in fields.items() if name in known}
-        read, _ = reader_of(Definition).read(told, place="the definition", most_bytes=0)
+        read, _ = reader_of(Definition).read(
+            told, place="the definition", most_bytes=0, depth=KEPT_DEPTH
+        )
         return read
 
     @property

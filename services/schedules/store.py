@@ -206,7 +206,7 @@ def _read_stored(name: bytes, text: bytes, due: bytes, off: int, state: Sequence
             int(fired),
             int(skipped),
             float(last_time) or None,
-            last_task.decode(),
+            last_task.decode(errors="replace"),
             why.decode(errors="replace"),
         ),
         due=float(due) if due else None,

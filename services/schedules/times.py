@@ -168,7 +168,7 @@ def zone_of(name: str) -> ZoneInfo:
     except OutOfBounds as error:
         raise ScheduleFault(str(error)) from None
     except (ValueError, OSError, ZoneInfoNotFoundError):
-        raise ScheduleFault(f"timezone: there is none of the name {name}") from None
+        raise ScheduleFault(f"timezone: there is no time zone {name}") from None
 
 
 def jitter_of(name: str, time: float, most: float) -> float:
