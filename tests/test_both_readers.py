@@ -201,6 +201,13 @@ def test_faults_of_several_fields_are_told_in_the_same_order(body: Any) -> None:
     assert differences(Mixed, [body]) == []
 
 
+def test_parameters_without_a_bound_may_be_large() -> None:
+    """A schema may then take as many steps as they have need of."""
+    cls, body = class_of(list[int]), {"x": [0] * 300_000}
+    for reader in (ParamsReader(cls), SchemaReader(describe(cls))):
+        reader.read(body, most_bytes=0)
+
+
 def test_two_classes_of_one_name_are_kept_apart() -> None:
     both = attrs.make_class("Both", ["one", "two"])
     both.__annotations__ = {"one": Cut, "two": other_cut()}

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from enum import Enum, IntEnum
 from pathlib import Path
@@ -35,7 +35,7 @@ from services.kinds import (
 )
 from services.kinds.known import LocalKind, SharedKind
 from services.queue import QueueService
-from services.queue.models import KindEntry, KindLimits
+from services.queue.models import KindEntry, KindLimits, KindState
 from settings import Settings
 from tests.kinds_of_tests import Codec, Cut, Nothing, Report, Transcode, bare, report, transcode
 from tests.modules import GOOD, Write
@@ -1055,26 +1055,37 @@ def test_entry_says_all_that_others_need() -> None:
 
 # The registry.
 
-Reading = Callable[[str], Awaitable[KindEntry | None]]
 
+class Board:
+    """What other processes have told of kinds; it counts how often it is read."""
 
-def reading(*entries: KindEntry) -> tuple[Reading, list[str]]:
-    """Return what reads these entries, and a list of what it was asked for."""
-    asked: list[str] = []
+    def __init__(self, *entries: KindEntry) -> None:
+        self.entries = entries
+        self.readings = 0
 
-    async def read(name: str) -> KindEntry | None:
-        asked.append(name)
-        return next((one for one in entries if one.kind == name), None)
-
-    return read, asked
+    async def read_kinds(self) -> list[KindState]:
+        self.readings += 1
+        return [
+            KindState(
+                entry=one,
+                limits={},
+                changed={},
+                paused=False,
+                queued=0,
+                running=0,
+                workers=1,
+                oldest_seconds=None,
+            )
+            for one in self.entries
+        ]
 
 
 @pytest.mark.gen_test
 async def test_own_kind_is_found_without_asking() -> None:
-    read, asked = reading(entry_of(transcode))
-    registry = KindRegistry({"video.transcode": transcode}, read)
-    assert isinstance(await registry.find("video.transcode"), LocalKind)
-    assert asked == []
+    board = Board(entry_of(transcode))
+    registry = KindRegistry({"video.transcode": transcode})
+    assert isinstance(await registry.find("video.transcode", board), LocalKind)
+    assert board.readings == 0
     assert registry.entries() == [entry_of(transcode)]
 
 
@@ -1082,26 +1093,25 @@ async def test_own_kind_is_found_without_asking() -> None:
 async def test_kind_of_another_process_is_asked_for_once_a_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    read, asked = reading(entry_of(transcode), entry_of(report))
-    registry = KindRegistry({}, read)
-    found = await asyncio.gather(*(registry.find("video.transcode") for _ in range(50)))
+    board, registry = Board(entry_of(transcode), entry_of(report)), KindRegistry({})
+    found = await asyncio.gather(*(registry.find("video.transcode", board) for _ in range(50)))
     assert all(one is found[0] for one in found)
     assert isinstance(found[0], SharedKind)
-    await registry.find("report.nightly")
-    await registry.find("video.transcode")
-    assert asked == ["video.transcode", "report.nightly"]
+    assert board.readings == 1
+    await registry.find("report.nightly", board)
+    await registry.find("video.transcode", board)
+    assert board.readings == 2
     monkeypatch.setattr("services.kinds.registry.FRESH_SECONDS", -1.0)
-    old = KindRegistry({}, read)
-    first = await old.find("video.transcode")
-    assert await old.find("video.transcode") is first
-    assert asked[2:] == ["video.transcode", "video.transcode"]
+    old = KindRegistry({})
+    first = await old.find("video.transcode", board)
+    assert await old.find("video.transcode", board) is first
+    assert board.readings == 4
 
 
 @pytest.mark.gen_test
 async def test_unknown_kind_names_those_that_are_close() -> None:
-    read, asked = reading(entry_of(report))
-    registry = KindRegistry({"video.transcode": transcode}, read)
-    await registry.find("report.nightly")
+    board, registry = Board(entry_of(report)), KindRegistry({"video.transcode": transcode})
+    await registry.find("report.nightly", board)
     for name, told in [
         ("video.transcod", "there is no kind video.transcod; did you mean video.transcode?"),
         ("report.nighly", "there is no kind report.nighly; did you mean report.nightly?"),
@@ -1111,44 +1121,44 @@ async def test_unknown_kind_names_those_that_are_close() -> None:
         ("", "there is no kind "),
     ]:
         with pytest.raises(KindUnknown) as unknown:
-            await registry.find(name)
+            await registry.find(name, board)
         assert str(unknown.value) == told
     # What can be no name is not asked for.
-    assert asked == ["report.nightly", "video.transcod", "report.nighly", "mail"]
+    assert board.readings == 4
 
 
 @pytest.mark.gen_test
 async def test_who_gives_up_takes_nothing_from_the_others() -> None:
     opened = asyncio.Event()
 
-    async def read(name: str) -> KindEntry | None:
-        await opened.wait()
-        return entry_of(transcode)
+    class Slow(Board):
+        async def read_kinds(self) -> list[KindState]:
+            await opened.wait()
+            return await super().read_kinds()
 
-    registry = KindRegistry({}, read)
-    first, second = (asyncio.create_task(registry.find("video.transcode")) for _ in range(2))
+    registry, board = KindRegistry({}), Slow(entry_of(transcode))
+    first, second = (asyncio.create_task(registry.find("video.transcode", board)) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     await asyncio.wait([first])
     opened.set()
     assert (await second).name == "video.transcode"
+    assert board.readings == 1
 
 
 @pytest.mark.gen_test
 async def test_reading_that_fails_is_tried_again() -> None:
-    calls = 0
+    class Away(Board):
+        async def read_kinds(self) -> list[KindState]:
+            read = await super().read_kinds()
+            if self.readings == 1:
+                raise ConnectionError("away")
+            return read
 
-    async def read(name: str) -> KindEntry | None:
-        nonlocal calls
-        calls += 1
-        if calls == 1:
-            raise ConnectionError("away")
-        return entry_of(transcode)
-
-    registry = KindRegistry({}, read)
+    registry, board = KindRegistry({}), Away(entry_of(transcode))
     with pytest.raises(ConnectionError):
-        await registry.find("video.transcode")
-    assert (await registry.find("video.transcode")).name == "video.transcode"
+        await registry.find("video.transcode", board)
+    assert (await registry.find("video.transcode", board)).name == "video.transcode"
 
 
 BAD_ENTRIES: list[tuple[dict[str, Any], str]] = [
@@ -1164,27 +1174,27 @@ BAD_ENTRIES: list[tuple[dict[str, Any], str]] = [
 async def test_kind_whose_description_cannot_be_used_is_told() -> None:
     good = entry_of(transcode)
     for changes, told in BAD_ENTRIES:
-        read, _ = reading(attrs.evolve(good, description={**good.description, **changes}))
+        board = Board(attrs.evolve(good, description={**good.description, **changes}))
         with pytest.raises(KindUnknown) as unknown:
-            await KindRegistry({}, read).find("video.transcode")
+            await KindRegistry({}).find("video.transcode", board)
         assert str(unknown.value).startswith(f"kind video.transcode cannot be used: {told}")
 
 
 @pytest.mark.gen_test
 async def test_description_of_a_later_version_may_say_more() -> None:
     good = entry_of(transcode)
-    read, _ = reading(attrs.evolve(good, description={**good.description, "colour": "red"}))
-    assert (await KindRegistry({}, read).find("video.transcode")).max_attempts == 5
+    board = Board(attrs.evolve(good, description={**good.description, "colour": "red"}))
+    assert (await KindRegistry({}).find("video.transcode", board)).max_attempts == 5
 
 
 @pytest.mark.gen_test
 async def test_names_that_are_asked_for_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.kinds.registry.FRESH_SECONDS", -1.0)
     monkeypatch.setattr("services.kinds.registry.MOST_REMEMBERED", 10)
-    registry = KindRegistry({}, reading()[0])
+    registry = KindRegistry({})
     for n in range(100):
         with pytest.raises(KindUnknown):
-            await registry.find(f"kind-{n}")
+            await registry.find(f"kind-{n}", Board())
     assert len(registry._asked) <= 10
 
 

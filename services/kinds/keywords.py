@@ -18,7 +18,7 @@ from tornado_rt.work.values import MOST_COUNT, is_number
 ENUM = "enum"
 Fits = Callable[[Any, Any], bool]
 
-# By the sign with which attrs names the comparison.
+# Attrs names each comparison by its sign.
 COMPARISONS = {
     ">=": "minimum",
     "<=": "maximum",
@@ -31,13 +31,13 @@ NUMBERS: dict[str, tuple[Fits, str]] = {
     "exclusiveMinimum": (operator.gt, "must be more than"),
     "exclusiveMaximum": (operator.lt, "must be less than"),
 }
-# Of what has a length: the keywords for the least and the greatest, and what it counts.
+# The keywords that bound a length, from below and from above, and the word for what is counted.
 LENGTHS: dict[type, tuple[str, str, str]] = {
     list: ("minItems", "maxItems", "items"),
     str: ("minLength", "maxLength", "characters"),
     dict: ("minProperties", "maxProperties", "fields"),
 }
-# Keywords of which the larger of two bounds counts; of the others it is the smaller one.
+# Of two bounds of these keywords the larger is the stricter; of the others it is the smaller.
 LEAST = {"minimum", "exclusiveMinimum", *(least for least, _, _ in LENGTHS.values())}
 BOUNDS = {*NUMBERS, *(name for least, most, _ in LENGTHS.values() for name in (least, most))}
 # The types of choices that JSON and Python tell apart alike.
@@ -120,14 +120,14 @@ def _lengths_of(shape: Any) -> list[tuple[str, str, str]]:
 
 
 def _read_choices(validator: Any, shape: Any) -> Iterable[tuple[str, Any]]:
-    # Those of a set have no order.
+    # The choices of a set have no order, and a schema is to be the same in each process.
     types, choices = unchanged_types(shape), validator._original_options
     is_told_apart = isinstance(choices, list | tuple) and {*map(type, choices)} <= CHOSEN
     if is_told_apart and types == json_types(shape) and types <= CHOSEN:
         yield ENUM, list(dict.fromkeys(choices))
 
 
-# By the classes of attrs' validators, which it gives no name to.
+# Attrs gives no name to the classes of its validators.
 READERS: dict[type, Reader] = {
     type(validators.and_()): _read_all,
     type(validators.optional(validators.ge(0))): _read_optional,

@@ -25,7 +25,7 @@ MAX_LABEL_LENGTH = 200
 # A format in another's label, such as `>10` or `.2f`.
 FORMAT = re.compile(r"[^{}]{0,8}")
 LONG_WIDTH = re.compile(r"\d{3}")
-# A label is made whole before it is cut: of so many parameters at most, each as long as all may be.
+# A label is made whole before it is cut, and each parameter may be 64 KiB long.
 MOST_NAMED = 20
 MOST_TEMPLATE_LENGTH = 1000
 

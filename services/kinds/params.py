@@ -9,7 +9,7 @@ from tornado_rt.bounds import MAX_DEPTH
 
 # Bound of parameters as JSON [B].
 MOST_BYTES = 65536
-# How deep nests what is kept of ours and holds parameters or a schema, some levels down.
+# Definitions and descriptions hold parameters, or a schema, some levels down.
 KEPT_DEPTH = MAX_DEPTH + 8
 
 

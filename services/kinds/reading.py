@@ -55,7 +55,7 @@ from services.kinds.shapes import (
 from tornado_rt.bounds import MAX_DEPTH, OutOfBounds, check_json, check_name
 from tornado_rt.json_body import MOST_ITEMS
 
-# Of these, and what derives from them, cattrs makes an object of any value.
+# Of any value cattrs makes an object of one of these classes, or of one that derives from them.
 CALLED = (str, bytes, int, float, Path)
 EXACT = (*SCALARS, Path)
 # Reads a value into a type, as cattrs calls it.
@@ -468,7 +468,7 @@ def _sorted_list(values: Iterable[Any]) -> list[Any]:
 
 
 def _plain_text(text: str) -> str:
-    # An Enum that is text too is no name that JSON can have.
+    # Orjson takes no StrEnum for the name of a field.
     return text.value if isinstance(text, Enum) else text
 
 

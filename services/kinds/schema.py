@@ -20,7 +20,7 @@ DEFINITION = "#/$defs/"
 PATH = "path"
 # Defaults that are the same whenever they are made.
 CONSTANT_FACTORIES = (list, dict, set, frozenset, tuple)
-# Of a field that may be left out, and whose default is made anew each time.
+# The default of a field that may be left out, and whose default is made anew each time.
 MADE_ANEW = attrs.Factory(object)
 
 
@@ -29,7 +29,7 @@ def _described(shape: Any, **keywords: Any) -> Any:
     return Annotated[shape, msgspec.Meta(extra_json_schema=keywords)]
 
 
-# What msgspec is shown for other types.
+# Msgspec is shown these types in the place of others.
 KNOWN: dict[Any, Any] = {
     datetime: _described(str, format="date-time"),
     date: _described(str, format="date"),

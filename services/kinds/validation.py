@@ -38,7 +38,7 @@ from tornado_rt.bounds import OutOfBounds, check_json
 
 # A step is a schema that a value is held against, or a name or value that a schema lists.
 STEPS_PER_BYTE = 2
-# Steps that an option takes which does not fit: an exception is dear.
+# An option that does not fit takes this many steps, for an exception is dear.
 FAILED_OPTION = 8
 NOT_CHECKED = "cannot be checked: the schema of this kind asks for too many steps"
 
@@ -89,9 +89,9 @@ class _Node:
 
     checks: list[Check] = attrs.Factory(list)
     types: frozenset[type] = ALL_TYPES
-    # Of a value of another type.
+    # Told of a value of another type.
     words: str = "is not allowed"
-    # What is out of them is not looked at any further.
+    # A value that is out of them is not looked at any further.
     bounds: Bounds = NO_BOUNDS
 
     def check(self, value: Any, steps: _Steps) -> None:
@@ -131,7 +131,7 @@ class SchemaReader:
         """
         plain = as_json(value, place, most_bytes)
         try:
-            self._check(plain, _Steps(STEPS_PER_BYTE * (most_bytes or MOST_BYTES)))
+            self._check(plain, _Steps(STEPS_PER_BYTE * (most_bytes or _size_of(plain))))
         except Wrong as error:
             raise refusal(one.told(place) for one in error.faults) from None
         filled = self._filled(plain)
@@ -194,7 +194,7 @@ class _Compiler:
                 add(self, node, schema[keyword], schema)
 
 
-# What a keyword adds to the node of its schema.
+# Adds what a keyword asks for to the node of its schema.
 Keyword = Callable[[_Compiler, _Node, Any, dict[str, Any]], None]
 
 
@@ -387,6 +387,11 @@ KEYWORDS: dict[str, Keyword] = {
     "items": _items,
     "format": _format,
 }
+
+
+def _size_of(plain: Any) -> int:
+    """Return the bytes of parameters without a bound, at least those that others may have."""
+    return max(len(orjson.dumps(plain)), MOST_BYTES)
 
 
 def _check_parts(

@@ -20,10 +20,10 @@ SCHEDULES = "schedules"
 BETWEEN = "\n"
 # Between a kind and its schedule, so that two kinds, or a user, may have one of the same name.
 OF_KIND = ":"
-# What of a name stands in the ids of its tasks, so that a person knows them.
+# The ids of its tasks begin with this much of a schedule's name, so that a person knows them.
 SLUG_LENGTH = 24
 NOT_IN_IDS = re.compile(r"[^a-z0-9_-]")
-# Why no task was made, as fire.lua says it.
+# The reasons of fire.lua for making no task, in words.
 REASONS = {
     "running": "the last task has not ended",
     "full": "as many tasks wait as a user may have",

@@ -12,7 +12,7 @@ from services.schedules.models import BETWEEN, Definition, Overlap, State, Store
 
 log = structlog.get_logger(__name__)
 
-# What sorts behind each name of a user, and no other user's.
+# Sorts behind each name of a user, and before those of other users.
 BEHIND = chr(ord(BETWEEN) + 1)
 
 

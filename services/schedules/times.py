@@ -23,7 +23,7 @@ CRON_LENGTH = 255
 ZONE_LENGTH = 64
 FIELDS = ("minute", "hour", "day-of-month", "month", "day-of-week")
 MONTH = FIELDS.index("month")
-# What CronSim says also of a day that the months do not have.
+# CronSim says this also of a day that the months do not have.
 BAD_DAY = "Bad day-of-month"
 MINUTE = 60
 # No zone goes forward and back again within it.
