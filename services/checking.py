@@ -10,7 +10,7 @@ from services.schedules import schedules_of
 from tornado_rt.work import Kind, Plan
 
 WARNING = "warning: "
-# Sums that an author means weights to have, and how far off one is still taken for meant.
+# The sums that authors give weights, and how far off a sum is taken for a slip.
 WHOLES = (1.0, 100.0)
 NEAR = 0.2
 ROUNDING = 0.001
@@ -67,7 +67,7 @@ def _examples_of(kind: Kind) -> Iterator[Any]:
         try:
             yield reader_of(kind.params_class).read(params)[0]
         except ParamsFault:
-            # What is wrong with them is told elsewhere; a class may have no defaults.
+            # Their faults are told elsewhere; a class may have no defaults.
             continue
 
 

@@ -18,7 +18,7 @@ CHECKS = [
     (
         "n: int = 1",
         "n: int = attrs.field(default=0, validator=attrs.validators.ge(1))",
-        "the class refuses its own default: params.n must be >= 1: 0",
+        "the class refuses its own default: params.n must be at least 1",
     ),
     (
         "n: int = 1",

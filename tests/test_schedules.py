@@ -217,7 +217,7 @@ async def test_schedule_says_all_that_is_known_of_it(site: Site) -> None:
         ({"cron": ""}, ["a schedule has either cron or every"]),
         ({"every": 60}, ["a schedule has either cron or every"]),
         ({"cron": "", "every": 0.5}, ["every must be from 1 to"]),
-        ({"timezone": "Mars/Base"}, ["timezone: there is none of the name Mars/Base"]),
+        ({"timezone": "Mars/Base"}, ["timezone: there is no time zone Mars/Base"]),
         ({"jitter": -1}, ["jitter must be from 0 to 86400"]),
         ({"overlap": "never"}, ["overlap must be one of skip, queue, replace"]),
         ({"missed": "some"}, ["missed must be one of skip, last, all"]),
@@ -571,10 +571,47 @@ async def test_zone_that_this_machine_does_not_have_is_left_to_others(site: Site
     await site.redis.hset("{rtq}:schedules", "alice\nnightly", text)
     assert await site.fire("nightly") == []
     shown = await site.service.get("alice", "nightly")
-    assert shown["skipped_because"] == "timezone: there is none of the name Mars/Base"
+    assert shown["skipped_because"] == "timezone: there is no time zone Mars/Base"
     assert shown["next_at"] is not None
     await site.redis.hset("{rtq}:schedules", "alice\nnightly", definition.text)
     assert len(await site.fire("nightly")) == 1
+
+
+@pytest.mark.gen_test
+async def test_schedule_of_another_process_that_cannot_be_switched_on_says_why(site: Site) -> None:
+    await site.service.create("alice", NIGHTLY | {"enabled": False})
+    definition = (await site.stored("nightly")).definition
+    assert definition is not None
+    text = attrs.evolve(definition, timezone="Mars/Base").text
+    await site.redis.hset("{rtq}:schedules", "alice\nnightly", text)
+    with pytest.raises(ScheduleRefused, match="there is no time zone Mars/Base"):
+        await site.service.put("alice", "nightly", {"enabled": True})
+    assert not (await site.service.get("alice", "nightly"))["enabled"]
+
+
+@pytest.mark.gen_test
+async def test_schedule_has_parameters_as_deep_as_a_task(make_site: MakeSite) -> None:
+    @attrs.frozen
+    class Free:
+        value: Any = None
+
+    site, deep = make_site(Kind("free", Free)), 1
+    for _ in range(31):
+        deep = [deep]  # type: ignore[assignment]
+    body = MINUTE | {"kind": "free", "params": {"value": deep}}
+    assert (await site.service.create("alice", body))["params"] == {"value": deep}
+    [task] = await site.fire("minute")
+    assert task.params == {"value": deep}
+    with pytest.raises(ScheduleRefused, match="params nests deeper than 32 levels"):
+        await site.service.put("alice", "minute", body | {"params": {"value": [deep]}})
+
+
+@pytest.mark.gen_test
+async def test_put_leaves_the_body_as_it_is(site: Site) -> None:
+    body = {name: value for name, value in MINUTE.items() if name != "name"}
+    before = dict(body)
+    await site.service.put("alice", "minute", body)
+    assert body == before
 
 
 @pytest.mark.gen_test
@@ -618,6 +655,8 @@ async def test_state_that_cannot_be_read_begins_anew(site: Site) -> None:
     for garbage in (b"", b"\xc1", b"\xa3abc", b"\x81\xa5fired\xa1x"):
         await site.redis.hset("{rtq}:schedule_state", "alice\nminute", garbage)
         assert (await site.service.get("alice", "minute"))["fired"] == 0
+    await site.redis.hset("{rtq}:schedule_state", "alice\nminute", b"\x81\xa9last_task\xa1\xff")
+    assert (await site.service.get("alice", "minute"))["last_task_id"] == "\ufffd"
     assert len(await site.fire("minute")) == 1
     await site.redis.zadd(DUE, {"alice\nunknown": 1})
     await site.runner().fire_due()

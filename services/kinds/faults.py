@@ -15,13 +15,13 @@ from tornado_rt.json_body import (
     cut,
 )
 
-# How attrs' validators speak of a class.
+# A class in the message of a validator of attrs.
 CLASS_NAME = re.compile(r"<(?:class|enum) '(?:[\w<>]+\.)*(\w+)'>")
-# Of what a validator says [characters].
+# Bound of the message of a validator [characters].
 MOST_WORDS = 1000
-# Where parameters stand in a request.
+# The name of the parameters in a request.
 PLACE = "params"
-# What JSON has, by the class that it is read into.
+# The names of JSON's types, by the class that each is read into.
 NAMES: dict[type, str] = {
     str: "a string",
     int: "an integer",

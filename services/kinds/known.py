@@ -11,7 +11,7 @@ import attrs
 import structlog
 
 from services.kinds.faults import PLACE, ParamsFault
-from services.kinds.params import MOST_BYTES, reader_of
+from services.kinds.params import KEPT_DEPTH, MOST_BYTES, reader_of
 from services.kinds.schema import schema_of
 from services.kinds.validation import BadSchema, SchemaReader
 from services.queue.models import KindEntry, KindLimits
@@ -25,6 +25,9 @@ MAX_LABEL_LENGTH = 200
 # A format in another's label, such as `>10` or `.2f`.
 FORMAT = re.compile(r"[^{}]{0,8}")
 LONG_WIDTH = re.compile(r"\d{3}")
+# A label is made whole before it is cut, and each parameter may be 64 KiB long.
+MOST_NAMED = 20
+MOST_TEMPLATE_LENGTH = 1000
 
 
 class BadEntry(ValueError):
@@ -67,7 +70,7 @@ def entry_of(kind: Kind) -> KindEntry:
         kind=kind.name,
         title=kind.title,
         version=kind.version,
-        description=reader_of(Description).write(description, most_bytes=0),
+        description=reader_of(Description).write(description, most_bytes=0, depth=KEPT_DEPTH),
         limits=KindLimits(
             limit=kind.limit,
             user_limit=kind.user_limit,
@@ -219,7 +222,9 @@ def _read_description(entry: KindEntry) -> Description:
     told = {name: value for name, value in entry.description.items() if name in known}
     try:
         read: Description
-        read, _ = reader_of(Description).read(told, place="its description", most_bytes=0)
+        read, _ = reader_of(Description).read(
+            told, place="its description", most_bytes=0, depth=KEPT_DEPTH
+        )
     except ParamsFault as fault:
         raise BadEntry(str(fault)) from None
     return read
@@ -228,14 +233,17 @@ def _read_description(entry: KindEntry) -> Description:
 def _is_harmless(template: str) -> bool:
     """Say whether another's format string does nothing but name parameters.
 
-    An attribute of a value could tell more than the value, and a width could fill the memory.
+    An attribute of a value could tell more than the value, and a width, or the same long value many
+    times, could fill the memory.
     """
+    if len(template) > MOST_TEMPLATE_LENGTH:
+        return False
     try:
         parts = [(name, form or "") for _, name, form, _ in string.Formatter().parse(template)]
     except ValueError:
         return False
-    return all(
-        name is None
-        or (name.isidentifier() and FORMAT.fullmatch(form) and not LONG_WIDTH.search(form))
-        for name, form in parts
+    named = [(name, form) for name, form in parts if name is not None]
+    return len(named) <= MOST_NAMED and all(
+        name.isidentifier() and FORMAT.fullmatch(form) and not LONG_WIDTH.search(form)
+        for name, form in named
     )

@@ -44,12 +44,8 @@ def load_kinds(names: Sequence[str], settings: Settings | None = None) -> dict[s
         for kind in kinds:
             other, known = found.setdefault(kind.name, (name, kind))
             if known is not kind:
-                doubled = (
-                    f"both {other} and {name} have a kind"
-                    if other != name
-                    else (f"{name} has two kinds")
-                )
-                faults.append(f"{doubled} {kind.name!r}")
+                both = f"both {other} and {name} have a kind"
+                faults.append(f"{f'{name} has two kinds' if other == name else both} {kind.name!r}")
     if faults:
         raise KindError(list(dict.fromkeys(faults)))
     return {name: kind for name, (_, kind) in found.items()}

@@ -5,9 +5,12 @@ from typing import Any
 
 from services.kinds.faults import PLACE, ParamsFault, Wrong, refusal
 from services.kinds.reading import ClassReader, as_json, write_json
+from tornado_rt.bounds import MAX_DEPTH
 
 # Bound of parameters as JSON [B].
 MOST_BYTES = 65536
+# Definitions and descriptions hold parameters, or a schema, some levels down.
+KEPT_DEPTH = MAX_DEPTH + 8
 
 
 class ParamsReader:
@@ -23,31 +26,42 @@ class ParamsReader:
         self._fields = ClassReader.of(params_class)
 
     def read(
-        self, value: object, *, place: str = PLACE, most_bytes: int = MOST_BYTES
+        self,
+        value: object,
+        *,
+        place: str = PLACE,
+        most_bytes: int = MOST_BYTES,
+        depth: int = MAX_DEPTH,
     ) -> tuple[Any, dict[str, Any]]:
         """Return an object of the class, and the parameters as JSON with every default filled in.
 
         `most_bytes`: 0 for any size. Raise ParamsFault.
         """
-        plain = as_json(value, place, most_bytes)
+        plain = as_json(value, place, most_bytes, depth)
         try:
             params = self._fields.read(plain)
         except Wrong as error:
             raise refusal(one.told(place) for one in error.faults) from None
-        return params, self.write(params, place=place, most_bytes=most_bytes)
+        return params, self.write(params, place=place, most_bytes=most_bytes, depth=depth)
 
     def write(
-        self, params: Any, *, place: str = PLACE, most_bytes: int = MOST_BYTES
+        self,
+        params: Any,
+        *,
+        place: str = PLACE,
+        most_bytes: int = MOST_BYTES,
+        depth: int = MAX_DEPTH,
     ) -> dict[str, Any]:
         """Return an object of the class as JSON. Raise ParamsFault for what JSON cannot hold."""
         written: dict[str, Any] = write_json(
-            params, self._class, f"{place} with its defaults", most_bytes
+            params, self._class, f"{place} with its defaults", most_bytes, depth
         )
         return written
 
     def default_faults(self) -> list[str]:
         """Return what the class has against its own defaults: each, and all of them together."""
-        faults = [one.told(PLACE) for one in self._fields.default_faults()]
+        told = (one.told(PLACE) for one in self._fields.default_faults())
+        faults = list(dict.fromkeys(told))
         if not faults and not any(one.required for one in self._fields.fields.values()):
             try:
                 self.read({}, most_bytes=0)

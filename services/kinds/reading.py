@@ -13,6 +13,8 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Set
 from datetime import date, datetime
+from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 from uuid import UUID
@@ -34,6 +36,7 @@ from services.kinds.faults import (
     words_of,
     wrong,
 )
+from services.kinds.keywords import Bounds, keywords_of
 from services.kinds.shapes import (
     ANYTHING,
     LISTS,
@@ -47,11 +50,12 @@ from services.kinds.shapes import (
     is_union,
     json_types,
     origin_of,
+    unchanged_types,
 )
-from tornado_rt.bounds import OutOfBounds, check_json, check_name
+from tornado_rt.bounds import MAX_DEPTH, OutOfBounds, check_json, check_name
 from tornado_rt.json_body import MOST_ITEMS
 
-# Of these, and what derives from them, cattrs makes an object of any value.
+# Of any value cattrs makes an object of one of these classes, or of one that derives from them.
 CALLED = (str, bytes, int, float, Path)
 EXACT = (*SCALARS, Path)
 # Reads a value into a type, as cattrs calls it.
@@ -68,30 +72,45 @@ class Field:
     shape: Any
     hook: Hook
 
+    @cached_property
+    def _types(self) -> frozenset[type]:
+        return unchanged_types(self.shape)
+
+    @cached_property
+    def _bounds(self) -> Bounds:
+        return Bounds(self.keywords)
+
     @property
     def required(self) -> bool:
         """Whether it has no default."""
         return self.attribute.default is attrs.NOTHING
 
-    @property
-    def most_items(self) -> int | None:
-        """The bound of its list, when it has one of its own."""
-        most: int | None = self.attribute.metadata.get(MOST_ITEMS)
-        return most
+    @cached_property
+    def keywords(self) -> dict[str, Any]:
+        """The bounds that a schema can say: those of attrs' validators, and of its list."""
+        given = self.attribute
+        most = given.metadata.get(MOST_ITEMS)
+        found = keywords_of(None if given.converter else given.validator, self.shape)
+        return found if most is None else {**found, "maxItems": most}
 
     def read(self, value: Any) -> Any:
         """Return its value. Raise Wrong."""
-        most = self.most_items
-        if most is not None and isinstance(value, list) and len(value) > most:
-            raise wrong(f"must have at most {most} items")
+        if type(value) in self._types:
+            self._bounds.hold(value)
         return self.hook(value, self.shape)
 
     def default(self) -> Any:
-        """Return its default, NOTHING when there is none that stands for itself."""
-        given: Any = self.attribute.default
-        if not isinstance(given, attrs.Factory):  # type: ignore[arg-type]
+        """Return its default as an object has it, NOTHING when that takes an object to make.
+
+        Raise what an author's own code raises.
+        """
+        given, convert = self.attribute.default, self.attribute.converter
+        if isinstance(given, attrs.Factory):  # type: ignore[arg-type]
+            made: Any = given
+            given = attrs.NOTHING if made.takes_self else made.factory()
+        if given is attrs.NOTHING or convert is None:
             return given
-        return attrs.NOTHING if given.takes_self else given.factory()
+        return attrs.NOTHING if isinstance(convert, attrs.Converter) else convert(given)
 
     def judge(self, value: Any, holder: Any) -> Fault | None:
         """Return what its own converter or validator has against a value."""
@@ -103,6 +122,10 @@ class Field:
                 converted = self.attribute.converter(value)
             except Exception as error:
                 return Fault("", _refusing(error))
+        try:
+            self._bounds.hold(converted)
+        except Wrong as error:
+            return error.faults[0]
         if self._words(converted, holder, "it") is None:
             return None
         return Fault("", lambda place: self._words(converted, holder, place) or place)
@@ -217,20 +240,23 @@ class ClassReader:
         return {name: value for name, value in found.items() if value is not attrs.NOTHING}
 
 
-def as_json(value: object, place: str, most_bytes: int) -> Any:
+def as_json(value: object, place: str, most_bytes: int, depth: int = MAX_DEPTH) -> Any:
     """Return what a reader of the JSON of a value gets; `most_bytes` 0 for any size.
 
     Raise ParamsFault.
     """
     try:
-        return orjson.loads(check_json(place, value, most_bytes))
+        return orjson.loads(check_json(place, value, most_bytes, depth))
     except OutOfBounds as error:
         raise ParamsFault([str(error)]) from None
 
 
-def write_json(value: object, shape: Any, place: str, most_bytes: int) -> Any:
+def write_json(
+    value: object, shape: Any, place: str, most_bytes: int, depth: int = MAX_DEPTH
+) -> Any:
     """Return as JSON what is read into a type. Raise ParamsFault."""
-    return as_json(converter.unstructure(value, unstructure_as=shape), place, most_bytes)
+    plain = converter.unstructure(value, unstructure_as=shape)
+    return as_json(plain, place, most_bytes, depth)
 
 
 def _refusing(error: Exception) -> Callable[[str], str]:
@@ -243,6 +269,8 @@ def hook_of(shape: Any) -> Hook:
     """Return what reads values of a type. Raise TypeError for one that JSON has nothing for."""
     shape = bare(shape)
     if choices := choices_of(shape):
+        if any(kind not in SCALARS for kind, _ in choices):
+            raise _nothing_for(shape)
         # cattrs would take a StrEnum for a string.
         return _choice_hook(choices)
     if isinstance(shape, type) and issubclass(shape, CALLED) and shape not in EXACT:
@@ -405,13 +433,13 @@ def _union_hook(shape: Any) -> Hook:
     def read(value: Any, _: Any) -> Any:
         if value is None and absent:
             return None
-        fault = wrong(words)
+        faults = []
         for hook, one in able[type(value)]:
             try:
                 return hook(value, one)
             except Wrong as error:
-                fault = error
-        raise fault
+                faults.append(error)
+        raise faults[0] if faults else wrong(words)
 
     return read
 
@@ -439,9 +467,15 @@ def _sorted_list(values: Iterable[Any]) -> list[Any]:
     return sorted(values, key=lambda one: (str(type(one)), one))
 
 
+def _plain_text(text: str) -> str:
+    # Orjson takes no StrEnum for the name of a field.
+    return text.value if isinstance(text, Enum) else text
+
+
 def _make_converter() -> Converter:
     """Return what reads by the hooks of this module alone; the last that is registered is first."""
     made = Converter(unstruct_collection_overrides={Set: _sorted_list})
+    made.register_unstructure_hook(str, _plain_text)
     made.register_structure_hook_factory(lambda _: True, _refuse)
     made.register_structure_hook_factory(is_class, lambda shape: ClassReader.of(shape).read)
     made.register_structure_hook_factory(is_union, _union_hook)

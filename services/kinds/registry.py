@@ -3,7 +3,7 @@
 import asyncio
 import difflib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Protocol
 
 import attrs
@@ -14,12 +14,10 @@ from services.queue.models import KindEntry, KindState
 from tornado_rt.work import Kind
 from tornado_rt.work.kind import NAME
 
-# How old may be what is known of another process's kind.
+# What is known of another process's kind is read again after this time.
 FRESH_SECONDS = 1.0
 # Names that were asked for and are remembered; most may be of no kind.
 MOST_REMEMBERED = 1000
-
-ReadEntry = Callable[[str], Awaitable[KindEntry | None]]
 
 
 class KindUnknown(ValueError):
@@ -51,16 +49,12 @@ class _Asked:
 
 
 class KindRegistry:
-    """Finds kinds by name.
+    """Finds kinds by name; `local` are those of this process."""
 
-    `local`: those of this process. `read` reads what other processes have told of a kind.
-    """
-
-    def __init__(self, local: Mapping[str, Kind], read: ReadEntry | None = None) -> None:
+    def __init__(self, local: Mapping[str, Kind]) -> None:
         self.local = local
-        self._read = read
         self._kinds = {name: LocalKind(kind) for name, kind in local.items()}
-        # The last that was known of others.
+        # The kinds of other processes, as they were last read.
         self._shared: dict[str, SharedKind] = {}
         self._asked: dict[str, _Asked] = {}
 
@@ -68,30 +62,30 @@ class KindRegistry:
         """Return what other processes are told of our kinds."""
         return [kind.entry for kind in self._kinds.values()]
 
-    async def find(self, name: str, board: Board | None = None) -> KnownKind:
+    async def find(self, name: str, board: Board) -> KnownKind:
         """Return a kind: ours, else another process's. Raise KindUnknown, and what reading raises.
 
-        `board`: where to read when the registry was given nothing that reads.
+        `board`: where other processes have told of theirs.
         """
         known: KnownKind | None = self._kinds.get(name)
-        if known is None and NAME.fullmatch(name) and (read := self._read or _reader(board)):
-            known = await self._ask(name, read)
+        if known is None and NAME.fullmatch(name):
+            known = await self._ask(name, board)
         if known is None:
             raise KindUnknown(self._unknown(name))
         return known
 
-    async def _ask(self, name: str, read: ReadEntry) -> KnownKind | None:
+    async def _ask(self, name: str, board: Board) -> KnownKind | None:
         asked = self._asked.get(name)
         if asked is None or not asked.holds:
             self._forget_old()
-            answer = asyncio.create_task(self._find_shared(name, read), name="find-kind")
+            answer = asyncio.create_task(self._find_shared(name, board), name="find-kind")
             answer.add_done_callback(_look_at)
             asked = self._asked[name] = _Asked(answer, time.monotonic() + FRESH_SECONDS)
         # One who gives up takes nothing from the others.
         return await asyncio.shield(asked.answer)
 
-    async def _find_shared(self, name: str, read: ReadEntry) -> KnownKind | None:
-        entry = await read(name)
+    async def _find_shared(self, name: str, board: Board) -> KnownKind | None:
+        entry = await _read_entry(name, board)
         if entry is None or not entry.description:
             self._shared.pop(name, None)
             return None
@@ -116,15 +110,9 @@ class KindRegistry:
         )
 
 
-def _reader(board: Board | None) -> ReadEntry | None:
-    if board is None:
-        return None
-
-    async def read(name: str) -> KindEntry | None:
-        states: Sequence[KindState] = await board.read_kinds()
-        return next((one.entry for one in states if one.entry.kind == name), None)
-
-    return read
+async def _read_entry(name: str, board: Board) -> KindEntry | None:
+    states = await board.read_kinds()
+    return next((one.entry for one in states if one.entry.kind == name), None)
 
 
 def _look_at(answer: "asyncio.Task[KnownKind | None]") -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 import attrs
 import msgspec
 
-from services.kinds.faults import PLACE, ParamsFault
+from services.kinds.faults import PLACE
 from services.kinds.reading import ClassReader, Field, write_json
 from services.kinds.shapes import MAPPINGS, SETS, bare, choices_of, is_class, is_union, origin_of
 from tornado_rt.bounds import OutOfBounds, check_json
@@ -16,9 +16,11 @@ from tornado_rt.bounds import OutOfBounds, check_json
 # Bound of a schema as JSON [B].
 MOST_SCHEMA_BYTES = 65536
 DEFINITION = "#/$defs/"
+# A format of our own: other readers of the schema pass over it.
+PATH = "path"
 # Defaults that are the same whenever they are made.
 CONSTANT_FACTORIES = (list, dict, set, frozenset, tuple)
-# Of a field that may be left out, and whose default is made anew each time.
+# The default of a field that may be left out, and whose default is made anew each time.
 MADE_ANEW = attrs.Factory(object)
 
 
@@ -27,12 +29,12 @@ def _described(shape: Any, **keywords: Any) -> Any:
     return Annotated[shape, msgspec.Meta(extra_json_schema=keywords)]
 
 
-# What msgspec is shown for other types.
+# Msgspec is shown these types in the place of others.
 KNOWN: dict[Any, Any] = {
     datetime: _described(str, format="date-time"),
     date: _described(str, format="date"),
     UUID: _described(str, format="uuid"),
-    Path: str,
+    Path: _described(str, format=PATH),
     object: Any,
 }
 
@@ -45,7 +47,7 @@ def schema_of(params_class: type[Any]) -> dict[str, Any]:
     """Return the schema of a class's parameters: an object, with what it refers to in `$defs`.
 
     A class that cannot be described has one that takes any object; its `$comment` says why.
-    Validators are not in a schema.
+    Of the validators it has those of attrs that bound a number or a length, or name the choices.
     """
     try:
         return describe(params_class)
@@ -92,7 +94,10 @@ class _Twins:
             return self._made[shape]
         fields = ClassReader.of(shape).fields
         defaults = {name: attrs.field(default=_default_of(one)) for name, one in fields.items()}
-        twin = self._made[shape] = attrs.make_class(shape.__name__, defaults, kw_only=True)
+        # Two classes may have one name.
+        taken = any(one.__name__ == shape.__name__ for one in self._made.values())
+        name = f"{shape.__name__}{len(self._made)}" if taken else shape.__name__
+        twin = self._made[shape] = attrs.make_class(name, defaults, kw_only=True)
         twin.__module__, twin.__doc__ = shape.__module__, shape.__doc__
         # A class may hold itself, so it is there before its fields are.
         twin.__annotations__ = {name: self._known_field(one) for name, one in fields.items()}
@@ -108,8 +113,8 @@ class _Twins:
         return definition | {"properties": ordered, "additionalProperties": False}
 
     def _known_field(self, field: Field) -> Any:
-        most, known = field.most_items, self._known(field.shape)
-        return known if most is None else _described(known, maxItems=most)
+        known = self._known(field.shape)
+        return _described(known, **field.keywords) if field.keywords else known
 
     def _known(self, shape: Any) -> Any:
         """Return what stands for a type."""
@@ -148,8 +153,12 @@ def _default_of(field: Field) -> Any:
     if not _is_constant(field.attribute.default):
         return MADE_ANEW
     try:
-        return write_json(field.default(), field.shape, PLACE, MOST_SCHEMA_BYTES)
-    except ParamsFault:
+        default = field.default()
+        if default is attrs.NOTHING:
+            return MADE_ANEW
+        return write_json(default, field.shape, PLACE, MOST_SCHEMA_BYTES)
+    except Exception:
+        # The class's own converter may raise anything; `default_faults` tells it.
         return MADE_ANEW
 
 

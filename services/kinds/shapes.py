@@ -83,3 +83,18 @@ def json_types(shape: Any) -> frozenset[type]:
     if shape in TEXTS:
         return frozenset({str})
     return frozenset({dict if is_class(shape) or origin_of(shape) in MAPPINGS else list})
+
+
+def unchanged_types(shape: Any) -> frozenset[type]:
+    """Return the types of JSON of which values are read into a type as they are.
+
+    What stands in a list or an object may change.
+    """
+    shape = bare(shape)
+    options = get_args(shape) if is_union(shape) else (shape,)
+    changed = [json_types(one) for one in options if not _is_unchanged(bare(one))]
+    return json_types(shape).difference(*changed)
+
+
+def _is_unchanged(shape: Any) -> bool:
+    return shape in SCALARS or origin_of(shape) in (*LISTS, tuple, *MAPPINGS)

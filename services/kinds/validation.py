@@ -7,9 +7,9 @@ small schema can ask for more than anybody has time for: jsonschema takes 8 seco
 of 3,300 types and a list of 64 KiB.
 """
 
-import operator
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -29,15 +29,16 @@ from services.kinds.faults import (
     unknown_fields,
     wrong,
 )
+from services.kinds.keywords import BOUNDS, Bounds
 from services.kinds.params import MOST_BYTES
 from services.kinds.reading import TEXT_HOOKS, as_json
-from services.kinds.schema import DEFINITION, MOST_SCHEMA_BYTES
+from services.kinds.schema import DEFINITION, MOST_SCHEMA_BYTES, PATH
 from services.kinds.shapes import SCALARS
 from tornado_rt.bounds import OutOfBounds, check_json
 
 # A step is a schema that a value is held against, or a name or value that a schema lists.
 STEPS_PER_BYTE = 2
-# Steps that an option takes which does not fit: an exception is dear.
+# An option that does not fit takes this many steps, for an exception is dear.
 FAILED_OPTION = 8
 NOT_CHECKED = "cannot be checked: the schema of this kind asks for too many steps"
 
@@ -51,6 +52,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "null": (type(None),),
 }
 ALL_TYPES = frozenset(NAMES)
+NO_BOUNDS = Bounds({})
 NUMBERS = (int, float)
 # Keywords that ask for nothing.
 ABOUT = {"title", "description", "default", "$defs"}
@@ -87,14 +89,17 @@ class _Node:
 
     checks: list[Check] = attrs.Factory(list)
     types: frozenset[type] = ALL_TYPES
-    # Of a value of another type.
+    # Told of a value of another type.
     words: str = "is not allowed"
+    # A value that is out of them is not looked at any further.
+    bounds: Bounds = NO_BOUNDS
 
     def check(self, value: Any, steps: _Steps) -> None:
         """Raise Wrong for a value that the schema does not take."""
         steps.take()
         if type(value) not in self.types:
             raise wrong(self.words)
+        self.bounds.hold(value)
         faults: list[Fault] = []
         for check in self.checks:
             try:
@@ -126,7 +131,7 @@ class SchemaReader:
         """
         plain = as_json(value, place, most_bytes)
         try:
-            self._check(plain, _Steps(STEPS_PER_BYTE * (most_bytes or MOST_BYTES)))
+            self._check(plain, _Steps(STEPS_PER_BYTE * (most_bytes or _size_of(plain))))
         except Wrong as error:
             raise refusal(one.told(place) for one in error.faults) from None
         filled = self._filled(plain)
@@ -183,12 +188,13 @@ class _Compiler:
         if "type" in schema:
             node.types = _types_of(schema["type"])
             node.words = either(node.types - {type(None)} or node.types)
+        node.bounds = Bounds({one: _as_number(schema[one]) for one in BOUNDS if one in schema})
         for keyword, add in KEYWORDS.items():
             if keyword in schema:
                 add(self, node, schema[keyword], schema)
 
 
-# What a keyword adds to the node of its schema.
+# Adds what a keyword asks for to the node of its schema.
 Keyword = Callable[[_Compiler, _Node, Any, dict[str, Any]], None]
 
 
@@ -231,6 +237,8 @@ def _const(compiler: _Compiler, node: _Node, argument: Any, schema: dict[str, An
 
 def _any_of(compiler: _Compiler, node: _Node, argument: Any, _: dict[str, Any]) -> None:
     options = [compiler.compile(one) for one in _as_list("anyOf", argument)]
+    if not options:
+        raise BadSchema("anyOf of a schema has no options")
     types = frozenset().union(*(one.types for one in options))
     told = [one.words for one in options if one.types != {type(None)}]
     _narrow(node, types, told[0] if len(told) == 1 else either(types - {type(None)} or types))
@@ -258,16 +266,21 @@ def _all_of(compiler: _Compiler, node: _Node, argument: Any, _: dict[str, Any]) 
         node.checks.append(part.check)
 
 
-def _properties(compiler: _Compiler, node: _Node, argument: Any, _: dict[str, Any]) -> None:
+def _properties(compiler: _Compiler, node: _Node, argument: Any, schema: dict[str, Any]) -> None:
     nodes = {
         name: compiler.compile(one)
         for name, one in _as_object("properties of a schema", argument).items()
     }
+    required = set(_required_names(schema.get("required", [])))
 
     def check(value: Any, steps: _Steps) -> None:
         if isinstance(value, dict):
             steps.take(len(nodes))
-            named = ((one.check, value[name], name) for name, one in nodes.items() if name in value)
+            named = (
+                (one.check if name in value else _refuse_missing, value.get(name), name)
+                for name, one in nodes.items()
+                if name in value or name in required
+            )
             _check_parts(named, steps, _name_place)
 
     node.checks.append(check)
@@ -299,19 +312,26 @@ def _names(compiler: _Compiler, node: _Node, argument: Any, _: dict[str, Any]) -
     node.checks.append(check)
 
 
-def _required(_: _Compiler, node: _Node, argument: Any, __: dict[str, Any]) -> None:
-    names = [str(one) for one in _as_list("required", argument)]
+def _required(_: _Compiler, node: _Node, argument: Any, schema: dict[str, Any]) -> None:
+    """Ask for the names that `properties` does not have; `_properties` asks for its own."""
+    properties = schema.get("properties", {})
+    names = [one for one in _required_names(argument) if one not in properties]
 
     def check(value: Any, steps: _Steps) -> None:
         if isinstance(value, dict):
             steps.take(len(names))
-            gathered = Gathered()
-            for name in names:
-                if name not in value:
-                    gathered.add(Fault(f".{short(name)}", lambda place: f"{place} is required"))
-            gathered.settle()
+            missing = ((_refuse_missing, None, name) for name in names if name not in value)
+            _check_parts(missing, steps, _name_place)
 
     node.checks.append(check)
+
+
+def _required_names(argument: Any) -> list[str]:
+    return [str(one) for one in _as_list("required", argument)]
+
+
+def _refuse_missing(_: Any, __: _Steps) -> None:
+    raise wrong("is required")
 
 
 def _first_items(compiler: _Compiler, node: _Node, argument: Any, _: dict[str, Any]) -> None:
@@ -339,41 +359,6 @@ def _items(compiler: _Compiler, node: _Node, argument: Any, schema: dict[str, An
     node.checks.append(check)
 
 
-def _length(kind: type[Sized], parts: str, least: str, most: str) -> dict[str, Keyword]:
-    """Return the two keywords that bound the length of a type."""
-
-    def keyword(words: str, fits: Callable[[int, float], bool]) -> Keyword:
-        def add(_: _Compiler, node: _Node, argument: Any, schema: dict[str, Any]) -> None:
-            bound = _as_number(argument)
-            exact = schema.get(least) == schema.get(most)
-            told = f"must have {'' if exact else words}{bound} {parts}"
-
-            def check(value: Any, _: _Steps) -> None:
-                if isinstance(value, kind) and not fits(len(value), bound):
-                    raise wrong(told)
-
-            node.checks.append(check)
-
-        return add
-
-    return {least: keyword("at least ", operator.ge), most: keyword("at most ", operator.le)}
-
-
-def _bound(words: str, fits: Callable[[Any, Any], bool]) -> Keyword:
-    """Return a keyword that bounds a number."""
-
-    def add(_: _Compiler, node: _Node, argument: Any, __: dict[str, Any]) -> None:
-        bound = _as_number(argument)
-
-        def check(value: Any, _: _Steps) -> None:
-            if type(value) in NUMBERS and not fits(value, bound):
-                raise wrong(words.format(bound))
-
-        node.checks.append(check)
-
-    return add
-
-
 def _format(_: _Compiler, node: _Node, argument: Any, __: dict[str, Any]) -> None:
     hook = FORMATS.get(str(argument))
     if hook is not None:
@@ -384,30 +369,29 @@ FORMATS = {
     "date-time": TEXT_HOOKS[datetime],
     "date": TEXT_HOOKS[date],
     "uuid": TEXT_HOOKS[UUID],
+    PATH: TEXT_HOOKS[Path],
 }
 # In the order in which they are looked at.
 KEYWORDS: dict[str, Keyword] = {
     "$ref": _reference,
-    "enum": _enum,
-    "const": _const,
     "anyOf": _any_of,
     "oneOf": _any_of,
     "allOf": _all_of,
-    "additionalProperties": _further,
+    "enum": _enum,
+    "const": _const,
     "propertyNames": _names,
-    "required": _required,
+    "additionalProperties": _further,
     "properties": _properties,
-    **_length(list, "items", "minItems", "maxItems"),
-    **_length(str, "characters", "minLength", "maxLength"),
-    **_length(dict, "fields", "minProperties", "maxProperties"),
+    "required": _required,
     "prefixItems": _first_items,
     "items": _items,
-    "minimum": _bound("must be at least {}", operator.ge),
-    "maximum": _bound("must be at most {}", operator.le),
-    "exclusiveMinimum": _bound("must be more than {}", operator.gt),
-    "exclusiveMaximum": _bound("must be less than {}", operator.lt),
     "format": _format,
 }
+
+
+def _size_of(plain: Any) -> int:
+    """Return the bytes of parameters without a bound, at least those that others may have."""
+    return max(len(orjson.dumps(plain)), MOST_BYTES)
 
 
 def _check_parts(
@@ -441,7 +425,7 @@ def _item_place(index: int) -> str:
 
 def _types_of(named: Any) -> frozenset[type]:
     names = named if isinstance(named, list) else [named]
-    if any(not isinstance(one, str) or one not in TYPES for one in names):
+    if not names or any(not isinstance(one, str) or one not in TYPES for one in names):
         raise BadSchema(f"the schema names a type that JSON does not have: {short(str(named))}")
     return frozenset(kind for one in names for kind in TYPES[one])
 

@@ -16,7 +16,7 @@ from tornado_rt.work import Kind, Schedule
 
 log = structlog.get_logger(__name__)
 
-# What a schedule in code says of its tasks' parameters; its kind reads them.
+# The field that the kind reads; `CodeSchedule` reads the others.
 PARAMS = "params"
 SAID = tuple(one.name for one in attrs.fields(Schedule) if one.name != PARAMS)
 

@@ -23,11 +23,11 @@ from tornado_rt.redis import is_outage
 
 log = structlog.get_logger(__name__)
 
-# A time that is not longer ago is not missed: a restart, or an outage of Redis, may take so long.
+# A time is missed when it is longer ago: a restart, or an outage of Redis, may take this long.
 ON_TIME_SECONDS = 60.0
 MOST_MADE_UP = 100
-# When one is looked at again that this process cannot read: another, of a later version or with
-# more time zones, may.
+# A schedule that this process cannot read is looked at again after this time: another process, of
+# a later version or with more time zones, may read it.
 AGAIN_SECONDS = 60.0
 REASON_LENGTH = 200
 UNREADABLE = "its definition cannot be read"

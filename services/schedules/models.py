@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import orjson
 
-from services.kinds import reader_of
+from services.kinds import KEPT_DEPTH, reader_of
 from services.queue import NewTask, Priority, iso_of
 from services.schedules.times import Times, times_of
 from services.submissions import TaskRequest
@@ -20,10 +20,10 @@ SCHEDULES = "schedules"
 BETWEEN = "\n"
 # Between a kind and its schedule, so that two kinds, or a user, may have one of the same name.
 OF_KIND = ":"
-# What of a name stands in the ids of its tasks, so that a person knows them.
+# The ids of its tasks begin with this much of a schedule's name, so that a person knows them.
 SLUG_LENGTH = 24
 NOT_IN_IDS = re.compile(r"[^a-z0-9_-]")
-# Why no task was made, as fire.lua says it.
+# The reasons of fire.lua for making no task, in words.
 REASONS = {
     "running": "the last task has not ended",
     "full": "as many tasks wait as a user may have",
@@ -117,7 +117,9 @@ class Definition:
             raise ValueError("not the definition of a schedule")
         read: Definition
         told = {name: value for name, value in fields.items() if name in known}
-        read, _ = reader_of(Definition).read(told, place="the definition", most_bytes=0)
+        read, _ = reader_of(Definition).read(
+            told, place="the definition", most_bytes=0, depth=KEPT_DEPTH
+        )
         return read
 
     @property

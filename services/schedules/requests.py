@@ -16,7 +16,7 @@ from tornado_rt.work.kind import MAX_LABEL_LENGTH, NAME
 
 T = TypeVar("T")
 
-# What a task's body may say, and no schedule's: its tasks start at its times.
+# Fields of a task's body that a schedule cannot have: its tasks start at its times.
 OF_ONE_TASK = ("delay", "run_at", "unique")
 
 

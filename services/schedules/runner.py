@@ -73,7 +73,7 @@ class ScheduleRunner:
         if not self._registered:
             await self._register()
         due = await self._store.read_due(self._kinds, AT_ONCE)
-        # A Redis that is new, or was emptied.
+        # Redis is new, or was emptied.
         self._registered = not due.unregistered
         fired = await asyncio.gather(
             *(self._fire(one, due.now) for one in due.items), return_exceptions=True
@@ -82,7 +82,7 @@ class ScheduleRunner:
             if isinstance(outcome, BaseException):
                 raise outcome
         if due.items or due.unregistered:
-            # What has fired has its next time now, and there may be more.
+            # There may be more than were read at once.
             return 0.0
         return IDLE_SECONDS if due.due_in is None else min(due.due_in, IDLE_SECONDS)
 
@@ -97,7 +97,7 @@ class ScheduleRunner:
         try:
             made = await self._store.fire(await fire_due(one, one.due, now, self._make))
         except Changed:
-            # It is still due, if it is: the next look finds it as it is now.
+            # The next look finds it as it is now.
             self._awake.set()
         else:
             log.debug("schedule_fired", schedule=one.id, due=one.due, tasks=made)

@@ -32,6 +32,7 @@ from services.schedules.store import (
     TooMany,
     Write,
 )
+from services.schedules.times import ScheduleFault
 from services.submissions import TaskBounds, TaskRequest, bounded_task
 
 ENABLED = "enabled"
@@ -79,7 +80,8 @@ class ScheduleService:
         if isinstance(body, dict) and body.keys() == {ENABLED}:
             return await self.enable(user_id, name, body[ENABLED]), False
         if isinstance(body, dict):
-            if body.setdefault("name", name) != name:
+            body = {"name": name, **body}
+            if body["name"] != name:
                 raise ScheduleRefused([f"name must be that of the address, {name}"])
             if OF_KIND in name:
                 raise ScheduleConflict(
@@ -130,7 +132,7 @@ class ScheduleService:
         while True:
             stored, definition = await self._readable(user_id, name)
             goes_on = stored.due is not None or not enabled
-            due = None if goes_on else definition.times().next_after(await self._store.now())
+            due = None if goes_on else _next_of(definition, await self._store.now())
             try:
                 # As it is kept: a later version may have said more.
                 await self._store.write(
@@ -248,6 +250,15 @@ def _definition(user_id: str, request: ScheduleRequest, asked: TaskRequest) -> D
         overlap=request.overlap,
         missed=request.missed,
     )
+
+
+def _next_of(definition: Definition, now: float) -> float | None:
+    """Return the next time of one that is kept. Raise ScheduleRefused."""
+    try:
+        return definition.times().next_after(now)
+    except ScheduleFault as fault:
+        # It is of a later version, or this machine does not have its time zone.
+        raise ScheduleRefused([str(fault)]) from None
 
 
 def _occasion_of(user_id: str, once: Once | None) -> str:

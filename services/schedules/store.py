@@ -12,7 +12,7 @@ from services.schedules.models import BETWEEN, Definition, Overlap, State, Store
 
 log = structlog.get_logger(__name__)
 
-# What sorts behind each name of a user, and no other user's.
+# Sorts behind each name of a user, and before those of other users.
 BEHIND = chr(ord(BETWEEN) + 1)
 
 
@@ -206,7 +206,7 @@ def _read_stored(name: bytes, text: bytes, due: bytes, off: int, state: Sequence
             int(fired),
             int(skipped),
             float(last_time) or None,
-            last_task.decode(),
+            last_task.decode(errors="replace"),
             why.decode(errors="replace"),
         ),
         due=float(due) if due else None,

@@ -23,7 +23,7 @@ CRON_LENGTH = 255
 ZONE_LENGTH = 64
 FIELDS = ("minute", "hour", "day-of-month", "month", "day-of-week")
 MONTH = FIELDS.index("month")
-# What CronSim says also of a day that the months do not have.
+# CronSim says this also of a day that the months do not have.
 BAD_DAY = "Bad day-of-month"
 MINUTE = 60
 # No zone goes forward and back again within it.
@@ -168,7 +168,7 @@ def zone_of(name: str) -> ZoneInfo:
     except OutOfBounds as error:
         raise ScheduleFault(str(error)) from None
     except (ValueError, OSError, ZoneInfoNotFoundError):
-        raise ScheduleFault(f"timezone: there is none of the name {name}") from None
+        raise ScheduleFault(f"timezone: there is no time zone {name}") from None
 
 
 def jitter_of(name: str, time: float, most: float) -> float:

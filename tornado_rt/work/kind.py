@@ -11,7 +11,14 @@ from typing import Any, TypeVar
 import attrs
 
 from tornado_rt.work.plan import Plan, Steps, plan_of
-from tornado_rt.work.values import check_unique, clean_line, is_count, is_number, require
+from tornado_rt.work.values import (
+    MOST_COUNT,
+    check_unique,
+    clean_line,
+    is_count,
+    is_number,
+    require,
+)
 
 MAX_LABEL_LENGTH = 200
 MOST_RATE = 10**6
@@ -202,8 +209,11 @@ def _check_kind(kind: Kind) -> None:
     else:
         require(kind.label is None or callable(kind.label), "the label is text or a function")
     for name in ("version", "limit", "user_limit", "key_limit"):
-        require(is_count(getattr(kind, name), 0), f"{name} is a whole number, 0 or more")
-    require(is_count(kind.max_attempts, 1), "max_attempts is a whole number, 1 or more")
+        require(
+            is_count(getattr(kind, name), 0), f"{name} is a whole number from 0 to {MOST_COUNT}"
+        )
+    fault = f"max_attempts is a whole number from 1 to {MOST_COUNT}"
+    require(is_count(kind.max_attempts, 1), fault)
     require(is_number(kind.timeout, 0), "timeout is a number of seconds, 0 for none")
     require(isinstance(kind.retry_errors, bool), "retry_errors is True or False")
     for rate in (kind.rate, kind.key_rate):

@@ -10,6 +10,8 @@ from typing import Any
 # Control characters, lone surrogates, line and paragraph separators: no store keeps all of them.
 FORBIDDEN = {"Cc", "Cs", "Zl", "Zp"}
 LAYOUT = set("\t\n\r")
+# Larger whole numbers are not all floats.
+MOST_COUNT = 2**53
 
 
 def clean_text(value: object, most: int) -> str:
@@ -51,8 +53,11 @@ def as_number(value: object) -> float:
 
 
 def is_count(value: object, least: int) -> bool:
-    """Tell whether something is a whole number of `least` or more; a bool is none."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    """Tell whether something is a whole number of `least` or more; a bool is none.
+
+    One that JSON, or a script of Redis, would round is none either.
+    """
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= MOST_COUNT
 
 
 def json_of(value: object) -> bytes:
