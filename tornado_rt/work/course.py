@@ -91,8 +91,10 @@ class Course:
         for path in reversed(self._running):
             if path in indexes:
                 return indexes[path]
-        pending = self.marks.find("p")
-        return pending if pending >= 0 else len(indexes) - 1
+        for path, index in indexes.items():
+            if self.places[path].mark == "p":
+                return index
+        return len(indexes) - 1
 
     def find(self, name: str, around: StepPath) -> StepPath | None:
         """Return the step of this name that is nearest: inside, beside, or around a step.
