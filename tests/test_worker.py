@@ -255,6 +255,41 @@ async def test_what_ends_in_the_grace_time_is_told_at_once(
     assert (await ended(queue, slow)).status == TaskState.COMPLETED
 
 
+@pytest.mark.gen_test(timeout=15)
+async def test_what_ends_while_others_are_told_is_told_at_once(
+    redis: Redis, queue: QueueService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis takes its time with the first end."""
+    may_end = {symbol: asyncio.Event() for symbol in ("FIRST", "SECOND", "SLOW")}
+    telling, answer = asyncio.Event(), asyncio.Event()
+    claim = queue.claim
+
+    async def wait(task: AnalysisTask, progress: RedisProgressTracker) -> None:
+        await may_end[task.symbol].wait()
+
+    async def claim_slowly(*arguments: Any, **named: Any) -> Claimed:
+        claimed = await claim(*arguments, **named)
+        if not telling.is_set():
+            telling.set()
+            await answer.wait()
+        return claimed
+
+    async with working(redis, queue, wait, grace=20, concurrency=3) as worker:
+        ids = [await enqueue(queue, symbol) for symbol in may_end]
+        await until(lambda: all(has_job(f"task-{one}") for one in ids))
+        worker.stop()
+        await until(lambda: not has_job("lane-0") and not has_job("lane-1"))
+        monkeypatch.setattr(queue, "claim", claim_slowly)
+        may_end["FIRST"].set()
+        await telling.wait()
+        may_end["SECOND"].set()
+        await until(lambda: not has_job(f"task-{ids[1]}"))
+        answer.set()
+        for task_id in ids[:2]:
+            assert (await ended(queue, task_id)).status == TaskState.COMPLETED
+        may_end["SLOW"].set()
+
+
 @pytest.mark.gen_test
 async def test_stop_lets_a_running_task_end_in_the_grace_time(
     redis: Redis, queue: QueueService
