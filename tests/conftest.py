@@ -108,6 +108,19 @@ def make_queue(redis: Redis) -> Callable[..., QueueService]:
 
 
 @pytest.fixture
+def queue(make_queue: Callable[..., QueueService]) -> QueueService:
+    """A queue without bounds."""
+    return make_queue()
+
+
+@pytest.fixture
+def invariants(io_loop: IOLoop, redis: Redis) -> Iterator[None]:
+    """Whatever a test did, everything agrees with everything afterwards."""
+    yield
+    assert io_loop.run_sync(QueueService(redis).check_invariants) == []
+
+
+@pytest.fixture
 def database(io_loop: IOLoop, stores: StoreAddresses) -> Iterator[Any]:
     """A database of the real MongoDB server, emptied."""
     manager = open_database(stores.mongodb_url, "tornado_rt")
