@@ -27,6 +27,9 @@ from tests.waiting import wait_until
 from tornado_rt.mongo import open_database
 from tornado_rt.stores import StoreAddresses, embedded_stores
 
+# Else each process that a test starts compiles the whole product anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 ROOT = Path(__file__).resolve().parent.parent
 SECRET = "a secret of the tests, 32 bytes or more"
 
