@@ -28,6 +28,9 @@ from tests.waiting import wait_until
 from tornado_rt.mongo import open_database
 from tornado_rt.stores import StoreAddresses, embedded_stores
 
+# Else each process that a test starts compiles the whole product anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 ROOT = Path(__file__).resolve().parent.parent
 SECRET = "a secret of the tests, 32 bytes or more"
 
@@ -106,6 +109,19 @@ def make_queue(redis: Redis) -> Callable[..., QueueService]:
         return QueueService(redis, **{**defaults, **changes})
 
     return make
+
+
+@pytest.fixture
+def queue(make_queue: Callable[..., QueueService]) -> QueueService:
+    """A queue without bounds."""
+    return make_queue()
+
+
+@pytest.fixture
+def invariants(io_loop: IOLoop, redis: Redis) -> Iterator[None]:
+    """Whatever a test did, everything agrees with everything afterwards."""
+    yield
+    assert io_loop.run_sync(QueueService(redis).check_invariants) == []
 
 
 @pytest.fixture

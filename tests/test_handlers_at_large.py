@@ -1,6 +1,7 @@
 """Handlers that do to a whole server what they should not: it goes on, stops and starts again."""
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -28,14 +29,10 @@ Start = Callable[..., ServerProcess]
 
 
 class Site:
-    """Servers on one folder, one after the other, whose handlers do as the symbol says.
+    """Servers on one folder, one after the other, whose handlers do as the symbol says."""
 
-    `as_kind`: the handler is that of a kind of its own, not one of (task, progress).
-    """
-
-    def __init__(self, folder: Path, token: str, as_kind: bool) -> None:
+    def __init__(self, folder: Path, token: str) -> None:
         self.notes = folder / "notes"
-        self._as_kind = as_kind
         self._token = token
         self._folder = folder
         self._groups: set[int] = set()
@@ -68,11 +65,16 @@ class Site:
     def port(self) -> int:
         return int(self.server.url.rpartition(":")[2])
 
-    def submit(self, symbol: str) -> str:
+    def submit(self, symbol: str, *, as_kind: bool = False) -> str:
+        """Submit a deed to the handler of (task, progress), or to that of a kind of its own."""
         named = {"symbol": symbol}
-        body = {"kind": "deed", "params": named} if self._as_kind else named
+        body = {"kind": "deed", "params": named} if as_kind else named
         made = ask(self.server, self._token, "/api/tasks", body)
         return str(made["task_id"])
+
+    def submit_both(self, *symbols: str) -> list[str]:
+        """Submit deeds to both handlers."""
+        return [self.submit(one, as_kind=as_kind) for one in symbols for as_kind in (False, True)]
 
     def task(self, task_id: str) -> Any:
         return ask(self.server, self._token, f"/api/tasks/{task_id}")
@@ -165,17 +167,12 @@ class Site:
 
 
 @pytest.fixture
-def site(
-    request: pytest.FixtureRequest, tmp_path: Path, make_token: Callable[..., str]
-) -> Iterator[Site]:
-    opened = Site(tmp_path, make_token("alice"), getattr(request, "param", False))
+def site(tmp_path: Path, make_token: Callable[..., str]) -> Iterator[Site]:
+    opened = Site(tmp_path, make_token("alice"))
     try:
         yield opened
     finally:
         opened.close()
-
-
-either = pytest.mark.parametrize("site", [False, True], ids=["handler", "kind"], indirect=True)
 
 
 def is_at_end(opened: socket.socket) -> bool:
@@ -191,11 +188,10 @@ def is_at_end(opened: socket.socket) -> bool:
     return True
 
 
-@either
 def test_what_never_ends_does_not_hold_up_a_stop(site: Site) -> None:
     """Swallowed cancellation, endless threads, ignored signals: it stops and runs them again."""
     site.start()
-    tasks = [site.submit(name) for name in ("SWALLOW", "THREAD", "SIGNALS", "SLOW")]
+    tasks = site.submit_both("SWALLOW", "THREAD", "SIGNALS", "SLOW")
     for one in tasks:
         site.begun(one)
     wait_until((site.notes / "ignored").exists)
@@ -208,18 +204,19 @@ def test_what_never_ends_does_not_hold_up_a_stop(site: Site) -> None:
     assert site.server.process.returncode == 0
 
 
-@either
 def test_blocked_loop_does_not_hold_up_a_stop(site: Site) -> None:
     """It is cut short; the task runs again at once, and a second SIGTERM does not wait at all."""
     site.start()
-    blocking = site.submit("BLOCK")
-    wait_until((site.notes / "blocked").exists)
-    site.stop(GRACE_SECONDS + BLOCKED_SECONDS)
-    assert site.server.process.returncode == 1
-    site.start()
-    assert site.ended(blocking)["status"] == "completed"
-    slow = site.submit("SWALLOW")
-    site.begun(slow)
+    for as_kind in (False, True):
+        blocking = site.submit("BLOCK", as_kind=as_kind)
+        wait_until((site.notes / "blocked").exists)
+        site.stop(GRACE_SECONDS + BLOCKED_SECONDS)
+        assert site.server.process.returncode == 1
+        (site.notes / "blocked").unlink()
+        site.start()
+        assert site.ended(blocking)["status"] == "completed"
+    for slow in site.submit_both("SWALLOW"):
+        site.begun(slow)
     site.server.process.send_signal(signal.SIGTERM)
     wait_until(lambda: not site.ready())
     site.stop(1)
@@ -244,12 +241,12 @@ def test_closed_terminal_is_a_stop(site: Site, in_processes: str) -> None:
     assert (ended["status"], ended["attempt"]) == ("completed", 1)
 
 
-@either
 def test_what_a_handler_does_to_its_process_is_its_own_end_only(site: Site) -> None:
     """Loop stopped, left and cleared of tasks; stores killed; streams and limits changed."""
     site.start()
-    slow = site.submit("SLOW")
-    site.begun(slow)
+    slow = site.submit_both("SLOW")
+    for one in slow:
+        site.begun(one)
     deeds = (
         "SUBTASK",
         "CALLBACK",
@@ -260,38 +257,39 @@ def test_what_a_handler_does_to_its_process_is_its_own_end_only(site: Site) -> N
         "DEFAULTS",
         "STORES",
     )
-    for name in (*deeds, "WAITPID"):
-        deed = site.submit(name)
+    for name, as_kind in itertools.product((*deeds, "WAITPID"), (False, True)):
+        deed = site.submit(name, as_kind=as_kind)
         assert site.ended(deed)["status"] in ("completed", "failed"), name
         wait_until(site.ready, what=f"ready after {name}")
-        assert site.ended(site.submit("FINE"))["status"] == "completed", name
-        assert site.task(slow)["status"] == "processing", name
+        assert site.ended(site.submit("FINE", as_kind=as_kind))["status"] == "completed", name
+        assert [site.task(one)["status"] for one in slow] == ["processing"] * 2, name
     status = Path(f"/proc/{site.pid}/status").read_text()
     assert int(status.partition("Umask:")[2].split()[0], 8) == UMASK
     site.stop(GRACE_SECONDS + LEFT_BEHIND_SECONDS)
     assert site.server.process.returncode == 0
 
 
-@either
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_forked_children_keep_nothing_of_the_server(site: Site, how: signal.Signals) -> None:
     """Clients see the end, and the next server has the folder, the port and the task at once."""
     site.start()
     opened = site.streams()
-    task = site.submit("FORKS")
-    wait_until(lambda: len(site.forked()) == 4)
+    tasks = site.submit_both("FORKS")
+    for one in tasks:
+        site.begun(one)
+    wait_until(lambda: len(site.forked()) == 8)
     wait_until((site.notes / "forks").exists)
     forked = site.forked()
     port = site.port
     site.server.process.send_signal(how)
     site.server.process.wait(GRACE_SECONDS + LEFT_BEHIND_SECONDS)
     # A pool's and a `Process`'s children may end with their parent; forked ones live on.
-    assert sum(map(is_alive, forked)) >= 2
+    assert sum(map(is_alive, forked)) >= 4
     assert all(map(is_at_end, opened))
     with socket.create_server(("127.0.0.1", port)):
         pass
     site.start()
-    assert site.ended(task)["status"] == "completed"
+    assert [site.ended(one)["status"] for one in tasks] == ["completed"] * 2
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])

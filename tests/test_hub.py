@@ -226,11 +226,14 @@ async def test_drain_is_spread_so_that_not_all_come_back_at_once(
 
 
 @pytest.mark.gen_test
-async def test_unconfirmed_subscription_raises(redis: Redis) -> None:
+async def test_unconfirmed_subscription_raises(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A frozen Redis fails a subscriber in bounded time and leaves nothing behind."""
+    monkeypatch.setattr("tornado_rt.backplane.SUBSCRIBE_SECONDS", 0.2)
     hub, backplane, _ = open_hub(redis)
     async with backplane.running():
-        await redis.client_pause(4000)
+        await redis.client_pause(1500)
         try:
             with pytest.raises(BackplaneDown):
                 await hub.subscribe("task:1", Listener())

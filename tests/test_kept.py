@@ -2,12 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from tornado.ioloop import IOLoop
 
 from services.queue import (
     Claim,
@@ -32,22 +31,12 @@ from tests.queueing import (
 )
 from tornado_rt.work import Plan, Step
 
+pytestmark = pytest.mark.usefixtures("invariants")
+
 MakeQueue = Callable[..., QueueService]
 PLAN = Plan((Step("probe", 5), Step("transcode", 90), Step("upload", 5)))
 OTHER = Plan((Step("one"), Step("two")))
 IDLE_SECONDS = 3600.0
-
-
-@pytest.fixture
-def queue(make_queue: MakeQueue) -> QueueService:
-    return make_queue()
-
-
-@pytest.fixture(autouse=True)
-def _invariants(io_loop: IOLoop, redis: Redis) -> Iterator[None]:
-    """Whatever a test did, everything agrees with everything afterwards."""
-    yield
-    assert io_loop.run_sync(QueueService(redis).check_invariants) == []
 
 
 async def kept_plans(redis: Redis) -> set[str]:

@@ -276,8 +276,11 @@ FAULTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_provider_that_does_not_tell_keys_refuses_nobody(fault: str) -> None:
+async def test_provider_that_does_not_tell_keys_refuses_nobody(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing can be said of a token then."""
+    monkeypatch.setattr(keys_module, "RETRY_SECONDS", 0.1)
     async with Provider(**FAULTS[fault]).serving() as provider, checking(provider) as verifier:
         with pytest.raises(KeysUnavailable):
             await verifier.verify(signed(RSA_KEY, "k1"))

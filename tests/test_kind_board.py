@@ -3,13 +3,12 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 import pytest
 from redis.asyncio import Redis
-from tornado.ioloop import IOLoop
 
 from services.queue import (
     Ack,
@@ -37,19 +36,9 @@ from tests.queueing import (
     started,
 )
 
+pytestmark = pytest.mark.usefixtures("invariants")
+
 MakeQueue = Callable[..., QueueService]
-
-
-@pytest.fixture
-def queue(make_queue: MakeQueue) -> QueueService:
-    return make_queue()
-
-
-@pytest.fixture(autouse=True)
-def _invariants(io_loop: IOLoop, redis: Redis) -> Iterator[None]:
-    """Whatever a test did, everything agrees with everything afterwards."""
-    yield
-    assert io_loop.run_sync(QueueService(redis).check_invariants) == []
 
 
 async def state_of(queue: QueueService, kind: str = KIND) -> KindState:

@@ -4,13 +4,12 @@ import asyncio
 import collections
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 import pytest
 from redis.asyncio import Redis
-from tornado.ioloop import IOLoop
 
 from services.queue import Claim, KindEntry, KindLimits, Priority, QueueService, Task, TaskState
 from settings import QueueOrder
@@ -29,16 +28,11 @@ from tests.queueing import (
 )
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("invariants")
+
 MakeQueue = Callable[..., QueueService]
 FINE_SECONDS = 0.001
 ORDERS = pytest.mark.parametrize("order", list(QueueOrder))
-
-
-@pytest.fixture(autouse=True)
-def _invariants(io_loop: IOLoop, redis: Redis) -> Iterator[None]:
-    """Whatever a test did, everything agrees with everything afterwards."""
-    yield
-    assert io_loop.run_sync(QueueService(redis).check_invariants) == []
 
 
 # All limits at once, over several workers

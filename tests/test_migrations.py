@@ -6,10 +6,8 @@ The folders were made by `python -m tests.fixtures.make`.
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import subprocess
-import sys
 import tarfile
 import urllib.error
 import urllib.request
@@ -25,7 +23,9 @@ from tornado.ioloop import IOLoop
 from services.migrations import DATA_VERSION, DataRefused, data_fault, prepare_redis
 from services.migrations import redis as redis_migration
 from services.queue import QueueService
+from tests import forks
 from tests.conftest import ROOT, SECRET, ServerProcess, start_server, stop_server
+from tests.fixtures.killed import migrate
 from tests.fixtures.make import COMMITS, ENVIRONMENT, FOLDER, ask
 from tests.waiting import until
 from tornado_rt.mongo import open_database
@@ -63,15 +63,7 @@ def unpack(tmp_path: Path) -> Callable[[str], tuple[Path, Found]]:
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the product to its end."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("RT_")}
-    return subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *arguments],
-        cwd=ROOT,
-        env=inherited | HERE | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return forks.run(*arguments, cwd=ROOT, **HERE | environment)
 
 
 def check(data: Path) -> None:
@@ -85,79 +77,74 @@ def shown(server: ServerProcess, state: str, task_id: str) -> Found:
     return found
 
 
-def test_all_is_there_as_it_was(name: str, unpack: Callable[[str], tuple[Path, Found]]) -> None:
-    """Every task has its state, a delayed one its time; notifications and settings are there."""
+def test_all_is_there_as_it_was_and_goes_on(
+    name: str, unpack: Callable[[str], tuple[Path, Found]], io_loop: IOLoop
+) -> None:
+    """The server finds everything; then a worker comes."""
     data, expected = unpack(name)
     server = start_server(data, **HERE, RT_WORKER_CONCURRENCY="0")
     try:
-        for state in STATES:
-            found = {shown(server, state, task_id)["status"] for task_id in expected[state]}
-            assert found == {state}
-        assert (
-            shown(server, "delayed", *expected["delayed"])["run_at"] == "2100-01-01T00:00:00.000Z"
-        )
-        positions = [shown(server, "queued", id_)["position"] for id_ in expected["queued"]]
-        assert positions == [1, 2, 3, 4, 5]
-        ended = ask(server.url, "GET", f"/api/batches/{expected['ended_batch']}", "alice")
-        assert (ended["status"], ended["completed"], ended["failed"]) == ("partial", 1, 1)
-        waiting = ask(server.url, "GET", f"/api/batches/{expected['waiting_batch']}", "bob")
-        assert (waiting["status"], waiting["queued"]) == ("queued", 2)
-        listed = ask(server.url, "GET", "/api/notifications", "alice")
-        assert [item["title"] for item in listed["items"]] == expected["titles"]
-        assert (listed["unread"], listed["items"][-1]["status"]) == (7, "read")
-        settings = ask(server.url, "GET", "/api/settings", "root")
-        assert settings["ws_heartbeat_interval_seconds"] == 25
-        if name != "stream-1":
-            again = partial(ask, server.url, "POST", "/api/tasks", "bob", Idempotency_Key="the key")
-            assert again({"symbol": "DONE"})["task_id"] == expected["keyed"]
-            with pytest.raises(urllib.error.HTTPError, match="422"):
-                again({"symbol": "FAIL"})
+        all_is_there(server, expected, keyed=name != "stream-1")
+        check(data)
+        worker = forks.fork(forks.command, "worker", cwd=ROOT, **HERE, RT_DATA_DIR=str(data))
+        try:
+            io_loop.run_sync(lambda: it_goes_on(server, expected), timeout=60)
+        finally:
+            worker.terminate()
+            assert worker.end().returncode == 0
         check(data)
     finally:
         assert stop_server(server) == 0
 
 
-def test_it_goes_on(
-    name: str, unpack: Callable[[str], tuple[Path, Found]], io_loop: IOLoop
-) -> None:
+def all_is_there(server: ServerProcess, expected: Found, keyed: bool) -> None:
+    """Every task has its state, a delayed one its time; notifications and settings are there.
+
+    `keyed`: a task was submitted under a key.
+    """
+    for state in STATES:
+        found = {shown(server, state, task_id)["status"] for task_id in expected[state]}
+        assert found == {state}
+    assert shown(server, "delayed", *expected["delayed"])["run_at"] == "2100-01-01T00:00:00.000Z"
+    positions = [shown(server, "queued", id_)["position"] for id_ in expected["queued"]]
+    assert positions == [1, 2, 3, 4, 5]
+    ended = ask(server.url, "GET", f"/api/batches/{expected['ended_batch']}", "alice")
+    assert (ended["status"], ended["completed"], ended["failed"]) == ("partial", 1, 1)
+    waiting = ask(server.url, "GET", f"/api/batches/{expected['waiting_batch']}", "bob")
+    assert (waiting["status"], waiting["queued"]) == ("queued", 2)
+    listed = ask(server.url, "GET", "/api/notifications", "alice")
+    assert [item["title"] for item in listed["items"]] == expected["titles"]
+    assert (listed["unread"], listed["items"][-1]["status"]) == (7, "read")
+    settings = ask(server.url, "GET", "/api/settings", "root")
+    assert settings["ws_heartbeat_interval_seconds"] == 25
+    if keyed:
+        again = partial(ask, server.url, "POST", "/api/tasks", "bob", Idempotency_Key="the key")
+        assert again({"symbol": "DONE"})["task_id"] == expected["keyed"]
+        with pytest.raises(urllib.error.HTTPError, match="422"):
+            again({"symbol": "FAIL"})
+
+
+async def it_goes_on(server: ServerProcess, expected: Found) -> None:
     """What waited or was cut off runs to its end, the dead come back, what was untold is told."""
-    data, expected = unpack(name)
-    server = start_server(data, **HERE)
 
     def states(state: str) -> set[str]:
         return {shown(server, state, task_id)["status"] for task_id in expected[state]}
 
-    async def scenario() -> None:
-        await until(lambda: states("queued") <= {"completed", "failed"}, 20, "the line is empty")
-        await until(lambda: states("processing") == {"completed"}, 20, "the lost one is run again")
-        assert states("delayed") == {"delayed"}
-        ended = ask(server.url, "GET", f"/api/batches/{expected['waiting_batch']}", "bob")
-        assert ended["status"] == "partial"
-        retried = run("queue", "retry", *expected["dead"], RT_DATA_DIR=str(data))
-        assert retried.returncode == 0, retried
-        await until(lambda: states("dead") == {"completed"}, 20, "the dead one is run again")
-        await until(lambda: len(told(server, "dora")) == 1, 20, "what was untold is told")
-        fresh = ask(server.url, "POST", "/api/tasks", "bob", {"symbol": "DONE"})["task_id"]
-        await until(lambda: shown(server, "", fresh)["status"] == "completed", 20, "new ones run")
-        news = ask(
-            server.url,
-            "POST",
-            "/api/notifications",
-            "alice",
-            {
-                "user_id": "alice",
-                "type": "alert",
-                "title": "after",
-            },
-        )
-        assert told(server, "alice")[0] == news["title"]
-        assert len(told(server, "alice")) == len(expected["titles"]) + 1
-        check(data)
-
-    try:
-        io_loop.run_sync(scenario, timeout=60)
-    finally:
-        assert stop_server(server) == 0
+    await until(lambda: states("queued") <= {"completed", "failed"}, 20, "the line is empty")
+    await until(lambda: states("processing") == {"completed"}, 20, "the lost one is run again")
+    assert states("delayed") == {"delayed"}
+    ended = ask(server.url, "GET", f"/api/batches/{expected['waiting_batch']}", "bob")
+    assert ended["status"] == "partial"
+    retried = run("queue", "retry", *expected["dead"], RT_DATA_DIR=str(server.data_dir))
+    assert retried.returncode == 0, retried
+    await until(lambda: states("dead") == {"completed"}, 20, "the dead one is run again")
+    await until(lambda: len(told(server, "dora")) == 1, 20, "what was untold is told")
+    fresh = ask(server.url, "POST", "/api/tasks", "bob", {"symbol": "DONE"})["task_id"]
+    await until(lambda: shown(server, "", fresh)["status"] == "completed", 20, "new ones run")
+    body = {"user_id": "alice", "type": "alert", "title": "after"}
+    news = ask(server.url, "POST", "/api/notifications", "alice", body)
+    assert told(server, "alice")[0] == news["title"]
+    assert len(told(server, "alice")) == len(expected["titles"]) + 1
 
 
 def told(server: ServerProcess, user: str) -> list[str]:
@@ -196,12 +183,13 @@ async def test_migration_that_is_killed_is_done_by_the_next_start(
     async with opened(data) as (redis, url):
         number, killed = 3, 0
         while True:
-            command = [sys.executable, "-m", "tests.fixtures.killed", url, str(number)]
-            process = await asyncio.create_subprocess_exec(*command, cwd=ROOT)
-            if await process.wait() == 0:
+            ended = await asyncio.to_thread(forks.fork(migrate, url, number).end)
+            if ended.returncode == 0:
                 break
-            assert process.returncode == -signal.SIGKILL
-            killed, number = killed + 1, number + 29
+            assert ended.returncode == -signal.SIGKILL, ended
+            # That it runs out, `test_several_processes_migrate_once` shows.
+            await redis.delete("{rtq}:migrating")
+            killed, number = killed + 1, number + 13
         assert killed > 1
         assert await redis.get("{rtq}:version") == str(DATA_VERSION).encode()
         await have_states(redis, expected)

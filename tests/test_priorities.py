@@ -1,13 +1,12 @@
 """Five priorities: before age, and within a bound on how often a task is passed over."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 import pytest
 from redis.asyncio import Redis
-from tornado.ioloop import IOLoop
 
 from services.queue import Ack, Outcome, Priority, QueueService
 from settings import QueueOrder
@@ -24,17 +23,12 @@ from tests.queueing import (
     started,
 )
 
+pytestmark = pytest.mark.usefixtures("invariants")
+
 MakeQueue = Callable[..., QueueService]
 # So often at most younger ones of a higher priority pass over a kind's oldest waiting task.
 MOST_PASSED = 9
 ORDERS = pytest.mark.parametrize("order", list(QueueOrder))
-
-
-@pytest.fixture(autouse=True)
-def _invariants(io_loop: IOLoop, redis: Redis) -> Iterator[None]:
-    """Whatever a test did, everything agrees with everything afterwards."""
-    yield
-    assert io_loop.run_sync(QueueService(redis).check_invariants) == []
 
 
 def test_there_are_five_from_the_highest_to_the_lowest() -> None:

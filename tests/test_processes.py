@@ -15,7 +15,8 @@ import pytest
 from redis import Redis
 
 from tests.conftest import ROOT, ServerProcess, start_server
-from tests.test_run import ask, children, folder, is_alive, run, token
+from tests.forks import run
+from tests.test_run import ask, children, folder, is_alive, token
 from tests.waiting import wait_until
 from tornado_rt.stores import running_addresses
 
@@ -43,10 +44,11 @@ def servers(parent: int) -> dict[int, int]:
 
 
 class Group:
-    """A running `run.py --processes`."""
+    """A running `run.py --processes`, of this many."""
 
-    def __init__(self, server: ServerProcess) -> None:
+    def __init__(self, server: ServerProcess, processes: int) -> None:
         self.server = server
+        self.processes = processes
         self.pid = server.process.pid
         self.admin = token(server, "admin", "rt:admin")
         wait_until(self.whole)
@@ -57,13 +59,13 @@ class Group:
     def whole(self) -> bool:
         """Say whether every process is counted."""
         with contextlib.suppress(OSError):
-            return bool(self.stats()["processes"] == PROCESSES)
+            return bool(self.stats()["processes"] == self.processes)
         return False
 
     def everybody(self) -> list[int]:
         """Return the process ids of the servers and the stores."""
         found = children(self.pid)
-        assert len(found) == PROCESSES + STORES
+        assert len(found) == self.processes + STORES
         return found
 
     def logged(self, event: str) -> list[dict[str, Any]]:
@@ -73,10 +75,10 @@ class Group:
 
 
 @contextlib.contextmanager
-def running_group(folder: Path, **environment: str) -> Iterator[Group]:
-    server = start_server(folder, RT_PROCESSES=str(PROCESSES), **environment)
+def running_group(folder: Path, processes: int = 2, **environment: str) -> Iterator[Group]:
+    server = start_server(folder, RT_PROCESSES=str(processes), **environment)
     try:
-        yield Group(server)
+        yield Group(server, processes)
     finally:
         if server.process.poll() is None:
             server.process.kill()
@@ -88,7 +90,7 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
     """One for all tests that leave it as it was."""
     folder = tmp_path_factory.mktemp("processes") / "data"
     with running_group(
-        folder, RT_DRAIN_SECONDS="0", RT_MAX_CONNECTIONS_PER_USER=str(LIMIT)
+        folder, PROCESSES, RT_DRAIN_SECONDS="0", RT_MAX_CONNECTIONS_PER_USER=str(LIMIT)
     ) as group:
         yield group
 

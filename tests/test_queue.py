@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -53,20 +53,10 @@ from tornado_rt.redis import open_redis
 from tornado_rt.stores import StoreAddresses
 from tornado_rt.work import Plan, Step
 
+pytestmark = pytest.mark.usefixtures("invariants")
+
 MakeQueue = Callable[..., QueueService]
 Play = Callable[[QueueService, Redis, str], Awaitable[None]]
-
-
-@pytest.fixture
-def queue(make_queue: MakeQueue) -> QueueService:
-    return make_queue()
-
-
-@pytest.fixture(autouse=True)
-def _invariants(io_loop: IOLoop, queue: QueueService) -> Iterator[None]:
-    """Whatever a test did, everything agrees with everything afterwards."""
-    yield
-    assert io_loop.run_sync(queue.check_invariants) == []
 
 
 async def snapshot_of(queue: QueueService, task_id: str) -> dict[str, Any]:

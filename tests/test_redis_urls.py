@@ -11,6 +11,7 @@ from redis.exceptions import AuthenticationError, ConnectionError, RedisError, T
 
 from tests.certificates import make_certificate
 from tests.faults.system import open_client
+from tests.forks import run
 from tests.ports import free_port
 from tests.redis_nodes import (
     SERVICE,
@@ -20,7 +21,6 @@ from tests.redis_nodes import (
     free_bus_port,
     tls_in_front,
 )
-from tests.test_run import run
 from tests.waiting import until
 from tornado_rt.redis import BadRedisUrl, open_redis
 from tornado_rt.stores import StoreAddresses

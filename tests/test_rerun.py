@@ -1,13 +1,12 @@
 """Attempts that fail, and tasks that are run again: what each of them leaves."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from tornado.ioloop import IOLoop
 
 from services.queue import (
     Conflict,
@@ -35,21 +34,11 @@ from tests.queueing import (
 from tests.waiting import until
 from tornado_rt.protocol import iso_time
 
+pytestmark = pytest.mark.usefixtures("invariants")
+
 MakeQueue = Callable[..., QueueService]
 MOST_ATTEMPTS = 50
 MOST_REASON = 500
-
-
-@pytest.fixture
-def queue(make_queue: MakeQueue) -> QueueService:
-    return make_queue()
-
-
-@pytest.fixture(autouse=True)
-def _invariants(io_loop: IOLoop, redis: Redis) -> Iterator[None]:
-    """Whatever a test did, everything agrees with everything afterwards."""
-    yield
-    assert io_loop.run_sync(QueueService(redis).check_invariants) == []
 
 
 async def outcomes(queue: QueueService, task_id: str) -> list[tuple[int, str, str | None]]:

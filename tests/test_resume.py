@@ -60,6 +60,10 @@ class Follower(ABC):
     def ended(self) -> bool:
         return bool(self.states) and self.states[-1][0] == "finished"
 
+    def had(self, cut: int) -> bool:
+        """Say whether there was a message of this number; a later cut changes nothing either."""
+        return self.blocks >= cut
+
     async def open(self) -> Self:
         """Connect; on an event stream, return also when there is nothing more."""
         self._link = await self._connect()
@@ -268,6 +272,8 @@ async def test_each_state_is_seen_once_whatever_the_cut(
                     assert follower.states[0][0] == "progress", case
                     assert follower.ended, case
                     assert follower.resyncs == [], case
+                if not follower.had(cut):
+                    break
 
 
 @pytest.mark.gen_test
@@ -384,3 +390,5 @@ async def test_each_notification_is_seen_once_whatever_the_cut(
                     case = (first, cut, away)
                     assert follower.offsets == list(range(begin + 1, last + 1)), case
                     assert follower.resyncs == [], case
+                if not follower.had(cut):
+                    break

@@ -23,26 +23,11 @@ from services.queue import Ack, Outcome, QueueService
 from settings import Settings
 from tests.certificates import make_certificate
 from tests.conftest import ROOT, SECRET, ServerProcess, program, start_server, stop_server
+from tests.forks import run
 from tests.ports import free_port
 from tests.waiting import wait_until
 from tornado_rt.redis import open_redis
 from tornado_rt.stores import running_addresses
-
-
-def run(
-    *arguments: str, cwd: Path | None = None, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("RT_")}
-    return subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *arguments],
-        env=env | environment,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def token(server: ServerProcess, user: str = "alice", *scopes: str) -> str:
@@ -104,6 +89,31 @@ def start(folder: Path) -> Iterator[Callable[..., ServerProcess]]:
 Start = Callable[..., ServerProcess]
 
 
+def stop(server: ServerProcess) -> None:
+    """Stop a server: it exits with 0 and leaves no process."""
+    stores = children(server.process.pid)
+    assert len(stores) == 2
+    assert stop_server(server) == 0
+    assert not any(is_alive(pid) for pid in stores)
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server without a worker that others can reach: one for all tests that leave it as it was.
+
+    One of its settings has a name that there is not.
+    """
+    server = start_server(
+        tmp_path_factory.mktemp("bare") / "data",
+        RT_DRAIN_SECONDS="0",
+        RT_WORKER_CONCURRENCY="0",
+        RT_HOST="0.0.0.0",
+        RT_PROT="1",
+    )
+    yield server
+    stop(server)
+
+
 def test_help_shows_every_setting_with_its_default() -> None:
     shown = run("--help")
     assert shown.returncode == 0
@@ -113,6 +123,22 @@ def test_help_shows_every_setting_with_its_default() -> None:
     assert "open sockets and streams a user [default: 50]" in text
     assert "run.py token --user U" in text
     assert "RT_" in text
+
+
+def test_script_does_as_its_forks() -> None:
+    """Other tests run its commands without the interpreter's start."""
+    for arguments in (["--help"], ["token"]):
+        alone = subprocess.run(
+            [sys.executable, str(ROOT / "run.py"), *arguments],
+            env={k: v for k, v in os.environ.items() if not k.startswith("RT_")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        forked = run(*arguments)
+        assert (forked.stdout, forked.stderr) == (alone.stdout, alone.stderr)
+        assert forked.returncode == alone.returncode
 
 
 @pytest.mark.parametrize(
@@ -210,11 +236,10 @@ def test_token_has_its_scopes_and_life() -> None:
     assert 50 < claims["exp"] - time.time() <= 60
 
 
-def test_server_says_where_to_look_and_its_curl_line_works(start: Start) -> None:
+def test_server_says_where_to_look_and_its_curl_line_works(server_process: ServerProcess) -> None:
     """The printed commands, typed in as they are, show the task to its end."""
-    server = start(RT_DEMO_LOGIN="true")
-    printed = server.log.read_text()
-    assert f"{server.url}/" in printed
+    printed = server_process.log.read_text()
+    assert f"{server_process.url}/" in printed
     begin = printed.index("TOKEN=")
     lines = printed[begin:].splitlines()[:2]
     shown = subprocess.run(
@@ -222,22 +247,17 @@ def test_server_says_where_to_look_and_its_curl_line_works(start: Start) -> None
     )
     assert "event: finished" in shown.stdout
     assert '"final_status":"completed"' in shown.stdout
-    assert stop_server(server) == 0
 
 
-def test_no_token_is_printed_unless_the_demo_login_is_asked_for(start: Start) -> None:
-    server = start()
-    asked = start_server(
-        server.data_dir.parent / "other", RT_DEMO_LOGIN="true", RT_JWT_SECRET=SECRET
-    )
-    try:
-        assert "eyJ" not in server.log.read_text()
-        printed = asked.log.read_text()
-        assert "The demo login is off: a secret or key is configured" in printed
-        assert "eyJ" not in printed
-    finally:
-        assert stop_server(asked) == 0
-    assert stop_server(server) == 0
+def test_no_token_is_printed_unless_the_demo_login_is_asked_for(
+    start: Start, bare: ServerProcess
+) -> None:
+    assert "eyJ" not in bare.log.read_text()
+    asked = start(RT_DEMO_LOGIN="true", RT_JWT_SECRET=SECRET)
+    printed = asked.log.read_text()
+    assert "The demo login is off: a secret or key is configured" in printed
+    assert "eyJ" not in printed
+    stop(asked)
 
 
 def test_make_run_asks_for_the_demo_login() -> None:
@@ -247,12 +267,10 @@ def test_make_run_asks_for_the_demo_login() -> None:
     assert "RT_DEMO_LOGIN=${RT_DEMO_LOGIN:-true} .venv/bin/python run.py" in made.stdout
 
 
-def test_own_secret_beyond_this_machine_is_warned_of(start: Start) -> None:
-    server = start(RT_HOST="0.0.0.0", RT_PROT="1")
-    logged = server.log.read_text()
+def test_own_secret_beyond_this_machine_is_warned_of(bare: ServerProcess) -> None:
+    logged = bare.log.read_text()
     assert "own_secret_beyond_this_machine" in logged
     assert '"variable": "RT_PROT", "meant": "RT_PORT"' in logged
-    assert stop_server(server) == 0
 
 
 def test_key_of_tls_with_a_password_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -302,15 +320,13 @@ def test_everything_survives_sigkill(start: Start) -> None:
     wait_until(lambda: len(ask(again, alice, "/api/notifications")["items"]) == 2)
     titles = [item["title"] for item in ask(again, alice, "/api/notifications")["items"]]
     assert titles == ["AAPL: analysis completed", "kept"]
-    assert stop_server(again) == 0
+    stop(again)
 
 
-def test_second_server_on_the_same_folder_is_refused(start: Start, folder: Path) -> None:
-    first = start()
-    second = run(RT_DATA_DIR=str(folder), RT_PORT="0")
+def test_second_server_on_the_same_folder_is_refused(bare: ServerProcess) -> None:
+    second = run(RT_DATA_DIR=str(bare.data_dir), RT_PORT="0")
     assert second.returncode == 1
     assert "another server runs on the data folder" in second.stderr
-    assert stop_server(first) == 0
 
 
 def test_data_folder_that_cannot_be_is_one_line(tmp_path: Path) -> None:
@@ -320,20 +336,11 @@ def test_data_folder_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     assert "has a NUL in its name" in failed.stderr
 
 
-def test_port_in_use_is_said(start: Start, tmp_path: Path) -> None:
-    server = start()
-    port = server.url.rpartition(":")[2]
+def test_port_in_use_is_said(server_process: ServerProcess, tmp_path: Path) -> None:
+    port = server_process.url.rpartition(":")[2]
     second = run(RT_DATA_DIR=str(tmp_path / "other"), RT_PORT=port)
     assert second.returncode == 1
     assert f"cannot listen at '127.0.0.1', port {port}: address already in use" in second.stderr
-    assert stop_server(server) == 0
-
-
-def test_stop_leaves_no_process(start: Start) -> None:
-    server = start()
-    stores = children(server.process.pid)
-    assert stop_server(server) == 0
-    assert not any(is_alive(pid) for pid in stores)
 
 
 def test_store_that_dies_is_started_again(start: Start) -> None:
@@ -352,34 +359,31 @@ def test_store_that_dies_is_started_again(start: Start) -> None:
 
     wait_until(completed)
     wait_until(lambda: ask(server, alice, "/api/notifications")["items"])
-    assert stop_server(server) == 0
+    stop(server)
 
 
-def test_worker_process_runs_the_tasks_of_a_server(start: Start, folder: Path) -> None:
+def test_worker_process_runs_the_tasks_of_a_server(bare: ServerProcess) -> None:
     """On the running server's stores; it stops with what it was doing handed back."""
-    server = start(RT_WORKER_CONCURRENCY="0")
-    alice = token(server)
+    alice = token(bare)
     env = {name: value for name, value in os.environ.items() if not name.startswith("RT_")}
     command = [sys.executable, str(ROOT / "run.py"), "worker"]
     command += ["--handler", "examples.stock_analysis:analyse", "--concurrency", "2"]
     worker = subprocess.Popen(
-        command, env=env | {"RT_DATA_DIR": str(folder), "RT_STEP_SECONDS": "0"}
+        command, env=env | {"RT_DATA_DIR": str(bare.data_dir), "RT_STEP_SECONDS": "0"}
     )
     try:
-        task = ask(server, alice, "/api/tasks", {"symbol": "AAPL"})["task_id"]
-        wait_until(lambda: ask(server, alice, f"/api/tasks/{task}")["status"] == "completed")
+        task = ask(bare, alice, "/api/tasks", {"symbol": "AAPL"})["task_id"]
+        wait_until(lambda: ask(bare, alice, f"/api/tasks/{task}")["status"] == "completed")
     finally:
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(20) == 0
-    assert stop_server(server) == 0
 
 
-def test_queue_is_seen_to_from_the_command_line(start: Start, folder: Path) -> None:
+def test_queue_is_seen_to_from_the_command_line(bare: ServerProcess) -> None:
     """Dead tasks are shown, revived and discarded on the running server."""
-    server = start(RT_WORKER_CONCURRENCY="0")
-    alice, data = token(server), {"RT_DATA_DIR": str(folder)}
-    ids = [ask(server, alice, "/api/tasks", {"symbol": "AAPL"})["task_id"] for _ in range(2)]
-    die_all(server)
+    alice, data = token(bare), {"RT_DATA_DIR": str(bare.data_dir)}
+    ids = [ask(bare, alice, "/api/tasks", {"symbol": "AAPL"})["task_id"] for _ in range(2)]
+    die_all(bare)
     shown = run("queue", "dead", **data)
     assert {json.loads(line)["task_id"] for line in shown.stdout.splitlines()} == set(ids)
     assert run("queue", "retry", ids[0], **data).returncode == 0
@@ -388,7 +392,6 @@ def test_queue_is_seen_to_from_the_command_line(start: Start, folder: Path) -> N
     again = run("queue", "retry", ids[1], **data)
     assert (again.returncode, again.stderr) == (1, f"run.py: there is no task {ids[1]}\n")
     assert run("queue", "check", **data).stdout == "every task is in its place\n"
-    assert stop_server(server) == 0
 
 
 def die_all(server: ServerProcess) -> None:
@@ -485,7 +488,7 @@ def test_worker_of_own_kinds_is_watched_on_a_port_of_its_own(
         assert worker.wait(20) == 0
     task = ask(server, alice, "/api/tasks", body)["task_id"]
     wait_until(lambda: waits_for(server, alice, task) == "worker")
-    assert stop_server(server) == 0
+    stop(server)
 
 
 def served_kinds(server: ServerProcess, bearer: str) -> list[str]:
@@ -533,7 +536,7 @@ def test_queue_is_operated_from_the_command_line(start: Start, folder: Path, kin
     assert again == "0 tasks run again\n"
     assert queue("retry", task) == ""
     assert ask(server, alice, f"/api/tasks/{task}")["status"] == "queued"
-    assert stop_server(server) == 0
+    stop(server)
 
 
 @pytest.mark.parametrize(

@@ -197,11 +197,12 @@ async def test_too_many_connections_close_with_4429(redis: Redis, make_token: To
 
 @pytest.mark.gen_test
 async def test_socket_without_an_answering_redis_closes_with_1013(
-    redis: Redis, make_token: Token
+    redis: Redis, make_token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may come back: nothing is wrong with it."""
+    monkeypatch.setattr("tornado_rt.backplane.SUBSCRIBE_SECONDS", 0.2)
     async with realtime(redis) as core:
-        await redis.client_pause(4000)
+        await redis.client_pause(1500)
         try:
             socket = await core.socket(make_token("alice"))
             assert (await frame(socket))["data"]["code"] == "degraded"

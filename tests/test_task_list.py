@@ -1,29 +1,18 @@
 """Lists of tasks: by kind, state, tag, batch, time and words, part by part."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from tornado.ioloop import IOLoop
 
 from services.queue import Page, QueueService
 from tests.queueing import KIND, claim, end, enqueue, expire_leases, ids_of, read, several
 
+pytestmark = pytest.mark.usefixtures("invariants")
+
 MakeQueue = Callable[..., QueueService]
 EVERYBODY = ""
-
-
-@pytest.fixture
-def queue(make_queue: MakeQueue) -> QueueService:
-    return make_queue()
-
-
-@pytest.fixture(autouse=True)
-def _invariants(io_loop: IOLoop, redis: Redis) -> Iterator[None]:
-    """Whatever a test did, everything agrees with everything afterwards."""
-    yield
-    assert io_loop.run_sync(QueueService(redis).check_invariants) == []
 
 
 async def pages_of(queue: QueueService, user: str, **asked: Any) -> list[Page]:

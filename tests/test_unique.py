@@ -2,12 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from tornado.ioloop import IOLoop
 
 from services.queue import Conflict, OnConflict, QueueFull, QueueService, Task, TaskState, Unique
 from tests.queueing import (
@@ -23,20 +22,10 @@ from tests.queueing import (
 )
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("invariants")
+
 MakeQueue = Callable[..., QueueService]
 SCOPES = ["waiting", "running", 60.0]
-
-
-@pytest.fixture
-def queue(make_queue: MakeQueue) -> QueueService:
-    return make_queue()
-
-
-@pytest.fixture(autouse=True)
-def _invariants(io_loop: IOLoop, redis: Redis) -> Iterator[None]:
-    """Whatever a test did, everything agrees with everything afterwards."""
-    yield
-    assert io_loop.run_sync(QueueService(redis).check_invariants) == []
 
 
 async def submit(

@@ -1,0 +1,167 @@
+"""Processes that are forked from one that has imported the product.
+
+The imports take most of the time of a short process. Each fork has streams, an exit status, an
+environment and a folder of its own, as a process that was started by itself.
+"""
+
+import atexit
+import functools
+import os
+import pickle
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+ROOT = Path(__file__).resolve().parent.parent
+SECONDS = 60.0
+
+
+@attrs.frozen
+class Request:
+    """What a fork is to do, and the folder for what it writes."""
+
+    function: Callable[..., object]
+    arguments: tuple[Any, ...]
+    cwd: Path
+    environment: Mapping[str, str]
+    written: Path
+
+
+@attrs.frozen
+class Fork:
+    """A process that was forked."""
+
+    pid: int
+    _request: Request
+    _link: socket.socket
+
+    def terminate(self) -> None:
+        """Send it SIGTERM."""
+        os.kill(self.pid, signal.SIGTERM)
+
+    def end(self) -> subprocess.CompletedProcess[str]:
+        """Wait for its end; return what it has written."""
+        request = self._request
+        try:
+            with self._link, self._link.makefile() as told:
+                status = int(told.readline())
+        except TimeoutError:
+            os.kill(self.pid, signal.SIGKILL)
+            raise
+        written = [(request.written / name).read_text() for name in ("stdout", "stderr")]
+        shutil.rmtree(request.written)
+        return subprocess.CompletedProcess(request.arguments, status, *written)
+
+
+def fork(
+    function: Callable[..., object],
+    *arguments: Any,
+    cwd: Path | None = None,
+    **environment: str,
+) -> Fork:
+    """Call a function in a fork; its environment has no setting but these."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RT_")}
+    request = Request(
+        function,
+        arguments,
+        cwd or Path.cwd(),
+        inherited | environment,
+        Path(tempfile.mkdtemp()),
+    )
+    link, other = socket.socketpair()
+    link.settimeout(SECONDS)
+    with other:
+        socket.send_fds(_server(), [b"\0"], [other.fileno()])
+    link.sendall(pickle.dumps(request))
+    link.shutdown(socket.SHUT_WR)
+    pid = b""
+    while not pid.endswith(b"\n"):
+        pid += link.recv(1)
+    return Fork(int(pid), request, link)
+
+
+def command(*arguments: str) -> None:
+    """Do as `run.py` does with these arguments."""
+    # As the interpreter has it for a script.
+    sys.path[:] = [str(ROOT), *(path for path in sys.path if path != str(ROOT))]
+    import run
+
+    run.leave_process(run.main(list(arguments)))
+
+
+def run(
+    *arguments: str, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of `run.py` to its end."""
+    return fork(command, *arguments, cwd=cwd, **environment).end()
+
+
+@functools.cache
+def _server() -> socket.socket:
+    """Start the process that forks; it ends with us. Return the link to it."""
+    link, other = socket.socketpair()
+    with other:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.forks", str(other.fileno())],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            pass_fds=[other.fileno()],
+        )
+
+    def end() -> None:
+        process.terminate()
+        process.wait()
+
+    atexit.register(end)
+    return link
+
+
+def _serve(link: socket.socket) -> None:
+    import run  # noqa: F401
+
+    # The kernel takes the ends of those that we fork; each waits for its own child.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while descriptors := socket.recv_fds(link, 1, 1)[1]:
+        if not os.fork():
+            link.close()
+            _fork_one(socket.socket(fileno=descriptors[0]))
+        os.close(descriptors[0])
+
+
+def _fork_one(link: socket.socket) -> None:
+    """Fork as we are told; tell the process id, then the exit status."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with link.makefile("rb") as asked:
+        request = pickle.load(asked)
+    pid = os.fork()
+    if not pid:
+        link.close()
+        _call(request)
+    link.sendall(b"%d\n" % pid)
+    _, status = os.waitpid(pid, 0)
+    link.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+    os._exit(0)
+
+
+def _call(request: Request) -> None:
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        opened = os.open(request.written / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(opened, descriptor)
+        os.close(opened)
+    os.chdir(request.cwd)
+    os.environ.clear()
+    os.environ.update(request.environment)
+    request.function(*request.arguments)
+    sys.exit()
+
+
+if __name__ == "__main__":
+    _serve(socket.socket(fileno=int(sys.argv[1])))
