@@ -333,7 +333,7 @@ async def test_lease_is_extended_while_the_handler_runs(redis: Redis) -> None:
 async def test_task_outlives_an_outage_of_redis(tmp_path: Path) -> None:
     """A handler works on; its reports are made good, and its end is kept until it can be told."""
     address = tmp_path / "redis.sock"
-    process = await start_redis(address, "--appendonly", "yes")
+    process = await start_redis(address, "--appendonly", "yes", "--appendfsync", "always")
     started, go_on = asyncio.Event(), asyncio.Event()
 
     async def outlive(task: AnalysisTask, progress: RedisProgressTracker) -> None:
