@@ -22,6 +22,7 @@ import attrs
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 60.0
+SERVE = "import sys; from tests.forks import serve; serve(int(sys.argv[1]))"
 
 
 @attrs.frozen
@@ -93,8 +94,9 @@ def command(*arguments: str) -> None:
     # As the interpreter has it for a script.
     sys.path[:] = [str(ROOT), *(path for path in sys.path if path != str(ROOT))]
     import run
+    from tornado_rt.lifetime import leave_process
 
-    run.leave_process(run.main(list(arguments)))
+    leave_process(run.main(list(arguments)))
 
 
 def run(
@@ -110,7 +112,7 @@ def _server() -> socket.socket:
     link, other = socket.socketpair()
     with other:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.forks", str(other.fileno())],
+            [sys.executable, "-c", SERVE, str(other.fileno())],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             pass_fds=[other.fileno()],
@@ -124,9 +126,11 @@ def _server() -> socket.socket:
     return link
 
 
-def _serve(link: socket.socket) -> None:
+def serve(descriptor: int) -> None:
+    """Fork as often as the link says, until its other end is gone."""
     import run  # noqa: F401
 
+    link = socket.socket(fileno=descriptor)
     # The kernel takes the ends of those that we fork; each waits for its own child.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while descriptors := socket.recv_fds(link, 1, 1)[1]:
@@ -161,7 +165,3 @@ def _call(request: Request) -> None:
     os.environ.update(request.environment)
     request.function(*request.arguments)
     sys.exit()
-
-
-if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])))
