@@ -17,7 +17,7 @@ SAMPLES = 500
 async def measure(url: str) -> list[float]:
     """Return the waits [s] of some tasks, one after another, through the real backplane."""
     async with open_redis(url) as redis:
-        await redis.flushall()
+        await redis.flushall(asynchronous=True)
         return await _measure(redis)
 
 

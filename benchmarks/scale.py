@@ -19,7 +19,7 @@ async def measure(url: str) -> dict[int, float]:
     Two queues on one server, in turn, so that whatever else the machine does slows both.
     """
     async with open_redis(url) as redis:
-        await redis.flushall()
+        await redis.flushall(asynchronous=True)
         rates: dict[int, list[float]] = {SMALL: [], LARGE: []}
         bounds = {"user_limit": 0, "global_limit": 0, "max_waiting_per_user": 0}
         queues = {waiting: QueueService(redis, name=f"q{waiting}", **bounds) for waiting in rates}

@@ -39,7 +39,7 @@ class Waits:
 async def measure(url: str) -> Waits:
     """Return the waits of the quiet tenant's tasks."""
     async with open_redis(url) as redis:
-        await redis.flushall()
+        await redis.flushall(asynchronous=True)
         kind, started = _make_kind()
         waits = Waits()
         alone, beside = [_make_queue(redis, name) for name in ("alone", "beside")]

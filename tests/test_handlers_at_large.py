@@ -175,6 +175,12 @@ def site(tmp_path: Path, make_token: Callable[..., str]) -> Iterator[Site]:
         opened.close()
 
 
+def descendants(pid: int) -> list[int]:
+    """Return the children of a process, and theirs."""
+    own = children(pid)
+    return own + [one for child in own for one in descendants(child)]
+
+
 def is_at_end(opened: socket.socket) -> bool:
     """Read to the end; say whether it came within the socket's timeout."""
     with opened:
@@ -290,6 +296,18 @@ def test_forked_children_keep_nothing_of_the_server(site: Site, how: signal.Sign
         pass
     site.start()
     assert [site.ended(one)["status"] for one in tasks] == ["completed"] * 2
+
+
+def test_killed_server_leaves_no_process_of_a_task(site: Site) -> None:
+    """The fork server ends with it, and what that has forked."""
+    site.start(RT_WORKER_PROCESSES="true")
+    for one in site.submit_both("SLOW"):
+        wait_until((site.notes / one).exists)
+    started = descendants(site.pid)
+    # Two stores, the fork server with its two tasks, and what tracks shared memory.
+    assert len(started) == 6
+    os.kill(site.pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(is_alive, started)), what="all of them have ended")
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])

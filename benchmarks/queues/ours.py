@@ -58,7 +58,7 @@ async def main(url: str, jobs: int, concurrency: int, full: bool) -> None:
         queue = QueueService(redis, user_limit=0, global_limit=0, max_waiting_per_user=0)
         registry = KindRegistry(kinds)
         await queue.register_kinds(registry.entries())
-        news = [await _new(registry, name, full) for name in kinds]
+        news = [await _new(registry, queue, name, full) for name in kinds]
         if full:
             # Each kind in each priority with each key.
             news = [
@@ -89,8 +89,8 @@ async def main(url: str, jobs: int, concurrency: int, full: bool) -> None:
     report(jobs, enqueued - began, processed - enqueued)
 
 
-async def _new(registry: KindRegistry, name: str, full: bool) -> NewTask:
-    kind = await registry.find(name)
+async def _new(registry: KindRegistry, queue: QueueService, name: str, full: bool) -> NewTask:
+    kind = await registry.find(name, queue)
     return NewTask(
         kind=name, job=Job(label=name), first=kind.first({}), plan=kind.plan({}) if full else None
     )

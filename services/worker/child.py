@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent import futures
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -26,7 +27,7 @@ from services.worker.threads import running_loop
 from settings import Settings
 from tornado_rt.children import PR_SET_PDEATHSIG
 from tornado_rt.fork_guard import end_if_forked
-from tornado_rt.work import Pacer, Run, Told
+from tornado_rt.work import LeaseLost, Pacer, Run, Told
 
 log = structlog.get_logger(__name__)
 
@@ -213,8 +214,11 @@ class PipeSink:
         except (OSError, BadMessage):
             data = b""
         if not data:
-            # The worker waits for nothing any more.
+            # The worker is gone, and nobody answers any more.
             self._loop.remove_reader(self._pipe.connection.fileno())
+            for answer in tuple(self._asked.values()):
+                if not answer.cancelled():
+                    answer.set_exception(LeaseLost("the worker is gone"))
 
     def _take(self, kind: str, content: Any) -> None:
         if kind == "stop":
@@ -236,12 +240,25 @@ def _enter() -> None:
     if _libc is not None:
         # With the fork server, which ends with the worker.
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    _let_fork_server_end()
     # A group of its own: a signal that the handler sends to its group does not reach the worker.
     # A Ctrl-C in the terminal is for the worker too, which gives us the grace time.
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The fork server ignores it. Programs that the handler starts should not.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def _let_fork_server_end() -> None:
+    """Close our copy of the pipe by which the fork server sees that the worker is gone.
+
+    multiprocessing hands it to each process, for processes that this one starts: those get a fork
+    server of their own.
+    """
+    server: Any = forkserver._forkserver
+    if server._forkserver_alive_fd is not None:
+        os.close(server._forkserver_alive_fd)
+        server._forkserver_alive_fd = None
 
 
 def _outcome(call: Callable[[], Any], rules: Rules) -> Ending:
