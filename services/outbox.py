@@ -455,7 +455,14 @@ class OutboxPump:
                 self._stream, GROUP, self._consumer, OURS_MS, [entry.id]
             )
             entry.read_at = time.monotonic()
+            if not found and await self._is_ours(entry):
+                # Redis has just given it out to us once more, and we have not read that yet.
+                found = await self._redis.xrange(self._stream, entry.id, entry.id)
         return found[0][1] if found else None
+
+    async def _is_ours(self, entry: _Entry) -> bool:
+        pending = await self._redis.xpending_range(self._stream, GROUP, entry.id, entry.id, 1)
+        return bool(pending) and pending[0]["consumer"] == self._consumer.encode()
 
     async def _tell(self, id_: bytes, fields: Fields) -> None:
         try:

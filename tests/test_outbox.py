@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 from tornado.ioloop import IOLoop
 
+from services import outbox
 from services.callbacks import CallbackSender
 from services.notifications import NotificationService
 from services.outbox import OURS_SECONDS, Event, OutboxPump
@@ -517,6 +518,20 @@ async def test_end_of_a_busy_user_waits_and_nobody_elses(redis: Redis, database:
     job.cancel()
     await asyncio.gather(job, return_exceptions=True)
     await access.close()
+
+
+@pytest.mark.gen_test
+async def test_end_that_was_given_out_to_us_again_keeps_its_place(
+    redis: Redis, notifications: NotificationService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its line is slow, and what has just come of it is not read yet: it is ours all the same."""
+    monkeypatch.setattr(outbox, "OURS_SECONDS", 0.0)
+    for number in range(5):
+        await entry_of(redis, event_id=f"a{number}", task_id=f"t{number}")
+    await make_pump(redis, notifications).pump(0)
+    page = await notifications.find("alice")
+    assert [one.metadata["task_id"] for one in page.items] == ["t4", "t3", "t2", "t1", "t0"]
+    assert await redis.xlen(STREAM) == 0
 
 
 @pytest.mark.gen_test(timeout=90)
