@@ -11,7 +11,7 @@ run: .venv/run.stamp
 
 # Most tests wait most of the time: three share two cores well.
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest -n 4 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
