@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import hypothesis
 import jwt
 import pytest
 from redis.asyncio import Redis
@@ -27,6 +28,10 @@ from tests.ports import free_port
 from tests.waiting import wait_until
 from tornado_rt.mongo import open_database
 from tornado_rt.stores import StoreAddresses, embedded_stores
+
+# No example has a deadline: on a busy machine any may have to wait for the processor.
+hypothesis.settings.register_profile("busy machines", deadline=None)
+hypothesis.settings.load_profile("busy machines")
 
 # Else each process that a test starts compiles the whole product anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

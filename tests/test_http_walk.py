@@ -268,7 +268,6 @@ def check(server: ServerProcess, data: bytes, *, is_all: bool) -> bytes:
 
 walk = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )

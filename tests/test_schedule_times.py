@@ -215,7 +215,7 @@ def expressions(draw: st.DrawFn) -> str:
     return " ".join(fields)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     expressions(),
     st.sampled_from([*CHANGES, "UTC", "Pacific/Chatham", "Africa/Casablanca"]),
@@ -232,7 +232,6 @@ def test_times_only_go_forward(expression: str, zone: str, since: int) -> None:
         assert times.latest(since, found[-1], 5) == found[1:][-5:]
 
 
-@settings(deadline=None)
 @given(
     st.floats(1, 10**6),
     st.integers(1_600_000_000, 1_800_000_000),

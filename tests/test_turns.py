@@ -148,7 +148,7 @@ async def test_all_who_wait_can_be_refused_at_once() -> None:
 STEPS = st.lists(st.tuples(st.sampled_from(["come", "leave", "cancel"]), st.integers(0, 40)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(STEPS, st.integers(0, 4), st.integers(0, 3), st.integers(1, 4))
 def test_bounds_hold_and_no_place_stays_empty(
     steps: list[tuple[str, int]], most: int, most_a_key: int, hosts: int
