@@ -27,7 +27,7 @@ SERVE = "import sys; from tests.forks import serve; serve(int(sys.argv[1]))"
 
 @attrs.frozen
 class Request:
-    """What a fork is to do, and the folder for what it writes."""
+    """The work of a fork, and the folder for its output."""
 
     function: Callable[..., object]
     arguments: tuple[Any, ...]

@@ -54,7 +54,7 @@ class _Bound:
 
 
 class Bounds:
-    """What some keywords ask for."""
+    """The bounds that some keywords set."""
 
     def __init__(self, keywords: Mapping[str, Any]) -> None:
         self._bounds = [*_lengths(keywords), *_numbers(keywords), *_choices(keywords)]

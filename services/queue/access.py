@@ -1,4 +1,4 @@
-"""What all verbs of a queue work with: its scripts and keys in Redis, and its bounds."""
+"""The base of all verbs of a queue: its scripts and keys in Redis, and its bounds."""
 
 import secrets
 

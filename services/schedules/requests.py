@@ -60,7 +60,7 @@ TIMING = tuple(one.name for one in attrs.fields(ScheduleRequest))
 
 @attrs.frozen(kw_only=True)
 class CodeSchedule(ScheduleRequest):
-    """What a schedule in the code of a kind says, beside the parameters of its tasks."""
+    """The fields of a schedule in the code of a kind, but for the parameters of its tasks."""
 
     user_id: str = attrs.field(validator=name_of(USER_ID_LENGTH))
     label: str = attrs.field(validator=name_of(MAX_LABEL_LENGTH, least=0))

@@ -158,7 +158,7 @@ class Worker:
         self._handed_back += self._slots.surplus
         await self._tell_ends()
         while self._attempts and (left := deadline - time.monotonic()) > 0:
-            # What ended while others were told is told before we wait for more.
+            # Tell first the ends that came while others were told.
             if self._away_at_stop or not (self._claims.waiting or self._handed_back):
                 jobs = [attempt.job for attempt in self._attempts.values()]
                 await asyncio.wait(jobs, timeout=left, return_when=asyncio.FIRST_COMPLETED)

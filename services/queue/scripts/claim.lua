@@ -159,7 +159,7 @@ local function open_lines()
     for level = 0, 4 do names[#names + 1] = level .. kind end
   end
   local waiting = redis.call('HMGET', P .. 'queued', unpack(names))
-  -- What this request gave back is counted, but not written yet.
+  -- This request has counted the tasks that it gave back, and not written the counts yet.
   local come = added.queued or {}
   for i, name in ipairs(names) do waiting[i] = waiting[i] or come[name] end
   for i, kind in ipairs(A.kinds) do
