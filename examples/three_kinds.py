@@ -25,7 +25,7 @@ one_line = attrs.validators.matches_re(r"[^\r\n]+")
 
 @attrs.frozen
 class Item:
-    """What was bought; `price` in EUR, such as "9.90"."""
+    """One line of an order; `price` in EUR, such as "9.90"."""
 
     name: str
     price: str
@@ -34,7 +34,7 @@ class Item:
 
 @attrs.frozen
 class Invoice:
-    """Who pays what."""
+    """The parameters of an invoice."""
 
     customer: str
     items: list[Item]
@@ -70,7 +70,7 @@ def price_of(item: Item) -> Decimal:
 
 @attrs.frozen
 class Mail:
-    """What is sent to whom."""
+    """The parameters of a mail."""
 
     to: str = attrs.field(validator=one_line)
     subject: str = attrs.field(validator=one_line)

@@ -1,4 +1,4 @@
-"""What is wrong with a module of kinds, told before any task runs."""
+"""Check a module of kinds before any task runs."""
 
 import inspect
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What an operator does to kinds and the queue: see, pause, drain, purge, move limits."""
+"""The verbs of an operator: list kinds, pause, drain, purge, move limits."""
 
 import contextlib
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a submission may say: the shapes of its JSON, within the bounds of the settings."""
+"""Read submissions: the shapes of their JSON, within the bounds of the settings."""
 
 from datetime import datetime
 from typing import Any

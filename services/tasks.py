@@ -36,7 +36,7 @@ from tornado_rt.problems import Problem
 
 R = TypeVar("R", covariant=True)
 
-# What is expected of a kind that says nothing, until some have run.
+# The expected run time of a kind that gives none, until some of its tasks have run.
 EXPECTED_SECONDS = 60.0
 # How many tasks of a batch are read before others are served.
 AT_ONCE = 50
@@ -262,7 +262,7 @@ def _describe(task: Task, snapshot: bytes, state: KindState | None) -> dict[str,
 
 def _attempts(task: Task) -> list[dict[str, Any]]:
     """Return the attempts that have ended, and the one that runs or was the last."""
-    # What was handed back waits as if it had not started.
+    # A task that was handed back waits as if it had not started.
     waits = task.status in (TaskState.QUEUED, TaskState.DELAYED)
     started_at = None if waits else _iso(task.started_at)
     if started_at is None or any(one["started_at"] == started_at for one in task.attempts):

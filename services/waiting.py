@@ -1,4 +1,4 @@
-"""What a waiting task waits for, in a code and in words."""
+"""Say in a code and in words why a task waits."""
 
 from collections.abc import Callable
 

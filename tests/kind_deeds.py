@@ -28,7 +28,7 @@ BURST_SECONDS = 1.0
 
 @attrs.frozen
 class Deed:
-    """What to do, and where it is noted."""
+    """The deed, and the file that it is noted in."""
 
     what: str = ""
     folder: str = ""

@@ -64,4 +64,4 @@ def make_run(plan: Plan | None = None, **about: Any) -> tuple[Run, Record]:
 
 
 class Failure(Exception):
-    """What the tests' steps fail with."""
+    """The error of a failing step of the tests."""

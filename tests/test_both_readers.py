@@ -73,7 +73,7 @@ DEEP: Any = 1
 for _ in range(40):
     DEEP = [DEEP]
 
-# What may stand where any of the types below is wanted.
+# Values to try where any of the types below is wanted.
 VALUES: list[Any] = [
     *(None, True, False, 0, 1, 2, -1, 1.0, 0.5, -0.0, 1e308, 2**53, 2**63 - 1, -(2**63)),
     *("", "a", "b", "1", "x\ny", "x" * 5000, "red", "h264", "né", DAY, MOMENT, MOMENT[:-1], ID),

@@ -1,4 +1,4 @@
-"""What `run.py check` tells of a module of kinds."""
+"""`run.py check` says what is wrong with a module of kinds."""
 
 import pytest
 

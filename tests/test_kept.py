@@ -1,4 +1,4 @@
-"""What the queue keeps for tasks: plans once for all, and for each its results, state and notes."""
+"""The queue keeps plans once for all tasks, and results, state and notes for each task."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What all processes know of the kinds: entries, limits, pauses, workers; and who claims what."""
+"""All processes share the kinds: entries, limits, pauses, workers, and who claims which kind."""
 
 import json
 import math
@@ -52,7 +52,7 @@ async def limits_of(queue: QueueService, kind: str = KIND) -> dict[str, Any]:
     return dict((await state_of(queue, kind)).limits)
 
 
-# What is known of a kind
+# Entries of kinds
 
 
 @pytest.mark.gen_test
@@ -208,7 +208,7 @@ async def test_limit_that_is_none_is_refused_in_words(
     assert (await state_of(queue, kind)).changed == {}
 
 
-# Who claims what
+# Claims by kind
 
 
 @pytest.mark.gen_test
@@ -425,7 +425,7 @@ async def test_limits_of_our_own_settings_are_those_of_the_constructor(
 async def test_other_worker_is_woken_though_the_first_takes_another_task(
     queue: QueueService, redis: Redis, kind: str
 ) -> None:
-    """What is free again is free for the user, whose next task the first one does not take.
+    """A freed slot is free for the user, whose next task the first worker does not take.
 
     It is of a kind that the first one has not, or behind what the first one's last slot is for.
     """

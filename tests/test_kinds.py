@@ -57,7 +57,7 @@ def faults_of(reader: ParamsReader | SchemaReader, params: Any, **more: Any) -> 
     return refused.value.faults
 
 
-# What both readers say, that of the class and that of its schema.
+# The faults that both readers find: that of the class, and that of its schema.
 FAULTS: list[tuple[Any, str]] = [
     ([1], "params must be a JSON object"),
     (None, "params must be a JSON object"),
@@ -670,7 +670,7 @@ FOREIGN: list[tuple[dict[str, Any], Any, list[str]]] = [
 def test_schema_of_another_program_is_understood(
     part: dict[str, Any], value: Any, told: list[str]
 ) -> None:
-    """What it asks for beyond that is left to its worker."""
+    """Its worker checks the rest."""
     schema = {"type": "object", "properties": {"x": part}, "$defs": {"even": {"multipleOf": 2}}}
     reader = SchemaReader(schema)
     found = [] if not told else faults_of(reader, {"x": value})
@@ -1057,7 +1057,7 @@ def test_entry_says_all_that_others_need() -> None:
 
 
 class Board:
-    """What other processes have told of kinds; it counts how often it is read."""
+    """Entries of kinds by other processes; it counts how often it is read."""
 
     def __init__(self, *entries: KindEntry) -> None:
         self.entries = entries
@@ -1123,7 +1123,7 @@ async def test_unknown_kind_names_those_that_are_close() -> None:
         with pytest.raises(KindUnknown) as unknown:
             await registry.find(name, board)
         assert str(unknown.value) == told
-    # What can be no name is not asked for.
+    # A text that can be no name is not looked up.
     assert board.readings == 4
 
 

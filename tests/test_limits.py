@@ -144,7 +144,7 @@ async def test_all_limits_hold_at_once_exactly_over_several_workers(
     assert [place for place in left if use.has_room(place)] == []
 
 
-# What one limit holds back blocks nobody else
+# A task that one limit holds back blocks nobody else
 
 HELD: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     # Bounds over all, limits of the kind, what is held back, what is not.
@@ -503,7 +503,7 @@ async def test_waiting_task_says_what_it_waits_for(make_queue: MakeQueue) -> Non
 
 NOISY = 20_000
 NOISE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    # What bounds the noisy one, and what his tasks are.
+    # The limit of the noisy one, and his tasks.
     "fair order": ({}, {}),
     "fair order and a key": ({"key_limit": 1}, {"key": "noisy"}),
     "fair order and a limit of users": ({"user_limit": 2}, {}),

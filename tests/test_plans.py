@@ -523,7 +523,7 @@ async def test_end_behind_an_unknown_plan_closes(redis: Redis) -> None:
 
 @pytest.mark.gen_test
 async def test_store_that_is_away_delays_an_unknown_plan(redis: Redis) -> None:
-    """What comes meanwhile is shown as far as it can be; the newest is there in the end."""
+    """Events that come meanwhile are shown where possible; the newest is there in the end."""
     async with scene(redis) as stage:
         stage.append(PLANS[0])
         reader = await stage.follow()

@@ -350,7 +350,7 @@ async def test_room_of_a_full_line_is_not_needed_to_run_again(make_queue: MakeQu
 
 @pytest.mark.gen_test
 async def test_unique_key_is_its_own_again_or_anothers(queue: QueueService) -> None:
-    """Of two under one key never both wait or run."""
+    """Two tasks under one key never both wait or run."""
     unique = Unique(key="k", on_conflict=OnConflict.RETURN)
     first = await queue.enqueue_task("a", new(unique=unique))
     await queue.cancel_task(first.task_id)

@@ -259,7 +259,7 @@ async def test_body_that_is_no_schedule_is_refused(site: Site, body: Any) -> Non
 
 @pytest.mark.gen_test
 async def test_users_have_names_of_their_own(site: Site) -> None:
-    """What belongs to another is not there; a name that one has is taken for that one alone."""
+    """Another's schedule is not found; a name is taken for its owner alone."""
     await site.service.create("alice", NIGHTLY)
     for verb in (site.service.get, site.service.delete, site.service.run_now):
         with pytest.raises(ScheduleNotFound, match="there is no schedule nightly"):
@@ -547,7 +547,7 @@ async def test_schedule_whose_kind_is_gone_says_so_and_stops_no_other(
     assert (shown["fired"], shown["skipped"]) == (0, 1)
     assert shown["skipped_because"].startswith("there is no kind report")
     assert len(await site.fire("minute")) == 1
-    # What cannot be read is looked at again in a while, and can be dropped.
+    # An unreadable schedule is read again later, and can be dropped.
     stored = await site.stored("broken")
     assert stored.state.why == "its definition cannot be read"
     assert stored.due is not None

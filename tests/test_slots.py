@@ -108,7 +108,7 @@ async def test_lanes_look_again_when_the_queue_says_that_more_may_start(
 
 @pytest.mark.gen_test
 async def test_stop_claims_nothing_more_and_keeps_what_still_came(queue: QueueService) -> None:
-    """What was asked for before the stop is to be handed back."""
+    """Claims that were requested before the stop are handed back."""
     answered = asyncio.Event()
 
     class SlowQueue(QueueService):

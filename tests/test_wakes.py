@@ -1,4 +1,4 @@
-"""What one worker frees is told to others, who may have what waits for it."""
+"""A worker that frees a limit wakes others that have the waiting tasks' kinds."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""What a run keeps for the task: results, a state; what it sends; its stop."""
+"""A run keeps results and a state for its task; it sends notifications; it stops."""
 
 import asyncio
 import math

@@ -25,7 +25,7 @@ from tornado_rt.work import (
     first_fragment,
 )
 
-# What a handler may do, in any order.
+# The calls of a handler, in any order.
 DEEDS = st.one_of(
     st.tuples(st.just("update"), st.floats(0, 1)),
     st.tuples(st.just("count"), st.integers(0, 50), st.none() | st.integers(0, 40)),
@@ -371,7 +371,7 @@ def test_steps_nest() -> None:
             assert shown(run)["marks"] == "ppcr"
         assert run.plan is not None
         assert [leaf.path for leaf in run.plan.leaves][-1] == ("encode", "subtitles")
-    # What is left when a step is completed is completed with it.
+    # A step that completes also completes its inner steps.
     assert shown(run)["marks"] == "pccc"
     assert run.progress == pytest.approx(80)
 

@@ -2,8 +2,8 @@
 
 import gc
 
-# So many more objects than were freed start a collection. Python's 700 is less than what a busy
-# loop holds at once: each request and each task would be looked through again and again.
+# A collection starts at this many more allocations than deallocations. A busy loop holds more than
+# Python's 700 at once: each request and each task would be scanned again and again.
 YOUNG_OBJECTS = 10_000
 
 

@@ -40,7 +40,7 @@ class TaskRun:
 
     @property
     def result(self) -> Any:
-        """What the handler returned, as JSON gives it back. Raise what it raised."""
+        """Return the handler's result, as JSON gives it back. Raise the handler's error."""
         if self.error is not None:
             raise self.error
         return self._result

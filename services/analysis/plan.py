@@ -16,7 +16,7 @@ MAX_LLM_PROVIDER = 64
 
 
 class Analyst(StrEnum):
-    """Who looks at a stock."""
+    """An analyst of a stock."""
 
     MARKET = "market"
     FUNDAMENTALS = "fundamentals"
@@ -51,7 +51,7 @@ class TaskParams:
 
 @attrs.frozen
 class AnalysisParams:
-    """What is analysed and how; `research_depth` from 1 (quick) to 5 (full)."""
+    """The parameters of an analysis; `research_depth` from 1 (quick) to 5 (full)."""
 
     symbol: str = attrs.field(validator=name_of(MAX_SYMBOL))
     analysts: list[Analyst] = attrs.field(

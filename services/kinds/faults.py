@@ -43,7 +43,7 @@ class ParamsFault(ValueError):
 
 @attrs.frozen
 class Fault:
-    """What is wrong at a place below the one that is read; `say` words it for the whole place."""
+    """A fault at a place below the one that is read; `say` words it with the whole place."""
 
     at: str
     say: Callable[[str], str]

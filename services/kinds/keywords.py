@@ -37,7 +37,7 @@ LENGTHS: dict[type, tuple[str, str, str]] = {
     str: ("minLength", "maxLength", "characters"),
     dict: ("minProperties", "maxProperties", "fields"),
 }
-# Of two bounds of these keywords the larger is the stricter; of the others it is the smaller.
+# A larger value of these bounds is stricter; a smaller value of the others is.
 LEAST = {"minimum", "exclusiveMinimum", *(least for least, _, _ in LENGTHS.values())}
 BOUNDS = {*NUMBERS, *(name for least, most, _ in LENGTHS.values() for name in (least, most))}
 # The types of choices that JSON and Python tell apart alike.

@@ -31,12 +31,12 @@ MOST_TEMPLATE_LENGTH = 1000
 
 
 class BadEntry(ValueError):
-    """What another process has written of a kind cannot be used; the message says why."""
+    """The entry that another process wrote for a kind cannot be used; the message says why."""
 
 
 @attrs.frozen
 class Description:
-    """What an entry says of a kind, beside its title, version and limits.
+    """The part of a kind's entry beside its title, version and limits.
 
     `label` is a format string over the parameters, "" for the title; `plan` the text of the plan
     that all its tasks have, "" for none, or one that only the kind's own process can make.

@@ -14,7 +14,7 @@ from services.queue.models import KindEntry, KindState
 from tornado_rt.work import Kind
 from tornado_rt.work.kind import NAME
 
-# What is known of another process's kind is read again after this time.
+# The entry of another process's kind is read again after this time.
 FRESH_SECONDS = 1.0
 # Names that were asked for and are remembered; most may be of no kind.
 MOST_REMEMBERED = 1000

@@ -88,7 +88,7 @@ def json_types(shape: Any) -> frozenset[type]:
 def unchanged_types(shape: Any) -> frozenset[type]:
     """Return the types of JSON of which values are read into a type as they are.
 
-    What stands in a list or an object may change.
+    Items of a list and fields of an object may still be converted.
     """
     shape = bare(shape)
     options = get_args(shape) if is_union(shape) else (shape,)

@@ -18,7 +18,7 @@ from services.queue.replies import new_task, read_batch, read_task
 FULL_RETRY_SECONDS = 5.0
 # How many tasks a script surely puts into the line within the time that an answer may take.
 ANSWERED_TASKS = 2000
-# What the script tells of a task that it made; of one that there was, it tells all.
+# The script replies with this many fields for a new task, and with all fields for an existing one.
 NEW_FIELDS = 3
 # How a unique key begins: see `free_unique` of the scripts.
 SCOPES = {"waiting": "w", "running": "r"}

@@ -1,4 +1,4 @@
-"""What no script reads of a task, as one blob: packed and unpacked here alone."""
+"""Pack and unpack the part of a task that no script reads."""
 
 from typing import Any
 

@@ -21,9 +21,9 @@ ALL_KINDS = ""
 
 
 class KindBoard(QueueAccess):
-    """What all processes know of the kinds."""
+    """The kinds that all processes share: entries, limits, pauses and workers."""
 
-    # What this process has made known, for a Redis that is emptied.
+    # The entries that this process registered: it registers them again in an emptied Redis.
     _known: tuple[Sequence[KindEntry], Sequence[Plan]] = ((), ())
 
     async def register_kinds(

@@ -10,7 +10,7 @@ import attrs
 from tornado_rt.protocol import Cursor, Message, ResyncReason, iso_time
 from tornado_rt.work import Plan
 
-# What has a log of events.
+# Both have a log of events.
 Followed = Literal["task", "batch"]
 
 
@@ -269,9 +269,9 @@ class Claim:
 
 @attrs.frozen
 class Claimed:
-    """What a worker was given; `again_in`: in how many seconds more may start, None: at a wake.
+    """The reply to a claim; `again_in`: more may start in so many seconds, None: at a wake.
 
-    `owned`: of each end that it handed in, whether the token was not stale.
+    `owned`: for each end that it handed in, whether its token was still valid.
     """
 
     claims: list[Claim]

@@ -32,7 +32,7 @@ class KindSchedules:
 
 @attrs.frozen
 class _Known:
-    """What is registered of a kind: of which version, and the ids of its schedules."""
+    """The registered schedules of a kind: the version of its code, and their ids."""
 
     version: int = -1
     ids: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What a schedule does when it is due: which tasks it makes, and when it is due next."""
+"""Fire a schedule: find the tasks that it makes now, and when it is due next."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What schedules are: their definitions, their states, and what may be wrong with them."""
+"""The models of schedules: definitions, states and errors."""
 
 import hashlib
 import re
@@ -34,14 +34,14 @@ Make = Callable[[TaskRequest], Awaitable[NewTask]]
 
 
 class Source(StrEnum):
-    """Who made a schedule."""
+    """The origin of a schedule: a request, or the code of a kind."""
 
     API = "api"
     CODE = "code"
 
 
 class Overlap(StrEnum):
-    """What happens at a time at which the last task has not ended."""
+    """How a schedule fires while its last task has not ended."""
 
     SKIP = "skip"
     QUEUE = "queue"
@@ -72,12 +72,12 @@ class ScheduleRefused(ValueError):
 
 
 class ScheduleConflict(Exception):
-    """What is there does not allow it; the message says why."""
+    """The stored schedule does not allow the change; the message says why."""
 
 
 @attrs.frozen(kw_only=True)
 class Definition:
-    """What a schedule makes, and when.
+    """The definition of a schedule: which tasks it makes, and when.
 
     `label` "" and `max_attempts` 0 are the kind's own. Times are in seconds; those of `every` are
     counted from `start`. `source` is who made it: only of the API's may a user change more than
@@ -163,7 +163,7 @@ class Definition:
 
 @attrs.frozen
 class State:
-    """What has become of a schedule.
+    """The state of a schedule.
 
     `fired` tasks were made, `skipped` were not; `last_time` [s] is what the last one was made for.
     `why` says why none was made the last time, "" if one was.

@@ -1,4 +1,4 @@
-"""What a request may say of a schedule beside its task, and what the code of a kind may."""
+"""Read the timing of a schedule from a request or from the code of a kind."""
 
 import time
 from collections.abc import Mapping

@@ -41,7 +41,7 @@ class Write:
 
 @attrs.frozen
 class Registering:
-    """What is registered of a kind's code: as it was read, and as it is to be."""
+    """A change of the schedules registered by a kind's code: the text before and after."""
 
     kind: str
     was_known: bytes
@@ -78,7 +78,7 @@ class Occasion:
 
 @attrs.frozen(kw_only=True)
 class Firing:
-    """What a schedule does when it fires.
+    """One firing of a schedule.
 
     `expected` is the time that it is due at, None when it fires though it is not due; `next_time`
     its next one. A task is made of `new` for each occasion; `dropped` times have none, for `why`.

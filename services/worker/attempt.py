@@ -61,7 +61,7 @@ class Attempt:
 
     @property
     def claim(self) -> Claim:
-        """What it works on."""
+        """The claim that it works on."""
         return self._link.claim
 
     @property

@@ -1,4 +1,4 @@
-"""What runs in the process of a task: a handler, and what brings its reports to the worker."""
+"""The process of a task: runs its handler, and sends the reports to the worker."""
 
 import asyncio
 import ctypes

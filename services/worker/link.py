@@ -1,4 +1,4 @@
-"""What an attempt tells the queue and reads of it, while Redis is there and while it is not."""
+"""The link of an attempt to the queue: reports and reads, also while Redis is away."""
 
 import asyncio
 import secrets
@@ -23,7 +23,7 @@ NO_STATE = b"{}"
 
 
 class Reported(Protocol):
-    """What is reported of a run."""
+    """A report of a run."""
 
     @property
     def plan(self) -> Plan | None:
@@ -147,7 +147,7 @@ class Link:
             if self.closed:
                 raise LeaseLost(self.task.task_id)
         elif self.closed or self._threads_closed:
-            # What a handler catches as an error would not end its thread.
+            # A handler that catches errors does not catch this one: its thread ends.
             raise asyncio.CancelledError
 
     async def keep(self, name: str, value: bytes) -> None:

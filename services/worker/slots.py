@@ -30,7 +30,7 @@ class Slots:
         moved: Callable[[], None],
         outages: Outages,
     ) -> None:
-        # What came after the stop: it is handed back.
+        # Claims that came after the stop: they are handed back.
         self.surplus: list[Claim] = []
         self._claims = claims
         self._count = count
@@ -68,7 +68,7 @@ class Slots:
             free = self._count - len(self._running) - self._claims.asked
             count = max(min(free, share), 0) if self._promising else 0
             if count or self._claims.waiting:
-                # What this one leaves free may find something too.
+                # Slots that this claim leaves free may find tasks too.
                 self._promising = free > count > 0
                 await self._claim(count)
             else:

@@ -1,4 +1,4 @@
-"""What the process of a kind's handler tells, and what it is told."""
+"""The messages between a worker and the process of a kind's handler."""
 
 import json
 from collections.abc import Coroutine

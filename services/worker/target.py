@@ -1,4 +1,4 @@
-"""What runs the claims of a kind."""
+"""The runner of a kind's claims."""
 
 from typing import Any, Protocol
 
@@ -60,7 +60,7 @@ class Prepared(Protocol):
 
 
 class Target(Protocol):
-    """What runs the claims of a kind."""
+    """The runner of a kind's claims."""
 
     def prepare(self, link: Link) -> Prepared:
         """Return what will run the claim of this link. Raise BadParams."""

@@ -19,7 +19,7 @@ MAX_UNIT_LENGTH = 100
 
 
 class ToldRun:
-    """What a process has told of its run last; each part is looked at as another's."""
+    """The last state of a run that its process sent; each part is checked as untrusted input."""
 
     def __init__(self, plan: Plan | None, state: bytes) -> None:
         self.plan = plan
@@ -99,7 +99,7 @@ def _number(value: object) -> float:
 
 
 def _read_state(state: str) -> bytes:
-    # What the standard library reads, for it wrote this: large integers stay as they are.
+    # The standard library wrote this, so it reads it too: large integers stay as they are.
     encoded = state.encode()
     if len(encoded) > MOST_STATE_BYTES or not isinstance(json.loads(state), dict):
         raise ValueError

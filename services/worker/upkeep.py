@@ -28,7 +28,7 @@ class Held(Protocol):
 
     @property
     def claim(self) -> Claim:
-        """What the lease is of."""
+        """The claim that is leased."""
         ...
 
     def drop(self) -> None:

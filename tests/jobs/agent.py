@@ -14,7 +14,7 @@ WEATHER = {"北京": "晴，21 度"}
 
 @attrs.frozen
 class Question:
-    """What is asked, and where the model answers."""
+    """The question, and the address of the model."""
 
     text: str
     model: str

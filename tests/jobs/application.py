@@ -182,7 +182,7 @@ class Command:
 
     @property
     def log(self) -> str:
-        """What the commands of the application have had to say."""
+        """The output of the application's commands."""
         return self._path.read_text()
 
     @property

@@ -1,4 +1,4 @@
-"""What the developer of the film tests of it, without server or store."""
+"""The unit tests of the film's developer, without server or store."""
 
 from pathlib import Path
 

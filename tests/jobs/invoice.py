@@ -11,7 +11,7 @@ CUSTOMERS = Path("customers")
 
 @attrs.frozen
 class Invoice:
-    """What is to be paid, and by whom."""
+    """The amount, and who pays it."""
 
     customer: str
     cents: int

@@ -1,4 +1,4 @@
-"""What an author of work imports: kinds of tasks, their steps, and the run that a handler is given.
+"""The API for authors of work: kinds of tasks, their steps, and the run that a handler is given.
 
 It imports nothing of this server, so that clients can carry it.
 """

@@ -1,4 +1,4 @@
-"""What a handler goes through: a step that it is in, items that it works on."""
+"""Context managers and iterators of a run: a step, tracked items."""
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator

@@ -13,7 +13,7 @@ Lock = TypeVar("Lock")
 
 
 class OnceResults:
-    """What is kept, as JSON by name. `most_bytes` bounds all of it together, 0 for any size."""
+    """The kept results, as JSON by name. `most_bytes` bounds their sum, 0 for any size."""
 
     def __init__(self, kept: Mapping[str, bytes], most_bytes: int) -> None:
         self.kept = dict(kept)

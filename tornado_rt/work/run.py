@@ -1,4 +1,4 @@
-"""What a handler is given."""
+"""The run: how a handler reports, and keeps what is done."""
 
 import asyncio
 import functools
@@ -35,7 +35,7 @@ MOST_STATE_BYTES = 65_536
 SEVERITIES = ("info", "success", "warning", "error")
 # From which share done on the time left follows the pace alone.
 PACE_TRUSTED_FROM = 0.25
-# What a pace of next to nothing foretells.
+# The longest time left that a very slow pace gives [s].
 MOST_SECONDS = 10 * 365 * 86400.0
 WAITING = "Waiting"
 
@@ -91,7 +91,7 @@ _standing: ContextVar[tuple["Run", StepPath] | None] = ContextVar("standing", de
 
 
 class Run:
-    """What a handler is given: it tells how far the work is, and keeps what is done.
+    """The run of a task: a handler reports its progress here, and keeps what is done.
 
     The methods that report may be called in any thread of the handler, and never wait. `state` is a
     small dict of JSON that is kept with each report, and is there again on a later attempt. `kept`:
@@ -150,7 +150,7 @@ class Run:
 
     @property
     def message(self) -> str:
-        """What was told last."""
+        """The message of the last report."""
         return self._message
 
     @property

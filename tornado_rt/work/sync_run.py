@@ -1,4 +1,4 @@
-"""What a handler is given that is a plain function."""
+"""The run of a handler that is a plain function."""
 
 import inspect
 import threading

@@ -35,7 +35,7 @@ local function turn_anew(fits, order_changed)
   for _, both in ipairs(back) do note(moved, both) end
 end
 
--- What keys hold back is looked at by the next claims.
+-- Let the next claims look at the lanes that keys of the kind hold back.
 local function look_at_all_keys(kind)
   for _, both in ipairs(redis.call('HKEYS', P .. 'held')) do
     local of, key = split(both)

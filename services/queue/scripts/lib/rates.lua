@@ -29,7 +29,7 @@ finishers[#finishers + 1] = function()
   call_in_parts('ZADD', P .. 'buckets', flat)
 end
 
--- So many keys at most are looked at in one script.
+-- One script looks at this many keys at most.
 local MOST_KEYS = 20
 
 -- Let in what waits for keys that have a token again, or that have more lanes than came back at once.

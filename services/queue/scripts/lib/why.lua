@@ -1,7 +1,7 @@
 -- Uses: task, rates
 --
--- What holds a waiting task back, as a code: the first that does of those that hold for all, for its kind,
--- for its user and for its key; "line" when only others before it do; "" when it does not wait.
+-- Return the code of the limit that holds a waiting task back. Limits over all come first, then those of its
+-- kind, its user and its key; "line" when only older tasks are before it; "" when it does not wait.
 local function waiting_for(t)
   if t.status == 'delayed' then return 'schedule' end
   if t.status ~= 'queued' then return '' end
