@@ -234,7 +234,6 @@ def _new_task(
 
 def _describe(task: Task, snapshot: bytes, state: KindState | None) -> dict[str, Any]:
     shown: dict[str, Any] = orjson.loads(snapshot)
-    waits = waiting_for(task, state)
     return {
         **shown,
         "task_id": task.task_id,
@@ -256,7 +255,7 @@ def _describe(task: Task, snapshot: bytes, state: KindState | None) -> dict[str,
         "started_at": _iso(task.started_at),
         "ended_at": _iso(task.ended_at),
         **({"run_at": iso_of(task.run_at)} if task.run_at else {}),
-        **({"waiting_for": waits} if waits else {}),
+        "waiting_for": waiting_for(task, state),
     }
 
 

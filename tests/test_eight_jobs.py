@@ -182,7 +182,7 @@ def test_user_transcodes_two_films_at_once(app: Application) -> None:
     for user, task_id in (("cleo", first), ("cleo", third), ("dora", others)):
         ended = app.ended(user, task_id)
         assert ended["status"] == "completed"
-        assert "waiting_for" not in ended
+        assert ended["waiting_for"] is None
 
 
 def test_wrong_film_is_refused_with_every_fault(app: Application) -> None:

@@ -499,7 +499,7 @@ def served_kinds(server: ServerProcess, bearer: str) -> list[str]:
 
 def waits_for(server: ServerProcess, bearer: str, task_id: str) -> str:
     task = ask(server, bearer, f"/api/tasks/{task_id}")
-    return str(task.get("waiting_for", {}).get("code", ""))
+    return str((task["waiting_for"] or {}).get("code", ""))
 
 
 def fetch(url: str) -> bytes:

@@ -3,7 +3,9 @@
 import enum
 import functools
 import math
+import pickle
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import attrs
@@ -411,7 +413,16 @@ def test_endings_keep_their_text() -> None:
     retry = Retry("busy", delay=5)
     assert (str(retry), retry.delay) == ("busy", 5)
     assert Retry("busy").delay is None
+    assert (str(Retry("busy", 5)), Retry("busy", 5).delay) == ("busy", 5)
     assert issubclass(LeaseLost, Exception)
+
+
+@pytest.mark.parametrize("delay", [0, 5, 0.5, timedelta(minutes=1)])
+def test_retry_may_have_a_delay_alone(delay: Any) -> None:
+    for retry in (Retry(delay), Retry(delay=delay), pickle.loads(pickle.dumps(Retry(delay)))):
+        assert (str(retry), retry.delay) == ("another attempt was asked for", delay)
+    with pytest.raises(TypeError, match="one delay"):
+        Retry(delay, 5)
 
 
 class Colour(enum.StrEnum):
