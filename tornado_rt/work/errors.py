@@ -16,18 +16,19 @@ class TaskError(Exception):
 class Retry(Exception):
     """Raised by a handler to be run again after `delay`, None for the kind's own.
 
-    `delay` is in seconds, or a timedelta. It is at least 0 and at most 30 days. `Retry(60)` has a delay
-    and no reason, `Retry("busy")` a reason and no delay, `Retry("busy", 60)` both.
+    `delay` is in seconds, or a timedelta. It is at least 0 and at most 30 days. `Retry(60)` has a
+    delay and no reason, `Retry("busy")` a reason and no delay, `Retry("busy", 60)` both.
     """
 
     def __init__(
         self, reason: str | float | timedelta = "", delay: float | timedelta | None = None
     ) -> None:
+        text = reason
         if isinstance(reason, int | float | timedelta):
             if delay is not None:
                 raise TypeError("a Retry has one delay, and its reason is a text")
-            reason, delay = "", reason
-        super().__init__(reason or "another attempt was asked for")
+            text, delay = "", reason
+        super().__init__(text or "another attempt was asked for")
         self.delay = delay
 
 
