@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from typing import Any
 
 from services.queue import Ack, Job, NewTask, Outcome, QueueService
 from tornado_rt.redis import open_redis
@@ -21,7 +22,7 @@ async def measure(url: str) -> dict[int, float]:
     async with open_redis(url) as redis:
         await redis.flushall(asynchronous=True)
         rates: dict[int, list[float]] = {SMALL: [], LARGE: []}
-        bounds = {"user_limit": 0, "global_limit": 0, "max_waiting_per_user": 0}
+        bounds: dict[str, Any] = {"user_limit": 0, "global_limit": 0, "max_waiting_per_user": 0}
         queues = {waiting: QueueService(redis, name=f"q{waiting}", **bounds) for waiting in rates}
         for waiting, queue in queues.items():
             await _fill(queue, waiting)

@@ -9,6 +9,7 @@ of each that hold nothing back.
 import asyncio
 import sys
 import time
+from typing import Any
 
 import attrs
 
@@ -23,7 +24,7 @@ from tornado_rt.work import Kind, Run, Step
 
 PRIORITIES = tuple(Priority)
 USERS, KEYS = 10, 7
-GENEROUS = {"limit": 10**5, "user_limit": 10**5, "key_limit": 10**5}
+GENEROUS: dict[str, Any] = {"limit": 10**5, "user_limit": 10**5, "key_limit": 10**5}
 
 
 @attrs.frozen
@@ -37,7 +38,7 @@ def make_kinds(full: bool) -> list[Kind]:
         return [_handled(Kind("no-op", Nothing))]
     steps = [Step("one"), Step("two", 2), Step("three")]
     names = ("no-op", "no-op.b", "no-op.c", "no-op.d")
-    rates = {"rate": "1000000/1s", "key_rate": "1000000/1s"}
+    rates: dict[str, Any] = {"rate": "1000000/1s", "key_rate": "1000000/1s"}
     return [_handled(Kind(name, Nothing, steps=steps, **GENEROUS, **rates)) for name in names]
 
 
