@@ -1,10 +1,13 @@
 """Child processes end by themselves when they are stopped, and their logs are bounded."""
 
 import asyncio
+import contextlib
+import re
 import sys
 from pathlib import Path
 
 import pytest
+from pymongo.errors import PyMongoError
 
 from tests.waiting import until
 from tornado_rt import children
@@ -87,3 +90,68 @@ async def test_log_of_a_running_child_is_bounded(
     await child.stop()
     assert old.read_text().startswith("x" * 1000)
     assert old.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.gen_test
+async def test_child_that_says_that_it_is_broken_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for each time that it says so; what an earlier one has said is not read again."""
+    monkeypatch.setattr(children, "LOG_SECONDS", 0.01)
+    monkeypatch.setattr(children, "FIRST_PAUSE_SECONDS", 0.01)
+    runs = tmp_path / "runs"
+    script = f"""
+import pathlib, time
+runs = pathlib.Path({str(runs)!r})
+number = len(runs.read_text()) if runs.exists() else 0
+runs.write_text("x" * (number + 1))
+print("all is well", flush=True)
+if number < 2:
+    print("restart", end="", flush=True)
+    time.sleep(0.05)
+    print(" me", flush=True)
+time.sleep(60)
+"""
+
+    async def ready() -> bool:
+        return True
+
+    child = ChildProcess(
+        "breaks",
+        [sys.executable, "-c", script],
+        ready,
+        log_file=tmp_path / "log",
+        broken=re.compile(rb"^restart me$", re.M),
+    )
+    await child.start()
+    log = tmp_path / "log"
+    await until(lambda: log.read_text().count("all is well"), equal=3)
+    await until(lambda: child._read, equal=log.stat().st_size)
+    await child.stop()
+    assert runs.read_text() == "xxx"
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_mongodb_that_an_error_of_a_file_stopped_is_started_again(tmp_path: Path) -> None:
+    """It refuses everything from then on, and does not end by itself."""
+    folder, away = tmp_path / "data", tmp_path / "away"
+    async with (
+        embedded_stores(folder, redis=False) as stores,
+        open_database(stores.mongodb_url, "t") as database,
+    ):
+        await database.things.insert_one({"_id": "before"})
+        folder.rename(away)
+        with pytest.raises(PyMongoError):
+            # It needs another file of its journal.
+            for _ in range(1000):
+                await database.things.insert_one({"text": "x" * 100_000})
+        away.rename(folder)
+
+        async def is_written() -> bool:
+            with contextlib.suppress(PyMongoError):
+                await database.things.insert_one({})
+                return True
+            return False
+
+        await until(is_written)
+        assert await database.things.find_one({"_id": "before"})

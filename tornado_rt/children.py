@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -35,7 +36,7 @@ PRIVATE_UMASK = 0o077
 # A larger log is put aside, and replaces the one put aside before.
 MOST_LOG_BYTES = 10 * 2**20
 # How often the log of a running child is looked at.
-LOG_SECONDS = 10.0
+LOG_SECONDS = 1.0
 
 
 class DidNotStart(Exception):
@@ -52,7 +53,7 @@ class ChildProcess:
     It writes to `log_file`, or where we do. It inherits the descriptors `keep_open`. `private`:
     the files that it makes are for their owner only. `environment`: in place of ours. `wake` is
     called while the child stops, until it returns False: a server that blocks in accept(2) ends
-    only at the next connection.
+    only at the next connection. A child that writes `broken` to its log is started again.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class ChildProcess:
         private: bool = False,
         environment: Mapping[str, str] | None = None,
         wake: Callable[[], Awaitable[bool]] | None = None,
+        broken: re.Pattern[bytes] | None = None,
     ) -> None:
         self._name = name
         self._command = command
@@ -75,6 +77,9 @@ class ChildProcess:
         self._umask = PRIVATE_UMASK if private else -1
         self._environment = environment
         self._wake = wake
+        self._broken = broken
+        # The log was read up to here [B].
+        self._read = 0
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -97,6 +102,7 @@ class ChildProcess:
 
     async def _spawn(self) -> None:
         output = None if self._log_file is None else _open_log(self._log_file)
+        self._read = 0 if output is None else output.tell()
         try:
             # The hook of a fork runs in it too, as in any child with a `preexec_fn`.
             with sparing(self._keep_open):
@@ -153,15 +159,32 @@ class ChildProcess:
                 log.error("child_not_started", child=self._name, reason=str(error))
 
     async def _end_of(self, process: asyncio.subprocess.Process) -> int:
-        """Wait for it, and bound its log meanwhile."""
+        """Wait for it; meanwhile bound its log, and kill it when it is broken."""
         ended = asyncio.ensure_future(process.wait())
         try:
             while not (await asyncio.wait([ended], timeout=LOG_SECONDS))[0]:
-                if self._log_file is not None:
-                    await asyncio.to_thread(_bound_log, self._log_file)
+                if self._log_file is None:
+                    continue
+                if reason := await asyncio.to_thread(self._look_at_log, self._log_file):
+                    log.error("child_broken", child=self._name, reason=reason)
+                    process.kill()
             return ended.result()
         finally:
             ended.cancel()
+
+    def _look_at_log(self, path: Path) -> str:
+        """Bound the log; return the line that says that the child is broken, "" when none does."""
+        # Nothing is found while its folder is away: to start again it needs the folder.
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            self._read = min(self._read, path.stat().st_size)
+            file.seek(self._read)
+            lines = file.read(MOST_LOG_BYTES)
+            # The last line may not be whole yet.
+            self._read += lines.rfind(b"\n") + 1
+            if self._broken is not None and (found := self._broken.search(lines)):
+                return found.group().decode(errors="replace")
+        _bound_log(path)
+        return ""
 
     async def _terminate(self, seconds: float) -> None:
         process = self._process

@@ -52,6 +52,8 @@ PORTS = 3
 LOCK_SECONDS = 3.0
 ADMIN_SECONDS = 10.0
 UNIX_PATH_BYTES = 100
+# WiredTiger writes this after an error of a file, such as a full disk. It refuses all from then on.
+PANIC = re.compile(rb"^\[\d+:\d+\]\[\d+:\w+\], .*the process must exit and restart: .*", re.M)
 
 
 class StoreError(Exception):
@@ -254,6 +256,7 @@ class MongodbServer:
             self._lock,
             # Else its stop waits 2 s for the thread that accepts connections.
             wake=lambda: _listens(port),
+            broken=PANIC,
         )
         await self._process.start()
         if not options:
@@ -332,9 +335,17 @@ def _child(
     folder: Path,
     lock: int,
     wake: Callable[[], Awaitable[bool]] | None = None,
+    broken: re.Pattern[bytes] | None = None,
 ) -> ChildProcess:
     return ChildProcess(
-        name, command, ready, log_file=folder / "log", keep_open=(lock,), private=True, wake=wake
+        name,
+        command,
+        ready,
+        log_file=folder / "log",
+        keep_open=(lock,),
+        private=True,
+        wake=wake,
+        broken=broken,
     )
 
 
