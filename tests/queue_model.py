@@ -239,6 +239,15 @@ class Model:
             self.loose.discard((kind, key))
         return [((kind, level), user) for level, user in first]
 
+    def keys_that_hold(self) -> set[tuple[str, str]]:
+        """Return the kinds and keys that hold lanes back."""
+        return {both for both, members in self.held.items() if members}
+
+    def forget_keys(self, keys: set[tuple[str, str]]) -> None:
+        """Look no more at keys that hold nothing back any more."""
+        for waiting in (self.resting, self.rested, self.loose):
+            waiting -= keys
+
     def moves(self, task_id: str) -> list[Turn]:
         """Return the turn that is to be found anew because the task came into the line."""
         task = self.tasks[task_id]
@@ -587,6 +596,8 @@ class Driver:
     redis: Redis
     rng: random.Random
     model: Model = attrs.field(factory=Model)
+    # Chooses what is compared: the steps are the same however often that is.
+    looks: random.Random = attrs.field(factory=lambda: random.Random(0))
     claims: list[Claim] = attrs.field(factory=list)
     # The last requests, and what each was given.
     requests: list[tuple[Request, Sequence[Claim]]] = attrs.field(factory=list)
@@ -608,7 +619,9 @@ class Driver:
     async def take(self, name: str) -> None:
         """Take one step."""
         self.model.moment += 1
+        held = self.model.keys_that_hold()
         await getattr(self, name)()
+        self.model.forget_keys(held - self.model.keys_that_hold())
         self.let_go()
 
     def let_go(self) -> None:
@@ -1090,7 +1103,7 @@ class Driver:
         assert stats == counted
         waiting = [i for i, t in self.model.tasks.items() if t.status == "queued"]
         if waiting:
-            task_id = self.rng.choice(waiting)
+            task_id = self.looks.choice(waiting)
             found = await self.queue.get_task(task_id)
             assert found is not None
             assert found.position == self.model.position(task_id)

@@ -139,12 +139,16 @@ async def test_mongodb_that_an_error_of_a_file_stopped_is_started_again(tmp_path
         embedded_stores(folder, redis=False) as stores,
         open_database(stores.mongodb_url, "t") as database,
     ):
+
+        async def write_more(size: float) -> None:
+            # It needs another file of its journal.
+            for _ in range(int(size / 100_000)):
+                await database.things.insert_one({"text": "x" * 100_000})
+
         await database.things.insert_one({"_id": "before"})
         folder.rename(away)
         with pytest.raises(PyMongoError):
-            # It needs another file of its journal.
-            for _ in range(1000):
-                await database.things.insert_one({"text": "x" * 100_000})
+            await write_more(100e6)
         away.rename(folder)
 
         async def is_written() -> bool:
