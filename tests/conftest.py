@@ -1,13 +1,16 @@
 """Real stores for the whole session, emptied before each test; a fresh loop for each test."""
 
 import asyncio
+import atexit
 import contextlib
+import functools
 import http.client
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -179,6 +182,8 @@ def start_server(
     data_dir: Path, *, prefix: Sequence[str] = (), **environment: str
 ) -> ServerProcess:
     """Start `run.py` as a user would and wait until it is ready; `prefix`: by another program."""
+    if not data_dir.exists():
+        shutil.copytree(_mongodb_with_its_user(), data_dir / "mongodb")
     port = free_port()
     log = data_dir.parent / f"server-{port}.log"
     env = {k: v for k, v in os.environ.items() if not k.startswith("RT_")}
@@ -194,6 +199,20 @@ def start_server(
     server = ServerProcess(f"http://127.0.0.1:{port}", process, data_dir, log)
     _wait_until_ready(server)
     return server
+
+
+@functools.cache
+def _mongodb_with_its_user() -> Path:
+    """Return MongoDB's folder as a first start leaves it: to make its user it starts twice."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+
+    thread = LoopThread()
+    manager = embedded_stores(folder, redis=False)
+    thread.run(manager.__aenter__())
+    thread.run(manager.__aexit__(None, None, None))
+    thread.close()
+    return folder / "mongodb"
 
 
 def _wait_until_ready(server: ServerProcess) -> None:

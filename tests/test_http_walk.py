@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tests.conftest import SECRET, ServerProcess, start_server, stop_server
 from tests.test_security import served
 
-EXAMPLES = int(os.environ.get("RT_FUZZ_EXAMPLES", "1000"))
+EXAMPLES = int(os.environ.get("RT_FUZZ_EXAMPLES", "600"))
 ANSWER_SECONDS = 15.0
 LAST_CHUNK = b"0\r\n\r\n"
 

@@ -12,7 +12,7 @@ from tornado.ioloop import IOLoop
 
 from tests.queue_model import STEPS, make_driver
 
-CI_STEPS = 1500
+CI_STEPS = 1000
 
 
 def test_hypothesis_finds_no_sequence_that_breaks_the_queue(io_loop: IOLoop, redis: Redis) -> None:
@@ -37,7 +37,7 @@ def test_hypothesis_finds_no_sequence_that_breaks_the_queue(io_loop: IOLoop, red
     run_state_machine_as_test(
         QueueMachine,
         settings=settings(
-            max_examples=20,
+            max_examples=15,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),
