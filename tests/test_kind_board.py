@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
+import msgpack
 import pytest
 from redis.asyncio import Redis
 
@@ -27,6 +28,7 @@ from tests.queueing import (
     KIND,
     claim,
     end,
+    end_delays,
     enqueue,
     give_up,
     new,
@@ -241,6 +243,37 @@ async def test_kind_that_nobody_serves_waits(queue: QueueService) -> None:
     assert found.oldest_seconds is not None
     assert 0 <= found.oldest_seconds < 25
     assert found.entry == KindEntry(kind="unknown")
+
+
+async def grow_older(redis: Redis, queue: QueueService, *task_ids: str) -> None:
+    """Have tasks submitted 5000 s earlier than they were."""
+    for task_id in task_ids:
+        key = f"{queue.prefix}task:{task_id}"
+        made = msgpack.unpackb(await redis.hget(key, "made"), raw=True)
+        made[2] = b"%f" % (float(made[2]) - 5000)
+        await redis.hset(key, "made", msgpack.packb(made, use_bin_type=False))
+
+
+@pytest.mark.gen_test
+async def test_wait_is_the_time_in_the_line(queue: QueueService, redis: Redis) -> None:
+    """Neither a delay nor an earlier attempt counts."""
+    ended, again = await enqueue(queue, label="A"), await enqueue(queue, label="B")
+    claims = await claim(queue)
+    await end(queue, claims[0], success=False)
+    delayed = await enqueue(queue, delay=1000)
+    stays = await enqueue(queue)
+    await grow_older(redis, queue, ended, again, delayed, stays)
+    await queue.rerun_task(ended)
+    await queue.release_task(again, claims[1].token)
+    await end_delays(redis)
+    await queue.keep_up()
+    oldest = (await state_of(queue)).oldest_seconds
+    assert oldest is not None
+    assert 5000 <= oldest < 5025
+    waited = {one.task.task_id: one.waited for one in await claim(queue)}
+    assert 5000 <= waited.pop(stays) < 5025
+    assert set(waited) == {ended, again, delayed}
+    assert max(waited.values()) < 25
 
 
 @pytest.mark.gen_test

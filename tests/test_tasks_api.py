@@ -692,7 +692,7 @@ async def test_metrics_tell_each_kind_apart(working: Settings, make_token: Token
         assert float(found['rt_tasks_total{kind="report",outcome="completed"}']) == 1
         assert float(found['rt_task_retries_total{kind="report"}']) == 1
         assert float(found['rt_task_run_seconds_count{kind="report"}']) == 2
-        assert float(found['rt_task_wait_seconds_count{kind="report"}']) == 1
+        assert float(found['rt_task_wait_seconds_count{kind="report"}']) == 2
         assert float(found["rt_outbox_lag_seconds"]) < 30
 
 

@@ -82,16 +82,16 @@ class Metrics:
             "rt_task_retries", "Attempts that asked for another", ["kind"], registry=registry
         )
         self._ended: dict[tuple[str, str], tuple[Counter, Histogram, Histogram]] = {}
-        self._waits = _histogram("rt_task_wait_seconds", "From submission to start", registry)
+        self._waits = _histogram(
+            "rt_task_wait_seconds", "Time in the line before a start", registry
+        )
         self._runs = _histogram("rt_task_run_seconds", "From start to end of an attempt", registry)
 
-    def task_ended(
-        self, kind: str, outcome: str, wait_seconds: float | None, run_seconds: float
-    ) -> None:
+    def task_ended(self, kind: str, outcome: str, wait_seconds: float, run_seconds: float) -> None:
         """Count the end of an attempt that this process ran.
 
-        `outcome`: completed, failed, error or retry. `wait_seconds`: how long the task had waited
-        for its first attempt; None for a later one, which waited for its own sake.
+        `outcome`: completed, failed, error or retry. `wait_seconds`: how long the task was in the
+        line before it.
         """
         ended = self._ended.get((kind, outcome))
         if ended is None:
@@ -105,8 +105,7 @@ class Metrics:
         count, runs, waits = ended
         count.inc()
         runs.observe(run_seconds)
-        if wait_seconds is not None:
-            waits.observe(wait_seconds)
+        waits.observe(wait_seconds)
         if outcome in RETRIES:
             self._retries.labels(kind).inc()
 

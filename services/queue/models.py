@@ -257,12 +257,13 @@ class Batch:
 class Claim:
     """A task that is this worker's until its visibility ends; `token` proves it.
 
-    `kept`: earlier attempts left results of steps, or a state. `plan`: the digest of the plan that
-    it was made with, "" for none.
+    `waited`: how long it was in the line before this start [s]. `kept`: earlier attempts left
+    results of steps, or a state. `plan`: the digest of the plan that it was made with, "" for none.
     """
 
     task: Task
     token: str
+    waited: float = 0.0
     kept: bool = False
     plan: str = ""
 

@@ -27,9 +27,8 @@ ATTEMPT_FIELDS = 5
 
 def read_claim(reply: Sequence[bytes]) -> Claim:
     """Read a claimed task. Raise ValueError when its job cannot be read."""
-    task_id, user_id, kind, job, batch_id, attempt, created_at, started_at, kept, plan, token = (
-        reply
-    )
+    task_id, user_id, kind, job, batch_id, attempt, created_at, *rest = reply
+    started_at, kept, plan, token, since = rest
     task = Task(
         task_id=task_id.decode(),
         user_id=user_id.decode(),
@@ -41,7 +40,8 @@ def read_claim(reply: Sequence[bytes]) -> Claim:
         created_at=float(created_at),
         started_at=float(started_at),
     )
-    return Claim(task, token.decode(), bool(kept), plan.decode())
+    waited = float(started_at) - float(since or created_at)
+    return Claim(task, token.decode(), waited, bool(kept), plan.decode())
 
 
 def new_task(task_id: str, user_id: str, new: NewTask, reply: Sequence[Any]) -> Task:

@@ -146,11 +146,8 @@ class Worker:
         self._slots.look()
 
     def _count(self, attempt: Attempt, ack: Ack) -> None:
-        task, ran = attempt.claim.task, time.monotonic() - attempt.began
-        waited = None
-        if task.attempt == 1 and task.started_at is not None:
-            waited = task.started_at - task.created_at
-        self._metrics.task_ended(task.kind, ack.outcome, waited, ran)
+        claim, ran = attempt.claim, time.monotonic() - attempt.began
+        self._metrics.task_ended(claim.task.kind, ack.outcome, claim.waited, ran)
 
     async def _finish(self) -> None:
         """Wait for what runs, the grace time at most; hand back what has not ended then."""

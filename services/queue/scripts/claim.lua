@@ -22,7 +22,7 @@ local function load_waiting(id, line)
   local known = records[key]
   -- One that was handed in by this request, or that it has picked already.
   if known then return known.status == 'queued' and known.line == line and known or nil end
-  local v = redis.pcall('HMGET', key, 'status', 'made', 'attempt', 'event_seq', 'percent', 'kept')
+  local v = redis.pcall('HMGET', key, 'status', 'made', 'attempt', 'event_seq', 'percent', 'kept', 'since')
   if v[1] ~= 'queued' then return nil end
   local user, batch, created, seq, kind, level, of, _, _, _, unique, plan, _, _, job = read_made(v[2])
   if not (user and level .. kind == line and tonumber(seq) and is_whole(v[3] or '0') and is_whole(v[4] or '1')
@@ -31,7 +31,7 @@ local function load_waiting(id, line)
     _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], made = v[2],
     attempt = v[3] or '0', event_seq = v[4] or '1', user_id = user, batch_id = batch, created_at = created,
     seq = seq, kind = kind, key = of, unique = unique, plan = plan, job = job, line = line, token = '',
-    started_at = '', percent = '0', kept = v[6] or '',
+    started_at = '', percent = '0', kept = v[6] or '', since = v[7] or '',
   }, TASK)
 end
 
@@ -106,7 +106,7 @@ if #A.acks > 0 then end_attempts() end
 
 local function claimed_reply(t)
   return {t.task_id, t.user_id, t.kind, t.job, t.batch_id, t.attempt, t.created_at, t.started_at, t.kept,
-    t.plan, t.token}
+    t.plan, t.token, t.since}
 end
 
 local most = A.most

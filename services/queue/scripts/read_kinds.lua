@@ -3,7 +3,8 @@
 -- Read the kinds, and how each stands.
 --
 -- Reply: {time, {name, entry or "", limits, changed limits, paused, queued, running, oldest or ""} of each kind
--- (those over all kinds under ""), what each worker says}.
+-- (those over all kinds under ""), what each worker says}. `oldest` is since when the task waits that has
+-- waited for the longest.
 local names, known = {''}, {[''] = true}
 local function add(kind)
   if known[kind] then return end
@@ -13,14 +14,20 @@ end
 for _, kind in ipairs(redis.call('HKEYS', P .. 'kinds')) do add(kind) end
 local queued = redis.call('HGETALL', P .. 'queued')
 local waiting, oldest = {}, {}
+-- A task that came back stands before others that have waited for longer: the first of a line are looked at.
+local MOST_LOOKED_AT = 10
+local function look_at(kind, id)
+  local made, since = unpack(redis.call('HMGET', P .. 'task:' .. id, 'made', 'since'))
+  local readable, fields = pcall(cmsgpack.unpack, made)
+  local at = tonumber(since or '') or (readable and type(fields) == 'table' and tonumber(fields[3]))
+  if at and (not oldest[kind] or at < oldest[kind]) then oldest[kind] = at end
+end
 for i = 1, #queued, 2 do
   local kind = string.sub(queued[i], 2)
   waiting[kind] = (waiting[kind] or 0) + queued[i + 1]
-  local first = redis.call('ZRANGE', P .. 'waiting:' .. queued[i], 0, 0)[1]
-  local made = first and redis.call('HGET', P .. 'task:' .. first, 'made')
-  local readable, fields = pcall(cmsgpack.unpack, made)
-  local at = readable and type(fields) == 'table' and tonumber(fields[3])
-  if at and (not oldest[kind] or at < oldest[kind]) then oldest[kind] = at end
+  for _, id in ipairs(redis.call('ZRANGE', P .. 'waiting:' .. queued[i], 0, MOST_LOOKED_AT - 1)) do
+    look_at(kind, id)
+  end
   add(kind)
 end
 local running = redis.call('HGETALL', P .. 'running')

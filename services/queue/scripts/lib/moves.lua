@@ -151,7 +151,7 @@ local function leave(t)
 end
 
 -- Put the task at its place in the line, or aside until `run_at`. A task that comes back keeps its
--- number, and so stands before all that its user submitted later.
+-- number, and so stands before all that its user submitted later; `since` is when it came back.
 local function wait_in_line(t, run_at)
   if run_at > NOW then
     count('aside', t.user_id, 1)
@@ -160,6 +160,7 @@ local function wait_in_line(t, run_at)
     announce_due(run_at)
   else
     queue_up(t)
+    if t.status ~= '' then set(t, 'since', NOW_STAMP) end
     set(t, 'status', 'queued')
     wake_workers()
   end

@@ -22,7 +22,7 @@ local CORE = {'made', 'token', 'closed', 'attempt', 'percent', 'event_seq', 'log
 local TASK = kind_of_record({
   token = '', closed = '', attempt = '0', percent = '0', event_seq = '1',
   logged = '1', revived = '0', fragment = '', result = '', error = '', started_at = '',
-  ended_at = '', attempts = '', plans = '', kept = '', state = '', lost_key = '',
+  ended_at = '', since = '', attempts = '', plans = '', kept = '', state = '', lost_key = '',
 }, MADE)
 
 -- The fields of MADE, nil when they cannot be read. A later version may keep more behind them. As many values,
