@@ -73,7 +73,7 @@ class Metrics:
         )
         self._depth = Gauge("rt_queue_depth", "Waiting tasks", ["kind"], registry=registry)
         self._oldest = Gauge(
-            "rt_queue_oldest_seconds", "Age of the oldest waiting task", ["kind"], registry=registry
+            "rt_queue_oldest_seconds", "Longest time in the line", ["kind"], registry=registry
         )
         self._tasks = Counter(
             "rt_tasks", "Attempts by how they ended", ["kind", "outcome"], registry=registry
