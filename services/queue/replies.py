@@ -28,7 +28,7 @@ ATTEMPT_FIELDS = 5
 def read_claim(reply: Sequence[bytes]) -> Claim:
     """Read a claimed task. Raise ValueError when its job cannot be read."""
     task_id, user_id, kind, job, batch_id, attempt, created_at, *rest = reply
-    started_at, kept, plan, token, since = rest
+    started_at, kept, plan, since, token = rest
     task = Task(
         task_id=task_id.decode(),
         user_id=user_id.decode(),

@@ -106,7 +106,7 @@ if #A.acks > 0 then end_attempts() end
 
 local function claimed_reply(t)
   return {t.task_id, t.user_id, t.kind, t.job, t.batch_id, t.attempt, t.created_at, t.started_at, t.kept,
-    t.plan, t.token, t.since}
+    t.plan, t.since, t.token}
 end
 
 local most = A.most
