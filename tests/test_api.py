@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from redis.asyncio import Redis
 from services.queue import Ack, Outcome
 from settings import Settings
 from tests.api import count_processing, event_of, frame, frame_of, notified, serving
+from tests.conftest import ROOT
 from tests.waiting import has_job, until
 
 Token = Callable[..., str]
@@ -586,6 +588,11 @@ async def test_statistics_and_metrics_say_the_same(idle: Settings, make_token: T
         assert stats["total_connections"] == stats["by_topic"]["broadcast"] == 2
         assert (stats["messages_delivered"], stats["users"]) == (4, {"root": 2})
         assert stats["bytes_delivered"] > 1000
+        page = (ROOT / "docs/operations.md").read_text()
+        # The library adds a gauge to each counter that has a value.
+        served = re.findall(r"^# TYPE (rt_\w+)(?<!_created) (\w+)$", text, re.MULTILINE)
+        told = re.findall(r"^\| `(rt_\w+)` \| (\w+) \|", page, re.MULTILINE)
+        assert sorted(told) == sorted(served)
         await stream.close()
 
 

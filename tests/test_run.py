@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -483,12 +484,20 @@ def test_worker_of_own_kinds_is_watched_on_a_port_of_its_own(
         assert json.loads(fetch(url + "/healthz")) == {"status": "ok"}
         assert json.loads(fetch(url + "/readyz")) == {"status": "ready"}
         wait_until(lambda: b'rt_tasks_total{kind="report"' in fetch(url + "/metrics"))
+        assert metrics_at(url) == metrics_at(server.url)
     finally:
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(20) == 0
     task = ask(server, alice, "/api/tasks", body)["task_id"]
     wait_until(lambda: waits_for(server, alice, task) == "worker")
     stop(server)
+
+
+def metrics_at(url: str) -> list[bytes]:
+    """Return the name and type of each metric that a process serves."""
+    # The library adds a gauge to each counter that has a value.
+    found = re.findall(rb"^# TYPE (\w+)(?<!_created) (\w+)$", fetch(url + "/metrics"), re.MULTILINE)
+    return sorted(b" ".join(one) for one in found)
 
 
 def served_kinds(server: ServerProcess, bearer: str) -> list[str]:

@@ -1,11 +1,14 @@
 """Settings that are written in more than one way, and what is refused."""
 
+import re
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from settings import AUTOMATIC, LogLevel, Settings, load_settings, unknown_variables
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize(
@@ -203,3 +206,15 @@ def test_no_handler_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().worker_handler == "examples.stock_analysis:analyse"
     monkeypatch.setenv("RT_WORKER_HANDLER", "")
     assert load_settings().worker_handler == ""
+
+
+def test_page_of_settings_names_each_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The defaults of docs/settings.md, read as variables, are the default settings."""
+    page = (ROOT / "docs/settings.md").read_text()
+    rows = re.findall(r"^\| `(RT_\w+)` \|(.*?)\| \S", page, re.MULTILINE)
+    names = [f"RT_{field.name.upper()}" for field in attrs.fields(Settings)]
+    assert sorted(name for name, _ in rows) == sorted(names)
+    for name, default in rows:
+        monkeypatch.setenv(name, default.strip())
+    monkeypatch.delenv("RT_CONFIG", raising=False)
+    assert attrs.asdict(load_settings()) == attrs.asdict(Settings())
