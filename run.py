@@ -27,7 +27,7 @@ from services.checking import WARNING, check_kinds
 from services.console import ACTIONS, CommandFault
 from services.kinds import KindError
 from services.operating import KindNotFound
-from services.queue import LimitsRefused, QueueError, TaskState
+from services.queue import LimitsRefused, NotPurged, QueueError, TaskState
 from services.worker import HandlerError
 from settings import (
     CONFIG_VARIABLE,
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
         return COMMANDS[name](settings, options)
     except (
         *(SecretError, HandlerError, BadRedisUrl, BadMongodbUrl, OutOfBounds),
-        *(KindError, CommandFault, LimitsRefused),
+        *(KindError, CommandFault, LimitsRefused, NotPurged),
     ) as error:
         _complain(error)
         return BAD_SETTING
@@ -141,11 +141,11 @@ def token(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def check(_: Settings, options: argparse.Namespace) -> int:
+def check(settings: Settings, options: argparse.Namespace) -> int:
     """Say what is wrong with modules of kinds."""
     status = 0
     for module in options.module:
-        count, faults = check_kinds(module)
+        count, faults = check_kinds(module, settings.task_params_bytes)
         for fault in faults:
             _say(fault)
         if any(not fault.startswith(WARNING) for fault in faults):

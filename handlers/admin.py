@@ -5,9 +5,9 @@ from typing import Any
 
 import attrs
 
-from handlers.tasks import TaskApiHandler
-from services.operating import ALL_KINDS, Operator
-from services.queue import QueueService, TaskState, describe_dead
+from handlers.tasks import TaskApiHandler, next_of
+from services.operating import Operator
+from services.queue import ALL_KINDS, QueueService, TaskState, describe_dead
 from services.system_settings import SystemSettingsService
 from tornado_rt.auth import ADMIN
 from tornado_rt.bounds import name_of, number_of
@@ -19,6 +19,8 @@ MAX_PAGE_SIZE = 500
 MAX_OFFSET = 1_000_000
 NAME_LENGTH = 255
 MAX_PURGED = 1_000_000
+# Tasks that one check reads: nobody else is served meanwhile.
+MOST_CHECKED = 5000
 
 
 class StatsScope(StrEnum):
@@ -28,33 +30,30 @@ class StatsScope(StrEnum):
     ALL = "all"
 
 
-class QueueStatsHandler(ApiHandler):
-    """`GET`: how many tasks are in each state."""
+class QueueApiHandler(ApiHandler):
+    """An endpoint on the queue."""
 
     def initialize(self, queue: QueueService) -> None:
         self.queue = queue
 
+
+class QueueStatsHandler(QueueApiHandler):
+    """`GET`: how many tasks are in each state."""
+
     async def get(self) -> None:
-        _ = self.identity
         self.answer(attrs.asdict(await self.queue.stats()))
 
 
-class QueueCheckHandler(ApiHandler):
+class QueueCheckHandler(QueueApiHandler):
     """`GET`: what does not fit together in the queue; an empty list when all is well."""
-
-    def initialize(self, queue: QueueService) -> None:
-        self.queue = queue
 
     async def get(self) -> None:
         self.require(ADMIN)
-        self.answer({"violations": await self.queue.check_invariants()})
+        self.answer({"violations": await self.queue.check_invariants(MOST_CHECKED)})
 
 
-class DeadTasksHandler(ApiHandler):
+class DeadTasksHandler(QueueApiHandler):
     """`GET`: the tasks that are dead, the last to die first."""
-
-    def initialize(self, queue: QueueService) -> None:
-        self.queue = queue
 
     async def get(self) -> None:
         self.require(ADMIN)
@@ -63,11 +62,8 @@ class DeadTasksHandler(ApiHandler):
         self.answer({"items": [describe_dead(task) for task in dead]})
 
 
-class DeadTaskHandler(ApiHandler):
+class DeadTaskHandler(QueueApiHandler):
     """`DELETE`: discard a dead task."""
-
-    def initialize(self, queue: QueueService) -> None:
-        self.queue = queue
 
     async def delete(self, task_id: str) -> None:
         self.require(ADMIN)
@@ -82,35 +78,28 @@ class RetryDeadTaskHandler(TaskApiHandler):
 
     async def post(self, task_id: str) -> None:
         self.require(ADMIN)
-        self.answer(await self.tasks.show(await self.tasks.rerun(task_id, None)))
+        self.answer(await self.tasks.rerun_dead(task_id))
 
 
 @attrs.frozen
 class KindRequest:
-    """The body of what is done to a kind; without one, to all."""
+    """The body that names a kind; without it, all kinds."""
 
     kind: str = attrs.field(default=ALL_KINDS, validator=name_of(NAME_LENGTH, least=0))
 
 
-class PurgedState(StrEnum):
-    """Which tasks may be purged: all but those that run."""
-
-    QUEUED = "queued"
-    DELAYED = "delayed"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    DEAD = "dead"
-
-
 @attrs.frozen
 class PurgeRequest:
-    """The body of `POST /api/queue/purge`; `limit` 0 is all there are."""
+    """The body of `POST /api/queue/purge`; `limit` 0 is all there are.
 
-    status: PurgedState
-    kind: str = ""
+    `after` is the `next` of an answer that did not come to the end.
+    """
+
+    status: TaskState
+    kind: str = ALL_KINDS
     user: str = ""
     limit: int = attrs.field(default=0, validator=number_of(0, MAX_PURGED))
+    after: int = attrs.field(default=0, validator=number_of(0, MAX_OFFSET))
 
 
 class OperatorHandler(ApiHandler):
@@ -149,9 +138,15 @@ class PurgeHandler(OperatorHandler):
     async def post(self) -> None:
         self.require(ADMIN)
         asked = self.body(PurgeRequest)
-        state = TaskState(asked.status.value)
-        purged = await self.operator.purge(state, asked.kind, asked.user, asked.limit)
-        self.answer({"purged": purged})
+        purged = await self.operator.purge(
+            asked.status,
+            asked.kind,
+            asked.user,
+            asked.limit,
+            passed=asked.after,
+            seconds=self.work_seconds,
+        )
+        self.answer({"purged": purged.count} | next_of(purged.next))
 
 
 class LimitsHandler(OperatorHandler):

@@ -37,7 +37,7 @@ class BatchHandler(EventStreamHandler, TaskApiHandler):
             await self.stream(feed)
 
     async def delete(self, batch_id: str) -> None:
-        batch = await self.queue.cancel_batch(batch_id, owner_of(self))
+        batch = await self.tasks.cancel_batch(batch_id, owner_of(self))
         self.answer(batch.snapshot)
 
 

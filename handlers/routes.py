@@ -54,8 +54,10 @@ from services.queue import (
     KeyReused,
     LimitsRefused,
     NotEnded,
+    NotPurged,
     QueueFull,
     TaskNotFound,
+    TooManyToCheck,
 )
 from services.schedules import ScheduleConflict, ScheduleNotFound, ScheduleRefused
 from services.system_settings import InvalidSetting
@@ -72,6 +74,8 @@ PROBLEMS: dict[type[Exception], int] = {
     KeyReused: 422,
     Conflict: 409,
     NotEnded: 409,
+    NotPurged: 422,
+    TooManyToCheck: 409,
     KindUnknown: 422,
     KindNotFound: 404,
     ParamsFault: 422,

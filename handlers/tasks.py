@@ -10,7 +10,7 @@ from handlers.feeds import ProgressFeed
 from services.finding import FAILURES, TaskFilter
 from services.operating import Operator
 from services.progress import PlanBook
-from services.queue import Conflict, Once, QueueService, Task, TaskState
+from services.queue import Once, QueueService, Task, TaskState
 from services.submissions import read_moment
 from services.tasks import TaskService
 from tornado_rt.auth import ADMIN
@@ -28,6 +28,7 @@ MAX_RERUN = 1000
 # More than any name may have: the query finds nothing by it.
 NAME_LENGTH = 255
 CURSOR = re.compile(r"[0-9]{1,16}")
+NOT_A_CURSOR = "before must be the `next` of another page"
 IDEMPOTENCY_KEY_LENGTH = 255
 EVERYBODY = "*"
 
@@ -39,20 +40,34 @@ class RerunState(StrEnum):
     DEAD = "dead"
 
 
+def _check_cursor(_: Any, __: Any, value: str) -> None:
+    if value and not CURSOR.fullmatch(value):
+        raise OutOfBounds(NOT_A_CURSOR)
+
+
 @attrs.frozen
 class RerunRequest:
-    """The body of `POST /api/tasks/retry`: which tasks, at most `limit`."""
+    """The body of `POST /api/tasks/retry`: which tasks, at most `limit`.
+
+    `before` is the `next` of an answer that did not come to the end.
+    """
 
     kind: str = ""
     status: RerunState | None = None
     user: str = ""
     tag: str = ""
     limit: int = attrs.field(default=100, validator=number_of(1, MAX_RERUN))
+    before: str = attrs.field(default="", validator=_check_cursor)
 
     def filter(self) -> TaskFilter:
         """Return which tasks are meant."""
-        statuses = FAILURES if self.status is None else (TaskState(self.status),)
-        return TaskFilter(kind=self.kind, tag=self.tag, statuses=statuses, limit=self.limit)
+        return TaskFilter(
+            kind=self.kind,
+            tag=self.tag,
+            statuses=FAILURES if self.status is None else (TaskState(self.status),),
+            before=self.before,
+            limit=self.limit,
+        )
 
 
 def once_of(handler: ApiHandler) -> Once | None:
@@ -80,8 +95,13 @@ def cursor_of(handler: ApiHandler) -> str:
     """Read where a list goes on; "" for its beginning. Raise Problem 400."""
     text = handler.get_query_argument("before", "")
     if text and not CURSOR.fullmatch(text):
-        raise Problem(400, "before must be the `next` of another page")
+        raise Problem(400, NOT_A_CURSOR)
     return text
+
+
+def next_of(place: object) -> dict[str, object]:
+    """Return the member that says where to go on; none when there is nothing more."""
+    return {} if place is None else {"next": place}
 
 
 def task_links(task_id: str) -> dict[str, str]:
@@ -119,11 +139,7 @@ class TasksHandler(TaskApiHandler):
 
     async def post(self) -> None:
         body = parse(self.raw_body())
-        try:
-            self.accept(await self.tasks.submit(self.identity.user_id, body, once_of(self)))
-        except Conflict as conflict:
-            more = {"task_id": conflict.task_id}
-            raise Problem(409, str(conflict), more=more) from None
+        self.accept(await self.tasks.submit(self.identity.user_id, body, once_of(self)))
 
     def _whose(self) -> str | None:
         user = self.text("user", NAME_LENGTH)
@@ -158,10 +174,10 @@ class TaskHandler(EventStreamHandler, TaskApiHandler):
     """`GET`: the task's event stream, or the task as JSON. `DELETE`: cancel it."""
 
     async def get(self, task_id: str) -> None:
-        task = await self.tasks.get(task_id, owner_of(self))
         if self.wants_json():
-            self.answer(await self.tasks.show(task))
+            self.answer(await self.tasks.read(task_id, owner_of(self)))
         else:
+            await self.tasks.get(task_id, owner_of(self))
             await self.stream(task_feed(self, task_id))
 
     async def delete(self, task_id: str) -> None:
@@ -186,8 +202,10 @@ class TasksRetryHandler(ApiHandler):
     async def post(self) -> None:
         self.require(ADMIN)
         asked = self.body(RerunRequest)
-        count = await self.operator.rerun_all(asked.user or None, asked.filter())
-        self.answer({"retried": count})
+        rerun = await self.operator.rerun_all(
+            asked.user or None, asked.filter(), seconds=self.work_seconds
+        )
+        self.answer({"retried": rerun.count} | next_of(rerun.next))
 
 
 class TaskSocket(RealtimeSocket):

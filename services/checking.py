@@ -4,7 +4,15 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from services.kinds import KindError, NotDescribed, ParamsFault, describe, load_kinds, reader_of
+from services.kinds import (
+    MOST_BYTES,
+    KindError,
+    NotDescribed,
+    ParamsFault,
+    describe,
+    load_kinds,
+    reader_of,
+)
 from services.kinds.loading import text_of_error
 from services.schedules import schedules_of
 from tornado_rt.work import Kind, Plan
@@ -16,23 +24,23 @@ NEAR = 0.2
 ROUNDING = 0.001
 
 
-def check_kinds(name: str) -> tuple[int, list[str]]:
+def check_kinds(name: str, params_bytes: int = MOST_BYTES) -> tuple[int, list[str]]:
     """Return how many kinds a module has, or a file, and what is wrong with them.
 
-    What only looks wrong begins with "warning: ".
+    What only looks wrong begins with "warning: ". `params_bytes` bounds parameters, 0: any size.
     """
     try:
         kinds = load_kinds([name])
     except KindError as error:
         return 0, error.faults
-    return len(kinds), [one for kind in kinds.values() for one in _check(kind)]
+    return len(kinds), [one for kind in kinds.values() for one in _check(kind, params_bytes)]
 
 
-def _check(kind: Kind) -> Iterator[str]:
+def _check(kind: Kind, params_bytes: int) -> Iterator[str]:
     for fault in dict.fromkeys(_faults_of(kind)):
         yield f"kind {kind.name!r}: {fault}"
     try:
-        schedules_of({kind.name: kind})
+        schedules_of({kind.name: kind}, params_bytes)
     except KindError as error:
         yield from error.faults
     for warning in dict.fromkeys(_warnings_of(kind)):

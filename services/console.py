@@ -7,8 +7,8 @@ import attrs
 import orjson
 
 from services.finding import FAILURES, TaskFilter
-from services.operating import ALL_KINDS, Operator
-from services.queue import LimitsRefused, QueueService, TaskState, describe_dead
+from services.operating import Operator
+from services.queue import ALL_KINDS, LimitsRefused, QueueService, TaskState, describe_dead
 
 LISTED_DEAD = 1000
 MOST_RERUN = 1_000_000
@@ -62,8 +62,8 @@ async def _retry(queue: QueueService, asked: Asked) -> Told:
         statuses=FAILURES if asked.status is None else (asked.status,),
         limit=asked.limit or MOST_RERUN,
     )
-    count = await Operator(queue).rerun_all(asked.user or None, wanted)
-    return Told([_tasks(count, "run again")])
+    rerun = await Operator(queue).rerun_all(asked.user or None, wanted)
+    return Told([_tasks(rerun.count, "run again")])
 
 
 async def _discard(queue: QueueService, asked: Asked) -> Told:
@@ -85,10 +85,8 @@ async def _resume(queue: QueueService, asked: Asked) -> Told:
 async def _purge(queue: QueueService, asked: Asked) -> Told:
     if asked.status is None:
         raise CommandFault("say which tasks: --status")
-    if asked.status == TaskState.PROCESSING:
-        raise CommandFault("tasks that run are not purged: cancel them")
     purged = await Operator(queue).purge(asked.status, _kind_of(asked), asked.user, asked.limit)
-    return Told([_tasks(purged, "purged")])
+    return Told([_tasks(purged.count, "purged")])
 
 
 async def _limits(queue: QueueService, asked: Asked) -> Told:

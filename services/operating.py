@@ -1,6 +1,8 @@
 """The verbs of an operator: list kinds, pause, drain, purge, move limits."""
 
 import contextlib
+import math
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +14,7 @@ from services.queue import (
     Conflict,
     KindState,
     NotEnded,
+    Purged,
     QueueService,
     TaskNotFound,
     TaskState,
@@ -20,7 +23,7 @@ from services.queue import (
 # How many tasks are looked at before others are served.
 PAGE_SIZE = 200
 # Of a kind's description, what is shown to anybody; the rest is for processes.
-SHOWN = ("params_schema", "label", "max_attempts", "timeout", "schedules")
+SHOWN = ("params_schema", "label", "max_attempts", "timeout")
 
 
 class KindNotFound(Exception):
@@ -28,6 +31,14 @@ class KindNotFound(Exception):
 
     def __init__(self, kind: str) -> None:
         super().__init__(f"there is no kind {kind}")
+
+
+@attrs.frozen
+class Rerun:
+    """How many tasks run again; `next`: where to go on with the rest, None when there is none."""
+
+    count: int
+    next: str | None = None
 
 
 class Operator:
@@ -54,13 +65,32 @@ class Operator:
         await self._find(kind)
         await self._queue.resume(kind)
 
-    async def purge(self, status: TaskState, kind: str, user_id: str, limit: int) -> int:
-        """Cancel waiting tasks, or delete ended ones; return how many. `limit` 0: all of them."""
-        return await self._queue.purge(status, kind=kind, user_id=user_id, limit=limit)
+    async def purge(
+        self,
+        status: TaskState,
+        kind: str,
+        user_id: str,
+        limit: int,
+        *,
+        passed: int = 0,
+        seconds: float = math.inf,
+    ) -> Purged:
+        """Cancel waiting tasks, or delete ended ones. `limit` 0: all of them.
 
-    async def rerun_all(self, user_id: str | None, wanted: TaskFilter) -> int:
-        """Run again what a filter finds, `limit` at most; return how many."""
-        count = 0
+        It ends after `seconds`, and goes on where another ended: `passed` is the `next` of that.
+        Raise KindNotFound, and NotPurged for tasks that run.
+        """
+        if kind != ALL_KINDS:
+            await self._find(kind)
+        return await self._queue.purge(
+            status, kind=kind, user_id=user_id, limit=limit, passed=passed, seconds=seconds
+        )
+
+    async def rerun_all(
+        self, user_id: str | None, wanted: TaskFilter, *, seconds: float = math.inf
+    ) -> Rerun:
+        """Run again what a filter finds, `limit` at most. It ends after `seconds`, as `purge`."""
+        count, until = 0, time.monotonic() + seconds
         while count < wanted.limit:
             left = attrs.evolve(wanted, limit=min(wanted.limit - count, PAGE_SIZE))
             page = await find_page(self._queue, user_id, left)
@@ -71,7 +101,9 @@ class Operator:
             if page.next is None:
                 break
             wanted = attrs.evolve(wanted, before=page.next)
-        return count
+            if time.monotonic() >= until:
+                return Rerun(count, page.next)
+        return Rerun(count)
 
     async def read_limits(self, kind: str) -> dict[str, Any]:
         """Return the limits that hold, and those of them that an admin has set."""
@@ -106,6 +138,3 @@ def _describe(state: KindState) -> dict[str, Any]:
         "workers": state.workers,
         "oldest_seconds": state.oldest_seconds,
     }
-
-
-__all__ = ["ALL_KINDS", "Operator"]

@@ -1,5 +1,6 @@
 """Read submissions: the shapes of their JSON, within the bounds of the settings."""
 
+import time
 from datetime import datetime
 from typing import Any
 
@@ -63,10 +64,17 @@ def read_moment(name: str, value: str) -> float:
     return seconds
 
 
-def check_moment(_: Any, field: Any, value: str | None) -> None:
-    """Do as `read_moment`, as an attrs validator; None passes."""
-    if value is not None:
-        read_moment(field.name, value)
+def moment_within(most_seconds: float) -> Validator:
+    """Return an attrs validator of a time at most this far from now; None passes.
+
+    A time that is past is allowed: what it names is due.
+    """
+
+    def validate(_: Any, field: Any, value: str | None) -> None:
+        if value is not None and read_moment(field.name, value) > time.time() + most_seconds:
+            raise OutOfBounds(f"{field.name} must be at most {most_seconds:.15g} s from now")
+
+    return validate
 
 
 def check_callback(_: Any, __: Any, value: str | None) -> None:
@@ -111,12 +119,13 @@ class UniqueRequest:
         return Unique(key=self.key, scope=self.scope, on_conflict=self.on_conflict)
 
 
-@attrs.frozen(kw_only=True)
+# Without slots it can be the second base of a class.
+@attrs.frozen(kw_only=True, slots=False)
 class Timing:
     """When a task may start: `delay` in seconds, or `run_at` in ISO 8601."""
 
     delay: float = 0.0
-    run_at: str | None = attrs.field(default=None, validator=check_moment)
+    run_at: str | None = None
 
     def starts_at(self) -> float:
         """Return `run_at` in seconds since the epoch; 0 without one."""
@@ -124,10 +133,11 @@ class Timing:
 
 
 @attrs.frozen(kw_only=True)
-class TaskRequest(Timing):
-    """The body of `POST /api/tasks`; durations are seconds, and 0 is the kind's own.
+class TaskFields:
+    """What is asked of a task, whenever it is made; a schedule keeps the same.
 
-    `label` and `max_attempts`: None is the kind's own.
+    Durations are seconds. The kind says what `label` and `max_attempts` are where they are None,
+    and `timeout` where it is 0.
     """
 
     kind: str = attrs.field(validator=name_of(KIND_LENGTH))
@@ -135,13 +145,19 @@ class TaskRequest(Timing):
     params: dict[str, Any] = attrs.field(factory=dict)
     priority: Priority = Priority.NORMAL
     key: str = ""
-    unique: UniqueRequest | None = None
     tags: list[str] = attrs.field(factory=list)
     timeout: float = 0.0
     max_attempts: int | None = None
     budget_seconds: float = 0.0
-    callback_url: str | None = attrs.field(default=None, validator=check_callback)
+    callback_url: str | None = None
     notify: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class TaskRequest(TaskFields, Timing):
+    """The body of `POST /api/tasks`."""
+
+    unique: UniqueRequest | None = None
 
     def request(self) -> "TaskRequest":
         """Return what it asks for: itself."""
@@ -189,6 +205,7 @@ class BatchRequest:
 
 def bounded_task(bounds: TaskBounds) -> type[TaskRequest]:
     """Return TaskRequest with these bounds."""
+    most_delay = bounds.max_delay or NO_NUMBER
     seconds = number_of(0, bounds.max_timeout or NO_NUMBER)
     attempts = number_of(1, bounds.max_attempts or NO_NUMBER)
     key_name = name_of(bounds.key_length or NO_LENGTH, least=0)
@@ -210,11 +227,11 @@ def bounded_task(bounds: TaskBounds) -> type[TaskRequest]:
             validator=_names_of(bounds.tag_length or NO_LENGTH),
             metadata={MOST_ITEMS: bounds.max_tags},
         )
-        delay: float = attrs.field(
-            default=0.0, validator=number_of(0, bounds.max_delay or NO_NUMBER)
-        )
+        delay: float = attrs.field(default=0.0, validator=number_of(0, most_delay))
+        run_at: str | None = attrs.field(default=None, validator=moment_within(most_delay))
         timeout: float = attrs.field(default=0.0, validator=seconds)
         budget_seconds: float = attrs.field(default=0.0, validator=seconds)
+        callback_url: str | None = attrs.field(default=None, validator=check_callback)
         max_attempts: int | None = attrs.field(default=None, validator=_optional(attempts))
 
     return BoundedTask

@@ -126,6 +126,10 @@ class TaskService:
             raise TaskNotFound(task_id)
         return task
 
+    async def read(self, task_id: str, owner: str | None) -> dict[str, Any]:
+        """Return a task as it is on the wire. Raise TaskNotFound, also for another's."""
+        return await self._show_one(await self.get(task_id, owner))
+
     async def get_batch(self, batch_id: str, owner: str | None) -> Batch:
         """Read a batch. Raise BatchNotFound, also for another's."""
         batch = await self._queue.get_batch(batch_id)
@@ -151,14 +155,23 @@ class TaskService:
 
     async def cancel(self, task_id: str, owner: str | None) -> dict[str, Any]:
         """End a task, unless it has ended; return it. Raise TaskNotFound, also for another's."""
-        return await self.show(await self._queue.cancel_task(task_id, owner))
+        return await self._show_one(await self._queue.cancel_task(task_id, owner))
+
+    async def cancel_batch(self, batch_id: str, owner: str | None) -> Batch:
+        """Cancel what has not ended of a batch. Raise BatchNotFound, also for another's."""
+        return await self._queue.cancel_batch(batch_id, owner)
 
     async def rerun(self, task_id: str, owner: str | None) -> Task:
-        """Run again what failed, died or was cancelled. Raise TaskNotFound, NotEnded."""
+        """Run again what failed, died or was cancelled. Raise TaskNotFound, NotEnded, Conflict."""
         return await self._queue.rerun_task(task_id, owner)
 
-    async def show(self, task: Task) -> dict[str, Any]:
-        """Return a task as it is on the wire."""
+    async def rerun_dead(self, task_id: str) -> dict[str, Any]:
+        """Run again what is dead; return it as it is on the wire. Raise as `rerun` does."""
+        if (await self.get(task_id, None)).status != TaskState.DEAD:
+            raise TaskNotFound(task_id)
+        return await self._show_one(await self.rerun(task_id, None))
+
+    async def _show_one(self, task: Task) -> dict[str, Any]:
         [shown] = await self._show([task])
         return shown
 
@@ -194,7 +207,9 @@ class TaskService:
         if not isinstance(name, str) or not isinstance(params, dict) or "items" in body:
             return []
         try:
-            (await self._kinds.find(name, self._queue)).read_params(params)
+            (await self._kinds.find(name, self._queue)).read_params(
+                params, most_bytes=self._bounds.params_bytes
+            )
         except ParamsFault as fault:
             return fault.faults
         except KindUnknown as unknown:

@@ -1058,7 +1058,7 @@ class Driver:
         """Cancel or delete all of a user and kind that are in one state."""
         user, kind = self.rng.choice(USERS), self.rng.choice(KINDS)
         status = self.rng.choice(["queued", "delayed", "failed", "dead", "completed"])
-        purged = await self.queue.purge(TaskState(status), kind=kind, user_id=user)
+        purged = (await self.queue.purge(TaskState(status), kind=kind, user_id=user)).count
         fits = [
             i
             for i, t in self.model.tasks.items()

@@ -426,6 +426,8 @@ async def test_admin_sees_to_dead_tasks(idle: Settings, make_token: Token) -> No
         assert (await admin.get("/api/queue/check")).body == {"violations": []}
         retried = await admin.post(f"/api/queue/dead/{ids[0]}/retry")
         assert (retried.status, retried.body["status"]) == (200, "queued")
+        # It is dead no more.
+        assert (await admin.post(f"/api/queue/dead/{ids[0]}/retry")).status == 404
         assert (await admin.delete(f"/api/queue/dead/{ids[1]}")).status == 204
         assert (await admin.delete(f"/api/queue/dead/{ids[1]}")).status == 404
         for method, path in (

@@ -42,7 +42,7 @@ FAULTS: list[tuple[Any, type[Any], str]] = [
     ({"symbol": ""}, SeedTask, "symbol must have 1 to 64 characters"),
     ({"symbol": "a\nb"}, SeedTask, "symbol must not hold control characters"),
     (TASK | {"delay": "1"}, SeedTask, "delay must be a number"),
-    (TASK | {"delay": -1}, SeedTask, "delay must be from 0 to 2.592e+06"),
+    (TASK | {"delay": -1}, SeedTask, "delay must be from 0 to 2592000"),
     (TASK | {"extra": 1}, SeedTask, "unknown fields: extra"),
     (TASK | {"params": None}, SeedTask, "params must be a JSON object"),
     (TASK | {"params": {"a": 1}}, SeedTask, "params has unknown fields: a"),

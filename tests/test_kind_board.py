@@ -19,9 +19,11 @@ from services.queue import (
     LimitsRefused,
     Outcome,
     Priority,
+    Purged,
     QueueLimits,
     QueueService,
     TaskState,
+    TooManyToCheck,
 )
 from settings import QueueOrder
 from tests.queueing import (
@@ -371,14 +373,14 @@ async def test_purge_cancels_what_waits_and_deletes_what_ended(
             for _ in range(3):
                 await enqueue(queue, user, kind=kind)
             await enqueue(queue, user, kind=kind, delay=60.0)
-    assert await queue.purge(TaskState.QUEUED, kind=KIND, user_id="a") == 3
-    assert await queue.purge(TaskState.DELAYED, kind="other") == 2
+    assert await queue.purge(TaskState.QUEUED, kind=KIND, user_id="a") == Purged(3)
+    assert await queue.purge(TaskState.DELAYED, kind="other") == Purged(2)
     stats = await queue.stats()
     assert (stats.queued, stats.delayed, stats.cancelled) == (9, 2, 5)
     assert await redis.xlen("{rtq}:outbox") == 5
-    assert await queue.purge(TaskState.CANCELLED, user_id="a") == 4
-    assert await queue.purge(TaskState.CANCELLED) == 1
-    assert await queue.purge(TaskState.COMPLETED) == 0
+    assert await queue.purge(TaskState.CANCELLED, user_id="a") == Purged(4)
+    assert await queue.purge(TaskState.CANCELLED) == Purged(1)
+    assert await queue.purge(TaskState.COMPLETED) == Purged(0)
     assert (await queue.stats()).cancelled == 0
     with pytest.raises(ValueError, match="cancel them"):
         await queue.purge(TaskState.PROCESSING)
@@ -390,14 +392,36 @@ async def test_purge_of_many_goes_on_to_the_last_or_to_its_limit(queue: QueueSer
     """Past those that it does not name, in parts."""
     for user in "aba":
         await queue.create_batch(user, several(*"A" * 450))
-    assert await queue.purge(TaskState.QUEUED, user_id="a", limit=250) == 250
-    assert await queue.purge(TaskState.QUEUED, user_id="b", limit=205) == 205
-    assert await queue.purge(TaskState.QUEUED, user_id="b") == 245
+    assert await queue.purge(TaskState.QUEUED, user_id="a", limit=250) == Purged(250)
+    assert await queue.purge(TaskState.QUEUED, user_id="b", limit=205) == Purged(205)
+    assert await queue.purge(TaskState.QUEUED, user_id="b") == Purged(245)
     stats = await queue.stats()
     assert (stats.queued, stats.cancelled) == (650, 700)
-    assert await queue.purge(TaskState.CANCELLED, user_id="b") == 450
-    assert await queue.purge(TaskState.QUEUED, limit=1) == 1
+    assert await queue.purge(TaskState.CANCELLED, user_id="b") == Purged(450)
+    assert await queue.purge(TaskState.QUEUED, limit=1) == Purged(1)
     assert (await queue.stats()).cancelled == 251
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_purge_whose_time_is_over_says_where_another_goes_on(queue: QueueService) -> None:
+    """Each goes on behind what stays: here the first 200 are of somebody else."""
+    for user in "ab":
+        await queue.create_batch(user, several(*"A" * 200))
+    place, counts = 0, []
+    while place is not None:
+        part = await queue.purge(TaskState.QUEUED, user_id="b", passed=place, seconds=0)
+        counts.append(part.count)
+        place = part.next
+    assert counts == [0, 200, 0]
+    assert (await queue.stats()).queued == 200
+
+
+@pytest.mark.gen_test
+async def test_check_reads_no_more_tasks_than_it_may(queue: QueueService) -> None:
+    await queue.create_batch("a", several(*"A" * 30))
+    with pytest.raises(TooManyToCheck, match="30 tasks"):
+        await queue.check_invariants(29)
+    assert await queue.check_invariants(30) == []
 
 
 @pytest.mark.gen_test
@@ -406,10 +430,10 @@ async def test_purge_deletes_failed_and_dead_tasks_each_for_itself(queue: QueueS
     claims = await claim(queue)
     await end(queue, claims[0], success=False)
     await give_up(queue, claims[1])
-    assert await queue.purge(TaskState.DEAD) == 1
+    assert await queue.purge(TaskState.DEAD) == Purged(1)
     assert await queue.get_task(dead) is None
     assert (await read(queue, failed)).status == "failed"
-    assert await queue.purge(TaskState.FAILED) == 1
+    assert await queue.purge(TaskState.FAILED) == Purged(1)
     assert attrs.asdict(await queue.stats()) == dict.fromkeys(TaskState, 0)
 
 

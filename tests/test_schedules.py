@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import msgpack
 import pytest
 from redis.asyncio import Redis
 
@@ -30,7 +31,7 @@ from services.schedules import (
 from services.schedules.firing import fire_due
 from services.schedules.models import Stored
 from services.schedules.store import Changed, Registering, ScheduleStore, Write
-from services.submissions import TaskBounds
+from services.submissions import TaskBounds, TaskFields
 from services.tasks import TaskService
 from settings import Settings
 from tests.api import Client, serving
@@ -179,7 +180,7 @@ async def test_schedule_says_all_that_is_known_of_it(site: Site) -> None:
         "params": {"name": "sales", "pages": 10},
         "priority": "normal",
         "key": "",
-        "tags": ("night",),
+        "tags": ["night"],
         "timeout": 0.0,
         "max_attempts": None,
         "budget_seconds": 0.0,
@@ -201,6 +202,34 @@ async def test_schedule_says_all_that_is_known_of_it(site: Site) -> None:
     assert next_at[11:] in ("01:00:00.000Z", "02:00:00.000Z")
     assert made | {"next_at": next_at} == await site.service.get("alice", "nightly")
     assert await site.faults() == []
+
+
+@pytest.mark.gen_test
+async def test_task_of_a_schedule_has_all_that_was_asked_of_it(site: Site) -> None:
+    """Each field that a task can have: one that is new must be here too."""
+    asked: dict[str, Any] = {
+        "kind": "report",
+        "label": "The night",
+        "params": {"name": "sales", "pages": 3},
+        "priority": "high",
+        "key": "k",
+        "tags": ["a", "b"],
+        "timeout": 50.0,
+        "max_attempts": 7,
+        "budget_seconds": 90.0,
+        "callback_url": "https://example.com/done",
+        "notify": False,
+    }
+    assert asked.keys() == {field.name for field in attrs.fields(TaskFields)}
+    made = await site.service.create("alice", {"name": "nightly", "cron": "0 3 * * *", **asked})
+    assert {name: made[name] for name in asked} == asked
+    task = await site.service.run_now("alice", "nightly")
+    told = attrs.asdict(task.job, recurse=False) | attrs.asdict(task, recurse=False)
+    told |= {"tags": list(task.job.tags), "params": task.params}
+    told |= {"label": task.label, "priority": task.priority.value}
+    of_record = await site.redis.hget(f"{{rtq}}:task:{task.task_id}", "made")
+    told["notify"] = msgpack.unpackb(of_record)[9] == "1"
+    assert {name: told[name] for name in asked} == asked
 
 
 @pytest.mark.gen_test

@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ async def test_faults_of_a_body_are_all_told_in_words(idle: Settings, make_token
             "label must have 1 to 200 characters",
             "priority must be one of highest, high, normal, low, lowest",
             "tags[1] must have 1 to 64 characters",
-            "timeout must be from 0 to 2.592e+06",
+            "timeout must be from 0 to 2592000",
             "max_attempts must be from 1 to 100",
             'unique.while must be "waiting" or "running", or seconds up to 2592000',
             "unknown fields: surprise",
@@ -183,8 +184,10 @@ async def test_faults_of_a_body_are_all_told_in_words(idle: Settings, make_token
         (film() | {"tags": ["t"] * 21}, "tags must have at most 20 items"),
         (film() | {"tags": ["t" * 65]}, "tags[0] must have 1 to 64 characters"),
         (film() | {"key": "k" * 201}, "key must have at most 200 characters"),
-        (film() | {"delay": 2592001}, "delay must be from 0 to 2.592e+06"),
+        (film() | {"delay": 2592001}, "delay must be from 0 to 2592000"),
         (film() | {"run_at": "tomorrow"}, "run_at must be a time such as"),
+        (film() | {"run_at": "9999-01-01T00:00:00Z"}, "run_at must be at most 2592000 s from now"),
+        ({"symbol": "A", "run_at": "9999-01-01T00:00:00Z"}, "run_at must be at most 2592000 s"),
         (film() | {"unique": {}}, "unique.key is required"),
         (film() | {"unique": {"key": "k", "while": True}}, "unique.while must be"),
         (film() | {"unique": {"key": "k", "on_conflict": "ask"}}, "unique.on_conflict must be"),
@@ -322,6 +325,12 @@ async def test_what_failed_is_run_again_by_its_owner(working: Settings, make_tok
         refused = await alice.post(f"/api/tasks/{done}/retry")
         assert (refused.status, done in refused.body["detail"]) == (409, True)
         assert (await alice.post("/api/tasks/unknown/retry")).status == 404
+        one_of_it = {"unique": {"key": "sales"}}
+        first = await submitted(alice, paper(how="final") | one_of_it)
+        await ended(alice, first)
+        other = await submitted(alice, paper(how="wait") | one_of_it)
+        refused = await alice.post(f"/api/tasks/{first}/retry")
+        assert (refused.status, refused.body["task_id"]) == (409, other)
 
 
 @pytest.mark.gen_test
@@ -337,7 +346,25 @@ async def test_admin_runs_again_what_a_filter_finds(working: Settings, make_toke
         await until(lambda: has_ended_twice(alice, ids[1]))
         other = await admin.post("/api/tasks/retry", {"user": "alice", "kind": "plain"})
         assert other.body == {"retried": 0}
-        assert (await admin.post("/api/tasks/retry", {"status": "completed"})).status == 422
+        for bad in ({"status": "completed"}, {"before": "x"}, {"limit": 0}):
+            assert (await admin.post("/api/tasks/retry", bad)).status == 422
+
+
+@pytest.mark.gen_test
+async def test_filter_goes_on_behind_what_was_run_again(
+    working: Settings, make_token: Token
+) -> None:
+    async with serving(working, make_token("alice")) as alice:
+        ids = [await submitted(alice, paper(how="final")) for _ in range(3)]
+        for task_id in ids:
+            await ended(alice, task_id)
+        admin = alice.as_user(make_token("root", scope="rt:admin"))
+        newest = (await alice.get("/api/tasks?limit=1")).body["next"]
+        rest = await admin.post("/api/tasks/retry", {"user": "alice", "before": newest})
+        assert rest.body == {"retried": 2}
+        for task_id in ids[:2]:
+            await until(partial(has_ended_twice, alice, task_id))
+        assert (await look(alice, ids[2]))["attempt"] == 1
 
 
 async def has_ended_twice(client: Client, task_id: str) -> bool:
@@ -632,6 +659,10 @@ async def test_admin_purges_by_filter(idle: Settings, make_token: Token) -> None
         assert gone.body == {"purged": 2}
         for bad in ({}, {"status": "processing"}, {"status": "queued", "limit": -1}):
             assert (await admin.post("/api/queue/purge", bad)).status == 422
+        nobody = {"status": "queued", "kind": "nothing"}
+        assert (await admin.post("/api/queue/purge", nobody)).status == 404
+        rest = {"status": "queued", "after": 1}
+        assert (await admin.post("/api/queue/purge", rest)).body == {"purged": 1}
 
 
 @pytest.mark.gen_test

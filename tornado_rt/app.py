@@ -374,7 +374,7 @@ async def _open_system_settings(core: Core, database: Any) -> SystemSettingsServ
 
 async def _open_schedules(core: Core) -> None:
     """Fire schedules in this process, and make those of its kinds known."""
-    code = schedules_of(core.kinds.local)
+    code = schedules_of(core.kinds.local, core.settings.task_params_bytes)
     runner = ScheduleRunner(core.queue, _tasks(core).make, code)
     await _patiently(partial(core.hub.subscribe, SCHEDULES, runner))
     core.jobs.keep(runner.run, "schedules")

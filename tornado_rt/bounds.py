@@ -75,7 +75,7 @@ def number_of(least: float, most: float) -> Validator:
 
     def validate(_: Any, field: Any, value: float) -> None:
         if not least <= value <= most:
-            raise OutOfBounds(f"{field.name} must be from {least:g} to {most:g}")
+            raise OutOfBounds(f"{field.name} must be from {least:.15g} to {most:.15g}")
 
     return validate
 

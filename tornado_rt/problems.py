@@ -88,11 +88,11 @@ def problem_of(
 
 
 def _problem_of_service(status: int, error: BaseException) -> Problem:
-    """Translate an error of a service: it may say when to come again, or what is wrong."""
-    retry_after = getattr(error, "retry_after", None)
+    """Translate an error of a service: it may say when to come again, what is wrong, or more."""
+    retry_after, more = getattr(error, "retry_after", None), getattr(error, "more", None)
     if faults := getattr(error, "faults", None):
         return Problem(status, "the body is not valid", errors=faults)
-    return Problem(status, str(error), retry_after=retry_after)
+    return Problem(status, str(error), retry_after=retry_after, more=more)
 
 
 def log_problem(problem: Problem, error: BaseException, **where: str) -> None:

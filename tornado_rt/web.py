@@ -1,6 +1,7 @@
 """The base of every HTTP endpoint: identity, bounds, headers, and problem documents."""
 
 import asyncio
+import math
 import re
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
@@ -343,6 +344,11 @@ class ApiHandler(BaseHandler):
     def _received_all(self, task: "asyncio.Task[Any] | None", body: "asyncio.Future[None]") -> None:
         if body.exception() is None:
             self._start_deadline(task)
+
+    @property
+    def work_seconds(self) -> float:
+        """How long work may go on that can be ended and continued: half of a request's time [s]."""
+        return self.settings.get("request_timeout_seconds", 0.0) / 2 or math.inf
 
     def raw_body(self) -> bytes:
         """Return the body as it came."""

@@ -14,6 +14,7 @@ from services.submissions import (
     TaskRequest,
     Timing,
     check_callback,
+    moment_within,
 )
 from tornado_rt.bounds import OutOfBounds, check_name, name_of, number_of
 from tornado_rt.json_body import MOST_ITEMS
@@ -65,12 +66,12 @@ class SeedBatch:
 
 def bounded_seed_task(bounds: TaskBounds) -> type[SeedTask]:
     """Return SeedTask with these bounds."""
+    most_delay = bounds.max_delay or NO_NUMBER
 
     @attrs.frozen(kw_only=True)
     class BoundedSeedTask(SeedTask):
-        delay: float = attrs.field(
-            default=0.0, validator=number_of(0, bounds.max_delay or NO_NUMBER)
-        )
+        delay: float = attrs.field(default=0.0, validator=number_of(0, most_delay))
+        run_at: str | None = attrs.field(default=None, validator=moment_within(most_delay))
 
     return BoundedSeedTask
 

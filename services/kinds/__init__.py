@@ -3,13 +3,14 @@
 from services.kinds.faults import ParamsFault
 from services.kinds.known import KnownKind, entry_of
 from services.kinds.loading import KindError, load_kinds
-from services.kinds.params import KEPT_DEPTH, ParamsReader, reader_of
+from services.kinds.params import KEPT_DEPTH, MOST_BYTES, ParamsReader, reader_of
 from services.kinds.registry import KindRegistry, KindUnknown
 from services.kinds.schema import NotDescribed, describe, schema_of
 from services.kinds.validation import BadSchema, SchemaReader
 
 __all__ = [
     "KEPT_DEPTH",
+    "MOST_BYTES",
     "BadSchema",
     "KindError",
     "KindRegistry",

@@ -53,6 +53,7 @@ class Conflict(QueueError):
     def __init__(self, task_id: str) -> None:
         super().__init__(f"task {task_id} has this unique key already")
         self.task_id = task_id
+        self.more = {"task_id": task_id}
 
 
 class NotEnded(QueueError):
@@ -60,6 +61,20 @@ class NotEnded(QueueError):
 
     def __init__(self, task_id: str, status: str) -> None:
         super().__init__(f"task {task_id} is {status}: only what failed can be run again")
+
+
+class NotPurged(QueueError, ValueError):
+    """Tasks in this state are not purged; the message says what to do."""
+
+
+class TooManyToCheck(QueueError):
+    """The queue has more tasks, or Redis more keys, than one check may read."""
+
+    def __init__(self, tasks: int, most: int) -> None:
+        super().__init__(
+            f"the queue has {tasks} tasks and one check reads {most} at most, for all others wait: "
+            "run.py queue check reads more"
+        )
 
 
 class LimitsRefused(QueueError, ValueError):
@@ -405,3 +420,11 @@ class Replay:
     resync: ResyncReason | None
     finished: Message | None
     cursor: Cursor
+
+
+@attrs.frozen
+class Purged:
+    """How many tasks were purged; `next`: where to go on with the rest, None when there is none."""
+
+    count: int
+    next: int | None = None

@@ -1,5 +1,7 @@
 """Cancelling, running again and deleting tasks, and the upkeep of a queue."""
 
+import math
+import time
 from typing import Any
 
 import structlog
@@ -11,6 +13,8 @@ from services.queue.models import (
     Conflict,
     Followed,
     NotEnded,
+    NotPurged,
+    Purged,
     Task,
     TaskNotFound,
     TaskState,
@@ -21,7 +25,7 @@ from services.queue.sent_plans import PLAN_IDLE_SECONDS
 
 log = structlog.get_logger(__name__)
 
-# One script holds up all others: more than this waits for the next one.
+# A script blocks Redis: what exceeds this waits for the next script.
 UPKEEP_COUNT = 200
 CANCEL_COUNT = 200
 PURGE_COUNT = 200
@@ -29,7 +33,7 @@ POSITIONS_SECONDS = 1.0
 
 
 class Operating(QueueAccess):
-    """The verbs that change tasks which there are, and what is due by itself."""
+    """Verbs that change existing tasks, and upkeep."""
 
     # Tasks that upkeep has set aside, as it last said.
     _broken = 0
@@ -72,30 +76,39 @@ class Operating(QueueAccess):
             raise TaskNotFound(task_id)
 
     async def purge(
-        self, status: TaskState, *, kind: str = "", user_id: str = "", limit: int = 0
-    ) -> int:
-        """Cancel waiting tasks, or delete ended ones; return how many. `limit` 0: all there are.
+        self,
+        status: TaskState,
+        *,
+        kind: str = "",
+        user_id: str = "",
+        limit: int = 0,
+        passed: int = 0,
+        seconds: float = math.inf,
+    ) -> Purged:
+        """Cancel waiting tasks, or delete ended ones, at most `limit` of them, 0: all there are.
 
-        Raise ValueError for tasks that run: those are cancelled one by one.
+        It ends after `seconds`, and goes on where another ended: `passed` is the `next` of that one.
+        Raise NotPurged for tasks that run: those are cancelled one by one.
         """
         if status == TaskState.PROCESSING:
-            raise ValueError("tasks that run are not purged: cancel them")
-        purged, passed, more = 0, 0, 1
-        while more and not 0 < limit <= purged:
-            most = min(PURGE_COUNT, limit - purged) if limit else PURGE_COUNT
+            raise NotPurged("tasks that run are not purged: cancel them")
+        purged, until = 0, time.monotonic() + seconds
+        while True:
             done, stay, more = await self.scripts.run(
                 "purge",
                 status=status.value,
                 kind=kind,
                 user=user_id,
-                ids=[],
                 passed=passed,
-                most=most,
+                most=min(PURGE_COUNT, limit - purged) if limit else PURGE_COUNT,
                 kept=self.kept_per_user,
             )
             purged += done
             passed += stay
-        return purged
+            if not more or 0 < limit <= purged:
+                return Purged(purged)
+            if time.monotonic() >= until:
+                return Purged(purged, passed)
 
     async def cleanup_expired_tasks(self) -> int:
         """Do what is due, at most 200 of each; return how many leases had run out.

@@ -16,6 +16,7 @@ from services.queue.models import (
     Task,
     TaskNotFound,
     TaskState,
+    TooManyToCheck,
     UserQueueStatus,
 )
 from services.queue.replies import fields_of, read_batch, read_replay, read_task
@@ -131,9 +132,15 @@ class Reading(QueueAccess):
             if offset
         }
 
-    async def check_invariants(self) -> list[str]:
-        """Compare everything with everything; return the violations. For tests and maintenance."""
-        return [fault.decode() for fault in await self.scripts.run("check_invariants")]
+    async def check_invariants(self, most: int = 0) -> list[str]:
+        """Compare everything with everything; return the violations.
+
+        Everybody waits meanwhile. Raise TooManyToCheck for more than `most` tasks, 0: any number.
+        """
+        reply = await self.scripts.run("check_invariants", most=most)
+        if isinstance(reply, int):
+            raise TooManyToCheck(reply, most)
+        return [fault.decode() for fault in reply]
 
     async def _list_part(
         self,

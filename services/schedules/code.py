@@ -8,7 +8,7 @@ import attrs
 import orjson
 import structlog
 
-from services.kinds import KindError, ParamsFault, reader_of
+from services.kinds import MOST_BYTES, KindError, ParamsFault, reader_of
 from services.schedules.models import OF_KIND, Definition, Source, Stored
 from services.schedules.requests import CodeSchedule, read_part
 from services.schedules.store import Changed, Registering, ScheduleStore, Write
@@ -52,11 +52,14 @@ class _Known:
         return orjson.dumps({"version": self.version, "ids": self.ids})
 
 
-def schedules_of(kinds: Mapping[str, Kind]) -> list[KindSchedules]:
-    """Return the schedules of kinds, of all of them, for some may have had one. Raise KindError."""
+def schedules_of(kinds: Mapping[str, Kind], params_bytes: int = MOST_BYTES) -> list[KindSchedules]:
+    """Return the schedules of kinds, of all of them, for some may have had one. Raise KindError.
+
+    `params_bytes` bounds the parameters of their tasks, 0: any size.
+    """
     found, faults = [], []
     for kind in kinds.values():
-        definitions, wrong = _read_all(kind)
+        definitions, wrong = _read_all(kind, params_bytes)
         found.append(KindSchedules(kind.name, kind.version, definitions))
         faults += wrong
     if faults:
@@ -109,29 +112,32 @@ def _changes(
         yield Write(definition.id, b"" if old is None else old.text, meant.text, due)
 
 
-def _read_all(kind: Kind) -> tuple[list[Definition], list[str]]:
+def _read_all(kind: Kind, params_bytes: int) -> tuple[list[Definition], list[str]]:
     definitions, faults = [], []
     for schedule in kind.schedules:
-        definition, wrong = _read(kind, schedule)
+        definition, wrong = _read(kind, schedule, params_bytes)
         faults += [f"kind {kind.name!r}: schedule {schedule.name!r}: {one}" for one in wrong]
         if definition is not None:
             definitions.append(definition)
     return definitions, faults
 
 
-def _read(kind: Kind, schedule: Schedule) -> tuple[Definition | None, list[str]]:
+def _read(kind: Kind, schedule: Schedule, params_bytes: int) -> tuple[Definition | None, list[str]]:
     """Return a schedule, None when there are faults; and all of those."""
     said, faults = read_part({name: getattr(schedule, name) for name in SAID}, CodeSchedule)
-    params, wrong = _read_params(kind, schedule.params)
+    params, wrong = _read_params(kind, schedule.params, params_bytes)
     if said is None or params is None:
         return None, [*faults, *wrong]
     about = {name: getattr(said, name) for name in SAID}
     about["name"] = f"{kind.name}{OF_KIND}{schedule.name}"
+    about["label"] = said.label or None
     return Definition(**about, kind=kind.name, source=Source.CODE, params=params), []
 
 
-def _read_params(kind: Kind, params: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[str]]:
+def _read_params(
+    kind: Kind, params: Mapping[str, Any], most_bytes: int
+) -> tuple[dict[str, Any] | None, list[str]]:
     try:
-        return reader_of(kind.params_class).read(dict(params))[1], []
+        return reader_of(kind.params_class).read(dict(params), most_bytes=most_bytes)[1], []
     except ParamsFault as fault:
         return None, fault.faults

@@ -10,9 +10,9 @@ import attrs
 import orjson
 
 from services.kinds import KEPT_DEPTH, reader_of
-from services.queue import NewTask, Priority, iso_of
+from services.queue import NewTask, iso_of
 from services.schedules.times import Times, times_of
-from services.submissions import TaskRequest
+from services.submissions import TaskFields, TaskRequest
 
 # The topic on which processes tell each other when a schedule falls due; as in lib/schedules.lua.
 SCHEDULES = "schedules"
@@ -76,29 +76,17 @@ class ScheduleConflict(Exception):
 
 
 @attrs.frozen(kw_only=True)
-class Definition:
+class Definition(TaskFields):
     """The definition of a schedule: which tasks it makes, and when.
 
-    `label` "" and `max_attempts` 0 are the kind's own. Times are in seconds; those of `every` are
-    counted from `start`. `source` is who made it: only of the API's may a user change more than
-    whether it is on. `token` tells it from another that is made alike: a request that is sent again
-    has the same.
+    Times are in seconds; those of `every` are counted from `start`. `source` is who made it: a user
+    may switch one of the code on and off, and change no more of it. `token` distinguishes it from
+    an identical later one; a repeated request has the same token.
     """
 
     name: str
     user_id: str
-    kind: str
     source: Source = Source.API
-    params: dict[str, Any] = attrs.field(factory=dict)
-    label: str = ""
-    priority: Priority = Priority.NORMAL
-    key: str = ""
-    tags: tuple[str, ...] = ()
-    timeout: float = 0.0
-    max_attempts: int = 0
-    budget_seconds: float = 0.0
-    callback_url: str = ""
-    notify: bool = True
     cron: str = ""
     every: float = 0.0
     timezone: str = "UTC"
@@ -116,7 +104,12 @@ class Definition:
         if not isinstance(fields, dict):
             raise ValueError("not the definition of a schedule")
         read: Definition
-        told = {name: value for name, value in fields.items() if name in known}
+        # An earlier version kept "" and 0 where there is none.
+        told = {
+            name: value
+            for name, value in fields.items()
+            if name in known and (value or known[name].default is not None)
+        }
         read, _ = reader_of(Definition).read(
             told, place="the definition", most_bytes=0, depth=KEPT_DEPTH
         )
@@ -146,19 +139,7 @@ class Definition:
 
     def request(self) -> TaskRequest:
         """Return what is submitted at each of its times."""
-        return TaskRequest(
-            kind=self.kind,
-            label=self.label or None,
-            params=self.params,
-            priority=self.priority,
-            key=self.key,
-            tags=list(self.tags),
-            timeout=self.timeout,
-            max_attempts=self.max_attempts or None,
-            budget_seconds=self.budget_seconds,
-            callback_url=self.callback_url or None,
-            notify=self.notify,
-        )
+        return TaskRequest(**fields_of_task(self))
 
 
 @attrs.frozen
@@ -198,17 +179,7 @@ class Stored:
         return {
             "name": one.name,
             "user_id": one.user_id,
-            "kind": one.kind,
-            "label": one.label or None,
-            "params": one.params,
-            "priority": one.priority,
-            "key": one.key,
-            "tags": one.tags,
-            "timeout": one.timeout,
-            "max_attempts": one.max_attempts or None,
-            "budget_seconds": one.budget_seconds,
-            "callback_url": one.callback_url or None,
-            "notify": one.notify,
+            **fields_of_task(one),
             **when,
             "timezone": one.timezone,
             "jitter": one.jitter,
@@ -223,6 +194,11 @@ class Stored:
             "skipped": state.skipped,
             "skipped_because": REASONS.get(state.why, state.why) or None,
         }
+
+
+def fields_of_task(one: TaskFields) -> dict[str, Any]:
+    """Return what it asks of a task, by name."""
+    return {field.name: getattr(one, field.name) for field in attrs.fields(TaskFields)}
 
 
 def schedule_id(user_id: str, name: str) -> str:

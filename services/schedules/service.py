@@ -17,8 +17,8 @@ from services.schedules.models import (
     ScheduleConflict,
     ScheduleNotFound,
     ScheduleRefused,
-    Source,
     Stored,
+    fields_of_task,
     schedule_id,
     task_id_of,
 )
@@ -196,7 +196,7 @@ class ScheduleService:
             return asked, fault.faults
         except KindUnknown as unknown:
             return asked, [str(unknown)]
-        return attrs.evolve(asked, params=new.job.params), []
+        return attrs.evolve(asked, params=new.job.params, tags=list(new.job.tags)), []
 
     async def _write(self, old: Stored | None, definition: Definition, enabled: bool) -> None:
         """Write a definition in the place of what was read. Raise Changed, ScheduleConflict."""
@@ -228,28 +228,8 @@ class ScheduleService:
 
 
 def _definition(user_id: str, request: ScheduleRequest, asked: TaskRequest) -> Definition:
-    return Definition(
-        name=request.name,
-        user_id=user_id,
-        kind=asked.kind,
-        source=Source.API,
-        params=asked.params,
-        label=asked.label or "",
-        priority=asked.priority,
-        key=asked.key,
-        tags=tuple(dict.fromkeys(asked.tags)),
-        timeout=asked.timeout,
-        max_attempts=asked.max_attempts or 0,
-        budget_seconds=asked.budget_seconds,
-        callback_url=asked.callback_url or "",
-        notify=asked.notify,
-        cron=request.cron,
-        every=request.every,
-        timezone=request.timezone,
-        jitter=request.jitter,
-        overlap=request.overlap,
-        missed=request.missed,
-    )
+    when = {name: getattr(request, name) for name in TIMING if name != ENABLED}
+    return Definition(user_id=user_id, **fields_of_task(asked), **when)
 
 
 def _next_of(definition: Definition, now: float) -> float | None:

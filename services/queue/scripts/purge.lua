@@ -3,14 +3,12 @@
 -- Cancel waiting tasks, or delete ended ones.
 --
 -- status: "queued", "delayed" or an end     kind, user: only of these, "": of any
--- ids: only these, {}: any                  passed: how many to pass over
--- most: how many are looked at, at most     kept: ended tasks kept a user, 0: any
+-- passed: how many to pass over             most: how many are looked at, at most
+-- kept: ended tasks kept a user, 0: any
 -- Reply: {how many, how many were passed over that stay, 1 when there may be more else 0}.
 most_ended = A.kept
 local found = {}
-if #A.ids > 0 then
-  found = A.ids
-elseif A.status == 'queued' then
+if A.status == 'queued' then
   local lines = redis.call('HKEYS', P .. 'queued')
   table.sort(lines)
   local passed = A.passed
@@ -36,4 +34,4 @@ for _, id in ipairs(found) do
     stay = stay + 1
   end
 end
-return {purged, stay, #A.ids == 0 and #found == A.most and 1 or 0}
+return {purged, stay, #found == A.most and 1 or 0}
