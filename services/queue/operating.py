@@ -87,7 +87,7 @@ class Operating(QueueAccess):
     ) -> Purged:
         """Cancel waiting tasks, or delete ended ones, at most `limit` of them, 0: all there are.
 
-        It ends after `seconds`, and goes on where another ended: `passed` is the `next` of that one.
+        It ends after `seconds`, and goes on where another ended: `passed` is the `next` of that.
         Raise NotPurged for tasks that run: those are cancelled one by one.
         """
         if status == TaskState.PROCESSING:
