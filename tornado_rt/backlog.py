@@ -12,7 +12,7 @@ Encode = Callable[[Message], bytes]
 
 
 class Backlog:
-    """The `rest` of a piece that is being written, and behind it messages in their order.
+    """The `rest` of a piece that is being written, and after it messages in their order.
 
     `size` is the sum of both in bytes.
     """

@@ -1,11 +1,11 @@
 """This process's one Redis subscription connection, shared by all its subscribers.
 
-Redis Pub/Sub loses what was published while the connection was away. A connection that is lost is
-followed by a new one, on which all topics are subscribed again; the repeated confirmation is the
-sign of a gap, which is reported for each topic.
+Redis Pub/Sub loses what was published while the connection was away. After a lost connection comes
+a new one, on which all topics are subscribed again; the repeated confirmation is the sign of a gap,
+which is reported for each topic.
 
-Only the reader connects. redis-py's PubSub would have whoever sends connect too, and two that read
-the answers of one handshake break it: so nothing is sent before that is over, or repeated.
+Only the reader connects. redis-py's PubSub would let a sender connect too, and two that read the
+answers of one handshake break it: so nothing is sent before the handshake is over, or repeated.
 
 A probe that this process publishes to itself shows every second that Redis answers and that the
 subscription brings what is published.
@@ -34,15 +34,15 @@ log = structlog.get_logger(__name__)
 SUBSCRIBE_SECONDS = 1.2
 RETRY_SECONDS = 0.2
 PROBE_SECONDS = 1.0
-# A subscription that brings no probe for so long is dead, whatever TCP says of it.
+# A subscription without a probe for this long is dead [s].
 SILENT_SECONDS = 3.0
-# An outage is told to clients when it lasts so long.
+# Clients learn of an outage that lasts this long [s].
 PATIENCE_SECONDS = 0.5
-# How long a message may be under way, from its store to us.
+# How long a message may be under way, from its store to us [s].
 UNDER_WAY_SECONDS = 5.0
 # Most topics in one SUBSCRIBE.
 TOGETHER = 1000
-# Retries nothing, and does not connect anew before it gives up.
+# Retries nothing, and does not connect again before it gives up.
 NEVER = Retry(NoBackoff(), 0, ())
 
 
@@ -51,7 +51,7 @@ class BackplaneDown(Exception):
 
 
 class Listener(Protocol):
-    """Who takes what the backplane brings. Nothing of it waits or raises."""
+    """Receives what the backplane brings. No method waits or raises."""
 
     def deliver(self, topic: str, message: Message) -> None:
         """Take a message of a topic."""
@@ -82,7 +82,7 @@ class Backplane:
         self._wanted: set[str] = set()
         self._confirmed: set[str] = set()
         self._waiting: dict[str, asyncio.Future[None]] = {}
-        # What the sender has to tell Redis, once it is told that something has changed.
+        # Changes that the sender has still to send to Redis; `_changed` wakes it.
         self._unsent: list[str] = []
         self._unwanted: set[str] = set()
         self._changed = asyncio.Event()
@@ -92,7 +92,7 @@ class Backplane:
         self._answers = True
         self._down = False
         # Whether the subscription was cut since Redis went away: then each topic's gap is reported
-        # when it is confirmed anew.
+        # when it is confirmed again.
         self._was_cut = False
         self._told = False
         self._telling: asyncio.TimerHandle | None = None
@@ -139,7 +139,7 @@ class Backplane:
             raise BackplaneDown("Redis did not confirm the subscription") from error
 
     def unsubscribe(self, topic: str) -> None:
-        """Stop following the topic; Redis is told by a background job."""
+        """Stop following the topic; a background job unsubscribes it."""
         self._wanted.discard(topic)
         self._confirmed.discard(topic)
         self._leave(topic)
@@ -162,7 +162,7 @@ class Backplane:
         return False
 
     def blind_seconds(self) -> float:
-        """Return for how long we may not have heard what others published."""
+        """Return for how long we may have missed what others published [s]."""
         return time.monotonic() - self._heard_at + UNDER_WAY_SECONDS
 
     def _leave(self, topic: str) -> None:
@@ -170,7 +170,7 @@ class Backplane:
         self._changed.set()
 
     async def _send_changes(self) -> None:
-        """Tell Redis what is wanted and what no more; the changes of one moment together."""
+        """Subscribe and unsubscribe topics; the changes of one moment together."""
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -246,7 +246,7 @@ class Backplane:
         return True
 
     async def _cut(self) -> None:
-        """Have the reader connect anew."""
+        """Make the reader connect again."""
         if self._pubsub is not None:
             connection: Any = self._pubsub.connection
             with contextlib.suppress(RedisError, OSError):
@@ -309,7 +309,7 @@ class Backplane:
             self._telling.cancel()
             self._telling = None
         if not self._was_cut:
-            # Redis stood still: others may have given up publishing, and told only their own.
+            # Redis stood still: others may have given up publishing, and reached only their own.
             for topic in tuple(self._confirmed):
                 self._listener.gap(topic)
         self._was_cut = False

@@ -1,7 +1,7 @@
 """What sockets and event streams have in common: opening, catching up, writing, pacing, ending.
 
-A connection subscribes first and holds what comes, then reads the log, sends it, and lets go what
-was held. The same steps fill a gap later. What comes twice, read and published, is sent once.
+A connection subscribes first and holds what comes, then reads the log, sends it, and then sends
+what was held. The same steps fill a gap later. What comes twice, read and published, is sent once.
 """
 
 import abc
@@ -50,8 +50,8 @@ class Opening:
     snapshot when none was asked for or the gap cannot be filled (`resync`). `begin` is where a
     client resumes that has seen none of the messages that are sent then: no message that is still
     to come has that id. `cursor` is the place in the log that the messages reach. `ended`: nothing
-    will come after that. `current` is told to one that had a gap: messages without an id, whose
-    newest is all that counts.
+    will come after that. `current` is sent to one that had a gap: messages without an id, of which
+    only the newest counts.
     """
 
     state: dict[str, Any]
@@ -133,7 +133,7 @@ class Connection(Wire):
         self.closed = False
         self.bucket = 0
         self._held: list[Message] | None = []
-        # Everything up to here has come, or was replaced. While a gap is behind it, it stays.
+        # Highest cursor delivered or superseded. It stays while a gap is open.
         self._cursor: Cursor | None = None
         self._behind = False
         # Whether there was a gap since the log was last asked.
@@ -150,7 +150,7 @@ class Connection(Wire):
 
     @abc.abstractmethod
     def farewell(self, code: CloseCode) -> bytes:
-        """Return what a peer is told last."""
+        """Return the last bytes that a peer gets."""
 
     async def open(self, after: Cursor | None) -> Opening:
         """Count in, subscribe, read. Raise TooManyConnections or what the feed raises."""
@@ -168,8 +168,8 @@ class Connection(Wire):
     def begin(self, opening: Opening, after: Cursor | None) -> None:
         """Send `connected` and all that the opening holds.
 
-        Its id is the cursor that was asked for, so that one who is cut off behind it asks again
-        and is told of a resync again; the resync has the one that comes after.
+        Its id is the cursor that was asked for, so that a client that is cut off after it asks
+        again and gets the resync again; the resync has the id that comes after.
         """
         data = {
             "user_id": self.identity.user_id,
@@ -211,7 +211,7 @@ class Connection(Wire):
             self.hub.own(self._fill_gap(), "fill-gap")
 
     def is_behind(self, head: Cursor | None) -> bool:
-        """Say whether the log goes on after what came; None: it is gone."""
+        """Say whether the log has more than what came; None: the log is gone."""
         if self._held is not None or self._behind or self._cursor is None:
             return False
         return head is None or self._is_ahead(head)
@@ -223,7 +223,7 @@ class Connection(Wire):
             return now + OPENING_SECONDS
         due = now + max(self.identity.expires_at - time.time(), 0)
         if self.interval():
-            # A shorter interval holds at once.
+            # A shorter interval takes effect at once.
             self._beat_at = min(self._beat_at, now + self.interval())
             due = min(due, self._beat_at)
         if self.idle_seconds():
@@ -264,7 +264,7 @@ class Connection(Wire):
     def send(self, message: Message) -> None:
         """Write one message. Neither waits nor raises; a slow or lost peer is closed.
 
-        Who has not been answered yet gets it with what the opening reads, or not at all.
+        A client that has no answer yet gets it with what the opening reads, or not at all.
         """
         if self.closed or self._socket is None:
             return
@@ -352,7 +352,7 @@ class Connection(Wire):
         self.leave(close_code_of(problem), error_of(problem))
 
     def _release(self, held: list[Message]) -> None:
-        """Deliver what was held; behind one that makes a gap the others are held again."""
+        """Deliver what was held; after one that makes a gap the others are held again."""
         self._held = None
         for message in held:
             self.deliver(message)
@@ -364,7 +364,7 @@ class Connection(Wire):
             # Messages that the resync includes are not sent again.
             self._is_new(opening.begin)
         for message in opening.messages:
-            # After a resync comes what replaces all that came before.
+            # What comes after a resync replaces all that came before.
             if opening.resync is not None or self._is_new(message.cursor):
                 self._forward(message)
         self._cursor, self._behind = opening.cursor, False
@@ -402,7 +402,7 @@ class Connection(Wire):
         if self.closed:
             return
         self._last_news = time.monotonic()
-        # Of an ordered feed the newest replaces what is still behind it.
+        # In an ordered feed the newest replaces what is still missing before it.
         if message.cursor is not None and (self.feed.ordered or not self._behind):
             self._advance(message.cursor)
         self.send(message)

@@ -20,8 +20,8 @@ class Credential:
 def find_credential(headers: HTTPHeaders, query: Callable[[str], list[str]]) -> Credential:
     """Return what the request shows; `query` returns the arguments of a name.
 
-    A bad one is not passed over for another that stands behind it. Raise AuthError for one that
-    cannot be told.
+    A bad credential is refused, even if a later place has a good one. Raise AuthError for one that
+    is ambiguous or empty.
     """
     if ticket := _only(query, "ticket"):
         return Credential(ticket=ticket)

@@ -112,7 +112,7 @@ class Inflater:
         return b"".join(pieces)
 
     def _next_stream(self) -> bytes:
-        """Return what stands behind a stream's last block (section 7.2.3.4)."""
+        """Return what comes after a stream's last block (section 7.2.3.4)."""
         assert self._window is not None
         rest, self._window = self._window.unused_data, None
         self._streams += 1

@@ -15,7 +15,7 @@ from settings import Settings
 
 LOOPBACK_NAMES = {"localhost", "127.0.0.1", "::1"}
 # Sent by browsers and plain clients themselves. A header that is not here may be a proxy's: no
-# list of those is ever whole (Forwarded, Via, X-Real-Ip, CF-Connecting-IP, Fly-Client-IP, ...).
+# list of those is ever complete (Forwarded, Via, X-Real-Ip, CF-Connecting-IP, Fly-Client-IP, ...).
 DIRECT_HEADERS = {
     *("accept", "accept-charset", "accept-encoding", "accept-language", "authorization"),
     *("baggage", "cache-control", "connection", "content-encoding", "content-length"),

@@ -9,16 +9,16 @@ import attrs
 
 from tornado_rt.protocol import Bundle, Message
 
-# Up to so many are served at once.
+# Up to this many receivers are served before the loop runs.
 SMALL = 64
-# How long a slice lasts before the loop has its turn [s], and after how many writes to look. The
+# How long a slice lasts before the loop runs [s], and after how many writes to look. The
 # shorter it is, the more messages come while one is on its way, and go together in one write.
 SLICE_SECONDS = 0.0002
 LOOK_EVERY = 8
 
 
 class Receiver(Protocol):
-    """Whoever gets messages."""
+    """Something that gets messages."""
 
     def deliver(self, message: Message) -> None:
         """Take one message. Neither waits nor raises."""
@@ -27,7 +27,7 @@ class Receiver(Protocol):
 
 @attrs.define
 class _Run:
-    """A message on its way, to those from `place` on; behind it what came meanwhile."""
+    """A message on its way to the receivers from `place` on; `waiting`: what came meanwhile."""
 
     message: Message
     receivers: tuple[Receiver, ...]
@@ -74,6 +74,6 @@ class Fanout:
         if run.place < len(run.receivers):
             self._runs[topic] = run
         elif run.waiting:
-            # All of them: who cannot take so much has a backlog, which is bounded.
+            # All of them: a receiver that cannot take so much has a backlog, which is bounded.
             message = run.waiting[0] if len(run.waiting) == 1 else Bundle.join(run.waiting)
             self._runs[topic] = _Run(message, tuple(self._receivers(topic)))

@@ -8,7 +8,7 @@ YOUNG_OBJECTS = 10_000
 
 
 def collect_seldom() -> None:
-    """Leave out what was imported, and look for garbage when there is a lot of it.
+    """Ignore imported objects, and collect rarely.
 
     Nearly all that we make is freed as soon as nobody refers to it. Only cycles wait.
     """

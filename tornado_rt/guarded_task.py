@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 class Family:
     """A handler with all that runs on its behalf. `executor`: where its threads run, if it has any.
 
-    It does not know its tasks: they would be freed by the garbage collector alone, which is dear.
+    It keeps no list of its tasks: freeing those would need the costly garbage collector.
     """
 
     __slots__ = ("executor",)
@@ -35,11 +35,11 @@ _family: contextvars.ContextVar[Family | None] = contextvars.ContextVar("family"
 class GuardedTask(asyncio.Task[Any]):
     """A task of the family whose code made it; another family's code cannot cancel it."""
 
-    # No `__init__`: it would make each task of the server dearer.
+    # No `__init__`: it would make each task of the server more costly.
     _of: Family | None = None
 
     def cancel(self, msg: Any = None) -> bool:
-        """Cancel, unless the caller is another family. Return whether it was."""
+        """Cancel, unless the caller is of another family. Return whether it was cancelled."""
         caller = _family.get()
         return (caller is None or caller is self._of) and super().cancel(msg)
 

@@ -364,7 +364,7 @@ def refusal(problem: Problem, extra: dict[str, str]) -> bytes:
 
 @functools.cache
 def _end_of_head(most: int) -> bytes:
-    """Return what matches at the end of a head, or else where there is too much of one."""
+    """Return what matches at the end of a head, or where a head is too large."""
     return rb"\n\r?\n" + (rb"|(?<=[\s\S]{%d})" % most if most else b"")
 
 

@@ -22,7 +22,7 @@ from tornado_rt.metrics import Metrics
 from tornado_rt.protocol import CloseCode, Cursor, ErrorCode, Message, MessageType, iso_time
 
 DRAIN_STEP_SECONDS = 0.02
-# So many are told of an outage before the loop has its turn.
+# Connections told of an outage between two turns of the loop.
 TOLD_TOGETHER = 64
 
 DEGRADED = Message.of(
@@ -48,14 +48,14 @@ class TooManyConnections(Exception):
 
 
 class Subscriber(Receiver, Protocol):
-    """Whatever follows a topic."""
+    """Something that follows a topic."""
 
     def gap(self) -> None:
         """Learn that messages of a followed topic may have been lost."""
         ...
 
     def is_behind(self, head: Cursor | None) -> bool:
-        """Say whether the log of the followed topic goes on after what came; None: it is gone."""
+        """Say whether the log of the topic has more than what came; None: the log is gone."""
         ...
 
 
@@ -106,8 +106,8 @@ class HubStats:
 class Hub(Collector):
     """Keeps connections by user and by address, and subscribers by topic.
 
-    No entry of a map is empty: the first entry asks the backplane for the topic, the last one's
-    leaving lets it go.
+    No entry of a map is empty: the first subscriber of a topic subscribes it at the backplane, and
+    the last one that leaves unsubscribes it.
     """
 
     def __init__(self, limits: Limits, heartbeats: Heartbeats, metrics: Metrics) -> None:
@@ -186,7 +186,7 @@ class Hub(Collector):
         self._fanout.deliver(topic, message)
 
     def gap(self, topic: str) -> None:
-        """Tell every subscriber of the topic that it may have missed messages."""
+        """Let every subscriber of the topic know that it may have missed messages."""
         for subscriber in tuple(self._topics.get(topic, ())):
             subscriber.gap()
 
@@ -201,7 +201,7 @@ class Hub(Collector):
         return [topic[len(prefix) :] for topic in self._topics if topic.startswith(prefix)]
 
     def is_behind(self, topic: str, head: Cursor | None) -> bool:
-        """Say whether a subscriber of the topic has not got all that is in its log."""
+        """Say whether a subscriber of the topic misses something of its log."""
         return any(subscriber.is_behind(head) for subscriber in self._topics.get(topic, ()))
 
     def count_of(self, user_id: str) -> int:
@@ -257,7 +257,7 @@ class Hub(Collector):
         )
 
     def collect(self) -> Iterator[Metric]:
-        """Give the same numbers to a scrape."""
+        """Yield the same numbers for a scrape."""
         stats = self.stats()
         yield GaugeMetricFamily("rt_users", "Users with a connection", stats.total_users)
         yield _gauges("rt_connections", "Open sockets and streams", "transport", stats.by_transport)

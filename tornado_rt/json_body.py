@@ -1,7 +1,7 @@
-"""Reading JSON into attrs classes: strictly, within bounds, with faults told in words for a person.
+"""Read JSON into attrs classes: strictly, within bounds, with faults in words for a person.
 
 A list's length is looked at before its items, an object's names before its values, and an integer
-is never taken for a string. The faults that are told are always few and short.
+is never taken for a string. The reported faults are always few and short.
 """
 
 import functools
@@ -293,5 +293,5 @@ def _listed(names: list[str]) -> str:
 
 
 def _words_of(error: Exception) -> str:
-    # attrs' validators put the message first and their own objects behind it.
+    # attrs' validators put the message first and their own objects after it.
     return str(error.args[0]) if error.args else "the body is not valid"

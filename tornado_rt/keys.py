@@ -1,7 +1,7 @@
 """The keys that tokens are checked with (RFC 7517), and the algorithms that fit each (RFC 7518).
 
 One secret, one public key from a file, or those that an identity provider publishes. The provider's
-are fetched when one is needed, once for all who wait, and go on being used while it is down.
+are fetched when one is needed, once for all who wait, and stay in use while it is down.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ ASYMMETRIC = (*RSA, *CURVES.values(), *EDWARDS)
 LEAST_RSA_BITS = 2048
 
 FETCH_SECONDS = 4.0
-# The provider is asked anew after this time for keys that are there.
+# The provider is asked again after this time for keys that are there.
 REFRESH_SECONDS = 300.0
 # It is asked at most once in this time for a key that is not among them.
 ASK_AGAIN_SECONDS = 10.0
@@ -50,11 +50,11 @@ PRIVATE_MEMBERS = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 
 
 class KeysUnavailable(Exception):
-    """The identity provider does not tell its keys, so that nothing can be said of a token."""
+    """The identity provider does not give its keys, so that no token can be checked."""
 
 
 class UnknownKey(Exception):
-    """The token names a key that there is not, or an algorithm that does not fit it."""
+    """The token names an unknown key, or an algorithm that does not fit it."""
 
 
 @attrs.frozen
@@ -169,7 +169,7 @@ class ProviderKeys:
             self._fetching = asyncio.create_task(self._fetch(), name="fetch-keys")
 
     async def _refresh(self, pause: float) -> None:
-        """Have keys that are at most `pause` seconds old. Raise KeysUnavailable."""
+        """Get keys that are at most `pause` seconds old. Raise KeysUnavailable."""
         self._begin(pause)
         if self._fetching is not None and not self._fetching.done():
             # One that is cancelled ends nobody else's waiting.
@@ -204,7 +204,7 @@ class ProviderKeys:
 
 
 def read_keys(body: bytes, allowed: Iterable[str]) -> list[Key]:
-    """Read a JWK set; what we cannot use of it is left out. Raise ValueError when that is all."""
+    """Read a JWK set without the keys that we cannot use. Raise ValueError when none is left."""
     try:
         listed = json.loads(body)["keys"]
     except (ValueError, TypeError, KeyError, RecursionError):

@@ -12,7 +12,7 @@ from tornado_rt.bounds import number_of
 BUCKETS = 10_000
 DAY_SECONDS = 86400.0
 MAX_CONNECTIONS = 1_000_000
-# Under this name a field tells the setting that it starts from.
+# Key of a field's metadata: the setting that it starts from.
 STARTS_FROM = "starts_from"
 
 

@@ -35,7 +35,7 @@ ACCEPTED_AT_ONCE = 128
 # Accepting rests for this time when there is no descriptor or memory for it [s].
 PAUSE_SECONDS = 0.5
 EVICTED_AT_ONCE = 16
-# The connection failed before it was accepted: the next one may be well (accept(2)).
+# The connection failed before it was accepted: the next one may be good (accept(2)).
 FAILED = {
     errno.ECONNABORTED,
     errno.EPROTO,

@@ -15,7 +15,7 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 def method_label(method: str | None) -> str:
-    """Return the label of a method: a client's own word would be a time series."""
+    """Return the label of a method: each word of a client's own would be a time series."""
     return method if method in METHODS else "other"
 
 
@@ -95,7 +95,7 @@ class Metrics:
         """
         ended = self._ended.get((kind, outcome))
         if ended is None:
-            # To look them up for each task is most of what counting costs.
+            # Looking them up for each task is most of the cost of counting.
             ended = (
                 self._tasks.labels(kind, outcome),
                 self._runs.labels(kind),
@@ -110,9 +110,9 @@ class Metrics:
             self._retries.labels(kind).inc()
 
     def show_depths(self, depths: Iterable[tuple[str, int, float]]) -> None:
-        """Take how many tasks of each kind wait, and the age of the oldest [s]; no other is shown.
+        """Set how many tasks of each kind wait, and the age of the oldest [s]; no other is shown.
 
-        These are of the whole system, whichever process says them.
+        These are of the whole system, whichever process serves them.
         """
         self._depth.clear()
         self._oldest.clear()
@@ -121,7 +121,7 @@ class Metrics:
             self._oldest.labels(kind).set(oldest)
 
     def register(self, collector: Collector) -> None:
-        """Have a scrape ask this one too."""
+        """Let a scrape ask this one too."""
         self._registry.register(collector)
 
     def render(self) -> bytes:

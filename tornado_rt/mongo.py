@@ -71,7 +71,7 @@ class MongoAccess:
 
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Do the block without a turn: for what many share. Raise StoreAway."""
+        """Run the block without a turn: for what many share. Raise StoreAway."""
         self._refuse_if_away()
         suspect = asyncio.get_running_loop().call_later(SUSPECT_SECONDS, self._look)
         limit = asyncio.timeout(None)
@@ -91,7 +91,7 @@ class MongoAccess:
             suspect.cancel()
 
     async def close(self) -> None:
-        """Stop looking whether MongoDB is back."""
+        """Stop checking whether MongoDB is back."""
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)

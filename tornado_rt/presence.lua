@@ -5,8 +5,8 @@
 --          id follows
 -- ARGV[1]  the asking process    ARGV[2] for how long its counts stay if it is not heard of [s]
 -- ARGV[3], ARGV[4]  connections a user, and an address; 0: any number
--- ARGV[5...] for each connection: its user, how many he has here with it, its address, how many that
---          has here with it
+-- ARGV[5...] for each connection: its user, how many they have here with it, its address, how many
+--          that has here with it
 -- Reply: for each "admitted", or whose limit is reached: "user" or "address". The counts of the
 -- asking process are kept of those that are admitted.
 -- A connection is let in also when Redis is full: the first write of a script decides, and this one

@@ -39,7 +39,7 @@ CHUNK = 5000
 
 @attrs.define
 class _Counts:
-    """How many connections each user, or each address, has here; `changed` is to be told."""
+    """How many connections each user, or each address, has here; `changed`: not sent yet."""
 
     key: str
     of_one: Callable[[str], int]
@@ -65,7 +65,7 @@ class _Asking:
 
 
 class Presence:
-    """Tells Redis what this process's hub has, and asks it for what all have."""
+    """Sends Redis the counts of this process's hub, and asks it for those of all."""
 
     def __init__(self, redis: Redis, hub: Hub) -> None:
         self._redis = redis
@@ -94,7 +94,7 @@ class Presence:
         self._addresses.changed.add(address)
 
     async def run(self) -> None:
-        """Keep Redis told until cancelled."""
+        """Keep Redis up to date until cancelled."""
         while True:
             try:
                 await self.refresh()
@@ -106,7 +106,7 @@ class Presence:
             await asyncio.sleep(REFRESH_SECONDS)
 
     async def leave(self) -> None:
-        """Have Redis forget this process; without Redis it forgets by itself."""
+        """Make Redis forget this process; without Redis its keys expire."""
         with contextlib.suppress(RedisError, OSError):
             await self._redis.srem(PROCESSES, self._id)
         await self._delete()
@@ -117,7 +117,7 @@ class Presence:
             await self._redis.delete(*keys, *more)
 
     async def refresh(self) -> None:
-        """Tell Redis what there is now."""
+        """Send Redis the counts of now."""
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.sadd(PROCESSES, self._id)
             pipe.set(STATS + self._id, _encode(self._hub.stats()), ex=FORGET_SECONDS)
@@ -185,7 +185,7 @@ class Presence:
             one.answer.set_exception(self._hub.refuse(name, limits[name]))
 
     async def _tell(self, key: str, counts: Mapping[str, int], changed: set[str]) -> bool:
-        """Tell some counts; return False when those told before are not there any more."""
+        """Send some counts; return False when those sent before are gone."""
         here = {name: counts[name] for name in changed if name in counts}
         gone = [name for name in changed if name not in counts]
         expected = len(counts)
@@ -225,7 +225,7 @@ def _chunks(names: list[str]) -> list[list[str]]:
 
 
 def _decode(stats: bytes, users: dict[str, int]) -> HubStats:
-    """Read what a process tells. One of another version may tell more, or less."""
+    """Read what a process has sent. One of another version may send more, or less."""
     fields = attrs.fields(HubStats)
     told = orjson.loads(stats) | {"users": users}
     empty: dict[str, Any] = {field.name: 0 if field.type is int else {} for field in fields}

@@ -47,7 +47,7 @@ class MessageType(StrEnum):
     FINISHED = "finished"
     ERROR = "error"
     RESYNC = "resync"
-    # Between processes only, on the topics `workers` and `control`.
+    # Between processes only, on the topics `workers`, `control` and `schedules`.
     CANCEL = "cancel"
     WAKE = "wake"
     SETTINGS = "settings"
@@ -65,7 +65,7 @@ class ClientMessageType(StrEnum):
 class CloseCode(IntEnum):
     """Why a WebSocket was closed (RFC 6455 section 7.4; 4000 to 4999 are ours).
 
-    Whether a client comes back stands in RECONNECT.
+    RECONNECT says whether a client comes back.
     """
 
     FINISHED = 1000
@@ -126,7 +126,7 @@ RECONNECT: dict[str, bool] = {
     str(CloseCode.TOO_SLOW.value): True,
     str(CloseCode.PONG_TIMEOUT.value): True,
 }
-# The same for a code that is not there, by its hundreds; after any other a client comes back.
+# The same for a code that is not listed, by its hundreds; after any other a client comes back.
 RECONNECT_RANGES: dict[str, bool] = {"44": False, "45": True}
 
 
@@ -370,7 +370,7 @@ def chunk(piece: bytes) -> bytes:
 
 
 class Publisher(Protocol):
-    """Whatever brings a message to every subscriber of a topic, in every process."""
+    """Brings a message to every subscriber of a topic, in every process."""
 
     async def publish(self, topic: str, message: Message) -> bool:
         """Publish to each subscriber of `topic`; False: only to those of this process.
@@ -380,5 +380,5 @@ class Publisher(Protocol):
         ...
 
     def blind_seconds(self) -> float:
-        """Return for how long this process may not have heard what others published."""
+        """Return for how long this process may have missed what others published [s]."""
         ...

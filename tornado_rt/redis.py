@@ -8,8 +8,8 @@
 | `redis+sentinel://host1:port,host2:port/service/db` | the master that Sentinel names |
 | `redis+cluster://host1:port,host2:port` | the master of one hash slot of a cluster |
 
-With the last two each connection goes to whoever is the master when it is made. One that finds that
-it talks to another is closed and made anew, and with it all that had been made to the old master.
+With the last two each connection goes to the server that is the master when it is made. One that
+finds another master is closed and made again, and so are all others to the old master.
 """
 
 import asyncio
@@ -45,14 +45,14 @@ from redis.exceptions import (
 from tornado_rt.store_urls import without_credentials
 
 CONNECTIONS = 64
-# Whoever asks while Redis stands still has his refusal in less than 2 s: so long until he has a
-# connection, and so long until it brings an answer.
+# A caller is refused within 2 s while Redis stands still: this long for a connection, and
+# ANSWER_SECONDS for its reply.
 CONNECTION_SECONDS = 0.7
 ANSWER_SECONDS = 1.0
 # A maintenance command may take long over a large queue.
 MAINTENANCE_SECONDS = 60.0
 RETRIES = 2
-# How long one of several is asked who the master is: two may be silent while we have time.
+# How long one of several is asked for the master [s]: two may be silent in the time that we have.
 GUIDE_SECONDS = 0.25
 # Prefix of every key that is not the queue's.
 SHARED_HOME = "{rt}:"
@@ -77,7 +77,7 @@ PASSING_CODES = re.compile(
 
 Address = tuple[str, int]
 Send = Callable[..., Awaitable[Any]]
-# Asks one of several; returns the master's address, if it knows that, and whom else one may ask.
+# Asks one of several; returns the master's address, if it knows that, and whom else to ask.
 Ask = Callable[[Send, Address], Awaitable[tuple[Address | None, list[Address]]]]
 
 
@@ -151,7 +151,7 @@ def _sender(connection: Any) -> Callable[..., Awaitable[None]]:
 
 
 class _Master:
-    """Where the master is now. When it is another, all that is connected to the old one is cut."""
+    """Where the master is now. When it changes, all connections to the old one are cut."""
 
     def __init__(
         self, guides: list[Address], kind: type[Connection], options: dict[str, Any], ask: Ask
@@ -195,7 +195,7 @@ class _Master:
 
     @contextlib.asynccontextmanager
     async def _connected(self, host: str, port: int) -> AsyncIterator[Send]:
-        """Connect to one of several; give what sends it a command and returns the reply."""
+        """Connect to one of several; yield what sends it a command and returns the reply."""
         # Without `socket_timeout`: redis-py's way to keep it swallows a cancellation now and then,
         # with the `wait_for` of Python 3.11.
         connection = self._kind(host=host, port=port, socket_timeout=None, **self._options)
@@ -213,7 +213,7 @@ class _Master:
 
 
 class _MasterConnection(Connection):
-    """A connection to the master, made anew when it finds that this is another now."""
+    """A connection to the master, made again when the master is another."""
 
     def __init__(self, *, master: _Master, **named: Any) -> None:
         super().__init__(**named)
@@ -311,7 +311,7 @@ def _open_pool(url: str, home: str, **bounds: Any) -> BlockingConnectionPool:
             pool = _open_master_pool(parts, home, bounds)
         else:
             pool = _Pool.from_url(url, **bounds)
-        # An option that there is not would else be found when the first one connects.
+        # Otherwise an unknown option would be found only when the first one connects.
         pool.make_connection()
     except (ValueError, TypeError) as error:
         raise BadRedisUrl(f"redis_url: {without_credentials(str(error), url)}") from None

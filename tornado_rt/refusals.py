@@ -27,7 +27,7 @@ def error_message(code: ErrorCode, text: str) -> Message:
 
 
 def error_of(problem: Problem) -> Message:
-    """Return the `error` message that tells a problem."""
+    """Return the `error` message of a problem."""
     code = _ERROR_CODES.get(problem.status_code, ErrorCode.INTERNAL)
     return error_message(code, "; ".join([problem.detail, *(problem.errors or [])]))
 

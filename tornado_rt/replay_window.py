@@ -2,7 +2,7 @@
 
 from tornado_rt.protocol import Cursor
 
-# Numbers up to this far behind the highest one are remembered.
+# Numbers this close to the highest one are remembered.
 SIZE = 1024
 MASK = (1 << SIZE) - 1
 

@@ -2,9 +2,9 @@
 
 We check the handshake to the letter, Tornado answers it. Then the stream is taken over, as an event
 stream is: an open socket is its stream and one small object, and what a client sends is read by
-`frames`. It is read no faster than it can be answered: one action at a time, so many messages a
-second, and a few milliseconds of frames before others have their turn. What comes beyond that waits
-in the client's kernel and ours; nothing is lost.
+`frames`. It is read no faster than it is answered: one action at a time, a bounded number of
+messages a second, a few milliseconds of frames a turn. What comes beyond that waits in the client's
+kernel and ours; nothing is lost.
 """
 
 import abc
@@ -40,7 +40,7 @@ from tornado_rt.refusals import close_code_of, error_message, error_of
 from tornado_rt.web import BaseHandler, refuse_without_folder
 from tornado_rt.wire import take_over
 
-# Room for what comes behind a handshake: mostly nothing.
+# Room for what comes right after a handshake: mostly nothing.
 EARLY_BYTES = 4096
 # How long the frames of one socket are read before the loop turns [s].
 TURN_SECONDS = 0.002
@@ -65,7 +65,7 @@ class SocketConnection(Connection):
         # That of compression, in bits; 0 without.
         self._window = 0 if socket.agreed is None else window_of(socket.agreed)
         self._alive = True
-        # While it is, something goes on reading later: an action's end, a timer, the next turn.
+        # While it is, something resumes reading later: an action's end, a timer, the next turn.
         self._paused = False
         # The monotonic time to which the messages so far have used up the rate.
         self._paid_until = 0.0
@@ -95,7 +95,7 @@ class SocketConnection(Connection):
         return heartbeat.ws_frame + PING_FRAME
 
     def take(self, stream: IOStream) -> None:
-        """Own the socket from here on, and what came behind the handshake.
+        """Own the socket from here on, and what came after the handshake.
 
         Raise StreamClosedError when the client has left.
         """
@@ -293,7 +293,7 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
         await super().get(*args, **kwargs)
 
     def on_message(self, message: str | bytes) -> None:
-        """Pass over what a client says to whom we have refused it."""
+        """Ignore what a refused client says."""
 
     def _check_handshake(self) -> None:
         """Raise Problem for what RFC 6455 does not allow (sections 4.2.1 and 9.1)."""
@@ -335,7 +335,7 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
         return WS_SUBPROTOCOL if WS_SUBPROTOCOL in subprotocols else None
 
     async def open(self, *args: str, **kwargs: str) -> None:
-        """Check who it is, follow the feed, and send what there is."""
+        """Check the identity, follow the feed, and send what there is."""
         assert self.ws_connection is not None
         self.stream = self.ws_connection.stream
         assert self.stream is not None

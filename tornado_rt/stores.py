@@ -57,7 +57,7 @@ PANIC = re.compile(rb"^\[\d+:\d+\]\[\d+:\w+\], .*the process must exit and resta
 
 
 class StoreError(Exception):
-    """An embedded store cannot be had; the message says what to do."""
+    """An embedded store cannot be started or found; the message says what to do."""
 
 
 class DataFolderInUse(StoreError):
@@ -196,10 +196,10 @@ async def _start_mongodb(stack: contextlib.AsyncExitStack, data_dir: Path, lock:
 
 
 class MongodbServer:
-    """The embedded MongoDB server, with one user whose password stands in a file of the folder.
+    """The embedded MongoDB server, with one user whose password is in a file of the folder.
 
     A user is made where there is none yet: in a new folder, and in one of an earlier version. For
-    that the server runs once without asking who comes, at a port that nobody has been told.
+    that the server runs once without passwords, at a port that nobody knows.
     """
 
     def __init__(self, folder: Path, lock: int) -> None:
@@ -254,7 +254,7 @@ class MongodbServer:
             lambda: _listens(port),
             self._folder,
             self._lock,
-            # Else its stop waits 2 s for the thread that accepts connections.
+            # Otherwise its stop waits 2 s for the thread that accepts connections.
             wake=lambda: _listens(port),
             broken=PANIC,
         )

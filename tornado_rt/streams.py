@@ -51,10 +51,10 @@ class StreamConnection(Connection):
             self.part(self.farewell(CloseCode.GOING_AWAY))
 
     def greet(self, connected: Message) -> None:
-        """Send `connected`, and in its block after how long to come back.
+        """Send `connected`, and in its block the time after which to come back.
 
-        That is spread, so that not all come at once. It is no block of its own: some readers hand
-        out one without data as an event.
+        It is random, so that not all come at once. It is no block of its own: some readers report
+        one without data as an event.
         """
         if self.closed or self._socket is None:
             return
@@ -66,7 +66,7 @@ class StreamConnection(Connection):
         return _renamed(error, self._settings.get("sse_error_event", ERROR_EVENT))
 
     def received(self, data: bytes) -> None:
-        """Pass over what a client has to say."""
+        """Ignore what a client sends."""
 
     def idle_seconds(self) -> float:
         return self.feed.idle_seconds()

@@ -59,7 +59,7 @@ def run_task(
     """Run one attempt of a task to its end, in a loop of its own.
 
     `params`: a dict, or an object of the kind's class. `kept` and `state`: what earlier attempts
-    left behind. `stopping`: the worker is about to stop. Where a loop runs, this blocks it. Raise
+    left. `stopping`: the worker is about to stop. If a loop runs, this blocks it. Raise
     ValueError for parameters that the server would refuse.
     """
     run = run_task_async(
@@ -123,7 +123,7 @@ async def run_task_async(
 
 
 class _Record:
-    """The sink of a test: it keeps all that is told, in memory."""
+    """The sink of a test: it keeps all reports in memory."""
 
     def __init__(self, kept: dict[str, bytes]) -> None:
         self.kept = kept

@@ -64,7 +64,7 @@ class Tickets:
         return ticket
 
     async def look(self, ticket: str) -> Identity:
-        """Return whom the ticket stands for, and leave it. Raise AuthError as `redeem` does."""
+        """Return whom the ticket stands for, and keep it. Raise AuthError as `redeem` does."""
         key = _ticket_key(ticket)
         return _identity(cast("bytes | None", await self._redis.get(key)))
 
@@ -76,7 +76,7 @@ class Tickets:
         key = _ticket_key(ticket)
         identity = _identity(cast("bytes | None", await self._redis.getdel(key)))
         if self._most_waiting:
-            # Else its entry goes with its time.
+            # Otherwise the entry expires with its time.
             with contextlib.suppress(RedisError):
                 await self._redis.zrem(_waiting_key(identity.user_id), key)
         return identity
@@ -86,7 +86,7 @@ def _identity(stored: bytes | None) -> Identity:
     if stored is None:
         raise AuthError("the ticket is unknown, used or expired")
     try:
-        # A later version may have written more behind these.
+        # A later version may have written more after these.
         user_id, scopes, expires_at, *_ = orjson.loads(stored)
         identity = Identity(str(user_id), frozenset(scopes) or NO_SCOPES, float(expires_at))
     except (ValueError, TypeError) as error:

@@ -1,8 +1,8 @@
 """Fair turns at something that only few may use at once.
 
 `most` hold a turn in all, `most_a_key` of one key. Keys that wait are served in rounds; of those of
-one key the first that may start goes first. So one user who asks for much waits for themselves
-alone, and at a receiver that is busy wait only those who want that one.
+one key the first that may start goes first. So a user who sends many requests waits only for their
+own, and only those who want a busy receiver wait for it.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ class NoTurn(Exception):
 
 
 class TooManyWaiting(NoTurn):
-    """As many of this key wait as may."""
+    """As many of this key wait as are allowed to."""
 
 
 @attrs.frozen(eq=False)
@@ -99,7 +99,7 @@ class Turns:
             line.remove(waiter)
             if not line:
                 del self._waiting[waiter.keys[0]]
-            # Another of the key may have stood behind it.
+            # Another of the key may have waited after it.
             self._serve()
 
     def _may_start(self, keys: tuple[str, ...]) -> bool:
@@ -131,7 +131,7 @@ class Turns:
             del self._waiting[key]
             self._begin(waiter)
             if line:
-                # The next one of the key stands behind all other keys.
+                # The next one of the key comes after all other keys.
                 self._waiting[key] = line
 
     def _first_that_may_start(self, key: str, line: deque[_Waiter]) -> _Waiter | None:

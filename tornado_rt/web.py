@@ -57,7 +57,7 @@ class BaseHandler(RequestHandler):
 
     limited = True
     identifies = True
-    # Why there is no identity; told where one is needed, and nowhere else.
+    # Why there is no identity; shown where one is needed, and nowhere else.
     credentials_error: Exception | None = None
     # Whether a ticket was shown in place of a token, and which of those is still to be spent.
     by_ticket = False
@@ -99,7 +99,7 @@ class BaseHandler(RequestHandler):
             await self._identify()
 
     def check_request(self) -> None:
-        """Raise Problem for a request that is none here; no store is asked before."""
+        """Raise Problem for an invalid request; no store is asked before."""
 
     def data_received(self, chunk: bytes) -> None:
         """Pass over a body, and answer at once when it grows too large."""
@@ -116,7 +116,7 @@ class BaseHandler(RequestHandler):
         await answered
 
     async def options(self, *_: str) -> None:
-        """Answer a preflight; what it may do stands in the headers of every answer."""
+        """Answer a preflight; the headers of every answer say what it may do."""
         self.set_status(204)
         self.set_header("Allow", ", ".join(self._allowed()))
 

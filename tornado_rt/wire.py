@@ -21,7 +21,7 @@ from tornado_rt.protocol import Message
 READ_BYTES = 16384
 # How long a peer has to take what is left, and a WebSocket's to answer the close frame [s].
 LINGER_SECONDS = 5.0
-# How long a peer has to close when nothing more will be said, and how much is taken meanwhile [B].
+# How long a peer has to close when nothing more will be sent, and how much is taken meanwhile [B].
 HANG_UP_SECONDS = 1.0
 HANG_UP_BYTES = 16 * 1024 * 1024
 # Largest number of a socket option: 25 days.
@@ -125,7 +125,7 @@ class Wire(abc.ABC):
             self._loop.add_writer(self._socket, self._writable)
 
     def part(self, farewell: bytes) -> None:
-        """Write this last, after the backlog. Who takes it too slowly is cut off."""
+        """Write this last, after the backlog. A peer that takes it too slowly is cut off."""
         if self._socket is None:
             return
         self._set_timer(LINGER_SECONDS)

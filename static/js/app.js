@@ -1,4 +1,4 @@
-/** The page: who is there, what he follows, and what he does. */
+/** The page: who is signed in, what they follow, and what they do. */
 
 import { Api } from "./api.js";
 import { $, element } from "./dom.js";
@@ -46,7 +46,7 @@ async function logIn() {
     : await api.post("/api/auth/demo", { user_id: $("user").value });
   sessionStorage.setItem(SESSION, JSON.stringify(session));
   unfollow();
-  // Whoever comes by a link and logs in wants what it names; it is not for the user after him.
+  // A user who comes by a link and logs in wants what it names; it is not for the user after them.
   if (previous) history.replaceState(null, "", "/");
   await enter();
   followAsked();
@@ -122,7 +122,7 @@ function follow(kind, id, name) {
   followed = { id, path, stream, socket };
 }
 
-/** Follow what the user just asked for, and bring it into his sight. */
+/** Follow what the user just asked for, and bring it into view. */
 function show(kind, id, name) {
   follow(kind, id, name);
   $("task-message").scrollIntoView({ block: "nearest" });

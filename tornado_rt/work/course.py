@@ -13,7 +13,7 @@ MOST_COUNT = 2**53
 
 @attrs.frozen
 class Count:
-    """`done` of `total`, None for any number of them."""
+    """`done` of `total`; `total` None means unknown."""
 
     done: float
     total: float | None
@@ -21,7 +21,7 @@ class Count:
 
     @property
     def fraction(self) -> float:
-        """The part that is done, 0 when nobody knows."""
+        """The part that is done, 0 when the total is unknown."""
         return min(self.done / self.total, 1.0) if self.total else 0.0
 
     @property
@@ -49,8 +49,8 @@ class Place:
 class Course:
     """A plan, and how far each of its steps is. It is not safe for threads.
 
-    A step is named by its path; the path () is the whole, which is there without a plan too. What
-    is done never becomes less.
+    A step is named by its path. The path () is the whole task and always exists. Progress never
+    decreases.
     """
 
     def __init__(self, plan: Plan | None) -> None:
@@ -59,7 +59,7 @@ class Course:
         if plan is not None:
             self.places.update({path: Place(title) for path, title in plan.titles.items()})
         self._running: list[StepPath] = []
-        # Steps whose inner ones were all found on the way: nobody knows how many are to come.
+        # Steps all of whose inner steps were added while running: how many will come is unknown.
         self._open: set[StepPath] = set()
         self._least = 0.0
 
@@ -80,7 +80,7 @@ class Course:
         return self._least
 
     def here(self) -> StepPath:
-        """Return the step that was begun last of those that run, else the whole."""
+        """Return the running step that was begun last, else the whole."""
         return self._running[-1] if self._running else ()
 
     def current(self) -> int:
@@ -109,20 +109,20 @@ class Course:
         return next(pending, None)
 
     def begin(self, path: StepPath) -> None:
-        """Let a step run; done is what was before."""
+        """Start a step; its earlier progress stays."""
         place = self.places[path]
         place.mark, place.count = "r", None
         self._running.append(path)
 
     def end(self, path: StepPath, mark: str = "c") -> None:
-        """Let a step, and all inside it that is pending or runs, be completed or skipped."""
+        """Mark a step, and all inside it that is pending or running, as completed or skipped."""
         for other, place in self.places.items():
             if other[: len(path)] == path and place.mark in "pr":
                 place.mark, place.fraction = mark, 1.0
         self._running = [other for other in self._running if other[: len(path)] != path]
 
     def go_to(self, index: int) -> None:
-        """Complete all leaves before one and let it run, unless it was left behind."""
+        """Complete all leaves before one and start it, unless a later one was begun."""
         if any(mark in "rc" for mark in self.marks[index + 1 :]):
             return
         for leaf in self.leaves[:index]:
@@ -162,7 +162,7 @@ class Course:
         done = sum(step.weight * self._done(step.steps, (*path, step.name)) for step in steps)
         inner = done / sum(step.weight for step in steps)
         if path in self._open:
-            # As if one more were to come: the bar never waits at its end.
+            # Count one more step than there is, so that the bar does not wait at its end.
             inner *= len(steps) / (len(steps) + 1)
         return max(own, inner)
 

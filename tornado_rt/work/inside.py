@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Doing:
-    """A step of a run while it is done."""
+    """A step of a run, as a context manager."""
 
     def __init__(self, inner: AbstractContextManager[None]) -> None:
         self._inner = inner
@@ -28,7 +28,7 @@ class Doing:
 
 
 class Tracked(Generic[T]):
-    """Items of which each is told when it is done with, by their number so far."""
+    """Items of which each is reported when it is done; `tell` gets how many are done."""
 
     def __init__(
         self, items: Iterable[T] | AsyncIterable[T], tell: Callable[[int], object]

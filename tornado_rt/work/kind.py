@@ -55,11 +55,11 @@ class Rate:
 
 @attrs.frozen(kw_only=True)
 class Schedule:
-    """When tasks of a kind are made by themselves: by `cron`, or `every` so many seconds.
+    """When tasks of a kind are made: by `cron`, or every `every` seconds.
 
-    `overlap`: what happens while the last task is not ended: "skip", "queue" or "replace".
-    `jitter`: seconds at most that a task is delayed by chance. `missed`: what is made up for after
-    a time in which nothing ran: "skip" nothing, "last" one, "all".
+    `overlap`: what happens if the last task has not ended: "skip", "queue" or "replace". `jitter`:
+    the longest random delay [s]. `missed`: which times are made up for after a pause: "skip" none,
+    "last" the last one, "all" every one.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Schedule:
             raise ValueError(f"schedule {self.name!r}: {error}") from None
 
 
-# A type checker has to know what these take: `tuple` alone says nothing of it.
+# These tell a type checker what they take: `tuple` alone does not.
 def _as_names(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(names)
 
@@ -94,15 +94,17 @@ def _as_schedules(schedules: Iterable[Schedule]) -> tuple[Schedule, ...]:
 class Kind:
     """A sort of work: the class of its parameters, its plan, limits, retries and handler.
 
+    `name`: how submissions name it. `title`: what people see of the kind, by default its name.
     `steps`: the plan, or a function of the parameters that returns it; None: no plan. `label`: what
     people see of a task, a format string over the parameters ("{path} as {preset}") or a function
     of them; None: the title. `shown`: parameters that snapshots carry beside the label. `version`:
     limits of a higher version replace those that are in force. `limit`, `user_limit`, `key_limit`:
     how many may run, in all, of a user, of a key; `rate`, `key_rate`: how many may start, as
-    "10/m". `timeout`: seconds that an attempt may take. `retry_errors`: whether an exception is
-    tried again, after `backoff` (the first and the longest wait in seconds), until `max_attempts`.
-    `expected_seconds`: how long a task takes, a number or a function of the parameters. For each
-    limit and the timeout 0 means none. Raise ValueError for what is none of this.
+    "10/m". `timeout`: longest duration of an attempt [s]. `retry_errors`: whether an attempt that
+    raises is repeated, after `backoff` (the first and the longest wait [s]), until `max_attempts`.
+    `expected_seconds`: expected duration of a task [s], a number or a function of the parameters.
+    `schedules`: when tasks are made without a submission. A limit or timeout of 0 means none. Raise
+    ValueError for an invalid argument.
     """
 
     name: str
@@ -126,8 +128,8 @@ class Kind:
     )
     schedules: tuple[Schedule, ...] = attrs.field(default=(), kw_only=True, converter=_as_schedules)
     function: Callable[..., Any] | None = attrs.field(default=None, init=False)
-    # Whether the handler is an `async def`, also one behind a decorator that names it; another is a
-    # plain function, which is given a SyncRun.
+    # True for an `async def`, also one wrapped by a decorator with `functools.wraps`. Any other
+    # function gets a SyncRun.
     is_async: bool = attrs.field(default=False, init=False)
     _plan: Plan | None = attrs.field(default=None, init=False, repr=False)
 
@@ -176,7 +178,7 @@ class Kind:
 
 
 def format_label(template: str, params: Mapping[str, Any]) -> str:
-    """Return the label that a kind's template makes of parameters."""
+    """Return the label that a kind's template makes from parameters."""
     return clean_line(template.format_map(params), MAX_LABEL_LENGTH)
 
 

@@ -1,4 +1,4 @@
-"""Results that are made once for a task, whatever number of attempts it has."""
+"""Results that are made once for a task, however many attempts it has."""
 
 import json
 import threading

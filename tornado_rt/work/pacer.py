@@ -1,16 +1,16 @@
-"""When reports may leave."""
+"""When reports may be sent."""
 
 import math
 import threading
 import time
 from collections.abc import Callable
 
-# Reports of a run that leave in a second.
+# Most reports of a run in a second.
 MOST_REPORTS = 10.0
 
 
 class Pacer:
-    """Says when reports may leave: at most `per_second`, and the last one always."""
+    """Says when reports may be sent: at most `per_second`, and the last one always."""
 
     def __init__(
         self, per_second: float = MOST_REPORTS, clock: Callable[[], float] = time.monotonic
@@ -22,9 +22,9 @@ class Pacer:
         self._lock = threading.Lock()
 
     def ask(self) -> float | None:
-        """Tell of a change: 0 sends it now, a number sends it after so many seconds.
+        """Note a change: return 0 to send a report now, or the seconds after which to send it.
 
-        None: a report is planned already, and carries it.
+        None: a planned report will include this change.
         """
         with self._lock:
             if self._planned:
@@ -36,7 +36,7 @@ class Pacer:
             return wait
 
     def leave(self) -> None:
-        """Tell that the planned report leaves; call it before the state is read."""
+        """Note that the planned report is sent now; call it before the state is read."""
         with self._lock:
             self._planned = False
             self._next = max(self._next, self._clock() + self._interval)

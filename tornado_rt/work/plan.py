@@ -70,7 +70,7 @@ class Leaf:
 
 @attrs.frozen
 class Plan:
-    """The steps of a task. Raise ValueError for what is no plan: the text says why."""
+    """The steps of a task. Raise ValueError for an invalid plan: the text says why."""
 
     steps: tuple[Step, ...] = attrs.field(converter=_as_steps)
 
@@ -124,7 +124,7 @@ def plan_of(steps: Steps | None) -> Plan | None:
     try:
         return _known_plan(steps)
     except TypeError:
-        # Something that is no step, and cannot be looked up.
+        # It has something that is no step and cannot be hashed.
         return Plan(steps)
 
 

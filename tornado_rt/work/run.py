@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 class Told:
-    """A report that was taken: it may be awaited or not, for there is nothing to wait for."""
+    """A report that was accepted. It can be awaited or ignored."""
 
     def __await__(self) -> Generator[None, None, None]:
         yield from ()
@@ -55,11 +55,11 @@ class Sink(Protocol):
     def report(self, run: "Run") -> None:
         """Send the run's `fragment()` and `encoded_state()` soon; called at every change.
 
-        It is called in any thread. What it raises ends the handler: LeaseLost, CancelledError.
+        Any thread may call it. It may end the handler by raising LeaseLost or CancelledError.
         """
 
     def check(self) -> None:
-        """Raise what `report` raises, if it would: nobody waits for the handler any more."""
+        """Raise what `report` would raise: then nobody waits for the handler any more."""
 
     async def keep(self, name: str, value: bytes) -> None:
         """Keep a once-result before returning. Raise LeaseLost."""
@@ -86,12 +86,12 @@ class Nowhere:
 
 NO_STATE = b"{}"
 
-# Which step the code that runs now stands in: each coroutine and each thread has its own.
+# The step of the code that runs now: each coroutine and each thread has its own.
 _standing: ContextVar[tuple["Run", StepPath] | None] = ContextVar("standing", default=None)
 
 
 class Run:
-    """The run of a task: a handler reports its progress here, and keeps what is done.
+    """The run of a task: a handler reports its progress here, and stores its results.
 
     The methods that report may be called in any thread of the handler, and never wait. `state` is a
     small dict of JSON that is kept with each report, and is there again on a later attempt. `kept`:
@@ -144,7 +144,7 @@ class Run:
 
     @property
     def progress(self) -> float:
-        """How much is done, from 0 to 100. It never becomes less."""
+        """How much is done, from 0 to 100. It never decreases."""
         with self._lock:
             return self._course.progress() * 100
 
@@ -155,7 +155,7 @@ class Run:
 
     @property
     def stopping(self) -> bool:
-        """Whether the worker stops: the handler keeps what it has and returns, or is ended."""
+        """Whether the worker stops: the handler should store what it has and end soon."""
         return self._stops
 
     def update(
@@ -167,10 +167,10 @@ class Run:
         total: float | None = None,
         unit: object = None,
     ) -> Told:
-        """Tell how far the current step is, from 0 to 1, or the whole outside of any step.
+        """Report the progress of the current step, or of the whole task outside any step.
 
-        `done` of `total` `unit`s say the same in numbers. A message may be any object; text may
-        stand alone, without a fraction. Raise ValueError for numbers that are none.
+        `fraction` is from 0 to 1; a text in its place is the message. `done` of `total` `unit`s say
+        the same in numbers. A message may be any object. Raise ValueError for an invalid number.
         """
         if isinstance(fraction, str):
             require(message is None, "a message is given twice")
@@ -193,15 +193,15 @@ class Run:
     def step(self, name: str, title: str | None = None, weight: float | None = None) -> Doing:
         """Return a step that runs while one is in it, by `with` or `async with`.
 
-        It is completed when it is left, and keeps running when it is left by an error. A name that
-        the plan does not have is put into the plan, last of the step around it.
+        It is completed when the block ends. After an error it stays current. A name that the plan
+        does not have is added to the plan, last in the step around it.
         """
         return Doing(self._do(Step(name, 1.0 if weight is None else weight, title or "")))
 
     def go_to(self, index: int, message: object = None) -> Told:
-        """Complete all leaves before one and let that run; `message`: by default its title.
+        """Complete all earlier leaves and start this one; `message`: by default its title.
 
-        For a leaf that was left behind only the message changes. Raise ValueError.
+        For a leaf already passed, only the message changes. Raise ValueError.
         """
         count = len(self._course.leaves)
         require(is_count(index, 0) and index < count, f"the plan has no step {index!r:.100}")
@@ -213,7 +213,7 @@ class Run:
         return self._tell()
 
     def skip(self, *names: str) -> Told:
-        """Tell that steps are not done by this task; they count as done. Raise ValueError."""
+        """Mark steps that this task does not do; they count as done. Raise ValueError."""
         with self._changed() as course:
             for name in names:
                 path = course.find(clean_line(name, MAX_STEP_LENGTH), self._standing_at())
@@ -223,7 +223,7 @@ class Run:
         return self._tell()
 
     def set_plan(self, steps: Steps | None) -> Told:
-        """Take another plan; steps of both stay as far as they are. Raise ValueError."""
+        """Replace the plan; steps of both plans keep their progress. Raise ValueError."""
         plan = plan_of(steps)
         with self._changed() as course:
             course.replace(plan)
@@ -237,7 +237,7 @@ class Run:
         total: int | None = None,
         unit: object = None,
     ) -> Tracked[T]:
-        """Return the items for `for` or `async for`, each told when it is done with.
+        """Return the items for `for` or `async for`; each is reported when it is done.
 
         `total`: by default their number, when they have one.
         """
@@ -250,9 +250,9 @@ class Run:
     ) -> Any:
         """Call a function once for the task: a later attempt gets the kept result.
 
-        A result is JSON, and what is returned is what JSON gives back. An awaitable is awaited. It
-        is kept before this returns. A second call of a name waits for the first. When the plan has
-        a step of this name that has not begun, the call is that step. Raise ValueError for a result
+        A result is JSON, and is returned as JSON gives it back. An awaitable is awaited. The result
+        is kept before this returns. A second call of a name waits for the first. If the plan has a
+        step of this name that has not begun, the call is that step. Raise ValueError for a result
         that cannot be kept, LeaseLost.
         """
         self._check()
@@ -261,7 +261,7 @@ class Run:
             with self._step_of(name):
                 if name in results.kept:
                     return results.recall(name)
-                # Else a thread that nobody waits for would do what another attempt does too.
+                # Without this check an abandoned thread would repeat the work of the next attempt.
                 self._sink.check()
                 value = function(*args, **kwargs)
                 if inspect.isawaitable(value):
@@ -282,7 +282,7 @@ class Run:
     def stop(self) -> None:
         """Tell the handler that the worker stops."""
         with self._lock:
-            # First: who waits looks at it at once.
+            # First: a waiter looks at it at once.
             told, self._stops = self._stops, True
             if self._stop is not None and not told:
                 self._stop.set_result(None)
@@ -317,7 +317,7 @@ class Run:
         return trust * paced + (1 - trust) * (planned or 0.0)
 
     def snapshot(self) -> dict[str, Any]:
-        """Return what is kept of the snapshot, but the task's id, status and attempt."""
+        """Return the snapshot without task id, status and attempt."""
         with self._lock:
             course, leaves = self._course, self._course.leaves
             at, count = course.current(), course.places[self._last].count
@@ -344,7 +344,10 @@ class Run:
         return json_of(self.snapshot())[1:-1]
 
     def encoded_state(self) -> bytes:
-        """Return `state` as JSON; when it is none, as it last was: the next report then raises."""
+        """Return `state` as JSON. If it cannot be stored, return the last good one.
+
+        The next report then raises.
+        """
         if type(self.state) is dict and not self.state:
             self._state_text, self._state_fault = NO_STATE, ""
             return NO_STATE
@@ -379,7 +382,7 @@ class Run:
             self._tell()
 
     def _step_of(self, name: str) -> AbstractContextManager[None]:
-        """Return the step of this name if it is there and pending, else nothing to be in."""
+        """Return the pending step of this name, else a context that does nothing."""
         with self._changed() as course:
             path = course.find(name, self._standing_at())
             is_pending = path is not None and course.places[path].mark == "p"
@@ -387,7 +390,7 @@ class Run:
 
     @contextmanager
     def _changed(self) -> Iterator[Course]:
-        # Before the lock, which another thread may have held as the process was forked.
+        # Before the lock, which another thread may have held when the process was forked.
         self._check()
         with self._lock:
             yield self._course
@@ -409,7 +412,7 @@ class Run:
         with self._lock:
             if self._stop is None:
                 self._stop = futures.Future()
-                # Nobody who gives up waiting for it can cancel it.
+                # A waiter that gives up cannot cancel it.
                 self._stop.set_running_or_notify_cancel()
                 if self._stops:
                     self._stop.set_result(None)
@@ -427,7 +430,7 @@ class Run:
 
 
 def first_fragment(plan: Plan | None, expected_seconds: float | None) -> bytes:
-    """Return the fragment of a task that waits: nothing done, its plan and its time."""
+    """Return the fragment of a waiting task: nothing done, its plan and expected time."""
     run = Run(plan=plan, expected_seconds=expected_seconds, clock=lambda: 0.0)
     return run.fragment()
 

@@ -10,7 +10,7 @@ from tornado_rt.work.run import Run, Sink, as_note
 
 
 class SyncRun(Run):
-    """The run of a handler that is a plain function: what waits, blocks.
+    """The run of a plain function: methods that wait block the thread.
 
     `wait` runs a coroutine of the sink to its end in the loop of the sink, and returns its result;
     it may be called in any thread but the loop's.
