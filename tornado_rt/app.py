@@ -332,7 +332,7 @@ async def _open_notifications(
 
 
 def _process_name(settings: Settings, process: int | None) -> str:
-    """Name this process as no other that runs is named, and as it was before a restart."""
+    """Return a name that no other running process has, the same after a restart."""
     name = f"{socket.gethostname()}:{settings.port}"
     return name if process is None else f"{name}:{process}"
 
@@ -387,7 +387,7 @@ def _tasks(core: Core) -> TaskService:
 @contextlib.asynccontextmanager
 async def _worker(core: Core, targets: Mapping[str, Target]) -> AsyncIterator[None]:
     settings = core.settings
-    # Never given twice: who holds a task must be told from who held it before a restart.
+    # Never given twice: the holder of a task must differ from the one before a restart.
     worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     roster = Roster(settings.data_dir / "workers" / settings.queue_name)
     worker = Worker(
@@ -564,7 +564,7 @@ def _limits(settings: Settings) -> Limits:
 
 
 def url_of(settings: Settings, port: int) -> str:
-    """Return where a server on this port is found."""
+    """Return the URL of a server on this port."""
     scheme = "https" if settings.tls_certificate else "http"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"{scheme}://{host}:{port}"

@@ -1,4 +1,4 @@
-"""Errors as they are told: RFC 9457 problem documents, and which error is which problem."""
+"""Errors as clients see them: RFC 9457 problem documents, and which error is which problem."""
 
 import http
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ class Problem(HTTPError):
         return str(max(1, round(self.retry_after or 0)))
 
     def document(self) -> bytes:
-        """Return the JSON that tells it."""
+        """Return the problem document as JSON."""
         document: dict[str, Any] = {
             "type": "about:blank",
             "title": http.HTTPStatus(self.status_code).phrase,

@@ -7,7 +7,7 @@ from tornado_rt.secret import SecretError, read_named_file
 
 
 def server_context(settings: Settings) -> ssl.SSLContext | None:
-    """Return the context of the certificate that is configured; None without one.
+    """Return the context of the configured certificate; None without one.
 
     Raise SecretError when it cannot be used.
     """
