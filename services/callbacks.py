@@ -24,9 +24,9 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.netutil import Resolver
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
-from tornado_rt.bounds import clean_text
 from tornado_rt.metrics import Metrics
 from tornado_rt.turns import Turns
+from tornado_rt.work import clean_text
 
 log = structlog.get_logger(__name__)
 

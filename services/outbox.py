@@ -35,9 +35,9 @@ from services.notifications.models import SOURCE_LENGTH
 from services.queue import iso_of, key_prefix
 from services.queue.jobs import unpack_job
 from services.queue.models import Job
-from tornado_rt.bounds import clean_name, clean_text
 from tornado_rt.metrics import Metrics
 from tornado_rt.turns import NoTurn
+from tornado_rt.work import clean_line, clean_text
 
 log = structlog.get_logger(__name__)
 
@@ -137,11 +137,11 @@ class Event:
         return NotificationDraft(
             user_id=self.user_id,
             type=NotificationType.ANALYSIS if self._is_analysis else NotificationType.SYSTEM,
-            title=clean_name(self._title(), TITLE_LENGTH) or self.task_kind,
+            title=clean_line(self._title(), TITLE_LENGTH) or self.task_kind,
             content=clean_text(self._summary(), CONTENT_LENGTH) or None,
             # Not the event's id: a task that was run again ends under another one.
             link=link if len(link) <= LINK_LENGTH else None,
-            source="queue" if self._is_analysis else clean_name(self.task_kind, SOURCE_LENGTH),
+            source="queue" if self._is_analysis else clean_line(self.task_kind, SOURCE_LENGTH),
             severity=self._severity(),
             metadata=self._metadata(),
         )
@@ -173,7 +173,7 @@ class Event:
 
     @property
     def _subject_id(self) -> str:
-        return clean_name(self.task_id if self._subject == "task" else self.batch_id, NAME_LENGTH)
+        return clean_line(self.task_id if self._subject == "task" else self.batch_id, NAME_LENGTH)
 
     def _title(self) -> str:
         if self.kind == "note":
@@ -188,8 +188,8 @@ class Event:
         return Severity(self.severity) if self.severity in list(Severity) else Severity.INFO
 
     def _metadata(self) -> dict[str, Any]:
-        label = clean_name(self.job.label, NAME_LENGTH)
-        kind, status = (clean_name(one, NAME_LENGTH) for one in (self.task_kind, self.status))
+        label = clean_line(self.job.label, NAME_LENGTH)
+        kind, status = (clean_line(one, NAME_LENGTH) for one in (self.task_kind, self.status))
         about = {f"{self._subject}_id": self._subject_id, "kind": kind, "label": label}
         ended = {} if self.kind == "note" else {"status": status}
         return about | self._of_analysis(label) | ended

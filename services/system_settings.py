@@ -8,9 +8,9 @@ import attrs
 import structlog
 from pymongo.errors import PyMongoError
 
-from tornado_rt.bounds import clean_text
 from tornado_rt.limits import SystemSettings
 from tornado_rt.protocol import CONTROL, Cursor, Message, MessageType, Publisher
+from tornado_rt.work import clean_text
 
 __all__ = ["InvalidSetting", "SettingsFollower", "SystemSettings", "SystemSettingsService"]
 

@@ -267,8 +267,8 @@ def _describe(task: Task, snapshot: bytes, state: KindState | None) -> dict[str,
         "max_attempts": task.max_attempts,
         "attempts": _attempts(task),
         "created_at": iso_of(task.created_at),
-        "started_at": _iso(task.started_at),
-        "ended_at": _iso(task.ended_at),
+        "started_at": iso_of(task.started_at),
+        "ended_at": iso_of(task.ended_at),
         **({"run_at": iso_of(task.run_at)} if task.run_at else {}),
         "waiting_for": waiting_for(task, state),
     }
@@ -278,19 +278,15 @@ def _attempts(task: Task) -> list[dict[str, Any]]:
     """Return the attempts that have ended, and the one that runs or was the last."""
     # A task that was handed back waits as if it had not started.
     waits = task.status in (TaskState.QUEUED, TaskState.DELAYED)
-    started_at = None if waits else _iso(task.started_at)
+    started_at = None if waits else iso_of(task.started_at)
     if started_at is None or any(one["started_at"] == started_at for one in task.attempts):
         return list(task.attempts)
     runs = task.status == TaskState.PROCESSING
     last = {
         "attempt": task.attempt,
         "started_at": started_at,
-        "ended_at": _iso(task.ended_at),
+        "ended_at": iso_of(task.ended_at),
         "outcome": "running" if runs else task.status,
         "error": task.error,
     }
     return [*task.attempts, last]
-
-
-def _iso(moment: float | None) -> str | None:
-    return None if moment is None else iso_of(moment)

@@ -927,8 +927,8 @@ def both(kind: Kind) -> list[LocalKind | SharedKind]:
 def test_kind_is_the_same_to_its_own_process_and_to_another() -> None:
     for known in both(transcode):
         assert (known.name, known.title) == ("video.transcode", "Transcode a film")
-        assert (known.version, known.max_attempts, known.retry_errors) == (3, 5, True)
-        assert (known.timeout, known.backoff) == (3600.0, (1.0, 60.0))
+        assert (known.entry.version, known.max_attempts) == (3, 5)
+        assert known.entry.description["timeout"] == 3600.0
         assert known.read_params(FILM) == reader_of(Transcode).read(FILM)[1]
         with pytest.raises(ParamsFault) as refused:
             known.read_params({"path": 5}, place="items[0].params")
@@ -1044,9 +1044,7 @@ def test_entry_says_all_that_others_need() -> None:
         "plan",
         "shown",
         "max_attempts",
-        "retry_errors",
         "timeout",
-        "backoff",
         "expected_seconds",
     }
     assert orjson.loads(orjson.dumps(entry.description)) == entry.description
@@ -1166,7 +1164,7 @@ BAD_ENTRIES: list[tuple[dict[str, Any], str]] = [
     ({"params_schema": {"$ref": "http://x"}}, "the schema refers to http://x, which is not in it"),
     ({"plan": "[5]"}, "not a plan: "),
     ({"plan": "x"}, "Expecting value"),
-    ({"backoff": [1]}, "its description.backoff must have 2 items"),
+    ({"shown": [1]}, "its description.shown[0] must be a string"),
 ]
 
 

@@ -13,8 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_rt.bounds import clean_name
-from tornado_rt.bounds import clean_text as bounds_clean_text
 from tornado_rt.work import (
     MAX_STEP_LENGTH,
     MOST_LEAVES,
@@ -26,7 +24,6 @@ from tornado_rt.work import (
     Schedule,
     Step,
     TaskError,
-    clean_line,
     clean_text,
     format_label,
 )
@@ -427,14 +424,6 @@ def test_retry_may_have_a_delay_alone(delay: Any) -> None:
 
 class Colour(enum.StrEnum):
     RED = "red"
-
-
-@given(
-    st.one_of(st.text(), st.integers(), st.binary(), st.sampled_from(Colour)), st.integers(0, 50)
-)
-def test_text_is_cleaned_as_the_server_does(value: object, most: int) -> None:
-    assert clean_text(value, most) == bounds_clean_text(value, most)
-    assert clean_line(value, most) == clean_name(value, most)
 
 
 def test_object_that_cannot_be_looked_at_is_named() -> None:

@@ -8,8 +8,9 @@ import attrs
 import jwt
 
 from settings import Settings
-from tornado_rt.bounds import OutOfBounds, check_name, clean_text
+from tornado_rt.bounds import OutOfBounds, check_name
 from tornado_rt.keys import HMAC, Key, UnknownKey, open_keys
+from tornado_rt.work import clean_text
 
 # One for all: an empty frozenset is an object of 200 bytes.
 NO_SCOPES: frozenset[str] = frozenset()

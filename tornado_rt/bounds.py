@@ -7,19 +7,17 @@ control character. JSON nests at most `MAX_DEPTH` deep: MongoDB takes 100 levels
 
 import dataclasses
 import math
-import unicodedata
 from collections.abc import Callable, Collection
 from enum import Enum
 from typing import Any
 
 import orjson
 
+from tornado_rt.work.values import LAYOUT, may_stand
+
 MAX_DEPTH = 32
 # The integers of BSON, of Redis and of a signed 64-bit column.
 LEAST_INTEGER, MOST_INTEGER = -(2**63), 2**63 - 1
-# Control characters, lone surrogates, line and paragraph separators.
-FORBIDDEN = {"Cc", "Cs", "Zl", "Zp"}
-LAYOUT = set("\t\n\r")
 
 Validator = Callable[[Any, Any, Any], None]
 
@@ -80,26 +78,6 @@ def number_of(least: float, most: float) -> Validator:
     return validate
 
 
-def clean_text(value: object, most: int) -> str:
-    """Return any object as text that can be kept, cut to `most` characters.
-
-    For what comes from a handler or an exception, whose author must not be failed for it.
-    """
-    try:
-        text = str(value)
-    except BaseException as error:
-        text = f"<{type(value).__name__}: {type(error).__name__} in its text>"
-    text = text[:most].encode(errors="replace").decode()
-    if text.isprintable():
-        return text
-    return "".join(one if _may_stand(one, LAYOUT) else "\ufffd" for one in text)
-
-
-def clean_name(value: object, most: int) -> str:
-    """Return any object as one line of text that can be kept, cut to `most` characters."""
-    return "".join(" " if one in LAYOUT else one for one in clean_text(value, most))
-
-
 def _validator(check: Callable[[str, Any], None]) -> Validator:
     def validate(_: Any, field: Any, value: Any) -> None:
         if value is not None:
@@ -115,11 +93,7 @@ def _check_length(name: str, value: str, most: int, least: int) -> None:
 
 
 def _holds_only(value: str, allowed: set[str]) -> bool:
-    return all(_may_stand(one, allowed) for one in value)
-
-
-def _may_stand(character: str, allowed: set[str]) -> bool:
-    return character in allowed or unicodedata.category(character) not in FORBIDDEN
+    return all(one in allowed or may_stand(one) for one in value)
 
 
 def _check_values(name: str, value: Any, depth: int, most: int) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import structlog
 from tornado.web import RequestHandler
 
-from tornado_rt.bounds import clean_text
 from tornado_rt.log_stream import LogStream
 from tornado_rt.metrics import Metrics, method_label
+from tornado_rt.work import clean_text
 
 log = structlog.get_logger(__name__)
 

@@ -10,10 +10,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from tornado_rt.backplane import Backplane
-from tornado_rt.bounds import clean_name
 from tornado_rt.hub import Hub
 from tornado_rt.jobs import Jobs
 from tornado_rt.redis import is_full
+from tornado_rt.work import clean_line
 
 ANSWER_SECONDS = 2.0
 SHARED_SECONDS = 1.0
@@ -90,7 +90,7 @@ class Readiness:
         except ResponseError as error:
             if is_full(error):
                 return "Redis is full"
-            return f"Redis does not take writes: {clean_name(error, REASON_LENGTH)}"
+            return f"Redis does not take writes: {clean_line(error, REASON_LENGTH)}"
         except (RedisError, OSError):
             return "Redis does not answer"
         return None
@@ -105,5 +105,5 @@ class Readiness:
         except (ConnectionFailure, TimeoutError):
             return "MongoDB does not answer"
         except PyMongoError as error:
-            return f"MongoDB does not take writes: {clean_name(error, REASON_LENGTH)}"
+            return f"MongoDB does not take writes: {clean_line(error, REASON_LENGTH)}"
         return None

@@ -16,9 +16,8 @@ from services.analysis.plan import (
 )
 from services.progress.snapshot import PlanView
 from services.progress.stores import FileProgressStore, ProgressStore
-from tornado_rt.bounds import clean_text
 from tornado_rt.protocol import iso_time
-from tornado_rt.work import MAX_MESSAGE_LENGTH, WAITING, Plan
+from tornado_rt.work import MAX_MESSAGE_LENGTH, WAITING, Plan, clean_text
 
 # From which share done on the time left follows the pace alone.
 PACE_TRUSTED_FROM = 0.25

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
-from tornado_rt.bounds import clean_name
 from tornado_rt.json_body import (
     MOST_FAULTS,
     TOLD_CHARACTERS,
@@ -14,6 +13,7 @@ from tornado_rt.json_body import (
     TOLD_NAMES,
     cut,
 )
+from tornado_rt.work import clean_line
 
 # A class in the message of a validator of attrs.
 CLASS_NAME = re.compile(r"<(?:class|enum) '(?:[\w<>]+\.)*(\w+)'>")
@@ -91,7 +91,7 @@ class Gathered:
 
 def refusal(told: Iterable[str]) -> ParamsFault:
     """Return what is raised for these faults: the first of them, each once, and their number."""
-    lines = (cut(clean_name(one, TOLD_CHARACTERS + 1), TOLD_CHARACTERS) for one in told)
+    lines = (cut(clean_line(one, TOLD_CHARACTERS + 1), TOLD_CHARACTERS) for one in told)
     faults = list(dict.fromkeys(lines))
     rest = len(faults) - TOLD_FAULTS
     if rest > 0:
@@ -123,7 +123,7 @@ def one_of(choices: Iterable[object]) -> str:
 def words_of(error: BaseException) -> str:
     """Return what a validator says, without the objects that attrs puts behind it."""
     said = error.args[0] if error.args else ""
-    text = CLASS_NAME.sub(r"\1", clean_name(said, MOST_WORDS))
+    text = CLASS_NAME.sub(r"\1", clean_line(said, MOST_WORDS))
     meant = isinstance(error, ValueError | TypeError) and text
     return text if meant else f"{type(error).__name__} {text}".rstrip()
 
@@ -136,4 +136,4 @@ def json_word(value: object) -> str:
 
 def short(name: str) -> str:
     """Return a field's name as it is told."""
-    return cut(clean_name(name, TOLD_NAME_CHARACTERS + 1), TOLD_NAME_CHARACTERS)
+    return cut(clean_line(name, TOLD_NAME_CHARACTERS + 1), TOLD_NAME_CHARACTERS)

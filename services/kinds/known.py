@@ -1,4 +1,4 @@
-"""A kind as whoever submits a task sees it: one of this process's code, or another's."""
+"""A kind as submitters see it: one of this process's code, or another's."""
 
 import re
 import string
@@ -16,12 +16,12 @@ from services.kinds.schema import schema_of
 from services.kinds.validation import BadSchema, SchemaReader
 from services.queue.models import KindEntry, KindLimits
 from tornado_rt.work import Kind, Plan, clean_line, first_fragment, format_label
+from tornado_rt.work.kind import MAX_LABEL_LENGTH
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-MAX_LABEL_LENGTH = 200
 # A format in another's label, such as `>10` or `.2f`.
 FORMAT = re.compile(r"[^{}]{0,8}")
 LONG_WIDTH = re.compile(r"\d{3}")
@@ -47,9 +47,7 @@ class Description:
     plan: str = ""
     shown: list[str] = attrs.Factory(list)
     max_attempts: int = 3
-    retry_errors: bool = True
     timeout: float = 0.0
-    backoff: tuple[float, float] = (5.0, 300.0)
     expected_seconds: float | None = None
 
 
@@ -61,9 +59,7 @@ def entry_of(kind: Kind) -> KindEntry:
         plan=_text_of(None if callable(kind.steps) else kind.plan_of(None)),
         shown=list(kind.shown),
         max_attempts=kind.max_attempts,
-        retry_errors=kind.retry_errors,
         timeout=kind.timeout,
-        backoff=(float(kind.backoff[0]), float(kind.backoff[1])),
         expected_seconds=None if callable(kind.expected_seconds) else kind.expected_of(None),
     )
     return KindEntry(
@@ -86,21 +82,17 @@ def _text_of(plan: Plan | None) -> str:
 
 
 class KnownKind(ABC):
-    """A kind as whoever submits a task sees it.
+    """A kind as submitters see it.
 
-    `params` in its methods are what `read_params` has returned, unchanged. `timeout` and `backoff`
-    are in seconds, a timeout of 0 is none.
+    `params` in its methods are what `read_params` has returned, unchanged.
     """
 
     def __init__(self, entry: KindEntry) -> None:
         """Raise BadEntry."""
-        self.name, self.title, self.version = entry.kind, entry.title or entry.kind, entry.version
+        self.name, self.title = entry.kind, entry.title or entry.kind
         self.entry = entry
         self._told = _read_description(entry)
         self.max_attempts = self._told.max_attempts
-        self.retry_errors = self._told.retry_errors
-        self.timeout = self._told.timeout
-        self.backoff = self._told.backoff
 
     @abstractmethod
     def read_params(

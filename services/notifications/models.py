@@ -12,6 +12,7 @@ import bson
 from bson import ObjectId
 from bson.errors import BSONError
 
+from tornado_rt.auth import USER_ID_LENGTH
 from tornado_rt.bounds import OutOfBounds, check_json, check_name, name_of, text_of
 from tornado_rt.protocol import Cursor, Message, ResyncReason, iso_time
 
@@ -20,7 +21,6 @@ CONTENT_LENGTH = 5000
 LINK_LENGTH = 2000
 SOURCE_LENGTH = 100
 KEY_LENGTH = 200
-USER_ID_LENGTH = 255
 METADATA_BYTES = 8192
 DAY_SECONDS = 86400.0
 

@@ -38,7 +38,6 @@ from services.notifications.models import (
 from services.notifications.numbers import CONFLICTS, Numbers, StoreConflict, upsert
 from services.notifications.pages import Pages
 from services.notifications.shared_read import SharedRead
-from tornado_rt.bounds import clean_text
 from tornado_rt.mongo import MongoAccess
 from tornado_rt.protocol import (
     BROADCAST,
@@ -51,6 +50,7 @@ from tornado_rt.protocol import (
     user_topic,
 )
 from tornado_rt.turns import NoTurn
+from tornado_rt.work import clean_text
 
 log = structlog.get_logger(__name__)
 

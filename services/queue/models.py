@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import attrs
 
@@ -248,13 +248,17 @@ def describe_dead(task: Task) -> dict[str, Any]:
         "attempt": task.attempt,
         "error": task.error,
         "created_at": iso_of(task.created_at),
-        "ended_at": None if task.ended_at is None else iso_of(task.ended_at),
+        "ended_at": iso_of(task.ended_at),
     }
 
 
-def iso_of(time: float) -> str:
-    """Return seconds since the epoch in ISO 8601."""
-    return iso_time(datetime.fromtimestamp(time, UTC))
+@overload
+def iso_of(time: float) -> str: ...
+@overload
+def iso_of(time: float | None) -> str | None: ...
+def iso_of(time: float | None) -> str | None:
+    """Return seconds since the epoch in ISO 8601; None of None."""
+    return None if time is None else iso_time(datetime.fromtimestamp(time, UTC))
 
 
 @attrs.frozen

@@ -192,8 +192,8 @@ def _attempt(
     begun, ended = _read_time(started_at), _read_time(ended_at)
     return {
         "attempt": int(number),
-        "started_at": None if begun is None else iso_of(begun),
-        "ended_at": None if ended is None else iso_of(ended),
+        "started_at": iso_of(begun),
+        "ended_at": iso_of(ended),
         "outcome": outcome.decode(),
         "error": error.decode(errors="replace") or None,
     }

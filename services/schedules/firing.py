@@ -18,8 +18,8 @@ from services.schedules.models import (
 )
 from services.schedules.store import Firing, Occasion
 from services.schedules.times import ScheduleFault, Times, jitter_of
-from tornado_rt.bounds import clean_name
 from tornado_rt.redis import is_outage
+from tornado_rt.work import clean_line
 
 log = structlog.get_logger(__name__)
 
@@ -101,4 +101,4 @@ def _latest(times: Times, due: float, since: float, now: float, most: int) -> Se
 
 
 def _reason(error: Exception) -> str:
-    return clean_name(str(error) or type(error).__name__, REASON_LENGTH)
+    return clean_line(str(error) or type(error).__name__, REASON_LENGTH)

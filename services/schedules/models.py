@@ -187,8 +187,8 @@ class Stored:
             "missed": one.missed,
             "enabled": self.enabled,
             "source": one.source,
-            "next_at": _iso(self.due),
-            "last_at": _iso(state.last_time),
+            "next_at": iso_of(self.due),
+            "last_at": iso_of(state.last_time),
             "last_task_id": state.last_task or None,
             "fired": state.fired,
             "skipped": state.skipped,
@@ -212,7 +212,3 @@ def task_id_of(id_: str, occasion: str) -> str:
     slug = NOT_IN_IDS.sub("-", name[:SLUG_LENGTH])
     digest = hashlib.sha256(id_.encode()).hexdigest()[:20]
     return f"{slug}-{digest}-{occasion}"
-
-
-def _iso(moment: float | None) -> str | None:
-    return None if moment is None else iso_of(moment)

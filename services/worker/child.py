@@ -19,7 +19,6 @@ from services.analysis import AnalysisTask, Step, read_update
 from services.queue import Kept, Outcome, Task
 from services.worker.channel import READ_BYTES, BadMessage, Unpacker, pack
 from services.worker.endings import Ending, end_with_error, text_of_error
-from services.worker.link import NO_STATE
 from services.worker.loading import import_function, import_kind
 from services.worker.runs import make_run, read_params
 from services.worker.target import Rules
@@ -28,6 +27,7 @@ from settings import Settings
 from tornado_rt.children import PR_SET_PDEATHSIG
 from tornado_rt.fork_guard import end_if_forked
 from tornado_rt.work import LeaseLost, Pacer, Run, Told
+from tornado_rt.work.run import NO_STATE
 
 log = structlog.get_logger(__name__)
 

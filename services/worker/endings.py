@@ -14,8 +14,8 @@ import attrs
 import orjson
 
 from services.queue import Outcome
-from tornado_rt.bounds import OutOfBounds, check_json, clean_text
-from tornado_rt.work import LeaseLost, Retry, TaskError
+from tornado_rt.bounds import OutOfBounds, check_json
+from tornado_rt.work import LeaseLost, Retry, TaskError, clean_text
 
 MAX_ERROR_LENGTH = 2000
 MOST_RETRY_SECONDS = 30 * 86400.0

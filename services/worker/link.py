@@ -14,12 +14,11 @@ from services.worker.endings import text_of_error
 from services.worker.outages import OUTAGE_SECONDS, Outages
 from tornado_rt.redis import is_outage
 from tornado_rt.work import LeaseLost, Pacer, Plan
+from tornado_rt.work.run import NO_STATE
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-# Of a run that has kept none.
-NO_STATE = b"{}"
 
 
 class Reported(Protocol):

@@ -23,7 +23,7 @@ from services.worker.endings import (
     retry_seconds,
 )
 from services.worker.threads import in_thread
-from tornado_rt.bounds import clean_text
+from tornado_rt.work import clean_text
 
 log = structlog.get_logger(__name__)
 

@@ -12,9 +12,8 @@ from services.worker.process import read_ending
 from services.worker.target import Rules
 from services.worker.told_run import ToldRun
 from tornado_rt.work import LeaseLost, Plan
+from tornado_rt.work.once import MAX_ONCE_LENGTH
 from tornado_rt.work.run import as_note
-
-MAX_NAME_LENGTH = 200
 
 
 class KindTalk:
@@ -103,7 +102,7 @@ class KindTalk:
         ending = read_ending(fields, any_json=self._rules.any_json)
         if (last := fields.get("last")) is not None:
             told = self.told or ToldRun(self._plan, self._kept.state)
-            told.take(last, 100.0, None, None)
+            told.take_last(last)
             self.told = told
         return ending
 
@@ -115,7 +114,7 @@ def _parts(content: list[Any], count: int) -> list[Any]:
 
 
 def _name(name: Any) -> str:
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_LENGTH:
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_ONCE_LENGTH:
         raise BadMessage(NOT_OURS)
     return name
 

@@ -8,14 +8,20 @@ from typing import Any
 import orjson
 
 from services.worker.channel import NOT_OURS, BadMessage
-from tornado_rt.bounds import clean_name, clean_text
 from tornado_rt.protocol import iso_time
-from tornado_rt.work import MAX_MESSAGE_LENGTH, MAX_STEP_LENGTH, MOST_STATE_BYTES, Plan
+from tornado_rt.work import (
+    MAX_MESSAGE_LENGTH,
+    MAX_STEP_LENGTH,
+    MOST_STATE_BYTES,
+    Plan,
+    clean_line,
+    clean_text,
+)
+from tornado_rt.work.course import MAX_UNIT_LENGTH
 
 MARKS = re.compile(r"[prcs]*")
 TIMES = ("remaining_time", "estimated_total_time")
 COUNTS = ("done", "total")
-MAX_UNIT_LENGTH = 100
 
 
 class ToldRun:
@@ -85,9 +91,9 @@ class ToldRun:
         fields |= {name: None if told[name] is None else _number(told[name]) for name in TIMES}
         fields |= {name: _number(told[name]) for name in COUNTS if name in told}
         if "unit" in told:
-            fields["unit"] = clean_name(told["unit"], MAX_UNIT_LENGTH)
+            fields["unit"] = clean_line(told["unit"], MAX_UNIT_LENGTH)
         fields["message"] = clean_text(told["message"], MAX_MESSAGE_LENGTH)
-        fields["current_step_name"] = clean_name(told["current_step_name"], MAX_STEP_LENGTH)
+        fields["current_step_name"] = clean_line(told["current_step_name"], MAX_STEP_LENGTH)
         fields["updated_at"] = iso_time()
         self._fields = fields
 

@@ -5,10 +5,9 @@ from typing import Any
 import attrs
 
 from tornado_rt.work.plan import MOST_LEAVES, MOST_LEVELS, Leaf, Plan, Step, StepPath
-from tornado_rt.work.values import as_number, clean_line, require
+from tornado_rt.work.values import MOST_COUNT, as_number, clean_line, require
 
 MAX_UNIT_LENGTH = 50
-MOST_COUNT = 2**53
 
 
 @attrs.frozen

@@ -84,6 +84,7 @@ class Nowhere:
         """Do nothing."""
 
 
+# The state of a run that has stored none.
 NO_STATE = b"{}"
 
 # The step of the code that runs now: each coroutine and each thread has its own.

@@ -23,7 +23,7 @@ def clean_text(value: object, most: int) -> str:
     text = text[:most].encode(errors="replace").decode()
     if text.isprintable():
         return text
-    return "".join(one if one in LAYOUT or _may_stand(one) else "\ufffd" for one in text)
+    return "".join(one if one in LAYOUT or may_stand(one) else "\ufffd" for one in text)
 
 
 def clean_line(value: object, most: int) -> str:
@@ -79,5 +79,6 @@ def check_unique(what: str, names: list[str]) -> None:
         seen.add(name)
 
 
-def _may_stand(character: str) -> bool:
+def may_stand(character: str) -> bool:
+    """Tell whether every store keeps this character; `LAYOUT` is for text of several lines."""
     return unicodedata.category(character) not in FORBIDDEN

@@ -146,7 +146,7 @@ compare('held', holds)
 -- How many users of each line have a turn.
 local users = {}
 for both in pairs(own_lines) do
-  local line, user = string.match(both, '^([^\n]*)\n(.*)$')
+  local line, user = split(both)
   local entries = redis.call('ZCARD', P .. 'line:' .. line .. ':' .. user)
   local parked = redis.call('SISMEMBER', P .. 'parked:' .. user, line)
   if parked == 1 then add(blocks, line, 1) end

@@ -15,7 +15,6 @@ if definition_of(name) ~= A.definition then return 'changed' end
 if A.expected and tonumber(redis.call('ZSCORE', P .. 'schedule_due', name) or '') ~= A.expected then return 'fired' end
 
 local state = state_of(name)
-local WAITS = {queued = true, delayed = true}
 
 -- The task that it made last, until that ends.
 local function unended()

@@ -1,4 +1,4 @@
--- Uses: counts
+-- Uses: task
 --
 -- Read the kinds, and how each stands.
 --
@@ -17,9 +17,9 @@ local waiting, oldest = {}, {}
 -- A task that came back stands before others that have waited for longer: the first of a line are looked at.
 local MOST_LOOKED_AT = 10
 local function look_at(kind, id)
-  local made, since = unpack(redis.call('HMGET', P .. 'task:' .. id, 'made', 'since'))
-  local readable, fields = pcall(cmsgpack.unpack, made)
-  local at = tonumber(since or '') or (readable and type(fields) == 'table' and tonumber(fields[3]))
+  local made, since = unpack(redis.call('HMGET', task_key(id), 'made', 'since'))
+  local _, _, created = read_made(made)
+  local at = tonumber(since or '') or tonumber(created or '')
   if at and (not oldest[kind] or at < oldest[kind]) then oldest[kind] = at end
 end
 for i = 1, #queued, 2 do

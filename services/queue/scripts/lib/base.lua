@@ -54,6 +54,7 @@ end
 
 -- Two names as one, which no other two give: neither may hold a line break.
 local function pair(first, second) return first .. '\n' .. second end
+local function split(both) return string.match(both, '^([^\n]*)\n(.*)$') end
 
 -- What is to be written when the body of the script is done.
 local finishers = {}

@@ -20,9 +20,7 @@ local function drop_logs(kind, own, size, added)
   local last = size - LOGS_KEPT - 1
   local keys = redis.call('ZRANGE', own, math.max(last - added + 1, 0), last)
   for i = 1, #keys do keys[i] = log_key(kind, keys[i]) end
-  for first = 1, #keys, PART do
-    redis.call('DEL', unpack(keys, first, math.min(first + PART - 1, #keys)))
-  end
+  delete_in_parts(keys)
 end
 
 local COUNTED = {'queued', 'processing', 'completed', 'failed', 'cancelled', 'dead'}

@@ -5,7 +5,7 @@
 -- `active` claimed tasks of a user, `active_of` of a kind and user, `running` of a kind, `keys` of a kind
 -- and key; `waiting_of` queued and `aside` delayed tasks of a user; `counts` ended tasks by state; `queued` waiting tasks of a line;
 -- `blocked` users and lanes of a line that stand aside, `held` lanes of a kind and key that do; `plan_uses`
--- how many tasks have used a plan.
+-- how many tasks name a plan.
 local added, known = {}, {}
 
 local function counted(hash, field)

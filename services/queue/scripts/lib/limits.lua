@@ -7,8 +7,6 @@ local function unpacked(hash, name)
   return read_limits(redis.call('HGET', P .. hash, name))
 end
 
-local function split(both) return string.match(both, '^([^\n]*)\n(.*)$') end
-
 -- Find the turns of all users of some lines anew: `fits(line)`.
 local function turn_anew(fits, order_changed)
   local users = redis.call('SMEMBERS', P .. 'parked')

@@ -90,7 +90,7 @@ end
 local function find_turns(pairs_of)
   local turns, gone = {}, {}
   for _, both in ipairs(pairs_of) do
-    local line, user = string.match(both, '^([^\n]*)\n(.*)$')
+    local line, user = split(both)
     turns[line], gone[line] = turns[line] or {}, gone[line] or {}
     local head = redis.call('ZRANGE', user_line(line, user), '0', '0', 'WITHSCORES')[2]
     if not head then
@@ -138,7 +138,7 @@ local unblocked = false
 
 -- A key that holds back nothing any more is not looked at again.
 when_none.held = function(both)
-  local kind, key = string.match(both, '^([^\n]*)\n(.*)$')
+  local kind, key = split(both)
   redis.call('ZREM', P .. 'resting', both)
   redis.call('ZREM', P .. 'loose:' .. kind, key)
 end
@@ -175,7 +175,7 @@ local function settle_line()
         unblocked = true
       end
     end
-    for _, both in ipairs(freed_keys) do let_in(string.match(both, '^([^\n]*)\n(.*)$')) end
+    for _, both in ipairs(freed_keys) do let_in(split(both)) end
   end
   local users = moved
   moved, freed, freed_keys = {}, {}, {}

@@ -288,7 +288,10 @@ local function run_again(t)
     redis.call('LREM', P .. 'batch_tasks:' .. t.batch_id, 1, t.task_id)
     -- The fields that a later version keeps behind ours stay.
     local made = cmsgpack.unpack(t.made)
-    made[2], t.batch_id = '', ''
+    for i, field in ipairs(MADE) do
+      if field == 'batch_id' then made[i] = '' end
+    end
+    t.batch_id = ''
     set(t, 'made', cmsgpack.pack(made))
   end
   local from = t.status
@@ -308,7 +311,7 @@ local function forget_turn(line, id)
   for _, user in ipairs(redis.call('ZRANGE', P .. 'ready:' .. line, 0, -1)) do note(users, user) end
   for _, user in ipairs(redis.call('SMEMBERS', P .. 'parked')) do note(users, user) end
   for _, both in ipairs(redis.call('HKEYS', P .. 'held')) do
-    local of, key = string.match(both, '^([^\n]*)\n(.*)$')
+    local of, key = split(both)
     if of == kind then
       for _, member in ipairs(redis.call('ZRANGE', P .. 'held:' .. both, 0, -1)) do
         local level, user = string.match(member, '^(%d)\n(.*)$')

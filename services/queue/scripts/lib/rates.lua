@@ -37,7 +37,7 @@ local function look_at_keys(is_key_full, look_again_in)
   local rested = redis.call('ZRANGEBYSCORE', P .. 'resting', '-inf', NOW_STAMP, 'LIMIT', 0, MOST_KEYS)
   for _, both in ipairs(rested) do
     redis.call('ZREM', P .. 'resting', both)
-    let_in(string.match(both, '^([^\n]*)\n(.*)$'))
+    let_in(split(both))
   end
   if #rested == MOST_KEYS then look_again_in(0) end
   for _, kind in ipairs(A.kinds) do

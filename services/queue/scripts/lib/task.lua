@@ -8,6 +8,7 @@
 -- `processing` also counts in `active_of`, `running` and, with a key, `keys`.
 
 local ENDED = {completed = true, failed = true, cancelled = true, dead = true}
+local WAITS = {queued = true, delayed = true}
 
 local STATES = {queued = true, delayed = true, processing = true, completed = true, failed = true,
   cancelled = true, dead = true}
@@ -22,7 +23,7 @@ local CORE = {'made', 'token', 'closed', 'attempt', 'percent', 'event_seq', 'log
 local TASK = kind_of_record({
   token = '', closed = '', attempt = '0', percent = '0', event_seq = '1',
   logged = '1', revived = '0', fragment = '', result = '', error = '', started_at = '',
-  ended_at = '', since = '', attempts = '', plans = '', kept = '', state = '', lost_key = '',
+  ended_at = '', since = '', attempts = '', plans = '', kept = '', state = '',
 }, MADE)
 
 -- The fields of MADE, nil when they cannot be read. A later version may keep more behind them. As many values,
@@ -48,11 +49,11 @@ local function is_percentage(value)
 end
 
 -- nil when there is none, or when the fields cannot be read that decide where it goes next.
-local function load_task(id, fields)
+local function load_task(id)
   local key = task_key(id)
   local t = records[key]
   if t then return t end
-  t = load(key, fields or CORE, TASK)
+  t = load(key, CORE, TASK)
   if not t then return nil end
   local user, batch, created, seq, kind, level, of, attempts, expected = read_made(t.made)
   -- The numbers are text.

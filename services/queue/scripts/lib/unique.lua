@@ -2,8 +2,6 @@
 --
 -- Unique keys. `unique` is how long a key holds (see free_unique) and its digest.
 
-local WAITS = {queued = true, delayed = true}
-
 -- The task that has this key now; nil when there is none.
 local function holder_of(unique)
   local id = redis.call('GET', P .. 'unique:' .. string.sub(unique, 2))
