@@ -99,7 +99,9 @@ local function end_attempts()
     local t = records[task_key(ack.id)]
     if owned[i] == 1 and t then ended[t.kind] = (ended[t.kind] or 0) + 1 end
   end
+  -- This worker is likely to take the places itself: others are woken only for what was full.
   if was_full(ended) then unblocked = true end
+  vacated = false
   settle()
 end
 if #A.acks > 0 then end_attempts() end
@@ -176,7 +178,7 @@ local function is_open(kind)
   if (own.limit or 0) > 0 and counted('running', kind) >= own.limit then
     closed[kind] = true
   elseif own.rate then
-    local wait = seconds_to_token(kind, own.rate)
+    local wait = seconds_to_token(kind, own.rate, own.rate_since)
     if wait > 0 then
       closed[kind] = true
       look_again_in(wait)
@@ -212,7 +214,7 @@ local function is_key_full(kind, both)
   local own = kind_limits[kind]
   if (own.key_limit or 0) > 0 and counted('keys', both) >= own.key_limit then return true end
   if not own.key_rate then return false end
-  local wait = seconds_to_token(both, own.key_rate)
+  local wait = seconds_to_token(both, own.key_rate, own.key_rate_since)
   if wait > 0 then
     redis.call('ZADD', P .. 'resting', stamp(NOW + wait), both)
     return true
@@ -230,10 +232,11 @@ local function pick(t, of_user, of_key)
   count('running', kind, 1)
   count('queued', t.line, -1)
   count('waiting_of', user, -1)
-  if kind_limits[kind].rate then take_token(kind, kind_limits[kind].rate) end
+  local own = kind_limits[kind]
+  if own.rate then take_token(kind, own.rate, own.rate_since) end
   if of_key then
     count('keys', of_key, 1)
-    if kind_limits[kind].key_rate then take_token(of_key, kind_limits[kind].key_rate) end
+    if own.key_rate then take_token(of_key, own.key_rate, own.key_rate_since) end
   end
   picked[#picked + 1] = t
 end
