@@ -72,18 +72,18 @@ class Operator:
         user_id: str,
         limit: int,
         *,
-        passed: int = 0,
+        after: str = "",
         seconds: float = math.inf,
     ) -> Purged:
         """Cancel waiting tasks, or delete ended ones. `limit` 0: all of them.
 
-        It ends after `seconds`, and goes on where another ended: `passed` is the `next` of that.
+        It ends after `seconds`, and goes on where another ended: `after` is the `next` of that.
         Raise KindNotFound, and NotPurged for tasks that run.
         """
         if kind != ALL_KINDS:
             await self._find(kind)
         return await self._queue.purge(
-            status, kind=kind, user_id=user_id, limit=limit, passed=passed, seconds=seconds
+            status, kind=kind, user_id=user_id, limit=limit, after=after, seconds=seconds
         )
 
     async def rerun_all(

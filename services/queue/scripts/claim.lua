@@ -4,13 +4,18 @@
 --
 -- request, worker: ids    most: how many at most   kinds: names of kinds
 -- visibility [s]          kept: ended tasks kept a user, 0: any
+-- known: how many of the kinds, the first ones, this process has registered
 -- acks: {id, token, outcome} of each ended attempt, and result, error, fragment, delay [s] where it has them
 -- Reply: {whether each was still owned (0 or 1), the claimed tasks (see claimed_reply), in how many
--- seconds more may start as text, "" for when something happens}; "unregistered" when no limits are known: then
--- nothing was done. Repeated with the same request id it returns the same tasks, as far as they are still
--- the worker's.
-limits = unpack_limits(redis.call('HGET', P .. 'limits', ''))
+-- seconds more may start as text, "" for when something happens}; "unregistered" when limits are not known that
+-- should be: then nothing was done. Repeated with the same request id it returns the same tasks, as far as they
+-- are still the worker's.
+local kept_limits = redis.call('HMGET', P .. 'limits', '', unpack(A.kinds))
+limits = unpack_limits(kept_limits[1])
 if not limits then return 'unregistered' end
+for i = 1, A.known do
+  if not kept_limits[i + 1] then return 'unregistered' end
+end
 local request_key = P .. 'request:' .. A.request
 most_ended = A.kept
 
@@ -154,7 +159,6 @@ end
 
 local function open_lines()
   if #A.kinds == 0 or redis.call('SISMEMBER', P .. 'paused', '') == 1 then return end
-  local packed = redis.call('HMGET', P .. 'limits', unpack(A.kinds))
   local paused = redis.call('SMISMEMBER', P .. 'paused', unpack(A.kinds))
   local names, seen = {}, {}
   for _, kind in ipairs(A.kinds) do
@@ -165,7 +169,7 @@ local function open_lines()
   local come = added.queued or {}
   for i, name in ipairs(names) do waiting[i] = waiting[i] or come[name] end
   for i, kind in ipairs(A.kinds) do
-    kind_limits[kind] = read_limits(packed[i])
+    kind_limits[kind] = read_limits(kept_limits[i + 1])
     if paused[i] == 0 then add_lines(kind, {unpack(waiting, 5 * i - 4, 5 * i)}, seen) end
   end
 end
