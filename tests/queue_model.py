@@ -127,17 +127,20 @@ class Model:
     kinds: dict[str, Limits] = attrs.field(factory=lambda: {kind: Limits() for kind in KINDS})
     paused: set[str] = attrs.field(factory=set)
     parked: set[Turn] = attrs.field(factory=set)
-    # Lanes that a key holds back: (kind, key) and (level, user).
-    held: dict[tuple[str, str], set[tuple[int, str]]] = attrs.field(factory=dict)
+    # Lanes that a key holds back: (kind, key) and (level, user), with the turn that each had then.
+    held: dict[tuple[str, str], dict[tuple[int, str], int]] = attrs.field(factory=dict)
     loose: set[tuple[str, str]] = attrs.field(factory=set)
     # Keys without a token: those to be looked at later, and those whose time has come.
     resting: set[tuple[str, str]] = attrs.field(factory=set)
     rested: set[tuple[str, str]] = attrs.field(factory=set)
     started: dict[tuple[str, ...], int] = attrs.field(factory=dict)
-    passed: dict[str, int] = attrs.field(factory=dict)
+    # How often each turn was passed over.
+    passed: dict[int, int] = attrs.field(factory=dict)
     turns: dict[Turn, int] = attrs.field(factory=dict)
     turn: int = 0
     closed: set[str] = attrs.field(factory=set)
+    # Which deleted task has the unique key of a user and kind.
+    throttled: dict[tuple[str, str], str] = attrs.field(factory=dict)
     # Of the schedule of each user: when it is due, and the task that it made last.
     due: dict[str, float] = attrs.field(factory=lambda: dict.fromkeys(USERS, 1.0))
     last: dict[str, str] = attrs.field(factory=dict)
@@ -172,7 +175,7 @@ class Model:
         ]
 
     def is_held(self, line: Line, user: str, key: str) -> bool:
-        return (line[1], user) in self.held.get((line[0], key), set())
+        return (line[1], user) in self.held.get((line[0], key), {})
 
     def entries(self, line: Line, user: str) -> list[tuple[int, str, bool]]:
         """Return what may start of a user, by its number: tasks without a key, and lanes."""
@@ -225,19 +228,30 @@ class Model:
                 self.draw(turn)
 
     def let_in(self, kind: str, key: str) -> list[Turn]:
-        """Let the first lanes of a key back into their lines."""
-        members = self.held.get((kind, key), set())
-        order = sorted(
-            members,
-            key=lambda m: (m[0], self.tasks[self.lane((kind, m[0]), m[1], key)[0]].seq),
-        )
+        """Let the first lanes of a key back into their lines, and the first of each lower level."""
+        order, members = self.held_in_order(kind, key), self.held.get((kind, key), {})
         first = order[:LET_IN]
-        members.difference_update(first)
-        if len(first) == LET_IN and members:
+        if len(first) == LET_IN:
+            lower = [one for one in order if one[0] > first[-1][0]]
+            first += {level: (level, user) for level, user in reversed(lower)}.values()
+        for one in first:
+            del members[one]
+        if members:
             self.loose.add((kind, key))
         else:
             self.loose.discard((kind, key))
-        return [((kind, level), user) for level, user in first]
+        return [((kind, level), user) for level, user in sorted(first, key=order.index)]
+
+    def held_in_order(self, kind: str, key: str) -> list[tuple[int, str]]:
+        """Return the lanes that a key holds back, the next one first."""
+        members = self.held.get((kind, key), {})
+
+        def place(one: tuple[int, str]) -> tuple[int, int]:
+            level, user = one
+            first = self.tasks[self.lane((kind, level), user, key)[0]].seq
+            return level, first if self.order == QueueOrder.FIFO else members[one]
+
+        return sorted(members, key=place)
 
     def keys_that_hold(self) -> set[tuple[str, str]]:
         """Return the kinds and keys that hold lanes back."""
@@ -284,7 +298,11 @@ class Model:
             )
             now, self.order = self.order, before
             moved = [(line, user) for line in lines for user in self.ready(line)]
-            self.order, self.turns = now, {}
+            for kind_of, key in sorted(self.keys_that_hold(), key="\n".join):
+                lanes = self.held_in_order(kind_of, key)
+                back += [((kind_of, level), user) for level, user in lanes]
+                self.held[(kind_of, key)] = {}
+            self.order, self.turns, self.passed = now, {}, {}
         self.parked -= set(back)
         if kind:
             self.loose |= {
@@ -413,12 +431,14 @@ class Model:
     def end(self, task_id: str, status: str, token: str = "") -> None:
         """End a task; `token`: of the owner who did."""
         task = self.tasks[task_id]
+        if task.status == "queued" and self.order == QueueOrder.FIFO:
+            self.passed.pop(task.seq, None)
         task.status, task.token, task.ended = status, token, (self.moment, task_id)
         if task.unique and task.unique[0] != "seconds":
             task.unique = None
         # A lane of which nothing waits any more is not held, also for the next that comes into it.
         if not self.lane(task.line, task.user, task.key):
-            self.held.get((task.kind, task.key), set()).discard((task.level, task.user))
+            self.held.get((task.kind, task.key), {}).pop((task.level, task.user), None)
 
     def leave(self, task_id: str, change: Callable[[], None]) -> None:
         """Change a task, and find turns anew after what that frees."""
@@ -442,7 +462,13 @@ class Model:
             own.sort(key=lambda id_: self.tasks[id_].ended)
             if own and self.tasks[own[-1]].ended[0] == self.moment:
                 for task_id in own[: -self.kept]:
-                    del self.tasks[task_id]
+                    self.delete(task_id)
+
+    def delete(self, task_id: str) -> None:
+        """Delete a task; a unique key that it has for some seconds it keeps."""
+        task = self.tasks.pop(task_id)
+        if task.unique and task.unique[0] == "seconds":
+            self.throttled[(task.user, task.kind)] = task_id
 
 
 @attrs.define
@@ -510,13 +536,11 @@ class _Picker:
                 return
             if model.at_limit(line[0], user):
                 model.parked.add((line, user))
-                model.turns.pop((line, user), None)
                 continue
             _, entry, keyed = model.entries(line, user)[0]
             if keyed and model.is_key_full(line[0], entry):
-                model.held.setdefault((line[0], entry), set()).add((line[1], user))
-                if not model.entries(line, user):
-                    model.turns.pop((line, user), None)
+                turn = model.turn_of(line, user)
+                model.held.setdefault((line[0], entry), {})[(line[1], user)] = turn
                 continue
             self.heads[line] = Head(line, model.turn_of(line, user), user, entry, keyed)
             return
@@ -530,7 +554,7 @@ class _Picker:
             urgent = [
                 head
                 for head in self.oldest()
-                if self.model.passed.get(head.line[0], 0) >= MOST_PASSED
+                if self.model.passed.get(head.turn, 0) >= MOST_PASSED
             ]
             best = min(urgent, key=lambda head: head.turn, default=best)
         return best
@@ -547,15 +571,12 @@ class _Picker:
         return len({level for _, level in self.lines})
 
     def begin(self, head: Head, task_id: str) -> None:
+        passed = self.model.passed
         if self.levels > 1:
             for oldest in self.oldest():
-                kind = oldest.line[0]
-                if oldest is head:
-                    self.model.passed[kind] = 0
-                elif oldest.turn < head.turn:
-                    self.model.passed[kind] = self.model.passed.get(kind, 0) + 1
-        else:
-            self.model.passed[head.line[0]] = 0
+                if oldest.turn < head.turn:
+                    passed[oldest.turn] = passed.get(oldest.turn, 0) + 1
+        passed.pop(head.turn, None)
         self.model.start(task_id)
         self.picked.append(task_id)
 
@@ -658,21 +679,24 @@ class Driver:
         """Submit under a unique key, which another task may have."""
         user, delay = self.rng.choice(USERS), self.rng.choice([0.0, 1000.0])
         new, task = self.some_task(user)
-        scope: str | float = self.rng.choice(["waiting", "running", 1000.0])
+        scope: str | float = self.rng.choice(["waiting", "running", 100000.0])
         conflict = self.rng.choice(list(OnConflict))
         task.own_unique = (scope if isinstance(scope, str) else "seconds", "u")
         task.unique = task.own_unique
         new = attrs.evolve(new, unique=Unique(key="u", scope=scope, on_conflict=conflict))
         self.made += 1
         task_id, other = f"t{self.made}", self.holder(user, task.kind, task.unique[0])
+        deleted = self.model.throttled.get((user, task.kind)) if scope == 100000.0 else None
         room = self.model.has_room(user, 1)
         replaced = other is not None and conflict == OnConflict.REPLACE
         room = room or (replaced and self.model.tasks[str(other)].status in WAITING)
         try:
             made = await self.queue.enqueue_task(user, new, delay=delay, task_id=task_id)
         except Conflict as error:
-            refused = error.task_id
-            assert (refused, conflict) == (other, OnConflict.REJECT)
+            if deleted:
+                assert (error.task_id, conflict != OnConflict.REPLACE) == (deleted, True)
+            else:
+                assert (error.task_id, conflict) == (other, OnConflict.REJECT)
             return
         except QueueFull:
             assert not room
@@ -680,7 +704,7 @@ class Driver:
         if other is not None and conflict == OnConflict.RETURN:
             assert made.task_id == other
             return
-        assert room
+        assert room and (not deleted or conflict == OnConflict.REPLACE)
         assert made.task_id == task_id
         self._free_key(task)
 
@@ -696,6 +720,7 @@ class Driver:
 
     def _free_key(self, task: ModelTask) -> None:
         """Another of its user and kind has the key from now on."""
+        self.model.throttled.pop((task.user, task.kind), None)
         for one in self.model.tasks.values():
             if (one.user, one.kind) == (task.user, task.kind):
                 one.unique = None
@@ -1052,7 +1077,7 @@ class Driver:
     async def discard(self) -> None:
         for task in await self.queue.list_dead(1):
             await self.queue.discard_task(task.task_id)
-            del self.model.tasks[task.task_id]
+            self.model.delete(task.task_id)
 
     async def purge(self) -> None:
         """Cancel or delete all of a user and kind that are in one state."""
@@ -1068,7 +1093,7 @@ class Driver:
         fits.sort(key=lambda i: (self.model.tasks[i].level, self.model.tasks[i].seq))
         for task_id in fits:
             if status in ENDS:
-                del self.model.tasks[task_id]
+                self.model.delete(task_id)
             else:
                 self.model.end(task_id, "cancelled")
         lines = [(kind, level) for level in range(5)]
@@ -1081,7 +1106,7 @@ class Driver:
                 await self.redis.zadd(self.queue.prefix + name, {member: 1})
         await self.queue.keep_up()
         for task_id in [id_ for id_, t in self.model.tasks.items() if t.status in ENDS]:
-            del self.model.tasks[task_id]
+            self.model.delete(task_id)
             assert await self.queue.get_task(task_id) is None
 
     async def stale(self) -> None:

@@ -8,7 +8,7 @@ import attrs
 import pytest
 from redis.asyncio import Redis
 
-from services.queue import Ack, Outcome, Priority, QueueService
+from services.queue import Ack, Claim, Outcome, Priority, QueueService
 from settings import QueueOrder
 from tests.queueing import (
     KIND,
@@ -253,3 +253,70 @@ async def test_bound_holds_whatever_is_submitted_and_claimed(make_queue: MakeQue
             passed.start(task_id)
     assert passed.most == MOST_PASSED
     assert made > 500
+
+
+@ORDERS
+@pytest.mark.parametrize("limits", [{"user_limit": 1}, {"key_limit": 1}])
+@pytest.mark.gen_test(timeout=60)
+async def test_bound_holds_for_what_a_limit_holds_back_at_times(
+    make_queue: MakeQueue, order: QueueOrder, limits: dict[str, int]
+) -> None:
+    """It could start each time that one of a higher priority does, and has the place in between."""
+    queue = make_queue(order=order)
+    await register(queue, **limits)
+    low = await enqueue(queue, "u", priority=Priority.LOW, key="x")
+    for _ in range(3):
+        await enqueue(queue, "u", priority=Priority.HIGH, key="x")
+        await enqueue(queue, "v")
+    running: list[Claim] = []
+    passed = 0
+    while True:
+        for owned in await claim(queue, 2 - len(running)):
+            if owned.task.task_id == low:
+                assert passed <= MOST_PASSED
+                return
+            more = {"priority": Priority.HIGH, "key": "x"} if owned.task.user_id == "u" else {}
+            passed += bool(more)
+            assert passed <= MOST_PASSED
+            await enqueue(queue, owned.task.user_id, **more)
+            running.append(owned)
+        await end(queue, running.pop(0))
+
+
+@pytest.mark.gen_test(timeout=60)
+@pytest.mark.parametrize("others", [10, 17, 30])
+async def test_bound_holds_behind_many_lanes_of_one_key(
+    make_queue: MakeQueue, others: int
+) -> None:
+    """More than return at once when the key is free."""
+    queue = make_queue()
+    await register(queue, key_limit=1)
+    low = await enqueue(queue, "low", priority=Priority.LOW, key="x")
+    for number in range(others):
+        await enqueue(queue, f"u{number}", priority=Priority.HIGH, key="x")
+    for _ in range(MOST_PASSED + 1):
+        [owned] = await claim(queue, 5)
+        if owned.task.task_id == low:
+            return
+        await enqueue(queue, owned.task.user_id, priority=Priority.HIGH, key="x")
+        await end(queue, owned)
+    raise AssertionError("it was passed over more than nine times")
+
+
+@pytest.mark.gen_test(timeout=60)
+@pytest.mark.parametrize("users", [3, 20])
+async def test_fair_order_goes_in_rounds_also_under_one_limited_key(
+    make_queue: MakeQueue, users: int
+) -> None:
+    """Whoever came first has the most tasks before the others', and starts no more of them."""
+    queue = make_queue(order=QueueOrder.FAIR)
+    await register(queue, key_limit=1)
+    names = [f"u{number:02}" for number in range(users)]
+    for name in names:
+        for _ in range(3):
+            await enqueue(queue, name, key="x")
+    ran: list[str] = []
+    while claims := await claim(queue, 2):
+        ran += [owned.task.user_id for owned in claims]
+        await end(queue, *claims)
+    assert [sorted(ran[at : at + users]) for at in range(0, len(ran), users)] == [names] * 3

@@ -59,7 +59,7 @@ end
 
 local AGAIN = {error = true, retry = true}
 
--- The owner ends his task. Returns 1, or 0 when the token is not the one of the running attempt.
+-- The owner ends its task. Returns 1, or 0 when the token is not the one of the running attempt.
 local function end_attempt(ack)
   local t = (AGAIN[ack.outcome] and load_task or load_claimed)(ack.id)
   if not t or ack.token == '' then return 0 end
@@ -265,12 +265,15 @@ local function start_picked()
   call_in_parts('ZADD', P .. 'processing', leases)
 end
 
--- A kind whose oldest task was passed over so often, for younger ones of a higher priority, comes first with it.
+-- After this many passes the oldest task of a kind that may start is the next one. They are counted by its turn,
+-- which it keeps while a limit holds it back.
 local MOST_PASSED = 9
-local passed = {}
-local function times_passed(kind)
-  if passed[kind] == nil then passed[kind] = tonumber(redis.call('HGET', P .. 'passed', kind) or '') or 0 end
-  return passed[kind]
+local passed, started, some_were_passed = {}, {}, nil
+local function times_passed(turn)
+  if passed[turn] then return passed[turn] end
+  if some_were_passed == nil then some_were_passed = redis.call('EXISTS', P .. 'passed') == 1 end
+  passed[turn] = some_were_passed and tonumber(redis.call('HGET', P .. 'passed', turn) or '') or 0
+  return passed[turn]
 end
 
 -- The line whose head starts next; nil when there is none.
@@ -282,7 +285,7 @@ local function choose()
       if not best or first.level < best.level or (first.level == best.level and first.turn < best.turn) then
         best = first
       end
-      if levels > 1 and times_passed(kind.name) >= MOST_PASSED and (not urgent or oldest.turn < urgent.turn) then
+      if levels > 1 and times_passed(oldest.turn) >= MOST_PASSED and (not urgent or oldest.turn < urgent.turn) then
         urgent = oldest
       end
     end
@@ -292,18 +295,23 @@ end
 
 -- Count for each kind whether its oldest task is passed over by the one that starts.
 local function note_passed(best)
-  if levels < 2 then
-    -- The oldest of its kind starts: the next one has not been passed over yet.
-    passed[best.kind] = 0
-    return
-  end
+  started[#started + 1] = best.turn
+  if levels < 2 then return end
   for _, kind in ipairs(kinds) do
-    if kind.oldest == best then
-      passed[kind.name] = 0
-    elseif kind.oldest and kind.oldest.turn < best.turn then
-      passed[kind.name] = times_passed(kind.name) + 1
-    end
+    local oldest = kind.oldest
+    if oldest and oldest.turn < best.turn then passed[oldest.turn] = times_passed(oldest.turn) + 1 end
   end
+end
+
+-- Behind the last start: what has started is passed over no more.
+local function write_passed()
+  for _, turn in ipairs(started) do passed[turn] = nil end
+  local times = {}
+  for turn, number in pairs(passed) do
+    if number > 0 then put(times, turn, number) end
+  end
+  if some_were_passed ~= false then call_in_parts('HDEL', P .. 'passed', started) end
+  call_in_parts('HSET', P .. 'passed', times)
 end
 
 -- In order of submission and while nobody stands aside, the lines themselves are the order: whole stretches of
@@ -385,18 +393,19 @@ local function find_head(line)
       return nil
     end
     if at_limit(kind, user, pair(kind, user)) then
-      park(line, user)
+      park(line, user, first[2])
     else
       local head = redis.call('ZRANGE', user_line(line, user), '0', '0', 'WITHSCORES')
       local entry = head[1]
       if not entry then
         redis.call('ZREM', P .. 'ready:' .. line, user)
       elseif string.sub(entry, 1, 1) == MARK and is_key_full(kind, pair(kind, string.sub(entry, 2))) then
-        hold(line, user, string.sub(entry, 2))
-        -- In order of submission his turn is that of his next one.
+        hold(line, user, string.sub(entry, 2), order() == 'fifo' and head[2] or first[2])
+        -- In order of submission a user's turn is that of their next one.
         local following = redis.call('ZRANGE', user_line(line, user), '0', '0', 'WITHSCORES')[2]
         if not following then
           redis.call('ZREM', P .. 'ready:' .. line, user)
+          keep_turn(line, user, first[2])
         elseif order() == 'fifo' then
           redis.call('ZADD', P .. 'ready:' .. line, following, user)
         end
@@ -424,7 +433,7 @@ local function take(line, user, entry)
   if not head then
     redis.call('ZREM', P .. 'ready:' .. line, user)
   else
-    -- In fair order he draws a new turn.
+    -- In fair order they draw a new turn.
     local turn = order() == 'fifo' and head or redis.call('INCR', P .. 'turn')
     redis.call('ZADD', P .. 'ready:' .. line, turn, user)
   end
@@ -454,7 +463,7 @@ local function take_turns()
     end
     for _, kind in ipairs(kinds) do
       local changed = kind.name == line.kind
-      -- The start may have brought his tasks of other kinds to a limit.
+      -- The start may have brought the user's tasks of other kinds to a limit.
       for _, other in ipairs(kind.lines) do changed = changed or other.user == user end
       if changed then look_at(kind) end
     end
@@ -468,14 +477,8 @@ if #kinds > 0 then
   take_stretch()
   if #picked < room then take_turns() end
   if some_are_blocked() then look_for_rest(look_again_in) end
+  write_passed()
   start_picked()
-end
-for kind, times in pairs(passed) do
-  if times > 0 then
-    redis.call('HSET', P .. 'passed', kind, times)
-  else
-    redis.call('HDEL', P .. 'passed', kind)
-  end
 end
 -- Whether others may take what the ends have freed: this worker has asked for no more, or has not its kind.
 local function is_left_for_others()

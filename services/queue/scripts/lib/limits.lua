@@ -7,7 +7,7 @@ local function unpacked(hash, name)
   return read_limits(redis.call('HGET', P .. hash, name))
 end
 
--- Find the turns of all users of some lines anew: `fits(line)`.
+-- Find the turns of all users of some lines again: `fits(line)`.
 local function turn_anew(fits, order_changed)
   local users = redis.call('SMEMBERS', P .. 'parked')
   table.sort(users)
@@ -22,6 +22,14 @@ local function turn_anew(fits, order_changed)
     end
   end
   if not order_changed then return end
+  -- Turns of one order mean nothing in the other, nor do the places of what is held.
+  redis.call('DEL', P .. 'kept_turns', P .. 'passed')
+  local keys = redis.call('HKEYS', P .. 'held')
+  table.sort(keys)
+  for _, both in ipairs(keys) do
+    local kind, key = split(both)
+    for _, member in ipairs(redis.call('ZRANGE', P .. 'held:' .. both, 0, -1)) do let_in_lane(kind, key, member) end
+  end
   local back = moved
   moved = {}
   local lines = redis.call('HKEYS', P .. 'queued')

@@ -7,11 +7,12 @@
 -- its user's `line:{line}:{user}` (it has no key) and `lane:{line}:{user, key}` (it has one). A lane that has
 -- tasks is an entry of the user's line, a line break and the key, scored by its first task; or it is in
 -- `held:{kind, key}`, because that key was found at its limit, and counts in `held` and `blocked`. A user
--- with entries in his line is in exactly one of `ready:{line}` (scored by when it is his turn) and
--- `parked:{user}` (he was found at his limit; it names lines, each counts in `blocked`).
+-- with entries in their line is in exactly one of `ready:{line}` (scored by when it is their turn) and
+-- `parked:{user}` (they were found at their limit; it names lines, each counts in `blocked`). In fair order
+-- who is out of `ready` because of a limit has the turn still, in `kept_turns`.
 local MARK = '\n'
--- At most so many lanes come back when a key is free again; a key that has more is in `loose:{kind}`, and
--- each claim goes on with it.
+-- This many lanes return when a key is free, and the first of each lower priority; a key that has more is in
+-- `loose:{kind}`, and each claim goes on with it.
 local LET_IN = 8
 local PER_LEVEL = 1e13
 
@@ -58,8 +59,21 @@ local function block(line, by)
   count('blocked', line, by)
 end
 
-local function park(line, user)
+-- In fair order who waits for a limit keeps the turn.
+local function keep_turn(line, user, turn)
+  if order() == 'fair' then redis.call('HSET', P .. 'kept_turns', pair(line, user), turn) end
+end
+
+local function take_kept_turn(both)
+  if not some_are_blocked() then return nil end
+  local turn = redis.call('HGET', P .. 'kept_turns', both)
+  if turn then redis.call('HDEL', P .. 'kept_turns', both) end
+  return turn
+end
+
+local function park(line, user, turn)
   redis.call('ZREM', P .. 'ready:' .. line, user)
+  keep_turn(line, user, turn)
   redis.call('SADD', P .. 'parked:' .. user, line)
   redis.call('SADD', P .. 'parked', user)
   block(line, 1)
@@ -75,8 +89,8 @@ local function unpark(line, user)
   block(line, -1)
 end
 
--- Whose turn is to be found anew: pairs of a line and a user. Users and keys of whom a task ended. Each
--- once, in the order in which it happened.
+-- `moved`: line and user pairs whose turn must be found again. `freed`, `freed_keys`: users and keys whose task
+-- ended. Each once, in the order in which it happened.
 local moved, freed, freed_keys = {}, {}, {}
 
 local function note(list, one)
@@ -85,8 +99,14 @@ local function note(list, one)
   list[#list + 1] = one
 end
 
--- Find the turns of users anew. FIFO: a user's turn is the number of his oldest waiting task. Fair: a number
--- drawn when he comes into the line and after each of his claims, so that users go in rounds.
+-- How often a turn was passed over is forgotten with it.
+local function forget_turn_of(line, user)
+  local turn = redis.call('ZSCORE', P .. 'ready:' .. line, user) or take_kept_turn(pair(line, user))
+  if turn then redis.call('HDEL', P .. 'passed', turn) end
+end
+
+-- Find the turns of users again. FIFO: a user's turn is the number of their oldest waiting task. Fair: a number
+-- drawn when they come into the line and after each of their claims, so that users go in rounds.
 local function find_turns(pairs_of)
   local turns, gone = {}, {}
   for _, both in ipairs(pairs_of) do
@@ -96,8 +116,9 @@ local function find_turns(pairs_of)
     if not head then
       gone[line][#gone[line] + 1] = user
       if some_are_blocked() then unpark(line, user) end
+      if order() == 'fair' then forget_turn_of(line, user) end
     elseif not is_parked(line, user) then
-      put(turns[line], order() == 'fifo' and head or redis.call('INCR', P .. 'turn'), user)
+      put(turns[line], order() == 'fifo' and head or take_kept_turn(both) or redis.call('INCR', P .. 'turn'), user)
     end
   end
   for line, users in pairs(gone) do call_in_parts('ZREM', P .. 'ready:' .. line, users) end
@@ -112,7 +133,10 @@ local function place_lane(line, user, key, is_held)
   local kind, level = kind_of(line), string.sub(line, 1, 1)
   if is_held then
     local held, member = P .. 'held:' .. pair(kind, key), pair(level, user)
-    if head then return redis.call('ZADD', held, level * PER_LEVEL + head, member) end
+    if head then
+      -- In fair order it stands where its user's turn was when it was held.
+      return order() == 'fifo' and redis.call('ZADD', held, level * PER_LEVEL + head, member)
+    end
     redis.call('ZREM', held, member)
     count('held', pair(kind, key), -1)
     return block(line, -1)
@@ -126,14 +150,15 @@ local function is_held(line, user, key)
     redis.call('ZSCORE', P .. 'held:' .. pair(kind_of(line), key), pair(string.sub(line, 1, 1), user))
 end
 
-local function hold(line, user, key)
+local function hold(line, user, key, turn)
+  local kind, level = kind_of(line), string.sub(line, 1, 1)
   redis.call('ZREM', user_line(line, user), MARK .. key)
   block(line, 1)
-  count('held', pair(kind_of(line), key), 1)
-  place_lane(line, user, key, true)
+  count('held', pair(kind, key), 1)
+  redis.call('ZADD', P .. 'held:' .. pair(kind, key), level * PER_LEVEL + turn, pair(level, user))
 end
 
--- Whether something that a limit held back may start: the worker that frees it may not have its kind.
+-- Whether a blocked task may now start; the worker that freed it may not run its kind.
 local unblocked = false
 
 -- A key that holds back nothing any more is not looked at again.
@@ -143,21 +168,31 @@ when_none.held = function(both)
   redis.call('ZREM', P .. 'loose:' .. kind, key)
 end
 
--- Let the first lanes that a key holds back into their users' lines.
+-- Let one lane that a key holds back into its user's line.
+local function let_in_lane(kind, key, member)
+  local level, user = split(member)
+  local line = level .. kind
+  redis.call('ZREM', P .. 'held:' .. pair(kind, key), member)
+  count('held', pair(kind, key), -1)
+  block(line, -1)
+  place_lane(line, user, key, false)
+  note(moved, pair(line, user))
+  unblocked = true
+end
+
+-- Let the first lanes that a key holds back into their users' lines. Of each lower priority the first comes too:
+-- else it would never be passed over, however long it waits.
 local function let_in(kind, key)
   local held = P .. 'held:' .. pair(kind, key)
   local first = redis.call('ZRANGE', held, 0, LET_IN - 1)
-  if #first > 0 then redis.call('ZREM', held, unpack(first)) end
-  for _, member in ipairs(first) do
-    local level, user = string.match(member, '^(%d)\n(.*)$')
-    local line = level .. kind
-    count('held', pair(kind, key), -1)
-    block(line, -1)
-    place_lane(line, user, key, false)
-    note(moved, pair(line, user))
-    unblocked = true
+  if #first == LET_IN then
+    for level = string.sub(first[LET_IN], 1, 1) + 1, 4 do
+      local from, below = level * PER_LEVEL, '(' .. string.format('%.0f', (level + 1) * PER_LEVEL)
+      first[#first + 1] = redis.call('ZRANGEBYSCORE', held, from, below, 'LIMIT', 0, 1)[1]
+    end
   end
-  if #first == LET_IN and redis.call('EXISTS', held) == 1 then
+  for _, member in ipairs(first) do let_in_lane(kind, key, member) end
+  if #first >= LET_IN and redis.call('EXISTS', held) == 1 then
     redis.call('ZADD', P .. 'loose:' .. kind, 0, key)
   else
     redis.call('ZREM', P .. 'loose:' .. kind, key)
@@ -182,7 +217,7 @@ local function settle_line()
   find_turns(users)
 end
 
--- The first number that came into a user's line: what comes behind it in the same script is not its head.
+-- Lowest number added for a user in this script: later ones are not the head.
 local lowest = {}
 
 local function queue_up(t)
@@ -209,7 +244,7 @@ local function queue_up(t)
   if redis.call('ZRANK', own, entry) == 0 then note(moved, both) end
 end
 
--- Put many tasks of a user that have no key behind others of his: `members` are numbers and ids.
+-- Put many tasks of a user that have no key behind others of theirs: `members` are numbers and ids.
 local function queue_up_behind(line, user, members)
   call_in_parts('ZADD', P .. 'waiting:' .. line, members)
   call_in_parts('ZADD', user_line(line, user), members)
@@ -219,6 +254,7 @@ end
 
 local function step_out(t)
   local line, user = t.line, t.user_id
+  if order() == 'fifo' then redis.call('HDEL', P .. 'passed', t.seq) end
   redis.call('ZREM', P .. 'waiting:' .. line, t.task_id)
   count('queued', line, -1)
   count('waiting_of', user, -1)
