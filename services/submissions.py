@@ -11,6 +11,7 @@ from services.queue.models import OnConflict, Priority, Unique
 from settings import Settings
 from tornado_rt.bounds import OutOfBounds, Validator, check_name, name_of, number_of
 from tornado_rt.json_body import JSON_NAME, MOST_BYTES, MOST_ITEMS
+from tornado_rt.work.values import MOST_KEPT, MOST_SECONDS
 
 KIND_LENGTH = 64
 TIME_LENGTH = 64
@@ -18,7 +19,6 @@ SCOPES = ("waiting", "running")
 MOST_SCOPE_SECONDS = 30 * 86400.0
 # In the place of a bound that is none.
 NO_LENGTH = 2**31
-NO_NUMBER = 2**53
 
 
 @attrs.frozen(kw_only=True)
@@ -205,9 +205,9 @@ class BatchRequest:
 
 def bounded_task(bounds: TaskBounds) -> type[TaskRequest]:
     """Return TaskRequest with these bounds."""
-    most_delay = bounds.max_delay or NO_NUMBER
-    seconds = number_of(0, bounds.max_timeout or NO_NUMBER)
-    attempts = number_of(1, bounds.max_attempts or NO_NUMBER)
+    most_delay = bounds.max_delay or MOST_SECONDS
+    seconds = number_of(0, bounds.max_timeout or MOST_SECONDS)
+    attempts = number_of(1, bounds.max_attempts or MOST_KEPT)
     key_name = name_of(bounds.key_length or NO_LENGTH, least=0)
     label_name = name_of(bounds.label_length or NO_LENGTH)
     params_bound = {MOST_BYTES: bounds.params_bytes}

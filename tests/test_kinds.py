@@ -997,11 +997,33 @@ def test_function_of_an_author_that_fails_costs_no_task() -> None:
     assert orjson.loads(b"{" + known.first(params) + b"}")["marks"] == ""
 
 
+@pytest.mark.parametrize("seconds", [1e308, 10**400, float("nan"), -1, "5"])
+def test_time_that_no_record_can_hold_is_not_expected(seconds: Any) -> None:
+    known = LocalKind(handled(Kind("x", Report, expected_seconds=lambda _: seconds)))
+    assert known.expected(known.read_params({})) is None
+
+
+def test_parameter_named_as_a_field_of_the_snapshot_is_not_shown() -> None:
+    """A process of an earlier version may have told such a kind."""
+    entry = entry_of(handled(Kind("x", Named, shown=["path"])))
+    told = attrs.evolve(entry, description={**entry.description, "shown": ["user_id", "path"]})
+    known = SharedKind(told)
+    assert known.shown(known.read_params({"user_id": "root"})) == {"path": "a"}
+
+
 def test_label_is_one_short_line() -> None:
     kind = handled(Kind("x", Report, label=lambda params: "a\tb\0" + "c" * 500))
     label = LocalKind(kind).label({"title": "t", "pages": 1})
     assert label.startswith("a b\ufffdc")
     assert len(label) == 200
+
+
+@attrs.frozen
+class Named:
+    """A field of a name that snapshots have too."""
+
+    user_id: str = ""
+    path: str = "a"
 
 
 TEMPLATES = [
@@ -1165,6 +1187,9 @@ BAD_ENTRIES: list[tuple[dict[str, Any], str]] = [
     ({"plan": "[5]"}, "not a plan: "),
     ({"plan": "x"}, "Expecting value"),
     ({"shown": [1]}, "its description.shown[0] must be a string"),
+    ({"max_attempts": 10**15}, "its description.max_attempts must be from 1 to 999999999999999"),
+    ({"timeout": 1e300}, "its description.timeout must be from 0 to 3153600000"),
+    ({"expected_seconds": 1e300}, "its description.expected_seconds must be from 0 to 3153600000"),
 ]
 
 

@@ -16,6 +16,8 @@ from settings import Settings
 from tests.api import Client, event_of, notified, serving
 from tests.conftest import ROOT
 from tests.waiting import until
+from tornado_rt.work.kind import OWN_FIELDS
+from tornado_rt.work.values import MOST_SECONDS
 
 Token = Callable[..., str]
 ENDS = ("completed", "failed", "cancelled", "dead")
@@ -39,6 +41,27 @@ def idle(settings: Settings, redis: Redis, database: Any, kinds: str) -> Setting
 def working(idle: Settings) -> Settings:
     """Settings of a server that has the kinds and a worker."""
     return attrs.evolve(idle, worker_concurrency=3)
+
+
+# A kind whose tasks count what they do.
+COUNTED = """
+
+@attrs.frozen
+class Counted:
+    fails: bool = False
+    size: int = 1
+
+
+counted = Kind("counted", Counted, shown=("size",))
+
+
+@counted.handler
+async def run_counted(params: Counted, run: Run) -> int:
+    run.update(done=1, total=2, unit="files")
+    if params.fails:
+        raise TaskError("it was asked for")
+    return 1
+"""
 
 
 def film(**params: Any) -> dict[str, Any]:
@@ -206,6 +229,60 @@ async def test_wrong_submission_is_422(
         said = " ".join([answer.body["detail"], *answer.body.get("errors", [])])
         assert told in said
         assert "body.params" not in said
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("max_attempts", 10**15 - 1),
+        ("timeout", MOST_SECONDS),
+        ("budget_seconds", MOST_SECONDS),
+        ("delay", MOST_SECONDS),
+    ],
+)
+async def test_largest_number_that_is_taken_is_read_again(
+    idle: Settings, make_token: Token, name: str, most: int
+) -> None:
+    """Also where no setting bounds it."""
+    settings = attrs.evolve(
+        idle, task_max_attempts=0, task_max_timeout_seconds=0, task_max_delay_seconds=0
+    )
+    async with serving(settings, make_token("alice")) as alice:
+        task = await look(alice, await submitted(alice, film() | {name: most}))
+        assert task["status"] == ("delayed" if name == "delay" else "queued")
+        assert (task["max_attempts"] == most) == (name == "max_attempts")
+        over = await alice.post("/api/tasks", film() | {name: most + 1})
+        assert over.status == 422
+        least = 1 if name == "max_attempts" else 0
+        assert over.body["errors"] == [f"{name} must be from {least} to {most}"]
+
+
+@pytest.mark.gen_test
+async def test_fields_that_a_task_has_for_itself_are_all_known(
+    working: Settings, make_token: Token, kinds: str
+) -> None:
+    """So that no parameter that a kind shows can stand in the place of one."""
+    with open(kinds, "a") as module:
+        module.write(COUNTED)
+    async with serving(working, make_token("alice")) as alice:
+        found: set[str] = set()
+        shown = {"symbol", "preset", "size"}
+        batch = {"kind": "counted", "items": [{"params": {"fails": True}}, {}]}
+        made = await alice.post("/api/batches", batch)
+        for n in (1, 2):
+            path = f"/api/tasks/{made.body['batch_id']}-{n}"
+            stream = await alice.stream(path)
+            connected = await event_of(stream, "connected")
+            finished = await event_of(stream, "finished")
+            await stream.close()
+            found |= {*connected["snapshot"], *finished, *(await alice.get(path)).body}
+        later = film() | {"delay": 60}
+        found |= set(await look(alice, await submitted(alice, later)))
+        await alice.as_user(make_token("root", scope="rt:admin")).post("/api/queue/pause")
+        found |= set(await look(alice, await submitted(alice, film())))
+        # What is kept has these in the place of `steps`.
+        assert (found - shown) | {"plan", "marks"} == OWN_FIELDS
 
 
 @pytest.mark.gen_test

@@ -7,7 +7,6 @@ import attrs
 from services.analysis.kind import NAME
 from services.analysis.plan import MAX_SYMBOL, TaskParams
 from services.submissions import (
-    NO_NUMBER,
     BatchItem,
     BatchRequest,
     TaskBounds,
@@ -18,6 +17,7 @@ from services.submissions import (
 )
 from tornado_rt.bounds import OutOfBounds, check_name, name_of, number_of
 from tornado_rt.json_body import MOST_ITEMS
+from tornado_rt.work.values import MOST_SECONDS
 
 
 def _check_symbols(_: Any, field: Any, value: list[str]) -> None:
@@ -66,7 +66,7 @@ class SeedBatch:
 
 def bounded_seed_task(bounds: TaskBounds) -> type[SeedTask]:
     """Return SeedTask with these bounds."""
-    most_delay = bounds.max_delay or NO_NUMBER
+    most_delay = bounds.max_delay or MOST_SECONDS
 
     @attrs.frozen(kw_only=True)
     class BoundedSeedTask(SeedTask):

@@ -15,8 +15,10 @@ from services.kinds.params import KEPT_DEPTH, MOST_BYTES, reader_of
 from services.kinds.schema import schema_of
 from services.kinds.validation import BadSchema, SchemaReader
 from services.queue.models import KindEntry, KindLimits
+from tornado_rt.bounds import number_of
 from tornado_rt.work import Kind, Plan, clean_line, first_fragment, format_label
-from tornado_rt.work.kind import MAX_LABEL_LENGTH
+from tornado_rt.work.kind import MAX_LABEL_LENGTH, OWN_FIELDS
+from tornado_rt.work.values import MOST_KEPT, MOST_SECONDS
 
 log = structlog.get_logger(__name__)
 
@@ -46,9 +48,11 @@ class Description:
     label: str = ""
     plan: str = ""
     shown: list[str] = attrs.Factory(list)
-    max_attempts: int = 3
-    timeout: float = 0.0
-    expected_seconds: float | None = None
+    max_attempts: int = attrs.field(default=3, validator=number_of(1, MOST_KEPT))
+    timeout: float = attrs.field(default=0.0, validator=number_of(0, MOST_SECONDS))
+    expected_seconds: float | None = attrs.field(
+        default=None, validator=attrs.validators.optional(number_of(0, MOST_SECONDS))
+    )
 
 
 def entry_of(kind: Kind) -> KindEntry:
@@ -93,6 +97,8 @@ class KnownKind(ABC):
         self.entry = entry
         self._told = _read_description(entry)
         self.max_attempts = self._told.max_attempts
+        # An earlier version let a kind name any.
+        self._shown = [name for name in self._told.shown if name not in OWN_FIELDS]
 
     @abstractmethod
     def read_params(
@@ -115,7 +121,7 @@ class KnownKind(ABC):
 
     def shown(self, params: dict[str, Any]) -> dict[str, Any]:
         """Return the parameters that snapshots carry."""
-        return {name: params[name] for name in self._told.shown if name in params}
+        return {name: params[name] for name in self._shown if name in params}
 
     def first(self, params: dict[str, Any]) -> bytes:
         """Return the first fragment of a task's snapshot."""

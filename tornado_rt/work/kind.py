@@ -12,7 +12,8 @@ import attrs
 
 from tornado_rt.work.plan import Plan, Steps, plan_of
 from tornado_rt.work.values import (
-    MOST_COUNT,
+    MOST_KEPT,
+    MOST_SECONDS,
     check_unique,
     clean_line,
     is_count,
@@ -26,6 +27,19 @@ MOST_RATE = 10**6
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 RATE = re.compile(r"([0-9]{1,7})/([0-9]{0,7})([smhd])")
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+# The fields of a task, of its snapshots and of its events: a parameter that snapshots carry has
+# another name.
+OWN_FIELDS = frozenset(
+    {
+        *("task_id", "batch_id", "user_id", "kind", "label", "key", "priority", "tags", "params"),
+        *("status", "final_status", "result", "error", "attempt", "max_attempts", "attempts"),
+        *("created_at", "started_at", "ended_at", "updated_at", "run_at"),
+        *("position", "starts_in", "waiting_for", "progress", "message", "done", "total", "unit"),
+        *("plan", "marks", "steps", "total_steps", "current_step", "current_step_name"),
+        *("elapsed_time", "remaining_time", "estimated_total_time"),
+    }
+)
 
 OVERLAPS = ("skip", "queue", "replace")
 MISSED = ("skip", "last", "all")
@@ -173,7 +187,8 @@ class Kind:
         """Return how long a task with these parameters is expected to take [s], None: unknown."""
         given = self.expected_seconds
         seconds = given(params) if callable(given) else given
-        require(seconds is None or is_number(seconds, 0), "expected_seconds is a number or None")
+        fault = f"expected_seconds is a number of seconds from 0 to {MOST_SECONDS}, or None"
+        require(seconds is None or is_number(seconds, 0, MOST_SECONDS), fault)
         return seconds or None
 
 
@@ -206,17 +221,19 @@ def _check_kind(kind: Kind) -> None:
     names = attrs.fields_dict(cls)
     for name in kind.shown:
         require(name in names, f"shown names {name!r}, which {cls.__name__} does not have")
+        require(name not in OWN_FIELDS, f"shown names {name!r}, which each snapshot has for itself")
     if isinstance(kind.label, str):
         _check_label(kind.label, names)
     else:
         require(kind.label is None or callable(kind.label), "the label is text or a function")
     for name in ("version", "limit", "user_limit", "key_limit"):
         require(
-            is_count(getattr(kind, name), 0), f"{name} is a whole number from 0 to {MOST_COUNT}"
+            is_count(getattr(kind, name), 0), f"{name} is a whole number from 0 to {MOST_KEPT}"
         )
-    fault = f"max_attempts is a whole number from 1 to {MOST_COUNT}"
+    fault = f"max_attempts is a whole number from 1 to {MOST_KEPT}"
     require(is_count(kind.max_attempts, 1), fault)
-    require(is_number(kind.timeout, 0), "timeout is a number of seconds, 0 for none")
+    fault = f"timeout is a number of seconds from 0 to {MOST_SECONDS}, 0 for none"
+    require(is_number(kind.timeout, 0, MOST_SECONDS), fault)
     require(isinstance(kind.retry_errors, bool), "retry_errors is True or False")
     for rate in (kind.rate, kind.key_rate):
         if rate is not None:
@@ -240,7 +257,7 @@ def _check_backoff(backoff: tuple[Any, ...]) -> None:
     fault = "backoff is the first and the longest wait in seconds, such as (5, 300)"
     require(isinstance(backoff, tuple | list) and len(backoff) == 2, fault)
     first, longest = backoff
-    require(is_number(longest, 0) and is_number(first, 0, longest), fault)
+    require(is_number(longest, 0, MOST_SECONDS) and is_number(first, 0, longest), fault)
 
 
 def _is_async(function: Any) -> bool:
