@@ -2,7 +2,7 @@
 
 import time
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import attrs
 
@@ -89,14 +89,6 @@ def _check_scope(_: Any, field: Any, value: Any) -> None:
         most = f"{MOST_SCOPE_SECONDS:.0f}"
         words = " or ".join(f'"{scope}"' for scope in SCOPES)
         raise OutOfBounds(f"{field.name} must be {words}, or seconds up to {most}")
-
-
-def _names_of(most: int) -> Validator:
-    def validate(_: Any, field: Any, value: list[str]) -> None:
-        for number, one in enumerate(value):
-            check_name(f"{field.name}[{number}]", one, most)
-
-    return validate
 
 
 def _check_items(_: Any, field: Any, value: list[Any]) -> None:
@@ -210,6 +202,7 @@ def bounded_task(bounds: TaskBounds) -> type[TaskRequest]:
     attempts = number_of(1, bounds.max_attempts or MOST_KEPT)
     key_name = name_of(bounds.key_length or NO_LENGTH, least=0)
     label_name = name_of(bounds.label_length or NO_LENGTH)
+    tag_name = name_of(bounds.tag_length or NO_LENGTH)
     params_bound = {MOST_BYTES: bounds.params_bytes}
 
     @attrs.frozen(kw_only=True)
@@ -222,10 +215,8 @@ def bounded_task(bounds: TaskBounds) -> type[TaskRequest]:
         params: dict[str, Any] = attrs.field(factory=dict, metadata=params_bound)
         key: str = attrs.field(default="", validator=key_name)
         unique: BoundedUnique | None = None
-        tags: list[str] = attrs.field(
-            factory=list,
-            validator=_names_of(bounds.tag_length or NO_LENGTH),
-            metadata={MOST_ITEMS: bounds.max_tags},
+        tags: list[Annotated[str, tag_name]] = attrs.field(
+            factory=list, metadata={MOST_ITEMS: bounds.max_tags}
         )
         delay: float = attrs.field(default=0.0, validator=number_of(0, most_delay))
         run_at: str | None = attrs.field(default=None, validator=moment_within(most_delay))

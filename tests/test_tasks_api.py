@@ -231,6 +231,48 @@ async def test_wrong_submission_is_422(
         assert "body.params" not in said
 
 
+DEEP: Any = 1
+for _ in range(40):
+    DEEP = [DEEP]
+
+# What is told of a wrong body: each fault once, at a place that is in the body, and no other.
+TOLD: list[tuple[dict[str, Any], list[str]]] = [
+    (film(crf=DEEP), ["params nests deeper than 32 levels"]),
+    (film(path="x" * 70_000), ["params has 70011 bytes as JSON; at most 65536 are allowed"]),
+    ({"kind": "", "params": {"a": 1}}, ["kind must have 1 to 64 characters"]),
+    ({"kind": "a\nb"}, ["kind must not hold control characters"]),
+    ({"kind": "nope", "label": 5}, ["label must be a string", "there is no kind nope"]),
+    ({"kind": 5, "params": {"path": 5}}, ["kind must be a string"]),
+    ({"params": {"path": "a.mkv"}}, ["kind is required"]),
+    ({}, ["kind is required"]),
+    ({"symbl": "A"}, ["unknown fields: symbl", "kind is required"]),
+    (
+        film() | {"tags": [1, None, "a\nb", ""]},
+        [
+            "tags[0] must be a string",
+            "tags[1] must be a string",
+            "tags[2] must not hold control characters",
+            "tags[3] must have 1 to 64 characters",
+        ],
+    ),
+    (film() | {"callback_url": ""}, ["callback_url must have 1 to 2000 characters"]),
+    (
+        film() | {"callback_url": "http://a b"},
+        ["callback_url must be ASCII, without spaces, backslashes and line breaks"],
+    ),
+]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(("body", "told"), TOLD)
+async def test_each_fault_is_told_once_and_no_other(
+    idle: Settings, make_token: Token, body: dict[str, Any], told: list[str]
+) -> None:
+    async with serving(idle, make_token("alice")) as alice:
+        answer = await alice.post("/api/tasks", body)
+        assert (answer.status, answer.body["errors"]) == (422, told)
+
+
 @pytest.mark.gen_test
 @pytest.mark.parametrize(
     ("name", "most"),
@@ -670,6 +712,77 @@ async def test_wrong_batch_is_422(
         assert answer.status == 422
         assert told in " ".join([answer.body["detail"], *answer.body.get("errors", [])])
         assert (await alice.get("/api/queue/stats")).body["queued"] == 0
+
+
+def films(*items: Any, **more: Any) -> dict[str, Any]:
+    return {"kind": "video.transcode", "items": list(items), **more}
+
+
+COMMON = {"params": {"preset": 5, "z": 1}}
+A, B = {"params": {"path": "a"}}, {"params": {"path": "b", "y": 1}}
+OTHER = {"params": {"path": "c", "preset": 6}}
+TOLD_OF_BATCHES: list[tuple[dict[str, Any], list[str]]] = [
+    (
+        films({"label": 5, "params": {"path": 1}}, 7, {"params": {"crf": ""}}),
+        [
+            "items[0].label must be a string",
+            "items[1] must be a JSON object",
+            "items[0].params.path must be a string",
+            "items[2].params.path is required",
+            "items[2].params.crf must be an integer",
+        ],
+    ),
+    (
+        {"kind": "nope", "items": [{"label": 5}]},
+        ["items[0].label must be a string", "there is no kind nope"],
+    ),
+    ({"kind": "video.transcode"}, ["items is required"]),
+    ({"kind": "analysis", "symbols": ["A"]}, ["unknown fields: symbols", "items is required"]),
+    (
+        films(A, B, OTHER, **COMMON),
+        [
+            "params has unknown fields: z",
+            "params.preset must be a string",
+            "items[1].params has unknown fields: y",
+            "items[2].params.preset must be a string",
+        ],
+    ),
+    (
+        films(A, B, A, **COMMON, priority=1),
+        [
+            "priority must be one of highest, high, normal, low, lowest",
+            "params has unknown fields: z",
+            "params.preset must be a string",
+            "items[1].params has unknown fields: y",
+        ],
+    ),
+    (films(A, params=[]), ["params must be a JSON object"]),
+    (
+        films({}, params={"path": "x" * 70_000}),
+        ["params has 70011 bytes as JSON; at most 65536 are allowed"],
+    ),
+    (films(params={"path": 1}), ["items must name one or more"]),
+    (
+        {"symbols": ["A", 5, ""]},
+        ["symbols[1] must be a string", "symbols[2] must have 1 to 64 characters"],
+    ),
+    ({"params": {"a": 1}}, ["kind is required", "items is required"]),
+]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(("body", "told"), TOLD_OF_BATCHES)
+async def test_each_fault_of_a_batch_is_told_once_at_its_place(
+    idle: Settings, make_token: Token, body: dict[str, Any], told: list[str]
+) -> None:
+    async with serving(idle, make_token("alice")) as alice:
+        answer = await alice.post("/api/batches", body)
+        assert (answer.status, answer.body["errors"]) == (422, told)
+        # A server that knows the kind by its schema alone says the same.
+        stranger = attrs.evolve(idle, kinds=[], data_dir=idle.data_dir / "other")
+        async with serving(stranger, make_token("alice")) as other:
+            again = await other.post("/api/batches", body)
+            assert again.body["errors"] == answer.body["errors"]
 
 
 @pytest.mark.gen_test

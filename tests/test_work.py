@@ -274,7 +274,10 @@ def test_expected_seconds_are_fixed_or_made_from_the_parameters() -> None:
         ({"label": 5}, "the label is text or a function"),
         ({"shown": ["size"]}, "shown names 'size', which Transcode does not have"),
         (
-            {"params_class": attrs.make_class("Odd", ["path", "preset", "error"]), "shown": ["error"]},
+            {
+                "params_class": attrs.make_class("Odd", ["path", "preset", "error"]),
+                "shown": ["error"],
+            },
             "shown names 'error', which each snapshot has for itself",
         ),
         ({"steps": ["a", "a"]}, "two steps have the name 'a'"),

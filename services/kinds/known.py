@@ -3,7 +3,7 @@
 import re
 import string
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -102,9 +102,17 @@ class KnownKind(ABC):
 
     @abstractmethod
     def read_params(
-        self, value: object, *, place: str = PLACE, most_bytes: int = MOST_BYTES
+        self,
+        value: object,
+        *,
+        place: str = PLACE,
+        common: Container[str] = (),
+        most_bytes: int = MOST_BYTES,
     ) -> dict[str, Any]:
-        """Return parameters as they are kept, the defaults filled in. Raise ParamsFault."""
+        """Return parameters as they are kept, the defaults filled in. Raise ParamsFault.
+
+        `common`: the parameters whose faults are told at `PLACE`.
+        """
 
     @abstractmethod
     def plan(self, params: dict[str, Any]) -> Plan | None:
@@ -163,9 +171,14 @@ class LocalKind(KnownKind):
         self._last: _Reading | None = None
 
     def read_params(
-        self, value: object, *, place: str = PLACE, most_bytes: int = MOST_BYTES
+        self,
+        value: object,
+        *,
+        place: str = PLACE,
+        common: Container[str] = (),
+        most_bytes: int = MOST_BYTES,
     ) -> dict[str, Any]:
-        read, params = self._reader.read(value, place=place, most_bytes=most_bytes)
+        read, params = self._reader.read(value, place=place, common=common, most_bytes=most_bytes)
         self._last = _Reading(self.kind, params, read)
         return params
 
@@ -200,9 +213,14 @@ class SharedKind(KnownKind):
             raise BadEntry(str(error)) from None
 
     def read_params(
-        self, value: object, *, place: str = PLACE, most_bytes: int = MOST_BYTES
+        self,
+        value: object,
+        *,
+        place: str = PLACE,
+        common: Container[str] = (),
+        most_bytes: int = MOST_BYTES,
     ) -> dict[str, Any]:
-        return self._reader.read(value, place=place, most_bytes=most_bytes)
+        return self._reader.read(value, place=place, common=common, most_bytes=most_bytes)
 
     def plan(self, params: dict[str, Any]) -> Plan | None:
         return self._plan

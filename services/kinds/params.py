@@ -1,6 +1,8 @@
 """Reading a kind's parameters: JSON into its attrs class, strictly, and back."""
 
 import functools
+import itertools
+from collections.abc import Container
 from typing import Any
 
 from services.kinds.faults import PLACE, ParamsFault, Wrong, refusal
@@ -30,18 +32,20 @@ class ParamsReader:
         value: object,
         *,
         place: str = PLACE,
+        common: Container[str] = (),
         most_bytes: int = MOST_BYTES,
         depth: int = MAX_DEPTH,
     ) -> tuple[Any, dict[str, Any]]:
         """Return an object of the class, and the parameters as JSON with every default filled in.
 
-        `most_bytes`: 0 for any size. Raise ParamsFault.
+        `common`: the parameters whose faults are told at `PLACE`. `most_bytes`: 0 for any size.
+        Raise ParamsFault.
         """
         plain = as_json(value, place, most_bytes, depth)
         try:
             params = self._fields.read(plain)
         except Wrong as error:
-            raise refusal(one.told(place) for one in error.faults) from None
+            raise refusal(error.faults, place, common) from None
         return params, self.write(params, place=place, most_bytes=most_bytes, depth=depth)
 
     def write(
@@ -61,7 +65,7 @@ class ParamsReader:
     def default_faults(self) -> list[str]:
         """Return what the class has against its own defaults: each, and all of them together."""
         told = (one.told(PLACE) for one in self._fields.default_faults())
-        faults = list(dict.fromkeys(told))
+        faults = list(dict.fromkeys(itertools.chain.from_iterable(told)))
         if not faults and not any(one.required for one in self._fields.fields.values()):
             try:
                 self.read({}, most_bytes=0)

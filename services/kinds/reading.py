@@ -28,11 +28,11 @@ from services.kinds.faults import (
     Fault,
     Gathered,
     ParamsFault,
+    UnknownFields,
     Wrong,
     either,
     one_of,
     short,
-    unknown_fields,
     words_of,
     wrong,
 )
@@ -175,7 +175,7 @@ class ClassReader:
         gathered = Gathered()
         read: dict[str, Any] = {}
         if unknown := [name for name in value if name not in self.fields]:
-            gathered.add(Fault("", lambda place: f"{place} {unknown_fields(unknown)}"))
+            gathered.add(UnknownFields.of(unknown))
         for name, field in self.fields.items():
             if name in value:
                 try:
@@ -399,7 +399,7 @@ def _mapping_hook(shape: Any) -> Hook:
             raise wrong(f"must be {NAMES[dict]}")
         read, gathered = {}, Gathered()
         if choices and (unknown := [name for name in value if name not in choices]):
-            gathered.add(Fault("", lambda place: f"{place} {unknown_fields(unknown)}"))
+            gathered.add(UnknownFields.of(unknown))
         for name, one in value.items():
             try:
                 read[choices.get(name, name)] = hook(one, inner)

@@ -7,7 +7,7 @@ small schema can ask for more than anybody has time for: jsonschema takes 8 seco
 of 3,300 types and a list of 64 KiB.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ from services.kinds.faults import (
     PLACE,
     Fault,
     Gathered,
+    UnknownFields,
     Wrong,
     either,
     one_of,
     refusal,
     short,
-    unknown_fields,
     wrong,
 )
 from services.kinds.keywords import BOUNDS, Bounds
@@ -123,17 +123,23 @@ class SchemaReader:
         self._properties: dict[str, Any] = plain.get("properties", {})
 
     def read(
-        self, value: object, *, place: str = PLACE, most_bytes: int = MOST_BYTES
+        self,
+        value: object,
+        *,
+        place: str = PLACE,
+        common: Container[str] = (),
+        most_bytes: int = MOST_BYTES,
     ) -> dict[str, Any]:
         """Return parameters with the defaults of the top level filled in.
 
-        `most_bytes`: 0 for any size. Raise ParamsFault.
+        `common`: the parameters whose faults are told at `PLACE`. `most_bytes`: 0 for any size.
+        Raise ParamsFault.
         """
         plain = as_json(value, place, most_bytes)
         try:
             self._check(plain, _Steps(STEPS_PER_BYTE * (most_bytes or _size_of(plain))))
         except Wrong as error:
-            raise refusal(one.told(place) for one in error.faults) from None
+            raise refusal(error.faults, place, common) from None
         filled = self._filled(plain)
         read: dict[str, Any] = as_json(filled, f"{place} with its defaults", most_bytes)
         return read
@@ -295,7 +301,7 @@ def _further(compiler: _Compiler, node: _Node, argument: Any, schema: dict[str, 
             steps.take(len(value))
             further = [name for name in value if name not in known]
             if further and argument is False:
-                raise wrong(unknown_fields(further))
+                raise Wrong([UnknownFields.of(further)])
             _check_parts(((inner.check, value[name], name) for name in further), steps, _name_place)
 
     node.checks.append(check)
@@ -307,7 +313,7 @@ def _names(compiler: _Compiler, node: _Node, argument: Any, _: dict[str, Any]) -
     def check(value: Any, steps: _Steps) -> None:
         names = value if isinstance(value, dict) else ()
         if unknown := [name for name in names if not _takes(inner, name, steps)]:
-            raise wrong(unknown_fields(unknown))
+            raise Wrong([UnknownFields.of(unknown)])
 
     node.checks.append(check)
 

@@ -227,9 +227,7 @@ def _check_kind(kind: Kind) -> None:
     else:
         require(kind.label is None or callable(kind.label), "the label is text or a function")
     for name in ("version", "limit", "user_limit", "key_limit"):
-        require(
-            is_count(getattr(kind, name), 0), f"{name} is a whole number from 0 to {MOST_KEPT}"
-        )
+        require(is_count(getattr(kind, name), 0), f"{name} is a whole number from 0 to {MOST_KEPT}")
     fault = f"max_attempts is a whole number from 1 to {MOST_KEPT}"
     require(is_count(kind.max_attempts, 1), fault)
     fault = f"timeout is a number of seconds from 0 to {MOST_SECONDS}, 0 for none"
