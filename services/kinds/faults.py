@@ -149,7 +149,7 @@ def words_of(error: BaseException) -> str:
     """Return what a validator says, without the objects that attrs puts behind it."""
     said = error.args[0] if error.args else ""
     text = CLASS_NAME.sub(r"\1", clean_line(said, MOST_WORDS))
-    meant = isinstance(error, ValueError | TypeError) and text
+    meant = isinstance(error, ValueError | TypeError | AssertionError) and text
     return text if meant else f"{type(error).__name__} {text}".rstrip()
 
 

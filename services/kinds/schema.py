@@ -10,7 +10,16 @@ import msgspec
 
 from services.kinds.faults import PLACE
 from services.kinds.reading import ClassReader, Field, write_json
-from services.kinds.shapes import MAPPINGS, SETS, bare, choices_of, is_class, is_union, origin_of
+from services.kinds.shapes import (
+    MAPPINGS,
+    SETS,
+    bare,
+    choices_of,
+    inside,
+    is_class,
+    is_union,
+    origin_of,
+)
 from tornado_rt.bounds import OutOfBounds, check_json
 
 # Bound of a schema as JSON [B].
@@ -121,6 +130,8 @@ class _Twins:
         if get_origin(shape) is Annotated:
             inner, *about = get_args(shape)
             return Annotated[(self._known(inner), *about)]
+        if inside(shape) is not shape:
+            return self._known(inside(shape))
         shape = bare(shape)
         if shape in KNOWN:
             return KNOWN[shape]
