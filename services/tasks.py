@@ -90,7 +90,7 @@ class TaskService:
         """
         kind = await self._kinds.find(request.kind, self._queue)
         params = kind.read_params(request.params, most_bytes=self._bounds.params_bytes)
-        return _new_task(kind, request, params, {})
+        return self._new_task(kind, request, params, {})
 
     async def submit_batch(self, user_id: str, body: Any, once: Once | None) -> Batch:
         """Submit the tasks that a JSON body asks for, all or none. Raise as `submit` does."""
@@ -101,7 +101,7 @@ class TaskService:
         for number, (item, one) in enumerate(zip(request.items, request.tasks(), strict=True)):
             params = self._read_item(kind, number, request.params, item.params, faults)
             if params is not None:
-                tasks.append(_new_task(kind, one, params, firsts))
+                tasks.append(self._new_task(kind, one, params, firsts))
             await _serve_others(number)
         faults.settle()
         return await self._queue.create_batch(
@@ -248,6 +248,35 @@ class TaskService:
                 faults.add(one)
             return None
 
+    def _new_task(
+        self, kind: KnownKind, request: TaskRequest, params: dict[str, Any], firsts: Firsts
+    ) -> NewTask:
+        plan, expected = kind.plan(params), kind.expected(params)
+        alike = ("" if plan is None else plan.digest, expected)
+        if alike not in firsts:
+            firsts[alike] = kind.first(params)
+        job = Job(
+            label=(request.label or kind.label(params))[: self._bounds.label_length or None],
+            params=params,
+            tags=tuple(dict.fromkeys(request.tags)),
+            callback_url=request.callback_url or "",
+            timeout=request.timeout,
+            budget_seconds=request.budget_seconds,
+        )
+        return NewTask(
+            kind=request.kind,
+            job=job,
+            first=firsts[alike],
+            plan=plan,
+            shown=kind.shown(params),
+            priority=request.priority,
+            key=request.key,
+            max_attempts=request.max_attempts or kind.max_attempts,
+            expected_seconds=expected or EXPECTED_SECONDS,
+            notify=request.notify,
+            unique=None if request.unique is None else request.unique.rule(),
+        )
+
     def _is_readable(self, params: Any) -> bool:
         """Say whether the parameters that all items have can be laid under theirs."""
         try:
@@ -277,36 +306,6 @@ async def _serve_others(number: int) -> None:
     """Let others be served, once in a while of many steps."""
     if number % AT_ONCE == 0:
         await asyncio.sleep(0)
-
-
-def _new_task(
-    kind: KnownKind, request: TaskRequest, params: dict[str, Any], firsts: Firsts
-) -> NewTask:
-    plan, expected = kind.plan(params), kind.expected(params)
-    alike = ("" if plan is None else plan.digest, expected)
-    if alike not in firsts:
-        firsts[alike] = kind.first(params)
-    job = Job(
-        label=request.label or kind.label(params),
-        params=params,
-        tags=tuple(dict.fromkeys(request.tags)),
-        callback_url=request.callback_url or "",
-        timeout=request.timeout,
-        budget_seconds=request.budget_seconds,
-    )
-    return NewTask(
-        kind=request.kind,
-        job=job,
-        first=firsts[alike],
-        plan=plan,
-        shown=kind.shown(params),
-        priority=request.priority,
-        key=request.key,
-        max_attempts=request.max_attempts or kind.max_attempts,
-        expected_seconds=expected or EXPECTED_SECONDS,
-        notify=request.notify,
-        unique=None if request.unique is None else request.unique.rule(),
-    )
 
 
 def _describe(task: Task, snapshot: bytes, state: KindState | None) -> dict[str, Any]:

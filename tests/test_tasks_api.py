@@ -355,6 +355,20 @@ async def test_label_may_be_given_in_any_language(working: Settings, make_token:
 
 
 @pytest.mark.gen_test
+async def test_label_that_the_kind_makes_is_cut_to_the_bound(
+    idle: Settings, make_token: Token
+) -> None:
+    short = attrs.evolve(idle, task_label_length=10)
+    async with serving(short, make_token("alice")) as alice:
+        for body in (paper("n" * 16), {"symbol": "n" * 16}):
+            made = await alice.post("/api/tasks", body)
+            assert made.body["label"] == "n" * 10
+        batch = {"kind": "report", "items": [{"params": {"name": "n" * 16}}]}
+        batch_id = (await alice.post("/api/batches", batch)).body["batch_id"]
+        assert await labels(alice, f"batch={batch_id}") == ["n" * 10]
+
+
+@pytest.mark.gen_test
 async def test_kind_without_plan_and_parameters_runs(working: Settings, make_token: Token) -> None:
     """A plain function in a thread; its result is any JSON."""
     async with serving(working, make_token("alice")) as alice:
