@@ -28,6 +28,7 @@ from services.kinds import (
     SchemaReader,
     describe,
     entry_of,
+    has_label_everywhere,
     load_kinds,
     reader_of,
     schema_of,
@@ -1120,6 +1121,70 @@ def test_what_functions_make_is_known_to_their_own_process_alone() -> None:
     assert shared.label(params) == "report.nightly"
     assert shared.expected(params) is None
     assert orjson.loads(b"{" + shared.first(params) + b"}")["plan"] is None
+
+
+@attrs.frozen
+class Inner:
+    a: float = 1.0
+
+
+@attrs.frozen
+class Told:
+    """A parameter of each type whose JSON is not what its class has."""
+
+    path: Path = Path("a/b")
+    at: datetime | None = None
+    day: date = date(2026, 1, 2)
+    key: UUID | None = None
+    hue: Colour = Colour.RED
+    level: Level = Level.LOW
+    scale: float = 5.0
+    sizes: list[float] = attrs.Factory(list)
+    inner: Inner = Inner()
+    choice: Literal["never"] | date = "never"
+
+
+TOLD: list[tuple[str, dict[str, Any], str]] = [
+    ("{path}", {"path": "x//y/"}, "x/y"),
+    ("{at}", {"at": "2026-01-02T03:04:05Z"}, "2026-01-02T03:04:05+00:00"),
+    ("{at}", {}, "None"),
+    ("{day}", {}, "2026-01-02"),
+    (
+        "{key}",
+        {"key": "AAAAAAAA-0000-0000-0000-000000000001"},
+        "aaaaaaaa-0000-0000-0000-000000000001",
+    ),
+    ("{hue} {level}", {"level": 2}, "red 2"),
+    ("{hue:>5}", {}, "  red"),
+    ("{scale}", {"scale": 5}, "5"),
+    ("{scale} {scale:.1f}", {}, "5 5.0"),
+    ("{scale}", {"scale": 0.5}, "0.5"),
+    ("{sizes}", {"sizes": [1, 2.5]}, "[1, 2.5]"),
+    ("{inner}", {"inner": {"a": 1}}, "{'a': 1}"),
+    ("{choice}", {}, "never"),
+    ("{choice}", {"choice": "20260102"}, "2026-01-02"),
+]
+
+
+@pytest.mark.parametrize(("label", "given", "told"), TOLD)
+def test_label_is_the_same_in_each_process(label: str, given: dict[str, Any], told: str) -> None:
+    kind = handled(Kind("x", Told, title="A title", label=label))
+    assert has_label_everywhere(kind)
+    assert [known.label(known.read_params(given)) for known in both(kind)] == [told, told]
+
+
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [
+        ("{path} on {day:%d.%m.%Y}", "a/b on 02.01.2026"),
+        (lambda params: params.path.name, "b"),
+        ("{path:>120}", " " * 117 + "a/b"),
+    ],
+)
+def test_label_that_takes_the_code_is_the_title_elsewhere(label: Any, told: str) -> None:
+    kind = handled(Kind("x", Told, title="A title", label=label))
+    assert not has_label_everywhere(kind)
+    assert [known.label(known.read_params({})) for known in both(kind)] == [told, "A title"]
 
 
 def test_reading_others_between_does_not_mix_them_up() -> None:

@@ -5,7 +5,7 @@ import functools
 import math
 import pickle
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -228,23 +228,35 @@ def test_plan_is_made_once_or_for_the_parameters() -> None:
 
 
 def test_label_is_made_from_the_parameters() -> None:
-    params = Transcode("a.mkv")
-    assert make_kind(label="{path} as {preset}").label_of(params) == "a.mkv as 1080p"
-    assert make_kind(label=lambda params: params.path.upper()).label_of(params) == "A.MKV"
-    assert make_kind(title="Transcode a film").label_of(params) == "Transcode a film"
-    assert make_kind(label=lambda params: "").label_of(params) == "video.transcode"
-    assert make_kind(label="a film").label_of(params) == "a film"
-    assert make_kind(label="{path:>8}{{}}").label_of(params) == "   a.mkv{}"
+    params, kept = Transcode("a.mkv"), {"path": "a.mkv", "preset": "1080p"}
+    assert make_kind(label="{path} as {preset}").label_of(params, kept) == "a.mkv as 1080p"
+    assert make_kind(label=lambda params: params.path.upper()).label_of(params, kept) == "A.MKV"
+    assert make_kind(title="Transcode a film").label_of(params, kept) == "Transcode a film"
+    assert make_kind(label=lambda params: "").label_of(params, kept) == "video.transcode"
+    assert make_kind(label="a film").label_of(params, kept) == "a film"
+    assert make_kind(label="{path:>8}{{}}").label_of(params, kept) == "   a.mkv{}"
 
 
 def test_label_is_one_line_of_two_hundred_characters() -> None:
-    label = make_kind(label="{path}").label_of(Transcode("a\n\x00" + "b" * 999))
+    path = "a\n\x00" + "b" * 999
+    label = make_kind(label="{path}").label_of(Transcode(path), {"path": path})
     assert label.startswith("a \ufffdb")
     assert len(label) == 200
 
 
-def test_template_is_filled_from_a_dict_too() -> None:
+def test_template_is_filled_from_json() -> None:
     assert format_label("{path} as {preset}", {"path": "a", "preset": "b", "more": 1}) == "a as b"
+    assert (
+        format_label("{a} {b!r} {c:>3}", {"a": [5.0, 0.5], "b": "x", "c": 1}) == "[5, 0.5] 'x'   1"
+    )
+
+
+def test_format_that_json_does_not_have_is_that_of_the_object() -> None:
+    moments = {"at": datetime(2026, 1, 2, tzinfo=UTC)}
+    kept = {"at": "2026-01-02T00:00:00+00:00", "path": "a"}
+    assert format_label("{path} {at:%d.%m.%Y}", kept, moments.__getitem__) == "a 02.01.2026"
+    with pytest.raises(ValueError, match="Invalid format"):
+        format_label("{path} {at:%d.%m.%Y}", kept)
 
 
 def test_expected_seconds_are_fixed_or_made_from_the_parameters() -> None:

@@ -13,6 +13,7 @@ import structlog
 from services.kinds.faults import PLACE, ParamsFault
 from services.kinds.params import KEPT_DEPTH, MOST_BYTES, reader_of
 from services.kinds.schema import schema_of
+from services.kinds.shapes import json_types
 from services.kinds.validation import BadSchema, SchemaReader
 from services.queue.models import KindEntry, KindLimits
 from tornado_rt.bounds import number_of
@@ -27,6 +28,14 @@ T = TypeVar("T")
 # A format in another's label, such as `>10` or `.2f`.
 FORMAT = re.compile(r"[^{}]{0,8}")
 LONG_WIDTH = re.compile(r"\d{3}")
+# A value of each type of JSON.
+SAMPLES: dict[type, Any] = dict(
+    zip(
+        (str, int, float, bool, list, dict, type(None)),
+        ("a", 1, 1.5, True, [], {}, None),
+        strict=True,
+    )
+)
 # A label is made whole before it is cut, and each parameter may be 64 KiB long.
 MOST_NAMED = 20
 MOST_TEMPLATE_LENGTH = 1000
@@ -190,7 +199,7 @@ class LocalKind(KnownKind):
         return self._or_none("expected_seconds", lambda: given(self._reading(params).read))
 
     def _label(self, params: dict[str, Any]) -> str:
-        return self.kind.label_of(self._reading(params).read)
+        return self.kind.label_of(self._reading(params).read, params)
 
     def _reading(self, params: dict[str, Any]) -> _Reading:
         """Return what was read last, or read again what was read before that."""
@@ -230,6 +239,33 @@ class SharedKind(KnownKind):
 
     def _label(self, params: dict[str, Any]) -> str:
         return format_label(self._template, params)
+
+
+def has_label_everywhere(kind: Kind) -> bool:
+    """Say whether a process that has only the entry of a kind makes the same label."""
+    if not isinstance(kind.label, str):
+        return kind.label is None
+    if not _is_harmless(kind.label):
+        return False
+    fields = reader_of(kind.params_class).fields
+    parts = string.Formatter().parse(kind.label)
+    named = [(name, form or "") for _, name, form, _ in parts if name is not None]
+    return all(name in fields and _has_format(fields[name].shape, form) for name, form in named)
+
+
+def _has_format(shape: Any, form: str) -> bool:
+    """Say whether any JSON that is read into a type has this format."""
+    types = json_types(shape)
+    samples = [value for kind, value in SAMPLES.items() if types & {kind, object}]
+    return any(_takes(format, one, form) for one in samples)
+
+
+def _takes(function: Callable[..., object], *arguments: object) -> bool:
+    try:
+        function(*arguments)
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def _read_description(entry: KindEntry) -> Description:

@@ -6,7 +6,7 @@ from collections.abc import Container
 from typing import Any
 
 from services.kinds.faults import PLACE, ParamsFault, Wrong, refusal
-from services.kinds.reading import ClassReader, as_json, write_json
+from services.kinds.reading import ClassReader, Field, as_json, write_json
 from tornado_rt.bounds import MAX_DEPTH
 
 # Bound of parameters as JSON [B].
@@ -26,6 +26,11 @@ class ParamsReader:
     def __init__(self, params_class: type[Any]) -> None:
         self._class = params_class
         self._fields = ClassReader.of(params_class)
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """The fields that JSON is read into, by name."""
+        return self._fields.fields
 
     def read(
         self,
@@ -66,7 +71,7 @@ class ParamsReader:
         """Return what the class has against its own defaults: each, and all of them together."""
         told = (one.told(PLACE) for one in self._fields.default_faults())
         faults = list(dict.fromkeys(itertools.chain.from_iterable(told)))
-        if not faults and not any(one.required for one in self._fields.fields.values()):
+        if not faults and not any(one.required for one in self.fields.values()):
             try:
                 self.read({}, most_bytes=0)
             except ParamsFault as fault:

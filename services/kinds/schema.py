@@ -173,6 +173,21 @@ def _default_of(field: Field) -> Any:
         return MADE_ANEW
 
 
+def made_anew(params_class: type[Any]) -> list[str]:
+    """Return the names of the fields whose default is another one each time it is made."""
+    fields = ClassReader.of(params_class).fields
+    return [name for name, one in fields.items() if not one.required and _differs(one)]
+
+
+def _differs(field: Field) -> bool:
+    try:
+        one, other = (write_json(field.default(), field.shape, PLACE, 0) for _ in range(2))
+    except Exception:
+        # The class's own code may raise anything; `default_faults` tells it.
+        return False
+    return bool(one != other)
+
+
 def _is_constant(default: Any) -> bool:
     if not isinstance(default, attrs.Factory):  # type: ignore[arg-type]
         return True

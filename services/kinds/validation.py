@@ -31,7 +31,7 @@ from services.kinds.faults import (
 )
 from services.kinds.keywords import BOUNDS, Bounds
 from services.kinds.params import MOST_BYTES
-from services.kinds.reading import TEXT_HOOKS, as_json
+from services.kinds.reading import TEXT_HOOKS, as_json, write_json
 from services.kinds.schema import DEFINITION, MOST_SCHEMA_BYTES, PATH
 from services.kinds.shapes import SCALARS
 from tornado_rt.bounds import OutOfBounds, check_json
@@ -121,6 +121,8 @@ class SchemaReader:
         plain = _as_object("the schema", orjson.loads(encoded))
         self._root = _Compiler(plain).compile(plain)
         self._properties: dict[str, Any] = plain.get("properties", {})
+        texts = {name: _text_type_of(one) for name, one in self._properties.items()}
+        self._texts = {name: kind for name, kind in texts.items() if kind is not None}
 
     def read(
         self,
@@ -145,14 +147,17 @@ class SchemaReader:
         return read
 
     def _filled(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Return parameters with the defaults, in the order of the schema."""
+        """Return parameters with the defaults, in the order of the schema.
+
+        A time, a UUID or a path is written as the class writes it.
+        """
         filled = {}
         for name, one in self._properties.items():
             if name in params:
-                filled[name] = params[name]
+                filled[name] = _rewritten(params[name], self._texts.get(name))
             elif isinstance(one, dict) and "default" in one:
                 filled[name] = one["default"]
-        return filled | params
+        return filled | {name: one for name, one in params.items() if name not in filled}
 
     def _check(self, value: Any, steps: _Steps) -> None:
         if not isinstance(value, dict):
@@ -371,12 +376,27 @@ def _format(_: _Compiler, node: _Node, argument: Any, __: dict[str, Any]) -> Non
         node.checks.append(lambda value, _: hook(value, None) if isinstance(value, str) else None)
 
 
-FORMATS = {
-    "date-time": TEXT_HOOKS[datetime],
-    "date": TEXT_HOOKS[date],
-    "uuid": TEXT_HOOKS[UUID],
-    PATH: TEXT_HOOKS[Path],
-}
+TEXT_TYPES: dict[str, type] = {"date-time": datetime, "date": date, "uuid": UUID, PATH: Path}
+FORMATS = {name: TEXT_HOOKS[kind] for name, kind in TEXT_TYPES.items()}
+
+
+def _text_type_of(schema: Any) -> type | None:
+    """Return what all texts are read into that a parameter may have; None: they are texts."""
+    options = schema.get("anyOf", [schema]) if isinstance(schema, dict) else []
+    texts = [one for one in options if isinstance(one, dict) and one.get("type") == "string"]
+    return TEXT_TYPES.get(str(texts[0].get("format"))) if len(texts) == 1 else None
+
+
+def _rewritten(value: Any, kind: type | None) -> Any:
+    if kind is None or not isinstance(value, str):
+        return value
+    try:
+        return write_json(TEXT_HOOKS[kind](value, None), kind, PLACE, 0)
+    except Wrong:
+        # Such as a choice beside dates.
+        return value
+
+
 # In the order in which they are looked at.
 KEYWORDS: dict[str, Keyword] = {
     "$ref": _reference,

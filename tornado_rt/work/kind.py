@@ -12,6 +12,7 @@ import attrs
 
 from tornado_rt.work.plan import Plan, Steps, plan_of
 from tornado_rt.work.values import (
+    MOST_COUNT,
     MOST_KEPT,
     MOST_SECONDS,
     check_unique,
@@ -110,15 +111,15 @@ class Kind:
 
     `name`: how submissions name it. `title`: what people see of the kind, by default its name.
     `steps`: the plan, or a function of the parameters that returns it; None: no plan. `label`: what
-    people see of a task, a format string over the parameters ("{path} as {preset}") or a function
-    of them; None: the title. `shown`: parameters that snapshots carry beside the label. `version`:
-    limits of a higher version replace those that are in force. `limit`, `user_limit`, `key_limit`:
-    how many may run, in all, of a user, of a key; `rate`, `key_rate`: how many may start, as
-    "10/m". `timeout`: longest duration of an attempt [s]. `retry_errors`: whether an attempt that
-    raises is repeated, after `backoff` (the first and the longest wait [s]), until `max_attempts`.
-    `expected_seconds`: expected duration of a task [s], a number or a function of the parameters.
-    `schedules`: when tasks are made without a submission. A limit or timeout of 0 means none. Raise
-    ValueError for an invalid argument.
+    people see of a task, a format string over the parameters as JSON has them ("{path} as
+    {preset}") or a function of them; None: the title. `shown`: parameters that snapshots carry
+    beside the label. `version`: limits of a higher version replace those that are in force.
+    `limit`, `user_limit`, `key_limit`: how many may run, in all, of a user, of a key; `rate`,
+    `key_rate`: how many may start, as "10/m". `timeout`: longest duration of an attempt [s].
+    `retry_errors`: whether an attempt that raises is repeated, after `backoff` (the first and the
+    longest wait [s]), until `max_attempts`. `expected_seconds`: expected duration of a task [s], a
+    number or a function of the parameters. `schedules`: when tasks are made without a submission. A
+    limit or timeout of 0 means none. Raise ValueError for an invalid argument.
     """
 
     name: str
@@ -174,14 +175,13 @@ class Kind:
         """Return the plan for these parameters, None when there is none."""
         return plan_of(self.steps(params)) if callable(self.steps) else self._plan
 
-    def label_of(self, params: Any) -> str:
-        """Return what people see of a task with these parameters."""
+    def label_of(self, params: Any, kept: Mapping[str, Any]) -> str:
+        """Return what people see of a task with these parameters; `kept` are the same as JSON."""
         if callable(self.label):
             return clean_line(self.label(params), MAX_LABEL_LENGTH) or self.title
         if self.label is None:
             return self.title
-        names = attrs.fields_dict(self.params_class)
-        return format_label(self.label, {name: getattr(params, name) for name in names})
+        return format_label(self.label, kept, functools.partial(getattr, params))
 
     def expected_of(self, params: Any) -> float | None:
         """Return how long a task with these parameters is expected to take [s], None: unknown."""
@@ -192,9 +192,43 @@ class Kind:
         return seconds or None
 
 
-def format_label(template: str, params: Mapping[str, Any]) -> str:
-    """Return the label that a kind's template makes from parameters."""
-    return clean_line(template.format_map(params), MAX_LABEL_LENGTH)
+def format_label(
+    template: str, kept: Mapping[str, Any], read: Callable[[str], Any] | None = None
+) -> str:
+    """Return the label that a kind's template makes from parameters as they are kept, in JSON.
+
+    So it is the same in each process. `read` returns a parameter as its class has it, for a format
+    that its JSON does not have, such as that of a time. Raise what formatting raises.
+    """
+    parts = []
+    for text, name, form, conversion in string.Formatter().parse(template):
+        parts.append(text)
+        if name is not None:
+            field = f"{{{f'!{conversion}' if conversion else ''}{f':{form}' if form else ''}}}"
+            parts.append(_format(field, name, kept, read))
+    return clean_line("".join(parts), MAX_LABEL_LENGTH)
+
+
+def _format(
+    field: str, name: str, kept: Mapping[str, Any], read: Callable[[str], Any] | None
+) -> str:
+    try:
+        return field.format(_whole(kept[name]))
+    except (KeyError, ValueError, TypeError):
+        if read is None:
+            raise
+        return field.format(read(name))
+
+
+def _whole(value: Any) -> Any:
+    """Return JSON in which 5.0 is 5, for a submission may write either."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < MOST_COUNT:
+        return int(value)
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _whole(one) for name, one in value.items()}
+    return value
 
 
 def _check_name(what: str, name: object) -> None:
