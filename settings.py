@@ -38,7 +38,8 @@ TOKEN_ALGORITHMS = (
     *("ES256", "ES384", "ES512", "ES256K", "EdDSA"),
 )
 # A hundred years. Larger numbers overflow in clocks, in dates, and in Redis.
-MOST = {"_seconds": 36500 * 86400, "_days": 36500}
+# The scripts of the queue read a number of attempts of at most 15 digits.
+MOST = {"_seconds": 36500 * 86400, "_days": 36500, "_attempts": 10**15 - 1}
 MOST_NUMBER = 2**53
 WEB_PORTS = {"http": 80, "https": 443}
 # Characters that IDNA 2003, which Python knows, and browsers encode differently.

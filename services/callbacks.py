@@ -78,10 +78,10 @@ class NotPublic(ValueError):
 
 def validate_callback_url(url: str) -> None:
     """Raise ValueError unless it is an http(s) address with a host and without a password."""
-    if not 0 < len(url) <= URL_LENGTH or not all("!" <= one <= "~" for one in url) or "\\" in url:
-        raise ValueError(
-            f"callback_url must have at most {URL_LENGTH} characters of ASCII, without spaces"
-        )
+    if not 0 < len(url) <= URL_LENGTH:
+        raise ValueError(f"callback_url must have 1 to {URL_LENGTH} characters")
+    if not all("!" <= one <= "~" for one in url) or "\\" in url:
+        raise ValueError("callback_url must be ASCII, without spaces, backslashes and line breaks")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port

@@ -10,7 +10,9 @@ from services.kinds import (
     NotDescribed,
     ParamsFault,
     describe,
+    has_label_everywhere,
     load_kinds,
+    made_anew,
     reader_of,
 )
 from services.kinds.loading import text_of_error
@@ -18,6 +20,15 @@ from services.schedules import schedules_of
 from tornado_rt.work import Kind, Plan
 
 WARNING = "warning: "
+# What a server does that has the schema of a kind and not its module.
+TITLE = (
+    "takes the kind's own code: a server that knows this kind by its schema alone shows the title "
+    "instead"
+)
+ANEW = (
+    "is made anew at each reading: a server that knows this kind by its schema alone does not "
+    "store it, and each attempt makes another"
+)
 # The sums that authors give weights, and how far off a sum is taken for a slip.
 WHOLES = (1.0, 100.0)
 NEAR = 0.2
@@ -56,8 +67,8 @@ def _faults_of(kind: Kind) -> Iterator[str]:
         yield str(error)
     for fault in reader_of(kind.params_class).default_faults():
         yield f"the class refuses its own default: {fault}"
-    for params in _examples_of(kind):
-        yield from _faults_of_functions(kind, params)
+    for params, kept in _examples_of(kind):
+        yield from _faults_of_functions(kind, params, kept)
 
 
 def _yields(function: Any) -> bool:
@@ -69,20 +80,23 @@ def _yields(function: Any) -> bool:
     )
 
 
-def _examples_of(kind: Kind) -> Iterator[Any]:
-    """Yield parameters that the module itself has: all defaults, and those of its schedules."""
+def _examples_of(kind: Kind) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Yield parameters that the module itself has: all defaults, and those of its schedules.
+
+    Each as an object and as JSON.
+    """
     for params in ({}, *(dict(one.params) for one in kind.schedules)):
         try:
-            yield reader_of(kind.params_class).read(params)[0]
+            yield reader_of(kind.params_class).read(params)
         except ParamsFault:
             # Their faults are told elsewhere; a class may have no defaults.
             continue
 
 
-def _faults_of_functions(kind: Kind, params: Any) -> Iterator[str]:
+def _faults_of_functions(kind: Kind, params: Any, kept: dict[str, Any]) -> Iterator[str]:
     functions: dict[str, Callable[[Any], Any]] = {
         "steps": kind.plan_of,
-        "label": kind.label_of,
+        "label": lambda params: kind.label_of(params, kept),
         "expected_seconds": kind.expected_of,
     }
     for name, function in functions.items():
@@ -93,7 +107,12 @@ def _faults_of_functions(kind: Kind, params: Any) -> Iterator[str]:
 
 
 def _warnings_of(kind: Kind) -> Iterator[str]:
-    for params in _examples_of(kind) if callable(kind.steps) else [None]:
+    if not has_label_everywhere(kind):
+        yield f"{'the format of the label' if isinstance(kind.label, str) else 'the label'} {TITLE}"
+    for name in made_anew(kind.params_class):
+        yield f"the default of {name} {ANEW}"
+    examples = [params for params, _ in _examples_of(kind)]
+    for params in examples if callable(kind.steps) else [None]:
         plan = _plan_of(kind, params)
         if plan is not None:
             yield from _warnings_of_weights(sum(step.weight for step in plan.steps))

@@ -35,6 +35,7 @@ from services.notifications.models import SOURCE_LENGTH
 from services.queue import iso_of, key_prefix
 from services.queue.jobs import unpack_job
 from services.queue.models import Job
+from tornado_rt.json_body import cut
 from tornado_rt.metrics import Metrics
 from tornado_rt.turns import NoTurn
 from tornado_rt.work import clean_line, clean_text
@@ -137,7 +138,7 @@ class Event:
         return NotificationDraft(
             user_id=self.user_id,
             type=NotificationType.ANALYSIS if self._is_analysis else NotificationType.SYSTEM,
-            title=clean_line(self._title(), TITLE_LENGTH) or self.task_kind,
+            title=clean_line(self._short_title(), TITLE_LENGTH) or self.task_kind,
             content=clean_text(self._summary(), CONTENT_LENGTH) or None,
             # Not the event's id: a task that was run again ends under another one.
             link=link if len(link) <= LINK_LENGTH else None,
@@ -175,12 +176,18 @@ class Event:
     def _subject_id(self) -> str:
         return clean_line(self.task_id if self._subject == "task" else self.batch_id, NAME_LENGTH)
 
-    def _title(self) -> str:
+    def _short_title(self) -> str:
+        """Return the title; of a long label, not of what became of the task, a part is left out."""
+        label = self.job.label
+        over = len(self._title(label)) - TITLE_LENGTH
+        return self._title(label if over <= 0 else cut(label, max(len(label) - over, 1)))
+
+    def _title(self, label: str) -> str:
         if self.kind == "note":
             return self.title
         if self._is_analysis:
-            return notification_title(self.job.label, self.status)
-        return f"{self.job.label or 'Batch'}: {self.status}"
+            return notification_title(label, self.status)
+        return f"{label or 'Batch'}: {self.status}"
 
     def _severity(self) -> Severity:
         if self.kind != "note":

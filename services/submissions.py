@@ -2,7 +2,7 @@
 
 import time
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import attrs
 
@@ -11,6 +11,7 @@ from services.queue.models import OnConflict, Priority, Unique
 from settings import Settings
 from tornado_rt.bounds import OutOfBounds, Validator, check_name, name_of, number_of
 from tornado_rt.json_body import JSON_NAME, MOST_BYTES, MOST_ITEMS
+from tornado_rt.work.values import MOST_KEPT, MOST_SECONDS
 
 KIND_LENGTH = 64
 TIME_LENGTH = 64
@@ -18,7 +19,6 @@ SCOPES = ("waiting", "running")
 MOST_SCOPE_SECONDS = 30 * 86400.0
 # In the place of a bound that is none.
 NO_LENGTH = 2**31
-NO_NUMBER = 2**53
 
 
 @attrs.frozen(kw_only=True)
@@ -89,14 +89,6 @@ def _check_scope(_: Any, field: Any, value: Any) -> None:
         most = f"{MOST_SCOPE_SECONDS:.0f}"
         words = " or ".join(f'"{scope}"' for scope in SCOPES)
         raise OutOfBounds(f"{field.name} must be {words}, or seconds up to {most}")
-
-
-def _names_of(most: int) -> Validator:
-    def validate(_: Any, field: Any, value: list[str]) -> None:
-        for number, one in enumerate(value):
-            check_name(f"{field.name}[{number}]", one, most)
-
-    return validate
 
 
 def _check_items(_: Any, field: Any, value: list[Any]) -> None:
@@ -205,11 +197,12 @@ class BatchRequest:
 
 def bounded_task(bounds: TaskBounds) -> type[TaskRequest]:
     """Return TaskRequest with these bounds."""
-    most_delay = bounds.max_delay or NO_NUMBER
-    seconds = number_of(0, bounds.max_timeout or NO_NUMBER)
-    attempts = number_of(1, bounds.max_attempts or NO_NUMBER)
+    most_delay = bounds.max_delay or MOST_SECONDS
+    seconds = number_of(0, bounds.max_timeout or MOST_SECONDS)
+    attempts = number_of(1, bounds.max_attempts or MOST_KEPT)
     key_name = name_of(bounds.key_length or NO_LENGTH, least=0)
     label_name = name_of(bounds.label_length or NO_LENGTH)
+    tag_name = name_of(bounds.tag_length or NO_LENGTH)
     params_bound = {MOST_BYTES: bounds.params_bytes}
 
     @attrs.frozen(kw_only=True)
@@ -222,10 +215,8 @@ def bounded_task(bounds: TaskBounds) -> type[TaskRequest]:
         params: dict[str, Any] = attrs.field(factory=dict, metadata=params_bound)
         key: str = attrs.field(default="", validator=key_name)
         unique: BoundedUnique | None = None
-        tags: list[str] = attrs.field(
-            factory=list,
-            validator=_names_of(bounds.tag_length or NO_LENGTH),
-            metadata={MOST_ITEMS: bounds.max_tags},
+        tags: list[Annotated[str, tag_name]] = attrs.field(
+            factory=list, metadata={MOST_ITEMS: bounds.max_tags}
         )
         delay: float = attrs.field(default=0.0, validator=number_of(0, most_delay))
         run_at: str | None = attrs.field(default=None, validator=moment_within(most_delay))

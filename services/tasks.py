@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Container, Iterator, Sequence
+from typing import Any
 
 import orjson
 
 from services.analysis.bodies import bounded_seed_batch, bounded_seed_task
 from services.finding import TaskFilter, find_page
 from services.kinds import KindRegistry, KindUnknown, KnownKind, ParamsFault
+from services.kinds.faults import PLACE
 from services.progress import PlanBook
 from services.queue import (
     Batch,
@@ -25,21 +26,23 @@ from services.queue import (
     iso_of,
 )
 from services.submissions import (
+    KIND_LENGTH,
+    BatchRequest,
     TaskBounds,
     TaskRequest,
     bounded_batch,
     bounded_task,
 )
 from services.waiting import waiting_for
-from tornado_rt.json_body import Faults, structure
-from tornado_rt.problems import Problem
-
-R = TypeVar("R", covariant=True)
+from tornado_rt.bounds import OutOfBounds, check_json, check_name
+from tornado_rt.json_body import Faults, read_body
 
 # The expected run time of a kind that gives none, until some of its tasks have run.
 EXPECTED_SECONDS = 60.0
 # How many tasks of a batch are read before others are served.
 AT_ONCE = 50
+# A body of the first version has one of these.
+SEED_FIELDS = {"symbol", "symbols"}
 # How old what is said of the workers of kinds may be.
 STATES_SECONDS = 1.0
 
@@ -47,14 +50,6 @@ STATES_SECONDS = 1.0
 # The first fragments of tasks, by the digest of the plan and the expected seconds: equal ones are
 # made once a request.
 Firsts = dict[tuple[str, float | None], bytes]
-
-
-class Request(Protocol[R]):
-    """The shape of a body."""
-
-    def request(self) -> R:
-        """Return what it asks for."""
-        ...
 
 
 class TaskService:
@@ -82,7 +77,7 @@ class TaskService:
         Raise Problem 422 and ParamsFault for what is wrong with the body, KindUnknown; QueueFull,
         KeyReused, Conflict.
         """
-        request = await self._read(body, self._task, self._seed_task)
+        request = await self._read_task(body)
         new = await self.make(request)
         return await self._queue.enqueue_task(
             user_id, new, delay=request.delay, run_at=request.starts_at(), once=once
@@ -95,25 +90,19 @@ class TaskService:
         """
         kind = await self._kinds.find(request.kind, self._queue)
         params = kind.read_params(request.params, most_bytes=self._bounds.params_bytes)
-        return _new_task(kind, request, params, {})
+        return self._new_task(kind, request, params, {})
 
     async def submit_batch(self, user_id: str, body: Any, once: Once | None) -> Batch:
         """Submit the tasks that a JSON body asks for, all or none. Raise as `submit` does."""
-        request = await self._read(body, self._batch, self._seed_batch)
+        request = await self._read_batch(body)
         kind = await self._kinds.find(request.kind, self._queue)
         tasks, faults = [], Faults()
         firsts: Firsts = {}
-        for number, one in enumerate(request.tasks()):
-            place, most = f"items[{number}].params", self._bounds.params_bytes
-            try:
-                params = kind.read_params(one.params, place=place, most_bytes=most)
-                tasks.append(_new_task(kind, one, params, firsts))
-            except ParamsFault as fault:
-                for error in fault.faults:
-                    faults.add(error)
-            if number % AT_ONCE == 0:
-                # Others are served meanwhile.
-                await asyncio.sleep(0)
+        for number, (item, one) in enumerate(zip(request.items, request.tasks(), strict=True)):
+            params = self._read_item(kind, number, request.params, item.params, faults)
+            if params is not None:
+                tasks.append(self._new_task(kind, one, params, firsts))
+            await _serve_others(number)
         faults.settle()
         return await self._queue.create_batch(
             user_id, tasks, notify_each=request.notify_each, once=once
@@ -191,60 +180,132 @@ class TaskService:
             self._states_until = time.monotonic() + STATES_SECONDS
         return self._states
 
-    async def _read(self, body: Any, shape: type[Request[R]], seed_shape: type[Request[R]]) -> R:
-        """Read a body; one that names no kind is of the first version."""
-        names_kind = isinstance(body, dict) and "kind" in body
-        try:
-            return structure(body, shape if names_kind else seed_shape).request()
-        except Problem as problem:
-            if names_kind:
-                problem.errors = [*(problem.errors or []), *await self._find_faults(body)]
-            raise
+    async def _read_task(self, body: Any) -> TaskRequest:
+        """Read a task's body. Raise Problem 422 with all that is wrong with it."""
+        faults = Faults()
+        request = read_body(body, self._seed_task if _is_seed(body) else self._task, faults)
+        if request is not None:
+            return request.request()
+        kind = await self._find_kind(body, faults)
+        if kind is not None and isinstance(params := body.get("params", {}), dict):
+            self._read_params(kind, params, faults)
+        raise faults.problem()
 
-    async def _find_faults(self, body: dict[str, Any]) -> list[str]:
-        """Return what the kind that a body names says of its parameters."""
-        name, params = body["kind"], body.get("params", {})
-        if not isinstance(name, str) or not isinstance(params, dict) or "items" in body:
-            return []
+    async def _read_batch(self, body: Any) -> BatchRequest:
+        """Read a batch's body. Raise Problem 422 with all that is wrong with it."""
+        faults = Faults()
+        request = read_body(body, self._seed_batch if _is_seed(body) else self._batch, faults)
+        if request is not None:
+            return request.request()
+        kind = await self._find_kind(body, faults)
+        if kind is not None and self._is_readable(common := body.get("params", {})):
+            for number, params in _params_of_items(body, self._bounds.max_batch):
+                self._read_item(kind, number, common, params, faults)
+                await _serve_others(number)
+        raise faults.problem()
+
+    async def _find_kind(self, body: Any, faults: Faults) -> KnownKind | None:
+        """Return the kind that a wrong body names, if it can be one; add that there is none."""
+        name = body.get("kind") if isinstance(body, dict) else None
         try:
-            (await self._kinds.find(name, self._queue)).read_params(
-                params, most_bytes=self._bounds.params_bytes
-            )
-        except ParamsFault as fault:
-            return fault.faults
+            check_name("kind", name if isinstance(name, str) else "", KIND_LENGTH)
+            return await self._kinds.find(str(name), self._queue)
+        except OutOfBounds:
+            return None
         except KindUnknown as unknown:
-            return [str(unknown)]
-        return []
+            faults.add(str(unknown))
+            return None
+
+    def _read_item(
+        self,
+        kind: KnownKind,
+        number: int,
+        common: dict[str, Any],
+        params: dict[str, Any],
+        faults: Faults,
+    ) -> dict[str, Any] | None:
+        """Read the parameters of a batch's item, laid over those that all have.
+
+        The faults of what all have are told at its place, not at the item's.
+        """
+        place, others = f"items[{number}].params", common.keys() - params.keys()
+        return self._read_params(kind, {**common, **params}, faults, place, others)
+
+    def _read_params(
+        self,
+        kind: KnownKind,
+        params: dict[str, Any],
+        faults: Faults,
+        place: str = PLACE,
+        common: Container[str] = (),
+    ) -> dict[str, Any] | None:
+        """Return parameters as the kind keeps them; None: their faults are added."""
+        most = self._bounds.params_bytes
+        try:
+            return kind.read_params(params, place=place, common=common, most_bytes=most)
+        except ParamsFault as fault:
+            for one in fault.faults:
+                faults.add(one)
+            return None
+
+    def _new_task(
+        self, kind: KnownKind, request: TaskRequest, params: dict[str, Any], firsts: Firsts
+    ) -> NewTask:
+        plan, expected = kind.plan(params), kind.expected(params)
+        alike = ("" if plan is None else plan.digest, expected)
+        if alike not in firsts:
+            firsts[alike] = kind.first(params)
+        job = Job(
+            label=(request.label or kind.label(params))[: self._bounds.label_length or None],
+            params=params,
+            tags=tuple(dict.fromkeys(request.tags)),
+            callback_url=request.callback_url or "",
+            timeout=request.timeout,
+            budget_seconds=request.budget_seconds,
+        )
+        return NewTask(
+            kind=request.kind,
+            job=job,
+            first=firsts[alike],
+            plan=plan,
+            shown=kind.shown(params),
+            priority=request.priority,
+            key=request.key,
+            max_attempts=request.max_attempts or kind.max_attempts,
+            expected_seconds=expected or EXPECTED_SECONDS,
+            notify=request.notify,
+            unique=None if request.unique is None else request.unique.rule(),
+        )
+
+    def _is_readable(self, params: Any) -> bool:
+        """Say whether the parameters that all items have can be laid under theirs."""
+        try:
+            check_json(PLACE, params, self._bounds.params_bytes)
+        except OutOfBounds:
+            return False
+        return isinstance(params, dict)
 
 
-def _new_task(
-    kind: KnownKind, request: TaskRequest, params: dict[str, Any], firsts: Firsts
-) -> NewTask:
-    plan, expected = kind.plan(params), kind.expected(params)
-    alike = ("" if plan is None else plan.digest, expected)
-    if alike not in firsts:
-        firsts[alike] = kind.first(params)
-    job = Job(
-        label=request.label or kind.label(params),
-        params=params,
-        tags=tuple(dict.fromkeys(request.tags)),
-        callback_url=request.callback_url or "",
-        timeout=request.timeout,
-        budget_seconds=request.budget_seconds,
-    )
-    return NewTask(
-        kind=request.kind,
-        job=job,
-        first=firsts[alike],
-        plan=plan,
-        shown=kind.shown(params),
-        priority=request.priority,
-        key=request.key,
-        max_attempts=request.max_attempts or kind.max_attempts,
-        expected_seconds=expected or EXPECTED_SECONDS,
-        notify=request.notify,
-        unique=None if request.unique is None else request.unique.rule(),
-    )
+def _is_seed(body: Any) -> bool:
+    """Say whether a body is of the first version, which has a symbol and names no kind."""
+    return isinstance(body, dict) and "kind" not in body and bool(SEED_FIELDS & body.keys())
+
+
+def _params_of_items(body: dict[str, Any], most: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the parameters of a wrong batch's items, where they can be read, and their places."""
+    items = body.get("items")
+    if not isinstance(items, list) or len(items) > most > 0:
+        return
+    for number, item in enumerate(items):
+        params = item.get("params", {}) if isinstance(item, dict) else None
+        if isinstance(params, dict):
+            yield number, params
+
+
+async def _serve_others(number: int) -> None:
+    """Let others be served, once in a while of many steps."""
+    if number % AT_ONCE == 0:
+        await asyncio.sleep(0)
 
 
 def _describe(task: Task, snapshot: bytes, state: KindState | None) -> dict[str, Any]:

@@ -260,7 +260,7 @@ def test_kind_says_what_the_queue_and_people_see() -> None:
     plan = kind.plan_of(params)
     assert plan is not None
     assert plan.digest == make_plan([Analyst.NEWS], 2).digest
-    assert kind.label_of(params) == "AAPL"
+    assert kind.label_of(params, {"symbol": "AAPL"}) == "AAPL"
     assert kind.expected_of(params) == estimate_seconds([Analyst.NEWS], 2, "google")
     assert (kind.name, kind.title, kind.shown) == ("analysis", "Analysis", ("symbol",))
     assert (kind.retry_errors, kind.max_attempts) == (False, 4)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NewType
 from uuid import UUID
 
 import attrs
+import msgspec
 import pytest
 from attrs import validators
 
@@ -247,6 +248,12 @@ BOUNDS: list[tuple[Any, Any, Any, str]] = [
     (int, in_((1, 2)), 3, "must be one of 1, 2"),
     (str | None, optional(in_(["a"])), "b", "must be one of a, null"),
     (str, all_of(in_(["a", "b"]), in_(["b", "c"])), "a", "must be one of b"),
+    (str, in_({"b", "a"}), "c", "must be one of a, b"),
+    (int, in_(frozenset({10, 9, 1})), 2, "must be one of 1, 9, 10"),
+    (str, in_({"b": 1, "a": 2}), "c", "must be one of b, a"),
+    (int, in_(range(3)), 3, "must be at most 2"),
+    (int, in_(range(5, 10**9)), 4, "must be at least 5"),
+    (int, in_(range(0, 9, 4)), 2, "must be one of 0, 4, 8"),
 ]
 
 
@@ -267,7 +274,6 @@ IN_PYTHON: list[tuple[Any, Any, Any]] = [
     (list[int], validators.deep_iterable(ge(1)), [0]),
     (int, validators.not_(in_([0])), 0),
     (int, validators.or_(in_([1]), ge(10)), 2),
-    (str, in_({"a", "b"}), "c"),
     (str, in_("abc"), "d"),
     (float, in_([1.5]), 2.0),
     (int | bool, in_([0, 2]), 1),
@@ -278,6 +284,27 @@ IN_PYTHON: list[tuple[Any, Any, Any]] = [
     (Colour, in_([Colour.RED]), "blue"),
     (Any, max_len(1), "ab"),
 ]
+
+
+Few = Annotated[list[Annotated[int, msgspec.Meta(lt=5)]], msgspec.Meta(max_length=2)]
+# A type with what `msgspec.Meta` asks of it, a value that is out of it, and what is told.
+METAS: list[tuple[Any, Any, str]] = [
+    (Annotated[int, msgspec.Meta(gt=0)], 0, "must be more than 0"),
+    (Annotated[float, msgspec.Meta(ge=0.5, le=1)], 2, "must be at most 1"),
+    (Annotated[str, msgspec.Meta(min_length=1, max_length=2)], "abc", "must have at most 2 char"),
+    (Annotated[int, msgspec.Meta(gt=0)] | None, 0, "must be more than 0"),
+    (Few, [1, 2, 3], "must have at most 2 items"),
+    (dict[str, Annotated[int, msgspec.Meta(ge=1)]], {"a": 0}, ".a must be at least 1"),
+    (NewType("Size", Annotated[int, msgspec.Meta(ge=1)]), 0, "must be at least 1"),  # type: ignore[valid-newtype]
+]
+
+
+@pytest.mark.parametrize(("shape", "wrong", "words"), METAS)
+def test_bound_of_a_type_holds_for_both(shape: Any, wrong: Any, words: str) -> None:
+    cls = class_of(shape)
+    [fault] = told(ParamsReader(cls), {"x": wrong}) or []
+    assert fault.startswith(f"params.x{'' if words[0] == '.' else ' '}{words}")
+    assert differences(cls, [{"x": value} for value in (*VALUES, wrong)]) == []
 
 
 @pytest.mark.parametrize(("shape", "validator", "wrong"), IN_PYTHON)

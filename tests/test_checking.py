@@ -9,7 +9,8 @@ from tests.modules import GOOD, Write
 
 
 def test_examples_of_the_tests_have_no_fault() -> None:
-    assert check_kinds("tests.kinds_of_tests") == (3, [])
+    count, found = check_kinds("tests.kinds_of_tests")
+    assert (count, [one for one in found if not one.startswith("warning: ")]) == (3, [])
     assert check_kinds("none.py") == (0, ["there is no Python file none.py"])
 
 
@@ -60,6 +61,45 @@ CHECKS = [
         "the weights of the steps sum to 90",
     ),
 ]
+
+
+SHOWS_THE_TITLE = (
+    "takes the kind's own code: a server that knows this kind by its schema alone shows the title "
+    "instead"
+)
+WARNED: list[tuple[str, str, str]] = [
+    ("Params)", "Params, label=lambda params: 'a')", f"the label {SHOWS_THE_TITLE}"),
+    ("Params)", "Params, label='{n:x>200}')", f"the format of the label {SHOWS_THE_TITLE}"),
+    (
+        "n: int = 1\n\nkind = Kind('checked', Params)",
+        "n: date = date(2026, 1, 1)\n\nkind = Kind('checked', Params, label='{n:%d.%m.}')",
+        f"the format of the label {SHOWS_THE_TITLE}",
+    ),
+    (
+        "n: int = 1",
+        "n: UUID = attrs.Factory(uuid4)",
+        "the default of n is made anew at each reading: a server that knows this kind by its "
+        "schema alone does not store it, and each attempt makes another",
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "told"), WARNED)
+def test_what_only_the_code_of_a_kind_can_do_is_warned_of(
+    write: Write, old: str, new: str, told: str
+) -> None:
+    imports = "from datetime import date\nfrom uuid import UUID, uuid4\n"
+    source = imports + GOOD.format(name="checked").replace('"', "'")
+    assert old in source
+    write("kinds_warned.py", source.replace(old, new))
+    assert check_kinds("kinds_warned") == (1, [f"warning: kind 'checked': {told}"])
+
+
+@pytest.mark.parametrize("label", ["{n}", "{n:>5}", "{n!r}", "a title"])
+def test_label_that_every_server_makes_is_no_cause_to_warn(write: Write, label: str) -> None:
+    source = GOOD.format(name="checked").replace("Params)", f"Params, label={label!r})")
+    write("kinds_labelled.py", source)
+    assert check_kinds("kinds_labelled") == (1, [])
 
 
 @pytest.mark.parametrize(("old", "new", "told"), CHECKS)

@@ -124,6 +124,21 @@ async def test_end_of_any_kind_is_told_by_its_label(
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("kind", "told"), [("analysis", ": analysis completed"), ("report", ": completed")]
+)
+async def test_long_label_leaves_room_for_the_news(
+    redis: Redis, pump: OutboxPump, notifications: NotificationService, kind: str, told: str
+) -> None:
+    for length in (200 - len(told), 201 - len(told), 200, 500):
+        await end_a_task(redis, "n" * length, kind)
+    await pump.pump(0)
+    fits, *others = [one.title for one in reversed((await notifications.find("alice")).items)]
+    assert fits == "n" * (200 - len(told)) + told
+    assert others == ["n" * (199 - len(told)) + "…" + told] * 3
+
+
+@pytest.mark.gen_test
 async def test_task_that_wants_no_news_makes_none(
     redis: Redis, pump: OutboxPump, notifications: NotificationService
 ) -> None:

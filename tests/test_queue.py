@@ -94,6 +94,15 @@ async def test_waiting_task_knows_its_position(queue: QueueService) -> None:
 
 
 @pytest.mark.gen_test
+async def test_shown_parameter_takes_the_place_of_no_field(queue: QueueService) -> None:
+    shown = {"task_id": "other", "kind": "other", "label": "other", "path": "a"}
+    task = await queue.enqueue_task("alice", new("AAPL", shown=shown))
+    snapshot = await snapshot_of(queue, task.task_id)
+    told = {name: snapshot[name] for name in shown}
+    assert told == {"task_id": task.task_id, "kind": KIND, "label": "AAPL", "path": "a"}
+
+
+@pytest.mark.gen_test
 async def test_tasks_start_in_the_order_submitted(queue: QueueService) -> None:
     ids = [await enqueue(queue, user) for user in ("a", "b", "a", "c", "b")]
     assert await started(queue) == ids

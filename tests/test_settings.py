@@ -143,6 +143,8 @@ def test_list_of_something_else_is_refused(written: Any) -> None:
         ("peer_timeout_seconds", 36500 * 86400),
         ("ticket_ttl_seconds", 36500 * 86400),
         ("notification_ttl_days", 36500),
+        ("queue_max_attempts", 10**15 - 1),
+        ("task_max_attempts", 10**15 - 1),
         ("requests_per_second", 2**53),
         ("max_body_bytes", 2**53),
     ],

@@ -16,6 +16,8 @@ from settings import Settings
 from tests.api import Client, event_of, notified, serving
 from tests.conftest import ROOT
 from tests.waiting import until
+from tornado_rt.work.kind import OWN_FIELDS
+from tornado_rt.work.values import MOST_SECONDS
 
 Token = Callable[..., str]
 ENDS = ("completed", "failed", "cancelled", "dead")
@@ -39,6 +41,27 @@ def idle(settings: Settings, redis: Redis, database: Any, kinds: str) -> Setting
 def working(idle: Settings) -> Settings:
     """Settings of a server that has the kinds and a worker."""
     return attrs.evolve(idle, worker_concurrency=3)
+
+
+# A kind whose tasks count what they do.
+COUNTED = """
+
+@attrs.frozen
+class Counted:
+    fails: bool = False
+    size: int = 1
+
+
+counted = Kind("counted", Counted, shown=("size",))
+
+
+@counted.handler
+async def run_counted(params: Counted, run: Run) -> int:
+    run.update(done=1, total=2, unit="files")
+    if params.fails:
+        raise TaskError("it was asked for")
+    return 1
+"""
 
 
 def film(**params: Any) -> dict[str, Any]:
@@ -208,6 +231,102 @@ async def test_wrong_submission_is_422(
         assert "body.params" not in said
 
 
+DEEP: Any = 1
+for _ in range(40):
+    DEEP = [DEEP]
+
+# What is told of a wrong body: each fault once, at a place that is in the body, and no other.
+TOLD: list[tuple[dict[str, Any], list[str]]] = [
+    (film(crf=DEEP), ["params nests deeper than 32 levels"]),
+    (film(path="x" * 70_000), ["params has 70011 bytes as JSON; at most 65536 are allowed"]),
+    ({"kind": "", "params": {"a": 1}}, ["kind must have 1 to 64 characters"]),
+    ({"kind": "a\nb"}, ["kind must not hold control characters"]),
+    ({"kind": "nope", "label": 5}, ["label must be a string", "there is no kind nope"]),
+    ({"kind": 5, "params": {"path": 5}}, ["kind must be a string"]),
+    ({"params": {"path": "a.mkv"}}, ["kind is required"]),
+    ({}, ["kind is required"]),
+    ({"symbl": "A"}, ["unknown fields: symbl", "kind is required"]),
+    (
+        film() | {"tags": [1, None, "a\nb", ""]},
+        [
+            "tags[0] must be a string",
+            "tags[1] must be a string",
+            "tags[2] must not hold control characters",
+            "tags[3] must have 1 to 64 characters",
+        ],
+    ),
+    (film() | {"callback_url": ""}, ["callback_url must have 1 to 2000 characters"]),
+    (
+        film() | {"callback_url": "http://a b"},
+        ["callback_url must be ASCII, without spaces, backslashes and line breaks"],
+    ),
+]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(("body", "told"), TOLD)
+async def test_each_fault_is_told_once_and_no_other(
+    idle: Settings, make_token: Token, body: dict[str, Any], told: list[str]
+) -> None:
+    async with serving(idle, make_token("alice")) as alice:
+        answer = await alice.post("/api/tasks", body)
+        assert (answer.status, answer.body["errors"]) == (422, told)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("max_attempts", 10**15 - 1),
+        ("timeout", MOST_SECONDS),
+        ("budget_seconds", MOST_SECONDS),
+        ("delay", MOST_SECONDS),
+    ],
+)
+async def test_largest_number_that_is_taken_is_read_again(
+    idle: Settings, make_token: Token, name: str, most: int
+) -> None:
+    """Also where no setting bounds it."""
+    settings = attrs.evolve(
+        idle, task_max_attempts=0, task_max_timeout_seconds=0, task_max_delay_seconds=0
+    )
+    async with serving(settings, make_token("alice")) as alice:
+        task = await look(alice, await submitted(alice, film() | {name: most}))
+        assert task["status"] == ("delayed" if name == "delay" else "queued")
+        assert (task["max_attempts"] == most) == (name == "max_attempts")
+        over = await alice.post("/api/tasks", film() | {name: most + 1})
+        assert over.status == 422
+        least = 1 if name == "max_attempts" else 0
+        assert over.body["errors"] == [f"{name} must be from {least} to {most}"]
+
+
+@pytest.mark.gen_test
+async def test_fields_that_a_task_has_for_itself_are_all_known(
+    working: Settings, make_token: Token, kinds: str
+) -> None:
+    """So that no parameter that a kind shows can stand in the place of one."""
+    with open(kinds, "a") as module:
+        module.write(COUNTED)
+    async with serving(working, make_token("alice")) as alice:
+        found: set[str] = set()
+        shown = {"symbol", "preset", "size"}
+        batch = {"kind": "counted", "items": [{"params": {"fails": True}}, {}]}
+        made = await alice.post("/api/batches", batch)
+        for n in (1, 2):
+            path = f"/api/tasks/{made.body['batch_id']}-{n}"
+            stream = await alice.stream(path)
+            connected = await event_of(stream, "connected")
+            finished = await event_of(stream, "finished")
+            await stream.close()
+            found |= {*connected["snapshot"], *finished, *(await alice.get(path)).body}
+        later = film() | {"delay": 60}
+        found |= set(await look(alice, await submitted(alice, later)))
+        await alice.as_user(make_token("root", scope="rt:admin")).post("/api/queue/pause")
+        found |= set(await look(alice, await submitted(alice, film())))
+        # What is kept has these in the place of `steps`.
+        assert (found - shown) | {"plan", "marks"} == OWN_FIELDS
+
+
 @pytest.mark.gen_test
 async def test_kind_analysis_is_the_same_as_the_body_without_a_kind(
     working: Settings, make_token: Token
@@ -233,6 +352,20 @@ async def test_label_may_be_given_in_any_language(working: Settings, make_token:
         assert task["label"] == label
         [told] = (await until(lambda: notified(alice)))["items"]
         assert told["title"] == f"{label}: completed"
+
+
+@pytest.mark.gen_test
+async def test_label_that_the_kind_makes_is_cut_to_the_bound(
+    idle: Settings, make_token: Token
+) -> None:
+    short = attrs.evolve(idle, task_label_length=10)
+    async with serving(short, make_token("alice")) as alice:
+        for body in (paper("n" * 16), {"symbol": "n" * 16}):
+            made = await alice.post("/api/tasks", body)
+            assert made.body["label"] == "n" * 10
+        batch = {"kind": "report", "items": [{"params": {"name": "n" * 16}}]}
+        batch_id = (await alice.post("/api/batches", batch)).body["batch_id"]
+        assert await labels(alice, f"batch={batch_id}") == ["n" * 10]
 
 
 @pytest.mark.gen_test
@@ -593,6 +726,77 @@ async def test_wrong_batch_is_422(
         assert answer.status == 422
         assert told in " ".join([answer.body["detail"], *answer.body.get("errors", [])])
         assert (await alice.get("/api/queue/stats")).body["queued"] == 0
+
+
+def films(*items: Any, **more: Any) -> dict[str, Any]:
+    return {"kind": "video.transcode", "items": list(items), **more}
+
+
+COMMON = {"params": {"preset": 5, "z": 1}}
+A, B = {"params": {"path": "a"}}, {"params": {"path": "b", "y": 1}}
+OTHER = {"params": {"path": "c", "preset": 6}}
+TOLD_OF_BATCHES: list[tuple[dict[str, Any], list[str]]] = [
+    (
+        films({"label": 5, "params": {"path": 1}}, 7, {"params": {"crf": ""}}),
+        [
+            "items[0].label must be a string",
+            "items[1] must be a JSON object",
+            "items[0].params.path must be a string",
+            "items[2].params.path is required",
+            "items[2].params.crf must be an integer",
+        ],
+    ),
+    (
+        {"kind": "nope", "items": [{"label": 5}]},
+        ["items[0].label must be a string", "there is no kind nope"],
+    ),
+    ({"kind": "video.transcode"}, ["items is required"]),
+    ({"kind": "analysis", "symbols": ["A"]}, ["unknown fields: symbols", "items is required"]),
+    (
+        films(A, B, OTHER, **COMMON),
+        [
+            "params has unknown fields: z",
+            "params.preset must be a string",
+            "items[1].params has unknown fields: y",
+            "items[2].params.preset must be a string",
+        ],
+    ),
+    (
+        films(A, B, A, **COMMON, priority=1),
+        [
+            "priority must be one of highest, high, normal, low, lowest",
+            "params has unknown fields: z",
+            "params.preset must be a string",
+            "items[1].params has unknown fields: y",
+        ],
+    ),
+    (films(A, params=[]), ["params must be a JSON object"]),
+    (
+        films({}, params={"path": "x" * 70_000}),
+        ["params has 70011 bytes as JSON; at most 65536 are allowed"],
+    ),
+    (films(params={"path": 1}), ["items must name one or more"]),
+    (
+        {"symbols": ["A", 5, ""]},
+        ["symbols[1] must be a string", "symbols[2] must have 1 to 64 characters"],
+    ),
+    ({"params": {"a": 1}}, ["kind is required", "items is required"]),
+]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(("body", "told"), TOLD_OF_BATCHES)
+async def test_each_fault_of_a_batch_is_told_once_at_its_place(
+    idle: Settings, make_token: Token, body: dict[str, Any], told: list[str]
+) -> None:
+    async with serving(idle, make_token("alice")) as alice:
+        answer = await alice.post("/api/batches", body)
+        assert (answer.status, answer.body["errors"]) == (422, told)
+        # A server that knows the kind by its schema alone says the same.
+        stranger = attrs.evolve(idle, kinds=[], data_dir=idle.data_dir / "other")
+        async with serving(stranger, make_token("alice")) as other:
+            again = await other.post("/api/batches", body)
+            assert again.body["errors"] == answer.body["errors"]
 
 
 @pytest.mark.gen_test

@@ -5,7 +5,7 @@ import functools
 import math
 import pickle
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -228,23 +228,35 @@ def test_plan_is_made_once_or_for_the_parameters() -> None:
 
 
 def test_label_is_made_from_the_parameters() -> None:
-    params = Transcode("a.mkv")
-    assert make_kind(label="{path} as {preset}").label_of(params) == "a.mkv as 1080p"
-    assert make_kind(label=lambda params: params.path.upper()).label_of(params) == "A.MKV"
-    assert make_kind(title="Transcode a film").label_of(params) == "Transcode a film"
-    assert make_kind(label=lambda params: "").label_of(params) == "video.transcode"
-    assert make_kind(label="a film").label_of(params) == "a film"
-    assert make_kind(label="{path:>8}{{}}").label_of(params) == "   a.mkv{}"
+    params, kept = Transcode("a.mkv"), {"path": "a.mkv", "preset": "1080p"}
+    assert make_kind(label="{path} as {preset}").label_of(params, kept) == "a.mkv as 1080p"
+    assert make_kind(label=lambda params: params.path.upper()).label_of(params, kept) == "A.MKV"
+    assert make_kind(title="Transcode a film").label_of(params, kept) == "Transcode a film"
+    assert make_kind(label=lambda params: "").label_of(params, kept) == "video.transcode"
+    assert make_kind(label="a film").label_of(params, kept) == "a film"
+    assert make_kind(label="{path:>8}{{}}").label_of(params, kept) == "   a.mkv{}"
 
 
 def test_label_is_one_line_of_two_hundred_characters() -> None:
-    label = make_kind(label="{path}").label_of(Transcode("a\n\x00" + "b" * 999))
+    path = "a\n\x00" + "b" * 999
+    label = make_kind(label="{path}").label_of(Transcode(path), {"path": path})
     assert label.startswith("a \ufffdb")
     assert len(label) == 200
 
 
-def test_template_is_filled_from_a_dict_too() -> None:
+def test_template_is_filled_from_json() -> None:
     assert format_label("{path} as {preset}", {"path": "a", "preset": "b", "more": 1}) == "a as b"
+    assert (
+        format_label("{a} {b!r} {c:>3}", {"a": [5.0, 0.5], "b": "x", "c": 1}) == "[5, 0.5] 'x'   1"
+    )
+
+
+def test_format_that_json_does_not_have_is_that_of_the_object() -> None:
+    moments = {"at": datetime(2026, 1, 2, tzinfo=UTC)}
+    kept = {"at": "2026-01-02T00:00:00+00:00", "path": "a"}
+    assert format_label("{path} {at:%d.%m.%Y}", kept, moments.__getitem__) == "a 02.01.2026"
+    with pytest.raises(ValueError, match="Invalid format"):
+        format_label("{path} {at:%d.%m.%Y}", kept)
 
 
 def test_expected_seconds_are_fixed_or_made_from_the_parameters() -> None:
@@ -273,11 +285,21 @@ def test_expected_seconds_are_fixed_or_made_from_the_parameters() -> None:
         ({"label": "{path"}, "expected '}'"),
         ({"label": 5}, "the label is text or a function"),
         ({"shown": ["size"]}, "shown names 'size', which Transcode does not have"),
+        (
+            {
+                "params_class": attrs.make_class("Odd", ["path", "preset", "error"]),
+                "shown": ["error"],
+            },
+            "shown names 'error', which each snapshot has for itself",
+        ),
         ({"steps": ["a", "a"]}, "two steps have the name 'a'"),
         ({"steps": 5}, "not iterable"),
-        ({"limit": -1}, "limit is a whole number from 0 to 9007199254740992"),
-        ({"limit": 2**53 + 1}, "limit is a whole number from 0"),
-        ({"version": 2**70}, "version is a whole number from 0"),
+        ({"limit": -1}, "limit is a whole number from 0 to 999999999999999"),
+        ({"limit": 10**15}, "limit is a whole number from 0"),
+        ({"version": 10**15}, "version is a whole number from 0"),
+        ({"user_limit": 10**15}, "user_limit is a whole number from 0"),
+        ({"key_limit": 2**53}, "key_limit is a whole number from 0"),
+        ({"max_attempts": 2**53}, "max_attempts is a whole number from 1 to 999999999999999"),
         ({"user_limit": 1.5}, "user_limit is a whole number"),
         ({"key_limit": True}, "key_limit is a whole number"),
         ({"version": None}, "version is a whole number"),
@@ -286,12 +308,15 @@ def test_expected_seconds_are_fixed_or_made_from_the_parameters() -> None:
         ({"key_rate": "10/w"}, "a rate is text as"),
         ({"timeout": -1}, "timeout is a number of seconds"),
         ({"timeout": math.inf}, "timeout is a number of seconds"),
+        ({"timeout": 1e10}, "timeout is a number of seconds from 0 to 3153600000, 0 for none"),
         ({"retry_errors": 1}, "retry_errors is True or False"),
         ({"backoff": 5}, "backoff is the first and the longest wait"),
         ({"backoff": (5,)}, "backoff is the first and the longest wait"),
         ({"backoff": (10, 5)}, "backoff is the first and the longest wait"),
-        ({"expected_seconds": -1}, "expected_seconds is a number or None"),
-        ({"expected_seconds": "60"}, "expected_seconds is a number or None"),
+        ({"backoff": (10, 1e10)}, "backoff is the first and the longest wait"),
+        ({"expected_seconds": -1}, "expected_seconds is a number of seconds from 0 to 3153600000"),
+        ({"expected_seconds": "60"}, "expected_seconds is a number of seconds"),
+        ({"expected_seconds": 1e308}, "expected_seconds is a number of seconds"),
         ({"schedules": [5]}, "schedules are a list of Schedule"),
         (
             {"schedules": [Schedule(name="a", every=5), Schedule(name="a", every=6)]},

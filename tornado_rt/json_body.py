@@ -8,9 +8,9 @@ import functools
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import attrs
 import orjson
@@ -53,29 +53,35 @@ WRONG = _Wrong()
 
 
 class Faults:
-    """The faults of a body."""
+    """The faults of a body, each once."""
 
     def __init__(self) -> None:
-        self._told: list[str] = []
-        self.count = 0
+        self._texts: dict[str, None] = {}
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._texts)
 
     def add(self, text: str) -> _Wrong:
         """Add a fault. Raise Problem 422 when there are too many to go on."""
-        self.count += 1
-        if self.count <= TOLD_FAULTS:
-            self._told.append(cut(text, TOLD_CHARACTERS))
+        self._texts[cut(text, TOLD_CHARACTERS)] = None
         if self.count >= MOST_FAULTS:
-            raise self._problem("and more")
+            raise self.problem()
         return WRONG
 
     def settle(self) -> None:
         """Raise Problem 422 when there are faults."""
         if self.count:
-            raise self._problem(f"and {self.count - TOLD_FAULTS} more")
+            raise self.problem()
 
-    def _problem(self, rest: str) -> Problem:
-        more = [rest] if self.count > TOLD_FAULTS else []
-        return Problem(422, "the body is not valid", errors=[*self._told, *more])
+    def problem(self) -> Problem:
+        """Return what is raised for them: the first, and the number of the others."""
+        told, rest = list(self._texts), self.count - TOLD_FAULTS
+        if rest > 0:
+            more = f"and {rest} more" if self.count < MOST_FAULTS else "and more"
+            told = [*told[:TOLD_FAULTS], more]
+        return Problem(422, "the body is not valid", errors=told)
 
 
 # Reads a value at a place in the body. The number bounds the items of a list, or the bytes of a
@@ -107,10 +113,7 @@ class _Field:
     def check(self, value: Any, place: str, faults: Faults) -> None:
         """Add what its validator says."""
         if self.attribute.validator is not None:
-            try:
-                self.attribute.validator(None, _Named(place), value)  # type: ignore[arg-type]
-            except (ValueError, TypeError) as error:
-                faults.add(_words_of(error))
+            _holds(self.attribute.validator, value, place, faults)
 
 
 def parse(text: bytes) -> Any:
@@ -151,16 +154,25 @@ def structure(value: Any, shape: type[T], most: Mapping[str, int] | None = None)
     Problem 422 that names the faults.
     """
     faults = Faults()
+    read = read_body(value, shape, faults, most)
+    faults.settle()
+    structured: T = read  # type: ignore[assignment]
+    return structured
+
+
+def read_body(
+    value: Any, shape: type[T], faults: Faults, most: Mapping[str, int] | None = None
+) -> T | None:
+    """Do as `structure`, but for the faults, which are added to others; None: there are some."""
     target: Any = shape
+    read: Any
     if not isinstance(value, dict):
-        faults.add("the body must be a JSON object")
+        read = faults.add("the body must be a JSON object")
     elif attrs.has(shape):
         read = _read_object(value, "", faults, shape, most or {})
     else:
         read = reader_of(target)(value, "the body", faults, None)
-    faults.settle()
-    structured: T = read
-    return structured
+    return None if read is WRONG else read
 
 
 def cut(text: str, most: int) -> str:
@@ -180,6 +192,8 @@ def reader_of(shape: Any) -> Reader:
     if attrs.has(shape):
         return functools.partial(_read_nested, shape=shape)
     origin, inner = get_origin(shape), get_args(shape)
+    if origin is Annotated:
+        return functools.partial(_read_held, reader=reader_of(inner[0]), validators=inner[1:])
     if origin is list:
         return functools.partial(_read_list, reader=reader_of(inner[0]))
     if origin is dict:
@@ -197,6 +211,31 @@ def _read_scalar(value: Any, place: str, faults: Faults, _: int | None, shape: t
     if shape is float and type(value) is int:
         return float(value)
     return faults.add(f"{place} must be {_NAMES[shape]}")
+
+
+def _read_held(
+    value: Any,
+    place: str,
+    faults: Faults,
+    most: int | None,
+    reader: Reader,
+    validators: Sequence[Callable[..., object]],
+) -> Any:
+    """Read a value and hold it against validators of attrs, such as each item of a list."""
+    read = reader(value, place, faults, most)
+    if read is WRONG or not all(_holds(one, read, place, faults) for one in validators):
+        return WRONG
+    return read
+
+
+def _holds(validator: Callable[..., object], value: Any, place: str, faults: Faults) -> bool:
+    """Say whether a validator of attrs takes a value; add what it says."""
+    try:
+        validator(None, _Named(place), value)
+    except (ValueError, TypeError) as error:
+        faults.add(_words_of(error))
+        return False
+    return True
 
 
 def _read_choice(
@@ -280,7 +319,7 @@ def _check(shape: Any, read: dict[str, Any], place: str, faults: Faults) -> _Wro
 
 @functools.cache
 def _fields_of(shape: Any) -> dict[str, _Field]:
-    hints = typing.get_type_hints(shape)
+    hints = typing.get_type_hints(shape, include_extras=True)
     return {
         one.metadata.get(JSON_NAME, one.name): _Field(one, reader_of(hints[one.name]))
         for one in attrs.fields(shape)

@@ -92,12 +92,12 @@ async def run_task_async(
     """Do as `run_task`, in the loop that runs."""
     if kind.function is None:
         raise ValueError(f"kind {kind.name!r} has no handler")
-    given = _read(kind, params)
+    given, as_json = _read(kind, params)
     record = _Record({name: json_of(value) for name, value in (kept or {}).items()})
     about: dict[str, Any] = {
         "task_id": "test",
         "kind": kind.name,
-        "label": kind.label_of(given),
+        "label": kind.label_of(given, as_json),
         "user_id": user_id,
         "attempt": attempt,
         "plan": kind.plan_of(given),
@@ -200,8 +200,9 @@ def _is_being_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _read(kind: Kind, params: Any) -> Any:
+def _read(kind: Kind, params: Any) -> tuple[Any, dict[str, Any]]:
+    """Return parameters as an object and as JSON."""
+    reader = reader_of(kind.params_class)
     if isinstance(params, kind.params_class):
-        return params
-    read, _ = reader_of(kind.params_class).read(params)
-    return read
+        return params, reader.write(params, most_bytes=0)
+    return reader.read(params)

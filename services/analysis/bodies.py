@@ -1,13 +1,12 @@
 """The bodies of the first version: submissions that name no kind."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import attrs
 
 from services.analysis.kind import NAME
 from services.analysis.plan import MAX_SYMBOL, TaskParams
 from services.submissions import (
-    NO_NUMBER,
     BatchItem,
     BatchRequest,
     TaskBounds,
@@ -16,22 +15,23 @@ from services.submissions import (
     check_callback,
     moment_within,
 )
-from tornado_rt.bounds import OutOfBounds, check_name, name_of, number_of
+from tornado_rt.bounds import OutOfBounds, name_of, number_of
 from tornado_rt.json_body import MOST_ITEMS
+from tornado_rt.work.values import MOST_SECONDS
+
+_check_symbol = name_of(MAX_SYMBOL)
 
 
 def _check_symbols(_: Any, field: Any, value: list[str]) -> None:
     if not value:
         raise OutOfBounds(f"{field.name} must name one or more")
-    for number, symbol in enumerate(value):
-        check_name(f"{field.name}[{number}]", symbol, MAX_SYMBOL)
 
 
 @attrs.frozen(kw_only=True)
 class SeedTask(Timing):
     """The body of `POST /api/tasks` without a kind."""
 
-    symbol: str = attrs.field(validator=name_of(MAX_SYMBOL))
+    symbol: str = attrs.field(validator=_check_symbol)
     params: TaskParams = attrs.field(factory=TaskParams)
     callback_url: str | None = attrs.field(default=None, validator=check_callback)
 
@@ -50,7 +50,7 @@ class SeedTask(Timing):
 class SeedBatch:
     """The body of `POST /api/batches` without a kind."""
 
-    symbols: list[str] = attrs.field(validator=_check_symbols)
+    symbols: list[Annotated[str, _check_symbol]] = attrs.field(validator=_check_symbols)
     params: TaskParams = attrs.field(factory=TaskParams)
     notify_each: bool = False
 
@@ -66,7 +66,7 @@ class SeedBatch:
 
 def bounded_seed_task(bounds: TaskBounds) -> type[SeedTask]:
     """Return SeedTask with these bounds."""
-    most_delay = bounds.max_delay or NO_NUMBER
+    most_delay = bounds.max_delay or MOST_SECONDS
 
     @attrs.frozen(kw_only=True)
     class BoundedSeedTask(SeedTask):
@@ -81,7 +81,7 @@ def bounded_seed_batch(bounds: TaskBounds) -> type[SeedBatch]:
 
     @attrs.frozen(kw_only=True)
     class BoundedSeedBatch(SeedBatch):
-        symbols: list[str] = attrs.field(
+        symbols: list[Annotated[str, _check_symbol]] = attrs.field(
             validator=_check_symbols, metadata={MOST_ITEMS: bounds.max_batch}
         )
 

@@ -1,11 +1,11 @@
 """Kinds of work: loading their modules, reading their parameters, and finding those of others."""
 
 from services.kinds.faults import ParamsFault
-from services.kinds.known import KnownKind, entry_of
+from services.kinds.known import KnownKind, entry_of, has_label_everywhere
 from services.kinds.loading import KindError, load_kinds
 from services.kinds.params import KEPT_DEPTH, MOST_BYTES, ParamsReader, reader_of
 from services.kinds.registry import KindRegistry, KindUnknown
-from services.kinds.schema import NotDescribed, describe, schema_of
+from services.kinds.schema import NotDescribed, describe, made_anew, schema_of
 from services.kinds.validation import BadSchema, SchemaReader
 
 __all__ = [
@@ -22,7 +22,9 @@ __all__ = [
     "SchemaReader",
     "describe",
     "entry_of",
+    "has_label_everywhere",
     "load_kinds",
+    "made_anew",
     "reader_of",
     "schema_of",
 ]

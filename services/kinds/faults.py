@@ -1,7 +1,7 @@
 """Faults of parameters: in words for a person, each at its place, few and short."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 import attrs
 
@@ -21,6 +21,8 @@ CLASS_NAME = re.compile(r"<(?:class|enum) '(?:[\w<>]+\.)*(\w+)'>")
 MOST_WORDS = 1000
 # The name of the parameters in a request.
 PLACE = "params"
+# In the place of a fault: the name of the parameter that it is in.
+FIRST_NAME = re.compile(r"\.([^.\[]*)")
 # The names of JSON's types, by the class that each is read into.
 NAMES: dict[type, str] = {
     str: "a string",
@@ -48,9 +50,30 @@ class Fault:
     at: str
     say: Callable[[str], str]
 
-    def told(self, place: str) -> str:
-        """Return it in words."""
-        return self.say(place + self.at)
+    def told(self, place: str, common: Container[str] = ()) -> list[str]:
+        """Return it in words; below one of the names in `common` it is told at `PLACE`."""
+        first = FIRST_NAME.match(self.at)
+        return [self.say((PLACE if first and first[1] in common else place) + self.at)]
+
+
+@attrs.frozen
+class UnknownFields(Fault):
+    """The names that a JSON object may not have."""
+
+    names: Sequence[str]
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> "UnknownFields":
+        """Return the fault of an object with these."""
+        return cls("", lambda place: f"{place} has unknown fields: {_listed(names)}", names)
+
+    def told(self, place: str, common: Container[str] = ()) -> list[str]:
+        if self.at:
+            return super().told(place, common)
+        own = [one for one in self.names if one not in common]
+        others = [one for one in self.names if one in common]
+        parts = ((place, own), (PLACE, others))
+        return [self.of(names).say(at) for at, names in parts if names]
 
 
 class Wrong(Exception):
@@ -81,7 +104,7 @@ class Gathered:
     def join(self, at: str, error: Wrong) -> None:
         """Add those of the part at a place. Raise Wrong when there are too many to go on."""
         for one in error.faults:
-            self.add(Fault(at + one.at, one.say))
+            self.add(attrs.evolve(one, at=at + one.at))
 
     def settle(self) -> None:
         """Raise Wrong when there are faults."""
@@ -89,8 +112,12 @@ class Gathered:
             raise Wrong(self.faults)
 
 
-def refusal(told: Iterable[str]) -> ParamsFault:
-    """Return what is raised for these faults: the first of them, each once, and their number."""
+def refusal(found: Iterable[Fault], place: str, common: Container[str] = ()) -> ParamsFault:
+    """Return what is raised for these faults: the first of them, each once, and their number.
+
+    `common`: see `Fault.told`.
+    """
+    told = (line for one in found for line in one.told(place, common))
     lines = (cut(clean_line(one, TOLD_CHARACTERS + 1), TOLD_CHARACTERS) for one in told)
     faults = list(dict.fromkeys(lines))
     rest = len(faults) - TOLD_FAULTS
@@ -100,11 +127,9 @@ def refusal(told: Iterable[str]) -> ParamsFault:
     return ParamsFault(faults)
 
 
-def unknown_fields(names: Sequence[str]) -> str:
-    """Return the words for names that a JSON object may not have."""
+def _listed(names: Sequence[str]) -> str:
     told = ", ".join(short(one) for one in names[:TOLD_NAMES])
-    more = f" and {len(names) - TOLD_NAMES} more" if names[TOLD_NAMES:] else ""
-    return f"has unknown fields: {told}{more}"
+    return told + (f" and {len(names) - TOLD_NAMES} more" if names[TOLD_NAMES:] else "")
 
 
 def either(kinds: Iterable[type]) -> str:
@@ -124,7 +149,7 @@ def words_of(error: BaseException) -> str:
     """Return what a validator says, without the objects that attrs puts behind it."""
     said = error.args[0] if error.args else ""
     text = CLASS_NAME.sub(r"\1", clean_line(said, MOST_WORDS))
-    meant = isinstance(error, ValueError | TypeError) and text
+    meant = isinstance(error, ValueError | TypeError | AssertionError) and text
     return text if meant else f"{type(error).__name__} {text}".rstrip()
 
 

@@ -5,14 +5,17 @@ refuses the same values in the same words. Of any other validator a schema knows
 """
 
 import operator
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import EnumType
 from typing import Any
 
 import attrs
+import msgspec
 from attrs import validators
 
 from services.kinds.faults import one_of, wrong
-from services.kinds.shapes import json_types, unchanged_types
+from services.kinds.shapes import about_of, json_types, unchanged_types
 from tornado_rt.work.values import MOST_COUNT, is_number
 
 ENUM = "enum"
@@ -24,6 +27,13 @@ COMPARISONS = {
     "<=": "maximum",
     ">": "exclusiveMinimum",
     "<": "exclusiveMaximum",
+}
+# As `msgspec.Meta` names them.
+META_NUMBERS = {
+    "ge": "minimum",
+    "le": "maximum",
+    "gt": "exclusiveMinimum",
+    "lt": "exclusiveMaximum",
 }
 NUMBERS: dict[str, tuple[Fits, str]] = {
     "minimum": (operator.ge, "must be at least"),
@@ -40,6 +50,8 @@ LENGTHS: dict[type, tuple[str, str, str]] = {
 # A larger value of these bounds is stricter; a smaller value of the others is.
 LEAST = {"minimum", "exclusiveMinimum", *(least for least, _, _ in LENGTHS.values())}
 BOUNDS = {*NUMBERS, *(name for least, most, _ in LENGTHS.values() for name in (least, most))}
+# A longer range is not listed.
+MOST_CHOICES = 1000
 # The types of choices that JSON and Python tell apart alike.
 CHOSEN = {str, int, type(None)}
 
@@ -72,6 +84,18 @@ def keywords_of(validator: Any, shape: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, bound in read(validator, shape) if read else ():
         found[name] = _stricter(name, found[name], bound) if name in found else bound
+    return found
+
+
+def meta_keywords_of(shape: Any) -> dict[str, Any]:
+    """Return what the `msgspec.Meta` of a type asks for, which its schema says too."""
+    found: dict[str, Any] = {}
+    for meta in about_of(shape):
+        if isinstance(meta, msgspec.Meta):
+            asked = {name: getattr(meta, given) for given, name in META_NUMBERS.items()}
+            for least, most, _ in _lengths_of(shape):
+                asked |= {least: meta.min_length, most: meta.max_length}
+            found |= {name: bound for name, bound in asked.items() if bound is not None}
     return found
 
 
@@ -120,11 +144,35 @@ def _lengths_of(shape: Any) -> list[tuple[str, str, str]]:
 
 
 def _read_choices(validator: Any, shape: Any) -> Iterable[tuple[str, Any]]:
-    # The choices of a set have no order, and a schema is to be the same in each process.
-    types, choices = unchanged_types(shape), validator._original_options
-    is_told_apart = isinstance(choices, list | tuple) and {*map(type, choices)} <= CHOSEN
-    if is_told_apart and types == json_types(shape) and types <= CHOSEN:
-        yield ENUM, list(dict.fromkeys(choices))
+    types, options = unchanged_types(shape), validator._original_options
+    if types != json_types(shape) or not types <= CHOSEN:
+        return
+    if isinstance(options, range) and options.step == 1 and options and types == {int}:
+        # It may be long.
+        yield "minimum", options.start
+        yield "maximum", options.stop - 1
+    elif (choices := options_of(options)) is not None and {*map(type, choices)} <= CHOSEN:
+        yield ENUM, choices
+
+
+def _order_of(option: Any) -> tuple[str, Any]:
+    return str(type(option)), option if type(option) in (str, int) else str(option)
+
+
+def options_of(options: Any) -> list[Any] | None:
+    """Return what may be chosen, each once; None when it cannot be listed."""
+    if isinstance(options, set | frozenset):
+        # They have no order, and a schema is to be the same in each process.
+        return sorted(options, key=_order_of)
+    if isinstance(options, EnumType):
+        # Python 3.11 finds no value in an Enum, but its members alone.
+        members: list[Any] = list(options)
+        return [one.value for one in members] if sys.version_info >= (3, 12) else members
+    if isinstance(options, list | tuple | dict) or (
+        isinstance(options, range) and len(options) <= MOST_CHOICES
+    ):
+        return list({(type(one), str(one)): one for one in options}.values())
+    return None
 
 
 # Attrs gives no name to the classes of its validators.

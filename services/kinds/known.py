@@ -3,7 +3,7 @@
 import re
 import string
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -13,10 +13,13 @@ import structlog
 from services.kinds.faults import PLACE, ParamsFault
 from services.kinds.params import KEPT_DEPTH, MOST_BYTES, reader_of
 from services.kinds.schema import schema_of
+from services.kinds.shapes import json_types
 from services.kinds.validation import BadSchema, SchemaReader
 from services.queue.models import KindEntry, KindLimits
+from tornado_rt.bounds import number_of
 from tornado_rt.work import Kind, Plan, clean_line, first_fragment, format_label
-from tornado_rt.work.kind import MAX_LABEL_LENGTH
+from tornado_rt.work.kind import MAX_LABEL_LENGTH, OWN_FIELDS
+from tornado_rt.work.values import MOST_KEPT, MOST_SECONDS
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +28,14 @@ T = TypeVar("T")
 # A format in another's label, such as `>10` or `.2f`.
 FORMAT = re.compile(r"[^{}]{0,8}")
 LONG_WIDTH = re.compile(r"\d{3}")
+# A value of each type of JSON.
+SAMPLES: dict[type, Any] = dict(
+    zip(
+        (str, int, float, bool, list, dict, type(None)),
+        ("a", 1, 1.5, True, [], {}, None),
+        strict=True,
+    )
+)
 # A label is made whole before it is cut, and each parameter may be 64 KiB long.
 MOST_NAMED = 20
 MOST_TEMPLATE_LENGTH = 1000
@@ -46,9 +57,11 @@ class Description:
     label: str = ""
     plan: str = ""
     shown: list[str] = attrs.Factory(list)
-    max_attempts: int = 3
-    timeout: float = 0.0
-    expected_seconds: float | None = None
+    max_attempts: int = attrs.field(default=3, validator=number_of(1, MOST_KEPT))
+    timeout: float = attrs.field(default=0.0, validator=number_of(0, MOST_SECONDS))
+    expected_seconds: float | None = attrs.field(
+        default=None, validator=attrs.validators.optional(number_of(0, MOST_SECONDS))
+    )
 
 
 def entry_of(kind: Kind) -> KindEntry:
@@ -93,12 +106,22 @@ class KnownKind(ABC):
         self.entry = entry
         self._told = _read_description(entry)
         self.max_attempts = self._told.max_attempts
+        # An earlier version let a kind name any.
+        self._shown = [name for name in self._told.shown if name not in OWN_FIELDS]
 
     @abstractmethod
     def read_params(
-        self, value: object, *, place: str = PLACE, most_bytes: int = MOST_BYTES
+        self,
+        value: object,
+        *,
+        place: str = PLACE,
+        common: Container[str] = (),
+        most_bytes: int = MOST_BYTES,
     ) -> dict[str, Any]:
-        """Return parameters as they are kept, the defaults filled in. Raise ParamsFault."""
+        """Return parameters as they are kept, the defaults filled in. Raise ParamsFault.
+
+        `common`: the parameters whose faults are told at `PLACE`.
+        """
 
     @abstractmethod
     def plan(self, params: dict[str, Any]) -> Plan | None:
@@ -115,7 +138,7 @@ class KnownKind(ABC):
 
     def shown(self, params: dict[str, Any]) -> dict[str, Any]:
         """Return the parameters that snapshots carry."""
-        return {name: params[name] for name in self._told.shown if name in params}
+        return {name: params[name] for name in self._shown if name in params}
 
     def first(self, params: dict[str, Any]) -> bytes:
         """Return the first fragment of a task's snapshot."""
@@ -157,9 +180,14 @@ class LocalKind(KnownKind):
         self._last: _Reading | None = None
 
     def read_params(
-        self, value: object, *, place: str = PLACE, most_bytes: int = MOST_BYTES
+        self,
+        value: object,
+        *,
+        place: str = PLACE,
+        common: Container[str] = (),
+        most_bytes: int = MOST_BYTES,
     ) -> dict[str, Any]:
-        read, params = self._reader.read(value, place=place, most_bytes=most_bytes)
+        read, params = self._reader.read(value, place=place, common=common, most_bytes=most_bytes)
         self._last = _Reading(self.kind, params, read)
         return params
 
@@ -171,7 +199,7 @@ class LocalKind(KnownKind):
         return self._or_none("expected_seconds", lambda: given(self._reading(params).read))
 
     def _label(self, params: dict[str, Any]) -> str:
-        return self.kind.label_of(self._reading(params).read)
+        return self.kind.label_of(self._reading(params).read, params)
 
     def _reading(self, params: dict[str, Any]) -> _Reading:
         """Return what was read last, or read again what was read before that."""
@@ -194,9 +222,14 @@ class SharedKind(KnownKind):
             raise BadEntry(str(error)) from None
 
     def read_params(
-        self, value: object, *, place: str = PLACE, most_bytes: int = MOST_BYTES
+        self,
+        value: object,
+        *,
+        place: str = PLACE,
+        common: Container[str] = (),
+        most_bytes: int = MOST_BYTES,
     ) -> dict[str, Any]:
-        return self._reader.read(value, place=place, most_bytes=most_bytes)
+        return self._reader.read(value, place=place, common=common, most_bytes=most_bytes)
 
     def plan(self, params: dict[str, Any]) -> Plan | None:
         return self._plan
@@ -206,6 +239,33 @@ class SharedKind(KnownKind):
 
     def _label(self, params: dict[str, Any]) -> str:
         return format_label(self._template, params)
+
+
+def has_label_everywhere(kind: Kind) -> bool:
+    """Say whether a process that has only the entry of a kind makes the same label."""
+    if not isinstance(kind.label, str):
+        return kind.label is None
+    if not _is_harmless(kind.label):
+        return False
+    fields = reader_of(kind.params_class).fields
+    parts = string.Formatter().parse(kind.label)
+    named = [(name, form or "") for _, name, form, _ in parts if name is not None]
+    return all(name in fields and _has_format(fields[name].shape, form) for name, form in named)
+
+
+def _has_format(shape: Any, form: str) -> bool:
+    """Say whether any JSON that is read into a type has this format."""
+    types = json_types(shape)
+    samples = [value for kind, value in SAMPLES.items() if types & {kind, object}]
+    return any(_takes(format, one, form) for one in samples)
+
+
+def _takes(function: Callable[..., object], *arguments: object) -> bool:
+    try:
+        function(*arguments)
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def _read_description(entry: KindEntry) -> Description:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from services.kinds.params import reader_of
+from services.kinds.shapes import TypeFault
 from settings import Settings
 from tornado_rt.work import Kind, clean_line
 
@@ -144,6 +145,8 @@ def _faults_of(module: ModuleType, name: str, kinds: list[Kind]) -> Iterator[str
             yield f"kind {kind.name!r} of {name} has no handler"
         try:
             reader_of(kind.params_class)
+        except TypeFault as error:
+            yield f"kind {kind.name!r} of {name}: {one_line(error)}"
         except Exception as error:
             reason = one_line(f"{kind.params_class.__name__}.{error}")
             yield f"kind {kind.name!r} of {name}: {reason}"

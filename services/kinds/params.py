@@ -1,10 +1,12 @@
 """Reading a kind's parameters: JSON into its attrs class, strictly, and back."""
 
 import functools
+import itertools
+from collections.abc import Container
 from typing import Any
 
 from services.kinds.faults import PLACE, ParamsFault, Wrong, refusal
-from services.kinds.reading import ClassReader, as_json, write_json
+from services.kinds.reading import ClassReader, Field, as_json, write_json
 from tornado_rt.bounds import MAX_DEPTH
 
 # Bound of parameters as JSON [B].
@@ -25,23 +27,30 @@ class ParamsReader:
         self._class = params_class
         self._fields = ClassReader.of(params_class)
 
+    @property
+    def fields(self) -> dict[str, Field]:
+        """The fields that JSON is read into, by name."""
+        return self._fields.fields
+
     def read(
         self,
         value: object,
         *,
         place: str = PLACE,
+        common: Container[str] = (),
         most_bytes: int = MOST_BYTES,
         depth: int = MAX_DEPTH,
     ) -> tuple[Any, dict[str, Any]]:
         """Return an object of the class, and the parameters as JSON with every default filled in.
 
-        `most_bytes`: 0 for any size. Raise ParamsFault.
+        `common`: the parameters whose faults are told at `PLACE`. `most_bytes`: 0 for any size.
+        Raise ParamsFault.
         """
         plain = as_json(value, place, most_bytes, depth)
         try:
             params = self._fields.read(plain)
         except Wrong as error:
-            raise refusal(one.told(place) for one in error.faults) from None
+            raise refusal(error.faults, place, common) from None
         return params, self.write(params, place=place, most_bytes=most_bytes, depth=depth)
 
     def write(
@@ -61,8 +70,8 @@ class ParamsReader:
     def default_faults(self) -> list[str]:
         """Return what the class has against its own defaults: each, and all of them together."""
         told = (one.told(PLACE) for one in self._fields.default_faults())
-        faults = list(dict.fromkeys(told))
-        if not faults and not any(one.required for one in self._fields.fields.values()):
+        faults = list(dict.fromkeys(itertools.chain.from_iterable(told)))
+        if not faults and not any(one.required for one in self.fields.values()):
             try:
                 self.read({}, most_bytes=0)
             except ParamsFault as fault:

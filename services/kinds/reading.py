@@ -28,15 +28,16 @@ from services.kinds.faults import (
     Fault,
     Gathered,
     ParamsFault,
+    UnknownFields,
     Wrong,
     either,
     one_of,
     short,
-    unknown_fields,
     words_of,
     wrong,
 )
-from services.kinds.keywords import Bounds, keywords_of
+from services.kinds.judging import judge
+from services.kinds.keywords import Bounds, keywords_of, meta_keywords_of
 from services.kinds.shapes import (
     ANYTHING,
     LISTS,
@@ -49,6 +50,7 @@ from services.kinds.shapes import (
     is_class,
     is_union,
     json_types,
+    nothing_for,
     origin_of,
     unchanged_types,
 )
@@ -112,37 +114,24 @@ class Field:
             return given
         return attrs.NOTHING if isinstance(convert, attrs.Converter) else convert(given)
 
-    def judge(self, value: Any, holder: Any) -> Fault | None:
-        """Return what its own converter or validator has against a value."""
+    def judge(self, value: Any, holder: Any) -> Iterator[Fault]:
+        """Yield what its own converter or validator has against a value."""
         converted = value
         if isinstance(self.attribute.converter, attrs.Converter):
-            return None
+            return
         if self.attribute.converter is not None:
             try:
                 converted = self.attribute.converter(value)
             except Exception as error:
-                return Fault("", _refusing(error))
+                yield Fault("", _refusing(error))
+                return
         try:
             self._bounds.hold(converted)
         except Wrong as error:
-            return error.faults[0]
-        if self._words(converted, holder, "it") is None:
-            return None
-        return Fault("", lambda place: self._words(converted, holder, place) or place)
-
-    def _words(self, value: Any, holder: Any, place: str) -> str | None:
-        """Return what its validator says of a value at a place."""
-        if self.attribute.validator is None:
-            return None
-        try:
-            self.attribute.validator(holder, self.attribute.evolve(name=place), value)
-        except (ValueError, TypeError) as error:
-            words = words_of(error).replace(f"'{place}'", place)
-            return words if place in words else f"{place}: {words}"
-        except Exception:
-            # Such as AttributeError: it looked at a field that could not be read.
-            return None
-        return None
+            yield from error.faults
+            return
+        if self.attribute.validator is not None:
+            yield from judge(self.attribute.validator, holder, self.attribute, converted)
 
 
 class ClassReader:
@@ -175,7 +164,7 @@ class ClassReader:
         gathered = Gathered()
         read: dict[str, Any] = {}
         if unknown := [name for name in value if name not in self.fields]:
-            gathered.add(Fault("", lambda place: f"{place} {unknown_fields(unknown)}"))
+            gathered.add(UnknownFields.of(unknown))
         for name, field in self.fields.items():
             if name in value:
                 try:
@@ -184,7 +173,11 @@ class ClassReader:
                     gathered.join(f".{name}", error)
             elif field.required:
                 gathered.add(Fault(f".{name}", lambda place: f"{place} is required"))
-        return self._judged(read, gathered) if gathered.faults else self._make(read, gathered)
+        if not gathered.faults:
+            return self._make(read, gathered)
+        unread = value.keys() - read.keys()
+        usual = {name: one for name, one in self._defaults().items() if name not in unread}
+        return self._judged(read, usual, gathered)
 
     def default_faults(self) -> list[Fault]:
         """Return what is wrong with the defaults, each by itself."""
@@ -197,9 +190,12 @@ class ClassReader:
                         field.read(write_json(default, field.shape, "", 0))
                 except Wrong as error:
                     gathered.join(f".{name}", error)
+                except ParamsFault as error:
+                    # What JSON cannot hold is told without a place.
+                    gathered.join(f".{name}", wrong("; ".join(error.faults).strip()))
                 except Exception as error:
                     gathered.add(Fault(f".{name}", _refusing(error)))
-            self._judged(self._defaults(), gathered)
+            self._judged(self._defaults(), {}, gathered)
         return gathered.faults
 
     def _find_fields(self) -> Iterator[tuple[str, Field]]:
@@ -218,18 +214,34 @@ class ClassReader:
         except Exception as error:
             refused = Fault("", _refusing(error))
         with contextlib.suppress(Wrong):
-            self._judged(self._defaults() | read, gathered)
+            self._judged(self._defaults() | read, {}, gathered)
         if not gathered.faults:
             gathered.add(refused)
         raise Wrong(gathered.faults)
 
-    def _judged(self, read: dict[str, Any], gathered: Gathered) -> typing.NoReturn:
-        """Add what the fields' own validators say of what could be read. Raise Wrong."""
-        holder = types.SimpleNamespace(**self._defaults() | read)
+    def _judged(
+        self, read: dict[str, Any], usual: dict[str, Any], gathered: Gathered
+    ) -> typing.NoReturn:
+        """Add what the fields' own validators say of what could be read. Raise Wrong.
+
+        `usual`: the defaults that the object has too.
+        """
+        holder = self._holder(usual | read)
         for name, value in read.items():
-            if fault := self.fields[name].judge(value, holder):
-                gathered.add(Fault(f".{name}", fault.say))
+            for fault in self.fields[name].judge(value, holder):
+                gathered.add(attrs.evolve(fault, at=f".{name}{fault.at}"))
         raise Wrong(gathered.faults)
+
+    def _holder(self, values: dict[str, Any]) -> Any:
+        """Return an object of the class that has these fields alone, as its validators see it."""
+        try:
+            holder = self._class.__new__(self._class)
+            for name, value in values.items():
+                object.__setattr__(holder, name, value)
+        except Exception:
+            # A class may make its objects in its own way.
+            return types.SimpleNamespace(**values)
+        return holder
 
     def _defaults(self) -> dict[str, Any]:
         """Return the defaults that can be had without an object."""
@@ -267,16 +279,26 @@ def _refusing(error: Exception) -> Callable[[str], str]:
 
 def hook_of(shape: Any) -> Hook:
     """Return what reads values of a type. Raise TypeError for one that JSON has nothing for."""
+    keywords = meta_keywords_of(shape)
+    if keywords:
+        return _bounded_hook(hook_of(bare(shape)), Bounds(keywords), unchanged_types(shape))
     shape = bare(shape)
     if choices := choices_of(shape):
-        if any(kind not in SCALARS for kind, _ in choices):
-            raise _nothing_for(shape)
         # cattrs would take a StrEnum for a string.
         return _choice_hook(choices)
     if isinstance(shape, type) and issubclass(shape, CALLED) and shape not in EXACT:
-        raise _nothing_for(shape)
+        raise nothing_for(shape)
     hook: Hook = converter.get_structure_hook(shape, cache_result=False)
     return hook
+
+
+def _bounded_hook(hook: Hook, bounds: Bounds, types_: frozenset[type]) -> Hook:
+    def read(value: Any, shape: Any) -> Any:
+        if type(value) in types_:
+            bounds.hold(value)
+        return hook(value, shape)
+
+    return read
 
 
 def _scalar_hook(shape: type) -> Hook:
@@ -348,7 +370,7 @@ def _list_hook(shape: Any) -> Hook:
 def _set_hook(shape: Any) -> Hook:
     inner = (get_args(shape) or (Any,))[0]
     if json_types(inner) & {list, dict, object}:
-        raise _nothing_for(shape)
+        raise nothing_for(shape)
     return _items_hook(inner, frozenset if origin_of(shape) is frozenset else set)
 
 
@@ -399,7 +421,7 @@ def _mapping_hook(shape: Any) -> Hook:
             raise wrong(f"must be {NAMES[dict]}")
         read, gathered = {}, Gathered()
         if choices and (unknown := [name for name in value if name not in choices]):
-            gathered.add(Fault("", lambda place: f"{place} {unknown_fields(unknown)}"))
+            gathered.add(UnknownFields.of(unknown))
         for name, one in value.items():
             try:
                 read[choices.get(name, name)] = hook(one, inner)
@@ -415,7 +437,7 @@ def _keys_of(key: Any, shape: Any) -> dict[str, Any]:
     """Return what names are read into, none when any may stand. Raise TypeError."""
     choices = choices_of(key)
     if key not in (str, *ANYTHING) and (not choices or json_types(key) != {str}):
-        raise _nothing_for(shape)
+        raise nothing_for(shape)
     return {name: one for (_, name), one in choices.items()}
 
 
@@ -455,12 +477,8 @@ def _able(kind: type, options: list[Any]) -> list[tuple[Hook, Any]]:
     return [(hook_of(one), one) for one in found]
 
 
-def _nothing_for(shape: Any) -> TypeError:
-    return TypeError(f"no JSON is read into {getattr(shape, '__qualname__', shape)}")
-
-
 def _refuse(shape: Any) -> Hook:
-    raise _nothing_for(shape)
+    raise nothing_for(shape)
 
 
 def _sorted_list(values: Iterable[Any]) -> list[Any]:

@@ -10,7 +10,16 @@ import msgspec
 
 from services.kinds.faults import PLACE
 from services.kinds.reading import ClassReader, Field, write_json
-from services.kinds.shapes import MAPPINGS, SETS, bare, choices_of, is_class, is_union, origin_of
+from services.kinds.shapes import (
+    MAPPINGS,
+    SETS,
+    bare,
+    choices_of,
+    inside,
+    is_class,
+    is_union,
+    origin_of,
+)
 from tornado_rt.bounds import OutOfBounds, check_json
 
 # Bound of a schema as JSON [B].
@@ -121,6 +130,8 @@ class _Twins:
         if get_origin(shape) is Annotated:
             inner, *about = get_args(shape)
             return Annotated[(self._known(inner), *about)]
+        if inside(shape) is not shape:
+            return self._known(inside(shape))
         shape = bare(shape)
         if shape in KNOWN:
             return KNOWN[shape]
@@ -160,6 +171,21 @@ def _default_of(field: Field) -> Any:
     except Exception:
         # The class's own converter may raise anything; `default_faults` tells it.
         return MADE_ANEW
+
+
+def made_anew(params_class: type[Any]) -> list[str]:
+    """Return the names of the fields whose default is another one each time it is made."""
+    fields = ClassReader.of(params_class).fields
+    return [name for name, one in fields.items() if not one.required and _differs(one)]
+
+
+def _differs(field: Field) -> bool:
+    try:
+        one, other = (write_json(field.default(), field.shape, PLACE, 0) for _ in range(2))
+    except Exception:
+        # The class's own code may raise anything; `default_faults` tells it.
+        return False
+    return bool(one != other)
 
 
 def _is_constant(default: Any) -> bool:

@@ -22,25 +22,43 @@ MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 ALIAS: tuple[Any, ...] = tuple(filter(None, [getattr(typing, "TypeAliasType", None)]))
 
 
+class TypeFault(TypeError):
+    """JSON is not read into a class; the message says why, and names the class."""
+
+
 def field_types(shape: type[Any]) -> dict[str, Any]:
-    """Return the types of a class's fields. Raise TypeError when one is not to be found."""
+    """Return the types of a class's fields. Raise TypeFault when one is not to be found."""
     try:
         return typing.get_type_hints(shape, include_extras=True)
-    except NameError as error:
-        raise TypeError(f"a type in {shape.__name__} is not to be found: {error}") from None
+    except (NameError, AttributeError) as error:
+        raise TypeFault(f"a type in {shape.__name__} is not to be found: {error}") from None
+    except Exception as error:
+        raise TypeFault(f"a type in {shape.__name__} cannot be read: {error}") from None
 
 
 def bare(shape: Any) -> Any:
     """Return a type without what `Annotated`, `Final` and `NewType` put around it."""
-    while True:
-        if get_origin(shape) in (Annotated, Final):
-            shape = get_args(shape)[0]
-        elif isinstance(shape, typing.NewType):
-            shape = shape.__supertype__
-        elif isinstance(shape, ALIAS):
-            shape = shape.__value__
-        else:
-            return types.NoneType if shape is None else shape
+    while (inner := inside(shape)) is not shape:
+        shape = inner
+    return types.NoneType if shape is None else shape
+
+
+def inside(shape: Any) -> Any:
+    """Return a type without the outermost of these; itself when there is none."""
+    if get_origin(shape) in (Annotated, Final):
+        return get_args(shape)[0]
+    if isinstance(shape, typing.NewType):
+        return shape.__supertype__
+    return shape.__value__ if isinstance(shape, ALIAS) else shape
+
+
+def about_of(shape: Any) -> list[Any]:
+    """Return what `Annotated` says of a type, also inside of what `bare` takes off."""
+    found: list[Any] = []
+    while (inner := inside(shape)) is not shape:
+        found += get_args(shape)[1:] if get_origin(shape) is Annotated else ()
+        shape = inner
+    return found
 
 
 def origin_of(shape: Any) -> Any:
@@ -59,14 +77,24 @@ def is_class(shape: Any) -> bool:
 
 
 def choices_of(shape: Any) -> dict[tuple[type, Any], Any]:
-    """Return what an Enum or a Literal has, by type and value in JSON; none for another type."""
+    """Return what an Enum or a Literal has, by type and value in JSON; none for another type.
+
+    Raise TypeError when JSON does not have one of its values.
+    """
     members: tuple[Any, ...] = ()
     if isinstance(shape, type) and issubclass(shape, Enum):
         members = tuple(shape)
     elif get_origin(shape) is Literal:
         members = get_args(shape)
-    plain = ((one.value if isinstance(one, Enum) else one, one) for one in members)
+    plain = [(one.value if isinstance(one, Enum) else one, one) for one in members]
+    if any(type(value) not in SCALARS for value, _ in plain):
+        raise nothing_for(shape)
     return {(type(value), value): one for value, one in plain}
+
+
+def nothing_for(shape: Any) -> TypeError:
+    """Return what is raised for a type that JSON has nothing for."""
+    return TypeError(f"no JSON is read into {getattr(shape, '__qualname__', shape)}")
 
 
 def json_types(shape: Any) -> frozenset[type]:

@@ -7,7 +7,7 @@ small schema can ask for more than anybody has time for: jsonschema takes 8 seco
 of 3,300 types and a list of 64 KiB.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,17 @@ from services.kinds.faults import (
     PLACE,
     Fault,
     Gathered,
+    UnknownFields,
     Wrong,
     either,
     one_of,
     refusal,
     short,
-    unknown_fields,
     wrong,
 )
 from services.kinds.keywords import BOUNDS, Bounds
 from services.kinds.params import MOST_BYTES
-from services.kinds.reading import TEXT_HOOKS, as_json
+from services.kinds.reading import TEXT_HOOKS, as_json, write_json
 from services.kinds.schema import DEFINITION, MOST_SCHEMA_BYTES, PATH
 from services.kinds.shapes import SCALARS
 from tornado_rt.bounds import OutOfBounds, check_json
@@ -121,32 +121,43 @@ class SchemaReader:
         plain = _as_object("the schema", orjson.loads(encoded))
         self._root = _Compiler(plain).compile(plain)
         self._properties: dict[str, Any] = plain.get("properties", {})
+        texts = {name: _text_type_of(one) for name, one in self._properties.items()}
+        self._texts = {name: kind for name, kind in texts.items() if kind is not None}
 
     def read(
-        self, value: object, *, place: str = PLACE, most_bytes: int = MOST_BYTES
+        self,
+        value: object,
+        *,
+        place: str = PLACE,
+        common: Container[str] = (),
+        most_bytes: int = MOST_BYTES,
     ) -> dict[str, Any]:
         """Return parameters with the defaults of the top level filled in.
 
-        `most_bytes`: 0 for any size. Raise ParamsFault.
+        `common`: the parameters whose faults are told at `PLACE`. `most_bytes`: 0 for any size.
+        Raise ParamsFault.
         """
         plain = as_json(value, place, most_bytes)
         try:
             self._check(plain, _Steps(STEPS_PER_BYTE * (most_bytes or _size_of(plain))))
         except Wrong as error:
-            raise refusal(one.told(place) for one in error.faults) from None
+            raise refusal(error.faults, place, common) from None
         filled = self._filled(plain)
         read: dict[str, Any] = as_json(filled, f"{place} with its defaults", most_bytes)
         return read
 
     def _filled(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Return parameters with the defaults, in the order of the schema."""
+        """Return parameters with the defaults, in the order of the schema.
+
+        A time, a UUID or a path is written as the class writes it.
+        """
         filled = {}
         for name, one in self._properties.items():
             if name in params:
-                filled[name] = params[name]
+                filled[name] = _rewritten(params[name], self._texts.get(name))
             elif isinstance(one, dict) and "default" in one:
                 filled[name] = one["default"]
-        return filled | params
+        return filled | {name: one for name, one in params.items() if name not in filled}
 
     def _check(self, value: Any, steps: _Steps) -> None:
         if not isinstance(value, dict):
@@ -295,7 +306,7 @@ def _further(compiler: _Compiler, node: _Node, argument: Any, schema: dict[str, 
             steps.take(len(value))
             further = [name for name in value if name not in known]
             if further and argument is False:
-                raise wrong(unknown_fields(further))
+                raise Wrong([UnknownFields.of(further)])
             _check_parts(((inner.check, value[name], name) for name in further), steps, _name_place)
 
     node.checks.append(check)
@@ -307,7 +318,7 @@ def _names(compiler: _Compiler, node: _Node, argument: Any, _: dict[str, Any]) -
     def check(value: Any, steps: _Steps) -> None:
         names = value if isinstance(value, dict) else ()
         if unknown := [name for name in names if not _takes(inner, name, steps)]:
-            raise wrong(unknown_fields(unknown))
+            raise Wrong([UnknownFields.of(unknown)])
 
     node.checks.append(check)
 
@@ -365,12 +376,27 @@ def _format(_: _Compiler, node: _Node, argument: Any, __: dict[str, Any]) -> Non
         node.checks.append(lambda value, _: hook(value, None) if isinstance(value, str) else None)
 
 
-FORMATS = {
-    "date-time": TEXT_HOOKS[datetime],
-    "date": TEXT_HOOKS[date],
-    "uuid": TEXT_HOOKS[UUID],
-    PATH: TEXT_HOOKS[Path],
-}
+TEXT_TYPES: dict[str, type] = {"date-time": datetime, "date": date, "uuid": UUID, PATH: Path}
+FORMATS = {name: TEXT_HOOKS[kind] for name, kind in TEXT_TYPES.items()}
+
+
+def _text_type_of(schema: Any) -> type | None:
+    """Return what all texts are read into that a parameter may have; None: they are texts."""
+    options = schema.get("anyOf", [schema]) if isinstance(schema, dict) else []
+    texts = [one for one in options if isinstance(one, dict) and one.get("type") == "string"]
+    return TEXT_TYPES.get(str(texts[0].get("format"))) if len(texts) == 1 else None
+
+
+def _rewritten(value: Any, kind: type | None) -> Any:
+    if kind is None or not isinstance(value, str):
+        return value
+    try:
+        return write_json(TEXT_HOOKS[kind](value, None), kind, PLACE, 0)
+    except Wrong:
+        # Such as a choice beside dates.
+        return value
+
+
 # In the order in which they are looked at.
 KEYWORDS: dict[str, Keyword] = {
     "$ref": _reference,

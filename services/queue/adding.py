@@ -145,7 +145,7 @@ def task_fields(
     notify: bool | None = None,
 ) -> dict[str, Any]:
     """Return a new task as the scripts take it (lib/add.lua); `notify` wins over its own."""
-    head = {"task_id": task_id, "kind": new.kind, "label": new.job.label, **new.shown}
+    head = {**new.shown, "task_id": task_id, "kind": new.kind, "label": new.job.label}
     if batch_id:
         head["batch_id"] = batch_id
     if notify is None:

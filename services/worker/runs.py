@@ -21,7 +21,7 @@ def read_params(kind: Kind, task: Task) -> Any:
         # The queue has read them from JSON: they are bounded, and nobody else's.
         return ClassReader.of(kind.params_class).read(task.params)
     except Wrong as error:
-        fault = refusal(one.told(PLACE) for one in error.faults)
+        fault = refusal(error.faults, PLACE)
         raise BadParams(str(fault)) from None
     except Exception as error:
         raise BadParams(text_of_error(error)) from error

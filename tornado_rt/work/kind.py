@@ -13,6 +13,8 @@ import attrs
 from tornado_rt.work.plan import Plan, Steps, plan_of
 from tornado_rt.work.values import (
     MOST_COUNT,
+    MOST_KEPT,
+    MOST_SECONDS,
     check_unique,
     clean_line,
     is_count,
@@ -26,6 +28,19 @@ MOST_RATE = 10**6
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 RATE = re.compile(r"([0-9]{1,7})/([0-9]{0,7})([smhd])")
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+# The fields of a task, of its snapshots and of its events: a parameter that snapshots carry has
+# another name.
+OWN_FIELDS = frozenset(
+    {
+        *("task_id", "batch_id", "user_id", "kind", "label", "key", "priority", "tags", "params"),
+        *("status", "final_status", "result", "error", "attempt", "max_attempts", "attempts"),
+        *("created_at", "started_at", "ended_at", "updated_at", "run_at"),
+        *("position", "starts_in", "waiting_for", "progress", "message", "done", "total", "unit"),
+        *("plan", "marks", "steps", "total_steps", "current_step", "current_step_name"),
+        *("elapsed_time", "remaining_time", "estimated_total_time"),
+    }
+)
 
 OVERLAPS = ("skip", "queue", "replace")
 MISSED = ("skip", "last", "all")
@@ -96,15 +111,15 @@ class Kind:
 
     `name`: how submissions name it. `title`: what people see of the kind, by default its name.
     `steps`: the plan, or a function of the parameters that returns it; None: no plan. `label`: what
-    people see of a task, a format string over the parameters ("{path} as {preset}") or a function
-    of them; None: the title. `shown`: parameters that snapshots carry beside the label. `version`:
-    limits of a higher version replace those that are in force. `limit`, `user_limit`, `key_limit`:
-    how many may run, in all, of a user, of a key; `rate`, `key_rate`: how many may start, as
-    "10/m". `timeout`: longest duration of an attempt [s]. `retry_errors`: whether an attempt that
-    raises is repeated, after `backoff` (the first and the longest wait [s]), until `max_attempts`.
-    `expected_seconds`: expected duration of a task [s], a number or a function of the parameters.
-    `schedules`: when tasks are made without a submission. A limit or timeout of 0 means none. Raise
-    ValueError for an invalid argument.
+    people see of a task, a format string over the parameters as JSON has them ("{path} as
+    {preset}") or a function of them; None: the title. `shown`: parameters that snapshots carry
+    beside the label. `version`: limits of a higher version replace those that are in force.
+    `limit`, `user_limit`, `key_limit`: how many may run, in all, of a user, of a key; `rate`,
+    `key_rate`: how many may start, as "10/m". `timeout`: longest duration of an attempt [s].
+    `retry_errors`: whether an attempt that raises is repeated, after `backoff` (the first and the
+    longest wait [s]), until `max_attempts`. `expected_seconds`: expected duration of a task [s], a
+    number or a function of the parameters. `schedules`: when tasks are made without a submission. A
+    limit or timeout of 0 means none. Raise ValueError for an invalid argument.
     """
 
     name: str
@@ -160,26 +175,60 @@ class Kind:
         """Return the plan for these parameters, None when there is none."""
         return plan_of(self.steps(params)) if callable(self.steps) else self._plan
 
-    def label_of(self, params: Any) -> str:
-        """Return what people see of a task with these parameters."""
+    def label_of(self, params: Any, kept: Mapping[str, Any]) -> str:
+        """Return what people see of a task with these parameters; `kept` are the same as JSON."""
         if callable(self.label):
             return clean_line(self.label(params), MAX_LABEL_LENGTH) or self.title
         if self.label is None:
             return self.title
-        names = attrs.fields_dict(self.params_class)
-        return format_label(self.label, {name: getattr(params, name) for name in names})
+        return format_label(self.label, kept, functools.partial(getattr, params))
 
     def expected_of(self, params: Any) -> float | None:
         """Return how long a task with these parameters is expected to take [s], None: unknown."""
         given = self.expected_seconds
         seconds = given(params) if callable(given) else given
-        require(seconds is None or is_number(seconds, 0), "expected_seconds is a number or None")
+        fault = f"expected_seconds is a number of seconds from 0 to {MOST_SECONDS}, or None"
+        require(seconds is None or is_number(seconds, 0, MOST_SECONDS), fault)
         return seconds or None
 
 
-def format_label(template: str, params: Mapping[str, Any]) -> str:
-    """Return the label that a kind's template makes from parameters."""
-    return clean_line(template.format_map(params), MAX_LABEL_LENGTH)
+def format_label(
+    template: str, kept: Mapping[str, Any], read: Callable[[str], Any] | None = None
+) -> str:
+    """Return the label that a kind's template makes from parameters as they are kept, in JSON.
+
+    So it is the same in each process. `read` returns a parameter as its class has it, for a format
+    that its JSON does not have, such as that of a time. Raise what formatting raises.
+    """
+    parts = []
+    for text, name, form, conversion in string.Formatter().parse(template):
+        parts.append(text)
+        if name is not None:
+            field = f"{{{f'!{conversion}' if conversion else ''}{f':{form}' if form else ''}}}"
+            parts.append(_format(field, name, kept, read))
+    return clean_line("".join(parts), MAX_LABEL_LENGTH)
+
+
+def _format(
+    field: str, name: str, kept: Mapping[str, Any], read: Callable[[str], Any] | None
+) -> str:
+    try:
+        return field.format(_whole(kept[name]))
+    except (KeyError, ValueError, TypeError):
+        if read is None:
+            raise
+        return field.format(read(name))
+
+
+def _whole(value: Any) -> Any:
+    """Return JSON in which 5.0 is 5, for a submission may write either."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < MOST_COUNT:
+        return int(value)
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _whole(one) for name, one in value.items()}
+    return value
 
 
 def _check_name(what: str, name: object) -> None:
@@ -206,17 +255,17 @@ def _check_kind(kind: Kind) -> None:
     names = attrs.fields_dict(cls)
     for name in kind.shown:
         require(name in names, f"shown names {name!r}, which {cls.__name__} does not have")
+        require(name not in OWN_FIELDS, f"shown names {name!r}, which each snapshot has for itself")
     if isinstance(kind.label, str):
         _check_label(kind.label, names)
     else:
         require(kind.label is None or callable(kind.label), "the label is text or a function")
     for name in ("version", "limit", "user_limit", "key_limit"):
-        require(
-            is_count(getattr(kind, name), 0), f"{name} is a whole number from 0 to {MOST_COUNT}"
-        )
-    fault = f"max_attempts is a whole number from 1 to {MOST_COUNT}"
+        require(is_count(getattr(kind, name), 0), f"{name} is a whole number from 0 to {MOST_KEPT}")
+    fault = f"max_attempts is a whole number from 1 to {MOST_KEPT}"
     require(is_count(kind.max_attempts, 1), fault)
-    require(is_number(kind.timeout, 0), "timeout is a number of seconds, 0 for none")
+    fault = f"timeout is a number of seconds from 0 to {MOST_SECONDS}, 0 for none"
+    require(is_number(kind.timeout, 0, MOST_SECONDS), fault)
     require(isinstance(kind.retry_errors, bool), "retry_errors is True or False")
     for rate in (kind.rate, kind.key_rate):
         if rate is not None:
@@ -240,7 +289,7 @@ def _check_backoff(backoff: tuple[Any, ...]) -> None:
     fault = "backoff is the first and the longest wait in seconds, such as (5, 300)"
     require(isinstance(backoff, tuple | list) and len(backoff) == 2, fault)
     first, longest = backoff
-    require(is_number(longest, 0) and is_number(first, 0, longest), fault)
+    require(is_number(longest, 0, MOST_SECONDS) and is_number(first, 0, longest), fault)
 
 
 def _is_async(function: Any) -> bool:

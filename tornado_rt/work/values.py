@@ -12,6 +12,10 @@ FORBIDDEN = {"Cc", "Cs", "Zl", "Zp"}
 LAYOUT = set("\t\n\r")
 # Larger whole numbers are not all floats.
 MOST_COUNT = 2**53
+# The scripts of the queue read whole numbers of at most 15 digits.
+MOST_KEPT = 10**15 - 1
+# A hundred years: from now on, a time that every clock and every text of a date can hold.
+MOST_SECONDS = 36500 * 86400
 
 
 def clean_text(value: object, most: int) -> str:
@@ -58,9 +62,9 @@ def as_number(value: object) -> float:
 def is_count(value: object, least: int) -> bool:
     """Tell whether something is a whole number of `least` or more; a bool is none.
 
-    One that JSON, or a script of Redis, would round is none either.
+    One that a script of the queue would not read again is none either.
     """
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= MOST_COUNT
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= MOST_KEPT
 
 
 def json_of(value: object) -> bytes:
