@@ -552,9 +552,7 @@ class _Picker:
         best = min(heads, key=lambda head: (head.line[1], head.turn))
         if self.levels > 1:
             urgent = [
-                head
-                for head in self.oldest()
-                if self.model.passed.get(head.turn, 0) >= MOST_PASSED
+                head for head in self.oldest() if self.model.passed.get(head.turn, 0) >= MOST_PASSED
             ]
             best = min(urgent, key=lambda head: head.turn, default=best)
         return best
@@ -693,10 +691,11 @@ class Driver:
         try:
             made = await self.queue.enqueue_task(user, new, delay=delay, task_id=task_id)
         except Conflict as error:
-            if deleted:
-                assert (error.task_id, conflict != OnConflict.REPLACE) == (deleted, True)
-            else:
-                assert (error.task_id, conflict) == (other, OnConflict.REJECT)
+            refused = error.task_id
+            assert refused == (deleted or other)
+            assert conflict in (
+                (OnConflict.REJECT, OnConflict.RETURN) if deleted else (OnConflict.REJECT,)
+            )
             return
         except QueueFull:
             assert not room
@@ -704,7 +703,8 @@ class Driver:
         if other is not None and conflict == OnConflict.RETURN:
             assert made.task_id == other
             return
-        assert room and (not deleted or conflict == OnConflict.REPLACE)
+        assert room
+        assert not deleted or conflict == OnConflict.REPLACE
         assert made.task_id == task_id
         self._free_key(task)
 

@@ -285,9 +285,7 @@ async def test_bound_holds_for_what_a_limit_holds_back_at_times(
 
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize("others", [10, 17, 30])
-async def test_bound_holds_behind_many_lanes_of_one_key(
-    make_queue: MakeQueue, others: int
-) -> None:
+async def test_bound_holds_behind_many_lanes_of_one_key(make_queue: MakeQueue, others: int) -> None:
     """More than return at once when the key is free."""
     queue = make_queue()
     await register(queue, key_limit=1)
