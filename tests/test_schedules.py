@@ -1,6 +1,7 @@
 """Schedules: what users and code make of them, and that each of their times makes one task."""
 
 import asyncio
+import base64
 import itertools
 import math
 import re
@@ -9,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import attrs
 import msgpack
@@ -383,6 +385,33 @@ async def test_schedules_are_listed_in_pages_by_name(site: Site) -> None:
         if (after := page["next"]) is None:
             break
     assert seen == sorted(itertools.product(("bob", "alice", "alice2"), "abc"))
+
+
+NEIGHBOURS = ("a", "a\x01", "a\x0b", "a ", "ab", "b", "A", "\U0010ffff")
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "after", ["\x01", "", "a", "a\n", "a\nm", "a\x01\nm", "A\n", "\n", "b\nz", "n", "\x00", "é"]
+)
+async def test_no_cursor_leaves_the_list_of_its_user(site: Site, after: str) -> None:
+    """Users whose names sort around each other: a cursor of any text finds only what is theirs."""
+    for user, name in itertools.product(NEIGHBOURS, ("m", "o")):
+        await site.service.create(user, MINUTE | {"name": name})
+    for user in NEIGHBOURS:
+        found = (await site.service.find(user, after, 100))["items"]
+        told = [(one["user_id"], one["name"]) for one in found]
+        assert told == [(user, name) for name in ("m", "o") if name > after]
+
+
+@pytest.mark.gen_test
+async def test_schedule_under_the_name_of_another_user_is_not_listed(site: Site) -> None:
+    """Nothing writes one; a list looks at whose it is all the same."""
+    await site.service.create("alice", MINUTE)
+    text = (await site.stored("minute")).text
+    await site.redis.hset("{rtq}:schedules", "bob\nminute", text)
+    await site.redis.zadd(NAMES, {"bob\nminute": 0})
+    assert (await site.service.find("bob", "", 10))["items"] == []
 
 
 @pytest.mark.gen_test
@@ -1088,6 +1117,47 @@ async def test_only_an_admin_touches_the_schedules_of_another(
         for path in ("?after=%C3%A9", "?after=x", "?limit=0", "/a?user=*"):
             assert (await admin.get(f"/api/schedules{path}")).status == 400
         assert (await admin.delete("/api/schedules/a?user=alice")).status == 204
+
+
+def _cursor(text: str) -> str:
+    return quote(base64.urlsafe_b64encode(text.encode()).decode())
+
+
+FORGED = ("\x01", "alice\n", "alice\na", "alicf\na", "\n", "bob\n", "a\x00", "é", "A", "a:b:c")
+
+
+@pytest.mark.gen_test
+async def test_forged_cursor_shows_nothing_of_another(working: Settings, make_token: Token) -> None:
+    """It is none of the user's list, which has names alone; nor is what decodes to nothing."""
+    async with serving(working, make_token("zoe")) as zoe:
+        alice, star = (zoe.as_user(make_token(user)) for user in ("alice", "*"))
+        admin = zoe.as_user(make_token("root", scope="rt:admin"))
+        for name in ("a", "b", "c"):
+            assert (await alice.post("/api/schedules", NIGHTLY | {"name": name})).status == 201
+        for after in (*map(_cursor, FORGED), "!!", "AQ", "=", "Y!Q=="):
+            for path in ("", "user=zoe&"):
+                refused = await zoe.get(f"/api/schedules?{path}after={after}")
+                told = "after must be the `next` of another page"
+                assert (refused.status, refused.body["detail"]) == (400, told), after
+        # What only looks like a cursor is one of their own list, in which nothing is.
+        for name in ("a", "alice", "report:often"):
+            found = await zoe.get(f"/api/schedules?after={_cursor(name)}")
+            assert found.body == {"items": [], "next": None}
+        page = (await alice.get("/api/schedules?limit=2")).body
+        assert page["next"] == base64.urlsafe_b64encode(b"b").decode()
+        of_all = (await admin.get("/api/schedules?user=*&limit=2")).body
+        assert of_all["next"] == base64.urlsafe_b64encode(b"alice\nb").decode()
+        rest = (await admin.get(f"/api/schedules?user=*&after={quote(of_all['next'])}")).body
+        told = [(one["user_id"], one["name"]) for one in rest["items"]]
+        assert told == [("alice", "c"), ("system", "report:often")]
+        # Nor do the cursors of the two lists serve the other.
+        for user, after in (("alice", of_all["next"]), ("*", page["next"])):
+            path = f"/api/schedules?user={user}&after={quote(after)}"
+            assert (await admin.get(path)).status == 400
+            assert (await zoe.get(path)).status == 403
+        # A user of this name is not everybody.
+        for path in ("", "?user=*"):
+            assert (await star.get(f"/api/schedules{path}")).body == {"items": [], "next": None}
 
 
 @pytest.mark.gen_test

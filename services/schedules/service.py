@@ -10,6 +10,7 @@ from services.kinds import KindUnknown, ParamsFault
 from services.queue import Once, QueueService, Task, new_id
 from services.schedules.firing import new_task
 from services.schedules.models import (
+    BETWEEN,
     OF_KIND,
     REASONS,
     Definition,
@@ -104,12 +105,20 @@ class ScheduleService:
     async def find(self, user_id: str | None, after: str, limit: int) -> dict[str, Any]:
         """Return a page of schedules by name, None: everybody's by user.
 
-        `after` is the `next` of the page before, "" for the first.
+        `after` is the `next` of the page before, "" for the first: a name, and in everybody's list
+        an id.
         """
-        found = await self._store.list_from(user_id, after, limit)
-        shown = [one.describe(one.definition) for one in found.items if one.definition]
+        if user_id is None:
+            found = await self._store.list_all(after, limit)
+        else:
+            found = await self._store.list_of(user_id, after, limit)
+        shown = [
+            one.describe(one.definition)
+            for one in found.items
+            if one.definition and user_id in (None, one.definition.user_id)
+        ]
         full = len(found.items) == limit
-        return {"items": shown, "next": found.items[-1].id if full else None}
+        return {"items": shown, "next": _place_of(found, user_id) if full else None}
 
     async def delete(self, user_id: str, name: str) -> None:
         """Drop a schedule; its tasks stay. Raise ScheduleNotFound.
@@ -246,6 +255,12 @@ def _occasion_of(user_id: str, once: Once | None) -> str:
     if once is None:
         return new_id()
     return hashlib.sha256(f"{user_id}\0{once.key}".encode()).hexdigest()[:16]
+
+
+def _place_of(found: Found, user_id: str | None) -> str:
+    """Return where the page behind what was found begins."""
+    last = found.items[-1].id
+    return last if user_id is None else last.partition(BETWEEN)[2]
 
 
 def _reason(stored: Stored) -> str:

@@ -111,12 +111,14 @@ class ScheduleStore:
         """Return the time by the clock of Redis [s]."""
         return (await self.read(())).now
 
-    async def list_from(self, user_id: str | None, after: str, most: int) -> Found:
-        """Read a user's schedules by name, None: everybody's by user; those behind an id."""
-        from_, till = "-", "+"
-        if user_id is not None:
-            from_, till = f"[{user_id}{BETWEEN}", f"({user_id}{BEHIND}"
-        return await self._read((), f"({after}" if after else from_, till, most, "")
+    async def list_of(self, user_id: str, after: str, most: int) -> Found:
+        """Read a user's schedules by name, those behind the name `after`, "" for all."""
+        own = f"{user_id}{BETWEEN}"
+        return await self._read((), f"({own}{after}", f"({user_id}{BEHIND}", most, "")
+
+    async def list_all(self, after: str, most: int) -> Found:
+        """Read everybody's schedules by user and name, those behind the id `after`, "" for all."""
+        return await self._read((), f"({after}" if after else "-", "+", most, "")
 
     async def write(
         self, writes: Sequence[Write], *, most: int = 0, registering: Registering | None = None
