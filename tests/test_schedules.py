@@ -507,39 +507,92 @@ async def test_task_that_ended_is_in_nobodys_way(site: Site) -> None:
         ("last", "queue", 600, 5990, 1),
         ("all", "queue", 600, 5990, 10),
         ("all", "queue", 60, 86400, 100),
+        # Tasks of one firing are not in each other's way.
+        ("all", "skip", 600, 5990, 10),
+        ("all", "skip", 10, 130, 14),
+        # Each would replace the one before.
         ("all", "replace", 600, 5990, 1),
-        ("all", "skip", 600, 5990, 1),
         ("last", "replace", 600, 5990, 1),
-        # Within a minute nothing was missed.
+        # Within a minute the last one is on time, and no other.
         ("skip", "queue", 3600, 59, 1),
-        ("skip", "queue", 10, 59, 6),
-        ("last", "queue", 10, 3590, 6),
+        ("skip", "queue", 1, 30, 1),
+        ("skip", "queue", 10, 130, 1),
+        ("skip", "skip", 10, 130, 1),
+        ("last", "queue", 10, 130, 1),
+        ("last", "skip", 10, 130, 1),
+        ("last", "queue", 10, 3590, 1),
         ("all", "queue", 10, 59, 6),
         ("skip", "replace", 10, 59, 1),
+        ("last", "skip", 60, 30, 1),
     ],
 )
 async def test_what_was_missed_is_made_up_for_as_asked(
     site: Site, missed: str, overlap: str, every: float, ago: float, made: int
 ) -> None:
-    """Nothing, one, or all up to a bound; then it goes on from now."""
+    """Nothing, the last one, or all up to a bound; the others are skipped. It goes on from now."""
     body = MINUTE | {"missed": missed, "overlap": overlap, "every": every}
-    await site.service.create("alice", body)
-    definition = (await site.stored("minute")).definition
-    assert definition is not None
-    # As if it had been made before.
-    due = int(await site.store.now() - ago)
-    text = attrs.evolve(definition, start=float(due - every)).text
-    await site.redis.hset("{rtq}:schedules", "alice\nminute", text)
-    await site.redis.zadd(DUE, {"alice\nminute": due})
+    due = await _due_since(site, body, ago)
     await site.runner().fire_due()
     times = [int(task.task_id.rpartition("-")[2]) for task in await site.tasks()]
-    assert len(times) == made
-    last = due + (ago // every) * every
-    # Of several the first is made with "skip", and the others find it.
-    assert times == [last - every * number for number in range(made)] or overlap == "skip"
     stored = await site.stored("minute")
-    assert stored.due == last + every
+    assert stored.due is not None
+    last = int(stored.due - every)
+    assert times == [last - every * number for number in range(made)]
+    passed_over = (last - due) // every + 1 - made
+    assert (stored.state.fired, stored.state.skipped) == (made, min(passed_over, 1000))
+    shown = await site.service.get("alice", "minute")
+    why = "it was missed while nothing ran" if passed_over else None
+    assert shown["skipped_because"] == why
+    # The next one is on time.
+    for task in await site.tasks():
+        await site.queue.cancel_task(task.task_id)
+    if passed_over and await site.fire("minute"):
+        assert (await site.service.get("alice", "minute"))["skipped_because"] is None
     assert await site.faults() == []
+
+
+async def _due_since(site: Site, body: dict[str, Any], ago: float) -> int:
+    """Make a schedule as if it were there for long; return the time that it is due since."""
+    made = await site.service.create("alice", body)
+    definition = (await site.stored(made["name"])).definition
+    assert definition is not None
+    due = int(await site.store.now() - ago)
+    text = attrs.evolve(definition, start=float(due - definition.every)).text
+    await site.redis.hset("{rtq}:schedules", f"alice\n{made['name']}", text)
+    await site.redis.zadd(DUE, {f"alice\n{made['name']}": due})
+    return due
+
+
+@pytest.mark.gen_test
+async def test_no_more_missed_times_are_counted_than_the_bound(site: Site) -> None:
+    await _due_since(site, MINUTE | {"every": 1, "missed": "skip"}, 86400)
+    await site.runner().fire_due()
+    state = (await site.stored("minute")).state
+    assert (state.fired, state.skipped) == (1, 1000)
+
+
+@pytest.mark.gen_test
+async def test_task_from_before_is_in_the_way_of_all_that_was_missed(site: Site) -> None:
+    """Also of what is made up for; the reason is that of the last one."""
+    await _due_since(site, MINUTE | {"every": 10, "missed": "all"}, 130)
+    before = await site.service.run_now("alice", "minute")
+    await site.runner().fire_due()
+    assert [task.task_id for task in await site.tasks()] == [before.task_id]
+    shown = await site.service.get("alice", "minute")
+    assert (shown["fired"], shown["skipped"]) == (1, 14)
+    assert shown["skipped_because"] == "the last task has not ended"
+
+
+@pytest.mark.gen_test
+async def test_times_that_are_made_up_for_stop_where_the_user_has_no_room(
+    make_site: MakeSite,
+) -> None:
+    site = make_site(max_waiting_per_user=5)
+    await _due_since(site, MINUTE | {"every": 10, "missed": "all"}, 130)
+    await site.runner().fire_due()
+    shown = await site.service.get("alice", "minute")
+    assert (shown["fired"], shown["skipped"]) == (5, 9)
+    assert shown["skipped_because"] == "as many tasks wait as a user may have"
 
 
 @pytest.mark.gen_test
@@ -752,7 +805,7 @@ async def test_repeated_and_late_firings_change_nothing(site: Site) -> None:
     due = await site.make_due("minute")
     before = await site.stored("minute")
     firing = await fire_due(before, due, due, site.make)
-    assert [await site.store.fire(firing) for _ in range(3)] == [1, 0, 0]
+    assert [(await site.store.fire(firing)).made for _ in range(3)] == [1, 0, 0]
     assert len(await site.tasks()) == 1
     due = await site.make_due("minute", ago=-1)
     stale = await fire_due(await site.stored("minute"), due, due, site.make)
@@ -762,7 +815,7 @@ async def test_repeated_and_late_firings_change_nothing(site: Site) -> None:
     assert (await site.stored("minute")).due == due
     await site.service.enable("alice", "minute", False)
     off = attrs.evolve(stale, definition=(await site.stored("minute")).text)
-    assert await site.store.fire(off) == 0
+    assert (await site.store.fire(off)).made == 0
     await site.service.delete("alice", "minute")
     with pytest.raises(Changed):
         await site.store.fire(off)
@@ -802,9 +855,25 @@ async def test_schedule_is_run_now(site: Site) -> None:
     again = await site.service.run_now("alice", "minute")
     assert again.task_id != task.task_id
     shown = await site.service.get("alice", "minute")
-    assert (shown["fired"], shown["skipped"], shown["last_task_id"]) == (2, 1, again.task_id)
+    # What is refused was nobody's time.
+    assert (shown["fired"], shown["skipped"], shown["last_task_id"]) == (2, 0, again.task_id)
     assert (shown["enabled"], shown["next_at"]) == (False, None)
     assert await site.faults() == []
+
+
+@pytest.mark.gen_test
+async def test_run_that_is_refused_leaves_what_is_told_of_the_schedule(make_site: MakeSite) -> None:
+    """It is no time of the schedule: it counts as none, and the last reason stays."""
+    site = make_site(max_waiting_per_user=1)
+    await site.service.create("alice", MINUTE)
+    await enqueue(site.queue, "alice")
+    assert await site.fire("minute") == []
+    before = await site.stored("minute")
+    for _ in range(2):
+        with pytest.raises(ScheduleConflict, match="as many tasks wait as a user may have"):
+            await site.service.run_now("alice", "minute")
+    assert (await site.stored("minute")).state == before.state
+    assert before.state.skipped == 1
 
 
 @pytest.mark.gen_test
@@ -1199,7 +1268,7 @@ async def test_each_time_makes_one_task_whoever_is_killed(tmp_path: Path) -> Non
             site = site_of(redis, queue, {"report": report_kind()})
             names = [f"s{number}" for number in range(3)]
             for name in names:
-                second = {"name": name, "every": 1, "overlap": "queue"}
+                second = {"name": name, "every": 1, "overlap": "queue", "missed": "all"}
                 await site.service.create("alice", MINUTE | second)
             for child in firing:
                 child.start()

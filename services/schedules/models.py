@@ -146,8 +146,8 @@ class Definition(TaskFields):
 class State:
     """The state of a schedule.
 
-    `fired` tasks were made, `skipped` were not; `last_time` [s] is what the last one was made for.
-    `why` says why none was made the last time, "" if one was.
+    `fired` tasks were made, and `skipped` times made none; `last_time` [s] is what the last task
+    was made for. `why` says why a time of the last firing made none, "" if each made one.
     """
 
     fired: int = 0

@@ -170,14 +170,14 @@ class ScheduleService:
                 occasions=[Occasion(task_id, now, now)],
             )
             try:
-                await self._store.fire(firing)
+                fired = await self._store.fire(firing)
             except Changed:
                 continue
             break
         task = await self._queue.get_task(task_id)
         if task is None:
-            stored, _ = await self._readable(user_id, name)
-            raise ScheduleConflict(f"{name} is not run: {_reason(stored)}")
+            reason = REASONS.get(fired.why, fired.why) or "another was quicker"
+            raise ScheduleConflict(f"{name} is not run: {reason}")
         return task
 
     async def _read(self, user_id: str, body: Any) -> tuple[ScheduleRequest, Definition]:
@@ -261,7 +261,3 @@ def _place_of(found: Found, user_id: str | None) -> str:
     """Return where the page behind what was found begins."""
     last = found.items[-1].id
     return last if user_id is None else last.partition(BETWEEN)[2]
-
-
-def _reason(stored: Stored) -> str:
-    return REASONS.get(stored.state.why, stored.state.why) or "another was quicker"

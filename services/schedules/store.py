@@ -81,7 +81,8 @@ class Firing:
     """One firing of a schedule.
 
     `expected` is the time that it is due at, None when it fires though it is not due; `next_time`
-    its next one. A task is made of `new` for each occasion; `dropped` times have none, for `why`.
+    its next one. A task is made of `new` for each occasion; `dropped` times before have none, for
+    `why`.
     """
 
     id: str
@@ -93,6 +94,14 @@ class Firing:
     new: NewTask | None = None
     occasions: Sequence[Occasion] = ()
     dropped: int = 0
+    why: str = ""
+
+
+@attrs.frozen
+class Fired:
+    """The outcome of a firing: how many tasks it made, and `why` one was not, "" for no reason."""
+
+    made: int = 0
     why: str = ""
 
 
@@ -144,8 +153,8 @@ class ScheduleStore:
         due = float(due_in) if due_in else None
         return Due(float(now), _read_all(items), due, bool(unregistered))
 
-    async def fire(self, firing: Firing) -> int:
-        """Make tasks and set the next time; return how many were made. Raise Changed.
+    async def fire(self, firing: Firing) -> Fired:
+        """Make tasks and set the next time. Raise Changed.
 
         What another process has fired makes none.
         """
@@ -168,7 +177,7 @@ class ScheduleStore:
         )
         if reply == b"changed":
             raise Changed
-        return 0 if reply == b"fired" else int(reply[0])
+        return Fired() if reply == b"fired" else Fired(int(reply[0]), reply[1].decode())
 
     async def _read(self, ids: Sequence[str], from_: str, till: str, most: int, kind: str) -> Found:
         now, known, items = await self._scripts.run(

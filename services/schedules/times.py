@@ -53,6 +53,13 @@ class Times(ABC):
             until = math.nextafter(one, -math.inf)
         return found[::-1]
 
+    def count(self, since: float, until: float, most: int) -> int:
+        """Return how many times there are behind `since` up to `until`, `most` at most."""
+        number, time = 0, self.next_after(since)
+        while number < most and time is not None and time <= until:
+            number, time = number + 1, self.next_after(time)
+        return number
+
 
 class Interval(Times):
     """Every so many seconds since `start`, which is not one of the times."""
