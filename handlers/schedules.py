@@ -15,9 +15,10 @@ PAGE_SIZE = 100
 MAX_PAGE_SIZE = 500
 CURSOR_LENGTH = 2000
 NAME = "[a-z0-9][a-z0-9._-]{0,63}"
-# Of the API, or of the code: then the kind stands before it.
-SCHEDULE = rf"((?:{NAME}(?::|%3[Aa]))?{NAME})"
+# Any name: one that no schedule may have is told so, and is not found.
+SCHEDULE = "([^/]+)"
 # The `next` of a page, decoded: the last name in it, and in everybody's list its user before it.
+# Of a schedule of the code the kind stands before the name.
 PLACE = re.compile(rf"(?:{NAME}:)?{NAME}")
 PLACE_OF_ALL = re.compile(rf"[^\n]+\n{PLACE.pattern}")
 NOT_A_CURSOR = "after must be the `next` of another page"

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import attrs
 import msgpack
@@ -249,6 +249,9 @@ async def test_task_of_a_schedule_has_all_that_was_asked_of_it(site: Site) -> No
         ({"every": 60}, ["a schedule has either cron or every"]),
         ({"cron": "", "every": 0.5}, ["every must be from 1 to"]),
         ({"timezone": "Mars/Base"}, ["timezone: there is no time zone Mars/Base"]),
+        ({"timezone": "localtime"}, ["timezone: localtime is not the same zone on every machine"]),
+        ({"cron": "*/60 * * * *"}, ["cron '*/60 * * * *' has a step of 60 in its minute, which"]),
+        ({"cron": "", "every": 60, "jitter": 60.5}, ["jitter must be at most every, 60 s"]),
         ({"jitter": -1}, ["jitter must be from 0 to 86400"]),
         ({"overlap": "never"}, ["overlap must be one of skip, queue, replace"]),
         ({"missed": "some"}, ["missed must be one of skip, last, all"]),
@@ -324,6 +327,26 @@ async def test_put_makes_or_replaces_and_keeps_the_time_when_it_is_the_same(site
     with pytest.raises(ScheduleRefused, match="name must be that of the address, minute"):
         await site.service.put("alice", "minute", changed | {"name": "other"})
     assert await site.faults() == []
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("body", [NIGHTLY, MINUTE | {"tags": ["t"], "jitter": 5}])
+async def test_answer_is_a_body_that_changes_nothing(site: Site, body: dict[str, Any]) -> None:
+    """What it only shows is passed over, whatever it says; nothing else is."""
+    await site.service.create("alice", body | {"enabled": False})
+    await site.service.run_now("alice", body["name"])
+    before = await site.stored(body["name"])
+    shown = await site.service.get("alice", body["name"])
+    moved = shown | {"user_id": "bob", "source": "code", "next_at": 5, "fired": -1, "skipped": []}
+    for one in (shown, moved):
+        assert await site.service.put("alice", body["name"], one) == (shown, False)
+    assert await site.stored(body["name"]) == before
+    for field in ("start", "token", "status", "Fired"):
+        with pytest.raises(ScheduleRefused, match=f"unknown fields: {field}"):
+            await site.service.put("alice", body["name"], shown | {field: 1})
+    # To make another one is to say what it is.
+    with pytest.raises(ScheduleRefused, match="unknown fields: user_id"):
+        await site.service.create("alice", shown | {"name": "other"})
 
 
 @pytest.mark.gen_test
@@ -609,7 +632,7 @@ async def test_cron_that_was_missed_makes_its_last_time(site: Site) -> None:
 @pytest.mark.gen_test
 async def test_jitter_puts_a_task_off(site: Site) -> None:
     """It is made at its time and waits; the times of the schedule itself do not move."""
-    await site.service.create("alice", MINUTE | {"jitter": 3600})
+    await site.service.create("alice", MINUTE | {"every": 3600, "jitter": 3600})
     due = await site.make_due("minute")
     await site.runner().fire_due()
     [task] = await site.tasks()
@@ -1241,7 +1264,18 @@ async def test_wrong_schedules_are_problems_over_http(working: Settings, make_to
         assert (await alice.post("/api/schedules", b"{")).status == 400
         assert (await alice.post("/api/schedules", [])).status == 422
         assert (await alice.post("/api/schedules/nothing/run")).status == 404
-        assert (await alice.get("/api/schedules/Not-a-name")).status == 404
+        for name in ("Not-a-name", "%C3%BC", "a%2Fb", "a%0Ab", "x" * 65, "A:b", "a:b:c"):
+            path, body = f"/api/schedules/{name}", MINUTE | {"name": unquote(name)}
+            for method, of_it in (("GET", ""), ("DELETE", ""), ("POST", "/run")):
+                missing = await alice.send(method, path + of_it)
+                told = f"there is no schedule {unquote(name)}"
+                assert (missing.status, missing.body["detail"]) == (404, told)
+            for put in (
+                await alice.send("PUT", path, body),
+                await alice.post("/api/schedules", body),
+            ):
+                rule = "name must be 1 to 64 of a-z, 0-9, dot, dash and underscore,"
+                assert (put.status, put.body["errors"][0].startswith(rule)) == (422, True)
         nobody = alice.as_user("")
         assert (await nobody.get("/api/schedules")).status == 401
 

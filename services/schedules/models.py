@@ -29,6 +29,12 @@ REASONS = {
     "full": "as many tasks wait as a user may have",
 }
 
+# The fields of an answer that a body cannot set.
+ONLY_SHOWN = (
+    *("user_id", "source", "next_at", "last_at", "last_task_id"),
+    *("fired", "skipped", "skipped_because"),
+)
+
 # Makes a task that is to be submitted: raises KindUnknown, ParamsFault, and what a store raises.
 Make = Callable[[TaskRequest], Awaitable[NewTask]]
 

@@ -11,7 +11,7 @@ from services.queue import Once, QueueService, Task, new_id
 from services.schedules.firing import new_task
 from services.schedules.models import (
     BETWEEN,
-    OF_KIND,
+    ONLY_SHOWN,
     REASONS,
     Definition,
     Make,
@@ -23,7 +23,7 @@ from services.schedules.models import (
     schedule_id,
     task_id_of,
 )
-from services.schedules.requests import OF_ONE_TASK, TIMING, ScheduleRequest, read_part
+from services.schedules.requests import OF_ONE_TASK, TIMING, ScheduleRequest, is_of_kind, read_part
 from services.schedules.store import (
     Changed,
     Firing,
@@ -76,15 +76,17 @@ class ScheduleService:
     async def put(self, user_id: str, name: str, body: Any) -> tuple[dict[str, Any], bool]:
         """Replace a schedule, or make it; return it, and whether it is new. Raise as `create` does.
 
-        A body of `enabled` alone switches it, one of the code too.
+        A body of `enabled` alone switches it, one of the code too. What `get` returns is a body:
+        what it only shows is passed over.
         """
         if isinstance(body, dict) and body.keys() == {ENABLED}:
             return await self.enable(user_id, name, body[ENABLED]), False
         if isinstance(body, dict):
-            body = {"name": name, **body}
+            given = {field: body[field] for field in body if field not in ONLY_SHOWN}
+            body = {"name": name, **given}
             if body["name"] != name:
                 raise ScheduleRefused([f"name must be that of the address, {name}"])
-            if OF_KIND in name:
+            if is_of_kind(name):
                 raise ScheduleConflict(
                     f"{name} stands in the code of its kind: only enabled can be changed"
                 )
