@@ -1136,7 +1136,8 @@ async def test_schedule_is_made_watched_and_dropped_over_http(
         shown = (await alice.get("/api/schedules/minute")).body
         assert shown["fired"] >= 1
         assert shown["last_at"] < shown["next_at"]
-        assert (await alice.get(f"/api/tasks/{shown['last_task_id']}")).body["label"] == "Report x"
+        task = (await alice.get(f"/api/tasks/{shown['last_task_id']}")).body
+        assert (task["label"], task["schedule"]) == ("Report x", "minute")
         assert (await alice.get("/api/schedules")).body == {
             "items": [shown | _moving((await alice.get("/api/schedules")).body["items"][0])],
             "next": None,
