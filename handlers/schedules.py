@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 
 from handlers.tasks import EVERYBODY, NAME_LENGTH, once_of, task_links
 from services.schedules import ScheduleService
@@ -14,8 +15,13 @@ PAGE_SIZE = 100
 MAX_PAGE_SIZE = 500
 CURSOR_LENGTH = 2000
 NAME = "[a-z0-9][a-z0-9._-]{0,63}"
-# Of the API, or of the code: then the kind stands before it.
-SCHEDULE = rf"((?:{NAME}(?::|%3[Aa]))?{NAME})"
+# Any name: one that no schedule may have is told so, and is not found.
+SCHEDULE = "([^/]+)"
+# The `next` of a page, decoded: the last name in it, and in everybody's list its user before it.
+# Of a schedule of the code the kind stands before the name.
+PLACE = re.compile(rf"(?:{NAME}:)?{NAME}")
+PLACE_OF_ALL = re.compile(rf"[^\n]+\n{PLACE.pattern}")
+NOT_A_CURSOR = "after must be the `next` of another page"
 
 
 class ScheduleApiHandler(ApiHandler):
@@ -24,17 +30,18 @@ class ScheduleApiHandler(ApiHandler):
     def initialize(self, schedules: ScheduleService) -> None:
         self.schedules = schedules
 
-    def whose(self) -> str:
-        """Return whose schedules are meant. Raise Problem 403."""
+    def whose(self) -> str | None:
+        """Return whose schedules are meant, None: everybody's. Raise Problem 403."""
         user = self.text("user", NAME_LENGTH)
+        # Their own also for a user who is named as everybody is.
         if not user or user == self.identity.user_id:
             return self.identity.user_id
         self.require(ADMIN)
-        return user
+        return None if user == EVERYBODY else user
 
     def of_one(self) -> str:
         """Return whose a schedule is. Raise Problem 403, and 400 where everybody is meant."""
-        if (user := self.whose()) == EVERYBODY:
+        if (user := self.whose()) is None:
             raise Problem(400, "user must name one user")
         return user
 
@@ -43,9 +50,9 @@ class SchedulesHandler(ScheduleApiHandler):
     """`GET`: schedules by name; for an admin with `user=*` everybody's. `POST`: make one."""
 
     async def get(self) -> None:
-        user = self.whose()
+        whose = self.whose()
         limit = self.number("limit", PAGE_SIZE, MAX_PAGE_SIZE)
-        page = await self.schedules.find(None if user == EVERYBODY else user, self._after(), limit)
+        page = await self.schedules.find(whose, self._after(whose), limit)
         last = page["next"]
         self.answer(page | {"next": last and base64.urlsafe_b64encode(last.encode()).decode()})
 
@@ -54,11 +61,15 @@ class SchedulesHandler(ScheduleApiHandler):
         self.set_header("Location", f"/api/schedules/{made['name']}")
         self.answer(made, 201)
 
-    def _after(self) -> str:
+    def _after(self, whose: str | None) -> str:
+        text = self.text("after", CURSOR_LENGTH) or ""
         try:
-            return base64.urlsafe_b64decode(self.text("after", CURSOR_LENGTH) or "").decode()
+            after = base64.b64decode(text, altchars=b"-_", validate=True).decode()
         except (binascii.Error, ValueError):
-            raise Problem(400, "after must be the `next` of another page") from None
+            raise Problem(400, NOT_A_CURSOR) from None
+        if text and not (PLACE_OF_ALL if whose is None else PLACE).fullmatch(after):
+            raise Problem(400, NOT_A_CURSOR)
+        return after
 
 
 class ScheduleHandler(ScheduleApiHandler):

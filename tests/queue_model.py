@@ -761,14 +761,17 @@ class Driver:
             new=new,
             occasions=[Occasion(id_, due, due) for id_ in ids],
         )
-        made = await ScheduleStore(self.queue).fire(firing)
+        made = (await ScheduleStore(self.queue).fire(firing)).made
         if quicker:
             assert made == 0
             return
         self.model.due[user] = due + 1
         moved: list[Turn] = []
         freed: list[ModelTask] = []
-        come = [id_ for id_ in ids if self._make(id_, attrs.evolve(task), overlap, moved, freed)]
+        before = self.model.last.get(user)
+        come = [
+            id_ for id_ in ids if self._make(id_, attrs.evolve(task), before, overlap, moved, freed)
+        ]
         assert made == len(come)
         self.model.settle(moved, [t.user for t in freed], [(t.kind, t.key) for t in freed])
 
@@ -776,13 +779,16 @@ class Driver:
         self,
         task_id: str,
         task: ModelTask,
+        last: str | None,
         overlap: Overlap,
         moved: list[Turn],
         freed: list[ModelTask],
     ) -> bool:
-        """Make a task of a schedule, unless its last one or the user's bound is in the way."""
+        """Make a task of a schedule, unless one before or the user's bound is in the way.
+
+        `last` is what it made in an earlier firing.
+        """
         model, user = self.model, task.user
-        last = model.last.get(user)
         if last not in model.tasks or model.tasks[last].status in ENDS:
             last = None
         if last is not None and overlap == Overlap.SKIP:

@@ -143,6 +143,11 @@ WRONG_SCHEDULES: list[tuple[str, list[str]]] = [
     ("every=0.5", ["every must be from 1 to 31622400 s"]),
     ("every=1e9", ["every must be from 1 to 31622400 s"]),
     ("every=60, jitter=1e6", ["jitter must be from 0 to 86400"]),
+    ("every=60, jitter=61", ["jitter must be at most every, 60 s"]),
+    (
+        "every=60, timezone='localtime'",
+        ["timezone: localtime is not the same zone on every machine"],
+    ),
     ("every=60, user_id=''", ["user_id must have 1 to 255 characters"]),
     ("every=60, user_id='a\\nb'", ["user_id must not hold control characters"]),
     ("every=60, user_id=None", ["user_id must be a string"]),

@@ -493,6 +493,87 @@ def test_worker_of_own_kinds_is_watched_on_a_port_of_its_own(
     stop(server)
 
 
+DEPLOYED = """
+import attrs
+from tornado_rt.work import Kind, Run, Schedule
+
+@attrs.frozen
+class Params:
+    {field}: str
+
+deployed = Kind("dep.k", Params, limit={limit}, schedules=[{schedule}])
+
+@deployed.handler
+async def run(params: Params, run: Run) -> str:
+    return params.{field}
+"""
+WRONG_SCHEDULE = 'Schedule(name="often", every=60, params={"no": "such"})'
+
+
+@pytest.fixture
+def deployed(bare: ServerProcess, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """A kind that a worker of a running server runs: its entry in `/api/kinds`."""
+    module = tmp_path / "v1.py"
+    module.write_text(DEPLOYED.format(field="old", limit=3, schedule=""))
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RT_")}
+    command = [sys.executable, str(ROOT / "run.py"), "worker", "--kinds", str(module)]
+    worker = subprocess.Popen(
+        [*command, "--handler", ""], env=env | {"RT_DATA_DIR": str(bare.data_dir)}
+    )
+    try:
+        wait_until(lambda: "dep.k" in served_kinds(bare, token(bare)))
+        yield shown_kind(bare)
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+
+
+def shown_kind(server: ServerProcess) -> dict[str, Any]:
+    """Return what is known of the deployed kind."""
+    items = ask(server, token(server), "/api/kinds")["items"]
+    [found] = [one for one in items if one["kind"] == "dep.k"]
+    told = ("version", "params_schema", "limits", "workers")
+    return {name: found[name] for name in told}
+
+
+def test_start_that_is_refused_leaves_the_kinds_that_run(
+    bare: ServerProcess, deployed: dict[str, Any], tmp_path: Path
+) -> None:
+    """Whatever it is refused for, as a worker, a server, or several processes of one."""
+    wrong, right = tmp_path / "wrong.py", tmp_path / "right.py"
+    wrong.write_text(DEPLOYED.format(field="new", limit=7, schedule=WRONG_SCHEDULE))
+    right.write_text(DEPLOYED.format(field="new", limit=7, schedule=""))
+    stores, port = running_addresses(bare.data_dir), bare.url.rpartition(":")[2]
+    shared = {
+        "RT_DATA_DIR": str(tmp_path / "second"),
+        "RT_REDIS_URL": stores.redis_url,
+        "RT_MONGODB_URL": stores.mongodb_url,
+    }
+    as_worker = ["worker", "--handler", "", "--kinds"]
+    taken = {"RT_PORT": port, "RT_WORKER_PORT": port}
+    free = {"RT_PORT": "0", "RT_WORKER_PORT": str(free_port())}
+    no_tls = free | {"RT_TLS_CERTIFICATE": "/nothing.pem"}
+    short = free | {"RT_JWT_SECRET": "short"}
+    schedule = "schedule 'often': params.new is required"
+    for arguments, module, environment, status, told in (
+        (as_worker, wrong, free, 2, schedule),
+        (as_worker, right, taken, 1, "cannot listen"),
+        (as_worker, right, no_tls, 2, "tls_certificate"),
+        (["--kinds"], wrong, free, 2, schedule),
+        (["--kinds"], right, taken, 1, "cannot listen"),
+        (["--kinds"], right, no_tls, 2, "tls_certificate"),
+        (["--kinds"], right, short, 2, "jwt_secret"),
+        (["--processes", "2", "--kinds"], wrong, free, 2, schedule),
+        (["--processes", "2", "--kinds"], right, taken, 1, "cannot listen"),
+    ):
+        refused = run(*arguments, str(module), **shared, **environment)
+        assert (refused.returncode, told in refused.stderr) == (status, True), refused.stderr
+        assert shown_kind(bare) == deployed, arguments
+    alice = token(bare)
+    task = ask(bare, alice, "/api/tasks", {"kind": "dep.k", "params": {"old": "x"}})["task_id"]
+    wait_until(lambda: ask(bare, alice, f"/api/tasks/{task}")["status"] == "completed")
+
+
 def metrics_at(url: str) -> list[bytes]:
     """Return the name and type of each metric that a process serves."""
     # The library adds a gauge to each counter that has a value.

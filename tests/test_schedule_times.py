@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
@@ -17,6 +18,8 @@ from services.schedules.times import (
     Interval,
     ScheduleFault,
     Times,
+    check_steps,
+    check_zone,
     jitter_of,
     times_of,
     zone_of,
@@ -314,6 +317,43 @@ def test_any_text_is_a_cron_or_is_refused(text: str) -> None:
 def test_what_is_no_time_zone_is_refused(name: str) -> None:
     with pytest.raises(ScheduleFault, match="timezone"):
         zone_of(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["localtime", "posixrules", "Factory", "right/Europe/Berlin", "posix/Europe/Berlin"]
+)
+def test_zone_that_differs_from_machine_to_machine_is_refused(name: str) -> None:
+    """Also where this machine does not have it."""
+    with pytest.raises(ScheduleFault, match=f"timezone: .*{name}"):
+        check_zone(name)
+
+
+def test_other_zones_of_the_database_are_taken() -> None:
+    for name in (*CHANGES, "UTC", "Etc/GMT+5", "EST5EDT", "Pacific/Chatham"):
+        check_zone(name)
+
+
+@pytest.mark.parametrize(
+    ("cron", "told"),
+    [
+        ("*/60 * * * *", "a step of 60 in its minute, which goes to 59 only"),
+        ("0-30/60 * * * *", "a step of 60 in its minute"),
+        ("5,10/90 * * * *", "a step of 90 in its minute"),
+        ("0 */24 * * *", "a step of 24 in its hour, which goes to 23 only"),
+        ("0 0 */32 * *", "a step of 32 in its day-of-month, which goes to 31 only"),
+        ("0 0 1 */13 *", "a step of 13 in its month, which goes to 12 only"),
+        ("0 0 * * */8", "a step of 8 in its day-of-week, which goes to 7 only"),
+    ],
+)
+def test_step_beyond_its_field_is_refused_in_words(cron: str, told: str) -> None:
+    Cron(cron)
+    with pytest.raises(ScheduleFault, match=re.escape(f"cron {cron!r} has {told}")):
+        check_steps(cron)
+
+
+def test_step_within_its_field_is_taken() -> None:
+    for cron in ("*/59 */23 */31 */12 */7", "0-59/30,5 * L 1-12/2 MON#2", "* * * * *"):
+        check_steps(cron)
 
 
 def test_schedule_has_either_cron_or_every() -> None:

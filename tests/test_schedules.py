@@ -1,6 +1,7 @@
 """Schedules: what users and code make of them, and that each of their times makes one task."""
 
 import asyncio
+import base64
 import itertools
 import math
 import re
@@ -9,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import attrs
 import msgpack
@@ -247,6 +249,9 @@ async def test_task_of_a_schedule_has_all_that_was_asked_of_it(site: Site) -> No
         ({"every": 60}, ["a schedule has either cron or every"]),
         ({"cron": "", "every": 0.5}, ["every must be from 1 to"]),
         ({"timezone": "Mars/Base"}, ["timezone: there is no time zone Mars/Base"]),
+        ({"timezone": "localtime"}, ["timezone: localtime is not the same zone on every machine"]),
+        ({"cron": "*/60 * * * *"}, ["cron '*/60 * * * *' has a step of 60 in its minute, which"]),
+        ({"cron": "", "every": 60, "jitter": 60.5}, ["jitter must be at most every, 60 s"]),
         ({"jitter": -1}, ["jitter must be from 0 to 86400"]),
         ({"overlap": "never"}, ["overlap must be one of skip, queue, replace"]),
         ({"missed": "some"}, ["missed must be one of skip, last, all"]),
@@ -325,6 +330,26 @@ async def test_put_makes_or_replaces_and_keeps_the_time_when_it_is_the_same(site
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize("body", [NIGHTLY, MINUTE | {"tags": ["t"], "jitter": 5}])
+async def test_answer_is_a_body_that_changes_nothing(site: Site, body: dict[str, Any]) -> None:
+    """What it only shows is passed over, whatever it says; nothing else is."""
+    await site.service.create("alice", body | {"enabled": False})
+    await site.service.run_now("alice", body["name"])
+    before = await site.stored(body["name"])
+    shown = await site.service.get("alice", body["name"])
+    moved = shown | {"user_id": "bob", "source": "code", "next_at": 5, "fired": -1, "skipped": []}
+    for one in (shown, moved):
+        assert await site.service.put("alice", body["name"], one) == (shown, False)
+    assert await site.stored(body["name"]) == before
+    for field in ("start", "token", "status", "Fired"):
+        with pytest.raises(ScheduleRefused, match=f"unknown fields: {field}"):
+            await site.service.put("alice", body["name"], shown | {field: 1})
+    # To make another one is to say what it is.
+    with pytest.raises(ScheduleRefused, match="unknown fields: user_id"):
+        await site.service.create("alice", shown | {"name": "other"})
+
+
+@pytest.mark.gen_test
 async def test_schedule_that_is_off_does_not_fire(site: Site) -> None:
     """Switched on again it goes on from then; what it missed meanwhile it did not miss."""
     made = await site.service.create("alice", MINUTE | {"enabled": False})
@@ -383,6 +408,33 @@ async def test_schedules_are_listed_in_pages_by_name(site: Site) -> None:
         if (after := page["next"]) is None:
             break
     assert seen == sorted(itertools.product(("bob", "alice", "alice2"), "abc"))
+
+
+NEIGHBOURS = ("a", "a\x01", "a\x0b", "a ", "ab", "b", "A", "\U0010ffff")
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "after", ["\x01", "", "a", "a\n", "a\nm", "a\x01\nm", "A\n", "\n", "b\nz", "n", "\x00", "é"]
+)
+async def test_no_cursor_leaves_the_list_of_its_user(site: Site, after: str) -> None:
+    """Users whose names sort around each other: a cursor of any text finds only what is theirs."""
+    for user, name in itertools.product(NEIGHBOURS, ("m", "o")):
+        await site.service.create(user, MINUTE | {"name": name})
+    for user in NEIGHBOURS:
+        found = (await site.service.find(user, after, 100))["items"]
+        told = [(one["user_id"], one["name"]) for one in found]
+        assert told == [(user, name) for name in ("m", "o") if name > after]
+
+
+@pytest.mark.gen_test
+async def test_schedule_under_the_name_of_another_user_is_not_listed(site: Site) -> None:
+    """Nothing writes one; a list looks at whose it is all the same."""
+    await site.service.create("alice", MINUTE)
+    text = (await site.stored("minute")).text
+    await site.redis.hset("{rtq}:schedules", "bob\nminute", text)
+    await site.redis.zadd(NAMES, {"bob\nminute": 0})
+    assert (await site.service.find("bob", "", 10))["items"] == []
 
 
 @pytest.mark.gen_test
@@ -478,39 +530,92 @@ async def test_task_that_ended_is_in_nobodys_way(site: Site) -> None:
         ("last", "queue", 600, 5990, 1),
         ("all", "queue", 600, 5990, 10),
         ("all", "queue", 60, 86400, 100),
+        # Tasks of one firing are not in each other's way.
+        ("all", "skip", 600, 5990, 10),
+        ("all", "skip", 10, 130, 14),
+        # Each would replace the one before.
         ("all", "replace", 600, 5990, 1),
-        ("all", "skip", 600, 5990, 1),
         ("last", "replace", 600, 5990, 1),
-        # Within a minute nothing was missed.
+        # Within a minute the last one is on time, and no other.
         ("skip", "queue", 3600, 59, 1),
-        ("skip", "queue", 10, 59, 6),
-        ("last", "queue", 10, 3590, 6),
+        ("skip", "queue", 1, 30, 1),
+        ("skip", "queue", 10, 130, 1),
+        ("skip", "skip", 10, 130, 1),
+        ("last", "queue", 10, 130, 1),
+        ("last", "skip", 10, 130, 1),
+        ("last", "queue", 10, 3590, 1),
         ("all", "queue", 10, 59, 6),
         ("skip", "replace", 10, 59, 1),
+        ("last", "skip", 60, 30, 1),
     ],
 )
 async def test_what_was_missed_is_made_up_for_as_asked(
     site: Site, missed: str, overlap: str, every: float, ago: float, made: int
 ) -> None:
-    """Nothing, one, or all up to a bound; then it goes on from now."""
+    """Nothing, the last one, or all up to a bound; the others are skipped. It goes on from now."""
     body = MINUTE | {"missed": missed, "overlap": overlap, "every": every}
-    await site.service.create("alice", body)
-    definition = (await site.stored("minute")).definition
-    assert definition is not None
-    # As if it had been made before.
-    due = int(await site.store.now() - ago)
-    text = attrs.evolve(definition, start=float(due - every)).text
-    await site.redis.hset("{rtq}:schedules", "alice\nminute", text)
-    await site.redis.zadd(DUE, {"alice\nminute": due})
+    due = await _due_since(site, body, ago)
     await site.runner().fire_due()
     times = [int(task.task_id.rpartition("-")[2]) for task in await site.tasks()]
-    assert len(times) == made
-    last = due + (ago // every) * every
-    # Of several the first is made with "skip", and the others find it.
-    assert times == [last - every * number for number in range(made)] or overlap == "skip"
     stored = await site.stored("minute")
-    assert stored.due == last + every
+    assert stored.due is not None
+    last = int(stored.due - every)
+    assert times == [last - every * number for number in range(made)]
+    passed_over = (last - due) // every + 1 - made
+    assert (stored.state.fired, stored.state.skipped) == (made, min(passed_over, 1000))
+    shown = await site.service.get("alice", "minute")
+    why = "it was missed while nothing ran" if passed_over else None
+    assert shown["skipped_because"] == why
+    # The next one is on time.
+    for task in await site.tasks():
+        await site.queue.cancel_task(task.task_id)
+    if passed_over and await site.fire("minute"):
+        assert (await site.service.get("alice", "minute"))["skipped_because"] is None
     assert await site.faults() == []
+
+
+async def _due_since(site: Site, body: dict[str, Any], ago: float) -> int:
+    """Make a schedule as if it were there for long; return the time that it is due since."""
+    made = await site.service.create("alice", body)
+    definition = (await site.stored(made["name"])).definition
+    assert definition is not None
+    due = int(await site.store.now() - ago)
+    text = attrs.evolve(definition, start=float(due - definition.every)).text
+    await site.redis.hset("{rtq}:schedules", f"alice\n{made['name']}", text)
+    await site.redis.zadd(DUE, {f"alice\n{made['name']}": due})
+    return due
+
+
+@pytest.mark.gen_test
+async def test_no_more_missed_times_are_counted_than_the_bound(site: Site) -> None:
+    await _due_since(site, MINUTE | {"every": 1, "missed": "skip"}, 86400)
+    await site.runner().fire_due()
+    state = (await site.stored("minute")).state
+    assert (state.fired, state.skipped) == (1, 1000)
+
+
+@pytest.mark.gen_test
+async def test_task_from_before_is_in_the_way_of_all_that_was_missed(site: Site) -> None:
+    """Also of what is made up for; the reason is that of the last one."""
+    await _due_since(site, MINUTE | {"every": 10, "missed": "all"}, 130)
+    before = await site.service.run_now("alice", "minute")
+    await site.runner().fire_due()
+    assert [task.task_id for task in await site.tasks()] == [before.task_id]
+    shown = await site.service.get("alice", "minute")
+    assert (shown["fired"], shown["skipped"]) == (1, 14)
+    assert shown["skipped_because"] == "the last task has not ended"
+
+
+@pytest.mark.gen_test
+async def test_times_that_are_made_up_for_stop_where_the_user_has_no_room(
+    make_site: MakeSite,
+) -> None:
+    site = make_site(max_waiting_per_user=5)
+    await _due_since(site, MINUTE | {"every": 10, "missed": "all"}, 130)
+    await site.runner().fire_due()
+    shown = await site.service.get("alice", "minute")
+    assert (shown["fired"], shown["skipped"]) == (5, 9)
+    assert shown["skipped_because"] == "as many tasks wait as a user may have"
 
 
 @pytest.mark.gen_test
@@ -527,7 +632,7 @@ async def test_cron_that_was_missed_makes_its_last_time(site: Site) -> None:
 @pytest.mark.gen_test
 async def test_jitter_puts_a_task_off(site: Site) -> None:
     """It is made at its time and waits; the times of the schedule itself do not move."""
-    await site.service.create("alice", MINUTE | {"jitter": 3600})
+    await site.service.create("alice", MINUTE | {"every": 3600, "jitter": 3600})
     due = await site.make_due("minute")
     await site.runner().fire_due()
     [task] = await site.tasks()
@@ -723,7 +828,7 @@ async def test_repeated_and_late_firings_change_nothing(site: Site) -> None:
     due = await site.make_due("minute")
     before = await site.stored("minute")
     firing = await fire_due(before, due, due, site.make)
-    assert [await site.store.fire(firing) for _ in range(3)] == [1, 0, 0]
+    assert [(await site.store.fire(firing)).made for _ in range(3)] == [1, 0, 0]
     assert len(await site.tasks()) == 1
     due = await site.make_due("minute", ago=-1)
     stale = await fire_due(await site.stored("minute"), due, due, site.make)
@@ -733,7 +838,7 @@ async def test_repeated_and_late_firings_change_nothing(site: Site) -> None:
     assert (await site.stored("minute")).due == due
     await site.service.enable("alice", "minute", False)
     off = attrs.evolve(stale, definition=(await site.stored("minute")).text)
-    assert await site.store.fire(off) == 0
+    assert (await site.store.fire(off)).made == 0
     await site.service.delete("alice", "minute")
     with pytest.raises(Changed):
         await site.store.fire(off)
@@ -773,9 +878,25 @@ async def test_schedule_is_run_now(site: Site) -> None:
     again = await site.service.run_now("alice", "minute")
     assert again.task_id != task.task_id
     shown = await site.service.get("alice", "minute")
-    assert (shown["fired"], shown["skipped"], shown["last_task_id"]) == (2, 1, again.task_id)
+    # What is refused was nobody's time.
+    assert (shown["fired"], shown["skipped"], shown["last_task_id"]) == (2, 0, again.task_id)
     assert (shown["enabled"], shown["next_at"]) == (False, None)
     assert await site.faults() == []
+
+
+@pytest.mark.gen_test
+async def test_run_that_is_refused_leaves_what_is_told_of_the_schedule(make_site: MakeSite) -> None:
+    """It is no time of the schedule: it counts as none, and the last reason stays."""
+    site = make_site(max_waiting_per_user=1)
+    await site.service.create("alice", MINUTE)
+    await enqueue(site.queue, "alice")
+    assert await site.fire("minute") == []
+    before = await site.stored("minute")
+    for _ in range(2):
+        with pytest.raises(ScheduleConflict, match="as many tasks wait as a user may have"):
+            await site.service.run_now("alice", "minute")
+    assert (await site.stored("minute")).state == before.state
+    assert before.state.skipped == 1
 
 
 @pytest.mark.gen_test
@@ -1015,7 +1136,8 @@ async def test_schedule_is_made_watched_and_dropped_over_http(
         shown = (await alice.get("/api/schedules/minute")).body
         assert shown["fired"] >= 1
         assert shown["last_at"] < shown["next_at"]
-        assert (await alice.get(f"/api/tasks/{shown['last_task_id']}")).body["label"] == "Report x"
+        task = (await alice.get(f"/api/tasks/{shown['last_task_id']}")).body
+        assert (task["label"], task["schedule"]) == ("Report x", "minute")
         assert (await alice.get("/api/schedules")).body == {
             "items": [shown | _moving((await alice.get("/api/schedules")).body["items"][0])],
             "next": None,
@@ -1090,6 +1212,47 @@ async def test_only_an_admin_touches_the_schedules_of_another(
         assert (await admin.delete("/api/schedules/a?user=alice")).status == 204
 
 
+def _cursor(text: str) -> str:
+    return quote(base64.urlsafe_b64encode(text.encode()).decode())
+
+
+FORGED = ("\x01", "alice\n", "alice\na", "alicf\na", "\n", "bob\n", "a\x00", "é", "A", "a:b:c")
+
+
+@pytest.mark.gen_test
+async def test_forged_cursor_shows_nothing_of_another(working: Settings, make_token: Token) -> None:
+    """It is none of the user's list, which has names alone; nor is what decodes to nothing."""
+    async with serving(working, make_token("zoe")) as zoe:
+        alice, star = (zoe.as_user(make_token(user)) for user in ("alice", "*"))
+        admin = zoe.as_user(make_token("root", scope="rt:admin"))
+        for name in ("a", "b", "c"):
+            assert (await alice.post("/api/schedules", NIGHTLY | {"name": name})).status == 201
+        for after in (*map(_cursor, FORGED), "!!", "AQ", "=", "Y!Q=="):
+            for path in ("", "user=zoe&"):
+                refused = await zoe.get(f"/api/schedules?{path}after={after}")
+                told = "after must be the `next` of another page"
+                assert (refused.status, refused.body["detail"]) == (400, told), after
+        # What only looks like a cursor is one of their own list, in which nothing is.
+        for name in ("a", "alice", "report:often"):
+            found = await zoe.get(f"/api/schedules?after={_cursor(name)}")
+            assert found.body == {"items": [], "next": None}
+        page = (await alice.get("/api/schedules?limit=2")).body
+        assert page["next"] == base64.urlsafe_b64encode(b"b").decode()
+        of_all = (await admin.get("/api/schedules?user=*&limit=2")).body
+        assert of_all["next"] == base64.urlsafe_b64encode(b"alice\nb").decode()
+        rest = (await admin.get(f"/api/schedules?user=*&after={quote(of_all['next'])}")).body
+        told = [(one["user_id"], one["name"]) for one in rest["items"]]
+        assert told == [("alice", "c"), ("system", "report:often")]
+        # Nor do the cursors of the two lists serve the other.
+        for user, after in (("alice", of_all["next"]), ("*", page["next"])):
+            path = f"/api/schedules?user={user}&after={quote(after)}"
+            assert (await admin.get(path)).status == 400
+            assert (await zoe.get(path)).status == 403
+        # A user of this name is not everybody.
+        for path in ("", "?user=*"):
+            assert (await star.get(f"/api/schedules{path}")).body == {"items": [], "next": None}
+
+
 @pytest.mark.gen_test
 async def test_wrong_schedules_are_problems_over_http(working: Settings, make_token: Token) -> None:
     async with serving(working, make_token("alice")) as alice:
@@ -1102,7 +1265,18 @@ async def test_wrong_schedules_are_problems_over_http(working: Settings, make_to
         assert (await alice.post("/api/schedules", b"{")).status == 400
         assert (await alice.post("/api/schedules", [])).status == 422
         assert (await alice.post("/api/schedules/nothing/run")).status == 404
-        assert (await alice.get("/api/schedules/Not-a-name")).status == 404
+        for name in ("Not-a-name", "%C3%BC", "a%2Fb", "a%0Ab", "x" * 65, "A:b", "a:b:c"):
+            path, body = f"/api/schedules/{name}", MINUTE | {"name": unquote(name)}
+            for method, of_it in (("GET", ""), ("DELETE", ""), ("POST", "/run")):
+                missing = await alice.send(method, path + of_it)
+                told = f"there is no schedule {unquote(name)}"
+                assert (missing.status, missing.body["detail"]) == (404, told)
+            for put in (
+                await alice.send("PUT", path, body),
+                await alice.post("/api/schedules", body),
+            ):
+                rule = "name must be 1 to 64 of a-z, 0-9, dot, dash and underscore,"
+                assert (put.status, put.body["errors"][0].startswith(rule)) == (422, True)
         nobody = alice.as_user("")
         assert (await nobody.get("/api/schedules")).status == 401
 
@@ -1129,7 +1303,7 @@ async def test_each_time_makes_one_task_whoever_is_killed(tmp_path: Path) -> Non
             site = site_of(redis, queue, {"report": report_kind()})
             names = [f"s{number}" for number in range(3)]
             for name in names:
-                second = {"name": name, "every": 1, "overlap": "queue"}
+                second = {"name": name, "every": 1, "overlap": "queue", "missed": "all"}
                 await site.service.create("alice", MINUTE | second)
             for child in firing:
                 child.start()

@@ -155,7 +155,7 @@ async def test_task_as_json_says_all_that_is_known_of_it(
         [attempt] = task["attempts"]
         assert (attempt["attempt"], attempt["outcome"]) == (1, "completed")
         assert attempt["ended_at"] == task["ended_at"]
-        assert task["waiting_for"] is None
+        assert (task["waiting_for"], task["schedule"]) == (None, None)
 
 
 @pytest.mark.gen_test

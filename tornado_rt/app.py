@@ -7,7 +7,7 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -33,7 +33,13 @@ from services.operating import Operator
 from services.outbox import OutboxPump
 from services.progress import PlanBook
 from services.queue import QueueService, key_prefix
-from services.schedules import SCHEDULES, ScheduleRunner, ScheduleService, schedules_of
+from services.schedules import (
+    SCHEDULES,
+    KindSchedules,
+    ScheduleRunner,
+    ScheduleService,
+    schedules_of,
+)
 from services.submissions import TaskBounds
 from services.system_settings import SettingsFollower, SystemSettings, SystemSettingsService
 from services.tasks import TaskService
@@ -102,6 +108,15 @@ class Core:
 
 
 @attrs.frozen
+class _Work:
+    """The kinds of a process by name, what runs them, and the schedules in their code."""
+
+    kinds: Mapping[str, Kind]
+    targets: Mapping[str, Target]
+    schedules: Sequence[KindSchedules]
+
+
+@attrs.frozen
 class Server:
     """A server that listens."""
 
@@ -121,19 +136,15 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         stack.push_async_callback(verifier.close)
         # The provider of the keys, if there is one, is asked while the rest starts.
         verifier.faults()
-        kinds = _load_kinds(settings)
-        targets = load_targets(kinds, settings)
+        own = _load_work(settings)
         addresses = await stack.enter_async_context(open_stores(settings))
         await _prepare_data(settings, addresses)
-        core = await _open_core(stack, settings, addresses.redis_url, kinds)
+        core = await _open_core(stack, settings, addresses.redis_url, own.kinds)
         database = await stack.enter_async_context(
             open_database(addresses.mongodb_url, settings.mongodb_database)
         )
         pump, notifications = await _open_notifications(stack, core, database, process)
         system_settings = await _open_system_settings(core, database)
-        await _open_schedules(core)
-        if settings.worker_concurrency:
-            await stack.enter_async_context(_worker(core, targets))
         if addresses.watch is not None:
             core.jobs.keep(addresses.watch.run, "folder-watch")
         watch = addresses.watch
@@ -147,33 +158,39 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
             lambda: None if watch is None else watch.fault,
             QueueGauges(core.queue, pump.lag, core.metrics),
         )
+        sockets = stack.enter_context(_bound(settings, shared=process is not None))
+        await _register(core, own)
+        if settings.worker_concurrency:
+            await stack.enter_async_context(_worker(core, own.targets))
         _watch_logs(core, notifications)
         core.heartbeats.start()
         stack.callback(core.heartbeats.stop)
         stack.push_async_callback(core.presence.leave)
         stack.push_async_callback(core.hub.drain, settings.drain_seconds)
-        port = await stack.enter_async_context(
-            _listen(application, settings, tls, core.metrics, shared=process is not None)
-        )
-        yield Server(url_of(settings, port), core)
+        await stack.enter_async_context(_serving(application, settings, sockets, tls, core.metrics))
+        yield Server(url_of(settings, sockets[0].getsockname()[1]), core)
 
 
 @contextlib.asynccontextmanager
 async def running_worker(settings: Settings) -> AsyncIterator[Core]:
     """Run a worker on the stores of a running server, or on shared ones, until the block ends.
 
-    Raise StoreError, HandlerError or KindError when it cannot start.
+    Raise StoreError, SecretError, HandlerError, KindError or OSError when it cannot start.
     """
-    kinds = _load_kinds(settings)
-    targets = load_targets(kinds, settings)
+    own = _load_work(settings)
+    watched = attrs.evolve(settings, port=settings.worker_port)
+    tls = server_context(settings) if settings.worker_port else None
     async with contextlib.AsyncExitStack() as stack:
         redis_url = _redis_url(settings)
         await _prepare_queue(settings, redis_url)
-        core = await _open_core(stack, settings, redis_url, kinds)
-        await _open_schedules(core)
-        await stack.enter_async_context(_worker(core, targets))
-        if settings.worker_port:
-            await stack.enter_async_context(_listen_for_supervisor(core))
+        core = await _open_core(stack, settings, redis_url, own.kinds)
+        sockets = stack.enter_context(_bound(watched)) if settings.worker_port else []
+        await _register(core, own)
+        await stack.enter_async_context(_worker(core, own.targets))
+        if sockets:
+            await stack.enter_async_context(
+                _serving(_application_of_worker(core), watched, sockets, tls, core.metrics)
+            )
         yield core
 
 
@@ -224,6 +241,13 @@ def _redis_url(settings: Settings) -> str:
     return settings.redis_url or running_addresses(settings.data_dir).redis_url
 
 
+def _load_work(settings: Settings) -> _Work:
+    """Load the work of this process. Raise KindError, HandlerError."""
+    kinds = _load_kinds(settings)
+    targets = load_targets(kinds, settings)
+    return _Work(kinds, targets, schedules_of(kinds, settings.task_params_bytes))
+
+
 def _load_kinds(settings: Settings) -> dict[str, Kind]:
     """Return the kinds that this process has, by name. Raise KindError."""
     kinds = load_kinds(settings.kinds, settings)
@@ -238,7 +262,7 @@ async def _open_core(
     stack: contextlib.AsyncExitStack,
     settings: Settings,
     redis_url: str,
-    kinds: dict[str, Kind],
+    kinds: Mapping[str, Kind],
 ) -> Core:
     stack.enter_context(loop_guarded())
     home = key_prefix(settings.queue_name)
@@ -251,14 +275,13 @@ async def _open_core(
     await _patiently(lambda: stack.enter_async_context(backplane.running()))
     jobs = Jobs()
     stack.push_async_callback(jobs.close)
-    queue, registry = _queue(redis, settings), KindRegistry(kinds)
-    await _patiently(partial(queue.register_kinds, registry.entries()))
+    queue = _queue(redis, settings)
     return Core(
         settings,
         redis,
         shared,
         queue,
-        registry,
+        KindRegistry(kinds),
         PlanBook(queue.read_plans),
         limits,
         heartbeats,
@@ -372,10 +395,13 @@ async def _open_system_settings(core: Core, database: Any) -> SystemSettingsServ
     return service
 
 
-async def _open_schedules(core: Core) -> None:
-    """Fire schedules in this process, and make those of its kinds known."""
-    code = schedules_of(core.kinds.local, core.settings.task_params_bytes)
-    runner = ScheduleRunner(core.queue, _tasks(core).make, code)
+async def _register(core: Core, own: _Work) -> None:
+    """Make the kinds of this process known, and fire schedules in it, which makes its own known.
+
+    They take the place of what other processes have said: by then nothing may refuse the start.
+    """
+    await _patiently(partial(core.queue.register_kinds, core.kinds.entries()))
+    runner = ScheduleRunner(core.queue, _tasks(core).make, own.schedules)
     await _patiently(partial(core.hub.subscribe, SCHEDULES, runner))
     core.jobs.keep(runner.run, "schedules")
 
@@ -480,15 +506,23 @@ def _application(
     )
 
 
+@contextlib.contextmanager
+def _bound(settings: Settings, *, shared: bool = False) -> Iterator[list[socket.socket]]:
+    """Listen at the port until the block ends. Raise CannotListen."""
+    with contextlib.ExitStack() as held:
+        sockets = bind_address(settings.host, settings.port, reuse_port=shared)
+        yield [held.enter_context(one) for one in sockets]
+
+
 @contextlib.asynccontextmanager
-async def _listen(
+async def _serving(
     application: Application,
     settings: Settings,
+    sockets: Sequence[socket.socket],
     tls: ssl.SSLContext | None,
     metrics: Metrics,
-    *,
-    shared: bool,
-) -> AsyncIterator[int]:
+) -> AsyncIterator[None]:
+    """Accept connections, and answer them, until the block ends."""
     server = Listener(
         application,
         requests=RequestBounds(
@@ -507,19 +541,17 @@ async def _listen(
         tls=tls,
         behind_proxy=settings.trust_proxy_headers,
     )
-    sockets = bind_address(settings.host, settings.port, reuse_port=shared)
     server.add_sockets(sockets)
     try:
-        yield sockets[0].getsockname()[1]
+        yield
     finally:
         server.stop()
         await server.close_all_connections()
 
 
-@contextlib.asynccontextmanager
-async def _listen_for_supervisor(core: Core) -> AsyncIterator[None]:
-    """Serve what a supervisor asks of a process that only works."""
-    settings = attrs.evolve(core.settings, port=core.settings.worker_port)
+def _application_of_worker(core: Core) -> Application:
+    """Return what a supervisor asks of a process that only works."""
+    settings = core.settings
     readiness = Readiness(
         core.redis,
         None,
@@ -535,7 +567,7 @@ async def _listen_for_supervisor(core: Core) -> AsyncIterator[None]:
         ready={"faults": readiness.faults},
         metrics={"metrics": core.metrics, "refresh": _nothing},
     )
-    application = Application(
+    return Application(
         table,
         default_handler_class=NotFoundHandler,
         log_function=access_log(core.metrics),
@@ -543,9 +575,6 @@ async def _listen_for_supervisor(core: Core) -> AsyncIterator[None]:
         max_body_bytes=settings.max_body_bytes,
         request_timeout_seconds=settings.request_timeout_seconds,
     )
-    tls = server_context(settings)
-    async with _listen(application, settings, tls, core.metrics, shared=False):
-        yield
 
 
 async def _nothing() -> None:

@@ -1,6 +1,6 @@
 """Schedules: tasks that are made by the clock."""
 
-from services.schedules.code import schedules_of
+from services.schedules.code import KindSchedules, schedules_of
 from services.schedules.models import (
     SCHEDULES,
     Make,
@@ -14,6 +14,7 @@ from services.schedules.service import ScheduleService
 
 __all__ = [
     "SCHEDULES",
+    "KindSchedules",
     "Make",
     "Overlap",
     "ScheduleConflict",

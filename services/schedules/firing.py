@@ -23,14 +23,18 @@ from tornado_rt.work import clean_line
 
 log = structlog.get_logger(__name__)
 
-# A time is missed when it is longer ago: a restart, or an outage of Redis, may take this long.
+# The last time is missed when it is longer ago: a restart, or an outage of Redis, may take this
+# long. Those before it are missed in any case.
 ON_TIME_SECONDS = 60.0
 MOST_MADE_UP = 100
+# As many times that one firing passes over are counted.
+MOST_COUNTED = 1000
 # A schedule that this process cannot read is looked at again after this time: another process, of
 # a later version or with more time zones, may read it.
 AGAIN_SECONDS = 60.0
 REASON_LENGTH = 200
 UNREADABLE = "its definition cannot be read"
+MISSED = "it was missed while nothing ran"
 
 
 async def fire_due(one: Stored, due: float, now: float, make: Make) -> Firing:
@@ -50,9 +54,14 @@ async def fire_due(one: Stored, due: float, now: float, make: Make) -> Firing:
         next_time = times.next_after(now)
     except ScheduleFault as fault:
         return attrs.evolve(bare, dropped=1, why=_reason(fault))
-    moments = moments_due(times, definition, due, now)
+    moments, missed = moments_due(times, definition, due, now)
     firing = attrs.evolve(
-        bare, user_id=definition.user_id, overlap=definition.overlap, next_time=next_time
+        bare,
+        user_id=definition.user_id,
+        overlap=definition.overlap,
+        next_time=next_time,
+        dropped=missed,
+        why=MISSED if missed else "",
     )
     if not moments:
         return firing
@@ -63,7 +72,7 @@ async def fire_due(one: Stored, due: float, now: float, make: Make) -> Firing:
             raise
         if not isinstance(error, KindUnknown | ParamsFault):
             log.exception("schedule_fails", schedule=one.id)
-        return attrs.evolve(firing, dropped=len(moments), why=_reason(error))
+        return attrs.evolve(firing, dropped=missed + len(moments), why=_reason(error))
     return attrs.evolve(firing, new=new, occasions=[occasion(definition, at) for at in moments])
 
 
@@ -79,25 +88,23 @@ def occasion(definition: Definition, at: float) -> Occasion:
     return Occasion(task_id_of(definition.id, str(math.floor(at))), at, at + put_off)
 
 
-def moments_due(times: Times, definition: Definition, due: float, now: float) -> Sequence[float]:
-    """Return the times for which a task is made now, the first first.
+def moments_due(
+    times: Times, definition: Definition, due: float, now: float
+) -> tuple[Sequence[float], int]:
+    """Return the times for which a task is made now, the first first, and how many are missed.
 
-    Each within the last minute is on time. Of those before, which were missed, there are as many as
-    the definition wants; "last" is the last of all. No more than 100 are made up for.
+    Only the last one can be on time: at most a minute ago. With "skip" a task is made for that
+    alone, with "last" for the last one however long ago, with "all" for the last 100.
     """
-    since = due if definition.missed is Missed.ALL else max(due, now - ON_TIME_SECONDS)
-    # Each of these would replace the one before at once.
-    most = 1 if definition.overlap is Overlap.REPLACE else MOST_MADE_UP
-    found = _latest(times, due, since, now, most)
-    if not found and definition.missed is Missed.LAST:
-        return _latest(times, due, due, now, 1)
-    return found
-
-
-def _latest(times: Times, due: float, since: float, now: float, most: int) -> Sequence[float]:
-    """Return the last times from `since` on; `due` is one, whatever the clock says by now."""
-    found = times.latest(max(due, math.nextafter(since, -math.inf)), now, most)
-    return [due, *found] if since <= due and len(found) < most else found
+    makes_all = definition.missed is Missed.ALL and definition.overlap is not Overlap.REPLACE
+    # Each of several would replace the one before at once.
+    most = MOST_MADE_UP if makes_all else 1
+    # `due` is one of them, whatever the clock says by now.
+    found = [due, *times.latest(due, now, most)][-most:]
+    if definition.missed is Missed.SKIP and found[-1] < now - ON_TIME_SECONDS:
+        found = []
+    others = 1 - len(found)
+    return found, others + times.count(due, now, MOST_COUNTED - others)
 
 
 def _reason(error: Exception) -> str:

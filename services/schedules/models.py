@@ -29,6 +29,12 @@ REASONS = {
     "full": "as many tasks wait as a user may have",
 }
 
+# The fields of an answer that a body cannot set.
+ONLY_SHOWN = (
+    *("user_id", "source", "next_at", "last_at", "last_task_id"),
+    *("fired", "skipped", "skipped_because"),
+)
+
 # Makes a task that is to be submitted: raises KindUnknown, ParamsFault, and what a store raises.
 Make = Callable[[TaskRequest], Awaitable[NewTask]]
 
@@ -146,8 +152,8 @@ class Definition(TaskFields):
 class State:
     """The state of a schedule.
 
-    `fired` tasks were made, `skipped` were not; `last_time` [s] is what the last one was made for.
-    `why` says why none was made the last time, "" if one was.
+    `fired` tasks were made, and `skipped` times made none; `last_time` [s] is what the last task
+    was made for. `why` says why a time of the last firing made none, "" if each made one.
     """
 
     fired: int = 0

@@ -6,8 +6,14 @@ from typing import Any, TypeVar
 
 import attrs
 
-from services.schedules.models import Missed, Overlap
-from services.schedules.times import MOST_JITTER, ScheduleFault, times_of, zone_of
+from services.schedules.models import OF_KIND, Missed, Overlap
+from services.schedules.times import (
+    MOST_JITTER,
+    ScheduleFault,
+    check_steps,
+    check_zone,
+    times_of,
+)
 from tornado_rt.auth import USER_ID_LENGTH
 from tornado_rt.bounds import OutOfBounds, name_of, number_of
 from tornado_rt.json_body import structure
@@ -28,12 +34,18 @@ def check_schedule_name(name: str) -> None:
         )
 
 
+def is_of_kind(name: str) -> bool:
+    """Say whether a schedule of this name stands in the code of a kind."""
+    kind, between, own = name.partition(OF_KIND)
+    return bool(between) and all(map(NAME.fullmatch, (kind, own)))
+
+
 def _check_name(_: Any, __: Any, value: str) -> None:
     check_schedule_name(value)
 
 
 def _check_zone(_: Any, __: Any, value: str) -> None:
-    zone_of(value)
+    check_zone(value)
 
 
 @attrs.frozen(kw_only=True)
@@ -53,6 +65,11 @@ class ScheduleRequest:
         now = time.time()
         if times_of(self.cron, self.every, self.timezone, now).next_after(now) is None:
             raise ScheduleFault(f"cron {self.cron!r} never comes")
+        if self.cron:
+            check_steps(self.cron)
+        elif self.jitter > self.every:
+            # Tasks would start in another order than that of their times.
+            raise ScheduleFault(f"jitter must be at most every, {self.every:.15g} s")
 
 
 TIMING = tuple(one.name for one in attrs.fields(ScheduleRequest))

@@ -95,12 +95,12 @@ class ScheduleRunner:
         if one.due is None:
             return
         try:
-            made = await self._store.fire(await fire_due(one, one.due, now, self._make))
+            fired = await self._store.fire(await fire_due(one, one.due, now, self._make))
         except Changed:
             # The next look finds it as it is now.
             self._awake.set()
         else:
-            log.debug("schedule_fired", schedule=one.id, due=one.due, tasks=made)
+            log.debug("schedule_fired", schedule=one.id, due=one.due, tasks=fired.made)
 
     async def _sleep(self, seconds: float) -> None:
         self._sleeps_until = time.monotonic() + seconds

@@ -10,7 +10,8 @@ from services.kinds import KindUnknown, ParamsFault
 from services.queue import Once, QueueService, Task, new_id
 from services.schedules.firing import new_task
 from services.schedules.models import (
-    OF_KIND,
+    BETWEEN,
+    ONLY_SHOWN,
     REASONS,
     Definition,
     Make,
@@ -22,7 +23,7 @@ from services.schedules.models import (
     schedule_id,
     task_id_of,
 )
-from services.schedules.requests import OF_ONE_TASK, TIMING, ScheduleRequest, read_part
+from services.schedules.requests import OF_ONE_TASK, TIMING, ScheduleRequest, is_of_kind, read_part
 from services.schedules.store import (
     Changed,
     Firing,
@@ -75,15 +76,17 @@ class ScheduleService:
     async def put(self, user_id: str, name: str, body: Any) -> tuple[dict[str, Any], bool]:
         """Replace a schedule, or make it; return it, and whether it is new. Raise as `create` does.
 
-        A body of `enabled` alone switches it, one of the code too.
+        A body of `enabled` alone switches it, one of the code too. What `get` returns is a body:
+        what it only shows is passed over.
         """
         if isinstance(body, dict) and body.keys() == {ENABLED}:
             return await self.enable(user_id, name, body[ENABLED]), False
         if isinstance(body, dict):
-            body = {"name": name, **body}
+            given = {field: body[field] for field in body if field not in ONLY_SHOWN}
+            body = {"name": name, **given}
             if body["name"] != name:
                 raise ScheduleRefused([f"name must be that of the address, {name}"])
-            if OF_KIND in name:
+            if is_of_kind(name):
                 raise ScheduleConflict(
                     f"{name} stands in the code of its kind: only enabled can be changed"
                 )
@@ -104,12 +107,20 @@ class ScheduleService:
     async def find(self, user_id: str | None, after: str, limit: int) -> dict[str, Any]:
         """Return a page of schedules by name, None: everybody's by user.
 
-        `after` is the `next` of the page before, "" for the first.
+        `after` is the `next` of the page before, "" for the first: a name, and in everybody's list
+        an id.
         """
-        found = await self._store.list_from(user_id, after, limit)
-        shown = [one.describe(one.definition) for one in found.items if one.definition]
+        if user_id is None:
+            found = await self._store.list_all(after, limit)
+        else:
+            found = await self._store.list_of(user_id, after, limit)
+        shown = [
+            one.describe(one.definition)
+            for one in found.items
+            if one.definition and user_id in (None, one.definition.user_id)
+        ]
         full = len(found.items) == limit
-        return {"items": shown, "next": found.items[-1].id if full else None}
+        return {"items": shown, "next": _place_of(found, user_id) if full else None}
 
     async def delete(self, user_id: str, name: str) -> None:
         """Drop a schedule; its tasks stay. Raise ScheduleNotFound.
@@ -161,14 +172,14 @@ class ScheduleService:
                 occasions=[Occasion(task_id, now, now)],
             )
             try:
-                await self._store.fire(firing)
+                fired = await self._store.fire(firing)
             except Changed:
                 continue
             break
         task = await self._queue.get_task(task_id)
         if task is None:
-            stored, _ = await self._readable(user_id, name)
-            raise ScheduleConflict(f"{name} is not run: {_reason(stored)}")
+            reason = REASONS.get(fired.why, fired.why) or "another was quicker"
+            raise ScheduleConflict(f"{name} is not run: {reason}")
         return task
 
     async def _read(self, user_id: str, body: Any) -> tuple[ScheduleRequest, Definition]:
@@ -248,5 +259,7 @@ def _occasion_of(user_id: str, once: Once | None) -> str:
     return hashlib.sha256(f"{user_id}\0{once.key}".encode()).hexdigest()[:16]
 
 
-def _reason(stored: Stored) -> str:
-    return REASONS.get(stored.state.why, stored.state.why) or "another was quicker"
+def _place_of(found: Found, user_id: str | None) -> str:
+    """Return where the page behind what was found begins."""
+    last = found.items[-1].id
+    return last if user_id is None else last.partition(BETWEEN)[2]

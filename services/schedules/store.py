@@ -81,7 +81,8 @@ class Firing:
     """One firing of a schedule.
 
     `expected` is the time that it is due at, None when it fires though it is not due; `next_time`
-    its next one. A task is made of `new` for each occasion; `dropped` times have none, for `why`.
+    its next one. A task is made of `new` for each occasion; `dropped` times before have none, for
+    `why`.
     """
 
     id: str
@@ -93,6 +94,14 @@ class Firing:
     new: NewTask | None = None
     occasions: Sequence[Occasion] = ()
     dropped: int = 0
+    why: str = ""
+
+
+@attrs.frozen
+class Fired:
+    """The outcome of a firing: how many tasks it made, and `why` one was not, "" for no reason."""
+
+    made: int = 0
     why: str = ""
 
 
@@ -111,12 +120,14 @@ class ScheduleStore:
         """Return the time by the clock of Redis [s]."""
         return (await self.read(())).now
 
-    async def list_from(self, user_id: str | None, after: str, most: int) -> Found:
-        """Read a user's schedules by name, None: everybody's by user; those behind an id."""
-        from_, till = "-", "+"
-        if user_id is not None:
-            from_, till = f"[{user_id}{BETWEEN}", f"({user_id}{BEHIND}"
-        return await self._read((), f"({after}" if after else from_, till, most, "")
+    async def list_of(self, user_id: str, after: str, most: int) -> Found:
+        """Read a user's schedules by name, those behind the name `after`, "" for all."""
+        own = f"{user_id}{BETWEEN}"
+        return await self._read((), f"({own}{after}", f"({user_id}{BEHIND}", most, "")
+
+    async def list_all(self, after: str, most: int) -> Found:
+        """Read everybody's schedules by user and name, those behind the id `after`, "" for all."""
+        return await self._read((), f"({after}" if after else "-", "+", most, "")
 
     async def write(
         self, writes: Sequence[Write], *, most: int = 0, registering: Registering | None = None
@@ -142,8 +153,8 @@ class ScheduleStore:
         due = float(due_in) if due_in else None
         return Due(float(now), _read_all(items), due, bool(unregistered))
 
-    async def fire(self, firing: Firing) -> int:
-        """Make tasks and set the next time; return how many were made. Raise Changed.
+    async def fire(self, firing: Firing) -> Fired:
+        """Make tasks and set the next time. Raise Changed.
 
         What another process has fired makes none.
         """
@@ -166,7 +177,7 @@ class ScheduleStore:
         )
         if reply == b"changed":
             raise Changed
-        return 0 if reply == b"fired" else int(reply[0])
+        return Fired() if reply == b"fired" else Fired(int(reply[0]), reply[1].decode())
 
     async def _read(self, ids: Sequence[str], from_: str, till: str, most: int, kind: str) -> Found:
         now, known, items = await self._scripts.run(

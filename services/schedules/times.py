@@ -23,11 +23,16 @@ CRON_LENGTH = 255
 ZONE_LENGTH = 64
 FIELDS = ("minute", "hour", "day-of-month", "month", "day-of-week")
 MONTH = FIELDS.index("month")
+# The greatest number of each field.
+MOST = (59, 23, 31, 12, 7)
 # CronSim says this also of a day that the months do not have.
 BAD_DAY = "Bad day-of-month"
 MINUTE = 60
 # No zone goes forward and back again within it.
 DAY = 86400
+# Names of the database's files that mean another zone, or another clock, on each machine.
+LOCAL_ZONES = ("localtime", "posixrules", "Factory")
+LOCAL_FOLDERS = ("right/", "posix/")
 
 
 class ScheduleFault(ValueError):
@@ -52,6 +57,13 @@ class Times(ABC):
             found.append(one)
             until = math.nextafter(one, -math.inf)
         return found[::-1]
+
+    def count(self, since: float, until: float, most: int) -> int:
+        """Return how many times there are behind `since` up to `until`, `most` at most."""
+        number, time = 0, self.next_after(since)
+        while number < most and time is not None and time <= until:
+            number, time = number + 1, self.next_after(time)
+        return number
 
 
 class Interval(Times):
@@ -169,6 +181,28 @@ def zone_of(name: str) -> ZoneInfo:
         raise ScheduleFault(str(error)) from None
     except (ValueError, OSError, ZoneInfoNotFoundError):
         raise ScheduleFault(f"timezone: there is no time zone {name}") from None
+
+
+def check_zone(name: str) -> None:
+    """Raise ScheduleFault for what is no time zone, or not the same one on every machine."""
+    zone_of(name)
+    if name in LOCAL_ZONES or name.startswith(LOCAL_FOLDERS):
+        raise ScheduleFault(f"timezone: {name} is not the same zone on every machine")
+
+
+def check_steps(expression: str) -> None:
+    """Raise ScheduleFault for a step that none of its field's numbers is as far as.
+
+    It would be as none: `*/60` of minutes is every hour. `expression` is one that Cron takes.
+    """
+    for field, most, text in zip(FIELDS, MOST, expression.split(), strict=True):
+        for term in text.split(","):
+            step = term.partition("/")[2]
+            if step and int(step) > most:
+                raise ScheduleFault(
+                    f"cron {expression!r} has a step of {step} in its {field}, "
+                    f"which goes to {most} only"
+                )
 
 
 def jitter_of(name: str, time: float, most: float) -> float:

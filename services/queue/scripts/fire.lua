@@ -5,10 +5,12 @@
 -- name     definition: as it was read     expected: the time that it is due at, false: it fires though it is not due
 -- next: its next time, false: it has none     overlap: "skip", "queue" or "replace"
 -- tasks: see lib/add.lua, each with at: the time that it is for, and run_at: when it may start
--- dropped: how many could not be made, and why     plans: texts by digest
+-- dropped: how many times make none, and why     plans: texts by digest
 -- waiting: most waiting tasks a user, 0: any     kept: ended tasks kept a user, 0: any
--- Reply: "changed" or "fired" when nothing was done, else {tasks made, why the last one was not, "" if it was}. Repeated
--- with the same task it makes no other.
+-- Reply: "changed" or "fired" when nothing was done, else {tasks made, why the last time that made none did not, "" if
+-- each made one}. Repeated with the same task it makes no other.
+--
+-- A time that makes no task is skipped; what fires though it is not due has no time.
 most_ended = A.kept
 local name = A.name
 if definition_of(name) ~= A.definition then return 'changed' end
@@ -22,24 +24,27 @@ local function unended()
   return t and not ENDED[t.status] and t or nil
 end
 
+-- The tasks of one firing are not in each other's way.
+local before = unended()
+
 -- Why a task may not be made; nil when it may.
-local function hindrance(new, last)
-  if last and A.overlap == 'skip' then return 'running' end
-  local gives_way = last and A.overlap == 'replace' and WAITS[last.status]
+local function hindrance(new)
+  if before and A.overlap == 'skip' then return 'running' end
+  local gives_way = before and A.overlap == 'replace' and WAITS[before.status]
   if not gives_way and not has_room(new.made[AT.user_id], 1, A.waiting) then return 'full' end
 end
 
-local made = 0
+local made, skipped, why = 0, A.dropped, A.why
 local function make(new)
   if load_task(new.id) then return end
-  local last = unended()
-  state.why = hindrance(new, last) or ''
-  if state.why ~= '' then
-    state.skipped = state.skipped + 1
+  local hindered = hindrance(new)
+  if hindered then
+    skipped, why = skipped + 1, hindered
     return
   end
-  if last and A.overlap == 'replace' then
-    cancel(last)
+  if before and A.overlap == 'replace' then
+    cancel(before)
+    before = nil
     wake_workers()
   end
   add_task(new, new.run_at)
@@ -49,11 +54,12 @@ end
 
 for _, new in ipairs(A.tasks) do make(new) end
 if made > 0 then keep_plans(A.plans) end
-if A.dropped > 0 then state.skipped, state.why = state.skipped + A.dropped, A.why end
+if made > 0 or A.expected then state.why = why end
+if A.expected then state.skipped = state.skipped + skipped end
 redis.call('HSET', P .. 'schedule_state', name, cmsgpack.pack(state))
 if A.expected and A.next then
   redis.call('ZADD', P .. 'schedule_due', string.format('%.17g', A.next), name)
 elseif A.expected then
   redis.call('ZREM', P .. 'schedule_due', name)
 end
-return {made, state.why}
+return {made, why}
