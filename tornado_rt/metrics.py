@@ -8,8 +8,8 @@ from prometheus_client.registry import Collector
 
 # Bounds of waits and of runs, from what starts at once to what takes a day [s].
 SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400, 86400)
-# Ends of an attempt after which there may be another one.
-RETRIES = {"error", "retry"}
+# Ends of an attempt that another one follows.
+RETRIES = {"error", "retry", "lost"}
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
@@ -79,7 +79,7 @@ class Metrics:
             "rt_tasks", "Attempts by how they ended", ["kind", "outcome"], registry=registry
         )
         self._retries = Counter(
-            "rt_task_retries", "Attempts that asked for another", ["kind"], registry=registry
+            "rt_task_retries", "Attempts that another one followed", ["kind"], registry=registry
         )
         self._ended: dict[tuple[str, str], tuple[Counter, Histogram, Histogram]] = {}
         self._waits = _histogram(
@@ -90,8 +90,8 @@ class Metrics:
     def task_ended(self, kind: str, outcome: str, wait_seconds: float, run_seconds: float) -> None:
         """Count the end of an attempt that this process ran.
 
-        `outcome`: completed, failed, error or retry. `wait_seconds`: how long the task was in the
-        line before it.
+        `outcome`: what became of the task, completed, failed, dead or cancelled; or error or retry,
+        when another attempt follows. `wait_seconds`: how long the task was in the line before it.
         """
         ended = self._ended.get((kind, outcome))
         if ended is None:
@@ -106,6 +106,12 @@ class Metrics:
         count.inc()
         runs.observe(run_seconds)
         waits.observe(wait_seconds)
+        if outcome in RETRIES:
+            self._retries.labels(kind).inc()
+
+    def task_lost(self, kind: str, outcome: str) -> None:
+        """Count an attempt whose worker was lost: `lost` when another follows, else `dead`."""
+        self._tasks.labels(kind, outcome).inc()
         if outcome in RETRIES:
             self._retries.labels(kind).inc()
 

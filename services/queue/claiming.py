@@ -53,10 +53,10 @@ class Claiming(KindBoard):
             # A Redis that is new, or was emptied.
             self.sent_plans.forget()
             await self.register_again()
-        owned, claimed, again_in = reply
+        became, claimed, again_in = reply
         claims = await self._readable(claimed)
         seconds = float(again_in) if again_in else None
-        return Claimed(claims, seconds, [bool(one) for one in owned])
+        return Claimed(claims, seconds, [one.decode() if one else "" for one in became])
 
     async def ack_task(
         self,
