@@ -30,7 +30,7 @@ from services.migrations import (
 )
 from services.notifications import NotificationService
 from services.operating import Operator
-from services.outbox import OutboxPump
+from services.outbox import OutboxPump, read_lag
 from services.progress import PlanBook
 from services.queue import QueueService, key_prefix
 from services.schedules import SCHEDULES, ScheduleRunner, ScheduleService, schedules_of
@@ -129,7 +129,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         database = await stack.enter_async_context(
             open_database(addresses.mongodb_url, settings.mongodb_database)
         )
-        pump, notifications = await _open_notifications(stack, core, database, process)
+        notifications = await _open_notifications(stack, core, database, process)
         system_settings = await _open_system_settings(core, database)
         await _open_schedules(core)
         if settings.worker_concurrency:
@@ -145,7 +145,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
             secret,
             verifier,
             lambda: None if watch is None else watch.fault,
-            QueueGauges(core.queue, pump.lag, core.metrics),
+            _gauges(core),
         )
         _watch_logs(core, notifications)
         core.heartbeats.start()
@@ -289,7 +289,7 @@ def _queue(redis: Redis, settings: Settings) -> QueueService:
 
 async def _open_notifications(
     stack: contextlib.AsyncExitStack, core: Core, database: Any, process: int | None
-) -> tuple[OutboxPump, NotificationService]:
+) -> NotificationService:
     settings = core.settings
     access = MongoAccess(
         database,
@@ -328,7 +328,7 @@ async def _open_notifications(
     )
     core.jobs.keep(pump.run, "outbox")
     stack.push_async_callback(pump.flush, OUTBOX_FLUSH_SECONDS)
-    return pump, notifications
+    return notifications
 
 
 def _process_name(settings: Settings, process: int | None) -> str:
@@ -533,7 +533,7 @@ async def _listen_for_supervisor(core: Core) -> AsyncIterator[None]:
     )
     table = worker_routes(
         ready={"faults": readiness.faults},
-        metrics={"metrics": core.metrics, "refresh": _nothing},
+        metrics={"metrics": core.metrics, "refresh": _gauges(core).refresh},
     )
     application = Application(
         table,
@@ -548,8 +548,9 @@ async def _listen_for_supervisor(core: Core) -> AsyncIterator[None]:
         yield
 
 
-async def _nothing() -> None:
-    """Do nothing: the gauges of the queue are the servers'."""
+def _gauges(core: Core) -> QueueGauges:
+    lag = partial(read_lag, core.redis, core.settings.queue_name)
+    return QueueGauges(core.queue, lag, core.metrics)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -1,7 +1,5 @@
 """The counters of a process, in Prometheus form."""
 
-from collections.abc import Iterable
-
 import attrs
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.registry import Collector
@@ -68,13 +66,6 @@ class Metrics:
         self.progress_writes = Counter(
             "rt_progress_writes", "Reports of progress that were written", registry=registry
         )
-        self.outbox_lag = Gauge(
-            "rt_outbox_lag_seconds", "Age of the oldest end that is not yet told", registry=registry
-        )
-        self._depth = Gauge("rt_queue_depth", "Waiting tasks", ["kind"], registry=registry)
-        self._oldest = Gauge(
-            "rt_queue_oldest_seconds", "Longest time in the line", ["kind"], registry=registry
-        )
         self._tasks = Counter(
             "rt_tasks", "Attempts by how they ended", ["kind", "outcome"], registry=registry
         )
@@ -114,17 +105,6 @@ class Metrics:
         self._tasks.labels(kind, outcome).inc()
         if outcome in RETRIES:
             self._retries.labels(kind).inc()
-
-    def show_depths(self, depths: Iterable[tuple[str, int, float]]) -> None:
-        """Set how many tasks of each kind wait, and the age of the oldest [s]; no other is shown.
-
-        These are of the whole system, whichever process serves them.
-        """
-        self._depth.clear()
-        self._oldest.clear()
-        for kind, waiting, oldest in depths:
-            self._depth.labels(kind).set(waiting)
-            self._oldest.labels(kind).set(oldest)
 
     def register(self, collector: Collector) -> None:
         """Let a scrape ask this one too."""
