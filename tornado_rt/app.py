@@ -357,6 +357,7 @@ def _watch_logs(core: Core, notifications: NotificationService) -> None:
     for watch in watches:
         core.jobs.keep(watch.run, "log-watch")
     core.jobs.keep(core.presence.run, "presence")
+    core.jobs.keep(core.metrics.share, "metrics")
 
 
 async def _open_system_settings(core: Core, database: Any) -> SystemSettingsService:
