@@ -38,7 +38,7 @@ from services.submissions import TaskBounds
 from services.system_settings import SettingsFollower, SystemSettings, SystemSettingsService
 from services.tasks import TaskService
 from services.worker import Roster, Target, Worker, load_targets
-from settings import Settings
+from settings import Settings, metrics_folder
 from tornado_rt.address import bind_address
 from tornado_rt.auth import TokenVerifier
 from tornado_rt.backplane import Backplane, BackplaneDown
@@ -244,7 +244,7 @@ async def _open_core(
     home = key_prefix(settings.queue_name)
     redis = await stack.enter_async_context(open_redis(redis_url, home))
     shared = await stack.enter_async_context(open_redis(redis_url, SHARED_HOME))
-    metrics, limits, heartbeats = Metrics(), _limits(settings), Heartbeats()
+    metrics, limits, heartbeats = Metrics(metrics_folder()), _limits(settings), Heartbeats()
     hub = Hub(limits, heartbeats, metrics)
     backplane, presence = Backplane(redis, hub, metrics), Presence(shared, hub)
     hub.attach(backplane, presence)

@@ -18,8 +18,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-# Names the shared folder to the client library, which reads it when it is imported.
-FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 # Files there are memory: a disk that is full stops no process.
 MEMORY = Path("/dev/shm")
 FOLDER_PREFIX = "tornado_rt-metrics-"
@@ -54,11 +52,15 @@ class Tally:
 
 
 class Metrics:
-    """The counters of one process, in a registry of their own so that each test has fresh ones."""
+    """The counters of one process, in a registry of their own so that each test has fresh ones.
 
-    def __init__(self) -> None:
+    `folder`: the one that it shares with others, "" for none; the client library must have known it
+    when it was imported.
+    """
+
+    def __init__(self, folder: str = "") -> None:
         registry = self._registry = CollectorRegistry()
-        self._folder = os.environ.get(FOLDER_VARIABLE, "")
+        self._folder = folder
         # What is of the whole system, whichever process serves it.
         self._collectors: list[Collector] = []
         self._measures: list[Callable[[], None]] = []
