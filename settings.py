@@ -29,6 +29,8 @@ E = TypeVar("E", bound=StrEnum)
 ENV_PREFIX = "RT_"
 CONFIG_VARIABLE = "RT_CONFIG"
 CONFIG_TABLE = "tornado_rt"
+# Names the folder of metrics to the client library, which reads it when it is imported.
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 # Read by the tests, the benchmarks and their scripts.
 OTHER_VARIABLES = re.compile(r"RT_(CONFIG|REQUIRE_PROGRAMS|FAULT_.*|FUZZ_.*|MAIN|PYTHON|HOSTILE)")
 
@@ -493,6 +495,11 @@ def unknown_variables(environment: Mapping[str, str] = os.environ) -> dict[str, 
         if name.startswith(ENV_PREFIX) and name not in known and not OTHER_VARIABLES.fullmatch(name)
     ]
     return {name: next(iter(difflib.get_close_matches(name, known, 1)), "") for name in strange}
+
+
+def metrics_folder() -> str:
+    """Return the folder of metrics that the client library shares with others, "" for none."""
+    return os.environ.get(METRICS_FOLDER, "")
 
 
 def environment_with(**settings: str) -> dict[str, str]:

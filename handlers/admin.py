@@ -136,8 +136,8 @@ class ResumeHandler(OperatorHandler):
 
     async def post(self) -> None:
         kind = self.asked_kind()
-        await self.operator.resume(kind)
-        self.answer({"kind": kind, "paused": False})
+        paused_all = await self.operator.resume(kind)
+        self.answer({"kind": kind, "paused": False, "paused_all": paused_all})
 
 
 class PurgeHandler(OperatorHandler):
@@ -177,7 +177,7 @@ class KindsHandler(OperatorHandler):
     """`GET`: the kinds of tasks, with what their parameters are and who runs them."""
 
     async def get(self) -> None:
-        self.answer({"items": await self.operator.list_kinds()})
+        self.answer(await self.operator.list_kinds())
 
 
 class ConnectionStatsHandler(ApiHandler):

@@ -1,13 +1,16 @@
-"""Gauges of the queue, read at a scrape: waiting tasks, their age, and the outbox's lag."""
+"""Gauges of the queue, read at a scrape: waiting tasks, their age, pauses, and the outbox's lag."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 import structlog
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
-from services.queue import QueueService
+from services.queue import ALL_KINDS, KindState, QueueService
 from tornado_rt.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -17,11 +20,11 @@ SHARED_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 
 
-class QueueGauges:
-    """Fills the gauges of the queue when somebody looks, at most once a second.
+class QueueGauges(Collector):
+    """Reads the gauges of the queue when somebody looks, at most once a second.
 
-    `lag` returns the age of the oldest entry of the outbox [s]. While Redis is away they keep what
-    they had.
+    They are of the whole system, whichever process serves them. `lag` returns the age of the oldest
+    entry of the outbox [s]. While Redis is away they have no values.
     """
 
     def __init__(
@@ -29,8 +32,10 @@ class QueueGauges:
     ) -> None:
         self._queue = queue
         self._lag = lag
-        self._metrics = metrics
         self._next_at = 0.0
+        self._states: Sequence[KindState] = ()
+        self._lags: Sequence[float] = ()
+        metrics.register(self)
 
     async def refresh(self) -> None:
         """Read them again when they are old."""
@@ -39,15 +44,35 @@ class QueueGauges:
         self._next_at = time.monotonic() + SHARED_SECONDS
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                states = await self._queue.read_kinds()
-                lag = await self._lag()
+                self._states, self._lags = await self._queue.read_kinds(), [await self._lag()]
         except (RedisError, OSError) as error:
             log.warning("queue_not_measured", error=error)
-            return
-        self._metrics.show_depths(
-            (state.entry.kind, state.queued, state.oldest_seconds or 0.0)
-            for state in states
-            # The one without a name is what holds over all.
-            if state.entry.kind
+            self._states, self._lags = (), ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what was read last."""
+        kinds = [state for state in self._states if state.entry.kind != ALL_KINDS]
+        yield _by_kind(
+            "rt_queue_depth", "Waiting tasks", ((one, float(one.queued)) for one in kinds)
         )
-        self._metrics.outbox_lag.set(lag)
+        yield _by_kind(
+            "rt_queue_oldest_seconds",
+            "Longest time in the line",
+            ((one, one.oldest_seconds or 0.0) for one in kinds),
+        )
+        yield _by_kind(
+            "rt_queue_paused",
+            'Whether no task starts; of all kinds under ""',
+            ((one, float(one.paused)) for one in self._states),
+        )
+        lag = GaugeMetricFamily("rt_outbox_lag_seconds", "Age of the oldest end that is not told")
+        for seconds in self._lags:
+            lag.add_metric([], seconds)
+        yield lag
+
+
+def _by_kind(name: str, what: str, values: Iterable[tuple[KindState, float]]) -> Metric:
+    family = GaugeMetricFamily(name, what, labels=["kind"])
+    for state, value in values:
+        family.add_metric([state.entry.kind], value)
+    return family

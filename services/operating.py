@@ -50,20 +50,21 @@ class Operator:
     def __init__(self, queue: QueueService) -> None:
         self._queue = queue
 
-    async def list_kinds(self) -> list[dict[str, Any]]:
-        """Return the kinds as they are on the wire, by name."""
-        states = [state for state in await self._queue.read_kinds() if state.entry.kind]
-        return [_describe(state) for state in sorted(states, key=lambda one: one.entry.kind)]
+    async def list_kinds(self) -> dict[str, Any]:
+        """Return the kinds as they are on the wire, by name, and whether all are paused at once."""
+        # What holds over all has the empty name, and is the first.
+        over_all, *states = sorted(await self._queue.read_kinds(), key=lambda one: one.entry.kind)
+        return {"items": [_describe(state) for state in states], "paused_all": over_all.paused}
 
     async def pause(self, kind: str) -> int:
         """Have no task start; return how many run."""
         await self._find(kind)
         return await self._queue.pause(kind)
 
-    async def resume(self, kind: str) -> None:
-        """Have tasks start again."""
+    async def resume(self, kind: str) -> bool:
+        """Have tasks start again; return whether none does, for all kinds are still paused."""
         await self._find(kind)
-        await self._queue.resume(kind)
+        return await self._queue.resume(kind)
 
     async def purge(
         self,
@@ -106,9 +107,13 @@ class Operator:
         return Rerun(count)
 
     async def read_limits(self, kind: str) -> dict[str, Any]:
-        """Return the limits that hold, and those of them that an admin has set."""
+        """Return the limits that hold, those of them that an admin has set, and a pause."""
         state = await self._find(kind)
-        return {"limits": dict(state.limits), "changed": dict(state.changed)}
+        return {
+            "limits": dict(state.limits),
+            "changed": dict(state.changed),
+            "paused": state.paused,
+        }
 
     async def change_limits(self, kind: str, changes: Mapping[str, Any] | None) -> dict[str, Any]:
         """Change some limits, None drops all changes; return what holds. Raise LimitsRefused."""

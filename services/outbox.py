@@ -262,7 +262,7 @@ class OutboxPump:
         self._redis = redis
         self._notifications = notifications
         self._callbacks = callbacks
-        self._stream = key_prefix(queue_name) + "outbox"
+        self._stream = _stream_of(queue_name)
         self._consumer = consumer
         self._metrics = metrics or Metrics()
         self._lines: dict[bytes, deque[_Entry]] = {}
@@ -306,17 +306,6 @@ class OutboxPump:
         if self._movers:
             await asyncio.wait(self._movers)
         return count
-
-    async def lag(self) -> float:
-        """Return the age of the oldest entry in seconds; 0 when there is none."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.xrange(self._stream, count=1)
-            pipe.time()
-            oldest, (seconds, micros) = await pipe.execute()
-        if not oldest:
-            return 0.0
-        written = int(oldest[0][0].partition(b"-")[0]) / 1000
-        return float(max(seconds + micros / 1e6 - written, 0.0))
 
     async def _take_in(self, wait_seconds: float) -> int:
         """Read some entries and put each into its user's line."""
@@ -495,6 +484,22 @@ class OutboxPump:
             log.warning("result_not_notified", event_id=event.event_id, error=error)
             short = event.notification_without_result()
             await self._notifications.create(short, event_id=event.event_id)
+
+
+async def read_lag(redis: Redis, queue_name: str) -> float:
+    """Return the age of the oldest entry of the outbox in seconds; 0 when there is none."""
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.xrange(_stream_of(queue_name), count=1)
+        pipe.time()
+        oldest, (seconds, micros) = await pipe.execute()
+    if not oldest:
+        return 0.0
+    written = int(oldest[0][0].partition(b"-")[0]) / 1000
+    return float(max(seconds + micros / 1e6 - written, 0.0))
+
+
+def _stream_of(queue_name: str) -> str:
+    return key_prefix(queue_name) + "outbox"
 
 
 def _flat(batch: Any) -> Any:

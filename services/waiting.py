@@ -5,9 +5,12 @@ from collections.abc import Callable
 from services.queue.models import KindState, Task, iso_of
 
 # No worker can change these: they are told also while there is none.
-FIRST = {"paused", "schedule"}
+FIRST = {"all_paused", "paused", "schedule"}
+# What the queue tells apart in words alone has one code on the wire.
+SHOWN = {"all_paused": "paused", "busy": "worker"}
 
 WORDS: dict[str, Callable[[Task], str]] = {
+    "all_paused": lambda _: "an admin to resume all kinds",
     "paused": lambda task: f"an admin to resume {task.kind}",
     "schedule": lambda task: f"its time, {iso_of(task.run_at)}" if task.run_at else "its time",
     "user_limit": lambda _: "one of its user's running tasks to end",
@@ -18,6 +21,7 @@ WORDS: dict[str, Callable[[Task], str]] = {
     "rate": lambda task: f"the rate of {task.kind}",
     "global_limit": lambda _: "a running task to end",
     "line": lambda _: "its turn",
+    "busy": lambda task: f"a worker that runs {task.kind} to be free",
     "worker": lambda task: f"a worker that runs {task.kind}",
 }
 
@@ -33,4 +37,4 @@ def waiting_for(task: Task, state: KindState | None) -> dict[str, str] | None:
     if code not in FIRST and (state is None or not state.workers):
         code = "worker"
     told = WORDS.get(code)
-    return {"code": code, "message": told(task) if told else code}
+    return {"code": SHOWN.get(code, code), "message": told(task) if told else code}

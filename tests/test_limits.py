@@ -496,7 +496,7 @@ async def test_waiting_task_says_what_it_waits_for(make_queue: MakeQueue) -> Non
     await queue.pause()
     await queue.pause(KIND)
     steps: list[tuple[str, Any]] = [
-        ("paused", lambda: queue.resume()),
+        ("all_paused", lambda: queue.resume()),
         ("paused", lambda: queue.resume(KIND)),
         ("user_limit", lambda: queue.set_limits("", {"user_limit": 0})),
         ("kind_user_limit", lambda: queue.set_limits(KIND, {"user_limit": 0})),
@@ -510,11 +510,99 @@ async def test_waiting_task_says_what_it_waits_for(make_queue: MakeQueue) -> Non
         assert await waits_for() == code
         assert await claim(queue) == []
         await change()
-    assert await waits_for() == "line"
+    assert await waits_for() == "busy"
     assert await started(queue) == [task_id]
     assert await waits_for() == ""
     await end(queue, owned)
     assert (await read(queue, owned.task.task_id)).waiting_for == ""
+
+
+@pytest.mark.gen_test
+@ORDERS
+async def test_next_task_waits_for_a_worker_and_those_behind_it_for_their_turn(
+    make_queue: MakeQueue, order: QueueOrder
+) -> None:
+    """Who stands before it but is at their limit is not waited for, also before that was found."""
+    queue = make_queue(user_limit=2, order=order)
+    await register(queue)
+    held = [await enqueue(queue, "a") for _ in range(4)]
+    urgent = await enqueue(queue, "a", priority=Priority.HIGH)
+    quiet = [await enqueue(queue, "b") for _ in range(2)]
+    keyed = [await enqueue(queue, "c", key="k") for _ in range(2)]
+    assert await started(queue, 2) == [urgent, held[0]]
+
+    async def codes(*task_ids: str) -> list[str]:
+        return [(await read(queue, task_id)).waiting_for for task_id in task_ids]
+
+    assert await codes(*held[1:]) == ["user_limit"] * 3
+    assert await codes(*quiet, *keyed) == ["busy", "line", "line", "line"]
+    # This claim finds that the first user is at their limit, and puts them aside.
+    assert await started(queue, 1) == quiet[:1]
+    assert await codes(*held[1:]) == ["user_limit"] * 3
+    expected = ["busy", "line", "line"] if order is QueueOrder.FIFO else ["line", "busy", "line"]
+    assert await codes(quiet[1], *keyed) == expected
+
+
+@pytest.mark.gen_test
+async def test_task_behind_one_that_is_urgent_waits_for_its_turn(make_queue: MakeQueue) -> None:
+    queue = make_queue()
+    await register(queue)
+    normal = await enqueue(queue, "a")
+    assert (await read(queue, normal)).waiting_for == "busy"
+    urgent = await enqueue(queue, "b", priority=Priority.HIGH)
+    assert (await read(queue, normal)).waiting_for == "line"
+    assert (await read(queue, urgent)).waiting_for == "busy"
+
+
+# When it may start
+
+
+async def starts_in(queue: QueueService, *task_ids: str) -> list[float | None]:
+    tasks = [await read(queue, task_id) for task_id in task_ids]
+    return [json.loads(task.snapshot).get("starts_in") for task in tasks]
+
+
+@pytest.mark.gen_test
+async def test_expected_start_is_not_before_there_is_a_token(
+    make_queue: MakeQueue, redis: Redis
+) -> None:
+    """A token for each that waits before it; those that are there are for the first."""
+    queue = make_queue(user_limit=0)
+    await register(queue, rate="2/h")
+    await redis.hset("{rtq}:pace", KIND, 1)
+    ids = [await enqueue(queue) for _ in range(6)]
+    assert await starts_in(queue, *ids[:4]) == [0.5, 1.5, 1800, 3600]
+    assert await started(queue, 1) == ids[:1]
+    close = pytest.approx([0.5, 1800, 3600, 5400, 7200], abs=10)
+    assert await starts_in(queue, *ids[1:]) == close
+    await queue.set_limits(KIND, {"rate": ""})
+    assert await starts_in(queue, ids[5]) == [4.5]
+
+
+@pytest.mark.gen_test
+async def test_expected_start_is_not_before_its_key_has_a_token(
+    make_queue: MakeQueue, redis: Redis
+) -> None:
+    queue = make_queue(user_limit=0)
+    await register(queue, key_rate="1/h")
+    await redis.hset("{rtq}:pace", KIND, 1)
+    ids = [await enqueue(queue, key=key) for key in ("x", "x", "x", "y")]
+    assert await started(queue, 1) == ids[:1]
+    assert await starts_in(queue, *ids[1:3]) == pytest.approx([3600, 7200], abs=10)
+    assert (await starts_in(queue, ids[3])) == [2.5]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("paused", ["", KIND])
+async def test_start_of_what_is_paused_is_not_expected(make_queue: MakeQueue, paused: str) -> None:
+    queue = make_queue()
+    await register(queue)
+    task_id = await enqueue(queue)
+    assert await starts_in(queue, task_id) != [None]
+    await queue.pause(paused)
+    assert await starts_in(queue, task_id) == [None]
+    await queue.resume(paused)
+    assert await starts_in(queue, task_id) != [None]
 
 
 # A quiet tenant

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.conftest import ROOT, ServerProcess, start_server
 from tests.forks import run
 from tests.test_run import ask, children, folder, is_alive, token
 from tests.waiting import wait_until
+from tornado_rt.metrics import FOLDER_PREFIX, MEMORY, shared_folder
 from tornado_rt.stores import running_addresses
 
 __all__ = ["folder"]
@@ -155,6 +157,68 @@ def test_limit_of_a_user_holds_over_all_processes(group: Group) -> None:
             statuses.append(status)
         assert statuses == [200] * LIMIT + [429] * 8
     wait_until(lambda: not group.stats()["total_connections"])
+
+
+def numbers(group: Group, name: str) -> float:
+    """Return the sum of a metric over its labels, as one scrape of the port says it."""
+    with urllib.request.urlopen(group.server.url + "/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(
+        float(line.rpartition(" ")[2])
+        for line in lines
+        if line.startswith((name + "{", name + " "))
+    )
+
+
+def test_one_scrape_has_the_numbers_of_all_processes(own_group: Group) -> None:
+    """No counter goes back, whichever process answers, and also when one was killed."""
+    group = own_group
+    asked, seen = 40, []
+    before = numbers(group, "rt_http_requests_total")
+    for _ in range(asked):
+        group.stats("process")
+        seen.append(numbers(group, "rt_http_requests_total"))
+    assert seen == sorted(seen)
+    assert seen[-1] - before >= 2 * asked - 1
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(connect(group)) for _ in range(LIMIT)]
+        wait_until(lambda: numbers(group, "rt_connections"), equal=LIMIT)
+        here = group.stats("process")["total_connections"]
+        assert 0 < here < LIMIT
+        delivered = numbers(group, "rt_messages_delivered_total")
+        draft = {"user_id": "admin", "type": "alert", "title": "to all"}
+        ask(group.server, group.admin, "/api/notifications", draft)
+        for one in opened:
+            read_until(one, b"to all")
+        wait_until(lambda: numbers(group, "rt_messages_delivered_total") >= delivered + LIMIT)
+        assert numbers(group, "rt_backplane_up") == 1
+        last = numbers(group, "rt_http_requests_total")
+        killed = servers(group.pid)[1]
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda: servers(group.pid).get(1, killed) != killed)
+        wait_until(group.whole)
+        for _ in range(10):
+            before, last = last, numbers(group, "rt_http_requests_total")
+            assert last >= before
+        assert 0 < numbers(group, "rt_connections") < LIMIT
+    wait_until(lambda: numbers(group, "rt_connections"), equal=0)
+
+
+def test_folder_of_metrics_goes_with_the_parent(own_group: Group) -> None:
+    """One that was killed leaves it to the next."""
+    group = own_group
+
+    def folders() -> list[Path]:
+        return list(MEMORY.glob(f"{FOLDER_PREFIX}{group.pid}-*"))
+
+    assert len(folders()) == 1
+    group.server.process.kill()
+    group.server.process.wait()
+    assert len(folders()) == 1
+    with shared_folder() as following:
+        assert Path(following).is_dir()
+        assert folders() == []
+    assert not Path(following).exists()
 
 
 def test_process_that_dies_is_started_again_and_said(group: Group) -> None:

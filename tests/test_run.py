@@ -485,6 +485,9 @@ def test_worker_of_own_kinds_is_watched_on_a_port_of_its_own(
         assert json.loads(fetch(url + "/readyz")) == {"status": "ready"}
         wait_until(lambda: b'rt_tasks_total{kind="report"' in fetch(url + "/metrics"))
         assert metrics_at(url) == metrics_at(server.url)
+        # The gauges of the queue are the same in both.
+        assert b'\nrt_queue_depth{kind="report"} 0.0' in fetch(url + "/metrics")
+        assert b"\nrt_outbox_lag_seconds " in fetch(url + "/metrics")
     finally:
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(20) == 0

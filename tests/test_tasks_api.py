@@ -575,6 +575,67 @@ async def test_waiting_task_says_what_it_waits_for(idle: Settings, make_token: T
 
 
 @pytest.mark.gen_test
+async def test_pause_of_all_kinds_is_shown_and_said(idle: Settings, make_token: Token) -> None:
+    """Beside that of a kind by its name, which resuming all does not end."""
+    async with serving(idle, make_token("root", scope="rt:admin")) as admin:
+        kind = {"kind": "report"}
+        waits = await submitted(admin, paper())
+
+        async def shown() -> list[bool]:
+            kinds = (await admin.get("/api/kinds")).body
+            [report] = [one for one in kinds["items"] if one["kind"] == "report"]
+            over_all = (await admin.get("/api/queue/limits")).body["paused"]
+            of_kind = (await admin.get("/api/kinds/report/limits")).body["paused"]
+            assert (kinds["paused_all"], report["paused"]) == (over_all, of_kind)
+            return [over_all, of_kind]
+
+        async def reason() -> str:
+            task = await look(admin, waits)
+            assert task["waiting_for"]["code"] == "paused"
+            assert "starts_in" not in task
+            return str(task["waiting_for"]["message"])
+
+        assert await shown() == [False, False]
+        await admin.post("/api/queue/pause")
+        await admin.post("/api/queue/pause", kind)
+        assert await shown() == [True, True]
+        assert await reason() == "an admin to resume all kinds"
+        resumed = await admin.post("/api/queue/resume", kind)
+        assert resumed.body == {**kind, "paused": False, "paused_all": True}
+        assert await shown() == [True, False]
+        assert await reason() == "an admin to resume all kinds"
+        await admin.post("/api/queue/pause", kind)
+        resumed = await admin.post("/api/queue/resume")
+        assert resumed.body == {"kind": "", "paused": False, "paused_all": False}
+        assert await shown() == [False, True]
+        assert await reason() == "an admin to resume report"
+        await admin.post("/api/queue/resume", kind)
+        assert (await look(admin, waits))["waiting_for"]["code"] == "worker"
+
+
+@pytest.mark.gen_test
+async def test_next_task_waits_for_a_busy_worker_to_be_free(
+    working: Settings, make_token: Token
+) -> None:
+    busy = attrs.evolve(working, worker_concurrency=3, queue_user_limit=0, queue_global_limit=0)
+    async with serving(busy, make_token("alice")) as alice:
+        running = [await submitted(alice, paper(how="wait")) for _ in range(3)]
+        for task_id in running:
+            await until(lambda at=task_id: is_running(alice, at))
+        following = await look(alice, await submitted(alice, paper()))
+        assert following["position"] == 1
+        assert following["waiting_for"] == {
+            "code": "worker",
+            "message": "a worker that runs report to be free",
+        }
+        behind = await look(alice, await submitted(alice, paper()))
+        assert behind["waiting_for"] == {"code": "line", "message": "its turn"}
+        for task_id in running:
+            await alice.delete(f"/api/tasks/{task_id}")
+        await ended(alice, behind["task_id"])
+
+
+@pytest.mark.gen_test
 async def test_limits_hold_and_say_so(working: Settings, make_token: Token) -> None:
     """Those of the kind for a user; others of his start meanwhile."""
     roomy = attrs.evolve(working, queue_user_limit=0, queue_global_limit=0)

@@ -30,7 +30,7 @@ from services.migrations import (
 )
 from services.notifications import NotificationService
 from services.operating import Operator
-from services.outbox import OutboxPump
+from services.outbox import OutboxPump, read_lag
 from services.progress import PlanBook
 from services.queue import QueueService, key_prefix
 from services.schedules import (
@@ -44,7 +44,7 @@ from services.submissions import TaskBounds
 from services.system_settings import SettingsFollower, SystemSettings, SystemSettingsService
 from services.tasks import TaskService
 from services.worker import Roster, Target, Worker, load_targets
-from settings import Settings
+from settings import Settings, metrics_folder
 from tornado_rt.address import bind_address
 from tornado_rt.auth import TokenVerifier
 from tornado_rt.backplane import Backplane, BackplaneDown
@@ -143,7 +143,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         database = await stack.enter_async_context(
             open_database(addresses.mongodb_url, settings.mongodb_database)
         )
-        pump, notifications = await _open_notifications(stack, core, database, process)
+        notifications = await _open_notifications(stack, core, database, process)
         system_settings = await _open_system_settings(core, database)
         if addresses.watch is not None:
             core.jobs.keep(addresses.watch.run, "folder-watch")
@@ -156,7 +156,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
             secret,
             verifier,
             lambda: None if watch is None else watch.fault,
-            QueueGauges(core.queue, pump.lag, core.metrics),
+            _gauges(core),
         )
         sockets = stack.enter_context(_bound(settings, shared=process is not None))
         await _register(core, own)
@@ -268,7 +268,7 @@ async def _open_core(
     home = key_prefix(settings.queue_name)
     redis = await stack.enter_async_context(open_redis(redis_url, home))
     shared = await stack.enter_async_context(open_redis(redis_url, SHARED_HOME))
-    metrics, limits, heartbeats = Metrics(), _limits(settings), Heartbeats()
+    metrics, limits, heartbeats = Metrics(metrics_folder()), _limits(settings), Heartbeats()
     hub = Hub(limits, heartbeats, metrics)
     backplane, presence = Backplane(redis, hub, metrics), Presence(shared, hub)
     hub.attach(backplane, presence)
@@ -312,7 +312,7 @@ def _queue(redis: Redis, settings: Settings) -> QueueService:
 
 async def _open_notifications(
     stack: contextlib.AsyncExitStack, core: Core, database: Any, process: int | None
-) -> tuple[OutboxPump, NotificationService]:
+) -> NotificationService:
     settings = core.settings
     access = MongoAccess(
         database,
@@ -351,7 +351,7 @@ async def _open_notifications(
     )
     core.jobs.keep(pump.run, "outbox")
     stack.push_async_callback(pump.flush, OUTBOX_FLUSH_SECONDS)
-    return pump, notifications
+    return notifications
 
 
 def _process_name(settings: Settings, process: int | None) -> str:
@@ -380,6 +380,7 @@ def _watch_logs(core: Core, notifications: NotificationService) -> None:
     for watch in watches:
         core.jobs.keep(watch.run, "log-watch")
     core.jobs.keep(core.presence.run, "presence")
+    core.jobs.keep(core.metrics.share, "metrics")
 
 
 async def _open_system_settings(core: Core, database: Any) -> SystemSettingsService:
@@ -565,7 +566,7 @@ def _application_of_worker(core: Core) -> Application:
     )
     table = worker_routes(
         ready={"faults": readiness.faults},
-        metrics={"metrics": core.metrics, "refresh": _nothing},
+        metrics={"metrics": core.metrics, "refresh": _gauges(core).refresh},
     )
     return Application(
         table,
@@ -577,8 +578,9 @@ def _application_of_worker(core: Core) -> Application:
     )
 
 
-async def _nothing() -> None:
-    """Do nothing: the gauges of the queue are the servers'."""
+def _gauges(core: Core) -> QueueGauges:
+    lag = partial(read_lag, core.redis, core.settings.queue_name)
+    return QueueGauges(core.queue, lag, core.metrics)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -3,14 +3,11 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Mapping
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import attrs
-from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from tornado_rt.auth import Identity
 from tornado_rt.backplane import Backplane
@@ -103,7 +100,7 @@ class HubStats:
     users: dict[str, int]
 
 
-class Hub(Collector):
+class Hub:
     """Keeps connections by user and by address, and subscribers by topic.
 
     No entry of a map is empty: the first subscriber of a topic subscribes it at the backplane, and
@@ -115,7 +112,7 @@ class Hub(Collector):
         self._heartbeats = heartbeats
         self.metrics = metrics
         self.tally = metrics.tally
-        metrics.register(self)
+        metrics.measure_by(self._measure)
         self._topics: dict[str, Members[Subscriber]] = {}
         self._fanout = Fanout(lambda topic: self._topics.get(topic, ()))
         self._users: dict[str, Members[Connected]] = {}
@@ -256,25 +253,6 @@ class Hub(Collector):
             users=users,
         )
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield the same numbers for a scrape."""
-        stats = self.stats()
-        yield GaugeMetricFamily("rt_users", "Users with a connection", stats.total_users)
-        yield _gauges("rt_connections", "Open sockets and streams", "transport", stats.by_transport)
-        yield _gauges("rt_subscribers", "Followers of topics", "kind", stats.by_topic)
-        counters = {
-            "rt_messages_delivered": ("Messages written to subscribers", stats.messages_delivered),
-            "rt_messages_conflated": (
-                "Messages that a newer one replaced",
-                stats.messages_conflated,
-            ),
-            "rt_messages_dropped": ("Messages lost to a slow reader", stats.messages_dropped),
-            "rt_bytes_delivered": ("Bytes written to subscribers", stats.bytes_delivered),
-            "rt_closed_slow": ("Connections closed as too slow", stats.closed_slow),
-        }
-        for name, (what, count) in counters.items():
-            yield CounterMetricFamily(name, what, count)
-
     async def drain(self, seconds: float) -> None:
         """Close every connection with 1001, spread evenly over `seconds`."""
         self.draining = True
@@ -286,6 +264,14 @@ class Hub(Collector):
                 connection.leave(CloseCode.GOING_AWAY)
             await asyncio.sleep(seconds / steps if leaving else 0)
         await self._jobs.close()
+
+    def _measure(self) -> None:
+        """Show the same numbers in the metrics."""
+        self.metrics.users.set(len(self._users))
+        for transport, count in self._transports.items():
+            self.metrics.connections.labels(transport).set(count)
+        for kind, count in self._kinds.items():
+            self.metrics.subscribers.labels(kind).set(count)
 
     async def _tell_all(self, message: Message) -> None:
         everybody = tuple(self._connections)
@@ -305,13 +291,6 @@ class Hub(Collector):
         for name, (count, limit) in counts.items():
             if limit and count >= limit:
                 raise self.refuse(name, limit)
-
-
-def _gauges(name: str, what: str, label: str, counts: dict[str, int]) -> Metric:
-    family = GaugeMetricFamily(name, what, labels=[label])
-    for value, count in counts.items():
-        family.add_metric([value], count)
-    return family
 
 
 def _kind_of(topic: str) -> str:

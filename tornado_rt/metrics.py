@@ -1,15 +1,33 @@
-"""The counters of a process, in Prometheus form."""
+"""The counters of a process, in Prometheus form, and those of several together.
 
-from collections.abc import Iterable
+Processes that share a port share a folder too, in which each keeps its numbers: whichever of them
+is asked answers for all (prometheus_client's multiprocess mode). The folder outlives a process, so
+that no counter goes back when one is started again.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import attrs
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
+
+# Files there are memory: a disk that is full stops no process.
+MEMORY = Path("/dev/shm")
+FOLDER_PREFIX = "tornado_rt-metrics-"
+# How old the counts of messages may be that another process answers with.
+SHARED_SECONDS = 1.0
 
 # Bounds of waits and of runs, from what starts at once to what takes a day [s].
 SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400, 86400)
-# Ends of an attempt after which there may be another one.
-RETRIES = {"error", "retry"}
+# Ends of an attempt that another one follows.
+RETRIES = {"error", "retry", "lost"}
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
@@ -34,11 +52,54 @@ class Tally:
 
 
 class Metrics:
-    """The counters of one process, in a registry of their own so that each test has fresh ones."""
+    """The counters of one process, in a registry of their own so that each test has fresh ones.
 
-    def __init__(self) -> None:
+    `folder`: the one that it shares with others, "" for none; the client library must have known it
+    when it was imported.
+    """
+
+    def __init__(self, folder: str = "") -> None:
         registry = self._registry = CollectorRegistry()
+        self._folder = folder
+        # What is of the whole system, whichever process serves it.
+        self._collectors: list[Collector] = []
+        self._measures: list[Callable[[], None]] = []
         self.tally = Tally()
+        self._shown = Tally()
+        self._messages = {
+            "delivered": Counter(
+                "rt_messages_delivered", "Messages written to subscribers", registry=registry
+            ),
+            "bytes": Counter(
+                "rt_bytes_delivered", "Bytes written to subscribers", registry=registry
+            ),
+            "conflated": Counter(
+                "rt_messages_conflated", "Messages that a newer one replaced", registry=registry
+            ),
+            "dropped": Counter(
+                "rt_messages_dropped", "Messages lost to a slow reader", registry=registry
+            ),
+            "closed_slow": Counter(
+                "rt_closed_slow", "Connections closed as too slow", registry=registry
+            ),
+        }
+        self.users = Gauge(
+            "rt_users", "Users with a connection", registry=registry, multiprocess_mode="livesum"
+        )
+        self.connections = Gauge(
+            "rt_connections",
+            "Open sockets and streams",
+            ["transport"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.subscribers = Gauge(
+            "rt_subscribers",
+            "Followers of topics",
+            ["kind"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self.refused = Counter(
             "rt_connections_refused", "Connections over a limit", ["limit"], registry=registry
         )
@@ -52,7 +113,10 @@ class Metrics:
             "rt_log_gaps", "Topics found to be behind their log", registry=registry
         )
         self.backplane_up = Gauge(
-            "rt_backplane_up", "1 while the Redis subscription is alive", registry=registry
+            "rt_backplane_up",
+            "1 while the Redis subscription is alive",
+            registry=registry,
+            multiprocess_mode="livemin",
         )
         self.requests = Counter(
             "rt_http_requests", "HTTP answers", ["method", "status"], registry=registry
@@ -68,18 +132,11 @@ class Metrics:
         self.progress_writes = Counter(
             "rt_progress_writes", "Reports of progress that were written", registry=registry
         )
-        self.outbox_lag = Gauge(
-            "rt_outbox_lag_seconds", "Age of the oldest end that is not yet told", registry=registry
-        )
-        self._depth = Gauge("rt_queue_depth", "Waiting tasks", ["kind"], registry=registry)
-        self._oldest = Gauge(
-            "rt_queue_oldest_seconds", "Longest time in the line", ["kind"], registry=registry
-        )
         self._tasks = Counter(
             "rt_tasks", "Attempts by how they ended", ["kind", "outcome"], registry=registry
         )
         self._retries = Counter(
-            "rt_task_retries", "Attempts that asked for another", ["kind"], registry=registry
+            "rt_task_retries", "Attempts that another one followed", ["kind"], registry=registry
         )
         self._ended: dict[tuple[str, str], tuple[Counter, Histogram, Histogram]] = {}
         self._waits = _histogram(
@@ -90,8 +147,8 @@ class Metrics:
     def task_ended(self, kind: str, outcome: str, wait_seconds: float, run_seconds: float) -> None:
         """Count the end of an attempt that this process ran.
 
-        `outcome`: completed, failed, error or retry. `wait_seconds`: how long the task was in the
-        line before it.
+        `outcome`: what became of the task, completed, failed, dead or cancelled; or error or retry,
+        when another attempt follows. `wait_seconds`: how long the task was in the line before it.
         """
         ended = self._ended.get((kind, outcome))
         if ended is None:
@@ -109,24 +166,87 @@ class Metrics:
         if outcome in RETRIES:
             self._retries.labels(kind).inc()
 
-    def show_depths(self, depths: Iterable[tuple[str, int, float]]) -> None:
-        """Set how many tasks of each kind wait, and the age of the oldest [s]; no other is shown.
-
-        These are of the whole system, whichever process serves them.
-        """
-        self._depth.clear()
-        self._oldest.clear()
-        for kind, waiting, oldest in depths:
-            self._depth.labels(kind).set(waiting)
-            self._oldest.labels(kind).set(oldest)
+    def task_lost(self, kind: str, outcome: str) -> None:
+        """Count an attempt whose worker was lost: `lost` when another follows, else `dead`."""
+        self._tasks.labels(kind, outcome).inc()
+        if outcome in RETRIES:
+            self._retries.labels(kind).inc()
 
     def register(self, collector: Collector) -> None:
-        """Let a scrape ask this one too."""
+        """Let a scrape ask this one too, for what is of the whole system."""
         self._registry.register(collector)
+        self._collectors.append(collector)
+
+    def measure_by(self, measure: Callable[[], None]) -> None:
+        """Have this called before the gauges are looked at."""
+        self._measures.append(measure)
+
+    def measure(self) -> None:
+        """Show what is counted as plain numbers."""
+        for measure in self._measures:
+            measure()
+        for name, counter in self._messages.items():
+            count = getattr(self.tally, name)
+            counter.inc(count - getattr(self._shown, name))
+            setattr(self._shown, name, count)
+
+    async def share(self) -> None:
+        """Measure once a second, where other processes answer for this one."""
+        try:
+            while self._folder:
+                self.measure()
+                await asyncio.sleep(SHARED_SECONDS)
+        finally:
+            self.measure()
 
     def render(self) -> bytes:
-        """Return the text exposition format 0.0.4."""
-        return generate_latest(self._registry)
+        """Return the text exposition format 0.0.4, of all processes that share a folder."""
+        self.measure()
+        if not self._folder:
+            return generate_latest(self._registry)
+        _forget_dead(self._folder)
+        together = CollectorRegistry()
+        MultiProcessCollector(together, self._folder)  # type: ignore[no-untyped-call]
+        for collector in self._collectors:
+            together.register(collector)
+        return generate_latest(together)
+
+
+@contextlib.contextmanager
+def shared_folder() -> Iterator[str]:
+    """Make a folder for processes that share their numbers, until the block ends."""
+    where = MEMORY if MEMORY.is_dir() else Path(tempfile.gettempdir())
+    for left in where.glob(f"{FOLDER_PREFIX}*"):
+        # Its process was killed.
+        if not _is_alive(_number(left.name.removeprefix(FOLDER_PREFIX).partition("-")[0])):
+            shutil.rmtree(left, ignore_errors=True)
+    prefix = f"{FOLDER_PREFIX}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=where, ignore_cleanup_errors=True) as path:
+        yield path
+
+
+def _forget_dead(folder: str) -> None:
+    """Take out the gauges of processes that have ended."""
+    for path in Path(folder).glob("gauge_live*_*.db"):
+        pid = _number(path.stem.rpartition("_")[2])
+        if not _is_alive(pid):
+            # Another process may be quicker.
+            with contextlib.suppress(FileNotFoundError):
+                mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _histogram(name: str, what: str, registry: CollectorRegistry) -> Histogram:

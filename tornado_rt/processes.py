@@ -11,9 +11,10 @@ import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
-from settings import Settings, environment_with
+from settings import METRICS_FOLDER, Settings, environment_with
 from tornado_rt.address import bind_address
 from tornado_rt.children import STOP_SECONDS, ChildProcess
+from tornado_rt.metrics import shared_folder
 from tornado_rt.stores import StoreAddresses, open_stores
 
 Address = tuple[socket.AddressFamily, Any]
@@ -33,6 +34,7 @@ async def running_processes(settings: Settings, command: Sequence[str]) -> Async
         common = [*command, "--port", str(port)]
         # Not on the command line, which everybody on the machine may read.
         environment = environment_with(**_store_settings(settings, stores))
+        environment[METRICS_FOLDER] = stack.enter_context(shared_folder())
         children: list[ChildProcess] = []
         stack.push_async_callback(_stop, children, settings)
         for number in range(1, settings.processes + 1):

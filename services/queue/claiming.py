@@ -55,10 +55,10 @@ class Claiming(KindBoard):
             if reply != b"unregistered":
                 break
             await self.register_again()
-        owned, claimed, again_in = reply
+        became, claimed, again_in = reply
         claims = await self._readable(claimed)
         seconds = float(again_in) if again_in else None
-        return Claimed(claims, seconds, [bool(one) for one in owned])
+        return Claimed(claims, seconds, [one.decode() if one else "" for one in became])
 
     async def ack_task(
         self,

@@ -76,12 +76,14 @@ class KindBoard(QueueAccess):
 
     async def pause(self, kind: str = ALL_KINDS) -> int:
         """Have no task of a kind start, or of any; return how many run."""
-        running: int = await self.scripts.run("pause", kind=kind, paused=True)
+        running: int
+        running, _ = await self.scripts.run("pause", kind=kind, paused=True)
         return running
 
-    async def resume(self, kind: str = ALL_KINDS) -> None:
-        """Have tasks start again."""
-        await self.scripts.run("pause", kind=kind, paused=False)
+    async def resume(self, kind: str = ALL_KINDS) -> bool:
+        """Have tasks start again; return whether none does, for all kinds are still paused."""
+        _, all_paused = await self.scripts.run("pause", kind=kind, paused=False)
+        return bool(all_paused)
 
     async def announce_worker(self, worker_id: str, kinds: Sequence[str], info: Any = None) -> None:
         """Say that a worker lives and what it runs; to be repeated within 30 s."""

@@ -291,12 +291,19 @@ class Claim:
 class Claimed:
     """The reply to a claim; `again_in`: more may start in so many seconds, None: at a wake.
 
-    `owned`: for each end that it handed in, whether its token was still valid.
+    `became`: for each end that it handed in, what became of the task: "completed", "failed" or
+    "dead", the outcome of the attempt when another one follows, "" when its token was not valid any
+    more.
     """
 
     claims: list[Claim]
     again_in: float | None = None
-    owned: Sequence[bool] = ()
+    became: Sequence[str] = ()
+
+    @property
+    def owned(self) -> list[bool]:
+        """For each end that it handed in, whether its token was still valid."""
+        return [bool(one) for one in self.became]
 
 
 @attrs.frozen
@@ -333,10 +340,15 @@ class Once:
 
 @attrs.frozen
 class Upkeep:
-    """What upkeep found; `due_in`: seconds until it is wanted again, None for not before a wake."""
+    """What upkeep found; `due_in`: seconds until it is wanted again, None for not before a wake.
+
+    `lost`: the kind of each task whose worker was lost, and what became of it: "lost" when another
+    attempt follows, or "dead".
+    """
 
     expired: int
     due_in: float | None
+    lost: Sequence[tuple[str, str]] = ()
 
 
 @attrs.frozen

@@ -119,7 +119,7 @@ class Operating(QueueAccess):
 
     async def keep_up(self) -> Upkeep:
         """Do what `cleanup_expired_tasks` does, and say when it is wanted again."""
-        expired, _, _, due_in, broken = await self.scripts.run(
+        expired, _, _, due_in, broken, lost = await self.scripts.run(
             "upkeep",
             retention=self.retention_seconds,
             most=UPKEEP_COUNT,
@@ -129,7 +129,11 @@ class Operating(QueueAccess):
         if broken != self._broken:
             log.error("tasks_set_aside", tasks=broken, see="run.py queue check")
         self._broken = broken
-        return Upkeep(expired, float(due_in) if due_in else None)
+        return Upkeep(
+            expired,
+            float(due_in) if due_in else None,
+            [(kind.decode(errors="replace"), became.decode()) for kind, became in lost],
+        )
 
     async def publish_positions(self) -> int:
         """Tell the watchers of waiting tasks where they stand, at most once a second in all."""

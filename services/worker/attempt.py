@@ -43,7 +43,9 @@ class Attempt:
         self, target: Target, link: Link, on_over: Callable[["Attempt", Ending], None]
     ) -> None:
         self.over = False
-        self.began = time.monotonic()
+        # Its task was cancelled while it ran.
+        self.cancelled = False
+        self._began = time.monotonic()
         self._link = link
         self._on_over = on_over
         self._process = os.getpid()
@@ -68,6 +70,11 @@ class Attempt:
     def task_id(self) -> str:
         """The task's id."""
         return self._link.task.task_id
+
+    @property
+    def ran(self) -> float:
+        """How long it has run [s]."""
+        return time.monotonic() - self._began
 
     def tell_stop(self) -> None:
         """Tell the handler that the worker stops; it goes on until it is handed back."""

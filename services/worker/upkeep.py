@@ -12,6 +12,7 @@ import structlog
 from services.queue import Claim, QueueService
 from services.worker.outages import Outages
 from services.worker.roster import Roster
+from tornado_rt.metrics import Metrics
 from tornado_rt.redis import is_outage
 
 log = structlog.get_logger(__name__)
@@ -53,8 +54,10 @@ class WorkerUpkeep:
         concurrency: int,
         roster: Roster | None,
         outages: Outages,
+        metrics: Metrics | None = None,
     ) -> None:
         self._queue = queue
+        self._metrics = metrics or Metrics()
         self._worker_id = worker_id
         self._kinds = kinds
         self._info = {
@@ -166,12 +169,14 @@ class WorkerUpkeep:
         self._due_at = now + IDLE_SECONDS
         try:
             await self._end_leases_of_lost()
-            due_in = (await self._queue.keep_up()).due_in
+            found = await self._queue.keep_up()
         except BaseException:
             self._due_at = now
             raise
-        if due_in is not None:
-            self._due_at = min(self._due_at, now + due_in)
+        for kind, became in found.lost:
+            self._metrics.task_lost(kind, became)
+        if found.due_in is not None:
+            self._due_at = min(self._due_at, now + found.due_in)
 
     async def _end_leases_of_lost(self) -> None:
         if self._roster is None or not (lost := self._roster.lost()):

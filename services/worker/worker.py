@@ -12,6 +12,7 @@ from services.worker.claims import Claims
 from services.worker.endings import HANDED_BACK, Ending, one_line
 from services.worker.link import Link, Reporter
 from services.worker.outages import OUTAGE_SECONDS, Outages
+from services.worker.outcomes import Outcomes
 from services.worker.roster import Roster
 from services.worker.slots import LANES, Slots
 from services.worker.target import BadParams, Target
@@ -46,7 +47,6 @@ class Worker:
         metrics: Metrics | None = None,
     ) -> None:
         self._queue = queue
-        self._metrics = metrics or Metrics()
         self._targets = targets
         self._worker_id = worker_id
         self._grace_seconds = grace_seconds
@@ -57,7 +57,9 @@ class Worker:
         self._away_at_stop = False
         self._claims = Claims(queue, worker_id, list(targets))
         self._outages = Outages()
-        self._reporter = Reporter(self._metrics.progress_writes.inc)
+        metrics = metrics or Metrics()
+        self._outcomes = Outcomes(metrics)
+        self._reporter = Reporter(metrics.progress_writes.inc)
         self._upkeep = WorkerUpkeep(
             queue,
             worker_id,
@@ -65,6 +67,7 @@ class Worker:
             concurrency=concurrency,
             roster=roster,
             outages=self._outages,
+            metrics=metrics,
         )
         self._slots = Slots(
             self._claims,
@@ -81,9 +84,7 @@ class Worker:
             self._upkeep.expect_due(message.fields().get("due_in"))
             self._slots.look()
         elif message.type == MessageType.CANCEL:
-            attempt = self._attempts.get(message.fields().get("task_id", ""))
-            if attempt is not None:
-                attempt.drop()
+            self._cancel(message.fields().get("task_id", ""))
 
     def gap(self) -> None:
         """Look for work and for what is due, since a wake may have been lost."""
@@ -117,6 +118,13 @@ class Worker:
         finally:
             await jobs.close()
 
+    def _cancel(self, task_id: str) -> None:
+        if (attempt := self._attempts.get(task_id)) is not None:
+            attempt.cancelled = True
+            attempt.drop()
+        else:
+            self._outcomes.cancelled(task_id)
+
     def _start(self, claim: Claim) -> None:
         link = Link(self._queue, claim, self._reporter, self._outages)
         try:
@@ -125,10 +133,12 @@ class Worker:
             self._refuse(claim, one_line(f"bad params: {error}"))
             return
         self._attempts[attempt.task_id] = attempt
+        self._outcomes.began(attempt.task_id)
         self._upkeep.hold(attempt)
 
     def _refuse(self, claim: Claim, error: str) -> None:
-        self._claims.hand_in(Ack(claim.task.task_id, claim.token, Outcome.FAILED, error=error))
+        ack = Ack(claim.task.task_id, claim.token, Outcome.FAILED, error=error)
+        self._claims.hand_in(ack, self._outcomes.ended(claim, 0.0))
         self._slots.look()
 
     def _over(self, attempt: Attempt, ending: Ending) -> None:
@@ -139,15 +149,13 @@ class Worker:
         if ending is HANDED_BACK or (ending.cancelled and self._stopping):
             self._handed_back.append(attempt.claim)
         elif (ack := attempt.ack(ending)) is not None:
-            self._claims.hand_in(ack)
-            self._count(attempt, ack)
+            self._claims.hand_in(ack, self._outcomes.ended(attempt.claim, attempt.ran))
+        elif attempt.cancelled:
+            self._outcomes.count(attempt.claim, attempt.ran, "cancelled")
         else:
+            self._outcomes.ended(attempt.claim, attempt.ran)
             log.info("lease_lost", task_id=attempt.task_id)
         self._slots.look()
-
-    def _count(self, attempt: Attempt, ack: Ack) -> None:
-        claim, ran = attempt.claim, time.monotonic() - attempt.began
-        self._metrics.task_ended(claim.task.kind, ack.outcome, claim.waited, ran)
 
     async def _finish(self) -> None:
         """Wait for what runs, the grace time at most; hand back what has not ended then."""

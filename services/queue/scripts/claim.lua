@@ -6,7 +6,7 @@
 -- visibility [s]          kept: ended tasks kept a user, 0: any
 -- known: how many of the kinds, the first ones, this process has registered
 -- acks: {id, token, outcome} of each ended attempt, and result, error, fragment, delay [s] where it has them
--- Reply: {whether each was still owned (0 or 1), the claimed tasks (see claimed_reply), in how many
+-- Reply: {what became of each (see end_attempt), the claimed tasks (see claimed_reply), in how many
 -- seconds more may start as text, "" for when something happens}; "unregistered" when limits are not known that
 -- should be: then nothing was done. Repeated with the same request id it returns the same tasks, as far as they
 -- are still the worker's.
@@ -59,18 +59,19 @@ end
 
 local AGAIN = {error = true, retry = true}
 
--- The owner ends its task. Returns 1, or 0 when the token is not the one of the running attempt.
+-- The owner ends its task. Returns what became of it: its state when it has ended, the outcome of the attempt
+-- when another one follows, 0 when the token is not the one of the running attempt. Repeated, it returns the same.
 local function end_attempt(ack)
   local t = (AGAIN[ack.outcome] and load_task or load_claimed)(ack.id)
   if not t or ack.token == '' then return 0 end
-  if t.token ~= ack.token then return t.closed == ack.token and 1 or 0 end
-  if t.status ~= 'processing' then return 1 end
+  if t.token ~= ack.token then return t.closed == ack.token and ack.outcome or 0 end
+  if t.status ~= 'processing' then return t.status end
   if AGAIN[ack.outcome] then
     give_back(t, ack.outcome, ack.error or '', NOW + (ack.delay or 0), ack.token, ack.fragment or '')
   else
     end_task(t, ack.outcome, ack.token, ack.result or '', ack.error or '', ack.fragment or '')
   end
-  return 1
+  return ENDED[t.status] and t.status or ack.outcome
 end
 
 local everybody, kind_limits = all_limits(), {}
@@ -94,15 +95,15 @@ local function was_full(ended)
   return false
 end
 
-local owned, ended = {}, {}
+local became, ended = {}, {}
 local function end_attempts()
   local ids = {}
   for i, ack in ipairs(A.acks) do ids[i] = ack.id end
   look_for_listeners('task', ids)
   for i, ack in ipairs(A.acks) do
-    owned[i] = end_attempt(ack)
+    became[i] = end_attempt(ack)
     local t = records[task_key(ack.id)]
-    if owned[i] == 1 and t then ended[t.kind] = (ended[t.kind] or 0) + 1 end
+    if became[i] ~= 0 and t then ended[t.kind] = (ended[t.kind] or 0) + 1 end
   end
   -- This worker is likely to take the places itself: others are woken only for what was full.
   if was_full(ended) then unblocked = true end
@@ -117,7 +118,7 @@ local function claimed_reply(t)
 end
 
 local most = A.most
-if most == 0 then return {owned, {}, ''} end
+if most == 0 then return {became, {}, ''} end
 local earlier = redis.call('GET', request_key)
 if earlier then
   local again, pairs_of = {}, cmsgpack.unpack(earlier)
@@ -127,7 +128,7 @@ if earlier then
       again[#again + 1] = claimed_reply(t)
     end
   end
-  return {owned, again, ''}
+  return {became, again, ''}
 end
 
 local again_in
@@ -494,4 +495,4 @@ end
 unblocked = unblocked and is_left_for_others()
 -- Also that nothing was found: the request, sent again and done late, must not find what came since.
 redis.call('SET', request_key, cmsgpack.pack(tokens), 'EX', 60)
-return {owned, claimed, again_in and #claimed < most and stamp(again_in) or ''}
+return {became, claimed, again_in and #claimed < most and stamp(again_in) or ''}

@@ -6,7 +6,8 @@
 -- retention [s], 0: forever     most: how many of each at most     kept: ended tasks kept a user, 0: any
 -- idle: how long a plan that no task names is kept [s]
 -- Reply: {expired leases, tasks that came into the line, deleted tasks, in how many seconds the next
--- thing falls due as text, "" for never, tasks that were set aside in all}.
+-- thing falls due as text, "" for never, tasks that were set aside in all, {kind, "lost" or "dead"} of each task
+-- whose lease had expired: another attempt follows, or none}.
 most_ended = A.kept
 local retention, most = A.retention, A.most
 
@@ -44,11 +45,12 @@ if #uncounted > 0 then
   for _, both in ipairs(redis.call('HKEYS', P .. 'held')) do note(freed_keys, both) end
 end
 
-local expired = due('processing', lease_until(NOW))
+local expired, lost = due('processing', lease_until(NOW)), {}
 for _, id in ipairs(expired) do
   local t = load_task(id)
   if t and t.status == 'processing' then
     give_back(t, 'lost', 'the worker was lost', NOW, '', '')
+    lost[#lost + 1] = {t.kind, ENDED[t.status] and t.status or 'lost'}
   else
     set_aside(id)
   end
@@ -145,4 +147,4 @@ if retention > 0 then
 end
 if more then following = NOW end
 return {#expired, #come, deleted, following and stamp(math.max(following - NOW, 0)) or '',
-  redis.call('SCARD', P .. 'broken')}
+  redis.call('SCARD', P .. 'broken'), lost}

@@ -1,4 +1,4 @@
--- Uses: events, line, iso
+-- Uses: events, line, rates, iso
 --
 -- A task and what is told of it.
 --
@@ -79,11 +79,36 @@ end
 -- Tasks that are no longer claimed, to be taken out of `processing` at once.
 local left = {}
 
+-- What holds for all waiting tasks of a kind: its limits, and whether it is paused. Read once.
+local held_by = {}
+local function holds(kind)
+  if not held_by[kind] then
+    local paused = redis.call('SMISMEMBER', P .. 'paused', '', kind)
+    held_by[kind] = read_limits(redis.call('HGET', P .. 'limits', kind))
+    held_by[kind].paused = paused[1] == 1 or paused[2] == 1
+  end
+  return held_by[kind]
+end
+
+-- In how many seconds the n-th start from now has its token.
+local function seconds_to_start(name, rate, since, n)
+  return time_when_full(name, rate, since) - NOW + n * rate[2] / rate[1] - rate[2]
+end
+
 -- In how many seconds a task at this place of the line may start: what is before it, at the mean time, over
--- as many of its kind as run now. Until one has ended, what the enqueuer expects.
+-- as many of its kind as run now; and when the rates have a token for it. Until one has ended, what the enqueuer
+-- expects. nil while it is paused.
 local function starts_in(t, here)
+  local own = holds(t.kind)
+  if own.paused then return nil end
   local mean = mean_seconds(t.kind) or tonumber(t.expected)
-  return mean * (here - 0.5) / math.max(counted('running', t.kind), 1)
+  local seconds = mean * (here - 0.5) / math.max(counted('running', t.kind), 1)
+  if own.rate then seconds = math.max(seconds, seconds_to_start(t.kind, own.rate, own.rate_since, here)) end
+  if own.key_rate and t.key ~= '' then
+    local rank = redis.call('ZRANK', lane_of(t.line, t.user_id, t.key), t.task_id) or 0
+    seconds = math.max(seconds, seconds_to_start(pair(t.kind, t.key), own.key_rate, own.key_rate_since, rank + 1))
+  end
+  return seconds
 end
 
 -- The inside of its JSON object in two parts, what is its own and the fragment; and its position.
@@ -92,7 +117,9 @@ local function snapshot(t)
   if t.status == 'queued' then
     here = position(t.task_id, t.line)
     if here then
-      place = string.format('"position":%d,"starts_in":%.1f,', here, starts_in(t, here))
+      local seconds = starts_in(t, here)
+      place = string.format('"position":%d,', here)
+      if seconds then place = place .. string.format('"starts_in":%.1f,', seconds) end
     end
   elseif t.status == 'delayed' then
     local due = redis.call('ZSCORE', P .. 'delayed', t.task_id)

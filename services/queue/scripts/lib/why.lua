@@ -1,7 +1,34 @@
 -- Uses: task, rates
---
--- Return the code of the limit that holds a waiting task back. Limits over all come first, then those of its
--- kind, its user and its key; "line" when only older tasks are before it; "" when it does not wait.
+
+-- At most so many users are looked at who stand before the one of a task.
+local MOST_BEFORE = 20
+
+-- Whether nothing that may start is before a task in the lines of its kind: who comes before is at their limit.
+-- `is_at_limit`: whether a user is.
+local function is_next(t, is_at_limit)
+  local here = position(t.task_id, t.line)
+  if here == 1 then return true end
+  local function find(level)
+    local users = redis.call('ZRANGE', P .. 'ready:' .. level .. t.kind, 0, MOST_BEFORE - 1)
+    for _, user in ipairs(users) do
+      if not is_at_limit(user) then return user end
+    end
+    -- One behind them may be.
+    return #users == MOST_BEFORE and '' or nil
+  end
+  local level = tonumber(string.sub(t.line, 1, 1))
+  for higher = 0, level - 1 do
+    if find(higher) then return false end
+  end
+  if find(level) ~= t.user_id then return false end
+  local first = redis.call('ZRANGE', user_line(t.line, t.user_id), 0, 0)[1]
+  if t.key == '' then return first == t.task_id end
+  return first == MARK .. t.key and redis.call('ZRANK', lane_of(t.line, t.user_id, t.key), t.task_id) == 0
+end
+
+-- Return the code of what holds a waiting task back. A pause comes first, of all kinds ("all_paused") or its own,
+-- then limits over all, those of its kind, its user and its key; "busy" when it is next and only workers are
+-- wanting, "line" when others are before it; "" when it does not wait.
 local function waiting_for(t)
   if t.status == 'delayed' then return 'schedule' end
   if t.status ~= 'queued' then return '' end
@@ -11,7 +38,8 @@ local function waiting_for(t)
     return (limit or 0) > 0 and counted(hash, field) >= limit
   end
   local paused = redis.call('SMISMEMBER', P .. 'paused', '', t.kind)
-  if paused[1] == 1 or paused[2] == 1 then return 'paused' end
+  if paused[1] == 1 then return 'all_paused' end
+  if paused[2] == 1 then return 'paused' end
   if is_full('active', t.user_id, all.user_limit) then return 'user_limit' end
   if is_full('active_of', both, own.user_limit) then return 'kind_user_limit' end
   if t.key ~= '' and is_full('keys', pair(t.kind, t.key), own.key_limit) then return 'key_limit' end
@@ -23,5 +51,8 @@ local function waiting_for(t)
   if (all.global_limit or 0) > 0 and redis.call('ZCARD', P .. 'processing') >= all.global_limit then
     return 'global_limit'
   end
-  return 'line'
+  local function is_at_limit(user)
+    return is_full('active', user, all.user_limit) or is_full('active_of', pair(t.kind, user), own.user_limit)
+  end
+  return is_next(t, is_at_limit) and 'busy' or 'line'
 end
