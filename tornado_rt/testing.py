@@ -40,7 +40,8 @@ class TaskRun:
     state that cannot be kept.
     """
 
-    reports: list[dict[str, Any]]
+    # The loop asks for the text of its task's result, and these may be many.
+    reports: list[dict[str, Any]] = attrs.field(repr=False)
     kept: dict[str, Any]
     notifications: list[dict[str, Any]]
     state: dict[str, Any]
@@ -160,7 +161,10 @@ class _Record:
         self.notifications: list[dict[str, Any]] = []
         self._head = head
         self._closed = False
-        self._view: tuple[Plan | None, PlanView] = None, PlanView(None)
+        self._plan: Plan | None = None
+        self._view = PlanView(None)
+        # Reports share their steps: a long plan with a report for each of its steps has many.
+        self._steps: dict[tuple[int, str], dict[str, Any]] = {}
 
     def close(self) -> None:
         """Refuse reports from now on: nobody waits for the handler any more."""
@@ -198,11 +202,15 @@ class _Record:
         return TaskRun(list(self.reports), kept, self.notifications, state, error, result)
 
     def _add(self, run: Run) -> None:
-        plan = run.plan
-        if plan != self._view[0]:
-            self._view = plan, PlanView(plan)
+        if run.plan is not self._plan:
+            self._plan, self._view, self._steps = run.plan, PlanView(run.plan), {}
         fields = {**self._head, "status": run.status, **run.snapshot()}
-        self.reports.append(json.loads(self._view[1].show(fields)))
+        report = json.loads(self._view.show(fields))
+        report["steps"] = [
+            self._steps.setdefault((number, step["status"]), step)
+            for number, step in enumerate(report["steps"])
+        ]
+        self.reports.append(report)
 
 
 async def _call(kind: Kind, params: Any, run: Run, record: _Record) -> Any:
