@@ -24,6 +24,7 @@ from examples import report as nightly
 from examples import three_kinds, video
 from examples.films import ffmpeg, frames
 from services.checking import check_kinds
+from services.kinds import load_kinds
 from services.waiting import WORDS
 from tests.conftest import ROOT, ServerProcess, program, start_server, stop_server
 from tests.ports import free_port
@@ -531,6 +532,12 @@ def test_kinds_of_the_documentation_are_what_a_worker_can_load(
     (tmp_path / "kinds_of_the_documentation.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     assert check_kinds(str(tmp_path / "kinds_of_the_documentation.py"))[1] == []
+    kinds = load_kinds(["kinds_of_the_documentation"])
+    task = run_task(kinds["book.index"], {"books": {"a": 0}})
+    assert (task.result, task.reports[-1]["progress"]) == (0, 100)
+    for books in ({"": 1}, {"a\n": 1}, {"a": -1}, {"a": 10_000}):
+        with pytest.raises(ValueError, match=r"params\.books must be names"):
+            run_task(kinds["book.index"], {"books": books})
 
 
 def test_protocol_names_each_code_of_what_a_task_waits_for() -> None:
