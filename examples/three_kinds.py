@@ -9,35 +9,69 @@
 
 import asyncio
 import os
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
 import attrs
+from attrs.validators import ge, le, max_len
 
-from tornado_rt.work import Kind, Run, Step, SyncRun, TaskError
+from tornado_rt.work import MAX_STEP_LENGTH, MOST_LEAVES, Kind, Run, Step, SyncRun
 
 SHOP = Path(os.environ.get("SHOP", "shop"))
 VAT = Decimal("0.19")
-one_line = attrs.validators.matches_re(r"[^\r\n]+")
+# So few digits that sums are exact.
+PRICE = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,4})?")
+
+
+def one_line(_: Any, field: Any, value: str) -> None:
+    """Raise ValueError unless a text is one line that is not empty."""
+    if not value or not value.isprintable():
+        raise ValueError(f"{field.name} must be one line of text")
+
+
+def an_amount(_: Any, field: Any, value: str) -> None:
+    """Raise ValueError unless a text is an amount of money."""
+    if not PRICE.fullmatch(value):
+        raise ValueError(f"{field.name} must be an amount such as 9.90")
+
+
+def addresses(_: Any, field: Any, value: str) -> None:
+    """Raise ValueError unless a text is one line that a mail can have as its receivers."""
+    one_line(_, field, value)
+    try:
+        EmailMessage()["To"] = value
+    except Exception:
+        # The standard library has no one error for what it cannot read, such as "a@".
+        raise ValueError(f"{field.name} must be an address such as zoe@example.org") from None
+
+
+def good_names(_: Any, field: Any, value: dict[str, Any]) -> None:
+    """Raise ValueError unless each key can be the name of a step."""
+    for name in value:
+        if not name or not name.isprintable() or len(name) > MAX_STEP_LENGTH:
+            raise ValueError(
+                f"the names in {field.name} must be one line of 1 to {MAX_STEP_LENGTH} characters"
+            )
 
 
 @attrs.frozen
 class Item:
     """One line of an order; `price` in EUR, such as "9.90"."""
 
-    name: str
-    price: str
-    count: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+    name: str = attrs.field(validator=one_line)
+    price: str = attrs.field(validator=an_amount)
+    count: int = attrs.field(default=1, validator=[ge(1), le(1_000_000)])
 
 
 @attrs.frozen
 class Invoice:
     """The parameters of an invoice."""
 
-    customer: str
-    items: list[Item]
+    customer: str = attrs.field(validator=one_line)
+    items: list[Item] = attrs.field(validator=max_len(1000))
 
 
 invoice = Kind(
@@ -51,7 +85,7 @@ def write_invoice(params: Invoice, run: SyncRun) -> dict[str, Any]:
     net = Decimal(0)
     with run.step("add up"):
         for item in run.track(params.items, unit="items"):
-            net += price_of(item) * item.count
+            net += Decimal(item.price) * item.count
     gross = (net * (1 + VAT)).quantize(Decimal("0.01"))
     with run.step("write"):
         lines = [f"{item.count} x {item.name}: {item.price} EUR" for item in params.items]
@@ -60,19 +94,11 @@ def write_invoice(params: Invoice, run: SyncRun) -> dict[str, Any]:
     return {"path": path, "net": str(net), "gross": str(gross)}
 
 
-def price_of(item: Item) -> Decimal:
-    """Return a price in EUR. Raise TaskError: another attempt would not find a better one."""
-    try:
-        return Decimal(item.price)
-    except InvalidOperation:
-        raise TaskError(f"the price of {item.name} is no number: {item.price}") from None
-
-
 @attrs.frozen
 class Mail:
     """The parameters of a mail."""
 
-    to: str = attrs.field(validator=one_line)
+    to: str = attrs.field(validator=addresses)
     subject: str = attrs.field(validator=one_line)
     text: str = ""
 
@@ -95,7 +121,7 @@ async def send_mail(params: Mail, run: Run) -> str:
 class Count:
     """Which shelves, each with the codes of what lies on it."""
 
-    shelves: dict[str, list[str]]
+    shelves: dict[str, list[str]] = attrs.field(validator=[max_len(MOST_LEAVES), good_names])
 
 
 def steps_of(params: Count) -> list[Step]:
@@ -121,5 +147,5 @@ def put(name: str, text: str) -> str:
     """Write a file of the shop and return where it is."""
     SHOP.mkdir(parents=True, exist_ok=True)
     path = SHOP / name
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return str(path)

@@ -24,11 +24,13 @@ READY = Path(os.environ.get("READY", FILMS / "ready"))
 TEST_FILM = "test.y4m"
 # How many pixels each way become one.
 PRESETS = {"half": 2, "quarter": 4}
-FILE_NAME = re.compile(r"\w[\w .-]{0,200}")
+FILE_NAME = re.compile(r"\w[\w .-]*")
+# What is made of it has a longer name, and a folder takes 255 bytes.
+MOST_NAME_BYTES = 200
 
 
 def _check_name(_: Any, field: Any, value: str) -> None:
-    if not FILE_NAME.fullmatch(value):
+    if not FILE_NAME.fullmatch(value) or len(os.fsencode(value)) > MOST_NAME_BYTES:
         raise ValueError(f"{field.name} must be the name of a file, such as holiday.mkv")
 
 

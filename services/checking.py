@@ -1,6 +1,5 @@
 """Check a module of kinds before any task runs."""
 
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -59,25 +58,17 @@ def _check(kind: Kind, params_bytes: int) -> Iterator[str]:
 
 
 def _faults_of(kind: Kind) -> Iterator[str]:
-    if _yields(kind.function):
-        yield "the handler is a generator: it returns its result, it does not yield"
     try:
         describe(kind.params_class)
     except NotDescribed as error:
         yield str(error)
-    for fault in reader_of(kind.params_class).default_faults():
+    refused = reader_of(kind.params_class).default_faults()
+    for fault in refused:
         yield f"the class refuses its own default: {fault}"
     for params, kept in _examples_of(kind):
         yield from _faults_of_functions(kind, params, kept)
-
-
-def _yields(function: Any) -> bool:
-    """Say whether a handler is a generator, also when it is an object that can be called."""
-    called = function if inspect.isroutine(function) else type(function).__call__
-    return any(
-        inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one)
-        for one in (function, called)
-    )
+        if not refused:
+            yield from _faults_of_reading(kind, params, kept)
 
 
 def _examples_of(kind: Kind) -> Iterator[tuple[Any, dict[str, Any]]]:
@@ -91,6 +82,13 @@ def _examples_of(kind: Kind) -> Iterator[tuple[Any, dict[str, Any]]]:
         except ParamsFault:
             # Their faults are told elsewhere; a class may have no defaults.
             continue
+
+
+def _faults_of_reading(kind: Kind, params: Any, kept: dict[str, Any]) -> Iterator[str]:
+    try:
+        reader_of(kind.params_class).read_stored(kept, params)
+    except ParamsFault as fault:
+        yield from fault.faults
 
 
 def _faults_of_functions(kind: Kind, params: Any, kept: dict[str, Any]) -> Iterator[str]:

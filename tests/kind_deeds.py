@@ -4,12 +4,17 @@ They run in the worker, or each task in a process of its own. What was done is n
 """
 
 import asyncio
+import dataclasses
+import enum
+import json
 import os
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import attrs
 
@@ -24,6 +29,72 @@ WORDS = (
 )
 BURST = 500
 BURST_SECONDS = 1.0
+# States that cannot be kept, and why.
+STATES: list[tuple[Any, str]] = [
+    ({"x": 2**70}, "it holds an integer of more than 64 bits, at .x"),
+    ({"x": {1, 2}}, "it is not JSON: JSON has no set, at .x"),
+    ({"x": "x" * 70_000}, "it has 70008 bytes as JSON; at most 65536 are allowed"),
+    ([1], "it is no dict, but list"),
+]
+
+
+class Colour(enum.StrEnum):
+    """A text that is an Enum."""
+
+    RED = "red"
+
+
+class Size(NamedTuple):
+    """A tuple that is a class."""
+
+    width: int
+    height: int
+
+
+@dataclasses.dataclass
+class Note:
+    """Only its open fields are kept."""
+
+    text: str
+    _secret: str = "mine"
+
+
+def nested(levels: int) -> list[Any]:
+    """Return a list in lists."""
+    return [nested(levels - 1)] if levels > 1 else []
+
+
+ID = UUID("12345678-1234-5678-1234-567812345678")
+# A value, what is kept of it, and why nothing is.
+VALUES: list[tuple[Any, Any, str]] = [
+    (None, None, ""),
+    (1.5, 1.5, ""),
+    (True, True, ""),
+    ({"a": (1, [None])}, {"a": [1, [None]]}, ""),
+    ({Colour.RED: Colour.RED}, {"red": "red"}, ""),
+    (Size(1, 2), [1, 2], ""),
+    (2**63 - 1, 2**63 - 1, ""),
+    (-(2**63), -(2**63), ""),
+    (1e300, 1e300, ""),
+    (WORDS[2], WORDS[2], ""),
+    (datetime(2026, 1, 2, 3, 4, 5, 6, UTC), "2026-01-02T03:04:05.000006+00:00", ""),
+    (date(2026, 1, 2), "2026-01-02", ""),
+    (ID, str(ID), ""),
+    (Note("a"), {"text": "a"}, ""),
+    (nested(30), nested(30), ""),
+    ({1: 2}, None, "is not JSON: the keys of an object must be text, not int, at .1"),
+    ({None: 2}, None, "is not JSON: the keys of an object must be text, not NoneType, at .None"),
+    ({True: 2}, None, "is not JSON: the keys of an object must be text, not bool, at .True"),
+    ({1.5: 2}, None, "is not JSON: the keys of an object must be text, not float, at .1.5"),
+    (2**63, None, "holds an integer of more than 64 bits"),
+    (2**70, None, "holds an integer of more than 64 bits"),
+    (float("nan"), None, "holds a number that JSON does not have: nan"),
+    (nested(40), None, "nests deeper than 32 levels"),
+    ({1, 2}, None, "is not JSON: JSON has no set"),
+    (b"x", None, "is not JSON: JSON has no bytes"),
+    ((one for one in ()), None, "is not JSON: JSON has no generator"),
+    ("\ud800", None, "holds a lone surrogate, which is no text"),
+]
 
 
 @attrs.frozen
@@ -32,10 +103,12 @@ class Deed:
 
     what: str = ""
     folder: str = ""
+    n: int = 0
 
 
 coroutine = Kind("coroutine", Deed, steps=STEPS, backoff=(0.01, 0.02))
 plain = Kind("plain", Deed, steps=STEPS, backoff=(0.01, 0.02))
+hidden = Kind("hidden", Deed)
 
 Plain = Callable[[Deed, SyncRun], Any]
 PLAIN: dict[str, Plain] = {}
@@ -58,6 +131,28 @@ def note(deed: Deed, line: str) -> str:
 def run_plain(params: Deed, run: SyncRun) -> Any:
     """Do it in a thread, or in the main thread of a process."""
     return PLAIN[params.what](params, run)
+
+
+def bare(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a function, and hide what it is."""
+
+    def wrapper(params: Deed, run: SyncRun) -> Any:
+        note(params, run.once("probe", str, params.what))
+        return function(params, run)
+
+    return wrapper
+
+
+@hidden.handler
+@bare
+async def run_hidden(params: Deed, run: Run) -> Any:
+    """Do as any coroutine does."""
+    first = await run.once("probe", note, params, "twice")
+    cut, again = await asyncio.gather(*[run.once("cut", note, params, "cut") for _ in "ab"])
+    await run.notify("cut")
+    run.update("begun")
+    await run.stopped()
+    return [first, cut, again, run.stopping]
 
 
 @coroutine.handler
@@ -262,6 +357,78 @@ async def outage_later(params: Deed, run: Run) -> Any:
     while not (Path(params.folder) / "go").exists():
         await asyncio.sleep(0.01)
     return [first, await run.once("cut", note, params, "cut")]
+
+
+@plainly
+def leaves_state(params: Deed, run: SyncRun) -> Any:
+    run.update("told")
+    run.state = STATES[params.n][0]
+
+
+async def leaves_state_later(params: Deed, run: Run) -> Any:
+    leaves_state(params, run)  # type: ignore[arg-type]
+
+
+@plainly
+def retries_with_state(params: Deed, run: SyncRun) -> Any:
+    run.state = STATES[params.n][0]
+    raise Retry("again", delay=0)
+
+
+async def retries_with_state_later(params: Deed, run: Run) -> Any:
+    retries_with_state(params, run)  # type: ignore[arg-type]
+
+
+@plainly
+def reports_state(params: Deed, run: SyncRun) -> Any:
+    run.state = STATES[params.n][0]
+    run.update("told")
+    raise TaskError("the report did not raise")
+
+
+async def reports_state_later(params: Deed, run: Run) -> Any:
+    reports_state(params, run)  # type: ignore[arg-type]
+
+
+@plainly
+def counts_far(params: Deed, run: SyncRun) -> Any:
+    if run.attempt == 1:
+        run.state["n"] = 2**63 - 1
+        raise Retry("again", delay=0)
+    return run.state["n"]
+
+
+async def counts_far_later(params: Deed, run: Run) -> Any:
+    return counts_far(params, run)  # type: ignore[arg-type]
+
+
+@plainly
+def returns(params: Deed, run: SyncRun) -> Any:
+    return VALUES[params.n][0]
+
+
+async def returns_later(params: Deed, run: Run) -> Any:
+    return VALUES[params.n][0]
+
+
+@plainly
+def keeps(params: Deed, run: SyncRun) -> Any:
+    return run.once("value", lambda: VALUES[params.n][0])
+
+
+async def keeps_later(params: Deed, run: Run) -> Any:
+    return await run.once("value", lambda: VALUES[params.n][0])
+
+
+@plainly
+def stores(params: Deed, run: SyncRun) -> Any:
+    run.state["value"] = VALUES[params.n][0]
+    run.update(0.5)
+    return json.loads(run.encoded_state())["value"]
+
+
+async def stores_later(params: Deed, run: Run) -> Any:
+    return stores(params, run)  # type: ignore[arg-type]
 
 
 COROUTINES = {name: globals()[f"{name}_later"] for name in PLAIN}

@@ -31,6 +31,12 @@ CHECKS = [
         "n: int = 1\n    def __attrs_post_init__(self): raise ValueError('never')",
         "the class refuses its own default: params is not valid: never",
     ),
+    (
+        "n: int = 1",
+        "n: int = attrs.field(default=2, converter=lambda n: n * 60)",
+        "kind 'checked': params.n is stored as 120, and a worker reads that as 7200: its converter"
+        " must leave alone what it has made",
+    ),
     ("Params)", "Params, steps=lambda params: [params.m])", "steps fails for Params(n=1): Attrib"),
     ("Params)", "Params, steps=lambda params: [5])", "steps fails for Params(n=1): "),
     ("Params)", "Params, label='{n:x>y}')", "label fails for Params(n=1): ValueError"),
@@ -115,8 +121,8 @@ def test_handler_that_yields_is_told(write: Write) -> None:
     source = GOOD.format(name="x").partition("@kind")[0]
     write("kinds_yielding.py", f"{source}\n{handler}\nkind.handler(Handler())\n")
     _, [told] = check_kinds("kinds_yielding")
-    assert told == (
-        "kind 'x': the handler is a generator: it returns its result, it does not yield"
+    assert told.endswith(
+        "kind 'x': the handler is a generator: a handler returns its result, it does not yield"
     )
 
 

@@ -497,7 +497,7 @@ def test_error_may_be_tried_again_unless_it_is_a_task_error(
 
 def test_result_that_raises_when_it_is_looked_at_fails_with_its_reason() -> None:
     class Spring(dict[str, Any]):
-        def values(self) -> Any:
+        def items(self) -> Any:
             raise SystemExit(1)
 
     ending = end_with_result({"x": Spring(y=1)}, 0)
@@ -625,7 +625,7 @@ class Map(dict[str, Any]):
     def get(self, *_: Any) -> Any:
         raise self.error
 
-    def values(self) -> Any:
+    def items(self) -> Any:
         raise self.error
 
 

@@ -24,6 +24,7 @@ from examples import report as nightly
 from examples import three_kinds, video
 from examples.films import ffmpeg, frames
 from services.checking import check_kinds
+from services.kinds import load_kinds
 from services.waiting import WORDS
 from tests.conftest import ROOT, ServerProcess, program, start_server, stop_server
 from tests.ports import free_port
@@ -360,11 +361,71 @@ def test_three_kinds_run_in_one_worker(site: Site) -> None:
     }
 
 
-def test_bad_price_fails_an_invoice_at_once(site: Site) -> None:
-    items = [{"name": "tea", "price": "a lot"}]
-    task = site.ended(site.submit("invoice.write", {"customer": "Zoë", "items": items}))
-    assert (task["status"], len(task["attempts"])) == ("failed", 1)
-    assert task["error"] == "the price of tea is no number: a lot"
+AN_AMOUNT = "params.items[0].price must be an amount such as 9.90"
+NAMES = "the names in params.shelves must be one line of 1 to 200 characters"
+FILE = "params.path must be the name of a file, such as holiday.mkv"
+
+
+def bill(**item: Any) -> dict[str, Any]:
+    return {"customer": "Zoë", "items": [{"name": "tea", "price": "1"} | item]}
+
+
+def letter(**fields: str) -> dict[str, str]:
+    return {"to": "zoe@example.org", "subject": "Hello"} | fields
+
+
+ODD_PARAMS: list[tuple[str, dict[str, Any], str]] = [
+    *[
+        ("invoice.write", bill(price=price), AN_AMOUNT)
+        for price in ("a lot", "NaN", "sNaN", "-Infinity", "1e5000000", "", " 5", "٣", "1" * 10)
+    ],
+    ("invoice.write", bill(count=2**62), "params.items[0].count must be at most 1000000"),
+    ("invoice.write", bill(name="a\nb"), "params.items[0].name must be one line of text"),
+    ("invoice.write", bill() | {"customer": ""}, "params.customer must be one line of text"),
+    ("mail.send", letter(subject="a\u2028b"), "params.subject must be one line of text"),
+    ("mail.send", letter(subject=""), "params.subject must be one line of text"),
+    ("mail.send", letter(to="a\x0bb"), "params.to must be one line of text"),
+    *[
+        ("mail.send", letter(to=to), "params.to must be an address such as zoe@example.org")
+        for to in ("a@", "<", "a@[", "=?utf-8?q?=0aBcc:x?=")
+    ],
+    *[
+        ("shelf.count", {"shelves": {name: ["tea"]}}, NAMES)
+        for name in ("", "a\n", "\u200b", "x" * 201)
+    ],
+    (
+        "shelf.count",
+        {"shelves": {str(number): [] for number in range(1001)}},
+        "params.shelves must have at most 1000 fields",
+    ),
+    *[("video.transcode", {"path": path}, FILE) for path in ("é" * 101, "", "a\n", "..", "a/b")],
+]
+
+
+@pytest.mark.parametrize(("kind", "params", "fault"), ODD_PARAMS)
+def test_odd_parameters_are_refused_at_their_submission(
+    site: Site, kind: str, params: dict[str, Any], fault: str
+) -> None:
+    refused = site.ask("/api/tasks", {"kind": kind, "params": params})
+    assert (refused["status"], refused["errors"]) == (422, [fault])
+
+
+def test_empty_shelves_are_steps_of_the_same_weight(site: Site) -> None:
+    task = site.ended(site.submit("shelf.count", {"shelves": {"A": [], "B": []}}))
+    assert (task["status"], task["result"]) == ("completed", {})
+    assert [(one["weight"], one["status"]) for one in task["steps"]] == [(0.5, "completed")] * 2
+
+
+def test_longest_name_of_a_film_is_looked_for(folder: Path) -> None:
+    task = run_task(video.transcode, {"path": "é" * 100})
+    assert str(task.error) == f"there is no film {'é' * 100}"
+
+
+def test_sum_of_the_largest_invoice_is_exact(folder: Path) -> None:
+    item = {"name": "tea", "price": "999999999.9999", "count": 1_000_000}
+    task = run_task(three_kinds.invoice, {"customer": "Zoë", "items": [item] * 800})
+    assert task.result["net"] == "799999999999920000.0000"
+    assert task.result["gross"] == "951999999999904800.00"
 
 
 def test_mails_start_as_fast_as_their_rate_and_one_by_one_for_a_customer(site: Site) -> None:
@@ -471,6 +532,12 @@ def test_kinds_of_the_documentation_are_what_a_worker_can_load(
     (tmp_path / "kinds_of_the_documentation.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     assert check_kinds(str(tmp_path / "kinds_of_the_documentation.py"))[1] == []
+    kinds = load_kinds(["kinds_of_the_documentation"])
+    task = run_task(kinds["book.index"], {"books": {"a": 0}})
+    assert (task.result, task.reports[-1]["progress"]) == (0, 100)
+    for books in ({"": 1}, {"a\n": 1}, {"a": -1}, {"a": 10_000}):
+        with pytest.raises(ValueError, match=r"params\.books must be names"):
+            run_task(kinds["book.index"], {"books": books})
 
 
 def test_protocol_names_each_code_of_what_a_task_waits_for() -> None:

@@ -150,13 +150,11 @@ async def test_whatever_can_be_called_is_the_handler_of_a_kind(
     """All of them in one worker."""
     queue = QueueService(redis, user_limit=0, global_limit=0)
     module = importlib.import_module(write(GOOD))
-    # A kind takes no generator, whatever stands around it.
-    names = [name for name in NAMES if name != "generator_coroutine"]
-    kinds = {name: Kind(name, Nothing) for name in names}
+    kinds = {name: Kind(name, Nothing) for name in NAMES}
     for name, kind in kinds.items():
         kind.handler(getattr(module, name))
     async with working(redis, queue, load_targets(kinds, Settings())):
-        ids = {name: await enqueue(queue, kind=name, job=Job(label=name)) for name in names}
+        ids = {name: await enqueue(queue, kind=name, job=Job(label=name)) for name in NAMES}
         for name, task_id in ids.items():
             task = await ended(queue, task_id)
             assert (task.status, task.result) == (TaskState.COMPLETED, {"ran": True}), name

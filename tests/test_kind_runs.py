@@ -20,11 +20,12 @@ from services.queue import Job, KindEntry, KindLimits, NewTask, QueueService, Ta
 from services.worker import KindTarget, Target
 from settings import Settings
 from tests import kind_deeds
-from tests.kind_deeds import BURST, STEPS, WORDS, Deed
+from tests.kind_deeds import BURST, STATES, STEPS, WORDS, Deed
 from tests.realtime import start_redis
 from tests.waiting import has_job, has_thread, until
 from tests.working import ended, working
 from tornado_rt.redis import open_redis
+from tornado_rt.testing import run_task_async
 from tornado_rt.work import Kind, Plan, Retry, Run, TaskError, first_fragment
 
 KINDS = {"coroutine": kind_deeds.coroutine, "plain": kind_deeds.plain}
@@ -316,6 +317,70 @@ async def test_state_that_is_no_json_is_told_to_the_handler(
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize("what", ["leaves_state", "retries_with_state", "reports_state"])
+async def test_state_that_cannot_be_kept_fails_the_task(
+    redis: Redis, queue: QueueService, place: Place, what: str
+) -> None:
+    """At the next report, at the end when there is none, and before another attempt."""
+    async with working(redis, queue, place.targets):
+        ids = []
+        for number in range(len(STATES)):
+            deed = attrs.evolve(place.deed(what), max_attempts=1)
+            deed = attrs.evolve(deed, job=Job(label="", params=deed.job.params | {"n": number}))
+            ids.append(await submit(queue, deed))
+        tasks = [await ended(queue, task_id) for task_id in ids]
+    assert [(task.status, task.error) for task in tasks] == [
+        (TaskState.FAILED, f"ValueError: run.state cannot be kept: {fault}") for _, fault in STATES
+    ]
+
+
+@pytest.mark.gen_test
+async def test_integers_of_a_state_come_back_as_they_were(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    async with working(redis, queue, place.targets):
+        task = await outcome(queue, place.deed("counts_far"))
+    assert task.result == 2**63 - 1
+
+
+def told_at(what: str, fault: str) -> str:
+    """Return a fault of a value in the words of the door that it came to."""
+    if what == "returns":
+        return f"the result {fault}"
+    if what == "keeps":
+        return f"ValueError: the result of once 'value' {fault}"
+    words, _, path = fault.partition(", at ")
+    at = "" if words.startswith("nests") else f", at .value{path}"
+    return f"ValueError: run.state cannot be kept: it {words}{at}"
+
+
+@pytest.mark.gen_test
+async def test_every_door_keeps_the_same_values(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    """As a result, as a once-result and as a state; in a worker and in the tests of an author."""
+    place = attrs.evolve(place, settings=attrs.evolve(place.settings, task_result_bytes=262_144))
+    values = range(len(kind_deeds.VALUES))
+    deeds = [(number, what) for number in values for what in ("returns", "keeps", "stores")]
+    async with working(redis, queue, place.targets):
+        ids = [
+            await submit(queue, new(place.kind, {"what": what, "n": number}, max_attempts=1))
+            for number, what in deeds
+        ]
+        tasks = [await ended(queue, task_id) for task_id in ids]
+    for (number, what), task in zip(deeds, tasks, strict=True):
+        _, kept, fault = kind_deeds.VALUES[number]
+        tested = await run_task_async(place.kind, {"what": what, "n": number})
+        if fault:
+            assert task.error == told_at(what, fault)
+            assert str(tested.error) == told_at(what, fault).removeprefix("ValueError: ")
+        else:
+            assert (task.error, task.result) == (None, kept)
+            assert tested.result == kept
+            assert type(tested.result) is type(task.result)
+
+
+@pytest.mark.gen_test
 async def test_parameters_that_are_none_of_the_kind_fail_the_task_in_words(
     redis: Redis, queue: QueueService, place: Place
 ) -> None:
@@ -544,20 +609,19 @@ async def test_report_after_the_end_raises_and_changes_nothing(
 
 
 @pytest.mark.gen_test
-async def test_plain_function_that_hides_a_coroutine_is_told_so(
-    redis: Redis, queue: QueueService
+@pytest.mark.parametrize("processes", [False, True])
+async def test_coroutine_behind_a_plain_function_awaits_its_run(
+    redis: Redis, queue: QueueService, tmp_path: Path, processes: bool
 ) -> None:
-    """It is awaited on the loop, where it must not block."""
-
-    async def hidden(params: Deed, run: Any) -> Any:
-        return run.once("step", int, "1")
-
-    kind = made(lambda params, run: hidden(params, run), max_attempts=1)
-    async with working(redis, queue, kind):
-        task = await outcome(queue, new(kind))
-    assert task.error == (
-        "RuntimeError: this would block the loop: let the handler be an `async def`"
-    )
+    """As any `async def`, with what the function in front has done in its thread."""
+    place = Place(kind_deeds.hidden, Settings(worker_processes=processes), tmp_path)
+    async with working(redis, queue, place.targets, grace=20) as worker:
+        task_id = await submit(queue, place.deed("probe"))
+        await until(lambda: tells(queue, task_id, "begun"))
+        worker.stop()
+    task = await ended(queue, task_id)
+    assert (task.error, task.result) == (None, ["probe", "cut", "cut", True])
+    assert place.noted() == ["probe", "cut"]
 
 
 @pytest.mark.gen_test

@@ -2,13 +2,17 @@
 
 import asyncio
 import functools
+import re
 import threading
 from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
+from tests.waiting import has_thread, wait_until
 from tornado_rt.testing import TaskRun, run_task, run_task_async
 from tornado_rt.work import Kind, Retry, Run, Step, SyncRun, TaskError
 
@@ -64,7 +68,7 @@ def test_run_tells_all_that_the_handler_did(function: Callable[..., Any]) -> Non
     assert [one["message"] for one in task.reports][2] == "2 of 4 frames"
     assert {one["status"] for one in task.reports[:-1]} == {"processing"}
     ending = task.reports[-1]
-    assert (ending["status"], ending["message"], ending["marks"]) == ("completed", "Done", "cc")
+    assert (ending["status"], ending["message"]) == ("completed", "Done")
     assert task.kept == {"probe": {"size": [1, 2]}}
     assert task.state == {"frame": 3}
     assert task.notifications == [{"title": "Ready", "content": "a.mkv", "severity": "info"}]
@@ -119,7 +123,7 @@ def test_stop_iteration_of_a_plain_function_is_an_error_as_of_a_coroutine() -> N
 
 def test_result_that_is_no_json_is_an_error() -> None:
     task = run_task(make_kind(lambda params, run: {1, 2}), Film("a"))
-    with pytest.raises(ValueError, match=r"the result is no JSON: .*set"):
+    with pytest.raises(ValueError, match=r"^the result is not JSON: JSON has no set$"):
         _ = task.result
     assert task.reports[-1]["status"] == "failed"
 
@@ -221,19 +225,137 @@ def test_plain_function_runs_in_a_thread_and_may_return_a_coroutine() -> None:
     assert run_task(make_kind(start), Film("a")).result is True
 
 
-def test_coroutine_behind_a_plain_function_cannot_block_its_loop() -> None:
-    async def inner(params: Film, run: SyncRun) -> None:
-        run.once("a", int)
-
-    task = run_task(make_kind(lambda params, run: inner(params, run)), Film("a"))
-    with pytest.raises(RuntimeError, match="`async def`"):
-        _ = task.result
-
-
-def test_decorated_handler_is_given_the_run_of_the_function_inside() -> None:
-    @functools.wraps(transcode)
-    def decorated(params: Film, run: Run) -> Any:
-        return transcode(params, run)
-
+@pytest.mark.parametrize("wrap", [functools.wraps(transcode), lambda function: function])
+def test_decorated_coroutine_awaits_its_run(wrap: Callable[..., Any]) -> None:
+    """Whether the decorator uses `functools.wraps` or not."""
+    decorated = wrap(lambda params, run: transcode(params, run))
     task: TaskRun = run_task(make_kind(decorated), Film("a"))
-    assert task.kept == {"probe": {"size": [1, 2]}}
+    assert task.result["probed"] == {"size": [1, 2]}
+    assert task.notifications == [{"title": "Ready", "content": "a", "severity": "info"}]
+
+
+STEPS_AT_THE_END = [
+    {"name": "encode", "description": "encode", "weight": 0.8, "status": "completed"},
+    {"name": "upload", "description": "upload", "weight": 0.2, "status": "completed"},
+]
+
+
+@pytest.mark.parametrize("function", [transcode, transcode_plainly])
+def test_reports_are_the_snapshots_of_the_protocol(function: Callable[..., Any]) -> None:
+    kind = make_kind(function, steps=STEPS, label="{path}", shown=("preset",))
+    first, *_, last = run_task(kind, Film("a.mkv"), attempt=2).reports
+    assert [one["status"] for one in first["steps"]] == ["current", "pending"]
+    assert last["steps"] == STEPS_AT_THE_END
+    head = {"task_id": "test", "kind": "film", "label": "a.mkv", "preset": "1080p", "attempt": 2}
+    assert last.items() >= head.items()
+    assert not {"plan", "marks"} & last.keys()
+
+
+def test_failed_step_is_shown_as_failed() -> None:
+    def fail(params: Film, run: Run) -> None:
+        with run.step("encode"):
+            raise OSError
+
+    *_, last = run_task(make_kind(fail, steps=STEPS), Film("a")).reports
+    assert [one["status"] for one in last["steps"]] == ["failed", "pending"]
+
+
+async def hang(params: Film, run: Run) -> None:
+    await asyncio.Event().wait()
+
+
+def hang_plainly(params: Film, run: SyncRun) -> None:
+    while True:
+        run.update(0.5)
+
+
+@pytest.mark.parametrize("function", [hang, hang_plainly])
+def test_timeout_of_the_kind_ends_the_attempt(function: Callable[..., Any]) -> None:
+    task = run_task(make_kind(function, timeout=0.05), Film("a"))
+    with pytest.raises(TimeoutError, match=r"^took longer than 0\.05 s$"):
+        _ = task.result
+    assert (task.reports[-1]["status"], task.reports[-1]["message"]) == (
+        "failed",
+        "took longer than 0.05 s",
+    )
+
+
+def test_timeout_may_be_another_or_none() -> None:
+    async def rest(params: Film, run: Run) -> str:
+        await asyncio.sleep(0.05)
+        return "rested"
+
+    kind = make_kind(rest, timeout=0.001)
+    assert run_task(kind, Film("a"), timeout=0).result == "rested"
+    assert run_task(kind, Film("a"), timeout=60).result == "rested"
+    assert isinstance(run_task(make_kind(hang), Film("a"), timeout=0.01).error, TimeoutError)
+
+
+def test_thread_that_is_out_of_time_ends_at_its_next_report() -> None:
+    run_task(make_kind(hang_plainly, timeout=0.05), Film("a"))
+    wait_until(lambda: not has_thread("handler"))
+
+
+@attrs.frozen
+class Length:
+    """Its converter takes minutes, and takes its own seconds for minutes again."""
+
+    m: int = attrs.field(converter=lambda minutes: minutes * 60)
+    note: str = attrs.field(default=" a ", converter=str.strip)
+
+
+@attrs.frozen
+class Unset:
+    to: str = None  # type: ignore[assignment]
+
+
+@attrs.define(eq=False)
+class Loose:
+    tags: set[str]
+    at: datetime
+    path: Path = Path("a")
+
+
+@pytest.mark.parametrize(
+    ("params_class", "params", "fault"),
+    [
+        (Length, {"m": 2}, "params.m is stored as 120, and a worker reads that as 7200: "),
+        (Length, Length(2), "params.m is stored as 120, and a worker reads that as 7200: "),
+        (Unset, {}, "params.to must be a string, when a worker reads what is stored"),
+        (Unset, Unset(), "params.to must be a string, when a worker reads what is stored"),
+    ],
+)
+def test_parameters_that_change_when_they_are_stored_are_refused(
+    params_class: type, params: Any, fault: str
+) -> None:
+    kind = Kind("changing", params_class)
+    kind.handler(lambda params, run: None)
+    with pytest.raises(ValueError, match=rf"^{re.escape(fault)}"):
+        run_task(kind, params)
+
+
+def test_parameters_whose_class_compares_nothing_are_read_again() -> None:
+    kind = Kind("loose", Loose)
+    kind.handler(lambda params, run: sorted(params.tags))
+    params = {"tags": ["b", "a"], "at": "2026-01-02T03:04:05Z"}
+    assert run_task(kind, params).result == ["a", "b"]
+    assert run_task(kind, Loose({"c"}, datetime(2026, 1, 2))).result == ["c"]
+
+
+def fail_for(params: Film) -> Any:
+    raise LookupError(params.path)
+
+
+@pytest.mark.parametrize("name", ["steps", "expected_seconds"])
+def test_function_of_a_kind_that_raises_fails_the_attempt(name: str) -> None:
+    """The server takes such a task."""
+    kind = make_kind(transcode, **{name: fail_for})
+    task = run_task(kind, Film("a"), kept={"probe": 1}, state={"n": 1})
+    with pytest.raises(LookupError, match="a"):
+        _ = task.result
+    assert (task.reports, task.kept, task.state) == ([], {"probe": 1}, {"n": 1})
+
+
+def test_label_that_raises_is_the_title() -> None:
+    kind = make_kind(transcode, label=fail_for, title="A film")
+    assert run_task(kind, Film("a")).result["label"] == "A film"

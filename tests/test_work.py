@@ -127,7 +127,6 @@ def nested(levels: int) -> list[Step]:
         (lambda: Plan([]), "a plan has a step"),
         (lambda: Plan(["a", "a"]), "two steps have the name 'a'"),
         (lambda: Plan([Step("a", steps=["b", "b"])]), "two steps have the name 'b'"),
-        (lambda: Plan([Step("a", 0), Step("b", 0)]), "the weights of steps are not all 0"),
         (lambda: Plan([5]), "5 is no Step"),
         (lambda: Plan([str(n) for n in range(MOST_LEAVES + 1)]), "at most 1000 steps, not 1001"),
         (lambda: Plan(nested(17)), "steps nest at most 16 levels"),
@@ -144,6 +143,14 @@ def nested(levels: int) -> list[Step]:
 def test_what_is_no_plan_is_refused_in_words(make: Callable[[], object], fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         make()
+
+
+def test_steps_whose_weights_are_all_0_share_alike() -> None:
+    """Beside another, a step that weighs 0 has no share."""
+    plan = Plan([Step("a", 3, steps=[Step("b", 0), Step("c", 0), Step("d", 0)]), Step("e", 0)])
+    assert [leaf.share for leaf in plan.leaves] == [1 / 3, 1 / 3, 1 / 3, 0]
+    assert Plan.read(plan.text) == plan
+    assert [leaf.share for leaf in Plan([Step("a", 0), Step("b", 0)]).leaves] == [0.5, 0.5]
 
 
 def test_a_thousand_steps_and_sixteen_levels_are_a_plan() -> None:
@@ -362,7 +369,8 @@ class Callable_:
         (functools.partial(awaited, more=1), True),
         (functools.partial(plain), False),
         (Callable_(), True),
-        (functools.wraps(awaited)(lambda params, run: awaited(params, run)), True),
+        (functools.partial(Callable_()), True),
+        (functools.wraps(awaited)(lambda params, run: awaited(params, run)), False),
         (lambda *anything: None, False),
     ],
 )
@@ -387,10 +395,11 @@ async def async_generator(params: Transcode, run: object) -> Any:
     ("function", "fault"),
     [
         (of_one, r"the handler takes \(params, run\)"),
-        (generator, "the handler is a function, and no generator"),
-        (async_generator, "the handler is a function, and no generator"),
-        (Callable_, "the handler is a function"),
-        (5, "the handler is a function"),
+        (generator, "the handler is a generator: a handler returns its result"),
+        (async_generator, "the handler is a generator: a handler returns its result"),
+        (functools.partial(generator), "the handler is a generator: a handler returns its result"),
+        (Callable_, "the handler is a class, not a function"),
+        (5, "the handler is not a function"),
     ],
 )
 def test_what_is_no_handler_is_refused(function: Any, fault: str) -> None:

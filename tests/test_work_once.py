@@ -3,7 +3,9 @@
 import asyncio
 import math
 import os
+import re
 import threading
+from datetime import date
 from typing import Any
 
 import pytest
@@ -27,10 +29,10 @@ async def test_result_is_made_once_for_all_attempts() -> None:
 
     async def probe(path: str, *, depth: int) -> dict[str, Any]:
         calls.append((path, depth))
-        return {"size": (1, 2), 5: None}
+        return {"size": (1, 2), "at": date(2026, 1, 2)}
 
     made = await run.once("probe", probe, "a.mkv", depth=2)
-    assert made == {"size": [1, 2], "5": None}
+    assert made == {"size": [1, 2], "at": "2026-01-02"}
     assert await run.once("probe", probe, "b", depth=3) == made
     later, _ = make_run(kept=record.kept, attempt=2)
     assert await later.once("probe", probe, "c", depth=4) == made
@@ -134,12 +136,24 @@ def deep() -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "value", [object(), {1, 2}, math.nan, math.inf, b"x", "\ud800", {(1, 2): 3}, circle(), deep()]
+    ("value", "fault"),
+    [
+        (object(), "is not JSON: JSON has no object"),
+        ({"x": [{1, 2}]}, "is not JSON: JSON has no set, at .x[0]"),
+        (math.nan, "holds a number that JSON does not have: nan"),
+        ([math.inf], "holds a number that JSON does not have: inf, at [0]"),
+        (b"x", "is not JSON: JSON has no bytes"),
+        ("\ud800", "holds a lone surrogate, which is no text"),
+        ({5: 3}, "is not JSON: the keys of an object must be text, not int, at .5"),
+        (2**70, "holds an integer of more than 64 bits"),
+        (circle(), "nests deeper than 32 levels"),
+        (deep(), "nests deeper than 32 levels"),
+    ],
 )
 @pytest.mark.gen_test
-async def test_result_that_is_no_json_is_refused_in_words(value: object) -> None:
+async def test_result_that_is_no_json_is_refused_in_words(value: object, fault: str) -> None:
     run, record = make_run()
-    with pytest.raises(ValueError, match="the result of once 'a' is no JSON"):
+    with pytest.raises(ValueError, match=rf"^the result of once 'a' {re.escape(fault)}$"):
         await run.once("a", lambda: value)
     assert record.kept == {}
 
@@ -249,6 +263,9 @@ def test_state_is_kept_with_each_report() -> None:
         {"a": "\ud800"},
         {"a": "x" * MOST_STATE_BYTES},
         {"a": deep()},
+        {"a": {1, 2}},
+        {"a": 2**70},
+        {1: 2},
         [1],
         None,
     ],
@@ -265,13 +282,28 @@ def test_state_that_cannot_be_kept_is_told_at_the_report(state: Any) -> None:
     assert record.percents == [10, 20]
 
 
-def test_state_that_cannot_be_kept_is_told_once() -> None:
+def test_state_that_cannot_be_kept_is_told_at_each_report() -> None:
+    """Also where nobody reads the state."""
     run = Run()
     run.state["a"] = math.nan
     assert run.encoded_state() == b"{}"
-    with pytest.raises(ValueError, match=r"run\.state cannot be kept"):
-        run.update(0.1)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"run\.state cannot be kept: it holds a number"):
+            run.update(0.1)
+    del run.state["a"]
     run.update(0.2)
+
+
+def test_object_that_raises_in_a_state_is_told_at_the_report() -> None:
+    class Spring(dict[str, Any]):
+        def items(self) -> Any:
+            raise KeyError("mine")
+
+    run = Run()
+    run.state["a"] = Spring()
+    assert run.encoded_state() == b"{}"
+    with pytest.raises(ValueError, match=r"^run\.state cannot be kept: 'mine'$"):
+        run.update(0.1)
 
 
 @pytest.mark.gen_test

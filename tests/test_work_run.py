@@ -798,3 +798,12 @@ def test_threads_report_side_by_side() -> None:
         thread.join()
     assert run.progress == 100
     assert len(record.reports) == 8 * 52
+
+
+def test_steps_whose_weights_are_all_0_move_the_bar_alike() -> None:
+    run, record = make_run(Plan([Step("a", 0), Step("b", 0)]))
+    with run.step("a"):
+        run.update(0.5)
+    with run.step("added to it", weight=0):
+        pass
+    assert record.percents == [0, 25, 50, 50, 66.7]

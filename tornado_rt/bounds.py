@@ -2,7 +2,7 @@
 
 Every door uses these, so that what one takes no other refuses. A name is one line; text may have
 several. Neither holds a lone surrogate, which UTF-8 cannot carry (RFC 3629 section 3), nor a
-control character. JSON nests at most `MAX_DEPTH` deep: MongoDB takes 100 levels, orjson 254.
+control character. JSON nests at most `MAX_DEPTH` deep.
 """
 
 import dataclasses
@@ -13,11 +13,10 @@ from typing import Any
 
 import orjson
 
+from tornado_rt.work.kept import LEAST_INTEGER as LEAST_INTEGER
+from tornado_rt.work.kept import MAX_DEPTH as MAX_DEPTH
+from tornado_rt.work.kept import MOST_INTEGER as MOST_INTEGER
 from tornado_rt.work.values import LAYOUT, may_stand
-
-MAX_DEPTH = 32
-# The integers of BSON, of Redis and of a signed 64-bit column.
-LEAST_INTEGER, MOST_INTEGER = -(2**63), 2**63 - 1
 
 Validator = Callable[[Any, Any, Any], None]
 

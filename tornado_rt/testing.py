@@ -9,16 +9,23 @@ def test_a_film_is_transcoded():
 import asyncio
 import inspect
 import json
-import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import attrs
 
 from services.kinds import reader_of
-from tornado_rt.work import Kind, Run, SyncRun
-from tornado_rt.work.values import json_of
+from services.progress import PlanView
+from services.queue import Outcome
+from services.worker.endings import end_with_result
+from services.worker.threads import LoopWaiter, in_thread
+from settings import Settings
+from tornado_rt.work import Kind, Plan, Run, SyncRun
+from tornado_rt.work.handlers import call
+from tornado_rt.work.kept import as_kept
+
+TASK_ID = "test"
 
 T = TypeVar("T")
 
@@ -28,10 +35,13 @@ class TaskRun:
     """An attempt that has ended.
 
     `reports`: a snapshot for each report, none merged, and that of the ending. `kept`: the results
-    of `once` by name. `state`: `run.state` as it was kept last. `error`: what the handler raised.
+    of `once` by name. `state`: `run.state` as it was kept last. `error`: what the handler raised,
+    or what a function of the kind did, TimeoutError after the timeout, ValueError for a result or a
+    state that cannot be kept.
     """
 
-    reports: list[dict[str, Any]]
+    # The loop asks for the text of its task's result, and these may be many.
+    reports: list[dict[str, Any]] = attrs.field(repr=False)
     kept: dict[str, Any]
     notifications: list[dict[str, Any]]
     state: dict[str, Any]
@@ -40,7 +50,7 @@ class TaskRun:
 
     @property
     def result(self) -> Any:
-        """Return the handler's result, as JSON gives it back. Raise the handler's error."""
+        """Return the handler's result, as JSON gives it back. Raise `error`."""
         if self.error is not None:
             raise self.error
         return self._result
@@ -55,12 +65,14 @@ def run_task(
     state: Mapping[str, Any] | None = None,
     user_id: str = "tester",
     stopping: bool = False,
+    timeout: float | None = None,
 ) -> TaskRun:
     """Run one attempt of a task to its end, in a loop of its own.
 
     `params`: a dict, or an object of the kind's class. `kept` and `state`: what earlier attempts
-    left. `stopping`: the worker is about to stop. If a loop runs, this blocks it. Raise
-    ValueError for parameters that the server would refuse.
+    left. `stopping`: the worker is about to stop. `timeout`: in seconds, 0 for none, None for the
+    kind's. If a loop runs, this blocks it. Raise ValueError for parameters that the server would
+    refuse, or that the worker would not read as they were stored.
     """
     run = run_task_async(
         kind,
@@ -70,6 +82,7 @@ def run_task(
         state=state,
         user_id=user_id,
         stopping=stopping,
+        timeout=timeout,
     )
     try:
         asyncio.get_running_loop()
@@ -88,29 +101,43 @@ async def run_task_async(
     state: Mapping[str, Any] | None = None,
     user_id: str = "tester",
     stopping: bool = False,
+    timeout: float | None = None,
 ) -> TaskRun:
     """Do as `run_task`, in the loop that runs."""
     if kind.function is None:
         raise ValueError(f"kind {kind.name!r} has no handler")
-    given, as_json = _read(kind, params)
-    record = _Record({name: json_of(value) for name, value in (kept or {}).items()})
-    about: dict[str, Any] = {
-        "task_id": "test",
-        "kind": kind.name,
-        "label": kind.label_of(given, as_json),
-        "user_id": user_id,
-        "attempt": attempt,
-        "plan": kind.plan_of(given),
-        "expected_seconds": kind.expected_of(given),
-        "kept": record.kept,
-        "state": state,
-    }
-    run = Run(record, **about) if kind.is_async else SyncRun(record, _waiter(), **about)
+    given, stored = _read(kind, params)
+    settings = Settings()
+    label = _label_of(kind, given, stored)
+    shown = {name: stored[name] for name in kind.shown if name in stored}
+    head = {"task_id": TASK_ID, "kind": kind.name, "label": label, **shown, "attempt": attempt}
+    record = _Record(head, kept or {})
+    try:
+        about: dict[str, Any] = {
+            "task_id": TASK_ID,
+            "kind": kind.name,
+            "label": label,
+            "user_id": user_id,
+            "attempt": attempt,
+            "plan": kind.plan_of(given),
+            "expected_seconds": kind.expected_of(given),
+            "kept": record.kept,
+            "state": state,
+            "most_bytes": settings.task_result_bytes,
+        }
+    except Exception as raised:
+        # The server takes the task all the same, and its attempts fail.
+        return record.ended_before_it_began(state or {}, raised)
+    waiter = LoopWaiter()
+    run = Run(record, **about) if kind.is_async else SyncRun(record, waiter.wait, **about)
     if stopping:
         run.stop()
-    error, result = None, None
+    seconds = (kind.timeout or settings.task_timeout_seconds) if timeout is None else timeout
+    error: BaseException | None = None
+    result = None
     try:
-        result = json.loads(_result_text(await _call(kind, kind.function, given, run)))
+        async with asyncio.timeout(seconds or None) as limit:
+            result = _kept_result(await _call(kind, given, run, record), settings.task_result_bytes)
         run.complete()
     except KeyboardInterrupt:
         raise
@@ -118,26 +145,40 @@ async def run_task_async(
         if _is_being_cancelled():
             raise
         error = raised
-        run.fail(raised)
+    if limit.expired():
+        error = TimeoutError(f"took longer than {seconds:g} s")
+    if error is not None:
+        run.fail(error)
     return record.ended(run, result, error)
 
 
 class _Record:
-    """The sink of a test: it keeps all reports in memory."""
+    """The sink of a test: it keeps all reports in memory. A snapshot begins with `head`."""
 
-    def __init__(self, kept: dict[str, bytes]) -> None:
-        self.kept = kept
+    def __init__(self, head: dict[str, Any], kept: Mapping[str, Any]) -> None:
+        self.kept = {name: as_kept(f"kept {name!r}", value, 0) for name, value in kept.items()}
         self.reports: list[dict[str, Any]] = []
         self.notifications: list[dict[str, Any]] = []
+        self._head = head
+        self._closed = False
+        self._plan: Plan | None = None
+        self._view = PlanView(None)
+        # Reports share their steps: a long plan with a report for each of its steps has many.
+        self._steps: dict[tuple[int, str], dict[str, Any]] = {}
+
+    def close(self) -> None:
+        """Refuse reports from now on: nobody waits for the handler any more."""
+        self._closed = True
 
     def report(self, run: Run) -> None:
         """Keep a snapshot."""
-        # So that a state that cannot be kept is found at once.
-        run.encoded_state()
-        self.reports.append({**run.snapshot(), "status": run.status})
+        self.check()
+        self._add(run)
 
     def check(self) -> None:
-        """Do nothing: a test waits for its handler."""
+        """Raise CancelledError once nobody waits for the handler."""
+        if self._closed:
+            raise asyncio.CancelledError
 
     async def keep(self, name: str, value: bytes) -> None:
         """Keep a once-result."""
@@ -149,37 +190,46 @@ class _Record:
 
     def ended(self, run: Run, result: Any, error: BaseException | None) -> TaskRun:
         """Return all of it, with the ending one."""
-        self.report(run)
+        self._add(run)
+        return self._ended(json.loads(run.encoded_state()), result, error)
+
+    def ended_before_it_began(self, state: Mapping[str, Any], error: BaseException) -> TaskRun:
+        """Return what there is when no handler was called."""
+        return self._ended(dict(state), None, error)
+
+    def _ended(self, state: dict[str, Any], result: Any, error: BaseException | None) -> TaskRun:
         kept = {name: json.loads(value) for name, value in self.kept.items()}
-        state = json.loads(run.encoded_state())
-        return TaskRun(self.reports, kept, self.notifications, state, error, result)
+        return TaskRun(list(self.reports), kept, self.notifications, state, error, result)
+
+    def _add(self, run: Run) -> None:
+        if run.plan is not self._plan:
+            self._plan, self._view, self._steps = run.plan, PlanView(run.plan), {}
+        fields = {**self._head, "status": run.status, **run.snapshot()}
+        report = json.loads(self._view.show(fields))
+        report["steps"] = [
+            self._steps.setdefault((number, step["status"]), step)
+            for number, step in enumerate(report["steps"])
+        ]
+        self.reports.append(report)
 
 
-async def _call(kind: Kind, function: Callable[..., Any], params: Any, run: Run) -> Any:
+async def _call(kind: Kind, params: Any, run: Run, record: _Record) -> Any:
     def outcome() -> tuple[Any, BaseException | None]:
         try:
-            return function(params, run), None
+            return call(kind.function, params, run), None  # type: ignore[arg-type]
         except BaseException as error:
             # A StopIteration could not leave the thread.
             return None, error
 
-    value, error = outcome() if kind.is_async else await asyncio.to_thread(outcome)
-    if error is not None:
-        raise error
-    return await value if inspect.isawaitable(value) else value
-
-
-def _waiter() -> Callable[[Coroutine[Any, Any, Any]], Any]:
-    loop = asyncio.get_running_loop()
-    thread = threading.get_ident()
-
-    def wait(coroutine: Coroutine[Any, Any, Any]) -> Any:
-        if threading.get_ident() == thread:
-            coroutine.close()
-            raise RuntimeError("this blocks: a handler that awaits is an `async def`")
-        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
-
-    return wait
+    try:
+        value, error = outcome() if kind.is_async else await in_thread(outcome, "handler")
+        if error is not None:
+            raise error
+        return await value if inspect.isawaitable(value) else value
+    except asyncio.CancelledError:
+        # A thread goes on, until its next report.
+        record.close()
+        raise
 
 
 def _run_in_loop(run: Coroutine[Any, Any, T]) -> T:
@@ -188,11 +238,12 @@ def _run_in_loop(run: Coroutine[Any, Any, T]) -> T:
         return runner.run(run)
 
 
-def _result_text(result: Any) -> bytes:
-    try:
-        return json_of(result)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"the result is no JSON: {error}") from None
+def _kept_result(result: Any, most_bytes: int) -> Any:
+    """Return a result as the worker keeps it. Raise ValueError in its words."""
+    ending = end_with_result(result, most_bytes, any_json=True)
+    if ending.outcome != Outcome.COMPLETED:
+        raise ValueError(ending.error)
+    return ending.result
 
 
 def _is_being_cancelled() -> bool:
@@ -201,8 +252,18 @@ def _is_being_cancelled() -> bool:
 
 
 def _read(kind: Kind, params: Any) -> tuple[Any, dict[str, Any]]:
-    """Return parameters as an object and as JSON."""
+    """Return parameters as a worker reads them, and as the server has stored them."""
     reader = reader_of(kind.params_class)
     if isinstance(params, kind.params_class):
-        return params, reader.write(params, most_bytes=0)
-    return reader.read(params)
+        made, stored = params, reader.write(params)
+    else:
+        made, stored = reader.read(params)
+    return reader.read_stored(stored, made), stored
+
+
+def _label_of(kind: Kind, params: Any, stored: dict[str, Any]) -> str:
+    try:
+        return kind.label_of(params, stored)
+    except Exception:
+        # As the server does.
+        return kind.title

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Container
 from typing import Any
 
-from services.kinds.faults import PLACE, ParamsFault, Wrong, refusal
+from services.kinds.faults import PLACE, ParamsFault, Wrong, json_word, refusal, short
 from services.kinds.reading import ClassReader, Field, as_json, write_json
 from tornado_rt.bounds import MAX_DEPTH
 
@@ -66,6 +66,29 @@ class ParamsReader:
             params, self._class, f"{place} with its defaults", most_bytes, depth
         )
         return written
+
+    def read_stored(self, stored: dict[str, Any], made: Any) -> Any:
+        """Return what a worker reads of the parameters that `read` has stored for `made`.
+
+        Raise ParamsFault when it cannot read them, or reads others.
+        """
+        try:
+            again, written = self.read(stored, most_bytes=0)
+        except ParamsFault as fault:
+            told = [f"{one}, when a worker reads what is stored" for one in fault.faults]
+            raise ParamsFault(told) from None
+        # A class may not compare its objects, and a set may be written in another order.
+        if again == made or written == stored:
+            return again
+        raise ParamsFault(
+            [
+                f"{PLACE}.{name} is stored as {short(json_word(stored[name]))}, and a worker reads"
+                f" that as {short(json_word(written[name]))}: its converter must leave alone what "
+                "it has made"
+                for name in stored
+                if written[name] != stored[name]
+            ]
+        )
 
     def default_faults(self) -> list[str]:
         """Return what the class has against its own defaults: each, and all of them together."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import inspect
 import os
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from services.worker.target import Target
 from services.worker.threads import ABANDON_SECONDS
 from tornado_rt.fork_guard import end_if_forked
 from tornado_rt.guarded_task import start_family
+from tornado_rt.work.run import settled
 
 log = structlog.get_logger(__name__)
 
@@ -134,10 +134,7 @@ class Attempt:
         try:
             if self._link.task.job.budget_seconds and not await self._keep_budget():
                 return failed(self._out_of_budget())
-            result = await self._prepared.run()
-            if inspect.isawaitable(result):
-                # An `async def` behind a decorator that is one itself.
-                result = await result
+            result = await settled(await self._prepared.run())
             if isinstance(result, Ending):
                 return result
             return self._rules.judge(result)

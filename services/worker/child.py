@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent import futures
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -27,7 +27,8 @@ from settings import Settings
 from tornado_rt.children import PR_SET_PDEATHSIG
 from tornado_rt.fork_guard import end_if_forked
 from tornado_rt.work import LeaseLost, Pacer, Run, Told
-from tornado_rt.work.run import NO_STATE
+from tornado_rt.work.handlers import call
+from tornado_rt.work.run import NO_STATE, settled
 
 log = structlog.get_logger(__name__)
 
@@ -63,14 +64,15 @@ def run_kind(
     process = os.getpid()
     sink = PipeSink(Pipe(connection))
 
-    def call() -> Any:
+    def work() -> Any:
         kind = import_kind(task.kind, module, settings)
         params = read_params(kind, task)
         run = make_run(kind, params, task, sink, sink.wait, kept, rules)
         sink.begin(run, kept.state)
-        return kind.function(params, run)  # type: ignore[misc]
+        assert kind.function is not None
+        return call(kind.function, params, run)
 
-    ending = _outcome(call, rules)
+    ending = _outcome(work, rules)
     end_if_forked(process)
     sink.end(ending)
 
@@ -265,14 +267,10 @@ def _outcome(call: Callable[[], Any], rules: Rules) -> Ending:
     try:
         result = call()
         if inspect.isawaitable(result):
-            result = asyncio.run(_outcome_of(result))
+            result = asyncio.run(settled(result))
         return rules.judge(result)
     except BaseException as error:
         return end_with_error(error)
-
-
-async def _outcome_of(result: Awaitable[Any]) -> Any:
-    return await result
 
 
 def _fields_of(ending: Ending) -> dict[str, Any]:

@@ -14,8 +14,9 @@ import attrs
 import orjson
 
 from services.queue import Outcome
-from tornado_rt.bounds import OutOfBounds, check_json
+from tornado_rt.bounds import OutOfBounds
 from tornado_rt.work import LeaseLost, Retry, TaskError, clean_text
+from tornado_rt.work.kept import NotKept, as_kept
 
 MAX_ERROR_LENGTH = 2000
 MOST_RETRY_SECONDS = 30 * 86400.0
@@ -67,8 +68,8 @@ def end_with_result(result: object, most_bytes: int, *, any_json: bool = False) 
     """
     try:
         return Ending(Outcome.COMPLETED, _keep(result, most_bytes, any_json))
-    except OutOfBounds as error:
-        return failed(text_of_error(error))
+    except NotKept as error:
+        return failed(one_line(error))
     except BaseException as error:
         return failed(f"the result cannot be read: {text_of_error(error)}")
 
@@ -116,8 +117,8 @@ def _keep(result: object, most_bytes: int, any_json: bool) -> Any:
     if result is None:
         return None if any_json else {}
     if not any_json and not isinstance(result, dict):
-        raise OutOfBounds(f"the result is a dict or None, not {type(result).__name__}")
-    return orjson.loads(check_json("the result", result, most_bytes))
+        raise NotKept(f"the result is a dict or None, not {type(result).__name__}")
+    return orjson.loads(as_kept("the result", result, most_bytes))
 
 
 def _judge(error: BaseException) -> Ending:

@@ -8,7 +8,6 @@ from services.worker.backoff import Backoff
 from services.worker.child import run_kind
 from services.worker.endings import Ending
 from services.worker.link import Link
-from services.worker.loading import runs_on_the_loop
 from services.worker.process import TaskProcesses
 from services.worker.runs import make_run, read_params
 from services.worker.talk import KindTalk
@@ -16,6 +15,7 @@ from services.worker.target import Rules
 from services.worker.threads import LoopWaiter, run_in_thread
 from settings import Settings
 from tornado_rt.work import Kind, Run
+from tornado_rt.work.handlers import call
 
 
 class KindTarget:
@@ -38,7 +38,6 @@ class KindTarget:
         if settings.worker_processes:
             modules = [self.function.__module__]
             self.processes = TaskProcesses(modules, settings.task_result_bytes)
-        self.on_loop = runs_on_the_loop(kind.function)
 
     def prepare(self, link: Link) -> "PreparedKind":
         """Read the parameters. Raise BadParams."""
@@ -95,10 +94,10 @@ class PreparedKind:
         target, params, task = self._target, self._params, self._link.task
         if target.processes is not None:
             return await self._call_in_process(target.processes, run, kept)
-        if target.on_loop:
-            return await target.function(params, run)
+        if target.kind.is_async:
+            return await call(target.function, params, run)
         return await run_in_thread(
-            lambda: target.function(params, run),
+            lambda: call(target.function, params, run),
             self.rules.judge,
             task.task_id,
             self._link.close_threads,

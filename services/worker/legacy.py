@@ -27,12 +27,12 @@ from services.worker.channel import DIED, NOT_OURS, BadMessage, Channel
 from services.worker.child import run_handler
 from services.worker.endings import Ending, errored, text_of_error
 from services.worker.link import Link
-from services.worker.loading import runs_on_the_loop
 from services.worker.process import TaskProcesses, read_ending
 from services.worker.target import BadParams, Rules
 from services.worker.threads import LoopWaiter, run_in_thread
 from settings import Settings
 from tornado_rt.work import Told
+from tornado_rt.work.handlers import is_async
 
 Handler = Callable[[AnalysisTask, RedisProgressTracker], Awaitable[Any]]
 
@@ -90,7 +90,7 @@ class PreparedHandler:
 
 def handler_of(function: Callable[..., Any], rules: Rules) -> Handler:
     """Return what is awaited to run a function: itself, or that it runs in a thread."""
-    return function if runs_on_the_loop(function) else ThreadHandler(function, rules)
+    return function if is_async(function) else ThreadHandler(function, rules)
 
 
 class ThreadHandler:

@@ -1,8 +1,6 @@
-"""Imports kinds and the functions of handlers, and judges what can be one."""
+"""Imports kinds and the functions of handlers."""
 
-import functools
 import importlib
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +8,7 @@ from services.kinds.loading import load_kinds
 from services.worker.endings import text_of_error
 from settings import Settings
 from tornado_rt.work import Kind
+from tornado_rt.work.handlers import fault_of
 
 
 class HandlerError(Exception):
@@ -44,26 +43,6 @@ def import_kind(name: str, module: str, settings: Settings) -> Kind:
     return found[name] if name in found else load_kinds([module], settings)[name]
 
 
-def fault_of(function: object) -> str | None:
-    """Return why this cannot be a handler, None when it can."""
-    if inspect.isclass(function):
-        return "a class, not a function"
-    if not callable(function):
-        return "not a function"
-    code = code_of(function)
-    flags = getattr(getattr(code, "__code__", None), "co_flags", 0)
-    # A generator behind `types.coroutine` is awaited as any coroutine.
-    generates = inspect.isgeneratorfunction(code) and not flags & inspect.CO_ITERABLE_COROUTINE
-    if generates or inspect.isasyncgenfunction(code):
-        return "a generator: a handler returns its result, it does not yield"
-    return None
-
-
-def runs_on_the_loop(function: object) -> bool:
-    """Say whether this is an `async def`: anything else runs in a thread."""
-    return inspect.iscoroutinefunction(code_of(function))
-
-
 def _configure(module: object, module_name: str, settings: Settings) -> None:
     if not hasattr(module, "configure"):
         return
@@ -74,14 +53,3 @@ def _configure(module: object, module_name: str, settings: Settings) -> None:
         raise HandlerError(
             f"worker_handler: configure() of {module_name!r} failed: {reason}"
         ) from error
-
-
-def code_of(function: Any) -> Any:
-    """Return the function that runs when this is called."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    if isinstance(function, staticmethod):
-        return code_of(function.__func__)
-    if inspect.isroutine(function):
-        return function
-    return code_of(type(function).__call__)

@@ -1,5 +1,6 @@
-"""The run of a kind's handler, and its call: the same on the loop, in a thread, in a process."""
+"""The run of a kind's handler: the same on the loop, in a thread, in a process."""
 
+import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -66,7 +67,8 @@ class _ThreadRun(SyncRun):
 def _read_state(state: bytes) -> dict[str, Any]:
     """Return what an earlier attempt kept; nothing of what cannot be read."""
     try:
-        found = orjson.loads(state) if state else {}
-    except ValueError:
+        # The standard library wrote it, and reads integers of any size.
+        found = json.loads(state) if state else {}
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -4,7 +4,15 @@ from typing import Any
 
 import attrs
 
-from tornado_rt.work.plan import MOST_LEAVES, MOST_LEVELS, Leaf, Plan, Step, StepPath
+from tornado_rt.work.plan import (
+    MOST_LEAVES,
+    MOST_LEVELS,
+    Leaf,
+    Plan,
+    Step,
+    StepPath,
+    weights_of,
+)
 from tornado_rt.work.values import MOST_COUNT, as_number, clean_line, require
 
 MAX_UNIT_LENGTH = 50
@@ -158,8 +166,12 @@ class Course:
         own = self.places[path].fraction
         if own >= 1 or not steps:
             return own
-        done = sum(step.weight * self._done(step.steps, (*path, step.name)) for step in steps)
-        inner = done / sum(step.weight for step in steps)
+        weights = weights_of(steps)
+        done = sum(
+            weight * self._done(step.steps, (*path, step.name))
+            for step, weight in zip(steps, weights, strict=True)
+        )
+        inner = done / sum(weights)
         if path in self._open:
             # Count one more step than there is, so that the bar does not wait at its end.
             inner *= len(steps) / (len(steps) + 1)

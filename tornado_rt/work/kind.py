@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import attrs
 
+from tornado_rt.work.handlers import fault_of, is_async
 from tornado_rt.work.plan import Plan, Steps, plan_of
 from tornado_rt.work.values import (
     MOST_COUNT,
@@ -143,8 +144,7 @@ class Kind:
     )
     schedules: tuple[Schedule, ...] = attrs.field(default=(), kw_only=True, converter=_as_schedules)
     function: Callable[..., Any] | None = attrs.field(default=None, init=False)
-    # True for an `async def`, also one wrapped by a decorator with `functools.wraps`. Any other
-    # function gets a SyncRun.
+    # True for an `async def`. Any other function gets a SyncRun.
     is_async: bool = attrs.field(default=False, init=False)
     _plan: Plan | None = attrs.field(default=None, init=False, repr=False)
 
@@ -162,13 +162,14 @@ class Kind:
         """Set the function of (params, run) that does the work; to be used as a decorator."""
         kind = f"kind {self.name!r}"
         require(self.function is None, f"{kind} has a handler already")
-        require(_is_handler(function), f"{kind}: the handler is a function, and no generator")
+        if fault := fault_of(function):
+            raise ValueError(f"{kind}: the handler is {fault}")
         try:
             inspect.signature(function).bind("params", "run")
         except TypeError:
             raise ValueError(f"{kind}: the handler takes (params, run)") from None
         object.__setattr__(self, "function", function)
-        object.__setattr__(self, "is_async", _is_async(function))
+        object.__setattr__(self, "is_async", is_async(function))
         return function
 
     def plan_of(self, params: Any) -> Plan | None:
@@ -290,19 +291,6 @@ def _check_backoff(backoff: tuple[Any, ...]) -> None:
     require(isinstance(backoff, tuple | list) and len(backoff) == 2, fault)
     first, longest = backoff
     require(is_number(longest, 0, MOST_SECONDS) and is_number(first, 0, longest), fault)
-
-
-def _is_async(function: Any) -> bool:
-    while isinstance(function, functools.partial):
-        function = function.func
-    function = inspect.unwrap(function)
-    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
-
-
-def _is_handler(function: object) -> bool:
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        return False
-    return callable(function) and not inspect.isclass(function)
 
 
 def _is_timezone(name: object) -> bool:

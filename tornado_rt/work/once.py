@@ -5,7 +5,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from tornado_rt.work.values import clean_line, json_of, require
+from tornado_rt.work.kept import NotKept, as_kept
+from tornado_rt.work.values import clean_line, require
 
 MAX_ONCE_LENGTH = 200
 
@@ -18,23 +19,23 @@ class OnceResults:
     def __init__(self, kept: Mapping[str, bytes], most_bytes: int) -> None:
         self.kept = dict(kept)
         self._most_bytes = most_bytes
-        self._turns: dict[str, Any] = {}
+        self._turns: dict[tuple[str, object], Any] = {}
         self._lock = threading.Lock()
 
     def turn(self, name: str, make: Callable[[], Lock]) -> Lock:
-        """Return the one lock of a name, made by `make`. Raise ValueError for a bad name."""
+        """Return the one lock of this sort of a name. Raise ValueError for a bad name."""
         good = isinstance(name, str) and name != "" and name == clean_line(name, MAX_ONCE_LENGTH)
         require(good, f"the name of a result is one line of 1 to {MAX_ONCE_LENGTH} characters")
         with self._lock:
-            lock: Lock = self._turns.setdefault(name, make())
+            lock: Lock = self._turns.setdefault((name, make), make())
             return lock
 
     def encode(self, name: str, value: object) -> bytes:
-        """Return a result as JSON. Raise ValueError for what is none, or too large."""
+        """Return a result as JSON. Raise ValueError for what cannot be kept."""
         try:
-            text = json_of(value)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise ValueError(f"the result of once {name!r} is no JSON: {error}") from None
+            text = as_kept(f"the result of once {name!r}", value, 0)
+        except NotKept as fault:
+            raise ValueError(str(fault)) from None
         whole = len(text) + sum(len(one) for one in self.kept.values())
         require(
             not self._most_bytes or whole <= self._most_bytes,

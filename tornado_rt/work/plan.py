@@ -39,8 +39,8 @@ def _as_step_name(name: str) -> str:
 class Step:
     """One step of a plan.
 
-    `weight`: its share beside its siblings'. `title`: what people see, by default the name.
-    `steps`: the steps inside it, which share its weight by their own.
+    `weight`: its share beside its siblings', the same for all when all are 0. `title`: what people
+    see, by default the name. `steps`: the steps inside it, which share its weight by their own.
     """
 
     name: str = attrs.field(converter=_as_step_name)
@@ -143,15 +143,21 @@ def _check_steps(steps: tuple[Step, ...], levels: int) -> None:
         if step.steps:
             _check_steps(step.steps, levels - 1)
     check_unique("steps", [step.name for step in steps])
-    require(any(step.weight for step in steps), "the weights of steps are not all 0")
+
+
+def weights_of(steps: tuple[Step, ...]) -> list[float]:
+    """Return what each step weighs beside the others: the same when all are 0."""
+    weights = [step.weight for step in steps]
+    return weights if any(weights) else [1.0] * len(steps)
 
 
 def _leaves_of(
     steps: tuple[Step, ...], share: float, group: tuple[str, ...], path: StepPath
 ) -> Iterator[Leaf]:
-    whole = sum(step.weight for step in steps)
-    for step in steps:
-        part, here = share * step.weight / whole, (*path, step.name)
+    weights = weights_of(steps)
+    whole = sum(weights)
+    for step, weight in zip(steps, weights, strict=True):
+        part, here = share * weight / whole, (*path, step.name)
         if step.steps:
             yield from _leaves_of(step.steps, part, (*group, step.title), here)
         else:

@@ -24,6 +24,7 @@ from typing import Any, Protocol, TypeVar
 from tornado_rt.work.course import Course, as_count, as_fraction
 from tornado_rt.work.errors import LeaseLost
 from tornado_rt.work.inside import Doing, Tracked
+from tornado_rt.work.kept import as_kept
 from tornado_rt.work.once import OnceResults
 from tornado_rt.work.plan import MAX_STEP_LENGTH, Plan, Step, StepPath, Steps, plan_of
 from tornado_rt.work.values import clean_line, clean_text, is_count, json_of, require
@@ -32,6 +33,8 @@ MAX_MESSAGE_LENGTH = 2000
 # Of the title and the content of a notification.
 MAX_TITLE_LENGTH, MAX_CONTENT_LENGTH = 200, 2000
 MOST_STATE_BYTES = 65_536
+# Of why a state cannot be kept.
+MOST_FAULT = 300
 SEVERITIES = ("info", "success", "warning", "error")
 # From which share done on the time left follows the pace alone.
 PACE_TRUSTED_FROM = 0.25
@@ -95,7 +98,8 @@ class Run:
     """The run of a task: a handler reports its progress here, and stores its results.
 
     The methods that report may be called in any thread of the handler, and never wait. `state` is a
-    small dict of JSON that is kept with each report, and is there again on a later attempt. `kept`:
+    small dict of JSON that is kept with each report, and is there again on a later attempt. Reports
+    raise ValueError while it cannot be kept. `kept`:
     the results of `once` by name, as JSON; `most_bytes` bounds all of them together. `clock`: in
     seconds.
     """
@@ -131,7 +135,6 @@ class Run:
         self._message = WAITING
         self._last: StepPath = ()
         self._state_text = json_of(self.state) if self.state else NO_STATE
-        self._state_fault = ""
         self._process = os.getpid()
         self._lock = threading.RLock()
         self._stops = False
@@ -264,9 +267,7 @@ class Run:
                     return results.recall(name)
                 # Without this check an abandoned thread would repeat the work of the next attempt.
                 self._sink.check()
-                value = function(*args, **kwargs)
-                if inspect.isawaitable(value):
-                    value = await value
+                value = await settled(function(*args, **kwargs))
                 text = results.encode(name, value)
                 await self._sink.keep(name, text)
                 results.kept[name] = text
@@ -279,6 +280,9 @@ class Run:
     async def stopped(self) -> None:
         """Wait until the worker stops."""
         await asyncio.wrap_future(self._told_to_stop())
+
+    def let_await(self) -> None:
+        """Have the handler await `once`, `notify` and `stopped`, as it does already."""
 
     def stop(self) -> None:
         """Tell the handler that the worker stops."""
@@ -345,21 +349,27 @@ class Run:
         return json_of(self.snapshot())[1:-1]
 
     def encoded_state(self) -> bytes:
-        """Return `state` as JSON. If it cannot be stored, return the last good one.
-
-        The next report then raises.
-        """
-        if type(self.state) is dict and not self.state:
-            self._state_text, self._state_fault = NO_STATE, ""
-            return NO_STATE
-        try:
-            text = json_of(self.state)
-            require(isinstance(self.state, dict), "it is a dict")
-            require(len(text) <= MOST_STATE_BYTES, f"{len(text)} bytes, {MOST_STATE_BYTES} allowed")
-            self._state_text, self._state_fault = text, ""
-        except (ValueError, TypeError, RecursionError) as error:
-            self._state_fault = f"run.state cannot be kept: {clean_line(error, 200)}"
+        """Return `state` as JSON. If it cannot be kept, return the last that could."""
+        self._read_state()
         return self._state_text
+
+    def check_state(self) -> None:
+        """Raise ValueError when `state` cannot be kept."""
+        if fault := self._read_state():
+            raise ValueError(f"run.state cannot be kept: {fault}")
+
+    def _read_state(self) -> str:
+        """Take `state` as it is now, and return "", or why it cannot be kept."""
+        if type(self.state) is dict and not self.state:
+            self._state_text = NO_STATE
+            return ""
+        try:
+            require(isinstance(self.state, dict), f"it is no dict, but {type(self.state).__name__}")
+            self._state_text = as_kept("it", self.state, MOST_STATE_BYTES)
+        except Exception as error:
+            # Its objects are another's, and may raise anything.
+            return clean_line(error, MOST_FAULT) or type(error).__name__
+        return ""
 
     @contextmanager
     def _do(self, step: Step) -> Iterator[None]:
@@ -404,9 +414,7 @@ class Run:
 
     def _tell(self) -> Told:
         self._sink.report(self)
-        if self._state_fault:
-            fault, self._state_fault = self._state_fault, ""
-            raise ValueError(fault)
+        self.check_state()
         return Told()
 
     def _told_to_stop(self) -> "futures.Future[None]":
@@ -428,6 +436,13 @@ class Run:
     def _end(self, status: str, message: object) -> None:
         self.status, self._ended = status, self._clock()
         self._message = clean_text(message, MAX_MESSAGE_LENGTH)
+
+
+async def settled(value: Any) -> Any:
+    """Return a value; await it first, as long as it can be awaited."""
+    while inspect.isawaitable(value):
+        value = await value
+    return value
 
 
 def first_fragment(plan: Plan | None, expected_seconds: float | None) -> bytes:

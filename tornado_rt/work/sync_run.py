@@ -2,15 +2,16 @@
 
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent import futures
 from typing import Any
 
-from tornado_rt.work.run import Run, Sink, as_note
+from tornado_rt.work.run import Run, Sink, as_note, settled
+from tornado_rt.work.values import require
 
 
 class SyncRun(Run):
-    """The run of a plain function: methods that wait block the thread.
+    """The run of a plain function: methods that wait block the thread, until `let_await`.
 
     `wait` runs a coroutine of the sink to its end in the loop of the sink, and returns its result;
     it may be called in any thread but the loop's.
@@ -21,9 +22,16 @@ class SyncRun(Run):
     ) -> None:
         super().__init__(sink, **about)
         self._wait = wait
+        self._is_awaited = False
+
+    def let_await(self) -> None:
+        """Do all as Run from now on: the function has returned an awaitable."""
+        self._is_awaited = True
 
     def once(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Do as Run's, and block until the result is kept."""
+        if self._is_awaited:
+            return super().once(name, function, *args, **kwargs)
         self._check()
         results = self._once
         with results.turn(name, threading.Lock), self._step_of(name):
@@ -32,7 +40,7 @@ class SyncRun(Run):
             self._sink.check()
             value = function(*args, **kwargs)
             if inspect.isawaitable(value):
-                value = self._wait(_settled(value))
+                value = self._wait(settled(value))
             text = results.encode(name, value)
             self._wait(self._sink.keep(name, text))
             results.kept[name] = text
@@ -43,12 +51,12 @@ class SyncRun(Run):
         self, title: object, content: object = None, severity: str = "info"
     ) -> None:
         """Do as Run's, and block."""
-        self._wait(self._sink.notify(*as_note(title, content, severity)))
+        note = self._sink.notify(*as_note(title, content, severity))
+        return note if self._is_awaited else self._wait(note)  # type: ignore[return-value]
 
     def stopped(self, timeout: float | None = None) -> bool:  # type: ignore[override]
         """Block until the worker stops, `timeout` seconds at most; return whether it does."""
+        if self._is_awaited:
+            require(timeout is None, "a handler that awaits waits for the stop without a timeout")
+            return super().stopped()  # type: ignore[return-value]
         return bool(futures.wait([self._told_to_stop()], timeout).done)
-
-
-async def _settled(value: Awaitable[Any]) -> Any:
-    return await value
