@@ -17,6 +17,7 @@ import orjson
 
 from tornado_rt.bounds import LEAST_INTEGER, MOST_INTEGER, OutOfBounds, check_json
 from tornado_rt.problems import Problem
+from tornado_rt.work.values import cut
 
 T = TypeVar("T")
 
@@ -161,11 +162,6 @@ def structure(value: Any, shape: type[T], most: Mapping[str, int] | None = None)
     faults.settle()
     structured: T = read
     return structured
-
-
-def cut(text: str, most: int) -> str:
-    """Return text of at most `most` characters."""
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from services.kinds.validation import BadSchema, SchemaReader
 from services.queue.models import KindEntry, KindLimits
 from tornado_rt.work import Kind, Plan, clean_line, first_fragment, format_label
 from tornado_rt.work.kind import MAX_LABEL_LENGTH
+from tornado_rt.work.values import cut
 
 log = structlog.get_logger(__name__)
 
@@ -111,7 +112,7 @@ class KnownKind(ABC):
     def label(self, params: dict[str, Any]) -> str:
         """Return what people see of a task: one line of at most 200 characters."""
         made = self._or_none("label", lambda: clean_line(self._label(params), MAX_LABEL_LENGTH))
-        return made or self.title[:MAX_LABEL_LENGTH]
+        return made or cut(self.title, MAX_LABEL_LENGTH)
 
     def shown(self, params: dict[str, Any]) -> dict[str, Any]:
         """Return the parameters that snapshots carry."""
