@@ -5,7 +5,8 @@ from typing import Any
 
 import attrs
 
-from handlers.tasks import TaskApiHandler, next_of
+from handlers.tasks import TaskApiHandler, next_of, user_of
+from services.finding import EVERYBODY
 from services.operating import Operator
 from services.queue import ALL_KINDS, QueueService, TaskState, describe_dead
 from services.system_settings import SystemSettingsService
@@ -141,7 +142,7 @@ class PurgeHandler(OperatorHandler):
         purged = await self.operator.purge(
             asked.status,
             asked.kind,
-            asked.user,
+            user_of(self, asked.user or EVERYBODY) or "",
             asked.limit,
             passed=asked.after,
             seconds=self.work_seconds,
