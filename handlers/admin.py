@@ -6,7 +6,8 @@ from typing import Any
 
 import attrs
 
-from handlers.tasks import TaskApiHandler, next_of
+from handlers.tasks import TaskApiHandler, next_of, user_of
+from services.finding import EVERYBODY
 from services.operating import Operator
 from services.queue import ALL_KINDS, QueueService, TaskState, describe_dead
 from services.system_settings import SystemSettingsService
@@ -21,7 +22,7 @@ MAX_OFFSET = 1_000_000
 NAME_LENGTH = 255
 MAX_PURGED = 1_000_000
 # Where a purge goes on: a line or a time, and a number.
-PLACE = re.compile(r"[a-z0-9._-]{0,80}/[0-9.]{1,24}")
+PLACE = re.compile(r"[0-9][a-z0-9._-]{0,80}/[0-9]{1,24}(?:\.[0-9]{1,9})?")
 # Tasks that one check reads: nobody else is served meanwhile.
 MOST_CHECKED = 5000
 
@@ -149,7 +150,7 @@ class PurgeHandler(OperatorHandler):
         purged = await self.operator.purge(
             asked.status,
             asked.kind,
-            asked.user,
+            user_of(self, asked.user or EVERYBODY) or "",
             asked.limit,
             after=asked.after,
             seconds=self.work_seconds,

@@ -35,7 +35,7 @@ class NotificationsHandler(NotificationApiHandler):
             self.identity.user_id,
             limit=self.number("limit", PAGE_SIZE, MAX_PAGE_SIZE),
             before=self.text("before", CURSOR_LENGTH),
-            page=self.number("page", 1, MAX_PAGES) if self.get_query_argument("page", "") else None,
+            page=self.number("page", 1, MAX_PAGES) if self.argument("page") else None,
             page_size=self.number("page_size", PAGE_SIZE, MAX_PAGE_SIZE),
             status=self.choice("status", NotificationStatus),
             type=self.choice("type", NotificationType),

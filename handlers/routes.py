@@ -47,7 +47,7 @@ from handlers.tasks import (
 )
 from services.kinds import KindUnknown, ParamsFault
 from services.notifications import NotificationNotFound, NotStorable
-from services.operating import KindNotFound
+from services.operating import KindNotFound, RerunFull
 from services.queue import (
     BatchNotFound,
     Conflict,
@@ -71,6 +71,7 @@ PROBLEMS: dict[type[Exception], int] = {
     NotificationNotFound: 404,
     NotStorable: 422,
     QueueFull: 429,
+    RerunFull: 429,
     KeyReused: 422,
     Conflict: 409,
     NotEnded: 409,

@@ -4,7 +4,8 @@ import base64
 import binascii
 import re
 
-from handlers.tasks import EVERYBODY, NAME_LENGTH, once_of, task_links
+from handlers.tasks import NAME_LENGTH, once_of, task_links
+from services.finding import EVERYBODY
 from services.schedules import ScheduleService
 from tornado_rt.auth import ADMIN
 from tornado_rt.json_body import parse

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from handlers.feeds import ProgressFeed
-from services.finding import FAILURES, TaskFilter
+from services.finding import EVERYBODY, FAILURES, TaskFilter
 from services.operating import Operator
 from services.progress import PlanBook
 from services.queue import Once, QueueService, Task, TaskState
@@ -30,7 +30,6 @@ NAME_LENGTH = 255
 CURSOR = re.compile(r"[0-9]{1,16}")
 NOT_A_CURSOR = "before must be the `next` of another page"
 IDEMPOTENCY_KEY_LENGTH = 255
-EVERYBODY = "*"
 
 
 class RerunState(StrEnum):
@@ -91,10 +90,19 @@ def owner_of(handler: BaseHandler) -> str | None:
     return None if identity.may(ADMIN) else identity.user_id
 
 
+def user_of(handler: BaseHandler, user: str) -> str | None:
+    """Return the user that a request names, None for everybody. Raise Problem 403 for another's."""
+    if user != handler.identity.user_id:
+        handler.require(ADMIN)
+    return None if user == EVERYBODY else user
+
+
 def cursor_of(handler: ApiHandler) -> str:
     """Read where a list goes on; "" for its beginning. Raise Problem 400."""
-    text = handler.get_query_argument("before", "")
-    if text and not CURSOR.fullmatch(text):
+    text = handler.argument("before")
+    if text is None:
+        return ""
+    if not CURSOR.fullmatch(text):
         raise Problem(400, NOT_A_CURSOR)
     return text
 
@@ -135,24 +143,23 @@ class TasksHandler(TaskApiHandler):
     """`GET`: tasks, newest first; mine, or with `user` another's. `POST`: submit one."""
 
     async def get(self) -> None:
-        self.answer(await self.tasks.find(self._whose(), self._filter()))
+        wanted = self._filter()
+        self.answer(await self.tasks.find(self._whose(wanted), wanted))
 
     async def post(self) -> None:
         body = parse(self.raw_body())
         self.accept(await self.tasks.submit(self.identity.user_id, body, once_of(self)))
 
-    def _whose(self) -> str | None:
+    def _whose(self, wanted: TaskFilter) -> str | None:
         user = self.text("user", NAME_LENGTH)
-        if user is None or user == self.identity.user_id:
-            return self.identity.user_id
-        self.require(ADMIN)
-        return None if user == EVERYBODY else user
+        if user is None and wanted.batch_id:
+            return owner_of(self)
+        return user_of(self, user or self.identity.user_id)
 
     def _filter(self) -> TaskFilter:
-        status = self.choice("status", TaskState)
         return TaskFilter(
             kind=self.text("kind", NAME_LENGTH) or "",
-            statuses=() if status is None else (status,),
+            statuses=self.choices("status", TaskState),
             tag=self.text("tag", NAME_LENGTH) or "",
             batch_id=self.text("batch", NAME_LENGTH) or "",
             since=self._moment("since"),
@@ -162,10 +169,10 @@ class TasksHandler(TaskApiHandler):
             limit=self.number("limit", PAGE_SIZE, MAX_PAGE_SIZE),
         )
 
-    def _moment(self, name: str) -> float:
-        text = self.get_query_argument(name, "")
+    def _moment(self, name: str) -> float | None:
+        text = self.argument(name)
         try:
-            return read_moment(name, text) if text else 0.0
+            return None if text is None else read_moment(name, text)
         except OutOfBounds as error:
             raise Problem(400, str(error)) from None
 
@@ -200,10 +207,10 @@ class TasksRetryHandler(ApiHandler):
         self.operator = operator
 
     async def post(self) -> None:
-        self.require(ADMIN)
-        asked = self.body(RerunRequest)
+        asked, owner = self.body(RerunRequest), owner_of(self)
+        user = user_of(self, asked.user or owner or EVERYBODY)
         rerun = await self.operator.rerun_all(
-            asked.user or None, asked.filter(), seconds=self.work_seconds
+            user, asked.filter(), owner=owner, seconds=self.work_seconds
         )
         self.answer({"retried": rerun.count} | next_of(rerun.next))
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import attrs
 import orjson
 
-from services.finding import FAILURES, TaskFilter
+from services.finding import EVERYBODY, FAILURES, TaskFilter
 from services.operating import Operator
 from services.queue import ALL_KINDS, LimitsRefused, QueueService, TaskState, describe_dead
 
@@ -62,7 +62,7 @@ async def _retry(queue: QueueService, asked: Asked) -> Told:
         statuses=FAILURES if asked.status is None else (asked.status,),
         limit=asked.limit or MOST_RERUN,
     )
-    rerun = await Operator(queue).rerun_all(asked.user or None, wanted)
+    rerun = await Operator(queue).rerun_all(_user_of(asked) or None, wanted)
     return Told([_tasks(rerun.count, "run again")])
 
 
@@ -85,7 +85,9 @@ async def _resume(queue: QueueService, asked: Asked) -> Told:
 async def _purge(queue: QueueService, asked: Asked) -> Told:
     if asked.status is None:
         raise CommandFault("say which tasks: --status")
-    purged = await Operator(queue).purge(asked.status, _kind_of(asked), asked.user, asked.limit)
+    purged = await Operator(queue).purge(
+        asked.status, _kind_of(asked), _user_of(asked), asked.limit
+    )
     return Told([_tasks(purged.count, "purged")])
 
 
@@ -122,6 +124,11 @@ def _kind_of(asked: Asked) -> str:
     if len(named) > 1:
         raise CommandFault("name one kind")
     return asked.kind or (named[0] if named else ALL_KINDS)
+
+
+def _user_of(asked: Asked) -> str:
+    """Return the user that is named, "" for everybody."""
+    return "" if asked.user == EVERYBODY else asked.user
 
 
 def _assignment(text: str) -> tuple[str, Any]:

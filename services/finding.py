@@ -8,11 +8,13 @@ from services.queue import Page, QueueService, TaskState
 
 # States that a filter may run again; a cancelled task was meant to end.
 FAILURES = (TaskState.FAILED, TaskState.DEAD)
+# In the place of a user: all of them.
+EVERYBODY = "*"
 
 
 @attrs.frozen(kw_only=True)
 class TaskFilter:
-    """Which tasks; what is empty does not matter. Times are seconds since the epoch.
+    """Which tasks; what is empty or None does not matter. Times are seconds since the epoch.
 
     `words` stand in the label or the id. `before` is where a list goes on.
     """
@@ -21,8 +23,8 @@ class TaskFilter:
     statuses: Sequence[TaskState] = ()
     tag: str = ""
     batch_id: str = ""
-    since: float = 0.0
-    until: float = 0.0
+    since: float | None = None
+    until: float | None = None
     words: str = ""
     before: str = ""
     limit: int = 50

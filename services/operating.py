@@ -15,6 +15,7 @@ from services.queue import (
     KindState,
     NotEnded,
     Purged,
+    QueueFull,
     QueueService,
     TaskNotFound,
     TaskState,
@@ -39,6 +40,14 @@ class Rerun:
 
     count: int
     next: str | None = None
+
+
+class RerunFull(Exception):
+    """Some tasks run again, and no more of their owner may wait; `retry_after` in seconds."""
+
+    def __init__(self, full: QueueFull, count: int) -> None:
+        super().__init__(f"{full}; {count} of these run again")
+        self.retry_after = full.retry_after
 
 
 class Operator:
@@ -88,16 +97,28 @@ class Operator:
         )
 
     async def rerun_all(
-        self, user_id: str | None, wanted: TaskFilter, *, seconds: float = math.inf
+        self,
+        user_id: str | None,
+        wanted: TaskFilter,
+        *,
+        owner: str | None = None,
+        seconds: float = math.inf,
     ) -> Rerun:
-        """Run again what a filter finds, `limit` at most. It ends after `seconds`, as `purge`."""
+        """Run again what a filter finds, `limit` at most. It ends after `seconds`, as `purge`.
+
+        `owner` asks for it, None: an operator, whom no bound of waiting tasks stops. Raise
+        RerunFull when the owner's does.
+        """
         count, until = 0, time.monotonic() + seconds
         while count < wanted.limit:
             left = attrs.evolve(wanted, limit=min(wanted.limit - count, PAGE_SIZE))
             page = await find_page(self._queue, user_id, left)
             for task in page.items:
                 with contextlib.suppress(TaskNotFound, NotEnded, Conflict):
-                    await self._queue.rerun_task(task.task_id)
+                    try:
+                        await self._queue.rerun_task(task.task_id, owner)
+                    except QueueFull as full:
+                        raise RerunFull(full, count) from None
                     count += 1
             if page.next is None:
                 break

@@ -128,6 +128,10 @@ class TaskService:
 
     async def find(self, owner: str | None, wanted: TaskFilter) -> dict[str, Any]:
         """Return a page of tasks, the newest first, as it is on the wire; without results."""
+        if owner is None and wanted.batch_id:
+            # The list of the batch's user is shorter than that of everybody.
+            batch = await self._queue.get_batch(wanted.batch_id)
+            owner = None if batch is None else batch.user_id
         page = await find_page(self._queue, owner, wanted)
         shown = await self._show(page.items)
         for one in shown:
@@ -151,7 +155,10 @@ class TaskService:
         return await self._queue.cancel_batch(batch_id, owner)
 
     async def rerun(self, task_id: str, owner: str | None) -> Task:
-        """Run again what failed, died or was cancelled. Raise TaskNotFound, NotEnded, Conflict."""
+        """Run again what failed, died or was cancelled.
+
+        Raise TaskNotFound, NotEnded, Conflict; QueueFull, but for an operator (None).
+        """
         return await self._queue.rerun_task(task_id, owner)
 
     async def rerun_dead(self, task_id: str) -> dict[str, Any]:

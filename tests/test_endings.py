@@ -134,7 +134,7 @@ REASONS = {
     "raising": "Text: <Text: ValueError in its text>",
     "exiting": "Text: <Text: SystemExit in its text>",
     "number": "Text: <Text: TypeError in its text>",
-    "long": "Text: " + "x" * 1994,
+    "long": "Text: " + "x" * 1993 + "…",
     "lone": "Text: a?b",
     "group-interrupt": "BaseExceptionGroup: several (2 sub-exceptions): ValueError: x",
     "group-cancelled": (

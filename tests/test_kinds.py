@@ -1231,6 +1231,7 @@ def test_label_is_one_short_line() -> None:
     kind = handled(Kind("x", Report, label=lambda params: "a\tb\0" + "c" * 500))
     label = LocalKind(kind).label({"title": "t", "pages": 1})
     assert label.startswith("a b\ufffdc")
+    assert label.endswith("c…")
     assert len(label) == 200
 
 

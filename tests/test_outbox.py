@@ -430,6 +430,9 @@ async def test_texts_that_no_notification_may_hold_are_cleaned(
     assert told.title.startswith("A\ufffd\ufffdxxx")
     assert told.content is not None
     assert told.content.startswith("no\ufffd\nyyy")
+    # What is cut says so.
+    assert told.title.endswith("xxx…")
+    assert told.content.endswith("yyy…")
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,22 @@ def test_what_failed_can_be_run_again(page: Page) -> None:
     expect(page.locator("#retry")).to_be_hidden()
 
 
+def test_all_that_failed_is_run_again_at_once(page: Page) -> None:
+    """The watched one is watched anew; where nothing failed there is nothing to ask for."""
+    log_in(page, "bob")
+    expect(page.locator("#retry-all")).to_be_hidden()
+    page.fill("#symbol", "ZZZ, ZZZ")
+    page.click("#submit-batch")
+    expect(page.locator("#task-status")).to_have_text("failed", timeout=20_000)
+    page.locator("#tasks button").first.click()
+    expect(page.locator("#task-name")).to_have_text("ZZZ")
+    with page.expect_response(lambda answer: answer.url.endswith("/api/tasks/retry")) as answered:
+        page.click("#retry-all")
+    assert answered.value.json() == {"retried": 2}
+    expect(page.locator("#task-status")).to_have_text("failed", timeout=20_000)
+    expect(page.locator("#retry-all")).to_be_visible()
+
+
 def test_batch_is_watched(page: Page) -> None:
     log_in(page, "dave")
     page.fill("#symbol", "AAPL, IBM, ZZZ")

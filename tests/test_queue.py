@@ -404,6 +404,46 @@ async def test_batch_counts_its_tasks(queue: QueueService) -> None:
     assert snapshot["status"] == "processing"
 
 
+@pytest.mark.gen_test
+async def test_batch_says_when_it_changed_last(queue: QueueService, redis: Redis) -> None:
+    """To read it is no change. A record of an earlier version knows when it ended, or was made."""
+    batch_id = (await queue.create_batch("a", several("AAPL"))).batch_id
+    key = f"{{rtq}}:batch:{batch_id}"
+
+    async def told() -> str:
+        batch = await queue.get_batch(batch_id)
+        assert batch is not None
+        moment: str = json.loads(batch.snapshot)["updated_at"]
+        return moment
+
+    async def stays() -> str:
+        """Return what is told, now and by a later clock of Redis."""
+        before, began = await told(), await redis.time()
+
+        async def is_later() -> bool:
+            return await redis.time() > (began[0], began[1] + 2000)
+
+        await until(is_later)
+        assert await told() == before
+        return before
+
+    moments = [await stays()]
+    [owned] = await claim(queue)
+    moments.append(await stays())
+    await queue.report_progress(owned.task.task_id, owned.token, b'"progress":0.1', 0.1)
+    moments.append(await stays())
+    await queue.ack_task(owned.task.task_id, token=owned.token)
+    moments.append(await stays())
+    assert moments == sorted(set(moments))
+    # What the log tells of the end is what is read later.
+    replay = await queue.read_events("batch", batch_id)
+    assert json.loads(replay.snapshot.data)["updated_at"] == moments[-1]
+    await redis.hdel(key, "changed_at")
+    assert await stays() == moments[-1]
+    await redis.hdel(key, "ended_at")
+    assert await stays() == moments[0]
+
+
 @pytest.mark.gen_test(timeout=60)
 async def test_large_batch_may_be_claimed_and_end_at_once(queue: QueueService) -> None:
     """Each of its tasks changes it, more often than Lua hands on arguments."""

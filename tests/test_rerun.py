@@ -14,6 +14,7 @@ from services.queue import (
     OnConflict,
     Outcome,
     Priority,
+    QueueFull,
     QueueService,
     TaskNotFound,
     TaskState,
@@ -145,15 +146,32 @@ async def test_attempt_says_when_it_began_and_ended(queue: QueueService, redis: 
 async def test_oldest_attempts_and_the_ends_of_long_reasons_are_let_go(
     queue: QueueService,
 ) -> None:
-    """Cut in the middle of a character too."""
     task_id = await enqueue(queue, max_attempts=1000)
     for number in range(MOST_ATTEMPTS + 3):
         [owned] = await claim(queue)
         await give_up(queue, owned, Outcome.ERROR, f"{number:02}" + "\u2603" * MOST_REASON)
     attempts = (await read(queue, task_id)).attempts
     assert [one["attempt"] for one in attempts] == list(range(4, MOST_ATTEMPTS + 4))
-    assert attempts[0]["error"].startswith("03\u2603")
-    assert len(attempts[0]["error"].encode()) <= MOST_REASON + 2
+    # Two bytes of the number, 165 of three each, and the ellipsis has three.
+    assert attempts[0]["error"] == "03" + "\u2603" * 165 + "…"
+
+
+@pytest.mark.parametrize("character", ["x", "é", "\u2603", "\U0001f4a5"])
+@pytest.mark.parametrize("before", range(4))
+@pytest.mark.gen_test
+async def test_long_reason_is_cut_between_two_characters(
+    queue: QueueService, character: str, before: int
+) -> None:
+    """As much of it stands as has room before the ellipsis; one that has room is whole."""
+    size = len(character.encode())
+    whole = "a" * (MOST_REASON % size) + character * (MOST_REASON // size)
+    long = "a" * before + character * (MOST_REASON + 1)
+    task_id = await enqueue(queue, max_attempts=9)
+    for reason in (whole, long):
+        await give_up(queue, (await claim(queue))[0], Outcome.ERROR, reason)
+    told = [one["error"] for one in (await read(queue, task_id)).attempts]
+    room = MOST_REASON - len("…".encode()) - before
+    assert told == [whole, "a" * before + character * (room // size) + "…"]
 
 
 @pytest.mark.gen_test
@@ -338,8 +356,28 @@ async def test_each_end_is_news_of_its_own(queue: QueueService, redis: Redis) ->
 
 
 @pytest.mark.gen_test
-async def test_room_of_a_full_line_is_not_needed_to_run_again(make_queue: MakeQueue) -> None:
-    """It is the same task: what was taken once stays taken."""
+async def test_owner_runs_no_more_again_than_may_wait(make_queue: MakeQueue) -> None:
+    """Delayed tasks count. What is refused stays as it was, and is not told of its unique key."""
+    queue = make_queue(max_waiting_per_user=2)
+    ids = []
+    for number in range(3):
+        ids.append(await enqueue(queue, unique=Unique(key=f"k{number}")))
+        await queue.cancel_task(ids[-1])
+    delayed = await enqueue(queue, delay=60.0)
+    assert (await queue.rerun_task(ids[0], "a")).status == "queued"
+    for task_id in ids[1:]:
+        with pytest.raises(QueueFull, match="at most 2 tasks of a user may wait") as refused:
+            await queue.rerun_task(task_id, "a")
+        assert refused.value.retry_after == 5.0
+    assert (await queue.get_user_queue_status("a")).waiting == 2
+    assert (await read(queue, ids[1])).status == "cancelled"
+    await queue.cancel_task(delayed)
+    other = await queue.enqueue_task("a", new(unique=Unique(key="k1")))
+    assert other.task_id != ids[1]
+
+
+@pytest.mark.gen_test
+async def test_operator_runs_again_what_a_user_has_no_room_for(make_queue: MakeQueue) -> None:
     queue = make_queue(max_waiting_per_user=1)
     task_id = await enqueue(queue)
     await queue.cancel_task(task_id)

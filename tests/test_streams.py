@@ -473,6 +473,7 @@ async def test_last_id_is_taken_from_the_query(redis: Redis, make_token: Token) 
             assert await begins(f"{name}={EPOCH}-1", **header) == f"{EPOCH}-0"
             # The id that the polyfill adds is newer than the one in its address.
             assert await begins(f"last_id={EPOCH}-1&{name}={EPOCH}-0") == f"{EPOCH}-0"
+            assert await begins(f"{name}={EPOCH}-1&{name}={EPOCH}-0") == f"{EPOCH}-0"
             assert await begins(f"{name}={EPOCH}-1", **{"Last-Event-ID": ""}) == f"{EPOCH}-1"
 
 

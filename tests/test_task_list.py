@@ -81,6 +81,10 @@ async def test_list_is_bounded_by_when_tasks_were_made(queue: QueueService) -> N
     assert await ids_of(queue, "a", until=made[1]) == ids[:1]
     assert await ids_of(queue, "a", since=made[1], until=made[2]) == [ids[1]]
     assert await ids_of(queue, "a", since=made[2] + 1) == []
+    # The epoch is a time as any other.
+    assert await ids_of(queue, "a", until=0.0) == []
+    assert await ids_of(queue, "a", until=-1.0) == []
+    assert await ids_of(queue, "a", since=0.0, until=made[1]) == ids[:1]
 
 
 @pytest.mark.parametrize("limit", [1, 3, 7, 100])
@@ -100,6 +104,7 @@ async def test_parts_of_a_list_are_the_list(queue: QueueService, limit: int) -> 
     await queue.cancel_task(ids[3])
     following = await queue.list_tasks("a", limit=5, before=str(first.next))
     assert [task.task_id for task in following.items] == ids[14:9:-1]
+    assert await ids_of(queue, EVERYBODY, before="0") == []
 
 
 @pytest.mark.gen_test

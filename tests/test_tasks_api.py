@@ -12,6 +12,7 @@ import attrs
 import pytest
 from redis.asyncio import Redis
 
+from services.queue import QueueService
 from settings import Settings
 from tests.api import Client, event_of, notified, serving
 from tests.conftest import ROOT
@@ -473,7 +474,6 @@ async def test_admin_runs_again_what_a_filter_finds(working: Settings, make_toke
         ids = [await submitted(alice, paper(how="final") | {"tags": [f"t{n}"]}) for n in range(3)]
         for task_id in ids:
             await ended(alice, task_id)
-        assert (await alice.post("/api/tasks/retry", {"user": "alice"})).status == 403
         asked = {"user": "alice", "kind": "report", "status": "failed", "tag": "t1"}
         assert (await admin.post("/api/tasks/retry", asked)).body == {"retried": 1}
         await until(lambda: has_ended_twice(alice, ids[1]))
@@ -481,6 +481,66 @@ async def test_admin_runs_again_what_a_filter_finds(working: Settings, make_toke
         assert other.body == {"retried": 0}
         for bad in ({"status": "completed"}, {"before": "x"}, {"limit": 0}):
             assert (await admin.post("/api/tasks/retry", bad)).status == 422
+
+
+@pytest.mark.gen_test
+async def test_user_runs_his_own_again_by_filter(working: Settings, make_token: Token) -> None:
+    """Without a user it is himself, and of an admin everybody; another's needs an admin."""
+    async with serving(working, make_token("alice")) as alice:
+        bob = alice.as_user(make_token("bob"))
+        admin = alice.as_user(make_token("root", scope="rt:admin"))
+        hers, his = await submitted(alice, paper(how="final")), await submitted(bob, paper(fails=9))
+        await ended(alice, hers)
+        await ended(bob, his)
+        for user in ("alice", "*"):
+            refused = await bob.post("/api/tasks/retry", {"user": user})
+            assert (refused.status, refused.body["detail"]) == (
+                403,
+                "this needs the scope rt:admin",
+            )
+        assert (await bob.post("/api/tasks/retry", {"tag": "other"})).body == {"retried": 0}
+        for body in ({}, {"user": "bob"}, {"user": "", "status": "failed"}):
+            assert (await bob.post("/api/tasks/retry", body)).body == {"retried": 1}
+            await ended(bob, his)
+        assert len((await look(alice, hers))["attempts"]) == 1
+        for everybody in ({}, {"user": "*"}):
+            assert (await admin.post("/api/tasks/retry", everybody)).body == {"retried": 2}
+            await ended(alice, hers)
+            await ended(bob, his)
+
+
+async def all_failed(client: Client, core: QueueService, count: int) -> list[str]:
+    """Return the ids of tasks that have failed, of a server that runs nothing."""
+    ids = []
+    for _ in range(count):
+        ids.append(await submitted(client, paper()))
+        [claim] = (await core.claim("w", 1, kinds=["report"])).claims
+        await core.ack_task(claim.task.task_id, False, token=claim.token, error="broken")
+    return ids
+
+
+@pytest.mark.gen_test
+async def test_running_again_takes_room_as_a_submission_does(
+    idle: Settings, make_token: Token
+) -> None:
+    """Alone and by filter, for the owner; an admin is not stopped."""
+    bounded = attrs.evolve(idle, queue_max_waiting_per_user=2)
+    async with serving(bounded, make_token("alice")) as alice:
+        admin = alice.as_user(make_token("root", scope="rt:admin"))
+        ids = await all_failed(alice, alice.core.queue, 6)
+        answers = [await alice.post(f"/api/tasks/{task_id}/retry") for task_id in ids[:3]]
+        assert [one.status for one in answers] == [202, 202, 429]
+        assert answers[2].headers["Retry-After"] == "5"
+        assert answers[2].body["detail"] == "at most 2 tasks of a user may wait"
+        assert (await alice.get("/api/queue/stats")).body["queued"] == 2
+        await alice.delete(f"/api/tasks/{ids[0]}")
+        full = await alice.post("/api/tasks/retry", {})
+        assert (full.status, full.headers["Retry-After"]) == (429, "5")
+        assert full.body["detail"] == "at most 2 tasks of a user may wait; 1 of these run again"
+        assert (await alice.get("/api/queue/stats")).body["queued"] == 2
+        assert (await admin.post(f"/api/tasks/{ids[0]}/retry")).status == 202
+        assert (await admin.post("/api/tasks/retry", {"user": "alice"})).body == {"retried": 3}
+        assert (await alice.get("/api/queue/stats")).body["queued"] == 6
 
 
 @pytest.mark.gen_test
@@ -684,6 +744,12 @@ async def test_tasks_are_found_by_what_is_asked_for(idle: Settings, make_token: 
         assert len(first["items"]) == 4
         assert [one["label"] for one in rest["items"]] == ["r1", "r0"]
         assert rest["next"] is None
+        assert await labels(alice, "until=1970-01-01T00:00:00Z") == []
+        assert len(await labels(alice, "since=1970-01-01T00:00:00Z")) == 6
+        cancelled = (await alice.get("/api/tasks?tag=odd&limit=1")).body["items"][0]["task_id"]
+        await alice.delete(f"/api/tasks/{cancelled}")
+        assert await labels(alice, "tag=odd&status=queued&status=cancelled") == ["r3", "r1"]
+        assert await labels(alice, "status=dead&status=cancelled") == ["r3"]
         for bad in ("status=gone", "limit=0", "limit=x", "since=tomorrow", "before=x"):
             assert (await alice.get(f"/api/tasks?{bad}")).status == 400
 
@@ -709,7 +775,12 @@ async def test_admin_sees_watches_and_cancels_everybodys_tasks(
         socket = await admin.socket(f"/api/ws/tasks/{task_id}")
         assert "connected" in str(await socket.read_message())
         assert await labels(admin, "user=alice") == ["x", "a.mp4 as 1080p"]
-        assert await labels(admin, "") == []
+        assert await labels(admin, "") == await labels(admin, "user=") == []
+        assert await labels(admin, f"batch={batch_id}") == ["x"]
+        assert await labels(admin, f"batch={batch_id}&user=*") == ["x"]
+        assert await labels(admin, f"batch={batch_id}&user=root") == []
+        assert await labels(admin, "batch=unknown") == []
+        assert await labels(bob, f"batch={batch_id}") == []
         assert (await bob.get("/api/tasks?user=alice")).status == 403
         assert (await bob.get("/api/tasks?user=*")).status == 403
         assert (await bob.get("/api/tasks?user=bob")).status == 200
@@ -926,9 +997,10 @@ async def test_admin_purges_by_filter(idle: Settings, make_token: Token) -> None
             assert (await admin.post("/api/queue/purge", bad)).status == 422
         nobody = {"status": "queued", "kind": "nothing"}
         assert (await admin.post("/api/queue/purge", nobody)).status == 404
-        rest = {"status": "queued", "after": "2report/0"}
+        rest = {"status": "queued", "after": "2report/0", "user": "*"}
         assert (await admin.post("/api/queue/purge", rest)).body == {"purged": 2}
-        assert (await admin.post("/api/queue/purge", rest | {"after": "2"})).status == 422
+        for place in ("2", "/5", "./1", 5):
+            assert (await admin.post("/api/queue/purge", rest | {"after": place})).status == 422
 
 
 @pytest.mark.gen_test
@@ -951,7 +1023,7 @@ async def test_admin_moves_limits_until_he_drops_them(idle: Settings, make_token
 
 
 ADMINS: list[tuple[str, str, Any]] = [
-    ("POST", "/api/tasks/retry", {}),
+    ("POST", "/api/tasks/retry", {"user": "bob"}),
     ("POST", "/api/queue/pause", {}),
     ("POST", "/api/queue/resume", {}),
     ("POST", "/api/queue/drain", {}),

@@ -226,3 +226,51 @@ async def test_names_may_hold_what_users_write(idle: Settings, make_token: Token
         key = {"Idempotency-Key": "k" * 256}
         refused = await alice.send("POST", "/api/tasks", {"symbol": "A"}, key)
         assert refused.body["detail"] == "Idempotency-Key must have 1 to 255 characters"
+
+
+# Every argument that a query may have, by the address that takes it.
+ARGUMENTS = {
+    "/api/tasks": "kind status tag batch since until q before limit user",
+    "/api/batches/{id}/tasks": "before limit",
+    "/api/schedules": "user after limit",
+    "/api/notifications": "limit before status type page page_size",
+    "/api/queue/dead": "limit offset",
+    "/api/ws/stats": "scope",
+}
+REPEATABLE = {"/api/tasks": {"status"}}
+
+
+@pytest.mark.gen_test
+async def test_empty_query_argument_is_none(idle: Settings, make_token: Token) -> None:
+    """Each alone, all together, and beside one with a value."""
+    async with serving(idle, make_token("root", scope="rt:admin")) as admin:
+        await admin.submit()
+        made = await admin.post("/api/batches", {"symbols": ["AAPL"]})
+        for path, names in ARGUMENTS.items():
+            address = path.replace("{id}", made.body.get("batch_id", ""))
+            without = await admin.get(address)
+            assert (without.status, address) == (200, address)
+            each = [f"{name}=" for name in names.split()]
+            for query in (*each, "&".join(each), "limit=7&limit="):
+                answer = await admin.get(f"{address}?{query}")
+                assert (answer.status, query) == (200, query), answer.body
+                assert answer.body.keys() == without.body.keys()
+                if "items" in without.body:
+                    assert ids_in(answer.body) == ids_in(without.body)
+
+
+def ids_in(body: dict[str, Any]) -> list[str]:
+    return [one["task_id"] for one in body["items"]]
+
+
+@pytest.mark.gen_test
+async def test_repeated_query_argument_is_refused(idle: Settings, make_token: Token) -> None:
+    """But where several values mean any of them."""
+    async with serving(idle, make_token("root", scope="rt:admin")) as admin:
+        made = await admin.post("/api/batches", {"symbols": ["AAPL"]})
+        for path, names in ARGUMENTS.items():
+            address = path.replace("{id}", made.body["batch_id"])
+            for name in set(names.split()) - REPEATABLE.get(path, set()):
+                answer = await admin.get(f"{address}?{name}=1&{name}=1")
+                told = (answer.status, answer.body["detail"])
+                assert told == (400, f"{name} must not be repeated")

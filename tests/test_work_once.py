@@ -233,7 +233,7 @@ async def test_notification_is_cleaned_and_bounded() -> None:
     assert content is not None
     assert content.startswith("Line 1\nline 2")
     assert len(content) == 2000
-    assert record.notes[1] == ("t" * 200, None, "info")
+    assert record.notes[1] == ("t" * 199 + "…", None, "info")
 
 
 @pytest.mark.gen_test

@@ -308,6 +308,7 @@ def test_message_may_stand_alone_and_be_anything() -> None:
         "a\ufffdb?",
     ]
     assert len(record.messages[-1]) == MAX_MESSAGE_LENGTH
+    assert record.messages[-1].endswith("…")
     assert run.progress == 50
 
 

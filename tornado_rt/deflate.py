@@ -9,6 +9,8 @@ not demand it: Tornado's own client, for one, does not hear that.
 import re
 import zlib
 
+from tornado_rt.work.values import cut
+
 EXTENSION = "permessage-deflate"
 # A sender removes this from the end of a message (section 7.2.1).
 SYNC_TAIL = b"\x00\x00\xff\xff"
@@ -124,14 +126,14 @@ class Inflater:
 def _offer(text: str) -> Offer:
     name, *parameters = (part.strip(" \t") for part in text.split(";"))
     if not re.fullmatch(_TOKEN, name):
-        raise ValueError(f"not an extension: {name[:50]!r}")
+        raise ValueError(f"not an extension: {cut(name, 50)!r}")
     return name, [_parameter(text) for text in parameters]
 
 
 def _parameter(text: str) -> Parameter:
     match = _PARAMETER.fullmatch(text)
     if match is None:
-        raise ValueError(f"not a parameter of an extension: {text[:50]!r}")
+        raise ValueError(f"not a parameter of an extension: {cut(text, 50)!r}")
     name, plain, quoted = match.groups()
     return name, plain or quoted
 

@@ -17,6 +17,7 @@ import orjson
 
 from tornado_rt.bounds import LEAST_INTEGER, MOST_INTEGER, OutOfBounds, check_json
 from tornado_rt.problems import Problem
+from tornado_rt.work.values import cut
 
 T = TypeVar("T")
 
@@ -173,11 +174,6 @@ def read_body(
     else:
         read = reader_of(target)(value, "the body", faults, None)
     return None if read is WRONG else read
-
-
-def cut(text: str, most: int) -> str:
-    """Return text of at most `most` characters."""
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 @functools.cache

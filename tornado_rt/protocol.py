@@ -16,6 +16,7 @@ import attrs
 import orjson
 
 from tornado_rt.deflate import SMALL_WINDOW_BITS, WINDOW_BITS, deflate
+from tornado_rt.work.values import cut
 
 CHANNEL_PREFIX = "rt:"
 BROADCAST = "broadcast"
@@ -213,7 +214,7 @@ class Cursor:
         """Read `epoch-offset`. Raise ValueError when it is not of that form."""
         found = _CURSOR.fullmatch(text)
         if found is None or int(found[2]) > MOST_OFFSET:
-            raise ValueError(f"not a cursor: {text[:50]!r}")
+            raise ValueError(f"not a cursor: {cut(text, 50)!r}")
         return cls(found[1], int(found[2]))
 
     @property

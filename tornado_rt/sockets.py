@@ -39,6 +39,7 @@ from tornado_rt.protocol import (
 from tornado_rt.refusals import close_code_of, error_message, error_of
 from tornado_rt.web import BaseHandler, refuse_without_folder
 from tornado_rt.wire import take_over
+from tornado_rt.work.values import cut
 
 # Room for what comes right after a handshake: mostly nothing.
 EARLY_BYTES = 4096
@@ -219,7 +220,7 @@ class SocketConnection(Connection):
         actions = {ClientMessageType.AUTH: self._renew, **self.feed.actions()}
         action = actions.get(type_)
         if action is None:
-            return self._complain(ErrorCode.UNKNOWN_TYPE, f"unknown type {type_[:50]!r}")
+            return self._complain(ErrorCode.UNKNOWN_TYPE, f"unknown type {cut(type_, 50)!r}")
         self._hold_back()
         self.hub.own(self._act(action, data), "client-message")
         return None

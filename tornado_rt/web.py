@@ -366,24 +366,41 @@ class ApiHandler(BaseHandler):
         accept = self.request.headers.get("Accept", "").lower()
         return "application/json" in accept and "text/event-stream" not in accept
 
+    def argument(self, name: str) -> str | None:
+        """Return a query argument, None without one. Raise Problem 400 for a repeated one.
+
+        An empty one is none.
+        """
+        given = self.arguments(name)
+        if len(given) > 1:
+            raise Problem(400, f"{name} must not be repeated")
+        return given[0] if given else None
+
+    def arguments(self, name: str) -> list[str]:
+        """Return a query argument that may be repeated; an empty one is none."""
+        return [one for one in self.get_query_arguments(name) if one]
+
     def number(self, name: str, default: int, most: int, least: int = 1) -> int:
         """Read a query argument from `least` to `most`. Raise Problem 400."""
-        text = self.get_query_argument(name, str(default))
+        text = self.argument(name)
+        if text is None:
+            return default
         if text.isascii() and text.isdecimal() and len(text) < 10 and least <= int(text) <= most:
             return int(text)
         raise Problem(400, f"{name} must be a number from {least} to {most}")
 
     def choice(self, name: str, choices: type[E]) -> E | None:
         """Read a query argument that is one of an enum's values. Raise Problem 400."""
-        text = self.get_query_argument(name, None)
-        try:
-            return None if text is None else choices(text)
-        except ValueError:
-            raise Problem(400, f"{name} must be one of {', '.join(choices)}") from None
+        text = self.argument(name)
+        return None if text is None else _chosen(name, text, choices)
+
+    def choices(self, name: str, choices: type[E]) -> list[E]:
+        """Read a query argument that may be repeated, each time as `choice`. Raise Problem 400."""
+        return [_chosen(name, text, choices) for text in self.arguments(name)]
 
     def text(self, name: str, most: int) -> str | None:
         """Read a query argument of up to `most` characters. Raise Problem 400."""
-        text = self.get_query_argument(name, None)
+        text = self.argument(name)
         try:
             check_name(name, text or "", most, least=0)
         except OutOfBounds as error:
@@ -428,3 +445,10 @@ def announced_bytes(request: HTTPServerRequest) -> int:
 
 def _plain_name(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "")
+
+
+def _chosen(name: str, text: str, choices: type[E]) -> E:
+    try:
+        return choices(text)
+    except ValueError:
+        raise Problem(400, f"{name} must be one of {', '.join(choices)}") from None

@@ -18,6 +18,7 @@ from services.progress.snapshot import PlanView
 from services.progress.stores import FileProgressStore, ProgressStore
 from tornado_rt.protocol import iso_time
 from tornado_rt.work import MAX_MESSAGE_LENGTH, WAITING, Plan, clean_text
+from tornado_rt.work.values import cut
 
 # From which share done on the time left follows the pace alone.
 PACE_TRUSTED_FROM = 0.25
@@ -199,7 +200,7 @@ def _index_of(step: object, steps: Sequence[Step]) -> int:
 
 def _tell(step: object) -> str:
     if isinstance(step, str):
-        step = repr(str(step[:MAX_STEP_LENGTH]))
+        step = repr(cut(str(step), MAX_STEP_LENGTH))
     elif not isinstance(step, int | float):
         step = type(step).__name__
     return clean_text(step, MAX_STEP_LENGTH)

@@ -11,9 +11,9 @@ from tornado_rt.json_body import (
     TOLD_FAULTS,
     TOLD_NAME_CHARACTERS,
     TOLD_NAMES,
-    cut,
 )
 from tornado_rt.work import clean_line
+from tornado_rt.work.values import cut
 
 # A class in the message of a validator of attrs.
 CLASS_NAME = re.compile(r"<(?:class|enum) '(?:[\w<>]+\.)*(\w+)'>")

@@ -19,7 +19,7 @@ from services.queue.models import KindEntry, KindLimits
 from tornado_rt.bounds import number_of
 from tornado_rt.work import Kind, Plan, clean_line, first_fragment, format_label
 from tornado_rt.work.kind import MAX_LABEL_LENGTH, OWN_FIELDS
-from tornado_rt.work.values import MOST_KEPT, MOST_SECONDS
+from tornado_rt.work.values import MOST_KEPT, MOST_SECONDS, cut
 
 log = structlog.get_logger(__name__)
 
@@ -134,7 +134,7 @@ class KnownKind(ABC):
     def label(self, params: dict[str, Any]) -> str:
         """Return what people see of a task: one line of at most 200 characters."""
         made = self._or_none("label", lambda: clean_line(self._label(params), MAX_LABEL_LENGTH))
-        return made or self.title[:MAX_LABEL_LENGTH]
+        return made or cut(self.title, MAX_LABEL_LENGTH)
 
     def shown(self, params: dict[str, Any]) -> dict[str, Any]:
         """Return the parameters that snapshots carry."""

@@ -15,6 +15,7 @@ from bson.errors import BSONError
 from tornado_rt.auth import USER_ID_LENGTH
 from tornado_rt.bounds import OutOfBounds, check_json, check_name, name_of, text_of
 from tornado_rt.protocol import Cursor, Message, ResyncReason, iso_time
+from tornado_rt.work.values import cut
 
 TITLE_LENGTH = 200
 CONTENT_LENGTH = 5000
@@ -83,7 +84,7 @@ def _check_metadata(_: Any, field: Any, value: dict[str, Any]) -> None:
     check_json(field.name, value, METADATA_BYTES)
     # MongoDB means operators and references by them.
     if (reserved := next(filter(_is_reserved, _names_in(value)), None)) is not None:
-        raise OutOfBounds(f"{field.name} has the name {reserved[:50]!r}: none may begin with $")
+        raise OutOfBounds(f"{field.name} has the name {cut(reserved, 50)!r}: none may begin with $")
     try:
         bson.encode(value)
     except (BSONError, OverflowError) as error:

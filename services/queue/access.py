@@ -1,14 +1,18 @@
 """The base of all verbs of a queue: its scripts and keys in Redis, and its bounds."""
 
 import secrets
+from typing import Any
 
 import attrs
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
+from services.queue.models import Conflict, KeyReused, QueueFull
 from services.queue.scripts import Scripts
 from services.queue.sent_plans import SentPlans
 from settings import QueueOrder
+
+FULL_RETRY_SECONDS = 5.0
 
 
 @attrs.frozen(kw_only=True)
@@ -63,6 +67,15 @@ class QueueAccess:
     def _reading(self) -> Pipeline:
         # Not a transaction: Redis refuses even to read in one when it is full.
         return self._redis.pipeline(transaction=False)
+
+    def _unless_refused(self, reply: Any) -> Any:
+        if reply == b"full":
+            raise QueueFull(self.max_waiting_per_user, FULL_RETRY_SECONDS)
+        if reply == b"conflict":
+            raise KeyReused
+        if reply[0] == b"unique":
+            raise Conflict(reply[1].decode())
+        return reply
 
 
 def key_prefix(name: str) -> str:

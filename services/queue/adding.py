@@ -12,10 +12,9 @@ from redis.exceptions import TimeoutError
 
 from services.queue.access import QueueAccess
 from services.queue.jobs import pack_job
-from services.queue.models import Batch, Conflict, KeyReused, NewTask, Once, QueueFull, Task
+from services.queue.models import Batch, NewTask, Once, Task
 from services.queue.replies import new_task, read_batch, read_task
 
-FULL_RETRY_SECONDS = 5.0
 # How many tasks a script surely puts into the line within the time that an answer may take.
 ANSWERED_TASKS = 2000
 # The script replies with this many fields for a new task, and with all fields for an existing one.
@@ -115,15 +114,6 @@ class Adding(QueueAccess):
             with contextlib.suppress(TimeoutError):
                 return await self.scripts.run(name, **arguments)
         return await self.scripts.run(name, **arguments)
-
-    def _unless_refused(self, reply: Any) -> Any:
-        if reply == b"full":
-            raise QueueFull(self.max_waiting_per_user, FULL_RETRY_SECONDS)
-        if reply == b"conflict":
-            raise KeyReused
-        if reply[0] == b"unique":
-            raise Conflict(reply[1].decode())
-        return reply
 
 
 def new_id() -> str:

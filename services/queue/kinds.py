@@ -11,6 +11,7 @@ from services.queue.access import QueueAccess, QueueLimits
 from services.queue.models import KindEntry, KindLimits, KindState, LimitsRefused
 from settings import QueueOrder
 from tornado_rt.work import Plan, Rate
+from tornado_rt.work.values import cut
 
 # A worker that says nothing for so long counts no more.
 SILENT_SECONDS = 30.0
@@ -152,7 +153,7 @@ def _checked(kind: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     known = attrs.fields_dict(KindLimits if kind else QueueLimits)
     for name, value in changes.items():
         if name not in known:
-            raise LimitsRefused(f"there is no limit {name[:60]}: there are {', '.join(known)}")
+            raise LimitsRefused(f"there is no limit {cut(name, 60)}: there are {', '.join(known)}")
         if name in RATES:
             _check_rate(name, value)
         elif name == "order":

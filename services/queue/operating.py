@@ -10,7 +10,6 @@ from services.queue.access import QueueAccess
 from services.queue.models import (
     Batch,
     BatchNotFound,
-    Conflict,
     Followed,
     NotEnded,
     NotPurged,
@@ -58,16 +57,17 @@ class Operating(QueueAccess):
     async def rerun_task(self, task_id: str, user_id: str | None = None) -> Task:
         """Give a task that failed, died or was cancelled all its attempts again.
 
+        The bound of waiting tasks holds for `user_id`, and for None, an operator, it does not.
         Raise TaskNotFound, also for another's; NotEnded for one that waits, runs or has completed;
-        Conflict when another has its unique key.
+        Conflict when another has its unique key; QueueFull.
         """
-        reply = await self.scripts.run("rerun", id=task_id, user=user_id or "")
+        bound = 0 if user_id is None else self.max_waiting_per_user
+        reply = await self.scripts.run("rerun", id=task_id, user=user_id or "", waiting=bound)
         if reply is None:
             raise TaskNotFound(task_id)
+        reply = self._unless_refused(reply)
         if isinstance(reply, bytes):
             raise NotEnded(task_id, reply.decode())
-        if reply[0] == b"unique":
-            raise Conflict(reply[1].decode())
         return read_task(reply)
 
     async def discard_task(self, task_id: str) -> None:

@@ -50,17 +50,17 @@ class Reading(QueueAccess):
         statuses: Sequence[str] = (),
         tag: str = "",
         batch_id: str = "",
-        since: float = 0.0,
-        until: float = 0.0,
+        since: float | None = None,
+        until: float | None = None,
         words: str = "",
         before: str = "",
         limit: int = 50,
     ) -> Page:
         """Read a user's tasks that fit, or everybody's (the user ""), the newest first.
 
-        `since` and `until` are when they were made; `words` stand in the label or in the id.
-        `before` is the `next` of the page before. One page may have fewer than `limit` and go on
-        all the same: it looks at 2,000 tasks at most.
+        `since` and `until` are when they were made, None: any time; `words` stand in the label or
+        in the id. `before` is the `next` of the page before. One page may have fewer than `limit`
+        and go on all the same: it looks at 2,000 tasks at most.
         """
         found: list[Task] = []
         by_text, place = bool(tag or words), before
@@ -148,8 +148,8 @@ class Reading(QueueAccess):
         kind: str,
         statuses: Sequence[str],
         batch_id: str,
-        since: float,
-        until: float,
+        since: float | None,
+        until: float | None,
         before: str,
         most: int,
         looked: int,
@@ -162,13 +162,12 @@ class Reading(QueueAccess):
             batch=batch_id,
             since=since,
             till=until,
-            before=int(before or 0),
+            before=int(before) if before else None,
             most=most,
             looked=looked,
         )
-        place = str(last if isinstance(last, int) else last.decode())
         found = [(fields_of(reply)["seq"].decode(), read_task(reply)) for reply in replies]
-        return found, place
+        return found, last.decode()
 
 
 def _fits(task: Task, tag: str, words: str) -> bool:

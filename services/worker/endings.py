@@ -17,6 +17,7 @@ from services.queue import Outcome
 from tornado_rt.bounds import OutOfBounds
 from tornado_rt.work import LeaseLost, Retry, TaskError, clean_text
 from tornado_rt.work.kept import NotKept, as_kept
+from tornado_rt.work.values import cut
 
 MAX_ERROR_LENGTH = 2000
 MOST_RETRY_SECONDS = 30 * 86400.0
@@ -90,7 +91,7 @@ def text_of_error(error: BaseException) -> str:
         return text or "the handler was cancelled"
     if isinstance(error, TaskError | Retry | OutOfBounds):
         return text or name
-    return f"{name}: {text}"[:MAX_ERROR_LENGTH] if text else name
+    return cut(f"{name}: {text}", MAX_ERROR_LENGTH) if text else name
 
 
 def one_line(value: object) -> str:
@@ -131,7 +132,7 @@ def _judge(error: BaseException) -> Ending:
         return failed(text_of_error(leaves[0]))
     reason = text_of_error(error)
     if isinstance(error, BaseExceptionGroup):
-        reason = f"{reason}: {text_of_error(leaves[0])}"[:MAX_ERROR_LENGTH]
+        reason = cut(f"{reason}: {text_of_error(leaves[0])}", MAX_ERROR_LENGTH)
     cancelled = all(isinstance(one, asyncio.CancelledError) for one in leaves)
     return Ending(Outcome.ERROR, error=reason, trace=_trace(error), cancelled=cancelled)
 
@@ -144,7 +145,7 @@ def _again(retries: list[BaseException]) -> Ending:
         given = [retry_seconds(getattr(one, "delay", None)) for one in retries]
     except Exception as error:
         why = text_of_error(error)
-        return failed(f"bad delay of a Retry: {why}; it said: {reason}"[:MAX_ERROR_LENGTH])
+        return failed(cut(f"bad delay of a Retry: {why}; it said: {reason}", MAX_ERROR_LENGTH))
     delays = [delay for delay in given if delay is not None]
     return Ending(Outcome.RETRY, error=reason, delay=max(delays) if delays else None)
 

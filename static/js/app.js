@@ -7,11 +7,12 @@ import { NotificationView } from "./notification-view.js";
 import { RealtimeSocket } from "./socket.js";
 import { EventStream } from "./stream.js";
 import { TaskList, nameOf } from "./task-list.js";
-import { TaskView } from "./task-view.js";
+import { FAILED, TaskView } from "./task-view.js";
 
 const SESSION = "tornado_rt.session";
 const UNAUTHORIZED = 4401;
 const ID = /^[A-Za-z0-9_-]{1,64}$/;
+const MOST_RERUN = 1000;
 const KINDS = { task: "/api/tasks/", batch: "/api/batches/" };
 
 let session = JSON.parse(sessionStorage.getItem(SESSION) ?? "null");
@@ -21,6 +22,8 @@ const task = new TaskView();
 const taskList = new TaskList((one) => show("task", one.task_id, nameOf(one)));
 const notifications = new NotificationView(api, showError);
 
+// The user as the server knows them, "" until it has said so.
+let user = "";
 let news = null;
 let followed = null;
 
@@ -62,6 +65,7 @@ function endSession() {
 
 async function enter() {
   news?.close();
+  user = "";
   notifications.clear();
   news = new RealtimeSocket("/api/ws/notifications", token, {
     message: onNews,
@@ -78,7 +82,10 @@ function showState(text, code) {
 }
 
 function onNews(type, data) {
-  if (type === "connected") notifications.showUnread(data.unread_count);
+  if (type === "connected") {
+    user = data.user_id;
+    notifications.showUnread(data.unread_count);
+  }
   if (type === "notification") {
     notifications.add(data);
     listTasks().catch(showError);
@@ -93,6 +100,7 @@ async function listTasks() {
   const { items } = await api.get("/api/tasks");
   taskList.show(items);
   taskList.mark(followed?.id);
+  $("retry-all").hidden = !items.some((one) => FAILED.includes(one.status));
 }
 
 function unfollow() {
@@ -216,6 +224,15 @@ async function retryTask() {
   await listTasks();
 }
 
+/** Run all of the user's tasks again that failed; the one that is watched may be among them. */
+async function retryAll() {
+  // An admin who names nobody means everybody.
+  if (!user) throw new Error("The server has not said yet who is signed in");
+  await api.post("/api/tasks/retry", { user, limit: MOST_RERUN });
+  if (followed?.socket) follow("task", followed.id, $("task-name").textContent);
+  await listTasks();
+}
+
 async function copyCurl() {
   try {
     await navigator.clipboard.writeText($("curl-line").textContent);
@@ -233,6 +250,7 @@ $("task-form").addEventListener("submit", act(submitTask));
 $("submit-batch").addEventListener("click", act(submitBatch));
 $("cancel").addEventListener("click", act(() => api.delete(followed.path)));
 $("retry").addEventListener("click", act(retryTask));
+$("retry-all").addEventListener("click", act(retryAll));
 $("copy-curl").addEventListener("click", act(copyCurl));
 
 async function begin() {

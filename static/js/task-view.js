@@ -5,7 +5,7 @@ import { nameOf } from "./task-list.js";
 
 const ENDED = ["completed", "partial", "failed", "cancelled", "dead"];
 // What may be run again; a batch may not.
-const FAILED = ["failed", "dead"];
+export const FAILED = ["failed", "dead"];
 
 function duration(seconds) {
   if (seconds < 90) return `about ${Math.max(1, Math.round(seconds))} s left`;

@@ -18,13 +18,18 @@ MOST_KEPT = 10**15 - 1
 MOST_SECONDS = 36500 * 86400
 
 
+def cut(text: str, most: int) -> str:
+    """Return text of at most `most` characters; "…" stands for the rest."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def clean_text(value: object, most: int) -> str:
     """Return any object as text that can be kept, cut to `most` characters. It never raises."""
     try:
         text = str(value)
     except BaseException as error:
         text = f"<{type(value).__name__}: {type(error).__name__} in its text>"
-    text = text[:most].encode(errors="replace").decode()
+    text = cut(text, most).encode(errors="replace").decode()
     if text.isprintable():
         return text
     return "".join(one if one in LAYOUT or may_stand(one) else "\ufffd" for one in text)

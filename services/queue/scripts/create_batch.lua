@@ -18,7 +18,8 @@ local b = adopt({
   _key = batch_key(id), _changes = false, _numbered = false, batch_id = id, event_seq = '1', logged = '1',
 }, BATCH)
 set(b, 'user_id', user, 'kind', A.kind, 'head', A.head, 'total', tostring(total), 'progress_sum', '0',
-  'queued', tostring(total), 'status', 'queued', 'created_at', NOW_STAMP)
+  'queued', tostring(total), 'status', 'queued', 'created_at', NOW_STAMP,
+  'changed_at', NOW_STAMP)
 local ids = {}
 for i, new in ipairs(A.tasks) do ids[i] = new.id end
 add_all(A.tasks)

@@ -2,8 +2,8 @@
 --
 -- Read tasks of a user, or of a batch, the newest first.
 --
--- user     batch: its id, "": of the user       before: a number of submission, 0: from the newest
--- kind, statuses: only such, "" and {}: any     since, until: only those made then [s since 1970], 0: any
+-- user     batch: its id, "": of the user       before: a number of submission, nil: from the newest
+-- kind, statuses: only such, "" and {}: any     since, till: only those made then [s since 1970], nil: any
 -- most: how many at most     looked: how many are looked at, at most
 -- Reply: {the tasks, where the list goes on or ""}.
 local wanted = {}
@@ -11,8 +11,8 @@ for _, status in ipairs(A.statuses) do wanted[status] = true end
 local function fits(t)
   return (A.kind == '' or t.kind == A.kind) and (#A.statuses == 0 or wanted[t.status])
     and (A.batch == '' or t.batch_id == A.batch)
-    and (A.since == 0 or tonumber(t.created_at) >= A.since)
-    and (A.till == 0 or tonumber(t.created_at) < A.till)
+    and (not A.since or tonumber(t.created_at) >= A.since)
+    and (not A.till or tonumber(t.created_at) < A.till)
 end
 local function full_reply(t)
   local flat = reply(t)
@@ -21,8 +21,8 @@ local function full_reply(t)
   return flat
 end
 
-local tasks, last = {}, A.before
-local newest = A.before > 0 and '(' .. string.format('%.0f', A.before) or '+inf'
+local tasks, last = {}, ''
+local newest = A.before and '(' .. string.format('%.0f', A.before) or '+inf'
 local ids = redis.call('ZREVRANGEBYSCORE', P .. 'tasks:' .. A.user, newest, '-inf', 'WITHSCORES', 'LIMIT', 0, A.looked)
 for i = 1, #ids, 2 do
   if #tasks == A.most then return {tasks, last} end

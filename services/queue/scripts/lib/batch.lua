@@ -52,7 +52,9 @@ local function batch_data(b)
     parts[#parts + 1] = ',"' .. state .. '":' .. (b[state] or '0')
   end
   parts[#parts + 1] = string.format(',"progress":%.1f', batch_progress(b))
-  parts[#parts + 1] = ',"updated_at":"' .. iso(NOW) .. '"'
+  -- One of an earlier version does not know when it changed, but when it ended or was made.
+  local changed_at = tonumber(b.changed_at or b.ended_at or b.created_at)
+  parts[#parts + 1] = ',"updated_at":"' .. iso(changed_at or NOW) .. '"'
   return table.concat(parts)
 end
 
@@ -127,7 +129,7 @@ local function batch_follow(id, from, to, from_percent, to_percent)
     set(b, from, tostring((b[from] or 0) - 1), to, tostring((b[to] or 0) + 1))
   end
   set(b, 'progress_sum', tostring(b.progress_sum + to_percent - from_percent))
-  set(b, 'status', batch_status(b))
+  set(b, 'status', batch_status(b), 'changed_at', NOW_STAMP)
   -- Not every step of every task is news of the batch: whole percents are.
   if from ~= to or math.floor(batch_progress(b)) ~= shown then
     emit('batch', id, b, 'progress', batch_data(b))
