@@ -10,12 +10,12 @@ import attrs
 
 from services.finding import TaskFilter, find_page
 from services.queue import (
-    ALL_KINDS,
     Conflict,
     KindState,
     NotEnded,
     Purged,
     QueueService,
+    Task,
     TaskNotFound,
     TaskState,
 )
@@ -78,22 +78,29 @@ class Operator:
         """Cancel waiting tasks, or delete ended ones. `limit` 0: all of them.
 
         It ends after `seconds`, and goes on where another ended: `passed` is the `next` of that.
-        Raise KindNotFound, and NotPurged for tasks that run.
+        Raise NotPurged for tasks that run; KindNotFound when nothing is found at all of a kind that
+        is none: a kind that nobody serves any more may have tasks that ended.
         """
-        if kind != ALL_KINDS:
-            await self._find(kind)
-        return await self._queue.purge(
+        purged = await self._queue.purge(
             status, kind=kind, user_id=user_id, limit=limit, passed=passed, seconds=seconds
         )
+        if not (purged.count or purged.next or passed):
+            await self._find(kind)
+        return purged
 
     async def rerun_all(
         self, user_id: str | None, wanted: TaskFilter, *, seconds: float = math.inf
     ) -> Rerun:
-        """Run again what a filter finds, `limit` at most. It ends after `seconds`, as `purge`."""
-        count, until = 0, time.monotonic() + seconds
+        """Run again what a filter finds, `limit` at most. It ends after `seconds`, as `purge`.
+
+        Raise KindNotFound as `purge` does.
+        """
+        found, count, until = 0, 0, time.monotonic() + seconds
+        begins = not wanted.before
         while count < wanted.limit:
             left = attrs.evolve(wanted, limit=min(wanted.limit - count, PAGE_SIZE))
             page = await find_page(self._queue, user_id, left)
+            found += len(page.items)
             for task in page.items:
                 with contextlib.suppress(TaskNotFound, NotEnded, Conflict):
                     await self._queue.rerun_task(task.task_id)
@@ -103,7 +110,26 @@ class Operator:
             wanted = attrs.evolve(wanted, before=page.next)
             if time.monotonic() >= until:
                 return Rerun(count, page.next)
+        if begins and not found:
+            await self._find(wanted.kind)
         return Rerun(count)
+
+    async def list_dead(self, kind: str, user_id: str, limit: int) -> list[Task]:
+        """Read dead tasks, the last to die first, `limit` at most.
+
+        Raise KindNotFound as `purge` does.
+        """
+        # One that dies meanwhile moves the others on.
+        found: dict[str, Task] = {}
+        for offset in range(0, (await self._queue.stats()).dead, PAGE_SIZE):
+            for task in await self._queue.list_dead(PAGE_SIZE, offset):
+                if kind in ("", task.kind) and user_id in ("", task.user_id):
+                    found[task.task_id] = task
+            if len(found) >= limit:
+                break
+        if not found:
+            await self._find(kind)
+        return list(found.values())[:limit]
 
     async def read_limits(self, kind: str) -> dict[str, Any]:
         """Return the limits that hold, and those of them that an admin has set."""

@@ -346,6 +346,8 @@ async def test_admin_runs_again_what_a_filter_finds(working: Settings, make_toke
         await until(lambda: has_ended_twice(alice, ids[1]))
         other = await admin.post("/api/tasks/retry", {"user": "alice", "kind": "plain"})
         assert other.body == {"retried": 0}
+        nobody = await admin.post("/api/tasks/retry", {"kind": "typo"})
+        assert (nobody.status, nobody.body["detail"]) == (404, "there is no kind typo")
         for bad in ({"status": "completed"}, {"before": "x"}, {"limit": 0}):
             assert (await admin.post("/api/tasks/retry", bad)).status == 422
 
