@@ -1,5 +1,6 @@
 """Statistics, and the settings that change while the server runs."""
 
+import re
 from enum import StrEnum
 from typing import Any
 
@@ -10,7 +11,7 @@ from services.operating import Operator
 from services.queue import ALL_KINDS, QueueService, TaskState, describe_dead
 from services.system_settings import SystemSettingsService
 from tornado_rt.auth import ADMIN
-from tornado_rt.bounds import name_of, number_of
+from tornado_rt.bounds import OutOfBounds, name_of, number_of
 from tornado_rt.presence import Presence
 from tornado_rt.web import ApiHandler
 
@@ -19,6 +20,8 @@ MAX_PAGE_SIZE = 500
 MAX_OFFSET = 1_000_000
 NAME_LENGTH = 255
 MAX_PURGED = 1_000_000
+# Where a purge goes on: a line or a time, and a number.
+PLACE = re.compile(r"[a-z0-9._-]{0,80}/[0-9.]{1,24}")
 # Tasks that one check reads: nobody else is served meanwhile.
 MOST_CHECKED = 5000
 
@@ -88,6 +91,11 @@ class KindRequest:
     kind: str = attrs.field(default=ALL_KINDS, validator=name_of(NAME_LENGTH, least=0))
 
 
+def _check_place(_: Any, field: Any, value: str) -> None:
+    if value and not PLACE.fullmatch(value):
+        raise OutOfBounds(f"{field.name} must be the `next` of another answer")
+
+
 @attrs.frozen
 class PurgeRequest:
     """The body of `POST /api/queue/purge`; `limit` 0 is all there are.
@@ -99,7 +107,7 @@ class PurgeRequest:
     kind: str = ALL_KINDS
     user: str = ""
     limit: int = attrs.field(default=0, validator=number_of(0, MAX_PURGED))
-    after: int = attrs.field(default=0, validator=number_of(0, MAX_OFFSET))
+    after: str = attrs.field(default="", validator=_check_place)
 
 
 class OperatorHandler(ApiHandler):
@@ -143,7 +151,7 @@ class PurgeHandler(OperatorHandler):
             asked.kind,
             asked.user,
             asked.limit,
-            passed=asked.after,
+            after=asked.after,
             seconds=self.work_seconds,
         )
         self.answer({"purged": purged.count} | next_of(purged.next))

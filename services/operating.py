@@ -72,19 +72,19 @@ class Operator:
         user_id: str,
         limit: int,
         *,
-        passed: int = 0,
+        after: str = "",
         seconds: float = math.inf,
     ) -> Purged:
         """Cancel waiting tasks, or delete ended ones. `limit` 0: all of them.
 
-        It ends after `seconds`, and goes on where another ended: `passed` is the `next` of that.
+        It ends after `seconds`, and goes on where another ended: `after` is the `next` of that.
         Raise NotPurged for tasks that run; KindNotFound when nothing is found at all of a kind that
         is none: a kind that nobody serves any more may have tasks that ended.
         """
         purged = await self._queue.purge(
-            status, kind=kind, user_id=user_id, limit=limit, passed=passed, seconds=seconds
+            status, kind=kind, user_id=user_id, limit=limit, after=after, seconds=seconds
         )
-        if not (purged.count or purged.next or passed):
+        if not (purged.count or purged.next or after):
             await self._find(kind)
         return purged
 

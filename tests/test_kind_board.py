@@ -387,6 +387,27 @@ async def test_purge_cancels_what_waits_and_deletes_what_ended(
     assert len(await claim(queue, 20, KIND, "other")) == 9
 
 
+@pytest.mark.gen_test
+async def test_each_process_makes_its_kinds_known_again_in_an_emptied_redis(
+    make_queue: MakeQueue, redis: Redis
+) -> None:
+    """Whoever comes first: the limits of another's kinds hold again as soon as it claims."""
+    queues = {kind: make_queue() for kind in ("x", "y", "z")}
+    for kind, queue in queues.items():
+        await register(queue, kind, limit=1)
+    await redis.flushall()
+    for kind in ("x", "y"):
+        for _ in range(3):
+            await enqueue(queues["x"], kind=kind)
+    for kind in ("x", "y"):
+        assert len((await queues[kind].claim("w", 5, kinds=[kind])).claims) == 1
+    # One that never claims does so when it says that it lives, or looks.
+    await queues["z"].announce_worker("w", ["z"])
+    assert {state.entry.kind for state in await queues["x"].read_kinds()} == {"", "x", "y", "z"}
+    await redis.flushall()
+    assert {state.entry.kind for state in await queues["y"].read_kinds()} == {"", "y"}
+
+
 @pytest.mark.gen_test(timeout=60)
 async def test_purge_of_many_goes_on_to_the_last_or_to_its_limit(queue: QueueService) -> None:
     """Past those that it does not name, in parts."""
@@ -407,13 +428,42 @@ async def test_purge_whose_time_is_over_says_where_another_goes_on(queue: QueueS
     """Each goes on behind what stays: here the first 200 are of somebody else."""
     for user in "ab":
         await queue.create_batch(user, several(*"A" * 200))
-    place, counts = 0, []
+    place, counts = "", []
     while place is not None:
-        part = await queue.purge(TaskState.QUEUED, user_id="b", passed=place, seconds=0)
+        part = await queue.purge(TaskState.QUEUED, user_id="b", after=place, seconds=0)
         counts.append(part.count)
         place = part.next
     assert counts == [0, 200, 0]
     assert (await queue.stats()).queued == 200
+
+
+@pytest.mark.gen_test(timeout=60)
+@pytest.mark.parametrize("state", [TaskState.QUEUED, TaskState.DELAYED, TaskState.CANCELLED])
+async def test_purge_leaves_nothing_behind_while_others_go(
+    queue: QueueService, state: TaskState
+) -> None:
+    """Ranks move with each task that starts, comes due or is deleted; of one time are many."""
+    for user in "ab" * 3:
+        for task in several(*"A" * 150):
+            await queue.enqueue_task(user, task, delay=100.0 if state == "delayed" else 0.0)
+        if state == TaskState.CANCELLED:
+            await queue.purge(TaskState.QUEUED, user_id=user)
+    place, purged = "", 0
+    while place is not None:
+        part = await queue.purge(state, user_id="b", after=place, seconds=0)
+        place, purged = part.next, purged + part.count
+        # Of the others the first go.
+        first = (await queue.list_tasks("a", statuses=[state], limit=1000)).items[-40:]
+        if state == TaskState.QUEUED:
+            await claim(queue, 40)
+        elif state == TaskState.CANCELLED:
+            await queue.purge(state, user_id="a", limit=40)
+        else:
+            for task in first:
+                await queue.cancel_task(task.task_id)
+    left = (await queue.list_tasks("b", statuses=[state], limit=1000)).items
+    ran = len((await queue.list_tasks("b", statuses=["processing"], limit=1000)).items)
+    assert (left, purged + ran) == ([], 450)
 
 
 @pytest.mark.gen_test

@@ -452,6 +452,24 @@ async def test_changed_rate_holds_for_what_starts_from_then_on(make_queue: MakeQ
     assert await claim(queue) == []
 
 
+@pytest.mark.gen_test
+@pytest.mark.parametrize(("limit", "key"), [("rate", ""), ("key_rate", "x")])
+async def test_raised_rate_holds_at_once(make_queue: MakeQueue, limit: str, key: str) -> None:
+    """It does not wait for what the slower one had left behind."""
+    queue = make_queue()
+    await register(queue, **{limit: "1/d"})
+    for _ in range(20):
+        await enqueue(queue, key=key)
+    assert len(await claim(queue)) == 1
+    await queue.set_limits(KIND, {limit: "600/m"})
+    # A token comes each 0.1 s.
+    await until(lambda: has_claimed(queue), 5.0)
+
+
+async def has_claimed(queue: QueueService) -> bool:
+    return bool(await claim(queue, 1))
+
+
 # Why it waits
 
 

@@ -133,7 +133,7 @@ BODIES: dict[str, Any] = {
     "POST /api/broadcast": {"type": "alert", "title": "to all"},
     "POST /api/tasks/retry": {"kind": "nothing"},
     "PUT /api/kinds/{kind}/limits": {"limit": 0},
-    "POST /api/queue/purge": {"status": "cancelled", "kind": "nothing"},
+    "POST /api/queue/purge": {"status": "cancelled", "user": "nobody"},
     "PUT /api/queue/limits": {"order": "fifo"},
     "PUT /api/settings": {"sse_heartbeat_interval_seconds": 10},
     "POST /api/auth/demo": {"user_id": "alice"},

@@ -663,8 +663,9 @@ async def test_admin_purges_by_filter(idle: Settings, make_token: Token) -> None
             assert (await admin.post("/api/queue/purge", bad)).status == 422
         nobody = {"status": "queued", "kind": "nothing"}
         assert (await admin.post("/api/queue/purge", nobody)).status == 404
-        rest = {"status": "queued", "after": 1}
-        assert (await admin.post("/api/queue/purge", rest)).body == {"purged": 1}
+        rest = {"status": "queued", "after": "2report/0"}
+        assert (await admin.post("/api/queue/purge", rest)).body == {"purged": 2}
+        assert (await admin.post("/api/queue/purge", rest | {"after": "2"})).status == 422
 
 
 @pytest.mark.gen_test

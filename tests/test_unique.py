@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from services.queue import Conflict, OnConflict, QueueFull, QueueService, Task, TaskState, Unique
+from services.queue import (
+    Conflict,
+    Once,
+    OnConflict,
+    QueueFull,
+    QueueService,
+    Task,
+    TaskState,
+    Unique,
+)
 from tests.queueing import (
     claim,
     end,
@@ -302,8 +311,45 @@ async def test_full_line_takes_one_in_place_of_another(make_queue: MakeQueue) ->
 
 
 @pytest.mark.gen_test
-async def test_lost_task_leaves_its_key_free(queue: QueueService, redis: Redis) -> None:
-    """One that was deleted, or whose record cannot be read."""
+@pytest.mark.parametrize("on_conflict", list(OnConflict))
+async def test_key_of_some_seconds_outlives_its_task(
+    make_queue: MakeQueue, on_conflict: OnConflict
+) -> None:
+    """What throttles must not depend on how many ended tasks are kept."""
+    queue = make_queue(kept_per_user=1)
+    first = await submit(queue, 3600.0)
+    for owned in await claim(queue):
+        await end(queue, owned)
+    await enqueue(queue)
+    for owned in await claim(queue):
+        await end(queue, owned)
+    assert await queue.get_task(first.task_id) is None
+    if on_conflict == OnConflict.REPLACE:
+        assert (await submit(queue, 3600.0, on_conflict)).task_id != first.task_id
+        return
+    with pytest.raises(Conflict) as refused:
+        await submit(queue, 3600.0, on_conflict)
+    assert refused.value.task_id == first.task_id
+
+
+@pytest.mark.gen_test
+async def test_key_of_a_request_remembers_the_task_that_it_was_given(queue: QueueService) -> None:
+    """Also the one that was there under the unique key: the same request gets it again."""
+    first = await submit(queue)
+    once = Once("k1", b"body")
+    task = new(unique=Unique(key="k"))
+    given = await queue.enqueue_task("a", task, once=once)
+    assert given.task_id == first.task_id
+    [owned] = await claim(queue)
+    await end(queue, owned)
+    again = await queue.enqueue_task("a", task, once=once)
+    assert (again.task_id, again.status) == (first.task_id, "completed")
+
+
+@pytest.mark.gen_test
+async def test_task_that_cannot_be_read_leaves_its_key_free(
+    queue: QueueService, redis: Redis
+) -> None:
     for scope in SCOPES:
         first = await submit(queue, scope)
         await redis.hset(f"{{rtq}}:task:{first.task_id}", "made", b"x")

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import attrs
 import pytest
 from redis.asyncio import Redis
 
@@ -65,6 +66,42 @@ async def test_cancelling_what_runs_wakes_who_waited_for_its_user(
     async with woken(redis) as wakes:
         await queue.cancel_task("runs")
         assert await wakes() == 1
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("limits", [{"user_limit": 1}, {"global_limit": 1}, {}])
+async def test_last_attempt_that_is_lost_wakes_who_waited_for_its_place(
+    redis: Redis, make_queue: MakeQueue, limits: dict[str, int]
+) -> None:
+    """It is dead then, and comes into no line; without any limit of users its kind has one."""
+    queue = make_queue(**limits)
+    if not limits:
+        await queue.register_kinds([KindEntry(kind="slow", limits=KindLimits(limit=1))])
+    for id_ in ("runs", "waits"):
+        await queue.enqueue_task("ann", attrs.evolve(new_task("slow"), max_attempts=1), task_id=id_)
+    (claim,) = (await queue.claim("one", 5, kinds=["slow"])).claims
+    assert claim.task.task_id == "runs"
+    async with woken(redis) as wakes:
+        await queue.expire_claims(["one"])
+        await queue.keep_up()
+        assert await wakes() == 1
+    assert len((await queue.claim("two", 5, kinds=["slow"])).claims) == 1
+
+
+@pytest.mark.gen_test
+async def test_unreadable_task_whose_lease_ran_out_wakes_who_waited_for_its_place(
+    redis: Redis, make_queue: MakeQueue
+) -> None:
+    queue = make_queue(global_limit=1)
+    for id_ in ("runs", "waits"):
+        await queue.enqueue_task("ann", new_task("slow"), task_id=id_)
+    await queue.claim("one", 5, kinds=["slow"])
+    await redis.hdel("{rtq}:task:runs", "made")
+    async with woken(redis) as wakes:
+        await queue.expire_claims(["one"])
+        await queue.keep_up()
+        assert await wakes() == 1
+    assert len((await queue.claim("two", 5, kinds=["slow"])).claims) == 1
 
 
 @pytest.mark.gen_test

@@ -80,7 +80,7 @@ class Readiness:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await self._data_fault()
         except (RedisError, OSError):
-            # Said by others.
+            # The look at Redis reports it.
             return None
 
     async def _find_redis_fault(self) -> str | None:

@@ -37,21 +37,23 @@ class Claiming(KindBoard):
         Repeated under the same id of the `request` within a minute it returns the same tasks.
         """
         request = request or new_request()
+        own = self.registered_kinds()
+        # Those that we registered come first.
+        asked = sorted(dict.fromkeys(kinds), key=lambda kind: kind not in own)
         while True:
             reply = await self.scripts.run_alone(
                 "claim",
                 request=request,
                 worker=worker_id,
                 most=count,
-                kinds=list(dict.fromkeys(kinds)),
+                kinds=asked,
+                known=sum(kind in own for kind in asked),
                 visibility=self.visibility_seconds,
                 kept=self.kept_per_user,
                 acks=[_ack_fields(ack) for ack in acks],
             )
             if reply != b"unregistered":
                 break
-            # A Redis that is new, or was emptied.
-            self.sent_plans.forget()
             await self.register_again()
         owned, claimed, again_in = reply
         claims = await self._readable(claimed)

@@ -56,9 +56,14 @@ class KindBoard(QueueAccess):
             plans={plan.digest: plan.text for plan in plans},
         )
 
+    def registered_kinds(self) -> set[str]:
+        """Return the kinds that this process has registered."""
+        return {entry.kind for entry in self._known[0]}
+
     async def register_again(self) -> None:
         """Make known what this process knows, in a Redis that is new, or was emptied."""
         entries, plans = self._known
+        self.sent_plans.forget()
         await self.register_kinds(entries, plans, overwrite=False)
 
     async def set_limits(self, kind: str, changes: Mapping[str, Any] | None) -> None:
@@ -81,19 +86,30 @@ class KindBoard(QueueAccess):
     async def announce_worker(self, worker_id: str, kinds: Sequence[str], info: Any = None) -> None:
         """Say that a worker lives and what it runs; to be repeated within 30 s."""
         told = orjson.dumps({"kinds": list(kinds), "info": info})
-        await self.scripts.run(
-            "announce_worker", worker=worker_id, info=told, silent=SILENT_SECONDS
-        )
+        if not await self._announce(worker_id, told):
+            await self.register_again()
 
     async def withdraw_worker(self, worker_id: str) -> None:
         """Say that a worker is gone."""
-        await self.scripts.run(
-            "announce_worker", worker=worker_id, info=None, silent=SILENT_SECONDS
+        await self._announce(worker_id, None)
+
+    async def _announce(self, worker_id: str, told: bytes | None) -> bool:
+        """Say what a worker runs, None: it is gone. Return False when our kinds are not known."""
+        known = await self.scripts.run(
+            "announce_worker",
+            worker=worker_id,
+            info=told,
+            silent=SILENT_SECONDS,
+            registered=list(self.registered_kinds()),
         )
+        return bool(known)
 
     async def read_kinds(self) -> list[KindState]:
         """Read how all kinds stand; under the name "" what holds over all of them."""
         now, kinds, workers = await self.scripts.run("read_kinds")
+        if not self.registered_kinds() <= {name.decode() for name, entry, *_ in kinds if entry}:
+            await self.register_again()
+            now, kinds, workers = await self.scripts.run("read_kinds")
         serving = [_serves(told, float(now)) for told in workers]
         return [_read_state(one, float(now), serving) for one in kinds]
 

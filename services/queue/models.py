@@ -431,4 +431,4 @@ class Purged:
     """How many tasks were purged; `next`: where to go on with the rest, None when there is none."""
 
     count: int
-    next: int | None = None
+    next: str | None = None

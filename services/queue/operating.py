@@ -82,33 +82,32 @@ class Operating(QueueAccess):
         kind: str = "",
         user_id: str = "",
         limit: int = 0,
-        passed: int = 0,
+        after: str = "",
         seconds: float = math.inf,
     ) -> Purged:
         """Cancel waiting tasks, or delete ended ones, at most `limit` of them, 0: all there are.
 
-        It ends after `seconds`, and goes on where another ended: `passed` is the `next` of that.
+        It ends after `seconds`, and goes on where another ended: `after` is the `next` of that.
         Raise NotPurged for tasks that run: those are cancelled one by one.
         """
         if status == TaskState.PROCESSING:
             raise NotPurged("tasks that run are not purged: cancel them")
         purged, until = 0, time.monotonic() + seconds
         while True:
-            done, stay, more = await self.scripts.run(
+            done, place = await self.scripts.run(
                 "purge",
                 status=status.value,
                 kind=kind,
                 user=user_id,
-                passed=passed,
+                after=after,
                 most=min(PURGE_COUNT, limit - purged) if limit else PURGE_COUNT,
                 kept=self.kept_per_user,
             )
-            purged += done
-            passed += stay
-            if not more or 0 < limit <= purged:
+            purged, after = purged + done, place.decode()
+            if not after or 0 < limit <= purged:
                 return Purged(purged)
             if time.monotonic() >= until:
-                return Purged(purged, passed)
+                return Purged(purged, after)
 
     async def cleanup_expired_tasks(self) -> int:
         """Do what is due, at most 200 of each; return how many leases had run out.

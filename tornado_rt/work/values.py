@@ -1,4 +1,4 @@
-"""Text, numbers and JSON that can be kept, whatever an author's code brings."""
+"""Text, numbers and JSON that can be stored, whatever an author's code passes."""
 
 import json
 import math
@@ -40,7 +40,10 @@ def is_number(value: object, least: float = -math.inf, most: float = math.inf) -
 
 
 def as_number(value: object) -> float:
-    """Return what stands for a number, as those of other libraries do. Raise ValueError."""
+    """Return a number, also from types of other libraries (`__index__`, `__float__`).
+
+    Raise ValueError.
+    """
     if isinstance(value, bool | str | bytes):
         raise ValueError(f"{clean_line(value, 100)!r} is no number")
     readers: tuple[Callable[[Any], float], ...] = (operator.index, float)

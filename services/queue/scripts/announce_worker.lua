@@ -3,7 +3,8 @@
 -- Say that a worker lives, or that it does no more.
 --
 -- worker: its id     info: what it runs (JSON), nil: it is gone     silent: how long one counts [s]
--- Reply: 1.
+-- registered: kinds that it has registered
+-- Reply: 1, or 0 when one of these kinds is not known any more.
 if A.info then
   redis.call('HSET', P .. 'workers', A.worker, NOW_STAMP .. ' ' .. A.info)
 else
@@ -13,5 +14,8 @@ local all = redis.call('HGETALL', P .. 'workers')
 for i = 1, #all, 2 do
   local seen = tonumber(string.match(all[i + 1], '^%S+') or '')
   if not seen or seen + A.silent < NOW then redis.call('HDEL', P .. 'workers', all[i]) end
+end
+for _, kind in ipairs(A.registered) do
+  if redis.call('HEXISTS', P .. 'kinds', kind) == 0 then return 0 end
 end
 return 1

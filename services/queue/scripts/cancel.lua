@@ -13,7 +13,6 @@ if A.what == 'task' then
   local t = load_task(id)
   if not t or (user ~= '' and t.user_id ~= user) then return false end
   cancel(t)
-  wake_workers()
   return reply(t)
 end
 
@@ -33,5 +32,4 @@ for _, task_id in ipairs(redis.call('LRANGE', P .. 'batch_tasks:' .. id, 0, -1))
     end
   end
 end
-wake_workers()
 return {more, batch_reply(id)}

@@ -4,13 +4,18 @@
 --
 -- request, worker: ids    most: how many at most   kinds: names of kinds
 -- visibility [s]          kept: ended tasks kept a user, 0: any
+-- known: how many of the kinds, the first ones, this process has registered
 -- acks: {id, token, outcome} of each ended attempt, and result, error, fragment, delay [s] where it has them
 -- Reply: {whether each was still owned (0 or 1), the claimed tasks (see claimed_reply), in how many
--- seconds more may start as text, "" for when something happens}; "unregistered" when no limits are known: then
--- nothing was done. Repeated with the same request id it returns the same tasks, as far as they are still
--- the worker's.
-limits = unpack_limits(redis.call('HGET', P .. 'limits', ''))
+-- seconds more may start as text, "" for when something happens}; "unregistered" when limits are not known that
+-- should be: then nothing was done. Repeated with the same request id it returns the same tasks, as far as they
+-- are still the worker's.
+local kept_limits = redis.call('HMGET', P .. 'limits', '', unpack(A.kinds))
+limits = unpack_limits(kept_limits[1])
 if not limits then return 'unregistered' end
+for i = 1, A.known do
+  if not kept_limits[i + 1] then return 'unregistered' end
+end
 local request_key = P .. 'request:' .. A.request
 most_ended = A.kept
 
@@ -99,7 +104,9 @@ local function end_attempts()
     local t = records[task_key(ack.id)]
     if owned[i] == 1 and t then ended[t.kind] = (ended[t.kind] or 0) + 1 end
   end
+  -- This worker is likely to take the places itself: others are woken only for what was full.
   if was_full(ended) then unblocked = true end
+  vacated = false
   settle()
 end
 if #A.acks > 0 then end_attempts() end
@@ -152,7 +159,6 @@ end
 
 local function open_lines()
   if #A.kinds == 0 or redis.call('SISMEMBER', P .. 'paused', '') == 1 then return end
-  local packed = redis.call('HMGET', P .. 'limits', unpack(A.kinds))
   local paused = redis.call('SMISMEMBER', P .. 'paused', unpack(A.kinds))
   local names, seen = {}, {}
   for _, kind in ipairs(A.kinds) do
@@ -163,7 +169,7 @@ local function open_lines()
   local come = added.queued or {}
   for i, name in ipairs(names) do waiting[i] = waiting[i] or come[name] end
   for i, kind in ipairs(A.kinds) do
-    kind_limits[kind] = read_limits(packed[i])
+    kind_limits[kind] = read_limits(kept_limits[i + 1])
     if paused[i] == 0 then add_lines(kind, {unpack(waiting, 5 * i - 4, 5 * i)}, seen) end
   end
 end
@@ -176,7 +182,7 @@ local function is_open(kind)
   if (own.limit or 0) > 0 and counted('running', kind) >= own.limit then
     closed[kind] = true
   elseif own.rate then
-    local wait = seconds_to_token(kind, own.rate)
+    local wait = seconds_to_token(kind, own.rate, own.rate_since)
     if wait > 0 then
       closed[kind] = true
       look_again_in(wait)
@@ -212,7 +218,7 @@ local function is_key_full(kind, both)
   local own = kind_limits[kind]
   if (own.key_limit or 0) > 0 and counted('keys', both) >= own.key_limit then return true end
   if not own.key_rate then return false end
-  local wait = seconds_to_token(both, own.key_rate)
+  local wait = seconds_to_token(both, own.key_rate, own.key_rate_since)
   if wait > 0 then
     redis.call('ZADD', P .. 'resting', stamp(NOW + wait), both)
     return true
@@ -230,10 +236,11 @@ local function pick(t, of_user, of_key)
   count('running', kind, 1)
   count('queued', t.line, -1)
   count('waiting_of', user, -1)
-  if kind_limits[kind].rate then take_token(kind, kind_limits[kind].rate) end
+  local own = kind_limits[kind]
+  if own.rate then take_token(kind, own.rate, own.rate_since) end
   if of_key then
     count('keys', of_key, 1)
-    if kind_limits[kind].key_rate then take_token(of_key, kind_limits[kind].key_rate) end
+    if own.key_rate then take_token(of_key, own.key_rate, own.key_rate_since) end
   end
   picked[#picked + 1] = t
 end

@@ -19,10 +19,16 @@ local function enqueue(new)
   if before == 'conflict' then return before end
   local t = load_task(before or new.id)
   if t then return brief_reply(t, position(t.task_id, t.line)) end
-  local other = unique ~= '' and holder_of(unique)
+  local other, deleted
+  if unique ~= '' then other, deleted = holder_of(unique) end
+  -- What is deleted cannot be returned.
+  if deleted and new.conflict ~= 'replace' then return {'unique', deleted} end
   if other then
     if new.conflict == 'reject' then return {'unique', other.task_id} end
-    if new.conflict == 'return' then return brief_reply(other, position(other.task_id, other.line)) end
+    if new.conflict == 'return' then
+      remember_made(user, once, new.digest, other.task_id, A.seconds, A.keys)
+      return brief_reply(other, position(other.task_id, other.line))
+    end
   end
   if not has_room(user, 1, A.waiting) and not (other and WAITS[other.status]) then return 'full' end
   if other then

@@ -34,6 +34,7 @@ local function recount(zset)
 end
 local uncounted = redis.call('SMEMBERS', P .. 'recount')
 if #uncounted > 0 then
+  vacated = true
   redis.call('DEL', P .. 'recount')
   for _, zset in ipairs(uncounted) do
     if RECOUNTED[zset] then recount(zset) end

@@ -45,6 +45,11 @@ end
 local function apply(name)
   local before, both = unpacked('limits', name), unpacked('own_limits', name)
   for field, value in pairs(unpacked('changed_limits', name)) do both[field] = value end
+  for _, field in ipairs({'rate', 'key_rate'}) do
+    local old, new, since = before[field], both[field], field .. '_since'
+    local same = old and new and old[1] == new[1] and old[2] == new[2]
+    both[since] = new and (same and before[since] or NOW) or nil
+  end
   redis.call('HSET', P .. 'limits', name, cmsgpack.pack(both))
   limits = nil
   if name == '' then

@@ -20,7 +20,7 @@ local function lane_of(line, user, key) return P .. 'lane:' .. line .. ':' .. pa
 local function kind_of(line) return string.sub(line, 2) end
 
 local LIMITS = {user_limit = 'number', global_limit = 'number', limit = 'number', key_limit = 'number',
-  rate = 'table', key_rate = 'table', order = 'string'}
+  rate = 'table', key_rate = 'table', order = 'string', rate_since = 'number', key_rate_since = 'number'}
 
 -- The limits over all kinds or those of one kind, as `register` and `set_limits` keep them; nil when they cannot
 -- be read. One that is not as it must be is left out; a later version may keep others.

@@ -28,6 +28,9 @@ local function follow_in_batch(t, from, from_percent)
   batch_follow(t.batch_id, in_batch(from), in_batch(t.status), from_percent, percent)
 end
 
+-- Whether a task that ran has left its place: others may start in it.
+local vacated = false
+
 -- Tasks that have ended, to be put into `ended` at once, and into the lists of their users.
 local over, over_of = {}, {ended = {}, dead = {}}
 -- By how many more ended tasks are in these lists than before.
@@ -119,7 +122,7 @@ end
 -- First of all: what goes here needs not be written any more.
 table.insert(finishers, 1, function()
   settle()
-  if unblocked then wake_workers() end
+  if unblocked or vacated then wake_workers() end
   for kind in pairs(changed_pace) do
     redis.call('HSET', P .. 'pace', kind, string.format('%.4f', pace[kind]))
   end
@@ -138,6 +141,7 @@ local function leave(t)
     count('aside', user, -1)
   elseif t.status == 'processing' then
     left[#left + 1] = id
+    vacated = true
     count('active', user, -1)
     count('active_of', pair(t.kind, user), -1)
     count('running', t.kind, -1)
@@ -362,6 +366,7 @@ local function set_aside(id)
     fail_in_batch(id, 'queued')
   end
   if redis.call('ZREM', P .. 'processing', id) == 1 then
+    vacated = true
     redis.call('SADD', P .. 'recount', 'processing')
     fail_in_batch(id, 'processing')
   end

@@ -6,20 +6,24 @@
 -- In whole microseconds: Redis keeps and compares integers faster than floats.
 local FINE = 0.000001
 local full_at = {}
-local function time_when_full(name)
+-- A rate is {count, seconds} and holds `since` a time. No bucket of it is full later than its period from now:
+-- one that is comes of a slower rate before, and was empty when that was changed.
+local function time_when_full(name, rate, since)
   full_at[name] = full_at[name] or tonumber(redis.call('ZSCORE', P .. 'buckets', name) or 0) * FINE
-  return full_at[name]
+  local full = full_at[name]
+  if full > NOW + rate[2] + FINE then full = (since or 0) + rate[2] end
+  return math.max(full, NOW)
 end
 
--- In how many seconds there is a token; 0 when there is one. `rate` is {count, seconds}.
-local function seconds_to_token(name, rate)
-  local wait = math.max(time_when_full(name), NOW) - NOW - rate[2] * (1 - 1 / rate[1])
+-- In how many seconds there is a token; 0 when there is one.
+local function seconds_to_token(name, rate, since)
+  local wait = time_when_full(name, rate, since) - NOW - rate[2] * (1 - 1 / rate[1])
   return wait > FINE and wait or 0
 end
 
 local taken_tokens = {}
-local function take_token(name, rate)
-  full_at[name] = math.max(time_when_full(name), NOW) + rate[2] / rate[1]
+local function take_token(name, rate, since)
+  full_at[name] = time_when_full(name, rate, since) + rate[2] / rate[1]
   taken_tokens[name] = true
 end
 

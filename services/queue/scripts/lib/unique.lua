@@ -2,12 +2,13 @@
 --
 -- Unique keys. `unique` is how long a key holds (see free_unique) and its digest.
 
--- The task that has this key now; nil when there is none.
+-- The task that has this key now, nil when there is none; and its id when it has the key for some seconds and is
+-- deleted already.
 local function holder_of(unique)
   local id = redis.call('GET', P .. 'unique:' .. string.sub(unique, 2))
-  local t = id and load_task(id)
-  if not t then return nil end
-  local scope = string.sub(unique, 1, 1)
+  if not id then return nil end
+  local t, scope = load_task(id), string.sub(unique, 1, 1)
+  if not t then return nil, scope == 's' and redis.call('EXISTS', task_key(id)) == 0 and id or nil end
   if scope == 'w' and not WAITS[t.status] then return nil end
   if scope == 'r' and ENDED[t.status] then return nil end
   return t

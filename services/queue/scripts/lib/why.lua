@@ -15,11 +15,11 @@ local function waiting_for(t)
   if is_full('active', t.user_id, all.user_limit) then return 'user_limit' end
   if is_full('active_of', both, own.user_limit) then return 'kind_user_limit' end
   if t.key ~= '' and is_full('keys', pair(t.kind, t.key), own.key_limit) then return 'key_limit' end
-  if t.key ~= '' and own.key_rate and seconds_to_token(pair(t.kind, t.key), own.key_rate) > 0 then
+  if t.key ~= '' and own.key_rate and seconds_to_token(pair(t.kind, t.key), own.key_rate, own.key_rate_since) > 0 then
     return 'key_rate'
   end
   if is_full('running', t.kind, own.limit) then return 'kind_limit' end
-  if own.rate and seconds_to_token(t.kind, own.rate) > 0 then return 'rate' end
+  if own.rate and seconds_to_token(t.kind, own.rate, own.rate_since) > 0 then return 'rate' end
   if (all.global_limit or 0) > 0 and redis.call('ZCARD', P .. 'processing') >= all.global_limit then
     return 'global_limit'
   end
