@@ -116,7 +116,7 @@ async def _purge(queue: QueueService, asked: Asked) -> Told:
     if asked.status is None:
         raise CommandFault("say which tasks: --status")
     kind = _kind_of(asked.names, asked)
-    purged = await Operator(queue).purge(asked.status, kind, asked.user, asked.limit)
+    purged = await Operator(queue).purge(asked.status, kind, asked.user, asked.limit, tag=asked.tag)
     return Told([_tasks(purged.count, "purged")])
 
 
@@ -167,7 +167,7 @@ ACTIONS: dict[str, Action] = {
         _purge,
         "cancel the tasks that wait, or delete those that ended, all in the state --status",
         names="[KIND]",
-        options=("status", "kind", "user", "limit"),
+        options=FILTER,
     ),
     "limits": Action(
         _limits,

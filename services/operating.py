@@ -72,6 +72,7 @@ class Operator:
         user_id: str,
         limit: int,
         *,
+        tag: str = "",
         after: str = "",
         seconds: float = math.inf,
     ) -> Purged:
@@ -81,12 +82,31 @@ class Operator:
         Raise NotPurged for tasks that run; KindNotFound when nothing is found at all of a kind that
         is none: a kind that nobody serves any more may have tasks that ended.
         """
-        purged = await self._queue.purge(
-            status, kind=kind, user_id=user_id, limit=limit, after=after, seconds=seconds
-        )
+        if tag:
+            wanted = TaskFilter(kind=kind, statuses=(status,), tag=tag, before=after)
+            purged = await self._purge_tagged(status, user_id, wanted, limit, seconds)
+        else:
+            purged = await self._queue.purge(
+                status, kind=kind, user_id=user_id, limit=limit, after=after, seconds=seconds
+            )
         if not (purged.count or purged.next or after):
             await self._find(kind)
         return purged
+
+    async def _purge_tagged(
+        self, status: TaskState, user_id: str, wanted: TaskFilter, limit: int, seconds: float
+    ) -> Purged:
+        """Find what has the tag, and purge it: the scripts of the queue read no tags."""
+        count, until = 0, time.monotonic() + seconds
+        while True:
+            most = min(limit - count, PAGE_SIZE) if limit else PAGE_SIZE
+            page = await find_page(self._queue, user_id, attrs.evolve(wanted, limit=most))
+            count += await self._queue.purge_tasks([one.task_id for one in page.items], status)
+            if page.next is None or 0 < limit <= count:
+                return Purged(count)
+            if time.monotonic() >= until:
+                return Purged(count, page.next)
+            wanted = attrs.evolve(wanted, before=page.next)
 
     async def rerun_all(
         self, user_id: str | None, wanted: TaskFilter, *, seconds: float = math.inf

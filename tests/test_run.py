@@ -594,6 +594,10 @@ def test_queue_is_operated_from_the_command_line(start: Start, folder: Path, kin
     assert shown["changed"] == {"limit": 2, "rate": "10/m"}
     assert json.loads(queue("limits", "--drop", "report"))["changed"] == {}
     assert json.loads(queue("limits"))["limits"]["global_limit"] == 3
+    other = ask(server, alice, "/api/tasks", body | {"tags": ["drop"]})["task_id"]
+    assert queue("purge", "--status", "queued", "--tag", "drop") == "1 task purged\n"
+    assert ask(server, alice, f"/api/tasks/{other}")["status"] == "cancelled"
+    assert ask(server, alice, f"/api/tasks/{task}")["status"] == "queued"
     assert queue("purge", "--status", "queued", "report") == "1 task purged\n"
     again = queue("retry", "--status", "failed", "--user", "alice")
     assert again == "0 tasks run again\n"
@@ -622,7 +626,7 @@ def test_queue_is_operated_from_the_command_line(start: Start, folder: Path, kin
         (["discard", "--status", "dead", "--kind", "one"], "queue discard does not take --status"),
         (["retry", "a", "--kind", "one", "--user", "bob"], "name tasks, or say which by options"),
         (["retry", "a", "--limit", "1"], "name tasks, or say which by options"),
-        (["purge", "--status", "completed", "--tag", "drop"], "queue purge does not take --tag"),
+        (["dead", "--tag", "drop"], "queue dead does not take --tag"),
         (["limits", "analysis", "limit=1", "--drop"], "change limits, or drop their changes"),
         (["limits", "analysis", "limit=many"], "limit must be an integer"),
         (["limits", "analysis", "nope=1"], "there is no limit nope"),

@@ -661,6 +661,14 @@ async def test_admin_purges_by_filter(idle: Settings, make_token: Token) -> None
         assert gone.body == {"purged": 2}
         for bad in ({}, {"status": "processing"}, {"status": "queued", "limit": -1}):
             assert (await admin.post("/api/queue/purge", bad)).status == 422
+        tagged = {"status": "queued", "tag": "drop"}
+        assert (await admin.post("/api/queue/purge", tagged)).body == {"purged": 0}
+        dropped = await submitted(alice, film() | {"tags": ["drop"]})
+        assert (await admin.post("/api/queue/purge", tagged)).body == {"purged": 1}
+        assert (await look(alice, dropped))["status"] == "cancelled"
+        assert (await admin.post("/api/queue/purge", tagged | {"after": "2"})).body == {"purged": 0}
+        wrong = await admin.post("/api/queue/purge", tagged | {"after": "2report/0"})
+        assert wrong.status == 422
         nobody = {"status": "queued", "kind": "nothing"}
         assert (await admin.post("/api/queue/purge", nobody)).status == 404
         rest = {"status": "queued", "after": "2report/0"}
