@@ -11,8 +11,8 @@ import logging
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import NoReturn
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, NoReturn
 
 import attrs
 import structlog
@@ -21,10 +21,11 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from typed_settings.cli_argparse import make_parser, namespace2settings
 from typed_settings.exceptions import TsError
+from typed_settings.types import MergedSettings
 
 from services.analysis.words import EXAMPLE_BODY
 from services.checking import WARNING, check_kinds
-from services.console import ACTIONS, CommandFault
+from services.console import ACTIONS, Asked, CommandFault, check_asked
 from services.kinds import KindError
 from services.operating import KindNotFound
 from services.queue import LimitsRefused, NotPurged, QueueError, TaskState
@@ -143,16 +144,17 @@ def token(settings: Settings, options: argparse.Namespace) -> int:
 
 def check(settings: Settings, options: argparse.Namespace) -> int:
     """Say what is wrong with modules of kinds."""
-    status = 0
-    for module in options.module:
-        count, faults = check_kinds(module, settings.task_params_bytes)
-        for fault in faults:
-            _say(fault)
-        if any(not fault.startswith(WARNING) for fault in faults):
-            status = FAILED
-        else:
-            _say(f"{module}: {count} {'kind' if count == 1 else 'kinds'}, nothing wrong")
-    return status
+    # Read as the setting is, so that a start says the same.
+    settings = attrs.evolve(settings, kinds=options.module)
+    if not settings.kinds:
+        _complain("check: name a module")
+        return BAD_SETTING
+    sound, faults = check_kinds(*settings.kinds, settings=settings)
+    for fault in faults:
+        _say(fault)
+    for module, count in sound.items():
+        _say(f"{module}: {count} {'kind' if count == 1 else 'kinds'}, nothing wrong")
+    return FAILED if any(not fault.startswith(WARNING) for fault in faults) else 0
 
 
 def queue(settings: Settings, options: argparse.Namespace) -> int:
@@ -161,10 +163,15 @@ def queue(settings: Settings, options: argparse.Namespace) -> int:
 
 
 async def _on_queue(settings: Settings, options: argparse.Namespace) -> int:
+    given = {name: value for name, value in vars(options).items() if name in QUEUE_OPTIONS}
+    asked = Asked(options.names, **given)
+    check_asked(options.action, asked)
     async with open_queue(settings) as service:
-        told = await ACTIONS[options.action](service, options)
+        told = await ACTIONS[options.action].run(service, asked)
     for line in told.lines:
         _say(line)
+    for note in told.notes:
+        _complain(note)
     return FAILED if told.failed else 0
 
 
@@ -177,6 +184,38 @@ COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
 }
 
 
+@attrs.frozen
+class Text:
+    """What the help of a command says of it."""
+
+    usage: str
+    description: str
+    more: str = ""
+    formatter: type[argparse.HelpFormatter] = argparse.HelpFormatter
+
+
+COMMAND_TEXTS = {
+    "serve": Text(
+        "[serve] [OPTION ...]",
+        "Serve (the default), run a worker, check kinds, make a token, or see to the queue.",
+        "Commands: run.py [serve] [--kinds MODULE,...], run.py worker --kinds MODULE,... "
+        "--handler MODULE:FUNCTION --concurrency N, run.py check MODULE ..., "
+        "run.py token --user U [--scope S ...] [--ttl SECONDS], run.py queue ACTION. "
+        "run.py COMMAND --help says more of each. ",
+    ),
+    "worker": Text("worker [OPTION ...]", "Run tasks until SIGTERM or SIGINT."),
+    "check": Text("check MODULE ... [OPTION ...]", "Say what is wrong with modules of kinds."),
+    "token": Text("token --user U [OPTION ...]", "Print a token."),
+    "queue": Text(
+        "queue ACTION [NAME ...] [OPTION ...]",
+        "See to the queue. Actions:\n\n"
+        + "".join(f"  {name:<8} {action.purpose}\n" for name, action in ACTIONS.items())
+        + "\nrun.py queue ACTION --help shows what an action takes.",
+        formatter=argparse.RawDescriptionHelpFormatter,
+    ),
+}
+
+
 def _command(arguments: list[str]) -> tuple[str, list[str]]:
     if arguments and arguments[0] in COMMANDS:
         return arguments[0], arguments[1:]
@@ -184,70 +223,120 @@ def _command(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def _parse(name: str, arguments: list[str]) -> tuple[argparse.Namespace, Settings]:
-    parser, merged = make_parser(
-        Settings,
-        loaders(),
-        converter=converter(),
-        prog=f"run.py {name}",
-        description="Serve (the default), run a worker, check kinds, make a token, or see to the "
-        "queue.",
-        epilog="Commands: run.py [serve] [--kinds MODULE,...], run.py worker --kinds MODULE,... "
-        "--handler MODULE:FUNCTION --concurrency N, run.py check MODULE ..., "
-        "run.py token --user U [--scope S ...] [--ttl SECONDS], run.py queue dead|check, "
-        "run.py queue retry|discard TASK ..., run.py queue retry --status failed|dead, "
-        "run.py queue pause|resume|drain [KIND], run.py queue purge --status S, "
-        "run.py queue limits [KIND] [NAME=VALUE ...]. "
-        f"A setting is also read from {ENV_PREFIX}NAME and from the TOML file {CONFIG_VARIABLE}.",
-        allow_abbrev=False,
-        conflict_handler="resolve",
-    )
-    parser.error = _usage_error  # type: ignore[method-assign]
-    _add_own_options(parser, name)
-    options = parser.parse_args(arguments)
+    # The help of an action is shown when all is read.
+    own = argparse.ArgumentParser(add_help=name != "queue")
+    _add_own_options(own, name)
+    parser, merged = _parser_of(name, own, COMMAND_TEXTS[name])
+    # Names may stand before options and behind them.
+    options = parser.parse_intermixed_args(arguments)
+    if name == "queue" and (options.help or options.action is None):
+        _show_actions(options)
     options.arguments = arguments
     settings = namespace2settings(Settings, options, merged_settings=merged, converter=converter())
     return options, settings
 
 
-def _add_own_options(parser: argparse.ArgumentParser, name: str) -> None:
-    if name == "serve":
-        # Which of several it is; the one that starts them says so.
-        parser.add_argument("--process", type=_positive, help=argparse.SUPPRESS)
+def _parser_of(
+    name: str, own: argparse.ArgumentParser, text: Text
+) -> tuple[argparse.ArgumentParser, MergedSettings]:
+    """Return a parser of a command's own options, and behind them of the settings."""
+    parser, merged = make_parser(
+        Settings,
+        loaders(),
+        converter=converter(),
+        prog=f"run.py {name}",
+        usage=f"run.py {text.usage}",
+        description=text.description,
+        epilog=f"{text.more}A setting is also read from {ENV_PREFIX}NAME and from the TOML file "
+        f"{CONFIG_VARIABLE}.",
+        allow_abbrev=False,
+        conflict_handler="resolve",
+        add_help=False,
+        formatter_class=text.formatter,
+        parents=[own],
+    )
+    parser.error = _usage_error  # type: ignore[method-assign]
     if name == "worker":
-        own = parser.add_argument_group("Worker")
-        own.add_argument("--handler", metavar="MODULE:FUNCTION", help="what runs a task")
-        own.add_argument("--concurrency", type=_positive, metavar="N", help="tasks at once")
         # The setting of this name is the server's.
-        own.add_argument(
+        parser.add_argument(
             "--processes",
             action="store_true",
             dest="process_a_task",
             help="a process for each task",
         )
+    return parser, merged
+
+
+def _add_own_options(own: argparse.ArgumentParser, name: str) -> None:
+    if name == "serve":
+        # Which of several it is; the one that starts them says so.
+        own.add_argument("--process", type=_positive, help=argparse.SUPPRESS)
+    if name == "worker":
+        own.add_argument("--handler", metavar="MODULE:FUNCTION", help="what runs a task")
+        own.add_argument("--concurrency", type=_positive, metavar="N", help="tasks at once")
     if name == "token":
-        own = parser.add_argument_group("Token")
         own.add_argument("--user", required=True, help="user id")
         own.add_argument("--scope", action="append", default=[], help="a scope; may be repeated")
         own.add_argument("--ttl", type=_positive, default=3600, help="how long it is valid [s]")
     if name == "queue":
-        own = parser.add_argument_group("Queue")
-        own.add_argument("action", choices=list(ACTIONS))
-        own.add_argument("names", nargs="*", help="ids of tasks, a kind, or NAME=VALUE of limits")
-        own.add_argument("--kind", default="", help="only tasks of this kind")
-        own.add_argument("--status", type=TaskState, default=None, help="only tasks in this state")
-        own.add_argument("--user", default="", help="only tasks of this user")
-        own.add_argument("--tag", default="", help="only tasks with this tag")
-        own.add_argument("--limit", type=_positive, default=0, help="at most so many tasks")
-        own.add_argument("--drop", action="store_true", help="drop the limits that were changed")
+        own.add_argument("action", nargs="?", choices=list(ACTIONS))
+        own.add_argument("names", nargs="*", type=_filled)
+        own.add_argument("--help", "-h", action="store_true")
+        _add_queue_options(own, QUEUE_OPTIONS)
     if name == "check":
-        own = parser.add_argument_group("Check")
-        own.add_argument("module", nargs="+", help="a module with kinds, or the path of one")
+        own.add_argument(
+            "module", nargs="+", help="a module with kinds, or the path of one; commas between"
+        )
+
+
+def _filled(text: str) -> str:
+    # It is an empty variable of a shell, and would mean all.
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
+
+
+def _state(text: str) -> TaskState:
+    if text not in list(TaskState):
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(TaskState)}")
+    return TaskState(text)
 
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError("must be 1 or more")
     return int(text)
+
+
+# The options of all actions, each as argparse takes it.
+QUEUE_OPTIONS: dict[str, dict[str, Any]] = {
+    "status": {"type": _state, "metavar": "STATE", "help": "only tasks in this state"},
+    "kind": {"type": _filled, "help": "only this kind"},
+    "user": {"type": _filled, "help": "only tasks of this user"},
+    "tag": {"type": _filled, "help": "only tasks with this tag"},
+    "limit": {"type": _positive, "metavar": "N", "help": "at most N tasks"},
+    "drop": {"action": "store_true", "help": "drop the limits that were changed"},
+}
+
+
+def _add_queue_options(own: argparse.ArgumentParser, names: Iterable[str]) -> None:
+    for name in names:
+        own.add_argument(f"--{name}", default=argparse.SUPPRESS, **QUEUE_OPTIONS[name])
+
+
+def _show_actions(options: argparse.Namespace) -> NoReturn:
+    """Print the actions, or all of one that is named, and exit."""
+    if not options.help:
+        _usage_error(f"name an action: {', '.join(ACTIONS)}")
+    own = argparse.ArgumentParser(add_help=False)
+    text = COMMAND_TEXTS["queue"]
+    if options.action is not None:
+        action = ACTIONS[options.action]
+        _add_queue_options(own, action.options)
+        usage = " ".join(filter(None, ["queue", options.action, action.names, "[OPTION ...]"]))
+        text = Text(usage, f"{action.purpose[0].upper()}{action.purpose[1:]}.")
+    _say(_parser_of("queue", own, text)[0].format_help().rstrip())
+    sys.exit(0)
 
 
 def _usage_error(message: str) -> NoReturn:

@@ -23,6 +23,8 @@ NAME_LENGTH = 255
 MAX_PURGED = 1_000_000
 # Where a purge goes on: a line or a time, and a number.
 PLACE = re.compile(r"[0-9][a-z0-9._-]{0,80}/[0-9]{1,24}(?:\.[0-9]{1,9})?")
+# Where one by tag does: the number of a submission.
+TAGGED_PLACE = re.compile(r"[0-9]{1,16}")
 # Tasks that one check reads: nobody else is served meanwhile.
 MOST_CHECKED = 5000
 
@@ -92,11 +94,6 @@ class KindRequest:
     kind: str = attrs.field(default=ALL_KINDS, validator=name_of(NAME_LENGTH, least=0))
 
 
-def _check_place(_: Any, field: Any, value: str) -> None:
-    if value and not PLACE.fullmatch(value):
-        raise OutOfBounds(f"{field.name} must be the `next` of another answer")
-
-
 @attrs.frozen
 class PurgeRequest:
     """The body of `POST /api/queue/purge`; `limit` 0 is all there are.
@@ -107,8 +104,14 @@ class PurgeRequest:
     status: TaskState
     kind: str = ALL_KINDS
     user: str = ""
+    tag: str = ""
     limit: int = attrs.field(default=0, validator=number_of(0, MAX_PURGED))
-    after: str = attrs.field(default="", validator=_check_place)
+    after: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        place = TAGGED_PLACE if self.tag else PLACE
+        if self.after and not place.fullmatch(self.after):
+            raise OutOfBounds("after must be the `next` of another answer")
 
 
 class OperatorHandler(ApiHandler):
@@ -152,6 +155,7 @@ class PurgeHandler(OperatorHandler):
             asked.kind,
             user_of(self, asked.user or EVERYBODY) or "",
             asked.limit,
+            tag=asked.tag,
             after=asked.after,
             seconds=self.work_seconds,
         )

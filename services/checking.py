@@ -10,12 +10,12 @@ from services.kinds import (
     ParamsFault,
     describe,
     has_label_everywhere,
-    load_kinds,
     made_anew,
     reader_of,
 )
-from services.kinds.loading import text_of_error
+from services.kinds.loading import load_modules, text_of_error
 from services.schedules import schedules_of
+from settings import Settings
 from tornado_rt.work import Kind, Plan
 
 WARNING = "warning: "
@@ -34,16 +34,23 @@ NEAR = 0.2
 ROUNDING = 0.001
 
 
-def check_kinds(name: str, params_bytes: int = MOST_BYTES) -> tuple[int, list[str]]:
-    """Return how many kinds a module has, or a file, and what is wrong with them.
+def check_kinds(*names: str, settings: Settings | None = None) -> tuple[dict[str, int], list[str]]:
+    """Return how many kinds the modules without a fault have, and what is wrong in all of them.
 
-    What only looks wrong begins with "warning: ". `params_bytes` bounds parameters, 0: any size.
+    They are loaded together, as a start does with these settings. What only looks wrong begins with
+    "warning: ".
     """
-    try:
-        kinds = load_kinds([name])
-    except KindError as error:
-        return 0, error.faults
-    return len(kinds), [one for kind in kinds.values() for one in _check(kind, params_bytes)]
+    params_bytes = MOST_BYTES if settings is None else settings.task_params_bytes
+    sound: dict[str, int] = {}
+    told: list[str] = []
+    for name, module in load_modules(names, settings).items():
+        found = module.faults or [
+            one for kind in module.kinds for one in _check(kind, params_bytes)
+        ]
+        if all(one.startswith(WARNING) for one in found):
+            sound[name] = len(module.kinds)
+        told += found
+    return sound, list(dict.fromkeys(told))
 
 
 def _check(kind: Kind, params_bytes: int) -> Iterator[str]:

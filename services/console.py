@@ -1,45 +1,62 @@
 """`run.py queue`: what is done to the queue from the command line."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 import orjson
 
 from services.finding import EVERYBODY, FAILURES, TaskFilter
 from services.operating import Operator
-from services.queue import ALL_KINDS, LimitsRefused, QueueService, TaskState, describe_dead
+from services.queue import (
+    ALL_KINDS,
+    LimitsRefused,
+    QueueError,
+    QueueService,
+    TaskState,
+    describe_dead,
+)
 
 LISTED_DEAD = 1000
 MOST_RERUN = 1_000_000
+FILTER = ("status", "kind", "user", "tag", "limit")
 
 
 class CommandFault(ValueError):
-    """A command is not complete; the message says what it needs."""
+    """A command is not complete, or has too much; the message says what it needs."""
 
 
-class Asked(Protocol):
-    """The arguments behind the action."""
+@attrs.frozen
+class Asked:
+    """The arguments behind the action; what was not given is empty."""
 
-    names: Sequence[str]
-    kind: str
-    status: TaskState | None
-    user: str
-    tag: str
-    limit: int
-    drop: bool
+    names: Sequence[str] = ()
+    kind: str = ""
+    status: TaskState | None = None
+    user: str = ""
+    tag: str = ""
+    limit: int = 0
+    drop: bool = False
 
 
 @attrs.frozen
 class Told:
-    """The output of a command; `failed`: something is wrong with the queue."""
+    """The output of a command, `notes` on stderr; `failed`: it did not do all, or found faults."""
 
     lines: Sequence[str] = ()
+    notes: Sequence[str] = ()
     failed: bool = False
 
 
-async def _list_dead(queue: QueueService, _: Asked) -> Told:
-    return Told([_json(describe_dead(task)) for task in await queue.list_dead(LISTED_DEAD)])
+async def _list_dead(queue: QueueService, asked: Asked) -> Told:
+    most = asked.limit or LISTED_DEAD
+    dead = await Operator(queue).list_dead(asked.kind, asked.user, most + 1)
+    notes = (
+        [f"there are more dead tasks than the {most} shown: see --limit"]
+        if len(dead) > most
+        else []
+    )
+    return Told([_json(describe_dead(task)) for task in dead[:most]], notes)
 
 
 async def _check(queue: QueueService, _: Asked) -> Told:
@@ -48,10 +65,10 @@ async def _check(queue: QueueService, _: Asked) -> Told:
 
 
 async def _retry(queue: QueueService, asked: Asked) -> Told:
-    for task_id in asked.names:
-        await queue.rerun_task(task_id)
     if asked.names:
-        return Told()
+        if any(getattr(asked, name) for name in FILTER):
+            raise CommandFault("name tasks, or say which by options: not both")
+        return await _each(asked.names, queue.rerun_task, "run again")
     if asked.status not in (None, *FAILURES):
         raise CommandFault(f"--status must be one of {', '.join(FAILURES)}")
     if asked.status is None and not (asked.kind or asked.user or asked.tag):
@@ -67,34 +84,48 @@ async def _retry(queue: QueueService, asked: Asked) -> Told:
 
 
 async def _discard(queue: QueueService, asked: Asked) -> Told:
-    for task_id in asked.names:
-        await queue.discard_task(task_id)
-    return Told()
+    if not asked.names:
+        raise CommandFault("name tasks")
+    return await _each(asked.names, queue.discard_task, "discarded")
+
+
+async def _each(
+    names: Sequence[str], change: Callable[[str], Awaitable[object]], what: str
+) -> Told:
+    """Change every task that is named; those that cannot be changed keep no other from it."""
+    ids, faults = dict.fromkeys(names), []
+    for task_id in ids:
+        try:
+            await change(task_id)
+        except QueueError as error:
+            faults.append(str(error))
+    return Told([_tasks(len(ids) - len(faults), what)], faults, failed=bool(faults))
 
 
 async def _pause(queue: QueueService, asked: Asked) -> Told:
-    running = await Operator(queue).pause(_kind_of(asked))
+    running = await Operator(queue).pause(_kind_of(asked.names, asked))
     return Told([_tasks(running, "still running")])
 
 
 async def _resume(queue: QueueService, asked: Asked) -> Told:
-    await Operator(queue).resume(_kind_of(asked))
+    await Operator(queue).resume(_kind_of(asked.names, asked))
     return Told()
 
 
 async def _purge(queue: QueueService, asked: Asked) -> Told:
     if asked.status is None:
         raise CommandFault("say which tasks: --status")
-    purged = await Operator(queue).purge(
-        asked.status, _kind_of(asked), _user_of(asked), asked.limit
-    )
+    kind, user = _kind_of(asked.names, asked), _user_of(asked)
+    purged = await Operator(queue).purge(asked.status, kind, user, asked.limit, tag=asked.tag)
     return Told([_tasks(purged.count, "purged")])
 
 
 async def _limits(queue: QueueService, asked: Asked) -> Told:
     operator = Operator(queue)
     changes = dict(_assignment(name) for name in asked.names if "=" in name)
-    kind = _kind_of(asked)
+    kind = _kind_of([name for name in asked.names if "=" not in name], asked)
+    if asked.drop and changes:
+        raise CommandFault("change limits, or drop their changes: not both")
     if asked.drop:
         return Told([_json(await operator.change_limits(kind, None))])
     if changes:
@@ -102,28 +133,67 @@ async def _limits(queue: QueueService, asked: Asked) -> Told:
     return Told([_json(await operator.read_limits(kind))])
 
 
-Action = Callable[[QueueService, Asked], Awaitable[Told]]
+@attrs.frozen
+class Action:
+    """An action, its purpose in one line, and what it takes: `names` is as the usage has them."""
+
+    run: Callable[[QueueService, Asked], Awaitable[Told]]
+    purpose: str
+    names: str = ""
+    options: Sequence[str] = ()
+
 
 ACTIONS: dict[str, Action] = {
-    "dead": _list_dead,
-    "check": _check,
-    "retry": _retry,
-    "discard": _discard,
-    "pause": _pause,
-    "resume": _resume,
+    "dead": Action(
+        _list_dead,
+        f"show dead tasks, the last to die first, {LISTED_DEAD} without --limit",
+        options=("kind", "user", "limit"),
+    ),
+    "check": Action(_check, "show what does not fit together in the queue; all others wait"),
+    "retry": Action(
+        _retry,
+        "run tasks again: those that are named, or those failed and dead that the options find",
+        names="[TASK ...]",
+        options=FILTER,
+    ),
+    "discard": Action(
+        _discard, "delete tasks that failed, are dead, or cannot be read", names="TASK ..."
+    ),
+    "pause": Action(_pause, "start no task of a kind, or none at all", "[KIND]", ("kind",)),
+    "resume": Action(_resume, "start tasks again", "[KIND]", ("kind",)),
     # An operator who pauses wants to know what still runs.
-    "drain": _pause,
-    "purge": _purge,
-    "limits": _limits,
+    "drain": Action(_pause, "do as pause does: repeat it until 0 tasks run", "[KIND]", ("kind",)),
+    "purge": Action(
+        _purge,
+        "cancel the tasks that wait, or delete those that ended, all in the state --status",
+        names="[KIND]",
+        options=FILTER,
+    ),
+    "limits": Action(
+        _limits,
+        "show the limits of a kind, or those over all kinds, or change them",
+        names="[KIND] [LIMIT=VALUE ...]",
+        options=("kind", "drop"),
+    ),
 }
 
 
-def _kind_of(asked: Asked) -> str:
+def check_asked(name: str, asked: Asked) -> None:
+    """Raise CommandFault for what an action does not take."""
+    action = ACTIONS[name]
+    if asked.names and not action.names:
+        raise CommandFault(f"queue {name} takes no name: {asked.names[0]}")
+    for option in (*FILTER, "drop"):
+        if getattr(asked, option) and option not in action.options:
+            raise CommandFault(f"queue {name} does not take --{option}")
+
+
+def _kind_of(names: Sequence[str], asked: Asked) -> str:
     """Return the kind that is named, by its place or as an option; that of all without one."""
-    named = [name for name in asked.names if "=" not in name]
+    named = [*names, *filter(None, [asked.kind])]
     if len(named) > 1:
         raise CommandFault("name one kind")
-    return asked.kind or (named[0] if named else ALL_KINDS)
+    return named[0] if named else ALL_KINDS
 
 
 def _user_of(asked: Asked) -> str:

@@ -10,13 +10,13 @@ import attrs
 
 from services.finding import TaskFilter, find_page
 from services.queue import (
-    ALL_KINDS,
     Conflict,
     KindState,
     NotEnded,
     Purged,
     QueueFull,
     QueueService,
+    Task,
     TaskNotFound,
     TaskState,
 )
@@ -82,19 +82,41 @@ class Operator:
         user_id: str,
         limit: int,
         *,
+        tag: str = "",
         after: str = "",
         seconds: float = math.inf,
     ) -> Purged:
         """Cancel waiting tasks, or delete ended ones. `limit` 0: all of them.
 
         It ends after `seconds`, and goes on where another ended: `after` is the `next` of that.
-        Raise KindNotFound, and NotPurged for tasks that run.
+        Raise NotPurged for tasks that run; KindNotFound when nothing is found at all of a kind that
+        is none: a kind that nobody serves any more may have tasks that ended.
         """
-        if kind != ALL_KINDS:
+        if tag:
+            wanted = TaskFilter(kind=kind, statuses=(status,), tag=tag, before=after)
+            purged = await self._purge_tagged(status, user_id, wanted, limit, seconds)
+        else:
+            purged = await self._queue.purge(
+                status, kind=kind, user_id=user_id, limit=limit, after=after, seconds=seconds
+            )
+        if not (purged.count or purged.next or after):
             await self._find(kind)
-        return await self._queue.purge(
-            status, kind=kind, user_id=user_id, limit=limit, after=after, seconds=seconds
-        )
+        return purged
+
+    async def _purge_tagged(
+        self, status: TaskState, user_id: str, wanted: TaskFilter, limit: int, seconds: float
+    ) -> Purged:
+        """Find what has the tag, and purge it: the scripts of the queue read no tags."""
+        count, until = 0, time.monotonic() + seconds
+        while True:
+            most = min(limit - count, PAGE_SIZE) if limit else PAGE_SIZE
+            page = await find_page(self._queue, user_id, attrs.evolve(wanted, limit=most))
+            count += await self._queue.purge_tasks([one.task_id for one in page.items], status)
+            if page.next is None or 0 < limit <= count:
+                return Purged(count)
+            if time.monotonic() >= until:
+                return Purged(count, page.next)
+            wanted = attrs.evolve(wanted, before=page.next)
 
     async def rerun_all(
         self,
@@ -107,12 +129,14 @@ class Operator:
         """Run again what a filter finds, `limit` at most. It ends after `seconds`, as `purge`.
 
         `owner` asks for it, None: an operator, whom no bound of waiting tasks stops. Raise
-        RerunFull when the owner's does.
+        RerunFull when the owner's does, and KindNotFound as `purge` does.
         """
-        count, until = 0, time.monotonic() + seconds
+        found, count, until = 0, 0, time.monotonic() + seconds
+        begins = not wanted.before
         while count < wanted.limit:
             left = attrs.evolve(wanted, limit=min(wanted.limit - count, PAGE_SIZE))
             page = await find_page(self._queue, user_id, left)
+            found += len(page.items)
             for task in page.items:
                 with contextlib.suppress(TaskNotFound, NotEnded, Conflict):
                     try:
@@ -125,7 +149,26 @@ class Operator:
             wanted = attrs.evolve(wanted, before=page.next)
             if time.monotonic() >= until:
                 return Rerun(count, page.next)
+        if begins and not found:
+            await self._find(wanted.kind)
         return Rerun(count)
+
+    async def list_dead(self, kind: str, user_id: str, limit: int) -> list[Task]:
+        """Read dead tasks, the last to die first, `limit` at most.
+
+        Raise KindNotFound as `purge` does.
+        """
+        # One that dies meanwhile moves the others on.
+        found: dict[str, Task] = {}
+        for offset in range(0, (await self._queue.stats()).dead, PAGE_SIZE):
+            for task in await self._queue.list_dead(PAGE_SIZE, offset):
+                if kind in ("", task.kind) and user_id in ("", task.user_id):
+                    found[task.task_id] = task
+            if len(found) >= limit:
+                break
+        if not found:
+            await self._find(kind)
+        return list(found.values())[:limit]
 
     async def read_limits(self, kind: str) -> dict[str, Any]:
         """Return the limits that hold, those of them that an admin has set, and a pause."""

@@ -35,10 +35,10 @@ from services.notifications.models import SOURCE_LENGTH
 from services.queue import iso_of, key_prefix
 from services.queue.jobs import unpack_job
 from services.queue.models import Job
-from tornado_rt.json_body import cut
 from tornado_rt.metrics import Metrics
 from tornado_rt.turns import NoTurn
 from tornado_rt.work import clean_line, clean_text
+from tornado_rt.work.values import cut
 
 log = structlog.get_logger(__name__)
 

@@ -9,9 +9,19 @@ from tests.modules import GOOD, Write
 
 
 def test_examples_of_the_tests_have_no_fault() -> None:
-    count, found = check_kinds("tests.kinds_of_tests")
-    assert (count, [one for one in found if not one.startswith("warning: ")]) == (3, [])
-    assert check_kinds("none.py") == (0, ["there is no Python file none.py"])
+    counts, found = check_kinds("tests.kinds_of_tests")
+    assert counts == {"tests.kinds_of_tests": 3}
+    assert [one for one in found if not one.startswith("warning: ")] == []
+    assert check_kinds("none.py") == ({}, ["there is no Python file none.py"])
+
+
+@pytest.mark.parametrize("name", [".", "..", ".kinds", "kinds.", "a..b", ""])
+def test_what_names_no_module_is_said(name: str) -> None:
+    told = f"{name!r} names no module: give its name, or the path of its .py file"
+    assert check_kinds(name) == ({}, [told])
+    with pytest.raises(KindError) as refused:
+        load_kinds([name])
+    assert refused.value.faults == [told]
 
 
 CHECKS = [

@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -11,6 +12,7 @@ import msgpack
 import pytest
 from redis.asyncio import Redis
 
+from services.operating import Operator
 from services.queue import (
     Ack,
     KindEntry,
@@ -464,6 +466,45 @@ async def test_purge_leaves_nothing_behind_while_others_go(
     left = (await queue.list_tasks("b", statuses=[state], limit=1000)).items
     ran = len((await queue.list_tasks("b", statuses=["processing"], limit=1000)).items)
     assert (left, purged + ran) == ([], 450)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_purge_by_tag_leaves_what_has_not_the_tag(queue: QueueService) -> None:
+    """Of one state, kind and user, over more than one page, to its limit or its time."""
+    operator = Operator(queue)
+    for user, tags in (("a", ["drop"]), ("a", ["keep"]), ("a", []), ("b", ["keep", "drop"])):
+        await queue.create_batch(user, several(*"A" * 210, tags=tags))
+    await enqueue(queue, "a", kind="other", tags=["drop"])
+    purge = partial(operator.purge, TaskState.QUEUED, tag="drop")
+    assert await purge("other", "b", 0) == Purged(0)
+    assert await purge("other", "", 0) == Purged(1)
+    assert await purge(KIND, "a", 205) == Purged(205)
+    assert await purge("", "", 0) == Purged(215)
+    assert (await queue.stats()).queued == 420
+    assert await operator.purge(TaskState.CANCELLED, KIND, "b", 0, tag="keep") == Purged(210)
+    place, counts = "", []
+    while place is not None:
+        part = await operator.purge(
+            TaskState.CANCELLED, "", "", 0, tag="drop", after=place, seconds=0
+        )
+        counts.append(part.count)
+        place = part.next
+    assert sum(counts) == 211
+    assert len(counts) > 1
+    stats = await queue.stats()
+    assert (stats.queued, stats.cancelled) == (420, 0)
+    with pytest.raises(ValueError, match="cancel them"):
+        await operator.purge(TaskState.PROCESSING, "", "", 0, tag="drop")
+
+
+@pytest.mark.gen_test
+async def test_named_tasks_are_purged_in_that_state_alone(queue: QueueService) -> None:
+    """One that has started meanwhile stays."""
+    runs, waits = [await enqueue(queue) for _ in range(2)]
+    assert await started(queue, 1) == [runs]
+    assert await queue.purge_tasks([runs, waits, "none"], TaskState.QUEUED) == 1
+    assert (await read(queue, runs)).status == "processing"
+    assert (await read(queue, waits)).status == "cancelled"
 
 
 @pytest.mark.gen_test

@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from services.finding import TaskFilter
+from services.operating import KindNotFound, Operator, Rerun
 from services.queue import (
     Conflict,
     NotEnded,
     OnConflict,
     Outcome,
     Priority,
+    Purged,
     QueueFull,
     QueueService,
     TaskNotFound,
@@ -21,6 +24,7 @@ from services.queue import (
     Unique,
 )
 from tests.queueing import (
+    KIND,
     claim,
     end,
     end_delays,
@@ -30,6 +34,7 @@ from tests.queueing import (
     new,
     read,
     register,
+    several,
     started,
 )
 from tests.waiting import until
@@ -404,3 +409,41 @@ async def test_unique_key_is_its_own_again_or_anothers(queue: QueueService) -> N
     await queue.rerun_task(first.task_id)
     again = await queue.enqueue_task("a", new(unique=unique))
     assert again.task_id == first.task_id
+
+
+# What an operator runs again, and looks at
+
+
+@pytest.mark.gen_test
+async def test_ended_tasks_of_a_kind_that_is_gone_are_run_again_and_purged(
+    queue: QueueService,
+) -> None:
+    """Nobody has registered it; a kind of which there is nothing at all is none."""
+    operator = Operator(queue)
+    ids = [await enqueue(queue, max_attempts=1) for _ in range(3)]
+    for one in await claim(queue):
+        await give_up(queue, one)
+    assert await operator.rerun_all(None, TaskFilter(kind=KIND, limit=1)) == Rerun(1)
+    found = await operator.list_dead(KIND, "a", 10)
+    assert [task.task_id for task in found] == ids[1::-1]
+    assert await operator.purge(TaskState.DEAD, KIND, "", 0) == Purged(2)
+    for verb in (
+        operator.rerun_all(None, TaskFilter(kind="typo")),
+        operator.list_dead("typo", "", 10),
+        operator.purge(TaskState.DEAD, "typo", "", 0),
+    ):
+        with pytest.raises(KindNotFound, match="there is no kind typo"):
+            await verb
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_dead_tasks_are_found_behind_those_of_others(queue: QueueService) -> None:
+    """A page is 200."""
+    operator = Operator(queue)
+    ids = [await enqueue(queue, "b", max_attempts=1) for _ in range(2)]
+    await queue.create_batch("a", several(*"A" * 250, max_attempts=1))
+    for _ in range(26):
+        for one in await claim(queue):
+            await give_up(queue, one)
+    assert [task.task_id for task in await operator.list_dead("", "b", 10)] == ids[::-1]
+    assert len(await operator.list_dead(KIND, "", 230)) == 230

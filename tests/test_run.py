@@ -20,6 +20,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from redis import Redis
 
+from services.console import ACTIONS
 from services.queue import Ack, Outcome, QueueService
 from settings import Settings
 from tests.certificates import make_certificate
@@ -387,11 +388,22 @@ def test_queue_is_seen_to_from_the_command_line(bare: ServerProcess) -> None:
     die_all(bare)
     shown = run("queue", "dead", **data)
     assert {json.loads(line)["task_id"] for line in shown.stdout.splitlines()} == set(ids)
-    assert run("queue", "retry", ids[0], **data).returncode == 0
-    assert run("queue", "discard", ids[1], **data).returncode == 0
+    first = run("queue", "dead", "--kind", "analysis", "--user", "alice", "--limit", "1", **data)
+    assert (first.returncode, first.stdout) == (0, shown.stdout.splitlines(keepends=True)[0])
+    assert first.stderr == "run.py: there are more dead tasks than the 1 shown: see --limit\n"
+    other = run("queue", "dead", "--user", "bob", **data)
+    assert (other.returncode, other.stdout, other.stderr) == (0, "", "")
+    revived = run("queue", "retry", ids[0], **data)
+    assert (revived.returncode, revived.stdout) == (0, "1 task run again\n")
+    discarded = run("queue", "discard", "none", ids[1], "other", **data)
+    assert (discarded.returncode, discarded.stdout) == (1, "1 task discarded\n")
+    missing = "run.py: there is no task none\nrun.py: there is no task other\n"
+    assert discarded.stderr == missing
     assert run("queue", "dead", **data).stdout == ""
-    again = run("queue", "retry", ids[1], **data)
-    assert (again.returncode, again.stderr) == (1, f"run.py: there is no task {ids[1]}\n")
+    again = run("queue", "retry", ids[1], ids[0], **data)
+    assert (again.returncode, again.stdout) == (1, "0 tasks run again\n")
+    waiting = f"run.py: task {ids[0]} is queued: only what failed can be run again\n"
+    assert again.stderr == f"run.py: there is no task {ids[1]}\n{waiting}"
     assert run("queue", "check", **data).stdout == "every task is in its place\n"
 
 
@@ -432,6 +444,43 @@ def test_check_says_what_a_module_has(kinds: Path) -> None:
     assert (here.returncode, here.stdout) == (0, "mywork: 3 kinds, nothing wrong\n"), here.stderr
     there = run("check", str(kinds))
     assert (there.returncode, there.stdout) == (0, f"{kinds}: 3 kinds, nothing wrong\n")
+
+
+def test_check_loads_modules_together_as_a_start_does(kinds: Path, folder: Path) -> None:
+    """Also those that are written with a comma; what is wrong between two is told once."""
+    for name in ("one", "two"):
+        (kinds.parent / f"{name}.py").write_text(kinds.read_text())
+    fault = "both one and two have a kind 'report'"
+    for names in (["one", "two"], ["one,two"]):
+        failed = run("check", *names, "mywork.py", cwd=kinds.parent)
+        assert failed.returncode == 1
+        assert failed.stdout.splitlines().count(fault) == 1
+        assert "nothing wrong" not in failed.stdout
+    refused = run("worker", "--kinds", "one,two", cwd=kinds.parent, RT_DATA_DIR=str(folder))
+    assert refused.returncode == 2
+    assert fault in refused.stderr
+    alone = run("check", "one, ,", "nothing", cwd=kinds.parent)
+    told = "there is no module 'nothing'\none: 3 kinds, nothing wrong\n"
+    assert (alone.returncode, alone.stdout) == (1, told)
+
+
+def test_check_calls_configure_as_a_start_does(kinds: Path) -> None:
+    kinds.write_text(
+        "from tests.fixtures import own_kinds\n"
+        "def configure(settings):\n    globals()['kind'] = own_kinds.transcode\n"
+    )
+    made = run("check", "mywork", cwd=kinds.parent)
+    assert (made.returncode, made.stdout) == (0, "mywork: 1 kind, nothing wrong\n")
+    kinds.write_text("def configure():\n    pass\n")
+    failed = run("check", "mywork", cwd=kinds.parent)
+    assert failed.returncode == 1
+    assert failed.stdout.startswith("configure() of mywork failed: TypeError: configure() takes 0")
+
+
+def test_check_of_no_module_is_one_line_and_exit_2() -> None:
+    failed = run("check", "")
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr == "run.py: check: name a module\n"
 
 
 @pytest.mark.parametrize(
@@ -475,7 +524,9 @@ def test_worker_of_own_kinds_is_watched_on_a_port_of_its_own(
     env = {name: value for name, value in os.environ.items() if not name.startswith("RT_")}
     command = [sys.executable, str(ROOT / "run.py"), "worker", "--kinds", "mywork"]
     command += ["--worker-port", str(port), "--handler", ""]
-    worker = subprocess.Popen(command, cwd=kinds.parent, env=env | {"RT_DATA_DIR": str(folder)})
+    env["RT_DATA_DIR"], log = str(folder), kinds.with_suffix(".log")
+    with log.open("wb") as output:
+        worker = subprocess.Popen(command, cwd=kinds.parent, env=env, stderr=output)
     try:
         wait_until(lambda: "report" in served_kinds(server, alice))
         task = ask(server, alice, "/api/tasks", body)["task_id"]
@@ -493,6 +544,9 @@ def test_worker_of_own_kinds_is_watched_on_a_port_of_its_own(
         assert worker.wait(20) == 0
     task = ask(server, alice, "/api/tasks", body)["task_id"]
     wait_until(lambda: waits_for(server, alice, task) == "worker")
+    logged = [json.loads(line) for line in log.read_text().splitlines()]
+    [said] = [line for line in logged if line["event"] == "worker_serves"]
+    assert said["kinds"] == ["plain", "report", "video.transcode"]
     stop(server)
 
 
@@ -622,13 +676,17 @@ def test_queue_is_operated_from_the_command_line(start: Start, folder: Path, kin
     queue("resume")
     shown = json.loads(queue("limits", "report", "limit=2", "rate=10/m"))
     assert shown["changed"] == {"limit": 2, "rate": "10/m"}
-    assert json.loads(queue("limits", "report", "--drop"))["changed"] == {}
+    assert json.loads(queue("limits", "--drop", "report"))["changed"] == {}
     assert json.loads(queue("limits"))["limits"]["global_limit"] == 3
-    everybodys = ("--kind", "report", "--user", "*")
+    other = ask(server, alice, "/api/tasks", body | {"tags": ["drop"]})["task_id"]
+    assert queue("purge", "--status", "queued", "--tag", "drop") == "1 task purged\n"
+    assert ask(server, alice, f"/api/tasks/{other}")["status"] == "cancelled"
+    assert ask(server, alice, f"/api/tasks/{task}")["status"] == "queued"
+    everybodys = ("report", "--user", "*")
     assert queue("purge", "--status", "queued", *everybodys) == "1 task purged\n"
     again = queue("retry", "--status", "failed", "--user", "alice")
     assert again == "0 tasks run again\n"
-    assert queue("retry", task) == ""
+    assert queue("--log-level", "ERROR", "retry", task) == "1 task run again\n"
     assert ask(server, alice, f"/api/tasks/{task}")["status"] == "queued"
     stop(server)
 
@@ -641,7 +699,20 @@ def test_queue_is_operated_from_the_command_line(start: Start, folder: Path, kin
         (["purge", "--status", "processing"], "cancel them"),
         (["retry"], "name tasks, or say which"),
         (["retry", "--status", "queued"], "must be one of failed, dead"),
+        ([], "name an action: dead, check, retry, discard"),
         (["pause", "one", "two"], "name one kind"),
+        (["pause", "one", "--kind", "two"], "name one kind"),
+        (["pause", "--user", "bob"], "queue pause does not take --user"),
+        (["pause", "--kind", ""], "--kind: must not be empty"),
+        (["pause", ""], "must not be empty"),
+        (["check", "foo", "bar"], "queue check takes no name: foo"),
+        (["dead", "--status", "failed"], "queue dead does not take --status"),
+        (["discard"], "name tasks"),
+        (["discard", "--status", "dead", "--kind", "one"], "queue discard does not take --status"),
+        (["retry", "a", "--kind", "one", "--user", "bob"], "name tasks, or say which by options"),
+        (["retry", "a", "--limit", "1"], "name tasks, or say which by options"),
+        (["dead", "--tag", "drop"], "queue dead does not take --tag"),
+        (["limits", "analysis", "limit=1", "--drop"], "change limits, or drop their changes"),
         (["limits", "analysis", "limit=many"], "limit must be an integer"),
         (["limits", "analysis", "nope=1"], "there is no limit nope"),
     ],
@@ -654,6 +725,49 @@ def test_queue_command_that_is_not_whole_is_one_line_and_exit_2(
     assert told in failed.stderr
 
 
-def test_kind_that_there_is_not_is_one_line_and_exit_1(server_process: ServerProcess) -> None:
-    failed = run("queue", "pause", "nothing", RT_DATA_DIR=str(server_process.data_dir))
-    assert (failed.returncode, failed.stderr) == (1, "run.py: there is no kind nothing\n")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["pause"],
+        ["purge", "--status", "failed"],
+        ["limits"],
+        ["retry", "--kind"],
+        ["retry", "--status", "dead", "--kind"],
+        ["dead", "--kind"],
+    ],
+)
+def test_kind_that_there_is_not_is_one_line_and_exit_1(
+    server_process: ServerProcess, arguments: list[str]
+) -> None:
+    failed = run("queue", *arguments, "typo", RT_DATA_DIR=str(server_process.data_dir))
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr == "run.py: there is no kind typo\n"
+
+
+def test_help_of_the_queue_names_its_actions_and_what_each_takes() -> None:
+    """The settings come last."""
+    listed = run("queue", "--help").stdout
+    actions, _, settings = listed.partition("Settings:")
+    assert re.findall(r"^  (\w+) +\w", actions, re.MULTILINE) == list(ACTIONS)
+    assert "--host" in settings
+    for name, action in ACTIONS.items():
+        shown = run("queue", name, "--help").stdout
+        own, _, settings = shown.partition("Settings:")
+        assert own.startswith(f"usage: run.py queue {name} {action.names}".rstrip())
+        assert re.findall(r"^  --(\w+)", own, re.MULTILINE) == list(action.options)
+        assert "--host" in settings
+
+
+def test_queue_that_there_is_not_is_said_and_not_made(bare: ServerProcess, tmp_path: Path) -> None:
+    """Neither its keys nor a data folder."""
+    url = running_addresses(bare.data_dir).redis_url
+    for arguments in (["pause"], ["dead"], ["limits", "global_limit=1"]):
+        failed = run("queue", *arguments, RT_REDIS_URL=url, RT_QUEUE_NAME="typo")
+        assert (failed.returncode, failed.stdout, failed.stderr.count("\n")) == (1, "", 1)
+        assert "run.py: there is no queue typo in this Redis" in failed.stderr
+    with Redis.from_url(url) as redis:
+        assert list(redis.scan_iter(match="{typo}*")) == []
+    failed = run("queue", "dead", RT_DATA_DIR=str(tmp_path / "typo"))
+    assert failed.returncode == 1
+    assert "no server runs on the data folder" in failed.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -131,7 +131,7 @@ BODIES: dict[str, Any] = {
     "PUT /api/schedules/{name}": SCHEDULED,
     "POST /api/notifications": {"user_id": OWNER, "type": "alert", "title": "hello"},
     "POST /api/broadcast": {"type": "alert", "title": "to all"},
-    "POST /api/tasks/retry": {"kind": "nothing"},
+    "POST /api/tasks/retry": {"tag": "nothing"},
     "PUT /api/kinds/{kind}/limits": {"limit": 0},
     "POST /api/queue/purge": {"status": "cancelled", "user": "nobody"},
     "PUT /api/queue/limits": {"order": "fifo"},

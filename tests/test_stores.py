@@ -44,6 +44,9 @@ async def test_a_second_owner_of_the_folder_is_refused(tmp_path: Path) -> None:
         assert running_addresses(tmp_path) == addresses
     with pytest.raises(StoreError, match="no server runs"):
         running_addresses(tmp_path)
+    with pytest.raises(StoreError, match="no server runs"):
+        running_addresses(tmp_path / "typo" / "data")
+    assert not (tmp_path / "typo").exists()
 
 
 @pytest.mark.gen_test(timeout=60)

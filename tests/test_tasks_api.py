@@ -479,6 +479,8 @@ async def test_admin_runs_again_what_a_filter_finds(working: Settings, make_toke
         await until(lambda: has_ended_twice(alice, ids[1]))
         other = await admin.post("/api/tasks/retry", {"user": "alice", "kind": "plain"})
         assert other.body == {"retried": 0}
+        nobody = await admin.post("/api/tasks/retry", {"kind": "typo"})
+        assert (nobody.status, nobody.body["detail"]) == (404, "there is no kind typo")
         for bad in ({"status": "completed"}, {"before": "x"}, {"limit": 0}):
             assert (await admin.post("/api/tasks/retry", bad)).status == 422
 
@@ -995,6 +997,14 @@ async def test_admin_purges_by_filter(idle: Settings, make_token: Token) -> None
         assert gone.body == {"purged": 2}
         for bad in ({}, {"status": "processing"}, {"status": "queued", "limit": -1}):
             assert (await admin.post("/api/queue/purge", bad)).status == 422
+        tagged = {"status": "queued", "tag": "drop"}
+        assert (await admin.post("/api/queue/purge", tagged)).body == {"purged": 0}
+        dropped = await submitted(alice, film() | {"tags": ["drop"]})
+        assert (await admin.post("/api/queue/purge", tagged)).body == {"purged": 1}
+        assert (await look(alice, dropped))["status"] == "cancelled"
+        assert (await admin.post("/api/queue/purge", tagged | {"after": "2"})).body == {"purged": 0}
+        wrong = await admin.post("/api/queue/purge", tagged | {"after": "2report/0"})
+        assert wrong.status == 422
         nobody = {"status": "queued", "kind": "nothing"}
         assert (await admin.post("/api/queue/purge", nobody)).status == 404
         rest = {"status": "queued", "after": "2report/0", "user": "*"}

@@ -24,6 +24,7 @@ from services.gauges import QueueGauges
 from services.kinds import KindRegistry, load_kinds
 from services.migrations import (
     data_fault,
+    has_queue,
     prepare_mongodb,
     prepare_redis,
     read_mongodb_version,
@@ -66,7 +67,7 @@ from tornado_rt.protocol import CONTROL, WORKERS
 from tornado_rt.readiness import Readiness
 from tornado_rt.redis import MAINTENANCE_SECONDS, SHARED_HOME, open_redis
 from tornado_rt.secret import load_secret
-from tornado_rt.stores import StoreAddresses, open_stores, running_addresses
+from tornado_rt.stores import StoreAddresses, StoreError, open_stores, running_addresses
 from tornado_rt.tickets import Tickets
 from tornado_rt.tls import server_context
 from tornado_rt.web import NotFoundHandler
@@ -191,15 +192,26 @@ async def running_worker(settings: Settings) -> AsyncIterator[Core]:
             await stack.enter_async_context(
                 _serving(_application_of_worker(core), watched, sockets, tls, core.metrics)
             )
+        log.info(
+            "worker_serves", kinds=sorted(own.targets), concurrency=settings.worker_concurrency
+        )
         yield core
 
 
 @contextlib.asynccontextmanager
 async def open_queue(settings: Settings) -> AsyncIterator[QueueService]:
-    """Open the queue of a running server, or of shared stores. Raise StoreError without one."""
+    """Open the queue of a running server, or of shared stores. Raise StoreError without one.
+
+    It makes none: a mistyped name would be a queue, and an empty one.
+    """
     home = key_prefix(settings.queue_name)
     async with open_redis(_redis_url(settings), home, MAINTENANCE_SECONDS) as redis:
         await _patiently(redis.ping)
+        if not await has_queue(redis, settings.queue_name):
+            raise StoreError(
+                f"there is no queue {settings.queue_name} in this Redis: name it by RT_QUEUE_NAME, "
+                "or start a server or worker on it first"
+            )
         await prepare_redis(redis, settings.queue_name)
         yield _queue(redis, settings)
 

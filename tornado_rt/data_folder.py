@@ -28,11 +28,8 @@ class BadFolder(Exception):
     """The data folder cannot be used; the message names it and says why."""
 
 
-def open_data_folder(path: Path) -> Path:
-    """Make the data folder if need be, and let nobody else into what is ours; return it, absolute.
-
-    Raise BadFolder, or OSError when it cannot be made.
-    """
+def data_folder(path: Path) -> Path:
+    """Return the data folder, absolute, whether it is there or not. Raise BadFolder."""
     folder = path.absolute()
     try:
         str(folder).encode()
@@ -43,6 +40,15 @@ def open_data_folder(path: Path) -> Path:
     # A link that leads nowhere does not exist either.
     if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
         raise BadFolder(f"the data folder {folder} is not a folder")
+    return folder
+
+
+def open_data_folder(path: Path) -> Path:
+    """Make the data folder if need be, and let nobody else into what is ours; return it, absolute.
+
+    Raise BadFolder, or OSError when it cannot be made.
+    """
+    folder = data_folder(path)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     entries = list(folder.iterdir())
     for entry in entries:

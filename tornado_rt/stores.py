@@ -39,6 +39,7 @@ from tornado_rt.data_folder import (
     LOCK_FILE,
     BadFolder,
     FolderWatch,
+    data_folder,
     open_data_folder,
     private_folder,
     write_private,
@@ -76,15 +77,17 @@ class StoreAddresses:
 def running_addresses(data_dir: Path) -> StoreAddresses:
     """Return the addresses of the stores that a running server keeps on this folder.
 
-    Raise StoreError when none runs.
+    It makes nothing. Raise StoreError when none runs.
     """
     try:
-        lock = _lock(data_dir)
+        _unlock(_lock(data_folder(data_dir), os.O_RDWR))
     except BadFolder as error:
         raise StoreError(str(error)) from None
     except DataFolderInUse:
         return _read_addresses(data_dir / ADDRESSES_FILE)
-    _unlock(lock)
+    except FileNotFoundError:
+        # Nobody has ever locked it.
+        pass
     raise StoreError(
         f"no server runs on the data folder {data_dir}: start one, "
         "or name shared stores by RT_REDIS_URL and RT_MONGODB_URL"
@@ -425,16 +428,15 @@ async def _wait_for_lock(data_dir: Path) -> int:
     deadline = asyncio.get_running_loop().time() + LOCK_SECONDS
     while True:
         try:
-            return _lock(data_dir)
+            return _lock(open_data_folder(data_dir), os.O_RDWR | os.O_CREAT)
         except DataFolderInUse:
             if asyncio.get_running_loop().time() > deadline:
                 raise
             await asyncio.sleep(0.05)
 
 
-def _lock(data_dir: Path) -> int:
-    open_data_folder(data_dir)
-    descriptor = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _lock(data_dir: Path, flags: int) -> int:
+    descriptor = os.open(data_dir / LOCK_FILE, flags | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

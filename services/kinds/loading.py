@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
+import attrs
+
 from services.kinds.params import reader_of
 from services.kinds.shapes import TypeFault
 from settings import Settings
@@ -25,31 +27,40 @@ class KindError(Exception):
         self.faults = list(faults)
 
 
+@attrs.frozen
+class LoadedModule:
+    """The kinds of a module; `faults` has a line for each reason why they cannot be used."""
+
+    kinds: list[Kind] = attrs.field(factory=list)
+    faults: list[str] = attrs.field(factory=list)
+
+
 def load_kinds(names: Sequence[str], settings: Settings | None = None) -> dict[str, Kind]:
-    """Return the kinds in modules, by their names.
+    """Return the kinds in modules, by their names. Raise KindError."""
+    modules = load_modules(names, settings).values()
+    if faults := [fault for module in modules for fault in module.faults]:
+        raise KindError(list(dict.fromkeys(faults)))
+    return {kind.name: kind for module in modules for kind in module.kinds}
+
+
+def load_modules(names: Sequence[str], settings: Settings | None = None) -> dict[str, LoadedModule]:
+    """Load modules together; return each by its name, also one that cannot be used.
 
     A module is named as "pkg.mod", or by the path of its file. The current folder and that of a
     file become importable, behind all that is so already. With settings, `configure(settings)` of a
-    module that has it is called. Raise KindError.
+    module that has it is called.
     """
+    modules = {name: _load_module(name, settings) for name in dict.fromkeys(names)}
     found: dict[str, tuple[str, Kind]] = {}
-    faults: list[str] = []
-    for name in names:
-        try:
-            module = _load(name, settings)
-            kinds = kinds_in(module)
-            faults += _faults_of(module, name, kinds)
-        except KindError as error:
-            faults += error.faults
-            continue
-        for kind in kinds:
+    for name, module in modules.items():
+        for kind in module.kinds:
             other, known = found.setdefault(kind.name, (name, kind))
             if known is not kind:
                 both = f"both {other} and {name} have a kind"
-                faults.append(f"{f'{name} has two kinds' if other == name else both} {kind.name!r}")
-    if faults:
-        raise KindError(list(dict.fromkeys(faults)))
-    return {name: kind for name, (_, kind) in found.items()}
+                fault = f"{f'{name} has two kinds' if other == name else both} {kind.name!r}"
+                for one in {other, name}:
+                    modules[one].faults.append(fault)
+    return modules
 
 
 def kinds_in(module: ModuleType) -> list[Kind]:
@@ -59,9 +70,20 @@ def kinds_in(module: ModuleType) -> list[Kind]:
     return list(dict.fromkeys(kinds))
 
 
+def _load_module(name: str, settings: Settings | None) -> LoadedModule:
+    try:
+        module = _load(name, settings)
+    except KindError as error:
+        return LoadedModule(faults=error.faults)
+    kinds = kinds_in(module)
+    return LoadedModule(kinds, list(_faults_of(module, name, kinds)))
+
+
 def _load(name: str, settings: Settings | None) -> ModuleType:
     make_importable(os.getcwd())
     is_path = name.endswith(".py") or os.sep in name
+    if not is_path and "" in name.split("."):
+        raise KindError([f"{name!r} names no module: give its name, or the path of its .py file"])
     module = _import(_module_of(Path(name).expanduser()) if is_path else name, name)
     if settings is not None and hasattr(module, "configure"):
         try:

@@ -49,6 +49,15 @@ async def read_redis_version(redis: Redis, queue_name: str) -> int | None:
     )
 
 
+async def has_queue(redis: Redis, queue_name: str) -> bool:
+    """Say whether anything is stored of a queue. Raise DataRefused."""
+    if await read_redis_version(redis, queue_name) is not None:
+        return True
+    # The first layouts name no version.
+    keys = redis.scan_iter(match=key_prefix(queue_name) + "*", count=1000)
+    return await anext(keys, None) is not None
+
+
 async def prepare_redis(redis: Redis, queue_name: str) -> None:
     """Bring what is stored to this version. Raise DataRefused.
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -90,8 +91,7 @@ class Operating(QueueAccess):
         It ends after `seconds`, and goes on where another ended: `after` is the `next` of that.
         Raise NotPurged for tasks that run: those are cancelled one by one.
         """
-        if status == TaskState.PROCESSING:
-            raise NotPurged("tasks that run are not purged: cancel them")
+        _refuse_running(status)
         purged, until = 0, time.monotonic() + seconds
         while True:
             done, place = await self.scripts.run(
@@ -108,6 +108,17 @@ class Operating(QueueAccess):
                 return Purged(purged)
             if time.monotonic() >= until:
                 return Purged(purged, after)
+
+    async def purge_tasks(self, task_ids: Sequence[str], status: TaskState) -> int:
+        """Purge those of 200 tasks at most that are in this state; return how many.
+
+        Raise NotPurged.
+        """
+        _refuse_running(status)
+        purged: int = await self.scripts.run(
+            "purge_tasks", ids=list(task_ids), status=status.value, kept=self.kept_per_user
+        )
+        return purged
 
     async def cleanup_expired_tasks(self) -> int:
         """Do what is due, at most 200 of each; return how many leases had run out.
@@ -149,3 +160,8 @@ class Operating(QueueAccess):
             kept=self.kept_per_user,
             most=CANCEL_COUNT,
         )
+
+
+def _refuse_running(status: TaskState) -> None:
+    if status == TaskState.PROCESSING:
+        raise NotPurged("tasks that run are not purged: cancel them")
