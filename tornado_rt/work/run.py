@@ -267,9 +267,8 @@ class Run:
                 value = function(*args, **kwargs)
                 if inspect.isawaitable(value):
                     value = await value
-                text = results.encode(name, value)
-                await self._sink.keep(name, text)
-                results.kept[name] = text
+                with results.keeping(name, value) as text:
+                    await self._sink.keep(name, text)
         return results.recall(name)
 
     async def notify(self, title: object, content: object = None, severity: str = "info") -> None:
@@ -343,6 +342,14 @@ class Run:
     def fragment(self) -> bytes:
         """Return `snapshot` as JSON without its braces, as the queue wants it."""
         return json_of(self.snapshot())[1:-1]
+
+    def fragment_and_plan(self) -> tuple[bytes, float, Plan | None]:
+        """Return the fragment, the progress and the plan of one moment, in any thread.
+
+        Another thread of the handler may change the plan at any time, and a fragment names its own.
+        """
+        with self._lock:
+            return self.fragment(), self.progress, self.plan
 
     def encoded_state(self) -> bytes:
         """Return `state` as JSON. If it cannot be stored, return the last good one.
