@@ -4,10 +4,16 @@ They run in the worker, or each task in a process of its own. What was done is n
 """
 
 import asyncio
+import contextlib
+import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +30,7 @@ WORDS = (
 )
 BURST = 500
 BURST_SECONDS = 1.0
+GROWTH = 150
 
 
 @attrs.frozen
@@ -262,6 +269,142 @@ async def outage_later(params: Deed, run: Run) -> Any:
     while not (Path(params.folder) / "go").exists():
         await asyncio.sleep(0.01)
     return [first, await run.once("cut", note, params, "cut")]
+
+
+@plainly
+def grows(params: Deed, run: SyncRun) -> Any:
+    for number in range(GROWTH):
+        with run.step(f"file {number}"):
+            time.sleep(0.002)
+
+
+async def grows_later(params: Deed, run: Run) -> Any:
+    for number in range(GROWTH):
+        with run.step(f"file {number}"):
+            await asyncio.sleep(0.002)
+
+
+@plainly
+def crowd(params: Deed, run: SyncRun) -> Any:
+    def keep(name: str) -> int:
+        try:
+            return len(run.once(name, "x".__mul__, 300))
+        except ValueError:
+            return 0
+
+    with ThreadPoolExecutor(4) as threads:
+        return sorted(threads.map(keep, "abcd"))
+
+
+async def crowd_later(params: Deed, run: Run) -> Any:
+    calls = [run.once(name, "x".__mul__, 300) for name in "abcd"]
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    return sorted(0 if isinstance(one, ValueError) else len(one) for one in found)
+
+
+@plainly
+def too_much(params: Deed, run: SyncRun) -> Any:
+    # As a process would that does not count.
+    run._wait(run._sink.keep("x", b"1" * 2000))
+
+
+async def too_much_later(params: Deed, run: Run) -> Any:
+    await run._sink.keep("x", b"1" * 2000)
+
+
+def clean(params: Deed, run: Any) -> None:
+    """Do what a handler does in `finally`."""
+    run.state["cleaned"] = True
+    run.update("cleaned")
+    note(params, "cleaned")
+
+
+@plainly
+def cleans(params: Deed, run: SyncRun) -> Any:
+    note(params, "begun")
+    try:
+        run.stopped(60)
+        time.sleep(60)
+    finally:
+        clean(params, run)
+
+
+async def cleans_later(params: Deed, run: Run) -> Any:
+    note(params, "begun")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        clean(params, run)
+
+
+@plainly
+def cleans_once(params: Deed, run: SyncRun) -> Any:
+    try:
+        run.once("wait", wait, params)
+    finally:
+        note(params, "cleaned")
+
+
+async def cleans_once_later(params: Deed, run: Run) -> Any:
+    try:
+        await run.once("wait", wait, params)
+    finally:
+        note(params, "cleaned")
+
+
+async def wait(params: Deed) -> None:
+    note(params, "begun")
+    await asyncio.Event().wait()
+
+
+@plainly
+def clings(params: Deed, run: SyncRun) -> Any:
+    run.update(str(os.getpid()))
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(60)
+        note(params, "clung")
+
+
+async def clings_later(params: Deed, run: Run) -> Any:
+    run.update(str(os.getpid()))
+    while True:
+        with contextlib.suppress(BaseException):
+            await asyncio.sleep(60)
+        note(params, "clung")
+
+
+@plainly
+def pools(params: Deed, run: SyncRun) -> Any:
+    found = []
+    for method in ("fork", "spawn", "forkserver"):
+        context = multiprocessing.get_context(method)
+        with context.Pool(2) as pool:
+            found.append(pool.map(abs, [-1, 2]))
+        with ProcessPoolExecutor(2, mp_context=context) as executor:
+            found.append(list(executor.map(abs, [-3, 4])))
+    return found
+
+
+async def pools_later(params: Deed, run: Run) -> Any:
+    return pools(params, run)  # type: ignore[arg-type]
+
+
+@plainly
+def starts(params: Deed, run: SyncRun) -> Any:
+    script = "import signal; print([signal.getsignal(n) for n in (1, 2, 15)])"
+    forked, outlet = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.write(outlet, str([signal.getsignal(n) for n in (1, 2, 15)]).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    executed = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True)
+    return [os.read(forked, 1000).decode(), executed.stdout.decode().strip()]
+
+
+async def starts_later(params: Deed, run: Run) -> Any:
+    return starts(params, run)  # type: ignore[arg-type]
 
 
 COROUTINES = {name: globals()[f"{name}_later"] for name in PLAIN}
