@@ -314,15 +314,15 @@ async def too_much_later(params: Deed, run: Run) -> Any:
 
 def clean(params: Deed, run: Any) -> None:
     """Do what a handler does in `finally`."""
+    note(params, "cleaned")
     run.state["cleaned"] = True
     run.update("cleaned")
-    note(params, "cleaned")
 
 
 @plainly
 def cleans(params: Deed, run: SyncRun) -> Any:
-    note(params, "begun")
     try:
+        note(params, "begun")
         run.stopped(60)
         time.sleep(60)
     finally:
@@ -330,8 +330,8 @@ def cleans(params: Deed, run: SyncRun) -> Any:
 
 
 async def cleans_later(params: Deed, run: Run) -> Any:
-    note(params, "begun")
     try:
+        note(params, "begun")
         await asyncio.Event().wait()
     finally:
         clean(params, run)
