@@ -4,13 +4,19 @@ They run in the worker, or each task in a process of its own. What was done is n
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import enum
 import json
+import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,6 +101,7 @@ VALUES: list[tuple[Any, Any, str]] = [
     ((one for one in ()), None, "is not JSON: JSON has no generator"),
     ("\ud800", None, "holds a lone surrogate, which is no text"),
 ]
+GROWTH = 150
 
 
 @attrs.frozen
@@ -429,6 +436,142 @@ def stores(params: Deed, run: SyncRun) -> Any:
 
 async def stores_later(params: Deed, run: Run) -> Any:
     return stores(params, run)  # type: ignore[arg-type]
+
+
+@plainly
+def grows(params: Deed, run: SyncRun) -> Any:
+    for number in range(GROWTH):
+        with run.step(f"file {number}"):
+            time.sleep(0.002)
+
+
+async def grows_later(params: Deed, run: Run) -> Any:
+    for number in range(GROWTH):
+        with run.step(f"file {number}"):
+            await asyncio.sleep(0.002)
+
+
+@plainly
+def crowd(params: Deed, run: SyncRun) -> Any:
+    def keep(name: str) -> int:
+        try:
+            return len(run.once(name, "x".__mul__, 300))
+        except ValueError:
+            return 0
+
+    with ThreadPoolExecutor(4) as threads:
+        return sorted(threads.map(keep, "abcd"))
+
+
+async def crowd_later(params: Deed, run: Run) -> Any:
+    calls = [run.once(name, "x".__mul__, 300) for name in "abcd"]
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    return sorted(0 if isinstance(one, ValueError) else len(one) for one in found)
+
+
+@plainly
+def too_much(params: Deed, run: SyncRun) -> Any:
+    # As a process would that does not count.
+    run._wait(run._sink.keep("x", b"1" * 2000))
+
+
+async def too_much_later(params: Deed, run: Run) -> Any:
+    await run._sink.keep("x", b"1" * 2000)
+
+
+def clean(params: Deed, run: Any) -> None:
+    """Do what a handler does in `finally`."""
+    note(params, "cleaned")
+    run.state["cleaned"] = True
+    run.update("cleaned")
+
+
+@plainly
+def cleans(params: Deed, run: SyncRun) -> Any:
+    try:
+        note(params, "begun")
+        run.stopped(60)
+        time.sleep(60)
+    finally:
+        clean(params, run)
+
+
+async def cleans_later(params: Deed, run: Run) -> Any:
+    try:
+        note(params, "begun")
+        await asyncio.Event().wait()
+    finally:
+        clean(params, run)
+
+
+@plainly
+def cleans_once(params: Deed, run: SyncRun) -> Any:
+    try:
+        run.once("wait", wait, params)
+    finally:
+        note(params, "cleaned")
+
+
+async def cleans_once_later(params: Deed, run: Run) -> Any:
+    try:
+        await run.once("wait", wait, params)
+    finally:
+        note(params, "cleaned")
+
+
+async def wait(params: Deed) -> None:
+    note(params, "begun")
+    await asyncio.Event().wait()
+
+
+@plainly
+def clings(params: Deed, run: SyncRun) -> Any:
+    run.update(str(os.getpid()))
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(60)
+        note(params, "clung")
+
+
+async def clings_later(params: Deed, run: Run) -> Any:
+    run.update(str(os.getpid()))
+    while True:
+        with contextlib.suppress(BaseException):
+            await asyncio.sleep(60)
+        note(params, "clung")
+
+
+@plainly
+def pools(params: Deed, run: SyncRun) -> Any:
+    found = []
+    for method in ("fork", "spawn", "forkserver"):
+        context = multiprocessing.get_context(method)
+        with context.Pool(2) as pool:
+            found.append(pool.map(abs, [-1, 2]))
+        with ProcessPoolExecutor(2, mp_context=context) as executor:
+            found.append(list(executor.map(abs, [-3, 4])))
+    return found
+
+
+async def pools_later(params: Deed, run: Run) -> Any:
+    return pools(params, run)  # type: ignore[arg-type]
+
+
+@plainly
+def starts(params: Deed, run: SyncRun) -> Any:
+    script = "import signal; print([signal.getsignal(n) for n in (1, 2, 15)])"
+    forked, outlet = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.write(outlet, str([signal.getsignal(n) for n in (1, 2, 15)]).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    executed = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True)
+    return [os.read(forked, 1000).decode(), executed.stdout.decode().strip()]
+
+
+async def starts_later(params: Deed, run: Run) -> Any:
+    return starts(params, run)  # type: ignore[arg-type]
 
 
 COROUTINES = {name: globals()[f"{name}_later"] for name in PLAIN}

@@ -247,6 +247,25 @@ def test_closed_terminal_is_a_stop(site: Site, in_processes: str) -> None:
     assert (ended["status"], ended["attempt"]) == ("completed", 1)
 
 
+@pytest.mark.parametrize("in_processes", ["true", "false"])
+def test_sigterm_to_the_whole_group_is_a_stop(site: Site, in_processes: str) -> None:
+    """As a supervisor sends it: also to the processes of tasks, which have the grace time."""
+    site.start(RT_WORKER_PROCESSES=in_processes)
+    told, slow = site.submit("TOLD", as_kind=True), site.submit("SLOW")
+    for one in (told, slow):
+        wait_until((site.notes / one).exists)
+    own = [int(path.name.partition("-")[2]) for path in site.notes.glob("own-*")]
+    os.killpg(site.pid, signal.SIGTERM)
+    # A second one to the server would end it at once.
+    for pid in set(own) - {site.pid}:
+        os.kill(pid, signal.SIGTERM)
+    assert site.server.process.wait(GRACE_SECONDS + LEFT_BEHIND_SECONDS) == 0
+    assert (site.notes / "told").exists()
+    site.start()
+    ended = [site.ended(one) for one in (told, slow)]
+    assert [(one["status"], one["attempt"]) for one in ended] == [("completed", 1)] * 2
+
+
 def test_what_a_handler_does_to_its_process_is_its_own_end_only(site: Site) -> None:
     """Loop stopped, left and cleared of tasks; stores killed; streams and limits changed."""
     site.start()

@@ -257,6 +257,48 @@ async def test_plan_that_the_server_did_not_know_is_told_before_the_end(
     assert digest in await queue.read_plans([digest])
 
 
+class PlanQueue(QueueService):
+    """Notes what each report names as the plan beside the plan that was told last."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(redis, user_limit=0, global_limit=0)
+        self.plans: list[tuple[str, str | None]] = []
+        self._told: str | None = None
+
+    async def report_progress(
+        self, task_id: str, token: str, fragment: bytes, percent: float, **named: Any
+    ) -> bool:
+        if (plan := named["plan"]) is not None:
+            self._told = plan.digest
+        self.plans.append((orjson.loads(b"{" + fragment + b"}")["plan"], self._told))
+        return await super().report_progress(task_id, token, fragment, percent, **named)
+
+
+@pytest.mark.gen_test
+async def test_report_is_of_one_moment_while_the_plan_grows(redis: Redis, place: Place) -> None:
+    """A handler's thread changes the plan while another one tells of it."""
+    queue = PlanQueue(redis)
+    async with working(redis, queue, place.targets):
+        task = await outcome(queue, attrs.evolve(place.deed("grows"), max_attempts=1))
+    assert (task.status, task.error) == (TaskState.COMPLETED, None)
+    assert orjson.loads(task.snapshot)["total_steps"] == len(STEPS) + kind_deeds.GROWTH
+    assert len(queue.plans) > 1
+    assert [named for named, _ in queue.plans] == [told for _, told in queue.plans]
+
+
+@pytest.mark.gen_test
+async def test_end_is_told_with_the_ack_alone(redis: Redis, place: Place) -> None:
+    """No report says that all is done, and none says twice where it failed."""
+    queue = CountingQueue(redis)
+    async with working(redis, queue, place.targets):
+        done = await outcome(queue, place.deed("value"))
+        failed = await outcome(queue, place.deed("fails"))
+    assert queue.reports[done.task_id] == 0
+    # Each attempt begins a step, and may end before that is told.
+    assert queue.reports[failed.task_id] <= failed.attempt == 3
+    assert orjson.loads(failed.snapshot)["progress"] == 45.0
+
+
 @pytest.mark.gen_test
 async def test_handler_notifies_while_it_runs(
     redis: Redis, queue: QueueService, place: Place
@@ -425,6 +467,141 @@ async def test_process_whose_task_is_cancelled_is_killed(
         await until(lambda: tells(queue, task_id, "waiting"))
         await queue.cancel_task(task_id)
         await until(lambda: not has_job(f"task-{task_id}"))
+
+
+@pytest.fixture(params=[one for one in PLACES if one[1]], ids=IDS[2:])
+def process_place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """The places that are processes."""
+    settings = Settings(worker_processes=True, task_result_bytes=1000)
+    return Place(KINDS[request.param[0]], settings, tmp_path)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("what", ["cleans", "cleans_once"])
+async def test_cancelled_handler_in_a_process_ends_as_on_the_loop(
+    redis: Redis, queue: QueueService, process_place: Place, what: str
+) -> None:
+    """Its `finally` runs, also when it waits in `once`."""
+    async with working(redis, queue, process_place.targets):
+        task_id = await submit(queue, process_place.deed(what))
+        await until(lambda: process_place.noted() == ["begun"])
+        await queue.cancel_task(task_id)
+        await until(lambda: not has_job(f"task-{task_id}"))
+    assert process_place.noted() == ["begun", "cleaned"]
+
+
+@pytest.mark.gen_test
+async def test_handler_in_a_process_ends_what_it_has_started_at_its_timeout(
+    redis: Redis, queue: QueueService, process_place: Place
+) -> None:
+    task = process_place.deed("cleans", job={"timeout": 3.0}, max_attempts=1)
+    async with working(redis, queue, process_place.targets):
+        assert (await outcome(queue, task)).error == "took longer than 3 s"
+    assert process_place.noted() == ["begun", "cleaned"]
+
+
+@pytest.mark.gen_test
+async def test_handed_back_handler_in_a_process_tells_its_last_state(
+    redis: Redis, queue: QueueService, process_place: Place
+) -> None:
+    """What its `finally` reports is there in the next attempt."""
+    async with working(redis, queue, process_place.targets):
+        task_id = await submit(queue, process_place.deed("cleans"))
+        await until(lambda: process_place.noted() == ["begun"])
+    assert process_place.noted() == ["begun", "cleaned"]
+    task = await queue.get_task(task_id)
+    assert task is not None
+    assert (task.status, task.attempt) == (TaskState.QUEUED, 0)
+    assert orjson.loads((await queue.read_kept(task_id)).state) == {"cleaned": True}
+
+
+@pytest.mark.gen_test
+async def test_process_whose_handler_swallows_its_cancellation_is_killed(
+    redis: Redis, queue: QueueService, process_place: Place
+) -> None:
+    async with working(redis, queue, process_place.targets):
+        task_id = await submit(queue, process_place.deed("clings"))
+
+        async def pid() -> int:
+            told = (await shown(queue, task_id))["message"]
+            return int(told) if told.isdecimal() else 0
+
+        process = await until(pid)
+        await queue.cancel_task(task_id)
+        await until(lambda: not Path(f"/proc/{process}").exists())
+    assert set(process_place.noted()) == {"clung"}
+
+
+@pytest.mark.gen_test
+async def test_handler_in_a_process_may_have_pools_of_processes(
+    redis: Redis, queue: QueueService, process_place: Place
+) -> None:
+    async with working(redis, queue, process_place.targets):
+        task = await outcome(queue, attrs.evolve(process_place.deed("pools"), max_attempts=1))
+    assert (task.error, task.result) == (None, [[1, 2], [3, 4]] * 3)
+
+
+@pytest.mark.gen_test
+async def test_children_of_a_handler_in_a_process_are_ended_by_signals(
+    redis: Redis, queue: QueueService, process_place: Place
+) -> None:
+    """Its own process leaves SIGHUP, SIGINT and SIGTERM to the worker."""
+    async with working(redis, queue, process_place.targets):
+        task = await outcome(queue, attrs.evolve(process_place.deed("starts"), max_attempts=1))
+    assert task.error is None
+    interrupt = "<built-in function default_int_handler>"
+    default = f"[<Handlers.SIG_DFL: 0>, {interrupt}, <Handlers.SIG_DFL: 0>]"
+    assert task.result == [default, default]
+
+
+@pytest.mark.gen_test
+async def test_once_results_that_are_kept_at_the_same_time_stay_within_the_bound(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    """Of four with 302 bytes each, 1,000 bytes hold three."""
+    async with working(redis, queue, place.targets):
+        task = await outcome(queue, attrs.evolve(place.deed("crowd"), max_attempts=1))
+    assert (task.error, task.result) == (None, [0, 300, 300, 300])
+
+
+@pytest.mark.gen_test
+async def test_once_result_beyond_the_bound_is_refused_to_its_process(
+    redis: Redis, queue: QueueService, process_place: Place
+) -> None:
+    async with working(redis, queue, process_place.targets):
+        task = await outcome(queue, attrs.evolve(process_place.deed("too_much"), max_attempts=1))
+    told = "RuntimeError: ValueError: the results of once have 2000 bytes; at most 1000 are allowed"
+    assert task.error == told
+
+
+class SlowQueue(QueueService):
+    """Keeps results only once it is let."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(redis, user_limit=0, global_limit=0)
+        self.asked, self.let = asyncio.Event(), asyncio.Event()
+
+    async def keep_result(self, *arguments: Any) -> bool:
+        self.asked.set()
+        await self.let.wait()
+        return await super().keep_result(*arguments)
+
+
+@pytest.mark.gen_test
+async def test_once_result_that_is_being_kept_when_the_grace_time_ends_is_kept(
+    redis: Redis, place: Place
+) -> None:
+    """The next attempt does not do its step again."""
+    queue = SlowQueue(redis)
+    async with working(redis, queue, place.targets) as worker:
+        task_id = await submit(queue, place.deed("once"))
+        await queue.asked.wait()
+        worker.stop()
+        asyncio.get_running_loop().call_later(0.1, queue.let.set)
+    task = await queue.get_task(task_id)
+    assert task is not None
+    assert (task.status, task.attempt) == (TaskState.QUEUED, 0)
+    assert (await queue.read_kept(task_id)).results == {"probe": b'"probe"'}
 
 
 @pytest.mark.gen_test

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from multiprocessing import forkserver
@@ -21,11 +23,12 @@ from services.queue import QueueService, TaskState
 from services.worker import Target, legacy_target, load_targets
 from services.worker.process import await_fork_server_end
 from settings import Settings
+from tests.conftest import ROOT
 from tests.waiting import has_job, until
 from tests.working import ended, enqueue, working
 
 MODULE = """
-import os, signal, struct, subprocess, sys, threading, time
+import json, os, signal, struct, subprocess, sys, threading, time
 import attrs
 from tornado_rt.work import Kind
 
@@ -86,6 +89,13 @@ def handle(task, progress):
     return {}
 
 ENDING = b'["ending",{"outcome":"%s","result":%s,"error":"","delay":%s,"trace":""}]'
+LAST = b'["ending",{"outcome":"completed","result":{},"report":%s,"last":%s}]'
+FRAGMENT = {
+    **dict.fromkeys(("progress", "current_step", "elapsed_time"), 0),
+    **dict.fromkeys(("plan", "remaining_time", "estimated_total_time")),
+    **dict.fromkeys(("marks", "message", "current_step_name"), ""),
+}
+REPORT = json.dumps([json.dumps(FRAGMENT)[1:-1], 0, None, None]).encode()
 SENT = {
     "LIST": b"[1,2,3]",
     "NULL": b"null",
@@ -102,9 +112,9 @@ SENT = {
     "STATE": b'["report",["",1,"[7]",null]]',
     "NAME": b'["keep",[1,"","1"]]',
     "VALUE": b'["keep",[1,"x","{"]]',
-    "KEPT": b'["keep",[1,"x","' + b"1" * 300_000 + b'"]]',
     "NOTE": b'["note",[1,null,7,{}]]',
-    "LAST": b'["ending",{"outcome":"completed","result":{},"last":"\\\\"progress\\\\":1"}]',
+    "END": b'["ending",{"outcome":"completed","result":{},"report":{}}]',
+    "LAST": LAST % (REPORT, b'"\\\\"progress\\\\":1"'),
 }
 
 @attrs.frozen
@@ -154,8 +164,8 @@ OF_KINDS = {
     "STATE": OURS,
     "NAME": OURS,
     "VALUE": OURS,
-    "KEPT": OURS,
     "NOTE": OURS,
+    "END": OURS,
     "LAST": OURS,
 }
 
@@ -269,6 +279,124 @@ def test_next_start_waits_until_the_killed_fork_server_has_died(
     assert dying.wait() == 0
     await_fork_server_end()
     assert server._forkserver_pid is None
+
+
+def run_alone(folder: Path, module: str, script: str, **environment: str) -> str:
+    """Run a script in a folder that is not ours, beside a module `alone`; return its output.
+
+    Nothing may be written to the standard error. A `settings` of the folder is not ours.
+    """
+    (folder / "alone.py").write_text(module)
+    (folder / "work").mkdir()
+    (folder / "work" / "settings.py").write_text("raise ValueError('another settings')")
+    (folder / "script.py").write_text(script)
+    ended = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[:0] = [{str(ROOT)!r}]; import script"],
+        cwd=folder / "work",
+        env={**os.environ, "PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout
+
+
+IMPORTED = """
+import os
+
+IMPORTED_IN = os.getpid()
+
+def tell(connection):
+    import signal
+    from services.worker.channel import pack
+    names = ("PYTHONPATH", "PYTHONSAFEPATH", "TORNADO_RT_BEFORE")
+    told = {
+        "imported": IMPORTED_IN != os.getpid(),
+        "guarded": signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL,
+        "environment": [os.environ.get(name) for name in names],
+    }
+    os.write(connection.fileno(), pack("told", told))
+    signal.pause()
+"""
+STARTING = """
+import asyncio, json, os
+from services.worker.endings import LOST
+from services.worker.process import TaskProcesses
+from alone import tell
+
+async def talk(channel):
+    print(json.dumps((await channel.receive())[1]))
+    return LOST
+
+asyncio.run(TaskProcesses(["alone"], 0).run(tell, (), "one", talk))
+assert "TORNADO_RT_BEFORE" not in os.environ
+"""
+
+
+def test_fork_server_has_imported_what_tasks_need_wherever_it_was_started(tmp_path: Path) -> None:
+    """What it was told for that is not told to what a handler starts."""
+    told = json.loads(run_alone(tmp_path, IMPORTED, STARTING))
+    assert told == {
+        "imported": True,
+        "guarded": True,
+        "environment": [str(tmp_path), "1", None],
+    }
+
+
+ENDLESS = """
+import asyncio
+
+def tell(task, progress):
+    while True:
+        progress.update_progress("I am here")
+
+async def tell_later(task, progress):
+    while True:
+        await progress.update_progress("I am here")
+        await asyncio.sleep(0)
+"""
+LEAVING = """
+from multiprocessing import get_context
+from services.analysis import AnalysisTask
+from services.queue import TaskState
+from services.worker.child import run_handler
+from services.worker.target import Rules
+from settings import Settings
+
+context = get_context("spawn")
+for name in ("tell", "tell_later"):
+    ours, theirs = context.Pipe()
+    task = AnalysisTask("one", "alice", "AAPL", {}, None, TaskState.PROCESSING, 1, 0.0, None)
+    arguments = (f"alone:{name}", Settings(), Rules(), task, [], theirs)
+    process = context.Process(target=run_handler, args=arguments)
+    process.start()
+    theirs.close()
+    assert ours.poll(30)
+    ours.close()
+    process.join(30)
+    print(process.exitcode)
+"""
+
+
+def test_process_that_outlives_its_worker_ends_without_a_word(tmp_path: Path) -> None:
+    assert run_alone(tmp_path, ENDLESS, LEAVING).split() == ["0", "0"]
+
+
+@pytest.mark.gen_test
+async def test_process_that_dies_while_its_worker_stops_is_handed_back(
+    redis: Redis, queue: QueueService, targets: dict[str, Target], kind: str
+) -> None:
+    """As when a supervisor kills all: the attempt does not count."""
+    async with working(redis, queue, targets, grace=20) as worker:
+        task_id = await enqueue(queue, "STOP", kind=kind, max_attempts=1)
+        pid = int(await until(lambda: reported(queue, task_id)))
+        worker.stop()
+        os.kill(pid, signal.SIGKILL)
+    task = await queue.get_task(task_id)
+    assert task is not None
+    assert (task.status, task.attempt) == (TaskState.QUEUED, 0)
 
 
 @pytest.mark.gen_test

@@ -172,6 +172,31 @@ async def test_results_of_a_task_are_bounded_together() -> None:
     assert len(await unbounded.once("a", lambda: "x" * 300_000)) == 300_000
 
 
+@pytest.mark.gen_test
+async def test_result_counts_while_it_is_kept_and_not_when_that_fails() -> None:
+    may, asked = asyncio.Event(), asyncio.Event()
+
+    class Failing(Record):
+        async def keep(self, name: str, value: bytes) -> None:
+            if name == "fails":
+                asked.set()
+                await may.wait()
+                raise Failure
+            await super().keep(name, value)
+
+    record = Failing()
+    run = Run(record, most_bytes=10)
+    failing = asyncio.create_task(run.once("fails", lambda: "1234"))
+    await asked.wait()
+    with pytest.raises(ValueError, match="all of the task 12; at most 10"):
+        await run.once("b", lambda: "1234")
+    may.set()
+    with pytest.raises(Failure):
+        await failing
+    assert await run.once("b", lambda: "1234") == "1234"
+    assert record.kept == {"b": b'"1234"'}
+
+
 @pytest.mark.parametrize("name", ["", "a\nb", "x" * 201, "\x00", 5, None])
 @pytest.mark.gen_test
 async def test_name_of_a_result_is_one_line(name: Any) -> None:

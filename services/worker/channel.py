@@ -25,6 +25,13 @@ class BadMessage(Exception):
     """A process has sent what is no message; the text says what."""
 
 
+class ProcessDied(BadMessage):
+    """A process will send nothing more."""
+
+    def __init__(self) -> None:
+        super().__init__(DIED)
+
+
 def pack(kind: str, content: Any) -> bytes:
     """Return a message as it is sent."""
     message = orjson.dumps((kind, content))
@@ -75,12 +82,12 @@ class Channel:
         self._loop = asyncio.get_running_loop()
         os.set_blocking(self._fd, False)
 
-    async def receive(self) -> tuple[Any, Any] | None:
-        """Return the next message, None when no more will come. Raise BadMessage."""
+    async def receive(self) -> tuple[Any, Any]:
+        """Return the next message. Raise BadMessage, ProcessDied."""
         while (message := self._unpacker.next()) is None:
             dead = await self._wait()
             if not self._read() and dead:
-                return None
+                raise ProcessDied
         return message
 
     def send(self, kind: str, content: Any) -> None:
@@ -123,7 +130,7 @@ class Channel:
             data = b""
         if not data:
             # A process that has closed its end can tell us nothing more, dead or not.
-            raise BadMessage(DIED)
+            raise ProcessDied
         self._unpacker.feed(data)
         return True
 

@@ -1,6 +1,7 @@
 """The process of a task: runs its handler, and sends the reports to the worker."""
 
 import asyncio
+import contextlib
 import ctypes
 import inspect
 import os
@@ -17,6 +18,7 @@ import structlog
 
 from services.analysis import AnalysisTask, Step, read_update
 from services.queue import Kept, Outcome, Task
+from services.worker.cancelling import Cancelling
 from services.worker.channel import READ_BYTES, BadMessage, Unpacker, pack
 from services.worker.endings import Ending, end_with_error, text_of_error
 from services.worker.loading import import_function, import_kind
@@ -34,6 +36,7 @@ log = structlog.get_logger(__name__)
 
 # Of an answer to what was asked.
 MOST_ANSWER_BYTES = 65536
+GONE = "the worker is gone"
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -47,22 +50,23 @@ def run_handler(
     connection: Connection,
 ) -> None:
     """Run `MODULE:FUNCTION` of (task, progress), and send what comes of it."""
-    _enter()
+    cancelling = _enter()
     process = os.getpid()
-    pipe = Pipe(connection)
+    pipe = Pipe(connection, cancelling)
     progress = PipeProgress(steps, pipe)
-    ending = _outcome(lambda: import_function(path, settings)(task, progress), rules)
+    ending = _outcome(lambda: import_function(path, settings)(task, progress), rules, cancelling)
     end_if_forked(process)
-    pipe.send("ending", _fields_of(ending))
+    with contextlib.suppress(LeaseLost):
+        pipe.send("ending", _fields_of(ending))
 
 
 def run_kind(
     module: str, settings: Settings, rules: Rules, task: Task, kept: Kept, connection: Connection
 ) -> None:
     """Run the handler of a kind, and send what comes of it."""
-    _enter()
+    cancelling = _enter()
     process = os.getpid()
-    sink = PipeSink(Pipe(connection))
+    sink = PipeSink(connection, cancelling)
 
     def work() -> Any:
         kind = import_kind(task.kind, module, settings)
@@ -72,27 +76,64 @@ def run_kind(
         assert kind.function is not None
         return call(kind.function, params, run)
 
-    ending = _outcome(work, rules)
+    ending = _outcome(work, rules, cancelling)
     end_if_forked(process)
-    sink.end(ending)
+    with contextlib.suppress(LeaseLost):
+        sink.end(ending)
 
 
 class Pipe:
-    """The process's end of the channel, for all of its threads."""
+    """The process's end of the channel, for all of its threads.
 
-    def __init__(self, connection: Connection) -> None:
+    A thread of its own runs `loop`, and reads what the worker sends: `take` is called for each
+    message. When the worker asks for it, or is gone, the handler is cancelled.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        cancelling: Cancelling,
+        take: Callable[[str, Any], None] | None = None,
+    ) -> None:
         self.connection = connection
+        self.loop = asyncio.new_event_loop()
+        self._cancelling = cancelling
+        self._take_other = take
         self._process = os.getpid()
         self._sending = threading.Lock()
+        self._unpacker = Unpacker(MOST_ANSWER_BYTES)
+        self.loop.add_reader(connection.fileno(), self._read)
+        threading.Thread(target=self.loop.run_forever, name="worker", daemon=True).start()
 
     def send(self, kind: str, content: Any) -> None:
-        """Send one message, whole."""
+        """Send one message, whole. Raise LeaseLost when the worker is gone."""
         if os.getpid() != self._process:
             raise RuntimeError("a forked process cannot report; its parent can")
         rest = memoryview(pack(kind, content))
-        with self._sending:
-            while rest:
-                rest = rest[os.write(self.connection.fileno(), rest) :]
+        with self._cancelling.held(), self._sending:
+            try:
+                while rest:
+                    rest = rest[os.write(self.connection.fileno(), rest) :]
+            except OSError:
+                raise LeaseLost(GONE) from None
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self.connection.fileno(), READ_BYTES)
+            self._unpacker.feed(data)
+            while (message := self._unpacker.next()) is not None:
+                self._take(*message)
+        except (OSError, BadMessage):
+            data = b""
+        if not data:
+            self.loop.remove_reader(self.connection.fileno())
+            self._take("gone", None)
+
+    def _take(self, kind: str, content: Any) -> None:
+        if self._take_other is not None:
+            self._take_other(kind, content)
+        if kind in ("cancel", "gone"):
+            self._cancelling.ask()
 
 
 class PipeProgress:
@@ -118,12 +159,12 @@ class PipeProgress:
 class PipeSink:
     """The sink of a run: its reports are merged here, and what is kept waits for its answer.
 
-    A thread of its own reads what the worker sends, and sends the reports that wait. When the lease
-    is lost the worker kills the process.
+    The thread of the pipe sends the reports that wait. When the lease is lost the worker ends the
+    process.
     """
 
-    def __init__(self, pipe: Pipe) -> None:
-        self._pipe = pipe
+    def __init__(self, connection: Connection, cancelling: Cancelling) -> None:
+        self._cancelling = cancelling
         self._pacer = Pacer()
         self._run: Run | None = None
         self._stopping = False
@@ -131,11 +172,9 @@ class PipeSink:
         self._told_plan: str | None = None
         # Held while a report is made and sent, so that none overtakes a later one.
         self._reporting = threading.Lock()
+        self._ended = False
         self._asked: dict[int, futures.Future[None]] = {}
-        self._unpacker = Unpacker(MOST_ANSWER_BYTES)
-        self._loop = asyncio.new_event_loop()
-        self._loop.add_reader(pipe.connection.fileno(), self._read)
-        threading.Thread(target=self._loop.run_forever, name="worker", daemon=True).start()
+        self._pipe = Pipe(connection, cancelling, self._take)
 
     def begin(self, run: Run, state: bytes) -> None:
         """Tell of this run from now on; `state`: as it was kept."""
@@ -149,7 +188,8 @@ class PipeSink:
         if wait == 0:
             self._send(run)
         elif wait is not None:
-            self._loop.call_soon_threadsafe(self._loop.call_later, wait, self._leave, run)
+            loop = self._pipe.loop
+            loop.call_soon_threadsafe(loop.call_later, wait, self._leave, run)
 
     def check(self) -> None:
         """Do nothing: this process is killed when nobody waits for it any more."""
@@ -165,40 +205,50 @@ class PipeSink:
     def wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine to its end; any thread may call this."""
         if running_loop() is None:
-            return asyncio.run(coroutine)
+            return self._cancelling.run(coroutine)
         # A plain function has a loop of its own here, and blocks it.
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        return asyncio.run_coroutine_threadsafe(coroutine, self._pipe.loop).result()
 
     def end(self, ending: Ending) -> None:
-        """Send what has not been told, and how it ended."""
+        """Send how it ended, with what has not been told. Raise LeaseLost."""
         fields, run = _fields_of(ending), self._run
-        if run is not None:
+        with self._reporting:
+            self._ended = True
             try:
-                self._send(run)
-                if ending.outcome == Outcome.COMPLETED:
-                    run.complete()
-                    fields["last"] = run.fragment().decode()
+                if run is not None:
+                    fields["report"] = self._news(run)
+                    if ending.outcome == Outcome.COMPLETED:
+                        run.complete()
+                        fields["last"] = run.fragment().decode()
             except Exception as error:
                 # Its handler has the run itself.
                 log.error("progress_unreadable", error=text_of_error(error))
-        self._pipe.send("ending", fields)
+            self._pipe.send("ending", fields)
 
     def _leave(self, run: Run) -> None:
         self._pacer.leave()
-        self._send(run)
+        # Then the handler is cancelled.
+        with contextlib.suppress(LeaseLost):
+            self._send(run)
 
     def _send(self, run: Run) -> None:
-        with self._reporting:
-            state, plan = run.encoded_state(), run.plan
-            digest = None if plan is None else plan.digest
-            content = (
-                run.fragment().decode(),
-                run.progress,
-                None if state == self._told_state else state.decode(),
-                None if plan is None or digest == self._told_plan else plan.text.decode(),
-            )
-            self._pipe.send("report", content)
-            self._told_state, self._told_plan = state, digest
+        with self._cancelling.held(), self._reporting:
+            if not self._ended:
+                self._pipe.send("report", self._news(run))
+
+    def _news(self, run: Run) -> tuple[str, float, str | None, str | None]:
+        """Return the state now, with what of it has not been told: it is told then."""
+        state = run.encoded_state()
+        fragment, percent, plan = run.fragment_and_plan()
+        digest = None if plan is None else plan.digest
+        told_state, self._told_state = self._told_state, state
+        told_plan, self._told_plan = self._told_plan, digest
+        return (
+            fragment.decode(),
+            percent,
+            None if state == told_state else state.decode(),
+            None if plan is None or digest == told_plan else plan.text.decode(),
+        )
 
     async def _ask(self, kind: str, *content: Any) -> None:
         answer: futures.Future[None] = futures.Future()
@@ -207,23 +257,13 @@ class PipeSink:
         self._pipe.send(kind, (number, *content))
         await asyncio.wrap_future(answer)
 
-    def _read(self) -> None:
-        try:
-            data = os.read(self._pipe.connection.fileno(), READ_BYTES)
-            self._unpacker.feed(data)
-            while (message := self._unpacker.next()) is not None:
-                self._take(*message)
-        except (OSError, BadMessage):
-            data = b""
-        if not data:
-            # The worker is gone, and nobody answers any more.
-            self._loop.remove_reader(self._pipe.connection.fileno())
+    def _take(self, kind: str, content: Any) -> None:
+        if kind == "gone":
+            # Nobody answers any more.
             for answer in tuple(self._asked.values()):
                 if not answer.cancelled():
-                    answer.set_exception(LeaseLost("the worker is gone"))
-
-    def _take(self, kind: str, content: Any) -> None:
-        if kind == "stop":
+                    answer.set_exception(LeaseLost(GONE))
+        elif kind == "stop":
             self._stopping = True
             if self._run is not None:
                 self._run.stop()
@@ -238,17 +278,14 @@ class PipeSink:
                 answer.set_result(None)
 
 
-def _enter() -> None:
+def _enter() -> Cancelling:
     if _libc is not None:
         # With the fork server, which ends with the worker.
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     _let_fork_server_end()
     # A group of its own: a signal that the handler sends to its group does not reach the worker.
-    # A Ctrl-C in the terminal is for the worker too, which gives us the grace time.
     os.setpgid(0, 0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The fork server ignores it. Programs that the handler starts should not.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    return Cancelling()
 
 
 def _let_fork_server_end() -> None:
@@ -263,11 +300,12 @@ def _let_fork_server_end() -> None:
         server._forkserver_alive_fd = None
 
 
-def _outcome(call: Callable[[], Any], rules: Rules) -> Ending:
+def _outcome(call: Callable[[], Any], rules: Rules, cancelling: Cancelling) -> Ending:
     try:
-        result = call()
-        if inspect.isawaitable(result):
-            result = asyncio.run(settled(result))
+        with cancelling.handler():
+            result = call()
+            if inspect.isawaitable(result):
+                result = cancelling.run(settled(result))
         return rules.judge(result)
     except BaseException as error:
         return end_with_error(error)

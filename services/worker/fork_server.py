@@ -1,8 +1,10 @@
-"""The fork server imports this first, and so outlives a closed terminal, as its worker does.
+"""The fork server imports this first: a signal to its whole group ends it as little as its tasks.
 
-Else the tasks in processes would end before the worker gives them their grace time.
+Else they would end before the worker gives them their grace time.
 """
 
-import signal
+from services.worker.cancelling import leave_signals_to_worker
+from services.worker.preloading import take_back_path
 
-signal.signal(signal.SIGHUP, signal.SIG_IGN)
+take_back_path()
+leave_signals_to_worker()

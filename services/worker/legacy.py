@@ -3,8 +3,8 @@
 A handler gets the task and its progress and returns the result, a JSON object or None.
 An `async def` runs on the worker's loop. Anything else that can be called runs in a thread, where
 `progress.update_progress` needs no `await`; an awaitable that it returns is awaited on the loop.
-With `worker_processes` each runs in a process of its own, which is killed when the task is
-cancelled or out of time.
+With `worker_processes` each runs in a process of its own, which ends, or is killed soon, when the
+task is cancelled or out of time.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ from services.analysis import (
 )
 from services.progress.stores import RedisProgressStore, Tracked
 from services.queue import Outcome
-from services.worker.channel import DIED, NOT_OURS, BadMessage, Channel
+from services.worker.channel import NOT_OURS, BadMessage, Channel
 from services.worker.child import run_handler
-from services.worker.endings import Ending, errored, text_of_error
+from services.worker.endings import Ending, text_of_error
 from services.worker.link import Link
-from services.worker.process import TaskProcesses, read_ending
+from services.worker.process import TaskProcesses, end_badly, read_ending
 from services.worker.target import BadParams, Rules
 from services.worker.threads import LoopWaiter, run_in_thread
 from settings import Settings
@@ -152,7 +152,7 @@ class ProcessHandler:
         self._processes = TaskProcesses([path.partition(":")[0]], rules.result_bytes)
 
     async def __call__(self, task: AnalysisTask, tracker: RedisProgressTracker) -> Ending:
-        """Run to the end; cancelled, kill the process."""
+        """Run to the end; cancelled, end the process."""
         arguments = (self._path, self._settings, self._rules, task, tracker.steps)
 
         async def follow(channel: Channel) -> Ending:
@@ -163,15 +163,12 @@ class ProcessHandler:
     async def _follow(self, channel: Channel, tracker: RedisProgressTracker) -> Ending:
         while True:
             try:
-                message = await channel.receive()
-                if message is None:
-                    return errored(DIED)
-                kind, content = message
+                kind, content = await channel.receive()
                 if kind == "ending":
                     return read_ending(content, any_json=self._rules.any_json)
                 update = _update_of(kind, content)
             except BadMessage as error:
-                return errored(str(error))
+                return end_badly(error)
             await tracker.update_progress(update)
 
 

@@ -18,6 +18,9 @@ from tornado_rt.work.run import NO_STATE
 
 log = structlog.get_logger(__name__)
 
+# How long the end of an attempt waits for what its handler has done to be kept.
+KEEP_SECONDS = 1.0
+
 T = TypeVar("T")
 
 
@@ -29,13 +32,11 @@ class Reported(Protocol):
         """Its plan as it is now."""
         ...
 
-    @property
-    def progress(self) -> float:
-        """How much is done, from 0 to 100."""
-        ...
+    def fragment_and_plan(self) -> tuple[bytes, float, Plan | None]:
+        """Return the snapshot as JSON without its braces, how much is done (0 to 100), its plan.
 
-    def fragment(self) -> bytes:
-        """Return the snapshot as JSON without its braces."""
+        All three are of one moment.
+        """
         ...
 
     def encoded_state(self) -> bytes:
@@ -104,6 +105,7 @@ class Link:
         self._run: Reported | None = None
         self._told_state = NO_STATE
         self._told_plan = claim.plan
+        self._keeping: set[asyncio.Future[None]] = set()
 
     @property
     def task(self) -> Task:
@@ -114,6 +116,10 @@ class Link:
         """Tell of this run from now on; `state`: as it was kept."""
         self._run = run
         self._told_state = state or NO_STATE
+
+    def replace(self, run: Reported) -> None:
+        """Tell of this run from now on; what was told before was of the same."""
+        self._run = run
 
     def close_threads(self) -> None:
         """Refuse reports of threads from now on: nobody waits for them any more."""
@@ -150,9 +156,17 @@ class Link:
             raise asyncio.CancelledError
 
     async def keep(self, name: str, value: bytes) -> None:
-        """Keep a once-result, however long Redis is away. Raise LeaseLost."""
+        """Keep a once-result, however long Redis is away. Raise LeaseLost.
+
+        A cancellation of the handler does not undo what it has done: `flush` waits for this.
+        """
         task_id, token = self.task.task_id, self.claim.token
-        await self._owned(lambda: self.queue.keep_result(task_id, token, name, value), "keep")
+        keeping = asyncio.ensure_future(
+            self._owned(lambda: self.queue.keep_result(task_id, token, name, value), "keep")
+        )
+        self._keeping.add(keeping)
+        keeping.add_done_callback(self._kept)
+        await asyncio.shield(keeping)
 
     async def notify(self, title: str, content: str | None, severity: str) -> None:
         """Have the user notified, however long Redis is away. Raise LeaseLost."""
@@ -188,10 +202,19 @@ class Link:
     async def flush(self, *, final: bool) -> None:
         """Report what the ack does not carry: the plan, and the state unless the end is `final`.
 
-        The last progress goes with the ack. Raise LeaseLost.
+        The last progress goes with the ack. Wait first for what is being kept, `KEEP_SECONDS` at
+        most. Raise LeaseLost.
         """
+        if self._keeping:
+            await asyncio.wait(self._keeping, timeout=KEEP_SECONDS)
         if self._has_more(final) and (report := self._read()) is not None:
             await self._owned(lambda: self._tell(report), "report")
+
+    def _kept(self, keeping: "asyncio.Future[None]") -> None:
+        self._keeping.discard(keeping)
+        if not keeping.cancelled():
+            # Its caller may be gone.
+            keeping.exception()
 
     def _on_loop(self) -> bool:
         return threading.get_ident() == self._thread
@@ -213,14 +236,13 @@ class Link:
             if run is None:
                 return False
             if final:
-                return self._untold_plan(run) is not None
+                return self._untold(run.plan) is not None
             return run.encoded_state() != self._told_state
         except BaseException:
             # Then it cannot be read either.
             return False
 
-    def _untold_plan(self, run: Reported) -> Plan | None:
-        plan = run.plan
+    def _untold(self, plan: Plan | None) -> Plan | None:
         return None if plan is None or plan.digest == self._told_plan else plan
 
     def _read(self) -> _Report | None:
@@ -230,11 +252,12 @@ class Link:
             return None
         try:
             state = run.encoded_state()
+            fragment, percent, plan = run.fragment_and_plan()
             return _Report(
-                run.fragment(),
-                run.progress,
+                fragment,
+                percent,
                 None if state == self._told_state else state,
-                self._untold_plan(run),
+                self._untold(plan),
             )
         except BaseException as fault:
             # Its handler has the run itself.

@@ -1,6 +1,7 @@
 """Tasks in processes of their own: as many cores as there are, and killed when they must end."""
 
 import asyncio
+import atexit
 import contextlib
 import multiprocessing
 import os
@@ -14,7 +15,7 @@ from typing import Any
 import structlog
 
 from services.queue import Outcome
-from services.worker.channel import NOT_OURS, BadMessage, Channel, reading
+from services.worker.channel import NOT_OURS, BadMessage, Channel, ProcessDied, reading
 from services.worker.endings import (
     MAX_TRACEBACK_LENGTH,
     Ending,
@@ -22,6 +23,7 @@ from services.worker.endings import (
     one_line,
     retry_seconds,
 )
+from services.worker.preloading import ensure_fork_server
 from services.worker.threads import in_thread
 from tornado_rt.work import clean_text
 
@@ -35,9 +37,14 @@ STARTS = 3
 DYING_SECONDS = 1.0
 DYING_POLL_SECONDS = 0.01
 KILL_SECONDS = 1.0
+# How long a handler that is cancelled may take to end, until its process is killed. It is less than
+# ABANDON_SECONDS, so that no process is left behind.
+CANCEL_SECONDS = 0.4
 
 Talk = Callable[[Channel], Awaitable[Ending]]
 
+# The processes that run, and which process has started them.
+_started: dict[ForkServerProcess, int] = {}
 _preloaded: dict[str, None] = {"services.worker.fork_server": None, "services.worker.child": None}
 
 
@@ -58,7 +65,10 @@ class TaskProcesses:
     async def run(
         self, main: Callable[..., None], arguments: tuple[Any, ...], task_id: str, talk: Talk
     ) -> Ending:
-        """Call `main(*arguments, connection)` there and talk to it; cancelled, kill the process."""
+        """Call `main(*arguments, connection)` there and talk to it.
+
+        When this is cancelled the process is told, and killed `CANCEL_SECONDS` later at most.
+        """
         ours, theirs = self._context.Pipe()
         with ours:
             # Starting the first one starts the fork server, which takes a while.
@@ -73,17 +83,33 @@ class TaskProcesses:
             finally:
                 starting.add_done_callback(lambda _: theirs.close())
             channel = Channel(ours, process.sentinel, self._most)
+            talking = asyncio.ensure_future(talk(channel))
             try:
-                return await talk(channel)
+                return await asyncio.shield(talking)
+            except asyncio.CancelledError:
+                channel.send("cancel", None)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(CANCEL_SECONDS):
+                        await asyncio.wait([talking])
+                        if talking.cancelled() or talking.exception() is not None:
+                            # Nobody listens any more: let it not wait for that.
+                            channel.close()
+                            ours.close()
+                            await _dead(process)
+                raise
             finally:
+                talking.cancel()
                 channel.close()
                 await _kill(process)
 
     def _start(self, main: Callable[..., None], arguments: tuple[Any, ...]) -> ForkServerProcess:
         for rest in reversed(range(STARTS)):
-            process = self._context.Process(target=main, args=arguments, daemon=True)
+            # No daemon: that may have no children, and a handler may want some.
+            process = self._context.Process(target=main, args=arguments, daemon=False)
             try:
+                ensure_fork_server()
                 process.start()
+                _started[process] = os.getpid()
                 return process
             except (OSError, EOFError) as error:
                 # The server was killed: the next start starts it again.
@@ -115,6 +141,15 @@ def read_ending(fields: Any, *, any_json: bool) -> Ending:
         raise BadMessage(NOT_OURS) from None
 
 
+def end_badly(error: BadMessage) -> Ending:
+    """Return the end of an attempt whose process does not talk as it should.
+
+    One that dies while the worker stops was ended with it: another goes on with the task.
+    """
+    died = isinstance(error, ProcessDied)
+    return Ending(Outcome.ERROR, error=str(error), cancelled=died)
+
+
 def _kill_started(starting: "asyncio.Future[ForkServerProcess]") -> None:
     if not starting.cancelled() and starting.exception() is None:
         _kill_group(starting.result())
@@ -127,19 +162,32 @@ def _kill_group(process: ForkServerProcess) -> None:
     if process.pid:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
+    _started.pop(process, None)
 
 
 async def _kill(process: ForkServerProcess) -> None:
     """Kill it, and wait a moment for its end; what does not end is left."""
     _kill_group(process)
-    gone = asyncio.Event()
-    with contextlib.suppress(TimeoutError), reading(process.sentinel, gone.set):
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(KILL_SECONDS):
-            await gone.wait()
-    if gone.is_set():
+            await _dead(process)
         process.join(0)
     with contextlib.suppress(ValueError):
         process.close()
+
+
+async def _dead(process: ForkServerProcess) -> None:
+    dead = asyncio.Event()
+    with reading(process.sentinel, dead.set):
+        await dead.wait()
+
+
+@atexit.register
+def _kill_rest() -> None:
+    """Kill what runs: multiprocessing, whose turn is next, would wait for it."""
+    for process, starter in tuple(_started.items()):
+        if starter == os.getpid():
+            _kill_group(process)
 
 
 def await_fork_server_end() -> None:

@@ -5,15 +5,16 @@ from collections.abc import Coroutine
 from typing import Any
 
 from services.queue import Kept
-from services.worker.channel import DIED, NOT_OURS, BadMessage, Channel
-from services.worker.endings import Ending, errored, text_of_error
+from services.worker.channel import NOT_OURS, BadMessage, Channel
+from services.worker.endings import Ending, text_of_error
 from services.worker.link import Link
-from services.worker.process import read_ending
+from services.worker.process import end_badly, read_ending
 from services.worker.target import Rules
 from services.worker.told_run import ToldRun
 from tornado_rt.work import LeaseLost, Plan
 from tornado_rt.work.once import MAX_ONCE_LENGTH
 from tornado_rt.work.run import as_note
+from tornado_rt.work.values import require
 
 
 class KindTalk:
@@ -44,35 +45,35 @@ class KindTalk:
         if self._stopping:
             self.stop()
         try:
-            while (message := await channel.receive()) is not None:
-                if message[0] == "ending":
-                    return self._end(message[1])
-                await self._take(*message)
+            while True:
+                kind, content = await channel.receive()
+                if kind == "ending":
+                    return self._end(content)
+                await self._take(kind, content)
                 # One that asks and does not read is not listened to.
                 await channel.sent()
         except BadMessage as error:
-            return errored(str(error))
-        return errored(DIED)
+            return end_badly(error)
 
     async def _take(self, kind: Any, content: Any) -> None:
-        if not isinstance(content, list):
-            raise BadMessage(NOT_OURS)
         if kind == "report":
-            self._report(*_parts(content, 4))
+            self._link.report(self._tell(content))
         elif kind == "keep":
             number, name, value = _parts(content, 3)
-            await self._answer(number, self._link.keep(_name(name), self._value(value)))
+            await self._answer(number, self._keep(_name(name), _value(value)))
         elif kind == "note":
             number, *note = _parts(content, 4)
             await self._answer(number, self._link.notify(*_note(*note)))
         else:
             raise BadMessage(NOT_OURS)
 
-    def _report(self, fragment: Any, percent: Any, state: Any, plan: Any) -> None:
+    def _tell(self, report: Any, last: Any = None) -> ToldRun:
         told = self.told or ToldRun(self._plan, self._kept.state)
-        told.take(fragment, percent, state, plan)
+        told.take(*_parts(report, 4))
+        if last is not None:
+            told.take_last(last)
         self.told = told
-        self._link.report(told)
+        return told
 
     async def _answer(self, number: Any, asked: Coroutine[Any, Any, None]) -> None:
         fault = ""
@@ -86,31 +87,40 @@ class KindTalk:
         if self._channel is not None:
             self._channel.send("answer", (number, fault))
 
-    def _value(self, value: Any) -> bytes:
-        """Return a once-result. Raise BadMessage for what is none."""
+    async def _keep(self, name: str, value: bytes) -> None:
+        """Keep a once-result. Raise ValueError when all are too large, LeaseLost."""
+        whole, most = self._kept_bytes + len(value), self._rules.result_bytes
+        told = f"the results of once have {whole} bytes; at most {most} are allowed"
+        require(not most or whole <= most, told)
+        self._kept_bytes = whole
         try:
-            json.loads(value)
-            encoded: bytes = value.encode()
-        except (ValueError, TypeError, AttributeError, RecursionError):
-            raise BadMessage(NOT_OURS) from None
-        self._kept_bytes += len(encoded)
-        if 0 < self._rules.result_bytes < self._kept_bytes:
-            raise BadMessage(NOT_OURS)
-        return encoded
+            await self._link.keep(name, value)
+        except BaseException:
+            self._kept_bytes -= len(value)
+            raise
 
     def _end(self, fields: Any) -> Ending:
         ending = read_ending(fields, any_json=self._rules.any_json)
-        if (last := fields.get("last")) is not None:
-            told = self.told or ToldRun(self._plan, self._kept.state)
-            told.take_last(last)
-            self.told = told
+        if (report := fields.get("report")) is not None:
+            # The ack tells of it, and before that `flush` of a plan or a state that is new.
+            self._link.replace(self._tell(report, fields.get("last")))
         return ending
 
 
-def _parts(content: list[Any], count: int) -> list[Any]:
-    if len(content) != count:
+def _parts(content: Any, count: int) -> list[Any]:
+    if not isinstance(content, list) or len(content) != count:
         raise BadMessage(NOT_OURS)
     return content
+
+
+def _value(value: Any) -> bytes:
+    """Return a once-result. Raise BadMessage for what is none."""
+    try:
+        json.loads(value)
+        encoded: bytes = value.encode()
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise BadMessage(NOT_OURS) from None
+    return encoded
 
 
 def _name(name: Any) -> str:

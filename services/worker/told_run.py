@@ -31,12 +31,9 @@ class ToldRun:
         self.plan = plan
         self._state = state
         self._fields: dict[str, Any] = {}
+        # At a good end.
+        self._last: dict[str, Any] = {}
         self._progress = 0.0
-
-    @property
-    def progress(self) -> float:
-        """How much is done, from 0 to 100."""
-        return self._progress
 
     def take(self, fragment: str, percent: float, state: str | None, plan: str | None) -> None:
         """Take a report. Raise BadMessage."""
@@ -45,17 +42,21 @@ class ToldRun:
                 self.plan = Plan.read(plan)
             if state is not None:
                 self._state = _read_state(state)
-            self._take_fields(fragment)
+            self._fields = self._read_fields(fragment)
             self._progress = min(max(_number(percent), 0.0), 100.0)
         except (ValueError, TypeError, KeyError, RecursionError):
             raise BadMessage(NOT_OURS) from None
 
     def take_last(self, fragment: str) -> None:
-        """Take the state at a good end. Raise BadMessage."""
-        self.take(fragment, 100.0, None, None)
+        """Take the state at a good end, for `complete`. Raise BadMessage."""
+        try:
+            self._last = self._read_fields(fragment)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise BadMessage(NOT_OURS) from None
 
     def complete(self) -> None:
-        """End with everything done: the process has told how that looks."""
+        """End with everything done, as far as the process has told how that looks."""
+        self._fields = self._last or self._fields
 
     def fail(self, reason: str) -> None:
         """End where the work stands."""
@@ -66,6 +67,10 @@ class ToldRun:
             "updated_at": iso_time(),
         }
 
+    def fragment_and_plan(self) -> tuple[bytes, float, Plan | None]:
+        """Return the fragment, how much is done (0 to 100), and the plan."""
+        return self.fragment(), self._progress, self.plan
+
     def fragment(self) -> bytes:
         """Return the snapshot as JSON without its braces."""
         return orjson.dumps(self._fields)[1:-1]
@@ -74,7 +79,7 @@ class ToldRun:
         """Return what the handler keeps, as JSON."""
         return self._state
 
-    def _take_fields(self, fragment: str) -> None:
+    def _read_fields(self, fragment: str) -> dict[str, Any]:
         told = orjson.loads("{" + fragment + "}")
         if told["plan"] is None:
             self.plan = None
@@ -95,7 +100,7 @@ class ToldRun:
         fields["message"] = clean_text(told["message"], MAX_MESSAGE_LENGTH)
         fields["current_step_name"] = clean_line(told["current_step_name"], MAX_STEP_LENGTH)
         fields["updated_at"] = iso_time()
-        self._fields = fields
+        return fields
 
 
 def _number(value: object) -> float:

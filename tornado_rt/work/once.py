@@ -2,7 +2,8 @@
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from tornado_rt.work.kept import NotKept, as_kept
@@ -30,20 +31,38 @@ class OnceResults:
             lock: Lock = self._turns.setdefault((name, make), make())
             return lock
 
-    def encode(self, name: str, value: object) -> bytes:
-        """Return a result as JSON. Raise ValueError for what cannot be kept."""
+    @contextmanager
+    def keeping(self, name: str, value: object) -> Iterator[bytes]:
+        """Keep a result that the block stores; it gets the JSON. Not when the block fails.
+
+        It counts from the beginning, for others may be under way. Raise ValueError for what cannot
+        be kept.
+        """
+        text = self._encode(name, value)
+        with self._lock:
+            self._check_size(name, text)
+            self.kept[name] = text
         try:
-            text = as_kept(f"the result of once {name!r}", value, 0)
+            yield text
+        except BaseException:
+            with self._lock:
+                del self.kept[name]
+            raise
+
+    def recall(self, name: str) -> Any:
+        """Return a result as JSON gives it back."""
+        return json.loads(self.kept[name])
+
+    def _encode(self, name: str, value: object) -> bytes:
+        try:
+            return as_kept(f"the result of once {name!r}", value, 0)
         except NotKept as fault:
             raise ValueError(str(fault)) from None
+
+    def _check_size(self, name: str, text: bytes) -> None:
         whole = len(text) + sum(len(one) for one in self.kept.values())
         require(
             not self._most_bytes or whole <= self._most_bytes,
             f"the result of once {name!r} has {len(text)} bytes as JSON, and all of the task"
             f" {whole}; at most {self._most_bytes} are allowed",
         )
-        return text
-
-    def recall(self, name: str) -> Any:
-        """Return a result as JSON gives it back."""
-        return json.loads(self.kept[name])

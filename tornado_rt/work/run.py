@@ -268,9 +268,8 @@ class Run:
                 # Without this check an abandoned thread would repeat the work of the next attempt.
                 self._sink.check()
                 value = await settled(function(*args, **kwargs))
-                text = results.encode(name, value)
-                await self._sink.keep(name, text)
-                results.kept[name] = text
+                with results.keeping(name, value) as text:
+                    await self._sink.keep(name, text)
         return results.recall(name)
 
     async def notify(self, title: object, content: object = None, severity: str = "info") -> None:
@@ -347,6 +346,14 @@ class Run:
     def fragment(self) -> bytes:
         """Return `snapshot` as JSON without its braces, as the queue wants it."""
         return json_of(self.snapshot())[1:-1]
+
+    def fragment_and_plan(self) -> tuple[bytes, float, Plan | None]:
+        """Return the fragment, the progress and the plan of one moment, in any thread.
+
+        Another thread of the handler may change the plan at any time, and a fragment names its own.
+        """
+        with self._lock:
+            return self.fragment(), self.progress, self.plan
 
     def encoded_state(self) -> bytes:
         """Return `state` as JSON. If it cannot be kept, return the last that could."""

@@ -41,9 +41,8 @@ class SyncRun(Run):
             value = function(*args, **kwargs)
             if inspect.isawaitable(value):
                 value = self._wait(settled(value))
-            text = results.encode(name, value)
-            self._wait(self._sink.keep(name, text))
-            results.kept[name] = text
+            with results.keeping(name, value) as text:
+                self._wait(self._sink.keep(name, text))
         return results.recall(name)
 
     # Their callers do not await, so that these cannot stand in for Run's.
