@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from tornado_rt.work import Kind, Retry, Run, Step, SyncRun, TaskError
+from tornado_rt.work import Kind, LeaseLost, Retry, Run, Step, SyncRun, TaskError
 
 STEPS = (Step("probe", 5), Step("cut", 90, "Cut the film"), Step("upload", 5))
 WORDS = (
@@ -230,6 +230,17 @@ def large(params: Deed, run: SyncRun) -> Any:
 
 async def large_later(params: Deed, run: Run) -> Any:
     return "x" * 2000
+
+
+@plainly
+def loses(params: Deed, run: SyncRun) -> Any:
+    if run.attempt == 1:
+        raise LeaseLost("of another")
+    return "done"
+
+
+async def loses_later(params: Deed, run: Run) -> Any:
+    return loses(params, run)  # type: ignore[arg-type]
 
 
 @plainly

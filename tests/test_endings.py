@@ -484,12 +484,12 @@ def test_result_of_a_kind_has_the_same_bounds(result: Any) -> None:
         (BaseExceptionGroup("x", [asyncio.CancelledError(), ValueError()]), Outcome.ERROR, False),
         (TaskError("x"), Outcome.FAILED, False),
         (ExceptionGroup("x", [TaskError("x"), ValueError()]), Outcome.ERROR, False),
-        (LeaseLost("t1"), None, False),
-        (ExceptionGroup("x", [ValueError(), LeaseLost("t1")]), None, False),
+        (LeaseLost("t1"), Outcome.ERROR, False),
+        (ExceptionGroup("x", [ValueError(), LeaseLost("t1")]), Outcome.ERROR, False),
     ],
 )
 def test_error_may_be_tried_again_unless_it_is_a_task_error(
-    error: BaseException, outcome: Outcome | None, cancelled: bool
+    error: BaseException, outcome: Outcome, cancelled: bool
 ) -> None:
     ending = end_with_error(error)
     assert (ending.outcome, ending.cancelled) == (outcome, cancelled)

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ from tests.realtime import start_redis
 from tests.waiting import has_job, has_thread, until
 from tests.working import ended, working
 from tornado_rt.redis import open_redis
-from tornado_rt.work import Kind, Plan, Retry, Run, TaskError, first_fragment
+from tornado_rt.work import Kind, Plan, Retry, Run, SyncRun, TaskError, first_fragment
 
 KINDS = {"coroutine": kind_deeds.coroutine, "plain": kind_deeds.plain}
 # The kind, and whether its tasks have processes of their own.
@@ -348,6 +349,109 @@ async def test_thread_whose_task_is_cancelled_ends_at_its_next_report(
         await until(lambda: tells(queue, task_id, "waiting"))
         await queue.cancel_task(task_id)
         await until(lambda: not has_thread(f"task-{task_id}"))
+
+
+def spins(params: Deed, run: SyncRun) -> None:
+    """Take whatever comes for an error of one round."""
+    while True:
+        with contextlib.suppress(Exception):
+            match params.what:
+                case "update":
+                    run.update("on and on")
+                case "once":
+                    run.once(f"round {time.monotonic()}", int)
+                case "stopping":
+                    assert not run.stopping
+                case "stopped":
+                    assert not run.stopped(0.001)
+                case "waits":
+                    run.stopped()
+        time.sleep(0.001)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("what", ["update", "once", "stopping", "stopped", "waits"])
+async def test_thread_out_of_time_ends_whatever_errors_it_catches(
+    redis: Redis, queue: QueueService, what: str
+) -> None:
+    """Else it would do its work beside the next attempt."""
+    kind = made(spins, timeout=0.05, max_attempts=1)
+    async with working(redis, queue, kind):
+        task = await outcome(queue, new(kind, {"what": what}))
+        assert task.error == "took longer than 0.05 s"
+        await until(lambda: not has_thread(f"task-{task.task_id}"))
+
+
+@pytest.mark.gen_test
+async def test_thread_whose_task_is_cancelled_ends_when_it_asks_for_the_stop(
+    redis: Redis, queue: QueueService
+) -> None:
+    """It tells nothing, and only waits between two rounds of its work."""
+    kind = made(spins)
+    async with working(redis, queue, kind):
+        task_id = await submit(queue, new(kind, {"what": "stopped"}))
+        await until(lambda: has_thread(f"task-{task_id}"))
+        await queue.cancel_task(task_id)
+        await until(lambda: not has_thread(f"task-{task_id}"))
+
+
+@pytest.mark.gen_test
+async def test_coroutine_that_a_thread_waits_for_ends_with_the_attempt(
+    redis: Redis, queue: QueueService
+) -> None:
+    """It runs in the loop of the worker, which nothing else would take it from."""
+    cancelled = asyncio.Event()
+
+    async def slow() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    def work(params: Deed, run: SyncRun) -> None:
+        run.once("slow", slow)
+
+    kind = made(work, timeout=0.05, max_attempts=1)
+    async with working(redis, queue, kind):
+        task = await outcome(queue, new(kind))
+        await until(cancelled.is_set)
+        await until(lambda: not has_thread(f"task-{task.task_id}"))
+    assert task.error == "took longer than 0.05 s"
+
+
+@pytest.mark.gen_test
+async def test_lost_lease_that_a_handler_raises_itself_is_an_error_as_any_other(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    """The queue has not taken the task from it: another attempt follows."""
+    async with working(redis, queue, place.targets):
+        task = await outcome(queue, place.deed("loses"))
+    assert (task.status, task.result, task.attempt) == (TaskState.COMPLETED, "done", 2)
+    assert [one["error"] for one in task.attempts] == ["LeaseLost: of another"]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("threaded", [False, True])
+async def test_report_on_an_earlier_task_is_an_error_of_the_later_one(
+    redis: Redis, queue: QueueService, threaded: bool
+) -> None:
+    """As by an object that a module has kept."""
+    runs: list[Run] = []
+
+    def work_in_thread(params: Deed, run: Run) -> None:
+        runs.append(run)
+        runs[0].update("told")
+
+    async def work(params: Deed, run: Run) -> None:
+        work_in_thread(params, run)
+
+    kind = made(work_in_thread if threaded else work, max_attempts=1)
+    async with working(redis, queue, kind):
+        earlier = await outcome(queue, new(kind))
+        later = await outcome(queue, new(kind))
+    assert (earlier.status, later.status) == (TaskState.COMPLETED, TaskState.FAILED)
+    assert later.error is not None
+    assert later.error.endswith(f"the attempt at task {earlier.task_id} has ended")
 
 
 @pytest.mark.gen_test

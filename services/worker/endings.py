@@ -15,7 +15,7 @@ import orjson
 
 from services.queue import Outcome
 from tornado_rt.bounds import OutOfBounds, check_json
-from tornado_rt.work import LeaseLost, Retry, TaskError, clean_text
+from tornado_rt.work import Retry, TaskError, clean_text
 
 MAX_ERROR_LENGTH = 2000
 MOST_RETRY_SECONDS = 30 * 86400.0
@@ -43,7 +43,8 @@ class Ending:
     cancelled: bool = False
 
 
-# The task is another's, or ended. These two are told apart by their identity.
+# The task is another's, or ended: the queue says so, never a handler. These two are told apart by
+# their identity.
 LOST = Ending(None)
 # The worker stops: another goes on with the task.
 HANDED_BACK = Ending(None, cancelled=True)
@@ -122,8 +123,6 @@ def _keep(result: object, most_bytes: int, any_json: bool) -> Any:
 
 def _judge(error: BaseException) -> Ending:
     leaves = _leaves(error)
-    if any(isinstance(one, LeaseLost) for one in leaves):
-        return LOST
     if all(isinstance(one, Retry) for one in leaves):
         return _again(leaves)
     if all(isinstance(one, TaskError) for one in leaves):

@@ -14,7 +14,7 @@ from services.worker.endings import text_of_error
 from services.worker.outages import OUTAGE_SECONDS, Outages
 from tornado_rt.redis import is_outage
 from tornado_rt.work import LeaseLost, Pacer, Plan
-from tornado_rt.work.run import NO_STATE
+from tornado_rt.work.run import NO_STATE, ended_text
 
 log = structlog.get_logger(__name__)
 
@@ -144,10 +144,10 @@ class Link:
         """Raise what `report` does, when nobody waits for the handler any more."""
         if self._on_loop():
             if self.closed:
-                raise LeaseLost(self.task.task_id)
+                raise LeaseLost(ended_text(self.task.task_id))
         elif self.closed or self._threads_closed:
             # A handler that catches errors does not catch this one: its thread ends.
-            raise asyncio.CancelledError
+            raise asyncio.CancelledError(ended_text(self.task.task_id))
 
     async def keep(self, name: str, value: bytes) -> None:
         """Keep a once-result, however long Redis is away. Raise LeaseLost."""

@@ -16,7 +16,7 @@ from collections.abc import (
     Sized,
 )
 from concurrent import futures
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
@@ -156,7 +156,13 @@ class Run:
 
     @property
     def stopping(self) -> bool:
-        """Whether the worker stops: the handler should store what it has and end soon."""
+        """Whether the worker stops: the handler should store what it has and end soon.
+
+        A thread that nobody waits for any more gets a CancelledError.
+        """
+        # On the loop a handler that was cancelled may ask while it cleans up.
+        with suppress(LeaseLost):
+            self._sink.check()
         return self._stops
 
     def update(
@@ -400,7 +406,9 @@ class Run:
         if os.getpid() != self._process:
             raise RuntimeError("a forked process cannot report; its parent can")
         if self._ended is not None:
-            raise LeaseLost("the attempt has ended")
+            # A thread gets an error that it cannot take for one of its own work.
+            self._sink.check()
+            raise LeaseLost(ended_text(self.task_id))
 
     def _tell(self) -> Told:
         self._sink.report(self)
@@ -428,6 +436,11 @@ class Run:
     def _end(self, status: str, message: object) -> None:
         self.status, self._ended = status, self._clock()
         self._message = clean_text(message, MAX_MESSAGE_LENGTH)
+
+
+def ended_text(task_id: str) -> str:
+    """Return what is said to a handler that reports too late."""
+    return f"the attempt at task {task_id} has ended"
 
 
 def first_fragment(plan: Plan | None, expected_seconds: float | None) -> bytes:

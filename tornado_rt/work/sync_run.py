@@ -46,8 +46,14 @@ class SyncRun(Run):
         self._wait(self._sink.notify(*as_note(title, content, severity)))
 
     def stopped(self, timeout: float | None = None) -> bool:  # type: ignore[override]
-        """Block until the worker stops, `timeout` seconds at most; return whether it does."""
-        return bool(futures.wait([self._told_to_stop()], timeout).done)
+        """Block until the worker stops, `timeout` seconds at most; return whether it does.
+
+        Raise CancelledError once nobody waits for the handler any more.
+        """
+        self._sink.check()
+        stops = bool(futures.wait([self._told_to_stop()], timeout).done)
+        self._sink.check()
+        return stops
 
 
 async def _settled(value: Awaitable[Any]) -> Any:
