@@ -410,6 +410,34 @@ def test_inner_step_that_was_done_is_another_outside_of_its_group() -> None:
         assert shown(run)["marks"] == "cr"
 
 
+@pytest.mark.parametrize("plan", [None, Plan(["download", "upload"])])
+def test_current_step_is_inside_the_step_that_runs(plan: Plan | None) -> None:
+    """Between two of its steps, and where it fails behind the last of them."""
+    run, _ = make_run(plan)
+    with pytest.raises(Failure), run.step("download"):
+        with run.step("part 1"):
+            assert shown(run)["current_step_name"] == "part 1"
+        assert shown(run)["current_step_name"] == "part 1"
+        raise Failure
+    run.fail("")
+    seen = shown(run)
+    assert (seen["current_step"], seen["current_step_name"]) == (0, "part 1")
+    assert seen["marks"].startswith("c")
+
+
+def test_current_step_of_a_planned_group_is_its_next_one() -> None:
+    run, _ = make_run(Plan(["probe", Step("read", 4, steps=["a", "b"]), "sort"]))
+    with run.step("read"):
+        assert shown(run)["current_step_name"] == "a"
+        with run.step("a"):
+            assert shown(run)["current_step_name"] == "a"
+        assert shown(run)["current_step_name"] == "b"
+        with run.step("b"):
+            pass
+        assert shown(run)["current_step_name"] == "b"
+    assert shown(run)["current_step_name"] == "probe"
+
+
 def test_pending_inner_step_may_be_entered_without_its_group() -> None:
     run, _ = make_run(Plan([Step("a", steps=["b", "c"]), Step("d")]))
     with run.step("c"):
