@@ -244,6 +244,21 @@ async def loses_later(params: Deed, run: Run) -> Any:
 
 
 @plainly
+def last_words(params: Deed, run: SyncRun) -> Any:
+    run.update(0.1, "one")
+    run.update(0.8, "the last words")
+    if run.attempt == 1:
+        raise Retry("later", delay=0.0)
+    if run.attempt == 2:
+        raise ValueError("no")
+    return "done"
+
+
+async def last_words_later(params: Deed, run: Run) -> Any:
+    return last_words(params, run)  # type: ignore[arg-type]
+
+
+@plainly
 def bad_state(params: Deed, run: SyncRun) -> Any:
     run.state["x"] = object()
     run.update("told")

@@ -25,6 +25,7 @@ from tests.kind_deeds import BURST, STEPS, WORDS, Deed
 from tests.realtime import start_redis
 from tests.waiting import has_job, has_thread, until
 from tests.working import ended, working
+from tornado_rt.protocol import Cursor, MessageType
 from tornado_rt.redis import open_redis
 from tornado_rt.work import Kind, Plan, Retry, Run, SyncRun, TaskError, first_fragment
 
@@ -598,6 +599,103 @@ async def test_pending_progress_goes_with_the_end(redis: Redis, queue: QueueServ
     told = orjson.loads(task.snapshot)
     assert (told["progress"], told["message"]) == (40.0, "enough")
     assert (told["done"], told["total"], told["unit"]) == (40, 100, "frames")
+
+
+async def told(queue: QueueService, task_id: str) -> list[tuple[str, int, float, str]]:
+    """Return what was told of a task since it was made."""
+    epoch = (await queue.read_events("task", task_id)).cursor.epoch
+    replay = await queue.read_events("task", task_id, Cursor(epoch, 1))
+    assert replay.resync is None
+    seen = [one.fields() for one in replay.messages if one.type == MessageType.PROGRESS]
+    return [(one["status"], one["attempt"], one["progress"], one["message"]) for one in seen]
+
+
+@pytest.mark.gen_test
+async def test_last_report_of_an_attempt_is_told_however_it_ends(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    """Once, and before the end, though another was told less than a tenth of a second before."""
+    async with working(redis, queue, place.targets):
+        task = await outcome(queue, place.deed("last_words"))
+    assert task.status == TaskState.COMPLETED
+    seen = await told(queue, task.task_id)
+    for attempt in (1, 2, 3):
+        words = ("processing", attempt, 80.0, "the last words")
+        assert seen.count(words) == 1
+        assert seen[seen.index(words) + 1][0] in ("queued", "delayed", "completed")
+    assert seen[-1] == ("completed", 3, 100.0, "Done")
+
+
+@pytest.mark.gen_test
+async def test_report_that_was_told_is_told_once(redis: Redis, queue: QueueService) -> None:
+    """However soon the end comes behind it."""
+    go_on = asyncio.Event()
+
+    async def work(params: Deed, run: Run) -> None:
+        run.update(0.4, "half")
+        if params.what == "wait":
+            await go_on.wait()
+
+    kind = made(work)
+    async with working(redis, queue, kind):
+        task_id = await submit(queue, new(kind, {"what": "wait"}))
+        await until(lambda: tells(queue, task_id, "half"))
+        go_on.set()
+        tasks = [await ended(queue, task_id), *[await outcome(queue, new(kind)) for _ in range(5)]]
+    for task in tasks:
+        seen = await told(queue, task.task_id)
+        assert [one[2:] for one in seen[1:]] == [(40.0, "half"), (100.0, "Done")]
+
+
+@pytest.mark.gen_test
+async def test_last_report_is_told_before_a_task_is_handed_back(
+    redis: Redis, queue: QueueService
+) -> None:
+    began = asyncio.Event()
+
+    async def work(params: Deed, run: Run) -> None:
+        began.set()
+        await run.stopped()
+        run.update(0.1, "one")
+        run.update(0.8, "the last words")
+        raise asyncio.CancelledError
+
+    kind = made(work)
+    async with working(redis, queue, kind, grace=20):
+        task_id = await submit(queue, new(kind))
+        await began.wait()
+    assert (await told(queue, task_id))[-2:] == [
+        ("processing", 1, 80.0, "the last words"),
+        ("queued", 0, 0.0, "Waiting"),
+    ]
+
+
+@pytest.mark.gen_test
+async def test_dead_task_shows_why(redis: Redis, queue: QueueService, place: Place) -> None:
+    """As a failed one does."""
+    async with working(redis, queue, place.targets):
+        task = await outcome(queue, attrs.evolve(place.deed("last_words"), max_attempts=1))
+    assert task.status == TaskState.DEAD
+    fields = orjson.loads(task.snapshot)
+    assert (fields["message"], fields["progress"]) == ("later", 80.0)
+
+
+@pytest.mark.gen_test
+async def test_task_of_a_lost_worker_shows_why(redis: Redis, queue: QueueService) -> None:
+    """Nobody is there who knows the attempt: the rest of the snapshot stays as it was told."""
+    kind = made(hang, max_attempts=1, steps=["a", "b"])
+    task_id = await submit(queue, new(kind))
+    [claim] = (await queue.claim("w", 1, kinds=["made"])).claims
+    run = Run(plan=kind.plan_of(Deed()))
+    run.update(0.2, 'in "words" / \u65e5')
+    assert await queue.report_progress(task_id, claim.token, run.fragment(), run.progress)
+    await redis.zadd("{rtq}:processing", {task_id: 1})
+    await queue.cleanup_expired_tasks()
+    fields = await shown(queue, task_id)
+    assert (fields["status"], fields["message"]) == ("dead", "the worker was lost")
+    now = run.snapshot() | {"message": "the worker was lost", "remaining_time": 0}
+    for field in ("progress", "plan", "marks", "total_steps", "message", "remaining_time"):
+        assert fields[field] == now[field]
 
 
 @pytest.mark.gen_test

@@ -311,7 +311,8 @@ class Kept:
 class Ack:
     """The end of an attempt.
 
-    `fragment`: the last state of the snapshot, None to leave it. `delay`: seconds before a retry.
+    `fragment`: the state of the snapshot when the task ends by it, None to leave it. `report`: the
+    fragment of the attempt's last report, None when it was told. `delay`: seconds before a retry.
     """
 
     task_id: str
@@ -321,6 +322,7 @@ class Ack:
     error: str | None = None
     fragment: bytes | None = None
     delay: float = 0.0
+    report: bytes | None = None
 
 
 @attrs.frozen

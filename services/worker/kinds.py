@@ -91,7 +91,8 @@ class PreparedKind:
             return None
         if outcome == Outcome.COMPLETED:
             run.complete()
-        elif outcome in (Outcome.FAILED, Outcome.ERROR):
+        else:
+            # It is kept when the task ends by it.
             run.fail(error)
         return run.fragment()
 

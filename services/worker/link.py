@@ -104,6 +104,9 @@ class Link:
         self._run: Reported | None = None
         self._told_state = NO_STATE
         self._told_plan = claim.plan
+        # Whether there is a report that nobody has begun to send, and what is being sent.
+        self._unsent = False
+        self._sending: bytes | None = None
 
     @property
     def task(self) -> Task:
@@ -127,7 +130,7 @@ class Link:
     def report(self, run: Reported) -> None:
         """Report this run's state soon. In any thread; raise LeaseLost or CancelledError."""
         self.check()
-        self._run = run
+        self._run, self._unsent = run, True
         wait = self._pacer.ask()
         if wait is None:
             return
@@ -185,13 +188,21 @@ class Link:
         if not owned:
             self.lost()
 
-    async def flush(self, *, final: bool) -> None:
+    async def flush(self, *, final: bool, handed_back: bool) -> None:
         """Report what the ack does not carry: the plan, and the state unless the end is `final`.
 
-        The last progress goes with the ack. Raise LeaseLost.
+        The last report goes with the ack, which one that may be `handed_back` does not have. Raise
+        LeaseLost.
         """
-        if self._has_more(final) and (report := self._read()) is not None:
+        more = self._has_more(final) or (handed_back and self._unsent)
+        if more and (report := self._read()) is not None:
             await self._owned(lambda: self._tell(report), "report")
+
+    def last_report(self) -> bytes | None:
+        """Return the fragment of the last report, None when it was told."""
+        if self._unsent and (report := self._read()) is not None:
+            return report.fragment
+        return self._sending
 
     def _on_loop(self) -> bool:
         return threading.get_ident() == self._thread
@@ -212,9 +223,9 @@ class Link:
         try:
             if run is None:
                 return False
-            if final:
-                return self._untold_plan(run) is not None
-            return run.encoded_state() != self._told_state
+            if self._untold_plan(run) is not None:
+                return True
+            return not final and run.encoded_state() != self._told_state
         except BaseException:
             # Then it cannot be read either.
             return False
@@ -228,6 +239,8 @@ class Link:
         run = self._run
         if self.closed or run is None:
             return None
+        # First: what a thread reports from here on may not be in it.
+        self._unsent = False
         try:
             state = run.encoded_state()
             return _Report(
@@ -242,6 +255,7 @@ class Link:
             return None
 
     async def _tell(self, report: _Report) -> bool:
+        self._sending = report.fragment
         owned = await self.queue.report_progress(
             self.task.task_id,
             self.claim.token,
@@ -250,6 +264,8 @@ class Link:
             state=report.state,
             plan=report.plan,
         )
+        if self._sending is report.fragment:
+            self._sending = None
         self._reporter.wrote()
         if report.state is not None:
             self._told_state = report.state

@@ -1,5 +1,6 @@
 """The messages between a worker and the process of a kind's handler."""
 
+import copy
 import json
 from collections.abc import Coroutine
 from typing import Any
@@ -101,7 +102,8 @@ class KindTalk:
     def _end(self, fields: Any) -> Ending:
         ending = read_ending(fields, any_json=self._rules.any_json)
         if (last := fields.get("last")) is not None:
-            told = self.told or ToldRun(self._plan, self._kept.state)
+            # The link has the last report, which is told as it was.
+            told = copy.copy(self.told) or ToldRun(self._plan, self._kept.state)
             told.take_last(last)
             self.told = told
         return ending

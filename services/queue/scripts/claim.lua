@@ -4,7 +4,8 @@
 --
 -- request, worker: ids    most: how many at most   kinds: names of kinds
 -- visibility [s]          kept: ended tasks kept a user, 0: any
--- acks: {id, token, outcome} of each ended attempt, and result, error, fragment, delay [s] where it has them
+-- acks: {id, token, outcome} of each ended attempt, and result, error, fragment, delay [s] and report, the
+-- fragment of a last report that was not told, where it has them
 -- Reply: {whether each was still owned (0 or 1), the claimed tasks (see claimed_reply), in how many
 -- seconds more may start as text, "" for when something happens}; "unregistered" when no limits are known: then
 -- nothing was done. Repeated with the same request id it returns the same tasks, as far as they are still
@@ -60,6 +61,7 @@ local function end_attempt(ack)
   if not t or ack.token == '' then return 0 end
   if t.token ~= ack.token then return t.closed == ack.token and 1 or 0 end
   if t.status ~= 'processing' then return 1 end
+  if ack.report then tell_last(t, ack.report) end
   if AGAIN[ack.outcome] then
     give_back(t, ack.outcome, ack.error or '', NOW + (ack.delay or 0), ack.token, ack.fragment or '')
   else

@@ -180,6 +180,14 @@ local function note_attempt(t, outcome, reason, ended_at)
   set(t, 'attempts', cmsgpack.pack(list))
 end
 
+-- Tell the last report of an attempt that is over, unless it came alone meanwhile.
+local function tell_last(t, fragment)
+  if fragment == t.fragment then return end
+  keep_told(t)
+  set(t, 'fragment', fragment)
+  emit_progress(t)
+end
+
 -- `attempt`: the number that the task waits with. `closed`: the token of an owner who gave it back
 -- himself, so that the same request repeated is known; "" when he was lost.
 local function requeue(t, attempt, run_at, closed)
@@ -210,11 +218,22 @@ local function free_unique(t, scopes)
   if redis.call('GET', key) == t.task_id then redis.call('DEL', key) end
 end
 
+-- A fragment that says why nothing came of the task; as it is when it cannot be read.
+local function with_reason(fragment, reason)
+  local readable, fields = pcall(cjson.decode, '{' .. fragment .. '}')
+  if not readable then return fragment end
+  fields.message, fields.remaining_time = reason, 0
+  return string.sub(cjson.encode(fields), 2, -2)
+end
+
 -- `token` stays when its owner ended the task, so that the same request repeated is known.
 local function end_task(t, status, token, result, error, fragment)
   local from, from_percent = t.status, share(t)
   if status ~= 'cancelled' and status ~= 'dead' then note_pace(t) end
   leave(t)
+  if fragment == '' and error ~= '' then
+    fragment = with_reason(t.fragment == '' and t.first or t.fragment, error)
+  end
   if fragment == '' then
     set(t, 'status', status, 'ended_at', NOW_STAMP, 'result', result)
   else
