@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.queue import (
+    Claim,
     Conflict,
     NotEnded,
     OnConflict,
@@ -139,6 +140,56 @@ async def test_attempt_says_when_it_began_and_ended(queue: QueueService, redis: 
     for one, (started_at, ended) in zip(attempts, moments, strict=True):
         assert one["started_at"] == iso_time(datetime.fromtimestamp(started_at).astimezone())
         assert datetime.fromisoformat(one["ended_at"]).timestamp() >= ended - 0.001
+
+
+async def _take(queue: QueueService, redis: Redis, task_id: str, seconds: float) -> Claim:
+    """Claim a task that has run for some seconds."""
+    [owned] = await claim(queue)
+    began = (owned.task.started_at or 0.0) - seconds
+    await redis.hset(f"{queue.prefix}task:{task_id}", "started_at", f"{began:.6f}")
+    return owned
+
+
+@pytest.mark.gen_test
+async def test_time_of_all_attempts_is_kept(queue: QueueService, redis: Redis) -> None:
+    """Of more than the task keeps; of lost ones, and of those that were handed back."""
+    task_id = await enqueue(queue, max_attempts=1000)
+    owned = await _take(queue, redis, task_id, 1000)
+    await queue.release_task(task_id, owned.token)
+    assert 1000 <= (await read(queue, task_id)).used_seconds < 1100
+    for _ in range(MOST_ATTEMPTS + 3):
+        await give_up(queue, await _take(queue, redis, task_id, 100), Outcome.ERROR)
+    await _take(queue, redis, task_id, 1000)
+    await expire_leases(redis)
+    await queue.keep_up()
+    assert 7300 <= (await read(queue, task_id)).used_seconds < 7400
+
+
+@pytest.mark.gen_test
+async def test_task_that_is_run_again_has_used_no_time(queue: QueueService, redis: Redis) -> None:
+    task_id = await enqueue(queue, max_attempts=2)
+    for _ in range(2):
+        await give_up(queue, await _take(queue, redis, task_id, 100), Outcome.ERROR)
+    await queue.rerun_task(task_id)
+    assert (await read(queue, task_id)).used_seconds == 0
+    await give_up(queue, await _take(queue, redis, task_id, 30), Outcome.ERROR)
+    assert 30 <= (await read(queue, task_id)).used_seconds < 60
+
+
+@pytest.mark.gen_test
+async def test_time_of_a_task_of_an_earlier_version_is_that_of_the_attempts_it_has(
+    queue: QueueService, redis: Redis
+) -> None:
+    """Up to the end that it was run again from."""
+    task_id = await enqueue(queue, max_attempts=9)
+    await give_up(queue, await _take(queue, redis, task_id, 1000), Outcome.FAILED)
+    await queue.rerun_task(task_id)
+    for _ in range(2):
+        await give_up(queue, await _take(queue, redis, task_id, 100), Outcome.ERROR)
+    await redis.hdel(f"{queue.prefix}task:{task_id}", "used")
+    assert 200 <= (await read(queue, task_id)).used_seconds < 300
+    await give_up(queue, await _take(queue, redis, task_id, 100), Outcome.ERROR)
+    assert 300 <= (await read(queue, task_id)).used_seconds < 400
 
 
 @pytest.mark.gen_test

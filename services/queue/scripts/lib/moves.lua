@@ -170,9 +170,17 @@ local function wait_in_line(t, run_at)
   end
 end
 
+-- The time of an attempt counts, also of one that was handed back.
+local function note_use(t, ended_at)
+  local started, ended = tonumber(t.started_at), tonumber(ended_at)
+  if not (started and ended) then return end
+  set(t, 'used', string.format('%.6f', used_seconds(t) + math.max(ended - started, 0)))
+end
+
 -- The attempts of a task that ended before its last one; the oldest are forgotten.
 local MOST_ATTEMPTS, MOST_REASON = 50, 500
 local function note_attempt(t, outcome, reason, ended_at)
+  note_use(t, ended_at)
   local readable, list = pcall(cmsgpack.unpack, t.attempts)
   if not (readable and type(list) == 'table' and list[1]) then list = {} end
   list[#list + 1] = {t.attempt, t.started_at or '', ended_at, outcome, string.sub(reason, 1, MOST_REASON)}
@@ -321,7 +329,7 @@ local function run_again(t)
   -- One that was cancelled while it waited had no attempt then.
   if t.started_at ~= '' then note_attempt(t, from, t.error, t.ended_at) end
   set(t, 'attempt', '0', 'error', '', 'result', '', 'ended_at', '', 'started_at', '', 'fragment', '', 'percent',
-    '0', 'token', '', 'closed', '', 'revived', tostring(t.revived + 1))
+    '0', 'token', '', 'closed', '', 'used', '0', 'revived', tostring(t.revived + 1))
   wait_in_line(t, NOW)
   emit_progress(t)
   follow_in_batch(t, from, 100)

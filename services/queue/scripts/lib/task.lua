@@ -22,7 +22,7 @@ local MADE_FIELDS = #MADE
 local CORE = {'made', 'token', 'closed', 'attempt', 'percent', 'event_seq', 'logged'}
 local TASK = kind_of_record({
   token = '', closed = '', attempt = '0', percent = '0', event_seq = '1',
-  logged = '1', revived = '0', fragment = '', result = '', error = '', started_at = '',
+  logged = '1', revived = '0', fragment = '', result = '', error = '', started_at = '', used = '',
   ended_at = '', since = '', attempts = '', plans = '', kept = '', state = '',
 }, MADE)
 
@@ -65,6 +65,21 @@ local function load_task(id)
   end
   t.task_id, t.user_id, t.batch_id, t.seq, t.kind, t.key, t.line = id, user, batch, seq, kind, of, level .. kind
   return t
+end
+
+-- How long the attempts took since the task was begun anew [s]. An earlier version has kept no sum: then it is
+-- that of the attempts that are kept, up to one that was the end of the task.
+local FOLLOWED = {error = true, retry = true, lost = true}
+local function used_seconds(t)
+  if t.used ~= '' then return tonumber(t.used) or 0 end
+  local sum, readable, list = 0, pcall(cmsgpack.unpack, t.attempts)
+  if not readable or type(list) ~= 'table' then return 0 end
+  for i = #list, 1, -1 do
+    local started, ended, outcome = tonumber(list[i][2]), tonumber(list[i][3]), list[i][4]
+    if not FOLLOWED[outcome] then break end
+    if started and ended then sum = sum + math.max(ended - started, 0) end
+  end
+  return sum
 end
 
 -- The mean time that a task of a kind takes, in seconds; nil until one has ended. Read once.
