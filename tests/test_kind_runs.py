@@ -535,6 +535,21 @@ async def test_budget_bounds_all_attempts_together(redis: Redis, queue: QueueSer
 
 
 @pytest.mark.gen_test
+async def test_budget_counts_the_time_before_a_hand_back(redis: Redis, queue: QueueService) -> None:
+    """Though the attempt has the same number again."""
+    kind = made(hang)
+    task_id = await submit(queue, new(kind, job={"budget_seconds": 1000}))
+    [claim] = (await queue.claim("w", 1, kinds=["made"])).claims
+    assert claim.task.started_at is not None
+    await redis.hset(f"{{rtq}}:task:{task_id}", "started_at", str(claim.task.started_at - 1000))
+    assert await queue.release_task(task_id, claim.token)
+    async with working(redis, queue, kind):
+        task = await ended(queue, task_id)
+    assert (task.status, task.attempt) == (TaskState.FAILED, 1)
+    assert task.error == "took longer than 1000 s in all attempts"
+
+
+@pytest.mark.gen_test
 async def test_worker_claims_only_the_kinds_that_it_has(redis: Redis, queue: QueueService) -> None:
     async def work(params: Deed, run: Run) -> str:
         return run.kind

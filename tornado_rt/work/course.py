@@ -78,6 +78,11 @@ class Course:
         self._least = max(self._least, min(done, 1.0))
         return self._least
 
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody knows how much there is to do: steps are found on the way."""
+        return any(not path or self.places[path].mark == "r" for path in self._open)
+
     def here(self) -> StepPath:
         """Return the running step that was begun last, else the whole."""
         return self._running[-1] if self._running else ()

@@ -128,6 +128,10 @@ class Run:
         self._started = clock()
         self._ended: float | None = None
         self._course = Course(plan)
+        # How much was done without work of this attempt, from 0 to 1; whether its first report may
+        # tell what an earlier one did.
+        self._given = 0.0
+        self._resumes = bool(self.state)
         self._message = WAITING
         self._last: StepPath = ()
         self._state_text = json_of(self.state) if self.state else NO_STATE
@@ -193,7 +197,8 @@ class Run:
             if count is not None:
                 part = count.fraction if part is None else part
                 text = count.text if text is None else text
-            place.fraction = max(place.fraction, part or 0.0)
+            with self._resumed(course) if part is not None else nullcontext():
+                place.fraction = max(place.fraction, part or 0.0)
             self._message = self._message if text is None else text
         return self._tell()
 
@@ -214,14 +219,15 @@ class Run:
         require(is_count(index, 0) and index < count, f"the plan has no step {index!r:.100}")
         text = None if message is None else clean_text(message, MAX_MESSAGE_LENGTH)
         with self._changed() as course:
-            course.go_to(index)
+            with self._resumed(course):
+                course.go_to(index)
             self._last = course.here()
             self._message = course.leaves[index].title if text is None else text
         return self._tell()
 
     def skip(self, *names: str) -> Told:
         """Mark steps that this task does not do; they count as done. Raise ValueError."""
-        with self._changed() as course:
+        with self._changed() as course, self._free(course):
             for name in names:
                 path = course.find(clean_line(name, MAX_STEP_LENGTH), self._standing_at())
                 if path is None:
@@ -317,10 +323,13 @@ class Run:
         if self._ended is not None:
             return 0.0
         planned = None if self._expected is None else self._expected * (1 - done)
-        if not done:
+        gained = done - self._given
+        # A sum of shares may be a little more than the share of the sum.
+        if gained <= self._given * 1e-9 or self._course.is_open:
             return planned
-        paced = min(self.elapsed_seconds() / done * (1 - done), MOST_SECONDS)
-        trust = 1.0 if planned is None else min(done / PACE_TRUSTED_FROM, 1.0)
+        paced = min(self.elapsed_seconds() / gained * (1 - done), MOST_SECONDS)
+        part = gained / (1 - self._given) / PACE_TRUSTED_FROM
+        trust = 1.0 if planned is None else min(part, 1.0)
         return trust * paced + (1 - trust) * (planned or 0.0)
 
     def snapshot(self) -> dict[str, Any]:
@@ -368,7 +377,21 @@ class Run:
         return self._state_text
 
     @contextmanager
-    def _do(self, step: Step) -> Iterator[None]:
+    def _free(self, course: Course) -> Iterator[None]:
+        """Let what is gained here say nothing of the pace: it took no time."""
+        before = course.progress()
+        yield
+        self._given += course.progress() - before
+
+    @contextmanager
+    def _resumed(self, course: Course) -> Iterator[None]:
+        """Let a gain be free as the first of a run that has a state of an earlier attempt."""
+        with self._free(course) if self._resumes else nullcontext():
+            yield
+        self._resumes = False
+
+    @contextmanager
+    def _do(self, step: Step, is_kept: bool = False) -> Iterator[None]:
         outside = _standing.get()
         with self._changed() as course:
             around = self._standing_at()
@@ -384,7 +407,7 @@ class Run:
         finally:
             _standing.set(outside)
         if path is not None:
-            with self._changed() as course:
+            with self._changed() as course, self._free(course) if is_kept else nullcontext():
                 course.end(path)
             self._tell()
 
@@ -393,7 +416,7 @@ class Run:
         with self._changed() as course:
             path = course.find(name, self._standing_at())
             is_pending = path is not None and course.places[path].mark == "p"
-        return self._do(Step(name)) if is_pending else nullcontext()
+        return self._do(Step(name), name in self._once.kept) if is_pending else nullcontext()
 
     @contextmanager
     def _changed(self) -> Iterator[Course]:
