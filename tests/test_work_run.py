@@ -239,6 +239,16 @@ def test_counts_of_any_sort_are_told(count: dict[str, Any], percent: float, mess
     assert (record.percents[-1], record.messages[-1]) == (percent, message)
 
 
+@pytest.mark.parametrize(
+    ("done", "percent"),
+    [(0, 0), (0.4321, 43.2), (0.9989, 99.9), (2999 / 3000, 99.9), (1 - 1e-12, 100), (1, 100)],
+)
+def test_only_all_of_the_work_is_a_hundred_percent(done: float, percent: float) -> None:
+    run, record = make_run()
+    run.update(done)
+    assert record.percents == [percent]
+
+
 def test_count_goes_with_its_step_and_stays_with_a_message() -> None:
     run, record = make_run(FILM)
     with run.step("probe"):

@@ -26,7 +26,7 @@ from tornado_rt.work.errors import LeaseLost
 from tornado_rt.work.inside import Doing, Tracked
 from tornado_rt.work.once import OnceResults
 from tornado_rt.work.plan import MAX_STEP_LENGTH, Plan, Step, StepPath, Steps, plan_of
-from tornado_rt.work.values import clean_line, clean_text, is_count, json_of, require
+from tornado_rt.work.values import as_percent, clean_line, clean_text, is_count, json_of, require
 
 MAX_MESSAGE_LENGTH = 2000
 # Of the title and the content of a notification.
@@ -341,7 +341,7 @@ class Run:
             remaining = self._remaining(done)
             whole = None if remaining is None else elapsed + remaining
             return {
-                "progress": round(done * 100, 1),
+                "progress": as_percent(done),
                 "message": self._message,
                 "current_step": at,
                 "current_step_name": leaves[at].title if leaves else "",
