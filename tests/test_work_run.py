@@ -509,6 +509,18 @@ def test_step_may_be_entered_again() -> None:
 
 
 @pytest.mark.gen_test
+async def test_step_object_is_for_one_block() -> None:
+    run, _ = make_run(FILM)
+    step = run.step("transcode")
+    with step:
+        with pytest.raises(RuntimeError, match="a step is for one block"):
+            step.__enter__()
+        with pytest.raises(RuntimeError, match="a step is for one block"):
+            await step.__aenter__()
+    assert shown(run)["marks"] == "pcp"
+
+
+@pytest.mark.gen_test
 async def test_steps_of_coroutines_side_by_side_are_told_apart() -> None:
     run, _ = make_run(Plan(["a", "b"]))
     both = asyncio.Barrier(2)

@@ -135,14 +135,14 @@ def _judge(error: BaseException) -> Ending:
 
 
 def _again(retries: list[BaseException]) -> Ending:
-    """Return a retry after the longest of the delays."""
+    """Return a retry after the longest of the delays, the kind's own when one is none."""
     reason = text_of_error(retries[0])
     try:
         # A subclass may not have called our `__init__`.
         given = [retry_seconds(getattr(one, "delay", None)) for one in retries]
     except Exception as error:
-        why = text_of_error(error)
-        return failed(f"bad delay of a Retry: {why}; it said: {reason}"[:MAX_ERROR_LENGTH])
+        why = f"bad delay of a Retry: {text_of_error(error)}; it said: {reason}"
+        return Ending(Outcome.RETRY, error=why[:MAX_ERROR_LENGTH])
     delays = [delay for delay in given if delay is not None]
     return Ending(Outcome.RETRY, error=reason, delay=max(delays) if delays else None)
 

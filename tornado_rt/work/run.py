@@ -42,6 +42,13 @@ WAITING = "Waiting"
 T = TypeVar("T")
 
 
+class Turn(Protocol):
+    """A lock, of a loop or of threads."""
+
+    def locked(self) -> bool:
+        """Say whether somebody has it."""
+
+
 class Told:
     """A report that was accepted. It can be awaited or ignored."""
 
@@ -89,6 +96,8 @@ NO_STATE = b"{}"
 
 # The step of the code that runs now: each coroutine and each thread has its own.
 _standing: ContextVar[tuple["Run", StepPath] | None] = ContextVar("standing", default=None)
+# The calls of `once` that the code runs in.
+_making: ContextVar[tuple[tuple["Run", str], ...]] = ContextVar("making", default=())
 
 
 class Run:
@@ -270,8 +279,10 @@ class Run:
         """
         self._check()
         results = self._once
-        async with results.turn(name, asyncio.Lock):
-            with self._step_of(name):
+        turn = results.turn(name, asyncio.Lock)
+        self._refuse_inside_itself(name, turn)
+        async with turn:
+            with self._step_of(name), self._inside(name):
                 if name in results.kept:
                     return results.recall(name)
                 # Without this check an abandoned thread would repeat the work of the next attempt.
@@ -410,6 +421,19 @@ class Run:
             with self._changed() as course, self._free(course) if is_kept else nullcontext():
                 course.end(path)
             self._tell()
+
+    @contextmanager
+    def _inside(self, name: str) -> Iterator[None]:
+        outside = _making.get()
+        _making.set((*outside, (self, name)))
+        try:
+            yield
+        finally:
+            _making.set(outside)
+
+    def _refuse_inside_itself(self, name: str, turn: "Turn") -> None:
+        if (self, name) in _making.get() and turn.locked():
+            raise RuntimeError(f"once {name!r} is called inside itself, and would wait for ever")
 
     def _step_of(self, name: str) -> AbstractContextManager[None]:
         """Return the pending step of this name, else a context that does nothing."""

@@ -26,7 +26,9 @@ class SyncRun(Run):
         """Do as Run's, and block until the result is kept."""
         self._check()
         results = self._once
-        with results.turn(name, threading.Lock), self._step_of(name):
+        turn = results.turn(name, threading.Lock)
+        self._refuse_inside_itself(name, turn)
+        with turn, self._step_of(name), self._inside(name):
             if name in results.kept:
                 return results.recall(name)
             self._sink.check()
