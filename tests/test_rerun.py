@@ -1,6 +1,7 @@
 """Attempts that fail, and tasks that are run again: what each of them leaves."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -205,6 +206,44 @@ async def test_oldest_attempts_and_the_ends_of_long_reasons_are_let_go(
     assert [one["attempt"] for one in attempts] == list(range(4, MOST_ATTEMPTS + 4))
     assert attempts[0]["error"].startswith("03\u2603")
     assert len(attempts[0]["error"].encode()) <= MOST_REASON + 2
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ('the "disk" is full\n', 'the "disk" is full\n'),
+        ("", None),
+        ("\u2603" * MOST_REASON, "\u2603" * (MOST_REASON // 3)),
+        ("x" + "\u2603" * MOST_REASON, "x" + "\u2603" * (MOST_REASON // 3)),
+        ("xxx" + "\U0001f680" * MOST_REASON, "xxx" + "\U0001f680" * (MOST_REASON // 4 - 1)),
+    ],
+)
+async def test_task_that_waits_for_another_attempt_shows_why(
+    queue: QueueService, redis: Redis, error: str, told: str | None
+) -> None:
+    """While it waits: neither before its first attempt nor in the next one."""
+
+    async def shown() -> str | None:
+        snapshot = json.loads((await read(queue, task_id)).snapshot)
+        found: str | None = snapshot.get("error")
+        return found
+
+    task_id = await enqueue(queue, max_attempts=9)
+    assert await shown() is None
+    [owned] = await claim(queue)
+    await give_up(queue, owned, Outcome.ERROR, error, delay=60)
+    assert await shown() == told
+    await end_delays(redis)
+    await queue.keep_up()
+    assert await shown() == told
+    [owned] = await claim(queue)
+    assert await shown() is None
+    await queue.release_task(task_id, owned.token)
+    assert await shown() == told
+    await queue.cancel_task(task_id)
+    await queue.rerun_task(task_id)
+    assert await shown() is None
 
 
 @pytest.mark.gen_test

@@ -101,6 +101,18 @@ local function starts_in(t, here)
   return mean * (here - 0.5) / math.max(counted('running', t.kind), 1)
 end
 
+-- Why a task waits for another attempt, as a part of its JSON object. A reason that was cut may end within a
+-- character.
+local CUT = {'[\192-\255]$', '[\224-\255][\128-\191]$', '[\240-\255][\128-\191][\128-\191]$'}
+local function last_error(t)
+  local readable, list = pcall(cmsgpack.unpack, t.attempts)
+  local last = readable and type(list) == 'table' and list[#list]
+  local reason = last and last[5] or ''
+  if reason == '' then return '' end
+  for _, rest in ipairs(CUT) do reason = string.gsub(reason, rest, '') end
+  return '"error":' .. cjson.encode(reason) .. ','
+end
+
 -- The inside of its JSON object in two parts, what is its own and the fragment; and its position.
 local function snapshot(t)
   local place, here = '', nil
@@ -113,6 +125,7 @@ local function snapshot(t)
     local due = redis.call('ZSCORE', P .. 'delayed', t.task_id)
     if due then place = '"run_at":"' .. iso(due) .. '",' end
   end
+  if WAITS[t.status] and t.attempt ~= '0' then place = place .. last_error(t) end
   local head = t.head .. ',"status":"' .. t.status .. '","attempt":' .. t.attempt .. ',' .. place
   return head, t.fragment == '' and t.first or t.fragment, here
 end
