@@ -24,7 +24,7 @@ from uuid import UUID
 
 import attrs
 
-from tornado_rt.work import Kind, Retry, Run, Step, SyncRun, TaskError
+from tornado_rt.work import Kind, LeaseLost, Retry, Run, Step, SyncRun, TaskError
 
 STEPS = (Step("probe", 5), Step("cut", 90, "Cut the film"), Step("upload", 5))
 WORDS = (
@@ -332,6 +332,32 @@ def large(params: Deed, run: SyncRun) -> Any:
 
 async def large_later(params: Deed, run: Run) -> Any:
     return "x" * 2000
+
+
+@plainly
+def loses(params: Deed, run: SyncRun) -> Any:
+    if run.attempt == 1:
+        raise LeaseLost("of another")
+    return "done"
+
+
+async def loses_later(params: Deed, run: Run) -> Any:
+    return loses(params, run)  # type: ignore[arg-type]
+
+
+@plainly
+def last_words(params: Deed, run: SyncRun) -> Any:
+    run.update(0.1, "one")
+    run.update(0.8, "the last words")
+    if run.attempt == 1:
+        raise Retry("later", delay=0.0)
+    if run.attempt == 2:
+        raise ValueError("no")
+    return "done"
+
+
+async def last_words_later(params: Deed, run: Run) -> Any:
+    return last_words(params, run)  # type: ignore[arg-type]
 
 
 @plainly

@@ -892,7 +892,13 @@ class Driver:
         delay = self.rng.choice([0.0, 1000.0]) if outcome in AGAIN else 0.0
         fragment = self.rng.choice([None, b'"progress":1'])
         return Ack(
-            claim.task.task_id, claim.token, outcome, error="x", fragment=fragment, delay=delay
+            claim.task.task_id,
+            claim.token,
+            outcome,
+            error="x",
+            fragment=fragment,
+            delay=delay,
+            report=self.rng.choice([None, b'"progress":1', b'"progress":2']),
         )
 
     async def ack(self) -> None:

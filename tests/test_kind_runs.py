@@ -5,6 +5,7 @@ import contextlib
 import functools
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -24,9 +25,10 @@ from tests.kind_deeds import BURST, STATES, STEPS, WORDS, Deed
 from tests.realtime import start_redis
 from tests.waiting import has_job, has_thread, until
 from tests.working import ended, working
+from tornado_rt.protocol import Cursor, MessageType
 from tornado_rt.redis import open_redis
 from tornado_rt.testing import run_task_async
-from tornado_rt.work import Kind, Plan, Retry, Run, TaskError, first_fragment
+from tornado_rt.work import Kind, Plan, Retry, Run, SyncRun, TaskError, first_fragment
 
 KINDS = {"coroutine": kind_deeds.coroutine, "plain": kind_deeds.plain}
 # The kind, and whether its tasks have processes of their own.
@@ -457,6 +459,109 @@ async def test_thread_whose_task_is_cancelled_ends_at_its_next_report(
         await until(lambda: not has_thread(f"task-{task_id}"))
 
 
+def spins(params: Deed, run: SyncRun) -> None:
+    """Take whatever comes for an error of one round."""
+    while True:
+        with contextlib.suppress(Exception):
+            match params.what:
+                case "update":
+                    run.update("on and on")
+                case "once":
+                    run.once(f"round {time.monotonic()}", int)
+                case "stopping":
+                    assert not run.stopping
+                case "stopped":
+                    assert not run.stopped(0.001)
+                case "waits":
+                    run.stopped()
+        time.sleep(0.001)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("what", ["update", "once", "stopping", "stopped", "waits"])
+async def test_thread_out_of_time_ends_whatever_errors_it_catches(
+    redis: Redis, queue: QueueService, what: str
+) -> None:
+    """Else it would do its work beside the next attempt."""
+    kind = made(spins, timeout=0.05, max_attempts=1)
+    async with working(redis, queue, kind):
+        task = await outcome(queue, new(kind, {"what": what}))
+        assert task.error == "took longer than 0.05 s"
+        await until(lambda: not has_thread(f"task-{task.task_id}"))
+
+
+@pytest.mark.gen_test
+async def test_thread_whose_task_is_cancelled_ends_when_it_asks_for_the_stop(
+    redis: Redis, queue: QueueService
+) -> None:
+    """It tells nothing, and only waits between two rounds of its work."""
+    kind = made(spins)
+    async with working(redis, queue, kind):
+        task_id = await submit(queue, new(kind, {"what": "stopped"}))
+        await until(lambda: has_thread(f"task-{task_id}"))
+        await queue.cancel_task(task_id)
+        await until(lambda: not has_thread(f"task-{task_id}"))
+
+
+@pytest.mark.gen_test
+async def test_coroutine_that_a_thread_waits_for_ends_with_the_attempt(
+    redis: Redis, queue: QueueService
+) -> None:
+    """It runs in the loop of the worker, which nothing else would take it from."""
+    cancelled = asyncio.Event()
+
+    async def slow() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    def work(params: Deed, run: SyncRun) -> None:
+        run.once("slow", slow)
+
+    kind = made(work, timeout=0.05, max_attempts=1)
+    async with working(redis, queue, kind):
+        task = await outcome(queue, new(kind))
+        await until(cancelled.is_set)
+        await until(lambda: not has_thread(f"task-{task.task_id}"))
+    assert task.error == "took longer than 0.05 s"
+
+
+@pytest.mark.gen_test
+async def test_lost_lease_that_a_handler_raises_itself_is_an_error_as_any_other(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    """The queue has not taken the task from it: another attempt follows."""
+    async with working(redis, queue, place.targets):
+        task = await outcome(queue, place.deed("loses"))
+    assert (task.status, task.result, task.attempt) == (TaskState.COMPLETED, "done", 2)
+    assert [one["error"] for one in task.attempts] == ["LeaseLost: of another"]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("threaded", [False, True])
+async def test_report_on_an_earlier_task_is_an_error_of_the_later_one(
+    redis: Redis, queue: QueueService, threaded: bool
+) -> None:
+    """As by an object that a module has kept."""
+    runs: list[Run] = []
+
+    def work_in_thread(params: Deed, run: Run) -> None:
+        runs.append(run)
+        runs[0].update("told")
+
+    async def work(params: Deed, run: Run) -> None:
+        work_in_thread(params, run)
+
+    kind = made(work_in_thread if threaded else work, max_attempts=1)
+    async with working(redis, queue, kind):
+        earlier = await outcome(queue, new(kind))
+        later = await outcome(queue, new(kind))
+    assert (earlier.status, later.status) == (TaskState.COMPLETED, TaskState.FAILED)
+    assert later.error is not None
+    assert later.error.endswith(f"the attempt at task {earlier.task_id} has ended")
+
+
 @pytest.mark.gen_test
 async def test_process_whose_task_is_cancelled_is_killed(
     redis: Redis, queue: QueueService, tmp_path: Path
@@ -672,6 +777,21 @@ async def test_budget_bounds_all_attempts_together(redis: Redis, queue: QueueSer
 
 
 @pytest.mark.gen_test
+async def test_budget_counts_the_time_before_a_hand_back(redis: Redis, queue: QueueService) -> None:
+    """Though the attempt has the same number again."""
+    kind = made(hang)
+    task_id = await submit(queue, new(kind, job={"budget_seconds": 1000}))
+    [claim] = (await queue.claim("w", 1, kinds=["made"])).claims
+    assert claim.task.started_at is not None
+    await redis.hset(f"{{rtq}}:task:{task_id}", "started_at", str(claim.task.started_at - 1000))
+    assert await queue.release_task(task_id, claim.token)
+    async with working(redis, queue, kind):
+        task = await ended(queue, task_id)
+    assert (task.status, task.attempt) == (TaskState.FAILED, 1)
+    assert task.error == "took longer than 1000 s in all attempts"
+
+
+@pytest.mark.gen_test
 async def test_worker_claims_only_the_kinds_that_it_has(redis: Redis, queue: QueueService) -> None:
     async def work(params: Deed, run: Run) -> str:
         return run.kind
@@ -736,6 +856,103 @@ async def test_pending_progress_goes_with_the_end(redis: Redis, queue: QueueServ
     told = orjson.loads(task.snapshot)
     assert (told["progress"], told["message"]) == (40.0, "enough")
     assert (told["done"], told["total"], told["unit"]) == (40, 100, "frames")
+
+
+async def told(queue: QueueService, task_id: str) -> list[tuple[str, int, float, str]]:
+    """Return what was told of a task since it was made."""
+    epoch = (await queue.read_events("task", task_id)).cursor.epoch
+    replay = await queue.read_events("task", task_id, Cursor(epoch, 1))
+    assert replay.resync is None
+    seen = [one.fields() for one in replay.messages if one.type == MessageType.PROGRESS]
+    return [(one["status"], one["attempt"], one["progress"], one["message"]) for one in seen]
+
+
+@pytest.mark.gen_test
+async def test_last_report_of_an_attempt_is_told_however_it_ends(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    """Once, and before the end, though another was told less than a tenth of a second before."""
+    async with working(redis, queue, place.targets):
+        task = await outcome(queue, place.deed("last_words"))
+    assert task.status == TaskState.COMPLETED
+    seen = await told(queue, task.task_id)
+    for attempt in (1, 2, 3):
+        words = ("processing", attempt, 80.0, "the last words")
+        assert seen.count(words) == 1
+        assert seen[seen.index(words) + 1][0] in ("queued", "delayed", "completed")
+    assert seen[-1] == ("completed", 3, 100.0, "Done")
+
+
+@pytest.mark.gen_test
+async def test_report_that_was_told_is_told_once(redis: Redis, queue: QueueService) -> None:
+    """However soon the end comes behind it."""
+    go_on = asyncio.Event()
+
+    async def work(params: Deed, run: Run) -> None:
+        run.update(0.4, "half")
+        if params.what == "wait":
+            await go_on.wait()
+
+    kind = made(work)
+    async with working(redis, queue, kind):
+        task_id = await submit(queue, new(kind, {"what": "wait"}))
+        await until(lambda: tells(queue, task_id, "half"))
+        go_on.set()
+        tasks = [await ended(queue, task_id), *[await outcome(queue, new(kind)) for _ in range(5)]]
+    for task in tasks:
+        seen = await told(queue, task.task_id)
+        assert [one[2:] for one in seen[1:]] == [(40.0, "half"), (100.0, "Done")]
+
+
+@pytest.mark.gen_test
+async def test_last_report_is_told_before_a_task_is_handed_back(
+    redis: Redis, queue: QueueService
+) -> None:
+    began = asyncio.Event()
+
+    async def work(params: Deed, run: Run) -> None:
+        began.set()
+        await run.stopped()
+        run.update(0.1, "one")
+        run.update(0.8, "the last words")
+        raise asyncio.CancelledError
+
+    kind = made(work)
+    async with working(redis, queue, kind, grace=20):
+        task_id = await submit(queue, new(kind))
+        await began.wait()
+    assert (await told(queue, task_id))[-2:] == [
+        ("processing", 1, 80.0, "the last words"),
+        ("queued", 0, 0.0, "Waiting"),
+    ]
+
+
+@pytest.mark.gen_test
+async def test_dead_task_shows_why(redis: Redis, queue: QueueService, place: Place) -> None:
+    """As a failed one does."""
+    async with working(redis, queue, place.targets):
+        task = await outcome(queue, attrs.evolve(place.deed("last_words"), max_attempts=1))
+    assert task.status == TaskState.DEAD
+    fields = orjson.loads(task.snapshot)
+    assert (fields["message"], fields["progress"]) == ("later", 80.0)
+
+
+@pytest.mark.gen_test
+async def test_task_of_a_lost_worker_shows_why(redis: Redis, queue: QueueService) -> None:
+    """Nobody is there who knows the attempt: the rest of the snapshot stays as it was told."""
+    kind = made(hang, max_attempts=1, steps=["a", "b"])
+    task_id = await submit(queue, new(kind))
+    [claim] = (await queue.claim("w", 1, kinds=["made"])).claims
+    run = Run(plan=kind.plan_of(Deed()))
+    run.update(0.2, 'in "words" / \u65e5')
+    assert await queue.report_progress(task_id, claim.token, run.fragment(), run.progress)
+    await redis.zadd("{rtq}:processing", {task_id: 1})
+    await queue.cleanup_expired_tasks()
+    fields = await shown(queue, task_id)
+    assert (fields["status"], fields["message"]) == ("dead", "the worker was lost")
+    now = run.snapshot() | {"message": "the worker was lost", "remaining_time": 0}
+    for field in ("progress", "plan", "marks", "total_steps", "message", "remaining_time"):
+        assert fields[field] == now[field]
 
 
 @pytest.mark.gen_test

@@ -557,17 +557,26 @@ async def test_crowd_that_meets_a_new_plan_reads_it_once(redis: Redis) -> None:
 
 
 @pytest.mark.gen_test
-async def test_of_many_plans_of_a_task_the_last_are_kept(
-    redis: Redis, make_queue: Callable[..., QueueService]
+@pytest.mark.parametrize(("found", "length", "kept"), [(1, 3, 30), (1, 200, 20), (4, 200, 8)])
+async def test_plans_of_a_task_are_kept_for_as_long_as_they_fit(
+    redis: Redis, make_queue: Callable[..., QueueService], found: int, length: int, kept: int
 ) -> None:
-    """A handler that finds its steps on the way takes on another plan with each."""
+    """A handler that finds its steps on the way takes on another plan with each.
+
+    Who reads the log finds the plan of each event. Of large ones only the last are there.
+    """
     queue = make_queue()
     await queue.enqueue_task("ann", new_task(), task_id="t")
     (claim,) = (await queue.claim("one", 1, kinds=["fast"])).claims
-    plans = [Plan([f"step {one}" for one in range(number)]) for number in range(1, 31)]
+    plans = [Plan(_long_steps(number * found, length)) for number in range(1, 31)]
     for number, plan in enumerate(plans, 1):
         fragment = b'"n":%d' % number
         assert await queue.report_progress("t", claim.token, fragment, number, plan=plan)
-    kept = {digest.decode() for digest in await redis.hkeys(queue.prefix + "plans")}
-    assert kept == {plan.digest for plan in plans[-8:]}
+    there = {digest.decode() for digest in await redis.hkeys(queue.prefix + "plans")}
+    assert there == {plan.digest for plan in plans[-kept:]}
     assert await queue.check_invariants() == []
+
+
+def _long_steps(number: int, length: int) -> list[Step]:
+    """Return steps whose names and titles have this length."""
+    return [Step(f"{one:03}".ljust(length, "."), 1, "t" * length) for one in range(number)]

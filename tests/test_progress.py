@@ -71,6 +71,7 @@ def test_steps_inside_others_have_their_groups_and_their_share() -> None:
         ("failed", "crp", ["completed", "failed", "pending"]),
         ("dead", "srp", ["skipped", "failed", "pending"]),
         ("failed", "cpp", ["completed", "failed", "pending"]),
+        ("failed", "ccp", ["completed", "failed", "pending"]),
         ("dead", "csp", ["completed", "skipped", "pending"]),
         ("cancelled", "crp", ["completed", "pending", "pending"]),
         ("completed", "cpr", ["completed", "completed", "completed"]),
@@ -80,7 +81,7 @@ def test_steps_inside_others_have_their_groups_and_their_share() -> None:
 def test_steps_are_shown_by_the_status_and_their_marks(
     status: str, marks: str, states: list[str]
 ) -> None:
-    """What failed between two steps failed at the one that was to come."""
+    """What failed between two steps failed at the one that was the current."""
     assert statuses(show(status=status, marks=marks)) == states
 
 

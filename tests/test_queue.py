@@ -444,6 +444,26 @@ async def test_batch_says_when_it_changed_last(queue: QueueService, redis: Redis
     assert await stays() == moments[0]
 
 
+@pytest.mark.gen_test
+async def test_batch_is_at_a_hundred_percent_when_all_of_it_is_done(queue: QueueService) -> None:
+    batch = await queue.create_batch("a", several("A", "B", "C"))
+    claims = await claim(queue, 3)
+
+    async def progress() -> float:
+        found = await queue.get_batch(batch.batch_id)
+        assert found is not None
+        return float(json.loads(found.snapshot)["progress"])
+
+    for percent in (33.333333333333336, 99.97, 99.99999999999999):
+        for one in claims:
+            fragment = f'"progress":{percent}'.encode()
+            assert await queue.report_progress(one.task.task_id, one.token, fragment, percent)
+        assert await progress() == {33.333333333333336: 33.3, 99.97: 99.9}.get(percent, 100.0)
+    for one in claims:
+        await queue.ack_task(one.task.task_id, token=one.token)
+    assert await progress() == 100
+
+
 @pytest.mark.gen_test(timeout=60)
 async def test_large_batch_may_be_claimed_and_end_at_once(queue: QueueService) -> None:
     """Each of its tasks changes it, more often than Lua hands on arguments."""

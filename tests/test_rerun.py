@@ -1,6 +1,7 @@
 """Attempts that fail, and tasks that are run again: what each of them leaves."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,7 @@ from redis.asyncio import Redis
 from services.finding import TaskFilter
 from services.operating import KindNotFound, Operator, Rerun
 from services.queue import (
+    Claim,
     Conflict,
     NotEnded,
     OnConflict,
@@ -147,6 +149,56 @@ async def test_attempt_says_when_it_began_and_ended(queue: QueueService, redis: 
         assert datetime.fromisoformat(one["ended_at"]).timestamp() >= ended - 0.001
 
 
+async def _take(queue: QueueService, redis: Redis, task_id: str, seconds: float) -> Claim:
+    """Claim a task that has run for some seconds."""
+    [owned] = await claim(queue)
+    began = (owned.task.started_at or 0.0) - seconds
+    await redis.hset(f"{queue.prefix}task:{task_id}", "started_at", f"{began:.6f}")
+    return owned
+
+
+@pytest.mark.gen_test
+async def test_time_of_all_attempts_is_kept(queue: QueueService, redis: Redis) -> None:
+    """Of more than the task keeps; of lost ones, and of those that were handed back."""
+    task_id = await enqueue(queue, max_attempts=1000)
+    owned = await _take(queue, redis, task_id, 1000)
+    await queue.release_task(task_id, owned.token)
+    assert 1000 <= (await read(queue, task_id)).used_seconds < 1100
+    for _ in range(MOST_ATTEMPTS + 3):
+        await give_up(queue, await _take(queue, redis, task_id, 100), Outcome.ERROR)
+    await _take(queue, redis, task_id, 1000)
+    await expire_leases(redis)
+    await queue.keep_up()
+    assert 7300 <= (await read(queue, task_id)).used_seconds < 7400
+
+
+@pytest.mark.gen_test
+async def test_task_that_is_run_again_has_used_no_time(queue: QueueService, redis: Redis) -> None:
+    task_id = await enqueue(queue, max_attempts=2)
+    for _ in range(2):
+        await give_up(queue, await _take(queue, redis, task_id, 100), Outcome.ERROR)
+    await queue.rerun_task(task_id)
+    assert (await read(queue, task_id)).used_seconds == 0
+    await give_up(queue, await _take(queue, redis, task_id, 30), Outcome.ERROR)
+    assert 30 <= (await read(queue, task_id)).used_seconds < 60
+
+
+@pytest.mark.gen_test
+async def test_time_of_a_task_of_an_earlier_version_is_that_of_the_attempts_it_has(
+    queue: QueueService, redis: Redis
+) -> None:
+    """Up to the end that it was run again from."""
+    task_id = await enqueue(queue, max_attempts=9)
+    await give_up(queue, await _take(queue, redis, task_id, 1000), Outcome.FAILED)
+    await queue.rerun_task(task_id)
+    for _ in range(2):
+        await give_up(queue, await _take(queue, redis, task_id, 100), Outcome.ERROR)
+    await redis.hdel(f"{queue.prefix}task:{task_id}", "used")
+    assert 200 <= (await read(queue, task_id)).used_seconds < 300
+    await give_up(queue, await _take(queue, redis, task_id, 100), Outcome.ERROR)
+    assert 300 <= (await read(queue, task_id)).used_seconds < 400
+
+
 @pytest.mark.gen_test
 async def test_oldest_attempts_and_the_ends_of_long_reasons_are_let_go(
     queue: QueueService,
@@ -177,6 +229,44 @@ async def test_long_reason_is_cut_between_two_characters(
     told = [one["error"] for one in (await read(queue, task_id)).attempts]
     room = MOST_REASON - len("…".encode()) - before
     assert told == [whole, "a" * before + character * (room // size) + "…"]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ('the "disk" is full\n', 'the "disk" is full\n'),
+        ("", None),
+        ("\u2603" * MOST_REASON, "\u2603" * (MOST_REASON // 3)),
+        ("x" + "\u2603" * MOST_REASON, "x" + "\u2603" * (MOST_REASON // 3)),
+        ("xxx" + "\U0001f680" * MOST_REASON, "xxx" + "\U0001f680" * (MOST_REASON // 4 - 1)),
+    ],
+)
+async def test_task_that_waits_for_another_attempt_shows_why(
+    queue: QueueService, redis: Redis, error: str, told: str | None
+) -> None:
+    """While it waits: neither before its first attempt nor in the next one."""
+
+    async def shown() -> str | None:
+        snapshot = json.loads((await read(queue, task_id)).snapshot)
+        found: str | None = snapshot.get("error")
+        return found
+
+    task_id = await enqueue(queue, max_attempts=9)
+    assert await shown() is None
+    [owned] = await claim(queue)
+    await give_up(queue, owned, Outcome.ERROR, error, delay=60)
+    assert await shown() == told
+    await end_delays(redis)
+    await queue.keep_up()
+    assert await shown() == told
+    [owned] = await claim(queue)
+    assert await shown() is None
+    await queue.release_task(task_id, owned.token)
+    assert await shown() == told
+    await queue.cancel_task(task_id)
+    await queue.rerun_task(task_id)
+    assert await shown() is None
 
 
 @pytest.mark.gen_test

@@ -98,6 +98,42 @@ async def test_second_call_of_a_name_waits_for_the_first() -> None:
 
 
 @pytest.mark.gen_test
+async def test_call_inside_itself_is_refused() -> None:
+    """It would wait for ever; one of another name inside it does not."""
+    run, record = make_run()
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def inside(name: str) -> Any:
+        return await run.once(name, int)
+
+    async def later() -> Any:
+        tasks.append(asyncio.create_task(inside("a")))
+        return await run.once("b", inside, "c")
+
+    for around in ("a", "b"):
+        with pytest.raises(RuntimeError, match="once 'a' is called inside itself"):
+            await run.once("a", lambda one: run.once(one, inside, "a"), around)
+    assert record.kept == {}
+    assert await run.once("a", lambda: 5) == 5
+    assert await inside("a") == 5
+    assert await run.once("d", later) == 0
+    assert await tasks[0] == 5
+
+
+def test_call_inside_itself_is_refused_in_a_plain_function() -> None:
+    """Also where a coroutine is inside."""
+    run = SyncRun(Record(), asyncio.run)
+
+    async def later() -> Any:
+        return run.once("a", int)
+
+    for inside in (lambda: run.once("a", int), later):
+        with pytest.raises(RuntimeError, match="once 'a' is called inside itself"):
+            run.once("a", inside)
+    assert run.once("a", int) == 0
+
+
+@pytest.mark.gen_test
 async def test_function_that_fails_is_called_again() -> None:
     run, record = make_run()
 

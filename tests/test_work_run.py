@@ -22,6 +22,7 @@ from tornado_rt.work import (
     Plan,
     Run,
     Step,
+    SyncRun,
     first_fragment,
 )
 
@@ -238,6 +239,16 @@ def test_counts_of_any_sort_are_told(count: dict[str, Any], percent: float, mess
     assert (record.percents[-1], record.messages[-1]) == (percent, message)
 
 
+@pytest.mark.parametrize(
+    ("done", "percent"),
+    [(0, 0), (0.4321, 43.2), (0.9989, 99.9), (2999 / 3000, 99.9), (1 - 1e-12, 100), (1, 100)],
+)
+def test_only_all_of_the_work_is_a_hundred_percent(done: float, percent: float) -> None:
+    run, record = make_run()
+    run.update(done)
+    assert record.percents == [percent]
+
+
 def test_count_goes_with_its_step_and_stays_with_a_message() -> None:
     run, record = make_run(FILM)
     with run.step("probe"):
@@ -411,6 +422,36 @@ def test_inner_step_that_was_done_is_another_outside_of_its_group() -> None:
         assert shown(run)["marks"] == "cr"
 
 
+@pytest.mark.parametrize("plan", [None, Plan(["download", "upload"])])
+def test_current_step_is_inside_the_step_that_runs(plan: Plan | None) -> None:
+    """Between two of its steps, and where it fails behind the last of them."""
+    run, _ = make_run(plan)
+    step = run.step("download")
+    step.__enter__()
+    with run.step("part 1"):
+        assert shown(run)["current_step_name"] == "part 1"
+    assert shown(run)["current_step_name"] == "part 1"
+    with pytest.raises(Failure):
+        raise_in(step)
+    run.fail("")
+    seen = shown(run)
+    assert (seen["current_step"], seen["current_step_name"]) == (0, "part 1")
+    assert seen["marks"].startswith("c")
+
+
+def test_current_step_of_a_planned_group_is_its_next_one() -> None:
+    run, _ = make_run(Plan(["probe", Step("read", 4, steps=["a", "b"]), "sort"]))
+    with run.step("read"):
+        assert shown(run)["current_step_name"] == "a"
+        with run.step("a"):
+            assert shown(run)["current_step_name"] == "a"
+        assert shown(run)["current_step_name"] == "b"
+        with run.step("b"):
+            pass
+        assert shown(run)["current_step_name"] == "b"
+    assert shown(run)["current_step_name"] == "probe"
+
+
 def test_pending_inner_step_may_be_entered_without_its_group() -> None:
     run, _ = make_run(Plan([Step("a", steps=["b", "c"]), Step("d")]))
     with run.step("c"):
@@ -466,6 +507,18 @@ def test_step_may_be_entered_again() -> None:
             run.update(0.1)
     assert shown(run)["marks"] == "pcp"
     assert run.progress == pytest.approx(90)
+
+
+@pytest.mark.gen_test
+async def test_step_object_is_for_one_block() -> None:
+    run, _ = make_run(FILM)
+    step = run.step("transcode")
+    with step:
+        with pytest.raises(RuntimeError, match="a step is for one block"):
+            step.__enter__()
+        with pytest.raises(RuntimeError, match="a step is for one block"):
+            await step.__aenter__()
+    assert shown(run)["marks"] == "pcp"
 
 
 @pytest.mark.gen_test
@@ -723,6 +776,83 @@ def test_remaining_time_is_unknown_until_there_is_a_pace() -> None:
     assert run.remaining_seconds() == 10 * 365 * 86400
     run.update(0.1)
     assert run.remaining_seconds() == pytest.approx(90)
+
+
+STARTS = Plan([Step("big", 70), Step("rest", 30)])
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("how", ["kept", "kept in a thread", "skipped", "told", "gone to"])
+@pytest.mark.parametrize("expected", [None, 100])
+async def test_remaining_time_follows_the_work_of_this_attempt(
+    how: str, expected: float | None
+) -> None:
+    """What an earlier one did, or nobody, took it no time."""
+    clock = Clock()
+    about: dict[str, Any] = {"plan": STARTS, "clock": clock, "expected_seconds": expected}
+    if how == "kept in a thread":
+        run: Run = SyncRun(Record(), asyncio.run, kept={"big": b"1"}, **about)
+        run.once("big", int)  # type: ignore[unused-coroutine]
+    elif how == "kept":
+        run = Run(kept={"big": b"1"}, **about)
+        await run.once("big", int)
+    elif how == "skipped":
+        run = Run(**about)
+        run.skip("big")
+    else:
+        run = Run(state={"page": 7}, **about)
+        run.update(0.7) if how == "told" else run.go_to(1)
+    clock.now = 1
+    assert run.progress == pytest.approx(70)
+    assert run.remaining_seconds() == (expected and pytest.approx(30))
+    if how == "told":
+        run.update(0.85)
+    else:
+        with run.step("rest"):
+            run.update(0.5)
+            assert run.remaining_seconds() == pytest.approx(1)
+    clock.now = 2
+    assert run.progress == pytest.approx(85 if how == "told" else 100)
+    assert run.remaining_seconds() == pytest.approx(2 if how == "told" else 0)
+
+
+def test_only_the_first_report_of_a_later_attempt_tells_what_was_done_before() -> None:
+    clock = Clock()
+    run, _ = make_run(clock=clock, state={"page": 1})
+    run.update("begun")
+    run.update(done=4, total=10)
+    clock.now = 3
+    run.update(done=7, total=10)
+    assert run.remaining_seconds() == pytest.approx(3)
+
+
+@pytest.mark.parametrize("expected", [None, 100])
+def test_remaining_time_is_unknown_while_steps_are_found_on_the_way(
+    expected: float | None,
+) -> None:
+    """Nobody knows how many will come, but for the author who has told the whole time."""
+    clock = Clock()
+    run, _ = make_run(clock=clock, expected_seconds=expected)
+    for clock.now in (1, 2):
+        with run.step(f"file {clock.now}"):
+            pass
+        if expected is None:
+            assert shown(run)["remaining_time"] is None
+            assert shown(run)["estimated_total_time"] is None
+        else:
+            assert run.remaining_seconds() == pytest.approx(100 - run.progress)
+    run.set_plan(["file 1", "file 2", "file 3", "file 4"])
+    assert run.remaining_seconds() is not None
+
+
+def test_remaining_time_is_unknown_inside_a_step_whose_steps_are_found() -> None:
+    clock = Clock()
+    run, _ = make_run(Plan(["a", "b"]), clock=clock)
+    with run.step("a"), run.step("part 1"):
+        clock.now = 1
+        run.update(0.5)
+        assert run.remaining_seconds() is None
+    assert run.remaining_seconds() == pytest.approx(1)
 
 
 def test_end_stops_the_clock_and_all_reports() -> None:

@@ -18,7 +18,7 @@ from services.progress.snapshot import PlanView
 from services.progress.stores import FileProgressStore, ProgressStore
 from tornado_rt.protocol import iso_time
 from tornado_rt.work import MAX_MESSAGE_LENGTH, WAITING, Plan, clean_text
-from tornado_rt.work.values import cut
+from tornado_rt.work.values import as_percent, cut
 
 # From which share done on the time left follows the pace alone.
 PACE_TRUSTED_FROM = 0.25
@@ -126,7 +126,7 @@ class RedisProgressTracker:
         elapsed, remaining = self.elapsed_seconds(), self.remaining_seconds()
         at = min(self._current, len(self.steps) - 1)
         return {
-            "progress": round(self._progress, 1),
+            "progress": as_percent(self._progress / 100),
             "message": self.message,
             "current_step": at,
             "current_step_name": self.steps[at].description,

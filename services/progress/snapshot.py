@@ -63,11 +63,11 @@ class PlanView:
         return orjson.dumps(fields)
 
     def _marks_of(self, fields: dict[str, Any]) -> str:
-        """Return a mark for each leaf; what failed without a running one did so at the next."""
+        """Return a mark for each leaf; what failed without a running one did so at the current."""
         marks, here = fields.pop("marks", None), fields.get("current_step")
         marks = (marks if isinstance(marks, str) else "").ljust(len(self._pieces), "p")
         failed = fields.get("status") in ("failed", "dead") and "r" not in marks
-        if failed and type(here) is int and 0 <= here < len(marks) and marks[here] == "p":
+        if failed and type(here) is int and 0 <= here < len(marks) and marks[here] in "pc":
             return marks[:here] + "r" + marks[here + 1 :]
         return marks
 

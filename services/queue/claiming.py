@@ -197,4 +197,6 @@ def _ack_fields(ack: Ack) -> dict[str, Any]:
         fields["fragment"] = ack.fragment
     if ack.delay:
         fields["delay"] = ack.delay
+    if ack.report:
+        fields["report"] = ack.report
     return fields

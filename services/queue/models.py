@@ -200,7 +200,8 @@ class Task:
 
     Times are seconds since the epoch, None before they are reached. `position` counts from 1 over
     the waiting tasks of its kind. `snapshot` is its JSON object as the queue keeps it; empty in
-    what enqueue and claim return. `attempts` are those that have ended. `waiting_for` is the code
+    what enqueue and claim return. `attempts` are those that have ended. `used_seconds` is the time
+    of all since the task was begun anew; it is read with a single task. `waiting_for` is the code
     of what holds a waiting task back, "" when nothing does.
     """
 
@@ -224,6 +225,7 @@ class Task:
     progress: float = 0.0
     snapshot: bytes = b""
     attempts: tuple[dict[str, Any], ...] = ()
+    used_seconds: float = 0.0
     waiting_for: str = ""
 
     @property
@@ -318,7 +320,8 @@ class Kept:
 class Ack:
     """The end of an attempt.
 
-    `fragment`: the last state of the snapshot, None to leave it. `delay`: seconds before a retry.
+    `fragment`: the state of the snapshot when the task ends by it, None to leave it. `report`: the
+    fragment of the attempt's last report, None when it was told. `delay`: seconds before a retry.
     """
 
     task_id: str
@@ -328,6 +331,7 @@ class Ack:
     error: str | None = None
     fragment: bytes | None = None
     delay: float = 0.0
+    report: bytes | None = None
 
 
 @attrs.frozen

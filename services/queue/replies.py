@@ -87,6 +87,7 @@ def read_task(reply: Sequence[bytes]) -> Task:
         progress=float(fields["percent"]),
         snapshot=_read_snapshot(fields),
         attempts=_read_attempts(fields["attempts"]),
+        used_seconds=float(fields.get("used", 0.0)),
         waiting_for=fields.get("waiting_for", b"").decode(),
     )
 

@@ -52,6 +52,8 @@ class Attempt:
         # How it ends when the handler was stopped, however the handler takes that.
         self._stopped: Ending | None = None
         self._timer: asyncio.TimerHandle | None = None
+        # The fragment of a last report that was not told.
+        self._report: bytes | None = None
         self._prepared = target.prepare(link)
         self._rules = self._prepared.rules
         link.lost = self.drop
@@ -118,6 +120,7 @@ class Attempt:
             error=ending.error,
             fragment=self._last_fragment(outcome, ending.error),
             delay=delay or 0.0,
+            report=self._report,
         )
 
     async def _run(self) -> None:
@@ -145,7 +148,8 @@ class Attempt:
         if ending is LOST:
             return
         try:
-            await self._link.flush(final=ending.outcome in (Outcome.COMPLETED, Outcome.FAILED))
+            final = ending.outcome in (Outcome.COMPLETED, Outcome.FAILED)
+            await self._link.flush(final=final, handed_back=ending.cancelled)
         except BaseException as error:
             # The lease is lost, or the attempt is stopped; its end is told all the same.
             log.info("state_unsaved", task_id=self.task_id, error=text_of_error(error))
@@ -179,6 +183,7 @@ class Attempt:
         self.over = True
         if self._timer is not None:
             self._timer.cancel()
+        self._report = self._link.last_report()
         self._link.close()
         if ending.trace:
             log.warning("task_failed", task_id=self.task_id, exception=ending.trace)

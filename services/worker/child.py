@@ -173,6 +173,8 @@ class PipeSink:
         # Held while a report is made and sent, so that none overtakes a later one.
         self._reporting = threading.Lock()
         self._ended = False
+        # Whether there is a report that was not sent.
+        self._unsent = False
         self._asked: dict[int, futures.Future[None]] = {}
         self._pipe = Pipe(connection, cancelling, self._take)
 
@@ -184,6 +186,7 @@ class PipeSink:
 
     def report(self, run: Run) -> None:
         """Send the state now, or with the next report."""
+        self._unsent = True
         wait = self._pacer.ask()
         if wait == 0:
             self._send(run)
@@ -216,6 +219,7 @@ class PipeSink:
             self._ended = True
             try:
                 if run is not None:
+                    fields["is_news"] = self._unsent
                     fields["report"] = self._news(run)
                     if ending.outcome == Outcome.COMPLETED:
                         run.complete()
@@ -238,6 +242,7 @@ class PipeSink:
 
     def _news(self, run: Run) -> tuple[str, float, str | None, str | None]:
         """Return the state now, with what of it has not been told: it is told then."""
+        self._unsent = False
         state = run.encoded_state()
         fragment, percent, plan = run.fragment_and_plan()
         digest = None if plan is None else plan.digest

@@ -15,7 +15,7 @@ import orjson
 
 from services.queue import Outcome
 from tornado_rt.bounds import OutOfBounds
-from tornado_rt.work import LeaseLost, Retry, TaskError, clean_text
+from tornado_rt.work import Retry, TaskError, clean_text
 from tornado_rt.work.kept import NotKept, as_kept
 from tornado_rt.work.values import cut
 
@@ -45,7 +45,8 @@ class Ending:
     cancelled: bool = False
 
 
-# The task is another's, or ended. These two are told apart by their identity.
+# The task is another's, or ended: the queue says so, never a handler. These two are told apart by
+# their identity.
 LOST = Ending(None)
 # The worker stops: another goes on with the task.
 HANDED_BACK = Ending(None, cancelled=True)
@@ -124,8 +125,6 @@ def _keep(result: object, most_bytes: int, any_json: bool) -> Any:
 
 def _judge(error: BaseException) -> Ending:
     leaves = _leaves(error)
-    if any(isinstance(one, LeaseLost) for one in leaves):
-        return LOST
     if all(isinstance(one, Retry) for one in leaves):
         return _again(leaves)
     if all(isinstance(one, TaskError) for one in leaves):
@@ -138,14 +137,14 @@ def _judge(error: BaseException) -> Ending:
 
 
 def _again(retries: list[BaseException]) -> Ending:
-    """Return a retry after the longest of the delays."""
+    """Return a retry after the longest of the delays, the kind's own when one is none."""
     reason = text_of_error(retries[0])
     try:
         # A subclass may not have called our `__init__`.
         given = [retry_seconds(getattr(one, "delay", None)) for one in retries]
     except Exception as error:
-        why = text_of_error(error)
-        return failed(cut(f"bad delay of a Retry: {why}; it said: {reason}", MAX_ERROR_LENGTH))
+        why = f"bad delay of a Retry: {text_of_error(error)}; it said: {reason}"
+        return Ending(Outcome.RETRY, error=cut(why, MAX_ERROR_LENGTH))
     delays = [delay for delay in given if delay is not None]
     return Ending(Outcome.RETRY, error=reason, delay=max(delays) if delays else None)
 

@@ -68,7 +68,11 @@ class PreparedKind:
         link.begin(run, kept.state)
         if self._stopping:
             run.stop()
-        return await self._call(run, kept)
+        try:
+            return await self._call(run, kept)
+        finally:
+            # Threads may be left that nobody waits for.
+            waiter.close()
 
     def stop(self) -> None:
         """Let `run.stopping` be true."""
@@ -86,12 +90,19 @@ class PreparedKind:
             return None
         if outcome == Outcome.COMPLETED:
             run.complete()
-        elif outcome in (Outcome.FAILED, Outcome.ERROR):
+        else:
+            # It is kept when the task ends by it.
             run.fail(error)
         return run.fragment()
 
     async def _call(self, run: Run, kept: Kept) -> Any:
         target, params, task = self._target, self._params, self._link.task
+
+        def leave_threads() -> None:
+            self._link.close_threads()
+            # One that waits for the stop sees that it is left.
+            run.stop()
+
         if target.processes is not None:
             return await self._call_in_process(target.processes, run, kept)
         if target.kind.is_async:
@@ -100,7 +111,7 @@ class PreparedKind:
             lambda: call(target.function, params, run),
             self.rules.judge,
             task.task_id,
-            self._link.close_threads,
+            leave_threads,
         )
 
     async def _call_in_process(self, processes: TaskProcesses, run: Run, kept: Kept) -> Ending:

@@ -31,7 +31,7 @@ from services.worker.process import TaskProcesses, end_badly, read_ending
 from services.worker.target import BadParams, Rules
 from services.worker.threads import LoopWaiter, run_in_thread
 from settings import Settings
-from tornado_rt.work import Told
+from tornado_rt.work import LeaseLost, Told
 from tornado_rt.work.handlers import is_async
 
 Handler = Callable[[AnalysisTask, RedisProgressTracker], Awaitable[Any]]
@@ -182,7 +182,11 @@ class _LinkStore:
     async def save(self, tracker: Tracked) -> None:
         """Report one state. Raise LeaseLost."""
         self._store.closed = self._link.closed
-        await self._store.save(tracker)
+        try:
+            await self._store.save(tracker)
+        except LeaseLost:
+            self._link.lost()
+            raise
 
 
 def _update_of(kind: Any, content: Any) -> Any:

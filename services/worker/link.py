@@ -14,7 +14,7 @@ from services.worker.endings import text_of_error
 from services.worker.outages import OUTAGE_SECONDS, Outages
 from tornado_rt.redis import is_outage
 from tornado_rt.work import LeaseLost, Pacer, Plan
-from tornado_rt.work.run import NO_STATE
+from tornado_rt.work.run import NO_STATE, ended_text
 
 log = structlog.get_logger(__name__)
 
@@ -106,6 +106,9 @@ class Link:
         self._told_state = NO_STATE
         self._told_plan = claim.plan
         self._keeping: set[asyncio.Future[None]] = set()
+        # Whether there is a report that nobody has begun to send, and what is being sent.
+        self._unsent = False
+        self._sending: bytes | None = None
 
     @property
     def task(self) -> Task:
@@ -117,9 +120,13 @@ class Link:
         self._run = run
         self._told_state = state or NO_STATE
 
-    def replace(self, run: Reported) -> None:
-        """Tell of this run from now on; what was told before was of the same."""
+    def replace(self, run: Reported, *, is_news: bool) -> None:
+        """Tell of this run from now on; what was told before was of the same.
+
+        `is_news`: it has a report that was not told.
+        """
         self._run = run
+        self._unsent = self._unsent or is_news
 
     def close_threads(self) -> None:
         """Refuse reports of threads from now on: nobody waits for them any more."""
@@ -133,7 +140,7 @@ class Link:
     def report(self, run: Reported) -> None:
         """Report this run's state soon. In any thread; raise LeaseLost or CancelledError."""
         self.check()
-        self._run = run
+        self._run, self._unsent = run, True
         wait = self._pacer.ask()
         if wait is None:
             return
@@ -150,10 +157,10 @@ class Link:
         """Raise what `report` does, when nobody waits for the handler any more."""
         if self._on_loop():
             if self.closed:
-                raise LeaseLost(self.task.task_id)
+                raise LeaseLost(ended_text(self.task.task_id))
         elif self.closed or self._threads_closed:
             # A handler that catches errors does not catch this one: its thread ends.
-            raise asyncio.CancelledError
+            raise asyncio.CancelledError(ended_text(self.task.task_id))
 
     async def keep(self, name: str, value: bytes) -> None:
         """Keep a once-result, however long Redis is away. Raise LeaseLost.
@@ -199,16 +206,23 @@ class Link:
         if not owned:
             self.lost()
 
-    async def flush(self, *, final: bool) -> None:
+    async def flush(self, *, final: bool, handed_back: bool) -> None:
         """Report what the ack does not carry: the plan, and the state unless the end is `final`.
 
-        The last progress goes with the ack. Wait first for what is being kept, `KEEP_SECONDS` at
-        most. Raise LeaseLost.
+        The last report goes with the ack, which one that may be `handed_back` does not have. Wait
+        first for what is being kept, `KEEP_SECONDS` at most. Raise LeaseLost.
         """
         if self._keeping:
             await asyncio.wait(self._keeping, timeout=KEEP_SECONDS)
-        if self._has_more(final) and (report := self._read()) is not None:
+        more = self._has_more(final) or (handed_back and self._unsent)
+        if more and (report := self._read()) is not None:
             await self._owned(lambda: self._tell(report), "report")
+
+    def last_report(self) -> bytes | None:
+        """Return the fragment of the last report, None when it was told."""
+        if self._unsent and (report := self._read()) is not None:
+            return report.fragment
+        return self._sending
 
     def _kept(self, keeping: "asyncio.Future[None]") -> None:
         self._keeping.discard(keeping)
@@ -235,9 +249,9 @@ class Link:
         try:
             if run is None:
                 return False
-            if final:
-                return self._untold(run.plan) is not None
-            return run.encoded_state() != self._told_state
+            if self._untold(run.plan) is not None:
+                return True
+            return not final and run.encoded_state() != self._told_state
         except BaseException:
             # Then it cannot be read either.
             return False
@@ -250,6 +264,8 @@ class Link:
         run = self._run
         if self.closed or run is None:
             return None
+        # First: what a thread reports from here on may not be in it.
+        self._unsent = False
         try:
             state = run.encoded_state()
             fragment, percent, plan = run.fragment_and_plan()
@@ -265,6 +281,7 @@ class Link:
             return None
 
     async def _tell(self, report: _Report) -> bool:
+        self._sending = report.fragment
         owned = await self.queue.report_progress(
             self.task.task_id,
             self.claim.token,
@@ -273,6 +290,8 @@ class Link:
             state=report.state,
             plan=report.plan,
         )
+        if self._sending is report.fragment:
+            self._sending = None
         self._reporter.wrote()
         if report.state is not None:
             self._told_state = report.state

@@ -131,7 +131,7 @@ def read_ending(fields: Any, *, any_json: bool) -> Ending:
             # The process has looked at its size.
             return end_with_result(fields["result"], 0, any_json=any_json)
         return Ending(
-            Outcome(outcome) if outcome else None,
+            Outcome(outcome),
             error=one_line(fields["error"]),
             delay=retry_seconds(fields["delay"]),
             trace=clean_text(fields["trace"], MAX_TRACEBACK_LENGTH * 2),

@@ -1,5 +1,6 @@
 """The messages between a worker and the process of a kind's handler."""
 
+import copy
 import json
 from collections.abc import Coroutine
 from typing import Any
@@ -67,11 +68,9 @@ class KindTalk:
         else:
             raise BadMessage(NOT_OURS)
 
-    def _tell(self, report: Any, last: Any = None) -> ToldRun:
+    def _tell(self, report: Any) -> ToldRun:
         told = self.told or ToldRun(self._plan, self._kept.state)
         told.take(*_parts(report, 4))
-        if last is not None:
-            told.take_last(last)
         self.told = told
         return told
 
@@ -103,7 +102,12 @@ class KindTalk:
         ending = read_ending(fields, any_json=self._rules.any_json)
         if (report := fields.get("report")) is not None:
             # The ack tells of it, and before that `flush` of a plan or a state that is new.
-            self._link.replace(self._tell(report, fields.get("last")))
+            told = self._tell(report)
+            self._link.replace(told, is_news=bool(fields.get("is_news")))
+            if (last := fields.get("last")) is not None:
+                # The link has the last report, which is told as it was.
+                self.told = copy.copy(told)
+                self.told.take_last(last)
         return ending
 
 

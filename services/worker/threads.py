@@ -84,15 +84,23 @@ def in_thread(run: Callable[[], Any], name: str) -> asyncio.Future[Any]:
 
 
 class LoopWaiter:
-    """Lets a thread wait for what runs on the loop that is running now."""
+    """Lets threads wait for what runs on the loop that is running now, until `close`."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._awaited: set[futures.Future[Any]] = set()
+        self._closed = False
 
     @property
     def is_here(self) -> bool:
         """Whether this is the thread of the loop."""
         return running_loop() is self._loop
+
+    def close(self) -> None:
+        """Cancel what threads wait for now, and what they will."""
+        self._closed = True
+        for one in tuple(self._awaited):
+            one.cancel()
 
     def wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine on the loop and return its result.
@@ -109,10 +117,15 @@ class LoopWaiter:
             # The process ends.
             coroutine.close()
             raise LeaseLost("the loop is closed") from None
+        self._awaited.add(ended)
+        if self._closed:
+            ended.cancel()
         try:
             return ended.result()
         except futures.CancelledError:
             raise asyncio.CancelledError from None
+        finally:
+            self._awaited.discard(ended)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

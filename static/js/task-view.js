@@ -63,7 +63,8 @@ export class TaskView {
     const { status, progress, position } = snapshot;
     this.#showStatus(position ? `${status}, position ${position}` : status, status);
     $("task-progress").value = progress;
-    $("task-percent").textContent = `${Math.round(progress)} %`;
+    const percent = progress < 100 ? Math.min(Math.round(progress), 99) : 100;
+    $("task-percent").textContent = `${percent} %`;
     $("task-message").textContent = snapshot.message ?? this.#counts(snapshot);
     this.#remaining = ENDED.includes(status) ? null : (snapshot.remaining_time ?? null);
     this.#updated = performance.now();

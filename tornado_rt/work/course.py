@@ -86,22 +86,32 @@ class Course:
         self._least = max(self._least, min(done, 1.0))
         return self._least
 
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody knows how much there is to do: steps are found on the way."""
+        return any(not path or self.places[path].mark == "r" for path in self._open)
+
     def here(self) -> StepPath:
         """Return the running step that was begun last, else the whole."""
         return self._running[-1] if self._running else ()
 
     def current(self) -> int:
-        """Return the index of the leaf that runs, else of the first pending, else of the last."""
+        """Return the index of the leaf where the work is.
+
+        Of the running step that was begun last, or of the whole, it is the leaf that runs, else the
+        first pending one, else the last.
+        """
         if self.plan is None:
             return 0
-        indexes = self.plan.indexes
-        for path in reversed(self._running):
-            if path in indexes:
-                return indexes[path]
-        for path, index in indexes.items():
-            if self.places[path].mark == "p":
-                return index
-        return len(indexes) - 1
+        indexes, here = self.plan.indexes, self.here()
+        if here in indexes:
+            return indexes[here]
+        inside = {path: indexes[path] for path in indexes if path[: len(here)] == here}
+        for mark in "rp":
+            for path, index in inside.items():
+                if self.places[path].mark == mark:
+                    return index
+        return max(inside.values())
 
     def find(self, name: str, around: StepPath) -> StepPath | None:
         """Return the step of this name that is nearest: inside, beside, or around a step.

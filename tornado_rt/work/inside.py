@@ -9,22 +9,26 @@ T = TypeVar("T")
 
 
 class Doing:
-    """A step of a run, as a context manager."""
+    """A step of a run, as a context manager for one block."""
 
     def __init__(self, inner: AbstractContextManager[None]) -> None:
         self._inner = inner
+        self._entered = False
 
     def __enter__(self) -> None:
+        if self._entered:
+            raise RuntimeError("a step is for one block: call run.step again for another")
+        self._entered = True
         self._inner.__enter__()
 
     def __exit__(self, *error: Any) -> None:
         self._inner.__exit__(*error)
 
     async def __aenter__(self) -> None:
-        self._inner.__enter__()
+        self.__enter__()
 
     async def __aexit__(self, *error: Any) -> None:
-        self._inner.__exit__(*error)
+        self.__exit__(*error)
 
 
 class Tracked(Generic[T]):

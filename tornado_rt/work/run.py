@@ -16,7 +16,7 @@ from collections.abc import (
     Sized,
 )
 from concurrent import futures
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
@@ -27,7 +27,7 @@ from tornado_rt.work.inside import Doing, Tracked
 from tornado_rt.work.kept import as_kept
 from tornado_rt.work.once import OnceResults
 from tornado_rt.work.plan import MAX_STEP_LENGTH, Plan, Step, StepPath, Steps, plan_of
-from tornado_rt.work.values import clean_line, clean_text, is_count, json_of, require
+from tornado_rt.work.values import as_percent, clean_line, clean_text, is_count, json_of, require
 
 MAX_MESSAGE_LENGTH = 2000
 # Of the title and the content of a notification.
@@ -43,6 +43,13 @@ MOST_SECONDS = 10 * 365 * 86400.0
 WAITING = "Waiting"
 
 T = TypeVar("T")
+
+
+class Turn(Protocol):
+    """A lock, of a loop or of threads."""
+
+    def locked(self) -> bool:
+        """Say whether somebody has it."""
 
 
 class Told:
@@ -92,6 +99,8 @@ NO_STATE = b"{}"
 
 # The step of the code that runs now: each coroutine and each thread has its own.
 _standing: ContextVar[tuple["Run", StepPath] | None] = ContextVar("standing", default=None)
+# The calls of `once` that the code runs in.
+_making: ContextVar[tuple[tuple["Run", str], ...]] = ContextVar("making", default=())
 
 
 class Run:
@@ -132,6 +141,10 @@ class Run:
         self._started = clock()
         self._ended: float | None = None
         self._course = Course(plan)
+        # How much was done without work of this attempt, from 0 to 1; whether its first report may
+        # tell what an earlier one did.
+        self._given = 0.0
+        self._resumes = bool(self.state)
         self._message = WAITING
         self._last: StepPath = ()
         self._state_text = json_of(self.state) if self.state else NO_STATE
@@ -159,7 +172,13 @@ class Run:
 
     @property
     def stopping(self) -> bool:
-        """Whether the worker stops: the handler should store what it has and end soon."""
+        """Whether the worker stops: the handler should store what it has and end soon.
+
+        A thread that nobody waits for any more gets a CancelledError.
+        """
+        # On the loop a handler that was cancelled may ask while it cleans up.
+        with suppress(LeaseLost):
+            self._sink.check()
         return self._stops
 
     def update(
@@ -190,7 +209,8 @@ class Run:
             if count is not None:
                 part = count.fraction if part is None else part
                 text = count.text if text is None else text
-            place.fraction = max(place.fraction, part or 0.0)
+            with self._resumed(course) if part is not None else nullcontext():
+                place.fraction = max(place.fraction, part or 0.0)
             self._message = self._message if text is None else text
         return self._tell()
 
@@ -211,14 +231,15 @@ class Run:
         require(is_count(index, 0) and index < count, f"the plan has no step {index!r:.100}")
         text = None if message is None else clean_text(message, MAX_MESSAGE_LENGTH)
         with self._changed() as course:
-            course.go_to(index)
+            with self._resumed(course):
+                course.go_to(index)
             self._last = course.here()
             self._message = course.leaves[index].title if text is None else text
         return self._tell()
 
     def skip(self, *names: str) -> Told:
         """Mark steps that this task does not do; they count as done. Raise ValueError."""
-        with self._changed() as course:
+        with self._changed() as course, self._free(course):
             for name in names:
                 path = course.find(clean_line(name, MAX_STEP_LENGTH), self._standing_at())
                 if path is None:
@@ -261,8 +282,10 @@ class Run:
         """
         self._check()
         results = self._once
-        async with results.turn(name, asyncio.Lock):
-            with self._step_of(name):
+        turn = results.turn(name, asyncio.Lock)
+        self._refuse_inside_itself(name, turn)
+        async with turn:
+            with self._step_of(name), self._inside(name):
                 if name in results.kept:
                     return results.recall(name)
                 # Without this check an abandoned thread would repeat the work of the next attempt.
@@ -314,10 +337,13 @@ class Run:
         if self._ended is not None:
             return 0.0
         planned = None if self._expected is None else self._expected * (1 - done)
-        if not done:
+        gained = done - self._given
+        # A sum of shares may be a little more than the share of the sum.
+        if gained <= self._given * 1e-9 or self._course.is_open:
             return planned
-        paced = min(self.elapsed_seconds() / done * (1 - done), MOST_SECONDS)
-        trust = 1.0 if planned is None else min(done / PACE_TRUSTED_FROM, 1.0)
+        paced = min(self.elapsed_seconds() / gained * (1 - done), MOST_SECONDS)
+        part = gained / (1 - self._given) / PACE_TRUSTED_FROM
+        trust = 1.0 if planned is None else min(part, 1.0)
         return trust * paced + (1 - trust) * (planned or 0.0)
 
     def snapshot(self) -> dict[str, Any]:
@@ -329,7 +355,7 @@ class Run:
             remaining = self._remaining(done)
             whole = None if remaining is None else elapsed + remaining
             return {
-                "progress": round(done * 100, 1),
+                "progress": as_percent(done),
                 "message": self._message,
                 "current_step": at,
                 "current_step_name": leaves[at].title if leaves else "",
@@ -379,7 +405,21 @@ class Run:
         return ""
 
     @contextmanager
-    def _do(self, step: Step) -> Iterator[None]:
+    def _free(self, course: Course) -> Iterator[None]:
+        """Let what is gained here say nothing of the pace: it took no time."""
+        before = course.progress()
+        yield
+        self._given += course.progress() - before
+
+    @contextmanager
+    def _resumed(self, course: Course) -> Iterator[None]:
+        """Let a gain be free as the first of a run that has a state of an earlier attempt."""
+        with self._free(course) if self._resumes else nullcontext():
+            yield
+        self._resumes = False
+
+    @contextmanager
+    def _do(self, step: Step, is_kept: bool = False) -> Iterator[None]:
         outside = _standing.get()
         with self._changed() as course:
             around = self._standing_at()
@@ -395,16 +435,29 @@ class Run:
         finally:
             _standing.set(outside)
         if path is not None:
-            with self._changed() as course:
+            with self._changed() as course, self._free(course) if is_kept else nullcontext():
                 course.end(path)
             self._tell()
+
+    @contextmanager
+    def _inside(self, name: str) -> Iterator[None]:
+        outside = _making.get()
+        _making.set((*outside, (self, name)))
+        try:
+            yield
+        finally:
+            _making.set(outside)
+
+    def _refuse_inside_itself(self, name: str, turn: "Turn") -> None:
+        if (self, name) in _making.get() and turn.locked():
+            raise RuntimeError(f"once {name!r} is called inside itself, and would wait for ever")
 
     def _step_of(self, name: str) -> AbstractContextManager[None]:
         """Return the pending step of this name, else a context that does nothing."""
         with self._changed() as course:
             path = course.find(name, self._standing_at())
             is_pending = path is not None and course.places[path].mark == "p"
-        return self._do(Step(name)) if is_pending else nullcontext()
+        return self._do(Step(name), name in self._once.kept) if is_pending else nullcontext()
 
     @contextmanager
     def _changed(self) -> Iterator[Course]:
@@ -417,7 +470,9 @@ class Run:
         if os.getpid() != self._process:
             raise RuntimeError("a forked process cannot report; its parent can")
         if self._ended is not None:
-            raise LeaseLost("the attempt has ended")
+            # A thread gets an error that it cannot take for one of its own work.
+            self._sink.check()
+            raise LeaseLost(ended_text(self.task_id))
 
     def _tell(self) -> Told:
         self._sink.report(self)
@@ -450,6 +505,11 @@ async def settled(value: Any) -> Any:
     while inspect.isawaitable(value):
         value = await value
     return value
+
+
+def ended_text(task_id: str) -> str:
+    """Return what is said to a handler that reports too late."""
+    return f"the attempt at task {task_id} has ended"
 
 
 def first_fragment(plan: Plan | None, expected_seconds: float | None) -> bytes:

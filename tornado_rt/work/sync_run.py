@@ -34,7 +34,9 @@ class SyncRun(Run):
             return super().once(name, function, *args, **kwargs)
         self._check()
         results = self._once
-        with results.turn(name, threading.Lock), self._step_of(name):
+        turn = results.turn(name, threading.Lock)
+        self._refuse_inside_itself(name, turn)
+        with turn, self._step_of(name), self._inside(name):
             if name in results.kept:
                 return results.recall(name)
             self._sink.check()
@@ -54,8 +56,14 @@ class SyncRun(Run):
         return note if self._is_awaited else self._wait(note)  # type: ignore[return-value]
 
     def stopped(self, timeout: float | None = None) -> bool:  # type: ignore[override]
-        """Block until the worker stops, `timeout` seconds at most; return whether it does."""
+        """Block until the worker stops, `timeout` seconds at most; return whether it does.
+
+        Raise CancelledError once nobody waits for the handler any more.
+        """
+        self._sink.check()
         if self._is_awaited:
             require(timeout is None, "a handler that awaits waits for the stop without a timeout")
             return super().stopped()  # type: ignore[return-value]
-        return bool(futures.wait([self._told_to_stop()], timeout).done)
+        stops = bool(futures.wait([self._told_to_stop()], timeout).done)
+        self._sink.check()
+        return stops

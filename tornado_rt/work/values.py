@@ -64,6 +64,12 @@ def as_number(value: object) -> float:
     raise ValueError(f"{clean_line(value, 100)!r} is no number")
 
 
+def as_percent(done: float) -> float:
+    """Return a part of 1 in percent with one decimal. Only all of it is 100."""
+    # A sum of shares may be a little less than 1.
+    return min(round(done * 100, 1), 100.0 if done >= 1 - 1e-9 else 99.9)
+
+
 def is_count(value: object, least: int) -> bool:
     """Tell whether something is a whole number of `least` or more; a bool is none.
 

@@ -5,7 +5,8 @@
 -- request, worker: ids    most: how many at most   kinds: names of kinds
 -- visibility [s]          kept: ended tasks kept a user, 0: any
 -- known: how many of the kinds, the first ones, this process has registered
--- acks: {id, token, outcome} of each ended attempt, and result, error, fragment, delay [s] where it has them
+-- acks: {id, token, outcome} of each ended attempt, and result, error, fragment, delay [s] and report, the
+-- fragment of a last report that was not told, where it has them
 -- Reply: {what became of each (see end_attempt), the claimed tasks (see claimed_reply), in how many
 -- seconds more may start as text, "" for when something happens}; "unregistered" when limits are not known that
 -- should be: then nothing was done. Repeated with the same request id it returns the same tasks, as far as they
@@ -66,6 +67,7 @@ local function end_attempt(ack)
   if not t or ack.token == '' then return 0 end
   if t.token ~= ack.token then return t.closed == ack.token and ack.outcome or 0 end
   if t.status ~= 'processing' then return t.status end
+  if ack.report then tell_last(t, ack.report) end
   if AGAIN[ack.outcome] then
     give_back(t, ack.outcome, ack.error or '', NOW + (ack.delay or 0), ack.token, ack.fragment or '')
   else

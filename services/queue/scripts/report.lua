@@ -7,8 +7,10 @@
 -- Reply: 1, or 0 when the token is not the one of the running attempt. Progress never goes
 -- backwards within an attempt: an older report changes nothing, nor does one of no percentage.
 
--- A handler may find its steps on the way: of the plans that a task has taken on the last are kept.
-local MOST_PLANS = 8
+-- A handler may find its steps on the way. Of the plans that a task has taken on the last are kept: as many as
+-- its log has events that may name them, and more than a few only within a number of bytes. Plans grow, so none
+-- is much longer than the newest.
+local SOME_PLANS, PLAN_BYTES = 8, 262144
 local function take_on(t, digest, text)
   if digest == t.plan or string.find(' ' .. t.plans .. ' ', ' ' .. digest .. ' ', 1, true) then return end
   redis.call('HSETNX', P .. 'plans', digest, text)
@@ -16,7 +18,8 @@ local function take_on(t, digest, text)
   local plans = {}
   for one in string.gmatch(t.plans, '%S+') do plans[#plans + 1] = one end
   plans[#plans + 1] = digest
-  if #plans > MOST_PLANS then
+  local most = math.max(math.min(math.floor(PLAN_BYTES / #text), MAX_EVENTS), SOME_PLANS)
+  while #plans > most do
     local oldest = table.remove(plans, 1)
     count('plan_uses', oldest, -1)
     if counted('plan_uses', oldest) <= 0 and redis.call('SISMEMBER', P .. 'pinned_plans', oldest) == 0 then

@@ -51,7 +51,10 @@ local function batch_data(b)
   for _, state in ipairs(COUNTED) do
     parts[#parts + 1] = ',"' .. state .. '":' .. (b[state] or '0')
   end
-  parts[#parts + 1] = string.format(',"progress":%.1f', batch_progress(b))
+  -- Only all of it is 100; a sum of percentages may be a little less.
+  local progress = batch_progress(b)
+  if progress < 100 - 1e-7 then progress = math.min(progress, 99.9) end
+  parts[#parts + 1] = string.format(',"progress":%.1f', progress)
   -- One of an earlier version does not know when it changed, but when it ended or was made.
   local changed_at = tonumber(b.changed_at or b.ended_at or b.created_at)
   parts[#parts + 1] = ',"updated_at":"' .. iso(changed_at or NOW) .. '"'

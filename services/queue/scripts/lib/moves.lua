@@ -179,14 +179,30 @@ local function cut(text, most)
   return string.sub(text, 1, kept) .. ELLIPSIS
 end
 
+-- The time of an attempt counts, also of one that was handed back.
+local function note_use(t, ended_at)
+  local started, ended = tonumber(t.started_at), tonumber(ended_at)
+  if not (started and ended) then return end
+  set(t, 'used', string.format('%.6f', used_seconds(t) + math.max(ended - started, 0)))
+end
+
 -- The attempts of a task that ended before its last one; the oldest are forgotten.
 local MOST_ATTEMPTS, MOST_REASON = 50, 500
 local function note_attempt(t, outcome, reason, ended_at)
+  note_use(t, ended_at)
   local readable, list = pcall(cmsgpack.unpack, t.attempts)
   if not (readable and type(list) == 'table' and list[1]) then list = {} end
   list[#list + 1] = {t.attempt, t.started_at or '', ended_at, outcome, cut(reason, MOST_REASON)}
   if #list > MOST_ATTEMPTS then table.remove(list, 1) end
   set(t, 'attempts', cmsgpack.pack(list))
+end
+
+-- Tell the last report of an attempt that is over, unless it came alone meanwhile.
+local function tell_last(t, fragment)
+  if fragment == t.fragment then return end
+  keep_told(t)
+  set(t, 'fragment', fragment)
+  emit_progress(t)
 end
 
 -- `attempt`: the number that the task waits with. `closed`: the token of an owner who gave it back
@@ -219,11 +235,22 @@ local function free_unique(t, scopes)
   if redis.call('GET', key) == t.task_id then redis.call('DEL', key) end
 end
 
+-- A fragment that says why nothing came of the task; as it is when it cannot be read.
+local function with_reason(fragment, reason)
+  local readable, fields = pcall(cjson.decode, '{' .. fragment .. '}')
+  if not readable then return fragment end
+  fields.message, fields.remaining_time = reason, 0
+  return string.sub(cjson.encode(fields), 2, -2)
+end
+
 -- `token` stays when its owner ended the task, so that the same request repeated is known.
 local function end_task(t, status, token, result, error, fragment)
   local from, from_percent = t.status, share(t)
   if status ~= 'cancelled' and status ~= 'dead' then note_pace(t) end
   leave(t)
+  if fragment == '' and error ~= '' then
+    fragment = with_reason(t.fragment == '' and t.first or t.fragment, error)
+  end
   if fragment == '' then
     set(t, 'status', status, 'ended_at', NOW_STAMP, 'result', result)
   else
@@ -311,7 +338,7 @@ local function run_again(t)
   -- One that was cancelled while it waited had no attempt then.
   if t.started_at ~= '' then note_attempt(t, from, t.error, t.ended_at) end
   set(t, 'attempt', '0', 'error', '', 'result', '', 'ended_at', '', 'started_at', '', 'fragment', '', 'percent',
-    '0', 'token', '', 'closed', '', 'revived', tostring(t.revived + 1))
+    '0', 'token', '', 'closed', '', 'used', '0', 'revived', tostring(t.revived + 1))
   wait_in_line(t, NOW)
   emit_progress(t)
   follow_in_batch(t, from, 100)

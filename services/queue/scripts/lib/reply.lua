@@ -20,6 +20,7 @@ local function reply(t)
   if t.status == 'delayed' then
     put(flat, 'run_at', redis.call('ZSCORE', P .. 'delayed', t.task_id) or '')
   end
+  put(flat, 'used', string.format('%.6f', used_seconds(t)))
   put(flat, 'snapshot', '{' .. head .. fragment .. '}')
   return flat
 end

@@ -22,7 +22,7 @@ local MADE_FIELDS = #MADE
 local CORE = {'made', 'token', 'closed', 'attempt', 'percent', 'event_seq', 'logged'}
 local TASK = kind_of_record({
   token = '', closed = '', attempt = '0', percent = '0', event_seq = '1',
-  logged = '1', revived = '0', fragment = '', result = '', error = '', started_at = '',
+  logged = '1', revived = '0', fragment = '', result = '', error = '', started_at = '', used = '',
   ended_at = '', since = '', attempts = '', plans = '', kept = '', state = '',
 }, MADE)
 
@@ -65,6 +65,21 @@ local function load_task(id)
   end
   t.task_id, t.user_id, t.batch_id, t.seq, t.kind, t.key, t.line = id, user, batch, seq, kind, of, level .. kind
   return t
+end
+
+-- How long the attempts took since the task was begun anew [s]. An earlier version has kept no sum: then it is
+-- that of the attempts that are kept, up to one that was the end of the task.
+local FOLLOWED = {error = true, retry = true, lost = true}
+local function used_seconds(t)
+  if t.used ~= '' then return tonumber(t.used) or 0 end
+  local sum, readable, list = 0, pcall(cmsgpack.unpack, t.attempts)
+  if not readable or type(list) ~= 'table' then return 0 end
+  for i = #list, 1, -1 do
+    local started, ended, outcome = tonumber(list[i][2]), tonumber(list[i][3]), list[i][4]
+    if not FOLLOWED[outcome] then break end
+    if started and ended then sum = sum + math.max(ended - started, 0) end
+  end
+  return sum
 end
 
 -- The mean time that a task of a kind takes, in seconds; nil until one has ended. Read once.
@@ -111,6 +126,18 @@ local function starts_in(t, here)
   return seconds
 end
 
+-- Why a task waits for another attempt, as a part of its JSON object. A reason that was cut may end within a
+-- character.
+local CUT = {'[\192-\255]$', '[\224-\255][\128-\191]$', '[\240-\255][\128-\191][\128-\191]$'}
+local function last_error(t)
+  local readable, list = pcall(cmsgpack.unpack, t.attempts)
+  local last = readable and type(list) == 'table' and list[#list]
+  local reason = last and last[5] or ''
+  if reason == '' then return '' end
+  for _, rest in ipairs(CUT) do reason = string.gsub(reason, rest, '') end
+  return '"error":' .. cjson.encode(reason) .. ','
+end
+
 -- The inside of its JSON object in two parts, what is its own and the fragment; and its position.
 local function snapshot(t)
   local place, here = '', nil
@@ -125,6 +152,7 @@ local function snapshot(t)
     local due = redis.call('ZSCORE', P .. 'delayed', t.task_id)
     if due then place = '"run_at":"' .. iso(due) .. '",' end
   end
+  if WAITS[t.status] and t.attempt ~= '0' then place = place .. last_error(t) end
   local head = t.head .. ',"status":"' .. t.status .. '","attempt":' .. t.attempt .. ',' .. place
   return head, t.fragment == '' and t.first or t.fragment, here
 end
