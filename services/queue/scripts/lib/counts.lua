@@ -31,40 +31,42 @@ end
 -- What a hash becomes when one of its counts is none any more.
 local when_none = {}
 
--- Many counts of a hash are read and written at once.
-local function write_counts(hash, fields, values)
-  local known_of, unread = known[hash] or {}, {}
-  for _, field in ipairs(fields) do
-    if not known_of[field] then unread[#unread + 1] = field end
+do
+  -- Many counts of a hash are read and written at once.
+  local function write_counts(hash, fields, values)
+    local known_of, unread = known[hash] or {}, {}
+    for _, field in ipairs(fields) do
+      if not known_of[field] then unread[#unread + 1] = field end
+    end
+    if #unread > 0 then
+      local found = redis.call('HMGET', P .. hash, unpack(unread))
+      for i, field in ipairs(unread) do known_of[field] = tonumber(found[i] or '') or 0 end
+    end
+    local set_to, none = {}, {}
+    for i, field in ipairs(fields) do
+      local sum = known_of[field] + values[i]
+      if sum > 0 then put(set_to, field, string.format('%d', sum)) else none[#none + 1] = field end
+    end
+    if #set_to > 0 then redis.call('HSET', P .. hash, unpack(set_to)) end
+    if #none > 0 then redis.call('HDEL', P .. hash, unpack(none)) end
+    if when_none[hash] then
+      for _, field in ipairs(none) do when_none[hash](field) end
+    end
   end
-  if #unread > 0 then
-    local found = redis.call('HMGET', P .. hash, unpack(unread))
-    for i, field in ipairs(unread) do known_of[field] = tonumber(found[i] or '') or 0 end
-  end
-  local set_to, none = {}, {}
-  for i, field in ipairs(fields) do
-    local sum = known_of[field] + values[i]
-    if sum > 0 then put(set_to, field, string.format('%d', sum)) else none[#none + 1] = field end
-  end
-  if #set_to > 0 then redis.call('HSET', P .. hash, unpack(set_to)) end
-  if #none > 0 then redis.call('HDEL', P .. hash, unpack(none)) end
-  if when_none[hash] then
-    for _, field in ipairs(none) do when_none[hash](field) end
-  end
-end
 
-finishers[#finishers + 1] = function()
-  for hash, more in pairs(added) do
-    local fields, values = {}, {}
-    for field, by in pairs(more) do
-      if by ~= 0 then
-        fields[#fields + 1], values[#values + 1] = field, by
-        if #fields == PART then
-          write_counts(hash, fields, values)
-          fields, values = {}, {}
+  finishers[#finishers + 1] = function()
+    for hash, more in pairs(added) do
+      local fields, values = {}, {}
+      for field, by in pairs(more) do
+        if by ~= 0 then
+          fields[#fields + 1], values[#values + 1] = field, by
+          if #fields == PART then
+            write_counts(hash, fields, values)
+            fields, values = {}, {}
+          end
         end
       end
+      if #fields > 0 then write_counts(hash, fields, values) end
     end
-    if #fields > 0 then write_counts(hash, fields, values) end
   end
 end

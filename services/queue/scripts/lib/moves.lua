@@ -170,31 +170,34 @@ local function wait_in_line(t, run_at)
   end
 end
 
--- Text of at most so many bytes, cut before a character (a continuation byte of UTF-8 is 0x80 to 0xbf).
-local ELLIPSIS = '…'
-local function cut(text, most)
-  if #text <= most then return text end
-  local kept = most - #ELLIPSIS
-  while kept > 0 and string.find(text, '^[\128-\191]', kept + 1) do kept = kept - 1 end
-  return string.sub(text, 1, kept) .. ELLIPSIS
-end
+local note_attempt, note_use
+do
+  -- Text of at most so many bytes, cut before a character (a continuation byte of UTF-8 is 0x80 to 0xbf).
+  local ELLIPSIS = '…'
+  local function cut(text, most)
+    if #text <= most then return text end
+    local kept = most - #ELLIPSIS
+    while kept > 0 and string.find(text, '^[\128-\191]', kept + 1) do kept = kept - 1 end
+    return string.sub(text, 1, kept) .. ELLIPSIS
+  end
 
--- The time of an attempt counts, also of one that was handed back.
-local function note_use(t, ended_at)
-  local started, ended = tonumber(t.started_at), tonumber(ended_at)
-  if not (started and ended) then return end
-  set(t, 'used', string.format('%.6f', used_seconds(t) + math.max(ended - started, 0)))
-end
+  -- The time of an attempt counts, also of one that was handed back.
+  function note_use(t, ended_at)
+    local started, ended = tonumber(t.started_at), tonumber(ended_at)
+    if not (started and ended) then return end
+    set(t, 'used', string.format('%.6f', used_seconds(t) + math.max(ended - started, 0)))
+  end
 
--- The attempts of a task that ended before its last one; the oldest are forgotten.
-local MOST_ATTEMPTS, MOST_REASON = 50, 500
-local function note_attempt(t, outcome, reason, ended_at)
-  note_use(t, ended_at)
-  local readable, list = pcall(cmsgpack.unpack, t.attempts)
-  if not (readable and type(list) == 'table' and list[1]) then list = {} end
-  list[#list + 1] = {t.attempt, t.started_at or '', ended_at, outcome, cut(reason, MOST_REASON)}
-  if #list > MOST_ATTEMPTS then table.remove(list, 1) end
-  set(t, 'attempts', cmsgpack.pack(list))
+  -- The attempts of a task that ended before its last one; the oldest are forgotten.
+  local MOST_ATTEMPTS, MOST_REASON = 50, 500
+  function note_attempt(t, outcome, reason, ended_at)
+    note_use(t, ended_at)
+    local readable, list = pcall(cmsgpack.unpack, t.attempts)
+    if not (readable and type(list) == 'table' and list[1]) then list = {} end
+    list[#list + 1] = {t.attempt, t.started_at or '', ended_at, outcome, cut(reason, MOST_REASON)}
+    if #list > MOST_ATTEMPTS then table.remove(list, 1) end
+    set(t, 'attempts', cmsgpack.pack(list))
+  end
 end
 
 -- Tell the last report of an attempt that is over, unless it came alone meanwhile.

@@ -3,34 +3,37 @@
 -- Rates: how many tasks of a kind, or of a kind and key, may start in a time. A token bucket by Redis's
 -- clock, kept as one number: when it will be full again (GCRA, ATM Forum TM 4.1, section 4.4.3). It holds as
 -- many tokens as the rate names, so that at most `count` start at once and `count * (1 + t / seconds)` in `t`.
--- In whole microseconds: Redis keeps and compares integers faster than floats.
-local FINE = 0.000001
-local full_at = {}
--- A rate is {count, seconds} and holds `since` a time. No bucket of it is full later than its period from now:
--- one that is comes of a slower rate before, and was empty when that was changed.
-local function time_when_full(name, rate, since)
-  full_at[name] = full_at[name] or tonumber(redis.call('ZSCORE', P .. 'buckets', name) or 0) * FINE
-  local full = full_at[name]
-  if full > NOW + rate[2] + FINE then full = (since or 0) + rate[2] end
-  return math.max(full, NOW)
-end
+local time_when_full, seconds_to_token, take_token
+do
+  -- In whole microseconds: Redis keeps and compares integers faster than floats.
+  local FINE = 0.000001
+  local full_at = {}
+  -- A rate is {count, seconds} and holds `since` a time. No bucket of it is full later than its period from now:
+  -- one that is comes of a slower rate before, and was empty when that was changed.
+  function time_when_full(name, rate, since)
+    full_at[name] = full_at[name] or tonumber(redis.call('ZSCORE', P .. 'buckets', name) or 0) * FINE
+    local full = full_at[name]
+    if full > NOW + rate[2] + FINE then full = (since or 0) + rate[2] end
+    return math.max(full, NOW)
+  end
 
--- In how many seconds there is a token; 0 when there is one.
-local function seconds_to_token(name, rate, since)
-  local wait = time_when_full(name, rate, since) - NOW - rate[2] * (1 - 1 / rate[1])
-  return wait > FINE and wait or 0
-end
+  -- In how many seconds there is a token; 0 when there is one.
+  function seconds_to_token(name, rate, since)
+    local wait = time_when_full(name, rate, since) - NOW - rate[2] * (1 - 1 / rate[1])
+    return wait > FINE and wait or 0
+  end
 
-local taken_tokens = {}
-local function take_token(name, rate, since)
-  full_at[name] = time_when_full(name, rate, since) + rate[2] / rate[1]
-  taken_tokens[name] = true
-end
+  local taken_tokens = {}
+  function take_token(name, rate, since)
+    full_at[name] = time_when_full(name, rate, since) + rate[2] / rate[1]
+    taken_tokens[name] = true
+  end
 
-finishers[#finishers + 1] = function()
-  local flat = {}
-  for name in pairs(taken_tokens) do put(flat, string.format('%d', math.ceil(full_at[name] / FINE)), name) end
-  call_in_parts('ZADD', P .. 'buckets', flat)
+  finishers[#finishers + 1] = function()
+    local flat = {}
+    for name in pairs(taken_tokens) do put(flat, string.format('%d', math.ceil(full_at[name] / FINE)), name) end
+    call_in_parts('ZADD', P .. 'buckets', flat)
+  end
 end
 
 -- One script looks at this many keys at most.

@@ -65,23 +65,25 @@ local function set(record, ...)
   for i = 1, #given do changes[#changes + 1] = given[i] end
 end
 
--- A batch changes with each of its tasks: of many changes the last of each field is written.
-local MANY_CHANGES = 100
-local function last_changes(record)
-  local changes = record._changes or {}
-  if #changes < MANY_CHANGES then return changes end
-  local fields, flat = {}, {}
-  for i = 1, #changes, 2 do fields[changes[i]] = true end
-  for field in pairs(fields) do put(flat, field, record[field]) end
-  return flat
-end
+do
+  -- A batch changes with each of its tasks: of many changes the last of each field is written.
+  local MANY_CHANGES = 100
+  local function last_changes(record)
+    local changes = record._changes or {}
+    if #changes < MANY_CHANGES then return changes end
+    local fields, flat = {}, {}
+    for i = 1, #changes, 2 do fields[changes[i]] = true end
+    for field in pairs(fields) do put(flat, field, record[field]) end
+    return flat
+  end
 
-finishers[#finishers + 1] = function()
-  for key, record in pairs(records) do
-    if record._numbered then
-      redis.call('HSET', key, 'event_seq', record.event_seq, unpack(last_changes(record)))
-    elseif record._changes then
-      redis.call('HSET', key, unpack(last_changes(record)))
+  finishers[#finishers + 1] = function()
+    for key, record in pairs(records) do
+      if record._numbered then
+        redis.call('HSET', key, 'event_seq', record.event_seq, unpack(last_changes(record)))
+      elseif record._changes then
+        redis.call('HSET', key, unpack(last_changes(record)))
+      end
     end
   end
 end

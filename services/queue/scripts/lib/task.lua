@@ -26,21 +26,24 @@ local TASK = kind_of_record({
   ended_at = '', since = '', attempts = '', plans = '', kept = '', state = '',
 }, MADE)
 
--- The fields of MADE, nil when they cannot be read. A later version may keep more behind them. As many values,
--- for a table of them costs more than to read them.
-local ARRAY_16 = 0xdc
-local function text(value) return type(value) == 'string' end
-local function read_made(packed)
-  local first = string.byte(packed or '') == ARRAY_16 and 3 or 1
-  local readable, _, user, batch, created, seq, kind, level, key, attempts, expected, notify, unique, plan,
-    head, first_fragment, job = pcall(cmsgpack.unpack_limit, packed, MADE_FIELDS, first)
-  if readable and text(user) and text(batch) and text(created) and text(seq) and text(kind) and text(level)
-      and text(key) and text(attempts) and text(expected) and text(notify) and text(unique) and text(plan)
-      and text(head) and text(first_fragment) and text(job) then
-    return user, batch, created, seq, kind, level, key, attempts, expected, notify, unique, plan, head,
-      first_fragment, job
+local text, read_made
+do
+  -- The fields of MADE, nil when they cannot be read. A later version may keep more behind them. As many values,
+  -- for a table of them costs more than to read them.
+  local ARRAY_16 = 0xdc
+  function text(value) return type(value) == 'string' end
+  function read_made(packed)
+    local first = string.byte(packed or '') == ARRAY_16 and 3 or 1
+    local readable, _, user, batch, created, seq, kind, level, key, attempts, expected, notify, unique, plan,
+      head, first_fragment, job = pcall(cmsgpack.unpack_limit, packed, MADE_FIELDS, first)
+    if readable and text(user) and text(batch) and text(created) and text(seq) and text(kind) and text(level)
+        and text(key) and text(attempts) and text(expected) and text(notify) and text(unique) and text(plan)
+        and text(head) and text(first_fragment) and text(job) then
+      return user, batch, created, seq, kind, level, key, attempts, expected, notify, unique, plan, head,
+        first_fragment, job
+    end
+    return nil
   end
-  return nil
 end
 
 local function is_percentage(value)
@@ -105,37 +108,40 @@ local function holds(kind)
   return held_by[kind]
 end
 
--- In how many seconds the n-th start from now has its token.
-local function seconds_to_start(name, rate, since, n)
-  return time_when_full(name, rate, since) - NOW + n * rate[2] / rate[1] - rate[2]
-end
-
--- In how many seconds a task at this place of the line may start: what is before it, at the mean time, over
--- as many of its kind as run now; and when the rates have a token for it. Until one has ended, what the enqueuer
--- expects. nil while it is paused.
-local function starts_in(t, here)
-  local own = holds(t.kind)
-  if own.paused then return nil end
-  local mean = mean_seconds(t.kind) or tonumber(t.expected)
-  local seconds = mean * (here - 0.5) / math.max(counted('running', t.kind), 1)
-  if own.rate then seconds = math.max(seconds, seconds_to_start(t.kind, own.rate, own.rate_since, here)) end
-  if own.key_rate and t.key ~= '' then
-    local rank = redis.call('ZRANK', lane_of(t.line, t.user_id, t.key), t.task_id) or 0
-    seconds = math.max(seconds, seconds_to_start(pair(t.kind, t.key), own.key_rate, own.key_rate_since, rank + 1))
+local starts_in, last_error
+do
+  -- In how many seconds the n-th start from now has its token.
+  local function seconds_to_start(name, rate, since, n)
+    return time_when_full(name, rate, since) - NOW + n * rate[2] / rate[1] - rate[2]
   end
-  return seconds
-end
 
--- Why a task waits for another attempt, as a part of its JSON object. A reason that was cut may end within a
--- character.
-local CUT = {'[\192-\255]$', '[\224-\255][\128-\191]$', '[\240-\255][\128-\191][\128-\191]$'}
-local function last_error(t)
-  local readable, list = pcall(cmsgpack.unpack, t.attempts)
-  local last = readable and type(list) == 'table' and list[#list]
-  local reason = last and last[5] or ''
-  if reason == '' then return '' end
-  for _, rest in ipairs(CUT) do reason = string.gsub(reason, rest, '') end
-  return '"error":' .. cjson.encode(reason) .. ','
+  -- In how many seconds a task at this place of the line may start: what is before it, at the mean time, over
+  -- as many of its kind as run now; and when the rates have a token for it. Until one has ended, what the enqueuer
+  -- expects. nil while it is paused.
+  function starts_in(t, here)
+    local own = holds(t.kind)
+    if own.paused then return nil end
+    local mean = mean_seconds(t.kind) or tonumber(t.expected)
+    local seconds = mean * (here - 0.5) / math.max(counted('running', t.kind), 1)
+    if own.rate then seconds = math.max(seconds, seconds_to_start(t.kind, own.rate, own.rate_since, here)) end
+    if own.key_rate and t.key ~= '' then
+      local rank = redis.call('ZRANK', lane_of(t.line, t.user_id, t.key), t.task_id) or 0
+      seconds = math.max(seconds, seconds_to_start(pair(t.kind, t.key), own.key_rate, own.key_rate_since, rank + 1))
+    end
+    return seconds
+  end
+
+  -- Why a task waits for another attempt, as a part of its JSON object. A reason that was cut may end within a
+  -- character.
+  local CUT = {'[\192-\255]$', '[\224-\255][\128-\191]$', '[\240-\255][\128-\191][\128-\191]$'}
+  function last_error(t)
+    local readable, list = pcall(cmsgpack.unpack, t.attempts)
+    local last = readable and type(list) == 'table' and list[#list]
+    local reason = last and last[5] or ''
+    if reason == '' then return '' end
+    for _, rest in ipairs(CUT) do reason = string.gsub(reason, rest, '') end
+    return '"error":' .. cjson.encode(reason) .. ','
+  end
 end
 
 -- The inside of its JSON object in two parts, what is its own and the fragment; and its position.
