@@ -91,9 +91,13 @@ def owner_of(handler: BaseHandler) -> str | None:
 
 
 def user_of(handler: BaseHandler, user: str) -> str | None:
-    """Return the user that a request names, None for everybody. Raise Problem 403 for another's."""
-    if user != handler.identity.user_id:
-        handler.require(ADMIN)
+    """Return the user that a request names, None for everybody. Raise Problem 403 for another's.
+
+    A user may have the name that means everybody: they name themselves.
+    """
+    if user == handler.identity.user_id:
+        return user
+    handler.require(ADMIN)
     return None if user == EVERYBODY else user
 
 

@@ -108,14 +108,17 @@ def test_what_only_the_code_of_a_kind_can_do_is_warned_of(
     source = imports + GOOD.format(name="checked").replace('"', "'")
     assert old in source
     write("kinds_warned.py", source.replace(old, new))
-    assert check_kinds("kinds_warned") == (1, [f"warning: kind 'checked': {told}"])
+    assert check_kinds("kinds_warned") == (
+        {"kinds_warned": 1},
+        [f"warning: kind 'checked': {told}"],
+    )
 
 
 @pytest.mark.parametrize("label", ["{n}", "{n:>5}", "{n!r}", "a title"])
 def test_label_that_every_server_makes_is_no_cause_to_warn(write: Write, label: str) -> None:
     source = GOOD.format(name="checked").replace("Params)", f"Params, label={label!r})")
     write("kinds_labelled.py", source)
-    assert check_kinds("kinds_labelled") == (1, [])
+    assert check_kinds("kinds_labelled") == ({"kinds_labelled": 1}, [])
 
 
 @pytest.mark.parametrize(("old", "new", "told"), CHECKS)

@@ -681,7 +681,7 @@ def test_developer_is_told_what_is_wrong_with_a_module(tmp_path: Path) -> None:
     told = run_alone(tmp_path, str(ROOT / "run.py"), "check", "film", "idea")
     assert (told.returncode, told.stdout.splitlines()) == (
         1,
-        ["film: 1 kind, nothing wrong", f"idea has no kind; it is {tmp_path / 'idea.py'}"],
+        [f"idea has no kind; it is {tmp_path / 'idea.py'}", "film: 1 kind, nothing wrong"],
     )
 
 

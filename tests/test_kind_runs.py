@@ -296,8 +296,8 @@ async def test_end_is_told_with_the_ack_alone(redis: Redis, place: Place) -> Non
         done = await outcome(queue, place.deed("value"))
         failed = await outcome(queue, place.deed("fails"))
     assert queue.reports[done.task_id] == 0
-    # Each attempt begins a step, and may end before that is told.
-    assert queue.reports[failed.task_id] <= failed.attempt == 3
+    # Each attempt begins a step and is half through it; it may end before either is told.
+    assert queue.reports[failed.task_id] <= 2 * failed.attempt == 6
     assert orjson.loads(failed.snapshot)["progress"] == 45.0
 
 

@@ -121,7 +121,7 @@ def test_time_is_text() -> None:
     ("value", "fault"),
     [
         ({"a": [0, {"b": {1}}]}, "it is not JSON: JSON has no set, at .a[1].b"),
-        ({"x" * 99: math.inf}, f"it holds a number that JSON does not have: inf, at .{'x' * 40}"),
+        ({"x" * 99: math.inf}, f"it holds a number that JSON does not have: inf, at .{'x' * 39}…"),
         ({"a\nb": 2**64}, "it holds an integer of more than 64 bits, at .a b"),
     ],
 )

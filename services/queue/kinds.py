@@ -110,7 +110,9 @@ class KindBoard(QueueAccess):
     async def read_kinds(self) -> list[KindState]:
         """Read how all kinds stand; under the name "" what holds over all of them."""
         now, kinds, workers = await self.scripts.run("read_kinds")
-        if not self.registered_kinds() <= {name.decode() for name, entry, *_ in kinds if entry}:
+        if not self.registered_kinds() <= {
+            name.decode(errors="replace") for name, entry, *_ in kinds if entry
+        }:
             await self.register_again()
             now, kinds, workers = await self.scripts.run("read_kinds")
         serving = [_serves(told, float(now)) for told in workers]
