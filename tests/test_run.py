@@ -365,17 +365,28 @@ def test_store_that_dies_is_started_again(start: Start) -> None:
 
 
 def test_worker_process_runs_the_tasks_of_a_server(bare: ServerProcess) -> None:
-    """On the running server's stores; it stops with what it was doing handed back."""
-    alice = token(bare)
+    """On the running server's stores; it stops with what it was doing handed back.
+
+    Its settings are not the server's: the limits over all kinds stay.
+    """
+    alice, admin = token(bare), token(bare, "root", "rt:admin")
+    limits = ask(bare, admin, "/api/queue/limits")["limits"]
     env = {name: value for name, value in os.environ.items() if not name.startswith("RT_")}
     command = [sys.executable, str(ROOT / "run.py"), "worker"]
     command += ["--handler", "examples.stock_analysis:analyse", "--concurrency", "2"]
     worker = subprocess.Popen(
-        command, env=env | {"RT_DATA_DIR": str(bare.data_dir), "RT_STEP_SECONDS": "0"}
+        command,
+        env=env
+        | {
+            "RT_DATA_DIR": str(bare.data_dir),
+            "RT_STEP_SECONDS": "0",
+            "RT_QUEUE_GLOBAL_LIMIT": str(limits["global_limit"] + 7),
+        },
     )
     try:
         task = ask(bare, alice, "/api/tasks", {"symbol": "AAPL"})["task_id"]
         wait_until(lambda: ask(bare, alice, f"/api/tasks/{task}")["status"] == "completed")
+        assert ask(bare, admin, "/api/queue/limits")["limits"] == limits
     finally:
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(20) == 0

@@ -186,7 +186,7 @@ async def running_worker(settings: Settings) -> AsyncIterator[Core]:
         await _prepare_queue(settings, redis_url)
         core = await _open_core(stack, settings, redis_url, own.kinds)
         sockets = stack.enter_context(_bound(watched)) if settings.worker_port else []
-        await _register(core, own)
+        await _register(core, own, is_server=False)
         await stack.enter_async_context(_worker(core, own.targets))
         if sockets:
             await stack.enter_async_context(
@@ -408,12 +408,14 @@ async def _open_system_settings(core: Core, database: Any) -> SystemSettingsServ
     return service
 
 
-async def _register(core: Core, own: _Work) -> None:
+async def _register(core: Core, own: _Work, *, is_server: bool = True) -> None:
     """Make the kinds of this process known, and fire schedules in it, which makes its own known.
 
     They take the place of what other processes have said: by then nothing may refuse the start.
+    The limits over all kinds are those of a server: a worker may know none of its settings.
     """
-    await _patiently(partial(core.queue.register_kinds, core.kinds.entries()))
+    entries = core.kinds.entries()
+    await _patiently(partial(core.queue.register_kinds, entries, overwrite=is_server))
     runner = ScheduleRunner(core.queue, _tasks(core).make, own.schedules)
     await _patiently(partial(core.hub.subscribe, SCHEDULES, runner))
     core.jobs.keep(runner.run, "schedules")
