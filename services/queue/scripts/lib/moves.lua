@@ -209,7 +209,7 @@ local function tell_last(t, fragment)
 end
 
 -- `attempt`: the number that the task waits with. `closed`: the token of an owner who gave it back
--- himself, so that the same request repeated is known; "" when he was lost.
+-- themselves, so that the same request repeated is known; "" when they were lost.
 local function requeue(t, attempt, run_at, closed)
   local from, from_percent = t.status, share(t)
   keep_told(t)
