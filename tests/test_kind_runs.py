@@ -581,7 +581,16 @@ def process_place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return Place(KINDS[request.param[0]], settings, tmp_path)
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give cancelled handlers the time that a busy machine takes."""
+    monkeypatch.setattr("services.worker.process.CANCEL_SECONDS", 15.0)
+    monkeypatch.setattr("services.worker.attempt.ABANDON_SECONDS", 20.0)
+    monkeypatch.setattr("services.worker.worker.ABANDON_SECONDS", 20.0)
+
+
 @pytest.mark.gen_test
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("what", ["cleans", "cleans_once"])
 async def test_cancelled_handler_in_a_process_ends_as_on_the_loop(
     redis: Redis, queue: QueueService, process_place: Place, what: str
@@ -596,6 +605,7 @@ async def test_cancelled_handler_in_a_process_ends_as_on_the_loop(
 
 
 @pytest.mark.gen_test
+@pytest.mark.usefixtures("patient")
 async def test_handler_in_a_process_ends_what_it_has_started_at_its_timeout(
     redis: Redis, queue: QueueService, process_place: Place
 ) -> None:
@@ -606,6 +616,7 @@ async def test_handler_in_a_process_ends_what_it_has_started_at_its_timeout(
 
 
 @pytest.mark.gen_test
+@pytest.mark.usefixtures("patient")
 async def test_handed_back_handler_in_a_process_tells_its_last_state(
     redis: Redis, queue: QueueService, process_place: Place
 ) -> None:
