@@ -186,7 +186,7 @@ COMMANDS: dict[str, Callable[[Settings, argparse.Namespace], int]] = {
 
 @attrs.frozen
 class Text:
-    """What the help of a command says of it."""
+    """The parts of a command's help."""
 
     usage: str
     description: str

@@ -25,7 +25,7 @@ TEST_FILM = "test.y4m"
 # How many pixels each way become one.
 PRESETS = {"half": 2, "quarter": 4}
 FILE_NAME = re.compile(r"\w[\w .-]*")
-# What is made of it has a longer name, and a folder takes 255 bytes.
+# The film that is made has a longer name, and a folder takes names of 255 bytes.
 MOST_NAME_BYTES = 200
 
 

@@ -19,7 +19,7 @@ from settings import Settings
 from tornado_rt.work import Kind, Plan
 
 WARNING = "warning: "
-# What a server does that has the schema of a kind and not its module.
+# Ends a warning: a server that has only the schema of the kind shows its title.
 TITLE = (
     "takes the kind's own code: a server that knows this kind by its schema alone shows the title "
     "instead"

@@ -61,7 +61,7 @@ class Operator:
 
     async def list_kinds(self) -> dict[str, Any]:
         """Return the kinds as they are on the wire, by name, and whether all are paused at once."""
-        # What holds over all has the empty name, and is the first.
+        # The entry over all kinds has the empty name, and comes first.
         over_all, *states = sorted(await self._queue.read_kinds(), key=lambda one: one.entry.kind)
         return {"items": [_describe(state) for state in states], "paused_all": over_all.paused}
 

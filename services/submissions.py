@@ -126,7 +126,7 @@ class Timing:
 
 @attrs.frozen(kw_only=True)
 class TaskFields:
-    """What is asked of a task, whenever it is made; a schedule keeps the same.
+    """The fields of a task that a submission and a schedule both name.
 
     Durations are seconds. The kind says what `label` and `max_attempts` are where they are None,
     and `timeout` where it is 0.

@@ -6,7 +6,7 @@ from services.queue.models import KindState, Task, iso_of
 
 # No worker can change these: they are told also while there is none.
 FIRST = {"all_paused", "paused", "schedule"}
-# What the queue tells apart in words alone has one code on the wire.
+# These codes differ in their words alone; on the wire they are one.
 SHOWN = {"all_paused": "paused", "busy": "worker"}
 
 WORDS: dict[str, Callable[[Task], str]] = {

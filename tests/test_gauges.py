@@ -33,7 +33,7 @@ def shown(metrics: Metrics) -> dict[str, float]:
 
 @pytest.mark.gen_test
 async def test_gauges_have_no_value_while_redis_is_away(tmp_path: Path) -> None:
-    """What they had would keep an alert on an age silent."""
+    """Old values would keep an alert on an age silent."""
     address, metrics = tmp_path / "redis.sock", Metrics()
     process = await start_redis(address, "--appendonly", "yes", "--appendfsync", "always")
     async with open_redis(f"unix://{address}") as redis:

@@ -393,7 +393,7 @@ async def test_purge_cancels_what_waits_and_deletes_what_ended(
 async def test_each_process_makes_its_kinds_known_again_in_an_emptied_redis(
     make_queue: MakeQueue, redis: Redis
 ) -> None:
-    """Whoever comes first: the limits of another's kinds hold again as soon as it claims."""
+    """The limits of each process's kinds hold again as soon as it claims, in any order."""
     queues = {kind: make_queue() for kind in ("x", "y", "z")}
     for kind, queue in queues.items():
         await register(queue, kind, limit=1)

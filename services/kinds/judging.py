@@ -1,4 +1,4 @@
-"""What the validators of a field have against a value: each fault at its place, in words.
+"""Judge a value by the validators of its field: each fault at its place, in words.
 
 The messages of attrs' own validators show objects of Python and name no item of a list, so they are
 worded here. Any other validator is told by what it raises.

@@ -191,7 +191,7 @@ class ClassReader:
                 except Wrong as error:
                     gathered.join(f".{name}", error)
                 except ParamsFault as error:
-                    # What JSON cannot hold is told without a place.
+                    # A value that JSON cannot hold is named without a place.
                     gathered.join(f".{name}", wrong("; ".join(error.faults).strip()))
                 except Exception as error:
                     gathered.add(Fault(f".{name}", _refusing(error)))

@@ -344,7 +344,7 @@ class Once:
 
 @attrs.frozen
 class Upkeep:
-    """What upkeep found; `due_in`: seconds until it is wanted again, None for not before a wake.
+    """The result of upkeep; `due_in`: seconds until it is needed again, None: not before a wake.
 
     `lost`: the kind of each task whose worker was lost, and what became of it: "lost" when another
     attempt follows, or "dead".

@@ -1,4 +1,4 @@
-"""What the fork server imports, so that each task's process begins with it.
+"""Preload modules into the fork server, so that each task's process begins with them.
 
 Python starts the fork server where we are, with another path than ours, and does not tell when it
 cannot import what it should.
@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from multiprocessing import forkserver
 
-# What is set while the fork server starts, and what stood there before.
+# Variables that are set while the fork server starts; the last one holds the values before.
 PATH, SAFE, BEFORE = "PYTHONPATH", "PYTHONSAFEPATH", "TORNADO_RT_BEFORE"
 
 _lock = threading.Lock()

@@ -21,7 +21,7 @@ local function enqueue(new)
   if t then return brief_reply(t, position(t.task_id, t.line)) end
   local other, deleted
   if unique ~= '' then other, deleted = holder_of(unique) end
-  -- What is deleted cannot be returned.
+  -- A deleted task cannot be returned.
   if deleted and new.conflict ~= 'replace' then return {'unique', deleted} end
   if other then
     if new.conflict == 'reject' then return {'unique', other.task_id} end

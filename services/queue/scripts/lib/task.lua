@@ -97,7 +97,7 @@ end
 -- Tasks that are no longer claimed, to be taken out of `processing` at once.
 local left = {}
 
--- What holds for all waiting tasks of a kind: its limits, and whether it is paused. Read once.
+-- The limits of a kind, and whether it is paused: the same for all its waiting tasks. Read once.
 local held_by = {}
 local function holds(kind)
   if not held_by[kind] then
