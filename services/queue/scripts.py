@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import msgpack
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from tornado_rt.redis import KEY_TYPES
 
@@ -165,11 +165,22 @@ class Scripts:
             _settle(call.reply, reply)
 
     async def _ask(self, calls: Sequence[_Call]) -> list[Any]:
+        if len(calls) == 1:
+            return [await self._ask_one(calls[0])]
         pipe = self._redis.pipeline(transaction=False)
         for call in calls:
             pipe.evalsha(self._digests[call.name], 1, *self._common, call.arguments)
         replies: list[Any] = await pipe.execute(raise_on_error=False)
         return replies
+
+    async def _ask_one(self, call: _Call) -> Any:
+        """Ask without a pipeline, which would cost half as much again."""
+        try:
+            return await self._redis.evalsha(
+                self._digests[call.name], 1, *self._common, call.arguments
+            )
+        except ResponseError as error:
+            return error
 
 
 def _pack(arguments: Mapping[str, Any]) -> bytes:
