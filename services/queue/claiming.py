@@ -186,7 +186,7 @@ def _ack_fields(ack: Ack) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "id": ack.task_id,
         "token": ack.token,
-        "outcome": ack.outcome.value,
+        "outcome": ack.outcome,
     }
     if ack.result is not None:
         fields["result"] = orjson.dumps(ack.result)

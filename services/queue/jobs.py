@@ -7,14 +7,19 @@ import orjson
 
 from services.queue.models import Job
 
-FIELDS = tuple(attrs.fields_dict(Job))
+# In the order in which a job is packed; a label has none.
 DEFAULTS = attrs.asdict(Job(label=""), recurse=False) | {"label": None}
 
 
 def pack_job(job: Job) -> bytes:
     """Return a job as JSON, without what has its default."""
-    kept = {name: getattr(job, name) for name in FIELDS}
-    return orjson.dumps({name: value for name, value in kept.items() if value != DEFAULTS[name]})
+    return orjson.dumps(
+        {
+            name: value
+            for name, default in DEFAULTS.items()
+            if (value := getattr(job, name)) != default
+        }
+    )
 
 
 def unpack_job(blob: bytes) -> Job:
@@ -22,7 +27,7 @@ def unpack_job(blob: bytes) -> Job:
     fields = orjson.loads(blob)
     if not isinstance(fields, dict) or not isinstance(fields.get("label"), str):
         raise ValueError("not a job")
-    known: dict[str, Any] = {name: fields[name] for name in FIELDS if name in fields}
+    known: dict[str, Any] = {name: fields[name] for name in fields if name in DEFAULTS}
     if not isinstance(known.get("params", {}), dict):
         raise ValueError("its parameters are no object")
     tags = known.get("tags", ())

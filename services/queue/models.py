@@ -194,7 +194,8 @@ class NewTask:
     unique: Unique | None = None
 
 
-@attrs.frozen
+# Without slots, one with so many fields is made in half the time: each enqueue and claim makes one.
+@attrs.frozen(slots=False)
 class Task:
     """A task as it was when read.
 

@@ -29,6 +29,7 @@ def read_claim(reply: Sequence[bytes]) -> Claim:
     """Read a claimed task. Raise ValueError when its job cannot be read."""
     task_id, user_id, kind, job, batch_id, attempt, created_at, *rest = reply
     started_at, kept, plan, since, token = rest
+    started = float(started_at)
     task = Task(
         task_id=task_id.decode(),
         user_id=user_id.decode(),
@@ -38,9 +39,9 @@ def read_claim(reply: Sequence[bytes]) -> Claim:
         status=TaskState.PROCESSING,
         attempt=int(attempt),
         created_at=float(created_at),
-        started_at=float(started_at),
+        started_at=started,
     )
-    waited = float(started_at) - float(since or created_at)
+    waited = started - float(since or created_at)
     return Claim(task, token.decode(), waited, bool(kept), plan.decode())
 
 

@@ -21,11 +21,10 @@ class SentPlans:
     def missing(self, tasks: Sequence[NewTask]) -> dict[str, bytes]:
         """Return the texts, by digest, of the plans of tasks that Redis may not have."""
         long_ago = time.monotonic() - PLAN_IDLE_SECONDS / 2
-        plans = {new.plan.digest: new.plan.text for new in tasks if new.plan is not None}
         return {
-            digest: text
-            for digest, text in plans.items()
-            if self._sent.get(digest, -math.inf) < long_ago
+            new.plan.digest: new.plan.text
+            for new in tasks
+            if new.plan is not None and self._sent.get(new.plan.digest, -math.inf) < long_ago
         }
 
     def note(self, digests: Iterable[str]) -> None:
