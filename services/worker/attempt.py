@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from services.queue import Ack, Claim, Outcome
+from services.queue import Ack, Outcome
 from services.worker.budget import seconds_left
 from services.worker.endings import (
     HANDED_BACK,
@@ -24,7 +24,6 @@ from services.worker.target import Target
 from services.worker.threads import ABANDON_SECONDS
 from tornado_rt.fork_guard import end_if_forked
 from tornado_rt.guarded_task import start_family
-from tornado_rt.work.run import settled
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +44,8 @@ class Attempt:
         self.over = False
         # Its task was cancelled while it ran.
         self.cancelled = False
+        self.claim = link.claim
+        self.task_id = link.task.task_id
         self._began = time.monotonic()
         self._link = link
         self._on_over = on_over
@@ -62,16 +63,6 @@ class Attempt:
             self._end_after(seconds, errored(f"took longer than {seconds:g} s"))
         self.job: asyncio.Task[None] = start_family(self._run(), f"task-{self.task_id}")
         self.job.add_done_callback(self._settle)
-
-    @property
-    def claim(self) -> Claim:
-        """The claim that it works on."""
-        return self._link.claim
-
-    @property
-    def task_id(self) -> str:
-        """The task's id."""
-        return self._link.task.task_id
 
     @property
     def ran(self) -> float:
@@ -137,7 +128,7 @@ class Attempt:
         try:
             if self._link.task.job.budget_seconds and not await self._keep_budget():
                 return failed(self._out_of_budget())
-            result = await settled(await self._prepared.run())
+            result = await self._prepared.run()
             if isinstance(result, Ending):
                 return result
             return self._rules.judge(result)

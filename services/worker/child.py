@@ -71,7 +71,8 @@ def run_kind(
     def work() -> Any:
         kind = import_kind(task.kind, module, settings)
         params = read_params(kind, task)
-        run = make_run(kind, params, task, sink, sink.wait, kept, rules)
+        wait = None if kind.is_async else sink.wait
+        run = make_run(kind, params, task, sink, wait, kept, rules)
         sink.begin(run, kept.state)
         assert kind.function is not None
         return call(kind.function, params, run)

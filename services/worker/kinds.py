@@ -59,11 +59,11 @@ class PreparedKind:
 
     async def run(self) -> Any:
         """Run the handler, with what earlier attempts have kept."""
-        link, waiter = self._link, LoopWaiter()
+        link, kind = self._link, self._target.kind
         kept = await link.read_kept()
-        run = make_run(
-            self._target.kind, self._params, link.task, link, waiter.wait, kept, self.rules
-        )
+        waiter = None if kind.is_async else LoopWaiter()
+        wait = waiter.wait if waiter else None
+        run = make_run(kind, self._params, link.task, link, wait, kept, self.rules)
         self._run = run
         link.begin(run, kept.state)
         if self._stopping:
@@ -71,8 +71,9 @@ class PreparedKind:
         try:
             return await self._call(run, kept)
         finally:
-            # Threads may be left that nobody waits for.
-            waiter.close()
+            if waiter is not None:
+                # Threads may be left that nobody waits for.
+                waiter.close()
 
     def stop(self) -> None:
         """Let `run.stopping` be true."""
@@ -96,21 +97,21 @@ class PreparedKind:
         return run.fragment()
 
     async def _call(self, run: Run, kept: Kept) -> Any:
-        target, params, task = self._target, self._params, self._link.task
+        target, params = self._target, self._params
+        if target.processes is not None:
+            return await self._call_in_process(target.processes, run, kept)
+        if target.kind.is_async:
+            return await call(target.function, params, run)
 
         def leave_threads() -> None:
             self._link.close_threads()
             # One that waits for the stop sees that it is left.
             run.stop()
 
-        if target.processes is not None:
-            return await self._call_in_process(target.processes, run, kept)
-        if target.kind.is_async:
-            return await call(target.function, params, run)
         return await run_in_thread(
             lambda: call(target.function, params, run),
             self.rules.judge,
-            task.task_id,
+            self._link.task.task_id,
             leave_threads,
         )
 

@@ -33,6 +33,7 @@ from services.worker.threads import LoopWaiter, run_in_thread
 from settings import Settings
 from tornado_rt.work import LeaseLost, Told
 from tornado_rt.work.handlers import is_async
+from tornado_rt.work.run import settled
 
 Handler = Callable[[AnalysisTask, RedisProgressTracker], Awaitable[Any]]
 
@@ -74,7 +75,7 @@ class PreparedHandler:
 
     async def run(self) -> Any:
         """Run the handler."""
-        return await self.handler(self.task, self.tracker)
+        return await settled(await self.handler(self.task, self.tracker))
 
     def stop(self) -> None:
         """Do nothing: it is not told."""

@@ -93,6 +93,7 @@ class Link:
     ) -> None:
         self.queue = queue
         self.claim = claim
+        self.task = claim.task
         self.closed = False
         # Set by whoever runs the attempt.
         self.lost: Callable[[], None] = _nothing
@@ -109,11 +110,6 @@ class Link:
         # Whether there is a report that nobody has begun to send, and what is being sent.
         self._unsent = False
         self._sending: bytes | None = None
-
-    @property
-    def task(self) -> Task:
-        """The task that is worked on."""
-        return self.claim.task
 
     def begin(self, run: Reported, state: bytes = b"") -> None:
         """Tell of this run from now on; `state`: as it was kept."""

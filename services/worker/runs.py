@@ -1,5 +1,6 @@
 """The run of a kind's handler: the same on the loop, in a thread, in a process."""
 
+import functools
 import json
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -29,25 +30,27 @@ def read_params(kind: Kind, task: Task) -> Any:
 
 
 def make_run(
-    kind: Kind, params: Any, task: Task, sink: Sink, wait: Wait, kept: Kept, rules: Rules
+    kind: Kind, params: Any, task: Task, sink: Sink, wait: Wait | None, kept: Kept, rules: Rules
 ) -> Run:
-    """Return what the handler is given. Raise whatever the author's functions raise."""
-    about: dict[str, Any] = {
-        "task_id": task.task_id,
-        "kind": kind.name,
-        "label": task.label,
-        "user_id": task.user_id,
-        "batch_id": task.batch_id,
-        "attempt": task.attempt,
-        "plan": kind.plan_of(params),
-        "expected_seconds": kind.expected_of(params),
-        "kept": kept.results,
-        "state": _read_state(kept.state),
-        "most_bytes": rules.result_bytes,
-    }
-    if kind.is_async:
-        return _LoopRun(sink, **about)
-    return _ThreadRun(sink, wait, **about)
+    """Return what the handler is given. Raise whatever the author's functions raise.
+
+    `wait`: how a plain function waits for what runs on the loop; None for an `async def`.
+    """
+    make = _LoopRun if wait is None else functools.partial(_ThreadRun, wait=wait)
+    return make(
+        sink,
+        task_id=task.task_id,
+        kind=kind.name,
+        label=task.label,
+        user_id=task.user_id,
+        batch_id=task.batch_id,
+        attempt=task.attempt,
+        plan=kind.plan_of(params),
+        expected_seconds=kind.expected_of(params),
+        kept=kept.results,
+        state=_read_state(kept.state),
+        most_bytes=rules.result_bytes,
+    )
 
 
 class _LoopRun(Run):

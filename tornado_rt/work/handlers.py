@@ -5,10 +5,9 @@ is awaited where it can be: an `async def` behind a decorator is a plain functio
 coroutine.
 """
 
-import contextlib
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tornado_rt.work.errors import Retry
@@ -38,10 +37,14 @@ def is_async(function: object) -> bool:
 def call(function: Callable[..., Any], params: Any, run: Run) -> Any:
     """Call a handler; return its result, or an awaitable of it. Raise what the handler raises.
 
-    Raise ValueError when it leaves a state that cannot be kept.
+    Raise ValueError when it leaves a state that cannot be kept, also in place of a Retry, whose
+    attempt would start with an older state.
     """
-    with _no_state_lost(run):
+    try:
         returned = function(params, run)
+    except Retry:
+        run.check_state()
+        raise
     if inspect.isawaitable(returned):
         return _result_of(returned, run)
     run.check_state()
@@ -50,20 +53,13 @@ def call(function: Callable[..., Any], params: Any, run: Run) -> Any:
 
 async def _result_of(returned: Awaitable[Any], run: Run) -> Any:
     run.let_await()
-    with _no_state_lost(run):
-        result = await settled(returned)
-    run.check_state()
-    return result
-
-
-@contextlib.contextmanager
-def _no_state_lost(run: Run) -> Iterator[None]:
-    """Raise ValueError in place of a Retry whose attempt would start with an older state."""
     try:
-        yield
+        result = await settled(await returned)
     except Retry:
         run.check_state()
         raise
+    run.check_state()
+    return result
 
 
 def _code_of(function: Any) -> Any:
