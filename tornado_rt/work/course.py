@@ -95,23 +95,19 @@ class Course:
         """Return the running step that was begun last, else the whole."""
         return self._running[-1] if self._running else ()
 
-    def current(self) -> int:
-        """Return the index of the leaf where the work is.
+    def current(self, marks: str) -> int:
+        """Return the index of the leaf where the work is, for the `marks` of now.
 
         Of the running step that was begun last, or of the whole, it is the leaf that runs, else the
         first pending one, else the last.
         """
         if self.plan is None:
             return 0
-        indexes, here = self.plan.indexes, self.here()
-        if here in indexes:
-            return indexes[here]
-        inside = {path: indexes[path] for path in indexes if path[: len(here)] == here}
+        inside = self.plan.spans[self.here()]
         for mark in "rp":
-            for path, index in inside.items():
-                if self.places[path].mark == mark:
-                    return index
-        return max(inside.values())
+            if (index := marks.find(mark, inside.start, inside.stop)) >= 0:
+                return index
+        return inside.stop - 1
 
     def find(self, name: str, around: StepPath) -> StepPath | None:
         """Return the step of this name that is nearest: inside, beside, or around a step.
@@ -134,7 +130,7 @@ class Course:
     def end(self, path: StepPath, mark: str = "c") -> None:
         """Mark a step, and all inside it that is pending or running, as completed or skipped."""
         for other, place in self.places.items():
-            if other[: len(path)] == path and place.mark in "pr":
+            if place.mark in "pr" and other[: len(path)] == path:
                 place.mark, place.fraction = mark, 1.0
         self._running = [other for other in self._running if other[: len(path)] != path]
 

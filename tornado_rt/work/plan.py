@@ -90,9 +90,14 @@ class Plan:
         return dict(_titles_of(self.steps, ()))
 
     @cached_property
-    def indexes(self) -> dict[StepPath, int]:
-        """The place of each leaf among the leaves."""
-        return {leaf.path: index for index, leaf in enumerate(self.leaves)}
+    def spans(self) -> dict[StepPath, range]:
+        """Which of the leaves are inside each step; () is the whole."""
+        spans: dict[StepPath, range] = {}
+        for index, leaf in enumerate(self.leaves):
+            for depth in range(len(leaf.path) + 1):
+                first = spans.get(leaf.path[:depth], range(index, index)).start
+                spans[leaf.path[:depth]] = range(first, index + 1)
+        return spans
 
     @cached_property
     def text(self) -> bytes:

@@ -349,8 +349,9 @@ class Run:
     def snapshot(self) -> dict[str, Any]:
         """Return the snapshot without task id, status and attempt."""
         with self._lock:
-            course, leaves = self._course, self._course.leaves
-            at, count = course.current(), course.places[self._last].count
+            course, count = self._course, self._course.places[self._last].count
+            leaves, marks = course.leaves, course.marks
+            at = course.current(marks)
             done, elapsed = course.progress(), self.elapsed_seconds()
             remaining = self._remaining(done)
             whole = None if remaining is None else elapsed + remaining
@@ -361,7 +362,7 @@ class Run:
                 "current_step_name": leaves[at].title if leaves else "",
                 "total_steps": len(leaves),
                 "plan": course.plan.digest if course.plan else None,
-                "marks": course.marks,
+                "marks": marks,
                 "elapsed_time": round(elapsed, 1),
                 "remaining_time": None if remaining is None else round(remaining, 1),
                 "estimated_total_time": None if whole is None else round(whole, 1),

@@ -67,7 +67,7 @@ def as_number(value: object) -> float:
 def as_percent(done: float) -> float:
     """Return a part of 1 in percent with one decimal. Only all of it is 100."""
     # A sum of shares may be a little less than 1.
-    return min(round(done * 100, 1), 100.0 if done >= 1 - 1e-9 else 99.9)
+    return 100.0 if done >= 1 - 1e-9 else min(round(done * 100, 1), 99.9)
 
 
 def is_count(value: object, least: int) -> bool:
