@@ -14,3 +14,4 @@ def collect_seldom() -> None:
     """
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
+    gc.enable()
