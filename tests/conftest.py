@@ -31,6 +31,7 @@ from tests.modules import Write
 from tests.ports import free_port
 from tests.waiting import wait_until
 from tornado_rt.mongo import open_database
+from tornado_rt.redis import DRIVER
 from tornado_rt.stores import StoreAddresses, embedded_stores
 
 # No example has a deadline: on a busy machine any may have to wait for the processor.
@@ -103,7 +104,7 @@ def settings(stores: StoreAddresses, tmp_path: Path) -> Settings:
 @pytest.fixture
 def redis(io_loop: IOLoop, stores: StoreAddresses) -> Iterator[Redis]:
     """A client of the real Redis, emptied."""
-    client = Redis.from_url(stores.redis_url)
+    client = Redis.from_url(stores.redis_url, driver_info=DRIVER)
     io_loop.run_sync(client.flushall)
     yield client
     io_loop.run_sync(client.aclose)
