@@ -2,10 +2,11 @@
 
 The imports take most of the time of a short process, and half of a server's start. Each fork has
 streams, an exit status, an environment and a folder of its own, as a process that was started by
-itself.
+itself. It ends with us in any case.
 """
 
 import atexit
+import ctypes
 import functools
 import gc
 import os
@@ -26,7 +27,10 @@ import attrs
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 60.0
+PR_SET_PDEATHSIG = 1
 SERVE = "import sys; from tests.forks import serve; serve(int(sys.argv[1]))"
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @attrs.frozen
@@ -115,9 +119,14 @@ def fork(
     return _fork(request)
 
 
+def start(function: Callable[[], object], environment: Mapping[str, str], log: Path) -> Fork:
+    """Call a function in a fork, in this environment; it writes all to the log."""
+    return _fork(Request(function, (), ROOT, environment, log, log))
+
+
 def start_script(environment: Mapping[str, str], log: Path, *arguments: str) -> Fork:
     """Start `run.py` in a fork, in this environment; it writes all to the log."""
-    return _fork(Request(_script, arguments, ROOT, environment, log, log))
+    return start(functools.partial(script, *arguments), environment, log)
 
 
 def _fork(request: Request) -> Fork:
@@ -149,7 +158,8 @@ def run(
     return fork(command, *arguments, cwd=cwd, **environment).end()
 
 
-def _script(*arguments: str) -> None:
+def script(*arguments: str) -> None:
+    """Be `run.py`, as the interpreter runs it."""
     _have_path_of_script()
     sys.argv = [str(ROOT / "run.py"), *arguments]
     runpy.run_path(sys.argv[0], run_name="__main__")
@@ -158,6 +168,11 @@ def _script(*arguments: str) -> None:
 def _have_path_of_script() -> None:
     # As the interpreter has it for a script.
     sys.path[:] = [str(ROOT), *(path for path in sys.path if path != str(ROOT))]
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @functools.cache
@@ -198,6 +213,7 @@ def serve(descriptor: int) -> None:
 
 def _fork_one(link: socket.socket) -> None:
     """Fork as we are told; tell the process id, then the exit status."""
+    die_with_parent()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with link.makefile("rb") as asked:
         request = pickle.load(asked)
@@ -212,6 +228,9 @@ def _fork_one(link: socket.socket) -> None:
 
 
 def _call(request: Request) -> None:
+    die_with_parent()
+    # The signals of a terminal are for the tests.
+    os.setsid()
     for descriptor, path in ((1, request.stdout), (2, request.stderr)):
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(opened, descriptor)
