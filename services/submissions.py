@@ -1,5 +1,6 @@
 """Read submissions: the shapes of their JSON, within the bounds of the settings."""
 
+import functools
 import time
 from datetime import datetime
 from typing import Annotated, Any
@@ -195,6 +196,7 @@ class BatchRequest:
         ]
 
 
+@functools.cache
 def bounded_task(bounds: TaskBounds) -> type[TaskRequest]:
     """Return TaskRequest with these bounds."""
     most_delay = bounds.max_delay or MOST_SECONDS
@@ -228,6 +230,7 @@ def bounded_task(bounds: TaskBounds) -> type[TaskRequest]:
     return BoundedTask
 
 
+@functools.cache
 def bounded_batch(bounds: TaskBounds) -> type[BatchRequest]:
     """Return BatchRequest with these bounds."""
     key_name = name_of(bounds.key_length or NO_LENGTH, least=0)

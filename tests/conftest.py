@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,12 @@ from tornado.ioloop import IOLoop
 
 from services.queue import QueueService
 from settings import Settings
+from tests.forks import Fork, start_script
 from tests.modules import Write
 from tests.ports import free_port
 from tests.waiting import wait_until
 from tornado_rt.mongo import open_database
+from tornado_rt.redis import DRIVER
 from tornado_rt.stores import StoreAddresses, embedded_stores
 
 # No example has a deadline: on a busy machine any may have to wait for the processor.
@@ -102,7 +104,7 @@ def settings(stores: StoreAddresses, tmp_path: Path) -> Settings:
 @pytest.fixture
 def redis(io_loop: IOLoop, stores: StoreAddresses) -> Iterator[Redis]:
     """A client of the real Redis, emptied."""
-    client = Redis.from_url(stores.redis_url)
+    client = Redis.from_url(stores.redis_url, driver_info=DRIVER)
     io_loop.run_sync(client.flushall)
     yield client
     io_loop.run_sync(client.aclose)
@@ -173,7 +175,7 @@ class ServerProcess:
     """A running `run.py` and where it answers."""
 
     url: str
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Fork
     data_dir: Path
     log: Path
 
@@ -181,7 +183,10 @@ class ServerProcess:
 def start_server(
     data_dir: Path, *, prefix: Sequence[str] = (), **environment: str
 ) -> ServerProcess:
-    """Start `run.py` as a user would and wait until it is ready; `prefix`: by another program."""
+    """Start `run.py` and wait until it is ready; `prefix`: by another program.
+
+    Without one it is forked from a process that has imported the product.
+    """
     if not data_dir.exists():
         template = _mongodb_with_its_user()
         shutil.copytree(template, data_dir / "mongodb", copy_function=_copy_without_zeros)
@@ -189,17 +194,24 @@ def start_server(
     log = data_dir.parent / f"server-{port}.log"
     env = {k: v for k, v in os.environ.items() if not k.startswith("RT_")}
     env |= {"RT_DATA_DIR": str(data_dir), "RT_PORT": str(port), "RT_STEP_SECONDS": "0"}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*prefix, sys.executable, str(ROOT / "run.py")],
-            cwd=ROOT,
-            env=env | environment,
-            stdout=output,
-            stderr=output,
-        )
+    env |= environment
+    process = _start_by(prefix, env, log) if prefix else start_script(env, log)
     server = ServerProcess(f"http://127.0.0.1:{port}", process, data_dir, log)
     _wait_until_ready(server)
     return server
+
+
+def _start_by(
+    prefix: Sequence[str], environment: Mapping[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [*prefix, sys.executable, str(ROOT / "run.py")],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
 
 
 @functools.cache

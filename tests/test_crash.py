@@ -4,8 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +13,8 @@ import pytest
 from redis.asyncio import Redis
 
 from services.queue import QueueService, Task, TaskState
-from tests.conftest import ROOT, start_server, stop_server
+from tests.conftest import start_server, stop_server
+from tests.forks import Fork, start_script
 from tests.long import crash_handler, crash_queue
 from tests.queueing import enqueue, read
 from tests.waiting import stopwatch, until
@@ -41,7 +40,7 @@ class Site:
     redis: Redis
     queue: QueueService
 
-    def start_worker(self, visibility_seconds: int = 1) -> subprocess.Popen[bytes]:
+    def start_worker(self, visibility_seconds: int = 1) -> Fork:
         env = {name: value for name, value in os.environ.items() if not name.startswith("RT_")}
         env |= {
             "RT_DATA_DIR": str(self.data_dir),
@@ -49,8 +48,8 @@ class Site:
             "RT_KINDS": "tests.long.crash_handler",
             "RT_LOG_LEVEL": "ERROR",
         }
-        command = [sys.executable, str(ROOT / "run.py"), "worker", "--concurrency", "1"]
-        return subprocess.Popen(command, cwd=ROOT, env=env)
+        log = self.data_dir.parent / "workers.log"
+        return start_script(env, log, "worker", "--concurrency", "1")
 
     async def submit(self, kind: Kind) -> str:
         """Submit a task; return its id."""
@@ -72,7 +71,7 @@ class Site:
         task = await self.queue.get_task(task_id)
         return task if task is not None and task.status is TaskState.COMPLETED else None
 
-    async def runs_in(self, task_id: str, worker: subprocess.Popen[bytes]) -> None:
+    async def runs_in(self, task_id: str, worker: Fork) -> None:
         """Wait until a worker runs the task."""
         await until(lambda: self.reported_by(task_id), equal=f"by {worker.pid}")
 

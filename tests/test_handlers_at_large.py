@@ -53,8 +53,9 @@ class Site:
             "DEEDS_NOTES": str(self.notes),
             **environment,
         }
-        # In a session of its own: a handler may signal its whole group.
-        self.server = start_server(self._folder / "data", prefix=("setsid", *prefix), **chosen)
+        # In a session of its own, as a fork is: a handler may signal its whole group.
+        by = ("setsid", *prefix) if prefix else ()
+        self.server = start_server(self._folder / "data", prefix=by, **chosen)
         self._groups.add(self.server.process.pid)
 
     @property

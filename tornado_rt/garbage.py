@@ -12,6 +12,6 @@ def collect_seldom() -> None:
 
     Nearly all that we make is freed as soon as nobody refers to it. Only cycles wait.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
+    gc.enable()

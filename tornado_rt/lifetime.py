@@ -21,7 +21,6 @@ from typing import Any, NoReturn
 import structlog
 
 from tornado_rt import fork_guard
-from tornado_rt.garbage import collect_seldom
 from tornado_rt.guarded_task import guard_tasks
 
 log = structlog.get_logger(__name__)
@@ -57,7 +56,6 @@ def run_until_stopped(
     `stop_seconds`: how long its end may take. The process exits with 1 when it takes 5 s more with
     the loop blocked, or 30 s more. Raise what `running` raises.
     """
-    collect_seldom()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     guard_tasks(loop)

@@ -1,6 +1,7 @@
 """The one door to MongoDB: only this module imports Motor, so that its successor is one change."""
 
 import asyncio
+import atexit
 import contextlib
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ import pymongo
 import structlog
 from motor.motor_tornado import MotorClient, MotorDatabase
 from pymongo.errors import ConnectionFailure, PyMongoError
+from pymongo.synchronous import monitor
 
 from tornado_rt.store_urls import without_credentials
 from tornado_rt.turns import Turns
@@ -25,6 +27,9 @@ SUSPECT_SECONDS = 1.0
 PROBE_SECONDS = 1.5
 PROBES = 2
 PROBE_PAUSE_SECONDS = 0.2
+
+# At its exit a process would wait up to 0.5 s for threads of closed clients, which sleep so long.
+atexit.unregister(monitor._shutdown_resources)
 
 
 class BadMongodbUrl(ValueError):

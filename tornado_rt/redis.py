@@ -27,6 +27,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.connection import HiredisRespSerializer
 from redis.crc import key_slot
+from redis.driver_info import DriverInfo
 from redis.exceptions import (
     AskError,
     ClusterDownError,
@@ -56,6 +57,8 @@ RETRIES = 2
 GUIDE_SECONDS = 0.25
 # Prefix of every key that is not the queue's.
 SHARED_HOME = "{rt}:"
+# How a connection names itself. Made once: each would read the version from the installed files.
+DRIVER = DriverInfo()
 # Stands before every script: it deletes a key of ours that is of another type.
 KEY_TYPES = (Path(__file__).parent / "key_types.lua").read_text()
 CREDENTIALS = ("username", "password")
@@ -295,6 +298,7 @@ async def open_redis(
         timeout=CONNECTION_SECONDS,
         socket_connect_timeout=CONNECTION_SECONDS,
         socket_timeout=answer_seconds,
+        driver_info=DRIVER,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.3), RETRIES, (ConnectionError,)),
     )
     client = Redis.from_pool(pool)

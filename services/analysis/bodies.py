@@ -1,5 +1,6 @@
 """The bodies of the first version: submissions that name no kind."""
 
+import functools
 from typing import Annotated, Any
 
 import attrs
@@ -64,6 +65,7 @@ class SeedBatch:
         )
 
 
+@functools.cache
 def bounded_seed_task(bounds: TaskBounds) -> type[SeedTask]:
     """Return SeedTask with these bounds."""
     most_delay = bounds.max_delay or MOST_SECONDS
@@ -76,6 +78,7 @@ def bounded_seed_task(bounds: TaskBounds) -> type[SeedTask]:
     return BoundedSeedTask
 
 
+@functools.cache
 def bounded_seed_batch(bounds: TaskBounds) -> type[SeedBatch]:
     """Return SeedBatch with these bounds."""
 

@@ -8,11 +8,11 @@ import collections
 import json
 import os
 import re
-import runpy
 import signal
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.forks import script
+
 TASKS_FILE = "FAULT_TASKS_FILE"
 
 
@@ -25,6 +25,11 @@ def write_tasks(*_: object) -> None:
     fresh.replace(target)
 
 
-if __name__ == "__main__":
+def serve() -> None:
+    """Be `run.py` that tells its tasks."""
     signal.signal(signal.SIGUSR1, write_tasks)
-    runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+    script()
+
+
+if __name__ == "__main__":
+    serve()

@@ -6,7 +6,6 @@ What they hold is counted from outside: by `/proc`, by Redis, and by the servers
 import asyncio
 import collections
 import contextlib
-import ctypes
 import functools
 import json
 import os
@@ -16,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,7 +30,8 @@ from redis.exceptions import RedisError
 from tornado.httpclient import AsyncHTTPClient, HTTPError, HTTPRequest
 
 from tests.conftest import ROOT, SECRET
-from tests.faults.serve import TASKS_FILE
+from tests.faults.serve import TASKS_FILE, serve
+from tests.forks import Fork, die_with_parent, script, start
 from tests.ports import free_port
 from tests.waiting import until
 from tornado_rt.stores import find_redis_server
@@ -44,7 +44,6 @@ STOP_SECONDS = 20.0
 REQUEST_SECONDS = 15.0
 READY_SECONDS = 3.0
 LOG_TAIL = 20
-PR_SET_PDEATHSIG = 1
 ESTABLISHED_OR_CLOSING = {f"{state:02X}" for state in range(1, 12)} - {"0A"}
 
 ENVIRONMENT = {
@@ -70,26 +69,29 @@ ENVIRONMENT = {
     "RT_DRAIN_SECONDS": "0.2",
 }
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
 
 class Child:
-    """One process that can be killed, frozen and started again. It ends with us in any case."""
+    """One process that can be killed, frozen and started again. It ends with us in any case.
+
+    `forked` does what the command does, in a process that has imported this version.
+    """
 
     def __init__(
-        self, name: str, command: Sequence[str], folder: Path, environment: dict[str, str]
+        self,
+        name: str,
+        command: Sequence[str],
+        folder: Path,
+        environment: dict[str, str],
+        forked: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
         self._command = command
+        self._forked = forked
         self._folder = folder
         self._environment = environment
         # What it runs from: this version's folder, or another one's.
         self.tree = ROOT
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Fork | None = None
         self._frozen = False
 
     @property
@@ -116,17 +118,21 @@ class Child:
     def start(self) -> None:
         """Start the process; nobody waits for it yet."""
         assert not self.running
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("RT_")}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RT_")}
+        environment |= self._environment
+        if self._forked is not None and self.tree == ROOT:
+            self._process = start(self._forked, environment, self.log)
+            return
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self._command,
                 cwd=self.tree,
-                env=inherited | self._environment,
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
 
     def freeze(self) -> None:
@@ -232,7 +238,7 @@ class MongoServer(Child):
             *("--cache-size", "256M", "--storage-path", str(folder / "mongodb")),
             *("--log-level", "WARNING", "--standalone"),
         ]
-        super().__init__("mongodb", command, folder, {})
+        super().__init__("mongodb", command, folder, {"OPENBLAS_NUM_THREADS": "1"})
 
     async def ready(self) -> None:
         """Wait until it answers."""
@@ -260,7 +266,7 @@ class Server(Child):
             TASKS_FILE: str(self._tasks_file),
         }
         command = [sys.executable, "-m", "tests.faults.serve"]
-        super().__init__(name, command, folder, environment | own)
+        super().__init__(name, command, folder, environment | own, serve)
 
     async def ready(self) -> None:
         """Wait until it says so."""
@@ -316,7 +322,9 @@ class Worker(Child):
     def __init__(self, name: str, folder: Path, environment: dict[str, str]) -> None:
         own = {"RT_WORKER_CONCURRENCY": "4", "RT_DATA_DIR": str(folder / name)}
         command = [sys.executable, "run.py", "worker"]
-        super().__init__(name, command, folder, environment | own)
+        super().__init__(
+            name, command, folder, environment | own, functools.partial(script, "worker")
+        )
 
 
 @attrs.frozen

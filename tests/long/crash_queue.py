@@ -18,8 +18,6 @@ import itertools
 import math
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -34,7 +32,8 @@ from redis.exceptions import RedisError
 from services.queue import Priority, QueueService, Task, Unique
 from services.schedules.models import Definition, Missed, Overlap, Stored, task_id_of
 from services.schedules.store import ScheduleStore, Write
-from tests.conftest import ROOT, ServerProcess, start_server, stop_server
+from tests.conftest import ServerProcess, start_server, stop_server
+from tests.forks import Fork, start_script
 from tests.long import crash_handler
 from tests.queueing import enqueue
 from tests.waiting import until
@@ -102,7 +101,7 @@ class Crash:
     server: ServerProcess
     redis: Redis
     queue: QueueService
-    workers: list[subprocess.Popen[bytes]] = attrs.field(factory=list)
+    workers: list[Fork] = attrs.field(factory=list)
     schedules: list[Definition] = attrs.field(factory=list)
     task_ids: list[str] = attrs.field(factory=list)
     worker_kills: int = 0
@@ -116,9 +115,9 @@ class Crash:
         """Start one more worker process."""
         env = {name: value for name, value in os.environ.items() if not name.startswith("RT_")}
         env |= ENVIRONMENT | {"RT_DATA_DIR": str(self.server.data_dir), "RT_LOG_LEVEL": "ERROR"}
-        command = [sys.executable, str(ROOT / "run.py"), "worker"]
-        command += ["--concurrency", str(WORKER_CONCURRENCY)]
-        self.workers.append(subprocess.Popen(command, cwd=ROOT, env=env))
+        log = self.server.data_dir.parent / "workers.log"
+        command = ("worker", "--concurrency", str(WORKER_CONCURRENCY))
+        self.workers.append(start_script(env, log, *command))
 
     async def enqueue(self, count: int) -> None:
         """Submit all tasks; repeating a request that an outage cut off is harmless."""
