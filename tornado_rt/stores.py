@@ -32,7 +32,7 @@ from pymongo.errors import OperationFailure
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from settings import Settings
+from settings import Settings, environment_with
 from tornado_rt import fork_guard
 from tornado_rt.children import STOP_SECONDS, ChildProcess, DidNotStart
 from tornado_rt.data_folder import (
@@ -259,7 +259,7 @@ class MongodbServer:
             self._folder,
             self._lock,
             # It imports NumPy, whose threads would spin on each core for 0.1 s, with nothing to do.
-            environment={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            environment=environment_with() | {"OPENBLAS_NUM_THREADS": "1"},
             # Otherwise its stop waits 2 s for the thread that accepts connections.
             wake=lambda: _listens(port),
             broken=PANIC,

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgpack
 import orjson
 import structlog
 
@@ -55,7 +56,7 @@ class Claiming(KindBoard):
             if reply != b"unregistered":
                 break
             await self.register_again()
-        became, claimed, again_in = reply
+        became, claimed, again_in = msgpack.unpackb(reply, raw=True)
         claims = await self._readable(claimed)
         seconds = float(again_in) if again_in else None
         return Claimed(claims, seconds, [one.decode() if one else "" for one in became])
@@ -181,22 +182,19 @@ def new_request() -> str:
     return secrets.token_hex(8)
 
 
-def _ack_fields(ack: Ack) -> dict[str, Any]:
-    """Return an ack as the script takes it, without what it does not say."""
-    fields: dict[str, Any] = {
-        "id": ack.task_id,
-        "token": ack.token,
-        "outcome": ack.outcome,
-    }
-    if ack.result is not None:
-        fields["result"] = orjson.dumps(ack.result)
-    if ack.error:
+def _ack_fields(ack: Ack) -> list[Any]:
+    """Return an ack as the script takes it, without what it does not have at its end."""
+    fields = [
+        ack.task_id,
+        ack.token,
+        ack.outcome,
+        None if ack.result is None else orjson.dumps(ack.result),
         # Text of a handler may hold what UTF-8 cannot carry.
-        fields["error"] = ack.error.encode(errors="replace")
-    if ack.fragment:
-        fields["fragment"] = ack.fragment
-    if ack.delay:
-        fields["delay"] = ack.delay
-    if ack.report:
-        fields["report"] = ack.report
+        ack.error.encode(errors="replace") if ack.error else None,
+        ack.fragment or None,
+        ack.delay or None,
+        ack.report or None,
+    ]
+    while fields[-1] is None:
+        fields.pop()
     return fields

@@ -1,12 +1,15 @@
 """The Lua scripts: one file each under `scripts/`, behind what it uses of `scripts/lib/`.
 
 A chunk makes its functions anew at each call, so a script is given no more of the library than what
-the line `-- Uses:` at its head, and at theirs, asks for. What a script changed of records, counts
-and the line is written once, by the finishers of the library, after its body.
+the line `-- Uses:` at its head, and at theirs, asks for. To make a function, Lua 5.1 walks over all
+shared variables of the function around it, and has those further out at hand (lfunc.c,
+luaF_findupval): so the library stands in two functions, one in the other. What a script changed of
+records, counts and the line is written once, by the finishers of the library, after its body.
 """
 
 import asyncio
 import contextvars
+import functools
 import hashlib
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,13 +24,19 @@ from tornado_rt.redis import KEY_TYPES
 
 FOLDER = Path(__file__).parent / "scripts"
 USES = "-- Uses: "
+# These parts of the library stand around the rest.
+GROUND = ("base", "records", "events", "counts")
 WHOLE = """%s
+local function run()
+%s
 local function body()
 %s
 end
 local reply = body()
 for _, finish in ipairs(finishers) do finish() end
 return reply
+end
+return run()
 """
 # At most this many calls share a round trip; more of them go on several connections, so that Redis
 # and we work at the same time.
@@ -62,14 +71,8 @@ class Scripts:
     def __init__(self, redis: Redis, prefix: str, epoch_candidate: str, max_events: int) -> None:
         self._redis = redis
         self._common: tuple[str, str, int] = (prefix, epoch_candidate, max_events)
-        self._sources = {
-            path.stem: KEY_TYPES + WHOLE % (_library_of(path), path.read_text())
-            for path in FOLDER.glob("*.lua")
-        }
-        self._digests = {
-            name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
-            for name, source in self._sources.items()
-        }
+        self._sources = _read_all()
+        self._digests = _digests()
         self._calls: list[_Call] = []
         self._groups: list[_Group] = []
         self._senders: set[asyncio.Task[None]] = set()
@@ -203,8 +206,28 @@ def _settle(future: asyncio.Future[Any], reply: Any) -> None:
         future.set_result(reply)
 
 
-def _library_of(script: Path) -> str:
-    """Return what a script uses, and what that uses, each once and behind what it uses itself."""
+@functools.cache
+def _read_all() -> Mapping[str, str]:
+    """Return the scripts by name. They are read once: a process may have many queues."""
+    return {
+        path.stem: KEY_TYPES + WHOLE % (*_library_of(path), path.read_text())
+        for path in FOLDER.glob("*.lua")
+    }
+
+
+@functools.cache
+def _digests() -> Mapping[str, str]:
+    return {
+        name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+        for name, source in _read_all().items()
+    }
+
+
+def _library_of(script: Path) -> tuple[str, str]:
+    """Return what a script uses, and what that uses, each once and behind what it uses itself.
+
+    The first part stands around the other.
+    """
     found: dict[Path, str] = {}
 
     def add(path: Path) -> None:
@@ -214,7 +237,9 @@ def _library_of(script: Path) -> str:
                 found[used] = used.read_text()
 
     add(script)
-    return "\n".join(found.values())
+    ground = [text for path, text in found.items() if path.stem in GROUND]
+    rest = [text for path, text in found.items() if path.stem not in GROUND]
+    return "\n".join(ground), "\n".join(rest)
 
 
 def _used(source: str) -> Iterable[Path]:

@@ -108,9 +108,8 @@ class Run:
 
     The methods that report may be called in any thread of the handler, and never wait. `state` is a
     small dict of JSON that is kept with each report, and is there again on a later attempt. Reports
-    raise ValueError while it cannot be kept. `kept`:
-    the results of `once` by name, as JSON; `most_bytes` bounds all of them together. `clock`: in
-    seconds.
+    raise ValueError while it cannot be kept. `kept`: the results of `once` by name, as JSON;
+    `most_bytes` bounds all of them together. `clock`: in seconds.
     """
 
     def __init__(

@@ -1,13 +1,12 @@
--- Uses: always, moves, rates
+-- Uses: always, moves, brief
 --
 -- Give a worker the next tasks of its kinds, after ending those that it hands in.
 --
 -- request, worker: ids    most: how many at most   kinds: names of kinds
 -- visibility [s]          kept: ended tasks kept a user, 0: any
 -- known: how many of the kinds, the first ones, this process has registered
--- acks: {id, token, outcome} of each ended attempt, and result, error, fragment, delay [s] and report, the
--- fragment of a last report that was not told, where it has them
--- Reply: {what became of each (see end_attempt), the claimed tasks (see claimed_reply), in how many
+-- acks: the arguments of end_attempt of each ended attempt, without what it does not have at their end
+-- Reply, as MessagePack: {what became of each (see end_attempt), the claimed tasks (see claimed_reply), in how many
 -- seconds more may start as text, "" for when something happens}; "unregistered" when limits are not known that
 -- should be: then nothing was done. Repeated with the same request id it returns the same tasks, as far as they
 -- are still the worker's.
@@ -20,65 +19,34 @@ end
 local request_key = P .. 'request:' .. A.request
 most_ended = A.kept
 
--- Read the fields that the start and the end of a task need; nil when they cannot be read, or say that it
--- stands in another line. These two are most of the reading that this script does, so they look at no field
--- that they do not need.
-local function load_waiting(id, line)
-  local key = task_key(id)
-  local known = records[key]
-  -- One that was handed in by this request, or that it has picked already.
-  if known then return known.status == 'queued' and known.line == line and known or nil end
-  local v = redis.pcall('HMGET', key, 'status', 'made', 'attempt', 'event_seq', 'percent', 'kept', 'since')
-  if v[1] ~= 'queued' then return nil end
-  local user, batch, created, seq, kind, level, of, _, _, _, unique, plan, _, _, job = read_made(v[2])
-  if not (user and level .. kind == line and tonumber(seq) and is_whole(v[3] or '0') and is_whole(v[4] or '1')
-      and is_percentage(v[5] or '0')) then return nil end
-  return adopt({
-    _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], made = v[2],
-    attempt = v[3] or '0', event_seq = v[4] or '1', user_id = user, batch_id = batch, created_at = created,
-    seq = seq, kind = kind, key = of, unique = unique, plan = plan, job = job, line = line, token = '',
-    started_at = '', percent = '0', kept = v[6] or '', since = v[7] or '',
-  }, TASK)
-end
-
-local function load_claimed(id)
-  local key = task_key(id)
-  if records[key] then return records[key] end
-  local v = redis.pcall('HMGET', key, 'status', 'made', 'token', 'event_seq', 'started_at', 'revived',
-    'percent', 'kept')
-  if not v[1] then return nil end
-  local user, batch, _, _, kind, level, of, _, _, notify, unique, _, _, _, job = read_made(v[2])
-  if not (user and STATES[v[1]] and is_whole(v[4] or '1') and is_percentage(v[7] or '0')) then return nil end
-  return adopt({
-    _key = key, _changes = false, _numbered = false, task_id = id, status = v[1], made = v[2],
-    token = v[3] or '', event_seq = v[4] or '1', started_at = v[5], revived = v[6] or '0',
-    percent = v[7] or '0', kept = v[8] or '', user_id = user, batch_id = batch, kind = kind, key = of,
-    notify = notify, unique = unique, job = job, line = level .. kind, ended_at = '', result = '',
-    fragment = nil, error = nil,
-  }, TASK)
-end
-
 local AGAIN = {error = true, retry = true}
 
--- The owner ends its task. Returns what became of it: its state when it has ended, the outcome of the attempt
--- when another one follows, 0 when the token is not the one of the running attempt. Repeated, it returns the same.
-local function end_attempt(ack)
-  local t = (AGAIN[ack.outcome] and load_task or load_claimed)(ack.id)
-  if not t or ack.token == '' then return 0 end
-  if t.token ~= ack.token then return t.closed == ack.token and ack.outcome or 0 end
-  if t.status ~= 'processing' then return t.status end
-  if ack.report then tell_last(t, ack.report) end
-  if AGAIN[ack.outcome] then
-    give_back(t, ack.outcome, ack.error or '', NOW + (ack.delay or 0), ack.token, ack.fragment or '')
+-- The owner ends its task. Returns what became of it and its record: its state when it has ended, the outcome of the
+-- attempt when another one follows, 0 when the token is not the one of the running attempt. Repeated, it returns the
+-- same. `delay` [s] is until another attempt, `report` the fragment of a last report that was not told.
+local function end_attempt(id, token, outcome, result, error, fragment, delay, report)
+  local t = (AGAIN[outcome] and load_task or load_claimed)(id)
+  if not t or token == '' then return 0 end
+  if t.token ~= token then return t.closed == token and outcome or 0, t end
+  if t.status ~= 'processing' then return t.status, t end
+  if report then tell_last(t, report) end
+  if AGAIN[outcome] then
+    give_back(t, outcome, error or '', NOW + (delay or 0), token, fragment or '')
   else
-    end_task(t, ack.outcome, ack.token, ack.result or '', ack.error or '', ack.fragment or '')
+    end_task(t, outcome, token, result or '', error or '', fragment or '')
   end
-  return ENDED[t.status] and t.status or ack.outcome
+  return ENDED[t.status] and t.status or outcome, t
 end
 
 local everybody, kind_limits = all_limits(), {}
 local function limits_of(kind)
-  kind_limits[kind] = kind_limits[kind] or read_limits(redis.call('HGET', P .. 'limits', kind))
+  if not kind_limits[kind] then
+    local packed
+    for i, own in ipairs(A.kinds) do
+      if own == kind then packed = kept_limits[i + 1] end
+    end
+    kind_limits[kind] = read_limits(packed or redis.call('HGET', P .. 'limits', kind))
+  end
   return kind_limits[kind]
 end
 
@@ -97,15 +65,16 @@ local function was_full(ended)
   return false
 end
 
+local ACK_FIELDS = 8
 local became, ended = {}, {}
 local function end_attempts()
   local ids = {}
-  for i, ack in ipairs(A.acks) do ids[i] = ack.id end
+  for i, ack in ipairs(A.acks) do ids[i] = ack[1] end
   look_for_listeners('task', ids)
   for i, ack in ipairs(A.acks) do
-    became[i] = end_attempt(ack)
-    local t = records[task_key(ack.id)]
-    if became[i] ~= 0 and t then ended[t.kind] = (ended[t.kind] or 0) + 1 end
+    local outcome, t = end_attempt(unpack(ack, 1, ACK_FIELDS))
+    became[i] = outcome
+    if outcome ~= 0 then ended[t.kind] = (ended[t.kind] or 0) + 1 end
   end
   -- This worker is likely to take the places itself: others are woken only for what was full.
   if was_full(ended) then unblocked = true end
@@ -120,7 +89,7 @@ local function claimed_reply(t)
 end
 
 local most = A.most
-if most == 0 then return {became, {}, ''} end
+if most == 0 then return cmsgpack.pack({became, {}, ''}) end
 local earlier = redis.call('GET', request_key)
 if earlier then
   local again, pairs_of = {}, cmsgpack.unpack(earlier)
@@ -130,7 +99,7 @@ if earlier then
       again[#again + 1] = claimed_reply(t)
     end
   end
-  return {became, again, ''}
+  return cmsgpack.pack({became, again, ''})
 end
 
 local again_in
@@ -145,81 +114,95 @@ if (everybody.global_limit or 0) > 0 then
 end
 
 -- What this worker may take from: its kinds that are not paused and have waiting tasks, and their lines by
--- priority. A line has the `turn` of what is at its head, nil when nothing of it may start; of a kind `first`
--- is the line of the highest priority that has a turn, `oldest` the one of the lowest turn.
+-- priority. A line has the `turn` of what is at its head, as a number and as Redis has it (`at`), nil when nothing of
+-- it may start; of a kind `first` is the line of the highest priority that has a turn, `oldest` the one of the lowest
+-- turn, and `passed` how often that was passed over.
 local kinds, levels = {}, 0
-local function add_lines(kind, waiting, seen)
-  local own = {name = kind, lines = {}}
-  for level = 0, 4 do
-    if waiting[level + 1] then
-      own.lines[#own.lines + 1] = {name = level .. kind, kind = kind, level = level}
-      if not seen[level] then levels = levels + 1 end
-      seen[level] = true
-    end
-  end
-  if #own.lines > 0 then kinds[#kinds + 1] = own end
-end
-
 local function open_lines()
-  if #A.kinds == 0 or redis.call('SISMEMBER', P .. 'paused', '') == 1 then return end
-  local paused = redis.call('SMISMEMBER', P .. 'paused', unpack(A.kinds))
+  if #A.kinds == 0 then return end
+  local paused = redis.call('SMISMEMBER', P .. 'paused', '', unpack(A.kinds))
+  if paused[1] == 1 then return end
   local names, seen = {}, {}
   for _, kind in ipairs(A.kinds) do
-    for level = 0, 4 do names[#names + 1] = level .. kind end
+    for _, level in ipairs(LEVELS) do names[#names + 1] = level .. kind end
   end
   local waiting = redis.call('HMGET', P .. 'queued', unpack(names))
   -- This request has counted the tasks that it gave back, and not written the counts yet.
   local come = added.queued or {}
-  for i, name in ipairs(names) do waiting[i] = waiting[i] or come[name] end
   for i, kind in ipairs(A.kinds) do
-    kind_limits[kind] = read_limits(kept_limits[i + 1])
-    if paused[i] == 0 then add_lines(kind, {unpack(waiting, 5 * i - 4, 5 * i)}, seen) end
+    local lines, before = {}, #LEVELS * (i - 1)
+    for level = 1, #LEVELS do
+      local name = names[before + level]
+      if paused[i + 1] == 0 and (waiting[before + level] or come[name]) then
+        lines[#lines + 1] = {name = name, kind = kind, level = level}
+        if not seen[level] then levels = levels + 1 end
+        seen[level] = true
+      end
+    end
+    if #lines > 0 then kinds[#kinds + 1] = {name = kind, limits = limits_of(kind), lines = lines} end
   end
 end
 
 -- Whether a task of the kind may start now, whoever's it is; a kind that may not is closed for this script.
-local closed = {}
 local function is_open(kind)
-  if closed[kind] then return false end
-  local own = kind_limits[kind]
-  if (own.limit or 0) > 0 and counted('running', kind) >= own.limit then
-    closed[kind] = true
+  if kind.closed then return false end
+  local own, name = kind.limits, kind.name
+  if (own.limit or 0) > 0 and counted('running', name) >= own.limit then
+    kind.closed = true
   elseif own.rate then
-    local wait = seconds_to_token(kind, own.rate, own.rate_since)
+    local wait = seconds_to_token(name, own.rate, own.rate_since)
     if wait > 0 then
-      closed[kind] = true
+      kind.closed = true
       look_again_in(wait)
     end
   end
-  return not closed[kind]
+  return not kind.closed
+end
+
+-- After this many passes the oldest task of a kind that may start is the next one. They are counted by its turn,
+-- which it keeps while a limit holds it back.
+local MOST_PASSED = 9
+local passed, started, some_were_passed = {}, {}, nil
+local function times_passed(at)
+  local times = passed[at]
+  if times then return times end
+  if some_were_passed == nil then some_were_passed = redis.call('EXISTS', P .. 'passed') == 1 end
+  times = some_were_passed and tonumber(redis.call('HGET', P .. 'passed', at) or '') or 0
+  passed[at] = times
+  return times
 end
 
 -- Find which lines of a kind come first, by their turns.
 local function compare_lines(kind)
-  local first, oldest = nil, nil
-  if is_open(kind.name) then
+  local first, oldest, lowest_turn = nil, nil, math.huge
+  if is_open(kind) then
     for _, line in ipairs(kind.lines) do
       local turn = line.turn
       if turn then
         first = first or line
-        if not oldest or turn < oldest.turn then oldest = line end
+        if turn < lowest_turn then oldest, lowest_turn = line, turn end
       end
     end
   end
   kind.first, kind.oldest = first, oldest
+  kind.passed = oldest and levels > 1 and times_passed(oldest.at) or 0
 end
 
--- `both`: the kind and the user, as here the kind and the key.
+-- Whether so many of a kind run with one user or one key, `both` with the kind. While fewer of the kind run in all,
+-- that need not be read.
+local function is_reached(limit, kind, hash, both)
+  return limit and limit > 0 and counted('running', kind) >= limit and counted(hash, both) >= limit
+end
+
 local function at_limit(kind, user, both)
   if user_limit > 0 and counted('active', user) >= user_limit then return true end
-  local own = kind_limits[kind].user_limit or 0
-  return own > 0 and counted('active_of', both) >= own
+  return is_reached(limits_of(kind).user_limit, kind, 'active_of', both)
 end
 
 -- Whether a key is at its limit; one that has no token is looked at again at its time.
 local function is_key_full(kind, both)
-  local own = kind_limits[kind]
-  if (own.key_limit or 0) > 0 and counted('keys', both) >= own.key_limit then return true end
+  local own = limits_of(kind)
+  if is_reached(own.key_limit, kind, 'keys', both) then return true end
   if not own.key_rate then return false end
   local wait = seconds_to_token(both, own.key_rate, own.key_rate_since)
   if wait > 0 then
@@ -239,7 +222,7 @@ local function pick(t, of_user, of_key)
   count('running', kind, 1)
   count('queued', t.line, -1)
   count('waiting_of', user, -1)
-  local own = kind_limits[kind]
+  local own = limits_of(kind)
   if own.rate then take_token(kind, own.rate, own.rate_since) end
   if of_key then
     count('keys', of_key, 1)
@@ -254,29 +237,18 @@ local function start_picked()
   for i, t in ipairs(picked) do ids[i] = t.task_id end
   look_for_listeners('task', ids)
   -- Numbers that are not given out are no loss.
-  local token = #picked > 0 and redis.call('INCRBY', P .. 'tokens', #picked) - #picked or 0
+  local token = #picked > 0 and redis.call('INCRBY', P .. 'tokens', whole(#picked)) - #picked or 0
   for i, t in ipairs(picked) do
     if t.unique ~= '' then free_unique(t, 'w') end
-    set(t, 'status', 'processing', 'token', tostring(token + i), 'worker_id', A.worker,
-      'started_at', NOW_STAMP, 'attempt', tostring(t.attempt + 1))
+    set(t, 'status', 'processing', 'token', string.format('%d', token + i), 'worker_id', A.worker,
+      'started_at', NOW_STAMP, 'attempt', whole(t.attempt + 1))
     tell('task', t.task_id, t, 'progress', snapshot)
     follow_in_batch(t, 'queued', 0)
     claimed[i] = claimed_reply(t)
     put(tokens, t.task_id, t.token)
     put(leases, lease_end, t.task_id)
   end
-  call_in_parts('ZADD', P .. 'processing', leases)
-end
-
--- After this many passes the oldest task of a kind that may start is the next one. They are counted by its turn,
--- which it keeps while a limit holds it back.
-local MOST_PASSED = 9
-local passed, started, some_were_passed = {}, {}, nil
-local function times_passed(turn)
-  if passed[turn] then return passed[turn] end
-  if some_were_passed == nil then some_were_passed = redis.call('EXISTS', P .. 'passed') == 1 end
-  passed[turn] = some_were_passed and tonumber(redis.call('HGET', P .. 'passed', turn) or '') or 0
-  return passed[turn]
+  add_to_skip_list(P .. 'processing', leases)
 end
 
 -- The line whose head starts next; nil when there is none.
@@ -288,9 +260,7 @@ local function choose()
       if not best or first.level < best.level or (first.level == best.level and first.turn < best.turn) then
         best = first
       end
-      if levels > 1 and times_passed(oldest.turn) >= MOST_PASSED and (not urgent or oldest.turn < urgent.turn) then
-        urgent = oldest
-      end
+      if kind.passed >= MOST_PASSED and (not urgent or oldest.turn < urgent.turn) then urgent = oldest end
     end
   end
   return urgent or best
@@ -298,20 +268,23 @@ end
 
 -- Count for each kind whether its oldest task is passed over by the one that starts.
 local function note_passed(best)
-  started[#started + 1] = best.turn
+  started[#started + 1] = best.at
   if levels < 2 then return end
   for _, kind in ipairs(kinds) do
     local oldest = kind.oldest
-    if oldest and oldest.turn < best.turn then passed[oldest.turn] = times_passed(oldest.turn) + 1 end
+    if oldest and oldest.turn < best.turn then
+      kind.passed = kind.passed + 1
+      passed[oldest.at] = kind.passed
+    end
   end
 end
 
 -- Behind the last start: what has started is passed over no more.
 local function write_passed()
-  for _, turn in ipairs(started) do passed[turn] = nil end
+  for _, at in ipairs(started) do passed[at] = nil end
   local times = {}
-  for turn, number in pairs(passed) do
-    if number > 0 then put(times, turn, number) end
+  for at, number in pairs(passed) do
+    if number > 0 then put(times, at, whole(number)) end
   end
   if some_were_passed ~= false then call_in_parts('HDEL', P .. 'passed', started) end
   call_in_parts('HSET', P .. 'passed', times)
@@ -321,27 +294,30 @@ end
 -- them are taken at once, up to the first task that a limit of its user or key holds back.
 local function take_stretch()
   if order() ~= 'fifo' or some_are_blocked() then return end
-  local lines, by_name, lanes, taken_of, taken_of_lane = 0, {}, {}, {}, {}
-  for _, kind in ipairs(kinds) do lines = lines + #kind.lines end
-  -- Few are taken of each of many lines.
-  local part = math.ceil(2 * room / lines)
+  local by_name, lanes, taken_of, taken_of_lane = {}, {}, {}, {}
+  -- `part` of a line is read at a time, `place` is where its head stands there.
   local function look(line)
-    if not line.ids or (line.at > #line.ids and #line.ids == 2 * part) then
-      local from = line.taken or 0
-      line.ids = redis.call('ZRANGE', P .. 'waiting:' .. line.name, from, from + part - 1, 'WITHSCORES')
-      line.at, line.taken = 1, from
+    if not line.ids or (line.place > #line.ids and #line.ids == 2 * line.part) then
+      line.ids = redis.call('ZRANGE', P .. 'waiting:' .. line.name, whole(line.taken),
+        whole(line.taken + line.part - 1), 'WITHSCORES')
+      line.place = 1
     end
-    line.turn = tonumber(line.ids[line.at + 1])
+    line.at = line.ids[line.place + 1]
+    line.turn = line.at and tonumber(line.at)
   end
   for _, kind in ipairs(kinds) do
     by_name[kind.name] = kind
-    for _, line in ipairs(kind.lines) do look(line) end
+    for i, line in ipairs(kind.lines) do
+      -- Most are taken of the lines of the highest priority.
+      line.taken, line.part = 0, i == 1 and math.ceil(room / #kinds) + 1 or 1
+      look(line)
+    end
     compare_lines(kind)
   end
   while #picked < room do
     local line = choose()
     if not line then break end
-    local id = line.ids[line.at]
+    local id = line.ids[line.place]
     local t = load_waiting(id, line.name)
     if t then
       local kind, user, key = t.kind, t.user_id, t.key
@@ -355,39 +331,41 @@ local function take_stretch()
         taken_of[own] = (taken_of[own] or 0) + 1
       else
         local lane = lane_of(line.name, user, key)
-        if not taken_of_lane[lane] then put(lanes, line.name, t) end
+        if not taken_of_lane[lane] then lanes[#lanes + 1] = {lane, user_line(line.name, user), key} end
         taken_of_lane[lane] = (taken_of_lane[lane] or 0) + 1
       end
       note(moved, pair(line.name, user))
     else
       set_aside(id)
     end
-    line.at = line.at + 2
+    line.place = line.place + 2
     look(line)
     compare_lines(by_name[line.kind])
   end
   for _, kind in ipairs(kinds) do
     for _, line in ipairs(kind.lines) do
       if line.taken > 0 then
-        redis.call('ZREMRANGEBYRANK', P .. 'waiting:' .. line.name, 0, line.taken - 1)
+        redis.call('ZREMRANGEBYRANK', P .. 'waiting:' .. line.name, '0', whole(line.taken - 1))
       end
     end
   end
   -- First the lanes: behind what was taken, their entries are not in the way of what has no key.
-  for lane, number in pairs(taken_of_lane) do redis.call('ZREMRANGEBYRANK', lane, 0, number - 1) end
-  for i = 1, #lanes, 2 do place_lane(lanes[i], lanes[i + 1].user_id, lanes[i + 1].key, false) end
-  for own, number in pairs(taken_of) do redis.call('ZREMRANGEBYRANK', own, 0, number - 1) end
+  for _, one in ipairs(lanes) do
+    redis.call('ZREMRANGEBYRANK', one[1], '0', whole(taken_of_lane[one[1]] - 1))
+    place_entry(unpack(one))
+  end
+  for own, number in pairs(taken_of) do redis.call('ZREMRANGEBYRANK', own, '0', whole(number - 1)) end
   settle_line()
 end
 
 -- More users and lanes than this are not put aside in one script.
 local moves_left = 500
 
--- Find the first of a line that may start, and put aside what stands before it and may not: its turn, user and
--- entry; nil when there is none.
-local function find_head(line)
-  local kind = kind_of(line)
-  while is_open(kind) do
+-- Find the first of a line that may start, and put aside what stands before it and may not: its turn as Redis has it,
+-- user and entry; nil when there is none.
+local function find_head(of, line)
+  local kind = of.name
+  while is_open(of) do
     local first = redis.call('ZRANGE', P .. 'ready:' .. line, '0', '0', 'WITHSCORES')
     local user = first[1]
     if not user then return nil end
@@ -413,7 +391,7 @@ local function find_head(line)
           redis.call('ZADD', P .. 'ready:' .. line, following, user)
         end
       else
-        return tonumber(first[2]), user, entry
+        return first[2], user, entry
       end
     end
     moves_left = moves_left - 1
@@ -445,7 +423,10 @@ end
 
 local function take_turns()
   local function look_at(kind)
-    for _, line in ipairs(kind.lines) do line.turn, line.user, line.entry = find_head(line.name) end
+    for _, line in ipairs(kind.lines) do
+      line.at, line.user, line.entry = find_head(kind, line.name)
+      line.turn = line.at and tonumber(line.at)
+    end
     compare_lines(kind)
   end
   for _, kind in ipairs(kinds) do look_at(kind) end
@@ -497,4 +478,4 @@ end
 unblocked = unblocked and is_left_for_others()
 -- Also that nothing was found: the request, sent again and done late, must not find what came since.
 redis.call('SET', request_key, cmsgpack.pack(tokens), 'EX', 60)
-return {became, claimed, again_in and #claimed < most and stamp(again_in) or ''}
+return cmsgpack.pack({became, claimed, again_in and #claimed < most and stamp(again_in) or ''})

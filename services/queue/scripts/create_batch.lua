@@ -15,7 +15,7 @@ if not has_room(user, total, A.waiting) then return 'full' end
 remember_made(user, A.key, A.digest, id, A.seconds, A.keys)
 keep_plans(A.plans)
 local b = adopt({
-  _key = batch_key(id), _changes = false, _numbered = false, batch_id = id, event_seq = '1', logged = '1',
+  batch_key(id), false, false, false, batch_id = id, event_seq = '1', logged = '1',
 }, BATCH)
 set(b, 'user_id', user, 'kind', A.kind, 'head', A.head, 'total', tostring(total), 'progress_sum', '0',
   'queued', tostring(total), 'status', 'queued', 'created_at', NOW_STAMP,

@@ -39,8 +39,7 @@ local function enqueue(new)
   remember_made(user, once, new.digest, new.id, A.seconds, A.keys)
   if unique ~= '' then claim_unique(unique, new.id, new.unique_seconds) end
   local added = add_task(new, math.max(NOW + (new.delay or 0), new.run_at or 0))
-  -- Nobody of its priority stands behind it yet.
-  local here = added.status == 'queued' and position(new.id, added.line) or ''
+  local here = added.status == 'queued' and last_position(added.line) or ''
   return {added.status, NOW_STAMP, here}
 end
 

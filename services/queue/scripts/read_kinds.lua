@@ -18,8 +18,8 @@ local waiting, oldest = {}, {}
 local MOST_LOOKED_AT = 10
 local function look_at(kind, id)
   local made, since = unpack(redis.call('HMGET', task_key(id), 'made', 'since'))
-  local _, _, created = read_made(made)
-  local at = tonumber(since or '') or tonumber(created or '')
+  local values = read_made(made)
+  local at = tonumber(since or '') or tonumber(values and values[AT.created_at] or '')
   if at and (not oldest[kind] or at < oldest[kind]) then oldest[kind] = at end
 end
 for i = 1, #queued, 2 do

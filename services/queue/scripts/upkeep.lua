@@ -22,7 +22,9 @@ local function recount(zset)
   if redis.call('ZCARD', P .. zset) > MOST_COUNTED then return end
   for _, hash in ipairs(RECOUNTED[zset]) do redis.call('DEL', P .. hash) end
   for _, id in ipairs(redis.call('ZRANGE', P .. zset, 0, -1)) do
-    local user, _, _, _, kind, _, key = read_made(redis.call('HGET', task_key(id), 'made'))
+    local made = read_made(redis.call('HGET', task_key(id), 'made'))
+    local user, kind, key
+    if made then user, kind, key = made[AT.user_id], made[AT.kind], made[AT.key] end
     if user and zset == 'delayed' then
       count('aside', user, 1)
     elseif user then

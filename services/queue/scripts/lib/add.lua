@@ -3,9 +3,6 @@
 -- Tasks that are not there yet. Nobody can listen to one yet, so its first event is not told.
 --
 -- A task is {id, made}: its fields of MADE as texts, in that order, but for when it is made and its number.
-local AT = {}
-for i, field in ipairs(MADE) do AT[field] = i end
-
 local add_task, add_all
 do
   -- Numbers of submission, taken for all at once; those that are not given out are no loss.
@@ -30,8 +27,8 @@ do
     made[AT.created_at], made[AT.seq] = NOW_STAMP, seq
     local user, batch, _, _, kind, level, key = unpack(made)
     local t = adopt({
-      _key = task_key(new.id), _changes = false, _numbered = false, task_id = new.id, user_id = user,
-      seq = seq, batch_id = batch, kind = kind, key = key, line = level .. kind, status = '',
+      task_key(new.id), false, false, made, task_id = new.id, user_id = user, seq = seq, batch_id = batch,
+      kind = kind, key = key, line = level .. kind, status = '', made = '', event_seq = '1',
     }, TASK)
     set(t, 'made', cmsgpack.pack(made))
     listed_of[user] = listed_of[user] or {}

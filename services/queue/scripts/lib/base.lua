@@ -17,6 +17,18 @@ local function stamp(seconds)
 end
 local NOW_STAMP = stamp(NOW)
 
+-- A whole number as text. Redis writes a number of Lua with 17 digits, by printf, which takes longer than most of
+-- the commands that it is for; and most numbers come again.
+local texts = {}
+local function whole(number)
+  local text = texts[number]
+  if not text then
+    text = string.format('%d', number)
+    texts[number] = text
+  end
+  return text
+end
+
 -- The end of a lease in whole milliseconds: Redis keeps and compares few integers faster than floats.
 local LEASE_UNIT = 0.001
 local function lease_until(seconds)
@@ -44,6 +56,26 @@ local function call_in_parts(command, key, flat, option)
       redis.call(command, key, unpack(flat, first, last))
     end
   end
+end
+
+-- While it is small and has no member of more than 64 bytes, a sorted set or a hash is kept as a list: Redis walks
+-- over half of it for each member. One that has had a longer member is a skip list or a hash table until it is empty.
+local LONG_MEMBER = string.rep('-', 65)
+local function make_skip_list(key)
+  redis.call('ZADD', key, '0', LONG_MEMBER)
+  redis.call('ZREM', key, LONG_MEMBER)
+end
+
+local function make_hash_table(key)
+  redis.call('HSET', key, LONG_MEMBER, '')
+  redis.call('HDEL', key, LONG_MEMBER)
+end
+
+local function add_to_skip_list(key, flat)
+  if #flat == 0 then return end
+  local is_new = redis.call('EXISTS', key) == 0
+  call_in_parts('ZADD', key, flat)
+  if is_new then make_skip_list(key) end
 end
 
 local function delete_in_parts(keys)

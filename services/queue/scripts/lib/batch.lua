@@ -16,12 +16,14 @@ local MOST_LET_GO = 200
 -- The logs of a user's newest ended tasks and batches are kept. Whoever comes back to an older one gets
 -- its state: a log is many times as long.
 local LOGS_KEPT = 100
+local dropped_logs = {}
 local function drop_logs(kind, own, size, added)
   local last = size - LOGS_KEPT - 1
-  local keys = redis.call('ZRANGE', own, math.max(last - added + 1, 0), last)
-  for i = 1, #keys do keys[i] = log_key(kind, keys[i]) end
-  delete_in_parts(keys)
+  for _, id in ipairs(redis.call('ZRANGE', own, whole(math.max(last - added + 1, 0)), whole(last))) do
+    dropped_logs[#dropped_logs + 1] = log_key(kind, id)
+  end
 end
+finishers[#finishers + 1] = function() delete_in_parts(dropped_logs) end
 
 local COUNTED = {'queued', 'processing', 'completed', 'failed', 'cancelled', 'dead'}
 
@@ -106,7 +108,7 @@ local function list_ended_batch(id, user, ended_at)
   local size = redis.call('ZCARD', own)
   if size > LOGS_KEPT then drop_logs('batch', own, size, 1) end
   if size <= most_ended then return end
-  for _, old in ipairs(redis.call('ZRANGE', own, 0, math.min(size - most_ended, MOST_LET_GO) - 1)) do
+  for _, old in ipairs(redis.call('ZRANGE', own, '0', whole(math.min(size - most_ended, MOST_LET_GO) - 1))) do
     delete_batch(old, user)
   end
 end

@@ -45,9 +45,9 @@ do
     local set_to, none = {}, {}
     for i, field in ipairs(fields) do
       local sum = known_of[field] + values[i]
-      if sum > 0 then put(set_to, field, string.format('%d', sum)) else none[#none + 1] = field end
+      if sum > 0 then put(set_to, field, whole(sum)) else none[#none + 1] = field end
     end
-    if #set_to > 0 then redis.call('HSET', P .. hash, unpack(set_to)) end
+    if #set_to > 0 and redis.call('HSET', P .. hash, unpack(set_to)) == #set_to / 2 then make_hash_table(P .. hash) end
     if #none > 0 then redis.call('HDEL', P .. hash, unpack(none)) end
     if when_none[hash] then
       for _, field in ipairs(none) do when_none[hash](field) end

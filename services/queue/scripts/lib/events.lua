@@ -45,8 +45,8 @@ local function is_heard(kind, id)
 end
 
 local function next_offset(record)
-  local offset = string.format('%d', record.event_seq + 1)
-  record.event_seq, record._numbered = offset, true
+  local offset = whole(record.event_seq + 1)
+  record.event_seq, record[NUMBERED] = offset, true
   return offset
 end
 

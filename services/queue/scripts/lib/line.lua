@@ -15,6 +15,7 @@ local MARK = '\n'
 -- `loose:{kind}`, and each claim goes on with it.
 local LET_IN = 8
 local PER_LEVEL = 1e13
+local LEVELS = {'0', '1', '2', '3', '4'}
 
 local function user_line(line, user) return P .. 'line:' .. line .. ':' .. user end
 local function lane_of(line, user, key) return P .. 'lane:' .. line .. ':' .. pair(user, key) end
@@ -99,6 +100,11 @@ local function note(list, one)
   list[#list + 1] = one
 end
 
+-- While nobody stands aside nobody is looked for who may come back.
+local function free(list, one)
+  if some_are_blocked() then note(list, one) end
+end
+
 -- How often a turn was passed over is forgotten with it.
 local function forget_turn_of(line, user)
   local turn = redis.call('ZSCORE', P .. 'ready:' .. line, user) or take_kept_turn(pair(line, user))
@@ -127,22 +133,26 @@ local function find_turns(pairs_of)
   end
 end
 
--- Put a lane's entry where its first task belongs; nothing when it is held, or has no task.
+-- Put the entry of a lane into its user's line where its first task belongs, or take it out when there is none.
+local function place_entry(lane, own, key)
+  local head = redis.call('ZRANGE', lane, '0', '0', 'WITHSCORES')[2]
+  if head then redis.call('ZADD', own, head, MARK .. key) else redis.call('ZREM', own, MARK .. key) end
+end
+
+-- The same of one that may be held.
 local function place_lane(line, user, key, is_held)
+  if not is_held then return place_entry(lane_of(line, user, key), user_line(line, user), key) end
   local head = redis.call('ZRANGE', lane_of(line, user, key), '0', '0', 'WITHSCORES')[2]
   local kind, level = kind_of(line), string.sub(line, 1, 1)
-  if is_held then
-    local held, member = P .. 'held:' .. pair(kind, key), pair(level, user)
-    if head then
-      -- In fair order it stands where its user's turn was when it was held.
-      return order() == 'fifo' and redis.call('ZADD', held, level * PER_LEVEL + head, member)
-    end
+  local held, member = P .. 'held:' .. pair(kind, key), pair(level, user)
+  if not head then
     redis.call('ZREM', held, member)
     count('held', pair(kind, key), -1)
-    return block(line, -1)
+    block(line, -1)
+  elseif order() == 'fifo' then
+    -- In fair order it stands where its user's turn was when it was held.
+    redis.call('ZADD', held, level * PER_LEVEL + head, member)
   end
-  local own = user_line(line, user)
-  if head then redis.call('ZADD', own, head, MARK .. key) else redis.call('ZREM', own, MARK .. key) end
 end
 
 local function is_held(line, user, key)
@@ -200,48 +210,45 @@ local function let_in(kind, key)
 end
 
 local function settle_line()
-  if (#freed > 0 or #freed_keys > 0) and some_are_blocked() then
-    for _, user in ipairs(freed) do
-      local lines = redis.call('SMEMBERS', P .. 'parked:' .. user)
-      table.sort(lines)
-      for _, line in ipairs(lines) do
-        unpark(line, user)
-        note(moved, pair(line, user))
-        unblocked = true
-      end
+  for _, user in ipairs(freed) do
+    local lines = redis.call('SMEMBERS', P .. 'parked:' .. user)
+    table.sort(lines)
+    for _, line in ipairs(lines) do
+      unpark(line, user)
+      note(moved, pair(line, user))
+      unblocked = true
     end
-    for _, both in ipairs(freed_keys) do let_in(split(both)) end
   end
+  for _, both in ipairs(freed_keys) do let_in(split(both)) end
   local users = moved
   moved, freed, freed_keys = {}, {}, {}
   find_turns(users)
 end
 
--- Lowest number added for a user in this script: later ones are not the head.
-local lowest = {}
+-- Whether it is the first member of a sorted set.
+local function is_first(zset, member) return redis.call('ZRANGE', zset, '0', '0')[1] == member end
+
+-- Add the number of a task to one of its lines. Returns whether it is the first there: a new task has the highest
+-- number of all.
+local function add_in_order(zset, t, member)
+  redis.call('ZADD', zset, t.seq, member)
+  return redis.call('ZCARD', zset) == 1 or (t.status ~= '' and is_first(zset, member))
+end
 
 local function queue_up(t)
-  local line, user, seq = t.line, t.user_id, t.seq
-  redis.call('ZADD', P .. 'waiting:' .. line, seq, t.task_id)
+  local line, user = t.line, t.user_id
+  redis.call('ZADD', P .. 'waiting:' .. line, t.seq, t.task_id)
   count('queued', line, 1)
   count('waiting_of', user, 1)
-  local own, entry = user_line(line, user), t.task_id
+  local entry = t.task_id
   if t.key ~= '' then
-    local lane = lane_of(line, user, t.key)
-    redis.call('ZADD', lane, seq, t.task_id)
     -- Behind others nothing changes for the lane.
-    if redis.call('ZRANK', lane, t.task_id) > 0 then return end
+    if not add_in_order(lane_of(line, user, t.key), t, t.task_id) then return end
     if is_held(line, user, t.key) then return place_lane(line, user, t.key, true) end
     entry = MARK .. t.key
-    redis.call('ZADD', own, seq, entry)
-  else
-    redis.call('ZADD', own, seq, t.task_id)
   end
   -- Behind others nothing changes for the user's turn.
-  local both = pair(line, user)
-  if lowest[both] and tonumber(seq) > lowest[both] then return end
-  lowest[both] = tonumber(seq)
-  if redis.call('ZRANK', own, entry) == 0 then note(moved, both) end
+  if add_in_order(user_line(line, user), t, entry) then note(moved, pair(line, user)) end
 end
 
 -- Put many tasks of a user that have no key behind others of theirs: `members` are numbers and ids.
@@ -267,10 +274,18 @@ local function step_out(t)
   note(moved, pair(line, user))
 end
 
+local function waiting_above(line)
+  local sum, kind = 0, kind_of(line)
+  for level = 1, tonumber(string.sub(line, 1, 1)) do sum = sum + counted('queued', LEVELS[level] .. kind) end
+  return sum
+end
+
 -- Its place among the waiting tasks of its kind: those of a higher priority are before it.
 local function position(id, line)
   local rank = redis.call('ZRANK', P .. 'waiting:' .. line, id)
   if not rank then return nil end
-  for level = 0, string.sub(line, 1, 1) - 1 do rank = rank + counted('queued', level .. kind_of(line)) end
-  return rank + 1
+  return rank + 1 + waiting_above(line)
 end
+
+-- The position of the last task of a line.
+local function last_position(line) return counted('queued', line) + waiting_above(line) end

@@ -41,6 +41,7 @@ local listed = 0
 local function moment(seconds)
   return string.format('%d', seconds * 1000000)
 end
+local this_moment = moment(NOW)
 
 -- A user's ended tasks are listed by when they ended: the dead, for whom an operator may come, apart.
 local function list_of(status)
@@ -65,21 +66,21 @@ when_none.plan_uses = function(digest) redis.call('ZADD', P .. 'plan_idle', NOW_
 
 -- Delete the oldest ended tasks of a list, and take each out of the list of its batch.
 local function let_go(list, user, number)
-  local own, keys, ids = P .. list .. ':' .. user, {}, {}
-  for _, id in ipairs(redis.call('ZRANGE', own, 0, number - 1)) do
+  local own, last, keys, ids = P .. list .. ':' .. user, whole(number - 1), {}, {}
+  for _, id in ipairs(redis.call('ZRANGE', own, '0', last)) do
     local key = task_key(id)
     local t = records[key]
-    local status, made, plans = t and t.status, t and t.made, t and t.plans
+    local status, made, plans = t and t.status, t and t[PACKED], t and t.plans
     if not t then
       local values = redis.pcall('HMGET', key, 'status', 'made', 'plans')
-      status, made, plans = values[1], values[2], values[3]
+      status, made, plans = values[1], read_made(values[2]), values[3]
     end
     -- A process of an earlier version may have deleted or revived it.
     if ENDED[status] and list_of(status) == list then
-      local _, batch, _, _, _, _, _, _, _, _, _, plan = read_made(made)
-      if batch then
+      if made then
+        local batch = made[AT.batch_id]
         if batch ~= '' then redis.call('LREM', P .. 'batch_tasks:' .. batch, 1, id) end
-        leave_plans(plan, plans or '')
+        leave_plans(made[AT.plan], plans or '')
       end
       count('counts', status, -1)
       records[key] = nil
@@ -93,7 +94,7 @@ local function let_go(list, user, number)
   call_in_parts('ZREM', P .. 'tasks:' .. user, ids)
   call_in_parts('ZREM', P .. 'tasks:', ids)
   if list == 'dead' then call_in_parts('ZREM', P .. 'dead', ids) end
-  redis.call('ZREMRANGEBYRANK', own, 0, number - 1)
+  redis.call('ZREMRANGEBYRANK', own, '0', last)
   listed = listed - #ids
 end
 
@@ -145,11 +146,11 @@ local function leave(t)
     count('active', user, -1)
     count('active_of', pair(t.kind, user), -1)
     count('running', t.kind, -1)
-    note(freed, user)
+    free(freed, user)
     if t.key ~= '' then
       local both = pair(t.kind, t.key)
       count('keys', both, -1)
-      note(freed_keys, both)
+      free(freed_keys, both)
     end
   end
 end
@@ -266,7 +267,7 @@ local function end_task(t, status, token, result, error, fragment)
   if most_ended > 0 then
     local own = over_of[list_of(status)]
     local members = own[t.user_id]
-    if members then put(members, moment(NOW), t.task_id) else own[t.user_id] = {moment(NOW), t.task_id} end
+    if members then put(members, this_moment, t.task_id) else own[t.user_id] = {this_moment, t.task_id} end
   end
   if status == 'dead' then redis.call('ZADD', P .. 'dead', NOW_STAMP, t.task_id) end
   free_unique(t, 'wr')
@@ -331,10 +332,7 @@ local function run_again(t)
     redis.call('LREM', P .. 'batch_tasks:' .. t.batch_id, 1, t.task_id)
     -- The fields that a later version keeps behind ours stay.
     local made = cmsgpack.unpack(t.made)
-    for i, field in ipairs(MADE) do
-      if field == 'batch_id' then made[i] = '' end
-    end
-    t.batch_id = ''
+    made[AT.batch_id], t.batch_id = '', ''
     set(t, 'made', cmsgpack.pack(made))
   end
   local from = t.status

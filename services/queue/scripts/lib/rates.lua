@@ -11,10 +11,14 @@ do
   -- A rate is {count, seconds} and holds `since` a time. No bucket of it is full later than its period from now:
   -- one that is comes of a slower rate before, and was empty when that was changed.
   function time_when_full(name, rate, since)
-    full_at[name] = full_at[name] or tonumber(redis.call('ZSCORE', P .. 'buckets', name) or 0) * FINE
     local full = full_at[name]
-    if full > NOW + rate[2] + FINE then full = (since or 0) + rate[2] end
-    return math.max(full, NOW)
+    if not full then
+      full = tonumber(redis.call('ZSCORE', P .. 'buckets', name) or 0) * FINE
+      if full > NOW + rate[2] + FINE then full = (since or 0) + rate[2] end
+      full = math.max(full, NOW)
+      full_at[name] = full
+    end
+    return full
   end
 
   -- In how many seconds there is a token; 0 when there is one.
@@ -32,7 +36,7 @@ do
   finishers[#finishers + 1] = function()
     local flat = {}
     for name in pairs(taken_tokens) do put(flat, string.format('%d', math.ceil(full_at[name] / FINE)), name) end
-    call_in_parts('ZADD', P .. 'buckets', flat)
+    add_to_skip_list(P .. 'buckets', flat)
   end
 end
 

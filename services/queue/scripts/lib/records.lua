@@ -1,34 +1,35 @@
 -- Uses: base
 --
 -- A record is a hash that a script changes. It is read once, any other field when it is asked for,
--- changed by `set`, and written once, behind the body of the script. Each has a `status`, and knows
--- its `_key`, its `_changes` and whether it was `_numbered`. A field that is not there has the
--- default of its kind, else false.
+-- changed by `set`, and written once, behind the body of the script. Each has a `status`. A field that is not
+-- there has the default of its kind, else false. Its array part is the library's own: its key, its changes, whether
+-- an event of it was numbered, and the values of its packed fields; what is not there yet is false.
 --
--- Tables that grow are most of what a script costs: what is written for every task makes each at its
--- full size.
+-- Tables that grow are most of what a script costs, and so are large ones: malloc (glibc) has a fast way for 1 KB,
+-- which is a table of 16 fields. What is made for every task is made at its full size, and is no larger.
+local KEY, CHANGES, NUMBERED, PACKED = 1, 2, 3, 4
 local records = {}
 
--- What all records of a kind share. Its `packed` fields are kept together under `made`, in this order:
--- what is far away in memory is then one thing, not a dozen.
+-- What all records of a kind share, and the places of its `packed` fields. These are kept together under `made`, in
+-- this order: what is far away in memory is then one thing, not a dozen.
 local function kind_of_record(defaults, packed)
   local places = {}
   for i = 1, #packed do places[packed[i]] = i end
   return {__index = function(record, field)
-    local value
-    if places[field] then
-      value = cmsgpack.unpack(record.made)[places[field]]
-    else
-      value = redis.call('HGET', record._key, field) or defaults[field] or false
+    local place = places[field]
+    if place then
+      if not record[PACKED] then record[PACKED] = cmsgpack.unpack(record.made) end
+      return record[PACKED][place]
     end
+    local value = redis.call('HGET', record[KEY], field) or defaults[field] or false
     rawset(record, field, value)
     return value
-  end}
+  end}, places
 end
 
 -- Have a record that was read written behind the body.
 local function adopt(record, kind)
-  records[record._key] = setmetatable(record, kind)
+  records[record[KEY]] = setmetatable(record, kind)
   return record
 end
 
@@ -44,22 +45,22 @@ local function load(key, fields, kind)
   -- A key that is no hash is no record.
   local values = redis.pcall('HMGET', key, 'status', unpack(fields))
   if not values[1] then return nil end
-  local record = {_key = key, _changes = false, _numbered = false, status = values[1]}
+  local record = {key, false, false, false, status = values[1]}
   for i = 1, #fields do record[fields[i]] = values[i + 1] or nil end
   return adopt(record, kind)
 end
 
 local function delete(record)
-  records[record._key] = nil
-  redis.call('DEL', record._key)
+  records[record[KEY]] = nil
+  redis.call('DEL', record[KEY])
 end
 
 -- Change fields: each is followed by its value.
 local function set(record, ...)
-  local given, changes = {...}, record._changes
+  local given, changes = {...}, record[CHANGES]
   for i = 1, #given, 2 do record[given[i]] = given[i + 1] end
   if not changes then
-    record._changes = given
+    record[CHANGES] = given
     return
   end
   for i = 1, #given do changes[#changes + 1] = given[i] end
@@ -69,7 +70,7 @@ do
   -- A batch changes with each of its tasks: of many changes the last of each field is written.
   local MANY_CHANGES = 100
   local function last_changes(record)
-    local changes = record._changes or {}
+    local changes = record[CHANGES] or {}
     if #changes < MANY_CHANGES then return changes end
     local fields, flat = {}, {}
     for i = 1, #changes, 2 do fields[changes[i]] = true end
@@ -79,9 +80,9 @@ do
 
   finishers[#finishers + 1] = function()
     for key, record in pairs(records) do
-      if record._numbered then
+      if record[NUMBERED] then
         redis.call('HSET', key, 'event_seq', record.event_seq, unpack(last_changes(record)))
-      elseif record._changes then
+      elseif record[CHANGES] then
         redis.call('HSET', key, unpack(last_changes(record)))
       end
     end

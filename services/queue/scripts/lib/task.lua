@@ -20,29 +20,33 @@ local MADE = {'user_id', 'batch_id', 'created_at', 'seq', 'kind', 'level', 'key'
 local MADE_FIELDS = #MADE
 -- What every transition reads of a task.
 local CORE = {'made', 'token', 'closed', 'attempt', 'percent', 'event_seq', 'logged'}
-local TASK = kind_of_record({
+-- `AT`: the places of these fields.
+local TASK, AT = kind_of_record({
   token = '', closed = '', attempt = '0', percent = '0', event_seq = '1',
   logged = '1', revived = '0', fragment = '', result = '', error = '', started_at = '', used = '',
   ended_at = '', since = '', attempts = '', plans = '', kept = '', state = '',
 }, MADE)
 
-local text, read_made
+local read_made
 do
-  -- The fields of MADE, nil when they cannot be read. A later version may keep more behind them. As many values,
-  -- for a table of them costs more than to read them.
   local ARRAY_16 = 0xdc
-  function text(value) return type(value) == 'string' end
-  function read_made(packed)
-    local first = string.byte(packed or '') == ARRAY_16 and 3 or 1
-    local readable, _, user, batch, created, seq, kind, level, key, attempts, expected, notify, unique, plan,
-      head, first_fragment, job = pcall(cmsgpack.unpack_limit, packed, MADE_FIELDS, first)
-    if readable and text(user) and text(batch) and text(created) and text(seq) and text(kind) and text(level)
-        and text(key) and text(attempts) and text(expected) and text(notify) and text(unique) and text(plan)
-        and text(head) and text(first_fragment) and text(job) then
-      return user, batch, created, seq, kind, level, key, attempts, expected, notify, unique, plan, head,
-        first_fragment, job
+  -- Reading them into variables costs less than a table that grows.
+  local function unpack_made(packed)
+    local first = string.byte(packed) == ARRAY_16 and 3 or 1
+    local _, user, batch, created, seq, kind, level, key, attempts, expected, notify, unique, plan, head,
+      fragment, job = cmsgpack.unpack_limit(packed, MADE_FIELDS, first)
+    -- What is no text cannot be compared with text: that is an error.
+    if user < '' or batch < '' or created < '' or seq < '' or kind < '' or level < '' or key < '' or attempts < ''
+        or expected < '' or notify < '' or unique < '' or plan < '' or head < '' or fragment < '' or job < '' then
+      return nil
     end
-    return nil
+    return {user, batch, created, seq, kind, level, key, attempts, expected, notify, unique, plan, head, fragment, job}
+  end
+
+  -- The values of the fields of MADE, nil when they cannot be read. A later version may keep more behind them.
+  function read_made(packed)
+    local readable, values = pcall(unpack_made, packed)
+    return readable and values or nil
   end
 end
 
@@ -58,15 +62,15 @@ local function load_task(id)
   if t then return t end
   t = load(key, CORE, TASK)
   if not t then return nil end
-  local user, batch, created, seq, kind, level, of, attempts, expected = read_made(t.made)
+  t[PACKED] = read_made(t.made) or false
   -- The numbers are text.
-  if not (STATES[t.status] and user and tonumber(created) and tonumber(seq) and tonumber(expected)
-      and is_whole(attempts) and string.find(level, '^[0-4]$') and is_whole(t.attempt) and is_whole(t.event_seq)
-      and is_whole(t.logged) and is_percentage(t.percent)) then
+  if not (STATES[t.status] and t[PACKED] and tonumber(t.created_at) and tonumber(t.seq) and tonumber(t.expected)
+      and is_whole(t.max_attempts) and string.find(t.level, '^[0-4]$') and is_whole(t.attempt)
+      and is_whole(t.event_seq) and is_whole(t.logged) and is_percentage(t.percent)) then
     records[key] = nil
     return nil
   end
-  t.task_id, t.user_id, t.batch_id, t.seq, t.kind, t.key, t.line = id, user, batch, seq, kind, of, level .. kind
+  t.task_id, t.user_id, t.batch_id, t.kind, t.key, t.line = id, t.user_id, t.batch_id, t.kind, t.key, t.level .. t.kind
   return t
 end
 

@@ -21,9 +21,9 @@ local function is_next(t, is_at_limit)
     if find(higher) then return false end
   end
   if find(level) ~= t.user_id then return false end
-  local first = redis.call('ZRANGE', user_line(t.line, t.user_id), 0, 0)[1]
-  if t.key == '' then return first == t.task_id end
-  return first == MARK .. t.key and redis.call('ZRANK', lane_of(t.line, t.user_id, t.key), t.task_id) == 0
+  local own = user_line(t.line, t.user_id)
+  if t.key == '' then return is_first(own, t.task_id) end
+  return is_first(own, MARK .. t.key) and is_first(lane_of(t.line, t.user_id, t.key), t.task_id)
 end
 
 -- Return the code of what holds a waiting task back. A pause comes first, of all kinds ("all_paused") or its own,
