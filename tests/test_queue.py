@@ -932,3 +932,23 @@ async def test_task_of_a_stale_end_may_start_in_the_same_request(
     (again,) = (await queue.claim("one", 1, late, kinds=["fast"])).claims
     assert (again.task.task_id, again.task.attempt) == ("t", 2)
     assert await queue.check_invariants() == []
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("outcome", list(Outcome))
+async def test_two_ends_of_a_task_in_a_request_are_told_apart_by_their_tokens(
+    make_queue: Callable[..., QueueService], outcome: Outcome
+) -> None:
+    """The one of an owner who is none any more does nothing, and does not disturb the other."""
+    queue = make_queue()
+    await queue.enqueue_task("ann", smallest_task(key="k"), task_id="t")
+    (claim,) = (await queue.claim("one", 1, kinds=["fast"])).claims
+    ends = [
+        Ack("t", "0", Outcome.COMPLETED),
+        Ack("t", claim.token, outcome, error="not yet" if outcome != Outcome.COMPLETED else None),
+    ]
+    answer = await queue.claim("one", 1, ends, kinds=["fast"])
+    goes_on = outcome in (Outcome.ERROR, Outcome.RETRY)
+    assert answer.became == ["", outcome.value]
+    assert [one.task.attempt for one in answer.claims] == [2] * goes_on
+    assert await queue.check_invariants() == []

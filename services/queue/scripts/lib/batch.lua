@@ -33,7 +33,7 @@ end
 
 local BATCH_FIELDS = {'user_id', 'head', 'total', 'progress_sum', 'event_seq', 'logged', 'queued',
   'processing', 'completed', 'failed', 'cancelled', 'dead'}
-local BATCH = kind_of_record({event_seq = '1', logged = '1'}, {})
+local BATCH = kind_of_record({event_seq = '1', logged = '1'}, {}, {})
 
 local function load_batch(id)
   local b = load(batch_key(id), BATCH_FIELDS, BATCH)

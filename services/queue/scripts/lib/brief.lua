@@ -8,11 +8,7 @@ local function load_waiting(id, line)
   local key = task_key(id)
   local known = records[key]
   -- One that was handed in by this request, or that it has picked already.
-  if known then
-    if known.status ~= 'queued' or known.level .. known.kind ~= line then return nil end
-    known.line = line
-    return known
-  end
+  if known then return known.status == 'queued' and known.line == line and known or nil end
   local v = redis.pcall('HMGET', key, 'status', 'made', 'attempt', 'event_seq', 'percent', 'kept', 'since')
   if v[1] ~= 'queued' then return nil end
   local made = read_made(v[2])

@@ -11,8 +11,9 @@ local KEY, CHANGES, NUMBERED, PACKED = 1, 2, 3, 4
 local records = {}
 
 -- What all records of a kind share, and the places of its `packed` fields. These are kept together under `made`, in
--- this order: what is far away in memory is then one thing, not a dozen.
-local function kind_of_record(defaults, packed)
+-- this order: what is far away in memory is then one thing, not a dozen. `derived` fields are kept nowhere: each has
+-- the function that makes it of the record.
+local function kind_of_record(defaults, packed, derived)
   local places = {}
   for i = 1, #packed do places[packed[i]] = i end
   return {__index = function(record, field)
@@ -21,7 +22,12 @@ local function kind_of_record(defaults, packed)
       if not record[PACKED] then record[PACKED] = cmsgpack.unpack(record.made) end
       return record[PACKED][place]
     end
-    local value = redis.call('HGET', record[KEY], field) or defaults[field] or false
+    local derive, value = derived[field], nil
+    if derive then
+      value = derive(record)
+    else
+      value = redis.call('HGET', record[KEY], field) or defaults[field] or false
+    end
     rawset(record, field, value)
     return value
   end}, places

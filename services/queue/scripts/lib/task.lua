@@ -25,7 +25,7 @@ local TASK, AT = kind_of_record({
   token = '', closed = '', attempt = '0', percent = '0', event_seq = '1',
   logged = '1', revived = '0', fragment = '', result = '', error = '', started_at = '', used = '',
   ended_at = '', since = '', attempts = '', plans = '', kept = '', state = '',
-}, MADE)
+}, MADE, {line = function(t) return t.level .. t.kind end})
 
 local read_made
 do
@@ -70,7 +70,7 @@ local function load_task(id)
     records[key] = nil
     return nil
   end
-  t.task_id, t.user_id, t.batch_id, t.kind, t.key, t.line = id, t.user_id, t.batch_id, t.kind, t.key, t.level .. t.kind
+  t.task_id, t.user_id, t.batch_id, t.kind, t.key = id, t.user_id, t.batch_id, t.kind, t.key
   return t
 end
 
