@@ -952,3 +952,30 @@ async def test_two_ends_of_a_task_in_a_request_are_told_apart_by_their_tokens(
     assert answer.became == ["", outcome.value]
     assert [one.task.attempt for one in answer.claims] == [2] * goes_on
     assert await queue.check_invariants() == []
+
+
+@pytest.mark.gen_test
+async def test_what_each_claim_looks_at_is_no_list(
+    make_queue: Callable[..., QueueService], redis: Redis
+) -> None:
+    """Redis would walk over it for each task; what makes it none leaves nothing behind."""
+    queue = make_queue()
+    limits = KindLimits(rate="100/1s", key_rate="100/1s")
+    await queue.register_kinds([KindEntry(kind="fast", limits=limits)])
+    for number in range(4):
+        await queue.enqueue_task(f"user{number}", smallest_task(key="k"), task_id=f"t{number}")
+    claims = (await queue.claim("one", 3, kinds=["fast"])).claims
+    prefix = queue.prefix
+    for zset, members in (
+        ("processing", {b"t0", b"t1", b"t2"}),
+        ("buckets", {b"fast", b"fast\nk"}),
+    ):
+        assert await redis.object("encoding", prefix + zset) == b"skiplist"
+        assert set(await redis.zrange(prefix + zset, 0, -1)) == members
+    for counts, fields in (("keys", [b"fast\nk"]), ("running", [b"fast"])):
+        assert await redis.object("encoding", prefix + counts) == b"hashtable"
+        assert await redis.hkeys(prefix + counts) == fields
+    for one in claims:
+        await queue.ack_task(one.task.task_id, token=one.token)
+    assert await redis.exists(prefix + "processing", prefix + "keys") == 0
+    assert await queue.check_invariants() == []
