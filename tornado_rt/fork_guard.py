@@ -5,11 +5,15 @@ descriptor that we have open: with the lock a restart is refused while it lives,
 socket the client is not told that we are gone, and a signal that is sent to it wakes our loop.
 So each child replaces what stands here by `/dev/null`, before it runs anything of its own.
 Programs that are executed get no descriptor that we do not hand them.
+
+A signal that comes to a child before it has taken back our handlers waits until then: a pool that
+ends a process which it has just started would else wait for it for ever.
 """
 
 import asyncio
 import contextlib
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
@@ -20,6 +24,10 @@ _loops: dict[asyncio.AbstractEventLoop, IOLoop] = {}
 # By the thread that forks: what its child keeps on purpose.
 _spared: dict[int, frozenset[int]] = {}
 _callbacks: list[Callable[[], None]] = []
+# Those for which we have handlers.
+SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+# Of each thread that forks, the signals that it had blocked before.
+_blocked = threading.local()
 
 
 def guard(descriptor: int) -> None:
@@ -61,17 +69,29 @@ def sparing(descriptors: Sequence[int]) -> Iterator[None]:
 @contextlib.contextmanager
 def calling(callback: Callable[[], None]) -> Iterator[None]:
     """Call this in each child that is forked in the block."""
-    _callbacks.append(callback)
+    call_in_children(callback)
     try:
         yield
     finally:
         _callbacks.remove(callback)
 
 
+def call_in_children(callback: Callable[[], None]) -> None:
+    """Call this in each child that is forked from now on."""
+    _callbacks.append(callback)
+
+
 def end_if_forked(process: int) -> None:
     """End this process unless its id is `process`: a copy has nothing to do where we go on."""
     if os.getpid() != process:
         os._exit(0)
+
+
+def _begin_child() -> None:
+    try:
+        _leave_all()
+    finally:
+        _take_signals()
 
 
 def _leave_all() -> None:
@@ -83,6 +103,14 @@ def _leave_all() -> None:
         kept.clear()
     for callback in callbacks:
         callback()
+
+
+def _hold_signals() -> None:
+    _blocked.before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _take_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _blocked.before)
 
 
 def _of_loop(loop: asyncio.AbstractEventLoop, above: IOLoop) -> Iterator[int]:
@@ -113,4 +141,6 @@ def _replace(descriptors: set[int]) -> None:
         os.close(null)
 
 
-os.register_at_fork(after_in_child=_leave_all)
+os.register_at_fork(
+    before=_hold_signals, after_in_parent=_take_signals, after_in_child=_begin_child
+)

@@ -8,11 +8,12 @@ inherit that.
 
 import asyncio
 import contextlib
-import os
 import signal
 import threading
 from collections.abc import Awaitable, Iterator
 from typing import Any
+
+from tornado_rt.fork_guard import call_in_children
 
 # As children that a handler forks have them.
 SIGNALS: dict[signal.Signals, Any] = {
@@ -42,7 +43,7 @@ class Cancelling:
         self._task: asyncio.Task[Any] | None = None
         leave_signals_to_worker()
         signal.signal(signal.SIGTERM, self._look)
-        os.register_at_fork(after_in_child=self._let_go)
+        call_in_children(self._let_go)
 
     def ask(self) -> None:
         """Cancel the handler, in any thread; nothing happens when it has ended."""
