@@ -1,4 +1,4 @@
-"""What a forked child keeps of its parent: here, that it can be ended from its first moment on."""
+"""Signals end a forked child from its first moment on, and never its parent in its place."""
 
 import signal
 import subprocess

@@ -12,7 +12,7 @@ import attrs
 import pytest
 from redis.asyncio import Redis
 
-from services.queue import QueueService
+from services.queue import Ack, Outcome, QueueService
 from settings import Settings
 from tests.api import Client, event_of, notified, serving
 from tests.conftest import ROOT
@@ -392,6 +392,23 @@ async def test_exception_is_tried_again_and_each_attempt_is_told(
         assert (first["attempt"], first["outcome"]) == (1, "error")
         assert "attempt 1 broke" in first["error"]
         assert (second["attempt"], second["outcome"], second["error"]) == (2, "completed", None)
+
+
+@pytest.mark.gen_test
+async def test_task_that_waits_for_another_attempt_says_why(
+    idle: Settings, make_token: Token, redis: Redis
+) -> None:
+    async with serving(idle, make_token("alice")) as alice:
+        task_id = await submitted(alice, paper())
+        assert (await look(alice, task_id))["error"] is None
+        queue = QueueService(redis)
+        (claim,) = (await queue.claim("one", 1, kinds=["report"])).claims
+        reason = "no paper in the tray"
+        assert await queue.end_attempt(
+            Ack(task_id, claim.token, Outcome.ERROR, error=reason, delay=60.0)
+        )
+        task = await look(alice, task_id)
+        assert (task["status"], task["error"]) == ("delayed", reason)
 
 
 @pytest.mark.gen_test

@@ -10,9 +10,9 @@
 local KEY, CHANGES, NUMBERED, PACKED = 1, 2, 3, 4
 local records = {}
 
--- What all records of a kind share, and the places of its `packed` fields. These are kept together under `made`, in
--- this order: what is far away in memory is then one thing, not a dozen. `derived` fields are kept nowhere: each has
--- the function that makes it of the record.
+-- Return what all records of a kind share, and the places of its `packed` fields. Redis keeps these together under
+-- `made`, in this order: then one thing is far away in memory, not a dozen. `derived` fields are not kept: each has a
+-- function that makes it from the record.
 local function kind_of_record(defaults, packed, derived)
   local places = {}
   for i = 1, #packed do places[packed[i]] = i end

@@ -35,7 +35,7 @@ do
     local first = string.byte(packed) == ARRAY_16 and 3 or 1
     local _, user, batch, created, seq, kind, level, key, attempts, expected, notify, unique, plan, head,
       fragment, job = cmsgpack.unpack_limit(packed, MADE_FIELDS, first)
-    -- What is no text cannot be compared with text: that is an error.
+    -- Lua raises an error when it compares text with anything else.
     if user < '' or batch < '' or created < '' or seq < '' or kind < '' or level < '' or key < '' or attempts < ''
         or expected < '' or notify < '' or unique < '' or plan < '' or head < '' or fragment < '' or job < '' then
       return nil
