@@ -343,9 +343,12 @@ async def _open_notifications(
         replay_limit=settings.replay_limit,
     )
     await notifications.prepare()
+    stack.push_async_callback(notifications.close)
     core.jobs.keep(notifications.run_trimmer, "notification-trimmer")
-    core.jobs.keep(notifications.run_marker, "notification-marker")
-    core.jobs.keep(notifications.run_republisher, "notification-republisher")
+    core.jobs.keep(notifications.run_clock, "notification-clock")
+    core.jobs.keep(notifications.run_forgetting, "notification-forgetting")
+    core.jobs.keep(notifications.run_watch, "notification-watch")
+    core.jobs.keep(notifications.run_migration, "notification-migration")
     callbacks = CallbackSender(
         allow_private=settings.callback_allow_private,
         most_waiting_a_user=settings.callback_waiting_per_user,

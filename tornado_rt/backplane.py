@@ -38,8 +38,6 @@ PROBE_SECONDS = 1.0
 SILENT_SECONDS = 3.0
 # Clients learn of an outage that lasts this long [s].
 PATIENCE_SECONDS = 0.5
-# How long a message may be under way, from its store to us [s].
-UNDER_WAY_SECONDS = 5.0
 # Most topics in one SUBSCRIBE.
 TOGETHER = 1000
 # Retries nothing, and does not connect again before it gives up.
@@ -160,10 +158,6 @@ class Backplane:
         self._metrics.degraded.inc()
         self._listener.deliver(topic, message)
         return False
-
-    def blind_seconds(self) -> float:
-        """Return for how long we may have missed what others published [s]."""
-        return time.monotonic() - self._heard_at + UNDER_WAY_SECONDS
 
     def _leave(self, topic: str) -> None:
         self._unwanted.add(topic)

@@ -1,8 +1,10 @@
 """Notifications, kept and pushed."""
 
+from services.notifications.listing import Query, State
 from services.notifications.models import (
     LINK_LENGTH,
     TITLE_LENGTH,
+    AlreadyAnswered,
     BroadcastDraft,
     Notification,
     NotificationDraft,
@@ -14,12 +16,15 @@ from services.notifications.models import (
     NotStorable,
     Severity,
 )
-from services.notifications.service import NotificationService
+from services.notifications.service import Done, NotificationService
+from services.notifications.verbs import Verb
 
 __all__ = [
     "LINK_LENGTH",
     "TITLE_LENGTH",
+    "AlreadyAnswered",
     "BroadcastDraft",
+    "Done",
     "NotStorable",
     "Notification",
     "NotificationDraft",
@@ -29,5 +34,8 @@ __all__ = [
     "NotificationService",
     "NotificationStatus",
     "NotificationType",
+    "Query",
     "Severity",
+    "State",
+    "Verb",
 ]

@@ -1,0 +1,75 @@
+"""What a device has missed: the versions after its cursor, whole or not at all.
+
+Versions are contiguous, and each is told by one message. So a device that gets a message whose
+version does not follow the last one knows that it has missed something, and reads it here.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from services.notifications.account import Account, Document
+from services.notifications.indexes import INBOX, REMOVALS
+from services.notifications.intents import is_part
+from services.notifications.ledger import News
+from services.notifications.publication import message_of
+from tornado_rt.protocol import Cursor, Message, ResyncReason
+
+# How often a log is read again in which something changed meanwhile.
+TRIES = 5
+# How many versions, for each message that may be replayed, are looked through.
+VERSIONS_A_MESSAGE = 4
+
+ReadAccount = Callable[[str], Awaitable[Account]]
+
+
+class Log:
+    """Replays at most `replay_limit` messages."""
+
+    def __init__(self, database: Any, read_account: ReadAccount, replay_limit: int) -> None:
+        self._inbox = database[INBOX]
+        self._removals = database[REMOVALS]
+        self._read_account = read_account
+        self._replay_limit = replay_limit
+
+    async def read(
+        self, account: Account, after: Cursor
+    ) -> tuple[Sequence[Message], ResyncReason | None, Account]:
+        """Return all after a cursor, oldest first, or why it cannot be had; and up to where."""
+        for _ in range(TRIES):
+            reason = self._refusal(account, after)
+            if reason is not None or after.offset == account.version:
+                return [], reason, account
+            news = await self._news(account, after.offset)
+            now = await self._read_account(account.user_id)
+            if now.version == account.version:
+                break
+            account = now
+        if len(news) > self._replay_limit:
+            return [], ResyncReason.LIMIT, account
+        assert account.epoch is not None
+        epoch = account.epoch.id
+        return [message_of(one, Cursor(epoch, one.version)) for one in news], None, account
+
+    def _refusal(self, account: Account, after: Cursor) -> ResyncReason | None:
+        if not account.knows(after):
+            return ResyncReason.EPOCH
+        if after.offset < account.floor:
+            return ResyncReason.TRIMMED
+        if account.version - after.offset > VERSIONS_A_MESSAGE * self._replay_limit:
+            return ResyncReason.LIMIT
+        return None
+
+    async def _news(self, account: Account, offset: int) -> list[News]:
+        since = {"user_id": account.user_id, "version": {"$gt": offset}}
+        documents = [one async for one in self._inbox.find(since) if not is_part(one)]
+        removals = [one async for one in self._removals.find(since)]
+        news = [
+            News(version=one["made"], new=one) for one in documents if one.get("made", 0) > offset
+        ]
+        changed: dict[int, list[Document]] = {}
+        for document in documents:
+            if document.get("made", 0) <= offset:
+                changed.setdefault(document["version"], []).append(document)
+        news += [News(version=version, changed=some) for version, some in changed.items()]
+        news += [News(version=one["version"], removed=one["ids"]) for one in removals]
+        return sorted(news, key=lambda one: one.version)
