@@ -159,7 +159,7 @@ class Ledger:
         if not documents:
             return
         version = self._next_version()
-        back = [{**one, "version": version, "made": version} for one in documents]
+        back = [{**one, "version": version} for one in documents]
         for document in back:
             self._inserted.add(document["_id"])
             self._put(None, document)

@@ -7,10 +7,11 @@ version does not follow the last one knows that it has missed something, and rea
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from services.notifications.account import Account, Document
+from services.notifications.account import UNREAD, Account, Document
 from services.notifications.indexes import INBOX, REMOVALS
 from services.notifications.intents import is_part
 from services.notifications.ledger import News
+from services.notifications.models import number_in
 from services.notifications.publication import message_of
 from tornado_rt.protocol import Cursor, Message, ResyncReason
 
@@ -63,13 +64,21 @@ class Log:
         since = {"user_id": account.user_id, "version": {"$gt": offset}}
         documents = [one async for one in self._inbox.find(since) if not is_part(one)]
         removals = [one async for one in self._removals.find(since)]
-        news = [
-            News(version=one["made"], new=one) for one in documents if one.get("made", 0) > offset
-        ]
+        news: list[News] = []
         changed: dict[int, list[Document]] = {}
         for document in documents:
-            if document.get("made", 0) <= offset:
-                changed.setdefault(document["version"], []).append(document)
+            made = number_in(document, "made")
+            if made > offset:
+                news.append(_first_news(document, made))
+            else:
+                changed.setdefault(number_in(document, "version"), []).append(document)
         news += [News(version=version, changed=some) for version, some in changed.items()]
         news += [News(version=one["version"], removed=one["ids"]) for one in removals]
         return sorted(news, key=lambda one: one.version)
+
+
+def _first_news(document: Document, made: int) -> News:
+    """Return what a device hears of one that it does not know; it is no news that was read."""
+    if document.get("state") == UNREAD:
+        return News(version=made, new=document)
+    return News(version=made, changed=[document])
