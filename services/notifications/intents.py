@@ -243,7 +243,7 @@ class Answer:
         answered = {"answered": {"action": self.action, "at": ledger.now}}
         read = EDITS[Verb.READ](found[0], Moment(ledger.now)) or Edit({})
         edit = Edit({**read.fields, **answered}, read.gone)
-        [document] = ledger.change(found, lambda _: edit)
+        [document] = ledger.change(found, lambda _: edit, answers=True)
         return document
 
 

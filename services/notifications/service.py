@@ -24,6 +24,7 @@ from services.notifications.epochs import Epochs
 from services.notifications.inbox import Inbox
 from services.notifications.indexes import INBOX, REMOVALS, make_indexes
 from services.notifications.intents import Act, Answer, Changed, Create, Outcome, Undo
+from services.notifications.ledger import Ledger
 from services.notifications.legacy import Legacy, dedupe_key
 from services.notifications.lifetime import Lifetime
 from services.notifications.listing import Query, State
@@ -39,6 +40,7 @@ from services.notifications.models import (
     NotStorable,
     stored_id,
 )
+from services.notifications.owed import Owed
 from services.notifications.publication import Publication, counts_dict
 from services.notifications.recount import Recount
 from services.notifications.retention import Retention
@@ -105,12 +107,15 @@ class NotificationService:
         self._legacy = Legacy(database, self._lifetime)
         self._recount = Recount(database, self._accounts, self._legacy)
         self._shared_accounts = SharedRead(self._read_accounts)
+        self._publication = Publication(publisher)
+        self.owed = Owed(database)
         self._committer = Committer(
             database,
             self._accounts,
             self._recount,
             epoch=lambda: self._epochs.current,
-            tell=Publication(publisher).tell,
+            tell=self._tell,
+            note=self.owed.note,
             most_waiting_a_user=self._access.most_waiting_a_user,
             wait_seconds=self._access.wait_seconds,
         )
@@ -355,6 +360,10 @@ class NotificationService:
             outcome = await self._committer.commit(intent)
         self._retention.watch(outcome.account)
         return outcome
+
+    async def _tell(self, ledgers: Sequence[Ledger]) -> None:
+        self.owed.wake(ledgers)
+        await self._publication.tell(ledgers)
 
     async def _read_account(self, user_id: str) -> Account:
         account = await self._shared_accounts.get(user_id)
