@@ -6,6 +6,7 @@ another process was first with one of them, that user's intents go into the next
 """
 
 import asyncio
+import contextvars
 import random
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -122,7 +123,9 @@ class Committer:
 
     def _start(self) -> None:
         if self._job is None:
-            self._job = asyncio.create_task(self._run(), name="inbox-committer")
+            # It serves others too: it belongs to no handler that happens to be the first.
+            loop, context = asyncio.get_running_loop(), contextvars.Context()
+            self._job = loop.create_task(self._run(), name="inbox-committer", context=context)
 
     async def _run(self) -> None:
         try:
