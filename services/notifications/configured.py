@@ -24,10 +24,9 @@ class BadSetting(OutOfBounds):
 
 def read_toml(setting: str, path: Path) -> dict[str, Any]:
     """Return what a TOML file says. Raise BadSetting."""
+    content = read_file(setting, path)
     try:
-        return tomllib.loads(read_file(setting, path).decode())
-    except BadSetting:
-        raise
+        return tomllib.loads(content.decode())
     except ValueError as error:
         # Also of bytes that are no UTF-8.
         raise BadSetting(setting, path, f"is not TOML: {error}") from None

@@ -13,9 +13,10 @@ T = TypeVar("T")
 
 # The shortest that every program must take (RFC 5646 section 4.4.1).
 LOCALE_LENGTH = 35
-# A `langtag` of RFC 5646 section 2.1; not the tags that are grandfathered, or private alone.
+# A `langtag` of RFC 5646 section 2.1. Left out are grandfathered tags, those for private use alone,
+# and languages of four letters and more, of which none is registered.
 LOCALE = re.compile(
-    r"(?:[a-z]{2,3}(?:-[a-z]{3}){0,3}|[a-z]{4,8})"
+    r"[a-z]{2,3}(?:-[a-z]{3}){0,3}"
     r"(?:-[a-z]{4})?"
     r"(?:-(?:[a-z]{2}|[0-9]{3}))?"
     r"(?:-(?:[a-z0-9]{5,8}|[0-9][a-z0-9]{3}))*"
