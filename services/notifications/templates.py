@@ -282,10 +282,10 @@ def _read_all(path: Path) -> dict[str, dict[str, Template]]:
 
 
 def _read_file(file: Path) -> Iterator[tuple[str, str, Template]]:
-    for (*parts, locale), table in _leaves(read_toml(SETTING, file), ()):
-        name = ".".join(parts)
-        place = f"{file}: {'.'.join(filter(None, (name, locale)))}"
-        if not TYPE.fullmatch(name):
+    for path, table in _leaves(read_toml(SETTING, file), ()):
+        place = f"{file}: {'.'.join(path)}"
+        name, locale = ".".join(path[:-1]), path[-1]
+        if not isinstance(table, dict) or not TYPE.fullmatch(name):
             raise BadSetting(SETTING, place, "is no template: write [NAME.LANGUAGE]")
         if not is_locale(locale):
             raise BadSetting(SETTING, place, f"{locale} is no language tag such as en or de-AT")
@@ -299,16 +299,13 @@ def _read_file(file: Path) -> Iterator[tuple[str, str, Template]]:
 def _leaves(
     table: Mapping[str, Any], path: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield the tables that hold something else than tables, and where they stand."""
-    inner = [one for one in table.values() if isinstance(one, dict)]
-    if len(path) > 1 and (not inner or len(inner) < len(table)):
-        yield path, table
-        return
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, (*path, key))
+    """Yield what holds more than tables, or is none, with where it stands."""
+    for name, value in table.items():
+        inner = value.values() if isinstance(value, dict) else ()
+        if inner and all(isinstance(one, dict) for one in inner):
+            yield from _leaves(value, (*path, name))
         else:
-            yield ("", *path, key), value
+            yield (*path, name), value
 
 
 def _pattern_of(name: str, text: str, most: int) -> Pattern:
