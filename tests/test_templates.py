@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from services.notifications import NotificationDraft, NotificationType
 from services.notifications.configured import BadSetting
 from services.notifications.fields import DraftFields
 from services.notifications.patterns import Pattern
+from services.notifications.preferences import Preferences
 from services.notifications.templates import (
     Rendered,
     TemplateRefused,
@@ -22,8 +24,12 @@ from services.notifications.templates import (
     check_variables,
     load_templates,
 )
+from services.notifications.types import load_types
 from services.queue.models import BatchState, TaskState
+from tests.conftest import ROOT
+from tests.test_examples import blocks
 from tornado_rt.bounds import OutOfBounds
+from tornado_rt.json_body import structure
 from tornado_rt.work.values import cut
 
 ORDERS = """
@@ -370,3 +376,18 @@ def _order_templates() -> Templates:
 
 
 ORDER_TEMPLATES = _order_templates()
+
+
+def test_page_shows_templates_types_and_preferences_as_they_are(tmp_path: Path) -> None:
+    """What docs/notifications.md shows is read; what it lists is there."""
+    page = (ROOT / "docs/notifications.md").read_text()
+    types, templates = blocks(page, "toml")
+    (tmp_path / "types.toml").write_text(types)
+    [*_, sent] = load_types(str(tmp_path / "types.toml")).in_locale("de-AT")
+    assert sent.title == "Bestellungen unterwegs"
+    rendered = load_templates(written(tmp_path, templates)).render("order.sent", SENT, ["de"])
+    assert rendered.title == "Bestellung 7 ist unterwegs"
+    [shown] = blocks(page, "json")
+    assert structure(orjson.loads(shown), Preferences).to_dict() == orjson.loads(shown)
+    for name in BUILT_IN.names:
+        assert f".{name.rpartition('.')[2]}`" in page
