@@ -106,6 +106,7 @@ def test_default_language_comes_after_those_that_are_asked_for(tmp_path: Path) -
     ("value", "title"),
     [
         ("{who}", "{who}"),
+        ("{word}", "{word}"),
         ("{{number}}", "{{number}}"),
         ("{0.__class__}", "{0.__class__}"),
         ("%(who)s $who ${who}", "%(who)s $who ${who}"),
@@ -301,7 +302,14 @@ def test_english_ends_are_told_as_they_were() -> None:
 
 
 LITERAL = st.text(st.sampled_from(string.ascii_letters + " .:/é文"), max_size=20)
-VALUE = st.text(max_size=300) | st.text(st.sampled_from("{}ab %\\\n\0/.\u202e\ud800"), max_size=300)
+VALUE = st.one_of(
+    st.text(max_size=300),
+    st.text(st.sampled_from("{}ab %\\\n\0/.\u202e\ud800"), max_size=300),
+    # Names of other variables, and of their own.
+    st.lists(st.sampled_from(["{a}", "{b}", "{c}", "{{a}}", "{who}", "x"]), max_size=3).map(
+        "".join
+    ),
+)
 
 
 @given(st.lists(LITERAL, min_size=2, max_size=5), st.lists(VALUE, min_size=3, max_size=3))
