@@ -1,5 +1,7 @@
 """What a user wants to be told of, and what there is to choose from."""
 
+from typing import Any
+
 from services.notifications.preferences import Preferences, PreferencesStore
 from tornado_rt.web import ApiHandler
 
@@ -7,7 +9,7 @@ from tornado_rt.web import ApiHandler
 class PreferencesApiHandler(ApiHandler):
     """An endpoint on what keeps the preferences."""
 
-    def initialize(self, notifications: PreferencesStore) -> None:
+    def initialize(self, notifications: PreferencesStore, **_: Any) -> None:
         self.notifications = notifications
 
 

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import attrs
 
 from services.notifications.locales import check_locale
-from services.submissions import moment_within, read_moment
-from tornado_rt.bounds import OutOfBounds, check_name, name_of, number_of
+from services.submissions import moment_within
+from tornado_rt.bounds import OutOfBounds, check_name, name_of, number_of, read_moment
 from tornado_rt.json_body import MOST_BYTES, MOST_ITEMS
 from tornado_rt.work.values import check_unique
 
