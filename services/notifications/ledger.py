@@ -240,7 +240,8 @@ def _difference(before: Document, after: Document) -> Change:
         for name, value in after.items()
         if name not in before or before[name] is not value
     }
-    fields.pop("version")
+    # Of an account that is not the newest; then the operation is refused.
+    fields.pop("version", None)
     gone = sorted(before.keys() - after.keys())
     return Change(ids=[after["_id"]], version=after["version"], fields=fields, gone=gone)
 
