@@ -6,8 +6,11 @@ another process was first with one of them, that user's intents go into the next
 """
 
 import asyncio
+import contextlib
 import contextvars
+import math
 import random
+import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -38,6 +41,9 @@ CONFLICTS = 50
 # Accounts that are remembered from the last operation.
 REMEMBERED = 10_000
 BACKOFF_SECONDS = 0.005
+# How long what an operation changes in its account waits for the next operation [s].
+END_SECONDS = 0.2
+END_RETRY_SECONDS = 1.0
 
 
 @attrs.define(eq=False)
@@ -93,6 +99,9 @@ class Committer:
         # Whose batch is under way: their next one waits for it.
         self._busy: set[str] = set()
         self._jobs: set[asyncio.Task[None]] = set()
+        # The last operations of users, and when each is written into its account at the latest.
+        self._unended: OrderedDict[str, tuple[float, Operation]] = OrderedDict()
+        self._ending: asyncio.Task[None] | None = None
 
     async def commit(self, intent: Intent) -> Outcome:
         """Commit an intent; return its result. Raise what it raises, NoTurn, or PyMongoError."""
@@ -110,9 +119,12 @@ class Committer:
 
     async def close(self) -> None:
         """Stop; what waits is refused."""
-        for job in self._jobs:
+        jobs = [*self._jobs, *([] if self._ending is None else [self._ending])]
+        for job in jobs:
             job.cancel()
-        await asyncio.gather(*self._jobs, return_exceptions=True)
+        await asyncio.gather(*jobs, return_exceptions=True)
+        with contextlib.suppress(PyMongoError):
+            await self._end_some(math.inf)
 
     def forget(self) -> None:
         """Read every account anew: the store is not what it was."""
@@ -222,21 +234,20 @@ class Committer:
         if not done:
             return won, set()
         refused = await self._accounts.do(done)
-        if await self._accounts.end(done) == len(done):
-            for user_id in done.keys() - refused:
-                self._remember(ledgers[user_id].account)
+        for user_id in done.keys() - refused:
+            self._remember(ledgers[user_id].account.after(done[user_id]))
+        self._end_later(done)
         for user_id in refused:
             account = (await self._accounts.read([user_id]))[user_id]
-            await self._recount.count(account)
+            await self._recount.count(account.settled() if account.is_busy else account)
         return won, refused
 
     async def _outdated(self, unchanged: Mapping[str, Account]) -> set[str]:
-        """Return whose account, by which nothing was to be done, was not the newest."""
-        known = [id_ for id_ in unchanged if id_ in self._known]
-        if not known:
+        """Return whose account, by which nothing was to be done, is not the newest."""
+        if not unchanged:
             return set()
-        now = await self._accounts.settle(await self._accounts.read(known))
-        outdated = {id_ for id_ in known if now[id_].version != unchanged[id_].version}
+        now = await self._accounts.settle(await self._accounts.read(list(unchanged)))
+        outdated = {id_ for id_, one in unchanged.items() if now[id_].version != one.version}
         self._forget(dict.fromkeys(outdated))
         return outdated
 
@@ -287,9 +298,50 @@ class Committer:
                 self._waiting.setdefault(wish.intent.user_id, deque()).appendleft(wish)
 
     def _remember(self, account: Account) -> None:
-        self._known[account.user_id] = account.stored()
+        self._known[account.user_id] = account
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
+
+    def _end_later(self, operations: Mapping[str, Operation]) -> None:
+        due = time.monotonic() + END_SECONDS
+        for user_id, operation in operations.items():
+            self._unended.pop(user_id, None)
+            self._unended[user_id] = (due, operation)
+        if self._ending is None and operations:
+            loop, context = asyncio.get_running_loop(), contextvars.Context()
+            self._ending = loop.create_task(self._end(), name="inbox-end", context=context)
+
+    async def _end(self) -> None:
+        """Write into accounts what no later operation has written, until that is all."""
+        try:
+            while self._unended:
+                await asyncio.sleep(END_SECONDS / 2)
+                try:
+                    await self._end_some(time.monotonic())
+                except PyMongoError as error:
+                    log.warning("accounts_wait", error=error)
+                    await asyncio.sleep(END_RETRY_SECONDS)
+        finally:
+            self._ending = None
+
+    async def _end_some(self, now: float) -> None:
+        due = {
+            user_id: operation
+            for user_id, (moment, operation) in self._unended.items()
+            if moment <= now and user_id not in self._busy
+        }
+        for users in _parts(list(due)):
+            some = {user_id: due[user_id] for user_id in users}
+            await self._accounts.end(some)
+            for user_id, operation in some.items():
+                self._ended(user_id, operation)
+
+    def _ended(self, user_id: str, operation: Operation) -> None:
+        if (entry := self._unended.get(user_id)) is not None and entry[1] is operation:
+            del self._unended[user_id]
+        known = self._known.get(user_id)
+        if known is not None and known.stamp == operation.stamp:
+            self._known[user_id] = attrs.evolve(known, stamp=operation.stamp + 1, unwritten={})
 
     def _forget(self, user_ids: Mapping[str, object]) -> None:
         for user_id in user_ids:

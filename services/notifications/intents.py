@@ -100,8 +100,8 @@ class Create:
     def _again(self, ledger: Ledger, known: Document) -> Document:
         if known.get("print") != self.fields.get("print"):
             raise SentBefore
-        if is_shown(known):
-            ledger.again.append(_told_before(known))
+        if is_shown(known) and known["version"] == known.get("made"):
+            ledger.again.append(News(version=known["version"], new=known))
         return known
 
     def _renewed(self, ledger: Ledger, fields: Document, known: list[Document]) -> Document:
@@ -143,14 +143,6 @@ class Create:
 def id_of_event(user_id: str, event_id: str) -> ObjectId:
     """Return the `_id` of what a user is told of an event: so it is stored once."""
     return ObjectId(hashlib.sha256(f"{user_id}\n{event_id}".encode()).digest()[:12])
-
-
-def _told_before(known: Document) -> News:
-    """Return the news of its version: that of one that has changed since is no news."""
-    version = known["version"]
-    if version == known.get("made"):
-        return News(version=version, new=known)
-    return News(version=version, changed=[known])
 
 
 # What a renewed one keeps though the new one does not say it.

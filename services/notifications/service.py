@@ -122,7 +122,9 @@ class NotificationService:
         self._epochs = Epochs(database["meta"])
         self._accounts = Accounts(database)
         self._legacy = Legacy(database, lifetime)
-        self._recount = Recount(database, self._accounts, self._legacy)
+        self._recount = Recount(
+            database, self._accounts, self._legacy, lambda: self._epochs.current
+        )
         self._shared_accounts = SharedRead(self._read_accounts)
         self._publication = Publication(publisher)
         self.owed = Owed(database)
@@ -358,7 +360,8 @@ class NotificationService:
     async def read_heads(self, user_ids: Sequence[str]) -> dict[str, Cursor]:
         """Return the last number of each user."""
         found = await self._accounts.read(user_ids)
-        return {id_: one.cursor(self._epochs.current) for id_, one in found.items()}
+        newest = {id_: one.settled() if one.is_busy else one for id_, one in found.items()}
+        return {id_: one.cursor(self._epochs.current) for id_, one in newest.items()}
 
     async def run_watch(self) -> None:
         """Notice a store that was restored under us, until cancelled."""
