@@ -1,4 +1,4 @@
-"""The HMAC secret: the configured one, or one that the server made for itself."""
+"""Secrets: the configured ones, or those that the server made for itself."""
 
 import contextlib
 import errno
@@ -6,12 +6,13 @@ import os
 import secrets
 import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
 from settings import Settings
-from tornado_rt.data_folder import SECRET_FILE, open_data_folder
+from tornado_rt.data_folder import EMAIL_SECRET_FILE, SECRET_FILE, open_data_folder
 
 log = structlog.get_logger(__name__)
 
@@ -33,9 +34,17 @@ def load_secret(settings: Settings) -> tuple[str, bool]:
     if settings.jwt_public_key or settings.jwt_jwks_url:
         return "", False
     if not settings.jwt_secret:
-        return _own_secret(settings.data_dir), True
+        return _own_secret(settings.data_dir / SECRET_FILE), True
     _check(settings.jwt_secret, "jwt_secret")
     return settings.jwt_secret, False
+
+
+def load_email_secret(settings: Settings) -> str:
+    """Return the secret that the links in mail are signed with. Raise SecretError for a weak one."""
+    if not settings.email_secret:
+        return _own_secret(settings.data_dir / EMAIL_SECRET_FILE)
+    _check(settings.email_secret, "email_secret")
+    return settings.email_secret
 
 
 def read_named_file(setting: str, path: str, most_bytes: int = MOST_BYTES) -> bytes:
@@ -46,31 +55,40 @@ def read_named_file(setting: str, path: str, most_bytes: int = MOST_BYTES) -> by
         raise SecretError(f"{setting}: {path}: {_reason(error)}") from None
 
 
-def _own_secret(data_dir: Path) -> str:
-    path = data_dir / SECRET_FILE
-    open_data_folder(data_dir)
+def own_file(path: Path, make: Callable[[], str], advice: str) -> str:
+    """Return what a private file in the data folder holds, made if it is not there.
+
+    `advice`: what to write into it. Raise SecretError when it cannot be read.
+    """
+    open_data_folder(path.parent)
     if not path.exists():
-        _make(path)
-    advice = "write 32 random bytes or more into it, or delete it: a new one is made"
+        _make(path, make())
     try:
         text = _read(path, MOST_BYTES).decode()
-        _check(text, str(path))
     except UnicodeDecodeError:
         raise SecretError(f"{path}: is not UTF-8: {advice}") from None
-    except SecretError as error:
-        raise SecretError(f"{error}: {advice}") from None
     except (OSError, ValueError) as error:
         raise SecretError(f"{path}: {_reason(error)}: {advice}") from None
     _keep_private(path)
+    return text
+
+
+def _own_secret(path: Path) -> str:
+    advice = "write 32 random bytes or more into it, or delete it: a new one is made"
+    text = own_file(path, lambda: secrets.token_urlsafe(48), advice)
+    try:
+        _check(text, str(path))
+    except SecretError as error:
+        raise SecretError(f"{error}: {advice}") from None
     return _without_line_break(text)
 
 
-def _make(path: Path) -> None:
+def _make(path: Path, content: str) -> None:
     """Put a new secret there, whole or not at all; one that another process made first stays."""
     descriptor, made = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(48))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         with contextlib.suppress(FileExistsError):

@@ -1,0 +1,107 @@
+"""The kind `email`: one mail about what a user has not read after a delay."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from services.channels import StillUnread
+from services.email.addresses import Addresses
+from services.email.digests import Digests
+from services.email.letters import letter
+from services.email.links import MailLinks
+from services.email.server import MailLater, MailRefused, MailServer
+from tornado_rt.work import Kind, Retry, Run, TaskError, clean_line
+
+NAME = "email"
+# Their sum is over a day.
+ATTEMPTS = 24
+BACKOFF_SECONDS = (10.0, 7200.0)
+TIMEOUT_SECONDS = 120.0
+REASON_LENGTH = 300
+
+
+@attrs.frozen(kw_only=True)
+class EmailParams:
+    """The parameters of a delivery: whose, and the ids of notifications."""
+
+    user_id: str
+    ids: list[str]
+
+
+def email_params(user_id: str, ids: Sequence[str]) -> dict[str, Any]:
+    """Return the parameters that mail notifications if they are unread by then."""
+    return {"user_id": user_id, "ids": list(ids)}
+
+
+class Postman:
+    """Sends one mail for all that waits. `server` None: there is none, and nothing is sent."""
+
+    def __init__(
+        self,
+        addresses: Addresses,
+        digests: Digests,
+        links: MailLinks,
+        still_unread: StillUnread,
+        *,
+        server: MailServer | None,
+        sender: str,
+    ) -> None:
+        self._addresses = addresses
+        self._digests = digests
+        self._links = links
+        self._still_unread = still_unread
+        self._server = server
+        self._sender = sender
+
+    async def run(self, params: EmailParams, run: Run) -> dict[str, int]:
+        """Send; return of how many notifications the mail tells.
+
+        Raise Retry when the mail server may take it later, TaskError when it has refused it.
+        """
+        user_id = params.user_id
+        due = await self._digests.due(user_id, params.ids)
+        choice = await self._addresses.read(user_id)
+        wanted = choice.on and bool(due)
+        unread = await self._still_unread(user_id, due) if wanted else []
+        if unread and self._server is not None:
+            await self._send(self._server, choice.email, user_id, unread, run)
+        await self._digests.settle(user_id, due)
+        return {"told": len(unread)}
+
+    async def _send(
+        self,
+        server: MailServer,
+        recipient: str,
+        user_id: str,
+        unread: list[dict[str, Any]],
+        run: Run,
+    ) -> None:
+        made = letter(
+            unread,
+            self._links,
+            sender=self._sender,
+            recipient=recipient,
+            user_id=user_id,
+            message_id=run.task_id,
+        )
+        try:
+            await server.send(made, self._sender, recipient)
+        except MailLater as error:
+            raise Retry(clean_line(str(error), REASON_LENGTH)) from None
+        except MailRefused as error:
+            raise TaskError(clean_line(str(error), REASON_LENGTH)) from None
+
+
+def email_kind(postman: Postman) -> Kind:
+    """Return the kind."""
+    kind = Kind(
+        NAME,
+        EmailParams,
+        title="E-mail",
+        max_attempts=ATTEMPTS,
+        backoff=BACKOFF_SECONDS,
+        timeout=TIMEOUT_SECONDS,
+    )
+    kind.handler(postman.run)
+    return kind
