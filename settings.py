@@ -492,12 +492,14 @@ class Settings:
         default=20, validator=v.ge(0), help="browsers of a user that are pushed to"
     )
     push_ttl_seconds: float = ts.option(
-        default=86400.0, validator=v.ge(0), help="how long a push waits for a browser that is away [s]"
+        default=86400.0,
+        validator=v.ge(0),
+        help="how long a push waits for a browser that is away [s]",
     )
     smtp_url: str = ts.secret(
         default="",
         validator=_check_smtp_url,
-        help="mail server, as smtp://user:password@host:587; empty sends no mail"
+        help="mail server, as smtp://user:password@host:587; empty sends no mail",
     )
     smtp_from: str = ts.option(
         default="",

@@ -40,7 +40,7 @@ def load_secret(settings: Settings) -> tuple[str, bool]:
 
 
 def load_email_secret(settings: Settings) -> str:
-    """Return the secret that the links in mail are signed with. Raise SecretError for a weak one."""
+    """Return the secret that links in mail are signed with. Raise SecretError for a weak one."""
     if not settings.email_secret:
         return _own_secret(settings.data_dir / EMAIL_SECRET_FILE)
     _check(settings.email_secret, "email_secret")

@@ -80,14 +80,13 @@ class Addresses:
 
     async def read(self, user_id: str) -> MailChoice:
         """Return a user's choice."""
-        document = await self._all.find_one({"_id": user_id}) or {}
-        email = document.get("email", "")
-        return MailChoice(email, bool(email) and not document.get("off", False))
+        async with self._access.turn(user_id):
+            return await self._read(user_id)
 
     async def assign(self, user_id: str, email: str) -> MailChoice:
-        """Set a user's address for an application, "" for none; who has turned mail off keeps it so.
+        """Set a user's address for an application, "" for none. Raise NoMail.
 
-        Raise NoMail.
+        It turns no mail on that the user has turned off.
         """
         if email and not self._sends:
             raise NoMail
@@ -112,6 +111,11 @@ class Addresses:
     async def _change(self, user_id: str, fields: dict[str, Any]) -> MailChoice:
         async with self._access.turn(user_id):
             await self._all.update_one({"_id": user_id}, {"$set": fields}, upsert=True)
-            choice = await self.read(user_id)
+            choice = await self._read(user_id)
             await self._set_channel(user_id, EMAIL, choice.on)
         return choice
+
+    async def _read(self, user_id: str) -> MailChoice:
+        document = await self._all.find_one({"_id": user_id}) or {}
+        email = document.get("email", "")
+        return MailChoice(email, bool(email) and not document.get("off", False))

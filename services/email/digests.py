@@ -20,17 +20,16 @@ class Digests:
     async def expect(self, user_id: str, ids: Sequence[str]) -> None:
         """Have notifications told in the user's next mail, whichever delivery sends it.
 
-        Call it before their delivery is added. Repeated calls change nothing.
+        Call it before their delivery is added. A repeated call is harmless.
         """
-        await self._all.update_one(
-            {"_id": user_id}, {"$addToSet": {"waiting": {"$each": list(ids)}}}, upsert=True
-        )
+        waiting = {"$each": list(ids), "$slice": -MOST_WAITING}
+        await self._all.update_one({"_id": user_id}, {"$push": {"waiting": waiting}}, upsert=True)
 
     async def due(self, user_id: str, ids: Sequence[str]) -> list[str]:
         """Return what is to be told with these ids, without what was told already."""
         document = await self._all.find_one({"_id": user_id}) or {}
         told = set(document.get("told", ()))
-        wanted = dict.fromkeys([*document.get("waiting", ())[-MOST_WAITING:], *ids])
+        wanted = dict.fromkeys([*document.get("waiting", ()), *ids])
         return [one for one in wanted if one not in told]
 
     async def settle(self, user_id: str, ids: Sequence[str]) -> None:

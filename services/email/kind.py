@@ -64,8 +64,14 @@ class Postman:
         choice = await self._addresses.read(user_id)
         wanted = choice.on and bool(due)
         unread = await self._still_unread(user_id, due) if wanted else []
-        if unread and self._server is not None:
-            await self._send(self._server, choice.email, user_id, unread, run)
+        try:
+            if unread and self._server is not None:
+                await self._send(self._server, choice.email, user_id, unread, run)
+        except MailRefused as error:
+            await self._digests.settle(user_id, due)
+            raise TaskError(clean_line(str(error), REASON_LENGTH)) from None
+        except MailLater as error:
+            raise Retry(clean_line(str(error), REASON_LENGTH)) from None
         await self._digests.settle(user_id, due)
         return {"told": len(unread)}
 
@@ -85,12 +91,7 @@ class Postman:
             user_id=user_id,
             message_id=run.task_id,
         )
-        try:
-            await server.send(made, self._sender, recipient)
-        except MailLater as error:
-            raise Retry(clean_line(str(error), REASON_LENGTH)) from None
-        except MailRefused as error:
-            raise TaskError(clean_line(str(error), REASON_LENGTH)) from None
+        await server.send(made, self._sender, recipient)
 
 
 def email_kind(postman: Postman) -> Kind:

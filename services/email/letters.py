@@ -76,7 +76,7 @@ def _rest(notifications: Sequence[dict[str, Any]]) -> list[str]:
 def _html(notifications: Sequence[dict[str, Any]], links: MailLinks, unsubscribe: str) -> str:
     parts = [_section(one, links) for one in notifications[:MOST_SHOWN]]
     parts += [f"<p>{escape(text)}</p>" for text in _rest(notifications)]
-    foot = f'<p><small><a href="{escape(unsubscribe)}">No more mail about notifications</a></small></p>'
+    foot = f'<p><a href="{escape(unsubscribe)}">No more mail about notifications</a></p>'
     body = "\n".join([*parts, "<hr>", foot])
     head = '<meta charset="utf-8"><title>Notifications</title>'
     return f"<!doctype html>\n<html><head>{head}</head><body>\n{body}\n</body></html>\n"

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 from urllib.parse import quote, urljoin
 
-from services.push.base64url import decode, encode
+from services.base64url import decode, encode
 
 UNSUBSCRIBE = "/api/email/unsubscribe"
 PURPOSE = b"unsubscribe\0"

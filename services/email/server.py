@@ -1,5 +1,6 @@
 """The mail server that mail is handed to (RFC 5321), by the address that names it."""
 
+import socket
 import ssl
 from email.message import EmailMessage
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -31,6 +32,7 @@ class MailServer:
     password: str = attrs.field(repr=False)
     implicit_tls: bool = False
     starttls: bool | None = None
+    trust: ssl.SSLContext = attrs.field(factory=ssl.create_default_context, repr=False, eq=False)
 
     @classmethod
     def parse(cls, url: str) -> "MailServer":
@@ -42,7 +44,7 @@ class MailServer:
         if parts.scheme not in PORTS or not parts.hostname:
             raise ValueError("a mail server is an smtp: or smtps: address")
         password = unquote(parts.password or "")
-        usual = "require" if password else "auto"
+        asked = dict(parse_qsl(parts.query)).get("starttls", "require" if password else "auto")
         implicit = parts.scheme == "smtps"
         return cls(
             host=parts.hostname,
@@ -50,9 +52,7 @@ class MailServer:
             username=unquote(parts.username or ""),
             password=password,
             implicit_tls=implicit,
-            starttls=False
-            if implicit
-            else STARTTLS[dict(parse_qsl(parts.query)).get("starttls", usual)],
+            starttls=False if implicit else STARTTLS[asked],
         )
 
     async def send(self, message: EmailMessage, sender: str, recipient: str) -> None:
@@ -68,7 +68,9 @@ class MailServer:
                 password=self.password or None,
                 use_tls=self.implicit_tls,
                 start_tls=self.starttls,
-                tls_context=ssl.create_default_context(),
+                tls_context=self.trust,
+                # By itself it would look it up, and wait for a name server.
+                local_hostname=socket.gethostname(),
                 timeout=TIMEOUT_SECONDS,
             )
         except aiosmtplib.SMTPRecipientsRefused as error:

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import orjson
 
-from services.push.base64url import encode
+from services.base64url import encode
 from services.push.client import Urgency
 from services.push.encryption import TEXT_BYTES
 

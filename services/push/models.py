@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from services.push.base64url import decode
+from services.base64url import decode
 from services.push.encryption import AUTH_BYTES, read_point
 from services.push.receivers import is_public, validate_callback_url
 from tornado_rt.bounds import OutOfBounds

@@ -10,7 +10,7 @@ from typing import Any
 from pymongo import ASCENDING, IndexModel
 
 from services.channels import PUSH, SetChannel
-from services.push.base64url import decode
+from services.base64url import decode
 from services.push.models import Subscription, SubscriptionDraft, SubscriptionNotFound, id_of
 from tornado_rt.mongo import MongoAccess
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from services.push.base64url import decode, encode
+from services.base64url import decode, encode
 from services.push.encryption import point_of
 from settings import Settings
 from tornado_rt.data_folder import VAPID_FILE

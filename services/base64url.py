@@ -1,4 +1,4 @@
-"""Base64 for addresses (RFC 4648 section 5), without padding, as Web Push writes keys."""
+"""Base64 for addresses (RFC 4648 section 5), without padding."""
 
 import base64
 import binascii
