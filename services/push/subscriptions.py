@@ -9,8 +9,8 @@ from typing import Any
 
 from pymongo import ASCENDING, IndexModel
 
-from services.channels import PUSH, SetChannel
 from services.base64url import decode
+from services.channels import PUSH, SetChannel
 from services.push.models import Subscription, SubscriptionDraft, SubscriptionNotFound, id_of
 from tornado_rt.mongo import MongoAccess
 

@@ -32,8 +32,8 @@ export class PushSwitch {
   }
 
   async #refresh() {
-    const registration = await register();
-    const subscription = await registration.pushManager.getSubscription();
+    const registration = await navigator.serviceWorker.getRegistration("/");
+    const subscription = await registration?.pushManager.getSubscription();
     if (!subscription) return;
     const known = await kept();
     if (known.user !== this.#user) {
