@@ -1,9 +1,6 @@
 """Web Push: what is sent, to a push service that checks it and browsers that decrypt it."""
 
-import os
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,17 +16,10 @@ from structlog.testing import capture_logs
 from tornado.web import Application
 
 from services.base64url import decode, encode
-from services.channels import Channels
 from services.push import (
     EndpointRefused,
-    PushClient,
-    Pusher,
     PushParams,
-    SubscriptionDraft,
-    SubscriptionNotFound,
-    Subscriptions,
     load_vapid_key,
-    push_kind,
     push_params,
     withdraw_params,
 )
@@ -38,14 +28,10 @@ from services.push.encryption import BODY_BYTES, TEXT_BYTES, encrypt, point_of
 from services.push.messages import text_of, topic_of
 from settings import Settings
 from tests.push_service import Device, PushService, check_signature
-from tornado_rt.json_body import structure
-from tornado_rt.problems import Problem
+from tests.pushing import SUBJECT, notification, site_of
 from tornado_rt.protocol import iso_time
 from tornado_rt.secret import SecretError
-from tornado_rt.testing import TaskRun, run_task_async
 from tornado_rt.work import Retry, TaskError
-
-SUBJECT = "mailto:ops@app.example"
 
 
 def private_key(number: str) -> ec.EllipticCurvePrivateKey:
@@ -80,21 +66,6 @@ def test_another_program_reads_what_is_encrypted(size: int) -> None:
     assert browser.read(body) == orjson.loads(text)
     with pytest.raises(ValueError, match="at most"):
         encrypt(b"x" * (TEXT_BYTES + 1), receiver, browser.auth)
-
-
-def notification(**fields: Any) -> dict[str, Any]:
-    """Return a notification as it stands on the wire."""
-    usual = {
-        "id": "5f0000000000000000000001",
-        "user_id": "alice",
-        "type": "alert",
-        "title": "The build failed",
-        "content": "main, in 3 minutes",
-        "link": "/builds/7",
-        "severity": "error",
-        "created_at": iso_time(),
-    }
-    return usual | fields
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5000)
@@ -181,53 +152,6 @@ def service() -> PushService:
 @pytest.fixture
 def app(service: PushService) -> Application:
     return service.application()
-
-
-@attrs.define
-class Site:
-    """The parts of a server that push, at a push service on this machine."""
-
-    base_url: str
-    settings: Settings
-    subscriptions: Subscriptions
-    pusher: Pusher
-    channels: list[tuple[str, str, bool]]
-    unread: list[str]
-
-    async def subscribe(self, user_id: str, browser: Device, **more: Any) -> str:
-        draft = structure(browser.subscription(self.base_url) | more, SubscriptionDraft)
-        return await self.subscriptions.add(user_id, draft)
-
-    async def push(self, params: dict[str, Any], **more: Any) -> TaskRun:
-        return await run_task_async(push_kind(self.pusher), params, **more)
-
-    async def ids(self, user_id: str) -> list[str]:
-        return [one.id for one in await self.subscriptions.find(user_id)]
-
-
-@asynccontextmanager
-async def site_of(database: Any, base_url: str, tmp_path: Path, **more: Any) -> AsyncIterator[Site]:
-    """Open the parts until the block ends."""
-    settings = Settings(data_dir=tmp_path / "data", vapid_subject=SUBJECT)
-    key, private = load_vapid_key(settings), more.get("allow_private", True)
-    channels, store, unread = [], Channels(database), ["5f0000000000000000000001"]
-
-    async def set_channel(user_id: str, name: str, on: bool) -> None:
-        channels.append((user_id, name, on))
-        await store.set(user_id, name, on)
-
-    async def still_unread(user_id: str, ids: Sequence[str]) -> list[dict[str, Any]]:
-        return [notification(id=one) for one in ids if one in unread]
-
-    options = {"server_key": key.public, "allow_private": True} | more
-    subscriptions = Subscriptions(database, set_channel, **options)
-    await subscriptions.prepare()
-    client = PushClient(key, allow_private=private)
-    pusher = Pusher(subscriptions, client, still_unread, ttl_seconds=3600)
-    try:
-        yield Site(base_url, settings, subscriptions, pusher, channels, unread)
-    finally:
-        client.close()
 
 
 @pytest.mark.gen_test
@@ -444,76 +368,3 @@ async def test_expired_subscription_and_one_of_another_key_get_nothing(
         assert (await site.push(push_params(notification()))).result["sent"] == 0
         assert await site.ids("alice") == [kept]
     assert service.pushes == {}
-
-
-@pytest.mark.gen_test
-async def test_subscriptions_of_a_user_are_bounded(
-    database: Any, base_url: str, tmp_path: Path
-) -> None:
-    async with site_of(database, base_url, tmp_path, most=2) as site:
-        ids = [await site.subscribe("alice", Device(name)) for name in ("a", "b", "c")]
-        assert await site.ids("alice") == ids[1:]
-
-
-@pytest.mark.gen_test
-async def test_browser_is_of_the_user_who_subscribed_last(
-    database: Any, base_url: str, tmp_path: Path
-) -> None:
-    browser = Device("one")
-    async with site_of(database, base_url, tmp_path) as site:
-        id_ = await site.subscribe("alice", browser)
-        assert await site.subscribe("bob", browser) == id_
-        assert await site.ids("alice") == []
-        assert await site.ids("bob") == [id_]
-        on, off = ("bob", "push", True), ("alice", "push", False)
-        assert site.channels == [("alice", "push", True), on, off]
-        with pytest.raises(SubscriptionNotFound):
-            await site.subscriptions.remove("alice", id_)
-        await site.subscriptions.remove("bob", id_)
-        user = await database["notification_users"].find_one({"_id": "bob"})
-        assert user["channels"] == []
-
-
-@pytest.mark.gen_test
-async def test_browser_renews_its_subscription_by_its_secret(
-    database: Any, base_url: str, tmp_path: Path
-) -> None:
-    old, new = Device("old"), Device("new")
-    async with site_of(database, base_url, tmp_path) as site:
-        await site.subscribe("alice", old)
-        endpoint = old.subscription(base_url)["endpoint"]
-        draft = structure(new.subscription(base_url), SubscriptionDraft)
-        for wrong in (encode(os.urandom(16)), "", "é"):
-            with pytest.raises(SubscriptionNotFound):
-                await site.subscriptions.renew(endpoint, wrong, draft)
-        id_ = await site.subscriptions.renew(endpoint, encode(old.auth), draft)
-        assert await site.ids("alice") == [id_]
-        with pytest.raises(SubscriptionNotFound):
-            await site.subscriptions.renew(endpoint, encode(old.auth), draft)
-        assert ("alice", "push", False) not in site.channels
-
-
-GOOD = Device("a").subscription("https://push.example")
-BAD: list[dict[str, Any]] = [
-    {"endpoint": "https://push.example/" + "x" * 2000},
-    {"endpoint": "ftp://push.example/a"},
-    {"endpoint": "https://a:b@push.example/"},
-    {"endpoint": ""},
-    {"expirationTime": -1},
-    {"expirationTime": 1e300},
-    {"expirationTime": "soon"},
-    {"keys": {"p256dh": GOOD["keys"]["p256dh"]}},
-    {"keys": GOOD["keys"] | {"auth": encode(b"x" * 15)}},
-    {"keys": GOOD["keys"] | {"auth": "ä" * 22}},
-    {"keys": GOOD["keys"] | {"p256dh": encode(b"\x04" + b"\1" * 64)}},
-    {"keys": GOOD["keys"] | {"p256dh": encode(b"\x02" + b"\1" * 32)}},
-    {"keys": GOOD["keys"] | {"p256dh": "x" * 10_000}},
-]
-
-
-@pytest.mark.parametrize("fields", BAD)
-def test_bad_subscription_is_refused(fields: dict[str, Any]) -> None:
-    structure(GOOD, SubscriptionDraft)
-    with pytest.raises(Problem) as refused:
-        structure(GOOD | fields, SubscriptionDraft)
-    assert refused.value.status_code == 422
