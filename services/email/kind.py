@@ -35,7 +35,10 @@ def email_params(user_id: str, ids: Sequence[str]) -> dict[str, Any]:
 
 
 class Postman:
-    """Sends one mail for all that waits. `server` None: there is none, and nothing is sent."""
+    """Mails what is unread, and all else of the user that waits to be mailed.
+
+    `server` None: there is none, and nothing is sent.
+    """
 
     def __init__(
         self,
@@ -59,19 +62,23 @@ class Postman:
 
         Raise Retry when the mail server may take it later, TaskError when it has refused it.
         """
-        user_id = params.user_id
+        user_id, own = params.user_id, set(params.ids)
         due = await self._digests.due(user_id, params.ids)
         choice = await self._addresses.read(user_id)
-        wanted = choice.on and bool(due)
+        wanted = choice.on and not own.isdisjoint(due)
         unread = await self._still_unread(user_id, due) if wanted else []
+        # The others have deliveries of their own, after a delay of their own.
+        if self._server is None or own.isdisjoint(one["id"] for one in unread):
+            await self._digests.settle(user_id, params.ids)
+            return {"told": 0}
         try:
-            if unread and self._server is not None:
-                await self._send(self._server, choice.email, user_id, unread, run)
-        except MailRefused as error:
-            await self._digests.settle(user_id, due)
-            raise TaskError(clean_line(str(error), REASON_LENGTH)) from None
+            await self._send(self._server, choice.email, user_id, unread, run)
         except MailLater as error:
-            raise Retry(clean_line(str(error), REASON_LENGTH)) from None
+            raise Retry(_line(error)) from None
+        except MailRefused as error:
+            # What made it refuse this mail would make it refuse the next.
+            await self._digests.settle(user_id, due)
+            raise TaskError(_line(error)) from None
         await self._digests.settle(user_id, due)
         return {"told": len(unread)}
 
@@ -106,3 +113,7 @@ def email_kind(postman: Postman) -> Kind:
     )
     kind.handler(postman.run)
     return kind
+
+
+def _line(error: Exception) -> str:
+    return clean_line(str(error), REASON_LENGTH)
