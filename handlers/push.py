@@ -78,15 +78,12 @@ class ServiceWorkerHandler(AssetHandler):
         await super().get("sw.js", include_body)
 
 
-ID = r"([A-Za-z0-9_-]{1,64})"
-
-
-def push_routes(push: dict[str, Any]) -> list[URLSpec]:
-    """Return the routes; the argument is what `initialize` of the handlers gets."""
+def push_routes(push: dict[str, Any], id_: str) -> list[URLSpec]:
+    """Return the routes; `push` is what `initialize` of the handlers gets, `id_` matches an id."""
     return [
         URLSpec(r"/api/push/key", PushKeyHandler, push),
         URLSpec(r"/api/push/subscriptions", SubscriptionsHandler, push),
-        URLSpec(rf"/api/push/subscriptions/{ID}", SubscriptionHandler, push),
+        URLSpec(rf"/api/push/subscriptions/{id_}", SubscriptionHandler, push),
         URLSpec(r"/api/push/renewals", RenewalsHandler, push),
         URLSpec(r"/sw.js", ServiceWorkerHandler, {"path": STATIC}),
     ]

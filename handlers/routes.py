@@ -143,7 +143,7 @@ def routes(
         URLSpec(rf"/api/notifications/{ID}", NotificationHandler, notifications),
         URLSpec(r"/api/ws/notifications", NotificationSocket, notifications),
         URLSpec(r"/api/broadcast", BroadcastHandler, notifications),
-        *push_routes(push),
+        *push_routes(push, ID),
         *email_routes(email),
         URLSpec(r"/api/queue/stats", QueueStatsHandler, queue),
         URLSpec(r"/api/queue/check", QueueCheckHandler, queue),

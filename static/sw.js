@@ -7,7 +7,7 @@ const ICON = "/static/icon.svg";
 
 self.addEventListener("install", () => self.skipWaiting());
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
-self.addEventListener("push", (event) => event.waitUntil(onPush(event.data.json())));
+self.addEventListener("push", (event) => event.data && event.waitUntil(onPush(event.data.json())));
 self.addEventListener("notificationclick", (event) => event.waitUntil(onClick(event.notification)));
 self.addEventListener("pushsubscriptionchange", (event) => event.waitUntil(renew(event)));
 

@@ -8,6 +8,7 @@ import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
@@ -15,6 +16,8 @@ from settings import Settings
 from tornado_rt.data_folder import EMAIL_SECRET_FILE, SECRET_FILE, open_data_folder
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 SECRET_BYTES = 32
 MOST_BYTES = 65536
@@ -55,32 +58,34 @@ def read_named_file(setting: str, path: str, most_bytes: int = MOST_BYTES) -> by
         raise SecretError(f"{setting}: {path}: {_reason(error)}") from None
 
 
-def own_file(path: Path, make: Callable[[], str], advice: str) -> str:
+def own_file(path: Path, make: Callable[[], str], read: Callable[[str], T], advice: str) -> T:
     """Return what a private file in the data folder holds, made if it is not there.
 
-    `advice`: what to write into it. Raise SecretError when it cannot be read.
+    `read`: takes its text, and raises SecretError for a bad one. `advice`: what to do about such a
+    file. Raise SecretError.
     """
     open_data_folder(path.parent)
     if not path.exists():
         _make(path, make())
     try:
-        text = _read(path, MOST_BYTES).decode()
+        content = read(_read(path, MOST_BYTES).decode())
     except UnicodeDecodeError:
         raise SecretError(f"{path}: is not UTF-8: {advice}") from None
+    except SecretError as error:
+        raise SecretError(f"{error}: {advice}") from None
     except (OSError, ValueError) as error:
         raise SecretError(f"{path}: {_reason(error)}: {advice}") from None
     _keep_private(path)
-    return text
+    return content
 
 
 def _own_secret(path: Path) -> str:
-    advice = "write 32 random bytes or more into it, or delete it: a new one is made"
-    text = own_file(path, lambda: secrets.token_urlsafe(48), advice)
-    try:
+    def read(text: str) -> str:
         _check(text, str(path))
-    except SecretError as error:
-        raise SecretError(f"{error}: {advice}") from None
-    return _without_line_break(text)
+        return _without_line_break(text)
+
+    advice = "write 32 random bytes or more into it, or delete it: a new one is made"
+    return own_file(path, lambda: secrets.token_urlsafe(48), read, advice)
 
 
 def _make(path: Path, content: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import attrs
+import structlog
 
 from services.channels import StillUnread
 from services.email.addresses import Addresses
@@ -12,6 +13,8 @@ from services.email.letters import letter
 from services.email.links import MailLinks
 from services.email.server import MailLater, MailRefused, MailServer
 from tornado_rt.work import Kind, Retry, Run, TaskError, clean_line
+
+log = structlog.get_logger(__name__)
 
 NAME = "email"
 # Their sum is over a day.
@@ -74,8 +77,10 @@ class Postman:
         try:
             await self._send(self._server, choice.email, user_id, unread, run)
         except MailLater as error:
+            log.warning("mail_waits", user_id=user_id, reason=_line(error))
             raise Retry(_line(error)) from None
         except MailRefused as error:
+            log.warning("mail_refused", user_id=user_id, reason=_line(error))
             # What made it refuse this mail would make it refuse the next.
             await self._digests.settle(user_id, due)
             raise TaskError(_line(error)) from None

@@ -89,11 +89,12 @@ class Pusher:
         answer = await self._client.send(subscription, envelope)
         if answer.outcome is Outcome.LATER:
             raise _Later(answer)
+        about = {"user_id": subscription.user_id, "subscription": subscription.id}
         if answer.outcome is Outcome.GONE:
             await self._subscriptions.discard(subscription)
-        if answer.outcome is not Outcome.SENT:
-            about = {"user_id": subscription.user_id, "subscription": subscription.id}
-            log.warning("push_failed", **about, outcome=answer.outcome, reason=answer.reason)
+            log.info("push_subscription_gone", **about)
+        if answer.outcome is Outcome.REFUSED:
+            log.warning("push_refused", **about, reason=answer.reason)
         return answer.outcome.value
 
 

@@ -75,9 +75,9 @@ def _load(settings: Settings) -> EllipticCurvePrivateKey:
         return _read_number(settings.vapid_private_key)
     if path := settings.vapid_private_key_file:
         return _read_pem(read_named_file("vapid_private_key_file", path), path)
-    path = str(settings.data_dir / VAPID_FILE)
+    own = settings.data_dir / VAPID_FILE
     advice = "delete it: a new one is made, and browsers subscribe again"
-    return _read_pem(own_file(settings.data_dir / VAPID_FILE, _make, advice).encode(), path)
+    return own_file(own, _make, lambda text: _read_pem(text.encode(), str(own)), advice)
 
 
 def _make() -> str:
