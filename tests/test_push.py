@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.asyncio import Redis
 from structlog.testing import capture_logs
 from tornado.web import Application
 
@@ -20,18 +21,21 @@ from services.push import (
     EndpointRefused,
     PushParams,
     load_vapid_key,
+    push_kind,
     push_params,
     withdraw_params,
 )
 from services.push.client import MOST_RETRY_AFTER_SECONDS, seconds_of
 from services.push.encryption import BODY_BYTES, TEXT_BYTES, encrypt, point_of
 from services.push.messages import text_of, topic_of
+from services.queue import Job, NewTask, QueueService
 from settings import Settings
 from tests.push_service import Device, PushService, check_signature
 from tests.pushing import SUBJECT, notification, site_of
+from tests.working import ended, working
 from tornado_rt.protocol import iso_time
 from tornado_rt.secret import SecretError
-from tornado_rt.work import Retry, TaskError
+from tornado_rt.work import Retry, TaskError, first_fragment
 
 
 def private_key(number: str) -> ec.EllipticCurvePrivateKey:
@@ -243,6 +247,31 @@ async def test_busy_push_service_is_asked_again_and_others_are_not(
         assert first.error.delay == 70
         second = await site.push(push_params(notification()), attempt=2, kept=first.kept)
         assert second.result == {"sent": 2, "gone": 0, "refused": 0}
+    assert [len(service.of(one)) for one in (busy, good)] == [2, 1]
+
+
+@pytest.mark.gen_test
+async def test_worker_delivers_it_in_the_end(
+    database: Any,
+    http_server: Any,
+    base_url: str,
+    service: PushService,
+    tmp_path: Path,
+    redis: Redis,
+    queue: QueueService,
+) -> None:
+    """From a queue in Redis, at the second attempt."""
+    busy, good = Device("busy"), Device("good")
+    service.statuses["busy"], service.retry_after = [503, 201], "0"
+    async with site_of(database, base_url, tmp_path) as site:
+        for browser in (busy, good):
+            await site.subscribe("alice", browser)
+        job = Job(label="Push", params=push_params(notification()))
+        task = NewTask(kind="push", job=job, first=first_fragment(None, None))
+        task_id = (await queue.enqueue_task("alice", task)).task_id
+        async with working(redis, queue, push_kind(site.pusher)):
+            done = await ended(queue, task_id)
+    assert done.result == {"sent": 2, "gone": 0, "refused": 0}
     assert [len(service.of(one)) for one in (busy, good)] == [2, 1]
 
 

@@ -35,5 +35,5 @@ class Digests:
     async def settle(self, user_id: str, ids: Sequence[str]) -> None:
         """Note that these were told, or need not be."""
         told = {"$each": list(ids), "$slice": -MOST_TOLD}
-        await self._all.update_one({"_id": user_id}, {"$push": {"told": told}}, upsert=True)
-        await self._all.update_one({"_id": user_id}, {"$pull": {"waiting": {"$in": list(ids)}}})
+        change = {"$push": {"told": told}, "$pull": {"waiting": {"$in": list(ids)}}}
+        await self._all.update_one({"_id": user_id}, change, upsert=True)
