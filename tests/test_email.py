@@ -190,13 +190,24 @@ async def test_passing_refusal_is_tried_again_as_the_same_mail(
 @pytest.mark.gen_test
 @pytest.mark.parametrize("where", ["recipient", "mail"])
 async def test_final_refusal_is_final(where: str, database: Any, box: MailBox) -> None:
-    """What was refused does not come with the next mail, which may be taken."""
+    """What was refused does not come with the next mail, which may be taken; the others do."""
     answers = box.recipient_answers if where == "recipient" else box.answers
     answers.append("550 no such user")
     async with posting(database, box, a=notification(id="a"), b=notification(id="b")) as site:
+        await site.digests.expect("alice", ["a", "b"])
         ended = await site.tell("a")
         assert isinstance(ended.error, TaskError)
         assert "550" in str(ended.error)
+        assert (await site.tell("b")).result == {"told": 1}
+
+
+@pytest.mark.gen_test
+async def test_what_was_read_brings_no_mail_about_others(database: Any, box: MailBox) -> None:
+    """Theirs is due after a delay of their own."""
+    async with posting(database, box, b=notification(id="b")) as site:
+        await site.digests.expect("alice", ["a", "b"])
+        assert (await site.tell("a")).result == {"told": 0}
+        assert box.received == []
         assert (await site.tell("b")).result == {"told": 1}
 
 

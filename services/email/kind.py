@@ -81,8 +81,8 @@ class Postman:
             raise Retry(_line(error)) from None
         except MailRefused as error:
             log.warning("mail_refused", user_id=user_id, reason=_line(error))
-            # What made it refuse this mail would make it refuse the next.
-            await self._digests.settle(user_id, due)
+            # It may be these that it refuses; the others come with their own delivery.
+            await self._digests.settle(user_id, params.ids)
             raise TaskError(_line(error)) from None
         await self._digests.settle(user_id, due)
         return {"told": len(unread)}
