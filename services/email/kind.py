@@ -65,36 +65,40 @@ class Postman:
 
         Raise Retry when the mail server may take it later, TaskError when it has refused it.
         """
-        user_id, own = params.user_id, set(params.ids)
-        due = await self._digests.due(user_id, params.ids)
-        choice = await self._addresses.read(user_id)
-        wanted = choice.on and not own.isdisjoint(due)
-        unread = await self._still_unread(user_id, due) if wanted else []
-        # The others have deliveries of their own, after a delay of their own.
-        if self._server is None or own.isdisjoint(one["id"] for one in unread):
-            await self._digests.settle(user_id, params.ids)
-            return {"told": 0}
-        try:
-            await self._send(self._server, choice.email, user_id, unread, run)
-        except MailLater as error:
-            log.warning("mail_waits", user_id=user_id, reason=_line(error))
-            raise Retry(_line(error)) from None
-        except MailRefused as error:
-            log.warning("mail_refused", user_id=user_id, reason=_line(error))
-            # It may be these that it refuses; the others come with their own delivery.
-            await self._digests.settle(user_id, params.ids)
-            raise TaskError(_line(error)) from None
-        await self._digests.settle(user_id, due)
+        due = await self._digests.due(params.user_id, params.ids)
+        unread = await self._find(params, due)
+        if unread:
+            await self._send(params, unread, run)
+        await self._digests.settle(params.user_id, due if unread else params.ids)
         return {"told": len(unread)}
 
-    async def _send(
-        self,
-        server: MailServer,
-        recipient: str,
-        user_id: str,
-        unread: list[dict[str, Any]],
-        run: Run,
-    ) -> None:
+    async def _find(self, params: EmailParams, due: list[str]) -> list[dict[str, Any]]:
+        """Return what the mail tells of; nothing if none of the delivery's own is unread.
+
+        The others have deliveries of their own, after a delay of their own.
+        """
+        own, choice = set(params.ids), await self._addresses.read(params.user_id)
+        if self._server is None or not choice.on or own.isdisjoint(due):
+            return []
+        unread = await self._still_unread(params.user_id, due)
+        return [] if own.isdisjoint(one["id"] for one in unread) else unread
+
+    async def _send(self, params: EmailParams, unread: list[dict[str, Any]], run: Run) -> None:
+        try:
+            await self._hand_over(params.user_id, unread, run)
+        except MailLater as error:
+            log.warning("mail_waits", user_id=params.user_id, reason=_line(error))
+            raise Retry(_line(error)) from None
+        except MailRefused as error:
+            log.warning("mail_refused", user_id=params.user_id, reason=_line(error))
+            # It may be these that it refuses; the others come with their own delivery.
+            await self._digests.settle(params.user_id, params.ids)
+            raise TaskError(_line(error)) from None
+
+    async def _hand_over(self, user_id: str, unread: list[dict[str, Any]], run: Run) -> None:
+        recipient = (await self._addresses.read(user_id)).email
+        if self._server is None or not recipient:
+            return
         made = letter(
             unread,
             self._links,
@@ -103,7 +107,7 @@ class Postman:
             user_id=user_id,
             message_id=run.task_id,
         )
-        await server.send(made, self._sender, recipient)
+        await self._server.send(made, self._sender, recipient)
 
 
 def email_kind(postman: Postman) -> Kind:
