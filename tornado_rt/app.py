@@ -393,11 +393,14 @@ async def _open_absent(
     links: MailLinks,
 ) -> Absent:
     channels, digests = Channels(database), Digests(database)
+    access = MongoAccess(database)
+    stack.push_async_callback(access.close)
     private = settings.callback_allow_private
     subscriptions = Subscriptions(
         database,
         channels.set,
         server_key=vapid_key.public,
+        access=access,
         most=settings.push_subscriptions_per_user,
         allow_private=private,
     )
@@ -407,7 +410,7 @@ async def _open_absent(
     unread, ttl = channels.still_unread, settings.push_ttl_seconds
     pusher = Pusher(subscriptions, client, unread, ttl_seconds=ttl)
     server = MailServer.parse(settings.smtp_url) if settings.smtp_url else None
-    addresses = Addresses(database, channels.set, sends=server is not None)
+    addresses = Addresses(database, channels.set, access=access, sends=server is not None)
     sender = settings.smtp_from
     postman = Postman(addresses, digests, links, unread, server=server, sender=sender)
     kinds = [push_kind(pusher), email_kind(postman)]
