@@ -7,7 +7,6 @@ from typing import Any
 
 import attrs
 
-from services.channels import Channels
 from services.push import (
     PushClient,
     Pusher,
@@ -67,11 +66,10 @@ async def site_of(database: Any, base_url: str, tmp_path: Path, **more: Any) -> 
     """Open the parts until the block ends."""
     settings = Settings(data_dir=tmp_path / "data", vapid_subject=SUBJECT)
     key, private = load_vapid_key(settings), more.get("allow_private", True)
-    channels, store, unread = [], Channels(database), ["5f0000000000000000000001"]
+    channels, unread = [], ["5f0000000000000000000001"]
 
     async def set_channel(user_id: str, name: str, on: bool) -> None:
         channels.append((user_id, name, on))
-        await store.set(user_id, name, on)
 
     async def still_unread(user_id: str, ids: Sequence[str]) -> list[dict[str, Any]]:
         return [notification(id=one) for one in ids if one in unread]

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.channels import Channels
 from services.email import (
     Addresses,
     BadLink,
@@ -55,13 +54,15 @@ class Site:
         return await run_task_async(email_kind(self.postman), email_params(user_id, ids), **more)
 
 
+async def ignore(user_id: str, name: str, on: bool) -> None:
+    """Stand for the inbox where nobody asks which channels are on."""
+
+
 def site_of(database: Any, url: str, **unread: dict[str, Any]) -> Site:
     channels: list[tuple[str, str, bool]] = []
-    store = Channels(database)
 
     async def set_channel(user_id: str, name: str, on: bool) -> None:
         channels.append((user_id, name, on))
-        await store.set(user_id, name, on)
 
     async def still_unread(user_id: str, ids: Sequence[str]) -> list[dict[str, Any]]:
         site.asked.append(list(ids))
@@ -337,7 +338,7 @@ async def test_address_turns_the_channel_on_and_its_end_off(database: Any) -> No
     assert (await site.addresses.turn_on("alice", "")).email == "alice@work.example"
     assert (await site.addresses.assign("alice", "")).to_dict() == {"email": None, "on": False}
     assert [on for _, _, on in site.channels] == [True, False, False, True, False]
-    silent = Addresses(database, Channels(database).set, sends=False)
+    silent = Addresses(database, ignore, sends=False)
     with pytest.raises(NoMail):
         await silent.assign("alice", "alice@home.example")
 

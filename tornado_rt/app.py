@@ -20,7 +20,6 @@ from tornado.web import Application
 from handlers.routes import PROBLEMS, routes, worker_routes
 from services.analysis import analysis_kind
 from services.callbacks import CallbackSender
-from services.channels import Channels
 from services.email import Addresses, Digests, MailLinks, MailServer, Postman, email_kind
 from services.gauges import QueueGauges
 from services.kinds import KindRegistry, load_kinds
@@ -189,7 +188,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         sockets = stack.enter_context(_bound(settings, shared=process is not None))
         own_url = url_of(settings, sockets[0].getsockname()[1])
         links = MailLinks(settings.public_url or own_url, email_secret)
-        absent = await _open_absent(stack, settings, database, vapid_key, links)
+        absent = await _open_absent(stack, settings, database, notifications, vapid_key, links)
         application = _application(
             core,
             database,
@@ -420,16 +419,15 @@ async def _open_absent(
     stack: contextlib.AsyncExitStack,
     settings: Settings,
     database: Any,
+    notifications: NotificationService,
     vapid_key: VapidKey,
     links: MailLinks,
 ) -> Absent:
-    channels, digests = Channels(database), Digests(database)
-    access = MongoAccess(database)
-    stack.push_async_callback(access.close)
+    digests, access = Digests(database), notifications.access
     private = settings.callback_allow_private
     subscriptions = Subscriptions(
         database,
-        channels.set,
+        notifications.set_channel,
         server_key=vapid_key.public,
         access=access,
         most=settings.push_subscriptions_per_user,
@@ -438,11 +436,11 @@ async def _open_absent(
     await subscriptions.prepare()
     client = PushClient(vapid_key, allow_private=private)
     stack.callback(client.close)
-    unread, ttl = channels.still_unread, settings.push_ttl_seconds
+    unread, ttl = notifications.still_unread, settings.push_ttl_seconds
     pusher = Pusher(subscriptions, client, unread, ttl_seconds=ttl)
     server = MailServer.parse(settings.smtp_url) if settings.smtp_url else None
-    addresses = Addresses(database, channels.set, access=access, sends=server is not None)
-    sender = settings.smtp_from
+    turn, sender = notifications.set_channel, settings.smtp_from
+    addresses = Addresses(database, turn, access=access, sends=server is not None)
     postman = Postman(addresses, digests, links, unread, server=server, sender=sender)
     kinds = [push_kind(pusher), email_kind(postman)]
     return Absent(subscriptions, addresses, links, digests, {one.name: one for one in kinds})
