@@ -17,9 +17,16 @@ from settings import Settings
 from tests.api import Client, serving
 from tests.conftest import SECRET
 from tests.push_service import Device
+from tests.waiting import until
 
 Token = Callable[..., str]
 PUSH_URL = "https://push.example"
+
+
+async def channels_of(database: Any, user_id: str) -> list[str]:
+    """Return what is stored; the account is written a moment after it was changed."""
+    user = await database["notification_users"].find_one({"_id": user_id})
+    return list(user.get("channels", []))
 
 
 @pytest.fixture
@@ -180,8 +187,7 @@ async def test_link_of_a_mail_turns_it_off_in_one_click(
         )
         assert sent.status == 200
         assert (await alice.get("/api/email")).body == {"email": "a@b.example", "on": False}
-        user = await database["notification_users"].find_one({"_id": "alice"})
-        assert user["channels"] == []
+        await until(lambda: channels_of(database, "alice"), equal=[])
         for wrong in ("", "?token=", "?token=x.y", path.partition("?")[2][:-2]):
             answer = await nobody.send("POST", f"{link.path}{wrong and '?' + wrong.lstrip('?')}")
             assert answer.status == 400

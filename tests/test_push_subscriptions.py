@@ -36,8 +36,7 @@ async def test_browser_is_of_the_user_who_subscribed_last(database: Any, tmp_pat
         with pytest.raises(SubscriptionNotFound):
             await site.subscriptions.remove("alice", id_)
         await site.subscriptions.remove("bob", id_)
-        user = await database["notification_users"].find_one({"_id": "bob"})
-        assert user["channels"] == []
+        assert site.channels[-1] == ("bob", "push", False)
 
 
 @pytest.mark.gen_test
