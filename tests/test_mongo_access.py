@@ -12,7 +12,7 @@ import pytest
 from pymongo.errors import PyMongoError
 
 from services.notifications import NotificationDraft, NotificationService, NotificationType
-from tests.test_notifications import Published
+from tests.inboxes import Published
 from tests.waiting import stopwatch, until
 from tornado_rt.mongo import MongoAccess, StoreAway, open_database
 from tornado_rt.stores import embedded_stores

@@ -21,7 +21,7 @@ from services.outbox import OURS_SECONDS, Event, OutboxPump, read_lag
 from services.queue import Ack, Claim, Job, NewTask, Outcome, QueueService
 from tests.ports import free_port
 from tests.test_callbacks import Received, app, received
-from tests.test_notifications import Published
+from tests.inboxes import Published
 from tests.waiting import until
 from tornado_rt.mongo import MongoAccess, open_database
 from tornado_rt.stores import StoreAddresses
