@@ -3,13 +3,13 @@
 An intent is applied again when another process was first: it changes the ledger alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import attrs
 
-from services.notifications.account import SNOOZED, Account, Document
+from services.notifications.account import GONE, SNOOZED, Account, Document
 from services.notifications.ledger import (
     UNDONE,
     Edit,
@@ -17,9 +17,10 @@ from services.notifications.ledger import (
     News,
     is_active,
     is_in_inbox,
+    is_shown,
     undone,
 )
-from services.notifications.models import AlreadyAnswered, NotificationNotFound
+from services.notifications.models import AlreadyAnswered, NotificationNotFound, SentBefore
 from services.notifications.verbs import EDITS, Moment, Verb, unsnoozed
 
 # Of a digest and its first one the content is the same; this is what a part takes of its head.
@@ -57,11 +58,16 @@ class Intent(Protocol):
         ...
 
 
+# Says whether one is kept and not pushed, by its user's preferences and the time.
+Mutes = Callable[[Document, datetime], bool]
+
+
 @attrs.frozen(kw_only=True)
 class Create:
     """Store one; renew the one with its key; count it into its digest. Returns the document.
 
-    One whose event is known is told again: its first teller may have been cut off.
+    One whose event is known is told again: its first teller may have been cut off. Raise SentBefore
+    when it is another one than that.
     """
 
     user_id: str
@@ -69,6 +75,7 @@ class Create:
     key: str | None = None
     event_id: str | None = None
     window: timedelta | None = None
+    mutes: Mutes = lambda _, __: False
 
     @property
     def needs(self) -> Needs:
@@ -79,10 +86,14 @@ class Create:
         """Change the ledger."""
         if self.event_id is not None:
             for known in ledger.where(lambda one: one.get("event_id") == self.event_id):
-                if not is_part(known):
-                    ledger.again.append(News(version=known["version"], new=known))
+                if known.get("print") != self.fields.get("print"):
+                    raise SentBefore
+                if is_shown(known):
+                    ledger.again.append(_told_before(known))
                 return known
         fields = {**self.fields, "created_at": ledger.now}
+        if self.mutes(ledger.account.preferences, ledger.now):
+            fields["muted"] = True
         if self.event_id is not None:
             fields["event_id"] = self.event_id
         if self.key is None:
@@ -100,7 +111,9 @@ class Create:
             return ledger.insert({**fields, "key": self.key})
         if found["state"] == SNOOZED:
             # What its user has put off stays away, and comes back as it is then.
-            [kept] = ledger.change([found], lambda _: Edit(fields, _missing(found, fields)))
+            due_at = min(filter(None, (found.get("snoozed_until"), fields.get("goes_at"))))
+            later = {**fields, "due_at": due_at}
+            [kept] = ledger.change([found], lambda _: Edit(later, _missing(found, later)))
             return kept
         return ledger.renew(found, fields, ("seen_at", *_missing(found, fields)))
 
@@ -125,6 +138,14 @@ class Create:
         if not is_in_inbox(head) or not isinstance(began, datetime):
             return False
         return self.window is not None and now - began < self.window
+
+
+def _told_before(known: Document) -> News:
+    """Return the news of its version: that of one that has changed since is no news."""
+    version = known["version"]
+    if version == known.get("made"):
+        return News(version=version, new=known)
+    return News(version=version, changed=[known])
 
 
 # What a renewed one keeps though the new one does not say it.
@@ -173,7 +194,7 @@ class Act:
 
     def apply(self, ledger: Ledger) -> Changed:
         """Change the ledger."""
-        found = [one for one in ledger.find(self.ids) if not is_part(one)]
+        found = list(filter(is_shown, ledger.find(self.ids)))
         if self.must_be and len(found) < len(self.ids):
             known = {one["_id"] for one in found}
             raise NotificationNotFound(str(next(id_ for id_ in self.ids if id_ not in known)))
@@ -188,36 +209,24 @@ class Act:
         return Changed(len(changed), ledger.account.version if changed else None, only)
 
 
-def is_part(document: Document) -> bool:
-    """Say whether one stands under a digest."""
-    return str(document.get("state")).startswith("part:")
-
-
 @attrs.frozen(kw_only=True)
 class Undo:
-    """Take back what one version did to those that did not change since. Returns a `Changed`.
-
-    `removed` are the documents that it has removed.
-    """
+    """Take back what one version did to those that did not change since. Returns a `Changed`."""
 
     user_id: str
     version: int
-    removed: Sequence[Document] = ()
 
     @property
     def needs(self) -> Needs:
         """Say what must be known."""
-        return Needs(version=self.version, ids=[one["_id"] for one in self.removed])
+        return Needs(version=self.version)
 
     def apply(self, ledger: Ledger) -> Changed:
         """Change the ledger."""
         changed = ledger.change(
             ledger.where(lambda one: one.get("version") == self.version and "was" in one), undone
         )
-        known = {one["_id"] for one in ledger.find(one["_id"] for one in self.removed)}
-        back = [one for one in self.removed if one["_id"] not in known]
-        ledger.restore(back)
-        return Changed(len(changed) + len(back), None)
+        return Changed(len(changed), None)
 
 
 @attrs.frozen(kw_only=True)
@@ -236,14 +245,14 @@ class Answer:
     def apply(self, ledger: Ledger) -> Document:
         """Change the ledger."""
         found = ledger.find([self.id])
-        if not found or self.action not in _answers(found[0]):
+        if not found or not is_shown(found[0]) or self.action not in _answers(found[0]):
             raise NotificationNotFound(f"{self.id} with the action {self.action}")
         if found[0].get("answered"):
             raise AlreadyAnswered(str(found[0]["answered"].get("action")))
         answered = {"answered": {"action": self.action, "at": ledger.now}}
         read = EDITS[Verb.READ](found[0], Moment(ledger.now)) or Edit({})
         edit = Edit({**read.fields, **answered}, read.gone)
-        [document] = ledger.change(found, lambda _: edit)
+        [document] = ledger.change(found, lambda _: edit, answers=True)
         return document
 
 
@@ -267,7 +276,11 @@ class Due:
 
     def apply(self, ledger: Ledger) -> None:
         """Change the ledger."""
-        due = [one for one in ledger.find(self.ids) if _is_reached(one.get("due_at"), ledger.now)]
+        due = [
+            one
+            for one in ledger.find(self.ids)
+            if one.get("state") != GONE and _is_reached(one.get("due_at"), ledger.now)
+        ]
         ledger.remove([one for one in due if _is_reached(one.get("goes_at"), ledger.now)])
         for document in due:
             if not _is_reached(document.get("goes_at"), ledger.now):
@@ -295,7 +308,8 @@ class Trim:
     def apply(self, ledger: Ledger) -> None:
         """Change the ledger."""
         excess = ledger.account.counts.kept - self.quota
-        oldest = sorted(ledger.find(self.ids), key=lambda one: one["seq"])
+        able = [one for one in ledger.find(self.ids) if is_shown(one) and not one.get("pinned")]
+        oldest = sorted(able, key=lambda one: one["seq"])
         ledger.trim(oldest[: max(excess, 0)])
 
 
@@ -313,7 +327,7 @@ class Purge:
 
     def apply(self, ledger: Ledger) -> None:
         """Change the ledger."""
-        ledger.remove(list(filter(is_part, ledger.find(self.ids))))
+        ledger.remove([one for one in ledger.find(self.ids) if is_part(one)])
 
 
 @attrs.frozen(kw_only=True)
@@ -345,6 +359,11 @@ class Reach:
         channels = sorted([*others, self.channel]) if self.on else others
         if channels != list(ledger.account.channels):
             ledger.be_reached(channels)
+
+
+def is_part(document: Document) -> bool:
+    """Say whether one stands under a digest."""
+    return str(document.get("state")).startswith("part:")
 
 
 @attrs.frozen
