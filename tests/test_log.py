@@ -44,11 +44,11 @@ async def test_replay_begins_at_every_version(make_service: Make, published: Pub
         versions = [m.cursor.offset for m in replay.messages if m.cursor is not None]
         assert versions == sorted(set(versions))
         assert all(version > offset for version in versions)
-        # What was deleted is told as deleted alone.
+        # What was deleted is told as deleted alone, to who knew it.
         shown = [m.fields().get("id") for m in replay.messages if m.type == "notification"]
         assert made[1].id not in shown
         deleted = [id_ for m in replay.messages for id_ in m.fields().get("deleted", [])]
-        assert deleted == ([made[1].id] if offset < 5 else [])
+        assert deleted == ([made[1].id] if 2 <= offset < 5 else [])
 
 
 @pytest.mark.gen_test
@@ -82,6 +82,17 @@ async def test_undone_deletion_of_several_is_one_message(service: NotificationSe
     told = [m for m in away.messages if m.cursor is not None and m.cursor.offset == 5]
     assert [m.type for m in told] == ["changed"]
     assert {one["id"] for one in told[0].fields()["items"]} == set(ids)
+
+
+@pytest.mark.gen_test
+async def test_deletion_of_one_that_was_renewed_is_told(service: NotificationService) -> None:
+    """Who was away knows it from before it was renewed."""
+    first = await service.create(draft(dedupe_key="k"))
+    cursor = (await service.replay("alice")).cursor
+    await service.create(draft(dedupe_key="k", title="renewed"))
+    await service.delete("alice", first.id)
+    told = (await service.replay("alice", cursor)).messages
+    assert [id_ for m in told for id_ in m.fields().get("deleted", [])] == [first.id]
 
 
 @pytest.mark.gen_test

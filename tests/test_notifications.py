@@ -23,7 +23,7 @@ FIELDS = {
     *("id", "user_id", "type", "title", "content", "link", "source", "severity", "status"),
     *("created_at", "read_at", "metadata", "dedupe_key", "seen_at", "archived_at"),
     *("snoozed_until", "expires_at", "pinned", "actions", "answered", "icon", "image", "locale"),
-    *("group_key", "count", "muted"),
+    *("group_key", "count", "muted", "seq"),
 }
 
 
