@@ -18,16 +18,21 @@ CONTENT = "The analysis of ten years of daily prices has ended; its report is re
 FIRST_AT = timedelta(days=1)
 
 
-def notifications(total: int) -> Iterator[dict[str, Any]]:
-    """Yield those of one user after another, the oldest first; every second one is unread."""
+def owners(total: int, own: int = PER_USER, each: int = PER_USER) -> Iterator[tuple[str, int]]:
+    """Yield each user and how many they have: `own` of the measured one, `each` of the others."""
+    yield user(0), min(own, total)
+    for number, begin in enumerate(range(own, total, each), 1):
+        yield user(number), min(each, total - begin)
+
+
+def notifications(user_id: str, count: int) -> Iterator[dict[str, Any]]:
+    """Yield those of one user, the oldest first; every second one is unread."""
     began = datetime.now(UTC) - FIRST_AT
-    for number in range(total):
-        seq = number % PER_USER + 1
-        unread = seq % 2 == 0
-        made = began + timedelta(milliseconds=number % PER_USER)
-        yield {
-            "user_id": user(number // PER_USER),
-            "seq": seq,
+    for seq in range(1, count + 1):
+        made = began + timedelta(milliseconds=seq)
+        state = {"status": "unread"} if seq % 2 == 0 else {"status": "read", "read_at": made}
+        yield state | {
+            "user_id": user_id,
             "type": "alert",
             "title": f"Report {seq}",
             "content": CONTENT,
@@ -35,28 +40,29 @@ def notifications(total: int) -> Iterator[dict[str, Any]]:
             "source": "benchmark",
             "severity": "info",
             "metadata": {"report": seq},
-            "status": "unread" if unread else "read",
             "created_at": made,
-            **({} if unread else {"read_at": made}),
         }
 
 
-def fill(database: Database[dict[str, Any]], total: int) -> None:
-    """Store so many in the product's layout; its indexes are there."""
-    _insert(
-        database,
-        "notifications",
-        (one | {"stored_at": one["created_at"]} for one in notifications(total)),
+def fill(
+    database: Database[dict[str, Any]], total: int, *, own: int = PER_USER, each: int = PER_USER
+) -> None:
+    """Store so many in the product's layout, as `owners` says; its indexes are there."""
+    known = list(owners(total, own, each))
+    numbered = (
+        one | {"seq": seq, "stored_at": one["created_at"]}
+        for owner in known
+        for seq, one in enumerate(notifications(*owner), 1)
     )
-    owners = range(-(-total // PER_USER))
-    counts = ({"_id": user(n), "seq": min(total - n * PER_USER, PER_USER)} for n in owners)
-    _insert(database, "notification_users", counts)
+    _insert(database, "notifications", numbered)
+    heads = ({"_id": user_id, "seq": count} for user_id, count in known)
+    _insert(database, "notification_users", heads)
 
 
 def fill_naive(database: Database[dict[str, Any]], total: int) -> None:
     """Store the same as `benchmarks.inboxes.naive` does."""
-    plain = ({k: v for k, v in one.items() if k != "seq"} for one in notifications(total))
-    _insert(database, "notifications", plain)
+    all_of_them = (one for owner in owners(total) for one in notifications(*owner))
+    _insert(database, "notifications", all_of_them)
 
 
 def _insert(

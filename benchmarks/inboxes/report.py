@@ -1,8 +1,7 @@
-"""The tables and the plot."""
+"""The tables, and the aims that they are held against."""
 
 import math
 from collections.abc import Iterator, Mapping
-from html import escape
 
 from benchmarks.inboxes.rounds import RATES, STALL_SECONDS, Cost, Found, Measure
 from benchmarks.inboxes.servers import Way
@@ -116,72 +115,3 @@ def _missed(found: Mapping[Way, Found], smallest: Mapping[Way, Found]) -> Iterat
     if stalls := ours.probed.stalls:
         longest = f"the longest {ours.probed.longest[0] * 1e3:.0f} ms"
         yield f"{stalls} of {ours.probed.requests} probes were stalled, {longest}"
-
-
-COLUMNS, WIDTH, HEIGHT = 3, 270, 190
-LEFT, RIGHT, TOP, BOTTOM = 50, 15, 30, 30
-STYLE = (
-    "text{font:12px sans-serif;fill:#222}.title{font-weight:bold}.small{font-size:10px}"
-    "polyline{fill:none;stroke-width:2}.ours{stroke:#1f77b4;fill:#1f77b4}"
-    ".naive{stroke:#9aa5b1;fill:#9aa5b1}polyline.ours,polyline.naive{fill:none}"
-    "line{stroke:#dde2e8}text.ours,text.naive{stroke:none}"
-)
-
-
-def plot(sizes: Sizes) -> str:
-    """Return an SVG of each cost against the size, both logarithmic."""
-    measures = [one for one in Measure if any(_points(sizes, way, one) for way in Way)]
-    rows = math.ceil(len(measures) / COLUMNS)
-    size = f'width="{COLUMNS * WIDTH}" height="{rows * HEIGHT + TOP}"'
-    pieces = list(_legend())
-    for number, measure in enumerate(measures):
-        x, y = number % COLUMNS * WIDTH, number // COLUMNS * HEIGHT + TOP
-        pieces += [f'<g transform="translate({x} {y})">', *_panel(sizes, measure), "</g>"]
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}>'
-    ground = '<rect width="100%" height="100%" fill="#fff"/>'
-    return "\n".join([head, f"<style>{STYLE}</style>", ground, *pieces, "</svg>", ""])
-
-
-def _legend() -> Iterator[str]:
-    yield '<text x="10" y="20">ms a request against notifications stored:</text>'
-    for number, way in enumerate(Way):
-        x = 290 + number * 110
-        yield f'<circle class="{way}" cx="{x}" cy="16" r="4"/>'
-        yield f'<text class="{way}" x="{x + 8}" y="20">{LABELS[way]}</text>'
-
-
-def _points(sizes: Sizes, way: Way, measure: Measure) -> list[tuple[int, float]]:
-    """Return size and ms."""
-    found = ((size, ways[way].costs) for size, ways in sizes.items() if way in ways)
-    return [(size, costs[measure].median * 1e3) for size, costs in found if measure in costs]
-
-
-def _panel(sizes: Sizes, measure: Measure) -> Iterator[str]:
-    lines = {way: _points(sizes, way, measure) for way in Way}
-    values = [value for points in lines.values() for _, value in points]
-    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    high = max(high, low + 1)
-    first, last = math.log10(min(sizes)), math.log10(max(sizes))
-
-    def x(size: int) -> float:
-        share = (math.log10(size) - first) / (last - first) if last > first else 0.5
-        return LEFT + share * (WIDTH - LEFT - RIGHT)
-
-    def y(value: float) -> float:
-        share = (math.log10(value) - low) / (high - low)
-        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
-
-    yield f'<text class="title" x="{LEFT - 30}" y="18">{escape(measure)}</text>'
-    for power in range(low, high + 1):
-        at = y(10.0**power)
-        yield f'<line x1="{LEFT}" y1="{at:.1f}" x2="{WIDTH - RIGHT}" y2="{at:.1f}"/>'
-        label = f'x="{LEFT - 5}" y="{at + 4:.1f}" text-anchor="end"'
-        yield f'<text class="small" {label}>{10.0**power:g}</text>'
-    for size in sizes:
-        label = f'x="{x(size):.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle"'
-        yield f'<text class="small" {label}>{size:,}</text>'
-    for way, points in lines.items():
-        drawn = [(x(size), y(value)) for size, value in points]
-        corners = " ".join(f"{a:.1f},{b:.1f}" for a, b in drawn)
-        yield f'<polyline class="{way}" points="{corners}"/>'
-        yield from (f'<circle class="{way}" cx="{a:.1f}" cy="{b:.1f}" r="3"/>' for a, b in drawn)
