@@ -50,7 +50,7 @@ class Size:
 
 # Each is a database.
 SMALL, FULL_STORE, FULL_INBOX = "small", "full_store", "full_inbox"
-SIZES = {SMALL: Size(200, 500), FULL_STORE: Size(200, 20_000), FULL_INBOX: Size(1000, 500)}
+SIZES = {SMALL: Size(200, 500), FULL_STORE: Size(200, 10_000), FULL_INBOX: Size(1000, 500)}
 
 # What a verb does before, and what is timed of it.
 Deed = Callable[[], Awaitable[Any]]
