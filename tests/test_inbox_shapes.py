@@ -21,8 +21,10 @@ from services.notifications import (
     NotificationDraft,
     NotificationService,
     NotificationStatus,
-    NotificationType,
 )
+from services.notifications.account import UNREAD
+from services.notifications.indexes import INBOX
+from services.notifications.listing import Query
 from tests.test_notifications import Published
 from tornado_rt.mongo import MongoAccess, open_database
 from tornado_rt.protocol import Cursor
@@ -82,11 +84,12 @@ async def open_inbox(url: str, name: str) -> AsyncIterator[NotificationService]:
         service = NotificationService(database, Published(), access=access, quota=0)
         await service.prepare()
         yield service
+        await service.close()
         await access.close()
 
 
 def draft(**more: Any) -> NotificationDraft:
-    return NotificationDraft(user_id=USER, type=NotificationType.ALERT, title="x", **more)
+    return NotificationDraft(user_id=USER, type="alert", title="x", **more)
 
 
 async def create(service: NotificationService) -> Deed:
@@ -106,18 +109,18 @@ async def create_known_event(service: NotificationService) -> Deed:
 
 def find(**filters: Any) -> Verb:
     async def verb(service: NotificationService) -> Deed:
-        return lambda: service.find(USER, **filters)
+        return lambda: service.find(USER, Query(**filters))
 
     return verb
 
 
 async def find_before(service: NotificationService) -> Deed:
-    newest = await service.find(USER, limit=50)
-    return lambda: service.find(USER, limit=50, before=newest.next)
+    newest = await service.find(USER, Query(limit=50))
+    return lambda: service.find(USER, Query(limit=50, before=newest.next))
 
 
-async def unread_count(service: NotificationService) -> Deed:
-    return lambda: service.unread_count(USER)
+async def counts(service: NotificationService) -> Deed:
+    return lambda: service.counts(USER)
 
 
 async def mark_one(service: NotificationService) -> Deed:
@@ -148,9 +151,9 @@ async def read_heads_of_50(service: NotificationService) -> Deed:
     return lambda: service.read_heads([user(number) for number in range(50)])
 
 
-async def republish(service: NotificationService) -> Deed:
-    await service.mark_pending()
-    return service.republish
+async def do_due(service: NotificationService) -> Deed:
+    """Look for what is to go, or to come back."""
+    return service.do_due
 
 
 VERBS: dict[str, Verb] = {
@@ -160,17 +163,17 @@ VERBS: dict[str, Verb] = {
     "find": find(limit=50),
     "find unread": find(limit=50, status=NotificationStatus.UNREAD),
     "find read": find(limit=50, status=NotificationStatus.READ),
-    "find of a type": find(limit=50, type=NotificationType.ALERT),
+    "find of a type": find(limit=50, types=["alert"]),
     "find before": find_before,
     "find a page": find(page=2, page_size=50),
-    "unread_count": unread_count,
+    "counts": counts,
     "mark_one": mark_one,
     "mark_read of 20": mark_20,
     "delete": delete,
     "replay of 10": replay_10,
     "replay for a newcomer": replay_for_a_newcomer,
     "read_heads of 50": read_heads_of_50,
-    "republish": republish,
+    "do_due": do_due,
 }
 
 
@@ -233,12 +236,12 @@ async def test_query_that_looks_through_all_documents_is_found_out(
 
         def scanning(name: str) -> Callable[[str], Awaitable[int]]:
             def count(user_id: str) -> int:
-                wanted = {"$or": [{"user_id": user_id, "status": "unread"}]}
-                return client[name]["notifications"].count_documents(wanted)
+                wanted = {"$or": [{"user_id": user_id, "state": UNREAD}]}
+                return client[name][INBOX].count_documents(wanted)
 
             return lambda user_id: asyncio.to_thread(count, user_id)
 
         async with opened(filled) as services:
             for name, service in services.items():
-                monkeypatch.setattr(service, "unread_count", scanning(name))
-            assert FULL_STORE in await slow_of(services, unread_count)
+                monkeypatch.setattr(service, "counts", scanning(name))
+            assert FULL_STORE in await slow_of(services, counts)

@@ -5,10 +5,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from bson import ObjectId
 from pymongo import WriteConcern
 from pymongo.database import Database
 
 from benchmarks.inboxes import user
+from services.notifications.account import READ, UNREAD, Account, Counts, Epoch
+from services.notifications.indexes import INBOX, USERS
+from services.notifications.lifetime import Lifetime
 
 # As many as the product keeps of a user.
 PER_USER = 1000
@@ -16,6 +20,7 @@ TOGETHER = 1000
 CONTENT = "The analysis of ten years of daily prices has ended; its report is ready."
 # Far from the age at which they go.
 FIRST_AT = timedelta(days=1)
+LIFETIME = Lifetime(timedelta(days=90))
 
 
 def owners(total: int, own: int = PER_USER, each: int = PER_USER) -> Iterator[tuple[str, int]]:
@@ -25,23 +30,28 @@ def owners(total: int, own: int = PER_USER, each: int = PER_USER) -> Iterator[tu
         yield user(number), min(each, total - begin)
 
 
-def notifications(user_id: str, count: int) -> Iterator[dict[str, Any]]:
+def notifications(count: int) -> Iterator[dict[str, Any]]:
     """Yield those of one user, the oldest first; every second one is unread."""
     began = datetime.now(UTC) - FIRST_AT
-    for seq in range(1, count + 1):
-        made = began + timedelta(milliseconds=seq)
-        state = {"status": "unread"} if seq % 2 == 0 else {"status": "read", "read_at": made}
-        yield state | {
-            "user_id": user_id,
+    for number in range(1, count + 1):
+        made = began + timedelta(milliseconds=number)
+        yield {
+            "_id": ObjectId(),
             "type": "alert",
-            "title": f"Report {seq}",
+            "title": f"Report {number}",
             "content": CONTENT,
             "link": "/reports/1",
             "source": "benchmark",
             "severity": "info",
-            "metadata": {"report": seq},
+            "metadata": {"report": number},
             "created_at": made,
+            **({} if is_unread(number) else {"read_at": made}),
         }
+
+
+def is_unread(number: int) -> bool:
+    """Say whether a notification is unread."""
+    return number % 2 == 0
 
 
 def fill(
@@ -49,19 +59,41 @@ def fill(
 ) -> None:
     """Store so many in the product's layout, as `owners` says; its indexes are there."""
     known = list(owners(total, own, each))
-    numbered = (
-        one | {"seq": seq, "stored_at": one["created_at"]}
-        for owner in known
-        for seq, one in enumerate(notifications(*owner), 1)
-    )
-    _insert(database, "notifications", numbered)
-    heads = ({"_id": user_id, "seq": count} for user_id, count in known)
-    _insert(database, "notification_users", heads)
+    _insert(database, INBOX, (one for owner in known for one in _as_stored(*owner)))
+    _insert(database, USERS, (_account(*owner) for owner in known))
+
+
+def _as_stored(user_id: str, count: int) -> Iterator[dict[str, Any]]:
+    """Yield notifications as a create or a read leaves them; each took one version."""
+    for number, fields in enumerate(notifications(count), 1):
+        read_at = fields.get("read_at")
+        yield {
+            **fields,
+            **LIFETIME.fields(fields["created_at"], None, fields["_id"]),
+            **({"seen_at": read_at} if read_at else {}),
+            "user_id": user_id,
+            "state": UNREAD if is_unread(number) else READ,
+            "seq": number,
+            "version": number,
+            "made": number,
+        }
+
+
+def _account(user_id: str, count: int) -> dict[str, Any]:
+    unread = sum(map(is_unread, range(1, count + 1)))
+    counts = Counts(unread=unread, unseen=unread, inbox=count)
+    epoch = Epoch(0, "filled")
+    account = Account(user_id=user_id, version=count, seq=count, counts=counts, epoch=epoch)
+    return {"_id": user_id, **account.to_fields()}
 
 
 def fill_naive(database: Database[dict[str, Any]], total: int) -> None:
     """Store the same as `benchmarks.inboxes.naive` does."""
-    all_of_them = (one for owner in owners(total) for one in notifications(*owner))
+    all_of_them = (
+        {**one, "user_id": user_id, "status": "unread" if is_unread(number) else "read"}
+        for user_id, count in owners(total)
+        for number, one in enumerate(notifications(count), 1)
+    )
     _insert(database, "notifications", all_of_them)
 
 

@@ -20,6 +20,7 @@ from benchmarks.programs import Failed
 
 PATH = "/api/notifications"
 SOCKET_PATH = "/api/ws/notifications"
+UNREAD = "&status=unread"
 PAGE = 50
 MARKED = 20
 BEHIND = 10
@@ -128,25 +129,37 @@ class Inbox:
         (await self.link.ask(self.creation())).expect(201)
         await asyncio.sleep(PAUSE_SECONDS)
 
-    async def ids(self, query: str, most: int) -> list[str]:
-        """Return those of the newest. Raise Failed."""
-        found: list[str] = []
+    async def pages(self, query: str = "") -> AsyncIterator[Any]:
+        """Yield page after page, the newest first. Raise Failed."""
         before = ""
-        while len(found) < most:
-            path = f"?limit={PAGE}{query}{before}"
-            page = (await self.link.ask(self.request("GET", path))).expect(200).json()
-            found += [one["id"] for one in page["items"]]
-            if not page["items"] or not page["next"]:
+        while True:
+            sent = self.request("GET", f"?limit={PAGE}{query}{before}")
+            page = (await self.link.ask(sent)).expect(200).json()
+            yield page
+            if not page["next"]:
                 break
             before = f"&before={page['next']}"
+
+    async def ids(self, most: int, query: str = "") -> list[str]:
+        """Return those of the newest."""
+        found: list[str] = []
+        async for page in self.pages(query):
+            found += [one["id"] for one in page["items"]]
+            if len(found) >= most:
+                break
         return found[:most]
+
+    async def older(self) -> list[bytes]:
+        """Make requests for each page but the first."""
+        nexts = [page["next"] async for page in self.pages() if page["next"]]
+        return [self.request("GET", f"?limit={PAGE}&before={place}") for place in nexts]
 
     async def unread(self, count: int) -> list[str]:
         """Return so many that are unread; make those that are missing."""
-        missing = count - len(await self.ids("&status=unread", count))
+        missing = count - len(await self.ids(count, UNREAD))
         for _ in range(missing):
             await self.create()
-        return await self.ids("&status=unread", count)
+        return await self.ids(count, UNREAD)
 
 
 Phase = Callable[[Inbox, Need], Awaitable[Cost]]
@@ -195,14 +208,7 @@ async def probe(inbox: Inbox, seconds: float) -> Probed:
 async def _reads(inbox: Inbox) -> list[bytes]:
     """Make counts and lists in turn; no list is like the one before."""
     count = inbox.request("GET", "/unread_count")
-    older = [inbox.request("GET", f"?limit={PAGE}&before={id_}") for id_ in await _cursors(inbox)]
-    return [one for pair in zip(itertools.repeat(count), older, strict=False) for one in pair]
-
-
-async def _cursors(inbox: Inbox) -> list[str]:
-    """Return the ids behind which there are enough for a page."""
-    all_ids = await inbox.ids("", 10**6)
-    return all_ids[:-PAGE] or all_ids
+    return [one for older in await inbox.older() for one in (count, older)]
 
 
 async def _client_cost(inbox: Inbox, samples: int) -> float:
@@ -234,9 +240,8 @@ def _repeated(path: str, *, changing: bool = False) -> Phase:
 
 
 async def _older_lists(inbox: Inbox, need: Need) -> Cost:
-    cursors = itertools.islice(itertools.cycle(await _cursors(inbox)), need.samples + WARM)
-    paths = (f"?limit={PAGE}&before={cursor}" for cursor in cursors)
-    return await _timed(inbox, (inbox.request("GET", path) for path in paths))
+    older = itertools.cycle(await inbox.older())
+    return await _timed(inbox, itertools.islice(older, need.samples + WARM))
 
 
 async def _create(inbox: Inbox, need: Need) -> Cost:
@@ -263,7 +268,7 @@ async def _mark_20(inbox: Inbox, need: Need) -> Cost:
 
 
 async def _delete(inbox: Inbox, need: Need) -> Cost:
-    ids = await inbox.ids("", need.samples + WARM)
+    ids = await inbox.ids(need.samples + WARM)
     return await _timed(inbox, (inbox.request("DELETE", f"/{id_}") for id_ in ids), 204)
 
 
@@ -321,7 +326,7 @@ async def _rate(
 PHASES: dict[Measure, Phase] = {
     Measure.SAME_LIST: _repeated(f"?limit={PAGE}"),
     Measure.LIST: _repeated(f"?limit={PAGE}", changing=True),
-    Measure.UNREAD_LIST: _repeated(f"?limit={PAGE}&status=unread", changing=True),
+    Measure.UNREAD_LIST: _repeated(f"?limit={PAGE}{UNREAD}", changing=True),
     Measure.OLDER_LIST: _older_lists,
     Measure.COUNT: _repeated("/unread_count"),
     Measure.CREATE: _create,
