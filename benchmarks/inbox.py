@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.inboxes import report
 from benchmarks.inboxes.filling import PER_USER
 from benchmarks.inboxes.plot import plot
-from benchmarks.inboxes.rounds import PROBE_SECONDS, Found, Need, measure
+from benchmarks.inboxes.rounds import PAGE, PROBE_SECONDS, Found, Need, measure
 from benchmarks.inboxes.servers import Way, serving
 from benchmarks.programs import Failed
 
@@ -88,7 +88,10 @@ def read_arguments() -> argparse.Namespace:
 
 
 def _numbers(text: str) -> list[int]:
-    return sorted(int(one) for one in text.split(","))
+    sizes = sorted(int(one) for one in text.split(","))
+    if sizes[0] <= PAGE:
+        raise argparse.ArgumentTypeError(f"the list must be longer than a page of {PAGE}")
+    return sizes
 
 
 def write_results(folder: Path, need: Need, found: report.Sizes, skipped: list[str]) -> None:

@@ -19,7 +19,6 @@ AIMS = {
     Measure.CREATE: 0.006,
     Measure.RESUME: 0.008,
     Measure.MARK: 0.004,
-    Measure.MARK_20: 0.004,
     Measure.CREATES: 1 / 1500,
 }
 MOST_GROWTH = 1.3
