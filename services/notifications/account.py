@@ -3,17 +3,21 @@
 Every change of a user's notifications is an operation, and the account is its log of one entry
 (a write-ahead log): first the operation is written into the account, under the condition that the
 account is as it was read; then the documents are changed; then the account takes the new counts and
-forgets the operation. Whoever finds an operation that its process left unfinished finishes it: each
-of its steps may be done again. So counts and documents never disagree for longer than that.
+forgets the operation. The account's `stamp` goes up with each of the two writes and is odd while an
+operation is under way, so that a stamp is all that a condition has to name. Whoever finds an
+operation that its process left unfinished finishes it: each of its steps may be done again. So
+counts and documents never disagree for longer than that.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import attrs
+import bson
 from bson import ObjectId
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import BSONError
 
 from tornado_rt.protocol import Cursor
 
@@ -21,6 +25,13 @@ from tornado_rt.protocol import Cursor
 MOST = 2**53
 # Epochs of a user that are remembered; a cursor of an older one gets a resync.
 EPOCHS = 8
+
+# As the client reads documents.
+CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
+    tz_aware=True,
+    unicode_decode_error_handler="replace",
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
 
 Document = dict[str, Any]
 
@@ -40,15 +51,18 @@ class Counts:
         """How many count for the quota."""
         return self.inbox + self.archived + self.snoozed
 
+    def to_dict(self) -> dict[str, int]:
+        """Return them as they are stored."""
+        return {name: getattr(self, name) for name in COUNTED}
+
     def moved(self, before: "Counts", after: "Counts") -> "Counts":
         """Return the counts after one notification has changed."""
         return Counts(
-            *(
-                now - old + new
-                for now, old, new in zip(
-                    attrs.astuple(self), attrs.astuple(before), attrs.astuple(after), strict=True
-                )
-            )
+            self.unread - before.unread + after.unread,
+            self.unseen - before.unseen + after.unseen,
+            self.inbox - before.inbox + after.inbox,
+            self.archived - before.archived + after.archived,
+            self.snoozed - before.snoozed + after.snoozed,
         )
 
 
@@ -108,29 +122,35 @@ class Operation:
     """What is done to a user's notifications in one go, and how the account is after it."""
 
     id: ObjectId
-    at: datetime
+    # The account's before it.
+    stamp: int
+    # What changes in the account.
     after: Document
     inserted: Sequence[Document] = ()
     changes: Sequence[Change] = ()
     owed: Sequence[Document] = ()
 
-    def to_document(self) -> Document:
-        """Return it as it stands in the account."""
-        return {
-            "id": self.id,
-            "at": self.at,
-            "after": self.after,
-            "inserted": list(self.inserted),
-            "changes": [attrs.asdict(one, recurse=False) for one in self.changes],
-            "owed": list(self.owed),
-        }
+    def pack(self) -> bytes:
+        """Return it as it stands in the account: the store need not look into it."""
+        packed: bytes = bson.encode(
+            {
+                "id": self.id,
+                "stamp": self.stamp,
+                "after": self.after,
+                "inserted": list(self.inserted),
+                "changes": [attrs.asdict(one, recurse=False) for one in self.changes],
+                "owed": list(self.owed),
+            }
+        )
+        return packed
 
     @classmethod
-    def of(cls, stored: Document) -> "Operation":
-        """Read it. Raise KeyError or TypeError for what is none."""
+    def unpack(cls, packed: bytes) -> "Operation":
+        """Read it. Raise KeyError, TypeError or BSONError for what is none."""
+        stored = bson.decode(packed, CODEC)
         return cls(
             id=stored["id"],
-            at=stored["at"],
+            stamp=stored["stamp"],
             after=stored["after"],
             inserted=stored["inserted"],
             changes=[Change(**one) for one in stored["changes"]],
@@ -148,6 +168,7 @@ class Account:
     """
 
     user_id: str
+    stamp: int = 0
     version: int = 0
     seq: int = 0
     trimmed_seq: int = 0
@@ -170,7 +191,7 @@ class Account:
             return cls(user_id=user_id)
         numbers = {name: _number(stored.get(name, 0)) for name in NUMBERS}
         counted = {name: _number(stored.get(name, 0)) for name in COUNTED}
-        operation, epoch = _operation(stored.get("op")), _epoch(stored.get("epoch"))
+        operation, epoch = _operation(stored), _epoch(stored.get("epoch"))
         good = [one is not None for one in (*numbers.values(), *counted.values(), epoch)]
         return cls(
             user_id=user_id,
@@ -187,14 +208,35 @@ class Account:
         )
 
     def to_fields(self) -> Document:
-        """Return what an operation sets."""
+        """Return what is stored of it, but for the stamp and what has a write of its own."""
         assert self.epoch is not None
         return {
             **{name: getattr(self, name) for name in MOVED},
-            **attrs.asdict(self.counts),
-            "epoch": attrs.asdict(self.epoch),
+            **self.counts.to_dict(),
+            "epoch": {"ordinal": self.epoch.ordinal, "id": self.epoch.id},
             "epochs": [attrs.asdict(one) for one in self.epochs],
+            "preferences": self.preferences,
+            "channels": list(self.channels),
         }
+
+    def difference(self, before: "Account") -> Document:
+        """Return the stored fields that differ from those of before."""
+        if not before.is_stored or before.epoch is None:
+            return self.to_fields()
+        earlier = before.to_fields()
+        return {name: value for name, value in self.to_fields().items() if value != earlier[name]}
+
+    def stored(self) -> "Account":
+        """Return it as it is read again when it was written."""
+        assert self.epoch is not None
+        return attrs.evolve(
+            self,
+            stamp=self.stamp + 2,
+            operation=None,
+            is_stored=True,
+            is_whole=True,
+            stored_epoch=attrs.asdict(self.epoch),
+        )
 
     def begun(self, epoch: Epoch) -> "Account":
         """Return the account as a process of an epoch goes on with it; epochs never go back."""
@@ -218,10 +260,10 @@ class Account:
 
 MOVED = ("version", "seq", "trimmed_seq")
 # The floor is raised by itself.
-NUMBERS = (*MOVED, "floor")
+NUMBERS = (*MOVED, "floor", "stamp")
 COUNTED = tuple(one.name for one in attrs.fields(Counts))
 # Stands for an operation that cannot be read.
-BROKEN = Operation(id=ObjectId("0" * 24), at=datetime(1970, 1, 1, tzinfo=UTC), after={})
+BROKEN = Operation(id=ObjectId("0" * 24), stamp=0, after={})
 
 
 def _number(value: Any) -> int | None:
@@ -247,12 +289,12 @@ def _past(stored: Any) -> list[PastEpoch]:
     return [PastEpoch(id_, last) for id_, last in past if isinstance(id_, str) and last is not None]
 
 
-def _operation(stored: Any) -> Operation | None:
-    if stored is None:
+def _operation(stored: Document) -> Operation | None:
+    if stored.get("op") is None and _number(stored.get("stamp", 0)) in range(0, MOST, 2):
         return None
     try:
-        return Operation.of(stored)
-    except (KeyError, TypeError):
+        return Operation.unpack(stored["op"])
+    except (KeyError, TypeError, ValueError, BSONError):
         return BROKEN
 
 

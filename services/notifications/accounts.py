@@ -132,7 +132,10 @@ class Accounts:
     async def end(self, operations: Mapping[str, Operation]) -> int:
         """Let the accounts be as they are after it; return how many nobody else has ended."""
         writes = [
-            UpdateOne({"_id": id_, "op.id": one.id}, {"$set": one.after, "$unset": {"op": ""}})
+            UpdateOne(
+                {"_id": id_, "stamp": one.stamp + 1},
+                {"$set": {**one.after, "stamp": one.stamp + 2, "op": None}},
+            )
             for id_, one in operations.items()
         ]
         done = await self._users.bulk_write(writes, ordered=False)
@@ -143,10 +146,12 @@ class Accounts:
         fields = account.to_fields()
         known = {"_id": account.user_id, "epoch": was.stored_epoch}
         if was.is_whole:
-            known |= {"version": was.version, "op": None}
+            known["stamp"] = was.stamp
+        # Higher than any that counts operations: what a process does late does not meet it.
+        stamp = was.stamp + 2 if was.is_whole and was.is_stored else 2 * int(time.time() * 1000)
         floor = {"$max": {"floor": account.floor}} if was.is_whole else {}
         fields |= {} if floor else {"floor": account.floor}
-        update = {"$set": fields, "$unset": {"op": ""}, **floor}
+        update = {"$set": {**fields, "stamp": stamp, "op": None}, **floor}
         try:
             done = await self._users.update_one(known, update, upsert=not was.is_stored)
         except OperationFailure as error:
@@ -187,8 +192,8 @@ class Accounts:
 
 
 def _begin(before: Account, operation: Operation) -> UpdateOne:
-    known = {"_id": before.user_id, "version": before.version, "op": None}
-    update = {"$set": {"op": operation.to_document()}}
+    known = {"_id": before.user_id, "stamp": before.stamp}
+    update = {"$set": {"stamp": before.stamp + 1, "op": operation.pack()}}
     return UpdateOne(known, update, upsert=not before.is_stored)
 
 
