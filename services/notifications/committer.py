@@ -265,7 +265,7 @@ class Committer:
             await self._recount.count(account)
         except BaseException as error:
             for wish in wishes:
-                wish.fail(error if isinstance(error, Exception) else asyncio.CancelledError())
+                wish.fail(error) if isinstance(error, Exception) else wish.done.cancel()
             if not isinstance(error, Exception):
                 raise
         else:
