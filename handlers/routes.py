@@ -45,6 +45,15 @@ from handlers.tasks import (
     TaskSocket,
     TasksRetryHandler,
 )
+from handlers.webhooks import (
+    CallbackSecretHandler,
+    WebhookEnableHandler,
+    WebhookHandler,
+    WebhookRedeliverHandler,
+    WebhooksHandler,
+    WebhookTestHandler,
+)
+from services.deliveries import DeliveryNotKept, DeliveryUnderWay
 from services.kinds import KindUnknown, ParamsFault
 from services.notifications import NotificationNotFound, NotStorable
 from services.operating import KindNotFound, RerunFull
@@ -61,6 +70,7 @@ from services.queue import (
 )
 from services.schedules import ScheduleConflict, ScheduleNotFound, ScheduleRefused
 from services.system_settings import InvalidSetting
+from services.webhooks import TooManyWebhooks, WebhookDisabled, WebhookNotFound
 from tornado_rt.tickets import TooManyTickets
 from tornado_rt.turns import NoTurn, TooManyWaiting
 
@@ -88,6 +98,11 @@ PROBLEMS: dict[type[Exception], int] = {
     TooManyWaiting: 429,
     NoTurn: 503,
     TooManyTickets: 429,
+    WebhookNotFound: 404,
+    WebhookDisabled: 409,
+    TooManyWebhooks: 409,
+    DeliveryNotKept: 404,
+    DeliveryUnderWay: 409,
 }
 
 ID = r"([A-Za-z0-9_-]{1,64})"
@@ -101,6 +116,7 @@ def routes(
     schedules: dict[str, Any],
     operator: dict[str, Any],
     notifications: dict[str, Any],
+    webhooks: dict[str, Any],
     system_settings: dict[str, Any],
     tickets: dict[str, Any],
     demo: dict[str, Any],
@@ -132,6 +148,12 @@ def routes(
         URLSpec(rf"/api/notifications/{ID}", NotificationHandler, notifications),
         URLSpec(r"/api/ws/notifications", NotificationSocket, notifications),
         URLSpec(r"/api/broadcast", BroadcastHandler, notifications),
+        URLSpec(r"/api/webhooks", WebhooksHandler, webhooks),
+        URLSpec(r"/api/webhooks/callback_secret", CallbackSecretHandler, webhooks),
+        URLSpec(rf"/api/webhooks/{ID}", WebhookHandler, webhooks),
+        URLSpec(rf"/api/webhooks/{ID}/enable", WebhookEnableHandler, webhooks),
+        URLSpec(rf"/api/webhooks/{ID}/test", WebhookTestHandler, webhooks),
+        URLSpec(rf"/api/webhooks/{ID}/redeliver", WebhookRedeliverHandler, webhooks),
         URLSpec(r"/api/queue/stats", QueueStatsHandler, queue),
         URLSpec(r"/api/queue/check", QueueCheckHandler, queue),
         URLSpec(r"/api/queue/dead", DeadTasksHandler, queue),

@@ -13,10 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
-from structlog.testing import capture_logs
-from tornado.httputil import HTTPServerRequest
-from tornado.web import Application, RequestHandler
-
 from services.callbacks import (
     ATTEMPTS,
     TIMEOUT_SECONDS,
@@ -28,6 +24,10 @@ from services.callbacks import (
     seconds_of,
     validate_callback_url,
 )
+from structlog.testing import capture_logs
+from tornado.httputil import HTTPServerRequest
+from tornado.web import Application, RequestHandler
+
 from settings import Settings
 from tests.api import Client, serving
 from tests.waiting import until

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import orjson
 import pytest
 from redis.asyncio import Redis
+from services.callbacks import CallbackSender
 from structlog.testing import capture_logs
 from tornado.ioloop import IOLoop
 
 from services import outbox
-from services.callbacks import CallbackSender
 from services.notifications import NotificationService
 from services.outbox import OURS_SECONDS, Event, OutboxPump, read_lag
 from services.queue import Ack, Claim, Job, NewTask, Outcome, QueueService

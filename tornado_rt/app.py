@@ -19,7 +19,8 @@ from tornado.web import Application
 
 from handlers.routes import PROBLEMS, routes, worker_routes
 from services.analysis import analysis_kind
-from services.callbacks import CallbackSender
+from services.deliveries import Deliveries, Lanes, Uncounted, deliveries_name
+from services.deliveries.running import delivery_targets
 from services.gauges import QueueGauges
 from services.kinds import KindRegistry, load_kinds
 from services.migrations import (
@@ -29,7 +30,13 @@ from services.migrations import (
     prepare_redis,
     read_mongodb_version,
 )
-from services.notifications import NotificationService
+from services.notifications import (
+    TITLE_LENGTH,
+    NotificationDraft,
+    NotificationService,
+    NotificationType,
+    Severity,
+)
 from services.operating import Operator
 from services.outbox import OutboxPump, read_lag
 from services.progress import PlanBook
@@ -44,8 +51,17 @@ from services.schedules import (
 from services.submissions import TaskBounds
 from services.system_settings import SettingsFollower, SystemSettings, SystemSettingsService
 from services.tasks import TaskService
+from services.webhooks import (
+    WEBHOOKS,
+    Poster,
+    Sender,
+    Webhook,
+    WebhookService,
+    WebhookStore,
+    derived_secret,
+)
 from services.worker import Roster, Target, Worker, load_targets
-from settings import Settings, metrics_folder
+from settings import QueueOrder, Settings, metrics_folder
 from tornado_rt.address import bind_address
 from tornado_rt.auth import TokenVerifier
 from tornado_rt.backplane import Backplane, BackplaneDown
@@ -81,6 +97,9 @@ T = TypeVar("T")
 START_SECONDS = 10.0
 START_RETRY_SECONDS = 0.1
 OUTBOX_FLUSH_SECONDS = 2.0
+# What deliveries that are under way get at a stop; the next start repeats them.
+DELIVERY_GRACE_SECONDS = 2.0
+DELIVERY_VISIBILITY_SECONDS = 60.0
 # How often notifications that came are compared with those that are stored.
 USER_CHECK_SECONDS = 2.0
 
@@ -118,6 +137,16 @@ class _Work:
 
 
 @attrs.frozen
+class _Telling:
+    """What tells users and programs of others: notifications, webhooks, and their deliveries."""
+
+    access: MongoAccess
+    notifications: NotificationService
+    deliveries: Deliveries
+    webhooks: WebhookService
+
+
+@attrs.frozen
 class Server:
     """A server that listens."""
 
@@ -144,7 +173,9 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         database = await stack.enter_async_context(
             open_database(addresses.mongodb_url, settings.mongodb_database)
         )
-        notifications = await _open_notifications(stack, core, database, process)
+        telling = await _open_telling(stack, core, database, addresses.redis_url, secret)
+        notifications = telling.notifications
+        _open_outbox(stack, core, telling, process)
         system_settings = await _open_system_settings(core, database)
         if addresses.watch is not None:
             core.jobs.keep(addresses.watch.run, "folder-watch")
@@ -152,7 +183,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         application = _application(
             core,
             database,
-            notifications,
+            telling,
             system_settings,
             secret,
             verifier,
@@ -163,6 +194,8 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         await _register(core, own)
         if settings.worker_concurrency:
             await stack.enter_async_context(_worker(core, own.targets))
+        if settings.delivery_concurrency:
+            await stack.enter_async_context(_deliverer(core, telling.deliveries))
         _watch_logs(core, notifications)
         core.heartbeats.start()
         stack.callback(core.heartbeats.stop)
@@ -239,6 +272,9 @@ async def _prepare_data(settings: Settings, addresses: StoreAddresses) -> None:
         # Either store may refuse; then the other is not changed.
         await read_mongodb_version(database)
         await _prepare_queue(settings, addresses.redis_url)
+        await _prepare_queue(
+            attrs.evolve(settings, queue_name=_deliveries_of(settings)), addresses.redis_url
+        )
         await prepare_mongodb(database)
 
 
@@ -322,10 +358,21 @@ def _queue(redis: Redis, settings: Settings) -> QueueService:
     )
 
 
-async def _open_notifications(
-    stack: contextlib.AsyncExitStack, core: Core, database: Any, process: int | None
-) -> NotificationService:
-    settings = core.settings
+async def _open_telling(
+    stack: contextlib.AsyncExitStack, core: Core, database: Any, redis_url: str, secret: str
+) -> _Telling:
+    access = _open_access(stack, core.settings, database)
+    notifications = await _open_notifications(core, database, access)
+    deliveries = await _open_deliveries(stack, core.settings, redis_url)
+    webhooks = await _open_webhooks(
+        stack, core, database, access, notifications, deliveries, secret
+    )
+    return _Telling(access, notifications, deliveries, webhooks)
+
+
+def _open_access(
+    stack: contextlib.AsyncExitStack, settings: Settings, database: Any
+) -> MongoAccess:
     access = MongoAccess(
         database,
         most=settings.mongodb_requests,
@@ -334,6 +381,13 @@ async def _open_notifications(
         wait_seconds=settings.mongodb_wait_seconds,
     )
     stack.push_async_callback(access.close)
+    return access
+
+
+async def _open_notifications(
+    core: Core, database: Any, access: MongoAccess
+) -> NotificationService:
+    settings = core.settings
     notifications = NotificationService(
         database,
         core.backplane,
@@ -346,24 +400,110 @@ async def _open_notifications(
     core.jobs.keep(notifications.run_trimmer, "notification-trimmer")
     core.jobs.keep(notifications.run_marker, "notification-marker")
     core.jobs.keep(notifications.run_republisher, "notification-republisher")
-    callbacks = CallbackSender(
-        allow_private=settings.callback_allow_private,
-        most_waiting_a_user=settings.callback_waiting_per_user,
-        gave_up=notifications.note_callback,
+    return notifications
+
+
+async def _open_deliveries(
+    stack: contextlib.AsyncExitStack, settings: Settings, redis_url: str
+) -> Deliveries:
+    name = _deliveries_of(settings)
+    # In a cluster its keys are in a slot of their own, and so perhaps at another node.
+    redis = await stack.enter_async_context(open_redis(redis_url, key_prefix(name)))
+    queue = QueueService(
+        redis,
+        name=name,
+        user_limit=settings.delivery_per_user,
+        global_limit=0,
+        max_waiting_per_user=settings.callback_waiting_per_user,
+        visibility_seconds=DELIVERY_VISIBILITY_SECONDS,
+        retention_seconds=settings.delivery_retention_seconds,
+        order=QueueOrder.FAIR,
+        max_events=1,
+        kept_per_user=settings.delivery_kept_per_user,
+    )
+    return Deliveries(queue, Lanes(redis, queue.prefix))
+
+
+async def _open_webhooks(
+    stack: contextlib.AsyncExitStack,
+    core: Core,
+    database: Any,
+    access: MongoAccess,
+    notifications: NotificationService,
+    deliveries: Deliveries,
+    secret: str,
+) -> WebhookService:
+    settings, store = core.settings, WebhookStore(database)
+    await store.prepare()
+    # Without a secret that all processes have, they share a seed.
+    seed = secret or await store.seed(secrets.token_urlsafe(48))
+    callback_secret = derived_secret(seed, "tornado_rt callbacks")
+    webhooks = WebhookService(
+        store,
+        deliveries,
+        core.backplane,
+        access=access,
+        callback_secret=callback_secret,
+        most=settings.webhooks_per_user,
         metrics=core.metrics,
     )
-    core.jobs.keep(callbacks.run, "callbacks")
+    await _patiently(partial(core.hub.subscribe, WEBHOOKS, webhooks.known))
+    poster = Poster(
+        allow_private=settings.callback_allow_private,
+        timeout_seconds=settings.delivery_timeout_seconds,
+        at_once=settings.delivery_concurrency,
+    )
+    stack.callback(poster.close)
+    sender = Sender(
+        poster,
+        store,
+        access=access,
+        callback_secret=callback_secret,
+        note_callback=notifications.note_callback,
+        tell_disabled=partial(_tell_disabled, notifications),
+        changed=webhooks.changed,
+        metrics=core.metrics,
+    )
+    deliveries.register(
+        sender.kind(
+            timeout_seconds=settings.delivery_timeout_seconds, per_host=settings.delivery_per_host
+        )
+    )
+    return webhooks
+
+
+async def _tell_disabled(
+    notifications: NotificationService, webhook: Webhook, reason: str, event_id: str
+) -> None:
+    draft = NotificationDraft(
+        user_id=webhook.made_by,
+        type=NotificationType.ALERT,
+        title=f"Webhook disabled: {webhook.host}"[:TITLE_LENGTH],
+        content=f"{webhook.url}: {reason}",
+        source="webhooks",
+        severity=Severity.ERROR,
+        metadata={"webhook_id": webhook.id, "reason": reason},
+    )
+    await notifications.create(draft, event_id=event_id)
+
+
+def _open_outbox(
+    stack: contextlib.AsyncExitStack, core: Core, telling: _Telling, process: int | None
+) -> None:
     pump = OutboxPump(
         core.redis,
-        notifications,
-        callbacks,
-        queue_name=settings.queue_name,
-        consumer=_process_name(settings, process),
+        telling.notifications,
+        telling.webhooks,
+        queue_name=core.settings.queue_name,
+        consumer=_process_name(core.settings, process),
         metrics=core.metrics,
     )
     core.jobs.keep(pump.run, "outbox")
     stack.push_async_callback(pump.flush, OUTBOX_FLUSH_SECONDS)
-    return notifications
+
+
+def _deliveries_of(settings: Settings) -> str:
+    return deliveries_name(settings.queue_name)
 
 
 def _process_name(settings: Settings, process: int | None) -> str:
@@ -428,18 +568,44 @@ def _tasks(core: Core) -> TaskService:
 @contextlib.asynccontextmanager
 async def _worker(core: Core, targets: Mapping[str, Target]) -> AsyncIterator[None]:
     settings = core.settings
-    # Never given twice: the holder of a task must differ from the one before a restart.
-    worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    roster = Roster(settings.data_dir / "workers" / settings.queue_name)
-    worker = Worker(
+    async with _working(
+        core,
         core.queue,
         targets,
+        settings.queue_name,
         concurrency=settings.worker_concurrency,
-        worker_id=worker_id,
         grace_seconds=settings.worker_grace_seconds,
-        roster=roster,
         metrics=core.metrics,
-    )
+    ):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _deliverer(core: Core, deliveries: Deliveries) -> AsyncIterator[None]:
+    """Deliver until the block ends. All kinds of deliveries are registered by then."""
+    settings = core.settings
+    await _patiently(partial(deliveries.queue.register_kinds, deliveries.entries()))
+    async with _working(
+        core,
+        deliveries.queue,
+        delivery_targets(deliveries, settings),
+        _deliveries_of(settings),
+        concurrency=settings.delivery_concurrency,
+        grace_seconds=min(settings.worker_grace_seconds, DELIVERY_GRACE_SECONDS),
+        metrics=Uncounted(),
+    ):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _working(
+    core: Core, queue: QueueService, targets: Mapping[str, Target], name: str, **options: Any
+) -> AsyncIterator[None]:
+    """Run a worker of the queue of this name until the block ends."""
+    # Never given twice: the holder of a task must differ from the one before a restart.
+    worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    roster = Roster(core.settings.data_dir / "workers" / name)
+    worker = Worker(queue, targets, worker_id=worker_id, roster=roster, **options)
     with roster.entered(worker_id):
         await _patiently(partial(core.hub.subscribe, WORKERS, worker))
         running = core.jobs.keep(worker.run, "worker")
@@ -455,7 +621,7 @@ async def _worker(core: Core, targets: Mapping[str, Target]) -> AsyncIterator[No
 def _application(
     core: Core,
     database: Any,
-    notifications: NotificationService,
+    telling: _Telling,
     system_settings: SystemSettingsService,
     secret: str,
     verifier: TokenVerifier,
@@ -492,7 +658,8 @@ def _application(
         tasks={"tasks": tasks, "queue": core.queue, "plans": core.plans},
         schedules={"schedules": schedules},
         operator={"operator": Operator(core.queue)},
-        notifications={"notifications": notifications},
+        notifications={"notifications": telling.notifications},
+        webhooks={"webhooks": telling.webhooks},
         system_settings={"system_settings": system_settings},
         tickets={"tickets": tickets},
         demo=demo,
