@@ -52,7 +52,7 @@ class WebhookService:
         self.callback_secret = callback_secret
         self.known = KnownWebhooks(self._read)
         self._store = store
-        self._deliveries = deliveries
+        self.deliveries = deliveries
         self._publisher = publisher
         self._access = access
         self._most = most
@@ -132,7 +132,7 @@ class WebhookService:
         Raise WebhookNotFound, WebhookDisabled, DeliveryNotKept, DeliveryUnderWay, QueueFull.
         """
         await self._enabled(user_id, id_, admin=admin)
-        await self._deliveries.again(POST, _unique(id_, event_id))
+        await self.deliveries.again(POST, _unique(id_, event_id))
         return {"event_id": event_id}
 
     async def tell(
@@ -186,7 +186,7 @@ class WebhookService:
 
     async def _add(self, post: Post, line: str, key: str, unique: str, host: str) -> None:
         params = attrs.asdict(post)
-        await self._deliveries.add(POST, line, params, key=key, unique=unique, host=host)
+        await self.deliveries.add(POST, line, params, key=key, unique=unique, host=host)
 
     async def _enabled(self, user_id: str, id_: str, *, admin: bool) -> Webhook:
         async with self._access.turn(user_id):
