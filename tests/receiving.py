@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -27,25 +28,28 @@ class Received:
     statuses: list[int] = attrs.field(factory=lambda: [200])
     requests: list[HTTPServerRequest] = attrs.field(factory=list)
     headers: dict[str, str] = attrs.field(factory=dict)
-    # Posts wait for this before they are answered.
-    open: asyncio.Event | None = None
+    # How often each event is refused before.
+    refused: Counter[str] = attrs.field(factory=Counter)
 
     @property
     def events(self) -> list[str]:
         """The ids of what has come, in its order."""
-        return [one.headers["X-Event-Id"] for one in self.requests]
+        return [one.headers.get("X-Event-Id", "") for one in self.requests]
+
+    def next_status(self, event: str) -> int:
+        """Return what the next post is answered, which is of this event."""
+        if self.refused[event]:
+            self.refused[event] -= 1
+            return 500
+        return self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
 
     def application(self) -> Application:
         received = self
 
         class Receiver(RequestHandler):
-            async def post(self) -> None:
+            def post(self) -> None:
                 received.requests.append(self.request)
-                rest = received.statuses
-                status = rest.pop(0) if len(rest) > 1 else rest[0]
-                if received.open is not None:
-                    await received.open.wait()
-                self.set_status(status)
+                self.set_status(received.next_status(received.events[-1]))
                 for name, value in received.headers.items():
                     self.set_header(name, value)
 
