@@ -113,6 +113,7 @@ class Sender:
 
     def _judge(self, reply: Reply) -> None:
         if reply.error:
+            self._sent.labels(POST, "retried").inc()
             raise Retry(reply.error, reply.retry_after)
         self._sent.labels(POST, "sent").inc()
 
