@@ -1,16 +1,17 @@
 """What can be followed, as the services tell it."""
 
-from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Literal
 
-import attrs
 import orjson
 
-from services.notifications import NotificationService
+from services.notifications import Done, NotificationService, Verb
+from services.notifications.requests import ActRequest, Filter, ListRequest
 from services.progress import PlanBook
 from services.queue import QueueService
-from tornado_rt.connection import Opening
-from tornado_rt.json_body import MOST_ITEMS, structure
+from tornado_rt.bounds import OutOfBounds
+from tornado_rt.connection import Action, Opening
+from tornado_rt.json_body import structure
 from tornado_rt.limits import Limits
 from tornado_rt.problems import Problem
 from tornado_rt.protocol import (
@@ -24,24 +25,12 @@ from tornado_rt.protocol import (
     user_topic,
 )
 
-MAX_MARKED = 1000
-
-Action = Callable[[Any], Awaitable[None]]
-
-
-@attrs.frozen
-class ReadRequest:
-    """`data` of a client's `read` message: ids, or all of them."""
-
-    ids: list[str] = attrs.field(factory=list, metadata={MOST_ITEMS: MAX_MARKED})
-    all: bool = False
-
 
 class ProgressFeed:
     """One task or batch: snapshots until it has finished."""
 
     __slots__ = ("_id", "_kind", "_limits", "_plans", "_queue", "topics")
-    ordered = True
+    contiguous = False
 
     def __init__(
         self,
@@ -98,9 +87,7 @@ class NotificationFeed:
     """One user's notifications, and broadcasts."""
 
     __slots__ = ("_notifications", "_user_id", "topics")
-    # Two processes may publish the notifications of one user in another order than they were
-    # numbered in.
-    ordered = False
+    contiguous = True
 
     def __init__(self, notifications: NotificationService, user_id: str) -> None:
         self.topics: tuple[str, ...] = (user_topic(user_id), BROADCAST)
@@ -114,13 +101,18 @@ class NotificationFeed:
     async def read(self, after: Cursor | None) -> Opening:
         """Return the notifications after the cursor; none without one."""
         replay = await self._notifications.replay(self._user_id, after)
+        counts = replay.counts
         return Opening(
-            state={"unread_count": replay.unread},
+            state={
+                "unread_count": counts["unread"],
+                "unseen_count": counts["unseen"],
+                "version": counts["version"],
+            },
             messages=tuple(replay.messages),
             begin=replay.begin,
             cursor=replay.cursor,
             resync=replay.resync,
-            current=(Message.of(MessageType.UNREAD_COUNT, {"unread": replay.unread}),),
+            current=(Message.of(MessageType.UNREAD_COUNT, counts),),
         )
 
     def idle_seconds(self) -> float:
@@ -128,14 +120,30 @@ class NotificationFeed:
         return 0.0
 
     def actions(self) -> dict[str, Action]:
-        """Return what a user may ask for: `read` marks some as read."""
-        return {ClientMessageType.READ: self._read}
+        """Return what a user may ask for: each verb, and a list."""
+        verbs: dict[str, Action] = {verb: partial(self._act, verb) for verb in Verb}
+        return {**verbs, ClientMessageType.LIST: self._list}
 
-    async def _read(self, data: Any) -> None:
-        request = structure(data, ReadRequest)
-        if request.all:
-            await self._notifications.mark_all_read(self._user_id)
-        elif request.ids:
-            await self._notifications.mark_read(self._user_id, request.ids)
-        else:
-            raise Problem(422, "name some ids, or all")
+    async def _act(self, verb: Verb, data: Any) -> None:
+        request = structure(data, ActRequest)
+        await changed_by(self._notifications, self._user_id, verb, request)
+
+    async def _list(self, data: Any) -> Message:
+        found = await self._notifications.find(self._user_id, structure(data, ListRequest).query())
+        return Message.of(MessageType.LIST, found.to_dict())
+
+
+async def changed_by(
+    notifications: NotificationService, user_id: str, verb: Verb, request: ActRequest
+) -> Done:
+    """Apply a verb to what a request names. Raise Problem 422 for a wrong time."""
+    try:
+        until = request.moment() if verb == Verb.SNOOZE else None
+    except OutOfBounds as error:
+        raise Problem(422, str(error)) from None
+    if request.ids:
+        return await notifications.act(user_id, verb, request.ids, until)
+    if request.all and verb == Verb.READ:
+        return await notifications.read_all(user_id)
+    chosen = (request.filter or Filter()).query()
+    return await notifications.act_where(user_id, verb, chosen, until)

@@ -1,69 +1,163 @@
-"""`/api/notifications` and `/api/broadcast`: keep, push, find, count, mark, delete."""
+"""`/api/notifications` and `/api/broadcast`: keep, push, find, count, change, delete."""
 
-from handlers.feeds import NotificationFeed
-from services.notifications import (
-    BroadcastDraft,
-    NotificationDraft,
-    NotificationService,
-    NotificationStatus,
-    NotificationType,
+from datetime import datetime
+from typing import Any
+
+from handlers.feeds import NotificationFeed, changed_by
+from handlers.tasks import once_of, task_links
+from services.notifications import BroadcastDraft, NotificationService, Verb
+from services.notifications.announcing import NAME as ANNOUNCEMENT
+from services.notifications.creation import Once
+from services.notifications.requests import (
+    MOST_FILTERED,
+    MOST_LIMIT,
+    ActRequest,
+    ListRequest,
+    UndoRequest,
+    When,
 )
+from services.notifications.sending import SendRequest
+from services.tasks import TaskService
 from tornado_rt.auth import ADMIN, PUBLISH
+from tornado_rt.bounds import OutOfBounds
 from tornado_rt.connection import Feed
+from tornado_rt.json_body import parse, structure
+from tornado_rt.problems import Problem
 from tornado_rt.sockets import RealtimeSocket
 from tornado_rt.streams import EventStreamHandler
 from tornado_rt.web import ApiHandler
 
-PAGE_SIZE = 20
-MAX_PAGE_SIZE = 100
-MAX_PAGES = 1_000_000
-CURSOR_LENGTH = 64
+# Query arguments by what they are; a list may be repeated or have commas.
+TEXTS = ("state", "status", "source", "since", "until", "q", "before")
+NUMBERS = ("limit", "page", "page_size")
+LISTS = ("type", "severity")
+SWITCHES = {"true": True, "1": True, "false": False, "0": False}
 
 
 class NotificationApiHandler(ApiHandler):
     """An endpoint on the notification service."""
 
-    def initialize(self, notifications: NotificationService) -> None:
+    def initialize(self, notifications: NotificationService, tasks: TaskService) -> None:
         self.notifications = notifications
+        self.tasks = tasks
+
+    async def announce(self, body: Any) -> None:
+        """Tell all known users by a task. Raise KindUnknown where nobody can."""
+        given = {"request": body}
+        user_id = self.identity.user_id
+        task = await self.tasks.submit_own(user_id, ANNOUNCEMENT, given, once_of(self))
+        self.answer({"task_id": task.task_id, "links": task_links(task.task_id)}, 202)
 
 
 class NotificationsHandler(NotificationApiHandler):
     """`GET`: mine, newest first, by cursor or by page. `POST`: make one."""
 
     async def get(self) -> None:
-        found = await self.notifications.find(
-            self.identity.user_id,
-            limit=self.number("limit", PAGE_SIZE, MAX_PAGE_SIZE),
-            before=self.text("before", CURSOR_LENGTH),
-            page=self.number("page", 1, MAX_PAGES) if self.argument("page") else None,
-            page_size=self.number("page_size", PAGE_SIZE, MAX_PAGE_SIZE),
-            status=self.choice("status", NotificationStatus),
-            type=self.choice("type", NotificationType),
-        )
+        query = _request(ListRequest, self._listed()).query()
+        found = await self.notifications.find(self.identity.user_id, query)
         self.answer(found.to_dict())
 
     async def post(self) -> None:
-        identity, draft = self.identity, self.body(NotificationDraft)
-        if draft.user_id != identity.user_id:
+        body = parse(self.raw_body())
+        request = structure(body, SendRequest)
+        if list(request.recipients) != [self.identity.user_id]:
             self.require(PUBLISH)
-        self.answer((await self.notifications.create(draft)).to_dict(), 201)
+        if request.all:
+            await self.announce(body)
+            return
+        sent = await self.notifications.send(request, self._once())
+        if request.user_id is not None:
+            self.answer(sent[0].to_dict(), 201)
+        else:
+            self.answer({"items": [one.to_dict() for one in sent]}, 201)
+
+    def _once(self) -> Once | None:
+        once = once_of(self)
+        return None if once is None else Once.of(self.identity.user_id, once.key, once.request)
+
+    def _listed(self) -> dict[str, Any]:
+        given: dict[str, Any] = {name: self.argument(name) for name in TEXTS}
+        for name in NUMBERS:
+            if (text := self.argument(name)) is not None:
+                given[name] = _whole_number(name, text)
+        for name in LISTS:
+            given[name] = [one for text in self.arguments(name) for one in text.split(",")]
+            if len(given[name]) > MOST_FILTERED:
+                raise Problem(400, f"{name} must have at most {MOST_FILTERED} values")
+        if (text := self.argument("total")) is not None:
+            given["total"] = SWITCHES.get(text, text)
+        return {name: value for name, value in given.items() if value not in (None, [])}
+
+
+def _whole_number(name: str, text: str) -> int:
+    if text.isascii() and text.isdecimal() and len(text) < 10:
+        return int(text)
+    most = f" from 1 to {MOST_LIMIT}" if name != "page" else ""
+    raise Problem(400, f"{name} must be a number{most}")
+
+
+def _request(shape: type[ListRequest], given: dict[str, Any]) -> ListRequest:
+    """Read query arguments. Raise Problem 400."""
+    try:
+        return structure(given, shape)
+    except Problem as problem:
+        told = "; ".join(problem.errors or [str(problem)])
+        raise Problem(400, told) from None
 
 
 class UnreadCountHandler(NotificationApiHandler):
-    """`GET`: how many are unread."""
+    """`GET`: how many are unread and unseen."""
 
     async def get(self) -> None:
-        self.answer({"unread": await self.notifications.unread_count(self.identity.user_id)})
+        self.answer(await self.notifications.counts(self.identity.user_id))
 
 
-class ReadHandler(NotificationApiHandler):
-    """`POST`: mark one read."""
+class ActHandler(NotificationApiHandler):
+    """`POST`: apply a verb to some, to all, or to what a filter finds."""
+
+    async def post(self, verb: str) -> None:
+        request = self.body(ActRequest)
+        done = await changed_by(self.notifications, self.identity.user_id, Verb(verb), request)
+        self.answer(done.to_dict())
+
+
+class UndoHandler(NotificationApiHandler):
+    """`POST`: take back what a verb did."""
+
+    async def post(self) -> None:
+        request = self.body(UndoRequest)
+        done = await self.notifications.undo(self.identity.user_id, request.undo)
+        self.answer(done.to_dict())
+
+
+class ActOnHandler(NotificationApiHandler):
+    """`POST`: apply a verb to one."""
 
     takes_body = False
 
+    async def post(self, id_: str, verb: str) -> None:
+        done = await self.notifications.act_on(self.identity.user_id, Verb(verb), id_)
+        if done is None:
+            self.set_status(204)
+        else:
+            self.answer(done.to_dict())
+
+
+class SnoozeHandler(NotificationApiHandler):
+    """`POST`: put one off."""
+
     async def post(self, id_: str) -> None:
-        marked = await self.notifications.mark_one(self.identity.user_id, id_)
-        self.answer(marked.to_dict())
+        until = _moment(self.body(When))
+        done = await self.notifications.act_on(self.identity.user_id, Verb.SNOOZE, id_, until)
+        assert done is not None
+        self.answer(done.to_dict())
+
+
+def _moment(when: When) -> datetime:
+    try:
+        return when.moment()
+    except OutOfBounds as error:
+        raise Problem(422, str(error)) from None
 
 
 class ReadAllHandler(NotificationApiHandler):
@@ -76,11 +170,33 @@ class ReadAllHandler(NotificationApiHandler):
 
 
 class NotificationHandler(NotificationApiHandler):
-    """`DELETE`: delete one."""
+    """`GET`: one. `DELETE`: delete it."""
+
+    async def get(self, id_: str) -> None:
+        self.answer((await self.notifications.get(self.identity.user_id, id_)).to_dict())
 
     async def delete(self, id_: str) -> None:
         await self.notifications.delete(self.identity.user_id, id_)
         self.set_status(204)
+
+
+class PartsHandler(NotificationApiHandler):
+    """`GET`: what a digest stands for, the newest first."""
+
+    async def get(self, id_: str) -> None:
+        limit = self.number("limit", MOST_LIMIT, MOST_LIMIT)
+        parts = await self.notifications.parts(self.identity.user_id, id_, limit)
+        self.answer({"items": [one.to_dict() for one in parts]})
+
+
+class AnswerHandler(NotificationApiHandler):
+    """`POST`: answer an action of one, once on all devices."""
+
+    takes_body = False
+
+    async def post(self, id_: str, action: str) -> None:
+        answered = await self.notifications.answer(self.identity.user_id, id_, action)
+        self.answer(answered.to_dict())
 
 
 class NotificationStreamHandler(EventStreamHandler, NotificationApiHandler):
@@ -93,7 +209,7 @@ class NotificationStreamHandler(EventStreamHandler, NotificationApiHandler):
 class NotificationSocket(RealtimeSocket):
     """`/api/ws/notifications`: my notifications."""
 
-    def initialize(self, notifications: NotificationService) -> None:
+    def initialize(self, notifications: NotificationService, **_: Any) -> None:
         self.notifications = notifications
 
     async def feed(self) -> Feed:
@@ -101,8 +217,14 @@ class NotificationSocket(RealtimeSocket):
 
 
 class BroadcastHandler(NotificationApiHandler):
-    """`POST`: tell every connected user; nothing is stored."""
+    """`POST`: tell every connected user; nothing is stored, but with `persist`, for all users."""
 
     async def post(self) -> None:
         self.require(ADMIN)
-        self.answer({"id": await self.notifications.broadcast(self.body(BroadcastDraft))}, 202)
+        body = parse(self.raw_body())
+        if isinstance(body, dict) and body.pop("persist", False) is True:
+            structure({**body, "all": True}, SendRequest)
+            await self.announce({**body, "all": True})
+            return
+        draft = structure(body, BroadcastDraft)
+        self.answer({"id": await self.notifications.broadcast(draft)}, 202)

@@ -21,17 +21,23 @@ from handlers.admin import (
 from handlers.authentication import DemoLoginHandler, TicketHandler
 from handlers.batches import BatchesHandler, BatchHandler, BatchTasksHandler
 from handlers.notifications import (
+    ActHandler,
+    ActOnHandler,
+    AnswerHandler,
     BroadcastHandler,
     NotificationHandler,
     NotificationsHandler,
     NotificationSocket,
     NotificationStreamHandler,
+    PartsHandler,
     ReadAllHandler,
-    ReadHandler,
+    SnoozeHandler,
+    UndoHandler,
     UnreadCountHandler,
 )
 from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler
 from handlers.page import STATIC, AssetHandler, PageHandler, ProtocolHandler
+from handlers.preferences import PreferencesHandler, TypesHandler
 from handlers.schedules import (
     SCHEDULE,
     ScheduleHandler,
@@ -55,7 +61,14 @@ from handlers.webhooks import (
 )
 from services.deliveries import DeliveryNotKept, DeliveryUnderWay
 from services.kinds import KindUnknown, ParamsFault
-from services.notifications import NotificationNotFound, NotStorable
+from services.notifications import (
+    AlreadyAnswered,
+    NotificationNotFound,
+    NotStorable,
+    SentBefore,
+    Verb,
+)
+from services.notifications.templates import TemplateRefused
 from services.operating import KindNotFound, RerunFull
 from services.queue import (
     BatchNotFound,
@@ -80,6 +93,9 @@ PROBLEMS: dict[type[Exception], int] = {
     BatchNotFound: 404,
     NotificationNotFound: 404,
     NotStorable: 422,
+    AlreadyAnswered: 409,
+    SentBefore: 422,
+    TemplateRefused: 422,
     QueueFull: 429,
     RerunFull: 429,
     KeyReused: 422,
@@ -106,6 +122,7 @@ PROBLEMS: dict[type[Exception], int] = {
 }
 
 ID = r"([A-Za-z0-9_-]{1,64})"
+VERB = f"({'|'.join(Verb)})"
 KIND = r"([a-z0-9][a-z0-9._-]{0,63})"
 
 
@@ -144,7 +161,14 @@ def routes(
         URLSpec(r"/api/notifications/unread_count", UnreadCountHandler, notifications),
         URLSpec(r"/api/notifications/read_all", ReadAllHandler, notifications),
         URLSpec(r"/api/notifications/stream", NotificationStreamHandler, notifications),
-        URLSpec(rf"/api/notifications/{ID}/read", ReadHandler, notifications),
+        URLSpec(r"/api/notifications/undo", UndoHandler, notifications),
+        URLSpec(r"/api/notifications/preferences", PreferencesHandler, notifications),
+        URLSpec(r"/api/notifications/types", TypesHandler, notifications),
+        URLSpec(rf"/api/notifications/{VERB}", ActHandler, notifications),
+        URLSpec(rf"/api/notifications/{ID}/snooze", SnoozeHandler, notifications),
+        URLSpec(rf"/api/notifications/{ID}/{VERB}", ActOnHandler, notifications),
+        URLSpec(rf"/api/notifications/{ID}/parts", PartsHandler, notifications),
+        URLSpec(rf"/api/notifications/{ID}/actions/{ID}", AnswerHandler, notifications),
         URLSpec(rf"/api/notifications/{ID}", NotificationHandler, notifications),
         URLSpec(r"/api/ws/notifications", NotificationSocket, notifications),
         URLSpec(r"/api/broadcast", BroadcastHandler, notifications),

@@ -11,10 +11,9 @@ from services.finding import EVERYBODY, FAILURES, TaskFilter
 from services.operating import Operator
 from services.progress import PlanBook
 from services.queue import Once, QueueService, Task, TaskState
-from services.submissions import read_moment
 from services.tasks import TaskService
 from tornado_rt.auth import ADMIN
-from tornado_rt.bounds import OutOfBounds, check_name, number_of
+from tornado_rt.bounds import OutOfBounds, check_name, number_of, read_moment
 from tornado_rt.connection import Feed
 from tornado_rt.json_body import parse
 from tornado_rt.problems import Problem

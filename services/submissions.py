@@ -2,7 +2,6 @@
 
 import functools
 import time
-from datetime import datetime
 from typing import Annotated, Any
 
 import attrs
@@ -10,12 +9,11 @@ import attrs
 from services.queue.models import OnConflict, Priority, Unique
 from services.webhooks.addresses import check_address
 from settings import Settings
-from tornado_rt.bounds import OutOfBounds, Validator, check_name, name_of, number_of
+from tornado_rt.bounds import OutOfBounds, Validator, name_of, number_of, read_moment
 from tornado_rt.json_body import JSON_NAME, MOST_BYTES, MOST_ITEMS
 from tornado_rt.work.values import MOST_KEPT, MOST_SECONDS
 
 KIND_LENGTH = 64
-TIME_LENGTH = 64
 SCOPES = ("waiting", "running")
 MOST_SCOPE_SECONDS = 30 * 86400.0
 # In the place of a bound that is none.
@@ -50,19 +48,6 @@ class TaskBounds:
             max_attempts=settings.task_max_attempts,
             max_batch=settings.queue_max_batch,
         )
-
-
-def read_moment(name: str, value: str) -> float:
-    """Return a time in ISO 8601 as seconds since the epoch. Raise OutOfBounds."""
-    try:
-        check_name(name, value, TIME_LENGTH)
-        moment = datetime.fromisoformat(value)
-        seconds = moment.timestamp()
-    except (ValueError, OverflowError):
-        raise OutOfBounds(f"{name} must be a time such as 2026-01-02T03:04:05Z") from None
-    if moment.tzinfo is None:
-        raise OutOfBounds(f"{name} must have a time zone, such as 2026-01-02T03:04:05Z")
-    return seconds
 
 
 def moment_within(most_seconds: float) -> Validator:

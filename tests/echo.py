@@ -33,7 +33,7 @@ class Silence:
     """A feed of nothing."""
 
     topics: tuple[str, ...] = ()
-    ordered = False
+    contiguous = True
 
     def show(self, message: Message) -> Message:
         return message

@@ -46,7 +46,7 @@ class Log:
     topic: str = "task:t1"
     messages: list[Message] = attrs.field(factory=list)
     idle: float = 0.0
-    ordered: bool = True
+    contiguous: bool = False
     reading: asyncio.Event = attrs.field(factory=asyncio.Event)
     may_read: asyncio.Event = attrs.field(factory=asyncio.Event)
     away: bool = False
@@ -69,7 +69,7 @@ class LogFeed:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self.ordered = log.ordered
+        self.contiguous = log.contiguous
         self.topics = (log.topic,)
 
     def show(self, message: Message) -> Message | None:

@@ -261,7 +261,7 @@ async def test_server_that_is_killed_between_two_attempts_delivers_after_its_res
     with receiving_in_thread() as callback, receiving_in_thread() as hook:
         first = await asyncio.to_thread(server)
         alice = Client(first.url, make_token("alice"), None, [])  # type: ignore[arg-type]
-        made = await alice.post("/api/webhooks", {"url": hook.url})
+        made = await alice.post("/api/webhooks", {"url": hook.url, "events": ["task.*"]})
         assert made.status == 201
         task_id = await end(alice, callback.url)
         for receiver in (callback, hook):

@@ -303,7 +303,7 @@ async def test_answering_peer_stays(redis: Redis, make_token: Token) -> None:
 async def test_slow_reader_of_news_is_closed_with_4508(redis: Redis, make_token: Token) -> None:
     """A socket that stops reading is let go at the bound, and only it."""
     async with realtime(redis, pending_bytes=20_000) as core:
-        core.log.ordered = False
+        core.log.contiguous = True
         reader, writer = await asyncio.open_connection("127.0.0.1", core.port, limit=1024)
         writer.write(upgrade("/ws", make_token("slow")))
         await reader.readuntil(b"\r\n\r\n")

@@ -209,7 +209,7 @@ async def test_stream_ends_when_its_token_expires(redis: Redis) -> None:
 async def test_slow_reader_is_closed(redis: Redis, make_token: Token) -> None:
     """A reader that stops costs at most the bound; the others go on."""
     async with realtime(redis, pending_bytes=20_000) as core:
-        core.log.ordered = False
+        core.log.contiguous = True
         await core.stream(make_token("slow"))
         quick = await core.stream(make_token("quick"))
         await quick.event()
@@ -287,7 +287,7 @@ async def test_what_is_published_after_it_was_read_is_sent_once(
 ) -> None:
     """Also when it was held meanwhile, and when it comes together with what is new."""
     async with realtime(redis) as core:
-        core.log.ordered = ordered
+        core.log.contiguous = not ordered
         read = [core.log.append(number=number) for number in (1, 2)]
         stream = await open_from_the_start(core, make_token("alice"))
         assert await numbers(stream, 2) == [1, 2]
@@ -333,7 +333,7 @@ async def test_what_is_brought_while_the_log_cannot_be_read_is_not_brought_again
 ) -> None:
     """What was missed before it comes too, unless it was replaced."""
     async with realtime(redis) as core:
-        core.log.ordered = ordered
+        core.log.contiguous = not ordered
         stream = await open_from_the_start(core, make_token("alice"))
         core.log.away = True
         core.log.reading.clear()

@@ -42,11 +42,12 @@ class Site:
     url: str
 
     async def make(self, user: Client | None = None, **body: Any) -> dict[str, Any]:
-        """Make a webhook of Alice, or of another user; return it with its secret."""
-        answer = await (user or self.alice).post("/api/webhooks", {"url": self.url, **body})
+        """Make a webhook of ends, of Alice or of another user; return it with its secret."""
+        made = {"url": self.url, "events": ["task.*", "batch.*"], **body}
+        answer = await (user or self.alice).post("/api/webhooks", made)
         assert answer.status == 201, answer.body
-        made: dict[str, Any] = answer.body
-        return made
+        told: dict[str, Any] = answer.body
+        return told
 
     async def read(self, webhook: dict[str, Any], user: Client | None = None) -> dict[str, Any]:
         """Return a webhook as it is now."""
@@ -248,6 +249,29 @@ async def test_webhook_is_told_of_what_it_wants(
 
 
 @pytest.mark.gen_test
+async def test_webhook_is_told_of_notifications_and_of_their_answers(
+    open_settings: Settings, make_token: Callable[..., str]
+) -> None:
+    """In their order; filters look at the type, the severity and the source."""
+    async with site(open_settings, make_token, [500, 200]) as here:
+        wanted = {"type": "bill.*", "severity": "warning", "source": "shop"}
+        made = await here.make(events=["notification.*"], filter=wanted)
+        draft = {"user_id": "alice", "type": "bill.due", "title": "Pay", "severity": "warning"}
+        draft |= {"source": "shop", "actions": [{"id": "pay", "label": "Pay", "answer": True}]}
+        for other in ({"type": "alert"}, {"severity": "info"}, {"source": None}):
+            assert (await here.alice.post("/api/notifications", draft | other)).status == 201
+        told = (await here.alice.post("/api/notifications", draft)).body
+        answered = await here.alice.post(f"/api/notifications/{told['id']}/actions/pay")
+        assert answered.status == 200, answered.body
+        await until(lambda: len(here.received.requests) == 3)
+        first, again, second = (verified(one, made["secret"]) for one in here.received.requests)
+        assert (first["type"], second["type"]) == ("notification.created", "notification.answered")
+        assert first == again
+        assert first["data"]["id"] == second["data"]["id"] == told["id"]
+        assert second["data"]["answered"]["action"] == "pay"
+
+
+@pytest.mark.gen_test
 async def test_new_webhook_is_told_of_the_next_event(
     open_settings: Settings, make_token: Callable[..., str]
 ) -> None:
@@ -258,7 +282,8 @@ async def test_new_webhook_is_told_of_the_next_event(
     ):
         for user in (here.alice, other):
             await end(user)
-        made = (await other.post("/api/webhooks", {"url": here.url})).body
+        body = {"url": here.url, "events": ["task.*"]}
+        made = (await other.post("/api/webhooks", body)).body
 
         async def told() -> bool:
             await end(here.alice)
@@ -328,8 +353,10 @@ async def test_receiver_that_is_gone_disables_its_webhook_at_once(
         assert now["reason"] == "the receiver answered 410"
         assert len(here.received.requests) == 1
         [told] = now["told"]
-        assert (told["severity"], told["metadata"]["webhook_id"]) == ("error", made["id"])
-        assert here.url in told["content"]
+        assert (told["type"], told["severity"]) == ("webhook.disabled", "error")
+        about = {"webhook_id": made["id"], "url": here.url, "reason": now["reason"]}
+        assert told["metadata"] == about
+        assert told["title"] == "Webhook 127.0.0.1: disabled"
         refused = await here.act(made, "test")
         assert (refused.status, refused.body["detail"]) == (
             409,

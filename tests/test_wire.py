@@ -80,7 +80,7 @@ async def test_slow_reader_is_bounded_and_delays_nobody(
 ) -> None:
     """News go on to the others while one socket and one stream wait, up to their bound."""
     async with realtime(redis, certificate=certificate, pending_bytes=50_000) as core:
-        core.log.ordered = False
+        core.log.contiguous = True
         slow = await core.peer(make_token("slow"), receive_bytes=4096)
         await open_stream(core, make_token("slow"))
         quick = await core.peer(make_token("quick"))
@@ -320,7 +320,7 @@ async def test_text_pings_of_a_peer_that_does_not_read_are_answered_together(
 ) -> None:
     """Its backlog does not grow by its own pings."""
     async with realtime(redis) as core:
-        core.log.ordered = False
+        core.log.contiguous = True
         peer = await core.peer(make_token("slow"), receive_bytes=4096)
         await peer.frame_of(TEXT, b"connected")
         for _ in range(500):

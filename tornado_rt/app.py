@@ -30,13 +30,10 @@ from services.migrations import (
     prepare_redis,
     read_mongodb_version,
 )
-from services.notifications import (
-    TITLE_LENGTH,
-    NotificationDraft,
-    NotificationService,
-    NotificationType,
-    Severity,
-)
+from services.notifications import NotificationService
+from services.notifications.announcing import Announcer
+from services.notifications.templates import Templates, load_templates
+from services.notifications.types import NotificationTypes, load_types
 from services.operating import Operator
 from services.outbox import OutboxPump, read_lag
 from services.progress import PlanBook
@@ -51,15 +48,8 @@ from services.schedules import (
 from services.submissions import TaskBounds
 from services.system_settings import SettingsFollower, SystemSettings, SystemSettingsService
 from services.tasks import TaskService
-from services.webhooks import (
-    WEBHOOKS,
-    Poster,
-    Sender,
-    Webhook,
-    WebhookService,
-    WebhookStore,
-    derived_secret,
-)
+from services.webhooks import WEBHOOKS, WebhookService
+from services.webhooks.opening import open_webhooks
 from services.worker import Roster, Target, Worker, load_targets
 from settings import QueueOrder, Settings, metrics_folder
 from tornado_rt.address import bind_address
@@ -147,6 +137,23 @@ class _Telling:
 
 
 @attrs.frozen
+class _Texts:
+    """The texts of notifications, and the types that users choose among."""
+
+    templates: Templates
+    types: NotificationTypes
+
+    @classmethod
+    def of(cls, settings: Settings) -> "_Texts":
+        """Load those that the settings name. Raise BadSetting."""
+        locale = settings.default_locale
+        return cls(
+            load_templates(settings.notification_templates, locale),
+            load_types(settings.notification_types, locale),
+        )
+
+
+@attrs.frozen
 class Server:
     """A server that listens."""
 
@@ -166,15 +173,16 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         stack.push_async_callback(verifier.close)
         # The provider of the keys, if there is one, is asked while the rest starts.
         verifier.faults()
-        own = _load_work(settings)
+        announcer, texts = Announcer(), _Texts.of(settings)
+        own = _load_work(settings, announcer.kind)
         addresses = await stack.enter_async_context(open_stores(settings))
         await _prepare_data(settings, addresses)
         core = await _open_core(stack, settings, addresses.redis_url, own.kinds)
         database = await stack.enter_async_context(
             open_database(addresses.mongodb_url, settings.mongodb_database)
         )
-        telling = await _open_telling(stack, core, database, addresses.redis_url, secret)
-        notifications = telling.notifications
+        telling = await _open_telling(stack, core, database, addresses.redis_url, texts, secret)
+        announcer.notifications = notifications = telling.notifications
         _open_outbox(stack, core, telling, process)
         system_settings = await _open_system_settings(core, database)
         if addresses.watch is not None:
@@ -289,10 +297,14 @@ def _redis_url(settings: Settings) -> str:
     return settings.redis_url or running_addresses(settings.data_dir).redis_url
 
 
-def _load_work(settings: Settings) -> _Work:
-    """Load the work of this process. Raise KindError, HandlerError."""
+def _load_work(settings: Settings, *own: Kind) -> _Work:
+    """Load the work of this process, and its `own` kinds. Raise KindError, HandlerError."""
     kinds = _load_kinds(settings)
     targets = load_targets(kinds, settings)
+    if settings.worker_concurrency:
+        ours = {kind.name: kind for kind in own}
+        targets |= load_targets(ours, attrs.evolve(settings, worker_processes=False))
+        kinds |= ours
     return _Work(kinds, targets, schedules_of(kinds, settings.task_params_bytes))
 
 
@@ -359,14 +371,32 @@ def _queue(redis: Redis, settings: Settings) -> QueueService:
 
 
 async def _open_telling(
-    stack: contextlib.AsyncExitStack, core: Core, database: Any, redis_url: str, secret: str
+    stack: contextlib.AsyncExitStack,
+    core: Core,
+    database: Any,
+    redis_url: str,
+    texts: _Texts,
+    secret: str,
 ) -> _Telling:
-    access = _open_access(stack, core.settings, database)
-    notifications = await _open_notifications(core, database, access)
-    deliveries = await _open_deliveries(stack, core.settings, redis_url)
-    webhooks = await _open_webhooks(
-        stack, core, database, access, notifications, deliveries, secret
+    settings = core.settings
+    access = _open_access(stack, settings, database)
+    notifications = await _open_notifications(stack, core, database, access, texts)
+    deliveries = await _open_deliveries(stack, settings, redis_url)
+    webhooks = await open_webhooks(
+        stack,
+        database,
+        deliveries,
+        notifications,
+        core.backplane,
+        settings=settings,
+        access=access,
+        secret=secret,
+        metrics=core.metrics,
     )
+    await _patiently(partial(core.hub.subscribe, WEBHOOKS, webhooks.known))
+    core.jobs.keep(webhooks.known.run, "webhook-owners")
+    # From here on: what is handed over while an outlet is not there is lost to it.
+    core.jobs.keep(notifications.owed.run, "notification-deliveries")
     return _Telling(access, notifications, deliveries, webhooks)
 
 
@@ -385,7 +415,11 @@ def _open_access(
 
 
 async def _open_notifications(
-    core: Core, database: Any, access: MongoAccess
+    stack: contextlib.AsyncExitStack,
+    core: Core,
+    database: Any,
+    access: MongoAccess,
+    texts: _Texts,
 ) -> NotificationService:
     settings = core.settings
     notifications = NotificationService(
@@ -395,11 +429,15 @@ async def _open_notifications(
         quota=settings.notification_quota,
         ttl_days=settings.notification_ttl_days,
         replay_limit=settings.replay_limit,
+        templates=texts.templates,
+        types=texts.types,
     )
     await notifications.prepare()
+    stack.push_async_callback(notifications.close)
     core.jobs.keep(notifications.run_trimmer, "notification-trimmer")
-    core.jobs.keep(notifications.run_marker, "notification-marker")
-    core.jobs.keep(notifications.run_republisher, "notification-republisher")
+    core.jobs.keep(notifications.run_clock, "notification-clock")
+    core.jobs.keep(notifications.run_watch, "notification-watch")
+    core.jobs.keep(notifications.run_migration, "notification-migration")
     return notifications
 
 
@@ -422,69 +460,6 @@ async def _open_deliveries(
         kept_per_user=settings.delivery_kept_per_user,
     )
     return Deliveries(queue, Lanes(redis, queue.prefix))
-
-
-async def _open_webhooks(
-    stack: contextlib.AsyncExitStack,
-    core: Core,
-    database: Any,
-    access: MongoAccess,
-    notifications: NotificationService,
-    deliveries: Deliveries,
-    secret: str,
-) -> WebhookService:
-    settings, store = core.settings, WebhookStore(database)
-    await store.prepare()
-    # Without a secret that all processes have, they share a seed.
-    seed = secret or await store.seed(secrets.token_urlsafe(48))
-    callback_secret = derived_secret(seed, "tornado_rt callbacks")
-    webhooks = WebhookService(
-        store,
-        deliveries,
-        core.backplane,
-        access=access,
-        callback_secret=callback_secret,
-        most=settings.webhooks_per_user,
-        metrics=core.metrics,
-    )
-    await _patiently(partial(core.hub.subscribe, WEBHOOKS, webhooks.known))
-    poster = Poster(
-        allow_private=settings.callback_allow_private,
-        timeout_seconds=settings.delivery_timeout_seconds,
-        at_once=settings.delivery_concurrency,
-    )
-    stack.callback(poster.close)
-    sender = Sender(
-        poster,
-        store,
-        access=access,
-        callback_secret=callback_secret,
-        note_callback=notifications.note_callback,
-        tell_disabled=partial(_tell_disabled, notifications),
-        changed=webhooks.changed,
-        metrics=core.metrics,
-    )
-    deliveries.register(
-        sender.kind(
-            timeout_seconds=settings.delivery_timeout_seconds, per_host=settings.delivery_per_host
-        )
-    )
-    return webhooks
-
-
-async def _tell_disabled(
-    notifications: NotificationService, webhook: Webhook, reason: str, event_id: str
-) -> None:
-    draft = NotificationDraft(
-        user_id=webhook.made_by,
-        type=NotificationType.ALERT,
-        title=f"Webhook disabled: {webhook.host}"[:TITLE_LENGTH],
-        content=f"{webhook.url}: {reason}",
-        source="webhooks",
-        severity=Severity.ERROR,
-        metadata={"webhook_id": webhook.id, "reason": reason},
-    )
-    await notifications.create(draft, event_id=event_id)
 
 
 def _open_outbox(
@@ -658,7 +633,7 @@ def _application(
         tasks={"tasks": tasks, "queue": core.queue, "plans": core.plans},
         schedules={"schedules": schedules},
         operator={"operator": Operator(core.queue)},
-        notifications={"notifications": telling.notifications},
+        notifications={"notifications": telling.notifications, "tasks": tasks},
         webhooks={"webhooks": telling.webhooks},
         system_settings={"system_settings": system_settings},
         tickets={"tickets": tickets},

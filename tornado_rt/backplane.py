@@ -28,6 +28,7 @@ from redis.exceptions import ConnectionError, RedisError
 from tornado_rt.jobs import Jobs
 from tornado_rt.metrics import Metrics
 from tornado_rt.protocol import CHANNEL_PREFIX, CONTROL, Message, channel, probe_topic
+from tornado_rt.shared_publish import SharedPublish
 
 log = structlog.get_logger(__name__)
 
@@ -38,8 +39,6 @@ PROBE_SECONDS = 1.0
 SILENT_SECONDS = 3.0
 # Clients learn of an outage that lasts this long [s].
 PATIENCE_SECONDS = 0.5
-# How long a message may be under way, from its store to us [s].
-UNDER_WAY_SECONDS = 5.0
 # Most topics in one SUBSCRIBE.
 TOGETHER = 1000
 # Retries nothing, and does not connect again before it gives up.
@@ -75,6 +74,7 @@ class Backplane:
 
     def __init__(self, redis: Redis, listener: Listener, metrics: Metrics) -> None:
         self._redis = redis
+        self._sender = SharedPublish(redis)
         self._listener = listener
         self._metrics = metrics
         # None while there is no connection that may be sent to.
@@ -152,7 +152,7 @@ class Backplane:
         """
         if self._answers:
             try:
-                await self._redis.publish(channel(topic), message.encode())
+                await self._sender.publish(channel(topic), message.encode())
                 return True
             except (RedisError, OSError) as error:
                 log.warning("publish_degraded", topic=topic, error=error)
@@ -160,10 +160,6 @@ class Backplane:
         self._metrics.degraded.inc()
         self._listener.deliver(topic, message)
         return False
-
-    def blind_seconds(self) -> float:
-        """Return for how long we may have missed what others published [s]."""
-        return time.monotonic() - self._heard_at + UNDER_WAY_SECONDS
 
     def _leave(self, topic: str) -> None:
         self._unwanted.add(topic)

@@ -8,6 +8,7 @@ control character. JSON nests at most `MAX_DEPTH` deep.
 import dataclasses
 import math
 from collections.abc import Callable, Collection
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
@@ -19,6 +20,8 @@ from tornado_rt.work.kept import MOST_INTEGER as MOST_INTEGER
 from tornado_rt.work.values import LAYOUT, may_stand
 
 Validator = Callable[[Any, Any, Any], None]
+# Longer than any time in ISO 8601 that has a meaning here.
+TIME_LENGTH = 64
 
 
 class OutOfBounds(ValueError):
@@ -55,6 +58,19 @@ def check_json(name: str, value: Any, most_bytes: int, depth: int = MAX_DEPTH) -
             f"{name} has {len(encoded)} bytes as JSON; at most {most_bytes} are allowed"
         )
     return encoded
+
+
+def read_moment(name: str, value: str) -> float:
+    """Return a time in ISO 8601 as seconds since the epoch. Raise OutOfBounds."""
+    try:
+        check_name(name, value, TIME_LENGTH)
+        moment = datetime.fromisoformat(value)
+        seconds = moment.timestamp()
+    except (ValueError, OverflowError):
+        raise OutOfBounds(f"{name} must be a time such as 2026-01-02T03:04:05Z") from None
+    if moment.tzinfo is None:
+        raise OutOfBounds(f"{name} must have a time zone, such as 2026-01-02T03:04:05Z")
+    return seconds
 
 
 def name_of(most: int, least: int = 1) -> Validator:

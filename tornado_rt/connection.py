@@ -8,7 +8,7 @@ import abc
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 import attrs
@@ -30,7 +30,6 @@ from tornado_rt.protocol import (
     iso_time,
 )
 from tornado_rt.refusals import close_code_of, error_message, error_of
-from tornado_rt.replay_window import ReplayWindow
 from tornado_rt.wire import Wire
 
 # How long to wait before a gap is read again that could not be read [s].
@@ -67,15 +66,20 @@ class Opening:
 OPENING_SECONDS = 0.2
 
 
+# Does what a client asks for; returns what it is answered alone, if anything.
+Action = Callable[[Any], Awaitable[Message | None]]
+
+
 class Feed(Protocol):
     """Something to follow.
 
-    `ordered`: its topics carry ids in their order, and each message of type `progress` replaces
-    the one before, so that a slow reader needs only the newest. What `read` returns is shown.
+    Its topics carry ids in their order. `contiguous`: none of them is left out, so that a gap shows
+    by the next message; else each message of type `progress` replaces the one before, so that a
+    slow reader needs only the newest. What `read` returns is shown.
     """
 
     topics: tuple[str, ...]
-    ordered: bool
+    contiguous: bool
 
     def show(self, message: Message) -> Message | None:
         """Return a published message as subscribers see it; None: only `read` can tell.
@@ -92,7 +96,7 @@ class Feed(Protocol):
         """Return after how long without news an event stream ends; 0 for never."""
         ...
 
-    def actions(self) -> dict[str, Callable[[Any], Awaitable[None]]]:
+    def actions(self) -> dict[str, Action]:
         """Return what a client may ask for over a socket, by message type."""
         ...
 
@@ -106,7 +110,6 @@ class Connection(Wire):
     __slots__ = (
         "_beat_at",
         "_behind",
-        "_came",
         "_cursor",
         "_held",
         "_last_news",
@@ -138,8 +141,6 @@ class Connection(Wire):
         self._behind = False
         # Whether there was a gap since the log was last asked.
         self._missed = False
-        # Ids received of an unordered feed; before the first, the cursor that it began at.
-        self._came: ReplayWindow | Cursor | None = None
         self._last_news = time.monotonic()
         # Spread over the interval, however many connect at once.
         self._beat_at = self._last_news + random.random() * self.interval()
@@ -179,9 +180,6 @@ class Connection(Wire):
             **CLOSING,
             **opening.state,
         }
-        if opening.resync is None and not self.feed.ordered:
-            # It has come, or is older than the stream, whether it is read again or not.
-            self._came = after or opening.begin
         self.greet(Message.of(MessageType.CONNECTED, data, str(after or opening.begin)))
         self._catch_up(opening)
 
@@ -311,11 +309,11 @@ class Connection(Wire):
         bound = self.hub.limits.pending_bytes
         if not bound or backlog.size <= bound:
             return
-        if self.feed.ordered:
-            self.tally.conflated += backlog.conflate(self.encode)
-        else:
+        if self.feed.contiguous:
             self.tally.closed_slow += 1
             self.leave(CloseCode.TOO_SLOW)
+        else:
+            self.tally.conflated += backlog.conflate(self.encode)
 
     def _expire(self) -> None:
         why = error_message(ErrorCode.TOKEN_EXPIRED, "the token has expired")
@@ -361,8 +359,6 @@ class Connection(Wire):
         if opening.resync is not None:
             reason = {"reason": opening.resync}
             self.send(Message.of(MessageType.RESYNC, reason, str(opening.begin)))
-            # Messages that the resync includes are not sent again.
-            self._is_new(opening.begin)
         for message in opening.messages:
             # What comes after a resync replaces all that came before.
             if opening.resync is not None or self._is_new(message.cursor):
@@ -375,14 +371,8 @@ class Connection(Wire):
             self.gap()
 
     def _is_new(self, cursor: Cursor | None) -> bool:
-        """Say whether this has not come yet, and note that it comes now."""
-        if cursor is None:
-            return True
-        if self.feed.ordered:
-            return self._is_ahead(cursor)
-        if not isinstance(self._came, ReplayWindow):
-            self._came = ReplayWindow(self._came)
-        return self._came.admit(cursor)
+        """Say whether this has not come yet."""
+        return cursor is None or self._is_ahead(cursor)
 
     def _is_ahead(self, cursor: Cursor) -> bool:
         here = self._cursor
@@ -391,24 +381,34 @@ class Connection(Wire):
     def _forward_new(self, message: Message) -> None:
         parts = message.parts
         new = [part for part in parts if self._is_new(part.cursor)]
-        if len(new) == len(parts):
+        if self.feed.contiguous and not self._follow_on(new):
+            # The log has all of them.
+            self.gap()
+        elif len(new) == len(parts):
             # As it is: in one write.
             self._forward(message)
-            return
-        for part in new:
-            self._forward(part)
+        else:
+            for part in new:
+                self._forward(part)
+
+    def _follow_on(self, parts: Sequence[Message]) -> bool:
+        """Say whether each is the next one after what came."""
+        here = self._cursor
+        for cursor in (part.cursor for part in parts):
+            if cursor is None:
+                continue
+            if here is not None and cursor != Cursor(here.epoch, here.offset + 1):
+                return False
+            here = cursor
+        return True
 
     def _forward(self, message: Message) -> None:
         if self.closed:
             return
         self._last_news = time.monotonic()
-        # In an ordered feed the newest replaces what is still missing before it.
-        if message.cursor is not None and (self.feed.ordered or not self._behind):
-            self._advance(message.cursor)
+        # What is still missing before it is replaced by it, or was there.
+        if message.cursor is not None and self._is_ahead(message.cursor):
+            self._cursor = message.cursor
         self.send(message)
         if message.type == MessageType.FINISHED:
             self.leave(CloseCode.FINISHED)
-
-    def _advance(self, cursor: Cursor) -> None:
-        if self._is_ahead(cursor):
-            self._cursor = cursor

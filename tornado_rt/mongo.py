@@ -58,6 +58,8 @@ class MongoAccess:
         wait_seconds: float = 10.0,
     ) -> None:
         self._client = database.client.delegate
+        self.most_waiting_a_user = most_waiting_a_user
+        self.wait_seconds = wait_seconds
         self._turns = Turns(
             most, most_a_user, most_waiting_a_key=most_waiting_a_user, seconds=wait_seconds
         )

@@ -44,6 +44,8 @@ class MessageType(StrEnum):
     NOTIFICATION = "notification"
     UNREAD_COUNT = "unread_count"
     READ = "read"
+    CHANGED = "changed"
+    LIST = "list"
     PROGRESS = "progress"
     FINISHED = "finished"
     ERROR = "error"
@@ -59,7 +61,7 @@ class ClientMessageType(StrEnum):
 
     PING = "ping"
     AUTH = "auth"
-    READ = "read"
+    LIST = "list"
     CANCEL = "cancel"
 
 
@@ -378,8 +380,4 @@ class Publisher(Protocol):
 
         Never raises.
         """
-        ...
-
-    def blind_seconds(self) -> float:
-        """Return for how long this process may have missed what others published [s]."""
         ...

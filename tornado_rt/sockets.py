@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
 import orjson
@@ -21,7 +20,7 @@ from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import WebSocketHandler
 
 from tornado_rt.auth import AuthError, Identity
-from tornado_rt.connection import Connection, Feed
+from tornado_rt.connection import Action, Connection, Feed
 from tornado_rt.deflate import WINDOW_BITS, Inflater, answer_offers, window_of
 from tornado_rt.frames import BadFrame, FrameReader, Opcode, close_frame, control_frame
 from tornado_rt.hub import Hub, Transport
@@ -222,13 +221,14 @@ class SocketConnection(Connection):
         if action is None:
             return self._complain(ErrorCode.UNKNOWN_TYPE, f"unknown type {cut(type_, 50)!r}")
         self._hold_back()
-        self.hub.own(self._act(action, data), "client-message")
+        self.hub.own(self._act(action, data, frame.get("ref")), "client-message")
         return None
 
-    async def _act(self, action: Callable[[Any], Awaitable[None]], data: Any) -> None:
+    async def _act(self, action: Action, data: Any, ref: Any) -> None:
         try:
             refuse_without_folder(self._settings)
-            await action(data)
+            if (answer := await action(data)) is not None:
+                self.send(answer if ref is None else _referring(answer, ref))
         except Exception as error:
             self.send(error_of(self.problem_of(error)))
         finally:
@@ -388,6 +388,11 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
 
     def _close(self, code: CloseCode) -> None:
         self.close(code, code.name.lower())
+
+
+def _referring(answer: Message, ref: Any) -> Message:
+    """Return an answer with what its request was named by the client."""
+    return Message.of(answer.type, {"ref": ref, **answer.fields()})
 
 
 def _names(headers: HTTPHeaders, header: str, token: str) -> bool:

@@ -5,7 +5,8 @@
 | 1 | until 2026-11-24 | tasks are hashes of many fields, their events streams, leases seconds |
 | 2 | on 2026-11-24 | events are lists, of what the record does not tell itself |
 | 3 | until 2026-11-28 | what is known when a task is made is one field, leases are milliseconds |
-| 4 | since then | tasks have kinds, priorities and keys; plans have digests; a line for each kind |
+| 4 | on 2026-11-29 | tasks have kinds, priorities, keys; plans have digests; a line for each kind |
+| 5 | since then | notifications are in `inbox`, with an account a user that holds their counts |
 
 A change that an earlier version reads and writes beside is none of the layout: it adds fields with
 defaults, or keys. Any other gets the next number, a step that leads to it, and a fixture.
@@ -14,7 +15,7 @@ defaults, or keys. Any other gets the next number, a step that leads to it, and 
 from tornado_rt import __version__
 from tornado_rt.stores import StoreError
 
-DATA_VERSION = 4
+DATA_VERSION = 5
 MADE_BY = f"tornado_rt {__version__}"
 
 

@@ -1,8 +1,10 @@
 """Notifications, kept and pushed."""
 
+from services.notifications.listing import Query, State
 from services.notifications.models import (
     LINK_LENGTH,
     TITLE_LENGTH,
+    AlreadyAnswered,
     BroadcastDraft,
     Notification,
     NotificationDraft,
@@ -12,14 +14,18 @@ from services.notifications.models import (
     NotificationStatus,
     NotificationType,
     NotStorable,
+    SentBefore,
     Severity,
 )
-from services.notifications.service import NotificationService
+from services.notifications.service import Done, NotificationService
+from services.notifications.verbs import Verb
 
 __all__ = [
     "LINK_LENGTH",
     "TITLE_LENGTH",
+    "AlreadyAnswered",
     "BroadcastDraft",
+    "Done",
     "NotStorable",
     "Notification",
     "NotificationDraft",
@@ -29,5 +35,9 @@ __all__ = [
     "NotificationService",
     "NotificationStatus",
     "NotificationType",
+    "Query",
+    "SentBefore",
     "Severity",
+    "State",
+    "Verb",
 ]

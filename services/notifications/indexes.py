@@ -1,44 +1,44 @@
-"""The indexes of the notifications, and the two states that some of them are partial by."""
+"""The collections of the inbox and their indexes.
 
-from datetime import timedelta
+They answer every query from an index, on MongoDB and on the embedded store, which uses an index for
+equality on its first fields and one range or `$in` on the next, finds a filter's index by its first
+field, and pushes neither a sort nor a limit down.
+"""
+
+from typing import Any
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
-from services.notifications.models import NotificationStatus
+INBOX = "inbox"
+USERS = "notification_users"
+OWED = "inbox_owed"
+# Equality with a text implies it, so that a query uses the index.
+A_TEXT = {"$gt": ""}
 
-UNREAD = {"status": NotificationStatus.UNREAD.value}
-# Set while it is not known that a notification was published: from its storing on.
-UNSENT = {"unsent": True}
 
-
-def indexes(ttl: timedelta) -> list[IndexModel]:
-    """Return all of them; a notification goes after `ttl`."""
-    present = {"$exists": True}
+def indexes() -> list[IndexModel]:
+    """Return those of the notifications."""
     return [
-        IndexModel([("user_id", ASCENDING), ("created_at", DESCENDING)], name="user_created"),
-        IndexModel([("user_id", ASCENDING), ("status", ASCENDING)], name="user_status"),
-        IndexModel([("user_id", ASCENDING), ("seq", DESCENDING)], name="user_seq"),
         IndexModel(
-            [("user_id", ASCENDING), ("dedupe_key", ASCENDING)],
-            name="user_dedupe",
-            unique=True,
-            partialFilterExpression={"dedupe_key": present, **UNREAD},
+            [("user_id", ASCENDING), ("state", ASCENDING), ("seq", DESCENDING)],
+            name="user_state_number",
+        ),
+        IndexModel([("user_id", ASCENDING), ("version", ASCENDING)], name="user_version"),
+        IndexModel(
+            [("user_id", ASCENDING), ("key", ASCENDING)],
+            name="user_key",
+            partialFilterExpression={"key": A_TEXT},
         ),
         IndexModel(
             [("event_id", ASCENDING)],
-            name="event",
+            name="event_text",
             unique=True,
-            partialFilterExpression={"event_id": present},
+            partialFilterExpression={"event_id": A_TEXT},
         ),
-        IndexModel(
-            [("unpublished", ASCENDING)],
-            name="unpublished",
-            partialFilterExpression={"unpublished": True},
-        ),
-        IndexModel([("unsent", ASCENDING)], name="unsent", partialFilterExpression=UNSENT),
-        IndexModel(
-            [("created_at", ASCENDING)],
-            name="expiry",
-            expireAfterSeconds=int(ttl.total_seconds()),
-        ),
+        IndexModel([("due_at", ASCENDING)], name="due"),
     ]
+
+
+async def make_indexes(database: Any) -> None:
+    """Make them where they are missing."""
+    await database[INBOX].create_indexes(indexes())

@@ -2,28 +2,28 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
-from urllib.parse import urlsplit
 
 import attrs
 import bson
 from bson import ObjectId
 from bson.errors import BSONError
+from pymongo.errors import PyMongoError
 
+from services.notifications.fields import LINK_LENGTH as LINK_LENGTH
+from services.notifications.fields import DraftFields, actions_of, check_link
 from tornado_rt.auth import USER_ID_LENGTH
-from tornado_rt.bounds import OutOfBounds, check_json, check_name, name_of, text_of
+from tornado_rt.bounds import OutOfBounds, check_json, name_of, text_of
 from tornado_rt.protocol import Cursor, Message, ResyncReason, iso_time
 from tornado_rt.work.values import cut
 
 TITLE_LENGTH = 200
 CONTENT_LENGTH = 5000
-LINK_LENGTH = 2000
 SOURCE_LENGTH = 100
 KEY_LENGTH = 200
 METADATA_BYTES = 8192
-DAY_SECONDS = 86400.0
 
 
 class NotStorable(Exception):
@@ -35,6 +35,31 @@ class NotificationNotFound(Exception):
 
     def __init__(self, id_: str) -> None:
         super().__init__(f"there is no notification {id_}")
+
+
+class StoreConflict(PyMongoError):
+    """Others change the same user's notifications again and again; try later."""
+
+
+class StoreRefused(NotStorable):
+    """MongoDB has refused a change of one of the documents that it is about."""
+
+    def __init__(self) -> None:
+        super().__init__("the store refuses to change one of these notifications")
+
+
+class SentBefore(Exception):
+    """An idempotency key came with another request than the first time."""
+
+    def __init__(self) -> None:
+        super().__init__("this idempotency key was used for another request")
+
+
+class AlreadyAnswered(Exception):
+    """One of its actions was answered before, on another device perhaps."""
+
+    def __init__(self, action: str) -> None:
+        super().__init__(f"it was answered before, by the action {action}")
 
 
 class NotificationType(StrEnum):
@@ -61,26 +86,8 @@ class NotificationStatus(StrEnum):
     READ = "read"
 
 
-def _check_link(_: Any, field: Any, value: str | None) -> None:
-    if value is None:
-        return
-    check_name(field.name, value, LINK_LENGTH)
-    # Browsers read a backslash as a slash, and pass over spaces at the ends (WHATWG URL 4.4).
-    local = value.startswith("/") and value[1:2] not in ("/", "\\")
-    absolute = _is_web_address(value)
-    if not (local or absolute) or value != value.strip() or "\\" in value:
-        raise OutOfBounds(f"{field.name} must be a path or an http(s) address")
-
-
-def _is_web_address(value: str) -> bool:
-    try:
-        parts = urlsplit(value)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and " " not in parts.netloc
-
-
-def _check_metadata(_: Any, field: Any, value: dict[str, Any]) -> None:
+def check_metadata(_: Any, field: Any, value: dict[str, Any]) -> None:
+    """Check JSON that is stored beside a notification, as an attrs validator."""
     check_json(field.name, value, METADATA_BYTES)
     # MongoDB means operators and references by them.
     if (reserved := next(filter(_is_reserved, _names_in(value)), None)) is not None:
@@ -105,17 +112,20 @@ def _names_in(value: Any) -> Iterator[str]:
 
 
 @attrs.frozen(kw_only=True)
-class BroadcastDraft:
+class BroadcastDraft(DraftFields):
     """A notification to everybody, before it is sent."""
 
-    type: NotificationType
     title: str = attrs.field(validator=name_of(TITLE_LENGTH))
     content: str | None = attrs.field(default=None, validator=text_of(CONTENT_LENGTH))
-    link: str | None = attrs.field(default=None, validator=_check_link)
+    link: str | None = attrs.field(default=None, validator=check_link)
     source: str | None = attrs.field(default=None, validator=name_of(SOURCE_LENGTH, 0))
     severity: Severity = Severity.INFO
-    metadata: dict[str, Any] = attrs.field(factory=dict, validator=_check_metadata)
+    metadata: dict[str, Any] = attrs.field(factory=dict, validator=check_metadata)
     dedupe_key: str | None = attrs.field(default=None, validator=name_of(KEY_LENGTH, 0))
+
+    def __attrs_post_init__(self) -> None:
+        if self.dedupe_key is not None and self.group_key is not None:
+            raise OutOfBounds("name dedupe_key or group_key, and not both")
 
 
 @attrs.frozen(kw_only=True)
@@ -127,7 +137,10 @@ class NotificationDraft(BroadcastDraft):
 
 @attrs.frozen(kw_only=True)
 class Notification:
-    """A stored notification. `seq` orders those of one user; a renewed one takes a new number."""
+    """A stored notification. `seq` orders those of one user; a renewed one takes a new number.
+
+    The one with the highest number stands at the top of the list.
+    """
 
     id: str
     user_id: str
@@ -142,7 +155,20 @@ class Notification:
     read_at: datetime | None
     metadata: dict[str, Any]
     dedupe_key: str | None
-    seq: int
+    seen_at: datetime | None = None
+    archived_at: datetime | None = None
+    snoozed_until: datetime | None = None
+    expires_at: datetime | None = None
+    pinned: bool = False
+    actions: list[dict[str, Any]] = attrs.field(factory=list)
+    answered: dict[str, Any] | None = None
+    icon: str | None = None
+    image: str | None = None
+    locale: str | None = None
+    group_key: str | None = None
+    count: int = 1
+    muted: bool = False
+    seq: int = 0
 
     @classmethod
     def of(cls, document: dict[str, Any]) -> "Notification":
@@ -154,22 +180,36 @@ class Notification:
         made_at = id_.generation_time if isinstance(id_, ObjectId) else LONG_AGO
         texts: dict[str, Any] = {name: _text(document.get(name)) for name in TEXTS}
         texts |= {name: text for name, text in MISSING.items() if texts[name] is None}
+        times: dict[str, Any] = {name: time_in(document, name) for name in TIMES}
+        unread = document.get("read_at") is None and document.get("state") is not None
+        status = NotificationStatus.UNREAD if unread else NotificationStatus.READ
         return cls(
             **texts,
+            **times,
             id=str(id_),
+            status=status.value,
             created_at=time_in(document, "created_at") or made_at,
-            read_at=time_in(document, "read_at"),
             metadata=metadata if isinstance(metadata, dict) else {},
+            pinned=document.get("pinned") is True,
+            actions=[one.to_dict() for one in actions_of(document.get("actions"))],
+            answered=_answered(document.get("answered")),
+            count=max(number_in(document, "count"), 1),
+            muted=document.get("muted") is True,
             seq=number_in(document, "seq"),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object on the wire."""
-        fields = attrs.asdict(self, filter=attrs.filters.exclude(attrs.fields(type(self)).seq))
-        read_at = None if self.read_at is None else iso_time(self.read_at)
-        return fields | {"created_at": iso_time(self.created_at), "read_at": read_at}
+        fields = attrs.asdict(self)
+        times = {name: _iso(getattr(self, name)) for name in ("created_at", *TIMES)}
+        return fields | times
 
 
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else iso_time(moment)
+
+
+TIMES = ("seen_at", "read_at", "archived_at", "snoozed_until", "expires_at")
 TEXTS = (
     "user_id",
     "type",
@@ -178,16 +218,18 @@ TEXTS = (
     "link",
     "source",
     "severity",
-    "status",
     "dedupe_key",
+    "icon",
+    "image",
+    "locale",
+    "group_key",
 )
-# For who reads a document without them; it counts as unread only when it says so.
+# For who reads a document without them.
 MISSING = {
     "user_id": "",
     "type": NotificationType.SYSTEM.value,
     "title": "",
     "severity": Severity.INFO.value,
-    "status": NotificationStatus.READ.value,
 }
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -210,12 +252,10 @@ def number_in(document: dict[str, Any], name: str) -> int:
     return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
 
 
-def seconds_in(document: dict[str, Any], name: str) -> timedelta:
-    """Return a stored duration, of a day at most; none where none is."""
-    value = document.get(name)
-    if isinstance(value, int | float) and 0 <= value <= DAY_SECONDS:
-        return timedelta(seconds=value)
-    return timedelta(0)
+def _answered(value: Any) -> dict[str, Any] | None:
+    if not isinstance(value, dict):
+        return None
+    return {"action": _text(value.get("action")), "at": _iso(time_in(value, "at"))}
 
 
 def _text(value: Any) -> str | None:
@@ -233,11 +273,16 @@ def _sendable(value: Any) -> Any:
 
 @attrs.frozen
 class NotificationPage:
-    """Some notifications, newest first; `next` is the `before` of those after them, or None."""
+    """Some notifications, newest first; `next` is the `before` of those after them, or None.
+
+    `version` is that of the counts.
+    """
 
     items: Sequence[Notification]
     next: str | None
     unread: int
+    unseen: int = 0
+    version: int = 0
     total: int | None = None
     page: int | None = None
     page_size: int | None = None
@@ -248,22 +293,26 @@ class NotificationPage:
             "items": [item.to_dict() for item in self.items],
             "next": self.next,
             "unread": self.unread,
+            "unseen": self.unseen,
+            "version": self.version,
         }
+        if self.total is not None:
+            answer["total"] = self.total
         if self.page is not None:
-            answer |= {"total": self.total, "page": self.page, "page_size": self.page_size}
+            answer |= {"page": self.page, "page_size": self.page_size}
         return answer
 
 
 @attrs.frozen
 class NotificationReplay:
-    """The answer to a subscriber that comes now: all messages from its cursor on, or why not.
+    """The answer to a subscriber that comes now: all messages after its cursor, or why not.
 
-    `begin` is the cursor to resume from when none of them was seen, `cursor` the last number that
-    was given out.
+    `begin` is the cursor to resume from when none of them was seen, `cursor` the one that they
+    reach. `counts` are `{unread, unseen, version}` there.
     """
 
     messages: Sequence[Message]
     resync: ResyncReason | None
     begin: Cursor
     cursor: Cursor
-    unread: int
+    counts: dict[str, int]

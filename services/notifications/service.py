@@ -1,26 +1,36 @@
 """Notifications: kept in MongoDB, pushed to whoever is there, found again by whoever was not.
 
-Collections: `notifications`; `notification_users` with each user's counter `seq` and the highest
-number that was trimmed, `trimmed_seq`; `meta` with the epoch of the numbers.
+The parts: `accounts` and `committer` change a user's notifications, `inbox` lists them, `log` says
+what a device has missed, `publication` tells devices, `retention` lets go and brings back.
+Collections: `inbox`, `notification_users` with an account a user, `inbox_owed` with what is still
+to be delivered; `meta` with the epoch.
 """
 
 import asyncio
-import contextlib
-import secrets
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
 import attrs
 import structlog
 from bson import ObjectId
 from bson.errors import BSONError
-from pymongo import ASCENDING, DESCENDING, ReturnDocument
-from pymongo.errors import DocumentTooLarge, DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 
-from services.notifications.indexes import UNREAD, UNSENT, indexes
+from services.notifications.account import Account, Document
+from services.notifications.accounts import REFUSALS, TOGETHER, Accounts
+from services.notifications.committer import Committer
+from services.notifications.creation import Creation, Once, Wording
+from services.notifications.epochs import Epochs
+from services.notifications.inbox import Inbox
+from services.notifications.indexes import INBOX, make_indexes
+from services.notifications.intents import Act, Answer, Changed, Outcome, Prefer, Reach, Undo
+from services.notifications.ledger import Ledger
+from services.notifications.legacy import Legacy
+from services.notifications.lifetime import Lifetime
+from services.notifications.listing import Query, State
+from services.notifications.log import Log
 from services.notifications.models import (
-    LONG_AGO,
     BroadcastDraft,
     Notification,
     NotificationDraft,
@@ -28,16 +38,19 @@ from services.notifications.models import (
     NotificationPage,
     NotificationReplay,
     NotificationStatus,
-    NotificationType,
     NotStorable,
-    number_in,
-    seconds_in,
     stored_id,
-    time_in,
 )
-from services.notifications.numbers import CONFLICTS, Numbers, StoreConflict, upsert
-from services.notifications.pages import Pages
+from services.notifications.owed import Owed
+from services.notifications.preferences import Preferences
+from services.notifications.publication import Publication, counts_dict
+from services.notifications.recount import Recount
+from services.notifications.retention import Retention
+from services.notifications.sending import SendRequest
 from services.notifications.shared_read import SharedRead
+from services.notifications.templates import Templates, load_templates
+from services.notifications.types import NotificationTypes, TypeText, load_types
+from services.notifications.verbs import Verb
 from tornado_rt.mongo import MongoAccess
 from tornado_rt.protocol import (
     BROADCAST,
@@ -45,7 +58,6 @@ from tornado_rt.protocol import (
     Message,
     MessageType,
     Publisher,
-    ResyncReason,
     iso_time,
     user_topic,
 )
@@ -54,33 +66,23 @@ from tornado_rt.work import clean_text
 
 log = structlog.get_logger(__name__)
 
-T = TypeVar("T")
-
-# By the clock of the store, as all that is compared with it.
-STORED_NOW = {"stored_at": True, "published_at": True}
-TRIM_RETRY_SECONDS = 1.0
-REPUBLISH_RETRY_SECONDS = 0.3
-# After this long its process does not publish a notification any more.
-ORPHAN_SECONDS = 30.0
-MARK_RETRY_SECONDS = 0.3
-# How far behind a later number an earlier one may be published: two processes number and store each
-# in its own time, and during an outage tell only their own users.
-OVERTAKING = 1000
-# Codes of MongoDB that are about the document: bad value, overflow, invalid BSON, a field's name,
-# validation, too large (as such and after an update), an index entry too long.
-REFUSALS = {2, 15, 22, 52, 57, 121, 10334, 17419, 17420, 17280}
 REASON_LENGTH = 300
-# How many documents one write changes at most: the embedded store serves no other write meanwhile.
-TOGETHER = 100
+# How often it is looked whether the store is as we left it [s].
+CHECK_SECONDS = 30.0
+MIGRATE_RETRY_SECONDS = 1.0
 
 
 @attrs.frozen
-class _Head:
-    """The last number of a user, the highest that was trimmed, and how many are unread."""
+class Done:
+    """How many a verb has changed, what takes it back, and the counts after it."""
 
-    last: int
-    trimmed: int
-    unread: int
+    changed: int
+    undo: str | None
+    counts: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object on the wire."""
+        return {"changed": self.changed, "undo": self.undo, **self.counts}
 
 
 class NotificationService:
@@ -96,121 +98,216 @@ class NotificationService:
         *,
         access: MongoAccess | None = None,
         quota: int = 1000,
-        ttl_days: int = 90,
+        ttl_days: float = 90,
         replay_limit: int = 500,
+        templates: Templates | None = None,
+        types: NotificationTypes | None = None,
     ) -> None:
-        self._all = database["notifications"]
-        self._users = database["notification_users"]
-        self._numbers = Numbers(self._users, self._all)
-        self._pages = Pages(self._all)
-        self._meta = database["meta"]
+        self._database = database
+        self._all = database[INBOX]
         self._publisher = publisher
         self._access = access or MongoAccess(database)
-        self._quota = quota
-        self._ttl = timedelta(days=ttl_days)
-        self._replay_limit = replay_limit
-        self._epoch = ""
-        self._untrimmed: set[str] = set()
-        self._trim_wanted = asyncio.Event()
-        self._published: list[ObjectId | str] = []
-        self._mark_wanted = asyncio.Event()
-        self._unpublished = asyncio.Event()
-        # What an earlier process left.
-        self._unpublished.set()
-        self._shared_users = SharedRead(self._numbers.read)
-        self._shared_unread = SharedRead(self._read_unread)
+        self._types = types or load_types("")
+        lifetime = Lifetime(timedelta(days=ttl_days))
+        self._creation = Creation(lifetime, templates or load_templates(), self._types)
+        self._epochs = Epochs(database["meta"])
+        self._accounts = Accounts(database)
+        self._legacy = Legacy(database, lifetime)
+        self._recount = Recount(database, self._accounts, self._legacy)
+        self._shared_accounts = SharedRead(self._read_accounts)
+        self._publication = Publication(publisher)
+        self.owed = Owed(database)
+        self._committer = Committer(
+            database,
+            self._accounts,
+            self._recount,
+            epoch=lambda: self._epochs.current,
+            tell=self._tell,
+            note=self.owed.note,
+            most_waiting_a_user=self._access.most_waiting_a_user,
+            wait_seconds=self._access.wait_seconds,
+        )
+        self._inbox = Inbox(database, self._read_account)
+        self._log = Log(database, self._read_account, replay_limit)
+        self._retention = Retention(
+            database,
+            self._access,
+            self._accounts,
+            self._inbox,
+            commit=self._commit,
+            read_account=self._read_account,
+            quota=quota,
+        )
+        self.run_trimmer = self._retention.run_trimmer
+        self.run_clock = self._retention.run_clock
+        self.trim_pending = self._retention.trim_pending
+        self.do_due = self._retention.do_due
 
     async def prepare(self) -> None:
-        """Make the indexes and the epoch, where they are missing."""
-        await self._all.create_indexes(indexes(self._ttl))
-        fresh = {"$setOnInsert": {"epoch": secrets.token_hex(4)}}
-        self._epoch = (await upsert(self._meta, "notifications", fresh))["epoch"]
+        """Make the indexes, look for data of the layout before, and begin an epoch."""
+        await make_indexes(self._database)
+        await self._legacy.look()
+        await self._epochs.begin()
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._committer.close()
 
     async def create(
-        self, draft: NotificationDraft, *, event_id: str | None = None
+        self,
+        draft: NotificationDraft,
+        *,
+        event_id: str | None = None,
+        wording: Wording | None = None,
+        once: Once | None = None,
     ) -> Notification:
         """Store, then push. A repeated `dedupe_key` renews the unread one that there is.
 
         A repeated `event_id` stores nothing and pushes again, since the first may have been cut
-        off between the two. Raise NotStorable, NoTurn, or PyMongoError while MongoDB is away.
+        off between the two. Raise NotStorable, TemplateRefused, SentBefore, NoTurn, or PyMongoError
+        while MongoDB is away.
         """
-        async with self._access.turn(draft.user_id):
-            try:
-                stored = await self._store(draft, event_id)
-            except (BSONError, OverflowError, PyMongoError) as error:
-                if not _is_refusal(error):
-                    raise
-                raise NotStorable(clean_text(error, REASON_LENGTH)) from error
-            await self._push(stored)
-        if self._quota:
-            self._want_trim(draft.user_id)
-        return stored
+        print_ = None
+        if once is not None:
+            event_id, print_ = once.event_id(draft.user_id), once.print
+        try:
+            if wording is not None:
+                account = await self._read_account(draft.user_id)
+                draft = self._creation.worded(draft, wording, account)
+            outcome = await self._commit(self._creation.intent(draft, event_id, print_))
+        except (BSONError, OverflowError, PyMongoError) as error:
+            if not _is_refusal(error):
+                raise
+            raise NotStorable(clean_text(error, REASON_LENGTH)) from error
+        return Notification.of(outcome.result)
 
-    async def find(
-        self,
-        user_id: str,
-        *,
-        limit: int = 20,
-        before: str | None = None,
-        page: int | None = None,
-        page_size: int = 20,
-        status: NotificationStatus | None = None,
-        type: NotificationType | None = None,
-    ) -> NotificationPage:
-        """Find the newest first: those before an id, or the page numbered from 1."""
-        wanted: dict[str, Any] = {"user_id": user_id}
-        wanted |= {"status": status.value} if status else {}
-        wanted |= {"type": type.value} if type else {}
-        async with self._access.turn(user_id):
-            if page is not None:
-                found = await self._pages.find_page(wanted, page, page_size)
-            else:
-                found = await self._pages.find_before(wanted, before, limit)
-            return attrs.evolve(found, unread=await self._count_unread(user_id))
+    async def send(self, request: SendRequest, once: Once | None) -> list[Notification]:
+        """Tell each user whom a request names. Raise as `create`; some may be told then."""
+        wording = request.wording
+        if wording is not None:
+            # In any language that one of them may have chosen.
+            self._creation.templates.check(wording.template, wording.variables)
+        drafts = map(request.draft, request.recipients)
+        calls = (self.create(draft, wording=wording, once=once) for draft in drafts)
+        return list(await asyncio.gather(*calls))
 
-    async def unread_count(self, user_id: str) -> int:
-        """Count a user's unread notifications."""
+    async def known_users(self) -> list[str]:
+        """Return all users who ever got a notification."""
+        return await self._accounts.user_ids()
+
+    async def preferences(self, user_id: str) -> Preferences:
+        """Return a user's preferences; the defaults for who never chose."""
         async with self._access.watched():
-            return await self._count_unread(user_id)
+            return Preferences.of((await self._read_account(user_id)).preferences)
+
+    async def set_preferences(self, user_id: str, preferences: Preferences) -> None:
+        """Replace a user's preferences."""
+        await self._commit(Prefer(user_id=user_id, preferences=preferences.to_dict()))
+
+    async def set_channel(self, user_id: str, channel: str, on: bool) -> None:
+        """Turn one way to reach a user when nobody is there on or off."""
+        await self._commit(Reach(user_id=user_id, channel=channel, on=on))
+
+    async def types(self, user_id: str) -> Sequence[TypeText]:
+        """Return the list of types, with the texts in the user's language."""
+        return self._types.in_locale((await self.preferences(user_id)).locale)
+
+    async def find(self, user_id: str, query: Query | None = None) -> NotificationPage:
+        """Find a page, the newest first. Raise NotificationNotFound for a place that is none."""
+        query = query or Query()
+        async with self._access.turn(user_id):
+            known = self._committer.remembered(user_id)
+            found = await self._inbox.find(user_id, query, known)
+        items = list(map(Notification.of, found.documents))
+        counts = counts_dict(found.account)
+        page = NotificationPage(items, found.following, **counts, total=found.total)
+        if query.page is None:
+            return page
+        return attrs.evolve(page, page=query.page, page_size=query.page_size)
+
+    async def get(self, user_id: str, id_: str) -> Notification:
+        """Return one. Raise NotificationNotFound, also for another's."""
+        async with self._access.turn(user_id):
+            return Notification.of(await self._inbox.one(user_id, id_))
+
+    async def parts(self, user_id: str, id_: str, limit: int) -> list[Notification]:
+        """Return what a digest stands for, the newest first. Raise NotificationNotFound."""
+        async with self._access.turn(user_id):
+            head = await self._inbox.one(user_id, id_)
+            return list(map(Notification.of, await self._inbox.parts(user_id, head, limit)))
+
+    async def counts(self, user_id: str) -> dict[str, int]:
+        """Return `{unread, unseen, version}`."""
+        async with self._access.watched():
+            return counts_dict(await self._read_account(user_id))
+
+    async def act(
+        self, user_id: str, verb: Verb, ids: Sequence[str], until: datetime | None = None
+    ) -> Done:
+        """Apply a verb to those of the ids that there are."""
+        return await self._act(user_id, verb, [stored_id(id_) for id_ in ids], until)
+
+    async def act_where(
+        self, user_id: str, verb: Verb, query: Query, until: datetime | None = None
+    ) -> Done:
+        """Apply a verb to all that a query finds."""
+        async with self._access.turn(user_id):
+            ids = await self._inbox.ids(user_id, query)
+        return await self._act(user_id, verb, ids, until)
+
+    async def act_on(
+        self, user_id: str, verb: Verb, id_: str, until: datetime | None = None
+    ) -> Notification | None:
+        """Apply a verb to one; None: it is gone. Raise NotificationNotFound, also for another's."""
+        key = stored_id(id_)
+        act = Act(user_id=user_id, verb=verb, ids=[key], until=until, must_be=True)
+        document = (await self._commit(act)).result.document
+        return None if document is None else Notification.of(document)
+
+    async def undo(self, user_id: str, token: str) -> Done:
+        """Take back what a verb did to those that did not change since.
+
+        Raise NotificationNotFound for what is no token of this user's.
+        """
+        total, counts = 0, None
+        for version in _versions(token):
+            outcome = await self._commit(Undo(user_id=user_id, version=version))
+            total, counts = total + outcome.result.count, counts_dict(outcome.account)
+        return Done(total, None, counts or await self.counts(user_id))
+
+    async def answer(self, user_id: str, id_: str, action: str) -> Notification:
+        """Answer an action once. Raise NotificationNotFound, AlreadyAnswered."""
+        outcome = await self._commit(Answer(user_id=user_id, id=stored_id(id_), action=action))
+        return Notification.of(outcome.result)
 
     async def mark_read(self, user_id: str, ids: Sequence[str]) -> int:
-        """Mark some as read and tell the user's other tabs; return how many changed."""
-        known = [ObjectId(id_) for id_ in ids if ObjectId.is_valid(id_)]
-        async with self._access.turn(user_id):
-            changed = await self._mark_some(user_id, known)
-            await self._tell_read(user_id, {"ids": [str(id_) for id_ in known]})
-        return changed
+        """Mark some as read; return how many changed."""
+        return (await self.act(user_id, Verb.READ, ids)).changed
 
     async def mark_one(self, user_id: str, id_: str) -> Notification:
         """Mark one as read. Raise NotificationNotFound, also for another's."""
-        key = {"user_id": user_id, "_id": stored_id(id_)}
-        async with self._access.turn(user_id):
-            if await self._mark(key):
-                await self._tell_read(user_id, {"ids": [id_]})
-            document = await self._all.find_one(key)
-        if document is None:
-            raise NotificationNotFound(id_)
-        return Notification.of(document)
+        marked = await self.act_on(user_id, Verb.READ, id_)
+        assert marked is not None
+        return marked
 
     async def mark_all_read(self, user_id: str) -> int:
-        """Mark all as read and tell the user's other tabs; return how many changed."""
-        async with self._access.turn(user_id):
-            unread = self._all.find({"user_id": user_id, **UNREAD}, {"_id": 1})
-            changed = await self._mark_some(user_id, [one["_id"] async for one in unread])
-            await self._tell_read(user_id, {"all": True})
-        return changed
+        """Mark all in the inbox as read; return how many changed."""
+        return (await self.read_all(user_id)).changed
+
+    async def read_all(self, user_id: str) -> Done:
+        """Mark all in the inbox as read, and say so to devices in one word."""
+        unread = Query(state=State.INBOX, status=NotificationStatus.UNREAD)
+        done = await self.act_where(user_id, Verb.READ, unread)
+        await self._publisher.publish(user_topic(user_id), Message.of(MessageType.READ, ALL))
+        return done
 
     async def delete(self, user_id: str, id_: str) -> None:
         """Delete one. Raise NotificationNotFound, also for another's."""
-        key = {"user_id": user_id, "_id": stored_id(id_)}
-        async with self._access.turn(user_id):
-            if not (await self._all.delete_one(key)).deleted_count:
-                raise NotificationNotFound(id_)
-            await self._tell_unread(user_id)
+        await self.act_on(user_id, Verb.DELETE, id_)
 
     async def note_callback(self, user_id: str, event_id: str, end: str) -> None:
         """Note in an event's metadata the end of its callback, unless MongoDB is away."""
-        key = {"user_id": user_id, "event_id": event_id}
+        key = {"event_id": event_id, "user_id": user_id}
         try:
             async with self._access.turn(user_id):
                 await self._all.update_one(key, {"$set": {"metadata.callback": end}})
@@ -231,302 +328,101 @@ class NotificationService:
         return id_
 
     async def replay(self, user_id: str, after: Cursor | None = None) -> NotificationReplay:
-        """Return all that came after a cursor, oldest first; or why it cannot be had.
-
-        The one at the cursor is among them: when its number was read as the last one it may not
-        have been stored yet.
-        """
-        if after is not None:
-            async with self._access.turn(user_id):
-                # Read at the same moment: a trim between the two would leave a gap unnoticed.
-                return await self._replay(user_id, after, await self._read_head(user_id))
-        # A new subscriber shares its reads with the others that come, and needs no turn.
+        """Return all that came after a cursor, oldest first; or why it cannot be had."""
+        # Who comes now shares their reads with the others that come, and needs no turn.
         async with self._access.watched():
-            head = await self._read_head(user_id)
-        if not head.last:
-            none = Cursor(self._epoch, 0)
-            return NotificationReplay([], None, none, none, head.unread)
+            account = await self._read_account(user_id)
+        cursor = account.cursor(self._epochs.current)
+        if after is None:
+            return NotificationReplay([], None, cursor, cursor, counts_dict(account))
         async with self._access.turn(user_id):
-            return await self._replay(user_id, None, head)
-
-    async def _read_head(self, user_id: str) -> _Head:
-        user = await self._shared_users.get(user_id) or {}
-        last = number_in(user, "seq")
-        # A user without a number never got a notification.
-        unread = await self._count_unread(user_id) if last else 0
-        return _Head(last, number_in(user, "trimmed_seq"), unread)
-
-    async def _replay(self, user_id: str, after: Cursor | None, head: _Head) -> NotificationReplay:
-        last, trimmed = head.last, head.trimmed
-        begin, cursor = after, Cursor(self._epoch, last)
-        found: list[Notification] = []
-        resync = None
-        if after is not None:
-            found, resync = await self._from(user_id, after, last, trimmed)
-        if begin is None or resync is not None:
-            known = max(await self._last_published(user_id, last) if last else 0, trimmed)
-            begin = cursor if known == last else Cursor(self._epoch, known)
-        return NotificationReplay(
-            list(map(self._message, found)), resync, begin, cursor, head.unread
-        )
-
-    async def run_trimmer(self) -> None:
-        """Delete what is over the quota, off the request's path, until cancelled."""
-        await _whenever(self._trim_wanted, self.trim_pending, "trim_failed", TRIM_RETRY_SECONDS)
-
-    async def trim_pending(self) -> None:
-        """Trim every user who got something since the last time."""
-        self._trim_wanted.clear()
-        users, self._untrimmed = self._untrimmed, set()
-        failure: PyMongoError | None = None
-        for user_id in users:
-            # The others do not wait for one that fails.
-            try:
-                with _set_aside("trim_refused", user_id=user_id):
-                    await self._trim(user_id)
-            except PyMongoError as error:
-                failure = error
-                self._want_trim(user_id)
-        if failure is not None:
-            raise failure
-
-    async def run_marker(self) -> None:
-        """Note in the store what was published, off the request's path, until cancelled."""
-        await _whenever(self._mark_wanted, self.mark_pending, "mark_failed", MARK_RETRY_SECONDS)
-
-    async def mark_pending(self) -> None:
-        """Note what was published since the last time."""
-        self._mark_wanted.clear()
-        ids, self._published = self._published, []
-        try:
-            await self._mark_all_published(ids)
-        except PyMongoError:
-            self._published += ids
-            self._mark_wanted.set()
-            raise
-
-    async def _mark_all_published(self, ids: list[ObjectId | str]) -> None:
-        with _set_aside("marks_refused", notifications=len(ids)):
-            for part in _parts(ids):
-                await self._mark_published({"_id": {"$in": part}})
-            return
-        # It refuses one of them: the others are noted one by one.
-        for id_ in ids:
-            with _set_aside("mark_refused", id=str(id_)):
-                await self._mark_published({"_id": id_})
-
-    async def run_republisher(self) -> None:
-        """Tell every process what was told only to one, or to none; until cancelled.
-
-        That is news of an outage of Redis, and of a process that ended before it published.
-        """
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ORPHAN_SECONDS):
-                    await self._unpublished.wait()
-            try:
-                self._unpublished.clear()
-                if await self.republish():
-                    continue
-            except PyMongoError as error:
-                log.warning("republish_waits", error=error)
-            self._unpublished.set()
-            await asyncio.sleep(REPUBLISH_RETRY_SECONDS)
-
-    async def republish(self) -> bool:
-        """Publish what is left unpublished, the first first; False: Redis is still away."""
-        orphaned = {"$lt": datetime.now(UTC) - timedelta(seconds=ORPHAN_SECONDS)}
-        wanted = {"$or": [{"unpublished": True}, {**UNSENT, "stored_at": orphaned}]}
-        async for document in self._all.find(wanted).sort("stored_at", ASCENDING):
-            # One that cannot be told holds up none behind it.
-            with _set_aside("notification_not_published", id=str(document["_id"])):
-                if not await self._publish_late(document):
-                    return False
-        return True
-
-    async def _publish_late(self, document: dict[str, Any]) -> bool:
-        key, stored = {"_id": document["_id"]}, Notification.of(document)
-        # Before it is told: who comes between reads it, or is told.
-        await self._all.update_one(key, {"$currentDate": {"published_at": True}})
-        if not await self._publisher.publish(user_topic(stored.user_id), self._message(stored)):
-            return False
-        await self._mark_published(key)
-        await self._tell_unread(stored.user_id)
-        return True
-
-    async def _mark_published(self, which: dict[str, Any]) -> None:
-        # The time is not before that of the publishing: who missed it then finds it by that.
-        done = {"$unset": {"unsent": "", "unpublished": ""}, "$currentDate": {"published_at": True}}
-        await self._all.update_many(which, done)
+            messages, resync, account = await self._log.read(account, after)
+        cursor = account.cursor(self._epochs.current)
+        begin = after if resync is None else cursor
+        return NotificationReplay(messages, resync, begin, cursor, counts_dict(account))
 
     async def read_heads(self, user_ids: Sequence[str]) -> dict[str, Cursor]:
         """Return the last number of each user."""
-        found = await self._numbers.read(user_ids)
-        return {id_: Cursor(self._epoch, number_in(found.get(id_, {}), "seq")) for id_ in user_ids}
+        found = await self._accounts.read(user_ids)
+        return {id_: one.cursor(self._epochs.current) for id_, one in found.items()}
 
-    async def _store(self, draft: NotificationDraft, event_id: str | None) -> Notification:
-        for _ in range(CONFLICTS):
-            fields = attrs.asdict(draft, value_serializer=_plain)
-            fields |= {
-                "created_at": datetime.now(UTC),
-                "seq": await self._numbers.next(draft.user_id),
-            }
-            if draft.dedupe_key is not None and (renewed := await self._renew(fields)):
-                return renewed
+    async def run_watch(self) -> None:
+        """Notice a store that was restored under us, until cancelled."""
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
             try:
-                return await self._insert(fields, event_id)
-            except DuplicateKeyError:
-                known = event_id and await self._all.find_one({"event_id": event_id})
-                if known:
-                    return Notification.of(known)
-                # Another process stored the same dedupe key meanwhile: renew that one.
-        raise StoreConflict("notifications")
+                await self.check_store()
+            except PyMongoError as error:
+                log.warning("store_check_waits", error=error)
 
-    async def _renew(self, fields: dict[str, Any]) -> Notification | None:
-        key = {"user_id": fields["user_id"], "dedupe_key": fields["dedupe_key"], **UNREAD}
-        renewed = await self._all.find_one_and_update(
-            key,
-            {"$set": fields | UNSENT, "$currentDate": STORED_NOW},
-            return_document=ReturnDocument.AFTER,
-        )
-        return None if renewed is None else Notification.of(renewed)
+    async def check_store(self) -> None:
+        """Begin another epoch when the store has forgotten what we wrote."""
+        if not await self._epochs.check():
+            self._committer.forget()
 
-    async def _insert(self, fields: dict[str, Any], event_id: str | None) -> Notification:
-        # Absent rather than null, so that the partial indexes leave it out.
-        given = {name: value for name, value in fields.items() if value is not None}
-        document = given | UNREAD | UNSENT | ({"event_id": event_id} if event_id else {})
-        stored = await self._all.find_one_and_update(
-            {"_id": ObjectId()},
-            {"$setOnInsert": document, "$currentDate": STORED_NOW},
-            upsert=True,
-            return_document=ReturnDocument.AFTER,
-        )
-        return Notification.of(stored)
+    async def run_migration(self) -> None:
+        """Move all users of the layout before, until that is done."""
+        while self._legacy.is_there:
+            try:
+                await self.migrate()
+            except PyMongoError as error:
+                log.warning("migration_waits", error=error)
+                await asyncio.sleep(MIGRATE_RETRY_SECONDS)
 
-    async def _push(self, stored: Notification) -> None:
-        message = self._message(stored)
-        if await self._publisher.publish(user_topic(stored.user_id), message):
-            self._published.append(stored_id(stored.id))
-            self._mark_wanted.set()
-        else:
-            marked = {"unpublished": True, "blind_seconds": self._publisher.blind_seconds()}
-            await self._all.update_one({"_id": stored_id(stored.id)}, {"$set": marked})
-            self._unpublished.set()
-        await self._tell_unread(stored.user_id)
+    async def migrate(self) -> None:
+        """Move all users of the layout before."""
+        for user_ids in (self._legacy.user_ids, self._legacy.other_user_ids):
+            for user_id in await user_ids():
+                await self._read_account(user_id)
+                await self._legacy.forget((await self._legacy.read([user_id]))[user_id])
+        await self._legacy.end()
 
-    def _message(self, stored: Notification) -> Message:
-        cursor = Cursor(self._epoch, stored.seq)
-        return Message.of(MessageType.NOTIFICATION, stored.to_dict(), str(cursor))
+    async def _act(
+        self, user_id: str, verb: Verb, ids: Sequence[Any], until: datetime | None
+    ) -> Done:
+        total, versions = 0, []
+        outcome: Outcome | None = None
+        for start in range(0, len(ids), TOGETHER):
+            part = ids[start : start + TOGETHER]
+            outcome = await self._commit(Act(user_id=user_id, verb=verb, ids=part, until=until))
+            result: Changed = outcome.result
+            total += result.count
+            versions += [] if result.undo is None else [result.undo]
+        counts = await self.counts(user_id) if outcome is None else counts_dict(outcome.account)
+        return Done(total, ".".join(map(str, versions)) or None, counts)
 
-    async def _tell_unread(self, user_id: str) -> None:
-        unread = {"unread": await self._count_unread(user_id)}
-        message = Message.of(MessageType.UNREAD_COUNT, unread)
-        await self._publisher.publish(user_topic(user_id), message)
+    async def _commit(self, intent: Any) -> Outcome:
+        async with self._access.watched():
+            outcome = await self._committer.commit(intent)
+        self._retention.watch(outcome.account)
+        return outcome
 
-    async def _tell_read(self, user_id: str, what: dict[str, Any]) -> None:
-        await self._publisher.publish(user_topic(user_id), Message.of(MessageType.READ, what))
-        await self._tell_unread(user_id)
+    async def _tell(self, ledgers: Sequence[Ledger]) -> None:
+        self.owed.wake(ledgers)
+        await self._publication.tell(ledgers)
 
-    async def _mark_some(self, user_id: str, ids: list[ObjectId]) -> int:
-        parts = [{"user_id": user_id, "_id": {"$in": part}} for part in _parts(ids)]
-        return sum([await self._mark(part) for part in parts])
+    async def _read_account(self, user_id: str) -> Account:
+        account = await self._shared_accounts.get(user_id)
+        assert account is not None
+        return account
 
-    async def _mark(self, which: dict[str, Any]) -> int:
-        read = {"status": NotificationStatus.READ.value, "read_at": datetime.now(UTC)}
-        changed: int = (
-            await self._all.update_many({**which, **UNREAD}, {"$set": read})
-        ).modified_count
-        return changed
-
-    async def _read_unread(self, user_ids: list[str]) -> dict[str, int]:
-        wanted = {"user_id": {"$in": user_ids}, **UNREAD}
-        counted = self._all.aggregate(
-            [{"$match": wanted}, {"$group": {"_id": "$user_id", "unread": {"$sum": 1}}}]
-        )
-        return {user["_id"]: user["unread"] async for user in counted}
-
-    async def _count_unread(self, user_id: str) -> int:
-        return await self._shared_unread.get(user_id) or 0
-
-    async def _last_published(self, user_id: str, offset: int) -> int:
-        numbered, order = {"user_id": user_id, "seq": {"$lte": offset}}, [("seq", DESCENDING)]
-        newest = await self._all.find_one(numbered, sort=order)
-        if newest and "unsent" in newest and newest["_id"] not in self._published:
-            # Perhaps it is not published yet, and still to come to who is there now.
-            newest = await self._all.find_one(
-                {**numbered, "unsent": {"$exists": False}}, sort=order
-            )
-        return number_in(newest, "seq") if newest else 0
-
-    async def _from(
-        self, user_id: str, after: Cursor, last: int, trimmed: int
-    ) -> tuple[list[Notification], ResyncReason | None]:
-        if after.epoch != self._epoch or after.offset > last:
-            return [], ResyncReason.EPOCH
-        if after.offset < trimmed:
-            return [], ResyncReason.TRIMMED
-        found = await self._since(user_id, after.offset)
-        if sum(one.seq != after.offset for one in found) > self._replay_limit:
-            return [], ResyncReason.LIMIT
-        return found, None
-
-    async def _since(self, user_id: str, offset: int) -> list[Notification]:
-        later: list[dict[str, Any]] = [{"seq": {"$gte": offset}}]
-        # It may be deleted, or renewed under another number: then the one before it.
-        seen = await self._all.find_one(
-            {"user_id": user_id, "seq": {"$lte": offset}}, sort=[("seq", DESCENDING)]
-        )
-        if seen is not None:
-            # Numbered before the last one seen, but published after it or perhaps not at all; or
-            # while the process that told only its own users of the last one did not hear others.
-            overtaken = {"seq": {"$gt": offset - OVERTAKING, "$lt": offset}}
-            stored_at = time_in(seen, "stored_at") or Notification.of(seen).created_at
-            since = max(stored_at, LONG_AGO) - seconds_in(seen, "blind_seconds")
-            later += [{**overtaken, "published_at": {"$gte": since}}, {**overtaken, **UNSENT}]
-        found = self._all.find({"user_id": user_id, "$or": later})
-        ordered = found.sort("seq", ASCENDING).limit(self._replay_limit + 2)
-        return [Notification.of(document) async for document in ordered]
-
-    def _want_trim(self, user_id: str) -> None:
-        self._untrimmed.add(user_id)
-        self._trim_wanted.set()
-
-    async def _trim(self, user_id: str) -> None:
-        excess = await self._all.count_documents({"user_id": user_id}) - self._quota
-        if excess <= 0:
-            return
-        oldest = self._all.find({"user_id": user_id}, {"seq": 1})
-        documents = [one async for one in oldest.sort("seq", ASCENDING).limit(excess)]
-        # First noted, then deleted: a resume never takes a part for the whole.
-        highest = max(number_in(one, "seq") for one in documents)
-        await self._users.update_one({"_id": user_id}, {"$max": {"trimmed_seq": highest}})
-        ids = [one["_id"] for one in documents]
-        for part in _parts(ids):
-            await self._all.delete_many({"_id": {"$in": part}})
+    async def _read_accounts(self, user_ids: list[str]) -> dict[str, Account]:
+        settled = await self._accounts.settle(await self._accounts.read(user_ids))
+        return await self._recount.make_whole(settled)
 
 
-async def _whenever(
-    wanted: asyncio.Event, act: Callable[[], Awaitable[None]], failed: str, retry_seconds: float
-) -> None:
-    """Act each time it is wanted, until cancelled; what failed is wanted still."""
-    while True:
-        await wanted.wait()
-        try:
-            await act()
-        except PyMongoError as error:
-            log.warning(failed, error=error)
-            await asyncio.sleep(retry_seconds)
+ALL: Document = {"all": True}
+# Most versions that one token takes back.
+MOST_VERSIONS = 100
 
 
-@contextlib.contextmanager
-def _set_aside(event: str, **about: Any) -> Iterator[None]:
-    """Log an error of one document or user that another time would bring again."""
-    try:
-        yield
-    except (BSONError, PyMongoError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-        if not _is_refusal(error):
-            raise
-        log.error(event, error=error, **about)
+def _versions(token: str) -> list[int]:
+    parts = token.split(".")
+    if len(parts) > MOST_VERSIONS or not all(
+        one.isascii() and one.isdecimal() and len(one) < 16 for one in parts
+    ):
+        raise NotificationNotFound(clean_text(token, 50))
+    return [int(one) for one in reversed(parts)]
 
 
 def _is_refusal(error: Exception) -> bool:
@@ -535,13 +431,3 @@ def _is_refusal(error: Exception) -> bool:
         too_large = isinstance(error, DocumentTooLarge)
         return too_large or (isinstance(error, OperationFailure) and error.code in REFUSALS)
     return True
-
-
-def _parts(ids: list[T]) -> Iterator[list[T]]:
-    """Yield ids in parts of which each is changed by one write."""
-    for start in range(0, len(ids), TOGETHER):
-        yield ids[start : start + TOGETHER]
-
-
-def _plain(_: type, __: Any, value: Any) -> Any:
-    return str(value) if isinstance(value, str) else value

@@ -12,7 +12,6 @@ from services.webhooks.models import (
 from services.webhooks.posting import Poster
 from services.webhooks.sending import Sender
 from services.webhooks.service import WebhookService
-from services.webhooks.signing import derived_secret
 from services.webhooks.store import WebhookStore
 
 __all__ = [
@@ -27,5 +26,4 @@ __all__ = [
     "WebhookRequest",
     "WebhookService",
     "WebhookStore",
-    "derived_secret",
 ]

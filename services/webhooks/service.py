@@ -50,7 +50,7 @@ class WebhookService:
         metrics: Metrics | None = None,
     ) -> None:
         self.callback_secret = callback_secret
-        self.known = KnownWebhooks(self._read)
+        self.known = KnownWebhooks(store)
         self._store = store
         self.deliveries = deliveries
         self._publisher = publisher
@@ -173,10 +173,11 @@ class WebhookService:
     async def _wanting(
         self, event_type: str, user_id: str, facts: Mapping[str, str]
     ) -> list[Webhook]:
-        found = [
-            *await self.known.of_owner(APPLICATION),
-            *await self.known.of_owner(user_id),
-        ]
+        async with self._access.watched():
+            found = [
+                *await self.known.of_owner(APPLICATION),
+                *await self.known.of_owner(user_id),
+            ]
         return [one for one in found if one.enabled and one.wants(event_type, facts)]
 
     async def _send(self, webhook: Webhook, user_id: str, post: Post, key: str) -> None:
@@ -203,10 +204,6 @@ class WebhookService:
         if webhook is None or webhook.owner not in owners:
             raise WebhookNotFound(id_)
         return webhook
-
-    async def _read(self, owner: str) -> list[Webhook]:
-        async with self._access.watched():
-            return await self._store.of_owner(owner)
 
     async def changed(self, owner: str) -> None:
         """Let each process read the webhooks of an owner again."""

@@ -21,10 +21,14 @@ WITHOUT_ANSWERS = {"answers": 0}
 
 
 class WebhookStore:
-    """The collections `webhooks` and `webhook_seeds`. Raise PyMongoError while MongoDB is away."""
+    """The collections `webhooks`, `webhook_owners` and `webhook_seeds`.
+
+    Raise PyMongoError while MongoDB is away.
+    """
 
     def __init__(self, database: Any) -> None:
         self._all = database["webhooks"]
+        self._owners = database["webhook_owners"]
         self._seeds = database["webhook_seeds"]
 
     async def prepare(self) -> None:
@@ -33,6 +37,9 @@ class WebhookStore:
 
     async def add(self, webhook: Webhook, most: int) -> None:
         """Store a new one. Raise TooManyWebhooks when its owner has `most`; 0: any number."""
+        # First, and for good: whoever has a webhook is among them.
+        owner = {"_id": webhook.owner}
+        await self._owners.update_one(owner, {"$setOnInsert": {"since": time.time()}}, upsert=True)
         fields = attrs.asdict(webhook)
         await self._all.insert_one({"_id": fields.pop("id"), **fields})
         # Looked at afterwards, so that two at once do not both find room.
@@ -44,6 +51,10 @@ class WebhookStore:
         """Return an owner's webhooks without their answers, the oldest first."""
         found = await self._all.find({"owner": owner}, WITHOUT_ANSWERS).to_list(None)
         return sorted(map(Webhook.of, found), key=lambda one: one.created_at)
+
+    async def owners(self) -> set[str]:
+        """Return all who may have webhooks."""
+        return {str(one["_id"]) for one in await self._owners.find({}, {"_id": 1}).to_list(None)}
 
     async def find(self, id_: str, *, with_answers: bool = False) -> Webhook | None:
         """Return one, None when there is none."""

@@ -1,0 +1,218 @@
+"""Operations in the store: begun in an account, done to the documents, ended in the account.
+
+The steps of an operation may be done again by anybody: an insert is known by its `_id`, and a
+change passes over documents that have a later version. What begins an operation is
+acknowledged before it is on disk. The last write of its steps is acknowledged when it is on disk,
+and so is all before it: the embedded store and MongoDB have one journal, a replica set one log.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+import structlog
+from bson import ObjectId
+from pymongo import UpdateMany, UpdateOne
+from pymongo.errors import BulkWriteError, OperationFailure
+from pymongo.write_concern import WriteConcern
+
+from services.notifications.account import GONE, Account, Document, Operation
+from services.notifications.indexes import INBOX, OWED, USERS
+
+log = structlog.get_logger(__name__)
+
+DUPLICATE = 11000
+# A later write of the same batch waits until all of it is on disk.
+UNWAITED = WriteConcern(w=1, j=False)
+# How long the process that began an operation may take until another one finishes it [s].
+PATIENCE_SECONDS = 0.25
+LOOK_SECONDS = 0.002
+# How many documents one write changes at most: the embedded store serves nobody else meanwhile.
+TOGETHER = 50
+# Codes of MongoDB that are about the document: bad value, overflow, invalid BSON, a field's name,
+# validation, too large (as such and after an update), an index entry too long.
+REFUSALS = {2, 15, 22, 52, 57, 121, 10334, 17419, 17420, 17280}
+
+
+class Accounts:
+    """Reads and moves the accounts of users, and does their operations."""
+
+    def __init__(self, database: Any) -> None:
+        self._users = database.get_collection(USERS, write_concern=UNWAITED)
+        self._inbox = database[INBOX]
+        self._lazy_inbox = database.get_collection(INBOX, write_concern=UNWAITED)
+        self._owed = database.get_collection(OWED, write_concern=UNWAITED)
+        self._barrier = database["meta"]
+        # When each unfinished operation was seen first.
+        self._seen: dict[ObjectId, float] = {}
+
+    async def read(self, user_ids: Sequence[str]) -> dict[str, Account]:
+        """Return the accounts as they stand; of who has none, an empty one."""
+        found = self._users.find({"_id": {"$in": list(user_ids)}})
+        stored = {one["_id"]: one async for one in found}
+        return {id_: Account.of(id_, stored.get(id_)) for id_ in user_ids}
+
+    async def user_ids(self) -> list[str]:
+        """Return all who have an account."""
+        found = self._users.find({}, {"_id": 1})
+        return [one["_id"] async for one in found if isinstance(one["_id"], str)]
+
+    async def settle(self, accounts: Mapping[str, Account]) -> dict[str, Account]:
+        """Return accounts with no operation under way: it has ended, or is ended here."""
+        settled = dict(accounts)
+        while busy := {id_: one for id_, one in settled.items() if one.operation is not None}:
+            await self._wait_or_help(busy)
+            settled |= await self.read(list(busy))
+        return settled
+
+    async def _wait_or_help(self, busy: Mapping[str, Account]) -> None:
+        now = time.monotonic()
+        left: dict[str, Operation] = {}
+        for user_id, account in busy.items():
+            assert account.operation is not None
+            since = self._seen.setdefault(account.operation.id, now)
+            if now - since >= PATIENCE_SECONDS:
+                left[user_id] = account.operation
+        if not left:
+            await asyncio.sleep(LOOK_SECONDS)
+            return
+        log.info("operation_finished_for_another", users=len(left))
+        await self.do(left)
+        await self.end(left)
+        for operation in left.values():
+            self._seen.pop(operation.id, None)
+
+    async def begin(
+        self, operations: Mapping[str, Operation], before: Mapping[str, Account]
+    ) -> set[str]:
+        """Write operations into the accounts; return the users whose account was as before."""
+        writes = [_begin(before[id_], one) for id_, one in operations.items()]
+        refused: set[str] = set()
+        try:
+            done = await self._users.bulk_write(writes, ordered=False)
+            count = done.matched_count + done.upserted_count
+        except BulkWriteError as error:
+            failed = error.details["writeErrors"]
+            if any(one["code"] != DUPLICATE for one in failed):
+                raise
+            refused = {list(operations)[one["index"]] for one in failed}
+            count = error.details["nMatched"] + error.details["nUpserted"]
+        if count + len(refused) == len(operations):
+            return set(operations) - refused
+        now = await self.read(list(operations))
+        return {
+            id_
+            for id_, one in operations.items()
+            if (under_way := now[id_].operation) is not None and under_way.id == one.id
+        }
+
+    async def do(self, operations: Mapping[str, Operation]) -> set[str]:
+        """Do the steps; return the users of whom a document was refused. They are recounted."""
+        changes = [
+            UpdateMany(change.wanted(), change.update())
+            for one in operations.values()
+            for part in one.changes
+            for change in _parts(part)
+        ]
+        inserted = [document for one in operations.values() for document in one.inserted]
+        owed = [document for one in operations.values() for document in one.owed]
+        refused: set[str] = set()
+        if owed:
+            await _insert(self._owed, owed)
+        if changes:
+            refused |= await self._change(changes, operations, is_last=not inserted)
+        if inserted:
+            refused |= await _insert(self._inbox, inserted)
+        elif len(changes) != 1:
+            await self._wait_for_disk()
+        return refused
+
+    async def end(self, operations: Mapping[str, Operation]) -> int:
+        """Let the accounts be as they are after it; return how many nobody else has ended."""
+        writes = [
+            UpdateOne({"_id": id_, "op.id": one.id}, {"$set": one.after, "$unset": {"op": ""}})
+            for id_, one in operations.items()
+        ]
+        done = await self._users.bulk_write(writes, ordered=False)
+        return int(done.matched_count)
+
+    async def put(self, account: Account, was: Account) -> bool:
+        """Write a whole account, found by counting, unless it has changed; say whether it was."""
+        fields = account.to_fields()
+        known = {"_id": account.user_id, "epoch": was.stored_epoch}
+        if was.is_whole:
+            known |= {"version": was.version, "op": None}
+        floor = {"$max": {"floor": account.floor}} if was.is_whole else {}
+        fields |= {} if floor else {"floor": account.floor}
+        update = {"$set": fields, "$unset": {"op": ""}, **floor}
+        try:
+            done = await self._users.update_one(known, update, upsert=not was.is_stored)
+        except OperationFailure as error:
+            if error.code != DUPLICATE:
+                raise
+            return False
+        return bool(done.matched_count or done.upserted_id)
+
+    async def purge(self, ids: Sequence[Any]) -> None:
+        """Remove for good some that are gone."""
+        for start in range(0, len(ids), TOGETHER):
+            part = list(ids[start : start + TOGETHER])
+            await self._lazy_inbox.delete_many({"_id": {"$in": part}, "state": GONE})
+
+    async def copy_in(self, documents: Sequence[Document]) -> None:
+        """Insert documents that another layout has kept, unless they are there."""
+        await _insert(self._lazy_inbox, documents)
+
+    async def raise_floor(self, user_id: str, version: int) -> None:
+        """Note that what went up to a version cannot be told any more."""
+        await self._users.update_one({"_id": user_id}, {"$max": {"floor": version}})
+
+    async def _change(
+        self, changes: Sequence[UpdateMany], operations: Mapping[str, Operation], is_last: bool
+    ) -> set[str]:
+        # Each of several would wait for the disk by itself.
+        inbox = self._inbox if is_last and len(changes) == 1 else self._lazy_inbox
+        try:
+            await inbox.bulk_write(changes, ordered=False)
+        except BulkWriteError as error:
+            _check_refused(error)
+            log.error("change_refused", users=len(operations), error=error.details["writeErrors"])
+            return set(operations)
+        return set()
+
+    async def _wait_for_disk(self) -> None:
+        await self._barrier.update_one({"_id": "barrier"}, {"$inc": {"n": 1}}, upsert=True)
+
+
+def _begin(before: Account, operation: Operation) -> UpdateOne:
+    known = {"_id": before.user_id, "version": before.version, "op": None}
+    update = {"$set": {"op": operation.to_document()}}
+    return UpdateOne(known, update, upsert=not before.is_stored)
+
+
+def _parts(change: Any) -> Iterable[Any]:
+    for start in range(0, len(change.ids), TOGETHER):
+        yield attrs.evolve(change, ids=change.ids[start : start + TOGETHER])
+
+
+async def _insert(collection: Any, documents: Sequence[Document]) -> set[str]:
+    """Insert those that are not there; return the users of the refused ones."""
+    try:
+        await collection.insert_many(documents, ordered=False)
+    except BulkWriteError as error:
+        _check_refused(error)
+        return {
+            documents[one["index"]]["user_id"]
+            for one in error.details["writeErrors"]
+            if list(one.get("keyPattern", {})) != ["_id"]
+        }
+    return set()
+
+
+def _check_refused(error: BulkWriteError) -> None:
+    """Raise what is not about the documents themselves."""
+    codes = {one["code"] for one in error.details["writeErrors"]}
+    if error.details.get("writeConcernErrors") or not codes <= {*REFUSALS, DUPLICATE}:
+        raise error

@@ -1,0 +1,307 @@
+"""Changes of many users in few writes: who comes while a batch is under way is in the next one.
+
+A batch takes the users who wait in turns, so that one who asks for much holds up nobody. It reads
+their accounts, applies their intents to a ledger each, and does one operation for each user. When
+another process was first with one of them, that user's intents go into the next batch.
+"""
+
+import asyncio
+import contextvars
+import random
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import structlog
+from pymongo.errors import PyMongoError
+
+from services.notifications.account import Account, Document, Epoch, Operation
+from services.notifications.accounts import Accounts
+from services.notifications.indexes import INBOX
+from services.notifications.intents import Intent, Outcome
+from services.notifications.ledger import Ledger
+from services.notifications.models import StoreConflict, StoreRefused
+from services.notifications.recount import Recount
+from tornado_rt.turns import NoTurn, TooManyWaiting
+
+log = structlog.get_logger(__name__)
+
+# Most intents, and most documents that they name, in one batch; most intents of one user.
+TOGETHER = 200
+MOST_OF_A_USER = 20
+# How often intents are tried that others are first with.
+CONFLICTS = 50
+# Accounts that are remembered from the last operation.
+REMEMBERED = 10_000
+BACKOFF_SECONDS = 0.005
+
+
+@attrs.define(eq=False)
+class _Wish:
+    """An intent that waits, and who waits for it."""
+
+    intent: Intent
+    done: asyncio.Future[Outcome]
+    tries: int = 0
+
+    @property
+    def weight(self) -> int:
+        return max(len(self.intent.needs.ids), 1)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+            # Who asked may have given up.
+            self.done.exception()
+
+
+# Tells devices what ledgers have changed.
+Tell = Callable[[Sequence[Ledger]], Awaitable[None]]
+# Notes in a ledger what else it leads to.
+Note = Callable[[Ledger], None]
+
+
+class Committer:
+    """Commits intents; `most_waiting_a_user` of one user wait at most (0: any number)."""
+
+    def __init__(
+        self,
+        database: Any,
+        accounts: Accounts,
+        recount: Recount,
+        *,
+        epoch: Callable[[], Epoch],
+        tell: Tell,
+        note: Note,
+        most_waiting_a_user: int = 100,
+        wait_seconds: float = 10.0,
+    ) -> None:
+        self._inbox = database[INBOX]
+        self._accounts = accounts
+        self._recount = recount
+        self._epoch = epoch
+        self._tell = tell
+        self._note = note
+        self._most_waiting_a_user = most_waiting_a_user
+        self._wait_seconds = wait_seconds or None
+        self._waiting: OrderedDict[str, deque[_Wish]] = OrderedDict()
+        self._known: OrderedDict[str, Account] = OrderedDict()
+        self._job: asyncio.Task[None] | None = None
+
+    async def commit(self, intent: Intent) -> Outcome:
+        """Commit an intent; return its result. Raise what it raises, NoTurn, or PyMongoError."""
+        line = self._waiting.setdefault(intent.user_id, deque())
+        if 0 < self._most_waiting_a_user <= len(line):
+            raise TooManyWaiting("too many requests of yours wait already")
+        wish = _Wish(intent, asyncio.get_running_loop().create_future())
+        line.append(wish)
+        self._start()
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                return await wish.done
+        except TimeoutError:
+            raise NoTurn(f"no turn within {self._wait_seconds:g} s") from None
+
+    async def close(self) -> None:
+        """Stop; what waits is refused."""
+        if self._job is not None:
+            self._job.cancel()
+            await asyncio.gather(self._job, return_exceptions=True)
+
+    def forget(self) -> None:
+        """Read every account anew: the store is not what it was."""
+        self._known.clear()
+
+    def remembered(self, user_id: str) -> Account | None:
+        """Return an account as it was last seen here; it may have changed since."""
+        return self._known.get(user_id)
+
+    def _start(self) -> None:
+        if self._job is None:
+            # It serves others too: it belongs to no handler that happens to be the first.
+            loop, context = asyncio.get_running_loop(), contextvars.Context()
+            self._job = loop.create_task(self._run(), name="inbox-committer", context=context)
+
+    async def _run(self) -> None:
+        try:
+            while batch := self._next():
+                await self._commit_or_fail(batch)
+        finally:
+            self._job = None
+            waiting, self._waiting = self._waiting, OrderedDict()
+            for wish in (one for line in waiting.values() for one in line):
+                wish.done.cancel()
+
+    def _next(self) -> dict[str, list[_Wish]]:
+        """Take who waits in turns; who has more comes after all others the next time."""
+        batch: dict[str, list[_Wish]] = {}
+        room = TOGETHER
+        for user_id in tuple(self._waiting):
+            if room <= 0:
+                break
+            line = self._waiting.pop(user_id)
+            taken: list[_Wish] = []
+            while line and len(taken) < MOST_OF_A_USER and (room > 0 or not taken):
+                wish = line.popleft()
+                if not wish.done.done():
+                    taken.append(wish)
+                    room -= wish.weight
+            if taken:
+                batch[user_id] = taken
+            if line:
+                self._waiting[user_id] = line
+        return batch
+
+    async def _commit_or_fail(self, batch: dict[str, list[_Wish]]) -> None:
+        try:
+            await self._commit(batch)
+        except asyncio.CancelledError:
+            for wish in _all(batch):
+                wish.done.cancel()
+            raise
+        except Exception as error:
+            self._forget(batch)
+            if len(batch) > 1 and not isinstance(error, PyMongoError | OSError):
+                # It may be about one user, with whom the others have nothing to do.
+                for user_id, wishes in batch.items():
+                    await self._commit_or_fail({user_id: wishes})
+                return
+            for wish in _all(batch):
+                wish.fail(error)
+
+    async def _commit(self, batch: dict[str, list[_Wish]]) -> None:
+        accounts = await self._read_accounts(list(batch))
+        now = _now()
+        ledgers = {id_: Ledger(accounts[id_], self._epoch(), now) for id_ in batch}
+        await self._read_documents(batch, ledgers)
+        applied = {id_: self._apply(wishes, ledgers[id_]) for id_, wishes in batch.items()}
+        for ledger in ledgers.values():
+            self._note(ledger)
+        operations = {id_: one for id_ in batch if (one := ledgers[id_].operation()) is not None}
+        won, refused = await self._do(operations, accounts)
+        lost = operations.keys() - won
+        lost |= await self._outdated({id_: accounts[id_] for id_ in batch if id_ not in operations})
+        await self._tell([one for id_, one in ledgers.items() if id_ not in lost | refused])
+        for user_id, results in applied.items():
+            if user_id in lost:
+                self._again([wish for wish, _ in results])
+            elif user_id in refused:
+                for wish, _ in results:
+                    wish.fail(StoreRefused())
+            else:
+                _answer(results, ledgers[user_id].account)
+        if lost:
+            await asyncio.sleep(random.uniform(0, BACKOFF_SECONDS))
+
+    async def _do(
+        self, operations: Mapping[str, Operation], accounts: Mapping[str, Account]
+    ) -> tuple[set[str], set[str]]:
+        """Do operations; return whose nobody else was first with, and whose were refused."""
+        if not operations:
+            return set(), set()
+        won = await self._accounts.begin(operations, accounts)
+        self._forget(operations)
+        done = {id_: one for id_, one in operations.items() if id_ in won}
+        if not done:
+            return won, set()
+        refused = await self._accounts.do(done)
+        if await self._accounts.end(done) == len(done):
+            for user_id in done.keys() - refused:
+                self._remember(accounts[user_id], done[user_id])
+        for user_id in refused:
+            account = (await self._accounts.read([user_id]))[user_id]
+            await self._recount.count(account)
+        return won, refused
+
+    async def _outdated(self, unchanged: Mapping[str, Account]) -> set[str]:
+        """Return whose account, by which nothing was to be done, was not the newest."""
+        known = [id_ for id_ in unchanged if id_ in self._known]
+        if not known:
+            return set()
+        now = await self._accounts.settle(await self._accounts.read(known))
+        outdated = {id_ for id_ in known if now[id_].version != unchanged[id_].version}
+        self._forget(dict.fromkeys(outdated))
+        return outdated
+
+    async def _read_accounts(self, user_ids: list[str]) -> dict[str, Account]:
+        accounts = {id_: self._known[id_] for id_ in user_ids if id_ in self._known}
+        if missing := [id_ for id_ in user_ids if id_ not in accounts]:
+            read = await self._accounts.settle(await self._accounts.read(missing))
+            accounts |= await self._recount.make_whole(read)
+        return accounts
+
+    async def _read_documents(
+        self, batch: dict[str, list[_Wish]], ledgers: Mapping[str, Ledger]
+    ) -> None:
+        """Let each ledger know the documents that its intents name."""
+        needs = {id_: [wish.intent.needs for wish in wishes] for id_, wishes in batch.items()}
+        ids = {id_ for some in needs.values() for one in some for id_ in one.ids}
+        events = {one.event_id for some in needs.values() for one in some if one.event_id}
+        queries: list[Document] = []
+        queries += [{"_id": {"$in": part}} for part in _parts(list(ids))]
+        queries += [{"event_id": {"$in": part}} for part in _parts(list(events))]
+        for user_id, some in needs.items():
+            keys = {one.key for one in some if one.key is not None}
+            versions = {one.version for one in some if one.version is not None}
+            queries += [{"user_id": user_id, "key": key} for key in keys]
+            queries += [{"user_id": user_id, "version": version} for version in versions]
+        for found in await asyncio.gather(*map(self._find, queries)):
+            for document in found:
+                if (ledger := ledgers.get(document.get("user_id", ""))) is not None:
+                    ledger.know([document])
+
+    async def _find(self, query: Document) -> list[Document]:
+        return [one async for one in self._inbox.find(query)]
+
+    def _apply(self, wishes: list[_Wish], ledger: Ledger) -> list[tuple[_Wish, Any]]:
+        """Apply intents in their order; one that fails changes nothing."""
+        results = []
+        for wish in wishes:
+            try:
+                results.append((wish, wish.intent.apply(ledger)))
+            except Exception as error:
+                wish.fail(error)
+        return results
+
+    def _again(self, wishes: list[_Wish]) -> None:
+        for wish in reversed(wishes):
+            wish.tries += 1
+            if wish.tries >= CONFLICTS:
+                wish.fail(StoreConflict(wish.intent.user_id))
+            else:
+                self._waiting.setdefault(wish.intent.user_id, deque()).appendleft(wish)
+
+    def _remember(self, before: Account, operation: Operation) -> None:
+        stored = {**operation.after, "preferences": before.preferences}
+        stored["channels"] = before.channels
+        stored |= operation.after
+        account = Account.of(before.user_id, stored)
+        self._known[before.user_id] = attrs.evolve(account, floor=before.floor)
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+
+    def _forget(self, user_ids: Mapping[str, object]) -> None:
+        for user_id in user_ids:
+            self._known.pop(user_id, None)
+
+
+def _answer(results: list[tuple[_Wish, Any]], account: Account) -> None:
+    for wish, result in results:
+        if not wish.done.done():
+            wish.done.set_result(Outcome(result, account))
+
+
+def _all(batch: dict[str, list[_Wish]]) -> list[_Wish]:
+    return [wish for wishes in batch.values() for wish in wishes]
+
+
+def _parts(ids: list[Any]) -> list[list[Any]]:
+    return [ids[start : start + TOGETHER] for start in range(0, len(ids), TOGETHER)]
+
+
+def _now() -> datetime:
+    """Return the time as the store keeps it, to the millisecond."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)

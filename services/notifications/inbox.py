@@ -1,0 +1,245 @@
+"""Lists of one user's notifications, the newest first.
+
+The places in the list (`seq`) are dense as a rule. So a page is a window over them, and where a
+window finds too few, the next one below is wider. A list and its counts are of one version: a
+change meanwhile makes it be read again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import attrs
+from bson import ObjectId
+
+from services.notifications.account import (
+    ARCHIVED,
+    READ,
+    SNOOZED,
+    UNREAD,
+    Account,
+    Document,
+)
+from services.notifications.indexes import INBOX
+from services.notifications.ledger import is_shown, part_of
+from services.notifications.listing import Query, State
+from services.notifications.models import NotificationNotFound, StoreConflict, stored_id
+
+# How often a list is read again that changed meanwhile.
+TRIES = 5
+# How many documents a request looks at; the next page goes on behind them.
+MOST_LOOKED_AT = 2000
+# The widest window, of places in the list.
+WIDEST = 4000
+STATES = {
+    State.INBOX: (UNREAD, READ),
+    State.ARCHIVED: (ARCHIVED,),
+    State.SNOOZED: (SNOOZED,),
+    State.PINNED: (UNREAD, READ),
+    State.ALL: (UNREAD, READ, ARCHIVED, SNOOZED),
+}
+PLACE = "s"
+
+ReadAccount = Callable[[str], Awaitable[Account]]
+
+
+@attrs.frozen
+class Found:
+    """A page, the place behind it, and the account that it agrees with."""
+
+    documents: Sequence[Document]
+    following: str | None
+    account: Account
+    total: int | None = None
+
+
+class Inbox:
+    """Reads documents; `read_account` reads an account with nothing under way."""
+
+    def __init__(self, database: Any, read_account: ReadAccount) -> None:
+        self._inbox = database[INBOX]
+        self._read_account = read_account
+
+    async def find(self, user_id: str, query: Query, known: Account | None = None) -> Found:
+        """Find a page. Raise NotificationNotFound for a place that is none, StoreConflict.
+
+        `known` is the account as it was seen last; it may have changed since.
+        """
+        account = known or await self._read_account(user_id)
+        for _ in range(TRIES):
+            found = await self._find(account, query)
+            now = await self._read_account(user_id)
+            if now.version == account.version:
+                return attrs.evolve(found, account=now)
+            account = now
+        raise StoreConflict(user_id)
+
+    async def one(self, user_id: str, id_: str) -> Document:
+        """Return one. Raise NotificationNotFound, also for another's."""
+        document = await self._inbox.find_one({"_id": stored_id(id_)})
+        if document is None or document.get("user_id") != user_id or not is_shown(document):
+            raise NotificationNotFound(id_)
+        return dict(document)
+
+    async def parts(self, user_id: str, head: Document, limit: int) -> list[Document]:
+        """Return what a digest stands for, the newest first."""
+        query = {"user_id": user_id, "state": part_of(head["_id"])}
+        found = [one async for one in self._inbox.find(query)]
+        return sorted(found, key=_newest_first)[:limit]
+
+    async def ids(self, user_id: str, query: Query) -> list[Any]:
+        """Return the ids of all that a query finds, up to the number that is looked at."""
+        account = await self._read_account(user_id)
+        walk = Walk(self._inbox, account, query)
+        return [one["_id"] for one in await walk.take(MOST_LOOKED_AT)]
+
+    async def oldest(self, account: Account, count: int) -> list[Any]:
+        """Return the ids of the oldest ones that the quota may take."""
+        found: list[Document] = []
+        low, width = account.trimmed_seq, count
+        while len(found) < count and low < account.seq:
+            window = {"$gt": low, "$lte": low + width}
+            some = await self._window(account.user_id, STATES[State.ALL], window)
+            found += [one for one in some if not one.get("pinned")]
+            low, width = low + width, min(2 * width, WIDEST)
+        return [one["_id"] for one in sorted(found, key=lambda one: one["seq"])[:count]]
+
+    async def _find(self, account: Account, query: Query) -> Found:
+        walk = Walk(self._inbox, account, query)
+        if query.before is not None:
+            await self._begin_behind(walk, query.before)
+        if query.page is not None:
+            return await self._numbered(walk, account, query)
+        documents = await walk.take(query.limit + 1)
+        more = len(documents) > query.limit
+        documents = documents[: query.limit]
+        following = _place(documents[-1]["seq"]) if more else walk.place
+        total = await self._total(account, query) if query.total else None
+        return Found(documents, following, account, total)
+
+    async def _numbered(self, walk: "Walk", account: Account, query: Query) -> Found:
+        assert query.page is not None
+        end = query.page * query.page_size
+        documents = (await walk.take(end + 1, most=end + MOST_LOOKED_AT))[end - query.page_size :]
+        more = len(documents) > query.page_size
+        documents = documents[: query.page_size]
+        following = _place(documents[-1]["seq"]) if more else None
+        return Found(documents, following, account, await self._total(account, query))
+
+    async def _total(self, account: Account, query: Query) -> int:
+        if query.is_plain and (query.status is None or query.state == State.INBOX):
+            return _count(account, _states(query))
+        walk = Walk(self._inbox, account, attrs.evolve(query, before=None))
+        kept = account.counts.kept
+        return len(await walk.take(kept, most=kept + 1))
+
+    async def _begin_behind(self, walk: "Walk", before: str) -> None:
+        if before.startswith(PLACE) and before[len(PLACE) :].isascii():
+            digits = before[len(PLACE) :]
+            if digits.isdecimal():
+                walk.begin_behind(int(digits))
+                return
+        key = stored_id(before)
+        known = await self._inbox.find_one({"_id": key})
+        if known is not None and known.get("user_id") == walk.user_id:
+            walk.begin_behind(known["seq"])
+        elif isinstance(key, ObjectId):
+            # It was deleted meanwhile: go on from when it was made.
+            walk.only_older(key)
+        else:
+            raise NotificationNotFound(before)
+
+    async def _window(
+        self, user_id: str, states: Sequence[str], window: Document
+    ) -> list[Document]:
+        return await read_window(self._inbox, user_id, states, window)
+
+
+class Walk:
+    """Goes down the list of one user, window by window."""
+
+    def __init__(self, inbox: Any, account: Account, query: Query) -> None:
+        self.user_id = account.user_id
+        self._inbox = inbox
+        self._query = query
+        self._states = _states(query)
+        self._top: int | None = None
+        self._seq = account.seq
+        self._older_than: ObjectId | None = None
+        # How many there are: with all of them seen there is no lower one to look for.
+        self._left: int | None = _count(account, self._states)
+        self.place: str | None = None
+
+    def begin_behind(self, seq: int) -> None:
+        """Begin below a place."""
+        self._top, self._left = seq - 1, None
+
+    def only_older(self, id_: ObjectId) -> None:
+        """Pass over what was made after an id."""
+        self._older_than = id_
+
+    async def take(self, count: int, most: int = MOST_LOOKED_AT) -> list[Document]:
+        """Return up to `count` that match; `place` is where to go on after `most` looked at."""
+        found: list[Document] = []
+        looked, width = 0, min(count, WIDEST)
+        top = self._seq if self._top is None else self._top
+        # What came after the account was read stands above it.
+        bound: Document = {} if self._top is None else {"$lte": top}
+        while top > 0 and len(found) < count and self._left != 0:
+            if looked >= most:
+                self.place = _place(top + 1)
+                break
+            low = max(top - width, 0)
+            some = await read_window(self._inbox, self.user_id, self._states, {"$gt": low, **bound})
+            looked += len(some)
+            self._left = None if self._left is None else max(self._left - len(some), 0)
+            found += filter(self._matches, some)
+            dense = 2 * len(some) >= width
+            width = min(max(2 * (count - len(found)), 16) if dense else 4 * width, WIDEST)
+            top, bound = low, {"$lte": low}
+        return found[:count]
+
+    def _matches(self, document: Document) -> bool:
+        if self._older_than is not None and not _is_older(document, self._older_than):
+            return False
+        return self._query.matches(document)
+
+
+async def read_window(
+    inbox: Any, user_id: str, states: Sequence[str], window: Document
+) -> list[Document]:
+    """Return what stands in a window of the list, the newest first."""
+    queries = [{"user_id": user_id, "state": state, "seq": window} for state in states]
+    parts = await asyncio.gather(*(inbox.find(query).to_list(None) for query in queries))
+    return sorted((one for part in parts for one in part), key=_newest_first)
+
+
+def _states(query: Query) -> Sequence[str]:
+    states = STATES[query.state]
+    if query.status is None:
+        return states
+    return [one for one in states if one not in (UNREAD, READ) or one == query.status]
+
+
+def _count(account: Account, states: Sequence[str]) -> int:
+    counts = account.counts
+    each = {
+        UNREAD: counts.unread,
+        READ: counts.inbox - counts.unread,
+        ARCHIVED: counts.archived,
+        SNOOZED: counts.snoozed,
+    }
+    return sum(each[one] for one in states)
+
+
+def _newest_first(document: Document) -> int:
+    return -int(document["seq"])
+
+
+def _is_older(document: Document, id_: ObjectId) -> bool:
+    made_at = document.get("created_at")
+    return made_at is not None and made_at <= id_.generation_time
+
+
+def _place(seq: int) -> str:
+    return f"{PLACE}{seq}"

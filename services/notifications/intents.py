@@ -1,0 +1,374 @@
+"""What callers want of one user's notifications, each applied to a ledger.
+
+An intent is applied again when another process was first: it changes the ledger alone.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import attrs
+
+from services.notifications.account import GONE, SNOOZED, Account, Document
+from services.notifications.ledger import (
+    UNDONE,
+    Edit,
+    Ledger,
+    News,
+    is_active,
+    is_in_inbox,
+    is_shown,
+    undone,
+)
+from services.notifications.models import AlreadyAnswered, NotificationNotFound, SentBefore
+from services.notifications.verbs import EDITS, Moment, Verb, unsnoozed
+
+# Of a digest and its first one the content is the same; this is what a part takes of its head.
+NOT_OF_A_PART = {
+    *("_id", "user_id", "state", "seq", "version", "made", "key", "count", "was", "group_began"),
+    *UNDONE,
+}
+
+
+@attrs.frozen(kw_only=True)
+class Needs:
+    """Which documents are read before an intent is applied."""
+
+    ids: Sequence[Any] = ()
+    key: str | None = None
+    event_id: str | None = None
+    version: int | None = None
+
+
+class Intent(Protocol):
+    """A change that somebody wants."""
+
+    @property
+    def user_id(self) -> str:
+        """Whose it is."""
+        ...
+
+    @property
+    def needs(self) -> Needs:
+        """Say what must be known."""
+        ...
+
+    def apply(self, ledger: Ledger) -> Any:
+        """Change the ledger, or raise and leave it as it was."""
+        ...
+
+
+# Says whether one is kept and not pushed, by its user's preferences and the time.
+Mutes = Callable[[Document, datetime], bool]
+
+
+@attrs.frozen(kw_only=True)
+class Create:
+    """Store one; renew the one with its key; count it into its digest. Returns the document.
+
+    One whose event is known is told again: its first teller may have been cut off. Raise SentBefore
+    when it is another one than that.
+    """
+
+    user_id: str
+    fields: Document
+    key: str | None = None
+    event_id: str | None = None
+    window: timedelta | None = None
+    mutes: Mutes = lambda _, __: False
+
+    @property
+    def needs(self) -> Needs:
+        """Say what must be known."""
+        return Needs(key=self.key, event_id=self.event_id)
+
+    def apply(self, ledger: Ledger) -> Document:
+        """Change the ledger."""
+        if self.event_id is not None:
+            for known in ledger.where(lambda one: one.get("event_id") == self.event_id):
+                if known.get("print") != self.fields.get("print"):
+                    raise SentBefore
+                if is_shown(known):
+                    ledger.again.append(_told_before(known))
+                return known
+        fields = {**self.fields, "created_at": ledger.now}
+        if self.mutes(ledger.account.preferences, ledger.now):
+            fields["muted"] = True
+        if self.event_id is not None:
+            fields["event_id"] = self.event_id
+        if self.key is None:
+            return ledger.insert(fields)
+        known_ones = ledger.where(lambda one: one.get("key") == self.key)
+        return (
+            self._digested(ledger, fields, known_ones)
+            if self.window
+            else (self._renewed(ledger, fields, known_ones))
+        )
+
+    def _renewed(self, ledger: Ledger, fields: Document, known: list[Document]) -> Document:
+        found = next(filter(is_active, known), None)
+        if found is None:
+            return ledger.insert({**fields, "key": self.key})
+        if found["state"] == SNOOZED:
+            # What its user has put off stays away, and comes back as it is then.
+            due_at = min(filter(None, (found.get("snoozed_until"), fields.get("goes_at"))))
+            later = {**fields, "due_at": due_at}
+            [kept] = ledger.change([found], lambda _: Edit(later, _missing(found, later)))
+            return kept
+        return ledger.renew(found, fields, ("seen_at", *_missing(found, fields)))
+
+    def _digested(self, ledger: Ledger, fields: Document, known: list[Document]) -> Document:
+        head = next((one for one in known if self._is_open(one, ledger.now)), None)
+        if head is None:
+            # A digest whose window is over stands for no later ones.
+            ledger.change(known, lambda _: Edit({}, ("key",)))
+            began = {"key": self.key, "group_began": ledger.now, "count": 1}
+            return ledger.insert({**fields, **began})
+        count = head.get("count", 1)
+        if count == 1:
+            ledger.add_part(head, _content(head))
+        ledger.add_part(head, fields)
+        # Each part keeps its event, so that one that is repeated is known.
+        latest = {name: value for name, value in fields.items() if name != "event_id"}
+        gone = ("event_id", "seen_at", "read_at", *_missing(head, latest))
+        return ledger.renew(head, {**latest, "count": count + 1}, gone)
+
+    def _is_open(self, head: Document, now: datetime) -> bool:
+        began = head.get("group_began")
+        if not is_in_inbox(head) or not isinstance(began, datetime):
+            return False
+        return self.window is not None and now - began < self.window
+
+
+def _told_before(known: Document) -> News:
+    """Return the news of its version: that of one that has changed since is no news."""
+    version = known["version"]
+    if version == known.get("made"):
+        return News(version=version, new=known)
+    return News(version=version, changed=[known])
+
+
+# What a renewed one keeps though the new one does not say it.
+KEPT = {"_id", "user_id", "state", "seq", "version", "made", "key", "pinned", "due_at"} | {
+    *("snoozed_until", "group_began", "count", "read_at", "seen_at", "event_id")
+}
+
+
+def _missing(document: Document, fields: Document) -> tuple[str, ...]:
+    return tuple(name for name in document if name not in fields and name not in KEPT)
+
+
+def _content(head: Document) -> Document:
+    return {name: value for name, value in head.items() if name not in NOT_OF_A_PART}
+
+
+@attrs.frozen
+class Changed:
+    """How many a verb has changed, and the version by which it is taken back.
+
+    `document` is the one that it was about, as it is then; None for several, or when it went.
+    """
+
+    count: int
+    undo: int | None
+    document: Document | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Act:
+    """Apply a verb to some; `must_be`: raise NotificationNotFound when one of them is not there.
+
+    Returns a `Changed`.
+    """
+
+    user_id: str
+    verb: Verb
+    ids: Sequence[Any]
+    until: datetime | None = None
+    must_be: bool = False
+
+    @property
+    def needs(self) -> Needs:
+        """Say what must be known."""
+        return Needs(ids=self.ids)
+
+    def apply(self, ledger: Ledger) -> Changed:
+        """Change the ledger."""
+        found = list(filter(is_shown, ledger.find(self.ids)))
+        if self.must_be and len(found) < len(self.ids):
+            known = {one["_id"] for one in found}
+            raise NotificationNotFound(str(next(id_ for id_ in self.ids if id_ not in known)))
+        if self.verb == Verb.DELETE:
+            ledger.remove(found, undoable=True)
+            return Changed(len(found), ledger.account.version if found else None)
+        moment, edit = Moment(ledger.now, self.until), EDITS[self.verb]
+        changed = ledger.change(
+            found, lambda one: edit(one, moment), undoable=True, reads=self.verb == Verb.READ
+        )
+        only = next(iter(ledger.find(self.ids)), None) if self.must_be else None
+        return Changed(len(changed), ledger.account.version if changed else None, only)
+
+
+@attrs.frozen(kw_only=True)
+class Undo:
+    """Take back what one version did to those that did not change since. Returns a `Changed`."""
+
+    user_id: str
+    version: int
+
+    @property
+    def needs(self) -> Needs:
+        """Say what must be known."""
+        return Needs(version=self.version)
+
+    def apply(self, ledger: Ledger) -> Changed:
+        """Change the ledger."""
+        changed = ledger.change(
+            ledger.where(lambda one: one.get("version") == self.version and "was" in one), undone
+        )
+        return Changed(len(changed), None)
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """Answer one's action, once on all devices. Raise AlreadyAnswered. Returns the document."""
+
+    user_id: str
+    id: Any
+    action: str
+
+    @property
+    def needs(self) -> Needs:
+        """Say what must be known."""
+        return Needs(ids=[self.id])
+
+    def apply(self, ledger: Ledger) -> Document:
+        """Change the ledger."""
+        found = ledger.find([self.id])
+        if not found or not is_shown(found[0]) or self.action not in _answers(found[0]):
+            raise NotificationNotFound(f"{self.id} with the action {self.action}")
+        if found[0].get("answered"):
+            raise AlreadyAnswered(str(found[0]["answered"].get("action")))
+        answered = {"answered": {"action": self.action, "at": ledger.now}}
+        read = EDITS[Verb.READ](found[0], Moment(ledger.now)) or Edit({})
+        edit = Edit({**read.fields, **answered}, read.gone)
+        [document] = ledger.change(found, lambda _: edit, answers=True)
+        return document
+
+
+def _answers(document: Document) -> list[str]:
+    actions = document.get("actions")
+    found = actions if isinstance(actions, list) else []
+    return [one["id"] for one in found if isinstance(one, dict) and "answer" in one and "id" in one]
+
+
+@attrs.frozen(kw_only=True)
+class Due:
+    """Do what is due: a snoozed one comes back as new, one that has expired goes."""
+
+    user_id: str
+    ids: Sequence[Any]
+
+    @property
+    def needs(self) -> Needs:
+        """Say what must be known."""
+        return Needs(ids=self.ids)
+
+    def apply(self, ledger: Ledger) -> None:
+        """Change the ledger."""
+        due = [
+            one
+            for one in ledger.find(self.ids)
+            if one.get("state") != GONE and _is_reached(one.get("due_at"), ledger.now)
+        ]
+        ledger.remove([one for one in due if _is_reached(one.get("goes_at"), ledger.now)])
+        for document in due:
+            if not _is_reached(document.get("goes_at"), ledger.now):
+                edit = unsnoozed(document)
+                ledger.renew(document, edit.fields, edit.gone)
+
+
+def _is_reached(moment: Any, now: datetime) -> bool:
+    return isinstance(moment, datetime) and moment <= now
+
+
+@attrs.frozen(kw_only=True)
+class Trim:
+    """Remove the oldest of some while the user has more than the quota."""
+
+    user_id: str
+    ids: Sequence[Any]
+    quota: int
+
+    @property
+    def needs(self) -> Needs:
+        """Say what must be known."""
+        return Needs(ids=self.ids)
+
+    def apply(self, ledger: Ledger) -> None:
+        """Change the ledger."""
+        excess = ledger.account.counts.kept - self.quota
+        able = [one for one in ledger.find(self.ids) if is_shown(one) and not one.get("pinned")]
+        oldest = sorted(able, key=lambda one: one["seq"])
+        ledger.trim(oldest[: max(excess, 0)])
+
+
+@attrs.frozen(kw_only=True)
+class Purge:
+    """Remove the parts of a digest."""
+
+    user_id: str
+    ids: Sequence[Any]
+
+    @property
+    def needs(self) -> Needs:
+        """Say what must be known."""
+        return Needs(ids=self.ids)
+
+    def apply(self, ledger: Ledger) -> None:
+        """Change the ledger."""
+        ledger.remove([one for one in ledger.find(self.ids) if is_part(one)])
+
+
+@attrs.frozen(kw_only=True)
+class Prefer:
+    """Keep a user's preferences."""
+
+    user_id: str
+    preferences: Document
+    needs: Needs = Needs()
+
+    def apply(self, ledger: Ledger) -> None:
+        """Change the ledger."""
+        if ledger.account.preferences != self.preferences:
+            ledger.prefer(self.preferences)
+
+
+@attrs.frozen(kw_only=True)
+class Reach:
+    """Turn one way to reach a user when nobody is there on or off."""
+
+    user_id: str
+    channel: str
+    on: bool
+    needs: Needs = Needs()
+
+    def apply(self, ledger: Ledger) -> None:
+        """Change the ledger."""
+        others = [one for one in ledger.account.channels if one != self.channel]
+        channels = sorted([*others, self.channel]) if self.on else others
+        if channels != list(ledger.account.channels):
+            ledger.be_reached(channels)
+
+
+def is_part(document: Document) -> bool:
+    """Say whether one stands under a digest."""
+    return str(document.get("state")).startswith("part:")
+
+
+@attrs.frozen
+class Outcome:
+    """What an intent returned, and the account after its operation."""
+
+    result: Any
+    account: Account

@@ -1,0 +1,100 @@
+"""Accounts that are not there, not of this layout, or not whole: found again from the documents."""
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import structlog
+
+from services.notifications.account import NONE, Account, Counts, Document, Epoch, counts_of
+from services.notifications.accounts import Accounts
+from services.notifications.indexes import INBOX
+from services.notifications.legacy import Legacy
+from services.notifications.models import number_in
+
+log = structlog.get_logger(__name__)
+
+# How many documents are copied by one write.
+TOGETHER = 50
+
+
+class Recount:
+    """Counts a user's documents."""
+
+    def __init__(self, database: Any, accounts: Accounts, legacy: Legacy) -> None:
+        self._inbox = database[INBOX]
+        self._accounts = accounts
+        self._legacy = legacy
+
+    async def make_whole(self, accounts: Mapping[str, Account]) -> dict[str, Account]:
+        """Return the accounts; those in which something is missing as they are after it."""
+        whole = dict(accounts)
+        for user_id in await self._broken(accounts):
+            whole[user_id] = await self.count(accounts[user_id])
+        return whole
+
+    async def count(self, account: Account) -> Account:
+        """Find the account of one user anew, and write it."""
+        while True:
+            if await self._accounts.put(await self._counted(account), account):
+                await self._forget(account.user_id)
+            found = (await self._accounts.read([account.user_id]))[account.user_id]
+            if found.is_whole and found.is_stored and found.operation is None:
+                return found
+            account = found
+
+    async def _broken(self, accounts: Mapping[str, Account]) -> list[str]:
+        missing = [id_ for id_, one in accounts.items() if not one.is_stored]
+        broken = [id_ for id_, one in accounts.items() if not one.is_whole]
+        if missing:
+            kept = self._inbox.find({"user_id": {"$in": missing}}, {"user_id": 1})
+            found = {one["user_id"] async for one in kept}
+            old = await self._legacy.read(missing)
+            broken += [id_ for id_ in missing if id_ in found or old[id_]]
+        return broken
+
+    async def _counted(self, account: Account) -> Account:
+        user_id = account.user_id
+        old = (await self._legacy.read([user_id]))[user_id]
+        moved, last = self._legacy.moved(old, account.version or account.seq)
+        for start in range(0, len(moved), TOGETHER):
+            await self._accounts.copy_in(moved[start : start + TOGETHER])
+        documents = [one async for one in self._inbox.find({"user_id": user_id})]
+        log.info("inbox_counted", user_id=user_id, documents=len(documents), moved=len(moved))
+        version = max([last, *(number_in(one, "version") for one in documents)])
+        counted = attrs.evolve(
+            account,
+            version=version,
+            seq=max([account.seq, len(moved), *(number_in(one, "seq") for one in documents)]),
+            counts=_sum(documents),
+            operation=None,
+        )
+        if account.is_stored and account.is_whole:
+            return attrs.evolve(counted, version=version + 1)
+        # Cursors were by the old numbers, of which this was the highest that the quota had taken.
+        return attrs.evolve(
+            counted,
+            seq=len(moved) if moved else counted.seq,
+            trimmed_seq=0,
+            floor=account.floor or account.trimmed_seq,
+            epoch=self._epoch(account),
+            epochs=(),
+        )
+
+    def _epoch(self, account: Account) -> Epoch:
+        """Return the old one for a user who is moved; else one of which no cursor is known."""
+        if account.stored_epoch is None and account.is_stored and self._legacy.epoch:
+            return Epoch(0, self._legacy.epoch)
+        ordinal = account.epoch.ordinal if account.epoch else 0
+        return Epoch(ordinal, secrets.token_hex(4))
+
+    async def _forget(self, user_id: str) -> None:
+        await self._legacy.forget((await self._legacy.read([user_id]))[user_id])
+
+
+def _sum(documents: list[Document]) -> Counts:
+    counts = NONE
+    for document in documents:
+        counts = counts.moved(NONE, counts_of(document))
+    return counts
