@@ -1,12 +1,12 @@
 """A user's account: the counts, the numbers that were given out, and the operation under way.
 
 Every change of a user's notifications is an operation, and the account is its log of one entry
-(a write-ahead log): first the operation is written into the account, under the condition that the
-account is as it was read; then the documents are changed; then the account takes the new counts and
-forgets the operation. The account's `stamp` goes up with each of the two writes and is odd while an
-operation is under way, so that a stamp is all that a condition has to name. Whoever finds an
-operation that its process left unfinished finishes it: each of its steps may be done again. So
-counts and documents never disagree for longer than that.
+(a write-ahead log). First the operation is written into the account, under the condition that the
+account is as it was read; then the documents are changed. What it changes in the account itself is
+written with the next operation, or a moment later when none comes. The account's `stamp` goes up
+with each of these writes and is odd while the last operation is not written into the account, so
+that a stamp is all that a condition has to name. Whoever finds an operation that its process left
+half done does the rest: each of its steps may be done again.
 """
 
 import math
@@ -23,6 +23,8 @@ from tornado_rt.protocol import Cursor
 
 # A number that nobody reaches; one above it is a fault.
 MOST = 2**53
+# How many operations a later one names.
+EARLIER = 16
 # Epochs of a user that are remembered; a cursor of an older one gets a resync.
 EPOCHS = 8
 
@@ -122,13 +124,32 @@ class Operation:
     """What is done to a user's notifications in one go, and how the account is after it."""
 
     id: ObjectId
-    # The account's before it.
+    # The account's while the operation is the last one and not written into it.
     stamp: int
     # What changes in the account.
     after: Document
     inserted: Sequence[Document] = ()
     changes: Sequence[Change] = ()
     owed: Sequence[Document] = ()
+    # The ids of the operations before it, the last one first.
+    earlier: Sequence[ObjectId] = ()
+
+    @property
+    def last_ids(self) -> list[Any]:
+        """The ids of the documents of its last step."""
+        if self.inserted:
+            return [one["_id"] for one in self.inserted]
+        return [id_ for change in self.changes for id_ in change.ids]
+
+    def is_done(self, versions: Mapping[Any, Any]) -> bool:
+        """Say whether its last step was done, by the versions of the documents that there are."""
+        if self.inserted:
+            return all(one["_id"] in versions for one in self.inserted)
+        return all(
+            versions.get(id_, change.version) >= change.version
+            for change in self.changes
+            for id_ in change.ids
+        )
 
     def pack(self) -> bytes:
         """Return it as it stands in the account: the store need not look into it."""
@@ -140,6 +161,7 @@ class Operation:
                 "inserted": list(self.inserted),
                 "changes": [attrs.asdict(one, recurse=False) for one in self.changes],
                 "owed": list(self.owed),
+                "earlier": list(self.earlier),
             }
         )
         return packed
@@ -155,6 +177,7 @@ class Operation:
             inserted=stored["inserted"],
             changes=[Change(**one) for one in stored["changes"]],
             owed=stored["owed"],
+            earlier=stored["earlier"],
         )
 
 
@@ -176,7 +199,10 @@ class Account:
     counts: Counts = NONE
     epoch: Epoch | None = None
     epochs: Sequence[PastEpoch] = ()
+    # The last one, whether it is written into the account or not.
     operation: Operation | None = None
+    # What it changes in the account and is not written there yet.
+    unwritten: Document = attrs.field(factory=dict)
     preferences: Document = attrs.field(factory=dict)
     channels: Sequence[str] = ()
     is_stored: bool = False
@@ -192,10 +218,14 @@ class Account:
         numbers = {name: _number(stored.get(name, 0)) for name in NUMBERS}
         counted = {name: _number(stored.get(name, 0)) for name in COUNTED}
         operation, epoch = _operation(stored), _epoch(stored.get("epoch"))
-        good = [one is not None for one in (*numbers.values(), *counted.values(), epoch)]
+        # Of a new account its first operation has the epoch.
+        epoch_to_come = operation is not None and "epoch" in operation.after
+        good = [one is not None for one in (*numbers.values(), *counted.values())]
+        good.append(epoch is not None or epoch_to_come)
+        known: Document = {name: number or 0 for name, number in numbers.items()}
         return cls(
             user_id=user_id,
-            **{name: number or 0 for name, number in numbers.items()},
+            **known,
             counts=Counts(**{name: number or 0 for name, number in counted.items()}),
             epoch=epoch,
             epochs=_past(stored.get("epochs")),
@@ -206,6 +236,56 @@ class Account:
             is_whole=all(good) and operation is not BROKEN,
             stored_epoch=stored.get("epoch"),
         )
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the last operation may still be under way."""
+        return self.is_whole and self.stamp % 2 == 1 and not self.unwritten
+
+    def settled(self) -> "Account":
+        """Return it as it is after its last operation, of which all steps were done."""
+        assert self.operation is not None
+        after = self.operation.after
+        known: Document = {} if self.epoch is None else self.to_fields()
+        account = Account.of(self.user_id, {**known, **after})
+        return attrs.evolve(
+            account,
+            stamp=self.stamp,
+            floor=self.floor,
+            operation=self.operation,
+            unwritten=after,
+            stored_epoch=self.stored_epoch,
+        )
+
+    def after(self, operation: Operation) -> "Account":
+        """Return an account that a ledger has changed, when its operation was done."""
+        return attrs.evolve(
+            self,
+            stamp=operation.stamp,
+            operation=operation,
+            unwritten=operation.after,
+            is_stored=True,
+            is_whole=True,
+        )
+
+    def holds(self, operation: Operation) -> bool | None:
+        """Say whether an operation led here; None: too many came since to tell."""
+        last = self.operation
+        known = () if last is None else (last.id, *last.earlier)
+        if operation.id in known:
+            return True
+        return None if self.stamp - operation.stamp > 2 * EARLIER else False
+
+    @property
+    def next_stamp(self) -> int:
+        """The stamp while the next operation is under way."""
+        return self.stamp + 2 if self.stamp % 2 else self.stamp + 1
+
+    @property
+    def history(self) -> Sequence[ObjectId]:
+        """The ids of the last operations, for the next one."""
+        last = self.operation
+        return () if last is None else (last.id, *last.earlier)[:EARLIER]
 
     def to_fields(self) -> Document:
         """Return what is stored of it, but for the stamp and what has a write of its own."""
@@ -225,18 +305,6 @@ class Account:
             return self.to_fields()
         earlier = before.to_fields()
         return {name: value for name, value in self.to_fields().items() if value != earlier[name]}
-
-    def stored(self) -> "Account":
-        """Return it as it is read again when it was written."""
-        assert self.epoch is not None
-        return attrs.evolve(
-            self,
-            stamp=self.stamp + 2,
-            operation=None,
-            is_stored=True,
-            is_whole=True,
-            stored_epoch=attrs.asdict(self.epoch),
-        )
 
     def begun(self, epoch: Epoch) -> "Account":
         """Return the account as a process of an epoch goes on with it; epochs never go back."""
@@ -290,10 +358,12 @@ def _past(stored: Any) -> list[PastEpoch]:
 
 
 def _operation(stored: Document) -> Operation | None:
-    if stored.get("op") is None and _number(stored.get("stamp", 0)) in range(0, MOST, 2):
-        return None
+    packed = stored.get("op")
+    if packed is None:
+        # One must be there while the stamp is odd.
+        return BROKEN if (_number(stored.get("stamp", 0)) or 0) % 2 else None
     try:
-        return Operation.unpack(stored["op"])
+        return Operation.unpack(packed)
     except (KeyError, TypeError, ValueError, BSONError):
         return BROKEN
 

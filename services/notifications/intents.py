@@ -52,6 +52,8 @@ class Intent(Protocol):
         ...
 
 
+# How long before it is forgotten what was removed cannot be put back any more.
+ALMOST = timedelta(minutes=1)
 # Says whether one is kept and not pushed, by its user's preferences and the time.
 Mutes = Callable[[Document, datetime], bool]
 
@@ -100,8 +102,8 @@ class Create:
     def _again(self, ledger: Ledger, known: Document) -> Document:
         if known.get("print") != self.fields.get("print"):
             raise SentBefore
-        if is_shown(known):
-            ledger.again.append(_told_before(known))
+        if is_shown(known) and known["version"] == known.get("made"):
+            ledger.again.append(News(version=known["version"], new=known))
         return known
 
     def _renewed(self, ledger: Ledger, fields: Document, known: list[Document]) -> Document:
@@ -143,14 +145,6 @@ class Create:
 def id_of_event(user_id: str, event_id: str) -> ObjectId:
     """Return the `_id` of what a user is told of an event: so it is stored once."""
     return ObjectId(hashlib.sha256(f"{user_id}\n{event_id}".encode()).digest()[:12])
-
-
-def _told_before(known: Document) -> News:
-    """Return the news of its version: that of one that has changed since is no news."""
-    version = known["version"]
-    if version == known.get("made"):
-        return News(version=version, new=known)
-    return News(version=version, changed=[known])
 
 
 # What a renewed one keeps though the new one does not say it.
@@ -225,9 +219,16 @@ class Undo:
     def apply(self, ledger: Ledger) -> Changed:
         """Change the ledger."""
         changed = ledger.change(
-            ledger.where(lambda one: one.get("version") == self.version and "was" in one), undone
+            ledger.where(lambda one: self._is_undoable(one, ledger.now)), undone
         )
         return Changed(len(changed), None)
+
+    def _is_undoable(self, document: Document, now: datetime) -> bool:
+        if document.get("version") != self.version or "was" not in document:
+            return False
+        # One that is about to be forgotten is as good as forgotten.
+        gone_at = document.get("due_at") if document.get("state") == GONE else None
+        return gone_at is None or gone_at > now + ALMOST
 
 
 @attrs.frozen(kw_only=True)

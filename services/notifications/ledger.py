@@ -181,7 +181,8 @@ class Ledger:
         inserted = [self._documents[id_] for id_ in self._inserted]
         return Operation(
             id=ObjectId(),
-            stamp=self._before.stamp,
+            stamp=self._before.next_stamp,
+            earlier=self._before.history,
             after=self.account.difference(self._before),
             inserted=inserted,
             changes=self._changes(),
