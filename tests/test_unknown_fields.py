@@ -18,7 +18,6 @@ from services.system_settings import SystemSettings, SystemSettingsService
 from tests.inboxes import Published
 from tests.queueing import KIND, claim, end, enqueue, give_up, read, several
 from tests.telling import make_webhooks
-from tests.test_notifications import Published
 from tests.test_outbox import end_a_task, make_pump
 from tests.test_presence import House
 from tornado_rt.auth import Identity

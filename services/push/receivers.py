@@ -1,6 +1,0 @@
-"""The one door to what checks an address that somebody else named."""
-
-from services.webhooks.addresses import CheckedResolver as CheckedResolver
-from services.webhooks.addresses import NotPublic as NotPublic
-from services.webhooks.addresses import is_public as is_public
-from services.webhooks.addresses import validate_callback_url as validate_callback_url
