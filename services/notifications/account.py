@@ -73,10 +73,13 @@ UNREAD, READ, ARCHIVED, SNOOZED = "unread", "read", "archived", "snoozed"
 # One that was removed stays for a while, for devices that were away and for an undo. What a process
 # that stood still does late to one that is gone meets it, and passes over it.
 GONE = "gone"
+# What tells that an event is known that renewed another notification; it stays as long.
+EVENT = "event"
+FORGOTTEN = (GONE, EVENT)
 
 
 def counts_of(document: Mapping[str, Any] | None) -> Counts:
-    """Return what one notification counts for; one that is gone, or a part, for nothing."""
+    """Return what one counts for; what is gone, a part and an event count for nothing."""
     state = None if document is None else document.get("state")
     if state in (UNREAD, READ):
         unseen = int(document is not None and document.get("seen_at") is None)
@@ -146,7 +149,7 @@ class Operation:
         if self.inserted:
             return all(one["_id"] in versions for one in self.inserted)
         return all(
-            versions.get(id_, change.version) >= change.version
+            (_number(versions.get(id_, change.version)) or 0) >= change.version
             for change in self.changes
             for id_ in change.ids
         )

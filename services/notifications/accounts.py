@@ -19,7 +19,7 @@ from pymongo import UpdateMany, UpdateOne
 from pymongo.errors import BulkWriteError, OperationFailure
 from pymongo.write_concern import WriteConcern
 
-from services.notifications.account import GONE, Account, Document, Operation
+from services.notifications.account import FORGOTTEN, Account, Document, Operation
 from services.notifications.endings import OTHERS_SECONDS, Endings
 from services.notifications.indexes import INBOX, OWED, USERS
 from services.notifications.models import StoreConflict
@@ -90,15 +90,19 @@ class Accounts:
             part = {"_id": {"$in": asked[start : start + LOOKED_AT]}}
             found = self._inbox.find(part, {"version": 1})
             versions |= {one["_id"]: one.get("version") async for one in found}
-        done = set()
+        done, others = set(), {}
         for user_id, operation in operations.items():
             if operation.id in self._done:
                 done.add(user_id)
             elif operation.is_done(versions):
+                others[user_id] = operation
+        if others:
+            # What is told of them must not go with a store that is killed now.
+            await self._wait_for_disk()
+            for operation in others.values():
                 self._note_done(operation)
-                self.endings.add({user_id: operation}, OTHERS_SECONDS)
-                done.add(user_id)
-        return done
+            self.endings.add(others, OTHERS_SECONDS)
+        return done | others.keys()
 
     async def _wait_or_do(self, busy: Mapping[str, Account]) -> dict[str, Account]:
         """Wait a moment for the process whose operations these are, or do them for it."""
@@ -211,7 +215,9 @@ class Accounts:
         """Remove for good some that are gone."""
         for start in range(0, len(ids), TOGETHER):
             part = list(ids[start : start + TOGETHER])
-            await self._lazy_inbox.delete_many({"_id": {"$in": part}, "state": GONE})
+            await self._lazy_inbox.delete_many(
+                {"_id": {"$in": part}, "state": {"$in": list(FORGOTTEN)}}
+            )
 
     async def copy_in(self, documents: Sequence[Document]) -> None:
         """Insert documents that another layout has kept, unless they are there."""

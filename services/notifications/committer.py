@@ -250,8 +250,10 @@ class Committer:
         """Return the accounts; a user who has to be counted leaves the batch for that time."""
         accounts = {id_: self._known[id_] for id_ in batch if id_ in self._known}
         if missing := [id_ for id_ in batch if id_ not in accounts]:
-            accounts |= await self._accounts.settle(await self._accounts.read(missing))
-            for user_id in await self._recount.broken({id_: accounts[id_] for id_ in missing}):
+            read = await self._accounts.settle(await self._accounts.read(missing))
+            whole, broken = await self._recount.look(read)
+            accounts |= whole
+            for user_id in broken:
                 counting = self._count(accounts.pop(user_id), batch.pop(user_id))
                 job = asyncio.create_task(counting, name="inbox-count")
                 self._counting.add(job)

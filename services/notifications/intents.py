@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import attrs
 from bson import ObjectId
 
-from services.notifications.account import GONE, SNOOZED, Account, Document
+from services.notifications.account import EVENT, FORGOTTEN, GONE, SNOOZED, Account, Document
 from services.notifications.ledger import (
+    GONE_FOR,
     Edit,
     Ledger,
     News,
@@ -21,7 +22,12 @@ from services.notifications.ledger import (
     is_shown,
     undone,
 )
-from services.notifications.models import AlreadyAnswered, NotificationNotFound, SentBefore
+from services.notifications.models import (
+    AlreadyAnswered,
+    NotificationNotFound,
+    SentBefore,
+    number_in,
+)
 from services.notifications.verbs import EDITS, Moment, Verb, unsnoozed
 
 
@@ -102,6 +108,8 @@ class Create:
     def _again(self, ledger: Ledger, known: Document) -> Document:
         if known.get("print") != self.fields.get("print"):
             raise SentBefore
+        if known.get("state") == EVENT:
+            return {**self.fields, "_id": known["of"], "user_id": self.user_id}
         if is_shown(known) and known["version"] == known.get("made"):
             ledger.again.append(News(version=known["version"], new=known))
         return known
@@ -110,15 +118,20 @@ class Create:
         found = next(filter(is_active, known), None)
         if found is None:
             return ledger.insert({**fields, "key": self.key}, self.id)
-        if self.event_id is not None and found.get("event_id") == self.event_id:
-            return self._again(ledger, found)
         if found["state"] == SNOOZED:
             # What its user has put off stays away, and comes back as it is then.
             due_at = min(filter(None, (found.get("snoozed_until"), fields.get("goes_at"))))
             later = {**fields, "due_at": due_at}
             [kept] = ledger.change([found], lambda _: Edit(later, _missing(found, later)))
+            self._mark_event(ledger, kept)
             return kept
-        return ledger.renew(found, fields, ("seen_at", *_missing(found, fields)))
+        renewed = ledger.renew(found, fields, ("seen_at", *_missing(found, fields)))
+        self._mark_event(ledger, renewed)
+        return renewed
+
+    def _mark_event(self, ledger: Ledger, renewed: Document) -> None:
+        if self.id is not None:
+            ledger.mark_event(self.id, renewed, ledger.now + GONE_FOR)
 
     def _digested(self, ledger: Ledger, fields: Document, known: list[Document]) -> Document:
         """Count it into its digest, which has one line, and keep it as a part of that."""
@@ -281,7 +294,7 @@ class Due:
         due = [
             one
             for one in ledger.find(self.ids)
-            if one.get("state") != GONE and _is_reached(one.get("due_at"), ledger.now)
+            if one.get("state") not in FORGOTTEN and _is_reached(one.get("due_at"), ledger.now)
         ]
         ledger.remove([one for one in due if _is_reached(one.get("goes_at"), ledger.now)])
         for document in due:
@@ -301,6 +314,8 @@ class Trim:
     user_id: str
     ids: Sequence[Any]
     quota: int
+    # The account's when the ids were found.
+    version: int
 
     @property
     def needs(self) -> Needs:
@@ -311,8 +326,8 @@ class Trim:
         """Change the ledger."""
         excess = ledger.account.counts.kept - self.quota
         able = [one for one in ledger.find(self.ids) if is_shown(one) and not one.get("pinned")]
-        oldest = sorted(able, key=lambda one: one["seq"])
-        ledger.trim(oldest[: max(excess, 0)])
+        oldest = sorted(able, key=lambda one: number_in(one, "seq"))
+        ledger.trim(oldest[: max(excess, 0)], self.version)
 
 
 @attrs.frozen(kw_only=True)

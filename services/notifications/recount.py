@@ -30,26 +30,40 @@ class Recount:
         self._legacy = legacy
         self._epoch = epoch
 
-    async def broken(self, accounts: Mapping[str, Account]) -> set[str]:
-        """Return whose accounts have to be counted."""
+    async def look(self, accounts: Mapping[str, Account]) -> tuple[dict[str, Account], set[str]]:
+        """Return settled accounts, and whose have to be counted.
+
+        Of one that was not there while there were documents it is looked again: a process may have
+        made both in between.
+        """
+        known = dict(accounts)
         missing = [id_ for id_, one in accounts.items() if not one.is_stored]
-        broken = {id_ for id_, one in accounts.items() if not one.is_whole}
         if missing:
             kept = self._inbox.find({"user_id": {"$in": missing}}, {"user_id": 1})
             found = {one["user_id"] async for one in kept}
             old = await self._legacy.read(missing)
-            broken |= {id_ for id_ in missing if id_ in found or old[id_]}
-        return broken
+            left = [id_ for id_ in missing if id_ in found or old[id_]]
+            if left:
+                known |= await self._accounts.settle(await self._accounts.read(left))
+            broken = {id_ for id_ in left if not known[id_].is_stored}
+        else:
+            broken = set()
+        return known, broken | {id_ for id_, one in known.items() if not one.is_whole}
 
     async def count(self, account: Account) -> Account:
-        """Find the account of one user anew, and write it."""
+        """Find the account of one user anew, and write it.
+
+        One that is whole is counted until that is written; else another process may have done it.
+        """
+        user_id, was_whole = account.user_id, account.is_whole and account.is_stored
         while True:
-            if await self._accounts.put(await self._counted(account), account):
-                await self._forget(account.user_id)
-            found = (await self._accounts.read([account.user_id]))[account.user_id]
-            if found.is_whole and found.is_stored and found.stamp % 2 == 0:
-                return found
-            account = found
+            written = await self._accounts.put(await self._counted(account), account)
+            if written:
+                await self._forget(user_id)
+            now = await self._accounts.settle(await self._accounts.read([user_id]))
+            account = now[user_id]
+            if account.is_whole and account.is_stored and (written or not was_whole):
+                return account
 
     async def _counted(self, account: Account) -> Account:
         user_id = account.user_id

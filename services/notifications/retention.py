@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import structlog
 from pymongo.errors import PyMongoError
 
-from services.notifications.account import GONE, Account, Document
+from services.notifications.account import FORGOTTEN, Account, Document
 from services.notifications.accounts import TOGETHER, Accounts
 from services.notifications.inbox import Inbox
 from services.notifications.indexes import INBOX
@@ -148,7 +148,8 @@ class Retention:
             if not ids:
                 # All that is left is pinned.
                 return
-            await self._commit(Trim(user_id=user_id, ids=ids, quota=self._quota))
+            trim = Trim(user_id=user_id, ids=ids, quota=self._quota, version=account.version)
+            await self._commit(trim)
 
     async def _begin(self) -> datetime:
         if self._looked is not None:
@@ -161,10 +162,10 @@ class Retention:
         async with self._access.watched():
             query = {"due_at": {"$gt": begin, "$lte": end}}
             due = [one async for one in self._all.find(query, DUE_FIELDS)]
-        await self._forget([one for one in due if one.get("state") == GONE])
+        await self._forget([one for one in due if one.get("state") in FORGOTTEN])
         of_user: defaultdict[str, list[Any]] = defaultdict(list)
         for document in due:
-            if document.get("state") != GONE:
+            if document.get("state") not in FORGOTTEN:
                 of_user[str(document.get("user_id"))].append(document["_id"])
         await asyncio.gather(*(self._do_due(user_id, ids) for user_id, ids in of_user.items()))
         return len(due)

@@ -435,8 +435,8 @@ class NotificationService:
     async def _read_accounts(self, user_ids: list[str]) -> dict[str, tuple[Account, bool]]:
         """Return the accounts, and whether each has to be counted."""
         settled = await self._accounts.settle(await self._accounts.read(user_ids))
-        broken = await self._recount.broken(settled)
-        return {id_: (one, id_ in broken) for id_, one in settled.items()}
+        known, broken = await self._recount.look(settled)
+        return {id_: (one, id_ in broken) for id_, one in known.items()}
 
 
 ALL: Document = {"all": True}
