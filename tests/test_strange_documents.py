@@ -72,14 +72,17 @@ async def test_strange_document_holds_up_no_job_and_nobody(
     await service.replay("m", Cursor("any", 0))
     for verb in Verb:
         await service.act("m", verb, [str(stored.inserted_id)])
+        # Also by a process that finds in the store alone what was done.
+        await (await make_service()).find("m")
     for _ in range(3):
         await service.create(draft("m"))
         await service.create(draft("bob"))
     await service.trim_pending()
     await service.do_due()
-    for user_id in ("m", "bob"):
-        found = await service.find(user_id, Query(state=State.ALL, total=True))
-        assert len(found.items) == 2
+    for one in (service, await make_service()):
+        for user_id in ("m", "bob"):
+            found = await one.find(user_id, Query(state=State.ALL, total=True))
+            assert len(found.items) == 2
     assert (await service.replay("bob", Cursor("any", 0))).resync is None
 
 
@@ -97,7 +100,7 @@ async def test_head_of_a_user_that_was_restored_as_other_types_can_be_read(
 
 
 LOST = [None, "x", {}, True, float("nan"), -5, 2**63 - 1, "lost"]
-NAMES = ["version", "seq", "trimmed_seq", "floor", "unread", "inbox", "epoch", "op"]
+NAMES = ["stamp", "version", "seq", "trimmed_seq", "floor", "unread", "inbox", "epoch", "op"]
 
 
 @pytest.mark.gen_test
