@@ -93,6 +93,7 @@ class Committer:
         # Whose batch is under way: their next one waits for it.
         self._busy: set[str] = set()
         self._jobs: set[asyncio.Task[None]] = set()
+        self._counting: set[asyncio.Task[None]] = set()
         accounts.endings.is_busy = self._busy.__contains__
         accounts.endings.ended = self._note_ended
 
@@ -112,9 +113,10 @@ class Committer:
 
     async def close(self) -> None:
         """Stop; what waits is refused."""
-        for job in self._jobs:
+        jobs = self._jobs | self._counting
+        for job in jobs:
             job.cancel()
-        await asyncio.gather(*self._jobs, return_exceptions=True)
+        await asyncio.gather(*jobs, return_exceptions=True)
         await self._accounts.endings.close()
 
     def forget(self) -> None:
@@ -187,7 +189,9 @@ class Committer:
                 wish.fail(error)
 
     async def _commit(self, batch: dict[str, list[_Wish]]) -> None:
-        accounts = await self._read_accounts(list(batch))
+        accounts = await self._read_accounts(batch)
+        if not batch:
+            return
         now = _now()
         ledgers = {id_: Ledger(accounts[id_], self._epoch(), now) for id_ in batch}
         await self._read_documents(batch, ledgers)
@@ -242,12 +246,34 @@ class Committer:
         self._forget(dict.fromkeys(outdated))
         return outdated
 
-    async def _read_accounts(self, user_ids: list[str]) -> dict[str, Account]:
-        accounts = {id_: self._known[id_] for id_ in user_ids if id_ in self._known}
-        if missing := [id_ for id_ in user_ids if id_ not in accounts]:
-            read = await self._accounts.settle(await self._accounts.read(missing))
-            accounts |= await self._recount.make_whole(read)
+    async def _read_accounts(self, batch: dict[str, list[_Wish]]) -> dict[str, Account]:
+        """Return the accounts; a user who has to be counted leaves the batch for that time."""
+        accounts = {id_: self._known[id_] for id_ in batch if id_ in self._known}
+        if missing := [id_ for id_ in batch if id_ not in accounts]:
+            accounts |= await self._accounts.settle(await self._accounts.read(missing))
+            for user_id in await self._recount.broken({id_: accounts[id_] for id_ in missing}):
+                counting = self._count(accounts.pop(user_id), batch.pop(user_id))
+                job = asyncio.create_task(counting, name="inbox-count")
+                self._counting.add(job)
+                job.add_done_callback(self._counting.discard)
         return accounts
+
+    async def _count(self, account: Account, wishes: list[_Wish]) -> None:
+        """Count a user, who stays busy meanwhile."""
+        user_id = account.user_id
+        try:
+            await self._recount.count(account)
+        except BaseException as error:
+            for wish in wishes:
+                wish.fail(error) if isinstance(error, Exception) else wish.done.cancel()
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for wish in reversed(wishes):
+                self._waiting.setdefault(user_id, deque()).appendleft(wish)
+        finally:
+            self._busy.discard(user_id)
+        self._start()
 
     async def _read_documents(
         self, batch: dict[str, list[_Wish]], ledgers: Mapping[str, Ledger]
