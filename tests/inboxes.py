@@ -7,11 +7,11 @@ from typing import Any
 import attrs
 
 from services.notifications import NotificationDraft, NotificationService, NotificationType
-from services.notifications.account import NONE, Account, Counts, Document, counts_of
+from services.notifications.account import NONE, Counts, Document, counts_of
+from services.notifications.accounts import Accounts
 from tornado_rt.protocol import Message
 
 Make = Callable[..., Awaitable[NotificationService]]
-Count = tuple[int, int]
 
 
 @attrs.define
@@ -62,17 +62,18 @@ def counted(documents: list[Document]) -> Counts:
 
 
 async def check_accounts(database: Any) -> None:
-    """Fail unless each account agrees with the documents of its user, and nothing is under way."""
+    """Fail unless each account agrees with the documents of its user, and nothing is half done."""
     documents = await database.inbox.find({}).to_list(None)
-    users = await database.notification_users.find({}).to_list(None)
-    accounts = {one["_id"]: Account.of(one["_id"], one) for one in users}
+    reader = Accounts(database)
+    accounts = await reader.settle(await reader.read(await reader.user_ids()))
+    await reader.endings.close()
     assert {one["user_id"] for one in documents} <= accounts.keys()
     for user_id, account in accounts.items():
         mine = [one for one in documents if one["user_id"] == user_id]
-        assert account.is_whole, user_id
-        assert account.operation is None, user_id
+        assert account.is_whole, account
         assert account.counts == counted(mine), user_id
         assert max((one["version"] for one in mine), default=0) <= account.version, user_id
         assert max((one["seq"] for one in mine), default=0) <= account.seq, user_id
         places = [one["seq"] for one in mine]
         assert len(places) == len(set(places)), user_id
+    assert await database.inbox.find({}).to_list(None) == documents

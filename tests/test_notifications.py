@@ -225,7 +225,8 @@ async def test_all_queries_have_an_index(service: NotificationService, database:
     indexes = await database["inbox"].index_information()
     assert indexes["user_state_number"]["key"] == [("user_id", 1), ("state", 1), ("seq", -1)]
     assert indexes["user_version"]["key"] == [("user_id", 1), ("version", 1)]
-    assert indexes["event_text"]["unique"]
+    assert indexes["user_key"]["key"] == [("user_id", 1), ("key", 1)]
+    assert indexes["due"]["key"] == [("due_at", 1)]
     assert not any("expireAfterSeconds" in one for one in indexes.values())
 
 
