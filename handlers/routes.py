@@ -20,6 +20,7 @@ from handlers.admin import (
 )
 from handlers.authentication import DemoLoginHandler, TicketHandler
 from handlers.batches import BatchesHandler, BatchHandler, BatchTasksHandler
+from handlers.email import email_routes
 from handlers.notifications import (
     ActHandler,
     ActOnHandler,
@@ -38,6 +39,7 @@ from handlers.notifications import (
 from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler
 from handlers.page import STATIC, AssetHandler, PageHandler, ProtocolHandler
 from handlers.preferences import PreferencesHandler, TypesHandler
+from handlers.push import push_routes
 from handlers.schedules import (
     SCHEDULE,
     ScheduleHandler,
@@ -60,6 +62,7 @@ from handlers.webhooks import (
     WebhookTestHandler,
 )
 from services.deliveries import DeliveryNotKept, DeliveryUnderWay
+from services.email import BadLink, NoAddress, NoMail
 from services.kinds import KindUnknown, ParamsFault
 from services.notifications import (
     AlreadyAnswered,
@@ -70,6 +73,7 @@ from services.notifications import (
 )
 from services.notifications.templates import TemplateRefused
 from services.operating import KindNotFound, RerunFull
+from services.push import EndpointRefused, SubscriptionNotFound
 from services.queue import (
     BatchNotFound,
     Conflict,
@@ -111,6 +115,11 @@ PROBLEMS: dict[type[Exception], int] = {
     ScheduleConflict: 409,
     ScheduleRefused: 422,
     InvalidSetting: 422,
+    EndpointRefused: 422,
+    SubscriptionNotFound: 404,
+    NoAddress: 409,
+    NoMail: 409,
+    BadLink: 400,
     TooManyWaiting: 429,
     NoTurn: 503,
     TooManyTickets: 429,
@@ -134,6 +143,8 @@ def routes(
     operator: dict[str, Any],
     notifications: dict[str, Any],
     webhooks: dict[str, Any],
+    push: dict[str, Any],
+    email: dict[str, Any],
     system_settings: dict[str, Any],
     tickets: dict[str, Any],
     demo: dict[str, Any],
@@ -178,6 +189,8 @@ def routes(
         URLSpec(rf"/api/webhooks/{ID}/enable", WebhookEnableHandler, webhooks),
         URLSpec(rf"/api/webhooks/{ID}/test", WebhookTestHandler, webhooks),
         URLSpec(rf"/api/webhooks/{ID}/redeliver", WebhookRedeliverHandler, webhooks),
+        *push_routes(push, ID),
+        *email_routes(email),
         URLSpec(r"/api/queue/stats", QueueStatsHandler, queue),
         URLSpec(r"/api/queue/check", QueueCheckHandler, queue),
         URLSpec(r"/api/queue/dead", DeadTasksHandler, queue),

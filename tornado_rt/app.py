@@ -18,9 +18,18 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from tornado.web import Application
 
 from handlers.routes import PROBLEMS, routes, worker_routes
+from services.absence import EmailOutlet, PushOutlet
 from services.analysis import analysis_kind
-from services.deliveries import Deliveries, Lanes, Uncounted, deliveries_name
+from services.deliveries import (
+    Deliveries,
+    DeliveryKind,
+    Dropping,
+    Lanes,
+    Uncounted,
+    deliveries_name,
+)
 from services.deliveries.running import delivery_targets
+from services.email import Addresses, Digests, MailLinks, MailServer, Postman, email_kind
 from services.gauges import QueueGauges
 from services.kinds import KindRegistry, load_kinds
 from services.migrations import (
@@ -37,6 +46,7 @@ from services.notifications.types import NotificationTypes, load_types
 from services.operating import Operator
 from services.outbox import OutboxPump, read_lag
 from services.progress import PlanBook
+from services.push import PushClient, Pusher, Subscriptions, VapidKey, load_vapid_key, push_kind
 from services.queue import QueueService, key_prefix
 from services.schedules import (
     SCHEDULES,
@@ -72,7 +82,7 @@ from tornado_rt.presence import Presence
 from tornado_rt.protocol import CONTROL, WORKERS
 from tornado_rt.readiness import Readiness
 from tornado_rt.redis import MAINTENANCE_SECONDS, SHARED_HOME, open_redis
-from tornado_rt.secret import load_secret
+from tornado_rt.secret import load_email_secret, load_secret
 from tornado_rt.stores import StoreAddresses, StoreError, open_stores, running_addresses
 from tornado_rt.tickets import Tickets
 from tornado_rt.tls import server_context
@@ -154,6 +164,17 @@ class _Texts:
 
 
 @attrs.frozen
+class Absent:
+    """What tells users who are not there: where each is found, and the kinds of deliveries."""
+
+    subscriptions: Subscriptions
+    addresses: Addresses
+    links: MailLinks
+    digests: Digests
+    kinds: Mapping[str, Kind]
+
+
+@attrs.frozen
 class Server:
     """A server that listens."""
 
@@ -169,6 +190,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
     """
     async with contextlib.AsyncExitStack() as stack:
         secret, _ = load_secret(settings)
+        vapid_key, email_secret = load_vapid_key(settings), load_email_secret(settings)
         verifier, tls = TokenVerifier(settings, secret), server_context(settings)
         stack.push_async_callback(verifier.close)
         # The provider of the keys, if there is one, is asked while the rest starts.
@@ -183,22 +205,28 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         )
         telling = await _open_telling(stack, core, database, addresses.redis_url, texts, secret)
         announcer.notifications = notifications = telling.notifications
-        _open_outbox(stack, core, telling, process)
         system_settings = await _open_system_settings(core, database)
         if addresses.watch is not None:
             core.jobs.keep(addresses.watch.run, "folder-watch")
         watch = addresses.watch
+        sockets = stack.enter_context(_bound(settings, shared=process is not None))
+        own_url = url_of(settings, sockets[0].getsockname()[1])
+        links = MailLinks(settings.public_url or own_url, email_secret)
+        absent = await _open_absent(stack, settings, database, notifications, vapid_key, links)
+        _serve_absent(core, telling, absent, texts.types)
+        # What it makes of ends is owed to all outlets.
+        _open_outbox(stack, core, telling, process)
         application = _application(
             core,
             database,
             telling,
+            absent,
             system_settings,
             secret,
             verifier,
             lambda: None if watch is None else watch.fault,
             _gauges(core),
         )
-        sockets = stack.enter_context(_bound(settings, shared=process is not None))
         await _register(core, own)
         if settings.worker_concurrency:
             await stack.enter_async_context(_worker(core, own.targets))
@@ -210,7 +238,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         stack.push_async_callback(core.presence.leave)
         stack.push_async_callback(core.hub.drain, settings.drain_seconds)
         await stack.enter_async_context(_serving(application, settings, sockets, tls, core.metrics))
-        yield Server(url_of(settings, sockets[0].getsockname()[1]), core)
+        yield Server(own_url, core)
 
 
 @contextlib.asynccontextmanager
@@ -395,8 +423,6 @@ async def _open_telling(
     )
     await _patiently(partial(core.hub.subscribe, WEBHOOKS, webhooks.known))
     core.jobs.keep(webhooks.known.run, "webhook-owners")
-    # From here on: what is handed over while an outlet is not there is lost to it.
-    core.jobs.keep(notifications.owed.run, "notification-deliveries")
     return _Telling(access, notifications, deliveries, webhooks)
 
 
@@ -479,6 +505,46 @@ def _open_outbox(
 
 def _deliveries_of(settings: Settings) -> str:
     return deliveries_name(settings.queue_name)
+
+
+async def _open_absent(
+    stack: contextlib.AsyncExitStack,
+    settings: Settings,
+    database: Any,
+    notifications: NotificationService,
+    vapid_key: VapidKey,
+    links: MailLinks,
+) -> Absent:
+    digests, access = Digests(database), notifications.access
+    private = settings.callback_allow_private
+    subscriptions = Subscriptions(
+        database,
+        notifications.set_channel,
+        server_key=vapid_key.public,
+        access=access,
+        most=settings.push_subscriptions_per_user,
+        allow_private=private,
+    )
+    await subscriptions.prepare()
+    client = PushClient(vapid_key, allow_private=private)
+    stack.callback(client.close)
+    unread, ttl = notifications.still_unread, settings.push_ttl_seconds
+    pusher = Pusher(subscriptions, client, unread, ttl_seconds=ttl)
+    server = MailServer.parse(settings.smtp_url) if settings.smtp_url else None
+    turn, sender = notifications.set_channel, settings.smtp_from
+    addresses = Addresses(database, turn, access=access, sends=server is not None)
+    postman = Postman(addresses, digests, links, unread, server=server, sender=sender)
+    kinds = [push_kind(pusher), email_kind(postman)]
+    return Absent(subscriptions, addresses, links, digests, {one.name: one for one in kinds})
+
+
+def _serve_absent(core: Core, telling: _Telling, absent: Absent, types: NotificationTypes) -> None:
+    telling.deliveries.register(*map(DeliveryKind, absent.kinds.values()))
+    dropping, owed = Dropping(telling.deliveries, core.metrics), telling.notifications.owed
+    owed.serve(PushOutlet(dropping))
+    owed.serve(EmailOutlet(dropping, absent.digests, types, core.settings.email_delay_seconds))
+    # The last outlet is there: what is handed over without one is lost to it.
+    core.jobs.keep(owed.run, "notification-deliveries")
 
 
 def _process_name(settings: Settings, process: int | None) -> str:
@@ -597,6 +663,7 @@ def _application(
     core: Core,
     database: Any,
     telling: _Telling,
+    absent: Absent,
     system_settings: SystemSettingsService,
     secret: str,
     verifier: TokenVerifier,
@@ -635,6 +702,8 @@ def _application(
         operator={"operator": Operator(core.queue)},
         notifications={"notifications": telling.notifications, "tasks": tasks},
         webhooks={"webhooks": telling.webhooks},
+        push={"subscriptions": absent.subscriptions},
+        email={"addresses": absent.addresses, "links": absent.links},
         system_settings={"system_settings": system_settings},
         tickets={"tickets": tickets},
         demo=demo,
