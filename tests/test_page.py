@@ -14,28 +14,23 @@ from urllib.parse import quote, urlsplit
 
 import attrs
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 from tornado.websocket import WebSocketHandler
 
-from tests.conftest import SECRET, LoopThread, ServerProcess, program, start_server, stop_server
+from tests.browsing import PHONE, ask, chromium, note_faults
+from tests.conftest import SECRET, LoopThread, ServerProcess, start_server, stop_server
 from tests.waiting import wait_until
 from tornado_rt.protocol import comes_back
-
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-PHONE: ViewportSize = {"width": 390, "height": 667}
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Headless Chromium of the system."""
-    chromium = program("chromium", "chromium-browser")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -49,19 +44,11 @@ def page(browser: Browser, server_process: ServerProcess, faults: list[str]) -> 
     """A fresh session on the page; whatever it complains of fails the test."""
     context = browser.new_context()
     page = context.new_page()
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-    page.on(
-        "request", lambda r: faults.append(r.url) if not _is_own(r.url, server_process) else None
-    )
+    note_faults(page, server_process, faults)
     page.goto(server_process.url)
     yield page
     context.close()
     assert faults == []
-
-
-def _is_own(url: str, server: ServerProcess) -> bool:
-    return url.startswith((server.url, server.url.replace("http", "ws")))
 
 
 def log_in(page: Page, user: str) -> None:
@@ -80,7 +67,9 @@ def test_from_login_to_a_finished_task_and_its_notification(page: Page) -> None:
     expect(page.locator("#sse-progress")).to_have_js_property("value", 100)
     expect(page.locator("#steps li[data-state=completed]")).to_have_count(19)
     expect(page.locator("#result")).to_contain_text('"decision"')
-    expect(page.locator("#unread-badge")).to_have_text("1")
+    expect(page.locator("#unseen-badge")).to_have_text("1")
+    page.click("#bell")
+    expect(page.locator("#unseen-badge")).to_be_hidden()
     expect(page.locator("#notifications li").first).to_contain_text("AAPL: analysis completed")
     expect(page.locator("#frames")).to_contain_text('"type":"finished"')
     expect(page.locator("#frames")).to_contain_text("event: finished")
@@ -88,7 +77,7 @@ def test_from_login_to_a_finished_task_and_its_notification(page: Page) -> None:
         re.compile(r"curl -N -H 'Authorization: Bearer \S+' 'http://\S+/api/tasks/\S+'")
     )
     page.click("#read-all")
-    expect(page.locator("#unread-badge")).to_be_hidden()
+    expect(page.locator("#inbox-count")).to_have_text("0 unread")
     expect(page.locator("#notifications li[data-status=unread]")).to_have_count(0)
 
 
@@ -330,13 +319,15 @@ def test_what_one_tab_reads_is_read_in_the_other(page: Page) -> None:
     log_in(page, "dave")
     page.click("#submit-task")
     expect(page.locator("#task-status")).to_have_text("completed", timeout=20_000)
-    expect(page.locator("#unread-badge")).to_be_visible()
+    expect(page.locator("#unseen-badge")).to_be_visible()
     other = page.context.new_page()
     other.goto(page.url)
     log_in(other, "dave")
+    page.click("#bell")
+    other.click("#bell")
     expect(other.locator("#notifications li[data-status=unread]").first).to_be_visible()
     page.click("#read-all")
-    expect(other.locator("#unread-badge")).to_be_hidden()
+    expect(other.locator("#inbox-count")).to_have_text("0 unread")
     expect(other.locator("#notifications li[data-status=unread]")).to_have_count(0)
 
 
@@ -488,17 +479,6 @@ OPEN_SOURCE = """(url) => {
     }
 }"""
 CONNECTING, OPEN, CLOSED = 0, 1, 2
-
-
-def ask(server: ServerProcess, method: str, path: str, token: str, body: Any = None) -> Any:
-    request = urllib.request.Request(
-        server.url + path,
-        data=None if body is None else json.dumps(body).encode(),
-        method=method,
-        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        return json.loads(answer.read())
 
 
 @pytest.fixture
