@@ -4,9 +4,12 @@ import { $ } from "./dom.js";
 import { Inbox, SNOOZES, TABS, isKept } from "./inbox.js";
 import { InboxCommands } from "./inbox-commands.js";
 import { NotificationList } from "./inbox-list.js";
+import { PreferencesView } from "./preferences-view.js";
 import { Tabs } from "./tabs.js";
 
 const SEARCH_MS = 200;
+// As in the style: here the panel takes the whole screen.
+const NARROW = matchMedia("(max-width: 30rem)");
 const DONE = {
   read: "Marked as read",
   unread: "Marked as unread",
@@ -24,6 +27,7 @@ export class InboxView {
   #commands;
   #list;
   #tabs;
+  #preferences;
   #isLive = false;
   #drawing = 0;
   #searching = 0;
@@ -35,6 +39,7 @@ export class InboxView {
     this.#commands = new InboxCommands(api, this.#inbox);
     this.#list = new NotificationList($("notifications"), (act, id) => this.#do(() => this.#choose(act, id)));
     this.#tabs = new Tabs($("inbox-tabs"), $("inbox-panel"), TABS, () => this.#openTab());
+    this.#preferences = new PreferencesView(api);
     this.#listen();
   }
 
@@ -48,6 +53,7 @@ export class InboxView {
     $("inbox-words").value = "";
     this.#commands.search("");
     this.#inbox.clear();
+    this.#preferences.clear();
     this.#list.show([]);
     this.#tell("");
     this.#draw();
@@ -57,6 +63,7 @@ export class InboxView {
   apply(type, data, id) {
     this.#inbox.apply(type, data, id);
     if (type === "notification") $("announcement").textContent = `New notification: ${data.title}`;
+    if (type === "changed" && data.preferences) this.#preferences.apply(data.preferences);
     if (type === "resync") this.#do(() => this.#load());
     this.#drawSoon();
   }
@@ -85,6 +92,7 @@ export class InboxView {
       this.#searching = setTimeout(() => this.#do(() => this.#search()), SEARCH_MS);
     });
     document.addEventListener("visibilitychange", () => this.#draw());
+    NARROW.addEventListener("change", () => this.#cover());
   }
 
   /** Do what the user asked for; show what went wrong. */
@@ -100,8 +108,15 @@ export class InboxView {
   #open(isOpen) {
     $("inbox").hidden = !isOpen;
     $("bell").ariaExpanded = String(isOpen);
+    this.#cover();
     $(isOpen ? "inbox-title" : "bell").focus();
     this.#draw();
+  }
+
+  /** What the panel covers is not reached by Tab. */
+  #cover() {
+    const isCovered = NARROW.matches && !$("inbox").hidden;
+    for (const id of ["main", "login-form", "bell"]) $(id).inert = isCovered;
   }
 
   async #openTab() {
