@@ -1,14 +1,16 @@
 """The page in headless Chromium."""
 
+import asyncio
 import contextlib
 import json
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-from tests.conftest import ServerProcess, program
+from tests.conftest import LoopThread, ServerProcess, program
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 PHONE: ViewportSize = {"width": 390, "height": 667}
@@ -45,3 +47,45 @@ def ask(server: ServerProcess, method: str, path: str, token: str, body: Any = N
     )
     with urllib.request.urlopen(request, timeout=20) as answer:
         return json.loads(answer.read() or b"null")
+
+
+class Relay:
+    """A TCP relay to the server, whose connections can be cut without a word."""
+
+    def __init__(self, target: str) -> None:
+        self._target = urlsplit(target)
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._thread = LoopThread()
+        self._server: asyncio.Server = self._thread.run(self._listen())
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def cut(self) -> None:
+        """Reset every open connection."""
+        self._thread.run(self._cut())
+
+    def close(self) -> None:
+        self._server.close()
+        self.cut()
+        self._thread.close()
+
+    async def _listen(self) -> asyncio.Server:
+        return await asyncio.start_server(self._relay, "127.0.0.1", 0)
+
+    async def _cut(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        target = await asyncio.open_connection(self._target.hostname, self._target.port)
+        pair = {writer, target[1]}
+        self._writers |= pair
+        await asyncio.gather(_copy(reader, target[1]), _copy(target[0], writer))
+        self._writers -= pair
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()

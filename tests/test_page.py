@@ -1,8 +1,6 @@
 """The page in a real browser, on a real server."""
 
-import asyncio
 import collections
-import contextlib
 import json
 import re
 import shlex
@@ -10,7 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import attrs
 import pytest
@@ -20,7 +18,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 from tornado.websocket import WebSocketHandler
 
-from tests.browsing import PHONE, ask, chromium, note_faults
+from tests.browsing import PHONE, Relay, ask, chromium, note_faults
 from tests.conftest import SECRET, LoopThread, ServerProcess, start_server, stop_server
 from tests.waiting import wait_until
 from tornado_rt.protocol import comes_back
@@ -188,48 +186,6 @@ def test_page_fits_a_phone(page: Page) -> None:
         box = button.bounding_box()
         assert box is not None
         assert box["height"] >= 44
-
-
-class Relay:
-    """A TCP relay to the server, whose connections can be cut without a word."""
-
-    def __init__(self, target: str) -> None:
-        self._target = urlsplit(target)
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._thread = LoopThread()
-        self._server: asyncio.Server = self._thread.run(self._listen())
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    def cut(self) -> None:
-        """Reset every open connection."""
-        self._thread.run(self._cut())
-
-    def close(self) -> None:
-        self._server.close()
-        self.cut()
-        self._thread.close()
-
-    async def _listen(self) -> asyncio.Server:
-        return await asyncio.start_server(self._relay, "127.0.0.1", 0)
-
-    async def _cut(self) -> None:
-        for writer in self._writers:
-            writer.transport.abort()
-
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        target = await asyncio.open_connection(self._target.hostname, self._target.port)
-        pair = {writer, target[1]}
-        self._writers |= pair
-        await asyncio.gather(_copy(reader, target[1]), _copy(target[0], writer))
-        self._writers -= pair
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
 
 
 def test_page_comes_back_after_its_connections_were_cut(

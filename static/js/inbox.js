@@ -84,9 +84,12 @@ export class Inbox {
 
   /** Take the next page of a tab. What a message has changed since that answer stays as it is. */
   take(tab, { items, next, ...counts }) {
-    const above = this.isLoaded(tab) ? this.list(tab).map((one) => one.id) : [];
-    const below = items.filter((one) => this.#takeOne(one, counts.version)).map((one) => one.id);
-    const order = [...new Set([...above, ...below])];
+    const above = this.isLoaded(tab) ? this.list(tab) : [];
+    for (const item of items) this.#takeOne(item, counts.version);
+    // The place in the list is of no use of those that have gone, or taken the top, since then.
+    const below = items.filter(({ id }) => this.#known.get(id)?.made <= counts.version);
+    const ids = [...this.#newerThan(counts.version), ...above, ...below].map(({ id }) => id);
+    const order = [...new Set(ids)];
     this.#raise(order);
     this.#pages.set(tab, { next, floor: this.#floor(tab, order, next) });
     this.count(counts);
@@ -115,41 +118,46 @@ export class Inbox {
   }
 
   #putOnTop(item, version) {
-    this.#top = Math.max(time(item), this.#top + STEP);
-    this.#put(item, version, this.#top);
+    this.#put(item, version, Math.max(time(item), this.#top + STEP), version);
     const broadcasts = [...this.#known.values()].filter((one) => !isKept(one.item));
     if (broadcasts.length > KEPT_BROADCASTS) this.#known.delete(broadcasts[0].item.id);
   }
 
   #change({ items = [], deleted = [] }, version) {
     for (const fields of items) {
-      const known = this.#known.get(fields.id);
+      const known = this.#known.get(fields.id) ?? this.#gone.get(fields.id);
       // The state alone says too little of one that was never seen.
-      if (!known && !("title" in fields)) continue;
-      this.#put({ ...known?.item, ...fields }, version, known?.stamp ?? time(fields));
+      if (!known?.item && !("title" in fields)) continue;
+      this.#put({ ...known?.item, ...fields }, version, known?.stamp ?? time(fields), known?.made);
     }
     for (const id of deleted) this.#remove(id, version);
   }
 
-  #put(item, version, stamp) {
+  /** `made` is the version in which it took the top, if that was told. */
+  #put(item, version, stamp, made = -1) {
     this.#gone.delete(item.id);
-    this.#known.set(item.id, { item, version, stamp });
+    this.#known.set(item.id, { item, version, stamp, made });
     this.#top = Math.max(this.#top, stamp);
   }
 
+  /** An undo may put it back in its place. */
   #remove(id, version) {
+    this.#gone.set(id, { ...this.#known.get(id), version });
     this.#known.delete(id);
-    this.#gone.set(id, version);
     if (this.#gone.size > KEPT_GONE) this.#gone.delete(this.#gone.keys().next().value);
   }
 
-  /** Take one of a list; return whether it is still there. */
+  /** Take one of a list, unless a message was newer. */
   #takeOne(item, version) {
-    if (this.#gone.get(item.id) >= version) return false;
-    const known = this.#known.get(item.id);
-    if (!known) this.#put(item, -1, time(item));
-    else if (known.version < version) this.#put(item, known.version, known.stamp);
-    return true;
+    const known = this.#known.get(item.id) ?? this.#gone.get(item.id);
+    if (known?.version >= version) return;
+    this.#put(item, known?.version ?? -1, known?.stamp ?? time(item), known?.made);
+  }
+
+  /** Return those that took the top after a list was made, the last one first. */
+  #newerThan(version) {
+    const newer = [...this.#known.values()].filter(({ made }) => made > version);
+    return newer.sort((a, b) => b.made - a.made).map(({ item }) => item);
   }
 
   /** One that came back from a snooze stands above others that were made after it. */
