@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from tests.conftest import LoopThread, ServerProcess, program
+from tests.waiting import until
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 PHONE: ViewportSize = {"width": 390, "height": 667}
@@ -64,8 +65,7 @@ class Relay:
         self._thread.run(self._cut())
 
     def close(self) -> None:
-        self._server.close()
-        self.cut()
+        self._thread.run(self._end())
         self._thread.close()
 
     async def _listen(self) -> asyncio.Server:
@@ -74,6 +74,11 @@ class Relay:
     async def _cut(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
+
+    async def _end(self) -> None:
+        self._server.close()
+        await self._cut()
+        await until(lambda: not self._writers, what="all its connections have ended")
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         target = await asyncio.open_connection(self._target.hostname, self._target.port)

@@ -39,6 +39,10 @@ class Device:
     def open(self) -> None:
         self.page.click("#bell")
 
+    def load_more(self) -> None:
+        """Load the next page, where there is one."""
+        self.page.locator("#more").evaluate("one => { if (!one.hidden) one.click(); }")
+
     def tab(self, name: str) -> None:
         self.page.click(f"#tab-{name}")
         expect(self.page.locator("#inbox-panel")).to_have_attribute("aria-busy", "false")

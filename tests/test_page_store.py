@@ -114,11 +114,40 @@ def test_one_that_is_put_back_stands_where_it_was(page: Page) -> None:
 
 def test_one_that_came_before_an_older_list_stands_above_it(page: Page) -> None:
     calls = [
+        Server(version=3).connected(),
         new(5, notification("a", 1)),
-        new(6, notification("c", 2)),
+        new(6, notification("c", 6)),
         ["take", "inbox", answer([notification("b", 2), notification("a", 1)], 4)],
     ]
     assert run(page, calls)["lists"]["inbox"] == ["c", "a", "b"]
+
+
+def test_muted_one_stands_on_top(page: Page) -> None:
+    calls = [
+        Server(version=1).connected(),
+        new(2, notification("a", 2)),
+        changed(3, notification("b", 3)),
+        new(4, notification("c", 4)),
+    ]
+    assert run(page, calls)["lists"]["inbox"] == ["c", "b", "a"]
+
+
+def test_list_that_is_older_than_the_first_message_is_asked_for_again(page: Page) -> None:
+    """Between the two something may have been told to nobody."""
+    connected = Server(version=5).connected()[2]
+    found = page.evaluate(
+        """async ([connected, answers]) => {
+            const { Inbox } = await import("/static/js/inbox.js");
+            const inbox = new Inbox();
+            inbox.apply("connected", connected, "e-5");
+            return answers.map((answer) => {
+                inbox.take("inbox", answer);
+                return [inbox.restartIfBehind(), inbox.isLoaded("inbox")];
+            });
+        }""",
+        [connected, [answer([], 4), answer([], 5)]],
+    )
+    assert found == [[True, False], [False, True]]
 
 
 def test_state_fields_alone_change_what_is_known(page: Page) -> None:
@@ -273,9 +302,9 @@ class Server:
     def do(self, verb: str, choice: int) -> None:
         """Do what a user, the application or the clock does."""
         self.version += 1
-        if verb == "create" or not self.items:
-            id_ = str(next(self._ids))
-            self._put_on_top(notification(id_, min(self.version, 59)))
+        if verb in ("create", "create muted") or not self.items:
+            item = notification(str(next(self._ids)), self.version)
+            self._put_on_top(item, is_muted=verb == "create muted")
         elif verb == "undelete" and self.removed:
             id_, item = self.removed.popitem()
             self.items[id_] = item
@@ -296,10 +325,15 @@ class Server:
             self.items[id_] = {**item, **VERBS[verb](item)}
             self.messages.append(changed(self.version, self.items[id_]))
 
-    def _put_on_top(self, item: dict[str, Any]) -> None:
+    def _put_on_top(self, item: dict[str, Any], *, is_muted: bool = False) -> None:
         self.items[item["id"]] = item
         self.order.append(item["id"])
-        self.messages.append(new(self.version, item))
+        self.messages.append((changed if is_muted else new)(self.version, item))
+
+    def connected(self) -> Call:
+        """Return what a client hears first."""
+        data = {"recovered": False, "version": self.version, "unread_count": 0, "unseen_count": 0}
+        return ["apply", "connected", data | {"timestamp": TIME.format(self.version)}, "e-0"]
 
     def list(self, tab: str) -> list[str]:
         """Return the ids of a tab, the newest first."""
@@ -335,7 +369,7 @@ IN: dict[str, Any] = {
     "snoozed": lambda one: not one["archived_at"] and one["snoozed_until"],
     "archived": lambda one: one["archived_at"],
 }
-ACTS = st.sampled_from(["create", "delete", "undelete", "wake", *VERBS])
+ACTS = st.sampled_from(["create", "create muted", "delete", "undelete", "wake", *VERBS])
 CHANGES = st.lists(st.tuples(ACTS, st.integers(0, 20)), max_size=40)
 # Of each tab: after how many changes its list is asked for, and after how many more it comes.
 LOADS = st.tuples(*(st.tuples(st.integers(0, 40), st.integers(0, 9)) for _ in TABS))
@@ -350,7 +384,7 @@ def test_page_ends_with_the_servers_lists(
     server = Server()
     for _ in range(before):
         server.do("create", 0)
-    calls: list[Call] = []
+    calls = [server.connected()]
     answers: list[tuple[int, Call]] = []
     for now in range(len(changes) + 1):
         for tab, (asked, delay) in zip(TABS, loads, strict=True):

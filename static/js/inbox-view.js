@@ -64,7 +64,7 @@ export class InboxView {
     this.#inbox.apply(type, data, id);
     if (type === "notification") $("announcement").textContent = `New notification: ${data.title}`;
     if (type === "changed" && data.preferences) this.#preferences.apply(data.preferences);
-    if (type === "resync") this.#do(() => this.#load());
+    if (this.#inbox.restartIfBehind() || type === "resync") this.#do(() => this.#load());
     this.#drawSoon();
   }
 
@@ -135,8 +135,12 @@ export class InboxView {
   async #load() {
     const tab = this.#tabs.chosen;
     do await this.#commands.load(tab);
-    while (this.#inbox.next(tab) !== null && !this.#inbox.list(tab).length);
+    while (this.#inbox.restartIfBehind() || this.#hasOnlyMore(tab));
     this.#draw();
+  }
+
+  #hasOnlyMore(tab) {
+    return this.#inbox.next(tab) !== null && !this.#inbox.list(tab).length;
   }
 
   async #choose(act, id) {

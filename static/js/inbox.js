@@ -17,7 +17,7 @@ export const TABS = {
 };
 
 const NO_COUNTS = { unread: 0, unseen: 0, version: -1 };
-// Between two that follow each other in a list; far below a millisecond, and above a float's step.
+// Between two stamps that follow each other; far below a millisecond, and above a float's step.
 const STEP = 0.001;
 const KEPT_GONE = 1000;
 const KEPT_BROADCASTS = 20;
@@ -28,32 +28,43 @@ export function isKept(one) {
 }
 
 /**
- * Invariant: a notification's stamp is at least when it took the top of the list, as far as that is
- * known, so that all tabs are in the order of the stamps.
+ * Each that is known has an entry: `item`; `version`, of the last message about it; `made`, of the one
+ * that put it on top; `stamp`; whether it `isGone`: an undo may put it back in its place.
+ * Invariant: all tabs are in the order of the stamps. A stamp is when the item was made, or later where
+ * it is known to stand above others that were made later: it came back from a snooze.
  */
 export class Inbox {
   counts = NO_COUNTS;
   /** Rises when what is known is dropped: an answer to an older question is of no use. */
   generation = 0;
   #known = new Map();
-  #gone = new Map();
+  #gone = new Set();
   #pages = new Map();
   #words = [];
   #top = 0;
+  #begin = 0;
 
   /** Forget all: it is another user's. */
   clear() {
-    this.#known.clear();
-    this.#gone.clear();
     this.counts = NO_COUNTS;
-    this.#forgetPages();
+    this.#begin = 0;
+    this.#forget();
   }
 
-  /** Forget all but broadcasts, which no list brings again. */
+  /** Forget what was listed, to list it anew; broadcasts stay, which no list brings again. */
   restart() {
-    const broadcasts = [...this.#known].filter(([, { item }]) => !isKept(item));
-    this.clear();
-    this.#known = new Map(broadcasts);
+    const broadcasts = this.#all().filter(({ item }) => !isKept(item));
+    this.#forget();
+    for (const { item } of broadcasts) this.#put(item, {});
+  }
+
+  /** Restart if a list is older than where the messages begin: something may be between them. */
+  restartIfBehind() {
+    const isBehind = [...this.#pages.values()].some(({ version }) => version < this.#begin);
+    if (!isBehind) return false;
+    this.#begin = 0;
+    this.restart();
+    return true;
   }
 
   /** Look for words that must all stand in the title, in any order and case. */
@@ -70,11 +81,11 @@ export class Inbox {
    */
   apply(type, data, id) {
     const version = versionOf(id);
-    if (type === "connected") this.count({ ...data, unread: data.unread_count, unseen: data.unseen_count });
+    if (type === "connected") this.#connect(data);
     if (type === "unread_count") this.count(data);
     if (type === "notification") this.#putOnTop(data, version);
     if (type === "changed") this.#change(data, version);
-    if (type === "resync") this.restart();
+    if (type === "resync") this.#resync(version);
   }
 
   /** Keep the counts of the highest version. */
@@ -84,14 +95,12 @@ export class Inbox {
 
   /** Take the next page of a tab. What a message has changed since that answer stays as it is. */
   take(tab, { items, next, ...counts }) {
-    const above = this.isLoaded(tab) ? this.list(tab) : [];
-    for (const item of items) this.#takeOne(item, counts.version);
-    // The place in the list is of no use of those that have gone, or taken the top, since then.
-    const below = items.filter(({ id }) => this.#known.get(id)?.made <= counts.version);
-    const ids = [...this.#newerThan(counts.version), ...above, ...below].map(({ id }) => id);
-    const order = [...new Set(ids)];
+    const above = this.isLoaded(tab) ? this.#entries(tab) : [];
+    const below = items.map((item) => this.#takeOne(item, counts.version));
+    // The place in the list is of no use of one that has taken the top since then.
+    const order = [...new Set([...above, ...below.filter(({ made }) => made <= counts.version)])];
     this.#raise(order);
-    this.#pages.set(tab, { next, floor: this.#floor(tab, order, next) });
+    this.#pages.set(tab, { next, floor: next === null ? 0 : this.#floor(order), version: counts.version });
     this.count(counts);
   }
 
@@ -106,75 +115,105 @@ export class Inbox {
 
   /** Return what stands in a tab, the newest first, down to where it was loaded. */
   list(tab) {
-    const { floor } = this.#pages.get(tab) ?? { floor: -Infinity };
-    return [...this.#known.values()]
-      .filter(({ item, stamp }) => stamp >= floor && TABS[tab].has(item) && this.#isSearched(item))
-      .sort((a, b) => b.stamp - a.stamp || (b.item.id > a.item.id ? 1 : -1))
-      .map(({ item }) => item);
+    return this.#entries(tab).map(({ item }) => item);
   }
 
   get(id) {
     return this.#known.get(id)?.item;
   }
 
+  #all() {
+    return [...this.#known.values()].filter(({ isGone }) => !isGone);
+  }
+
+  #entries(tab) {
+    const floor = this.#pages.get(tab)?.floor ?? 0;
+    return this.#all()
+      .filter(({ item, stamp }) => stamp >= floor && TABS[tab].has(item) && this.#isSearched(item))
+      .sort(compare);
+  }
+
+  #connect({ recovered, version, timestamp, unread_count: unread, unseen_count: unseen }) {
+    if (!recovered) {
+      this.#begin = version;
+      // All that was there before was made before.
+      this.#top = Math.max(this.#top, Date.parse(timestamp));
+    }
+    this.count({ unread, unseen, version });
+  }
+
+  /** Another epoch may count from below. */
+  #resync(version) {
+    this.counts = NO_COUNTS;
+    this.#begin = version;
+    this.restart();
+  }
+
   #putOnTop(item, version) {
-    this.#put(item, version, Math.max(time(item), this.#top + STEP), version);
-    const broadcasts = [...this.#known.values()].filter((one) => !isKept(one.item));
+    this.#put(item, { version, made: version, stamp: this.#top + STEP });
+    const broadcasts = this.#all().filter((one) => !isKept(one.item));
     if (broadcasts.length > KEPT_BROADCASTS) this.#known.delete(broadcasts[0].item.id);
   }
 
   #change({ items = [], deleted = [] }, version) {
     for (const fields of items) {
-      const known = this.#known.get(fields.id) ?? this.#gone.get(fields.id);
+      const known = this.#known.get(fields.id);
       // The state alone says too little of one that was never seen.
-      if (!known?.item && !("title" in fields)) continue;
-      this.#put({ ...known?.item, ...fields }, version, known?.stamp ?? time(fields), known?.made);
+      if (!known && !("title" in fields)) continue;
+      this.#put({ ...known?.item, ...fields }, { version });
     }
     for (const id of deleted) this.#remove(id, version);
   }
 
-  /** `made` is the version in which it took the top, if that was told. */
-  #put(item, version, stamp, made = -1) {
+  /** Note an item, and what else is known of it now. */
+  #put(item, news) {
+    const known = this.#known.get(item.id) ?? { version: -1, made: -1, stamp: 0 };
+    const entry = { ...known, ...news, item, isGone: false };
+    entry.stamp = Math.max(entry.stamp, time(item));
+    this.#known.set(item.id, entry);
     this.#gone.delete(item.id);
-    this.#known.set(item.id, { item, version, stamp, made });
-    this.#top = Math.max(this.#top, stamp);
+    this.#top = Math.max(this.#top, entry.stamp);
+    return entry;
   }
 
-  /** An undo may put it back in its place. */
   #remove(id, version) {
-    this.#gone.set(id, { ...this.#known.get(id), version });
-    this.#known.delete(id);
-    if (this.#gone.size > KEPT_GONE) this.#gone.delete(this.#gone.keys().next().value);
+    this.#put(this.#known.get(id)?.item ?? { id }, { version });
+    this.#known.get(id).isGone = true;
+    this.#gone.add(id);
+    if (this.#gone.size <= KEPT_GONE) return;
+    const [oldest] = this.#gone;
+    this.#gone.delete(oldest);
+    this.#known.delete(oldest);
   }
 
   /** Take one of a list, unless a message was newer. */
   #takeOne(item, version) {
-    const known = this.#known.get(item.id) ?? this.#gone.get(item.id);
-    if (known?.version >= version) return;
-    this.#put(item, known?.version ?? -1, known?.stamp ?? time(item), known?.made);
+    const known = this.#known.get(item.id);
+    if (!known || known.version < version) return this.#put(item, {});
+    // It may have gone before it was ever seen.
+    known.stamp = Math.max(known.stamp, time(item));
+    return known;
   }
 
-  /** Return those that took the top after a list was made, the last one first. */
-  #newerThan(version) {
-    const newer = [...this.#known.values()].filter(({ made }) => made > version);
-    return newer.sort((a, b) => b.made - a.made).map(({ item }) => item);
-  }
-
-  /** One that came back from a snooze stands above others that were made after it. */
   #raise(order) {
-    let below = -Infinity;
-    for (const id of order.toReversed()) {
-      const one = this.#known.get(id);
-      one.stamp = Math.max(one.stamp, below + STEP);
-      below = one.stamp;
+    let below = 0;
+    for (const entry of order.toReversed()) {
+      entry.stamp = Math.max(entry.stamp, below + STEP);
+      below = entry.stamp;
     }
     this.#top = Math.max(this.#top, below);
   }
 
-  #floor(tab, order, next) {
-    if (next === null) return -Infinity;
-    // A page may have looked at many and found none: then all that is known below is unsure.
-    return this.#known.get(order.at(-1))?.stamp ?? this.#pages.get(tab)?.floor ?? this.#top + STEP;
+  /** Return down to where a list is known; where many were looked at and none was found, to the top. */
+  #floor(order) {
+    return order.at(-1)?.stamp ?? this.#top + STEP;
+  }
+
+  #forget() {
+    this.#known.clear();
+    this.#gone.clear();
+    this.#top = 0;
+    this.#forgetPages();
   }
 
   #forgetPages() {
@@ -186,6 +225,11 @@ export class Inbox {
     const folded = title.toLowerCase();
     return this.#words.every((word) => folded.includes(word));
   }
+}
+
+/** Order entries, those on top first; of the same time the later id first. */
+function compare(a, b) {
+  return b.stamp - a.stamp || (b.item.id > a.item.id ? 1 : -1);
 }
 
 function words(text) {
