@@ -8,7 +8,7 @@ to be delivered; `meta` with the epoch.
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
