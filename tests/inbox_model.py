@@ -1,0 +1,332 @@
+"""One user's notifications as a plain Python model, written from the words and not from the code.
+
+It knows nothing of stores or processes: deeds are applied one after another, in the order of the
+versions that they made. Times are texts of ISO 8601 to the millisecond, which sort by themselves.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+UNREAD, READ, ARCHIVED, SNOOZED = "unread", "read", "archived", "snoozed"
+INBOX = (UNREAD, READ)
+# What a verb may change, and an undo takes back.
+TAKEN_BACK = ("state", "seen_at", "read_at", "archived_at", "snoozed_until", "pinned", "key")
+# The fields of a notification on the wire that are compared.
+SHOWN = (
+    *("id", "title", "status", "created_at", "seen_at", "read_at", "archived_at"),
+    *("snoozed_until", "pinned", "dedupe_key"),
+)
+View = tuple[Any, ...]
+
+
+def view_of(item: dict[str, Any]) -> View:
+    """Return what is compared of a notification as the wire has it."""
+    return tuple(item[name] for name in SHOWN)
+
+
+@attrs.define
+class Item:
+    """A notification. `goes_at` is when its life ends, `place` orders the list."""
+
+    id: str
+    place: int
+    version: int
+    title: str
+    created_at: str
+    goes_at: str
+    dedupe_key: str | None = None
+    # By which it is renewed; one that was read has none any more.
+    key: str | None = None
+    event_id: str | None = None
+    state: str = UNREAD
+    seen_at: str | None = None
+    read_at: str | None = None
+    archived_at: str | None = None
+    snoozed_until: str | None = None
+    pinned: bool = False
+    was: dict[str, Any] | None = None
+
+    @property
+    def due_at(self) -> str:
+        """When something happens to it by itself."""
+        if self.state == SNOOZED and self.snoozed_until is not None:
+            return min(self.snoozed_until, self.goes_at)
+        return self.goes_at
+
+    @property
+    def status(self) -> str:
+        """What old clients see."""
+        return UNREAD if self.read_at is None else READ
+
+    def view(self) -> View:
+        """Return what is compared of it."""
+        return tuple(getattr(self, name) for name in SHOWN)
+
+
+@attrs.frozen(kw_only=True)
+class Deed:
+    """What somebody wanted, and the versions before and after it. `number` names it.
+
+    `ids` are those that it was for; of an undo, those that the log of removals still has.
+    """
+
+    number: int
+    kind: str
+    before: int
+    after: int
+    now: str
+    ids: Sequence[str] = ()
+    until: str | None = None
+    # Of a create: what is stored, and the id that was answered.
+    fields: dict[str, Any] = attrs.field(factory=dict)
+    id: str = ""
+    # Of an undo the version that it takes back, of a trim the quota.
+    argument: int = 0
+    # How many it has changed, as it was answered.
+    count: int | None = None
+
+
+@attrs.frozen
+class Told:
+    """What one version tells devices. `is_new`: one comes to the top of the list as new."""
+
+    version: int
+    is_new: bool
+    items: frozenset[View]
+    deleted: frozenset[str]
+
+
+class Wrong(AssertionError):
+    """The store and the model disagree."""
+
+
+@attrs.define
+class Inbox:
+    """All of one user; `version` counts the changes."""
+
+    version: int = 0
+    places: int = 0
+    items: dict[str, Item] = attrs.field(factory=dict)
+    # What verbs have removed, by the version, for an undo.
+    removed: dict[int, list[Item]] = attrs.field(factory=dict)
+
+    def copy(self) -> "Inbox":
+        """Return one that changes by itself."""
+        return copy.deepcopy(self)
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many are unread and unseen."""
+        inbox = [one for one in self.items.values() if one.state in INBOX]
+        unread = sum(one.state == UNREAD for one in inbox)
+        return unread, sum(one.seen_at is None for one in inbox)
+
+    def listed(self, state: str = "all") -> list[View]:
+        """Return a list, the newest first."""
+        found = [one for one in self.items.values() if is_in(one, state)]
+        return [one.view() for one in sorted(found, key=lambda one: -one.place)]
+
+    def apply(self, deed: Deed) -> list[Told]:
+        """Do it; return what each version tells. Raise Wrong when it cannot have been so."""
+        if deed.before != self.version:
+            raise Wrong(f"{deed} was done at version {self.version}")
+        told, count = DEEDS.get(deed.kind, Inbox._act)(self, deed)
+        if self.version != deed.after:
+            raise Wrong(f"{deed} makes version {self.version}")
+        if deed.count not in (None, count):
+            raise Wrong(f"{deed} changes {count}")
+        return told
+
+    def _create(self, deed: Deed) -> tuple[list[Told], None]:
+        event, key = deed.fields["event_id"], deed.fields["key"]
+        if event is not None:
+            for item in self.items.values():
+                if item.event_id == event:
+                    return self._answered(deed, item, [])
+        alike = [one for one in self.items.values() if key is not None and one.key == key]
+        alike = [one for one in alike if one.state in (UNREAD, SNOOZED)]
+        if not alike:
+            self.places += 1
+            item = Item(deed.id, self.places, 0, created_at=deed.now, **deed.fields)
+            self.items[item.id] = item
+            return self._answered(deed, item, [self._tell([item], is_new=True)])
+        item = max(alike, key=lambda one: one.place)
+        for name, value in deed.fields.items():
+            if name != "event_id" or value is not None:
+                setattr(item, name, value)
+        item.created_at, item.was = deed.now, None
+        if item.state == SNOOZED:
+            # It stays away, and comes back as it is then.
+            return self._answered(deed, item, [self._tell([item])])
+        item.seen_at = None
+        return self._answered(deed, item, [self._to_top(item)])
+
+    def _answered(self, deed: Deed, item: Item, told: list[Told]) -> tuple[list[Told], None]:
+        if item.id != deed.id:
+            raise Wrong(f"{deed} is about {item}")
+        return told, None
+
+    def _act(self, deed: Deed) -> tuple[list[Told], int]:
+        changed = []
+        for item in self._those(deed.ids):
+            was = {name: getattr(item, name) for name in TAKEN_BACK}
+            if VERBS[deed.kind](item, deed):
+                item.was = was
+                changed.append(item)
+        return ([self._tell(changed)] if changed else []), len(changed)
+
+    def _delete(self, deed: Deed) -> tuple[list[Told], int]:
+        gone = self._those(deed.ids)
+        told = self._remove(gone)
+        if gone:
+            self.removed[self.version] = gone
+        return told, len(gone)
+
+    def _undo(self, deed: Deed) -> tuple[list[Told], int]:
+        back = [one for one in self.items.values() if one.version == deed.argument and one.was]
+        for item in back:
+            for name, value in (item.was or {}).items():
+                setattr(item, name, value)
+            item.was = None
+        told = [self._tell(back)] if back else []
+        known = {one.event_id for one in self.items.values() if one.event_id is not None}
+        restored = [
+            copy.copy(one)
+            for one in self.removed.get(deed.argument, [])
+            if one.id in deed.ids and one.id not in self.items
+        ]
+        for item in restored:
+            # Another one has been made for the event meanwhile.
+            item.event_id = None if item.event_id in known else item.event_id
+        self.items |= {one.id: one for one in restored}
+        told += [self._tell(restored)] if restored else []
+        return told, len(back) + len(restored)
+
+    def _due(self, deed: Deed) -> tuple[list[Told], None]:
+        due = [one for one in self._those(deed.ids) if one.due_at <= deed.now]
+        gone = [one for one in due if one.goes_at <= deed.now]
+        told = self._remove(gone)
+        for item in (one for one in due if one.goes_at > deed.now):
+            item.state, item.snoozed_until = UNREAD, None
+            item.seen_at = item.read_at = None
+            told.append(self._to_top(item))
+        return told, None
+
+    def _trim(self, deed: Deed) -> tuple[list[Told], None]:
+        excess = max(len(self.items) - deed.argument, 0)
+        may_go = [one for one in self._those(deed.ids) if not one.pinned]
+        return self._remove(sorted(may_go, key=lambda one: one.place)[:excess]), None
+
+    def _those(self, ids: Sequence[str]) -> list[Item]:
+        return [self.items[id_] for id_ in dict.fromkeys(ids) if id_ in self.items]
+
+    def _remove(self, items: list[Item]) -> list[Told]:
+        for item in items:
+            del self.items[item.id]
+        return [self._tell([], deleted=[one.id for one in items])] if items else []
+
+    def _to_top(self, item: Item) -> Told:
+        self.places += 1
+        item.place = self.places
+        return self._tell([item], is_new=True)
+
+    def _tell(
+        self, items: list[Item], *, deleted: Sequence[str] = (), is_new: bool = False
+    ) -> Told:
+        self.version += 1
+        for item in items:
+            item.version = self.version
+        views = frozenset(one.view() for one in items)
+        return Told(self.version, is_new, views, frozenset(deleted))
+
+
+def is_in(item: Item, state: str) -> bool:
+    """Say whether one stands in a list."""
+    if state == "all":
+        return True
+    if state == "pinned":
+        return item.pinned and item.state in INBOX
+    return item.state in INBOX if state == "inbox" else item.state == state
+
+
+def _seen(item: Item, deed: Deed) -> bool:
+    if item.state not in INBOX or item.seen_at is not None:
+        return False
+    item.seen_at = deed.now
+    return True
+
+
+def _read(item: Item, deed: Deed) -> bool:
+    if item.state != UNREAD:
+        return False
+    item.state, item.read_at, item.key = READ, deed.now, None
+    item.seen_at = item.seen_at or deed.now
+    return True
+
+
+def _unread(item: Item, _: Deed) -> bool:
+    if item.state != READ:
+        return False
+    item.state, item.read_at = UNREAD, None
+    return True
+
+
+def _archive(item: Item, deed: Deed) -> bool:
+    if item.state == ARCHIVED:
+        return False
+    item.state, item.archived_at = ARCHIVED, deed.now
+    item.snoozed_until = item.key = None
+    return True
+
+
+def _unarchive(item: Item, _: Deed) -> bool:
+    if item.state != ARCHIVED:
+        return False
+    item.state, item.archived_at = item.status, None
+    return True
+
+
+def _snooze(item: Item, deed: Deed) -> bool:
+    if item.state == ARCHIVED:
+        return False
+    item.state, item.snoozed_until = SNOOZED, deed.until
+    return True
+
+
+def _unsnooze(item: Item, _: Deed) -> bool:
+    if item.state != SNOOZED:
+        return False
+    item.state, item.snoozed_until = item.status, None
+    return True
+
+
+def _pin(item: Item, _: Deed) -> bool:
+    was, item.pinned = item.pinned, True
+    return not was
+
+
+def _unpin(item: Item, _: Deed) -> bool:
+    was, item.pinned = item.pinned, False
+    return was
+
+
+VERBS: dict[str, Callable[[Item, Deed], bool]] = {
+    "seen": _seen,
+    "read": _read,
+    "unread": _unread,
+    "archive": _archive,
+    "unarchive": _unarchive,
+    "snooze": _snooze,
+    "unsnooze": _unsnooze,
+    "pin": _pin,
+    "unpin": _unpin,
+}
+DEEDS: dict[str, Callable[[Inbox, Deed], tuple[list[Told], int | None]]] = {
+    "create": Inbox._create,
+    "delete": Inbox._delete,
+    "undo": Inbox._undo,
+    "due": Inbox._due,
+    "trim": Inbox._trim,
+}

@@ -1,0 +1,499 @@
+"""One process of the inbox walk: the service, the backplane, the hub and its devices, as a server
+has them, and operations at random. It does what it is told over a socket and notes all in a file.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import itertools
+import json
+import os
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+import orjson
+from pymongo.errors import PyMongoError
+
+from services.notifications import (
+    NotificationDraft,
+    NotificationNotFound,
+    NotificationService,
+    NotificationStatus,
+    NotificationType,
+    Query,
+    State,
+    Verb,
+)
+from services.notifications.intents import Act, Create, Due, Intent, Needs, Outcome, Trim, Undo
+from services.notifications.ledger import Ledger
+from tests.inbox_board import PROCESSES, Board
+from tests.inbox_device import EVERYTHING, LATER, Device
+from tests.inbox_model import view_of
+from tests.realtime import open_hub
+from tornado_rt.backplane import Backplane, BackplaneDown
+from tornado_rt.jobs import Jobs
+from tornado_rt.log_watch import LogWatch
+from tornado_rt.mongo import MongoAccess, open_database
+from tornado_rt.protocol import Message, MessageType, iso_time
+from tornado_rt.redis import open_redis
+from tornado_rt.turns import NoTurn
+
+DEVICES = 3
+QUOTA = 30
+REPLAY_LIMIT = 40
+# How many operations each process does at once.
+TOGETHER = 12
+CHECK_SECONDS = 0.3
+# The share of operations that are about the users of the moment, the same for all processes.
+HOT = 0.3
+KEYS = 3
+EVENTS = 4
+# Names of its processes: a start's numbers are above those of the start before.
+STARTS = 10**12
+REMOVALS_KEPT = timedelta(seconds=5)
+GONE = "0" * 24
+# Until when what is made now lives; None: as long as usual.
+near_end: contextvars.ContextVar[datetime | None] = contextvars.ContextVar("end", default=None)
+
+
+@attrs.frozen(kw_only=True)
+class Task:
+    """What a process is told at its start."""
+
+    process: int
+    start: int
+    seed: int
+    users: list[str]
+    folder: str
+    redis_url: str
+    mongodb_url: str
+
+
+class Notes:
+    """Writes what happens to a file, each line before anything follows from it."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._seen: set[tuple[Any, ...]] = set()
+
+    def write(self, kind: str, *what: Any) -> None:
+        os.write(self._file, orjson.dumps([kind, *what]) + b"\n")
+
+    def write_once(self, *what: Any) -> None:
+        """Write what has not been written since the last quiet point."""
+        if what not in self._seen:
+            self._seen.add(what)
+            self.write(*what)
+
+    def forget(self) -> None:
+        self._seen.clear()
+        os.ftruncate(self._file, 0)
+
+    def fail(self, why: str) -> None:
+        self.write("fail", why)
+
+    def counts(self, user: str, version: int, unread: int, unseen: int) -> None:
+        self.write_once("counts", user, version, unread, unseen)
+
+    def told(self, user: str, message: Message) -> None:
+        """Note what a version told a device, when it came live."""
+        data, cursor = message.fields(), message.cursor
+        assert cursor is not None
+        is_new = message.type == MessageType.NOTIFICATION
+        items = [data] if is_new else data["items"]
+        deleted = () if is_new else data["deleted"]
+        views = tuple(sorted(map(view_of, items)))
+        self.write_once("told", user, cursor.offset, is_new, views, tuple(sorted(deleted)))
+
+    def listed(self, user: str, state: str, floor: int, page: Any, views: list[Any]) -> None:
+        """Note a list and the counts that came with it."""
+        self.write("list", user, page.version, state, page.unread, page.unseen, views)
+        if page.version < floor:
+            self.fail(f"a list of {user} is of {page.version}, though {floor} was known")
+
+
+@attrs.frozen
+class Noted:
+    """An intent that notes each time that it is applied, before the store hears of it."""
+
+    intent: Any
+    number: int
+    notes: Notes
+
+    @property
+    def user_id(self) -> str:
+        user_id: str = self.intent.user_id
+        return user_id
+
+    @property
+    def needs(self) -> Needs:
+        needs: Needs = self.intent.needs
+        return needs
+
+    def apply(self, ledger: Ledger) -> Any:
+        before = ledger.account.version
+        result = self.intent.apply(ledger)
+        deed = {
+            "number": self.number,
+            "before": before,
+            "after": ledger.account.version,
+            "now": iso_time(ledger.now),
+            **_described(self.intent, result),
+        }
+        self.notes.write("deed", self.user_id, deed)
+        return result
+
+
+def _described(intent: Intent, result: Any) -> dict[str, Any]:
+    ids = [str(id_) for id_ in getattr(intent, "ids", ())]
+    match intent:
+        case Create():
+            names = ("title", "dedupe_key")
+            fields = {name: intent.fields.get(name) for name in names}
+            fields |= {"key": intent.key, "event_id": intent.event_id}
+            fields["goes_at"] = iso_time(intent.fields["goes_at"])
+            return {"kind": "create", "fields": fields, "id": str(result["_id"])}
+        case Act():
+            until = None if intent.until is None else iso_time(intent.until)
+            return {"kind": intent.verb, "ids": ids, "until": until, "count": result.count}
+        case Undo():
+            ids = [str(one["_id"]) for one in intent.removed]
+            return {"kind": "undo", "ids": ids, "argument": intent.version, "count": result.count}
+        case Trim():
+            return {"kind": "trim", "ids": ids, "argument": intent.quota}
+    assert isinstance(intent, Due)
+    return {"kind": "due", "ids": ids}
+
+
+class NotedService(NotificationService):
+    """The service, with all that it commits noted."""
+
+    def __init__(self, *arguments: Any, notes: Notes, first: int, **named: Any) -> None:
+        self._notes = notes
+        self._numbers = itertools.count(first)
+        self.under_way = 0
+        super().__init__(*arguments, **named)
+
+    async def forget_removals(self) -> None:
+        """Forget what went some seconds ago."""
+        await self._retention.forget_removals(REMOVALS_KEPT)
+
+    async def _commit(self, intent: Any) -> Outcome:
+        number = next(self._numbers)
+        self.under_way += 1
+        try:
+            outcome = await super()._commit(Noted(intent, number, self._notes))
+        except NotificationNotFound:
+            raise
+        except BaseException as error:
+            self._notes.write("doubt", intent.user_id, number, repr(error))
+            raise
+        finally:
+            self.under_way -= 1
+        self._notes.write("done", intent.user_id, number)
+        return outcome
+
+    def _creation(self, draft: NotificationDraft, event_id: str | None) -> Create:
+        creation = super()._creation(draft, event_id)
+        end = near_end.get()
+        ends = {} if end is None else {"goes_at": end, "due_at": end}
+        return attrs.evolve(creation, fields=creation.fields | ends)
+
+
+@attrs.define(eq=False)
+class Walker:
+    """Does operations at random."""
+
+    task: Task
+    service: NotedService
+    board: Board
+    notes: Notes
+    rng: random.Random
+    # Ids of each user that were seen of late, and what takes back their last changes.
+    ids: dict[str, deque[str]] = attrs.field(factory=dict)
+    undos: dict[str, deque[str]] = attrs.field(factory=dict)
+    titles: Iterator[int] = attrs.field(factory=itertools.count)
+
+    async def walk(self, share: int) -> None:
+        """Do operations until the process has done its share of them."""
+        while self.board.done(self.task.process) < share:
+            self.board.add_done()
+            name = self.rng.choices(list(STEPS), STEPS.values())[0]
+            try:
+                await getattr(self, name)(self.user())
+            except (*LATER, NotificationNotFound):
+                await asyncio.sleep(0.01)
+
+    def user(self) -> str:
+        users = self.task.users
+        if self.rng.random() < HOT:
+            return users[0]
+        return self.rng.choice(users)
+
+    def some(self, user: str, most: int = 4) -> list[str]:
+        known = self.ids.setdefault(user, deque(maxlen=40))
+        found = [self.rng.choice(known) for _ in range(self.rng.randint(1, most)) if known]
+        return found or [GONE]
+
+    async def create(self, user: str) -> None:
+        rng = self.rng
+        # Each has a title of its own.
+        title = f"{self.task.process}.{self.task.start}.{next(self.titles)}"
+        key = f"key{rng.randrange(KEYS)}" if rng.random() < 0.3 else None
+        event = f"{user}-{rng.randrange(EVENTS)}" if rng.random() < 0.15 else None
+        if rng.random() < 0.15:
+            near_end.set(datetime.now(UTC) + timedelta(seconds=rng.uniform(0.2, 8)))
+        draft = NotificationDraft(
+            user_id=user, type=NotificationType.SYSTEM, title=title, dedupe_key=key
+        )
+        try:
+            made = await self.service.create(draft, event_id=event)
+        finally:
+            near_end.set(None)
+        self.some(user)
+        self.ids[user].append(made.id)
+
+    async def act(self, user: str) -> None:
+        verb = self.rng.choice(VERBS)
+        await self._note(user, self.service.act(user, verb, self.some(user), self._until()))
+
+    async def act_on(self, user: str) -> None:
+        verb = self.rng.choice(VERBS)
+        id_ = self.some(user)[0]
+        await self.service.act_on(user, verb, id_, self._until())
+
+    async def act_where(self, user: str) -> None:
+        verb, rng = self.rng.choice(VERBS), self.rng
+        query = Query(
+            state=rng.choice(list(State)),
+            status=rng.choice([None, None, *NotificationStatus]),
+            words=rng.choice([(), (), (str(rng.randrange(10)),)]),
+        )
+        await self._note(user, self.service.act_where(user, verb, query, self._until()))
+
+    async def read_all(self, user: str) -> None:
+        await self._note(user, self.service.read_all(user))
+
+    async def undo(self, user: str) -> None:
+        if known := self.undos.get(user):
+            await self._note(user, self.service.undo(user, self.rng.choice(known)))
+
+    async def look(self, user: str) -> None:
+        state, floor = self.rng.choice(list(State)), self.board.floor(user)
+        page = await self.service.find(user, attrs.evolve(EVERYTHING, state=state))
+        views = [view_of(one.to_dict()) for one in page.items]
+        self.notes.listed(user, state.value, floor, page, views)
+        self.board.raise_floor(user, page.version)
+        self.some(user)
+        self.ids[user].extend(view[0] for view in views[:10])
+
+    async def count(self, user: str) -> None:
+        self._keep(user, self.board.floor(user), await self.service.counts(user))
+
+    async def forget(self, _: str) -> None:
+        await self.service.forget_removals()
+
+    async def _note(self, user: str, doing: Any) -> None:
+        floor = self.board.floor(user)
+        done = await doing
+        self._keep(user, floor, done.counts)
+        if done.undo is not None:
+            self.undos.setdefault(user, deque(maxlen=20)).append(done.undo)
+
+    def _keep(self, user: str, floor: int, counts: dict[str, int]) -> None:
+        version = counts["version"]
+        self.notes.counts(user, version, counts["unread"], counts["unseen"])
+        if version < floor:
+            self.notes.fail(f"counts of {user} are of {version}, though {floor} was known")
+        self.board.raise_floor(user, version)
+
+    def _until(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self.rng.uniform(0.1, 4))
+
+
+VERBS = [
+    *(Verb.SEEN, Verb.SEEN, Verb.READ, Verb.READ, Verb.UNREAD, Verb.ARCHIVE, Verb.UNARCHIVE),
+    *(Verb.SNOOZE, Verb.UNSNOOZE, Verb.PIN, Verb.UNPIN, Verb.UNPIN, Verb.DELETE),
+]
+STEPS = {
+    "create": 40,
+    "act": 25,
+    "act_on": 8,
+    "act_where": 4,
+    "read_all": 2,
+    "undo": 6,
+    "look": 8,
+    "count": 8,
+    "forget": 0.02,
+}
+
+
+@attrs.define(eq=False)
+class Process:
+    """All that a server has for the inbox, and what it is told to do with it."""
+
+    task: Task
+    service: NotedService
+    walker: Walker
+    devices: list[Device]
+    notes: Notes
+    folder: Path
+    _jobs: list[asyncio.Task[Any]] = attrs.field(factory=list)
+
+    async def go(self, share: int, seconds: float) -> None:
+        """Do operations up to a share, with all upkeep, and with devices that are cut."""
+        await self._end_jobs()
+        running: list[Any] = [self.service.run_clock(), self.service.run_trimmer()]
+        running += [one.stay(self.walker.rng, seconds) for one in self.devices]
+        running.append(self._keep_devices())
+        self._jobs = [asyncio.create_task(one) for one in running]
+        await asyncio.gather(*(self.walker.walk(share) for _ in range(TOGETHER)))
+
+    async def stop(self) -> None:
+        """End the upkeep; what is under way is done."""
+        await self._end_jobs()
+        self._jobs = [asyncio.create_task(one.hold()) for one in self.devices]
+        while self.service.under_way:
+            await asyncio.sleep(0.005)
+
+    async def _end_jobs(self) -> None:
+        for job in self._jobs:
+            job.cancel()
+        for result in await asyncio.gather(*self._jobs, return_exceptions=True):
+            if isinstance(result, Exception):
+                self.notes.fail(f"a job ended with {result!r}")
+
+    async def tidy(self) -> None:
+        """Do what is due, and trim all that have more than the quota."""
+        await self.service.do_due()
+        for user in self.task.users:
+            # Whoever changes something looks whether there is too much.
+            await self.service.act(user, Verb.SEEN, [GONE])
+        await self.service.trim_pending()
+
+    async def show(self) -> None:
+        """Write down what lists, counts and devices say now."""
+        await asyncio.gather(*(one.settle() for one in self.devices))
+        users: dict[str, Any] = {}
+        for user in self.task.users:
+            page = await self.service.find(user, EVERYTHING)
+            views = [view_of(one.to_dict()) for one in page.items]
+            users[user] = {
+                "views": views,
+                "counts": [page.version, page.unread, page.unseen],
+                "asked": await self.service.counts(user),
+            }
+        devices = [{"name": one.name, "user": one.user, **one.state()} for one in self.devices]
+        self._write("shown", {"users": users, "devices": devices})
+
+    async def forget(self) -> None:
+        """Forget what was noted: it has been compared."""
+        self.notes.forget()
+        self._keep()
+
+    def go_on(self) -> None:
+        """Have devices go on from where the process before was when they were kept."""
+        path = self.folder / f"devices-{self.task.process}"
+        states = orjson.loads(path.read_bytes()) if path.exists() else {}
+        for device in self.devices:
+            if device.name in states:
+                device.go_on(states[device.name])
+
+    async def _keep_devices(self) -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            self._keep()
+
+    def _keep(self) -> None:
+        self._write("devices", {one.name: one.state() for one in self.devices})
+
+    def _write(self, name: str, what: Any) -> None:
+        path = self.folder / f"{name}-{self.task.process}"
+        path.with_suffix(".new").write_bytes(orjson.dumps(what))
+        path.with_suffix(".new").rename(path)
+
+
+def serve(task: Task) -> None:
+    """Run a process until its socket is closed."""
+    os.nice(10)
+    asyncio.run(_serve(task))
+
+
+async def _serve(task: Task) -> None:
+    folder = Path(task.folder)
+    async with _process(task) as process:
+        reader, writer = await asyncio.open_unix_connection(str(folder / "control"))
+        writer.write(orjson.dumps({"process": task.process, "start": task.start}) + b"\n")
+        while line := await reader.readline():
+            told = json.loads(line)
+            await getattr(process, told["do"])(**told.get("with", {}))
+            writer.write(orjson.dumps({"did": told["do"], "start": task.start}) + b"\n")
+
+
+@contextlib.asynccontextmanager
+async def _process(task: Task) -> AsyncIterator[Process]:
+    folder = Path(task.folder)
+    notes = Notes(folder / f"notes-{task.process}-{task.start}")
+    board = Board(folder / "board", task.users, task.process)
+    async with contextlib.AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(open_redis(task.redis_url))
+        database = await stack.enter_async_context(open_database(task.mongodb_url, "walk"))
+        hub, backplane, _ = open_hub(redis)
+        await _patiently(stack, backplane)
+        access = MongoAccess(database, most=16, most_a_user=8, most_waiting_a_user=0)
+        service = NotedService(
+            database,
+            backplane,
+            access=access,
+            quota=QUOTA,
+            replay_limit=REPLAY_LIMIT,
+            notes=notes,
+            first=(task.process + PROCESSES * task.start) * STARTS,
+        )
+        await _prepared(service)
+        jobs = Jobs()
+        stack.push_async_callback(jobs.close)
+        watch = LogWatch(hub, "user", service.read_heads, lambda: CHECK_SECONDS)
+        jobs.keep(watch.run, "log-watch")
+        rng = random.Random(f"{task.seed}-{task.process}-{task.start}")
+        walker = Walker(task, service, board, notes, rng)
+        devices = [
+            Device(user, number, service, hub, board, notes)
+            for user, number in _devices_of(task.process, task.users)
+        ]
+        process = Process(task, service, walker, devices, notes, folder)
+        process.go_on()
+        yield process
+
+
+def _devices_of(process: int, users: Sequence[str]) -> list[tuple[str, int]]:
+    """Return the devices at a process: those of one user are at three of the four."""
+    places = itertools.product(enumerate(users), range(DEVICES))
+    return [
+        (user, number)
+        for (place, user), number in places
+        if (place + number) % PROCESSES == process
+    ]
+
+
+async def _patiently(stack: contextlib.AsyncExitStack, backplane: Backplane) -> None:
+    while True:
+        try:
+            await stack.enter_async_context(backplane.running())
+            return
+        except (*LATER, BackplaneDown):
+            await asyncio.sleep(0.05)
+
+
+async def _prepared(service: NotedService) -> None:
+    while True:
+        try:
+            await service.prepare()
+            return
+        except (PyMongoError, NoTurn):
+            await asyncio.sleep(0.05)
