@@ -442,6 +442,20 @@ class Settings:
     notification_ttl_days: int = ts.option(
         default=90, validator=v.ge(1), help="age at which a notification goes [days]"
     )
+    notification_types: str = ts.option(
+        default="",
+        help="types of notifications with their texts: JSON, or the path of a JSON or TOML file",
+    )
+    notification_templates: str = ts.option(
+        default="", help="TOML file, or folder of them, with templates of notifications"
+    )
+    default_locale: str = ts.option(
+        default="en",
+        validator=_matching(
+            r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8}){0,8}", "must be a language tag such as en or de-AT"
+        ),
+        help="language of texts for users who have chosen none",
+    )
     callback_allow_private: bool = ts.option(
         default=False,
         help="callbacks may reach this machine, private networks and other special addresses",

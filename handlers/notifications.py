@@ -4,7 +4,10 @@ from datetime import datetime
 from typing import Any
 
 from handlers.feeds import NotificationFeed, changed_by
-from services.notifications import BroadcastDraft, NotificationDraft, NotificationService, Verb
+from handlers.tasks import once_of, task_links
+from services.notifications import BroadcastDraft, NotificationService, Verb
+from services.notifications.announcing import NAME as ANNOUNCEMENT
+from services.notifications.creation import Once
 from services.notifications.requests import (
     MOST_FILTERED,
     MOST_LIMIT,
@@ -13,10 +16,12 @@ from services.notifications.requests import (
     UndoRequest,
     When,
 )
+from services.notifications.sending import SendRequest
+from services.tasks import TaskService
 from tornado_rt.auth import ADMIN, PUBLISH
 from tornado_rt.bounds import OutOfBounds
 from tornado_rt.connection import Feed
-from tornado_rt.json_body import structure
+from tornado_rt.json_body import parse, structure
 from tornado_rt.problems import Problem
 from tornado_rt.sockets import RealtimeSocket
 from tornado_rt.streams import EventStreamHandler
@@ -32,8 +37,16 @@ SWITCHES = {"true": True, "1": True, "false": False, "0": False}
 class NotificationApiHandler(ApiHandler):
     """An endpoint on the notification service."""
 
-    def initialize(self, notifications: NotificationService) -> None:
+    def initialize(self, notifications: NotificationService, tasks: TaskService) -> None:
         self.notifications = notifications
+        self.tasks = tasks
+
+    async def announce(self, body: Any) -> None:
+        """Tell all known users by a task. Raise KindUnknown where nobody can."""
+        given = {"request": body}
+        user_id = self.identity.user_id
+        task = await self.tasks.submit_own(user_id, ANNOUNCEMENT, given, once_of(self))
+        self.answer({"task_id": task.task_id, "links": task_links(task.task_id)}, 202)
 
 
 class NotificationsHandler(NotificationApiHandler):
@@ -45,10 +58,22 @@ class NotificationsHandler(NotificationApiHandler):
         self.answer(found.to_dict())
 
     async def post(self) -> None:
-        identity, draft = self.identity, self.body(NotificationDraft)
-        if draft.user_id != identity.user_id:
+        body = parse(self.raw_body())
+        request = structure(body, SendRequest)
+        if list(request.recipients) != [self.identity.user_id]:
             self.require(PUBLISH)
-        self.answer((await self.notifications.create(draft)).to_dict(), 201)
+        if request.all:
+            await self.announce(body)
+            return
+        sent = await self.notifications.send(request, self._once())
+        if request.user_id is not None:
+            self.answer(sent[0].to_dict(), 201)
+        else:
+            self.answer({"items": [one.to_dict() for one in sent]}, 201)
+
+    def _once(self) -> Once | None:
+        once = once_of(self)
+        return None if once is None else Once.of(self.identity.user_id, once.key, once.request)
 
     def _listed(self) -> dict[str, Any]:
         given: dict[str, Any] = {name: self.argument(name) for name in TEXTS}
@@ -184,7 +209,7 @@ class NotificationStreamHandler(EventStreamHandler, NotificationApiHandler):
 class NotificationSocket(RealtimeSocket):
     """`/api/ws/notifications`: my notifications."""
 
-    def initialize(self, notifications: NotificationService) -> None:
+    def initialize(self, notifications: NotificationService, **_: Any) -> None:
         self.notifications = notifications
 
     async def feed(self) -> Feed:
@@ -192,8 +217,14 @@ class NotificationSocket(RealtimeSocket):
 
 
 class BroadcastHandler(NotificationApiHandler):
-    """`POST`: tell every connected user; nothing is stored."""
+    """`POST`: tell every connected user; nothing is stored, but with `persist`, for all users."""
 
     async def post(self) -> None:
         self.require(ADMIN)
-        self.answer({"id": await self.notifications.broadcast(self.body(BroadcastDraft))}, 202)
+        body = parse(self.raw_body())
+        if isinstance(body, dict) and body.pop("persist", False) is True:
+            structure({**body, "all": True}, SendRequest)
+            await self.announce({**body, "all": True})
+            return
+        draft = structure(body, BroadcastDraft)
+        self.answer({"id": await self.notifications.broadcast(draft)}, 202)

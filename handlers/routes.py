@@ -37,6 +37,7 @@ from handlers.notifications import (
 )
 from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler
 from handlers.page import STATIC, AssetHandler, PageHandler, ProtocolHandler
+from handlers.preferences import PreferencesHandler, TypesHandler
 from handlers.schedules import (
     SCHEDULE,
     ScheduleHandler,
@@ -51,7 +52,14 @@ from handlers.tasks import (
     TasksRetryHandler,
 )
 from services.kinds import KindUnknown, ParamsFault
-from services.notifications import AlreadyAnswered, NotificationNotFound, NotStorable, Verb
+from services.notifications import (
+    AlreadyAnswered,
+    NotificationNotFound,
+    NotStorable,
+    SentBefore,
+    Verb,
+)
+from services.notifications.templates import TemplateRefused
 from services.operating import KindNotFound, RerunFull
 from services.queue import (
     BatchNotFound,
@@ -76,6 +84,8 @@ PROBLEMS: dict[type[Exception], int] = {
     NotificationNotFound: 404,
     NotStorable: 422,
     AlreadyAnswered: 409,
+    SentBefore: 422,
+    TemplateRefused: 422,
     QueueFull: 429,
     RerunFull: 429,
     KeyReused: 422,
@@ -136,6 +146,8 @@ def routes(
         URLSpec(r"/api/notifications/read_all", ReadAllHandler, notifications),
         URLSpec(r"/api/notifications/stream", NotificationStreamHandler, notifications),
         URLSpec(r"/api/notifications/undo", UndoHandler, notifications),
+        URLSpec(r"/api/notifications/preferences", PreferencesHandler, notifications),
+        URLSpec(r"/api/notifications/types", TypesHandler, notifications),
         URLSpec(rf"/api/notifications/{VERB}", ActHandler, notifications),
         URLSpec(rf"/api/notifications/{ID}/snooze", SnoozeHandler, notifications),
         URLSpec(rf"/api/notifications/{ID}/{VERB}", ActOnHandler, notifications),

@@ -43,6 +43,8 @@ EXPECTED_SECONDS = 60.0
 AT_ONCE = 50
 # A body of the first version has one of these.
 SEED_FIELDS = {"symbol", "symbols"}
+# The names of kinds of which only the server makes tasks begin so.
+RESERVED = "rt."
 # How old what is said of the workers of kinds may be.
 STATES_SECONDS = 1.0
 
@@ -83,19 +85,28 @@ class TaskService:
             user_id, new, delay=request.delay, run_at=request.starts_at(), once=once
         )
 
+    async def submit_own(
+        self, user_id: str, kind_name: str, params: dict[str, Any], once: Once | None
+    ) -> Task:
+        """Submit a task of a kind that only the server makes tasks of. Raise as `submit`."""
+        kind = await self._kinds.find(kind_name, self._queue)
+        read = kind.read_params(params, most_bytes=0)
+        new = self._new_task(kind, self._task(kind=kind_name), read, {})
+        return await self._queue.enqueue_task(user_id, new, once=once)
+
     async def make(self, request: TaskRequest) -> NewTask:
         """Return the task that a request asks for, before it is submitted.
 
         Raise ParamsFault, KindUnknown.
         """
-        kind = await self._kinds.find(request.kind, self._queue)
+        kind = await self._find(request.kind)
         params = kind.read_params(request.params, most_bytes=self._bounds.params_bytes)
         return self._new_task(kind, request, params, {})
 
     async def submit_batch(self, user_id: str, body: Any, once: Once | None) -> Batch:
         """Submit the tasks that a JSON body asks for, all or none. Raise as `submit` does."""
         request = await self._read_batch(body)
-        kind = await self._kinds.find(request.kind, self._queue)
+        kind = await self._find(request.kind)
         tasks, faults = [], Faults()
         firsts: Firsts = {}
         for number, (item, one) in enumerate(zip(request.items, request.tasks(), strict=True)):
@@ -211,12 +222,18 @@ class TaskService:
                 await _serve_others(number)
         raise faults.problem()
 
+    async def _find(self, name: str) -> KnownKind:
+        """Return a kind of which anybody may make tasks. Raise KindUnknown."""
+        if name.startswith(RESERVED):
+            raise KindUnknown(f"tasks of {name} are made by the server alone")
+        return await self._kinds.find(name, self._queue)
+
     async def _find_kind(self, body: Any, faults: Faults) -> KnownKind | None:
         """Return the kind that a wrong body names, if it can be one; add that there is none."""
         name = body.get("kind") if isinstance(body, dict) else None
         try:
             check_name("kind", name if isinstance(name, str) else "", KIND_LENGTH)
-            return await self._kinds.find(str(name), self._queue)
+            return await self._find(str(name))
         except OutOfBounds:
             return None
         except KindUnknown as unknown:

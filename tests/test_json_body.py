@@ -11,7 +11,7 @@ from handlers.feeds import ReadRequest
 from services.analysis.bodies import SeedBatch, bounded_seed_task
 from services.notifications import NotificationDraft
 from services.submissions import TaskBounds, bounded_task
-from tornado_rt.json_body import TOLD_CHARACTERS, TOLD_FAULTS, parse, structure
+from tornado_rt.json_body import MOST_ITEMS, TOLD_CHARACTERS, TOLD_FAULTS, parse, structure
 from tornado_rt.problems import Problem
 
 MEGABYTE = 1 << 20
@@ -257,3 +257,27 @@ def test_bound_of_a_submission_may_be_taken_away() -> None:
         "max_attempts": 10**6,
     }
     assert structure(body, free).max_attempts == 10**6
+
+
+@attrs.frozen
+class _Names:
+    counts: dict[str, int] = attrs.field(factory=dict, metadata={MOST_ITEMS: 2})
+    pairs: dict[str, _Pair] = attrs.field(factory=dict)
+
+
+def test_object_with_any_names_has_values_of_one_type() -> None:
+    """Its number of names is looked at before its values."""
+    read = structure({"counts": {"a": 1, "": 2}, "pairs": {}}, _Names)
+    assert read.counts == {"a": 1, "": 2}
+    assert errors_of({"counts": {"a": "1", "b": True}}, _Names) == [
+        "counts.a must be an integer",
+        "counts.b must be an integer",
+    ]
+    assert errors_of({"counts": dict.fromkeys("abc", "x")}, _Names) == [
+        "counts must have at most 2 fields"
+    ]
+    assert errors_of({"counts": []}, _Names) == ["counts must be a JSON object"]
+    [told] = errors_of({"pairs": {"x" * 10**5: 7}}, _Names)
+    assert len(told) <= TOLD_CHARACTERS
+    many = {f"n{n}": 7 for n in range(1001)}
+    assert errors_of({"pairs": many}, _Names) == ["pairs must have at most 1000 fields"]

@@ -30,6 +30,9 @@ from services.migrations import (
     read_mongodb_version,
 )
 from services.notifications import NotificationService
+from services.notifications.announcing import Announcer
+from services.notifications.templates import Templates, load_templates
+from services.notifications.types import NotificationTypes, load_types
 from services.operating import Operator
 from services.outbox import OutboxPump, read_lag
 from services.progress import PlanBook
@@ -118,6 +121,23 @@ class _Work:
 
 
 @attrs.frozen
+class _Texts:
+    """The texts of notifications, and the types that users choose among."""
+
+    templates: Templates
+    types: NotificationTypes
+
+    @classmethod
+    def of(cls, settings: Settings) -> "_Texts":
+        """Load those that the settings name. Raise BadSetting."""
+        locale = settings.default_locale
+        return cls(
+            load_templates(settings.notification_templates, locale),
+            load_types(settings.notification_types, locale),
+        )
+
+
+@attrs.frozen
 class Server:
     """A server that listens."""
 
@@ -137,14 +157,16 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         stack.push_async_callback(verifier.close)
         # The provider of the keys, if there is one, is asked while the rest starts.
         verifier.faults()
-        own = _load_work(settings)
+        announcer, texts = Announcer(), _Texts.of(settings)
+        own = _load_work(settings, announcer.kind)
         addresses = await stack.enter_async_context(open_stores(settings))
         await _prepare_data(settings, addresses)
         core = await _open_core(stack, settings, addresses.redis_url, own.kinds)
         database = await stack.enter_async_context(
             open_database(addresses.mongodb_url, settings.mongodb_database)
         )
-        notifications = await _open_notifications(stack, core, database, process)
+        notifications = await _open_notifications(stack, core, database, texts, process)
+        announcer.notifications = notifications
         system_settings = await _open_system_settings(core, database)
         if addresses.watch is not None:
             core.jobs.keep(addresses.watch.run, "folder-watch")
@@ -253,10 +275,14 @@ def _redis_url(settings: Settings) -> str:
     return settings.redis_url or running_addresses(settings.data_dir).redis_url
 
 
-def _load_work(settings: Settings) -> _Work:
-    """Load the work of this process. Raise KindError, HandlerError."""
+def _load_work(settings: Settings, *own: Kind) -> _Work:
+    """Load the work of this process, and its `own` kinds. Raise KindError, HandlerError."""
     kinds = _load_kinds(settings)
     targets = load_targets(kinds, settings)
+    if settings.worker_concurrency:
+        ours = {kind.name: kind for kind in own}
+        targets |= load_targets(ours, attrs.evolve(settings, worker_processes=False))
+        kinds |= ours
     return _Work(kinds, targets, schedules_of(kinds, settings.task_params_bytes))
 
 
@@ -323,7 +349,7 @@ def _queue(redis: Redis, settings: Settings) -> QueueService:
 
 
 async def _open_notifications(
-    stack: contextlib.AsyncExitStack, core: Core, database: Any, process: int | None
+    stack: contextlib.AsyncExitStack, core: Core, database: Any, texts: _Texts, process: int | None
 ) -> NotificationService:
     settings = core.settings
     access = MongoAccess(
@@ -341,11 +367,14 @@ async def _open_notifications(
         quota=settings.notification_quota,
         ttl_days=settings.notification_ttl_days,
         replay_limit=settings.replay_limit,
+        templates=texts.templates,
+        types=texts.types,
     )
     await notifications.prepare()
     stack.push_async_callback(notifications.close)
     core.jobs.keep(notifications.run_trimmer, "notification-trimmer")
     core.jobs.keep(notifications.run_clock, "notification-clock")
+    core.jobs.keep(notifications.owed.run, "notification-deliveries")
     core.jobs.keep(notifications.run_forgetting, "notification-forgetting")
     core.jobs.keep(notifications.run_watch, "notification-watch")
     core.jobs.keep(notifications.run_migration, "notification-migration")
@@ -495,7 +524,7 @@ def _application(
         tasks={"tasks": tasks, "queue": core.queue, "plans": core.plans},
         schedules={"schedules": schedules},
         operator={"operator": Operator(core.queue)},
-        notifications={"notifications": notifications},
+        notifications={"notifications": notifications, "tasks": tasks},
         system_settings={"system_settings": system_settings},
         tickets={"tickets": tickets},
         demo=demo,

@@ -28,6 +28,7 @@ from redis.exceptions import ConnectionError, RedisError
 from tornado_rt.jobs import Jobs
 from tornado_rt.metrics import Metrics
 from tornado_rt.protocol import CHANNEL_PREFIX, CONTROL, Message, channel, probe_topic
+from tornado_rt.shared_publish import SharedPublish
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +74,7 @@ class Backplane:
 
     def __init__(self, redis: Redis, listener: Listener, metrics: Metrics) -> None:
         self._redis = redis
+        self._sender = SharedPublish(redis)
         self._listener = listener
         self._metrics = metrics
         # None while there is no connection that may be sent to.
@@ -150,7 +152,7 @@ class Backplane:
         """
         if self._answers:
             try:
-                await self._redis.publish(channel(topic), message.encode())
+                await self._sender.publish(channel(topic), message.encode())
                 return True
             except (RedisError, OSError) as error:
                 log.warning("publish_degraded", topic=topic, error=error)

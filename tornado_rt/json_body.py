@@ -21,8 +21,8 @@ from tornado_rt.work.values import cut
 
 T = TypeVar("T")
 
-# Keys of a field's metadata: the bound of its list, the bound of a value of any shape [B], and its
-# name in JSON where Python has a word of that name.
+# Keys of a field's metadata: the bound of its list or of its names, the bound of a value of any
+# shape [B], and its name in JSON where Python has a word of that name.
 MOST_ITEMS = "most_items"
 MOST_BYTES = "most_bytes"
 JSON_NAME = "json_name"
@@ -193,7 +193,9 @@ def reader_of(shape: Any) -> Reader:
     if origin is list:
         return functools.partial(_read_list, reader=reader_of(inner[0]))
     if origin is dict:
-        return _read_free_object
+        if inner[1] is Any:
+            return _read_free_object
+        return functools.partial(_read_map, reader=reader_of(inner[1]))
     if origin in (Union, types.UnionType):
         others = [one for one in inner if one is not types.NoneType]
         if len(others) == 1:
@@ -254,6 +256,20 @@ def _read_free_object(value: Any, place: str, faults: Faults, most: int | None) 
     if not isinstance(value, dict):
         return faults.add(f"{place} must be a JSON object")
     return _read_anything(value, place, faults, most)
+
+
+def _read_map(value: Any, place: str, faults: Faults, most: int | None, reader: Reader) -> Any:
+    """Read an object with any names whose values are all of one type."""
+    if not isinstance(value, dict):
+        return faults.add(f"{place} must be a JSON object")
+    most = DEFAULT_MOST_ITEMS if most is None else most
+    if most and len(value) > most:
+        return faults.add(f"{place} must have at most {most} fields")
+    read = {
+        name: reader(one, f"{place}.{cut(name, TOLD_NAME_CHARACTERS)}", faults, None)
+        for name, one in value.items()
+    }
+    return WRONG if any(one is WRONG for one in read.values()) else read
 
 
 def _read_optional(value: Any, place: str, faults: Faults, most: int | None, reader: Reader) -> Any:

@@ -14,6 +14,7 @@ from services.notifications.models import (
     NotificationStatus,
     NotificationType,
     NotStorable,
+    SentBefore,
     Severity,
 )
 from services.notifications.service import Done, NotificationService
@@ -35,6 +36,7 @@ __all__ = [
     "NotificationStatus",
     "NotificationType",
     "Query",
+    "SentBefore",
     "Severity",
     "State",
     "Verb",

@@ -55,6 +55,11 @@ class Accounts:
         stored = {one["_id"]: one async for one in found}
         return {id_: Account.of(id_, stored.get(id_)) for id_ in user_ids}
 
+    async def user_ids(self) -> list[str]:
+        """Return all who have an account."""
+        found = self._users.find({}, {"_id": 1})
+        return [one["_id"] async for one in found if isinstance(one["_id"], str)]
+
     async def settle(self, accounts: Mapping[str, Account]) -> dict[str, Account]:
         """Return accounts with no operation under way: it has ended, or is ended here."""
         settled = dict(accounts)

@@ -6,6 +6,7 @@ another process was first with one of them, that user's intents go into the next
 """
 
 import asyncio
+import contextvars
 import random
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -59,8 +60,10 @@ class _Wish:
             self.done.exception()
 
 
-# Tells devices what a ledger has changed.
+# Tells devices what ledgers have changed.
 Tell = Callable[[Sequence[Ledger]], Awaitable[None]]
+# Notes in a ledger what else it leads to.
+Note = Callable[[Ledger], None]
 
 
 class Committer:
@@ -74,6 +77,7 @@ class Committer:
         *,
         epoch: Callable[[], Epoch],
         tell: Tell,
+        note: Note,
         most_waiting_a_user: int = 100,
         wait_seconds: float = 10.0,
     ) -> None:
@@ -82,6 +86,7 @@ class Committer:
         self._recount = recount
         self._epoch = epoch
         self._tell = tell
+        self._note = note
         self._most_waiting_a_user = most_waiting_a_user
         self._wait_seconds = wait_seconds or None
         self._waiting: OrderedDict[str, deque[_Wish]] = OrderedDict()
@@ -118,7 +123,9 @@ class Committer:
 
     def _start(self) -> None:
         if self._job is None:
-            self._job = asyncio.create_task(self._run(), name="inbox-committer")
+            # It serves others too: it belongs to no handler that happens to be the first.
+            loop, context = asyncio.get_running_loop(), contextvars.Context()
+            self._job = loop.create_task(self._run(), name="inbox-committer", context=context)
 
     async def _run(self) -> None:
         try:
@@ -173,6 +180,8 @@ class Committer:
         ledgers = {id_: Ledger(accounts[id_], self._epoch(), now) for id_ in batch}
         await self._read_documents(batch, ledgers)
         applied = {id_: self._apply(wishes, ledgers[id_]) for id_, wishes in batch.items()}
+        for ledger in ledgers.values():
+            self._note(ledger)
         operations = {id_: one for id_ in batch if (one := ledgers[id_].operation()) is not None}
         won = await self._do(operations, accounts) if operations else set()
         lost = operations.keys() - won

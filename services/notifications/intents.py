@@ -3,7 +3,7 @@
 An intent is applied again when another process was first: it changes the ledger alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from services.notifications.ledger import (
     is_in_inbox,
     undone,
 )
-from services.notifications.models import AlreadyAnswered, NotificationNotFound
+from services.notifications.models import AlreadyAnswered, NotificationNotFound, SentBefore
 from services.notifications.verbs import EDITS, Moment, Verb, unsnoozed
 
 # Of a digest and its first one the content is the same; this is what a part takes of its head.
@@ -57,11 +57,16 @@ class Intent(Protocol):
         ...
 
 
+# Says whether one is kept and not pushed, by its user's preferences and the time.
+Mutes = Callable[[Document, datetime], bool]
+
+
 @attrs.frozen(kw_only=True)
 class Create:
     """Store one; renew the one with its key; count it into its digest. Returns the document.
 
-    One whose event is known is told again: its first teller may have been cut off.
+    One whose event is known is told again: its first teller may have been cut off. Raise SentBefore
+    when it is another one than that.
     """
 
     user_id: str
@@ -69,6 +74,7 @@ class Create:
     key: str | None = None
     event_id: str | None = None
     window: timedelta | None = None
+    mutes: Mutes = lambda _, __: False
 
     @property
     def needs(self) -> Needs:
@@ -79,10 +85,14 @@ class Create:
         """Change the ledger."""
         if self.event_id is not None:
             for known in ledger.where(lambda one: one.get("event_id") == self.event_id):
+                if known.get("print") != self.fields.get("print"):
+                    raise SentBefore
                 if not is_part(known):
                     ledger.again.append(News(version=known["version"], new=known))
                 return known
         fields = {**self.fields, "created_at": ledger.now}
+        if self.mutes(ledger.account.preferences, ledger.now):
+            fields["muted"] = True
         if self.event_id is not None:
             fields["event_id"] = self.event_id
         if self.key is None:
@@ -243,7 +253,7 @@ class Answer:
         answered = {"answered": {"action": self.action, "at": ledger.now}}
         read = EDITS[Verb.READ](found[0], Moment(ledger.now)) or Edit({})
         edit = Edit({**read.fields, **answered}, read.gone)
-        [document] = ledger.change(found, lambda _: edit)
+        [document] = ledger.change(found, lambda _: edit, answers=True)
         return document
 
 

@@ -37,6 +37,7 @@ class News:
     removed: Sequence[Any] = ()
     read: bool = False
     preferences: Document | None = None
+    answered: Document | None = None
 
 
 @attrs.frozen
@@ -127,6 +128,7 @@ class Ledger:
         *,
         undoable: bool = False,
         reads: bool = False,
+        answers: bool = False,
     ) -> list[Document]:
         """Change some in one version; return those that changed."""
         edits = [(one, found) for one in documents if (found := edit(one)) is not None]
@@ -137,7 +139,8 @@ class Ledger:
             self._edited(one, _with_undo(one, edit) if undoable else edit, version)
             for one, edit in edits
         ]
-        self.news.append(News(version=version, changed=changed, read=reads))
+        answered = changed[0] if answers else None
+        self.news.append(News(version=version, changed=changed, read=reads, answered=answered))
         return changed
 
     def remove(self, documents: Sequence[Document], *, undoable: bool = False) -> None:

@@ -5,23 +5,22 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
-from urllib.parse import urlsplit
 
 import attrs
 import bson
 from bson import ObjectId
 from bson.errors import BSONError
 
+from services.notifications.fields import LINK_LENGTH as LINK_LENGTH
+from services.notifications.fields import DraftFields, actions_of, check_link
 from tornado_rt.auth import USER_ID_LENGTH
-from tornado_rt.bounds import OutOfBounds, check_json, check_name, name_of, text_of
+from tornado_rt.bounds import OutOfBounds, check_json, name_of, text_of
 from tornado_rt.protocol import Cursor, Message, ResyncReason, iso_time
 from tornado_rt.work.values import cut
 
 TITLE_LENGTH = 200
 CONTENT_LENGTH = 5000
-LINK_LENGTH = 2000
 SOURCE_LENGTH = 100
-TYPE_LENGTH = 64
 KEY_LENGTH = 200
 METADATA_BYTES = 8192
 
@@ -35,6 +34,13 @@ class NotificationNotFound(Exception):
 
     def __init__(self, id_: str) -> None:
         super().__init__(f"there is no notification {id_}")
+
+
+class SentBefore(Exception):
+    """An idempotency key came with another request than the first time."""
+
+    def __init__(self) -> None:
+        super().__init__("this idempotency key was used for another request")
 
 
 class AlreadyAnswered(Exception):
@@ -68,26 +74,8 @@ class NotificationStatus(StrEnum):
     READ = "read"
 
 
-def _check_link(_: Any, field: Any, value: str | None) -> None:
-    if value is None:
-        return
-    check_name(field.name, value, LINK_LENGTH)
-    # Browsers read a backslash as a slash, and pass over spaces at the ends (WHATWG URL 4.4).
-    local = value.startswith("/") and value[1:2] not in ("/", "\\")
-    absolute = _is_web_address(value)
-    if not (local or absolute) or value != value.strip() or "\\" in value:
-        raise OutOfBounds(f"{field.name} must be a path or an http(s) address")
-
-
-def _is_web_address(value: str) -> bool:
-    try:
-        parts = urlsplit(value)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and " " not in parts.netloc
-
-
-def _check_metadata(_: Any, field: Any, value: dict[str, Any]) -> None:
+def check_metadata(_: Any, field: Any, value: dict[str, Any]) -> None:
+    """Check JSON that is stored beside a notification, as an attrs validator."""
     check_json(field.name, value, METADATA_BYTES)
     # MongoDB means operators and references by them.
     if (reserved := next(filter(_is_reserved, _names_in(value)), None)) is not None:
@@ -112,17 +100,20 @@ def _names_in(value: Any) -> Iterator[str]:
 
 
 @attrs.frozen(kw_only=True)
-class BroadcastDraft:
+class BroadcastDraft(DraftFields):
     """A notification to everybody, before it is sent."""
 
-    type: NotificationType
     title: str = attrs.field(validator=name_of(TITLE_LENGTH))
     content: str | None = attrs.field(default=None, validator=text_of(CONTENT_LENGTH))
-    link: str | None = attrs.field(default=None, validator=_check_link)
+    link: str | None = attrs.field(default=None, validator=check_link)
     source: str | None = attrs.field(default=None, validator=name_of(SOURCE_LENGTH, 0))
     severity: Severity = Severity.INFO
-    metadata: dict[str, Any] = attrs.field(factory=dict, validator=_check_metadata)
+    metadata: dict[str, Any] = attrs.field(factory=dict, validator=check_metadata)
     dedupe_key: str | None = attrs.field(default=None, validator=name_of(KEY_LENGTH, 0))
+
+    def __attrs_post_init__(self) -> None:
+        if self.dedupe_key is not None and self.group_key is not None:
+            raise OutOfBounds("name dedupe_key or group_key, and not both")
 
 
 @attrs.frozen(kw_only=True)
@@ -185,7 +176,7 @@ class Notification:
             created_at=time_in(document, "created_at") or made_at,
             metadata=metadata if isinstance(metadata, dict) else {},
             pinned=document.get("pinned") is True,
-            actions=_actions(document.get("actions")),
+            actions=[one.to_dict() for one in actions_of(document.get("actions"))],
             answered=_answered(document.get("answered")),
             count=max(number_in(document, "count"), 1),
             muted=document.get("muted") is True,
@@ -244,11 +235,6 @@ def number_in(document: dict[str, Any], name: str) -> int:
     value = document.get(name)
     # A restored backup may have made it a float.
     return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
-
-
-def _actions(value: Any) -> list[dict[str, Any]]:
-    found = value if isinstance(value, list) else []
-    return [one for one in found if isinstance(one, dict) and _sendable(one) is not None]
 
 
 def _answered(value: Any) -> dict[str, Any] | None:

@@ -5,9 +5,10 @@ from typing import Any
 
 import attrs
 
+from services.notifications.fields import TYPE
 from services.notifications.listing import LIMIT, Query, State
-from services.notifications.models import SOURCE_LENGTH, TYPE_LENGTH, NotificationStatus, Severity
-from tornado_rt.bounds import OutOfBounds, check_name, name_of, number_of, read_moment
+from services.notifications.models import SOURCE_LENGTH, NotificationStatus, Severity
+from tornado_rt.bounds import OutOfBounds, name_of, number_of, read_moment
 from tornado_rt.json_body import MOST_ITEMS
 
 MAX_MARKED = 1000
@@ -28,7 +29,8 @@ def _moment(_: Any, field: Any, value: str | None) -> None:
 
 def _types(_: Any, field: Any, value: list[str]) -> None:
     for one in value:
-        check_name(field.name, one, TYPE_LENGTH)
+        if not TYPE.fullmatch(one):
+            raise OutOfBounds(f"{field.name} must have 1 to 64 of a-z, 0-9, dot, _ and -")
 
 
 @attrs.frozen(kw_only=True)

@@ -8,7 +8,7 @@ of late, `inbox_owed` with what is still to be delivered; `meta` with the epoch.
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import attrs
@@ -20,11 +20,13 @@ from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 from services.notifications.account import Account, Document
 from services.notifications.accounts import REFUSALS, TOGETHER, Accounts
 from services.notifications.committer import Committer
+from services.notifications.creation import Creation, Once, Wording
 from services.notifications.epochs import Epochs
 from services.notifications.inbox import Inbox
 from services.notifications.indexes import INBOX, REMOVALS, make_indexes
-from services.notifications.intents import Act, Answer, Changed, Create, Outcome, Undo
-from services.notifications.legacy import Legacy, dedupe_key
+from services.notifications.intents import Act, Answer, Changed, Outcome, Prefer, Reach, Undo
+from services.notifications.ledger import Ledger
+from services.notifications.legacy import Legacy
 from services.notifications.lifetime import Lifetime
 from services.notifications.listing import Query, State
 from services.notifications.log import Log
@@ -39,10 +41,15 @@ from services.notifications.models import (
     NotStorable,
     stored_id,
 )
+from services.notifications.owed import Owed
+from services.notifications.preferences import Preferences
 from services.notifications.publication import Publication, counts_dict
 from services.notifications.recount import Recount
 from services.notifications.retention import Retention
+from services.notifications.sending import SendRequest
 from services.notifications.shared_read import SharedRead
+from services.notifications.templates import Templates, load_templates
+from services.notifications.types import NotificationTypes, TypeText, load_types
 from services.notifications.verbs import Verb
 from tornado_rt.mongo import MongoAccess
 from tornado_rt.protocol import (
@@ -93,24 +100,31 @@ class NotificationService:
         quota: int = 1000,
         ttl_days: float = 90,
         replay_limit: int = 500,
+        templates: Templates | None = None,
+        types: NotificationTypes | None = None,
     ) -> None:
         self._database = database
         self._all = database[INBOX]
         self._removals = database[REMOVALS]
         self._publisher = publisher
         self._access = access or MongoAccess(database)
-        self._lifetime = Lifetime(timedelta(days=ttl_days))
+        self._types = types or load_types("")
+        lifetime = Lifetime(timedelta(days=ttl_days))
+        self._creation = Creation(lifetime, templates or load_templates(), self._types)
         self._epochs = Epochs(database["meta"])
         self._accounts = Accounts(database)
-        self._legacy = Legacy(database, self._lifetime)
+        self._legacy = Legacy(database, lifetime)
         self._recount = Recount(database, self._accounts, self._legacy)
         self._shared_accounts = SharedRead(self._read_accounts)
+        self._publication = Publication(publisher)
+        self.owed = Owed(database)
         self._committer = Committer(
             database,
             self._accounts,
             self._recount,
             epoch=lambda: self._epochs.current,
-            tell=Publication(publisher).tell,
+            tell=self._tell,
+            note=self.owed.note,
             most_waiting_a_user=self._access.most_waiting_a_user,
             wait_seconds=self._access.wait_seconds,
         )
@@ -142,20 +156,63 @@ class NotificationService:
         await self._committer.close()
 
     async def create(
-        self, draft: NotificationDraft, *, event_id: str | None = None
+        self,
+        draft: NotificationDraft,
+        *,
+        event_id: str | None = None,
+        wording: Wording | None = None,
+        once: Once | None = None,
     ) -> Notification:
         """Store, then push. A repeated `dedupe_key` renews the unread one that there is.
 
         A repeated `event_id` stores nothing and pushes again, since the first may have been cut
-        off between the two. Raise NotStorable, NoTurn, or PyMongoError while MongoDB is away.
+        off between the two. Raise NotStorable, TemplateRefused, SentBefore, NoTurn, or PyMongoError
+        while MongoDB is away.
         """
+        print_ = None
+        if once is not None:
+            event_id, print_ = once.event_id(draft.user_id), once.print
         try:
-            outcome = await self._commit(self._creation(draft, event_id))
+            if wording is not None:
+                account = await self._read_account(draft.user_id)
+                draft = self._creation.worded(draft, wording, account)
+            outcome = await self._commit(self._creation.intent(draft, event_id, print_))
         except (BSONError, OverflowError, PyMongoError) as error:
             if not _is_refusal(error):
                 raise
             raise NotStorable(clean_text(error, REASON_LENGTH)) from error
         return Notification.of(outcome.result)
+
+    async def send(self, request: SendRequest, once: Once | None) -> list[Notification]:
+        """Tell each user whom a request names. Raise as `create`; some may be told then."""
+        wording = request.wording
+        if wording is not None:
+            # In any language that one of them may have chosen.
+            self._creation.templates.check(wording.template, wording.variables)
+        drafts = map(request.draft, request.recipients)
+        calls = (self.create(draft, wording=wording, once=once) for draft in drafts)
+        return list(await asyncio.gather(*calls))
+
+    async def known_users(self) -> list[str]:
+        """Return all users who ever got a notification."""
+        return await self._accounts.user_ids()
+
+    async def preferences(self, user_id: str) -> Preferences:
+        """Return a user's preferences; the defaults for who never chose."""
+        async with self._access.watched():
+            return Preferences.of((await self._read_account(user_id)).preferences)
+
+    async def set_preferences(self, user_id: str, preferences: Preferences) -> None:
+        """Replace a user's preferences."""
+        await self._commit(Prefer(user_id=user_id, preferences=preferences.to_dict()))
+
+    async def set_channel(self, user_id: str, channel: str, on: bool) -> None:
+        """Turn one way to reach a user when nobody is there on or off."""
+        await self._commit(Reach(user_id=user_id, channel=channel, on=on))
+
+    async def types(self, user_id: str) -> Sequence[TypeText]:
+        """Return the list of types, with the texts in the user's language."""
+        return self._types.in_locale((await self.preferences(user_id)).locale)
 
     async def find(self, user_id: str, query: Query | None = None) -> NotificationPage:
         """Find a page, the newest first. Raise NotificationNotFound for a place that is none."""
@@ -326,16 +383,6 @@ class NotificationService:
                 await self._legacy.forget((await self._legacy.read([user_id]))[user_id])
         await self._legacy.end()
 
-    def _creation(self, draft: NotificationDraft, event_id: str | None) -> Create:
-        fields = {
-            name: value
-            for name, value in attrs.asdict(draft, value_serializer=_plain).items()
-            if value is not None and name != "user_id"
-        }
-        fields |= self._lifetime.fields(datetime.now(UTC), None, ObjectId())
-        key = None if draft.dedupe_key is None else dedupe_key(draft.dedupe_key)
-        return Create(user_id=draft.user_id, fields=fields, key=key, event_id=event_id)
-
     async def _act(
         self, user_id: str, verb: Verb, ids: Sequence[Any], until: datetime | None
     ) -> Done:
@@ -355,6 +402,10 @@ class NotificationService:
             outcome = await self._committer.commit(intent)
         self._retention.watch(outcome.account)
         return outcome
+
+    async def _tell(self, ledgers: Sequence[Ledger]) -> None:
+        self.owed.wake(ledgers)
+        await self._publication.tell(ledgers)
 
     async def _read_account(self, user_id: str) -> Account:
         account = await self._shared_accounts.get(user_id)
@@ -386,7 +437,3 @@ def _is_refusal(error: Exception) -> bool:
         too_large = isinstance(error, DocumentTooLarge)
         return too_large or (isinstance(error, OperationFailure) and error.code in REFUSALS)
     return True
-
-
-def _plain(_: type, __: Any, value: Any) -> Any:
-    return str(value) if isinstance(value, str) else value

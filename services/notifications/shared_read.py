@@ -1,6 +1,7 @@
 """Reads of the same moment share one query: a thousand who come at once ask a few times."""
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
@@ -28,7 +29,9 @@ class SharedRead(Generic[T]):
         if value is None:
             value = self._asked[key] = asyncio.get_running_loop().create_future()
         if self._job is None:
-            self._job = asyncio.create_task(self._run(), name="shared-read")
+            # It serves others too: it belongs to no handler that happens to be the first.
+            loop, context = asyncio.get_running_loop(), contextvars.Context()
+            self._job = loop.create_task(self._run(), name="shared-read", context=context)
         # One who gives up takes nothing from the others.
         return await asyncio.shield(value)
 
