@@ -232,14 +232,16 @@ class Device:
 
     async def settle(self) -> None:
         """Wait until it has all that the store has."""
-        await until(self._has_all, what=f"{self.name} has all")
+        await until(self._missing, what=f"{self.name} has all", equal=None)
 
-    async def _has_all(self) -> bool:
-        if self.items is None or self._line is None:
-            return False
+    async def _missing(self) -> str | None:
+        """Return what it has not; None when it has all."""
         version = (await self.service.counts(self.user))["version"]
         at = 0 if self.seen is None else self.seen.offset
-        return at == version == self.counts[0]
+        if self.items is not None and self._line is not None and at == version == self.counts[0]:
+            return None
+        has_list = self.items is not None
+        return f"of {version}: {at}, counts of {self.counts[0]}, a list: {has_list}, {self._line}"
 
     def state(self) -> dict[str, Any]:
         """Return what is kept of it on disk."""

@@ -17,7 +17,7 @@ TAKEN_BACK = ("state", "seen_at", "read_at", "archived_at", "snoozed_until", "pi
 # The fields of a notification on the wire that are compared.
 SHOWN = (
     *("id", "title", "status", "created_at", "seen_at", "read_at", "archived_at"),
-    *("snoozed_until", "pinned", "dedupe_key"),
+    *("snoozed_until", "expires_at", "pinned", "dedupe_key"),
 )
 View = tuple[Any, ...]
 
@@ -37,6 +37,7 @@ class Item:
     title: str
     created_at: str
     goes_at: str
+    expires_at: str | None = None
     dedupe_key: str | None = None
     # By which it is renewed; one that was read has none any more.
     key: str | None = None

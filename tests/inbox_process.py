@@ -4,7 +4,6 @@ has them, and operations at random. It does what it is told over a socket and no
 
 import asyncio
 import contextlib
-import contextvars
 import itertools
 import json
 import os
@@ -57,8 +56,8 @@ EVENTS = 4
 STARTS = 10**12
 REMOVALS_KEPT = timedelta(seconds=5)
 GONE = "0" * 24
-# Until when what is made now lives; None: as long as usual.
-near_end: contextvars.ContextVar[datetime | None] = contextvars.ContextVar("end", default=None)
+# Within this time some end [s]; the product adds up to 5 s.
+NEAR = (0.2, 4.0)
 
 
 @attrs.frozen(kw_only=True)
@@ -153,10 +152,11 @@ def _described(intent: Intent, result: Any) -> dict[str, Any]:
     ids = [str(id_) for id_ in getattr(intent, "ids", ())]
     match intent:
         case Create():
-            names = ("title", "dedupe_key")
-            fields = {name: intent.fields.get(name) for name in names}
+            fields = {name: intent.fields.get(name) for name in ("title", "dedupe_key")}
             fields |= {"key": intent.key, "event_id": intent.event_id}
-            fields["goes_at"] = iso_time(intent.fields["goes_at"])
+            for name in ("goes_at", "expires_at"):
+                moment = intent.fields.get(name)
+                fields[name] = None if moment is None else iso_time(moment)
             return {"kind": "create", "fields": fields, "id": str(result["_id"])}
         case Act():
             until = None if intent.until is None else iso_time(intent.until)
@@ -197,12 +197,6 @@ class NotedService(NotificationService):
             self.under_way -= 1
         self._notes.write("done", intent.user_id, number)
         return outcome
-
-    def _creation(self, draft: NotificationDraft, event_id: str | None) -> Create:
-        creation = super()._creation(draft, event_id)
-        end = near_end.get()
-        ends = {} if end is None else {"goes_at": end, "due_at": end}
-        return attrs.evolve(creation, fields=creation.fields | ends)
 
 
 @attrs.define(eq=False)
@@ -246,15 +240,15 @@ class Walker:
         title = f"{self.task.process}.{self.task.start}.{next(self.titles)}"
         key = f"key{rng.randrange(KEYS)}" if rng.random() < 0.3 else None
         event = f"{user}-{rng.randrange(EVENTS)}" if rng.random() < 0.15 else None
-        if rng.random() < 0.15:
-            near_end.set(datetime.now(UTC) + timedelta(seconds=rng.uniform(0.2, 8)))
+        end = datetime.now(UTC) + timedelta(seconds=rng.uniform(*NEAR))
         draft = NotificationDraft(
-            user_id=user, type=NotificationType.SYSTEM, title=title, dedupe_key=key
+            user_id=user,
+            type=NotificationType.SYSTEM,
+            title=title,
+            dedupe_key=key,
+            expires_at=iso_time(end) if rng.random() < 0.15 else None,
         )
-        try:
-            made = await self.service.create(draft, event_id=event)
-        finally:
-            near_end.set(None)
+        made = await self.service.create(draft, event_id=event)
         self.some(user)
         self.ids[user].append(made.id)
 

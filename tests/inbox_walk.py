@@ -102,7 +102,7 @@ class Runner:
             self._writer.write(self._told)
         async with asyncio.timeout(COMMAND_SECONDS):
             while not self._done.is_set():
-                if self._writer is not None and self.fork is not None and self.fork.poll():
+                if self.fork is not None and self.fork.poll():
                     tail = self.log.read_text().splitlines()[-LOG_TAIL:]
                     raise Wrong("\n".join([f"process {self.number} ended in {do}", *tail]))
                 with contextlib.suppress(TimeoutError):
