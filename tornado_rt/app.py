@@ -375,7 +375,6 @@ async def _open_notifications(
     core.jobs.keep(notifications.run_trimmer, "notification-trimmer")
     core.jobs.keep(notifications.run_clock, "notification-clock")
     core.jobs.keep(notifications.owed.run, "notification-deliveries")
-    core.jobs.keep(notifications.run_forgetting, "notification-forgetting")
     core.jobs.keep(notifications.run_watch, "notification-watch")
     core.jobs.keep(notifications.run_migration, "notification-migration")
     callbacks = CallbackSender(

@@ -54,11 +54,13 @@ class Counts:
 
 NONE = Counts()
 UNREAD, READ, ARCHIVED, SNOOZED = "unread", "read", "archived", "snoozed"
-STATES = (UNREAD, READ, ARCHIVED, SNOOZED)
+# One that was removed stays for a while, for devices that were away and for an undo. What a process
+# that stood still does late to one that is gone meets it, and passes over it.
+GONE = "gone"
 
 
 def counts_of(document: Mapping[str, Any] | None) -> Counts:
-    """Return what one notification counts for; parts of a digest count for nothing."""
+    """Return what one notification counts for; one that is gone, or a part, for nothing."""
     state = None if document is None else document.get("state")
     if state in (UNREAD, READ):
         unseen = int(document is not None and document.get("seen_at") is None)
@@ -102,21 +104,6 @@ class Change:
 
 
 @attrs.frozen(kw_only=True)
-class Removal:
-    """One step: documents that go; `documents` are kept for an undo, where there is one."""
-
-    id: ObjectId
-    ids: Sequence[Any]
-    version: int
-    at: datetime
-    documents: Sequence[Document] = ()
-
-    def record(self, user_id: str) -> Document:
-        """Return what tells devices that were away, and undoes it."""
-        return {"_id": self.id, "user_id": user_id, **_plain(self)}
-
-
-@attrs.frozen(kw_only=True)
 class Operation:
     """What is done to a user's notifications in one go, and how the account is after it."""
 
@@ -125,7 +112,6 @@ class Operation:
     after: Document
     inserted: Sequence[Document] = ()
     changes: Sequence[Change] = ()
-    removals: Sequence[Removal] = ()
     owed: Sequence[Document] = ()
 
     def to_document(self) -> Document:
@@ -135,8 +121,7 @@ class Operation:
             "at": self.at,
             "after": self.after,
             "inserted": list(self.inserted),
-            "changes": [_plain(one) for one in self.changes],
-            "removals": [{"id": one.id, **_plain(one)} for one in self.removals],
+            "changes": [attrs.asdict(one, recurse=False) for one in self.changes],
             "owed": list(self.owed),
         }
 
@@ -149,15 +134,8 @@ class Operation:
             after=stored["after"],
             inserted=stored["inserted"],
             changes=[Change(**one) for one in stored["changes"]],
-            removals=[Removal(**one) for one in stored["removals"]],
             owed=stored["owed"],
         )
-
-
-def _plain(step: Change | Removal) -> Document:
-    """Return the fields of a step, without its id."""
-    fields = attrs.fields(type(step))
-    return {one.name: getattr(step, one.name) for one in fields if one.name != "id"}
 
 
 @attrs.frozen(kw_only=True)
@@ -212,7 +190,7 @@ class Account:
         """Return what an operation sets."""
         assert self.epoch is not None
         return {
-            **{name: getattr(self, name) for name in NUMBERS},
+            **{name: getattr(self, name) for name in MOVED},
             **attrs.asdict(self.counts),
             "epoch": attrs.asdict(self.epoch),
             "epochs": [attrs.asdict(one) for one in self.epochs],
@@ -238,7 +216,9 @@ class Account:
         return any(cursor.epoch == past.id and cursor.offset <= past.last for past in self.epochs)
 
 
-NUMBERS = ("version", "seq", "trimmed_seq", "floor")
+MOVED = ("version", "seq", "trimmed_seq")
+# The floor is raised by itself.
+NUMBERS = (*MOVED, "floor")
 COUNTED = tuple(one.name for one in attrs.fields(Counts))
 # Stands for an operation that cannot be read.
 BROKEN = Operation(id=ObjectId("0" * 24), at=datetime(1970, 1, 1, tzinfo=UTC), after={})

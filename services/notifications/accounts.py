@@ -1,7 +1,7 @@
 """Operations in the store: begun in an account, done to the documents, ended in the account.
 
-The steps of an operation may be done again by anybody: an insert is known by its `_id`, a change
-and a removal pass over documents that have a later version. What begins an operation is
+The steps of an operation may be done again by anybody: an insert is known by its `_id`, and a
+change passes over documents that have a later version. What begins an operation is
 acknowledged before it is on disk. The last write of its steps is acknowledged when it is on disk,
 and so is all before it: the embedded store and MongoDB have one journal, a replica set one log.
 """
@@ -18,8 +18,8 @@ from pymongo import UpdateMany, UpdateOne
 from pymongo.errors import BulkWriteError, OperationFailure
 from pymongo.write_concern import WriteConcern
 
-from services.notifications.account import Account, Document, Operation
-from services.notifications.indexes import INBOX, OWED, REMOVALS, USERS
+from services.notifications.account import GONE, Account, Document, Operation
+from services.notifications.indexes import INBOX, OWED, USERS
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +43,6 @@ class Accounts:
         self._users = database.get_collection(USERS, write_concern=UNWAITED)
         self._inbox = database[INBOX]
         self._lazy_inbox = database.get_collection(INBOX, write_concern=UNWAITED)
-        self._removals = database.get_collection(REMOVALS, write_concern=UNWAITED)
         self._owed = database.get_collection(OWED, write_concern=UNWAITED)
         self._barrier = database["meta"]
         # When each unfinished operation was seen first.
@@ -111,7 +110,6 @@ class Accounts:
 
     async def do(self, operations: Mapping[str, Operation]) -> set[str]:
         """Do the steps; return the users of whom a document was refused. They are recounted."""
-        removed = [(id_, removal) for id_, one in operations.items() for removal in one.removals]
         changes = [
             UpdateMany(change.wanted(), change.update())
             for one in operations.values()
@@ -121,17 +119,13 @@ class Accounts:
         inserted = [document for one in operations.values() for document in one.inserted]
         owed = [document for one in operations.values() for document in one.owed]
         refused: set[str] = set()
-        if removed:
-            await _insert(self._removals, [removal.record(id_) for id_, removal in removed])
         if owed:
             await _insert(self._owed, owed)
         if changes:
-            refused |= await self._change(changes, operations, is_last=not (removed or inserted))
-        for _, removal in removed:
-            await self._remove(removal.ids, removal.version)
+            refused |= await self._change(changes, operations, is_last=not inserted)
         if inserted:
             refused |= await _insert(self._inbox, inserted)
-        elif removed or len(changes) != 1:
+        elif len(changes) != 1:
             await self._wait_for_disk()
         return refused
 
@@ -144,22 +138,15 @@ class Accounts:
         done = await self._users.bulk_write(writes, ordered=False)
         return int(done.matched_count)
 
-    async def remove_ghosts(self, operations: Mapping[str, Operation]) -> None:
-        """Remove what was inserted after another process had done so, and removed it again."""
-        for user_id, operation in operations.items():
-            ids = {one["_id"] for one in operation.inserted}
-            later = {"user_id": user_id, "version": {"$gt": operation.after["version"]}}
-            gone = [id_ async for one in self._removals.find(later) for id_ in one["ids"]]
-            if ids & {*gone}:
-                await self._remove(list(ids & {*gone}), operation.after["version"] + 1)
-
     async def put(self, account: Account, was: Account) -> bool:
         """Write a whole account, found by counting, unless it has changed; say whether it was."""
-        fields = {**account.to_fields(), "floor": account.floor}
+        fields = account.to_fields()
         known = {"_id": account.user_id, "epoch": was.stored_epoch}
         if was.is_whole:
             known |= {"version": was.version, "op": None}
-        update = {"$set": fields, "$unset": {"op": ""}}
+        floor = {"$max": {"floor": account.floor}} if was.is_whole else {}
+        fields |= {} if floor else {"floor": account.floor}
+        update = {"$set": fields, "$unset": {"op": ""}, **floor}
         try:
             done = await self._users.update_one(known, update, upsert=not was.is_stored)
         except OperationFailure as error:
@@ -167,6 +154,12 @@ class Accounts:
                 raise
             return False
         return bool(done.matched_count or done.upserted_id)
+
+    async def purge(self, ids: Sequence[Any]) -> None:
+        """Remove for good some that are gone."""
+        for start in range(0, len(ids), TOGETHER):
+            part = list(ids[start : start + TOGETHER])
+            await self._lazy_inbox.delete_many({"_id": {"$in": part}, "state": GONE})
 
     async def copy_in(self, documents: Sequence[Document]) -> None:
         """Insert documents that another layout has kept, unless they are there."""
@@ -188,11 +181,6 @@ class Accounts:
             log.error("change_refused", users=len(operations), error=error.details["writeErrors"])
             return set(operations)
         return set()
-
-    async def _remove(self, ids: Sequence[Any], version: int) -> None:
-        for start in range(0, len(ids), TOGETHER):
-            part = list(ids[start : start + TOGETHER])
-            await self._lazy_inbox.delete_many({"_id": {"$in": part}, "version": {"$lt": version}})
 
     async def _wait_for_disk(self) -> None:
         await self._barrier.update_one({"_id": "barrier"}, {"$inc": {"n": 1}}, upsert=True)

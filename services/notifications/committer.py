@@ -22,6 +22,7 @@ from services.notifications.accounts import Accounts
 from services.notifications.indexes import INBOX
 from services.notifications.intents import Intent, Outcome
 from services.notifications.ledger import Ledger
+from services.notifications.models import StoreConflict, StoreRefused
 from services.notifications.recount import Recount
 from tornado_rt.turns import NoTurn, TooManyWaiting
 
@@ -35,10 +36,6 @@ CONFLICTS = 50
 # Accounts that are remembered from the last operation.
 REMEMBERED = 10_000
 BACKOFF_SECONDS = 0.005
-
-
-class StoreConflict(PyMongoError):
-    """Others changed the same user's notifications again and again; try later."""
 
 
 @attrs.define(eq=False)
@@ -183,12 +180,16 @@ class Committer:
         for ledger in ledgers.values():
             self._note(ledger)
         operations = {id_: one for id_ in batch if (one := ledgers[id_].operation()) is not None}
-        won = await self._do(operations, accounts) if operations else set()
+        won, refused = await self._do(operations, accounts)
         lost = operations.keys() - won
-        await self._tell([one for id_, one in ledgers.items() if id_ not in lost])
+        lost |= await self._outdated({id_: accounts[id_] for id_ in batch if id_ not in operations})
+        await self._tell([one for id_, one in ledgers.items() if id_ not in lost | refused])
         for user_id, results in applied.items():
             if user_id in lost:
                 self._again([wish for wish, _ in results])
+            elif user_id in refused:
+                for wish, _ in results:
+                    wish.fail(StoreRefused())
             else:
                 _answer(results, ledgers[user_id].account)
         if lost:
@@ -196,24 +197,33 @@ class Committer:
 
     async def _do(
         self, operations: Mapping[str, Operation], accounts: Mapping[str, Account]
-    ) -> set[str]:
-        """Do operations; return the users of whom nobody else was first."""
+    ) -> tuple[set[str], set[str]]:
+        """Do operations; return whose nobody else was first with, and whose were refused."""
+        if not operations:
+            return set(), set()
         won = await self._accounts.begin(operations, accounts)
         self._forget(operations)
         done = {id_: one for id_, one in operations.items() if id_ in won}
         if not done:
-            return won
+            return won, set()
         refused = await self._accounts.do(done)
-        if await self._accounts.end(done) < len(done):
-            # Somebody took us for dead, and went on.
-            await self._accounts.remove_ghosts(done)
-            return won
-        for user_id in done.keys() - refused:
-            self._remember(accounts[user_id], done[user_id])
+        if await self._accounts.end(done) == len(done):
+            for user_id in done.keys() - refused:
+                self._remember(accounts[user_id], done[user_id])
         for user_id in refused:
             account = (await self._accounts.read([user_id]))[user_id]
             await self._recount.count(account)
-        return won
+        return won, refused
+
+    async def _outdated(self, unchanged: Mapping[str, Account]) -> set[str]:
+        """Return whose account, by which nothing was to be done, was not the newest."""
+        known = [id_ for id_ in unchanged if id_ in self._known]
+        if not known:
+            return set()
+        now = await self._accounts.settle(await self._accounts.read(known))
+        outdated = {id_ for id_ in known if now[id_].version != unchanged[id_].version}
+        self._forget(dict.fromkeys(outdated))
+        return outdated
 
     async def _read_accounts(self, user_ids: list[str]) -> dict[str, Account]:
         accounts = {id_: self._known[id_] for id_ in user_ids if id_ in self._known}

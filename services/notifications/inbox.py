@@ -21,9 +21,9 @@ from services.notifications.account import (
     Document,
 )
 from services.notifications.indexes import INBOX
-from services.notifications.ledger import part_of
+from services.notifications.ledger import is_shown, part_of
 from services.notifications.listing import Query, State
-from services.notifications.models import NotificationNotFound, stored_id
+from services.notifications.models import NotificationNotFound, StoreConflict, stored_id
 
 # How often a list is read again that changed meanwhile.
 TRIES = 5
@@ -61,7 +61,7 @@ class Inbox:
         self._read_account = read_account
 
     async def find(self, user_id: str, query: Query, known: Account | None = None) -> Found:
-        """Find a page. Raise NotificationNotFound for a place that is none.
+        """Find a page. Raise NotificationNotFound for a place that is none, StoreConflict.
 
         `known` is the account as it was seen last; it may have changed since.
         """
@@ -70,14 +70,14 @@ class Inbox:
             found = await self._find(account, query)
             now = await self._read_account(user_id)
             if now.version == account.version:
-                break
+                return attrs.evolve(found, account=now)
             account = now
-        return attrs.evolve(found, account=now)
+        raise StoreConflict(user_id)
 
     async def one(self, user_id: str, id_: str) -> Document:
         """Return one. Raise NotificationNotFound, also for another's."""
         document = await self._inbox.find_one({"_id": stored_id(id_)})
-        if document is None or document.get("user_id") != user_id:
+        if document is None or document.get("user_id") != user_id or not is_shown(document):
             raise NotificationNotFound(id_)
         return dict(document)
 

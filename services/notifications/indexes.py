@@ -11,7 +11,6 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 
 INBOX = "inbox"
 USERS = "notification_users"
-REMOVALS = "inbox_removals"
 OWED = "inbox_owed"
 # Equality with a text implies it, so that a query uses the index.
 A_TEXT = {"$gt": ""}
@@ -40,15 +39,6 @@ def indexes() -> list[IndexModel]:
     ]
 
 
-def removal_indexes() -> list[IndexModel]:
-    """Return those of what tells which notifications went."""
-    return [
-        IndexModel([("user_id", ASCENDING), ("version", ASCENDING)], name="user_version"),
-        IndexModel([("at", ASCENDING)], name="at"),
-    ]
-
-
 async def make_indexes(database: Any) -> None:
     """Make them where they are missing."""
     await database[INBOX].create_indexes(indexes())
-    await database[REMOVALS].create_indexes(removal_indexes())

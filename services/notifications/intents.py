@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from services.notifications.account import SNOOZED, Account, Document
+from services.notifications.account import GONE, SNOOZED, Account, Document
 from services.notifications.ledger import (
     UNDONE,
     Edit,
@@ -17,6 +17,7 @@ from services.notifications.ledger import (
     News,
     is_active,
     is_in_inbox,
+    is_shown,
     undone,
 )
 from services.notifications.models import AlreadyAnswered, NotificationNotFound, SentBefore
@@ -87,8 +88,8 @@ class Create:
             for known in ledger.where(lambda one: one.get("event_id") == self.event_id):
                 if known.get("print") != self.fields.get("print"):
                     raise SentBefore
-                if not is_part(known):
-                    ledger.again.append(News(version=known["version"], new=known))
+                if is_shown(known):
+                    ledger.again.append(_told_before(known))
                 return known
         fields = {**self.fields, "created_at": ledger.now}
         if self.mutes(ledger.account.preferences, ledger.now):
@@ -110,7 +111,9 @@ class Create:
             return ledger.insert({**fields, "key": self.key})
         if found["state"] == SNOOZED:
             # What its user has put off stays away, and comes back as it is then.
-            [kept] = ledger.change([found], lambda _: Edit(fields, _missing(found, fields)))
+            due_at = min(filter(None, (found.get("snoozed_until"), fields.get("goes_at"))))
+            later = {**fields, "due_at": due_at}
+            [kept] = ledger.change([found], lambda _: Edit(later, _missing(found, later)))
             return kept
         return ledger.renew(found, fields, ("seen_at", *_missing(found, fields)))
 
@@ -135,6 +138,14 @@ class Create:
         if not is_in_inbox(head) or not isinstance(began, datetime):
             return False
         return self.window is not None and now - began < self.window
+
+
+def _told_before(known: Document) -> News:
+    """Return the news of its version: that of one that has changed since is no news."""
+    version = known["version"]
+    if version == known.get("made"):
+        return News(version=version, new=known)
+    return News(version=version, changed=[known])
 
 
 # What a renewed one keeps though the new one does not say it.
@@ -183,7 +194,7 @@ class Act:
 
     def apply(self, ledger: Ledger) -> Changed:
         """Change the ledger."""
-        found = [one for one in ledger.find(self.ids) if not is_part(one)]
+        found = list(filter(is_shown, ledger.find(self.ids)))
         if self.must_be and len(found) < len(self.ids):
             known = {one["_id"] for one in found}
             raise NotificationNotFound(str(next(id_ for id_ in self.ids if id_ not in known)))
@@ -198,36 +209,24 @@ class Act:
         return Changed(len(changed), ledger.account.version if changed else None, only)
 
 
-def is_part(document: Document) -> bool:
-    """Say whether one stands under a digest."""
-    return str(document.get("state")).startswith("part:")
-
-
 @attrs.frozen(kw_only=True)
 class Undo:
-    """Take back what one version did to those that did not change since. Returns a `Changed`.
-
-    `removed` are the documents that it has removed.
-    """
+    """Take back what one version did to those that did not change since. Returns a `Changed`."""
 
     user_id: str
     version: int
-    removed: Sequence[Document] = ()
 
     @property
     def needs(self) -> Needs:
         """Say what must be known."""
-        return Needs(version=self.version, ids=[one["_id"] for one in self.removed])
+        return Needs(version=self.version)
 
     def apply(self, ledger: Ledger) -> Changed:
         """Change the ledger."""
         changed = ledger.change(
             ledger.where(lambda one: one.get("version") == self.version and "was" in one), undone
         )
-        known = {one["_id"] for one in ledger.find(one["_id"] for one in self.removed)}
-        back = [one for one in self.removed if one["_id"] not in known]
-        ledger.restore(back)
-        return Changed(len(changed) + len(back), None)
+        return Changed(len(changed), None)
 
 
 @attrs.frozen(kw_only=True)
@@ -246,7 +245,7 @@ class Answer:
     def apply(self, ledger: Ledger) -> Document:
         """Change the ledger."""
         found = ledger.find([self.id])
-        if not found or self.action not in _answers(found[0]):
+        if not found or not is_shown(found[0]) or self.action not in _answers(found[0]):
             raise NotificationNotFound(f"{self.id} with the action {self.action}")
         if found[0].get("answered"):
             raise AlreadyAnswered(str(found[0]["answered"].get("action")))
@@ -277,7 +276,11 @@ class Due:
 
     def apply(self, ledger: Ledger) -> None:
         """Change the ledger."""
-        due = [one for one in ledger.find(self.ids) if _is_reached(one.get("due_at"), ledger.now)]
+        due = [
+            one
+            for one in ledger.find(self.ids)
+            if one.get("state") != GONE and _is_reached(one.get("due_at"), ledger.now)
+        ]
         ledger.remove([one for one in due if _is_reached(one.get("goes_at"), ledger.now)])
         for document in due:
             if not _is_reached(document.get("goes_at"), ledger.now):
@@ -305,7 +308,8 @@ class Trim:
     def apply(self, ledger: Ledger) -> None:
         """Change the ledger."""
         excess = ledger.account.counts.kept - self.quota
-        oldest = sorted(ledger.find(self.ids), key=lambda one: one["seq"])
+        able = [one for one in ledger.find(self.ids) if is_shown(one) and not one.get("pinned")]
+        oldest = sorted(able, key=lambda one: one["seq"])
         ledger.trim(oldest[: max(excess, 0)])
 
 
@@ -323,7 +327,7 @@ class Purge:
 
     def apply(self, ledger: Ledger) -> None:
         """Change the ledger."""
-        ledger.remove(list(filter(is_part, ledger.find(self.ids))))
+        ledger.remove([one for one in ledger.find(self.ids) if is_part(one)])
 
 
 @attrs.frozen(kw_only=True)
@@ -355,6 +359,11 @@ class Reach:
         channels = sorted([*others, self.channel]) if self.on else others
         if channels != list(ledger.account.channels):
             ledger.be_reached(channels)
+
+
+def is_part(document: Document) -> bool:
+    """Say whether one stands under a digest."""
+    return str(document.get("state")).startswith("part:")
 
 
 @attrs.frozen

@@ -1,13 +1,14 @@
 """One user's account and notifications as an operation will leave them."""
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import attrs
 from bson import ObjectId
 
 from services.notifications.account import (
+    GONE,
     NONE,
     READ,
     SNOOZED,
@@ -17,12 +18,16 @@ from services.notifications.account import (
     Document,
     Epoch,
     Operation,
-    Removal,
     counts_of,
 )
 
 # Fields whose values before a change are kept beside it, for an undo.
-UNDONE = ("state", "seen_at", "read_at", "archived_at", "snoozed_until", "pinned", "due_at", "key")
+UNDONE = (
+    *("state", "seen_at", "read_at", "archived_at", "snoozed_until", "pinned", "due_at", "goes_at"),
+    "key",
+)
+# How long one that was removed stays.
+GONE_FOR = timedelta(days=1)
 # What a change never takes away.
 FIXED = {"_id", "user_id"}
 
@@ -65,7 +70,6 @@ class Ledger:
         self._stored: dict[Any, Document] = {}
         self._documents: dict[Any, Document] = {}
         self._inserted: set[Any] = set()
-        self._removals: list[Removal] = []
 
     def know(self, documents: Iterable[Document]) -> None:
         """Take in documents that were read for an intent."""
@@ -147,26 +151,11 @@ class Ledger:
         """Remove some in one version."""
         if not documents:
             return
-        version, ids = self._next_version(), [one["_id"] for one in documents]
-        for document in documents:
-            self._put(document, None)
-        kept = [self._stored.get(one["_id"], one) for one in documents] if undoable else []
-        removal = Removal(
-            id=ObjectId(), ids=ids, version=version, at=self.now, documents=tuple(kept)
-        )
-        self._removals.append(removal)
-        self.news.append(News(version=version, removed=ids))
-
-    def restore(self, documents: Sequence[Document]) -> None:
-        """Put removed ones back where they were in the list, in one version."""
-        if not documents:
-            return
         version = self._next_version()
-        back = [{**one, "version": version} for one in documents]
-        for document in back:
-            self._inserted.add(document["_id"])
-            self._put(None, document)
-        self.news.append(News(version=version, changed=back))
+        for document in documents:
+            edit = Edit({"state": GONE, "due_at": self.now + GONE_FOR}, ("key", "goes_at"))
+            self._edited(document, _with_undo(document, edit) if undoable else edit, version)
+        self.news.append(News(version=version, removed=[one["_id"] for one in documents]))
 
     def trim(self, documents: Sequence[Document]) -> None:
         """Remove what is over the quota, and note up to where."""
@@ -194,14 +183,13 @@ class Ledger:
             after["preferences"] = self.account.preferences
         if self.account.channels != self._before.channels:
             after["channels"] = list(self.account.channels)
-        inserted = [self._documents[id_] for id_ in self._inserted if id_ in self._documents]
+        inserted = [self._documents[id_] for id_ in self._inserted]
         return Operation(
             id=ObjectId(),
             at=self.now,
             after=after,
             inserted=inserted,
             changes=self._changes(),
-            removals=self._removals,
             owed=self.owed,
         )
 
@@ -213,16 +201,17 @@ class Ledger:
         self.account = attrs.evolve(self.account, seq=self.account.seq + 1)
         return self.account.seq
 
-    def _put(self, before: Document | None, after: Document | None) -> None:
-        id_ = (after or before or {})["_id"]
-        if after is None:
-            self._documents.pop(id_, None)
-        else:
-            self._documents[id_] = after
-        counts = self.account.counts.moved(
-            NONE if before is None else counts_of(before), counts_of(after)
-        )
-        self.account = attrs.evolve(self.account, counts=counts)
+    def _put(self, before: Document | None, after: Document) -> None:
+        if (due_at := after.get("due_at")) is not None and due_at < self.now:
+            # Nobody looks for what was due long ago.
+            after["due_at"] = self.now
+        self._documents[after["_id"]] = after
+        old = NONE if before is None else counts_of(before)
+        counts, trimmed = self.account.counts.moved(old, counts_of(after)), self.account.trimmed_seq
+        if after["seq"] <= trimmed and counts_of(after).kept and not after.get("pinned"):
+            # The quota has passed over it, and may take it now.
+            trimmed = after["seq"] - 1
+        self.account = attrs.evolve(self.account, counts=counts, trimmed_seq=max(trimmed, 0))
 
     def _edited(self, document: Document, edit: Edit, version: int) -> Document:
         gone = {*edit.gone} - FIXED
@@ -251,7 +240,8 @@ def _difference(before: Document, after: Document) -> Change:
         for name, value in after.items()
         if name not in before or before[name] is not value
     }
-    fields.pop("version")
+    # Of an account that is not the newest; then the operation is refused.
+    fields.pop("version", None)
     gone = sorted(before.keys() - after.keys())
     return Change(ids=[after["_id"]], version=after["version"], fields=fields, gone=gone)
 
@@ -270,6 +260,11 @@ def undone(document: Document) -> Edit:
     """Return what becomes of one whose last change is taken back."""
     was = document["was"]
     return Edit(dict(was), ("was", *(name for name in UNDONE if name not in was)))
+
+
+def is_shown(document: Document) -> bool:
+    """Say whether a user may find one: it is not gone, and no part of a digest."""
+    return counts_of(document).kept > 0
 
 
 def is_in_inbox(document: Document) -> bool:

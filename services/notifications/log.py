@@ -7,11 +7,11 @@ version does not follow the last one knows that it has missed something, and rea
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from services.notifications.account import UNREAD, Account, Document
-from services.notifications.indexes import INBOX, REMOVALS
+from services.notifications.account import GONE, UNREAD, Account, Document
+from services.notifications.indexes import INBOX
 from services.notifications.intents import is_part
 from services.notifications.ledger import News
-from services.notifications.models import number_in
+from services.notifications.models import StoreConflict, number_in
 from services.notifications.publication import message_of
 from tornado_rt.protocol import Cursor, Message, ResyncReason
 
@@ -28,28 +28,35 @@ class Log:
 
     def __init__(self, database: Any, read_account: ReadAccount, replay_limit: int) -> None:
         self._inbox = database[INBOX]
-        self._removals = database[REMOVALS]
         self._read_account = read_account
         self._replay_limit = replay_limit
 
     async def read(
         self, account: Account, after: Cursor
     ) -> tuple[Sequence[Message], ResyncReason | None, Account]:
-        """Return all after a cursor, oldest first, or why it cannot be had; and up to where."""
+        """Return all after a cursor, oldest first, or why it cannot be had; and up to where.
+
+        Raise StoreConflict.
+        """
         for _ in range(TRIES):
             reason = self._refusal(account, after)
             if reason is not None or after.offset == account.version:
                 return [], reason, account
             news = await self._news(account, after.offset)
             now = await self._read_account(account.user_id)
-            if now.version == account.version:
-                break
+            if now.version == account.version and now.floor == account.floor:
+                return *self._messages(account, news), account
             account = now
+        raise StoreConflict(account.user_id)
+
+    def _messages(
+        self, account: Account, news: Sequence[News]
+    ) -> tuple[Sequence[Message], ResyncReason | None]:
         if len(news) > self._replay_limit:
-            return [], ResyncReason.LIMIT, account
+            return [], ResyncReason.LIMIT
         assert account.epoch is not None
         epoch = account.epoch.id
-        return [message_of(one, Cursor(epoch, one.version)) for one in news], None, account
+        return [message_of(one, Cursor(epoch, one.version)) for one in news], None
 
     def _refusal(self, account: Account, after: Cursor) -> ResyncReason | None:
         if not account.knows(after):
@@ -63,17 +70,20 @@ class Log:
     async def _news(self, account: Account, offset: int) -> list[News]:
         since = {"user_id": account.user_id, "version": {"$gt": offset}}
         documents = [one async for one in self._inbox.find(since) if not is_part(one)]
-        removals = [one async for one in self._removals.find(since)]
         news: list[News] = []
         changed: dict[int, list[Document]] = {}
+        removed: dict[int, list[Any]] = {}
         for document in documents:
             made = number_in(document, "made")
-            if made > offset:
+            if document.get("state") == GONE:
+                if made <= offset:
+                    removed.setdefault(number_in(document, "version"), []).append(document["_id"])
+            elif made > offset:
                 news.append(_first_news(document, made))
             else:
                 changed.setdefault(number_in(document, "version"), []).append(document)
         news += [News(version=version, changed=some) for version, some in changed.items()]
-        news += [News(version=one["version"], removed=one["ids"]) for one in removals]
+        news += [News(version=version, removed=ids) for version, ids in removed.items()]
         return sorted(news, key=lambda one: one.version)
 
 

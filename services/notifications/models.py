@@ -10,6 +10,7 @@ import attrs
 import bson
 from bson import ObjectId
 from bson.errors import BSONError
+from pymongo.errors import PyMongoError
 
 from services.notifications.fields import LINK_LENGTH as LINK_LENGTH
 from services.notifications.fields import DraftFields, actions_of, check_link
@@ -34,6 +35,17 @@ class NotificationNotFound(Exception):
 
     def __init__(self, id_: str) -> None:
         super().__init__(f"there is no notification {id_}")
+
+
+class StoreConflict(PyMongoError):
+    """Others change the same user's notifications again and again; try later."""
+
+
+class StoreRefused(NotStorable):
+    """MongoDB has refused a change of one of the documents that it is about."""
+
+    def __init__(self) -> None:
+        super().__init__("the store refuses to change one of these notifications")
 
 
 class SentBefore(Exception):
@@ -125,7 +137,10 @@ class NotificationDraft(BroadcastDraft):
 
 @attrs.frozen(kw_only=True)
 class Notification:
-    """A stored notification. `seq` orders those of one user; a renewed one takes a new number."""
+    """A stored notification. `seq` orders those of one user; a renewed one takes a new number.
+
+    The one with the highest number stands at the top of the list.
+    """
 
     id: str
     user_id: str
@@ -185,7 +200,7 @@ class Notification:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object on the wire."""
-        fields = attrs.asdict(self, filter=attrs.filters.exclude(attrs.fields(type(self)).seq))
+        fields = attrs.asdict(self)
         times = {name: _iso(getattr(self, name)) for name in ("created_at", *TIMES)}
         return fields | times
 

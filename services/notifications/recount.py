@@ -9,7 +9,7 @@ import structlog
 
 from services.notifications.account import NONE, Account, Counts, Document, Epoch, counts_of
 from services.notifications.accounts import Accounts
-from services.notifications.indexes import INBOX, REMOVALS
+from services.notifications.indexes import INBOX
 from services.notifications.legacy import Legacy
 from services.notifications.models import number_in
 
@@ -24,7 +24,6 @@ class Recount:
 
     def __init__(self, database: Any, accounts: Accounts, legacy: Legacy) -> None:
         self._inbox = database[INBOX]
-        self._removals = database[REMOVALS]
         self._accounts = accounts
         self._legacy = legacy
 
@@ -62,9 +61,8 @@ class Recount:
         for start in range(0, len(moved), TOGETHER):
             await self._accounts.copy_in(moved[start : start + TOGETHER])
         documents = [one async for one in self._inbox.find({"user_id": user_id})]
-        removals = [one async for one in self._removals.find({"user_id": user_id})]
         log.info("inbox_counted", user_id=user_id, documents=len(documents), moved=len(moved))
-        version = max([last, *(number_in(one, "version") for one in [*documents, *removals])])
+        version = max([last, *(number_in(one, "version") for one in documents)])
         counted = attrs.evolve(
             account,
             version=version,

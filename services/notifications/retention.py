@@ -5,6 +5,7 @@ serves others in between: it holds nobody up.
 """
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
@@ -13,10 +14,10 @@ from typing import Any, Protocol
 import structlog
 from pymongo.errors import PyMongoError
 
-from services.notifications.account import Account
+from services.notifications.account import GONE, Account, Document
 from services.notifications.accounts import TOGETHER, Accounts
 from services.notifications.inbox import Inbox
-from services.notifications.indexes import INBOX, REMOVALS
+from services.notifications.indexes import INBOX
 from services.notifications.intents import Due, Intent, Outcome, Purge, Trim
 from services.notifications.ledger import part_of
 from services.notifications.models import number_in, time_in
@@ -25,20 +26,20 @@ from tornado_rt.turns import NoTurn
 
 log = structlog.get_logger(__name__)
 
-# How often it is looked what is due, and for what went long ago [s].
+# How often it is looked what is due [s].
 LOOK_SECONDS = 1.0
-FORGET_SECONDS = 60.0
+# How often it is noted for the next start up to when that was done [s].
+NOTE_SECONDS = 60.0
 # What was found due before this long may have been written since [s].
 OVERLAP = timedelta(seconds=10)
 # A window over what is due is made narrower and wider so that it finds about this many.
 WANTED = 100
 NARROWEST, WIDEST = timedelta(milliseconds=20), timedelta(hours=6)
 RETRY_SECONDS = 1.0
-# For this long devices that were away can be told what went.
-REMOVALS_KEPT = timedelta(days=1)
 # How many parts of a digest are kept.
 PARTS = 200
 DUE_KEY = "inbox_due"
+DUE_FIELDS = {"user_id": 1, "state": 1, "version": 1}
 
 Commit = Callable[[Intent], Awaitable[Outcome]]
 ReadAccount = Callable[[str], Awaitable[Account]]
@@ -65,7 +66,6 @@ class Retention:
         quota: int,
     ) -> None:
         self._all = database[INBOX]
-        self._removals = database[REMOVALS]
         self._meta = database["meta"]
         self._access = access
         self._accounts = accounts
@@ -77,6 +77,7 @@ class Retention:
         self._wanted = asyncio.Event()
         self._looked: datetime | None = None
         self._width = timedelta(seconds=1)
+        self._noted_at = time.monotonic()
 
     def watch(self, account: Account) -> None:
         """Trim a user soon who has more than the quota."""
@@ -119,36 +120,15 @@ class Retention:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def do_due(self) -> None:
-        """Let go what has expired, and bring back what was snoozed until now."""
-        begin = await self._begin()
-        while begin < (now := datetime.now(UTC)):
+        """Let go what has expired, bring back what was snoozed, and forget what went long ago."""
+        begin, now = await self._begin(), datetime.now(UTC)
+        while begin < now:
             end = min(begin + self._width, now)
-            count = await self._do_between(begin, end)
-            self._adapt(count)
+            self._adapt(await self._do_between(begin, end))
             begin = self._looked = end
-        self._looked = begin
-
-    async def run_forgetting(self) -> None:
-        """Forget what went long ago, until cancelled."""
-        while True:
-            await asyncio.sleep(FORGET_SECONDS)
-            try:
-                await self.forget_removals()
-            except PyMongoError as error:
-                log.warning("forgetting_waits", error=error)
-
-    async def forget_removals(self, kept: timedelta = REMOVALS_KEPT) -> None:
-        """Forget which notifications went before `kept`; cursors from before get a resync."""
-        known = await self._meta.find_one({"_id": DUE_KEY}) or {}
-        until = datetime.now(UTC) - kept
-        # Before the first time there was nothing to forget.
-        since = time_in(known, "forgotten") or until
-        while since < until:
-            end = min(since + timedelta(minutes=1), until)
-            await self._forget_between(since, end)
-            since = end
-        noted = {"forgotten": until, "due": self._looked or until}
-        await self._meta.update_one({"_id": DUE_KEY}, {"$set": noted}, upsert=True)
+        if time.monotonic() - self._noted_at > NOTE_SECONDS:
+            await self._meta.update_one({"_id": DUE_KEY}, {"$set": {"due": now}}, upsert=True)
+            self._noted_at = time.monotonic()
 
     async def purge_parts(self, user_id: str, head_id: Any, kept: int = PARTS) -> None:
         """Remove the parts of a digest beyond the newest ones."""
@@ -180,12 +160,24 @@ class Retention:
     async def _do_between(self, begin: datetime, end: datetime) -> int:
         async with self._access.watched():
             query = {"due_at": {"$gt": begin, "$lte": end}}
-            due = [one async for one in self._all.find(query, {"user_id": 1})]
+            due = [one async for one in self._all.find(query, DUE_FIELDS)]
+        await self._forget([one for one in due if one.get("state") == GONE])
         of_user: defaultdict[str, list[Any]] = defaultdict(list)
         for document in due:
-            of_user[str(document.get("user_id"))].append(document["_id"])
+            if document.get("state") != GONE:
+                of_user[str(document.get("user_id"))].append(document["_id"])
         await asyncio.gather(*(self._do_due(user_id, ids) for user_id, ids in of_user.items()))
         return len(due)
+
+    async def _forget(self, gone: list[Document]) -> None:
+        """Forget what went long ago; cursors from before that get a resync."""
+        highest: dict[str, int] = {}
+        for one in gone:
+            version = max(highest.get(one["user_id"], 0), number_in(one, "version"))
+            highest[one["user_id"]] = version
+        for user_id, version in highest.items():
+            await self._accounts.raise_floor(user_id, version)
+        await self._accounts.purge([one["_id"] for one in gone])
 
     async def _do_due(self, user_id: str, due: list[Any]) -> None:
         for ids in _parts(due):
@@ -196,19 +188,6 @@ class Retention:
             self._width = max(self._width / 2, NARROWEST)
         elif count < WANTED / 4:
             self._width = min(self._width * 2, WIDEST)
-
-    async def _forget_between(self, since: datetime, end: datetime) -> None:
-        query = {"at": {"$gt": since, "$lte": end}}
-        fields = {"user_id": 1, "version": 1}
-        gone = [one async for one in self._removals.find(query, fields)]
-        highest: dict[str, int] = {}
-        for one in gone:
-            version = max(highest.get(one["user_id"], 0), number_in(one, "version"))
-            highest[one["user_id"]] = version
-        for user_id, version in highest.items():
-            await self._accounts.raise_floor(user_id, version)
-        for ids in _parts([one["_id"] for one in gone]):
-            await self._removals.delete_many({"_id": {"$in": ids}})
 
 
 def _parts(ids: list[Any]) -> Iterable[list[Any]]:

@@ -2,8 +2,8 @@
 
 The parts: `accounts` and `committer` change a user's notifications, `inbox` lists them, `log` says
 what a device has missed, `publication` tells devices, `retention` lets go and brings back.
-Collections: `inbox`, `notification_users` with an account a user, `inbox_removals` with what went
-of late, `inbox_owed` with what is still to be delivered; `meta` with the epoch.
+Collections: `inbox`, `notification_users` with an account a user, `inbox_owed` with what is still
+to be delivered; `meta` with the epoch.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from services.notifications.committer import Committer
 from services.notifications.creation import Creation, Once, Wording
 from services.notifications.epochs import Epochs
 from services.notifications.inbox import Inbox
-from services.notifications.indexes import INBOX, REMOVALS, make_indexes
+from services.notifications.indexes import INBOX, make_indexes
 from services.notifications.intents import Act, Answer, Changed, Outcome, Prefer, Reach, Undo
 from services.notifications.ledger import Ledger
 from services.notifications.legacy import Legacy
@@ -105,7 +105,6 @@ class NotificationService:
     ) -> None:
         self._database = database
         self._all = database[INBOX]
-        self._removals = database[REMOVALS]
         self._publisher = publisher
         self._access = access or MongoAccess(database)
         self._types = types or load_types("")
@@ -141,7 +140,6 @@ class NotificationService:
         )
         self.run_trimmer = self._retention.run_trimmer
         self.run_clock = self._retention.run_clock
-        self.run_forgetting = self._retention.run_forgetting
         self.trim_pending = self._retention.trim_pending
         self.do_due = self._retention.do_due
 
@@ -273,11 +271,7 @@ class NotificationService:
         """
         total, counts = 0, None
         for version in _versions(token):
-            async with self._access.turn(user_id):
-                known = {"user_id": user_id, "version": version}
-                records = await self._removals.find(known).to_list(None)
-            removed = [one for record in records for one in record.get("documents", [])]
-            outcome = await self._commit(Undo(user_id=user_id, version=version, removed=removed))
+            outcome = await self._commit(Undo(user_id=user_id, version=version))
             total, counts = total + outcome.result.count, counts_dict(outcome.account)
         return Done(total, None, counts or await self.counts(user_id))
 
