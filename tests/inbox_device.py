@@ -79,6 +79,8 @@ class Line(Connection):
 
     def _release(self, held: list[Message]) -> None:
         self.catching_up = False
+        # What came and went meanwhile is not told.
+        self._device.seen = self._cursor
         super()._release(held)
 
 

@@ -9,14 +9,12 @@ import attrs
 import orjson
 
 from services.notifications.models import Notification
-from tests.inbox_model import SNOOZED, Deed, Inbox, Told, View, Wrong, view_of
+from tests.inbox_model import GONE, SNOOZED, Deed, Inbox, Told, View, Wrong, view_of
 
 # How many of the last deeds of a user are told with what is wrong.
 SHOWN_DEEDS = 12
 # How many ways are tried in which operations in doubt may have happened.
 MOST_WAYS = 64
-# For how many versions a removal may be taken back.
-TAKEN_BACK = 3000
 
 Counts = tuple[int, int]
 
@@ -27,6 +25,8 @@ class Noted:
 
     # Each by its number as it was applied last, and those that were acknowledged.
     deeds: dict[int, Deed] = attrs.field(factory=dict)
+    # What they were when others were first, by the version.
+    lost: dict[int, list[Deed]] = attrs.field(factory=lambda: collections.defaultdict(list))
     done: set[int] = attrs.field(factory=set)
     counts: dict[int, set[Counts]] = attrs.field(factory=lambda: collections.defaultdict(set))
     told: dict[int, set[Told]] = attrs.field(factory=lambda: collections.defaultdict(set))
@@ -61,9 +61,16 @@ class Noted:
         return next((some for some in sure.values() if len(some) > 1), [])
 
     def last(self, version: int) -> list[Deed]:
-        """Return the deeds around a version, in their order."""
+        """Return the deeds up to a version, in their order."""
         order = sorted(self.deeds.values(), key=lambda one: (one.after, one.number))
         return [one for one in order if one.before <= version + 1][-SHOWN_DEEDS:]
+
+    def end_of(self, version: int) -> int:
+        """Return how far deeds lead from a version."""
+        sure, maybe = self._by_version()
+        while found := sure.get(version) or maybe.get(version):
+            version = found[0].after
+        return version
 
     def idle(self) -> Mapping[int, list[Deed]]:
         """Return the acknowledged deeds that changed nothing, by the version."""
@@ -131,7 +138,7 @@ class History:
             try:
                 self.inboxes[user] = self._led(self.inboxes[user], noted, stored[user])
             except Wrong as wrong:
-                last = noted.last(getattr(wrong, "version", stored[user].version))
+                last = noted.last(stored[user].version if wrong.at is None else wrong.at)
                 lines = [f"{'done' if one.number in noted.done else 'doubt'} {one}" for one in last]
                 raise Wrong("\n".join([f"{user}: {wrong}", *lines])) from wrong
         if self.fails:
@@ -153,16 +160,17 @@ class History:
             else:
                 self.tally["versions"] += stored.version - before.version
                 self.tally["doubtful"] += sum(one.number not in noted.done for one in way)
-                inbox.removed = {
-                    version: some
-                    for version, some in inbox.removed.items()
-                    if version > inbox.version - TAKEN_BACK
-                }
+                inbox.forget(max((one.now for one in way), default=""))
                 return inbox
             if number > MOST_WAYS:
                 break
         if found is None:
-            raise Wrong(f"no deeds lead from version {before.version} to {stored.version}")
+            version = noted.end_of(before.version)
+            raise Wrong(
+                f"no deeds lead from version {before.version} to {stored.version}, after {version}"
+                f" there is none; these are said to have been lost: {noted.lost.get(version)}",
+                version,
+            )
         assert first is not None
         raise first
 
@@ -179,7 +187,7 @@ class History:
                             raise Wrong(f"a device was told {one}, the model tells {told}")
                 self._look(inbox, noted, idle)
             except Wrong as wrong:
-                wrong.version = inbox.version  # type: ignore[attr-defined]
+                wrong.at = inbox.version
                 raise
         for name, found in (("counts", noted.counts), ("lists", noted.lists)):
             for version in found:
@@ -205,7 +213,11 @@ class History:
             inbox.apply(deed)
 
     def _note_deed(self, user: str, deed: dict[str, Any]) -> None:
-        self.noted[user].deeds[deed["number"]] = Deed(**deed)
+        noted, number = self.noted[user], deed["number"]
+        if number in noted.deeds:
+            lost = noted.deeds[number]
+            noted.lost[lost.before].append(lost)
+        noted.deeds[number] = Deed(**deed)
 
     def _note_done(self, user: str, number: int) -> None:
         self.noted[user].done.add(number)
@@ -269,7 +281,8 @@ class History:
 
 def _compare(inbox: Inbox, stored: Stored) -> None:
     """Compare the model with what is stored. Raise Wrong."""
-    documents = sorted(stored.documents, key=lambda one: -one["seq"])
+    shown = [one for one in stored.documents if one["state"] != GONE]
+    documents = sorted(shown, key=lambda one: -one["seq"])
     views = [view_of(Notification.of(one).to_dict()) for one in documents]
     if views != inbox.listed():
         more = [view for view in views if view not in inbox.listed()]

@@ -6,17 +6,22 @@ versions that they made. Times are texts of ISO 8601 to the millisecond, which s
 
 import copy
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import attrs
 
-UNREAD, READ, ARCHIVED, SNOOZED = "unread", "read", "archived", "snoozed"
+from tornado_rt.protocol import iso_time
+
+UNREAD, READ, ARCHIVED, SNOOZED, GONE = "unread", "read", "archived", "snoozed", "gone"
 INBOX = (UNREAD, READ)
 # What a verb may change, and an undo takes back.
 TAKEN_BACK = ("state", "seen_at", "read_at", "archived_at", "snoozed_until", "pinned", "key")
+# How long one that was removed is known, for an undo and so that its event makes no other [s].
+GONE_SECONDS = 20.0
 # The fields of a notification on the wire that are compared.
 SHOWN = (
-    *("id", "title", "status", "created_at", "seen_at", "read_at", "archived_at"),
+    *("id", "seq", "title", "status", "created_at", "seen_at", "read_at", "archived_at"),
     *("snoozed_until", "expires_at", "pinned", "dedupe_key"),
 )
 View = tuple[Any, ...]
@@ -29,10 +34,10 @@ def view_of(item: dict[str, Any]) -> View:
 
 @attrs.define
 class Item:
-    """A notification. `goes_at` is when its life ends, `place` orders the list."""
+    """A notification. `goes_at` is when its life ends, `seq` orders the list."""
 
     id: str
-    place: int
+    seq: int
     version: int
     title: str
     created_at: str
@@ -49,6 +54,7 @@ class Item:
     snoozed_until: str | None = None
     pinned: bool = False
     was: dict[str, Any] | None = None
+    gone_at: str = ""
 
     @property
     def due_at(self) -> str:
@@ -71,7 +77,7 @@ class Item:
 class Deed:
     """What somebody wanted, and the versions before and after it. `number` names it.
 
-    `ids` are those that it was for; of an undo, those that the log of removals still has.
+    `ids` are those that it was for.
     """
 
     number: int
@@ -101,7 +107,11 @@ class Told:
 
 
 class Wrong(AssertionError):
-    """The store and the model disagree."""
+    """The store and the model disagree; `at` is about which version."""
+
+    def __init__(self, why: str, at: int | None = None) -> None:
+        super().__init__(why)
+        self.at = at
 
 
 @attrs.define
@@ -111,8 +121,8 @@ class Inbox:
     version: int = 0
     places: int = 0
     items: dict[str, Item] = attrs.field(factory=dict)
-    # What verbs have removed, by the version, for an undo.
-    removed: dict[int, list[Item]] = attrs.field(factory=dict)
+    # What was removed, while it is known.
+    gone: dict[str, Item] = attrs.field(factory=dict)
 
     def copy(self) -> "Inbox":
         """Return one that changes by itself."""
@@ -127,7 +137,7 @@ class Inbox:
     def listed(self, state: str = "all") -> list[View]:
         """Return a list, the newest first."""
         found = [one for one in self.items.values() if is_in(one, state)]
-        return [one.view() for one in sorted(found, key=lambda one: -one.place)]
+        return [one.view() for one in sorted(found, key=lambda one: -one.seq)]
 
     def apply(self, deed: Deed) -> list[Told]:
         """Do it; return what each version tells. Raise Wrong when it cannot have been so."""
@@ -143,17 +153,18 @@ class Inbox:
     def _create(self, deed: Deed) -> tuple[list[Told], None]:
         event, key = deed.fields["event_id"], deed.fields["key"]
         if event is not None:
-            for item in self.items.values():
-                if item.event_id == event:
+            for item in [*self.items.values(), *self.gone.values()]:
+                if item.event_id == event and not self._is_forgotten(item, deed):
                     return self._answered(deed, item, [])
         alike = [one for one in self.items.values() if key is not None and one.key == key]
+        # One that is read is done with: the next is another.
         alike = [one for one in alike if one.state in (UNREAD, SNOOZED)]
         if not alike:
             self.places += 1
             item = Item(deed.id, self.places, 0, created_at=deed.now, **deed.fields)
             self.items[item.id] = item
             return self._answered(deed, item, [self._tell([item], is_new=True)])
-        item = max(alike, key=lambda one: one.place)
+        item = max(alike, key=lambda one: one.seq)
         for name, value in deed.fields.items():
             if name != "event_id" or value is not None:
                 setattr(item, name, value)
@@ -178,37 +189,32 @@ class Inbox:
                 changed.append(item)
         return ([self._tell(changed)] if changed else []), len(changed)
 
+    def _is_forgotten(self, item: Item, deed: Deed) -> bool:
+        if item.state != GONE or item.id == deed.id:
+            return False
+        return later(item.gone_at, GONE_SECONDS) <= deed.now
+
     def _delete(self, deed: Deed) -> tuple[list[Told], int]:
         gone = self._those(deed.ids)
-        told = self._remove(gone)
-        if gone:
-            self.removed[self.version] = gone
-        return told, len(gone)
+        for item in gone:
+            item.was = {name: getattr(item, name) for name in TAKEN_BACK}
+        return self._remove(gone, deed), len(gone)
 
     def _undo(self, deed: Deed) -> tuple[list[Told], int]:
-        back = [one for one in self.items.values() if one.version == deed.argument and one.was]
+        known = [*self.items.values(), *self.gone.values()]
+        back = [one for one in known if one.version == deed.argument and one.was]
         for item in back:
             for name, value in (item.was or {}).items():
                 setattr(item, name, value)
             item.was = None
-        told = [self._tell(back)] if back else []
-        known = {one.event_id for one in self.items.values() if one.event_id is not None}
-        restored = [
-            copy.copy(one)
-            for one in self.removed.get(deed.argument, [])
-            if one.id in deed.ids and one.id not in self.items
-        ]
-        for item in restored:
-            # Another one has been made for the event meanwhile.
-            item.event_id = None if item.event_id in known else item.event_id
-        self.items |= {one.id: one for one in restored}
-        told += [self._tell(restored)] if restored else []
-        return told, len(back) + len(restored)
+            self.gone.pop(item.id, None)
+            self.items[item.id] = item
+        return ([self._tell(back)] if back else []), len(back)
 
     def _due(self, deed: Deed) -> tuple[list[Told], None]:
         due = [one for one in self._those(deed.ids) if one.due_at <= deed.now]
         gone = [one for one in due if one.goes_at <= deed.now]
-        told = self._remove(gone)
+        told = self._remove(gone, deed)
         for item in (one for one in due if one.goes_at > deed.now):
             item.state, item.snoozed_until = UNREAD, None
             item.seen_at = item.read_at = None
@@ -218,19 +224,32 @@ class Inbox:
     def _trim(self, deed: Deed) -> tuple[list[Told], None]:
         excess = max(len(self.items) - deed.argument, 0)
         may_go = [one for one in self._those(deed.ids) if not one.pinned]
-        return self._remove(sorted(may_go, key=lambda one: one.place)[:excess]), None
+        return self._remove(sorted(may_go, key=lambda one: one.seq)[:excess], deed), None
 
     def _those(self, ids: Sequence[str]) -> list[Item]:
         return [self.items[id_] for id_ in dict.fromkeys(ids) if id_ in self.items]
 
-    def _remove(self, items: list[Item]) -> list[Told]:
+    def _remove(self, items: list[Item], deed: Deed) -> list[Told]:
+        if not items:
+            return []
         for item in items:
             del self.items[item.id]
-        return [self._tell([], deleted=[one.id for one in items])] if items else []
+            self.gone[item.id] = item
+            item.state, item.gone_at, item.key = GONE, deed.now, None
+        told = self._tell(items, deleted=[one.id for one in items])
+        return [attrs.evolve(told, items=frozenset())]
+
+    def forget(self, now: str) -> None:
+        """Forget what was removed so long ago that nobody can know it any more."""
+        self.gone = {
+            id_: one
+            for id_, one in self.gone.items()
+            if later(one.gone_at, 2 * GONE_SECONDS) > now
+        }
 
     def _to_top(self, item: Item) -> Told:
         self.places += 1
-        item.place = self.places
+        item.seq = self.places
         return self._tell([item], is_new=True)
 
     def _tell(
@@ -241,6 +260,11 @@ class Inbox:
             item.version = self.version
         views = frozenset(one.view() for one in items)
         return Told(self.version, is_new, views, frozenset(deleted))
+
+
+def later(moment: str, seconds: float) -> str:
+    """Return a time some seconds later."""
+    return iso_time(datetime.fromisoformat(moment) + timedelta(seconds=seconds))
 
 
 def is_in(item: Item, state: str) -> bool:

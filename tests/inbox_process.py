@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import random
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -28,11 +29,12 @@ from services.notifications import (
     State,
     Verb,
 )
+from services.notifications import ledger as ledgers
 from services.notifications.intents import Act, Create, Due, Intent, Needs, Outcome, Trim, Undo
 from services.notifications.ledger import Ledger
 from tests.inbox_board import PROCESSES, Board
 from tests.inbox_device import EVERYTHING, LATER, Device
-from tests.inbox_model import view_of
+from tests.inbox_model import GONE_SECONDS, view_of
 from tests.realtime import open_hub
 from tornado_rt.backplane import Backplane, BackplaneDown
 from tornado_rt.jobs import Jobs
@@ -54,8 +56,9 @@ KEYS = 3
 EVENTS = 4
 # Names of its processes: a start's numbers are above those of the start before.
 STARTS = 10**12
-REMOVALS_KEPT = timedelta(seconds=5)
-GONE = "0" * 24
+NOBODY = "0" * 24
+# For how long what takes a change back is used [s]: what was removed is known a little longer.
+UNDO_SECONDS = 12.0
 # Within this time some end [s]; the product adds up to 5 s.
 NEAR = (0.2, 4.0)
 
@@ -162,8 +165,7 @@ def _described(intent: Intent, result: Any) -> dict[str, Any]:
             until = None if intent.until is None else iso_time(intent.until)
             return {"kind": intent.verb, "ids": ids, "until": until, "count": result.count}
         case Undo():
-            ids = [str(one["_id"]) for one in intent.removed]
-            return {"kind": "undo", "ids": ids, "argument": intent.version, "count": result.count}
+            return {"kind": "undo", "argument": intent.version, "count": result.count}
         case Trim():
             return {"kind": "trim", "ids": ids, "argument": intent.quota}
     assert isinstance(intent, Due)
@@ -178,10 +180,6 @@ class NotedService(NotificationService):
         self._numbers = itertools.count(first)
         self.under_way = 0
         super().__init__(*arguments, **named)
-
-    async def forget_removals(self) -> None:
-        """Forget what went some seconds ago."""
-        await self._retention.forget_removals(REMOVALS_KEPT)
 
     async def _commit(self, intent: Any) -> Outcome:
         number = next(self._numbers)
@@ -210,7 +208,7 @@ class Walker:
     rng: random.Random
     # Ids of each user that were seen of late, and what takes back their last changes.
     ids: dict[str, deque[str]] = attrs.field(factory=dict)
-    undos: dict[str, deque[str]] = attrs.field(factory=dict)
+    undos: dict[str, deque[tuple[float, str]]] = attrs.field(factory=dict)
     titles: Iterator[int] = attrs.field(factory=itertools.count)
 
     async def walk(self, share: int) -> None:
@@ -232,7 +230,7 @@ class Walker:
     def some(self, user: str, most: int = 4) -> list[str]:
         known = self.ids.setdefault(user, deque(maxlen=40))
         found = [self.rng.choice(known) for _ in range(self.rng.randint(1, most)) if known]
-        return found or [GONE]
+        return found or [NOBODY]
 
     async def create(self, user: str) -> None:
         rng = self.rng
@@ -274,8 +272,11 @@ class Walker:
         await self._note(user, self.service.read_all(user))
 
     async def undo(self, user: str) -> None:
-        if known := self.undos.get(user):
-            await self._note(user, self.service.undo(user, self.rng.choice(known)))
+        known = self.undos.setdefault(user, deque(maxlen=20))
+        while known and known[0][0] < time.monotonic() - UNDO_SECONDS:
+            known.popleft()
+        if known:
+            await self._note(user, self.service.undo(user, self.rng.choice(known)[1]))
 
     async def look(self, user: str) -> None:
         state, floor = self.rng.choice(list(State)), self.board.floor(user)
@@ -289,15 +290,13 @@ class Walker:
     async def count(self, user: str) -> None:
         self._keep(user, self.board.floor(user), await self.service.counts(user))
 
-    async def forget(self, _: str) -> None:
-        await self.service.forget_removals()
-
     async def _note(self, user: str, doing: Any) -> None:
         floor = self.board.floor(user)
         done = await doing
         self._keep(user, floor, done.counts)
         if done.undo is not None:
-            self.undos.setdefault(user, deque(maxlen=20)).append(done.undo)
+            known = self.undos.setdefault(user, deque(maxlen=20))
+            known.append((time.monotonic(), done.undo))
 
     def _keep(self, user: str, floor: int, counts: dict[str, int]) -> None:
         version = counts["version"]
@@ -323,7 +322,6 @@ STEPS = {
     "undo": 6,
     "look": 8,
     "count": 8,
-    "forget": 0.02,
 }
 
 
@@ -367,7 +365,7 @@ class Process:
         await self.service.do_due()
         for user in self.task.users:
             # Whoever changes something looks whether there is too much.
-            await self.service.act(user, Verb.SEEN, [GONE])
+            await self.service.act(user, Verb.SEEN, [NOBODY])
         await self.service.trim_pending()
 
     async def show(self) -> None:
@@ -415,6 +413,8 @@ class Process:
 def serve(task: Task) -> None:
     """Run a process until its socket is closed."""
     os.nice(10)
+    # Else nobody would see in a walk what becomes of what was removed.
+    ledgers.GONE_FOR = timedelta(seconds=GONE_SECONDS)
     asyncio.run(_serve(task))
 
 
