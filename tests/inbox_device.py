@@ -80,7 +80,8 @@ class Line(Connection):
     def _release(self, held: list[Message]) -> None:
         self.catching_up = False
         # What came and went meanwhile is not told.
-        self._device.seen = self._cursor
+        if not self.closed:
+            self._device.seen = self._cursor
         super()._release(held)
 
 
@@ -99,8 +100,7 @@ class Device:
     notes: Any
     last_id: str = ""
     items: dict[str, View] | None = None
-    # The version of the list that it got last, and of the last message.
-    listed: int = 0
+    # Up to where it was told.
     seen: Cursor | None = None
     counts: tuple[int, int, int] = (0, 0, 0)
     resyncs: int = 0
@@ -116,7 +116,8 @@ class Device:
     async def stay(self, rng: random.Random, seconds: float) -> None:
         """Be connected, and cut after `seconds` or less; come back until cancelled."""
         while True:
-            await self.connect()
+            if self._line is None or self._line.closed:
+                await self.connect()
             assert self._line is not None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(rng.uniform(0, seconds)):
@@ -193,7 +194,7 @@ class Device:
                 await asyncio.sleep(RETRY_SECONDS)
         views = [view_of(one.to_dict()) for one in page.items]
         self.notes.listed(self.user, "all", floor, page, views)
-        self.items, self.listed = {view[0]: view for view in views}, page.version
+        self.items = {view[0]: view for view in views}
         self.keep_counts(page.unread, page.unseen, page.version)
         early, self._early = self._early, []
         for message in early:
@@ -220,10 +221,7 @@ class Device:
         if self.items is None:
             self._early.append(message)
             return
-        assert message.cursor is not None
-        if message.cursor.offset <= self.listed:
-            # The list was of a later version.
-            return
+        # Also one that is older than the list: all that come after it lead to what there is.
         data = message.fields()
         if message.type == MessageType.NOTIFICATION:
             self.items[data["id"]] = view_of(data)
@@ -250,7 +248,6 @@ class Device:
         return {
             "last_id": self.last_id,
             "items": self.items,
-            "listed": self.listed,
             "counts": self.counts,
         }
 
@@ -261,6 +258,5 @@ class Device:
         self.last_id = state["last_id"]
         self.seen = Cursor.parse(self.last_id)
         self.items = {id_: tuple(view) for id_, view in state["items"].items()}
-        self.listed = state["listed"]
         version, unread, unseen = state["counts"]
         self.counts = (version, unread, unseen)

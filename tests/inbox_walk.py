@@ -104,6 +104,7 @@ class Runner:
             while not self._done.is_set():
                 if self.fork is not None and self.fork.poll():
                     tail = self.log.read_text().splitlines()[-LOG_TAIL:]
+                    print([l for l in self.log.read_text().splitlines() if "refused" in l])
                     raise Wrong("\n".join([f"process {self.number} ended in {do}", *tail]))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(0.2):
@@ -265,7 +266,7 @@ async def _serve(walk: Walk, reader: asyncio.StreamReader, writer: asyncio.Strea
     hello = orjson.loads(await reader.readline())
     runner = walk.runners[hello["process"]]
     runner.connected(hello, writer)
-    with contextlib.suppress(ConnectionError):
+    with contextlib.suppress(ConnectionError, asyncio.CancelledError):
         while line := await reader.readline():
             runner.did(orjson.loads(line))
     writer.close()
