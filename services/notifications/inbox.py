@@ -88,10 +88,11 @@ class Inbox:
         return sorted(found, key=_newest_first)[:limit]
 
     async def ids(self, user_id: str, query: Query) -> list[Any]:
-        """Return the ids of all that a query finds, up to the number that is looked at."""
+        """Return the ids of all that a query finds."""
         account = await self._read_account(user_id)
         walk = Walk(self._inbox, account, query)
-        return [one["_id"] for one in await walk.take(MOST_LOOKED_AT)]
+        kept = account.counts.kept
+        return [one["_id"] for one in await walk.take(kept + 1, most=kept + 1)]
 
     async def oldest(self, account: Account, count: int) -> list[Any]:
         """Return the ids of the oldest ones that the quota may take."""

@@ -87,11 +87,11 @@ class Ledger:
         found = filter(matches, self._documents.values())
         return sorted(found, key=lambda one: -one["seq"])
 
-    def insert(self, fields: Document) -> Document:
+    def insert(self, fields: Document, id_: ObjectId | None = None) -> Document:
         """Add a new one at the top of the list."""
         version, seq = self._next_version(), self._next_seq()
         document = {
-            "_id": ObjectId(),
+            "_id": id_ or ObjectId(),
             "user_id": self.account.user_id,
             "state": UNREAD,
             **fields,
@@ -104,10 +104,10 @@ class Ledger:
         self.news.append(News(version=version, new=document))
         return document
 
-    def add_part(self, head: Document, fields: Document) -> None:
+    def add_part(self, head: Document, fields: Document, id_: ObjectId | None) -> None:
         """Keep one that a digest stands for. It has no news of its own."""
         part = {
-            "_id": ObjectId(),
+            "_id": id_ or ObjectId(),
             "user_id": self.account.user_id,
             **fields,
             "state": part_of(head["_id"]),
@@ -178,16 +178,12 @@ class Ledger:
         """Return all of it as one operation; None when nothing changes."""
         if self.account.version == self._before.version:
             return None
-        after = self.account.to_fields()
-        if self.account.preferences != self._before.preferences:
-            after["preferences"] = self.account.preferences
-        if self.account.channels != self._before.channels:
-            after["channels"] = list(self.account.channels)
         inserted = [self._documents[id_] for id_ in self._inserted]
         return Operation(
             id=ObjectId(),
-            at=self.now,
-            after=after,
+            stamp=self._before.next_stamp,
+            earlier=self._before.history,
+            after=self.account.difference(self._before),
             inserted=inserted,
             changes=self._changes(),
             owed=self.owed,

@@ -76,8 +76,7 @@ class Log:
         for document in documents:
             made = number_in(document, "made")
             if document.get("state") == GONE:
-                if made <= offset:
-                    removed.setdefault(number_in(document, "version"), []).append(document["_id"])
+                removed.setdefault(number_in(document, "version"), []).append(document["_id"])
             elif made > offset:
                 news.append(_first_news(document, made))
             else:

@@ -200,15 +200,17 @@ class Notification:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object on the wire."""
-        fields = attrs.asdict(self)
-        times = {name: _iso(getattr(self, name)) for name in ("created_at", *TIMES)}
-        return fields | times
+        return {
+            name: _iso(value) if isinstance(value := getattr(self, name), datetime) else value
+            for name in FIELDS
+        }
 
 
 def _iso(moment: datetime | None) -> str | None:
     return None if moment is None else iso_time(moment)
 
 
+FIELDS = tuple(one.name for one in attrs.fields(Notification))
 TIMES = ("seen_at", "read_at", "archived_at", "snoozed_until", "expires_at")
 TEXTS = (
     "user_id",

@@ -1,7 +1,7 @@
 """Accounts that are not there, not of this layout, or not whole: found again from the documents."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -22,10 +22,13 @@ TOGETHER = 50
 class Recount:
     """Counts a user's documents."""
 
-    def __init__(self, database: Any, accounts: Accounts, legacy: Legacy) -> None:
+    def __init__(
+        self, database: Any, accounts: Accounts, legacy: Legacy, epoch: Callable[[], Epoch]
+    ) -> None:
         self._inbox = database[INBOX]
         self._accounts = accounts
         self._legacy = legacy
+        self._epoch = epoch
 
     async def make_whole(self, accounts: Mapping[str, Account]) -> dict[str, Account]:
         """Return the accounts; those in which something is missing as they are after it."""
@@ -40,7 +43,7 @@ class Recount:
             if await self._accounts.put(await self._counted(account), account):
                 await self._forget(account.user_id)
             found = (await self._accounts.read([account.user_id]))[account.user_id]
-            if found.is_whole and found.is_stored and found.operation is None:
+            if found.is_whole and found.is_stored and found.stamp % 2 == 0:
                 return found
             account = found
 
@@ -69,6 +72,7 @@ class Recount:
             seq=max([account.seq, len(moved), *(number_in(one, "seq") for one in documents)]),
             counts=_sum(documents),
             operation=None,
+            unwritten={},
         )
         if account.is_stored and account.is_whole:
             return attrs.evolve(counted, version=version + 1)
@@ -78,15 +82,16 @@ class Recount:
             seq=len(moved) if moved else counted.seq,
             trimmed_seq=0,
             floor=account.floor or account.trimmed_seq,
-            epoch=self._epoch(account),
+            epoch=self._new_epoch(account),
             epochs=(),
         )
 
-    def _epoch(self, account: Account) -> Epoch:
+    def _new_epoch(self, account: Account) -> Epoch:
         """Return the old one for a user who is moved; else one of which no cursor is known."""
         if account.stored_epoch is None and account.is_stored and self._legacy.epoch:
             return Epoch(0, self._legacy.epoch)
-        ordinal = account.epoch.ordinal if account.epoch else 0
+        # So high that the process goes on with it.
+        ordinal = max(account.epoch.ordinal if account.epoch else 0, self._epoch().ordinal)
         return Epoch(ordinal, secrets.token_hex(4))
 
     async def _forget(self, user_id: str) -> None:

@@ -173,8 +173,8 @@ class Retention:
         """Forget what went long ago; cursors from before that get a resync."""
         highest: dict[str, int] = {}
         for one in gone:
-            version = max(highest.get(one["user_id"], 0), number_in(one, "version"))
-            highest[one["user_id"]] = version
+            user_id = str(one.get("user_id"))
+            highest[user_id] = max(highest.get(user_id, 0), number_in(one, "version"))
         for user_id, version in highest.items():
             await self._accounts.raise_floor(user_id, version)
         await self._accounts.purge([one["_id"] for one in gone])

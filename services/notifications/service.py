@@ -24,7 +24,16 @@ from services.notifications.creation import Creation, Once, Wording
 from services.notifications.epochs import Epochs
 from services.notifications.inbox import Inbox
 from services.notifications.indexes import INBOX, make_indexes
-from services.notifications.intents import Act, Answer, Changed, Outcome, Prefer, Reach, Undo
+from services.notifications.intents import (
+    Act,
+    Answer,
+    Changed,
+    Outcome,
+    Prefer,
+    Reach,
+    Undo,
+    id_of_event,
+)
 from services.notifications.ledger import Ledger
 from services.notifications.legacy import Legacy
 from services.notifications.lifetime import Lifetime
@@ -113,7 +122,9 @@ class NotificationService:
         self._epochs = Epochs(database["meta"])
         self._accounts = Accounts(database)
         self._legacy = Legacy(database, lifetime)
-        self._recount = Recount(database, self._accounts, self._legacy)
+        self._recount = Recount(
+            database, self._accounts, self._legacy, lambda: self._epochs.current
+        )
         self._shared_accounts = SharedRead(self._read_accounts)
         self._publication = Publication(publisher)
         self.owed = Owed(database)
@@ -170,6 +181,9 @@ class NotificationService:
         print_ = None
         if once is not None:
             event_id, print_ = once.event_id(draft.user_id), once.print
+        if event_id is not None and (known := await self._legacy.told(draft.user_id, event_id)):
+            found = await self._all.find_one({"_id": known})
+            return Notification.of(found or {"_id": known, "user_id": draft.user_id})
         try:
             if wording is not None:
                 account = await self._read_account(draft.user_id)
@@ -187,7 +201,9 @@ class NotificationService:
         if wording is not None:
             # In any language that one of them may have chosen.
             self._creation.templates.check(wording.template, wording.variables)
-        drafts = map(request.draft, request.recipients)
+        drafts = list(map(request.draft, request.recipients))
+        if len(drafts) == 1:
+            return [await self.create(drafts[0], wording=wording, once=once)]
         calls = (self.create(draft, wording=wording, once=once) for draft in drafts)
         return list(await asyncio.gather(*calls))
 
@@ -307,7 +323,7 @@ class NotificationService:
 
     async def note_callback(self, user_id: str, event_id: str, end: str) -> None:
         """Note in an event's metadata the end of its callback, unless MongoDB is away."""
-        key = {"event_id": event_id, "user_id": user_id}
+        key = {"_id": id_of_event(user_id, event_id), "user_id": user_id}
         try:
             async with self._access.turn(user_id):
                 await self._all.update_one(key, {"$set": {"metadata.callback": end}})
@@ -344,7 +360,8 @@ class NotificationService:
     async def read_heads(self, user_ids: Sequence[str]) -> dict[str, Cursor]:
         """Return the last number of each user."""
         found = await self._accounts.read(user_ids)
-        return {id_: one.cursor(self._epochs.current) for id_, one in found.items()}
+        newest = {id_: one.settled() if one.is_busy else one for id_, one in found.items()}
+        return {id_: one.cursor(self._epochs.current) for id_, one in newest.items()}
 
     async def run_watch(self) -> None:
         """Notice a store that was restored under us, until cancelled."""
