@@ -46,6 +46,8 @@ class Item:
     dedupe_key: str | None = None
     # By which it is renewed; one that was read has none any more.
     key: str | None = None
+    # The event that it was made for, and the last one that it tells of.
+    made_for: str | None = None
     event_id: str | None = None
     state: str = UNREAD
     seen_at: str | None = None
@@ -119,7 +121,7 @@ class Inbox:
     """All of one user; `version` counts the changes."""
 
     version: int = 0
-    places: int = 0
+    top: int = 0
     items: dict[str, Item] = attrs.field(factory=dict)
     # What was removed, while it is known.
     gone: dict[str, Item] = attrs.field(factory=dict)
@@ -152,19 +154,21 @@ class Inbox:
 
     def _create(self, deed: Deed) -> tuple[list[Told], None]:
         event, key = deed.fields["event_id"], deed.fields["key"]
-        if event is not None:
-            for item in [*self.items.values(), *self.gone.values()]:
-                if item.event_id == event and not self._is_forgotten(item, deed):
-                    return self._answered(deed, item, [])
+        for item in [*self.items.values(), *self.gone.values()]:
+            if event is not None and item.made_for == event and not self._is_forgotten(item, deed):
+                return self._answered(deed, item, [])
         alike = [one for one in self.items.values() if key is not None and one.key == key]
         # One that is read is done with: the next is another.
         alike = [one for one in alike if one.state in (UNREAD, SNOOZED)]
         if not alike:
-            self.places += 1
-            item = Item(deed.id, self.places, 0, created_at=deed.now, **deed.fields)
+            self.top += 1
+            item = Item(deed.id, self.top, 0, created_at=deed.now, **deed.fields, made_for=event)
             self.items[item.id] = item
+            self.gone.pop(item.id, None)
             return self._answered(deed, item, [self._tell([item], is_new=True)])
         item = max(alike, key=lambda one: one.seq)
+        if event is not None and item.event_id == event:
+            return self._answered(deed, item, [])
         for name, value in deed.fields.items():
             if name != "event_id" or value is not None:
                 setattr(item, name, value)
@@ -190,9 +194,9 @@ class Inbox:
         return ([self._tell(changed)] if changed else []), len(changed)
 
     def _is_forgotten(self, item: Item, deed: Deed) -> bool:
-        if item.state != GONE or item.id == deed.id:
-            return False
-        return later(item.gone_at, GONE_SECONDS) <= deed.now
+        # The store forgets some time after that; until then it tells that it is known.
+        made = deed.after > deed.before
+        return made and item.state == GONE and later(item.gone_at, GONE_SECONDS) <= deed.now
 
     def _delete(self, deed: Deed) -> tuple[list[Told], int]:
         gone = self._those(deed.ids)
@@ -248,8 +252,8 @@ class Inbox:
         }
 
     def _to_top(self, item: Item) -> Told:
-        self.places += 1
-        item.seq = self.places
+        self.top += 1
+        item.seq = self.top
         return self._tell([item], is_new=True)
 
     def _tell(

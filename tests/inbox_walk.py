@@ -176,7 +176,9 @@ class Walk:
             documents: dict[str, list[dict[str, Any]]] = {user: [] for user in self.users}
             for one in database[INBOX].find():
                 documents[one["user_id"]].append(one)
-        return {user: Stored(accounts.get(user, {}), documents[user]) for user in self.users}
+        return {
+            user: Stored.of(user, accounts.get(user), documents[user]) for user in self.users
+        }
 
     async def kill(self) -> None:
         """Kill a process."""
