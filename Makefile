@@ -4,7 +4,7 @@ BIN := .venv/bin
 # How long `make soak` goes on.
 SECONDS ?= 600
 
-.PHONY: run test lint format clean autobahn fuzz-queue crash-queue fuzz-http faults soak bench-queue bench-fanout
+.PHONY: run test lint format clean autobahn fuzz-queue crash-queue fuzz-http faults soak bench-queue bench-fanout bench-inbox
 
 run: .venv/run.stamp
 	RT_DEMO_LOGIN=$${RT_DEMO_LOGIN:-true} $(BIN)/python run.py
@@ -44,6 +44,9 @@ bench-queue: .venv/dev.stamp
 
 bench-fanout: .venv/dev.stamp
 	$(BIN)/python -m benchmarks.fanout
+
+bench-inbox: .venv/dev.stamp
+	$(BIN)/python -m benchmarks.inbox --full
 
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .

@@ -20,6 +20,7 @@ from handlers.admin import (
 )
 from handlers.authentication import DemoLoginHandler, TicketHandler
 from handlers.batches import BatchesHandler, BatchHandler, BatchTasksHandler
+from handlers.email import email_routes
 from handlers.notifications import (
     ActHandler,
     ActOnHandler,
@@ -38,6 +39,7 @@ from handlers.notifications import (
 from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler
 from handlers.page import STATIC, AssetHandler, PageHandler, ProtocolHandler
 from handlers.preferences import PreferencesHandler, TypesHandler
+from handlers.push import push_routes
 from handlers.schedules import (
     SCHEDULE,
     ScheduleHandler,
@@ -51,6 +53,7 @@ from handlers.tasks import (
     TaskSocket,
     TasksRetryHandler,
 )
+from services.email import BadLink, NoAddress, NoMail
 from services.kinds import KindUnknown, ParamsFault
 from services.notifications import (
     AlreadyAnswered,
@@ -61,6 +64,7 @@ from services.notifications import (
 )
 from services.notifications.templates import TemplateRefused
 from services.operating import KindNotFound, RerunFull
+from services.push import EndpointRefused, SubscriptionNotFound
 from services.queue import (
     BatchNotFound,
     Conflict,
@@ -101,6 +105,11 @@ PROBLEMS: dict[type[Exception], int] = {
     ScheduleConflict: 409,
     ScheduleRefused: 422,
     InvalidSetting: 422,
+    EndpointRefused: 422,
+    SubscriptionNotFound: 404,
+    NoAddress: 409,
+    NoMail: 409,
+    BadLink: 400,
     TooManyWaiting: 429,
     NoTurn: 503,
     TooManyTickets: 429,
@@ -118,6 +127,8 @@ def routes(
     schedules: dict[str, Any],
     operator: dict[str, Any],
     notifications: dict[str, Any],
+    push: dict[str, Any],
+    email: dict[str, Any],
     system_settings: dict[str, Any],
     tickets: dict[str, Any],
     demo: dict[str, Any],
@@ -156,6 +167,8 @@ def routes(
         URLSpec(rf"/api/notifications/{ID}", NotificationHandler, notifications),
         URLSpec(r"/api/ws/notifications", NotificationSocket, notifications),
         URLSpec(r"/api/broadcast", BroadcastHandler, notifications),
+        *push_routes(push, ID),
+        *email_routes(email),
         URLSpec(r"/api/queue/stats", QueueStatsHandler, queue),
         URLSpec(r"/api/queue/check", QueueCheckHandler, queue),
         URLSpec(r"/api/queue/dead", DeadTasksHandler, queue),

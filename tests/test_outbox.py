@@ -16,15 +16,16 @@ from tornado.ioloop import IOLoop
 
 from services import outbox
 from services.callbacks import CallbackSender
-from services.notifications import NotificationService
+from services.notifications import NotificationService, Query
 from services.outbox import OURS_SECONDS, Event, OutboxPump, read_lag
 from services.queue import Ack, Claim, Job, NewTask, Outcome, QueueService
+from tests.inboxes import Published, unread
 from tests.ports import free_port
 from tests.test_callbacks import Received, app, received
-from tests.test_notifications import Published
 from tests.waiting import until
 from tornado_rt.mongo import MongoAccess, open_database
 from tornado_rt.stores import StoreAddresses
+from tornado_rt.turns import NoTurn
 
 __all__ = ["app", "received"]
 
@@ -221,7 +222,7 @@ async def test_entry_read_by_a_pump_that_was_killed_is_moved(
     await make_pump(redis, notifications)._ensure_group()
     await redis.xreadgroup("notifications", "a", {STREAM: ">"})
     assert await make_pump(redis, notifications).pump(0) == 1
-    assert await notifications.unread_count("alice") == 1
+    assert await unread(notifications) == 1
     assert await redis.xlen(STREAM) == 0
 
 
@@ -234,7 +235,7 @@ async def test_notification_stored_before_the_crash_is_not_doubled(
     await pump.pump(0)
     await redis.xadd(STREAM, entries[0][1])
     await pump.pump(0)
-    assert await notifications.unread_count("alice") == 1
+    assert await unread(notifications) == 1
 
 
 @pytest.mark.gen_test
@@ -251,7 +252,7 @@ async def test_malformed_entry_is_set_aside(
     await redis.xadd(STREAM, {**whole, b"user_id": b"\xff"})
     await redis.xadd(STREAM, {**whole, b"user_id": b"x" * 300})
     await pump.pump(0)
-    assert await notifications.unread_count("alice") == 1
+    assert await unread(notifications) == 1
     assert await redis.xlen(STREAM + ":bad") == 5
     assert await redis.xlen(STREAM) == 0
     assert b"rt_outbox_set_aside_total 5.0" in pump._metrics.render()
@@ -318,7 +319,7 @@ async def test_entry_waits_while_mongodb_is_away(
             await asyncio.gather(job, return_exceptions=True)
             # It says goodbye through the forwarder, which runs on this loop.
             await asyncio.to_thread(away.client.close)
-    assert await notifications.unread_count("alice") == 1
+    assert await unread(notifications) == 1
 
 
 @pytest.mark.gen_test
@@ -327,12 +328,12 @@ async def test_two_pumps_share_the_work(redis: Redis, notifications: Notificatio
     jobs = [asyncio.create_task(pump.run()) for pump in pumps]
     for _ in range(10):
         await end_a_task(redis)
-    await until(lambda: notifications.unread_count("alice"), equal=10)
+    await until(lambda: unread(notifications), equal=10)
     await until(lambda: redis.xlen(STREAM), equal=0)
     for job in jobs:
         job.cancel()
     await asyncio.gather(*jobs, return_exceptions=True)
-    assert await notifications.unread_count("alice") == 10
+    assert await unread(notifications) == 10
 
 
 @pytest.mark.gen_test
@@ -342,7 +343,7 @@ async def test_flush_moves_what_is_there(
     for _ in range(3):
         await end_a_task(redis)
     await pump.flush(5)
-    assert await notifications.unread_count("alice") == 3
+    assert await unread(notifications) == 3
 
 
 @pytest.mark.gen_test
@@ -415,7 +416,7 @@ async def test_result_that_no_store_could_keep_leaves_its_end_to_be_told(
     await pump.pump(0)
     [told] = (await notifications.find("alice")).items
     assert told.metadata == about("t1", "A")
-    assert await notifications.unread_count("bob") == 1
+    assert await unread(notifications, "bob") == 1
     assert await redis.xlen(STREAM) == 0
 
 
@@ -453,7 +454,7 @@ async def test_entry_of_a_later_version_is_moved(
 ) -> None:
     await entry_of(redis, something_new="1")
     await pump.pump(0)
-    assert await notifications.unread_count("alice") == 1
+    assert await unread(notifications) == 1
     assert await redis.xlen(STREAM + ":bad") == 0
 
 
@@ -498,7 +499,7 @@ async def test_end_is_told_and_posted_without_what_cannot_be_read(
     body = orjson.loads(received.requests[0].body)
     expected = orjson.loads(orjson.dumps({"event_id": "e1", **posted}))
     assert {name: body[name] for name in expected} == expected
-    assert await notifications.unread_count("alice") == 1
+    assert await unread(notifications) == 1
     assert await redis.xlen(STREAM) == await redis.xlen(STREAM + ":bad") == 0
     job.cancel()
     await asyncio.gather(job, return_exceptions=True)
@@ -516,26 +517,40 @@ async def test_entry_of_which_most_is_missing_is_told(
 
 @pytest.mark.gen_test(timeout=90)
 async def test_end_of_a_busy_user_waits_and_nobody_elses(redis: Redis, database: Any) -> None:
-    """A user whose requests hold all of their turns gets the end later; others do not wait."""
-    access = MongoAccess(database, most_a_user=1, wait_seconds=60)
+    """A user whose requests fill their line gets the end later; others do not wait."""
+    access = MongoAccess(database, most_waiting_a_user=1)
     notifications = NotificationService(database, Published(), access=access)
     await notifications.prepare()
     pump = make_pump(redis, notifications)
-    for number in range(150):
+    for number in range(50):
         await entry_of(redis, event_id=f"a{number}")
     await entry_of(redis, event_id="b1", user_id="bob")
+    flood = asyncio.create_task(keep_busy(notifications))
     job = asyncio.create_task(pump.run())
-    async with access.turn("alice"):
-        await until(lambda: notifications.unread_count("bob"), equal=1)
-        await entry_of(redis, event_id="b2", user_id="bob")
-        await until(lambda: notifications.unread_count("bob"), equal=2)
-        await until(lambda: redis.xlen(STREAM), equal=150)
-    # Each is a write to MongoDB.
+    await until(lambda: unread(notifications, "bob"), equal=1)
+    await entry_of(redis, event_id="b2", user_id="bob")
+    await until(lambda: unread(notifications, "bob"), equal=2)
+    assert await redis.xlen(STREAM) > 0
+    flood.cancel()
+    await asyncio.wait([flood])
     await until(lambda: redis.xlen(STREAM), 60, equal=0)
-    assert await notifications.unread_count("alice") == 150
+    assert await unread(notifications) == 50
     job.cancel()
     await asyncio.gather(job, return_exceptions=True)
+    await notifications.close()
     await access.close()
+
+
+async def keep_busy(notifications: NotificationService) -> None:
+    """Let one of alice's requests wait at any time, until cancelled."""
+
+    async def flood() -> None:
+        while True:
+            with contextlib.suppress(NoTurn):
+                await notifications.mark_read("alice", ["0" * 24])
+            await asyncio.sleep(0)
+
+    await asyncio.gather(flood(), flood())
 
 
 @pytest.mark.gen_test
@@ -567,7 +582,7 @@ async def test_ends_of_one_user_are_told_in_their_order(
     told: list[str] = []
     before = None
     while True:
-        page = await notifications.find("alice", limit=100, before=before)
+        page = await notifications.find("alice", Query(limit=100, before=before))
         told += [one.metadata["task_id"] for one in page.items]
         if (before := page.next) is None:
             break
@@ -582,23 +597,23 @@ async def test_entry_that_another_pump_took_over_is_moved_by_that_one_alone(
     redis: Redis, database: Any
 ) -> None:
     """While it waited too long in the line of the first."""
-    access = MongoAccess(database, most_a_user=1, wait_seconds=60)
-    published = Published()
-    notifications = NotificationService(database, published, access=access)
+    published = Published(held=asyncio.Event())
+    notifications = NotificationService(database, published)
     await notifications.prepare()
     slow, other = (make_pump(redis, notifications, name) for name in "ab")
     await entry_of(redis, event_id="a1")
     await entry_of(redis, event_id="a2")
-    async with access.turn("alice"):
-        moving = asyncio.create_task(slow.pump(0))
-        await until(lambda: slow._known)
-        [second] = [entry for entry in slow._known.values() if entry is slow._lines[b"alice"][-1]]
-        await redis.xclaim(STREAM, "notifications", "b", 0, [second.id])
-        second.read_at -= OURS_SECONDS
+    moving = asyncio.create_task(slow.pump(0))
+    await until(lambda: slow._known)
+    [second] = [entry for entry in slow._known.values() if entry is slow._lines[b"alice"][-1]]
+    await redis.xclaim(STREAM, "notifications", "b", 0, [second.id])
+    second.read_at -= OURS_SECONDS
+    assert published.held is not None
+    published.held.set()
     await moving
-    assert await notifications.unread_count("alice") == 1
+    assert await unread(notifications) == 1
     assert await redis.xlen(STREAM) == 1
     assert await other.pump(0) == 1
-    assert await notifications.unread_count("alice") == 2
+    assert await unread(notifications) == 2
     assert len(published.of_type("notification")) == 2
-    await access.close()
+    await notifications.close()

@@ -11,12 +11,14 @@ import pytest
 from tornado.web import RequestHandler
 from tornado.websocket import WebSocketHandler
 
+from handlers.email import USER
 from handlers.routes import ID, KIND, routes
 from handlers.schedules import SCHEDULE
 from services.queue import Ack, Outcome
 from settings import Settings
 from tests.api import Client, frame, frame_of, serving
 from tests.conftest import ROOT
+from tests.push_service import Device
 
 PAGE = (ROOT / "docs" / "security.md").read_text()
 ACTORS = ["anonymous", "owner", "other user", "publisher", "worker", "admin"]
@@ -42,6 +44,7 @@ def served() -> set[str]:
     found = set()
     for rule in routes(**{name: {} for name in names}):
         path = rule.regex.pattern.rstrip("$").replace(ID, "{id}").replace(KIND, "{kind}")
+        path = path.replace("/users/" + USER, "/users/{user}")
         path = path.replace("(.*)", "{path}").replace(SCHEDULE, "{name}")
         found |= {f"{method} {path}" for method in methods_of(rule.target)}
     return found
@@ -83,6 +86,7 @@ class Site:
         """Send a request about something fresh of the owner's; return what came of it."""
         method, _, path = request.partition(" ")
         path = path.replace("{path}", "index.html").replace("{kind}", "analysis")
+        path = path.replace("{user}", OWNER)
         if "{id}" in path:
             path = path.replace("{id}", await self.fresh_id(path))
         if "{name}" in path:
@@ -99,6 +103,8 @@ class Site:
         """Make something for a path, and return its id."""
         if "/dead/" in path or path.endswith("/retry"):
             return await self.die()
+        if "/push/" in path:
+            return str((await self.owner.post("/api/push/subscriptions", SUBSCRIPTION)).body["id"])
         made = (
             "tasks" if "/tasks/" in path else "batches" if "/batches/" in path else "notifications"
         )
@@ -123,7 +129,16 @@ class Site:
 
 ID_FIELDS = {"tasks": "task_id", "batches": "batch_id", "notifications": "id"}
 SCHEDULED = {"every": 3600, "kind": "analysis", "params": {"symbol": "AAPL"}, "overlap": "queue"}
+SUBSCRIPTION = Device("a").subscription("https://push.example")
 BODIES: dict[str, Any] = {
+    "POST /api/push/subscriptions": Device("b").subscription("https://push.example"),
+    "POST /api/push/renewals": {
+        "endpoint": "https://push.example/c",
+        "auth": "AAAA",
+        "subscription": SUBSCRIPTION,
+    },
+    "PUT /api/email": {"on": False},
+    "PUT /api/users/{user}/email": {"email": None},
     # Aside, so that none of them waits in the line.
     "POST /api/tasks": {"symbol": "AAPL", "delay": 99},
     "POST /api/batches": {"symbols": ["AAPL"]},

@@ -15,8 +15,8 @@ from services.notifications import NotificationDraft, NotificationService, Notif
 from services.outbox import OutboxPump
 from services.queue import Job, KindEntry, KindLimits, QueueService
 from services.system_settings import SystemSettings, SystemSettingsService
+from tests.inboxes import Published
 from tests.queueing import KIND, claim, end, enqueue, give_up, read, several
-from tests.test_notifications import Published
 from tests.test_outbox import end_a_task, make_pump
 from tests.test_presence import House
 from tornado_rt.auth import Identity
@@ -88,21 +88,23 @@ async def test_settings_may_have_more_fields(database: Any) -> None:
 
 @pytest.mark.gen_test
 async def test_notification_may_have_more_fields_or_lack_the_latest(database: Any) -> None:
-    """Those of the first version were stored without the marks of what was published."""
     service = NotificationService(database, Published())
     await service.prepare()
     draft = NotificationDraft(user_id="alice", type=NotificationType.ALERT, title="A")
     stored = await service.create(draft)
-    changes = {
-        "$set": {"of_a_later_version": [1]},
-        "$unset": {"unsent": "", "published_at": ""},
-    }
-    await database["notifications"].update_one({"user_id": "alice"}, changes)
+    changes = {"$set": {"of_a_later_version": [1]}, "$unset": {"severity": "", "goes_at": ""}}
+    await database["inbox"].update_one({"user_id": "alice"}, changes)
+    user = {"$set": {"of_a_later_version": [1]}}
+    await database["notification_users"].update_one({"_id": "alice"}, user)
     assert [item.title for item in (await service.find("alice")).items] == ["A"]
     begin = (await service.replay("alice")).begin
     await service.create(attrs.evolve(draft, title="B"))
-    assert len((await service.replay("alice", begin)).messages) == 2
+    assert len((await service.replay("alice", begin)).messages) == 1
     assert (await service.mark_one("alice", stored.id)).status == "read"
+    for name, key in (("inbox", "user_id"), ("notification_users", "_id")):
+        kept = await database[name].find_one({key: "alice", "of_a_later_version": [1]})
+        assert kept is not None, name
+    await service.close()
 
 
 @pytest.mark.gen_test

@@ -20,6 +20,7 @@ from tornado.web import Application
 from handlers.routes import PROBLEMS, routes, worker_routes
 from services.analysis import analysis_kind
 from services.callbacks import CallbackSender
+from services.email import Addresses, Digests, MailLinks, MailServer, Postman, email_kind
 from services.gauges import QueueGauges
 from services.kinds import KindRegistry, load_kinds
 from services.migrations import (
@@ -36,6 +37,7 @@ from services.notifications.types import NotificationTypes, load_types
 from services.operating import Operator
 from services.outbox import OutboxPump, read_lag
 from services.progress import PlanBook
+from services.push import PushClient, Pusher, Subscriptions, VapidKey, load_vapid_key, push_kind
 from services.queue import QueueService, key_prefix
 from services.schedules import (
     SCHEDULES,
@@ -69,7 +71,7 @@ from tornado_rt.presence import Presence
 from tornado_rt.protocol import CONTROL, WORKERS
 from tornado_rt.readiness import Readiness
 from tornado_rt.redis import MAINTENANCE_SECONDS, SHARED_HOME, open_redis
-from tornado_rt.secret import load_secret
+from tornado_rt.secret import load_email_secret, load_secret
 from tornado_rt.stores import StoreAddresses, StoreError, open_stores, running_addresses
 from tornado_rt.tickets import Tickets
 from tornado_rt.tls import server_context
@@ -138,6 +140,17 @@ class _Texts:
 
 
 @attrs.frozen
+class Absent:
+    """What tells users who are not there: where each is found, and the kinds of deliveries."""
+
+    subscriptions: Subscriptions
+    addresses: Addresses
+    links: MailLinks
+    digests: Digests
+    kinds: Mapping[str, Kind]
+
+
+@attrs.frozen
 class Server:
     """A server that listens."""
 
@@ -153,6 +166,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
     """
     async with contextlib.AsyncExitStack() as stack:
         secret, _ = load_secret(settings)
+        vapid_key, email_secret = load_vapid_key(settings), load_email_secret(settings)
         verifier, tls = TokenVerifier(settings, secret), server_context(settings)
         stack.push_async_callback(verifier.close)
         # The provider of the keys, if there is one, is asked while the rest starts.
@@ -171,17 +185,21 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         if addresses.watch is not None:
             core.jobs.keep(addresses.watch.run, "folder-watch")
         watch = addresses.watch
+        sockets = stack.enter_context(_bound(settings, shared=process is not None))
+        own_url = url_of(settings, sockets[0].getsockname()[1])
+        links = MailLinks(settings.public_url or own_url, email_secret)
+        absent = await _open_absent(stack, settings, database, notifications, vapid_key, links)
         application = _application(
             core,
             database,
             notifications,
+            absent,
             system_settings,
             secret,
             verifier,
             lambda: None if watch is None else watch.fault,
             _gauges(core),
         )
-        sockets = stack.enter_context(_bound(settings, shared=process is not None))
         await _register(core, own)
         if settings.worker_concurrency:
             await stack.enter_async_context(_worker(core, own.targets))
@@ -191,7 +209,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         stack.push_async_callback(core.presence.leave)
         stack.push_async_callback(core.hub.drain, settings.drain_seconds)
         await stack.enter_async_context(_serving(application, settings, sockets, tls, core.metrics))
-        yield Server(url_of(settings, sockets[0].getsockname()[1]), core)
+        yield Server(own_url, core)
 
 
 @contextlib.asynccontextmanager
@@ -397,6 +415,37 @@ async def _open_notifications(
     return notifications
 
 
+async def _open_absent(
+    stack: contextlib.AsyncExitStack,
+    settings: Settings,
+    database: Any,
+    notifications: NotificationService,
+    vapid_key: VapidKey,
+    links: MailLinks,
+) -> Absent:
+    digests, access = Digests(database), notifications.access
+    private = settings.callback_allow_private
+    subscriptions = Subscriptions(
+        database,
+        notifications.set_channel,
+        server_key=vapid_key.public,
+        access=access,
+        most=settings.push_subscriptions_per_user,
+        allow_private=private,
+    )
+    await subscriptions.prepare()
+    client = PushClient(vapid_key, allow_private=private)
+    stack.callback(client.close)
+    unread, ttl = notifications.still_unread, settings.push_ttl_seconds
+    pusher = Pusher(subscriptions, client, unread, ttl_seconds=ttl)
+    server = MailServer.parse(settings.smtp_url) if settings.smtp_url else None
+    turn, sender = notifications.set_channel, settings.smtp_from
+    addresses = Addresses(database, turn, access=access, sends=server is not None)
+    postman = Postman(addresses, digests, links, unread, server=server, sender=sender)
+    kinds = [push_kind(pusher), email_kind(postman)]
+    return Absent(subscriptions, addresses, links, digests, {one.name: one for one in kinds})
+
+
 def _process_name(settings: Settings, process: int | None) -> str:
     """Return a name that no other running process has, the same after a restart."""
     name = f"{socket.gethostname()}:{settings.port}"
@@ -487,6 +536,7 @@ def _application(
     core: Core,
     database: Any,
     notifications: NotificationService,
+    absent: Absent,
     system_settings: SystemSettingsService,
     secret: str,
     verifier: TokenVerifier,
@@ -524,6 +574,8 @@ def _application(
         schedules={"schedules": schedules},
         operator={"operator": Operator(core.queue)},
         notifications={"notifications": notifications, "tasks": tasks},
+        push={"subscriptions": absent.subscriptions},
+        email={"addresses": absent.addresses, "links": absent.links},
         system_settings={"system_settings": system_settings},
         tickets={"tickets": tickets},
         demo=demo,

@@ -222,9 +222,10 @@ class Account:
         epoch_to_come = operation is not None and "epoch" in operation.after
         good = [one is not None for one in (*numbers.values(), *counted.values())]
         good.append(epoch is not None or epoch_to_come)
+        known: Document = {name: number or 0 for name, number in numbers.items()}
         return cls(
             user_id=user_id,
-            **{name: number or 0 for name, number in numbers.items()},
+            **known,
             counts=Counts(**{name: number or 0 for name, number in counted.items()}),
             epoch=epoch,
             epochs=_past(stored.get("epochs")),

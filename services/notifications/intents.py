@@ -52,6 +52,8 @@ class Intent(Protocol):
         ...
 
 
+# How long before it is forgotten what was removed cannot be put back any more.
+ALMOST = timedelta(minutes=1)
 # Says whether one is kept and not pushed, by its user's preferences and the time.
 Mutes = Callable[[Document, datetime], bool]
 
@@ -217,9 +219,16 @@ class Undo:
     def apply(self, ledger: Ledger) -> Changed:
         """Change the ledger."""
         changed = ledger.change(
-            ledger.where(lambda one: one.get("version") == self.version and "was" in one), undone
+            ledger.where(lambda one: self._is_undoable(one, ledger.now)), undone
         )
         return Changed(len(changed), None)
+
+    def _is_undoable(self, document: Document, now: datetime) -> bool:
+        if document.get("version") != self.version or "was" not in document:
+            return False
+        # One that is about to be forgotten is as good as forgotten.
+        gone_at = document.get("due_at") if document.get("state") == GONE else None
+        return gone_at is None or gone_at > now + ALMOST
 
 
 @attrs.frozen(kw_only=True)

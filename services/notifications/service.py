@@ -17,7 +17,7 @@ from bson import ObjectId
 from bson.errors import BSONError
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 
-from services.notifications.account import Account, Document
+from services.notifications.account import UNREAD, Account, Document
 from services.notifications.accounts import REFUSALS, TOGETHER, Accounts
 from services.notifications.committer import Committer
 from services.notifications.creation import Creation, Once, Wording
@@ -115,7 +115,7 @@ class NotificationService:
         self._database = database
         self._all = database[INBOX]
         self._publisher = publisher
-        self._access = access or MongoAccess(database)
+        self.access = access or MongoAccess(database)
         self._types = types or load_types("")
         lifetime = Lifetime(timedelta(days=ttl_days))
         self._creation = Creation(lifetime, templates or load_templates(), self._types)
@@ -135,14 +135,14 @@ class NotificationService:
             epoch=lambda: self._epochs.current,
             tell=self._tell,
             note=self.owed.note,
-            most_waiting_a_user=self._access.most_waiting_a_user,
-            wait_seconds=self._access.wait_seconds,
+            most_waiting_a_user=self.access.most_waiting_a_user,
+            wait_seconds=self.access.wait_seconds,
         )
         self._inbox = Inbox(database, self._read_account)
         self._log = Log(database, self._read_account, replay_limit)
         self._retention = Retention(
             database,
-            self._access,
+            self.access,
             self._accounts,
             self._inbox,
             commit=self._commit,
@@ -213,7 +213,7 @@ class NotificationService:
 
     async def preferences(self, user_id: str) -> Preferences:
         """Return a user's preferences; the defaults for who never chose."""
-        async with self._access.watched():
+        async with self.access.watched():
             return Preferences.of((await self._read_account(user_id)).preferences)
 
     async def set_preferences(self, user_id: str, preferences: Preferences) -> None:
@@ -224,6 +224,14 @@ class NotificationService:
         """Turn one way to reach a user when nobody is there on or off."""
         await self._commit(Reach(user_id=user_id, channel=channel, on=on))
 
+    async def still_unread(self, user_id: str, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Return those of the notifications that are unread, as on the wire, oldest first."""
+        keys = [stored_id(id_) for id_ in ids]
+        async with self.access.turn(user_id):
+            found = await self._all.find({"_id": {"$in": keys}}).to_list(None)
+        unread = [one for one in found if one["user_id"] == user_id and one["state"] == UNREAD]
+        return [Notification.of(one).to_dict() for one in sorted(unread, key=_place)]
+
     async def types(self, user_id: str) -> Sequence[TypeText]:
         """Return the list of types, with the texts in the user's language."""
         return self._types.in_locale((await self.preferences(user_id)).locale)
@@ -231,7 +239,7 @@ class NotificationService:
     async def find(self, user_id: str, query: Query | None = None) -> NotificationPage:
         """Find a page, the newest first. Raise NotificationNotFound for a place that is none."""
         query = query or Query()
-        async with self._access.turn(user_id):
+        async with self.access.turn(user_id):
             known = self._committer.remembered(user_id)
             found = await self._inbox.find(user_id, query, known)
         items = list(map(Notification.of, found.documents))
@@ -243,18 +251,18 @@ class NotificationService:
 
     async def get(self, user_id: str, id_: str) -> Notification:
         """Return one. Raise NotificationNotFound, also for another's."""
-        async with self._access.turn(user_id):
+        async with self.access.turn(user_id):
             return Notification.of(await self._inbox.one(user_id, id_))
 
     async def parts(self, user_id: str, id_: str, limit: int) -> list[Notification]:
         """Return what a digest stands for, the newest first. Raise NotificationNotFound."""
-        async with self._access.turn(user_id):
+        async with self.access.turn(user_id):
             head = await self._inbox.one(user_id, id_)
             return list(map(Notification.of, await self._inbox.parts(user_id, head, limit)))
 
     async def counts(self, user_id: str) -> dict[str, int]:
         """Return `{unread, unseen, version}`."""
-        async with self._access.watched():
+        async with self.access.watched():
             return counts_dict(await self._read_account(user_id))
 
     async def act(
@@ -267,7 +275,7 @@ class NotificationService:
         self, user_id: str, verb: Verb, query: Query, until: datetime | None = None
     ) -> Done:
         """Apply a verb to all that a query finds."""
-        async with self._access.turn(user_id):
+        async with self.access.turn(user_id):
             ids = await self._inbox.ids(user_id, query)
         return await self._act(user_id, verb, ids, until)
 
@@ -325,7 +333,7 @@ class NotificationService:
         """Note in an event's metadata the end of its callback, unless MongoDB is away."""
         key = {"_id": id_of_event(user_id, event_id), "user_id": user_id}
         try:
-            async with self._access.turn(user_id):
+            async with self.access.turn(user_id):
                 await self._all.update_one(key, {"$set": {"metadata.callback": end}})
         except (PyMongoError, NoTurn) as error:
             log.warning("callback_not_noted", event_id=event_id, error=error)
@@ -346,12 +354,12 @@ class NotificationService:
     async def replay(self, user_id: str, after: Cursor | None = None) -> NotificationReplay:
         """Return all that came after a cursor, oldest first; or why it cannot be had."""
         # Who comes now shares their reads with the others that come, and needs no turn.
-        async with self._access.watched():
+        async with self.access.watched():
             account = await self._read_account(user_id)
         cursor = account.cursor(self._epochs.current)
         if after is None:
             return NotificationReplay([], None, cursor, cursor, counts_dict(account))
-        async with self._access.turn(user_id):
+        async with self.access.turn(user_id):
             messages, resync, account = await self._log.read(account, after)
         cursor = account.cursor(self._epochs.current)
         begin = after if resync is None else cursor
@@ -409,7 +417,7 @@ class NotificationService:
         return Done(total, ".".join(map(str, versions)) or None, counts)
 
     async def _commit(self, intent: Any) -> Outcome:
-        async with self._access.watched():
+        async with self.access.watched():
             outcome = await self._committer.commit(intent)
         self._retention.watch(outcome.account)
         return outcome
@@ -440,6 +448,10 @@ def _versions(token: str) -> list[int]:
     ):
         raise NotificationNotFound(clean_text(token, 50))
     return [int(one) for one in reversed(parts)]
+
+
+def _place(document: Document) -> int:
+    return int(document["seq"])
 
 
 def _is_refusal(error: Exception) -> bool:

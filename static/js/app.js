@@ -4,6 +4,7 @@ import { Api } from "./api.js";
 import { $, element } from "./dom.js";
 import { showFrame } from "./frames-view.js";
 import { NotificationView } from "./notification-view.js";
+import { PushSwitch } from "./push.js";
 import { RealtimeSocket } from "./socket.js";
 import { EventStream } from "./stream.js";
 import { TaskList, nameOf } from "./task-list.js";
@@ -21,6 +22,7 @@ const api = new Api(token);
 const task = new TaskView();
 const taskList = new TaskList((one) => show("task", one.task_id, nameOf(one)));
 const notifications = new NotificationView(api, showError);
+const push = new PushSwitch(api, showError);
 
 // The user as the server knows them, "" until it has said so.
 let user = "";
@@ -84,6 +86,7 @@ function showState(text, code) {
 function onNews(type, data) {
   if (type === "connected") {
     user = data.user_id;
+    push.follow(user);
     notifications.showUnread(data.unread_count);
   }
   if (type === "notification") {
