@@ -29,6 +29,7 @@ from services.notifications import (
     State,
     Verb,
 )
+from services.notifications import intents
 from services.notifications import ledger as ledgers
 from services.notifications.intents import Act, Create, Due, Intent, Needs, Outcome, Trim, Undo
 from services.notifications.ledger import Ledger
@@ -100,6 +101,8 @@ class Notes:
         self.write("fail", why)
 
     def counts(self, user: str, version: int, unread: int, unseen: int) -> None:
+        import traceback
+        self.write("dbg", user, version, unread, unseen, datetime.now(UTC).isoformat(), [f"{f.name}:{f.lineno}" for f in traceback.extract_stack()[-6:-1]])
         self.write_once("counts", user, version, unread, unseen)
 
     def told(self, user: str, message: Message) -> None:
@@ -414,7 +417,7 @@ def serve(task: Task) -> None:
     """Run a process until its socket is closed."""
     os.nice(10)
     # Else nobody would see in a walk what becomes of what was removed.
-    ledgers.GONE_FOR = timedelta(seconds=GONE_SECONDS)
+    ledgers.GONE_FOR, intents.ALMOST = timedelta(seconds=GONE_SECONDS), timedelta(seconds=2)
     asyncio.run(_serve(task))
 
 
