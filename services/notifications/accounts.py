@@ -20,6 +20,7 @@ from pymongo.errors import BulkWriteError, OperationFailure
 from pymongo.write_concern import WriteConcern
 
 from services.notifications.account import GONE, Account, Document, Operation
+from services.notifications.endings import OTHERS_SECONDS, Endings
 from services.notifications.indexes import INBOX, OWED, USERS
 from services.notifications.models import StoreConflict
 
@@ -50,6 +51,7 @@ class Accounts:
         self._lazy_inbox = database.get_collection(INBOX, write_concern=UNWAITED)
         self._owed = database.get_collection(OWED, write_concern=UNWAITED)
         self._barrier = database["meta"]
+        self.endings = Endings(self.end)
         # When each unfinished operation was seen first.
         self._seen: dict[ObjectId, float] = {}
         # Operations whose steps are known to be done.
@@ -90,8 +92,11 @@ class Accounts:
             versions |= {one["_id"]: one.get("version") async for one in found}
         done = set()
         for user_id, operation in operations.items():
-            if operation.id in self._done or operation.is_done(versions):
+            if operation.id in self._done:
+                done.add(user_id)
+            elif operation.is_done(versions):
                 self._note_done(operation)
+                self.endings.add({user_id: operation}, OTHERS_SECONDS)
                 done.add(user_id)
         return done
 
@@ -107,6 +112,7 @@ class Accounts:
         if left:
             log.info("operation_done_for_another", users=len(left))
             await self.do(left)
+            self.endings.add(left)
         else:
             await asyncio.sleep(LOOK_SECONDS)
         return await self.read(list(busy))

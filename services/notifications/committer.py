@@ -6,11 +6,8 @@ another process was first with one of them, that user's intents go into the next
 """
 
 import asyncio
-import contextlib
 import contextvars
-import math
 import random
-import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -41,9 +38,6 @@ CONFLICTS = 50
 # Accounts that are remembered from the last operation.
 REMEMBERED = 10_000
 BACKOFF_SECONDS = 0.005
-# How long what an operation changes in its account waits for the next operation [s].
-END_SECONDS = 0.2
-END_RETRY_SECONDS = 1.0
 
 
 @attrs.define(eq=False)
@@ -99,9 +93,9 @@ class Committer:
         # Whose batch is under way: their next one waits for it.
         self._busy: set[str] = set()
         self._jobs: set[asyncio.Task[None]] = set()
-        # The last operations of users, and when each is written into its account at the latest.
-        self._unended: OrderedDict[str, tuple[float, Operation]] = OrderedDict()
-        self._ending: asyncio.Task[None] | None = None
+        self._counting: set[asyncio.Task[None]] = set()
+        accounts.endings.is_busy = self._busy.__contains__
+        accounts.endings.ended = self._note_ended
 
     async def commit(self, intent: Intent) -> Outcome:
         """Commit an intent; return its result. Raise what it raises, NoTurn, or PyMongoError."""
@@ -119,12 +113,11 @@ class Committer:
 
     async def close(self) -> None:
         """Stop; what waits is refused."""
-        jobs = [*self._jobs, *([] if self._ending is None else [self._ending])]
+        jobs = self._jobs | self._counting
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
-        with contextlib.suppress(PyMongoError):
-            await self._end_some(math.inf)
+        await self._accounts.endings.close()
 
     def forget(self) -> None:
         """Read every account anew: the store is not what it was."""
@@ -196,7 +189,9 @@ class Committer:
                 wish.fail(error)
 
     async def _commit(self, batch: dict[str, list[_Wish]]) -> None:
-        accounts = await self._read_accounts(list(batch))
+        accounts = await self._read_accounts(batch)
+        if not batch:
+            return
         now = _now()
         ledgers = {id_: Ledger(accounts[id_], self._epoch(), now) for id_ in batch}
         await self._read_documents(batch, ledgers)
@@ -236,7 +231,7 @@ class Committer:
         refused = await self._accounts.do(done)
         for user_id in done.keys() - refused:
             self._remember(ledgers[user_id].account.after(done[user_id]))
-        self._end_later(done)
+        self._accounts.endings.add(done)
         for user_id in refused:
             account = (await self._accounts.read([user_id]))[user_id]
             await self._recount.count(account.settled() if account.is_busy else account)
@@ -251,12 +246,34 @@ class Committer:
         self._forget(dict.fromkeys(outdated))
         return outdated
 
-    async def _read_accounts(self, user_ids: list[str]) -> dict[str, Account]:
-        accounts = {id_: self._known[id_] for id_ in user_ids if id_ in self._known}
-        if missing := [id_ for id_ in user_ids if id_ not in accounts]:
-            read = await self._accounts.settle(await self._accounts.read(missing))
-            accounts |= await self._recount.make_whole(read)
+    async def _read_accounts(self, batch: dict[str, list[_Wish]]) -> dict[str, Account]:
+        """Return the accounts; a user who has to be counted leaves the batch for that time."""
+        accounts = {id_: self._known[id_] for id_ in batch if id_ in self._known}
+        if missing := [id_ for id_ in batch if id_ not in accounts]:
+            accounts |= await self._accounts.settle(await self._accounts.read(missing))
+            for user_id in await self._recount.broken({id_: accounts[id_] for id_ in missing}):
+                counting = self._count(accounts.pop(user_id), batch.pop(user_id))
+                job = asyncio.create_task(counting, name="inbox-count")
+                self._counting.add(job)
+                job.add_done_callback(self._counting.discard)
         return accounts
+
+    async def _count(self, account: Account, wishes: list[_Wish]) -> None:
+        """Count a user, who stays busy meanwhile."""
+        user_id = account.user_id
+        try:
+            await self._recount.count(account)
+        except BaseException as error:
+            for wish in wishes:
+                wish.fail(error) if isinstance(error, Exception) else wish.done.cancel()
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for wish in reversed(wishes):
+                self._waiting.setdefault(user_id, deque()).appendleft(wish)
+        finally:
+            self._busy.discard(user_id)
+        self._start()
 
     async def _read_documents(
         self, batch: dict[str, list[_Wish]], ledgers: Mapping[str, Ledger]
@@ -302,43 +319,7 @@ class Committer:
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
 
-    def _end_later(self, operations: Mapping[str, Operation]) -> None:
-        due = time.monotonic() + END_SECONDS
-        for user_id, operation in operations.items():
-            self._unended.pop(user_id, None)
-            self._unended[user_id] = (due, operation)
-        if self._ending is None and operations:
-            loop, context = asyncio.get_running_loop(), contextvars.Context()
-            self._ending = loop.create_task(self._end(), name="inbox-end", context=context)
-
-    async def _end(self) -> None:
-        """Write into accounts what no later operation has written, until that is all."""
-        try:
-            while self._unended:
-                await asyncio.sleep(END_SECONDS / 2)
-                try:
-                    await self._end_some(time.monotonic())
-                except PyMongoError as error:
-                    log.warning("accounts_wait", error=error)
-                    await asyncio.sleep(END_RETRY_SECONDS)
-        finally:
-            self._ending = None
-
-    async def _end_some(self, now: float) -> None:
-        due = {
-            user_id: operation
-            for user_id, (moment, operation) in self._unended.items()
-            if moment <= now and user_id not in self._busy
-        }
-        for users in _parts(list(due)):
-            some = {user_id: due[user_id] for user_id in users}
-            await self._accounts.end(some)
-            for user_id, operation in some.items():
-                self._ended(user_id, operation)
-
-    def _ended(self, user_id: str, operation: Operation) -> None:
-        if (entry := self._unended.get(user_id)) is not None and entry[1] is operation:
-            del self._unended[user_id]
+    def _note_ended(self, user_id: str, operation: Operation) -> None:
         known = self._known.get(user_id)
         if known is not None and known.stamp == operation.stamp:
             self._known[user_id] = attrs.evolve(known, stamp=operation.stamp + 1, unwritten={})

@@ -152,7 +152,9 @@ class Legacy:
         key = old.get("dedupe_key")
         if unread and isinstance(key, str) and key:
             given["key"] = dedupe_key(key)
-        goes = self._lifetime.fields(made_at, None, old["_id"])
+        # Of one that tells no time it is not known how old it is.
+        since = datetime.now(UTC) if made_at == LONG_AGO else made_at
+        goes = self._lifetime.fields(since, None, old["_id"])
         # What is due already goes soon: nobody looks for what was due long ago.
         goes["due_at"] = max(goes["due_at"], datetime.now(UTC))
         return {

@@ -30,12 +30,16 @@ class Recount:
         self._legacy = legacy
         self._epoch = epoch
 
-    async def make_whole(self, accounts: Mapping[str, Account]) -> dict[str, Account]:
-        """Return the accounts; those in which something is missing as they are after it."""
-        whole = dict(accounts)
-        for user_id in await self._broken(accounts):
-            whole[user_id] = await self.count(accounts[user_id])
-        return whole
+    async def broken(self, accounts: Mapping[str, Account]) -> set[str]:
+        """Return whose accounts have to be counted."""
+        missing = [id_ for id_, one in accounts.items() if not one.is_stored]
+        broken = {id_ for id_, one in accounts.items() if not one.is_whole}
+        if missing:
+            kept = self._inbox.find({"user_id": {"$in": missing}}, {"user_id": 1})
+            found = {one["user_id"] async for one in kept}
+            old = await self._legacy.read(missing)
+            broken |= {id_ for id_ in missing if id_ in found or old[id_]}
+        return broken
 
     async def count(self, account: Account) -> Account:
         """Find the account of one user anew, and write it."""
@@ -46,16 +50,6 @@ class Recount:
             if found.is_whole and found.is_stored and found.stamp % 2 == 0:
                 return found
             account = found
-
-    async def _broken(self, accounts: Mapping[str, Account]) -> list[str]:
-        missing = [id_ for id_, one in accounts.items() if not one.is_stored]
-        broken = [id_ for id_, one in accounts.items() if not one.is_whole]
-        if missing:
-            kept = self._inbox.find({"user_id": {"$in": missing}}, {"user_id": 1})
-            found = {one["user_id"] async for one in kept}
-            old = await self._legacy.read(missing)
-            broken += [id_ for id_ in missing if id_ in found or old[id_]]
-        return broken
 
     async def _counted(self, account: Account) -> Account:
         user_id = account.user_id

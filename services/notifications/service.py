@@ -427,13 +427,16 @@ class NotificationService:
         await self._publication.tell(ledgers)
 
     async def _read_account(self, user_id: str) -> Account:
-        account = await self._shared_accounts.get(user_id)
-        assert account is not None
-        return account
+        found = await self._shared_accounts.get(user_id)
+        assert found is not None
+        account, is_broken = found
+        return await self._recount.count(account) if is_broken else account
 
-    async def _read_accounts(self, user_ids: list[str]) -> dict[str, Account]:
+    async def _read_accounts(self, user_ids: list[str]) -> dict[str, tuple[Account, bool]]:
+        """Return the accounts, and whether each has to be counted."""
         settled = await self._accounts.settle(await self._accounts.read(user_ids))
-        return await self._recount.make_whole(settled)
+        broken = await self._recount.broken(settled)
+        return {id_: (one, id_ in broken) for id_, one in settled.items()}
 
 
 ALL: Document = {"all": True}
