@@ -136,8 +136,11 @@ class History:
         lines = path.read_bytes().split(b"\n")
         # A process that was killed may have left the last one unfinished.
         for line in lines[:-1]:
-            kind, *what = orjson.loads(line)
-            getattr(self, f"_note_{kind}")(*what)
+            self.note(*orjson.loads(line))
+
+    def note(self, kind: str, *what: Any) -> None:
+        """Take in one note."""
+        getattr(self, f"_note_{kind}")(*what)
 
     def compare(self, stored: Mapping[str, Stored]) -> None:
         """Do with the model what was done, and compare. Raise Wrong."""

@@ -246,9 +246,7 @@ class Inbox:
     def forget(self, now: str) -> None:
         """Forget what was removed so long ago that nobody can know it any more."""
         self.gone = {
-            id_: one
-            for id_, one in self.gone.items()
-            if later(one.gone_at, 2 * GONE_SECONDS) > now
+            id_: one for id_, one in self.gone.items() if later(one.gone_at, 2 * GONE_SECONDS) > now
         }
 
     def _to_top(self, item: Item) -> Told:

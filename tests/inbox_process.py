@@ -28,20 +28,20 @@ from services.notifications import (
     Query,
     State,
     Verb,
+    intents,
 )
-from services.notifications import intents
 from services.notifications import ledger as ledgers
-from services.notifications.intents import Act, Create, Due, Intent, Needs, Outcome, Trim, Undo
-from services.notifications.ledger import Ledger
+from services.notifications.intents import Due, Outcome, Trim
 from tests.inbox_board import PROCESSES, Board
 from tests.inbox_device import EVERYTHING, LATER, Device
 from tests.inbox_model import GONE_SECONDS, view_of
+from tests.inbox_notes import Noted, Notes
 from tests.realtime import open_hub
 from tornado_rt.backplane import Backplane, BackplaneDown
 from tornado_rt.jobs import Jobs
 from tornado_rt.log_watch import LogWatch
 from tornado_rt.mongo import MongoAccess, open_database
-from tornado_rt.protocol import Message, MessageType, iso_time
+from tornado_rt.protocol import iso_time
 from tornado_rt.redis import open_redis
 from tornado_rt.turns import NoTurn
 
@@ -49,10 +49,12 @@ DEVICES = 3
 QUOTA = 30
 REPLAY_LIMIT = 40
 # How many operations each process does at once.
-TOGETHER = 12
+TOGETHER = 24
 CHECK_SECONDS = 0.3
-# The share of operations that are about the users of the moment, the same for all processes.
-HOT = 0.3
+# The share of operations that are about the first user.
+HOT = 0.15
+# And up to there, those that are about users whom the other processes ask for less.
+OWN = 0.6
 KEYS = 3
 EVENTS = 4
 # Names of its processes: a start's numbers are above those of the start before.
@@ -77,109 +79,14 @@ class Task:
     mongodb_url: str
 
 
-class Notes:
-    """Writes what happens to a file, each line before anything follows from it."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._seen: set[tuple[Any, ...]] = set()
-
-    def write(self, kind: str, *what: Any) -> None:
-        os.write(self._file, orjson.dumps([kind, *what]) + b"\n")
-
-    def write_once(self, *what: Any) -> None:
-        """Write what has not been written since the last quiet point."""
-        if what not in self._seen:
-            self._seen.add(what)
-            self.write(*what)
-
-    def forget(self) -> None:
-        self._seen.clear()
-        os.ftruncate(self._file, 0)
-
-    def fail(self, why: str) -> None:
-        self.write("fail", why)
-
-    def counts(self, user: str, version: int, unread: int, unseen: int) -> None:
-        import traceback
-        self.write("dbg", user, version, unread, unseen, datetime.now(UTC).isoformat(), [f"{f.name}:{f.lineno}" for f in traceback.extract_stack()[-6:-1]])
-        self.write_once("counts", user, version, unread, unseen)
-
-    def told(self, user: str, message: Message) -> None:
-        """Note what a version told a device, when it came live."""
-        data, cursor = message.fields(), message.cursor
-        assert cursor is not None
-        is_new = message.type == MessageType.NOTIFICATION
-        items = [data] if is_new else data["items"]
-        deleted = () if is_new else data["deleted"]
-        views = tuple(sorted(map(view_of, items)))
-        self.write_once("told", user, cursor.offset, is_new, views, tuple(sorted(deleted)))
-
-    def listed(self, user: str, state: str, floor: int, page: Any, views: list[Any]) -> None:
-        """Note a list and the counts that came with it."""
-        self.write("list", user, page.version, state, page.unread, page.unseen, views)
-        if page.version < floor:
-            self.fail(f"a list of {user} is of {page.version}, though {floor} was known")
-
-
-@attrs.frozen
-class Noted:
-    """An intent that notes each time that it is applied, before the store hears of it."""
-
-    intent: Any
-    number: int
-    notes: Notes
-
-    @property
-    def user_id(self) -> str:
-        user_id: str = self.intent.user_id
-        return user_id
-
-    @property
-    def needs(self) -> Needs:
-        needs: Needs = self.intent.needs
-        return needs
-
-    def apply(self, ledger: Ledger) -> Any:
-        before = ledger.account.version
-        result = self.intent.apply(ledger)
-        deed = {
-            "number": self.number,
-            "before": before,
-            "after": ledger.account.version,
-            "now": iso_time(ledger.now),
-            **_described(self.intent, result),
-        }
-        self.notes.write("deed", self.user_id, deed)
-        return result
-
-
-def _described(intent: Intent, result: Any) -> dict[str, Any]:
-    ids = [str(id_) for id_ in getattr(intent, "ids", ())]
-    match intent:
-        case Create():
-            fields = {name: intent.fields.get(name) for name in ("title", "dedupe_key")}
-            fields |= {"key": intent.key, "event_id": intent.event_id}
-            for name in ("goes_at", "expires_at"):
-                moment = intent.fields.get(name)
-                fields[name] = None if moment is None else iso_time(moment)
-            return {"kind": "create", "fields": fields, "id": str(result["_id"])}
-        case Act():
-            until = None if intent.until is None else iso_time(intent.until)
-            return {"kind": intent.verb, "ids": ids, "until": until, "count": result.count}
-        case Undo():
-            return {"kind": "undo", "argument": intent.version, "count": result.count}
-        case Trim():
-            return {"kind": "trim", "ids": ids, "argument": intent.quota}
-    assert isinstance(intent, Due)
-    return {"kind": "due", "ids": ids}
-
-
 class NotedService(NotificationService):
     """The service, with all that it commits noted."""
 
-    def __init__(self, *arguments: Any, notes: Notes, first: int, **named: Any) -> None:
+    def __init__(
+        self, *arguments: Any, notes: Notes, board: Board, first: int, **named: Any
+    ) -> None:
         self._notes = notes
+        self._board = board
         self._numbers = itertools.count(first)
         self.under_way = 0
         super().__init__(*arguments, **named)
@@ -197,6 +104,8 @@ class NotedService(NotificationService):
         finally:
             self.under_way -= 1
         self._notes.write("done", intent.user_id, number)
+        if isinstance(intent, Due | Trim):
+            self._board.add_done()
         return outcome
 
 
@@ -218,17 +127,18 @@ class Walker:
         """Do operations until the process has done its share of them."""
         while self.board.done(self.task.process) < share:
             self.board.add_done()
-            name = self.rng.choices(list(STEPS), STEPS.values())[0]
+            name = self.rng.choices(list(STEPS), list(STEPS.values()))[0]
             try:
                 await getattr(self, name)(self.user())
             except (*LATER, NotificationNotFound):
                 await asyncio.sleep(0.01)
 
     def user(self) -> str:
-        users = self.task.users
-        if self.rng.random() < HOT:
+        users, which = self.task.users, self.rng.random()
+        if which < HOT:
             return users[0]
-        return self.rng.choice(users)
+        # Fewer conflicts, so that as many operations are done in less time.
+        return self.rng.choice(users[self.task.process :: PROCESSES] if which < OWN else users)
 
     def some(self, user: str, most: int = 4) -> list[str]:
         known = self.ids.setdefault(user, deque(maxlen=40))
@@ -317,13 +227,13 @@ VERBS = [
     *(Verb.SNOOZE, Verb.UNSNOOZE, Verb.PIN, Verb.UNPIN, Verb.UNPIN, Verb.DELETE),
 ]
 STEPS = {
-    "create": 40,
-    "act": 25,
+    "create": 38,
+    "act": 28,
     "act_on": 8,
     "act_where": 4,
     "read_all": 2,
     "undo": 6,
-    "look": 8,
+    "look": 6,
     "count": 8,
 }
 
@@ -450,6 +360,7 @@ async def _process(task: Task) -> AsyncIterator[Process]:
             quota=QUOTA,
             replay_limit=REPLAY_LIMIT,
             notes=notes,
+            board=board,
             first=(task.process + PROCESSES * task.start) * STARTS,
         )
         await _prepared(service)

@@ -30,7 +30,7 @@ from tornado_rt.protocol import iso_time
 COMMAND_SECONDS = 240.0
 # Longer than others wait until they finish an operation; a device is connected at most so long.
 FROZEN_SECONDS = (0.05, 0.7)
-DEVICE_SECONDS = 3.0
+DEVICE_SECONDS = 8.0
 PAUSE_SECONDS = (0.2, 1.5)
 # The clock looks each second; a busy machine is later.
 OVERDUE = timedelta(seconds=3)
@@ -104,7 +104,6 @@ class Runner:
             while not self._done.is_set():
                 if self.fork is not None and self.fork.poll():
                     tail = self.log.read_text().splitlines()[-LOG_TAIL:]
-                    print([l for l in self.log.read_text().splitlines() if "refused" in l])
                     raise Wrong("\n".join([f"process {self.number} ended in {do}", *tail]))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(0.2):
@@ -164,7 +163,7 @@ class Walk:
         while with_faults and not going.done():
             await asyncio.wait([going], timeout=self.rng.uniform(*PAUSE_SECONDS))
             if not going.done():
-                name = self.rng.choices(list(FAULTS), FAULTS.values())[0]
+                name = self.rng.choices(list(FAULTS), list(FAULTS.values()))[0]
                 self.faults[name] = self.faults.get(name, 0) + 1
                 await HARM[name](self)
         await going
@@ -176,9 +175,7 @@ class Walk:
             documents: dict[str, list[dict[str, Any]]] = {user: [] for user in self.users}
             for one in database[INBOX].find():
                 documents[one["user_id"]].append(one)
-        return {
-            user: Stored.of(user, accounts.get(user), documents[user]) for user in self.users
-        }
+        return {user: Stored.of(user, accounts.get(user), documents[user]) for user in self.users}
 
     async def kill(self) -> None:
         """Kill a process."""
@@ -227,9 +224,7 @@ FAULTS = {
     "freeze_mongodb": 2,
     "kill_mongodb": 0.5,
 }
-HARM: dict[str, Callable[[Walk], Awaitable[None]]] = {
-    name: getattr(Walk, name) for name in FAULTS
-}
+HARM: dict[str, Callable[[Walk], Awaitable[None]]] = {name: getattr(Walk, name) for name in FAULTS}
 
 
 @contextlib.asynccontextmanager
