@@ -103,7 +103,6 @@ class Device:
     # Up to where it was told.
     seen: Cursor | None = None
     counts: tuple[int, int, int] = (0, 0, 0)
-    resyncs: int = 0
     # What came while there was no list yet.
     _early: list[Message] = attrs.field(factory=list)
     _line: Line | None = None
@@ -160,7 +159,7 @@ class Device:
         if message.id is not None:
             self._note_id(message, is_live)
         if message.type == MessageType.RESYNC:
-            self.resyncs += 1
+            self.notes.write("resync", message.fields()["reason"])
             self.want_list()
         elif message.type == MessageType.UNREAD_COUNT:
             data = message.fields()
@@ -232,14 +231,14 @@ class Device:
 
     async def settle(self) -> None:
         """Wait until it has all that the store has."""
-        await until(self._missing, what=f"{self.name} has all", equal=None)
+        await until(self._missing, what=f"{self.name} has all", equal="")
 
-    async def _missing(self) -> str | None:
-        """Return what it has not; None when it has all."""
+    async def _missing(self) -> str:
+        """Return what it has not; nothing when it has all."""
         version = (await self.service.counts(self.user))["version"]
         at = 0 if self.seen is None else self.seen.offset
         if self.items is not None and self._line is not None and at == version == self.counts[0]:
-            return None
+            return ""
         has_list = self.items is not None
         return f"of {version}: {at}, counts of {self.counts[0]}, a list: {has_list}, {self._line}"
 

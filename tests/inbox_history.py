@@ -92,6 +92,49 @@ class Noted:
         return sure, maybe
 
 
+@attrs.define
+class Filters:
+    """What filters may have found: their verbs are done a little later, by the ids.
+
+    Found were all that matched at each version from the one that was known then, and none that
+    matched at no version.
+    """
+
+    # By the number of the deed: those that matched at all versions, and at any.
+    found: dict[int, tuple[set[str], set[str]]]
+    begins: dict[int, list[Deed]]
+    under_way: list[Deed] = attrs.field(factory=list)
+
+    @classmethod
+    def of(cls, noted: Noted) -> "Filters":
+        """Find the deeds that were asked by a filter."""
+        begins = collections.defaultdict(list)
+        for deed in noted.deeds.values():
+            if deed.asked is not None and deed.number in noted.done:
+                begins[deed.asked[0]].append(deed)
+        return cls({}, begins)
+
+    def look(self, inbox: Inbox) -> None:
+        """Note what matches at this version."""
+        self.under_way += self.begins.get(inbox.version, [])
+        self.under_way = [one for one in self.under_way if one.before >= inbox.version]
+        for deed in self.under_way:
+            assert deed.asked is not None
+            matching = inbox.matching(*deed.asked[1:])
+            known = self.found.get(deed.number)
+            all_, any_ = (matching, matching) if known is None else known
+            self.found[deed.number] = (all_ & matching, any_ | matching)
+
+    def check(self, deed: Deed) -> None:
+        """Compare with the ids that a verb is for. Raise Wrong."""
+        found = self.found.get(deed.number)
+        if found is None:
+            return
+        ids = set(deed.ids)
+        if not found[0] <= ids <= found[1]:
+            raise Wrong(f"{deed} should be for {found[0]}, and for none but {found[1]}")
+
+
 @attrs.frozen
 class Stored:
     """What the store has of one user."""
@@ -186,16 +229,21 @@ class History:
         raise first
 
     def _go(self, inbox: Inbox, way: Sequence[Deed], noted: Noted) -> None:
-        idle = noted.idle()
+        idle, filters = noted.idle(), Filters.of(noted)
         first = inbox.version
+        filters.look(inbox)
         self._look(inbox, noted, idle)
         for deed in way:
             try:
+                filters.check(deed)
                 for told in inbox.apply(deed):
                     for one in noted.told.get(told.version, ()):
                         self.tally["messages"] += 1
                         if one != told:
                             raise Wrong(f"a device was told {one}, the model tells {told}")
+                filters.look(inbox)
+                for one in idle.get(inbox.version, ()):
+                    filters.check(one)
                 self._look(inbox, noted, idle)
             except Wrong as wrong:
                 wrong.at = inbox.version
@@ -250,6 +298,9 @@ class History:
     ) -> None:
         found = (state, (unread, unseen), [tuple(view) for view in views])
         self.noted[user].lists[version].append(found)
+
+    def _note_resync(self, reason: str) -> None:
+        self.tally[f"resync {reason}"] += 1
 
     def _note_fail(self, why: str) -> None:
         self.fails.append(why)

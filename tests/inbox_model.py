@@ -96,6 +96,8 @@ class Deed:
     argument: int = 0
     # How many it has changed, as it was answered.
     count: int | None = None
+    # Of one that was for a filter: the version that was known then, and the filter.
+    asked: tuple[int, str, str | None, str] | None = None
 
 
 @attrs.frozen
@@ -140,6 +142,14 @@ class Inbox:
         """Return a list, the newest first."""
         found = [one for one in self.items.values() if is_in(one, state)]
         return [one.view() for one in sorted(found, key=lambda one: -one.seq)]
+
+    def matching(self, state: str, status: str | None, word: str) -> set[str]:
+        """Return the ids of those that a filter finds; `word` stands in the title."""
+        return {
+            one.id
+            for one in self.items.values()
+            if is_in(one, state) and status in (None, one.status) and word in one.title
+        }
 
     def apply(self, deed: Deed) -> list[Told]:
         """Do it; return what each version tells. Raise Wrong when it cannot have been so."""

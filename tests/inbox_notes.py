@@ -1,6 +1,9 @@
 """What a process of the inbox walk writes down: each line before anything follows from it."""
 
+import contextlib
+import contextvars
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,22 @@ from services.notifications.intents import Act, Create, Due, Intent, Needs, Trim
 from services.notifications.ledger import Ledger
 from tests.inbox_model import view_of
 from tornado_rt.protocol import Message, MessageType, iso_time
+
+# What a verb is for that is not told ids: the version that was known when it was asked, and the
+# filter as the model has it; None for who names ids.
+asked: contextvars.ContextVar[tuple[Any, ...] | None] = contextvars.ContextVar(
+    "asked", default=None
+)
+
+
+@contextlib.contextmanager
+def asking(*what: Any) -> Iterator[None]:
+    """Note with each intent of the block what it was asked by."""
+    token = asked.set(what)
+    try:
+        yield
+    finally:
+        asked.reset(token)
 
 
 class Notes:
@@ -63,6 +82,7 @@ class Noted:
     intent: Any
     number: int
     notes: Notes
+    asked: tuple[Any, ...] | None
 
     @property
     def user_id(self) -> str:
@@ -82,6 +102,7 @@ class Noted:
             "before": before,
             "after": ledger.account.version,
             "now": iso_time(ledger.now),
+            "asked": self.asked,
             **_described(self.intent, result),
         }
         self.notes.write("deed", self.user_id, deed)

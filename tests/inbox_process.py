@@ -35,7 +35,7 @@ from services.notifications.intents import Due, Outcome, Trim
 from tests.inbox_board import PROCESSES, Board
 from tests.inbox_device import EVERYTHING, LATER, Device
 from tests.inbox_model import GONE_SECONDS, view_of
-from tests.inbox_notes import Noted, Notes
+from tests.inbox_notes import Noted, Notes, asked, asking
 from tests.realtime import open_hub
 from tornado_rt.backplane import Backplane, BackplaneDown
 from tornado_rt.jobs import Jobs
@@ -95,7 +95,7 @@ class NotedService(NotificationService):
         number = next(self._numbers)
         self.under_way += 1
         try:
-            outcome = await super()._commit(Noted(intent, number, self._notes))
+            outcome = await super()._commit(Noted(intent, number, self._notes, asked.get()))
         except NotificationNotFound:
             raise
         except BaseException as error:
@@ -174,15 +174,15 @@ class Walker:
 
     async def act_where(self, user: str) -> None:
         verb, rng = self.rng.choice(VERBS), self.rng
-        query = Query(
-            state=rng.choice(list(State)),
-            status=rng.choice([None, None, *NotificationStatus]),
-            words=rng.choice([(), (), (str(rng.randrange(10)),)]),
-        )
-        await self._note(user, self.service.act_where(user, verb, query, self._until()))
+        state, status = rng.choice(list(State)), rng.choice([None, None, *NotificationStatus])
+        word = rng.choice(["", "", str(rng.randrange(10))])
+        query = Query(state=state, status=status, words=[word] if word else ())
+        with asking(self.board.floor(user), state, status, word):
+            await self._note(user, self.service.act_where(user, verb, query, self._until()))
 
     async def read_all(self, user: str) -> None:
-        await self._note(user, self.service.read_all(user))
+        with asking(self.board.floor(user), State.INBOX, NotificationStatus.UNREAD, ""):
+            await self._note(user, self.service.read_all(user))
 
     async def undo(self, user: str) -> None:
         known = self.undos.setdefault(user, deque(maxlen=20))

@@ -44,6 +44,7 @@ class Runner:
     number: int
     walk: "Walk"
     starts: int = 0
+    # None while we kill it.
     fork: Fork | None = None
     _writer: asyncio.StreamWriter | None = None
     # What it is told to do, until it has done it.
@@ -74,10 +75,10 @@ class Runner:
 
     async def kill(self) -> None:
         """End it at once, and start another in its place."""
-        self._writer = None
-        self.signal(signal.SIGKILL)
-        assert self.fork is not None
-        await asyncio.to_thread(self.fork.wait)
+        fork, self.fork, self._writer = self.fork, None, None
+        assert fork is not None
+        fork.kill()
+        await asyncio.to_thread(fork.wait)
         self.starts += 1
         self.start()
 
