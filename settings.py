@@ -478,10 +478,38 @@ class Settings:
     )
     callback_allow_private: bool = ts.option(
         default=False,
-        help="callbacks may reach this machine, private networks and other special addresses",
+        help="callbacks and webhooks may reach this machine, private networks and the like",
     )
     callback_waiting_per_user: int = ts.option(
-        default=100, validator=v.ge(0), help="callbacks of a user that wait to be sent"
+        default=1000, validator=v.ge(0), help="deliveries of a user that wait, of any kind"
+    )
+    webhooks_per_user: int = ts.option(
+        default=20, validator=v.ge(0), help="webhooks of a user, and of the application"
+    )
+    delivery_concurrency: int = ts.option(
+        default=16,
+        validator=v.ge(0),
+        help="deliveries under way in a process at once; 0: it delivers nothing",
+    )
+    delivery_per_user: int = ts.option(
+        default=4, validator=v.ge(0), help="deliveries of a user under way at once"
+    )
+    delivery_per_host: int = ts.option(
+        default=8, validator=v.ge(0), help="deliveries to one host under way at once"
+    )
+    delivery_timeout_seconds: float = ts.option(
+        default=15.0, validator=v.gt(0), help="how long a receiver may take to answer [s]"
+    )
+    delivery_retry_scale: float = ts.option(
+        default=1.0,
+        validator=v.ge(0),
+        help="what the waits between the attempts of a delivery, 23.7 hours in all, are times",
+    )
+    delivery_kept_per_user: int = ts.option(
+        default=100, validator=v.ge(0), help="ended deliveries kept a user, to be repeated by hand"
+    )
+    delivery_retention_seconds: float = ts.option(
+        default=259200.0, validator=v.ge(0), help="how long ended deliveries are kept [s]"
     )
     public_url: str = ts.option(
         default="",

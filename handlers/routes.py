@@ -53,6 +53,15 @@ from handlers.tasks import (
     TaskSocket,
     TasksRetryHandler,
 )
+from handlers.webhooks import (
+    CallbackSecretHandler,
+    WebhookEnableHandler,
+    WebhookHandler,
+    WebhookRedeliverHandler,
+    WebhooksHandler,
+    WebhookTestHandler,
+)
+from services.deliveries import DeliveryNotKept, DeliveryUnderWay
 from services.email import BadLink, NoAddress, NoMail
 from services.kinds import KindUnknown, ParamsFault
 from services.notifications import (
@@ -78,6 +87,7 @@ from services.queue import (
 )
 from services.schedules import ScheduleConflict, ScheduleNotFound, ScheduleRefused
 from services.system_settings import InvalidSetting
+from services.webhooks import TooManyWebhooks, WebhookDisabled, WebhookNotFound
 from tornado_rt.tickets import TooManyTickets
 from tornado_rt.turns import NoTurn, TooManyWaiting
 
@@ -113,6 +123,11 @@ PROBLEMS: dict[type[Exception], int] = {
     TooManyWaiting: 429,
     NoTurn: 503,
     TooManyTickets: 429,
+    WebhookNotFound: 404,
+    WebhookDisabled: 409,
+    TooManyWebhooks: 409,
+    DeliveryNotKept: 404,
+    DeliveryUnderWay: 409,
 }
 
 ID = r"([A-Za-z0-9_-]{1,64})"
@@ -129,6 +144,7 @@ def routes(
     notifications: dict[str, Any],
     push: dict[str, Any],
     email: dict[str, Any],
+    webhooks: dict[str, Any],
     system_settings: dict[str, Any],
     tickets: dict[str, Any],
     demo: dict[str, Any],
@@ -169,6 +185,12 @@ def routes(
         URLSpec(r"/api/broadcast", BroadcastHandler, notifications),
         *push_routes(push, ID),
         *email_routes(email),
+        URLSpec(r"/api/webhooks", WebhooksHandler, webhooks),
+        URLSpec(r"/api/webhooks/callback_secret", CallbackSecretHandler, webhooks),
+        URLSpec(rf"/api/webhooks/{ID}", WebhookHandler, webhooks),
+        URLSpec(rf"/api/webhooks/{ID}/enable", WebhookEnableHandler, webhooks),
+        URLSpec(rf"/api/webhooks/{ID}/test", WebhookTestHandler, webhooks),
+        URLSpec(rf"/api/webhooks/{ID}/redeliver", WebhookRedeliverHandler, webhooks),
         URLSpec(r"/api/queue/stats", QueueStatsHandler, queue),
         URLSpec(r"/api/queue/check", QueueCheckHandler, queue),
         URLSpec(r"/api/queue/dead", DeadTasksHandler, queue),

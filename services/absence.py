@@ -1,31 +1,15 @@
 """Telling users who are not there: Web Push at once, e-mail for what is unread after a while."""
 
-from typing import Any, Protocol
+from typing import Any
 
 from services.channels import EMAIL, PUSH
+from services.deliveries import Deliveries
 from services.email import Digests, email_params
 from services.notifications.account import Account
 from services.notifications.owed import Debt, Event
 from services.notifications.preferences import Preferences, wants_email
 from services.notifications.types import NotificationTypes
 from services.push import push_params, withdraw_params
-
-
-class Deliveries(Protocol):
-    """What delivers, durably."""
-
-    async def add(
-        self,
-        kind: str,
-        user_id: str,
-        params: dict[str, Any],
-        *,
-        key: str = "",
-        unique: str = "",
-        delay: float = 0.0,
-    ) -> None:
-        """Add a delivery, unless one of this `unique` was added before; `delay` in seconds."""
-        ...
 
 
 class PushOutlet:

@@ -17,6 +17,7 @@ from services.queue import Job, KindEntry, KindLimits, QueueService
 from services.system_settings import SystemSettings, SystemSettingsService
 from tests.inboxes import Published
 from tests.queueing import KIND, claim, end, enqueue, give_up, read, several
+from tests.telling import make_webhooks
 from tests.test_outbox import end_a_task, make_pump
 from tests.test_presence import House
 from tornado_rt.auth import Identity
@@ -31,7 +32,7 @@ from tornado_rt.tickets import Tickets
 async def test_entry_of_the_outbox_may_have_more_fields(redis: Redis, database: Any) -> None:
     notifications = NotificationService(database, Published())
     await notifications.prepare()
-    pump: OutboxPump = make_pump(redis, notifications)
+    pump: OutboxPump = make_pump(redis, notifications, make_webhooks(redis, database))
     await end_a_task(redis)
     [(id_, entry)] = await redis.xrange("{rtq}:outbox")
     await redis.xdel("{rtq}:outbox", id_)

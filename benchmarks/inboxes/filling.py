@@ -84,7 +84,7 @@ def _account(user_id: str, count: int) -> dict[str, Any]:
     counts = Counts(unread=unread, unseen=unread, inbox=count)
     epoch = Epoch(0, "filled")
     account = Account(user_id=user_id, version=count, seq=count, counts=counts, epoch=epoch)
-    return {"_id": user_id, **account.to_fields()}
+    return {"_id": user_id, "stamp": account.stamp, "op": None, **account.to_fields()}
 
 
 def fill_naive(database: Database[dict[str, Any]], total: int) -> None:

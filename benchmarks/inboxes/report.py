@@ -76,8 +76,9 @@ def _ratio(cost: Cost | None, least: Cost | None) -> str:
 
 def _probes(sizes: Sizes) -> Iterator[str]:
     limit = f"{STALL_SECONDS * 1e3:.0f} ms"
-    yield f"| | watched | requests | the longest [ms] | above {limit} | the probe's own lateness |"
-    yield "| --- |" + " ---: |" * 5
+    counted = f"requests | the longest [ms] | above {limit} | refused"
+    yield f"| | watched | {counted} | the probe's own lateness |"
+    yield "| --- |" + " ---: |" * 6
     for size, found in sizes.items():
         for way, one in found.items():
             probed = one.probed
@@ -87,6 +88,7 @@ def _probes(sizes: Sizes) -> Iterator[str]:
                 f"{probed.requests:,}",
                 " ".join(f"{seconds * 1e3:.1f}" for seconds in probed.longest),
                 f"{probed.stalls}",
+                f"{probed.refused}",
                 f"{probed.late * 1e3:.1f} ms",
             ]
             yield f"| {' | '.join(cells)} |"
@@ -114,3 +116,5 @@ def _missed(found: Mapping[Way, Found], smallest: Mapping[Way, Found]) -> Iterat
     if stalls := ours.probed.stalls:
         longest = f"the longest {ours.probed.longest[0] * 1e3:.0f} ms"
         yield f"{stalls} of {ours.probed.requests} probes were stalled, {longest}"
+    if refused := ours.probed.refused:
+        yield f"{refused} of {ours.probed.requests} probes were refused"

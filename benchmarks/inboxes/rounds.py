@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from benchmarks.inboxes import USERS, user
-from benchmarks.inboxes.client import Link, linked, request, socket
+from benchmarks.inboxes.client import Answer, Link, linked, request, socket
 from benchmarks.inboxes.filling import CONTENT
 from benchmarks.inboxes.servers import Server
 from benchmarks.programs import Failed
@@ -77,6 +77,7 @@ class Probed:
     requests: int
     longest: Sequence[float]
     stalls: int
+    refused: int
     # How late the probe itself was: what the machine adds.
     late: float
 
@@ -193,16 +194,18 @@ async def probe(inbox: Inbox, seconds: float) -> Probed:
     """Count or list every 5 ms for so long; nobody else asks anything."""
     reads = itertools.cycle(await _reads(inbox))
     clock = time.perf_counter
-    took: list[float] = []
+    answers: list[Answer] = []
     late, due = 0.0, clock()
     end = due + seconds
     while due < end:
         await asyncio.sleep(due - clock())
         late = max(late, clock() - due)
-        took.append((await inbox.link.ask(next(reads))).expect(200).seconds)
+        answers.append(await inbox.link.ask(next(reads)))
         due = max(due + PROBE_SECONDS, clock())
+    took = sorted((one.seconds for one in answers), reverse=True)
     stalls = sum(one > STALL_SECONDS for one in took)
-    return Probed(seconds, len(took), sorted(took, reverse=True)[:LONGEST], stalls, late)
+    refused = sum(one.status != 200 for one in answers)
+    return Probed(seconds, len(answers), took[:LONGEST], stalls, refused, late)
 
 
 async def _reads(inbox: Inbox) -> list[bytes]:

@@ -221,7 +221,8 @@ class Account:
         # Of a new account its first operation has the epoch.
         epoch_to_come = operation is not None and "epoch" in operation.after
         good = [one is not None for one in (*numbers.values(), *counted.values())]
-        good.append(epoch is not None or epoch_to_come)
+        # Without a stamp no condition would hold.
+        good += [epoch is not None or epoch_to_come, "stamp" in stored]
         known: Document = {name: number or 0 for name, number in numbers.items()}
         return cls(
             user_id=user_id,
@@ -247,7 +248,7 @@ class Account:
         assert self.operation is not None
         after = self.operation.after
         known: Document = {} if self.epoch is None else self.to_fields()
-        account = Account.of(self.user_id, {**known, **after})
+        account = Account.of(self.user_id, {**known, **after, "stamp": 0})
         return attrs.evolve(
             account,
             stamp=self.stamp,

@@ -12,8 +12,8 @@ from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from services.push.encryption import encrypt
 from services.push.models import Subscription
-from services.push.receivers import CheckedResolver
 from services.push.vapid import VapidKey
+from services.webhooks.addresses import CheckedResolver
 
 AT_ONCE = 64
 TIMEOUT_SECONDS = 10.0

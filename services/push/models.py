@@ -10,7 +10,7 @@ import attrs
 
 from services.base64url import decode
 from services.push.encryption import AUTH_BYTES, read_point
-from services.push.receivers import is_public, validate_callback_url
+from services.webhooks.addresses import check_address, is_public
 from tornado_rt.bounds import OutOfBounds
 from tornado_rt.json_body import JSON_NAME
 from tornado_rt.protocol import iso_time
@@ -33,10 +33,7 @@ class EndpointRefused(ValueError):
 
 
 def _check_endpoint(_: Any, field: Any, value: str) -> None:
-    try:
-        validate_callback_url(value)
-    except ValueError as error:
-        raise OutOfBounds(str(error).replace("callback_url", field.name)) from None
+    check_address(field.name, value)
 
 
 def _check_key(_: Any, field: Any, value: str) -> None:
