@@ -3,8 +3,10 @@ BIN := .venv/bin
 
 # How long `make soak` goes on.
 SECONDS ?= 600
+# How many operations `make fuzz-inbox` does.
+OPERATIONS ?= 1000000
 
-.PHONY: run test lint format clean autobahn fuzz-queue crash-queue fuzz-http faults soak bench-queue bench-fanout bench-inbox
+.PHONY: run test lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-inbox
 
 run: .venv/run.stamp
 	RT_DEMO_LOGIN=$${RT_DEMO_LOGIN:-true} $(BIN)/python run.py
@@ -25,6 +27,9 @@ autobahn: .venv/dev.stamp
 
 fuzz-queue: .venv/dev.stamp
 	$(BIN)/python -m tests.long.fuzz_queue
+
+fuzz-inbox: .venv/dev.stamp
+	$(BIN)/python -m tests.long.fuzz_inbox --operations $(OPERATIONS)
 
 crash-queue: .venv/dev.stamp
 	$(BIN)/python -m tests.long.crash_queue

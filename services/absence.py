@@ -3,7 +3,7 @@
 from typing import Any
 
 from services.channels import EMAIL, PUSH
-from services.deliveries import Deliveries
+from services.deliveries import Dropping
 from services.email import Digests, email_params
 from services.notifications.account import Account
 from services.notifications.owed import Debt, Event
@@ -15,7 +15,7 @@ from services.push import push_params, withdraw_params
 class PushOutlet:
     """Pushes what is new to the browsers of a user, and withdraws what was read on another."""
 
-    def __init__(self, deliveries: Deliveries) -> None:
+    def __init__(self, deliveries: Dropping) -> None:
         self._deliveries = deliveries
 
     def wants(self, _: Account, debt: Debt) -> bool:
@@ -43,7 +43,7 @@ class EmailOutlet:
 
     def __init__(
         self,
-        deliveries: Deliveries,
+        deliveries: Dropping,
         digests: Digests,
         types: NotificationTypes,
         delay_seconds: float,

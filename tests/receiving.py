@@ -102,5 +102,6 @@ async def delivering(
     settings = Settings(delivery_retry_scale=scale)
     await deliveries.queue.register_kinds(deliveries.entries())
     targets = delivery_targets(deliveries, settings)
-    async with working(redis, deliveries.queue, targets, concurrency=concurrency) as worker:
+    # What is about to end may: cut off while it speaks to Redis it leaves a connection behind.
+    async with working(redis, deliveries.queue, targets, 0.5, concurrency=concurrency) as worker:
         yield worker

@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 
 from services.webhooks import Poster, Sender, Webhook, WebhookService, WebhookStore
 from services.webhooks.signing import new_secret
+from tests.inboxes import Published
 from tests.receiving import delivering, make_deliveries
-from tests.test_notifications import Published
 from tornado_rt.mongo import MongoAccess
 
 # Signs what is posted to callbacks.

@@ -1,8 +1,6 @@
 """The page in a real browser, on a real server."""
 
-import asyncio
 import collections
-import contextlib
 import json
 import re
 import shlex
@@ -10,32 +8,27 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import attrs
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 from tornado.websocket import WebSocketHandler
 
-from tests.conftest import SECRET, LoopThread, ServerProcess, program, start_server, stop_server
+from tests.browsing import PHONE, Relay, ask, chromium, note_faults
+from tests.conftest import SECRET, LoopThread, ServerProcess, start_server, stop_server
 from tests.waiting import wait_until
 from tornado_rt.protocol import comes_back
-
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-PHONE: ViewportSize = {"width": 390, "height": 667}
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Headless Chromium of the system."""
-    chromium = program("chromium", "chromium-browser")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -49,19 +42,11 @@ def page(browser: Browser, server_process: ServerProcess, faults: list[str]) -> 
     """A fresh session on the page; whatever it complains of fails the test."""
     context = browser.new_context()
     page = context.new_page()
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-    page.on(
-        "request", lambda r: faults.append(r.url) if not _is_own(r.url, server_process) else None
-    )
+    note_faults(page, server_process, faults)
     page.goto(server_process.url)
     yield page
     context.close()
     assert faults == []
-
-
-def _is_own(url: str, server: ServerProcess) -> bool:
-    return url.startswith((server.url, server.url.replace("http", "ws")))
 
 
 def log_in(page: Page, user: str) -> None:
@@ -80,7 +65,9 @@ def test_from_login_to_a_finished_task_and_its_notification(page: Page) -> None:
     expect(page.locator("#sse-progress")).to_have_js_property("value", 100)
     expect(page.locator("#steps li[data-state=completed]")).to_have_count(19)
     expect(page.locator("#result")).to_contain_text('"decision"')
-    expect(page.locator("#unread-badge")).to_have_text("1")
+    expect(page.locator("#unseen-badge")).to_have_text("1")
+    page.click("#bell")
+    expect(page.locator("#unseen-badge")).to_be_hidden()
     expect(page.locator("#notifications li").first).to_contain_text("AAPL: analysis completed")
     expect(page.locator("#frames")).to_contain_text('"type":"finished"')
     expect(page.locator("#frames")).to_contain_text("event: finished")
@@ -88,7 +75,7 @@ def test_from_login_to_a_finished_task_and_its_notification(page: Page) -> None:
         re.compile(r"curl -N -H 'Authorization: Bearer \S+' 'http://\S+/api/tasks/\S+'")
     )
     page.click("#read-all")
-    expect(page.locator("#unread-badge")).to_be_hidden()
+    expect(page.locator("#inbox-count")).to_have_text("0 unread")
     expect(page.locator("#notifications li[data-status=unread]")).to_have_count(0)
 
 
@@ -201,48 +188,6 @@ def test_page_fits_a_phone(page: Page) -> None:
         assert box["height"] >= 44
 
 
-class Relay:
-    """A TCP relay to the server, whose connections can be cut without a word."""
-
-    def __init__(self, target: str) -> None:
-        self._target = urlsplit(target)
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._thread = LoopThread()
-        self._server: asyncio.Server = self._thread.run(self._listen())
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    def cut(self) -> None:
-        """Reset every open connection."""
-        self._thread.run(self._cut())
-
-    def close(self) -> None:
-        self._server.close()
-        self.cut()
-        self._thread.close()
-
-    async def _listen(self) -> asyncio.Server:
-        return await asyncio.start_server(self._relay, "127.0.0.1", 0)
-
-    async def _cut(self) -> None:
-        for writer in self._writers:
-            writer.transport.abort()
-
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        target = await asyncio.open_connection(self._target.hostname, self._target.port)
-        pair = {writer, target[1]}
-        self._writers |= pair
-        await asyncio.gather(_copy(reader, target[1]), _copy(target[0], writer))
-        self._writers -= pair
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
-
-
 def test_page_comes_back_after_its_connections_were_cut(
     page: Page, server_process: ServerProcess, faults: list[str]
 ) -> None:
@@ -330,13 +275,15 @@ def test_what_one_tab_reads_is_read_in_the_other(page: Page) -> None:
     log_in(page, "dave")
     page.click("#submit-task")
     expect(page.locator("#task-status")).to_have_text("completed", timeout=20_000)
-    expect(page.locator("#unread-badge")).to_be_visible()
+    expect(page.locator("#unseen-badge")).to_be_visible()
     other = page.context.new_page()
     other.goto(page.url)
     log_in(other, "dave")
+    page.click("#bell")
+    other.click("#bell")
     expect(other.locator("#notifications li[data-status=unread]").first).to_be_visible()
     page.click("#read-all")
-    expect(other.locator("#unread-badge")).to_be_hidden()
+    expect(other.locator("#inbox-count")).to_have_text("0 unread")
     expect(other.locator("#notifications li[data-status=unread]")).to_have_count(0)
 
 
@@ -488,17 +435,6 @@ OPEN_SOURCE = """(url) => {
     }
 }"""
 CONNECTING, OPEN, CLOSED = 0, 1, 2
-
-
-def ask(server: ServerProcess, method: str, path: str, token: str, body: Any = None) -> Any:
-    request = urllib.request.Request(
-        server.url + path,
-        data=None if body is None else json.dumps(body).encode(),
-        method=method,
-        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        return json.loads(answer.read())
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tornado.web import RequestHandler
 from tornado.websocket import WebSocketHandler
 
 from handlers.email import USER
-from handlers.routes import ID, KIND, routes
+from handlers.routes import ID, KIND, VERB, routes
 from handlers.schedules import SCHEDULE
 from services.queue import Ack, Outcome
 from settings import Settings
@@ -43,7 +43,8 @@ def served() -> set[str]:
     names = inspect.signature(routes).parameters
     found = set()
     for rule in routes(**{name: {} for name in names}):
-        path = rule.regex.pattern.rstrip("$").replace(ID, "{id}").replace(KIND, "{kind}")
+        path = rule.regex.pattern.rstrip("$").replace("/actions/" + ID, "/actions/{action}")
+        path = path.replace(ID, "{id}").replace(KIND, "{kind}").replace(VERB, "{verb}")
         path = path.replace("/users/" + USER, "/users/{user}")
         path = path.replace("(.*)", "{path}").replace(SCHEDULE, "{name}")
         found |= {f"{method} {path}" for method in methods_of(rule.target)}
@@ -86,7 +87,7 @@ class Site:
         """Send a request about something fresh of the owner's; return what came of it."""
         method, _, path = request.partition(" ")
         path = path.replace("{path}", "index.html").replace("{kind}", "analysis")
-        path = path.replace("{user}", OWNER)
+        path = path.replace("{user}", OWNER).replace("{verb}", "read").replace("{action}", "keep")
         if "{id}" in path:
             path = path.replace("{id}", await self.fresh_id(path))
         if "{name}" in path:
@@ -144,7 +145,16 @@ BODIES: dict[str, Any] = {
     "POST /api/batches": {"symbols": ["AAPL"]},
     "POST /api/schedules": SCHEDULED | {"name": "pulse"},
     "PUT /api/schedules/{name}": SCHEDULED,
-    "POST /api/notifications": {"user_id": OWNER, "type": "alert", "title": "hello"},
+    "POST /api/notifications": {
+        "user_id": OWNER,
+        "type": "alert",
+        "title": "hello",
+        "actions": [{"id": "keep", "label": "Keep it", "answer": True}],
+    },
+    "POST /api/notifications/{verb}": {"all": True},
+    "POST /api/notifications/undo": {"undo": "1"},
+    "POST /api/notifications/{id}/snooze": {"seconds": 60},
+    "PUT /api/notifications/preferences": {},
     "POST /api/broadcast": {"type": "alert", "title": "to all"},
     "POST /api/tasks/retry": {"tag": "nothing"},
     "PUT /api/kinds/{kind}/limits": {"limit": 0},

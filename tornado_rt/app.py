@@ -20,7 +20,14 @@ from tornado.web import Application
 from handlers.routes import PROBLEMS, routes, worker_routes
 from services.absence import EmailOutlet, PushOutlet
 from services.analysis import analysis_kind
-from services.deliveries import Deliveries, DeliveryKind, Lanes, Uncounted, deliveries_name
+from services.deliveries import (
+    Deliveries,
+    DeliveryKind,
+    Dropping,
+    Lanes,
+    Uncounted,
+    deliveries_name,
+)
 from services.deliveries.running import delivery_targets
 from services.email import Addresses, Digests, MailLinks, MailServer, Postman, email_kind
 from services.gauges import QueueGauges
@@ -198,7 +205,6 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         )
         telling = await _open_telling(stack, core, database, addresses.redis_url, texts, secret)
         announcer.notifications = notifications = telling.notifications
-        _open_outbox(stack, core, telling, process)
         system_settings = await _open_system_settings(core, database)
         if addresses.watch is not None:
             core.jobs.keep(addresses.watch.run, "folder-watch")
@@ -207,9 +213,9 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         own_url = url_of(settings, sockets[0].getsockname()[1])
         links = MailLinks(settings.public_url or own_url, email_secret)
         absent = await _open_absent(stack, settings, database, telling, vapid_key, links)
-        _serve_absent(settings, telling, absent, texts)
-        # From here on: what is handed over while an outlet is not there is lost to it.
-        core.jobs.keep(notifications.owed.run, "notification-deliveries")
+        _serve_absent(core, telling, absent, texts.types)
+        # What it makes of ends is owed to all outlets.
+        _open_outbox(stack, core, telling, process)
         application = _application(
             core,
             database,
@@ -532,13 +538,13 @@ async def _open_absent(
     return Absent(subscriptions, addresses, links, digests, {one.name: one for one in kinds})
 
 
-def _serve_absent(settings: Settings, telling: _Telling, absent: Absent, texts: _Texts) -> None:
-    """Deliver to users who are not there what their notifications owe them."""
-    deliveries, owed = telling.deliveries, telling.notifications.owed
-    deliveries.register(*map(DeliveryKind, absent.kinds.values()))
-    owed.serve(PushOutlet(deliveries))
-    delay = settings.email_delay_seconds
-    owed.serve(EmailOutlet(deliveries, absent.digests, texts.types, delay))
+def _serve_absent(core: Core, telling: _Telling, absent: Absent, types: NotificationTypes) -> None:
+    telling.deliveries.register(*map(DeliveryKind, absent.kinds.values()))
+    dropping, owed = Dropping(telling.deliveries, core.metrics), telling.notifications.owed
+    owed.serve(PushOutlet(dropping))
+    owed.serve(EmailOutlet(dropping, absent.digests, types, core.settings.email_delay_seconds))
+    # The last outlet is there: what is handed over without one is lost to it.
+    core.jobs.keep(owed.run, "notification-deliveries")
 
 
 def _process_name(settings: Settings, process: int | None) -> str:

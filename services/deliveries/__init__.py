@@ -1,5 +1,6 @@
 """Deliveries: what leaves the server, kept until it has arrived or a day has gone by."""
 
+from services.deliveries.dropping import Dropping
 from services.deliveries.lanes import Lanes
 from services.deliveries.service import (
     Deliveries,
@@ -17,6 +18,7 @@ __all__ = [
     "DeliveryKind",
     "DeliveryNotKept",
     "DeliveryUnderWay",
+    "Dropping",
     "GaveUp",
     "GivenUp",
     "Lanes",

@@ -38,6 +38,8 @@ NARROWEST, WIDEST = timedelta(milliseconds=20), timedelta(hours=6)
 RETRY_SECONDS = 1.0
 # How many parts of a digest are kept.
 PARTS = 200
+# After how many more they are counted.
+PARTS_STEP = 20
 DUE_KEY = "inbox_due"
 DUE_FIELDS = {"user_id": 1, "state": 1, "version": 1}
 
@@ -74,6 +76,8 @@ class Retention:
         self._read_account = read_account
         self._quota = quota
         self._over: set[str] = set()
+        # The users of digests with too many parts.
+        self._digests: dict[Any, str] = {}
         self._wanted = asyncio.Event()
         self._looked: datetime | None = None
         self._width = timedelta(seconds=1)
@@ -83,6 +87,13 @@ class Retention:
         """Trim a user soon who has more than the quota."""
         if 0 < self._quota < account.counts.kept:
             self._over.add(account.user_id)
+            self._wanted.set()
+
+    def watch_parts(self, head: Document) -> None:
+        """Remove soon the parts of a digest beyond the newest ones."""
+        count = number_in(head, "count")
+        if count > PARTS and count % PARTS_STEP == 0:
+            self._digests[head["_id"]] = head["user_id"]
             self._wanted.set()
 
     async def run_trimmer(self) -> None:
@@ -107,6 +118,12 @@ class Retention:
                 failure = error
                 self._over.add(user_id)
                 self._wanted.set()
+        digests, self._digests = self._digests, {}
+        for head_id, user_id in digests.items():
+            try:
+                await self._purge_parts(user_id, head_id)
+            except (PyMongoError, NoTurn) as error:
+                failure = error
         if failure is not None:
             raise failure
 
@@ -130,12 +147,12 @@ class Retention:
             await self._meta.update_one({"_id": DUE_KEY}, {"$set": {"due": now}}, upsert=True)
             self._noted_at = time.monotonic()
 
-    async def purge_parts(self, user_id: str, head_id: Any, kept: int = PARTS) -> None:
+    async def _purge_parts(self, user_id: str, head_id: Any) -> None:
         """Remove the parts of a digest beyond the newest ones."""
         query = {"user_id": user_id, "state": part_of(head_id)}
         parts = [one async for one in self._all.find(query)]
         parts.sort(key=lambda one: -one["seq"])
-        for ids in _parts([one["_id"] for one in parts[kept:]]):
+        for ids in _parts([one["_id"] for one in parts[PARTS:]]):
             await self._commit(Purge(user_id=user_id, ids=ids))
 
     async def _trim(self, user_id: str) -> None:

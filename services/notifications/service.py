@@ -8,7 +8,7 @@ to be delivered; `meta` with the epoch.
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -67,7 +67,6 @@ from tornado_rt.protocol import (
     Message,
     MessageType,
     Publisher,
-    iso_time,
     user_topic,
 )
 from tornado_rt.turns import NoTurn
@@ -193,6 +192,7 @@ class NotificationService:
             if not _is_refusal(error):
                 raise
             raise NotStorable(clean_text(error, REASON_LENGTH)) from error
+        self._retention.watch_parts(outcome.result)
         return Notification.of(outcome.result)
 
     async def send(self, request: SendRequest, once: Once | None) -> list[Notification]:
@@ -340,16 +340,11 @@ class NotificationService:
 
     async def broadcast(self, draft: BroadcastDraft) -> str:
         """Push to every connected user; store nothing. Return its id."""
-        id_ = str(ObjectId())
-        sent = attrs.asdict(draft) | {
-            "id": id_,
-            "user_id": None,
-            "status": NotificationStatus.UNREAD,
-            "created_at": iso_time(),
-            "read_at": None,
-        }
+        id_ = ObjectId()
+        made = {"_id": id_, "state": UNREAD, "created_at": datetime.now(UTC)}
+        sent = Notification.of(self._creation.fields(draft) | made).to_dict() | {"user_id": None}
         await self._publisher.publish(BROADCAST, Message.of(MessageType.NOTIFICATION, sent))
-        return id_
+        return str(id_)
 
     async def replay(self, user_id: str, after: Cursor | None = None) -> NotificationReplay:
         """Return all that came after a cursor, oldest first; or why it cannot be had."""
@@ -414,7 +409,9 @@ class NotificationService:
             total += result.count
             versions += [] if result.undo is None else [result.undo]
         counts = await self.counts(user_id) if outcome is None else counts_dict(outcome.account)
-        return Done(total, ".".join(map(str, versions)) or None, counts)
+        # More of them are not taken back.
+        undo = ".".join(map(str, versions)) if 0 < len(versions) <= MOST_VERSIONS else None
+        return Done(total, undo, counts)
 
     async def _commit(self, intent: Any) -> Outcome:
         async with self.access.watched():

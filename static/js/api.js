@@ -26,6 +26,10 @@ export class Api {
     return this.#send("POST", path, body);
   }
 
+  put(path, body) {
+    return this.#send("PUT", path, body);
+  }
+
   delete(path) {
     return this.#send("DELETE", path);
   }

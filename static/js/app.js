@@ -3,7 +3,7 @@
 import { Api } from "./api.js";
 import { $, element } from "./dom.js";
 import { showFrame } from "./frames-view.js";
-import { NotificationView } from "./notification-view.js";
+import { InboxView } from "./inbox-view.js";
 import { PushSwitch } from "./push.js";
 import { RealtimeSocket } from "./socket.js";
 import { EventStream } from "./stream.js";
@@ -21,7 +21,7 @@ const token = () => session?.token ?? "";
 const api = new Api(token);
 const task = new TaskView();
 const taskList = new TaskList((one) => show("task", one.task_id, nameOf(one)));
-const notifications = new NotificationView(api, showError);
+const inbox = new InboxView(api);
 const push = new PushSwitch(api, showError);
 
 // The user as the server knows them, "" until it has said so.
@@ -68,34 +68,29 @@ function endSession() {
 async function enter() {
   news?.close();
   user = "";
-  notifications.clear();
+  inbox.clear();
   news = new RealtimeSocket("/api/ws/notifications", token, {
     message: onNews,
     state: showState,
     raw: (text) => showFrame("WS", text),
   });
-  await Promise.all([notifications.reload(), listTasks()]);
+  await Promise.all([inbox.enter(), listTasks()]);
   $("submit-task").disabled = $("submit-batch").disabled = false;
 }
 
 function showState(text, code) {
   $("link-state").textContent = session?.user_id ? `${session.user_id}: ${text}` : text;
+  inbox.setLive(text === "connected");
   if (code === UNAUTHORIZED) endSession();
 }
 
-function onNews(type, data) {
+function onNews(type, data, id) {
   if (type === "connected") {
     user = data.user_id;
     push.follow(user);
-    notifications.showUnread(data.unread_count);
   }
-  if (type === "notification") {
-    notifications.add(data);
-    listTasks().catch(showError);
-  }
-  if (type === "unread_count") notifications.showUnread(data.unread);
-  if (type === "read") notifications.markRead(data);
-  if (type === "resync") notifications.reload().catch(showError);
+  inbox.apply(type, data, id);
+  if (type === "notification") listTasks().catch(showError);
   if (type === "error") showError(data);
 }
 

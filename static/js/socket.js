@@ -32,7 +32,7 @@ export class RealtimeSocket {
   /**
    * @param {string} path the address on this server
    * @param {() => string} token returns the token
-   * @param {{message: (type: string, data: object) => void, raw: (text: string) => void,
+   * @param {{message: (type: string, data: object, id?: string) => void, raw: (text: string) => void,
    *          state: (text: string, code?: number) => void}} on what happens; `state` gets the
    *          close code when the socket will not come back
    */
@@ -73,7 +73,7 @@ export class RealtimeSocket {
     this.#watch();
     if (type === "resync") this.#seen.forget(id);
     if (type === "connected" || type === "resync" || this.#seen.isNew(id)) {
-      this.#on.message(type, data);
+      this.#on.message(type, data, id);
     }
   }
 

@@ -1,0 +1,69 @@
+/** A row of tabs over one panel, by the keys of the ARIA pattern: arrows, Home and End. */
+
+import { element } from "./dom.js";
+
+const STEPS = { ArrowRight: 1, ArrowLeft: -1 };
+
+export class Tabs {
+  #row;
+  #panel;
+  #onChoose;
+
+  /**
+   * @param {HTMLElement} row
+   * @param {HTMLElement} panel what the chosen tab shows
+   * @param {Object<string, {title: string}>} tabs by their names; the first is chosen
+   * @param {() => void} onChoose
+   */
+  constructor(row, panel, tabs, onChoose) {
+    this.#row = row;
+    this.#panel = panel;
+    this.#onChoose = onChoose;
+    row.append(...Object.entries(tabs).map(([name, { title }]) => this.#make(name, title)));
+    this.#mark(row.firstElementChild);
+    row.addEventListener("keydown", (event) => this.#move(event));
+  }
+
+  get chosen() {
+    return this.#row.querySelector("[aria-selected=true]").dataset.tab;
+  }
+
+  label(name, text) {
+    const tab = this.#row.querySelector(`[data-tab=${name}]`);
+    if (tab.textContent !== text) tab.textContent = text;
+  }
+
+  #make(name, title) {
+    const tab = element("button", { type: "button", id: `tab-${name}`, role: "tab", textContent: title });
+    tab.dataset.tab = name;
+    tab.setAttribute("aria-controls", this.#panel.id);
+    tab.addEventListener("click", () => this.#choose(tab));
+    return tab;
+  }
+
+  #choose(tab) {
+    if (tab.ariaSelected === "true") return;
+    this.#mark(tab);
+    this.#onChoose();
+  }
+
+  /** Mark the chosen one: only it is reached by Tab, the others by arrows. */
+  #mark(chosen) {
+    for (const tab of this.#row.children) {
+      tab.ariaSelected = String(tab === chosen);
+      tab.tabIndex = tab === chosen ? 0 : -1;
+    }
+    this.#panel.setAttribute("aria-labelledby", chosen.id);
+  }
+
+  #move(event) {
+    const tabs = [...this.#row.children];
+    const index = tabs.indexOf(event.target) + (STEPS[event.key] ?? 0);
+    const ends = { Home: tabs[0], End: tabs.at(-1) };
+    const next = ends[event.key] ?? (STEPS[event.key] && tabs.at(index % tabs.length));
+    if (!next) return;
+    event.preventDefault();
+    next.focus();
+    this.#choose(next);
+  }
+}

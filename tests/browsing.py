@@ -1,0 +1,96 @@
+"""The page in headless Chromium."""
+
+import asyncio
+import contextlib
+import json
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+
+from tests.conftest import LoopThread, ServerProcess, program
+from tests.waiting import until
+
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+PHONE: ViewportSize = {"width": 390, "height": 667}
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """Headless Chromium of the system."""
+    path = program("chromium", "chromium-browser")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+def note_faults(page: Page, server: ServerProcess, faults: list[str]) -> None:
+    """Note what a page complains of, and what it asks of others than the server."""
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
+    page.on("request", lambda r: None if _is_own(r.url, server) else faults.append(r.url))
+
+
+def _is_own(url: str, server: ServerProcess) -> bool:
+    return url.startswith((server.url, server.url.replace("http", "ws")))
+
+
+def ask(server: ServerProcess, method: str, path: str, token: str, body: Any = None) -> Any:
+    """Ask the server; return its JSON. Raise HTTPError."""
+    request = urllib.request.Request(
+        server.url + path,
+        data=None if body is None else json.dumps(body).encode(),
+        method=method,
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.loads(answer.read() or b"null")
+
+
+class Relay:
+    """A TCP relay to the server, whose connections can be cut without a word."""
+
+    def __init__(self, target: str) -> None:
+        self._target = urlsplit(target)
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._thread = LoopThread()
+        self._server: asyncio.Server = self._thread.run(self._listen())
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def cut(self) -> None:
+        """Reset every open connection."""
+        self._thread.run(self._cut())
+
+    def close(self) -> None:
+        self._thread.run(self._end())
+        self._thread.close()
+
+    async def _listen(self) -> asyncio.Server:
+        return await asyncio.start_server(self._relay, "127.0.0.1", 0)
+
+    async def _cut(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _end(self) -> None:
+        self._server.close()
+        await self._cut()
+        await until(lambda: not self._writers, what="all its connections have ended")
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        target = await asyncio.open_connection(self._target.hostname, self._target.port)
+        pair = {writer, target[1]}
+        self._writers |= pair
+        await asyncio.gather(_copy(reader, target[1]), _copy(target[0], writer))
+        self._writers -= pair
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
