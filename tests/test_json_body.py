@@ -7,9 +7,9 @@ import attrs
 import orjson
 import pytest
 
-from services.notifications.requests import ActRequest
 from services.analysis.bodies import SeedBatch, bounded_seed_task
 from services.notifications import NotificationDraft
+from services.notifications.requests import ActRequest
 from services.submissions import TaskBounds, bounded_task
 from tornado_rt.json_body import MOST_ITEMS, TOLD_CHARACTERS, TOLD_FAULTS, parse, structure
 from tornado_rt.problems import Problem

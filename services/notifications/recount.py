@@ -96,7 +96,7 @@ class Recount:
         )
 
     async def _numbered(self, document: Document) -> Document:
-        """Return a document with numbers where a hand has left none: else nobody could change it."""
+        """Return a document with numbers where a hand has left none: else it cannot change."""
         missing = {
             name: number_in(document, name)
             for name in ("version", "seq", "made")
