@@ -22,8 +22,8 @@ from playwright.sync_api import (
 
 from tests.browsing import ARGUMENTS
 from tests.conftest import ServerProcess, program
-from tests.devices import log_in
 from tests.push_service import Device
+from tests.test_page import log_in
 from tests.waiting import wait_until
 
 SHOWN = """self.registration.getNotifications()
