@@ -20,9 +20,10 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
+from tests.browsing import ARGUMENTS
 from tests.conftest import ServerProcess, program
 from tests.push_service import Device
-from tests.test_page import ARGUMENTS, log_in
+from tests.test_page import log_in
 from tests.waiting import wait_until
 
 SHOWN = """self.registration.getNotifications()
