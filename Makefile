@@ -3,8 +3,10 @@ BIN := .venv/bin
 
 # How long `make soak` goes on.
 SECONDS ?= 600
+# How many operations `make fuzz-inbox` does.
+OPERATIONS ?= 1000000
 
-.PHONY: run test lint format clean autobahn fuzz-queue crash-queue fuzz-http faults soak bench-queue bench-fanout
+.PHONY: run test lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-inbox
 
 run: .venv/run.stamp
 	RT_DEMO_LOGIN=$${RT_DEMO_LOGIN:-true} $(BIN)/python run.py
@@ -26,6 +28,9 @@ autobahn: .venv/dev.stamp
 fuzz-queue: .venv/dev.stamp
 	$(BIN)/python -m tests.long.fuzz_queue
 
+fuzz-inbox: .venv/dev.stamp
+	$(BIN)/python -m tests.long.fuzz_inbox --operations $(OPERATIONS)
+
 crash-queue: .venv/dev.stamp
 	$(BIN)/python -m tests.long.crash_queue
 
@@ -44,6 +49,9 @@ bench-queue: .venv/dev.stamp
 
 bench-fanout: .venv/dev.stamp
 	$(BIN)/python -m benchmarks.fanout
+
+bench-inbox: .venv/dev.stamp
+	$(BIN)/python -m benchmarks.inbox --full
 
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .

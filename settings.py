@@ -15,7 +15,7 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import attrs
 import typed_settings as ts
@@ -44,6 +44,10 @@ TOKEN_ALGORITHMS = (
 MOST = {"_seconds": 36500 * 86400, "_days": 36500, "_attempts": 10**15 - 1}
 MOST_NUMBER = 2**53
 WEB_PORTS = {"http": 80, "https": 443}
+# What `starttls` of a mail server may say.
+STARTTLS = ("auto", "require", "off")
+# A mailbox in ASCII (RFC 5321 section 4.1.2, without quoted names).
+MAILBOX = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*"
 # Characters that IDNA 2003, which Python knows, and browsers encode differently.
 DEVIANT = set("\u00df\u03c2\u200c\u200d")
 
@@ -118,6 +122,22 @@ def _check_web_url(_: Any, field: Any, value: str) -> None:
         is_url = False
     if not is_url or not value.isprintable() or " " in value:
         raise ValueError(f"{field.name}: must be an http:// or https:// address")
+
+
+def _check_smtp_url(_: Any, field: Any, value: str) -> None:
+    if not value:
+        return
+    try:
+        parts = urlsplit(value)
+        known = parts.scheme in ("smtp", "smtps") and bool(parts.hostname) and parts.port != 0
+        starttls = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+    except ValueError:
+        known, starttls = False, {}
+    if not known or parts.path not in ("", "/") or not value.isprintable():
+        # The value may hold a password, which no message repeats.
+        raise ValueError(f"{field.name}: must be an address as smtp://user:password@host:587")
+    if starttls.keys() - {"starttls"} or starttls.get("starttls", "auto") not in STARTTLS:
+        raise ValueError(f"{field.name}: its only option is starttls, one of {', '.join(STARTTLS)}")
 
 
 def _origin(text: str) -> str:
@@ -458,10 +478,82 @@ class Settings:
     )
     callback_allow_private: bool = ts.option(
         default=False,
-        help="callbacks may reach this machine, private networks and other special addresses",
+        help="callbacks and webhooks may reach this machine, private networks and the like",
     )
     callback_waiting_per_user: int = ts.option(
-        default=100, validator=v.ge(0), help="callbacks of a user that wait to be sent"
+        default=1000, validator=v.ge(0), help="deliveries of a user that wait, of any kind"
+    )
+    webhooks_per_user: int = ts.option(
+        default=20, validator=v.ge(0), help="webhooks of a user, and of the application"
+    )
+    delivery_concurrency: int = ts.option(
+        default=16,
+        validator=v.ge(0),
+        help="deliveries under way in a process at once; 0: it delivers nothing",
+    )
+    delivery_per_user: int = ts.option(
+        default=4, validator=v.ge(0), help="deliveries of a user under way at once"
+    )
+    delivery_per_host: int = ts.option(
+        default=8, validator=v.ge(0), help="deliveries to one host under way at once"
+    )
+    delivery_timeout_seconds: float = ts.option(
+        default=15.0, validator=v.gt(0), help="how long a receiver may take to answer [s]"
+    )
+    delivery_retry_scale: float = ts.option(
+        default=1.0,
+        validator=v.ge(0),
+        help="what the waits between the attempts of a delivery, 23.7 hours in all, are times",
+    )
+    delivery_kept_per_user: int = ts.option(
+        default=100, validator=v.ge(0), help="ended deliveries kept a user, to be repeated by hand"
+    )
+    delivery_retention_seconds: float = ts.option(
+        default=259200.0, validator=v.ge(0), help="how long ended deliveries are kept [s]"
+    )
+    public_url: str = ts.option(
+        default="",
+        validator=_check_web_url,
+        help="address at which users reach this server, for links in mail; empty: the one it "
+        "listens on",
+    )
+    vapid_private_key: str = ts.secret(
+        default="", help="key that pushes are signed with: 32 bytes of P-256, in base64url"
+    )
+    vapid_private_key_file: str = ts.option(
+        default="", help="PEM file of that key; with neither one is made in the data folder"
+    )
+    vapid_subject: str = ts.option(
+        default="",
+        validator=_matching(
+            r"(|mailto:[^\s@]+@[^\s@]+|https://[^\s/]+\S*)", "must be a mailto: or https: address"
+        ),
+        help="address of the operator that push services are told: mailto: or https:",
+    )
+    push_subscriptions_per_user: int = ts.option(
+        default=20, validator=v.ge(0), help="browsers of a user that are pushed to"
+    )
+    push_ttl_seconds: float = ts.option(
+        default=86400.0,
+        validator=v.ge(0),
+        help="how long a push waits for a browser that is away [s]",
+    )
+    smtp_url: str = ts.secret(
+        default="",
+        validator=_check_smtp_url,
+        help="mail server, as smtp://user:password@host:587; empty sends no mail",
+    )
+    smtp_from: str = ts.option(
+        default="",
+        validator=_matching(rf"(|{MAILBOX})", "must be an address as news@app.example"),
+        help="address that mail comes from",
+    )
+    email_delay_seconds: float = ts.option(
+        default=900.0, validator=v.ge(0), help="how long a notification is unread before mail [s]"
+    )
+    email_secret: str = ts.secret(
+        default="",
+        help="HMAC secret of links in mail, 32 bytes or more; empty makes one in the data folder",
     )
     demo_login: bool = ts.option(
         default=False,
@@ -474,6 +566,8 @@ class Settings:
             most = next((most for end, most in MOST.items() if name.endswith(end)), MOST_NUMBER)
             if isinstance(value, int | float) and not value <= most:
                 raise ValueError(f"{name}: must be at most {most}")
+        if self.smtp_url and not self.smtp_from:
+            raise ValueError("smtp_from: name the address that mail comes from")
 
 
 def loaders() -> list[Loader]:

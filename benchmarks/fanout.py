@@ -19,9 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.fanouts import large, report
-from benchmarks.fanouts.load import Failed, Transport, compile_c
+from benchmarks.fanouts.load import Transport, compile_c
 from benchmarks.fanouts.rounds import measure
 from benchmarks.fanouts.servers import Cores, Need, Start, prepare
+from benchmarks.programs import Failed
 
 RESULTS = Path(__file__).resolve().parent / "results"
 NAMES = ("ours", "tornado", "starlette", "websockets", "nchan", "ceiling")

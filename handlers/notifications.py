@@ -5,7 +5,7 @@ from typing import Any
 
 from handlers.feeds import NotificationFeed, changed_by
 from handlers.tasks import once_of, task_links
-from services.notifications import BroadcastDraft, NotificationService, Verb
+from services.notifications import NotificationService, Verb
 from services.notifications.announcing import NAME as ANNOUNCEMENT
 from services.notifications.creation import Once
 from services.notifications.requests import (
@@ -16,7 +16,7 @@ from services.notifications.requests import (
     UndoRequest,
     When,
 )
-from services.notifications.sending import SendRequest
+from services.notifications.sending import BroadcastRequest, SendRequest
 from services.tasks import TaskService
 from tornado_rt.auth import ADMIN, PUBLISH
 from tornado_rt.bounds import OutOfBounds
@@ -222,9 +222,9 @@ class BroadcastHandler(NotificationApiHandler):
     async def post(self) -> None:
         self.require(ADMIN)
         body = parse(self.raw_body())
-        if isinstance(body, dict) and body.pop("persist", False) is True:
-            structure({**body, "all": True}, SendRequest)
+        request = structure(body, BroadcastRequest)
+        if request.persist:
+            del body["persist"]
             await self.announce({**body, "all": True})
-            return
-        draft = structure(body, BroadcastDraft)
-        self.answer({"id": await self.notifications.broadcast(draft)}, 202)
+        else:
+            self.answer({"id": await self.notifications.broadcast(request.draft())}, 202)

@@ -20,6 +20,7 @@ from handlers.admin import (
 )
 from handlers.authentication import DemoLoginHandler, TicketHandler
 from handlers.batches import BatchesHandler, BatchHandler, BatchTasksHandler
+from handlers.email import email_routes
 from handlers.notifications import (
     ActHandler,
     ActOnHandler,
@@ -38,6 +39,7 @@ from handlers.notifications import (
 from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler
 from handlers.page import STATIC, AssetHandler, PageHandler, ProtocolHandler
 from handlers.preferences import PreferencesHandler, TypesHandler
+from handlers.push import push_routes
 from handlers.schedules import (
     SCHEDULE,
     ScheduleHandler,
@@ -51,6 +53,16 @@ from handlers.tasks import (
     TaskSocket,
     TasksRetryHandler,
 )
+from handlers.webhooks import (
+    CallbackSecretHandler,
+    WebhookEnableHandler,
+    WebhookHandler,
+    WebhookRedeliverHandler,
+    WebhooksHandler,
+    WebhookTestHandler,
+)
+from services.deliveries import DeliveryNotKept, DeliveryUnderWay
+from services.email import BadLink, NoAddress, NoMail
 from services.kinds import KindUnknown, ParamsFault
 from services.notifications import (
     AlreadyAnswered,
@@ -61,6 +73,7 @@ from services.notifications import (
 )
 from services.notifications.templates import TemplateRefused
 from services.operating import KindNotFound, RerunFull
+from services.push import EndpointRefused, SubscriptionNotFound
 from services.queue import (
     BatchNotFound,
     Conflict,
@@ -74,6 +87,7 @@ from services.queue import (
 )
 from services.schedules import ScheduleConflict, ScheduleNotFound, ScheduleRefused
 from services.system_settings import InvalidSetting
+from services.webhooks import TooManyWebhooks, WebhookDisabled, WebhookNotFound
 from tornado_rt.tickets import TooManyTickets
 from tornado_rt.turns import NoTurn, TooManyWaiting
 
@@ -101,9 +115,19 @@ PROBLEMS: dict[type[Exception], int] = {
     ScheduleConflict: 409,
     ScheduleRefused: 422,
     InvalidSetting: 422,
+    EndpointRefused: 422,
+    SubscriptionNotFound: 404,
+    NoAddress: 409,
+    NoMail: 409,
+    BadLink: 400,
     TooManyWaiting: 429,
     NoTurn: 503,
     TooManyTickets: 429,
+    WebhookNotFound: 404,
+    WebhookDisabled: 409,
+    TooManyWebhooks: 409,
+    DeliveryNotKept: 404,
+    DeliveryUnderWay: 409,
 }
 
 ID = r"([A-Za-z0-9_-]{1,64})"
@@ -118,6 +142,9 @@ def routes(
     schedules: dict[str, Any],
     operator: dict[str, Any],
     notifications: dict[str, Any],
+    push: dict[str, Any],
+    email: dict[str, Any],
+    webhooks: dict[str, Any],
     system_settings: dict[str, Any],
     tickets: dict[str, Any],
     demo: dict[str, Any],
@@ -156,6 +183,14 @@ def routes(
         URLSpec(rf"/api/notifications/{ID}", NotificationHandler, notifications),
         URLSpec(r"/api/ws/notifications", NotificationSocket, notifications),
         URLSpec(r"/api/broadcast", BroadcastHandler, notifications),
+        *push_routes(push, ID),
+        *email_routes(email),
+        URLSpec(r"/api/webhooks", WebhooksHandler, webhooks),
+        URLSpec(r"/api/webhooks/callback_secret", CallbackSecretHandler, webhooks),
+        URLSpec(rf"/api/webhooks/{ID}", WebhookHandler, webhooks),
+        URLSpec(rf"/api/webhooks/{ID}/enable", WebhookEnableHandler, webhooks),
+        URLSpec(rf"/api/webhooks/{ID}/test", WebhookTestHandler, webhooks),
+        URLSpec(rf"/api/webhooks/{ID}/redeliver", WebhookRedeliverHandler, webhooks),
         URLSpec(r"/api/queue/stats", QueueStatsHandler, queue),
         URLSpec(r"/api/queue/check", QueueCheckHandler, queue),
         URLSpec(r"/api/queue/dead", DeadTasksHandler, queue),

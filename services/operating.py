@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from services.finding import TaskFilter, find_page
+from services.kinds import RESERVED
 from services.queue import (
     Conflict,
     KindState,
@@ -63,7 +64,8 @@ class Operator:
         """Return the kinds as they are on the wire, by name, and whether all are paused at once."""
         # The entry over all kinds has the empty name, and comes first.
         over_all, *states = sorted(await self._queue.read_kinds(), key=lambda one: one.entry.kind)
-        return {"items": [_describe(state) for state in states], "paused_all": over_all.paused}
+        shown = [one for one in states if not one.entry.kind.startswith(RESERVED)]
+        return {"items": [_describe(state) for state in shown], "paused_all": over_all.paused}
 
     async def pause(self, kind: str) -> int:
         """Have no task start; return how many run."""

@@ -1,12 +1,14 @@
 """The outbox: what ended in Redis becomes one notification in MongoDB, whatever is killed when.
 
 The script that ends a task appends an entry to the stream `{queue}:outbox`. The pump stores its
-notification under the entry's `event_id`, then removes the entry; cut off between the two it finds
-the entry again, and MongoDB's unique index finds the notification.
+notification under the entry's `event_id`, hands its callback and its webhooks to the deliveries
+under ids made of it, then removes the entry; cut off before that it finds the entry again, and each
+of these finds what was done.
 """
 
 import asyncio
 import contextlib
+import re
 import time
 from collections import deque
 from datetime import UTC, datetime
@@ -21,7 +23,6 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from services.analysis.words import ANALYSIS, LABEL_FIELD, label_fields, notification_title
-from services.callbacks import CallbackSender
 from services.notifications import (
     LINK_LENGTH,
     TITLE_LENGTH,
@@ -32,9 +33,11 @@ from services.notifications import (
     Severity,
 )
 from services.notifications.models import SOURCE_LENGTH
-from services.queue import iso_of, key_prefix
+from services.queue import QueueFull, iso_of, key_prefix
 from services.queue.jobs import unpack_job
 from services.queue.models import Job
+from services.webhooks import WebhookService
+from services.webhooks.sending import dropped
 from tornado_rt.metrics import Metrics
 from tornado_rt.turns import NoTurn
 from tornado_rt.work import clean_line, clean_text
@@ -59,6 +62,8 @@ BACKOFF_SECONDS = 1.0
 MAX_BAD = 1000
 CONTENT_LENGTH = 2000
 NAME_LENGTH = 255
+# A larger result is not sent to webhooks: it stands on the task.
+WEBHOOK_RESULT_BYTES = 16384
 
 SEVERITIES = {
     "completed": Severity.SUCCESS,
@@ -165,6 +170,29 @@ class Event:
         }
 
     @property
+    def webhook_type(self) -> str:
+        """The type of its webhook event; empty when webhooks are told nothing of it."""
+        is_end = self.kind in ("task", "batch") and STATUS.fullmatch(self.status)
+        return f"{self.kind}.{self.status}" if is_end else ""
+
+    @property
+    def key(self) -> str:
+        """What it is about: deliveries of one key arrive in their order."""
+        return f"{self._subject}:{self._subject_id}"
+
+    def webhook_data(self) -> dict[str, Any]:
+        """Return what webhooks are told: as a callback, without a large result."""
+        told, result = self.callback(), self.result_json
+        size = 0 if result is None else len(orjson.dumps(result))
+        if size <= WEBHOOK_RESULT_BYTES:
+            return told
+        return told | {"result": None, "result_omitted": True}
+
+    def facts(self) -> dict[str, str]:
+        """Return what the filters of webhooks look at."""
+        return {"kind": self.task_kind, "status": self.status, "severity": self._severity().value}
+
+    @property
     def _is_analysis(self) -> bool:
         return self.task_kind == ANALYSIS
 
@@ -216,6 +244,7 @@ class Event:
         return "" if summary is None else summary
 
 
+STATUS = re.compile("[a-z]{1,32}")
 # Texts of an entry that stand in an event as they are.
 WRITTEN = ("kind", "task_kind", "task_id", "batch_id", "status")
 # What a note says.
@@ -253,7 +282,7 @@ class OutboxPump:
         self,
         redis: Redis,
         notifications: NotificationService,
-        callbacks: CallbackSender,
+        webhooks: WebhookService,
         *,
         queue_name: str,
         consumer: str,
@@ -261,7 +290,7 @@ class OutboxPump:
     ) -> None:
         self._redis = redis
         self._notifications = notifications
-        self._callbacks = callbacks
+        self._webhooks = webhooks
         self._stream = _stream_of(queue_name)
         self._consumer = consumer
         self._metrics = metrics or Metrics()
@@ -466,8 +495,9 @@ class OutboxPump:
             if fields.get(b"notify") != CALLBACK_ALONE:
                 await self._notify(event)
             if event.callback_url:
-                address = event.callback_url
-                self._callbacks.send(event.user_id, address, event.event_id, event.callback())
+                await self._call_back(event)
+            if event.webhook_type:
+                await self._tell_webhooks(event)
         except OUTAGES:
             raise
         except Exception as error:
@@ -476,6 +506,27 @@ class OutboxPump:
             aside: Any = fields
             await self._redis.xadd(self._stream + ":bad", aside, maxlen=MAX_BAD)
             self._metrics.set_aside.inc()
+
+    async def _call_back(self, event: Event) -> None:
+        about = {"event_id": event.event_id, "key": event.key}
+        try:
+            told = event.callback()
+            await self._webhooks.call_back(event.user_id, event.callback_url, told, **about)
+        except QueueFull as full:
+            dropped(self._metrics, event.event_id, event.user_id, full)
+            why = "not sent: too many of yours wait already"
+            await self._notifications.note_callback(event.user_id, event.event_id, why)
+
+    async def _tell_webhooks(self, event: Event) -> None:
+        await self._webhooks.tell(
+            event.webhook_type,
+            event.user_id,
+            event.webhook_data(),
+            event_id=event.event_id,
+            key=event.key,
+            facts=event.facts(),
+            at=event.ended_at,
+        )
 
     async def _notify(self, event: Event) -> None:
         try:

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import attrs
 
-from services.callbacks import validate_callback_url
 from services.queue.models import OnConflict, Priority, Unique
+from services.webhooks.addresses import check_address
 from settings import Settings
 from tornado_rt.bounds import OutOfBounds, Validator, name_of, number_of, read_moment
 from tornado_rt.json_body import JSON_NAME, MOST_BYTES, MOST_ITEMS
@@ -66,7 +66,7 @@ def moment_within(most_seconds: float) -> Validator:
 def check_callback(_: Any, __: Any, value: str | None) -> None:
     """Check a callback's address, as an attrs validator; None passes."""
     if value is not None:
-        validate_callback_url(value)
+        check_address("callback_url", value)
 
 
 def _check_scope(_: Any, field: Any, value: Any) -> None:

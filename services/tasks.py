@@ -9,7 +9,7 @@ import orjson
 
 from services.analysis.bodies import bounded_seed_batch, bounded_seed_task
 from services.finding import TaskFilter, find_page
-from services.kinds import KindRegistry, KindUnknown, KnownKind, ParamsFault
+from services.kinds import RESERVED, KindRegistry, KindUnknown, KnownKind, ParamsFault
 from services.kinds.faults import PLACE
 from services.progress import PlanBook
 from services.queue import (
@@ -43,8 +43,6 @@ EXPECTED_SECONDS = 60.0
 AT_ONCE = 50
 # A body of the first version has one of these.
 SEED_FIELDS = {"symbol", "symbols"}
-# The names of kinds of which only the server makes tasks begin so.
-RESERVED = "rt."
 # How old what is said of the workers of kinds may be.
 STATES_SECONDS = 1.0
 

@@ -24,9 +24,11 @@ import pytest
 from redis.asyncio import Redis
 from tornado.ioloop import IOLoop
 
+from services.notifications import NotificationService
 from services.queue import QueueService
 from settings import Settings
 from tests.forks import Fork, start_script
+from tests.inboxes import Make, Published
 from tests.modules import Write
 from tests.ports import free_port
 from tests.waiting import wait_until
@@ -147,6 +149,35 @@ def database(io_loop: IOLoop, stores: StoreAddresses) -> Iterator[Any]:
 async def _empty(database: Any) -> None:
     for name in await database.list_collection_names():
         await database.drop_collection(name)
+
+
+@pytest.fixture
+def published() -> Published:
+    """Where the services of `make_service` publish."""
+    return Published()
+
+
+@pytest.fixture
+def make_service(io_loop: IOLoop, database: Any, published: Published) -> Iterator[Make]:
+    """A factory of notification services, each as another process has one."""
+    made: list[NotificationService] = []
+
+    async def make(**changes: Any) -> NotificationService:
+        service = NotificationService(database, published, **changes)
+        await service.prepare()
+        made.append(service)
+        return service
+
+    yield make
+    for service in made:
+        io_loop.run_sync(service.close)
+
+
+@pytest.fixture
+def service(io_loop: IOLoop, make_service: Make) -> NotificationService:
+    """A notification service."""
+    made: NotificationService = io_loop.run_sync(make_service)
+    return made
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ async def test_main_job_over_sockets(working: Settings, make_token: Token) -> No
         assert await socket.read_message() is None
         assert socket.close_code == 1000
         assert (await frame_of(news, "notification"))["data"]["metadata"]["task_id"] == task_id
-        assert (await frame_of(news, "unread_count"))["data"] == {"unread": 1}
+        assert (await frame_of(news, "unread_count"))["data"]["unread"] == 1
 
 
 @pytest.mark.gen_test
@@ -214,7 +214,7 @@ BAD_BODIES: list[tuple[str, Any, int]] = [
     ("/api/batches", {"symbols": ["A"] * 101}, 422),
     ("/api/batches", {"symbols": [1]}, 422),
     ("/api/notifications", {"user_id": "alice", "type": "alert"}, 422),
-    ("/api/notifications", {"user_id": "alice", "type": "gossip", "title": "x"}, 422),
+    ("/api/notifications", {"user_id": "alice", "type": "Gossip!", "title": "x"}, 422),
     ("/api/notifications", {"user_id": "alice", "type": "alert", "title": "x" * 201}, 422),
     (
         "/api/notifications",
@@ -482,12 +482,14 @@ async def test_notifications_are_kept_counted_marked_and_deleted(
         marked = await alice.post(f"/api/notifications/{ids[0]}/read")
         assert marked.body["status"] == "read"
         assert (await frame_of(tab, "read"))["data"] == {"ids": [ids[0]]}
-        assert (await alice.get("/api/notifications/unread_count")).body == {"unread": 4}
+        counts = (await alice.get("/api/notifications/unread_count")).body
+        assert counts == {"unread": 4, "unseen": 4, "version": 6}
         unread = (await alice.get("/api/notifications?status=unread&type=alert")).body
         assert len(unread["items"]) == 4
         await tab.write_message(json.dumps({"type": "read", "data": {"ids": [ids[1]]}}))
         assert (await frame_of(tab, "read"))["data"] == {"ids": [ids[1]]}
         assert (await alice.post("/api/notifications/read_all")).body == {"marked": 3}
+        assert set((await frame_of(tab, "read"))["data"]["ids"]) == set(ids[2:])
         assert (await frame_of(tab, "read"))["data"] == {"all": True}
         assert (await alice.delete(f"/api/notifications/{ids[0]}")).status == 204
         assert (await alice.get("/api/notifications?page=1")).body["total"] == 4

@@ -1,444 +1,151 @@
-"""Callbacks, to real receivers on this machine."""
+"""Callbacks and webhooks on their way: signed, in order, again until they have arrived."""
 
 import asyncio
-import contextlib
-import ipaddress
+import os
+import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from redis.asyncio import Redis
-from structlog.testing import capture_logs
-from tornado.httputil import HTTPServerRequest
-from tornado.web import Application, RequestHandler
 
-from services.callbacks import (
-    ATTEMPTS,
-    TIMEOUT_SECONDS,
-    WAITING,
-    CallbackSender,
-    CheckedResolver,
-    NotPublic,
-    is_public,
-    seconds_of,
-    validate_callback_url,
-)
+from services.webhooks import WebhookRequest
 from settings import Settings
 from tests.api import Client, serving
+from tests.conftest import SECRET, ServerProcess, start_server, stop_server
+from tests.jobs.receivers import Receiver
+from tests.jobs.receivers import receiving as receiving_in_thread
+from tests.receiving import Received, receiving
+from tests.telling import Told, delivered
 from tests.waiting import until
+from tornado_rt.auth import ADMIN
 
-
-@attrs.define
-class Received:
-    """A receiver: its requests; it answers with `statuses`, the last one again and again."""
-
-    statuses: list[int]
-    requests: list[HTTPServerRequest] = attrs.field(factory=list)
-    retry_after: str | None = None
-
-    def application(self) -> Application:
-        received = self
-
-        class Receiver(RequestHandler):
-            def post(self) -> None:
-                received.requests.append(self.request)
-                rest = received.statuses
-                self.set_status(rest.pop(0) if len(rest) > 1 else rest[0])
-                if received.retry_after is not None:
-                    self.set_header("Retry-After", received.retry_after)
-
-        return Application([("/hook", Receiver)], log_function=lambda _: None)
+ATTEMPTS = 11
+HANGING_SECONDS = 5.0
 
 
 @pytest.fixture
-def received() -> Received:
-    return Received([503, 200])
+def told() -> Told:
+    return Told()
 
 
 @pytest.fixture
-def app(received: Received) -> Application:
-    return received.application()
-
-
-@contextlib.asynccontextmanager
-async def sending(**options: Any) -> AsyncIterator[CallbackSender]:
-    """Run a sender until the block ends."""
-    sender = CallbackSender(**{"allow_private": True, **options})
-    job = asyncio.create_task(sender.run())
-    try:
-        yield sender
-        assert not job.done()
-    finally:
-        job.cancel()
-        await asyncio.gather(job, return_exceptions=True)
-
-
-Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@contextlib.asynccontextmanager
-async def receiver(answer: Answer) -> AsyncIterator[str]:
-    """Run a receiver that answers as it likes; yield its address."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer), contextlib.suppress(OSError, EOFError):
-            await reader.readuntil(b"\r\n\r\n")
-            await answer(reader, writer)
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+def silent() -> Iterator[str]:
+    """The address of a receiver that takes connections and never answers."""
+    with closing(socket.create_server(("127.0.0.1", 0), backlog=500)) as listening:
+        yield f"http://localhost:{listening.getsockname()[1]}/hang"
 
 
 @pytest.mark.gen_test
-async def test_callback_is_tried_again(received: Received, http_server: Any, base_url: str) -> None:
-    """When the receiver says; the event's id tells it that it is the same."""
-    received.retry_after = "2"
-    async with sending() as sender:
-        sender.send("alice", f"{base_url}/hook", "e1", {"status": "completed"})
-        await until(lambda: len(received.requests) >= 2)
-    assert [r.headers["X-Event-Id"] for r in received.requests] == ["e1", "e1"]
+async def test_callback_is_tried_again_with_the_same_id(
+    redis: Redis, database: Any, told: Told
+) -> None:
+    """Whatever the receiver answered, but for 410; each attempt is signed for its own time."""
+    received = Received([503, 404, 301, 200])
+    async with receiving(received) as url, delivered(redis, database, told) as webhooks:
+        await webhooks.call_back("alice", url, {"a": 1}, event_id="e1", key="t")
+        await until(lambda: len(received.requests) == 4)
+    assert received.events == ["e1"] * 4
+    assert {one.body for one in received.requests} == {b'{"a":1}'}
+    assert told.callbacks == []
+
+
+@pytest.mark.gen_test
+async def test_wait_that_the_receiver_asks_for_is_kept(redis: Redis, database: Any) -> None:
+    received = Received([503, 200], headers={"Retry-After": "1"})
+    async with receiving(received) as url, delivered(redis, database) as webhooks:
+        await webhooks.call_back("alice", url, {}, event_id="e1", key="t")
+        await until(lambda: len(received.requests) == 2)
     first, second = received.requests
-    assert first.body == second.body == b'{"status":"completed"}'
-    assert second._start_time - first._start_time >= 2.0
-
-
-@pytest.mark.parametrize(
-    ("text", "least", "most"),
-    [
-        *(("5", 5, 5), ("0", 0, 0), ("007", 7, 7), ("61", 60, 60), ("9" * 5000, 60, 60)),
-        *(
-            ("", 0, 0),
-            ("-1", 0, 0),
-            ("1.5", 0, 0),
-            ("1, 2", 0, 0),
-            ("\u0665", 0, 0),
-            ("soon", 0, 0),
-        ),
-        ("Fri, 31 Dec 2100 23:59:59 GMT", 60, 60),
-        ("Fri, 31 Dec 1999 23:59:59 GMT", 0, 0),
-        ("Fri, 31 Dec 9999 23:59:59 -2359", 0, 60),
-        ("Fri, 01 Jan 0001 00:00:00 +2359", 0, 0),
-    ],
-)
-def test_wait_that_a_receiver_asks_for_is_bounded(text: str, least: float, most: float) -> None:
-    assert least <= seconds_of(text) <= most
-
-
-@given(st.text() | st.text(st.sampled_from("0123456789:-+, MonJanGMT")))
-def test_wait_may_be_asked_for_in_any_text(text: str) -> None:
-    assert 0.0 <= seconds_of(text) <= 60.0
-
-
-@pytest.mark.gen_test
-async def test_callbacks_that_wait_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over the bound each user still has one."""
-    monkeypatch.setattr("services.callbacks.WAITING_BYTES", 2000)
-    with socket.create_server(("127.0.0.1", 0), backlog=200) as silent, capture_logs() as logged:
-        address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        async with sending() as sender:
-            for number in range(4):
-                sender.send("mallory", address, f"large{number}", {"result": "x" * 1000})
-            sender.send("alice", address, "hers", {"result": "x" * 1000})
-    assert [one["event_id"] for one in logged] == ["large2", "large3"]
-
-
-@pytest.mark.gen_test
-async def test_receiver_that_hangs_does_not_hold_up_others(
-    received: Received, http_server: Any, base_url: str
-) -> None:
-    """However many events one user has for it; what is over that user's bound is dropped."""
-    received.statuses = [200]
-    with socket.create_server(("127.0.0.1", 0), backlog=200) as silent, capture_logs() as logged:
-        async with sending(most_waiting_a_user=50) as sender:
-            for number in range(100):
-                address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-                sender.send("mallory", address, f"slow{number}", {})
-            began = time.monotonic()
-            sender.send("alice", f"{base_url}/hook", "quick", {})
-            await until(lambda: received.requests)
-            assert time.monotonic() - began < TIMEOUT_SECONDS
-    dropped = [one["user_id"] for one in logged if one["event"] == "callback_dropped"]
-    assert dropped == ["mallory"] * 50
-
-
-@pytest.mark.gen_test
-async def test_host_that_hangs_has_two_at_once_whoever_names_it(
-    received: Received, http_server: Any, base_url: str
-) -> None:
-    received.statuses = [200]
-    quick = base_url.replace("localhost", "127.0.0.1")
-    with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:
-        async with sending() as sender:
-            for number in range(30):
-                address = f"http://localhost:{silent.getsockname()[1]}/"
-                sender.send(f"user{number}", address, f"slow{number}", {})
-            sender.send("alice", f"{quick}/hook", "quick", {})
-            await until(lambda: received.requests, TIMEOUT_SECONDS)
+    assert second._start_time - first._start_time >= 0.9
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize(
-    "url",
+    ("url", "allow_private", "reason"),
     [
-        *("http://h:" + "9" * 30, "", "http://[", "x", "http://" + "a" * 300 + "/", "ftp://h/"),
-        *("http://h/\ud800", "http://xn--a.example/", "http://nowhere.invalid/"),
-    ],
-)
-async def test_entry_that_is_bad_ends_no_sender(
-    received: Received, http_server: Any, base_url: str, url: str
-) -> None:
-    """An older version has taken such addresses."""
-    received.statuses = [200]
-    async with sending() as sender:
-        for number in range(12):
-            sender.send("mallory", url, f"bad{number}", {})
-        sender.send("alice", f"{base_url}/hook", "good", {"a": {1: object()}})
-        sender.send("alice", f"{base_url}/hook", "good", {})
-        await until(lambda: received.requests)
-
-
-@pytest.mark.gen_test
-async def test_host_that_hangs_fills_no_line_that_others_need(
-    received: Received, http_server: Any, base_url: str
-) -> None:
-    """However many users have named it, and though hers wait for it too."""
-    received.statuses = [200]
-    quick = base_url.replace("localhost", "127.0.0.1")
-    with socket.create_server(("127.0.0.1", 0), backlog=200) as silent, capture_logs() as logged:
-        async with sending() as sender:
-            hang = f"http://localhost:{silent.getsockname()[1]}/"
-            for number in range(1100):
-                sender.send(f"user{number % 20}", hang, f"slow{number}", {})
-            sender.send("alice", f"{quick}/hook", "quick", {})
-            await until(lambda: received.requests, TIMEOUT_SECONDS)
-            await until(lambda: sender._in_all, equal=WAITING)
-            for user_id in ("alice", "bob", "alice"):
-                sender.send(user_id, hang, f"more of {user_id}", {})
-            assert sender._in_all == WAITING + 2
-    dropped = [one["event_id"] for one in logged if one["event"] == "callback_dropped"]
-    assert dropped[:-1] == [f"slow{number}" for number in range(1000, 1100)]
-    assert dropped[-1] == "more of alice"
-
-
-@pytest.mark.gen_test
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        ("{here}/hook", "not sent: the receiver is not at a public address"),
-        ("http://nowhere.invalid/", "not sent: the receiver cannot be reached"),
-        ("http://h:0/", "not sent: callback_url must have a valid host and port"),
+        ("{url}", False, "not sent: the receiver is not at a public address"),
+        ("http://h:0/", True, "not sent: url must have a valid host and port"),
+        ("http://nowhere.invalid/", True, "not sent: the receiver cannot be reached"),
     ],
 )
 async def test_submitter_is_told_why_a_callback_was_not_sent(
-    received: Received,
-    http_server: Any,
-    base_url: str,
-    monkeypatch: pytest.MonkeyPatch,
-    url: str,
-    reason: str,
+    redis: Redis, database: Any, told: Told, url: str, allow_private: bool, reason: str
 ) -> None:
-    monkeypatch.setattr("services.callbacks.BACKOFF_SECONDS", 0.01)
-    told = []
-
-    async def gave_up(*about: str) -> None:
-        told.append(about)
-
-    async with sending(allow_private=False, gave_up=gave_up) as sender:
-        sender.send("alice", url.format(here=base_url), "e1", {})
-        await until(lambda: told)
-    assert told == [("alice", "e1", reason)]
+    """At once for an address that stays what it is, else after the last attempt."""
+    received = Received()
+    async with (
+        receiving(received) as here,
+        delivered(redis, database, told, allow_private=allow_private, scale=1e-6) as webhooks,
+    ):
+        await webhooks.call_back("alice", url.format(url=here), {}, event_id="e1", key="t")
+        await until(lambda: told.callbacks)
+    assert told.callbacks == [("alice", "e1", reason)]
     assert received.requests == []
-    assert sender._sent.labels("failed")._value.get() == 1
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize(("status", "attempts"), [(410, 1), (500, ATTEMPTS)])
 async def test_answer_that_refuses_is_told_by_its_number(
-    received: Received, http_server: Any, base_url: str
+    redis: Redis, database: Any, told: Told, status: int, attempts: int
 ) -> None:
-    received.statuses = [410]
-    told = []
-
-    async def gave_up(*about: str) -> None:
-        told.append(about)
-        raise RuntimeError("cannot be told")
-
-    async with sending(gave_up=gave_up) as sender:
-        sender.send("alice", f"{base_url}/hook", "e1", {})
-        sender.send("alice", f"{base_url}/hook", "e2", {})
-        await until(lambda: len(told) == 2)
-    reason = "not sent: the receiver answered 410"
-    assert sorted(told) == [("alice", "e1", reason), ("alice", "e2", reason)]
+    received = Received([status])
+    async with receiving(received) as url, delivered(redis, database, told, scale=0) as webhooks:
+        await webhooks.call_back("alice", url, {}, event_id="e1", key="t")
+        await until(lambda: told.callbacks)
+    assert told.callbacks == [("alice", "e1", f"not sent: the receiver answered {status}")]
+    assert len(received.requests) == attempts
 
 
 @pytest.mark.gen_test
-async def test_colon_without_a_port_is_a_good_address() -> None:
-    validate_callback_url("http://h:/x")
-    async with sending() as sender:
-        with capture_logs() as logged:
-            sender.send("alice", "http://127.0.0.1:/x", "e1", {})
-            await until(lambda: logged or not sender._waiting_of)
-    # Nobody listens there; the name was understood.
-    assert not [one for one in logged if "gaierror" in one["error"]]
+async def test_posts_of_a_key_arrive_in_their_order(redis: Redis, database: Any) -> None:
+    """Though the first is refused five times; those of another key do not wait for it."""
+    received = Received(refused=Counter({"a0": 5, "a2": 1}))
+    async with receiving(received) as url, delivered(redis, database) as webhooks:
+        await webhooks.create("alice", WebhookRequest(url=url))
+        for event in ("a0", "a1", "a2", "a3", "b0", "b1"):
+            about = {"key": event[0], "facts": {}}
+            await webhooks.tell("note", "alice", {}, event_id=event, **about)
+        await until(lambda: len(received.events) == 12)
+    assert [one for one in received.events if one < "b"] == [
+        *(["a0"] * 6),
+        *("a1", "a2", "a2", "a3"),
+    ]
+    assert received.events.index("b1") < received.events.index("a1")
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("status", [301, 307, 400, 401, 404, 410, 422])
-async def test_receiver_that_refuses_is_not_asked_again_nor_followed(
-    received: Received, http_server: Any, base_url: str, status: int
+async def test_one_webhook_that_hangs_delays_no_other(
+    redis: Redis, database: Any, silent: str
 ) -> None:
-    received.statuses = [status]
-    async with sending() as sender:
-        with capture_logs() as logged:
-            sender.send("alice", f"{base_url}/hook", "e1", {})
-            await until(lambda: logged)
-    assert (logged[0]["event"], logged[0]["final"]) == ("callback_failed", True)
-    assert len(received.requests) == 1
+    """Of the same user, told of the same events."""
+    received = Received()
+    async with (
+        receiving(received) as url,
+        delivered(redis, database, seconds=HANGING_SECONDS, per_host=2) as webhooks,
+    ):
+        for address in (silent, url):
+            await webhooks.create("alice", WebhookRequest(url=address))
+        began = time.monotonic()
+        for number in range(30):
+            await webhooks.tell(
+                "note", "alice", {}, event_id=f"e{number}", key=f"k{number}", facts={}
+            )
+        await until(lambda: len(set(received.events)) == 30)
+        assert time.monotonic() - began < HANGING_SECONDS
 
 
-@pytest.mark.gen_test
-async def test_answer_is_read_up_to_a_bound() -> None:
-    """One that is endless is a good answer all the same: the event has come."""
-    sent = 0
-
-    async def endless(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal sent
-        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        for _ in range(1000):
-            writer.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
-            await writer.drain()
-            sent += 65536
-
-    async with receiver(endless) as address, sending() as sender:
-        with capture_logs() as logged:
-            sender.send("alice", address, "e1", {})
-            await until(lambda: sent)
-            await until(lambda: not sender._waiting_of)
-    assert logged == []
-    # The rest is in the kernel's buffers on both sides.
-    assert sent < 20_000_000
-
-
-@pytest.mark.gen_test(timeout=60)
-@pytest.mark.parametrize(
-    "piece", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: ", b"x"]
-)
-async def test_answer_that_drips_is_given_up(piece: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.callbacks.TIMEOUT_SECONDS", 0.5)
-
-    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(0.01)
-
-    async with receiver(drip) as address, sending() as sender:
-        with capture_logs() as logged:
-            sender.send("alice", address, "e1", {})
-            await until(lambda: logged)
-    assert logged[0]["event"] == "callback_failed"
-
-
-@pytest.mark.gen_test
-@pytest.mark.parametrize(
-    "host",
-    [
-        *("127.0.0.1", "10.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "::1", "ff02::1"),
-        *("::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2130706433", "0x7f.1", "0177.1"),
-        *("127.1", "localhost", "localhost.", "0", "100.64.0.1", "::7f00:1", "fec0::1", "fc00::1"),
-        *("64:ff9b:1::7f00:1", "2001:0:4136:e378:8000:63bf:3fff:fdd2", "192.88.99.1", "240.0.0.1"),
-        *("198.18.0.1", "192.0.2.1", "2001:db8::1", "255.255.255.255", "::", "3fff::1", "5f00::1"),
-        *("192.0.0.192", "168.63.129.16", "100.100.100.200", "fd00:ec2::254", "::ffff:169.254.1.1"),
-        *("::ffff:0:127.0.0.1", "0xa9fea9fe", "2852039166", "0251.0376.0251.0376", "fe80::1%lo"),
-    ],
-)
-async def test_address_that_is_not_public_is_refused_in_every_spelling(host: str) -> None:
-    resolver = CheckedResolver(False)
-    with pytest.raises((NotPublic, OSError)) as refused:
-        await resolver.resolve(host, 80)
-    # A name server may not be there: then the spelling of an address would be no name either.
-    assert refused.type is NotPublic or not host[0].isdigit(), refused.value
-    resolver.close()
-
-
-@pytest.mark.parametrize(
-    "address",
-    ["8.8.8.8", "2606:4700::1", "::ffff:8.8.8.8", "192.0.1.1", "168.63.129.17", "100.128.0.1"],
-)
-def test_public_address_is_one(address: str) -> None:
-    assert is_public(ipaddress.ip_address(address))
-
-
-@pytest.mark.gen_test
-async def test_callback_does_not_reach_this_machine_unless_it_may(
-    received: Received, http_server: Any, base_url: str
-) -> None:
-    async with sending(allow_private=False) as sender:
-        with capture_logs() as logged:
-            sender.send("mallory", f"{base_url}/hook", "e1", {})
-            await until(lambda: logged)
-    assert logged[0]["error"] == "NotPublic: the receiver is not at a public address"
-    assert logged[0]["final"]
-    assert received.requests == []
-    assert ATTEMPTS > 1
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        *("", "x", "ftp://a/b", "http://", "//host/x", "http://u:p@host/", "http://u@h/"),
-        *("http://h/" + "x" * 2000, "http://h/\r\nX: y", "http://h:" + "9" * 30, "http://h:0/"),
-        *("http://h:70000/", "http://h:-1/", "http://[::1", "http://[::1%25lo]/", "http://a..b/"),
-        *(
-            "http://h/\ud800",
-            "http://h/ x",
-            "http://h\\@evil/",
-            "http://\u00e4.example/",
-            "http://h:x/",
-        ),
-        *("http://" + "a" * 64 + "/", "http://" + "a." * 150 + "b/", "javascript:alert(1)"),
-        *(
-            "http://a.example[::1]/",
-            "http://[::1]a.example/",
-            "http://[::1]x:80/",
-            "http://[v1.a]/",
-        ),
-        *("http://[1.2.3.4]/", "http://[]/", "http://[::1]:+80/", "http://h:80:80/"),
-    ],
-)
-def test_bad_callback_address_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="callback_url"):
-        validate_callback_url(url)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://h",
-        "https://a.example:8443/x?y=%20#z",
-        "http://[2606:4700::1]:80/",
-        "http://1.2.3.4/",
-    ],
-)
-def test_good_callback_address_is_taken(url: str) -> None:
-    validate_callback_url(url)
-
-
-@given(st.text() | st.text(st.sampled_from("htp:/[]@.%1a\\")).map(lambda text: "http://" + text))
-def test_any_text_is_a_callback_address_or_a_clear_refusal(url: str) -> None:
-    with contextlib.suppress(ValueError):
-        validate_callback_url(url)
-
-
-async def end(user: Client, url: str) -> None:
-    """Submit a task and cancel it: its end is posted."""
+async def end(user: Client, url: str) -> str:
+    """Submit a task and cancel it: its end is posted; return its id."""
     task_id = await user.submit(delay=999, callback_url=url)
     assert (await user.delete(f"/api/tasks/{task_id}")).status == 200
+    return task_id
 
 
 async def callback_noted(user: Client) -> str | None:
@@ -453,24 +160,23 @@ async def test_server_posts_one_users_ends_whatever_anothers_receivers_do(
     database: Any,
     redis: Redis,
     make_token: Callable[..., str],
-    received: Received,
-    http_server: Any,
-    base_url: str,
+    silent: str,
 ) -> None:
-    """From the end of the task on, with the setting that lets callbacks reach this machine."""
-    received.statuses = [200]
+    """From the end of the task on, also at the host whose other receiver hangs."""
     open_ = attrs.evolve(settings, callback_allow_private=True)
-    with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:
-        async with serving(open_, make_token("mallory")) as mallory:
-            for _ in range(30):
-                await end(mallory, f"http://localhost:{silent.getsockname()[1]}/hang")
-            began = time.monotonic()
-            alice = mallory.as_user(make_token("alice"))
-            await end(alice, f"{base_url}/hook")
-            await until(lambda: received.requests)
-            # A turn at the same host is free when one of hers has timed out.
-            assert time.monotonic() - began < 2 * TIMEOUT_SECONDS
-            assert await callback_noted(alice) is None
+    received = Received()
+    async with (
+        receiving(received) as url,
+        serving(open_, make_token("mallory")) as mallory,
+    ):
+        for _ in range(30):
+            await end(mallory, silent)
+        began = time.monotonic()
+        alice = mallory.as_user(make_token("alice"))
+        await end(alice, url.replace("127.0.0.1", "localhost"))
+        await until(lambda: received.requests)
+        assert time.monotonic() - began < HANGING_SECONDS
+        assert await callback_noted(alice) is None
 
 
 @pytest.mark.gen_test
@@ -479,14 +185,106 @@ async def test_server_tells_its_submitter_that_a_private_address_is_not_posted_t
     database: Any,
     redis: Redis,
     make_token: Callable[..., str],
-    received: Received,
-    http_server: Any,
-    base_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever it listens on: the setting is off unless it is named."""
+    """Whatever it listens on, whatever proxy there is: the setting is off unless it is named."""
     assert settings.host == "127.0.0.1"
-    async with serving(settings, make_token("alice")) as alice:
-        await end(alice, f"{base_url}/hook")
-        noted = await until(lambda: callback_noted(alice))
-        assert noted == "not sent: the receiver is not at a public address"
+    received = Received()
+    async with receiving(received) as url:
+        monkeypatch.setenv("http_proxy", url)
+        async with serving(settings, make_token("alice")) as alice:
+            await end(alice, url)
+            noted = await until(lambda: callback_noted(alice))
+            assert noted == "not sent: the receiver is not at a public address"
     assert received.requests == []
+
+
+@pytest.mark.gen_test
+async def test_deliveries_are_none_of_the_users_tasks(
+    settings: Settings, database: Any, redis: Redis, make_token: Callable[..., str], silent: str
+) -> None:
+    """Not in lists, counts, kinds and metrics, nor against their limits."""
+    one = attrs.evolve(settings, callback_allow_private=True, queue_max_waiting_per_user=1)
+    async with serving(one, make_token("alice", scope=ADMIN)) as alice:
+        ended = [await end(alice, silent) for _ in range(3)]
+        waiting = await alice.submit(delay=999)
+        listed = [task["task_id"] for task in (await alice.get("/api/tasks")).body["items"]]
+        assert listed == [waiting, *reversed(ended)]
+        kinds = [one["kind"] for one in (await alice.get("/api/kinds")).body["items"]]
+        assert "webhook" not in kinds
+        stats = (await alice.get("/api/queue/stats")).body
+        assert {name: count for name, count in stats.items() if count} == {
+            "cancelled": 3,
+            "delayed": 1,
+        }
+        metrics = (await alice.get("/metrics")).body
+        assert (
+            b'kind="webhook"' not in metrics.replace(b"rt_deliveries", b"").split(b"# HELP rt_t")[0]
+        )
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Callable[[], ServerProcess]]:
+    """A factory of real servers on one data folder, of which one runs at a time."""
+    started: list[ServerProcess] = []
+
+    def start() -> ServerProcess:
+        one = start_server(
+            tmp_path / "data",
+            RT_JWT_SECRET=SECRET,
+            RT_CALLBACK_ALLOW_PRIVATE="true",
+            RT_DELIVERY_RETRY_SCALE="0.4",
+            RT_DRAIN_SECONDS="0",
+        )
+        started.append(one)
+        return one
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            stop_server(one)
+
+
+def posted_once(receiver: Receiver, event_id: str, status: int) -> None:
+    """Take the next post, which is of this event, and answer it."""
+    request = receiver.next()
+    assert request.headers["X-Event-Id"] == event_id
+    request.answer(status)
+
+
+@pytest.mark.gen_test(timeout=90)
+async def test_server_that_is_killed_between_two_attempts_delivers_after_its_restart(
+    server: Callable[[], ServerProcess], make_token: Callable[..., str]
+) -> None:
+    """Once to the callback, and once to the webhook."""
+    with receiving_in_thread() as callback, receiving_in_thread() as hook:
+        first = await asyncio.to_thread(server)
+        alice = Client(first.url, make_token("alice"), None, [])  # type: ignore[arg-type]
+        made = await alice.post("/api/webhooks", {"url": hook.url, "events": ["task.*"]})
+        assert made.status == 201
+        task_id = await end(alice, callback.url)
+        for receiver in (callback, hook):
+            await asyncio.to_thread(posted_once, receiver, task_id, 503)
+
+        async def noted() -> bool:
+            shown = await alice.get(f"/api/webhooks/{made.body['id']}")
+            return bool(shown.body["answers"])
+
+        await until(noted)
+        os.kill(first.process.pid, signal.SIGKILL)
+        first.process.wait()
+        second = await asyncio.to_thread(server)
+        for receiver in (callback, hook):
+            await asyncio.to_thread(posted_once, receiver, task_id, 200)
+        alice = attrs.evolve(alice, url=second.url)
+
+        async def answers() -> list[int]:
+            shown = await alice.get(f"/api/webhooks/{made.body['id']}")
+            return [one["status"] for one in shown.body["answers"]]
+
+        await until(answers, equal=[200, 503])
+        # A later event comes behind them, and nothing between.
+        last = await end(alice, callback.url)
+        for receiver in (callback, hook):
+            await asyncio.to_thread(posted_once, receiver, last, 200)
+            assert receiver.idle

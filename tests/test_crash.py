@@ -120,7 +120,7 @@ async def test_stopped_worker_cannot_change_what_another_finished(tmp_path: Path
         assert await here.queue.check_invariants() == []
         url = running_addresses(here.data_dir).mongodb_url
         async with open_database(url, "tornado_rt") as database:
-            assert await database["notifications"].count_documents({}) == 1
+            assert await database["inbox"].count_documents({}) == 1
 
 
 @pytest.mark.gen_test(timeout=60)

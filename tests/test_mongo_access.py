@@ -12,7 +12,7 @@ import pytest
 from pymongo.errors import PyMongoError
 
 from services.notifications import NotificationDraft, NotificationService, NotificationType
-from tests.test_notifications import Published
+from tests.inboxes import Published
 from tests.waiting import stopwatch, until
 from tornado_rt.mongo import MongoAccess, StoreAway, open_database
 from tornado_rt.stores import embedded_stores
@@ -66,14 +66,14 @@ async def test_nobody_waits_long_for_a_store_that_stands_still(tmp_path: Path) -
     async with frozen(tmp_path) as service:
         async with stopwatch() as seconds:
             asked: list[Any] = [service.create(draft(f"user{n % 20}")) for n in range(300)]
-            asked += [service.unread_count(f"user{n}") for n in range(20)]
+            asked += [service.counts(f"user{n}") for n in range(20)]
             answers = await asyncio.gather(*asked, return_exceptions=True)
             assert all(isinstance(one, PyMongoError) for one in answers)
             assert seconds() < REFUSED_SECONDS
         # From here on nobody waits at all.
         async with stopwatch() as seconds:
             with pytest.raises(StoreAway):
-                await service.unread_count("alice")
+                await service.counts("alice")
             assert seconds() < 0.5
         [search] = [job for job in asyncio.all_tasks() if job.get_name() == "mongodb-probe"]
         search.cancel()
@@ -123,13 +123,13 @@ async def test_who_comes_anew_waits_for_no_turn_of_others(database: Any) -> None
     async with access.turn("greedy"):
         replays = await asyncio.gather(*(service.replay(f"user{n}") for n in range(100)))
         assert {replay.cursor.offset for replay in replays} == {0}
-        assert await service.unread_count("greedy") == 0
+        assert (await service.counts("greedy"))["unread"] == 0
     await access.close()
 
 
 async def answers(service: NotificationService) -> bool:
     try:
-        await service.unread_count("alice")
+        await service.counts("alice")
     except PyMongoError:
         return False
     return True

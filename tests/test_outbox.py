@@ -15,18 +15,18 @@ from structlog.testing import capture_logs
 from tornado.ioloop import IOLoop
 
 from services import outbox
-from services.callbacks import CallbackSender
-from services.notifications import NotificationService
+from services.notifications import NotificationService, Query
 from services.outbox import OURS_SECONDS, Event, OutboxPump, read_lag
 from services.queue import Ack, Claim, Job, NewTask, Outcome, QueueService
+from services.webhooks import WebhookRequest, WebhookService
+from tests.inboxes import Published, unread
 from tests.ports import free_port
-from tests.test_callbacks import Received, app, received
-from tests.test_notifications import Published
+from tests.receiving import Received, receiving
+from tests.telling import delivered, make_webhooks
 from tests.waiting import until
 from tornado_rt.mongo import MongoAccess, open_database
 from tornado_rt.stores import StoreAddresses
-
-__all__ = ["app", "received"]
+from tornado_rt.turns import NoTurn
 
 STREAM = "{rtq}:outbox"
 
@@ -39,13 +39,20 @@ def notifications(io_loop: IOLoop, database: Any) -> NotificationService:
 
 
 @pytest.fixture
-def pump(redis: Redis, notifications: NotificationService) -> OutboxPump:
-    return make_pump(redis, notifications)
+def webhooks(redis: Redis, database: Any) -> WebhookService:
+    """Webhooks whose deliveries nobody runs."""
+    return make_webhooks(redis, database)
 
 
-def make_pump(redis: Redis, notifications: NotificationService, consumer: str = "a") -> OutboxPump:
-    callbacks = CallbackSender(allow_private=True)
-    return OutboxPump(redis, notifications, callbacks, queue_name="rtq", consumer=consumer)
+@pytest.fixture
+def pump(redis: Redis, notifications: NotificationService, webhooks: WebhookService) -> OutboxPump:
+    return make_pump(redis, notifications, webhooks)
+
+
+def make_pump(
+    redis: Redis, notifications: NotificationService, webhooks: WebhookService, consumer: str = "a"
+) -> OutboxPump:
+    return OutboxPump(redis, notifications, webhooks, queue_name="rtq", consumer=consumer)
 
 
 def new_task(label: str = "AAPL", kind: str = "analysis", **more: Any) -> NewTask:
@@ -214,14 +221,14 @@ async def test_lag_is_the_age_of_the_oldest_end_that_is_not_told(
 
 @pytest.mark.gen_test
 async def test_entry_read_by_a_pump_that_was_killed_is_moved(
-    redis: Redis, notifications: NotificationService
+    redis: Redis, notifications: NotificationService, webhooks: WebhookService
 ) -> None:
     """By the same process after its restart, and only once however often."""
     await end_a_task(redis)
-    await make_pump(redis, notifications)._ensure_group()
+    await make_pump(redis, notifications, webhooks)._ensure_group()
     await redis.xreadgroup("notifications", "a", {STREAM: ">"})
-    assert await make_pump(redis, notifications).pump(0) == 1
-    assert await notifications.unread_count("alice") == 1
+    assert await make_pump(redis, notifications, webhooks).pump(0) == 1
+    assert await unread(notifications, "alice") == 1
     assert await redis.xlen(STREAM) == 0
 
 
@@ -234,7 +241,7 @@ async def test_notification_stored_before_the_crash_is_not_doubled(
     await pump.pump(0)
     await redis.xadd(STREAM, entries[0][1])
     await pump.pump(0)
-    assert await notifications.unread_count("alice") == 1
+    assert await unread(notifications, "alice") == 1
 
 
 @pytest.mark.gen_test
@@ -251,7 +258,7 @@ async def test_malformed_entry_is_set_aside(
     await redis.xadd(STREAM, {**whole, b"user_id": b"\xff"})
     await redis.xadd(STREAM, {**whole, b"user_id": b"x" * 300})
     await pump.pump(0)
-    assert await notifications.unread_count("alice") == 1
+    assert await unread(notifications, "alice") == 1
     assert await redis.xlen(STREAM + ":bad") == 5
     assert await redis.xlen(STREAM) == 0
     assert b"rt_outbox_set_aside_total 5.0" in pump._metrics.render()
@@ -299,13 +306,16 @@ async def forwarding(port: int, url: str) -> AsyncIterator[None]:
 
 @pytest.mark.gen_test(timeout=30)
 async def test_entry_waits_while_mongodb_is_away(
-    redis: Redis, notifications: NotificationService, stores: StoreAddresses
+    redis: Redis,
+    notifications: NotificationService,
+    webhooks: WebhookService,
+    stores: StoreAddresses,
 ) -> None:
     """The pump goes on by itself when it is back, and the notification is there once."""
     port = free_port()
     here = re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{port}", stores.mongodb_url)
     async with open_database(here, "tornado_rt") as away:
-        pump = make_pump(redis, NotificationService(away, Published()))
+        pump = make_pump(redis, NotificationService(away, Published()), webhooks)
         await end_a_task(redis)
         with capture_logs() as logged:
             job = asyncio.create_task(pump.run())
@@ -318,21 +328,23 @@ async def test_entry_waits_while_mongodb_is_away(
             await asyncio.gather(job, return_exceptions=True)
             # It says goodbye through the forwarder, which runs on this loop.
             await asyncio.to_thread(away.client.close)
-    assert await notifications.unread_count("alice") == 1
+    assert await unread(notifications, "alice") == 1
 
 
 @pytest.mark.gen_test
-async def test_two_pumps_share_the_work(redis: Redis, notifications: NotificationService) -> None:
-    pumps = [make_pump(redis, notifications, name) for name in "ab"]
+async def test_two_pumps_share_the_work(
+    redis: Redis, notifications: NotificationService, webhooks: WebhookService
+) -> None:
+    pumps = [make_pump(redis, notifications, webhooks, name) for name in "ab"]
     jobs = [asyncio.create_task(pump.run()) for pump in pumps]
     for _ in range(10):
         await end_a_task(redis)
-    await until(lambda: notifications.unread_count("alice"), equal=10)
+    await until(lambda: unread(notifications, "alice"), equal=10)
     await until(lambda: redis.xlen(STREAM), equal=0)
     for job in jobs:
         job.cancel()
     await asyncio.gather(*jobs, return_exceptions=True)
-    assert await notifications.unread_count("alice") == 10
+    assert await unread(notifications, "alice") == 10
 
 
 @pytest.mark.gen_test
@@ -342,24 +354,20 @@ async def test_flush_moves_what_is_there(
     for _ in range(3):
         await end_a_task(redis)
     await pump.flush(5)
-    assert await notifications.unread_count("alice") == 3
+    assert await unread(notifications, "alice") == 3
 
 
 @pytest.mark.gen_test
 async def test_end_of_a_task_is_posted_to_its_address(
-    redis: Redis,
-    notifications: NotificationService,
-    received: Received,
-    http_server: Any,
-    base_url: str,
+    redis: Redis, notifications: NotificationService, database: Any
 ) -> None:
     """Without its user, and with its time as everywhere on the wire."""
-    sender = CallbackSender(allow_private=True)
-    job = asyncio.create_task(sender.run())
-    pump = OutboxPump(redis, notifications, sender, queue_name="rtq", consumer="a")
-    done = await end_a_task(redis, callback_url=f"{base_url}/hook", result={"summary": "buy it"})
-    await pump.pump(0)
-    await until(lambda: received.requests)
+    received = Received()
+    async with receiving(received) as url, delivered(redis, database) as webhooks:
+        pump = make_pump(redis, notifications, webhooks)
+        done = await end_a_task(redis, callback_url=url, result={"summary": "buy it"})
+        await pump.pump(0)
+        await until(lambda: received.requests)
     posted = orjson.loads(received.requests[0].body)
     assert datetime.fromisoformat(posted.pop("ended_at")).tzinfo == UTC
     assert posted == {
@@ -375,8 +383,51 @@ async def test_end_of_a_task_is_posted_to_its_address(
         "result": {"summary": "buy it"},
         "error": None,
     }
-    job.cancel()
-    await asyncio.gather(job, return_exceptions=True)
+
+
+@pytest.mark.gen_test
+async def test_end_is_handed_to_the_deliveries_once_before_its_entry_is_removed(
+    redis: Redis, notifications: NotificationService, webhooks: WebhookService
+) -> None:
+    """A pump that was killed after the hand-over hands it over again."""
+    made = await webhooks.create("alice", WebhookRequest(url="http://127.0.0.1:1/"))
+    await end_a_task(redis, callback_url="http://127.0.0.1:1/")
+    entries: Any = await redis.xrange(STREAM)
+    for _ in range(2):
+        await make_pump(redis, notifications, webhooks).pump(0)
+        await redis.xadd(STREAM, entries[0][1])
+    waiting = await QueueService(redis, name="rtq-deliveries").list_tasks("alice")
+    assert sorted(one.params["webhook_id"] for one in waiting.items) == ["", made["id"]]
+
+
+@pytest.mark.gen_test
+async def test_callback_over_the_bound_is_named_on_its_notification(
+    redis: Redis, notifications: NotificationService, database: Any
+) -> None:
+    webhooks = make_webhooks(redis, database, max_waiting_per_user=1)
+    pump = make_pump(redis, notifications, webhooks)
+    for label in "AB":
+        await end_a_task(redis, label, callback_url="http://127.0.0.1:1/")
+        await pump.pump(0)
+    second, first = (await notifications.find("alice")).items
+    assert "callback" not in first.metadata
+    assert second.metadata["callback"] == "not sent: too many of yours wait already"
+    assert b'rt_deliveries_total{kind="webhook",outcome="dropped"} 1.0' in pump._metrics.render()
+
+
+@pytest.mark.gen_test
+async def test_webhook_is_told_of_an_end_without_a_large_result(
+    redis: Redis, notifications: NotificationService, webhooks: WebhookService
+) -> None:
+    await webhooks.create("alice", WebhookRequest(url="http://127.0.0.1:1/"))
+    pump = make_pump(redis, notifications, webhooks)
+    for result in ({"a": 1}, {"a": "x" * 20_000}):
+        await end_a_task(redis, result=result)
+        await pump.pump(0)
+    waiting = await QueueService(redis, name="rtq-deliveries").list_tasks("alice")
+    large, small = (orjson.loads(one.params["body"])["data"] for one in waiting.items)
+    assert (small["result"], "result_omitted" in small) == ({"a": 1}, False)
+    assert (large["result"], large["result_omitted"]) == (None, True)
 
 
 async def entry_of(redis: Redis, **changes: str | bytes) -> None:
@@ -415,7 +466,7 @@ async def test_result_that_no_store_could_keep_leaves_its_end_to_be_told(
     await pump.pump(0)
     [told] = (await notifications.find("alice")).items
     assert told.metadata == about("t1", "A")
-    assert await notifications.unread_count("bob") == 1
+    assert await unread(notifications, "bob") == 1
     assert await redis.xlen(STREAM) == 0
 
 
@@ -453,7 +504,7 @@ async def test_entry_of_a_later_version_is_moved(
 ) -> None:
     await entry_of(redis, something_new="1")
     await pump.pump(0)
-    assert await notifications.unread_count("alice") == 1
+    assert await unread(notifications, "alice") == 1
     assert await redis.xlen(STREAM + ":bad") == 0
 
 
@@ -481,27 +532,21 @@ DEEP = '{"a":' * 300 + "1" + "}" * 300
 async def test_end_is_told_and_posted_without_what_cannot_be_read(
     redis: Redis,
     notifications: NotificationService,
-    received: Received,
-    http_server: Any,
-    base_url: str,
+    database: Any,
     changes: dict[str, Any],
     posted: dict[str, Any],
 ) -> None:
     """Whatever one field of an entry holds."""
-    received.statuses = [200]
-    sender = CallbackSender(allow_private=True)
-    pump = OutboxPump(redis, notifications, sender, queue_name="rtq", consumer="a")
-    await entry_of(redis, callback_url=f"{base_url}/hook", **changes)
-    await pump.pump(0)
-    job = asyncio.create_task(sender.run())
-    await until(lambda: received.requests)
+    received = Received()
+    async with receiving(received) as url, delivered(redis, database) as webhooks:
+        await entry_of(redis, callback_url=url, **changes)
+        await make_pump(redis, notifications, webhooks).pump(0)
+        await until(lambda: received.requests)
     body = orjson.loads(received.requests[0].body)
     expected = orjson.loads(orjson.dumps({"event_id": "e1", **posted}))
     assert {name: body[name] for name in expected} == expected
-    assert await notifications.unread_count("alice") == 1
+    assert await unread(notifications, "alice") == 1
     assert await redis.xlen(STREAM) == await redis.xlen(STREAM + ":bad") == 0
-    job.cancel()
-    await asyncio.gather(job, return_exceptions=True)
 
 
 @pytest.mark.gen_test
@@ -515,38 +560,57 @@ async def test_entry_of_which_most_is_missing_is_told(
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_end_of_a_busy_user_waits_and_nobody_elses(redis: Redis, database: Any) -> None:
-    """A user whose requests hold all of their turns gets the end later; others do not wait."""
-    access = MongoAccess(database, most_a_user=1, wait_seconds=60)
+async def test_end_of_a_busy_user_waits_and_nobody_elses(
+    redis: Redis, database: Any, webhooks: WebhookService
+) -> None:
+    """A user whose requests fill their line gets the end later; others do not wait."""
+    access = MongoAccess(database, most_waiting_a_user=1)
     notifications = NotificationService(database, Published(), access=access)
     await notifications.prepare()
-    pump = make_pump(redis, notifications)
-    for number in range(150):
+    pump = make_pump(redis, notifications, webhooks)
+    for number in range(50):
         await entry_of(redis, event_id=f"a{number}")
     await entry_of(redis, event_id="b1", user_id="bob")
+    flood = asyncio.create_task(keep_busy(notifications))
     job = asyncio.create_task(pump.run())
-    async with access.turn("alice"):
-        await until(lambda: notifications.unread_count("bob"), equal=1)
-        await entry_of(redis, event_id="b2", user_id="bob")
-        await until(lambda: notifications.unread_count("bob"), equal=2)
-        await until(lambda: redis.xlen(STREAM), equal=150)
-    # Each is a write to MongoDB.
+    await until(lambda: unread(notifications, "bob"), equal=1)
+    await entry_of(redis, event_id="b2", user_id="bob")
+    await until(lambda: unread(notifications, "bob"), equal=2)
+    assert await redis.xlen(STREAM) > 0
+    flood.cancel()
+    await asyncio.wait([flood])
     await until(lambda: redis.xlen(STREAM), 60, equal=0)
-    assert await notifications.unread_count("alice") == 150
+    assert await unread(notifications) == 50
     job.cancel()
     await asyncio.gather(job, return_exceptions=True)
+    await notifications.close()
     await access.close()
+
+
+async def keep_busy(notifications: NotificationService) -> None:
+    """Let one of alice's requests wait at any time, until cancelled."""
+
+    async def flood() -> None:
+        while True:
+            with contextlib.suppress(NoTurn):
+                await notifications.mark_read("alice", ["0" * 24])
+            await asyncio.sleep(0)
+
+    await asyncio.gather(flood(), flood())
 
 
 @pytest.mark.gen_test
 async def test_end_that_was_given_out_to_us_again_keeps_its_place(
-    redis: Redis, notifications: NotificationService, monkeypatch: pytest.MonkeyPatch
+    redis: Redis,
+    notifications: NotificationService,
+    webhooks: WebhookService,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its line is slow, and what has just come of it is not read yet: it is ours all the same."""
     monkeypatch.setattr(outbox, "OURS_SECONDS", 0.0)
     for number in range(5):
         await entry_of(redis, event_id=f"a{number}", task_id=f"t{number}")
-    await make_pump(redis, notifications).pump(0)
+    await make_pump(redis, notifications, webhooks).pump(0)
     page = await notifications.find("alice")
     assert [one.metadata["task_id"] for one in page.items] == ["t4", "t3", "t2", "t1", "t0"]
     assert await redis.xlen(STREAM) == 0
@@ -554,20 +618,20 @@ async def test_end_that_was_given_out_to_us_again_keeps_its_place(
 
 @pytest.mark.gen_test(timeout=90)
 async def test_ends_of_one_user_are_told_in_their_order(
-    redis: Redis, notifications: NotificationService
+    redis: Redis, notifications: NotificationService, webhooks: WebhookService
 ) -> None:
     """Also when more wait than are held, and when this process had read some before."""
     for number in range(250):
         await entry_of(redis, event_id=f"a{number}", task_id=f"t{number}")
-    await make_pump(redis, notifications)._ensure_group()
+    await make_pump(redis, notifications, webhooks)._ensure_group()
     await redis.xreadgroup("notifications", "a", {STREAM: ">"}, count=120)
-    pump = make_pump(redis, notifications)
+    pump = make_pump(redis, notifications, webhooks)
     job = asyncio.create_task(pump.run())
     await until(lambda: redis.xlen(STREAM), 60, equal=0)
     told: list[str] = []
     before = None
     while True:
-        page = await notifications.find("alice", limit=100, before=before)
+        page = await notifications.find("alice", Query(limit=100, before=before))
         told += [one.metadata["task_id"] for one in page.items]
         if (before := page.next) is None:
             break
@@ -579,26 +643,26 @@ async def test_ends_of_one_user_are_told_in_their_order(
 
 @pytest.mark.gen_test
 async def test_entry_that_another_pump_took_over_is_moved_by_that_one_alone(
-    redis: Redis, database: Any
+    redis: Redis, database: Any, webhooks: WebhookService
 ) -> None:
     """While it waited too long in the line of the first."""
-    access = MongoAccess(database, most_a_user=1, wait_seconds=60)
-    published = Published()
-    notifications = NotificationService(database, published, access=access)
+    published = Published(held=asyncio.Event())
+    notifications = NotificationService(database, published)
     await notifications.prepare()
-    slow, other = (make_pump(redis, notifications, name) for name in "ab")
+    slow, other = (make_pump(redis, notifications, webhooks, name) for name in "ab")
     await entry_of(redis, event_id="a1")
     await entry_of(redis, event_id="a2")
-    async with access.turn("alice"):
-        moving = asyncio.create_task(slow.pump(0))
-        await until(lambda: slow._known)
-        [second] = [entry for entry in slow._known.values() if entry is slow._lines[b"alice"][-1]]
-        await redis.xclaim(STREAM, "notifications", "b", 0, [second.id])
-        second.read_at -= OURS_SECONDS
+    moving = asyncio.create_task(slow.pump(0))
+    await until(lambda: slow._known)
+    [second] = [entry for entry in slow._known.values() if entry is slow._lines[b"alice"][-1]]
+    await redis.xclaim(STREAM, "notifications", "b", 0, [second.id])
+    second.read_at -= OURS_SECONDS
+    assert published.held is not None
+    published.held.set()
     await moving
-    assert await notifications.unread_count("alice") == 1
+    assert await unread(notifications, "alice") == 1
     assert await redis.xlen(STREAM) == 1
     assert await other.pump(0) == 1
-    assert await notifications.unread_count("alice") == 2
+    assert await unread(notifications, "alice") == 2
     assert len(published.of_type("notification")) == 2
-    await access.close()
+    await notifications.close()

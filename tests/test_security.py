@@ -11,12 +11,14 @@ import pytest
 from tornado.web import RequestHandler
 from tornado.websocket import WebSocketHandler
 
-from handlers.routes import ID, KIND, routes
+from handlers.email import USER
+from handlers.routes import ID, KIND, VERB, routes
 from handlers.schedules import SCHEDULE
 from services.queue import Ack, Outcome
 from settings import Settings
 from tests.api import Client, frame, frame_of, serving
 from tests.conftest import ROOT
+from tests.push_service import Device
 
 PAGE = (ROOT / "docs" / "security.md").read_text()
 ACTORS = ["anonymous", "owner", "other user", "publisher", "worker", "admin"]
@@ -41,7 +43,9 @@ def served() -> set[str]:
     names = inspect.signature(routes).parameters
     found = set()
     for rule in routes(**{name: {} for name in names}):
-        path = rule.regex.pattern.rstrip("$").replace(ID, "{id}").replace(KIND, "{kind}")
+        path = rule.regex.pattern.rstrip("$").replace("/actions/" + ID, "/actions/{action}")
+        path = path.replace(ID, "{id}").replace(KIND, "{kind}").replace(VERB, "{verb}")
+        path = path.replace("/users/" + USER, "/users/{user}")
         path = path.replace("(.*)", "{path}").replace(SCHEDULE, "{name}")
         found |= {f"{method} {path}" for method in methods_of(rule.target)}
     return found
@@ -83,6 +87,7 @@ class Site:
         """Send a request about something fresh of the owner's; return what came of it."""
         method, _, path = request.partition(" ")
         path = path.replace("{path}", "index.html").replace("{kind}", "analysis")
+        path = path.replace("{user}", OWNER).replace("{verb}", "read").replace("{action}", "keep")
         if "{id}" in path:
             path = path.replace("{id}", await self.fresh_id(path))
         if "{name}" in path:
@@ -99,6 +104,8 @@ class Site:
         """Make something for a path, and return its id."""
         if "/dead/" in path or path.endswith("/retry"):
             return await self.die()
+        if "/push/" in path:
+            return str((await self.owner.post("/api/push/subscriptions", SUBSCRIPTION)).body["id"])
         made = (
             "tasks" if "/tasks/" in path else "batches" if "/batches/" in path else "notifications"
         )
@@ -123,13 +130,31 @@ class Site:
 
 ID_FIELDS = {"tasks": "task_id", "batches": "batch_id", "notifications": "id"}
 SCHEDULED = {"every": 3600, "kind": "analysis", "params": {"symbol": "AAPL"}, "overlap": "queue"}
+SUBSCRIPTION = Device("a").subscription("https://push.example")
 BODIES: dict[str, Any] = {
+    "POST /api/push/subscriptions": Device("b").subscription("https://push.example"),
+    "POST /api/push/renewals": {
+        "endpoint": "https://push.example/c",
+        "auth": "AAAA",
+        "subscription": SUBSCRIPTION,
+    },
+    "PUT /api/email": {"on": False},
+    "PUT /api/users/{user}/email": {"email": None},
     # Aside, so that none of them waits in the line.
     "POST /api/tasks": {"symbol": "AAPL", "delay": 99},
     "POST /api/batches": {"symbols": ["AAPL"]},
     "POST /api/schedules": SCHEDULED | {"name": "pulse"},
     "PUT /api/schedules/{name}": SCHEDULED,
-    "POST /api/notifications": {"user_id": OWNER, "type": "alert", "title": "hello"},
+    "POST /api/notifications": {
+        "user_id": OWNER,
+        "type": "alert",
+        "title": "hello",
+        "actions": [{"id": "keep", "label": "Keep it", "answer": True}],
+    },
+    "POST /api/notifications/{verb}": {"all": True},
+    "POST /api/notifications/undo": {"undo": "1"},
+    "POST /api/notifications/{id}/snooze": {"seconds": 60},
+    "PUT /api/notifications/preferences": {},
     "POST /api/broadcast": {"type": "alert", "title": "to all"},
     "POST /api/tasks/retry": {"tag": "nothing"},
     "PUT /api/kinds/{kind}/limits": {"limit": 0},

@@ -7,7 +7,7 @@ import pytest
 from bson import Int64
 
 from services.system_settings import InvalidSetting, SystemSettings, SystemSettingsService
-from tests.test_notifications import Published
+from tests.inboxes import Published
 from tornado_rt.protocol import Message, MessageType
 
 DEFAULTS = SystemSettings(ws_heartbeat_interval_seconds=20.0)

@@ -15,8 +15,9 @@ from services.notifications import NotificationDraft, NotificationService, Notif
 from services.outbox import OutboxPump
 from services.queue import Job, KindEntry, KindLimits, QueueService
 from services.system_settings import SystemSettings, SystemSettingsService
+from tests.inboxes import Published
 from tests.queueing import KIND, claim, end, enqueue, give_up, read, several
-from tests.test_notifications import Published
+from tests.telling import make_webhooks
 from tests.test_outbox import end_a_task, make_pump
 from tests.test_presence import House
 from tornado_rt.auth import Identity
@@ -31,7 +32,7 @@ from tornado_rt.tickets import Tickets
 async def test_entry_of_the_outbox_may_have_more_fields(redis: Redis, database: Any) -> None:
     notifications = NotificationService(database, Published())
     await notifications.prepare()
-    pump: OutboxPump = make_pump(redis, notifications)
+    pump: OutboxPump = make_pump(redis, notifications, make_webhooks(redis, database))
     await end_a_task(redis)
     [(id_, entry)] = await redis.xrange("{rtq}:outbox")
     await redis.xdel("{rtq}:outbox", id_)
@@ -88,21 +89,23 @@ async def test_settings_may_have_more_fields(database: Any) -> None:
 
 @pytest.mark.gen_test
 async def test_notification_may_have_more_fields_or_lack_the_latest(database: Any) -> None:
-    """Those of the first version were stored without the marks of what was published."""
     service = NotificationService(database, Published())
     await service.prepare()
     draft = NotificationDraft(user_id="alice", type=NotificationType.ALERT, title="A")
     stored = await service.create(draft)
-    changes = {
-        "$set": {"of_a_later_version": [1]},
-        "$unset": {"unsent": "", "published_at": ""},
-    }
-    await database["notifications"].update_one({"user_id": "alice"}, changes)
+    changes = {"$set": {"of_a_later_version": [1]}, "$unset": {"severity": "", "goes_at": ""}}
+    await database["inbox"].update_one({"user_id": "alice"}, changes)
+    user = {"$set": {"of_a_later_version": [1]}}
+    await database["notification_users"].update_one({"_id": "alice"}, user)
     assert [item.title for item in (await service.find("alice")).items] == ["A"]
     begin = (await service.replay("alice")).begin
     await service.create(attrs.evolve(draft, title="B"))
-    assert len((await service.replay("alice", begin)).messages) == 2
+    assert len((await service.replay("alice", begin)).messages) == 1
     assert (await service.mark_one("alice", stored.id)).status == "read"
+    for name, key in (("inbox", "user_id"), ("notification_users", "_id")):
+        kept = await database[name].find_one({key: "alice", "of_a_later_version": [1]})
+        assert kept is not None, name
+    await service.close()
 
 
 @pytest.mark.gen_test

@@ -8,10 +8,39 @@ import attrs
 import pytest
 from redis.asyncio import Redis
 
-from services.queue import Ack, KindEntry, KindLimits, Outcome, QueueService
+from services.queue import Ack, Claimed, KindEntry, KindLimits, Outcome, QueueService
 from tests.queue_model import new_task
+from tests.waiting import until
+from tests.working import ended, enqueue, working
 
 MakeQueue = Callable[..., QueueService]
+
+
+class Counting(QueueService):
+    """A queue that counts how often it is asked for tasks."""
+
+    claims = 0
+
+    async def claim(self, *arguments: Any, **named: Any) -> Claimed:
+        self.claims += 1
+        return await super().claim(*arguments, **named)
+
+
+@pytest.mark.gen_test
+async def test_wake_of_another_queue_is_passed_over(redis: Redis) -> None:
+    """Such as that of deliveries, whose worker is in the same process."""
+    ours, other = Counting(redis), Counting(redis, name="other")
+    async with working(redis, ours, nothing), working(redis, other, nothing, worker_id="o"):
+        await until(lambda: ours.claims and other.claims)
+        before = other.claims
+        for number in range(5):
+            await ended(ours, await enqueue(ours, f"T{number}"))
+        assert other.claims == before
+        await ended(other, await enqueue(other))
+
+
+async def nothing(_task: object, _progress: object) -> None:
+    """Do nothing."""
 
 
 @asynccontextmanager

@@ -18,8 +18,18 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from tornado.web import Application
 
 from handlers.routes import PROBLEMS, routes, worker_routes
+from services.absence import EmailOutlet, PushOutlet
 from services.analysis import analysis_kind
-from services.callbacks import CallbackSender
+from services.deliveries import (
+    Deliveries,
+    DeliveryKind,
+    Dropping,
+    Lanes,
+    Uncounted,
+    deliveries_name,
+)
+from services.deliveries.running import delivery_targets
+from services.email import Addresses, Digests, MailLinks, MailServer, Postman, email_kind
 from services.gauges import QueueGauges
 from services.kinds import KindRegistry, load_kinds
 from services.migrations import (
@@ -36,6 +46,7 @@ from services.notifications.types import NotificationTypes, load_types
 from services.operating import Operator
 from services.outbox import OutboxPump, read_lag
 from services.progress import PlanBook
+from services.push import PushClient, Pusher, Subscriptions, VapidKey, load_vapid_key, push_kind
 from services.queue import QueueService, key_prefix
 from services.schedules import (
     SCHEDULES,
@@ -47,8 +58,10 @@ from services.schedules import (
 from services.submissions import TaskBounds
 from services.system_settings import SettingsFollower, SystemSettings, SystemSettingsService
 from services.tasks import TaskService
+from services.webhooks import WEBHOOKS, WebhookService
+from services.webhooks.opening import open_webhooks
 from services.worker import Roster, Target, Worker, load_targets
-from settings import Settings, metrics_folder
+from settings import QueueOrder, Settings, metrics_folder
 from tornado_rt.address import bind_address
 from tornado_rt.auth import TokenVerifier
 from tornado_rt.backplane import Backplane, BackplaneDown
@@ -69,7 +82,7 @@ from tornado_rt.presence import Presence
 from tornado_rt.protocol import CONTROL, WORKERS
 from tornado_rt.readiness import Readiness
 from tornado_rt.redis import MAINTENANCE_SECONDS, SHARED_HOME, open_redis
-from tornado_rt.secret import load_secret
+from tornado_rt.secret import load_email_secret, load_secret
 from tornado_rt.stores import StoreAddresses, StoreError, open_stores, running_addresses
 from tornado_rt.tickets import Tickets
 from tornado_rt.tls import server_context
@@ -84,6 +97,9 @@ T = TypeVar("T")
 START_SECONDS = 10.0
 START_RETRY_SECONDS = 0.1
 OUTBOX_FLUSH_SECONDS = 2.0
+# What deliveries that are under way get at a stop; the next start repeats them.
+DELIVERY_GRACE_SECONDS = 2.0
+DELIVERY_VISIBILITY_SECONDS = 60.0
 # How often notifications that came are compared with those that are stored.
 USER_CHECK_SECONDS = 2.0
 
@@ -121,6 +137,16 @@ class _Work:
 
 
 @attrs.frozen
+class _Telling:
+    """What tells users and programs of others: notifications, webhooks, and their deliveries."""
+
+    access: MongoAccess
+    notifications: NotificationService
+    deliveries: Deliveries
+    webhooks: WebhookService
+
+
+@attrs.frozen
 class _Texts:
     """The texts of notifications, and the types that users choose among."""
 
@@ -135,6 +161,17 @@ class _Texts:
             load_templates(settings.notification_templates, locale),
             load_types(settings.notification_types, locale),
         )
+
+
+@attrs.frozen
+class Absent:
+    """What tells users who are not there: where each is found, and the kinds of deliveries."""
+
+    subscriptions: Subscriptions
+    addresses: Addresses
+    links: MailLinks
+    digests: Digests
+    kinds: Mapping[str, Kind]
 
 
 @attrs.frozen
@@ -153,6 +190,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
     """
     async with contextlib.AsyncExitStack() as stack:
         secret, _ = load_secret(settings)
+        vapid_key, email_secret = load_vapid_key(settings), load_email_secret(settings)
         verifier, tls = TokenVerifier(settings, secret), server_context(settings)
         stack.push_async_callback(verifier.close)
         # The provider of the keys, if there is one, is asked while the rest starts.
@@ -165,33 +203,42 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         database = await stack.enter_async_context(
             open_database(addresses.mongodb_url, settings.mongodb_database)
         )
-        notifications = await _open_notifications(stack, core, database, texts, process)
-        announcer.notifications = notifications
+        telling = await _open_telling(stack, core, database, addresses.redis_url, texts, secret)
+        announcer.notifications = notifications = telling.notifications
         system_settings = await _open_system_settings(core, database)
         if addresses.watch is not None:
             core.jobs.keep(addresses.watch.run, "folder-watch")
         watch = addresses.watch
+        sockets = stack.enter_context(_bound(settings, shared=process is not None))
+        own_url = url_of(settings, sockets[0].getsockname()[1])
+        links = MailLinks(settings.public_url or own_url, email_secret)
+        absent = await _open_absent(stack, settings, database, telling, vapid_key, links)
+        _serve_absent(core, telling, absent, texts.types)
+        # What it makes of ends is owed to all outlets.
+        _open_outbox(stack, core, telling, process)
         application = _application(
             core,
             database,
-            notifications,
+            telling,
+            absent,
             system_settings,
             secret,
             verifier,
             lambda: None if watch is None else watch.fault,
             _gauges(core),
         )
-        sockets = stack.enter_context(_bound(settings, shared=process is not None))
         await _register(core, own)
         if settings.worker_concurrency:
             await stack.enter_async_context(_worker(core, own.targets))
+        if settings.delivery_concurrency:
+            await stack.enter_async_context(_deliverer(core, telling.deliveries))
         _watch_logs(core, notifications)
         core.heartbeats.start()
         stack.callback(core.heartbeats.stop)
         stack.push_async_callback(core.presence.leave)
         stack.push_async_callback(core.hub.drain, settings.drain_seconds)
         await stack.enter_async_context(_serving(application, settings, sockets, tls, core.metrics))
-        yield Server(url_of(settings, sockets[0].getsockname()[1]), core)
+        yield Server(own_url, core)
 
 
 @contextlib.asynccontextmanager
@@ -261,6 +308,9 @@ async def _prepare_data(settings: Settings, addresses: StoreAddresses) -> None:
         # Either store may refuse; then the other is not changed.
         await read_mongodb_version(database)
         await _prepare_queue(settings, addresses.redis_url)
+        await _prepare_queue(
+            attrs.evolve(settings, queue_name=_deliveries_of(settings)), addresses.redis_url
+        )
         await prepare_mongodb(database)
 
 
@@ -348,10 +398,37 @@ def _queue(redis: Redis, settings: Settings) -> QueueService:
     )
 
 
-async def _open_notifications(
-    stack: contextlib.AsyncExitStack, core: Core, database: Any, texts: _Texts, process: int | None
-) -> NotificationService:
+async def _open_telling(
+    stack: contextlib.AsyncExitStack,
+    core: Core,
+    database: Any,
+    redis_url: str,
+    texts: _Texts,
+    secret: str,
+) -> _Telling:
     settings = core.settings
+    access = _open_access(stack, settings, database)
+    notifications = await _open_notifications(stack, core, database, access, texts)
+    deliveries = await _open_deliveries(stack, settings, redis_url)
+    webhooks = await open_webhooks(
+        stack,
+        database,
+        deliveries,
+        notifications,
+        core.backplane,
+        settings=settings,
+        access=access,
+        secret=secret,
+        metrics=core.metrics,
+    )
+    await _patiently(partial(core.hub.subscribe, WEBHOOKS, webhooks.known))
+    core.jobs.keep(webhooks.known.run, "webhook-owners")
+    return _Telling(access, notifications, deliveries, webhooks)
+
+
+def _open_access(
+    stack: contextlib.AsyncExitStack, settings: Settings, database: Any
+) -> MongoAccess:
     access = MongoAccess(
         database,
         most=settings.mongodb_requests,
@@ -360,6 +437,17 @@ async def _open_notifications(
         wait_seconds=settings.mongodb_wait_seconds,
     )
     stack.push_async_callback(access.close)
+    return access
+
+
+async def _open_notifications(
+    stack: contextlib.AsyncExitStack,
+    core: Core,
+    database: Any,
+    access: MongoAccess,
+    texts: _Texts,
+) -> NotificationService:
+    settings = core.settings
     notifications = NotificationService(
         database,
         core.backplane,
@@ -374,27 +462,89 @@ async def _open_notifications(
     stack.push_async_callback(notifications.close)
     core.jobs.keep(notifications.run_trimmer, "notification-trimmer")
     core.jobs.keep(notifications.run_clock, "notification-clock")
-    core.jobs.keep(notifications.owed.run, "notification-deliveries")
     core.jobs.keep(notifications.run_watch, "notification-watch")
     core.jobs.keep(notifications.run_migration, "notification-migration")
-    callbacks = CallbackSender(
-        allow_private=settings.callback_allow_private,
-        most_waiting_a_user=settings.callback_waiting_per_user,
-        gave_up=notifications.note_callback,
-        metrics=core.metrics,
+    return notifications
+
+
+async def _open_deliveries(
+    stack: contextlib.AsyncExitStack, settings: Settings, redis_url: str
+) -> Deliveries:
+    name = _deliveries_of(settings)
+    # In a cluster its keys are in a slot of their own, and so perhaps at another node.
+    redis = await stack.enter_async_context(open_redis(redis_url, key_prefix(name)))
+    queue = QueueService(
+        redis,
+        name=name,
+        user_limit=settings.delivery_per_user,
+        global_limit=0,
+        max_waiting_per_user=settings.callback_waiting_per_user,
+        visibility_seconds=DELIVERY_VISIBILITY_SECONDS,
+        retention_seconds=settings.delivery_retention_seconds,
+        order=QueueOrder.FAIR,
+        max_events=1,
+        kept_per_user=settings.delivery_kept_per_user,
     )
-    core.jobs.keep(callbacks.run, "callbacks")
+    return Deliveries(queue, Lanes(redis, queue.prefix))
+
+
+def _open_outbox(
+    stack: contextlib.AsyncExitStack, core: Core, telling: _Telling, process: int | None
+) -> None:
     pump = OutboxPump(
         core.redis,
-        notifications,
-        callbacks,
-        queue_name=settings.queue_name,
-        consumer=_process_name(settings, process),
+        telling.notifications,
+        telling.webhooks,
+        queue_name=core.settings.queue_name,
+        consumer=_process_name(core.settings, process),
         metrics=core.metrics,
     )
     core.jobs.keep(pump.run, "outbox")
     stack.push_async_callback(pump.flush, OUTBOX_FLUSH_SECONDS)
-    return notifications
+
+
+def _deliveries_of(settings: Settings) -> str:
+    return deliveries_name(settings.queue_name)
+
+
+async def _open_absent(
+    stack: contextlib.AsyncExitStack,
+    settings: Settings,
+    database: Any,
+    telling: _Telling,
+    vapid_key: VapidKey,
+    links: MailLinks,
+) -> Absent:
+    digests, access, notifications = Digests(database), telling.access, telling.notifications
+    private = settings.callback_allow_private
+    subscriptions = Subscriptions(
+        database,
+        notifications.set_channel,
+        server_key=vapid_key.public,
+        access=access,
+        most=settings.push_subscriptions_per_user,
+        allow_private=private,
+    )
+    await subscriptions.prepare()
+    client = PushClient(vapid_key, allow_private=private)
+    stack.callback(client.close)
+    unread, ttl = notifications.still_unread, settings.push_ttl_seconds
+    pusher = Pusher(subscriptions, client, unread, ttl_seconds=ttl)
+    server = MailServer.parse(settings.smtp_url) if settings.smtp_url else None
+    turn, sender = notifications.set_channel, settings.smtp_from
+    addresses = Addresses(database, turn, access=access, sends=server is not None)
+    postman = Postman(addresses, digests, links, unread, server=server, sender=sender)
+    kinds = [push_kind(pusher), email_kind(postman)]
+    return Absent(subscriptions, addresses, links, digests, {one.name: one for one in kinds})
+
+
+def _serve_absent(core: Core, telling: _Telling, absent: Absent, types: NotificationTypes) -> None:
+    telling.deliveries.register(*map(DeliveryKind, absent.kinds.values()))
+    dropping, owed = Dropping(telling.deliveries, core.metrics), telling.notifications.owed
+    owed.serve(PushOutlet(dropping))
+    owed.serve(EmailOutlet(dropping, absent.digests, types, core.settings.email_delay_seconds))
+    # The last outlet is there: what is handed over without one is lost to it.
+    core.jobs.keep(owed.run, "notification-deliveries")
 
 
 def _process_name(settings: Settings, process: int | None) -> str:
@@ -459,18 +609,44 @@ def _tasks(core: Core) -> TaskService:
 @contextlib.asynccontextmanager
 async def _worker(core: Core, targets: Mapping[str, Target]) -> AsyncIterator[None]:
     settings = core.settings
-    # Never given twice: the holder of a task must differ from the one before a restart.
-    worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    roster = Roster(settings.data_dir / "workers" / settings.queue_name)
-    worker = Worker(
+    async with _working(
+        core,
         core.queue,
         targets,
+        settings.queue_name,
         concurrency=settings.worker_concurrency,
-        worker_id=worker_id,
         grace_seconds=settings.worker_grace_seconds,
-        roster=roster,
         metrics=core.metrics,
-    )
+    ):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _deliverer(core: Core, deliveries: Deliveries) -> AsyncIterator[None]:
+    """Deliver until the block ends. All kinds of deliveries are registered by then."""
+    settings = core.settings
+    await _patiently(partial(deliveries.queue.register_kinds, deliveries.entries()))
+    async with _working(
+        core,
+        deliveries.queue,
+        delivery_targets(deliveries, settings),
+        _deliveries_of(settings),
+        concurrency=settings.delivery_concurrency,
+        grace_seconds=min(settings.worker_grace_seconds, DELIVERY_GRACE_SECONDS),
+        metrics=Uncounted(),
+    ):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _working(
+    core: Core, queue: QueueService, targets: Mapping[str, Target], name: str, **options: Any
+) -> AsyncIterator[None]:
+    """Run a worker of the queue of this name until the block ends."""
+    # Never given twice: the holder of a task must differ from the one before a restart.
+    worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    roster = Roster(core.settings.data_dir / "workers" / name)
+    worker = Worker(queue, targets, worker_id=worker_id, roster=roster, **options)
     with roster.entered(worker_id):
         await _patiently(partial(core.hub.subscribe, WORKERS, worker))
         running = core.jobs.keep(worker.run, "worker")
@@ -486,7 +662,8 @@ async def _worker(core: Core, targets: Mapping[str, Target]) -> AsyncIterator[No
 def _application(
     core: Core,
     database: Any,
-    notifications: NotificationService,
+    telling: _Telling,
+    absent: Absent,
     system_settings: SystemSettingsService,
     secret: str,
     verifier: TokenVerifier,
@@ -523,7 +700,10 @@ def _application(
         tasks={"tasks": tasks, "queue": core.queue, "plans": core.plans},
         schedules={"schedules": schedules},
         operator={"operator": Operator(core.queue)},
-        notifications={"notifications": notifications, "tasks": tasks},
+        notifications={"notifications": telling.notifications, "tasks": tasks},
+        webhooks={"webhooks": telling.webhooks},
+        push={"subscriptions": absent.subscriptions},
+        email={"addresses": absent.addresses, "links": absent.links},
         system_settings={"system_settings": system_settings},
         tickets={"tickets": tickets},
         demo=demo,

@@ -40,11 +40,15 @@ class NoCredentials(AuthError):
 
 @attrs.frozen
 class Identity:
-    """A user, what they may do, and until when (seconds since the epoch)."""
+    """A user, what they may do, and until when (seconds since the epoch).
+
+    `email`: the address that the token's issuer has verified, "" for none.
+    """
 
     user_id: str
     scopes: frozenset[str]
     expires_at: float
+    email: str = ""
 
     def may(self, scope: str) -> bool:
         """Say whether the scope was granted; an admin may do everything."""
@@ -101,7 +105,14 @@ class TokenVerifier:
         except OutOfBounds as error:
             raise AuthError(f"the token is not valid: {error}") from None
         until = min(expires_at, LATEST) + self._settings.jwt_leeway_seconds
-        return Identity(claims["sub"], _scopes(claims.get("scope")), float(min(until, LATEST)))
+        scopes = _scopes(claims.get("scope"))
+        return Identity(claims["sub"], scopes, float(min(until, LATEST)), _email(claims))
+
+
+def _email(claims: dict[str, Any]) -> str:
+    """Return the verified address (OpenID Connect Core section 5.1)."""
+    email = claims.get("email")
+    return email if claims.get("email_verified") is True and isinstance(email, str) else ""
 
 
 def _scopes(scope: Any) -> frozenset[str]:

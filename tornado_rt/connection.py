@@ -335,7 +335,7 @@ class Connection(Wire):
             try:
                 opening = await self.feed.read(self._cursor)
             except STORE_ERRORS:
-                # Messages that come meanwhile are delivered.
+                # What has come is tried again: of a feed without gaps it waits for the log.
                 self._release(self._held)
                 await asyncio.sleep(random.uniform(*GAP_RETRY_SECONDS))
             except Exception as error:

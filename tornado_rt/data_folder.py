@@ -19,6 +19,9 @@ ADDRESSES_FILE = "stores.json"
 OURS = {LOCK_FILE, ADDRESSES_FILE, "redis", "mongodb", "workers", "progress"}
 # `secret` sets its mode when it reads the file, and warns that it was open.
 SECRET_FILE = "jwt_secret"
+VAPID_FILE = "vapid_private_key.pem"
+EMAIL_SECRET_FILE = "email_secret"
+SECRET_FILES = {SECRET_FILE, VAPID_FILE, EMAIL_SECRET_FILE}
 # A store keeps this open in its folder as long as it runs.
 KEPT = {"redis": "redis/appendonly.aof", "mongodb": "mongodb/files"}
 LOOK_SECONDS = 0.5
@@ -54,7 +57,8 @@ def open_data_folder(path: Path) -> Path:
     for entry in entries:
         if entry.name in OURS and not entry.is_symlink():
             _close_to_others(entry)
-    if all(entry.name in {*OURS, SECRET_FILE} or entry.name.startswith(".") for entry in entries):
+    known = OURS | SECRET_FILES
+    if all(entry.name in known or entry.name.startswith(".") for entry in entries):
         _close_one(folder)
     return folder
 

@@ -125,8 +125,11 @@ class Metrics:
         self.set_aside = Counter(
             "rt_outbox_set_aside", "Ends of tasks that could not be told", registry=registry
         )
-        self.callbacks = Counter(
-            "rt_callbacks", "Callbacks by what became of them", ["outcome"], registry=registry
+        self.deliveries = Counter(
+            "rt_deliveries",
+            "Deliveries by what became of them",
+            ["kind", "outcome"],
+            registry=registry,
         )
 
         self.progress_writes = Counter(

@@ -1,4 +1,4 @@
-"""The HMAC secret: the configured one, or one that the server made for itself."""
+"""Secrets: the configured ones, or those that the server made for itself."""
 
 import contextlib
 import errno
@@ -6,14 +6,18 @@ import os
 import secrets
 import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
 from settings import Settings
-from tornado_rt.data_folder import SECRET_FILE, open_data_folder
+from tornado_rt.data_folder import EMAIL_SECRET_FILE, SECRET_FILE, open_data_folder
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 SECRET_BYTES = 32
 MOST_BYTES = 65536
@@ -33,9 +37,17 @@ def load_secret(settings: Settings) -> tuple[str, bool]:
     if settings.jwt_public_key or settings.jwt_jwks_url:
         return "", False
     if not settings.jwt_secret:
-        return _own_secret(settings.data_dir), True
+        return _own_secret(settings.data_dir / SECRET_FILE), True
     _check(settings.jwt_secret, "jwt_secret")
     return settings.jwt_secret, False
+
+
+def load_email_secret(settings: Settings) -> str:
+    """Return the secret that links in mail are signed with. Raise SecretError for a weak one."""
+    if not settings.email_secret:
+        return _own_secret(settings.data_dir / EMAIL_SECRET_FILE)
+    _check(settings.email_secret, "email_secret")
+    return settings.email_secret
 
 
 def read_named_file(setting: str, path: str, most_bytes: int = MOST_BYTES) -> bytes:
@@ -46,15 +58,17 @@ def read_named_file(setting: str, path: str, most_bytes: int = MOST_BYTES) -> by
         raise SecretError(f"{setting}: {path}: {_reason(error)}") from None
 
 
-def _own_secret(data_dir: Path) -> str:
-    path = data_dir / SECRET_FILE
-    open_data_folder(data_dir)
+def own_file(path: Path, make: Callable[[], str], read: Callable[[str], T], advice: str) -> T:
+    """Return what a private file in the data folder holds, made if it is not there.
+
+    `read`: takes its text, and raises SecretError for a bad one. `advice`: what to do about such a
+    file. Raise SecretError.
+    """
+    open_data_folder(path.parent)
     if not path.exists():
-        _make(path)
-    advice = "write 32 random bytes or more into it, or delete it: a new one is made"
+        _make(path, make())
     try:
-        text = _read(path, MOST_BYTES).decode()
-        _check(text, str(path))
+        content = read(_read(path, MOST_BYTES).decode())
     except UnicodeDecodeError:
         raise SecretError(f"{path}: is not UTF-8: {advice}") from None
     except SecretError as error:
@@ -62,15 +76,24 @@ def _own_secret(data_dir: Path) -> str:
     except (OSError, ValueError) as error:
         raise SecretError(f"{path}: {_reason(error)}: {advice}") from None
     _keep_private(path)
-    return _without_line_break(text)
+    return content
 
 
-def _make(path: Path) -> None:
+def _own_secret(path: Path) -> str:
+    def read(text: str) -> str:
+        _check(text, str(path))
+        return _without_line_break(text)
+
+    advice = "write 32 random bytes or more into it, or delete it: a new one is made"
+    return own_file(path, lambda: secrets.token_urlsafe(48), read, advice)
+
+
+def _make(path: Path, content: str) -> None:
     """Put a new secret there, whole or not at all; one that another process made first stays."""
     descriptor, made = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(48))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         with contextlib.suppress(FileExistsError):

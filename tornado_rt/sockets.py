@@ -230,7 +230,8 @@ class SocketConnection(Connection):
             if (answer := await action(data)) is not None:
                 self.send(answer if ref is None else _referring(answer, ref))
         except Exception as error:
-            self.send(error_of(self.problem_of(error)))
+            told = error_of(self.problem_of(error))
+            self.send(told if ref is None else _referring(told, ref))
         finally:
             self._go_on()
 

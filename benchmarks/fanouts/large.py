@@ -10,10 +10,11 @@ from typing import Any
 import attrs
 from redis import Redis
 
-from benchmarks.fanouts.load import Failed, LoadClient, Transport
+from benchmarks.fanouts.load import LoadClient, Transport
 from benchmarks.fanouts.publishers import HttpPublisher, Publisher, notification
 from benchmarks.fanouts.rounds import SETTLE_SECONDS, SPARE_SECONDS, paced_broadcasts, warm
-from benchmarks.fanouts.servers import Need, Target, running_ours, token, user
+from benchmarks.fanouts.servers import Need, Target, running_ours, user
+from benchmarks.programs import Failed, token
 from tornado_rt.protocol import Message, MessageType, channel, user_topic
 from tornado_rt.stores import running_addresses
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from benchmarks.programs import Failed
+
 SOURCES = Path(__file__).resolve().parent
 ENVIRONMENTS = SOURCES.parent.parent / ".venv-bench"
 # Handshakes under way at once: fewer than the shortest backlog of the servers.
@@ -20,10 +22,6 @@ class Transport(StrEnum):
 
     WEBSOCKET = "ws"
     SSE = "sse"
-
-
-class Failed(Exception):
-    """A server or the client did not do what is measured; the message says what."""
 
 
 def compile_c(name: str) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from http.client import HTTPConnection
 from typing import Any, Protocol
 
-from benchmarks.fanouts.load import Failed
+from benchmarks.programs import Failed
 
 SECONDS = 60.0
 

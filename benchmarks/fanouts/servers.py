@@ -1,31 +1,21 @@
 """Start each server that is compared, as a process pinned to one core."""
 
-import contextlib
-import ctypes
 import functools
 import os
 import shutil
-import signal
-import socket
 import string
 import subprocess
 import sys
-import tempfile
-import time
-import urllib.error
-import urllib.request
 import venv
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import attrs
-import jwt
 
 from benchmarks.fanouts.load import (
     ENVIRONMENTS,
     SOURCES,
-    Failed,
     LoadClient,
     Transport,
     compile_c,
@@ -38,18 +28,21 @@ from benchmarks.fanouts.publishers import (
     message_text,
     notification,
 )
+from benchmarks.programs import (
+    free_port,
+    listens,
+    running,
+    running_product,
+    temporary_folder,
+    token,
+    wait_until,
+)
 
-ROOT = SOURCES.parent.parent
-SECRET = "a secret of the benchmark, 32 bytes or more"
 PACKAGES = {
     "starlette": ["starlette~=1.10.0", "uvicorn[standard]~=0.54.0"],
     "websockets": ["websockets~=17.4.0"],
 }
 MODULE_FOLDERS = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules")
-START_SECONDS = 40.0
-STOP_SECONDS = 15.0
-TOKEN_SECONDS = 12 * 3600.0
-PR_SET_PDEATHSIG = 1
 # What our envelope takes without `content`.
 ENVELOPE_BYTES = 299
 
@@ -133,27 +126,12 @@ def prepare(name: str) -> tuple[Start, tuple[Transport, ...]]:
 @contextmanager
 def running_ours(need: Need) -> Iterator[Target]:
     """Run `run.py` on embedded stores of its own; every connection is another user's."""
-    port, environment = _free_port(), _environment_without_settings()
+    port = free_port()
     with ExitStack() as stack:
-        folder = stack.enter_context(_temporary_folder())
+        folder = stack.enter_context(temporary_folder())
         tokens = folder / "tokens"
         tokens.write_text("".join(f"{token(user(i))}\n" for i in range(need.connections)))
-        environment |= {
-            "RT_DATA_DIR": str(folder / "data"),
-            "RT_PORT": str(port),
-            "RT_JWT_SECRET": SECRET,
-            "RT_LOG_LEVEL": "WARNING",
-            "RT_MAX_CONNECTIONS_PER_USER": "0",
-            "RT_MAX_CONNECTIONS_PER_ADDRESS": "0",
-            "RT_MAX_SOCKETS_PER_ADDRESS": "0",
-            "RT_REQUESTS_PER_SECOND": "0",
-            "RT_WORKER_CONCURRENCY": "0",
-            "RT_DRAIN_SECONDS": "0",
-        }
-        process = stack.enter_context(
-            _process([sys.executable, str(ROOT / "run.py")], folder, environment)
-        )
-        _wait_until(functools.partial(_answers, f"http://127.0.0.1:{port}/readyz"), process)
+        process = stack.enter_context(running_product(folder, port))
         # Only the server: its stores run where there is room.
         _pin(process.pid, need.cores.server)
         content = {"content": "x" * max(need.size - ENVELOPE_BYTES, 1)}
@@ -177,22 +155,16 @@ def user(number: int) -> str:
     return f"user{number}"
 
 
-def token(user_id: str, scope: str = "") -> str:
-    """Sign a token that outlives the benchmark."""
-    claims = {"sub": user_id, "exp": int(time.time() + TOKEN_SECONDS), "scope": scope}
-    return jwt.encode(claims, SECRET, algorithm="HS256")
-
-
 @contextmanager
 def _running_lines(command: list[str], need: Need) -> Iterator[Target]:
     """Run a program that takes its port and that of `serve_publishing`."""
-    port, publish_port = _free_port(), _free_port()
+    port, publish_port = free_port(), free_port()
     with ExitStack() as stack:
-        folder = stack.enter_context(_temporary_folder())
+        folder = stack.enter_context(temporary_folder())
         arguments = [*command, str(port), str(publish_port)]
-        process = stack.enter_context(_process(arguments, folder, dict(os.environ)))
+        process = stack.enter_context(running(arguments, folder, dict(os.environ)))
         for one in (port, publish_port):
-            _wait_until(functools.partial(_listens, one), process)
+            wait_until(functools.partial(listens, one), process)
         _pin(process.pid, need.cores.server)
         publisher = LinePublisher(publish_port, need.size)
         stack.callback(publisher.close)
@@ -201,9 +173,9 @@ def _running_lines(command: list[str], need: Need) -> Iterator[Target]:
 
 @contextmanager
 def _running_nchan(nginx: str, module: Path, need: Need) -> Iterator[Target]:
-    port = _free_port()
+    port = free_port()
     with ExitStack() as stack:
-        folder = stack.enter_context(_temporary_folder())
+        folder = stack.enter_context(temporary_folder())
         # Its worker runs as another user, and writes no more than what stands in memory.
         template = string.Template((SOURCES / "nchan.conf").read_text())
         configuration = folder / "nginx.conf"
@@ -213,9 +185,9 @@ def _running_nchan(nginx: str, module: Path, need: Need) -> Iterator[Target]:
             )
         )
         command = [nginx, "-p", str(folder), "-e", "error.log", "-c", str(configuration)]
-        process = stack.enter_context(_process(command, folder, dict(os.environ)))
-        _wait_until(functools.partial(_listens, port), process)
-        _wait_until(lambda: bool(_children(process.pid)), process)
+        process = stack.enter_context(running(command, folder, dict(os.environ)))
+        wait_until(functools.partial(listens, port), process)
+        wait_until(lambda: bool(_children(process.pid)), process)
         pids = (process.pid, *_children(process.pid))
         for pid in pids:
             _pin(pid, need.cores.server)
@@ -243,85 +215,6 @@ def _environment(name: str) -> str:
     if subprocess.run([*pip, *PACKAGES[name]], check=False).returncode:
         raise LookupError(f"{PACKAGES[name][0]} cannot be installed")
     return python
-
-
-@contextmanager
-def _process(
-    command: list[str], folder: Path, environment: dict[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command in a group of its own; at the end no process of it is left."""
-    log = folder / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            preexec_fn=functools.partial(_begin, os.cpu_count() or 1),
-        )
-    try:
-        yield process
-    except Failed as error:
-        lines = log.read_text(errors="replace").strip().splitlines()
-        raise Failed("; ".join([str(error), *lines[-1:]])) from None
-    finally:
-        _stop(process)
-
-
-def _begin(cores: int) -> None:
-    """Run on any core, and end with the benchmark (prctl(2))."""
-    os.sched_setaffinity(0, range(cores))
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
-
-
-@contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="fanout-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
-
-
-def _environment_without_settings() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("RT_")}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 2):
-        return True
-    return False
-
-
-def _answers(url: str) -> bool:
-    with contextlib.suppress(urllib.error.URLError, OSError):
-        urllib.request.urlopen(url, timeout=2).close()
-        return True
-    return False
-
-
-def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    """Raise Failed when the process ends, or is not ready in time."""
-    deadline = time.monotonic() + START_SECONDS
-    while not ready():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise Failed("the server did not start")
-        time.sleep(0.05)
 
 
 def _children(pid: int) -> tuple[int, ...]:

@@ -4,13 +4,14 @@ from services.kinds.faults import ParamsFault
 from services.kinds.known import KnownKind, entry_of, has_label_everywhere
 from services.kinds.loading import KindError, load_kinds
 from services.kinds.params import KEPT_DEPTH, MOST_BYTES, ParamsReader, reader_of
-from services.kinds.registry import KindRegistry, KindUnknown
+from services.kinds.registry import RESERVED, KindRegistry, KindUnknown
 from services.kinds.schema import NotDescribed, describe, made_anew, schema_of
 from services.kinds.validation import BadSchema, SchemaReader
 
 __all__ = [
     "KEPT_DEPTH",
     "MOST_BYTES",
+    "RESERVED",
     "BadSchema",
     "KindError",
     "KindRegistry",

@@ -14,6 +14,8 @@ from services.queue.models import KindEntry, KindState
 from tornado_rt.work import Kind
 from tornado_rt.work.kind import NAME
 
+# The names of kinds of which only the server makes tasks begin so.
+RESERVED = "rt."
 # The entry of another process's kind is read again after this time.
 FRESH_SECONDS = 1.0
 # Names that were asked for and are remembered; most may be of no kind.

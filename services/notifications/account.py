@@ -1,26 +1,39 @@
 """A user's account: the counts, the numbers that were given out, and the operation under way.
 
 Every change of a user's notifications is an operation, and the account is its log of one entry
-(a write-ahead log): first the operation is written into the account, under the condition that the
-account is as it was read; then the documents are changed; then the account takes the new counts and
-forgets the operation. Whoever finds an operation that its process left unfinished finishes it: each
-of its steps may be done again. So counts and documents never disagree for longer than that.
+(a write-ahead log). First the operation is written into the account, under the condition that the
+account is as it was read; then the documents are changed. What it changes in the account itself is
+written with the next operation, or a moment later when none comes. The account's `stamp` goes up
+with each of these writes and is odd while the last operation is not written into the account, so
+that a stamp is all that a condition has to name. Whoever finds an operation that its process left
+half done does the rest: each of its steps may be done again.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import attrs
+import bson
 from bson import ObjectId
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import BSONError
 
 from tornado_rt.protocol import Cursor
 
 # A number that nobody reaches; one above it is a fault.
 MOST = 2**53
+# How many operations a later one names.
+EARLIER = 16
 # Epochs of a user that are remembered; a cursor of an older one gets a resync.
 EPOCHS = 8
+
+# As the client reads documents.
+CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
+    tz_aware=True,
+    unicode_decode_error_handler="replace",
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
 
 Document = dict[str, Any]
 
@@ -40,15 +53,18 @@ class Counts:
         """How many count for the quota."""
         return self.inbox + self.archived + self.snoozed
 
+    def to_dict(self) -> dict[str, int]:
+        """Return them as they are stored."""
+        return {name: getattr(self, name) for name in COUNTED}
+
     def moved(self, before: "Counts", after: "Counts") -> "Counts":
         """Return the counts after one notification has changed."""
         return Counts(
-            *(
-                now - old + new
-                for now, old, new in zip(
-                    attrs.astuple(self), attrs.astuple(before), attrs.astuple(after), strict=True
-                )
-            )
+            self.unread - before.unread + after.unread,
+            self.unseen - before.unseen + after.unseen,
+            self.inbox - before.inbox + after.inbox,
+            self.archived - before.archived + after.archived,
+            self.snoozed - before.snoozed + after.snoozed,
         )
 
 
@@ -57,10 +73,13 @@ UNREAD, READ, ARCHIVED, SNOOZED = "unread", "read", "archived", "snoozed"
 # One that was removed stays for a while, for devices that were away and for an undo. What a process
 # that stood still does late to one that is gone meets it, and passes over it.
 GONE = "gone"
+# What tells that an event is known that renewed another notification; it stays as long.
+EVENT = "event"
+FORGOTTEN = (GONE, EVENT)
 
 
 def counts_of(document: Mapping[str, Any] | None) -> Counts:
-    """Return what one notification counts for; one that is gone, or a part, for nothing."""
+    """Return what one counts for; what is gone, a part and an event count for nothing."""
     state = None if document is None else document.get("state")
     if state in (UNREAD, READ):
         unseen = int(document is not None and document.get("seen_at") is None)
@@ -108,33 +127,60 @@ class Operation:
     """What is done to a user's notifications in one go, and how the account is after it."""
 
     id: ObjectId
-    at: datetime
+    # The account's while the operation is the last one and not written into it.
+    stamp: int
+    # What changes in the account.
     after: Document
     inserted: Sequence[Document] = ()
     changes: Sequence[Change] = ()
     owed: Sequence[Document] = ()
+    # The ids of the operations before it, the last one first.
+    earlier: Sequence[ObjectId] = ()
 
-    def to_document(self) -> Document:
-        """Return it as it stands in the account."""
-        return {
-            "id": self.id,
-            "at": self.at,
-            "after": self.after,
-            "inserted": list(self.inserted),
-            "changes": [attrs.asdict(one, recurse=False) for one in self.changes],
-            "owed": list(self.owed),
-        }
+    @property
+    def last_ids(self) -> list[Any]:
+        """The ids of the documents of its last step."""
+        if self.inserted:
+            return [one["_id"] for one in self.inserted]
+        return [id_ for change in self.changes for id_ in change.ids]
+
+    def is_done(self, versions: Mapping[Any, Any]) -> bool:
+        """Say whether its last step was done, by the versions of the documents that there are."""
+        if self.inserted:
+            return all(one["_id"] in versions for one in self.inserted)
+        return all(
+            (_number(versions.get(id_, change.version)) or 0) >= change.version
+            for change in self.changes
+            for id_ in change.ids
+        )
+
+    def pack(self) -> bytes:
+        """Return it as it stands in the account: the store need not look into it."""
+        packed: bytes = bson.encode(
+            {
+                "id": self.id,
+                "stamp": self.stamp,
+                "after": self.after,
+                "inserted": list(self.inserted),
+                "changes": [attrs.asdict(one, recurse=False) for one in self.changes],
+                "owed": list(self.owed),
+                "earlier": list(self.earlier),
+            }
+        )
+        return packed
 
     @classmethod
-    def of(cls, stored: Document) -> "Operation":
-        """Read it. Raise KeyError or TypeError for what is none."""
+    def unpack(cls, packed: bytes) -> "Operation":
+        """Read it. Raise KeyError, TypeError or BSONError for what is none."""
+        stored = bson.decode(packed, CODEC)
         return cls(
             id=stored["id"],
-            at=stored["at"],
+            stamp=stored["stamp"],
             after=stored["after"],
             inserted=stored["inserted"],
             changes=[Change(**one) for one in stored["changes"]],
             owed=stored["owed"],
+            earlier=stored["earlier"],
         )
 
 
@@ -148,6 +194,7 @@ class Account:
     """
 
     user_id: str
+    stamp: int = 0
     version: int = 0
     seq: int = 0
     trimmed_seq: int = 0
@@ -155,7 +202,10 @@ class Account:
     counts: Counts = NONE
     epoch: Epoch | None = None
     epochs: Sequence[PastEpoch] = ()
+    # The last one, whether it is written into the account or not.
     operation: Operation | None = None
+    # What it changes in the account and is not written there yet.
+    unwritten: Document = attrs.field(factory=dict)
     preferences: Document = attrs.field(factory=dict)
     channels: Sequence[str] = ()
     is_stored: bool = False
@@ -170,11 +220,16 @@ class Account:
             return cls(user_id=user_id)
         numbers = {name: _number(stored.get(name, 0)) for name in NUMBERS}
         counted = {name: _number(stored.get(name, 0)) for name in COUNTED}
-        operation, epoch = _operation(stored.get("op")), _epoch(stored.get("epoch"))
-        good = [one is not None for one in (*numbers.values(), *counted.values(), epoch)]
+        operation, epoch = _operation(stored), _epoch(stored.get("epoch"))
+        # Of a new account its first operation has the epoch.
+        epoch_to_come = operation is not None and "epoch" in operation.after
+        good = [one is not None for one in (*numbers.values(), *counted.values())]
+        # Without a stamp no condition would hold.
+        good += [epoch is not None or epoch_to_come, "stamp" in stored]
+        known: Document = {name: number or 0 for name, number in numbers.items()}
         return cls(
             user_id=user_id,
-            **{name: number or 0 for name, number in numbers.items()},
+            **known,
             counts=Counts(**{name: number or 0 for name, number in counted.items()}),
             epoch=epoch,
             epochs=_past(stored.get("epochs")),
@@ -186,15 +241,74 @@ class Account:
             stored_epoch=stored.get("epoch"),
         )
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the last operation may still be under way."""
+        return self.is_whole and self.stamp % 2 == 1 and not self.unwritten
+
+    def settled(self) -> "Account":
+        """Return it as it is after its last operation, of which all steps were done."""
+        assert self.operation is not None
+        after = self.operation.after
+        known: Document = {} if self.epoch is None else self.to_fields()
+        account = Account.of(self.user_id, {**known, **after, "stamp": 0})
+        return attrs.evolve(
+            account,
+            stamp=self.stamp,
+            floor=self.floor,
+            operation=self.operation,
+            unwritten=after,
+            stored_epoch=self.stored_epoch,
+        )
+
+    def after(self, operation: Operation) -> "Account":
+        """Return an account that a ledger has changed, when its operation was done."""
+        return attrs.evolve(
+            self,
+            stamp=operation.stamp,
+            operation=operation,
+            unwritten=operation.after,
+            is_stored=True,
+            is_whole=True,
+        )
+
+    def holds(self, operation: Operation) -> bool | None:
+        """Say whether an operation led here; None: too many came since to tell."""
+        last = self.operation
+        known = () if last is None else (last.id, *last.earlier)
+        if operation.id in known:
+            return True
+        return None if self.stamp - operation.stamp > 2 * EARLIER else False
+
+    @property
+    def next_stamp(self) -> int:
+        """The stamp while the next operation is under way."""
+        return self.stamp + 2 if self.stamp % 2 else self.stamp + 1
+
+    @property
+    def history(self) -> Sequence[ObjectId]:
+        """The ids of the last operations, for the next one."""
+        last = self.operation
+        return () if last is None else (last.id, *last.earlier)[:EARLIER]
+
     def to_fields(self) -> Document:
-        """Return what an operation sets."""
+        """Return what is stored of it, but for the stamp and what has a write of its own."""
         assert self.epoch is not None
         return {
             **{name: getattr(self, name) for name in MOVED},
-            **attrs.asdict(self.counts),
-            "epoch": attrs.asdict(self.epoch),
+            **self.counts.to_dict(),
+            "epoch": {"ordinal": self.epoch.ordinal, "id": self.epoch.id},
             "epochs": [attrs.asdict(one) for one in self.epochs],
+            "preferences": self.preferences,
+            "channels": list(self.channels),
         }
+
+    def difference(self, before: "Account") -> Document:
+        """Return the stored fields that differ from those of before."""
+        if not before.is_stored or before.epoch is None:
+            return self.to_fields()
+        earlier = before.to_fields()
+        return {name: value for name, value in self.to_fields().items() if value != earlier[name]}
 
     def begun(self, epoch: Epoch) -> "Account":
         """Return the account as a process of an epoch goes on with it; epochs never go back."""
@@ -218,10 +332,10 @@ class Account:
 
 MOVED = ("version", "seq", "trimmed_seq")
 # The floor is raised by itself.
-NUMBERS = (*MOVED, "floor")
+NUMBERS = (*MOVED, "floor", "stamp")
 COUNTED = tuple(one.name for one in attrs.fields(Counts))
 # Stands for an operation that cannot be read.
-BROKEN = Operation(id=ObjectId("0" * 24), at=datetime(1970, 1, 1, tzinfo=UTC), after={})
+BROKEN = Operation(id=ObjectId("0" * 24), stamp=0, after={})
 
 
 def _number(value: Any) -> int | None:
@@ -247,12 +361,14 @@ def _past(stored: Any) -> list[PastEpoch]:
     return [PastEpoch(id_, last) for id_, last in past if isinstance(id_, str) and last is not None]
 
 
-def _operation(stored: Any) -> Operation | None:
-    if stored is None:
-        return None
+def _operation(stored: Document) -> Operation | None:
+    packed = stored.get("op")
+    if packed is None:
+        # One must be there while the stamp is odd.
+        return BROKEN if (_number(stored.get("stamp", 0)) or 0) % 2 else None
     try:
-        return Operation.of(stored)
-    except (KeyError, TypeError):
+        return Operation.unpack(packed)
+    except (KeyError, TypeError, ValueError, BSONError):
         return BROKEN
 
 

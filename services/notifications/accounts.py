@@ -8,6 +8,7 @@ and so is all before it: the embedded store and MongoDB have one journal, a repl
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,8 +19,10 @@ from pymongo import UpdateMany, UpdateOne
 from pymongo.errors import BulkWriteError, OperationFailure
 from pymongo.write_concern import WriteConcern
 
-from services.notifications.account import GONE, Account, Document, Operation
+from services.notifications.account import FORGOTTEN, Account, Document, Operation
+from services.notifications.endings import OTHERS_SECONDS, Endings
 from services.notifications.indexes import INBOX, OWED, USERS
+from services.notifications.models import StoreConflict
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +32,9 @@ UNWAITED = WriteConcern(w=1, j=False)
 # How long the process that began an operation may take until another one finishes it [s].
 PATIENCE_SECONDS = 0.25
 LOOK_SECONDS = 0.002
+# How many documents are looked at together.
+LOOKED_AT = 200
+REMEMBERED = 10_000
 # How many documents one write changes at most: the embedded store serves nobody else meanwhile.
 TOGETHER = 50
 # Codes of MongoDB that are about the document: bad value, overflow, invalid BSON, a field's name,
@@ -45,8 +51,11 @@ class Accounts:
         self._lazy_inbox = database.get_collection(INBOX, write_concern=UNWAITED)
         self._owed = database.get_collection(OWED, write_concern=UNWAITED)
         self._barrier = database["meta"]
+        self.endings = Endings(self.end)
         # When each unfinished operation was seen first.
         self._seen: dict[ObjectId, float] = {}
+        # Operations whose steps are known to be done.
+        self._done: OrderedDict[ObjectId, None] = OrderedDict()
 
     async def read(self, user_ids: Sequence[str]) -> dict[str, Account]:
         """Return the accounts as they stand; of who has none, an empty one."""
@@ -60,14 +69,43 @@ class Accounts:
         return [one["_id"] async for one in found if isinstance(one["_id"], str)]
 
     async def settle(self, accounts: Mapping[str, Account]) -> dict[str, Account]:
-        """Return accounts with no operation under way: it has ended, or is ended here."""
+        """Return accounts as they are after their last operations, whoever has to do the rest."""
         settled = dict(accounts)
-        while busy := {id_: one for id_, one in settled.items() if one.operation is not None}:
-            await self._wait_or_help(busy)
-            settled |= await self.read(list(busy))
+        while busy := {id_: one for id_, one in settled.items() if one.is_busy}:
+            done = await self._done_of(busy)
+            settled |= {id_: busy[id_].settled() for id_ in done}
+            left = {id_: one for id_, one in busy.items() if id_ not in done}
+            if left:
+                settled |= await self._wait_or_do(left)
         return settled
 
-    async def _wait_or_help(self, busy: Mapping[str, Account]) -> None:
+    async def _done_of(self, busy: Mapping[str, Account]) -> set[str]:
+        """Return whose last operation was done; its last step tells of all."""
+        operations = {id_: one.operation for id_, one in busy.items() if one.operation is not None}
+        asked = [
+            id_ for one in operations.values() if one.id not in self._done for id_ in one.last_ids
+        ]
+        versions: dict[Any, Any] = {}
+        for start in range(0, len(asked), LOOKED_AT):
+            part = {"_id": {"$in": asked[start : start + LOOKED_AT]}}
+            found = self._inbox.find(part, {"version": 1})
+            versions |= {one["_id"]: one.get("version") async for one in found}
+        done, others = set(), {}
+        for user_id, operation in operations.items():
+            if operation.id in self._done:
+                done.add(user_id)
+            elif operation.is_done(versions):
+                others[user_id] = operation
+        if others:
+            # What is told of them must not go with a store that is killed now.
+            await self._wait_for_disk()
+            for operation in others.values():
+                self._note_done(operation)
+            self.endings.add(others, OTHERS_SECONDS)
+        return done | others.keys()
+
+    async def _wait_or_do(self, busy: Mapping[str, Account]) -> dict[str, Account]:
+        """Wait a moment for the process whose operations these are, or do them for it."""
         now = time.monotonic()
         left: dict[str, Operation] = {}
         for user_id, account in busy.items():
@@ -75,19 +113,27 @@ class Accounts:
             since = self._seen.setdefault(account.operation.id, now)
             if now - since >= PATIENCE_SECONDS:
                 left[user_id] = account.operation
-        if not left:
+        if left:
+            log.info("operation_done_for_another", users=len(left))
+            await self.do(left)
+            self.endings.add(left)
+        else:
             await asyncio.sleep(LOOK_SECONDS)
-            return
-        log.info("operation_finished_for_another", users=len(left))
-        await self.do(left)
-        await self.end(left)
-        for operation in left.values():
-            self._seen.pop(operation.id, None)
+        return await self.read(list(busy))
+
+    def _note_done(self, operation: Operation) -> None:
+        self._seen.pop(operation.id, None)
+        self._done[operation.id] = None
+        if len(self._done) > REMEMBERED:
+            self._done.popitem(last=False)
 
     async def begin(
         self, operations: Mapping[str, Operation], before: Mapping[str, Account]
     ) -> set[str]:
-        """Write operations into the accounts; return the users whose account was as before."""
+        """Write operations into the accounts; return the users whose account was as before.
+
+        Raise StoreConflict when that cannot be told any more.
+        """
         writes = [_begin(before[id_], one) for id_, one in operations.items()]
         refused: set[str] = set()
         try:
@@ -101,12 +147,15 @@ class Accounts:
             count = error.details["nMatched"] + error.details["nUpserted"]
         if count + len(refused) == len(operations):
             return set(operations) - refused
+        return await self._held(operations)
+
+    async def _held(self, operations: Mapping[str, Operation]) -> set[str]:
+        """Return of whom the operation led to the account as it is now."""
         now = await self.read(list(operations))
-        return {
-            id_
-            for id_, one in operations.items()
-            if (under_way := now[id_].operation) is not None and under_way.id == one.id
-        }
+        held = {id_: now[id_].holds(one) for id_, one in operations.items()}
+        if None in held.values():
+            raise StoreConflict(next(id_ for id_, one in held.items() if one is None))
+        return {id_ for id_, one in held.items() if one}
 
     async def do(self, operations: Mapping[str, Operation]) -> set[str]:
         """Do the steps; return the users of whom a document was refused. They are recounted."""
@@ -127,26 +176,33 @@ class Accounts:
             refused |= await _insert(self._inbox, inserted)
         elif len(changes) != 1:
             await self._wait_for_disk()
+        for operation in operations.values():
+            self._note_done(operation)
         return refused
 
-    async def end(self, operations: Mapping[str, Operation]) -> int:
-        """Let the accounts be as they are after it; return how many nobody else has ended."""
+    async def end(self, operations: Mapping[str, Operation]) -> None:
+        """Write into the accounts what operations have changed there, if no later one has."""
         writes = [
-            UpdateOne({"_id": id_, "op.id": one.id}, {"$set": one.after, "$unset": {"op": ""}})
+            UpdateOne(
+                {"_id": id_, "stamp": one.stamp},
+                {"$set": {**one.after, "stamp": one.stamp + 1}},
+            )
             for id_, one in operations.items()
         ]
-        done = await self._users.bulk_write(writes, ordered=False)
-        return int(done.matched_count)
+        await self._users.bulk_write(writes, ordered=False)
 
     async def put(self, account: Account, was: Account) -> bool:
         """Write a whole account, found by counting, unless it has changed; say whether it was."""
         fields = account.to_fields()
         known = {"_id": account.user_id, "epoch": was.stored_epoch}
         if was.is_whole:
-            known |= {"version": was.version, "op": None}
+            known["stamp"] = was.stamp
+        # Higher than any that counts operations: what a process does late does not meet it.
+        next_even = was.stamp + 2 - was.stamp % 2
+        stamp = next_even if was.is_whole and was.is_stored else 2 * int(time.time() * 1000)
         floor = {"$max": {"floor": account.floor}} if was.is_whole else {}
         fields |= {} if floor else {"floor": account.floor}
-        update = {"$set": fields, "$unset": {"op": ""}, **floor}
+        update = {"$set": {**fields, "stamp": stamp, "op": None}, **floor}
         try:
             done = await self._users.update_one(known, update, upsert=not was.is_stored)
         except OperationFailure as error:
@@ -159,7 +215,9 @@ class Accounts:
         """Remove for good some that are gone."""
         for start in range(0, len(ids), TOGETHER):
             part = list(ids[start : start + TOGETHER])
-            await self._lazy_inbox.delete_many({"_id": {"$in": part}, "state": GONE})
+            await self._lazy_inbox.delete_many(
+                {"_id": {"$in": part}, "state": {"$in": list(FORGOTTEN)}}
+            )
 
     async def copy_in(self, documents: Sequence[Document]) -> None:
         """Insert documents that another layout has kept, unless they are there."""
@@ -187,9 +245,9 @@ class Accounts:
 
 
 def _begin(before: Account, operation: Operation) -> UpdateOne:
-    known = {"_id": before.user_id, "version": before.version, "op": None}
-    update = {"$set": {"op": operation.to_document()}}
-    return UpdateOne(known, update, upsert=not before.is_stored)
+    known = {"_id": before.user_id, "stamp": before.stamp}
+    begun = {**before.unwritten, "stamp": operation.stamp, "op": operation.pack()}
+    return UpdateOne(known, {"$set": begun}, upsert=not before.is_stored)
 
 
 def _parts(change: Any) -> Iterable[Any]:

@@ -11,7 +11,7 @@ import random
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import structlog
@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 # Most intents, and most documents that they name, in one batch; most intents of one user.
 TOGETHER = 200
 MOST_OF_A_USER = 20
+# Batches that are under way at once: while the store works on one, another is prepared.
+AT_ONCE = 2
 # How often intents are tried that others are first with.
 CONFLICTS = 50
 # Accounts that are remembered from the last operation.
@@ -88,7 +90,12 @@ class Committer:
         self._wait_seconds = wait_seconds or None
         self._waiting: OrderedDict[str, deque[_Wish]] = OrderedDict()
         self._known: OrderedDict[str, Account] = OrderedDict()
-        self._job: asyncio.Task[None] | None = None
+        # Whose batch is under way: their next one waits for it.
+        self._busy: set[str] = set()
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._counting: set[asyncio.Task[None]] = set()
+        accounts.endings.is_busy = self._busy.__contains__
+        accounts.endings.ended = self._note_ended
 
     async def commit(self, intent: Intent) -> Outcome:
         """Commit an intent; return its result. Raise what it raises, NoTurn, or PyMongoError."""
@@ -106,9 +113,11 @@ class Committer:
 
     async def close(self) -> None:
         """Stop; what waits is refused."""
-        if self._job is not None:
-            self._job.cancel()
-            await asyncio.gather(self._job, return_exceptions=True)
+        jobs = self._jobs | self._counting
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+        await self._accounts.endings.close()
 
     def forget(self) -> None:
         """Read every account anew: the store is not what it was."""
@@ -119,20 +128,25 @@ class Committer:
         return self._known.get(user_id)
 
     def _start(self) -> None:
-        if self._job is None:
+        if len(self._jobs) < AT_ONCE:
             # It serves others too: it belongs to no handler that happens to be the first.
             loop, context = asyncio.get_running_loop(), contextvars.Context()
-            self._job = loop.create_task(self._run(), name="inbox-committer", context=context)
+            job = loop.create_task(self._run(), name="inbox-committer", context=context)
+            self._jobs.add(job)
 
     async def _run(self) -> None:
         try:
             while batch := self._next():
                 await self._commit_or_fail(batch)
-        finally:
-            self._job = None
+                self._busy -= batch.keys()
+        except BaseException:
+            self._busy.clear()
             waiting, self._waiting = self._waiting, OrderedDict()
             for wish in (one for line in waiting.values() for one in line):
                 wish.done.cancel()
+            raise
+        finally:
+            self._jobs.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     def _next(self) -> dict[str, list[_Wish]]:
         """Take who waits in turns; who has more comes after all others the next time."""
@@ -141,6 +155,8 @@ class Committer:
         for user_id in tuple(self._waiting):
             if room <= 0:
                 break
+            if user_id in self._busy:
+                continue
             line = self._waiting.pop(user_id)
             taken: list[_Wish] = []
             while line and len(taken) < MOST_OF_A_USER and (room > 0 or not taken):
@@ -152,6 +168,7 @@ class Committer:
                 batch[user_id] = taken
             if line:
                 self._waiting[user_id] = line
+        self._busy |= batch.keys()
         return batch
 
     async def _commit_or_fail(self, batch: dict[str, list[_Wish]]) -> None:
@@ -172,7 +189,9 @@ class Committer:
                 wish.fail(error)
 
     async def _commit(self, batch: dict[str, list[_Wish]]) -> None:
-        accounts = await self._read_accounts(list(batch))
+        accounts = await self._read_accounts(batch)
+        if not batch:
+            return
         now = _now()
         ledgers = {id_: Ledger(accounts[id_], self._epoch(), now) for id_ in batch}
         await self._read_documents(batch, ledgers)
@@ -180,7 +199,7 @@ class Committer:
         for ledger in ledgers.values():
             self._note(ledger)
         operations = {id_: one for id_ in batch if (one := ledgers[id_].operation()) is not None}
-        won, refused = await self._do(operations, accounts)
+        won, refused = await self._do(operations, accounts, ledgers)
         lost = operations.keys() - won
         lost |= await self._outdated({id_: accounts[id_] for id_ in batch if id_ not in operations})
         await self._tell([one for id_, one in ledgers.items() if id_ not in lost | refused])
@@ -196,7 +215,10 @@ class Committer:
             await asyncio.sleep(random.uniform(0, BACKOFF_SECONDS))
 
     async def _do(
-        self, operations: Mapping[str, Operation], accounts: Mapping[str, Account]
+        self,
+        operations: Mapping[str, Operation],
+        accounts: Mapping[str, Account],
+        ledgers: Mapping[str, Ledger],
     ) -> tuple[set[str], set[str]]:
         """Do operations; return whose nobody else was first with, and whose were refused."""
         if not operations:
@@ -207,30 +229,53 @@ class Committer:
         if not done:
             return won, set()
         refused = await self._accounts.do(done)
-        if await self._accounts.end(done) == len(done):
-            for user_id in done.keys() - refused:
-                self._remember(accounts[user_id], done[user_id])
+        for user_id in done.keys() - refused:
+            self._remember(ledgers[user_id].account.after(done[user_id]))
+        self._accounts.endings.add(done)
         for user_id in refused:
             account = (await self._accounts.read([user_id]))[user_id]
-            await self._recount.count(account)
+            await self._recount.count(account.settled() if account.is_busy else account)
         return won, refused
 
     async def _outdated(self, unchanged: Mapping[str, Account]) -> set[str]:
-        """Return whose account, by which nothing was to be done, was not the newest."""
-        known = [id_ for id_ in unchanged if id_ in self._known]
-        if not known:
+        """Return whose account, by which nothing was to be done, is not the newest."""
+        if not unchanged:
             return set()
-        now = await self._accounts.settle(await self._accounts.read(known))
-        outdated = {id_ for id_ in known if now[id_].version != unchanged[id_].version}
+        now = await self._accounts.settle(await self._accounts.read(list(unchanged)))
+        outdated = {id_ for id_, one in unchanged.items() if now[id_].version != one.version}
         self._forget(dict.fromkeys(outdated))
         return outdated
 
-    async def _read_accounts(self, user_ids: list[str]) -> dict[str, Account]:
-        accounts = {id_: self._known[id_] for id_ in user_ids if id_ in self._known}
-        if missing := [id_ for id_ in user_ids if id_ not in accounts]:
+    async def _read_accounts(self, batch: dict[str, list[_Wish]]) -> dict[str, Account]:
+        """Return the accounts; a user who has to be counted leaves the batch for that time."""
+        accounts = {id_: self._known[id_] for id_ in batch if id_ in self._known}
+        if missing := [id_ for id_ in batch if id_ not in accounts]:
             read = await self._accounts.settle(await self._accounts.read(missing))
-            accounts |= await self._recount.make_whole(read)
+            whole, broken = await self._recount.look(read)
+            accounts |= whole
+            for user_id in broken:
+                counting = self._count(accounts.pop(user_id), batch.pop(user_id))
+                job = asyncio.create_task(counting, name="inbox-count")
+                self._counting.add(job)
+                job.add_done_callback(self._counting.discard)
         return accounts
+
+    async def _count(self, account: Account, wishes: list[_Wish]) -> None:
+        """Count a user, who stays busy meanwhile."""
+        user_id = account.user_id
+        try:
+            await self._recount.count(account)
+        except BaseException as error:
+            for wish in wishes:
+                wish.fail(error) if isinstance(error, Exception) else wish.done.cancel()
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for wish in reversed(wishes):
+                self._waiting.setdefault(user_id, deque()).appendleft(wish)
+        finally:
+            self._busy.discard(user_id)
+        self._start()
 
     async def _read_documents(
         self, batch: dict[str, list[_Wish]], ledgers: Mapping[str, Ledger]
@@ -238,10 +283,8 @@ class Committer:
         """Let each ledger know the documents that its intents name."""
         needs = {id_: [wish.intent.needs for wish in wishes] for id_, wishes in batch.items()}
         ids = {id_ for some in needs.values() for one in some for id_ in one.ids}
-        events = {one.event_id for some in needs.values() for one in some if one.event_id}
         queries: list[Document] = []
         queries += [{"_id": {"$in": part}} for part in _parts(list(ids))]
-        queries += [{"event_id": {"$in": part}} for part in _parts(list(events))]
         for user_id, some in needs.items():
             keys = {one.key for one in some if one.key is not None}
             versions = {one.version for one in some if one.version is not None}
@@ -273,14 +316,15 @@ class Committer:
             else:
                 self._waiting.setdefault(wish.intent.user_id, deque()).appendleft(wish)
 
-    def _remember(self, before: Account, operation: Operation) -> None:
-        stored = {**operation.after, "preferences": before.preferences}
-        stored["channels"] = before.channels
-        stored |= operation.after
-        account = Account.of(before.user_id, stored)
-        self._known[before.user_id] = attrs.evolve(account, floor=before.floor)
+    def _remember(self, account: Account) -> None:
+        self._known[account.user_id] = account
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
+
+    def _note_ended(self, user_id: str, operation: Operation) -> None:
+        known = self._known.get(user_id)
+        if known is not None and known.stamp == operation.stamp:
+            self._known[user_id] = attrs.evolve(known, stamp=operation.stamp + 1, unwritten={})
 
     def _forget(self, user_ids: Mapping[str, object]) -> None:
         for user_id in user_ids:

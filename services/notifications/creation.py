@@ -12,7 +12,7 @@ from services.notifications.account import Account, Document
 from services.notifications.intents import Create
 from services.notifications.legacy import dedupe_key
 from services.notifications.lifetime import Lifetime
-from services.notifications.models import NotificationDraft
+from services.notifications.models import BroadcastDraft, NotificationDraft
 from services.notifications.preferences import Preferences, is_muted
 from services.notifications.templates import Templates
 from services.notifications.types import NotificationTypes
@@ -80,14 +80,15 @@ class Creation:
         key, window = _key_of(draft)
         return Create(
             user_id=draft.user_id,
-            fields=self._fields(draft, print_),
+            fields=self.fields(draft) | ({} if print_ is None else {"print": print_}),
             key=key,
             window=window,
             event_id=event_id,
             mutes=lambda preferences, now: self._is_muted(draft, preferences, now),
         )
 
-    def _fields(self, draft: NotificationDraft, print_: str | None) -> Document:
+    def fields(self, draft: BroadcastDraft) -> Document:
+        """Return what of a draft is stored."""
         given = attrs.asdict(draft, value_serializer=_plain, recurse=False)
         fields = {
             name: value
@@ -102,8 +103,6 @@ class Creation:
             fields["actions"] = [one.to_dict() for one in draft.actions]
         if draft.pinned:
             fields["pinned"] = True
-        if print_ is not None:
-            fields["print"] = print_
         return fields | self._lifetime.fields(datetime.now(UTC), expires_at, ObjectId())
 
     def _is_muted(self, draft: NotificationDraft, stored: Document, now: datetime) -> bool:

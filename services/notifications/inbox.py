@@ -7,6 +7,7 @@ change meanwhile makes it be read again.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import attrs
@@ -26,7 +27,7 @@ from services.notifications.listing import Query, State
 from services.notifications.models import NotificationNotFound, StoreConflict, stored_id
 
 # How often a list is read again that changed meanwhile.
-TRIES = 5
+TRIES = 20
 # How many documents a request looks at; the next page goes on behind them.
 MOST_LOOKED_AT = 2000
 # The widest window, of places in the list.
@@ -51,6 +52,13 @@ class Found:
     following: str | None
     account: Account
     total: int | None = None
+    # The places that it has looked at: from `low` on, and below `high`, if it is not the top.
+    low: int = 0
+    high: int | None = None
+
+    def holds(self, seq: int) -> bool:
+        """Say whether a place is on this page."""
+        return seq >= self.low and (self.high is None or seq <= self.high)
 
 
 class Inbox:
@@ -66,13 +74,35 @@ class Inbox:
         `known` is the account as it was seen last; it may have changed since.
         """
         account = known or await self._read_account(user_id)
+        found = await self._find(account, query)
+        now = await self._read_account(user_id)
         for _ in range(TRIES):
-            found = await self._find(account, query)
-            now = await self._read_account(user_id)
             if now.version == account.version:
                 return attrs.evolve(found, account=now)
-            account = now
+            if query.page is None and not query.total:
+                found = await self._corrected(found, account, query)
+            else:
+                found = await self._find(now, query)
+            account, now = now, await self._read_account(user_id)
         raise StoreConflict(user_id)
+
+    async def _corrected(self, found: Found, account: Account, query: Query) -> Found:
+        """Return a page with what has changed since a version; that takes less time than a page."""
+        since = {"user_id": account.user_id, "version": {"$gt": account.version}}
+        changed = await self._inbox.find(since).to_list(None)
+        ids, states = {one["_id"] for one in changed}, _states(query)
+        kept = [one for one in found.documents if one["_id"] not in ids]
+        kept += [
+            one
+            for one in changed
+            if one.get("state") in states and query.matches(one) and found.holds(one["seq"])
+        ]
+        kept.sort(key=_newest_first)
+        if len(kept) <= query.limit:
+            return attrs.evolve(found, documents=kept)
+        kept = kept[: query.limit]
+        last = int(kept[-1]["seq"])
+        return attrs.evolve(found, documents=kept, following=_place(last), low=last)
 
     async def one(self, user_id: str, id_: str) -> Document:
         """Return one. Raise NotificationNotFound, also for another's."""
@@ -88,10 +118,16 @@ class Inbox:
         return sorted(found, key=_newest_first)[:limit]
 
     async def ids(self, user_id: str, query: Query) -> list[Any]:
-        """Return the ids of all that a query finds, up to the number that is looked at."""
+        """Return the ids of all that a query finds. Raise StoreConflict."""
         account = await self._read_account(user_id)
-        walk = Walk(self._inbox, account, query)
-        return [one["_id"] for one in await walk.take(MOST_LOOKED_AT)]
+        for _ in range(TRIES):
+            kept = account.counts.kept
+            found = await Walk(self._inbox, account, query).take(kept + 1, most=kept + 1)
+            now = await self._read_account(user_id)
+            if now.version == account.version:
+                return [one["_id"] for one in found]
+            account = now
+        raise StoreConflict(user_id)
 
     async def oldest(self, account: Account, count: int) -> list[Any]:
         """Return the ids of the oldest ones that the quota may take."""
@@ -115,7 +151,8 @@ class Inbox:
         documents = documents[: query.limit]
         following = _place(documents[-1]["seq"]) if more else walk.place
         total = await self._total(account, query) if query.total else None
-        return Found(documents, following, account, total)
+        low = documents[-1]["seq"] if more else walk.low
+        return Found(documents, following, account, total, low, walk.top)
 
     async def _numbered(self, walk: "Walk", account: Account, query: Query) -> Found:
         assert query.page is not None
@@ -162,17 +199,25 @@ class Walk:
         self.user_id = account.user_id
         self._inbox = inbox
         self._query = query
-        self._states = _states(query)
+        # Of the others the account has none; one that came since is found when it is read again.
+        self._states = [one for one in _states(query) if _count(account, [one])]
         self._top: int | None = None
         self._seq = account.seq
         self._older_than: ObjectId | None = None
         # How many there are: with all of them seen there is no lower one to look for.
         self._left: int | None = _count(account, self._states)
         self.place: str | None = None
+        # Down to which place it has looked.
+        self.low = 0
+
+    @property
+    def top(self) -> int | None:
+        """The place that it began at; None for the top of the list."""
+        return self._top
 
     def begin_behind(self, seq: int) -> None:
         """Begin below a place."""
-        self._top, self._left = seq - 1, None
+        self._top, self._left = min(seq - 1, self._seq), None
 
     def only_older(self, id_: ObjectId) -> None:
         """Pass over what was made after an id."""
@@ -187,7 +232,7 @@ class Walk:
         bound: Document = {} if self._top is None else {"$lte": top}
         while top > 0 and len(found) < count and self._left != 0:
             if looked >= most:
-                self.place = _place(top + 1)
+                self.place, self.low = _place(top + 1), top + 1
                 break
             low = max(top - width, 0)
             some = await read_window(self._inbox, self.user_id, self._states, {"$gt": low, **bound})
@@ -238,7 +283,8 @@ def _newest_first(document: Document) -> int:
 
 def _is_older(document: Document, id_: ObjectId) -> bool:
     made_at = document.get("created_at")
-    return made_at is not None and made_at <= id_.generation_time
+    # An id tells whole seconds.
+    return made_at is not None and made_at < id_.generation_time + timedelta(seconds=1)
 
 
 def _place(seq: int) -> str:

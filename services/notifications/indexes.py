@@ -29,12 +29,6 @@ def indexes() -> list[IndexModel]:
             name="user_key",
             partialFilterExpression={"key": A_TEXT},
         ),
-        IndexModel(
-            [("event_id", ASCENDING)],
-            name="event_text",
-            unique=True,
-            partialFilterExpression={"event_id": A_TEXT},
-        ),
         IndexModel([("due_at", ASCENDING)], name="due"),
     ]
 

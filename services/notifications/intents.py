@@ -3,15 +3,17 @@
 An intent is applied again when another process was first: it changes the ledger alone.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import attrs
+from bson import ObjectId
 
-from services.notifications.account import GONE, SNOOZED, Account, Document
+from services.notifications.account import EVENT, FORGOTTEN, GONE, SNOOZED, Account, Document
 from services.notifications.ledger import (
-    UNDONE,
+    GONE_FOR,
     Edit,
     Ledger,
     News,
@@ -20,14 +22,13 @@ from services.notifications.ledger import (
     is_shown,
     undone,
 )
-from services.notifications.models import AlreadyAnswered, NotificationNotFound, SentBefore
+from services.notifications.models import (
+    AlreadyAnswered,
+    NotificationNotFound,
+    SentBefore,
+    number_in,
+)
 from services.notifications.verbs import EDITS, Moment, Verb, unsnoozed
-
-# Of a digest and its first one the content is the same; this is what a part takes of its head.
-NOT_OF_A_PART = {
-    *("_id", "user_id", "state", "seq", "version", "made", "key", "count", "was", "group_began"),
-    *UNDONE,
-}
 
 
 @attrs.frozen(kw_only=True)
@@ -36,7 +37,6 @@ class Needs:
 
     ids: Sequence[Any] = ()
     key: str | None = None
-    event_id: str | None = None
     version: int | None = None
 
 
@@ -58,6 +58,8 @@ class Intent(Protocol):
         ...
 
 
+# How long before it is forgotten what was removed cannot be put back any more.
+ALMOST = timedelta(minutes=1)
 # Says whether one is kept and not pushed, by its user's preferences and the time.
 Mutes = Callable[[Document, datetime], bool]
 
@@ -80,58 +82,71 @@ class Create:
     @property
     def needs(self) -> Needs:
         """Say what must be known."""
-        return Needs(key=self.key, event_id=self.event_id)
+        ids = [] if self.id is None else [self.id]
+        return Needs(key=self.key, ids=ids)
+
+    @property
+    def id(self) -> ObjectId | None:
+        """The `_id` by which an event is known; None for what is none."""
+        return None if self.event_id is None else id_of_event(self.user_id, self.event_id)
 
     def apply(self, ledger: Ledger) -> Document:
         """Change the ledger."""
-        if self.event_id is not None:
-            for known in ledger.where(lambda one: one.get("event_id") == self.event_id):
-                if known.get("print") != self.fields.get("print"):
-                    raise SentBefore
-                if is_shown(known):
-                    ledger.again.append(_told_before(known))
-                return known
+        if self.id is not None and (known := ledger.find([self.id])):
+            return self._again(ledger, known[0])
         fields = {**self.fields, "created_at": ledger.now}
         if self.mutes(ledger.account.preferences, ledger.now):
             fields["muted"] = True
         if self.event_id is not None:
             fields["event_id"] = self.event_id
         if self.key is None:
-            return ledger.insert(fields)
-        known_ones = ledger.where(lambda one: one.get("key") == self.key)
-        return (
-            self._digested(ledger, fields, known_ones)
-            if self.window
-            else (self._renewed(ledger, fields, known_ones))
-        )
+            return ledger.insert(fields, self.id)
+        known = ledger.where(lambda one: one.get("key") == self.key)
+        create = self._renewed if self.window is None else self._digested
+        return create(ledger, fields, known)
+
+    def _again(self, ledger: Ledger, known: Document) -> Document:
+        if known.get("print") != self.fields.get("print"):
+            raise SentBefore
+        if known.get("state") == EVENT:
+            return {**self.fields, "_id": known["of"], "user_id": self.user_id}
+        if is_shown(known) and known["version"] == known.get("made"):
+            ledger.again.append(News(version=known["version"], new=known))
+        return known
 
     def _renewed(self, ledger: Ledger, fields: Document, known: list[Document]) -> Document:
         found = next(filter(is_active, known), None)
         if found is None:
-            return ledger.insert({**fields, "key": self.key})
+            return ledger.insert({**fields, "key": self.key}, self.id)
         if found["state"] == SNOOZED:
             # What its user has put off stays away, and comes back as it is then.
             due_at = min(filter(None, (found.get("snoozed_until"), fields.get("goes_at"))))
             later = {**fields, "due_at": due_at}
             [kept] = ledger.change([found], lambda _: Edit(later, _missing(found, later)))
+            self._mark_event(ledger, kept)
             return kept
-        return ledger.renew(found, fields, ("seen_at", *_missing(found, fields)))
+        renewed = ledger.renew(found, fields, ("seen_at", *_missing(found, fields)))
+        self._mark_event(ledger, renewed)
+        return renewed
+
+    def _mark_event(self, ledger: Ledger, renewed: Document) -> None:
+        if self.id is not None:
+            ledger.mark_event(self.id, renewed, ledger.now + GONE_FOR)
 
     def _digested(self, ledger: Ledger, fields: Document, known: list[Document]) -> Document:
+        """Count it into its digest, which has one line, and keep it as a part of that."""
+        latest = {name: value for name, value in fields.items() if name != "event_id"}
         head = next((one for one in known if self._is_open(one, ledger.now)), None)
         if head is None:
             # A digest whose window is over stands for no later ones.
             ledger.change(known, lambda _: Edit({}, ("key",)))
             began = {"key": self.key, "group_began": ledger.now, "count": 1}
-            return ledger.insert({**fields, **began})
-        count = head.get("count", 1)
-        if count == 1:
-            ledger.add_part(head, _content(head))
-        ledger.add_part(head, fields)
-        # Each part keeps its event, so that one that is repeated is known.
-        latest = {name: value for name, value in fields.items() if name != "event_id"}
-        gone = ("event_id", "seen_at", "read_at", *_missing(head, latest))
-        return ledger.renew(head, {**latest, "count": count + 1}, gone)
+            head = ledger.insert({**latest, **began})
+        else:
+            gone = ("seen_at", "read_at", *_missing(head, latest))
+            head = ledger.renew(head, {**latest, "count": head.get("count", 1) + 1}, gone)
+        ledger.add_part(head, fields, self.id)
+        return head
 
     def _is_open(self, head: Document, now: datetime) -> bool:
         began = head.get("group_began")
@@ -140,12 +155,9 @@ class Create:
         return self.window is not None and now - began < self.window
 
 
-def _told_before(known: Document) -> News:
-    """Return the news of its version: that of one that has changed since is no news."""
-    version = known["version"]
-    if version == known.get("made"):
-        return News(version=version, new=known)
-    return News(version=version, changed=[known])
+def id_of_event(user_id: str, event_id: str) -> ObjectId:
+    """Return the `_id` of what a user is told of an event: so it is stored once."""
+    return ObjectId(hashlib.sha256(f"{user_id}\n{event_id}".encode()).digest()[:12])
 
 
 # What a renewed one keeps though the new one does not say it.
@@ -156,10 +168,6 @@ KEPT = {"_id", "user_id", "state", "seq", "version", "made", "key", "pinned", "d
 
 def _missing(document: Document, fields: Document) -> tuple[str, ...]:
     return tuple(name for name in document if name not in fields and name not in KEPT)
-
-
-def _content(head: Document) -> Document:
-    return {name: value for name, value in head.items() if name not in NOT_OF_A_PART}
 
 
 @attrs.frozen
@@ -224,9 +232,16 @@ class Undo:
     def apply(self, ledger: Ledger) -> Changed:
         """Change the ledger."""
         changed = ledger.change(
-            ledger.where(lambda one: one.get("version") == self.version and "was" in one), undone
+            ledger.where(lambda one: self._is_undoable(one, ledger.now)), undone
         )
         return Changed(len(changed), None)
+
+    def _is_undoable(self, document: Document, now: datetime) -> bool:
+        if document.get("version") != self.version or "was" not in document:
+            return False
+        # One that is about to be forgotten is as good as forgotten.
+        gone_at = document.get("due_at") if document.get("state") == GONE else None
+        return gone_at is None or gone_at > now + ALMOST
 
 
 @attrs.frozen(kw_only=True)
@@ -279,7 +294,7 @@ class Due:
         due = [
             one
             for one in ledger.find(self.ids)
-            if one.get("state") != GONE and _is_reached(one.get("due_at"), ledger.now)
+            if one.get("state") not in FORGOTTEN and _is_reached(one.get("due_at"), ledger.now)
         ]
         ledger.remove([one for one in due if _is_reached(one.get("goes_at"), ledger.now)])
         for document in due:
@@ -299,6 +314,8 @@ class Trim:
     user_id: str
     ids: Sequence[Any]
     quota: int
+    # The account's when the ids were found.
+    version: int
 
     @property
     def needs(self) -> Needs:
@@ -309,8 +326,8 @@ class Trim:
         """Change the ledger."""
         excess = ledger.account.counts.kept - self.quota
         able = [one for one in ledger.find(self.ids) if is_shown(one) and not one.get("pinned")]
-        oldest = sorted(able, key=lambda one: one["seq"])
-        ledger.trim(oldest[: max(excess, 0)])
+        oldest = sorted(able, key=lambda one: number_in(one, "seq"))
+        ledger.trim(oldest[: max(excess, 0)], self.version)
 
 
 @attrs.frozen(kw_only=True)

@@ -8,6 +8,7 @@ import attrs
 from bson import ObjectId
 
 from services.notifications.account import (
+    EVENT,
     GONE,
     NONE,
     READ,
@@ -20,6 +21,7 @@ from services.notifications.account import (
     Operation,
     counts_of,
 )
+from services.notifications.models import number_in, time_in
 
 # Fields whose values before a change are kept beside it, for an undo.
 UNDONE = (
@@ -69,7 +71,8 @@ class Ledger:
         self._before = account
         self._stored: dict[Any, Document] = {}
         self._documents: dict[Any, Document] = {}
-        self._inserted: set[Any] = set()
+        # In their order.
+        self._inserted: dict[Any, None] = {}
 
     def know(self, documents: Iterable[Document]) -> None:
         """Take in documents that were read for an intent."""
@@ -85,13 +88,13 @@ class Ledger:
     def where(self, matches: Callable[[Document], bool]) -> list[Document]:
         """Return those of the known ones that match, the newest first."""
         found = filter(matches, self._documents.values())
-        return sorted(found, key=lambda one: -one["seq"])
+        return sorted(found, key=lambda one: -number_in(one, "seq"))
 
-    def insert(self, fields: Document) -> Document:
+    def insert(self, fields: Document, id_: ObjectId | None = None) -> Document:
         """Add a new one at the top of the list."""
         version, seq = self._next_version(), self._next_seq()
         document = {
-            "_id": ObjectId(),
+            "_id": id_ or ObjectId(),
             "user_id": self.account.user_id,
             "state": UNREAD,
             **fields,
@@ -99,23 +102,38 @@ class Ledger:
             "version": version,
             "made": version,
         }
-        self._inserted.add(document["_id"])
+        self._inserted[document["_id"]] = None
         self._put(None, document)
         self.news.append(News(version=version, new=document))
         return document
 
-    def add_part(self, head: Document, fields: Document) -> None:
+    def add_part(self, head: Document, fields: Document, id_: ObjectId | None) -> None:
         """Keep one that a digest stands for. It has no news of its own."""
         part = {
-            "_id": ObjectId(),
+            "_id": id_ or ObjectId(),
             "user_id": self.account.user_id,
             **fields,
             "state": part_of(head["_id"]),
             "seq": self._next_seq(),
             "version": self.account.version,
         }
-        self._inserted.add(part["_id"])
+        self._inserted[part["_id"]] = None
         self._put(None, part)
+
+    def mark_event(self, id_: ObjectId, document: Document, goes_at: datetime) -> None:
+        """Keep for a while that an event was told by one that has an id of its own."""
+        marker = {
+            "_id": id_,
+            "user_id": self.account.user_id,
+            "state": EVENT,
+            "of": document["_id"],
+            "print": document.get("print"),
+            "seq": self._next_seq(),
+            "version": self.account.version,
+            "due_at": goes_at,
+        }
+        self._inserted[id_] = None
+        self._put(None, marker)
 
     def renew(self, document: Document, fields: Document, gone: Sequence[str] = ()) -> Document:
         """Bring one to the top of the list as new."""
@@ -157,10 +175,14 @@ class Ledger:
             self._edited(document, _with_undo(document, edit) if undoable else edit, version)
         self.news.append(News(version=version, removed=[one["_id"] for one in documents]))
 
-    def trim(self, documents: Sequence[Document]) -> None:
-        """Remove what is over the quota, and note up to where."""
+    def trim(self, documents: Sequence[Document], version: int) -> None:
+        """Remove what is over the quota, and note up to where.
+
+        `version` is the account's when they were found: one may be older that came since.
+        """
+        is_newest = version == self._before.version
         self.remove(documents)
-        highest = max((one["seq"] for one in documents), default=0)
+        highest = max((number_in(one, "seq") for one in documents), default=0) if is_newest else 0
         trimmed = max(self.account.trimmed_seq, highest)
         self.account = attrs.evolve(self.account, trimmed_seq=trimmed)
 
@@ -178,16 +200,12 @@ class Ledger:
         """Return all of it as one operation; None when nothing changes."""
         if self.account.version == self._before.version:
             return None
-        after = self.account.to_fields()
-        if self.account.preferences != self._before.preferences:
-            after["preferences"] = self.account.preferences
-        if self.account.channels != self._before.channels:
-            after["channels"] = list(self.account.channels)
         inserted = [self._documents[id_] for id_ in self._inserted]
         return Operation(
             id=ObjectId(),
-            at=self.now,
-            after=after,
+            stamp=self._before.next_stamp,
+            earlier=self._before.history,
+            after=self.account.difference(self._before),
             inserted=inserted,
             changes=self._changes(),
             owed=self.owed,
@@ -202,15 +220,16 @@ class Ledger:
         return self.account.seq
 
     def _put(self, before: Document | None, after: Document) -> None:
-        if (due_at := after.get("due_at")) is not None and due_at < self.now:
+        if (due_at := time_in(after, "due_at")) is not None and due_at < self.now:
             # Nobody looks for what was due long ago.
             after["due_at"] = self.now
         self._documents[after["_id"]] = after
         old = NONE if before is None else counts_of(before)
         counts, trimmed = self.account.counts.moved(old, counts_of(after)), self.account.trimmed_seq
-        if after["seq"] <= trimmed and counts_of(after).kept and not after.get("pinned"):
+        seq = number_in(after, "seq")
+        if seq <= trimmed and counts_of(after).kept and not after.get("pinned"):
             # The quota has passed over it, and may take it now.
-            trimmed = after["seq"] - 1
+            trimmed = seq - 1
         self.account = attrs.evolve(self.account, counts=counts, trimmed_seq=max(trimmed, 0))
 
     def _edited(self, document: Document, edit: Edit, version: int) -> Document:

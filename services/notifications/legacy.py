@@ -5,28 +5,32 @@ of one user are copied, then the account is written, then the old ones go; cut o
 done again.
 """
 
+import contextlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
-from bson import ObjectId
-from pymongo.errors import OperationFailure
+from pymongo.errors import BulkWriteError, OperationFailure
 
 from services.notifications.account import MOST, READ, UNREAD, Document
+from services.notifications.intents import id_of_event
 from services.notifications.lifetime import Lifetime
-from services.notifications.models import number_in, time_in
+from services.notifications.models import LONG_AGO, number_in, time_in, time_of
 
 log = structlog.get_logger(__name__)
 
 COLLECTION = "notifications"
+# By which documents of the old layout events are known.
+EVENTS = "inbox_events"
+# How long after an event a pump that was cut off may tell it again.
+LATE = timedelta(days=1)
 # How many documents one write removes.
 TOGETHER = 50
 # What only the old layout has.
 OLD_FIELDS = {
     *("status", "unsent", "unpublished", "stored_at", "published_at", "blind_seconds", "seq"),
 }
-LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Legacy:
@@ -35,13 +39,19 @@ class Legacy:
     def __init__(self, database: Any, lifetime: Lifetime) -> None:
         self._database = database
         self._old = database[COLLECTION]
+        self._events = database[EVENTS]
+        self._has_events = False
         self._lifetime = lifetime
         self.is_there = False
         self.epoch = ""
 
     async def look(self) -> None:
         """Find out whether there is one, and end the sweeps of the store over it."""
-        self.is_there = COLLECTION in await self._database.list_collection_names()
+        names = await self._database.list_collection_names()
+        self.is_there = COLLECTION in names
+        self._has_events = self.is_there or EVENTS in names
+        if not self.is_there and EVENTS in names:
+            await self._forget_events()
         if not self.is_there:
             return
         known = await self._database["meta"].find_one({"_id": COLLECTION}) or {}
@@ -50,6 +60,39 @@ class Legacy:
             await self._old.drop_index("expiry")
         except OperationFailure as error:
             log.debug("no_expiry", error=error)
+
+    async def told(self, user_id: str, event_id: str) -> Any:
+        """Return the `_id` of what a user was told of an event by the version before, or None."""
+        if not self._has_events:
+            return None
+        if self.is_there:
+            # It notes the events of a user who is moved.
+            await self._note_events((await self.read([user_id]))[user_id])
+        found = await self._events.find_one({"_id": id_of_event(user_id, event_id)})
+        return None if found is None else found["told"]
+
+    async def _forget_events(self) -> None:
+        late = {"at": {"$gt": datetime.now(UTC) - LATE}}
+        self._has_events = bool(await self._events.find(late).to_list(None))
+        if not self._has_events:
+            await self._events.drop()
+
+    async def _note_events(self, old: Sequence[Document]) -> None:
+        """Note of late events by which documents they are known: they may be told again."""
+        late = datetime.now(UTC) - LATE
+        noted = [
+            {
+                "_id": id_of_event(one["user_id"], one["event_id"]),
+                "told": one["_id"],
+                "at": datetime.now(UTC),
+            }
+            for one in old
+            if isinstance(one.get("event_id"), str)
+            and (time_in(one, "created_at") or LONG_AGO) > late
+        ]
+        if noted:
+            with contextlib.suppress(BulkWriteError):
+                await self._events.insert_many(noted, ordered=False)
 
     async def read(self, user_ids: Sequence[str]) -> dict[str, list[Document]]:
         """Return the old documents of users."""
@@ -71,6 +114,7 @@ class Legacy:
 
     async def forget(self, documents: Sequence[Document]) -> None:
         """Remove what was moved."""
+        await self._note_events(documents)
         ids = [one["_id"] for one in documents]
         for start in range(0, len(ids), TOGETHER):
             await self._old.delete_many({"_id": {"$in": ids[start : start + TOGETHER]}})
@@ -99,16 +143,16 @@ class Legacy:
 
     def _moved(self, old: Document, seq: int, version: int) -> Document:
         kept = {name: value for name, value in old.items() if name not in OLD_FIELDS}
-        made_at = time_in(old, "created_at") or _made_at(old["_id"])
+        made_at = time_in(old, "created_at") or time_of(old["_id"])
         unread = old.get("status") == UNREAD
         read_at = time_in(old, "read_at") or made_at
         given: Document = {} if unread else {"read_at": read_at, "seen_at": read_at}
         key = old.get("dedupe_key")
         if unread and isinstance(key, str) and key:
             given["key"] = dedupe_key(key)
-        if not isinstance(old.get("event_id"), str):
-            kept.pop("event_id", None)
-        goes = self._lifetime.fields(made_at, None, old["_id"])
+        # Of one that tells no time it is not known how old it is.
+        since = datetime.now(UTC) if made_at == LONG_AGO else made_at
+        goes = self._lifetime.fields(since, None, old["_id"])
         # What is due already goes soon: nobody looks for what was due long ago.
         goes["due_at"] = max(goes["due_at"], datetime.now(UTC))
         return {
@@ -141,7 +185,3 @@ def _place(document: Document) -> tuple[int, str]:
 
 def _reversed(text: str) -> str:
     return "".join(chr(0x10FFFF - ord(one)) for one in text)
-
-
-def _made_at(id_: Any) -> datetime:
-    return id_.generation_time if isinstance(id_, ObjectId) else LONG_AGO

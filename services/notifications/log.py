@@ -7,7 +7,7 @@ version does not follow the last one knows that it has missed something, and rea
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from services.notifications.account import GONE, UNREAD, Account, Document
+from services.notifications.account import EVENT, GONE, UNREAD, Account, Document
 from services.notifications.indexes import INBOX
 from services.notifications.intents import is_part
 from services.notifications.ledger import News
@@ -16,7 +16,7 @@ from services.notifications.publication import message_of
 from tornado_rt.protocol import Cursor, Message, ResyncReason
 
 # How often a log is read again in which something changed meanwhile.
-TRIES = 5
+TRIES = 20
 # How many versions, for each message that may be replayed, are looked through.
 VERSIONS_A_MESSAGE = 4
 
@@ -69,15 +69,14 @@ class Log:
 
     async def _news(self, account: Account, offset: int) -> list[News]:
         since = {"user_id": account.user_id, "version": {"$gt": offset}}
-        documents = [one async for one in self._inbox.find(since) if not is_part(one)]
+        documents = [one async for one in self._inbox.find(since) if not _has_no_news(one)]
         news: list[News] = []
         changed: dict[int, list[Document]] = {}
         removed: dict[int, list[Any]] = {}
         for document in documents:
             made = number_in(document, "made")
             if document.get("state") == GONE:
-                if made <= offset:
-                    removed.setdefault(number_in(document, "version"), []).append(document["_id"])
+                removed.setdefault(number_in(document, "version"), []).append(document["_id"])
             elif made > offset:
                 news.append(_first_news(document, made))
             else:
@@ -85,6 +84,10 @@ class Log:
         news += [News(version=version, changed=some) for version, some in changed.items()]
         news += [News(version=version, removed=ids) for version, ids in removed.items()]
         return sorted(news, key=lambda one: one.version)
+
+
+def _has_no_news(document: Document) -> bool:
+    return is_part(document) or document.get("state") == EVENT
 
 
 def _first_news(document: Document, made: int) -> News:

@@ -20,6 +20,7 @@ from services.notifications.account import UNREAD, Account, Document
 from services.notifications.indexes import OWED
 from services.notifications.ledger import Ledger, News
 from services.notifications.models import Notification
+from services.notifications.preferences import Preferences
 from tornado_rt.turns import NoTurn
 
 log = structlog.get_logger(__name__)
@@ -55,6 +56,9 @@ class Debt:
     notification: Document = attrs.field(factory=dict)
     ids: Sequence[str] = ()
     channels: Sequence[str] = ()
+    version: int = 0
+    # How long an e-mail waits for the user, who has said so [s]; None: they have not.
+    email_delay: float | None = None
 
     def to_document(self) -> Document:
         """Return it as it is stored."""
@@ -70,6 +74,8 @@ class Debt:
             notification=stored["notification"],
             ids=stored["ids"],
             channels=stored["channels"],
+            version=stored["version"],
+            email_delay=stored["email_delay"],
         )
 
 
@@ -147,9 +153,14 @@ class Owed:
 
 
 def _debts(ledger: Ledger) -> Iterable[Debt]:
-    about = {"user_id": ledger.account.user_id, "channels": list(ledger.account.channels)}
+    account = ledger.account
+    about = {
+        "user_id": account.user_id,
+        "channels": list(account.channels),
+        "email_delay": Preferences.of(account.preferences).email.delay_seconds,
+    }
     for news in ledger.news:
-        yield from _debts_of(news, about)
+        yield from _debts_of(news, {**about, "version": news.version})
 
 
 def _debts_of(news: News, about: dict[str, Any]) -> Iterable[Debt]:

@@ -1,7 +1,7 @@
 """Accounts that are not there, not of this layout, or not whole: found again from the documents."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -22,37 +22,48 @@ TOGETHER = 50
 class Recount:
     """Counts a user's documents."""
 
-    def __init__(self, database: Any, accounts: Accounts, legacy: Legacy) -> None:
+    def __init__(
+        self, database: Any, accounts: Accounts, legacy: Legacy, epoch: Callable[[], Epoch]
+    ) -> None:
         self._inbox = database[INBOX]
         self._accounts = accounts
         self._legacy = legacy
+        self._epoch = epoch
 
-    async def make_whole(self, accounts: Mapping[str, Account]) -> dict[str, Account]:
-        """Return the accounts; those in which something is missing as they are after it."""
-        whole = dict(accounts)
-        for user_id in await self._broken(accounts):
-            whole[user_id] = await self.count(accounts[user_id])
-        return whole
+    async def look(self, accounts: Mapping[str, Account]) -> tuple[dict[str, Account], set[str]]:
+        """Return settled accounts, and whose have to be counted.
 
-    async def count(self, account: Account) -> Account:
-        """Find the account of one user anew, and write it."""
-        while True:
-            if await self._accounts.put(await self._counted(account), account):
-                await self._forget(account.user_id)
-            found = (await self._accounts.read([account.user_id]))[account.user_id]
-            if found.is_whole and found.is_stored and found.operation is None:
-                return found
-            account = found
-
-    async def _broken(self, accounts: Mapping[str, Account]) -> list[str]:
+        Of one that was not there while there were documents it is looked again: a process may have
+        made both in between.
+        """
+        known = dict(accounts)
         missing = [id_ for id_, one in accounts.items() if not one.is_stored]
-        broken = [id_ for id_, one in accounts.items() if not one.is_whole]
         if missing:
             kept = self._inbox.find({"user_id": {"$in": missing}}, {"user_id": 1})
             found = {one["user_id"] async for one in kept}
             old = await self._legacy.read(missing)
-            broken += [id_ for id_ in missing if id_ in found or old[id_]]
-        return broken
+            left = [id_ for id_ in missing if id_ in found or old[id_]]
+            if left:
+                known |= await self._accounts.settle(await self._accounts.read(left))
+            broken = {id_ for id_ in left if not known[id_].is_stored}
+        else:
+            broken = set()
+        return known, broken | {id_ for id_, one in known.items() if not one.is_whole}
+
+    async def count(self, account: Account) -> Account:
+        """Find the account of one user anew, and write it.
+
+        One that is whole is counted until that is written; else another process may have done it.
+        """
+        user_id, was_whole = account.user_id, account.is_whole and account.is_stored
+        while True:
+            written = await self._accounts.put(await self._counted(account), account)
+            if written:
+                await self._forget(user_id)
+            now = await self._accounts.settle(await self._accounts.read([user_id]))
+            account = now[user_id]
+            if account.is_whole and account.is_stored and (written or not was_whole):
+                return account
 
     async def _counted(self, account: Account) -> Account:
         user_id = account.user_id
@@ -69,6 +80,7 @@ class Recount:
             seq=max([account.seq, len(moved), *(number_in(one, "seq") for one in documents)]),
             counts=_sum(documents),
             operation=None,
+            unwritten={},
         )
         if account.is_stored and account.is_whole:
             return attrs.evolve(counted, version=version + 1)
@@ -78,15 +90,16 @@ class Recount:
             seq=len(moved) if moved else counted.seq,
             trimmed_seq=0,
             floor=account.floor or account.trimmed_seq,
-            epoch=self._epoch(account),
+            epoch=self._new_epoch(account),
             epochs=(),
         )
 
-    def _epoch(self, account: Account) -> Epoch:
+    def _new_epoch(self, account: Account) -> Epoch:
         """Return the old one for a user who is moved; else one of which no cursor is known."""
         if account.stored_epoch is None and account.is_stored and self._legacy.epoch:
             return Epoch(0, self._legacy.epoch)
-        ordinal = account.epoch.ordinal if account.epoch else 0
+        # So high that the process goes on with it.
+        ordinal = max(account.epoch.ordinal if account.epoch else 0, self._epoch().ordinal)
         return Epoch(ordinal, secrets.token_hex(4))
 
     async def _forget(self, user_id: str) -> None:

@@ -100,7 +100,9 @@ class When:
     def moment(self) -> datetime:
         """Return the time. Raise OutOfBounds for none, two, or one that is past or too far."""
         now = datetime.now(UTC)
-        if (self.until is None) == (self.seconds is None):
+        if self.until is None and self.seconds is None:
+            raise OutOfBounds("until or seconds is required")
+        if self.until is not None and self.seconds is not None:
             raise OutOfBounds("name until or seconds, and not both")
         seconds = self.seconds
         if seconds is None:

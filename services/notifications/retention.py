@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import structlog
 from pymongo.errors import PyMongoError
 
-from services.notifications.account import GONE, Account, Document
+from services.notifications.account import FORGOTTEN, Account, Document
 from services.notifications.accounts import TOGETHER, Accounts
 from services.notifications.inbox import Inbox
 from services.notifications.indexes import INBOX
@@ -38,6 +38,8 @@ NARROWEST, WIDEST = timedelta(milliseconds=20), timedelta(hours=6)
 RETRY_SECONDS = 1.0
 # How many parts of a digest are kept.
 PARTS = 200
+# After how many more they are counted.
+PARTS_STEP = 20
 DUE_KEY = "inbox_due"
 DUE_FIELDS = {"user_id": 1, "state": 1, "version": 1}
 
@@ -74,6 +76,8 @@ class Retention:
         self._read_account = read_account
         self._quota = quota
         self._over: set[str] = set()
+        # The users of digests with too many parts.
+        self._digests: dict[Any, str] = {}
         self._wanted = asyncio.Event()
         self._looked: datetime | None = None
         self._width = timedelta(seconds=1)
@@ -83,6 +87,13 @@ class Retention:
         """Trim a user soon who has more than the quota."""
         if 0 < self._quota < account.counts.kept:
             self._over.add(account.user_id)
+            self._wanted.set()
+
+    def watch_parts(self, head: Document) -> None:
+        """Remove soon the parts of a digest beyond the newest ones."""
+        count = number_in(head, "count")
+        if count > PARTS and count % PARTS_STEP == 0:
+            self._digests[head["_id"]] = head["user_id"]
             self._wanted.set()
 
     async def run_trimmer(self) -> None:
@@ -107,6 +118,12 @@ class Retention:
                 failure = error
                 self._over.add(user_id)
                 self._wanted.set()
+        digests, self._digests = self._digests, {}
+        for head_id, user_id in digests.items():
+            try:
+                await self._purge_parts(user_id, head_id)
+            except (PyMongoError, NoTurn) as error:
+                failure = error
         if failure is not None:
             raise failure
 
@@ -130,12 +147,12 @@ class Retention:
             await self._meta.update_one({"_id": DUE_KEY}, {"$set": {"due": now}}, upsert=True)
             self._noted_at = time.monotonic()
 
-    async def purge_parts(self, user_id: str, head_id: Any, kept: int = PARTS) -> None:
+    async def _purge_parts(self, user_id: str, head_id: Any) -> None:
         """Remove the parts of a digest beyond the newest ones."""
         query = {"user_id": user_id, "state": part_of(head_id)}
         parts = [one async for one in self._all.find(query)]
         parts.sort(key=lambda one: -one["seq"])
-        for ids in _parts([one["_id"] for one in parts[kept:]]):
+        for ids in _parts([one["_id"] for one in parts[PARTS:]]):
             await self._commit(Purge(user_id=user_id, ids=ids))
 
     async def _trim(self, user_id: str) -> None:
@@ -148,7 +165,8 @@ class Retention:
             if not ids:
                 # All that is left is pinned.
                 return
-            await self._commit(Trim(user_id=user_id, ids=ids, quota=self._quota))
+            trim = Trim(user_id=user_id, ids=ids, quota=self._quota, version=account.version)
+            await self._commit(trim)
 
     async def _begin(self) -> datetime:
         if self._looked is not None:
@@ -161,10 +179,10 @@ class Retention:
         async with self._access.watched():
             query = {"due_at": {"$gt": begin, "$lte": end}}
             due = [one async for one in self._all.find(query, DUE_FIELDS)]
-        await self._forget([one for one in due if one.get("state") == GONE])
+        await self._forget([one for one in due if one.get("state") in FORGOTTEN])
         of_user: defaultdict[str, list[Any]] = defaultdict(list)
         for document in due:
-            if document.get("state") != GONE:
+            if document.get("state") not in FORGOTTEN:
                 of_user[str(document.get("user_id"))].append(document["_id"])
         await asyncio.gather(*(self._do_due(user_id, ids) for user_id, ids in of_user.items()))
         return len(due)
@@ -173,8 +191,8 @@ class Retention:
         """Forget what went long ago; cursors from before that get a resync."""
         highest: dict[str, int] = {}
         for one in gone:
-            version = max(highest.get(one["user_id"], 0), number_in(one, "version"))
-            highest[one["user_id"]] = version
+            user_id = str(one.get("user_id"))
+            highest[user_id] = max(highest.get(user_id, 0), number_in(one, "version"))
         for user_id, version in highest.items():
             await self._accounts.raise_floor(user_id, version)
         await self._accounts.purge([one["_id"] for one in gone])

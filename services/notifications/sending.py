@@ -12,6 +12,7 @@ from services.notifications.models import (
     KEY_LENGTH,
     SOURCE_LENGTH,
     TITLE_LENGTH,
+    BroadcastDraft,
     NotificationDraft,
     Severity,
     check_metadata,
@@ -28,6 +29,18 @@ TEMPLATE_LENGTH = 100
 def _check_user_ids(_: Any, field: Any, value: list[str] | None) -> None:
     for one in value or []:
         check_name(f"{field.name} has a name that", one, USER_ID_LENGTH)
+
+
+@attrs.frozen(kw_only=True)
+class BroadcastRequest(BroadcastDraft):
+    """The body of `POST /api/broadcast`; `persist`: keep it, for all known users."""
+
+    persist: bool = False
+
+    def draft(self) -> BroadcastDraft:
+        """Return what is told."""
+        names = (one.name for one in attrs.fields(BroadcastDraft))
+        return BroadcastDraft(**{name: getattr(self, name) for name in names})
 
 
 @attrs.frozen(kw_only=True)
@@ -58,6 +71,8 @@ class SendRequest(DraftFields):
         named = (self.user_id is not None, self.user_ids is not None, self.all)
         if sum(named) == 0:
             raise OutOfBounds("user_id is required")
+        if self.user_ids == []:
+            raise OutOfBounds("user_ids must have at least one item")
         if sum(named) > 1:
             raise OutOfBounds("name user_id, user_ids or all, and only one of them")
         if self.title is None and self.template is None:

@@ -8,7 +8,7 @@ to be delivered; `meta` with the epoch.
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -17,14 +17,23 @@ from bson import ObjectId
 from bson.errors import BSONError
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 
-from services.notifications.account import Account, Document
+from services.notifications.account import UNREAD, Account, Document
 from services.notifications.accounts import REFUSALS, TOGETHER, Accounts
 from services.notifications.committer import Committer
 from services.notifications.creation import Creation, Once, Wording
 from services.notifications.epochs import Epochs
 from services.notifications.inbox import Inbox
 from services.notifications.indexes import INBOX, make_indexes
-from services.notifications.intents import Act, Answer, Changed, Outcome, Prefer, Reach, Undo
+from services.notifications.intents import (
+    Act,
+    Answer,
+    Changed,
+    Outcome,
+    Prefer,
+    Reach,
+    Undo,
+    id_of_event,
+)
 from services.notifications.ledger import Ledger
 from services.notifications.legacy import Legacy
 from services.notifications.lifetime import Lifetime
@@ -58,7 +67,6 @@ from tornado_rt.protocol import (
     Message,
     MessageType,
     Publisher,
-    iso_time,
     user_topic,
 )
 from tornado_rt.turns import NoTurn
@@ -106,14 +114,16 @@ class NotificationService:
         self._database = database
         self._all = database[INBOX]
         self._publisher = publisher
-        self._access = access or MongoAccess(database)
+        self.access = access or MongoAccess(database)
         self._types = types or load_types("")
         lifetime = Lifetime(timedelta(days=ttl_days))
         self._creation = Creation(lifetime, templates or load_templates(), self._types)
         self._epochs = Epochs(database["meta"])
         self._accounts = Accounts(database)
         self._legacy = Legacy(database, lifetime)
-        self._recount = Recount(database, self._accounts, self._legacy)
+        self._recount = Recount(
+            database, self._accounts, self._legacy, lambda: self._epochs.current
+        )
         self._shared_accounts = SharedRead(self._read_accounts)
         self._publication = Publication(publisher)
         self.owed = Owed(database)
@@ -124,14 +134,14 @@ class NotificationService:
             epoch=lambda: self._epochs.current,
             tell=self._tell,
             note=self.owed.note,
-            most_waiting_a_user=self._access.most_waiting_a_user,
-            wait_seconds=self._access.wait_seconds,
+            most_waiting_a_user=self.access.most_waiting_a_user,
+            wait_seconds=self.access.wait_seconds,
         )
         self._inbox = Inbox(database, self._read_account)
         self._log = Log(database, self._read_account, replay_limit)
         self._retention = Retention(
             database,
-            self._access,
+            self.access,
             self._accounts,
             self._inbox,
             commit=self._commit,
@@ -170,6 +180,9 @@ class NotificationService:
         print_ = None
         if once is not None:
             event_id, print_ = once.event_id(draft.user_id), once.print
+        if event_id is not None and (known := await self._legacy.told(draft.user_id, event_id)):
+            found = await self._all.find_one({"_id": known})
+            return Notification.of(found or {"_id": known, "user_id": draft.user_id})
         try:
             if wording is not None:
                 account = await self._read_account(draft.user_id)
@@ -179,6 +192,7 @@ class NotificationService:
             if not _is_refusal(error):
                 raise
             raise NotStorable(clean_text(error, REASON_LENGTH)) from error
+        self._retention.watch_parts(outcome.result)
         return Notification.of(outcome.result)
 
     async def send(self, request: SendRequest, once: Once | None) -> list[Notification]:
@@ -187,7 +201,9 @@ class NotificationService:
         if wording is not None:
             # In any language that one of them may have chosen.
             self._creation.templates.check(wording.template, wording.variables)
-        drafts = map(request.draft, request.recipients)
+        drafts = list(map(request.draft, request.recipients))
+        if len(drafts) == 1:
+            return [await self.create(drafts[0], wording=wording, once=once)]
         calls = (self.create(draft, wording=wording, once=once) for draft in drafts)
         return list(await asyncio.gather(*calls))
 
@@ -197,7 +213,7 @@ class NotificationService:
 
     async def preferences(self, user_id: str) -> Preferences:
         """Return a user's preferences; the defaults for who never chose."""
-        async with self._access.watched():
+        async with self.access.watched():
             return Preferences.of((await self._read_account(user_id)).preferences)
 
     async def set_preferences(self, user_id: str, preferences: Preferences) -> None:
@@ -208,6 +224,14 @@ class NotificationService:
         """Turn one way to reach a user when nobody is there on or off."""
         await self._commit(Reach(user_id=user_id, channel=channel, on=on))
 
+    async def still_unread(self, user_id: str, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Return those of the notifications that are unread, as on the wire, oldest first."""
+        keys = [stored_id(id_) for id_ in ids]
+        async with self.access.turn(user_id):
+            found = await self._all.find({"_id": {"$in": keys}}).to_list(None)
+        unread = [one for one in found if one["user_id"] == user_id and one["state"] == UNREAD]
+        return [Notification.of(one).to_dict() for one in sorted(unread, key=_place)]
+
     async def types(self, user_id: str) -> Sequence[TypeText]:
         """Return the list of types, with the texts in the user's language."""
         return self._types.in_locale((await self.preferences(user_id)).locale)
@@ -215,7 +239,7 @@ class NotificationService:
     async def find(self, user_id: str, query: Query | None = None) -> NotificationPage:
         """Find a page, the newest first. Raise NotificationNotFound for a place that is none."""
         query = query or Query()
-        async with self._access.turn(user_id):
+        async with self.access.turn(user_id):
             known = self._committer.remembered(user_id)
             found = await self._inbox.find(user_id, query, known)
         items = list(map(Notification.of, found.documents))
@@ -227,18 +251,18 @@ class NotificationService:
 
     async def get(self, user_id: str, id_: str) -> Notification:
         """Return one. Raise NotificationNotFound, also for another's."""
-        async with self._access.turn(user_id):
+        async with self.access.turn(user_id):
             return Notification.of(await self._inbox.one(user_id, id_))
 
     async def parts(self, user_id: str, id_: str, limit: int) -> list[Notification]:
         """Return what a digest stands for, the newest first. Raise NotificationNotFound."""
-        async with self._access.turn(user_id):
+        async with self.access.turn(user_id):
             head = await self._inbox.one(user_id, id_)
             return list(map(Notification.of, await self._inbox.parts(user_id, head, limit)))
 
     async def counts(self, user_id: str) -> dict[str, int]:
         """Return `{unread, unseen, version}`."""
-        async with self._access.watched():
+        async with self.access.watched():
             return counts_dict(await self._read_account(user_id))
 
     async def act(
@@ -251,7 +275,7 @@ class NotificationService:
         self, user_id: str, verb: Verb, query: Query, until: datetime | None = None
     ) -> Done:
         """Apply a verb to all that a query finds."""
-        async with self._access.turn(user_id):
+        async with self.access.turn(user_id):
             ids = await self._inbox.ids(user_id, query)
         return await self._act(user_id, verb, ids, until)
 
@@ -307,35 +331,30 @@ class NotificationService:
 
     async def note_callback(self, user_id: str, event_id: str, end: str) -> None:
         """Note in an event's metadata the end of its callback, unless MongoDB is away."""
-        key = {"event_id": event_id, "user_id": user_id}
+        key = {"_id": id_of_event(user_id, event_id), "user_id": user_id}
         try:
-            async with self._access.turn(user_id):
+            async with self.access.turn(user_id):
                 await self._all.update_one(key, {"$set": {"metadata.callback": end}})
         except (PyMongoError, NoTurn) as error:
             log.warning("callback_not_noted", event_id=event_id, error=error)
 
     async def broadcast(self, draft: BroadcastDraft) -> str:
         """Push to every connected user; store nothing. Return its id."""
-        id_ = str(ObjectId())
-        sent = attrs.asdict(draft) | {
-            "id": id_,
-            "user_id": None,
-            "status": NotificationStatus.UNREAD,
-            "created_at": iso_time(),
-            "read_at": None,
-        }
+        id_ = ObjectId()
+        made = {"_id": id_, "state": UNREAD, "created_at": datetime.now(UTC)}
+        sent = Notification.of(self._creation.fields(draft) | made).to_dict() | {"user_id": None}
         await self._publisher.publish(BROADCAST, Message.of(MessageType.NOTIFICATION, sent))
-        return id_
+        return str(id_)
 
     async def replay(self, user_id: str, after: Cursor | None = None) -> NotificationReplay:
         """Return all that came after a cursor, oldest first; or why it cannot be had."""
         # Who comes now shares their reads with the others that come, and needs no turn.
-        async with self._access.watched():
+        async with self.access.watched():
             account = await self._read_account(user_id)
         cursor = account.cursor(self._epochs.current)
         if after is None:
             return NotificationReplay([], None, cursor, cursor, counts_dict(account))
-        async with self._access.turn(user_id):
+        async with self.access.turn(user_id):
             messages, resync, account = await self._log.read(account, after)
         cursor = account.cursor(self._epochs.current)
         begin = after if resync is None else cursor
@@ -344,7 +363,8 @@ class NotificationService:
     async def read_heads(self, user_ids: Sequence[str]) -> dict[str, Cursor]:
         """Return the last number of each user."""
         found = await self._accounts.read(user_ids)
-        return {id_: one.cursor(self._epochs.current) for id_, one in found.items()}
+        newest = {id_: one.settled() if one.is_busy else one for id_, one in found.items()}
+        return {id_: one.cursor(self._epochs.current) for id_, one in newest.items()}
 
     async def run_watch(self) -> None:
         """Notice a store that was restored under us, until cancelled."""
@@ -389,10 +409,12 @@ class NotificationService:
             total += result.count
             versions += [] if result.undo is None else [result.undo]
         counts = await self.counts(user_id) if outcome is None else counts_dict(outcome.account)
-        return Done(total, ".".join(map(str, versions)) or None, counts)
+        # More of them are not taken back.
+        undo = ".".join(map(str, versions)) if 0 < len(versions) <= MOST_VERSIONS else None
+        return Done(total, undo, counts)
 
     async def _commit(self, intent: Any) -> Outcome:
-        async with self._access.watched():
+        async with self.access.watched():
             outcome = await self._committer.commit(intent)
         self._retention.watch(outcome.account)
         return outcome
@@ -402,13 +424,16 @@ class NotificationService:
         await self._publication.tell(ledgers)
 
     async def _read_account(self, user_id: str) -> Account:
-        account = await self._shared_accounts.get(user_id)
-        assert account is not None
-        return account
+        found = await self._shared_accounts.get(user_id)
+        assert found is not None
+        account, is_broken = found
+        return await self._recount.count(account) if is_broken else account
 
-    async def _read_accounts(self, user_ids: list[str]) -> dict[str, Account]:
+    async def _read_accounts(self, user_ids: list[str]) -> dict[str, tuple[Account, bool]]:
+        """Return the accounts, and whether each has to be counted."""
         settled = await self._accounts.settle(await self._accounts.read(user_ids))
-        return await self._recount.make_whole(settled)
+        known, broken = await self._recount.look(settled)
+        return {id_: (one, id_ in broken) for id_, one in known.items()}
 
 
 ALL: Document = {"all": True}
@@ -423,6 +448,10 @@ def _versions(token: str) -> list[int]:
     ):
         raise NotificationNotFound(clean_text(token, 50))
     return [int(one) for one in reversed(parts)]
+
+
+def _place(document: Document) -> int:
+    return int(document["seq"])
 
 
 def _is_refusal(error: Exception) -> bool:

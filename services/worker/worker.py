@@ -81,6 +81,9 @@ class Worker:
     def deliver(self, message: Message) -> None:
         """Take a message of the topic `workers`."""
         if message.type == MessageType.WAKE:
+            # Without a name it is of a version before, whose queue was the only one.
+            if message.fields().get("queue", self._queue.prefix) != self._queue.prefix:
+                return
             self._upkeep.expect_due(message.fields().get("due_in"))
             self._slots.look()
         elif message.type == MessageType.CANCEL:

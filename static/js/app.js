@@ -4,6 +4,7 @@ import { Api } from "./api.js";
 import { $, element } from "./dom.js";
 import { showFrame } from "./frames-view.js";
 import { InboxView } from "./inbox-view.js";
+import { PushSwitch } from "./push.js";
 import { RealtimeSocket } from "./socket.js";
 import { EventStream } from "./stream.js";
 import { TaskList, nameOf } from "./task-list.js";
@@ -21,6 +22,7 @@ const api = new Api(token);
 const task = new TaskView();
 const taskList = new TaskList((one) => show("task", one.task_id, nameOf(one)));
 const inbox = new InboxView(api);
+const push = new PushSwitch(api, showError);
 
 // The user as the server knows them, "" until it has said so.
 let user = "";
@@ -83,7 +85,10 @@ function showState(text, code) {
 }
 
 function onNews(type, data, id) {
-  if (type === "connected") user = data.user_id;
+  if (type === "connected") {
+    user = data.user_id;
+    push.follow(user);
+  }
   inbox.apply(type, data, id);
   if (type === "notification") listTasks().catch(showError);
   if (type === "error") showError(data);

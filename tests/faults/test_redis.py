@@ -348,9 +348,6 @@ class _Nobody:
     async def publish(self, topic: str, message: Message) -> bool:
         return True
 
-    def blind_seconds(self) -> float:
-        return 0.0
-
 
 def test_silent_loss_of_a_notification_is_found(play: Play) -> None:
     """A notification that is stored and was never published still comes."""
@@ -366,6 +363,7 @@ def test_silent_loss_of_a_notification_is_found(play: Play) -> None:
                 await service.prepare()
                 for draft in drafts:
                     await service.create(draft)
+                await service.close()
             await until(lambda: _have_all(crowd), SILENT_SECONDS, "the silent ones came")
 
     play(scenario)

@@ -303,7 +303,7 @@ async def _count(crash: Crash, tasks: int, began: float) -> Outcome:
             starts += _starts_of(task)
     url = running_addresses(crash.server.data_dir).mongodb_url
     async with open_database(url, "tornado_rt") as database:
-        events = [one["event_id"] async for one in database["notifications"].find({})]
+        events = [one["event_id"] async for one in database["inbox"].find({})]
     return Outcome(
         tasks=tasks,
         times=len(scheduled),

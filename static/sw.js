@@ -1,0 +1,77 @@
+/** The service worker: shows what is pushed while no page is seen, and takes it off again. */
+
+// Also in push.js, which keeps the subscription there.
+const KEPT = "tornado_rt.push";
+const SUBSCRIPTION = "/push-subscription";
+const ICON = "/static/icon.svg";
+
+self.addEventListener("install", () => self.skipWaiting());
+self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
+self.addEventListener("push", (event) => event.data && event.waitUntil(onPush(event.data.json())));
+self.addEventListener("notificationclick", (event) => event.waitUntil(onClick(event.notification)));
+self.addEventListener("pushsubscriptionchange", (event) => event.waitUntil(renew(event)));
+
+async function onPush(message) {
+  if (message.withdraw) return withdraw(message);
+  // A page that is seen has it over its own connection.
+  const seen = (await pages()).find((page) => page.visibilityState === "visible");
+  if (seen) return seen.postMessage({ type: "push", data: message });
+  const { id, link, version } = message;
+  return self.registration.showNotification(message.title, {
+    body: message.content ?? "",
+    tag: message.tag,
+    icon: message.icon ?? ICON,
+    requireInteraction: message.severity === "error",
+    data: { id, link, version },
+  });
+}
+
+async function withdraw({ withdraw: ids, version }) {
+  for (const shown of await self.registration.getNotifications()) {
+    const { id, version: its } = shown.data ?? {};
+    if (ids === "all" ? its <= version : ids.includes(id)) shown.close();
+  }
+  for (const page of await pages()) page.postMessage({ type: "withdraw", data: { ids, version } });
+}
+
+async function onClick(notification) {
+  notification.close();
+  const target = new URL(notification.data?.link ?? "/", self.location.origin);
+  const open = await pages();
+  const there = open.find((page) => page.url === target.href) ??
+    (notification.data?.link ? undefined : open[0]);
+  return there ? there.focus() : self.clients.openWindow(target.href);
+}
+
+/** Tell the server of the subscription that takes the place of an old one. */
+async function renew(event) {
+  const kept = await (await caches.open(KEPT)).match(SUBSCRIPTION);
+  const { key, user, ...known } = kept ? await kept.json() : {};
+  const old = event.oldSubscription ? plain(event.oldSubscription) : known;
+  // The page subscribes anew when it is next opened.
+  if (!old.endpoint) return;
+  const made = event.newSubscription ?? await self.registration.pushManager.subscribe({
+    userVisibleOnly: true,
+    applicationServerKey: event.oldSubscription?.options.applicationServerKey ?? key,
+  });
+  const body = { endpoint: old.endpoint, auth: old.keys.auth, subscription: plain(made) };
+  const answer = await fetch("/api/push/renewals", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  });
+  if (answer.ok) await keep({ ...plain(made), key, user });
+}
+
+async function keep(subscription) {
+  await (await caches.open(KEPT)).put(SUBSCRIPTION, new Response(JSON.stringify(subscription)));
+}
+
+function plain(subscription) {
+  const { endpoint, expirationTime, keys: { p256dh, auth } } = subscription.toJSON();
+  return { endpoint, expirationTime, keys: { p256dh, auth } };
+}
+
+function pages() {
+  return self.clients.matchAll({ type: "window", includeUncontrolled: true });
+}

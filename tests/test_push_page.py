@@ -1,0 +1,250 @@
+"""The service worker and the switch of the page, in a real browser on a real server.
+
+Chromium subscribes at its maker's push service only, which no test reaches: the page's push manager
+stands in for it. What comes from a push service is delivered over the browser's own protocol.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import pytest
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    CDPSession,
+    Page,
+    Worker,
+    expect,
+    sync_playwright,
+)
+
+from tests.conftest import ServerProcess, program
+from tests.push_service import Device
+from tests.test_page import ARGUMENTS, log_in
+from tests.waiting import wait_until
+
+SHOWN = """self.registration.getNotifications()
+  .then((all) => all.map((one) => [one.title, one.body, one.tag]))"""
+NEWS = {"id": "n1", "tag": "n1", "title": "The build failed", "content": "main", "version": 3}
+# A push manager that keeps its subscription through a reload, as a browser does.
+PUSH_MANAGER = """
+const KEYS = %s;
+const made = (text) => text && { ...JSON.parse(text), toJSON: () => JSON.parse(text),
+  unsubscribe: async () => localStorage.removeItem("subscription") };
+PushManager.prototype.getSubscription = async () => made(localStorage.getItem("subscription"));
+PushManager.prototype.subscribe = async (options) => {
+  localStorage.setItem("asked", JSON.stringify(options));
+  localStorage.setItem("subscription", JSON.stringify(KEYS));
+  return made(localStorage.getItem("subscription"));
+};
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium of the system."""
+    chromium = program("chromium", "chromium-browser")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@attrs.frozen
+class Site:
+    """A page that may show notifications."""
+
+    url: str
+    context: BrowserContext
+    page: Page
+    link: CDPSession
+    registrations: list[str]
+
+    @property
+    def worker(self) -> Worker:
+        """The service worker, once there is one."""
+        wait_until(lambda: self.page.evaluate("1") and self.context.service_workers)
+        return self.context.service_workers[0]
+
+    def register(self) -> None:
+        """Have the service worker run."""
+        self.page.evaluate(
+            "navigator.serviceWorker.register('/sw.js').then(() => navigator.serviceWorker.ready)"
+            ".then(() => true)"
+        )
+
+    def deliver(self, message: dict[str, Any]) -> None:
+        """Deliver a push."""
+        wait_until(lambda: self.page.evaluate("1") and self.registrations)
+        about = {"origin": self.url, "registrationId": self.registrations[-1]}
+        self.link.send("ServiceWorker.deliverPushMessage", about | {"data": json.dumps(message)})
+
+    def wait_for(self, shown: list[list[str]]) -> None:
+        """Wait until these notifications are shown and no others."""
+        wait_until(lambda: self.worker.evaluate(SHOWN), equal=shown)
+
+    def subscriptions(self) -> list[str]:
+        """Return the ids of the subscriptions that the server has of who is signed in."""
+        found: list[str] = self.page.evaluate(
+            """async () => {
+              const { token } = JSON.parse(sessionStorage.getItem("tornado_rt.session"));
+              const headers = { Authorization: `Bearer ${token}` };
+              const answer = await fetch("/api/push/subscriptions", { headers });
+              return (await answer.json()).items.map((one) => one.id);
+            }"""
+        )
+        return found
+
+
+@pytest.fixture
+def device() -> Device:
+    return Device("one")
+
+
+@pytest.fixture
+def site(browser: Browser, server_process: ServerProcess, device: Device) -> Iterator[Site]:
+    """A fresh session on the page; whatever it complains of fails the test."""
+    faults: list[str] = []
+    context = browser.new_context()
+    context.grant_permissions(["notifications"], origin=server_process.url)
+    subscription = json.dumps(device.subscription("https://push.example"))
+    context.add_init_script(PUSH_MANAGER % subscription)
+    page = context.new_page()
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
+    link, registrations = context.new_cdp_session(page), []
+    link.on(
+        "ServiceWorker.workerRegistrationUpdated",
+        lambda event: registrations.extend(
+            one["registrationId"] for one in event["registrations"] if not one["isDeleted"]
+        ),
+    )
+    link.send("ServiceWorker.enable")
+    page.goto(server_process.url)
+    yield Site(server_process.url, context, page, link, registrations)
+    context.close()
+    assert faults == []
+
+
+def test_push_is_shown_while_no_page_is_open_and_withdrawn(site: Site) -> None:
+    site.register()
+    worker = site.worker
+    site.page.goto("about:blank")
+    site.deliver(NEWS)
+    site.deliver(NEWS | {"id": "n2", "tag": "n2", "title": "Another", "content": None})
+    another = ["Another", "", "n2"]
+    failed = ["The build failed", "main", "n1"]
+    wait_until(lambda: sorted(worker.evaluate(SHOWN)), equal=sorted([failed, another]))
+    site.deliver(NEWS | {"title": "It failed again", "version": 4})
+    again = ["It failed again", "main", "n1"]
+    wait_until(lambda: sorted(worker.evaluate(SHOWN)), equal=sorted([again, another]))
+    site.deliver({"withdraw": ["n1", "unknown"], "version": 5})
+    site.wait_for([another])
+    # Made after what was withdrawn.
+    site.deliver({"withdraw": "all", "version": 2})
+    site.deliver(NEWS | {"version": 6})
+    wait_until(lambda: len(worker.evaluate(SHOWN)), equal=2)
+    site.deliver({"withdraw": "all", "version": 6})
+    site.wait_for([])
+
+
+def test_page_that_is_seen_is_told_instead(site: Site) -> None:
+    site.register()
+    site.page.evaluate(
+        "navigator.serviceWorker.addEventListener('message', (e) => (window.told = e.data))"
+    )
+    site.deliver(NEWS)
+    told = {"type": "push", "data": NEWS}
+    wait_until(lambda: site.page.evaluate("window.told"), equal=told)
+    site.wait_for([])
+    site.deliver({"withdraw": ["n1"], "version": 4})
+    told = {"type": "withdraw", "data": {"ids": ["n1"], "version": 4}}
+    wait_until(lambda: site.page.evaluate("window.told"), equal=told)
+
+
+def test_click_subscribes_and_another_gives_it_up(site: Site) -> None:
+    """Nothing is asked of a user who has not clicked."""
+    log_in(site.page, "alice")
+    switch = site.page.locator("#push")
+    expect(switch).to_have_text("Tell me on this device when the page is closed")
+    assert site.page.evaluate("navigator.serviceWorker.getRegistration('/').then(Boolean)") is False
+    switch.click()
+    expect(switch).to_have_text("Stop telling me on this device")
+    assert len(site.subscriptions()) == 1
+    asked = json.loads(site.page.evaluate("localStorage.getItem('asked')"))
+    assert asked["userVisibleOnly"] is True
+    site.page.reload()
+    expect(switch).to_have_text("Stop telling me on this device")
+    switch.click()
+    expect(switch).to_have_text("Tell me on this device when the page is closed")
+    wait_until(site.subscriptions, equal=[])
+
+
+def test_page_subscribes_anew_when_the_key_of_the_server_has_changed(site: Site) -> None:
+    log_in(site.page, "bob")
+    site.page.click("#push")
+    expect(site.page.locator("#push")).to_have_text("Stop telling me on this device")
+    key = json.loads(site.page.evaluate("localStorage.getItem('asked')"))["applicationServerKey"]
+    site.page.evaluate(
+        """async () => {
+          localStorage.removeItem("asked");
+          const cache = await caches.open("tornado_rt.push");
+          const kept = await (await cache.match("/push-subscription")).json();
+          const old = { ...kept, key: "old" };
+          await cache.put("/push-subscription", new Response(JSON.stringify(old)));
+        }"""
+    )
+    site.page.reload()
+    asked = json.loads(wait_until(lambda: site.page.evaluate("localStorage.getItem('asked')")))
+    assert asked["applicationServerKey"] == key
+
+
+def test_next_user_of_a_browser_is_not_told_of_the_one_before(site: Site) -> None:
+    log_in(site.page, "alice")
+    site.page.click("#push")
+    expect(site.page.locator("#push")).to_have_text("Stop telling me on this device")
+    log_in(site.page, "carol")
+    expect(site.page.locator("#push")).to_have_text(
+        "Tell me on this device when the page is closed"
+    )
+    assert site.page.evaluate("localStorage.getItem('subscription')") is None
+    assert site.subscriptions() == []
+
+
+def test_service_worker_tells_of_a_renewed_subscription(site: Site) -> None:
+    """Without a page, and so without a token."""
+    log_in(site.page, "carol")
+    site.page.click("#push")
+    expect(site.page.locator("#push")).to_have_text("Stop telling me on this device")
+    (before,) = site.subscriptions()
+    renewed = json.dumps(Device("renewed").subscription("https://push.example"))
+    site.worker.evaluate(
+        f"""() => {{
+          const event = new ExtendableEvent("pushsubscriptionchange");
+          event.newSubscription = {{ toJSON: () => ({renewed}) }};
+          self.dispatchEvent(event);
+        }}"""
+    )
+    # The old one goes after the new one is kept.
+    wait_until(lambda: before not in site.subscriptions())
+    assert len(site.subscriptions()) == 1
+
+
+def test_click_on_a_notification_takes_it_away(site: Site) -> None:
+    site.register()
+    worker = site.worker
+    site.page.goto("about:blank")
+    site.deliver(NEWS | {"link": "/?task=x"})
+    site.wait_for([["The build failed", "main", "n1"]])
+    worker.evaluate(
+        """() => {
+          self.opened = [];
+          Object.defineProperty(self.clients, "openWindow", { value: (url) => opened.push(url) });
+          return self.registration.getNotifications().then(([notification]) =>
+            void self.dispatchEvent(new NotificationEvent("notificationclick", { notification })));
+        }"""
+    )
+    wait_until(lambda: worker.evaluate("self.opened"), equal=[f"{site.url}/?task=x"])
+    site.wait_for([])
