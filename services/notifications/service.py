@@ -117,7 +117,8 @@ class NotificationService:
         self.access = access or MongoAccess(database)
         self._types = types or load_types("")
         lifetime = Lifetime(timedelta(days=ttl_days))
-        self._creation = Creation(lifetime, templates or load_templates(), self._types)
+        self.templates = templates or load_templates()
+        self._creation = Creation(lifetime, self.templates, self._types)
         self._epochs = Epochs(database["meta"])
         self._accounts = Accounts(database)
         self._legacy = Legacy(database, lifetime)
@@ -200,7 +201,7 @@ class NotificationService:
         wording = request.wording
         if wording is not None:
             # In any language that one of them may have chosen.
-            self._creation.templates.check(wording.template, wording.variables)
+            self.templates.check(wording.template, wording.variables)
         drafts = list(map(request.draft, request.recipients))
         if len(drafts) == 1:
             return [await self.create(drafts[0], wording=wording, once=once)]
