@@ -19,13 +19,8 @@ from playwright.sync_api import (
     expect,
 )
 
-<<<<<<< HEAD
-from tests.browsing import ARGUMENTS
-from tests.conftest import ServerProcess, program
-=======
 from tests.browsing import chromium
 from tests.conftest import ServerProcess
->>>>>>> page
 from tests.push_service import Device
 from tests.test_page import log_in
 from tests.waiting import wait_until
