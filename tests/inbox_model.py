@@ -196,6 +196,7 @@ class Inbox:
             told = self._to_top(item)
         if event is not None:
             # It is known by itself, and so has a place of its own, which no list shows.
+            self.gone = {id_: one for id_, one in self.gone.items() if one.made_for != event}
             self.renewals[event] = (item.id, deed.now)
             self.top += 1
         return self._answered(deed, item.id, [told])
