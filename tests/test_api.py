@@ -1,8 +1,6 @@
 """The whole server over HTTP: every endpoint, and what it answers to bad input."""
 
 import asyncio
-import json
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +12,6 @@ from redis.asyncio import Redis
 from services.queue import Ack, Outcome
 from settings import Settings
 from tests.api import count_processing, event_of, frame, frame_of, notified, serving
-from tests.conftest import ROOT
 from tests.waiting import has_job, until
 
 Token = Callable[..., str]
@@ -453,174 +450,6 @@ async def test_waiting_task_is_told_when_it_moves_up(working: Settings, make_tok
         assert places == sorted(places, reverse=True)
         assert len(set(places)) > 1
         assert all(one["starts_in"] >= 0 for one in shown[:-1])
-
-
-@pytest.mark.gen_test
-async def test_notifications_are_kept_counted_marked_and_deleted(
-    idle: Settings, make_token: Token
-) -> None:
-    """By cursor and by page; other tabs are told what was read."""
-    async with serving(idle, make_token("alice")) as alice:
-        tab = await alice.socket("/api/ws/notifications")
-        await frame(tab)
-        ids = []
-        for number in range(5):
-            draft = {"user_id": "alice", "type": "alert", "title": f"n{number}"}
-            made = await alice.post("/api/notifications", draft)
-            assert made.status == 201
-            ids.append(made.body["id"])
-        pushed = [(await frame_of(tab, "notification"))["data"]["id"] for _ in range(5)]
-        assert pushed == ids
-        first = (await alice.get("/api/notifications?limit=2")).body
-        assert [item["id"] for item in first["items"]] == [ids[4], ids[3]]
-        rest = (await alice.get(f"/api/notifications?limit=3&before={first['next']}")).body
-        assert [item["id"] for item in rest["items"]] == [ids[2], ids[1], ids[0]]
-        assert rest["next"] is None
-        paged = (await alice.get("/api/notifications?page=2&page_size=2")).body
-        assert [item["id"] for item in paged["items"]] == [ids[2], ids[1]]
-        assert (paged["total"], paged["page"], paged["page_size"]) == (5, 2, 2)
-        marked = await alice.post(f"/api/notifications/{ids[0]}/read")
-        assert marked.body["status"] == "read"
-        assert (await frame_of(tab, "read"))["data"] == {"ids": [ids[0]]}
-        counts = (await alice.get("/api/notifications/unread_count")).body
-        assert counts == {"unread": 4, "unseen": 4, "version": 6}
-        unread = (await alice.get("/api/notifications?status=unread&type=alert")).body
-        assert len(unread["items"]) == 4
-        await tab.write_message(json.dumps({"type": "read", "data": {"ids": [ids[1]]}}))
-        assert (await frame_of(tab, "read"))["data"] == {"ids": [ids[1]]}
-        assert (await alice.post("/api/notifications/read_all")).body == {"marked": 3}
-        assert set((await frame_of(tab, "read"))["data"]["ids"]) == set(ids[2:])
-        assert (await frame_of(tab, "read"))["data"] == {"all": True}
-        assert (await alice.delete(f"/api/notifications/{ids[0]}")).status == 204
-        assert (await alice.get("/api/notifications?page=1")).body["total"] == 4
-
-
-@pytest.mark.gen_test
-@pytest.mark.parametrize("data", [{}, {"ids": "x"}, {"ids": [1]}, {"everything": True}, [], 5])
-async def test_bad_read_message_gets_an_error(idle: Settings, make_token: Token, data: Any) -> None:
-    async with serving(idle, make_token("alice")) as alice:
-        tab = await alice.socket("/api/ws/notifications")
-        await frame(tab)
-        await tab.write_message(json.dumps({"type": "read", "data": data}))
-        assert (await frame(tab))["data"]["code"] == "bad_message"
-        await tab.write_message("ping")
-        assert (await frame(tab))["type"] == "heartbeat"
-
-
-@pytest.mark.gen_test
-async def test_missed_notifications_are_replayed(idle: Settings, make_token: Token) -> None:
-    """On both transports, by the id of the last one seen."""
-    async with serving(idle, make_token("alice")) as alice:
-        tab = await alice.socket("/api/ws/notifications")
-        begin = (await frame(tab))["id"]
-        tab.close()
-        draft = {"user_id": "alice", "type": "alert", "title": "x"}
-        ids = [(await alice.post("/api/notifications", draft)).body["id"] for _ in range(3)]
-        back = await alice.socket(f"/api/ws/notifications?last_id={begin}")
-        assert (await frame(back))["data"]["recovered"] is True
-        frames = [await frame(back) for _ in range(3)]
-        assert [one["data"]["id"] for one in frames] == ids
-        stream = await alice.stream(
-            "/api/notifications/stream", **{"Last-Event-ID": frames[0]["id"]}
-        )
-        assert (await event_of(stream, "notification"))["id"] == ids[1]
-        assert (await event_of(stream, "notification"))["id"] == ids[2]
-        await stream.close()
-
-
-@pytest.mark.gen_test
-async def test_publisher_notifies_anybody_and_an_admin_everybody(
-    idle: Settings, make_token: Token
-) -> None:
-    async with serving(idle, make_token("alice")) as alice:
-        publisher = alice.as_user(make_token("shop", scope="rt:publish"))
-        admin = alice.as_user(make_token("root", scope="rt:admin"))
-        tabs = [await c.socket("/api/ws/notifications") for c in (alice, publisher)]
-        for tab in tabs:
-            await frame(tab)
-        draft = {"type": "system", "title": "down at noon"}
-        made = await publisher.post("/api/notifications", draft | {"user_id": "alice"})
-        assert made.status == 201
-        assert (await frame_of(tabs[0], "notification"))["data"]["id"] == made.body["id"]
-        sent = await admin.post("/api/broadcast", draft)
-        assert sent.status == 202
-        for tab in tabs:
-            assert (await frame_of(tab, "notification"))["data"]["id"] == sent.body["id"]
-        assert (await alice.get("/api/notifications")).body["unread"] == 1
-
-
-@pytest.mark.gen_test
-async def test_statistics_name_users_to_an_admin_only(idle: Settings, make_token: Token) -> None:
-    async with serving(idle, make_token("alice")) as alice:
-        await frame(await alice.socket("/api/ws/notifications"))
-        stream = await alice.stream("/api/notifications/stream")
-        await stream.event()
-        stats = (await alice.get("/api/ws/stats")).body
-        assert (stats["total_users"], stats["total_connections"]) == (1, 2)
-        assert stats["by_transport"] == {"websocket": 1, "sse": 1}
-        assert "users" not in stats
-        admin = alice.as_user(make_token("root", scope="rt:admin"))
-        assert (await admin.get("/api/ws/stats")).body["users"] == {"alice": 2}
-        await stream.close()
-
-
-@pytest.mark.gen_test
-async def test_statistics_and_metrics_say_the_same(idle: Settings, make_token: Token) -> None:
-    async with serving(idle, make_token("root", scope="rt:admin")) as admin:
-        tab = await admin.socket("/api/ws/notifications")
-        stream = await admin.stream("/api/notifications/stream")
-        await event_of(stream, "connected")
-        await admin.post("/api/broadcast", {"type": "system", "title": "news"})
-        await frame_of(tab, "notification")
-        await event_of(stream, "notification")
-        stats = (await admin.get("/api/ws/stats")).body
-        text = (await admin.get("/metrics")).body.decode()
-        found = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
-        expected = {
-            "rt_users": stats["total_users"],
-            'rt_connections{transport="websocket"}': stats["by_transport"]["websocket"],
-            'rt_connections{transport="sse"}': stats["by_transport"]["sse"],
-            'rt_subscribers{kind="user"}': stats["by_topic"]["user"],
-            'rt_subscribers{kind="broadcast"}': stats["by_topic"]["broadcast"],
-            "rt_messages_delivered_total": stats["messages_delivered"],
-            "rt_messages_conflated_total": stats["messages_conflated"],
-            "rt_messages_dropped_total": stats["messages_dropped"],
-            "rt_bytes_delivered_total": stats["bytes_delivered"],
-            "rt_closed_slow_total": stats["closed_slow"],
-        }
-        assert {name: float(found[name]) for name in expected} == expected
-        assert stats["total_connections"] == stats["by_topic"]["broadcast"] == 2
-        assert (stats["messages_delivered"], stats["users"]) == (4, {"root": 2})
-        assert stats["bytes_delivered"] > 1000
-        page = (ROOT / "docs/operations.md").read_text()
-        # The library adds a gauge to each counter that has a value.
-        served = re.findall(r"^# TYPE (rt_\w+)(?<!_created) (\w+)$", text, re.MULTILINE)
-        told = re.findall(r"^\| `(rt_\w+)` \| (\w+) \|", page, re.MULTILINE)
-        assert sorted(told) == sorted(served)
-        await stream.close()
-
-
-@pytest.mark.gen_test
-async def test_changed_settings_are_followed_by_open_streams(
-    idle: Settings, make_token: Token
-) -> None:
-    """In every process, within a second; a bad one changes nothing."""
-    token = make_token("root", scope="rt:admin")
-    async with serving(idle, token) as here, serving(idle, token) as there:
-        stream = await there.stream("/api/notifications/stream")
-        await event_of(stream, "connected")
-        for bad in (
-            {"nope": 1},
-            {"sse_heartbeat_interval_seconds": -1},
-            {"sse_heartbeat_interval_seconds": "1"},
-            [],
-        ):
-            assert (await here.send("PUT", "/api/settings", bad)).status == 422
-        changed = await here.send("PUT", "/api/settings", {"sse_heartbeat_interval_seconds": 0.05})
-        assert changed.body["sse_heartbeat_interval_seconds"] == 0.05
-        await asyncio.wait_for(event_of(stream, "heartbeat"), 2)
-        assert (await there.get("/api/settings")).body == changed.body
-        await stream.close()
 
 
 @pytest.mark.gen_test

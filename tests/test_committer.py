@@ -130,6 +130,19 @@ async def test_processes_that_change_the_same_user_lose_nothing(
 
 
 @pytest.mark.gen_test(timeout=60)
+async def test_first_ones_of_new_users_may_come_from_several_processes_at_once(
+    make_service: Make, database: Any
+) -> None:
+    """None of them takes the documents of another for those of an account that was lost."""
+    here, there = await make_service(), await make_service()
+    for number in range(50):
+        asked = [one.create(draft(f"user{number}")) for one in (here, there) for _ in range(2)]
+        made = await asyncio.gather(*asked)
+        assert sorted(one.seq for one in made) == [1, 2, 3, 4]
+    await check_accounts(database)
+
+
+@pytest.mark.gen_test(timeout=60)
 async def test_processes_mark_each_once(
     make_service: Make, database: Any, published: Published
 ) -> None:

@@ -123,6 +123,10 @@ def act(verb: Verb, ids: Sequence[Any], until: datetime | None = None) -> Act:
     return Act(user_id="alice", verb=verb, ids=ids, until=until)
 
 
+def trim(shelf: Shelf, ids: Sequence[Any], quota: int) -> Trim:
+    return Trim(user_id="alice", ids=ids, quota=quota, version=shelf.account.version)
+
+
 Wish = Callable[[Shelf], Intent]
 some = st.lists(st.integers(0, 9), min_size=1, max_size=4)
 
@@ -153,7 +157,7 @@ wishes = st.one_of(
     ),
     st.builds(lambda at: lambda shelf: Due(user_id="alice", ids=chosen(shelf, at)), some),
     st.builds(
-        lambda at, quota: lambda shelf: Trim(user_id="alice", ids=chosen(shelf, at), quota=quota),
+        lambda at, quota: lambda shelf: trim(shelf, chosen(shelf, at), quota),
         some,
         st.integers(0, 5),
     ),
@@ -289,9 +293,9 @@ def test_quota_takes_the_oldest_and_no_pinned_one() -> None:
     shelf = Shelf()
     ids = made(shelf, 5)
     shelf.commit(act(Verb.PIN, [ids[0]]))
-    shelf.commit(Trim(user_id="alice", ids=ids, quota=3))
+    shelf.commit(trim(shelf, ids, 3))
     assert [one["_id"] for one in shelf.listed()] == [ids[4], ids[3], ids[0]]
-    shelf.commit(Trim(user_id="alice", ids=ids, quota=3))
+    shelf.commit(trim(shelf, ids, 3))
     assert len(shelf.listed()) == 3
     assert {shelf.documents[id_]["state"] for id_ in ids[1:3]} == {GONE}
 

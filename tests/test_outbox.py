@@ -14,9 +14,8 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 from tornado.ioloop import IOLoop
 
-from services import outbox
-from services.notifications import NotificationService, Query
-from services.outbox import OURS_SECONDS, Event, OutboxPump, read_lag
+from services.notifications import NotificationService
+from services.outbox import OutboxPump, read_lag
 from services.queue import Ack, Claim, Job, NewTask, Outcome, QueueService
 from services.webhooks import WebhookRequest, WebhookService
 from tests.inboxes import Published, unread
@@ -24,9 +23,8 @@ from tests.ports import free_port
 from tests.receiving import Received, receiving
 from tests.telling import delivered, make_webhooks
 from tests.waiting import until
-from tornado_rt.mongo import MongoAccess, open_database
+from tornado_rt.mongo import open_database
 from tornado_rt.stores import StoreAddresses
-from tornado_rt.turns import NoTurn
 
 STREAM = "{rtq}:outbox"
 
@@ -78,6 +76,24 @@ async def end_a_task(
 async def die(queue: QueueService, task_id: str) -> None:
     claim = await claim_one(queue)
     await queue.end_attempt(Ack(task_id, claim.token, Outcome.RETRY, error="broken"))
+
+
+async def entry_of(redis: Redis, **changes: str | bytes) -> None:
+    """Put an entry into the outbox as the end of a task did in the version before."""
+    fields = {
+        "event_id": "e1",
+        "kind": "task",
+        "user_id": "alice",
+        "task_id": "t1",
+        "symbol": "A",
+        "batch_id": "",
+        "status": "completed",
+        "result": "",
+        "error": "",
+        "callback_url": "",
+        "ended_at": "1000.5",
+    }
+    await redis.xadd(STREAM, fields | changes)  # type: ignore[arg-type]
 
 
 def about(task_id: str, label: str) -> dict[str, str]:
@@ -245,26 +261,6 @@ async def test_notification_stored_before_the_crash_is_not_doubled(
 
 
 @pytest.mark.gen_test
-async def test_malformed_entry_is_set_aside(
-    redis: Redis, pump: OutboxPump, notifications: NotificationService
-) -> None:
-    """It does not stop those behind it, and it is kept to be looked at."""
-    await redis.xadd(STREAM, {"what": "is this"})
-    await redis.xadd(STREAM, {b"\xff": b"\xff"})
-    await end_a_task(redis)
-    entries: Any = await redis.xrange(STREAM)
-    whole = entries[-1][1]
-    await redis.xadd(STREAM, {name: whole[name] for name in whole if name != b"user_id"})
-    await redis.xadd(STREAM, {**whole, b"user_id": b"\xff"})
-    await redis.xadd(STREAM, {**whole, b"user_id": b"x" * 300})
-    await pump.pump(0)
-    assert await unread(notifications, "alice") == 1
-    assert await redis.xlen(STREAM + ":bad") == 5
-    assert await redis.xlen(STREAM) == 0
-    assert b"rt_outbox_set_aside_total 5.0" in pump._metrics.render()
-
-
-@pytest.mark.gen_test
 async def test_task_that_is_run_again_is_told_of_again_and_leads_to_the_task(
     redis: Redis, pump: OutboxPump, notifications: NotificationService
 ) -> None:
@@ -329,22 +325,6 @@ async def test_entry_waits_while_mongodb_is_away(
             # It says goodbye through the forwarder, which runs on this loop.
             await asyncio.to_thread(away.client.close)
     assert await unread(notifications, "alice") == 1
-
-
-@pytest.mark.gen_test
-async def test_two_pumps_share_the_work(
-    redis: Redis, notifications: NotificationService, webhooks: WebhookService
-) -> None:
-    pumps = [make_pump(redis, notifications, webhooks, name) for name in "ab"]
-    jobs = [asyncio.create_task(pump.run()) for pump in pumps]
-    for _ in range(10):
-        await end_a_task(redis)
-    await until(lambda: unread(notifications, "alice"), equal=10)
-    await until(lambda: redis.xlen(STREAM), equal=0)
-    for job in jobs:
-        job.cancel()
-    await asyncio.gather(*jobs, return_exceptions=True)
-    assert await unread(notifications, "alice") == 10
 
 
 @pytest.mark.gen_test
@@ -428,241 +408,3 @@ async def test_webhook_is_told_of_an_end_without_a_large_result(
     large, small = (orjson.loads(one.params["body"])["data"] for one in waiting.items)
     assert (small["result"], "result_omitted" in small) == ({"a": 1}, False)
     assert (large["result"], large["result_omitted"]) == (None, True)
-
-
-async def entry_of(redis: Redis, **changes: str | bytes) -> None:
-    """Put an entry into the outbox as the end of a task did in the version before."""
-    fields = {
-        "event_id": "e1",
-        "kind": "task",
-        "user_id": "alice",
-        "task_id": "t1",
-        "symbol": "A",
-        "batch_id": "",
-        "status": "completed",
-        "result": "",
-        "error": "",
-        "callback_url": "",
-        "ended_at": "1000.5",
-    }
-    await redis.xadd(STREAM, fields | changes)  # type: ignore[arg-type]
-
-
-@pytest.mark.gen_test
-@pytest.mark.parametrize(
-    "result",
-    [
-        "{" + '"a":{' * 200 + "}" * 201,
-        '{"a":' * 253 + "1" + "}" * 253,
-        '{"x":18446744073709551615}',
-    ],
-)
-async def test_result_that_no_store_could_keep_leaves_its_end_to_be_told(
-    redis: Redis, pump: OutboxPump, notifications: NotificationService, result: str
-) -> None:
-    """However deep it nests: the user learns of the end, and others are not held up."""
-    await entry_of(redis, result=result)
-    await entry_of(redis, event_id="e2", user_id="bob")
-    await pump.pump(0)
-    [told] = (await notifications.find("alice")).items
-    assert told.metadata == about("t1", "A")
-    assert await unread(notifications, "bob") == 1
-    assert await redis.xlen(STREAM) == 0
-
-
-@pytest.mark.gen_test
-async def test_texts_that_no_notification_may_hold_are_cleaned(
-    redis: Redis, pump: OutboxPump, notifications: NotificationService
-) -> None:
-    """An older version took symbols and errors with any character."""
-    await entry_of(redis, symbol="A\x00\x1b" + "x" * 300, error="no\x00\n" + "y" * 5000)
-    await pump.pump(0)
-    [told] = (await notifications.find("alice")).items
-    assert told.title.startswith("A\ufffd\ufffdxxx")
-    assert told.content is not None
-    assert told.content.startswith("no\ufffd\nyyy")
-    # A cut text ends with "…". Of a title the label is cut, for the outcome comes after it.
-    assert "xxx…: " in told.title
-    assert told.content.endswith("yyy…")
-
-
-@pytest.mark.parametrize(
-    ("result", "content"),
-    [
-        *(({}, None), ({"summary": None}, None), ({"summary": ""}, None), ({"summary": 0}, "0")),
-        ({"summary": "two\nlines"}, "two\nlines"),
-    ],
-)
-def test_summary_of_the_result_is_the_content(result: dict[str, Any], content: str | None) -> None:
-    event = Event(event_id="e1", user_id="alice", result=result)
-    assert event.notification().content == content
-
-
-@pytest.mark.gen_test
-async def test_entry_of_a_later_version_is_moved(
-    redis: Redis, pump: OutboxPump, notifications: NotificationService
-) -> None:
-    await entry_of(redis, something_new="1")
-    await pump.pump(0)
-    assert await unread(notifications, "alice") == 1
-    assert await redis.xlen(STREAM + ":bad") == 0
-
-
-DEEP = '{"a":' * 300 + "1" + "}" * 300
-
-
-@pytest.mark.gen_test
-@pytest.mark.parametrize(
-    ("changes", "posted"),
-    [
-        ({"result": DEEP}, {"result": orjson.Fragment(DEEP)}),
-        ({"result": '{"summary":' + DEEP + "}"}, {}),
-        ({"result": '{"a":' * 2000 + "1" + "}" * 2000}, {"result": None}),
-        ({"result": "[1]"}, {"result": [1]}),
-        ({"result": "{"}, {"result": None}),
-        ({"result": b'{"a":"\xff"}'}, {"result": None}),
-        ({"symbol": b"\xff\x00", "error": b"\xff"}, {"symbol": "\ufffd\0", "error": "\ufffd"}),
-        ({"ended_at": "soon"}, {}),
-        ({"ended_at": "1e300"}, {}),
-        ({"kind": "group", "status": "x" * 1000}, {"kind": "group"}),
-        ({"task_id": "\n/?x"}, {"task_id": "\n/?x"}),
-        ({"task_id": "\U0001f4a5" * 300}, {}),
-    ],
-)
-async def test_end_is_told_and_posted_without_what_cannot_be_read(
-    redis: Redis,
-    notifications: NotificationService,
-    database: Any,
-    changes: dict[str, Any],
-    posted: dict[str, Any],
-) -> None:
-    """Whatever one field of an entry holds."""
-    received = Received()
-    async with receiving(received) as url, delivered(redis, database) as webhooks:
-        await entry_of(redis, callback_url=url, **changes)
-        await make_pump(redis, notifications, webhooks).pump(0)
-        await until(lambda: received.requests)
-    body = orjson.loads(received.requests[0].body)
-    expected = orjson.loads(orjson.dumps({"event_id": "e1", **posted}))
-    assert {name: body[name] for name in expected} == expected
-    assert await unread(notifications, "alice") == 1
-    assert await redis.xlen(STREAM) == await redis.xlen(STREAM + ":bad") == 0
-
-
-@pytest.mark.gen_test
-async def test_entry_of_which_most_is_missing_is_told(
-    redis: Redis, pump: OutboxPump, notifications: NotificationService
-) -> None:
-    await redis.xadd(STREAM, {"event_id": "e1", "user_id": "alice"})
-    await pump.pump(0)
-    [told] = (await notifications.find("alice")).items
-    assert told.title == "Batch: analysis ended"
-
-
-@pytest.mark.gen_test(timeout=90)
-async def test_end_of_a_busy_user_waits_and_nobody_elses(
-    redis: Redis, database: Any, webhooks: WebhookService
-) -> None:
-    """A user whose requests fill their line gets the end later; others do not wait."""
-    access = MongoAccess(database, most_waiting_a_user=1)
-    notifications = NotificationService(database, Published(), access=access)
-    await notifications.prepare()
-    pump = make_pump(redis, notifications, webhooks)
-    for number in range(50):
-        await entry_of(redis, event_id=f"a{number}")
-    await entry_of(redis, event_id="b1", user_id="bob")
-    flood = asyncio.create_task(keep_busy(notifications))
-    job = asyncio.create_task(pump.run())
-    await until(lambda: unread(notifications, "bob"), equal=1)
-    await entry_of(redis, event_id="b2", user_id="bob")
-    await until(lambda: unread(notifications, "bob"), equal=2)
-    assert await redis.xlen(STREAM) > 0
-    flood.cancel()
-    await asyncio.wait([flood])
-    await until(lambda: redis.xlen(STREAM), 60, equal=0)
-    assert await unread(notifications) == 50
-    job.cancel()
-    await asyncio.gather(job, return_exceptions=True)
-    await notifications.close()
-    await access.close()
-
-
-async def keep_busy(notifications: NotificationService) -> None:
-    """Let one of alice's requests wait at any time, until cancelled."""
-
-    async def flood() -> None:
-        while True:
-            with contextlib.suppress(NoTurn):
-                await notifications.mark_read("alice", ["0" * 24])
-            await asyncio.sleep(0)
-
-    await asyncio.gather(flood(), flood())
-
-
-@pytest.mark.gen_test
-async def test_end_that_was_given_out_to_us_again_keeps_its_place(
-    redis: Redis,
-    notifications: NotificationService,
-    webhooks: WebhookService,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Its line is slow, and what has just come of it is not read yet: it is ours all the same."""
-    monkeypatch.setattr(outbox, "OURS_SECONDS", 0.0)
-    for number in range(5):
-        await entry_of(redis, event_id=f"a{number}", task_id=f"t{number}")
-    await make_pump(redis, notifications, webhooks).pump(0)
-    page = await notifications.find("alice")
-    assert [one.metadata["task_id"] for one in page.items] == ["t4", "t3", "t2", "t1", "t0"]
-    assert await redis.xlen(STREAM) == 0
-
-
-@pytest.mark.gen_test(timeout=90)
-async def test_ends_of_one_user_are_told_in_their_order(
-    redis: Redis, notifications: NotificationService, webhooks: WebhookService
-) -> None:
-    """Also when more wait than are held, and when this process had read some before."""
-    for number in range(250):
-        await entry_of(redis, event_id=f"a{number}", task_id=f"t{number}")
-    await make_pump(redis, notifications, webhooks)._ensure_group()
-    await redis.xreadgroup("notifications", "a", {STREAM: ">"}, count=120)
-    pump = make_pump(redis, notifications, webhooks)
-    job = asyncio.create_task(pump.run())
-    await until(lambda: redis.xlen(STREAM), 60, equal=0)
-    told: list[str] = []
-    before = None
-    while True:
-        page = await notifications.find("alice", Query(limit=100, before=before))
-        told += [one.metadata["task_id"] for one in page.items]
-        if (before := page.next) is None:
-            break
-    assert told == [f"t{number}" for number in reversed(range(250))]
-    assert (pump._held, pump._known, pump._lines) == (0, {}, {})
-    job.cancel()
-    await asyncio.gather(job, return_exceptions=True)
-
-
-@pytest.mark.gen_test
-async def test_entry_that_another_pump_took_over_is_moved_by_that_one_alone(
-    redis: Redis, database: Any, webhooks: WebhookService
-) -> None:
-    """While it waited too long in the line of the first."""
-    published = Published(held=asyncio.Event())
-    notifications = NotificationService(database, published)
-    await notifications.prepare()
-    slow, other = (make_pump(redis, notifications, webhooks, name) for name in "ab")
-    await entry_of(redis, event_id="a1")
-    await entry_of(redis, event_id="a2")
-    moving = asyncio.create_task(slow.pump(0))
-    await until(lambda: slow._known)
-    [second] = [entry for entry in slow._known.values() if entry is slow._lines[b"alice"][-1]]
-    await redis.xclaim(STREAM, "notifications", "b", 0, [second.id])
-    second.read_at -= OURS_SECONDS
-    assert published.held is not None
-    published.held.set()
-    await moving
-    assert await unread(notifications, "alice") == 1
-    assert await redis.xlen(STREAM) == 1
-    assert await other.pump(0) == 1
-    assert await unread(notifications, "alice") == 2
-    assert len(published.of_type("notification")) == 2
-    await notifications.close()

@@ -25,6 +25,8 @@ from tornado_rt.protocol import Cursor
 MOST = 2**53
 # How many operations a later one names.
 EARLIER = 16
+# A stamp that is this much higher was made by a count: no operation that led there is lost by it.
+COUNTED_ANEW = 10**9
 # Epochs of a user that are remembered; a cursor of an older one gets a resync.
 EPOCHS = 8
 
@@ -278,7 +280,8 @@ class Account:
         known = () if last is None else (last.id, *last.earlier)
         if operation.id in known:
             return True
-        return None if self.stamp - operation.stamp > 2 * EARLIER else False
+        further = self.stamp - operation.stamp
+        return None if 2 * EARLIER < further < COUNTED_ANEW else False
 
     @property
     def next_stamp(self) -> int:

@@ -199,7 +199,8 @@ class Walk:
         self.user_id = account.user_id
         self._inbox = inbox
         self._query = query
-        self._states = _states(query)
+        # Of the others the account has none; one that came since is found when it is read again.
+        self._states = [one for one in _states(query) if _count(account, [one])]
         self._top: int | None = None
         self._seq = account.seq
         self._older_than: ObjectId | None = None

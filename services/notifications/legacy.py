@@ -11,13 +11,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
-from bson import ObjectId
 from pymongo.errors import BulkWriteError, OperationFailure
 
 from services.notifications.account import MOST, READ, UNREAD, Document
 from services.notifications.intents import id_of_event
 from services.notifications.lifetime import Lifetime
-from services.notifications.models import number_in, time_in
+from services.notifications.models import LONG_AGO, number_in, time_in, time_of
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +31,6 @@ TOGETHER = 50
 OLD_FIELDS = {
     *("status", "unsent", "unpublished", "stored_at", "published_at", "blind_seconds", "seq"),
 }
-LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Legacy:
@@ -145,7 +143,7 @@ class Legacy:
 
     def _moved(self, old: Document, seq: int, version: int) -> Document:
         kept = {name: value for name, value in old.items() if name not in OLD_FIELDS}
-        made_at = time_in(old, "created_at") or _made_at(old["_id"])
+        made_at = time_in(old, "created_at") or time_of(old["_id"])
         unread = old.get("status") == UNREAD
         read_at = time_in(old, "read_at") or made_at
         given: Document = {} if unread else {"read_at": read_at, "seen_at": read_at}
@@ -187,7 +185,3 @@ def _place(document: Document) -> tuple[int, str]:
 
 def _reversed(text: str) -> str:
     return "".join(chr(0x10FFFF - ord(one)) for one in text)
-
-
-def _made_at(id_: Any) -> datetime:
-    return id_.generation_time if isinstance(id_, ObjectId) else LONG_AGO

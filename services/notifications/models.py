@@ -176,22 +176,22 @@ class Notification:
 
         A field that is not there has its default; one that cannot be sent is left out.
         """
-        id_, metadata = document["_id"], _sendable(document.get("metadata"))
-        made_at = id_.generation_time if isinstance(id_, ObjectId) else LONG_AGO
         texts: dict[str, Any] = {name: _text(document.get(name)) for name in TEXTS}
         texts |= {name: text for name, text in MISSING.items() if texts[name] is None}
         times: dict[str, Any] = {name: time_in(document, name) for name in TIMES}
         unread = document.get("read_at") is None and document.get("state") is not None
         status = NotificationStatus.UNREAD if unread else NotificationStatus.READ
+        # Most have none of these, and a list has many.
+        actions, metadata = document.get("actions"), document.get("metadata")
         return cls(
             **texts,
             **times,
-            id=str(id_),
+            id=str(document["_id"]),
             status=status.value,
-            created_at=time_in(document, "created_at") or made_at,
-            metadata=metadata if isinstance(metadata, dict) else {},
+            created_at=time_in(document, "created_at") or time_of(document["_id"]),
+            metadata=_metadata(metadata) if metadata else {},
             pinned=document.get("pinned") is True,
-            actions=[one.to_dict() for one in actions_of(document.get("actions"))],
+            actions=[one.to_dict() for one in actions_of(actions)] if actions else [],
             answered=_answered(document.get("answered")),
             count=max(number_in(document, "count"), 1),
             muted=document.get("muted") is True,
@@ -204,6 +204,16 @@ class Notification:
             name: _iso(value) if isinstance(value := getattr(self, name), datetime) else value
             for name in FIELDS
         }
+
+
+def time_of(id_: Any) -> datetime:
+    """Return when a document was made, by its id; long ago if that does not tell."""
+    return id_.generation_time if isinstance(id_, ObjectId) else LONG_AGO
+
+
+def _metadata(stored: Any) -> dict[str, Any]:
+    sendable = _sendable(stored)
+    return sendable if isinstance(sendable, dict) else {}
 
 
 def _iso(moment: datetime | None) -> str | None:
