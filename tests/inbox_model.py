@@ -15,6 +15,8 @@ from tornado_rt.protocol import iso_time
 
 UNREAD, READ, ARCHIVED, SNOOZED, GONE = "unread", "read", "archived", "snoozed", "gone"
 INBOX = (UNREAD, READ)
+# Those that a list may show.
+STATES = (*INBOX, ARCHIVED, SNOOZED)
 # What a verb may change, and an undo takes back.
 TAKEN_BACK = ("state", "seen_at", "read_at", "archived_at", "snoozed_until", "pinned", "key")
 # How long one that was removed is known, for an undo and so that its event makes no other [s].
@@ -127,6 +129,8 @@ class Inbox:
     items: dict[str, Item] = attrs.field(factory=dict)
     # What was removed, while it is known.
     gone: dict[str, Item] = attrs.field(factory=dict)
+    # Of events that renewed one: its id, and when; known as long as what was removed.
+    renewals: dict[str | None, tuple[str, str]] = attrs.field(factory=dict)
 
     def copy(self) -> "Inbox":
         """Return one that changes by itself."""
@@ -166,7 +170,9 @@ class Inbox:
         event, key = deed.fields["event_id"], deed.fields["key"]
         for item in [*self.items.values(), *self.gone.values()]:
             if event is not None and item.made_for == event and not self._is_forgotten(item, deed):
-                return self._answered(deed, item, [])
+                return self._answered(deed, item.id, [])
+        if event in self.renewals and not self._is_over(self.renewals[event][1], deed):
+            return self._answered(deed, self.renewals[event][0], [])
         alike = [one for one in self.items.values() if key is not None and one.key == key]
         # One that is read is done with: the next is another.
         alike = [one for one in alike if one.state in (UNREAD, SNOOZED)]
@@ -175,23 +181,29 @@ class Inbox:
             item = Item(deed.id, self.top, 0, created_at=deed.now, **deed.fields, made_for=event)
             self.items[item.id] = item
             self.gone.pop(item.id, None)
-            return self._answered(deed, item, [self._tell([item], is_new=True)])
+            self.renewals.pop(event, None)
+            return self._answered(deed, item.id, [self._tell([item], is_new=True)])
         item = max(alike, key=lambda one: one.seq)
-        if event is not None and item.event_id == event:
-            return self._answered(deed, item, [])
         for name, value in deed.fields.items():
             if name != "event_id" or value is not None:
                 setattr(item, name, value)
         item.created_at, item.was = deed.now, None
         if item.state == SNOOZED:
             # It stays away, and comes back as it is then.
-            return self._answered(deed, item, [self._tell([item])])
-        item.seen_at = None
-        return self._answered(deed, item, [self._to_top(item)])
+            told = self._tell([item])
+        else:
+            item.seen_at = None
+            told = self._to_top(item)
+        if event is not None:
+            # It is known by itself, and so has a place of its own, which no list shows.
+            self.gone = {id_: one for id_, one in self.gone.items() if one.made_for != event}
+            self.renewals[event] = (item.id, deed.now)
+            self.top += 1
+        return self._answered(deed, item.id, [told])
 
-    def _answered(self, deed: Deed, item: Item, told: list[Told]) -> tuple[list[Told], None]:
-        if item.id != deed.id:
-            raise Wrong(f"{deed} is about {item}")
+    def _answered(self, deed: Deed, id_: str, told: list[Told]) -> tuple[list[Told], None]:
+        if id_ != deed.id:
+            raise Wrong(f"{deed} should be about {id_}")
         return told, None
 
     def _act(self, deed: Deed) -> tuple[list[Told], int]:
@@ -204,9 +216,11 @@ class Inbox:
         return ([self._tell(changed)] if changed else []), len(changed)
 
     def _is_forgotten(self, item: Item, deed: Deed) -> bool:
+        return item.state == GONE and self._is_over(item.gone_at, deed)
+
+    def _is_over(self, began: str, deed: Deed) -> bool:
         # The store forgets some time after that; until then it tells that it is known.
-        made = deed.after > deed.before
-        return made and item.state == GONE and later(item.gone_at, GONE_SECONDS) <= deed.now
+        return deed.after > deed.before and later(began, GONE_SECONDS) <= deed.now
 
     def _delete(self, deed: Deed) -> tuple[list[Told], int]:
         gone = self._those(deed.ids)
