@@ -11,24 +11,20 @@ from services.notifications.creation import Creation
 from services.notifications.epochs import Epochs
 from services.notifications.inbox import Inbox
 from services.notifications.indexes import INBOX, make_indexes
-from services.notifications.intents import (
-    Outcome,
-)
+from services.notifications.intents import Outcome
 from services.notifications.ledger import Ledger
 from services.notifications.legacy import Legacy
 from services.notifications.lifetime import Lifetime
 from services.notifications.log import Log
 from services.notifications.owed import Owed
-from services.notifications.publication import Publication
+from services.notifications.publication import Publication, counts_dict
 from services.notifications.recount import Recount
 from services.notifications.retention import Retention
 from services.notifications.shared_read import SharedRead
 from services.notifications.templates import Templates, load_templates
 from services.notifications.types import NotificationTypes, load_types
 from tornado_rt.mongo import MongoAccess
-from tornado_rt.protocol import (
-    Publisher,
-)
+from tornado_rt.protocol import Publisher
 
 
 class Parts:

@@ -15,9 +15,7 @@ from services.notifications.models import (
 )
 from services.notifications.parts import Parts
 from services.notifications.publication import counts_dict
-from tornado_rt.protocol import (
-    Cursor,
-)
+from tornado_rt.protocol import Cursor
 
 
 class Reading(Parts):

@@ -11,9 +11,7 @@ from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 from services.notifications.account import UNREAD
 from services.notifications.accounts import REFUSALS
 from services.notifications.creation import Once, Wording
-from services.notifications.intents import (
-    id_of_event,
-)
+from services.notifications.intents import id_of_event
 from services.notifications.models import (
     BroadcastDraft,
     Notification,
