@@ -233,7 +233,9 @@ ARGUMENTS = {
     "/api/tasks": "kind status tag batch since until q before limit user",
     "/api/batches/{id}/tasks": "before limit",
     "/api/schedules": "user after limit",
-    "/api/notifications": "limit before status type page page_size state severity source since until q total",
+    "/api/notifications": (
+        "limit before status type page page_size state severity source since until q total"
+    ),
     "/api/queue/dead": "limit offset",
     "/api/ws/stats": "scope",
 }
