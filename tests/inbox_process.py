@@ -37,6 +37,7 @@ from tests.inbox_device import EVERYTHING, LATER, Device
 from tests.inbox_model import GONE_SECONDS, view_of
 from tests.inbox_notes import Noted, Notes, asked, asking
 from tests.realtime import open_hub
+from tests.waiting import until
 from tornado_rt.backplane import Backplane, BackplaneDown
 from tornado_rt.jobs import Jobs
 from tornado_rt.log_watch import LogWatch
@@ -50,6 +51,8 @@ QUOTA = 30
 REPLAY_LIMIT = 40
 # How many operations each process does at once.
 TOGETHER = 24
+# How long what is under way may take at a stop [s].
+STOP_SECONDS = 60.0
 CHECK_SECONDS = 0.3
 # The share of operations that are about the first user.
 HOT = 0.15
@@ -263,8 +266,7 @@ class Process:
         """End the upkeep; what is under way is done."""
         await self._end_jobs()
         self._jobs = [asyncio.create_task(one.hold()) for one in self.devices]
-        while self.service.under_way:
-            await asyncio.sleep(0.005)
+        await until(lambda: not self.service.under_way, STOP_SECONDS, "what is under way is done")
 
     async def _end_jobs(self) -> None:
         for job in self._jobs:
@@ -390,18 +392,22 @@ def _devices_of(process: int, users: Sequence[str]) -> list[tuple[str, int]]:
 
 
 async def _patiently(stack: contextlib.AsyncExitStack, backplane: Backplane) -> None:
-    while True:
+    async def opens() -> bool:
         try:
             await stack.enter_async_context(backplane.running())
-            return
         except (*LATER, BackplaneDown):
-            await asyncio.sleep(0.05)
+            return False
+        return True
+
+    await until(opens, what="Redis is there")
 
 
 async def _prepared(service: NotedService) -> None:
-    while True:
+    async def is_prepared() -> bool:
         try:
             await service.prepare()
-            return
         except (PyMongoError, NoTurn):
-            await asyncio.sleep(0.05)
+            return False
+        return True
+
+    await until(is_prepared, what="MongoDB is there")
