@@ -11,9 +11,9 @@ OPERATIONS ?= 1000000
 run: .venv/run.stamp
 	RT_DEMO_LOGIN=$${RT_DEMO_LOGIN:-true} $(BIN)/python run.py
 
-# Most tests wait most of the time: four share two cores well.
+# Most tests wait most of the time: three share two cores well.
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest -n 4 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
