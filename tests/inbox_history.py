@@ -9,13 +9,14 @@ import attrs
 import orjson
 
 from services.notifications.account import Account, Counts
+from services.notifications.accounts import TOGETHER
 from services.notifications.models import Notification
 from tests.inbox_model import SNOOZED, STATES, Deed, Inbox, Told, View, Wrong, view_of
 
 # How many of the last deeds of a user are told with what is wrong.
 SHOWN_DEEDS = 12
 # How many ways are tried in which operations in doubt may have happened.
-MOST_WAYS = 64
+MOST_WAYS = 200
 
 Seen = tuple[int, int]
 
@@ -44,15 +45,15 @@ class Noted:
         way: list[Deed] = []
         sure, maybe = self._by_version()
         while version < end:
-            found = sure.get(version) or maybe.get(version, [])
+            found = [[one] for one in sure.get(version, [])] or maybe.get(version, [])
             if len(found) > 1:
-                for one in found:
-                    yield from ([*way, one, *rest] for rest in self.ways(one.after, end))
+                for some in found:
+                    yield from ([*way, *some, *rest] for rest in self.ways(some[-1].after, end))
                 return
             if not found:
                 return
-            way += found
-            version = found[0].after
+            way += found[0]
+            version = found[0][-1].after
         if version == end:
             yield way
 
@@ -69,8 +70,8 @@ class Noted:
     def end_of(self, version: int) -> int:
         """Return how far deeds lead from a version."""
         sure, maybe = self._by_version()
-        while found := sure.get(version) or maybe.get(version):
-            version = found[0].after
+        while found := [[one] for one in sure.get(version, [])] or maybe.get(version):
+            version = found[0][-1].after
         return version
 
     def idle(self) -> Mapping[int, list[Deed]]:
@@ -82,13 +83,26 @@ class Noted:
                 found[deed.before].append(deed)
         return found
 
-    def _by_version(self) -> tuple[dict[int, list[Deed]], dict[int, list[Deed]]]:
+    def _by_version(self) -> tuple[dict[int, list[Deed]], dict[int, list[list[Deed]]]]:
+        """Return those that have happened, and those that may have, each by its first version.
+
+        What a process did in one go has happened as a whole, or not at all.
+        """
         sure: dict[int, list[Deed]] = {}
-        maybe: dict[int, list[Deed]] = {}
-        for deed in self.deeds.values():
-            if deed.before != deed.after:
-                kind = sure if deed.number in self.done else maybe
-                kind.setdefault(deed.before, []).append(deed)
+        maybe: dict[int, list[list[Deed]]] = {}
+        last: dict[tuple[int, str], list[Deed]] = {}
+        for deed in sorted(self.deeds.values(), key=lambda one: (one.before, one.number)):
+            if deed.before == deed.after:
+                continue
+            if deed.number in self.done:
+                sure.setdefault(deed.before, []).append(deed)
+                continue
+            some = last.get(deed.batch, [])
+            if some and some[-1].after == deed.before:
+                some.append(deed)
+            else:
+                last[deed.batch] = [deed]
+                maybe.setdefault(deed.before, []).append(last[deed.batch])
         return sure, maybe
 
 
@@ -131,7 +145,9 @@ class Filters:
         if found is None:
             return
         ids = set(deed.ids)
-        if not found[0] <= ids <= found[1]:
+        # Of many, each deed is for a part.
+        least = set() if len(ids) >= TOGETHER else found[0]
+        if not least <= ids <= found[1]:
             raise Wrong(f"{deed} should be for {found[0]}, and for none but {found[1]}")
 
 

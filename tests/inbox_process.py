@@ -34,7 +34,7 @@ from services.notifications import ledger as ledgers
 from services.notifications.intents import Due, Outcome, Trim
 from tests.inbox_board import PROCESSES, Board
 from tests.inbox_device import EVERYTHING, LATER, Device
-from tests.inbox_model import GONE_SECONDS, view_of
+from tests.inbox_model import GONE_SECONDS, STARTS, view_of
 from tests.inbox_notes import Noted, Notes, asked, asking
 from tests.realtime import open_hub
 from tornado_rt.backplane import Backplane, BackplaneDown
@@ -57,8 +57,6 @@ HOT = 0.15
 OWN = 0.6
 KEYS = 3
 EVENTS = 4
-# Names of its processes: a start's numbers are above those of the start before.
-STARTS = 10**12
 NOBODY = "0" * 24
 # For how long what takes a change back is used [s]: what was removed is known a little longer.
 UNDO_SECONDS = 12.0
