@@ -12,6 +12,7 @@ import re
 import time
 from collections import deque
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -22,7 +23,7 @@ from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from services.analysis.words import ANALYSIS, LABEL_FIELD, label_fields, notification_title
+from services.analysis.words import ANALYSIS, LABEL_FIELD, label_fields
 from services.notifications import (
     LINK_LENGTH,
     TITLE_LENGTH,
@@ -32,7 +33,9 @@ from services.notifications import (
     NotStorable,
     Severity,
 )
+from services.notifications.creation import Wording
 from services.notifications.models import SOURCE_LENGTH
+from services.notifications.templates import Templates
 from services.queue import QueueFull, iso_of, key_prefix
 from services.queue.jobs import unpack_job
 from services.queue.models import Job
@@ -41,7 +44,6 @@ from services.webhooks.sending import dropped
 from tornado_rt.metrics import Metrics
 from tornado_rt.turns import NoTurn
 from tornado_rt.work import clean_line, clean_text
-from tornado_rt.work.values import cut
 
 log = structlog.get_logger(__name__)
 
@@ -143,7 +145,7 @@ class Event:
         return NotificationDraft(
             user_id=self.user_id,
             type=NotificationType.ANALYSIS if self._is_analysis else NotificationType.SYSTEM,
-            title=clean_line(self._short_title(), TITLE_LENGTH) or self.task_kind,
+            title=clean_line(self._said, TITLE_LENGTH) or self.task_kind,
             content=clean_text(self._summary(), CONTENT_LENGTH) or None,
             # Not the event's id: a task that was run again ends under another one.
             link=link if len(link) <= LINK_LENGTH else None,
@@ -204,18 +206,23 @@ class Event:
     def _subject_id(self) -> str:
         return clean_line(self.task_id if self._subject == "task" else self.batch_id, NAME_LENGTH)
 
-    def _short_title(self) -> str:
-        """Return the title; of a long label, not of what became of the task, a part is left out."""
-        label = self.job.label
-        over = len(self._title(label)) - TITLE_LENGTH
-        return self._title(label if over <= 0 else cut(label, max(len(label) - over, 1)))
+    @property
+    def _said(self) -> str:
+        return self.title if self.kind == "note" else self.job.label
 
-    def _title(self, label: str) -> str:
+    def wording(self, templates: Templates) -> Wording | None:
+        """Return the texts of an end; a note brings its own."""
         if self.kind == "note":
-            return self.title
-        if self._is_analysis:
-            return notification_title(label, self.status)
-        return f"{label or 'Batch'}: {self.status}"
+            return None
+        subjects = ["analysis"] * self._is_analysis + ["batch"] * (self._subject == "batch")
+        result = self.result if isinstance(self.result, dict) else {}
+        variables = {
+            "label": clean_line(self.job.label, NAME_LENGTH) or self.task_kind,
+            "status": clean_line(self.status, NAME_LENGTH),
+            **{name: _count(result.get(name)) for name in ("completed", "total")},
+        }
+        name = templates.name_of_end(".".join(subjects) or "task", self.status)
+        return Wording(template=name, variables=variables)
 
     def _severity(self) -> Severity:
         if self.kind != "note":
@@ -238,10 +245,12 @@ class Event:
         if self.error:
             return self.error
         result = self.result if isinstance(self.result, dict) else {}
-        if self.kind == "batch":
-            return f"{result.get('completed', 0)} of {result.get('total', 0)} completed"
-        summary = result.get("summary")
+        summary = None if self.kind == "batch" else result.get("summary")
         return "" if summary is None else summary
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 STATUS = re.compile("[a-z]{1,32}")
@@ -529,12 +538,13 @@ class OutboxPump:
         )
 
     async def _notify(self, event: Event) -> None:
+        wording = event.wording(self._notifications.templates)
+        tell = partial(self._notifications.create, event_id=event.event_id, wording=wording)
         try:
-            await self._notifications.create(event.notification(), event_id=event.event_id)
+            await tell(event.notification())
         except NotStorable as error:
             log.warning("result_not_notified", event_id=event.event_id, error=error)
-            short = event.notification_without_result()
-            await self._notifications.create(short, event_id=event.event_id)
+            await tell(event.notification_without_result())
 
 
 async def read_lag(redis: Redis, queue_name: str) -> float:

@@ -56,6 +56,8 @@ class Relay:
     def __init__(self, target: str) -> None:
         self._target = urlsplit(target)
         self._writers: set[asyncio.StreamWriter] = set()
+        # Whether it refuses who comes.
+        self.is_away = False
         self._thread = LoopThread()
         self._server: asyncio.Server = self._thread.run(self._listen())
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
@@ -81,6 +83,9 @@ class Relay:
         await until(lambda: not self._writers, what="all its connections have ended")
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.is_away:
+            writer.transport.abort()
+            return
         target = await asyncio.open_connection(self._target.hostname, self._target.port)
         pair = {writer, target[1]}
         self._writers |= pair

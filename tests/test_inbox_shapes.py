@@ -25,7 +25,7 @@ from services.notifications import (
 from services.notifications.account import UNREAD
 from services.notifications.indexes import INBOX
 from services.notifications.listing import Query
-from tests.test_notifications import Published
+from tests.inboxes import Published
 from tornado_rt.mongo import MongoAccess, open_database
 from tornado_rt.protocol import Cursor
 from tornado_rt.stores import StoreAddresses

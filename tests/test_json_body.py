@@ -7,9 +7,9 @@ import attrs
 import orjson
 import pytest
 
-from handlers.feeds import ReadRequest
 from services.analysis.bodies import SeedBatch, bounded_seed_task
 from services.notifications import NotificationDraft
+from services.notifications.requests import ActRequest
 from services.submissions import TaskBounds, bounded_task
 from tornado_rt.json_body import MOST_ITEMS, TOLD_CHARACTERS, TOLD_FAULTS, parse, structure
 from tornado_rt.problems import Problem
@@ -69,8 +69,8 @@ FAULTS: list[tuple[Any, type[Any], str]] = [
         AnyTask,
         "params has 65544 bytes as JSON; at most",
     ),
-    ({"ids": "x"}, ReadRequest, "ids must be a list"),
-    ({"all": 1}, ReadRequest, "all must be true or false"),
+    ({"ids": "x"}, ActRequest, "ids must be a list"),
+    ({"all": 1}, ActRequest, "all must be true or false"),
 ]
 
 
@@ -103,7 +103,7 @@ def test_list_over_its_bound_is_refused_by_its_length_alone() -> None:
     assert errors_of({"symbol": "A", "params": {"analysts": [1] * 5}}, SeedTask) == [
         "params.analysts must have at most 4 items"
     ]
-    assert errors_of({"ids": [1] * 1001}, ReadRequest) == ["ids must have at most 1000 items"]
+    assert errors_of({"ids": [1] * 1001}, ActRequest) == ["ids must have at most 1000 items"]
 
 
 def test_bound_of_a_list_may_be_raised_and_taken_away() -> None:
@@ -155,8 +155,8 @@ LARGE: list[tuple[bytes, type[Any]]] = [
         NotificationDraft,
     ),
     (b'{"title":"' + "é".encode() * (MEGABYTE // 2) + b'"}', NotificationDraft),
-    (filled(b'{"ids":[', b"1", b"]}"), ReadRequest),
-    (filled(b'{"ids":[', b"{}", b"]}"), ReadRequest),
+    (filled(b'{"ids":[', b"1", b"]}"), ActRequest),
+    (filled(b'{"ids":[', b"{}", b"]}"), ActRequest),
     (b"{" + keys + b"}", dict[str, Any]),
     (filled(b"[", b"{}", b"]"), SeedTask),
     (filled(b'{"symbol":[', b"1000000000000000000", b"]}"), SeedTask),

@@ -154,4 +154,4 @@ async def test_entry_of_which_most_is_missing_is_told(
     await redis.xadd(STREAM, {"event_id": "e1", "user_id": "alice"})
     await pump.pump(0)
     [told] = (await notifications.find("alice")).items
-    assert told.title == "Batch: analysis ended"
+    assert told.title == "analysis: analysis ended"

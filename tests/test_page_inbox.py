@@ -442,7 +442,7 @@ def test_what_was_done_while_a_device_was_away_is_there_when_it_is_back(
     for device in (here, away):
         device.open()
         expect(device.page.locator("#notifications > li")).to_have_count(4)
-    away.page.context.set_offline(True)
+    relay.is_away = True
     relay.cut()
     expect(away.page.locator("#link-state")).to_contain_text("reconnecting")
     away.page.click("#read-all")
@@ -451,7 +451,7 @@ def test_what_was_done_while_a_device_was_away_is_there_when_it_is_back(
     here.choose("number 2", "Archive")
     for number in range(changes):
         user.notify(f"meanwhile {number}")
-    away.page.context.set_offline(False)
+    relay.is_away = False
     expected = [f"meanwhile {n}" for n in reversed(range(changes))] + ["number 1", "number 0"]
     for device in (here, away):
         wait_until(lambda device=device: device.load_more() or device.titles, equal=expected)

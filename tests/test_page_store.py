@@ -122,6 +122,15 @@ def test_one_that_came_before_an_older_list_stands_above_it(page: Page) -> None:
     assert run(page, calls)["lists"]["inbox"] == ["c", "a", "b"]
 
 
+def test_list_keeps_the_order_of_the_server(page: Page) -> None:
+    """One that came back from a snooze is older than those under it, on the next page too."""
+    calls = [
+        ["take", "inbox", answer([notification("c", 9), notification("a", 1)], 4, following="s1")],
+        ["take", "inbox", answer([notification("b", 5), notification("d", 4)], 4)],
+    ]
+    assert run(page, calls)["lists"]["inbox"] == ["c", "a", "b", "d"]
+
+
 def test_muted_one_stands_on_top(page: Page) -> None:
     calls = [
         Server(version=1).connected(),

@@ -17,12 +17,12 @@ from playwright.sync_api import (
     Page,
     Worker,
     expect,
-    sync_playwright,
 )
 
-from tests.conftest import ServerProcess, program
+from tests.browsing import chromium
+from tests.conftest import ServerProcess
 from tests.push_service import Device
-from tests.test_page import ARGUMENTS, log_in
+from tests.test_page import log_in
 from tests.waiting import wait_until
 
 SHOWN = """self.registration.getNotifications()
@@ -45,11 +45,8 @@ PushManager.prototype.subscribe = async (options) => {
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Headless Chromium of the system."""
-    chromium = program("chromium", "chromium-browser")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @attrs.frozen
@@ -167,6 +164,7 @@ def test_page_that_is_seen_is_told_instead(site: Site) -> None:
 def test_click_subscribes_and_another_gives_it_up(site: Site) -> None:
     """Nothing is asked of a user who has not clicked."""
     log_in(site.page, "alice")
+    site.page.click("#bell")
     switch = site.page.locator("#push")
     expect(switch).to_have_text("Tell me on this device when the page is closed")
     assert site.page.evaluate("navigator.serviceWorker.getRegistration('/').then(Boolean)") is False
@@ -176,6 +174,7 @@ def test_click_subscribes_and_another_gives_it_up(site: Site) -> None:
     asked = json.loads(site.page.evaluate("localStorage.getItem('asked')"))
     assert asked["userVisibleOnly"] is True
     site.page.reload()
+    site.page.click("#bell")
     expect(switch).to_have_text("Stop telling me on this device")
     switch.click()
     expect(switch).to_have_text("Tell me on this device when the page is closed")
@@ -184,6 +183,7 @@ def test_click_subscribes_and_another_gives_it_up(site: Site) -> None:
 
 def test_page_subscribes_anew_when_the_key_of_the_server_has_changed(site: Site) -> None:
     log_in(site.page, "bob")
+    site.page.click("#bell")
     site.page.click("#push")
     expect(site.page.locator("#push")).to_have_text("Stop telling me on this device")
     key = json.loads(site.page.evaluate("localStorage.getItem('asked')"))["applicationServerKey"]
@@ -203,6 +203,7 @@ def test_page_subscribes_anew_when_the_key_of_the_server_has_changed(site: Site)
 
 def test_next_user_of_a_browser_is_not_told_of_the_one_before(site: Site) -> None:
     log_in(site.page, "alice")
+    site.page.click("#bell")
     site.page.click("#push")
     expect(site.page.locator("#push")).to_have_text("Stop telling me on this device")
     log_in(site.page, "carol")
@@ -216,6 +217,7 @@ def test_next_user_of_a_browser_is_not_told_of_the_one_before(site: Site) -> Non
 def test_service_worker_tells_of_a_renewed_subscription(site: Site) -> None:
     """Without a page, and so without a token."""
     log_in(site.page, "carol")
+    site.page.click("#bell")
     site.page.click("#push")
     expect(site.page.locator("#push")).to_have_text("Stop telling me on this device")
     (before,) = site.subscriptions()

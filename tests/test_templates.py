@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.analysis.words import notification_title
 from services.notifications import NotificationDraft, NotificationType
 from services.notifications.configured import BadSetting
 from services.notifications.fields import DraftFields
@@ -291,14 +290,14 @@ def test_english_ends_are_told_as_they_were() -> None:
         name = BUILT_IN.name_of_end("task", status)
         assert BUILT_IN.render(name, values).title == f"AAPL: {status}"
         name = BUILT_IN.name_of_end("analysis", status)
-        assert BUILT_IN.render(name, values).title == notification_title("AAPL", status)
+        assert BUILT_IN.render(name, values).title == f"AAPL: analysis {status}"
     for status in (*BatchState, "ended"):
         values = {"completed": 1, "total": 2, "status": status}
         name = BUILT_IN.name_of_end("batch", status)
         rendered = BUILT_IN.render(name, values)
         assert (rendered.title, rendered.content) == (f"Batch: {status}", "1 of 2 completed")
         name = BUILT_IN.name_of_end("analysis.batch", status)
-        assert BUILT_IN.render(name, values).title == notification_title("", status)
+        assert BUILT_IN.render(name, values).title == f"Batch: analysis {status}"
 
 
 LITERAL = st.text(st.sampled_from(string.ascii_letters + " .:/é文"), max_size=20)

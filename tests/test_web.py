@@ -233,11 +233,13 @@ ARGUMENTS = {
     "/api/tasks": "kind status tag batch since until q before limit user",
     "/api/batches/{id}/tasks": "before limit",
     "/api/schedules": "user after limit",
-    "/api/notifications": "limit before status type page page_size",
+    "/api/notifications": (
+        "limit before status type page page_size state severity source since until q total"
+    ),
     "/api/queue/dead": "limit offset",
     "/api/ws/stats": "scope",
 }
-REPEATABLE = {"/api/tasks": {"status"}}
+REPEATABLE = {"/api/tasks": {"status"}, "/api/notifications": {"type", "severity"}}
 
 
 @pytest.mark.gen_test

@@ -6,32 +6,24 @@ import os
 import secrets
 import socket
 import ssl
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from tornado.web import Application
 
 from handlers.routes import PROBLEMS, routes, worker_routes
-from services.absence import EmailOutlet, PushOutlet
 from services.analysis import analysis_kind
 from services.deliveries import (
     Deliveries,
-    DeliveryKind,
-    Dropping,
-    Lanes,
     Uncounted,
-    deliveries_name,
 )
 from services.deliveries.running import delivery_targets
-from services.email import Addresses, Digests, MailLinks, MailServer, Postman, email_kind
+from services.email import MailLinks
 from services.gauges import QueueGauges
-from services.kinds import KindRegistry, load_kinds
+from services.kinds import load_kinds
 from services.migrations import (
     data_fault,
     has_queue,
@@ -41,12 +33,9 @@ from services.migrations import (
 )
 from services.notifications import NotificationService
 from services.notifications.announcing import Announcer
-from services.notifications.templates import Templates, load_templates
-from services.notifications.types import NotificationTypes, load_types
 from services.operating import Operator
-from services.outbox import OutboxPump, read_lag
-from services.progress import PlanBook
-from services.push import PushClient, Pusher, Subscriptions, VapidKey, load_vapid_key, push_kind
+from services.outbox import read_lag
+from services.push import load_vapid_key
 from services.queue import QueueService, key_prefix
 from services.schedules import (
     SCHEDULES,
@@ -58,32 +47,35 @@ from services.schedules import (
 from services.submissions import TaskBounds
 from services.system_settings import SettingsFollower, SystemSettings, SystemSettingsService
 from services.tasks import TaskService
-from services.webhooks import WEBHOOKS, WebhookService
-from services.webhooks.opening import open_webhooks
 from services.worker import Roster, Target, Worker, load_targets
-from settings import QueueOrder, Settings, metrics_folder
+from settings import Settings
 from tornado_rt.address import bind_address
 from tornado_rt.auth import TokenVerifier
-from tornado_rt.backplane import Backplane, BackplaneDown
+from tornado_rt.core import Core, open_core, patiently, queue_of
 from tornado_rt.demo import demo_refusal
-from tornado_rt.descriptors import clients_share, raise_limit, streams_share
-from tornado_rt.fork_guard import loop_guarded
-from tornado_rt.heartbeat import Heartbeats
+from tornado_rt.descriptors import clients_share, raise_limit
 from tornado_rt.http1 import RequestBounds
-from tornado_rt.hub import Hub
-from tornado_rt.jobs import Jobs
-from tornado_rt.limits import AcceptBounds, Limits, RateLimiter
+from tornado_rt.limits import AcceptBounds, RateLimiter
 from tornado_rt.listener import Listener
 from tornado_rt.log_watch import LogWatch
 from tornado_rt.logs import access_log
 from tornado_rt.metrics import Metrics
-from tornado_rt.mongo import MongoAccess, open_database
-from tornado_rt.presence import Presence
+from tornado_rt.mongo import open_database
 from tornado_rt.protocol import CONTROL, WORKERS
 from tornado_rt.readiness import Readiness
-from tornado_rt.redis import MAINTENANCE_SECONDS, SHARED_HOME, open_redis
+from tornado_rt.redis import MAINTENANCE_SECONDS, open_redis
 from tornado_rt.secret import load_email_secret, load_secret
 from tornado_rt.stores import StoreAddresses, StoreError, open_stores, running_addresses
+from tornado_rt.telling import (
+    Absent,
+    Telling,
+    Texts,
+    deliveries_of,
+    open_absent,
+    open_outbox,
+    open_telling,
+    serve_absent,
+)
 from tornado_rt.tickets import Tickets
 from tornado_rt.tls import server_context
 from tornado_rt.web import NotFoundHandler
@@ -91,40 +83,10 @@ from tornado_rt.work import Kind
 
 log = structlog.get_logger(__name__)
 
-T = TypeVar("T")
-
-# How long a start tries again while Redis is slow, and how long it rests between.
-START_SECONDS = 10.0
-START_RETRY_SECONDS = 0.1
-OUTBOX_FLUSH_SECONDS = 2.0
 # What deliveries that are under way get at a stop; the next start repeats them.
 DELIVERY_GRACE_SECONDS = 2.0
-DELIVERY_VISIBILITY_SECONDS = 60.0
 # How often notifications that came are compared with those that are stored.
 USER_CHECK_SECONDS = 2.0
-
-
-@attrs.frozen
-class Core:
-    """What a server and a worker process have in common.
-
-    `redis` has the queue and all messages, `shared` the registry of connections and the tickets: in
-    a cluster two slots, and so two nodes.
-    """
-
-    settings: Settings
-    redis: Redis
-    shared: Redis
-    queue: QueueService
-    kinds: KindRegistry
-    plans: PlanBook
-    limits: Limits
-    heartbeats: Heartbeats
-    metrics: Metrics
-    hub: Hub
-    backplane: Backplane
-    presence: Presence
-    jobs: Jobs
 
 
 @attrs.frozen
@@ -134,44 +96,6 @@ class _Work:
     kinds: Mapping[str, Kind]
     targets: Mapping[str, Target]
     schedules: Sequence[KindSchedules]
-
-
-@attrs.frozen
-class _Telling:
-    """What tells users and programs of others: notifications, webhooks, and their deliveries."""
-
-    access: MongoAccess
-    notifications: NotificationService
-    deliveries: Deliveries
-    webhooks: WebhookService
-
-
-@attrs.frozen
-class _Texts:
-    """The texts of notifications, and the types that users choose among."""
-
-    templates: Templates
-    types: NotificationTypes
-
-    @classmethod
-    def of(cls, settings: Settings) -> "_Texts":
-        """Load those that the settings name. Raise BadSetting."""
-        locale = settings.default_locale
-        return cls(
-            load_templates(settings.notification_templates, locale),
-            load_types(settings.notification_types, locale),
-        )
-
-
-@attrs.frozen
-class Absent:
-    """What tells users who are not there: where each is found, and the kinds of deliveries."""
-
-    subscriptions: Subscriptions
-    addresses: Addresses
-    links: MailLinks
-    digests: Digests
-    kinds: Mapping[str, Kind]
 
 
 @attrs.frozen
@@ -195,15 +119,15 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         stack.push_async_callback(verifier.close)
         # The provider of the keys, if there is one, is asked while the rest starts.
         verifier.faults()
-        announcer, texts = Announcer(), _Texts.of(settings)
+        announcer, texts = Announcer(), Texts.of(settings)
         own = _load_work(settings, announcer.kind)
         addresses = await stack.enter_async_context(open_stores(settings))
         await _prepare_data(settings, addresses)
-        core = await _open_core(stack, settings, addresses.redis_url, own.kinds)
+        core = await open_core(stack, settings, addresses.redis_url, own.kinds)
         database = await stack.enter_async_context(
             open_database(addresses.mongodb_url, settings.mongodb_database)
         )
-        telling = await _open_telling(stack, core, database, addresses.redis_url, texts, secret)
+        telling = await open_telling(stack, core, database, addresses.redis_url, texts, secret)
         announcer.notifications = notifications = telling.notifications
         system_settings = await _open_system_settings(core, database)
         if addresses.watch is not None:
@@ -212,10 +136,10 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         sockets = stack.enter_context(_bound(settings, shared=process is not None))
         own_url = url_of(settings, sockets[0].getsockname()[1])
         links = MailLinks(settings.public_url or own_url, email_secret)
-        absent = await _open_absent(stack, settings, database, telling, vapid_key, links)
-        _serve_absent(core, telling, absent, texts.types)
+        absent = await open_absent(stack, settings, database, telling, vapid_key, links)
+        serve_absent(core, telling, absent, texts.types)
         # What it makes of ends is owed to all outlets.
-        _open_outbox(stack, core, telling, process)
+        open_outbox(stack, core, telling, process)
         application = _application(
             core,
             database,
@@ -253,7 +177,7 @@ async def running_worker(settings: Settings) -> AsyncIterator[Core]:
     async with contextlib.AsyncExitStack() as stack:
         redis_url = _redis_url(settings)
         await _prepare_queue(settings, redis_url)
-        core = await _open_core(stack, settings, redis_url, own.kinds)
+        core = await open_core(stack, settings, redis_url, own.kinds)
         sockets = stack.enter_context(_bound(watched)) if settings.worker_port else []
         await _register(core, own, is_server=False)
         await stack.enter_async_context(_worker(core, own.targets))
@@ -275,30 +199,14 @@ async def open_queue(settings: Settings) -> AsyncIterator[QueueService]:
     """
     home = key_prefix(settings.queue_name)
     async with open_redis(_redis_url(settings), home, MAINTENANCE_SECONDS) as redis:
-        await _patiently(redis.ping)
+        await patiently(redis.ping)
         if not await has_queue(redis, settings.queue_name):
             raise StoreError(
                 f"there is no queue {settings.queue_name} in this Redis: name it by RT_QUEUE_NAME, "
                 "or start a server or worker on it first"
             )
         await prepare_redis(redis, settings.queue_name)
-        yield _queue(redis, settings)
-
-
-async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Return what the call returns; repeat it for 10 s while Redis is too slow for it.
-
-    A start has time: on a busy machine a connection takes longer than a request may wait. Raise its
-    last error, any other at once.
-    """
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            return await call()
-        except (RedisTimeoutError, BackplaneDown):
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(START_RETRY_SECONDS)
+        yield queue_of(redis, settings)
 
 
 async def _prepare_data(settings: Settings, addresses: StoreAddresses) -> None:
@@ -309,7 +217,7 @@ async def _prepare_data(settings: Settings, addresses: StoreAddresses) -> None:
         await read_mongodb_version(database)
         await _prepare_queue(settings, addresses.redis_url)
         await _prepare_queue(
-            attrs.evolve(settings, queue_name=_deliveries_of(settings)), addresses.redis_url
+            attrs.evolve(settings, queue_name=deliveries_of(settings)), addresses.redis_url
         )
         await prepare_mongodb(database)
 
@@ -317,7 +225,7 @@ async def _prepare_data(settings: Settings, addresses: StoreAddresses) -> None:
 async def _prepare_queue(settings: Settings, redis_url: str) -> None:
     home = key_prefix(settings.queue_name)
     async with open_redis(redis_url, home, MAINTENANCE_SECONDS) as redis:
-        await _patiently(redis.ping)
+        await patiently(redis.ping)
         await prepare_redis(redis, settings.queue_name)
 
 
@@ -344,213 +252,6 @@ def _load_kinds(settings: Settings) -> dict[str, Kind]:
         # An author's own kind of this name takes its place.
         kinds.setdefault(analysis.name, analysis)
     return kinds
-
-
-async def _open_core(
-    stack: contextlib.AsyncExitStack,
-    settings: Settings,
-    redis_url: str,
-    kinds: Mapping[str, Kind],
-) -> Core:
-    stack.enter_context(loop_guarded())
-    home = key_prefix(settings.queue_name)
-    redis = await stack.enter_async_context(open_redis(redis_url, home))
-    shared = await stack.enter_async_context(open_redis(redis_url, SHARED_HOME))
-    metrics, limits, heartbeats = Metrics(metrics_folder()), _limits(settings), Heartbeats()
-    hub = Hub(limits, heartbeats, metrics)
-    backplane, presence = Backplane(redis, hub, metrics), Presence(shared, hub)
-    hub.attach(backplane, presence)
-    await _patiently(lambda: stack.enter_async_context(backplane.running()))
-    jobs = Jobs()
-    stack.push_async_callback(jobs.close)
-    queue = _queue(redis, settings)
-    return Core(
-        settings,
-        redis,
-        shared,
-        queue,
-        KindRegistry(kinds),
-        PlanBook(queue.read_plans),
-        limits,
-        heartbeats,
-        metrics,
-        hub,
-        backplane,
-        presence,
-        jobs,
-    )
-
-
-def _queue(redis: Redis, settings: Settings) -> QueueService:
-    return QueueService(
-        redis,
-        name=settings.queue_name,
-        user_limit=settings.queue_user_limit,
-        global_limit=settings.queue_global_limit,
-        max_waiting_per_user=settings.queue_max_waiting_per_user,
-        visibility_seconds=settings.queue_visibility_seconds,
-        retention_seconds=settings.queue_retention_seconds,
-        order=settings.queue_order,
-        max_events=settings.task_events,
-        idempotency_seconds=settings.queue_idempotency_seconds,
-        idempotency_keys_per_user=settings.queue_idempotency_keys_per_user,
-        kept_per_user=settings.queue_kept_per_user,
-    )
-
-
-async def _open_telling(
-    stack: contextlib.AsyncExitStack,
-    core: Core,
-    database: Any,
-    redis_url: str,
-    texts: _Texts,
-    secret: str,
-) -> _Telling:
-    settings = core.settings
-    access = _open_access(stack, settings, database)
-    notifications = await _open_notifications(stack, core, database, access, texts)
-    deliveries = await _open_deliveries(stack, settings, redis_url)
-    webhooks = await open_webhooks(
-        stack,
-        database,
-        deliveries,
-        notifications,
-        core.backplane,
-        settings=settings,
-        access=access,
-        secret=secret,
-        metrics=core.metrics,
-    )
-    await _patiently(partial(core.hub.subscribe, WEBHOOKS, webhooks.known))
-    core.jobs.keep(webhooks.known.run, "webhook-owners")
-    return _Telling(access, notifications, deliveries, webhooks)
-
-
-def _open_access(
-    stack: contextlib.AsyncExitStack, settings: Settings, database: Any
-) -> MongoAccess:
-    access = MongoAccess(
-        database,
-        most=settings.mongodb_requests,
-        most_a_user=settings.mongodb_requests_per_user,
-        most_waiting_a_user=settings.mongodb_waiting_per_user,
-        wait_seconds=settings.mongodb_wait_seconds,
-    )
-    stack.push_async_callback(access.close)
-    return access
-
-
-async def _open_notifications(
-    stack: contextlib.AsyncExitStack,
-    core: Core,
-    database: Any,
-    access: MongoAccess,
-    texts: _Texts,
-) -> NotificationService:
-    settings = core.settings
-    notifications = NotificationService(
-        database,
-        core.backplane,
-        access=access,
-        quota=settings.notification_quota,
-        ttl_days=settings.notification_ttl_days,
-        replay_limit=settings.replay_limit,
-        templates=texts.templates,
-        types=texts.types,
-    )
-    await notifications.prepare()
-    stack.push_async_callback(notifications.close)
-    core.jobs.keep(notifications.run_trimmer, "notification-trimmer")
-    core.jobs.keep(notifications.run_clock, "notification-clock")
-    core.jobs.keep(notifications.run_watch, "notification-watch")
-    core.jobs.keep(notifications.run_migration, "notification-migration")
-    return notifications
-
-
-async def _open_deliveries(
-    stack: contextlib.AsyncExitStack, settings: Settings, redis_url: str
-) -> Deliveries:
-    name = _deliveries_of(settings)
-    # In a cluster its keys are in a slot of their own, and so perhaps at another node.
-    redis = await stack.enter_async_context(open_redis(redis_url, key_prefix(name)))
-    queue = QueueService(
-        redis,
-        name=name,
-        user_limit=settings.delivery_per_user,
-        global_limit=0,
-        max_waiting_per_user=settings.callback_waiting_per_user,
-        visibility_seconds=DELIVERY_VISIBILITY_SECONDS,
-        retention_seconds=settings.delivery_retention_seconds,
-        order=QueueOrder.FAIR,
-        max_events=1,
-        kept_per_user=settings.delivery_kept_per_user,
-    )
-    return Deliveries(queue, Lanes(redis, queue.prefix))
-
-
-def _open_outbox(
-    stack: contextlib.AsyncExitStack, core: Core, telling: _Telling, process: int | None
-) -> None:
-    pump = OutboxPump(
-        core.redis,
-        telling.notifications,
-        telling.webhooks,
-        queue_name=core.settings.queue_name,
-        consumer=_process_name(core.settings, process),
-        metrics=core.metrics,
-    )
-    core.jobs.keep(pump.run, "outbox")
-    stack.push_async_callback(pump.flush, OUTBOX_FLUSH_SECONDS)
-
-
-def _deliveries_of(settings: Settings) -> str:
-    return deliveries_name(settings.queue_name)
-
-
-async def _open_absent(
-    stack: contextlib.AsyncExitStack,
-    settings: Settings,
-    database: Any,
-    telling: _Telling,
-    vapid_key: VapidKey,
-    links: MailLinks,
-) -> Absent:
-    digests, access, notifications = Digests(database), telling.access, telling.notifications
-    private = settings.callback_allow_private
-    subscriptions = Subscriptions(
-        database,
-        notifications.set_channel,
-        server_key=vapid_key.public,
-        access=access,
-        most=settings.push_subscriptions_per_user,
-        allow_private=private,
-    )
-    await subscriptions.prepare()
-    client = PushClient(vapid_key, allow_private=private)
-    stack.callback(client.close)
-    unread, ttl = notifications.still_unread, settings.push_ttl_seconds
-    pusher = Pusher(subscriptions, client, unread, ttl_seconds=ttl)
-    server = MailServer.parse(settings.smtp_url) if settings.smtp_url else None
-    turn, sender = notifications.set_channel, settings.smtp_from
-    addresses = Addresses(database, turn, access=access, sends=server is not None)
-    postman = Postman(addresses, digests, links, unread, server=server, sender=sender)
-    kinds = [push_kind(pusher), email_kind(postman)]
-    return Absent(subscriptions, addresses, links, digests, {one.name: one for one in kinds})
-
-
-def _serve_absent(core: Core, telling: _Telling, absent: Absent, types: NotificationTypes) -> None:
-    telling.deliveries.register(*map(DeliveryKind, absent.kinds.values()))
-    dropping, owed = Dropping(telling.deliveries, core.metrics), telling.notifications.owed
-    owed.serve(PushOutlet(dropping))
-    owed.serve(EmailOutlet(dropping, absent.digests, types, core.settings.email_delay_seconds))
-    # The last outlet is there: what is handed over without one is lost to it.
-    core.jobs.keep(owed.run, "notification-deliveries")
-
-
-def _process_name(settings: Settings, process: int | None) -> str:
-    """Return a name that no other running process has, the same after a restart."""
-    name = f"{socket.gethostname()}:{settings.port}"
-    return name if process is None else f"{name}:{process}"
 
 
 def _watch_logs(core: Core, notifications: NotificationService) -> None:
@@ -584,7 +285,7 @@ async def _open_system_settings(core: Core, database: Any) -> SystemSettingsServ
         core.hub.reschedule()
 
     follower = SettingsFollower(service, follow, core.hub.own)
-    await _patiently(partial(core.hub.subscribe, CONTROL, follower))
+    await patiently(partial(core.hub.subscribe, CONTROL, follower))
     follow(await service.get())
     return service
 
@@ -596,9 +297,9 @@ async def _register(core: Core, own: _Work, *, is_server: bool = True) -> None:
     The limits over all kinds are those of a server: a worker may know none of its settings.
     """
     entries = core.kinds.entries()
-    await _patiently(partial(core.queue.register_kinds, entries, overwrite=is_server))
+    await patiently(partial(core.queue.register_kinds, entries, overwrite=is_server))
     runner = ScheduleRunner(core.queue, _tasks(core).make, own.schedules)
-    await _patiently(partial(core.hub.subscribe, SCHEDULES, runner))
+    await patiently(partial(core.hub.subscribe, SCHEDULES, runner))
     core.jobs.keep(runner.run, "schedules")
 
 
@@ -625,12 +326,12 @@ async def _worker(core: Core, targets: Mapping[str, Target]) -> AsyncIterator[No
 async def _deliverer(core: Core, deliveries: Deliveries) -> AsyncIterator[None]:
     """Deliver until the block ends. All kinds of deliveries are registered by then."""
     settings = core.settings
-    await _patiently(partial(deliveries.queue.register_kinds, deliveries.entries()))
+    await patiently(partial(deliveries.queue.register_kinds, deliveries.entries()))
     async with _working(
         core,
         deliveries.queue,
         delivery_targets(deliveries, settings),
-        _deliveries_of(settings),
+        deliveries_of(settings),
         concurrency=settings.delivery_concurrency,
         grace_seconds=min(settings.worker_grace_seconds, DELIVERY_GRACE_SECONDS),
         metrics=Uncounted(),
@@ -648,7 +349,7 @@ async def _working(
     roster = Roster(core.settings.data_dir / "workers" / name)
     worker = Worker(queue, targets, worker_id=worker_id, roster=roster, **options)
     with roster.entered(worker_id):
-        await _patiently(partial(core.hub.subscribe, WORKERS, worker))
+        await patiently(partial(core.hub.subscribe, WORKERS, worker))
         running = core.jobs.keep(worker.run, "worker")
         try:
             yield
@@ -662,7 +363,7 @@ async def _working(
 def _application(
     core: Core,
     database: Any,
-    telling: _Telling,
+    telling: Telling,
     absent: Absent,
     system_settings: SystemSettingsService,
     secret: str,
@@ -806,17 +507,6 @@ def _application_of_worker(core: Core) -> Application:
 def _gauges(core: Core) -> QueueGauges:
     lag = partial(read_lag, core.redis, core.settings.queue_name)
     return QueueGauges(core.queue, lag, core.metrics)
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        SystemSettings.of(settings),
-        per_address=settings.max_connections_per_address,
-        total=settings.max_connections or streams_share(raise_limit()),
-        pending_bytes=settings.max_pending_bytes,
-        messages_per_second=settings.max_messages_per_second,
-        peer_timeout=settings.peer_timeout_seconds,
-    )
 
 
 def url_of(settings: Settings, port: int) -> str:

@@ -9,11 +9,6 @@ EXAMPLE_BODY = '{"symbol": "AAPL"}'
 LABEL_FIELD = "symbol"
 
 
-def notification_title(label: str, status: str) -> str:
-    """Return the title of the notification of an end; `label` is empty for a batch."""
-    return f"{label or 'Batch'}: analysis {status}"
-
-
 def label_fields(label: str) -> dict[str, str]:
     """Return the fields of notifications and callbacks that only an analysis has."""
     return {LABEL_FIELD: label}

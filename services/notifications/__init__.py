@@ -1,5 +1,6 @@
 """Notifications, kept and pushed."""
 
+from services.notifications.acting import Done
 from services.notifications.listing import Query, State
 from services.notifications.models import (
     LINK_LENGTH,
@@ -17,7 +18,7 @@ from services.notifications.models import (
     SentBefore,
     Severity,
 )
-from services.notifications.service import Done, NotificationService
+from services.notifications.service import NotificationService
 from services.notifications.verbs import Verb
 
 __all__ = [

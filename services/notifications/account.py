@@ -25,8 +25,6 @@ from tornado_rt.protocol import Cursor
 MOST = 2**53
 # How many operations a later one names.
 EARLIER = 16
-# A stamp that is this much higher was made by a count: no operation that led there is lost by it.
-COUNTED_ANEW = 10**9
 # Epochs of a user that are remembered; a cursor of an older one gets a resync.
 EPOCHS = 8
 
@@ -280,8 +278,9 @@ class Account:
         known = () if last is None else (last.id, *last.earlier)
         if operation.id in known:
             return True
-        further = self.stamp - operation.stamp
-        return None if 2 * EARLIER < further < COUNTED_ANEW else False
+        # A count begins the history anew; a whole one has no room for those before.
+        is_cut = len(known) > EARLIER and self.stamp - operation.stamp > 2 * EARLIER
+        return None if is_cut else False
 
     @property
     def next_stamp(self) -> int:

@@ -61,14 +61,17 @@ class Creation:
     def worded(
         self, draft: NotificationDraft, wording: Wording, account: Account
     ) -> NotificationDraft:
-        """Return a draft with the texts of a template. Raise TemplateRefused."""
+        """Return a draft with the texts of a template; what it says itself stays.
+
+        Raise TemplateRefused.
+        """
         locales = (Preferences.of(account.preferences).locale, draft.locale)
         texts = self.templates.render(wording.template, wording.variables, locales)
         return attrs.evolve(
             draft,
             title=texts.title,
-            content=draft.content if texts.content is None else texts.content,
-            link=draft.link if texts.link is None else texts.link,
+            content=texts.content if draft.content is None else draft.content,
+            link=draft.link or texts.link,
             actions=draft.actions or texts.actions,
             locale=texts.locale,
         )

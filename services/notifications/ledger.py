@@ -75,9 +75,9 @@ class Ledger:
         self._inserted: dict[Any, None] = {}
 
     def know(self, documents: Iterable[Document]) -> None:
-        """Take in documents that were read for an intent."""
+        """Take in documents that were read for an intent; without a version none can be changed."""
         for document in documents:
-            if document.get("user_id") == self.account.user_id:
+            if document.get("user_id") == self.account.user_id and _has_version(document):
                 self._stored.setdefault(document["_id"], document)
                 self._documents.setdefault(document["_id"], document)
 
@@ -268,6 +268,11 @@ def _difference(before: Document, after: Document) -> Change:
 def _with_undo(document: Document, edit: Edit) -> Edit:
     was = {name: document[name] for name in UNDONE if name in document}
     return Edit({**edit.fields, "was": was}, edit.gone)
+
+
+def _has_version(document: Document) -> bool:
+    version = document.get("version")
+    return isinstance(version, int | float) and not isinstance(version, bool)
 
 
 def part_of(head_id: Any) -> str:

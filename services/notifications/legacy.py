@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 COLLECTION = "notifications"
 # By which documents of the old layout events are known.
 EVENTS = "inbox_events"
-# How long after an event a pump that was cut off may tell it again.
+# How long after the move a pump that was cut off before may tell an event again.
 LATE = timedelta(days=1)
 # How many documents one write removes.
 TOGETHER = 50
@@ -78,17 +78,12 @@ class Legacy:
             await self._events.drop()
 
     async def _note_events(self, old: Sequence[Document]) -> None:
-        """Note of late events by which documents they are known: they may be told again."""
-        late = datetime.now(UTC) - LATE
+        """Note of events by which documents they are known: they may be told again."""
+        now = datetime.now(UTC)
         noted = [
-            {
-                "_id": id_of_event(one["user_id"], one["event_id"]),
-                "told": one["_id"],
-                "at": datetime.now(UTC),
-            }
+            {"_id": id_of_event(one["user_id"], one["event_id"]), "told": one["_id"], "at": now}
             for one in old
             if isinstance(one.get("event_id"), str)
-            and (time_in(one, "created_at") or LONG_AGO) > late
         ]
         if noted:
             with contextlib.suppress(BulkWriteError):

@@ -72,6 +72,7 @@ class Recount:
         for start in range(0, len(moved), TOGETHER):
             await self._accounts.copy_in(moved[start : start + TOGETHER])
         documents = [one async for one in self._inbox.find({"user_id": user_id})]
+        documents = [await self._numbered(one) for one in documents]
         log.info("inbox_counted", user_id=user_id, documents=len(documents), moved=len(moved))
         version = max([last, *(number_in(one, "version") for one in documents)])
         counted = attrs.evolve(
@@ -93,6 +94,17 @@ class Recount:
             epoch=self._new_epoch(account),
             epochs=(),
         )
+
+    async def _numbered(self, document: Document) -> Document:
+        """Return a document with numbers where a hand has left none: else it cannot change."""
+        missing = {
+            name: number_in(document, name)
+            for name in ("version", "seq", "made")
+            if not isinstance(document.get(name), int | float)
+        }
+        if missing:
+            await self._inbox.update_one({"_id": document["_id"]}, {"$set": missing})
+        return document | missing
 
     def _new_epoch(self, account: Account) -> Epoch:
         """Return the old one for a user who is moved; else one of which no cursor is known."""

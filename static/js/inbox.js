@@ -47,7 +47,7 @@ export class Inbox {
   /** Forget all: it is another user's. */
   clear() {
     this.counts = NO_COUNTS;
-    this.#begin = 0;
+    this.#begin = this.#top = 0;
     this.#forget();
   }
 
@@ -95,10 +95,12 @@ export class Inbox {
 
   /** Take the next page of a tab. What a message has changed since that answer stays as it is. */
   take(tab, { items, next, ...counts }) {
-    const above = this.isLoaded(tab) ? this.#entries(tab) : [];
-    const below = items.map((item) => this.#takeOne(item, counts.version));
-    // The place in the list is of no use of one that has taken the top since then.
-    const order = [...new Set([...above, ...below.filter(({ made }) => made <= counts.version)])];
+    const above = this.isLoaded(tab) ? this.list(tab) : [];
+    for (const item of items) this.#takeOne(item, counts.version);
+    // Of one that has taken the top since then the place in the list says nothing.
+    const below = items.filter(({ id }) => this.#known.get(id).made <= counts.version);
+    const ids = new Set([...above, ...below].map(({ id }) => id));
+    const order = [...ids].map((id) => this.#known.get(id));
     this.#raise(order);
     this.#pages.set(tab, { next, floor: next === null ? 0 : this.#floor(order), version: counts.version });
     this.count(counts);
@@ -157,10 +159,9 @@ export class Inbox {
 
   #change({ items = [], deleted = [] }, version) {
     for (const fields of items) {
-      const known = this.#known.get(fields.id);
+      const item = { ...this.#known.get(fields.id)?.item, ...fields };
       // The state alone says too little of one that was never seen.
-      if (!known && !("title" in fields)) continue;
-      this.#put({ ...known?.item, ...fields }, { version });
+      if ("title" in item) this.#put(item, { version });
     }
     for (const id of deleted) this.#remove(id, version);
   }
@@ -173,7 +174,6 @@ export class Inbox {
     this.#known.set(item.id, entry);
     this.#gone.delete(item.id);
     this.#top = Math.max(this.#top, entry.stamp);
-    return entry;
   }
 
   #remove(id, version) {
@@ -189,12 +189,12 @@ export class Inbox {
   /** Take one of a list, unless a message was newer. */
   #takeOne(item, version) {
     const known = this.#known.get(item.id);
-    if (!known || known.version < version) return this.#put(item, {});
+    if (!known || known.version < version) this.#put(item, {});
     // It may have gone before it was ever seen.
-    known.stamp = Math.max(known.stamp, time(item));
-    return known;
+    else known.stamp = Math.max(known.stamp, time(item));
   }
 
+  /** Give those of a list stamps in its order. */
   #raise(order) {
     let below = 0;
     for (const entry of order.toReversed()) {
@@ -212,7 +212,6 @@ export class Inbox {
   #forget() {
     this.#known.clear();
     this.#gone.clear();
-    this.#top = 0;
     this.#forgetPages();
   }
 

@@ -1,0 +1,123 @@
+"""What the verbs of notifications share: the parts, and how they are joined."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from services.notifications.account import Account
+from services.notifications.accounts import Accounts
+from services.notifications.committer import Committer
+from services.notifications.creation import Creation
+from services.notifications.epochs import Epochs
+from services.notifications.inbox import Inbox
+from services.notifications.indexes import INBOX, make_indexes
+from services.notifications.intents import Outcome
+from services.notifications.ledger import Ledger
+from services.notifications.legacy import Legacy
+from services.notifications.lifetime import Lifetime
+from services.notifications.log import Log
+from services.notifications.owed import Owed
+from services.notifications.publication import Publication, counts_dict
+from services.notifications.recount import Recount
+from services.notifications.retention import Retention
+from services.notifications.shared_read import SharedRead
+from services.notifications.templates import Templates, load_templates
+from services.notifications.types import NotificationTypes, load_types
+from tornado_rt.mongo import MongoAccess
+from tornado_rt.protocol import Publisher
+
+
+class Parts:
+    """Holds the parts of the service; see there."""
+
+    def __init__(
+        self,
+        database: Any,
+        publisher: Publisher,
+        *,
+        access: MongoAccess | None = None,
+        quota: int = 1000,
+        ttl_days: float = 90,
+        replay_limit: int = 500,
+        templates: Templates | None = None,
+        types: NotificationTypes | None = None,
+    ) -> None:
+        self._database = database
+        self._all = database[INBOX]
+        self._publisher = publisher
+        self.access = access or MongoAccess(database)
+        self._types = types or load_types("")
+        lifetime = Lifetime(timedelta(days=ttl_days))
+        self.templates = templates or load_templates()
+        self._creation = Creation(lifetime, self.templates, self._types)
+        self._epochs = Epochs(database["meta"])
+        self._accounts = Accounts(database)
+        self._legacy = Legacy(database, lifetime)
+        self._recount = Recount(
+            database, self._accounts, self._legacy, lambda: self._epochs.current
+        )
+        self._shared_accounts = SharedRead(self._read_accounts)
+        self._publication = Publication(publisher)
+        self.owed = Owed(database)
+        self._committer = Committer(
+            database,
+            self._accounts,
+            self._recount,
+            epoch=lambda: self._epochs.current,
+            tell=self._tell,
+            note=self.owed.note,
+            most_waiting_a_user=self.access.most_waiting_a_user,
+            wait_seconds=self.access.wait_seconds,
+        )
+        self._inbox = Inbox(database, self._read_account)
+        self._log = Log(database, self._read_account, replay_limit)
+        self._retention = Retention(
+            database,
+            self.access,
+            self._accounts,
+            self._inbox,
+            commit=self._commit,
+            read_account=self._read_account,
+            quota=quota,
+        )
+        self.run_trimmer = self._retention.run_trimmer
+        self.run_clock = self._retention.run_clock
+        self.trim_pending = self._retention.trim_pending
+        self.do_due = self._retention.do_due
+
+    async def prepare(self) -> None:
+        """Make the indexes, look for data of the layout before, and begin an epoch."""
+        await make_indexes(self._database)
+        await self._legacy.look()
+        await self._epochs.begin()
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._committer.close()
+
+    async def counts(self, user_id: str) -> dict[str, int]:
+        """Return `{unread, unseen, version}`."""
+        async with self.access.watched():
+            return counts_dict(await self._read_account(user_id))
+
+    async def _commit(self, intent: Any) -> Outcome:
+        async with self.access.watched():
+            outcome = await self._committer.commit(intent)
+        self._retention.watch(outcome.account)
+        return outcome
+
+    async def _tell(self, ledgers: Sequence[Ledger]) -> None:
+        self.owed.wake(ledgers)
+        await self._publication.tell(ledgers)
+
+    async def _read_account(self, user_id: str) -> Account:
+        found = await self._shared_accounts.get(user_id)
+        assert found is not None
+        account, is_broken = found
+        return await self._recount.count(account) if is_broken else account
+
+    async def _read_accounts(self, user_ids: list[str]) -> dict[str, tuple[Account, bool]]:
+        """Return the accounts, and whether each has to be counted."""
+        settled = await self._accounts.settle(await self._accounts.read(user_ids))
+        known, broken = await self._recount.look(settled)
+        return {id_: (one, id_ in broken) for id_, one in known.items()}

@@ -1,0 +1,138 @@
+"""What a server and a worker process have in common."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+import attrs
+from redis.asyncio import Redis
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from services.kinds import KindRegistry
+from services.progress import PlanBook
+from services.queue import QueueService, key_prefix
+from services.system_settings import SystemSettings
+from settings import Settings, metrics_folder
+from tornado_rt.backplane import Backplane, BackplaneDown
+from tornado_rt.descriptors import raise_limit, streams_share
+from tornado_rt.fork_guard import loop_guarded
+from tornado_rt.heartbeat import Heartbeats
+from tornado_rt.hub import Hub
+from tornado_rt.jobs import Jobs
+from tornado_rt.limits import Limits
+from tornado_rt.metrics import Metrics
+from tornado_rt.presence import Presence
+from tornado_rt.redis import SHARED_HOME, open_redis
+from tornado_rt.work import Kind
+
+T = TypeVar("T")
+
+# How long a start tries again while Redis is slow, and how long it rests between.
+START_SECONDS = 10.0
+START_RETRY_SECONDS = 0.1
+
+
+@attrs.frozen
+class Core:
+    """What a server and a worker process have in common.
+
+    `redis` has the queue and all messages, `shared` the registry of connections and the tickets: in
+    a cluster two slots, and so two nodes.
+    """
+
+    settings: Settings
+    redis: Redis
+    shared: Redis
+    queue: QueueService
+    kinds: KindRegistry
+    plans: PlanBook
+    limits: Limits
+    heartbeats: Heartbeats
+    metrics: Metrics
+    hub: Hub
+    backplane: Backplane
+    presence: Presence
+    jobs: Jobs
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Return what the call returns; repeat it for 10 s while Redis is too slow for it.
+
+    A start has time: on a busy machine a connection takes longer than a request may wait. Raise its
+    last error, any other at once.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return await call()
+        except (RedisTimeoutError, BackplaneDown):
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(START_RETRY_SECONDS)
+
+
+async def open_core(
+    stack: contextlib.AsyncExitStack,
+    settings: Settings,
+    redis_url: str,
+    kinds: Mapping[str, Kind],
+) -> Core:
+    """Open it for a process that has these kinds."""
+    stack.enter_context(loop_guarded())
+    home = key_prefix(settings.queue_name)
+    redis = await stack.enter_async_context(open_redis(redis_url, home))
+    shared = await stack.enter_async_context(open_redis(redis_url, SHARED_HOME))
+    metrics, limits, heartbeats = Metrics(metrics_folder()), _limits(settings), Heartbeats()
+    hub = Hub(limits, heartbeats, metrics)
+    backplane, presence = Backplane(redis, hub, metrics), Presence(shared, hub)
+    hub.attach(backplane, presence)
+    await patiently(lambda: stack.enter_async_context(backplane.running()))
+    jobs = Jobs()
+    stack.push_async_callback(jobs.close)
+    queue = queue_of(redis, settings)
+    return Core(
+        settings,
+        redis,
+        shared,
+        queue,
+        KindRegistry(kinds),
+        PlanBook(queue.read_plans),
+        limits,
+        heartbeats,
+        metrics,
+        hub,
+        backplane,
+        presence,
+        jobs,
+    )
+
+
+def queue_of(redis: Redis, settings: Settings) -> QueueService:
+    """Return the queue of the settings."""
+    return QueueService(
+        redis,
+        name=settings.queue_name,
+        user_limit=settings.queue_user_limit,
+        global_limit=settings.queue_global_limit,
+        max_waiting_per_user=settings.queue_max_waiting_per_user,
+        visibility_seconds=settings.queue_visibility_seconds,
+        retention_seconds=settings.queue_retention_seconds,
+        order=settings.queue_order,
+        max_events=settings.task_events,
+        idempotency_seconds=settings.queue_idempotency_seconds,
+        idempotency_keys_per_user=settings.queue_idempotency_keys_per_user,
+        kept_per_user=settings.queue_kept_per_user,
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        SystemSettings.of(settings),
+        per_address=settings.max_connections_per_address,
+        total=settings.max_connections or streams_share(raise_limit()),
+        pending_bytes=settings.max_pending_bytes,
+        messages_per_second=settings.max_messages_per_second,
+        peer_timeout=settings.peer_timeout_seconds,
+    )
