@@ -117,16 +117,20 @@ class Filters:
     # By the number of the deed: those that matched at all versions, and at any.
     found: dict[int, tuple[set[str], set[str]]]
     begins: dict[int, list[Deed]]
+    # How many ids the deeds that were asked together are for.
+    sizes: collections.Counter[tuple[int, int]]
     under_way: list[Deed] = attrs.field(factory=list)
 
     @classmethod
     def of(cls, noted: Noted) -> "Filters":
         """Find the deeds that were asked by a filter."""
-        begins = collections.defaultdict(list)
+        begins, sizes = collections.defaultdict(list), collections.Counter[tuple[int, int]]()
         for deed in noted.deeds.values():
+            if deed.asked is not None:
+                sizes[deed.ask] += len(deed.ids)
             if deed.asked is not None and deed.number in noted.done:
                 begins[deed.asked[0]].append(deed)
-        return cls({}, begins)
+        return cls({}, begins, sizes)
 
     def look(self, inbox: Inbox) -> None:
         """Note what matches at this version."""
@@ -134,7 +138,7 @@ class Filters:
         self.under_way = [one for one in self.under_way if one.before >= inbox.version]
         for deed in self.under_way:
             assert deed.asked is not None
-            matching = inbox.matching(*deed.asked[1:])
+            matching = inbox.matching(*deed.asked[1:4])
             known = self.found.get(deed.number)
             all_, any_ = (matching, matching) if known is None else known
             self.found[deed.number] = (all_ & matching, any_ | matching)
@@ -146,7 +150,7 @@ class Filters:
             return
         ids = set(deed.ids)
         # Of many, each deed is for a part.
-        least = set() if len(ids) >= TOGETHER else found[0]
+        least = set() if self.sizes[deed.ask] >= TOGETHER else found[0]
         if not least <= ids <= found[1]:
             raise Wrong(f"{deed} should be for {found[0]}, and for none but {found[1]}")
 
@@ -253,13 +257,10 @@ class History:
             try:
                 filters.check(deed)
                 for told in inbox.apply(deed):
-                    for one in noted.told.get(told.version, ()):
-                        self.tally["messages"] += 1
-                        if one != told:
-                            raise Wrong(f"a device was told {one}, the model tells {told}")
+                    self._compare_told(told, noted)
                 filters.look(inbox)
-                for one in idle.get(inbox.version, ()):
-                    filters.check(one)
+                for other in idle.get(inbox.version, ()):
+                    filters.check(other)
                 self._look(inbox, noted, idle)
             except Wrong as wrong:
                 wrong.at = inbox.version
@@ -270,6 +271,12 @@ class History:
                     raise Wrong(f"{name} of the future: {version}, there are {inbox.version}")
                 if version < first:
                     raise Wrong(f"{name} of the past: {version}, there were {first}")
+
+    def _compare_told(self, told: Told, noted: Noted) -> None:
+        for one in noted.told.get(told.version, ()):
+            self.tally["messages"] += 1
+            if one != told:
+                raise Wrong(f"a device was told {one}, the model tells {told}")
 
     def _look(self, inbox: Inbox, noted: Noted, idle: Mapping[int, list[Deed]]) -> None:
         """Compare what was seen at this version."""

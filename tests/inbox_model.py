@@ -100,8 +100,14 @@ class Deed:
     argument: int = 0
     # How many it has changed, as it was answered.
     count: int | None = None
-    # Of one that was for a filter: the version that was known then, and the filter.
-    asked: tuple[int, str, str | None, str] | None = None
+    # Of one that was for a filter: the version that was known then, the filter, and a number that
+    # the deeds of all its parts have.
+    asked: tuple[int, str, str | None, str, int] | None = None
+
+    @property
+    def ask(self) -> tuple[int, int]:
+        """What those have in common that were asked by one filter at once."""
+        return self.number // STARTS, 0 if self.asked is None else self.asked[4]
 
     @property
     def batch(self) -> tuple[int, str]:

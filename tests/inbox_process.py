@@ -10,14 +10,14 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 import orjson
-from pymongo.errors import PyMongoError
 
 from services.notifications import (
     NotificationDraft,
@@ -37,13 +37,11 @@ from tests.inbox_device import EVERYTHING, LATER, Device
 from tests.inbox_model import GONE_SECONDS, STARTS, view_of
 from tests.inbox_notes import Noted, Notes, asked, asking
 from tests.realtime import open_hub
-from tornado_rt.backplane import Backplane, BackplaneDown
 from tornado_rt.jobs import Jobs
 from tornado_rt.log_watch import LogWatch
 from tornado_rt.mongo import MongoAccess, open_database
 from tornado_rt.protocol import iso_time
 from tornado_rt.redis import open_redis
-from tornado_rt.turns import NoTurn
 
 DEVICES = 3
 QUOTA = 30
@@ -175,11 +173,12 @@ class Walker:
         state, status = rng.choice(list(State)), rng.choice([None, None, *NotificationStatus])
         word = rng.choice(["", "", str(rng.randrange(10))])
         query = Query(state=state, status=status, words=[word] if word else ())
-        with asking(self.board.floor(user), state, status, word):
+        with asking(self.board.floor(user), state, status, word, next(self.titles)):
             await self._note(user, self.service.act_where(user, verb, query, self._until()))
 
     async def read_all(self, user: str) -> None:
-        with asking(self.board.floor(user), State.INBOX, NotificationStatus.UNREAD, ""):
+        floor, unread = self.board.floor(user), NotificationStatus.UNREAD
+        with asking(floor, State.INBOX, unread, "", next(self.titles)):
             await self._note(user, self.service.read_all(user))
 
     async def undo(self, user: str) -> None:
@@ -273,11 +272,11 @@ class Process:
 
     async def tidy(self) -> None:
         """Do what is due, and trim all that have more than the quota."""
-        await self.service.do_due()
+        await _patiently(self.service.do_due)
         for user in self.task.users:
             # Whoever changes something looks whether there is too much.
-            await self.service.act(user, Verb.SEEN, [NOBODY])
-        await self.service.trim_pending()
+            await _patiently(partial(self.service.act, user, Verb.SEEN, [NOBODY]))
+        await _patiently(self.service.trim_pending)
 
     async def show(self) -> None:
         """Write down what lists, counts and devices say now."""
@@ -349,7 +348,7 @@ async def _process(task: Task) -> AsyncIterator[Process]:
         redis = await stack.enter_async_context(open_redis(task.redis_url))
         database = await stack.enter_async_context(open_database(task.mongodb_url, "walk"))
         hub, backplane, _ = open_hub(redis)
-        await _patiently(stack, backplane)
+        await _patiently(lambda: stack.enter_async_context(backplane.running()))
         access = MongoAccess(database, most=16, most_a_user=8, most_waiting_a_user=0)
         service = NotedService(
             database,
@@ -361,7 +360,7 @@ async def _process(task: Task) -> AsyncIterator[Process]:
             board=board,
             first=(task.process + PROCESSES * task.start) * STARTS,
         )
-        await _prepared(service)
+        await _patiently(service.prepare)
         jobs = Jobs()
         stack.push_async_callback(jobs.close)
         watch = LogWatch(hub, "user", service.read_heads, lambda: CHECK_SECONDS)
@@ -387,19 +386,11 @@ def _devices_of(process: int, users: Sequence[str]) -> list[tuple[str, int]]:
     ]
 
 
-async def _patiently(stack: contextlib.AsyncExitStack, backplane: Backplane) -> None:
+async def _patiently(do: Callable[[], Awaitable[object]]) -> None:
+    """Do something; again while a store is away, or others come before."""
     while True:
         try:
-            await stack.enter_async_context(backplane.running())
+            await do()
             return
-        except (*LATER, BackplaneDown):
-            await asyncio.sleep(0.05)
-
-
-async def _prepared(service: NotedService) -> None:
-    while True:
-        try:
-            await service.prepare()
-            return
-        except (PyMongoError, NoTurn):
+        except LATER:
             await asyncio.sleep(0.05)
