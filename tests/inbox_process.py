@@ -8,6 +8,8 @@ import itertools
 import json
 import os
 import random
+import signal
+import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -37,6 +39,7 @@ from tests.inbox_device import EVERYTHING, LATER, Device
 from tests.inbox_model import GONE_SECONDS, STARTS, view_of
 from tests.inbox_notes import Noted, Notes, asked, asking
 from tests.realtime import open_hub
+from tests.waiting import until
 from tornado_rt.jobs import Jobs
 from tornado_rt.log_watch import LogWatch
 from tornado_rt.mongo import MongoAccess, open_database
@@ -48,11 +51,15 @@ QUOTA = 30
 REPLAY_LIMIT = 40
 # How many operations each process does at once.
 TOGETHER = 24
+# How long what is under way may take at a stop [s].
+STOP_SECONDS = 60.0
 CHECK_SECONDS = 0.3
 # The share of operations that are about the first user.
 HOT = 0.15
 # And up to there, those that are about users whom the other processes ask for less.
 OWN = 0.6
+# How long the stores may be away in one go [s].
+AWAY_SECONDS = 60.0
 KEYS = 3
 EVENTS = 4
 NOBODY = "0" * 24
@@ -260,8 +267,7 @@ class Process:
         """End the upkeep; what is under way is done."""
         await self._end_jobs()
         self._jobs = [asyncio.create_task(one.hold()) for one in self.devices]
-        while self.service.under_way:
-            await asyncio.sleep(0.005)
+        await until(lambda: not self.service.under_way, STOP_SECONDS, "what is under way is done")
 
     async def _end_jobs(self) -> None:
         for job in self._jobs:
@@ -330,6 +336,7 @@ def serve(task: Task) -> None:
 
 async def _serve(task: Task) -> None:
     folder = Path(task.folder)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _tell_tasks)
     async with _process(task) as process:
         reader, writer = await asyncio.open_unix_connection(str(folder / "control"))
         writer.write(orjson.dumps({"process": task.process, "start": task.start}) + b"\n")
@@ -337,6 +344,13 @@ async def _serve(task: Task) -> None:
             told = json.loads(line)
             await getattr(process, told["do"])(**told.get("with", {}))
             writer.write(orjson.dumps({"did": told["do"], "start": task.start}) + b"\n")
+
+
+def _tell_tasks() -> None:
+    """Write where each task waits, for who wants to know why nothing goes on."""
+    for one in asyncio.all_tasks():
+        one.print_stack(limit=8, file=sys.stderr)
+    sys.stderr.flush()
 
 
 @contextlib.asynccontextmanager
@@ -388,9 +402,12 @@ def _devices_of(process: int, users: Sequence[str]) -> list[tuple[str, int]]:
 
 async def _patiently(do: Callable[[], Awaitable[object]]) -> None:
     """Do something; again while a store is away, or others come before."""
-    while True:
+
+    async def is_done() -> bool:
         try:
             await do()
-            return
         except LATER:
-            await asyncio.sleep(0.05)
+            return False
+        return True
+
+    await until(is_done, AWAY_SECONDS, "the stores are there")

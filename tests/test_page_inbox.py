@@ -361,6 +361,34 @@ def test_action_is_answered_once_on_all_devices(
     faults.clear()
 
 
+@pytest.mark.parametrize("link", ["title", "action"])
+def test_following_a_link_marks_as_read_on_all_devices(
+    user: User, devices: Devices, link: str
+) -> None:
+    """Though the page is left at once."""
+    offer = {"id": "see", "label": "See action", "link": "/?followed"}
+    user.notify("a title", link="/?followed", actions=[offer])
+    user.notify("not followed")
+    actor, other = devices(2)
+    for device in (actor, other):
+        device.open()
+    actor.page.get_by_role("link", name=link).click()
+    actor.page.wait_for_url("**/?followed")
+    expect(other.line("a title")).to_have_attribute("data-status", "read")
+    expect(other.line("not followed")).to_have_attribute("data-status", "unread")
+    expect_counts(user, [other])
+
+
+def test_link_in_another_tab_marks_as_read_and_the_page_stays(user: User, devices: Devices) -> None:
+    user.notify("a title", link="/?followed")
+    [device] = devices(1)
+    device.open()
+    with device.page.context.expect_page():
+        device.page.get_by_role("link", name="a title").click(button="middle")
+    expect(device.line("a title")).to_have_attribute("data-status", "read")
+    expect_counts(user, [device])
+
+
 def test_muted_one_comes_in_without_an_alert(user: User, devices: Devices) -> None:
     [device] = devices(1)
     device.open()

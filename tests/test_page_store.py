@@ -41,14 +41,15 @@ def run(page: Page, calls: list[Call], tabs: list[str] = TABS) -> dict[str, Any]
     return found
 
 
-def notification(id_: str, second: int = 0, **fields: Any) -> dict[str, Any]:
-    """Return one that is new."""
+def notification(id_: str, seq: int = 0, **fields: Any) -> dict[str, Any]:
+    """Return one that is new, at a place."""
     return {
         "id": id_,
+        "seq": seq,
         "user_id": "alice",
         "title": f"Title {id_}",
         "status": "unread",
-        "created_at": TIME.format(second),
+        "created_at": TIME.format(0),
         "archived_at": None,
         "snoozed_until": None,
         "pinned": False,
@@ -86,9 +87,9 @@ def test_counts_are_those_of_the_highest_version(page: Page) -> None:
 
 
 def test_list_that_was_overtaken_by_a_message_takes_nothing_back(page: Page) -> None:
-    old = [notification(id_) for id_ in "cba"]
+    old = [notification(id_, seq) for id_, seq in (("c", 3), ("b", 2), ("a", 1))]
     calls = [
-        changed(5, notification("b", status="read")),
+        changed(5, notification("b", 2, status="read")),
         changed(6, deleted=("c",)),
         ["take", "inbox", answer(old, 4)],
     ]
@@ -100,45 +101,27 @@ def test_list_that_was_overtaken_by_a_message_takes_nothing_back(page: Page) -> 
     assert run(page, calls)["lists"]["inbox"] == ["c", "b", "a"]
 
 
-def test_one_that_is_put_back_stands_where_it_was(page: Page) -> None:
-    """One that came back from a snooze has its place by that, not by its time."""
+def test_place_says_the_order_and_not_when_one_came(page: Page) -> None:
+    """One that is put back by an undo stands where it was."""
     calls = [
-        ["take", "inbox", answer([notification("b", 2)], 1)],
-        new(2, notification("a", 1)),
-        new(3, notification("c", 3)),
-        changed(4, deleted=("a",)),
-        changed(5, notification("a", 1)),
+        new(5, notification("c", 5)),
+        ["take", "inbox", answer([notification("b", 2)], 4)],
+        changed(6, notification("d", 4)),
+        changed(7, deleted=("d",)),
+        changed(8, notification("a", 1)),
+        changed(9, notification("d", 4)),
     ]
-    assert run(page, calls)["lists"]["inbox"] == ["c", "a", "b"]
+    assert run(page, calls)["lists"]["inbox"] == ["c", "d", "b", "a"]
 
 
-def test_one_that_came_before_an_older_list_stands_above_it(page: Page) -> None:
+def test_one_that_comes_back_takes_the_place_that_it_is_given(page: Page) -> None:
+    """An older list, which has it in its place of before, does not take it back there."""
     calls = [
-        Server(version=3).connected(),
-        new(5, notification("a", 1)),
-        new(6, notification("c", 6)),
-        ["take", "inbox", answer([notification("b", 2), notification("a", 1)], 4)],
+        ["take", "inbox", answer([notification("b", 2), notification("a", 1)], 1)],
+        new(3, notification("a", 3)),
     ]
-    assert run(page, calls)["lists"]["inbox"] == ["c", "a", "b"]
-
-
-def test_list_keeps_the_order_of_the_server(page: Page) -> None:
-    """One that came back from a snooze is older than those under it, on the next page too."""
-    calls = [
-        ["take", "inbox", answer([notification("c", 9), notification("a", 1)], 4, following="s1")],
-        ["take", "inbox", answer([notification("b", 5), notification("d", 4)], 4)],
-    ]
-    assert run(page, calls)["lists"]["inbox"] == ["c", "a", "b", "d"]
-
-
-def test_muted_one_stands_on_top(page: Page) -> None:
-    calls = [
-        Server(version=1).connected(),
-        new(2, notification("a", 2)),
-        changed(3, notification("b", 3)),
-        new(4, notification("c", 4)),
-    ]
-    assert run(page, calls)["lists"]["inbox"] == ["c", "b", "a"]
+    assert run(page, calls)["lists"]["inbox"] == ["a", "b"]
+    assert run(page, [*calls, calls[0]])["lists"]["inbox"] == ["a", "b"]
 
 
 def test_list_that_is_older_than_the_first_message_is_asked_for_again(page: Page) -> None:
@@ -159,29 +142,31 @@ def test_list_that_is_older_than_the_first_message_is_asked_for_again(page: Page
     assert found == [[True, False], [False, True]]
 
 
-def test_state_fields_alone_change_what_is_known(page: Page) -> None:
-    state = {"id": "a", "status": "read", "archived_at": TIME.format(9)}
-    calls = [
-        ["take", "inbox", answer([notification("a")], 1)],
-        changed(2, state, {**state, "id": "unknown"}),
-    ]
-    lists = run(page, calls)["lists"]
-    assert lists["inbox"] == []
-    assert lists["archived"] == ["a"]
-
-
 def test_one_behind_the_loaded_part_is_not_shown_before_its_page_is(page: Page) -> None:
-    loaded = [notification("z", 20), notification("y", 19)]
-    between, behind = notification("yy", 19), notification("b", 5)
+    loaded = [notification("z", 21), notification("y", 19)]
+    between, behind = notification("yy", 20), notification("b", 5)
     calls = [
         ["take", "inbox", answer(loaded, 1, following="s2")],
         changed(2, notification("x", 18), behind),
-        changed(3, {**between, "created_at": "2026-01-01T00:00:19.500Z"}),
+        changed(3, between),
     ]
     assert run(page, calls)["lists"]["inbox"] == ["z", "yy", "y"]
     rest = [notification("x", 18), notification("c", 8), behind]
     calls.append(["take", "inbox", answer(rest, 3)])
     assert run(page, calls)["lists"]["inbox"] == ["z", "yy", "y", "x", "c", "b"]
+
+
+def test_page_on_which_nothing_was_found_leaves_the_list_as_it_was(page: Page) -> None:
+    """The server looks at so many for one page; the next one goes on behind them."""
+    calls = [
+        changed(1, notification("behind", 5)),
+        ["take", "inbox", answer([notification("a", 20)], 1, following="s20")],
+        ["take", "inbox", answer([], 1, following="s10")],
+    ]
+    assert run(page, calls)["lists"]["inbox"] == ["a"]
+    rest = answer([notification("b", 9), notification("behind", 5)], 1)
+    calls.append(["take", "inbox", rest])
+    assert run(page, calls)["lists"]["inbox"] == ["a", "b", "behind"]
 
 
 def test_broadcast_stays_through_a_resync_and_is_not_for_the_next_user(page: Page) -> None:
@@ -194,6 +179,26 @@ def test_broadcast_stays_through_a_resync_and_is_not_for_the_next_user(page: Pag
     lists = run(page, calls)["lists"]
     assert (lists["inbox"], lists["unread"]) == (["m"], [])
     assert run(page, [*calls, ["clear"]])["lists"]["inbox"] == []
+
+
+def test_broadcast_stands_above_what_there_is_when_it_comes(page: Page) -> None:
+    """Before the first list that is the list."""
+
+    def broadcast(id_: str) -> Call:
+        return ["apply", "notification", notification(id_, user_id=None), None]
+
+    calls = [
+        broadcast("m"),
+        broadcast("n"),
+        ["take", "inbox", answer([notification("b", 2), notification("a", 1)], 2, following="s1")],
+        new(3, notification("c", 3)),
+        broadcast("o"),
+        new(4, notification("d", 4)),
+    ]
+    assert run(page, calls)["lists"]["inbox"] == ["d", "o", "c", "n", "m", "b", "a"]
+    kept = [f"{number:02}" for number in range(40, 60)]
+    calls += [broadcast(id_) for id_ in kept]
+    assert run(page, calls)["lists"]["inbox"] == [*reversed(kept), "d", "c", "b", "a"]
 
 
 def test_search_shows_titles_with_all_words(page: Page) -> None:
@@ -301,9 +306,8 @@ class Server:
     """A user's notifications as the server keeps them, and the messages of each change."""
 
     version: int = 0
+    top: int = 0
     items: dict[str, dict[str, Any]] = attrs.field(factory=dict)
-    # The ids from the oldest to the newest place.
-    order: list[str] = attrs.field(factory=list)
     removed: dict[str, dict[str, Any]] = attrs.field(factory=dict)
     messages: list[Call] = attrs.field(factory=list)
     _ids: Iterator[int] = attrs.field(factory=lambda: itertools.count(10))
@@ -312,7 +316,7 @@ class Server:
         """Do what a user, the application or the clock does."""
         self.version += 1
         if verb in ("create", "create muted") or not self.items:
-            item = notification(str(next(self._ids)), self.version)
+            item = notification(str(next(self._ids)))
             self._put_on_top(item, is_muted=verb == "create muted")
         elif verb == "undelete" and self.removed:
             id_, item = self.removed.popitem()
@@ -327,28 +331,26 @@ class Server:
             self.removed[id_] = self.items.pop(id_)
             self.messages.append(changed(self.version, deleted=(id_,)))
         elif verb == "wake":
-            # It keeps the time at which it was made.
-            self.order.remove(id_)
             self._put_on_top({**item, "snoozed_until": None, "archived_at": None})
         else:
             self.items[id_] = {**item, **VERBS[verb](item)}
             self.messages.append(changed(self.version, self.items[id_]))
 
     def _put_on_top(self, item: dict[str, Any], *, is_muted: bool = False) -> None:
-        self.items[item["id"]] = item
-        self.order.append(item["id"])
+        # The parts of a digest take places that no list shows.
+        self.top += 2
+        item = self.items[item["id"]] = {**item, "seq": self.top}
         self.messages.append((changed if is_muted else new)(self.version, item))
 
     def connected(self) -> Call:
         """Return what a client hears first."""
         data = {"recovered": False, "version": self.version, "unread_count": 0, "unseen_count": 0}
-        return ["apply", "connected", data | {"timestamp": TIME.format(self.version)}, "e-0"]
+        return ["apply", "connected", data, "e-0"]
 
     def list(self, tab: str) -> list[str]:
         """Return the ids of a tab, the newest first."""
-        return [
-            id_ for id_ in reversed(self.order) if id_ in self.items and IN[tab](self.items[id_])
-        ]
+        found = [one for one in self.items.values() if IN[tab](one)]
+        return [one["id"] for one in sorted(found, key=lambda one: -one["seq"])]
 
     def answer(self, tab: str) -> Call:
         """Return what a client does with an answer of now: it takes it, or will later."""

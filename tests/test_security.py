@@ -104,6 +104,8 @@ class Site:
         """Make something for a path, and return its id."""
         if "/dead/" in path or path.endswith("/retry"):
             return await self.die()
+        if "/webhooks/" in path:
+            return str((await self.owner.post("/api/webhooks", WEBHOOK)).body["id"])
         if "/push/" in path:
             return str((await self.owner.post("/api/push/subscriptions", SUBSCRIPTION)).body["id"])
         made = (
@@ -131,7 +133,11 @@ class Site:
 ID_FIELDS = {"tasks": "task_id", "batches": "batch_id", "notifications": "id"}
 SCHEDULED = {"every": 3600, "kind": "analysis", "params": {"symbol": "AAPL"}, "overlap": "queue"}
 SUBSCRIPTION = Device("a").subscription("https://push.example")
+WEBHOOK = {"url": "https://hooks.example"}
 BODIES: dict[str, Any] = {
+    "POST /api/webhooks": WEBHOOK,
+    # Nothing is kept of it.
+    "POST /api/webhooks/{id}/redeliver": {"event_id": "e1"},
     "POST /api/push/subscriptions": Device("b").subscription("https://push.example"),
     "POST /api/push/renewals": {
         "endpoint": "https://push.example/c",
@@ -184,7 +190,8 @@ async def streamed(client: Client, path: str) -> str:
 
 @pytest.fixture
 def site_settings(settings: Settings, redis: Any, database: Any) -> Settings:
-    return attrs.evolve(settings, queue_max_attempts=1, queue_user_limit=0, queue_global_limit=0)
+    unlimited = attrs.evolve(settings, queue_user_limit=0, queue_global_limit=0)
+    return attrs.evolve(unlimited, queue_max_attempts=1, webhooks_per_user=0)
 
 
 def people(owner: Client, make_token: Token) -> Site:

@@ -22,8 +22,9 @@ export class Api {
     return this.#send("GET", path);
   }
 
-  post(path, body = {}) {
-    return this.#send("POST", path, body);
+  /** @param {RequestInit} [options] such as `keepalive`: go on when the page is left. */
+  post(path, body = {}, options = {}) {
+    return this.#send("POST", path, body, options);
   }
 
   put(path, body) {
@@ -34,11 +35,11 @@ export class Api {
     return this.#send("DELETE", path);
   }
 
-  async #send(method, path, body) {
+  async #send(method, path, body, options = {}) {
     const headers = { Accept: "application/json" };
     if (this.token()) headers.Authorization = `Bearer ${this.token()}`;
     if (body !== undefined) headers["Content-Type"] = "application/json";
-    const answer = await fetch(path, { method, headers, body: body && JSON.stringify(body) })
+    const answer = await fetch(path, { ...options, method, headers, body: body && JSON.stringify(body) })
       .catch(() => { throw new Error("The server cannot be reached"); });
     // A proxy in between answers its own errors in HTML.
     const isJson = (answer.headers.get("Content-Type") ?? "").includes("json");

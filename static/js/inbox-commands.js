@@ -38,10 +38,11 @@ export class InboxCommands {
    * Apply a verb.
    * @param {string} verb
    * @param {object} what `{ids}`, `{all}` or `{filter}`, and of a snooze `until` or `seconds`
+   * @param {RequestInit} [options]
    * @returns {Promise<{changed: number, undo: string|null}>}
    */
-  async act(verb, what) {
-    const done = await this.#api.post(`${ADDRESS}/${verb}`, what);
+  async act(verb, what, options) {
+    const done = await this.#api.post(`${ADDRESS}/${verb}`, what, options);
     this.#inbox.count(done);
     return done;
   }

@@ -3,6 +3,8 @@
 import { element } from "./dom.js";
 import { drawItem } from "./inbox-item.js";
 
+const MIDDLE = 1;
+
 export class NotificationList {
   #list;
   #items = [];
@@ -11,13 +13,18 @@ export class NotificationList {
 
   /**
    * @param {HTMLUListElement} list
-   * @param {(act: string, id: string) => void} choose gets what a button is for
+   * @param {(act: string, id: string) => void} choose gets what a button is for, `follow` of a link
    */
   constructor(list, choose) {
     this.#list = list;
     list.addEventListener("click", ({ target }) => {
-      const button = target.closest("button[data-act]");
-      if (button) choose(button.dataset.act, idAround(button));
+      const chosen = target.closest("button[data-act], a");
+      if (chosen) choose(chosen.dataset.act ?? "follow", idAround(chosen));
+    });
+    // The middle button opens a link in another tab.
+    list.addEventListener("auxclick", ({ target, button }) => {
+      const link = button === MIDDLE && target.closest("a");
+      if (link) choose("follow", idAround(link));
     });
     list.addEventListener("keydown", (event) => this.#leaveMenu(event));
   }

@@ -148,6 +148,7 @@ export class InboxView {
     if (name === "menu") return this.#list.toggleMenu(id);
     if (name === "parts") return this.#list.parts(id) ? this.#list.showParts(id, null) : this.#showParts(id);
     if (name === "answer") return this.#answer(id, detail);
+    if (name === "follow") return this.#follow(id);
     this.#list.closeMenu();
     const until = name === "snooze" ? SNOOZES[detail].until(new Date()) : {};
     return this.#act(name, { ids: [id], ...until });
@@ -168,6 +169,13 @@ export class InboxView {
 
   async #answer(id, action) {
     await this.#commands.answer(id, action);
+    await this.#changed();
+  }
+
+  /** Who follows a link has read what it is about. The page may be left before the server has answered. */
+  async #follow(id) {
+    if (!TABS.unread.has(this.#inbox.get(id))) return;
+    await this.#commands.act("read", { ids: [id] }, { keepalive: true });
     await this.#changed();
   }
 

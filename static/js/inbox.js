@@ -17,9 +17,7 @@ export const TABS = {
 };
 
 const NO_COUNTS = { unread: 0, unseen: 0, version: -1 };
-// Between two stamps that follow each other; far below a millisecond, and above a float's step.
-const STEP = 0.001;
-const KEPT_GONE = 1000;
+const KEPT_VERSIONS = 5000;
 const KEPT_BROADCASTS = 20;
 
 /** Whether the server keeps it: a broadcast is everybody's, and kept nowhere. */
@@ -28,17 +26,16 @@ export function isKept(one) {
 }
 
 /**
- * Each that is known has an entry: `item`; `version`, of the last message about it; `made`, of the one
- * that put it on top; `stamp`; whether it `isGone`: an undo may put it back in its place.
- * Invariant: all tabs are in the order of the stamps. A stamp is when the item was made, or later where
- * it is known to stand above others that were made later: it came back from a snooze.
+ * Every tab is in the order of `seq`, the highest first. An event replaces what is known of its
+ * notifications; a list does so unless an event of its version or a later one came before it.
  */
 export class Inbox {
   counts = NO_COUNTS;
   /** Rises when what is known is dropped: an answer to an older question is of no use. */
   generation = 0;
   #known = new Map();
-  #gone = new Set();
+  /** The version of the last event about each id, also of those that are gone. */
+  #versions = new Map();
   #pages = new Map();
   #words = [];
   #top = 0;
@@ -46,16 +43,18 @@ export class Inbox {
 
   /** Forget all: it is another user's. */
   clear() {
+    this.#known.clear();
+    this.#top = 0;
+    this.#begin = 0;
     this.counts = NO_COUNTS;
-    this.#begin = this.#top = 0;
-    this.#forget();
+    this.restart();
   }
 
   /** Forget what was listed, to list it anew; broadcasts stay, which no list brings again. */
   restart() {
-    const broadcasts = this.#all().filter(({ item }) => !isKept(item));
-    this.#forget();
-    for (const { item } of broadcasts) this.#put(item, {});
+    this.#known = new Map(this.#broadcasts().map((one) => [one.id, one]));
+    this.#versions.clear();
+    this.#forgetPages();
   }
 
   /** Restart if a list is older than where the messages begin: something may be between them. */
@@ -83,7 +82,7 @@ export class Inbox {
     const version = versionOf(id);
     if (type === "connected") this.#connect(data);
     if (type === "unread_count") this.count(data);
-    if (type === "notification") this.#putOnTop(data, version);
+    if (type === "notification") this.#put(isKept(data) ? data : this.#placed(data), version);
     if (type === "changed") this.#change(data, version);
     if (type === "resync") this.#resync(version);
   }
@@ -93,16 +92,13 @@ export class Inbox {
     if (version >= this.counts.version) this.counts = { unread, unseen, version };
   }
 
-  /** Take the next page of a tab. What a message has changed since that answer stays as it is. */
+  /** Take the next page of a tab. What an event has changed since that answer stays as it is. */
   take(tab, { items, next, ...counts }) {
-    const above = this.isLoaded(tab) ? this.list(tab) : [];
-    for (const item of items) this.#takeOne(item, counts.version);
-    // Of one that has taken the top since then the place in the list says nothing.
-    const below = items.filter(({ id }) => this.#known.get(id).made <= counts.version);
-    const ids = new Set([...above, ...below].map(({ id }) => id));
-    const order = [...ids].map((id) => this.#known.get(id));
-    this.#raise(order);
-    this.#pages.set(tab, { next, floor: next === null ? 0 : this.#floor(order), version: counts.version });
+    for (const item of items) {
+      if (!(this.#versions.get(item.id) >= counts.version)) this.#keep(item);
+    }
+    for (const one of this.#broadcasts()) one.seq = Math.min(one.seq, this.#above());
+    this.#pages.set(tab, { next, floor: this.#floor(tab, items, next), version: counts.version });
     this.count(counts);
   }
 
@@ -117,30 +113,23 @@ export class Inbox {
 
   /** Return what stands in a tab, the newest first, down to where it was loaded. */
   list(tab) {
-    return this.#entries(tab).map(({ item }) => item);
+    const floor = this.#pages.get(tab)?.floor ?? 0;
+    // Broadcasts may have the same place: the later one stands above.
+    return [...this.#known.values()].reverse()
+      .filter((one) => one.seq >= floor && TABS[tab].has(one) && this.#isSearched(one))
+      .sort((a, b) => b.seq - a.seq);
   }
 
   get(id) {
-    return this.#known.get(id)?.item;
+    return this.#known.get(id);
   }
 
-  #all() {
-    return [...this.#known.values()].filter(({ isGone }) => !isGone);
+  #broadcasts() {
+    return [...this.#known.values()].filter((one) => !isKept(one));
   }
 
-  #entries(tab) {
-    const floor = this.#pages.get(tab)?.floor ?? 0;
-    return this.#all()
-      .filter(({ item, stamp }) => stamp >= floor && TABS[tab].has(item) && this.#isSearched(item))
-      .sort(compare);
-  }
-
-  #connect({ recovered, version, timestamp, unread_count: unread, unseen_count: unseen }) {
-    if (!recovered) {
-      this.#begin = version;
-      // All that was there before was made before.
-      this.#top = Math.max(this.#top, Date.parse(timestamp));
-    }
+  #connect({ recovered, version, unread_count: unread, unseen_count: unseen }) {
+    if (!recovered) this.#begin = version;
     this.count({ unread, unseen, version });
   }
 
@@ -151,68 +140,48 @@ export class Inbox {
     this.restart();
   }
 
-  #putOnTop(item, version) {
-    this.#put(item, { version, made: version, stamp: this.#top + STEP });
-    const broadcasts = this.#all().filter((one) => !isKept(one.item));
-    if (broadcasts.length > KEPT_BROADCASTS) this.#known.delete(broadcasts[0].item.id);
-  }
-
   #change({ items = [], deleted = [] }, version) {
-    for (const fields of items) {
-      const item = { ...this.#known.get(fields.id)?.item, ...fields };
-      // The state alone says too little of one that was never seen.
-      if ("title" in item) this.#put(item, { version });
+    for (const item of items) this.#put(item, version);
+    for (const id of deleted) {
+      this.#known.delete(id);
+      this.#note(id, version);
     }
-    for (const id of deleted) this.#remove(id, version);
   }
 
-  /** Note an item, and what else is known of it now. */
-  #put(item, news) {
-    const known = this.#known.get(item.id) ?? { version: -1, made: -1, stamp: 0 };
-    const entry = { ...known, ...news, item, isGone: false };
-    entry.stamp = Math.max(entry.stamp, time(item));
-    this.#known.set(item.id, entry);
-    this.#gone.delete(item.id);
-    this.#top = Math.max(this.#top, entry.stamp);
+  #put(item, version) {
+    this.#keep(item);
+    this.#note(item.id, version);
   }
 
-  #remove(id, version) {
-    this.#put(this.#known.get(id)?.item ?? { id }, { version });
-    this.#known.get(id).isGone = true;
-    this.#gone.add(id);
-    if (this.#gone.size <= KEPT_GONE) return;
-    const [oldest] = this.#gone;
-    this.#gone.delete(oldest);
-    this.#known.delete(oldest);
+  #keep(item) {
+    this.#known.set(item.id, item);
+    if (isKept(item)) this.#top = Math.max(this.#top, item.seq);
   }
 
-  /** Take one of a list, unless a message was newer. */
-  #takeOne(item, version) {
-    const known = this.#known.get(item.id);
-    if (!known || known.version < version) this.#put(item, {});
-    // It may have gone before it was ever seen.
-    else known.stamp = Math.max(known.stamp, time(item));
+  /** Give a broadcast, which has no place, the one above what there is when it comes. */
+  #placed(broadcast) {
+    const others = this.#broadcasts();
+    if (others.length === KEPT_BROADCASTS) this.#known.delete(others[0].id);
+    return { ...broadcast, seq: this.#above() };
   }
 
-  /** Give those of a list stamps in its order. */
-  #raise(order) {
-    let below = 0;
-    for (const entry of order.toReversed()) {
-      entry.stamp = Math.max(entry.stamp, below + STEP);
-      below = entry.stamp;
-    }
-    this.#top = Math.max(this.#top, below);
+  /** Return a place between the top and the next one; above all while the top is not known. */
+  #above() {
+    return this.#top ? this.#top + 0.5 : Infinity;
   }
 
-  /** Return down to where a list is known; where many were looked at and none was found, to the top. */
-  #floor(order) {
-    return order.at(-1)?.stamp ?? this.#top + STEP;
+  #note(id, version) {
+    this.#versions.delete(id);
+    this.#versions.set(id, version);
+    if (this.#versions.size <= KEPT_VERSIONS) return;
+    const [oldest] = this.#versions.keys();
+    this.#versions.delete(oldest);
   }
 
-  #forget() {
-    this.#known.clear();
-    this.#gone.clear();
-    this.#forgetPages();
+  /** Return down to where a tab is known; where a page has found none, as far as before. */
+  #floor(tab, items, next) {
+    if (next === null) return 0;
+    return items.at(-1)?.seq ?? this.#pages.get(tab)?.floor ?? this.#top;
   }
 
   #forgetPages() {
@@ -226,11 +195,6 @@ export class Inbox {
   }
 }
 
-/** Order entries, those on top first; of the same time the later id first. */
-function compare(a, b) {
-  return b.stamp - a.stamp || (b.item.id > a.item.id ? 1 : -1);
-}
-
 function words(text) {
   return text.toLowerCase().split(/\s+/).filter(Boolean);
 }
@@ -238,10 +202,6 @@ function words(text) {
 /** Return the version in a cursor; a broadcast has none. */
 function versionOf(id) {
   return id ? Number(id.slice(id.lastIndexOf("-") + 1)) : -1;
-}
-
-function time({ created_at: created }) {
-  return Date.parse(created) || 0;
 }
 
 /** The times of the menu until which one is put off: their label, and what the server is told. */
