@@ -9,13 +9,14 @@ import attrs
 import orjson
 
 from services.notifications.account import Account, Counts
+from services.notifications.accounts import TOGETHER
 from services.notifications.models import Notification
 from tests.inbox_model import SNOOZED, STATES, Deed, Inbox, Told, View, Wrong, view_of
 
 # How many of the last deeds of a user are told with what is wrong.
 SHOWN_DEEDS = 12
 # How many ways are tried in which operations in doubt may have happened.
-MOST_WAYS = 64
+MOST_WAYS = 200
 
 Seen = tuple[int, int]
 
@@ -44,15 +45,15 @@ class Noted:
         way: list[Deed] = []
         sure, maybe = self._by_version()
         while version < end:
-            found = sure.get(version) or maybe.get(version, [])
+            found = [[one] for one in sure.get(version, [])] or maybe.get(version, [])
             if len(found) > 1:
-                for one in found:
-                    yield from ([*way, one, *rest] for rest in self.ways(one.after, end))
+                for some in found:
+                    yield from ([*way, *some, *rest] for rest in self.ways(some[-1].after, end))
                 return
             if not found:
                 return
-            way += found
-            version = found[0].after
+            way += found[0]
+            version = found[0][-1].after
         if version == end:
             yield way
 
@@ -69,8 +70,8 @@ class Noted:
     def end_of(self, version: int) -> int:
         """Return how far deeds lead from a version."""
         sure, maybe = self._by_version()
-        while found := sure.get(version) or maybe.get(version):
-            version = found[0].after
+        while found := [[one] for one in sure.get(version, [])] or maybe.get(version):
+            version = found[0][-1].after
         return version
 
     def idle(self) -> Mapping[int, list[Deed]]:
@@ -82,13 +83,26 @@ class Noted:
                 found[deed.before].append(deed)
         return found
 
-    def _by_version(self) -> tuple[dict[int, list[Deed]], dict[int, list[Deed]]]:
+    def _by_version(self) -> tuple[dict[int, list[Deed]], dict[int, list[list[Deed]]]]:
+        """Return those that have happened, and those that may have, each by its first version.
+
+        What a process did in one go has happened as a whole, or not at all.
+        """
         sure: dict[int, list[Deed]] = {}
-        maybe: dict[int, list[Deed]] = {}
-        for deed in self.deeds.values():
-            if deed.before != deed.after:
-                kind = sure if deed.number in self.done else maybe
-                kind.setdefault(deed.before, []).append(deed)
+        maybe: dict[int, list[list[Deed]]] = {}
+        last: dict[tuple[int, str], list[Deed]] = {}
+        for deed in sorted(self.deeds.values(), key=lambda one: (one.before, one.number)):
+            if deed.before == deed.after:
+                continue
+            if deed.number in self.done:
+                sure.setdefault(deed.before, []).append(deed)
+                continue
+            some = last.get(deed.batch, [])
+            if some and some[-1].after == deed.before:
+                some.append(deed)
+            else:
+                last[deed.batch] = [deed]
+                maybe.setdefault(deed.before, []).append(last[deed.batch])
         return sure, maybe
 
 
@@ -103,16 +117,20 @@ class Filters:
     # By the number of the deed: those that matched at all versions, and at any.
     found: dict[int, tuple[set[str], set[str]]]
     begins: dict[int, list[Deed]]
+    # How many ids the deeds that were asked together are for.
+    sizes: collections.Counter[tuple[int, int]]
     under_way: list[Deed] = attrs.field(factory=list)
 
     @classmethod
     def of(cls, noted: Noted) -> "Filters":
         """Find the deeds that were asked by a filter."""
-        begins = collections.defaultdict(list)
+        begins, sizes = collections.defaultdict(list), collections.Counter[tuple[int, int]]()
         for deed in noted.deeds.values():
+            if deed.asked is not None:
+                sizes[deed.ask] += len(deed.ids)
             if deed.asked is not None and deed.number in noted.done:
                 begins[deed.asked[0]].append(deed)
-        return cls({}, begins)
+        return cls({}, begins, sizes)
 
     def look(self, inbox: Inbox) -> None:
         """Note what matches at this version."""
@@ -120,7 +138,7 @@ class Filters:
         self.under_way = [one for one in self.under_way if one.before >= inbox.version]
         for deed in self.under_way:
             assert deed.asked is not None
-            matching = inbox.matching(*deed.asked[1:])
+            matching = inbox.matching(*deed.asked[1:4])
             known = self.found.get(deed.number)
             all_, any_ = (matching, matching) if known is None else known
             self.found[deed.number] = (all_ & matching, any_ | matching)
@@ -131,7 +149,9 @@ class Filters:
         if found is None:
             return
         ids = set(deed.ids)
-        if not found[0] <= ids <= found[1]:
+        # Of many, each deed is for a part.
+        least = set() if self.sizes[deed.ask] >= TOGETHER else found[0]
+        if not least <= ids <= found[1]:
             raise Wrong(f"{deed} should be for {found[0]}, and for none but {found[1]}")
 
 
@@ -237,13 +257,10 @@ class History:
             try:
                 filters.check(deed)
                 for told in inbox.apply(deed):
-                    for one in noted.told.get(told.version, ()):
-                        self.tally["messages"] += 1
-                        if one != told:
-                            raise Wrong(f"a device was told {one}, the model tells {told}")
+                    self._compare_told(told, noted)
                 filters.look(inbox)
-                for one in idle.get(inbox.version, ()):
-                    filters.check(one)
+                for other in idle.get(inbox.version, ()):
+                    filters.check(other)
                 self._look(inbox, noted, idle)
             except Wrong as wrong:
                 wrong.at = inbox.version
@@ -254,6 +271,12 @@ class History:
                     raise Wrong(f"{name} of the future: {version}, there are {inbox.version}")
                 if version < first:
                     raise Wrong(f"{name} of the past: {version}, there were {first}")
+
+    def _compare_told(self, told: Told, noted: Noted) -> None:
+        for one in noted.told.get(told.version, ()):
+            self.tally["messages"] += 1
+            if one != told:
+                raise Wrong(f"a device was told {one}, the model tells {told}")
 
     def _look(self, inbox: Inbox, noted: Noted, idle: Mapping[int, list[Deed]]) -> None:
         """Compare what was seen at this version."""

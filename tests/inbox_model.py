@@ -19,6 +19,8 @@ INBOX = (UNREAD, READ)
 STATES = (*INBOX, ARCHIVED, SNOOZED)
 # What a verb may change, and an undo takes back.
 TAKEN_BACK = ("state", "seen_at", "read_at", "archived_at", "snoozed_until", "pinned", "key")
+# Numbers of deeds that one start of a process may use.
+STARTS = 10**12
 # How long one that was removed is known, for an undo and so that its event makes no other [s].
 GONE_SECONDS = 20.0
 # The fields of a notification on the wire that are compared.
@@ -98,8 +100,19 @@ class Deed:
     argument: int = 0
     # How many it has changed, as it was answered.
     count: int | None = None
-    # Of one that was for a filter: the version that was known then, and the filter.
-    asked: tuple[int, str, str | None, str] | None = None
+    # Of one that was for a filter: the version that was known then, the filter, and a number that
+    # the deeds of all its parts have.
+    asked: tuple[int, str, str | None, str, int] | None = None
+
+    @property
+    def ask(self) -> tuple[int, int]:
+        """What those have in common that were asked by one filter at once."""
+        return self.number // STARTS, 0 if self.asked is None else self.asked[4]
+
+    @property
+    def batch(self) -> tuple[int, str]:
+        """What those have in common that one process did in one go."""
+        return self.number // STARTS, self.now
 
 
 @attrs.frozen

@@ -8,16 +8,18 @@ import itertools
 import json
 import os
 import random
+import signal
+import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 import orjson
-from pymongo.errors import PyMongoError
 
 from services.notifications import (
     NotificationDraft,
@@ -34,17 +36,15 @@ from services.notifications import ledger as ledgers
 from services.notifications.intents import Due, Outcome, Trim
 from tests.inbox_board import PROCESSES, Board
 from tests.inbox_device import EVERYTHING, LATER, Device
-from tests.inbox_model import GONE_SECONDS, view_of
+from tests.inbox_model import GONE_SECONDS, STARTS, view_of
 from tests.inbox_notes import Noted, Notes, asked, asking
 from tests.realtime import open_hub
 from tests.waiting import until
-from tornado_rt.backplane import Backplane, BackplaneDown
 from tornado_rt.jobs import Jobs
 from tornado_rt.log_watch import LogWatch
 from tornado_rt.mongo import MongoAccess, open_database
 from tornado_rt.protocol import iso_time
 from tornado_rt.redis import open_redis
-from tornado_rt.turns import NoTurn
 
 DEVICES = 3
 QUOTA = 30
@@ -58,10 +58,10 @@ CHECK_SECONDS = 0.3
 HOT = 0.15
 # And up to there, those that are about users whom the other processes ask for less.
 OWN = 0.6
+# How long the stores may be away in one go [s].
+AWAY_SECONDS = 60.0
 KEYS = 3
 EVENTS = 4
-# Names of its processes: a start's numbers are above those of the start before.
-STARTS = 10**12
 NOBODY = "0" * 24
 # For how long what takes a change back is used [s]: what was removed is known a little longer.
 UNDO_SECONDS = 12.0
@@ -180,11 +180,12 @@ class Walker:
         state, status = rng.choice(list(State)), rng.choice([None, None, *NotificationStatus])
         word = rng.choice(["", "", str(rng.randrange(10))])
         query = Query(state=state, status=status, words=[word] if word else ())
-        with asking(self.board.floor(user), state, status, word):
+        with asking(self.board.floor(user), state, status, word, next(self.titles)):
             await self._note(user, self.service.act_where(user, verb, query, self._until()))
 
     async def read_all(self, user: str) -> None:
-        with asking(self.board.floor(user), State.INBOX, NotificationStatus.UNREAD, ""):
+        floor, unread = self.board.floor(user), NotificationStatus.UNREAD
+        with asking(floor, State.INBOX, unread, "", next(self.titles)):
             await self._note(user, self.service.read_all(user))
 
     async def undo(self, user: str) -> None:
@@ -277,11 +278,11 @@ class Process:
 
     async def tidy(self) -> None:
         """Do what is due, and trim all that have more than the quota."""
-        await self.service.do_due()
+        await _patiently(self.service.do_due)
         for user in self.task.users:
             # Whoever changes something looks whether there is too much.
-            await self.service.act(user, Verb.SEEN, [NOBODY])
-        await self.service.trim_pending()
+            await _patiently(partial(self.service.act, user, Verb.SEEN, [NOBODY]))
+        await _patiently(self.service.trim_pending)
 
     async def show(self) -> None:
         """Write down what lists, counts and devices say now."""
@@ -335,6 +336,7 @@ def serve(task: Task) -> None:
 
 async def _serve(task: Task) -> None:
     folder = Path(task.folder)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _tell_tasks)
     async with _process(task) as process:
         reader, writer = await asyncio.open_unix_connection(str(folder / "control"))
         writer.write(orjson.dumps({"process": task.process, "start": task.start}) + b"\n")
@@ -342,6 +344,13 @@ async def _serve(task: Task) -> None:
             told = json.loads(line)
             await getattr(process, told["do"])(**told.get("with", {}))
             writer.write(orjson.dumps({"did": told["do"], "start": task.start}) + b"\n")
+
+
+def _tell_tasks() -> None:
+    """Write where each task waits, for who wants to know why nothing goes on."""
+    for one in asyncio.all_tasks():
+        one.print_stack(limit=8, file=sys.stderr)
+    sys.stderr.flush()
 
 
 @contextlib.asynccontextmanager
@@ -353,7 +362,7 @@ async def _process(task: Task) -> AsyncIterator[Process]:
         redis = await stack.enter_async_context(open_redis(task.redis_url))
         database = await stack.enter_async_context(open_database(task.mongodb_url, "walk"))
         hub, backplane, _ = open_hub(redis)
-        await _patiently(stack, backplane)
+        await _patiently(lambda: stack.enter_async_context(backplane.running()))
         access = MongoAccess(database, most=16, most_a_user=8, most_waiting_a_user=0)
         service = NotedService(
             database,
@@ -365,7 +374,7 @@ async def _process(task: Task) -> AsyncIterator[Process]:
             board=board,
             first=(task.process + PROCESSES * task.start) * STARTS,
         )
-        await _prepared(service)
+        await _patiently(service.prepare)
         jobs = Jobs()
         stack.push_async_callback(jobs.close)
         watch = LogWatch(hub, "user", service.read_heads, lambda: CHECK_SECONDS)
@@ -391,23 +400,14 @@ def _devices_of(process: int, users: Sequence[str]) -> list[tuple[str, int]]:
     ]
 
 
-async def _patiently(stack: contextlib.AsyncExitStack, backplane: Backplane) -> None:
-    async def opens() -> bool:
+async def _patiently(do: Callable[[], Awaitable[object]]) -> None:
+    """Do something; again while a store is away, or others come before."""
+
+    async def is_done() -> bool:
         try:
-            await stack.enter_async_context(backplane.running())
-        except (*LATER, BackplaneDown):
+            await do()
+        except LATER:
             return False
         return True
 
-    await until(opens, what="Redis is there")
-
-
-async def _prepared(service: NotedService) -> None:
-    async def is_prepared() -> bool:
-        try:
-            await service.prepare()
-        except (PyMongoError, NoTurn):
-            return False
-        return True
-
-    await until(is_prepared, what="MongoDB is there")
+    await until(is_done, AWAY_SECONDS, "the stores are there")

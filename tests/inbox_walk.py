@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,14 +28,15 @@ from tests.inbox_model import Wrong
 from tests.inbox_process import QUOTA, Task, serve
 from tornado_rt.protocol import iso_time
 
-COMMAND_SECONDS = 240.0
+COMMAND_SECONDS = 180.0
 # Longer than others wait until they finish an operation; a device is connected at most so long.
 FROZEN_SECONDS = (0.05, 0.7)
 DEVICE_SECONDS = 8.0
-PAUSE_SECONDS = (0.2, 1.5)
+# Between two faults, when each is to be soon [s].
+PAUSE_SECONDS = 1.5
 # The clock looks each second; a busy machine is later.
 OVERDUE = timedelta(seconds=3)
-LOG_TAIL = 30
+LOG_TAIL, STACKS_TAIL = 30, 400
 
 
 @attrs.define(eq=False)
@@ -101,14 +103,20 @@ class Runner:
         self._told = orjson.dumps({"do": do, "with": arguments}) + b"\n"
         if self._writer is not None:
             self._writer.write(self._told)
-        async with asyncio.timeout(COMMAND_SECONDS):
-            while not self._done.is_set():
-                if self.fork is not None and self.fork.poll():
-                    tail = self.log.read_text().splitlines()[-LOG_TAIL:]
-                    raise Wrong("\n".join([f"process {self.number} ended in {do}", *tail]))
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(0.2):
-                        await self._done.wait()
+        deadline = time.monotonic() + COMMAND_SECONDS
+        while not self._done.is_set():
+            if self.fork is not None and self.fork.poll():
+                raise self._wrong(f"process {self.number} ended in {do}", LOG_TAIL)
+            if time.monotonic() > deadline:
+                self.signal(signal.SIGUSR1)
+                await asyncio.sleep(1)
+                raise self._wrong(f"process {self.number} does not get on with {do}", STACKS_TAIL)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await self._done.wait()
+
+    def _wrong(self, why: str, tail: int) -> Wrong:
+        return Wrong("\n".join([why, *self.log.read_text().splitlines()[-tail:]]))
 
 
 @attrs.define(eq=False)
@@ -123,6 +131,7 @@ class Walk:
     rng: random.Random
     history: History
     board: Board
+    pause: float
     faults: dict[str, int] = attrs.field(factory=dict)
     runners: list[Runner] = attrs.field(factory=list)
 
@@ -162,7 +171,7 @@ class Walk:
 
     async def _harm_while(self, going: "asyncio.Future[Any]", with_faults: bool) -> None:
         while with_faults and not going.done():
-            await asyncio.wait([going], timeout=self.rng.uniform(*PAUSE_SECONDS))
+            await asyncio.wait([going], timeout=self.rng.uniform(0.2, self.pause))
             if not going.done():
                 name = self.rng.choices(list(FAULTS), list(FAULTS.values()))[0]
                 self.faults[name] = self.faults.get(name, 0) + 1
@@ -229,8 +238,8 @@ HARM: dict[str, Callable[[Walk], Awaitable[None]]] = {name: getattr(Walk, name) 
 
 
 @contextlib.asynccontextmanager
-async def walking(seed: int, users: int) -> AsyncIterator[Walk]:
-    """Start stores and processes; end all of them."""
+async def walking(seed: int, users: int, pause: float = PAUSE_SECONDS) -> AsyncIterator[Walk]:
+    """Start stores and processes; end all of them. `pause` is the longest between two faults."""
     names = [f"user{number}" for number in range(users)]
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rt-inbox-")))
@@ -241,7 +250,7 @@ async def walking(seed: int, users: int) -> AsyncIterator[Walk]:
         await asyncio.gather(redis.ready(), mongodb.ready())
         board = Board(folder / "board", names)
         rng = random.Random(f"{seed}-faults")
-        walk = Walk(seed, names, folder, redis, mongodb, rng, History(names), board)
+        walk = Walk(seed, names, folder, redis, mongodb, rng, History(names), board, pause)
         server = await asyncio.start_unix_server(
             functools.partial(_serve, walk), str(folder / "control")
         )

@@ -1,6 +1,6 @@
 """`make fuzz-inbox`: a long random walk of the inbox, by four processes, beside its model.
 
-    python -m tests.long.fuzz_inbox [--operations N] [--seed N] [--round N] [--users N]
+    python -m tests.long.fuzz_inbox [--operations N] [--seed N] [--round N] [--users N] [--pause S]
 
 Prints the seed. Which operations and faults there are follows from it; how they meet does not.
 """
@@ -16,10 +16,10 @@ from tests.inbox_model import Wrong
 from tests.inbox_walk import walking
 
 
-async def walk(operations: int, seed: int, a_round: int, users: int) -> None:
+async def walk(operations: int, seed: int, a_round: int, users: int, pause: float) -> None:
     """Do operations in rounds; compare all behind each."""
     began, done = time.monotonic(), 0
-    async with walking(seed, users) as walking_:
+    async with walking(seed, users, pause) as walking_:
         while done < operations:
             await walking_.go(min(a_round, operations - done))
             done += min(a_round, operations - done)
@@ -40,11 +40,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     parser.add_argument("--round", type=int, default=4000)
     parser.add_argument("--users", type=int, default=24)
+    parser.add_argument("--pause", type=float, default=5.0, help="longest between two faults [s]")
     options = parser.parse_args()
     os.nice(10)
     print(f"seed {options.seed}", flush=True)
     try:
-        asyncio.run(walk(options.operations, options.seed, options.round, options.users))
+        asyncio.run(
+            walk(options.operations, options.seed, options.round, options.users, options.pause)
+        )
     except Wrong as wrong:
         sys.exit(f"broken in seed {options.seed}: {wrong}")
 
