@@ -55,10 +55,10 @@ class Line(Connection):
         return b""
 
     def received(self, data: bytes) -> None:
-        raise NotImplementedError
+        raise AssertionError("a device without a socket has received something")
 
     def parted(self) -> None:
-        raise NotImplementedError
+        raise AssertionError("a device without a socket has parted")
 
     def send(self, message: Message) -> None:
         for part in () if self.closed else message.parts:

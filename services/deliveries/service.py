@@ -126,7 +126,7 @@ class Deliveries:
 def _new_task(kind: str, params: dict[str, Any], host: str, lane: str) -> NewTask:
     return NewTask(
         kind=kind,
-        # What no script reads of a task holds its lane too.
+        # No script reads this part of a task: it holds the lane too.
         job=Job(label=kind, params=params, tags=(lane,) if lane else ()),
         first=NOTHING_YET,
         key=host,

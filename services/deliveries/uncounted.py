@@ -6,7 +6,7 @@ from tornado_rt.metrics import Metrics
 
 
 class Uncounted(Metrics):
-    """What a worker counts, in a registry that nobody renders."""
+    """The counts of a worker, in a registry that nobody renders."""
 
     def __init__(self) -> None:
         # Under a name of its own: processes that share a folder mix counters of one name.

@@ -73,7 +73,7 @@ UNREAD, READ, ARCHIVED, SNOOZED = "unread", "read", "archived", "snoozed"
 # One that was removed stays for a while, for devices that were away and for an undo. What a process
 # that stood still does late to one that is gone meets it, and passes over it.
 GONE = "gone"
-# What tells that an event is known that renewed another notification; it stays as long.
+# Says that an event is known that renewed another notification; it stays as long.
 EVENT = "event"
 FORGOTTEN = (GONE, EVENT)
 
@@ -124,12 +124,12 @@ class Change:
 
 @attrs.frozen(kw_only=True)
 class Operation:
-    """What is done to a user's notifications in one go, and how the account is after it."""
+    """A change of a user's notifications in one go, and of the account with it."""
 
     id: ObjectId
     # The account's while the operation is the last one and not written into it.
     stamp: int
-    # What changes in the account.
+    # The fields of the account that change.
     after: Document
     inserted: Sequence[Document] = ()
     changes: Sequence[Change] = ()
@@ -204,7 +204,7 @@ class Account:
     epochs: Sequence[PastEpoch] = ()
     # The last one, whether it is written into the account or not.
     operation: Operation | None = None
-    # What it changes in the account and is not written there yet.
+    # The fields that it changes in the account and that are not written there yet.
     unwritten: Document = attrs.field(factory=dict)
     preferences: Document = attrs.field(factory=dict)
     channels: Sequence[str] = ()

@@ -97,7 +97,7 @@ class Accounts:
             elif operation.is_done(versions):
                 others[user_id] = operation
         if others:
-            # What is told of them must not go with a store that is killed now.
+            # Others are told of them: a store that is killed now must not lose them.
             await self._wait_for_disk()
             for operation in others.values():
                 self._note_done(operation)

@@ -228,7 +228,7 @@ class Walk:
         found: list[Document] = []
         looked, width = 0, min(count, WIDEST)
         top = self._seq if self._top is None else self._top
-        # What came after the account was read stands above it.
+        # One that came after the account was read stands above it.
         bound: Document = {} if self._top is None else {"$lte": top}
         while top > 0 and len(found) < count and self._left != 0:
             if looked >= most:

@@ -1,4 +1,4 @@
-"""What callers want of one user's notifications, each applied to a ledger.
+"""Intents: callers want changes of one user's notifications, each applied to a ledger.
 
 An intent is applied again when another process was first: it changes the ledger alone.
 """
@@ -56,6 +56,19 @@ class Intent(Protocol):
     def apply(self, ledger: Ledger) -> Any:
         """Change the ledger, or raise and leave it as it was."""
         ...
+
+
+@attrs.frozen(kw_only=True)
+class OfIds:
+    """The base of intents that are about some documents."""
+
+    user_id: str
+    ids: Sequence[Any]
+
+    @property
+    def needs(self) -> Needs:
+        """Say what must be known."""
+        return Needs(ids=self.ids)
 
 
 # How long before it is forgotten what was removed cannot be put back any more.
@@ -119,7 +132,7 @@ class Create:
         if found is None:
             return ledger.insert({**fields, "key": self.key}, self.id)
         if found["state"] == SNOOZED:
-            # What its user has put off stays away, and comes back as it is then.
+            # Its user has put it off: it stays away, and comes back as it is then.
             due_at = min(filter(None, (found.get("snoozed_until"), fields.get("goes_at"))))
             later = {**fields, "due_at": due_at}
             [kept] = ledger.change([found], lambda _: Edit(later, _missing(found, later)))
@@ -160,7 +173,7 @@ def id_of_event(user_id: str, event_id: str) -> ObjectId:
     return ObjectId(hashlib.sha256(f"{user_id}\n{event_id}".encode()).digest()[:12])
 
 
-# What a renewed one keeps though the new one does not say it.
+# A renewed one keeps these, though the new one does not name them.
 KEPT = {"_id", "user_id", "state", "seq", "version", "made", "key", "pinned", "due_at"} | {
     *("snoozed_until", "group_began", "count", "read_at", "seen_at", "event_id")
 }
@@ -183,22 +196,15 @@ class Changed:
 
 
 @attrs.frozen(kw_only=True)
-class Act:
+class Act(OfIds):
     """Apply a verb to some; `must_be`: raise NotificationNotFound when one of them is not there.
 
     Returns a `Changed`.
     """
 
-    user_id: str
     verb: Verb
-    ids: Sequence[Any]
     until: datetime | None = None
     must_be: bool = False
-
-    @property
-    def needs(self) -> Needs:
-        """Say what must be known."""
-        return Needs(ids=self.ids)
 
     def apply(self, ledger: Ledger) -> Changed:
         """Change the ledger."""
@@ -278,16 +284,8 @@ def _answers(document: Document) -> list[str]:
 
 
 @attrs.frozen(kw_only=True)
-class Due:
+class Due(OfIds):
     """Do what is due: a snoozed one comes back as new, one that has expired goes."""
-
-    user_id: str
-    ids: Sequence[Any]
-
-    @property
-    def needs(self) -> Needs:
-        """Say what must be known."""
-        return Needs(ids=self.ids)
 
     def apply(self, ledger: Ledger) -> None:
         """Change the ledger."""
@@ -308,19 +306,12 @@ def _is_reached(moment: Any, now: datetime) -> bool:
 
 
 @attrs.frozen(kw_only=True)
-class Trim:
+class Trim(OfIds):
     """Remove the oldest of some while the user has more than the quota."""
 
-    user_id: str
-    ids: Sequence[Any]
     quota: int
     # The account's when the ids were found.
     version: int
-
-    @property
-    def needs(self) -> Needs:
-        """Say what must be known."""
-        return Needs(ids=self.ids)
 
     def apply(self, ledger: Ledger) -> None:
         """Change the ledger."""
@@ -331,16 +322,8 @@ class Trim:
 
 
 @attrs.frozen(kw_only=True)
-class Purge:
+class Purge(OfIds):
     """Remove the parts of a digest."""
-
-    user_id: str
-    ids: Sequence[Any]
-
-    @property
-    def needs(self) -> Needs:
-        """Say what must be known."""
-        return Needs(ids=self.ids)
 
     def apply(self, ledger: Ledger) -> None:
         """Change the ledger."""
@@ -385,7 +368,7 @@ def is_part(document: Document) -> bool:
 
 @attrs.frozen
 class Outcome:
-    """What an intent returned, and the account after its operation."""
+    """The result of an intent, and the account after its operation."""
 
     result: Any
     account: Account

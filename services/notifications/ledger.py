@@ -30,13 +30,13 @@ UNDONE = (
 )
 # How long one that was removed stays.
 GONE_FOR = timedelta(days=1)
-# What a change never takes away.
+# A change never takes these away.
 FIXED = {"_id", "user_id"}
 
 
 @attrs.frozen(kw_only=True)
 class News:
-    """What one version tells devices: one that is new, changed ones, or the ids of removed ones."""
+    """The news of one version: one that is new, changed ones, or the ids of removed ones."""
 
     version: int
     new: Document | None = None
@@ -49,7 +49,7 @@ class News:
 
 @attrs.frozen
 class Edit:
-    """What becomes of one document: fields that are set, and fields that go."""
+    """An edit of one document: fields that are set, and fields that go."""
 
     fields: Document
     gone: Sequence[str] = ()

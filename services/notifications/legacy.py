@@ -27,7 +27,7 @@ EVENTS = "inbox_events"
 LATE = timedelta(days=1)
 # How many documents one write removes.
 TOGETHER = 50
-# What only the old layout has.
+# Only the old layout has these.
 OLD_FIELDS = {
     *("status", "unsent", "unpublished", "stored_at", "published_at", "blind_seconds", "seq"),
 }
@@ -148,7 +148,7 @@ class Legacy:
         # Of one that tells no time it is not known how old it is.
         since = datetime.now(UTC) if made_at == LONG_AGO else made_at
         goes = self._lifetime.fields(since, None, old["_id"])
-        # What is due already goes soon: nobody looks for what was due long ago.
+        # One that is due already goes soon: nobody looks that far back.
         goes["due_at"] = max(goes["due_at"], datetime.now(UTC))
         return {
             **kept,

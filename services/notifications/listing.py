@@ -1,4 +1,4 @@
-"""What a list of notifications is asked for."""
+"""The query of a list of notifications."""
 
 from collections.abc import Sequence
 from datetime import datetime

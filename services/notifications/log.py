@@ -1,4 +1,4 @@
-"""What a device has missed: the versions after its cursor, whole or not at all.
+"""The log of a user: a device reads the versions after its cursor, whole or not at all.
 
 Versions are contiguous, and each is told by one message. So a device that gets a message whose
 version does not follow the last one knows that it has missed something, and reads it here.

@@ -1,4 +1,4 @@
-"""What leaves the server because of a notification: webhooks, Web Push, e-mail.
+"""Debts: a notification leaves the server by webhooks, Web Push and e-mail.
 
 A debt is written in the same operation as the notification that it is about, and removed when a
 delivery was handed over. Cut off between the two it is handed over again, under the same id, by
@@ -98,7 +98,7 @@ class Owed:
         self._owed = database[OWED]
         self._outlets: list[Outlet] = []
         self._wanted = asyncio.Event()
-        # What an earlier process left.
+        # An earlier process may have left some.
         self._wanted.set()
 
     def serve(self, outlet: Outlet) -> None:

@@ -1,4 +1,4 @@
-"""What the verbs of notifications share: the parts, and how they are joined."""
+"""The parts that the verbs of notifications share, and how they are joined."""
 
 from collections.abc import Sequence
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What devices are told of a change, at once and in its order."""
+"""Devices are told of each change, at once and in its order."""
 
 import asyncio
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""What goes by itself, and what comes back: quota, lifetime, snooze.
+"""Quota, lifetime and snooze: notifications go by themselves, and come back.
 
 Each job asks for a bounded range of an index, changes what it finds through the committer, and
 serves others in between: it holds nobody up.
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 LOOK_SECONDS = 1.0
 # How often it is noted for the next start up to when that was done [s].
 NOTE_SECONDS = 60.0
-# What was found due before this long may have been written since [s].
+# The clock looks back this far: one that was due then may have been written since.
 OVERLAP = timedelta(seconds=10)
 # A window over what is due is made narrower and wider so that it finds about this many.
 WANTED = 100

@@ -1,4 +1,4 @@
-"""What a user does with notifications: each verb is an edit of one document."""
+"""The verbs of a user: each is an edit of one document."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -11,7 +11,7 @@ from services.notifications.ledger import Edit, is_in_inbox
 
 
 class Verb(StrEnum):
-    """What a device asks for."""
+    """A verb that a device asks for."""
 
     SEEN = "seen"
     READ = "read"

@@ -130,7 +130,7 @@ class Sender:
             async with self._access.watched():
                 await self._store.note(webhook.id, answer, success=not reply.error)
         except PyMongoError as error:
-            # What has arrived is not sent again for that.
+            # It has arrived, and is not sent again for that.
             log.warning("answer_not_noted", webhook_id=webhook.id, error=error)
 
     async def _disable_unless_used(self, webhook_id: str, given_up: GivenUp) -> None:
