@@ -65,7 +65,7 @@ async def check_accounts(database: Any) -> None:
     """Fail unless each account agrees with the documents of its user, and nothing is half done."""
     documents = await database.inbox.find({}).to_list(None)
     reader = Accounts(database)
-    accounts = await reader.settle(await reader.read(await reader.user_ids()))
+    accounts = await reader.settled(await reader.user_ids())
     await reader.endings.close()
     assert {one["user_id"] for one in documents} <= accounts.keys()
     for user_id, account in accounts.items():

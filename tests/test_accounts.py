@@ -16,7 +16,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
 from services.notifications import NotificationService, Verb
 from services.notifications.account import Account, Document, Epoch, Operation
-from services.notifications.accounts import Accounts
+from services.notifications.accounts import Accounts, Failed
 from services.notifications.intents import Act, Create, Intent, Undo
 from services.notifications.ledger import Ledger
 from tests.conftest import SECRET, start_server, stop_server
@@ -26,6 +26,7 @@ from tornado_rt.mongo import open_database
 from tornado_rt.stores import running_addresses
 
 OTHER = Epoch(9, "other")
+NONE_FAILED = Failed(set(), set())
 
 
 class Slow:
@@ -36,11 +37,12 @@ class Slow:
         self.accounts = Accounts(database)
         self.before: dict[str, Account] = {}
         self.operations: dict[str, Operation] = {}
+        self.seen = 0
 
     async def plan(self, *intents: Intent) -> Operation:
         """Read, and apply intents of one user to a ledger."""
         user_id = intents[0].user_id
-        self.before |= await self.accounts.settle(await self.accounts.read([user_id]))
+        self.before |= await self.accounts.settled([user_id])
         now = datetime.now(UTC).replace(microsecond=0)
         ledger = Ledger(self.before[user_id], OTHER, now)
         ledger.know(await self._inbox.find({"user_id": user_id}).to_list(None))
@@ -52,14 +54,16 @@ class Slow:
         return operation
 
     async def begin(self) -> None:
+        self.seen = self.accounts.connection_count
         assert await self.accounts.begin(self.operations, self.before) == set(self.operations)
 
     async def do(self) -> None:
-        assert await self.accounts.do(self.operations) == set()
+        assert await self.accounts.do(self.operations, self.seen) == NONE_FAILED
 
     async def do_half(self) -> None:
         """Do the first half of each sort of step, in the order in which `do` does them."""
-        await self.accounts.do({id_: _half(one) for id_, one in self.operations.items()})
+        half = {id_: _half(one) for id_, one in self.operations.items()}
+        await self.accounts.do(half, self.seen)
 
     async def end(self) -> None:
         await self.accounts.end(self.operations)

@@ -16,6 +16,7 @@ import pytest
 from settings import Settings
 from tests.conftest import SECRET
 from tests.timing import cpu_seconds
+from tests.waiting import until
 from tornado_rt.auth import (
     LATEST,
     AuthError,
@@ -25,6 +26,7 @@ from tornado_rt.auth import (
     challenge,
     make_token,
 )
+from tornado_rt.keys import open_keys
 
 HS256 = Settings(jwt_secret=SECRET)
 
@@ -208,6 +210,31 @@ async def test_leeway_counts_for_as_long_as_the_identity_does() -> None:
     assert identity.expires_at == expired + 10
     with pytest.raises(AuthError, match="expired"):
         await TokenVerifier(HS256, SECRET).verify(signed(exp=expired))
+
+
+@pytest.mark.gen_test
+async def test_token_that_was_good_is_refused_once_it_has_expired() -> None:
+    verifier = TokenVerifier(HS256, SECRET)
+    token = signed(exp=int(time.time()) + 2)
+    assert await verifier.verify(token) is await verifier.verify(token)
+
+    async def is_refused() -> bool:
+        try:
+            await verifier.verify(token)
+        except AuthError as error:
+            return "expired" in str(error)
+        return False
+
+    await until(is_refused)
+
+
+@pytest.mark.gen_test
+async def test_token_that_was_good_is_checked_again_with_another_key() -> None:
+    verifier, token = TokenVerifier(HS256, SECRET), signed()
+    assert (await verifier.verify(token)).user_id == "alice"
+    verifier._keys = open_keys(Settings(), SECRET[::-1])
+    with pytest.raises(AuthError, match="Signature verification failed"):
+        await verifier.verify(token)
 
 
 @pytest.mark.gen_test

@@ -201,12 +201,14 @@ async def odd_method(client: Client, method: str, path: str) -> None:
     await AsyncHTTPClient().fetch(request, raise_error=False)
 
 
-@pytest.mark.gen_test
+@pytest.mark.gen_test(timeout=120)
 @pytest.mark.parametrize("most", [20_000, 0])
 async def test_batch_may_be_as_large_as_the_operator_says(
     idle: Settings, make_token: Token, most: int
 ) -> None:
-    roomy = attrs.evolve(idle, queue_max_batch=most, queue_max_waiting_per_user=0)
+    bounds = {"queue_max_batch": most, "queue_max_waiting_per_user": 0}
+    # A slow machine may take longer than requests do otherwise.
+    roomy = attrs.evolve(idle, **bounds, request_timeout_seconds=100.0)
     async with serving(roomy, make_token("alice")) as alice:
         made = await alice.post("/api/batches", {"symbols": ["AAPL"] * 9000})
         assert (made.status, made.body["submitted"]) == (202, 9000)

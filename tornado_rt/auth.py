@@ -1,7 +1,9 @@
 """Identities and the tokens that name them (RFC 7519)."""
 
+import hashlib
 import math
 import time
+from collections import OrderedDict
 from typing import Any
 
 import attrs
@@ -18,6 +20,8 @@ NO_SCOPES: frozenset[str] = frozenset()
 USER_ID_LENGTH = 255
 # More than headers may have.
 MOST_TOKEN_BYTES = 65536
+# How many good tokens are remembered.
+REMEMBERED = 10_000
 REASON_LENGTH = 200
 # The end of the year 9999, the last that ISO 8601 and `datetime` can write.
 LATEST = 253402300799
@@ -55,15 +59,27 @@ class Identity:
         return scope in self.scopes or ADMIN in self.scopes
 
 
+@attrs.frozen
+class _Checked:
+    """A token that was good, with this key and until then (seconds since the epoch)."""
+
+    key: Key
+    until: float
+    identity: Identity
+
+
 class TokenVerifier:
     """Checks tokens against the configured keys, an algorithm allow-list, issuer and audience.
 
+    One that was good stays good with the same key until it expires: its signature is checked once.
     Raise SecretError when the settings name keys that cannot be used.
     """
 
     def __init__(self, settings: Settings, secret: str) -> None:
         self._settings = settings
         self._keys = open_keys(settings, secret)
+        # By the digest of the token: nobody reads tokens in our memory.
+        self._checked: OrderedDict[bytes, _Checked] = OrderedDict()
         self.faults = self._keys.faults
         self.close = self._keys.close
 
@@ -75,14 +91,25 @@ class TokenVerifier:
         if len(token) > MOST_TOKEN_BYTES:
             raise AuthError(f"the token is longer than {MOST_TOKEN_BYTES} bytes")
         try:
-            claims = self._decode(token, await self._keys.find(token))
+            key = await self._keys.find(token)
+            digest = hashlib.sha256(token.encode()).digest()
+            known = self._checked.get(digest)
+            if known is not None and known.key is key and time.time() < known.until:
+                return known.identity
+            claims = self._decode(token, key)
         except jwt.ExpiredSignatureError:
             raise AuthError("the token has expired") from None
         except (UnknownKey, *BAD_TOKEN) as error:
             # The reason may quote the token.
             reason = clean_text(error, REASON_LENGTH)
             raise AuthError(f"the token is not valid: {reason}") from None
-        return self._identity(claims)
+        identity = self._identity(claims)
+        # PyJWT compares whole seconds.
+        until = min(int(claims["exp"]), LATEST) + self._settings.jwt_leeway_seconds
+        self._checked[digest] = _Checked(key, until, identity)
+        if len(self._checked) > REMEMBERED:
+            self._checked.popitem(last=False)
+        return identity
 
     def _decode(self, token: str, key: Key) -> dict[str, Any]:
         settings = self._settings

@@ -108,7 +108,7 @@ def _check_length(name: str, value: str, most: int, least: int) -> None:
 
 
 def _holds_only(value: str, allowed: set[str]) -> bool:
-    return all(one in allowed or may_stand(one) for one in value)
+    return value.isprintable() or all(one in allowed or may_stand(one) for one in set(value))
 
 
 def _check_values(name: str, value: Any, depth: int, most: int) -> None:

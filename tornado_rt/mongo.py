@@ -11,6 +11,11 @@ import pymongo
 import structlog
 from motor.motor_tornado import MotorClient, MotorDatabase
 from pymongo.errors import ConnectionFailure, PyMongoError
+from pymongo.monitoring import (
+    ConnectionCheckedOutEvent,
+    ConnectionCreatedEvent,
+    ConnectionPoolListener,
+)
 from pymongo.synchronous import monitor
 
 from tornado_rt.store_urls import without_credentials
@@ -38,6 +43,42 @@ class BadMongodbUrl(ValueError):
 
 class StoreAway(PyMongoError):
     """MongoDB is known not to answer; nobody waits for it any more."""
+
+
+def _pass_over(_: Any, event: Any) -> None:
+    """Do nothing with an event."""
+
+
+class Connections(ConnectionPoolListener):
+    """Counts how often a client has gone to another connection than those that it had.
+
+    While `count` stays as it is, all writes were to one run of one server: a connection does not
+    outlive the process at its other end. So what one write has changed there, a later one finds.
+    """
+
+    pool_created = pool_ready = pool_cleared = pool_closed = _pass_over
+    connection_ready = connection_closed = connection_checked_in = _pass_over
+    connection_check_out_started = connection_check_out_failed = _pass_over
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._address: Any = None
+
+    def connection_created(self, event: ConnectionCreatedEvent) -> None:
+        """Note one that may be to a server that was started anew."""
+        self.count += 1
+
+    def connection_checked_out(self, event: ConnectionCheckedOutEvent) -> None:
+        """Note one to another server of a replica set, which may have been there before."""
+        if event.address != self._address:
+            self._address = event.address
+            self.count += 1
+
+
+def connections_of(database: Any) -> Connections:
+    """Return what counts the connections of a database that `open_database` has opened."""
+    listeners = database.client.delegate.options.event_listeners
+    return next(one for one in listeners if isinstance(one, Connections))
 
 
 class MongoAccess:
@@ -186,4 +227,5 @@ def _client(url: str) -> Any:
         readPreference="primary",
         tz_aware=True,
         appname="tornado_rt",
+        event_listeners=[Connections()],
     )

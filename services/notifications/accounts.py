@@ -4,6 +4,9 @@ The steps of an operation may be done again by anybody: an insert is known by it
 change passes over documents that have a later version. What begins an operation is
 acknowledged before it is on disk. The last write of its steps is acknowledged when it is on disk,
 and so is all before it: the embedded store and MongoDB have one journal, a replica set one log.
+Between the two the store may be killed and started anew, or another member of a replica set become
+the primary: then what was begun may be lost and its steps are done. A client that has gone to
+another connection meanwhile looks for that, and counts the account.
 """
 
 import asyncio
@@ -23,6 +26,7 @@ from services.notifications.account import FORGOTTEN, Account, Document, Operati
 from services.notifications.endings import OTHERS_SECONDS, Endings
 from services.notifications.indexes import INBOX, OWED, USERS
 from services.notifications.models import StoreConflict
+from tornado_rt.mongo import connections_of
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +46,14 @@ TOGETHER = 50
 REFUSALS = {2, 15, 22, 52, 57, 121, 10334, 17419, 17420, 17280}
 
 
+@attrs.frozen
+class Failed:
+    """Of whom the store has refused a document, and of whom it has lost that it was begun."""
+
+    refused: set[str]
+    lost: set[str]
+
+
 class Accounts:
     """Reads and moves the accounts of users, and does their operations."""
 
@@ -51,11 +63,17 @@ class Accounts:
         self._lazy_inbox = database.get_collection(INBOX, write_concern=UNWAITED)
         self._owed = database.get_collection(OWED, write_concern=UNWAITED)
         self._barrier = database["meta"]
+        self._connections = connections_of(database)
         self.endings = Endings(self.end)
         # When each unfinished operation was seen first.
         self._seen: dict[ObjectId, float] = {}
         # Operations whose steps are known to be done.
         self._done: OrderedDict[ObjectId, None] = OrderedDict()
+
+    @property
+    def connection_count(self) -> int:
+        """While it stays as it is, nothing that was written was lost."""
+        return self._connections.count
 
     async def read(self, user_ids: Sequence[str]) -> dict[str, Account]:
         """Return the accounts as they stand; of who has none, an empty one."""
@@ -68,18 +86,27 @@ class Accounts:
         found = self._users.find({}, {"_id": 1})
         return [one["_id"] async for one in found if isinstance(one["_id"], str)]
 
-    async def settle(self, accounts: Mapping[str, Account]) -> dict[str, Account]:
-        """Return accounts as they are after their last operations, whoever has to do the rest."""
-        settled = dict(accounts)
-        while busy := {id_: one for id_, one in settled.items() if one.is_busy}:
-            done = await self._done_of(busy)
+    async def settled(self, user_ids: Sequence[str]) -> dict[str, Account]:
+        """Return accounts as they are after their last operations, whoever has to do the rest.
+
+        One whose last operation the store has lost in part is not whole.
+        """
+        settled: dict[str, Account] = {}
+        while left := [id_ for id_ in user_ids if id_ not in settled]:
+            seen = self._connections.count
+            read = await self.read(left)
+            busy = {id_: one for id_, one in read.items() if one.is_busy}
+            settled |= {id_: one for id_, one in read.items() if id_ not in busy}
+            done = await self._done_of(busy, seen)
             settled |= {id_: busy[id_].settled() for id_ in done}
-            left = {id_: one for id_, one in busy.items() if id_ not in done}
-            if left:
-                settled |= await self._wait_or_do(left)
+            left_busy = {id_: one for id_, one in busy.items() if id_ not in done}
+            if left_busy:
+                broken = await self._wait_or_do(left_busy, seen)
+                now = await self.read(list(broken))
+                settled |= {id_: attrs.evolve(one, is_whole=False) for id_, one in now.items()}
         return settled
 
-    async def _done_of(self, busy: Mapping[str, Account]) -> set[str]:
+    async def _done_of(self, busy: Mapping[str, Account], seen: int) -> set[str]:
         """Return whose last operation was done; its last step tells of all."""
         operations = {id_: one.operation for id_, one in busy.items() if one.operation is not None}
         asked = [
@@ -98,14 +125,18 @@ class Accounts:
                 others[user_id] = operation
         if others:
             # Others are told of them: a store that is killed now must not lose them.
-            await self._wait_for_disk()
+            if not await self.is_kept(seen):
+                return done
             for operation in others.values():
                 self._note_done(operation)
             self.endings.add(others, OTHERS_SECONDS)
         return done | others.keys()
 
-    async def _wait_or_do(self, busy: Mapping[str, Account]) -> dict[str, Account]:
-        """Wait a moment for the process whose operations these are, or do them for it."""
+    async def _wait_or_do(self, busy: Mapping[str, Account], seen: int) -> set[str]:
+        """Wait a moment for the process whose operations these are, or do them for it.
+
+        Return whose was not done as a whole.
+        """
         now = time.monotonic()
         left: dict[str, Operation] = {}
         for user_id, account in busy.items():
@@ -113,13 +144,14 @@ class Accounts:
             since = self._seen.setdefault(account.operation.id, now)
             if now - since >= PATIENCE_SECONDS:
                 left[user_id] = account.operation
-        if left:
-            log.info("operation_done_for_another", users=len(left))
-            await self.do(left)
-            self.endings.add(left)
-        else:
+        if not left:
             await asyncio.sleep(LOOK_SECONDS)
-        return await self.read(list(busy))
+            return set()
+        log.info("operation_done_for_another", users=len(left))
+        failed = await self.do(left, seen)
+        broken = failed.refused | failed.lost
+        self.endings.add({id_: one for id_, one in left.items() if id_ not in broken})
+        return broken
 
     def _note_done(self, operation: Operation) -> None:
         self._seen.pop(operation.id, None)
@@ -157,8 +189,29 @@ class Accounts:
             raise StoreConflict(next(id_ for id_, one in held.items() if one is None))
         return {id_ for id_, one in held.items() if one}
 
-    async def do(self, operations: Mapping[str, Operation]) -> set[str]:
-        """Do the steps; return the users of whom a document was refused. They are recounted."""
+    async def do(self, operations: Mapping[str, Operation], seen: int) -> Failed:
+        """Do the steps. `seen` is the `connection_count` before the operations were begun or read.
+
+        Of whom it fails, the account has to be counted.
+        """
+        refused: set[str] = set()
+        before = -1
+        while before != self._connections.count:
+            # A step before the last one may be lost with a store that is killed.
+            before = self._connections.count
+            refused |= await self._steps(operations)
+        lost: set[str] = set()
+        if before != seen:
+            # So may be what was begun.
+            lost = operations.keys() - await self._held(operations)
+        if lost:
+            log.warning("begun_operation_lost", users=len(lost))
+        for user_id in operations.keys() - lost:
+            self._note_done(operations[user_id])
+        return Failed(refused, lost)
+
+    async def _steps(self, operations: Mapping[str, Operation]) -> set[str]:
+        """Do all steps; return of whom a document was refused."""
         changes = [
             UpdateMany(change.wanted(), change.update())
             for one in operations.values()
@@ -176,8 +229,6 @@ class Accounts:
             refused |= await _insert(self._inbox, inserted)
         elif len(changes) != 1:
             await self._wait_for_disk()
-        for operation in operations.values():
-            self._note_done(operation)
         return refused
 
     async def end(self, operations: Mapping[str, Operation]) -> None:
@@ -239,6 +290,14 @@ class Accounts:
             log.error("change_refused", users=len(operations), error=error.details["writeErrors"])
             return set(operations)
         return set()
+
+    async def is_kept(self, seen: int) -> bool:
+        """Wait until all that was written is on disk; say whether nothing of it was lost.
+
+        `seen` is the `connection_count` before it was written.
+        """
+        await self._wait_for_disk()
+        return self._connections.count == seen
 
     async def _wait_for_disk(self) -> None:
         await self._barrier.update_one({"_id": "barrier"}, {"$inc": {"n": 1}}, upsert=True)

@@ -223,25 +223,33 @@ class Committer:
         """Do operations; return whose nobody else was first with, and whose were refused."""
         if not operations:
             return set(), set()
+        seen = self._accounts.connection_count
         won = await self._accounts.begin(operations, accounts)
         self._forget(operations)
         done = {id_: one for id_, one in operations.items() if id_ in won}
         if not done:
             return won, set()
-        refused = await self._accounts.do(done)
-        for user_id in done.keys() - refused:
-            self._remember(ledgers[user_id].account.after(done[user_id]))
-        self._accounts.endings.add(done)
-        for user_id in refused:
+        failed = await self._accounts.do(done, seen)
+        broken = failed.refused | failed.lost
+        whole = {id_: one for id_, one in done.items() if id_ not in broken}
+        for user_id, operation in whole.items():
+            self._remember(ledgers[user_id].account.after(operation))
+        self._accounts.endings.add(whole)
+        for user_id in broken:
             account = (await self._accounts.read([user_id]))[user_id]
-            await self._recount.count(account.settled() if account.is_busy else account)
-        return won, refused
+            if user_id in failed.lost:
+                # Others may have given out the same numbers again.
+                account = attrs.evolve(account, is_whole=False)
+            counted = await self._recount.count(account.settled() if account.is_busy else account)
+            # All steps were done: whoever is told of them sees the new epoch.
+            ledgers[user_id].account = counted
+        return won, failed.refused
 
     async def _outdated(self, unchanged: Mapping[str, Account]) -> set[str]:
         """Return whose account, by which nothing was to be done, is not the newest."""
         if not unchanged:
             return set()
-        now = await self._accounts.settle(await self._accounts.read(list(unchanged)))
+        now = await self._accounts.settled(list(unchanged))
         outdated = {id_ for id_, one in unchanged.items() if now[id_].version != one.version}
         self._forget(dict.fromkeys(outdated))
         return outdated
@@ -250,7 +258,7 @@ class Committer:
         """Return the accounts; a user who has to be counted leaves the batch for that time."""
         accounts = {id_: self._known[id_] for id_ in batch if id_ in self._known}
         if missing := [id_ for id_ in batch if id_ not in accounts]:
-            read = await self._accounts.settle(await self._accounts.read(missing))
+            read = await self._accounts.settled(missing)
             whole, broken = await self._recount.look(read)
             accounts |= whole
             for user_id in broken:

@@ -118,6 +118,6 @@ class Parts:
 
     async def _read_accounts(self, user_ids: list[str]) -> dict[str, tuple[Account, bool]]:
         """Return the accounts, and whether each has to be counted."""
-        settled = await self._accounts.settle(await self._accounts.read(user_ids))
+        settled = await self._accounts.settled(user_ids)
         known, broken = await self._recount.look(settled)
         return {id_: (one, id_ in broken) for id_, one in known.items()}

@@ -1,7 +1,7 @@
 """Accounts that are not there, not of this layout, or not whole: found again from the documents."""
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -44,7 +44,7 @@ class Recount:
             old = await self._legacy.read(missing)
             left = [id_ for id_ in missing if id_ in found or old[id_]]
             if left:
-                known |= await self._accounts.settle(await self._accounts.read(left))
+                known |= await self._accounts.settled(left)
             broken = {id_ for id_ in left if not known[id_].is_stored}
         else:
             broken = set()
@@ -57,20 +57,26 @@ class Recount:
         """
         user_id, was_whole = account.user_id, account.is_whole and account.is_stored
         while True:
-            written = await self._accounts.put(await self._counted(account), account)
+            seen = self._accounts.connection_count
+            old = (await self._legacy.read([user_id]))[user_id]
+            moved, last = self._legacy.moved(old, account.version or account.seq)
+            await self._copy(moved)
+            written = await self._accounts.put(await self._counted(account, moved, last), account)
             if written:
-                await self._forget(user_id)
-            now = await self._accounts.settle(await self._accounts.read([user_id]))
-            account = now[user_id]
+                while old and not await self._accounts.is_kept(seen):
+                    seen = self._accounts.connection_count
+                    await self._copy(moved)
+                await self._legacy.forget(old)
+            account = (await self._accounts.settled([user_id]))[user_id]
             if account.is_whole and account.is_stored and (written or not was_whole):
                 return account
 
-    async def _counted(self, account: Account) -> Account:
-        user_id = account.user_id
-        old = (await self._legacy.read([user_id]))[user_id]
-        moved, last = self._legacy.moved(old, account.version or account.seq)
+    async def _copy(self, moved: Sequence[Document]) -> None:
         for start in range(0, len(moved), TOGETHER):
             await self._accounts.copy_in(moved[start : start + TOGETHER])
+
+    async def _counted(self, account: Account, moved: Sequence[Document], last: int) -> Account:
+        user_id = account.user_id
         documents = [one async for one in self._inbox.find({"user_id": user_id})]
         documents = [await self._numbered(one) for one in documents]
         log.info("inbox_counted", user_id=user_id, documents=len(documents), moved=len(moved))
@@ -113,9 +119,6 @@ class Recount:
         # So high that the process goes on with it.
         ordinal = max(account.epoch.ordinal if account.epoch else 0, self._epoch().ordinal)
         return Epoch(ordinal, secrets.token_hex(4))
-
-    async def _forget(self, user_id: str) -> None:
-        await self._legacy.forget((await self._legacy.read([user_id]))[user_id])
 
 
 def _sum(documents: list[Document]) -> Counts:

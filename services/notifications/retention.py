@@ -193,8 +193,12 @@ class Retention:
         for one in gone:
             user_id = str(one.get("user_id"))
             highest[user_id] = max(highest.get(user_id, 0), number_in(one, "version"))
-        for user_id, version in highest.items():
-            await self._accounts.raise_floor(user_id, version)
+        is_kept = not highest
+        while not is_kept:
+            seen = self._accounts.connection_count
+            for user_id, version in highest.items():
+                await self._accounts.raise_floor(user_id, version)
+            is_kept = await self._accounts.is_kept(seen)
         await self._accounts.purge([one["_id"] for one in gone])
 
     async def _do_due(self, user_id: str, due: list[Any]) -> None:

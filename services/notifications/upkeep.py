@@ -44,6 +44,14 @@ class Upkeep(Parts):
         """Move all users of the layout before."""
         for user_ids in (self._legacy.user_ids, self._legacy.other_user_ids):
             for user_id in await user_ids():
-                await self._read_account(user_id)
-                await self._legacy.forget((await self._legacy.read([user_id]))[user_id])
+                await self._move(user_id)
         await self._legacy.end()
+
+    async def _move(self, user_id: str) -> None:
+        """Move a user, and forget what was moved once that is on disk."""
+        while True:
+            seen = self._accounts.connection_count
+            await self._read_account(user_id)
+            if await self._accounts.is_kept(seen):
+                break
+        await self._legacy.forget((await self._legacy.read([user_id]))[user_id])
