@@ -228,6 +228,12 @@ class Request(HTTP1Connection):
         expected = headers.get("Expect", "").lower() == "100-continue"
         if expected and start_line.version != "HTTP/1.0":
             self.stream.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        length = int(headers.get("Content-Length", "0"))
+        if 0 < length <= min(self.stream._read_buffer_size, CHUNK_BYTES, self._max_body_size):
+            # All of it has come with the head.
+            await self._deliver_body(delegate, await self.stream.read_bytes(length))
+            self._read_finished = True
+            return
         # When there is no more room, slow senders go before those that wait for an answer.
         self._owner.rests(self._connection)
         body = self._read_body(0, headers, delegate)

@@ -202,8 +202,10 @@ class Account:
     counts: Counts = NONE
     epoch: Epoch | None = None
     epochs: Sequence[PastEpoch] = ()
-    # The last one, whether it is written into the account or not.
+    # The last one, if it is not written into the account yet.
     operation: Operation | None = None
+    # The last one as it is stored.
+    packed: bytes | None = None
     # The fields that it changes in the account and that are not written there yet.
     unwritten: Document = attrs.field(factory=dict)
     preferences: Document = attrs.field(factory=dict)
@@ -220,7 +222,10 @@ class Account:
             return cls(user_id=user_id)
         numbers = {name: _number(stored.get(name, 0)) for name in NUMBERS}
         counted = {name: _number(stored.get(name, 0)) for name in COUNTED}
-        operation, epoch = _operation(stored), _epoch(stored.get("epoch"))
+        epoch, packed = _epoch(stored.get("epoch")), stored.get("op")
+        # Nobody needs to look into one that is written into the account.
+        is_open = (_number(stored.get("stamp", 0)) or 0) % 2 == 1
+        operation = _unpacked(packed) if is_open or epoch is None else None
         # Of a new account its first operation has the epoch.
         epoch_to_come = operation is not None and "epoch" in operation.after
         good = [one is not None for one in (*numbers.values(), *counted.values())]
@@ -237,7 +242,8 @@ class Account:
             preferences=_mapping(stored.get("preferences")),
             channels=_texts(stored.get("channels")),
             is_stored=True,
-            is_whole=all(good) and operation is not BROKEN,
+            is_whole=all(good) and operation is not BROKEN and not (is_open and packed is None),
+            packed=packed,
             stored_epoch=stored.get("epoch"),
         )
 
@@ -274,8 +280,7 @@ class Account:
 
     def holds(self, operation: Operation) -> bool | None:
         """Say whether an operation led here; None: too many came since to tell."""
-        last = self.operation
-        known = () if last is None else (last.id, *last.earlier)
+        known = self._known
         if operation.id in known:
             return True
         # A count begins the history anew; a whole one has no room for those before.
@@ -290,8 +295,12 @@ class Account:
     @property
     def history(self) -> Sequence[ObjectId]:
         """The ids of the last operations, for the next one."""
-        last = self.operation
-        return () if last is None else (last.id, *last.earlier)[:EARLIER]
+        return self._known[:EARLIER]
+
+    @property
+    def _known(self) -> Sequence[ObjectId]:
+        last = self.operation or _unpacked(self.packed)
+        return () if last is None or last is BROKEN else (last.id, *last.earlier)
 
     def to_fields(self) -> Document:
         """Return what is stored of it, but for the stamp and what has a write of its own."""
@@ -363,11 +372,9 @@ def _past(stored: Any) -> list[PastEpoch]:
     return [PastEpoch(id_, last) for id_, last in past if isinstance(id_, str) and last is not None]
 
 
-def _operation(stored: Document) -> Operation | None:
-    packed = stored.get("op")
+def _unpacked(packed: Any) -> Operation | None:
     if packed is None:
-        # One must be there while the stamp is odd.
-        return BROKEN if (_number(stored.get("stamp", 0)) or 0) % 2 else None
+        return None
     try:
         return Operation.unpack(packed)
     except (KeyError, TypeError, ValueError, BSONError):

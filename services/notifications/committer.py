@@ -96,6 +96,8 @@ class Committer:
         self._counting: set[asyncio.Task[None]] = set()
         accounts.endings.is_busy = self._busy.__contains__
         accounts.endings.ended = self._note_ended
+        accounts.endings.released = self._start
+        self._ending = accounts.endings.writing
 
     async def commit(self, intent: Intent) -> Outcome:
         """Commit an intent; return its result. Raise what it raises, NoTurn, or PyMongoError."""
@@ -128,7 +130,7 @@ class Committer:
         return self._known.get(user_id)
 
     def _start(self) -> None:
-        if len(self._jobs) < AT_ONCE:
+        if self._waiting and len(self._jobs) < AT_ONCE:
             # It serves others too: it belongs to no handler that happens to be the first.
             loop, context = asyncio.get_running_loop(), contextvars.Context()
             job = loop.create_task(self._run(), name="inbox-committer", context=context)
@@ -155,7 +157,7 @@ class Committer:
         for user_id in tuple(self._waiting):
             if room <= 0:
                 break
-            if user_id in self._busy:
+            if user_id in self._busy or user_id in self._ending:
                 continue
             line = self._waiting.pop(user_id)
             taken: list[_Wish] = []

@@ -30,13 +30,16 @@ class Endings:
     """Ends operations with `end` after a while.
 
     `is_busy` says of a user that the next operation is under way; `ended` learns of each that was
-    ended here.
+    ended here, `released` that others may go on with some. Of whom is in `writing` nothing may be
+    begun meanwhile: it would not find the account as it is known.
     """
 
     def __init__(self, end: End) -> None:
         self._end = end
         self.is_busy: Callable[[str], bool] = lambda _: False
         self.ended: Callable[[str, Operation], None] = lambda _, __: None
+        self.released: Callable[[], None] = lambda: None
+        self.writing: set[str] = set()
         self._waiting: OrderedDict[str, tuple[float, Operation]] = OrderedDict()
         self._job: asyncio.Task[None] | None = None
 
@@ -79,9 +82,14 @@ class Endings:
         users = list(due)
         for start in range(0, len(users), TOGETHER):
             some = {user_id: due[user_id] for user_id in users[start : start + TOGETHER]}
-            await self._end(some)
-            for user_id, operation in some.items():
-                self._note(user_id, operation)
+            self.writing |= some.keys()
+            try:
+                await self._end(some)
+                for user_id, operation in some.items():
+                    self._note(user_id, operation)
+            finally:
+                self.writing -= some.keys()
+                self.released()
 
     def _note(self, user_id: str, operation: Operation) -> None:
         waiting = self._waiting.get(user_id)

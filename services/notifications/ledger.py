@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import attrs
@@ -21,7 +22,7 @@ from services.notifications.account import (
     Operation,
     counts_of,
 )
-from services.notifications.models import number_in, time_in
+from services.notifications.models import Notification, number_in, time_in
 
 # Fields whose values before a change are kept beside it, for an undo.
 UNDONE = (
@@ -45,6 +46,12 @@ class News:
     read: bool = False
     preferences: Document | None = None
     answered: Document | None = None
+
+    @cached_property
+    def told(self) -> Document:
+        """The one that is new, as it is on the wire."""
+        assert self.new is not None
+        return Notification.of(self.new).to_dict()
 
 
 @attrs.frozen

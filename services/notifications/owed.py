@@ -165,8 +165,7 @@ def _debts(ledger: Ledger) -> Iterable[Debt]:
 
 def _debts_of(news: News, about: dict[str, Any]) -> Iterable[Debt]:
     if news.new is not None and news.new.get("state") == UNREAD:
-        told = Notification.of(news.new).to_dict()
-        yield Debt(id=str(ObjectId()), event=Event.CREATED, notification=told, **about)
+        yield Debt(id=str(ObjectId()), event=Event.CREATED, notification=news.told, **about)
     if news.answered is not None:
         told = Notification.of(news.answered).to_dict()
         yield Debt(id=str(ObjectId()), event=Event.ANSWERED, notification=told, **about)

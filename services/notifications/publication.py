@@ -41,12 +41,10 @@ def messages_of(ledger: Ledger) -> Iterator[Message]:
 def message_of(news: News, cursor: Cursor) -> Message:
     """Return the message of one version."""
     if news.new is not None and not news.new.get("muted"):
-        return Message.of(
-            MessageType.NOTIFICATION, Notification.of(news.new).to_dict(), str(cursor)
-        )
-    items = [*([] if news.new is None else [news.new]), *news.changed]
+        return Message.of(MessageType.NOTIFICATION, news.told, str(cursor))
+    changed = [Notification.of(one).to_dict() for one in news.changed]
     data: Document = {
-        "items": [Notification.of(one).to_dict() for one in items],
+        "items": [*([] if news.new is None else [news.told]), *changed],
         "deleted": [str(id_) for id_ in news.removed],
     }
     if news.preferences is not None:

@@ -87,6 +87,7 @@ class Recount:
             seq=max([account.seq, len(moved), *(number_in(one, "seq") for one in documents)]),
             counts=_sum(documents),
             operation=None,
+            packed=None,
             unwritten={},
         )
         if account.is_stored and account.is_whole:
