@@ -314,3 +314,21 @@ async def test_account_that_was_remembered_and_has_changed_is_read_again(
     assert (await here.act("alice", Verb.READ, [made.id])).counts["unread"] == 0
     assert (await here.find("alice")).unread == 0
     await check_accounts(database)
+
+
+@pytest.mark.gen_test
+async def test_account_that_was_remembered_long_ago_is_read_again(
+    make_service: Make, database: Any
+) -> None:
+    """More has changed since than an account remembers; of some users of a batch, or of all."""
+    here, there = await make_service(), await make_service()
+    for user_id in ("alice", "bob"):
+        await here.create(draft(user_id))
+    for _ in range(20):
+        await there.create(draft())
+    await here.create(draft())
+    for _ in range(20):
+        await there.create(draft())
+    await asyncio.gather(here.create(draft()), here.create(draft("bob")))
+    assert (await unread(here), await unread(here, "bob")) == (43, 2)
+    await check_accounts(database)

@@ -6,6 +6,7 @@ change meanwhile makes it be read again.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from bson import ObjectId
 
 from services.notifications.account import (
     ARCHIVED,
+    MOST,
     READ,
     SNOOZED,
     UNREAD,
@@ -24,7 +26,13 @@ from services.notifications.account import (
 from services.notifications.indexes import INBOX
 from services.notifications.ledger import is_shown, part_of
 from services.notifications.listing import Query, State
-from services.notifications.models import NotificationNotFound, StoreConflict, stored_id
+from services.notifications.models import (
+    NotificationNotFound,
+    StoreConflict,
+    number_in,
+    stored_id,
+)
+from services.notifications.pages import Pages, is_near
 
 # How often a list is read again that changed meanwhile.
 TRIES = 20
@@ -55,6 +63,10 @@ class Found:
     # The places that it has looked at: from `low` on, and below `high`, if it is not the top.
     low: int = 0
     high: int | None = None
+    # Whether it is what there was at the version of the account, and nothing of later.
+    is_exact: bool = False
+    # When it was read as a whole, by the clock of the loop [s].
+    read_at: float = attrs.field(factory=time.monotonic)
 
     def holds(self, seq: int) -> bool:
         """Say whether a place is on this page."""
@@ -65,6 +77,7 @@ class Inbox:
     """Reads documents; `read_account` reads an account with nothing under way."""
 
     def __init__(self, database: Any, read_account: ReadAccount) -> None:
+        self.pages: Pages[Found] = Pages()
         self._inbox = database[INBOX]
         self._read_account = read_account
 
@@ -73,22 +86,51 @@ class Inbox:
 
         `known` is the account as it was seen last; it may have changed since.
         """
-        account = known or await self._read_account(user_id)
-        found = await self._find(account, query)
-        now = await self._read_account(user_id)
+        found, now = await self._find_kept(user_id, query)
+        if found is None:
+            found = await self._find(now or known or await self._read_account(user_id), query)
         for _ in range(TRIES):
-            if now.version == account.version:
-                return attrs.evolve(found, account=now)
-            if query.page is None and not query.total:
-                found = await self._corrected(found, account, query)
+            if found.is_exact:
+                return self._keep(user_id, query, found)
+            now = await self._read_account(user_id)
+            if now.version == found.account.version:
+                # Nothing had been begun when the page was read.
+                found = attrs.evolve(found, account=now, is_exact=True)
+            elif query.page is None and not query.total:
+                found = await self._corrected(found, now, query)
             else:
                 found = await self._find(now, query)
-            account, now = now, await self._read_account(user_id)
         raise StoreConflict(user_id)
 
-    async def _corrected(self, found: Found, account: Account, query: Query) -> Found:
-        """Return a page with what has changed since a version; that takes less time than a page."""
-        since = {"user_id": account.user_id, "version": {"$gt": account.version}}
+    def _keep(self, user_id: str, query: Query, found: Found) -> Found:
+        if query.is_top and len(found.documents) == _count(found.account, _states(query)):
+            # What stood behind it is gone.
+            found = attrs.evolve(found, following=None, low=0)
+        self.pages.keep(user_id, query, found)
+        return found
+
+    async def _find_kept(self, user_id: str, query: Query) -> tuple[Found | None, Account | None]:
+        """Return a page that is kept with what has changed since, or None; and the account."""
+        kept = self.pages.find(user_id, query)
+        if kept is None:
+            return None, None
+        now = await self._read_account(user_id)
+        if now.version == kept.account.version and is_near(kept, now, query.limit):
+            return attrs.evolve(kept, account=now), now
+        if not is_near(kept, now, query.limit):
+            return None, now
+        found = await self._corrected(kept, now, query)
+        # With another that is gone from it each time, it would end as an empty one.
+        is_full = len(found.documents) == query.limit or found.following is None
+        return (found if is_full else None), now
+
+    async def _corrected(self, found: Found, now: Account, query: Query) -> Found:
+        """Return a page with what has changed up to an account.
+
+        It is exact unless something has changed after that: each change raises the version of a
+        document, and one that was removed is still there.
+        """
+        since = {"user_id": now.user_id, "version": {"$gt": found.account.version}}
         changed = await self._inbox.find(since).to_list(None)
         ids, states = {one["_id"] for one in changed}, _states(query)
         kept = [one for one in found.documents if one["_id"] not in ids]
@@ -98,6 +140,8 @@ class Inbox:
             if one.get("state") in states and query.matches(one) and found.holds(one["seq"])
         ]
         kept.sort(key=_newest_first)
+        is_exact = all(number_in(one, "version") <= now.version for one in changed)
+        found = attrs.evolve(found, account=now, is_exact=is_exact)
         if len(kept) <= query.limit:
             return attrs.evolve(found, documents=kept)
         kept = kept[: query.limit]
@@ -164,7 +208,7 @@ class Inbox:
         return Found(documents, following, account, await self._total(account, query))
 
     async def _total(self, account: Account, query: Query) -> int:
-        if query.is_plain and (query.status is None or query.state == State.INBOX):
+        if query.is_counted:
             return _count(account, _states(query))
         walk = Walk(self._inbox, account, attrs.evolve(query, before=None))
         kept = account.counts.kept
@@ -203,6 +247,7 @@ class Walk:
         self._states = [one for one in _states(query) if _count(account, [one])]
         self._top: int | None = None
         self._seq = account.seq
+        self._version = account.version
         self._older_than: ObjectId | None = None
         # How many there are: with all of them seen there is no lower one to look for.
         self._left: int | None = _count(account, self._states)
@@ -217,7 +262,7 @@ class Walk:
 
     def begin_behind(self, seq: int) -> None:
         """Begin below a place."""
-        self._top, self._left = min(seq - 1, self._seq), None
+        self._top, self._left = min(seq - 1, MOST), None
 
     def only_older(self, id_: ObjectId) -> None:
         """Pass over what was made after an id."""
@@ -227,9 +272,9 @@ class Walk:
         """Return up to `count` that match; `place` is where to go on after `most` looked at."""
         found: list[Document] = []
         looked, width = 0, min(count, WIDEST)
-        top = self._seq if self._top is None else self._top
         # One that came after the account was read stands above it.
-        bound: Document = {} if self._top is None else {"$lte": top}
+        top = self._seq if self._top is None else min(self._top, self._seq)
+        bound: Document = {} if self._top is None else {"$lte": self._top}
         while top > 0 and len(found) < count and self._left != 0:
             if looked >= most:
                 self.place, self.low = _place(top + 1), top + 1
@@ -237,7 +282,9 @@ class Walk:
             low = max(top - width, 0)
             some = await read_window(self._inbox, self.user_id, self._states, {"$gt": low, **bound})
             looked += len(some)
-            self._left = None if self._left is None else max(self._left - len(some), 0)
+            if self._left is not None:
+                # The account does not know of those that came into the state since.
+                self._left -= sum(number_in(one, "version") <= self._version for one in some)
             found += filter(self._matches, some)
             dense = 2 * len(some) >= width
             width = min(max(2 * (count - len(found)), 16) if dense else 4 * width, WIDEST)

@@ -49,6 +49,16 @@ class Query:
         given = (self.types, self.severities, self.source, self.since, self.until)
         return self.state != State.PINNED and not any(given) and not self.words
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether the counts of an account say how many it finds."""
+        return self.is_plain and (self.status is None or self.state == State.INBOX)
+
+    @property
+    def is_top(self) -> bool:
+        """Whether it asks for what a user sees first of that."""
+        return self.is_counted and self.before is None and self.page is None and not self.total
+
     def matches(self, document: Document) -> bool:
         """Say whether one of the asked state is wanted."""
         return (

@@ -90,6 +90,8 @@ class Writing(Parts):
         try:
             async with self.access.turn(user_id):
                 await self._all.update_one(key, {"$set": {"metadata.callback": end}})
+            # It has no version of its own.
+            self._inbox.pages.drop(user_id)
         except (PyMongoError, NoTurn) as error:
             log.warning("callback_not_noted", event_id=event_id, error=error)
 
