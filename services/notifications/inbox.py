@@ -27,6 +27,7 @@ from services.notifications.indexes import INBOX
 from services.notifications.ledger import is_shown, part_of
 from services.notifications.listing import Query, State
 from services.notifications.models import (
+    Notification,
     NotificationNotFound,
     StoreConflict,
     number_in,
@@ -67,6 +68,21 @@ class Found:
     is_exact: bool = False
     # When it was read as a whole, by the clock of the loop [s].
     read_at: float = attrs.field(factory=time.monotonic)
+    # The documents as they were read into notifications, by their `_id`; a page that is kept has
+    # most of them again.
+    _known: dict[Any, tuple[Document, Notification]] = attrs.field(factory=dict)
+
+    def notifications(self) -> list[Notification]:
+        """Return the documents as notifications."""
+        known = {}
+        for document in self.documents:
+            before, notification = self._known.get(document["_id"], (None, None))
+            if notification is None or before is not document:
+                notification = Notification.of(document)
+            known[document["_id"]] = document, notification
+        self._known.clear()
+        self._known.update(known)
+        return [notification for _, notification in known.values()]
 
     def holds(self, seq: int) -> bool:
         """Say whether a place is on this page."""

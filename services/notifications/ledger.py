@@ -51,7 +51,7 @@ class News:
     def told(self) -> Document:
         """The one that is new, as it is on the wire."""
         assert self.new is not None
-        return Notification.of(self.new).to_dict()
+        return Notification.of(self.new).told
 
 
 @attrs.frozen

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import attrs
@@ -198,12 +199,17 @@ class Notification:
             seq=number_in(document, "seq"),
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object on the wire."""
+    @cached_property
+    def told(self) -> dict[str, Any]:
+        """The JSON object on the wire, which nobody changes."""
         return {
             name: _iso(value) if isinstance(value := getattr(self, name), datetime) else value
             for name in FIELDS
         }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object on the wire."""
+        return self.told.copy()
 
 
 def time_of(id_: Any) -> datetime:
@@ -302,7 +308,7 @@ class NotificationPage:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object on the wire."""
         answer: dict[str, Any] = {
-            "items": [item.to_dict() for item in self.items],
+            "items": [item.told for item in self.items],
             "next": self.next,
             "unread": self.unread,
             "unseen": self.unseen,

@@ -27,7 +27,7 @@ class Reading(Parts):
         async with self.access.turn(user_id):
             known = self._committer.remembered(user_id)
             found = await self._inbox.find(user_id, query, known)
-        items = list(map(Notification.of, found.documents))
+        items = found.notifications()
         counts = counts_dict(found.account)
         page = NotificationPage(items, found.following, **counts, total=found.total)
         if query.page is None:

@@ -26,6 +26,8 @@ from tornado_rt.turns import NoTurn
 
 log = structlog.get_logger(__name__)
 
+# How long after a user has more than the quota they are trimmed: of many at once [s].
+TRIM_SECONDS = 0.25
 # How often it is looked what is due [s].
 LOOK_SECONDS = 1.0
 # How often it is noted for the next start up to when that was done [s].
@@ -100,6 +102,7 @@ class Retention:
         """Trim until cancelled."""
         while True:
             await self._wanted.wait()
+            await asyncio.sleep(TRIM_SECONDS)
             try:
                 await self.trim_pending()
             except (PyMongoError, NoTurn) as error:
