@@ -5,53 +5,23 @@ store that was started anew.
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pymongo.errors import PyMongoError
 
 from services.notifications import NotificationService, Verb
 from services.notifications.account import Epoch, Operation
 from services.notifications.accounts import Accounts
 from services.notifications.intents import Create
 from services.notifications.ledger import Ledger
-from tests.faults.system import MongoServer
 from tests.inboxes import Published, check_accounts, draft, titles
-from tests.waiting import until
-from tornado_rt.mongo import open_database
+from tests.killed_stores import lose_what_is_not_on_disk, stored
 from tornado_rt.protocol import MessageType
 
 ROUNDS = 20
-
-
-@contextlib.asynccontextmanager
-async def stored(folder: Path) -> AsyncIterator[tuple[MongoServer, Any]]:
-    """Run a store of one's own, and open a database in it."""
-    mongodb = MongoServer(folder)
-    mongodb.start()
-    try:
-        await mongodb.ready()
-        async with open_database(mongodb.url, "tornado_rt") as database:
-            yield mongodb, database
-    finally:
-        await mongodb.kill()
-
-
-async def lose_what_is_not_on_disk(mongodb: MongoServer, database: Any) -> None:
-    """Kill the store, start it anew, and wait until the client has found that out."""
-
-    async def answers() -> bool:
-        with contextlib.suppress(PyMongoError):
-            return bool(await database.command("ping"))
-        return False
-
-    await mongodb.kill()
-    await mongodb.restart()
-    await until(answers)
 
 
 def before_the_steps(accounts: Accounts, happens: Callable[[], Awaitable[None]]) -> None:
