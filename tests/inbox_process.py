@@ -31,6 +31,7 @@ from services.notifications import (
     State,
     Verb,
     intents,
+    pages,
 )
 from services.notifications import ledger as ledgers
 from services.notifications.intents import Due, Outcome, Trim
@@ -330,6 +331,8 @@ def serve(task: Task) -> None:
     """Run a process until its socket is closed."""
     os.nice(10)
     # Else nobody would see in a walk what becomes of what was removed.
+    # A page must be old long before that.
+    pages.SECONDS = 5.0
     ledgers.GONE_FOR, intents.ALMOST = timedelta(seconds=GONE_SECONDS), timedelta(seconds=2)
     asyncio.run(_serve(task))
 
