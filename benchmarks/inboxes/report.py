@@ -33,6 +33,9 @@ def tables(sizes: Sizes) -> Iterator[str]:
         yield from _table(found, smallest)
     yield from ("", "## With nothing to do but its upkeep", "")
     yield from _probes(sizes)
+    yield from ("", "## The store alone", "")
+    yield "The same reads and writes by PyMongo: no server over this store can be faster."
+    yield from ("", *_alone(sizes))
 
 
 def _table(found: Mapping[Way, Found], smallest: Mapping[Way, Found]) -> Iterator[str]:
@@ -92,6 +95,15 @@ def _probes(sizes: Sizes) -> Iterator[str]:
                 f"{probed.late * 1e3:.1f} ms",
             ]
             yield f"| {' | '.join(cells)} |"
+
+
+def _alone(sizes: Sizes) -> Iterator[str]:
+    stores = {size: found[Way.OURS].store for size, found in sizes.items() if Way.OURS in found}
+    yield f"| | {' | '.join(f'{size:,}' for size in stores)} |"
+    yield "| --- |" + " ---: |" * len(stores)
+    for what in dict.fromkeys(what for store in stores.values() for what in store):
+        cells = [f"{store[what] * 1e3:.2f} ms" for store in stores.values()]
+        yield f"| {what} | {' | '.join(cells)} |"
 
 
 def failures(sizes: Sizes) -> Iterator[str]:

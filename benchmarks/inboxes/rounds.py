@@ -5,7 +5,7 @@ import itertools
 import statistics
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from typing import Any
@@ -89,6 +89,7 @@ class Found:
     costs: dict[Measure, Cost]
     probed: Probed
     client: float
+    store: Mapping[str, float]
     missing: Sequence[str] = ()
 
 
@@ -180,7 +181,7 @@ async def measure(server: Server, need: Need) -> Found:
         except (Failed, TimeoutError) as reason:
             missing.append(f"{name}: {str(reason) or 'it takes too long'}")
         await asyncio.sleep(SETTLE_SECONDS)
-    return Found(costs, probed, client, missing)
+    return Found(costs, probed, client, server.store, missing)
 
 
 @asynccontextmanager

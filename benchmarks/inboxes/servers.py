@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
 from functools import partial
@@ -15,6 +15,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from benchmarks.inboxes import naive
+from benchmarks.inboxes.alone import measure_store
 from benchmarks.inboxes.filling import fill, fill_naive
 from benchmarks.programs import (
     free_port,
@@ -41,10 +42,11 @@ class Way(StrEnum):
 
 @attrs.frozen
 class Server:
-    """One that runs; `token` makes that of a user."""
+    """One that runs; `token` makes that of a user, `store` has the costs of the store alone [s]."""
 
     port: int
     token: Callable[[str], str]
+    store: Mapping[str, float]
 
 
 @attrs.frozen
@@ -66,10 +68,11 @@ def serving(way: Way, total: int) -> Iterator[Server]:
             url = running_addresses(folder / "data").mongodb_url
             with MongoClient[dict[str, Any]](url) as client:
                 program.fill(client[program.database], total)
+            store = measure_store(url, program.database) if way == Way.OURS else {}
         # Anew, so that it remembers nothing of the store as it was.
         port = free_port()
         with program.run(folder, port):
-            yield Server(port, program.token)
+            yield Server(port, program.token, store)
 
 
 @contextmanager
