@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bson import ObjectId
 
-from services.notifications import NotificationService, Verb
-from services.notifications.account import Epoch, Operation
+from services.notifications import NotificationService, Query, Verb
+from services.notifications.account import Account, Change, Epoch, Operation
 from services.notifications.accounts import Accounts
 from services.notifications.intents import Create
 from services.notifications.ledger import Ledger
 from tests.inboxes import Published, check_accounts, draft, titles
 from tests.killed_stores import lose_what_is_not_on_disk, stored
-from tornado_rt.protocol import MessageType
+from tornado_rt.protocol import Cursor, MessageType
 
 ROUNDS = 20
 
@@ -132,8 +133,96 @@ async def test_what_is_told_of_an_operation_of_another_is_on_disk(tmp_path: Path
             told = (await reader.settled(["alice"]))["alice"]
             kept = await database.inbox.count_documents({"state": "unread"})
             assert told.counts.unread == kept
-            if not await database.inbox.find_one({"_id": operation.last_ids[0]}):
+            if not await database.inbox.find_one({"_id": operation.ids[0]}):
                 break
         else:
             pytest.fail("nothing was lost")
         await asyncio.gather(service.close(), reader.endings.close())
+
+
+Reads = Callable[[NotificationService, Account], Awaitable[list[str]]]
+
+
+def once_after(place: Any, method: str, happens: Callable[[], Awaitable[None]]) -> None:
+    """Let something happen once after a call."""
+    do = getattr(place, method)
+
+    async def late(*given: Any) -> Any:
+        setattr(place, method, do)
+        done = await do(*given)
+        await happens()
+        return done
+
+    setattr(place, method, late)
+
+
+async def list_titles(service: NotificationService, known: Account) -> list[str]:
+    found = await service._inbox.find("alice", Query(limit=10), known)
+    assert found.account.counts.unread == len(found.documents)
+    return [one["title"] for one in found.documents]
+
+
+async def replay_titles(service: NotificationService, known: Account) -> list[str]:
+    assert known.epoch is not None
+    messages, reason, account = await service._log.read(known, Cursor(known.epoch.id, 0))
+    assert (reason, account.counts.unread) == (None, len(messages))
+    return [one.fields()["title"] for one in reversed(messages)]
+
+
+@pytest.mark.gen_test(timeout=120)
+@pytest.mark.parametrize(
+    ("part", "method", "read"),
+    [("_inbox", "_find", list_titles), ("_log", "_news", replay_titles)],
+    ids=["list", "replay"],
+)
+async def test_what_a_reader_has_seen_and_the_store_has_lost_is_not_told(
+    tmp_path: Path, part: str, method: str, read: Reads
+) -> None:
+    """It has read an operation of another that was begun and is not on disk."""
+    async with stored(tmp_path) as (mongodb, database):
+        service = NotificationService(database, Published())
+        await service.prepare()
+        await service.create(draft(title="first"))
+        for _ in range(ROUNDS):
+            known = await service._read_account("alice")
+            operation = await begin_for_another(database)
+            await Accounts(database)._lazy_inbox.insert_many(operation.inserted)
+            place = getattr(service, part)
+            once_after(place, method, lambda: lose_what_is_not_on_disk(mongodb, database))
+            service._inbox.pages.clear()
+            told = await read(service, known)
+            kept = [one["title"] async for one in database.inbox.find({"state": "unread"})]
+            assert sorted(told) == sorted(kept)
+            if not await database.inbox.find_one({"_id": operation.ids[0]}):
+                break
+        else:
+            pytest.fail("nothing was lost")
+        await service.close()
+
+
+@pytest.mark.gen_test(timeout=120)
+async def test_what_a_writer_has_seen_and_the_store_has_lost_is_read_again(tmp_path: Path) -> None:
+    """Another has begun to delete one; it is there again, and is marked as read."""
+    async with stored(tmp_path) as (mongodb, database):
+        service = NotificationService(database, Published())
+        await service.prepare()
+        committer = service._committer
+        for number in range(ROUNDS):
+            made = await service.create(draft(title=str(number)))
+            known = await service._read_account("alice")
+            away = Change(
+                ids=[ObjectId(made.id)], version=known.version + 1, fields={"state": "gone"}
+            )
+            await Accounts(database)._lazy_inbox.update_many(away.wanted(), away.update())
+            once_after(
+                committer, "_read_documents", lambda: lose_what_is_not_on_disk(mongodb, database)
+            )
+            done = await service.act("alice", Verb.READ, [made.id])
+            [kept] = await database.inbox.find({"_id": ObjectId(made.id)}).to_list(None)
+            if kept["state"] != "gone":
+                break
+        else:
+            pytest.fail("nothing was lost")
+        assert (done.changed, kept["state"]) == (1, "read")
+        await check_accounts(database)
+        await service.close()

@@ -138,17 +138,17 @@ class Operation:
     earlier: Sequence[ObjectId] = ()
 
     @property
-    def last_ids(self) -> list[Any]:
-        """The ids of the documents of its last step."""
-        if self.inserted:
-            return [one["_id"] for one in self.inserted]
-        return [id_ for change in self.changes for id_ in change.ids]
+    def ids(self) -> list[Any]:
+        """The ids of its documents."""
+        changed = [id_ for change in self.changes for id_ in change.ids]
+        return [*(one["_id"] for one in self.inserted), *changed]
 
     def is_done(self, versions: Mapping[Any, Any]) -> bool:
-        """Say whether its last step was done, by the versions of the documents that there are."""
-        if self.inserted:
-            return all(one["_id"] in versions for one in self.inserted)
-        return all(
+        """Say whether its steps were done, by the versions of the documents that there are.
+
+        A store that was killed may have lost a step before the last one.
+        """
+        return all(one["_id"] in versions for one in self.inserted) and all(
             (_number(versions.get(id_, change.version)) or 0) >= change.version
             for change in self.changes
             for id_ in change.ids

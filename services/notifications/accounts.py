@@ -107,11 +107,9 @@ class Accounts:
         return settled
 
     async def _done_of(self, busy: Mapping[str, Account], seen: int) -> set[str]:
-        """Return whose last operation was done; its last step tells of all."""
+        """Return whose last operation was done, by the versions of its documents."""
         operations = {id_: one.operation for id_, one in busy.items() if one.operation is not None}
-        asked = [
-            id_ for one in operations.values() if one.id not in self._done for id_ in one.last_ids
-        ]
+        asked = [id_ for one in operations.values() if one.id not in self._done for id_ in one.ids]
         versions: dict[Any, Any] = {}
         for start in range(0, len(asked), LOOKED_AT):
             part = {"_id": {"$in": asked[start : start + LOOKED_AT]}}

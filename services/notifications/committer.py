@@ -17,12 +17,12 @@ import attrs
 import structlog
 from pymongo.errors import PyMongoError
 
-from services.notifications.account import Account, Document, Epoch, Operation
+from services.notifications.account import MOST, Account, Document, Epoch, Operation
 from services.notifications.accounts import Accounts
 from services.notifications.indexes import INBOX
 from services.notifications.intents import Intent, Outcome
 from services.notifications.ledger import Ledger
-from services.notifications.models import StoreConflict, StoreRefused
+from services.notifications.models import StoreConflict, StoreRefused, number_in
 from services.notifications.recount import Recount
 from tornado_rt.turns import NoTurn, TooManyWaiting
 
@@ -35,6 +35,8 @@ MOST_OF_A_USER = 20
 AT_ONCE = 2
 # How often intents are tried that others are first with.
 CONFLICTS = 50
+# How often an account is read again of which a document is newer, before it is counted.
+LOOKS = 10
 # Accounts that are remembered from the last operation.
 REMEMBERED = 10_000
 BACKOFF_SECONDS = 0.005
@@ -47,6 +49,7 @@ class _Wish:
     intent: Intent
     done: asyncio.Future[Outcome]
     tries: int = 0
+    looks: int = 0
 
     @property
     def weight(self) -> int:
@@ -196,15 +199,17 @@ class Committer:
             return
         now = _now()
         ledgers = {id_: Ledger(accounts[id_], self._epoch(), now) for id_ in batch}
-        await self._read_documents(batch, ledgers)
+        ahead = await self._read_documents(batch, ledgers)
+        for user_id in ahead:
+            self._look_again(accounts[user_id], batch.pop(user_id))
         applied = {id_: self._apply(wishes, ledgers[id_]) for id_, wishes in batch.items()}
-        for ledger in ledgers.values():
-            self._note(ledger)
+        for id_ in batch:
+            self._note(ledgers[id_])
         operations = {id_: one for id_ in batch if (one := ledgers[id_].operation()) is not None}
         won, refused = await self._do(operations, accounts, ledgers)
         lost = operations.keys() - won
         lost |= await self._outdated({id_: accounts[id_] for id_ in batch if id_ not in operations})
-        await self._tell([one for id_, one in ledgers.items() if id_ not in lost | refused])
+        await self._tell([ledgers[id_] for id_ in batch if id_ not in lost | refused])
         for user_id, results in applied.items():
             if user_id in lost:
                 self._again([wish for wish, _ in results])
@@ -264,11 +269,28 @@ class Committer:
             whole, broken = await self._recount.look(read)
             accounts |= whole
             for user_id in broken:
-                counting = self._count(accounts.pop(user_id), batch.pop(user_id))
-                job = asyncio.create_task(counting, name="inbox-count")
-                self._counting.add(job)
-                job.add_done_callback(self._counting.discard)
+                self._start_count(accounts.pop(user_id), batch.pop(user_id))
         return accounts
+
+    def _look_again(self, account: Account, wishes: list[_Wish]) -> None:
+        """Read an account again of which a document is newer.
+
+        It is not the newest one, or a killed store has lost what came after it. One that stays so
+        was damaged.
+        """
+        self._forget({account.user_id: None})
+        for wish in wishes:
+            wish.looks += 1
+        if any(wish.looks > LOOKS for wish in wishes):
+            self._start_count(attrs.evolve(account, is_whole=False), wishes)
+        else:
+            self._again(wishes)
+            self._busy.discard(account.user_id)
+
+    def _start_count(self, account: Account, wishes: list[_Wish]) -> None:
+        job = asyncio.create_task(self._count(account, wishes), name="inbox-count")
+        self._counting.add(job)
+        job.add_done_callback(self._counting.discard)
 
     async def _count(self, account: Account, wishes: list[_Wish]) -> None:
         """Count a user, who stays busy meanwhile."""
@@ -289,8 +311,11 @@ class Committer:
 
     async def _read_documents(
         self, batch: dict[str, list[_Wish]], ledgers: Mapping[str, Ledger]
-    ) -> None:
-        """Let each ledger know the documents that its intents name."""
+    ) -> set[str]:
+        """Let each ledger know the documents that its intents name.
+
+        Return the users of whom one has a later version than the account.
+        """
         needs = {id_: [wish.intent.needs for wish in wishes] for id_, wishes in batch.items()}
         ids = {id_ for some in needs.values() for one in some for id_ in one.ids}
         queries: list[Document] = []
@@ -300,10 +325,14 @@ class Committer:
             versions = {one.version for one in some if one.version is not None}
             queries += [{"user_id": user_id, "key": key} for key in keys]
             queries += [{"user_id": user_id, "version": version} for version in versions]
+        ahead = set()
         for found in await asyncio.gather(*map(self._find, queries)):
             for document in found:
                 if (ledger := ledgers.get(document.get("user_id", ""))) is not None:
                     ledger.know([document])
+                    if ledger.account.version < number_in(document, "version") <= MOST:
+                        ahead.add(ledger.account.user_id)
+        return ahead
 
     async def _find(self, query: Document) -> list[Document]:
         return [one async for one in self._inbox.find(query)]

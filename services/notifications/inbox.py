@@ -34,6 +34,7 @@ from services.notifications.models import (
     stored_id,
 )
 from services.notifications.pages import Pages, is_near
+from tornado_rt.mongo import connections_of
 
 # How often a list is read again that changed meanwhile.
 TRIES = 20
@@ -64,6 +65,8 @@ class Found:
     # The places that it has looked at: from `low` on, and below `high`, if it is not the top.
     low: int = 0
     high: int | None = None
+    # The number of the client's connections before it was read.
+    seen: int = 0
     # Whether it is what there was at the version of the account, and nothing of later.
     is_exact: bool = False
     # When it was read as a whole, by the clock of the loop [s].
@@ -94,6 +97,7 @@ class Inbox:
 
     def __init__(self, database: Any, read_account: ReadAccount) -> None:
         self.pages: Pages[Found] = Pages()
+        self._connections = connections_of(database)
         self._inbox = database[INBOX]
         self._read_account = read_account
 
@@ -109,7 +113,10 @@ class Inbox:
             if found.is_exact:
                 return self._keep(user_id, query, found)
             now = await self._read_account(user_id)
-            if now.version == found.account.version:
+            if found.seen != self._connections.count:
+                # The store may have been started anew, and have lost some of what was read.
+                found = await self._find(now, query)
+            elif now.version == found.account.version:
                 # Nothing had been begun when the page was read.
                 found = attrs.evolve(found, account=now, is_exact=True)
             elif query.page is None and not query.total:
@@ -127,14 +134,17 @@ class Inbox:
 
     async def _find_kept(self, user_id: str, query: Query) -> tuple[Found | None, Account | None]:
         """Return a page that is kept with what has changed since, or None; and the account."""
+        seen = self._connections.count
         kept = self.pages.find(user_id, query)
         if kept is None:
             return None, None
         now = await self._read_account(user_id)
-        if now.version == kept.account.version and is_near(kept, now, query.limit):
-            return attrs.evolve(kept, account=now), now
         if not is_near(kept, now, query.limit):
             return None, now
+        # What is kept is on disk.
+        kept = attrs.evolve(kept, seen=seen)
+        if now.version == kept.account.version:
+            return attrs.evolve(kept, account=now), now
         found = await self._corrected(kept, now, query)
         # With another that is gone from it each time, it would end as an empty one.
         is_full = len(found.documents) == query.limit or found.following is None
@@ -156,7 +166,9 @@ class Inbox:
             if one.get("state") in states and query.matches(one) and found.holds(one["seq"])
         ]
         kept.sort(key=_newest_first)
-        is_exact = all(number_in(one, "version") <= now.version for one in changed)
+        is_exact = found.seen == self._connections.count and all(
+            number_in(one, "version") <= now.version for one in changed
+        )
         found = attrs.evolve(found, account=now, is_exact=is_exact)
         if len(kept) <= query.limit:
             return attrs.evolve(found, documents=kept)
@@ -201,18 +213,19 @@ class Inbox:
         return [one["_id"] for one in sorted(found, key=lambda one: one["seq"])[:count]]
 
     async def _find(self, account: Account, query: Query) -> Found:
+        seen = self._connections.count
         walk = Walk(self._inbox, account, query)
         if query.before is not None:
             await self._begin_behind(walk, query.before)
         if query.page is not None:
-            return await self._numbered(walk, account, query)
+            return attrs.evolve(await self._numbered(walk, account, query), seen=seen)
         documents = await walk.take(query.limit + 1)
         more = len(documents) > query.limit
         documents = documents[: query.limit]
         following = _place(documents[-1]["seq"]) if more else walk.place
         total = await self._total(account, query) if query.total else None
         low = documents[-1]["seq"] if more else walk.low
-        return Found(documents, following, account, total, low, walk.top)
+        return Found(documents, following, account, total, low, walk.top, seen)
 
     async def _numbered(self, walk: "Walk", account: Account, query: Query) -> Found:
         assert query.page is not None

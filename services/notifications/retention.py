@@ -27,7 +27,7 @@ from tornado_rt.turns import NoTurn
 log = structlog.get_logger(__name__)
 
 # How long after a user has more than the quota they are trimmed: of many at once [s].
-TRIM_SECONDS = 0.25
+TRIM_SECONDS = 1.0
 # How often it is looked what is due [s].
 LOOK_SECONDS = 1.0
 # How often it is noted for the next start up to when that was done [s].
