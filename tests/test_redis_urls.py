@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -211,3 +212,17 @@ async def test_url_is_refused_without_its_password(url: str) -> None:
         async with open_redis(url):
             pass
     assert "geheim" not in str(refused.value)
+
+
+@pytest.mark.gen_test
+async def test_connection_that_opens_while_the_pool_closes_is_closed_too(
+    stores: StoreAddresses,
+) -> None:
+    async with open_redis(stores.redis_url) as redis:
+        asked = [asyncio.create_task(redis.ping()) for _ in range(3)]
+        await asyncio.sleep(0)
+    for one in await asyncio.gather(*asked, return_exceptions=True):
+        assert isinstance(one, ConnectionError), one
+    pool: Any = redis.connection_pool
+    assert not any(one.is_connected for one in pool._available_connections)
+    assert not pool._in_use_connections

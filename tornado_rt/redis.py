@@ -103,13 +103,21 @@ def is_outage(error: BaseException) -> bool:
 class _Pool(BlockingConnectionPool):
     """Bounds the whole wait for a connection; the base bounds each step of each repetition."""
 
+    is_closed = False
+
     async def get_connection(self, *arguments: Any, **named: Any) -> Any:
-        """Return a connection that is open. Raise redis.exceptions.TimeoutError."""
+        """Return a connection that is open. Raise TimeoutError or ConnectionError of redis-py."""
         try:
             async with asyncio.timeout(CONNECTION_SECONDS):
-                return await super().get_connection(*arguments, **named)  # type: ignore[no-untyped-call]
+                connection: Any = await super().get_connection(*arguments, **named)  # type: ignore[no-untyped-call]
         except builtins.TimeoutError as error:
             raise TimeoutError(f"no connection within {CONNECTION_SECONDS:g} s") from error
+        if self.is_closed:
+            # It was being opened when the others were closed.
+            await connection.disconnect(nowait=True)
+            await self.release(connection)  # type: ignore[no-untyped-call]
+            raise ConnectionError("the pool was closed")
+        return connection
 
     def make_connection(self) -> Any:
         """Return a connection that packs its commands in C, and sends them as ours do."""
@@ -305,10 +313,11 @@ async def open_redis(
     try:
         yield client
     finally:
+        pool.is_closed = True
         await client.aclose()
 
 
-def _open_pool(url: str, home: str, **bounds: Any) -> BlockingConnectionPool:
+def _open_pool(url: str, home: str, **bounds: Any) -> _Pool:
     try:
         parts = urlsplit(url)
         if parts.scheme in MANY:
