@@ -115,7 +115,7 @@ class _Pool(BlockingConnectionPool):
         if self.is_closed:
             # It was being opened when the others were closed.
             await connection.disconnect(nowait=True)
-            await self.release(connection)  # type: ignore[no-untyped-call]
+            await self.release(connection)
             raise ConnectionError("the pool was closed")
         return connection
 
