@@ -109,7 +109,23 @@ def redis(io_loop: IOLoop, stores: StoreAddresses) -> Iterator[Redis]:
     client = Redis.from_url(stores.redis_url, driver_info=DRIVER)
     io_loop.run_sync(client.flushall)
     yield client
-    io_loop.run_sync(client.aclose)
+    io_loop.run_sync(functools.partial(_close_for_good, client))
+
+
+async def _close_for_good(client: Redis) -> None:
+    """Close a client; jobs that a test has left open no connection again."""
+
+    async def refuse() -> None:
+        raise ConnectionError("the test has ended")
+
+    pool: Any = client.connection_pool
+    for connection in (*pool._available_connections, *pool._in_use_connections):
+        connection._connect = refuse
+    await client.aclose()
+    # One may have been amid its opening.
+    for _ in range(10):
+        await asyncio.sleep(0)
+    await client.aclose()
 
 
 @pytest.fixture

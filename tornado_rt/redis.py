@@ -113,11 +113,15 @@ class _Pool(BlockingConnectionPool):
         except builtins.TimeoutError as error:
             raise TimeoutError(f"no connection within {CONNECTION_SECONDS:g} s") from error
         if self.is_closed:
-            # It was being opened when the others were closed.
-            await connection.disconnect(nowait=True)
             await self.release(connection)
             raise ConnectionError("the pool was closed")
         return connection
+
+    async def release(self, connection: Any) -> None:
+        """Take a connection back; one that was opened when the others were closed is closed too."""
+        if self.is_closed:
+            await connection.disconnect(nowait=True)
+        await super().release(connection)
 
     def make_connection(self) -> Any:
         """Return a connection that packs its commands in C, and sends them as ours do."""
