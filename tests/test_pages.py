@@ -96,6 +96,27 @@ async def test_end_of_a_callback_is_seen_at_once(make_service: Make) -> None:
 
 
 @pytest.mark.gen_test
+async def test_end_of_a_callback_that_comes_while_a_page_is_read_is_seen(
+    make_service: Make,
+) -> None:
+    """That page is not kept: it may have been read before."""
+    service = await make_service()
+    await service.create(draft(), event_id="e1")
+    find = service._inbox._find
+
+    async def late(*given: Any) -> Any:
+        service._inbox._find = find  # type: ignore[method-assign]
+        found = await find(*given)
+        await service.note_callback("alice", "e1", "not sent")
+        return found
+
+    service._inbox._find = late  # type: ignore[method-assign]
+    await service.find("alice")
+    [listed] = (await service.find("alice")).items
+    assert listed.metadata == {"callback": "not sent"}
+
+
+@pytest.mark.gen_test
 async def test_list_that_changes_while_it_is_read_agrees_with_its_counts(
     make_service: Make, database: Any
 ) -> None:
@@ -127,6 +148,7 @@ class Some:
     documents: list[Document]
     account: Account
     read_at: float = attrs.field(factory=pages_module.time.monotonic)
+    drops: int = 0
 
 
 def some(count: int = LIMIT, **account: Any) -> Some:
@@ -143,7 +165,9 @@ def test_pages_that_were_used_last_stay_within_the_bound(monkeypatch: pytest.Mon
     assert left == [0, 2, 3, 4, 5]
     pages.drop("u0")
     assert pages.find("u0", Query()) is None
-    pages.keep("large", Query(), some(101))
+    pages.keep("late", Query(), some())
+    assert pages.find("late", Query()) is None
+    pages.keep("large", Query(), attrs.evolve(some(101), drops=pages.drops))
     assert pages.find("large", Query()) is pages.find("u5", Query()) is None
 
 

@@ -67,6 +67,8 @@ class Found:
     high: int | None = None
     # The number of the client's connections before it was read.
     seen: int = 0
+    # How often kept pages had been forgotten before.
+    drops: int = 0
     # Whether it is what there was at the version of the account, and nothing of later.
     is_exact: bool = False
     # When it was read as a whole, by the clock of the loop [s].
@@ -134,7 +136,7 @@ class Inbox:
 
     async def _find_kept(self, user_id: str, query: Query) -> tuple[Found | None, Account | None]:
         """Return a page that is kept with what has changed since, or None; and the account."""
-        seen = self._connections.count
+        seen, drops = self._connections.count, self.pages.drops
         kept = self.pages.find(user_id, query)
         if kept is None:
             return None, None
@@ -142,7 +144,7 @@ class Inbox:
         if not is_near(kept, now, query.limit):
             return None, now
         # What is kept is on disk.
-        kept = attrs.evolve(kept, seen=seen)
+        kept = attrs.evolve(kept, seen=seen, drops=drops)
         if now.version == kept.account.version:
             return attrs.evolve(kept, account=now), now
         found = await self._corrected(kept, now, query)
@@ -213,19 +215,20 @@ class Inbox:
         return [one["_id"] for one in sorted(found, key=lambda one: one["seq"])[:count]]
 
     async def _find(self, account: Account, query: Query) -> Found:
-        seen = self._connections.count
+        seen, drops = self._connections.count, self.pages.drops
         walk = Walk(self._inbox, account, query)
         if query.before is not None:
             await self._begin_behind(walk, query.before)
         if query.page is not None:
-            return attrs.evolve(await self._numbered(walk, account, query), seen=seen)
+            numbered = await self._numbered(walk, account, query)
+            return attrs.evolve(numbered, seen=seen, drops=drops)
         documents = await walk.take(query.limit + 1)
         more = len(documents) > query.limit
         documents = documents[: query.limit]
         following = _place(documents[-1]["seq"]) if more else walk.place
         total = await self._total(account, query) if query.total else None
         low = documents[-1]["seq"] if more else walk.low
-        return Found(documents, following, account, total, low, walk.top, seen)
+        return Found(documents, following, account, total, low, walk.top, seen, drops)
 
     async def _numbered(self, walk: "Walk", account: Account, query: Query) -> Found:
         assert query.page is not None

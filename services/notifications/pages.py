@@ -20,7 +20,10 @@ Key = tuple[str, State, NotificationStatus | None, int]
 
 
 class Page(Protocol):
-    """What was found: some documents, the account that they agree with, and when that was [s]."""
+    """What was found: some documents, the account that they agree with, and when that was [s].
+
+    `drops` are those of `Pages` before it was read.
+    """
 
     @property
     def documents(self) -> Sequence[Document]: ...
@@ -31,6 +34,9 @@ class Page(Protocol):
     @property
     def read_at(self) -> float: ...
 
+    @property
+    def drops(self) -> int: ...
+
 
 P = TypeVar("P", bound=Page)
 
@@ -39,6 +45,8 @@ class Pages(Generic[P]):
     """Keeps pages from the top of a list, those that were used last."""
 
     def __init__(self) -> None:
+        # How often pages were forgotten: what was read before that is not kept.
+        self.drops = 0
         self._kept: OrderedDict[Key, P] = OrderedDict()
         self._documents = 0
 
@@ -50,7 +58,8 @@ class Pages(Generic[P]):
 
     def keep(self, user_id: str, query: Query, page: P) -> None:
         """Keep a page in place of the one before."""
-        if (key := _key(user_id, query)) is None:
+        key = _key(user_id, query)
+        if key is None or page.drops != self.drops:
             return
         self._drop(key)
         self._kept[key] = page
@@ -60,11 +69,13 @@ class Pages(Generic[P]):
 
     def drop(self, user_id: str) -> None:
         """Forget the pages of a user."""
+        self.drops += 1
         for key in [one for one in self._kept if one[0] == user_id]:
             self._drop(key)
 
     def clear(self) -> None:
         """Forget all pages."""
+        self.drops += 1
         self._kept.clear()
         self._documents = 0
 
