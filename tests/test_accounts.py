@@ -81,7 +81,7 @@ async def nothing(slow: Slow) -> None: ...
 
 
 async def last_step_alone(slow: Slow) -> None:
-    """What a store leaves that was killed between the steps and has lost the first ones."""
+    """Do as a store that was killed between the steps and has lost the first ones."""
     last = {id_: attrs.evolve(one, changes=()) for id_, one in slow.operations.items()}
     await slow.accounts.do(last, slow.seen)
 

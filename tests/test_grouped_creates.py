@@ -1,6 +1,6 @@
 """Creates of several users in one batch, of which either process is killed at each step.
 
-What was acknowledged is there once, what was not is there once or not at all, and counts are exact.
+An acknowledged one is there once, another one once or not at all, and counts are exact.
 """
 
 import asyncio

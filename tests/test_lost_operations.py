@@ -1,7 +1,7 @@
 """A store that is killed between the two writes of an operation loses the first and has the second.
 
-What begins an operation is acknowledged before it is on disk. The steps that follow may go to the
-store that was started anew.
+The store acknowledges the beginning of an operation before that is on disk. The steps that follow
+may go to the store that was started anew.
 """
 
 import asyncio

@@ -59,7 +59,7 @@ async def shown(service: NotificationService, query: Query) -> Any:
 @pytest.mark.gen_test(timeout=60)
 @pytest.mark.parametrize("seed", range(3))
 async def test_list_is_what_it_would_be_without_kept_pages(make_service: Make, seed: int) -> None:
-    """Whoever changes it: this process or another one."""
+    """This process changes it, or another one."""
     service, other = await make_service(quota=12), await make_service(quota=12)
     rng = random.Random(seed)
     for number in range(20):

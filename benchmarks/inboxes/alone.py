@@ -1,4 +1,4 @@
-"""What the embedded store takes by itself: the same reads and writes by PyMongo, without a server.
+"""PyMongo does the same reads and writes on the embedded store, without a server.
 
 No server over this store can be faster, and by them one machine is compared with another.
 """

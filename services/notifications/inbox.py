@@ -129,7 +129,7 @@ class Inbox:
 
     def _keep(self, user_id: str, query: Query, found: Found) -> Found:
         if query.is_top and len(found.documents) == _count(found.account, _states(query)):
-            # What stood behind it is gone.
+            # Nothing stands behind it any more.
             found = attrs.evolve(found, following=None, low=0)
         self.pages.keep(user_id, query, found)
         return found
@@ -143,7 +143,7 @@ class Inbox:
         now = await self._read_account(user_id)
         if not is_near(kept, now, query.limit):
             return None, now
-        # What is kept is on disk.
+        # A kept page is on disk.
         kept = attrs.evolve(kept, seen=seen, drops=drops)
         if now.version == kept.account.version:
             return attrs.evolve(kept, account=now), now

@@ -20,7 +20,7 @@ Key = tuple[str, State, NotificationStatus | None, int]
 
 
 class Page(Protocol):
-    """What was found: some documents, the account that they agree with, and when that was [s].
+    """A page has some documents, the account that they agree with, and when it was read [s].
 
     `drops` are those of `Pages` before it was read.
     """
