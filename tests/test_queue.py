@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 from tornado.ioloop import IOLoop
 
 from services.queue import (
@@ -915,6 +916,39 @@ async def test_large_batch_may_take_longer_than_an_answer(stores: StoreAddresses
             batch = await queue.create_batch("ann", tasks)
         assert len(batch.task_ids) == 6000
         assert (await queue.stats()).queued == 6000
+
+
+@pytest.mark.gen_test
+async def test_large_batch_waits_for_a_script_that_runs(stores: StoreAddresses) -> None:
+    """Redis refuses all commands meanwhile: BUSY."""
+    async with open_redis(stores.redis_url, answer_seconds=5.0) as redis:
+        await redis.flushall()
+        queue = QueueService(redis, max_waiting_per_user=0)
+        threshold = (await redis.config_get("lua-time-limit"))["lua-time-limit"]
+        await redis.config_set("lua-time-limit", 20)
+        async with Redis.from_url(stores.redis_url) as other:
+            endless = asyncio.create_task(other.eval("while true do end", 0))
+            try:
+                while not await _is_busy(redis):
+                    await asyncio.sleep(0)
+                making = asyncio.create_task(queue.create_batch("ann", [smallest_task()] * 1000))
+                # It was refused at least once before the script ends.
+                await asyncio.wait({making}, timeout=0.5)
+                assert not making.done()
+            finally:
+                await redis.script_kill()
+                await asyncio.gather(endless, return_exceptions=True)
+            assert len((await making).task_ids) == 1000
+        await redis.config_set("lua-time-limit", threshold)
+        assert (await queue.stats()).queued == 1000
+
+
+async def _is_busy(redis: Redis) -> bool:
+    try:
+        await redis.ping()
+    except ResponseError as error:
+        return str(error).startswith("BUSY ")
+    return False
 
 
 @pytest.mark.gen_test

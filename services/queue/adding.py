@@ -1,21 +1,26 @@
 """Adding tasks and batches: each request once, within the bounds of its user."""
 
-import contextlib
+import asyncio
 import hashlib
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from redis.exceptions import TimeoutError
+from redis.exceptions import ResponseError, TimeoutError
 
 from services.queue.access import QueueAccess
 from services.queue.jobs import pack_job
 from services.queue.models import Batch, NewTask, Once, Task
 from services.queue.replies import new_task, read_batch, read_task
 
-# How many tasks a script surely puts into the line within the time that an answer may take.
-ANSWERED_TASKS = 2000
+# So many tasks a script surely puts into the line in a second, also where memory is short.
+TASKS_PER_SECOND = 200
+# When Redis says that a script is running, it is asked again after this long [s].
+BUSY_SECONDS = 0.1
+# So many tasks of a batch are packed before others are served.
+PACKED_AT_ONCE = 200
 # The script replies with this many fields for a new task, and with all fields for an existing one.
 NEW_FIELDS = 3
 # How a unique key begins: see `free_unique` of the scripts.
@@ -84,10 +89,12 @@ class Adding(QueueAccess):
         Raise QueueFull; KeyReused as `enqueue_task` does.
         """
         batch_id, kind, plans = batch_id or new_id(), tasks[0].kind, self.sent_plans.missing(tasks)
-        items = [
-            task_fields(user_id, new, f"{batch_id}-{number}", batch_id, notify=notify_each)
-            for number, new in enumerate(tasks, 1)
-        ]
+        items = []
+        for number, new in enumerate(tasks, 1):
+            one = task_fields(user_id, new, f"{batch_id}-{number}", batch_id, notify=notify_each)
+            items.append(one)
+            if number % PACKED_AT_ONCE == 0:
+                await asyncio.sleep(0)
         reply = await self._run_patiently(
             "create_batch",
             len(tasks),
@@ -109,12 +116,19 @@ class Adding(QueueAccess):
     async def _run_patiently(self, name: str, tasks: int, /, **arguments: Any) -> Any:
         """Run a script that takes long for many tasks, longer than an answer may.
 
-        Sent again, it says what it has done: it is asked once more for each `ANSWERED_TASKS`.
+        Sent again, it says what it has done: it is asked again as long as it may be at work.
         """
-        for _ in range(tasks // ANSWERED_TASKS):
-            with contextlib.suppress(TimeoutError):
+        until = time.monotonic() + tasks / TASKS_PER_SECOND
+        while True:
+            try:
                 return await self.scripts.run(name, **arguments)
-        return await self.scripts.run(name, **arguments)
+            except TimeoutError:
+                if time.monotonic() > until:
+                    raise
+            except ResponseError as error:
+                if not str(error).startswith("BUSY ") or time.monotonic() > until:
+                    raise
+                await asyncio.sleep(BUSY_SECONDS)
 
 
 def new_id() -> str:
