@@ -929,8 +929,7 @@ async def test_large_batch_waits_for_a_script_that_runs(stores: StoreAddresses) 
         async with Redis.from_url(stores.redis_url) as other:
             endless = asyncio.create_task(other.eval("while true do end", 0))
             try:
-                while not await _is_busy(redis):
-                    await asyncio.sleep(0)
+                await until(lambda: _is_busy(redis), pause=0)
                 making = asyncio.create_task(queue.create_batch("ann", [smallest_task()] * 1000))
                 # It was refused at least once before the script ends.
                 await asyncio.wait({making}, timeout=0.5)
