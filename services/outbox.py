@@ -11,6 +11,7 @@ import contextlib
 import re
 import time
 from collections import deque
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -34,6 +35,7 @@ from services.notifications import (
     Severity,
 )
 from services.notifications.creation import Wording
+from services.notifications.fields import Action
 from services.notifications.models import SOURCE_LENGTH
 from services.notifications.templates import Templates
 from services.queue import QueueFull, iso_of, key_prefix
@@ -76,10 +78,10 @@ SEVERITIES = {
 
 @attrs.frozen(kw_only=True)
 class Event:
-    """One entry: the end of a task or a batch, or a note of a running task.
+    """One entry: the end of a task or a batch; a note, a question or its withdrawal of a task.
 
     `result` is None where there is none, or none that can be read. `title`, `content` and
-    `severity` are a note's.
+    `severity` are a note's or a question's.
     """
 
     event_id: str
@@ -91,6 +93,10 @@ class Event:
     status: str = "ended"
     job: Job = attrs.field(factory=lambda: Job(label=""))
     result: Any = None
+    # A question's name, the id of its note, and the labels of its options by their ids.
+    name: str = ""
+    note: str = ""
+    options: Mapping[str, str] = attrs.field(factory=dict)
     # As the task wrote it, however deep it nests.
     result_json: orjson.Fragment | None = None
     error: str | None = None
@@ -106,9 +112,9 @@ class Event:
         Raise ValueError or KeyError when it does not say what it is or whose.
         """
         result = _result(entry.get(b"result", b""))
-        written = {name: _text(entry.get(name.encode(), b"")) for name in WRITTEN}
-        note: dict[str, str] = {}
-        if written["kind"] == "note":
+        written: dict[str, Any] = {name: _text(entry.get(name.encode(), b"")) for name in WRITTEN}
+        note: dict[str, Any] = {}
+        if written["kind"] in SAID:
             # What it says stands where the result of a task does.
             note, result = _note(result), None
         return cls(
@@ -126,7 +132,18 @@ class Event:
     @property
     def callback_url(self) -> str:
         """Where its submitter is told; empty for nowhere."""
-        return "" if self.kind == "note" else self.job.callback_url
+        return "" if self.is_said else self.job.callback_url
+
+    @property
+    def is_said(self) -> bool:
+        """Whether the task itself says it, in its own words."""
+        return self.kind in SAID
+
+    @property
+    def withdrawn(self) -> str:
+        """The event that is taken back; empty for none."""
+        told = self.result if self.kind == "withdraw" and isinstance(self.result, dict) else {}
+        return str(told.get("event_id", ""))
 
     def notification(self) -> NotificationDraft:
         """Return what the user is told; its metadata hold the result, unless it is too large."""
@@ -152,6 +169,7 @@ class Event:
             source="queue" if self._is_analysis else clean_line(self.task_kind, SOURCE_LENGTH),
             severity=self._severity(),
             metadata=self._metadata(),
+            actions=[Action(id=one, label=self.options[one], answer=True) for one in self.options],
         )
 
     def callback(self) -> dict[str, Any]:
@@ -200,7 +218,7 @@ class Event:
 
     @property
     def _subject(self) -> str:
-        return "batch" if self.kind not in ("task", "note") else "task"
+        return "task" if self.kind in OF_TASKS else "batch"
 
     @property
     def _subject_id(self) -> str:
@@ -208,11 +226,11 @@ class Event:
 
     @property
     def _said(self) -> str:
-        return self.title if self.kind == "note" else self.job.label
+        return self.title if self.is_said else self.job.label
 
     def wording(self, templates: Templates) -> Wording | None:
         """Return the texts of an end; a note brings its own."""
-        if self.kind == "note":
+        if self.is_said:
             return None
         subjects = ["analysis"] * self._is_analysis + ["batch"] * (self._subject == "batch")
         result = self.result if isinstance(self.result, dict) else {}
@@ -225,7 +243,7 @@ class Event:
         return Wording(template=name, variables=variables)
 
     def _severity(self) -> Severity:
-        if self.kind != "note":
+        if not self.is_said:
             return SEVERITIES.get(self.status, Severity.ERROR)
         return Severity(self.severity) if self.severity in list(Severity) else Severity.INFO
 
@@ -233,14 +251,17 @@ class Event:
         label = clean_line(self.job.label, NAME_LENGTH)
         kind, status = (clean_line(one, NAME_LENGTH) for one in (self.task_kind, self.status))
         about = {f"{self._subject}_id": self._subject_id, "kind": kind, "label": label}
-        ended = {} if self.kind == "note" else {"status": status}
-        return about | self._of_analysis(label) | ended
+        more = {} if self.is_said else {"status": status}
+        if self.kind == "ask":
+            # By these an answer is known: see services/answers.py.
+            more = {"question": self.name, "note": self.note}
+        return about | self._of_analysis(label) | more
 
     def _of_analysis(self, label: str) -> dict[str, str]:
         return label_fields(label) if self._is_analysis else {}
 
     def _summary(self) -> object:
-        if self.kind == "note":
+        if self.is_said:
             return self.content
         if self.error:
             return self.error
@@ -256,8 +277,11 @@ def _count(value: object) -> int:
 STATUS = re.compile("[a-z]{1,32}")
 # Texts of an entry that stand in an event as they are.
 WRITTEN = ("kind", "task_kind", "task_id", "batch_id", "status")
-# What a note says.
-NOTED = ("title", "content", "severity")
+# Entries in the words of a running task, and all that are about a task.
+SAID = ("note", "ask")
+OF_TASKS = ("task", "withdraw", *SAID)
+# What these say, and a question beside.
+NOTED = ("title", "content", "severity", "name", "note")
 # What an entry has under `notify` whose end is no news: it is posted to its callback.
 CALLBACK_ALONE = b"c"
 # Errors that pass; every other error is the entry's own.
@@ -501,6 +525,9 @@ class OutboxPump:
     async def _tell(self, id_: bytes, fields: Fields) -> None:
         try:
             event = Event.of(fields)
+            if event.kind == "withdraw":
+                await self._notifications.withdraw(event.user_id, event.withdrawn)
+                return
             if fields.get(b"notify") != CALLBACK_ALONE:
                 await self._notify(event)
             if event.callback_url:
@@ -581,9 +608,11 @@ def _text(content: bytes) -> str:
     return content.decode(errors="replace")
 
 
-def _note(fields: Any) -> dict[str, str]:
+def _note(fields: Any) -> dict[str, Any]:
     said = fields if isinstance(fields, dict) else {}
-    return {name: said[name] for name in NOTED if isinstance(said.get(name), str)}
+    texts: dict[str, Any] = {name: said[name] for name in NOTED if isinstance(said.get(name), str)}
+    options = said.get("options")
+    return texts | ({"options": options} if isinstance(options, dict) else {})
 
 
 def _job(entry: dict[bytes, bytes]) -> Job:

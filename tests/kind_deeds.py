@@ -600,4 +600,54 @@ async def starts_later(params: Deed, run: Run) -> Any:
     return starts(params, run)  # type: ignore[arg-type]
 
 
+ANSWERS = {"yes": "Publish", "no": "Throw it away"}
+
+
+@plainly
+def asks(params: Deed, run: SyncRun) -> Any:
+    with run.step("probe"):
+        note(params, f"asked {run.attempt}")
+    return run.ask("publish", "Publish it?", ANSWERS, "41 pages", "warning")
+
+
+async def asks_later(params: Deed, run: Run) -> Any:
+    async with run.step("probe"):
+        note(params, f"asked {run.attempt}")
+    return await run.ask("publish", "Publish it?", ANSWERS, "41 pages", "warning")
+
+
+@plainly
+def asks_briefly(params: Deed, run: SyncRun) -> Any:
+    try:
+        return run.ask("publish", "Publish it?", ANSWERS, timeout=0.2)
+    except TimeoutError as error:
+        return str(error)
+
+
+async def asks_briefly_later(params: Deed, run: Run) -> Any:
+    try:
+        return await run.ask("publish", "Publish it?", ANSWERS, timeout=0.2)
+    except TimeoutError as error:
+        return str(error)
+
+
+@plainly
+def asks_in_threads(params: Deed, run: SyncRun) -> Any:
+    def ask(name: str) -> str:
+        return run.ask(name, f"{name}?", ANSWERS)
+
+    with ThreadPoolExecutor(2) as threads:
+        asking = threads.map(ask, ["first", "second"])
+        run.update(0.5, "both are asked")
+        return list(asking)
+
+
+async def asks_in_threads_later(params: Deed, run: Run) -> Any:
+    asked = [run.ask(name, f"{name}?", ANSWERS) for name in ("first", "second")]
+    asking = asyncio.gather(*asked)
+    await asyncio.sleep(0)
+    await run.update(0.5, "both are asked")
+    return await asking
+
+
 COROUTINES = {name: globals()[f"{name}_later"] for name in PLAIN}

@@ -5,6 +5,7 @@ from typing import Any
 
 from tornado_rt.work import (
     Plan,
+    Question,
     Run,
     Step,
 )
@@ -29,6 +30,9 @@ class Record:
         self.reports: list[dict[str, Any]] = []
         self.kept: dict[str, bytes] = {}
         self.notes: list[tuple[str, str | None, str]] = []
+        self.questions: list[Question] = []
+        # What is answered to a question of this name, as JSON.
+        self.answers: dict[str, bytes] = {}
 
     def report(self, run: Run) -> None:
         run.encoded_state()
@@ -42,6 +46,10 @@ class Record:
 
     async def notify(self, title: str, content: str | None, severity: str) -> None:
         self.notes.append((title, content, severity))
+
+    async def ask(self, question: Question, timeout: float | None) -> bytes | None:
+        self.questions.append(question)
+        return self.answers.get(question.name)
 
     @property
     def percents(self) -> list[float]:

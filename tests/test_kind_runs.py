@@ -316,6 +316,92 @@ async def test_handler_notifies_while_it_runs(
     assert note[b"user_id"] == b"alice"
 
 
+async def note_of(redis: Redis, name: str) -> str | None:
+    """Return the note by which a question was asked."""
+    for _, fields in await redis.xrange("{rtq}:outbox"):
+        if fields[b"kind"] == b"ask" and orjson.loads(fields[b"result"])["name"] == name:
+            return str(orjson.loads(fields[b"result"])["note"])
+    return None
+
+
+async def give(redis: Redis, queue: QueueService, task_id: str, name: str, option: str) -> None:
+    """Answer a question as soon as it is asked."""
+    note = await until(lambda: note_of(redis, name))
+    assert await queue.answer(task_id, "alice", name, note, option)
+
+
+@pytest.mark.gen_test
+async def test_handler_goes_on_with_the_answer(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    async with working(redis, queue, place.targets):
+        task_id = await submit(queue, place.deed("asks"))
+        await until(lambda: tells(queue, task_id, "Publish it?"))
+        await give(redis, queue, task_id, "publish", "no")
+        task = await ended(queue, task_id)
+    assert (task.status, task.result) == (TaskState.COMPLETED, "no")
+
+
+@pytest.mark.gen_test
+async def test_answer_of_the_time_between_two_workers_is_there(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    """The user is asked once, however many attempts wait."""
+    async with working(redis, queue, place.targets):
+        task_id = await submit(queue, place.deed("asks"))
+        await until(lambda: note_of(redis, "publish"))
+    async with working(redis, queue, place.targets):
+        await until(lambda: place.noted() == ["asked", "1"] * 2)
+    await give(redis, queue, task_id, "publish", "yes")
+    async with working(redis, queue, place.targets):
+        assert (await ended(queue, task_id)).result == "yes"
+    asked = [one for _, one in await redis.xrange("{rtq}:outbox") if one[b"kind"] == b"ask"]
+    assert len(asked) == 1
+
+
+@pytest.mark.gen_test
+async def test_handler_does_not_wait_longer_than_it_says(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    async with working(redis, queue, place.targets):
+        task = await outcome(queue, place.deed("asks_briefly"))
+    assert task.result == "nobody has answered 'publish' within 0.2 s"
+    kinds = [fields[b"kind"] for _, fields in await redis.xrange("{rtq}:outbox")]
+    assert kinds == [b"ask", b"withdraw", b"task"]
+
+
+@pytest.mark.gen_test
+async def test_several_questions_wait_side_by_side(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    """What the handler tells meanwhile is told."""
+    async with working(redis, queue, place.targets):
+        task_id = await submit(queue, place.deed("asks_in_threads"))
+        await until(lambda: note_of(redis, "first"))
+        await give(redis, queue, task_id, "second", "yes")
+        await until(lambda: progress_of(queue, task_id), equal=50.0)
+        await give(redis, queue, task_id, "first", "no")
+        assert (await ended(queue, task_id)).result == ["no", "yes"]
+
+
+async def progress_of(queue: QueueService, task_id: str) -> float:
+    return float((await shown(queue, task_id))["progress"])
+
+
+@pytest.mark.gen_test
+async def test_cancelled_handler_asks_no_longer(
+    redis: Redis, queue: QueueService, place: Place
+) -> None:
+    async with working(redis, queue, place.targets, concurrency=1) as worker:
+        task_id = await submit(queue, place.deed("asks"))
+        note = await until(lambda: note_of(redis, "publish"))
+        await queue.cancel_task(task_id)
+        # The slot is free.
+        assert (await outcome(queue, place.deed("value"))).status == TaskState.COMPLETED
+        await until(lambda: not worker._attempts)
+    assert not await queue.answer(task_id, "alice", "publish", note, "yes")
+
+
 @pytest.mark.gen_test
 async def test_error_is_tried_again_with_the_kinds_backoff_until_it_has_failed(
     redis: Redis, queue: QueueService, place: Place

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from services.queue import Ack, Outcome, QueueService
 from settings import Settings
-from tests.api import Client, event_of, notified, serving
+from tests.api import Client, event_of, frame_of, notified, serving
 from tests.conftest import ROOT
 from tests.waiting import until
 from tornado_rt.work.kind import OWN_FIELDS
@@ -130,6 +130,75 @@ async def test_kind_of_ten_lines_is_watched_to_its_end(
         [told] = (await until(lambda: notified(alice)))["items"]
         assert (told["title"], told["type"]) == ("a.mp4 as 720p: completed", "system")
         assert told["metadata"]["kind"] == "video.transcode"
+
+
+@pytest.mark.gen_test
+async def test_task_asks_its_user_and_goes_on_with_the_answer(
+    working: Settings, make_token: Token
+) -> None:
+    """By a notification of two buttons; it is answered once."""
+    async with serving(working, make_token("alice")) as alice:
+        task_id = await submitted(alice, paper("daily", how="ask"))
+        [asked] = (await until(lambda: notified(alice)))["items"]
+        assert (asked["title"], asked["source"]) == ("Publish daily?", "report")
+        assert asked["link"] == f"/?task={task_id}"
+        assert asked["actions"] == [
+            {"id": "yes", "label": "Publish", "answer": True},
+            {"id": "no", "label": "Throw it away", "answer": True},
+        ]
+        assert asked["metadata"]["question"] == "publish"
+        assert (await look(alice, task_id))["message"] == "Publish daily?"
+        actions = f"/api/notifications/{asked['id']}/actions"
+        assert (await alice.post(f"{actions}/maybe")).status == 404
+        other = alice.as_user(make_token("bob"))
+        assert (await other.post(f"{actions}/yes")).status == 404
+        assert (await alice.post(f"{actions}/no")).body["answered"]["action"] == "no"
+        assert (await alice.post(f"{actions}/yes")).status == 409
+        assert (await ended(alice, task_id))["result"] == ["daily", "no"]
+
+
+@pytest.mark.gen_test
+async def test_question_of_an_ended_task_is_answered_no_more(
+    working: Settings, make_token: Token
+) -> None:
+    """It is archived on every device, without its buttons."""
+    async with serving(working, make_token("alice")) as alice:
+        socket = await alice.socket("/api/ws/notifications")
+        task_id = await submitted(alice, paper(how="ask"))
+        asked = (await frame_of(socket, "notification"))["data"]
+        assert (await alice.delete(f"/api/tasks/{task_id}")).status == 200
+        while (one := (await frame_of(socket, "changed"))["data"]["items"][0])["actions"]:
+            pass
+        assert (one["id"], one["archived_at"] is not None) == (asked["id"], True)
+        answer = await alice.post(f"/api/notifications/{asked['id']}/actions/yes")
+        assert answer.status == 404
+        # The end of the task alone is left.
+        told = await until(lambda: notified(alice))
+        assert [one["metadata"]["status"] for one in told["items"]] == ["cancelled"]
+
+
+@pytest.mark.gen_test
+async def test_forged_question_answers_no_task(
+    working: Settings, redis: Redis, make_token: Token
+) -> None:
+    """One that somebody has written, with what stands in a question."""
+    async with serving(working, make_token("alice")) as alice:
+        task_id = await submitted(alice, paper(how="ask"))
+        [asked] = (await until(lambda: notified(alice)))["items"]
+        offers = [{"id": "yes", "label": "Go on", "answer": True}]
+        forged = {
+            "type": "prize",
+            "title": "A prize",
+            "actions": offers,
+            "metadata": asked["metadata"],
+        }
+        made = await alice.post("/api/notifications", forged | {"user_id": "alice"})
+        assert made.status == 201, made.body
+        url = f"/api/notifications/{made.body['id']}/actions/yes"
+        assert (await alice.post(url)).status == 200
+        true = f"/api/notifications/{asked['id']}/actions/no"
+        assert (await alice.post(true)).status == 200
+        assert (await ended(alice, task_id))["result"] == ["daily", "no"]
 
 
 @pytest.mark.gen_test

@@ -52,6 +52,7 @@ class MessageType(StrEnum):
     RESYNC = "resync"
     # Between processes only, on the topics `workers`, `control` and `schedules`.
     CANCEL = "cancel"
+    ANSWER = "answer"
     WAKE = "wake"
     SETTINGS = "settings"
 

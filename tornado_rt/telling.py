@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from services.absence import EmailOutlet, PushOutlet
+from services.answers import AnswerOutlet
 from services.deliveries import (
     Deliveries,
     DeliveryKind,
@@ -97,6 +98,7 @@ async def open_telling(
         secret=secret,
         metrics=core.metrics,
     )
+    notifications.owed.serve(AnswerOutlet(core.queue))
     await patiently(partial(core.hub.subscribe, WEBHOOKS, webhooks.known))
     core.jobs.keep(webhooks.known.run, "webhook-owners")
     return Telling(access, notifications, deliveries, webhooks)

@@ -21,7 +21,7 @@ from services.queue import Outcome
 from services.worker.endings import end_with_result
 from services.worker.threads import LoopWaiter, in_thread
 from settings import Settings
-from tornado_rt.work import Kind, Plan, Run, SyncRun
+from tornado_rt.work import Kind, Plan, Question, Run, SyncRun
 from tornado_rt.work.handlers import call
 from tornado_rt.work.kept import as_kept
 
@@ -35,15 +35,16 @@ class TaskRun:
     """An attempt that has ended.
 
     `reports`: a snapshot for each report, none merged, and that of the ending. `kept`: the results
-    of `once` by name. `state`: `run.state` as it was kept last. `error`: what the handler raised,
-    or what a function of the kind did, TimeoutError after the timeout, ValueError for a result or a
-    state that cannot be kept.
+    of `once` and `ask` by name. `questions`: what the user was asked. `state`: `run.state` as kept
+    last. `error`: what the handler raised, or what a function of the kind did, TimeoutError after
+    the timeout, ValueError for a result or a state that cannot be kept.
     """
 
     # The loop asks for the text of its task's result, and these may be many.
     reports: list[dict[str, Any]] = attrs.field(repr=False)
     kept: dict[str, Any]
     notifications: list[dict[str, Any]]
+    questions: list[Question]
     state: dict[str, Any]
     error: BaseException | None
     _result: Any
@@ -64,15 +65,17 @@ def run_task(
     kept: Mapping[str, Any] | None = None,
     state: Mapping[str, Any] | None = None,
     user_id: str = "tester",
+    answers: Mapping[str, str] | None = None,
     stopping: bool = False,
     timeout: float | None = None,
 ) -> TaskRun:
     """Run one attempt of a task to its end, in a loop of its own.
 
     `params`: a dict, or an object of the kind's class. `kept` and `state`: what earlier attempts
-    left. `stopping`: the worker is about to stop. `timeout`: in seconds, 0 for none, None for the
-    kind's. If a loop runs, this blocks it. Raise ValueError for parameters that the server would
-    refuse, or that the worker would not read as they were stored.
+    left. `answers`: what the user chooses, by the names of `run.ask`; a question that has none ends
+    by its timeout. `stopping`: the worker is about to stop. `timeout`: in seconds, 0 for none, None
+    for the kind's. If a loop runs, this blocks it. Raise ValueError for parameters that the server
+    would refuse, or that the worker would not read as they were stored.
     """
     run = run_task_async(
         kind,
@@ -81,6 +84,7 @@ def run_task(
         kept=kept,
         state=state,
         user_id=user_id,
+        answers=answers,
         stopping=stopping,
         timeout=timeout,
     )
@@ -100,6 +104,7 @@ async def run_task_async(
     kept: Mapping[str, Any] | None = None,
     state: Mapping[str, Any] | None = None,
     user_id: str = "tester",
+    answers: Mapping[str, str] | None = None,
     stopping: bool = False,
     timeout: float | None = None,
 ) -> TaskRun:
@@ -111,7 +116,7 @@ async def run_task_async(
     label = _label_of(kind, given, stored)
     shown = {name: stored[name] for name in kind.shown if name in stored}
     head = {"task_id": TASK_ID, "kind": kind.name, "label": label, **shown, "attempt": attempt}
-    record = _Record(head, kept or {})
+    record = _Record(head, kept or {}, answers or {})
     try:
         about: dict[str, Any] = {
             "task_id": TASK_ID,
@@ -155,7 +160,11 @@ async def run_task_async(
 class _Record:
     """The sink of a test: it keeps all reports in memory. A snapshot begins with `head`."""
 
-    def __init__(self, head: dict[str, Any], kept: Mapping[str, Any]) -> None:
+    def __init__(
+        self, head: dict[str, Any], kept: Mapping[str, Any], answers: Mapping[str, str]
+    ) -> None:
+        self.questions: list[Question] = []
+        self._answers = answers
         self.kept = {name: as_kept(f"kept {name!r}", value, 0) for name, value in kept.items()}
         self.reports: list[dict[str, Any]] = []
         self.notifications: list[dict[str, Any]] = []
@@ -188,6 +197,20 @@ class _Record:
         """Keep a notification."""
         self.notifications.append({"title": title, "content": content, "severity": severity})
 
+    async def ask(self, question: Question, timeout: float | None) -> bytes | None:
+        """Answer as the test says."""
+        self.questions.append(question)
+        name = question.name
+        if name not in self._answers:
+            if timeout is None:
+                raise LookupError(f"the test has no answer to {name!r}: give it in `answers`")
+            return None
+        answer = self._answers[name]
+        if answer not in question.options:
+            raise LookupError(f"{name!r} has no option {answer!r}")
+        self.kept[name] = json.dumps(answer).encode()
+        return self.kept[name]
+
     def ended(self, run: Run, result: Any, error: BaseException | None) -> TaskRun:
         """Return all of it, with the ending one."""
         self._add(run)
@@ -199,7 +222,9 @@ class _Record:
 
     def _ended(self, state: dict[str, Any], result: Any, error: BaseException | None) -> TaskRun:
         kept = {name: json.loads(value) for name, value in self.kept.items()}
-        return TaskRun(list(self.reports), kept, self.notifications, state, error, result)
+        return TaskRun(
+            list(self.reports), kept, self.notifications, self.questions, state, error, result
+        )
 
     def _add(self, run: Run) -> None:
         if run.plan is not self._plan:

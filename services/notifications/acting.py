@@ -14,6 +14,8 @@ from services.notifications.intents import (
     Changed,
     Outcome,
     Undo,
+    Withdraw,
+    id_of_event,
 )
 from services.notifications.listing import Query, State
 from services.notifications.models import (
@@ -91,6 +93,10 @@ class Acting(Parts):
         """Answer an action once. Raise NotificationNotFound, AlreadyAnswered."""
         outcome = await self._commit(Answer(user_id=user_id, id=stored_id(id_), action=action))
         return Notification.of(outcome.result)
+
+    async def withdraw(self, user_id: str, event_id: str) -> None:
+        """Archive what was told of an event, if nobody has answered it, and offer no actions."""
+        await self._commit(Withdraw(user_id=user_id, ids=[id_of_event(user_id, event_id)]))
 
     async def mark_read(self, user_id: str, ids: Sequence[str]) -> int:
         """Mark some as read; return how many changed."""

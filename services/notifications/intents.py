@@ -277,6 +277,22 @@ class Answer:
         return document
 
 
+@attrs.frozen(kw_only=True)
+class Withdraw(OfIds):
+    """Archive what nobody has answered, and offer its actions no longer."""
+
+    def apply(self, ledger: Ledger) -> None:
+        """Change the ledger."""
+        able = [one for one in ledger.find(self.ids) if is_shown(one) and not one.get("answered")]
+        ledger.change(able, lambda one: self._withdrawn(one, ledger.now))
+
+    def _withdrawn(self, document: Document, now: datetime) -> Edit | None:
+        away = EDITS[Verb.ARCHIVE](document, Moment(now)) or Edit({})
+        if not away.fields and "actions" not in document:
+            return None
+        return Edit(away.fields, ("actions", *away.gone))
+
+
 def _answers(document: Document) -> list[str]:
     actions = document.get("actions")
     found = actions if isinstance(actions, list) else []

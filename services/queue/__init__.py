@@ -4,6 +4,7 @@ from services.queue.access import QueueLimits
 from services.queue.kinds import ALL_KINDS
 from services.queue.models import (
     Ack,
+    Asked,
     Batch,
     BatchNotFound,
     BatchState,
@@ -45,6 +46,7 @@ from services.queue.service import QueueService, key_prefix, new_id, new_request
 __all__ = [
     "ALL_KINDS",
     "Ack",
+    "Asked",
     "Batch",
     "BatchNotFound",
     "BatchState",

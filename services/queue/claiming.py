@@ -4,14 +4,15 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import attrs
 import msgpack
 import orjson
 import structlog
 
 from services.queue.kinds import KindBoard
-from services.queue.models import Ack, Claim, Claimed, Kept, Outcome
+from services.queue.models import Ack, Asked, Claim, Claimed, Kept, Outcome
 from services.queue.replies import read_claim
-from tornado_rt.work import Plan
+from tornado_rt.work import Plan, Question
 
 log = structlog.get_logger(__name__)
 
@@ -151,6 +152,43 @@ class Claiming(KindBoard):
         return bool(
             await self.scripts.run(
                 "add_note", id=task_id, token=token, note=note, fields=orjson.dumps(fields)
+            )
+        )
+
+    async def ask(self, task_id: str, token: str, question: Question, note_id: str) -> Asked | None:
+        """Have the user asked, unless they are already. Return None when the token is stale.
+
+        `note_id` is new for each caller; one that calls again brings the same.
+        """
+        reply = await self.scripts.run(
+            "ask",
+            id=task_id,
+            token=token,
+            name=question.name,
+            note=note_id,
+            options=list(question.options),
+            fields=orjson.dumps(attrs.asdict(question) | {"note": note_id}),
+        )
+        return Asked(reply[0] or None, float(reply[1])) if reply else None
+
+    async def withdraw(self, task_id: str, token: str, name: str) -> Asked | None:
+        """Ask no longer. Return None when the token is stale."""
+        reply = await self.scripts.run("withdraw", id=task_id, token=token, name=name)
+        return Asked(reply[0] or None) if reply else None
+
+    async def answer(
+        self, task_id: str, user_id: str, name: str, note_id: str, option: str
+    ) -> bool:
+        """Keep a user's answer, and tell the handler. Return False when the task does not ask."""
+        return bool(
+            await self.scripts.run(
+                "answer",
+                id=task_id,
+                user=user_id,
+                name=name,
+                note=note_id,
+                option=option,
+                value=orjson.dumps(option),
             )
         )
 

@@ -318,6 +318,14 @@ class Kept:
 
 
 @attrs.frozen
+class Asked:
+    """What became of a question: its answer (JSON), None while there is none, and its age [s]."""
+
+    answer: bytes | None
+    age: float = 0.0
+
+
+@attrs.frozen
 class Ack:
     """The end of an attempt.
 

@@ -76,6 +76,10 @@ class Attempt:
         except BaseException as fault:
             log.error("stop_untold", task_id=self.task_id, error=text_of_error(fault))
 
+    def look_for_answers(self) -> None:
+        """Let the handler look for answers that it waits for."""
+        self._link.look_for_answers()
+
     def drop(self) -> None:
         """Stop the handler: the task is another's, or ended. What the handler does is lost."""
         self._link.close()

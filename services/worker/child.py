@@ -28,7 +28,7 @@ from services.worker.threads import running_loop
 from settings import Settings
 from tornado_rt.children import PR_SET_PDEATHSIG
 from tornado_rt.fork_guard import end_if_forked
-from tornado_rt.work import LeaseLost, Pacer, Run, Told
+from tornado_rt.work import LeaseLost, Pacer, Question, Run, Told
 from tornado_rt.work.handlers import call
 from tornado_rt.work.run import NO_STATE, settled
 
@@ -176,7 +176,7 @@ class PipeSink:
         self._ended = False
         # Whether there is a report that was not sent.
         self._unsent = False
-        self._asked: dict[int, futures.Future[None]] = {}
+        self._asked: dict[int, futures.Future[bytes | None]] = {}
         self._pipe = Pipe(connection, cancelling, self._take)
 
     def begin(self, run: Run, state: bytes) -> None:
@@ -205,6 +205,11 @@ class PipeSink:
     async def notify(self, title: str, content: str | None, severity: str) -> None:
         """Have the worker send a notification."""
         await self._ask("note", title, content, severity)
+
+    async def ask(self, question: Question, timeout: float | None) -> bytes | None:
+        """Have the worker ask the user, and wait for the answer."""
+        asked = (question.name, question.title, question.content, question.severity)
+        return await self._ask("ask", timeout, *asked, dict(question.options))
 
     def wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine to its end; any thread may call this."""
@@ -256,12 +261,12 @@ class PipeSink:
             None if plan is None or digest == told_plan else plan.text.decode(),
         )
 
-    async def _ask(self, kind: str, *content: Any) -> None:
-        answer: futures.Future[None] = futures.Future()
+    async def _ask(self, kind: str, *content: Any) -> bytes | None:
+        answer: futures.Future[bytes | None] = futures.Future()
         number = id(answer)
         self._asked[number] = answer
         self._pipe.send(kind, (number, *content))
-        await asyncio.wrap_future(answer)
+        return await asyncio.wrap_future(answer)
 
     def _take(self, kind: str, content: Any) -> None:
         if kind == "gone":
@@ -274,14 +279,14 @@ class PipeSink:
             if self._run is not None:
                 self._run.stop()
         elif kind == "answer":
-            number, fault = content
+            number, fault, text = content
             answer = self._asked.pop(number)
             if answer.cancelled():
                 return
             if fault:
                 answer.set_exception(RuntimeError(fault))
             else:
-                answer.set_result(None)
+                answer.set_result(None if text is None else text.encode())
 
 
 def _enter() -> Cancelling:

@@ -1,6 +1,8 @@
 """The link of an attempt to the queue: reports and reads, also while Redis is away."""
 
 import asyncio
+import contextlib
+import math
 import secrets
 import threading
 from collections.abc import Awaitable, Callable
@@ -9,17 +11,19 @@ from typing import Protocol, TypeVar
 import attrs
 import structlog
 
-from services.queue import Claim, Kept, QueueService, Task
+from services.queue import Asked, Claim, Kept, QueueService, Task
 from services.worker.endings import text_of_error
 from services.worker.outages import OUTAGE_SECONDS, Outages
 from tornado_rt.redis import is_outage
-from tornado_rt.work import LeaseLost, Pacer, Plan
+from tornado_rt.work import LeaseLost, Pacer, Plan, Question
 from tornado_rt.work.run import NO_STATE, ended_text
 
 log = structlog.get_logger(__name__)
 
 # How long the end of an attempt waits for what its handler has done to be kept.
 KEEP_SECONDS = 1.0
+# A handler that waits for an answer looks for it this often, for a message can be lost [s].
+LOOK_SECONDS = 60.0
 
 T = TypeVar("T")
 
@@ -107,6 +111,8 @@ class Link:
         self._told_state = NO_STATE
         self._told_plan = claim.plan
         self._keeping: set[asyncio.Future[None]] = set()
+        # Set when there may be an answer to what the handler asks.
+        self._answers: set[asyncio.Event] = set()
         # Whether there is a report that nobody has begun to send, and what is being sent.
         self._unsent = False
         self._sending: bytes | None = None
@@ -176,6 +182,36 @@ class Link:
         fields = {"title": title, "content": content, "severity": severity}
         task_id, token, note = self.task.task_id, self.claim.token, secrets.token_hex(8)
         await self._owned(lambda: self.queue.add_note(task_id, token, fields, note), "notify")
+
+    async def ask(self, question: Question, timeout: float | None) -> bytes | None:
+        """Have the user asked, and return the answer (JSON), however long Redis is away.
+
+        Return None `timeout` seconds after it was first asked. Raise LeaseLost.
+        """
+        task_id, token, note = self.task.task_id, self.claim.token, secrets.token_hex(8)
+        told = asyncio.Event()
+        self._answers.add(told)
+        try:
+            while True:
+                asked = await self._asked(lambda: self.queue.ask(task_id, token, question, note))
+                left = math.inf if timeout is None else timeout - asked.age
+                if asked.answer is not None:
+                    return asked.answer
+                if left <= 0:
+                    break
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(left, LOOK_SECONDS)):
+                        await told.wait()
+                told.clear()
+        finally:
+            self._answers.discard(told)
+        name = question.name
+        return (await self._asked(lambda: self.queue.withdraw(task_id, token, name))).answer
+
+    def look_for_answers(self) -> None:
+        """Look again for answers that the handler waits for."""
+        for told in self._answers:
+            told.set()
 
     async def read_kept(self) -> Kept:
         """Return what earlier attempts left. Raise LeaseLost."""
@@ -299,6 +335,12 @@ class Link:
         if not await self._surely(call, what):
             self.lost()
             raise LeaseLost(self.task.task_id)
+
+    async def _asked(self, call: Callable[[], Awaitable[Asked | None]]) -> Asked:
+        if (asked := await self._surely(call, "ask")) is None:
+            self.lost()
+            raise LeaseLost(self.task.task_id)
+        return asked
 
     async def _surely(self, call: Callable[[], Awaitable[T]], what: str) -> T:
         """Call until Redis answers. Raise LeaseLost once this is closed."""

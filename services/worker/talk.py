@@ -1,5 +1,6 @@
 """The messages between a worker and the process of a kind's handler."""
 
+import asyncio
 import copy
 import json
 from collections.abc import Coroutine
@@ -12,10 +13,14 @@ from services.worker.link import Link
 from services.worker.process import end_badly, read_ending
 from services.worker.target import Rules
 from services.worker.told_run import ToldRun
-from tornado_rt.work import LeaseLost, Plan
+from tornado_rt.work import LeaseLost, Plan, Question
+from tornado_rt.work.notes import as_note, as_question
 from tornado_rt.work.once import MAX_ONCE_LENGTH
-from tornado_rt.work.run import as_note
+from tornado_rt.work.run import as_timeout
 from tornado_rt.work.values import require
+
+# So many questions of a process wait for an answer at once.
+MOST_ASKED = 100
 
 
 class KindTalk:
@@ -32,6 +37,8 @@ class KindTalk:
         self._kept_bytes = sum(map(len, kept.results.values()))
         self._rules = rules
         self._channel: Channel | None = None
+        # What the process has asked the user.
+        self._asking: set[asyncio.Task[None]] = set()
         self._stopping = False
 
     def stop(self) -> None:
@@ -55,6 +62,9 @@ class KindTalk:
                 await channel.sent()
         except BadMessage as error:
             return end_badly(error)
+        finally:
+            for one in self._asking:
+                one.cancel()
 
     async def _take(self, kind: Any, content: Any) -> None:
         if kind == "report":
@@ -65,6 +75,11 @@ class KindTalk:
         elif kind == "note":
             number, *note = _parts(content, 4)
             await self._answer(number, self._link.notify(*_note(*note)))
+        elif kind == "ask":
+            number, timeout, *question = _parts(content, 7)
+            # The process tells more while its user thinks.
+            asking = self._link.ask(_question(*question), _timeout(timeout))
+            self._own(asyncio.create_task(self._answer(number, asking)))
         else:
             raise BadMessage(NOT_OURS)
 
@@ -74,17 +89,31 @@ class KindTalk:
         self.told = told
         return told
 
-    async def _answer(self, number: Any, asked: Coroutine[Any, Any, None]) -> None:
-        fault = ""
+    def _own(self, asking: asyncio.Task[None]) -> None:
+        if len(self._asking) >= MOST_ASKED:
+            asking.cancel()
+            raise BadMessage(NOT_OURS)
+        self._asking.add(asking)
+        asking.add_done_callback(self._forget)
+
+    def _forget(self, asking: asyncio.Task[None]) -> None:
+        self._asking.discard(asking)
+        if not asking.cancelled():
+            # The lease is lost: the process is killed.
+            asking.exception()
+
+    async def _answer(self, number: Any, asked: Coroutine[Any, Any, bytes | None]) -> None:
+        fault, answer = "", None
         try:
-            await asked
+            answer = await asked
         except LeaseLost:
             # The process is killed.
             raise
         except Exception as error:
             fault = text_of_error(error)
         if self._channel is not None:
-            self._channel.send("answer", (number, fault))
+            text = None if answer is None else answer.decode()
+            self._channel.send("answer", (number, fault, text))
 
     async def _keep(self, name: str, value: bytes) -> None:
         """Keep a once-result. Raise ValueError when all are too large, LeaseLost."""
@@ -115,6 +144,20 @@ def _parts(content: Any, count: int) -> list[Any]:
     if not isinstance(content, list) or len(content) != count:
         raise BadMessage(NOT_OURS)
     return content
+
+
+def _question(name: Any, title: Any, content: Any, severity: Any, options: Any) -> Question:
+    try:
+        return as_question(name, title, content, severity, options)
+    except (ValueError, TypeError):
+        raise BadMessage(NOT_OURS) from None
+
+
+def _timeout(timeout: Any) -> float | None:
+    try:
+        return as_timeout(timeout)
+    except (ValueError, TypeError):
+        raise BadMessage(NOT_OURS) from None
 
 
 def _value(value: Any) -> bytes:

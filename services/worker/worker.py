@@ -29,10 +29,10 @@ log = structlog.get_logger(__name__)
 class Worker:
     """Runs at most `concurrency` tasks of the kinds in `targets` at once.
 
-    It is a subscriber of the topic `workers`: an enqueue wakes it, a cancellation reaches the
-    handler. It joins its slots, the attempts that use them, and its upkeep. When a worker of the
-    `roster` is gone, the leases of its tasks end. `grace_seconds` is what running tasks get at a
-    stop, before they are handed back.
+    It is a subscriber of the topic `workers`: an enqueue wakes it, a cancellation and an answer
+    reach the handler. It joins its slots, the attempts that use them, and its upkeep. When a worker
+    of the `roster` is gone, the leases of its tasks end. `grace_seconds` is what running tasks get
+    at a stop, before they are handed back.
     """
 
     def __init__(
@@ -88,11 +88,15 @@ class Worker:
             self._slots.look()
         elif message.type == MessageType.CANCEL:
             self._cancel(message.fields().get("task_id", ""))
+        elif message.type == MessageType.ANSWER:
+            self._look_for_answers(message.fields().get("task_id", ""))
 
     def gap(self) -> None:
-        """Look for work and for what is due, since a wake may have been lost."""
+        """Look for work, answers, and what is due, since a message may have been lost."""
         self._upkeep.expect_due(0.0)
         self._slots.look()
+        for attempt in self._attempts.values():
+            attempt.look_for_answers()
 
     def is_behind(self, _: Cursor | None) -> bool:
         """Say no: wakes have no log."""
@@ -127,6 +131,10 @@ class Worker:
             attempt.drop()
         else:
             self._outcomes.cancelled(task_id)
+
+    def _look_for_answers(self, task_id: str) -> None:
+        if (attempt := self._attempts.get(task_id)) is not None:
+            attempt.look_for_answers()
 
     def _start(self, claim: Claim) -> None:
         link = Link(self._queue, claim, self._reporter, self._outages)

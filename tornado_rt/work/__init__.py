@@ -5,6 +5,7 @@ It imports nothing of this server, so that clients can carry it.
 
 from tornado_rt.work.errors import LeaseLost, Retry, TaskError
 from tornado_rt.work.kind import Kind, Rate, Schedule, format_label
+from tornado_rt.work.notes import Question
 from tornado_rt.work.pacer import Pacer
 from tornado_rt.work.plan import MAX_STEP_LENGTH, MOST_LEAVES, Leaf, Plan, Step
 from tornado_rt.work.run import (
@@ -32,6 +33,7 @@ __all__ = [
     "Nowhere",
     "Pacer",
     "Plan",
+    "Question",
     "Rate",
     "Retry",
     "Run",

@@ -25,8 +25,7 @@ class OnceResults:
 
     def turn(self, name: str, make: Callable[[], Lock]) -> Lock:
         """Return the one lock of this sort of a name. Raise ValueError for a bad name."""
-        good = isinstance(name, str) and name != "" and name == clean_line(name, MAX_ONCE_LENGTH)
-        require(good, f"the name of a result is one line of 1 to {MAX_ONCE_LENGTH} characters")
+        check_name(name)
         with self._lock:
             lock: Lock = self._turns.setdefault((name, make), make())
             return lock
@@ -49,6 +48,11 @@ class OnceResults:
                 del self.kept[name]
             raise
 
+    def learn(self, name: str, text: bytes) -> None:
+        """Take in a result that is kept already, as JSON."""
+        with self._lock:
+            self.kept[name] = text
+
     def recall(self, name: str) -> Any:
         """Return a result as JSON gives it back."""
         return json.loads(self.kept[name])
@@ -66,3 +70,9 @@ class OnceResults:
             f"the result of once {name!r} has {len(text)} bytes as JSON, and all of the task"
             f" {whole}; at most {self._most_bytes} are allowed",
         )
+
+
+def check_name(name: object) -> None:
+    """Raise ValueError for what cannot be the name of a result."""
+    good = isinstance(name, str) and name != "" and name == clean_line(name, MAX_ONCE_LENGTH)
+    require(good, f"the name of a result is one line of 1 to {MAX_ONCE_LENGTH} characters")

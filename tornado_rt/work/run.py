@@ -25,17 +25,23 @@ from tornado_rt.work.course import Course, as_count, as_fraction
 from tornado_rt.work.errors import LeaseLost
 from tornado_rt.work.inside import Doing, Tracked
 from tornado_rt.work.kept import as_kept
+from tornado_rt.work.notes import Question, as_note, as_question
 from tornado_rt.work.once import OnceResults
 from tornado_rt.work.plan import MAX_STEP_LENGTH, Plan, Step, StepPath, Steps, plan_of
-from tornado_rt.work.values import as_percent, clean_line, clean_text, is_count, json_of, require
+from tornado_rt.work.values import (
+    as_percent,
+    clean_line,
+    clean_text,
+    is_count,
+    is_number,
+    json_of,
+    require,
+)
 
 MAX_MESSAGE_LENGTH = 2000
-# Of the title and the content of a notification.
-MAX_TITLE_LENGTH, MAX_CONTENT_LENGTH = 200, 2000
 MOST_STATE_BYTES = 65_536
 # Of why a state cannot be kept.
 MOST_FAULT = 300
-SEVERITIES = ("info", "success", "warning", "error")
 # From which share done on the time left follows the pace alone.
 PACE_TRUSTED_FROM = 0.25
 # The longest time left that a very slow pace gives [s].
@@ -77,6 +83,12 @@ class Sink(Protocol):
     async def notify(self, title: str, content: str | None, severity: str) -> None:
         """Send a notification to the task's user. Raise LeaseLost."""
 
+    async def ask(self, question: Question, timeout: float | None) -> bytes | None:
+        """Ask the task's user; return the answer (JSON), None after `timeout` seconds.
+
+        The answer is kept as a once-result. Raise LeaseLost.
+        """
+
 
 class Nowhere:
     """The sink of a run that nobody watches."""
@@ -92,6 +104,10 @@ class Nowhere:
 
     async def notify(self, title: str, content: str | None, severity: str) -> None:
         """Do nothing."""
+
+    async def ask(self, question: Question, timeout: float | None) -> bytes | None:
+        """Say that nobody answers."""
+        return None
 
 
 # The state of a run that has stored none.
@@ -298,12 +314,43 @@ class Run:
         """Send the task's user a notification of at most 200 and 2,000 characters."""
         await self._sink.notify(*as_note(title, content, severity))
 
+    async def ask(
+        self,
+        name: str,
+        title: object,
+        options: Mapping[str, object],
+        content: object = None,
+        severity: str = "info",
+        *,
+        timeout: float | None = None,
+    ) -> str:
+        """Ask the task's user, once for the task, and return the id of the option that they chose.
+
+        `options`: 1 to 5 labels by their ids, the buttons of a notification. The answer is kept as
+        the result of `once` of this name: a later attempt gets it, or waits on. After `timeout`
+        seconds from the first time that it was asked the notification is withdrawn, and this raises
+        TimeoutError. Raise ValueError, LeaseLost.
+        """
+        self._check()
+        question = as_question(name, title, content, severity, options)
+        seconds = as_timeout(timeout)
+        results = self._once
+        turn = results.turn(name, asyncio.Lock)
+        self._refuse_inside_itself(name, turn)
+        async with turn:
+            with self._step_of(name), self._inside(name):
+                if name not in results.kept:
+                    self._ask_first(question)
+                    answer = await self._sink.ask(question, seconds)
+                    self._learn(question, answer, seconds)
+        return self._chosen(name)
+
     async def stopped(self) -> None:
         """Wait until the worker stops."""
         await asyncio.wrap_future(self._told_to_stop())
 
     def let_await(self) -> None:
-        """Have the handler await `once`, `notify` and `stopped`, as it does already."""
+        """Have the handler await `once`, `notify`, `ask` and `stopped`, as it does already."""
 
     def stop(self) -> None:
         """Tell the handler that the worker stops."""
@@ -448,6 +495,19 @@ class Run:
         finally:
             _making.set(outside)
 
+    def _ask_first(self, question: Question) -> None:
+        """Say what the task waits for."""
+        self._sink.check()
+        self.update(question.title)
+
+    def _learn(self, question: Question, answer: bytes | None, seconds: float | None) -> None:
+        if answer is None:
+            raise TimeoutError(f"nobody has answered {question.name!r} within {seconds or 0:g} s")
+        self._once.learn(question.name, answer)
+
+    def _chosen(self, name: str) -> str:
+        return str(self._once.recall(name))
+
     def _refuse_inside_itself(self, name: str, turn: "Turn") -> None:
         if (self, name) in _making.get() and turn.locked():
             raise RuntimeError(f"once {name!r} is called inside itself, and would wait for ever")
@@ -507,6 +567,14 @@ async def settled(value: Any) -> Any:
     return value
 
 
+def as_timeout(seconds: float | None) -> float | None:
+    """Return how long somebody is waited for [s]; None: as long as it takes. Raise ValueError."""
+    if seconds is None:
+        return None
+    require(is_number(seconds, 0), f"a timeout is a number of seconds, not {seconds!r:.100}")
+    return float(seconds)
+
+
 def ended_text(task_id: str) -> str:
     """Return what is said to a handler that reports too late."""
     return f"the attempt at task {task_id} has ended"
@@ -516,14 +584,6 @@ def first_fragment(plan: Plan | None, expected_seconds: float | None) -> bytes:
     """Return the fragment of a waiting task: nothing done, its plan and expected time."""
     run = Run(plan=plan, expected_seconds=expected_seconds, clock=lambda: 0.0)
     return run.fragment()
-
-
-def as_note(title: object, content: object, severity: str) -> tuple[str, str | None, str]:
-    """Return a notification within its bounds. Raise ValueError."""
-    heading = clean_line(title, MAX_TITLE_LENGTH)
-    require(heading != "", "a notification has a title")
-    require(severity in SEVERITIES, f"severity is one of {', '.join(SEVERITIES)}")
-    return heading, None if content is None else clean_text(content, MAX_CONTENT_LENGTH), severity
 
 
 def _now() -> str:

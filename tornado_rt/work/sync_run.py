@@ -2,11 +2,12 @@
 
 import inspect
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent import futures
 from typing import Any
 
-from tornado_rt.work.run import Run, Sink, as_note, settled
+from tornado_rt.work.notes import as_note, as_question
+from tornado_rt.work.run import Run, Sink, as_timeout, settled
 from tornado_rt.work.values import require
 
 
@@ -54,6 +55,33 @@ class SyncRun(Run):
         """Do as Run's, and block."""
         note = self._sink.notify(*as_note(title, content, severity))
         return note if self._is_awaited else self._wait(note)  # type: ignore[return-value]
+
+    def ask(  # type: ignore[override]
+        self,
+        name: str,
+        title: object,
+        options: Mapping[str, object],
+        content: object = None,
+        severity: str = "info",
+        *,
+        timeout: float | None = None,
+    ) -> str:
+        """Do as Run's, and block until there is an answer."""
+        if self._is_awaited:
+            return super().ask(  # type: ignore[return-value]
+                name, title, options, content, severity, timeout=timeout
+            )
+        self._check()
+        question = as_question(name, title, content, severity, options)
+        seconds = as_timeout(timeout)
+        results = self._once
+        turn = results.turn(name, threading.Lock)
+        self._refuse_inside_itself(name, turn)
+        with turn, self._step_of(name), self._inside(name):
+            if name not in results.kept:
+                self._ask_first(question)
+                self._learn(question, self._wait(self._sink.ask(question, seconds)), seconds)
+        return self._chosen(name)
 
     def stopped(self, timeout: float | None = None) -> bool:  # type: ignore[override]
         """Block until the worker stops, `timeout` seconds at most; return whether it does.

@@ -1,4 +1,4 @@
--- Uses: task, batch, counts, wake
+-- Uses: task, batch, counts, wake, notes
 --
 -- The transitions of a task.
 
@@ -271,6 +271,7 @@ local function end_task(t, status, token, result, error, fragment)
   end
   if status == 'dead' then redis.call('ZADD', P .. 'dead', NOW_STAMP, t.task_id) end
   free_unique(t, 'wr')
+  if t.kept ~= '' then withdraw_questions(t) end
   -- What is done needs no results of its steps any more.
   if status == 'completed' and t.kept ~= '' then redis.call('DEL', kept_key(t.task_id)) end
   count('counts', status, 1)
