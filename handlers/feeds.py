@@ -6,7 +6,13 @@ from typing import Any, Literal
 import orjson
 
 from services.notifications import Done, NotificationService, Verb
-from services.notifications.requests import ActRequest, Filter, ListRequest
+from services.notifications.requests import (
+    ActRequest,
+    AnswerRequest,
+    Filter,
+    ListRequest,
+    UndoRequest,
+)
 from services.progress import PlanBook
 from services.queue import QueueService
 from tornado_rt.bounds import OutOfBounds
@@ -120,13 +126,28 @@ class NotificationFeed:
         return 0.0
 
     def actions(self) -> dict[str, Action]:
-        """Return what a user may ask for: each verb, and a list."""
+        """Return what a user may ask for: each verb, its undo, an action's answer, and a list."""
         verbs: dict[str, Action] = {verb: partial(self._act, verb) for verb in Verb}
-        return {**verbs, ClientMessageType.LIST: self._list}
+        return {
+            **verbs,
+            ClientMessageType.UNDO: self._undo,
+            ClientMessageType.ANSWER: self._answer,
+            ClientMessageType.LIST: self._list,
+        }
 
-    async def _act(self, verb: Verb, data: Any) -> None:
+    async def _act(self, verb: Verb, data: Any) -> Message:
         request = structure(data, ActRequest)
-        await changed_by(self._notifications, self._user_id, verb, request)
+        done = await changed_by(self._notifications, self._user_id, verb, request)
+        return Message.of(MessageType.DONE, done.to_dict())
+
+    async def _undo(self, data: Any) -> Message:
+        done = await self._notifications.undo(self._user_id, structure(data, UndoRequest).undo)
+        return Message.of(MessageType.DONE, done.to_dict())
+
+    async def _answer(self, data: Any) -> Message:
+        given = structure(data, AnswerRequest)
+        answered = await self._notifications.answer(self._user_id, given.id, given.action)
+        return Message.of(MessageType.DONE, {"notification": answered.to_dict()})
 
     async def _list(self, data: Any) -> Message:
         found = await self._notifications.find(self._user_id, structure(data, ListRequest).query())

@@ -392,6 +392,66 @@ async def test_list_over_the_socket_answers_its_ref(idle: Settings, make_token: 
 
 
 @pytest.mark.gen_test
+async def test_verb_over_the_socket_answers_its_ref_and_is_taken_back_there(
+    idle: Settings, make_token: Token
+) -> None:
+    """Who names no request hears of it as all devices do."""
+    async with serving(idle, make_token("alice")) as alice:
+        await make(alice, 2)
+        socket, other = await device(alice), await device(alice)
+
+        async def ask(type_: str, data: dict[str, Any]) -> dict[str, Any]:
+            asked = {"type": type_, "ref": {"n": 1}, "data": data}
+            await socket.write_message(json.dumps(asked))
+            done: dict[str, Any] = (await frame_of(socket, "done"))["data"]
+            assert done.pop("ref") == {"n": 1}
+            return done
+
+        done = await ask("archive", {"all": True})
+        undo = done.pop("undo")
+        assert done == {"changed": 2, "unread": 0, "unseen": 0, "version": 3}
+        assert await ask("undo", {"undo": undo}) == {
+            "changed": 2,
+            "undo": None,
+            "unread": 2,
+            "unseen": 2,
+            "version": 4,
+        }
+        await socket.write_message(json.dumps({"type": "read", "data": {"all": True}}))
+        types = [(await frame(other))["type"] for _ in range(7)]
+        assert set(types) == {"changed", "unread_count", "read"}
+        await socket.write_message(json.dumps({"type": "undo", "ref": 5, "data": {"undo": "x"}}))
+        error = (await frame_of(socket, "error"))["data"]
+        assert (error["code"], error["ref"]) == ("not_found", 5)
+
+
+@pytest.mark.gen_test
+async def test_action_is_answered_over_the_socket(idle: Settings, make_token: Token) -> None:
+    """Once; an action that there is not, and a second answer, are told with the request's name."""
+    async with serving(idle, make_token("alice")) as alice:
+        offers = [{"id": "yes", "label": "Yes", "answer": True}]
+        body = {"user_id": "alice", "type": "a", "title": "T", "actions": offers}
+        id_ = (await alice.post(PATH, body)).body["id"]
+        socket = await device(alice)
+
+        async def answer(action: str, type_: str) -> dict[str, Any]:
+            data = {"id": id_, "action": action}
+            await socket.write_message(json.dumps({"type": "answer", "ref": action, "data": data}))
+            told: dict[str, Any] = (await frame_of(socket, type_))["data"]
+            assert told["ref"] == action
+            return told
+
+        assert (await answer("no", "error"))["code"] == "not_found"
+        answered = (await answer("yes", "done"))["notification"]
+        assert (answered["id"], answered["answered"]["action"]) == (id_, "yes")
+        again = await answer("yes", "error")
+        assert (again["code"], "answered before" in again["message"]) == ("conflict", True)
+        for wrong in ({}, {"id": id_}, {"id": "", "action": "yes"}, {"id": id_, "action": 1}, []):
+            await socket.write_message(json.dumps({"type": "answer", "ref": 1, "data": wrong}))
+            assert (await frame_of(socket, "error"))["data"]["code"] == "bad_message"
+
+
+@pytest.mark.gen_test
 async def test_wrong_verb_over_the_socket_gets_an_error(idle: Settings, make_token: Token) -> None:
     """The socket stays, and nothing has changed."""
     async with serving(idle, make_token("alice")) as alice:

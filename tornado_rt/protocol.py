@@ -46,6 +46,7 @@ class MessageType(StrEnum):
     READ = "read"
     CHANGED = "changed"
     LIST = "list"
+    DONE = "done"
     PROGRESS = "progress"
     FINISHED = "finished"
     ERROR = "error"
@@ -63,6 +64,8 @@ class ClientMessageType(StrEnum):
     PING = "ping"
     AUTH = "auth"
     LIST = "list"
+    UNDO = "undo"
+    ANSWER = "answer"
     CANCEL = "cancel"
 
 
@@ -148,6 +151,7 @@ class ErrorCode(StrEnum):
     TOKEN_EXPIRED = "token_expired"
     BAD_TOKEN = "bad_token"
     NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
     FORBIDDEN = "forbidden"
     TOO_MANY_CONNECTIONS = "too_many_connections"
     DEGRADED = "degraded"

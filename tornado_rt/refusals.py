@@ -15,6 +15,7 @@ _ERROR_CODES = {
     401: ErrorCode.BAD_TOKEN,
     403: ErrorCode.FORBIDDEN,
     404: ErrorCode.NOT_FOUND,
+    409: ErrorCode.CONFLICT,
     422: ErrorCode.BAD_MESSAGE,
     429: ErrorCode.TOO_MANY_CONNECTIONS,
     503: ErrorCode.DEGRADED,

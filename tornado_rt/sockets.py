@@ -227,8 +227,12 @@ class SocketConnection(Connection):
     async def _act(self, action: Action, data: Any, ref: Any) -> None:
         try:
             refuse_without_folder(self._settings)
-            if (answer := await action(data)) is not None:
-                self.send(answer if ref is None else _referring(answer, ref))
+            answer = await action(data)
+            if answer is not None and ref is not None:
+                self.send(_referring(answer, ref))
+            elif answer is not None and answer.type != MessageType.DONE:
+                # Who did not name the request sees what it has changed.
+                self.send(answer)
         except Exception as error:
             told = error_of(self.problem_of(error))
             self.send(told if ref is None else _referring(told, ref))

@@ -20,6 +20,7 @@ MOST_FILTERED = 20
 # How long one may be put off.
 MOST_SNOOZE_SECONDS = 366 * 86400.0
 TOKEN_LENGTH = 2000
+ID_LENGTH = 64
 
 
 def _moment(_: Any, field: Any, value: str | None) -> None:
@@ -133,6 +134,14 @@ class UndoRequest:
     """The `undo` that a verb has answered with."""
 
     undo: str = attrs.field(validator=name_of(TOKEN_LENGTH))
+
+
+@attrs.frozen(kw_only=True)
+class AnswerRequest:
+    """Which action of which notification is answered."""
+
+    id: str = attrs.field(validator=name_of(ID_LENGTH))
+    action: str = attrs.field(validator=name_of(ID_LENGTH))
 
 
 def _time(name: str, text: str | None) -> datetime | None:
