@@ -10,7 +10,7 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
-from services.queue import Asked, Claim, QueueService
+from services.queue import Asked, Claim, QueueService, TaskState
 from tests.queueing import claim, end, enqueue, expire_leases, give_up
 from tests.recorded import Record, make_run
 from tornado_rt.testing import run_task
@@ -182,6 +182,23 @@ async def test_unreadable_question_stops_nothing(
     await end(queue, owned)
     assert [kind for kind, _ in await told(redis)] == ["ask", "ask", "task"]
     assert not await redis.exists(f"{{rtq}}:asked:{owned.task.task_id}")
+
+
+@pytest.mark.gen_test
+async def test_question_that_an_earlier_version_left_goes_with_the_task(
+    queue: QueueService, redis: Redis
+) -> None:
+    """It ends a task and does not know what that asks."""
+    owned = await begun(queue)
+    task_id = owned.task.task_id
+    await ask(queue, owned)
+    asked = f"{{rtq}}:asked:{task_id}"
+    left = await redis.dump(asked)
+    await end(queue, owned, success=False)
+    await redis.restore(asked, 0, left)
+    assert await queue.check_invariants() == [f"ended task {task_id} asks"]
+    await queue.purge(TaskState.FAILED)
+    assert not await redis.exists(asked)
 
 
 # What a handler gets

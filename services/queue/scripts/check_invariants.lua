@@ -82,6 +82,7 @@ local function look_at(id)
   if kept > logged - 1 or (kept == 0 and logged > 1 and not ENDED[status]) then
     fault('log of ' .. id .. ' has ' .. kept .. ' events up to ' .. logged)
   end
+  if ENDED[status] and redis.call('EXISTS', asked_key(id)) == 1 then fault('ended task ' .. id .. ' asks') end
   if status == 'delayed' then add(sums.aside, t.user_id, 1) end
   if status == 'processing' then
     add(sums.active, t.user_id, 1)

@@ -5,7 +5,7 @@
 -- id
 -- Reply: 1, or 0 when there is no such one of this id.
 if redis.call('SREM', P .. 'broken', A.id) == 1 then
-  redis.call('DEL', task_key(A.id), log_key('task', A.id), kept_key(A.id), P .. 'asked:' .. A.id)
+  redis.call('DEL', task_key(A.id), log_key('task', A.id), kept_key(A.id), asked_key(A.id))
   return 1
 end
 local t = load_task(A.id)

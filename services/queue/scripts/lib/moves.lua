@@ -85,7 +85,7 @@ local function let_go(list, user, number)
       count('counts', status, -1)
       records[key] = nil
       put(keys, key, log_key('task', id))
-      keys[#keys + 1] = kept_key(id)
+      put(keys, kept_key(id), asked_key(id))
       ids[#ids + 1] = id
     end
   end
@@ -314,7 +314,7 @@ local function delete_task(t)
   forget_end(t)
   leave_plans(t.plan, t.plans)
   delete(t)
-  redis.call('DEL', log_key('task', t.task_id), kept_key(t.task_id))
+  redis.call('DEL', log_key('task', t.task_id), kept_key(t.task_id), asked_key(t.task_id))
   redis.call('ZREM', P .. 'tasks:' .. t.user_id, t.task_id)
   redis.call('ZREM', P .. 'tasks:', t.task_id)
   if t.batch_id ~= '' then
