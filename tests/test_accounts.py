@@ -34,6 +34,7 @@ class Slow:
 
     def __init__(self, database: Any) -> None:
         self._inbox = database.inbox
+        self._users = database.notification_users
         self.accounts = Accounts(database)
         self.before: dict[str, Account] = {}
         self.operations: dict[str, Operation] = {}
@@ -42,6 +43,8 @@ class Slow:
     async def plan(self, *intents: Intent) -> Operation:
         """Read, and apply intents of one user to a ledger."""
         user_id = intents[0].user_id
+        # Who ends the last operation a moment later would be first.
+        await until(lambda: self._is_ended(user_id))
         self.before |= await self.accounts.settled([user_id])
         now = datetime.now(UTC).replace(microsecond=0)
         ledger = Ledger(self.before[user_id], OTHER, now)
@@ -52,6 +55,10 @@ class Slow:
         assert operation is not None
         self.operations[user_id] = operation
         return operation
+
+    async def _is_ended(self, user_id: str) -> bool:
+        stored = await self._users.find_one({"_id": user_id}) or {"stamp": 0}
+        return bool(stored["stamp"] % 2 == 0)
 
     async def begin(self) -> None:
         self.seen = self.accounts.connection_count
