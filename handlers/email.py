@@ -7,7 +7,15 @@ import attrs
 from tornado.routing import URLSpec
 
 from handlers.page import POLICY
-from services.email import UNSUBSCRIBE, Addresses, MailLinks, check_address, is_address
+from services.email import (
+    UNSUBSCRIBE,
+    Addresses,
+    MailLinks,
+    Words,
+    WordsOf,
+    check_address,
+    is_address,
+)
 from tornado_rt.auth import ADMIN, USER_ID_LENGTH
 from tornado_rt.bounds import OutOfBounds, check_name
 from tornado_rt.problems import Problem
@@ -16,7 +24,7 @@ from tornado_rt.web import ApiHandler
 TOKEN_LENGTH = 2000
 USER = "([^/]+)"
 PAGE = """<!doctype html>
-<html lang="en">
+<html lang="{language}">
 <head>
   <meta charset="utf-8">
   <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -31,9 +39,10 @@ PAGE = """<!doctype html>
 class EmailApiHandler(ApiHandler):
     """An endpoint on the addresses."""
 
-    def initialize(self, addresses: Addresses, links: MailLinks) -> None:
+    def initialize(self, addresses: Addresses, links: MailLinks, words_of: WordsOf) -> None:
         self.addresses = addresses
         self.links = links
+        self.words_of = words_of
 
 
 def _check_address(_: Any, field: Any, value: str | None) -> None:
@@ -90,23 +99,24 @@ class EmailHandler(EmailApiHandler):
 class UnsubscribeHandler(EmailApiHandler):
     """`POST`: turn mail off, by a link in a mail (RFC 8058). `GET`: a page that asks to.
 
-    A program that looks at the links of a mail turns nothing off.
+    A program that looks at the links of a mail turns nothing off. The page is in the language of
+    who got the mail.
     """
 
     identifies = False
     takes_body = False
 
-    def get(self) -> None:
-        self._user()
+    async def get(self) -> None:
+        words = await self.words_of(self._user())
         address = f"{UNSUBSCRIBE}?token={escape(self._token())}"
-        self._show(
-            "No more mail about notifications?",
-            f'<form method="post" action="{address}"><button>Turn it off</button></form>',
-        )
+        button = f"<button>{escape(words.say('stop.button'))}</button>"
+        form = f'<form method="post" action="{address}">{button}</form>'
+        self._show(words, "stop.ask", form)
 
     async def post(self) -> None:
-        await self.addresses.turn_off(self._user())
-        self._show("There will be no more mail about notifications", "")
+        user_id = self._user()
+        await self.addresses.turn_off(user_id)
+        self._show(await self.words_of(user_id), "stop.done", "")
 
     def _token(self) -> str:
         return self.text("token", TOKEN_LENGTH) or ""
@@ -114,10 +124,11 @@ class UnsubscribeHandler(EmailApiHandler):
     def _user(self) -> str:
         return self.links.user_of(self._token())
 
-    def _show(self, title: str, body: str) -> None:
+    def _show(self, words: Words, title: str, body: str) -> None:
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header("Content-Security-Policy", POLICY)
-        self.finish(PAGE.format(title=title, body=body))
+        said = escape(words.say(title))
+        self.finish(PAGE.format(language=words.language, title=said, body=body))
 
 
 def email_routes(email: dict[str, Any]) -> list[URLSpec]:

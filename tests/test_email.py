@@ -21,11 +21,13 @@ from services.email import (
     NoAddress,
     NoMail,
     Postman,
+    Words,
     check_address,
     email_kind,
     email_params,
 )
 from services.email.letters import MOST_SHOWN, letter
+from services.notifications.templates import load_templates
 from settings import MAILBOX, Settings
 from tests.certificates import make_certificate
 from tests.mail_server import MailBox, mail_server
@@ -35,6 +37,7 @@ from tornado_rt.testing import TaskRun, run_task_async
 from tornado_rt.work import Retry, TaskError
 
 SENDER = "news@app.example"
+WORDS = Words(load_templates())
 LINKS = MailLinks("https://app.example/", "a secret of the tests, 32 bytes or more")
 
 
@@ -58,6 +61,10 @@ async def ignore(user_id: str, name: str, on: bool) -> None:
     """Stand for the inbox where nobody asks which channels are on."""
 
 
+async def words_of(user_id: str) -> Words:
+    return WORDS
+
+
 def site_of(database: Any, url: str, **unread: dict[str, Any]) -> Site:
     channels: list[tuple[str, str, bool]] = []
 
@@ -70,7 +77,12 @@ def site_of(database: Any, url: str, **unread: dict[str, Any]) -> Site:
 
     addresses, digests = Addresses(database, set_channel), Digests(database)
     server = MailServer.parse(url)
-    postman = Postman(addresses, digests, LINKS, still_unread, server=server, sender=SENDER)
+    postman = Postman(
+        *(addresses, digests, LINKS, still_unread),
+        words_of=words_of,
+        server=server,
+        sender=SENDER,
+    )
     site = Site(addresses, digests, postman, channels, unread)
     return site
 
@@ -163,7 +175,13 @@ async def test_delivery_that_nobody_announced_is_sent_all_the_same(
 def test_long_digest_counts_what_it_does_not_show() -> None:
     many = [notification(title=f"news {n:03}") for n in range(MOST_SHOWN + 7)]
     made = letter(
-        many, LINKS, sender=SENDER, recipient="a@b.example", user_id="alice", message_id="x"
+        many,
+        LINKS,
+        sender=SENDER,
+        recipient="a@b.example",
+        user_id="alice",
+        message_id="x",
+        words=WORDS,
     )
     text = made.get_body(["plain"])
     assert text is not None
@@ -171,6 +189,35 @@ def test_long_digest_counts_what_it_does_not_show() -> None:
     assert f"news {MOST_SHOWN - 1:03}" in text.get_content()
     assert f"news {MOST_SHOWN:03}" not in text.get_content()
     assert "and 7 more" in text.get_content()
+
+
+OTHER_WORDS = [
+    ("de-AT", "de", "57 ungelesene Mitteilungen", "und 7 weitere", "Keine Mails mehr"),
+    ("zh", "zh", "57 条未读通知", "还有 7 条", "不再接收通知邮件"),
+    ("fr", "en", "57 unread notifications", "and 7 more", "No more mail"),
+]
+
+
+@pytest.mark.parametrize(("locale", "language", "subject", "more", "stop"), OTHER_WORDS)
+def test_mail_is_in_the_users_language(
+    locale: str, language: str, subject: str, more: str, stop: str
+) -> None:
+    made = letter(
+        [notification(title="news")] * (MOST_SHOWN + 7),
+        LINKS,
+        sender=SENDER,
+        recipient="a@b.example",
+        user_id="alice",
+        message_id="x",
+        words=Words(load_templates(), locale),
+    )
+    assert made["Subject"] == subject
+    for kind in ("plain", "html"):
+        part = made.get_body([kind])
+        assert part is not None
+        text = part.get_content()
+        assert (more in text, stop in text) == (True, True)
+    assert f'<html lang="{language}">' in text
 
 
 @pytest.mark.gen_test
@@ -293,7 +340,13 @@ def test_no_notification_makes_a_header(title: str, content: str, link: str) -> 
     """Whatever its texts are."""
     one = notification(title=title, content=content, link=link)
     made = letter(
-        [one], LINKS, sender=SENDER, recipient="a@b.example", user_id=title, message_id="x"
+        [one],
+        LINKS,
+        sender=SENDER,
+        recipient="a@b.example",
+        user_id=title,
+        message_id="x",
+        words=WORDS,
     )
     head = made.as_bytes().partition(b"\r\n\r\n")[0]
     names = [line.partition(b":")[0] for line in head.split(b"\r\n") if line[:1] not in b" \t"]

@@ -404,7 +404,11 @@ def _application(
         notifications={"notifications": telling.notifications, "tasks": tasks},
         webhooks={"webhooks": telling.webhooks},
         push={"subscriptions": absent.subscriptions},
-        email={"addresses": absent.addresses, "links": absent.links},
+        email={
+            "addresses": absent.addresses,
+            "links": absent.links,
+            "words_of": absent.words_of,
+        },
         system_settings={"system_settings": system_settings},
         tickets={"tickets": tickets},
         demo=demo,

@@ -17,7 +17,16 @@ from services.deliveries import (
     Lanes,
     deliveries_name,
 )
-from services.email import Addresses, Digests, MailLinks, MailServer, Postman, email_kind
+from services.email import (
+    Addresses,
+    Digests,
+    MailLinks,
+    MailServer,
+    Postman,
+    Words,
+    WordsOf,
+    email_kind,
+)
 from services.notifications import NotificationService
 from services.notifications.templates import Templates, load_templates
 from services.notifications.types import NotificationTypes, load_types
@@ -71,6 +80,7 @@ class Absent:
     addresses: Addresses
     links: MailLinks
     digests: Digests
+    words_of: WordsOf
     kinds: Mapping[str, Kind]
 
 
@@ -214,9 +224,16 @@ async def open_absent(
     server = MailServer.parse(settings.smtp_url) if settings.smtp_url else None
     turn, sender = notifications.set_channel, settings.smtp_from
     addresses = Addresses(database, turn, access=access, sends=server is not None)
-    postman = Postman(addresses, digests, links, unread, server=server, sender=sender)
-    kinds = [push_kind(pusher), email_kind(postman)]
-    return Absent(subscriptions, addresses, links, digests, {one.name: one for one in kinds})
+    words_of = partial(_words_of, notifications)
+    postman = Postman(
+        addresses, digests, links, unread, words_of=words_of, server=server, sender=sender
+    )
+    kinds = {one.name: one for one in (push_kind(pusher), email_kind(postman))}
+    return Absent(subscriptions, addresses, links, digests, words_of, kinds)
+
+
+async def _words_of(notifications: NotificationService, user_id: str) -> Words:
+    return Words(notifications.templates, (await notifications.preferences(user_id)).locale)
 
 
 def serve_absent(core: Core, telling: Telling, absent: Absent, types: NotificationTypes) -> None:

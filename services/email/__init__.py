@@ -5,6 +5,7 @@ from services.email.digests import Digests
 from services.email.kind import EmailParams, Postman, email_kind, email_params
 from services.email.links import UNSUBSCRIBE, BadLink, MailLinks
 from services.email.server import MailServer
+from services.email.words import Words, WordsOf
 
 __all__ = [
     "UNSUBSCRIBE",
@@ -17,6 +18,8 @@ __all__ = [
     "NoAddress",
     "NoMail",
     "Postman",
+    "Words",
+    "WordsOf",
     "check_address",
     "email_kind",
     "email_params",

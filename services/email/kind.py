@@ -12,6 +12,7 @@ from services.email.digests import Digests
 from services.email.letters import letter
 from services.email.links import MailLinks
 from services.email.server import MailLater, MailRefused, MailServer
+from services.email.words import WordsOf
 from tornado_rt.work import Kind, Retry, Run, TaskError, clean_line
 
 log = structlog.get_logger(__name__)
@@ -50,6 +51,7 @@ class Postman:
         links: MailLinks,
         still_unread: StillUnread,
         *,
+        words_of: WordsOf,
         server: MailServer | None,
         sender: str,
     ) -> None:
@@ -57,6 +59,7 @@ class Postman:
         self._digests = digests
         self._links = links
         self._still_unread = still_unread
+        self._words_of = words_of
         self._server = server
         self._sender = sender
 
@@ -106,6 +109,7 @@ class Postman:
             recipient=recipient,
             user_id=user_id,
             message_id=run.task_id,
+            words=await self._words_of(user_id),
         )
         await self._server.send(made, self._sender, recipient)
 

@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 from services.email.links import MailLinks
+from services.email.words import Words
 from tornado_rt.work import clean_line
 
 # Shown of a digest; the rest is counted.
@@ -24,6 +25,7 @@ def letter(
     recipient: str,
     user_id: str,
     message_id: str,
+    words: Words,
 ) -> EmailMessage:
     """Return the mail that tells of unread notifications.
 
@@ -33,15 +35,15 @@ def letter(
     made = EmailMessage(SMTP)
     made["From"] = _address(sender)
     made["To"] = _address(recipient)
-    made["Subject"] = _subject(notifications)
+    made["Subject"] = _subject(notifications, words)
     made["Date"] = datetime.now(UTC)
     made["Message-ID"] = f"<{message_id}@{sender.rpartition('@')[2]}>"
     # RFC 3834: nobody answers it by machine.
     made["Auto-Submitted"] = "auto-generated"
     made["List-Unsubscribe"] = f"<{unsubscribe}>"
     made["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
-    made.set_content(_plain(notifications, links, unsubscribe))
-    made.add_alternative(_html(notifications, links, unsubscribe), subtype="html")
+    made.set_content(_plain(notifications, links, unsubscribe, words))
+    made.add_alternative(_html(notifications, links, unsubscribe, words), subtype="html")
     return made
 
 
@@ -49,17 +51,19 @@ def _address(mailbox: str) -> Address:
     return Address(addr_spec=mailbox)
 
 
-def _subject(notifications: Sequence[dict[str, Any]]) -> str:
+def _subject(notifications: Sequence[dict[str, Any]], words: Words) -> str:
     if len(notifications) == 1:
         # A line break would begin another header.
         return clean_line(notifications[0]["title"], SUBJECT_LENGTH)
-    return f"{len(notifications)} unread notifications"
+    return words.say("several", count=len(notifications))
 
 
-def _plain(notifications: Sequence[dict[str, Any]], links: MailLinks, unsubscribe: str) -> str:
+def _plain(
+    notifications: Sequence[dict[str, Any]], links: MailLinks, unsubscribe: str, words: Words
+) -> str:
     parts = [_paragraph(one, links) for one in notifications[:MOST_SHOWN]]
-    parts += _rest(notifications)
-    return "\n\n".join([*parts, f"-- \nNo more mail about notifications: {unsubscribe}"]) + "\n"
+    parts += _rest(notifications, words)
+    return "\n\n".join([*parts, f"-- \n{words.say('stop')}: {unsubscribe}"]) + "\n"
 
 
 def _paragraph(notification: dict[str, Any], links: MailLinks) -> str:
@@ -68,18 +72,21 @@ def _paragraph(notification: dict[str, Any], links: MailLinks) -> str:
     return "\n".join(filter(None, lines))
 
 
-def _rest(notifications: Sequence[dict[str, Any]]) -> list[str]:
+def _rest(notifications: Sequence[dict[str, Any]], words: Words) -> list[str]:
     more = len(notifications) - MOST_SHOWN
-    return [f"and {more} more"] if more > 0 else []
+    return [words.say("more", count=more)] if more > 0 else []
 
 
-def _html(notifications: Sequence[dict[str, Any]], links: MailLinks, unsubscribe: str) -> str:
+def _html(
+    notifications: Sequence[dict[str, Any]], links: MailLinks, unsubscribe: str, words: Words
+) -> str:
     parts = [_section(one, links) for one in notifications[:MOST_SHOWN]]
-    parts += [f"<p>{escape(text)}</p>" for text in _rest(notifications)]
-    foot = f'<p><a href="{escape(unsubscribe)}">No more mail about notifications</a></p>'
+    parts += [f"<p>{escape(text)}</p>" for text in _rest(notifications, words)]
+    foot = f'<p><a href="{escape(unsubscribe)}">{escape(words.say("stop"))}</a></p>'
     body = "\n".join([*parts, "<hr>", foot])
-    head = '<meta charset="utf-8"><title>Notifications</title>'
-    return f"<!doctype html>\n<html><head>{head}</head><body>\n{body}\n</body></html>\n"
+    head = f'<meta charset="utf-8"><title>{escape(_subject(notifications, words))}</title>'
+    html = f'<html lang="{words.language}"><head>{head}</head><body>\n{body}\n</body></html>'
+    return f"<!doctype html>\n{html}\n"
 
 
 def _section(notification: dict[str, Any], links: MailLinks) -> str:
