@@ -86,6 +86,23 @@ async def test_limit_holds_over_all_processes(redis: Redis, name: str) -> None:
 
 
 @pytest.mark.gen_test
+async def test_own_statistics_are_known_when_redis_has_just_lost_them(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House(redis)
+    assert await house.let_in("alice", "192.0.2.1") == ""
+    tell = house.presence.refresh
+
+    async def tell_in_vain() -> None:
+        await tell()
+        await redis.flushall()
+
+    monkeypatch.setattr(house.presence, "refresh", tell_in_vain)
+    processes, stats = await house.presence.stats()
+    assert (processes, stats.total_connections, stats.users) == (1, 1, {"alice": 1})
+
+
+@pytest.mark.gen_test
 async def test_process_that_leaves_takes_its_counts_along(redis: Redis) -> None:
     houses = [House(redis, per_user=1, per_address=1) for _ in range(2)]
     assert await houses[0].let_in("alice", "192.0.2.1") == ""

@@ -139,8 +139,10 @@ class Presence:
     async def stats(self) -> tuple[int, HubStats]:
         """Return how many processes there are, and their statistics together."""
         await self.refresh()
-        found = [await self._stats_of(process) for process in await self._processes()]
-        live = [stats for stats in found if stats is not None]
+        others = [process for process in await self._processes() if process != self._id]
+        found = [await self._stats_of(process) for process in others]
+        # What this process counts is known, also when Redis has just lost it.
+        live = [self._hub.stats(), *(stats for stats in found if stats is not None)]
         return len(live), _sum(live)
 
     async def _ask(self) -> None:
