@@ -222,7 +222,7 @@ class SocketClient(Client):
             connect_timeout=CONNECT_SECONDS,
             request_timeout=CONNECT_SECONDS,
         )
-        self.socket = await websocket_connect(request)
+        self.socket = await _connected(request)
         try:
             await self._read(self.socket)
         finally:
@@ -240,6 +240,21 @@ class SocketClient(Client):
         self.journal.codes.append(code)
         if code is not None and not comes_back(code):
             self.ended = True
+
+
+async def _connected(request: HTTPRequest) -> WebSocketClientConnection:
+    """Connect; whoever is cancelled meanwhile leaves nothing open."""
+    connecting = asyncio.ensure_future(websocket_connect(request))
+    try:
+        return await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        connecting.add_done_callback(_close)
+        raise
+
+
+def _close(connecting: "asyncio.Future[WebSocketClientConnection]") -> None:
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().close()
 
 
 class StreamClient(Client):

@@ -77,7 +77,8 @@ def test_worker_continued_after_its_lease_changes_nothing(play: Play) -> None:
     async def scenario(system: System, rng: random.Random) -> None:
         system.add_worker()
         async with Crowd(system, rng, users=1) as crowd:
-            task_id = await crowd.submit(2.0)
+            # Long enough that it has not ended when its worker is frozen, also on a slow machine.
+            task_id = await crowd.submit(5.0)
             watcher = crowd.watchers[task_id]
             await until(lambda: _working(system, watcher), 10, "somebody works")
             frozen = _working(system, watcher)
