@@ -70,7 +70,7 @@ def test_upgrade_loses_nothing(play: Play, before: Path) -> None:
             assert _codes(crowd.clients) <= {1001}
             for user, batch_id in batches:
                 await until(
-                    lambda at=(user, batch_id): _has_ended(crowd, *at), 10, "the batch ends"
+                    lambda at=(user, batch_id): _has_ended(crowd, *at), 20, "the batch ends"
                 )
         # Status 0 was a connection that was refused while nobody listened.
         assert set(system.statuses) <= EXPECTED, system.statuses
