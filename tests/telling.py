@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 from redis.asyncio import Redis
 
+from services.queue import QueueService
 from services.webhooks import Poster, Sender, Webhook, WebhookService, WebhookStore
 from services.webhooks.signing import new_secret
 from tests.inboxes import Published
@@ -39,6 +40,7 @@ def make_webhooks(redis: Redis, database: Any, **options: Any) -> WebhookService
         Published(),
         access=MongoAccess(database),
         callback_secret=CALLBACK_SECRET,
+        hear=QueueService(redis).hear_quiet_ends,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.webhooks.known import KnownWebhooks
+from services.webhooks.known import Hear, KnownWebhooks
 from services.webhooks.models import APPLICATION, Webhook
 from services.webhooks.store import WebhookStore
 from tests.waiting import until
@@ -47,10 +47,13 @@ def webhook(owner: str, id_: str) -> Webhook:
     )
 
 
+async def _nothing() -> None: ...
+
+
 @contextlib.asynccontextmanager
-async def running(store: WebhookStore) -> AsyncIterator[KnownWebhooks]:
+async def running(store: WebhookStore, hear: Hear | None = None) -> AsyncIterator[KnownWebhooks]:
     """Give one that has read the owners."""
-    known = KnownWebhooks(store)
+    known = KnownWebhooks(store, hear or _nothing)
     job = asyncio.create_task(known.run())
     try:
         await until(lambda: not known.may_have("nobody"))
@@ -63,7 +66,7 @@ async def running(store: WebhookStore) -> AsyncIterator[KnownWebhooks]:
 @pytest.mark.gen_test
 async def test_users_without_webhooks_cost_no_query(store: Counting) -> None:
     await store.add(webhook("alice", "w1"), 0)
-    assert KnownWebhooks(store).may_have("bob")
+    assert KnownWebhooks(store, _nothing).may_have("bob")
     async with running(store) as known:
         before = store.reads
         assert [await known.of_owner(f"user{number}") for number in range(100)] == [()] * 100
@@ -96,3 +99,24 @@ async def test_lost_messages_are_made_up_for(store: Counting) -> None:
         assert [one.id for one in await known.of_owner("alice")] == ["w1"]
         await until(lambda: not known.may_have("bob"))
         assert known.may_have("alice")
+
+
+@pytest.mark.gen_test
+async def test_quiet_ends_are_heard_while_anybody_has_webhooks(store: Counting) -> None:
+    """Asked for again when messages were lost, for Redis may have lost that too."""
+    asked: list[int] = []
+    away = [ConnectionError("Redis is away")]
+
+    async def hear() -> None:
+        if away:
+            raise away.pop()
+        asked.append(1)
+
+    async with running(store, hear) as known:
+        assert (asked, len(away)) == ([], 1)
+        await store.add(webhook("alice", "w1"), 0)
+        known.gap()
+        await until(lambda: not known.may_have("bob"))
+        assert (asked, away) == ([1], [])
+        known.gap()
+        await until(lambda: len(asked), equal=2)

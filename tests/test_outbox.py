@@ -174,6 +174,22 @@ async def test_task_that_wants_no_news_makes_none(
 
 
 @pytest.mark.gen_test
+async def test_quiet_end_is_told_to_whoever_hears_it(
+    redis: Redis, pump: OutboxPump, notifications: NotificationService
+) -> None:
+    """Its user hears nothing of it."""
+    queue = QueueService(redis)
+    await queue.hear_quiet_ends()
+    task = await queue.enqueue_task("alice", new_task(notify=False))
+    claim = await claim_one(queue)
+    await queue.ack_task(task.task_id, token=claim.token)
+    [(_, entry)] = await redis.xrange("{rtq}:outbox")
+    assert (entry[b"event_id"], entry[b"notify"]) == (task.task_id.encode(), b"c")
+    assert await pump.pump(0) == 1
+    assert (await notifications.find("alice")).items == []
+
+
+@pytest.mark.gen_test
 async def test_end_of_a_batch_is_told_in_the_words_of_its_kind(
     redis: Redis, pump: OutboxPump, notifications: NotificationService
 ) -> None:

@@ -83,6 +83,16 @@ async def end(user: Client, **more: Any) -> str:
     return task_id
 
 
+async def end_quietly(user: Client) -> str:
+    """End a task of whose end its user wants no notification; return its id."""
+    body = {"kind": "analysis", "params": {"symbol": "A"}, "delay": 999, "notify": False}
+    made = await user.post("/api/tasks", body)
+    assert made.status == 202, made.body
+    task_id: str = made.body["task_id"]
+    assert (await user.delete(f"/api/tasks/{task_id}")).status == 200
+    return task_id
+
+
 def event_of(request: HTTPServerRequest) -> dict[str, Any]:
     """Return the event that was posted."""
     event: dict[str, Any] = orjson.loads(request.body)
@@ -115,6 +125,24 @@ async def test_webhook_is_told_of_an_end_with_a_signature(
         signed = f"{task_id}.{request.headers['webhook-timestamp']}.".encode() + request.body
         signature = base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
         assert request.headers["webhook-signature"] == f"v1,{signature}"
+
+
+@pytest.mark.gen_test
+async def test_webhook_is_told_of_a_quiet_end(
+    open_settings: Settings, make_token: Callable[..., str]
+) -> None:
+    """Which is no news to its user; of the tasks of a batch the batch's end tells."""
+    async with site(open_settings, make_token, [200] * 9) as here:
+        await end_quietly(here.alice)
+        await here.make()
+        quiet = await end_quietly(here.alice)
+        batch_id = (await here.alice.post("/api/batches", {"symbols": ["A", "B"]})).body["batch_id"]
+        assert (await here.alice.delete(f"/api/batches/{batch_id}")).status == 200
+        await until(lambda: len(here.received.requests), equal=2)
+        told = [event_of(one)["data"] for one in here.received.requests]
+        assert {one["task_id"] or one["batch_id"] for one in told} == {quiet, batch_id}
+        page = (await here.alice.get("/api/notifications")).body
+        assert [one["metadata"]["batch_id"] for one in page["items"]] == [batch_id]
 
 
 @pytest.mark.gen_test

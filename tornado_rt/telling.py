@@ -105,6 +105,7 @@ async def open_telling(
         core.backplane,
         settings=settings,
         access=access,
+        hear=core.queue.hear_quiet_ends,
         secret=secret,
         metrics=core.metrics,
     )

@@ -55,6 +55,10 @@ class Operating(QueueAccess):
             more, batch = reply
         return read_batch(batch)
 
+    async def hear_quiet_ends(self) -> None:
+        """Have the ends of tasks told from now on that make no notification, but for a batch's."""
+        await self._redis.set(f"{self.prefix}quiet_ends", "1")
+
     async def rerun_task(self, task_id: str, user_id: str | None = None) -> Task:
         """Give a task that failed, died or was cancelled all its attempts again.
 

@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import attrs
 import structlog
 from pymongo.errors import PyMongoError
+from redis.exceptions import RedisError
 
 from services.webhooks.models import APPLICATION, Webhook
 from tornado_rt.protocol import Cursor, Message
@@ -41,15 +42,19 @@ class _Read:
     until: float
 
 
+Hear = Callable[[], Awaitable[None]]
+
+
 class KnownWebhooks:
     """Remembers who has which webhooks. It is a subscriber of the topic `webhooks`.
 
     `owners` are all that may have some, None until they are read. An owner stays among them when
-    the last webhook is deleted.
+    the last webhook is deleted. `hear` has those ends told too that make no notification.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, hear: Hear) -> None:
         self._store = store
+        self._hear = hear
         self._owners: set[str] | None = None
         self._known: OrderedDict[str, _Read] = OrderedDict()
         # Owners that changed since the owners or some webhooks began to be read.
@@ -95,8 +100,12 @@ class KnownWebhooks:
             self._wanted.clear()
             self._changed.clear()
             try:
-                self._owners = await self._store.owners() | self._changed
-            except PyMongoError as error:
+                owners = await self._store.owners() | self._changed
+                if owners:
+                    # Redis may have lost it.
+                    await self._hear()
+                self._owners = owners | self._changed
+            except (PyMongoError, RedisError, OSError) as error:
                 log.warning("webhooks_wait", error=error)
                 self._wanted.set()
                 await asyncio.sleep(RETRY_SECONDS)

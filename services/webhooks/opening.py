@@ -7,6 +7,7 @@ from typing import Any
 
 from services.deliveries import Deliveries
 from services.notifications import NotificationService
+from services.webhooks.known import Hear
 from services.webhooks.outlet import WebhookOutlet, tell_disabled
 from services.webhooks.posting import Poster
 from services.webhooks.sending import Sender
@@ -28,13 +29,15 @@ async def open_webhooks(
     *,
     settings: Settings,
     access: MongoAccess,
+    hear: Hear,
     secret: str,
     metrics: Metrics,
 ) -> WebhookService:
     """Open the webhooks, register their kind of delivery, and serve the notifications.
 
-    `secret`: the server's own, "" where it has none; then all processes share a stored seed. The
-    topic `webhooks` has still to be followed by the service's `known`.
+    `hear` has the queue tell ends that make no notification. `secret`: the server's own, "" where
+    it has none; then all processes share a stored seed. The topic `webhooks` has still to be
+    followed by the service's `known`.
     """
     store = WebhookStore(database)
     await store.prepare()
@@ -45,6 +48,7 @@ async def open_webhooks(
         publisher,
         access=access,
         callback_secret=derived_secret(seed, "tornado_rt callbacks"),
+        hear=hear,
         most=settings.webhooks_per_user,
         metrics=metrics,
     )

@@ -10,7 +10,7 @@ import orjson
 from services.deliveries import Deliveries
 from services.queue import QueueFull, new_id
 from services.webhooks.addresses import host_of
-from services.webhooks.known import WEBHOOKS, KnownWebhooks
+from services.webhooks.known import WEBHOOKS, Hear, KnownWebhooks
 from services.webhooks.models import (
     APPLICATION,
     ENABLED,
@@ -35,7 +35,8 @@ class WebhookService:
     """Keeps webhooks, and hands events to the deliveries.
 
     `admin` in its verbs: the user may touch the application's webhooks too. What is another's is
-    not there. `most` bounds those of one owner; 0 is no bound.
+    not there. `most` bounds those of one owner; 0 is no bound. `hear` has the queue tell ends that
+    make no notification.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class WebhookService:
         *,
         access: MongoAccess,
         callback_secret: str,
+        hear: Hear,
         most: int = 20,
         metrics: Metrics | None = None,
     ) -> None:
         self.callback_secret = callback_secret
-        self.known = KnownWebhooks(store)
+        self.known = KnownWebhooks(store, hear)
+        self._hear = hear
         self._store = store
         self.deliveries = deliveries
         self._publisher = publisher
@@ -79,6 +82,8 @@ class WebhookService:
             changed_at=now,
             success_at=0.0,
         )
+        # First: it is told of what ends from the answer on.
+        await self._hear()
         async with self._access.turn(user_id):
             await self._store.add(webhook, self._most)
         await self.changed(webhook.owner)

@@ -222,12 +222,25 @@ local function requeue(t, attempt, run_at, closed)
   follow_in_batch(t, from, from_percent)
 end
 
+-- Whether somebody hears of quiet ends, which are no news to their users. Read once.
+local is_heard
+local function quiet_end_is_heard()
+  if is_heard == nil then is_heard = redis.call('EXISTS', P .. 'quiet_ends') == 1 end
+  return is_heard
+end
+
+-- Of the tasks of a batch its end tells.
+local function is_told(t)
+  return t.notify ~= '0' or (t.batch_id == '' and quiet_end_is_heard())
+end
+
 -- A task that ended and is run again ends once more, and that is another event.
 local function append_to_outbox(t)
   local event_id = t.task_id .. (t.revived == '0' and '' or ':' .. t.revived)
   redis.call('XADD', P .. 'outbox', '*', 'event_id', event_id, 'kind', 'task', 'user_id', t.user_id,
     'task_id', t.task_id, 'task_kind', t.kind, 'batch_id', t.batch_id, 'status', t.status,
-    'result', t.result, 'error', t.error, 'job', t.job, 'ended_at', t.ended_at, 'notify', t.notify)
+    'result', t.result, 'error', t.error, 'job', t.job, 'ended_at', t.ended_at,
+    'notify', t.notify == '0' and 'c' or t.notify)
 end
 
 -- A unique key names one task. It begins with how long it does: w until that starts, r until that ends, s for
@@ -277,7 +290,7 @@ local function end_task(t, status, token, result, error, fragment)
   count('counts', status, 1)
   tell('task', t.task_id, t, 'progress', snapshot)
   tell('task', t.task_id, t, 'finished', task_end)
-  if t.notify ~= '0' then append_to_outbox(t) end
+  if is_told(t) then append_to_outbox(t) end
   follow_in_batch(t, from, from_percent)
 end
 
