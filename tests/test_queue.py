@@ -907,12 +907,12 @@ async def test_last_state_of_a_last_attempt_is_shown(
 @pytest.mark.gen_test
 async def test_large_batch_may_take_longer_than_an_answer(stores: StoreAddresses) -> None:
     """It is asked for again, and made once."""
-    async with open_redis(stores.redis_url, answer_seconds=0.3) as redis:
+    async with open_redis(stores.redis_url, answer_seconds=0.6) as redis:
         await redis.flushall()
         queue = QueueService(redis, max_waiting_per_user=0)
         tasks = [smallest_task()] * 6000
         async with Redis.from_url(stores.redis_url) as other:
-            await other.execute_command("CLIENT", "PAUSE", "600")
+            await other.execute_command("CLIENT", "PAUSE", "1500")
             batch = await queue.create_batch("ann", tasks)
         assert len(batch.task_ids) == 6000
         assert (await queue.stats()).queued == 6000

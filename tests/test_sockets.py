@@ -238,7 +238,7 @@ async def test_renewed_token_keeps_the_socket(redis: Redis, make_token: Token) -
     """`auth` before the expiry goes on under the new token; without it the socket ends."""
     async with realtime(redis) as core:
         tickets = Tickets(redis, 30)
-        soon = Identity("alice", frozenset(), time.time() + 0.5)
+        soon = Identity("alice", frozenset(), time.time() + 2.0)
         renewed = await core.socket("", f"?ticket={await tickets.issue(soon)}")
         forgotten = await core.socket("", f"?ticket={await tickets.issue(soon)}")
         token = make_token("alice")

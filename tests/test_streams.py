@@ -194,7 +194,7 @@ async def test_idle_stream_ends_with_an_error(redis: Redis, make_token: Token) -
 async def test_stream_ends_when_its_token_expires(redis: Redis) -> None:
     """It does not go on as somebody else or nobody."""
     async with realtime(redis) as core:
-        identity = Identity("alice", frozenset(), time.time() + 0.2)
+        identity = Identity("alice", frozenset(), time.time() + 1.5)
         ticket = await Tickets(redis, 30).issue(identity)
         stream = await EventStream.open(core.port, f"/stream?ticket={ticket}", {})
         await stream.event()
@@ -309,7 +309,7 @@ async def test_careless_reader_finds_data_in_every_event(
 async def test_ends_of_streams_hold_no_empty_block(redis: Redis, make_token: Token) -> None:
     """Nothing follows the last block, whoever ends the stream and why."""
     async with realtime(redis) as core:
-        tickets, soon = Tickets(redis, 30), time.time() + 0.2
+        tickets, soon = Tickets(redis, 30), time.time() + 1.5
         ticket = await tickets.issue(Identity("alice", frozenset(), soon))
         expiring = await EventStream.open(core.port, f"/stream?ticket={ticket}", {})
         core.opened.push_async_callback(expiring.close)
@@ -355,7 +355,7 @@ async def test_reader_that_is_behind_is_told_why_its_stream_ends(
 ) -> None:
     """Its waiting messages are dropped, the reason is sent."""
     async with realtime(redis, pending_bytes=50_000_000) as core:
-        identity = Identity("alice", frozenset(), time.time() + 1.0)
+        identity = Identity("alice", frozenset(), time.time() + 2.5)
         ticket = await Tickets(redis, 30).issue(identity)
         stream = await EventStream.open(core.port, f"/stream?ticket={ticket}", {})
         core.opened.push_async_callback(stream.close)
