@@ -20,7 +20,7 @@ from tests.working import ANALYSIS, analysis, enqueue
 
 @pytest.fixture
 def queue(redis: Redis) -> QueueService:
-    return QueueService(redis, user_limit=0, global_limit=0, visibility_seconds=0.3)
+    return QueueService(redis, user_limit=0, global_limit=0, visibility_seconds=0.9)
 
 
 @attrs.define(eq=False)
@@ -67,7 +67,7 @@ async def test_lease_is_extended_until_it_is_let_go(redis: Redis, queue: QueueSe
         upkeep.hold(held)
 
         async def is_extended() -> bool:
-            return await lease_end(redis, held) > begin + 600
+            return await lease_end(redis, held) > begin + 1800
 
         await until(is_extended)
         upkeep.let_go(held)
@@ -110,7 +110,7 @@ async def test_lease_that_could_not_be_extended_is_extended_as_soon_as_it_can_be
     redis: Redis,
 ) -> None:
     """Not a third of a lease later."""
-    queue = AwayQueue(redis, visibility_seconds=0.3)
+    queue = AwayQueue(redis, visibility_seconds=0.9)
     held = await claim(queue)
     async with kept_up(queue) as upkeep:
         upkeep.hold(held)
