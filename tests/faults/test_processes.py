@@ -138,7 +138,7 @@ def test_limits_of_running_tasks_hold_over_all_workers(play: Play) -> None:
         async with Crowd(system, rng) as crowd:
             user = crowd.users[0]
             for number in range(24):
-                await crowd.submit(0.2, user if number % 2 else None)
+                await crowd.submit(1.0, user if number % 2 else None)
             most, most_of_a_user = 0, 0
             async with open_client(system.redis_server.url) as redis:
                 while not crowd.complete():
