@@ -277,10 +277,10 @@ def _count(value: object) -> int:
 STATUS = re.compile("[a-z]{1,32}")
 # Texts of an entry that stand in an event as they are.
 WRITTEN = ("kind", "task_kind", "task_id", "batch_id", "status")
-# Entries in the words of a running task, and all that are about a task.
+# Kinds of entries in the words of a running task, and all kinds that are about a task.
 SAID = ("note", "ask")
 OF_TASKS = ("task", "withdraw", *SAID)
-# What these say, and a question beside.
+# The texts of a note; a question has all of them.
 NOTED = ("title", "content", "severity", "name", "note")
 # What an entry has under `notify` whose end is no news: it is posted to its callback.
 CALLBACK_ALONE = b"c"

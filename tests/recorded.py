@@ -31,7 +31,7 @@ class Record:
         self.kept: dict[str, bytes] = {}
         self.notes: list[tuple[str, str | None, str]] = []
         self.questions: list[Question] = []
-        # What is answered to a question of this name, as JSON.
+        # The answers by the names of questions, as JSON.
         self.answers: dict[str, bytes] = {}
 
     def report(self, run: Run) -> None:

@@ -43,7 +43,7 @@ class Slow:
     async def plan(self, *intents: Intent) -> Operation:
         """Read, and apply intents of one user to a ledger."""
         user_id = intents[0].user_id
-        # Who ends the last operation a moment later would be first.
+        # Else the process that ends the last operation a moment later is first.
         await until(lambda: self._is_ended(user_id))
         self.before |= await self.accounts.settled([user_id])
         now = datetime.now(UTC).replace(microsecond=0)

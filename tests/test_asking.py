@@ -201,7 +201,7 @@ async def test_question_that_an_earlier_version_left_goes_with_the_task(
     assert not await redis.exists(asked)
 
 
-# What a handler gets
+# The side of the handler
 
 
 @pytest.mark.gen_test

@@ -395,7 +395,7 @@ async def test_list_over_the_socket_answers_its_ref(idle: Settings, make_token: 
 async def test_verb_over_the_socket_answers_its_ref_and_is_taken_back_there(
     idle: Settings, make_token: Token
 ) -> None:
-    """Who names no request hears of it as all devices do."""
+    """A device that names no request hears of it as all devices do."""
     async with serving(idle, make_token("alice")) as alice:
         await make(alice, 2)
         socket, other = await device(alice), await device(alice)

@@ -374,7 +374,7 @@ async def test_handler_does_not_wait_longer_than_it_says(
 async def test_several_questions_wait_side_by_side(
     redis: Redis, queue: QueueService, place: Place
 ) -> None:
-    """What the handler tells meanwhile is told."""
+    """Reports of the handler leave meanwhile."""
     async with working(redis, queue, place.targets):
         task_id = await submit(queue, place.deed("asks_in_threads"))
         await until(lambda: note_of(redis, "first"))

@@ -141,7 +141,7 @@ class Presence:
         await self.refresh()
         others = [process for process in await self._processes() if process != self._id]
         found = [await self._stats_of(process) for process in others]
-        # What this process counts is known, also when Redis has just lost it.
+        # This process knows its own counts, also when Redis has just lost them.
         live = [self._hub.stats(), *(stats for stats in found if stats is not None)]
         return len(live), _sum(live)
 

@@ -231,7 +231,7 @@ class SocketConnection(Connection):
             if answer is not None and ref is not None:
                 self.send(_referring(answer, ref))
             elif answer is not None and answer.type != MessageType.DONE:
-                # Who did not name the request sees what it has changed.
+                # A client that did not name the request sees what it has changed.
                 self.send(answer)
         except Exception as error:
             told = error_of(self.problem_of(error))

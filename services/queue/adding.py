@@ -15,11 +15,11 @@ from services.queue.jobs import pack_job
 from services.queue.models import Batch, NewTask, Once, Task
 from services.queue.replies import new_task, read_batch, read_task
 
-# So many tasks a script surely puts into the line in a second, also where memory is short.
+# A script puts at least this many tasks into the line in a second, also where memory is short.
 TASKS_PER_SECOND = 200
 # When Redis says that a script is running, it is asked again after this long [s].
 BUSY_SECONDS = 0.1
-# So many tasks of a batch are packed before others are served.
+# Others are served after each of this many tasks of a batch.
 PACKED_AT_ONCE = 200
 # The script replies with this many fields for a new task, and with all fields for an existing one.
 NEW_FIELDS = 3

@@ -319,7 +319,7 @@ class Kept:
 
 @attrs.frozen
 class Asked:
-    """What became of a question: its answer (JSON), None while there is none, and its age [s]."""
+    """The state of a question: its answer (JSON), None while there is none, and its age [s]."""
 
     answer: bytes | None
     age: float = 0.0

@@ -19,7 +19,7 @@ from tornado_rt.work.once import MAX_ONCE_LENGTH
 from tornado_rt.work.run import as_timeout
 from tornado_rt.work.values import require
 
-# So many questions of a process wait for an answer at once.
+# A process may have this many questions that wait for an answer.
 MOST_ASKED = 100
 
 
@@ -37,7 +37,7 @@ class KindTalk:
         self._kept_bytes = sum(map(len, kept.results.values()))
         self._rules = rules
         self._channel: Channel | None = None
-        # What the process has asked the user.
+        # The questions of the process that wait for an answer.
         self._asking: set[asyncio.Task[None]] = set()
         self._stopping = False
 

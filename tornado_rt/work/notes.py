@@ -1,4 +1,4 @@
-"""What a run tells its user, and what it asks them."""
+"""Notes and questions of a run to its user."""
 
 import re
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 -- Uses: base
 --
--- What a running task has its user told, and what it asks them.
+-- Notes and questions of a running task to its user.
 --
 -- Invariant: `asked` of a task holds the questions that have no answer yet, by their names; an ended task has none.
 
