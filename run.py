@@ -42,6 +42,7 @@ from settings import (
     Settings,
     converter,
     loaders,
+    stop_seconds,
     unknown_variables,
 )
 from tornado_rt.app import open_queue, running_server, running_worker, url_of
@@ -111,10 +112,10 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
     if settings.processes > 1 and options.process is None:
         command = [sys.executable, __file__, "serve", *options.arguments]
-        seconds = _stop_seconds(settings) + STOP_SECONDS
+        seconds = stop_seconds(settings) + STOP_SECONDS
         run_until_stopped(_serving_in_processes(settings, command), seconds)
     else:
-        run_until_stopped(_serving(settings, options.process), _stop_seconds(settings))
+        run_until_stopped(_serving(settings, options.process), stop_seconds(settings))
     return 0
 
 
@@ -413,10 +414,6 @@ def _curl_line(url: str, ready: str) -> str:
         f"-H \"Authorization: Bearer $TOKEN\" -d '{EXAMPLE_BODY}' "
         '| sed \'s/.*"events":"\\([^"]*\\)".*/\\1/\')'
     )
-
-
-def _stop_seconds(settings: Settings) -> float:
-    return settings.drain_seconds + settings.worker_grace_seconds
 
 
 def _say(line: str, *, to_stderr: bool = False) -> None:

@@ -349,6 +349,11 @@ class Settings:
     replay_limit: int = ts.option(
         default=500, validator=v.ge(1), help="most messages that a resume replays"
     )
+    request_grace_seconds: float = ts.option(
+        default=2.0,
+        validator=v.ge(0),
+        help="how long requests have to be answered at a stop; then they get 503 [s]",
+    )
     drain_seconds: float = ts.option(
         default=2.0, validator=v.ge(0), help="time over which a stop closes sockets [s]"
     )
@@ -603,6 +608,11 @@ def unknown_variables(environment: Mapping[str, str] = os.environ) -> dict[str, 
         if name.startswith(ENV_PREFIX) and name not in known and not OTHER_VARIABLES.fullmatch(name)
     ]
     return {name: next(iter(difflib.get_close_matches(name, known, 1)), "") for name in strange}
+
+
+def stop_seconds(settings: Settings) -> float:
+    """Return how long what is under way may hold up a stop."""
+    return settings.request_grace_seconds + settings.drain_seconds + settings.worker_grace_seconds
 
 
 def metrics_folder() -> str:

@@ -24,6 +24,7 @@ from tornado_rt.limits import RateLimiter
 from tornado_rt.metrics import Metrics
 from tornado_rt.protocol import Cursor, Message
 from tornado_rt.sockets import RealtimeSocket, SocketConnection
+from tornado_rt.under_way import UnderWay
 
 # The largest message of Autobahn's cases has 16 MiB.
 MOST_BYTES = 16 * 1024 * 1024
@@ -90,6 +91,7 @@ async def echo_server(*, compression: bool) -> AsyncIterator[int]:
         [(r"/.*", EchoSocket)],
         hub=hub,
         rate_limiter=RateLimiter(0),
+        under_way=UnderWay(),
         websocket_max_message_size=MOST_BYTES,
         websocket_compression=compression,
         log_function=lambda handler: None,

@@ -34,6 +34,7 @@ from tornado_rt.sockets import RealtimeSocket
 from tornado_rt.stores import find_redis_server
 from tornado_rt.streams import EventStreamHandler
 from tornado_rt.tickets import Tickets
+from tornado_rt.under_way import UnderWay
 from tornado_rt.web import NotFoundHandler
 
 EPOCH = "e1"
@@ -207,6 +208,7 @@ async def realtime(
         verifier=TokenVerifier(settings, SECRET),
         tickets=Tickets(redis, 30),
         rate_limiter=RateLimiter(0),
+        under_way=UnderWay(),
         max_body_bytes=1024,
         websocket_max_message_size=4096,
         websocket_compression=compression,

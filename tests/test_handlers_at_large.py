@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import SECRET, ServerProcess, start_server
+from tests.peers import PING, PONG, client_frame
 from tests.test_run import ask, children, is_alive
 from tests.waiting import wait_until
 
@@ -144,16 +145,29 @@ class Site:
         return opened
 
     def streams(self) -> list[socket.socket]:
+        return [self.connect("/api/notifications/stream"), self.web_socket()]
+
+    def web_socket(self) -> socket.socket:
+        """Open a WebSocket."""
         upgrade = {
             "Upgrade": "websocket",
             "Connection": "Upgrade",
             "Sec_WebSocket_Version": "13",
             "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
         }
-        return [
-            self.connect("/api/notifications/stream"),
-            self.connect("/api/ws/notifications", **upgrade),
-        ]
+        return self.connect("/api/ws/notifications", **upgrade)
+
+    def web_socket_not_read(self) -> socket.socket:
+        """Open a WebSocket on which more comes than the server reads at one message a second."""
+        opened = self.web_socket()
+        opened.sendall(client_frame(PING) * 60)
+        pong = client_frame(PONG, masked=False)
+        received = b""
+        while pong not in received:
+            part = opened.recv(65536)
+            assert part, received
+            received += part
+        return opened
 
     def close(self) -> None:
         for pid in self.forked():
@@ -298,8 +312,8 @@ def test_what_a_handler_does_to_its_process_is_its_own_end_only(site: Site) -> N
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_forked_children_keep_nothing_of_the_server(site: Site, how: signal.Signals) -> None:
     """Clients see the end, and the next server has the folder, the port and the task at once."""
-    site.start()
-    opened = site.streams()
+    site.start(RT_MAX_MESSAGES_PER_SECOND="1")
+    opened = [*site.streams(), site.web_socket_not_read()]
     tasks = site.submit_both("FORKS")
     for one in tasks:
         site.begun(one)

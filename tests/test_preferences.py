@@ -39,6 +39,7 @@ from tornado_rt.hub import Hub
 from tornado_rt.json_body import structure
 from tornado_rt.limits import RateLimiter
 from tornado_rt.metrics import Metrics
+from tornado_rt.under_way import UnderWay
 
 ON, OFF = Ways(push=True, email=True), Ways(push=False, email=False)
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
@@ -343,6 +344,7 @@ async def offering(database: Any, token: str) -> AsyncIterator[Client]:
         hub=hub,
         verifier=TokenVerifier(Settings(jwt_secret=SECRET), SECRET),
         rate_limiter=RateLimiter(0),
+        under_way=UnderWay(),
         max_body_bytes=65536,
         log_function=lambda handler: None,
     )

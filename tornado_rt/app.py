@@ -54,6 +54,7 @@ from tornado_rt.auth import TokenVerifier
 from tornado_rt.core import Core, open_core, patiently, queue_of
 from tornado_rt.demo import demo_refusal
 from tornado_rt.descriptors import clients_share, raise_limit
+from tornado_rt.fork_guard import ports_guarded
 from tornado_rt.http1 import RequestBounds
 from tornado_rt.limits import AcceptBounds, RateLimiter
 from tornado_rt.listener import Listener
@@ -78,6 +79,7 @@ from tornado_rt.telling import (
 )
 from tornado_rt.tickets import Tickets
 from tornado_rt.tls import server_context
+from tornado_rt.under_way import UnderWay
 from tornado_rt.web import NotFoundHandler
 from tornado_rt.work import Kind
 
@@ -425,6 +427,7 @@ def _application(
         verifier=verifier,
         tickets=tickets,
         rate_limiter=RateLimiter(settings.requests_per_second),
+        under_way=UnderWay(),
         folder_fault=folder_fault,
         problems=PROBLEMS,
         max_body_bytes=settings.max_body_bytes,
@@ -441,8 +444,10 @@ def _application(
 def _bound(settings: Settings, *, shared: bool = False) -> Iterator[list[socket.socket]]:
     """Listen at the port until the block ends. Raise CannotListen."""
     with contextlib.ExitStack() as held:
-        sockets = bind_address(settings.host, settings.port, reuse_port=shared)
-        yield [held.enter_context(one) for one in sockets]
+        bound = bind_address(settings.host, settings.port, reuse_port=shared)
+        sockets = [held.enter_context(one) for one in bound]
+        held.enter_context(ports_guarded(sockets))
+        yield sockets
 
 
 @contextlib.asynccontextmanager
@@ -476,8 +481,7 @@ async def _serving(
     try:
         yield
     finally:
-        server.stop()
-        await server.close_all_connections()
+        await server.leave(settings.request_grace_seconds)
 
 
 def _application_of_worker(core: Core) -> Application:
@@ -503,6 +507,7 @@ def _application_of_worker(core: Core) -> Application:
         default_handler_class=NotFoundHandler,
         log_function=access_log(core.metrics),
         rate_limiter=RateLimiter(settings.requests_per_second),
+        under_way=UnderWay(),
         max_body_bytes=settings.max_body_bytes,
         request_timeout_seconds=settings.request_timeout_seconds,
     )

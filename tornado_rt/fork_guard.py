@@ -14,18 +14,22 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from tornado.ioloop import IOLoop
 
 _guarded: set[int] = set()
+# Where we listen: what was accepted there has the same port.
+_ports: set[int] = set()
 _loops: dict[asyncio.AbstractEventLoop, IOLoop] = {}
 # By the thread that forks: what its child keeps on purpose.
 _spared: dict[int, frozenset[int]] = {}
 _callbacks: list[Callable[[], None]] = []
 # Those for which we have handlers.
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+INTERNET = {socket.AF_INET, socket.AF_INET6}
 # Of each thread that forks, the signals that it had blocked before.
 _blocked = threading.local()
 
@@ -43,16 +47,27 @@ def close(descriptor: int) -> None:
 
 @contextlib.contextmanager
 def loop_guarded() -> Iterator[None]:
-    """Keep all that the running loop reads and writes from forked children, until the block ends.
-
-    Nothing has to be noted for each connection.
-    """
+    """Keep what the running loop reads and writes from forked children, until the block ends."""
     loop = asyncio.get_running_loop()
     _loops[loop] = IOLoop.current()
     try:
         yield
     finally:
         _loops.pop(loop, None)
+
+
+@contextlib.contextmanager
+def ports_guarded(listening: Sequence[socket.socket]) -> Iterator[None]:
+    """Keep these sockets, and all that they accept, from forked children, until the block ends.
+
+    Nothing has to be noted for each connection. One that is not read just now is in no loop.
+    """
+    ports = {one.getsockname()[1] for one in listening}
+    _ports.update(ports)
+    try:
+        yield
+    finally:
+        _ports.difference_update(ports)
 
 
 @contextlib.contextmanager
@@ -97,9 +112,10 @@ def _begin_child() -> None:
 def _leave_all() -> None:
     spared = _spared.get(threading.get_ident(), frozenset())
     found = {*_guarded, *(fd for loop, above in _loops.items() for fd in _of_loop(loop, above))}
+    found.update(_of_ports())
     _replace(found - spared)
     callbacks = list(_callbacks)
-    for kept in (_guarded, _loops, _callbacks, _spared):
+    for kept in (_guarded, _ports, _loops, _callbacks, _spared):
         kept.clear()
     for callback in callbacks:
         callback()
@@ -121,6 +137,28 @@ def _of_loop(loop: asyncio.AbstractEventLoop, above: IOLoop) -> Iterator[int]:
         yield from selector.get_map() or ()
         with contextlib.suppress(AttributeError, ValueError):
             yield selector.fileno()
+
+
+def _of_ports() -> Iterator[int]:
+    if not _ports:
+        return
+    with contextlib.suppress(OSError):
+        for name in os.listdir("/dev/fd"):
+            if name.isdecimal() and _port_of(int(name)) in _ports:
+                yield int(name)
+
+
+def _port_of(descriptor: int) -> int | None:
+    try:
+        opened = socket.socket(fileno=descriptor)
+    except OSError:
+        return None
+    try:
+        return int(opened.getsockname()[1]) if opened.family in INTERNET else None
+    except OSError:
+        return None
+    finally:
+        opened.detach()
 
 
 def _replace(descriptors: set[int]) -> None:

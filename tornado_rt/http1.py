@@ -76,7 +76,12 @@ class Answered(Exception):
 
 
 class Owner(Protocol):
-    """Learns of a connection's state, and answers requests."""
+    """Learns of a connection's state, and answers requests.
+
+    While it `leaves` each connection closes after the answer to its request.
+    """
+
+    leaves: bool
 
     def start_request(self, server_conn: object, request_conn: Any) -> HTTPMessageDelegate:
         """Return the delegate of one request."""
@@ -109,6 +114,8 @@ class ServerConnection(HTTP1ServerConnection):
     ) -> None:
         super().__init__(stream, params, context)
         self.bounds = bounds
+        # Whether a request has come, and is not wholly answered.
+        self.is_asked = False
 
     async def _server_request_loop(self, delegate: HTTPServerConnectionDelegate) -> None:
         owner: Any = delegate
@@ -145,6 +152,7 @@ class Request(HTTP1Connection):
         try:
             if not await self._read_head(wait_seconds):
                 return False
+            self._connection.is_asked = True
             self._owner.spoke(self._connection)
             start_line, headers = self._parse(self._head)
             delegate = self._owner.start_request(self._connection, self)
@@ -169,6 +177,7 @@ class Request(HTTP1Connection):
             if delegate is not None:
                 delegate.on_connection_close()
             self._clear_callbacks()
+            self._connection.is_asked = False
         return self.stream is not None and not self.stream.closed()
 
     def write_headers(
@@ -177,8 +186,8 @@ class Request(HTTP1Connection):
         headers: HTTPHeaders,
         chunk: bytes | None = None,
     ) -> "asyncio.Future[None]":
-        """Announce that the connection closes when the body has not been read."""
-        if not self._read_finished:
+        """Announce that the connection closes: the body has not been read, or the server stops."""
+        if not self._read_finished or self._owner.leaves:
             self._disconnect_on_finish = True
             headers["Connection"] = "close"
             # Else Tornado promises a client of HTTP/1.0 what it asked for.

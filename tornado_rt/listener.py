@@ -25,6 +25,7 @@ from tornado_rt.http1 import RequestBounds, ServerConnection, refusal
 from tornado_rt.limits import AcceptBounds, RateLimiter, network_of
 from tornado_rt.metrics import Metrics
 from tornado_rt.problems import Problem
+from tornado_rt.under_way import UnderWay
 from tornado_rt.web import CORS_EXPOSED
 from tornado_rt.wire import bound_silence
 
@@ -47,6 +48,8 @@ FAILED = {
 # Bytes that may wait in a stream: a pipelined request, a piece of a body.
 BUFFERED_BYTES = 256 * 1024
 NO_BOUND = 1 << 62
+# At a stop, how long what was refused has to end, and clients to take their answers [s].
+REFUSED_SECONDS = 1.0
 
 Connections = OrderedDict[ServerConnection, None]
 
@@ -81,6 +84,8 @@ class Listener(HTTPServer):
         self._resting: Connections = OrderedDict()
         self._by_address: dict[str, Connections] = {}
         self._exhausted = False
+        self.leaves = False
+        self._all_closed = asyncio.Event()
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         """Accept on these sockets."""
@@ -103,6 +108,36 @@ class Listener(HTTPServer):
         assert isinstance(server_conn, ServerConnection)
         super().on_close(server_conn)
         self._forget(server_conn)
+        if self.leaves and not self._connections:
+            self._all_closed.set()
+
+    async def leave(self, seconds: float) -> None:
+        """Accept nothing more, and let what was asked for be answered, for this long [s].
+
+        Then it is refused. All connections are closed in the end.
+        """
+        self.stop()
+        self.leaves = True
+        opened: set[Any] = self._connections
+        for connection in tuple(opened):
+            if not connection.is_asked:
+                connection.stream.close()
+        if not self._connections:
+            self._all_closed.set()
+        under_way: UnderWay = self._application.settings["under_way"]
+        try:
+            async with asyncio.timeout(seconds):
+                await self._answered(under_way)
+        except TimeoutError:
+            under_way.give_up()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REFUSED_SECONDS):
+                    await self._answered(under_way)
+        await self.close_all_connections()
+
+    async def _answered(self, under_way: UnderWay) -> None:
+        await self._all_closed.wait()
+        await under_way.over()
 
     def spoke(self, connection: ServerConnection) -> None:
         """Learn that a whole head has come."""
@@ -111,7 +146,9 @@ class Listener(HTTPServer):
 
     def rests(self, connection: ServerConnection) -> None:
         """Learn that nothing is asked for now: the connection may be closed."""
-        if connection in self._connections:
+        if self.leaves and not connection.is_asked:
+            connection.stream.close()
+        elif connection in self._connections:
             self._silent.pop(connection, None)
             self._resting[connection] = None
 

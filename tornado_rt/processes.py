@@ -11,7 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
-from settings import METRICS_FOLDER, Settings, environment_with
+from settings import METRICS_FOLDER, Settings, environment_with, stop_seconds
 from tornado_rt.address import bind_address
 from tornado_rt.children import STOP_SECONDS, ChildProcess
 from tornado_rt.metrics import shared_folder
@@ -51,7 +51,7 @@ async def running_processes(settings: Settings, command: Sequence[str]) -> Async
 
 
 async def _stop(children: list[ChildProcess], settings: Settings) -> None:
-    seconds = settings.drain_seconds + settings.worker_grace_seconds + STOP_SECONDS
+    seconds = stop_seconds(settings) + STOP_SECONDS
     await asyncio.gather(*(child.stop(seconds) for child in children))
 
 

@@ -283,6 +283,14 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
             self.set_header("Sec-WebSocket-Version", VERSION)
         super().write_error(status_code, **kwargs)
 
+    def give_up(self, task: "asyncio.Task[Any]") -> None:
+        """Close a socket that is being opened, or has still to answer a close frame."""
+        if self.stream is None:
+            return super().give_up(task)
+        self._close(CloseCode.GOING_AWAY)
+        task.cancel()
+        return None
+
     def reader(self) -> FrameReader:
         """Return what reads this client's frames."""
         inflater = None if self.agreed is None else Inflater(self.agreed)

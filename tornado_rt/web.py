@@ -96,6 +96,7 @@ class BaseHandler(RequestHandler):
 
     async def prepare(self) -> None:
         """Check the bounds, then the credentials, all before the body comes."""
+        self.settings["under_way"].add(self)
         if self.limited:
             self._limit_rate()
         self._check_size(announced_bytes(self.request))
@@ -127,6 +128,10 @@ class BaseHandler(RequestHandler):
         """Answer a preflight; the headers of every answer say what it may do."""
         self.set_status(204)
         self.set_header("Allow", ", ".join(self._allowed()))
+
+    def give_up(self, task: "asyncio.Task[Any]") -> None:
+        """Refuse the request at a stop, and cancel what works on it."""
+        self._refuse_late(Problem(503, "the server stops; try again", retry_after=1), task)
 
     def detach(self) -> IOStream:
         """Hand over the stream. What is open then has no deadline."""
@@ -239,16 +244,16 @@ class BaseHandler(RequestHandler):
         seconds: float = self.settings.get("request_timeout_seconds", 0.0)
         if seconds and task is not None:
             loop = asyncio.get_running_loop()
-            self._deadline = loop.call_later(seconds, self._give_up, task)
+            problem = Problem(503, "this took too long; try again", retry_after=1)
+            self._deadline = loop.call_later(seconds, self._refuse_late, problem, task)
 
     def _stop_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
 
-    def _give_up(self, task: "asyncio.Task[Any]") -> None:
+    def _refuse_late(self, problem: Problem, task: "asyncio.Task[Any]") -> None:
         if task.done() or self._finished or self._headers_written:
             return
-        problem = Problem(503, "this took too long; try again", retry_after=1)
         log_problem(problem, problem, path=self.request.path)
         self.send_error(503, exc_info=(Problem, problem, None))
         task.cancel()
