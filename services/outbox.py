@@ -170,6 +170,8 @@ class Event:
             severity=self._severity(),
             metadata=self._metadata(),
             actions=[Action(id=one, label=self.options[one], answer=True) for one in self.options],
+            # A task waits for the answer: no quota takes it before.
+            pinned=self.kind == "ask",
         )
 
     def callback(self) -> dict[str, Any]:

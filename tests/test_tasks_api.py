@@ -178,6 +178,30 @@ async def test_question_of_an_ended_task_is_answered_no_more(
 
 
 @pytest.mark.gen_test
+async def test_quota_takes_no_question_that_a_task_waits_for(
+    working: Settings, make_token: Token
+) -> None:
+    """It is pinned until it is answered."""
+    small = attrs.evolve(working, notification_quota=3)
+    async with serving(small, make_token("alice")) as alice:
+        task_id = await submitted(alice, paper(how="ask"))
+        [asked] = (await until(lambda: notified(alice)))["items"]
+        assert asked["pinned"]
+        for n in range(9):
+            news = {"user_id": "alice", "type": "news", "title": str(n)}
+            assert (await alice.post("/api/notifications", news)).status == 201
+
+        async def titles() -> list[str]:
+            listed = (await alice.get("/api/notifications")).body["items"]
+            return [one["title"] for one in listed]
+
+        await until(titles, equal=["8", "7", asked["title"]])
+        answer = await alice.post(f"/api/notifications/{asked['id']}/actions/yes")
+        assert not answer.body["pinned"]
+        assert (await ended(alice, task_id))["result"] == ["daily", "yes"]
+
+
+@pytest.mark.gen_test
 async def test_forged_question_answers_no_task(
     working: Settings, redis: Redis, make_token: Token
 ) -> None:

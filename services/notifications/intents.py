@@ -272,7 +272,8 @@ class Answer:
             raise AlreadyAnswered(str(found[0]["answered"].get("action")))
         answered = {"answered": {"action": self.action, "at": ledger.now}}
         read = EDITS[Verb.READ](found[0], Moment(ledger.now)) or Edit({})
-        edit = Edit({**read.fields, **answered}, read.gone)
+        pin = ("pinned",) if _waits_for_task(found[0]) else ()
+        edit = Edit({**read.fields, **answered}, (*read.gone, *pin))
         [document] = ledger.change(found, lambda _: edit, answers=True)
         return document
 
@@ -290,7 +291,13 @@ class Withdraw(OfIds):
         away = EDITS[Verb.ARCHIVE](document, Moment(now)) or Edit({})
         if not away.fields and "actions" not in document:
             return None
-        return Edit(away.fields, ("actions", *away.gone))
+        return Edit(away.fields, ("actions", "pinned", *away.gone))
+
+
+def _waits_for_task(document: Document) -> bool:
+    """Say whether it is what a task has asked, which is pinned until there is an answer."""
+    metadata = document.get("metadata")
+    return isinstance(metadata, dict) and {"question", "note"} <= metadata.keys()
 
 
 def _answers(document: Document) -> list[str]:
