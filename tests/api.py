@@ -95,7 +95,7 @@ class Client:
 
 async def frame(socket: WebSocketClientConnection) -> dict[str, Any]:
     """Return the next frame."""
-    text = await asyncio.wait_for(socket.read_message(), 10)
+    text = await asyncio.wait_for(socket.read_message(), 60)
     assert isinstance(text, str), f"closed with {socket.close_code}"
     decoded: dict[str, Any] = json.loads(text)
     return decoded
@@ -122,7 +122,7 @@ async def count_processing(client: Client) -> int:
 
 async def event_of(stream: EventStream, type_: str) -> dict[str, Any]:
     """Return the data of the next event of one type."""
-    while (one := await asyncio.wait_for(stream.event(), 10)).get("event") != type_:
+    while (one := await asyncio.wait_for(stream.event(), 60)).get("event") != type_:
         pass
     decoded: dict[str, Any] = json.loads(one["data"])
     return decoded

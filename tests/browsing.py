@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 from tests.conftest import LoopThread, ServerProcess, program
 from tests.waiting import until
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 PHONE: ViewportSize = {"width": 390, "height": 667}
+# Where the cores are busy a page takes its time [ms].
+expect.set_options(timeout=30_000)
 
 
 @contextlib.contextmanager
@@ -46,7 +48,7 @@ def ask(server: ServerProcess, method: str, path: str, token: str, body: Any = N
         method=method,
         headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.loads(answer.read() or b"null")
 
 

@@ -31,6 +31,7 @@ from tests.forks import Fork, start_script
 from tests.inboxes import Make, Published
 from tests.modules import Write
 from tests.ports import free_port
+from tests.stacks import show_tasks
 from tests.waiting import wait_until
 from tornado_rt.mongo import open_database
 from tornado_rt.redis import DRIVER, MAINTENANCE_SECONDS, open_redis
@@ -75,10 +76,17 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreAddresses]
 
 
 @pytest.fixture
-def io_loop() -> Iterator[IOLoop]:
-    """A Tornado loop over a fresh asyncio loop; pytest-tornado's own predates asyncio.Runner."""
+def io_loop(request: pytest.FixtureRequest) -> Iterator[IOLoop]:
+    """A Tornado loop over a fresh asyncio loop; pytest-tornado's own predates asyncio.Runner.
+
+    Shortly before a test runs out of time it is shown where its tasks wait.
+    """
     with asyncio.Runner() as runner:
         asyncio.set_event_loop(runner.get_loop())
+        marker = request.node.get_closest_marker("gen_test")
+        if marker is not None:
+            most = marker.kwargs.get("timeout", request.config.getoption("async_test_timeout"))
+            runner.get_loop().call_later(0.9 * most, show_tasks)
         yield runner.run(_current_loop())
 
 
@@ -292,7 +300,7 @@ def _copy_without_zeros(source: str, target: str) -> None:
 def _wait_until_ready(server: ServerProcess) -> None:
     process = server.process
     try:
-        wait_until(lambda: process.poll() is not None or _is_ready(server), 40, "it is ready")
+        wait_until(lambda: process.poll() is not None or _is_ready(server), 60, "it is ready")
         assert process.poll() is None
     except AssertionError:
         process.kill()

@@ -9,7 +9,6 @@ import json
 import os
 import random
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -40,6 +39,7 @@ from tests.inbox_device import EVERYTHING, LATER, Device
 from tests.inbox_model import GONE_SECONDS, STARTS, view_of
 from tests.inbox_notes import Noted, Notes, asked, asking
 from tests.realtime import open_hub
+from tests.stacks import show_tasks
 from tests.waiting import until
 from tornado_rt.jobs import Jobs
 from tornado_rt.log_watch import LogWatch
@@ -339,7 +339,7 @@ def serve(task: Task) -> None:
 
 async def _serve(task: Task) -> None:
     folder = Path(task.folder)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _tell_tasks)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, show_tasks)
     async with _process(task) as process:
         reader, writer = await asyncio.open_unix_connection(str(folder / "control"))
         writer.write(orjson.dumps({"process": task.process, "start": task.start}) + b"\n")
@@ -347,13 +347,6 @@ async def _serve(task: Task) -> None:
             told = json.loads(line)
             await getattr(process, told["do"])(**told.get("with", {}))
             writer.write(orjson.dumps({"did": told["do"], "start": task.start}) + b"\n")
-
-
-def _tell_tasks() -> None:
-    """Write where each task waits, for who wants to know why nothing goes on."""
-    for one in asyncio.all_tasks():
-        one.print_stack(limit=8, file=sys.stderr)
-    sys.stderr.flush()
 
 
 @contextlib.asynccontextmanager

@@ -264,7 +264,7 @@ async def test_unfinished_operation_of_one_holds_up_the_others_for_a_moment(
     await check_accounts(database)
 
 
-@pytest.mark.gen_test(timeout=120)
+@pytest.mark.gen_test
 async def test_server_that_is_killed_amid_creates_keeps_every_acknowledged_one(
     tmp_path: Path,
 ) -> None:

@@ -72,7 +72,7 @@ async def test_answer_is_a_result_of_the_task(queue: QueueService, redis: Redis)
     async with redis.pubsub() as workers:
         await workers.subscribe("rt:workers")
         assert await answer(queue, owned, "no")
-        while (message := await workers.get_message(timeout=5))["type"] != "message":
+        while (message := await workers.get_message(timeout=20))["type"] != "message":
             pass
     told_of = {"type": "answer", "data": {"task_id": owned.task.task_id}}
     assert orjson.loads(message["data"]) == told_of

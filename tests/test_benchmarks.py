@@ -25,7 +25,7 @@ async def test_our_queue_is_measured(redis: Redis, stores: StoreAddresses, mode:
     assert min(rates["enqueue"], rates["process"]) > 0
 
 
-@pytest.mark.gen_test(timeout=120)
+@pytest.mark.gen_test
 async def test_our_inbox_is_measured(tmp_path: Path) -> None:
     """On stores of its own, at one small size, beside the naive way."""
     few = ("--sizes", "150", "--samples", "5", "--seconds", "0.3", "--probe-seconds", "1")

@@ -154,7 +154,7 @@ async def callback_noted(user: Client) -> str | None:
     return items[0]["metadata"].get("callback") if items else None
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_server_posts_one_users_ends_whatever_anothers_receivers_do(
     settings: Settings,
     database: Any,
@@ -252,7 +252,7 @@ def posted_once(receiver: Receiver, event_id: str, status: int) -> None:
     request.answer(status)
 
 
-@pytest.mark.gen_test(timeout=90)
+@pytest.mark.gen_test
 async def test_server_that_is_killed_between_two_attempts_delivers_after_its_restart(
     server: Callable[[], ServerProcess], make_token: Callable[..., str]
 ) -> None:

@@ -56,7 +56,7 @@ async def test_child_that_blocks_in_accept_ends_by_itself(
     assert (tmp_path / "ended").exists()
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_embedded_mongodb_does_not_wait_for_its_accepting_thread(tmp_path: Path) -> None:
     """Left alone it waits 2 s for it in each stop; what was written is there all the same."""
     time, stops = asyncio.get_running_loop().time, []
@@ -131,7 +131,7 @@ time.sleep(60)
     assert runs.read_text() == "xxx"
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_mongodb_that_an_error_of_a_file_stopped_is_started_again(tmp_path: Path) -> None:
     """It refuses everything from then on, and does not end by itself."""
     folder, away = tmp_path / "data", tmp_path / "away"

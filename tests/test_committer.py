@@ -110,7 +110,7 @@ async def test_change_of_one_takes_two_writes_and_no_read_of_the_account(
     assert counts == {"find": 1, "update": 2}
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_processes_that_change_the_same_user_lose_nothing(
     make_service: Make, database: Any, published: Published
 ) -> None:
@@ -129,7 +129,7 @@ async def test_processes_that_change_the_same_user_lose_nothing(
     await check_accounts(database)
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_first_ones_of_new_users_may_come_from_several_processes_at_once(
     make_service: Make, database: Any
 ) -> None:
@@ -142,7 +142,7 @@ async def test_first_ones_of_new_users_may_come_from_several_processes_at_once(
     await check_accounts(database)
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_processes_mark_each_once(
     make_service: Make, database: Any, published: Published
 ) -> None:
@@ -161,7 +161,7 @@ async def test_processes_mark_each_once(
     await check_accounts(database)
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_user_who_floods_holds_up_nobody(make_service: Make) -> None:
     """Others wait for one batch or two, of which the flood has a part."""
     service = await make_service()

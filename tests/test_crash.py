@@ -24,7 +24,7 @@ from tornado_rt.stores import running_addresses
 from tornado_rt.work import Kind
 
 
-@pytest.mark.gen_test(timeout=120)
+@pytest.mark.gen_test
 async def test_crashes_lose_and_double_nothing() -> None:
     """The short form of `make crash-queue`."""
     outcome = await crash_queue.run(tasks=150, workers=2, kill_every=1.5, redis_kills=1)
@@ -92,7 +92,7 @@ async def site(folder: Path) -> AsyncIterator[Site]:
         await asyncio.to_thread(stop_server, server)
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_stopped_worker_cannot_change_what_another_finished(tmp_path: Path) -> None:
     """SIGSTOP past the lease, another worker finishes, SIGCONT: nothing moves any more."""
     async with site(tmp_path) as here:
@@ -123,7 +123,7 @@ async def test_stopped_worker_cannot_change_what_another_finished(tmp_path: Path
             assert await database["inbox"].count_documents({}) == 1
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_task_of_a_killed_worker_does_not_wait_for_its_lease(tmp_path: Path) -> None:
     """The next worker of this machine sees that it is gone; one that lives keeps its tasks."""
     async with site(tmp_path) as here:
@@ -144,7 +144,7 @@ async def test_task_of_a_killed_worker_does_not_wait_for_its_lease(tmp_path: Pat
                 worker.wait()
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_cancel_reaches_a_handler_in_another_process_within_a_second(
     tmp_path: Path,
 ) -> None:

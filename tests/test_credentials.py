@@ -218,7 +218,7 @@ async def send(port: int, request: bytes) -> bytes:
         writer.close()
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_no_credential_reaches_a_log_or_an_answer(tmp_path: Path, make_token: Token) -> None:
     """Good, expired, foreign and broken ones, in the query, headers, subprotocol and cookies."""
     good, expired = make_token("alice"), make_token("alice", ttl=-5)

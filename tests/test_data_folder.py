@@ -34,7 +34,7 @@ def without_credentials(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_nobody_else_reads_or_asks_the_stores(tmp_path: Path) -> None:
     async with embedded_stores(tmp_path / "data") as stores:
         async with Redis.from_url(stores.redis_url) as redis:
@@ -51,7 +51,7 @@ async def test_nobody_else_reads_or_asks_the_stores(tmp_path: Path) -> None:
     assert not [log for log in logs if password in log]
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_folder_of_an_earlier_version_is_closed_and_its_data_kept(tmp_path: Path) -> None:
     """It was open to others, and its MongoDB had no user."""
     data = tmp_path / "data"
@@ -84,7 +84,7 @@ def test_folder_with_other_things_keeps_its_own_mode(tmp_path: Path) -> None:
     assert open_to_others(tmp_path / "redis") == []
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 @pytest.mark.parametrize(
     "name",
     [
@@ -109,7 +109,7 @@ async def test_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
     assert (tmp_path / name / "redis" / "appendonly.aof").stat().st_size
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_mongodb_works_in_a_folder_of_any_name(tmp_path: Path) -> None:
     async with (
         embedded_stores(tmp_path / "a #%?'\" 张\n", redis=False) as stores,
@@ -163,7 +163,7 @@ async def faults_of(client: Client) -> list[str]:
     return [] if answer.status == 200 else list(answer.body["errors"])
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_nothing_is_acknowledged_while_the_folder_is_away(
     own_stores: Settings, make_token: Token
 ) -> None:
@@ -184,7 +184,7 @@ async def test_nothing_is_acknowledged_while_the_folder_is_away(
         assert (await alice.post("/api/tasks", {"symbol": "AAPL"})).status == 202
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_full_redis_refuses_what_takes_room_and_ends_what_there_is(
     own_stores: Settings, make_token: Token
 ) -> None:
@@ -221,7 +221,7 @@ async def test_full_redis_refuses_what_takes_room_and_ends_what_there_is(
         assert (await alice.post("/api/tasks", {"symbol": "AAPL"})).status == 202
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_store_that_answers_but_takes_no_writes_is_not_ready(
     own_stores: Settings, make_token: Token
 ) -> None:

@@ -39,7 +39,7 @@ async def missed(service: NotificationService, cursor: Cursor) -> list[str]:
     return [message.fields()["title"] for message in replay.messages]
 
 
-@pytest.mark.gen_test(timeout=120)
+@pytest.mark.gen_test
 async def test_cursor_of_a_lost_time_gets_a_resync_and_one_from_before_resumes_whole(
     tmp_path: Path,
 ) -> None:

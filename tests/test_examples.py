@@ -52,7 +52,7 @@ class Site:
             method=method,
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as refusal:
             return json.load(refusal)
@@ -506,13 +506,13 @@ def test_kind_of_the_readme_runs_from_an_empty_folder(
     run_server = f"exec env RT_PORT={port} RT_DEMO_LOGIN=true .venv/bin/python run.py"
     server = in_shell(run_server, checkout)
     request.addfinalizer(lambda: _stop(server))
-    wait_until(lambda: _is_ready(port), 40, "the server is ready")
+    wait_until(lambda: _is_ready(port), 60, "the server is ready")
     # The last command is the worker; `exec` lets it have the signal that ends it.
     *before, worker_command = starts_worker.strip().splitlines()
     worker = in_shell("\n".join([*before, f"exec {worker_command}"]), folder)
     request.addfinalizer(lambda: _stop(worker))
     bearer = token(checkout / "data", "bob")
-    wait_until(lambda: "video.transcode" in _read(port, "/api/kinds", bearer), 40)
+    wait_until(lambda: "video.transcode" in _read(port, "/api/kinds", bearer), 60)
     assert "8888" in asks
     asking = in_shell(asks.replace("8888", port), folder)
     told, _ = asking.communicate(timeout=60)
@@ -559,7 +559,7 @@ def _read(port: str, path: str, bearer: str) -> str:
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Bearer {bearer}"}
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         text: str = answer.read().decode()
         return text
 

@@ -94,7 +94,7 @@ def create_and_die(url: str, step: str) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 @pytest.mark.parametrize("step", STEPS)
 async def test_server_that_is_killed(
     make_service: Make, database: Any, stores: StoreAddresses, step: str
@@ -110,7 +110,7 @@ async def test_server_that_is_killed(
     await check(await make_service(), database, told)
 
 
-@pytest.mark.gen_test(timeout=90)
+@pytest.mark.gen_test
 @pytest.mark.parametrize("step", STEPS)
 async def test_store_that_is_killed(tmp_path: Path, step: str) -> None:
     async with stored(tmp_path) as (mongodb, database):

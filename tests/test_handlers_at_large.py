@@ -108,7 +108,7 @@ class Site:
         self.server.process.send_signal(signal.SIGTERM)
         self.server.process.wait(seconds)
         took = time.monotonic() - began
-        wait_until(lambda: not any(is_alive(pid) for pid in left), 2, "no process is left")
+        wait_until(lambda: not any(is_alive(pid) for pid in left), what="no process is left")
         return took
 
     def kill(self) -> None:

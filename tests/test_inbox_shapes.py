@@ -227,7 +227,7 @@ async def test_no_verb_costs_more_in_a_larger_store(filled: StoreAddresses) -> N
     assert not slow, "\n".join(slow)
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_query_that_looks_through_all_documents_is_found_out(
     filled: StoreAddresses, monkeypatch: pytest.MonkeyPatch
 ) -> None:

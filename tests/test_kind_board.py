@@ -345,9 +345,9 @@ async def test_resumed_kind_wakes_the_workers(queue: QueueService, redis: Redis)
     await queue.pause(KIND)
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.subscribe("rt:workers")
-        await pubsub.get_message(timeout=1)
+        await pubsub.get_message(timeout=20)
         await queue.resume(KIND)
-        message = await pubsub.get_message(timeout=5)
+        message = await pubsub.get_message(timeout=20)
     assert json.loads(message["data"])["type"] == "wake"
 
 
@@ -356,9 +356,9 @@ async def test_changed_limits_wake_the_workers(queue: QueueService, redis: Redis
     for kind, changes in ((KIND, {"limit": 2}), ("", {"user_limit": 2}), (KIND, None)):
         async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
             await pubsub.subscribe("rt:workers")
-            await pubsub.get_message(timeout=1)
+            await pubsub.get_message(timeout=20)
             await queue.set_limits(kind, changes)
-            message = await pubsub.get_message(timeout=5)
+            message = await pubsub.get_message(timeout=20)
         assert json.loads(message["data"])["type"] == "wake"
 
 
@@ -410,7 +410,7 @@ async def test_each_process_makes_its_kinds_known_again_in_an_emptied_redis(
     assert {state.entry.kind for state in await queues["y"].read_kinds()} == {"", "y"}
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_purge_of_many_goes_on_to_the_last_or_to_its_limit(queue: QueueService) -> None:
     """Past those that it does not name, in parts."""
     for user in "aba":
@@ -425,7 +425,7 @@ async def test_purge_of_many_goes_on_to_the_last_or_to_its_limit(queue: QueueSer
     assert (await queue.stats()).cancelled == 251
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_purge_whose_time_is_over_says_where_another_goes_on(queue: QueueService) -> None:
     """Each goes on behind what stays: here the first 200 are of somebody else."""
     for user in "ab":
@@ -439,7 +439,7 @@ async def test_purge_whose_time_is_over_says_where_another_goes_on(queue: QueueS
     assert (await queue.stats()).queued == 200
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 @pytest.mark.parametrize("state", [TaskState.QUEUED, TaskState.DELAYED, TaskState.CANCELLED])
 async def test_purge_leaves_nothing_behind_while_others_go(
     queue: QueueService, state: TaskState
@@ -468,7 +468,7 @@ async def test_purge_leaves_nothing_behind_while_others_go(
     assert (left, purged + ran) == ([], 450)
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_purge_by_tag_leaves_what_has_not_the_tag(queue: QueueService) -> None:
     """Of one state, kind and user, over more than one page, to its limit or its time."""
     operator = Operator(queue)
@@ -586,10 +586,10 @@ async def test_other_worker_is_woken_though_the_first_takes_another_task(
     await enqueue(queue, "b", priority=Priority.HIGH)
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.subscribe("rt:workers")
-        await pubsub.get_message(timeout=1)
+        await pubsub.get_message(timeout=20)
         ack = Ack(owned.task.task_id, owned.token, Outcome.COMPLETED)
         assert len((await queue.claim("w", 1, [ack], kinds=[KIND])).claims) == 1
-        message = await pubsub.get_message(timeout=2)
+        message = await pubsub.get_message(timeout=20)
     assert message is not None
     assert json.loads(message["data"])["type"] == "wake"
     assert await started(queue, 9, kind) == [waiting]

@@ -278,7 +278,7 @@ async def test_those_without_a_number_stand_last_the_first_made_first(
     assert [one.title for page in pages for one in page.items] == expected
 
 
-@pytest.mark.gen_test(timeout=90)
+@pytest.mark.gen_test
 async def test_users_are_moved_in_the_background_without_holding_up_others(
     make_service: Make, database: Any
 ) -> None:

@@ -114,7 +114,7 @@ async def _work(
 
 
 @ORDERS
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_all_limits_hold_at_once_exactly_over_several_workers(
     make_queue: MakeQueue, redis: Redis, order: QueueOrder
 ) -> None:
@@ -333,7 +333,7 @@ def fits(tasks: list[Task], count: int, seconds: float) -> bool:
 
 
 @ORDERS
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_rate_lets_start_what_its_bucket_holds_and_as_much_as_it_holds(
     make_queue: MakeQueue, order: QueueOrder
 ) -> None:
@@ -352,7 +352,7 @@ async def test_rate_lets_start_what_its_bucket_holds_and_as_much_as_it_holds(
     assert not fits(tasks, 9, 1.0)
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_bucket_is_full_again_after_its_time(make_queue: MakeQueue, redis: Redis) -> None:
     """And holds no more than it did."""
     queue = make_queue()
@@ -372,7 +372,7 @@ async def test_bucket_is_full_again_after_its_time(make_queue: MakeQueue, redis:
 
 
 @ORDERS
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_rate_of_a_key_is_each_keys_own(make_queue: MakeQueue, order: QueueOrder) -> None:
     queue = make_queue(order=order)
     await register(queue, key_rate="4/1s")
@@ -463,7 +463,7 @@ async def test_raised_rate_holds_at_once(make_queue: MakeQueue, limit: str, key:
     assert len(await claim(queue)) == 1
     await queue.set_limits(KIND, {limit: "600/m"})
     # A token comes each 0.1 s.
-    await until(lambda: has_claimed(queue), 5.0)
+    await until(lambda: has_claimed(queue))
 
 
 async def has_claimed(queue: QueueService) -> bool:
@@ -618,7 +618,7 @@ NOISE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("noise", NOISE)
-@pytest.mark.gen_test(timeout=120)
+@pytest.mark.gen_test
 async def test_quiet_tenant_starts_at_the_next_claim_beside_a_noisy_one(
     make_queue: MakeQueue, redis: Redis, noise: str
 ) -> None:
@@ -640,7 +640,7 @@ async def test_quiet_tenant_starts_at_the_next_claim_beside_a_noisy_one(
 
 
 @ORDERS
-@pytest.mark.gen_test(timeout=120)
+@pytest.mark.gen_test
 async def test_quiet_tenant_passes_a_noisy_one_of_many_keys_that_are_full(
     make_queue: MakeQueue, order: QueueOrder
 ) -> None:

@@ -116,7 +116,7 @@ MALFORMED = [
 ]
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_malformed_request_is_400_with_a_problem_document(
     idle: Settings, make_token: Token
 ) -> None:

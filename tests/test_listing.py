@@ -194,7 +194,7 @@ async def test_numbered_pages_have_totals(service: NotificationService) -> None:
     assert (await page(1_000_000, 100)).items == []
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_list_where_most_are_archived_is_found(
     service: NotificationService, database: Any
 ) -> None:

@@ -46,7 +46,7 @@ async def delete_first(service: NotificationService) -> None:
     await service.act("alice", Verb.DELETE, [page.items[-1].id])
 
 
-@pytest.mark.gen_test(timeout=120)
+@pytest.mark.gen_test
 @pytest.mark.parametrize(
     ("change", "expected"),
     [(add, ["new", "second", "first"]), (delete_first, ["second"])],
@@ -117,7 +117,7 @@ async def begin_for_another(database: Any) -> Operation:
     return operation
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_lost_beginning_of_an_operation_that_is_finished_for_another_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,7 +135,7 @@ async def test_lost_beginning_of_an_operation_that_is_finished_for_another_is_fo
         await service.close()
 
 
-@pytest.mark.gen_test(timeout=120)
+@pytest.mark.gen_test
 async def test_what_is_told_of_an_operation_of_another_is_on_disk(tmp_path: Path) -> None:
     """The store is killed after its steps were seen, and before they are on disk."""
     async with stored(tmp_path) as (mongodb, database):
@@ -194,7 +194,7 @@ async def replay_titles(service: NotificationService, known: Account) -> list[st
     return [one.fields()["title"] for one in reversed(messages)]
 
 
-@pytest.mark.gen_test(timeout=120)
+@pytest.mark.gen_test
 @pytest.mark.parametrize(
     ("part", "method", "read"),
     [("_inbox", "_find", list_titles), ("_log", "_news", replay_titles)],
@@ -225,7 +225,7 @@ async def test_what_a_reader_has_seen_and_the_store_has_lost_is_not_told(
         await service.close()
 
 
-@pytest.mark.gen_test(timeout=120)
+@pytest.mark.gen_test
 async def test_what_a_writer_has_seen_and_the_store_has_lost_is_read_again(tmp_path: Path) -> None:
     """Another has begun to delete one; it is there again, and is marked as read."""
     async with stored(tmp_path) as (mongodb, database):

@@ -130,17 +130,17 @@ async def it_goes_on(server: ServerProcess, expected: Found) -> None:
     def states(state: str) -> set[str]:
         return {shown(server, state, task_id)["status"] for task_id in expected[state]}
 
-    await until(lambda: states("queued") <= {"completed", "failed"}, 20, "the line is empty")
-    await until(lambda: states("processing") == {"completed"}, 20, "the lost one is run again")
+    await until(lambda: states("queued") <= {"completed", "failed"}, what="the line is empty")
+    await until(lambda: states("processing") == {"completed"}, what="the lost one is run again")
     assert states("delayed") == {"delayed"}
     ended = ask(server.url, "GET", f"/api/batches/{expected['waiting_batch']}", "bob")
     assert ended["status"] == "partial"
     retried = run("queue", "retry", *expected["dead"], RT_DATA_DIR=str(server.data_dir))
     assert retried.returncode == 0, retried
-    await until(lambda: states("dead") == {"completed"}, 20, "the dead one is run again")
-    await until(lambda: len(told(server, "dora")) == 1, 20, "what was untold is told")
+    await until(lambda: states("dead") == {"completed"}, what="the dead one is run again")
+    await until(lambda: len(told(server, "dora")) == 1, what="what was untold is told")
     fresh = ask(server.url, "POST", "/api/tasks", "bob", {"symbol": "DONE"})["task_id"]
-    await until(lambda: shown(server, "", fresh)["status"] == "completed", 20, "new ones run")
+    await until(lambda: shown(server, "", fresh)["status"] == "completed", what="new ones run")
     body = {"user_id": "alice", "type": "alert", "title": "after"}
     news = ask(server.url, "POST", "/api/notifications", "alice", body)
     assert told(server, "alice")[0] == news["title"]
@@ -174,7 +174,7 @@ async def have_states(redis: Redis, expected: Found) -> None:
 
 
 @pytest.mark.parametrize("layout", list(COMMITS))
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_migration_that_is_killed_is_done_by_the_next_start(
     layout: str, unpack: Callable[[str], tuple[Path, Found]]
 ) -> None:
@@ -195,7 +195,7 @@ async def test_migration_that_is_killed_is_done_by_the_next_start(
         await have_states(redis, expected)
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_events_of_an_earlier_version_are_replayed(
     unpack: Callable[[str], tuple[Path, Found]],
 ) -> None:
@@ -213,7 +213,7 @@ async def test_events_of_an_earlier_version_are_replayed(
             assert offsets == list(range(2, replay.cursor.offset + 1))
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_migration_waits_for_no_process_of_an_earlier_version(
     unpack: Callable[[str], tuple[Path, Found]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,7 +229,7 @@ async def test_migration_waits_for_no_process_of_an_earlier_version(
         await have_states(redis, expected)
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_several_processes_migrate_once(
     unpack: Callable[[str], tuple[Path, Found]],
 ) -> None:
@@ -242,7 +242,7 @@ async def test_several_processes_migrate_once(
         await have_states(redis, expected)
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_later_version_is_refused_by_every_command(
     unpack: Callable[[str], tuple[Path, Found]],
 ) -> None:

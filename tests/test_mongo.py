@@ -31,7 +31,7 @@ def server(io_loop: IOLoop, tmp_path: Path) -> Iterator[ReplicaSetOfOne]:
     io_loop.run_sync(server.kill)
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_replica_set_is_found_by_its_name(server: ReplicaSetOfOne) -> None:
     """Also when one of the named members is not there."""
     url = f"mongodb://127.0.0.1:9,127.0.0.1:{server.port}/?replicaSet="

@@ -60,7 +60,7 @@ async def frozen(folder: Path) -> AsyncIterator[NotificationService]:
         await access.close()
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_nobody_waits_long_for_a_store_that_stands_still(tmp_path: Path) -> None:
     """However many ask at once; and it is found again, whoever ended the search."""
     async with frozen(tmp_path) as service:
@@ -114,7 +114,7 @@ async def test_error_of_the_block_is_the_callers(database: Any) -> None:
     await access.close()
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_who_comes_anew_waits_for_no_turn_of_others(database: Any) -> None:
     """Thousands come at once after a restart: they share their reads."""
     access = MongoAccess(database, most=1, wait_seconds=0.1)

@@ -130,7 +130,7 @@ async def test_marking_tells_the_other_tabs(
     assert published.versions("alice") == [1, 2, 3, 4]
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 @pytest.mark.parametrize("work", ["mark all", "mark some", "trim"])
 async def test_user_with_many_holds_up_nobody_elses_writes(
     make_service: Make, database: Any, work: str

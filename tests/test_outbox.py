@@ -316,7 +316,7 @@ async def forwarding(port: int, url: str) -> AsyncIterator[None]:
         server.close()
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 async def test_entry_waits_while_mongodb_is_away(
     redis: Redis,
     notifications: NotificationService,

@@ -36,7 +36,7 @@ async def test_two_pumps_share_the_work(
     assert await unread(notifications, "alice") == 10
 
 
-@pytest.mark.gen_test(timeout=90)
+@pytest.mark.gen_test
 async def test_end_of_a_busy_user_waits_and_nobody_elses(
     redis: Redis, database: Any, webhooks: WebhookService
 ) -> None:
@@ -93,7 +93,7 @@ async def test_end_that_was_given_out_to_us_again_keeps_its_place(
     assert await redis.xlen(STREAM) == 0
 
 
-@pytest.mark.gen_test(timeout=90)
+@pytest.mark.gen_test
 async def test_ends_of_one_user_are_told_in_their_order(
     redis: Redis, notifications: NotificationService, webhooks: WebhookService
 ) -> None:

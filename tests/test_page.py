@@ -60,7 +60,7 @@ def test_from_login_to_a_finished_task_and_its_notification(page: Page) -> None:
     log_in(page, "alice")
     page.fill("#symbol", "AAPL")
     page.click("#submit-task")
-    expect(page.locator("#task-status")).to_have_text("completed", timeout=20_000)
+    expect(page.locator("#task-status")).to_have_text("completed")
     expect(page.locator("#task-progress")).to_have_js_property("value", 100)
     expect(page.locator("#sse-progress")).to_have_js_property("value", 100)
     expect(page.locator("#steps li[data-state=completed]")).to_have_count(19)
@@ -88,7 +88,7 @@ def test_task_survives_a_reload(page: Page) -> None:
     page.reload()
     expect(page.locator("#link-state")).to_have_text("bob: connected")
     expect(page.locator("#task-name")).to_have_text("IBM")
-    expect(page.locator("#task-status")).to_have_text("completed", timeout=20_000)
+    expect(page.locator("#task-status")).to_have_text("completed")
     expect(page.locator("#sse-progress")).to_have_js_property("value", 100)
     page.reload()
     expect(page.locator("#task-status")).to_have_text("completed")
@@ -109,7 +109,7 @@ def test_unknown_symbol_says_why_it_failed(page: Page) -> None:
     log_in(page, "carol")
     page.fill("#symbol", "ZZZ")
     page.click("#submit-task")
-    expect(page.locator("#task-status")).to_have_text("failed", timeout=20_000)
+    expect(page.locator("#task-status")).to_have_text("failed")
     expect(page.locator("#result")).to_contain_text("known are AAPL")
 
 
@@ -118,17 +118,17 @@ def test_what_failed_can_be_run_again(page: Page) -> None:
     log_in(page, "carol")
     page.fill("#symbol", "ZZZ")
     page.click("#submit-task")
-    expect(page.locator("#task-status")).to_have_text("failed", timeout=20_000)
+    expect(page.locator("#task-status")).to_have_text("failed")
     task = page.url
     with page.expect_response(lambda answer: answer.url.endswith("/retry")) as answered:
         page.click("#retry")
     assert answered.value.status == 202
-    expect(page.locator("#task-status")).to_have_text("failed", timeout=20_000)
+    expect(page.locator("#task-status")).to_have_text("failed")
     expect(page.locator("#retry")).to_be_visible()
     assert page.url == task
     page.fill("#symbol", "IBM")
     page.click("#submit-task")
-    expect(page.locator("#task-status")).to_have_text("completed", timeout=20_000)
+    expect(page.locator("#task-status")).to_have_text("completed")
     expect(page.locator("#retry")).to_be_hidden()
 
 
@@ -138,13 +138,13 @@ def test_all_that_failed_is_run_again_at_once(page: Page) -> None:
     expect(page.locator("#retry-all")).to_be_hidden()
     page.fill("#symbol", "ZZZ, ZZZ")
     page.click("#submit-batch")
-    expect(page.locator("#task-status")).to_have_text("failed", timeout=20_000)
+    expect(page.locator("#task-status")).to_have_text("failed")
     page.locator("#tasks button").first.click()
     expect(page.locator("#task-name")).to_have_text("ZZZ")
     with page.expect_response(lambda answer: answer.url.endswith("/api/tasks/retry")) as answered:
         page.click("#retry-all")
     assert answered.value.json() == {"retried": 2}
-    expect(page.locator("#task-status")).to_have_text("failed", timeout=20_000)
+    expect(page.locator("#task-status")).to_have_text("failed")
     expect(page.locator("#retry-all")).to_be_visible()
 
 
@@ -152,7 +152,7 @@ def test_batch_is_watched(page: Page) -> None:
     log_in(page, "dave")
     page.fill("#symbol", "AAPL, IBM, ZZZ")
     page.click("#submit-batch")
-    expect(page.locator("#task-status")).to_have_text("partial", timeout=30_000)
+    expect(page.locator("#task-status")).to_have_text("partial")
     expect(page.locator("#notifications li").first).to_contain_text("2 of 3 completed")
     expect(page.locator("#tasks li")).to_have_count(3)
 
@@ -171,7 +171,7 @@ def test_page_is_usable_by_keyboard(page: Page) -> None:
         page.keyboard.press("Tab")
     page.keyboard.type("MSFT")
     page.keyboard.press("Enter")
-    expect(page.locator("#task-status")).to_have_text("completed", timeout=20_000)
+    expect(page.locator("#task-status")).to_have_text("completed")
 
 
 def test_page_fits_a_phone(page: Page) -> None:
@@ -180,7 +180,7 @@ def test_page_fits_a_phone(page: Page) -> None:
     log_in(page, "alice")
     page.click("#submit-task")
     expect(page.locator("#task-progress")).to_be_in_viewport()
-    expect(page.locator("#task-status")).to_have_text("completed", timeout=20_000)
+    expect(page.locator("#task-status")).to_have_text("completed")
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     for button in page.locator("button:visible").all():
         box = button.bounding_box()
@@ -199,7 +199,7 @@ def test_page_comes_back_after_its_connections_were_cut(
     expect(page.locator("#time-left")).to_contain_text("left")
     relay.cut()
     expect(page.locator("#link-state")).to_have_text("carol: connected")
-    expect(page.locator("#task-status")).to_have_text("completed", timeout=20_000)
+    expect(page.locator("#task-status")).to_have_text("completed")
     expect(page.locator("#sse-progress")).to_have_js_property("value", 100)
     expect(page.locator("#frames")).to_contain_text("closed with 1006")
     expect(page.locator("#frames")).to_contain_text('"recovered":true')
@@ -248,7 +248,7 @@ def test_link_to_a_task_outlives_the_login(page: Page, server_process: ServerPro
     expect(page.locator("#submit-task")).to_be_disabled()
     log_in(page, "alice")
     expect(page.locator("#task-name")).to_have_text("GOOG")
-    expect(page.locator("#task-status")).to_have_text("completed", timeout=20_000)
+    expect(page.locator("#task-status")).to_have_text("completed")
     log_in(page, "bob")
     expect(page.locator("#task")).to_be_hidden()
     expect(page).to_have_url(server_process.url + "/")
@@ -274,7 +274,7 @@ def test_copied_curl_line_shows_the_same_events(page: Page) -> None:
 def test_what_one_tab_reads_is_read_in_the_other(page: Page) -> None:
     log_in(page, "dave")
     page.click("#submit-task")
-    expect(page.locator("#task-status")).to_have_text("completed", timeout=20_000)
+    expect(page.locator("#task-status")).to_have_text("completed")
     expect(page.locator("#unseen-badge")).to_be_visible()
     other = page.context.new_page()
     other.goto(page.url)

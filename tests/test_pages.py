@@ -56,7 +56,7 @@ async def shown(service: NotificationService, query: Query) -> Any:
     return {**page.to_dict(), "next": rest}
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 @pytest.mark.parametrize("seed", range(3))
 async def test_list_is_what_it_would_be_without_kept_pages(make_service: Make, seed: int) -> None:
     """This process changes it, or another one."""

@@ -142,7 +142,7 @@ async def test_answer_is_read_up_to_a_bound() -> None:
     assert sent < 20_000_000
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 @pytest.mark.parametrize(
     "piece", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: ", b"x"]
 )

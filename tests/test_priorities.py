@@ -235,7 +235,7 @@ class Passed:
             self.most = max(self.most, self.times[oldest])
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_bound_holds_whatever_is_submitted_and_claimed(make_queue: MakeQueue) -> None:
     """In order of submission, with several kinds that several workers take, at random."""
     rng, queue = random.Random(5), make_queue()
@@ -257,7 +257,7 @@ async def test_bound_holds_whatever_is_submitted_and_claimed(make_queue: MakeQue
 
 @ORDERS
 @pytest.mark.parametrize("limits", [{"user_limit": 1}, {"key_limit": 1}])
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_bound_holds_for_what_a_limit_holds_back_at_times(
     make_queue: MakeQueue, order: QueueOrder, limits: dict[str, int]
 ) -> None:
@@ -283,7 +283,7 @@ async def test_bound_holds_for_what_a_limit_holds_back_at_times(
         await end(queue, running.pop(0))
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 @pytest.mark.parametrize("others", [10, 17, 30])
 async def test_bound_holds_behind_many_lanes_of_one_key(make_queue: MakeQueue, others: int) -> None:
     """More than return at once when the key is free."""
@@ -301,7 +301,7 @@ async def test_bound_holds_behind_many_lanes_of_one_key(make_queue: MakeQueue, o
     raise AssertionError("it was passed over more than nine times")
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 @pytest.mark.parametrize("users", [3, 20])
 async def test_fair_order_goes_in_rounds_also_under_one_limited_key(
     make_queue: MakeQueue, users: int

@@ -75,7 +75,7 @@ def test_documented_configuration_passes_everything_on() -> None:
             proxy = Proxy(folder, system.servers)
             proxy.start()
             try:
-                await until(lambda: is_up(system, proxy), 10, proxy.log.read_text())
+                await until(lambda: is_up(system, proxy), what=proxy.log.read_text())
                 statuses = await asyncio.to_thread(refused, proxy, 20)
                 assert statuses == [401] * 20
                 await use(system, proxy)
@@ -109,17 +109,17 @@ async def use(system: System, proxy: Proxy) -> None:
             await stack.enter_async_context(make(system, "u", path, server=proxy))  # type: ignore[arg-type]
             for make, path in ((Socket, WS), (Stream, SSE)) * 4
         ]
-        await until(lambda: all(one.up for one in clients), 10, "all are connected")
+        await until(lambda: all(one.up for one in clients), what="all are connected")
         spread = [(await system.stats(one))["total_connections"] for one in system.servers]
         assert spread == [4, 4]
         titles = [f"n{number}" for number in range(TITLES)]
         for title in titles:
             await notify(system, proxy, title)
-        await until(lambda: all(one.has(t) for one in clients for t in titles), 5, "they come")
+        await until(lambda: all(one.has(t) for one in clients for t in titles), what="they come")
         assert not any(client.reconnects for client in clients)
         assert await system.servers[0].stop() == 0
         await notify(system, proxy, "late")
-        await until(lambda: all(one.has("late") for one in clients), 10, "they are on the other")
+        await until(lambda: all(one.has("late") for one in clients), what="they are on the other")
         assert sum(bool(one.reconnects) for one in clients) == 4
         counts = [dict(one.journal.notifications) for one in clients]
         assert counts == [dict.fromkeys([*titles, "late"], 1)] * len(clients)

@@ -132,7 +132,7 @@ async def test_changed_limit_holds_from_the_next_claim(make_queue: MakeQueue) ->
     assert await started(queue) == ids[1:2]
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_thousands_may_wait_run_and_end_at_once(make_queue: MakeQueue) -> None:
     """Lua hands on only some thousands of arguments: a change of order finds all turns anew."""
     users, queue = 9000, make_queue(order=QueueOrder.FAIR)
@@ -338,9 +338,9 @@ async def test_cancel_is_told_to_the_workers(queue: QueueService, redis: Redis) 
     await claim(queue)
     async with redis.pubsub() as pubsub:
         await pubsub.subscribe("rt:workers")
-        await pubsub.get_message(timeout=1)
+        await pubsub.get_message(timeout=20)
         await queue.cancel_task(task_id)
-        message = await pubsub.get_message(timeout=1)
+        message = await pubsub.get_message(timeout=20)
     assert json.loads(message["data"]) == {"type": "cancel", "data": {"task_id": task_id}}
 
 
@@ -465,7 +465,7 @@ async def test_batch_is_at_a_hundred_percent_when_all_of_it_is_done(queue: Queue
     assert await progress() == 100
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_large_batch_may_be_claimed_and_end_at_once(queue: QueueService) -> None:
     """Each of its tasks changes it, more often than Lua hands on arguments."""
     made = await queue.create_batch("a", several(*"A" * 3000))
@@ -549,7 +549,7 @@ async def live_events(queue: QueueService, redis: Redis, play: Play) -> tuple[st
     task_id = await enqueue(queue, "a")
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.subscribe(f"rt:task:{task_id}")
-        await pubsub.get_message(timeout=1)
+        await pubsub.get_message(timeout=20)
         await play(queue, redis, task_id)
         await redis.publish(f"rt:task:{task_id}", "")
         got = []
@@ -624,12 +624,12 @@ async def test_events_are_the_same_whether_somebody_listens_or_not(
     """Also for who listens to a pattern."""
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.psubscribe("rt:task:*")
-        await pubsub.get_message(timeout=1)
+        await pubsub.get_message(timeout=20)
         task_id = await enqueue(queue, "a")
         await _at_once(queue, redis, task_id)
         types = []
         while "finished" not in types:
-            message = await pubsub.get_message(timeout=5)
+            message = await pubsub.get_message(timeout=20)
             types.append(Message.decode(message["data"]).type)
     assert types == await event_types(queue, "task", task_id)
     unwatched = await enqueue(queue, "a")
@@ -800,15 +800,15 @@ async def test_watchers_of_waiting_tasks_are_told_when_the_line_moves(
     _, watched = await enqueue(queue, "a"), await enqueue(queue, "a")
     async with redis.pubsub() as pubsub:
         await pubsub.subscribe(f"rt:task:{watched}")
-        await pubsub.get_message(timeout=1)
+        await pubsub.get_message(timeout=20)
         assert await queue.publish_positions() == 1
-        first = json.loads((await pubsub.get_message(timeout=1))["data"])
+        first = json.loads((await pubsub.get_message(timeout=20))["data"])
         assert (first["type"], first["data"]["position"]) == ("progress", 2)
         await claim(queue, 1)
         assert await queue.publish_positions() == -1
         await redis.delete("{rtq}:positions:pause")
         assert await queue.publish_positions() == 1
-        second = json.loads((await pubsub.get_message(timeout=1))["data"])
+        second = json.loads((await pubsub.get_message(timeout=20))["data"])
         assert second["data"]["position"] == 1
         offsets = [int(one["id"].partition("-")[2]) for one in (first, second)]
         assert offsets[1] == offsets[0] + 1

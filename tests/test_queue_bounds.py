@@ -234,7 +234,7 @@ async def test_what_an_earlier_version_ended_is_listed_and_bounded_by_upkeep(
         due_in = (await queue.keep_up()).due_in
         return due_in is None
 
-    await until(all_are_listed, 5, "all are listed")
+    await until(all_are_listed, what="all are listed")
     assert (await queue.stats()).cancelled == 2
     assert await redis.zcard("{rtq}:ended_batches:a") == 2
     assert int(await redis.get("{rtq}:listed") or 0) == 2

@@ -45,7 +45,7 @@ def test_hypothesis_finds_no_sequence_that_breaks_the_queue(io_loop: IOLoop, red
     )
 
 
-@pytest.mark.gen_test(timeout=120)
+@pytest.mark.gen_test
 async def test_long_random_walk_keeps_queue_and_model_together(redis: Redis) -> None:
     """The short form of `make fuzz-queue`; a failure prints the seed that repeats it."""
     seed = random.randrange(2**32)

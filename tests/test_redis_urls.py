@@ -71,7 +71,7 @@ def alone(folder: Path) -> Node:
     return Node("alone", folder, free_bus_port(), *options)
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 async def test_one_server_and_a_unix_socket(stores: StoreAddresses, tmp_path: Path) -> None:
     node = Node("one", tmp_path, free_port(), "--requirepass", PASSWORD)
     async with running(node):
@@ -83,7 +83,7 @@ async def test_one_server_and_a_unix_socket(stores: StoreAddresses, tmp_path: Pa
     assert await answers(stores.redis_url)
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 async def test_cluster_with_a_password(tmp_path: Path) -> None:
     node = alone(tmp_path)
     async with running(node):
@@ -104,10 +104,10 @@ async def take_all_slots(url: str) -> None:
         async def is_whole() -> bool:
             return b"cluster_state:ok" in await client.execute_command("CLUSTER", "INFO")
 
-        await until(is_whole, 10, "it is a whole cluster")
+        await until(is_whole, what="it is a whole cluster")
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 async def test_sentinel_with_passwords_of_both(tmp_path: Path) -> None:
     master = Node("master", tmp_path, free_port(), "--requirepass", PASSWORD)
     file = tmp_path / "sentinel.conf"
@@ -129,7 +129,7 @@ async def test_sentinel_with_passwords_of_both(tmp_path: Path) -> None:
             await answers(f"redis+sentinel://{sentinel.address}/{SERVICE}?sentinel_password=other")
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 async def test_tls_needs_a_certificate_that_is_trusted(tmp_path: Path) -> None:
     certificate = make_certificate(tmp_path)
     node = Node("one", tmp_path, free_port())
@@ -140,7 +140,7 @@ async def test_tls_needs_a_certificate_that_is_trusted(tmp_path: Path) -> None:
         await until(lambda: is_refused(untrusted, "certificate verify failed"))
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 async def test_cluster_with_tls(tmp_path: Path) -> None:
     """Whoever is asked for the master and the master itself."""
     certificate = make_certificate(tmp_path)

@@ -526,7 +526,7 @@ async def test_ended_tasks_of_a_kind_that_is_gone_are_run_again_and_purged(
             await verb
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_dead_tasks_are_found_behind_those_of_others(queue: QueueService) -> None:
     """A page is 200."""
     operator = Operator(queue)

@@ -248,7 +248,7 @@ BOTH = [(name, transport) for name in STORIES for transport in FOLLOWERS]
 BOTH.remove(("a batch", "/api/ws"))
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 @pytest.mark.parametrize(("name", "transport"), BOTH)
 async def test_each_state_is_seen_once_whatever_the_cut(
     quiet: Settings, make_token: Token, name: str, transport: str
@@ -361,7 +361,7 @@ async def test_cursors_of_the_version_before_stay_valid(
 PATHS = {"/api": "/api/notifications/stream", "/api/ws": "/api/ws/notifications"}
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 @pytest.mark.parametrize("transport", FOLLOWERS)
 async def test_each_notification_is_seen_once_whatever_the_cut(
     quiet: Settings, make_token: Token, transport: str

@@ -194,7 +194,7 @@ async def test_what_was_due_while_no_process_ran_is_done_by_the_next(
     await check_accounts(database)
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_many_that_are_due_at_once_hold_up_nobody(make_service: Make, database: Any) -> None:
     """They go in parts, and others are served in between."""
     service = await make_service(quota=0)

@@ -1295,7 +1295,7 @@ async def test_schedule_of_code_that_cannot_be_used_stops_the_start(
             pass
 
 
-@pytest.mark.gen_test(timeout=120)
+@pytest.mark.gen_test
 async def test_each_time_makes_one_task_whoever_is_killed(tmp_path: Path) -> None:
     """Processes are killed in turn, and Redis too; no time is left out, none makes two tasks."""
     server = RedisServer(tmp_path)

@@ -203,7 +203,7 @@ def people(owner: Client, make_token: Token) -> Site:
     return Site(actors)
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_every_request_is_answered_as_the_table_says(
     site_settings: Settings, make_token: Token
 ) -> None:
@@ -214,7 +214,7 @@ async def test_every_request_is_answered_as_the_table_says(
         assert found == rows
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_every_topic_reaches_whom_the_table_says(
     site_settings: Settings, make_token: Token
 ) -> None:
@@ -246,7 +246,7 @@ async def follows(client: Client, path: str) -> bool:
     return await streamed(client, path) == "200"
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_news_of_one_user_reach_nobody_else_and_a_broadcast_everybody(
     site_settings: Settings, make_token: Token
 ) -> None:

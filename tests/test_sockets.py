@@ -30,7 +30,7 @@ from tests.waiting import stopwatch, until
 from tornado_rt.auth import Identity
 from tornado_rt.protocol import CLOSE_CODES, MessageType
 from tornado_rt.tickets import Tickets
-from tornado_rt.wire import READ_BYTES
+from tornado_rt.wire import LINGER_SECONDS, READ_BYTES
 
 Token = Callable[..., str]
 
@@ -477,7 +477,7 @@ async def test_words_of_a_refused_client_are_passed_over(redis: Redis) -> None:
         peer = await core.peer("garbage", behind=b"".join(words))
         assert await peer.close_code() == 4401
         peer.send(*words, client_frame(CLOSE, struct.pack("!H", 4401)))
-        await asyncio.wait_for(peer.reader.read(), 2)
+        await asyncio.wait_for(peer.reader.read(), 0.9 * LINGER_SECONDS)
         assert [one for one in told if one["log_level"] == "error"] == []
 
 
@@ -491,7 +491,7 @@ async def test_one_action_of_a_socket_is_under_way_at_a_time(
         acts = [client_frame(TEXT, b'{"type":"act","data":%d}' % n) for n in range(2000)]
         peer.send(*acts, client_frame(TEXT, b"ping"), client_frame(PING, b"x"))
         other.send(client_frame(TEXT, b'{"type":"act","data":"other"}'))
-        await until(lambda: len(core.log.acts) == 2, 10, "an action of each")
+        await until(lambda: len(core.log.acts) == 2, what="an action of each")
         # The next action came in the same piece as the first: it would have begun by now.
         third.send(client_frame(PING, b"later"))
         assert await third.frame_of(PONG) == b"later"
@@ -517,7 +517,7 @@ async def test_socket_that_is_not_read_is_not_taken_for_silent(
             beats += b"heartbeat" in payload
         core.log.may_act.set()
         peer.send(client_frame(TEXT, b'{"type":"act"}'))
-        await until(lambda: len(core.log.acts) == 2, 10, "the next action")
+        await until(lambda: len(core.log.acts) == 2, what="the next action")
 
 
 @pytest.mark.gen_test
@@ -528,11 +528,11 @@ async def test_socket_that_closes_during_its_action_is_answered(
     async with realtime(redis) as core:
         peer = await core.peer(make_token("alice"))
         peer.send(client_frame(TEXT, b'{"type":"act"}'))
-        await until(lambda: core.log.acts, 10, "the action")
+        await until(lambda: core.log.acts, what="the action")
         await core.publish(MessageType.FINISHED)
         assert await peer.close_code() == 1000
         peer.send(client_frame(CLOSE, struct.pack("!H", 1000)))
-        assert await asyncio.wait_for(peer.reader.read(), 2) == b""
+        assert await asyncio.wait_for(peer.reader.read(), 0.9 * LINGER_SECONDS) == b""
 
 
 @pytest.mark.gen_test

@@ -19,7 +19,7 @@ from tornado_rt.stores import (
 )
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
     async with embedded_stores(tmp_path) as addresses:
         client = Redis.from_url(addresses.redis_url)
@@ -35,7 +35,7 @@ async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None
             assert await database.things.find_one({}) == {"_id": 1}
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_a_second_owner_of_the_folder_is_refused(tmp_path: Path) -> None:
     async with embedded_stores(tmp_path, mongodb=False) as addresses:
         with pytest.raises(DataFolderInUse, match="another server"):
@@ -49,7 +49,7 @@ async def test_a_second_owner_of_the_folder_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "typo").exists()
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_a_store_that_dies_is_started_again(tmp_path: Path) -> None:
     async with embedded_stores(tmp_path, mongodb=False) as addresses:
         client = Redis.from_url(addresses.redis_url)
@@ -66,7 +66,7 @@ async def _is_another(client: Redis, pid: int) -> bool:
         return False
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_store_whose_folder_was_away_is_started_again_when_it_is_back(tmp_path: Path) -> None:
     folder, away = tmp_path / "data", tmp_path / "away"
     with capture_logs() as logged:
@@ -81,7 +81,7 @@ async def test_store_whose_folder_was_away_is_started_again_when_it_is_back(tmp_
             await client.aclose()
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_files_of_a_store_that_are_removed_are_noticed(tmp_path: Path) -> None:
     async with embedded_stores(tmp_path, mongodb=False) as addresses:
         assert addresses.watch is not None

@@ -200,9 +200,9 @@ async def test_running_one_is_cancelled_for_the_one_that_replaces_it(
     [owned] = await claim(queue)
     async with redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.subscribe("rt:workers")
-        await pubsub.get_message(timeout=1)
+        await pubsub.get_message(timeout=20)
         later = await submit(queue, on_conflict=OnConflict.REPLACE)
-        message = await pubsub.get_message(timeout=5)
+        message = await pubsub.get_message(timeout=20)
     told = {"type": "cancel", "data": {"task_id": first.task_id}}
     assert json.loads(message["data"]) == told
     assert not await queue.ack_task(first.task_id, token=owned.token)

@@ -54,13 +54,13 @@ async def woken(redis: Redis) -> AsyncIterator[Callable[[], Any]]:
     async with redis.pubsub() as pubsub:
         await pubsub.subscribe("rt:workers", "rt:marker")
         for _ in range(2):
-            await pubsub.get_message(timeout=5)
+            await pubsub.get_message(timeout=20)
 
         async def count() -> int:
             await redis.publish("rt:marker", "")
             wakes = 0
             while True:
-                message = await pubsub.get_message(timeout=5)
+                message = await pubsub.get_message(timeout=20)
                 assert message is not None
                 if message["channel"] == b"rt:marker":
                     return wakes

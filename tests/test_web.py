@@ -202,7 +202,7 @@ async def odd_method(client: Client, method: str, path: str) -> None:
     await AsyncHTTPClient().fetch(request, raise_error=False)
 
 
-@pytest.mark.gen_test(timeout=120)
+@pytest.mark.gen_test
 @pytest.mark.parametrize("most", [20_000, 0])
 async def test_batch_may_be_as_large_as_the_operator_says(
     idle: Settings, make_token: Token, most: int

@@ -317,7 +317,7 @@ async def test_new_webhook_is_told_of_the_next_event(
             await end(here.alice)
             return bool(here.received.requests)
 
-        await until(told, 5, pause=0.05)
+        await until(told, pause=0.05)
         assert (await here.alice.delete(f"/api/webhooks/{made['id']}")).status == 204
         assert (await other.get("/api/webhooks")).body["items"] == []
 
@@ -401,7 +401,7 @@ async def test_receiver_that_is_gone_disables_its_webhook_at_once(
         assert len(here.received.requests) == 2
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_webhook_that_fails_for_a_day_is_disabled_and_its_owner_told(
     open_settings: Settings, make_token: Callable[..., str]
 ) -> None:
@@ -418,7 +418,7 @@ async def test_webhook_that_fails_for_a_day_is_disabled_and_its_owner_told(
         assert len(here.received.requests) <= 2 * ATTEMPTS
 
 
-@pytest.mark.gen_test(timeout=60)
+@pytest.mark.gen_test
 async def test_webhook_that_takes_other_events_stays_enabled(
     open_settings: Settings, make_token: Callable[..., str]
 ) -> None:

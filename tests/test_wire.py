@@ -23,7 +23,7 @@ from tests.waiting import until
 from tornado_rt.deflate import SYNC_TAIL, deflate
 from tornado_rt.http1 import DRAIN_SILENCE_SECONDS
 from tornado_rt.protocol import CloseCode, Message, MessageType
-from tornado_rt.wire import bound_silence, take_over
+from tornado_rt.wire import LINGER_SECONDS, bound_silence, take_over
 
 Token = Callable[..., str]
 LARGE = 300_000
@@ -245,7 +245,7 @@ async def test_close_of_the_client_is_answered_in_kind(
         await peer.frame()
         peer.send(client_frame(CLOSE, struct.pack("!H", 4999) + b"bye"), client_frame(TEXT, b"x"))
         assert await peer.frame() == (FIN | CLOSE, struct.pack("!H", 4999))
-        assert await asyncio.wait_for(peer.reader.read(), 2) == b""
+        assert await asyncio.wait_for(peer.reader.read(), 0.9 * LINGER_SECONDS) == b""
         assert core.hub.stats().total_connections == 0
 
 
@@ -260,7 +260,7 @@ async def test_answered_close_frees_the_socket_at_once(
         await core.publish(MessageType.FINISHED, final_status="completed")
         assert await peer.close_code() == CloseCode.FINISHED
         peer.send(client_frame(CLOSE, struct.pack("!H", 1000)))
-        assert await asyncio.wait_for(peer.reader.read(), 2) == b""
+        assert await asyncio.wait_for(peer.reader.read(), 0.9 * LINGER_SECONDS) == b""
 
 
 @pytest.mark.gen_test
@@ -305,7 +305,7 @@ async def test_failed_connection_of_a_peer_that_never_ends_is_closed_soon(
             peer.send(b"more")
             return peer.writer.transport.is_closing()
 
-        assert await until(is_reset, 20, "the server has closed its socket") > 0.5
+        assert await until(is_reset, what="the server has closed its socket") > 0.5
 
 
 def open_sockets() -> int:

@@ -255,7 +255,7 @@ async def test_what_ends_in_the_grace_time_is_told_at_once(
     assert (await ended(queue, slow)).status == TaskState.COMPLETED
 
 
-@pytest.mark.gen_test(timeout=15)
+@pytest.mark.gen_test(timeout=60)
 async def test_what_ends_while_others_are_told_is_told_at_once(
     redis: Redis, queue: QueueService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,7 +274,7 @@ async def test_what_ends_while_others_are_told_is_told_at_once(
             await answer.wait()
         return claimed
 
-    async with working(redis, queue, wait, grace=20, concurrency=3) as worker:
+    async with working(redis, queue, wait, grace=120, concurrency=3) as worker:
         ids = [await enqueue(queue, symbol) for symbol in may_end]
         await until(lambda: all(has_job(f"task-{one}") for one in ids))
         worker.stop()
@@ -405,7 +405,7 @@ class OvertakenQueue(QueueService):
         return upkeep
 
 
-@pytest.mark.gen_test(timeout=5)
+@pytest.mark.gen_test(timeout=20)
 async def test_delay_that_is_announced_during_upkeep_is_not_forgotten(redis: Redis) -> None:
     """The answer to the upkeep is older than the announcement, but comes after it."""
     queue = OvertakenQueue(redis)

@@ -12,8 +12,8 @@ from tests.faults.system import System
 from tests.waiting import until
 
 SEED = os.environ.get("RT_FAULT_SEED") or secrets.token_hex(4)
-SCENARIO_SECONDS = float(os.environ.get("RT_FAULT_SECONDS", "60"))
-QUIET_SECONDS = 10.0
+SCENARIO_SECONDS = float(os.environ.get("RT_FAULT_SECONDS", "240"))
+QUIET_SECONDS = 60.0
 MOST_SHOWN = 10
 
 Scenario = Callable[[System, random.Random], Awaitable[None]]

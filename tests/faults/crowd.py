@@ -15,7 +15,7 @@ from tests.faults.handler import kind
 from tests.faults.system import Server, System
 from tests.waiting import until
 
-SETTLE_SECONDS = 20.0
+SETTLE_SECONDS = 60.0
 RETRY_SECONDS = 0.05
 PAUSE_SECONDS = 0.03
 TASK_SECONDS = (0.05, 0.4)

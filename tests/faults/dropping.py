@@ -139,7 +139,7 @@ async def drop_streams(system: System, rng: random.Random, count: int) -> None:
     await asyncio.gather(*(server.ready() for server in system.servers))
     async with Crowd(system, rng, users=0) as crowd:
         task_id = await crowd.submit(0.05, DROPPER)
-        await until(crowd.complete, 20, "the task has ended")
+        await until(crowd.complete, what="the task has ended")
     async with Peers() as peers:
         droppers = Droppers(system, peers, task_id)
         for _ in range(0, count, WAVE):

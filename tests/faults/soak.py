@@ -25,7 +25,7 @@ from tests.faults.system import Footprint, System
 from tests.waiting import until
 
 MEGABYTE = 1024 * 1024
-SETTLE_SECONDS = 40.0
+SETTLE_SECONDS = 90.0
 # What a server may take more at the end than at half time: the allocator's share.
 GROWTH = 0.1
 GROWTH_BYTES = 8 * MEGABYTE
@@ -97,7 +97,7 @@ class Soak:
         losing = any(fault in faults.LOSING for fault in chosen)
         async with Crowd(self.system, self.rng, self.rng.randint(1, 5)) as crowd:
             crowd.flow(tasks=not losing)
-            await until(lambda: crowd.news_to_all(0), 20, "there is something for everybody")
+            await until(lambda: crowd.news_to_all(0), what="there is something for everybody")
             for fault in chosen:
                 await fault(self.system, self.rng)
             try:

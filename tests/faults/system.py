@@ -289,7 +289,7 @@ class Server(Child):
         """Return how many asyncio tasks of each name it has."""
         self._tasks_file.unlink(missing_ok=True)
         os.kill(self.pid, signal.SIGUSR1)
-        await until(self._tasks_file.exists, 5, f"{self.name} writes its tasks")
+        await until(self._tasks_file.exists, what=f"{self.name} writes its tasks")
         found: dict[str, int] = json.loads(self._tasks_file.read_text())
         return found
 

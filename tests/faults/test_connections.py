@@ -73,7 +73,7 @@ def test_client_does_not_come_back_after_4401_and_4404(play: Play) -> None:
             ]
             clients[0].token = clients[1].token = "no token"
             async with clients[0], clients[1], clients[2], clients[3]:
-                await until(lambda: all(one.ended for one in clients), 20, "all have ended")
+                await until(lambda: all(one.ended for one in clients), what="all have ended")
             assert [one.journal.codes for one in clients] == [[4401], [401], [4404], [404]]
             await crowd.settle()
 
@@ -90,7 +90,7 @@ def test_client_comes_back_after_4508_and_4510(play: Play) -> None:
             last_id = (await socket.message_of("connected"))["id"]
             await _beat_fast(system)
             # It reads nothing, so it answers no ping.
-            await until(functools.partial(_has, system, server, crowd), 20, "it is dropped")
+            await until(functools.partial(_has, system, server, crowd), what="it is dropped")
             titles = [await crowd.notify(user) for _ in range(3)]
             assert await _code(socket) == 4510
             again = await peers.open(server.port, f"{WS}?last_id={last_id}", system.token(user))
@@ -207,12 +207,12 @@ def test_token_is_renewed_without_a_reconnect(play: Play) -> None:
         for client in (renewing, expiring, stream):
             client.token = system.token(user, ttl=4.0)
         async with renewing, expiring, stream:
-            await until(lambda: renewing.up and expiring.up and stream.up, 20, "all are connected")
+            await until(lambda: renewing.up and expiring.up and stream.up, what="all are connected")
             await renewing.say("auth", token=system.token(user))
-            await until(lambda: expiring.ended and stream.ended, 20, "the others have expired")
+            await until(lambda: expiring.ended and stream.ended, what="the others have expired")
             body = {"user_id": user, "type": "alert", "title": "after"}
             await system.ask(server, "POST", "/api/notifications", user, body)
-            await until(lambda: renewing.has("after"), 20, "it goes on under the fresh token")
+            await until(lambda: renewing.has("after"), what="it goes on under the fresh token")
             assert renewing.reconnects == 0
             assert expiring.journal.codes == [4401]
             assert expiring.journal.saw_error("token_expired")

@@ -23,7 +23,7 @@ def test_tasks_that_end_without_mongodb_make_one_notification_each(play: Play) -
         async with Crowd(system, rng) as crowd:
             tasks = [await crowd.submit(rng.uniform(0.1, 0.5)) for _ in range(TASKS)]
             await system.mongodb.kill()
-            await until(lambda: _all_ended(crowd, tasks), 30, "every task has ended")
+            await until(lambda: _all_ended(crowd, tasks), 60, "every task has ended")
             refused = await system.ask(crowd.server(), "GET", "/api/notifications", "alice")
             assert (refused.status, "Retry-After" in refused.headers) == (503, True)
             await system.mongodb.restart()
@@ -45,7 +45,7 @@ def test_fault_of_mongodb_under_load_loses_nothing(play: Play, fault: Fault) -> 
     async def scenario(system: System, rng: random.Random) -> None:
         async with Crowd(system, rng) as crowd:
             crowd.flow()
-            await until(lambda: crowd.news_to_all(0), 20, "there is something for everybody")
+            await until(lambda: crowd.news_to_all(0), what="there is something for everybody")
             await fault(system, rng)
             await crowd.settle()
             await crowd.stored_once()
@@ -62,7 +62,7 @@ def test_frozen_mongodb_loses_and_doubles_nothing(play: Play) -> None:
             system.mongodb.freeze()
             tasks = [await crowd.submit(rng.uniform(0.05, 0.2)) for _ in range(TASKS)]
             writes = [asyncio.create_task(crowd.notify()) for _ in range(4)]
-            await until(lambda: _all_ended(crowd, tasks), 30, "every task has ended")
+            await until(lambda: _all_ended(crowd, tasks), 60, "every task has ended")
             system.mongodb.thaw()
             await asyncio.gather(*writes)
             await crowd.settle()
@@ -80,11 +80,11 @@ def test_progress_goes_on_without_mongodb(play: Play) -> None:
             await system.mongodb.kill()
             task_id = await crowd.submit(30.0)
             watcher = crowd.watchers[task_id]
-            await until(lambda: len(watcher.journal.progress) > 2, 20, "progress comes")
+            await until(lambda: len(watcher.journal.progress) > 2, what="progress comes")
             path = f"/api/tasks/{task_id}"
             answer = await system.ask(watcher.server, "DELETE", path, watcher.user)
             assert answer.status == 200, answer
-            await until(lambda: watcher.ended, 20, "the end comes")
+            await until(lambda: watcher.ended, what="the end comes")
             await system.mongodb.restart()
             await crowd.settle()
 
@@ -101,8 +101,8 @@ def test_servers_are_ready_again_by_themselves(play: Play) -> None:
             return (await system.ask(server, "GET", "/readyz", "a")).status == status
 
         await system.mongodb.kill()
-        await until(lambda: answers(503), 20, "it is not ready")
+        await until(lambda: answers(503), what="it is not ready")
         await system.mongodb.restart()
-        await until(lambda: answers(200), 20, "it is ready")
+        await until(lambda: answers(200), what="it is ready")
 
     play(scenario)

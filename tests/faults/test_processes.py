@@ -34,13 +34,13 @@ def test_clients_of_a_killed_server_resume_on_another(play: Play) -> None:
     async def scenario(system: System, rng: random.Random) -> None:
         async with Crowd(system, rng) as crowd:
             crowd.flow()
-            await until(lambda: crowd.news_to_all(0), 20, "there is something for everybody")
+            await until(lambda: crowd.news_to_all(0), what="there is something for everybody")
             killed = rng.choice(system.servers)
             moved = [client for client in crowd.clients if client.server is killed]
             await killed.kill()
-            await until(lambda: all(one.reconnects for one in moved), 20, "they are elsewhere")
+            await until(lambda: all(one.reconnects for one in moved), what="they are elsewhere")
             back = time.monotonic()
-            await until(lambda: crowd.news_to_all(back), 20, "it goes on for everybody")
+            await until(lambda: crowd.news_to_all(back), what="it goes on for everybody")
             await killed.restart()
             await crowd.settle()
             assert all(one.journal.connected[-1]["recovered"] for one in moved)
@@ -80,7 +80,7 @@ def test_worker_continued_after_its_lease_changes_nothing(play: Play) -> None:
             # Long enough that it has not ended when its worker is frozen, also on a slow machine.
             task_id = await crowd.submit(5.0)
             watcher = crowd.watchers[task_id]
-            await until(lambda: _working(system, watcher), 20, "somebody works")
+            await until(lambda: _working(system, watcher), what="somebody works")
             frozen = _working(system, watcher)
             assert frozen is not None
             frozen.freeze()
@@ -116,7 +116,7 @@ def test_killed_workers_lose_no_task(play: Play) -> None:
             for _ in range(10):
                 await crowd.submit(rng.uniform(0.1, 0.6))
             for share in (1, 3):
-                await until(functools.partial(_have_ended, crowd, share), 30, "some have ended")
+                await until(functools.partial(_have_ended, crowd, share), 60, "some have ended")
                 await system.workers[0].kill()
                 system.workers[0].start()
             await crowd.settle()
@@ -166,7 +166,7 @@ def test_changed_settings_are_followed_by_open_streams_of_every_server(play: Pla
         async with contextlib.AsyncExitStack() as stack:
             for client in clients:
                 await stack.enter_async_context(client)
-            await until(lambda: all(client.up for client in clients), 20, "both are connected")
+            await until(lambda: all(client.up for client in clients), what="both are connected")
             await system.change_settings(sse_heartbeat_interval_seconds=0.1)
             await until(
                 lambda: all(client.journal.heartbeats > 2 for client in clients),

@@ -41,10 +41,10 @@ def test_fault_of_redis_under_load_loses_nothing(play: Play, fault: Fault) -> No
     async def scenario(system: System, rng: random.Random) -> None:
         async with Crowd(system, rng) as crowd:
             crowd.flow()
-            await until(lambda: crowd.news_to_all(0), 20, "there is something for everybody")
+            await until(lambda: crowd.news_to_all(0), what="there is something for everybody")
             await fault(system, rng)
             back = time.monotonic()
-            await until(lambda: crowd.news_to_all(back), 20, "it goes on for everybody")
+            await until(lambda: crowd.news_to_all(back), what="it goes on for everybody")
             await crowd.settle()
             await crowd.stored_once()
             assert crowd.reconnects() == 0
@@ -60,7 +60,7 @@ def test_outage_is_said_and_ends_within_3_s(play: Play, how: str) -> None:
         async with Crowd(system, rng, users=2) as crowd:
             task_id = await crowd.submit(8.0)
             watcher = crowd.watchers[task_id]
-            await until(lambda: watcher.journal.progress, 20, "the task runs")
+            await until(lambda: watcher.journal.progress, what="the task runs")
             began = time.monotonic()
             await _take_away(system, how)
             everybody = [*crowd.clients, watcher]
@@ -103,7 +103,7 @@ async def _local_news(crowd: Crowd) -> None:
     """Notify each user by the server that his first client is on; that one has it at once."""
     for user, (client, _) in crowd.listeners.items():
         title = await crowd.notify(user, client.server)
-        await until(functools.partial(client.has, title), 1, "local news")
+        await until(functools.partial(client.has, title), 1.9, "local news")
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
@@ -215,15 +215,15 @@ def test_client_that_moves_during_an_outage_misses_nothing(play: Play) -> None:
         async with Crowd(system, rng, users=1) as crowd:
             user = crowd.users[0]
             async with SocketClient(system, user, WS, server=second) as client:
-                await until(lambda: client.up, 20, "the client is connected")
+                await until(lambda: client.up, what="the client is connected")
                 await system.redis_server.kill()
                 early = await crowd.notify(user, first)
                 late = await crowd.notify(user, second)
-                await until(lambda: client.has(late), 2, "local news came")
+                await until(lambda: client.has(late), 1.9, "local news came")
                 assert client.socket is not None
                 client.socket.close()
                 await system.redis_server.restart()
-                await until(lambda: client.has(early), 20, "the other news came")
+                await until(lambda: client.has(early), what="the other news came")
 
     play(scenario)
 
@@ -237,21 +237,21 @@ def test_local_news_hide_nothing_that_was_lost_before_them(play: Play, moves: bo
         async with Crowd(system, rng, users=1) as crowd:
             user = crowd.users[0]
             async with SocketClient(system, user, WS, server=first) as client:
-                await until(lambda: client.up, 20, "the client is connected")
+                await until(lambda: client.up, what="the client is connected")
                 first.freeze()
                 await faults.cut_subscriptions(system, rng)
                 lost = [await crowd.notify(user, second) for _ in range(3)]
                 await system.redis_server.kill()
                 first.thaw()
                 late = await crowd.notify(user, first)
-                await until(lambda: client.has(late), 2, "local news came")
+                await until(lambda: client.has(late), 1.9, "local news came")
                 assert client.socket is not None
                 if moves:
                     client.socket.close()
                 await system.redis_server.restart()
-                await until(lambda: all(map(client.has, lost)), 20, "the others came")
+                await until(lambda: all(map(client.has, lost)), what="the others came")
                 # They may have come before: a version that does not follow makes the log be read.
-                await until(lambda: client.reconnects, 20, "it came back", equal=int(moves))
+                await until(lambda: client.reconnects, what="it came back", equal=int(moves))
             await crowd.settle(BACK_SECONDS)
 
     play(scenario)
@@ -264,14 +264,14 @@ def test_redis_that_lost_everything_goes_on(play: Play, fault: Fault) -> None:
     async def scenario(system: System, rng: random.Random) -> None:
         async with Crowd(system, rng) as crowd:
             lost = crowd.watchers[await crowd.submit(5.0)]
-            await until(lambda: lost.journal.progress, 20, "the task runs")
+            await until(lambda: lost.journal.progress, what="the task runs")
             crowd.flow(tasks=False)
-            await until(lambda: crowd.news_to_all(0), 20, "there is something for everybody")
+            await until(lambda: crowd.news_to_all(0), what="there is something for everybody")
             await fault(system, rng)
             crowd.forget_tasks()
             again = await crowd.submit(0.1)
             await crowd.settle()
-            await until(lambda: lost.ended, 20, "the lost task's watcher is told")
+            await until(lambda: lost.ended, what="the lost task's watcher is told")
             assert crowd.watchers[again].journal.ends == {again: 1}
             assert _epoch(crowd.watchers[again]) != _epoch(lost)
             assert crowd.reconnects() == 0
@@ -291,10 +291,10 @@ def test_failover_that_loses_writes_resyncs(play: Play) -> None:
             task_id = await crowd.submit(4.0)
             watcher = crowd.watchers[task_id]
             progress = watcher.journal.progress
-            await until(lambda: len(progress) > 3, 20, "the task runs")
+            await until(lambda: len(progress) > 3, what="the task runs")
             system.redis_server.keep()
             seen = len(progress)
-            await until(lambda: len(progress) > seen + 10, 20, "the task goes on")
+            await until(lambda: len(progress) > seen + 10, what="the task goes on")
             await system.redis_server.kill()
             system.redis_server.go_back()
             await system.redis_server.restart()
@@ -314,7 +314,7 @@ def test_silent_loss_on_a_task_is_found(play: Play) -> None:
             path = f"/api/ws/tasks/{task_id}"
             server = rng.choice(system.servers)
             async with SocketClient(system, crowd.users[0], path, server=server) as watcher:
-                await until(lambda: watcher.journal.progress, 20, "the snapshot came")
+                await until(lambda: watcher.journal.progress, what="the snapshot came")
                 await _log_silently(system, task_id, {"task_id": task_id, "message": "silent"})
                 await until(
                     lambda: any(p["message"] == "silent" for p in watcher.journal.progress),

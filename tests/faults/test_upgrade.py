@@ -57,7 +57,7 @@ def test_upgrade_loses_nothing(play: Play, before: Path) -> None:
         async with Crowd(system, rng, users=4) as crowd:
             crowd.flow()
             batches = [await _submit_batch(crowd)]
-            await until(lambda: crowd.news_to_all(0), 20, "there is something for everybody")
+            await until(lambda: crowd.news_to_all(0), what="there is something for everybody")
             for _ in range(20):
                 await crowd.submit(rng.uniform(0.1, 0.5))
             await crowd.pause()

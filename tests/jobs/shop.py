@@ -30,7 +30,7 @@ class Shop:
             f"{self.tasks}/api/tasks", json.dumps(self._task(order)).encode(), self._headers(order)
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 status, content = answer.status, answer.read()
         except urllib.error.HTTPError as refusal:
             with refusal:
