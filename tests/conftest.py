@@ -96,7 +96,10 @@ async def _current_loop() -> IOLoop:
 
 @pytest.fixture
 def settings(stores: StoreAddresses, tmp_path: Path) -> Settings:
-    """Settings of a server on the session's stores, with nothing slowed down."""
+    """Settings of a server on the session's stores, with nothing slowed down.
+
+    There are no heartbeats: the first comes at a random moment of the interval.
+    """
     return Settings(
         port=0,
         data_dir=tmp_path / "data",
@@ -104,6 +107,8 @@ def settings(stores: StoreAddresses, tmp_path: Path) -> Settings:
         mongodb_url=stores.mongodb_url,
         jwt_secret=SECRET,
         step_seconds=0.0,
+        ws_heartbeat_seconds=0.0,
+        sse_heartbeat_seconds=0.0,
         drain_seconds=0.0,
         worker_grace_seconds=0.5,
         worker_concurrency=0,
