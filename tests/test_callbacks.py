@@ -27,7 +27,7 @@ from tests.waiting import until
 from tornado_rt.auth import ADMIN
 
 ATTEMPTS = 11
-HANGING_SECONDS = 5.0
+HANGING_SECONDS = 20.0
 
 
 @pytest.fixture
