@@ -68,6 +68,7 @@ class Node(Child):
         await until(lambda: not is_free(self.port), START_SECONDS, f"{self.name} listens")
 
     async def _answers(self) -> bool:
+        assert self.running, self.log.read_text()
         with contextlib.suppress(RedisError, OSError):
             return bool(await self.ask("PING"))
         return False
