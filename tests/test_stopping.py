@@ -35,13 +35,10 @@ class Held:
     store: int
 
     def send(self, line: str, more: str = "", body: bytes = b"") -> socket.socket:
-        """Send a request, and know that the server has begun with it."""
+        """Send a request; return the connection."""
         opened = self.connect()
         head = f"{line} HTTP/1.1\r\n{HEADERS.format(token=self.token)}{more}"
         opened.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        # Its loop goes through sockets in the order in which they have something to read.
-        for _ in range(2):
-            ask(self.server, self.token, "/healthz")
         return opened
 
     def create(self) -> socket.socket:
@@ -53,7 +50,13 @@ class Held:
         return socket.create_connection(("127.0.0.1", port), timeout=30)
 
     def stop(self) -> None:
-        """Ask it to stop, and see that it accepts nothing more."""
+        """Ask it to stop once it has begun with all that was sent; wait until nobody listens.
+
+        Requests get to know after five seconds that the store is away.
+        """
+        # Its loop goes through sockets in the order in which they have something to read.
+        for _ in range(2):
+            ask(self.server, self.token, "/healthz")
         self.server.process.terminate()
         wait_until(self.is_deaf, what="nobody listens")
 
