@@ -15,7 +15,7 @@ from tests.waiting import until
 # So many are open at once.
 WAVE = 60
 DROPPER = "dropper"
-DROPPED_SECONDS = 10.0
+DROPPED_SECONDS = 30.0
 
 
 async def open_stream(peers: Peers, server: Server, token: str) -> Streams:

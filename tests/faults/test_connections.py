@@ -124,15 +124,17 @@ def test_half_open_connections_are_dropped(play: Play) -> None:
 
     async def scenario(system: System, rng: random.Random) -> None:
         server = rng.choice(system.servers)
-        await _beat_fast(system)
         async with Peers() as peers:
+            opened = []
             for number in range(4):
                 socket = await peers.open(server.port, WS, system.token(f"half{number}"))
                 await socket.message_of("connected")
-                vanish(socket.socket)
                 _, writer = await open_stream(peers, server, system.token(f"half{number}"))
-                vanish(writer.get_extra_info("socket"))
+                opened += [socket.socket, writer.get_extra_info("socket")]
             assert await system.connections() == 8
+            for one in opened:
+                vanish(one)
+            await _beat_fast(system)
             await until(functools.partial(is_bare, system), DROPPED_SECONDS, "all dropped")
         await _beat_slowly(system)
 
