@@ -371,7 +371,7 @@ async def test_client_that_keeps_its_connection_sees_every_answer(
 @pytest.mark.gen_test
 async def test_slow_head_is_408_and_silence_is_closed(idle: Settings, tmp_path: Path) -> None:
     """Also before TLS was agreed on; a connection between two requests may rest longer."""
-    hurried = attrs.evolve(idle, header_timeout_seconds=0.3)
+    hurried = attrs.evolve(idle, header_timeout_seconds=1.0)
     async with serving(hurried, "") as nobody:
         assert await exchange(nobody) == b""
         assert parsed(await exchange(nobody, SILENT))[0] == 408

@@ -20,7 +20,7 @@ from tests.working import ANALYSIS, analysis, enqueue
 
 @pytest.fixture
 def queue(redis: Redis) -> QueueService:
-    return QueueService(redis, user_limit=0, global_limit=0, visibility_seconds=0.9)
+    return QueueService(redis, user_limit=0, global_limit=0, visibility_seconds=2.0)
 
 
 @attrs.define(eq=False)
@@ -110,7 +110,7 @@ async def test_lease_that_could_not_be_extended_is_extended_as_soon_as_it_can_be
     redis: Redis,
 ) -> None:
     """Not a third of a lease later."""
-    queue = AwayQueue(redis, visibility_seconds=0.9)
+    queue = AwayQueue(redis, visibility_seconds=2.0)
     held = await claim(queue)
     async with kept_up(queue) as upkeep:
         upkeep.hold(held)
