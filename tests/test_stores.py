@@ -1,8 +1,14 @@
 """The embedded stores: durable, one owner a folder, gone with their parent."""
 
+import asyncio
+import contextlib
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -33,6 +39,52 @@ async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None
         await client.aclose()
         async with open_database(addresses.mongodb_url, "t") as database:
             assert await database.things.find_one({}) == {"_id": 1}
+
+
+# As a kill leaves them: tables of whose column groups none was made.
+UNFINISHED = """
+import sys
+from wiredtiger import WiredTigerError, wiredtiger_open
+
+connection = wiredtiger_open(sys.argv[1], "log=(enabled=true)")
+session = connection.open_session()
+made = 0
+for number in range(16):
+    table = f"table:secantus_documents_sh{number}"
+    try:
+        session.open_cursor(table).close()
+    except WiredTigerError:
+        columns = "key_format=S,value_format=u,columns=(k,v),colgroups=(main)"
+        session.create(table, columns)
+        made += 1
+connection.close()
+print(made)
+"""
+
+
+@pytest.mark.gen_test
+async def test_mongodb_starts_after_a_kill_while_it_made_a_table(tmp_path: Path) -> None:
+    """It would not start any more; what was written is there, and new collections can be made."""
+    async with things(tmp_path) as database:
+        await database.things.insert_one({"_id": 1})
+    command = [sys.executable, "-c", UNFINISHED, str(tmp_path / "mongodb" / "files")]
+    made = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
+    assert int(made.stdout) > 5
+    async with things(tmp_path) as database:
+        assert await database.things.find_one({}) == {"_id": 1}
+        for number in range(40):
+            await database[f"more{number}"].insert_one({"_id": number})
+    assert "was not finished" in (tmp_path / "mongodb" / "log").read_text()
+
+
+@contextlib.asynccontextmanager
+async def things(folder: Path) -> AsyncIterator[Any]:
+    """Run MongoDB over the folder; give a database."""
+    async with (
+        embedded_stores(folder, redis=False) as addresses,
+        open_database(addresses.mongodb_url, "t") as database,
+    ):
+        yield database
 
 
 @pytest.mark.gen_test

@@ -245,7 +245,7 @@ class MongodbServer:
     async def _start(self, *options: str) -> None:
         port = _free_port()
         command = [
-            _find_secantus(),
+            *find_mongodb_server(),
             *("--host", "127.0.0.1", "--port", str(port), "--cache-size", "256M"),
             *("--storage-path", str(self._folder / "files"), "--log-level", "WARNING"),
             *("--standalone", *options),
@@ -389,11 +389,14 @@ def _redis_version(program: str) -> tuple[int, ...]:
     return tuple(map(int, found.groups())) if found else ()
 
 
-def _find_secantus() -> str:
+def find_mongodb_server() -> list[str]:
+    """Return the command that runs the embedded MongoDB server. Raise StoreError without one."""
     found = shutil.which("secantusd-py", path=str(Path(sys.executable).parent))
     found = found or shutil.which("secantusd-py")
     if found:
-        return found
+        own = Path(found).resolve().parent / "python"
+        python = str(own) if own.exists() else sys.executable
+        return [python, str(Path(__file__).with_name("secantus_launcher.py"))]
     raise StoreError("no MongoDB server: install requirements-embedded.txt, or set RT_MONGODB_URL")
 
 

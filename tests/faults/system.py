@@ -34,7 +34,7 @@ from tests.faults.serve import TASKS_FILE, serve
 from tests.forks import Fork, die_with_parent, script, start
 from tests.ports import free_port
 from tests.waiting import until
-from tornado_rt.stores import find_redis_server
+from tornado_rt.stores import find_mongodb_server, find_redis_server
 
 START_SECONDS = 30.0
 # How often it is seen whether all run, and what one exits with that could not start [s].
@@ -232,9 +232,9 @@ class MongoServer(Child):
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
         self.url = f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
-        found = shutil.which("secantusd-py", path=str(Path(sys.executable).parent))
         command = [
-            *(found or "secantusd-py", "--host", "127.0.0.1", "--port", str(self.port)),
+            *find_mongodb_server(),
+            *("--host", "127.0.0.1", "--port", str(self.port)),
             *("--cache-size", "256M", "--storage-path", str(folder / "mongodb")),
             *("--log-level", "WARNING", "--standalone"),
         ]
