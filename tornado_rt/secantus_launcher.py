@@ -15,6 +15,8 @@ HERE = Path(__file__).resolve()
 MEND = "--mend"
 PATH_OPTION = "--storage-path"
 CONFIGURATION = "log=(enabled=true),cache_size=64MB"
+# A file with nothing in it but its head [B].
+EMPTY_BYTES = 4096
 
 
 def main() -> None:
@@ -38,7 +40,7 @@ def main() -> None:
 
 
 def drop_unfinished(folder: str) -> None:
-    """Drop each table of the store that has no file or nothing that says how it is stored."""
+    """Drop each table that is not whole in the catalogue, and of which nothing is in a file."""
     from wiredtiger import wiredtiger_open
 
     connection = wiredtiger_open(folder, CONFIGURATION)
@@ -50,7 +52,9 @@ def drop_unfinished(folder: str) -> None:
     metadata.close()
     tables = sorted(one.partition(":")[2] for one in known if one.startswith("table:"))
     for name in tables:
-        if not {f"colgroup:{name}", f"file:{name}.wt"} <= known:
+        file = Path(folder) / f"{name}.wt"
+        is_empty = not file.exists() or file.stat().st_size <= EMPTY_BYTES
+        if is_empty and not {f"colgroup:{name}", f"file:{name}.wt"} <= known:
             print(f"table {name} was not finished: it is dropped", file=sys.stderr, flush=True)
             session.drop(f"table:{name}", "force=true")
     connection.close()
