@@ -55,6 +55,16 @@ def handshake_headers() -> list[str]:
     ]
 
 
+def read_until(opened: socket.socket, text: bytes) -> bytes:
+    """Read from a plain socket up to a text, and perhaps more; return all of it."""
+    received = b""
+    while text not in received:
+        part = opened.recv(65536)
+        assert part, received
+        received += part
+    return received
+
+
 def client_frame(opcode: int, payload: bytes = b"", bits: int = FIN, masked: bool = True) -> bytes:
     """Return a frame of a client (RFC 6455 section 5.2)."""
     mask_bit, size = 0x80 * masked, len(payload)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import SECRET, ServerProcess, start_server
-from tests.peers import PING, PONG, client_frame
+from tests.peers import PING, PONG, client_frame, read_until, request, upgrade
 from tests.test_run import ask, children, is_alive
 from tests.waiting import wait_until
 
@@ -130,43 +130,27 @@ class Site:
     def forked(self) -> list[int]:
         return [int(path.name.partition("-")[2]) for path in self.notes.glob("forked-*")]
 
-    def connect(self, path: str, **headers: str) -> socket.socket:
-        """Open a stream or a WebSocket; return it once its head has come."""
+    def connect(self, head: bytes) -> socket.socket:
+        """Open a stream or a WebSocket; return it once the head of the answer has come."""
         opened = socket.create_connection(("127.0.0.1", self.port), timeout=10)
-        lines = [f"GET {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {self._token}"]
-        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-        opened.sendall("\r\n".join([*lines, "", ""]).encode())
-        received = b""
-        while b"\r\n\r\n" not in received:
-            part = opened.recv(65536)
-            assert part, received
-            received += part
+        opened.sendall(head)
+        received = read_until(opened, b"\r\n\r\n")
         assert received.split()[1] in (b"200", b"101"), received
         return opened
 
     def streams(self) -> list[socket.socket]:
-        return [self.connect("/api/notifications/stream"), self.web_socket()]
+        stream = self.connect(request("/api/notifications/stream", self._token))
+        return [stream, self.web_socket()]
 
     def web_socket(self) -> socket.socket:
         """Open a WebSocket."""
-        upgrade = {
-            "Upgrade": "websocket",
-            "Connection": "Upgrade",
-            "Sec_WebSocket_Version": "13",
-            "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
-        }
-        return self.connect("/api/ws/notifications", **upgrade)
+        return self.connect(upgrade("/api/ws/notifications", self._token))
 
     def web_socket_not_read(self) -> socket.socket:
         """Open a WebSocket on which more comes than the server reads at one message a second."""
         opened = self.web_socket()
         opened.sendall(client_frame(PING) * 60)
-        pong = client_frame(PONG, masked=False)
-        received = b""
-        while pong not in received:
-            part = opened.recv(65536)
-            assert part, received
-            received += part
+        read_until(opened, client_frame(PONG, masked=False))
         return opened
 
     def close(self) -> None:

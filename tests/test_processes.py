@@ -17,6 +17,7 @@ from redis import Redis
 
 from tests.conftest import ROOT, ServerProcess, start_server
 from tests.forks import run
+from tests.peers import read_until
 from tests.test_run import ask, children, folder, is_alive, token
 from tests.waiting import wait_until
 from tornado_rt.metrics import FOLDER_PREFIX, MEMORY, shared_folder
@@ -121,15 +122,6 @@ def connect(group: Group) -> socket.socket:
     status, opened = dial(group)
     assert status == 200
     return opened
-
-
-def read_until(opened: socket.socket, text: bytes) -> bytes:
-    received = b""
-    while text not in received:
-        part = opened.recv(65536)
-        assert part, received
-        received += part
-    return received
 
 
 def test_connections_are_spread_counted_and_told_by_all_processes(group: Group) -> None:

@@ -13,17 +13,13 @@ import attrs
 import pytest
 
 from tests.conftest import SECRET, ServerProcess, start_server
-from tests.peers import CLOSE
+from tests.peers import CLOSE, request, upgrade
 from tests.test_mongo_access import pid_of_mongodb
 from tests.test_run import ask
 from tests.waiting import wait_until
 
-HEADERS = "Host: x\r\nAuthorization: Bearer {token}\r\n"
-UPGRADE = (
-    "Upgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-)
 GOING_AWAY = 1001
+PATH = "/api/notifications"
 
 
 @attrs.define
@@ -34,16 +30,17 @@ class Held:
     token: str
     store: int
 
-    def send(self, line: str, more: str = "", body: bytes = b"") -> socket.socket:
+    def send(self, head: bytes, body: bytes = b"") -> socket.socket:
         """Send a request; return the connection."""
         opened = self.connect()
-        head = f"{line} HTTP/1.1\r\n{HEADERS.format(token=self.token)}{more}"
-        opened.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        opened.sendall(head + body)
         return opened
 
     def create(self) -> socket.socket:
-        body = {"user_id": "alice", "type": "alert", "title": "hello"}
-        return self.send("POST /api/notifications", body=json.dumps(body).encode())
+        """Ask for what MongoDB has to store."""
+        body = json.dumps({"user_id": "alice", "type": "alert", "title": "hello"}).encode()
+        head = request(PATH, self.token, f"Content-Length: {len(body)}")
+        return self.send(head.replace(b"GET", b"POST", 1), body)
 
     def connect(self) -> socket.socket:
         port = int(self.server.url.rpartition(":")[2])
@@ -92,7 +89,7 @@ def hold(tmp_path: Path, make_token: Callable[..., str]) -> Iterator[Callable[..
 def test_request_of_before_a_stop_gets_its_answer(hold: Callable[..., Held]) -> None:
     """And hears that its connection closes; one that only rests is closed at once."""
     held = hold(RT_REQUEST_GRACE_SECONDS="30")
-    resting = held.send("GET /healthz")
+    resting = held.send(request("/healthz", held.token))
     asked = held.create()
     held.stop()
     assert answer(resting)[0] == 200
@@ -106,8 +103,8 @@ def test_request_of_before_a_stop_gets_its_answer(hold: Callable[..., Held]) -> 
 def test_what_takes_too_long_at_a_stop_is_refused(hold: Callable[..., Held]) -> None:
     """A request and a stream by 503, a socket by 1001; and the log has no fault of ours."""
     held = hold(RT_REQUEST_GRACE_SECONDS="0.5")
-    asked = [held.create(), held.send("GET /api/notifications/stream")]
-    opened = held.send("GET /api/ws/notifications", UPGRADE)
+    asked = [held.create(), held.send(request(f"{PATH}/stream", held.token))]
+    opened = held.send(upgrade("/api/ws/notifications", held.token))
     held.stop()
     for one in asked:
         status, headers, body = answer(one)
