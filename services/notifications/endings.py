@@ -15,10 +15,13 @@ from services.notifications.account import Operation
 
 log = structlog.get_logger(__name__)
 
-# How long an operation waits for the next one, which writes it into the account [s].
-WAIT_SECONDS = 0.2
+# An operation waits this long for the next one, which writes it into the account [s]. Measured:
+# with 100 users and 300 creates a second, 0.2 s cost one more write for every fourth create.
+WAIT_SECONDS = 1.0
 # The same for one that another process has begun, which should write it itself [s].
-OTHERS_SECONDS = 1.0
+OTHERS_SECONDS = 2.0
+# How often is looked for those that have waited long enough [s].
+LOOK_SECONDS = 0.1
 RETRY_SECONDS = 1.0
 # How many accounts one write changes.
 TOGETHER = 200
@@ -64,7 +67,7 @@ class Endings:
     async def _run(self) -> None:
         try:
             while self._waiting:
-                await asyncio.sleep(WAIT_SECONDS / 2)
+                await asyncio.sleep(LOOK_SECONDS)
                 try:
                     await self._end_due(time.monotonic())
                 except PyMongoError as error:
