@@ -46,7 +46,7 @@ from settings import (
     unknown_variables,
 )
 from tornado_rt.app import open_queue, running_server, running_worker, url_of
-from tornado_rt.auth import TokenVerifier, make_token
+from tornado_rt.auth import PATTERN_LENGTH, TokenVerifier, make_token
 from tornado_rt.backplane import BackplaneDown
 from tornado_rt.bounds import OutOfBounds, check_name
 from tornado_rt.children import STOP_SECONDS, DidNotStart
@@ -144,10 +144,13 @@ def token(settings: Settings, options: argparse.Namespace) -> int:
     TokenVerifier(settings, secret)
     for scope in options.scope:
         check_name("scope", scope, SCOPE_LENGTH)
+    for topic in options.topic:
+        check_name("topic", topic, PATTERN_LENGTH)
     if not secret:
         _complain("jwt_secret: tokens of a public key are made elsewhere")
         return BAD_SETTING
-    _say(make_token(settings, secret, options.user, options.scope, options.ttl)[0])
+    made = make_token(settings, secret, options.user, options.scope, options.ttl, options.topic)
+    _say(made[0])
     return 0
 
 
@@ -209,7 +212,8 @@ COMMAND_TEXTS = {
         "Serve (the default), run a worker, check kinds, make a token, or see to the queue.",
         "Commands: run.py [serve] [--kinds MODULE,...], run.py worker --kinds MODULE,... "
         "--handler MODULE:FUNCTION --concurrency N, run.py check MODULE ..., "
-        "run.py token --user U [--scope S ...] [--ttl SECONDS], run.py queue ACTION. "
+        "run.py token --user U [--scope S ...] [--topic PATTERN ...] [--ttl SECONDS], "
+        "run.py queue ACTION. "
         "run.py COMMAND --help says more of each. ",
     ),
     "worker": Text("worker [OPTION ...]", "Run tasks until SIGTERM or SIGINT."),
@@ -286,6 +290,13 @@ def _add_own_options(own: argparse.ArgumentParser, name: str) -> None:
     if name == "token":
         own.add_argument("--user", required=True, help="user id")
         own.add_argument("--scope", action="append", default=[], help="a scope; may be repeated")
+        own.add_argument(
+            "--topic",
+            action="append",
+            default=[],
+            metavar="PATTERN",
+            help="topics of the application that may be followed; * for any characters",
+        )
         own.add_argument("--ttl", type=_positive, default=3600, help="how long it is valid [s]")
     if name == "queue":
         own.add_argument("action", nargs="?", choices=list(ACTIONS))

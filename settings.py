@@ -326,6 +326,18 @@ class Settings:
         validator=v.ge(0),
         help="messages and pings read of one WebSocket; more of them wait [1/s]",
     )
+    max_topics_per_connection: int = ts.option(
+        default=100, validator=v.ge(0), help="topics on one connection of /api/ws or /api/stream"
+    )
+    topic_history: int = ts.option(
+        default=100, validator=v.ge(1), help="messages kept of each topic of the application"
+    )
+    topic_history_seconds: float = ts.option(
+        default=86400.0, validator=v.ge(1), help="how long they are kept after the last one [s]"
+    )
+    topic_message_bytes: int = ts.option(
+        default=65536, validator=v.ge(0), help="largest message of an application's topic [B]"
+    )
     max_body_bytes: int = ts.option(
         default=1048576, validator=v.ge(0), help="largest request body [B]"
     )

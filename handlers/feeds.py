@@ -15,8 +15,9 @@ from services.notifications.requests import (
 )
 from services.progress import PlanBook
 from services.queue import QueueService
+from services.topics import TopicService
 from tornado_rt.bounds import OutOfBounds
-from tornado_rt.connection import Action, Opening
+from tornado_rt.feed import Action, Opening
 from tornado_rt.json_body import structure
 from tornado_rt.limits import Limits
 from tornado_rt.problems import Problem
@@ -26,6 +27,7 @@ from tornado_rt.protocol import (
     Cursor,
     Message,
     MessageType,
+    app_topic,
     batch_topic,
     task_topic,
     user_topic,
@@ -152,6 +154,34 @@ class NotificationFeed:
     async def _list(self, data: Any) -> Message:
         found = await self._notifications.find(self._user_id, structure(data, ListRequest).query())
         return Message.of(MessageType.LIST, found.to_dict())
+
+
+class TopicFeed:
+    """A topic of the application."""
+
+    __slots__ = ("_name", "_service", "topics")
+    contiguous = True
+
+    def __init__(self, service: TopicService, name: str) -> None:
+        self.topics: tuple[str, ...] = (app_topic(name),)
+        self._service = service
+        self._name = name
+
+    def show(self, message: Message) -> Message:
+        """Return the message: it is published as it is seen."""
+        return message
+
+    async def read(self, after: Cursor | None) -> Opening:
+        """Return what was published after the cursor; the last one as a snapshot without one."""
+        return await self._service.read(self._name, after)
+
+    def idle_seconds(self) -> float:
+        """Never end for want of news."""
+        return 0.0
+
+    def actions(self) -> dict[str, Action]:
+        """Return nothing: what a client has to say goes to the application."""
+        return {}
 
 
 async def changed_by(

@@ -20,7 +20,7 @@ from services.notifications.sending import BroadcastRequest, SendRequest
 from services.tasks import TaskService
 from tornado_rt.auth import ADMIN, PUBLISH
 from tornado_rt.bounds import OutOfBounds
-from tornado_rt.connection import Feed
+from tornado_rt.feed import Feed
 from tornado_rt.json_body import parse, structure
 from tornado_rt.problems import Problem
 from tornado_rt.sockets import RealtimeSocket

@@ -53,6 +53,7 @@ from handlers.tasks import (
     TaskSocket,
     TasksRetryHandler,
 )
+from handlers.topics import PublishHandler
 from handlers.webhooks import (
     CallbackSecretHandler,
     WebhookEnableHandler,
@@ -89,6 +90,7 @@ from services.schedules import ScheduleConflict, ScheduleNotFound, ScheduleRefus
 from services.system_settings import InvalidSetting
 from services.webhooks import TooManyWebhooks, WebhookDisabled, WebhookNotFound
 from tornado_rt.tickets import TooManyTickets
+from tornado_rt.topics import TopicsSocket, TopicsStreamHandler
 from tornado_rt.turns import NoTurn, TooManyWaiting
 
 # The status of each error of a service.
@@ -146,6 +148,8 @@ def routes(
     email: dict[str, Any],
     webhooks: dict[str, Any],
     system_settings: dict[str, Any],
+    feeds: dict[str, Any],
+    topics: dict[str, Any],
     tickets: dict[str, Any],
     demo: dict[str, Any],
     ready: dict[str, Any],
@@ -201,6 +205,9 @@ def routes(
         URLSpec(r"/api/queue/drain", PauseHandler, operator),
         URLSpec(r"/api/queue/purge", PurgeHandler, operator),
         URLSpec(r"/api/queue/limits", LimitsHandler, operator),
+        URLSpec(r"/api/ws", TopicsSocket, feeds),
+        URLSpec(r"/api/stream", TopicsStreamHandler, feeds),
+        URLSpec(r"/api/publish", PublishHandler, topics),
         URLSpec(r"/api/ws/stats", ConnectionStatsHandler, presence),
         URLSpec(r"/api/settings", SettingsHandler, system_settings),
         URLSpec(r"/api/auth/ticket", TicketHandler, tickets),

@@ -12,9 +12,9 @@ from services.operating import Operator
 from services.progress import PlanBook
 from services.queue import Once, QueueService, Task, TaskState
 from services.tasks import TaskService
-from tornado_rt.auth import ADMIN
+from tornado_rt.auth import ADMIN, Identity
 from tornado_rt.bounds import OutOfBounds, check_name, number_of, read_moment
-from tornado_rt.connection import Feed
+from tornado_rt.feed import Feed
 from tornado_rt.json_body import parse
 from tornado_rt.problems import Problem
 from tornado_rt.sockets import RealtimeSocket
@@ -85,7 +85,11 @@ def once_of(handler: ApiHandler) -> Once | None:
 
 def owner_of(handler: BaseHandler) -> str | None:
     """Return whose tasks and batches the request may touch: None for an admin, everybody's."""
-    identity = handler.identity
+    return owner_of_identity(handler.identity)
+
+
+def owner_of_identity(identity: Identity) -> str | None:
+    """Do as `owner_of` does, by the identity."""
     return None if identity.may(ADMIN) else identity.user_id
 
 

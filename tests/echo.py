@@ -15,8 +15,8 @@ from tornado.web import Application
 from tests.peers import FIN, RSV1, client_frame
 from tests.realtime import make_limits
 from tornado_rt.auth import NO_SCOPES, Identity
-from tornado_rt.connection import Opening
 from tornado_rt.deflate import deflate
+from tornado_rt.feed import Opening
 from tornado_rt.frames import Opcode
 from tornado_rt.heartbeat import Heartbeats
 from tornado_rt.hub import Hub
@@ -56,7 +56,7 @@ class EchoConnection(SocketConnection):
     __slots__ = ()
 
     def begin(self, opening: Opening, after: Cursor | None) -> None:
-        self._held = None
+        """Say nothing."""
 
     def encode(self, message: Message) -> bytes:
         opcode = Opcode[message.type]

@@ -18,10 +18,12 @@ from tests.inbox_board import Board
 from tests.inbox_model import View, view_of
 from tests.waiting import until
 from tornado_rt.auth import Identity
-from tornado_rt.connection import Connection, Opening
+from tornado_rt.connection import Connection
+from tornado_rt.feed import Feed, Opening
 from tornado_rt.hub import Hub, Transport
 from tornado_rt.problems import STORE_ERRORS
 from tornado_rt.protocol import CloseCode, Cursor, Message, MessageType
+from tornado_rt.subscription import Subscription
 from tornado_rt.turns import NoTurn
 
 AWAY_SECONDS = (0.0, 0.3)
@@ -38,9 +40,8 @@ class Line(Connection):
 
     def __init__(self, hub: Hub, device: "Device") -> None:
         identity = Identity(device.user, frozenset(), time.time() + 1e6)
-        feed = NotificationFeed(device.service, device.user)
-        super().__init__(hub, identity, "127.0.0.1", feed, {})
-        self._device = device
+        super().__init__(hub, identity, "127.0.0.1", {})
+        self.device = device
         # While it sends what the log has: not all versions are in it.
         self.catching_up = False
         self.ended = asyncio.Event()
@@ -62,27 +63,45 @@ class Line(Connection):
 
     def send(self, message: Message) -> None:
         for part in () if self.closed else message.parts:
-            self._device.take(part, is_live=not self.catching_up)
+            self.device.take(part, is_live=not self.catching_up)
 
     def detach(self) -> None:
         super().detach()
         self.ended.set()
 
+    async def open(self, feed: Feed, after: Cursor | None) -> Opening:
+        await self.enter()
+        watched = Watched(self.hub, feed, self)
+        self.subscriptions = (watched,)
+        try:
+            return await watched.open(after)
+        except BaseException:
+            self.detach()
+            raise
+
     def begin(self, opening: Opening, after: Cursor | None) -> None:
         self.catching_up = True
         super().begin(opening, after)
 
-    def _catch_up(self, opening: Opening) -> None:
-        self.catching_up = True
-        super()._catch_up(opening)
-        self.catching_up = False
 
-    def _release(self, held: list[Message]) -> None:
-        self.catching_up = False
+class Watched(Subscription):
+    """Tells its line when it sends what the log has, and its device up to where it was told."""
+
+    def __init__(self, hub: Hub, feed: Feed, line: Line) -> None:
+        super().__init__(hub, feed, line)
+        self._line = line
+
+    def _catch_up(self, opening: Opening, *, had_gap: bool = False) -> None:
+        self._line.catching_up = True
+        super()._catch_up(opening, had_gap=had_gap)
+        self._line.catching_up = False
+
+    def _release(self) -> None:
+        self._line.catching_up = False
         # What came and went meanwhile is not told.
-        if not self.closed:
-            self._device.seen = self._cursor
-        super()._release(held)
+        if not self._line.closed:
+            self._line.device.seen = self._cursor
+        super()._release()
 
 
 @attrs.define(eq=False)
@@ -138,7 +157,8 @@ class Device:
             line = Line(self.hub, self)
             after = Cursor.parse(self.last_id) if self.last_id else None
             try:
-                opening = await line.open(after)
+                feed = NotificationFeed(self.service, self.user)
+                opening = await line.open(feed, after)
             except LATER:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue

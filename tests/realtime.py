@@ -24,7 +24,7 @@ from tests.peers import Peer
 from tests.waiting import until
 from tornado_rt.auth import TokenVerifier
 from tornado_rt.backplane import Backplane
-from tornado_rt.connection import Opening
+from tornado_rt.feed import Opening
 from tornado_rt.heartbeat import Heartbeats
 from tornado_rt.hub import Hub
 from tornado_rt.limits import Limits, RateLimiter, SystemSettings

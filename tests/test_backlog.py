@@ -30,7 +30,7 @@ def test_conflation_keeps_the_newest_of_each_type_and_the_end(sent: list[str], r
     """`finished`, which comes once, is never left out, and the order stays."""
     messages = [news(type_, number) for number, type_ in enumerate([*sent, "finished"])]
     backlog = backlog_of(messages, rest)
-    gone = backlog.conflate(encode)
+    gone = backlog.conflate(encode, lambda _: True)
     kept = list(backlog.messages)
     newest = {message.type: message for message in messages}
     assert kept == sorted(newest.values(), key=messages.index)

@@ -19,10 +19,10 @@ from services.queue import Job, NewTask, QueueService
 from tests.queue_model import new_task
 from tests.realtime import EPOCH, Log, LogFeed, open_hub
 from tests.waiting import until
-from tornado_rt.auth import Identity
-from tornado_rt.connection import Connection, Feed, Opening
-from tornado_rt.hub import Hub, Transport
-from tornado_rt.protocol import Bundle, CloseCode, Cursor, Message, MessageType
+from tornado_rt.feed import Feed, Opening
+from tornado_rt.hub import Hub
+from tornado_rt.protocol import Bundle, Cursor, Message, MessageType
+from tornado_rt.subscription import State, Subscription
 from tornado_rt.work import Plan, Step
 
 
@@ -306,15 +306,19 @@ class PlannedFeed(LogFeed):
         return attrs.evolve(opening, messages=tuple(messages))
 
 
-class Recorder(Connection):
-    """A subscriber that keeps what it would write."""
+@attrs.define(eq=False)
+class Recorder:
+    """Keeps what its subscription would send."""
 
-    __slots__ = ("pieces",)
-    transport = Transport.SSE
+    hub: Hub
+    feed: Feed
+    pieces: list[Message] = attrs.field(factory=list)
+    closed: bool = False
+    subscription: Subscription = attrs.field(init=False)
 
-    def __init__(self, hub: Hub, feed: Feed) -> None:
-        super().__init__(hub, Identity("alice", frozenset(), float("inf")), "", feed, {})
-        self.pieces: list[Message] = []
+    @subscription.default
+    def _subscribe(self) -> Subscription:
+        return Subscription(self.hub, self.feed, self)
 
     @property
     def numbers(self) -> list[int]:
@@ -331,24 +335,18 @@ class Recorder(Connection):
         parts = [part for piece in self.pieces for part in piece.parts]
         return [part.fields() for part in parts if part.type == MessageType.PROGRESS]
 
-    def send(self, message: Message) -> None:
-        if not self.closed:
-            self.pieces.append(message)
+    async def follow(self) -> None:
+        self.subscription.begin(await self.subscription.open(None))
 
-    def interval(self) -> float:
-        return 0.0
+    def forward(self, _: Subscription, message: Message) -> None:
+        self.pieces.append(message)
 
-    def farewell(self, code: CloseCode) -> bytes:
-        return b""
+    def finished(self, subscription: Subscription) -> None:
+        subscription.end()
+        self.closed = True
 
-    def encode(self, message: Message) -> bytes:
-        return message.sse_event
-
-    def received(self, data: bytes) -> None:
-        pass
-
-    def parted(self) -> None:
-        pass
+    def failed(self, _: Subscription, error: Exception) -> None:
+        raise error
 
 
 @attrs.frozen
@@ -361,9 +359,9 @@ class Scene:
     book: PlanBook
 
     async def follow(self) -> Recorder:
-        connection = Recorder(self.hub, PlannedFeed(self.log, self.book))
-        connection.begin(await connection.open(None), None)
-        return connection
+        reader = Recorder(self.hub, PlannedFeed(self.log, self.book))
+        await reader.follow()
+        return reader
 
     def append(self, plan: Plan | str | None, kept: bool = True) -> Message:
         """Log a snapshot, and return it as it is published; not `kept`: its plan is nowhere."""
@@ -407,7 +405,7 @@ async def test_task_of_the_queue_is_followed_through_a_change_of_its_plan(
     book = PlanBook(queue.read_plans)
     async with backplane.running():
         reader = Recorder(hub, ProgressFeed(queue, book, "task", task.task_id, hub.limits))
-        reader.begin(await reader.open(None), None)
+        await reader.follow()
         for plan, marks in ((before, "rp"), (after, "crp"), (after, "ccr")):
             sent = fragment(plan, marks, "on")
             assert await queue.report_progress(task.task_id, claim.token, sent, 10.0, plan=plan)
@@ -497,14 +495,14 @@ async def test_bundle_with_an_unknown_plan_is_read_from_the_log(redis: Redis) ->
         stage.append(PLANS[0])
         reader = await stage.follow()
         parts = [stage.append(plan) for plan in (PLANS[0], PLANS[1], PLANS[0])]
-        reader.deliver(Bundle.join(parts))
+        reader.subscription.deliver(Bundle.join(parts))
         behind = Bundle.join([stage.append(PLANS[1]), stage.append(PLANS[0])])
-        reader.deliver(behind)
+        reader.subscription.deliver(behind)
         await until(lambda: len(reader.numbers) == 6)
         assert reader.numbers == [1, 2, 3, 4, 5, 6]
         assert reader.steps == ["a", "a", "b", "a", "b", "a"]
         whole = Bundle.join([stage.append(PLANS[1]), stage.append(PLANS[0])])
-        reader.deliver(whole)
+        reader.subscription.deliver(whole)
         assert reader.pieces[-1] is stage.book.show_message(whole)
 
 
@@ -529,7 +527,7 @@ async def test_store_that_is_away_delays_an_unknown_plan(redis: Redis) -> None:
         reader = await stage.follow()
         stage.log.away = True
         stage.publish(PLANS[1])
-        await until(lambda: reader._behind and reader._held is None)
+        await until(lambda: reader.subscription.state is State.BEHIND)
         stage.publish(PLANS[0])
         stage.publish(PLANS[2])
         await until(lambda: reader.numbers == [1, 3])

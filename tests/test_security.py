@@ -96,7 +96,7 @@ class Site:
         if method == "WS":
             return await opened(client, path)
         if path.endswith("/stream"):
-            return await streamed(client, path)
+            return await streamed(client, path + "?topics=me")
         answer = await client.send(method, path, BODIES.get(request))
         return str(answer.status)
 
@@ -161,6 +161,7 @@ BODIES: dict[str, Any] = {
     "POST /api/notifications/undo": {"undo": "1"},
     "POST /api/notifications/{id}/snooze": {"seconds": 60},
     "PUT /api/notifications/preferences": {},
+    "POST /api/publish": {"topic": "room:1", "data": {"text": "hello"}},
     "POST /api/broadcast": {"type": "alert", "title": "to all"},
     "POST /api/tasks/retry": {"tag": "nothing"},
     "PUT /api/kinds/{kind}/limits": {"limit": 0},
@@ -225,6 +226,7 @@ async def test_every_topic_reaches_whom_the_table_says(
         addresses = {
             "task:{id}": f"/api/ws/tasks/{task}",
             "batch:{id}": f"/api/batches/{batch}",
+            "app:{name}": "/api/stream?topics=room:1",
         }
         rows = dict(table("Topics"))
         for topic, path in addresses.items():

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from settings import Settings
 from tests.blocks import CarelessReader, read_block
-from tests.realtime import EPOCH, EventStream, LogFeed, realtime
+from tests.realtime import EPOCH, EventStream, realtime
 from tests.waiting import until
 from tornado_rt.auth import Identity
 from tornado_rt.hub import DEGRADED
@@ -343,7 +343,7 @@ async def test_name_of_errors_is_a_setting(redis: Redis, make_token: Token) -> N
 async def test_error_for_everybody_is_encoded_once(redis: Redis, make_token: Token) -> None:
     async with realtime(redis) as core:
         named = [
-            StreamConnection(core.hub, Identity(user, frozenset(), 0), "", LogFeed(core.log), {})
+            StreamConnection(core.hub, Identity(user, frozenset(), 0), "", {})
             for user in ("alice", "bob")
         ]
         assert named[0].named(DEGRADED) is named[1].named(DEGRADED)

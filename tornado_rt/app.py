@@ -15,6 +15,7 @@ import structlog
 from tornado.web import Application
 
 from handlers.routes import PROBLEMS, routes, worker_routes
+from handlers.topics import FeedFinder
 from services.analysis import analysis_kind
 from services.deliveries import (
     Deliveries,
@@ -47,6 +48,7 @@ from services.schedules import (
 from services.submissions import TaskBounds
 from services.system_settings import SettingsFollower, SystemSettings, SystemSettingsService
 from services.tasks import TaskService
+from services.topics import TopicService
 from services.worker import Roster, Target, Worker, load_targets
 from settings import Settings
 from tornado_rt.address import bind_address
@@ -62,7 +64,7 @@ from tornado_rt.log_watch import LogWatch
 from tornado_rt.logs import access_log
 from tornado_rt.metrics import Metrics
 from tornado_rt.mongo import open_database
-from tornado_rt.protocol import CONTROL, WORKERS
+from tornado_rt.protocol import APP, CONTROL, WORKERS
 from tornado_rt.readiness import Readiness
 from tornado_rt.redis import MAINTENANCE_SECONDS, open_redis
 from tornado_rt.secret import load_email_secret, load_secret
@@ -142,11 +144,18 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         serve_absent(core, telling, absent, texts.types)
         # What it makes of ends is owed to all outlets.
         open_outbox(stack, core, telling, process)
+        topics = TopicService(
+            core.shared,
+            kept=settings.topic_history,
+            seconds=settings.topic_history_seconds,
+            message_bytes=settings.topic_message_bytes,
+        )
         application = _application(
             core,
             database,
             telling,
             absent,
+            topics,
             system_settings,
             secret,
             verifier,
@@ -158,7 +167,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
             await stack.enter_async_context(_worker(core, own.targets))
         if settings.delivery_concurrency:
             await stack.enter_async_context(_deliverer(core, telling.deliveries))
-        _watch_logs(core, notifications)
+        _watch_logs(core, notifications, topics)
         core.heartbeats.start()
         stack.callback(core.heartbeats.stop)
         stack.push_async_callback(core.presence.leave)
@@ -256,7 +265,7 @@ def _load_kinds(settings: Settings) -> dict[str, Kind]:
     return kinds
 
 
-def _watch_logs(core: Core, notifications: NotificationService) -> None:
+def _watch_logs(core: Core, notifications: NotificationService, topics: TopicService) -> None:
     limits, queue = core.limits, core.queue
     watches = [
         LogWatch(
@@ -272,6 +281,7 @@ def _watch_logs(core: Core, notifications: NotificationService) -> None:
             lambda: limits.live.sse_batch_poll_interval_seconds,
         ),
         LogWatch(core.hub, "user", notifications.read_heads, lambda: USER_CHECK_SECONDS),
+        LogWatch(core.hub, APP, topics.read_heads, lambda: USER_CHECK_SECONDS),
     ]
     for watch in watches:
         core.jobs.keep(watch.run, "log-watch")
@@ -367,6 +377,7 @@ def _application(
     database: Any,
     telling: Telling,
     absent: Absent,
+    topics: TopicService,
     system_settings: SystemSettingsService,
     secret: str,
     verifier: TokenVerifier,
@@ -398,6 +409,7 @@ def _application(
         TaskBounds.of(settings),
         most_per_user=settings.schedules_per_user,
     )
+    feeds = FeedFinder(telling.notifications, tasks, core.queue, core.plans, topics, core.limits)
     table = routes(
         queue={"queue": core.queue},
         tasks={"tasks": tasks, "queue": core.queue, "plans": core.plans},
@@ -412,6 +424,8 @@ def _application(
             "words_of": absent.words_of,
         },
         system_settings={"system_settings": system_settings},
+        feeds={"feeds": feeds},
+        topics={"topics": topics},
         tickets={"tickets": tickets},
         demo=demo,
         ready={"faults": readiness.faults},
@@ -432,6 +446,7 @@ def _application(
         problems=PROBLEMS,
         max_body_bytes=settings.max_body_bytes,
         request_timeout_seconds=settings.request_timeout_seconds,
+        max_topics_per_connection=settings.max_topics_per_connection,
         websocket_max_message_size=settings.max_message_bytes,
         websocket_compression=settings.websocket_compression,
         sse_error_event=settings.sse_error_event,

@@ -1,9 +1,11 @@
 """Identities and the tokens that name them (RFC 7519)."""
 
 import hashlib
+import itertools
 import math
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -23,6 +25,9 @@ MOST_TOKEN_BYTES = 65536
 # How many good tokens are remembered.
 REMEMBERED = 10_000
 REASON_LENGTH = 200
+# Patterns of topics that one token may have, and characters of each.
+MOST_PATTERNS = 100
+PATTERN_LENGTH = 128
 # The end of the year 9999, the last that ISO 8601 and `datetime` can write.
 LATEST = 253402300799
 
@@ -46,13 +51,15 @@ class NoCredentials(AuthError):
 class Identity:
     """A user, what they may do, and until when (seconds since the epoch).
 
-    `email`: the address that the token's issuer has verified, "" for none.
+    `email`: the address that the token's issuer has verified, "" for none. `topics`: patterns of
+    the application's topics that they may follow.
     """
 
     user_id: str
     scopes: frozenset[str]
     expires_at: float
     email: str = ""
+    topics: tuple[str, ...] = ()
 
     def may(self, scope: str) -> bool:
         """Say whether the scope was granted; an admin may do everything."""
@@ -132,8 +139,13 @@ class TokenVerifier:
         except OutOfBounds as error:
             raise AuthError(f"the token is not valid: {error}") from None
         until = min(expires_at, LATEST) + self._settings.jwt_leeway_seconds
-        scopes = _scopes(claims.get("scope"))
-        return Identity(claims["sub"], scopes, float(min(until, LATEST)), _email(claims))
+        return Identity(
+            claims["sub"],
+            _scopes(claims.get("scope")),
+            float(min(until, LATEST)),
+            _email(claims),
+            _topics(claims.get("topics")),
+        )
 
 
 def _email(claims: dict[str, Any]) -> str:
@@ -147,6 +159,14 @@ def _scopes(scope: Any) -> frozenset[str]:
     listed = scope.split() if isinstance(scope, str) else scope
     listed = listed if isinstance(listed, list) else []
     return frozenset(one for one in listed if _is_scope(one)) or NO_SCOPES
+
+
+def _topics(topics: Any) -> tuple[str, ...]:
+    """Read the patterns of topics, a list or a text with spaces between; else there are none."""
+    listed = topics.split() if isinstance(topics, str) else topics
+    listed = listed if isinstance(listed, list) else []
+    known = (one for one in listed if isinstance(one, str) and 0 < len(one) <= PATTERN_LENGTH)
+    return tuple(itertools.islice(known, MOST_PATTERNS))
 
 
 def _is_scope(text: Any) -> bool:
@@ -168,7 +188,12 @@ def _may_be_quoted(character: str) -> bool:
 
 
 def make_token(
-    settings: Settings, secret: str, user_id: str, scopes: list[str], ttl: float
+    settings: Settings,
+    secret: str,
+    user_id: str,
+    scopes: list[str],
+    ttl: float,
+    topics: Sequence[str] = (),
 ) -> tuple[str, float]:
     """Sign a token that is valid for `ttl` seconds; return it and its expiry time.
 
@@ -178,6 +203,7 @@ def make_token(
     expires_at = math.floor(min(time.time() + min(ttl, LATEST), LATEST))
     claims: dict[str, Any] = {"sub": user_id, "exp": expires_at, "scope": " ".join(scopes)}
     claims |= {"iss": settings.jwt_issuer} if settings.jwt_issuer else {}
+    claims |= {"topics": list(topics)} if topics else {}
     claims |= {"aud": settings.jwt_audience} if settings.jwt_audience else {}
     allowed = next((name for name in settings.jwt_algorithms if name in HMAC), HMAC[0])
     return jwt.encode(claims, secret, algorithm=allowed), expires_at

@@ -29,11 +29,13 @@ class Backlog:
         self.messages.extend(message.parts)
         self.size += size
 
-    def conflate(self, encode: Encode) -> int:
-        """Keep only the newest of each type; return how many messages went."""
+    def conflate(self, encode: Encode, may_skip: Callable[[Message], bool]) -> int:
+        """Keep the newest of each type of a topic, where one may skip others; return what went."""
         before = len(self.messages)
-        newest = {message.type: message for message in self.messages}
-        self.messages = deque(one for one in self.messages if newest[one.type] is one)
+        newest = {(one.topic, one.type): one for one in self.messages}
+        self.messages = deque(
+            one for one in self.messages if newest[one.topic, one.type] is one or not may_skip(one)
+        )
         self.size = len(self.rest) + sum(len(encode(one)) for one in self.messages)
         return before - len(self.messages)
 

@@ -56,8 +56,8 @@ class Subscriber(Receiver, Protocol):
         ...
 
 
-class Connected(Subscriber, Sleeper, Protocol):
-    """A subscriber that is an open socket or stream of a user."""
+class Connected(Sleeper, Protocol):
+    """An open socket or stream of a user."""
 
     identity: Identity
     address: str

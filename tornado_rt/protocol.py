@@ -1,7 +1,8 @@
 """What stands on the wire: message types, codes, topics, cursors, and the envelope.
 
 The envelope `{"type", "data", "id"?}` is the text frame of a WebSocket and the message on a Redis
-channel, byte for byte. The Lua scripts of the services write the same envelope.
+channel, byte for byte. The Lua scripts of the services write the same envelope. A connection of
+many topics adds `topic`, and `ref` when it answers a request that was named.
 """
 
 import re
@@ -9,7 +10,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
 import attrs
@@ -23,6 +24,7 @@ BROADCAST = "broadcast"
 WORKERS = "workers"
 CONTROL = "control"
 PROBE = "probe"
+APP = "app"
 WS_SUBPROTOCOL = "rt.v1"
 WS_AUTH_PREFIX = "auth."
 # Default name of `error` messages on an event stream: browsers dispatch an event named `error` to
@@ -51,6 +53,11 @@ class MessageType(StrEnum):
     FINISHED = "finished"
     ERROR = "error"
     RESYNC = "resync"
+    # On a connection of many topics.
+    SUBSCRIBED = "subscribed"
+    UNSUBSCRIBED = "unsubscribed"
+    # What an application has published on a topic of its own.
+    MESSAGE = "message"
     # Between processes only, on the topics `workers`, `control` and `schedules`.
     CANCEL = "cancel"
     ANSWER = "answer"
@@ -67,6 +74,8 @@ class ClientMessageType(StrEnum):
     UNDO = "undo"
     ANSWER = "answer"
     CANCEL = "cancel"
+    SUBSCRIBE = "subscribe"
+    UNSUBSCRIBE = "unsubscribe"
 
 
 class CloseCode(IntEnum):
@@ -189,6 +198,11 @@ def batch_topic(batch_id: str) -> str:
     return f"batch:{batch_id}"
 
 
+def app_topic(name: str) -> str:
+    """Return the topic of ours that is one of the application's."""
+    return f"{APP}:{name}"
+
+
 def probe_topic(process: str) -> str:
     """Return the topic on which a process hears itself."""
     return f"{PROBE}:{process}"
@@ -234,12 +248,18 @@ class Cursor:
 class Message:
     """One envelope. `data` is its JSON object, already encoded; `id` a cursor or None.
 
-    Each transport's form is made once, when first asked for, however many subscribers there are.
+    On a connection of many topics `topic` is what the client calls that of the message, `ref` what
+    it called the request that is answered, as JSON, and `place` the id of the event on a stream:
+    the cursors of all topics. Each transport's form is made once, when first asked for, however
+    many subscribers there are.
     """
 
     type: str
     data: bytes
     id: str | None = None
+    topic: str | None = None
+    ref: bytes | None = None
+    place: str | None = None
 
     @classmethod
     def of(cls, type_: str, data: dict[str, Any], id_: str | None = None) -> "Message":
@@ -264,7 +284,12 @@ class Message:
 
     def encode(self) -> bytes:
         """Return the envelope as JSON."""
-        head = b'{"type":' + orjson.dumps(self.type) + b',"data":' + self.data
+        head = b'{"type":' + orjson.dumps(self.type)
+        if self.topic is not None:
+            head += b',"topic":' + orjson.dumps(self.topic)
+        if self.ref is not None:
+            head += b',"ref":' + self.ref
+        head += b',"data":' + self.data
         return head + (b"}" if self.id is None else b',"id":' + orjson.dumps(self.id) + b"}")
 
     @cached_property
@@ -302,7 +327,10 @@ class Message:
 
     @cached_property
     def sse_event(self) -> bytes:
-        """One event (WHATWG HTML section 9.2): `id`, `event` and one line of `data`."""
+        """One event (WHATWG HTML section 9.2): `id`, `event` and one line of `data`.
+
+        Of a message with a topic `data` is the envelope.
+        """
         return b"".join(map(_event, self.parts))
 
     @cached_property
@@ -338,7 +366,16 @@ class Bundle(Message):
     def join(cls, messages: Sequence[Message]) -> Message:
         """Return one of them all."""
         last = next((one.id for one in reversed(messages) if one.id is not None), None)
-        return cls(messages[-1].type, b"", last, tuple(messages))
+        return cls(messages[-1].type, b"", last, messages=tuple(messages))
+
+
+@lru_cache(maxsize=64)
+def about(message: Message, topic: str) -> Message:
+    """Return a message as it goes to connections of many topics, the same object to each."""
+    parts = message.parts
+    if len(parts) == 1:
+        return attrs.evolve(parts[0], topic=topic)
+    return Bundle.join([attrs.evolve(part, topic=topic) for part in parts])
 
 
 def _frame(first: int, text: bytes) -> bytes:
@@ -351,8 +388,11 @@ def _frame(first: int, text: bytes) -> bytes:
 
 
 def _event(message: Message) -> bytes:
-    head = b"" if message.id is None else b"id: " + message.id.encode() + b"\n"
-    data = _one_line(message.data)
+    id_, data = message.id, message.data
+    if message.topic is not None:
+        id_, data = message.place, message.encode()
+    head = b"" if id_ is None else b"id: " + id_.encode() + b"\n"
+    data = _one_line(data)
     return head + b"event: " + message.type.encode() + b"\ndata: " + data + b"\n\n"
 
 

@@ -12,6 +12,8 @@ import asyncio
 import contextlib
 import re
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import orjson
@@ -20,8 +22,9 @@ from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import WebSocketHandler
 
 from tornado_rt.auth import AuthError, Identity
-from tornado_rt.connection import Action, Connection, Feed
+from tornado_rt.connection import Connection
 from tornado_rt.deflate import WINDOW_BITS, Inflater, answer_offers, window_of
+from tornado_rt.feed import Action, Feed
 from tornado_rt.frames import BadFrame, FrameReader, Opcode, close_frame, control_frame
 from tornado_rt.hub import Hub, Transport
 from tornado_rt.problems import Problem
@@ -57,10 +60,8 @@ class SocketConnection(Connection):
     __slots__ = ("_alive", "_answered", "_paid_until", "_paused", "_reader", "_window")
     transport = Transport.WEBSOCKET
 
-    def __init__(
-        self, hub: Hub, identity: Identity, address: str, feed: Feed, socket: "RealtimeSocket"
-    ) -> None:
-        super().__init__(hub, identity, address, feed, socket.settings)
+    def __init__(self, hub: Hub, identity: Identity, address: str, socket: "SocketHandler") -> None:
+        super().__init__(hub, identity, address, socket.settings)
         self._reader: FrameReader | None = socket.reader()
         # That of compression, in bits; 0 without.
         self._window = 0 if socket.agreed is None else window_of(socket.agreed)
@@ -216,13 +217,18 @@ class SocketConnection(Connection):
             return self._pong()
         if not isinstance(type_, str):
             return self._complain(ErrorCode.UNKNOWN_TYPE, "type must be a string")
-        actions = {ClientMessageType.AUTH: self._renew, **self.feed.actions()}
-        action = actions.get(type_)
+        action = self.action_of(type_, frame)
         if action is None:
             return self._complain(ErrorCode.UNKNOWN_TYPE, f"unknown type {cut(type_, 50)!r}")
         self._hold_back()
         self.hub.own(self._act(action, data, frame.get("ref")), "client-message")
         return None
+
+    def action_of(self, type_: str, frame: dict[str, Any]) -> Action | None:
+        """Return what does what a client's message asks for; None for an unknown type."""
+        if type_ == ClientMessageType.AUTH:
+            return self.renew
+        return next((one.feed.actions().get(type_) for one in self.subscriptions), None)
 
     async def _act(self, action: Action, data: Any, ref: Any) -> None:
         try:
@@ -249,27 +255,33 @@ class SocketConnection(Connection):
     def _complain(self, code: ErrorCode, text: str) -> None:
         self.send(error_message(code, text))
 
-    async def _renew(self, data: Any) -> None:
+    async def renew(self, data: Any) -> None:
         token = data.get("token") if isinstance(data, dict) else None
         identity = await self._settings["verifier"].verify(token if isinstance(token, str) else "")
         if identity.user_id != self.identity.user_id:
             raise AuthError("the token is another user's")
         self.identity = identity
         self.hub.reschedule_one(self)
+        await self.renewed()
+
+    async def renewed(self) -> None:
+        """Learn that the identity has another token, which may allow less."""
 
 
-class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
-    """A WebSocket that follows one feed. Subclasses say which."""
+class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
+    """An endpoint that is a WebSocket. Subclasses say what it follows."""
 
     stream: IOStream | None = None
     redeems_itself = True
     # The negotiated compression; None when it is off or the client does not want it.
     agreed: str | None = None
-    connection_class: ClassVar[type[SocketConnection]] = SocketConnection
 
     @abc.abstractmethod
-    async def feed(self) -> Feed:
-        """Return what this socket follows. Raise Problem, or what `settings["problems"]` maps."""
+    async def enter(self) -> tuple[SocketConnection, Callable[[], None]]:
+        """Count a connection in; return it, and what it does first once it has its socket.
+
+        Raise Problem, or what `settings["problems"]` maps.
+        """
 
     def check_request(self) -> None:
         """Check the handshake."""
@@ -366,10 +378,7 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
 
     async def _follow(self, stream: IOStream) -> None:
         await self.redeem()
-        identity, after = self.identity, self.last_id()
-        feed = await self.feed()
-        connection = self.connection_class(self.hub, identity, self.address, feed, self)
-        opening = await connection.open(after)
+        connection, begin = await self.enter()
         try:
             if stream.writing():
                 # Then the answer to the handshake is written.
@@ -383,7 +392,7 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
             self._close(CloseCode.GOING_AWAY)
             return
         self._let_go()
-        connection.begin(opening, after)
+        begin()
 
     def _let_go(self) -> None:
         # Tornado's receive loop ends before it begins, and closes nothing.
@@ -401,6 +410,23 @@ class RealtimeSocket(BaseHandler, WebSocketHandler, abc.ABC):
 
     def _close(self, code: CloseCode) -> None:
         self.close(code, code.name.lower())
+
+
+class RealtimeSocket(SocketHandler):
+    """A WebSocket that follows one feed. Subclasses say which."""
+
+    connection_class: ClassVar[type[SocketConnection]] = SocketConnection
+
+    @abc.abstractmethod
+    async def feed(self) -> Feed:
+        """Return what this socket follows. Raise Problem, or what `settings["problems"]` maps."""
+
+    async def enter(self) -> tuple[SocketConnection, Callable[[], None]]:
+        identity, after = self.identity, self.last_id()
+        feed = await self.feed()
+        connection = self.connection_class(self.hub, identity, self.address, self)
+        opening = await connection.open(feed, after)
+        return connection, partial(connection.begin, opening, after)
 
 
 def _referring(answer: Message, ref: Any) -> Message:

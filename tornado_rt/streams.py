@@ -12,10 +12,11 @@ import attrs
 from tornado.iostream import IOStream, StreamClosedError
 
 from tornado_rt.auth import Identity
-from tornado_rt.connection import Connection, Feed, Opening
+from tornado_rt.connection import Connection
+from tornado_rt.feed import Feed
 from tornado_rt.hub import Hub, Transport
 from tornado_rt.problems import Problem
-from tornado_rt.protocol import ERROR_EVENT, CloseCode, Cursor, ErrorCode, Message, chunk
+from tornado_rt.protocol import ERROR_EVENT, CloseCode, ErrorCode, Message, chunk
 from tornado_rt.refusals import error_message
 from tornado_rt.web import BaseHandler
 from tornado_rt.wire import take_over
@@ -25,6 +26,13 @@ RETRY_MILLISECONDS = (1000, 4000)
 GOING_AWAY = error_message(ErrorCode.GOING_AWAY, "the server is going away: come back")
 
 
+class GoingAway(Problem):
+    """The server stops."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "the server is going away", retry_after=1)
+
+
 class StreamConnection(Connection):
     """An event stream in the hub."""
 
@@ -32,9 +40,9 @@ class StreamConnection(Connection):
     transport = Transport.SSE
 
     def __init__(
-        self, hub: Hub, identity: Identity, address: str, feed: Feed, settings: dict[str, Any]
+        self, hub: Hub, identity: Identity, address: str, settings: dict[str, Any]
     ) -> None:
-        super().__init__(hub, identity, address, feed, settings)
+        super().__init__(hub, identity, address, settings)
         self._chunked = True
 
     def interval(self) -> float:
@@ -50,7 +58,7 @@ class StreamConnection(Connection):
         if self.closed:
             self.part(self.farewell(CloseCode.GOING_AWAY))
 
-    def greet(self, connected: Message) -> None:
+    def send_first(self, connected: Message) -> None:
         """Send `connected`, and in its block the time after which to come back.
 
         It is random, so that not all come at once. It is no block of its own: some readers report
@@ -69,7 +77,7 @@ class StreamConnection(Connection):
         """Ignore what a client sends."""
 
     def idle_seconds(self) -> float:
-        return self.feed.idle_seconds()
+        return max((one.feed.idle_seconds() for one in self.subscriptions), default=0.0)
 
     def leave(self, code: CloseCode, why: Message | None = None) -> None:
         super().leave(code, GOING_AWAY if code is CloseCode.GOING_AWAY else why)
@@ -86,28 +94,39 @@ class EventStreamHandler(BaseHandler):
     """An endpoint whose GET can be an event stream of one feed."""
 
     async def stream(self, feed: Feed) -> None:
-        """Answer with an event stream, or 204 to a client that has seen the end.
+        """Answer with an event stream, or 204 to a client that has seen the end."""
+        if await self.only_describes():
+            return
+        after = self.last_id()
+        connection = StreamConnection(self.hub, self.identity, self.address, self.settings)
+        opening = await connection.open(feed, after)
+        if await self.starts(connection, is_over=opening.is_over(after)):
+            connection.begin(opening, after)
 
-        HEAD gets the headers, and follows nothing.
-        """
+    async def only_describes(self) -> bool:
+        """Answer HEAD: it gets the headers, and follows nothing. Raise Problem 503 at the end."""
         if self.request.method == "HEAD":
             self._describe()
             await self.flush()
-            return
+            return True
         if self.hub.draining:
-            raise Problem(503, "the server is going away", retry_after=1)
-        after = self.last_id()
-        connection = StreamConnection(self.hub, self.identity, self.address, feed, self.settings)
-        opening = await connection.open(after)
+            raise GoingAway
+        return False
+
+    async def starts(self, connection: "StreamConnection", *, is_over: bool) -> bool:
+        """Answer, and hand the stream over to its connection; say whether there is one.
+
+        There is none for a client that has seen the end. Raise Problem 503 at the server's end.
+        """
         if connection.closed:
-            raise Problem(503, "the server is going away", retry_after=1)
-        if _has_ended(opening, after):
+            raise GoingAway
+        if is_over:
             connection.detach()
             self.set_status(204)
             await self.finish()
-            return
+            return False
         await self._start(connection)
-        connection.begin(opening, after)
+        return True
 
     def _describe(self) -> None:
         self.set_header("Content-Type", "text/event-stream; charset=utf-8")
@@ -135,7 +154,3 @@ class EventStreamHandler(BaseHandler):
 def _renamed(error: Message, name: str) -> Message:
     """Return the same each time, so that one for everybody is encoded once."""
     return attrs.evolve(error, type=name)
-
-
-def _has_ended(opening: Opening, after: Cursor | None) -> bool:
-    return after is not None and opening.ended and not opening.messages

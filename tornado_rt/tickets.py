@@ -56,7 +56,8 @@ class Tickets:
         if milliseconds < 1:
             raise AuthError("the token has expired")
         ticket = secrets.token_urlsafe(TICKET_BYTES)
-        stored = orjson.dumps([identity.user_id, sorted(identity.scopes), identity.expires_at])
+        scopes, topics = sorted(identity.scopes), identity.topics
+        stored = orjson.dumps([identity.user_id, scopes, identity.expires_at, topics])
         keys = [_ticket_key(ticket), _waiting_key(identity.user_id)]
         wait = int(await self._issue(keys, [stored, milliseconds, self._most_waiting]))
         if wait:
@@ -86,9 +87,11 @@ def _identity(stored: bytes | None) -> Identity:
     if stored is None:
         raise AuthError("the ticket is unknown, used or expired")
     try:
-        # A later version may have written more after these.
-        user_id, scopes, expires_at, *_ = orjson.loads(stored)
-        identity = Identity(str(user_id), frozenset(scopes) or NO_SCOPES, float(expires_at))
+        # A version before has written less, a later one may have written more.
+        user_id, scopes, expires_at, *more = orjson.loads(stored)
+        topics = tuple(map(str, more[0])) if more else ()
+        known = frozenset(scopes) or NO_SCOPES
+        identity = Identity(str(user_id), known, float(expires_at), topics=topics)
     except (ValueError, TypeError) as error:
         raise AuthError("the ticket cannot be read") from error
     if identity.expires_at <= time.time():

@@ -159,13 +159,17 @@ class BaseHandler(RequestHandler):
 
     def last_id(self) -> Cursor | None:
         """Return the cursor that the client resumes from. Raise Problem 400 for a bad one."""
-        text = self.request.headers.get("Last-Event-ID") or self._queried_last_id()
+        text = self.last_id_text()
         if not text:
             return None
         try:
             return Cursor.parse(text)
         except ValueError as error:
             raise Problem(400, str(error)) from None
+
+    def last_id_text(self) -> str:
+        """Return the id that the client resumes from as it came, "" without one."""
+        return self.request.headers.get("Last-Event-ID") or self._queried_last_id()
 
     def _queried_last_id(self) -> str:
         spelled = {_plain_name(name): name for name in self.request.query_arguments}

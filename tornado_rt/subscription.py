@@ -1,0 +1,248 @@
+"""One client's subscription to one feed: each message once, in order, whatever is lost on the way.
+
+It subscribes first and holds what comes, then reads the log, forwards it, and then forwards what
+was held. The same steps fill a gap later. What comes twice, read and published, is forwarded once.
+
+    OPENING --begin--> LIVE --gap--> FILLING --log read--> LIVE
+                                     FILLING --store away--> BEHIND --after a while--> FILLING
+    any --end, or the end of the feed--> ENDED
+"""
+
+import asyncio
+import random
+from collections.abc import Coroutine, Sequence
+from enum import StrEnum
+from typing import Any, Protocol
+
+from tornado_rt.feed import Feed, Opening
+from tornado_rt.problems import STORE_ERRORS
+from tornado_rt.protocol import Cursor, Message, MessageType
+
+# How long to wait before a gap is read again that could not be read [s].
+GAP_RETRY_SECONDS = (0.3, 0.9)
+
+
+class State(StrEnum):
+    """What a subscription does with a message that is published."""
+
+    # Holds it: the log is being read for the first time.
+    OPENING = "opening"
+    # Forwards it.
+    LIVE = "live"
+    # Holds it: the log is being read again.
+    FILLING = "filling"
+    # Forwards it if nothing before it is needed: the log could not be read, and is tried again.
+    BEHIND = "behind"
+    # Ignores it.
+    ENDED = "ended"
+
+
+HOLDING = (State.OPENING, State.FILLING)
+
+
+class Topics(Protocol):
+    """Brings what is published on topics; the hub."""
+
+    async def subscribe(self, topic: str, subscriber: "Subscription") -> None:
+        """Follow a topic; from the return on nothing published is missed. Raise BackplaneDown."""
+        ...
+
+    def unsubscribe(self, topic: str, subscriber: "Subscription") -> None:
+        """Stop following a topic; harmless when it was not followed."""
+        ...
+
+    def own(self, job: Coroutine[Any, Any, None], name: str) -> None:
+        """Run a background job until it ends or the hub closes."""
+        ...
+
+
+class Carrier(Protocol):
+    """Brings what a subscription forwards to the client. No method waits or raises."""
+
+    def forward(self, subscription: "Subscription", message: Message) -> None:
+        """Send a message. It may end the subscription."""
+        ...
+
+    def finished(self, subscription: "Subscription") -> None:
+        """Learn that nothing will come any more."""
+        ...
+
+    def failed(self, subscription: "Subscription", error: Exception) -> None:
+        """Learn that the log cannot be read, for a reason that stays."""
+        ...
+
+
+class Subscription:
+    """Follows a feed for a carrier. `name` is what the client calls it; None when it has only one.
+
+    There may be tens of thousands, most of them idle: it holds no more than it needs.
+    """
+
+    __slots__ = ("_carrier", "_cursor", "_held", "_missed", "_topics", "feed", "name", "state")
+
+    def __init__(
+        self, topics: Topics, feed: Feed, carrier: Carrier, name: str | None = None
+    ) -> None:
+        self.feed = feed
+        self.name = name
+        self.state = State.OPENING
+        self._topics = topics
+        self._carrier = carrier
+        # None while nothing is held.
+        self._held: list[Message] | None = None
+        # Highest cursor forwarded or superseded. It stays while a gap is open.
+        self._cursor: Cursor | None = None
+        # Whether there was a gap since the log was last asked.
+        self._missed = False
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether what comes waits until the log has been read."""
+        return self.state in HOLDING
+
+    async def open(self, after: Cursor | None) -> Opening:
+        """Subscribe and read the log. Raise BackplaneDown or what the feed raises."""
+        try:
+            for topic in self.feed.topics:
+                await self._topics.subscribe(topic, self)
+            self._missed = False
+            return await self.feed.read(after)
+        except BaseException:
+            self.end()
+            raise
+
+    def begin(self, opening: Opening) -> None:
+        """Forward all that the opening holds, and from then on what comes."""
+        self._catch_up(opening)
+
+    def end(self) -> None:
+        """Stop following; harmless when repeated."""
+        self.state = State.ENDED
+        for topic in self.feed.topics:
+            self._topics.unsubscribe(topic, self)
+
+    def deliver(self, message: Message) -> None:
+        """Take a message of a topic."""
+        if self.is_holding:
+            self._held = self._held or []
+            self._held.extend(message.parts)
+            return
+        if self.state is State.ENDED:
+            return
+        shown = self.feed.show(message)
+        if shown is None:
+            # The log has it.
+            self.gap()
+        elif shown.id is None:
+            self._carrier.forward(self, shown)
+        else:
+            self._forward_new(shown)
+
+    def gap(self) -> None:
+        """Read the log again from the last message forwarded."""
+        self._missed = True
+        if self.state is State.LIVE:
+            self.state = State.FILLING
+            self._topics.own(self._fill(), "fill-gap")
+
+    def is_behind(self, head: Cursor | None) -> bool:
+        """Say whether the log has more than what came; None: the log is gone."""
+        if self.state is not State.LIVE or self._cursor is None:
+            return False
+        return head is None or self._is_ahead(head)
+
+    async def _fill(self) -> None:
+        while self.state is not State.ENDED:
+            self.state, self._missed = State.FILLING, False
+            try:
+                opening = await self.feed.read(self._cursor)
+            except STORE_ERRORS:
+                if self.state is State.FILLING:
+                    # What has come is tried again: of a feed without gaps it waits for the log.
+                    self.state = State.BEHIND
+                    self._release()
+                    await asyncio.sleep(random.uniform(*GAP_RETRY_SECONDS))
+            except Exception as error:
+                if self.state is State.FILLING:
+                    self._carrier.failed(self, error)
+                return
+            else:
+                self._catch_up(opening, had_gap=True)
+                return
+
+    def _catch_up(self, opening: Opening, *, had_gap: bool = False) -> None:
+        if self.state is State.ENDED:
+            return
+        if opening.resync is not None:
+            reason = {"reason": opening.resync}
+            resync = Message.of(MessageType.RESYNC, reason, str(opening.begin))
+            self._carrier.forward(self, resync)
+        for message in opening.messages:
+            # What comes after a resync replaces all that came before.
+            if opening.resync is not None or self._is_new(message.cursor):
+                self._forward(message)
+        if self._has_ended():
+            return
+        self._cursor, self.state = opening.cursor, State.LIVE
+        self._release()
+        if self._has_ended():
+            return
+        if opening.ended:
+            self._carrier.finished(self)
+            return
+        if self._missed:
+            self.gap()
+        for message in opening.current if had_gap else ():
+            self._carrier.forward(self, message)
+
+    def _has_ended(self) -> bool:
+        # A carrier may end it at any message.
+        return self.state is State.ENDED
+
+    def _release(self) -> None:
+        """Deliver what was held; after one that makes a gap the others are held again."""
+        held, self._held = self._held, None
+        for message in held or ():
+            self.deliver(message)
+
+    def _forward_new(self, message: Message) -> None:
+        parts = message.parts
+        new = [part for part in parts if self._is_new(part.cursor)]
+        if self.feed.contiguous and not self._follow_on(new):
+            # The log has all of them.
+            self.gap()
+        elif len(new) == len(parts):
+            # As it is: in one write.
+            self._forward(message)
+        else:
+            for part in new:
+                self._forward(part)
+
+    def _forward(self, message: Message) -> None:
+        if self.state is State.ENDED:
+            return
+        # What is still missing before it is replaced by it, or was there.
+        if message.cursor is not None and self._is_ahead(message.cursor):
+            self._cursor = message.cursor
+        self._carrier.forward(self, message)
+        if message.type == MessageType.FINISHED and not self._has_ended():
+            self._carrier.finished(self)
+
+    def _is_new(self, cursor: Cursor | None) -> bool:
+        """Say whether this has not come yet."""
+        return cursor is None or self._is_ahead(cursor)
+
+    def _is_ahead(self, cursor: Cursor) -> bool:
+        here = self._cursor
+        return here is None or cursor.epoch != here.epoch or cursor.offset > here.offset
+
+    def _follow_on(self, parts: Sequence[Message]) -> bool:
+        """Say whether each is the next one after what came."""
+        here = self._cursor
+        for cursor in (part.cursor for part in parts):
+            if cursor is None:
+                continue
+            if here is not None and cursor != Cursor(here.epoch, here.offset + 1):
+                return False
+            here = cursor
+        return True
