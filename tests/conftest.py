@@ -219,8 +219,11 @@ def service(io_loop: IOLoop, make_service: Make) -> NotificationService:
 def make_token() -> Callable[..., str]:
     """A factory of valid tokens: `make_token("alice", scope="rt:admin", ttl=60)`."""
 
-    def make(user_id: str, *, scope: str = "", ttl: float = 3600) -> str:
+    def make(
+        user_id: str, *, scope: str = "", ttl: float = 3600, topics: list[str] | str | None = None
+    ) -> str:
         claims = {"sub": user_id, "exp": time.time() + ttl, "scope": scope}
+        claims |= {} if topics is None else {"topics": topics}
         return jwt.encode(claims, SECRET, algorithm="HS256")
 
     return make

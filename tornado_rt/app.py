@@ -150,6 +150,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
             seconds=settings.topic_history_seconds,
             message_bytes=settings.topic_message_bytes,
         )
+        stack.push_async_callback(topics.close)
         application = _application(
             core,
             database,

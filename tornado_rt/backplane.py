@@ -25,10 +25,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, RedisError
 
+from tornado_rt.batcher import Batcher
 from tornado_rt.jobs import Jobs
 from tornado_rt.metrics import Metrics
 from tornado_rt.protocol import CHANNEL_PREFIX, CONTROL, Message, channel, probe_topic
-from tornado_rt.shared_publish import SharedPublish
 
 log = structlog.get_logger(__name__)
 
@@ -39,8 +39,9 @@ PROBE_SECONDS = 1.0
 SILENT_SECONDS = 3.0
 # Clients learn of an outage that lasts this long [s].
 PATIENCE_SECONDS = 0.5
-# Most topics in one SUBSCRIBE.
+# Most topics in one SUBSCRIBE, and most messages in one pipeline.
 TOGETHER = 1000
+PUBLISHED_TOGETHER = 500
 # Retries nothing, and does not connect again before it gives up.
 NEVER = Retry(NoBackoff(), 0, ())
 
@@ -74,7 +75,9 @@ class Backplane:
 
     def __init__(self, redis: Redis, listener: Listener, metrics: Metrics) -> None:
         self._redis = redis
-        self._sender = SharedPublish(redis)
+        self._sender: Batcher[tuple[str, bytes], None] = Batcher(
+            self._publish_all, "publish", together=PUBLISHED_TOGETHER, common=(RedisError, OSError)
+        )
         self._listener = listener
         self._metrics = metrics
         # None while there is no connection that may be sent to.
@@ -119,6 +122,7 @@ class Backplane:
             if self._telling is not None:
                 self._telling.cancel()
             await self._jobs.close()
+            await self._sender.close()
 
     async def subscribe(self, topic: str) -> None:
         """Return once Redis has confirmed. Raise BackplaneDown after 1.2 s, at once when down."""
@@ -152,7 +156,7 @@ class Backplane:
         """
         if self._answers:
             try:
-                await self._sender.publish(channel(topic), message.encode())
+                await self._sender.ask((channel(topic), message.encode()))
                 return True
             except (RedisError, OSError) as error:
                 log.warning("publish_degraded", topic=topic, error=error)
@@ -160,6 +164,13 @@ class Backplane:
         self._metrics.degraded.inc()
         self._listener.deliver(topic, message)
         return False
+
+    async def _publish_all(self, some: list[tuple[str, bytes]]) -> list[None]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name, envelope in some:
+                pipe.publish(name, envelope)
+            await pipe.execute()
+        return [None] * len(some)
 
     def _leave(self, topic: str) -> None:
         self._unwanted.add(topic)

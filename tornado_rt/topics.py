@@ -19,7 +19,7 @@ from tornado_rt.feed import Action, Feed, Opening
 from tornado_rt.hub import Hub
 from tornado_rt.json_body import structure
 from tornado_rt.places import format_places, parse_places
-from tornado_rt.problems import Problem
+from tornado_rt.problems import STORE_ERRORS, Problem
 from tornado_rt.protocol import (
     ClientMessageType,
     CloseCode,
@@ -277,8 +277,10 @@ class TopicsStreamHandler(EventStreamHandler):
         await connection.enter()
         try:
             openings, refused = await self._open_all(connection, names, after)
-            if not openings:
-                raise next(iter(refused.values()))
+            # While a store is away nobody is told that a topic is followed, or that it is not.
+            away = (one for one in refused.values() if isinstance(one, STORE_ERRORS))
+            for error in (*away, *([] if openings else refused.values())):
+                raise error
             seen = [one.is_over(after.get(name)) for name, one in openings.items()]
             is_open = await self.starts(connection, is_over=not refused and all(seen))
         except BaseException:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from pymongo.errors import PyMongoError
+
 from services.notifications.account import Account
 from services.notifications.accounts import Accounts
 from services.notifications.committer import Committer
@@ -20,11 +22,14 @@ from services.notifications.owed import Owed
 from services.notifications.publication import Publication, counts_dict
 from services.notifications.recount import Recount
 from services.notifications.retention import Retention
-from services.notifications.shared_read import SharedRead
 from services.notifications.templates import Templates, load_templates
 from services.notifications.types import NotificationTypes, load_types
+from tornado_rt.batcher import Batcher
 from tornado_rt.mongo import MongoAccess
 from tornado_rt.protocol import Publisher
+
+# Most accounts that one query reads.
+READ_TOGETHER = 500
 
 
 class Parts:
@@ -56,7 +61,10 @@ class Parts:
         self._recount = Recount(
             database, self._accounts, self._legacy, lambda: self._epochs.current
         )
-        self._shared_accounts = SharedRead(self._read_accounts)
+        # A thousand who come at once ask a few times.
+        self._reads: Batcher[str, tuple[Account, bool]] = Batcher(
+            self._read_accounts, "read-accounts", together=READ_TOGETHER, common=(PyMongoError,)
+        )
         self._publication = Publication(publisher)
         self.owed = Owed(database)
         self._committer = Committer(
@@ -94,6 +102,7 @@ class Parts:
     async def close(self) -> None:
         """End what is under way."""
         await self._committer.close()
+        await self._reads.close()
 
     async def counts(self, user_id: str) -> dict[str, int]:
         """Return `{unread, unseen, version}`."""
@@ -111,13 +120,11 @@ class Parts:
         await self._publication.tell(ledgers)
 
     async def _read_account(self, user_id: str) -> Account:
-        found = await self._shared_accounts.get(user_id)
-        assert found is not None
-        account, is_broken = found
+        account, is_broken = await self._reads.ask(user_id)
         return await self._recount.count(account) if is_broken else account
 
-    async def _read_accounts(self, user_ids: list[str]) -> dict[str, tuple[Account, bool]]:
+    async def _read_accounts(self, user_ids: list[str]) -> list[tuple[Account, bool]]:
         """Return the accounts, and whether each has to be counted."""
-        settled = await self._accounts.settled(user_ids)
+        settled = await self._accounts.settled(list(dict.fromkeys(user_ids)))
         known, broken = await self._recount.look(settled)
-        return {id_: (one, id_ in broken) for id_, one in known.items()}
+        return [(known[id_], id_ in broken) for id_ in user_ids]

@@ -8,8 +8,10 @@ from typing import Any
 import attrs
 import orjson
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from services.topics.names import check_topic
+from tornado_rt.batcher import Batcher
 from tornado_rt.bounds import check_json
 from tornado_rt.feed import Opening
 from tornado_rt.protocol import Cursor, Message, ResyncReason, app_topic, channel
@@ -21,6 +23,11 @@ LOG_PREFIX = SHARED_HOME + "topic-log:"
 CALL_PREFIX = SHARED_HOME + "topic-call:"
 # A call is repeated when its reply was lost, within seconds.
 CALL_SECONDS = 60.0
+# Most topics that are read in one pipeline.
+READ_TOGETHER = 100
+
+# Of a topic the epoch, the number of the last message, that of the first one here, the messages.
+Kept = tuple[str, int, int, list[Message]]
 
 
 @attrs.frozen
@@ -38,6 +45,10 @@ class TopicService:
         self._redis = redis
         self._publish = redis.register_script(KEY_TYPES + (FOLDER / "publish.lua").read_text())
         self._read = redis.register_script(KEY_TYPES + (FOLDER / "read.lua").read_text())
+        # Those who come back with a hundred topics ask a few times.
+        self._reads: Batcher[tuple[str, int], Kept] = Batcher(
+            self._read_all, "read-topics", together=READ_TOGETHER, common=(RedisError, OSError)
+        )
         self._kept = kept
         self._milliseconds = int(seconds * 1000)
         self._message_bytes = message_bytes
@@ -66,7 +77,7 @@ class TopicService:
     async def read(self, topic: str, after: Cursor | None) -> Opening:
         """Return what was published after a cursor; without one, the last message as a snapshot."""
         wanted = -1 if after is None else after.offset
-        epoch, last, first, kept = await self._read_from(topic, wanted)
+        epoch, last, first, kept = await self._reads.ask((topic, wanted))
         cursor = Cursor(epoch, last)
         if after is None:
             snapshot = orjson.Fragment(kept[-1].data) if kept else None
@@ -74,7 +85,7 @@ class TopicService:
         resync = None
         if after.epoch != epoch or after.offset > last:
             resync = ResyncReason.EPOCH
-            epoch, last, first, kept = await self._read_from(topic, 0)
+            epoch, last, first, kept = await self._reads.ask((topic, 0))
         elif first > after.offset + 1:
             resync = ResyncReason.TRIMMED
         # A resync stands where a client resumes that has seen nothing of what comes after it.
@@ -93,11 +104,20 @@ class TopicService:
             if epoch is not None
         }
 
-    async def _read_from(self, topic: str, after: int) -> tuple[str, int, int, list[Message]]:
-        """Return the epoch, the last number, the first one in the reply, and the messages."""
-        told = await self._read(_keys(topic), [_new_epoch(), self._milliseconds, str(after)])
-        epoch, last, first, kept = told
-        return epoch.decode(), last, first, [Message.decode(one) for one in kept]
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._reads.close()
+
+    async def _read_all(self, asked: list[tuple[str, int]]) -> list[Kept]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for topic, after in asked:
+                arguments = [_new_epoch(), str(self._milliseconds), str(after)]
+                await self._read(_keys(topic), arguments, client=pipe)
+            replies = await pipe.execute()
+        return [
+            (epoch.decode(), last, first, [Message.decode(one) for one in kept])
+            for epoch, last, first, kept in replies
+        ]
 
 
 def _keys(topic: str) -> list[str]:
