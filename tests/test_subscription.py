@@ -149,12 +149,18 @@ async def test_states_from_opening_to_the_end() -> None:
 @pytest.mark.gen_test
 async def test_one_that_is_behind_waits_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "GAP_RETRY_SECONDS", (60.0, 60.0))
-    place = Place(Log())
+    place = Place(Log(contiguous=False))
     subscription = await place.open()
+    place.log.append()
     subscription.gap()
     await turns()
+    # Each message replaces the one before: what was held goes on, and what comes then.
+    subscription.deliver(place.log.append())
+    assert place.offsets == []
     await place.answer(RedisError("away"))
-    assert subscription.state is State.BEHIND
+    assert (subscription.state, place.offsets) == (State.BEHIND, [2])
+    subscription.deliver(place.log.append())
+    assert place.offsets == [2, 3]
     # That the log has more is known.
     assert not subscription.is_behind(Cursor("e1", 5))
     subscription.end()
