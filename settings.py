@@ -247,6 +247,22 @@ class Settings:
     jwt_secret: str = ts.secret(
         default="", help="HMAC secret, 32 bytes or more; empty makes one in the data folder"
     )
+    jwt_previous_secret: str = ts.secret(
+        default="", help="HMAC secret before this one, which is still good; to replace a secret"
+    )
+    jwt_user_claim: str = ts.option(
+        default="sub", validator=v.min_len(1), help="claim that names the user: text or a number"
+    )
+    jwt_scope_claim: str = ts.option(
+        default="scope",
+        validator=v.min_len(1),
+        help="claim with the scopes: a list, or text with spaces between; a.b: member of a claim",
+    )
+    jwt_topics_claim: str = ts.option(
+        default="topics",
+        validator=v.min_len(1),
+        help="claim with patterns of topics that may be followed: as the scopes",
+    )
     jwt_public_key: str = ts.option(
         default="", help="PEM file of the key that RS256, ES256 or EdDSA tokens are checked with"
     )

@@ -27,6 +27,7 @@ from tornado_rt.auth import (
     make_token,
 )
 from tornado_rt.keys import open_keys
+from tornado_rt.secret import SecretError
 
 HS256 = Settings(jwt_secret=SECRET)
 
@@ -90,6 +91,64 @@ async def test_issuer_and_audience_are_checked_when_set() -> None:
     for token in (signed(), signed(iss="us"), signed(iss="us", aud="x"), signed(iss="x", aud="rt")):
         with pytest.raises(AuthError):
             await verifier.verify(token)
+
+
+@pytest.mark.gen_test
+async def test_secret_can_be_replaced_while_tokens_of_the_one_before_are_used() -> None:
+    """By both, and by no third; a token is checked once, whichever fits."""
+    new = "a new secret of the deployment, 32 bytes"
+    settings = attrs.evolve(HS256, jwt_secret=new, jwt_previous_secret=SECRET)
+    verifier = TokenVerifier(settings, new)
+    for secret in (new, SECRET):
+        token = jwt.encode(claims(), secret, algorithm="HS256")
+        first = await verifier.verify(token)
+        assert first.user_id == "alice"
+        assert await verifier.verify(token) is first
+    with pytest.raises(AuthError, match="Signature verification failed"):
+        await verifier.verify(jwt.encode(claims(), "a third " * 8, algorithm="HS256"))
+    with pytest.raises(AuthError, match="has expired"):
+        await verifier.verify(signed(exp=time.time() - 1))
+    with pytest.raises(SecretError, match="jwt_previous_secret: must have 32 bytes or more"):
+        TokenVerifier(attrs.evolve(settings, jwt_previous_secret="short"), new)
+
+
+@pytest.mark.gen_test
+async def test_user_may_be_a_number() -> None:
+    verifier = TokenVerifier(HS256, SECRET)
+    assert (await verifier.verify(signed(sub=42))).user_id == "42"
+    for wrong in (True, 4.5, [1], {"id": 1}, 10**300):
+        with pytest.raises(AuthError, match="sub must"):
+            await verifier.verify(signed(sub=wrong))
+
+
+MAPPED = attrs.evolve(
+    HS256,
+    jwt_user_claim="https://app.example/id",
+    jwt_scope_claim="realm_access.roles",
+    jwt_topics_claim="rooms",
+)
+
+
+@pytest.mark.gen_test
+async def test_claims_are_where_the_settings_say() -> None:
+    """The name of a claim may have dots itself; `a.b` is also the member of another."""
+    verifier = TokenVerifier(MAPPED, SECRET)
+    own = {MAPPED.jwt_user_claim: 7, "realm_access": {"roles": ["rt:work", "x"]}, "rooms": "a b"}
+    identity = await verifier.verify(signed(**own))
+    assert (identity.user_id, identity.topics) == ("7", ("a", "b"))
+    assert identity.may("rt:work")
+    # What is not said is not taken from elsewhere.
+    other = signed(**own, scope="rt:admin", topics=["*"])
+    assert not (await verifier.verify(other)).may("rt:admin")
+    for strange in (None, "rt:admin", [], {"roles": {"rt:admin": 1}}):
+        found = await verifier.verify(signed(**{**own, "realm_access": strange}))
+        assert found.scopes == frozenset()
+    with pytest.raises(AuthError, match=r"app\.example/id"):
+        await verifier.verify(signed())
+    made, _ = make_token(MAPPED, SECRET, "bob", ["rt:publish"], 60, ["a"])
+    identity = await verifier.verify(made)
+    assert (identity.user_id, identity.topics) == ("bob", ("a",))
+    assert identity.may("rt:publish")
 
 
 SURROGATE = chr(0xD800)

@@ -1,5 +1,6 @@
 """Identities and the tokens that name them (RFC 7519)."""
 
+import contextlib
 import hashlib
 import itertools
 import math
@@ -98,12 +99,13 @@ class TokenVerifier:
         if len(token) > MOST_TOKEN_BYTES:
             raise AuthError(f"the token is longer than {MOST_TOKEN_BYTES} bytes")
         try:
-            key = await self._keys.find(token)
+            keys = await self._keys.find(token)
             digest = hashlib.sha256(token.encode()).digest()
             known = self._checked.get(digest)
-            if known is not None and known.key is key and time.time() < known.until:
+            is_known = known is not None and any(known.key is key for key in keys)
+            if known is not None and is_known and time.time() < known.until:
                 return known.identity
-            claims = self._decode(token, key)
+            key, claims = self._decode_by(token, keys)
         except jwt.ExpiredSignatureError:
             raise AuthError("the token has expired") from None
         except (UnknownKey, *BAD_TOKEN) as error:
@@ -118,6 +120,14 @@ class TokenVerifier:
             self._checked.popitem(last=False)
         return identity
 
+    def _decode_by(self, token: str, keys: Sequence[Key]) -> tuple[Key, dict[str, Any]]:
+        """Return the key that fits, and the claims. Raise as PyJWT does."""
+        *others, last = keys
+        for key in others:
+            with contextlib.suppress(jwt.InvalidSignatureError):
+                return key, self._decode(token, key)
+        return last, self._decode(token, last)
+
     def _decode(self, token: str, key: Key) -> dict[str, Any]:
         settings = self._settings
         return jwt.decode(
@@ -127,25 +137,53 @@ class TokenVerifier:
             issuer=settings.jwt_issuer or None,
             audience=settings.jwt_audience or None,
             leeway=settings.jwt_leeway_seconds,
-            options={"require": ["sub", "exp"], "verify_aud": bool(settings.jwt_audience)},
+            # The user may be a number, or in another claim.
+            options={
+                "require": ["exp"],
+                "verify_aud": bool(settings.jwt_audience),
+                "verify_sub": False,
+            },
         )
 
     def _identity(self, claims: dict[str, Any]) -> Identity:
         expires_at = claims["exp"]
         if isinstance(expires_at, bool) or not isinstance(expires_at, int | float):
             raise AuthError("the token is not valid: exp must be a number")
-        try:
-            check_name("sub", claims["sub"], USER_ID_LENGTH)
-        except OutOfBounds as error:
-            raise AuthError(f"the token is not valid: {error}") from None
-        until = min(expires_at, LATEST) + self._settings.jwt_leeway_seconds
+        settings = self._settings
+        until = min(expires_at, LATEST) + settings.jwt_leeway_seconds
         return Identity(
-            claims["sub"],
-            _scopes(claims.get("scope")),
+            _user_id(settings.jwt_user_claim, claims),
+            _scopes(_claim(claims, settings.jwt_scope_claim)),
             float(min(until, LATEST)),
             _email(claims),
-            _topics(claims.get("topics")),
+            _topics(_claim(claims, settings.jwt_topics_claim)),
         )
+
+
+def _claim(claims: dict[str, Any], name: str) -> Any:
+    """Return a claim, None without it; `a.b` is also the member `b` of the claim `a`."""
+    if name in claims:
+        return claims[name]
+    found: Any = claims
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _user_id(name: str, claims: dict[str, Any]) -> str:
+    """Return whom a token names. Raise AuthError."""
+    value = _claim(claims, name)
+    if value is None:
+        raise AuthError(f'the token is not valid: Token is missing the "{name}" claim')
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise AuthError(f"the token is not valid: {name} must be text or a number")
+    try:
+        check_name(name, value, USER_ID_LENGTH)
+    except OutOfBounds as error:
+        raise AuthError(f"the token is not valid: {error}") from None
+    return value
 
 
 def _email(claims: dict[str, Any]) -> str:
@@ -201,9 +239,13 @@ def make_token(
     """
     check_name("user", user_id, USER_ID_LENGTH)
     expires_at = math.floor(min(time.time() + min(ttl, LATEST), LATEST))
-    claims: dict[str, Any] = {"sub": user_id, "exp": expires_at, "scope": " ".join(scopes)}
+    claims: dict[str, Any] = {
+        settings.jwt_user_claim: user_id,
+        "exp": expires_at,
+        settings.jwt_scope_claim: " ".join(scopes),
+    }
     claims |= {"iss": settings.jwt_issuer} if settings.jwt_issuer else {}
-    claims |= {"topics": list(topics)} if topics else {}
+    claims |= {settings.jwt_topics_claim: list(topics)} if topics else {}
     claims |= {"aud": settings.jwt_audience} if settings.jwt_audience else {}
     allowed = next((name for name in settings.jwt_algorithms if name in HMAC), HMAC[0])
     return jwt.encode(claims, secret, algorithm=allowed), expires_at

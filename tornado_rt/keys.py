@@ -1,6 +1,7 @@
 """The keys that tokens are checked with (RFC 7517), and the algorithms that fit each (RFC 7518).
 
-One secret, one public key from a file, or those that an identity provider publishes. The provider's
+One secret and the one before it, one public key from a file, or those that an identity provider
+publishes. The provider's
 are fetched when one is needed, once for all who wait, and stay in use while it is down.
 """
 
@@ -22,7 +23,7 @@ from jwt.warnings import InsecureKeyLengthWarning
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from settings import AUTOMATIC, Settings
-from tornado_rt.secret import SecretError, read_named_file
+from tornado_rt.secret import SecretError, check_secret, read_named_file
 
 log = structlog.get_logger(__name__)
 
@@ -69,8 +70,11 @@ class Key:
 class Keys(Protocol):
     """Where keys come from."""
 
-    async def find(self, token: str) -> Key:
-        """Return the key of a token. Raise UnknownKey, KeysUnavailable, or as PyJWT does."""
+    async def find(self, token: str) -> Sequence[Key]:
+        """Return the keys that may be the token's, at least one.
+
+        Raise UnknownKey, KeysUnavailable, or as PyJWT does.
+        """
         ...
 
     def faults(self) -> list[str]:
@@ -92,22 +96,26 @@ def open_keys(settings: Settings, secret: str) -> Keys:
         return ProviderKeys(settings.jwt_jwks_url, allowed)
     if settings.jwt_public_key:
         key = _public_key(settings.jwt_public_key)
-        return OneKey(Key(key, _choose(settings, _fitting(key), "the key in jwt_public_key")))
+        return FixedKeys([Key(key, _choose(settings, _fitting(key), "the key in jwt_public_key"))])
     chosen = _choose(settings, HMAC, "a secret", automatic=HMAC[:1])
+    secrets = [secret]
+    if settings.jwt_previous_secret:
+        check_secret(settings.jwt_previous_secret, "jwt_previous_secret")
+        secrets.append(settings.jwt_previous_secret)
     for name in sorted(chosen):
-        if len(secret) < HMAC_BYTES[name]:
+        if min(map(len, secrets)) < HMAC_BYTES[name]:
             log.warning("secret_is_short", algorithm=name, recommended_bytes=HMAC_BYTES[name])
-    return OneKey(Key(secret, chosen))
+    return FixedKeys([Key(one, chosen) for one in secrets])
 
 
-class OneKey:
-    """The same key for every token."""
+class FixedKeys:
+    """The same keys for every token: one, and the one before it while that is being replaced."""
 
-    def __init__(self, key: Key) -> None:
-        self._key = key
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self._keys = keys
 
-    async def find(self, token: str) -> Key:
-        return self._key
+    async def find(self, token: str) -> Sequence[Key]:
+        return self._keys
 
     def faults(self) -> list[str]:
         return []
@@ -130,7 +138,7 @@ class ProviderKeys:
         self._fetched_at = self._tried_at = -float("inf")
         self._fetching: asyncio.Task[None] | None = None
 
-    async def find(self, token: str) -> Key:
+    async def find(self, token: str) -> Sequence[Key]:
         header = jwt.get_unverified_header(token)
         kid, algorithm = header.get("kid"), header.get("alg")
         if algorithm not in list(self._allowed):
@@ -145,7 +153,7 @@ class ProviderKeys:
         fitting = [key for key in self._named(kid) if algorithm in key.algorithms]
         if not fitting or (kid is None and len(fitting) > 1):
             raise UnknownKey("it names no key that is known and fits its algorithm")
-        return fitting[0]
+        return fitting[:1]
 
     def faults(self) -> list[str]:
         if self._keys:

@@ -38,7 +38,7 @@ def load_secret(settings: Settings) -> tuple[str, bool]:
         return "", False
     if not settings.jwt_secret:
         return _own_secret(settings.data_dir / SECRET_FILE), True
-    _check(settings.jwt_secret, "jwt_secret")
+    check_secret(settings.jwt_secret, "jwt_secret")
     return settings.jwt_secret, False
 
 
@@ -46,7 +46,7 @@ def load_email_secret(settings: Settings) -> str:
     """Return the secret that links in mail are signed with. Raise SecretError for a weak one."""
     if not settings.email_secret:
         return _own_secret(settings.data_dir / EMAIL_SECRET_FILE)
-    _check(settings.email_secret, "email_secret")
+    check_secret(settings.email_secret, "email_secret")
     return settings.email_secret
 
 
@@ -81,7 +81,7 @@ def own_file(path: Path, make: Callable[[], str], read: Callable[[str], T], advi
 
 def _own_secret(path: Path) -> str:
     def read(text: str) -> str:
-        _check(text, str(path))
+        check_secret(text, str(path))
         return _without_line_break(text)
 
     advice = "write 32 random bytes or more into it, or delete it: a new one is made"
@@ -141,7 +141,8 @@ def _open_at_once(path: str, flags: int) -> int:
     raise ValueError("is not a regular file")
 
 
-def _check(secret: str, name: str) -> None:
+def check_secret(secret: str, name: str) -> None:
+    """Raise SecretError for a weak one."""
     try:
         kept = _without_line_break(secret).encode()
     except UnicodeEncodeError:
