@@ -1,10 +1,14 @@
-"""Tickets, and the demo page's login."""
+"""Tickets, sessions of pages, and the demo page's login."""
+
+import time
+from typing import Any
 
 import attrs
 
 from settings import Settings
 from tornado_rt.auth import USER_ID_LENGTH, make_token
 from tornado_rt.bounds import name_of
+from tornado_rt.credentials import SESSION_COOKIE, find_credential
 from tornado_rt.demo import asks_directly
 from tornado_rt.problems import Problem
 from tornado_rt.tickets import Tickets
@@ -12,6 +16,10 @@ from tornado_rt.web import ApiHandler
 
 DEMO_USERS = ["alice", "bob", "carol", "dave"]
 DEMO_TTL_SECONDS = 12 * 3600.0
+# RFC 6265 section 6.1 promises 4096 with the name and the attributes; browsers keep none longer
+# than 400 days.
+MOST_COOKIE_BYTES = 3500
+MOST_COOKIE_SECONDS = 400 * 86400.0
 
 
 @attrs.frozen
@@ -35,6 +43,32 @@ class TicketHandler(ApiHandler):
         ticket = await self.tickets.issue(self.identity)
         life = max(1, int(self.tickets.life_of(self.identity)))
         self.answer({"ticket": ticket, "expires_in": life})
+
+
+class SessionHandler(ApiHandler):
+    """`POST`: a cookie for pages of the same site, in place of the token. `DELETE`: sign out."""
+
+    takes_body = False
+    anonymous = True
+
+    async def post(self) -> None:
+        shown = find_credential(self.request.headers, self.get_query_arguments)
+        expires_at = self.identity.expires_at
+        if self.by_ticket or self.by_cookie:
+            raise Problem(403, "only a token buys a cookie")
+        if len(shown.token) > MOST_COOKIE_BYTES:
+            raise Problem(422, f"the token is longer than {MOST_COOKIE_BYTES} bytes")
+        seconds = min(expires_at - time.time(), MOST_COOKIE_SECONDS)
+        self.set_cookie(SESSION_COOKIE, shown.token, max_age=int(seconds), **self._attributes())
+        self.answer({"user_id": self.identity.user_id, "expires_at": expires_at})
+
+    async def delete(self) -> None:
+        self.clear_cookie(SESSION_COOKIE, **self._attributes())
+        self.set_status(204)
+
+    def _attributes(self) -> dict[str, Any]:
+        secure = self.request.protocol == "https"
+        return {"path": "/", "httponly": True, "samesite": "Strict", "secure": secure}
 
 
 class DemoLoginHandler(ApiHandler):

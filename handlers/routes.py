@@ -18,7 +18,7 @@ from handlers.admin import (
     RetryDeadTaskHandler,
     SettingsHandler,
 )
-from handlers.authentication import DemoLoginHandler, TicketHandler
+from handlers.authentication import DemoLoginHandler, SessionHandler, TicketHandler
 from handlers.batches import BatchesHandler, BatchHandler, BatchTasksHandler
 from handlers.email import email_routes
 from handlers.notifications import (
@@ -211,6 +211,7 @@ def routes(
         URLSpec(r"/api/ws/stats", ConnectionStatsHandler, presence),
         URLSpec(r"/api/settings", SettingsHandler, system_settings),
         URLSpec(r"/api/auth/ticket", TicketHandler, tickets),
+        URLSpec(r"/api/auth/session", SessionHandler),
         URLSpec(r"/api/auth/demo", DemoLoginHandler, demo),
         URLSpec(r"/healthz", HealthHandler),
         URLSpec(r"/readyz", ReadyHandler, ready),

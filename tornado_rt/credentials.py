@@ -3,18 +3,25 @@
 from collections.abc import Callable
 
 import attrs
-from tornado.httputil import HTTPHeaders
+from tornado.httputil import HTTPHeaders, parse_cookie
 
 from tornado_rt.auth import AuthError
 from tornado_rt.protocol import WS_AUTH_PREFIX
 
+# The cookie of `POST /api/auth/session`; it holds the token.
+SESSION_COOKIE = "rt_session"
+
 
 @attrs.frozen
 class Credential:
-    """A ticket or a token; neither when both are empty."""
+    """A ticket or a token; neither when both are empty.
+
+    `by_cookie`: a browser sent it by itself.
+    """
 
     ticket: str = ""
     token: str = ""
+    by_cookie: bool = False
 
 
 def find_credential(headers: HTTPHeaders, query: Callable[[str], list[str]]) -> Credential:
@@ -26,7 +33,10 @@ def find_credential(headers: HTTPHeaders, query: Callable[[str], list[str]]) -> 
     if ticket := _only(query, "ticket"):
         return Credential(ticket=ticket)
     token = _bearer(headers) or _subprotocol(headers) or _only(query, "token")
-    return Credential(token=token)
+    if token:
+        return Credential(token=token)
+    session = parse_cookie(headers.get("Cookie", "")).get(SESSION_COOKIE, "")
+    return Credential(token=session, by_cookie=bool(session))
 
 
 def _only(query: Callable[[str], list[str]], name: str) -> str:

@@ -273,6 +273,7 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
 
     stream: IOStream | None = None
     redeems_itself = True
+    get_changes = True
     # The negotiated compression; None when it is off or the client does not want it.
     agreed: str | None = None
 

@@ -69,6 +69,9 @@ class BaseHandler(RequestHandler):
     credentials_error: Exception | None = None
     # Whether a ticket was shown in place of a token, and which of those is still to be spent.
     by_ticket = False
+    by_cookie = False
+    # Whether a GET leads to changes: a socket's does.
+    get_changes = False
     _unspent = ""
     # A socket redeems its ticket after the handshake.
     redeems_itself = False
@@ -283,7 +286,9 @@ class BaseHandler(RequestHandler):
 
     async def _look(self) -> Identity | None:
         shown = find_credential(self.request.headers, self.get_query_arguments)
-        self.by_ticket = bool(shown.ticket)
+        self.by_ticket, self.by_cookie = bool(shown.ticket), shown.by_cookie
+        if shown.by_cookie:
+            self._check_page()
         if shown.token:
             verifier: TokenVerifier = self.settings["verifier"]
             return await verifier.verify(shown.token)
@@ -294,6 +299,17 @@ class BaseHandler(RequestHandler):
         if self.request.method != "HEAD":
             self._redeem_when_served(shown.ticket)
         return identity
+
+    def _check_page(self) -> None:
+        """Raise Problem 403 for a change by a cookie that does not say which page asks for it.
+
+        Browsers send a cookie by themselves. Which pages may is checked for all requests, by what
+        browsers say of them (Fetch Metadata); here it must be said.
+        """
+        headers = self.request.headers
+        changes = self.get_changes or self.request.method not in SAFE_METHODS
+        if changes and "Sec-Fetch-Site" not in headers and "Origin" not in headers:
+            raise Problem(403, "a change by cookie needs Sec-Fetch-Site or Origin; or show a token")
 
     def _redeem_when_served(self, ticket: str) -> None:
         self._unspent = ticket
