@@ -243,3 +243,61 @@ async def test_body_that_turns_out_too_large_spends_nothing(
         assert b"413" in await reader.readline()
         writer.close()
         assert (await alice.as_user("").get(f"/api/tasks?ticket={ticket}")).status == 200
+
+
+@pytest.mark.gen_test
+async def test_ticket_of_an_event_stream_opens_it_again(
+    settings: Settings, redis: Redis, database: Any, make_token: Token
+) -> None:
+    """An EventSource sends the same address again; nobody else may use it, for anything else."""
+    async with serving(settings, make_token("alice")) as alice:
+        ticket = (await alice.post("/api/auth/ticket")).body["ticket"]
+        guest = alice.as_user("")
+        path = f"/api/stream?topics=me&ticket={ticket}"
+        place = ""
+        for _ in range(3):
+            stream = await guest.stream(path, **({"Last-Event-ID": place} if place else {}))
+            assert stream.status == 200
+            place = (await stream.event())["id"]
+            await stream.close()
+        # Polyfills add the place to the address.
+        stream = await guest.stream(f"{path}&lastEventId={place}")
+        assert stream.status == 200
+        await stream.close()
+        others = (
+            f"/api/stream?topics=me,a&ticket={ticket}",
+            f"/api/notifications/stream?ticket={ticket}",
+            f"/api/notifications?ticket={ticket}",
+        )
+        for other in others:
+            refused = await guest.get(other)
+            assert refused.status == 401, other
+            assert "another address" in refused.body["detail"]
+        [kept] = [key async for key in redis.scan_iter("{rt}:ticket:*")]
+        assert 3500 < await redis.ttl(kept) <= 3600
+        stream = await guest.stream(path)
+        assert stream.status == 200
+        await stream.close()
+
+
+@pytest.mark.gen_test
+async def test_ticket_is_kept_for_one_address(redis: Redis) -> None:
+    """Whoever is first; and a kept one does not count as waiting."""
+    identity, tickets = alice(), Tickets(redis, 30, 1)
+    ticket = await tickets.issue(identity)
+    addresses = [f"/{number}" for number in range(5)]
+    found = await asyncio.gather(
+        *(tickets.keep(ticket, one) for one in addresses), return_exceptions=True
+    )
+    [kept] = [one for one, got in zip(addresses, found, strict=True) if got == identity]
+    assert await tickets.keep(ticket, kept) == identity
+    assert await tickets.look(ticket, kept) == identity
+    for refused in (tickets.look(ticket), tickets.look(ticket, "/x"), tickets.keep(ticket, "/x")):
+        with pytest.raises(AuthError, match="another address"):
+            await refused
+    # There is room for the next one, which takes the place of the one that is kept.
+    second = await tickets.issue(identity)
+    assert await tickets.keep(second, "/y") == identity
+    with pytest.raises(AuthError, match="used or expired"):
+        await tickets.keep(ticket, kept)
+    assert await tickets.look(second, "/y") == identity

@@ -7,6 +7,7 @@ notice a client that left nor bound what waits for a slow one.
 import functools
 import random
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import attrs
 from tornado.iostream import IOStream, StreamClosedError
@@ -18,7 +19,7 @@ from tornado_rt.hub import Hub, Transport
 from tornado_rt.problems import Problem
 from tornado_rt.protocol import ERROR_EVENT, CloseCode, ErrorCode, Message, chunk
 from tornado_rt.refusals import error_message
-from tornado_rt.web import BaseHandler
+from tornado_rt.web import BaseHandler, is_last_id
 from tornado_rt.wire import take_over
 
 LAST_CHUNK = b"0\r\n\r\n"
@@ -102,6 +103,15 @@ class EventStreamHandler(BaseHandler):
         opening = await connection.open(feed, after)
         if await self.starts(connection, is_over=opening.is_over(after)):
             connection.begin(opening, after)
+
+    def stream_address(self) -> str | None:
+        """Return what an EventSource sends again: all but the ticket and the place."""
+        if self.request.method != "GET" or self.wants_json():
+            return None
+        query = parse_qsl(self.request.query, keep_blank_values=True)
+        kept = sorted((name, value) for name, value in query if not is_last_id(name))
+        named = [(name, value) for name, value in kept if name != "ticket"]
+        return f"{self.request.path}?{urlencode(named)}"
 
     async def only_describes(self) -> bool:
         """Answer HEAD: it gets the headers, and follows nothing. Raise Problem 503 at the end."""

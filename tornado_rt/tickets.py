@@ -1,4 +1,8 @@
-"""One-time stand-ins for a token, for a URL that may end up in a log."""
+"""One-time stand-ins for a token, for a URL that may end up in a log.
+
+A browser opens an event stream again by the address that it was given. So a ticket that has opened
+one is kept for that address alone, until its token expires.
+"""
 
 import contextlib
 import hashlib
@@ -18,7 +22,9 @@ from tornado_rt.redis import KEY_TYPES, SHARED_HOME
 
 TICKET_PREFIX = SHARED_HOME + "ticket:"
 WAITING_PREFIX = SHARED_HOME + "tickets:"
+KEPT_PREFIX = SHARED_HOME + "tickets-kept:"
 ISSUE = KEY_TYPES + (Path(__file__).parent / "tickets.lua").read_text()
+KEEP = KEY_TYPES + (Path(__file__).parent / "tickets_keep.lua").read_text()
 TICKET_BYTES = 32
 FORM = re.compile(r"[A-Za-z0-9_-]{43}")
 
@@ -34,12 +40,14 @@ class TooManyTickets(Exception):
 class Tickets:
     """Tickets in Redis, each for one request of the user that it was made for.
 
-    `most_waiting` is how many of a user may wait to be used; 0 for any number.
+    `most_waiting` is how many of a user may wait to be used, and how many are kept for event
+    streams, of which the oldest goes; 0 for any number.
     """
 
     def __init__(self, redis: Redis, ttl_seconds: int, most_waiting: int = 0) -> None:
         self._redis = redis
         self._issue = redis.register_script(ISSUE)
+        self._keep = redis.register_script(KEEP)
         self._most_waiting = most_waiting
         self.ttl_seconds = ttl_seconds
 
@@ -64,10 +72,33 @@ class Tickets:
             raise TooManyTickets(self._most_waiting, wait / 1000)
         return ticket
 
-    async def look(self, ticket: str) -> Identity:
-        """Return whom the ticket stands for, and keep it. Raise AuthError as `redeem` does."""
+    async def look(self, ticket: str, address: str | None = None) -> Identity:
+        """Return whom the ticket stands for, and leave it. Raise AuthError as `redeem` does.
+
+        `address`: of an event stream, which it may be kept for.
+        """
         key = _ticket_key(ticket)
-        return _identity(cast("bytes | None", await self._redis.get(key)))
+        return _identity(cast("bytes | None", await self._redis.get(key)), address)
+
+    async def keep(self, ticket: str, address: str) -> Identity:
+        """Return whom the ticket stands for; from here on it opens this event stream alone.
+
+        Raise AuthError as `redeem` does.
+        """
+        key = _ticket_key(ticket)
+        stored = cast("bytes | None", await self._redis.get(key))
+        identity = _identity(stored, address)
+        scopes, topics = sorted(identity.scopes), identity.topics
+        bound = orjson.dumps(
+            [identity.user_id, scopes, identity.expires_at, topics, _digest(address)]
+        )
+        milliseconds = math.ceil((identity.expires_at - time.time()) * 1000)
+        keys = [key, _waiting_key(identity.user_id), KEPT_PREFIX + _digest(identity.user_id)]
+        limits = (max(milliseconds, 1), self._most_waiting)
+        if not await self._keep(keys, [stored or b"", bound, *map(str, limits)]):
+            # Another request was first with it.
+            _identity(cast("bytes | None", await self._redis.get(key)), address)
+        return identity
 
     async def redeem(self, ticket: str) -> Identity:
         """Return whom the ticket stands for, once.
@@ -83,19 +114,22 @@ class Tickets:
         return identity
 
 
-def _identity(stored: bytes | None) -> Identity:
+def _identity(stored: bytes | None, address: str | None = None) -> Identity:
     if stored is None:
         raise AuthError("the ticket is unknown, used or expired")
     try:
         # A version before has written less, a later one may have written more.
         user_id, scopes, expires_at, *more = orjson.loads(stored)
         topics = tuple(map(str, more[0])) if more else ()
+        bound = more[1] if len(more) > 1 and isinstance(more[1], str) else None
         known = frozenset(scopes) or NO_SCOPES
         identity = Identity(str(user_id), known, float(expires_at), topics=topics)
     except (ValueError, TypeError) as error:
         raise AuthError("the ticket cannot be read") from error
     if identity.expires_at <= time.time():
         raise AuthError("the token of the ticket has expired")
+    if bound is not None and (address is None or bound != _digest(address)):
+        raise AuthError("the ticket is for another address")
     return identity
 
 

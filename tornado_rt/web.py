@@ -113,6 +113,11 @@ class BaseHandler(RequestHandler):
     def check_request(self) -> None:
         """Raise Problem for an invalid request; no store is asked before."""
 
+    def wants_json(self) -> bool:
+        """Say whether the client asked for JSON rather than an event stream."""
+        accept = self.request.headers.get("Accept", "").lower()
+        return "application/json" in accept and "text/event-stream" not in accept
+
     def data_received(self, chunk: bytes) -> None:
         """Pass over a body, and answer at once when it grows too large."""
         self._body_bytes += len(chunk)
@@ -277,7 +282,14 @@ class BaseHandler(RequestHandler):
         if ticket:
             # Until it is spent it says nothing.
             self.current_user = None
-            await self._know(self.settings["tickets"].redeem(ticket))
+            tickets: Tickets = self.settings["tickets"]
+            address = self.stream_address()
+            spent = tickets.redeem(ticket) if address is None else tickets.keep(ticket, address)
+            await self._know(spent)
+
+    def stream_address(self) -> str | None:
+        """Return the address that this event stream is opened again by; None for what is none."""
+        return None
 
     async def _identify(self) -> None:
         """Read the credentials, without spending a ticket."""
@@ -295,7 +307,7 @@ class BaseHandler(RequestHandler):
         if not shown.ticket:
             return None
         tickets: Tickets = self.settings["tickets"]
-        identity = await tickets.look(shown.ticket)
+        identity = await tickets.look(shown.ticket, self.stream_address())
         if self.request.method != "HEAD":
             self._redeem_when_served(shown.ticket)
         return identity
@@ -390,11 +402,6 @@ class ApiHandler(BaseHandler):
         """
         return structure(parse(self.raw_body()), shape, most)
 
-    def wants_json(self) -> bool:
-        """Say whether the client asked for JSON rather than an event stream."""
-        accept = self.request.headers.get("Accept", "").lower()
-        return "application/json" in accept and "text/event-stream" not in accept
-
     def argument(self, name: str) -> str | None:
         """Return a query argument, None without one. Raise Problem 400 for a repeated one.
 
@@ -479,6 +486,11 @@ def announced_bytes(request: HTTPServerRequest) -> int:
     """Return how large a body was announced; 0 for none, and for one in chunks."""
     text = request.headers.get("Content-Length", "0")
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= LENGTH_DIGITS else 0
+
+
+def is_last_id(name: str) -> bool:
+    """Say whether a query argument is the id that a client comes back with."""
+    return _plain_name(name) in LAST_ID_NAMES
 
 
 def _plain_name(name: str) -> str:
