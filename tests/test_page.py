@@ -434,6 +434,11 @@ OPEN_SOURCE = """(url) => {
             window.events.push([name, source.readyState, event.data ?? ""]));
     }
 }"""
+SIGN_IN = """async (token) => {
+    const headers = {Authorization: `Bearer ${token}`};
+    const answer = await fetch("/api/auth/session", {method: "POST", headers});
+    if (!answer.ok || document.cookie) throw new Error(answer.status + document.cookie);
+}"""
 CONNECTING, OPEN, CLOSED = 0, 1, 2
 
 
@@ -441,13 +446,25 @@ CONNECTING, OPEN, CLOSED = 0, 1, 2
 def open_source(
     browser: Browser, known_secret: ServerProcess, make_token: Callable[..., str]
 ) -> Iterator[Callable[..., Source]]:
-    """A factory of plain EventSources of alice; `ttl` [s] is what is left of her token then."""
+    """A factory of plain EventSources of alice; `ttl` [s] is what is left of her token then.
+
+    `credential` is what the address has in place of the token; "": a cookie.
+    """
     context = browser.new_context()
 
-    def open_(path: str, ttl: float = 3600, url: str = known_secret.url) -> Source:
+    def open_(
+        path: str,
+        ttl: float = 3600,
+        url: str = known_secret.url,
+        credential: str | None = None,
+    ) -> Source:
         page = context.new_page()
         page.goto(url)
-        page.evaluate(OPEN_SOURCE, f"{url}{path}?token={make_token('alice', ttl=ttl)}")
+        token = make_token("alice", ttl=ttl)
+        if credential == "":
+            page.evaluate(SIGN_IN, token)
+        shown = f"token={token}" if credential is None else credential
+        page.evaluate(OPEN_SOURCE, f"{url}{path}{'&' if '?' in path else '?'}{shown}")
         return Source(page)
 
     yield open_
@@ -501,6 +518,44 @@ def test_event_source_comes_back_when_it_was_cut_off_and_when_it_was_idle(
     assert source.names[: len(expected)] == expected
     connected = [data for name, _, data in source.events if name == "connected" and data]
     assert [data["recovered"] for data in connected[:3]] == [False, True, True]
+    source.page.goto("about:blank")
+    relay.close()
+
+
+@pytest.mark.parametrize("by", ["ticket", "cookie"])
+def test_event_source_of_many_topics_survives_cuts(
+    known_secret: ServerProcess,
+    open_source: Callable[..., Source],
+    make_token: Callable[..., str],
+    by: str,
+) -> None:
+    """By the ticket in its address, or by the cookie of a page: each time it resumes all topics."""
+    alice = make_token("alice")
+    tasks = [
+        ask(known_secret, "POST", "/api/tasks", alice, {"symbol": "AAPL", "delay": 3600})["task_id"]
+        for _ in range(2)
+    ]
+    ticket = ask(known_secret, "POST", "/api/auth/ticket", alice)["ticket"]
+    relay = Relay(known_secret.url)
+    path = f"/api/stream?topics=task:{tasks[0]},task:{tasks[1]}"
+    credential = f"ticket={ticket}" if by == "ticket" else ""
+    source = open_source(path, url=relay.url, credential=credential)
+    begun = [("connected", OPEN), ("progress", OPEN), ("progress", OPEN)]
+    source.wait_for(*begun)
+    back = [("error", CONNECTING), ("connected", OPEN)]
+    for count in range(1, 4):
+        relay.cut()
+        source.wait_for(*begun, *back * count)
+    relay.is_away = True
+    relay.cut()
+    source.wait_for(("error", CONNECTING))
+    for task in tasks:
+        ask(known_secret, "DELETE", f"/api/tasks/{task}", alice)
+    relay.is_away = False
+    # Both ends come, and then it is stopped.
+    source.wait_for(("finished", OPEN), ("error", CONNECTING), ("error", CLOSED))
+    ended = [data for name, _, data in source.events if name == "finished" and data]
+    assert sorted(one["topic"] for one in ended) == sorted(f"task:{one}" for one in tasks)
     source.page.goto("about:blank")
     relay.close()
 
