@@ -93,12 +93,34 @@ async def test_public_key_may_be_one_of_ssh(named: Named) -> None:
     assert (await verifier.verify(signed(ED_KEY, algorithm="EdDSA"))).user_id == "alice"
 
 
+@pytest.mark.gen_test
+async def test_file_may_have_several_public_keys(named: Named) -> None:
+    """Of several kinds; a token of another key is refused, and so is another algorithm."""
+    keys = (RSA_KEY, EC_KEY, ED_KEY)
+    content = b"\n# the next one\n".join(pem(one.public_key()) for one in keys)
+    verifier = TokenVerifier(named(content), "")
+    for private, algorithm in ((RSA_KEY, "RS256"), (EC_KEY, "ES256"), (ED_KEY, "EdDSA")):
+        token = signed(private, algorithm=algorithm)
+        assert (await verifier.verify(token)).user_id == "alice"
+    with pytest.raises(AuthError):
+        await verifier.verify(signed(OTHER_RSA_KEY))
+    only = TokenVerifier(named(content, jwt_algorithms=["ES256"]), "")
+    assert (await only.verify(signed(EC_KEY, algorithm="ES256"))).user_id == "alice"
+    for private, algorithm in ((RSA_KEY, "RS256"), (ED_KEY, "EdDSA")):
+        with pytest.raises(AuthError):
+            await only.verify(signed(private, algorithm=algorithm))
+
+
 NO_KEYS: dict[str, tuple[Callable[[], bytes], str]] = {
     "private": (lambda: pem(RSA_KEY), "is a private key"),
     "garbage": (lambda: b"\xff\x00garbage", "is not a public key"),
     "empty": (lambda: b"", "is not a public key"),
     "broken": (lambda: pem(RSA_KEY.public_key())[:200], "is not a public key"),
     "huge": (lambda: b"x" * 100_000, "larger than"),
+    "one of several is weak": (
+        lambda: pem(EC_KEY.public_key()) + pem(rsa.generate_private_key(65537, 1024).public_key()),
+        "2048 bits",
+    ),
     "weak": (lambda: pem(rsa.generate_private_key(65537, 1024).public_key()), "2048 bits"),
     "DSA": (lambda: pem(dsa.generate_private_key(1024).public_key()), "2048 bits"),
     "curve": (lambda: pem(ec.generate_private_key(ec.SECP192R1()).public_key()), "curve"),

@@ -124,7 +124,7 @@ class TokenVerifier:
         """Return the key that fits, and the claims. Raise as PyJWT does."""
         *others, last = keys
         for key in others:
-            with contextlib.suppress(jwt.InvalidSignatureError):
+            with contextlib.suppress(jwt.InvalidSignatureError, jwt.InvalidAlgorithmError):
                 return key, self._decode(token, key)
         return last, self._decode(token, last)
 

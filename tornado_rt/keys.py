@@ -1,12 +1,13 @@
 """The keys that tokens are checked with (RFC 7517), and the algorithms that fit each (RFC 7518).
 
-One secret and the one before it, one public key from a file, or those that an identity provider
+One secret and the one before it, public keys from a file, or those that an identity provider
 publishes. The provider's
 are fetched when one is needed, once for all who wait, and stay in use while it is down.
 """
 
 import asyncio
 import json
+import re
 import time
 import warnings
 from collections.abc import Iterable, Sequence
@@ -47,6 +48,7 @@ ASK_AGAIN_SECONDS = 10.0
 RETRY_SECONDS = 1.0
 MOST_BYTES = 512 * 1024
 MOST_KEYS = 100
+PEM = re.compile(rb"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
 PRIVATE_MEMBERS = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 
 
@@ -95,8 +97,12 @@ def open_keys(settings: Settings, secret: str) -> Keys:
         allowed = _choose(settings, ASYMMETRIC, "the keys of jwt_jwks_url")
         return ProviderKeys(settings.jwt_jwks_url, allowed)
     if settings.jwt_public_key:
-        key = _public_key(settings.jwt_public_key)
-        return FixedKeys([Key(key, _choose(settings, _fitting(key), "the key in jwt_public_key"))])
+        keys = _public_keys(settings.jwt_public_key)
+        fitting = list(dict.fromkeys(name for key in keys for name in _fitting(key)))
+        what = "the key in jwt_public_key" if len(keys) == 1 else "the keys in jwt_public_key"
+        chosen = _choose(settings, fitting, what)
+        each = [Key(key, chosen.intersection(_fitting(key))) for key in keys]
+        return FixedKeys([key for key in each if key.algorithms])
     chosen = _choose(settings, HMAC, "a secret", automatic=HMAC[:1])
     secrets = [secret]
     if settings.jwt_previous_secret:
@@ -109,7 +115,7 @@ def open_keys(settings: Settings, secret: str) -> Keys:
 
 
 class FixedKeys:
-    """The same keys for every token: one, and the one before it while that is being replaced."""
+    """The same keys for every token: one, or several while one is being replaced."""
 
     def __init__(self, keys: Sequence[Key]) -> None:
         self._keys = keys
@@ -247,10 +253,15 @@ def _is_for_signatures(listed: dict[str, Any]) -> bool:
     )
 
 
-def _public_key(path: str) -> Any:
+def _public_keys(path: str) -> list[Any]:
     content = read_named_file("jwt_public_key", path)
     if b"PRIVATE KEY-----" in content:
         raise SecretError(f"jwt_public_key: {path}: is a private key: name the public one")
+    # A file that has none is read as a whole, to say what is wrong with it.
+    return [_public_key(path, one) for one in PEM.findall(content)[:MOST_KEYS] or [content]]
+
+
+def _public_key(path: str, content: bytes) -> Any:
     is_ssh = content.startswith((b"ssh-", b"ecdsa-"))
     try:
         key = (load_ssh_public_key if is_ssh else load_pem_public_key)(content)
