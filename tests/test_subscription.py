@@ -214,6 +214,30 @@ async def test_nothing_is_forwarded_after_the_carrier_has_ended_it() -> None:
     assert (subscription.state, once.offsets) == (State.ENDED, [1])
 
 
+@pytest.mark.gen_test
+async def test_one_that_ends_while_it_is_opened_follows_nothing() -> None:
+    """Its client may leave between two topics."""
+    place = Place(Log(topics=("log", "more")))
+    subscription = Subscription(place, place.log, place)
+    may_go_on = asyncio.Event()
+
+    async def subscribe(topic: str, _: Subscription) -> None:
+        place.followed.add(topic)
+        await may_go_on.wait()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Place, "subscribe", lambda _, topic, one: subscribe(topic, one))
+        opening = asyncio.create_task(subscription.open(None))
+        await turns()
+        subscription.end()
+        may_go_on.set()
+        await turns()
+    assert place.followed == set()
+    await place.answer()
+    subscription.begin(await opening)
+    assert (subscription.state, place.forwarded) == (State.ENDED, [])
+
+
 STEPS = ("publish", "lose", "repeat", "gap", "answer", "fail", "turn", "together")
 
 

@@ -105,6 +105,9 @@ class Subscription:
         try:
             for topic in self.feed.topics:
                 await self._topics.subscribe(topic, self)
+            if self._has_ended():
+                # The client left meanwhile; a topic may have been followed after that.
+                self.end()
             self._missed = False
             return await self.feed.read(after)
         except BaseException:

@@ -184,7 +184,8 @@ class TopicsSocketConnection(TopicsConnection, SocketConnection):
             assert subscription.name is not None
             try:
                 await self._feeds.find(self.identity, subscription.name)
-            except Problem as error:
+            except Exception as error:
+                # While a store is away nobody can say that it is allowed: the client asks again.
                 self.failed(subscription, error)
 
 

@@ -1,12 +1,13 @@
 """Publishes on topics of the application, and reads what was published, in Redis."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import orjson
+import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -16,6 +17,8 @@ from tornado_rt.bounds import check_json
 from tornado_rt.feed import Opening
 from tornado_rt.protocol import Cursor, Message, ResyncReason, app_topic, channel
 from tornado_rt.redis import KEY_TYPES, SHARED_HOME
+
+log = structlog.get_logger(__name__)
 
 FOLDER = Path(__file__).parent
 TOPIC_PREFIX = SHARED_HOME + "topic:"
@@ -115,9 +118,21 @@ class TopicService:
                 await self._read(_keys(topic), arguments, client=pipe)
             replies = await pipe.execute()
         return [
-            (epoch.decode(), last, first, [Message.decode(one) for one in kept])
+            (epoch.decode(), last, first, list(_readable(kept)))
             for epoch, last, first, kept in replies
         ]
+
+
+def _readable(kept: Sequence[bytes]) -> Iterator[Message]:
+    """Yield the messages, without what another program has put among them."""
+    for envelope in kept:
+        try:
+            message = Message.decode(envelope)
+        except (ValueError, TypeError):
+            log.warning("bad_envelope_kept")
+            continue
+        if message.cursor is not None:
+            yield message
 
 
 def _keys(topic: str) -> list[str]:
