@@ -137,7 +137,7 @@ async def test_claims_are_where_the_settings_say() -> None:
     identity = await verifier.verify(signed(**own))
     assert (identity.user_id, identity.topics) == ("7", ("a", "b"))
     assert identity.may("rt:work")
-    # What is not said is not taken from elsewhere.
+    # The standard claims do not stand in for a mapped one.
     other = signed(**own, scope="rt:admin", topics=["*"])
     assert not (await verifier.verify(other)).may("rt:admin")
     for strange in (None, "rt:admin", [], {"roles": {"rt:admin": 1}}):

@@ -95,7 +95,7 @@ async def test_public_key_may_be_one_of_ssh(named: Named) -> None:
 
 @pytest.mark.gen_test
 async def test_file_may_have_several_public_keys(named: Named) -> None:
-    """Of several kinds; a token of another key is refused, and so is another algorithm."""
+    """The keys may be of several kinds. A token of another key or algorithm is refused."""
     keys = (RSA_KEY, EC_KEY, ED_KEY)
     content = b"\n# the next one\n".join(pem(one.public_key()) for one in keys)
     verifier = TokenVerifier(named(content), "")

@@ -65,7 +65,7 @@ class Log:
 
 @attrs.define(eq=False)
 class Place:
-    """What is around one subscription: its topics, and where its messages go."""
+    """The surroundings of one subscription: its topics, and where its messages go."""
 
     log: Log
     followed: set[str] = attrs.field(factory=set)

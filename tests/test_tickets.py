@@ -282,7 +282,7 @@ async def test_ticket_of_an_event_stream_opens_it_again(
 
 @pytest.mark.gen_test
 async def test_ticket_is_kept_for_one_address(redis: Redis) -> None:
-    """Whoever is first; and a kept one does not count as waiting."""
+    """The first request decides. A kept ticket does not count as waiting."""
     identity, tickets = alice(), Tickets(redis, 30, 1)
     ticket = await tickets.issue(identity)
     addresses = [f"/{number}" for number in range(5)]

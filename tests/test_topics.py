@@ -380,11 +380,11 @@ async def test_history_of_a_topic_is_bounded_and_a_gap_is_told(
         assert (await frame(socket))["data"] == {"recovered": False, "snapshot": 5}
         keys = [key async for key in redis.scan_iter("{rt}:topic*")]
         assert min([await redis.pttl(key) for key in keys]) > 0
-        # What another program has put there is passed over.
+        # The server ignores entries of another program.
         await redis.rpush("{rt}:topic-log:a", b"garbage", b'{"type":"message","data":1}')
         await ask(socket, "subscribe", "a", last_id=ids[5])
         assert (await frame(socket))["type"] == "subscribed"
-        # What Redis has lost is told, and what comes then comes.
+        # Redis loses the topic: a resync says so, and the next message arrives.
         for key in keys:
             await redis.delete(key)
         await publish(alice, "a", "new")

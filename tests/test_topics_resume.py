@@ -133,7 +133,7 @@ def format_known(last_ids: dict[str, str]) -> str:
 
 @attrs.define
 class Story:
-    """What happens: messages in rooms, notifications, and tasks that run to their end."""
+    """Makes things happen: messages in rooms, notifications, and tasks that run to their end."""
 
     client: Client
     rooms: list[str]
@@ -190,7 +190,7 @@ async def test_fifty_topics_through_thirty_cuts(
             while follower.connections <= CUTS:
                 await story.step()
 
-        # Who never followed a topic is told nothing of what was before.
+        # A first subscription gets nothing of what was published before it.
         await follower.connect()
         await follower.know_all()
         job = asyncio.create_task(happen())

@@ -43,7 +43,7 @@ class Batcher(Generic[Item, Reply]):
         self._job: asyncio.Task[None] | None = None
 
     async def ask(self, item: Item) -> Reply:
-        """Return the reply; it is of after this call. Raise what `send` raises."""
+        """Return the reply; `send` began after this call. Raise what `send` raises."""
         loop = asyncio.get_running_loop()
         asked = _Asked[Item, Reply](item, loop.create_future())
         self._waiting.append(asked)
@@ -86,6 +86,6 @@ class Batcher(Generic[Item, Reply]):
             raise
         else:
             for asked, reply in zip(batch, replies, strict=True):
-                # Who asked may have given up.
+                # The caller may have given up.
                 if not asked.reply.done():
                     asked.reply.set_result(reply)

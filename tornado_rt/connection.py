@@ -1,4 +1,4 @@
-"""What sockets and event streams have in common: counting in, writing, pacing, ending.
+"""The common part of sockets and event streams: counting in, writing, pacing, ending.
 
 A connection is a transport that has subscriptions, and sends what they forward.
 """

@@ -1,4 +1,4 @@
-"""What a subscription follows: a log that is read, and topics on which its news is published."""
+"""Feeds, which subscriptions follow: a log to read, and topics that carry its news."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from tornado_rt.protocol import Cursor, Message, ResyncReason
 
 @attrs.frozen
 class Opening:
-    """What a feed has for a subscriber that comes now.
+    """The messages of a feed for a subscriber that comes now.
 
     `state` is what the first message says of it. `messages` are those after the asked cursor, or
     the snapshot when none was asked for or the gap cannot be filled (`resync`). `begin` is where a

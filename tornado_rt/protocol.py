@@ -56,7 +56,7 @@ class MessageType(StrEnum):
     # On a connection of many topics.
     SUBSCRIBED = "subscribed"
     UNSUBSCRIBED = "unsubscribed"
-    # What an application has published on a topic of its own.
+    # Published by the application on a topic of its own.
     MESSAGE = "message"
     # Between processes only, on the topics `workers`, `control` and `schedules`.
     CANCEL = "cancel"

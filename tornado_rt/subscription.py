@@ -23,7 +23,7 @@ GAP_RETRY_SECONDS = (0.3, 0.9)
 
 
 class State(StrEnum):
-    """What a subscription does with a message that is published."""
+    """The state decides how a subscription treats a published message."""
 
     # Holds it: the log is being read for the first time.
     OPENING = "opening"

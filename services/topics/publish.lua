@@ -14,7 +14,7 @@
 -- Invariant: the list ends with the message whose number is `seq`, and has no gap.
 local known = redis.call('GET', KEYS[3])
 if known then return known end
--- What a list holds of which nobody knows the numbers is of no use.
+-- A list without its numbers is useless.
 if redis.call('HSETNX', KEYS[1], 'epoch', ARGV[3]) == 1 then redis.call('DEL', KEYS[2]) end
 local seq = redis.call('HINCRBY', KEYS[1], 'seq', 1)
 local id = redis.call('HGET', KEYS[1], 'epoch') .. '-' .. string.format('%.0f', seq)

@@ -8,8 +8,7 @@
 --
 -- Reply: epoch, number of the last message, number of the first one in the reply, messages.
 if redis.call('HSETNX', KEYS[1], 'epoch', ARGV[1]) == 1 then
-  -- Its first subscriber must find the place again to which it has read. What a list holds of
-  -- which nobody knows the numbers is of no use.
+  -- The first subscriber must find its place again. A list without its numbers is useless.
   redis.call('DEL', KEYS[2])
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
