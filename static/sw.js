@@ -4,6 +4,8 @@
 const KEPT = "tornado_rt.push";
 const SUBSCRIPTION = "/push-subscription";
 const ICON = "/static/icon.svg";
+// A page that does not answer within this time does not show it [ms].
+const ANSWER_MS = 1000;
 
 self.addEventListener("install", () => self.skipWaiting());
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
@@ -13,9 +15,7 @@ self.addEventListener("pushsubscriptionchange", (event) => event.waitUntil(renew
 
 async function onPush(message) {
   if (message.withdraw) return withdraw(message);
-  // A page that is seen has it over its own connection.
-  const seen = (await pages()).find((page) => page.visibilityState === "visible");
-  if (seen) return seen.postMessage({ type: "push", data: message });
+  if (await isTaken(message)) return undefined;
   const { id, link, version } = message;
   return self.registration.showNotification(message.title, {
     body: message.content ?? "",
@@ -23,6 +23,25 @@ async function onPush(message) {
     icon: message.icon ?? ICON,
     requireInteraction: message.severity === "error",
     data: { id, link, version },
+  });
+}
+
+/**
+ * Ask the pages that are seen whether they have it over their own connection. One that is just being
+ * left, is signed out or has no connection counts as seen too, and shows nothing.
+ */
+async function isTaken(message) {
+  const seen = (await pages()).filter((page) => page.visibilityState === "visible");
+  return Promise.any(seen.map((page) => ask(page, message))).catch(() => false);
+}
+
+/** Resolves to true if the page answers so, and rejects otherwise. */
+function ask(page, message) {
+  return new Promise((resolve, reject) => {
+    const { port1, port2 } = new MessageChannel();
+    setTimeout(reject, ANSWER_MS);
+    port1.onmessage = ({ data }) => (data === true ? resolve(true) : reject());
+    page.postMessage({ type: "push", data: message }, [port2]);
   });
 }
 

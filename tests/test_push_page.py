@@ -28,6 +28,8 @@ from tests.waiting import wait_until
 
 SHOWN = """self.registration.getNotifications()
   .then((all) => all.map((one) => [one.title, one.body, one.tag]))"""
+VISIBLE = """self.clients.matchAll({ type: "window", includeUncontrolled: true })
+  .then((all) => all.filter((one) => one.visibilityState === "visible").length)"""
 ATTEMPTS = 5
 NEWS = {"id": "n1", "tag": "n1", "title": "The build failed", "content": "main", "version": 3}
 # A push manager that keeps its subscription through a reload, as a browser does.
@@ -160,6 +162,7 @@ def test_push_is_shown_while_no_page_is_open_and_withdrawn(site: Site) -> None:
 
 
 def test_page_that_is_seen_is_told_instead(site: Site) -> None:
+    log_in(site.page, "alice")
     site.register()
     site.page.evaluate(
         "navigator.serviceWorker.addEventListener('message', (e) => (window.told = e.data))"
@@ -171,6 +174,15 @@ def test_page_that_is_seen_is_told_instead(site: Site) -> None:
     site.deliver({"withdraw": ["n1"], "version": 4})
     told = {"type": "withdraw", "data": {"ids": ["n1"], "version": 4}}
     wait_until(lambda: site.page.evaluate("window.told"), equal=told)
+
+
+@pytest.mark.parametrize("page", ["/", "/metrics"])
+def test_page_that_is_seen_and_has_no_connection_does_not_keep_it(site: Site, page: str) -> None:
+    """Nobody is signed in on the first, and the second does not answer."""
+    site.register()
+    site.page.goto(site.url + page)
+    assert site.worker.evaluate(VISIBLE) == 1
+    site.deliver_until(NEWS, shown=[["The build failed", "main", "n1"]])
 
 
 def test_click_subscribes_and_another_gives_it_up(site: Site) -> None:
@@ -250,8 +262,8 @@ def test_click_on_a_notification_takes_it_away(site: Site) -> None:
     site.register()
     worker = site.worker
     site.page.goto("about:blank")
-    site.deliver(NEWS | {"link": "/?task=x"})
-    site.wait_for([["The build failed", "main", "n1"]])
+    shown = [["The build failed", "main", "n1"]]
+    site.deliver_until(NEWS | {"link": "/?task=x"}, shown=shown)
     worker.evaluate(
         """() => {
           self.opened = [];

@@ -22,7 +22,7 @@ const api = new Api(token);
 const task = new TaskView();
 const taskList = new TaskList((one) => show("task", one.task_id, nameOf(one)));
 const inbox = new InboxView(api);
-const push = new PushSwitch(api, showError);
+const push = new PushSwitch(api, () => inbox.isLive, showError);
 
 // The user as the server knows them, "" until it has said so.
 let user = "";
@@ -69,6 +69,7 @@ async function enter() {
   news?.close();
   user = "";
   inbox.clear();
+  inbox.isLive = false;
   news = new RealtimeSocket("/api/ws/notifications", token, {
     message: onNews,
     state: showState,
@@ -80,7 +81,7 @@ async function enter() {
 
 function showState(text, code) {
   $("link-state").textContent = session?.user_id ? `${session.user_id}: ${text}` : text;
-  inbox.setLive(text === "connected");
+  inbox.isLive = text === "connected";
   if (code === UNAUTHORIZED) endSession();
 }
 

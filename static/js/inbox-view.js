@@ -23,12 +23,13 @@ const DONE = {
 };
 
 export class InboxView {
+  /** Whether the socket brings changes just now. */
+  isLive = false;
   #inbox = new Inbox();
   #commands;
   #list;
   #tabs;
   #preferences;
-  #isLive = false;
   #drawing = 0;
   #searching = 0;
   #undo = null;
@@ -66,11 +67,6 @@ export class InboxView {
     if (type === "changed" && data.preferences) this.#preferences.apply(data.preferences);
     if (this.#inbox.restartIfBehind() || type === "resync") this.#do(() => this.#load());
     this.#drawSoon();
-  }
-
-  /** Learn whether the socket brings changes. */
-  setLive(isLive) {
-    this.#isLive = isLive;
   }
 
   #listen() {
@@ -182,7 +178,7 @@ export class InboxView {
   /** The socket brings what was changed; while it is away the list is asked for. */
   async #changed() {
     this.#draw();
-    if (this.#isLive) return;
+    if (this.isLive) return;
     this.#inbox.restart();
     await this.#load();
   }

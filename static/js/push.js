@@ -17,9 +17,18 @@ export class PushSwitch {
   #api;
   #user = "";
 
-  constructor(api, onError) {
+  /**
+   * @param {Api} api
+   * @param {() => boolean} isLive whether the page gets the user's notifications just now
+   * @param {(error: Error) => void} onError
+   */
+  constructor(api, isLive, onError) {
     this.#api = api;
     if (!isSupported) return;
+    // The service worker shows what no page says that it has.
+    navigator.serviceWorker.addEventListener("message", ({ data, ports }) => {
+      if (data.type === "push") ports[0].postMessage(isLive());
+    });
     $("push").addEventListener("click", () => this.#turn().catch(onError).finally(() => this.#show()));
     this.onError = onError;
   }
