@@ -6,7 +6,7 @@ stands in for it. What comes from a push service is delivered over the browser's
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -82,18 +82,28 @@ class Site:
         about = {"origin": self.url, "registrationId": self.registrations[-1]}
         self.link.send("ServiceWorker.deliverPushMessage", about | {"data": json.dumps(message)})
 
-    def deliver_until(self, *messages: dict[str, Any], shown: list[list[str]]) -> None:
-        """Deliver pushes until these are shown: on a busy machine Chromium loses one of several.
+    def deliver_until_shown(self, *messages: dict[str, Any], shown: list[list[str]]) -> None:
+        """Deliver pushes until these notifications are shown and no others."""
+        self._deliver_until(messages, lambda: sorted(self.worker.evaluate(SHOWN)), sorted(shown))
 
-        Each may come again: what it shows takes the place of what has its tag.
+    def deliver_until_told(self, message: dict[str, Any], told: dict[str, Any]) -> None:
+        """Deliver a push until the page is told this."""
+        self._deliver_until((message,), lambda: self.page.evaluate("window.told"), told)
+
+    def _deliver_until(
+        self, messages: tuple[dict[str, Any], ...], condition: Callable[[], Any], equal: Any
+    ) -> None:
+        """On a busy machine Chromium loses one of several pushes; each may come again.
+
+        What it shows takes the place of what has its tag.
         """
         for _ in range(ATTEMPTS):
             for message in messages:
                 self.deliver(message)
             with contextlib.suppress(AssertionError):
-                wait_until(lambda: sorted(self.worker.evaluate(SHOWN)), 10, equal=sorted(shown))
+                wait_until(condition, 10, equal=equal)
                 return
-        raise AssertionError(f"not shown: {shown}")
+        raise AssertionError(f"not after {ATTEMPTS} pushes: {equal}")
 
     def wait_for(self, shown: list[list[str]]) -> None:
         """Wait until these notifications are shown and no others."""
@@ -148,17 +158,17 @@ def test_push_is_shown_while_no_page_is_open_and_withdrawn(site: Site) -> None:
     second = NEWS | {"id": "n2", "tag": "n2", "title": "Another", "content": None}
     another = ["Another", "", "n2"]
     failed = ["The build failed", "main", "n1"]
-    site.deliver_until(NEWS, second, shown=[failed, another])
+    site.deliver_until_shown(NEWS, second, shown=[failed, another])
     again = ["It failed again", "main", "n1"]
     renewed = NEWS | {"title": "It failed again", "version": 4}
-    site.deliver_until(renewed, shown=[again, another])
-    site.deliver_until({"withdraw": ["n1", "unknown"], "version": 5}, shown=[another])
+    site.deliver_until_shown(renewed, shown=[again, another])
+    site.deliver_until_shown({"withdraw": ["n1", "unknown"], "version": 5}, shown=[another])
     # Made after what was withdrawn.
     site.deliver({"withdraw": "all", "version": 2})
     # Of another tag: Chromium may still be closing the one that was withdrawn.
     third = NEWS | {"id": "n3", "tag": "n3", "version": 6}
-    site.deliver_until(third, shown=[another, ["The build failed", "main", "n3"]])
-    site.deliver_until({"withdraw": "all", "version": 6}, shown=[])
+    site.deliver_until_shown(third, shown=[another, ["The build failed", "main", "n3"]])
+    site.deliver_until_shown({"withdraw": "all", "version": 6}, shown=[])
 
 
 def test_page_that_is_seen_is_told_instead(site: Site) -> None:
@@ -167,13 +177,10 @@ def test_page_that_is_seen_is_told_instead(site: Site) -> None:
     site.page.evaluate(
         "navigator.serviceWorker.addEventListener('message', (e) => (window.told = e.data))"
     )
-    site.deliver(NEWS)
-    told = {"type": "push", "data": NEWS}
-    wait_until(lambda: site.page.evaluate("window.told"), equal=told)
+    site.deliver_until_told(NEWS, told={"type": "push", "data": NEWS})
     site.wait_for([])
-    site.deliver({"withdraw": ["n1"], "version": 4})
     told = {"type": "withdraw", "data": {"ids": ["n1"], "version": 4}}
-    wait_until(lambda: site.page.evaluate("window.told"), equal=told)
+    site.deliver_until_told({"withdraw": ["n1"], "version": 4}, told=told)
 
 
 @pytest.mark.parametrize("page", ["/", "/metrics"])
@@ -182,7 +189,7 @@ def test_page_that_is_seen_and_has_no_connection_does_not_keep_it(site: Site, pa
     site.register()
     site.page.goto(site.url + page)
     assert site.worker.evaluate(VISIBLE) == 1
-    site.deliver_until(NEWS, shown=[["The build failed", "main", "n1"]])
+    site.deliver_until_shown(NEWS, shown=[["The build failed", "main", "n1"]])
 
 
 def test_click_subscribes_and_another_gives_it_up(site: Site) -> None:
@@ -263,7 +270,7 @@ def test_click_on_a_notification_takes_it_away(site: Site) -> None:
     worker = site.worker
     site.page.goto("about:blank")
     shown = [["The build failed", "main", "n1"]]
-    site.deliver_until(NEWS | {"link": "/?task=x"}, shown=shown)
+    site.deliver_until_shown(NEWS | {"link": "/?task=x"}, shown=shown)
     worker.evaluate(
         """() => {
           self.opened = [];
