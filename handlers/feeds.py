@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import orjson
 
+from services.finding import TaskFilter
 from services.notifications import Done, NotificationService, Verb
 from services.notifications.requests import (
     ActRequest,
@@ -15,6 +16,7 @@ from services.notifications.requests import (
 )
 from services.progress import PlanBook
 from services.queue import QueueService
+from services.tasks import TaskService
 from services.topics import TopicService
 from tornado_rt.bounds import OutOfBounds
 from tornado_rt.feed import Action, Opening
@@ -30,6 +32,7 @@ from tornado_rt.protocol import (
     app_topic,
     batch_topic,
     task_topic,
+    tasks_topic,
     user_topic,
 )
 
@@ -154,6 +157,46 @@ class NotificationFeed:
     async def _list(self, data: Any) -> Message:
         found = await self._notifications.find(self._user_id, structure(data, ListRequest).query())
         return Message.of(MessageType.LIST, found.to_dict())
+
+
+class TasksFeed:
+    """All tasks of a user: the newest of them as a list, and then each change."""
+
+    __slots__ = ("_queue", "_tasks", "_user_id", "topics")
+    contiguous = True
+
+    def __init__(self, queue: QueueService, tasks: TaskService, user_id: str) -> None:
+        self.topics: tuple[str, ...] = (tasks_topic(user_id),)
+        self._queue = queue
+        self._tasks = tasks
+        self._user_id = user_id
+
+    def show(self, message: Message) -> Message:
+        """Return the message: it is published as it is seen."""
+        return message
+
+    async def read(self, after: Cursor | None) -> Opening:
+        """Return the changes after the cursor; without one, or when they are gone, the list."""
+        changes = await self._queue.read_changes(self._user_id, after)
+        cursor = changes.cursor
+        if after is not None and changes.resync is None:
+            return Opening({}, tuple(changes.messages), cursor, cursor)
+        # Read behind the cursor: a change that it has already comes again, and changes nothing.
+        listed = await self._tasks.find(self._user_id, TaskFilter())
+        if after is None:
+            return Opening({"snapshot": listed}, (), cursor, cursor)
+        # A client that is cut off before the list gets another resync.
+        begin = Cursor(cursor.epoch, 0)
+        messages = (Message.of(MessageType.LIST, listed, str(cursor)),)
+        return Opening({}, messages, begin, cursor, changes.resync)
+
+    def idle_seconds(self) -> float:
+        """Never end for want of news."""
+        return 0.0
+
+    def actions(self) -> dict[str, Action]:
+        """Return nothing: each task has a topic of its own."""
+        return {}
 
 
 class TopicFeed:

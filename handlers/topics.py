@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from handlers.feeds import NotificationFeed, ProgressFeed, TopicFeed
+from handlers.feeds import NotificationFeed, ProgressFeed, TasksFeed, TopicFeed
 from handlers.tasks import owner_of_identity
 from services.notifications import NotificationService
 from services.progress import PlanBook
@@ -15,6 +15,7 @@ from tornado_rt.bounds import OutOfBounds
 from tornado_rt.feed import Feed
 from tornado_rt.limits import Limits
 from tornado_rt.problems import Problem
+from tornado_rt.protocol import TASKS
 from tornado_rt.web import ApiHandler
 
 ME = "me"
@@ -22,7 +23,7 @@ ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class FeedFinder:
-    """Knows what each topic is: `me`, `task:ID`, `batch:ID`, or one of the application's."""
+    """Knows each topic: `me`, `tasks`, `task:ID`, `batch:ID`, or one of the application's."""
 
     def __init__(
         self,
@@ -48,6 +49,8 @@ class FeedFinder:
         kind, _, id_ = name.partition(":")
         if name == ME:
             return NotificationFeed(self._notifications, identity.user_id)
+        if name == TASKS:
+            return TasksFeed(self._queue, self._tasks, identity.user_id)
         if kind == "task" and ID.fullmatch(id_):
             await self._tasks.get(id_, owner_of_identity(identity))
             return ProgressFeed(self._queue, self._plans, "task", id_, self._limits)

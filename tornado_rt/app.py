@@ -64,7 +64,7 @@ from tornado_rt.log_watch import LogWatch
 from tornado_rt.logs import access_log
 from tornado_rt.metrics import Metrics
 from tornado_rt.mongo import open_database
-from tornado_rt.protocol import APP, CONTROL, WORKERS
+from tornado_rt.protocol import APP, CONTROL, TASKS, WORKERS
 from tornado_rt.readiness import Readiness
 from tornado_rt.redis import MAINTENANCE_SECONDS, open_redis
 from tornado_rt.secret import load_email_secret, load_secret
@@ -283,6 +283,7 @@ def _watch_logs(core: Core, notifications: NotificationService, topics: TopicSer
         ),
         LogWatch(core.hub, "user", notifications.read_heads, lambda: USER_CHECK_SECONDS),
         LogWatch(core.hub, APP, topics.read_heads, lambda: USER_CHECK_SECONDS),
+        LogWatch(core.hub, TASKS, queue.read_change_heads, lambda: USER_CHECK_SECONDS),
     ]
     for watch in watches:
         core.jobs.keep(watch.run, "log-watch")

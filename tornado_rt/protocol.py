@@ -25,6 +25,7 @@ WORKERS = "workers"
 CONTROL = "control"
 PROBE = "probe"
 APP = "app"
+TASKS = "tasks"
 WS_SUBPROTOCOL = "rt.v1"
 WS_AUTH_PREFIX = "auth."
 # Default name of `error` messages on an event stream: browsers dispatch an event named `error` to
@@ -196,6 +197,11 @@ def task_topic(task_id: str) -> str:
 def batch_topic(batch_id: str) -> str:
     """Return the topic of one batch."""
     return f"batch:{batch_id}"
+
+
+def tasks_topic(user_id: str) -> str:
+    """Return the topic of all tasks of a user."""
+    return f"{TASKS}:{user_id}"
 
 
 def app_topic(name: str) -> str:

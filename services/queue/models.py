@@ -452,6 +452,15 @@ class Replay:
 
 
 @attrs.frozen
+class Changes:
+    """What changed among a user's tasks, up to a cursor; `resync`: why the gap cannot be filled."""
+
+    messages: Sequence[Message]
+    cursor: Cursor
+    resync: ResyncReason | None = None
+
+
+@attrs.frozen
 class Purged:
     """How many tasks were purged; `next`: where to go on with the rest, None when there is none."""
 

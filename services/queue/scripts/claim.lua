@@ -242,6 +242,7 @@ local function start_picked()
     if t.unique ~= '' then free_unique(t, 'w') end
     set(t, 'status', 'processing', 'token', string.format('%d', token + i), 'worker_id', A.worker,
       'started_at', NOW_STAMP, 'attempt', whole(t.attempt + 1))
+    note_change(t)
     tell('task', t.task_id, t, 'progress', snapshot)
     follow_in_batch(t, 'queued', 0)
     claimed[i] = claimed_reply(t)

@@ -38,5 +38,7 @@ if A.plan then take_on(t, A.plan, A.text) end
 keep_told(t)
 set(t, 'fragment', A.fragment, 'percent', A.percent)
 emit_progress(t)
+-- A list shows whole percents.
+if math.floor(percent) ~= math.floor(before) then note_change(t) end
 follow_in_batch(t, 'processing', before)
 return 1

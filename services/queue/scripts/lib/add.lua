@@ -57,6 +57,7 @@ do
         if t.key == '' then waiting[t.line] = {} end
       end
       set(t, 'status', 'queued')
+      note_change(t)
     end
     for line, members in pairs(waiting) do queue_up_behind(line, news[1].made[AT.user_id], members) end
     wake_workers()

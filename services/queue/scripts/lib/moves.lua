@@ -1,4 +1,4 @@
--- Uses: task, batch, counts, wake, notes
+-- Uses: task, batch, counts, wake, notes, changes
 --
 -- The transitions of a task.
 
@@ -83,6 +83,7 @@ local function let_go(list, user, number)
         leave_plans(made[AT.plan], plans or '')
       end
       count('counts', status, -1)
+      note_removal(user, id)
       records[key] = nil
       put(keys, key, log_key('task', id))
       put(keys, kept_key(id), asked_key(id))
@@ -158,6 +159,7 @@ end
 -- Put the task at its place in the line, or aside until `run_at`. A task that comes back keeps its
 -- number, and so stands before all that its user submitted later; `since` is when it came back.
 local function wait_in_line(t, run_at)
+  note_change(t)
   if run_at > NOW then
     count('aside', t.user_id, 1)
     redis.call('ZADD', P .. 'delayed', run_at, t.task_id)
@@ -288,6 +290,7 @@ local function end_task(t, status, token, result, error, fragment)
   -- What is done needs no results of its steps any more.
   if status == 'completed' and t.kept ~= '' then redis.call('DEL', kept_key(t.task_id)) end
   count('counts', status, 1)
+  note_change(t)
   tell('task', t.task_id, t, 'progress', snapshot)
   tell('task', t.task_id, t, 'finished', task_end)
   if is_told(t) then append_to_outbox(t) end
@@ -324,6 +327,7 @@ local function forget_end(t)
 end
 
 local function delete_task(t)
+  note_removal(t.user_id, t.task_id)
   forget_end(t)
   leave_plans(t.plan, t.plans)
   delete(t)
@@ -346,7 +350,11 @@ local function run_again(t)
     redis.call('LREM', P .. 'batch_tasks:' .. t.batch_id, 1, t.task_id)
     -- The fields that a later version keeps behind ours stay.
     local made = cmsgpack.unpack(t.made)
-    made[AT.batch_id], t.batch_id = '', ''
+    local before, behind = string.find(made[AT.head], ',"batch_id":"' .. t.batch_id .. '"', 1, true)
+    if before then
+      made[AT.head] = string.sub(made[AT.head], 1, before - 1) .. string.sub(made[AT.head], behind + 1)
+    end
+    made[AT.batch_id], t.batch_id, t[PACKED] = '', '', made
     set(t, 'made', cmsgpack.pack(made))
   end
   local from = t.status
@@ -408,7 +416,10 @@ local function set_aside(id)
     if redis.call('ZREM', P .. 'waiting:' .. line, id) == 1 then
       count('queued', line, -1)
       local user = forget_turn(line, id)
-      if user then count('waiting_of', user, -1) end
+      if user then
+        count('waiting_of', user, -1)
+        note_removal(user, id)
+      end
       fail_in_batch(id, 'queued')
     end
   end
