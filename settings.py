@@ -430,7 +430,9 @@ class Settings:
         default=1000, validator=v.ge(0), help="Idempotency-Keys remembered a user"
     )
     task_events: int = ts.option(
-        default=256, validator=v.ge(1), help="messages kept of each task or batch for replay"
+        default=256,
+        validator=v.ge(1),
+        help="messages kept of each task, batch, and user's list of tasks for replay",
     )
     task_params_bytes: int = ts.option(
         default=65536, validator=v.ge(0), help="largest parameters of a task as JSON [B]"

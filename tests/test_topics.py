@@ -298,7 +298,8 @@ async def test_stream_has_one_id_for_all_topics(quiet: Settings, make_token: Tok
         stream = await alice.stream("/api/stream?topics=a,b,me")
         first = await envelope(stream)
         assert first["topics"] == ["a", "b", "me"]
-        assert [(await envelope(stream))["type"] for _ in range(3)] == ["subscribed"] * 3
+        begun = [await envelope(stream) for _ in range(3)]
+        assert [one["type"] for one in begun] == ["subscribed"] * 3
         await publish(alice, "a", 1)
         await publish(alice, "b", 2)
         seen = [await envelope(stream) for _ in range(2)]
@@ -327,9 +328,13 @@ async def test_stream_has_one_id_for_all_topics(quiet: Settings, make_token: Tok
         assert (found[1][0], found[1][1]["title"]) == ("me", "five")
         found = await since(seen[0]["place"], "b,a")
         assert sorted(found) == [("a", 3), ("b", 2)]
-        # `connected` has an id as well.
-        found = await since(first["place"], "a")
+        found = await since(begun[-1]["place"], "a")
         assert found == [("a", 1), ("a", 3)]
+        # A client that was cut off before the snapshots gets them again.
+        again = await alice.stream("/api/stream?topics=a", **{"Last-Event-ID": str(first["place"])})
+        await envelope(again)
+        assert (await envelope(again))["data"] == {"recovered": False, "snapshot": 3}
+        await again.close()
 
 
 @pytest.mark.gen_test

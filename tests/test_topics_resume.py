@@ -19,7 +19,7 @@ from tornado_rt.places import format_places
 from tornado_rt.protocol import Cursor
 
 Token = Callable[..., str]
-ROOMS = 40
+ROOMS = 39
 TASKS = 8
 BATCHES = 1
 CUTS = 30
@@ -118,7 +118,7 @@ class Follower:
             self.resyncs += 1
         if id_:
             self.last_ids[topic] = id_
-        if type_ in (*EVERY, *NEWEST):
+        if type_ in (*EVERY, *NEWEST) or (topic, type_) == ("tasks", "changed"):
             self.ids.setdefault(topic, []).append(id_)
             self.seen.setdefault(topic, []).append(message["data"])
 
@@ -129,6 +129,11 @@ class Follower:
 def format_known(last_ids: dict[str, str]) -> str:
     """Return the id of an event that has these cursors."""
     return format_places({topic: Cursor.parse(id_) for topic, id_ in last_ids.items()})
+
+
+def states_of(changes: list[Any]) -> dict[str, str]:
+    """Return the last state of each task."""
+    return {item["task_id"]: item["status"] for one in changes for item in one["items"]}
 
 
 @attrs.define
@@ -182,7 +187,13 @@ async def test_fifty_topics_through_thirty_cuts(
         made = await here.post("/api/batches", {"symbols": ["AAPL", "MSFT"]})
         claims = (await here.core.queue.claim("w", 100, kinds=["analysis"])).claims
         rooms = [f"room:{number}" for number in range(ROOMS)]
-        topics = ["me", f"batch:{made.body['batch_id']}", *(f"task:{one}" for one in tasks), *rooms]
+        topics = [
+            "me",
+            "tasks",
+            f"batch:{made.body['batch_id']}",
+            *(f"task:{one}" for one in tasks),
+            *rooms,
+        ]
         assert len(topics) == 50
         follower, story = Follower([here, there], topics), Story(here, rooms, claims=claims)
 
@@ -206,6 +217,7 @@ async def test_fifty_topics_through_thirty_cuts(
         await until(lambda: all(follower.told(room) == story.sent.get(room, []) for room in rooms))
         ended = [topic for topic in topics if topic.partition(":")[0] in ("task", "batch")]
         await until(lambda: all("final_status" in follower.told(one)[-1] for one in ended))
+        await until(lambda: set(states_of(follower.told("tasks")).values()) == {"completed"})
         while not last.done():
             # Before Python 3.12 `asyncio.wait_for` may swallow a cancellation: ask again.
             last.cancel()
@@ -218,3 +230,6 @@ async def test_fifty_topics_through_thirty_cuts(
             assert len(ids) == len(set(ids)), topic
             offsets = [Cursor.parse(id_).offset for id_ in ids]
             assert offsets == sorted(offsets), topic
+        changes = [Cursor.parse(id_).offset for id_ in follower.ids["tasks"]]
+        assert changes == list(range(changes[0], changes[-1] + 1))
+        assert len(states_of(follower.told("tasks"))) == len(claims)

@@ -236,15 +236,18 @@ class TopicsStreamConnection(TopicsConnection, StreamConnection):
         refused: Mapping[str, Exception],
     ) -> None:
         """Send `connected`, then of each topic why it is not followed, or all that it holds."""
-        for name, opening in openings.items():
-            self._places[name] = after.get(name) or opening.begin
+        # A topic that comes anew has no place before its snapshot: a client that is cut off between
+        # the two gets another snapshot.
+        self._places = {name: after[name] for name in openings if name in after}
         self.greet({"topics": [*openings]}, format_places(self._places))
         for name, error in refused.items():
             self.refuse(name, error)
         for name, opening in openings.items():
             subscription = self.named_subscription(name)
             if subscription is not None:
-                self.send(about(subscribed(opening, after.get(name)), name))
+                self._places.setdefault(name, opening.begin)
+                message = about(subscribed(opening, after.get(name)), name)
+                self.send(attrs.evolve(message, place=format_places(self._places)))
                 subscription.begin(opening)
         self.end_if_empty()
 
