@@ -85,7 +85,8 @@ def with_moved_imports(source: str, path: Path) -> str:
 
     Lines stay lines. Raise ValueError for a way to name a module that is not followed.
     """
-    lines, nodes = source.splitlines(keepends=True), list(ast.walk(ast.parse(source)))
+    # Python counts columns in bytes.
+    lines, nodes = source.encode().split(b"\n"), list(ast.walk(ast.parse(source)))
     # What stands in an f-string is a part of a name, behind what is computed.
     parts = {id(one) for node in nodes if isinstance(node, ast.JoinedStr) for one in node.values}
     for node in nodes:
@@ -93,8 +94,8 @@ def with_moved_imports(source: str, path: Path) -> str:
             raise ValueError(f"{path}, line {node.lineno}: {fault}")
         if isinstance(node, ast.ImportFrom) and not node.level and is_moved(node.module):
             line, start = lines[node.lineno - 1], node.col_offset + len("from ")
-            lines[node.lineno - 1] = f"{line[:start]}{PACKAGE}.{line[start:]}"
-    return "".join(lines)
+            lines[node.lineno - 1] = line[:start] + f"{PACKAGE}.".encode() + line[start:]
+    return b"\n".join(lines).decode()
 
 
 def fault_of(node: Any) -> str | None:

@@ -18,6 +18,7 @@ ANSWER_SECONDS = 60.0
 CONNECT_SECONDS = 20.0
 # How long a server may be away, once it has answered: longer than a restart.
 AWAY_SECONDS = 300.0
+RETRY_SECONDS = 1.0
 MOST_WAIT_SECONDS = 5.0
 # A connection on which this many heartbeats were missed is lost.
 MISSED_HEARTBEATS = 3
@@ -57,8 +58,8 @@ class EventReader:
     `retry_seconds` is how long the server asks to wait before another request.
     """
 
-    def __init__(self) -> None:
-        self.retry_seconds = 1.0
+    def __init__(self, retry_seconds: float = RETRY_SECONDS) -> None:
+        self.retry_seconds = retry_seconds
         self._rest = b""
         self._fields: dict[str, str] = {}
 
@@ -121,9 +122,9 @@ class Remote:
         A stream that is cut off goes on where it was. Raise NotAnswered: the server refuses, does
         not answer the first request, or has been away for long.
         """
-        place, away_since = "", None
+        place, away_since, reader = "", None, EventReader()
         while True:
-            reader = EventReader()
+            reader = EventReader(reader.retry_seconds)
             try:
                 async with contextlib.aclosing(self._stream(path, place, reader)) as stream:
                     async for event in stream:
@@ -151,7 +152,14 @@ class Remote:
             request_timeout=0,
         )
         answer = asyncio.ensure_future(client.fetch(request, raise_error=False))
-        answer.add_done_callback(lambda _: pieces.put_nowait(None))
+
+        def end(answer: "asyncio.Future[HTTPResponse]") -> None:
+            # Looked at, or it would be logged: nobody awaits it when we leave before its end.
+            if not answer.cancelled():
+                answer.exception()
+            pieces.put_nowait(None)
+
+        answer.add_done_callback(end)
         quiet_seconds: float | None = ANSWER_SECONDS
         received = b""
         try:
@@ -163,7 +171,6 @@ class Remote:
                     yield event
             self._judge(await self._ended(answer), received)
         finally:
-            answer.cancel()
             client.close()
 
     async def _ended(self, answer: "asyncio.Future[HTTPResponse]") -> HTTPResponse:
