@@ -26,13 +26,19 @@ from typed_settings.loaders import Loader
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
+# The names of modules beside this one begin with it: in the wheel all stand inside a package.
+BESIDE = __name__.removesuffix("settings")
 ENV_PREFIX = "RT_"
 CONFIG_VARIABLE = "RT_CONFIG"
 CONFIG_TABLE = "tornado_rt"
 # Names the folder of metrics to the client library, which reads it when it is imported.
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-# Read by the tests, the benchmarks and their scripts.
-OTHER_VARIABLES = re.compile(r"RT_(CONFIG|REQUIRE_PROGRAMS|FAULT_.*|FUZZ_.*|MAIN|PYTHON|HOSTILE)")
+# Where a client finds the server, and with which token it asks.
+URL_VARIABLE, TOKEN_VARIABLE = "RT_URL", "RT_TOKEN"
+# Read by the command, the tests, the benchmarks and their scripts.
+OTHER_VARIABLES = re.compile(
+    r"RT_(CONFIG|URL|TOKEN|REQUIRE_PROGRAMS|FAULT_.*|FUZZ_.*|MAIN|PYTHON|HOSTILE)"
+)
 
 AUTOMATIC = "auto"
 TOKEN_ALGORITHMS = (
@@ -467,7 +473,7 @@ class Settings:
         help="modules, or paths of Python files, with kinds of tasks, commas between",
     )
     worker_handler: str = ts.option(
-        default="examples.stock_analysis:analyse",
+        default=f"{BESIDE}examples.stock_analysis:analyse",
         help="MODULE:FUNCTION that runs the kind analysis; empty does not offer it",
     )
     worker_port: int = ts.option(
@@ -648,6 +654,11 @@ def stop_seconds(settings: Settings) -> float:
 def metrics_folder() -> str:
     """Return the folder of metrics that the client library shares with others, "" for none."""
     return os.environ.get(METRICS_FOLDER, "")
+
+
+def asked_server() -> tuple[str, str]:
+    """Return the address and the token that the environment has for a client, "" for none."""
+    return os.environ.get(URL_VARIABLE, ""), os.environ.get(TOKEN_VARIABLE, "")
 
 
 def environment_with(**settings: str) -> dict[str, str]:

@@ -1,10 +1,11 @@
 """Imports kinds and the functions of handlers."""
 
 import importlib
+import os
 from collections.abc import Callable
 from typing import Any
 
-from services.kinds.loading import load_kinds
+from services.kinds.loading import load_kinds, make_importable
 from services.worker.endings import text_of_error
 from settings import Settings
 from tornado_rt.work import Kind
@@ -18,9 +19,11 @@ class HandlerError(Exception):
 def import_function(path: str, settings: Settings) -> Callable[..., Any]:
     """Import `MODULE:FUNCTION` and call its module's `configure(settings)`, if it has one.
 
-    Raise HandlerError, whatever the module raises.
+    The current folder is importable, as it is for kinds. Raise HandlerError, whatever the module
+    raises.
     """
     module_name, _, name = path.partition(":")
+    make_importable(os.getcwd())
     try:
         module = importlib.import_module(module_name)
         function = getattr(module, name)

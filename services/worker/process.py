@@ -45,7 +45,9 @@ Talk = Callable[[Channel], Awaitable[Ending]]
 
 # The processes that run, and which process has started them.
 _started: dict[ForkServerProcess, int] = {}
-_preloaded: dict[str, None] = {"services.worker.fork_server": None, "services.worker.child": None}
+_preloaded: dict[str, None] = dict.fromkeys(
+    f"{__package__}.{name}" for name in ("fork_server", "child")
+)
 
 
 class TaskProcesses:

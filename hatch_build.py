@@ -1,0 +1,113 @@
+"""How the wheel is made of this repository; hatchling calls it (docs/decisions/0012).
+
+The repository has `settings`, `handlers`, `services`, `examples` and `static` beside `tornado_rt`.
+In site-packages these names would take the place of an application's own. In the wheel they stand
+inside `tornado_rt`, and the imports of them name them there.
+"""
+
+import ast
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
+
+PACKAGE = "tornado_rt"
+MOVED = ("settings", "handlers", "services", "examples")
+# The files of the wheel. Of the examples it has the one that a server offers by default.
+SHIPPED = (
+    *(PACKAGE, "settings.py", "handlers", "services", "static"),
+    *("examples/__init__.py", "examples/stock_analysis.py", "examples/data"),
+)
+REQUIREMENTS = ("requirements.txt", "requirements-embedded.txt")
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc")
+MODULE_AS_TEXT = re.compile(rf"({'|'.join(MOVED)})(\.\w+)+(:\w+)?")
+
+
+class RequirementsHook(MetadataHookInterface):
+    """Takes the dependencies from the files of requirements."""
+
+    PLUGIN_NAME = "custom"
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Set the dependencies."""
+        root = Path(self.root)
+        metadata["dependencies"] = [one for name in REQUIREMENTS for one in required(root / name)]
+
+
+class PackageHook(BuildHookInterface):
+    """Puts the moved modules into the wheel, inside the package."""
+
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Lay the package out in a folder of its own, and have the wheel take it from there."""
+        # An editable install imports from the repository itself.
+        if version != "editable":
+            self._made = tempfile.TemporaryDirectory()
+            package = lay_out(Path(self.root), Path(self._made.name))
+            build_data["force_include"][str(package)] = PACKAGE
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Remove the folder."""
+        if version != "editable":
+            self._made.cleanup()
+
+
+def required(path: Path) -> Iterator[str]:
+    """Yield the requirements in a file, without comments."""
+    for line in path.read_text().splitlines():
+        if requirement := line.partition("#")[0].strip():
+            yield requirement
+
+
+def lay_out(root: Path, folder: Path) -> Path:
+    """Copy what the wheel has from the repository; return the package."""
+    package = folder / PACKAGE
+    for name in SHIPPED:
+        target = package if name == PACKAGE else package / name
+        if (root / name).is_dir():
+            shutil.copytree(root / name, target, ignore=LEFT_OUT)
+        else:
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy2(root / name, target)
+    for path in package.rglob("*.py"):
+        path.write_text(with_moved_imports(path.read_text(), path.relative_to(package)))
+    return package
+
+
+def with_moved_imports(source: str, path: Path) -> str:
+    """Return a module whose imports name the moved modules where they are in the wheel.
+
+    Lines stay lines. Raise ValueError for a way to name a module that is not followed.
+    """
+    # Python counts columns in bytes.
+    lines, nodes = source.encode().split(b"\n"), list(ast.walk(ast.parse(source)))
+    # What stands in an f-string is a part of a name, behind what is computed.
+    parts = {id(one) for node in nodes if isinstance(node, ast.JoinedStr) for one in node.values}
+    for node in nodes:
+        if id(node) not in parts and (fault := fault_of(node)):
+            raise ValueError(f"{path}, line {node.lineno}: {fault}")
+        if isinstance(node, ast.ImportFrom) and not node.level and is_moved(node.module):
+            line, start = lines[node.lineno - 1], node.col_offset + len("from ")
+            lines[node.lineno - 1] = line[:start] + f"{PACKAGE}.".encode() + line[start:]
+    return b"\n".join(lines).decode()
+
+
+def fault_of(node: Any) -> str | None:
+    """Return why a module is named in a way that the wheel cannot follow."""
+    if isinstance(node, ast.Import) and any(is_moved(one.name) for one in node.names):
+        return f"`{ast.unparse(node)}` cannot follow the module: write `from … import …`"
+    text = node.value if isinstance(node, ast.Constant) else None
+    if isinstance(text, str) and MODULE_AS_TEXT.fullmatch(text):
+        return f"the text {text!r} names a module: make it of `__name__` or `__package__`"
+    return None
+
+
+def is_moved(module: str | None) -> bool:
+    """Say whether a module stands elsewhere in the wheel."""
+    return module is not None and module.partition(".")[0] in MOVED

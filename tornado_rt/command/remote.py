@@ -1,0 +1,137 @@
+"""The commands that ask a running server over HTTP: submit, watch and notify."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+import attrs
+from rich.console import Console
+
+from services.console import CommandFault
+from services.queue import TaskState
+from settings import Settings, asked_server
+from tornado_rt.app import url_of
+from tornado_rt.auth import make_token
+from tornado_rt.command.client import BadAddress, Remote
+from tornado_rt.command.drawing import board_of
+from tornado_rt.command.program import say
+from tornado_rt.command.verbs import FAILED
+from tornado_rt.data_folder import SECRET_FILE
+from tornado_rt.protocol import MessageType
+from tornado_rt.secret import load_secret
+
+TOKEN_SECONDS = 3600.0
+PUBLISH = "rt:publish"
+ADMIN = "rt:admin"
+# What a server that listens at all addresses is asked at.
+NEAR = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+class NoToken(Exception):
+    """There is no token to ask with; the message says how to give one."""
+
+
+def submit(settings: Settings, options: argparse.Namespace) -> int:
+    """Submit a task, print its id, and watch it if that is asked for."""
+    body = {
+        "kind": options.kind,
+        "params": _params(options.params),
+        "label": options.label,
+        "priority": options.priority,
+        "key": options.key,
+        "tags": options.tag,
+        "delay": options.delay,
+    }
+    return asyncio.run(_submit(_remote(settings, options), _given(body), watched=options.watch))
+
+
+def watch(settings: Settings, options: argparse.Namespace) -> int:
+    """Show a task until it ends; return 0 when it is completed."""
+    return asyncio.run(_watch(_remote(settings, options, ADMIN), options.id))
+
+
+def notify(settings: Settings, options: argparse.Namespace) -> int:
+    """Send a notification and print its id."""
+    body = {
+        "user_id": options.to,
+        "title": options.title,
+        "content": options.text,
+        "type": options.type,
+        "severity": options.severity,
+        "link": options.link,
+    }
+    remote = _remote(settings, options, PUBLISH)
+    say(asyncio.run(remote.post("/api/notifications", _given(body)))["id"])
+    return 0
+
+
+async def _submit(remote: Remote, body: Mapping[str, Any], *, watched: bool) -> int:
+    task_id = (await remote.post("/api/tasks", body))["task_id"]
+    say(task_id)
+    return await _watch(remote, task_id) if watched else 0
+
+
+async def _watch(remote: Remote, task_id: str) -> int:
+    events = remote.events(f"/api/tasks/{quote(task_id, safe='')}")
+    with board_of(Console(soft_wrap=True, highlight=False)) as board:
+        async with contextlib.aclosing(events):
+            async for event in events:
+                board.show(event)
+                if event.type == MessageType.FINISHED:
+                    is_good = event.data.get("final_status") == TaskState.COMPLETED
+                    return 0 if is_good else FAILED
+    return FAILED
+
+
+def _params(text: str) -> Any:
+    try:
+        return json.loads(sys.stdin.read() if text == "-" else text)
+    except ValueError as error:
+        raise CommandFault(f"the parameters are not JSON: {error}") from None
+
+
+def _given(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def _remote(settings: Settings, options: argparse.Namespace, *scopes: str) -> Remote:
+    """Return the server that is asked, with the token that is given, or one with these scopes."""
+    url, token = asked_server()
+    given = (options.token or token).strip()
+    if not given.isascii() or not given.isprintable():
+        raise NoToken("token: it is none: it has characters that no token has")
+    return Remote(
+        options.url or url or _own_url(settings),
+        (lambda: given) if given else _maker(settings, options.user, list(scopes)),
+    )
+
+
+def _own_url(settings: Settings) -> str:
+    if not settings.port:
+        raise BadAddress("url: name the address of the server: port 0 is any port")
+    near = attrs.evolve(settings, host=NEAR.get(settings.host, settings.host))
+    return url_of(near, settings.port)
+
+
+def _maker(settings: Settings, user: str, scopes: list[str]) -> Callable[[], str]:
+    """Return what makes tokens, with the secret of the settings or of the data folder."""
+    own = not (settings.jwt_secret or settings.jwt_public_key or settings.jwt_jwks_url)
+    if own and not (settings.data_dir / SECRET_FILE).exists():
+        # A secret that is made here would be of no server.
+        raise NoToken(
+            f"there is no secret in {settings.data_dir}: name the server's folder by RT_DATA_DIR, "
+            "or give a token by --token or RT_TOKEN"
+        )
+    secret, _ = load_secret(settings)
+    if not secret:
+        raise NoToken("tokens of a public key are made elsewhere: give one by --token or RT_TOKEN")
+    make = partial(make_token, settings, secret, user, scopes, TOKEN_SECONDS)
+    # A bad name of a user is told now.
+    make()
+    return lambda: make()[0]
