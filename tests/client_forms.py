@@ -136,7 +136,7 @@ class FaultyPeer:
 def header(head: str, name: str) -> str | None:
     """Return a header of a request."""
     lines = (line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
-    return dict((one.lower(), value) for one, value in lines).get(name.lower())
+    return {one.lower(): value for one, value in lines}.get(name.lower())
 
 
 def http_answer(status: int, body: str, *headers: str) -> Answer:

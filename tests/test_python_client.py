@@ -114,11 +114,13 @@ def test_watch_goes_on_after_every_cut(
     events = form.each(away.task(task.id).watch(SECONDS))
     seen = [next(events)]
     for number in (1, 3, 5):
+        relay.is_away = True
         relay.cut()
         for one in (number, number + 1):
             count(gate, one)
             text = f"count {one}"
             wait_until(lambda text=text: form.call(task.read()).message == text, SECONDS)
+        relay.is_away = False
         while getattr(seen[-1], "message", "") != f"count {number + 1}":
             seen.append(next(events))
     relay.cut()
