@@ -199,7 +199,9 @@ def test_inbox_is_listed_counted_and_watched(
     assert form.call(client.inbox().mark_read(sent[0].id)).unread == 3
     changed = next(one for one in events if isinstance(one, Changed))
     assert [(one.id, one.is_unread) for one in changed.items] == [(sent[0].id, False)]
-    assert form.call(client.inbox().mark_read()).unread == 0
+    with pytest.raises(ValueError, match="name ids"):
+        form.call(client.inbox().act("delete"))
+    assert form.call(client.inbox().mark_all_read()).unread == 0
     assert form.call(client.inbox().unread_count()).unread == 0
     titles = [one.title for one in form.each(client.inbox(limit=2))]
     assert titles == ["n2", "n1", "n0", "before"]

@@ -192,10 +192,14 @@ def test_problem_that_passes_brings_the_client_back(form: Form, make_peer: Peers
 
 
 def test_problem_that_stays_is_told(form: Form, make_peer: Peers) -> None:
-    """The error is that of the same status."""
+    """The error is that of the same status; the events before it come first."""
     problem = block("problem", '{"code": "not_found", "message": "no such task"}')
+    peer = make_peer(stream_answer(CALM, progress(1), problem))
+    events = watch(form, peer)
+    assert percents([next(events)]) == [1]
     with pytest.raises(NotFound, match="no such task"):
-        list(watch(form, make_peer(stream_answer(CALM, problem))))
+        next(events)
+    assert len(peer.heads) == 1
 
 
 def test_resync_begins_anew(form: Form, make_peer: Peers) -> None:
@@ -324,6 +328,8 @@ def test_wrong_arguments_are_told_before_anything_is_sent() -> None:
                 client.subscribe(*topics)
         with pytest.raises(ValueError, match="name"):
             client.task("").read()
+    with Client(url, token="from a file\n") as client, pytest.raises(ValueError, match="line ends"):
+        client.task("t").read()
 
 
 def test_wrong_token_is_not_tried_again(form: Form, make_peer: Peers) -> None:

@@ -18,7 +18,7 @@ from tornado_rt_client.records import Kind, Notification, TaskRecord
 from tornado_rt_client.request import Attempts, Request
 from tornado_rt_client.schedules import AsyncSchedules
 from tornado_rt_client.task import AsyncBatch, AsyncTask
-from tornado_rt_client.tokens import AsyncToken, current_async, source_of
+from tornado_rt_client.tokens import AsyncToken, authorization_async, source_of
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
@@ -182,7 +182,7 @@ class AsyncClient:
                 request.path,
                 params=request.params,
                 content=request.content(),
-                headers={**request.headers(), **await self._authorization()},
+                headers={**request.headers(), **await authorization_async(self._token)},
             )
         except httpx.TransportError as error:
             raise connecting.lost(error) from error
@@ -208,7 +208,7 @@ class AsyncClient:
             "GET",
             following.path,
             params=following.params,
-            headers={**following.headers(), **await self._authorization()},
+            headers={**following.headers(), **await authorization_async(self._token)},
             timeout=connecting.opening_timeout(seconds),
         )
         response = await _within(self._http.send(request, stream=True), now + seconds, now)
@@ -221,9 +221,6 @@ class AsyncClient:
             yield response
         finally:
             await response.aclose()
-
-    async def _authorization(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {await current_async(self._token)}"}
 
 
 async def _next_of(chunks: AsyncIterator[bytes]) -> bytes | None:

@@ -17,7 +17,7 @@ from tornado_rt_client.records import Kind, Notification, TaskRecord
 from tornado_rt_client.request import Attempts, Request
 from tornado_rt_client.schedules import Schedules
 from tornado_rt_client.task import Batch, Task
-from tornado_rt_client.tokens import Token, current, source_of
+from tornado_rt_client.tokens import Token, authorization, source_of
 from tornado_rt_client.watchdog import Watchdog
 
 T = TypeVar("T")
@@ -176,7 +176,7 @@ class Client:
                 request.path,
                 params=request.params,
                 content=request.content(),
-                headers={**request.headers(), **self._authorization()},
+                headers={**request.headers(), **authorization(self._token)},
             )
         except httpx.TransportError as error:
             raise connecting.lost(error) from error
@@ -202,7 +202,7 @@ class Client:
             "GET",
             following.path,
             params=following.params,
-            headers={**following.headers(), **self._authorization()},
+            headers={**following.headers(), **authorization(self._token)},
             timeout=connecting.opening_timeout(seconds),
         ) as response:
             if response.status_code >= 400:
@@ -211,9 +211,6 @@ class Client:
             following.opened(response.status_code, response.headers.get("content-type", ""))
             connecting.unbind(response)
             yield response
-
-    def _authorization(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {current(self._token)}"}
 
 
 def _socket_of(response: httpx.Response) -> Any:

@@ -70,6 +70,7 @@ class Following(Generic[E]):
     _was_connected: bool = attrs.field(default=False, init=False)
     _silence: float | None = attrs.field(default=OPENING_SECONDS, init=False)
     _retry_after: float | None = attrs.field(default=None, init=False)
+    _refusal: ApiError | None = attrs.field(default=None, init=False)
 
     def begin(self, now: float, timeout: float | None, backoff: Backoff, patience: float) -> None:
         """Begin to count the time: `timeout` and `patience` are seconds from now."""
@@ -107,8 +108,10 @@ class Following(Generic[E]):
         return min(ends, default=None)
 
     def receive(self, chunk: bytes, now: float) -> list[E]:
-        """Return the events that a piece of the stream brings. Raise ApiError for a refusal."""
-        self._check_deadline(now)
+        """Return the events that a piece of the stream brings.
+
+        Raise ProtocolError for what cannot be read, TimeoutError at the deadline if it brings none.
+        """
         shown: list[E] = []
         for block in self._parser.feed(chunk):
             event = self._take(block)
@@ -120,6 +123,8 @@ class Following(Generic[E]):
                 self.is_over = True
             if self.is_over or self.is_cut:
                 break
+        if not shown:
+            self._check_deadline(now)
         return shown
 
     def refused(self, error: ApiError) -> None:
@@ -132,8 +137,11 @@ class Following(Generic[E]):
         """Return how long to wait before the next connection [s].
 
         `error` is why there is none; None when the stream has ended. Raise it when the server was
-        never there within the patience, and TimeoutError when the deadline is over.
+        never there within the patience, TimeoutError when the deadline is over, and ApiError when
+        the stream has brought a refusal.
         """
+        if self._refusal is not None:
+            raise self._refusal
         self._check_deadline(now)
         self._failures += 1
         wait = self.backoff.seconds(
@@ -179,12 +187,11 @@ class Following(Generic[E]):
             self._silence = interval * SILENT_HEARTBEATS or None
 
     def _meet_problem(self, envelope: Envelope) -> None:
-        """Raise what cannot pass. Give up the connection for what can: the next one resumes."""
+        """Give up the connection. The next one resumes, if the problem passes."""
         code = str(envelope.fields.get("code", ""))
         message = str(envelope.fields.get("message", ""))
-        error = error_of_code(code, message)
-        if error is not None:
-            raise error
+        # It is raised later: the reader first gets the events before it.
+        self._refusal = error_of_code(code, message)
         self.is_cut = True
 
     def _is_repeated(self, envelope: Envelope) -> bool:

@@ -29,11 +29,15 @@ class Inbox:
         return self._client.send(verbs.unread_count())
 
     def mark_read(self, *ids: str) -> UnreadCount:
-        """Mark these as read, or without ids all of the inbox; return the counts after that."""
+        """Mark these as read; return the counts after that."""
         return self.act("read", *ids)
 
+    def mark_all_read(self) -> UnreadCount:
+        """Mark all of the inbox as read; return the counts after that."""
+        return self.act("read", all=True)
+
     def act(self, verb: str, *ids: str, **more: Any) -> UnreadCount:
-        """Apply a verb to these, or without ids to all of the inbox.
+        """Apply a verb to these, to what a `filter` finds, or with `all=True` to all of the inbox.
 
         A verb is `seen`, `read`, `unread`, `archive`, `unarchive`, `snooze` (with `seconds` or
         `until`), `unsnooze`, `pin`, `unpin` or `delete`.
@@ -67,11 +71,15 @@ class AsyncInbox:
         return await self._client.send(verbs.unread_count())
 
     async def mark_read(self, *ids: str) -> UnreadCount:
-        """Mark these as read, or without ids all of the inbox; return the counts after that."""
+        """Mark these as read; return the counts after that."""
         return await self.act("read", *ids)
 
+    async def mark_all_read(self) -> UnreadCount:
+        """Mark all of the inbox as read; return the counts after that."""
+        return await self.act("read", all=True)
+
     async def act(self, verb: str, *ids: str, **more: Any) -> UnreadCount:
-        """Apply a verb to these, or without ids to all of the inbox.
+        """Apply a verb to these, to what a `filter` finds, or with `all=True` to all of the inbox.
 
         A verb is `seen`, `read`, `unread`, `archive`, `unarchive`, `snooze` (with `seconds` or
         `until`), `unsnooze`, `pin`, `unpin` or `delete`.

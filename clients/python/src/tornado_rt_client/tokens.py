@@ -85,12 +85,19 @@ def source_of(
     return Mint(secret, user, scopes, topics, ttl)
 
 
-def current(token: Token) -> str:
-    """Return the token to send now."""
-    return token if isinstance(token, str) else token()
+def authorization(token: Token) -> dict[str, str]:
+    """Return the header that has the token to send now. Raise ValueError for what is none."""
+    return _header(token if isinstance(token, str) else token())
 
 
-async def current_async(token: AsyncToken) -> str:
-    """Return the token to send now; the function that knows it may be asynchronous."""
+async def authorization_async(token: AsyncToken) -> dict[str, str]:
+    """Do as `authorization` does; the function that knows the token may be asynchronous."""
     found = token if isinstance(token, str) else token()
-    return await found if inspect.isawaitable(found) else found
+    return _header(await found if inspect.isawaitable(found) else found)
+
+
+def _header(token: str) -> dict[str, str]:
+    # A line end, as a token from a file may have, would look like a lost connection.
+    if not token or not all("!" <= one <= "~" for one in token):
+        raise ValueError("the token is empty, or has spaces or line ends")
+    return {"Authorization": f"Bearer {token}"}

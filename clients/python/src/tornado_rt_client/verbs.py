@@ -112,11 +112,14 @@ def unread_count() -> Request[UnreadCount]:
 
 
 def act(verb: str, ids: Sequence[str], more: Mapping[str, Any]) -> Request[UnreadCount]:
-    """Apply a verb to notifications, all of the inbox without ids; return the counts after that.
+    """Apply a verb to notifications; return the counts after that.
 
-    The server changes nothing twice by a verb that comes twice.
+    The server changes nothing twice by a verb that comes twice. Raise ValueError when nothing says
+    which ones: an empty list of ids must not mean all.
     """
-    body = {**({"ids": list(ids)} if ids else {"all": True}), **more}
+    if not ids and not ({"all", "filter"} & more.keys()):
+        raise ValueError("name ids, or give a filter or all=True")
+    body = {**({"ids": list(ids)} if ids else {}), **more}
     path = _path("/api/notifications", verb)
     return Request("POST", path, UnreadCount.read, body=body, is_harmless=True)
 
