@@ -155,6 +155,18 @@ def test_waits_follow_the_server_and_double() -> None:
     assert following.pause(0.0) == 2
 
 
+def test_stream_that_never_begins_is_given_up() -> None:
+    """A proxy may answer for a server that is not there; one that was there is waited for."""
+    following = verbs.watch_task("t")
+    following.begin(0.0, None, Backoff(), 30.0)
+    following.opened(200, "text/event-stream")
+    assert following.pause(1.0) > 0
+    with pytest.raises(ConnectionLost, match="before it began"):
+        following.pause(30.0)
+    following.receive(CONNECTED.encode(), 30.0)
+    assert following.pause(10_000.0, ConnectionLost("cut")) > 0
+
+
 @given(st.integers(0, 10**6), st.floats(0, 1))
 def test_waits_are_bounded_and_jittered(failures: int, chance: float) -> None:
     """Each is between half of what it would be and all of it."""

@@ -7,14 +7,19 @@ event twice, none left out, a silent connection is given up, and who is refused 
 
 import logging
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import attrs
 
 from tornado_rt_client.backoff import Backoff
-from tornado_rt_client.errors import ApiError, ProtocolError, RealtimeError, error_of_code
+from tornado_rt_client.errors import (
+    ApiError,
+    ConnectionLost,
+    ProtocolError,
+    RealtimeError,
+    error_of_code,
+)
 from tornado_rt_client.event_stream import Block, EventStreamParser
 from tornado_rt_client.events import (
     Counts,
@@ -24,6 +29,7 @@ from tornado_rt_client.events import (
     decode,
     read_event,
 )
+from tornado_rt_client.seen import Seen
 
 logger = logging.getLogger("tornado_rt_client")
 
@@ -34,10 +40,6 @@ CONTENT_TYPE = "text/event-stream"
 OPENING_SECONDS = 30.0
 # A connection is lost that brings nothing for this many intervals of its heartbeat.
 SILENT_HEARTBEATS = 3.0
-# How many ids are remembered. A server sends some hundreds of messages again at most.
-REMEMBERED = 10_000
-# Messages that a client may drop when it has seen their ids.
-ONCE = frozenset({"progress", "finished", "notification", "changed", "message"})
 PROBLEMS = frozenset({"problem", "error"})
 
 
@@ -62,8 +64,7 @@ class Following(Generic[E]):
     is_over: bool = False
     is_cut: bool = False
     _parser: EventStreamParser = attrs.field(factory=EventStreamParser, init=False)
-    _seen: OrderedDict[tuple[str | None, str], None] = attrs.field(factory=OrderedDict, init=False)
-    _version: int = attrs.field(default=-1, init=False)
+    _seen: Seen = attrs.field(factory=Seen, init=False)
     _failures: int = attrs.field(default=0, init=False)
     _first: float | None = attrs.field(default=None, init=False)
     _patient_until: float = attrs.field(default=math.inf, init=False)
@@ -148,8 +149,8 @@ class Following(Generic[E]):
             self._failures, first=self._first, retry_after=self._retry_after
         )
         is_late = not self._was_connected and now + wait > self._patient_until
-        if error is not None and is_late:
-            raise error
+        if is_late:
+            raise error or ConnectionLost(f"{self.path} ended before it began")
         logger.info("%s: %s; coming back in %.1f s", self.path, error or "the stream ended", wait)
         self._retry_after = None
         # The next one may not come before the deadline, which is then told in time.
@@ -169,12 +170,12 @@ class Following(Generic[E]):
         elif envelope.type in PROBLEMS:
             self._meet_problem(envelope)
             return None
-        elif envelope.type in ONCE and self._is_repeated(envelope):
+        elif not self._seen.is_new(envelope):
             return None
         event = read_event(envelope)
         if isinstance(event, Resync):
-            self._forget(event.topic)
-        if isinstance(event, Counts) and self._is_old(event):
+            self._seen.forget(event.topic)
+        if isinstance(event, Counts) and not self._seen.is_newest(event.counts):
             return None
         return event
 
@@ -193,28 +194,3 @@ class Following(Generic[E]):
         # It is raised later: the reader first gets the events before it.
         self._refusal = error_of_code(code, message)
         self.is_cut = True
-
-    def _is_repeated(self, envelope: Envelope) -> bool:
-        """Say whether a message was seen before; remember it."""
-        if envelope.id is None:
-            return False
-        key = (envelope.topic, envelope.id)
-        if key in self._seen:
-            return True
-        self._seen[key] = None
-        if len(self._seen) > REMEMBERED:
-            self._seen.popitem(last=False)
-        return False
-
-    def _is_old(self, event: Counts) -> bool:
-        """Say whether newer counts are known: they come in no certain order."""
-        if event.counts.version <= self._version:
-            return True
-        self._version = event.counts.version
-        return False
-
-    def _forget(self, topic: str | None) -> None:
-        """Forget what was seen: the log may be another, and count from the beginning."""
-        self._version = -1
-        for key in [one for one in self._seen if one[0] == topic]:
-            del self._seen[key]
