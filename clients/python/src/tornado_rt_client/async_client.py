@@ -1,4 +1,4 @@
-"""The asynchronous client, for asyncio and trio."""
+"""The asynchronous client."""
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Sequence
