@@ -4,7 +4,8 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -100,10 +101,11 @@ class FaultyPeer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
-    def start(self) -> None:
+    def __enter__(self) -> Self:
         self._run(self._accept)
+        return self
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close everything; what an answer waits for ends with that."""
         for one in (self._listener, *self._open):
             with contextlib.suppress(OSError):
@@ -144,6 +146,24 @@ def http_answer(status: int, body: str, *headers: str) -> Answer:
     lines = [f"HTTP/1.1 {status} Status", f"Content-Length: {len(body)}", *headers]
     head = "\r\n".join([*lines, "Content-Type: application/json", "Connection: close", "", ""])
     return lambda opened, _: opened.sendall((head + body).encode())
+
+
+def forward(url: str, *, loses: bool) -> Answer:
+    """Return what hands a request to a server, and loses the answer or hands it back."""
+    target = urlsplit(url)
+
+    def answer(opened: socket.socket, received: str) -> None:
+        head, _, body = received.partition("\r\n\r\n")
+        while len(body) < int(header(head, "Content-Length") or 0):
+            body += opened.recv(65536).decode()
+        head = head.replace("Connection: keep-alive", "Connection: close")
+        with socket.create_connection((target.hostname, target.port), SECONDS) as server:
+            server.sendall(f"{head}\r\n\r\n{body}".encode())
+            answered = b"".join(iter(lambda: server.recv(65536), b""))
+        assert answered
+        opened.sendall(b"" if loses else answered)
+
+    return answer
 
 
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\n"

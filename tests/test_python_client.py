@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.browsing import Relay
-from tests.client_forms import SECONDS, AsyncForm, SyncForm
+from tests.client_forms import SECONDS, AsyncForm, FaultyPeer, SyncForm, forward
 from tests.conftest import ServerProcess
 from tests.waiting import wait_until
 from tornado_rt_client import (
@@ -168,6 +168,20 @@ def test_submission_is_made_once(form: Form, client: Any) -> None:
         form.call(client.submit("client.echo", idempotency_key="one")).id for _ in range(2)
     )
     assert first == again
+
+
+def test_what_was_done_is_not_done_again_when_its_answer_is_lost(
+    form: Form, client: Any, client_server: ServerProcess, user: str
+) -> None:
+    """The repetition gets the answer of the first time."""
+    lost, found = (forward(client_server.url, loses=loses) for loses in (True, False))
+    with FaultyPeer([lost, found, lost, found]) as peer:
+        away = form.client(peer.url, user=user)
+        task = form.call(away.submit("client.echo", {"value": 1}, notify=False))
+        told = form.call(away.notify(user, type="alert", title="once"))
+        assert len(peer.heads) == 4
+    assert [one.task_id for one in form.each(client.tasks())] == [task.id]
+    assert [one.id for one in form.each(client.inbox())] == [told.id]
 
 
 def test_batch_is_watched_to_its_end(form: Form, client: Any) -> None:

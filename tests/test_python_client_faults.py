@@ -1,5 +1,6 @@
 """The Python client in both forms beside a peer that cuts, refuses, repeats and says nothing."""
 
+import contextlib
 import json
 import threading
 import time
@@ -11,7 +12,6 @@ import pytest
 
 from tests.client_forms import (
     SECONDS,
-    Answer,
     AsyncForm,
     FaultyPeer,
     SyncForm,
@@ -59,16 +59,8 @@ def form(request: pytest.FixtureRequest) -> Iterator[Form]:
 @pytest.fixture
 def make_peer() -> Iterator[Peers]:
     """A factory of peers that answer one connection after another."""
-    made: list[FaultyPeer] = []
-
-    def make(*answers: Answer) -> FaultyPeer:
-        made.append(FaultyPeer([*answers]))
-        made[-1].start()
-        return made[-1]
-
-    yield make
-    for peer in made:
-        peer.close()
+    with contextlib.ExitStack() as stack:
+        yield lambda *answers: stack.enter_context(FaultyPeer([*answers]))
 
 
 def progress(number: int) -> str:
