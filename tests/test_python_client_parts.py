@@ -207,6 +207,15 @@ def test_resync_of_one_topic_leaves_the_others() -> None:
     assert following.last_id == "places"
 
 
+def test_data_that_look_like_a_message_are_data() -> None:
+    """A kind may show parameters of any name."""
+    following = verbs.watch_task("t")
+    data = {"task_id": "t", "type": "progress", "topic": "a", "data": {"task_id": "x"}}
+    [event] = following.receive(block("progress", json.dumps(data), "e-1").encode(), 0.0)
+    assert isinstance(event, Progress)
+    assert (event.snapshot.task_id, event.topic, event.id) == ("t", None, "e-1")
+
+
 def test_event_that_is_no_json_is_an_error() -> None:
     """It is not passed over: the reader would miss it."""
     following: Following[Any] = verbs.watch_task("t")

@@ -140,19 +140,20 @@ class Envelope:
         return self.data if isinstance(self.data, dict) else {}
 
 
-def decode(type_: str, text: str, id_: str | None) -> Envelope:
+def decode(type_: str, text: str, id_: str | None, *, has_topics: bool = False) -> Envelope:
     """Read the data of one event of a stream. Raise ProtocolError.
 
-    On a stream of many topics they are the whole message, with its topic and its own id.
+    On a stream that has topics they are the whole message, with its topic and its own id; those of
+    a message about the connection are its data alone.
     """
     try:
         data = json.loads(text)
     except ValueError as error:
         raise ProtocolError(f"an event that is not JSON: {error}") from None
-    if isinstance(data, dict) and data.get("type") == type_ and "data" in data and "topic" in data:
+    if has_topics and isinstance(data, dict) and "topic" in data:
         own = data.get("id")
         own_id = own if isinstance(own, str) else None
-        return Envelope(type_, data["data"], str(data["topic"]), own_id)
+        return Envelope(type_, data.get("data"), str(data["topic"]), own_id)
     return Envelope(type_, data, None, id_)
 
 

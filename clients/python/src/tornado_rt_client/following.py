@@ -57,6 +57,7 @@ class Following(Generic[E]):
     shows: tuple[type[Event], ...]
     ends: Callable[[Event], bool] = lambda _: False
     params: Mapping[str, Any] = attrs.Factory(dict)
+    has_topics: bool = False
     backoff: Backoff = attrs.Factory(Backoff)
     deadline: float | None = None
     last_id: str = ""
@@ -164,7 +165,7 @@ class Following(Generic[E]):
         """Return the event of a block, None when it has none for the reader."""
         if block.id is not None:
             self.last_id = block.id
-        envelope = decode(block.event, block.data, block.id)
+        envelope = decode(block.event, block.data, block.id, has_topics=self.has_topics)
         if envelope.type == "connected":
             self._connect(envelope)
         elif envelope.type in PROBLEMS:

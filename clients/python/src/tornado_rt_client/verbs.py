@@ -195,7 +195,7 @@ def subscribe(topics: Sequence[str]) -> Following[Event]:
         raise ValueError("name at least one topic; a topic is not empty and has no comma")
     shows = (Progress, Finished, BatchProgress, BatchFinished, Arrived, Changed, Counts)
     params = {"topics": ",".join(topics)}
-    return Following("/api/stream", (*shows, Message, Resync), params=params)
+    return Following("/api/stream", (*shows, Message, Resync), params=params, has_topics=True)
 
 
 def is_end_of_task(event: Event) -> bool:
