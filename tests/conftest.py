@@ -341,6 +341,24 @@ def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerP
     stop_server(server)
 
 
+@pytest.fixture(scope="session")
+def client_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server process for the Python client, with kinds of its own and a secret that is known."""
+    server = start_server(
+        tmp_path_factory.mktemp("client") / "data",
+        RT_JWT_SECRET=SECRET,
+        RT_KINDS="tests.client_kinds",
+        RT_DRAIN_SECONDS="0",
+        RT_WORKER_GRACE_SECONDS="0.5",
+        RT_WORKER_CONCURRENCY="8",
+        RT_QUEUE_USER_LIMIT="0",
+        RT_QUEUE_GLOBAL_LIMIT="0",
+        RT_REQUESTS_PER_SECOND="0",
+    )
+    yield server
+    stop_server(server)
+
+
 @pytest.fixture
 def import_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty current folder; what is imported from it is forgotten."""

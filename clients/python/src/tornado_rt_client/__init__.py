@@ -1,0 +1,99 @@
+"""Client of tornado_rt: submit tasks, watch them, send and read notifications."""
+
+from tornado_rt_client.async_client import AsyncClient
+from tornado_rt_client.backoff import Backoff
+from tornado_rt_client.client import Client
+from tornado_rt_client.errors import (
+    ApiError,
+    BadRequest,
+    Conflict,
+    ConnectionLost,
+    Forbidden,
+    Invalid,
+    NotFound,
+    ProtocolError,
+    RealtimeError,
+    ServerFault,
+    TaskCancelled,
+    TaskEnded,
+    TaskFailed,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+)
+from tornado_rt_client.events import (
+    Arrived,
+    BatchFinished,
+    BatchProgress,
+    Changed,
+    Counts,
+    Event,
+    Finished,
+    Message,
+    Progress,
+    Resync,
+)
+from tornado_rt_client.inbox import AsyncInbox, Inbox
+from tornado_rt_client.records import (
+    BatchSnapshot,
+    Kind,
+    Notification,
+    Schedule,
+    Snapshot,
+    TaskRecord,
+    UnreadCount,
+)
+from tornado_rt_client.schedules import AsyncSchedules, Schedules
+from tornado_rt_client.task import AsyncBatch, AsyncTask, Batch, Task
+from tornado_rt_client.tokens import Mint
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ApiError",
+    "Arrived",
+    "AsyncBatch",
+    "AsyncClient",
+    "AsyncInbox",
+    "AsyncSchedules",
+    "AsyncTask",
+    "Backoff",
+    "BadRequest",
+    "Batch",
+    "BatchFinished",
+    "BatchProgress",
+    "BatchSnapshot",
+    "Changed",
+    "Client",
+    "Conflict",
+    "ConnectionLost",
+    "Counts",
+    "Event",
+    "Finished",
+    "Forbidden",
+    "Inbox",
+    "Invalid",
+    "Kind",
+    "Message",
+    "Mint",
+    "NotFound",
+    "Notification",
+    "Progress",
+    "ProtocolError",
+    "RealtimeError",
+    "Resync",
+    "Schedule",
+    "Schedules",
+    "ServerFault",
+    "Snapshot",
+    "Task",
+    "TaskCancelled",
+    "TaskEnded",
+    "TaskFailed",
+    "TaskRecord",
+    "TooManyRequests",
+    "Unauthorized",
+    "Unavailable",
+    "UnreadCount",
+    "__version__",
+]

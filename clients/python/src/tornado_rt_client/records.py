@@ -1,0 +1,179 @@
+"""What the server tells of tasks, batches, notifications and schedules.
+
+Each has the fields that most callers need, and in `data` all that came, so that a newer server's
+fields can be read too.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Self, TypeVar
+
+import attrs
+
+from tornado_rt_client.errors import ProtocolError
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Record:
+    """The base of all: `data` is the JSON object that came."""
+
+    data: Mapping[str, Any] = attrs.field(repr=False, eq=False, kw_only=True)
+
+    @classmethod
+    def read(cls, data: Any) -> Self:
+        """Read a JSON object. Raise ProtocolError when it is none."""
+        if not isinstance(data, dict):
+            raise ProtocolError(f"an object was expected, not {type(data).__name__}")
+        names = {field.name for field in attrs.fields(cls)} - {"data"}
+        return cls(data=data, **{name: data[name] for name in names & data.keys()})
+
+
+@attrs.frozen
+class Snapshot(Record):
+    """The state of a task. `progress` is in percent, times are in seconds, None is unknown."""
+
+    task_id: str = ""
+    kind: str = ""
+    label: str = ""
+    status: str = ""
+    attempt: int = 0
+    progress: float = 0.0
+    message: str | None = None
+    current_step_name: str | None = None
+    position: int | None = None
+    elapsed_time: float | None = None
+    remaining_time: float | None = None
+    error: str | None = None
+
+
+@attrs.frozen
+class TaskRecord(Snapshot):
+    """All that is known of a task; a list leaves `result` out."""
+
+    params: Any = None
+    result: Any = None
+    tags: list[str] = attrs.Factory(list)
+    batch_id: str | None = None
+    created_at: str | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+
+
+@attrs.frozen
+class BatchSnapshot(Record):
+    """The state of a batch: how many of its tasks are where."""
+
+    batch_id: str = ""
+    kind: str = ""
+    status: str = ""
+    total: int = 0
+    queued: int = 0
+    processing: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    dead: int = 0
+    progress: float = 0.0
+
+
+@attrs.frozen
+class Notification(Record):
+    """A notification as it is in its user's inbox."""
+
+    id: str = ""
+    type: str = ""
+    title: str = ""
+    content: str | None = None
+    link: str | None = None
+    source: str | None = None
+    severity: str = "info"
+    status: str = ""
+    metadata: Mapping[str, Any] = attrs.Factory(dict)
+    seq: int | None = None
+    count: int = 1
+    created_at: str | None = None
+    read_at: str | None = None
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether it was not read yet."""
+        return self.status == "unread"
+
+
+@attrs.frozen
+class UnreadCount(Record):
+    """How many are unread, and how many were not seen, at this version of the inbox."""
+
+    unread: int = 0
+    unseen: int = 0
+    version: int = 0
+
+
+@attrs.frozen
+class Schedule(Record):
+    """Makes tasks by the clock: a `cron` expression in a time zone, or an interval `every` [s]."""
+
+    name: str = ""
+    kind: str = ""
+    cron: str | None = None
+    timezone: str | None = None
+    every: float | None = None
+    params: Any = None
+    enabled: bool = True
+    next_at: str | None = None
+    last_at: str | None = None
+    last_task_id: str | None = None
+
+
+@attrs.frozen
+class Kind(Record):
+    """A kind of work that can be submitted; `params_schema` is a JSON Schema."""
+
+    kind: str = ""
+    title: str = ""
+    params_schema: Mapping[str, Any] = attrs.Factory(dict)
+    workers: int = 0
+    queued: int = 0
+    running: int = 0
+
+
+@attrs.frozen
+class Page(Generic[T]):
+    """A part of a list; `next` is where it goes on, None at the end."""
+
+    items: list[T]
+    next: str | None
+
+
+def page_of(read: Callable[[Any], T]) -> Callable[[Any], Page[T]]:
+    """Return what reads a page of such items."""
+
+    def read_page(data: Any) -> Page[T]:
+        if not isinstance(data, dict) or not isinstance(data.get("items"), list):
+            raise ProtocolError("a list was expected")
+        place = data.get("next")
+        return Page([read(one) for one in data["items"]], None if place is None else str(place))
+
+    return read_page
+
+
+def text_field(name: str) -> Callable[[Any], str]:
+    """Return what reads one text of an answer."""
+
+    def read(data: Any) -> str:
+        if not isinstance(data, dict) or not isinstance(data.get(name), str):
+            raise ProtocolError(f"{name} is missing in the answer")
+        text: str = data[name]
+        return text
+
+    return read
+
+
+def anything(data: Any) -> Any:
+    """Read what the caller knows."""
+    return data
+
+
+def nothing(_: Any) -> None:
+    """Pass over an answer."""

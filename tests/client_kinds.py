@@ -1,0 +1,65 @@
+"""Kinds for the tests of the Python client. A gate is a file: while it is there, a task waits."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tornado_rt.work import Kind, Run, TaskError
+
+POLL_SECONDS = 0.02
+
+
+@attrs.frozen
+class Echo:
+    """What to return, and how many steps to show first."""
+
+    value: Any = None
+    steps: int = 3
+
+
+@attrs.frozen
+class Gated:
+    """How many counts there are, and the file that holds the last one back."""
+
+    gate: str
+    counts: int = 5
+
+
+@attrs.frozen
+class Nothing:
+    """No parameters."""
+
+
+echo = Kind("client.echo", Echo)
+gated = Kind("client.gated", Gated)
+fails = Kind("client.fails", Nothing)
+
+
+@echo.handler
+async def run_echo(params: Echo, run: Run) -> Any:
+    """Show some steps and return the value."""
+    for number in range(params.steps):
+        run.update((number + 1) / params.steps, f"step {number}")
+    return params.value
+
+
+@gated.handler
+async def run_gated(params: Gated, run: Run) -> int:
+    """Count one for each `COUNT.N` that appears beside the gate, and end with the gate."""
+    told = 0
+    gate = Path(params.gate)
+    while gate.exists():
+        wanted = len(list(gate.parent.glob(f"{gate.name}.*")))
+        if wanted > told:
+            told = wanted
+            run.update(min(0.9, told / params.counts), f"count {told}")
+        await asyncio.sleep(POLL_SECONDS)
+    return told
+
+
+@fails.handler
+async def run_fails(_: Nothing, __: Run) -> None:
+    """Fail for good."""
+    raise TaskError("it was not meant to be")
