@@ -108,7 +108,7 @@ def test_task_without_a_result_says_why(form: Form, client: Any, gate: Path) -> 
 def test_watch_goes_on_after_every_cut(
     form: Form, client: Any, relay: Relay, user: str, gate: Path
 ) -> None:
-    """What happened while the client was away comes, in order and once."""
+    """The events of an absence come afterwards, in order and once."""
     task = form.call(client.submit("client.gated", {"gate": str(gate)}))
     away = form.client(relay.url, user=user)
     events = form.each(away.task(task.id).watch(SECONDS))

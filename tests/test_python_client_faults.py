@@ -83,7 +83,7 @@ def percents(events: list[Any]) -> list[float]:
 
 
 def test_stream_comes_back_with_its_last_id(form: Form, make_peer: Peers) -> None:
-    """What comes again is dropped, what was cut in its middle is not."""
+    """A repeated event is dropped; one that was cut in its middle is not."""
     peer = make_peer(
         stream_answer(CALM, progress(1), progress(2), progress(3)[:-1]),
         stream_answer(CALM, progress(2), progress(3), END),
