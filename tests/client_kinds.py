@@ -13,7 +13,7 @@ POLL_SECONDS = 0.02
 
 @attrs.frozen
 class Echo:
-    """What to return, and how many steps to show first."""
+    """The value to return, and how many steps to show first."""
 
     value: Any = None
     steps: int = 3

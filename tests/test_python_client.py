@@ -108,7 +108,7 @@ def test_task_without_a_result_says_why(form: Form, client: Any, gate: Path) -> 
 def test_watch_goes_on_after_every_cut(
     form: Form, client: Any, relay: Relay, user: str, gate: Path
 ) -> None:
-    """What happened while the client was away comes, in order and once."""
+    """The events of an absence come afterwards, in order and once."""
     task = form.call(client.submit("client.gated", {"gate": str(gate)}))
     away = form.client(relay.url, user=user)
     events = form.each(away.task(task.id).watch(SECONDS))
@@ -170,7 +170,7 @@ def test_submission_is_made_once(form: Form, client: Any) -> None:
     assert first == again
 
 
-def test_what_was_done_is_not_done_again_when_its_answer_is_lost(
+def test_request_whose_answer_is_lost_is_done_once(
     form: Form, client: Any, client_server: ServerProcess, user: str
 ) -> None:
     """The repetition gets the answer of the first time."""
@@ -259,7 +259,7 @@ def test_schedules_are_put_listed_and_dropped(form: Form, client: Any) -> None:
         form.call(schedules.get("a"))
 
 
-def test_what_has_no_verb_is_asked_for_by_its_path(form: Form, client: Any) -> None:
+def test_endpoint_without_a_verb_is_asked_by_its_path(form: Form, client: Any) -> None:
     """Each endpoint can be reached."""
     assert "queued" in form.call(client.request("GET", "/api/queue/stats"))
     kinds = {one.kind: one for one in form.call(client.kinds())}

@@ -83,7 +83,7 @@ def percents(events: list[Any]) -> list[float]:
 
 
 def test_stream_comes_back_with_its_last_id(form: Form, make_peer: Peers) -> None:
-    """What comes again is dropped, what was cut in its middle is not."""
+    """A repeated event is dropped; one that was cut in its middle is not."""
     peer = make_peer(
         stream_answer(CALM, progress(1), progress(2), progress(3)[:-1]),
         stream_answer(CALM, progress(2), progress(3), END),
@@ -137,12 +137,14 @@ def test_silent_connection_is_given_up(form: Form, make_peer: Peers) -> None:
 
 def test_slow_reader_is_no_silence(form: Form, make_peer: Peers) -> None:
     """The time that the reader takes over an event does not count."""
-    released, sent = threading.Event(), threading.Event()
+    asked, released, sent = (threading.Event() for _ in range(3))
     brisk = block("connected", '{"heartbeat_interval": 0.3}', "e-0")
     ended: list[bytes] = []
 
     def answer(opened: Any, head: str) -> None:
         stream_answer(brisk, progress(1))(opened, head)
+        asked.wait(SECONDS)
+        opened.sendall(progress(2).encode())
         released.wait(SECONDS)
         with contextlib.suppress(BlockingIOError):
             # Nothing comes unless the client has ended its side.
@@ -151,6 +153,9 @@ def test_slow_reader_is_no_silence(form: Form, make_peer: Peers) -> None:
         sent.set()
 
     events = watch(form, make_peer(answer))
+    next(events)
+    # The next read knows the heartbeat.
+    asked.set()
     next(events)
     # Longer than the silence that is allowed: what is tested is that time passes.
     time.sleep(1.2)

@@ -103,7 +103,7 @@ def test_event_without_end_is_refused(content: bytes) -> None:
 
 @attrs.define
 class Log:
-    """What a server has to tell, and a stream of it after an id, cut somewhere."""
+    """A server's log, and a stream of it after an id, cut somewhere."""
 
     length: int
 
@@ -307,7 +307,7 @@ def test_names_are_quoted_and_checked() -> None:
 
 
 def test_params_may_be_objects_of_classes() -> None:
-    """What a kind's author has as a class can be sent as it is."""
+    """An instance of a kind's class of parameters is sent as it is."""
 
     @attrs.frozen
     class Params:

@@ -41,7 +41,7 @@ class Progress(Event):
 
     @property
     def message(self) -> str | None:
-        """What the task says it does."""
+        """The task's own words for its current work."""
         return self.snapshot.message
 
     @property

@@ -1,4 +1,4 @@
-"""What the server tells of tasks, batches, notifications and schedules.
+"""Tasks, batches, notifications and schedules as the server describes them.
 
 Each has the fields that most callers need, and in `data` all that came, so that a newer server's
 fields can be read too.
@@ -147,7 +147,7 @@ class Page(Generic[T]):
 
 
 def page_of(read: Callable[[Any], T]) -> Callable[[Any], Page[T]]:
-    """Return what reads a page of such items."""
+    """Return a reader of pages of such items."""
 
     def read_page(data: Any) -> Page[T]:
         if not isinstance(data, dict) or not isinstance(data.get("items"), list):
@@ -159,7 +159,7 @@ def page_of(read: Callable[[Any], T]) -> Callable[[Any], Page[T]]:
 
 
 def text_field(name: str) -> Callable[[Any], str]:
-    """Return what reads one text of an answer."""
+    """Return a reader of one text of an answer."""
 
     def read(data: Any) -> str:
         if not isinstance(data, dict) or not isinstance(data.get(name), str):
@@ -171,7 +171,7 @@ def text_field(name: str) -> Callable[[Any], str]:
 
 
 def anything(data: Any) -> Any:
-    """Read what the caller knows."""
+    """Return the answer as it is: its caller knows its shape."""
     return data
 
 

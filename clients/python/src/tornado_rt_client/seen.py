@@ -1,4 +1,4 @@
-"""What the reader of a stream has seen, so that nothing comes twice."""
+"""The memory of a stream's reader, so that no event comes twice."""
 
 from collections import OrderedDict
 
