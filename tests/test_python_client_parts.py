@@ -211,9 +211,11 @@ def test_resync_of_one_topic_leaves_the_others() -> None:
         return block(type_, json.dumps(envelope), "places")
 
     first = [message("message", "a", "e-1"), message("message", "b", "e-1")]
-    stream = "".join([*first, message("resync", "a", "f-0"), *first])
+    stream = "".join(
+        [*first, message("resync", "a", "f-0"), *first, message("message", "b", "e-2")]
+    )
     shown = following.receive(stream.encode(), 0.0)
-    assert [one.topic for one in shown] == ["a", "b", "a", "a"]
+    assert [one.topic for one in shown] == ["a", "b", "a", "a", "b"]
     assert isinstance(shown[2], Resync)
     assert following.last_id == "places"
 
