@@ -72,6 +72,17 @@ def test_stream_is_read_however_it_is_cut_into_pieces(
     assert read == blocks
 
 
+@pytest.mark.parametrize("end", LINE_ENDS)
+def test_stream_may_be_cut_at_every_place(end: str) -> None:
+    """Between CR and LF too, which are one end of a line."""
+    blocks = [Block("e", "one\ntwo", "7"), Block("ö", "€")]
+    content = "".join(written(one, end) for one in blocks).encode()
+    for place in range(len(content) + 1):
+        parser = EventStreamParser()
+        read = parser.feed(content[:place]) + parser.feed(content[place:])
+        assert read == blocks
+
+
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200)))
 def test_any_bytes_are_read_as_in_one_piece(content: bytes, places: list[int]) -> None:
     """Nothing breaks the parser, and pieces change nothing."""
@@ -200,9 +211,11 @@ def test_resync_of_one_topic_leaves_the_others() -> None:
         return block(type_, json.dumps(envelope), "places")
 
     first = [message("message", "a", "e-1"), message("message", "b", "e-1")]
-    stream = "".join([*first, message("resync", "a", "f-0"), *first])
+    stream = "".join(
+        [*first, message("resync", "a", "f-0"), *first, message("message", "b", "e-2")]
+    )
     shown = following.receive(stream.encode(), 0.0)
-    assert [one.topic for one in shown] == ["a", "b", "a", "a"]
+    assert [one.topic for one in shown] == ["a", "b", "a", "a", "b"]
     assert isinstance(shown[2], Resync)
     assert following.last_id == "places"
 

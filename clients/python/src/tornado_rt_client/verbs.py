@@ -215,7 +215,7 @@ def new_key() -> str:
 
 def _path(folder: str, *names: str) -> str:
     """Return an address below a folder. Raise ValueError for a name that is none."""
-    if not all(names) or any(set(one) <= {"."} for one in names):
+    if any(set(one) <= {"."} for one in names):
         raise ValueError(f"not a name: {names}")
     return "/".join([folder, *(quote(one, safe=":") for one in names)])
 
