@@ -255,7 +255,7 @@ def event(number: int, kind: str, **data: Any) -> bytes:
 
 async def followed(*answers: bytes) -> tuple[list[Event], list[str | None]]:
     """Follow a stream; return its events, and the places at which the requests wanted to go on."""
-    async with playing(*answers) as script:
+    async with playing(*answers) as script, asyncio.timeout(60):
         return [one async for one in Remote(script.url, lambda: "t").events("/s")], script.places
 
 
