@@ -16,7 +16,9 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.conftest import ROOT, ServerProcess
+from services.worker.loading import import_function
+from settings import Settings
+from tests.conftest import ROOT, ServerProcess, Write
 from tests.forks import run
 from tests.receiving import answering
 from tornado_rt import __version__
@@ -218,6 +220,12 @@ def test_command_that_cannot_ask_is_one_line(
     assert ended.stderr.count("\n") == 1
     # A folder with a secret of no server would be found by the next command.
     assert not list(tmp_path.iterdir())
+
+
+def test_handler_is_found_in_the_current_folder(write: Write) -> None:
+    """As kinds are; an installed command has no other folder of the application."""
+    write("handler_of_here.py", "async def analyse(task, progress): ...")
+    assert import_function("handler_of_here:analyse", Settings()).__name__ == "analyse"
 
 
 @attrs.define
