@@ -16,7 +16,9 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.conftest import ROOT, ServerProcess
+from services.worker.loading import import_function
+from settings import Settings
+from tests.conftest import ROOT, ServerProcess, Write
 from tests.forks import run
 from tests.receiving import answering
 from tornado_rt import __version__
@@ -220,6 +222,12 @@ def test_command_that_cannot_ask_is_one_line(
     assert not list(tmp_path.iterdir())
 
 
+def test_handler_is_found_in_the_current_folder(write: Write) -> None:
+    """As kinds are; an installed command has no other folder of the application."""
+    write("handler_of_here.py", "async def analyse(task, progress): ...")
+    assert import_function("handler_of_here:analyse", Settings()).__name__ == "analyse"
+
+
 @attrs.define
 class Script:
     """A server that gives its answers in turn, and closes each connection."""
@@ -255,7 +263,7 @@ def event(number: int, kind: str, **data: Any) -> bytes:
 
 async def followed(*answers: bytes) -> tuple[list[Event], list[str | None]]:
     """Follow a stream; return its events, and the places at which the requests wanted to go on."""
-    async with playing(*answers) as script:
+    async with playing(*answers) as script, asyncio.timeout(60):
         return [one async for one in Remote(script.url, lambda: "t").events("/s")], script.places
 
 
