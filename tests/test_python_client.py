@@ -24,6 +24,8 @@ from tornado_rt_client import (
     Progress,
     TaskCancelled,
     TaskFailed,
+    TasksChanged,
+    TasksListed,
     Unauthorized,
 )
 
@@ -241,6 +243,24 @@ def test_topics_are_followed_on_one_connection(
         event = next(events)
         assert isinstance(event, Message)
         assert (event.data, event.is_snapshot) == ({"n": number}, False)
+
+
+def test_all_tasks_are_followed(form: Form, client: Any, relay: Relay, user: str) -> None:
+    """The list comes first; a task that is made while the stream is cut is told afterwards."""
+    before = form.call(client.submit("client.echo", {"value": 1}, delay=600))
+    events = form.each(form.client(relay.url, user=user).subscribe("tasks", timeout=SECONDS))
+    listed = next(events)
+    assert isinstance(listed, TasksListed)
+    assert [(one.task_id, one.status) for one in listed.items] == [(before.id, "delayed")]
+    relay.cut()
+    form.call(before.cancel())
+    after = form.call(client.submit("client.echo", {"value": 1}, delay=600))
+    seen = [next(events), next(events)]
+    assert all(isinstance(one, TasksChanged) for one in seen)
+    assert [(one.task_id, one.status) for change in seen for one in change.items] == [
+        (before.id, "cancelled"),
+        (after.id, "delayed"),
+    ]
 
 
 def test_schedules_are_put_listed_and_dropped(form: Form, client: Any) -> None:

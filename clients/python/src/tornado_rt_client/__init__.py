@@ -32,6 +32,8 @@ from tornado_rt_client.events import (
     Message,
     Progress,
     Resync,
+    TasksChanged,
+    TasksListed,
 )
 from tornado_rt_client.inbox import AsyncInbox, Inbox
 from tornado_rt_client.records import (
@@ -91,6 +93,8 @@ __all__ = [
     "TaskEnded",
     "TaskFailed",
     "TaskRecord",
+    "TasksChanged",
+    "TasksListed",
     "TooManyRequests",
     "Unauthorized",
     "Unavailable",

@@ -121,7 +121,7 @@ class AsyncClient:
         return await self.send(verbs.publish(topic, data))
 
     def subscribe(self, *topics: str, timeout: float | None = None) -> AsyncGenerator[Event, None]:
-        """Iterate over what topics bring: `me`, `task:ID`, `batch:ID`, the application's own."""
+        """Iterate over what `me`, `tasks`, `task:ID`, `batch:ID`, topics of your own bring."""
         return self.follow(verbs.subscribe(topics), timeout)
 
     def schedules(self, **filters: Any) -> AsyncSchedules:

@@ -118,7 +118,7 @@ class Client:
         return self.send(verbs.publish(topic, data))
 
     def subscribe(self, *topics: str, timeout: float | None = None) -> Generator[Event, None, None]:
-        """Iterate over what topics bring: `me`, `task:ID`, `batch:ID`, the application's own."""
+        """Iterate over what `me`, `tasks`, `task:ID`, `batch:ID`, topics of your own bring."""
         return self.follow(verbs.subscribe(topics), timeout)
 
     def schedules(self, **filters: Any) -> Schedules:

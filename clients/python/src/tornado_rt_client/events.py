@@ -1,8 +1,9 @@
 """The events that a stream brings to its reader.
 
 A task brings `Progress`, the snapshot first, and at its end `Finished`; a batch `BatchProgress` and
-`BatchFinished`. An inbox brings `Arrived`, `Changed` and `Counts`, a topic `Message`. `Resync` says
-that some were missed and cannot be had again. `topic` is None but on a stream of many topics.
+`BatchFinished`. An inbox brings `Arrived`, `Changed` and `Counts`, the topic `tasks` `TasksListed`
+and `TasksChanged`, an application's topic `Message`. `Resync` says that some were missed and cannot
+be had again. `topic` is None but on a stream of many topics.
 """
 
 import json
@@ -12,10 +13,17 @@ from typing import Any, TypeVar
 import attrs
 
 from tornado_rt_client.errors import ProtocolError, TaskCancelled, TaskFailed
-from tornado_rt_client.records import BatchSnapshot, Notification, Snapshot, UnreadCount
+from tornado_rt_client.records import (
+    BatchSnapshot,
+    Notification,
+    Snapshot,
+    TaskRecord,
+    UnreadCount,
+)
 
 CANCELLED = "cancelled"
 COMPLETED = "completed"
+TASKS = "tasks"
 
 K = TypeVar("K", bound="Event")
 
@@ -99,6 +107,25 @@ class Changed(Event):
 
 
 @attrs.frozen
+class TasksListed(Event):
+    """The newest of one's tasks, the newest first. They take the place of all that came before."""
+
+    items: tuple[TaskRecord, ...]
+
+
+@attrs.frozen
+class TasksChanged(Event):
+    """Tasks were made, have moved or ended, or are gone (their ids).
+
+    A field that has changed is in the `data` of an item. `position`, `starts_in`, `run_at`,
+    `started_at`, `ended_at` and `error` have no value when they are not there.
+    """
+
+    items: tuple[TaskRecord, ...]
+    deleted: tuple[str, ...]
+
+
+@attrs.frozen
 class Counts(Event):
     """How many notifications are unread and unseen now."""
 
@@ -159,7 +186,8 @@ def decode(type_: str, text: str, id_: str | None, *, has_topics: bool = False) 
 
 def read_event(envelope: Envelope) -> Event | None:
     """Return the event of a message; None for one that its reader has no use for."""
-    read = _READERS.get(envelope.type)
+    readers = _READERS_OF_TASKS if envelope.topic == TASKS else _READERS
+    read = readers.get(envelope.type)
     event = None if read is None else read(envelope)
     return None if event is None else attrs.evolve(event, topic=envelope.topic, id=envelope.id)
 
@@ -222,6 +250,28 @@ _READERS: Mapping[str, Callable[[Envelope], Event | None]] = {
     "unread_count": _counts,
     "message": lambda envelope: Message(envelope.data),
     "resync": lambda envelope: Resync(str(envelope.fields.get("reason", ""))),
+}
+
+
+def _tasks_changed(envelope: Envelope) -> Event:
+    items, deleted = envelope.fields.get("items", ()), envelope.fields.get("deleted", ())
+    return TasksChanged(tuple(map(TaskRecord.read, items)), tuple(map(str, deleted)))
+
+
+def _tasks_listed(envelope: Envelope) -> Event:
+    return TasksListed(tuple(map(TaskRecord.read, envelope.fields.get("items", ()))))
+
+
+def _tasks_begun(envelope: Envelope) -> Event | None:
+    snapshot = envelope.fields.get("snapshot")
+    return None if snapshot is None else _tasks_listed(attrs.evolve(envelope, data=snapshot))
+
+
+_READERS_OF_TASKS: Mapping[str, Callable[[Envelope], Event | None]] = {
+    "subscribed": _tasks_begun,
+    "list": _tasks_listed,
+    "changed": _tasks_changed,
+    "resync": _READERS["resync"],
 }
 
 

@@ -20,6 +20,8 @@ from tornado_rt_client.events import (
     Progress,
     Resync,
     TaskEvent,
+    TasksChanged,
+    TasksListed,
 )
 from tornado_rt_client.following import Following
 from tornado_rt_client.records import (
@@ -193,9 +195,10 @@ def subscribe(topics: Sequence[str]) -> Following[Event]:
     """Follow topics on one connection. Raise ValueError without any."""
     if not topics or not all(topics) or any("," in one for one in topics):
         raise ValueError("name at least one topic; a topic is not empty and has no comma")
-    shows = (Progress, Finished, BatchProgress, BatchFinished, Arrived, Changed, Counts)
+    of_tasks = (Progress, Finished, BatchProgress, BatchFinished, TasksListed, TasksChanged)
+    shows = (*of_tasks, Arrived, Changed, Counts, Message, Resync)
     params = {"topics": ",".join(topics)}
-    return Following("/api/stream", (*shows, Message, Resync), params=params, has_topics=True)
+    return Following("/api/stream", shows, params=params, has_topics=True)
 
 
 def is_end_of_task(event: Event) -> bool:
