@@ -87,7 +87,7 @@ def with_moved_imports(source: str, path: Path) -> str:
     """
     # Python counts columns in bytes.
     lines, nodes = source.encode().split(b"\n"), list(ast.walk(ast.parse(source)))
-    # What stands in an f-string is a part of a name, behind what is computed.
+    # A text inside an f-string is only a part of a name: its beginning is computed.
     parts = {id(one) for node in nodes if isinstance(node, ast.JoinedStr) for one in node.values}
     for node in nodes:
         if id(node) not in parts and (fault := fault_of(node)):

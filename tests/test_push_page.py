@@ -95,7 +95,7 @@ class Site:
     ) -> None:
         """On a busy machine Chromium loses one of several pushes; each may come again.
 
-        What it shows takes the place of what has its tag.
+        A notification replaces the one with the same tag.
         """
         for _ in range(ATTEMPTS):
             for message in messages:

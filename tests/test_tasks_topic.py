@@ -125,7 +125,7 @@ async def test_what_cannot_be_resumed_begins_with_the_list(
         for _ in range(3):
             await alice.submit()
         socket, answer = await followed(alice, opened["id"])
-        # Who is cut off here gets a resync again.
+        # A client that is cut off here gets another resync.
         assert (answer["data"], answer["id"]) == ({"recovered": False}, opened["id"])
         resync = await frame(socket)
         assert (resync["type"], resync["data"]["reason"]) == ("resync", "trimmed")

@@ -1,4 +1,4 @@
-"""What changes among the tasks of a user who watches them, told by the scripts."""
+"""The scripts tell the changes of a user's tasks to those who watch them."""
 
 import contextlib
 import random

@@ -166,7 +166,7 @@ def make(folder: Path) -> None:
     environment = folder / "environment"
     output_of(sys.executable, "-m", "venv", "--without-pip", str(environment), cwd=folder)
     python = str(environment / "bin" / "python")
-    # What is not imported needs not be compiled.
+    # A module that is never imported needs no compiling.
     options = ("--no-compile", "--no-warn-script-location")
     output_of(*pip, "--python", python, "install", *options, str(wheel), cwd=folder)
     (folder / "is-made").touch()

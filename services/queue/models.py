@@ -453,7 +453,7 @@ class Replay:
 
 @attrs.frozen
 class Changes:
-    """What changed among a user's tasks, up to a cursor; `resync`: why the gap cannot be filled."""
+    """Changes of a user's tasks up to a cursor; `resync`: why the gap cannot be filled."""
 
     messages: Sequence[Message]
     cursor: Cursor

@@ -29,7 +29,7 @@ from tornado_rt.secret import load_secret
 TOKEN_SECONDS = 3600.0
 PUBLISH = "rt:publish"
 ADMIN = "rt:admin"
-# What a server that listens at all addresses is asked at.
+# The address to ask a server at that listens at all addresses.
 NEAR = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 

@@ -1,6 +1,6 @@
 -- Uses: task
 --
--- What changes among the tasks of a user who watches them (`/api/ws`, topic `tasks`).
+-- The changes of a watching user's tasks (`/api/ws`, topic `tasks`).
 --
 -- A watch is a hash `watch:{user}` of `epoch` and `seq`, the number of the last event; `changes:{user}` is the list
 -- of the last events. Both expire, unless readers renew them. Nothing is kept for a user without a watch, and while
