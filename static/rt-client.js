@@ -244,7 +244,11 @@ class TopicLog {
     const { type, data, id } = message;
     if (type === "subscribed") this.#open(message);
     else if (type === "resync") this.#begin(id);
-    else if (ONCE.has(type) && id && !isUpTo(id, this.lastId)) this.#keep(message);
+    else if (ONCE.has(type) && id) {
+      // It comes again for a reader that is behind.
+      if (isUpTo(id, this.lastId)) return;
+      this.#keep(message);
+    }
     if (id && !isUpTo(id, this.lastId)) this.lastId = id;
     this.#note(type, data, message);
   }
@@ -1304,11 +1308,12 @@ class Course {
   #retry = undefined;
 
   /** `sockets` and `streams` say which transports there are, `renews` whether a token can be had anew. */
-  constructor({ sockets, streams = true, renews, backoff = new Backoff() }) {
+  constructor({ sockets, streams = true, renews, backoff = new Backoff(), socketAgain = {} }) {
     this.sockets = sockets;
     this.streams = streams;
     this.renews = renews;
     this.backoff = backoff;
+    this.again = { ...SOCKET_AGAIN, ...socketAgain };
   }
 
   /** Return the transport of the next connection: "socket" or "stream". */
@@ -1334,7 +1339,7 @@ class Course {
   /** Return after how long on an event stream a socket is tried again [s]; null: never. */
   socketAgain() {
     if (!this.sockets) return null;
-    const { first, most } = SOCKET_AGAIN;
+    const { first, most } = this.again;
     return Math.min(most, first * 2 ** this.#streamPeriods++) * (0.5 + 0.5 * this.backoff.random());
   }
 
@@ -1831,11 +1836,12 @@ class Link {
   #trial = null;
 
   /** `tell(state)` is told `{state, transport, reason, error, userId, retryIn}`. */
-  constructor({ base, tokens, hub, WebSocket, streams, fetch, backoff, tell }) {
+  constructor({ base, tokens, hub, WebSocket, streams, fetch, backoff, socketAgain, tell }) {
     this.#options = { base, tokens, WebSocket, fetch };
     this.#hub = hub;
     this.#tell = tell;
-    this.#course = new Course({ sockets: Boolean(WebSocket), streams, renews: tokens.isRenewable, backoff });
+    const sockets = Boolean(WebSocket);
+    this.#course = new Course({ sockets, streams, renews: tokens.isRenewable, backoff, socketAgain });
   }
 
   /** Begin, if there is anything to follow. */
@@ -2674,6 +2680,7 @@ const IDLE = { state: "idle", transport: null, userId: null, reason: null, error
  * - `WebSocket`, `fetch`: in place of the global ones.
  * - `patience`: how long a request is repeated [s] (30).
  * - `backoff`: `{first, most}` [s]: the bounds of the waits between attempts (1, 30).
+ * - `socketAgain`: `{first, most}` [s]: after how long on an event stream a socket is tried again (30, 600).
  *
  * A `state` event says where the connection stands: `idle` (nothing is followed), `connecting`, `online`,
  * `offline` (it comes back by itself) or `closed` (it does not). Its detail is that of `status`.
@@ -2712,6 +2719,7 @@ class Client extends EventTarget {
       WebSocket: transport === "stream" ? null : sockets,
       streams: transport !== "socket",
       backoff: new Backoff(backoff),
+      socketAgain: options.socketAgain,
       patience,
     };
     this.#requester = new Requester(this.#options);

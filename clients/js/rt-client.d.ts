@@ -26,6 +26,7 @@ export interface ClientOptions {
   fetch?: typeof fetch;
   patience?: number;
   backoff?: { first?: number; most?: number };
+  socketAgain?: { first?: number; most?: number };
 }
 
 export interface TaskSnapshot extends Fields {

@@ -40,6 +40,7 @@ const IDLE = { state: "idle", transport: null, userId: null, reason: null, error
  * - `WebSocket`, `fetch`: in place of the global ones.
  * - `patience`: how long a request is repeated [s] (30).
  * - `backoff`: `{first, most}` [s]: the bounds of the waits between attempts (1, 30).
+ * - `socketAgain`: `{first, most}` [s]: after how long on an event stream a socket is tried again (30, 600).
  *
  * A `state` event says where the connection stands: `idle` (nothing is followed), `connecting`, `online`,
  * `offline` (it comes back by itself) or `closed` (it does not). Its detail is that of `status`.
@@ -78,6 +79,7 @@ export class Client extends EventTarget {
       WebSocket: transport === "stream" ? null : sockets,
       streams: transport !== "socket",
       backoff: new Backoff(backoff),
+      socketAgain: options.socketAgain,
       patience,
     };
     this.#requester = new Requester(this.#options);

@@ -22,11 +22,12 @@ export class Course {
   #retry = undefined;
 
   /** `sockets` and `streams` say which transports there are, `renews` whether a token can be had anew. */
-  constructor({ sockets, streams = true, renews, backoff = new Backoff() }) {
+  constructor({ sockets, streams = true, renews, backoff = new Backoff(), socketAgain = {} }) {
     this.sockets = sockets;
     this.streams = streams;
     this.renews = renews;
     this.backoff = backoff;
+    this.again = { ...SOCKET_AGAIN, ...socketAgain };
   }
 
   /** Return the transport of the next connection: "socket" or "stream". */
@@ -52,7 +53,7 @@ export class Course {
   /** Return after how long on an event stream a socket is tried again [s]; null: never. */
   socketAgain() {
     if (!this.sockets) return null;
-    const { first, most } = SOCKET_AGAIN;
+    const { first, most } = this.again;
     return Math.min(most, first * 2 ** this.#streamPeriods++) * (0.5 + 0.5 * this.backoff.random());
   }
 

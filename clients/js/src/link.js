@@ -47,11 +47,12 @@ export class Link {
   #trial = null;
 
   /** `tell(state)` is told `{state, transport, reason, error, userId, retryIn}`. */
-  constructor({ base, tokens, hub, WebSocket, streams, fetch, backoff, tell }) {
+  constructor({ base, tokens, hub, WebSocket, streams, fetch, backoff, socketAgain, tell }) {
     this.#options = { base, tokens, WebSocket, fetch };
     this.#hub = hub;
     this.#tell = tell;
-    this.#course = new Course({ sockets: Boolean(WebSocket), streams, renews: tokens.isRenewable, backoff });
+    const sockets = Boolean(WebSocket);
+    this.#course = new Course({ sockets, streams, renews: tokens.isRenewable, backoff, socketAgain });
   }
 
   /** Begin, if there is anything to follow. */

@@ -47,7 +47,11 @@ export class TopicLog {
     const { type, data, id } = message;
     if (type === "subscribed") this.#open(message);
     else if (type === "resync") this.#begin(id);
-    else if (ONCE.has(type) && id && !isUpTo(id, this.lastId)) this.#keep(message);
+    else if (ONCE.has(type) && id) {
+      // It comes again for a reader that is behind.
+      if (isUpTo(id, this.lastId)) return;
+      this.#keep(message);
+    }
     if (id && !isUpTo(id, this.lastId)) this.lastId = id;
     this.#note(type, data, message);
   }
