@@ -1449,8 +1449,9 @@ class Socket {
     this.#timer = setTimeout(() => this.lose("it did not open in time"), openingSeconds * 1000);
   }
 
-  /** Follow a topic from a cursor; "": begin with its snapshot. Again: begin anew. */
+  /** Follow a topic from a cursor; "": begin with its snapshot. Again: begin anew. Before `connected`: nothing. */
   follow(topic, cursor) {
+    if (!this.#isOpen) return;
     const ref = this.#asked.ask(topic, cursor);
     this.#send({ type: "subscribe", ref, data: cursor ? { topic, last_id: cursor } : { topic } });
   }
@@ -1852,12 +1853,12 @@ class Link {
 
   follow(topic, cursor) {
     this.#linger.clear();
-    if (this.#isOnline) this.#carrier.follow(topic, cursor);
-    else if (!this.#carrier && !this.#isOpening && !this.#comeBack.isSet) this.#connect();
+    if (this.#carrier) this.#carrier.follow(topic, cursor);
+    else if (!this.#isOpening && !this.#comeBack.isSet) this.#connect();
   }
 
   unfollow(topic) {
-    if (this.#isOnline) this.#carrier.unfollow(topic);
+    this.#carrier?.unfollow(topic);
     if (this.#hub.isEmpty) this.#linger.set(LINGER_SECONDS);
   }
 

@@ -21,7 +21,7 @@ from tests.waiting import wait_until
 CLIENT = ROOT / "clients" / "js"
 FIXTURES = ROOT / "tests" / "fixtures"
 DRIVER = FIXTURES / "js_driver.js"
-SECONDS = 60.0
+SECONDS = 30.0
 # A document of the server's origin, with its policy of contents, and with no script of its own.
 BLANK = "/static/style.css"
 

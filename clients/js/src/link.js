@@ -63,12 +63,12 @@ export class Link {
 
   follow(topic, cursor) {
     this.#linger.clear();
-    if (this.#isOnline) this.#carrier.follow(topic, cursor);
-    else if (!this.#carrier && !this.#isOpening && !this.#comeBack.isSet) this.#connect();
+    if (this.#carrier) this.#carrier.follow(topic, cursor);
+    else if (!this.#isOpening && !this.#comeBack.isSet) this.#connect();
   }
 
   unfollow(topic) {
-    if (this.#isOnline) this.#carrier.unfollow(topic);
+    this.#carrier?.unfollow(topic);
     if (this.#hub.isEmpty) this.#linger.set(LINGER_SECONDS);
   }
 

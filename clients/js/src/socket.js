@@ -32,8 +32,9 @@ export class Socket {
     this.#timer = setTimeout(() => this.lose("it did not open in time"), openingSeconds * 1000);
   }
 
-  /** Follow a topic from a cursor; "": begin with its snapshot. Again: begin anew. */
+  /** Follow a topic from a cursor; "": begin with its snapshot. Again: begin anew. Before `connected`: nothing. */
   follow(topic, cursor) {
+    if (!this.#isOpen) return;
     const ref = this.#asked.ask(topic, cursor);
     this.#send({ type: "subscribe", ref, data: cursor ? { topic, last_id: cursor } : { topic } });
   }
