@@ -84,9 +84,7 @@ class Driven:
 
     def log(self, name: str, topic: str) -> list[list[Any]]:
         """Return the events of a topic so far: type, id, and what is told."""
-        noted: list[list[Any]] = self.run(
-            "return driver.logs[args[0]][args[1]] ?? []", name, topic
-        )
+        noted: list[list[Any]] = self.run("return driver.logs[args[0]][args[1]] ?? []", name, topic)
         return noted
 
     def told(self, name: str, topic: str, type_: str = "message") -> list[Any]:

@@ -216,7 +216,9 @@ def test_batch_is_watched_to_its_end(opened: Driven) -> None:
 
 def test_submission_is_made_once(opened: Driven) -> None:
     """The same idempotency key is the same task."""
-    twice = "Promise.all([1, 2].map(() => client.submit('client.echo', {}, {idempotencyKey: 'one'})))"
+    twice = (
+        "Promise.all([1, 2].map(() => client.submit('client.echo', {}, {idempotencyKey: 'one'})))"
+    )
     one, other = ask(opened, f"{twice}.then(tasks => tasks.map(task => task.id))")
     assert one == other
 
@@ -228,7 +230,12 @@ def test_inbox_is_listed_counted_changed_and_live(opened: Driven, user: str) -> 
     """Its items and counts stay true by the events alone."""
     ask(opened, "client.inbox.addEventListener('update', () => {})")
     ids = [
-        ask(opened, "client.notify(args[0], {type: 'alert', title: args[1]}).then(n => n.id)", user, t)
+        ask(
+            opened,
+            "client.notify(args[0], {type: 'alert', title: args[1]}).then(n => n.id)",
+            user,
+            t,
+        )
         for t in ("one", "two", "three")
     ]
     shown = "[client.inbox.items.map(n => n.title), client.inbox.counts.unread]"
@@ -267,7 +274,10 @@ def test_inbox_has_more_pages(opened: Driven, user: str) -> None:
 def test_all_tasks_are_a_list_that_stays_true(opened: Driven) -> None:
     """Each that is made or ends changes it."""
     ask(opened, "client.tasks.addEventListener('update', () => {})")
-    ask(opened, "client.submit('client.echo', {value: 1}, {delay: 600}).then(t => { driver.later = t })")
+    ask(
+        opened,
+        "client.submit('client.echo', {value: 1}, {delay: 600}).then(t => { driver.later = t })",
+    )
     ask(opened, "client.submit('client.echo', {value: 1}).then(t => t.result())")
     shown = "client.tasks.items.map(task => task.status)"
     wait_until(lambda: ask(opened, shown), SECONDS, equal=["completed", "delayed"])
@@ -282,7 +292,9 @@ def test_topics_are_published_and_followed(opened: Driven) -> None:
     wait_until(lambda: opened.told("a", "room:1"), SECONDS, equal=[{"n": 0}])
     ask(opened, "client.publish('room:1', {n: 1})")
     wait_until(lambda: opened.told("a", "room:1"), SECONDS, equal=[{"n": 0}, {"n": 1}])
-    second = "(async () => { for await (const event of client.subscribe('room:1')) return event })()"
+    second = (
+        "(async () => { for await (const event of client.subscribe('room:1')) return event })()"
+    )
     event = ask(opened, second)
     assert (event["data"], event["isSnapshot"]) == ({"n": 1}, True)
 

@@ -144,7 +144,9 @@ def test_nothing_is_missed_or_doubled_through_thirty_cuts(
         relay.cut()
         publish(client_server, token, rooms[0], len(sent[rooms[0]]))
         sent[rooms[0]].append(len(sent[rooms[0]]))
-    more = ask(client_server, "POST", "/api/tasks", token, {**body, "kind": "client.echo", "params": {}})
+    more = ask(
+        client_server, "POST", "/api/tasks", token, {**body, "kind": "client.echo", "params": {}}
+    )
     gate.unlink()
     wait_until(lambda: form.told("a", f"task:{task}", "end"), SECONDS, equal=[None])
     wait_until(lambda: [form.told("a", room) for room in rooms], SECONDS, equal=[*sent.values()])
@@ -180,7 +182,13 @@ def options() -> dict[str, str]:
 
 @pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 def test_server_that_comes_back_is_resumed(
-    node: NodeForm, package: Path, options: dict[str, str], tmp_path: Path, token: str, user: str, signal_: int
+    node: NodeForm,
+    package: Path,
+    options: dict[str, str],
+    tmp_path: Path,
+    token: str,
+    user: str,
+    signal_: int,
 ) -> None:
     """By a hundred clients at once, over sockets and over streams, spread over some time."""
     stream = NodeForm(package)
@@ -189,7 +197,12 @@ def test_server_that_comes_back_is_resumed(
     count = 50
     try:
         for form in (node, stream):
-            form.run("for (let n = 0; n < args[2]; n++) driver.open(`a${n}`, args[0], [args[1]])", server.url, token, count)
+            form.run(
+                "for (let n = 0; n < args[2]; n++) driver.open(`a${n}`, args[0], [args[1]])",
+                server.url,
+                token,
+                count,
+            )
             form.run("for (let n = 0; n < args[0]; n++) driver.follow(`a${n}`, 'room:1')", count)
             form.run("for (let n = 0; n < args[0]; n++) driver.follow(`a${n}`, 'me')", count)
         publish(server, token, "room:1", 0)
@@ -207,7 +220,9 @@ def test_server_that_comes_back_is_resumed(
             wait_until(lambda form=form: form.run(told), SECONDS, equal=[[0, 1]] * count)
             wait_until(lambda form=form: form.run(notes), SECONDS, equal=[["back"]] * count)
         if signal_ == signal.SIGTERM:
-            reasons = node.run("return driver.states.a0.filter(one => one[0] === 'offline').map(one => one[2])")
+            reasons = node.run(
+                "return driver.states.a0.filter(one => one[0] === 'offline').map(one => one[2])"
+            )
             assert "going" in reasons[0], reasons
     finally:
         stream.close()
@@ -218,7 +233,11 @@ def test_slow_reader_is_closed_and_resumes(
     node: NodeForm, options: dict[str, str], tmp_path: Path, token: str
 ) -> None:
     """By 4508, and then it gets all that it has not read."""
-    bounds = {"RT_MAX_PENDING_BYTES": "100000", "RT_TOPIC_HISTORY": "1000", "RT_REPLAY_LIMIT": "2000"}
+    bounds = {
+        "RT_MAX_PENDING_BYTES": "100000",
+        "RT_TOPIC_HISTORY": "1000",
+        "RT_REPLAY_LIMIT": "2000",
+    }
     server = start_server(tmp_path / "data", **options, **bounds)
     try:
         node.open("a", server.url, token)
@@ -271,7 +290,10 @@ def test_refused_token_is_asked_for_once_more(
     node.follow("a", "me")
     node.wait_for("a", "online")
     node.run("driver.open('b', args[0], []); driver.clients.b.close()", client_server.url)
-    node.run("driver.clients.c = new driver.Client(args[0], {token: 'nonsense'}); driver.logs.c = {}", client_server.url)
+    node.run(
+        "driver.clients.c = new driver.Client(args[0], {token: 'nonsense'}); driver.logs.c = {}",
+        client_server.url,
+    )
     node.follow("c", "me")
     wait_until(lambda: node.log("c", "me"), SECONDS)
     assert node.log("c", "me")[0][2][:2] == ["ConnectionClosed", 4401]
@@ -370,7 +392,9 @@ def test_retry_after_is_the_least_wait(package: Path) -> None:
         stream.open("a", peer.url, "t")
         stream.follow("a", "me")
         wait_until(lambda: len(peer.heads) >= 2, SECONDS)
-        connecting = stream.run("return driver.states.a.filter(one => one[0] === 'connecting').map(one => one[3])")
+        connecting = stream.run(
+            "return driver.states.a.filter(one => one[0] === 'connecting').map(one => one[3])"
+        )
         assert connecting[1] - connecting[0] >= 1000
     stream.close()
 

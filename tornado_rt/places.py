@@ -61,9 +61,7 @@ def parse_places(text: str, topics: Collection[str]) -> dict[str, Cursor]:
 def _parse_listed(cursors: Collection[str], topics: Collection[str]) -> dict[str, Cursor]:
     if len(cursors) != len(topics):
         raise ValueError(f"{len(cursors)} cursors for {len(topics)} topics")
-    return {
-        topic: Cursor.parse(text) for topic, text in zip(topics, cursors, strict=True) if text
-    }
+    return {topic: Cursor.parse(text) for topic, text in zip(topics, cursors, strict=True) if text}
 
 
 @functools.lru_cache(maxsize=10_000)
