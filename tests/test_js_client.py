@@ -1,4 +1,4 @@
-"""The JavaScript client on a real server: the package that npm installs, in Node and in Chromium."""
+"""The JavaScript client on a real server: the installed package, in Node and in Chromium."""
 
 import json
 import subprocess
@@ -102,7 +102,8 @@ def test_parts_decide_without_a_server() -> None:
 def test_table_of_close_codes_is_that_of_the_server(tmp_path: Path) -> None:
     """Until `connected` has come there is only the client's own."""
     module = (CLIENT / "src" / "protocol.js").as_uri()
-    source = f"import('{module}').then(m => console.log(JSON.stringify([m.RECONNECT, m.RECONNECT_RANGES])))"
+    tables = "JSON.stringify([m.RECONNECT, m.RECONNECT_RANGES])"
+    source = f"import('{module}').then(m => console.log({tables}))"
     assert json.loads(run(program("node"), "-e", source, cwd=tmp_path)) == [
         RECONNECT,
         RECONNECT_RANGES,
@@ -130,9 +131,9 @@ def test_task_is_submitted_watched_and_has_a_result(opened: Driven) -> None:
     """The snapshot comes first, and the end last."""
     events = ask(
         opened,
-        "(async () => { const task = await client.submit('client.echo', {value: {a: [1]}}, {label: 'Mine'});"
-        " const events = []; for await (const event of task) events.push(event);"
-        " return [task.id, events, await task.result({timeout: 60}), (await task.read()).status] })()",
+        "client.submit('client.echo', {value: {a: [1]}}, {label: 'Mine'}).then(async task =>"
+        " [task.id, await driver.collect(task), await task.result({timeout: 60}),"
+        " (await task.read()).status])",
     )
     id_, [first, *_, last], result, status = events
     assert (first["type"], first["snapshot"]["task_id"]) == ("progress", id_)
@@ -146,18 +147,22 @@ def test_task_is_submitted_watched_and_has_a_result(opened: Driven) -> None:
 def test_task_without_a_result_says_why(opened: Driven, tmp_path: Path) -> None:
     """Failed and cancelled are errors of their own; a task that failed can run again."""
     failing = "client.submit('client.fails').then(t => (driver.failed = t).result({timeout: 60}))"
-    with pytest.raises(JsError, match="TaskFailed.*not meant to be"):
+    with pytest.raises(JsError, match=r"TaskFailed.*not meant to be"):
         ask(opened, failing)
     with pytest.raises(JsError, match="TaskFailed"):
         ask(opened, "driver.failed.retry().then(() => driver.failed.result({timeout: 60}))")
     (tmp_path / "gate").touch()
-    gated = "client.submit('client.gated', {gate: args[0]}).then(t => (driver.held = t).result({timeout: 0.2}))"
+    gated = (
+        "client.submit('client.gated', {gate: args[0]})"
+        ".then(task => (driver.held = task).result({timeout: 0.2}))"
+    )
     with pytest.raises(JsError) as late:
         ask(opened, gated, str(tmp_path / "gate"))
     assert late.value.name == "TimeoutError"
     aborting = (
-        "(() => { const e = new AbortController(); setTimeout(() => e.abort(new Error('enough')), 50);"
-        " return driver.held.result({signal: e.signal}) })()"
+        "(() => { const ending = new AbortController();"
+        " setTimeout(() => ending.abort(new Error('enough')), 50);"
+        " return driver.held.result({signal: ending.signal}) })()"
     )
     with pytest.raises(JsError, match="enough"):
         ask(opened, aborting)
@@ -173,7 +178,8 @@ def test_listeners_are_told_of_a_task(opened: Driven) -> None:
     """Listeners that are added one after another miss nothing, and a late one repeats nothing."""
     ask(
         opened,
-        "client.submit('client.echo', {value: 1}).then(task => { driver.task = task; driver.heard = [];"
+        "client.submit('client.echo', {value: 1}).then(task => {"
+        " driver.task = task; driver.heard = [];"
         " for (const type of ['progress', 'finished', 'error']) "
         " task.addEventListener(type, (e) => driver.heard.push([e.type, e.detail.status])) })",
     )
@@ -264,8 +270,8 @@ def test_inbox_has_more_pages(opened: Driven, user: str) -> None:
         ask(opened, "client.notify(args[0], {type: 'alert', title: args[1]})", user, title)
     ask(opened, "client.inbox.addEventListener('update', () => {})")
     wait_until(lambda: ask(opened, "client.inbox.items.length"), SECONDS, equal=20)
-    every = "(async () => { const all = []; for await (const n of client.inbox.pages({limit: 10})) all.push(n.title); return all })()"
-    assert ask(opened, every) == titles[::-1]
+    every = ask(opened, "driver.collect(client.inbox.pages({limit: 10}))")
+    assert [one["title"] for one in every] == titles[::-1]
     ask(opened, "client.inbox.more()")
     assert ask(opened, "client.inbox.items.map(n => n.title)") == titles[::-1]
     assert ask(opened, "client.inbox.hasMore") is False
@@ -304,8 +310,8 @@ def test_schedules_are_put_listed_run_and_dropped(opened: Driven) -> None:
     for name in ("b", "a"):
         fields = {"kind": "client.echo", "every": 3600, "params": {"value": 7}}
         assert ask(opened, "client.schedules.put(...args)", name, fields)["name"] == name
-    names = "(async () => { const all = []; for await (const one of client.schedules) all.push(one.name); return all })()"
-    assert ask(opened, names) == ["a", "b"]
+    listed = ask(opened, "driver.collect(client.schedules)")
+    assert [one["name"] for one in listed] == ["a", "b"]
     assert ask(opened, "client.schedules.run('a').then(task => task.result({timeout: 60}))") == 7
     for name in ("a", "b"):
         ask(opened, "client.schedules.delete(args[0])", name)

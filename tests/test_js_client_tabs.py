@@ -1,4 +1,4 @@
-"""Tabs of one origin and user share one connection; the one that has it may close, freeze or hang."""
+"""Tabs of one user share one connection; the tab that has it may close, freeze or hang."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -88,7 +88,7 @@ def leader_of(tabs: list[PageForm]) -> PageForm:
 def test_ten_tabs_have_one_socket(
     context: BrowserContext, client_server: ServerProcess, token: str, admin: str, user: str
 ) -> None:
-    """Each follows what it wants, and gets it once; one that comes later begins with the last message."""
+    """Each gets what it follows once; one that comes later begins with the last message."""
     url, room = client_server.url, f"room:{user}"
     tabs = open_tabs(context, url, token, TABS, room)
     assert connections(client_server, admin, user) == 1

@@ -138,7 +138,7 @@ def test_batch_is_shown(page: Page, client_server: ServerProcess, token: str) ->
 
 
 def test_element_says_what_is_wrong(page: Page, relay: Relay, token: str) -> None:
-    """A task that there is not, an id that is none, a server that is away, a token that is refused."""
+    """A task that there is not, a wrong id, a server that is away, a token that is refused."""
     lost = add(page, "rt-task", task_id="nope")
     expect(lost.locator("[part=status]")).to_have_text("not found")
     expect(lost.locator("[part=notice]")).to_have_text("there is no task nope")
@@ -219,7 +219,8 @@ def test_inbox_is_used_by_keyboard(
     expect(rows).to_have_count(3)
     rows.first.focus()
     page.keyboard.press("ArrowDown")
-    focused = "document.querySelector('rt-inbox').shadowRoot.activeElement?.querySelector('.name')?.textContent"
+    root = "document.querySelector('rt-inbox').shadowRoot"
+    focused = f"{root}.activeElement?.querySelector('.name')?.textContent"
     assert page.evaluate(focused) == "two"
     notify(client_server, token, user, title="four")
     expect(rows).to_have_count(4)
@@ -235,7 +236,7 @@ def test_inbox_is_used_by_keyboard(
 def test_elements_fit_a_phone_and_a_page_of_either_scheme(
     page: Page, client_server: ServerProcess, token: str, user: str, scheme: Any
 ) -> None:
-    """Nothing is wider than the page, a custom property changes a colour, and motion can be reduced."""
+    """Nothing is wider than the page, a property changes a colour, and motion can be reduced."""
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     page.evaluate("document.documentElement.style.colorScheme = 'light dark'")
     notify(client_server, token, user, title="A title that is long " * 8, content="x" * 400)
