@@ -1014,7 +1014,10 @@ class Watchable extends EventTarget {
         this.note(event);
         this.#dispatch(event.type, event);
       },
-      onError: (error) => this.#dispatch("error", error),
+      onError: (error) => {
+        this.#client.failed(this);
+        this.#dispatch("error", error);
+      },
       onEnd: () => {
         this.#reader = null;
         this.#hasEnded = true;
@@ -1588,7 +1591,7 @@ function messageOf({ event, data }) {
 const STREAM_OPENING_SECONDS = 15;
 // Topics that are asked for one after another are asked for at once [s].
 const GATHER_SECONDS = 0.02;
-// Statuses that are those of the first topic, if none can be followed.
+// Statuses that are those of the first topic when none can be followed, or say that there are too many.
 const OF_A_TOPIC = new Set([400, 403, 404]);
 
 /** Return the id of an event after which each topic is at its cursor (docs/protocol.md). */
@@ -1709,9 +1712,10 @@ class Stream {
     const { status } = answer;
     const document = await answer.json().catch(() => ({}));
     if (signal.aborted) return;
-    const [first] = places.keys();
     if (OF_A_TOPIC.has(status)) {
-      this.#on.refused(first, status, document);
+      // Too many topics, or a wrong one: the newest goes. Else none can be followed.
+      const topics = [...places.keys()];
+      this.#on.refused(status === 400 ? topics.at(-1) : topics[0], status, document);
       this.#change();
       return;
     }
@@ -2318,7 +2322,7 @@ class Sharing {
   }
 
   /** Meet the other tabs; harmless when repeated. */
-  async start() {
+  async open() {
     if (this.#stopping) return;
     const stopping = (this.#stopping = new AbortController());
     this.#hub.attach(this);
@@ -2346,10 +2350,6 @@ class Sharing {
     this.#stopping = null;
     this.#channel.close();
     this.#channel = null;
-  }
-
-  open() {
-    this.start();
   }
 
   sleep(reason) {
@@ -2529,12 +2529,15 @@ async function endOf(watchable, options) {
   throw new ProtocolError(`${watchable.topic} ended without finished`);
 }
 
-function progressOf({ topic, id, data }) {
+/** Return the events that tasks and batches have alike. */
+function eventsOf({ type, topic, id, data }) {
+  if (type === "resync") return [{ type, topic, id, reason: data.reason }];
+  if (type !== "progress") return [];
   const { progress: percent, message = null, status } = data;
-  return { type: "progress", topic, id, percent, message, status, snapshot: data };
+  return [{ type, topic, id, percent, message, status, snapshot: data }];
 }
 
-/** A task. Its events are `progress`, the snapshot first, and `finished`. */
+/** A task. Its events are `progress`, the snapshot first, `finished`, and `resync` before another snapshot. */
 class Task extends Watchable {
   #submission;
 
@@ -2575,14 +2578,13 @@ class Task extends Watchable {
 
   readMessage(message) {
     const { type, topic, id, data } = message;
-    if (type === "progress") return [progressOf(message)];
-    if (type !== "finished") return [];
+    if (type !== "finished") return eventsOf(message);
     const { final_status: status, result = null, error = null } = data;
     return [{ type, topic, id, status, result, error }];
   }
 }
 
-/** A batch of tasks. Its events are `progress` and `finished`. */
+/** A batch of tasks. Its events are `progress`, `finished` and `resync`. */
 class Batch extends Watchable {
   #submission;
 
@@ -2630,8 +2632,8 @@ class Batch extends Watchable {
 
   readMessage(message) {
     const { type, topic, id, data } = message;
-    if (type === "progress") return [progressOf(message)];
-    return type === "finished" ? [{ type, topic, id, status: data.final_status, counts: data }] : [];
+    if (type !== "finished") return eventsOf(message);
+    return [{ type, topic, id, status: data.final_status, counts: data }];
   }
 }
 
@@ -2696,6 +2698,10 @@ class Client extends EventTarget {
   #requester;
   #link;
   #sharing = null;
+  // The link, or the sharing of it; null until it is known which.
+  #upstream = null;
+  // Those whose listeners were told of the end.
+  #ended = new Set();
   #status = IDLE;
   #isClosed = false;
   #endPage;
@@ -2727,7 +2733,7 @@ class Client extends EventTarget {
     this.#link = new Link({ ...this.#options, hub: this.hub, tell: (status) => this.#tell(status) });
     this.#endPage = watchPage(this.#pageEvents());
     if (share && canShare()) this.#share();
-    else this.hub.attach(this.#link);
+    else this.#begin(this.#link);
   }
 
   /** The client that elements and other parts of a page use. */
@@ -2840,14 +2846,21 @@ class Client extends EventTarget {
     } while (place);
   }
 
-  /** Come back after the state `closed`. */
+  /** Come back after the state `closed`, with all that listeners followed; harmless in any other. */
   connect() {
     if (this.#isClosed) this.#endPage = watchPage(this.#pageEvents());
     this.#isClosed = false;
     this.hub.reopen();
     if (this.#status.state === "closed") this.#tell(IDLE);
-    if (this.#sharing) this.#sharing.start();
-    else this.#link.open();
+    this.#upstream?.open();
+    const ended = [...this.#ended];
+    this.#ended.clear();
+    for (const watchable of ended) watchable.resume();
+  }
+
+  /** Note that listeners were told of an error; for the classes of this module. */
+  failed(watchable) {
+    if (this.#status.state === "closed") this.#ended.add(watchable);
   }
 
   /** Close the connection, and end all loops and listeners. Requests still work. */
@@ -2864,9 +2877,15 @@ class Client extends EventTarget {
 
   async #share() {
     const name = await this.#sharingName();
-    if (name) this.#sharing = new Sharing({ name, hub: this.hub, link: this.#link, tell: (status) => this.#tell(status) });
-    else this.hub.attach(this.#link);
-    if (!this.#isClosed) this.connect();
+    if (!name) return this.#begin(this.#link);
+    this.#sharing = new Sharing({ name, hub: this.hub, link: this.#link, tell: (status) => this.#tell(status) });
+    return this.#begin(this.#sharing);
+  }
+
+  #begin(upstream) {
+    this.#upstream = upstream;
+    this.hub.attach(upstream);
+    if (!this.#isClosed) upstream.open();
   }
 
   async #sharingName() {
@@ -2883,13 +2902,12 @@ class Client extends EventTarget {
   }
 
   #pageEvents() {
-    const upstream = () => this.#sharing ?? this.#link;
     return {
-      online: () => upstream().look(),
-      shown: () => upstream().look(),
+      online: () => this.#upstream?.look(),
+      shown: () => this.#upstream?.look(),
       offline: () => this.#link.networkLost(),
-      frozen: () => upstream().sleep("the page is not shown"),
-      thawed: () => upstream().open(),
+      frozen: () => this.#upstream?.sleep("the page is not shown"),
+      thawed: () => this.#upstream?.open(),
     };
   }
 

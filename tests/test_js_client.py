@@ -349,7 +349,7 @@ const client = new Client("https://example.org", { token: async () => "t" });
 const task: Task = await client.submit("k", { a: 1 }, { label: "l", tags: ["t"] });
 for await (const event of task) {
   if (event.type === "progress") console.log(event.percent.toFixed(), event.snapshot.label);
-  else console.log(event.result, event.error?.length);
+  else if (event.type === "finished") console.log(event.result, event.error?.length);
 }
 task.addEventListener("finished", ({ detail }) => console.log(detail.status === "completed"));
 client.inbox.addEventListener("update", ({ detail }) => console.log(detail.counts.unread));

@@ -295,11 +295,14 @@ def test_refused_token_is_asked_for_once_more(
     node.follow("c", "me")
     wait_until(lambda: node.log("c", "me"), SECONDS)
     assert node.log("c", "me")[0][2][:2] == ["ConnectionClosed", 4401]
+    heard = "driver.heard = 0; driver.clients.a.inbox.addEventListener('counts', () => driver.heard++)"
+    node.run(heard)
+    wait_until(lambda: node.run("return driver.heard"), SECONDS, equal=1)
     node.run("driver.clients.a.close()")
     wait_until(lambda: node.told("a", "me", "error"), SECONDS)
     node.run("driver.clients.a.connect()")
-    node.follow("a", "me")
-    node.wait_for("a", "online")
+    wait_until(lambda: node.run("return driver.heard"), SECONDS, equal=2)
+    assert node.status("a")["state"] == "online"
 
 
 def test_final_codes_are_not_tried_again(

@@ -140,8 +140,8 @@ export interface TasksListed extends Event_ {
   items: TaskItem[];
 }
 
-export type TaskEvent = Progress<TaskSnapshot> | TaskFinished;
-export type BatchEvent = Progress<BatchSnapshot> | BatchFinished;
+export type TaskEvent = Progress<TaskSnapshot> | TaskFinished | Resync;
+export type BatchEvent = Progress<BatchSnapshot> | BatchFinished | Resync;
 export type TopicEvent<T = any> = Message<T> | Resync;
 export type InboxEvent = CountsEvent | Arrived | Changed<Notification> | Resync;
 export type TaskListEvent = TasksListed | Changed<TaskItem> | Resync;

@@ -55,6 +55,10 @@ export class Client extends EventTarget {
   #requester;
   #link;
   #sharing = null;
+  // The link, or the sharing of it; null until it is known which.
+  #upstream = null;
+  // Those whose listeners were told of the end.
+  #ended = new Set();
   #status = IDLE;
   #isClosed = false;
   #endPage;
@@ -86,7 +90,7 @@ export class Client extends EventTarget {
     this.#link = new Link({ ...this.#options, hub: this.hub, tell: (status) => this.#tell(status) });
     this.#endPage = watchPage(this.#pageEvents());
     if (share && canShare()) this.#share();
-    else this.hub.attach(this.#link);
+    else this.#begin(this.#link);
   }
 
   /** The client that elements and other parts of a page use. */
@@ -199,14 +203,21 @@ export class Client extends EventTarget {
     } while (place);
   }
 
-  /** Come back after the state `closed`. */
+  /** Come back after the state `closed`, with all that listeners followed; harmless in any other. */
   connect() {
     if (this.#isClosed) this.#endPage = watchPage(this.#pageEvents());
     this.#isClosed = false;
     this.hub.reopen();
     if (this.#status.state === "closed") this.#tell(IDLE);
-    if (this.#sharing) this.#sharing.start();
-    else this.#link.open();
+    this.#upstream?.open();
+    const ended = [...this.#ended];
+    this.#ended.clear();
+    for (const watchable of ended) watchable.resume();
+  }
+
+  /** Note that listeners were told of an error; for the classes of this module. */
+  failed(watchable) {
+    if (this.#status.state === "closed") this.#ended.add(watchable);
   }
 
   /** Close the connection, and end all loops and listeners. Requests still work. */
@@ -223,9 +234,15 @@ export class Client extends EventTarget {
 
   async #share() {
     const name = await this.#sharingName();
-    if (name) this.#sharing = new Sharing({ name, hub: this.hub, link: this.#link, tell: (status) => this.#tell(status) });
-    else this.hub.attach(this.#link);
-    if (!this.#isClosed) this.connect();
+    if (!name) return this.#begin(this.#link);
+    this.#sharing = new Sharing({ name, hub: this.hub, link: this.#link, tell: (status) => this.#tell(status) });
+    return this.#begin(this.#sharing);
+  }
+
+  #begin(upstream) {
+    this.#upstream = upstream;
+    this.hub.attach(upstream);
+    if (!this.#isClosed) upstream.open();
   }
 
   async #sharingName() {
@@ -242,13 +259,12 @@ export class Client extends EventTarget {
   }
 
   #pageEvents() {
-    const upstream = () => this.#sharing ?? this.#link;
     return {
-      online: () => upstream().look(),
-      shown: () => upstream().look(),
+      online: () => this.#upstream?.look(),
+      shown: () => this.#upstream?.look(),
       offline: () => this.#link.networkLost(),
-      frozen: () => upstream().sleep("the page is not shown"),
-      thawed: () => upstream().open(),
+      frozen: () => this.#upstream?.sleep("the page is not shown"),
+      thawed: () => this.#upstream?.open(),
     };
   }
 

@@ -149,7 +149,7 @@ export class Sharing {
   }
 
   /** Meet the other tabs; harmless when repeated. */
-  async start() {
+  async open() {
     if (this.#stopping) return;
     const stopping = (this.#stopping = new AbortController());
     this.#hub.attach(this);
@@ -177,10 +177,6 @@ export class Sharing {
     this.#stopping = null;
     this.#channel.close();
     this.#channel = null;
-  }
-
-  open() {
-    this.start();
   }
 
   sleep(reason) {

@@ -7,7 +7,7 @@ import { Timer } from "./timer.js";
 const STREAM_OPENING_SECONDS = 15;
 // Topics that are asked for one after another are asked for at once [s].
 const GATHER_SECONDS = 0.02;
-// Statuses that are those of the first topic, if none can be followed.
+// Statuses that are those of the first topic when none can be followed, or say that there are too many.
 const OF_A_TOPIC = new Set([400, 403, 404]);
 
 /** Return the id of an event after which each topic is at its cursor (docs/protocol.md). */
@@ -128,9 +128,10 @@ export class Stream {
     const { status } = answer;
     const document = await answer.json().catch(() => ({}));
     if (signal.aborted) return;
-    const [first] = places.keys();
     if (OF_A_TOPIC.has(status)) {
-      this.#on.refused(first, status, document);
+      // Too many topics, or a wrong one: the newest goes. Else none can be followed.
+      const topics = [...places.keys()];
+      this.#on.refused(status === 400 ? topics.at(-1) : topics[0], status, document);
       this.#change();
       return;
     }

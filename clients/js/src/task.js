@@ -20,12 +20,15 @@ async function endOf(watchable, options) {
   throw new ProtocolError(`${watchable.topic} ended without finished`);
 }
 
-function progressOf({ topic, id, data }) {
+/** Return the events that tasks and batches have alike. */
+function eventsOf({ type, topic, id, data }) {
+  if (type === "resync") return [{ type, topic, id, reason: data.reason }];
+  if (type !== "progress") return [];
   const { progress: percent, message = null, status } = data;
-  return { type: "progress", topic, id, percent, message, status, snapshot: data };
+  return [{ type, topic, id, percent, message, status, snapshot: data }];
 }
 
-/** A task. Its events are `progress`, the snapshot first, and `finished`. */
+/** A task. Its events are `progress`, the snapshot first, `finished`, and `resync` before another snapshot. */
 export class Task extends Watchable {
   #submission;
 
@@ -66,14 +69,13 @@ export class Task extends Watchable {
 
   readMessage(message) {
     const { type, topic, id, data } = message;
-    if (type === "progress") return [progressOf(message)];
-    if (type !== "finished") return [];
+    if (type !== "finished") return eventsOf(message);
     const { final_status: status, result = null, error = null } = data;
     return [{ type, topic, id, status, result, error }];
   }
 }
 
-/** A batch of tasks. Its events are `progress` and `finished`. */
+/** A batch of tasks. Its events are `progress`, `finished` and `resync`. */
 export class Batch extends Watchable {
   #submission;
 
@@ -121,7 +123,7 @@ export class Batch extends Watchable {
 
   readMessage(message) {
     const { type, topic, id, data } = message;
-    if (type === "progress") return [progressOf(message)];
-    return type === "finished" ? [{ type, topic, id, status: data.final_status, counts: data }] : [];
+    if (type !== "finished") return eventsOf(message);
+    return [{ type, topic, id, status: data.final_status, counts: data }];
   }
 }

@@ -175,7 +175,10 @@ export class Watchable extends EventTarget {
         this.note(event);
         this.#dispatch(event.type, event);
       },
-      onError: (error) => this.#dispatch("error", error),
+      onError: (error) => {
+        this.#client.failed(this);
+        this.#dispatch("error", error);
+      },
       onEnd: () => {
         this.#reader = null;
         this.#hasEnded = true;
