@@ -88,7 +88,7 @@ export class Link {
 
   /** Hold no connection until `open`. */
   sleep(reason) {
-    const wasIdle = !this.#carrier && !this.#comeBack.isSet;
+    const wasIdle = !this.#carrier && !this.#isOpening && !this.#comeBack.isSet;
     this.#drop();
     this.#isAsleep = true;
     if (!wasIdle) this.#report("offline", { reason });
