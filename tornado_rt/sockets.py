@@ -19,12 +19,13 @@ from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import WebSocketHandler
 
 from tornado_rt.auth import AuthError, Identity
+from tornado_rt.census import Transport
 from tornado_rt.connection import Connection
 from tornado_rt.deflate import WINDOW_BITS, Inflater, answer_offers, window_of
 from tornado_rt.feed import Action, Feed
 from tornado_rt.frames import BadFrame, FrameReader, Opcode, close_frame, control_frame
 from tornado_rt.handshake import VERSION, accept_handshake, check_handshake, offered_subprotocols
-from tornado_rt.hub import Hub, Transport
+from tornado_rt.hub import Hub
 from tornado_rt.problems import Problem
 from tornado_rt.protocol import (
     PING_FRAME,
