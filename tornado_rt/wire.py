@@ -60,10 +60,12 @@ class Wire(abc.ABC):
     def parted(self) -> None:
         """Learn that the farewell is written, and nothing after it will be."""
 
-    def own(self, sock: socket.socket) -> None:
-        """Read and write this socket from here on."""
+    def own(self, sock: socket.socket, unsent: bytes = b"") -> None:
+        """Read and write this socket from here on. `unsent` has still to be written, before all."""
         self._socket = sock
         self.resume()
+        if unsent:
+            self._write_later(memoryview(unsent))
 
     def shut(self) -> None:
         """Close the socket; harmless when repeated."""
@@ -122,8 +124,12 @@ class Wire(abc.ABC):
         self.tally.bytes += sent
         if sent < len(piece):
             # A view: however many are slow, they share the piece.
-            self._backlog = Backlog(memoryview(piece)[sent:])
-            self._loop.add_writer(self._socket.fileno(), self._writable)
+            self._write_later(memoryview(piece)[sent:])
+
+    def _write_later(self, rest: memoryview) -> None:
+        assert self._socket is not None
+        self._backlog = Backlog(rest)
+        self._loop.add_writer(self._socket.fileno(), self._writable)
 
     def part(self, farewell: bytes) -> None:
         """Write this last, after the backlog. A peer that takes it too slowly is cut off."""
