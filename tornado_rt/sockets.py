@@ -297,6 +297,7 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
     get_changes = True
     # The negotiated compression; None when it is off or the client does not want it.
     agreed: str | None = None
+    _is_new = True
 
     @abc.abstractmethod
     async def enter(self) -> tuple[SocketConnection, Callable[[], None]]:
@@ -304,6 +305,12 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
 
         Raise Problem, or what `settings["problems"]` maps.
         """
+
+    def clear(self) -> None:
+        """Begin an answer of HTTP's: only a refusal is one."""
+        if not self._is_new or self.request.method != "GET":
+            super().clear()
+        self._is_new = False
 
     def check_request(self) -> None:
         """Check the handshake."""
@@ -360,6 +367,8 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
             # Nobody owns it when this was cancelled.
             if self.opened is not None:
                 self.opened.socket.close()
+            # It refers to us.
+            self.ui = None  # type: ignore[assignment]
 
     def _accept(self) -> bytes:
         headers = self.request.headers
