@@ -352,7 +352,7 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
         self.application.log_request(self)
         answer = self._accept()
         try:
-            self.opened = _answer_on(self.detach(), answer, self.hub.limits.peer_timeout)
+            self.opened = answer_on(self.detach(), answer, self.hub.limits.peer_timeout)
         except OSError:
             # The client left before it had its answer.
             return
@@ -444,7 +444,7 @@ def _referring(answer: Message, ref: Any) -> Message:
     return Message.of(answer.type, {"ref": ref, **answer.fields()})
 
 
-def _answer_on(stream: IOStream, answer: bytes, peer_timeout: float) -> Opened:
+def answer_on(stream: IOStream, answer: bytes, peer_timeout: float) -> Opened:
     """Answer a handshake, and take the socket over. Raise OSError when the client has left."""
     early = bytes(stream._read_buffer)
     sock = take_over(stream, peer_timeout)
