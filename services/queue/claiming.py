@@ -33,9 +33,11 @@ class Claiming(KindBoard):
         request: str | None = None,
         *,
         kinds: Sequence[str],
+        visibility_seconds: float | None = None,
     ) -> Claimed:
         """End some tasks and claim at most `count` others of some kinds, in one round trip.
 
+        The claims last for the visibility time, by default the queue's.
         Repeated under the same id of the `request` within a minute it returns the same tasks.
         """
         request = request or new_request()
@@ -50,7 +52,9 @@ class Claiming(KindBoard):
                 most=count,
                 kinds=asked,
                 known=sum(kind in own for kind in asked),
-                visibility=self.visibility_seconds,
+                visibility=self.visibility_seconds
+                if visibility_seconds is None
+                else visibility_seconds,
                 kept=self.kept_per_user,
                 acks=[_ack_fields(ack) for ack in acks],
             )
@@ -79,14 +83,6 @@ class Claiming(KindBoard):
     async def end_attempt(self, ack: Ack) -> bool:
         """End an attempt, in any way. Return False when the token is stale."""
         return (await self.claim("", 0, [ack], kinds=())).owned[0]
-
-    async def extend_task(self, task_id: str, token: str) -> bool:
-        """Keep a claim for another visibility time. Return False when the token is stale."""
-        return bool(
-            await self.scripts.run(
-                "extend", id=task_id, token=token, visibility=self.visibility_seconds
-            )
-        )
 
     async def expire_claims(self, worker_ids: Sequence[str]) -> int:
         """End the leases of workers that are gone, for upkeep to hand back; return how many."""

@@ -45,16 +45,21 @@ class KindBoard(QueueAccess):
             "register",
             limits=attrs.asdict(self.limits),
             overwrite=overwrite,
-            kinds=[
-                {
-                    "kind": entry.kind,
-                    "version": entry.version,
-                    "entry": _pack_entry(entry),
-                    "limits": _packed_limits(attrs.asdict(entry.limits)),
-                }
-                for entry in entries
-            ],
+            kinds=[_registered(entry) for entry in entries],
             plans={plan.digest: plan.text for plan in plans},
+        )
+
+    async def add_kinds(self, entries: Sequence[KindEntry]) -> None:
+        """Make kinds of others known, beside those that are, and again in an emptied Redis."""
+        own, plans = self._known
+        added = {entry.kind for entry in entries}
+        self._known = ([one for one in own if one.kind not in added] + list(entries), plans)
+        await self.scripts.run(
+            "register",
+            limits=attrs.asdict(self.limits),
+            overwrite=False,
+            kinds=[_registered(entry) for entry in entries],
+            plans={},
         )
 
     def registered_kinds(self) -> set[str]:
@@ -72,7 +77,7 @@ class KindBoard(QueueAccess):
 
         They win over what code and settings say. Raise LimitsRefused.
         """
-        checked = None if changes is None else _packed_limits(_checked(kind, changes))
+        checked = None if changes is None else _packed_limits(check_limits(kind, changes))
         await self.scripts.run("set_limits", name=kind, changes=checked)
 
     async def pause(self, kind: str = ALL_KINDS) -> int:
@@ -119,6 +124,16 @@ class KindBoard(QueueAccess):
         return [_read_state(one, float(now), serving) for one in kinds]
 
 
+def _registered(entry: KindEntry) -> dict[str, Any]:
+    """Return an entry as the script takes it."""
+    return {
+        "kind": entry.kind,
+        "version": entry.version,
+        "entry": _pack_entry(entry),
+        "limits": _packed_limits(attrs.asdict(entry.limits)),
+    }
+
+
 def _pack_entry(entry: KindEntry) -> bytes:
     told = {"title": entry.title, "version": entry.version, "description": entry.description}
     return orjson.dumps(told)
@@ -151,7 +166,8 @@ def _rate_text(rate: Any) -> str:
     return f"{int(count)}/{units.get(seconds) or f'{int(seconds)}s'}"
 
 
-def _checked(kind: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+def check_limits(kind: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return limits of a kind, or of all ("") as they are. Raise LimitsRefused."""
     known = attrs.fields_dict(KindLimits if kind else QueueLimits)
     for name, value in changes.items():
         if name not in known:

@@ -104,6 +104,15 @@ class BatchState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class LeaseState(StrEnum):
+    """Whose an attempt is: its worker's, or over by a cancellation, by its end, or for the worker."""
+
+    YOURS = "yours"
+    CANCELLED = "cancelled"
+    ENDED = "ended"
+    LOST = "lost"
+
+
 class Outcome(StrEnum):
     """How a worker ends an attempt.
 
