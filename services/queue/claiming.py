@@ -33,11 +33,9 @@ class Claiming(KindBoard):
         request: str | None = None,
         *,
         kinds: Sequence[str],
-        visibility_seconds: float | None = None,
     ) -> Claimed:
         """End some tasks and claim at most `count` others of some kinds, in one round trip.
 
-        The claims last for the visibility time, by default the queue's.
         Repeated under the same id of the `request` within a minute it returns the same tasks.
         """
         request = request or new_request()
@@ -52,9 +50,7 @@ class Claiming(KindBoard):
                 most=count,
                 kinds=asked,
                 known=sum(kind in own for kind in asked),
-                visibility=self.visibility_seconds
-                if visibility_seconds is None
-                else visibility_seconds,
+                visibility=self.visibility_seconds,
                 kept=self.kept_per_user,
                 acks=[_ack_fields(ack) for ack in acks],
             )

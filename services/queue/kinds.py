@@ -91,22 +91,33 @@ class KindBoard(QueueAccess):
         _, all_paused = await self.scripts.run("pause", kind=kind, paused=False)
         return bool(all_paused)
 
-    async def announce_worker(self, worker_id: str, kinds: Sequence[str], info: Any = None) -> None:
-        """Say that a worker lives and what it runs; to be repeated within 30 s."""
-        told = orjson.dumps({"kinds": list(kinds), "info": info})
-        if not await self._announce(worker_id, told):
+    async def announce_worker(
+        self, worker_id: str, kinds: Sequence[str], info: Any = None, session: str | None = None
+    ) -> None:
+        """Say that a worker lives and what it runs; to be repeated within 30 s.
+
+        `session` names its connection, when it may have another one: all processes are told that a
+        new one takes the place of the one before.
+        """
+        told = {"kinds": list(kinds), "info": info}
+        if session is not None:
+            told["session"] = session
+        if not await self._announce(worker_id, orjson.dumps(told), session):
             await self.register_again()
 
     async def withdraw_worker(self, worker_id: str) -> None:
         """Say that a worker is gone."""
         await self._announce(worker_id, None)
 
-    async def _announce(self, worker_id: str, told: bytes | None) -> bool:
+    async def _announce(
+        self, worker_id: str, told: bytes | None, session: str | None = None
+    ) -> bool:
         """Say what a worker runs, None: it is gone. Return False when our kinds are not known."""
         known = await self.scripts.run(
             "announce_worker",
             worker=worker_id,
             info=told,
+            session=session,
             silent=SILENT_SECONDS,
             registered=list(self.registered_kinds()),
         )

@@ -46,8 +46,8 @@ class Slots:
     """Claims as many tasks as have room: a place is free, in use, or asked for by a lane.
 
     `start` puts what a claim brings into a place of `room`. `moved` is called when the line may
-    have moved. As many lanes run as `lanes` says; one claim brings at most `most` tasks, 0 for any
-    number. Lanes never poll: they wait until there is something to claim or to hand in, or until
+    have moved, `claimed` after each claim. As many lanes run as `lanes` says; one claim brings at
+    most `most` tasks, 0 for any number. Lanes never poll: they wait until there is something to claim or to hand in, or until
     the time at which the queue said that more may start.
     """
 
@@ -61,6 +61,7 @@ class Slots:
         outages: Outages,
         lanes: int = LANES,
         most: int = 0,
+        claimed: Callable[[], None] | None = None,
     ) -> None:
         # Claims that came after the stop: they are handed back.
         self.surplus: list[Claim] = []
@@ -68,6 +69,7 @@ class Slots:
         self._room = room
         self._lanes = lanes
         self._most = most
+        self._claimed = claimed
         self._start = start
         self._moved = moved
         self._outages = outages
@@ -129,6 +131,8 @@ class Slots:
             return
         for claim in claimed.claims:
             self._start(claim)
+        if self._claimed is not None:
+            self._claimed()
         if claimed.claims and len(claimed.claims) == count:
             self.look()
         if claimed.again_in is not None:
