@@ -105,7 +105,7 @@ class BatchState(StrEnum):
 
 
 class LeaseState(StrEnum):
-    """Whose an attempt is: its worker's, or over by a cancellation, by its end, or for the worker."""
+    """Whose an attempt is: its worker's; or it was cancelled, has ended, or is another's."""
 
     YOURS = "yours"
     CANCELLED = "cancelled"

@@ -47,8 +47,8 @@ class Slots:
 
     `start` puts what a claim brings into a place of `room`. `moved` is called when the line may
     have moved, `claimed` after each claim. As many lanes run as `lanes` says; one claim brings at
-    most `most` tasks, 0 for any number. Lanes never poll: they wait until there is something to claim or to hand in, or until
-    the time at which the queue said that more may start.
+    most `most` tasks, 0 for any number. Lanes never poll: they wait until there is something to
+    claim or to hand in, or until the time at which the queue said that more may start.
     """
 
     def __init__(
