@@ -5,11 +5,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from services.kinds.loading import load_kinds, make_importable
-from services.worker.endings import text_of_error
 from settings import Settings
 from tornado_rt.work import Kind
+from tornado_rt.work.attempts.endings import text_of_error
 from tornado_rt.work.handlers import fault_of
+from tornado_rt.work.params.loading import load_kinds, make_importable
 
 
 class HandlerError(Exception):

@@ -1,10 +1,9 @@
-"""Calls that Redis does not answer now: each is told once, and tried again after a while."""
+"""Calls that the queue does not answer now: each is told once, and tried again after a while."""
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
-
-from tornado_rt.redis import is_outage
 
 log = structlog.get_logger(__name__)
 
@@ -12,9 +11,13 @@ OUTAGE_SECONDS = 0.5
 
 
 class Outages:
-    """The calls that fail at present, by a name for each."""
+    """The calls that fail at present, by a name for each.
 
-    def __init__(self) -> None:
+    `is_outage` says of an error whether the call may succeed when it is repeated as it is.
+    """
+
+    def __init__(self, is_outage: Callable[[BaseException], bool]) -> None:
+        self.is_outage = is_outage
         self._failing: set[str] = set()
 
     async def outlast(self, error: Exception, what: str) -> None:
@@ -25,7 +28,7 @@ class Outages:
     def note(self, error: Exception, what: str) -> None:
         """Note a failure of a call; the first is logged."""
         if what not in self._failing:
-            event = "queue_away" if is_outage(error) else "queue_refuses"
+            event = "queue_away" if self.is_outage(error) else "queue_refuses"
             log.warning(event, what=what, error=error)
         self._failing.add(what)
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import orjson
 
-from services.kinds.faults import PLACE, Wrong, refusal
-from services.kinds.reading import ClassReader
-from services.queue import Kept, Task
-from services.worker.endings import text_of_error
-from services.worker.target import BadParams, Rules
 from tornado_rt.work import Kind, Run, Sink, SyncRun
+from tornado_rt.work.attempts.endings import text_of_error
+from tornado_rt.work.attempts.models import Kept, Task
+from tornado_rt.work.attempts.target import BadParams, Rules
+from tornado_rt.work.params.faults import PLACE, Wrong, refusal
+from tornado_rt.work.params.reading import ClassReader
 
 Wait = Callable[[Coroutine[Any, Any, Any]], Any]
 

@@ -5,9 +5,9 @@ import itertools
 from collections.abc import Container
 from typing import Any
 
-from services.kinds.faults import PLACE, ParamsFault, Wrong, json_word, refusal, short
-from services.kinds.reading import ClassReader, Field, as_json, write_json
-from tornado_rt.bounds import MAX_DEPTH
+from tornado_rt.work.kept import MAX_DEPTH
+from tornado_rt.work.params.faults import PLACE, ParamsFault, Wrong, json_word, refusal, short
+from tornado_rt.work.params.reading import ClassReader, Field, as_json, write_json
 
 # Bound of parameters as JSON [B].
 MOST_BYTES = 65536

@@ -1,4 +1,4 @@
-"""The link of an attempt to the queue: reports and reads, also while Redis is away."""
+"""The link of an attempt to the queue: reports and reads, also while that is away."""
 
 import asyncio
 import contextlib
@@ -11,11 +11,11 @@ from typing import Protocol, TypeVar
 import attrs
 import structlog
 
-from services.queue import Asked, Claim, Kept, QueueService, Task
-from services.worker.endings import text_of_error
-from services.worker.outages import OUTAGE_SECONDS, Outages
-from tornado_rt.redis import is_outage
 from tornado_rt.work import LeaseLost, Pacer, Plan, Question
+from tornado_rt.work.attempts.endings import text_of_error
+from tornado_rt.work.attempts.models import Asked, Claim, Kept, Task
+from tornado_rt.work.attempts.outages import OUTAGE_SECONDS, Outages
+from tornado_rt.work.attempts.queue import AttemptQueue
 from tornado_rt.work.run import NO_STATE, ended_text
 
 log = structlog.get_logger(__name__)
@@ -88,12 +88,12 @@ class Link:
     """The link of one attempt to the queue; the sink of its run.
 
     At most 10 reports a second leave: what is told in between goes with the next. What fails while
-    Redis is away is told when it is back: of the reports the last one, for it holds all. When the
-    lease is lost, `lost` is called. Once closed, nothing is told any more.
+    the queue is away is told when it is back: of the reports the last one, for it holds all. When
+    the lease is lost, `lost` is called. Once closed, nothing is told any more.
     """
 
     def __init__(
-        self, queue: QueueService, claim: Claim, reporter: Reporter, outages: Outages
+        self, queue: AttemptQueue, claim: Claim, reporter: Reporter, outages: Outages
     ) -> None:
         self.queue = queue
         self.claim = claim
@@ -165,7 +165,7 @@ class Link:
             raise asyncio.CancelledError(ended_text(self.task.task_id))
 
     async def keep(self, name: str, value: bytes) -> None:
-        """Keep a once-result, however long Redis is away. Raise LeaseLost.
+        """Keep a once-result, however long the queue is away. Raise LeaseLost.
 
         A cancellation of the handler does not undo what it has done: `flush` waits for this.
         """
@@ -178,13 +178,13 @@ class Link:
         await asyncio.shield(keeping)
 
     async def notify(self, title: str, content: str | None, severity: str) -> None:
-        """Have the user notified, however long Redis is away. Raise LeaseLost."""
+        """Have the user notified, however long the queue is away. Raise LeaseLost."""
         fields = {"title": title, "content": content, "severity": severity}
         task_id, token, note = self.task.task_id, self.claim.token, secrets.token_hex(8)
         await self._owned(lambda: self.queue.add_note(task_id, token, fields, note), "notify")
 
     async def ask(self, question: Question, timeout: float | None) -> bytes | None:
-        """Have the user asked, and return the answer (JSON), however long Redis is away.
+        """Have the user asked, and return the answer (JSON), however long the queue is away.
 
         Return None `timeout` seconds after it was first asked. Raise LeaseLost.
         """
@@ -224,14 +224,14 @@ class Link:
         return await self._surely(lambda: self.queue.get_task(self.task.task_id), "read_task")
 
     async def send(self) -> None:
-        """Report the state as it is now, unless it cannot be told; again when Redis is away."""
+        """Report the state as it is now, unless it cannot be told; again when the queue is away."""
         if (report := self._read()) is None:
             return
         try:
             owned = await self._tell(report)
         except Exception as error:
             self._outages.note(error, "report")
-            if is_outage(error):
+            if self._outages.is_outage(error):
                 self._loop.call_later(OUTAGE_SECONDS, self._reporter.add, self)
             return
         self._outages.end("report")
@@ -343,7 +343,7 @@ class Link:
         return asked
 
     async def _surely(self, call: Callable[[], Awaitable[T]], what: str) -> T:
-        """Call until Redis answers. Raise LeaseLost once this is closed."""
+        """Call until the queue answers. Raise LeaseLost once this is closed."""
         while not self.closed:
             try:
                 answer = await call()
@@ -353,7 +353,7 @@ class Link:
                 # Another's cancellation has met the call that ours shared.
                 await asyncio.sleep(0)
             except Exception as error:
-                if not is_outage(error):
+                if not self._outages.is_outage(error):
                     raise
                 await self._outages.outlast(error, what)
             else:

@@ -23,7 +23,9 @@ import attrs
 import orjson
 from cattrs import Converter
 
-from services.kinds.faults import (
+from tornado_rt.work.kept import MAX_DEPTH
+from tornado_rt.work.params.bounds import OutOfBounds, check_json, check_name
+from tornado_rt.work.params.faults import (
     NAMES,
     Fault,
     Gathered,
@@ -36,9 +38,9 @@ from services.kinds.faults import (
     words_of,
     wrong,
 )
-from services.kinds.judging import judge
-from services.kinds.keywords import Bounds, keywords_of, meta_keywords_of
-from services.kinds.shapes import (
+from tornado_rt.work.params.judging import judge
+from tornado_rt.work.params.keywords import Bounds, keywords_of, meta_keywords_of
+from tornado_rt.work.params.shapes import (
     ANYTHING,
     LISTS,
     MAPPINGS,
@@ -54,8 +56,6 @@ from services.kinds.shapes import (
     origin_of,
     unchanged_types,
 )
-from tornado_rt.bounds import MAX_DEPTH, OutOfBounds, check_json, check_name
-from tornado_rt.json_body import MOST_ITEMS
 
 # Of any value cattrs makes an object of one of these classes, or of one that derives from them.
 CALLED = (str, bytes, int, float, Path)
@@ -64,6 +64,8 @@ EXACT = (*SCALARS, Path)
 Hook = Callable[[Any, Any], Any]
 
 TEXT_LENGTH = 4096
+# The key of a field's metadata that bounds its list or its names.
+MOST_ITEMS = "most_items"
 
 
 @attrs.frozen

@@ -11,9 +11,9 @@ from typing import Any, get_args
 import attrs
 from attrs import validators
 
-from services.kinds.faults import NAMES, Fault, either, json_word, one_of, short, words_of
-from services.kinds.keywords import COMPARISONS, LENGTHS, NUMBERS, options_of
-from services.kinds.shapes import is_union
+from tornado_rt.work.params.faults import NAMES, Fault, either, json_word, one_of, short, words_of
+from tornado_rt.work.params.keywords import COMPARISONS, LENGTHS, NUMBERS, options_of
+from tornado_rt.work.params.shapes import is_union
 
 ANY: Any = validators.ge(0)
 NOT: Any = validators.not_(ANY)

@@ -13,10 +13,10 @@ from typing import Any
 import attrs
 import orjson
 
-from services.queue import Outcome
-from tornado_rt.bounds import OutOfBounds
 from tornado_rt.work import Retry, TaskError, clean_text
+from tornado_rt.work.attempts.models import Outcome
 from tornado_rt.work.kept import NotKept, as_kept
+from tornado_rt.work.params.bounds import OutOfBounds
 from tornado_rt.work.values import cut
 
 MAX_ERROR_LENGTH = 2000

@@ -7,8 +7,6 @@ from typing import Any
 
 import orjson
 
-from services.worker.channel import NOT_OURS, BadMessage
-from tornado_rt.protocol import iso_time
 from tornado_rt.work import (
     MAX_MESSAGE_LENGTH,
     MAX_STEP_LENGTH,
@@ -17,7 +15,9 @@ from tornado_rt.work import (
     clean_line,
     clean_text,
 )
+from tornado_rt.work.attempts.channel import NOT_OURS, BadMessage
 from tornado_rt.work.course import MAX_UNIT_LENGTH
+from tornado_rt.work.run import iso_now
 
 MARKS = re.compile(r"[prcs]*")
 TIMES = ("remaining_time", "estimated_total_time")
@@ -64,7 +64,7 @@ class ToldRun:
             "message": clean_text(reason, MAX_MESSAGE_LENGTH),
             "remaining_time": 0.0,
             "estimated_total_time": self._fields["elapsed_time"],
-            "updated_at": iso_time(),
+            "updated_at": iso_now(),
         }
 
     def fragment_and_plan(self) -> tuple[bytes, float, Plan | None]:
@@ -99,7 +99,7 @@ class ToldRun:
             fields["unit"] = clean_line(told["unit"], MAX_UNIT_LENGTH)
         fields["message"] = clean_text(told["message"], MAX_MESSAGE_LENGTH)
         fields["current_step_name"] = clean_line(told["current_step_name"], MAX_STEP_LENGTH)
-        fields["updated_at"] = iso_time()
+        fields["updated_at"] = iso_now()
         return fields
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import structlog
 
-from services.worker.endings import Ending, end_with_error
-from tornado_rt.fork_guard import end_if_forked
 from tornado_rt.work import LeaseLost
+from tornado_rt.work.attempts.endings import Ending, end_with_error
+from tornado_rt.work.attempts.fork_guard import end_if_forked
 
 log = structlog.get_logger(__name__)
 

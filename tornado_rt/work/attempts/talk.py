@@ -6,14 +6,14 @@ import json
 from collections.abc import Coroutine
 from typing import Any
 
-from services.queue import Kept
-from services.worker.channel import NOT_OURS, BadMessage, Channel
-from services.worker.endings import Ending, text_of_error
-from services.worker.link import Link
-from services.worker.process import end_badly, read_ending
-from services.worker.target import Rules
-from services.worker.told_run import ToldRun
 from tornado_rt.work import LeaseLost, Plan, Question
+from tornado_rt.work.attempts.channel import NOT_OURS, BadMessage, Channel
+from tornado_rt.work.attempts.endings import Ending, text_of_error
+from tornado_rt.work.attempts.link import Link
+from tornado_rt.work.attempts.models import Kept
+from tornado_rt.work.attempts.process import end_badly, read_ending
+from tornado_rt.work.attempts.target import Rules
+from tornado_rt.work.attempts.told_run import ToldRun
 from tornado_rt.work.notes import as_note, as_question
 from tornado_rt.work.once import MAX_ONCE_LENGTH
 from tornado_rt.work.run import as_timeout

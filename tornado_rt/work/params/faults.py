@@ -5,16 +5,16 @@ from collections.abc import Callable, Container, Iterable, Sequence
 
 import attrs
 
-from tornado_rt.json_body import (
-    MOST_FAULTS,
-    TOLD_CHARACTERS,
-    TOLD_FAULTS,
-    TOLD_NAME_CHARACTERS,
-    TOLD_NAMES,
-)
 from tornado_rt.work import clean_line
 from tornado_rt.work.values import cut
 
+# Bounds of what is told of faults [characters, faults].
+TOLD_FAULTS = 20
+# After this many faults the rest is not looked at.
+MOST_FAULTS = 1000
+TOLD_NAMES = 5
+TOLD_CHARACTERS = 200
+TOLD_NAME_CHARACTERS = 40
 # A class in the message of a validator of attrs.
 CLASS_NAME = re.compile(r"<(?:class|enum) '(?:[\w<>]+\.)*(\w+)'>")
 # Bound of the message of a validator [characters].

@@ -8,9 +8,8 @@ from collections.abc import Callable
 
 import structlog
 
-from services.queue import Ack, Outcome
-from services.worker.budget import seconds_left
-from services.worker.endings import (
+from tornado_rt.work.attempts.budget import seconds_left
+from tornado_rt.work.attempts.endings import (
     HANDED_BACK,
     LOST,
     Ending,
@@ -19,11 +18,12 @@ from services.worker.endings import (
     failed,
     text_of_error,
 )
-from services.worker.link import Link
-from services.worker.target import Target
-from services.worker.threads import ABANDON_SECONDS
-from tornado_rt.fork_guard import end_if_forked
-from tornado_rt.guarded_task import start_family
+from tornado_rt.work.attempts.fork_guard import end_if_forked
+from tornado_rt.work.attempts.guarded_task import start_family
+from tornado_rt.work.attempts.link import Link
+from tornado_rt.work.attempts.models import Ack, Outcome
+from tornado_rt.work.attempts.target import Target
+from tornado_rt.work.attempts.threads import ABANDON_SECONDS
 
 log = structlog.get_logger(__name__)
 

@@ -4,10 +4,10 @@ from typing import Any, Protocol
 
 import attrs
 
-from services.queue import Job, Outcome
-from services.worker.backoff import Backoff
-from services.worker.endings import Ending, end_with_result
-from services.worker.link import Link
+from tornado_rt.work.attempts.backoff import Backoff
+from tornado_rt.work.attempts.endings import Ending, end_with_result
+from tornado_rt.work.attempts.link import Link
+from tornado_rt.work.attempts.models import Job, Outcome
 
 
 class BadParams(Exception):

@@ -14,8 +14,8 @@ import attrs
 import msgspec
 from attrs import validators
 
-from services.kinds.faults import one_of, wrong
-from services.kinds.shapes import about_of, json_types, unchanged_types
+from tornado_rt.work.params.faults import one_of, wrong
+from tornado_rt.work.params.shapes import about_of, json_types, unchanged_types
 from tornado_rt.work.values import MOST_COUNT, is_number
 
 ENUM = "enum"

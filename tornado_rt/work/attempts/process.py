@@ -14,18 +14,18 @@ from typing import Any
 
 import structlog
 
-from services.queue import Outcome
-from services.worker.channel import NOT_OURS, BadMessage, Channel, ProcessDied, reading
-from services.worker.endings import (
+from tornado_rt.work import clean_text
+from tornado_rt.work.attempts.channel import NOT_OURS, BadMessage, Channel, ProcessDied, reading
+from tornado_rt.work.attempts.endings import (
     MAX_TRACEBACK_LENGTH,
     Ending,
     end_with_result,
     one_line,
     retry_seconds,
 )
-from services.worker.preloading import ensure_fork_server
-from services.worker.threads import in_thread
-from tornado_rt.work import clean_text
+from tornado_rt.work.attempts.models import Outcome
+from tornado_rt.work.attempts.preloading import ensure_fork_server
+from tornado_rt.work.attempts.threads import in_thread
 
 log = structlog.get_logger(__name__)
 

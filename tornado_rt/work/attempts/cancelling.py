@@ -13,7 +13,7 @@ import threading
 from collections.abc import Awaitable, Iterator
 from typing import Any
 
-from tornado_rt.fork_guard import call_in_children
+from tornado_rt.work.attempts.fork_guard import call_in_children
 
 # As children that a handler forks have them.
 SIGNALS: dict[signal.Signals, Any] = {

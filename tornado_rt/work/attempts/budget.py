@@ -1,6 +1,6 @@
 """How much of its time a task has used, over all of its attempts."""
 
-from services.worker.link import Link
+from tornado_rt.work.attempts.link import Link
 
 
 async def seconds_left(link: Link) -> float:

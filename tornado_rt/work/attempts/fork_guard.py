@@ -16,14 +16,12 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
-
-from tornado.ioloop import IOLoop
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _guarded: set[int] = set()
 # Where we listen: what was accepted there has the same port.
 _ports: set[int] = set()
-_loops: dict[asyncio.AbstractEventLoop, IOLoop] = {}
+_loops: dict[asyncio.AbstractEventLoop, Callable[[], Iterable[int]]] = {}
 # By the thread that forks: what its child keeps on purpose.
 _spared: dict[int, frozenset[int]] = {}
 _callbacks: list[Callable[[], None]] = []
@@ -46,10 +44,13 @@ def close(descriptor: int) -> None:
 
 
 @contextlib.contextmanager
-def loop_guarded() -> Iterator[None]:
-    """Keep what the running loop reads and writes from forked children, until the block ends."""
+def loop_guarded(more: Callable[[], Iterable[int]] = tuple) -> Iterator[None]:
+    """Keep what the running loop reads and writes from forked children, until the block ends.
+
+    And what `more` returns: descriptors that the loop does not read just now.
+    """
     loop = asyncio.get_running_loop()
-    _loops[loop] = IOLoop.current()
+    _loops[loop] = more
     try:
         yield
     finally:
@@ -111,7 +112,7 @@ def _begin_child() -> None:
 
 def _leave_all() -> None:
     spared = _spared.get(threading.get_ident(), frozenset())
-    found = {*_guarded, *(fd for loop, above in _loops.items() for fd in _of_loop(loop, above))}
+    found = {*_guarded, *(fd for loop, more in _loops.items() for fd in _of_loop(loop, more))}
     found.update(_of_ports())
     _replace(found - spared)
     callbacks = list(_callbacks)
@@ -129,9 +130,8 @@ def _take_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, _blocked.before)
 
 
-def _of_loop(loop: asyncio.AbstractEventLoop, above: IOLoop) -> Iterator[int]:
-    # A socket whose request is being served is in Tornado's table only.
-    yield from getattr(above, "handlers", ())
+def _of_loop(loop: asyncio.AbstractEventLoop, more: Callable[[], Iterable[int]]) -> Iterator[int]:
+    yield from more()
     selector = getattr(loop, "_selector", None)
     if selector is not None:
         yield from selector.get_map() or ()

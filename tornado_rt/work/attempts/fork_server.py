@@ -3,8 +3,8 @@
 Else they would end before the worker gives them their grace time.
 """
 
-from services.worker.cancelling import leave_signals_to_worker
-from services.worker.preloading import take_back_path
+from tornado_rt.work.attempts.cancelling import leave_signals_to_worker
+from tornado_rt.work.attempts.preloading import take_back_path
 
 take_back_path()
 leave_signals_to_worker()

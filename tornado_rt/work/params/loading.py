@@ -11,10 +11,9 @@ from types import ModuleType
 
 import attrs
 
-from services.kinds.params import reader_of
-from services.kinds.shapes import TypeFault
-from settings import Settings
 from tornado_rt.work import Kind, clean_line
+from tornado_rt.work.params.reader import reader_of
+from tornado_rt.work.params.shapes import TypeFault
 
 MAX_REASON_LENGTH = 500
 
@@ -35,7 +34,7 @@ class LoadedModule:
     faults: list[str] = attrs.field(factory=list)
 
 
-def load_kinds(names: Sequence[str], settings: Settings | None = None) -> dict[str, Kind]:
+def load_kinds(names: Sequence[str], settings: object = None) -> dict[str, Kind]:
     """Return the kinds in modules, by their names. Raise KindError."""
     modules = load_modules(names, settings).values()
     if faults := [fault for module in modules for fault in module.faults]:
@@ -43,7 +42,7 @@ def load_kinds(names: Sequence[str], settings: Settings | None = None) -> dict[s
     return {kind.name: kind for module in modules for kind in module.kinds}
 
 
-def load_modules(names: Sequence[str], settings: Settings | None = None) -> dict[str, LoadedModule]:
+def load_modules(names: Sequence[str], settings: object = None) -> dict[str, LoadedModule]:
     """Load modules together; return each by its name, also one that cannot be used.
 
     A module is named as "pkg.mod", or by the path of its file. The current folder and that of a
@@ -70,7 +69,7 @@ def kinds_in(module: ModuleType) -> list[Kind]:
     return list(dict.fromkeys(kinds))
 
 
-def _load_module(name: str, settings: Settings | None) -> LoadedModule:
+def _load_module(name: str, settings: object) -> LoadedModule:
     try:
         module = _load(name, settings)
     except KindError as error:
@@ -79,7 +78,7 @@ def _load_module(name: str, settings: Settings | None) -> LoadedModule:
     return LoadedModule(kinds, list(_faults_of(module, name, kinds)))
 
 
-def _load(name: str, settings: Settings | None) -> ModuleType:
+def _load(name: str, settings: object) -> ModuleType:
     make_importable(os.getcwd())
     is_path = name.endswith(".py") or os.sep in name
     if not is_path and "" in name.split("."):

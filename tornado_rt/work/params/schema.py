@@ -8,9 +8,10 @@ from uuid import UUID
 import attrs
 import msgspec
 
-from services.kinds.faults import PLACE
-from services.kinds.reading import ClassReader, Field, write_json
-from services.kinds.shapes import (
+from tornado_rt.work.params.bounds import OutOfBounds, check_json
+from tornado_rt.work.params.faults import PLACE
+from tornado_rt.work.params.reading import ClassReader, Field, write_json
+from tornado_rt.work.params.shapes import (
     MAPPINGS,
     SETS,
     bare,
@@ -20,7 +21,6 @@ from services.kinds.shapes import (
     is_union,
     origin_of,
 )
-from tornado_rt.bounds import OutOfBounds, check_json
 
 # Bound of a schema as JSON [B].
 MOST_SCHEMA_BYTES = 65536

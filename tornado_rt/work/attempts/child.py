@@ -16,60 +16,40 @@ from typing import Any
 
 import structlog
 
-from services.analysis import AnalysisTask, Step, read_update
-from services.queue import Kept, Outcome, Task
-from services.worker.cancelling import Cancelling
-from services.worker.channel import READ_BYTES, BadMessage, Unpacker, pack
-from services.worker.endings import Ending, end_with_error, text_of_error
-from services.worker.loading import import_function, import_kind
-from services.worker.runs import make_run, read_params
-from services.worker.target import Rules
-from services.worker.threads import running_loop
-from settings import Settings
-from tornado_rt.children import PR_SET_PDEATHSIG
-from tornado_rt.fork_guard import end_if_forked
-from tornado_rt.work import LeaseLost, Pacer, Question, Run, Told
+from tornado_rt.work import Kind, LeaseLost, Pacer, Question, Run
+from tornado_rt.work.attempts.cancelling import Cancelling
+from tornado_rt.work.attempts.channel import READ_BYTES, BadMessage, Unpacker, pack
+from tornado_rt.work.attempts.endings import Ending, end_with_error, text_of_error
+from tornado_rt.work.attempts.fork_guard import end_if_forked
+from tornado_rt.work.attempts.models import Kept, Outcome, Task
+from tornado_rt.work.attempts.runs import make_run, read_params
+from tornado_rt.work.attempts.target import Rules
+from tornado_rt.work.attempts.threads import running_loop
 from tornado_rt.work.handlers import call
 from tornado_rt.work.run import NO_STATE, settled
 
 log = structlog.get_logger(__name__)
 
+# Imports a kind by its name.
+LoadKind = Callable[[str], Kind]
+
 # Of an answer to what was asked.
 MOST_ANSWER_BYTES = 65536
 GONE = "the worker is gone"
+# Of prctl(2).
+PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def run_handler(
-    path: str,
-    settings: Settings,
-    rules: Rules,
-    task: AnalysisTask,
-    steps: list[Step],
-    connection: Connection,
-) -> None:
-    """Run `MODULE:FUNCTION` of (task, progress), and send what comes of it."""
-    cancelling = _enter()
-    process = os.getpid()
-    pipe = Pipe(connection, cancelling)
-    progress = PipeProgress(steps, pipe)
-    ending = _outcome(lambda: import_function(path, settings)(task, progress), rules, cancelling)
-    end_if_forked(process)
-    with contextlib.suppress(LeaseLost):
-        pipe.send("ending", _fields_of(ending))
-
-
-def run_kind(
-    module: str, settings: Settings, rules: Rules, task: Task, kept: Kept, connection: Connection
-) -> None:
+def run_kind(load: LoadKind, rules: Rules, task: Task, kept: Kept, connection: Connection) -> None:
     """Run the handler of a kind, and send what comes of it."""
-    cancelling = _enter()
+    cancelling = enter()
     process = os.getpid()
     sink = PipeSink(connection, cancelling)
 
     def work() -> Any:
-        kind = import_kind(task.kind, module, settings)
+        kind = load(task.kind)
         params = read_params(kind, task)
         wait = None if kind.is_async else sink.wait
         run = make_run(kind, params, task, sink, wait, kept, rules)
@@ -77,7 +57,7 @@ def run_kind(
         assert kind.function is not None
         return call(kind.function, params, run)
 
-    ending = _outcome(work, rules, cancelling)
+    ending = outcome_of(work, rules, cancelling)
     end_if_forked(process)
     with contextlib.suppress(LeaseLost):
         sink.end(ending)
@@ -135,26 +115,6 @@ class Pipe:
             self._take_other(kind, content)
         if kind in ("cancel", "gone"):
             self._cancelling.ask()
-
-
-class PipeProgress:
-    """Reports of a handler of (task, progress), plain function or coroutine."""
-
-    def __init__(self, steps: list[Step], pipe: Pipe) -> None:
-        self.steps = steps
-        self._connection = pipe.connection
-        self._pipe = pipe
-
-    def update_progress(self, progress_update: str | dict[str, Any]) -> Told:
-        """Send one report; what is returned may be awaited or not. Raise StepUnknown."""
-        step, message = read_update(progress_update, self.steps)
-        if step is not None:
-            self._pipe.send("step", (step, message))
-        elif isinstance(progress_update, dict):
-            self._pipe.send("message", {"message": message})
-        else:
-            self._pipe.send("message", message)
-        return Told()
 
 
 class PipeSink:
@@ -220,7 +180,7 @@ class PipeSink:
 
     def end(self, ending: Ending) -> None:
         """Send how it ended, with what has not been told. Raise LeaseLost."""
-        fields, run = _fields_of(ending), self._run
+        fields, run = fields_of(ending), self._run
         with self._reporting:
             self._ended = True
             try:
@@ -289,7 +249,8 @@ class PipeSink:
                 answer.set_result(None if text is None else text.encode())
 
 
-def _enter() -> Cancelling:
+def enter() -> Cancelling:
+    """Begin as the process of a task, which ends with its worker."""
     if _libc is not None:
         # With the fork server, which ends with the worker.
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -311,7 +272,8 @@ def _let_fork_server_end() -> None:
         server._forkserver_alive_fd = None
 
 
-def _outcome(call: Callable[[], Any], rules: Rules, cancelling: Cancelling) -> Ending:
+def outcome_of(call: Callable[[], Any], rules: Rules, cancelling: Cancelling) -> Ending:
+    """Run a handler to its end, in the main thread."""
     try:
         with cancelling.handler():
             result = call()
@@ -322,7 +284,8 @@ def _outcome(call: Callable[[], Any], rules: Rules, cancelling: Cancelling) -> E
         return end_with_error(error)
 
 
-def _fields_of(ending: Ending) -> dict[str, Any]:
+def fields_of(ending: Ending) -> dict[str, Any]:
+    """Return an ending as it is sent."""
     return {
         "outcome": ending.outcome,
         "result": ending.result,

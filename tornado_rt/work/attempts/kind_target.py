@@ -3,41 +3,50 @@
 from collections.abc import Callable
 from typing import Any
 
-from services.queue import Kept, Outcome
-from services.worker.backoff import Backoff
-from services.worker.child import run_kind
-from services.worker.endings import Ending
-from services.worker.link import Link
-from services.worker.process import TaskProcesses
-from services.worker.runs import make_run, read_params
-from services.worker.talk import KindTalk
-from services.worker.target import Rules
-from services.worker.threads import LoopWaiter, run_in_thread
-from settings import Settings
 from tornado_rt.work import Kind, Run
+from tornado_rt.work.attempts.backoff import Backoff
+from tornado_rt.work.attempts.child import LoadKind, run_kind
+from tornado_rt.work.attempts.endings import Ending
+from tornado_rt.work.attempts.link import Link
+from tornado_rt.work.attempts.models import Kept, Outcome
+from tornado_rt.work.attempts.process import TaskProcesses
+from tornado_rt.work.attempts.runs import make_run, read_params
+from tornado_rt.work.attempts.talk import KindTalk
+from tornado_rt.work.attempts.target import Rules
+from tornado_rt.work.attempts.threads import LoopWaiter, run_in_thread
 from tornado_rt.work.handlers import call
 
 
 class KindTarget:
-    """Runs the handler of a kind, as `settings` say; by default on the loop or in a thread."""
+    """Runs the handler of a kind: on the loop or in a thread, or with `load` in processes.
 
-    def __init__(self, kind: Kind, settings: Settings) -> None:
+    `load` imports a kind by its name there; it can be pickled. `timeout_seconds` is that of a kind
+    without one of its own; 0 is none. `result_bytes` bounds a result as JSON, 0 for any size.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        *,
+        timeout_seconds: float = 0.0,
+        result_bytes: int = 0,
+        load: LoadKind | None = None,
+    ) -> None:
         if kind.function is None:
             raise ValueError(f"kind {kind.name!r} has no handler")
         self.kind = kind
         self.function: Callable[..., Any] = kind.function
-        self.settings = settings
+        self.load = load
         self.rules = Rules(
-            timeout_seconds=kind.timeout or settings.task_timeout_seconds,
-            result_bytes=settings.task_result_bytes,
+            timeout_seconds=kind.timeout or timeout_seconds,
+            result_bytes=result_bytes,
             any_json=True,
             retry_errors=kind.retry_errors,
             backoff=Backoff(*kind.backoff),
         )
         self.processes: TaskProcesses | None = None
-        if settings.worker_processes:
-            modules = [self.function.__module__]
-            self.processes = TaskProcesses(modules, settings.task_result_bytes)
+        if load is not None:
+            self.processes = TaskProcesses([self.function.__module__], result_bytes)
 
     def prepare(self, link: Link) -> "PreparedKind":
         """Read the parameters. Raise BadParams."""
@@ -120,5 +129,5 @@ class PreparedKind:
         self._talk = talk = KindTalk(self._link, run.plan, kept, self.rules)
         if run.stopping:
             talk.stop()
-        arguments = (target.function.__module__, target.settings, self.rules, task, kept)
+        arguments = (target.load, self.rules, task, kept)
         return await processes.run(run_kind, arguments, task.task_id, talk.follow)
