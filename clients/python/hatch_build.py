@@ -40,7 +40,8 @@ class WorkHook(BuildHookInterface):
 def lay_out(repository: Path, folder: Path) -> Path:
     """Copy the modules, with imports that name the copy; return the package."""
     spec = importlib.util.spec_from_file_location("server_build", repository / "hatch_build.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     server_build = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(server_build)
     package = folder / "_work"

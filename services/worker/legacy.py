@@ -150,7 +150,8 @@ class ProcessHandler:
         self._path = path
         self._settings = settings
         self._rules = rules
-        self._processes = TaskProcesses([path.partition(":")[0]], rules.result_bytes)
+        modules = [run_handler.__module__, path.partition(":")[0]]
+        self._processes = TaskProcesses(modules, rules.result_bytes)
 
     async def __call__(self, task: AnalysisTask, tracker: RedisProgressTracker) -> Ending:
         """Run to the end; cancelled, end the process."""

@@ -1,11 +1,10 @@
 """Makes the targets of a worker: what it runs, by the names of the kinds."""
 
-import functools
 from collections.abc import Mapping
 
 from services.analysis import AnalysisKind
 from services.worker.legacy import LegacyTarget, ProcessHandler, handler_of
-from services.worker.loading import HandlerError, import_function, import_kind
+from services.worker.loading import HandlerError, KindLoader, import_function
 from settings import Settings
 from tornado_rt.work import Kind
 from tornado_rt.work.attempts.backoff import Backoff
@@ -44,7 +43,7 @@ def kind_target(kind: Kind, settings: Settings) -> KindTarget:
     """Return what runs a kind as the settings say. Raise ValueError for one without a handler."""
     load = None
     if settings.worker_processes and kind.function is not None:
-        load = functools.partial(import_kind, module=kind.function.__module__, settings=settings)
+        load = KindLoader(kind.function.__module__, settings)
     return KindTarget(
         kind,
         timeout_seconds=settings.task_timeout_seconds,

@@ -20,8 +20,9 @@ from tornado_rt.work.handlers import call
 class KindTarget:
     """Runs the handler of a kind: on the loop or in a thread, or with `load` in processes.
 
-    `load` imports a kind by its name there; it can be pickled. `timeout_seconds` is that of a kind
-    without one of its own; 0 is none. `result_bytes` bounds a result as JSON, 0 for any size.
+    `load` imports a kind by its name there: an object that can be pickled. `timeout_seconds` is
+    that of a kind without one of its own; 0 is none. `result_bytes` bounds a result as JSON, 0 for
+    any size.
     """
 
     def __init__(
@@ -46,7 +47,8 @@ class KindTarget:
         )
         self.processes: TaskProcesses | None = None
         if load is not None:
-            self.processes = TaskProcesses([self.function.__module__], result_bytes)
+            modules = [type(load).__module__, self.function.__module__]
+            self.processes = TaskProcesses(modules, result_bytes)
 
     def prepare(self, link: Link) -> "PreparedKind":
         """Read the parameters. Raise BadParams."""

@@ -162,15 +162,20 @@ def _faults_of(module: ModuleType, name: str, kinds: list[Kind]) -> Iterator[str
     if not kinds:
         yield f"{name} has no kind; it is {getattr(module, '__file__', None) or 'a folder'}"
     for kind in kinds:
-        if kind.function is None:
-            yield f"kind {kind.name!r} of {name} has no handler"
-        try:
-            reader_of(kind.params_class)
-        except TypeFault as error:
-            yield f"kind {kind.name!r} of {name}: {one_line(error)}"
-        except Exception as error:
-            reason = one_line(f"{kind.params_class.__name__}.{error}")
-            yield f"kind {kind.name!r} of {name}: {reason}"
+        yield from kind_faults(kind, f"kind {kind.name!r} of {name}")
+
+
+def kind_faults(kind: Kind, place: str) -> Iterator[str]:
+    """Yield what keeps a kind from being used."""
+    if kind.function is None:
+        yield f"{place} has no handler"
+    try:
+        reader_of(kind.params_class)
+    except TypeFault as error:
+        yield f"{place}: {one_line(error)}"
+    except Exception as error:
+        reason = one_line(f"{kind.params_class.__name__}.{error}")
+        yield f"{place}: {reason}"
 
 
 def text_of_error(error: BaseException) -> str:
