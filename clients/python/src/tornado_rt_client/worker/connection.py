@@ -5,7 +5,7 @@ import contextlib
 import logging
 import ssl as tls
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from enum import StrEnum
 
 import attrs
@@ -107,7 +107,7 @@ class Connection:
 
     async def _follow(
         self,
-        messages: AsyncIterator[None],
+        messages: AsyncGenerator[None, None],
         session: Session,
         came: Callable[[], None],
         *,

@@ -161,8 +161,9 @@ class _Exchange:
         try:
             while not asking.done() and not self._session.draining:
                 self._changed.clear()
-                changing = asyncio.ensure_future(self._changed.wait())
-                await asyncio.wait([asking, changing], return_when=asyncio.FIRST_COMPLETED)
+                changing: asyncio.Future[Any] = asyncio.ensure_future(self._changed.wait())
+                both: list[asyncio.Future[Any]] = [asking, changing]
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
                 changing.cancel()
             if asking.done():
                 asking.result()

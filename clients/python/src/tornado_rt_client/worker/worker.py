@@ -268,25 +268,21 @@ class Worker:
     async def _pause(self, seconds: float, connected: "asyncio.Future[None]") -> None:
         """Wait until something moves."""
         self._moved.clear()
-        waiting = [asyncio.ensure_future(one.wait()) for one in (self._moved, self._hurried)]
-        if self._hurried.is_set():
-            waiting.pop().cancel()
-        try:
-            await asyncio.wait(
-                [*waiting, connected], timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-            )
-        finally:
-            for one in waiting:
-                one.cancel()
+        events = [self._moved] if self._hurried.is_set() else [self._moved, self._hurried]
+        await _first(connected, *events, seconds=seconds)
 
 
-async def _first(connected: "asyncio.Future[None]", stopped: asyncio.Event) -> None:
-    """Wait until the worker is stopped, or refused."""
-    waiting = asyncio.ensure_future(stopped.wait())
+async def _first(
+    connected: "asyncio.Future[None]", *events: asyncio.Event, seconds: float | None = None
+) -> None:
+    """Wait until one of the events is set, or the worker is refused; so many seconds at most."""
+    waiting = [asyncio.create_task(one.wait()) for one in events]
+    anything: list[asyncio.Future[Any]] = [connected, *waiting]
     try:
-        await asyncio.wait([connected, waiting], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(anything, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        waiting.cancel()
+        for one in waiting:
+            one.cancel()
 
 
 @contextlib.contextmanager
