@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from services.queue import Ack, Claim, KindEntry, KindLimits, Outcome, QueueService
 from services.worker.claims import Claims
-from services.worker.slots import LANES, Slots
+from services.worker.slots import LANES, FixedRoom, Slots
 from tests.waiting import until
 from tests.working import ANALYSIS, enqueue
 from tornado_rt.redis import is_outage
@@ -31,8 +31,7 @@ class Bench:
         self.claims = Claims(queue, "w", [ANALYSIS])
         self.slots = Slots(
             self.claims,
-            count,
-            self.running,
+            FixedRoom(count, self.running),
             start=self._start,
             moved=self._moved,
             outages=Outages(is_outage),

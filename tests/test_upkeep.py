@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,8 @@ async def kept_up(
     queue: QueueService, kinds: Sequence[str] = (ANALYSIS,), roster: Roster | None = None
 ) -> AsyncIterator[WorkerUpkeep]:
     """Let the upkeep run until the block ends."""
-    upkeep = WorkerUpkeep(
-        queue, "w", list(kinds), concurrency=2, roster=roster, outages=Outages(is_outage)
-    )
+    announce = partial(queue.announce_worker, "w", list(kinds))
+    upkeep = WorkerUpkeep(queue, announce, roster=roster, outages=Outages(is_outage))
     running = asyncio.create_task(upkeep.run())
     try:
         yield upkeep

@@ -123,17 +123,27 @@ def parse(text: bytes) -> Any:
 
     Raise Problem 400, or 422 for too many lists and objects, or an integer of more than 64 bits.
     """
-    if _count_containers(text) > MOST_CONTAINERS and (
-        _count_containers(STRING.sub(b"", text)) > MOST_CONTAINERS
-    ):
-        raise Problem(422, f"the body holds more than {MOST_CONTAINERS} lists and objects")
+    check_size(text)
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise Problem(400, f"the body is not JSON: {error}") from None
+    check_integers(text)
+    return value
+
+
+def check_size(text: bytes) -> None:
+    """Raise Problem 422 for JSON text of too many lists and objects."""
+    if _count_containers(text) > MOST_CONTAINERS and (
+        _count_containers(STRING.sub(b"", text)) > MOST_CONTAINERS
+    ):
+        raise Problem(422, f"the body holds more than {MOST_CONTAINERS} lists and objects")
+
+
+def check_integers(text: bytes) -> None:
+    """Raise Problem 422 for JSON text with an integer of more than 64 bits."""
     if MANY_DIGITS.search(text) and _holds_long_integer(STRING.sub(b'""', text)):
         raise Problem(422, "the body holds an integer of more than 64 bits")
-    return value
 
 
 def _holds_long_integer(text: bytes) -> bool:

@@ -103,6 +103,15 @@ class BatchState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class LeaseState(StrEnum):
+    """Whose an attempt is: its worker's, or over: cancelled, ended, or lost to the worker."""
+
+    YOURS = "yours"
+    CANCELLED = "cancelled"
+    ENDED = "ended"
+    LOST = "lost"
+
+
 class OnConflict(StrEnum):
     """What becomes of a task whose unique key another one has."""
 

@@ -1,8 +1,11 @@
 """The worker: its slots, the attempts that use them, and its upkeep, joined."""
 
 import asyncio
+import os
+import socket
 import time
 from collections.abc import Mapping
+from functools import partial
 
 import structlog
 
@@ -10,7 +13,7 @@ from services.queue import Ack, Claim, Outcome, QueueService
 from services.worker.claims import Claims
 from services.worker.outcomes import Outcomes
 from services.worker.roster import Roster
-from services.worker.slots import LANES, Slots
+from services.worker.slots import LANES, FixedRoom, Slots
 from services.worker.upkeep import WorkerUpkeep
 from tornado_rt.jobs import Jobs
 from tornado_rt.metrics import Metrics
@@ -60,19 +63,17 @@ class Worker:
         metrics = metrics or Metrics()
         self._outcomes = Outcomes(metrics)
         self._reporter = Reporter(metrics.progress_writes.inc)
+        info = {"host": socket.gethostname(), "pid": os.getpid(), "concurrency": concurrency}
         self._upkeep = WorkerUpkeep(
             queue,
-            worker_id,
-            list(targets),
-            concurrency=concurrency,
+            partial(queue.announce_worker, worker_id, list(targets), info),
             roster=roster,
             outages=self._outages,
             metrics=metrics,
         )
         self._slots = Slots(
             self._claims,
-            concurrency,
-            self._attempts,
+            FixedRoom(concurrency, self._attempts),
             start=self._start,
             moved=self._upkeep.expect_move,
             outages=self._outages,

@@ -20,6 +20,10 @@ class Outages:
         self.is_outage = is_outage
         self._failing: set[str] = set()
 
+    def is_failing(self, what: str) -> bool:
+        """Say whether a call fails at present."""
+        return what in self._failing
+
     async def outlast(self, error: Exception, what: str) -> None:
         """Note a failure of a call, and wait before it is tried again."""
         self.note(error, what)

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -30,7 +31,7 @@ class ToldRun:
     def __init__(self, plan: Plan | None, state: bytes) -> None:
         self.plan = plan
         self._state = state
-        self._fields: dict[str, Any] = {}
+        self.fields: dict[str, Any] = {}
         # At a good end.
         self._last: dict[str, Any] = {}
         self._progress = 0.0
@@ -42,28 +43,32 @@ class ToldRun:
                 self.plan = Plan.read(plan)
             if state is not None:
                 self._state = _read_state(state)
-            self._fields = self._read_fields(fragment)
-            self._progress = min(max(_number(percent), 0.0), 100.0)
+            self.show(orjson.loads("{" + fragment + "}"), percent)
         except (ValueError, TypeError, KeyError, RecursionError):
             raise BadMessage(NOT_OURS) from None
+
+    def show(self, snapshot: Mapping[str, Any], percent: float) -> None:
+        """Take a snapshot, as `Run.snapshot` makes it. Raise ValueError, TypeError, KeyError."""
+        self.fields = self._read_fields(snapshot)
+        self._progress = min(max(_number(percent), 0.0), 100.0)
 
     def take_last(self, fragment: str) -> None:
         """Take the state at a good end, for `complete`. Raise BadMessage."""
         try:
-            self._last = self._read_fields(fragment)
+            self._last = self._read_fields(orjson.loads("{" + fragment + "}"))
         except (ValueError, TypeError, KeyError, RecursionError):
             raise BadMessage(NOT_OURS) from None
 
     def complete(self) -> None:
         """End with everything done, as far as the process has told how that looks."""
-        self._fields = self._last or self._fields
+        self.fields = self._last or self.fields
 
     def fail(self, reason: str) -> None:
         """End where the work stands."""
-        self._fields |= {
+        self.fields |= {
             "message": clean_text(reason, MAX_MESSAGE_LENGTH),
             "remaining_time": 0.0,
-            "estimated_total_time": self._fields["elapsed_time"],
+            "estimated_total_time": self.fields["elapsed_time"],
             "updated_at": iso_now(),
         }
 
@@ -73,14 +78,13 @@ class ToldRun:
 
     def fragment(self) -> bytes:
         """Return the snapshot as JSON without its braces."""
-        return orjson.dumps(self._fields)[1:-1]
+        return orjson.dumps(self.fields)[1:-1]
 
     def encoded_state(self) -> bytes:
         """Return what the handler keeps, as JSON."""
         return self._state
 
-    def _read_fields(self, fragment: str) -> dict[str, Any]:
-        told = orjson.loads("{" + fragment + "}")
+    def _read_fields(self, told: Mapping[str, Any]) -> dict[str, Any]:
         if told["plan"] is None:
             self.plan = None
         plan, marks = self.plan, told["marks"]

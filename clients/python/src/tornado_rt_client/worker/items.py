@@ -117,13 +117,13 @@ def item(task_id: str, token: str, *members: bytes) -> bytes:
     return b"{%b}" % b",".join((member("task_id", task_id), member("token", token), *members))
 
 
-def snapshot(fragment: bytes, name: str = "snapshot") -> bytes:
+def snapshot(fragment: bytes) -> bytes:
     """Return a snapshot, from its JSON without the braces."""
-    return b'"%b":{%b}' % (name.encode(), fragment)
+    return b'"snapshot":{%b}' % fragment
 
 
 def ack_item(ack: Ack) -> bytes:
-    """Return the end of an attempt."""
+    """Return the end of an attempt; how the task looks then the server knows itself."""
     members = [member("outcome", ack.outcome)]
     if ack.result is not None:
         members.append(member("result", ack.result))
@@ -133,8 +133,6 @@ def ack_item(ack: Ack) -> bytes:
         members.append(member("delay", ack.delay))
     if ack.report is not None:
         members.append(snapshot(ack.report))
-    if ack.fragment is not None:
-        members.append(snapshot(ack.fragment, "end"))
     return item(ack.task_id, ack.token, *members)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl as tls
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
@@ -31,7 +31,7 @@ class WorkerPolling:
         self._options = connecting.options(url, verify)
         self._token = token
 
-    async def run(self, session: Session, wanted: asyncio.Event) -> AsyncIterator[None]:
+    async def run(self, session: Session, wanted: asyncio.Event) -> AsyncGenerator[None, None]:
         """Ask for tasks and tell of them, and yield after each answer, until the server is away.
 
         `wanted` is set when the session has something to say. Raise ConnectionLost, and ApiError
