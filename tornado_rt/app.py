@@ -57,7 +57,6 @@ from tornado_rt.auth import TokenVerifier
 from tornado_rt.core import Core, open_core, patiently, queue_of
 from tornado_rt.demo import demo_refusal
 from tornado_rt.descriptors import clients_share, raise_limit
-from tornado_rt.fork_guard import ports_guarded
 from tornado_rt.http1 import RequestBounds
 from tornado_rt.limits import AcceptBounds, RateLimiter
 from tornado_rt.listener import Listener
@@ -85,6 +84,7 @@ from tornado_rt.tls import server_context
 from tornado_rt.under_way import UnderWay
 from tornado_rt.web import NotFoundHandler
 from tornado_rt.work import Kind
+from tornado_rt.work.attempts.fork_guard import ports_guarded
 
 log = structlog.get_logger(__name__)
 

@@ -17,13 +17,20 @@ import orjson
 
 from tornado_rt.bounds import LEAST_INTEGER, MOST_INTEGER, OutOfBounds, check_json
 from tornado_rt.problems import Problem
+from tornado_rt.work.params.faults import (
+    MOST_FAULTS,
+    TOLD_CHARACTERS,
+    TOLD_FAULTS,
+    TOLD_NAME_CHARACTERS,
+    TOLD_NAMES,
+)
+from tornado_rt.work.params.reading import MOST_ITEMS as MOST_ITEMS
 from tornado_rt.work.values import cut
 
 T = TypeVar("T")
 
-# Keys of a field's metadata: the bound of its list or of its names, the bound of a value of any
-# shape [B], and its name in JSON where Python has a word of that name.
-MOST_ITEMS = "most_items"
+# Keys of a field's metadata, beside `MOST_ITEMS`: the bound of a value of any shape [B], and its
+# name in JSON where Python has a word of that name.
 MOST_BYTES = "most_bytes"
 JSON_NAME = "json_name"
 DEFAULT_MOST_ITEMS = 1000
@@ -36,12 +43,6 @@ STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 INTEGER_CHARACTERS = 20
 MANY_DIGITS = re.compile(rb"\d{19}")
 LONG_INTEGER = re.compile(rb"(?:^|[\[:,\s])(-?\d{19,}+)(?![.eE])")
-TOLD_FAULTS = 20
-# After this many faults the rest is not looked at.
-MOST_FAULTS = 1000
-TOLD_NAMES = 5
-TOLD_CHARACTERS = 200
-TOLD_NAME_CHARACTERS = 40
 
 _NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
 

@@ -11,10 +11,10 @@ from services.remote.attempts import Attempts, RemoteAttempt
 from services.remote.bounds import RemoteBounds
 from services.remote.items import AckItem, Ending, read_item
 from services.remote.telling import Answer, Caller, Teller, fault_answer, refused
-from services.worker.backoff import Backoff
-from services.worker.endings import end_with_result, one_line
 from services.worker.outcomes import Outcomes
 from tornado_rt.problems import Problem
+from tornado_rt.work.attempts.backoff import Backoff
+from tornado_rt.work.attempts.endings import end_with_result, one_line
 
 HandIn = Callable[[RemoteAttempt, Ack, Callable[[str], None]], None]
 RELEASED = "released"

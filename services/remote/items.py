@@ -6,11 +6,11 @@ from typing import Any, TypeVar
 
 import attrs
 
-from services.worker.endings import MOST_RETRY_SECONDS
 from tornado_rt.bounds import OutOfBounds, check_name, name_of
 from tornado_rt.json_body import MOST_BYTES, Faults, reader_of
 from tornado_rt.problems import Problem
 from tornado_rt.work import MOST_STATE_BYTES
+from tornado_rt.work.attempts.endings import MOST_RETRY_SECONDS
 from tornado_rt.work.plan import MAX_STEP_LENGTH, MOST_LEVELS
 
 T = TypeVar("T")

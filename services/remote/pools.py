@@ -6,8 +6,8 @@ from typing import Protocol
 
 from services.queue import Ack, Claim, QueueService
 from services.worker.claims import Claims
-from services.worker.outages import Outages
 from services.worker.slots import Slots
+from tornado_rt.work.attempts.outages import Outages
 
 # One request at a time: what it brings finds the places that it was asked for.
 LANES = 1

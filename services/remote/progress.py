@@ -12,9 +12,9 @@ import orjson
 
 from services.remote.items import ABSENT, Reported
 from services.remote.plans import read_plan
-from services.worker.told_run import ToldRun
 from tornado_rt.protocol import iso_time
 from tornado_rt.work import Plan, Run, Step
+from tornado_rt.work.attempts.told_run import ToldRun
 from tornado_rt.work.plan import StepPath
 
 

@@ -25,7 +25,6 @@ from services.remote.requests import ClaimRequest, WorkRequest
 from services.remote.shown import show_task
 from services.remote.takers import ANSWER, Poll, Port, Session, event_of
 from services.remote.telling import Answer, Caller, Teller
-from services.worker.outages import OUTAGE_SECONDS, Outages
 from services.worker.outcomes import Outcomes
 from services.worker.upkeep import EXTENSIONS_A_LEASE, WorkerUpkeep
 from tornado_rt.jobs import Jobs
@@ -33,6 +32,7 @@ from tornado_rt.metrics import Metrics
 from tornado_rt.problems import Problem
 from tornado_rt.protocol import Cursor, Message, MessageType
 from tornado_rt.redis import is_outage
+from tornado_rt.work.attempts.outages import OUTAGE_SECONDS, Outages
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +89,7 @@ class RemoteWork:
         self._id = f"remote:{secrets.token_hex(8)}"
         self._kinds = DeclaredKinds(queue, kinds, bounds)
         self._attempts = Attempts(queue, bounds.lease)
-        self._outages = Outages()
+        self._outages = Outages(is_outage)
         self._outcomes = Outcomes(metrics)
         self._metrics = metrics
         self._teller = Teller(queue, self._attempts, bounds, metrics)

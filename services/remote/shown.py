@@ -35,7 +35,7 @@ def show_task(
             "params": job.params,
             "tags": job.tags,
             "timeout": job.timeout or facts.get("timeout", 0.0),
-            "budget_seconds": job.budget_seconds,
+            "budget_seconds": job.budget_seconds or None,
             "budget_left": left,
             "plan": None if plan is None else orjson.Fragment(plan.text),
             "expected_seconds": facts.get("expected_seconds"),

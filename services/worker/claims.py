@@ -7,8 +7,8 @@ import attrs
 import structlog
 
 from services.queue import Ack, Claimed, Outcome, QueueService, new_request
-from services.worker.endings import text_of_error
 from tornado_rt.redis import is_outage
+from tornado_rt.work.attempts.endings import text_of_error
 
 log = structlog.get_logger(__name__)
 

@@ -8,8 +8,8 @@ import attrs
 
 from services.queue import Claim
 from services.worker.claims import ClaimRefused, Claims
-from services.worker.outages import Outages
 from tornado_rt.redis import is_outage
+from tornado_rt.work.attempts.outages import Outages
 
 # How many claims may be under way: while Redis answers one, the handlers of another run.
 LANES = 2

@@ -8,10 +8,10 @@ from typing import Protocol
 import structlog
 
 from services.queue import Claim, QueueService
-from services.worker.outages import Outages
 from services.worker.roster import Roster
 from tornado_rt.metrics import Metrics
 from tornado_rt.redis import is_outage
+from tornado_rt.work.attempts.outages import Outages
 
 log = structlog.get_logger(__name__)
 
