@@ -244,7 +244,7 @@ class ClaimHandler(WorkerApiHandler):
         self._stop_deadline()
         found = await self.work.claim(request, caller)
         if self.is_gone:
-            self.work.give_back(found.claims)
+            self.work.give_back(found)
             return
         events = orjson.dumps(found.events)
         seconds = {
