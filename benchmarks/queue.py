@@ -170,7 +170,8 @@ def main() -> None:
         f"`make bench-queue`: {options.jobs} no-op jobs, concurrency {options.concurrency}, "
         f"medians of {options.rounds} rounds; {os.cpu_count()} cores, "
         f"Python {platform.python_version()}. "
-        "One process each, and a server for the worker over WebSocket; RQ runs one job at a time, in its SimpleWorker. "
+        "One process each, and a server for the worker over WebSocket; RQ runs one job at a time, "
+        "in its SimpleWorker. "
         "Ratios: enqueue / process.",
         f"“{FULL}”: four kinds with steps, five priorities, keys, limits and rates.",
         "",
