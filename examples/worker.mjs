@@ -10,13 +10,15 @@ const properties = { to: { type: "integer", default: 10 }, pause: { type: "numbe
 const kinds = [{ kind: "count", title: "Count", label: "to {to}", params_schema: { type: "object", properties } }];
 const worker = { worker_id: `count-${process.pid}-${Date.now()}`, kinds };
 const running = new Map(); // By the token: the attempt, what stops it, and its end.
-let stopping = false;
+const quit = new AbortController();
 
 async function post(verb, body) {
   const headers = { Authorization: `Bearer ${RT_TOKEN}`, "Content-Type": "application/json" };
   for (;;) {
-    const options = { method: "POST", body: JSON.stringify(body), headers };
+    const signal = verb === "claim" ? quit.signal : null; // At a stop nothing more is claimed.
+    const options = { method: "POST", body: JSON.stringify(body), headers, signal };
     const answer = await fetch(`${RT_URL}/api/worker/${verb}`, options).catch(() => null);
+    if (signal?.aborted) return { tasks: [], events: [] };
     if (answer?.ok) return answer.json();
     if (answer && answer.status < 500 && answer.status !== 429) throw new Error(await answer.text());
     await sleep(500 + 1000 * Math.random()); // The server, or its Redis, is away: say the same again.
@@ -39,7 +41,7 @@ async function run({ params, state }, attempt, signal) {
 }
 
 async function take() {
-  while (!stopping) {
+  while (!quit.signal.aborted) {
     for (const task of (await post("claim", { ...worker, count: 1, wait: 20, lease: 30 })).tasks) {
       const attempt = { task_id: task.task_id, token: task.token }, stop = new AbortController();
       const end = run(task, attempt, stop.signal);
@@ -51,9 +53,9 @@ async function take() {
 
 const named = () => [...running.values()].map(({ attempt }) => attempt);
 setInterval(() => running.size && post("extend", { items: named(), lease: 30 }), 10_000);
-for (const name of ["SIGTERM", "SIGINT"]) process.on(name, () => (stopping = true));
+for (const name of ["SIGTERM", "SIGINT"]) process.on(name, () => quit.abort());
 for (let lane = 0; lane < 4; lane++) take();
-while (!stopping) {
+while (!quit.signal.aborted) {
   const body = { ...worker, count: 0, wait: 1, running: named() }; // What has happened to running tasks?
   const { events } = running.size ? await post("claim", body) : await sleep(200, { events: [] });
   for (const { token } of events) running.get(token)?.stop.abort();
