@@ -86,7 +86,7 @@ class Registry(Protocol):
 
 @attrs.frozen
 class HubStats:
-    """Connections of one process."""
+    """Connections of one process; `remote_workers` of them are workers elsewhere."""
 
     total_users: int
     total_connections: int
@@ -97,6 +97,7 @@ class HubStats:
     messages_dropped: int
     bytes_delivered: int
     closed_slow: int
+    remote_workers: int
     users: dict[str, int]
 
 
@@ -124,6 +125,8 @@ class Hub:
         self._backplane: Backplane | None = None
         self._registry: Registry | None = None
         self.draining = False
+        # The connections that are workers; counted by them.
+        self.remote_workers = 0
 
     def attach(self, backplane: Backplane, registry: Registry | None = None) -> None:
         """Take topics from this backplane, and share limits by this registry."""
@@ -250,6 +253,7 @@ class Hub:
             messages_dropped=tally.dropped,
             bytes_delivered=tally.bytes,
             closed_slow=tally.closed_slow,
+            remote_workers=self.remote_workers,
             users=users,
         )
 
