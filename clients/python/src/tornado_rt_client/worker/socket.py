@@ -56,22 +56,19 @@ class WorkerSocket:
         and ApiError when the server refuses this worker.
         """
         socket = await self._open()
+        speaking = asyncio.gather(self._speak(socket, session, wanted), self._renew_token(socket))
+        # One that fails ends the connection.
+        speaking.add_done_callback(lambda _: socket.transport.close())
         try:
-            async with contextlib.aclosing(socket_messages(socket)) as messages:
-                await socket.send(session.hello(), text=True)
-                speaking = asyncio.gather(
-                    self._speak(socket, session, wanted), self._renew_token(socket)
-                )
-                try:
-                    async for text in messages:
-                        session.receive(text, time.monotonic())
-                        yield
-                finally:
-                    speaking.cancel()
-                    with contextlib.suppress(asyncio.CancelledError, ConnectionClosed):
-                        await speaking
+            async with contextlib.aclosing(_messages(socket)) as messages:
+                async for text in messages:
+                    session.receive(text, time.monotonic())
+                    yield
         finally:
             await socket.close()
+            speaking.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ConnectionClosed):
+                await speaking
         raise _error_of_close(socket.close_code, socket.close_reason)
 
     async def _open(self) -> ClientConnection:
@@ -100,6 +97,7 @@ class WorkerSocket:
         self, socket: ClientConnection, session: Session, wanted: asyncio.Event
     ) -> None:
         """Send what the session has to say: all that it has in one turn of the loop together."""
+        await socket.send(session.hello(), text=True)
         while True:
             pause = session.pause(time.monotonic())
             if pause:
@@ -122,7 +120,7 @@ class WorkerSocket:
             await socket.send(orjson.dumps({"type": "auth", "data": data}), text=True)
 
 
-async def socket_messages(socket: ClientConnection) -> AsyncGenerator[bytes, None]:
+async def _messages(socket: ClientConnection) -> AsyncGenerator[bytes, None]:
     """Yield what comes, until the connection is closed, however that happens."""
     with contextlib.suppress(ConnectionClosed):
         while True:

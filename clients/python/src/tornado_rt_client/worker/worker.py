@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import multiprocessing
 import os
 import platform
 import re
@@ -127,6 +128,7 @@ class Worker:
 
         Raise ApiError when the server refuses this worker.
         """
+        _check_main()
         with asyncio.Runner() as runner:
             guard_tasks(runner.get_loop())
             runner.run(self._run())
@@ -270,6 +272,18 @@ class Worker:
         self._moved.clear()
         events = [self._moved] if self._hurried.is_set() else [self._moved, self._hurried]
         await _first(connected, *events, seconds=seconds)
+
+
+def _check_main() -> None:
+    """Raise RuntimeError in the process of a task that imports the program of its worker.
+
+    multiprocessing does that for each process that it starts (its "safe importing of main module").
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError(
+            "the process of a task has run the program of its worker again: put the worker under"
+            " `if __name__ == '__main__':`"
+        )
 
 
 async def _first(
