@@ -220,10 +220,16 @@ def make_token() -> Callable[..., str]:
     """A factory of valid tokens: `make_token("alice", scope="rt:admin", ttl=60)`."""
 
     def make(
-        user_id: str, *, scope: str = "", ttl: float = 3600, topics: list[str] | str | None = None
+        user_id: str,
+        *,
+        scope: str = "",
+        ttl: float = 3600,
+        topics: list[str] | str | None = None,
+        kinds: list[str] | str | None = None,
     ) -> str:
         claims = {"sub": user_id, "exp": time.time() + ttl, "scope": scope}
         claims |= {} if topics is None else {"topics": topics}
+        claims |= {} if kinds is None else {"kinds": kinds}
         return jwt.encode(claims, SECRET, algorithm="HS256")
 
     return make

@@ -55,8 +55,8 @@ class Leasing(QueueAccess):
 def _state(
     token: bytes, status: bytes | None, current: bytes | None, closed: bytes | None
 ) -> LeaseState:
+    if status == TaskState.CANCELLED.encode():
+        return LeaseState.CANCELLED
     if not token or current != token:
         return LeaseState.ENDED if token and closed == token else LeaseState.LOST
-    if status == TaskState.PROCESSING.encode():
-        return LeaseState.YOURS
-    return LeaseState.CANCELLED if status == TaskState.CANCELLED.encode() else LeaseState.ENDED
+    return LeaseState.YOURS if status == TaskState.PROCESSING.encode() else LeaseState.ENDED
