@@ -22,6 +22,7 @@ PASSING_CODES = frozenset({"degraded", "conflict"})
 AGAIN_SECONDS = 1.0
 # Until the server has said how often.
 EXTEND_SECONDS = 60.0
+LEAST_EXTEND_SECONDS = 0.1
 
 Key = tuple[str, str]
 
@@ -78,7 +79,8 @@ class Session:
         self.held: dict[Key, Held] = {}
         self.outbox = Outbox()
         self.bounds = Bounds()
-        self.result_bytes: int | None = None
+        # Of a result as JSON, 0 for any size.
+        self.result_bytes = 0
         self.extend_seconds = EXTEND_SECONDS
         # No task is asked for any more.
         self.draining = False
@@ -157,7 +159,8 @@ class Session:
 
     def learn_lease(self, extend_seconds: object) -> None:
         """Take how often leases are to be extended [s]."""
-        if isinstance(extend_seconds, int | float) and extend_seconds > 0:
+        # A wrong one is no reason to let leases run out.
+        if isinstance(extend_seconds, int | float) and extend_seconds >= LEAST_EXTEND_SECONDS:
             self.extend_seconds = float(extend_seconds)
 
     def cut(self) -> None:
@@ -210,7 +213,7 @@ class Session:
         """Take a message. Raise ProtocolError, ApiError when the server refuses the worker."""
         try:
             frame = orjson.loads(text)
-            kind, data = frame["type"], frame.get("data") or {}
+            kind, data = str(frame["type"]), dict(frame.get("data") or {})
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ProtocolError("the server sent what is no message") from None
         if (verb := ANSWERED.get(kind)) is not None:
@@ -226,13 +229,16 @@ class Session:
 
     def _begin(self, data: Mapping[str, Any]) -> None:
         """Take the answer to `hello`: what the server does not name any more was lost."""
-        limits = data.get("limits") or {}
-        self.bounds = Bounds(
-            int(limits.get("frame_bytes", self.bounds.frame_bytes)),
-            int(limits.get("items", self.bounds.items)),
-        )
-        if (result_bytes := limits.get("result_bytes")) is not None:
-            self.result_bytes = int(result_bytes)
+        try:
+            limits = dict(data.get("limits") or {})
+            bounds = Bounds(
+                int(limits.get("frame_bytes", self.bounds.frame_bytes)),
+                int(limits.get("items", self.bounds.items)),
+            )
+            result_bytes = int(limits.get("result_bytes", 0))
+        except (ValueError, TypeError):
+            raise ProtocolError("the server sent limits that are none") from None
+        self.bounds, self.result_bytes = bounds, result_bytes
         self.learn_lease(data.get("extend_seconds"))
         states = {_key(one): one.get("state") for one in _list(data.get("running"))}
         for key, held in tuple(self.held.items()):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import math
 import multiprocessing
 import os
 import platform
@@ -119,6 +120,9 @@ class Worker:
         self._outages = Outages(lambda _: False)
         self._stopped = asyncio.Event()
         self._hurried = asyncio.Event()
+        # Set once the server has taken what the worker said of itself, and when all is over.
+        self._known = asyncio.Event()
+        self._ended = asyncio.Event()
         # Set when an attempt is over, or its end was taken.
         self._moved = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
@@ -151,8 +155,18 @@ class Worker:
                 for job in jobs:
                     job.cancel()
                 await asyncio.gather(*jobs, return_exceptions=True)
+                self._ended.set()
             if connected.done() and not connected.cancelled():
                 connected.result()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has stopped, or was refused, and nothing runs any more."""
+        return self._ended.is_set()
+
+    async def ready(self) -> None:
+        """Wait until the server knows this worker and its kinds, or the worker has ended."""
+        await _first(self._known, self._ended)
 
     def stop(self) -> None:
         """Take no more tasks, and tell handlers. Called again it ends the grace time."""
@@ -185,6 +199,8 @@ class Worker:
 
     def _take_news(self) -> None:
         """Do for the attempts what the server has said."""
+        if self._session.working:
+            self._known.set()
         for one in self._session.take_news():
             if isinstance(one, Began):
                 self._begin(one.given)
@@ -287,16 +303,20 @@ def _check_main() -> None:
 
 
 async def _first(
-    connected: "asyncio.Future[None]", *events: asyncio.Event, seconds: float | None = None
+    *awaited: "asyncio.Future[None] | asyncio.Event", seconds: float = math.inf
 ) -> None:
-    """Wait until one of the events is set, or the worker is refused; so many seconds at most."""
-    waiting = [asyncio.create_task(one.wait()) for one in events]
-    anything: list[asyncio.Future[Any]] = [connected, *waiting]
+    """Wait until one of them is done or set, so many seconds at most."""
+    waiting: list[asyncio.Future[Any]] = [
+        asyncio.create_task(one.wait()) for one in awaited if isinstance(one, asyncio.Event)
+    ]
+    done = [one for one in awaited if not isinstance(one, asyncio.Event)]
+    timeout = None if math.isinf(seconds) else seconds
     try:
-        await asyncio.wait(anything, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([*waiting, *done], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for one in waiting:
             one.cancel()
+        await asyncio.wait(waiting)
 
 
 @contextlib.contextmanager
