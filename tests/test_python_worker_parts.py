@@ -1,5 +1,6 @@
 """The parts of the Python client's worker that do no I/O, without a server."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import SECRET
 from tornado_rt.work import Kind, Plan, Run, Schedule, Step
-from tornado_rt_client import Mint
+from tornado_rt_client import Mint, Worker
 from tornado_rt_client.command import credentials, options, parse
 from tornado_rt_client.errors import BadRequest, ProtocolError
 from tornado_rt_client.tokens import expiry_of
@@ -354,11 +355,8 @@ def test_drain_is_said_once_a_connection_and_asks_for_nothing(wire: Wire) -> Non
 )
 def test_whatever_the_server_sends_is_taken_or_refused(content: bytes) -> None:
     """By an error that the worker answers with another connection, never by its end."""
-    wire = Wire()
-    try:
-        wire.session.receive(content, 0.0)
-    except ProtocolError as error:
-        assert str(error)
+    with contextlib.suppress(ProtocolError):
+        Wire().session.receive(content, 0.0)
 
 
 def test_http_is_used_for_a_while_when_no_websocket_gets_through() -> None:
@@ -416,8 +414,6 @@ def test_token_file_is_read_each_time(tmp_path: Any) -> None:
 
 def test_schedules_are_told_not_to_be_kept_here(caplog: pytest.LogCaptureFixture) -> None:
     """They are those of a server that loads the kind."""
-    from tornado_rt_client import Worker
-
     kind = Kind("k", attrs.make_class("Nothing", []), schedules=[Schedule(name="s", every=60)])
     kind.handler(lambda params, run: None)
     Worker("http://localhost", [kind], secret=SECRET)

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import math
 import multiprocessing
 import os
 import platform
@@ -44,6 +43,7 @@ from tornado_rt_client.worker.parts import (
 )
 from tornado_rt_client.worker.remote_queue import RemoteQueue
 from tornado_rt_client.worker.session import Answered, Began, Key, Lost, Session, fault_of
+from tornado_rt_client.worker.waiting import end_all, first_of
 
 logger = logging.getLogger("tornado_rt_client")
 
@@ -102,6 +102,11 @@ class Worker:
             backoff=backoff or Backoff(most=10.0),
         )
         work = Work.of(kinds)
+        for kind in work.kinds.values():
+            if kind.schedules:
+                logger.warning(
+                    "the schedules of kind %r are kept by servers that load it", kind.name
+                )
         self._targets = work.targets(
             timeout_seconds=timeout_seconds, result_bytes=0, processes=processes
         )
@@ -149,12 +154,13 @@ class Worker:
                 asyncio.ensure_future(self._extend()),
             ]
             try:
-                await _first(connected, self._stopped)
+                await first_of(connected, self._stopped)
                 await self._finish(connected)
             finally:
-                for job in jobs:
-                    job.cancel()
-                await asyncio.gather(*jobs, return_exceptions=True)
+                # There are some if this was cancelled.
+                for attempt in tuple(self._attempts.values()):
+                    attempt.drop()
+                await end_all(*jobs)
                 self._ended.set()
             if connected.done() and not connected.cancelled():
                 connected.result()
@@ -166,7 +172,7 @@ class Worker:
 
     async def ready(self) -> None:
         """Wait until the server knows this worker and its kinds, or the worker has ended."""
-        await _first(self._known, self._ended)
+        await first_of(self._known, self._ended)
 
     def stop(self) -> None:
         """Take no more tasks, and tell handlers. Called again it ends the grace time."""
@@ -218,8 +224,7 @@ class Worker:
         if self._stopped.is_set() or target is None:
             self._session.release(given.key)
             return
-        if self._session.result_bytes is not None:
-            target.rules = attrs.evolve(target.rules, result_bytes=self._session.result_bytes)
+        target.rules = attrs.evolve(target.rules, result_bytes=self._session.result_bytes)
         link = Link(RemoteQueue(self._session, given), claim, self._reporter, self._outages)
         try:
             attempt = Attempt(target, link, functools.partial(self._over, given.key))
@@ -287,7 +292,7 @@ class Worker:
         """Wait until something moves."""
         self._moved.clear()
         events = [self._moved] if self._hurried.is_set() else [self._moved, self._hurried]
-        await _first(connected, *events, seconds=seconds)
+        await first_of(connected, *events, seconds=seconds)
 
 
 def _check_main() -> None:
@@ -300,23 +305,6 @@ def _check_main() -> None:
             "the process of a task has run the program of its worker again: put the worker under"
             " `if __name__ == '__main__':`"
         )
-
-
-async def _first(
-    *awaited: "asyncio.Future[None] | asyncio.Event", seconds: float = math.inf
-) -> None:
-    """Wait until one of them is done or set, so many seconds at most."""
-    waiting: list[asyncio.Future[Any]] = [
-        asyncio.create_task(one.wait()) for one in awaited if isinstance(one, asyncio.Event)
-    ]
-    done = [one for one in awaited if not isinstance(one, asyncio.Event)]
-    timeout = None if math.isinf(seconds) else seconds
-    try:
-        await asyncio.wait([*waiting, *done], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for one in waiting:
-            one.cancel()
-        await asyncio.wait(waiting)
 
 
 @contextlib.contextmanager
