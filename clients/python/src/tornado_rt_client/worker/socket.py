@@ -32,6 +32,8 @@ OPEN_SECONDS = 10.0
 MOST_BYTES = 256 * 1024 * 1024
 # How much of a token's life is left when the next one is sent.
 RENEWED_AT = 0.25
+# How often one is asked for at most, if what gives them gives the same for too long [s].
+LEAST_RENEWAL_SECONDS = 0.2
 # Closed by the server for good (the close codes of its documentation), by the status that says the
 # same.
 STATUS_OF_CLOSE = {4401: 401, 4403: 403, 4404: 404, 4409: 409, 4429: 429}
@@ -115,7 +117,8 @@ class WorkerSocket:
             expiry = expiry_of(await token_of(self._token))
             if expiry is None or isinstance(self._token, str):
                 return
-            await asyncio.sleep(max((expiry - time.time()) * (1 - RENEWED_AT), 1.0))
+            left = expiry - time.time()
+            await asyncio.sleep(max(left * (1 - RENEWED_AT), LEAST_RENEWAL_SECONDS))
             data = {"token": await token_of(self._token)}
             await socket.send(orjson.dumps({"type": "auth", "data": data}), text=True)
 
