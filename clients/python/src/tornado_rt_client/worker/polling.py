@@ -85,9 +85,7 @@ class _Exchange:
         while True:
             self._changed.clear()
             if room := self._session.room:
-                asking = asyncio.ensure_future(self.claim(room, WAIT_SECONDS))
-                if not await self._unless_draining(asking):
-                    return
+                await self._unless_draining(asyncio.ensure_future(self.claim(room, WAIT_SECONDS)))
             else:
                 await self._changed.wait()
 
@@ -147,16 +145,14 @@ class _Exchange:
         self._session.outbox.answer(batch.ref, batch.verb, answer.get("items"))
         self._came.set()
 
-    async def _unless_draining(self, asking: "asyncio.Future[None]") -> bool:
-        """Wait for the answer; say whether it came. The server takes back what it sends then."""
+    async def _unless_draining(self, asking: "asyncio.Future[None]") -> None:
+        """Wait for the answer, or until none is wanted: the server takes back what it sends."""
         try:
             while not asking.done() and not self._session.draining:
                 self._changed.clear()
                 await first_of(asking, self._changed)
             if asking.done():
                 asking.result()
-                return True
-            return False
         finally:
             await end_all(asking)
 
