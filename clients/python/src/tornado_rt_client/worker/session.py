@@ -4,6 +4,7 @@ The socket and HTTP bring their messages here, and send what it has to say. A se
 connections: the attempts go on while there is none.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from tornado_rt_client.errors import ApiError, ProtocolError, error_of_code
 from tornado_rt_client.worker.items import Given, ack_item, item, read_task, released_item
 from tornado_rt_client.worker.outbox import Batch, Bounds, Item, Outbox, Verb
 from tornado_rt_client.worker.parts import Ack
+
+logger = logging.getLogger("tornado_rt_client")
 
 ANSWERED = {"reported": Verb.REPORT, "extended": Verb.EXTEND, "acked": Verb.ACK}
 YOURS = "yours"
@@ -261,6 +264,8 @@ class Session:
                 self.outbox.refuse(ref, dict(data))
         elif code not in PASSING_CODES and not self.working:
             raise error_of_code(code, message) or ProtocolError(f"{code}: {message}")
+        elif code not in PASSING_CODES:
+            logger.error("the server refuses a message: %s: %s", code, message)
         self.wake()
 
     def _end(self, key: Key, content: bytes, told: Callable[[dict[str, Any]], None]) -> None:
