@@ -1,5 +1,6 @@
 """`/api/ws/worker` and `/api/worker/…`: workers that are elsewhere."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from services.remote import (
     Caller,
     ClaimRequest,
     ExtendRequest,
+    Found,
     RemoteBounds,
     RemoteWork,
     WorkRequest,
@@ -231,10 +233,14 @@ class WorkerApiHandler(ApiHandler):
 class ClaimHandler(WorkerApiHandler):
     """`POST`: tasks for a worker; it waits for them."""
 
-    is_gone = False
+    _claiming: "asyncio.Task[Found] | None" = None
+    _is_gone = False
 
     def on_connection_close(self) -> None:
-        self.is_gone = True
+        """Wait no more: nobody would get the task."""
+        self._is_gone = True
+        if self._claiming is not None:
+            self._claiming.cancel()
         super().on_connection_close()
 
     async def post(self) -> None:
@@ -242,9 +248,16 @@ class ClaimHandler(WorkerApiHandler):
         request = self.body(ClaimRequest, kinds=bounds.kinds, running=bounds.slots)
         # The wait has a bound of its own.
         self._stop_deadline()
-        found = await self.work.claim(request, caller)
-        if self.is_gone:
-            self.work.give_back(found.claims)
+        self._claiming = asyncio.create_task(self.work.claim(request, caller), name="claim")
+        try:
+            found = await self._claiming
+        except asyncio.CancelledError:
+            self._claiming.cancel()
+            if self._is_gone:
+                return
+            raise
+        if self._is_gone:
+            self.work.give_back(found)
             return
         events = orjson.dumps(found.events)
         seconds = {

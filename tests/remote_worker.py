@@ -64,7 +64,7 @@ class RemoteWorker:
     async def items(self, type_: str, *items: Any) -> list[Frame]:
         """Send items; return the answer to each."""
         answer = await self.ask(type_, items=list(items))
-        assert answer["type"] == f"{type_}ed".replace("acked", "acked"), answer
+        assert answer["type"] == f"{type_}ed", answer
         told: list[Frame] = answer["data"]["items"]
         return told
 

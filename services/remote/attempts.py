@@ -13,7 +13,7 @@ import orjson
 
 from services.progress.plans import Bounded
 from services.queue import Claim, LeaseState, QueueService, Task
-from services.remote.progress import Progress
+from services.remote.progress import Progress, done_fragment
 from tornado_rt.work import Plan
 
 # The plans that are remembered.
@@ -68,10 +68,12 @@ class RemoteAttempt:
             self._progress.resume(self._snapshot)
         return self._progress
 
-    @property
-    def has_told(self) -> bool:
-        """Whether it was told how far it is."""
-        return self._progress is not None or bool(self._snapshot)
+    def last_fragment(self, reason: str | None) -> bytes:
+        """Return the last fragment: of a completed task, or of one that failed for a reason."""
+        if reason is None and self._progress is None:
+            # Whatever it was told before, everything is done.
+            return done_fragment(self.plan, self.ran)
+        return self.progress.end(reason)
 
 
 class Attempts:

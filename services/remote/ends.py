@@ -9,7 +9,7 @@ import attrs
 from services.queue import Ack, LeaseState, Outcome, QueueService
 from services.remote.attempts import Attempts, RemoteAttempt
 from services.remote.bounds import RemoteBounds
-from services.remote.items import AckItem, Ending, read_item
+from services.remote.items import AckItem, Ending, plain_end, read_item
 from services.remote.telling import Answer, Caller, Teller, fault_answer, refused
 from services.worker.outcomes import Outcomes
 from tornado_rt.problems import Problem
@@ -61,13 +61,23 @@ class Answers:
 
 @attrs.frozen
 class _End:
-    """The end of an attempt, as its worker tells it; `fault`: why its result cannot be kept."""
+    """The end of an attempt, as its worker tells it.
 
-    item: AckItem
+    `outcome`: None when it is handed back. `item` is None when it says no more than that. `fault`:
+    why the result cannot be kept.
+    """
+
+    lease: tuple[str, str]
     outcome: Outcome | None
     result: Any
     error: str
+    item: AckItem | None
     fault: Problem | None = None
+
+    @property
+    def tells(self) -> bool:
+        """Whether it says too how far the task is."""
+        return self.item is not None and self.item.tells
 
 
 class Ender:
@@ -107,9 +117,9 @@ class Ender:
             except Problem as problem:
                 answers.put(number, fault_answer(value, problem))
                 continue
-            freed(end.item.lease)
-            attempt = self._attempts.known(end.item.lease)
-            if attempt is not None and end.outcome and not end.item.tells and caller.kinds is None:
+            freed(end.lease)
+            attempt = self._attempts.known(end.lease)
+            if attempt is not None and end.outcome and not end.tells and caller.kinds is None:
                 self._end(attempt, end, None, number, answers)
             else:
                 self._own(self._look(end, number, answers, caller))
@@ -121,26 +131,29 @@ class Ender:
         if isinstance(value, dict) and "result" in value:
             value = dict(value)
             result = value.pop("result")
-        item = read_item(value, number, AckItem)
-        outcome, error = OUTCOMES.get(item.outcome), one_line(item.error)
+        if (plain := plain_end(value)) is not None:
+            item, (lease, how) = None, plain
+        else:
+            item = read_item(value, number, AckItem)
+            lease, how = item.lease, item.outcome
+        outcome = OUTCOMES.get(how)
         if outcome != Outcome.COMPLETED:
-            return _End(
-                item, outcome, None, error or f"the worker said no more than {item.outcome}"
-            )
+            error = one_line(item.error) if item is not None else ""
+            return _End(lease, outcome, None, error or f"the worker said no more than {how}", item)
         if result is None:
-            return _End(item, outcome, None, "")
+            return _End(lease, outcome, None, "", item)
         ending = end_with_result(result, self._bounds.result_bytes, any_json=True)
         if ending.outcome == Outcome.COMPLETED:
-            return _End(item, outcome, ending.result, "")
+            return _End(lease, outcome, ending.result, "", item)
         fault = refused(f"items[{number}]: {ending.error}")
-        return _End(item, ending.outcome, None, ending.error, fault)
+        return _End(lease, ending.outcome, None, ending.error, item, fault)
 
     async def _look(self, end: _End, number: int, answers: Answers, caller: Caller) -> None:
         """End an attempt that this process may not know, or that has more to tell."""
         try:
             answer = await self._tell(end, number, answers, caller)
         except Problem as problem:
-            answer = fault_answer({"task_id": end.item.task_id, "token": end.item.token}, problem)
+            answer = fault_answer({"task_id": end.lease[0], "token": end.lease[1]}, problem)
         except Exception as error:
             answers.fail(error)
             return
@@ -151,20 +164,19 @@ class Ender:
         self, end: _End, number: int, answers: Answers, caller: Caller
     ) -> Answer | None:
         """Return the answer, None when it comes later. Raise Problem, and what the queue raises."""
-        item = end.item
-        attempt = await self._teller.find(item, caller)
+        attempt = await self._teller.find(end.lease, caller)
         if isinstance(attempt, LeaseState):
             return await self._repeat(end, attempt)
         if end.outcome is None:
-            return await self._release(item, attempt)
+            return await self._release(attempt)
         report = None
-        if item.tells and not attempt.is_ending:
-            state = self._teller.take(attempt, item, f"items[{number}]")
+        if end.item is not None and end.item.tells and not attempt.is_ending:
+            state = self._teller.take(attempt, end.item, f"items[{number}]")
             _, _, plan = attempt.progress.tell()
             if state is not None or (plan is not None and plan.digest != attempt.told_plan):
                 # No end carries these.
                 if not await self._teller.tell_taken(attempt, state):
-                    return await self._stale(item.lease)
+                    return await self._stale(end.lease)
             else:
                 report = attempt.progress.fragment()
         self._end(attempt, end, report, number, answers)
@@ -179,16 +191,16 @@ class Ender:
         answers: Answers,
     ) -> None:
         assert end.outcome is not None
-        delay = end.item.delay
+        delay = None if end.item is None else end.item.delay
         if delay is None and end.outcome in (Outcome.ERROR, Outcome.RETRY):
             delay = self._backoff.seconds(attempt.claim.task.attempt)
         reason = None if end.outcome == Outcome.COMPLETED else end.error
         ack = Ack(
-            *end.item.lease,
+            *end.lease,
             end.outcome,
             result=end.result,
             error=end.error,
-            fragment=attempt.progress.end(reason),
+            fragment=attempt.last_fragment(reason),
             delay=delay or 0.0,
             report=report,
         )
@@ -201,27 +213,26 @@ class Ender:
             count(became)
             self._attempts.forget(attempt.lease)
             if became:
-                answers.put(number, _answer(end.item.lease, became, end.fault))
+                answers.put(number, _answer(end.lease, became, end.fault))
             else:
-                self._own(self._answer_stale(end.item.lease, number, answers))
+                self._own(self._answer_stale(end.lease, number, answers))
 
         self._hand_in(attempt, ack, tell)
 
     async def _repeat(self, end: _End, state: LeaseState) -> Answer:
         """Answer an end of an attempt that is over: one that is repeated has the same answer."""
-        item = end.item
         if state != LeaseState.ENDED or end.outcome is None:
-            return _answer(item.lease, _over(state))
-        ack = Ack(*item.lease, end.outcome, error=end.error)
+            return _answer(end.lease, _over(state))
+        ack = Ack(*end.lease, end.outcome, error=end.error)
         [became] = (await self._queue.claim("", 0, [ack], kinds=())).became
-        return _answer(item.lease, became or LeaseState.LOST)
+        return _answer(end.lease, became or LeaseState.LOST)
 
-    async def _release(self, item: AckItem, attempt: RemoteAttempt) -> Answer:
-        released = await self._queue.release_task(*item.lease)
+    async def _release(self, attempt: RemoteAttempt) -> Answer:
+        released = await self._queue.release_task(*attempt.lease)
         if not released:
-            return await self._stale(item.lease)
+            return await self._stale(attempt.lease)
         self._attempts.forget(attempt.lease)
-        return _answer(item.lease, RELEASED)
+        return _answer(attempt.lease, RELEASED)
 
     async def _answer_stale(self, lease: tuple[str, str], number: int, answers: Answers) -> None:
         try:

@@ -1,5 +1,6 @@
 """The items of messages of workers elsewhere: what each may say, within bounds."""
 
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -16,6 +17,8 @@ from tornado_rt.work.plan import MAX_STEP_LENGTH, MOST_LEVELS
 T = TypeVar("T")
 
 ID_LENGTH = 64
+TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+TOKEN = re.compile(r"[A-Za-z0-9]{1,64}")
 UNIT_LENGTH = 50
 MOST_PLAN_BYTES = 1_048_576
 # Of everything that is bounded by other rules.
@@ -31,6 +34,10 @@ class Ending(StrEnum):
     ERROR = "error"
     RETRY = "retry"
     RELEASED = "released"
+
+
+ENDINGS = {ending.value: ending for ending in Ending}
+PLAIN_END = {"task_id", "token", "outcome"}
 
 
 class _Absent:
@@ -49,12 +56,12 @@ def _between(least: float, most: float) -> Any:
 
 
 def _is_token(_: Any, field: Any, value: str) -> None:
-    if not (0 < len(value) <= ID_LENGTH and value.isascii() and value.isalnum()):
+    if not TOKEN.fullmatch(value):
         raise OutOfBounds(f"{field.name} must be the token that the task was sent with")
 
 
 def _is_id(_: Any, field: Any, value: str) -> None:
-    if not 0 < len(value) <= ID_LENGTH or not value.replace("-", "").replace("_", "").isalnum():
+    if not TASK_ID.fullmatch(value):
         raise OutOfBounds(f"{field.name} must be the id of a task")
 
 
@@ -144,6 +151,18 @@ class AckItem(Reported):
     outcome: Ending
     error: str = ""
     delay: float | None = attrs.field(default=None, validator=_between(0, MOST_RETRY_SECONDS))
+
+
+def plain_end(value: Any) -> tuple[tuple[str, str], Ending] | None:
+    """Return the attempt and its end of an item that says no more, as most do; else None."""
+    if type(value) is not dict or value.keys() != PLAIN_END:
+        return None
+    task_id, token, outcome = value["task_id"], value["token"], value["outcome"]
+    if not (isinstance(task_id, str) and isinstance(token, str) and isinstance(outcome, str)):
+        return None
+    if outcome not in ENDINGS or not (TASK_ID.fullmatch(task_id) and TOKEN.fullmatch(token)):
+        return None
+    return (task_id, token), ENDINGS[outcome]
 
 
 def items_of(data: Any, most: int) -> Sequence[Any]:

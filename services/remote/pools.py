@@ -97,10 +97,13 @@ class Pool:
         return self._claims.asked > 0
 
     async def run(self) -> None:
-        """Claim and hand in until `stop`, then hand in the rest and return what came too late."""
+        """Claim and hand in until `stop`; return what came too late."""
         await self._slots.lane()
         for claim in self._slots.surplus:
             self._returned(claim)
+
+    async def hand_in_rest(self) -> None:
+        """Hand in all that has ended. Raise what the queue raises."""
         await self._claims.hand_in_rest()
 
     def stop(self) -> None:

@@ -4,6 +4,7 @@ A worker may tell the whole snapshot in place of that, as `Run` makes it: then i
 another's, and shown as it is.
 """
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -145,6 +146,20 @@ class Progress:
             told.plan = before
             raise ValueError("it is no snapshot of a run, or not of its plan") from None
         self._run = told
+
+
+def done_fragment(plan: Plan | None, elapsed: float) -> bytes:
+    """Return the last fragment of a task that was completed after so many seconds."""
+    took = round(elapsed, 1)
+    times = {"elapsed_time": took, "estimated_total_time": took, "updated_at": iso_time()}
+    return orjson.dumps(_done(plan) | times)[1:-1]
+
+
+@functools.lru_cache(maxsize=256)
+def _done(plan: Plan | None) -> dict[str, Any]:
+    run = RemoteRun(plan=plan)
+    run.complete()
+    return run.snapshot()
 
 
 def _clock_since(elapsed: float) -> Callable[[], float]:

@@ -1,5 +1,6 @@
 """Tasks as workers elsewhere are sent them."""
 
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -42,9 +43,13 @@ def show_task(
             "kept": {} if kept is None else _results(kept),
             "state": _json(kept.state) if kept and kept.state else {},
             "created_at": iso_of(task.created_at),
-            "started_at": iso_of(task.started_at),
+            "started_at": _start(task.started_at),
         }
     )
+
+
+# Many start in the same moment.
+_start = functools.lru_cache(maxsize=1)(iso_of)
 
 
 def _results(kept: Kept) -> dict[str, Any]:

@@ -14,6 +14,11 @@ def event_of(state: LeaseState | str, lease: Lease) -> dict[str, str]:
     return {"event": str(state), "task_id": lease[0], "token": lease[1]}
 
 
+def over_of(state: LeaseState) -> LeaseState:
+    """Return what a worker is told of a task that is not its own any more."""
+    return LeaseState.CANCELLED if state == LeaseState.CANCELLED else LeaseState.LOST
+
+
 ANSWER = "answer"
 
 
@@ -44,12 +49,13 @@ class Session:
     def __init__(
         self,
         id_: str,
-        worker_id: str,
         port: Port,
         take: Callable[["Session", Claim], None],
         returned: Callable[[Claim], None],
     ) -> None:
-        self.id, self.worker_id, self.port = id_, worker_id, port
+        self.id, self.port = id_, port
+        # "" until it has said who it is.
+        self.worker_id = ""
         self.kinds: tuple[str, ...] = ()
         self.info: Mapping[str, Any] = {}
         self.held: dict[str, str] = {}

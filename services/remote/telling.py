@@ -75,7 +75,7 @@ class Teller:
     async def _report(self, value: Any, number: int, caller: Caller) -> Answer:
         try:
             item = read_item(value, number, ReportItem)
-            attempt = await self.find(item, caller)
+            attempt = await self.find(item.lease, caller)
             if isinstance(attempt, LeaseState):
                 return state_answer(item, attempt)
             if attempt.is_ending:
@@ -177,7 +177,7 @@ class Teller:
         try:
             item = read_item(value, number, Named)
             if caller.kinds is not None:
-                attempt = await self.find(item, caller)
+                attempt = await self.find(item.lease, caller)
                 if isinstance(attempt, LeaseState):
                     return state_answer(item, attempt)
         except Problem as problem:
@@ -188,12 +188,12 @@ class Teller:
         self._attempts.forget(item.lease)
         return state_answer(item, await self._why_not(item))
 
-    async def find(self, item: Named, caller: Caller) -> RemoteAttempt | LeaseState:
+    async def find(self, lease: tuple[str, str], caller: Caller) -> RemoteAttempt | LeaseState:
         """Return an attempt, or why it is not its worker's.
 
         Raise Problem 403 for one of a kind that the caller may not work on.
         """
-        attempt = await self._attempts.find(item.lease)
+        attempt = await self._attempts.find(lease)
         if isinstance(attempt, RemoteAttempt) and not caller.may(attempt.kind):
             told = f"the claim `kinds` of your token has no pattern for kind {attempt.kind}"
             raise Problem(403, told)
