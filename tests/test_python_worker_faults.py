@@ -1,5 +1,6 @@
 """The worker of the Python client while connections, servers and workers come and go."""
 
+import logging
 import signal
 import socket
 import time
@@ -204,9 +205,10 @@ def test_http_takes_over_where_no_websocket_gets_through(
 
 
 def test_token_is_renewed_while_a_task_runs(
-    server: ServerProcess, client: Client, place: Place
+    server: ServerProcess, client: Client, place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Before it expires, on the open connection."""
+    caplog.set_level(logging.INFO, "tornado_rt_client")
     minted: list[float] = []
     mint = Mint(SECRET, "worker", scopes=["rt:work"], ttl=4)
 
@@ -223,6 +225,7 @@ def test_token_is_renewed_while_a_task_runs(
         place.open()
         assert task.result(timeout=SECONDS)["attempt"] == 1
         assert not worker.is_over
+    assert "connecting again" not in caplog.text
 
 
 def test_process_of_a_task_ends_with_its_worker(

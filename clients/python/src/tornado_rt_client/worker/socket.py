@@ -28,6 +28,11 @@ from tornado_rt_client.worker.session import Session
 
 PATH = "/api/ws/worker"
 OPEN_SECONDS = 10.0
+# A connection that is silently lost must be noticed before the server gives its tasks to others,
+# 30 s by default [s].
+PING_SECONDS = 10.0
+# How long the server may take to say goodbye [s].
+CLOSE_SECONDS = 3.0
 # A message with as many tasks as a worker may take at once, each with its largest parameters [B].
 MOST_BYTES = 256 * 1024 * 1024
 # How much of a token's life is left when the next one is sent.
@@ -81,6 +86,9 @@ class WorkerSocket:
                 additional_headers=headers,
                 compression=None,
                 open_timeout=OPEN_SECONDS,
+                ping_interval=PING_SECONDS,
+                ping_timeout=PING_SECONDS,
+                close_timeout=CLOSE_SECONDS,
                 max_size=MOST_BYTES,
                 **self._ssl,
             )
