@@ -1,5 +1,7 @@
 """The table of addresses."""
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from tornado.routing import Rule, URLSpec
@@ -37,7 +39,7 @@ from handlers.notifications import (
     UnreadCountHandler,
 )
 from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler
-from handlers.page import STATIC, AssetHandler, PageHandler, ProtocolHandler
+from handlers.page import STATIC, AssetHandler, PageHandler, ProtocolHandler, RootHandler
 from handlers.preferences import PreferencesHandler, TypesHandler
 from handlers.push import push_routes
 from handlers.schedules import (
@@ -156,7 +158,7 @@ def routes(
     metrics: dict[str, Any],
     presence: dict[str, Any],
     protocol: dict[str, Any],
-) -> list[Rule]:
+) -> list[URLSpec]:
     """Return the routes; each argument is what `initialize` of its handlers gets."""
     return [
         URLSpec(r"/api/tasks", TasksHandler, tasks),
@@ -220,6 +222,13 @@ def routes(
         URLSpec(r"/static/js/protocol.js", ProtocolHandler, protocol),
         URLSpec(r"/static/(.*)", AssetHandler, {"path": STATIC}),
     ]
+
+
+def under(prefix: str, table: Iterable[URLSpec]) -> list[URLSpec]:
+    """Return the routes under a prefix of their paths, "" for none, and one to the page there."""
+    begin = re.escape(prefix)
+    moved = [URLSpec(begin + one.regex.pattern, one.handler_class, one.kwargs) for one in table]
+    return [*moved, URLSpec(begin, RootHandler)] if prefix else moved
 
 
 def worker_routes(*, ready: dict[str, Any], metrics: dict[str, Any]) -> list[Rule]:
