@@ -26,20 +26,23 @@ LOGIN = """<!doctype html>
 HOME = """<!doctype html>
 <title>Orders</title>
 <p>You are <b>{{ user }}</b>. <a href="/rt/">The server's page</a></p>
-<button id="order">Order an analysis</button> <progress id="progress" max="100" value="0"></progress>
+<button id="order">Order an analysis</button>
+<progress id="progress" max="100" value="0"></progress>
 <p id="state"></p><ul id="news"></ul>
 <script type="module">
 const $ = (id) => document.getElementById(id);
 $("order").onclick = async () => {
   const { task_id } = await (await fetch("/orders", { method: "POST" })).json();
   const source = new EventSource(`/rt/api/tasks/${task_id}`);
-  source.addEventListener("progress", ({ data }) => $("progress").value = JSON.parse(data).progress);
+  source.addEventListener("progress", ({ data }) => {
+    $("progress").value = JSON.parse(data).progress;
+  });
   source.addEventListener("finished", ({ data }) => {
     $("state").textContent = JSON.parse(data).final_status;
     source.close();
   });
 };
-const socket = new WebSocket("/rt/api/ws/notifications".replace(/^/, location.origin.replace("http", "ws")));
+const socket = new WebSocket(`${location.origin.replace("http", "ws")}/rt/api/ws/notifications`);
 socket.onmessage = ({ data }) => {
   const { type, data: news } = JSON.parse(data);
   if (type !== "notification") return;

@@ -96,7 +96,7 @@ from tornado_rt.topics import TopicsSocket, TopicsStreamHandler
 from tornado_rt.turns import NoTurn, TooManyWaiting
 
 # The status of each error of a service.
-PROBLEMS: dict[type[Exception], int] = {
+PROBLEMS: dict[type[BaseException], int] = {
     TaskNotFound: 404,
     BatchNotFound: 404,
     NotificationNotFound: 404,

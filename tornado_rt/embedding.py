@@ -14,7 +14,6 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any, Self
 
 import attrs
@@ -29,11 +28,12 @@ from services.notifications.creation import Once as SentOnce
 from services.notifications.sending import SendRequest
 from services.queue import Once
 from settings import Settings, load_settings
-from tornado_rt.app import Opened, open_server
+from tornado_rt.app import Opened, Services, open_server
 from tornado_rt.auth import USER_ID_LENGTH, AuthError, Identity
 from tornado_rt.bounds import OutOfBounds, check_name
 from tornado_rt.json_body import structure
 from tornado_rt.limits import RateLimiter
+from tornado_rt.logs import logging_in_host
 from tornado_rt.problems import Problem, problem_of
 from tornado_rt.under_way import UnderWay
 from tornado_rt.web import Authenticate, BaseHandler
@@ -103,6 +103,7 @@ class Server:
             raise RuntimeError("the server runs already")
         stack = self._stack = contextlib.AsyncExitStack()
         try:
+            stack.enter_context(logging_in_host())
             opened = await open_server(
                 stack,
                 self._settings,
@@ -156,8 +157,8 @@ class Server:
     ) -> str:
         """Submit a task of a user, and return its id.
 
-        `more` are fields of `POST /api/tasks`: `label`, `priority`, `key`, `unique`, `delay`, … With
-        a key the task is made once, however often this is called. Raise Refused, NotRunning.
+        `more` are fields of `POST /api/tasks`: `label`, `priority`, `key`, `unique`, `delay`, …
+        With a key the task is made once, however often this is called. Raise Refused, NotRunning.
         """
         body = {**more, "kind": kind, "params": dict(params or {})}
         with _refusals():
@@ -177,7 +178,7 @@ class Server:
             return await self._services.topics.publish(topic, data)
 
     @property
-    def _services(self) -> Any:
+    def _services(self) -> Services:
         if self._opened is None:
             raise NotRunning("the real-time server does not run")
         return self._opened.services
@@ -253,7 +254,7 @@ def _check_key(key: str) -> None:
 
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
-    """Raise as Refused what the HTTP API would answer with a problem, other than a fault of ours."""
+    """Raise as Refused what the HTTP API answers with a problem, but for a fault of ours."""
     try:
         yield
     except OutOfBounds as error:
