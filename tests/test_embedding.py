@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
+import structlog
 from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError
 
@@ -428,3 +429,42 @@ async def test_what_belongs_to_the_process_is_left_alone(tmp_path: Path) -> None
     assert imported == before
     assert during == before
     assert after == before
+
+
+@pytest.mark.gen_test
+async def test_log_lines_go_to_the_log_of_the_application(
+    settings: Settings,
+    redis: Any,
+    database: Any,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Without what a traceback's variables hold; to its structlog, if it has configured that."""
+
+    def breaks(_: HTTPServerRequest) -> Identity:
+        password = "hunter" + "2"
+        raise LookupError(len(password))
+
+    async def fail() -> None:
+        async with embedded(settings, breaks) as host:
+            await host.client().get("/rt/api/notifications")
+
+    await fail()
+    [record] = [one for one in caplog.records if one.levelname == "ERROR"]
+    assert record.name == "tornado_rt"
+    assert "request_failed" in record.message
+    assert "LookupError: 7" in record.message
+    assert "hunter2" not in record.message
+    assert capsys.readouterr().out == ""
+    caplog.clear()
+    lines: list[Any] = []
+    structlog.configure(processors=[structlog.testing.LogCapture()])
+    capture = structlog.get_config()["processors"][0]
+    try:
+        await fail()
+        lines += [one["event"] for one in capture.entries if one["log_level"] == "error"]
+        assert structlog.get_config()["processors"] == [capture]
+    finally:
+        structlog.reset_defaults()
+    assert lines == ["request_failed"]
+    assert caplog.records == []

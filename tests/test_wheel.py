@@ -261,10 +261,10 @@ def test_command_tells_its_version_and_its_name(installed: Installed, tmp_path: 
 def test_page_and_its_files_are_served(application: Application) -> None:
     page = application.get("/").decode()
     assert "<title>" in page
-    files = re.findall(r'(?:src|href)="(/static/[^"]+)"', page)
+    files = re.findall(r'(?:src|href)="(static/[^"]+)"', page)
     assert any(name.endswith(".js") for name in files)
     for name in files:
-        assert application.get(name) == (ROOT / name[1:]).read_bytes()
+        assert application.get(f"/{name}") == (ROOT / name).read_bytes()
     assert application.get("/sw.js")
 
 
@@ -337,6 +337,40 @@ def test_nothing_is_written_beside_the_package(
     assert not [name for name in MOVED if list(packages.glob(f"{name}*"))]
     assert not (packages / "static").exists()
     assert not list(packages.rglob("jwt_secret"))
+
+
+HOST = """
+import asyncio, pathlib, sys
+
+import settings
+from tornado_rt.embedding import Identity, Server, Settings
+
+
+async def main():
+    given = Settings(prefix="/rt", data_dir=pathlib.Path("inside"), kinds=["jobs"], port=1)
+    async with Server(given, authenticate=lambda request: Identity("ann")) as rt:
+        made = await rt.submit("ann", "app.greet", {"name": "Ann"})
+        print(len(made), settings.GREETING)
+
+
+asyncio.run(main())
+"""
+
+
+def test_application_has_the_server_inside(application: Application, installed: Installed) -> None:
+    """Beside modules of its own that have the names of ours."""
+    python = str(installed.environment / "bin" / "python")
+    (application.folder / "host.py").write_text(HOST)
+    ended = subprocess.run(
+        [python, "host.py"],
+        cwd=application.folder,
+        env=application.variables(),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert ended.stdout.split() == ["16", "good", "day"], ended.stderr
 
 
 def test_imports_of_moved_modules_follow_them() -> None:
