@@ -161,11 +161,15 @@ def routes(
 ) -> list[URLSpec]:
     """Return the routes; each argument is what `initialize` of its handlers gets."""
     return [
+        # They are tried in this order: first those that thousands open at once after a restart.
+        URLSpec(r"/api/ws", TopicsSocket, feeds),
+        URLSpec(r"/api/ws/notifications", NotificationSocket, notifications),
+        URLSpec(rf"/api/ws/tasks/{ID}", TaskSocket, tasks),
+        URLSpec(r"/api/stream", TopicsStreamHandler, feeds),
         URLSpec(r"/api/tasks", TasksHandler, tasks),
         URLSpec(r"/api/tasks/retry", TasksRetryHandler, operator),
         URLSpec(rf"/api/tasks/{ID}", TaskHandler, tasks),
         URLSpec(rf"/api/tasks/{ID}/retry", TaskRetryHandler, tasks),
-        URLSpec(rf"/api/ws/tasks/{ID}", TaskSocket, tasks),
         URLSpec(r"/api/batches", BatchesHandler, tasks),
         URLSpec(rf"/api/batches/{ID}", BatchHandler, tasks),
         URLSpec(rf"/api/batches/{ID}/tasks", BatchTasksHandler, tasks),
@@ -187,7 +191,6 @@ def routes(
         URLSpec(rf"/api/notifications/{ID}/parts", PartsHandler, notifications),
         URLSpec(rf"/api/notifications/{ID}/actions/{ID}", AnswerHandler, notifications),
         URLSpec(rf"/api/notifications/{ID}", NotificationHandler, notifications),
-        URLSpec(r"/api/ws/notifications", NotificationSocket, notifications),
         URLSpec(r"/api/broadcast", BroadcastHandler, notifications),
         *push_routes(push, ID),
         *email_routes(email),
@@ -207,8 +210,6 @@ def routes(
         URLSpec(r"/api/queue/drain", PauseHandler, operator),
         URLSpec(r"/api/queue/purge", PurgeHandler, operator),
         URLSpec(r"/api/queue/limits", LimitsHandler, operator),
-        URLSpec(r"/api/ws", TopicsSocket, feeds),
-        URLSpec(r"/api/stream", TopicsStreamHandler, feeds),
         URLSpec(r"/api/publish", PublishHandler, topics),
         URLSpec(r"/api/ws/stats", ConnectionStatsHandler, presence),
         URLSpec(r"/api/settings", SettingsHandler, system_settings),

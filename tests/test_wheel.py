@@ -357,13 +357,20 @@ asyncio.run(main())
 """
 
 
-def test_application_has_the_server_inside(application: Application, installed: Installed) -> None:
+def test_application_has_the_server_inside(
+    application: Application, installed: Installed, tmp_path: Path
+) -> None:
     """Beside modules of its own that have the names of ours."""
     python = str(installed.environment / "bin" / "python")
-    (application.folder / "host.py").write_text(HOST)
+    for name, source in APPLICATION.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(source)
+    # Python looks in the folder of a script before all others.
+    (tmp_path / "redis.py").unlink()
+    (tmp_path / "host.py").write_text(HOST)
     ended = subprocess.run(
         [python, "host.py"],
-        cwd=application.folder,
+        cwd=tmp_path,
         env=application.variables(),
         capture_output=True,
         text=True,

@@ -45,7 +45,7 @@ class Batcher(Generic[Item, Reply]):
     async def ask(self, item: Item) -> Reply:
         """Return the reply; `send` began after this call. Raise what `send` raises."""
         loop = asyncio.get_running_loop()
-        asked = _Asked[Item, Reply](item, loop.create_future())
+        asked: _Asked[Item, Reply] = _Asked(item, loop.create_future())
         self._waiting.append(asked)
         if self._job is None:
             # It serves others too: it belongs to no handler that happens to be the first.

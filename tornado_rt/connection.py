@@ -12,8 +12,9 @@ import orjson
 
 from tornado_rt.auth import Identity
 from tornado_rt.backlog import Backlog
+from tornado_rt.census import Transport
 from tornado_rt.feed import Feed, Opening
-from tornado_rt.hub import Hub, Transport
+from tornado_rt.hub import Hub
 from tornado_rt.problems import Problem, log_problem, problem_of
 from tornado_rt.protocol import (
     CLOSE_CODES,

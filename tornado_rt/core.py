@@ -16,6 +16,7 @@ from services.queue import QueueService, key_prefix
 from services.system_settings import SystemSettings
 from settings import Settings, metrics_folder
 from tornado_rt.backplane import Backplane, BackplaneDown
+from tornado_rt.census import Census
 from tornado_rt.descriptors import find_limit, raise_limit, streams_share
 from tornado_rt.fork_guard import loop_guarded
 from tornado_rt.heartbeat import Heartbeats
@@ -94,10 +95,11 @@ async def open_core(
     shared = await stack.enter_async_context(open_redis(redis_url, SHARED_HOME))
     metrics, heartbeats = Metrics(metrics_folder()), Heartbeats()
     limits = _limits(settings, descriptors)
-    hub = Hub(limits, heartbeats, metrics)
-    backplane, presence = Backplane(redis, hub, metrics), Presence(shared, hub)
-    hub.attach(backplane, presence)
-    await patiently(lambda: stack.enter_async_context(backplane.running()))
+    census, backplane = Census(limits, metrics), Backplane(redis, metrics)
+    presence = Presence(shared, census)
+    stack.push_async_callback(presence.close)
+    hub = Hub(census, heartbeats, backplane, presence)
+    await patiently(lambda: stack.enter_async_context(backplane.running(hub)))
     jobs = Jobs()
     stack.push_async_callback(jobs.close)
     queue = queue_of(redis, settings)

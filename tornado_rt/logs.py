@@ -1,12 +1,14 @@
 """Log lines: JSON on stderr, readable on a terminal; never a token."""
 
 import contextlib
+import functools
 import logging
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import structlog
+from prometheus_client import Counter
 from tornado.web import RequestHandler
 
 from tornado_rt.log_stream import LogStream
@@ -125,11 +127,19 @@ def _describe_error(_: object, __: str, event: structlog.typing.EventDict) -> An
 def access_log(metrics: Metrics) -> Callable[[RequestHandler], None]:
     """Return what Tornado calls at the end of each request."""
 
+    # There are few, and to look one up costs as much as to count.
+    @functools.cache
+    def counter(method: str, status: int) -> Counter:
+        return metrics.requests.labels(method, str(status))
+
+    # Bound once: a logger that is looked up makes a new one for each line.
+    told = log.bind()
+
     def record(handler: RequestHandler) -> None:
         request, status = handler.request, handler.get_status()
-        metrics.requests.labels(method_label(request.method), str(status)).inc()
+        counter(method_label(request.method), status).inc()
         # The query may hold a token or a ticket: only the path is logged.
-        log.info(
+        told.info(
             "request",
             method=(request.method or "")[:METHOD_LENGTH],
             path=request.path[:SHOWN_PATH],

@@ -270,12 +270,14 @@ class BaseHandler(RequestHandler):
         seconds: float = self.settings.get("request_timeout_seconds", 0.0)
         if seconds and task is not None:
             loop = asyncio.get_running_loop()
-            problem = Problem(503, "this took too long; try again", retry_after=1)
-            self._deadline = loop.call_later(seconds, self._refuse_late, problem, task)
+            self._deadline = loop.call_later(seconds, self._refuse_slow, task)
 
     def _stop_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
+
+    def _refuse_slow(self, task: "asyncio.Task[Any]") -> None:
+        self._refuse_late(Problem(503, "this took too long; try again", retry_after=1), task)
 
     def _refuse_late(self, problem: Problem, task: "asyncio.Task[Any]") -> None:
         if task.done() or self._finished or self._headers_written:

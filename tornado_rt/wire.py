@@ -63,15 +63,16 @@ class Wire(abc.ABC):
     def own(self, sock: socket.socket) -> None:
         """Read and write this socket from here on."""
         self._socket = sock
-        self._loop.add_reader(sock, self._readable)
+        self.resume()
 
     def shut(self) -> None:
         """Close the socket; harmless when repeated."""
         sock, self._socket = self._socket, None
         if sock is None:
             return
-        self._loop.remove_reader(sock)
-        self._loop.remove_writer(sock)
+        # By its number: a selector that does not know a socket writes out who its peer is.
+        self._loop.remove_reader(sock.fileno())
+        self._loop.remove_writer(sock.fileno())
         # Not only closed: a forked child may hold a copy.
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
@@ -83,12 +84,12 @@ class Wire(abc.ABC):
     def pause(self) -> None:
         """Read nothing: what the peer sends waits in its kernel and ours."""
         if self._socket is not None:
-            self._loop.remove_reader(self._socket)
+            self._loop.remove_reader(self._socket.fileno())
 
     def resume(self) -> None:
         """Read again; harmless when repeated."""
         if self._socket is not None:
-            self._loop.add_reader(self._socket, self._readable)
+            self._loop.add_reader(self._socket.fileno(), self._readable)
 
     def hang_up(self) -> None:
         """End our side, and close when the peer has ended its own (RFC 6455 section 7.1.1).
@@ -122,7 +123,7 @@ class Wire(abc.ABC):
         if sent < len(piece):
             # A view: however many are slow, they share the piece.
             self._backlog = Backlog(memoryview(piece)[sent:])
-            self._loop.add_writer(self._socket, self._writable)
+            self._loop.add_writer(self._socket.fileno(), self._writable)
 
     def part(self, farewell: bytes) -> None:
         """Write this last, after the backlog. A peer that takes it too slowly is cut off."""
@@ -185,7 +186,7 @@ class Wire(abc.ABC):
         self.tally.bytes += sent
         self.tally.delivered += backlog.advance(sent, self.encode)
         if not backlog.rest:
-            self._loop.remove_writer(self._socket)
+            self._loop.remove_writer(self._socket.fileno())
             self._backlog = None
             self._catch_breath()
 
