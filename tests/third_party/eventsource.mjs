@@ -14,6 +14,5 @@ const source = version === "2"
 for (const type of ["connected", "progress", "finished", "problem"]) {
   source.addEventListener(type, ({ data }) => say(type, JSON.parse(data)));
 }
-source.addEventListener("error", () => {
-  if (source.readyState === 2) say("closed", {});
-});
+// Nothing holds the process any more.
+process.on("exit", () => say("closed", {}));

@@ -17,5 +17,7 @@ socket.addEventListener("message", (event) => {
   const { type, data, id } = JSON.parse(event.data);
   last = id ?? last;
   say(type, data);
+  // It would come back after any close, also that of a task that is over.
+  if (type === "finished") socket.close();
 });
-socket.addEventListener("close", ({ code }) => code === 1000 && say("closed", {}));
+process.on("exit", () => say("closed", {}));

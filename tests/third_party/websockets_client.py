@@ -1,4 +1,4 @@
-"""Follows a task with `websockets`: it comes back by itself, and says then what it has seen last."""
+"""Follows a task with `websockets`: it comes back by itself, and says what it saw last."""
 
 import asyncio
 import json
