@@ -246,6 +246,19 @@ async def test_stops_and_starts_again_in_one_loop(
 
 
 @pytest.mark.gen_test
+async def test_stop_waits_for_a_start(settings: Settings, redis: Any, database: Any) -> None:
+    """And a start for a stop: nothing is left half open."""
+    before = asyncio.all_tasks()
+    async with hosting(settings) as host:
+        await asyncio.gather(host.rt.start(), host.rt.stop())
+        assert (await host.client().get("/rt/healthz")).status == 503
+        await host.rt.start()
+        await asyncio.gather(host.rt.stop(), host.rt.start())
+        assert (await host.client().get("/rt/healthz")).status == 200
+    await until(lambda: asyncio.all_tasks() == before, what="no task is left")
+
+
+@pytest.mark.gen_test
 async def test_stop_answers_what_is_under_way(
     settings: Settings, redis: Any, database: Any
 ) -> None:

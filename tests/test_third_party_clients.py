@@ -3,9 +3,7 @@
 `docs/clients.md` says of each how much of that it does by itself.
 """
 
-import fcntl
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -20,6 +18,7 @@ import pytest
 from tests.browsing import Relay
 from tests.client_forms import SECONDS
 from tests.conftest import ROOT, ServerProcess, program
+from tests.made_once import made_once
 from tests.waiting import wait_until
 from tornado_rt_client import Client
 
@@ -34,25 +33,18 @@ COUNTS = [f"count {number}" for number in range(1, 6)]
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the packages of the lock file once for all processes of pytest-xdist."""
-    npm = program("npm")
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_TESTRUNUID" in os.environ:
-        folder = folder.parent
-    folder /= "third-party"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "is-made").exists():
-            for path in CLIENTS.iterdir():
-                if path.is_file():
-                    shutil.copy(path, folder / path.name)
-            command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            ended = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_SECONDS
-            )
-            assert ended.returncode == 0, ended.stderr
-            (folder / "is-made").touch()
-    return folder
+    return made_once(tmp_path_factory, "third-party", install)
+
+
+def install(folder: Path) -> None:
+    """Install the packages of the lock file, beside the programs that import them."""
+    command = [program("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    for path in filter(Path.is_file, CLIENTS.iterdir()):
+        shutil.copy(path, folder / path.name)
+    ended = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_SECONDS
+    )
+    assert ended.returncode == 0, ended.stderr
 
 
 @attrs.define

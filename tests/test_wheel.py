@@ -5,7 +5,6 @@ is served and worked for by it.
 """
 
 import ast
-import fcntl
 import json
 import os
 import re
@@ -25,6 +24,7 @@ import pytest
 
 from hatch_build import MOVED, with_moved_imports
 from tests.conftest import ROOT
+from tests.made_once import made_once
 from tests.ports import free_port
 from tests.waiting import wait_until
 from tornado_rt import __version__
@@ -144,15 +144,7 @@ def output_of(*command: str, cwd: Path) -> None:
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """Build the wheel and install it; the processes of pytest-xdist share what one of them made."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_TESTRUNUID" in os.environ:
-        folder = folder.parent
-    folder /= "wheel"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "is-made").exists():
-            make(folder)
+    folder = made_once(tmp_path_factory, "wheel", make)
     [wheel] = folder.glob("*.whl")
     return Installed(wheel, folder / "environment")
 
@@ -169,7 +161,6 @@ def make(folder: Path) -> None:
     # A module that is never imported needs no compiling.
     options = ("--no-compile", "--no-warn-script-location")
     output_of(*pip, "--python", python, "install", *options, str(wheel), cwd=folder)
-    (folder / "is-made").touch()
 
 
 @pytest.fixture(scope="module")

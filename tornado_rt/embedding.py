@@ -10,6 +10,7 @@ Signals, logging, the event loop's policy, the garbage collector and the limits 
 as the application has set them.
 """
 
+import asyncio
 import contextlib
 import os
 import re
@@ -79,6 +80,8 @@ class Server:
         # The application may change the current folder.
         self._settings = attrs.evolve(settings, data_dir=settings.data_dir.absolute())
         self._authenticate = authenticate
+        # A start and a stop are whole, one after the other.
+        self._turn = asyncio.Lock()
         self._stack: contextlib.AsyncExitStack | None = None
         self._opened: Opened | None = None
         self._mount = Mount(settings.prefix)
@@ -99,25 +102,8 @@ class Server:
         Raise what kept it from starting, such as StoreError, SecretError, KindError or OSError;
         then nothing of it is left. Raise RuntimeError when it runs already.
         """
-        if self._stack is not None:
-            raise RuntimeError("the server runs already")
-        stack = self._stack = contextlib.AsyncExitStack()
-        try:
-            stack.enter_context(logging_in_host())
-            opened = await open_server(
-                stack,
-                self._settings,
-                lambda: self._settings.public_url,
-                process=_number_of(self._settings),
-                authenticate=self._authenticate,
-                owns_process=False,
-            )
-        except BaseException:
-            await self._close(stack)
-            raise
-        stack.push_async_callback(self._leave, opened.application)
-        self._opened = opened
-        self._mount.serve(opened.application)
+        async with self._turn:
+            await self._start()
 
     async def stop(self) -> None:
         """Stop as the server's own process does; harmless when it does not run.
@@ -125,8 +111,9 @@ class Server:
         Requests are answered, for a while; sockets are closed with 1001, running tasks get their
         grace time, and the embedded stores end.
         """
-        if self._stack is not None:
-            await self._close(self._stack)
+        async with self._turn:
+            if self._stack is not None:
+                await self._close(self._stack)
 
     async def notify(
         self, user_id: str, *, idempotency_key: str | None = None, **fields: Any
@@ -182,6 +169,27 @@ class Server:
         if self._opened is None:
             raise NotRunning("the real-time server does not run")
         return self._opened.services
+
+    async def _start(self) -> None:
+        if self._stack is not None:
+            raise RuntimeError("the server runs already")
+        stack = self._stack = contextlib.AsyncExitStack()
+        try:
+            stack.enter_context(logging_in_host())
+            opened = await open_server(
+                stack,
+                self._settings,
+                lambda: self._settings.public_url,
+                process=_number_of(self._settings),
+                authenticate=self._authenticate,
+                owns_process=False,
+            )
+        except BaseException:
+            await self._close(stack)
+            raise
+        stack.push_async_callback(self._leave, opened.application)
+        self._opened = opened
+        self._mount.serve(opened.application)
 
     async def _leave(self, application: Application) -> None:
         """Send new requests away, and have those answered that are under way."""

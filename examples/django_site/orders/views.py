@@ -8,7 +8,7 @@ from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 from orders.models import Order
-from orders.realtime import callback_signature, client_of, page_token, site_client
+from orders.realtime import client_of, page_token, site_client
 from standardwebhooks import WebhookVerificationError
 
 from tornado_rt_client import ApiError, ConnectionLost
