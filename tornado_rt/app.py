@@ -267,7 +267,11 @@ async def open_queue(settings: Settings) -> AsyncIterator[QueueService]:
                 "or start a server or worker on it first"
             )
         await prepare_redis(redis, settings.queue_name)
-        yield queue_of(redis, settings)
+        queue = queue_of(redis, settings)
+        try:
+            yield queue
+        finally:
+            await queue.close()
 
 
 async def _prepare_data(settings: Settings, addresses: StoreAddresses) -> None:

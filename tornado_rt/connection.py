@@ -109,6 +109,12 @@ class Connection(Wire):
         self.greet(opening.state_after(after), opening.begin_of(after))
         for subscription in self.subscriptions:
             subscription.begin(opening)
+        self.wait_for_due()
+
+    def wait_for_due(self) -> None:
+        """Be woken from now on, when something of its own is due."""
+        if not self.closed:
+            self.hub.reschedule_one(self)
 
     def greet(self, state: dict[str, Any], id_: str | None = None) -> None:
         """Send `connected`."""

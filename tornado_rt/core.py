@@ -100,9 +100,9 @@ async def open_core(
     stack.push_async_callback(presence.close)
     hub = Hub(census, heartbeats, backplane, presence)
     await patiently(lambda: stack.enter_async_context(backplane.running(hub)))
-    jobs = Jobs()
+    queue, jobs = queue_of(redis, settings), Jobs()
+    stack.push_async_callback(queue.close)
     stack.push_async_callback(jobs.close)
-    queue = queue_of(redis, settings)
     return Core(
         settings,
         redis,

@@ -84,9 +84,8 @@ class Hub:
         self._jobs = Jobs()
 
     def connect(self, connection: Connected) -> None:
-        """Count a new connection and give it heartbeats. Raise TooManyConnections."""
+        """Count a new connection. Raise TooManyConnections."""
         self._census.add(connection)
-        self._heartbeats.add(connection)
 
     async def admit(self, connection: Connected) -> None:
         """Count a connection over all processes. Raise TooManyConnections, or RedisError."""
@@ -152,7 +151,7 @@ class Hub:
             self._heartbeats.add(connection)
 
     def reschedule_one(self, connection: Connected) -> None:
-        """Follow a changed due time of one connection."""
+        """Wake one connection when it is due; again after a change of that time."""
         self._heartbeats.add(connection)
 
     def stats(self) -> HubStats:

@@ -9,13 +9,16 @@ kernel and ours; nothing is lost.
 
 import abc
 import asyncio
+import socket
+import ssl
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
+import attrs
 import orjson
-from tornado.iostream import IOStream, StreamClosedError
+from tornado.iostream import IOStream
 from tornado.websocket import WebSocketHandler
 
 from tornado_rt.auth import AuthError, Identity
@@ -46,6 +49,18 @@ from tornado_rt.work.values import cut
 TURN_SECONDS = 0.002
 # The cost, in messages, of a frame that is neither a message nor a ping: a fragment, a pong.
 PART_COST = 1 / 256
+
+
+@attrs.frozen
+class Opened:
+    """A socket whose handshake is answered.
+
+    `unsent` of the answer has still to be written; `early` has come after the handshake.
+    """
+
+    socket: socket.socket
+    unsent: bytes
+    early: bytes
 
 
 class SocketConnection(Connection):
@@ -89,15 +104,11 @@ class SocketConnection(Connection):
     def encode_beat(self, heartbeat: Message) -> bytes:
         return heartbeat.ws_frame + PING_FRAME
 
-    def take(self, stream: IOStream) -> None:
-        """Own the socket from here on, and what came after the handshake.
-
-        Raise StreamClosedError when the client has left.
-        """
-        early = bytes(stream._read_buffer)
-        self.own(take_over(stream, self.hub.limits.peer_timeout))
-        if early:
-            self._loop.call_soon(self.received, early)
+    def take(self, opened: Opened) -> None:
+        """Own the socket from here on, and what came after the handshake."""
+        self.own(opened.socket, opened.unsent)
+        if opened.early:
+            self._loop.call_soon(self.received, opened.early)
 
     def farewell(self, code: CloseCode) -> bytes:
         return close_frame(code)
@@ -281,11 +292,12 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
     """An endpoint that is a WebSocket. Subclasses say what it follows."""
 
     # Set once the handshake is answered, until somebody owns the socket.
-    stream: IOStream | None = None
+    opened: Opened | None = None
     redeems_itself = True
     get_changes = True
     # The negotiated compression; None when it is off or the client does not want it.
     agreed: str | None = None
+    _is_new = True
 
     @abc.abstractmethod
     async def enter(self) -> tuple[SocketConnection, Callable[[], None]]:
@@ -293,6 +305,12 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
 
         Raise Problem, or what `settings["problems"]` maps.
         """
+
+    def clear(self) -> None:
+        """Begin an answer of HTTP's: only a refusal is one."""
+        if not self._is_new or self.request.method != "GET":
+            super().clear()
+        self._is_new = False
 
     def check_request(self) -> None:
         """Check the handshake."""
@@ -310,7 +328,7 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
 
     def give_up(self, task: "asyncio.Task[Any]") -> None:
         """Close a socket that is being opened."""
-        if self.stream is None:
+        if self.opened is None:
             return super().give_up(task)
         self._close(CloseCode.GOING_AWAY)
         task.cancel()
@@ -333,18 +351,24 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
         self.set_status(101)
         self.application.log_request(self)
         answer = self._accept()
-        self.stream = self.detach()
         try:
-            self.stream.write(answer)
+            self.opened = answer_on(self.detach(), answer, self.hub.limits.peer_timeout)
+        except OSError:
+            # The client left before it had its answer.
+            return
+        try:
             if self.hub.draining:
                 self._close(CloseCode.GOING_AWAY)
             else:
-                await self._follow(self.stream)
-        except StreamClosedError:
-            # The client left before it had its answer.
-            self.stream.close()
+                await self._follow(self.opened)
         except Exception as error:
             self._refuse(error)
+        finally:
+            # Nobody owns it when this was cancelled.
+            if self.opened is not None:
+                self.opened.socket.close()
+            # It refers to us.
+            self.ui = None  # type: ignore[assignment]
 
     def _accept(self) -> bytes:
         headers = self.request.headers
@@ -374,22 +398,14 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
         """Choose ours; the one with the token is never echoed."""
         return WS_SUBPROTOCOL if WS_SUBPROTOCOL in subprotocols else None
 
-    async def _follow(self, stream: IOStream) -> None:
+    async def _follow(self, opened: Opened) -> None:
         await self.redeem()
         connection, begin = await self.enter()
-        try:
-            if stream.writing():
-                # Then the answer to the handshake is written.
-                await stream.write(b"")
-            if not connection.closed:
-                connection.take(stream)
-        except StreamClosedError:
-            connection.detach()
-            raise
         if connection.closed:
             self._close(CloseCode.GOING_AWAY)
             return
-        self.stream = None
+        self.opened = None
+        connection.take(opened)
         begin()
 
     def _refuse(self, error: Exception) -> None:
@@ -399,15 +415,11 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
 
     def _close(self, code: CloseCode, last_words: bytes = b"") -> None:
         """Say why, and goodbye; the client has a while to take it."""
-        stream, self.stream = self.stream, None
-        assert stream is not None
-        if stream.writing():
-            # It does not even take the answer to its handshake.
-            stream.close()
-        if not stream.closed():
-            refused = RefusedSocket(self.hub.tally)
-            refused.own(take_over(stream, self.hub.limits.peer_timeout))
-            refused.part(last_words + close_frame(code))
+        opened, self.opened = self.opened, None
+        assert opened is not None
+        refused = RefusedSocket(self.hub.tally)
+        refused.own(opened.socket, opened.unsent)
+        refused.part(last_words + close_frame(code))
 
 
 class RealtimeSocket(SocketHandler):
@@ -430,3 +442,18 @@ class RealtimeSocket(SocketHandler):
 def _referring(answer: Message, ref: Any) -> Message:
     """Return an answer with what its request was named by the client."""
     return Message.of(answer.type, {"ref": ref, **answer.fields()})
+
+
+def answer_on(stream: IOStream, answer: bytes, peer_timeout: float) -> Opened:
+    """Answer a handshake, and take the socket over. Raise OSError when the client has left."""
+    early = bytes(stream._read_buffer)
+    sock = take_over(stream, peer_timeout)
+    try:
+        sent = sock.send(answer)
+    except (BlockingIOError, ssl.SSLWantWriteError):
+        # It asked for other things before, and has not read them.
+        sent = 0
+    except OSError:
+        sock.close()
+        raise
+    return Opened(sock, answer[sent:], early)

@@ -174,6 +174,7 @@ async def _open_deliveries(
         max_events=1,
         kept_per_user=settings.delivery_kept_per_user,
     )
+    stack.push_async_callback(queue.close)
     return Deliveries(queue, Lanes(redis, queue.prefix))
 
 
