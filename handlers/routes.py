@@ -1,5 +1,7 @@
 """The table of addresses."""
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from tornado.routing import Rule, URLSpec
@@ -37,7 +39,7 @@ from handlers.notifications import (
     UnreadCountHandler,
 )
 from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler
-from handlers.page import STATIC, AssetHandler, PageHandler, ProtocolHandler
+from handlers.page import STATIC, AssetHandler, PageHandler, ProtocolHandler, RootHandler
 from handlers.preferences import PreferencesHandler, TypesHandler
 from handlers.push import push_routes
 from handlers.schedules import (
@@ -101,7 +103,7 @@ from tornado_rt.topics import TopicsSocket, TopicsStreamHandler
 from tornado_rt.turns import NoTurn, TooManyWaiting
 
 # The status of each error of a service.
-PROBLEMS: dict[type[Exception], int] = {
+PROBLEMS: dict[type[BaseException], int] = {
     TaskNotFound: 404,
     BatchNotFound: 404,
     NotificationNotFound: 404,
@@ -164,7 +166,7 @@ def routes(
     presence: dict[str, Any],
     worker: dict[str, Any],
     protocol: dict[str, Any],
-) -> list[Rule]:
+) -> list[URLSpec]:
     """Return the routes; each argument is what `initialize` of its handlers gets."""
     return [
         # They are tried in this order: first those that thousands open at once after a restart.
@@ -234,6 +236,13 @@ def routes(
         URLSpec(r"/static/js/protocol.js", ProtocolHandler, protocol),
         URLSpec(r"/static/(.*)", AssetHandler, {"path": STATIC}),
     ]
+
+
+def under(prefix: str, table: Iterable[URLSpec]) -> list[URLSpec]:
+    """Return the routes under a prefix of their paths, "" for none, and one to the page there."""
+    begin = re.escape(prefix)
+    moved = [URLSpec(begin + one.regex.pattern, one.handler_class, one.kwargs) for one in table]
+    return [*moved, URLSpec(begin, RootHandler)] if prefix else moved
 
 
 def worker_routes(*, ready: dict[str, Any], metrics: dict[str, Any]) -> list[Rule]:

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import structlog
@@ -18,6 +18,8 @@ from tornado_rt.work import clean_text
 log = structlog.get_logger(__name__)
 
 STDERR = 2
+# The name of our lines in the log of an application that we are inside of.
+HOST_LOGGER = "tornado_rt"
 MAX_ERROR_LENGTH = 2000
 
 # A line holds no more of what a client wrote.
@@ -54,6 +56,44 @@ def configure_logging(level: str) -> None:
     )
     # It would print what a record cannot be written for.
     logging.raiseExceptions = False
+
+
+def _host_logger(*_: Any) -> logging.Logger:
+    return logging.getLogger(HOST_LOGGER)
+
+
+class _Hosted:
+    """How many servers are inside of applications of this process."""
+
+    count = 0
+
+
+@contextlib.contextmanager
+def logging_in_host() -> Iterator[None]:
+    """Log by the standard library's logger `tornado_rt`, until the last such block ends.
+
+    An application that has configured structlog gets our lines by its own configuration.
+    """
+    if not structlog.is_configured():
+        plain = structlog.dev.plain_traceback
+        structlog.configure(
+            processors=[
+                structlog.stdlib.filter_by_level,
+                _describe_error,
+                structlog.dev.ConsoleRenderer(
+                    colors=False, pad_event_to=0, exception_formatter=plain
+                ),
+            ],
+            wrapper_class=_make_logger("DEBUG"),
+            logger_factory=_host_logger,
+        )
+    _Hosted.count += 1
+    try:
+        yield
+    finally:
+        _Hosted.count -= 1
+        if not _Hosted.count and structlog.get_config()["logger_factory"] is _host_logger:
+            structlog.reset_defaults()
 
 
 def _make_logger(level: str) -> type[structlog.typing.FilteringBoundLogger]:
