@@ -64,6 +64,10 @@ class Relay:
         self._server: asyncio.Server = self._thread.run(self._listen())
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
+    def lead_to(self, target: str) -> None:
+        """Bring those who come from now on to another server."""
+        self._target = urlsplit(target)
+
     def cut(self) -> None:
         """Reset every open connection."""
         self._thread.run(self._cut())

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 import hypothesis
@@ -220,10 +221,16 @@ def make_token() -> Callable[..., str]:
     """A factory of valid tokens: `make_token("alice", scope="rt:admin", ttl=60)`."""
 
     def make(
-        user_id: str, *, scope: str = "", ttl: float = 3600, topics: list[str] | str | None = None
+        user_id: str,
+        *,
+        scope: str = "",
+        ttl: float = 3600,
+        topics: list[str] | str | None = None,
+        kinds: list[str] | str | None = None,
     ) -> str:
         claims = {"sub": user_id, "exp": time.time() + ttl, "scope": scope}
         claims |= {} if topics is None else {"topics": topics}
+        claims |= {} if kinds is None else {"kinds": kinds}
         return jwt.encode(claims, SECRET, algorithm="HS256")
 
     return make
@@ -266,7 +273,8 @@ def start_server(
     env |= {"RT_DATA_DIR": str(data_dir), "RT_PORT": str(port), "RT_STEP_SECONDS": "0"}
     env |= environment
     process = _start_by(prefix, env, log) if prefix else start_script(env, log)
-    server = ServerProcess(f"http://127.0.0.1:{port}", process, data_dir, log)
+    path = environment.get("RT_PREFIX", "")
+    server = ServerProcess(f"http://127.0.0.1:{port}{path}", process, data_dir, log)
     _wait_until_ready(server)
     return server
 
@@ -318,9 +326,10 @@ def _wait_until_ready(server: ServerProcess) -> None:
 
 def _is_ready(server: ServerProcess) -> bool:
     # It is asked a hundred times: the cheapest client that there is.
-    link = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=2)
+    url = urlsplit(server.url)
+    link = http.client.HTTPConnection(url.netloc, timeout=2)
     with contextlib.closing(link), contextlib.suppress(OSError, http.client.HTTPException):
-        link.request("GET", "/readyz")
+        link.request("GET", f"{url.path}/readyz")
         return link.getresponse().status == 200
     return False
 

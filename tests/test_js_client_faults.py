@@ -295,8 +295,9 @@ def test_refused_token_is_asked_for_once_more(
     node.follow("c", "me")
     wait_until(lambda: node.log("c", "me"), SECONDS)
     assert node.log("c", "me")[0][2][:2] == ["ConnectionClosed", 4401]
-    listened = "driver.clients.a.inbox.addEventListener('counts', () => driver.heard++)"
-    node.run(f"driver.heard = 0; {listened}")
+    node.run(
+        "driver.heard = 0;driver.clients.a.inbox.addEventListener('counts', () => driver.heard++)"
+    )
     wait_until(lambda: node.run("return driver.heard"), SECONDS, equal=1)
     node.run("driver.clients.a.close()")
     wait_until(lambda: node.told("a", "me", "error"), SECONDS)
