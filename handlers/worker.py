@@ -89,7 +89,7 @@ class WorkerConnection(SocketConnection):
 
     def detach(self) -> None:
         super().detach()
-        self.hub.remote_workers -= self._is_counted
+        self.hub.census.remote_workers -= self._is_counted
         self._is_counted = False
         self._work.leave(self._session)
 
@@ -142,7 +142,7 @@ class WorkerConnection(SocketConnection):
         most = {"kinds": bounds.kinds, "running": bounds.slots}
         request = structure(data, WorkRequest, most)
         working = await self._work.work(self._session, request, caller_of(self.identity))
-        self.hub.remote_workers += not self._is_counted
+        self.hub.census.remote_workers += not self._is_counted
         self._is_counted = True
         told = {
             "worker_id": request.worker_id,
@@ -210,7 +210,7 @@ class WorkerSocket(SocketHandler):
         self.require(WORK)
         connection = WorkerConnection(self.hub, self.identity, self.address, self)
         await connection.enter()
-        return connection, partial(connection.greet, {})
+        return connection, connection.begin_empty
 
 
 class WorkerApiHandler(ApiHandler):

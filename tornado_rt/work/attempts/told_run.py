@@ -18,7 +18,7 @@ from tornado_rt.work import (
 )
 from tornado_rt.work.attempts.channel import NOT_OURS, BadMessage
 from tornado_rt.work.course import MAX_UNIT_LENGTH
-from tornado_rt.work.run import iso_now
+from tornado_rt.work.run import NO_STATE, iso_now
 
 MARKS = re.compile(r"[prcs]*")
 TIMES = ("remaining_time", "estimated_total_time")
@@ -30,7 +30,7 @@ class ToldRun:
 
     def __init__(self, plan: Plan | None, state: bytes) -> None:
         self.plan = plan
-        self._state = state
+        self._state = state or NO_STATE
         self.fields: dict[str, Any] = {}
         # At a good end.
         self._last: dict[str, Any] = {}

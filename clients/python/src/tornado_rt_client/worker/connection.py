@@ -11,7 +11,7 @@ from enum import StrEnum
 import attrs
 
 from tornado_rt_client.backoff import Backoff
-from tornado_rt_client.errors import ApiError, ConnectionLost, ProtocolError
+from tornado_rt_client.errors import ApiError, ConnectionLost, ProtocolError, Unauthorized
 from tornado_rt_client.tokens import AsyncToken
 from tornado_rt_client.worker.polling import WorkerPolling
 from tornado_rt_client.worker.session import Session
@@ -98,7 +98,9 @@ class Connection:
                     logger.warning("no WebSocket gets through (%s): on over HTTP", blocked)
                     continue
             except ApiError as refusal:
-                if not refusal.is_passing:
+                # One that worked a moment ago needs another token.
+                expired = isinstance(refusal, Unauthorized) and session.working
+                if not (refusal.is_passing or expired):
                     raise
                 error = refusal
             finally:

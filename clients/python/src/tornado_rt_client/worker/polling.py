@@ -1,7 +1,6 @@
 """A worker's exchange with the server over plain HTTP, where WebSockets do not get through."""
 
 import asyncio
-import contextlib
 import ssl as tls
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -10,10 +9,11 @@ import httpx
 import orjson
 
 from tornado_rt_client import connecting
-from tornado_rt_client.errors import ApiError, ConnectionLost, ProtocolError, error_of_answer
+from tornado_rt_client.errors import ApiError, ProtocolError, error_of_answer
 from tornado_rt_client.tokens import AsyncToken, authorization_async
 from tornado_rt_client.worker.outbox import Batch, Verb
 from tornado_rt_client.worker.session import AGAIN_SECONDS, Session
+from tornado_rt_client.worker.waiting import end_all, first_of
 
 # How long the server may wait for a task before it answers [s].
 WAIT_SECONDS = 20.0
@@ -51,18 +51,13 @@ class WorkerPolling:
             try:
                 while True:
                     yield
-                    waiting = asyncio.ensure_future(came.wait())
-                    done, _ = await asyncio.wait(
-                        [*jobs, waiting], return_when=asyncio.FIRST_COMPLETED
-                    )
-                    waiting.cancel()
+                    await first_of(came, *jobs)
                     came.clear()
-                    for job in done - {waiting}:
-                        job.result()
+                    for job in jobs:
+                        if job.done():
+                            job.result()
             finally:
-                for job in jobs:
-                    job.cancel()
-                await asyncio.gather(*jobs, return_exceptions=True)
+                await end_all(*jobs)
 
 
 class _Exchange:
@@ -90,9 +85,7 @@ class _Exchange:
         while True:
             self._changed.clear()
             if room := self._session.room:
-                asking = asyncio.ensure_future(self.claim(room, WAIT_SECONDS))
-                if self._session.draining or not await self._unless_draining(asking):
-                    return
+                await self._unless_draining(asyncio.ensure_future(self.claim(room, WAIT_SECONDS)))
             else:
                 await self._changed.wait()
 
@@ -105,17 +98,13 @@ class _Exchange:
                 continue
             asking = asyncio.ensure_future(self.claim(0, WAIT_SECONDS))
             try:
-                while not asking.done():
-                    # It asked for those that ran then.
-                    if any(one not in running for one in self._session.running):
-                        break
-                    await asyncio.wait([asking], timeout=SETTLE_SECONDS)
-                else:
+                # It asked for those that ran then.
+                while not asking.done() and all(one in running for one in self._session.running):
+                    await first_of(asking, seconds=SETTLE_SECONDS)
+                if asking.done():
                     asking.result()
             finally:
-                asking.cancel()
-                with contextlib.suppress(asyncio.CancelledError, ConnectionLost, ApiError):
-                    await asking
+                await end_all(asking)
 
     async def speak(self) -> None:
         """Tell what the session has to say; what comes meanwhile is told together."""
@@ -156,21 +145,16 @@ class _Exchange:
         self._session.outbox.answer(batch.ref, batch.verb, answer.get("items"))
         self._came.set()
 
-    async def _unless_draining(self, asking: "asyncio.Future[None]") -> bool:
-        """Wait for the answer; say whether it came. The server takes back what it sends then."""
+    async def _unless_draining(self, asking: "asyncio.Future[None]") -> None:
+        """Wait for the answer, or until none is wanted: the server takes back what it sends."""
         try:
             while not asking.done() and not self._session.draining:
                 self._changed.clear()
-                changing: asyncio.Future[Any] = asyncio.ensure_future(self._changed.wait())
-                both: list[asyncio.Future[Any]] = [asking, changing]
-                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-                changing.cancel()
+                await first_of(asking, self._changed)
             if asking.done():
                 asking.result()
-                return True
-            return False
         finally:
-            asking.cancel()
+            await end_all(asking)
 
     async def _post(self, verb: str, body: bytes, wait: float) -> dict[str, Any]:
         """Return the answer. Raise ApiError, ConnectionLost, ProtocolError."""

@@ -4,6 +4,7 @@ The socket and HTTP bring their messages here, and send what it has to say. A se
 connections: the attempts go on while there is none.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from tornado_rt_client.worker.items import Given, ack_item, item, read_task, rel
 from tornado_rt_client.worker.outbox import Batch, Bounds, Item, Outbox, Verb
 from tornado_rt_client.worker.parts import Ack
 
+logger = logging.getLogger("tornado_rt_client")
+
 ANSWERED = {"reported": Verb.REPORT, "extended": Verb.EXTEND, "acked": Verb.ACK}
 YOURS = "yours"
 # The refusals of a message that pass; it is repeated after this long [s].
@@ -22,6 +25,7 @@ PASSING_CODES = frozenset({"degraded", "conflict"})
 AGAIN_SECONDS = 1.0
 # Until the server has said how often.
 EXTEND_SECONDS = 60.0
+LEAST_EXTEND_SECONDS = 0.1
 
 Key = tuple[str, str]
 
@@ -78,7 +82,8 @@ class Session:
         self.held: dict[Key, Held] = {}
         self.outbox = Outbox()
         self.bounds = Bounds()
-        self.result_bytes: int | None = None
+        # Of a result as JSON, 0 for any size.
+        self.result_bytes = 0
         self.extend_seconds = EXTEND_SECONDS
         # No task is asked for any more.
         self.draining = False
@@ -157,7 +162,8 @@ class Session:
 
     def learn_lease(self, extend_seconds: object) -> None:
         """Take how often leases are to be extended [s]."""
-        if isinstance(extend_seconds, int | float) and extend_seconds > 0:
+        # A wrong one is no reason to let leases run out.
+        if isinstance(extend_seconds, int | float) and extend_seconds >= LEAST_EXTEND_SECONDS:
             self.extend_seconds = float(extend_seconds)
 
     def cut(self) -> None:
@@ -210,7 +216,7 @@ class Session:
         """Take a message. Raise ProtocolError, ApiError when the server refuses the worker."""
         try:
             frame = orjson.loads(text)
-            kind, data = frame["type"], frame.get("data") or {}
+            kind, data = str(frame["type"]), dict(frame.get("data") or {})
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ProtocolError("the server sent what is no message") from None
         if (verb := ANSWERED.get(kind)) is not None:
@@ -226,13 +232,16 @@ class Session:
 
     def _begin(self, data: Mapping[str, Any]) -> None:
         """Take the answer to `hello`: what the server does not name any more was lost."""
-        limits = data.get("limits") or {}
-        self.bounds = Bounds(
-            int(limits.get("frame_bytes", self.bounds.frame_bytes)),
-            int(limits.get("items", self.bounds.items)),
-        )
-        if (result_bytes := limits.get("result_bytes")) is not None:
-            self.result_bytes = int(result_bytes)
+        try:
+            limits = dict(data.get("limits") or {})
+            bounds = Bounds(
+                int(limits.get("frame_bytes", self.bounds.frame_bytes)),
+                int(limits.get("items", self.bounds.items)),
+            )
+            result_bytes = int(limits.get("result_bytes", 0))
+        except (ValueError, TypeError):
+            raise ProtocolError("the server sent limits that are none") from None
+        self.bounds, self.result_bytes = bounds, result_bytes
         self.learn_lease(data.get("extend_seconds"))
         states = {_key(one): one.get("state") for one in _list(data.get("running"))}
         for key, held in tuple(self.held.items()):
@@ -255,6 +264,8 @@ class Session:
                 self.outbox.refuse(ref, dict(data))
         elif code not in PASSING_CODES and not self.working:
             raise error_of_code(code, message) or ProtocolError(f"{code}: {message}")
+        elif code not in PASSING_CODES:
+            logger.error("the server refuses a message: %s: %s", code, message)
         self.wake()
 
     def _end(self, key: Key, content: bytes, told: Callable[[dict[str, Any]], None]) -> None:

@@ -28,10 +28,17 @@ from tornado_rt_client.worker.session import Session
 
 PATH = "/api/ws/worker"
 OPEN_SECONDS = 10.0
+# A connection that is silently lost must be noticed before the server gives its tasks to others,
+# 30 s by default [s].
+PING_SECONDS = 10.0
+# How long the server may take to say goodbye [s].
+CLOSE_SECONDS = 3.0
 # A message with as many tasks as a worker may take at once, each with its largest parameters [B].
 MOST_BYTES = 256 * 1024 * 1024
 # How much of a token's life is left when the next one is sent.
 RENEWED_AT = 0.25
+# How often one is asked for at most, if what gives them gives the same for too long [s].
+LEAST_RENEWAL_SECONDS = 0.2
 # Closed by the server for good (the close codes of its documentation), by the status that says the
 # same.
 STATUS_OF_CLOSE = {4401: 401, 4403: 403, 4404: 404, 4409: 409, 4429: 429}
@@ -56,22 +63,19 @@ class WorkerSocket:
         and ApiError when the server refuses this worker.
         """
         socket = await self._open()
+        speaking = asyncio.gather(self._speak(socket, session, wanted), self._renew_token(socket))
+        # One that fails ends the connection.
+        speaking.add_done_callback(lambda _: socket.transport.close())
         try:
-            async with contextlib.aclosing(socket_messages(socket)) as messages:
-                await socket.send(session.hello(), text=True)
-                speaking = asyncio.gather(
-                    self._speak(socket, session, wanted), self._renew_token(socket)
-                )
-                try:
-                    async for text in messages:
-                        session.receive(text, time.monotonic())
-                        yield
-                finally:
-                    speaking.cancel()
-                    with contextlib.suppress(asyncio.CancelledError, ConnectionClosed):
-                        await speaking
+            async with contextlib.aclosing(_messages(socket)) as messages:
+                async for text in messages:
+                    session.receive(text, time.monotonic())
+                    yield
         finally:
             await socket.close()
+            speaking.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ConnectionClosed):
+                await speaking
         raise _error_of_close(socket.close_code, socket.close_reason)
 
     async def _open(self) -> ClientConnection:
@@ -82,6 +86,9 @@ class WorkerSocket:
                 additional_headers=headers,
                 compression=None,
                 open_timeout=OPEN_SECONDS,
+                ping_interval=PING_SECONDS,
+                ping_timeout=PING_SECONDS,
+                close_timeout=CLOSE_SECONDS,
                 max_size=MOST_BYTES,
                 **self._ssl,
             )
@@ -100,6 +107,7 @@ class WorkerSocket:
         self, socket: ClientConnection, session: Session, wanted: asyncio.Event
     ) -> None:
         """Send what the session has to say: all that it has in one turn of the loop together."""
+        await socket.send(session.hello(), text=True)
         while True:
             pause = session.pause(time.monotonic())
             if pause:
@@ -117,12 +125,13 @@ class WorkerSocket:
             expiry = expiry_of(await token_of(self._token))
             if expiry is None or isinstance(self._token, str):
                 return
-            await asyncio.sleep(max((expiry - time.time()) * (1 - RENEWED_AT), 1.0))
+            left = expiry - time.time()
+            await asyncio.sleep(max(left * (1 - RENEWED_AT), LEAST_RENEWAL_SECONDS))
             data = {"token": await token_of(self._token)}
             await socket.send(orjson.dumps({"type": "auth", "data": data}), text=True)
 
 
-async def socket_messages(socket: ClientConnection) -> AsyncGenerator[bytes, None]:
+async def _messages(socket: ClientConnection) -> AsyncGenerator[bytes, None]:
     """Yield what comes, until the connection is closed, however that happens."""
     with contextlib.suppress(ConnectionClosed):
         while True:

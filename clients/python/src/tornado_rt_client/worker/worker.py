@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import multiprocessing
 import os
 import platform
 import re
@@ -42,6 +43,7 @@ from tornado_rt_client.worker.parts import (
 )
 from tornado_rt_client.worker.remote_queue import RemoteQueue
 from tornado_rt_client.worker.session import Answered, Began, Key, Lost, Session, fault_of
+from tornado_rt_client.worker.waiting import end_all, first_of
 
 logger = logging.getLogger("tornado_rt_client")
 
@@ -100,6 +102,11 @@ class Worker:
             backoff=backoff or Backoff(most=10.0),
         )
         work = Work.of(kinds)
+        for kind in work.kinds.values():
+            if kind.schedules:
+                logger.warning(
+                    "the schedules of kind %r are kept by servers that load it", kind.name
+                )
         self._targets = work.targets(
             timeout_seconds=timeout_seconds, result_bytes=0, processes=processes
         )
@@ -118,6 +125,9 @@ class Worker:
         self._outages = Outages(lambda _: False)
         self._stopped = asyncio.Event()
         self._hurried = asyncio.Event()
+        # Set once the server has taken what the worker said of itself, and when all is over.
+        self._known = asyncio.Event()
+        self._ended = asyncio.Event()
         # Set when an attempt is over, or its end was taken.
         self._moved = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
@@ -127,6 +137,7 @@ class Worker:
 
         Raise ApiError when the server refuses this worker.
         """
+        _check_main()
         with asyncio.Runner() as runner:
             guard_tasks(runner.get_loop())
             runner.run(self._run())
@@ -143,14 +154,25 @@ class Worker:
                 asyncio.ensure_future(self._extend()),
             ]
             try:
-                await _first(connected, self._stopped)
+                await first_of(connected, self._stopped)
                 await self._finish(connected)
             finally:
-                for job in jobs:
-                    job.cancel()
-                await asyncio.gather(*jobs, return_exceptions=True)
+                # There are some if this was cancelled.
+                for attempt in tuple(self._attempts.values()):
+                    attempt.drop()
+                await end_all(*jobs)
+                self._ended.set()
             if connected.done() and not connected.cancelled():
                 connected.result()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has stopped, or was refused, and nothing runs any more."""
+        return self._ended.is_set()
+
+    async def ready(self) -> None:
+        """Wait until the server knows this worker and its kinds, or the worker has ended."""
+        await first_of(self._known, self._ended)
 
     def stop(self) -> None:
         """Take no more tasks, and tell handlers. Called again it ends the grace time."""
@@ -183,6 +205,8 @@ class Worker:
 
     def _take_news(self) -> None:
         """Do for the attempts what the server has said."""
+        if self._session.working:
+            self._known.set()
         for one in self._session.take_news():
             if isinstance(one, Began):
                 self._begin(one.given)
@@ -200,8 +224,7 @@ class Worker:
         if self._stopped.is_set() or target is None:
             self._session.release(given.key)
             return
-        if self._session.result_bytes is not None:
-            target.rules = attrs.evolve(target.rules, result_bytes=self._session.result_bytes)
+        target.rules = attrs.evolve(target.rules, result_bytes=self._session.result_bytes)
         link = Link(RemoteQueue(self._session, given), claim, self._reporter, self._outages)
         try:
             attempt = Attempt(target, link, functools.partial(self._over, given.key))
@@ -269,20 +292,19 @@ class Worker:
         """Wait until something moves."""
         self._moved.clear()
         events = [self._moved] if self._hurried.is_set() else [self._moved, self._hurried]
-        await _first(connected, *events, seconds=seconds)
+        await first_of(connected, *events, seconds=seconds)
 
 
-async def _first(
-    connected: "asyncio.Future[None]", *events: asyncio.Event, seconds: float | None = None
-) -> None:
-    """Wait until one of the events is set, or the worker is refused; so many seconds at most."""
-    waiting = [asyncio.create_task(one.wait()) for one in events]
-    anything: list[asyncio.Future[Any]] = [connected, *waiting]
-    try:
-        await asyncio.wait(anything, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for one in waiting:
-            one.cancel()
+def _check_main() -> None:
+    """Raise RuntimeError in the process of a task that imports the program of its worker.
+
+    multiprocessing does that for each process that it starts (its "safe importing of main module").
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError(
+            "the process of a task has run the program of its worker again: put the worker under"
+            " `if __name__ == '__main__':`"
+        )
 
 
 @contextlib.contextmanager
