@@ -54,6 +54,8 @@ WEB_PORTS = {"http": 80, "https": 443}
 STARTTLS = ("auto", "require", "off")
 # A mailbox in ASCII (RFC 5321 section 4.1.2, without quoted names).
 MAILBOX = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*"
+# Segments of a path that no browser, proxy or pattern writes in another way (RFC 3986).
+PREFIX = r"(/[A-Za-z0-9._~-]+)*"
 # Characters that IDNA 2003, which Python knows, and browsers encode differently.
 DEVIANT = set("\u00df\u03c2\u200c\u200d")
 
@@ -130,6 +132,14 @@ def _check_web_url(_: Any, field: Any, value: str) -> None:
         raise ValueError(f"{field.name}: must be an http:// or https:// address")
 
 
+def _prefix(value: str) -> str:
+    """Return a prefix of paths without the slash at its end. Raise ValueError."""
+    prefix = str(value).rstrip("/")
+    if not re.fullmatch(PREFIX, prefix) or {".", ".."} & set(prefix.split("/")):
+        raise ValueError("prefix: write it as /rt: a slash, then letters, digits, - . _ and ~")
+    return prefix
+
+
 def _check_smtp_url(_: Any, field: Any, value: str) -> None:
     if not value:
         return
@@ -197,6 +207,11 @@ class Settings:
         default=8888,
         validator=[v.ge(0), v.le(65535)],
         help="port to listen on; 0 takes a free one",
+    )
+    prefix: str = ts.option(
+        default="",
+        converter=_prefix,
+        help="path under which everything is served, such as /rt; empty: at the root",
     )
     processes: int = ts.option(
         default=1, validator=v.ge(1), help="server processes that share the port; Linux"
@@ -585,8 +600,8 @@ class Settings:
     public_url: str = ts.option(
         default="",
         validator=_check_web_url,
-        help="address at which users reach this server, for links in mail; empty: the one it "
-        "listens on",
+        help="address at which users reach this server, with the prefix, for links in mail; empty: "
+        "the one it listens on",
     )
     vapid_private_key: str = ts.secret(
         default="", help="key that pushes are signed with: 32 bytes of P-256, in base64url"
@@ -639,6 +654,8 @@ class Settings:
                 raise ValueError(f"{name}: must be at most {most}")
         if self.smtp_url and not self.smtp_from:
             raise ValueError("smtp_from: name the address that mail comes from")
+        if self.public_url and not self.public_url.rstrip("/").endswith(self.prefix):
+            raise ValueError(f"public_url: must end with the prefix {self.prefix}")
 
 
 def loaders() -> list[Loader]:

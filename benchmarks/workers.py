@@ -11,6 +11,7 @@ from services.queue import Job, NewTask, QueueService
 from services.worker import Worker, load_targets
 from settings import Settings
 from tornado_rt.backplane import Backplane
+from tornado_rt.census import Census
 from tornado_rt.heartbeat import Heartbeats
 from tornado_rt.hub import Hub
 from tornado_rt.limits import Limits, SystemSettings
@@ -44,12 +45,11 @@ async def working(
 ) -> AsyncIterator[None]:
     """Run a worker of one kind."""
     metrics = Metrics()
-    hub = Hub(NO_LIMITS, Heartbeats(), metrics)
-    backplane = Backplane(redis, hub, metrics)
-    hub.attach(backplane)
+    backplane = Backplane(redis, metrics)
+    hub = Hub(Census(NO_LIMITS, metrics), Heartbeats(), backplane)
     targets = load_targets({kind.name: kind}, Settings())
     worker = Worker(queue, targets, concurrency=concurrency, worker_id="bench", grace_seconds=5)
-    async with backplane.running():
+    async with backplane.running(hub):
         await hub.subscribe(WORKERS, worker)
         running = asyncio.create_task(worker.run())
         yield

@@ -51,6 +51,10 @@ class SessionHandler(ApiHandler):
     takes_body = False
     anonymous = True
 
+    def check_request(self) -> None:
+        if self.settings.get("authenticate") is not None:
+            raise Problem(404, "the application signs in by itself: its own session counts")
+
     async def post(self) -> None:
         shown = find_credential(self.request.headers, self.get_query_arguments)
         expires_at = self.identity.expires_at
@@ -68,11 +72,13 @@ class SessionHandler(ApiHandler):
 
     def _attributes(self) -> dict[str, Any]:
         secure = self.request.protocol == "https"
-        return {"path": "/", "httponly": True, "samesite": "Strict", "secure": secure}
+        return {"path": self.at("/"), "httponly": True, "samesite": "Strict", "secure": secure}
 
 
 class DemoLoginHandler(ApiHandler):
     """A token without a scope for anybody who asks; on only for this machine's own users.
+
+    `GET` also says who has signed in by a cookie.
 
     `configuration` and `secret` sign it; `enabled` is what the settings say.
     """
@@ -85,7 +91,9 @@ class DemoLoginHandler(ApiHandler):
         self.enabled = enabled and asks_directly(self.request)
 
     async def get(self) -> None:
-        self.answer({"enabled": self.enabled, "users": DEMO_USERS if self.enabled else []})
+        user = self.current_user.user_id if self.by_cookie and self.current_user else None
+        users = DEMO_USERS if self.enabled else []
+        self.answer({"enabled": self.enabled, "users": users, "user_id": user})
 
     async def post(self) -> None:
         if not self.enabled:

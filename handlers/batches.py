@@ -1,5 +1,7 @@
 """`/api/batches`: submit, watch and cancel batches."""
 
+from typing import Any
+
 from handlers.feeds import ProgressFeed
 from handlers.tasks import (
     MAX_PAGE_SIZE,
@@ -21,8 +23,22 @@ class BatchesHandler(TaskApiHandler):
     async def post(self) -> None:
         body = parse(self.raw_body())
         batch = await self.tasks.submit_batch(self.identity.user_id, body, once_of(self))
-        self.set_header("Location", f"/api/batches/{batch.batch_id}")
-        self.answer(_accepted(batch), 202)
+        accepted = self._accepted(batch)
+        self.set_header("Location", accepted["links"]["self"])
+        self.answer(accepted, 202)
+
+    def _accepted(self, batch: Batch) -> dict[str, Any]:
+        address = self.at(f"/api/batches/{batch.batch_id}")
+        return {
+            "batch_id": batch.batch_id,
+            "task_ids": batch.task_ids,
+            "submitted": len(batch.task_ids),
+            "links": {
+                "self": address,
+                "events": address,
+                "tasks": [task_links(self, task_id)["self"] for task_id in batch.task_ids],
+            },
+        }
 
 
 class BatchHandler(EventStreamHandler, TaskApiHandler):
@@ -48,17 +64,3 @@ class BatchTasksHandler(TaskApiHandler):
         limit = self.number("limit", PAGE_SIZE, MAX_PAGE_SIZE)
         owner, before = owner_of(self), cursor_of(self)
         self.answer(await self.tasks.find_in_batch(batch_id, owner, before, limit))
-
-
-def _accepted(batch: Batch) -> dict[str, object]:
-    address = f"/api/batches/{batch.batch_id}"
-    return {
-        "batch_id": batch.batch_id,
-        "task_ids": batch.task_ids,
-        "submitted": len(batch.task_ids),
-        "links": {
-            "self": address,
-            "events": address,
-            "tasks": [task_links(task_id)["self"] for task_id in batch.task_ids],
-        },
-    }

@@ -29,7 +29,7 @@ PAGE = """<!doctype html>
   <meta charset="utf-8">
   <meta name="viewport" content="width=device-width, initial-scale=1">
   <title>{title}</title>
-  <link rel="stylesheet" href="/static/style.css">
+  <link rel="stylesheet" href="{style}">
 </head>
 <body><main><section><h1>{title}</h1>{body}</section></main></body>
 </html>
@@ -108,7 +108,7 @@ class UnsubscribeHandler(EmailApiHandler):
 
     async def get(self) -> None:
         words = await self.words_of(self._user())
-        address = f"{UNSUBSCRIBE}?token={escape(self._token())}"
+        address = f"{self.at(UNSUBSCRIBE)}?token={escape(self._token())}"
         button = f"<button>{escape(words.say('stop.button'))}</button>"
         form = f'<form method="post" action="{address}">{button}</form>'
         self._show(words, "stop.ask", form)
@@ -127,8 +127,8 @@ class UnsubscribeHandler(EmailApiHandler):
     def _show(self, words: Words, title: str, body: str) -> None:
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header("Content-Security-Policy", POLICY)
-        said = escape(words.say(title))
-        self.finish(PAGE.format(language=words.language, title=said, body=body))
+        said, style = escape(words.say(title)), self.at("/static/style.css")
+        self.finish(PAGE.format(language=words.language, title=said, style=style, body=body))
 
 
 def email_routes(email: dict[str, Any]) -> list[URLSpec]:

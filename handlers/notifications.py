@@ -46,7 +46,7 @@ class NotificationApiHandler(ApiHandler):
         given = {"request": body}
         user_id = self.identity.user_id
         task = await self.tasks.submit_own(user_id, ANNOUNCEMENT, given, once_of(self))
-        self.answer({"task_id": task.task_id, "links": task_links(task.task_id)}, 202)
+        self.answer({"task_id": task.task_id, "links": task_links(self, task.task_id)}, 202)
 
 
 class NotificationsHandler(NotificationApiHandler):

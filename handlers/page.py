@@ -80,6 +80,16 @@ class PageHandler(AssetHandler):
         await super().get("index.html", include_body)
 
 
+class RootHandler(BaseHandler):
+    """The prefix without a slash at its end: leads to the page."""
+
+    identifies = False
+
+    async def get(self) -> None:
+        query = f"?{self.request.query}" if self.request.query else ""
+        self.redirect(self.at("/") + query, permanent=True)
+
+
 def protocol_module(error_event: str) -> bytes:
     """Return the JavaScript module of what the page needs to know of the protocol."""
     exported = {

@@ -1,5 +1,7 @@
 """The table of addresses."""
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from tornado.routing import Rule, URLSpec
@@ -37,7 +39,7 @@ from handlers.notifications import (
     UnreadCountHandler,
 )
 from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler
-from handlers.page import STATIC, AssetHandler, PageHandler, ProtocolHandler
+from handlers.page import STATIC, AssetHandler, PageHandler, ProtocolHandler, RootHandler
 from handlers.preferences import PreferencesHandler, TypesHandler
 from handlers.push import push_routes
 from handlers.schedules import (
@@ -101,7 +103,7 @@ from tornado_rt.topics import TopicsSocket, TopicsStreamHandler
 from tornado_rt.turns import NoTurn, TooManyWaiting
 
 # The status of each error of a service.
-PROBLEMS: dict[type[Exception], int] = {
+PROBLEMS: dict[type[BaseException], int] = {
     TaskNotFound: 404,
     BatchNotFound: 404,
     NotificationNotFound: 404,
@@ -164,14 +166,18 @@ def routes(
     presence: dict[str, Any],
     worker: dict[str, Any],
     protocol: dict[str, Any],
-) -> list[Rule]:
+) -> list[URLSpec]:
     """Return the routes; each argument is what `initialize` of its handlers gets."""
     return [
+        # They are tried in this order: first those that thousands open at once after a restart.
+        URLSpec(r"/api/ws", TopicsSocket, feeds),
+        URLSpec(r"/api/ws/notifications", NotificationSocket, notifications),
+        URLSpec(rf"/api/ws/tasks/{ID}", TaskSocket, tasks),
+        URLSpec(r"/api/stream", TopicsStreamHandler, feeds),
         URLSpec(r"/api/tasks", TasksHandler, tasks),
         URLSpec(r"/api/tasks/retry", TasksRetryHandler, operator),
         URLSpec(rf"/api/tasks/{ID}", TaskHandler, tasks),
         URLSpec(rf"/api/tasks/{ID}/retry", TaskRetryHandler, tasks),
-        URLSpec(rf"/api/ws/tasks/{ID}", TaskSocket, tasks),
         URLSpec(r"/api/batches", BatchesHandler, tasks),
         URLSpec(rf"/api/batches/{ID}", BatchHandler, tasks),
         URLSpec(rf"/api/batches/{ID}/tasks", BatchTasksHandler, tasks),
@@ -193,7 +199,6 @@ def routes(
         URLSpec(rf"/api/notifications/{ID}/parts", PartsHandler, notifications),
         URLSpec(rf"/api/notifications/{ID}/actions/{ID}", AnswerHandler, notifications),
         URLSpec(rf"/api/notifications/{ID}", NotificationHandler, notifications),
-        URLSpec(r"/api/ws/notifications", NotificationSocket, notifications),
         URLSpec(r"/api/broadcast", BroadcastHandler, notifications),
         *push_routes(push, ID),
         *email_routes(email),
@@ -213,8 +218,6 @@ def routes(
         URLSpec(r"/api/queue/drain", PauseHandler, operator),
         URLSpec(r"/api/queue/purge", PurgeHandler, operator),
         URLSpec(r"/api/queue/limits", LimitsHandler, operator),
-        URLSpec(r"/api/ws", TopicsSocket, feeds),
-        URLSpec(r"/api/stream", TopicsStreamHandler, feeds),
         URLSpec(r"/api/publish", PublishHandler, topics),
         URLSpec(r"/api/ws/worker", WorkerSocket, worker),
         URLSpec(r"/api/worker/claim", ClaimHandler, worker),
@@ -233,6 +236,13 @@ def routes(
         URLSpec(r"/static/js/protocol.js", ProtocolHandler, protocol),
         URLSpec(r"/static/(.*)", AssetHandler, {"path": STATIC}),
     ]
+
+
+def under(prefix: str, table: Iterable[URLSpec]) -> list[URLSpec]:
+    """Return the routes under a prefix of their paths, "" for none, and one to the page there."""
+    begin = re.escape(prefix)
+    moved = [URLSpec(begin + one.regex.pattern, one.handler_class, one.kwargs) for one in table]
+    return [*moved, URLSpec(begin, RootHandler)] if prefix else moved
 
 
 def worker_routes(*, ready: dict[str, Any], metrics: dict[str, Any]) -> list[Rule]:

@@ -59,7 +59,7 @@ class SchedulesHandler(ScheduleApiHandler):
 
     async def post(self) -> None:
         made = await self.schedules.create(self.of_one(), parse(self.raw_body()))
-        self.set_header("Location", f"/api/schedules/{made['name']}")
+        self.set_header("Location", self.at(f"/api/schedules/{made['name']}"))
         self.answer(made, 201)
 
     def _after(self, whose: str | None) -> str:
@@ -95,7 +95,7 @@ class ScheduleRunHandler(ScheduleApiHandler):
 
     async def post(self, name: str) -> None:
         task = await self.schedules.run_now(self.of_one(), name, once_of(self))
-        links = task_links(task.task_id)
+        links = task_links(self, task.task_id)
         self.set_header("Location", links["self"])
         told = {"task_id": task.task_id, "kind": task.kind, "label": task.label}
         self.answer(told | {"status": task.status, "position": task.position, "links": links}, 202)

@@ -119,13 +119,13 @@ def next_of(place: object) -> dict[str, object]:
     return {} if place is None else {"next": place}
 
 
-def task_links(task_id: str) -> dict[str, str]:
+def task_links(handler: BaseHandler, task_id: str) -> dict[str, str]:
     """Return where a task is watched and cancelled."""
     return {
-        "self": f"/api/tasks/{task_id}",
-        "events": f"/api/tasks/{task_id}",
-        "socket": f"/api/ws/tasks/{task_id}",
-        "page": f"/?task={task_id}",
+        "self": handler.at(f"/api/tasks/{task_id}"),
+        "events": handler.at(f"/api/tasks/{task_id}"),
+        "socket": handler.at(f"/api/ws/tasks/{task_id}"),
+        "page": handler.at(f"/?task={task_id}"),
     }
 
 
@@ -139,7 +139,7 @@ class TaskApiHandler(ApiHandler):
 
     def accept(self, task: Task) -> None:
         """Answer that a task waits."""
-        links = task_links(task.task_id)
+        links = task_links(self, task.task_id)
         self.set_header("Location", links["self"])
         told: dict[str, Any] = {"task_id": task.task_id, "kind": task.kind, "label": task.label}
         told |= {"status": task.status, "position": task.position, "links": links}

@@ -32,7 +32,7 @@ class WebhooksHandler(WebhookApiHandler):
         if request.application:
             self.require(ADMIN)
         made = await self.webhooks.create(self.identity.user_id, request)
-        self.set_header("Location", f"/api/webhooks/{made['id']}")
+        self.set_header("Location", self.at(f"/api/webhooks/{made['id']}"))
         self.answer(made, 201)
 
 

@@ -48,7 +48,7 @@ def caller_of(identity: Identity) -> Caller:
 class WorkerConnection(SocketConnection):
     """A connected worker: what it says is done a frame at a time, but for ends, which may wait."""
 
-    __slots__ = ("_doing", "_ends", "_most_bytes", "_session", "_work")
+    __slots__ = ("_doing", "_ends", "_is_counted", "_most_bytes", "_session", "_work")
 
     def __init__(self, hub: Hub, identity: Identity, address: str, socket: "WorkerSocket") -> None:
         super().__init__(hub, identity, address, socket)
@@ -57,6 +57,8 @@ class WorkerConnection(SocketConnection):
         self._session = self._work.connect(self)
         # How many ends wait for the queue.
         self._ends = 0
+        # Whether it counts as a worker in the statistics.
+        self._is_counted = False
         self._doing: dict[str, Do] = {
             ClientMessageType.WORK: self._begin_work,
             ClientMessageType.DRAIN: self._drain,
@@ -87,6 +89,8 @@ class WorkerConnection(SocketConnection):
 
     def detach(self) -> None:
         super().detach()
+        self.hub.census.remote_workers -= self._is_counted
+        self._is_counted = False
         self._work.leave(self._session)
 
     def may_skip(self, _: Message) -> bool:
@@ -108,7 +112,7 @@ class WorkerConnection(SocketConnection):
             check_size(text)
             check_integers(text)
         except Problem as problem:
-            self.send(error_of(problem))
+            self.send(_referring(error_of(problem), _ref_of(text)))
             return
         super()._dispatch(text)
 
@@ -138,6 +142,8 @@ class WorkerConnection(SocketConnection):
         most = {"kinds": bounds.kinds, "running": bounds.slots}
         request = structure(data, WorkRequest, most)
         working = await self._work.work(self._session, request, caller_of(self.identity))
+        self.hub.census.remote_workers += not self._is_counted
+        self._is_counted = True
         told = {
             "worker_id": request.worker_id,
             "kinds": working.kinds,
@@ -204,7 +210,7 @@ class WorkerSocket(SocketHandler):
         self.require(WORK)
         connection = WorkerConnection(self.hub, self.identity, self.address, self)
         await connection.enter()
-        return connection, partial(connection.greet, {})
+        return connection, connection.begin_empty
 
 
 class WorkerApiHandler(ApiHandler):
@@ -310,6 +316,14 @@ def _limits(bounds: RemoteBounds, frame_bytes: int) -> dict[str, int]:
         "kinds": bounds.kinds,
         "result_bytes": bounds.result_bytes,
     }
+
+
+def _ref_of(text: bytes) -> Any:
+    """Return what a worker calls a message that is refused, if that can be read."""
+    try:
+        return orjson.loads(text).get("ref")
+    except (ValueError, AttributeError):
+        return None
 
 
 def _referring(answer: Message, ref: Any) -> Message:

@@ -145,9 +145,12 @@ class Event:
         told = self.result if self.kind == "withdraw" and isinstance(self.result, dict) else {}
         return str(told.get("event_id", ""))
 
-    def notification(self) -> NotificationDraft:
-        """Return what the user is told; its metadata hold the result, unless it is too large."""
-        about = self.notification_without_result()
+    def notification(self, prefix: str = "") -> NotificationDraft:
+        """Return what the user is told; its metadata hold the result, unless it is too large.
+
+        `prefix`: of the paths under which the server is found.
+        """
+        about = self.notification_without_result(prefix)
         if self.result is None:
             return about
         try:
@@ -156,9 +159,9 @@ class Event:
             # Too large, or not storable in MongoDB: it stands on the task.
             return about
 
-    def notification_without_result(self) -> NotificationDraft:
+    def notification_without_result(self, prefix: str) -> NotificationDraft:
         """Return the same without the result, and nothing in it that cannot be stored."""
-        link = f"/?{self._subject}={quote(self._subject_id, safe='')}"
+        link = f"{prefix}/?{self._subject}={quote(self._subject_id, safe='')}"
         return NotificationDraft(
             user_id=self.user_id,
             type=NotificationType.ANALYSIS if self._is_analysis else NotificationType.SYSTEM,
@@ -310,7 +313,8 @@ class OutboxPump:
     """Moves entries until cancelled; several processes may run one each.
 
     The entries of one user are moved in their order, and no user waits for another's: each has a
-    line. `consumer` is this process's name, the same after a restart.
+    line. `consumer` is this process's name, the same after a restart; `prefix` that of the paths
+    in its links.
     """
 
     def __init__(
@@ -321,6 +325,7 @@ class OutboxPump:
         *,
         queue_name: str,
         consumer: str,
+        prefix: str = "",
         metrics: Metrics | None = None,
     ) -> None:
         self._redis = redis
@@ -328,6 +333,7 @@ class OutboxPump:
         self._webhooks = webhooks
         self._stream = _stream_of(queue_name)
         self._consumer = consumer
+        self._prefix = prefix
         self._metrics = metrics or Metrics()
         self._lines: dict[bytes, deque[_Entry]] = {}
         self._movers: set[asyncio.Task[None]] = set()
@@ -570,10 +576,10 @@ class OutboxPump:
         wording = event.wording(self._notifications.templates)
         tell = partial(self._notifications.create, event_id=event.event_id, wording=wording)
         try:
-            await tell(event.notification())
+            await tell(event.notification(self._prefix))
         except NotStorable as error:
             log.warning("result_not_notified", event_id=event.event_id, error=error)
-            await tell(event.notification_without_result())
+            await tell(event.notification_without_result(self._prefix))
 
 
 async def read_lag(redis: Redis, queue_name: str) -> float:

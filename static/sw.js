@@ -2,8 +2,9 @@
 
 // Also in push.js, which keeps the subscription there.
 const KEPT = "tornado_rt.push";
-const SUBSCRIPTION = "/push-subscription";
-const ICON = "/static/icon.svg";
+const BASE = new URL(self.registration.scope).pathname;
+const SUBSCRIPTION = `${BASE}push-subscription`;
+const ICON = `${BASE}static/icon.svg`;
 // A page that does not answer within this time does not show it [ms].
 const ANSWER_MS = 1000;
 
@@ -55,10 +56,10 @@ async function withdraw({ withdraw: ids, version }) {
 
 async function onClick(notification) {
   notification.close();
-  const target = new URL(notification.data?.link ?? "/", self.location.origin);
-  const open = await pages();
-  const there = open.find((page) => page.url === target.href) ??
-    (notification.data?.link ? undefined : open[0]);
+  const target = new URL(notification.data?.link ?? BASE, self.location.origin);
+  // A link may be to a page of the application around us.
+  const there = (await windows()).find((page) => page.url === target.href) ??
+    (notification.data?.link ? undefined : (await pages())[0]);
   return there ? there.focus() : self.clients.openWindow(target.href);
 }
 
@@ -74,7 +75,7 @@ async function renew(event) {
     applicationServerKey: event.oldSubscription?.options.applicationServerKey ?? key,
   });
   const body = { endpoint: old.endpoint, auth: old.keys.auth, subscription: plain(made) };
-  const answer = await fetch("/api/push/renewals", {
+  const answer = await fetch(`${BASE}api/push/renewals`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(body),
@@ -91,6 +92,11 @@ function plain(subscription) {
   return { endpoint, expirationTime, keys: { p256dh, auth } };
 }
 
-function pages() {
+/** Our own pages: others of the host know nothing of us. */
+async function pages() {
+  return (await windows()).filter((page) => page.url.startsWith(self.registration.scope));
+}
+
+function windows() {
   return self.clients.matchAll({ type: "window", includeUncontrolled: true });
 }

@@ -12,7 +12,7 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from settings import Settings
 from tests.realtime import EventStream
-from tornado_rt.app import Core, running_server
+from tornado_rt.app import running_server
 
 
 @attrs.frozen
@@ -35,11 +35,11 @@ class Answer:
 
 @attrs.frozen
 class Client:
-    """Speaks to the server with one token."""
+    """Speaks to the server with one token. `core` is that of a server in this process."""
 
     url: str
     token: str
-    core: Core
+    core: Any
     opened: list[WebSocketClientConnection]
 
     def as_user(self, token: str) -> "Client":

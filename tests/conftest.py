@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 import hypothesis
@@ -260,18 +261,20 @@ def start_server(
 ) -> ServerProcess:
     """Start `run.py` and wait until it is ready; `prefix`: by another program.
 
-    Without one it is forked from a process that has imported the product.
+    Without one it is forked from a process that has imported the product. `RT_PORT` is the port of
+    a server that comes back; else it is a free one.
     """
     if not data_dir.exists():
         template = _mongodb_with_its_user()
         shutil.copytree(template, data_dir / "mongodb", copy_function=_copy_without_zeros)
-    port = free_port()
+    port = int(environment.get("RT_PORT", 0)) or free_port()
     log = data_dir.parent / f"server-{port}.log"
     env = {k: v for k, v in os.environ.items() if not k.startswith("RT_")}
     env |= {"RT_DATA_DIR": str(data_dir), "RT_PORT": str(port), "RT_STEP_SECONDS": "0"}
     env |= environment
     process = _start_by(prefix, env, log) if prefix else start_script(env, log)
-    server = ServerProcess(f"http://127.0.0.1:{port}", process, data_dir, log)
+    path = environment.get("RT_PREFIX", "")
+    server = ServerProcess(f"http://127.0.0.1:{port}{path}", process, data_dir, log)
     _wait_until_ready(server)
     return server
 
@@ -323,9 +326,10 @@ def _wait_until_ready(server: ServerProcess) -> None:
 
 def _is_ready(server: ServerProcess) -> bool:
     # It is asked a hundred times: the cheapest client that there is.
-    link = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=2)
+    url = urlsplit(server.url)
+    link = http.client.HTTPConnection(url.netloc, timeout=2)
     with contextlib.closing(link), contextlib.suppress(OSError, http.client.HTTPException):
-        link.request("GET", "/readyz")
+        link.request("GET", f"{url.path}/readyz")
         return link.getresponse().status == 200
     return False
 

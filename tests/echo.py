@@ -8,20 +8,18 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from redis.asyncio import Redis
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from tests.peers import FIN, RSV1, client_frame
-from tests.realtime import make_limits
+from tests.realtime import open_hub
 from tornado_rt.auth import NO_SCOPES, Identity
 from tornado_rt.deflate import deflate
 from tornado_rt.feed import Opening
 from tornado_rt.frames import Opcode
-from tornado_rt.heartbeat import Heartbeats
-from tornado_rt.hub import Hub
 from tornado_rt.limits import RateLimiter
-from tornado_rt.metrics import Metrics
 from tornado_rt.protocol import Cursor, Message
 from tornado_rt.sockets import RealtimeSocket, SocketConnection
 from tornado_rt.under_way import UnderWay
@@ -86,7 +84,8 @@ class EchoSocket(RealtimeSocket):
 @contextlib.asynccontextmanager
 async def echo_server(*, compression: bool) -> AsyncIterator[int]:
     """Run the endpoint; yield its port."""
-    hub = Hub(make_limits(), Heartbeats(), Metrics())
+    # Nothing is followed: its Redis is never asked.
+    hub, _, _ = open_hub(Redis())
     application = Application(
         [(r"/.*", EchoSocket)],
         hub=hub,

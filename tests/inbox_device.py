@@ -18,9 +18,10 @@ from tests.inbox_board import Board
 from tests.inbox_model import View, view_of
 from tests.waiting import until
 from tornado_rt.auth import Identity
+from tornado_rt.census import Transport
 from tornado_rt.connection import Connection
 from tornado_rt.feed import Feed, Opening
-from tornado_rt.hub import Hub, Transport
+from tornado_rt.hub import Hub
 from tornado_rt.problems import STORE_ERRORS
 from tornado_rt.protocol import CloseCode, Cursor, Message, MessageType
 from tornado_rt.subscription import Subscription

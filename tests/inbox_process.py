@@ -358,7 +358,7 @@ async def _process(task: Task) -> AsyncIterator[Process]:
         redis = await stack.enter_async_context(open_redis(task.redis_url))
         database = await stack.enter_async_context(open_database(task.mongodb_url, "walk"))
         hub, backplane, _ = open_hub(redis)
-        await _patiently(lambda: stack.enter_async_context(backplane.running()))
+        await _patiently(lambda: stack.enter_async_context(backplane.running(hub)))
         access = MongoAccess(database, most=16, most_a_user=8, most_waiting_a_user=0)
         service = NotedService(
             database,

@@ -126,8 +126,8 @@ class Peer:
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
         if not head.startswith("HTTP/1.1 101"):
             raise ConnectionError(head)
-        headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
-        self.extensions = headers.get("Sec-Websocket-Extensions", "")
+        headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
+        self.extensions = headers.get("sec-websocket-extensions", "")
 
     async def frame(self) -> tuple[int, bytes]:
         """Return the first byte and the payload of the next frame. Raise EOFError at the end."""

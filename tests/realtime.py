@@ -24,6 +24,7 @@ from tests.peers import Peer
 from tests.waiting import until
 from tornado_rt.auth import TokenVerifier
 from tornado_rt.backplane import Backplane
+from tornado_rt.census import Census
 from tornado_rt.feed import Opening
 from tornado_rt.heartbeat import Heartbeats
 from tornado_rt.hub import Hub
@@ -197,9 +198,8 @@ async def realtime(
 ) -> AsyncIterator[Realtime]:
     """Run the core with a log, over the real Redis; with a certificate, behind TLS."""
     metrics, heartbeats, bounds, log = Metrics(), Heartbeats(), make_limits(**limits), Log()
-    hub = Hub(bounds, heartbeats, metrics)
-    backplane = Backplane(redis, hub, metrics)
-    hub.attach(backplane)
+    backplane = Backplane(redis, metrics)
+    hub = Hub(Census(bounds, metrics), heartbeats, backplane)
     settings = Settings(jwt_secret=SECRET)
     application = Application(
         [("/stream", LogStream, {"log": log}), ("/ws", LogSocket, {"log": log})],
@@ -220,7 +220,7 @@ async def realtime(
     server = HTTPServer(application, ssl_options=certificate.server if certificate else None)
     sockets = bind_sockets(0, "127.0.0.1")
     server.add_sockets(sockets)
-    async with backplane.running():
+    async with backplane.running(hub):
         heartbeats.start()
         port = sockets[0].getsockname()[1]
         tls = certificate.client if certificate else None
@@ -270,9 +270,8 @@ async def answers(client: Redis) -> bool:
 def open_hub(redis: Redis) -> tuple[Hub, Backplane, Metrics]:
     """Make a hub on a backplane, without anything to connect to it."""
     metrics = Metrics()
-    hub = Hub(make_limits(), Heartbeats(), metrics)
-    backplane = Backplane(redis, hub, metrics)
-    hub.attach(backplane)
+    backplane = Backplane(redis, metrics)
+    hub = Hub(Census(make_limits(), metrics), Heartbeats(), backplane)
     return hub, backplane, metrics
 
 

@@ -92,3 +92,48 @@ async def test_close_leaves_nobody_waiting() -> None:
     await batcher.close()
     found = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(one) for one in found] == [asyncio.CancelledError] * 2
+
+
+@pytest.mark.gen_test
+async def test_reply_that_is_an_error_is_raised_to_its_asker_alone() -> None:
+    async def send(items: list[int]) -> list[int | Exception]:
+        return [one if one else Away("none") for one in items]
+
+    batcher: Batcher[int, int] = Batcher(send, "test", together=3, common=())
+    found = await asyncio.gather(*map(batcher.ask, (1, 0, 2)), return_exceptions=True)
+    assert [found[0], found[2]] == [1, 2]
+    assert isinstance(found[1], Away)
+
+
+@pytest.mark.gen_test
+async def test_batches_at_once_are_as_many_as_allowed_and_needed() -> None:
+    """Those of one moment fill as few as can be; what comes later does not wait for them."""
+    store = Store()
+    batcher: Batcher[str, int] = Batcher(store.send, "test", together=3, common=(Away,), at_once=3)
+    store.may_answer.clear()
+    asked = [asyncio.create_task(batcher.ask(str(number))) for number in range(4)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert store.batches == [["0", "1", "2"], ["3"]]
+    asked += [asyncio.create_task(batcher.ask(str(number))) for number in (4, 5)]
+    await asyncio.sleep(0)
+    asked += [asyncio.create_task(batcher.ask(str(number))) for number in (6, 7)]
+    await asyncio.sleep(0)
+    assert store.batches == [["0", "1", "2"], ["3"], ["4", "5"]]
+    store.may_answer.set()
+    assert await asyncio.gather(*asked) == [2 * number for number in range(8)]
+    assert store.batches[3:] == [["6", "7"]]
+
+
+@pytest.mark.gen_test
+async def test_job_that_is_cancelled_before_it_begins_stops_nobody_else() -> None:
+    """A handler may cancel every task of the loop."""
+    store = Store()
+    batcher = store.batcher()
+    asked = asyncio.create_task(batcher.ask("1"))
+    await asyncio.sleep(0)
+    (job,) = batcher._jobs
+    job.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert await batcher.ask("2") == 4

@@ -90,7 +90,7 @@ async def test_topic_that_was_left_while_the_connection_was_lost_is_not_kept(
     process = await start_redis(address)
     async with open_redis(f"unix://{address}") as redis:
         hub, backplane, _ = open_hub(redis)
-        async with backplane.running():
+        async with backplane.running(hub):
             kept, left = Listener(), Listener()
             await hub.subscribe("task:kept", kept)
             await hub.subscribe("task:left", left)
@@ -112,7 +112,7 @@ async def test_connection_lost_while_a_topic_is_sent_is_followed_by_another(
     """Whichever step of the sending it is lost in."""
     async with open_redis(stores.redis_url) as redis:
         hub, backplane, _ = open_hub(redis)
-        async with backplane.running():
+        async with backplane.running(hub):
             kept = Listener()
             await hub.subscribe("task:kept", kept)
             for steps in range(10):
@@ -190,7 +190,7 @@ async def test_without_redis_only_our_own_subscribers_are_told(tmp_path: Path) -
     async with open_redis(f"unix://{address}") as redis:
         hub, backplane, metrics = open_hub(redis)
         listener = Listener()
-        async with backplane.running():
+        async with backplane.running(hub):
             await hub.subscribe("task:1", listener)
             process.kill()
             await process.wait()
@@ -232,7 +232,7 @@ async def test_unconfirmed_subscription_raises(
     """A frozen Redis fails a subscriber in bounded time and leaves nothing behind."""
     monkeypatch.setattr("tornado_rt.backplane.SUBSCRIBE_SECONDS", 0.2)
     hub, backplane, _ = open_hub(redis)
-    async with backplane.running():
+    async with backplane.running(hub):
         await redis.client_pause(1500)
         try:
             with pytest.raises(BackplaneDown):
@@ -241,3 +241,32 @@ async def test_unconfirmed_subscription_raises(
         finally:
             await redis.client_unpause()
         assert CONTROL in backplane._wanted
+
+
+@pytest.mark.gen_test
+async def test_each_who_waits_for_a_topic_waits_for_themselves(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that leaves takes nothing from the others; whoever comes after a failure asks again."""
+    monkeypatch.setattr("tornado_rt.backplane.SUBSCRIBE_SECONDS", 0.3)
+    hub, backplane, _ = open_hub(redis)
+    async with backplane.running(hub):
+        await redis.client_pause(100)
+        first, second, other = (
+            asyncio.create_task(hub.subscribe(topic, Listener()))
+            for topic in ("task:1", "task:1", "task:2")
+        )
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.gather(second, other)
+        assert first.cancelled()
+        await redis.client_pause(900)
+        for _ in range(2):
+            tries = [hub.subscribe(f"task:{number}", Listener()) for number in (3, 4, 4)]
+            failed = await asyncio.gather(*tries, return_exceptions=True)
+            assert [type(one) for one in failed] == [BackplaneDown] * 3
+        await redis.client_unpause()
+        await until(lambda: backplane.alive)
+        await hub.subscribe("task:3", kept := Listener())
+        await backplane.publish("task:3", news(1))
+        await until(lambda: len(kept.messages), equal=1)

@@ -379,7 +379,7 @@ class Scene:
 async def scene(redis: Redis) -> AsyncIterator[Scene]:
     hub, backplane, _ = open_hub(redis)
     shelf = Shelf()
-    async with backplane.running():
+    async with backplane.running(hub):
         yield Scene(hub, Log(), shelf, PlanBook(shelf.read))
         await hub.drain(0)
 
@@ -403,7 +403,7 @@ async def test_task_of_the_queue_is_followed_through_a_change_of_its_plan(
     [claim] = (await queue.claim("w", 1, kinds=["film"])).claims
     hub, backplane, _ = open_hub(redis)
     book = PlanBook(queue.read_plans)
-    async with backplane.running():
+    async with backplane.running(hub):
         reader = Recorder(hub, ProgressFeed(queue, book, "task", task.task_id, hub.limits))
         await reader.follow()
         for plan, marks in ((before, "rp"), (after, "crp"), (after, "ccr")):

@@ -12,6 +12,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.asyncio import Redis
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
@@ -30,15 +31,12 @@ from services.notifications.types import TypeText, Ways, load_types
 from settings import Settings
 from tests.api import Answer, Client
 from tests.conftest import SECRET
-from tests.realtime import make_limits
+from tests.realtime import open_hub
 from tests.test_json_body import errors_of
 from tests.timing import cpu_seconds
 from tornado_rt.auth import TokenVerifier
-from tornado_rt.heartbeat import Heartbeats
-from tornado_rt.hub import Hub
 from tornado_rt.json_body import structure
 from tornado_rt.limits import RateLimiter
-from tornado_rt.metrics import Metrics
 from tornado_rt.under_way import UnderWay
 
 ON, OFF = Ways(push=True, email=True), Ways(push=False, email=False)
@@ -337,7 +335,8 @@ class Kept:
 @asynccontextmanager
 async def offering(database: Any, token: str) -> AsyncIterator[Client]:
     """Serve the two addresses."""
-    hub = Hub(make_limits(), Heartbeats(), Metrics())
+    # Nothing is followed: its Redis is never asked.
+    hub, _, _ = open_hub(Redis())
     kept = {"notifications": Kept(database)}
     application = Application(
         [("/preferences", PreferencesHandler, kept), ("/types", TypesHandler, kept)],

@@ -12,8 +12,9 @@ from tests.realtime import make_limits
 from tests.waiting import until
 from tornado_rt.auth import Identity
 from tornado_rt.backplane import Backplane
+from tornado_rt.census import Census, TooManyConnections, Transport
 from tornado_rt.heartbeat import Heartbeats
-from tornado_rt.hub import Hub, TooManyConnections, Transport
+from tornado_rt.hub import Hub
 from tornado_rt.metrics import Metrics
 from tornado_rt.presence import PROCESSES, Presence
 
@@ -36,9 +37,9 @@ class House:
 
     def __init__(self, redis: Redis, **limits: int) -> None:
         metrics = Metrics()
-        self.hub = Hub(make_limits(**limits), Heartbeats(), metrics)
-        self.presence = Presence(redis, self.hub)
-        self.hub.attach(Backplane(redis, self.hub, metrics), self.presence)
+        self.census = Census(make_limits(**limits), metrics)
+        self.presence = Presence(redis, self.census)
+        self.hub = Hub(self.census, Heartbeats(), Backplane(redis, metrics), self.presence)
 
     async def let_in(self, user_id: str, address: str) -> str:
         """Try to let one in; return why not."""
@@ -53,7 +54,7 @@ class House:
 
     async def empty(self, of: str = "") -> None:
         """Have all leave, or all of one user, and Redis told."""
-        for connection in tuple(self.hub._connections):
+        for connection in tuple(self.census):
             if not of or connection.identity.user_id == of:
                 self.hub.disconnect(connection)
         await self.presence.refresh()

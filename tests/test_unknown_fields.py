@@ -21,7 +21,7 @@ from tests.telling import make_webhooks
 from tests.test_outbox import end_a_task, make_pump
 from tests.test_presence import House
 from tornado_rt.auth import Identity
-from tornado_rt.hub import HubStats
+from tornado_rt.census import HubStats
 from tornado_rt.presence import PROCESSES, STATS
 from tornado_rt.protocol import Message, MessageType
 from tornado_rt.stores import ADDRESSES_FILE, embedded_stores, running_addresses

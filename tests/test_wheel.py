@@ -5,7 +5,6 @@ is served and worked for by it.
 """
 
 import ast
-import fcntl
 import json
 import os
 import re
@@ -25,6 +24,7 @@ import pytest
 
 from hatch_build import MOVED, with_moved_imports
 from tests.conftest import ROOT
+from tests.made_once import made_once
 from tests.ports import free_port
 from tests.waiting import wait_until
 from tornado_rt import __version__
@@ -144,15 +144,7 @@ def output_of(*command: str, cwd: Path) -> None:
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """Build the wheel and install it; the processes of pytest-xdist share what one of them made."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_TESTRUNUID" in os.environ:
-        folder = folder.parent
-    folder /= "wheel"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "is-made").exists():
-            make(folder)
+    folder = made_once(tmp_path_factory, "wheel", make)
     [wheel] = folder.glob("*.whl")
     return Installed(wheel, folder / "environment")
 
@@ -169,7 +161,6 @@ def make(folder: Path) -> None:
     # A module that is never imported needs no compiling.
     options = ("--no-compile", "--no-warn-script-location")
     output_of(*pip, "--python", python, "install", *options, str(wheel), cwd=folder)
-    (folder / "is-made").touch()
 
 
 @pytest.fixture(scope="module")
@@ -261,10 +252,10 @@ def test_command_tells_its_version_and_its_name(installed: Installed, tmp_path: 
 def test_page_and_its_files_are_served(application: Application) -> None:
     page = application.get("/").decode()
     assert "<title>" in page
-    files = re.findall(r'(?:src|href)="(/static/[^"]+)"', page)
+    files = re.findall(r'(?:src|href)="(static/[^"]+)"', page)
     assert any(name.endswith(".js") for name in files)
     for name in files:
-        assert application.get(name) == (ROOT / name[1:]).read_bytes()
+        assert application.get(f"/{name}") == (ROOT / name).read_bytes()
     assert application.get("/sw.js")
 
 
@@ -337,6 +328,47 @@ def test_nothing_is_written_beside_the_package(
     assert not [name for name in MOVED if list(packages.glob(f"{name}*"))]
     assert not (packages / "static").exists()
     assert not list(packages.rglob("jwt_secret"))
+
+
+HOST = """
+import asyncio, pathlib, sys
+
+import settings
+from tornado_rt.embedding import Identity, Server, Settings
+
+
+async def main():
+    given = Settings(prefix="/rt", data_dir=pathlib.Path("inside"), kinds=["jobs"], port=1)
+    async with Server(given, authenticate=lambda request: Identity("ann")) as rt:
+        made = await rt.submit("ann", "app.greet", {"name": "Ann"})
+        print(len(made), settings.GREETING)
+
+
+asyncio.run(main())
+"""
+
+
+def test_application_has_the_server_inside(
+    application: Application, installed: Installed, tmp_path: Path
+) -> None:
+    """Beside modules of its own that have the names of ours."""
+    python = str(installed.environment / "bin" / "python")
+    for name, source in APPLICATION.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(source)
+    # Python looks in the folder of a script before all others.
+    (tmp_path / "redis.py").unlink()
+    (tmp_path / "host.py").write_text(HOST)
+    ended = subprocess.run(
+        [python, "host.py"],
+        cwd=tmp_path,
+        env=application.variables(),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert ended.stdout.split() == ["16", "good", "day"], ended.stderr
 
 
 def test_imports_of_moved_modules_follow_them() -> None:

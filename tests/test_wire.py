@@ -23,6 +23,7 @@ from tests.waiting import until
 from tornado_rt.deflate import SYNC_TAIL, deflate
 from tornado_rt.http1 import DRAIN_SILENCE_SECONDS
 from tornado_rt.protocol import CloseCode, Message, MessageType
+from tornado_rt.sockets import RefusedSocket, answer_on
 from tornado_rt.wire import LINGER_SECONDS, bound_silence, take_over
 
 Token = Callable[..., str]
@@ -399,3 +400,26 @@ def test_silence_is_bounded_for_as_long_as_the_kernel_can_count(
         bound_silence(sock, seconds)
         found = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
         assert found == milliseconds
+
+
+@pytest.mark.gen_test
+async def test_answer_to_a_handshake_waits_for_a_client_that_does_not_read(redis: Redis) -> None:
+    """It asked for other things before, which fill what the kernel keeps for it."""
+    async with realtime(redis) as core:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        filling = b""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                filling += b"x" * ours.send(b"x" * 65536)
+        opened = answer_on(IOStream(ours), b"the answer", 0)
+        assert opened.unsent == b"the answer"
+        refused = RefusedSocket(core.hub.tally)
+        refused.own(opened.socket, opened.unsent)
+        refused.part(b"the reason")
+        theirs.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=theirs)
+        expected = filling + b"the answer" + b"the reason"
+        assert await reader.readexactly(len(expected)) == expected
+        assert await reader.read() == b""
+        writer.close()

@@ -58,7 +58,7 @@ async def working(
     worker = Worker(
         queue, targets, **{"concurrency": 2, "worker_id": "w", "grace_seconds": grace, **more}
     )
-    async with backplane.running():
+    async with backplane.running(hub):
         await hub.subscribe(WORKERS, worker)
         running = asyncio.create_task(worker.run())
         yield worker

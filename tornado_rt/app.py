@@ -14,7 +14,7 @@ import attrs
 import structlog
 from tornado.web import Application
 
-from handlers.routes import PROBLEMS, routes, worker_routes
+from handlers.routes import PROBLEMS, routes, under, worker_routes
 from handlers.topics import FeedFinder
 from services.analysis import analysis_kind
 from services.deliveries import (
@@ -82,7 +82,7 @@ from tornado_rt.telling import (
 from tornado_rt.tickets import Tickets
 from tornado_rt.tls import server_context
 from tornado_rt.under_way import UnderWay
-from tornado_rt.web import NotFoundHandler
+from tornado_rt.web import Authenticate, NotFoundHandler
 from tornado_rt.work import Kind
 from tornado_rt.work.attempts.fork_guard import ports_guarded
 
@@ -104,11 +104,34 @@ class _Work:
 
 
 @attrs.frozen
+class Services:
+    """The services that a server calls for its clients, and an application for itself."""
+
+    notifications: NotificationService
+    tasks: TaskService
+    topics: TopicService
+
+
+@attrs.frozen
 class Server:
     """A server that listens."""
 
     url: str
     core: Core
+
+
+@attrs.frozen
+class Opened:
+    """A server but for its sockets: `application` answers what comes by any.
+
+    Before connections end, `remote` is to be stopped, so that nobody is sent a task by them.
+    """
+
+    url: str
+    core: Core
+    application: Application
+    services: Services
+    remote: RemoteWork
 
 
 @contextlib.asynccontextmanager
@@ -118,68 +141,98 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
     Raise StoreError, SecretError, HandlerError, KindError or OSError when it cannot start.
     """
     async with contextlib.AsyncExitStack() as stack:
-        secret, _ = load_secret(settings)
-        vapid_key, email_secret = load_vapid_key(settings), load_email_secret(settings)
-        verifier, tls = TokenVerifier(settings, secret), server_context(settings)
-        stack.push_async_callback(verifier.close)
-        # The provider of the keys, if there is one, is asked while the rest starts.
-        verifier.faults()
-        announcer, texts = Announcer(), Texts.of(settings)
-        own = _load_work(settings, announcer.kind)
-        addresses = await stack.enter_async_context(open_stores(settings))
-        await _prepare_data(settings, addresses)
-        core = await open_core(stack, settings, addresses.redis_url, own.kinds)
-        database = await stack.enter_async_context(
-            open_database(addresses.mongodb_url, settings.mongodb_database)
+        tls, sockets = server_context(settings), list[socket.socket]()
+
+        def listen() -> str:
+            sockets.extend(stack.enter_context(_bound(settings, shared=process is not None)))
+            return url_of(settings, sockets[0].getsockname()[1])
+
+        opened = await open_server(stack, settings, listen, process=process)
+        core = opened.core
+        await stack.enter_async_context(
+            _serving(opened.application, settings, sockets, tls, core.metrics)
         )
-        telling = await open_telling(stack, core, database, addresses.redis_url, texts, secret)
-        announcer.notifications = notifications = telling.notifications
-        system_settings = await _open_system_settings(core, database)
-        if addresses.watch is not None:
-            core.jobs.keep(addresses.watch.run, "folder-watch")
-        watch = addresses.watch
-        sockets = stack.enter_context(_bound(settings, shared=process is not None))
-        own_url = url_of(settings, sockets[0].getsockname()[1])
-        links = MailLinks(settings.public_url or own_url, email_secret)
-        absent = await open_absent(stack, settings, database, telling, vapid_key, links)
-        serve_absent(core, telling, absent, texts.types)
-        # What it makes of ends is owed to all outlets.
-        open_outbox(stack, core, telling, process)
-        topics = TopicService(
-            core.shared,
-            kept=settings.topic_history,
-            seconds=settings.topic_history_seconds,
-            message_bytes=settings.topic_message_bytes,
-        )
-        stack.push_async_callback(topics.close)
-        remote = await stack.enter_async_context(_remote_work(core))
-        application = _application(
-            core,
-            database,
-            telling,
-            absent,
-            topics,
-            remote,
-            system_settings,
-            secret,
-            verifier,
-            lambda: None if watch is None else watch.fault,
-            _gauges(core),
-        )
-        await _register(core, own)
-        if settings.worker_concurrency:
-            await stack.enter_async_context(_worker(core, own.targets))
-        if settings.delivery_concurrency:
-            await stack.enter_async_context(_deliverer(core, telling.deliveries))
-        _watch_logs(core, notifications, topics)
-        core.heartbeats.start()
-        stack.callback(core.heartbeats.stop)
-        stack.push_async_callback(core.presence.leave)
-        stack.push_async_callback(core.hub.drain, settings.drain_seconds)
-        await stack.enter_async_context(_serving(application, settings, sockets, tls, core.metrics))
         # First of all, so that nobody is sent a task whose connection is about to end.
-        stack.callback(remote.stop)
-        yield Server(own_url, core)
+        stack.callback(opened.remote.stop)
+        yield Server(opened.url, core)
+
+
+async def open_server(
+    stack: contextlib.AsyncExitStack,
+    settings: Settings,
+    find_url: Callable[[], str],
+    *,
+    process: int | None = None,
+    authenticate: Authenticate | None = None,
+    owns_process: bool = True,
+) -> Opened:
+    """Open all of a server but its sockets.
+
+    `find_url` returns where it is reached; it is called once the data are ready. `authenticate` is
+    an application's own sign-in, `owns_process` as in `open_core`. Raise as `running_server` does.
+    """
+    secret, _ = load_secret(settings)
+    vapid_key, email_secret = load_vapid_key(settings), load_email_secret(settings)
+    verifier = TokenVerifier(settings, secret)
+    stack.push_async_callback(verifier.close)
+    # The provider of the keys, if there is one, is asked while the rest starts.
+    verifier.faults()
+    announcer, texts = Announcer(), Texts.of(settings)
+    own = _load_work(settings, announcer.kind)
+    addresses = await stack.enter_async_context(open_stores(settings))
+    await _prepare_data(settings, addresses)
+    core = await open_core(
+        stack, settings, addresses.redis_url, own.kinds, owns_process=owns_process
+    )
+    database = await stack.enter_async_context(
+        open_database(addresses.mongodb_url, settings.mongodb_database)
+    )
+    telling = await open_telling(stack, core, database, addresses.redis_url, texts, secret)
+    announcer.notifications = notifications = telling.notifications
+    system_settings = await _open_system_settings(core, database)
+    if addresses.watch is not None:
+        core.jobs.keep(addresses.watch.run, "folder-watch")
+    watch = addresses.watch
+    own_url = find_url()
+    links = MailLinks(settings.public_url or own_url, email_secret)
+    absent = await open_absent(stack, settings, database, telling, vapid_key, links)
+    serve_absent(core, telling, absent, texts.types)
+    # What it makes of ends is owed to all outlets.
+    open_outbox(stack, core, telling, process)
+    topics = TopicService(
+        core.shared,
+        kept=settings.topic_history,
+        seconds=settings.topic_history_seconds,
+        message_bytes=settings.topic_message_bytes,
+    )
+    stack.push_async_callback(topics.close)
+    services = Services(notifications, _tasks(core), topics)
+    remote = await stack.enter_async_context(_remote_work(core))
+    application = _application(
+        core,
+        database,
+        telling,
+        absent,
+        services,
+        remote,
+        system_settings,
+        secret,
+        verifier,
+        lambda: None if watch is None else watch.fault,
+        _gauges(core),
+        authenticate,
+    )
+    await _register(core, own)
+    if settings.worker_concurrency:
+        await stack.enter_async_context(_worker(core, own.targets))
+    if settings.delivery_concurrency:
+        await stack.enter_async_context(_deliverer(core, telling.deliveries))
+    _watch_logs(core, notifications, topics)
+    core.heartbeats.start()
+    stack.callback(core.heartbeats.stop)
+    stack.push_async_callback(core.presence.leave)
+    stack.push_async_callback(core.hub.drain, settings.drain_seconds)
+    return Opened(own_url, core, application, services, remote)
 
 
 @contextlib.asynccontextmanager
@@ -223,7 +276,11 @@ async def open_queue(settings: Settings) -> AsyncIterator[QueueService]:
                 "or start a server or worker on it first"
             )
         await prepare_redis(redis, settings.queue_name)
-        yield queue_of(redis, settings)
+        queue = queue_of(redis, settings)
+        try:
+            yield queue
+        finally:
+            await queue.close()
 
 
 async def _prepare_data(settings: Settings, addresses: StoreAddresses) -> None:
@@ -396,13 +453,14 @@ def _application(
     database: Any,
     telling: Telling,
     absent: Absent,
-    topics: TopicService,
+    services: Services,
     remote: RemoteWork,
     system_settings: SystemSettingsService,
     secret: str,
     verifier: TokenVerifier,
     folder_fault: Callable[[], str | None],
     gauges: QueueGauges,
+    authenticate: Authenticate | None,
 ) -> Application:
     settings = core.settings
     tickets = Tickets(core.shared, settings.ticket_ttl_seconds, settings.max_tickets_per_user)
@@ -422,7 +480,7 @@ def _application(
         "secret": secret,
         "enabled": not demo_refusal(settings),
     }
-    tasks = _tasks(core)
+    tasks, topics = services.tasks, services.topics
     schedules = ScheduleService(
         core.queue,
         tasks.make,
@@ -455,11 +513,13 @@ def _application(
         protocol={"error_event": settings.sse_error_event},
     )
     return Application(
-        table,
+        under(settings.prefix, table),
         default_handler_class=NotFoundHandler,
         log_function=access_log(core.metrics),
+        prefix=settings.prefix,
         hub=core.hub,
         verifier=verifier,
+        authenticate=authenticate,
         tickets=tickets,
         rate_limiter=RateLimiter(settings.requests_per_second),
         under_way=UnderWay(),
@@ -542,6 +602,7 @@ def _application_of_worker(core: Core) -> Application:
         table,
         default_handler_class=NotFoundHandler,
         log_function=access_log(core.metrics),
+        prefix="",
         rate_limiter=RateLimiter(settings.requests_per_second),
         under_way=UnderWay(),
         max_body_bytes=settings.max_body_bytes,
@@ -555,7 +616,7 @@ def _gauges(core: Core) -> QueueGauges:
 
 
 def url_of(settings: Settings, port: int) -> str:
-    """Return the URL of a server on this port."""
+    """Return the URL of a server on this port, with the prefix."""
     scheme = "https" if settings.tls_certificate else "http"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"{scheme}://{host}:{port}"
+    return f"{scheme}://{host}:{port}{settings.prefix}"

@@ -58,8 +58,8 @@ class Identity:
     """
 
     user_id: str
-    scopes: frozenset[str]
-    expires_at: float
+    scopes: frozenset[str] = NO_SCOPES
+    expires_at: float = LATEST
     email: str = ""
     topics: tuple[str, ...] = ()
     kinds: tuple[str, ...] | None = None
@@ -67,6 +67,22 @@ class Identity:
     def may(self, scope: str) -> bool:
         """Say whether the scope was granted; an admin may do everything."""
         return scope in self.scopes or ADMIN in self.scopes
+
+
+def check_identity(identity: Any) -> Identity:
+    """Return who an application's own sign-in says it is.
+
+    Raise AuthError when the sign-in has expired, TypeError and OutOfBounds for no valid identity.
+    """
+    if not isinstance(identity, Identity) or isinstance(identity.scopes, str):
+        raise TypeError("a sign-in must give an Identity, with a set of scopes, or None")
+    check_name("user_id", identity.user_id, USER_ID_LENGTH)
+    if identity.expires_at <= time.time():
+        raise AuthError("the sign-in has expired")
+    expires_at = float(min(identity.expires_at, LATEST))
+    return attrs.evolve(
+        identity, scopes=frozenset(identity.scopes) or NO_SCOPES, expires_at=expires_at
+    )
 
 
 @attrs.frozen

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import secrets
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
@@ -46,6 +47,9 @@ PUBLISHED_TOGETHER = 500
 NEVER = Retry(NoBackoff(), 0, ())
 
 
+Waiting = list["asyncio.Future[None]"]
+
+
 class BackplaneDown(Exception):
     """Redis did not confirm a subscription in time."""
 
@@ -66,25 +70,42 @@ class Listener(Protocol):
         ...
 
 
+class Nobody:
+    """Listens while there is no hub."""
+
+    def deliver(self, topic: str, message: Message) -> None:
+        pass
+
+    def gap(self, topic: str) -> None:
+        pass
+
+    def outage(self, down: bool) -> None:
+        pass
+
+
 class Backplane:
-    """Subscribes topics, publishes messages, and hands what arrives to the listener.
+    """Subscribes topics, publishes messages, and hands what arrives to the listener while it runs.
 
     A topic is in `_confirmed` from Redis's confirmation until `unsubscribe`. It is down from the
     first sign that Redis does not answer or the subscription is cut, until both work again.
     """
 
-    def __init__(self, redis: Redis, listener: Listener, metrics: Metrics) -> None:
+    def __init__(self, redis: Redis, metrics: Metrics) -> None:
         self._redis = redis
+        self._listener: Listener = Nobody()
         self._sender: Batcher[tuple[str, bytes], None] = Batcher(
             self._publish_all, "publish", together=PUBLISHED_TOGETHER, common=(RedisError, OSError)
         )
-        self._listener = listener
         self._metrics = metrics
         # None while there is no connection that may be sent to.
         self._pubsub: PubSub | None = None
         self._wanted: set[str] = set()
         self._confirmed: set[str] = set()
-        self._waiting: dict[str, asyncio.Future[None]] = {}
+        # Those who wait for each topic that Redis has still to confirm, and until when they do, the
+        # first to give up first: thousands that come at once share a timer.
+        self._waiting: dict[str, Waiting] = {}
+        self._deadlines: deque[tuple[float, str, Waiting]] = deque()
+        self._giving_up: asyncio.TimerHandle | None = None
         # Changes that the sender has still to send to Redis; `_changed` wakes it.
         self._unsent: list[str] = []
         self._unwanted: set[str] = set()
@@ -107,8 +128,9 @@ class Backplane:
         return not (self._down or self._jobs.died)
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Read and keep the subscription until the block ends."""
+    async def running(self, listener: Listener) -> AsyncIterator[None]:
+        """Read and keep the subscription for a listener until the block ends."""
+        self._listener = listener
         self._wanted.update((CONTROL, self._probe))
         await self._open()
         self._heard_at = time.monotonic()
@@ -119,28 +141,34 @@ class Backplane:
         try:
             yield
         finally:
-            if self._telling is not None:
-                self._telling.cancel()
+            for timer in (self._telling, self._giving_up):
+                if timer is not None:
+                    timer.cancel()
             await self._jobs.close()
             await self._sender.close()
 
     async def subscribe(self, topic: str) -> None:
-        """Return once Redis has confirmed. Raise BackplaneDown after 1.2 s, at once when down."""
+        """Return once Redis has confirmed.
+
+        Raise BackplaneDown when it has not 1.2 s after it was asked, and at once when it is down.
+        """
         self._wanted.add(topic)
         if topic in self._confirmed:
             return
         if self._down:
             raise BackplaneDown("Redis is away")
-        if topic not in self._waiting:
-            self._waiting[topic] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiting = self._waiting.get(topic)
+        if waiting is None:
+            waiting = self._waiting[topic] = []
+            self._deadlines.append((loop.time() + SUBSCRIBE_SECONDS, topic, waiting))
+            if self._giving_up is None:
+                self._giving_up = loop.call_later(SUBSCRIBE_SECONDS, self._give_up)
             self._unsent.append(topic)
             self._changed.set()
-        try:
-            async with asyncio.timeout(SUBSCRIBE_SECONDS):
-                await asyncio.shield(self._waiting[topic])
-        except TimeoutError as error:
-            self._waiting.pop(topic, None)
-            raise BackplaneDown("Redis did not confirm the subscription") from error
+        confirmed: asyncio.Future[None] = loop.create_future()
+        waiting.append(confirmed)
+        await confirmed
 
     def unsubscribe(self, topic: str) -> None:
         """Stop following the topic; a background job unsubscribes it."""
@@ -171,6 +199,24 @@ class Backplane:
                 pipe.publish(name, envelope)
             await pipe.execute()
         return [None] * len(some)
+
+    def _give_up(self) -> None:
+        """Tell those whose time is up, and wait for the next of them."""
+        loop = asyncio.get_running_loop()
+        self._giving_up = None
+        while self._deadlines:
+            deadline, topic, waiting = self._deadlines[0]
+            if deadline > loop.time():
+                self._giving_up = loop.call_at(deadline, self._give_up)
+                return
+            self._deadlines.popleft()
+            if self._waiting.get(topic) is waiting:
+                # Whoever comes next asks Redis again.
+                del self._waiting[topic]
+                for confirmed in waiting:
+                    if not confirmed.done():
+                        error = BackplaneDown("Redis did not confirm the subscription")
+                        confirmed.set_exception(error)
 
     def _leave(self, topic: str) -> None:
         self._unwanted.add(topic)
@@ -287,9 +333,10 @@ class Backplane:
             self._metrics.resyncs.inc()
             self._listener.gap(topic)
         self._confirmed.add(topic)
-        confirmation = self._waiting.pop(topic, None)
-        if confirmation is not None and not confirmation.done():
-            confirmation.set_result(None)
+        for confirmed in self._waiting.pop(topic, ()):
+            # Its client may have left.
+            if not confirmed.done():
+                confirmed.set_result(None)
 
     def _note(self, *, connected: bool | None = None, answers: bool | None = None) -> None:
         self._connected = self._connected if connected is None else connected

@@ -12,8 +12,9 @@ import orjson
 
 from tornado_rt.auth import Identity
 from tornado_rt.backlog import Backlog
+from tornado_rt.census import Transport
 from tornado_rt.feed import Feed, Opening
-from tornado_rt.hub import Hub, Transport
+from tornado_rt.hub import Hub
 from tornado_rt.problems import Problem, log_problem, problem_of
 from tornado_rt.protocol import (
     CLOSE_CODES,
@@ -108,6 +109,17 @@ class Connection(Wire):
         self.greet(opening.state_after(after), opening.begin_of(after))
         for subscription in self.subscriptions:
             subscription.begin(opening)
+        self.wait_for_due()
+
+    def begin_empty(self) -> None:
+        """Send `connected`; what is followed comes later, if at all."""
+        self.greet({})
+        self.wait_for_due()
+
+    def wait_for_due(self) -> None:
+        """Be woken from now on, when something of its own is due."""
+        if not self.closed:
+            self.hub.reschedule_one(self)
 
     def greet(self, state: dict[str, Any], id_: str | None = None) -> None:
         """Send `connected`."""

@@ -17,7 +17,8 @@ from services.queue import QueueService, key_prefix
 from services.system_settings import SystemSettings
 from settings import Settings, metrics_folder
 from tornado_rt.backplane import Backplane, BackplaneDown
-from tornado_rt.descriptors import raise_limit, streams_share
+from tornado_rt.census import Census
+from tornado_rt.descriptors import find_limit, raise_limit, streams_share
 from tornado_rt.heartbeat import Heartbeats
 from tornado_rt.hub import Hub
 from tornado_rt.jobs import Jobs
@@ -79,22 +80,32 @@ async def open_core(
     settings: Settings,
     redis_url: str,
     kinds: Mapping[str, Kind],
+    *,
+    owns_process: bool = True,
 ) -> Core:
-    """Open it for a process that has these kinds."""
-    above = IOLoop.current()
-    # A socket whose request is being served is in Tornado's table only.
-    stack.enter_context(loop_guarded(lambda: getattr(above, "handlers", ())))
+    """Open it for a process that has these kinds.
+
+    `owns_process`: the process and its loop serve nobody else. Then all that the loop holds is kept
+    from forked children, and the limit of descriptors is raised.
+    """
+    if owns_process:
+        above = IOLoop.current()
+        # A socket whose request is being served is in Tornado's table only.
+        stack.enter_context(loop_guarded(lambda: getattr(above, "handlers", ())))
+    descriptors = raise_limit() if owns_process else find_limit()
     home = key_prefix(settings.queue_name)
     redis = await stack.enter_async_context(open_redis(redis_url, home))
     shared = await stack.enter_async_context(open_redis(redis_url, SHARED_HOME))
-    metrics, limits, heartbeats = Metrics(metrics_folder()), _limits(settings), Heartbeats()
-    hub = Hub(limits, heartbeats, metrics)
-    backplane, presence = Backplane(redis, hub, metrics), Presence(shared, hub)
-    hub.attach(backplane, presence)
-    await patiently(lambda: stack.enter_async_context(backplane.running()))
-    jobs = Jobs()
+    metrics, heartbeats = Metrics(metrics_folder()), Heartbeats()
+    limits = _limits(settings, descriptors)
+    census, backplane = Census(limits, metrics), Backplane(redis, metrics)
+    presence = Presence(shared, census)
+    stack.push_async_callback(presence.close)
+    hub = Hub(census, heartbeats, backplane, presence)
+    await patiently(lambda: stack.enter_async_context(backplane.running(hub)))
+    queue, jobs = queue_of(redis, settings), Jobs()
+    stack.push_async_callback(queue.close)
     stack.push_async_callback(jobs.close)
-    queue = queue_of(redis, settings)
     return Core(
         settings,
         redis,
@@ -130,11 +141,11 @@ def queue_of(redis: Redis, settings: Settings) -> QueueService:
     )
 
 
-def _limits(settings: Settings) -> Limits:
+def _limits(settings: Settings, descriptors: int) -> Limits:
     return Limits(
         SystemSettings.of(settings),
         per_address=settings.max_connections_per_address,
-        total=settings.max_connections or streams_share(raise_limit()),
+        total=settings.max_connections or streams_share(descriptors),
         pending_bytes=settings.max_pending_bytes,
         messages_per_second=settings.max_messages_per_second,
         peer_timeout=settings.peer_timeout_seconds,

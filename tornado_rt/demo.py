@@ -49,7 +49,7 @@ def asks_directly(request: HTTPServerRequest) -> bool:
     # form; no browser does.
     return (
         request.version != "HTTP/1.0"
-        and not connection.in_absolute_form
+        and not getattr(connection, "in_absolute_form", False)
         and _is_peer_here(connection.stream.socket)
         and all(_is_direct(name) for name in request.headers)
         and all(map(_names_loopback, _addresses(request)))

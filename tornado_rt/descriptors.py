@@ -16,8 +16,14 @@ def raise_limit() -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (ValueError, OSError):
             # Some systems name a hard limit that they do not grant.
-            return 0 if soft == resource.RLIM_INFINITY else soft
+            return find_limit()
     return 0 if hard == resource.RLIM_INFINITY else hard
+
+
+def find_limit() -> int:
+    """Return the soft limit as it is, 0 for none."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 0 if soft == resource.RLIM_INFINITY else soft
 
 
 def clients_share(limit: int) -> int:

@@ -304,13 +304,17 @@ class Request(HTTP1Connection):
 
     def _can_keep_alive(self, start_line: RequestStartLine, headers: HTTPHeaders) -> bool:
         # Tornado knows `close` alone, not in a list (RFC 9110 section 7.6.1).
-        options = headers.get("Connection", "").lower().split(",")
-        if "close" in {option.strip() for option in options}:
+        options = headers.get("Connection", "").lower()
+        if "close" in options and "close" in {one.strip() for one in options.split(",")}:
             return False
+        if start_line.version == "HTTP/1.1" and not self.params.no_keep_alive:
+            return True
         return super()._can_keep_alive(start_line, headers)
 
     async def _finished(self) -> None:
         """Wait until the answer is written, or the stream is somebody else's."""
+        # Most handlers are that far in this turn of the loop, and nobody has to watch the client.
+        await asyncio.sleep(0)
         if self.stream is not None and not self.stream.closed() and not self._finish_future.done():
             self.stream.set_close_callback(self._on_connection_close)
             await self._finish_future

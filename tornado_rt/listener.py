@@ -48,8 +48,6 @@ FAILED = {
 # Bytes that may wait in a stream: a pipelined request, a piece of a body.
 BUFFERED_BYTES = 256 * 1024
 NO_BOUND = 1 << 62
-# At a stop, how long what was refused has to end, and clients to take their answers [s].
-REFUSED_SECONDS = 1.0
 
 Connections = OrderedDict[ServerConnection, None]
 
@@ -125,14 +123,7 @@ class Listener(HTTPServer):
         if not self._connections:
             self._all_closed.set()
         under_way: UnderWay = self._application.settings["under_way"]
-        try:
-            async with asyncio.timeout(seconds):
-                await self._answered(under_way)
-        except TimeoutError:
-            under_way.give_up()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REFUSED_SECONDS):
-                    await self._answered(under_way)
+        await under_way.end(partial(self._answered, under_way), seconds)
         await self.close_all_connections()
 
     async def _answered(self, under_way: UnderWay) -> None:

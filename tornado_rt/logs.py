@@ -1,12 +1,14 @@
 """Log lines: JSON on stderr, readable on a terminal; never a token."""
 
 import contextlib
+import functools
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import structlog
+from prometheus_client import Counter
 from tornado.web import RequestHandler
 
 from tornado_rt.log_stream import LogStream
@@ -16,6 +18,8 @@ from tornado_rt.work import clean_text
 log = structlog.get_logger(__name__)
 
 STDERR = 2
+# The name of our lines in the log of an application that we are inside of.
+HOST_LOGGER = "tornado_rt"
 MAX_ERROR_LENGTH = 2000
 
 # A line holds no more of what a client wrote.
@@ -54,6 +58,44 @@ def configure_logging(level: str) -> None:
     logging.raiseExceptions = False
 
 
+def _host_logger(*_: Any) -> logging.Logger:
+    return logging.getLogger(HOST_LOGGER)
+
+
+class _Hosted:
+    """How many servers are inside of applications of this process."""
+
+    count = 0
+
+
+@contextlib.contextmanager
+def logging_in_host() -> Iterator[None]:
+    """Log by the standard library's logger `tornado_rt`, until the last such block ends.
+
+    An application that has configured structlog gets our lines by its own configuration.
+    """
+    if not structlog.is_configured():
+        plain = structlog.dev.plain_traceback
+        structlog.configure(
+            processors=[
+                structlog.stdlib.filter_by_level,
+                _describe_error,
+                structlog.dev.ConsoleRenderer(
+                    colors=False, pad_event_to=0, exception_formatter=plain
+                ),
+            ],
+            wrapper_class=_make_logger("DEBUG"),
+            logger_factory=_host_logger,
+        )
+    _Hosted.count += 1
+    try:
+        yield
+    finally:
+        _Hosted.count -= 1
+        if not _Hosted.count and structlog.get_config()["logger_factory"] is _host_logger:
+            structlog.reset_defaults()
+
+
 def _make_logger(level: str) -> type[structlog.typing.FilteringBoundLogger]:
     base: Any = structlog.make_filtering_bound_logger(level)
 
@@ -85,11 +127,19 @@ def _describe_error(_: object, __: str, event: structlog.typing.EventDict) -> An
 def access_log(metrics: Metrics) -> Callable[[RequestHandler], None]:
     """Return what Tornado calls at the end of each request."""
 
+    # There are few, and to look one up costs as much as to count.
+    @functools.cache
+    def counter(method: str, status: int) -> Counter:
+        return metrics.requests.labels(method, str(status))
+
+    # Bound once: a logger that is looked up makes a new one for each line.
+    told = log.bind()
+
     def record(handler: RequestHandler) -> None:
         request, status = handler.request, handler.get_status()
-        metrics.requests.labels(method_label(request.method), str(status)).inc()
+        counter(method_label(request.method), status).inc()
         # The query may hold a token or a ticket: only the path is logged.
-        log.info(
+        told.info(
             "request",
             method=(request.method or "")[:METHOD_LENGTH],
             path=request.path[:SHOWN_PATH],

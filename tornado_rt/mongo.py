@@ -33,9 +33,6 @@ PROBE_SECONDS = 1.5
 PROBES = 2
 PROBE_PAUSE_SECONDS = 0.2
 
-# At its exit a process would wait up to 0.5 s for threads of closed clients, which sleep so long.
-atexit.unregister(monitor._shutdown_resources)
-
 
 class BadMongodbUrl(ValueError):
     """The URL cannot be understood; the message says why."""
@@ -43,6 +40,14 @@ class BadMongodbUrl(ValueError):
 
 class StoreAway(PyMongoError):
     """MongoDB is known not to answer; nobody waits for it any more."""
+
+
+def leave_threads() -> None:
+    """Have the process exit without a wait for threads of closed clients, which sleep for 0.5 s.
+
+    Called where the process is ours: PyMongo may have other users in it.
+    """
+    atexit.unregister(monitor._shutdown_resources)
 
 
 def _pass_over(_: Any, event: Any) -> None:

@@ -18,7 +18,8 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from tornado_rt.hub import Hub, HubStats
+from tornado_rt.batcher import Batcher
+from tornado_rt.census import Census, HubStats
 from tornado_rt.redis import KEY_TYPES, SHARED_HOME, is_of_another_type
 
 log = structlog.get_logger(__name__)
@@ -28,6 +29,9 @@ USERS = SHARED_HOME + "users:"
 ADDRESSES = SHARED_HOME + "addresses:"
 STATS = SHARED_HOME + "stats:"
 ADMIT = KEY_TYPES + (Path(__file__).parent / "presence.lua").read_text()
+
+# The reply of the script for a connection that may stay.
+ADMITTED = "admitted"
 
 REFRESH_SECONDS = 1.0
 # A silent process still counts for this long [s].
@@ -61,32 +65,32 @@ class _Asking:
 
     user_id: str
     address: str
-    answer: asyncio.Future[None]
 
 
 class Presence:
-    """Sends Redis the counts of this process's hub, and asks it for those of all."""
+    """Sends Redis the census of this process, and asks it for those of all."""
 
-    def __init__(self, redis: Redis, hub: Hub) -> None:
+    def __init__(self, redis: Redis, census: Census) -> None:
         self._redis = redis
-        self._hub = hub
+        self._census = census
         self._id = secrets.token_hex(8)
         self._admit = redis.register_script(ADMIT)
-        self._users = _Counts(USERS + self._id, hub.count_of, hub.count_users)
-        self._addresses = _Counts(ADDRESSES + self._id, hub.count_at, hub.count_addresses)
-        self._asked: list[_Asking] = []
-        self._asker: asyncio.Task[None] | None = None
+        self._users = _Counts(USERS + self._id, census.count_of, census.count_users)
+        self._addresses = _Counts(ADDRESSES + self._id, census.count_at, census.count_addresses)
+        # Those that come in the same moment share a call.
+        self._admissions: Batcher[_Asking, str] = Batcher(
+            self._admit_all, "presence-admit", together=TOGETHER, common=(RedisError, OSError)
+        )
 
     async def admit(self, user_id: str, address: str) -> None:
         """Count a new connection. Raise TooManyConnections, or RedisError."""
-        if not any(self._limits().values()):
+        limits = self._limits()
+        if not any(limits.values()):
             self.changed(user_id, address)
             return
-        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._asked.append(_Asking(user_id, address, answer))
-        if self._asker is None:
-            self._asker = asyncio.create_task(self._ask(), name="presence-admit")
-        await answer
+        answer = await self._admissions.ask(_Asking(user_id, address))
+        if answer != ADMITTED:
+            raise self._census.refuse(answer, limits[answer])
 
     def changed(self, user_id: str, address: str) -> None:
         """Note that a connection of the user, from there, is gone."""
@@ -105,6 +109,10 @@ class Presence:
                     await self._delete(PROCESSES)
             await asyncio.sleep(REFRESH_SECONDS)
 
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._admissions.close()
+
     async def leave(self) -> None:
         """Make Redis forget this process; without Redis its keys expire."""
         with contextlib.suppress(RedisError, OSError):
@@ -120,7 +128,7 @@ class Presence:
         """Send Redis the counts of now."""
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.sadd(PROCESSES, self._id)
-            pipe.set(STATS + self._id, _encode(self._hub.stats()), ex=FORGET_SECONDS)
+            pipe.set(STATS + self._id, _encode(self._census.stats()), ex=FORGET_SECONDS)
             await pipe.execute()
         for counts in (self._users, self._addresses):
             await self._refresh(counts)
@@ -142,49 +150,28 @@ class Presence:
         others = [process for process in await self._processes() if process != self._id]
         found = [await self._stats_of(process) for process in others]
         # This process knows its own counts, also when Redis has just lost them.
-        live = [self._hub.stats(), *(stats for stats in found if stats is not None)]
+        live = [self._census.stats(), *(stats for stats in found if stats is not None)]
         return len(live), _sum(live)
 
-    async def _ask(self) -> None:
-        # Those that ask in the same moment share a call.
-        await asyncio.sleep(0)
-        try:
-            while self._asked:
-                asked, self._asked = self._asked[:TOGETHER], self._asked[TOGETHER:]
-                await self._answer(asked)
-        finally:
-            self._asker = None
-
     def _limits(self) -> dict[str, int]:
-        limits = self._hub.limits
+        limits = self._census.limits
         return {"user": limits.live.ws_max_connections_per_user, "address": limits.per_address}
 
-    async def _answer(self, asked: list[_Asking]) -> None:
-        limits = self._limits()
-        arguments: list[str | int] = [self._id, FORGET_SECONDS, *limits.values()]
-        users, addresses = [one.user_id for one in asked], [one.address for one in asked]
-        counts = zip(
-            self._users.with_each(users), self._addresses.with_each(addresses), strict=True
-        )
-        for one, (of_user, of_address) in zip(asked, counts, strict=True):
-            arguments += [one.user_id, of_user, one.address, of_address]
-        try:
-            replies = await self._admit(keys=[PROCESSES, USERS, ADDRESSES], args=arguments)
-        except (RedisError, OSError) as error:
-            replies = [error] * len(asked)
-        for one, reply in zip(asked, replies, strict=True):
-            self._settle(one, reply, limits)
-
-    def _settle(self, one: _Asking, reply: Any, limits: Mapping[str, int]) -> None:
-        if one.answer.done():
-            self.changed(one.user_id, one.address)
-        elif isinstance(reply, Exception):
-            one.answer.set_exception(reply)
-        elif reply == b"admitted":
-            one.answer.set_result(None)
-        else:
-            name = reply.decode()
-            one.answer.set_exception(self._hub.refuse(name, limits[name]))
+    async def _admit_all(self, asking: list[_Asking]) -> list[str]:
+        """Return of each `ADMITTED`, or whose limit is reached."""
+        arguments: list[str | int] = [self._id, FORGET_SECONDS, *self._limits().values()]
+        of_users = self._users.with_each([one.user_id for one in asking])
+        at_addresses = self._addresses.with_each([one.address for one in asking])
+        for one, of_user, at_address in zip(asking, of_users, at_addresses, strict=True):
+            arguments += [one.user_id, of_user, one.address, at_address]
+        replies = await self._admit(keys=[PROCESSES, USERS, ADDRESSES], args=arguments)
+        for one, of_user, at_address in zip(asking, of_users, at_addresses, strict=True):
+            if self._users.of_one(one.user_id) < of_user or (
+                self._addresses.of_one(one.address) < at_address
+            ):
+                # Some have left meanwhile, and Redis may have learned of that first.
+                self.changed(one.user_id, one.address)
+        return [reply.decode() for reply in replies]
 
     async def _tell(self, key: str, counts: Mapping[str, int], changed: set[str]) -> bool:
         """Send some counts; return False when those sent before are gone."""

@@ -12,7 +12,7 @@ from tornado.web import HTTPError
 
 from tornado_rt.auth import AuthError
 from tornado_rt.backplane import BackplaneDown
-from tornado_rt.hub import TooManyConnections
+from tornado_rt.census import TooManyConnections
 from tornado_rt.keys import KeysUnavailable
 from tornado_rt.redis import is_full
 

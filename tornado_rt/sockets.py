@@ -1,6 +1,6 @@
 """The base of WebSocket endpoints (RFC 6455).
 
-We check the handshake to the letter, Tornado answers it. Then the stream is taken over, as an event
+The handshake is checked to the letter, and answered. Then the stream is taken over, as an event
 stream is: an open socket is its stream and one small object, and what a client sends is read by
 `frames`. It is read no faster than it is answered: one action at a time, a bounded number of
 messages a second, a few milliseconds of frames a turn. What comes beyond that waits in the client's
@@ -9,24 +9,26 @@ kernel and ours; nothing is lost.
 
 import abc
 import asyncio
-import contextlib
-import re
+import socket
+import ssl
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
+import attrs
 import orjson
-from tornado.httputil import HTTPHeaders
-from tornado.iostream import IOStream, StreamClosedError
+from tornado.iostream import IOStream
 from tornado.websocket import WebSocketHandler
 
 from tornado_rt.auth import AuthError, Identity
+from tornado_rt.census import Transport
 from tornado_rt.connection import Connection
 from tornado_rt.deflate import WINDOW_BITS, Inflater, answer_offers, window_of
 from tornado_rt.feed import Action, Feed
 from tornado_rt.frames import BadFrame, FrameReader, Opcode, close_frame, control_frame
-from tornado_rt.hub import Hub, Transport
+from tornado_rt.handshake import VERSION, accept_handshake, check_handshake, offered_subprotocols
+from tornado_rt.hub import Hub
 from tornado_rt.problems import Problem
 from tornado_rt.protocol import (
     PING_FRAME,
@@ -40,18 +42,25 @@ from tornado_rt.protocol import (
 )
 from tornado_rt.refusals import close_code_of, error_message, error_of
 from tornado_rt.web import BaseHandler, refuse_without_folder
-from tornado_rt.wire import take_over
+from tornado_rt.wire import Wire, take_over
 from tornado_rt.work.values import cut
 
-# Room for what comes right after a handshake: mostly nothing.
-EARLY_BYTES = 4096
 # How long the frames of one socket are read before the loop turns [s].
 TURN_SECONDS = 0.002
 # The cost, in messages, of a frame that is neither a message nor a ping: a fragment, a pong.
 PART_COST = 1 / 256
-# 16 bytes in base64 (RFC 6455 section 4.1).
-KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
-VERSION = "13"
+
+
+@attrs.frozen
+class Opened:
+    """A socket whose handshake is answered.
+
+    `unsent` of the answer has still to be written; `early` has come after the handshake.
+    """
+
+    socket: socket.socket
+    unsent: bytes
+    early: bytes
 
 
 class SocketConnection(Connection):
@@ -95,18 +104,11 @@ class SocketConnection(Connection):
     def encode_beat(self, heartbeat: Message) -> bytes:
         return heartbeat.ws_frame + PING_FRAME
 
-    def take(self, stream: IOStream) -> None:
-        """Own the socket from here on, and what came after the handshake.
-
-        Raise StreamClosedError when the client has left.
-        """
-        stream.read_chunk_size = EARLY_BYTES
-        # Pending when nothing did; then the future is dropped with the stream.
-        early = asyncio.ensure_future(stream.read_bytes(stream.max_buffer_size, partial=True))
-        data = early.result() if early.done() else b""
-        self.own(take_over(stream, self.hub.limits.peer_timeout))
-        if data:
-            self._loop.call_soon(self.received, data)
+    def take(self, opened: Opened) -> None:
+        """Own the socket from here on, and what came after the handshake."""
+        self.own(opened.socket, opened.unsent)
+        if opened.early:
+            self._loop.call_soon(self.received, opened.early)
 
     def farewell(self, code: CloseCode) -> bytes:
         return close_frame(code)
@@ -268,14 +270,34 @@ class SocketConnection(Connection):
         """Learn that the identity has another token, which may allow less."""
 
 
+class RefusedSocket(Wire):
+    """A socket that gets its last bytes, and is closed once its client has."""
+
+    __slots__ = ()
+
+    def encode(self, message: Message) -> bytes:
+        return message.ws_frame
+
+    def received(self, data: bytes) -> None:
+        """Ignore what a refused client says."""
+
+    def lost(self) -> None:
+        """Nothing is left to do."""
+
+    def parted(self) -> None:
+        self.hang_up()
+
+
 class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
     """An endpoint that is a WebSocket. Subclasses say what it follows."""
 
-    stream: IOStream | None = None
+    # Set once the handshake is answered, until somebody owns the socket.
+    opened: Opened | None = None
     redeems_itself = True
     get_changes = True
     # The negotiated compression; None when it is off or the client does not want it.
     agreed: str | None = None
+    _is_new = True
 
     @abc.abstractmethod
     async def enter(self) -> tuple[SocketConnection, Callable[[], None]]:
@@ -284,10 +306,18 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
         Raise Problem, or what `settings["problems"]` maps.
         """
 
+    def clear(self) -> None:
+        """Begin an answer of HTTP's: only a refusal is one."""
+        if not self._is_new or self.request.method != "GET":
+            super().clear()
+        self._is_new = False
+
     def check_request(self) -> None:
         """Check the handshake."""
         if self.request.method == "GET":
-            self._check_handshake()
+            check_handshake(self.request)
+            self._check_foreign_origin()
+            self._agree()
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer with a problem document; 426 says what is spoken here (RFC 6455 section 4.4)."""
@@ -297,8 +327,8 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
         super().write_error(status_code, **kwargs)
 
     def give_up(self, task: "asyncio.Task[Any]") -> None:
-        """Close a socket that is being opened, or has still to answer a close frame."""
-        if self.stream is None:
+        """Close a socket that is being opened."""
+        if self.opened is None:
             return super().give_up(task)
         self._close(CloseCode.GOING_AWAY)
         task.cancel()
@@ -318,31 +348,39 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
         raise Problem(426, "this address speaks WebSocket")
 
     async def get(self, *args: str, **kwargs: str) -> None:
-        """Answer the handshake. Of compression Tornado knows nothing: its own keeps a window."""
-        if self.agreed is not None:
-            self.set_header("Sec-WebSocket-Extensions", self.agreed)
-        await super().get(*args, **kwargs)
+        """Answer the handshake, check the identity, follow the feed, and send what there is.
 
-    def on_message(self, message: str | bytes) -> None:
-        """Ignore what a refused client says."""
+        From the answer on the request is over for Tornado: refusals are close codes.
+        """
+        self.set_status(101)
+        self.application.log_request(self)
+        answer = self._accept()
+        try:
+            self.opened = answer_on(self.detach(), answer, self.hub.limits.peer_timeout)
+        except OSError:
+            # The client left before it had its answer.
+            return
+        try:
+            if self.hub.draining:
+                self._close(CloseCode.GOING_AWAY)
+            else:
+                await self._follow(self.opened)
+        except Exception as error:
+            self._refuse(error)
+        finally:
+            # Nobody owns it when this was cancelled.
+            if self.opened is not None:
+                self.opened.socket.close()
+            # It refers to us.
+            self.ui = None  # type: ignore[assignment]
 
-    def _check_handshake(self) -> None:
-        """Raise Problem for what RFC 6455 does not allow (sections 4.2.1 and 9.1)."""
+    def _accept(self) -> bytes:
         headers = self.request.headers
-        if self.request.version == "HTTP/1.0":
-            raise Problem(400, "a WebSocket needs HTTP/1.1")
-        if not _names(headers, "Upgrade", "websocket"):
-            raise Problem(426, "this address speaks WebSocket")
-        if not _names(headers, "Connection", "upgrade"):
-            raise Problem(400, "Connection must name Upgrade")
-        if headers.get("Sec-WebSocket-Version") != VERSION:
-            raise Problem(426, f"Sec-WebSocket-Version must be {VERSION}")
-        if not KEY.fullmatch(headers.get("Sec-WebSocket-Key", "")):
-            raise Problem(400, "Sec-WebSocket-Key must be 16 bytes in base64, once")
-        self._check_foreign_origin()
-        self._agree()
-        # Tornado wants it alone.
-        headers["Upgrade"] = "websocket"
+        chosen = {
+            "Sec-WebSocket-Protocol": self.select_subprotocol(offered_subprotocols(headers)),
+            "Sec-WebSocket-Extensions": self.agreed,
+        }
+        return accept_handshake(headers, chosen)
 
     def _check_foreign_origin(self) -> None:
         try:
@@ -353,10 +391,9 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
             raise Problem(403, "this origin may not open a WebSocket")
 
     def _agree(self) -> None:
-        # Taken out of the request: Tornado would read it in its own way.
-        header = self.request.headers.pop("Sec-WebSocket-Extensions", "")
+        """Settle compression. Raise Problem 400 for an offer that cannot be read."""
         try:
-            answer = answer_offers(header)
+            answer = answer_offers(self.request.headers.get("Sec-WebSocket-Extensions", ""))
         except ValueError as error:
             raise Problem(400, f"Sec-WebSocket-Extensions: {error}") from None
         self.agreed = answer if self.settings.get("websocket_compression") else None
@@ -365,56 +402,28 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
         """Choose ours; the one with the token is never echoed."""
         return WS_SUBPROTOCOL if WS_SUBPROTOCOL in subprotocols else None
 
-    async def open(self, *args: str, **kwargs: str) -> None:
-        """Check the identity, follow the feed, and send what there is."""
-        assert self.ws_connection is not None
-        self.stream = self.ws_connection.stream
-        assert self.stream is not None
-        if self.hub.draining:
-            self._close(CloseCode.GOING_AWAY)
-            return
-        try:
-            await self._follow(self.stream)
-        except StreamClosedError:
-            # The client left before it had its answer.
-            self._close(CloseCode.GOING_AWAY)
-        except Exception as error:
-            self._refuse(error)
-
-    async def _follow(self, stream: IOStream) -> None:
+    async def _follow(self, opened: Opened) -> None:
         await self.redeem()
         connection, begin = await self.enter()
-        try:
-            if stream.writing():
-                # Then the answer to the handshake is written.
-                await stream.write(b"")
-            if not connection.closed:
-                connection.take(stream)
-        except StreamClosedError:
-            connection.detach()
-            raise
         if connection.closed:
             self._close(CloseCode.GOING_AWAY)
             return
-        self._let_go()
+        self.opened = None
+        connection.take(opened)
         begin()
-
-    def _let_go(self) -> None:
-        # Tornado's receive loop ends before it begins, and closes nothing.
-        assert self.ws_connection is not None
-        self.ws_connection.client_terminated = True
-        self.ws_connection = None
 
     def _refuse(self, error: Exception) -> None:
         problem = self._problem_of(500, error)
         self.log_exception(type(error), error, error.__traceback__)
-        assert self.stream is not None
-        with contextlib.suppress(StreamClosedError):
-            self.stream.write(error_of(problem).ws_frame)
-        self._close(close_code_of(problem))
+        self._close(close_code_of(problem), error_of(problem).ws_frame)
 
-    def _close(self, code: CloseCode) -> None:
-        self.close(code, code.name.lower())
+    def _close(self, code: CloseCode, last_words: bytes = b"") -> None:
+        """Say why, and goodbye; the client has a while to take it."""
+        opened, self.opened = self.opened, None
+        assert opened is not None
+        refused = RefusedSocket(self.hub.tally)
+        refused.own(opened.socket, opened.unsent)
+        refused.part(last_words + close_frame(code))
 
 
 class RealtimeSocket(SocketHandler):
@@ -439,6 +448,16 @@ def _referring(answer: Message, ref: Any) -> Message:
     return Message.of(answer.type, {"ref": ref, **answer.fields()})
 
 
-def _names(headers: HTTPHeaders, header: str, token: str) -> bool:
-    """Say whether a header that is a list has this token (RFC 9110 section 5.6.1)."""
-    return token in (one.strip().lower() for one in headers.get(header, "").split(","))
+def answer_on(stream: IOStream, answer: bytes, peer_timeout: float) -> Opened:
+    """Answer a handshake, and take the socket over. Raise OSError when the client has left."""
+    early = bytes(stream._read_buffer)
+    sock = take_over(stream, peer_timeout)
+    try:
+        sent = sock.send(answer)
+    except (BlockingIOError, ssl.SSLWantWriteError):
+        # It asked for other things before, and has not read them.
+        sent = 0
+    except OSError:
+        sock.close()
+        raise
+    return Opened(sock, answer[sent:], early)

@@ -13,9 +13,10 @@ import attrs
 from tornado.iostream import IOStream, StreamClosedError
 
 from tornado_rt.auth import Identity
+from tornado_rt.census import Transport
 from tornado_rt.connection import Connection
 from tornado_rt.feed import Feed
-from tornado_rt.hub import Hub, Transport
+from tornado_rt.hub import Hub
 from tornado_rt.problems import Problem
 from tornado_rt.protocol import ERROR_EVENT, CloseCode, ErrorCode, Message, chunk
 from tornado_rt.refusals import error_message

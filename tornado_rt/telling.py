@@ -174,6 +174,7 @@ async def _open_deliveries(
         max_events=1,
         kept_per_user=settings.delivery_kept_per_user,
     )
+    stack.push_async_callback(queue.close)
     return Deliveries(queue, Lanes(redis, queue.prefix))
 
 
@@ -187,6 +188,7 @@ def open_outbox(
         telling.webhooks,
         queue_name=core.settings.queue_name,
         consumer=_process_name(core.settings, process),
+        prefix=core.settings.prefix,
         metrics=core.metrics,
     )
     core.jobs.keep(pump.run, "outbox")

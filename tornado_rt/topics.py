@@ -6,7 +6,6 @@ that holds the cursors of all its topics, since a reader remembers only the last
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 import attrs
@@ -250,6 +249,7 @@ class TopicsStreamConnection(TopicsConnection, StreamConnection):
                 self.send(attrs.evolve(message, place=format_places(self._places)))
                 subscription.begin(opening)
         self.end_if_empty()
+        self.wait_for_due()
 
 
 class TopicsSocket(SocketHandler):
@@ -259,10 +259,9 @@ class TopicsSocket(SocketHandler):
         self.feeds = feeds
 
     async def enter(self) -> tuple[SocketConnection, Callable[[], None]]:
-        """Topics come when they are asked for."""
         connection = TopicsSocketConnection(self.hub, self.identity, self.address, self)
         await connection.enter()
-        return connection, partial(connection.greet, {})
+        return connection, connection.begin_empty
 
 
 class TopicsStreamHandler(EventStreamHandler):

@@ -1,7 +1,12 @@
 """The requests that handlers are at work on."""
 
 import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
+
+# How long what was refused at a stop has to end, and clients to take their answers [s].
+REFUSED_SECONDS = 1.0
 
 
 class Request(Protocol):
@@ -28,6 +33,17 @@ class UnderWay:
         """Refuse all that is under way."""
         for task, request in tuple(self._requests.items()):
             request.give_up(task)
+
+    async def end(self, answered: Callable[[], Awaitable[None]], seconds: float) -> None:
+        """Wait until `answered` returns, for this long [s]; then refuse what is under way."""
+        try:
+            async with asyncio.timeout(seconds):
+                await answered()
+        except TimeoutError:
+            self.give_up()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REFUSED_SECONDS):
+                    await answered()
 
     async def over(self) -> None:
         """Return once nothing is under way."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import inspect
 import math
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,7 +16,14 @@ from tornado.httputil import HTTPServerRequest
 from tornado.iostream import IOStream
 from tornado.web import Application, HTTPError, RequestHandler, stream_request_body
 
-from tornado_rt.auth import AuthError, Identity, NoCredentials, TokenVerifier, challenge
+from tornado_rt.auth import (
+    AuthError,
+    Identity,
+    NoCredentials,
+    TokenVerifier,
+    challenge,
+    check_identity,
+)
 from tornado_rt.bounds import OutOfBounds, check_name
 from tornado_rt.credentials import find_credential
 from tornado_rt.hub import Hub
@@ -30,6 +38,8 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
+# Says who sends a request, by an application's own sign-in; None for nobody.
+Authenticate = Callable[[HTTPServerRequest], Identity | Awaitable[Identity | None] | None]
 
 # Headers that a page of a trusted origin may always send, and those that it may read.
 CORS_HEADERS = "Authorization, Content-Type, Last-Event-ID, Idempotency-Key"
@@ -96,6 +106,10 @@ class BaseHandler(RequestHandler):
     def address(self) -> str:
         """The peer's address, as requests and connections are counted by it."""
         return network_of(self.request.remote_ip or "local")
+
+    def at(self, path: str) -> str:
+        """Return where a path of ours is on this server: under the prefix, if there is one."""
+        return f"{self.settings['prefix']}{path}"
 
     async def prepare(self) -> None:
         """Check the bounds, then the credentials, all before the body comes."""
@@ -262,12 +276,14 @@ class BaseHandler(RequestHandler):
         seconds: float = self.settings.get("request_timeout_seconds", 0.0)
         if seconds and task is not None:
             loop = asyncio.get_running_loop()
-            problem = Problem(503, "this took too long; try again", retry_after=1)
-            self._deadline = loop.call_later(seconds, self._refuse_late, problem, task)
+            self._deadline = loop.call_later(seconds, self._refuse_slow, task)
 
     def _stop_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
+
+    def _refuse_slow(self, task: "asyncio.Task[Any]") -> None:
+        self._refuse_late(Problem(503, "this took too long; try again", retry_after=1), task)
 
     def _refuse_late(self, problem: Problem, task: "asyncio.Task[Any]") -> None:
         if task.done() or self._finished or self._headers_written:
@@ -304,6 +320,9 @@ class BaseHandler(RequestHandler):
 
     async def _look(self) -> Identity | None:
         shown = find_credential(self.request.headers, self.get_query_arguments)
+        authenticate: Authenticate | None = self.settings.get("authenticate")
+        if authenticate is not None and (shown.by_cookie or not (shown.ticket or shown.token)):
+            return await self._ask(authenticate)
         self.by_ticket, self.by_cookie = bool(shown.ticket), shown.by_cookie
         if shown.by_cookie:
             self._check_page()
@@ -317,6 +336,18 @@ class BaseHandler(RequestHandler):
         if self.request.method != "HEAD":
             self._redeem_when_served(shown.ticket)
         return identity
+
+    async def _ask(self, authenticate: Authenticate) -> Identity | None:
+        """Return whom the application has signed in. What its function raises is its own fault."""
+        found = authenticate(self.request)
+        if inspect.isawaitable(found):
+            found = await found
+        if found is None:
+            return None
+        # Whether by a cookie is not known: browsers send other things by themselves too.
+        self.by_cookie = True
+        self._check_page()
+        return check_identity(found)
 
     def _check_page(self) -> None:
         """Raise Problem 403 for a change by a cookie that does not say which page asks for it.

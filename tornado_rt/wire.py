@@ -24,6 +24,9 @@ LINGER_SECONDS = 5.0
 # How long a peer has to close when nothing more will be sent, and how much is taken meanwhile [B].
 HANG_UP_SECONDS = 1.0
 HANG_UP_BYTES = 16 * 1024 * 1024
+INTERNET = (socket.AF_INET, socket.AF_INET6)
+# Only Linux has it.
+USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 # Largest number of a socket option: 25 days.
 MOST_MILLISECONDS = 2**31 - 1
 
@@ -60,18 +63,21 @@ class Wire(abc.ABC):
     def parted(self) -> None:
         """Learn that the farewell is written, and nothing after it will be."""
 
-    def own(self, sock: socket.socket) -> None:
-        """Read and write this socket from here on."""
+    def own(self, sock: socket.socket, unsent: bytes = b"") -> None:
+        """Read and write this socket from here on. `unsent` has still to be written, before all."""
         self._socket = sock
-        self._loop.add_reader(sock, self._readable)
+        self.resume()
+        if unsent:
+            self._write_later(memoryview(unsent))
 
     def shut(self) -> None:
         """Close the socket; harmless when repeated."""
         sock, self._socket = self._socket, None
         if sock is None:
             return
-        self._loop.remove_reader(sock)
-        self._loop.remove_writer(sock)
+        # By its number: a selector that does not know a socket writes out who its peer is.
+        self._loop.remove_reader(sock.fileno())
+        self._loop.remove_writer(sock.fileno())
         # Not only closed: a forked child may hold a copy.
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
@@ -83,12 +89,12 @@ class Wire(abc.ABC):
     def pause(self) -> None:
         """Read nothing: what the peer sends waits in its kernel and ours."""
         if self._socket is not None:
-            self._loop.remove_reader(self._socket)
+            self._loop.remove_reader(self._socket.fileno())
 
     def resume(self) -> None:
         """Read again; harmless when repeated."""
         if self._socket is not None:
-            self._loop.add_reader(self._socket, self._readable)
+            self._loop.add_reader(self._socket.fileno(), self._readable)
 
     def hang_up(self) -> None:
         """End our side, and close when the peer has ended its own (RFC 6455 section 7.1.1).
@@ -121,8 +127,12 @@ class Wire(abc.ABC):
         self.tally.bytes += sent
         if sent < len(piece):
             # A view: however many are slow, they share the piece.
-            self._backlog = Backlog(memoryview(piece)[sent:])
-            self._loop.add_writer(self._socket, self._writable)
+            self._write_later(memoryview(piece)[sent:])
+
+    def _write_later(self, rest: memoryview) -> None:
+        assert self._socket is not None
+        self._backlog = Backlog(rest)
+        self._loop.add_writer(self._socket.fileno(), self._writable)
 
     def part(self, farewell: bytes) -> None:
         """Write this last, after the backlog. A peer that takes it too slowly is cut off."""
@@ -185,7 +195,7 @@ class Wire(abc.ABC):
         self.tally.bytes += sent
         self.tally.delivered += backlog.advance(sent, self.encode)
         if not backlog.rest:
-            self._loop.remove_writer(self._socket)
+            self._loop.remove_writer(self._socket.fileno())
             self._backlog = None
             self._catch_breath()
 
@@ -212,15 +222,19 @@ def take_over(stream: IOStream, peer_timeout: float) -> socket.socket:
     stream.set_close_callback(None)
     stream.io_loop.remove_handler(stream.fileno())
     sock: socket.socket = stream.socket
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
+    if sock.family in INTERNET:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    bound_silence(sock, peer_timeout)
+        _bound_silence(sock, peer_timeout)
     return sock
 
 
 def bound_silence(sock: socket.socket, peer_timeout: float) -> None:
     """Have Linux give up a peer that takes nothing of what was sent for this long [s]; 0: never."""
-    option = getattr(socket, "TCP_USER_TIMEOUT", None)
-    if option is not None and peer_timeout and sock.family in (socket.AF_INET, socket.AF_INET6):
+    if sock.family in INTERNET:
+        _bound_silence(sock, peer_timeout)
+
+
+def _bound_silence(sock: socket.socket, peer_timeout: float) -> None:
+    if USER_TIMEOUT is not None and peer_timeout:
         milliseconds = min(int(peer_timeout * 1000), MOST_MILLISECONDS)
-        sock.setsockopt(socket.IPPROTO_TCP, option, milliseconds)
+        sock.setsockopt(socket.IPPROTO_TCP, USER_TIMEOUT, milliseconds)

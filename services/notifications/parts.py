@@ -106,8 +106,7 @@ class Parts:
 
     async def counts(self, user_id: str) -> dict[str, int]:
         """Return `{unread, unseen, version}`."""
-        async with self.access.watched():
-            return counts_dict(await self._read_account(user_id))
+        return counts_dict(await self._read_account(user_id))
 
     async def _commit(self, intent: Any) -> Outcome:
         async with self.access.watched():
@@ -125,6 +124,7 @@ class Parts:
 
     async def _read_accounts(self, user_ids: list[str]) -> list[tuple[Account, bool]]:
         """Return the accounts, and whether each has to be counted."""
-        settled = await self._accounts.settled(list(dict.fromkeys(user_ids)))
-        known, broken = await self._recount.look(settled)
+        async with self.access.watched():
+            settled = await self._accounts.settled(list(dict.fromkeys(user_ids)))
+            known, broken = await self._recount.look(settled)
         return [(known[id_], id_ in broken) for id_ in user_ids]

@@ -64,6 +64,10 @@ class QueueAccess:
         self.sent_plans = SentPlans()
         self._redis = redis
 
+    async def close(self) -> None:
+        """End the calls that are under way; those who wait for them are cancelled."""
+        await self.scripts.close()
+
     def _reading(self) -> Pipeline:
         # Not a transaction: Redis refuses even to read in one when it is full.
         return self._redis.pipeline(transaction=False)

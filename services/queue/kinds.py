@@ -123,6 +123,20 @@ class KindBoard(QueueAccess):
         )
         return bool(known)
 
+    async def read_workers(self) -> list[dict[str, Any]]:
+        """Return the workers that live: `worker_id`, `kinds`, and what else they tell."""
+        async with self._reading() as pipe:
+            pipe.time()
+            pipe.hgetall(f"{self.prefix}workers")
+            (seconds, _), told = await pipe.execute()
+        found = []
+        for worker_id, one in sorted(told.items()):
+            if kinds := _serves(one, float(seconds)):
+                info = orjson.loads(one.partition(b" ")[2]).get("info")
+                more = info if isinstance(info, dict) else {}
+                found.append({**more, "worker_id": worker_id.decode(), "kinds": list(kinds)})
+        return found
+
     async def read_kinds(self) -> list[KindState]:
         """Read how all kinds stand; under the name "" what holds over all of them."""
         now, kinds, workers = await self.scripts.run("read_kinds")

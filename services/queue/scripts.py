@@ -7,11 +7,9 @@ luaF_findupval): so the library stands in two functions, one in the other. What 
 records, counts and the line is written once, by the finishers of the library, after its body.
 """
 
-import asyncio
-import contextvars
 import functools
 import hashlib
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ import msgpack
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
+from tornado_rt.batcher import Batcher
 from tornado_rt.redis import KEY_TYPES
 
 FOLDER = Path(__file__).parent / "scripts"
@@ -43,26 +42,26 @@ return run()
 TOGETHER = 16
 # At most this many requests of the same moment share one call.
 GROUPED = 25
+# Round trips under way at once: each has a connection of its own meanwhile.
+AT_ONCE = 64
+
+
+# A call: the script's name, and its arguments.
+Call = tuple[str, bytes]
 
 
 @attrs.frozen(eq=False)
-class _Call:
-    """One call that waits for its reply."""
-
-    name: str
-    arguments: bytes
-    reply: asyncio.Future[Any]
-
-
-@attrs.frozen(eq=False)
-class _Group:
-    """What is asked in one call, each with its own item and its part of the reply."""
+class _Request:
+    """What is asked in a call of many: its own item, what it shares with others, its plans."""
 
     name: str
     shared: Mapping[str, Any]
-    items: list[Mapping[str, Any]] = attrs.field(factory=list)
-    plans: dict[str, bytes] = attrs.field(factory=dict)
-    replies: list[asyncio.Future[Any]] = attrs.field(factory=list)
+    item: Mapping[str, Any]
+    plans: Mapping[str, bytes]
+
+    def goes_with(self, other: "_Request") -> bool:
+        """Say whether both can be in one call."""
+        return (self.name, self.shared) == (other.name, other.shared)
 
 
 class Scripts:
@@ -73,24 +72,24 @@ class Scripts:
         self._common: tuple[str, str, int] = (prefix, epoch_candidate, max_events)
         self._sources = _read_all()
         self._digests = _digests()
-        self._calls: list[_Call] = []
-        self._groups: list[_Group] = []
-        self._senders: set[asyncio.Task[None]] = set()
+        # When a call fails it fails for all: one that Redis refuses has an error as its reply.
+        self._calls: Batcher[Call, Any] = Batcher(
+            self._exchange, "queue-calls", together=TOGETHER, common=(Exception,), at_once=AT_ONCE
+        )
+        self._requests: Batcher[_Request, Any] = Batcher(
+            self._group, "queue-requests", together=GROUPED, common=(Exception,), at_once=AT_ONCE
+        )
 
     async def run(self, name: str, /, **arguments: Any) -> Any:
         """Run one script and return its reply. Calls of the same moment share a round trip."""
-        loop = asyncio.get_running_loop()
-        call = _Call(name, _pack(arguments), loop.create_future())
-        self._calls.append(call)
-        if len(self._calls) == 1:
-            _call_soon(self._send)
-        return await call.reply
+        return await self._calls.ask((name, _pack(arguments)))
 
     async def run_alone(self, name: str, /, **arguments: Any) -> Any:
         """Run one script that is work enough for a round trip of its own."""
-        call = _Call(name, _pack(arguments), asyncio.get_running_loop().create_future())
-        await self._exchange([call])
-        return await call.reply
+        [reply] = await self._exchange([(name, _pack(arguments))])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     async def run_grouped(
         self,
@@ -104,84 +103,57 @@ class Scripts:
         It replies with a list, an element for each; this returns ours. What is asked in the same
         moment is one call, and when it fails, it fails for all.
         """
-        if not self._groups:
-            _call_soon(self._send_groups)
-        group = self._groups[-1] if self._groups else None
-        if (
-            group is None
-            or (group.name, group.shared) != (name, shared)
-            or len(group.replies) == GROUPED
-        ):
-            group = _Group(name, shared)
-            self._groups.append(group)
-        reply = asyncio.get_running_loop().create_future()
-        group.items.append(item)
-        group.plans.update(plans)
-        group.replies.append(reply)
-        return await reply
+        return await self._requests.ask(_Request(name, shared, item, plans))
 
-    def _send(self) -> None:
-        calls, self._calls = self._calls, []
-        for start in range(0, len(calls), TOGETHER):
-            self._own(self._exchange(calls[start : start + TOGETHER]))
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._requests.close()
+        await self._calls.close()
 
-    def _send_groups(self) -> None:
-        groups, self._groups = self._groups, []
-        for group in groups:
-            self._own(self._exchange_group(group))
+    async def _group(self, requests: list[_Request]) -> list[Any]:
+        groups: list[list[_Request]] = []
+        for request in requests:
+            if groups and request.goes_with(groups[-1][0]):
+                groups[-1].append(request)
+            else:
+                groups.append([request])
+        return [reply for group in groups for reply in await self._ask_group(group)]
 
-    def _own(self, exchange: Coroutine[Any, Any, None]) -> None:
-        sender = asyncio.create_task(exchange)
-        # Each ends with its calls, which are awaited; the set keeps it alive until then.
-        self._senders.add(sender)
-        sender.add_done_callback(self._senders.discard)
-
-    async def _exchange_group(self, group: _Group) -> None:
+    async def _ask_group(self, group: list[_Request]) -> Sequence[Any]:
+        first = group[0]
+        plans = {digest: plan for one in group for digest, plan in one.plans.items()}
+        items = [one.item for one in group]
         try:
-            replies = await self.run_alone(
-                group.name, **group.shared, tasks=group.items, plans=group.plans
+            replies: list[Any] = await self.run_alone(
+                first.name, **first.shared, tasks=items, plans=plans
             )
-        except asyncio.CancelledError:
-            for waiting in group.replies:
-                waiting.cancel()
-            raise
         except Exception as error:
-            replies = [error] * len(group.replies)
-        for waiting, reply in zip(group.replies, replies, strict=True):
-            _settle(waiting, reply)
+            return [error] * len(group)
+        return replies
 
-    async def _exchange(self, calls: Sequence[_Call]) -> None:
-        try:
+    async def _exchange(self, calls: Sequence[Call]) -> list[Any]:
+        """Return the reply to each call; an error when Redis refused it."""
+        replies = await self._ask(calls)
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            # Nothing was done by those, and the others are harmless when repeated.
+            for name in {name for name, _ in calls}:
+                await self._redis.script_load(self._sources[name])
             replies = await self._ask(calls)
-            if any(isinstance(reply, NoScriptError) for reply in replies):
-                # Nothing was done by those, and the others are harmless when repeated.
-                for name in {call.name for call in calls}:
-                    await self._redis.script_load(self._sources[name])
-                replies = await self._ask(calls)
-        except asyncio.CancelledError:
-            for call in calls:
-                call.reply.cancel()
-            raise
-        except Exception as error:
-            replies = [error] * len(calls)
-        for call, reply in zip(calls, replies, strict=True):
-            _settle(call.reply, reply)
+        return replies
 
-    async def _ask(self, calls: Sequence[_Call]) -> list[Any]:
+    async def _ask(self, calls: Sequence[Call]) -> list[Any]:
         if len(calls) == 1:
-            return [await self._ask_one(calls[0])]
+            return [await self._ask_one(*calls[0])]
         pipe = self._redis.pipeline(transaction=False)
-        for call in calls:
-            pipe.evalsha(self._digests[call.name], 1, *self._common, call.arguments)
+        for name, arguments in calls:
+            pipe.evalsha(self._digests[name], 1, *self._common, arguments)
         replies: list[Any] = await pipe.execute(raise_on_error=False)
         return replies
 
-    async def _ask_one(self, call: _Call) -> Any:
+    async def _ask_one(self, name: str, arguments: bytes) -> Any:
         """Ask without a pipeline, which would cost half as much again."""
         try:
-            return await self._redis.evalsha(
-                self._digests[call.name], 1, *self._common, call.arguments
-            )
+            return await self._redis.evalsha(self._digests[name], 1, *self._common, arguments)
         except ResponseError as error:
             return error
 
@@ -190,20 +162,6 @@ def _pack(arguments: Mapping[str, Any]) -> bytes:
     # Redis 6.2 reads raw bytes, and not the binary type that came later.
     packed: bytes = msgpack.packb(arguments, use_bin_type=False)
     return packed
-
-
-def _call_soon(send: Callable[[], None]) -> None:
-    """Call it for all who ask, not in the name of the first: a handler may cancel its own tasks."""
-    asyncio.get_running_loop().call_soon(send, context=contextvars.Context())
-
-
-def _settle(future: asyncio.Future[Any], reply: Any) -> None:
-    if future.done():
-        return
-    if isinstance(reply, Exception):
-        future.set_exception(reply)
-    else:
-        future.set_result(reply)
 
 
 @functools.cache

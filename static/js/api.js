@@ -1,5 +1,8 @@
 /** The HTTP side: JSON in and out, problem documents as errors. */
 
+// Where the server's paths begin: it may serve under a prefix.
+export const BASE = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
+
 export class ProblemError extends Error {
   constructor(problem) {
     super([problem.detail ?? problem.title, ...(problem.errors ?? [])].join("; "));
@@ -39,7 +42,7 @@ export class Api {
     const headers = { Accept: "application/json" };
     if (this.token()) headers.Authorization = `Bearer ${this.token()}`;
     if (body !== undefined) headers["Content-Type"] = "application/json";
-    const answer = await fetch(path, { ...options, method, headers, body: body && JSON.stringify(body) })
+    const answer = await fetch(BASE + path, { ...options, method, headers, body: body && JSON.stringify(body) })
       .catch(() => { throw new Error("The server cannot be reached"); });
     // A proxy in between answers its own errors in HTML.
     const isJson = (answer.headers.get("Content-Type") ?? "").includes("json");

@@ -1,6 +1,6 @@
 /** The page: who is signed in, what they follow, and what they do. */
 
-import { Api } from "./api.js";
+import { Api, BASE } from "./api.js";
 import { $, element } from "./dom.js";
 import { showFrame } from "./frames-view.js";
 import { InboxView } from "./inbox-view.js";
@@ -10,7 +10,8 @@ import { EventStream } from "./stream.js";
 import { TaskList, nameOf } from "./task-list.js";
 import { FAILED, TaskView } from "./task-view.js";
 
-const SESSION = "tornado_rt.session";
+// Of another prefix on this host is another server.
+const SESSION = `tornado_rt.session${BASE}`;
 const UNAUTHORIZED = 4401;
 const ID = /^[A-Za-z0-9_-]{1,64}$/;
 const MOST_RERUN = 1000;
@@ -34,10 +35,13 @@ function showError(error) {
 }
 
 async function offerUsers() {
-  const { enabled, users } = await api.get("/api/auth/demo").catch((error) => {
+  const { enabled, users, user_id: known } = await api.get("/api/auth/demo").catch((error) => {
     if (error.status === 404) return { enabled: false, users: [] };
     throw error;
   });
+  // A cookie says who this is, of `POST /api/auth/session` or of the application around us.
+  if (!session && known) session = { token: "", user_id: known };
+  $("login-form").hidden = session?.token === "" && !enabled;
   $("user").replaceChildren(...users.map((name) => element("option", { value: name, textContent: name })));
   $("user").hidden = document.querySelector("label[for=user]").hidden = !enabled;
   $("token").hidden = document.querySelector("label[for=token]").hidden = enabled;
@@ -52,7 +56,7 @@ async function logIn() {
   sessionStorage.setItem(SESSION, JSON.stringify(session));
   unfollow();
   // A user who comes by a link and logs in wants what it names; it is not for the user after them.
-  if (previous) history.replaceState(null, "", "/");
+  if (previous) history.replaceState(null, "", `${BASE}/`);
   await enter();
   followAsked();
 }
@@ -113,7 +117,7 @@ function unfollow() {
 function follow(kind, id, name) {
   unfollow();
   const path = KINDS[kind] + id;
-  history.replaceState(null, "", `/?${kind}=${id}`);
+  history.replaceState(null, "", `${BASE}/?${kind}=${id}`);
   task.open(kind, name, curlLine(path));
   taskList.mark(id);
   const stream = new EventStream(path, api, {
@@ -149,8 +153,9 @@ function quoted(text) {
 }
 
 function curlLine(path) {
-  const header = quoted(`Authorization: Bearer ${token()}`);
-  return `curl -N -H ${header} ${quoted(location.origin + path)}`;
+  // Who signed in by a cookie has no token to show here.
+  const header = token() ? quoted(`Authorization: Bearer ${token()}`) : '"Authorization: Bearer $TOKEN"';
+  return `curl -N -H ${header} ${quoted(location.origin + BASE + path)}`;
 }
 
 function onTask(type, data) {

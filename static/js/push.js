@@ -1,10 +1,11 @@
 /** Push to this browser: asked for by a click, kept up to date, and given up again. */
 
+import { BASE } from "./api.js";
 import { $ } from "./dom.js";
 
 // Also in sw.js, which renews what is kept there.
 const KEPT = "tornado_rt.push";
-const SUBSCRIPTION = "/push-subscription";
+const SUBSCRIPTION = `${BASE}/push-subscription`;
 const WORDS = {
   on: "Stop telling me on this device",
   off: "Tell me on this device when the page is closed",
@@ -41,7 +42,7 @@ export class PushSwitch {
   }
 
   async #refresh() {
-    const registration = await navigator.serviceWorker.getRegistration("/");
+    const registration = await navigator.serviceWorker.getRegistration(`${BASE}/`);
     const subscription = await registration?.pushManager.getSubscription();
     if (!subscription) return;
     const known = await kept();
@@ -90,7 +91,7 @@ export class PushSwitch {
   }
 
   async #show() {
-    const registration = await navigator.serviceWorker.getRegistration("/");
+    const registration = await navigator.serviceWorker.getRegistration(`${BASE}/`);
     const subscription = await registration?.pushManager.getSubscription();
     const state = Notification.permission === "denied" ? "denied" : subscription ? "on" : "off";
     $("push").hidden = false;
@@ -100,7 +101,7 @@ export class PushSwitch {
 }
 
 async function register() {
-  await navigator.serviceWorker.register("/sw.js");
+  await navigator.serviceWorker.register(`${BASE}/sw.js`);
   return navigator.serviceWorker.ready;
 }
 

@@ -1,5 +1,6 @@
 /** A WebSocket that comes back and resumes, as the close code says. */
 
+import { BASE } from "./api.js";
 import { Backoff } from "./backoff.js";
 import { comesBack } from "./close-codes.js";
 import { Seen } from "./seen.js";
@@ -31,7 +32,7 @@ export class RealtimeSocket {
 
   /**
    * @param {string} path the address on this server
-   * @param {() => string} token returns the token
+   * @param {() => string} token returns the token, or ""
    * @param {{message: (type: string, data: object, id?: string) => void, raw: (text: string) => void,
    *          state: (text: string, code?: number) => void}} on what happens; `state` gets the
    *          close code when the socket will not come back
@@ -52,12 +53,18 @@ export class RealtimeSocket {
 
   #open() {
     this.#timer = 0;
-    const url = new URL(this.#path, location.href);
+    const url = new URL(BASE + this.#path, location.href);
     url.protocol = url.protocol.replace("http", "ws");
     if (this.#seen.last) url.searchParams.set("last_id", this.#seen.last);
-    const socket = (this.#socket = new WebSocket(url, [PROTOCOL, `auth.${this.#token()}`]));
+    const socket = (this.#socket = new WebSocket(url, this.#protocols()));
     socket.onmessage = (event) => socket === this.#socket && this.#receive(event.data);
     socket.onclose = (event) => socket === this.#socket && this.#closed(event);
+  }
+
+  /** Without a token a cookie says who this is. */
+  #protocols() {
+    const token = this.#token();
+    return token ? [PROTOCOL, `auth.${token}`] : [PROTOCOL];
   }
 
   #receive(text) {

@@ -1,6 +1,6 @@
 /** An event stream that comes back and resumes. A ticket works once, so each opening takes one. */
 
-import { ProblemError } from "./api.js";
+import { BASE, ProblemError } from "./api.js";
 import { Backoff } from "./backoff.js";
 import { ERROR_EVENT } from "./protocol.js";
 import { Seen } from "./seen.js";
@@ -37,7 +37,7 @@ export class EventStream {
   }
 
   async #open() {
-    const url = new URL(this.#path, location.href);
+    const url = new URL(BASE + this.#path, location.href);
     try {
       url.searchParams.set("ticket", (await this.#api.post("/api/auth/ticket")).ticket);
     } catch (error) {

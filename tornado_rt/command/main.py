@@ -27,7 +27,7 @@ from tornado_rt.data_folder import BadFolder
 from tornado_rt.demo import is_loopback
 from tornado_rt.garbage import collect_seldom
 from tornado_rt.logs import configure_logging
-from tornado_rt.mongo import BadMongodbUrl
+from tornado_rt.mongo import BadMongodbUrl, leave_threads
 from tornado_rt.redis import BadRedisUrl
 from tornado_rt.secret import SecretError
 from tornado_rt.stores import StoreError
@@ -50,6 +50,7 @@ COMMANDS: dict[str, Verb] = {
 def main(arguments: list[str], program: Program) -> int:
     """Run one command; return the exit status."""
     collect_seldom()
+    leave_threads()
     # Its errors come to us as exceptions; it would print each a second time.
     logging.getLogger("typed_settings").setLevel(logging.CRITICAL)
     name, rest = _command(arguments)

@@ -161,13 +161,15 @@ def _announce(settings: Settings, url: str) -> None:
     console.print(f"Token of {READY_USER} until {expiry}:\n{ready}")
     if settings.worker_handler:
         console.print("Submit a task and watch it:")
-        console.print(_curl_line(url, ready), markup=False)
+        console.print(_curl_line(url, settings.prefix, ready), markup=False)
 
 
-def _curl_line(url: str, ready: str) -> str:
+def _curl_line(url: str, prefix: str, ready: str) -> str:
+    # Links have the prefix.
+    origin = url.removesuffix(prefix)
     return (
         f"TOKEN={ready}\n"
-        f'curl -N -H "Authorization: Bearer $TOKEN" {url}$(curl -s {url}/api/tasks '
+        f'curl -N -H "Authorization: Bearer $TOKEN" {origin}$(curl -s {url}/api/tasks '
         f"-H \"Authorization: Bearer $TOKEN\" -d '{EXAMPLE_BODY}' "
         '| sed \'s/.*"events":"\\([^"]*\\)".*/\\1/\')'
     )

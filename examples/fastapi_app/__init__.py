@@ -1,0 +1,1 @@
+"""A FastAPI application beside the server."""

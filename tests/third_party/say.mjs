@@ -1,0 +1,4 @@
+/** Tell the test what came: a line of JSON each. */
+export function say(type, data) {
+  process.stdout.write(`${JSON.stringify({ type, message: data.message ?? null })}\n`);
+}
