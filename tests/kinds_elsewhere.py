@@ -38,6 +38,7 @@ once = Kind("away.once", Folder, backoff=(0.01, 0.01))
 asks = Kind("away.asks", Folder)
 gated = Kind("away.gated", Folder, backoff=(0.01, 0.01))
 threaded = Kind("away.threaded", Folder)
+silent = Kind("away.silent", Folder)
 fails = Kind("away.fails", Value)
 breaks = Kind("away.breaks", Value, max_attempts=1)
 late = Kind("away.late", Folder, timeout=0.2, max_attempts=1)
@@ -109,6 +110,16 @@ def run_threaded(params: Folder, run: SyncRun) -> Any:
         count(params.path / "stopped")
         raise
     return {"attempt": run.attempt}
+
+
+@silent.handler
+async def run_silent(params: Folder, _: Run) -> None:
+    """Report nothing, and wait for ever."""
+    count(params.path / "begun")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        count(params.path / "stopped")
 
 
 @fails.handler

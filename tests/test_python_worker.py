@@ -159,10 +159,10 @@ def test_budget_of_all_attempts_ends_a_task(client: Client, place: Place) -> Non
         task.result(timeout=SECONDS)
 
 
-@pytest.mark.parametrize("kind", ["away.gated", "away.threaded"])
+@pytest.mark.parametrize("kind", ["away.gated", "away.threaded", "away.silent"])
 @pytest.mark.usefixtures("worker")
 def test_cancellation_reaches_the_handler(client: Client, place: Place, kind: str) -> None:
-    """On the loop and in a thread."""
+    """On the loop and in a thread; also one that reports nothing."""
     task = client.submit(kind, place.params)
     place.await_count("begun", 1)
     task.cancel()

@@ -130,7 +130,7 @@ async def test_client_that_leaves_while_it_waits_takes_no_task(
     async with office(quiet, make_token) as (alice, machine):
         port = int(machine.url.rpartition(":")[2])
         _, writer = await asyncio.open_connection("127.0.0.1", port)
-        body = b'{"worker_id": "gone", "kinds": ["film"], "wait": 20}'
+        body = b'{"worker_id": "gone", "kinds": ["film"], "wait": 30}'
         head = [
             "POST /api/worker/claim HTTP/1.1",
             "Host: x",

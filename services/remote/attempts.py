@@ -6,6 +6,7 @@ as an attempt that another process has handed out, it reads from the queue.
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -42,6 +43,8 @@ class RemoteAttempt:
     cancelled: bool = False
     # Its end has come, and is on its way to the queue.
     is_ending: bool = False
+    # Those who are told what became of the task.
+    waiting: list[Callable[[str], None]] = attrs.Factory(list)
     _progress: Progress | None = None
     _snapshot: dict[str, Any] = attrs.Factory(dict)
 

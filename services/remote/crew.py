@@ -47,7 +47,7 @@ class Crew:
 
     def connect(self, port: Port) -> Session:
         """Return the session of a connection that has not said what it does yet."""
-        return Session(secrets.token_hex(8), port, self._send, self._dispatch.give_back)
+        return Session(secrets.token_hex(8), port, self._send, self._give_back)
 
     async def work(
         self, session: Session, worker_id: str, kinds: Kinds, request: WorkRequest
@@ -134,6 +134,13 @@ class Crew:
         """Send a task that more must be read of, however long the queue is away."""
         shown = await self._dispatch.surely(functools.partial(self._dispatch.show, claim), "show")
         session.send(claim, shown)
+
+    def _give_back(self, claim: Claim) -> None:
+        """Hand back a task that its worker is not sent any more."""
+        holder = self._holders.get(claim.task.task_id)
+        if holder is not None and not holder.holds((claim.task.task_id, claim.token)):
+            del self._holders[claim.task.task_id]
+        self._dispatch.give_back(claim)
 
     def _let_go(self, task_id: str, session: Session) -> None:
         if self._holders.get(task_id) is session:

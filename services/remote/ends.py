@@ -18,6 +18,8 @@ from tornado_rt.work.attempts.endings import end_with_result, one_line
 
 HandIn = Callable[[RemoteAttempt, Ack, Callable[[str], None]], None]
 RELEASED = "released"
+# Of an end that is repeated while the queue is away, the last so many are answered.
+MOST_WAITING = 8
 OUTCOMES = {
     Ending.COMPLETED: Outcome.COMPLETED,
     Ending.FAILED: Outcome.FAILED,
@@ -191,6 +193,18 @@ class Ender:
         answers: Answers,
     ) -> None:
         assert end.outcome is not None
+
+        def answer(became: str) -> None:
+            if became:
+                answers.put(number, _answer(end.lease, became, end.fault))
+            else:
+                self._own(self._answer_stale(end.lease, number, answers))
+
+        attempt.waiting = [*attempt.waiting[1 - MOST_WAITING :], answer]
+        if attempt.is_ending:
+            # It is repeated; the first one is on its way.
+            return
+        attempt.is_ending = True
         delay = None if end.item is None else end.item.delay
         if delay is None and end.outcome in (Outcome.ERROR, Outcome.RETRY):
             delay = self._backoff.seconds(attempt.claim.task.attempt)
@@ -204,18 +218,15 @@ class Ender:
             delay=delay or 0.0,
             report=report,
         )
-        # One that is repeated counts once, and one that was cancelled has been counted.
-        is_first = not (attempt.is_ending or attempt.cancelled)
-        count = self._outcomes.ended(attempt.claim, attempt.ran) if is_first else _ignore
-        attempt.is_ending = True
+        # One that was cancelled has been counted.
+        ended = self._outcomes.ended
+        count = _ignore if attempt.cancelled else ended(attempt.claim, attempt.ran)
 
         def tell(became: str) -> None:
             count(became)
             self._attempts.forget(attempt.lease)
-            if became:
-                answers.put(number, _answer(end.lease, became, end.fault))
-            else:
-                self._own(self._answer_stale(end.lease, number, answers))
+            for one in attempt.waiting:
+                one(became)
 
         self._hand_in(attempt, ack, tell)
 

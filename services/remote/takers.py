@@ -108,7 +108,8 @@ class Session:
     def _send(self) -> None:
         self._is_planned = False
         ready, self.ready = self.ready, []
-        if not self.is_closed:
+        # One that drains is sent nothing more, also what was claimed for it before.
+        if self.slots and not self.is_closed:
             self.port.send_tasks([task for _, task in ready])
             return
         for claim, _ in ready:

@@ -1,6 +1,7 @@
 """`python -m tests.faults.soak --seconds 600 --seed N`: all faults at random, one after another.
 
-Each round some users are written to while one to three faults happen; then everything must be
+The fleet is mixed: workers on Redis, and elsewhere, over WebSocket and over HTTP. Each round some
+users are written to while one to three faults happen; then everything must be
 there once. Servers are ended only in the first half, so that the second shows whether their memory
 grows. In the end stands the table of counts. The exit status is 1 when anything was missed or
 doubled, went wrong, or grew.
@@ -113,7 +114,7 @@ class Soak:
 
 async def soak(seconds: float, seed: str) -> int:
     """Soak; return the exit status."""
-    async with System(servers=3, workers=2) as system:
+    async with System(servers=3, workers=2, elsewhere=("websocket", "http")) as system:
         run = Soak(system, random.Random(seed))
         try:
             await run.run(seconds)

@@ -327,6 +327,17 @@ class Worker(Child):
         )
 
 
+class Elsewhere(Worker):
+    """A worker of the Python client, which has only the address of a server."""
+
+    def __init__(self, folder: Path, url: str, token: str, transport: str) -> None:
+        command = [sys.executable, "-m", "tests.faults.elsewhere", url, transport]
+        path = os.pathsep.join([str(ROOT), str(ROOT / "clients" / "python" / "src")])
+        environment = {"RT_TOKEN": token, "PYTHONPATH": path}
+        # Where the client is not installed.
+        Child.__init__(self, f"elsewhere-{transport}", command, folder, environment)
+
+
 @attrs.frozen
 class Answer:
     """An HTTP answer; `status` 0 is none, `seconds` how long it took."""
@@ -351,10 +362,18 @@ class Footprint:
 class System:
     """Two stores, some servers and workers on them, in a temporary folder."""
 
-    def __init__(self, servers: int = 2, workers: int = 1, **environment: str) -> None:
+    def __init__(
+        self,
+        servers: int = 2,
+        workers: int = 1,
+        elsewhere: Sequence[str] = (),
+        **environment: str,
+    ) -> None:
         self._environment = ENVIRONMENT | environment
         self._stack = contextlib.AsyncExitStack()
         self._counts = (servers, workers)
+        # The transports of workers that have only the address of the first server.
+        self._elsewhere = elsewhere
         # Whether tasks may be of a kind: a server of the version before has only the analysis.
         self.has_kinds = True
         # How often each status was answered.
@@ -402,6 +421,14 @@ class System:
         """Start one more worker, of the version in this folder."""
         worker = Worker(f"worker{len(self.workers)}", self.folder, self._environment)
         worker.tree = tree
+        worker.start()
+        self.workers.append(worker)
+        return worker
+
+    def add_elsewhere(self, transport: str) -> Worker:
+        """Start a worker that has only the address of the first server."""
+        token = self.token("fleet", scope="rt:work", ttl=86400)
+        worker = Elsewhere(self.folder, self.servers[0].url, token, transport)
         worker.start()
         self.workers.append(worker)
         return worker
@@ -528,6 +555,8 @@ class System:
             self.add_server().start()
         for _ in range(self._counts[1]):
             self.add_worker()
+        for transport in self._elsewhere:
+            self.add_elsewhere(transport)
         await asyncio.gather(*(server.ready() for server in self.servers))
 
     async def _end(self) -> None:

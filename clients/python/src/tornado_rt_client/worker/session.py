@@ -265,7 +265,7 @@ class Session:
         elif code not in PASSING_CODES and not self.working:
             raise error_of_code(code, message) or ProtocolError(f"{code}: {message}")
         elif code not in PASSING_CODES:
-            logger.error("the server refuses a message: %s: %s", code, message)
+            logger.warning("the server says %s: %s", code, message)
         self.wake()
 
     def _end(self, key: Key, content: bytes, told: Callable[[dict[str, Any]], None]) -> None:

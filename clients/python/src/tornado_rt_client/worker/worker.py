@@ -12,6 +12,7 @@ import secrets
 import signal
 import socket
 import ssl as tls
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -135,7 +136,7 @@ class Worker:
     def run(self) -> None:
         """Work until SIGTERM or SIGINT, in a loop of its own; a second one ends the grace time.
 
-        Raise ApiError when the server refuses this worker.
+        Only the main thread hears signals. Raise ApiError when the server refuses this worker.
         """
         _check_main()
         with asyncio.Runner() as runner:
@@ -175,7 +176,10 @@ class Worker:
         await first_of(self._known, self._ended)
 
     def stop(self) -> None:
-        """Take no more tasks, and tell handlers. Called again it ends the grace time."""
+        """Take no more tasks, and tell handlers; on the loop of the worker.
+
+        Called again it ends the grace time.
+        """
         if self._stopped.is_set():
             self._hurried.set()
             return
@@ -310,7 +314,8 @@ def _check_main() -> None:
 @contextlib.contextmanager
 def _signals_heard(stop: Any) -> Any:
     loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGTERM, signal.SIGINT) if is_main else ()
 
     def heard(_: int, __: FrameType | None) -> None:
         loop.call_soon_threadsafe(stop)
