@@ -9,7 +9,7 @@ import ast
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,10 @@ SHIPPED = (
 )
 REQUIREMENTS = ("requirements.txt", "requirements-embedded.txt")
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc")
-MODULE_AS_TEXT = re.compile(rf"({'|'.join(MOVED)})(\.\w+)+(:\w+)?")
+MODULE_AS_TEXT = re.compile(r"\w+(\.\w+)+(:\w+)?")
+# The names in the wheel, by those in the repository.
+Moves = Mapping[str, str]
+MOVES = {name: f"{PACKAGE}.{name}" for name in MOVED}
 
 
 class RequirementsHook(MetadataHookInterface):
@@ -75,12 +78,17 @@ def lay_out(root: Path, folder: Path) -> Path:
         else:
             target.parent.mkdir(exist_ok=True)
             shutil.copy2(root / name, target)
-    for path in package.rglob("*.py"):
-        path.write_text(with_moved_imports(path.read_text(), path.relative_to(package)))
+    move_imports(package, MOVES)
     return package
 
 
-def with_moved_imports(source: str, path: Path) -> str:
+def move_imports(package: Path, moves: Moves) -> None:
+    """Let all modules of a package name the moved modules where they are in the wheel."""
+    for path in package.rglob("*.py"):
+        path.write_text(with_moved_imports(path.read_text(), path.relative_to(package), moves))
+
+
+def with_moved_imports(source: str, path: Path, moves: Moves = MOVES) -> str:
     """Return a module whose imports name the moved modules where they are in the wheel.
 
     Lines stay lines. Raise ValueError for a way to name a module that is not followed.
@@ -90,24 +98,28 @@ def with_moved_imports(source: str, path: Path) -> str:
     # A text inside an f-string is only a part of a name: its beginning is computed.
     parts = {id(one) for node in nodes if isinstance(node, ast.JoinedStr) for one in node.values}
     for node in nodes:
-        if id(node) not in parts and (fault := fault_of(node)):
+        if id(node) not in parts and (fault := fault_of(node, moves)):
             raise ValueError(f"{path}, line {node.lineno}: {fault}")
-        if isinstance(node, ast.ImportFrom) and not node.level and is_moved(node.module):
+        if not isinstance(node, ast.ImportFrom) or node.level:
+            continue
+        if (moved := moved_part(node.module, moves)) is not None:
             line, start = lines[node.lineno - 1], node.col_offset + len("from ")
-            lines[node.lineno - 1] = line[:start] + f"{PACKAGE}.".encode() + line[start:]
+            end = start + len(moved.encode())
+            lines[node.lineno - 1] = line[:start] + moves[moved].encode() + line[end:]
     return b"\n".join(lines).decode()
 
 
-def fault_of(node: Any) -> str | None:
+def fault_of(node: Any, moves: Moves) -> str | None:
     """Return why a module is named in a way that the wheel cannot follow."""
-    if isinstance(node, ast.Import) and any(is_moved(one.name) for one in node.names):
+    if isinstance(node, ast.Import) and any(moved_part(one.name, moves) for one in node.names):
         return f"`{ast.unparse(node)}` cannot follow the module: write `from … import …`"
     text = node.value if isinstance(node, ast.Constant) else None
-    if isinstance(text, str) and MODULE_AS_TEXT.fullmatch(text):
+    if isinstance(text, str) and MODULE_AS_TEXT.fullmatch(text) and moved_part(text, moves):
         return f"the text {text!r} names a module: make it of `__name__` or `__package__`"
     return None
 
 
-def is_moved(module: str | None) -> bool:
-    """Say whether a module stands elsewhere in the wheel."""
-    return module is not None and module.partition(".")[0] in MOVED
+def moved_part(module: str | None, moves: Moves) -> str | None:
+    """Return the part of a module's name that is another one in the wheel."""
+    found = (one for one in moves if f"{module}.".startswith(f"{one}."))
+    return next(found, None)

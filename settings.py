@@ -284,6 +284,11 @@ class Settings:
         validator=v.min_len(1),
         help="claim with patterns of topics that may be followed: as the scopes",
     )
+    jwt_kinds_claim: str = ts.option(
+        default="kinds",
+        validator=v.min_len(1),
+        help="claim with patterns of kinds that a worker may work on: as the scopes",
+    )
     jwt_public_key: str = ts.option(
         default="", help="PEM file of the key that RS256, ES256 or EdDSA tokens are checked with"
     )
@@ -507,6 +512,31 @@ class Settings:
     )
     worker_grace_seconds: float = ts.option(
         default=10.0, validator=v.ge(0), help="time that running tasks get at a stop [s]"
+    )
+    remote_workers: int = ts.option(
+        default=1000,
+        validator=v.ge(0),
+        help="workers elsewhere that one process serves, connected or waiting; 0: none",
+    )
+    remote_slots: int = ts.option(
+        default=1000, validator=v.ge(1), help="tasks that a worker elsewhere takes at once"
+    )
+    remote_kinds: int = ts.option(
+        default=100, validator=v.ge(1), help="kinds that a worker elsewhere may name"
+    )
+    remote_items: int = ts.option(
+        default=1000, validator=v.ge(1), help="items of one message of a worker elsewhere"
+    )
+    remote_frame_bytes: int = ts.option(
+        default=4194304, validator=v.ge(65536), help="largest message of a worker elsewhere [B]"
+    )
+    remote_wait_seconds: float = ts.option(
+        default=30.0, validator=v.ge(0), help="longest wait of a claim over HTTP [s]"
+    )
+    remote_return_seconds: float = ts.option(
+        default=30.0,
+        validator=v.ge(1),
+        help="time that a worker elsewhere has to come back when its connection is lost [s]",
     )
     step_seconds: float = ts.option(
         default=1.0, validator=v.ge(0), help="how long each step of the example lasts [s]"

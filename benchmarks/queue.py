@@ -1,7 +1,8 @@
 """`make bench-queue`: this queue beside SAQ, arq, RQ and BullMQ, on one Redis, in one run.
 
-This one twice: with one kind and no limits, as the others are, and with all that it has switched
-on: four kinds with steps, five priorities, keys, limits and rates that hold nothing back.
+This one three times: with one kind and no limits, as the others are; with all that it has switched
+on: four kinds with steps, five priorities, keys, limits and rates that hold nothing back; and by a
+worker that has only the address of a server, with one kind.
 
     python -m benchmarks.queue [--jobs N] [--concurrency N] [--rounds N]
 
@@ -45,8 +46,9 @@ PACKAGES = {
 }
 BULLMQ = ("bullmq@~6.7.0", "ioredis@~5.8.0")
 PLAIN, FULL, BULLMQ_NAME = "ours", "ours, all switched on", "bullmq"
+REMOTE = "ours, worker over WebSocket"
 OURS = (PLAIN, FULL)
-NAMES = (*OURS, "saq", "arq", "rq", BULLMQ_NAME)
+NAMES = (*OURS, REMOTE, "saq", "arq", "rq", BULLMQ_NAME)
 # More arguments of a queue's benchmark.
 MORE = {FULL: ["full"], BULLMQ_NAME: [str(ENVIRONMENTS / "bullmq")]}
 
@@ -55,6 +57,8 @@ def prepare(name: str) -> list[str]:
     """Return the command that runs one queue's benchmark. Raise LookupError with why it cannot."""
     if name in OURS:
         return [sys.executable, "-m", "benchmarks.queues.ours"]
+    if name == REMOTE:
+        return [sys.executable, "-m", "benchmarks.queues.remote"]
     if name == BULLMQ_NAME:
         return _prepare_node()
     folder = ENVIRONMENTS / name
@@ -166,7 +170,8 @@ def main() -> None:
         f"`make bench-queue`: {options.jobs} no-op jobs, concurrency {options.concurrency}, "
         f"medians of {options.rounds} rounds; {os.cpu_count()} cores, "
         f"Python {platform.python_version()}. "
-        "One process each; RQ runs one job at a time, in its SimpleWorker. "
+        "One process each, and a server for the worker over WebSocket; RQ runs one job at a time, "
+        "in its SimpleWorker. "
         "Ratios: enqueue / process.",
         f"“{FULL}”: four kinds with steps, five priorities, keys, limits and rates.",
         "",

@@ -64,6 +64,13 @@ from handlers.webhooks import (
     WebhooksHandler,
     WebhookTestHandler,
 )
+from handlers.worker import (
+    AckHandler,
+    ClaimHandler,
+    ExtendHandler,
+    ReportHandler,
+    WorkerSocket,
+)
 from services.deliveries import DeliveryNotKept, DeliveryUnderWay
 from services.email import BadLink, NoAddress, NoMail
 from services.kinds import KindUnknown, ParamsFault
@@ -157,6 +164,7 @@ def routes(
     ready: dict[str, Any],
     metrics: dict[str, Any],
     presence: dict[str, Any],
+    worker: dict[str, Any],
     protocol: dict[str, Any],
 ) -> list[URLSpec]:
     """Return the routes; each argument is what `initialize` of its handlers gets."""
@@ -211,6 +219,11 @@ def routes(
         URLSpec(r"/api/queue/purge", PurgeHandler, operator),
         URLSpec(r"/api/queue/limits", LimitsHandler, operator),
         URLSpec(r"/api/publish", PublishHandler, topics),
+        URLSpec(r"/api/ws/worker", WorkerSocket, worker),
+        URLSpec(r"/api/worker/claim", ClaimHandler, worker),
+        URLSpec(r"/api/worker/report", ReportHandler, worker),
+        URLSpec(r"/api/worker/extend", ExtendHandler, worker),
+        URLSpec(r"/api/worker/ack", AckHandler, worker),
         URLSpec(r"/api/ws/stats", ConnectionStatsHandler, presence),
         URLSpec(r"/api/settings", SettingsHandler, system_settings),
         URLSpec(r"/api/auth/ticket", TicketHandler, tickets),

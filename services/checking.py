@@ -13,10 +13,10 @@ from services.kinds import (
     made_anew,
     reader_of,
 )
-from services.kinds.loading import load_modules, text_of_error
 from services.schedules import schedules_of
 from settings import Settings
 from tornado_rt.work import Kind, Plan
+from tornado_rt.work.params.loading import load_modules, text_of_error
 
 WARNING = "warning: "
 # Ends a warning: a server that has only the schema of the kind shows its title.

@@ -59,6 +59,11 @@ async def _list_dead(queue: QueueService, asked: Asked) -> Told:
     return Told([_json(describe_dead(task)) for task in dead[:most]], notes)
 
 
+async def _list_workers(queue: QueueService, asked: Asked) -> Told:
+    workers = await queue.read_workers()
+    return Told([_json(one) for one in workers if asked.kind in ("", *one["kinds"])])
+
+
 async def _check(queue: QueueService, _: Asked) -> Told:
     faults = await queue.check_invariants()
     return Told(faults or ["every task is in its place"], failed=bool(faults))
@@ -148,6 +153,9 @@ ACTIONS: dict[str, Action] = {
         _list_dead,
         f"show dead tasks, the last to die first, {LISTED_DEAD} without --limit",
         options=("kind", "user", "limit"),
+    ),
+    "workers": Action(
+        _list_workers, "show the workers that live, inside and elsewhere", options=("kind",)
     ),
     "check": Action(_check, "show what does not fit together in the queue; all others wait"),
     "retry": Action(

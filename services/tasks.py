@@ -10,7 +10,6 @@ import orjson
 from services.analysis.bodies import bounded_seed_batch, bounded_seed_task
 from services.finding import TaskFilter, find_page
 from services.kinds import RESERVED, KindRegistry, KindUnknown, KnownKind, ParamsFault
-from services.kinds.faults import PLACE
 from services.progress import PlanBook
 from services.queue import (
     Batch,
@@ -36,6 +35,7 @@ from services.submissions import (
 from services.waiting import waiting_for
 from tornado_rt.bounds import OutOfBounds, check_json, check_name
 from tornado_rt.json_body import Faults, read_body
+from tornado_rt.work.params.faults import PLACE
 
 # The expected run time of a kind that gives none, until some of its tasks have run.
 EXPECTED_SECONDS = 60.0

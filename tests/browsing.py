@@ -64,6 +64,10 @@ class Relay:
         self._server: asyncio.Server = self._thread.run(self._listen())
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
+    def lead_to(self, target: str) -> None:
+        """Bring those who come from now on to another server."""
+        self._target = urlsplit(target)
+
     def cut(self) -> None:
         """Reset every open connection."""
         self._thread.run(self._cut())
@@ -84,11 +88,15 @@ class Relay:
         await self._cut()
         await until(lambda: not self._writers, what="all its connections have ended")
 
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _relay(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes = b""
+    ) -> None:
+        """Connect both sides; `first` is what was read already."""
         if self.is_away:
             writer.transport.abort()
             return
         target = await asyncio.open_connection(self._target.hostname, self._target.port)
+        target[1].write(first)
         pair = {writer, target[1]}
         self._writers |= pair
         await asyncio.gather(_copy(reader, target[1]), _copy(target[0], writer))

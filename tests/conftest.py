@@ -221,10 +221,16 @@ def make_token() -> Callable[..., str]:
     """A factory of valid tokens: `make_token("alice", scope="rt:admin", ttl=60)`."""
 
     def make(
-        user_id: str, *, scope: str = "", ttl: float = 3600, topics: list[str] | str | None = None
+        user_id: str,
+        *,
+        scope: str = "",
+        ttl: float = 3600,
+        topics: list[str] | str | None = None,
+        kinds: list[str] | str | None = None,
     ) -> str:
         claims = {"sub": user_id, "exp": time.time() + ttl, "scope": scope}
         claims |= {} if topics is None else {"topics": topics}
+        claims |= {} if kinds is None else {"kinds": kinds}
         return jwt.encode(claims, SECRET, algorithm="HS256")
 
     return make
@@ -255,12 +261,13 @@ def start_server(
 ) -> ServerProcess:
     """Start `run.py` and wait until it is ready; `prefix`: by another program.
 
-    Without one it is forked from a process that has imported the product.
+    Without one it is forked from a process that has imported the product. `RT_PORT` is the port of
+    a server that comes back; else it is a free one.
     """
     if not data_dir.exists():
         template = _mongodb_with_its_user()
         shutil.copytree(template, data_dir / "mongodb", copy_function=_copy_without_zeros)
-    port = free_port()
+    port = int(environment.get("RT_PORT", 0)) or free_port()
     log = data_dir.parent / f"server-{port}.log"
     env = {k: v for k, v in os.environ.items() if not k.startswith("RT_")}
     env |= {"RT_DATA_DIR": str(data_dir), "RT_PORT": str(port), "RT_STEP_SECONDS": "0"}

@@ -11,13 +11,14 @@ from structlog.testing import capture_logs
 
 from services.queue import Ack, Outcome, QueueService, TaskState
 from services.worker import Backoff, BadParams, Rules, TaskError
-from services.worker.attempt import Attempt
-from services.worker.endings import HANDED_BACK, LOST, Ending
-from services.worker.link import Link, Reporter
-from services.worker.outages import Outages
 from tests.waiting import until
 from tests.working import ANALYSIS, analysis
+from tornado_rt.redis import is_outage
 from tornado_rt.work import LeaseLost, Retry, Run
+from tornado_rt.work.attempts.attempt import Attempt
+from tornado_rt.work.attempts.endings import HANDED_BACK, LOST, Ending
+from tornado_rt.work.attempts.link import Link, Reporter
+from tornado_rt.work.attempts.outages import Outages
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ async def begin(
         new = attrs.evolve(new, job=attrs.evolve(new.job, **job))
     await queue.enqueue_task("alice", new)
     [claim] = (await queue.claim("w", 1, kinds=[ANALYSIS])).claims
-    link = Link(queue, claim, Reporter(), Outages())
+    link = Link(queue, claim, Reporter(), Outages(is_outage))
     return Trial(link, Target(function, Rules(**rules)))
 
 

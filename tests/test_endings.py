@@ -23,13 +23,13 @@ from services.analysis import AnalysisTask
 from services.kinds import load_kinds
 from services.queue import Outcome, QueueService, TaskState
 from services.worker import Retry, Target, TaskError, legacy_target, load_targets
-from services.worker.endings import MOST_RETRY_SECONDS, end_with_error, end_with_result
 from settings import Settings
 from tests.timing import cpu_seconds
 from tests.waiting import until
 from tests.working import ended, enqueue, outcomes_beside_another, working
-from tornado_rt.guarded_task import GuardedTask, guard_tasks
 from tornado_rt.work import LeaseLost
+from tornado_rt.work.attempts.endings import MOST_RETRY_SECONDS, end_with_error, end_with_result
+from tornado_rt.work.attempts.guarded_task import GuardedTask, guard_tasks
 
 LIMIT = 1000
 # How long an end may take on a machine whose cores are busy; a lease would last five minutes [s].

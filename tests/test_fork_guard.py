@@ -18,7 +18,7 @@ def end():
 os.register_at_fork(after_in_child=end)
 
 import asyncio
-from tornado_rt import fork_guard
+from tornado_rt.work.attempts import fork_guard
 {begin}
     pid = os.fork()
     if not pid:
@@ -28,7 +28,7 @@ from tornado_rt import fork_guard
     print(os.WTERMSIG(status) if os.WIFSIGNALED(status) else -os.WEXITSTATUS(status), stop_asked())
 """
 IN_A_TASK = """
-from services.worker.cancelling import Cancelling
+from tornado_rt.work.attempts.cancelling import Cancelling
 cancelling = Cancelling()
 stop_asked = lambda: False
 with cancelling.handler():
@@ -57,7 +57,7 @@ def test_child_of_a_handler_can_be_ended_at_once(begin: str, number: int) -> Non
 def test_child_blocks_no_signal_that_its_parent_did_not() -> None:
     script = """
 import os, signal
-from tornado_rt import fork_guard
+from tornado_rt.work.attempts import fork_guard
 
 def show(who):
     print(who, sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, []))), flush=True)

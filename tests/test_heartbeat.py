@@ -74,7 +74,7 @@ async def test_connections_that_came_at_once_beat_spread_over_the_interval(
             peer = await core.peer(make_token("bob"))
             await peer.frame()
         await until(lambda: core.hub.stats().total_connections >= 300)
-        due = [one.next_due() - time.monotonic() for one in core.hub._census]
+        due = [one.next_due() - time.monotonic() for one in core.hub.census]
         quarters = Counter(int(at // 7.5) for at in due)
         assert all(quarters[quarter] > 40 for quarter in range(4))
 

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from services.queue import Job, KindEntry, KindLimits, NewTask, QueueService, Task, TaskState
-from services.worker import KindTarget, Target
+from services.worker import Target, kind_target
 from settings import Settings
 from tests import kind_deeds
 from tests.kind_deeds import BURST, STATES, STEPS, WORDS, Deed
@@ -51,7 +51,7 @@ class Place:
 
     @property
     def targets(self) -> dict[str, Target]:
-        return {self.kind.name: KindTarget(self.kind, self.settings)}
+        return {self.kind.name: kind_target(self.kind, self.settings)}
 
     def deed(self, what: str, **more: Any) -> NewTask:
         params = {"what": what, "folder": str(self.folder)}
@@ -527,7 +527,7 @@ async def test_parameters_that_are_none_of_the_kind_fail_the_task_in_words(
 async def test_plain_function_blocks_a_thread_of_its_own_only(
     redis: Redis, queue: QueueService
 ) -> None:
-    targets: dict[str, Target] = {"plain": KindTarget(kind_deeds.plain, Settings())}
+    targets: dict[str, Target] = {"plain": kind_target(kind_deeds.plain, Settings())}
     async with working(redis, queue, targets):
         task = await outcome(queue, new(kind_deeds.plain, {"what": "value"}))
     assert task.result[4] == f"task-{task.task_id}"
@@ -670,8 +670,8 @@ def process_place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give cancelled handlers the time that a busy machine takes."""
-    monkeypatch.setattr("services.worker.process.CANCEL_SECONDS", 15.0)
-    monkeypatch.setattr("services.worker.attempt.ABANDON_SECONDS", 20.0)
+    monkeypatch.setattr("tornado_rt.work.attempts.process.CANCEL_SECONDS", 15.0)
+    monkeypatch.setattr("tornado_rt.work.attempts.attempt.ABANDON_SECONDS", 20.0)
     monkeypatch.setattr("services.worker.worker.ABANDON_SECONDS", 20.0)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -10,14 +11,15 @@ from redis.asyncio import Redis
 
 from services.queue import Ack, Claimed, Job, NewTask, Outcome, QueueService, TaskState
 from services.worker.claims import Claims
-from services.worker.outages import Outages
 from services.worker.outcomes import Outcomes
 from services.worker.upkeep import WorkerUpkeep
 from tests.queueing import KIND, claim, enqueue, expire_leases, give_up, read
 from tests.waiting import until
 from tests.working import ended, working
 from tornado_rt.metrics import Metrics
+from tornado_rt.redis import is_outage
 from tornado_rt.work import Kind, Retry, Run, TaskError
+from tornado_rt.work.attempts.outages import Outages
 
 
 @attrs.frozen
@@ -123,9 +125,8 @@ async def test_attempts_of_a_lost_worker_are_counted_by_who_hands_them_back(
     await enqueue(queue, max_attempts=1, kind="other")
     assert len(await claim(queue, 2, KIND, "other")) == 2
     await expire_leases(redis)
-    upkeep = WorkerUpkeep(
-        queue, "w", [], concurrency=1, roster=None, outages=Outages(), metrics=metrics
-    )
+    announce = partial(queue.announce_worker, "w", [])
+    upkeep = WorkerUpkeep(queue, announce, roster=None, outages=Outages(is_outage), metrics=metrics)
     running = asyncio.create_task(upkeep.run())
     lost, dead = f'{{kind="{KIND}",outcome="lost"}}', '{kind="other",outcome="dead"}'
     await until(lambda: counted(metrics, "rt_tasks_total"), equal={lost: 1, dead: 1})

@@ -30,6 +30,16 @@ def test_topics_that_it_has_go_on_whichever_others_are_asked_for(
     assert parse_places(format_places(places), asked) == expected
 
 
+@given(placed, st.lists(names, unique=True, max_size=10))
+def test_cursors_may_be_listed_in_the_order_of_the_topics(
+    places: dict[str, Cursor], others: list[str]
+) -> None:
+    asked = [*places, *(one for one in others if one not in places)]
+    text = ".".join(str(places.get(name, "")) for name in asked)
+    if asked:
+        assert parse_places(f"c~{text}", asked) == places
+
+
 def test_different_cursors_have_different_ids() -> None:
     """Offsets and epochs of several topics do not run into each other."""
     one = {"a": Cursor("e1", 1), "b": Cursor("e1", 11)}
@@ -50,3 +60,9 @@ BAD = [
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not the id of an event"):
         parse_places(text, ["a"])
+
+
+@pytest.mark.parametrize("text", ["c~", "c~e-1", "c~e-1.e-2.e-3", "c~e-1.x", "c~e-1.e-2\n"])
+def test_list_of_other_cursors_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"cursor"):
+        parse_places(text, ["a", "b"])

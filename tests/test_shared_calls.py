@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from services.queue import QueueService, Task, TaskState
 from tests.working import ended, enqueue, working
-from tornado_rt.guarded_task import GuardedTask, guard_tasks
+from tornado_rt.work.attempts.guarded_task import GuardedTask, guard_tasks
 
 
 @pytest.mark.gen_test

@@ -9,10 +9,11 @@ from redis.asyncio import Redis
 
 from services.queue import Ack, Claim, KindEntry, KindLimits, Outcome, QueueService
 from services.worker.claims import Claims
-from services.worker.outages import Outages
-from services.worker.slots import LANES, Slots
+from services.worker.slots import LANES, FixedRoom, Slots
 from tests.waiting import until
 from tests.working import ANALYSIS, enqueue
+from tornado_rt.redis import is_outage
+from tornado_rt.work.attempts.outages import Outages
 
 
 @pytest.fixture
@@ -30,11 +31,10 @@ class Bench:
         self.claims = Claims(queue, "w", [ANALYSIS])
         self.slots = Slots(
             self.claims,
-            count,
-            self.running,
+            FixedRoom(count, self.running),
             start=self._start,
             moved=self._moved,
-            outages=Outages(),
+            outages=Outages(is_outage),
         )
 
     def end(self, task_id: str) -> None:

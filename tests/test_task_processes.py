@@ -22,11 +22,11 @@ from redis.asyncio import Redis
 from services.kinds import load_kinds
 from services.queue import QueueService, TaskState
 from services.worker import Target, legacy_target, load_targets
-from services.worker.process import await_fork_server_end
 from settings import Settings
 from tests.conftest import ROOT
 from tests.waiting import has_job, until
 from tests.working import ended, enqueue, working
+from tornado_rt.work.attempts.process import await_fork_server_end
 
 MODULE = """
 import json, os, signal, struct, subprocess, sys, threading, time
@@ -329,7 +329,7 @@ IMPORTED_IN = os.getpid()
 
 def tell(connection):
     import signal
-    from services.worker.channel import pack
+    from tornado_rt.work.attempts.channel import pack
     names = ("PYTHONPATH", "PYTHONSAFEPATH", "TORNADO_RT_BEFORE")
     told = {
         "imported": IMPORTED_IN != os.getpid(),
@@ -341,8 +341,8 @@ def tell(connection):
 """
 STARTING = """
 import asyncio, json, os
-from services.worker.endings import LOST
-from services.worker.process import TaskProcesses
+from tornado_rt.work.attempts.endings import LOST
+from tornado_rt.work.attempts.process import TaskProcesses
 from alone import tell
 
 async def talk(channel):
@@ -380,8 +380,8 @@ LEAVING = """
 from multiprocessing import get_context
 from services.analysis import AnalysisTask
 from services.queue import TaskState
-from services.worker.child import run_handler
-from services.worker.target import Rules
+from services.worker.legacy_child import run_handler
+from tornado_rt.work.attempts.target import Rules
 from settings import Settings
 
 context = get_context("spawn")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from redis.asyncio import Redis
 
 from services.queue import Claim, KindEntry, QueueService, TaskState
 from services.worker import Roster
-from services.worker.outages import Outages
 from services.worker.upkeep import WorkerUpkeep
 from tests.waiting import until
 from tests.working import ANALYSIS, analysis, enqueue
+from tornado_rt.redis import is_outage
+from tornado_rt.work.attempts.outages import Outages
 
 
 @pytest.fixture
@@ -39,7 +41,8 @@ async def kept_up(
     queue: QueueService, kinds: Sequence[str] = (ANALYSIS,), roster: Roster | None = None
 ) -> AsyncIterator[WorkerUpkeep]:
     """Let the upkeep run until the block ends."""
-    upkeep = WorkerUpkeep(queue, "w", list(kinds), concurrency=2, roster=roster, outages=Outages())
+    announce = partial(queue.announce_worker, "w", list(kinds))
+    upkeep = WorkerUpkeep(queue, announce, roster=roster, outages=Outages(is_outage))
     running = asyncio.create_task(upkeep.run())
     try:
         yield upkeep

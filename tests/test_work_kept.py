@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.queue import Outcome
-from services.worker.endings import end_with_result
 from tests.kind_deeds import VALUES
 from tests.kinds_of_tests import Nothing
 from tornado_rt.testing import run_task
 from tornado_rt.work import Kind, Run, SyncRun
+from tornado_rt.work.attempts.endings import end_with_result
 from tornado_rt.work.kept import LEAST_INTEGER, MOST_INTEGER, NotKept, as_kept
 
 SCALARS = (

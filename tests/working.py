@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from services.analysis import TaskParams, plan_fragment
 from services.queue import Job, NewTask, QueueService, Task, TaskState
-from services.worker import KindTarget, LegacyTarget, Rules, Target, Worker
+from services.worker import LegacyTarget, Rules, Target, Worker, kind_target
 from services.worker.legacy import handler_of
 from settings import Settings
 from tests.realtime import open_hub
@@ -27,7 +27,7 @@ Work = Target | Kind | Callable[..., Any]
 def target_of(work: Work, settings: Settings | None = None, **rules: Any) -> Target:
     """Return a target: of a kind, or of a handler of (task, progress) under these rules."""
     if isinstance(work, Kind):
-        return KindTarget(work, settings or Settings())
+        return kind_target(work, settings or Settings())
     if hasattr(work, "prepare"):
         return work
     made = Rules(**rules)

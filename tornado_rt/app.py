@@ -38,6 +38,7 @@ from services.operating import Operator
 from services.outbox import read_lag
 from services.push import load_vapid_key
 from services.queue import QueueService, key_prefix
+from services.remote import RemoteBounds, RemoteWork
 from services.schedules import (
     SCHEDULES,
     KindSchedules,
@@ -56,7 +57,6 @@ from tornado_rt.auth import TokenVerifier
 from tornado_rt.core import Core, open_core, patiently, queue_of
 from tornado_rt.demo import demo_refusal
 from tornado_rt.descriptors import clients_share, raise_limit
-from tornado_rt.fork_guard import ports_guarded
 from tornado_rt.http1 import RequestBounds
 from tornado_rt.limits import AcceptBounds, RateLimiter
 from tornado_rt.listener import Listener
@@ -84,6 +84,7 @@ from tornado_rt.tls import server_context
 from tornado_rt.under_way import UnderWay
 from tornado_rt.web import Authenticate, NotFoundHandler
 from tornado_rt.work import Kind
+from tornado_rt.work.attempts.fork_guard import ports_guarded
 
 log = structlog.get_logger(__name__)
 
@@ -121,12 +122,16 @@ class Server:
 
 @attrs.frozen
 class Opened:
-    """A server but for its sockets: `application` answers what comes by any."""
+    """A server but for its sockets: `application` answers what comes by any.
+
+    Before connections end, `remote` is to be stopped, so that nobody is sent a task by them.
+    """
 
     url: str
     core: Core
     application: Application
     services: Services
+    remote: RemoteWork
 
 
 @contextlib.asynccontextmanager
@@ -147,6 +152,8 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         await stack.enter_async_context(
             _serving(opened.application, settings, sockets, tls, core.metrics)
         )
+        # First of all, so that nobody is sent a task whose connection is about to end.
+        stack.callback(opened.remote.stop)
         yield Server(opened.url, core)
 
 
@@ -200,12 +207,14 @@ async def open_server(
     )
     stack.push_async_callback(topics.close)
     services = Services(notifications, _tasks(core), topics)
+    remote = await stack.enter_async_context(_remote_work(core))
     application = _application(
         core,
         database,
         telling,
         absent,
         services,
+        remote,
         system_settings,
         secret,
         verifier,
@@ -223,7 +232,7 @@ async def open_server(
     stack.callback(core.heartbeats.stop)
     stack.push_async_callback(core.presence.leave)
     stack.push_async_callback(core.hub.drain, settings.drain_seconds)
-    return Opened(own_url, core, application, services)
+    return Opened(own_url, core, application, services, remote)
 
 
 @contextlib.asynccontextmanager
@@ -427,12 +436,25 @@ async def _working(
             core.hub.unsubscribe(WORKERS, worker)
 
 
+@contextlib.asynccontextmanager
+async def _remote_work(core: Core) -> AsyncIterator[RemoteWork]:
+    """Serve workers that are elsewhere until the block ends."""
+    remote = RemoteWork(core.queue, core.kinds, RemoteBounds.of(core.settings), core.metrics)
+    await patiently(partial(core.hub.subscribe, WORKERS, remote))
+    try:
+        yield remote
+    finally:
+        await remote.close()
+        core.hub.unsubscribe(WORKERS, remote)
+
+
 def _application(
     core: Core,
     database: Any,
     telling: Telling,
     absent: Absent,
     services: Services,
+    remote: RemoteWork,
     system_settings: SystemSettingsService,
     secret: str,
     verifier: TokenVerifier,
@@ -487,6 +509,7 @@ def _application(
         ready={"faults": readiness.faults},
         metrics={"metrics": core.metrics, "refresh": gauges.refresh},
         presence={"presence": core.presence},
+        worker={"work": remote, "frame_bytes": settings.remote_frame_bytes},
         protocol={"error_event": settings.sse_error_event},
     )
     return Application(

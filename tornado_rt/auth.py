@@ -53,7 +53,8 @@ class Identity:
     """A user, what they may do, and until when (seconds since the epoch).
 
     `email`: the address that the token's issuer has verified, "" for none. `topics`: patterns of
-    the application's topics that they may follow.
+    the application's topics that they may follow. `kinds`: patterns of the kinds of tasks that they
+    may work on, None: all.
     """
 
     user_id: str
@@ -61,6 +62,7 @@ class Identity:
     expires_at: float = LATEST
     email: str = ""
     topics: tuple[str, ...] = ()
+    kinds: tuple[str, ...] | None = None
 
     def may(self, scope: str) -> bool:
         """Say whether the scope was granted; an admin may do everything."""
@@ -172,7 +174,8 @@ class TokenVerifier:
             _scopes(_claim(claims, settings.jwt_scope_claim)),
             float(min(until, LATEST)),
             _email(claims),
-            _topics(_claim(claims, settings.jwt_topics_claim)),
+            _patterns(_claim(claims, settings.jwt_topics_claim)),
+            _kinds(_claim(claims, settings.jwt_kinds_claim)),
         )
 
 
@@ -215,9 +218,14 @@ def _scopes(scope: Any) -> frozenset[str]:
     return frozenset(one for one in listed if _is_scope(one)) or NO_SCOPES
 
 
-def _topics(topics: Any) -> tuple[str, ...]:
-    """Read the patterns of topics, a list or a text with spaces between; else there are none."""
-    listed = topics.split() if isinstance(topics, str) else topics
+def _kinds(kinds: Any) -> tuple[str, ...] | None:
+    """Read the patterns of kinds, None without the claim: one that cannot be read allows none."""
+    return None if kinds is None else _patterns(kinds)
+
+
+def _patterns(patterns: Any) -> tuple[str, ...]:
+    """Read patterns, a list or a text with spaces between; else there are none."""
+    listed = patterns.split() if isinstance(patterns, str) else patterns
     listed = listed if isinstance(listed, list) else []
     known = (one for one in listed if isinstance(one, str) and 0 < len(one) <= PATTERN_LENGTH)
     return tuple(itertools.islice(known, MOST_PATTERNS))
@@ -248,6 +256,7 @@ def make_token(
     scopes: list[str],
     ttl: float,
     topics: Sequence[str] = (),
+    kinds: Sequence[str] = (),
 ) -> tuple[str, float]:
     """Sign a token that is valid for `ttl` seconds; return it and its expiry time.
 
@@ -262,6 +271,7 @@ def make_token(
     }
     claims |= {"iss": settings.jwt_issuer} if settings.jwt_issuer else {}
     claims |= {settings.jwt_topics_claim: list(topics)} if topics else {}
+    claims |= {settings.jwt_kinds_claim: list(kinds)} if kinds else {}
     claims |= {"aud": settings.jwt_audience} if settings.jwt_audience else {}
     allowed = next((name for name in settings.jwt_algorithms if name in HMAC), HMAC[0])
     return jwt.encode(claims, secret, algorithm=allowed), expires_at

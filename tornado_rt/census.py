@@ -48,7 +48,7 @@ class Connected(Sleeper, Protocol):
 
 @attrs.frozen
 class HubStats:
-    """Connections of one process."""
+    """Connections of one process; `remote_workers` of them are workers elsewhere."""
 
     total_users: int
     total_connections: int
@@ -59,19 +59,22 @@ class HubStats:
     messages_dropped: int
     bytes_delivered: int
     closed_slow: int
+    remote_workers: int
     users: dict[str, int]
 
 
 class Census:
-    """Keeps connections by user and by address. `followed`: subscribers by the kind of a topic.
+    """Keeps connections by user and by address. No entry of a map is empty.
 
-    No entry of a map is empty.
+    `followed`: subscribers by the kind of a topic. `remote_workers`: connections that are workers
+    elsewhere. Who follows, and who works, counts there.
     """
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
         self.limits = limits
         self.metrics = metrics
         self.followed: Counter[str] = Counter()
+        self.remote_workers = 0
         self._users: dict[str, Members[Connected]] = {}
         self._addresses: dict[str, int] = {}
         self._connections: set[Connected] = set()
@@ -141,6 +144,7 @@ class Census:
             messages_dropped=tally.dropped,
             bytes_delivered=tally.bytes,
             closed_slow=tally.closed_slow,
+            remote_workers=self.remote_workers,
             users=users,
         )
 

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import structlog
 
-from tornado_rt.fork_guard import sparing
+from tornado_rt.work.attempts.fork_guard import sparing
 
 log = structlog.get_logger(__name__)
 

@@ -111,6 +111,11 @@ class Connection(Wire):
             subscription.begin(opening)
         self.wait_for_due()
 
+    def begin_empty(self) -> None:
+        """Send `connected`; what is followed comes later, if at all."""
+        self.greet({})
+        self.wait_for_due()
+
     def wait_for_due(self) -> None:
         """Be woken from now on, when something of its own is due."""
         if not self.closed:

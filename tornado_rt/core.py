@@ -9,6 +9,7 @@ from typing import TypeVar
 import attrs
 from redis.asyncio import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from tornado.ioloop import IOLoop
 
 from services.kinds import KindRegistry
 from services.progress import PlanBook
@@ -18,7 +19,6 @@ from settings import Settings, metrics_folder
 from tornado_rt.backplane import Backplane, BackplaneDown
 from tornado_rt.census import Census
 from tornado_rt.descriptors import find_limit, raise_limit, streams_share
-from tornado_rt.fork_guard import loop_guarded
 from tornado_rt.heartbeat import Heartbeats
 from tornado_rt.hub import Hub
 from tornado_rt.jobs import Jobs
@@ -27,6 +27,7 @@ from tornado_rt.metrics import Metrics
 from tornado_rt.presence import Presence
 from tornado_rt.redis import SHARED_HOME, open_redis
 from tornado_rt.work import Kind
+from tornado_rt.work.attempts.fork_guard import loop_guarded
 
 T = TypeVar("T")
 
@@ -88,7 +89,9 @@ async def open_core(
     from forked children, and the limit of descriptors is raised.
     """
     if owns_process:
-        stack.enter_context(loop_guarded())
+        above = IOLoop.current()
+        # A socket whose request is being served is in Tornado's table only.
+        stack.enter_context(loop_guarded(lambda: getattr(above, "handlers", ())))
     descriptors = raise_limit() if owns_process else find_limit()
     home = key_prefix(settings.queue_name)
     redis = await stack.enter_async_context(open_redis(redis_url, home))

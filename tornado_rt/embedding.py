@@ -188,6 +188,7 @@ class Server:
             await self._close(stack)
             raise
         stack.push_async_callback(self._leave, opened.application)
+        stack.callback(opened.remote.stop)
         self._opened = opened
         self._mount.serve(opened.application)
 

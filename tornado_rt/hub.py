@@ -75,7 +75,7 @@ class Hub:
         self.metrics = census.metrics
         self.tally = census.metrics.tally
         self.draining = False
-        self._census = census
+        self.census = census
         self._heartbeats = heartbeats
         self._source = source
         self._registry = registry
@@ -85,7 +85,7 @@ class Hub:
 
     def connect(self, connection: Connected) -> None:
         """Count a new connection. Raise TooManyConnections."""
-        self._census.add(connection)
+        self.census.add(connection)
 
     async def admit(self, connection: Connected) -> None:
         """Count a connection over all processes. Raise TooManyConnections, or RedisError."""
@@ -94,7 +94,7 @@ class Hub:
 
     def disconnect(self, connection: Connected) -> None:
         """Forget a connection; harmless when it is not known."""
-        if not self._census.remove(connection):
+        if not self.census.remove(connection):
             return
         self._heartbeats.remove(connection)
         if self._registry is not None:
@@ -103,7 +103,7 @@ class Hub:
     async def subscribe(self, topic: str, subscriber: Subscriber) -> None:
         """Follow a topic; from the return on nothing published is missed. Raise BackplaneDown."""
         if add_member(self._topics, topic, subscriber):
-            self._census.followed[_kind_of(topic)] += 1
+            self.census.followed[_kind_of(topic)] += 1
         try:
             await self._source.subscribe(topic)
         except BaseException:
@@ -114,7 +114,7 @@ class Hub:
         """Stop following a topic; harmless when it was not followed."""
         if subscriber not in self._topics.get(topic, ()):
             return
-        self._census.followed[_kind_of(topic)] -= 1
+        self.census.followed[_kind_of(topic)] -= 1
         if discard_member(self._topics, topic, subscriber):
             self._source.unsubscribe(topic)
 
@@ -147,7 +147,7 @@ class Hub:
 
     def reschedule(self) -> None:
         """Follow changed intervals on connections that are already open."""
-        for connection in self._census:
+        for connection in self.census:
             self._heartbeats.add(connection)
 
     def reschedule_one(self, connection: Connected) -> None:
@@ -156,12 +156,12 @@ class Hub:
 
     def stats(self) -> HubStats:
         """Count the connections of this process."""
-        return self._census.stats()
+        return self.census.stats()
 
     async def drain(self, seconds: float) -> None:
         """Close every connection with 1001, spread evenly over `seconds`."""
         self.draining = True
-        leaving = list(self._census)
+        leaving = list(self.census)
         random.shuffle(leaving)
         steps = max(min(int(seconds / DRAIN_STEP_SECONDS), len(leaving)), 1)
         for step in range(steps):
@@ -171,7 +171,7 @@ class Hub:
         await self._jobs.close()
 
     async def _tell_all(self, message: Message) -> None:
-        everybody = tuple(self._census)
+        everybody = tuple(self.census)
         for start in range(0, len(everybody), TOLD_TOGETHER):
             for connection in everybody[start : start + TOLD_TOGETHER]:
                 connection.tell(message)

@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from tornado_rt.guarded_task import GuardedTask
+from tornado_rt.work.attempts.guarded_task import GuardedTask
 
 log = structlog.get_logger(__name__)
 

@@ -17,13 +17,20 @@ import orjson
 
 from tornado_rt.bounds import LEAST_INTEGER, MOST_INTEGER, OutOfBounds, check_json
 from tornado_rt.problems import Problem
+from tornado_rt.work.params.faults import (
+    MOST_FAULTS,
+    TOLD_CHARACTERS,
+    TOLD_FAULTS,
+    TOLD_NAME_CHARACTERS,
+    TOLD_NAMES,
+)
+from tornado_rt.work.params.reading import MOST_ITEMS as MOST_ITEMS
 from tornado_rt.work.values import cut
 
 T = TypeVar("T")
 
-# Keys of a field's metadata: the bound of its list or of its names, the bound of a value of any
-# shape [B], and its name in JSON where Python has a word of that name.
-MOST_ITEMS = "most_items"
+# Keys of a field's metadata, beside `MOST_ITEMS`: the bound of a value of any shape [B], and its
+# name in JSON where Python has a word of that name.
 MOST_BYTES = "most_bytes"
 JSON_NAME = "json_name"
 DEFAULT_MOST_ITEMS = 1000
@@ -36,12 +43,6 @@ STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 INTEGER_CHARACTERS = 20
 MANY_DIGITS = re.compile(rb"\d{19}")
 LONG_INTEGER = re.compile(rb"(?:^|[\[:,\s])(-?\d{19,}+)(?![.eE])")
-TOLD_FAULTS = 20
-# After this many faults the rest is not looked at.
-MOST_FAULTS = 1000
-TOLD_NAMES = 5
-TOLD_CHARACTERS = 200
-TOLD_NAME_CHARACTERS = 40
 
 _NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
 
@@ -122,17 +123,27 @@ def parse(text: bytes) -> Any:
 
     Raise Problem 400, or 422 for too many lists and objects, or an integer of more than 64 bits.
     """
-    if _count_containers(text) > MOST_CONTAINERS and (
-        _count_containers(STRING.sub(b"", text)) > MOST_CONTAINERS
-    ):
-        raise Problem(422, f"the body holds more than {MOST_CONTAINERS} lists and objects")
+    check_size(text)
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise Problem(400, f"the body is not JSON: {error}") from None
+    check_integers(text)
+    return value
+
+
+def check_size(text: bytes) -> None:
+    """Raise Problem 422 for JSON text of too many lists and objects."""
+    if _count_containers(text) > MOST_CONTAINERS and (
+        _count_containers(STRING.sub(b"", text)) > MOST_CONTAINERS
+    ):
+        raise Problem(422, f"the body holds more than {MOST_CONTAINERS} lists and objects")
+
+
+def check_integers(text: bytes) -> None:
+    """Raise Problem 422 for JSON text with an integer of more than 64 bits."""
     if MANY_DIGITS.search(text) and _holds_long_integer(STRING.sub(b'""', text)):
         raise Problem(422, "the body holds an integer of more than 64 bits")
-    return value
 
 
 def _holds_long_integer(text: bytes) -> bool:

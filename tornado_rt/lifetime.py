@@ -20,8 +20,8 @@ from typing import Any, NoReturn
 
 import structlog
 
-from tornado_rt import fork_guard
-from tornado_rt.guarded_task import guard_tasks
+from tornado_rt.work.attempts import fork_guard
+from tornado_rt.work.attempts.guarded_task import guard_tasks
 
 log = structlog.get_logger(__name__)
 

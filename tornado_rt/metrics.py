@@ -135,6 +135,19 @@ class Metrics:
         self.progress_writes = Counter(
             "rt_progress_writes", "Reports of progress that were written", registry=registry
         )
+        self.remote_workers = Gauge(
+            "rt_remote_workers",
+            "Workers elsewhere that this process serves",
+            ["transport"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.remote_tasks = Gauge(
+            "rt_remote_tasks",
+            "Tasks of workers elsewhere that this process knows of",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self._tasks = Counter(
             "rt_tasks", "Attempts by how they ended", ["kind", "outcome"], registry=registry
         )

@@ -59,10 +59,19 @@ class MessageType(StrEnum):
     UNSUBSCRIBED = "unsubscribed"
     # Published by the application on a topic of its own.
     MESSAGE = "message"
+    # To a worker that is elsewhere.
+    WORKING = "working"
+    TASKS = "tasks"
+    EVENTS = "events"
+    REPORTED = "reported"
+    EXTENDED = "extended"
+    ACKED = "acked"
+    DRAINING = "draining"
     # Between processes only, on the topics `workers`, `control` and `schedules`.
     CANCEL = "cancel"
     ANSWER = "answer"
     WAKE = "wake"
+    REPLACED = "replaced"
     SETTINGS = "settings"
 
 
@@ -77,6 +86,12 @@ class ClientMessageType(StrEnum):
     CANCEL = "cancel"
     SUBSCRIBE = "subscribe"
     UNSUBSCRIBE = "unsubscribe"
+    # From a worker.
+    WORK = "work"
+    REPORT = "report"
+    EXTEND = "extend"
+    ACK = "ack"
+    DRAIN = "drain"
 
 
 class CloseCode(IntEnum):
@@ -96,6 +111,7 @@ class CloseCode(IntEnum):
     UNAUTHORIZED = 4401
     FORBIDDEN = 4403
     NOT_FOUND = 4404
+    REPLACED = 4409
     TOO_MANY_CONNECTIONS = 4429
     TOO_SLOW = 4508
     PONG_TIMEOUT = 4510
@@ -113,6 +129,7 @@ CLOSE_CODES: dict[str, str] = {
     str(CloseCode.UNAUTHORIZED.value): "no, bad or expired credentials: do not reconnect",
     str(CloseCode.FORBIDDEN.value): "not allowed: do not reconnect",
     str(CloseCode.NOT_FOUND.value): "no such task for this user: do not reconnect",
+    str(CloseCode.REPLACED.value): "another connection took its place: do not reconnect",
     str(CloseCode.TOO_MANY_CONNECTIONS.value): "too many connections: do not reconnect",
     str(CloseCode.TOO_SLOW.value): "too slow a reader: reconnect and resume",
     str(CloseCode.PONG_TIMEOUT.value): "no pong in time: reconnect and resume",
@@ -139,6 +156,7 @@ RECONNECT: dict[str, bool] = {
     str(CloseCode.UNAUTHORIZED.value): False,
     str(CloseCode.FORBIDDEN.value): False,
     str(CloseCode.NOT_FOUND.value): False,
+    str(CloseCode.REPLACED.value): False,
     str(CloseCode.TOO_MANY_CONNECTIONS.value): False,
     str(CloseCode.TOO_SLOW.value): True,
     str(CloseCode.PONG_TIMEOUT.value): True,

@@ -336,8 +336,12 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
 
     def reader(self) -> FrameReader:
         """Return what reads this client's frames."""
+        return self.reader_of(self.settings["websocket_max_message_size"])
+
+    def reader_of(self, most_bytes: int) -> FrameReader:
+        """Return what reads frames of messages up to this size."""
         inflater = None if self.agreed is None else Inflater(self.agreed)
-        return FrameReader(self.settings["websocket_max_message_size"], inflater)
+        return FrameReader(most_bytes, inflater)
 
     async def head(self, *args: str, **kwargs: str) -> None:
         """Open nothing. Raise Problem 426."""

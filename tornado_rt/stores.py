@@ -33,7 +33,6 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from settings import Settings, environment_with
-from tornado_rt import fork_guard
 from tornado_rt.children import STOP_SECONDS, ChildProcess, DidNotStart
 from tornado_rt.data_folder import (
     ADDRESSES_FILE,
@@ -45,6 +44,7 @@ from tornado_rt.data_folder import (
     private_folder,
     write_private,
 )
+from tornado_rt.work.attempts import fork_guard
 
 PASSWORD_FILE = "password"
 USER = "tornado_rt"

@@ -18,10 +18,10 @@ import attrs
 from services.kinds import reader_of
 from services.progress import PlanView
 from services.queue import Outcome
-from services.worker.endings import end_with_result
-from services.worker.threads import LoopWaiter, in_thread
 from settings import Settings
 from tornado_rt.work import Kind, Plan, Question, Run, SyncRun
+from tornado_rt.work.attempts.endings import end_with_result
+from tornado_rt.work.attempts.threads import LoopWaiter, in_thread
 from tornado_rt.work.handlers import call
 from tornado_rt.work.kept import as_kept
 

@@ -125,11 +125,6 @@ class TopicsSocketConnection(TopicsConnection, SocketConnection):
         self._feeds = socket.feeds
         self._most_topics: int = socket.settings["max_topics_per_connection"]
 
-    def begin_empty(self) -> None:
-        """Send `connected`; topics come when they are asked for."""
-        self.greet({})
-        self.wait_for_due()
-
     def forward(self, subscription: Subscription, message: Message) -> None:
         assert subscription.name is not None
         super().forward(subscription, about(message, subscription.name))

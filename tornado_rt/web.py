@@ -260,8 +260,14 @@ class BaseHandler(RequestHandler):
         except ValueError:
             raise Problem(403, "the Origin is no origin") from None
 
-    def _check_size(self, size: int) -> None:
+    @property
+    def most_body_bytes(self) -> int:
+        """Return how large a body may be; 0 for any size."""
         limit: int = self.settings.get("max_body_bytes", 0)
+        return limit
+
+    def _check_size(self, size: int) -> None:
+        limit = self.most_body_bytes
         if limit and size > limit:
             raise Problem(413, f"the body is larger than {limit} bytes")
 

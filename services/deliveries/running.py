@@ -14,12 +14,12 @@ from redis.exceptions import RedisError
 from services.deliveries.lanes import Lanes
 from services.deliveries.service import ENDED, Deliveries, DeliveryKind, GivenUp
 from services.queue import Outcome, QueueService
-from services.worker import KindTarget, Prepared, Rules, Target
-from services.worker.endings import retry_seconds, text_of_error
-from services.worker.link import Link
+from services.worker import KindTarget, Prepared, Rules, Target, kind_target
 from settings import Settings
 from tornado_rt.turns import NoTurn
 from tornado_rt.work import Retry, TaskError
+from tornado_rt.work.attempts.endings import retry_seconds, text_of_error
+from tornado_rt.work.attempts.link import Link
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ def delivery_targets(deliveries: Deliveries, settings: Settings) -> dict[str, Ta
     """Return what runs each kind of delivery: on the loop or in a thread of this process."""
     inside = attrs.evolve(settings, worker_processes=False, task_timeout_seconds=0.0)
     return {
-        name: DeliveryTarget(one, deliveries, KindTarget(one.kind, inside), settings)
+        name: DeliveryTarget(one, deliveries, kind_target(one.kind, inside), settings)
         for name, one in deliveries.kinds.items()
     }
 

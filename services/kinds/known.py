@@ -10,15 +10,15 @@ from typing import Any, TypeVar
 import attrs
 import structlog
 
-from services.kinds.faults import PLACE, ParamsFault
-from services.kinds.params import KEPT_DEPTH, MOST_BYTES, reader_of
-from services.kinds.schema import schema_of
-from services.kinds.shapes import json_types
 from services.kinds.validation import BadSchema, SchemaReader
 from services.queue.models import KindEntry, KindLimits
 from tornado_rt.bounds import number_of
 from tornado_rt.work import Kind, Plan, clean_line, first_fragment, format_label
 from tornado_rt.work.kind import MAX_LABEL_LENGTH, OWN_FIELDS
+from tornado_rt.work.params.faults import PLACE, ParamsFault
+from tornado_rt.work.params.reader import KEPT_DEPTH, MOST_BYTES, reader_of
+from tornado_rt.work.params.schema import schema_of
+from tornado_rt.work.params.shapes import json_types
 from tornado_rt.work.values import MOST_KEPT, MOST_SECONDS, cut
 
 log = structlog.get_logger(__name__)

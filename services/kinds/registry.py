@@ -8,11 +8,11 @@ from typing import Protocol
 
 import attrs
 
-from services.kinds.faults import short
 from services.kinds.known import BadEntry, KnownKind, LocalKind, SharedKind
 from services.queue.models import KindEntry, KindState
 from tornado_rt.work import Kind
 from tornado_rt.work.kind import NAME
+from tornado_rt.work.params.faults import short
 
 # The names of kinds of which only the server makes tasks begin so.
 RESERVED = "rt."

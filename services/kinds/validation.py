@@ -16,7 +16,8 @@ from uuid import UUID
 import attrs
 import orjson
 
-from services.kinds.faults import (
+from tornado_rt.bounds import OutOfBounds, check_json
+from tornado_rt.work.params.faults import (
     NAMES,
     PLACE,
     Fault,
@@ -29,12 +30,11 @@ from services.kinds.faults import (
     short,
     wrong,
 )
-from services.kinds.keywords import BOUNDS, Bounds
-from services.kinds.params import MOST_BYTES
-from services.kinds.reading import TEXT_HOOKS, as_json, write_json
-from services.kinds.schema import DEFINITION, MOST_SCHEMA_BYTES, PATH
-from services.kinds.shapes import SCALARS
-from tornado_rt.bounds import OutOfBounds, check_json
+from tornado_rt.work.params.keywords import BOUNDS, Bounds
+from tornado_rt.work.params.reader import MOST_BYTES
+from tornado_rt.work.params.reading import TEXT_HOOKS, as_json, write_json
+from tornado_rt.work.params.schema import DEFINITION, MOST_SCHEMA_BYTES, PATH
+from tornado_rt.work.params.shapes import SCALARS
 
 # A step is a schema that a value is held against, or a name or value that a schema lists.
 STEPS_PER_BYTE = 2

@@ -14,6 +14,7 @@ from services.progress.plans import PlanBook
 from services.queue import QueueService
 from settings import load_settings
 from tornado_rt.work import LeaseLost
+from tornado_rt.work.attempts.queue import AttemptQueue
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +49,7 @@ class RedisProgressStore:
     Once `closed`, nothing is kept: the attempt has ended, whatever its handler still does.
     """
 
-    def __init__(self, queue: QueueService, token: str) -> None:
+    def __init__(self, queue: AttemptQueue, token: str) -> None:
         self.closed = False
         self._queue = queue
         self._token = token

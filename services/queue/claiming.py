@@ -80,14 +80,6 @@ class Claiming(KindBoard):
         """End an attempt, in any way. Return False when the token is stale."""
         return (await self.claim("", 0, [ack], kinds=())).owned[0]
 
-    async def extend_task(self, task_id: str, token: str) -> bool:
-        """Keep a claim for another visibility time. Return False when the token is stale."""
-        return bool(
-            await self.scripts.run(
-                "extend", id=task_id, token=token, visibility=self.visibility_seconds
-            )
-        )
-
     async def expire_claims(self, worker_ids: Sequence[str]) -> int:
         """End the leases of workers that are gone, for upkeep to hand back; return how many."""
         expired: int = await self.scripts.run("expire", workers=list(worker_ids))

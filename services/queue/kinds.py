@@ -45,16 +45,21 @@ class KindBoard(QueueAccess):
             "register",
             limits=attrs.asdict(self.limits),
             overwrite=overwrite,
-            kinds=[
-                {
-                    "kind": entry.kind,
-                    "version": entry.version,
-                    "entry": _pack_entry(entry),
-                    "limits": _packed_limits(attrs.asdict(entry.limits)),
-                }
-                for entry in entries
-            ],
+            kinds=[_registered(entry) for entry in entries],
             plans={plan.digest: plan.text for plan in plans},
+        )
+
+    async def add_kinds(self, entries: Sequence[KindEntry]) -> None:
+        """Make kinds of others known, beside those that are, and again in an emptied Redis."""
+        own, plans = self._known
+        added = {entry.kind for entry in entries}
+        self._known = ([one for one in own if one.kind not in added] + list(entries), plans)
+        await self.scripts.run(
+            "register",
+            limits=attrs.asdict(self.limits),
+            overwrite=False,
+            kinds=[_registered(entry) for entry in entries],
+            plans={},
         )
 
     def registered_kinds(self) -> set[str]:
@@ -72,7 +77,7 @@ class KindBoard(QueueAccess):
 
         They win over what code and settings say. Raise LimitsRefused.
         """
-        checked = None if changes is None else _packed_limits(_checked(kind, changes))
+        checked = None if changes is None else _packed_limits(check_limits(kind, changes))
         await self.scripts.run("set_limits", name=kind, changes=checked)
 
     async def pause(self, kind: str = ALL_KINDS) -> int:
@@ -86,26 +91,51 @@ class KindBoard(QueueAccess):
         _, all_paused = await self.scripts.run("pause", kind=kind, paused=False)
         return bool(all_paused)
 
-    async def announce_worker(self, worker_id: str, kinds: Sequence[str], info: Any = None) -> None:
-        """Say that a worker lives and what it runs; to be repeated within 30 s."""
-        told = orjson.dumps({"kinds": list(kinds), "info": info})
-        if not await self._announce(worker_id, told):
+    async def announce_worker(
+        self, worker_id: str, kinds: Sequence[str], info: Any = None, session: str | None = None
+    ) -> None:
+        """Say that a worker lives and what it runs; to be repeated within 30 s.
+
+        `session` names its connection, when it may have another one: all processes are told that a
+        new one takes the place of the one before.
+        """
+        told = {"kinds": list(kinds), "info": info}
+        if session is not None:
+            told["session"] = session
+        if not await self._announce(worker_id, orjson.dumps(told), session):
             await self.register_again()
 
     async def withdraw_worker(self, worker_id: str) -> None:
         """Say that a worker is gone."""
         await self._announce(worker_id, None)
 
-    async def _announce(self, worker_id: str, told: bytes | None) -> bool:
+    async def _announce(
+        self, worker_id: str, told: bytes | None, session: str | None = None
+    ) -> bool:
         """Say what a worker runs, None: it is gone. Return False when our kinds are not known."""
         known = await self.scripts.run(
             "announce_worker",
             worker=worker_id,
             info=told,
+            session=session,
             silent=SILENT_SECONDS,
             registered=list(self.registered_kinds()),
         )
         return bool(known)
+
+    async def read_workers(self) -> list[dict[str, Any]]:
+        """Return the workers that live: `worker_id`, `kinds`, and what else they tell."""
+        async with self._reading() as pipe:
+            pipe.time()
+            pipe.hgetall(f"{self.prefix}workers")
+            (seconds, _), told = await pipe.execute()
+        found = []
+        for worker_id, one in sorted(told.items()):
+            if kinds := _serves(one, float(seconds)):
+                info = orjson.loads(one.partition(b" ")[2]).get("info")
+                more = info if isinstance(info, dict) else {}
+                found.append({**more, "worker_id": worker_id.decode(), "kinds": list(kinds)})
+        return found
 
     async def read_kinds(self) -> list[KindState]:
         """Read how all kinds stand; under the name "" what holds over all of them."""
@@ -117,6 +147,16 @@ class KindBoard(QueueAccess):
             now, kinds, workers = await self.scripts.run("read_kinds")
         serving = [_serves(told, float(now)) for told in workers]
         return [_read_state(one, float(now), serving) for one in kinds]
+
+
+def _registered(entry: KindEntry) -> dict[str, Any]:
+    """Return an entry as the script takes it."""
+    return {
+        "kind": entry.kind,
+        "version": entry.version,
+        "entry": _pack_entry(entry),
+        "limits": _packed_limits(attrs.asdict(entry.limits)),
+    }
 
 
 def _pack_entry(entry: KindEntry) -> bytes:
@@ -151,7 +191,8 @@ def _rate_text(rate: Any) -> str:
     return f"{int(count)}/{units.get(seconds) or f'{int(seconds)}s'}"
 
 
-def _checked(kind: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+def check_limits(kind: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return limits of a kind, or of all ("") as they are. Raise LimitsRefused."""
     known = attrs.fields_dict(KindLimits if kind else QueueLimits)
     for name, value in changes.items():
         if name not in known:

@@ -9,6 +9,17 @@ import attrs
 
 from tornado_rt.protocol import Cursor, Message, ResyncReason, iso_time
 from tornado_rt.work import Plan
+from tornado_rt.work.attempts.models import LEVELS as LEVELS
+from tornado_rt.work.attempts.models import Ack as Ack
+from tornado_rt.work.attempts.models import Asked as Asked
+from tornado_rt.work.attempts.models import Claim as Claim
+from tornado_rt.work.attempts.models import Claimed as Claimed
+from tornado_rt.work.attempts.models import Job as Job
+from tornado_rt.work.attempts.models import Kept as Kept
+from tornado_rt.work.attempts.models import Outcome as Outcome
+from tornado_rt.work.attempts.models import Priority as Priority
+from tornado_rt.work.attempts.models import Task as Task
+from tornado_rt.work.attempts.models import TaskState as TaskState
 
 # Both have a log of events.
 Followed = Literal["task", "batch"]
@@ -81,18 +92,6 @@ class LimitsRefused(QueueError, ValueError):
     """A limit is unknown or not allowed; the message names it."""
 
 
-class TaskState(StrEnum):
-    """Where a task is; the last four are ends."""
-
-    QUEUED = "queued"
-    DELAYED = "delayed"
-    PROCESSING = "processing"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    DEAD = "dead"
-
-
 class BatchState(StrEnum):
     """Where a batch is; the last four are ends."""
 
@@ -104,34 +103,13 @@ class BatchState(StrEnum):
     CANCELLED = "cancelled"
 
 
-class Outcome(StrEnum):
-    """How a worker ends an attempt.
+class LeaseState(StrEnum):
+    """Whose an attempt is: its worker's, or over: cancelled, ended, or lost to the worker."""
 
-    After the last attempt an ERROR makes the task failed, a RETRY makes it dead.
-    """
-
-    COMPLETED = "completed"
-    FAILED = "failed"
-    ERROR = "error"
-    RETRY = "retry"
-
-
-class Priority(StrEnum):
-    """Which tasks of a kind start before others, the first first."""
-
-    HIGHEST = "highest"
-    HIGH = "high"
-    NORMAL = "normal"
-    LOW = "low"
-    LOWEST = "lowest"
-
-    @property
-    def level(self) -> int:
-        """Its place, from 0 for the highest."""
-        return LEVELS.index(self)
-
-
-LEVELS = tuple(Priority)
+    YOURS = "yours"
+    CANCELLED = "cancelled"
+    ENDED = "ended"
+    LOST = "lost"
 
 
 class OnConflict(StrEnum):
@@ -156,23 +134,6 @@ class Unique:
 
 
 @attrs.frozen(kw_only=True)
-class Job:
-    """What no script reads of a task: it is handed on as one blob.
-
-    `timeout` bounds one attempt, `budget_seconds` all of them together [s]; 0 is no bound of its
-    own. `schedule` is the name of the schedule that made it.
-    """
-
-    label: str
-    params: dict[str, Any] = attrs.field(factory=dict)
-    tags: tuple[str, ...] = ()
-    callback_url: str = ""
-    timeout: float = 0.0
-    budget_seconds: float = 0.0
-    schedule: str = ""
-
-
-@attrs.frozen(kw_only=True)
 class NewTask:
     """A task that is to be submitted.
 
@@ -192,52 +153,6 @@ class NewTask:
     expected_seconds: float = 60.0
     notify: bool = True
     unique: Unique | None = None
-
-
-# Without slots, one with so many fields is made in half the time: each enqueue and claim makes one.
-@attrs.frozen(slots=False)
-class Task:
-    """A task as it was when read.
-
-    Times are seconds since the epoch, None before they are reached. `position` counts from 1 over
-    the waiting tasks of its kind. `snapshot` is its JSON object as the queue keeps it; empty in
-    what enqueue and claim return. `attempts` are those that have ended. `used_seconds` is the time
-    of all since the task was begun anew; it is read with a single task. `waiting_for` is the code
-    of what holds a waiting task back, "" when nothing does.
-    """
-
-    task_id: str
-    user_id: str
-    kind: str
-    job: Job
-    batch_id: str | None
-    status: TaskState
-    attempt: int
-    created_at: float
-    priority: Priority = Priority.NORMAL
-    key: str = ""
-    max_attempts: int = 3
-    position: int | None = None
-    started_at: float | None = None
-    ended_at: float | None = None
-    run_at: float | None = None
-    result: Any = None
-    error: str | None = None
-    progress: float = 0.0
-    snapshot: bytes = b""
-    attempts: tuple[dict[str, Any], ...] = ()
-    used_seconds: float = 0.0
-    waiting_for: str = ""
-
-    @property
-    def label(self) -> str:
-        """The text that people see."""
-        return self.job.label
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """Its parameters."""
-        return self.job.params
 
 
 def describe_dead(task: Task) -> dict[str, Any]:
@@ -273,74 +188,6 @@ class Batch:
     status: BatchState
     task_ids: list[str]
     snapshot: bytes
-
-
-@attrs.frozen
-class Claim:
-    """A task that is this worker's until its visibility ends; `token` proves it.
-
-    `waited`: how long it was in the line before this start [s]. `kept`: earlier attempts left
-    results of steps, or a state. `plan`: the digest of the plan that it was made with, "" for none.
-    """
-
-    task: Task
-    token: str
-    waited: float = 0.0
-    kept: bool = False
-    plan: str = ""
-
-
-@attrs.frozen
-class Claimed:
-    """The reply to a claim; `again_in`: more may start in so many seconds, None: at a wake.
-
-    `became`: for each end that it handed in, what became of the task: "completed", "failed" or
-    "dead", the outcome of the attempt when another one follows, "" when its token was not valid any
-    more.
-    """
-
-    claims: list[Claim]
-    again_in: float | None = None
-    became: Sequence[str] = ()
-
-    @property
-    def owned(self) -> list[bool]:
-        """For each end that it handed in, whether its token was still valid."""
-        return [bool(one) for one in self.became]
-
-
-@attrs.frozen
-class Kept:
-    """What earlier attempts of a task left: results of steps by name (JSON), and a state (JSON)."""
-
-    results: dict[str, bytes]
-    state: bytes = b""
-
-
-@attrs.frozen
-class Asked:
-    """The state of a question: its answer (JSON), None while there is none, and its age [s]."""
-
-    answer: bytes | None
-    age: float = 0.0
-
-
-@attrs.frozen
-class Ack:
-    """The end of an attempt.
-
-    `fragment`: the state of the snapshot when the task ends by it, None to leave it. `report`: the
-    fragment of the attempt's last report, None when it was told. `delay`: seconds before a retry.
-    """
-
-    task_id: str
-    token: str
-    outcome: Outcome
-    result: Any = None
-    error: str | None = None
-    fragment: bytes | None = None
-    delay: float = 0.0
-    report: bytes | None = None
 
 
 @attrs.frozen

@@ -11,9 +11,9 @@ from services.schedules.code import KindSchedules, register
 from services.schedules.firing import fire_due
 from services.schedules.models import Make, Stored
 from services.schedules.store import Changed, ScheduleStore
-from services.worker.outages import Outages
 from tornado_rt.protocol import Cursor, Message, MessageType
 from tornado_rt.redis import is_outage
+from tornado_rt.work.attempts.outages import Outages
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +36,7 @@ class ScheduleRunner:
         self._code = code
         self._kinds = [one.kind for one in code if one.definitions]
         self._registered = False
-        self._outages = Outages()
+        self._outages = Outages(is_outage)
         self._awake = asyncio.Event()
         self._sleeps_until = 0.0
 

@@ -1,14 +1,14 @@
 """Running tasks: the worker, and the handlers that it runs."""
 
-from services.worker.backoff import Backoff
-from services.worker.kinds import KindTarget
 from services.worker.legacy import LegacyTarget
 from services.worker.loading import HandlerError
 from services.worker.roster import Roster
-from services.worker.target import BadParams, Prepared, Rules, Target
-from services.worker.targets import legacy_target, load_targets
+from services.worker.targets import kind_target, legacy_target, load_targets
 from services.worker.worker import Worker
 from tornado_rt.work import Retry, TaskError
+from tornado_rt.work.attempts.backoff import Backoff
+from tornado_rt.work.attempts.kind_target import KindTarget
+from tornado_rt.work.attempts.target import BadParams, Prepared, Rules, Target
 
 __all__ = [
     "Backoff",
@@ -23,6 +23,7 @@ __all__ = [
     "Target",
     "TaskError",
     "Worker",
+    "kind_target",
     "legacy_target",
     "load_targets",
 ]

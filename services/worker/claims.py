@@ -7,8 +7,8 @@ import attrs
 import structlog
 
 from services.queue import Ack, Claimed, Outcome, QueueService, new_request
-from services.worker.endings import text_of_error
 from tornado_rt.redis import is_outage
+from tornado_rt.work.attempts.endings import text_of_error
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +67,7 @@ class Claims:
     def hand_in(self, ack: Ack, tell: Callable[[str], None] = _ignore) -> None:
         """Keep the end of an attempt for the next request.
 
-        `tell` is called once, with what became of the task as in `Claimed.became`; not at all when
+        `tell` is called once, with what became of the task as in `Claimed.became`; with "" too when
         Redis takes no end of it.
         """
         self._ends.append(_End(ack, tell))
@@ -137,6 +137,7 @@ class Claims:
         if reason is not None:
             # Its lease runs out, and it counts as an attempt.
             log.error("ack_given_up", task_id=ack.task_id, error=reason)
+            end.answer("")
 
     async def _refusal(self, end: _End, ack: Ack) -> str | None:
         try:

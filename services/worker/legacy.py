@@ -23,15 +23,15 @@ from services.analysis import (
 )
 from services.progress.stores import RedisProgressStore, Tracked
 from services.queue import Outcome
-from services.worker.channel import NOT_OURS, BadMessage, Channel
-from services.worker.child import run_handler
-from services.worker.endings import Ending, text_of_error
-from services.worker.link import Link
-from services.worker.process import TaskProcesses, end_badly, read_ending
-from services.worker.target import BadParams, Rules
-from services.worker.threads import LoopWaiter, run_in_thread
+from services.worker.legacy_child import run_handler
 from settings import Settings
 from tornado_rt.work import LeaseLost, Told
+from tornado_rt.work.attempts.channel import NOT_OURS, BadMessage, Channel
+from tornado_rt.work.attempts.endings import Ending, text_of_error
+from tornado_rt.work.attempts.link import Link
+from tornado_rt.work.attempts.process import TaskProcesses, end_badly, read_ending
+from tornado_rt.work.attempts.target import BadParams, Rules
+from tornado_rt.work.attempts.threads import LoopWaiter, run_in_thread
 from tornado_rt.work.handlers import is_async
 from tornado_rt.work.run import settled
 
@@ -150,7 +150,8 @@ class ProcessHandler:
         self._path = path
         self._settings = settings
         self._rules = rules
-        self._processes = TaskProcesses([path.partition(":")[0]], rules.result_bytes)
+        modules = [run_handler.__module__, path.partition(":")[0]]
+        self._processes = TaskProcesses(modules, rules.result_bytes)
 
     async def __call__(self, task: AnalysisTask, tracker: RedisProgressTracker) -> Ending:
         """Run to the end; cancelled, end the process."""

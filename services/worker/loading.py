@@ -5,11 +5,13 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from services.kinds.loading import load_kinds, make_importable
-from services.worker.endings import text_of_error
+import attrs
+
 from settings import Settings
 from tornado_rt.work import Kind
+from tornado_rt.work.attempts.endings import text_of_error
 from tornado_rt.work.handlers import fault_of
+from tornado_rt.work.params.loading import load_kinds, make_importable
 
 
 class HandlerError(Exception):
@@ -37,13 +39,20 @@ def import_function(path: str, settings: Settings) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]
 
 
-def import_kind(name: str, module: str, settings: Settings) -> Kind:
-    """Import a kind, from the modules that the settings name, or from that of its handler.
+@attrs.frozen
+class KindLoader:
+    """Imports a kind in its task's process; `module` is that of its handler."""
 
-    Raise KindError; KeyError when neither has it.
-    """
-    found = load_kinds(settings.kinds, settings)
-    return found[name] if name in found else load_kinds([module], settings)[name]
+    module: str
+    settings: Settings
+
+    def __call__(self, name: str) -> Kind:
+        """Import it from the modules that the settings name, or from that of its handler.
+
+        Raise KindError; KeyError when neither has it.
+        """
+        found = load_kinds(self.settings.kinds, self.settings)
+        return found[name] if name in found else load_kinds([self.module], self.settings)[name]
 
 
 def _configure(module: object, module_name: str, settings: Settings) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from tornado_rt import fork_guard
+from tornado_rt.work.attempts import fork_guard
 
 log = structlog.get_logger(__name__)
 

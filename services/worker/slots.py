@@ -2,39 +2,74 @@
 
 import asyncio
 from collections.abc import Callable, Sized
+from typing import Protocol
+
+import attrs
 
 from services.queue import Claim
 from services.worker.claims import ClaimRefused, Claims
-from services.worker.outages import Outages
 from tornado_rt.redis import is_outage
+from tornado_rt.work.attempts.outages import Outages
 
 # How many claims may be under way: while Redis answers one, the handlers of another run.
 LANES = 2
 
 
-class Slots:
-    """At most `count` tasks at once: a slot is free, in use, or asked for by a lane.
+class Room(Protocol):
+    """The places that tasks have."""
 
-    `running` holds what uses slots; `start` adds to it what a claim brings. `moved` is called when
-    the line may have moved. Lanes never poll: they wait until there is something to claim or to
-    hand in, or until the time at which the queue said that more may start.
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        ...
+
+    @property
+    def free(self) -> int:
+        """How many nothing uses."""
+        ...
+
+
+@attrs.frozen
+class FixedRoom:
+    """A number of places, used by what `running` holds."""
+
+    count: int
+    running: Sized
+
+    @property
+    def free(self) -> int:
+        """How many nothing uses."""
+        return self.count - len(self.running)
+
+
+class Slots:
+    """Claims as many tasks as have room: a place is free, in use, or asked for by a lane.
+
+    `start` puts what a claim brings into a place of `room`. `moved` is called when the line may
+    have moved, `claimed` after each claim. As many lanes run as `lanes` says; one claim brings at
+    most `most` tasks, 0 for any number. Lanes never poll: they wait until there is something to
+    claim or to hand in, or until the time at which the queue said that more may start.
     """
 
     def __init__(
         self,
         claims: Claims,
-        count: int,
-        running: Sized,
+        room: Room,
         *,
         start: Callable[[Claim], None],
         moved: Callable[[], None],
         outages: Outages,
+        lanes: int = LANES,
+        most: int = 0,
+        claimed: Callable[[], None] | None = None,
     ) -> None:
         # Claims that came after the stop: they are handed back.
         self.surplus: list[Claim] = []
         self._claims = claims
-        self._count = count
-        self._running = running
+        self._room = room
+        self._lanes = lanes
+        self._most = most
+        self._claimed = claimed
         self._start = start
         self._moved = moved
         self._outages = outages
@@ -59,14 +94,13 @@ class Slots:
 
     async def lane(self) -> None:
         """Claim, and hand in what has ended, until `stop`."""
-        share = -(-self._count // LANES)
         while not self._stopping:
             if self._claims.unanswered:
                 # Its answer may be older than the news that there is work.
                 await self._claim(0)
                 continue
-            free = self._count - len(self._running) - self._claims.asked
-            count = max(min(free, share), 0) if self._promising else 0
+            free = self._room.free - self._claims.asked
+            count = max(min(free, self._share()), 0) if self._promising else 0
             if count or self._claims.waiting:
                 # Slots that this claim leaves free may find tasks too.
                 self._promising = free > count > 0
@@ -74,6 +108,11 @@ class Slots:
             else:
                 self._wanted.clear()
                 await self._wanted.wait()
+
+    def _share(self) -> int:
+        """Return how many one claim asks for at most."""
+        share = -(-self._room.count // self._lanes)
+        return min(share, self._most) if self._most else share
 
     async def _claim(self, count: int) -> None:
         try:
@@ -92,6 +131,8 @@ class Slots:
             return
         for claim in claimed.claims:
             self._start(claim)
+        if self._claimed is not None:
+            self._claimed()
         if claimed.claims and len(claimed.claims) == count:
             self.look()
         if claimed.again_in is not None:

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 
 from services.analysis import AnalysisKind
-from services.worker.backoff import Backoff
-from services.worker.kinds import KindTarget
 from services.worker.legacy import LegacyTarget, ProcessHandler, handler_of
-from services.worker.loading import HandlerError, import_function
-from services.worker.target import Rules, Target
+from services.worker.loading import HandlerError, KindLoader, import_function
 from settings import Settings
 from tornado_rt.work import Kind
+from tornado_rt.work.attempts.backoff import Backoff
+from tornado_rt.work.attempts.kind_target import KindTarget
+from tornado_rt.work.attempts.target import Rules, Target
 
 
 def load_targets(kinds: Mapping[str, Kind], settings: Settings) -> dict[str, Target]:
@@ -20,7 +20,7 @@ def load_targets(kinds: Mapping[str, Kind], settings: Settings) -> dict[str, Tar
     targets: dict[str, Target] = {}
     for name, kind in kinds.items():
         if not isinstance(kind, AnalysisKind):
-            targets[name] = _kind_target(kind, settings)
+            targets[name] = _checked_target(kind, settings)
         elif kind.handler_path:
             targets[name] = legacy_target(kind.handler_path, settings)
     return targets
@@ -39,8 +39,21 @@ def legacy_target(path: str, settings: Settings) -> LegacyTarget:
     return LegacyTarget(handler_of(function, rules), rules)
 
 
-def _kind_target(kind: Kind, settings: Settings) -> KindTarget:
+def kind_target(kind: Kind, settings: Settings) -> KindTarget:
+    """Return what runs a kind as the settings say. Raise ValueError for one without a handler."""
+    load = None
+    if settings.worker_processes and kind.function is not None:
+        load = KindLoader(kind.function.__module__, settings)
+    return KindTarget(
+        kind,
+        timeout_seconds=settings.task_timeout_seconds,
+        result_bytes=settings.task_result_bytes,
+        load=load,
+    )
+
+
+def _checked_target(kind: Kind, settings: Settings) -> KindTarget:
     try:
-        return KindTarget(kind, settings)
+        return kind_target(kind, settings)
     except ValueError as error:
         raise HandlerError(str(error)) from None

@@ -1,19 +1,17 @@
 """A worker's upkeep: its leases, what falls due in the queue, and workers that are gone."""
 
 import asyncio
-import os
-import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import structlog
 
 from services.queue import Claim, QueueService
-from services.worker.outages import Outages
 from services.worker.roster import Roster
 from tornado_rt.metrics import Metrics
 from tornado_rt.redis import is_outage
+from tornado_rt.work.attempts.outages import Outages
 
 log = structlog.get_logger(__name__)
 
@@ -40,31 +38,23 @@ class Held(Protocol):
 class WorkerUpkeep:
     """Does each thing when it is due, and waits in between.
 
-    Others are told every 10 seconds that the worker lives, and which `kinds` it runs. Leases of
-    what is held are extended until `let_go`, or `finish`. When a worker of the `roster` is gone,
-    the leases of its tasks end.
+    Every 10 seconds `announce` tells others which workers live here, and which kinds they run.
+    Leases of what is held are extended until `let_go`, or `finish`. When a worker of the `roster`
+    is gone, the leases of its tasks end.
     """
 
     def __init__(
         self,
         queue: QueueService,
-        worker_id: str,
-        kinds: Sequence[str],
+        announce: Callable[[], Awaitable[None]],
         *,
-        concurrency: int,
         roster: Roster | None,
         outages: Outages,
         metrics: Metrics | None = None,
     ) -> None:
         self._queue = queue
         self._metrics = metrics or Metrics()
-        self._worker_id = worker_id
-        self._kinds = kinds
-        self._info = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "concurrency": concurrency,
-        }
+        self._announce = announce
         self._roster = roster
         self._outages = outages
         # When the lease of each is to be extended.
@@ -140,7 +130,7 @@ class WorkerUpkeep:
         for held in [held for held, at in self._held.items() if now >= at]:
             await self._extend(held)
         if now >= self._announce_at:
-            await self._queue.announce_worker(self._worker_id, self._kinds, self._info)
+            await self._announce()
             self._announce_at = now + ANNOUNCE_SECONDS
         if now >= self._due_at:
             await self._keep_up(now)

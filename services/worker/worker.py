@@ -1,27 +1,30 @@
 """The worker: its slots, the attempts that use them, and its upkeep, joined."""
 
 import asyncio
+import os
+import socket
 import time
 from collections.abc import Mapping
+from functools import partial
 
 import structlog
 
 from services.queue import Ack, Claim, Outcome, QueueService
-from services.worker.attempt import Attempt
 from services.worker.claims import Claims
-from services.worker.endings import HANDED_BACK, Ending, one_line
-from services.worker.link import Link, Reporter
-from services.worker.outages import OUTAGE_SECONDS, Outages
 from services.worker.outcomes import Outcomes
 from services.worker.roster import Roster
-from services.worker.slots import LANES, Slots
-from services.worker.target import BadParams, Target
-from services.worker.threads import ABANDON_SECONDS
+from services.worker.slots import LANES, FixedRoom, Slots
 from services.worker.upkeep import WorkerUpkeep
 from tornado_rt.jobs import Jobs
 from tornado_rt.metrics import Metrics
 from tornado_rt.protocol import Cursor, Message, MessageType
 from tornado_rt.redis import is_outage
+from tornado_rt.work.attempts.attempt import Attempt
+from tornado_rt.work.attempts.endings import HANDED_BACK, Ending, one_line
+from tornado_rt.work.attempts.link import Link, Reporter
+from tornado_rt.work.attempts.outages import OUTAGE_SECONDS, Outages
+from tornado_rt.work.attempts.target import BadParams, Target
+from tornado_rt.work.attempts.threads import ABANDON_SECONDS
 
 log = structlog.get_logger(__name__)
 
@@ -56,23 +59,21 @@ class Worker:
         self._handed_back: list[Claim] = []
         self._away_at_stop = False
         self._claims = Claims(queue, worker_id, list(targets))
-        self._outages = Outages()
+        self._outages = Outages(is_outage)
         metrics = metrics or Metrics()
         self._outcomes = Outcomes(metrics)
         self._reporter = Reporter(metrics.progress_writes.inc)
+        info = {"host": socket.gethostname(), "pid": os.getpid(), "concurrency": concurrency}
         self._upkeep = WorkerUpkeep(
             queue,
-            worker_id,
-            list(targets),
-            concurrency=concurrency,
+            partial(queue.announce_worker, worker_id, list(targets), info),
             roster=roster,
             outages=self._outages,
             metrics=metrics,
         )
         self._slots = Slots(
             self._claims,
-            concurrency,
-            self._attempts,
+            FixedRoom(concurrency, self._attempts),
             start=self._start,
             moved=self._upkeep.expect_move,
             outages=self._outages,

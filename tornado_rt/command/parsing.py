@@ -38,7 +38,8 @@ COMMAND_TEXTS = {
         "submit a task, watch it, or notify a user.",
         "Commands: {program} [serve] [--kinds MODULE,...], {program} worker --kinds MODULE,... "
         "--handler MODULE:FUNCTION --concurrency N, {program} check MODULE ..., "
-        "{program} token --user U [--scope S ...] [--topic PATTERN ...] [--ttl SECONDS], "
+        "{program} token --user U [--scope S ...] [--topic PATTERN ...] [--kind PATTERN ...] "
+        "[--ttl SECONDS], "
         "{program} queue ACTION, {program} submit KIND [JSON], {program} watch ID, "
         "{program} notify USER TITLE, {program} --version. "
         "{program} COMMAND --help says more of each. ",
@@ -140,6 +141,13 @@ def _add_own_options(program: Program, own: argparse.ArgumentParser, name: str) 
             default=[],
             metavar="PATTERN",
             help="topics of the application that may be followed; * for any characters",
+        )
+        own.add_argument(
+            "--kind",
+            action="append",
+            default=[],
+            metavar="PATTERN",
+            help="kinds that a worker may work on [default: all]",
         )
         own.add_argument("--ttl", type=_positive, default=3600, help="how long it is valid [s]")
     if name == "queue":

@@ -72,11 +72,21 @@ def token(settings: Settings, options: argparse.Namespace) -> int:
         check_name("scope", scope, SCOPE_LENGTH)
     for topic in options.topic:
         check_name("topic", topic, PATTERN_LENGTH)
+    for kind in options.kind:
+        check_name("kind", kind, PATTERN_LENGTH)
     if not secret:
         options.program.complain("jwt_secret: tokens of a public key are made elsewhere")
         return BAD_SETTING
-    made = make_token(settings, secret, options.user, options.scope, options.ttl, options.topic)
-    say(made[0])
+    made, _ = make_token(
+        settings,
+        secret,
+        options.user,
+        options.scope,
+        options.ttl,
+        options.topic,
+        options.kind,
+    )
+    say(made)
     return 0
 
 

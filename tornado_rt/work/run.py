@@ -413,7 +413,7 @@ class Run:
                 "remaining_time": None if remaining is None else round(remaining, 1),
                 "estimated_total_time": None if whole is None else round(whole, 1),
                 **(count.shown() if count else {}),
-                "updated_at": _now(),
+                "updated_at": iso_now(),
             }
 
     def fragment(self) -> bytes:
@@ -586,7 +586,8 @@ def first_fragment(plan: Plan | None, expected_seconds: float | None) -> bytes:
     return run.fragment()
 
 
-def _now() -> str:
+def iso_now() -> str:
+    """Return the time in ISO 8601, UTC, to the millisecond."""
     seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
     return f"{_date_and_time(seconds)}.{milliseconds:03}Z"
 

@@ -3,8 +3,16 @@
 -- Say that a worker lives, or that it does no more.
 --
 -- worker: its id     info: what it runs (JSON), nil: it is gone     silent: how long one counts [s]
+-- session: of its connection, nil when it has none: a new one takes the place of the one before
 -- registered: kinds that it has registered
 -- Reply: 1, or 0 when one of these kinds is not known any more.
+if A.session then
+  local told = redis.call('HGET', P .. 'workers', A.worker)
+  if told and not string.find(told, A.session, 1, true) then
+    redis.call('PUBLISH', 'rt:workers', '{"type":"replaced","data":'
+      .. cjson.encode({worker = A.worker, session = A.session}) .. '}')
+  end
+end
 if A.info then
   redis.call('HSET', P .. 'workers', A.worker, NOW_STAMP .. ' ' .. A.info)
 else

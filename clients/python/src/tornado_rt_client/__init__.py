@@ -1,4 +1,6 @@
-"""Client of tornado_rt: submit tasks, watch them, send and read notifications."""
+"""Client of tornado_rt: submit tasks, watch them, send and read notifications, work."""
+
+from typing import TYPE_CHECKING, Any
 
 from tornado_rt_client.async_client import AsyncClient
 from tornado_rt_client.backoff import Backoff
@@ -48,6 +50,9 @@ from tornado_rt_client.records import (
 from tornado_rt_client.schedules import AsyncSchedules, Schedules
 from tornado_rt_client.task import AsyncBatch, AsyncTask, Batch, Task
 from tornado_rt_client.tokens import Mint
+
+if TYPE_CHECKING:
+    from tornado_rt_client.worker import Worker
 
 __version__ = "0.1.0"
 
@@ -99,5 +104,15 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "UnreadCount",
+    "Worker",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the worker when it is asked for: it stands on libraries that clients do not need."""
+    if name == "Worker":
+        from tornado_rt_client.worker import Worker
+
+        return Worker
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -92,8 +92,23 @@ def authorization(token: Token) -> dict[str, str]:
 
 async def authorization_async(token: AsyncToken) -> dict[str, str]:
     """Do as `authorization` does; the function that knows the token may be asynchronous."""
-    found = token if isinstance(token, str) else token()
-    return _header(await found if inspect.isawaitable(found) else found)
+    return _header(await token_of(token))
+
+
+def expiry_of(token: str) -> float | None:
+    """Return when a token expires [s since the epoch]; None when it does not say."""
+    try:
+        claims = jwt.decode(token, options={"verify_signature": False})
+    except jwt.InvalidTokenError:
+        return None
+    expiry = claims.get("exp")
+    return float(expiry) if isinstance(expiry, int | float) else None
+
+
+async def token_of(source: AsyncToken) -> str:
+    """Return the token to send now."""
+    found = source if isinstance(source, str) else source()
+    return await found if inspect.isawaitable(found) else found
 
 
 def _header(token: str) -> dict[str, str]:

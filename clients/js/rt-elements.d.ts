@@ -1,0 +1,20 @@
+/** The types of tornado-rt-client/elements. To import the module defines the elements. */
+
+import type { Client } from "./rt-client.js";
+
+declare class RealtimeElement extends HTMLElement {
+  /** The client to use; else that of `src` and `token`, else `Client.default`. */
+  client: Client | null;
+}
+
+export class TaskElement extends RealtimeElement {}
+export class BatchElement extends RealtimeElement {}
+export class InboxElement extends RealtimeElement {}
+
+declare global {
+  interface HTMLElementTagNameMap {
+    "rt-task": TaskElement;
+    "rt-batch": BatchElement;
+    "rt-inbox": InboxElement;
+  }
+}

@@ -1,0 +1,288 @@
+/** The client: one connection for all that a page or program follows, and the verbs of the server. */
+
+import { Backoff } from "./backoff.js";
+import { ConnectionClosed } from "./errors.js";
+import { Hub } from "./hub.js";
+import { Inbox } from "./inbox.js";
+import { Link } from "./link.js";
+import { Schedules, TaskList } from "./lists.js";
+import { watchPage } from "./page.js";
+import { Requester, newKey, queryOf, sleep } from "./request.js";
+import { Sharing, canShare, sharingName } from "./sharing.js";
+import { Batch, Task } from "./task.js";
+import { Tokens } from "./tokens.js";
+import { Topic } from "./topic.js";
+
+/** Return the folder of the server, whose path ends with "/". Throw TypeError for a wrong address. */
+export function baseOf(url, page = globalThis.document?.baseURI) {
+  const base = new URL(url ?? ".", page);
+  if (base.protocol !== "http:" && base.protocol !== "https:") {
+    throw new TypeError(`the address must begin with http:// or https://: ${url}`);
+  }
+  base.search = base.hash = "";
+  // Where the page is: its folder. An address that was given is one.
+  base.pathname = url ? `${base.pathname.replace(/\/+$/, "")}/` : base.pathname.replace(/[^/]*$/, "");
+  return base.href;
+}
+
+const NORMAL = 1000;
+// How long to wait after the function that gets the token has failed [s].
+const TOKEN_AGAIN_SECONDS = 2;
+const IDLE = { state: "idle", transport: null, userId: null, reason: null, error: null, retryIn: null };
+
+/**
+ * `url` is where the server is, with the prefix that it is mounted under; in a browser it may be relative,
+ * or left out: then the server is where the page is. Options:
+ *
+ * - `token`: a token, or a function that returns one or its promise; without one a cookie is used.
+ * - `transport`: "auto" (a socket; an event stream where sockets do not get through), "socket" or "stream".
+ * - `share`: whether the tabs of one origin and user share a connection (true).
+ * - `WebSocket`, `fetch`: in place of the global ones.
+ * - `patience`: how long a request is repeated [s] (30).
+ * - `backoff`: `{first, most}` [s]: the bounds of the waits between attempts (1, 30).
+ * - `socketAgain`: `{first, most}` [s]: after how long on an event stream a socket is tried again (30, 600).
+ *
+ * A `state` event says where the connection stands: `idle` (nothing is followed), `connecting`, `online`,
+ * `offline` (it comes back by itself) or `closed` (it does not). Its detail is that of `status`.
+ */
+export class Client extends EventTarget {
+  static #default = null;
+  static #waiting = [];
+
+  #base;
+  #options;
+  #tokens;
+  #requester;
+  #link;
+  #sharing = null;
+  // The link, or the sharing of it; null until it is known which.
+  #upstream = null;
+  // Those whose listeners were told of the end.
+  #ended = new Set();
+  #status = IDLE;
+  #isClosed = false;
+  #endPage;
+  #inbox = null;
+  #tasks = null;
+  #schedules = null;
+
+  /** The hub of this client's topics; for the classes of this module. */
+  hub = new Hub();
+
+  constructor(url, options = {}) {
+    super();
+    const { token, transport = "auto", share = true, patience = 30, backoff = {} } = options;
+    if (!["auto", "socket", "stream"].includes(transport)) throw new TypeError(`not a transport: ${transport}`);
+    this.#base = baseOf(url);
+    const sockets = options.WebSocket ?? globalThis.WebSocket;
+    if (transport === "socket" && !sockets) throw new TypeError("there is no WebSocket here: give the option WebSocket");
+    this.#options = {
+      base: this.#base,
+      tokens: (this.#tokens = new Tokens(token)),
+      fetch: options.fetch ?? globalThis.fetch.bind(globalThis),
+      WebSocket: transport === "stream" ? null : sockets,
+      streams: transport !== "socket",
+      backoff: new Backoff(backoff),
+      socketAgain: options.socketAgain,
+      patience,
+    };
+    this.#requester = new Requester(this.#options);
+    this.#link = new Link({ ...this.#options, hub: this.hub, tell: (status) => this.#tell(status) });
+    this.#endPage = watchPage(this.#pageEvents());
+    if (share && canShare()) this.#share();
+    else this.#begin(this.#link);
+  }
+
+  /** The client that elements and other parts of a page use. */
+  static get default() {
+    return Client.#default;
+  }
+
+  static set default(client) {
+    Client.#default = client;
+    if (client) for (const resolve of Client.#waiting.splice(0)) resolve(client);
+  }
+
+  /** Return the default client, when there is one. */
+  static whenDefault() {
+    if (Client.#default) return Promise.resolve(Client.#default);
+    return new Promise((resolve) => Client.#waiting.push(resolve));
+  }
+
+  get url() {
+    return this.#base;
+  }
+
+  get state() {
+    return this.#status.state;
+  }
+
+  /** `{state, transport, userId, reason, error, retryIn}`: where the connection stands, and why. */
+  get status() {
+    return this.#status;
+  }
+
+  /** Return a task, to watch it, wait for it or cancel it. */
+  task(id, submission) {
+    return new Task(this, checkedId(id), submission);
+  }
+
+  batch(id, submission) {
+    return new Batch(this, checkedId(id), submission);
+  }
+
+  /** Return a topic, to watch it: the application's own, such as `room:42`. */
+  subscribe(topic) {
+    return new Topic(this, checkedTopic(topic));
+  }
+
+  get inbox() {
+    return (this.#inbox ??= new Inbox(this));
+  }
+
+  get tasks() {
+    return (this.#tasks ??= new TaskList(this));
+  }
+
+  get schedules() {
+    return (this.#schedules ??= new Schedules(this));
+  }
+
+  /**
+   * Submit a task and return it. `options` are the other fields of the body: `label`, `priority`, `key`,
+   * `unique`, `delay`, `tags`. The same `idempotencyKey` is the same task.
+   */
+  async submit(kind, params = {}, { idempotencyKey = newKey(), ...options } = {}) {
+    const answer = await this.request("POST", "/api/tasks", { kind, params, ...options }, { key: idempotencyKey });
+    return this.task(answer.task_id, answer);
+  }
+
+  /** Submit a task of one kind for each item, its parameters, all or none; return the batch. */
+  async submitBatch(kind, items, { idempotencyKey = newKey(), ...options } = {}) {
+    const body = { kind, items: items.map((params) => ({ params })), ...options };
+    const answer = await this.request("POST", "/api/batches", body, { key: idempotencyKey });
+    return this.batch(answer.batch_id, answer);
+  }
+
+  /** Send a notification to a user; return it. */
+  notify(userId, fields, { idempotencyKey = newKey() } = {}) {
+    return this.request("POST", "/api/notifications", { user_id: userId, ...fields }, { key: idempotencyKey });
+  }
+
+  /**
+   * Publish on a topic; return the id of the message.
+   *
+   * Throw ConnectionLost when nobody knows whether it was published: it is not sent twice.
+   */
+  async publish(topic, data = null) {
+    return (await this.request("POST", "/api/publish", { topic: checkedTopic(topic), data })).id;
+  }
+
+  /** Return the kinds of work that can be submitted. */
+  async kinds() {
+    return (await this.request("GET", "/api/kinds")).items;
+  }
+
+  /**
+   * Ask any endpoint; return the JSON of its answer. Throw ApiError, ConnectionLost, ProtocolError.
+   *
+   * A request is repeated for a while where that does no harm: with the option `key` (an
+   * `Idempotency-Key`), `isHarmless`, or a method that is idempotent. `signal` ends it.
+   */
+  request(method, path, body, options = {}) {
+    return this.#requester.send(method.toUpperCase(), path, { body, ...options });
+  }
+
+  /** Iterate over the items of a list, over all pages. */
+  async *pages(path, filters = {}, placeName = "before") {
+    let place = filters[placeName];
+    do {
+      const page = await this.request("GET", path + queryOf({ ...filters, [placeName]: place }));
+      yield* page.items;
+      place = page.next;
+    } while (place);
+  }
+
+  /** Come back after the state `closed`, with all that listeners followed; harmless in any other. */
+  connect() {
+    if (this.#isClosed) this.#endPage = watchPage(this.#pageEvents());
+    this.#isClosed = false;
+    this.hub.reopen();
+    if (this.#status.state === "closed") this.#tell(IDLE);
+    this.#upstream?.open();
+    const ended = [...this.#ended];
+    this.#ended.clear();
+    for (const watchable of ended) watchable.resume();
+  }
+
+  /** Note that listeners were told of an error; for the classes of this module. */
+  failed(watchable) {
+    if (this.#status.state === "closed") this.#ended.add(watchable);
+  }
+
+  /** Close the connection, and end all loops and listeners. Requests still work. */
+  close() {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#endPage();
+    this.#sharing?.stop();
+    this.#link.close();
+    const error = new ConnectionClosed(NORMAL, "the client was closed");
+    this.#tell({ ...IDLE, state: "closed", reason: error.message, error });
+    this.hub.fail(error);
+  }
+
+  async #share() {
+    const name = await this.#sharingName();
+    if (!name) return this.#begin(this.#link);
+    this.#sharing = new Sharing({ name, hub: this.hub, link: this.#link, tell: (status) => this.#tell(status) });
+    return this.#begin(this.#sharing);
+  }
+
+  #begin(upstream) {
+    this.#upstream = upstream;
+    this.hub.attach(upstream);
+    if (!this.#isClosed) upstream.open();
+  }
+
+  async #sharingName() {
+    for (;;) {
+      try {
+        return await sharingName(this.#base, this.#tokens);
+      } catch (error) {
+        const reason = String(error?.message ?? error);
+        if (this.#isClosed) return null;
+        this.#tell({ ...IDLE, state: "offline", reason, retryIn: TOKEN_AGAIN_SECONDS });
+        await sleep(TOKEN_AGAIN_SECONDS);
+      }
+    }
+  }
+
+  #pageEvents() {
+    return {
+      online: () => this.#upstream?.look(),
+      shown: () => this.#upstream?.look(),
+      offline: () => this.#link.networkLost(),
+      frozen: () => this.#upstream?.sleep("the page is not shown"),
+      thawed: () => this.#upstream?.open(),
+    };
+  }
+
+  #tell(status) {
+    this.#status = status;
+    this.#sharing?.told(status);
+    this.dispatchEvent(new CustomEvent("state", { detail: status }));
+  }
+}
+
+function checkedId(id) {
+  if (typeof id !== "string" || !/^[\w-]{1,64}$/.test(id)) throw new TypeError(`not an id: ${JSON.stringify(id)}`);
+  return id;
+}
+
+function checkedTopic(topic) {
+  if (typeof topic !== "string" || !topic || topic.includes(",")) {
+    throw new TypeError("a topic is a text that is not empty and has no comma");
+  }
+  return topic;
+}

@@ -1,0 +1,180 @@
+/** What all elements share: which client they use, and how they are drawn. */
+
+import { Client } from "../index.js";
+import { styleSheet } from "./styles.js";
+
+/**
+ * Make an element. `part` names it for ::part of a page's style sheets, `text` is set as text: nothing that
+ * comes from the server is ever read as HTML.
+ */
+export function make(tag, { part, text, children = [], on = {}, ...attributes } = {}) {
+  const element = document.createElement(tag);
+  if (part) element.setAttribute("part", part);
+  if (text !== undefined) element.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name === "className" ? "class" : name, value);
+  for (const [type, listener] of Object.entries(on)) element.addEventListener(type, listener);
+  element.append(...children);
+  return element;
+}
+
+/** Set a text if it is another one, so that a reader of screens is not told the same again. */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** Set or remove an attribute. */
+export function setAttribute(element, name, value) {
+  if (value === null || value === undefined) element.removeAttribute(name);
+  else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
+}
+
+// The clients of `src` and `token`, and how many elements use each.
+const clients = new Map();
+
+function sharedClient(src, token) {
+  const key = JSON.stringify([src, token]);
+  const entry = clients.get(key) ?? { client: new Client(src || undefined, { token: token || undefined }), users: 0 };
+  clients.set(key, entry);
+  entry.users += 1;
+  const release = () => {
+    entry.users -= 1;
+    if (entry.users) return;
+    clients.delete(key);
+    entry.client.close();
+  };
+  return { client: entry.client, release };
+}
+
+const OFFLINE = "Offline. This comes back by itself.";
+
+/**
+ * An element that shows a topic. Its client is the property `client`, else that of the attributes `src` and
+ * `token` (all elements with the same ones share it), else `Client.default` as soon as there is one.
+ */
+export class RealtimeElement extends HTMLElement {
+  #client = null;
+  #given = null;
+  #release = null;
+  #ending = null;
+  #used = 0;
+  #notice = make("p", { part: "notice", className: "notice", role: "status" });
+
+  get client() {
+    return this.#client ?? this.#given;
+  }
+
+  set client(client) {
+    this.#given = client;
+    if (this.isConnected) this.restart();
+  }
+
+  /** Return the nodes of the shadow root. */
+  build() {
+    return [];
+  }
+
+  /** Follow what is shown; listeners end with `signal`. Return what ends the rest. */
+  follow() {
+    return () => {};
+  }
+
+  connectedCallback() {
+    if (!this.shadowRoot) this.#draw();
+    // A property that was set before the element was defined hides the accessor.
+    if (Object.hasOwn(this, "client")) {
+      const { client } = this;
+      delete this.client;
+      this.#given = client;
+    }
+    this.restart();
+  }
+
+  disconnectedCallback() {
+    this.#stop();
+  }
+
+  attributeChangedCallback(_, before, after) {
+    if (before !== after && this.isConnected) this.restart();
+  }
+
+  /** Follow anew: another client, or another topic. */
+  restart() {
+    this.#stop();
+    const used = this.#used;
+    if (this.#given) this.#use(this.#given);
+    else if (this.hasAttribute("src") || this.hasAttribute("token")) this.#useOwn();
+    else Client.whenDefault().then((client) => used === this.#used && this.#use(client));
+  }
+
+  /** Show why a verb failed; null: no more. */
+  showError(error) {
+    this.#say(error ? messageOfError(error) : "", "error");
+  }
+
+  /** Show why nothing can be shown. */
+  showFailure(error) {
+    this.setAttribute("state", "error");
+    this.showError(error);
+  }
+
+  #draw() {
+    const root = this.attachShadow({ mode: "open" });
+    root.adoptedStyleSheets = [styleSheet()];
+    this.#notice.hidden = true;
+    root.append(...this.build(), this.#notice);
+  }
+
+  #useOwn() {
+    try {
+      const { client, release } = sharedClient(this.getAttribute("src"), this.getAttribute("token"));
+      this.#release = release;
+      this.#use(client);
+    } catch (error) {
+      this.showFailure(error);
+    }
+  }
+
+  #use(client) {
+    this.#client = client;
+    const ending = new AbortController();
+    client.addEventListener("state", () => this.#showState(), { signal: ending.signal });
+    try {
+      const end = this.follow(client, ending.signal);
+      this.#ending = () => {
+        ending.abort();
+        end();
+      };
+      this.#showState();
+    } catch (error) {
+      ending.abort();
+      this.showFailure(error);
+    }
+  }
+
+  #stop() {
+    this.#used += 1;
+    this.#ending?.();
+    this.#release?.();
+    this.#ending = this.#release = this.#client = null;
+    this.#say("", "notice");
+  }
+
+  #showState() {
+    const { state, reason } = this.#client.status;
+    if (this.getAttribute("state") === "error" && state !== "online") return;
+    this.setAttribute("state", state);
+    if (state === "offline") this.#say(OFFLINE, "notice");
+    else if (state === "closed") this.#say(`Not connected: ${reason}`, "error");
+    else if (state === "online") this.#say("", "notice");
+  }
+
+  #say(text, className) {
+    this.#notice.className = className;
+    this.#notice.hidden = !text;
+    setText(this.#notice, text);
+  }
+}
+
+function messageOfError(error) {
+  return error.detail || error.title || error.message || String(error);
+}

@@ -1,0 +1,92 @@
+/**
+ * The look of the elements. Each colour and size is a custom property, which a page may set. They are light or
+ * dark as the `color-scheme` of the page is.
+ */
+
+const SHEET = `
+:host {
+  --_text: var(--rt-text, light-dark(#1c2024, #e8eaed));
+  --_muted: var(--rt-muted, light-dark(#5b6370, #a4abb6));
+  --_surface: var(--rt-surface, light-dark(#ffffff, #1b1e23));
+  --_line: var(--rt-line, light-dark(#d9dde3, #3a404a));
+  --_track: var(--rt-track, light-dark(#e6e9ee, #2b3038));
+  --_accent: var(--rt-accent, light-dark(#1a5fd0, #7db0ff));
+  --_on-accent: var(--rt-on-accent, light-dark(#ffffff, #10141a));
+  --_good: var(--rt-good, light-dark(#1a7a3c, #67d391));
+  --_bad: var(--rt-bad, light-dark(#b3261e, #ff9b93));
+  --_warn: var(--rt-warn, light-dark(#8a5a00, #ffcc66));
+  --_radius: var(--rt-radius, 8px);
+  --_gap: var(--rt-gap, 12px);
+  display: block;
+  color: var(--_text);
+  background: var(--_surface);
+  border: 1px solid var(--_line);
+  border-radius: var(--_radius);
+  padding: var(--_gap);
+  font: var(--rt-font, 15px/1.45 system-ui, sans-serif);
+  overflow-wrap: anywhere;
+}
+:host([hidden]), [hidden] { display: none !important; }
+* { box-sizing: border-box; }
+p, ul { margin: 0; padding: 0; }
+ul { list-style: none; }
+header { display: flex; flex-wrap: wrap; gap: 4px var(--_gap); align-items: baseline; }
+.title { font-weight: 600; flex: 1 1 8em; margin: 0; font-size: inherit; }
+.status, .detail, .empty, time { color: var(--_muted); font-size: 0.87em; }
+.status[data-status="completed"] { color: var(--_good); }
+.status[data-status="failed"], .status[data-status="dead"], .error { color: var(--_bad); }
+.status[data-status="partial"], .notice { color: var(--_warn); }
+.notice, .error { font-size: 0.87em; margin-top: 6px; }
+.bar { height: 8px; margin: 8px 0 6px; border-radius: 4px; background: var(--_track); overflow: hidden; }
+.fill { height: 100%; width: 0; border-radius: inherit; background: var(--_accent); transition: width 0.25s ease-out; }
+.bar[data-status="completed"] .fill { background: var(--_good); }
+.bar[data-status="failed"] .fill, .bar[data-status="dead"] .fill { background: var(--_bad); }
+.bar.unknown .fill { width: 35%; animation: slide 1.4s ease-in-out infinite; }
+@keyframes slide { from { translate: -100% 0; } to { translate: 300% 0; } }
+.row { display: flex; flex-wrap: wrap; gap: 4px var(--_gap); align-items: center; }
+.row > .detail { flex: 1 1 8em; }
+button, .actions a {
+  font: inherit; font-size: 0.87em; color: var(--_accent); background: none; cursor: pointer;
+  border: 1px solid var(--_line); border-radius: calc(var(--_radius) - 2px); padding: 4px 10px; min-height: 32px;
+}
+.actions a { text-decoration: none; display: inline-flex; align-items: center; }
+.more { margin-top: 8px; }
+:host([state="error"]) .bar { display: none; }
+button:hover, .actions a:hover { border-color: var(--_accent); }
+button:disabled { color: var(--_muted); cursor: default; border-color: var(--_line); }
+button:focus-visible, a:focus-visible, li:focus-visible { outline: 2px solid var(--_accent); outline-offset: 2px; }
+.badge {
+  min-width: 1.6em; padding: 0 6px; border-radius: 1em; text-align: center; font-size: 0.8em; font-weight: 600;
+  background: var(--_accent); color: var(--_on-accent);
+}
+.items { margin-top: 8px; max-height: var(--rt-inbox-height, 28rem); overflow-y: auto; }
+li { padding: 10px 8px 10px 14px; border-top: 1px solid var(--_line); position: relative; }
+li[data-status="unread"]::before {
+  content: ""; position: absolute; left: 0; top: 1.05em; width: 7px; height: 7px; border-radius: 50%; background: var(--_accent);
+}
+li[data-status="unread"] .name { font-weight: 600; }
+li .name { color: inherit; }
+li .actions { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 6px; }
+.content { white-space: pre-line; color: var(--_muted); font-size: 0.93em; }
+.name { flex: 1 1 14em; }
+.sr { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+@media (prefers-reduced-motion: reduce) {
+  .fill { transition: none; }
+  .bar.unknown .fill { animation: none; width: 100%; opacity: 0.4; }
+}
+@media (forced-colors: active) {
+  .bar { border: 1px solid CanvasText; }
+  .fill { background: Highlight; forced-color-adjust: none; }
+}
+`;
+
+let sheet = null;
+
+/** Return the style sheet, made once. One that a script has made is allowed by any policy of contents. */
+export function styleSheet() {
+  if (!sheet) {
+    sheet = new CSSStyleSheet();
+    sheet.replaceSync(SHEET);
+  }
+  return sheet;
+}

@@ -1,0 +1,204 @@
+"""The JSON Schema (2020-12) of a kind's parameters."""
+
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+from uuid import UUID
+
+import attrs
+import msgspec
+
+from tornado_rt.work.params.bounds import OutOfBounds, check_json
+from tornado_rt.work.params.faults import PLACE
+from tornado_rt.work.params.reading import ClassReader, Field, write_json
+from tornado_rt.work.params.shapes import (
+    MAPPINGS,
+    SETS,
+    bare,
+    choices_of,
+    inside,
+    is_class,
+    is_union,
+    origin_of,
+)
+
+# Bound of a schema as JSON [B].
+MOST_SCHEMA_BYTES = 65536
+DEFINITION = "#/$defs/"
+# A format of our own: other readers of the schema pass over it.
+PATH = "path"
+# Defaults that are the same whenever they are made.
+CONSTANT_FACTORIES = (list, dict, set, frozenset, tuple)
+# The default of a field that may be left out, and whose default is made anew each time.
+MADE_ANEW = attrs.Factory(object)
+
+
+def _described(shape: Any, **keywords: Any) -> Any:
+    """Return a type that msgspec describes with these keywords too."""
+    return Annotated[shape, msgspec.Meta(extra_json_schema=keywords)]
+
+
+# Msgspec is shown these types in the place of others.
+KNOWN: dict[Any, Any] = {
+    datetime: _described(str, format="date-time"),
+    date: _described(str, format="date"),
+    UUID: _described(str, format="uuid"),
+    Path: _described(str, format=PATH),
+    object: Any,
+}
+
+
+class NotDescribed(Exception):
+    """A class has no schema; the text says why."""
+
+
+def schema_of(params_class: type[Any]) -> dict[str, Any]:
+    """Return the schema of a class's parameters: an object, with what it refers to in `$defs`.
+
+    A class that cannot be described has one that takes any object; its `$comment` says why.
+    Of the validators it has those of attrs that bound a number or a length, or name the choices.
+    """
+    try:
+        return describe(params_class)
+    except NotDescribed as error:
+        return {"title": params_class.__name__, "type": "object", "$comment": str(error)}
+
+
+def describe(params_class: type[Any]) -> dict[str, Any]:
+    """Return the schema of a class's parameters. Raise NotDescribed."""
+    try:
+        schema = _describe(params_class)
+        check_json("the schema", schema, MOST_SCHEMA_BYTES)
+    except OutOfBounds as error:
+        raise NotDescribed(str(error)) from None
+    except Exception as error:
+        # Types may be made so that they raise anything when they are looked at.
+        reason = str(error).partition("\n")[0]
+        raise NotDescribed(f"{params_class.__name__} cannot be described: {reason}") from error
+    return schema
+
+
+def _describe(params_class: type[Any]) -> dict[str, Any]:
+    twins = _Twins()
+    schema = msgspec.json.schema(twins.of(params_class))
+    definitions = {name: twins.close(one) for name, one in schema["$defs"].items()}
+    reference = schema["$ref"]
+    whole = definitions[reference.removeprefix(DEFINITION)]
+    if not _refers(definitions, reference):
+        del definitions[reference.removeprefix(DEFINITION)]
+    return whole | ({"$defs": definitions} if definitions else {})
+
+
+class _Twins:
+    """Classes of the same fields as an author's, of types and defaults that msgspec knows."""
+
+    def __init__(self) -> None:
+        self._made: dict[Any, Any] = {}
+        # The names of each class, in their order.
+        self._orders: dict[frozenset[str], list[str]] = {}
+
+    def of(self, shape: Any) -> Any:
+        """Return the twin of an attrs class."""
+        if shape in self._made:
+            return self._made[shape]
+        fields = ClassReader.of(shape).fields
+        defaults = {name: attrs.field(default=_default_of(one)) for name, one in fields.items()}
+        # Two classes may have one name.
+        taken = any(one.__name__ == shape.__name__ for one in self._made.values())
+        name = f"{shape.__name__}{len(self._made)}" if taken else shape.__name__
+        twin = self._made[shape] = attrs.make_class(name, defaults, kw_only=True)
+        twin.__module__, twin.__doc__ = shape.__module__, shape.__doc__
+        # A class may hold itself, so it is there before its fields are.
+        twin.__annotations__ = {name: self._known_field(one) for name, one in fields.items()}
+        self._orders[frozenset(fields)] = list(fields)
+        return twin
+
+    def close(self, definition: dict[str, Any]) -> dict[str, Any]:
+        """Return a definition that takes no further fields, in the order of the class."""
+        if "properties" not in definition:
+            return definition
+        found = definition["properties"]
+        ordered = {name: found[name] for name in self._orders[frozenset(found)]}
+        return definition | {"properties": ordered, "additionalProperties": False}
+
+    def _known_field(self, field: Field) -> Any:
+        known = self._known(field.shape)
+        return _described(known, **field.keywords) if field.keywords else known
+
+    def _known(self, shape: Any) -> Any:
+        """Return what stands for a type."""
+        if get_origin(shape) is Annotated:
+            inner, *about = get_args(shape)
+            return Annotated[(self._known(inner), *about)]
+        if inside(shape) is not shape:
+            return self._known(inside(shape))
+        shape = bare(shape)
+        if shape in KNOWN:
+            return KNOWN[shape]
+        if is_class(shape):
+            return self.of(shape)
+        if choices := [value for _, value in choices_of(shape)]:
+            # msgspec would sort them.
+            title = {"title": shape.__name__} if isinstance(shape, type) else {}
+            return _described(Any, enum=choices, **title)
+        if get_args(shape) and origin_of(shape) in MAPPINGS:
+            return self._known_mapping(*get_args(shape))
+        inner = tuple(one if one is ... else self._known(one) for one in get_args(shape))
+        if is_union(shape):
+            return Union[inner]  # noqa: UP007
+        if origin_of(shape) in SETS:
+            # A value that stands twice in a list is read once.
+            return list[inner] if inner else list  # type: ignore[valid-type]
+        return origin_of(shape)[inner] if inner else shape
+
+    def _known_mapping(self, key: Any, inner: Any) -> Any:
+        named: Any = dict.__class_getitem__((str, self._known(inner)))
+        names = [name for _, name in choices_of(bare(key))]
+        return _described(named, propertyNames={"enum": names}) if names else named
+
+
+def _default_of(field: Field) -> Any:
+    """Return a field's default as JSON, or what stands for none and for one that is made anew."""
+    if field.required:
+        return attrs.NOTHING
+    if not _is_constant(field.attribute.default):
+        return MADE_ANEW
+    try:
+        default = field.default()
+        if default is attrs.NOTHING:
+            return MADE_ANEW
+        return write_json(default, field.shape, PLACE, MOST_SCHEMA_BYTES)
+    except Exception:
+        # The class's own converter may raise anything; `default_faults` tells it.
+        return MADE_ANEW
+
+
+def made_anew(params_class: type[Any]) -> list[str]:
+    """Return the names of the fields whose default is another one each time it is made."""
+    fields = ClassReader.of(params_class).fields
+    return [name for name, one in fields.items() if not one.required and _differs(one)]
+
+
+def _differs(field: Field) -> bool:
+    try:
+        one, other = (write_json(field.default(), field.shape, PLACE, 0) for _ in range(2))
+    except Exception:
+        # The class's own code may raise anything; `default_faults` tells it.
+        return False
+    return bool(one != other)
+
+
+def _is_constant(default: Any) -> bool:
+    if not isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+        return True
+    factory: Any = default.factory
+    if is_class(factory):
+        return all(_is_constant(one.default) for one in attrs.fields(factory))
+    return factory in CONSTANT_FACTORIES
+
+
+def _refers(schema: Any, reference: str) -> bool:
+    """Say whether a schema refers to a definition."""
+    if isinstance(schema, dict):
+        return schema.get("$ref") == reference or _refers(list(schema.values()), reference)
+    return isinstance(schema, list) and any(_refers(one, reference) for one in schema)
