@@ -314,6 +314,25 @@ def test_example_signs_in_orders_and_shows_the_page(example: Example, page: Page
     assert faults == []
 
 
+def test_client_of_the_page_takes_the_prefix(example: Example, page: Page) -> None:
+    """And the cookie of the application in place of a token."""
+    page.goto(f"{example.url}/login")
+    page.fill("[name=name]", "carol")
+    page.click("button")
+    page.goto(f"{example.url}/rt/")
+    got = page.evaluate(
+        """async () => {
+          const { Client } = await import("/rt/static/rt-client.js");
+          const client = new Client("/rt");
+          const task = await client.submit("analysis", { symbol: "IBM" });
+          const { symbol } = await task.result();
+          client.close();
+          return symbol;
+        }"""
+    )
+    assert got == "IBM"
+
+
 def test_example_by_curl(example: Example, tmp_path: Path) -> None:
     """A cookie is enough to look; a change says where it comes from."""
     jar = str(tmp_path / "cookies")
