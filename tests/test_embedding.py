@@ -17,7 +17,8 @@ from tornado.web import HTTPError
 
 from settings import Settings
 from tests.api import Answer, Client, frame, frame_of
-from tests.conftest import ROOT
+from tests.client_kinds import echo
+from tests.conftest import ROOT, SECRET
 from tests.embedded import (
     PAGE,
     Host,
@@ -31,6 +32,7 @@ from tests.embedded import (
 from tests.waiting import until
 from tornado_rt.embedding import AuthError, Identity, NotRunning, Refused, Server
 from tornado_rt.stores import StoreError
+from tornado_rt_client import AsyncClient, Worker
 
 Token = Callable[..., str]
 ALICE = cookie_of("alice")
@@ -380,6 +382,26 @@ async def test_application_calls_the_server_in_its_process(
             with pytest.raises(Refused, match=word) as refused:
                 await call()
             assert refused.value.status == 422
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("transport", ["websocket", "http"])
+async def test_workers_and_clients_elsewhere_take_the_prefix(
+    settings: Settings, redis: Any, database: Any, transport: str
+) -> None:
+    """They show tokens, whatever the sign-in of the application is."""
+    async with embedded(settings) as host, asyncio.timeout(60):
+        url = f"{host.url}/rt"
+        worker = Worker(url, [echo], secret=SECRET, transport=transport, grace_seconds=0.1)
+        async with worker, AsyncClient(url, secret=SECRET, user="alice") as client:
+            await until(partial(_knows, client, echo.name), what="the kind is known")
+            task = await client.submit(echo.name, {"value": 7})
+            assert await task.result(timeout=60) == 7
+            assert [one.task_id async for one in client.tasks()] == [task.id]
+
+
+async def _knows(client: AsyncClient, kind: str) -> bool:
+    return kind in {one.kind for one in await client.kinds()}
 
 
 SCRIPT = """

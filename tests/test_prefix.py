@@ -16,12 +16,14 @@ from urllib.parse import parse_qs, urlsplit
 import attrs
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from websockets.sync.client import connect
+from websockets.typing import Origin, Subprotocol
 
 from services.email import MailLinks
 from settings import Settings, load_settings
 from tests.api import notified, serving
 from tests.browsing import ask, chromium, note_faults
-from tests.conftest import ROOT, ServerProcess, start_server, stop_server
+from tests.conftest import ROOT, ServerProcess, program, start_server, stop_server
 from tests.forks import run
 from tests.ports import free_port
 from tests.test_page import log_in
@@ -172,6 +174,39 @@ def test_command_and_client_take_the_address_with_the_prefix(prefixed: ServerPro
     assert "event: finished" in ended.stdout, script
 
 
+def test_proxy_leaves_the_prefix_on(prefixed: ServerProcess, tmp_path: Path) -> None:
+    """nginx as docs/embedding.md has it: requests, event streams, WebSockets and links."""
+    text = (ROOT / "docs" / "embedding.md").read_text()
+    [config] = re.findall(r"```nginx\n(.*?)```", text, re.DOTALL)
+    port = free_port()
+    for documented, ours in (
+        ("127.0.0.1:8888", urlsplit(prefixed.url).netloc),
+        ("listen 8880", f"listen 127.0.0.1:{port}"),
+        ("/rt/", f"{PREFIX}/"),
+    ):
+        assert documented in config
+        config = config.replace(documented, ours)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "nginx.conf").write_text(f"events {{}}\nhttp {{\n{config}\n}}\n")
+    ours = f"daemon off; error_log stderr; pid {tmp_path}/nginx.pid;"
+    command = [program("nginx"), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]
+    proxy = subprocess.Popen([*command, "-g", ours], stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}{PREFIX}"
+    token = run("token", "--user", "alice", RT_DATA_DIR=str(prefixed.data_dir)).stdout.strip()
+    try:
+        wait_until(lambda: is_up(f"{url}/readyz"), 60, "nginx passes on")
+        with PythonClient(url, token=token) as client:
+            assert client.submit("analysis", {"symbol": "IBM"}).result(60)["symbol"] == "IBM"
+        protocols = [Subprotocol("rt.v1"), Subprotocol(f"auth.{token}")]
+        socket = f"{url.replace('http', 'ws')}/api/ws/notifications"
+        with connect(socket, subprotocols=protocols, origin=Origin(url.removesuffix(PREFIX))) as ws:
+            assert json.loads(ws.recv(60))["data"]["user_id"] == "alice"
+        assert not is_up(f"{url}/metrics")
+    finally:
+        proxy.terminate()
+        proxy.wait(30)
+
+
 def test_page_works_under_the_prefix(prefixed: ServerProcess, page: Page) -> None:
     """From the demo login over both transports to the end, through a reload, and back."""
     faults: list[str] = []
@@ -234,7 +269,9 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: process.poll() is not None or is_up(url), 60, "it answers")
+        wait_until(
+            lambda: process.poll() is not None or is_up(f"{url}/rt/readyz"), 60, "it answers"
+        )
         yield Example(url, process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
@@ -246,7 +283,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
 
 def is_up(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/rt/readyz") as answer:
+        with urllib.request.urlopen(url) as answer:
             ready: bool = answer.status == 200
     except OSError:
         return False
@@ -275,6 +312,25 @@ def test_example_signs_in_orders_and_shows_the_page(example: Example, page: Page
     expect(page.locator("#sse-progress")).to_have_js_property("value", 100)
     expect(page.locator("#curl-line")).to_contain_text("Bearer $TOKEN")
     assert faults == []
+
+
+def test_client_of_the_page_takes_the_prefix(example: Example, page: Page) -> None:
+    """And the cookie of the application in place of a token."""
+    page.goto(f"{example.url}/login")
+    page.fill("[name=name]", "carol")
+    page.click("button")
+    page.goto(f"{example.url}/rt/")
+    got = page.evaluate(
+        """async () => {
+          const { Client } = await import("/rt/static/rt-client.js");
+          const client = new Client("/rt");
+          const task = await client.submit("analysis", { symbol: "IBM" });
+          const { symbol } = await task.result();
+          client.close();
+          return symbol;
+        }"""
+    )
+    assert got == "IBM"
 
 
 def test_example_by_curl(example: Example, tmp_path: Path) -> None:

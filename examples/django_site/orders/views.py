@@ -8,7 +8,7 @@ from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 from orders.models import Order
-from orders.realtime import client_of, page_token, site_client
+from orders.realtime import callback_signature, client_of, page_token, site_client
 from standardwebhooks import WebhookVerificationError
 
 from tornado_rt_client import ApiError, ConnectionLost
@@ -49,7 +49,7 @@ def order(request):
 def task_ended(request):
     """Take a callback. It may come again: what it says is set, and told to the user once."""
     try:
-        event = __import__("json").loads(request.body)
+        event = callback_signature().verify(request.body, dict(request.headers))
     except WebhookVerificationError as error:
         return HttpResponseBadRequest(f"this was not sent by the server: {error}")
     found = Order.objects.filter(task_id=event["task_id"]).first()
