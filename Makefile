@@ -6,7 +6,7 @@ SECONDS ?= 600
 # How many operations `make fuzz-inbox` does.
 OPERATIONS ?= 1000000
 
-.PHONY: run test lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-inbox
+.PHONY: run test lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-opening bench-inbox
 
 run: .venv/run.stamp
 	RT_DEMO_LOGIN=$${RT_DEMO_LOGIN:-true} $(BIN)/python run.py
@@ -49,6 +49,9 @@ bench-queue: .venv/dev.stamp
 
 bench-fanout: .venv/dev.stamp
 	$(BIN)/python -m benchmarks.fanout
+
+bench-opening: .venv/dev.stamp
+	$(BIN)/python -m benchmarks.opening
 
 bench-inbox: .venv/dev.stamp
 	$(BIN)/python -m benchmarks.inbox --full
