@@ -8,21 +8,21 @@ import { setTimeout as sleep } from "node:timers/promises";
 const { RT_URL = "http://127.0.0.1:8888", RT_TOKEN } = process.env;
 const properties = { to: { type: "integer", default: 10 }, pause: { type: "number", default: 0.1 } };
 const kinds = [{ kind: "count", title: "Count", label: "to {to}", params_schema: { type: "object", properties } }];
-const worker = { worker_id: `count-${process.pid}-${Date.now()}`, kinds };
-const running = new Map(); // By the token: the attempt, what stops it, and its end.
-const quit = new AbortController();
+const worker = { worker_id: `count-${process.pid}-${Date.now()}`, kinds, lease: 30 };
+const running = new Map(); // By the token of an attempt: what is said of it, what stops it, and its end.
+let claiming = new AbortController(), stopped = false;
+for (const name of ["SIGTERM", "SIGINT"]) process.on(name, () => { stopped = true; claiming.abort(); });
 
-async function post(verb, body) {
+async function post(verb, body, signal) {
   const headers = { Authorization: `Bearer ${RT_TOKEN}`, "Content-Type": "application/json" };
-  for (;;) {
-    const signal = verb === "claim" ? quit.signal : null; // At a stop nothing more is claimed.
+  while (!signal?.aborted) {
     const options = { method: "POST", body: JSON.stringify(body), headers, signal };
     const answer = await fetch(`${RT_URL}/api/worker/${verb}`, options).catch(() => null);
-    if (signal?.aborted) return { tasks: [], events: [] };
     if (answer?.ok) return answer.json();
     if (answer && answer.status < 500 && answer.status !== 429) throw new Error(await answer.text());
-    await sleep(500 + 1000 * Math.random()); // The server, or its Redis, is away: say the same again.
+    if (!signal?.aborted) await sleep(500 + 1000 * Math.random()); // The server is away: say the same again.
   }
+  return { tasks: [], events: [] };
 }
 
 async function run({ params, state }, attempt, signal) {
@@ -30,35 +30,27 @@ async function run({ params, state }, attempt, signal) {
   try {
     for (let done = (state.done ?? 0) + 1; done <= params.to; done++) {
       await sleep(params.pause * 1000, null, { signal });
-      const item = { ...attempt, done, total: params.to, unit: "numbers", state: { done } };
-      if ((await post("report", { items: [item] })).items[0].state !== "yours") break;
+      await post("report", { items: [{ ...attempt, done, total: params.to, unit: "numbers", state: { done } }] });
     }
   } catch (error) {
     end = signal.aborted ? { outcome: "released" } : { outcome: "error", error: String(error) };
   }
-  await post("ack", { items: [{ ...attempt, ...end }] }); // One that is not ours any more changes nothing.
+  await post("ack", { items: [{ ...attempt, ...end }] });
   running.delete(attempt.token);
-}
-
-async function take() {
-  while (!quit.signal.aborted) {
-    for (const task of (await post("claim", { ...worker, count: 1, wait: 20, lease: 30 })).tasks) {
-      const attempt = { task_id: task.task_id, token: task.token }, stop = new AbortController();
-      const end = run(task, attempt, stop.signal);
-      running.set(task.token, { attempt, stop, end });
-      await end;
-    }
-  }
+  claiming.abort(); // There is room for another.
 }
 
 const named = () => [...running.values()].map(({ attempt }) => attempt);
-setInterval(() => running.size && post("extend", { items: named(), lease: 30 }), 10_000);
-for (const name of ["SIGTERM", "SIGINT"]) process.on(name, () => quit.abort());
-for (let lane = 0; lane < 4; lane++) take();
-while (!quit.signal.aborted) {
-  const body = { ...worker, count: 0, wait: 1, running: named() }; // What has happened to running tasks?
-  const { events } = running.size ? await post("claim", body) : await sleep(200, { events: [] });
-  for (const { token } of events) running.get(token)?.stop.abort();
+setInterval(() => running.size && post("extend", { items: named(), lease: worker.lease }), 10_000);
+while (!stopped) {
+  claiming = new AbortController();
+  const claim = { ...worker, count: 4 - running.size, wait: 20, running: named() };
+  const { tasks, events } = await post("claim", claim, claiming.signal);
+  for (const { token } of events) running.get(token)?.stop.abort(); // It was cancelled, or is another's.
+  for (const task of tasks) {
+    const attempt = { task_id: task.task_id, token: task.token }, stop = new AbortController();
+    running.set(task.token, { attempt, stop, end: run(task, attempt, stop.signal) });
+  }
 }
 running.forEach(({ stop }) => stop.abort());
 await Promise.all([...running.values()].map(({ end }) => end));

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import urllib.error
@@ -79,7 +78,8 @@ def site(
         wait_until(lambda: process.poll() is not None or answers(url), 60, "the site answers")
         assert process.poll() is None, (folder / "log").read_text()
         yield Site(request.param, url, server)
-        process.send_signal(signal.SIGINT)
+        # Not SIGINT: a shell in the background has its children ignore it.
+        process.terminate()
         process.wait(30)
         assert "Traceback" not in (folder / "log").read_text()
     finally:

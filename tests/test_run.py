@@ -710,7 +710,7 @@ def test_queue_is_operated_from_the_command_line(start: Start, folder: Path, kin
         (["purge", "--status", "processing"], "cancel them"),
         (["retry"], "name tasks, or say which"),
         (["retry", "--status", "queued"], "must be one of failed, dead"),
-        ([], "name an action: dead, check, retry, discard"),
+        ([], "name an action: dead, workers, check, retry, discard"),
         (["pause", "one", "two"], "name one kind"),
         (["pause", "one", "--kind", "two"], "name one kind"),
         (["pause", "--user", "bob"], "queue pause does not take --user"),

@@ -9,7 +9,7 @@ export const TASKS = "tasks";
 export const RECONNECT = {
   1000: false, 1001: true, 1002: false, 1003: false, 1005: true, 1006: true, 1007: false, 1008: false,
   1009: false, 1010: false, 1011: true, 1012: true, 1013: true, 1014: true,
-  4400: false, 4401: false, 4403: false, 4404: false, 4429: false, 4508: true, 4510: true,
+  4400: false, 4401: false, 4403: false, 4404: false, 4409: false, 4429: false, 4508: true, 4510: true,
 };
 // The same for a code that is not listed, by its hundreds; after any other a client comes back.
 export const RECONNECT_RANGES = { 44: false, 45: true };
