@@ -26,7 +26,7 @@ LOGIN = """<!doctype html>
 HOME = """<!doctype html>
 <title>Orders</title>
 <p>You are <b>{{ user }}</b>. <a href="/rt/">The server's page</a></p>
-<button id="order">Order an analysis</button>
+<button id="order" disabled>Order an analysis</button>
 <progress id="progress" max="100" value="0"></progress>
 <p id="state"></p><ul id="news"></ul>
 <script type="module">
@@ -45,6 +45,8 @@ $("order").onclick = async () => {
 const socket = new WebSocket(`${location.origin.replace("http", "ws")}/rt/api/ws/notifications`);
 socket.onmessage = ({ data }) => {
   const { type, data: news } = JSON.parse(data);
+  // From here on no news is missed.
+  if (type === "connected") $("order").disabled = false;
   if (type !== "notification") return;
   $("news").append(Object.assign(document.createElement("li"), { textContent: news.title }));
 };
