@@ -34,7 +34,7 @@ from tornado_rt.web import ApiHandler
 FRAME_BYTES = 262_144
 # Ends of one connection that wait for the queue: with more it is not read.
 MOST_ENDS = 2000
-# What may wait for a worker that does not read [frames of the largest size].
+# The most that waits for a worker that does not read [frames of the largest size].
 MOST_FRAMES = 4
 
 Do = Callable[[Any, Any], Any]
@@ -55,7 +55,7 @@ class WorkerConnection(SocketConnection):
         self._work = socket.work
         self._most_bytes = MOST_FRAMES * socket.frame_bytes
         self._session = self._work.connect(self)
-        # How many ends wait for the queue.
+        # The number of ends that wait for the queue.
         self._ends = 0
         # Whether it counts as a worker in the statistics.
         self._is_counted = False
@@ -226,7 +226,7 @@ class WorkerApiHandler(ApiHandler):
 
     @property
     def caller(self) -> Caller:
-        """Who speaks for the worker. Raise Problem 403 without the scope."""
+        """The user who speaks for the worker. Raise Problem 403 without the scope."""
         self.require(WORK)
         return caller_of(self.identity)
 

@@ -199,9 +199,9 @@ function unpackError(packed) {
 /** What is known of one followed topic, so that another reader can begin without the server. */
 
 
-// How many of the last messages are kept for a reader that comes with a cursor.
+// The most messages that are kept for a reader that comes with a cursor.
 const KEPT = 200;
-// How many tasks a list keeps. The server sends the newest 50 of them, and each that is made.
+// The most tasks that a list keeps. The server sends the newest 50 of them, and each that is made.
 const MOST_TASKS = 1_000;
 
 /** Return a list of tasks after a change: an item takes the place of its task, or stands first. */
@@ -534,7 +534,7 @@ function isInInbox({ archived_at, snoozed_until }) {
 
 class InboxList {
   #items = new Map();
-  // What events have told since the list was asked for: newer than the answer, or the same.
+  // Events have told this since the list was asked for: it is newer than the answer, or the same.
   #touched = new Set();
   #next = null;
   isLoaded = false;
@@ -594,7 +594,7 @@ class InboxList {
 /** Up to where one reader of a topic has come, so that no message comes twice. */
 
 
-// How many ids are remembered. A server sends some hundreds of messages again at most.
+// The most ids that are remembered. A server sends some hundreds of messages again at most.
 const REMEMBERED = 2_000;
 
 class Position {
@@ -842,7 +842,7 @@ function sleep(seconds, signal) {
 /** What applications hold of a topic: an async iterable of its events, and an event target. */
 
 
-// How many events wait for a reader that is busy; then it is told that it is too slow.
+// The most events that wait for a busy reader; then it is told that it is too slow.
 const MOST_WAITING = 10_000;
 
 /**

@@ -1,5 +1,6 @@
 """The JavaScript client in Node and in Chromium behind one way to call it."""
 
+import abc
 import contextlib
 import functools
 import json
@@ -63,15 +64,15 @@ def install(tarball: Path, folder: Path) -> Path:
     return folder
 
 
-class Driven:
+class Driven(abc.ABC):
     """What both forms share. `run` gives a function's body `driver` and `args`."""
 
     # What the client uses there if nothing hinders it.
     transport = "socket"
 
+    @abc.abstractmethod
     def run(self, source: str, *args: Any) -> Any:
         """Return what the source returns. Raise JsError for what it throws."""
-        raise NotImplementedError
 
     def open(self, name: str, url: str, *tokens: str, **options: Any) -> None:
         """Open a client of this name."""

@@ -1,6 +1,7 @@
 """The JavaScript client on a real server: the installed package, in Node and in Chromium."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -376,6 +377,8 @@ def test_types_are_those_of_the_verbs(package: Path, tmp_path: Path) -> None:
         options = ("--no-audit", "--no-fund", "--silent", "--no-save")
         run(program("npm"), "install", *options, "typescript@5.9", cwd=package, seconds=120)
     except (AssertionError, subprocess.TimeoutExpired):
+        if os.environ.get("RT_REQUIRE_PROGRAMS"):
+            raise
         pytest.skip("no registry has typescript")
     (package / "typed.mts").write_text(TYPED)
     options = ("--noEmit", "--strict", "--module", "nodenext", "--target", "es2022")

@@ -26,7 +26,7 @@ USERS = {"alice": "wonderland", "bob": "builder"}
 
 
 class NewOrder(BaseModel):
-    """What a user orders; `key` is another one for each order."""
+    """The order of a user; `key` is another one for each order."""
 
     symbol: str
     key: str

@@ -52,7 +52,7 @@ Call = tuple[str, bytes]
 
 @attrs.frozen(eq=False)
 class _Request:
-    """What is asked in a call of many: its own item, what it shares with others, its plans."""
+    """One request in a call of many: its own item, the part that it shares, its plans."""
 
     name: str
     shared: Mapping[str, Any]

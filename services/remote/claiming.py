@@ -64,7 +64,7 @@ class ClaimDesk:
 
     @property
     def seen(self) -> int:
-        """How many workers have claimed of late."""
+        """The number of workers that have claimed of late."""
         now = time.monotonic()
         return sum(one.until > now for one in self._seen.values())
 

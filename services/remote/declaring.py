@@ -37,7 +37,7 @@ def _is_kind(_: Any, field: Any, value: str) -> None:
 
 @attrs.frozen(kw_only=True)
 class Declaration:
-    """What a worker says of a kind; the fields are those of `Kind`, its plan is one for all."""
+    """A kind as a worker declares it; the fields are those of `Kind`, its plan is one for all."""
 
     kind: str = attrs.field(validator=_is_kind)
     params_schema: dict[str, Any] = attrs.field(metadata={MOST_BYTES: DECLARATION_BYTES})
@@ -79,7 +79,7 @@ class DeclaredKinds:
         self._queue = queue
         self._local = local.local
         self._bounds = bounds
-        # What was read is not read again: a claim over HTTP may declare its kinds each time.
+        # A declaration is read once: a claim over HTTP may declare its kinds each time.
         self._read: Bounded[bytes, KindEntry] = Bounded(MOST_DECLARED)
         self._known: dict[str, KindEntry] = {}
 

@@ -92,7 +92,7 @@ class Named:
 
 @attrs.frozen(kw_only=True)
 class Reported(Named):
-    """What an item says of how far the task is."""
+    """The progress that an item tells."""
 
     progress: float | None = attrs.field(default=None, validator=_between(0, 100))
     step: Any = attrs.field(default=None, validator=_is_step)

@@ -20,12 +20,12 @@ class Taker(Protocol):
 
     @property
     def count(self) -> int:
-        """How many places it has."""
+        """The number of places that it has."""
         ...
 
     @property
     def free(self) -> int:
-        """How many tasks are to be claimed for it."""
+        """The number of tasks to claim for it."""
         ...
 
     @property
@@ -77,7 +77,7 @@ class Pool:
 
     @property
     def count(self) -> int:
-        """How many places there are."""
+        """The number of places."""
         return sum(taker.count for taker in self._takers)
 
     @property

@@ -7,7 +7,7 @@ export function isInInbox({ archived_at, snoozed_until }) {
 
 export class InboxList {
   #items = new Map();
-  // What events have told since the list was asked for: newer than the answer, or the same.
+  // Events have told this since the list was asked for: it is newer than the answer, or the same.
   #touched = new Set();
   #next = null;
   isLoaded = false;

@@ -2,7 +2,7 @@
 
 import { ONCE, isUpTo } from "./protocol.js";
 
-// How many ids are remembered. A server sends some hundreds of messages again at most.
+// The most ids that are remembered. A server sends some hundreds of messages again at most.
 const REMEMBERED = 2_000;
 
 export class Position {

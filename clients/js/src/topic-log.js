@@ -2,9 +2,9 @@
 
 import { ME, ONCE, TASKS, hasEnd, isUpTo, sameEpoch } from "./protocol.js";
 
-// How many of the last messages are kept for a reader that comes with a cursor.
+// The most messages that are kept for a reader that comes with a cursor.
 const KEPT = 200;
-// How many tasks a list keeps. The server sends the newest 50 of them, and each that is made.
+// The most tasks that a list keeps. The server sends the newest 50 of them, and each that is made.
 const MOST_TASKS = 1_000;
 
 /** Return a list of tasks after a change: an item takes the place of its task, or stands first. */

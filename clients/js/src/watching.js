@@ -3,7 +3,7 @@
 import { ReaderTooSlow } from "./errors.js";
 import { Position } from "./position.js";
 
-// How many events wait for a reader that is busy; then it is told that it is too slow.
+// The most events that wait for a busy reader; then it is told that it is too slow.
 export const MOST_WAITING = 10_000;
 
 /**

@@ -1,4 +1,4 @@
-"""What users have ordered."""
+"""The orders of users."""
 
 from django.conf import settings
 from django.db import models

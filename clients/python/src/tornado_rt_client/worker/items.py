@@ -1,4 +1,4 @@
-"""What a worker and the server say of kinds, tasks and attempts, as JSON. There is no I/O here."""
+"""Kinds, tasks and attempts as JSON, between a worker and the server. There is no I/O here."""
 
 import time
 from collections.abc import Mapping

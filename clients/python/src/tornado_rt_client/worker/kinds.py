@@ -27,7 +27,7 @@ class KindLoader:
 
 @attrs.frozen
 class Work:
-    """What a worker runs: `kinds` by their names; `names` are the modules that were named."""
+    """The work of a worker: `kinds` by their names; `names` are the modules that were named."""
 
     kinds: dict[str, Kind]
     names: tuple[str, ...]

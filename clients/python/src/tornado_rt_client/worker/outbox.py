@@ -1,4 +1,4 @@
-"""What a worker has to tell the server, until it is answered. There is no I/O here."""
+"""Messages of a worker that the server has still to answer. There is no I/O here."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ FRAME_ROOM = 1024
 
 
 class Verb(StrEnum):
-    """What is said of attempts; each is a message of the socket and an address of HTTP."""
+    """Things that are said of attempts; each is a message of the socket and an address of HTTP."""
 
     REPORT = "report"
     EXTEND = "extend"

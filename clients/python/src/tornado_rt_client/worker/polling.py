@@ -19,7 +19,7 @@ from tornado_rt_client.worker.waiting import end_all, first_of
 WAIT_SECONDS = 20.0
 # There is no connection whose loss tells that a worker is gone, so its leases are short [s].
 LEASE_SECONDS = 30.0
-# What runs for less long is not asked for events: its end comes first [s].
+# A task that runs for less time is not asked for events: its end comes first [s].
 SETTLE_SECONDS = 0.5
 
 

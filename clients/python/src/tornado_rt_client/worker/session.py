@@ -1,4 +1,4 @@
-"""What a worker and its server have said to each other. There is no I/O here.
+"""The talk between a worker and its server. There is no I/O here.
 
 The socket and HTTP bring their messages here, and send what it has to say. A session outlives its
 connections: the attempts go on while there is none.
@@ -90,7 +90,7 @@ class Session:
         # Whether the server has taken what the worker said of itself on this connection.
         self.working = False
         self.wake = wake
-        # What changed for attempts, until `news` is called.
+        # Changes of attempts, until `news` is called.
         self._news: list[News] = []
         self._kinds = [dict(one) for one in kinds]
         self._info = dict(info)
@@ -128,12 +128,12 @@ class Session:
 
     @property
     def room(self) -> int:
-        """How many tasks it can take now."""
+        """The number of tasks that it can take now."""
         return 0 if self.draining else max(self.slots - len(self.held), 0)
 
     @property
     def running(self) -> list[dict[str, str]]:
-        """What it holds, as it is told the server."""
+        """The attempts that it holds, as the server is told of them."""
         return [{"task_id": task_id, "token": token} for task_id, token in self.held]
 
     # Said to the worker.
