@@ -1,7 +1,6 @@
 """The run: how a handler reports, and keeps what is done."""
 
 import asyncio
-import functools
 import inspect
 import os
 import threading
@@ -18,16 +17,18 @@ from collections.abc import (
 from concurrent import futures
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
+from tornado_rt.work.clock import iso_now
 from tornado_rt.work.course import Course, as_count, as_fraction
 from tornado_rt.work.errors import LeaseLost
+from tornado_rt.work.forecast import Estimate, Forecast
 from tornado_rt.work.inside import Doing, Tracked
 from tornado_rt.work.kept import as_kept
 from tornado_rt.work.notes import Question, as_note, as_question
 from tornado_rt.work.once import OnceResults
 from tornado_rt.work.plan import MAX_STEP_LENGTH, Plan, Step, StepPath, Steps, plan_of
+from tornado_rt.work.timekeeper import Sight, Timekeeper, times_shown
 from tornado_rt.work.values import (
     as_percent,
     clean_line,
@@ -42,10 +43,6 @@ MAX_MESSAGE_LENGTH = 2000
 MOST_STATE_BYTES = 65_536
 # Of why a state cannot be kept.
 MOST_FAULT = 300
-# From which share done on the time left follows the pace alone.
-PACE_TRUSTED_FROM = 0.25
-# The longest time left that a very slow pace gives [s].
-MOST_SECONDS = 10 * 365 * 86400.0
 WAITING = "Waiting"
 
 T = TypeVar("T")
@@ -125,7 +122,8 @@ class Run:
     The methods that report may be called in any thread of the handler, and never wait. `state` is a
     small dict of JSON that is kept with each report, and is there again on a later attempt. Reports
     raise ValueError while it cannot be kept. `kept`: the results of `once` by name, as JSON;
-    `most_bytes` bounds all of them together. `clock`: in seconds.
+    `most_bytes` bounds all of them together. `forecast`: what is known of tasks like this one; None
+    knows `expected_seconds` alone. `clock`: in seconds.
     """
 
     def __init__(
@@ -140,6 +138,7 @@ class Run:
         attempt: int = 1,
         plan: Plan | None = None,
         expected_seconds: float | None = None,
+        forecast: Forecast | None = None,
         kept: Mapping[str, bytes] | None = None,
         state: Mapping[str, Any] | None = None,
         most_bytes: int = 262_144,
@@ -150,12 +149,13 @@ class Run:
         self.state: dict[str, Any] = dict(state or {})
         self.status = "processing"
         self._sink: Sink = sink or Nowhere()
-        self._expected = expected_seconds
         self._once = OnceResults(kept or {}, most_bytes)
         self._clock = clock
         self._started = clock()
         self._ended: float | None = None
         self._course = Course(plan)
+        self._keeper = Timekeeper(forecast or Forecast({}, length=expected_seconds))
+        self._course.weigh(self._keeper.forecast)
         # How much was done without work of this attempt, from 0 to 1; whether its first report may
         # tell what an earlier one did.
         self._given = 0.0
@@ -377,20 +377,22 @@ class Run:
 
     def remaining_seconds(self) -> float | None:
         """Return how long the rest is expected to take: 0 once it has ended, None: unknown."""
-        return self._remaining(self.progress / 100)
+        with self._lock:
+            left = self._time_left(self.elapsed_seconds())
+        return None if left is None else left.seconds
 
-    def _remaining(self, done: float) -> float | None:
-        if self._ended is not None:
-            return 0.0
-        planned = None if self._expected is None else self._expected * (1 - done)
-        gained = done - self._given
-        # A sum of shares may be a little more than the share of the sum.
-        if gained <= self._given * 1e-9 or self._course.is_open:
-            return planned
-        paced = min(self.elapsed_seconds() / gained * (1 - done), MOST_SECONDS)
-        part = gained / (1 - self._given) / PACE_TRUSTED_FROM
-        trust = 1.0 if planned is None else min(part, 1.0)
-        return trust * paced + (1 - trust) * (planned or 0.0)
+    def look_in(self) -> float | None:
+        """Return after how many seconds without a report the time left is news; None: never."""
+        with self._lock:
+            return None if self._ended is not None else self._keeper.look_in(self.elapsed_seconds())
+
+    def lesson(self) -> list[tuple[str, float]] | None:
+        """Return the times [s] of the segments of a completed run, None when it teaches nothing."""
+        with self._lock:
+            return self._keeper.lesson(self.elapsed_seconds())
+
+    def _time_left(self, elapsed: float) -> Estimate | None:
+        return Estimate(0.0, 0.0, 0.0) if self._ended is not None else self._keeper.tell(elapsed)
 
     def snapshot(self) -> dict[str, Any]:
         """Return the snapshot without task id, status and attempt."""
@@ -398,20 +400,16 @@ class Run:
             course, count = self._course, self._course.places[self._last].count
             leaves, marks = course.leaves, course.marks
             at = course.current(marks)
-            done, elapsed = course.progress(), self.elapsed_seconds()
-            remaining = self._remaining(done)
-            whole = None if remaining is None else elapsed + remaining
+            elapsed = self.elapsed_seconds()
             return {
-                "progress": as_percent(done),
+                "progress": as_percent(course.progress()),
                 "message": self._message,
                 "current_step": at,
                 "current_step_name": leaves[at].title if leaves else "",
                 "total_steps": len(leaves),
                 "plan": course.plan.digest if course.plan else None,
                 "marks": marks,
-                "elapsed_time": round(elapsed, 1),
-                "remaining_time": None if remaining is None else round(remaining, 1),
-                "estimated_total_time": None if whole is None else round(whole, 1),
+                **times_shown(self._keeper, elapsed, self._time_left(elapsed)),
                 **(count.shown() if count else {}),
                 "updated_at": iso_now(),
             }
@@ -524,7 +522,18 @@ class Run:
         # Before the lock, which another thread may have held when the process was forked.
         self._check()
         with self._lock:
+            given = self._given
             yield self._course
+            self._see(is_free=self._given > given)
+
+    def _see(self, *, is_free: bool = False) -> None:
+        """Show the timekeeper how far the course is."""
+        course = self._course
+        marks = course.marks
+        at = course.current(marks)
+        here = course.places[course.leaves[at].path] if marks else course.places[()]
+        sight = Sight(course.leaves, marks, at, here.fraction, course.progress(), course.is_open)
+        self._keeper.see(sight, self.elapsed_seconds(), free=is_free)
 
     def _check(self) -> None:
         if os.getpid() != self._process:
@@ -557,6 +566,7 @@ class Run:
 
     def _end(self, status: str, message: object) -> None:
         self.status, self._ended = status, self._clock()
+        self._see()
         self._message = clean_text(message, MAX_MESSAGE_LENGTH)
 
 
@@ -584,15 +594,3 @@ def first_fragment(plan: Plan | None, expected_seconds: float | None) -> bytes:
     """Return the fragment of a waiting task: nothing done, its plan and expected time."""
     run = Run(plan=plan, expected_seconds=expected_seconds, clock=lambda: 0.0)
     return run.fragment()
-
-
-def iso_now() -> str:
-    """Return the time in ISO 8601, UTC, to the millisecond."""
-    seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
-    return f"{_date_and_time(seconds)}.{milliseconds:03}Z"
-
-
-# Many runs end in the same second.
-@functools.lru_cache(maxsize=1)
-def _date_and_time(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

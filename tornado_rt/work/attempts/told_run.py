@@ -17,8 +17,9 @@ from tornado_rt.work import (
     clean_text,
 )
 from tornado_rt.work.attempts.channel import NOT_OURS, BadMessage
+from tornado_rt.work.clock import iso_now
 from tornado_rt.work.course import MAX_UNIT_LENGTH
-from tornado_rt.work.run import NO_STATE, iso_now
+from tornado_rt.work.run import NO_STATE
 
 MARKS = re.compile(r"[prcs]*")
 TIMES = ("remaining_time", "estimated_total_time")
