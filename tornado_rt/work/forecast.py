@@ -27,6 +27,8 @@ UNKNOWN_PACE = 0.5
 NO_LENGTH_PACE = 25.0
 # How well a reported fraction tells the time of its segment, at one half.
 FRACTION_VARIANCE = 0.05
+# A smaller fraction tells nothing.
+LEAST_FRACTION = 1e-6
 # The band is the 10th to the 90th percentile: of a normal, this many spreads to each side.
 NORMAL_BAND = 1.2816
 # After so many tasks of at least this length [s] the usual times of steps weigh in the progress.
@@ -72,11 +74,13 @@ PLAIN_BANDS: tuple[Band, ...] = ((-NORMAL_BAND, 0.0, NORMAL_BAND),) * STAGES
 @attrs.frozen
 class Usual:
     """The usual time of a segment: the log of its median [s], the variance of the log, and the
-    share of tasks that have the segment."""
+    share of tasks that have the segment. `is_known`: from tasks, not by its share of the whole.
+    """
 
     log: float
     variance: float
     presence: float = 1.0
+    is_known: bool = True
 
     @property
     def seconds(self) -> float:
@@ -113,7 +117,9 @@ class Forecast:
         if known is not None:
             return known
         whole = 1.0 if self.length is None else self.length
-        return Usual(math.log(max(whole * share, LEAST_SECONDS)), UNKNOWN_VARIANCE)
+        return Usual(
+            math.log(max(whole * share, LEAST_SECONDS)), UNKNOWN_VARIANCE, is_known=False
+        )
 
 
 class Way:
@@ -127,9 +133,7 @@ class Way:
         self._prior = forecast.pace_variance if forecast.length is not None else NO_LENGTH_PACE
         self._usual = [forecast.usual(name, share) for name, share in segments]
         # The median of each, its mean by how often there is one, and the variance of that.
-        self._means = [
-            one.presence * math.exp(one.log + min(one.variance, 1.0) / 2) for one in self._usual
-        ]
+        self._means = [_mean_of(one) for one in self._usual]
         self._variances = [
             (mean * mean) * (math.exp(min(one.variance, 2.0)) / max(one.presence, 0.05) - 1)
             for mean, one in zip(self._means, self._usual, strict=True)
@@ -217,6 +221,13 @@ class Way:
         )
 
 
+def _mean_of(usual: Usual) -> float:
+    if not usual.is_known:
+        # What is expected adds up to the whole.
+        return usual.seconds
+    return usual.presence * math.exp(usual.log + min(usual.variance, 1.0) / 2)
+
+
 def _inside(
     here: Usual, pace: float, variance: float, seconds: float, fraction: float
 ) -> tuple[float, float, float, float, float]:
@@ -226,7 +237,7 @@ def _inside(
     # The log of the segment's time, less its usual one.
     mean, spread = pace, variance + own
     likelihood = 0.0
-    if fraction > 0 and seconds > 0:
+    if fraction > LEAST_FRACTION and seconds > 0:
         seen = math.log(max(seconds, LEAST_SECONDS) / fraction) - here.log
         noise = FRACTION_VARIANCE * (1 - fraction) / fraction + 1e-4
         gain = spread / (spread + noise)
