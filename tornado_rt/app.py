@@ -394,6 +394,7 @@ async def _worker(core: Core, targets: Mapping[str, Target]) -> AsyncIterator[No
         concurrency=settings.worker_concurrency,
         grace_seconds=settings.worker_grace_seconds,
         metrics=core.metrics,
+        forecasts=core.estimates,
     ):
         yield
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import attrs
 
-from services.analysis.kind import NAME
+from services.analysis.plan import NAME
 from services.analysis.plan import MAX_SYMBOL, TaskParams
 from services.submissions import (
     BatchItem,

@@ -75,13 +75,22 @@ class _Segment:
 
 
 class Learner:
-    """What is known of one sort of task. `length`: what its kind expects [s], None: nothing."""
+    """What is known of one sort of task.
 
-    def __init__(self, shares: Sequence[tuple[str, float]], length: float | None) -> None:
+    `shares`: the names of its segments, with the part of the whole that each is expected to take.
+    `length`: how long it is expected to take [s], None: unknown; `pace`: the variance of its log.
+    """
+
+    def __init__(
+        self,
+        shares: Sequence[tuple[str, float]],
+        length: float | None,
+        pace: float = UNKNOWN_PACE,
+    ) -> None:
         self._shares = list(shares)
         self._length = length
         self._segments: dict[str, _Segment] = {}
-        self._pace = UNKNOWN_PACE
+        self._pace = pace
         self._tasks = 0
         self._bands = [[-NORMAL_BAND, 0.0, NORMAL_BAND] for _ in range(STAGES)]
 

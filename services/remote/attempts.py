@@ -12,9 +12,9 @@ from typing import Any
 import attrs
 import orjson
 
-from services.progress.plans import Bounded
 from services.queue import Claim, LeaseState, QueueService, Task
 from services.remote.progress import Progress, done_fragment
+from tornado_rt.bounded import Bounded
 from tornado_rt.work import Plan
 
 # The plans that are remembered.

@@ -8,12 +8,12 @@ import orjson
 
 from services.kinds import RESERVED, KindRegistry
 from services.kinds.known import BadEntry, SharedKind
-from services.progress.plans import Bounded
 from services.queue import KindEntry, KindLimits, LimitsRefused, QueueService
 from services.queue.kinds import check_limits
 from services.remote.bounds import RemoteBounds
 from services.remote.plans import read_plan
 from services.topics.names import matches
+from tornado_rt.bounded import Bounded
 from tornado_rt.bounds import OutOfBounds, number_of, text_of
 from tornado_rt.json_body import MOST_BYTES, Faults, reader_of
 from tornado_rt.problems import Problem

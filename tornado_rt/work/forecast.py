@@ -117,9 +117,7 @@ class Forecast:
         if known is not None:
             return known
         whole = 1.0 if self.length is None else self.length
-        return Usual(
-            math.log(max(whole * share, LEAST_SECONDS)), UNKNOWN_VARIANCE, is_known=False
-        )
+        return Usual(math.log(max(whole * share, LEAST_SECONDS)), UNKNOWN_VARIANCE, is_known=False)
 
 
 class Way:

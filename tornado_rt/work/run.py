@@ -28,7 +28,7 @@ from tornado_rt.work.kept import as_kept
 from tornado_rt.work.notes import Question, as_note, as_question
 from tornado_rt.work.once import OnceResults
 from tornado_rt.work.plan import MAX_STEP_LENGTH, Plan, Step, StepPath, Steps, plan_of
-from tornado_rt.work.timekeeper import Sight, Timekeeper, times_shown
+from tornado_rt.work.timekeeper import NOTHING_LEFT, Sight, Timekeeper, times_shown
 from tornado_rt.work.values import (
     as_percent,
     clean_line,
@@ -156,6 +156,7 @@ class Run:
         self._course = Course(plan)
         self._keeper = Timekeeper(forecast or Forecast({}, length=expected_seconds))
         self._course.weigh(self._keeper.forecast)
+        self._sight = Sight((), "", 0, 0.0, 0.0)
         # How much was done without work of this attempt, from 0 to 1; whether its first report may
         # tell what an earlier one did.
         self._given = 0.0
@@ -173,6 +174,11 @@ class Run:
     def plan(self) -> Plan | None:
         """The plan as it is now."""
         return self._course.plan
+
+    @property
+    def forecast(self) -> Forecast:
+        """What is known of tasks like this one."""
+        return self._keeper.forecast
 
     @property
     def progress(self) -> float:
@@ -392,7 +398,7 @@ class Run:
             return self._keeper.lesson(self.elapsed_seconds())
 
     def _time_left(self, elapsed: float) -> Estimate | None:
-        return Estimate(0.0, 0.0, 0.0) if self._ended is not None else self._keeper.tell(elapsed)
+        return NOTHING_LEFT if self._ended is not None else self._keeper.tell(elapsed)
 
     def snapshot(self) -> dict[str, Any]:
         """Return the snapshot without task id, status and attempt."""
@@ -409,10 +415,20 @@ class Run:
                 "total_steps": len(leaves),
                 "plan": course.plan.digest if course.plan else None,
                 "marks": marks,
+                **self._seen_inside(),
                 **times_shown(self._keeper, elapsed, self._time_left(elapsed)),
                 **(count.shown() if count else {}),
                 "updated_at": iso_now(),
             }
+
+    def _seen_inside(self) -> dict[str, Any]:
+        """Return how far the current step is, and whether more steps will be found."""
+        fields: dict[str, Any] = {}
+        if self._sight.marks and self._sight.fraction:
+            fields["step_progress"] = as_percent(self._sight.fraction)
+        if self._sight.is_open:
+            fields["steps_open"] = True
+        return fields
 
     def fragment(self) -> bytes:
         """Return `snapshot` as JSON without its braces, as the queue wants it."""
@@ -533,6 +549,7 @@ class Run:
         at = course.current(marks)
         here = course.places[course.leaves[at].path] if marks else course.places[()]
         sight = Sight(course.leaves, marks, at, here.fraction, course.progress(), course.is_open)
+        self._sight = sight
         self._keeper.see(sight, self.elapsed_seconds(), free=is_free)
 
     def _check(self) -> None:

@@ -35,6 +35,7 @@ MOST_TIMED = 200
 MOST_SECONDS = 10 * 365 * 86400.0
 
 NOTHING_KNOWN = Forecast({})
+NOTHING_LEFT = Estimate(0.0, 0.0, 0.0)
 
 
 @attrs.frozen
@@ -132,9 +133,9 @@ class Timekeeper:
 
     def look_in(self, at: float) -> float | None:
         """Return after how many seconds of silence the estimate is news; None: never."""
-        if self._finish is None:
-            return None
         least, most = LOOK_SECONDS
+        if self._finish is None:
+            return None if self.forecast.length is None else least
         ends = [self._finish + RISE_SECONDS]
         if self._promise is not None and self.slow_since is None:
             ends.append(self._promise)
