@@ -440,7 +440,8 @@ async def _working(
 @contextlib.asynccontextmanager
 async def _remote_work(core: Core) -> AsyncIterator[RemoteWork]:
     """Serve workers that are elsewhere until the block ends."""
-    remote = RemoteWork(core.queue, core.kinds, RemoteBounds.of(core.settings), core.metrics)
+    bounds = RemoteBounds.of(core.settings)
+    remote = RemoteWork(core.queue, core.kinds, core.estimates, bounds, core.metrics)
     await patiently(partial(core.hub.subscribe, WORKERS, remote))
     try:
         yield remote

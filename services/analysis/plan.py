@@ -149,7 +149,7 @@ def outline_of(analysts: list[Analyst], research_depth: int, llm_provider: str) 
     plan = make_plan(analysts, research_depth)
     return Outline(
         NAME,
-        key_of(NAME, plan, [research_depth, llm_provider]),
+        key_of(NAME, plan.digest, [research_depth, llm_provider]),
         plan,
         estimate_seconds(analysts, research_depth, llm_provider),
     )

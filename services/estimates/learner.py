@@ -37,7 +37,7 @@ LEAST_VARIANCE = 4e-4
 # How far a miss moves an end of a band, in spreads. An end that moves misses a little more often
 # than one that stands, so that it aims at fewer than one in ten.
 BAND_STEP = 0.05
-MISS = 0.085
+MISS = 0.08
 PRESENCE_RATE = 0.1
 CALIBRATED_FROM = 4
 LATE = 1.5

@@ -46,6 +46,7 @@ class Declaration:
     label: str = ""
     plan: Any = attrs.field(default=None, metadata={MOST_BYTES: DECLARATION_BYTES})
     shown: list[str] = attrs.field(factory=list)
+    telling: list[str] = attrs.field(factory=list)
     max_attempts: int = attrs.field(default=3, validator=number_of(1, MOST_KEPT))
     timeout: float = attrs.field(default=0.0, validator=number_of(0, MOST_SECONDS))
     expected_seconds: float | None = None
@@ -59,6 +60,7 @@ class Declaration:
             "label": self.label,
             "plan": "" if plan is None else plan.text.decode(),
             "shown": self.shown,
+            "telling": self.telling,
             "max_attempts": self.max_attempts,
             "timeout": self.timeout,
             "expected_seconds": self.expected_seconds,

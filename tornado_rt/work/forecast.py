@@ -20,6 +20,8 @@ JITTER_SECONDS = 0.02
 # The share of tasks that are unlike those before them, and how much [log].
 UNLIKE = 0.03
 UNLIKE_VARIANCE = 0.5
+# How far the log of a segment's time counts from the pace so far.
+MOST_APART = 2.0
 # Of a segment, and of a task's factor, that nothing is known of.
 UNKNOWN_VARIANCE = 0.25
 UNKNOWN_PACE = 0.5
@@ -156,6 +158,10 @@ class Way:
             seconds = max(seconds, LEAST_SECONDS)
             variance = usual.variance + (JITTER_SECONDS / usual.seconds) ** 2
             residual = math.log(seconds) - usual.log
+            if self._count:
+                # A report that comes late leaves no time to the next segments.
+                pace = self._weighted / self._precision
+                residual = min(max(residual, pace - MOST_APART), pace + MOST_APART)
             self._precision += 1 / variance
             self._weighted += residual / variance
             self._squares += residual * residual / variance

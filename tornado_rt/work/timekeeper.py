@@ -122,7 +122,7 @@ class Timekeeper:
             if left - down > max(RISE_SHARE * left, RISE_SECONDS):
                 self.revised, self.revised_at = self._reason(at), at
                 self._replanned = False
-            elif down - left <= max(RISE_SHARE * left, RISE_SECONDS):
+            elif left > RISE_SECONDS and down - left <= max(RISE_SHARE * left, RISE_SECONDS):
                 left = down
         self._finish = at + left
         high = min(max(found.high, left), MOST_SECONDS)
@@ -225,13 +225,15 @@ class Timekeeper:
             self._way.end(self._numbers[name], seconds)
 
     def _cross(self, before: float, now: float, at: float, free: bool) -> None:
-        """Note which tenths have been crossed, by a line from the last sight to this one."""
-        for tenth in range(len(self._tenths), TENTHS):
+        """Note which tenths have been crossed, by a line from the last edge to this sight."""
+        first = len(self._tenths)
+        since, begin = self._at_tenth, max(first / TENTHS, before if free else 0.0)
+        for tenth in range(first, TENTHS):
             edge = (tenth + 1) / TENTHS
             if edge > now + 1e-9:
                 break
-            share = min(max((edge - before) / (now - before), 0.0), 1.0)
-            crossed = self._seen_at + share * (at - self._seen_at)
+            share = min(max((edge - begin) / max(now - begin, 1e-9), 0.0), 1.0)
+            crossed = since + share * (at - since)
             seconds = max(crossed - self._at_tenth, 0.0)
             self._tenths.append(None if free else seconds)
             self._at_tenth = crossed

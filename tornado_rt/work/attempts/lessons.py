@@ -55,13 +55,13 @@ class Forecasts(Protocol):
         ...
 
 
-def key_of(kind: str, plan: Plan | None, telling: Sequence[Any]) -> str:
-    """Return the name of the tasks that are like one."""
+def key_of(kind: str, plan: str, telling: Sequence[Any]) -> str:
+    """Return the name of the tasks that are like one; `plan`: its digest, "" for none."""
     digest = ""
     if telling:
         text = json.dumps(list(telling), sort_keys=True, default=str)
         digest = hashlib.sha256(text.encode()).hexdigest()[:TELLING_DIGITS]
-    return f"{kind}:{'' if plan is None else plan.digest}:{digest}"
+    return f"{kind}:{plan}:{digest}"
 
 
 def outline_of(kind: Kind, params: Any, kept: Mapping[str, Any]) -> Outline:
@@ -71,4 +71,5 @@ def outline_of(kind: Kind, params: Any, kept: Mapping[str, Any]) -> Outline:
     """
     plan = kind.plan_of(params)
     telling = [kept.get(name) for name in kind.telling]
-    return Outline(kind.name, key_of(kind.name, plan, telling), plan, kind.expected_of(params))
+    key = key_of(kind.name, plan.digest if plan else "", telling)
+    return Outline(kind.name, key, plan, kind.expected_of(params))

@@ -96,12 +96,16 @@ class ToldRun:
 
     def fail(self, reason: str) -> None:
         """End where the work stands."""
-        self._ended = self.fields["elapsed_time"]
         self.fields |= {
             "message": clean_text(reason, MAX_MESSAGE_LENGTH),
-            **times_shown(self._keeper, self.fields["elapsed_time"], NOTHING_LEFT),
             "updated_at": iso_now(),
         }
+        self.end()
+
+    def end(self) -> None:
+        """Let no time be left."""
+        self._ended = self.fields["elapsed_time"]
+        self.fields |= times_shown(self._keeper, self._ended, NOTHING_LEFT)
 
     def look_in(self) -> float | None:
         """Return after how many seconds without a report the time left is news; None: never."""
