@@ -369,6 +369,7 @@ class Run:
     def complete(self, message: object = "Done") -> None:
         """End with everything done; nothing is reported, for the ack carries it."""
         with self._lock:
+            self._keeper.finish()
             self._course.end(())
             self._end("completed", message)
 

@@ -81,6 +81,7 @@ class Timekeeper:
         self._at_step = self._at_tenth = 0.0
         self._seen_at = 0.0
         self._is_part = False
+        self._is_over = False
         self._way: Way | None = None
         self._numbers: dict[str, int] = {}
         self._mode = ""
@@ -103,10 +104,14 @@ class Timekeeper:
             self._compare([marks.get(leaf.path, "p") for leaf in sight.leaves], at, free)
         elif sight.marks != before.marks:
             self._compare(before.marks, at, free)
-        if sight.progress > before.progress:
+        if sight.progress > before.progress and not self._is_over:
             self._cross(before.progress, sight.progress, at, free)
-        self._is_part = self._is_part or (free and sight.progress > before.progress)
+            self._is_part = self._is_part or free
         self._seen_at = at
+
+    def finish(self) -> None:
+        """Take it that the attempt is over: what is seen from here on took no time."""
+        self._is_over = True
 
     def tell(self, at: float) -> Estimate | None:
         """Return the time left at a moment; None when too little is known."""
@@ -119,10 +124,10 @@ class Timekeeper:
         left = min(found.seconds, MOST_SECONDS)
         if self._finish is not None:
             down = max(self._finish - at, 0.0)
-            if left - down > max(RISE_SHARE * left, RISE_SECONDS):
+            if left > down and not self._is_near(left, down):
                 self.revised, self.revised_at = self._reason(at), at
                 self._replanned = False
-            elif left > RISE_SECONDS and down - left <= max(RISE_SHARE * left, RISE_SECONDS):
+            elif left > down or (left > RISE_SECONDS and self._is_near(left, down)):
                 left = down
         self._finish = at + left
         high = min(max(found.high, left), MOST_SECONDS)
@@ -202,6 +207,9 @@ class Timekeeper:
             span = self._spans.setdefault(leaf.path, Span())
             if new == "r":
                 span.begin, span.end = at, None
+            elif new == "c" and old == "p" and self._is_over:
+                # Nobody told of it.
+                continue
             elif new == "c" and old in "pr":
                 if span.begin is None:
                     span.begin = self._at_step
@@ -299,6 +307,11 @@ class Timekeeper:
         elif mode == "tenths":
             for tenth, seconds in enumerate(self._tenths):
                 self._way.end(tenth, seconds)
+
+    @staticmethod
+    def _is_near(left: float, down: float) -> bool:
+        """Say whether a time left is as good as the one that has run down."""
+        return abs(left - down) <= max(RISE_SHARE * left, RISE_SECONDS)
 
     def _judge(self, at: float, left: float) -> None:
         """Say since when it is slow: it will end later than was told at first."""
