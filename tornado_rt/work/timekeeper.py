@@ -327,7 +327,8 @@ class Timekeeper:
         if self._mode == "steps" and sight.here < len(sight.leaves):
             leaf = sight.leaves[sight.here]
             usual = self.forecast.usual(name_of(leaf.path), leaf.share)
-            if at - self._at_step > max(usual.seconds, LEAST_SECONDS) * LONGER:
+            since = at - self._at_step
+            if not self._steps or since > max(usual.seconds, LEAST_SECONDS) * LONGER:
                 return f"step {leaf.title} takes longer than {than}"
             if self._replanned:
                 return "the plan has changed"
