@@ -96,8 +96,7 @@ class PreparedHandler:
 
     def lesson(self) -> Lesson | None:
         """Return what the completed analysis has taught, as far as that is wanted."""
-        times = self.tracker.lesson()
-        return None if times is None else self.link.lesson(self.tracker.outline, times)
+        return self.link.lesson(self.tracker.outline, self.tracker.lesson)
 
 
 def handler_of(function: Callable[..., Any], rules: Rules) -> Handler:

@@ -52,6 +52,9 @@ class Sight:
     is_open: bool = False
 
 
+NOTHING_SEEN = Sight((), "", 0, 0.0, 0.0)
+
+
 @attrs.define
 class Span:
     """When a leaf began and ended, from the start of the attempt [s]; None: it has not."""
@@ -73,7 +76,7 @@ class Timekeeper:
         self.revised_at: float | None = None
         # Since when the attempt takes longer than was told at first.
         self.slow_since: float | None = None
-        self._sight = Sight((), "", 0, 0.0, 0.0)
+        self._sight = NOTHING_SEEN
         self._spans: dict[StepPath, Span] = {}
         # The segments that have ended, in their order; None: it took no time of this attempt.
         self._steps: dict[str, float | None] = {}
@@ -140,7 +143,7 @@ class Timekeeper:
         """Return after how many seconds of silence the estimate is news; None: never."""
         least, most = LOOK_SECONDS
         if self._finish is None:
-            return None if self.forecast.length is None else least
+            return first_look_in(self.forecast)
         ends = [self._finish + RISE_SECONDS]
         if self._promise is not None and self.slow_since is None:
             ends.append(self._promise)
@@ -338,7 +341,13 @@ class Timekeeper:
         return f"it takes longer than {than}"
 
 
-def times_shown(keeper: Timekeeper, elapsed: float, left: Estimate | None) -> dict[str, Any]:
+def first_look_in(forecast: Forecast) -> float | None:
+    """Return after how many seconds a task that reports nothing is looked at; None: never."""
+    least, _ = LOOK_SECONDS
+    return least if (forecast.length or 0.0) > least else None
+
+
+def times_shown(keeper: Timekeeper | None, elapsed: float, left: Estimate | None) -> dict[str, Any]:
     """Return what a snapshot has of an attempt's times; `left`: the time left."""
     fields: dict[str, Any] = {
         "elapsed_time": round(elapsed, 1),
@@ -347,6 +356,8 @@ def times_shown(keeper: Timekeeper, elapsed: float, left: Estimate | None) -> di
         "remaining_high": None if left is None else round(left.high, 1),
         "estimated_total_time": None if left is None else round(elapsed + left.seconds, 1),
     }
+    if keeper is None:
+        return fields
     if keeper.revised is not None and keeper.revised_at is not None:
         fields["revised"] = keeper.revised
         fields["revised_at"] = iso_ago(elapsed - keeper.revised_at)
