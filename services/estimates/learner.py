@@ -31,7 +31,7 @@ RATES = (0.6, 0.25, 0.1, 0.04)
 LOSS_KEPT = 0.95
 SHARED = 0.005
 # A prior counts as this many tasks.
-PRIOR_TASKS = 0.5
+PRIOR_TASKS = 0.25
 SPREAD_RATE = 0.07
 LEAST_VARIANCE = 4e-4
 # How far a miss moves an end of a band, in spreads. An end that moves misses a little more often
