@@ -314,5 +314,5 @@ async def test_task_without_a_sign_of_life_is_stalled(
     await until(is_told)
     watching.cancel()
     assert await queue.tell_stalled(0.0) == 0
-    await queue.upkeep()
+    await queue.cleanup_expired_tasks()
     assert "stalled_since" not in await snapshot()
