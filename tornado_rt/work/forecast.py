@@ -63,6 +63,14 @@ class Estimate:
     low: float
     high: float
 
+    def after(self, seconds: float) -> "Estimate":
+        """Return it as the clock has run it down."""
+        return Estimate(
+            max(self.seconds - seconds, 0.0),
+            max(self.low - seconds, 0.0),
+            max(self.high - seconds, 0.0),
+        )
+
 
 @attrs.frozen
 class Guess:
