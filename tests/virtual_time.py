@@ -1,0 +1,122 @@
+"""A queue in virtual time: tasks of known lengths run in the slots of one worker.
+
+Time passes by moving back the times that Redis keeps: when tasks have started, when buckets are
+full, when delays end.
+"""
+
+import heapq
+import json
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+from redis.asyncio import Redis
+
+from services.queue import Claim, QueueService
+from tests.queueing import end, new, read
+
+WORKER = "w1"
+# KEYS: the prefix. ARGV: by how much all times are moved back [s].
+PASS = """
+local P, by = KEYS[1], ARGV[1]
+for _, id in ipairs(redis.call('ZRANGE', P .. 'processing', 0, -1)) do
+  redis.call('HINCRBYFLOAT', P .. 'task:' .. id, 'started_at', -by)
+end
+for _, one in ipairs(redis.call('ZRANGE', P .. 'buckets', 0, -1)) do
+  redis.call('ZINCRBY', P .. 'buckets', -by * 1000000, one)
+end
+for _, id in ipairs(redis.call('ZRANGE', P .. 'delayed', 0, -1)) do
+  redis.call('ZINCRBY', P .. 'delayed', -by, id)
+end
+"""
+
+
+def log_normal(chance: random.Random, mean: float, spread: float) -> float:
+    """Return a length [s] of this mean and coefficient of variation; gamma distributed."""
+    if spread == 0:
+        return mean
+    shape = 1 / spread**2
+    return chance.gammavariate(shape, mean / shape)
+
+
+@attrs.define
+class Forecast:
+    """What was said of a waiting task at a time [s]: its start, from and until."""
+
+    task_id: str
+    at: float
+    position: int
+    low: float
+    middle: float
+    high: float
+
+
+@attrs.define
+class Shop:
+    """Runs tasks; `length` of a claimed task is asked once it starts."""
+
+    queue: QueueService
+    redis: Redis
+    kinds: tuple[str, ...]
+    slots: int
+    length: Callable[[Claim], float]
+    now: float = 0.0
+    running: list[tuple[float, int, Claim]] = attrs.Factory(list)
+    started: dict[str, float] = attrs.Factory(dict)
+    forecasts: list[Forecast] = attrs.Factory(list)
+    count: int = 0
+    # When a rate has a token again.
+    again: float = float("inf")
+
+    async def open(self) -> None:
+        await self.queue.announce_worker(WORKER, self.kinds, {"concurrency": self.slots})
+
+    async def fill(self) -> None:
+        """Start what may start."""
+        free = self.slots - len(self.running)
+        self.again = float("inf")
+        if free <= 0:
+            return
+        claimed = await self.queue.claim(WORKER, free, kinds=self.kinds)
+        self.again = float("inf") if claimed.again_in is None else self.now + claimed.again_in
+        for one in claimed.claims:
+            self.count += 1
+            self.started[one.task.task_id] = self.now
+            heapq.heappush(self.running, (self.now + self.length(one), self.count, one))
+
+    async def step(self, until: float = float("inf")) -> bool:
+        """Go on to the next end of a task, or to a time; return whether a task ended."""
+        until = min(until, self.again + 0.01)
+        ends = self.running and self.running[0][0] <= until
+        then = self.running[0][0] if ends else until
+        await self.redis.eval(PASS, 1, "{rtq}:", str(then - self.now))
+        self.now = then
+        if ends:
+            await end(self.queue, heapq.heappop(self.running)[2])
+        await self.queue.keep_up()
+        await self.fill()
+        return bool(ends)
+
+    async def foresee(self, *task_ids: str) -> None:
+        """Note what is said of tasks that wait."""
+        for task_id in task_ids:
+            told = json.loads((await read(self.queue, task_id)).snapshot)
+            if "starts_in" in told:
+                low, middle, high = (
+                    told[name] for name in ("starts_in_low", "starts_in", "starts_in_high")
+                )
+                self.forecasts.append(
+                    Forecast(task_id, self.now, told["position"], low, middle, high)
+                )
+
+    def judged(self) -> Iterator[tuple[Forecast, float]]:
+        """Yield what was said of tasks that have started since, and when they did."""
+        for one in self.forecasts:
+            if one.task_id in self.started:
+                yield one, self.started[one.task_id] - one.at
+
+    def coverage(self, slack: float = 0.5) -> float:
+        """Return how many of the starts were in their bands."""
+        found = [one.low - slack <= took <= one.high + slack for one, took in self.judged()]
+        return sum(found) / len(found)
