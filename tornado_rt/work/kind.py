@@ -37,7 +37,8 @@ OWN_FIELDS = frozenset(
         *("task_id", "batch_id", "user_id", "kind", "label", "key", "priority", "tags", "params"),
         *("status", "final_status", "result", "error", "attempt", "max_attempts", "attempts"),
         *("created_at", "started_at", "ended_at", "updated_at", "run_at", "schedule"),
-        *("position", "starts_in", "waiting_for", "progress", "message", "done", "total", "unit"),
+        *("position", "starts_in", "starts_in_low", "starts_in_high", "waiting_for"),
+        *("progress", "message", "done", "total", "unit"),
         *("plan", "marks", "steps", "total_steps", "current_step", "current_step_name"),
         *("elapsed_time", "remaining_time", "estimated_total_time"),
     }

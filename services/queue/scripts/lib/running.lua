@@ -20,11 +20,14 @@ local function make_running(samples)
   -- The running tasks: of many the first by the ends of their leases.
   local runs
   local function read_run(id, number)
+    -- One that this script has ended is written later.
+    local changed = records[task_key(id)]
+    if changed and changed.status ~= 'processing' then return nil end
     local found = redis.pcall('HMGET', task_key(id), 'made', 'started_at', 'worker_id', 'fragment')
     local made = found[1] and read_made(found[1])
     local started = tonumber(found[2] or '')
     if not (made and started) then return nil end
-    local run = {user = made[AT.user_id], kind = made[AT.kind], key = made[AT.key], batch = made[AT.batch_id],
+    local run = {id = id, user = made[AT.user_id], kind = made[AT.kind], key = made[AT.key], batch = made[AT.batch_id],
       worker = found[3] or '', known = pace_of(made[AT.kind]) ~= nil}
     local function told(field) return tonumber(string.match(found[4] or '', '"' .. field .. '":(-?[%d%.eE+-]+)') or '') end
     local own, elapsed, left = usual(run.kind, made[AT.expected]), told('elapsed_time'), told('remaining_time')

@@ -156,7 +156,8 @@ local function make_forecast()
     return is_later and start_under_limits(t, before, own, of_key) or found
   end
 
-  return {start = start, usual = usual, samples = samples, runs = all_runs}
+  return {start = start, usual = usual, slots_of = slots_of, samples = samples, runs = all_runs, later = later,
+    constant = constant}
 end
 
 local forecast
