@@ -25,8 +25,11 @@ class BatchesHandler(TaskApiHandler):
         user_id, once, estimates = self.identity.user_id, once_of(self), is_dry_run(self)
         body = parse(self.raw_body())
         if estimates:
-            return self.answer(await self.tasks.estimate_batch(user_id, body, once))
-        batch = await self.tasks.submit_batch(user_id, body, once)
+            self.answer(await self.tasks.estimate_batch(user_id, body, once))
+        else:
+            self._accept(await self.tasks.submit_batch(user_id, body, once))
+
+    def _accept(self, batch: Batch) -> None:
         accepted = self._accepted(batch)
         self.set_header("Location", accepted["links"]["self"])
         self.answer(accepted, 202)

@@ -11,7 +11,6 @@ FIRST = {"all_paused", "paused", "schedule"}
 SHOWN = {"all_paused": "paused", "busy": "worker"}
 
 
-
 class Waiting(Protocol):
     """A task that waits, or would: `waiting_for` is the code of what holds it back, "" for none."""
 

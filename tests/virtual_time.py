@@ -9,13 +9,12 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import attrs
 from redis.asyncio import Redis
 
-from services.queue import Claim, QueueService
-from tests.queueing import end, new, read
+from services.queue import Claim, QueueService, Task
+from tests.queueing import end, read
 
 WORKER = "w1"
 # KEYS: the prefix. ARGV: by how much all times are moved back [s].
@@ -33,8 +32,8 @@ end
 """
 
 
-def log_normal(chance: random.Random, mean: float, spread: float) -> float:
-    """Return a length [s] of this mean and coefficient of variation; gamma distributed."""
+def gamma(chance: random.Random, mean: float, spread: float) -> float:
+    """Return a length [s] of this mean and coefficient of variation."""
     if spread == 0:
         return mean
     shape = 1 / spread**2
@@ -61,7 +60,7 @@ class Shop:
     redis: Redis
     kinds: tuple[str, ...]
     slots: int
-    length: Callable[[Claim], float]
+    length: Callable[[Task], float]
     # By how much all times were moved back, and when it began.
     moved: float = 0.0
     begun: float = attrs.Factory(time.monotonic)
@@ -90,7 +89,7 @@ class Shop:
         for one in claimed.claims:
             self.count += 1
             self.started[one.task.task_id] = self.now
-            heapq.heappush(self.running, (self.now + self.length(one), self.count, one))
+            heapq.heappush(self.running, (self.now + self.length(one.task), self.count, one))
 
     async def step(self, until: float = float("inf")) -> bool:
         """Go on to the next end of a task, or to a time; return whether a task ended."""
