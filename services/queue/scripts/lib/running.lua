@@ -20,11 +20,15 @@ local function make_running(samples)
   -- The running tasks: of many the first by the ends of their leases.
   local runs
   local function read_run(id, number)
-    -- One that this script has ended is written later.
-    local changed = records[task_key(id)]
+    -- One that this script has started or ended is written later.
+    local changed, found, made = records[task_key(id)], nil, nil
     if changed and changed.status ~= 'processing' then return nil end
-    local found = redis.pcall('HMGET', task_key(id), 'made', 'started_at', 'worker_id', 'fragment')
-    local made = found[1] and read_made(found[1])
+    if changed then
+      found, made = {'', changed.started_at, changed.worker_id, changed.fragment}, changed[PACKED]
+    else
+      found = redis.pcall('HMGET', task_key(id), 'made', 'started_at', 'worker_id', 'fragment')
+      made = found[1] and read_made(found[1])
+    end
     local started = tonumber(found[2] or '')
     if not (made and started) then return nil end
     local run = {id = id, user = made[AT.user_id], kind = made[AT.kind], key = made[AT.key], batch = made[AT.batch_id],
