@@ -112,10 +112,15 @@ def read_batch(reply: Sequence[Any]) -> Batch:
     )
 
 
+def read_band(reply: Sequence[bytes]) -> Band | None:
+    """Read a duration that is not known; None: nothing is known of it."""
+    return Band(*map(float, reply)) if reply else None
+
+
 def read_estimate(reply: Sequence[Any]) -> Estimate:
     """Read when something would start and end."""
     at, there, code, position, *bands = reply
-    starts, runs, ends = (Band(*map(float, band)) if band else None for band in bands)
+    starts, runs, ends = map(read_band, bands)
     return Estimate(
         at=float(at),
         there=there.decode(),
