@@ -4,7 +4,7 @@ from typing import Any
 
 import attrs
 
-from services.queue import Band, Estimate, KindState, NewTask, iso_of
+from services.queue import Band, Estimate, NewTask, iso_of
 from services.waiting import waiting_for
 
 # Digits behind the point of seconds.
@@ -21,15 +21,11 @@ class _Submission:
     waiting_for: str
 
 
-def describe_estimate(
-    found: Estimate, new: NewTask, run_at: float, state: KindState | None
-) -> dict[str, Any]:
-    """Return an estimate as it is on the wire; `state`: how the kind stands, None: unknown.
-
-    `run_at` [s] is when the task may start, 0: now.
-    """
+def describe_estimate(found: Estimate, new: NewTask, run_at: float) -> dict[str, Any]:
+    """Return an estimate as it is on the wire; `run_at` [s] is when it may start, 0: now."""
     would = _Submission(new.kind, new.key, run_at or None, found.waiting_for)
-    held = waiting_for(would, state)
+    # While nothing is paused it has a start if there is a worker.
+    held = waiting_for(would, is_served=found.starts is not None)
     starts, runs, ends = found.starts, found.runs, found.ends
     return {
         "dry_run": True,

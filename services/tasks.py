@@ -93,7 +93,7 @@ class TaskService:
             user_id, new, delay=request.delay, run_at=run_at, once=once
         )
         due = max(run_at, found.at + request.delay if request.delay else 0.0)
-        shown = describe_estimate(found, new, due, await self._state_of(new.kind))
+        shown = describe_estimate(found, new, due)
         return shown | ({"task_id": found.there} if found.there else {})
 
     async def submit_own(
@@ -125,7 +125,7 @@ class TaskService:
         """Say when the batch that a JSON body asks for would start and end. Raise as `estimate`."""
         _, tasks = await self._make_batch(body)
         found = await self._queue.estimate_batch(user_id, tasks, once=once)
-        shown = describe_estimate(found, tasks[0], 0.0, await self._state_of(tasks[0].kind))
+        shown = describe_estimate(found, tasks[0], 0.0)
         # Each task has a label of its own.
         del shown["label"]
         return shown | {"total": len(tasks)} | ({"batch_id": found.there} if found.there else {})
@@ -214,9 +214,6 @@ class TaskService:
             _describe(task, snapshot, states.get(task.kind))
             for task, snapshot in zip(tasks, snapshots, strict=True)
         ]
-
-    async def _state_of(self, kind: str) -> KindState | None:
-        return (await self._read_states()).get(kind)
 
     async def _read_states(self) -> dict[str, KindState]:
         if time.monotonic() >= self._states_until:
@@ -384,7 +381,7 @@ def _describe(task: Task, snapshot: bytes, state: KindState | None) -> dict[str,
         "started_at": iso_of(task.started_at),
         "ended_at": iso_of(task.ended_at),
         **({"run_at": iso_of(task.run_at)} if task.run_at else {}),
-        "waiting_for": waiting_for(task, state),
+        "waiting_for": waiting_for(task, is_served=state is not None and state.workers > 0),
     }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from services.queue.models import KindState, iso_of
+from services.queue.models import iso_of
 
 # No worker can change these: they are told also while there is none.
 FIRST = {"all_paused", "paused", "schedule"}
@@ -48,15 +48,15 @@ WORDS: dict[str, Callable[[Waiting], str]] = {
 }
 
 
-def waiting_for(task: Waiting, state: KindState | None) -> dict[str, str] | None:
+def waiting_for(task: Waiting, *, is_served: bool) -> dict[str, str] | None:
     """Return what holds a task back as `{code, message}`; None when it does not wait.
 
-    `state`: how its kind stands, None when nobody knows the kind.
+    `is_served`: whether there is a worker that runs its kind.
     """
     code = task.waiting_for
     if not code:
         return None
-    if code not in FIRST and (state is None or not state.workers):
+    if code not in FIRST and not is_served:
         code = "worker"
     told = WORDS.get(code)
     return {"code": SHOWN.get(code, code), "message": told(task) if told else code}
