@@ -48,18 +48,27 @@ local function make_counting(usual, slots_of)
     return redis.call('ZCOUNT', zset, '-inf', '(' .. t.seq)
   end
 
+  -- The keys among the first entries of a user's line, and of how many of its entries each of them is one.
+  local lanes = {}
+  local function lanes_in(own)
+    if lanes[own] then return lanes[own] end
+    local found, looked = {scale = 1}, redis.call('ZRANGE', own, '0', whole(MOST_LANES - 1))
+    for _, entry in ipairs(looked) do
+      if string.sub(entry, 1, 1) == MARK then found[#found + 1] = string.sub(entry, 2) end
+    end
+    if #looked == MOST_LANES then found.scale = redis.call('ZCARD', own) / MOST_LANES end
+    lanes[own] = found
+    return found
+  end
+
   -- The older tasks of a user in a line. In the place of a lane stands its first task: the others of some are counted.
   local function older_of_user(line, user, t)
     local own = user_line(line, user)
-    local entries = older(own, t)
+    local entries, more = older(own, t), 0
     if entries == 0 then return 0 end
-    local looked, more = redis.call('ZRANGE', own, '0', whole(math.min(entries, MOST_LANES) - 1)), 0
-    for _, entry in ipairs(looked) do
-      if string.sub(entry, 1, 1) == MARK then
-        more = more + older(lane_of(line, user, string.sub(entry, 2)), t) - 1
-      end
-    end
-    return entries + more * entries / #looked
+    local found = lanes_in(own)
+    for _, key in ipairs(found) do more = more + math.max(older(lane_of(line, user, key), t) - 1, 0) end
+    return entries + more * found.scale
   end
 
   -- In fair order: the tasks of a line that have their turns before a task that is the `index`-th of its user.
@@ -147,7 +156,18 @@ local function make_counting(usual, slots_of)
     return one > 0 and other > 0 and math.min(one, other) or math.max(one, other)
   end
 
+  -- Users who may have much before a task: whose turn is next, and who are at their limit. Read once.
+  local others = {}
+  local function others_in(line)
+    if others[line] then return others[line] end
+    local found = redis.call('ZRANGE', P .. 'ready:' .. line, '0', whole(MOST_GROUPS - 1))
+    for _, user in ipairs(redis.call('SRANDMEMBER', P .. 'parked', whole(MOST_GROUPS))) do found[#found + 1] = user end
+    others[line] = found
+    return found
+  end
+
   -- Others that a limit keeps from more than some slots, whatever they have before the task.
+  local held
   local function groups_of(t)
     local own, found = holds(t.kind), {}
     local slots = least(all_limits().user_limit, own.user_limit)
@@ -158,13 +178,13 @@ local function make_counting(usual, slots_of)
         seen[user] = true
         found[#found + 1] = {number = older_of_user(t.line, user, t), slots = slots, user = user}
       end
-      for _, user in ipairs(redis.call('ZRANGE', P .. 'ready:' .. t.line, '0', whole(MOST_GROUPS - 1))) do add(user) end
-      for _, user in ipairs(redis.call('SRANDMEMBER', P .. 'parked', whole(MOST_GROUPS))) do add(user) end
+      for _, user in ipairs(others_in(t.line)) do add(user) end
     end
     local rate = own.key_rate and usual(t.kind, t.expected).mean * own.key_rate[1] / own.key_rate[2] or 0
     local of_key = least(own.key_limit, rate)
     if of_key > 0 then
-      for _, both in ipairs(redis.call('HRANDFIELD', P .. 'held', whole(MOST_GROUPS))) do
+      held = held or redis.call('HRANDFIELD', P .. 'held', whole(MOST_GROUPS))
+      for _, both in ipairs(held) do
         local kind, key = split(both)
         if kind == t.kind and key ~= t.key then
           found[#found + 1] = {number = count_held(both, t, {}), slots = of_key, key = both}
@@ -187,6 +207,8 @@ local function make_counting(usual, slots_of)
     end
     return delayed
   end
+
+  local function some_are_late() return #all_late() > 0 end
 
   -- Add the delayed tasks that fall due within so many seconds and go before a task. Returns whether there are any.
   local function add_late(t, seconds, before, own, of_key)
@@ -211,5 +233,6 @@ local function make_counting(usual, slots_of)
     return #before_it > 0, of_key
   end
 
-  return {before = count_before, of_key = count_of_key, held = count_held, groups = groups_of, add_late = add_late}
+  return {before = count_before, of_key = count_of_key, held = count_held, groups = groups_of,
+    some_are_late = some_are_late, add_late = add_late}
 end

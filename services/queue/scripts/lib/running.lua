@@ -62,6 +62,13 @@ local function make_running(samples)
   end
 
   -- The workers there are: the kinds of each, and its slots.
+  -- Some of what is told is a stranger's.
+  local MOST_TOLD = 1000000
+  local function number_of(told)
+    local number = tonumber(told)
+    return number and number >= 0 and number <= MOST_TOLD and number or nil
+  end
+
   local crew
   local function all_workers()
     if crew then return crew end
@@ -73,7 +80,7 @@ local function make_running(samples)
       local kinds = readable and type(told) == 'table' and type(told.kinds) == 'table' and told.kinds or {}
       local more = kinds[1] and type(told.info) == 'table' and told.info or {}
       if (tonumber(seen or '') or 0) + SILENT >= NOW then
-        local one = {id = found[i], slots = tonumber(more.slots) or tonumber(more.concurrency) or 1}
+        local one = {id = found[i], slots = number_of(more.slots) or number_of(more.concurrency) or 1}
         for _, kind in ipairs(kinds) do one[pair(kind, '')] = true end
         crew[#crew + 1] = one
       end

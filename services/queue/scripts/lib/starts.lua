@@ -27,6 +27,8 @@ local function make_forecast()
       if scope.fits(run) and not is_out then inside[#inside + 1] = run end
     end
     local busy = read.are_all and #inside or math.max(scope.running - scope.taken, #inside)
+    -- Workers may have more slots than they have told.
+    if scope.is_guess then scope.slots = math.max(scope.slots, busy) end
     local slots = math.max(scope.slots, busy)
     local pool = {weight = math.max(slots / MOST_SLOTS, 1), surplus = math.max(busy - scope.slots, 0), found = {}}
     local shown = math.min(math.ceil(slots), MOST_SLOTS)
@@ -90,10 +92,11 @@ local function make_forecast()
   local function start_under_limits(t, before, own, of_key)
     local all, limits_of_kind, kind, latest = all_limits(), holds(t.kind), t.kind, nil
     local groups = counting.groups(t)
+    local BY_WORKERS = 'workers\n' .. kind
     local function limit(name, slots, running, fits, waits, is_shared)
       if (slots or 0) <= 0 then return nil end
       local scope = {name = name, slots = slots, running = running, fits = fits, out = {}, taken = 0,
-        usual = usual(kind, t.expected)}
+        usual = usual(kind, t.expected), is_guess = name == BY_WORKERS}
       local kept = is_shared and shed(scope, waits, groups, t) or waits
       local found = start_in(scope, kept, t)
       if found then latest = later(latest, found) end
@@ -109,7 +112,7 @@ local function make_forecast()
     end
     local has_kind = {}
     for _, one in ipairs(all_workers()) do has_kind[one.id] = one[pair(kind, '')] end
-    local kept = limit('workers\n' .. kind, slots_of(kind, kind), running,
+    local kept = limit(BY_WORKERS, slots_of(kind, kind), running,
       function(run) return has_kind[run.worker] end, by_workers, true)
     limit('all', all.global_limit, redis.call('ZCARD', P .. 'processing'), function() return true end, before, true)
     limit('kind\n' .. kind, limits_of_kind.limit, counted('running', kind),
@@ -150,6 +153,7 @@ local function make_forecast()
       own[t.kind] = (own[t.kind] or 0) + t.more
     end
     local found = start_under_limits(t, before, own, of_key)
+    if not counting.some_are_late() then return found end
     local _, middle = samples.band_of(found)
     local is_later
     is_later, of_key = counting.add_late(t, middle, before, own, of_key)

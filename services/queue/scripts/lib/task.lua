@@ -83,13 +83,14 @@ local function starts_in(t)
     math.floor(low * 10) / 10, math.ceil(high * 10) / 10 + MOMENT)
 end
 
--- The inside of its JSON object in two parts, what is its own and the fragment; and its position.
-local function snapshot(t)
+-- The inside of its JSON object in two parts, what is its own and the fragment; and its position. When it starts is not
+-- looked for when nobody hears it.
+local function snapshot(t, is_unheard)
   local place, here = '', nil
   if t.status == 'queued' then
     here = position(t.task_id, t.line)
     if here then
-      place = string.format('"position":%d,', here) .. starts_in(t)
+      place = string.format('"position":%d,', here) .. (is_unheard and '' or starts_in(t))
     end
   elseif t.status == 'delayed' then
     local due = redis.call('ZSCORE', P .. 'delayed', t.task_id)
@@ -101,7 +102,7 @@ local function snapshot(t)
 end
 
 local function emit_progress(t)
-  emit('task', t.task_id, t, 'progress', snapshot(t))
+  emit('task', t.task_id, t, 'progress', snapshot(t, not is_heard('task', t.task_id)))
 end
 
 -- The inside of the JSON object of its `finished`.
