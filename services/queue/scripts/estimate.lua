@@ -10,25 +10,20 @@
 -- code of what holds it back or "", position or "", starts, runs, ends}. Each of these is the median, the 10th and the
 -- 90th percentile as texts, or none; starts and ends in how many seconds. A batch starts with its first task and ends
 -- with its last.
-local news, f = A.tasks, the_forecast()
-local first = news[1]
+local news, f = A.tasks, forecast.get()
+local samples, first, MOST_BESIDE = f.samples, news[1], 8
 
 local function told(values)
   if not values then return {} end
-  local low, middle, high = f.samples.band_of(values)
+  local low, middle, high = samples.band_of(values)
   return {stamp(middle), stamp(low), stamp(high)}
 end
 
-local function sum(one, other)
-  if not (one and other) then return nil end
-  local found = {}
-  for i = 1, SAMPLES do found[i] = one[i] + other[i] end
-  return found
-end
+local function sum(one, other) return one and other and samples.sum(one, other) end
 
 local function length_of(kind, expected)
   if not (pace_of(kind) or A.knows) then return nil end
-  return f.samples.lengths(f.usual(kind, expected), 22)
+  return samples.lengths(f.usual(kind, expected), 22)
 end
 
 -- A task that there is.
@@ -38,9 +33,9 @@ local function tell_task(t)
   if WAITS[t.status] then
     local due = t.status == 'delayed' and tonumber(redis.call('ZSCORE', P .. 'delayed', t.task_id) or '')
     starts, runs = f.start(t), length_of(t.kind, t.expected)
-    if due and starts then starts = f.later(starts, f.constant(math.max(due - NOW, 0))) end
+    if due and starts then starts = samples.later(starts, samples.constant(math.max(due - NOW, 0))) end
   else
-    starts = f.constant(0)
+    starts = samples.constant(0)
     runs = starts
     for _, run in ipairs(f.runs()) do
       if run.id == t.task_id then runs = run.rest() end
@@ -51,8 +46,8 @@ end
 
 -- A batch that there is.
 local function tell_batch(b)
-  local ends = GOES_ON[b.status] and rest_of_batch(b) or nil
-  if not GOES_ON[b.status] then ends = f.constant(0) end
+  local ends = GOES_ON[b.status] and forecast.rest_of_batch(b) or nil
+  if not GOES_ON[b.status] then ends = samples.constant(0) end
   return {NOW_STAMP, b.batch_id, '', '', {}, told(ends), told(ends)}
 end
 
@@ -88,7 +83,7 @@ end
 
 -- How many tasks of a batch may run at once.
 local function width(t)
-  local own, all = holds(t.kind), all_limits()
+  local own, all = f.holds(t.kind), all_limits()
   local most = f.slots_of(t.kind, t.kind)
   for _, limit in ipairs({own.limit or 0, own.user_limit or 0, all.user_limit or 0, all.global_limit or 0}) do
     if limit > 0 then most = math.min(most, limit) end
@@ -103,19 +98,19 @@ local function tell_new()
   local here = last_position(t.line) + 1
   if due > 0 then
     t.status, here = 'delayed', ''
-    if starts then starts = f.later(starts, f.constant(due)) end
+    if starts then starts = samples.later(starts, samples.constant(due)) end
   end
-  local _, middle = f.samples.band_of(starts or f.constant(1))
+  local _, middle = samples.band_of(starts or samples.constant(1))
   local code = middle > 0 and waiting_for(t) or ''
   if #news == 1 then return {NOW_STAMP, '', code, here, told(starts), told(length), told(sum(starts, length))} end
   local last, ends = last_of_all(), nil
   local runs = length
   if starts and length then
     for i = 1, width(t) - 1 do
-      length = f.later(length, f.samples.any_rest(f.usual(t.kind, t.expected), 24 + i))
+      length = samples.later(length, samples.any_rest(f.usual(t.kind, t.expected), 24 + i))
     end
     ends, runs = sum(f.start(last), length), {}
-    for i = 1, SAMPLES do runs[i] = math.max(ends[i] - starts[i], 0) end
+    for i, at in ipairs(ends) do runs[i] = math.max(at - starts[i], 0) end
   end
   return {NOW_STAMP, '', code, here, told(starts), told(runs), told(ends)}
 end

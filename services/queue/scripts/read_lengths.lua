@@ -4,7 +4,7 @@
 --
 -- kinds: names
 -- Reply: for each {median, 10th percentile, 90th percentile} as texts [s], or {} until one of its tasks has ended.
-local samples, found = make_samples(), {}
+local samples, found = forecast.samples(), {}
 for i, kind in ipairs(A.kinds) do
   local known = pace_of(kind)
   found[i] = {}

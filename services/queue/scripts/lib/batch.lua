@@ -1,4 +1,4 @@
--- Uses: counts, events, iso, starts
+-- Uses: counts, events, iso, batch_rest
 --
 -- Batches count their tasks.
 --
@@ -47,69 +47,6 @@ local function load_batch(id)
   return b
 end
 
--- When all tasks of a batch have ended, as samples (see samples.lua); nil when too little is known. Its last waiting
--- task is the latest of the last few in its list. Around the end of that one as many of its tasks run as do now.
-local LOOKED_AT, MOST_BESIDE = 8, 8
-local rest_of_batch
-do
-  local function read_waiting(id)
-    local known = records[task_key(id)]
-    local status, made = known and known.status, known and known[PACKED]
-    if not made then
-      local found = redis.pcall('HMGET', task_key(id), 'status', 'made')
-      status, made = status or found[1], read_made(found[2])
-    end
-    if not made or (status ~= 'queued' and status ~= 'delayed') then return nil end
-    return {task_id = id, status = status, user_id = made[AT.user_id], kind = made[AT.kind], level = made[AT.level],
-      line = made[AT.level] .. made[AT.kind], key = made[AT.key], seq = made[AT.seq], expected = made[AT.expected]}
-  end
-
-  local function last_waiting(id)
-    local last
-    for first = -LOOKED_AT, -8 * LOOKED_AT, -LOOKED_AT do
-      local ids = redis.call('LRANGE', P .. 'batch_tasks:' .. id, whole(first), whole(first + LOOKED_AT - 1))
-      for _, task_id in ipairs(ids) do
-        local one = read_waiting(task_id)
-        if one and (not last or one.level >= last.level) then last = one end
-      end
-      if last or #ids < LOOKED_AT then break end
-    end
-    return last
-  end
-
-  local function start_of(t)
-    if t.status == 'queued' then return the_forecast().start(t) end
-    local due = tonumber(redis.call('ZSCORE', P .. 'delayed', t.task_id) or '')
-    return due and the_forecast().constant(math.max(due - NOW, 0))
-  end
-
-  function rest_of_batch(b)
-    local f, number, latest, kind = the_forecast(), 0, nil, b.kind or ''
-    local known = pace_of(kind) ~= nil
-    for _, run in ipairs(f.runs()) do
-      if run.batch == b.batch_id then
-        number, known, latest = number + 1, known or run.known, f.later(latest, run.rest())
-      end
-    end
-    if not known then return nil end
-    local own, running = f.usual(kind, '0'), tonumber(b.processing or 0)
-    -- The others of many.
-    for i = number + 1, math.min(running, number + MOST_BESIDE) do
-      latest = f.later(latest, f.samples.any_rest(own, 24 + i % 14))
-    end
-    if tonumber(b.queued or 0) == 0 then return latest end
-    local t = pace_of(kind) and last_waiting(b.batch_id)
-    local start = t and start_of(t)
-    if not start then return nil end
-    local length, ends = f.samples.lengths(own, 22), {}
-    for i = 1, math.min(math.max(running, 1), MOST_BESIDE) - 1 do
-      length = f.later(length, f.samples.any_rest(own, 24 + i))
-    end
-    for i = 1, SAMPLES do ends[i] = start[i] + length[i] end
-    return f.later(latest, ends)
-  end
-end
-
 local GOES_ON = {queued = true, processing = true}
 
 -- The time left of a batch as a part of its JSON object [s]. It is found once a script.
@@ -118,9 +55,9 @@ local function time_left(b, is_wanted)
   if not GOES_ON[b.status] then return ',"remaining_time":0,"remaining_low":0,"remaining_high":0' end
   local told = times_left[b.batch_id]
   if not told and is_wanted then
-    local found = rest_of_batch(b)
+    local found = forecast.rest_of_batch(b)
     if found then
-      local low, middle, high = the_forecast().samples.band_of(found)
+      local low, middle, high = forecast.get().samples.band_of(found)
       told = string.format(',"remaining_time":%.1f,"remaining_low":%.1f,"remaining_high":%.1f', middle, low, high)
     end
     times_left[b.batch_id] = told

@@ -1,4 +1,4 @@
--- Uses: running, line, rates
+-- Uses: running
 --
 -- What is before a waiting task. It is counted in O(log n) of each line, and no more is looked at than the numbers
 -- below say.
@@ -9,23 +9,26 @@
 --   their slots busy meanwhile, and is a group that is left out with these slots.
 -- - Delayed tasks that fall due until then and go before.
 -- Later submissions of a higher priority are not foreseen.
-local MOST_GROUPS, MOST_LANES, MOST_LATE = 8, 16, 12
--- As in claim.lua.
-local MOST_PASSED_OVER = 9
+-- `usual` and `slots_of`: see running.lua; `given`: see starts.lua.
+function forecast.counting(usual, slots_of, given)
+  local MOST_GROUPS, MOST_LANES, MOST_LATE = 8, 16, 12
+  -- As in claim.lua.
+  local MOST_PASSED_OVER = 9
+  local MARK, LEVELS, AT, read_made = given.MARK, given.LEVELS, given.AT, given.read_made
+  local user_line, lane_of, kind_of = given.user_line, given.lane_of, given.kind_of
+  local order, all_limits = given.order, given.all_limits
 
--- The limits of a kind, and whether it is paused: the same for all its waiting tasks. Read once.
-local held_by = {}
-local function holds(kind)
-  if not held_by[kind] then
-    local paused = redis.call('SMISMEMBER', P .. 'paused', '', kind)
-    held_by[kind] = read_limits(redis.call('HGET', P .. 'limits', kind))
-    held_by[kind].paused = paused[1] == 1 or paused[2] == 1
+  -- The limits of a kind, and whether it is paused: the same for all its waiting tasks. Read once.
+  local held_by = {}
+  local function holds(kind)
+    if not held_by[kind] then
+      local paused = redis.call('SMISMEMBER', P .. 'paused', '', kind)
+      held_by[kind] = given.read_limits(redis.call('HGET', P .. 'limits', kind))
+      held_by[kind].paused = paused[1] == 1 or paused[2] == 1
+    end
+    return held_by[kind]
   end
-  return held_by[kind]
-end
 
--- `usual` and `slots_of`: see running.lua.
-local function make_counting(usual, slots_of)
   -- The lines that have waiting tasks of kinds that are not paused and have workers.
   local lines
   local function all_lines()
@@ -233,6 +236,6 @@ local function make_counting(usual, slots_of)
     return #before_it > 0, of_key
   end
 
-  return {before = count_before, of_key = count_of_key, held = count_held, groups = groups_of,
+  return {holds = holds, before = count_before, of_key = count_of_key, held = count_held, groups = groups_of,
     some_are_late = some_are_late, add_late = add_late}
 end

@@ -1,13 +1,13 @@
--- Uses: made, samples
+-- Uses: samples
 --
 -- The tasks that run, what is left of each, and the workers that there are: what a waiting task waits for.
 -- Of many running tasks the first by the ends of their leases stand for all.
-local MOST_RUNS, MOST_WORKERS = 32, 200
--- A worker that says nothing for so long counts no more [s]: SILENT_SECONDS of kinds.py.
-local SILENT = 30
-
-local function make_running(samples)
-  local usuals = {}
+-- `given`: see starts.lua.
+function forecast.running(samples, given)
+  local MOST_RUNS, MOST_WORKERS = 32, 200
+  -- A worker that says nothing for so long counts no more [s]: SILENT_SECONDS of kinds.py.
+  local SILENT = 30
+  local read_made, AT, usuals = given.read_made, given.AT, {}
 
   -- The usual length of a kind; what the submitter expects until it is known.
   local function usual(kind, expected)

@@ -8,9 +8,12 @@
 -- log-normal with the mean and variance of its kind (Downey, "A parallel workload model and its implications for
 -- processor allocation", 1997, finds lengths of jobs so), and the mean is as uncertain as its number of tasks says.
 --
--- The functions are made when they are asked for: most scripts have no use for them.
-local SAMPLES = 40
-local function make_samples()
+-- `forecast` is where the parts of the library stand that foresee. Each makes its functions when it is asked for, and
+-- uses no variable of the parts around it: most scripts have no use for them, and pay for no more than these few.
+local forecast = {}
+
+function forecast.samples()
+  local SAMPLES = 40
   -- The upper half of the quantiles of the normal distribution, at (place - 0.5) / 40.
   local Z = {0.0313, 0.0941, 0.1573, 0.2211, 0.2858, 0.3518, 0.4193, 0.4888, 0.5607, 0.6357, 0.7144, 0.7978, 0.8871,
     0.9842, 1.0916, 1.2133, 1.3563, 1.5341, 1.7805, 2.2414}
@@ -194,6 +197,26 @@ local function make_samples()
     return (sorted[4] + sorted[5]) / 2, (sorted[20] + sorted[21]) / 2, (sorted[36] + sorted[37]) / 2
   end
 
+  local function constant(seconds)
+    local found = {}
+    for i = 1, SAMPLES do found[i] = seconds end
+    return found
+  end
+
+  -- The maximum of two; the first may be nil.
+  local function later(one, other)
+    if not one then return other end
+    local found = {}
+    for i = 1, SAMPLES do found[i] = math.max(one[i], other[i]) end
+    return found
+  end
+
+  local function sum(one, other)
+    local found = {}
+    for i = 1, SAMPLES do found[i] = one[i] + other[i] end
+    return found
+  end
+
   return {usual_of = usual_of, lengths = lengths, rest = rest, any_rest = any_rest, start_behind = start_behind,
-    band_of = band_of}
+    band_of = band_of, constant = constant, later = later, sum = sum}
 end

@@ -1,19 +1,26 @@
--- Uses: before
+-- Uses: before, made, line, rates
 --
 -- When a waiting task starts, as samples (see samples.lua): the latest of the starts that each limit alone would allow.
 -- Each limit over running tasks is a set of slots: all tasks, those of its kind, its user, its user and kind, its key,
 -- and the places of the workers that have its kind. Its slots are taken, as they are free, by what is before the task
 -- under that limit (list scheduling: Graham, "Bounds on multiprocessing timing anomalies", 1969).
-local MOST_SLOTS = 16
+--
+-- `given` is what these parts use of those around: handed over in a table it costs no function anything.
+forecast.given = {
+  MARK = MARK, LEVELS = LEVELS, AT = AT, read_made = read_made, user_line = user_line, lane_of = lane_of,
+  kind_of = kind_of, order = order, all_limits = all_limits, read_limits = read_limits, time_when_full = time_when_full,
+}
 
-local function make_forecast()
-  local samples = make_samples()
-  local running = make_running(samples)
+function forecast.starts()
+  local MOST_SLOTS = 16
+  local given, samples = forecast.given, forecast.samples()
+  local running = forecast.running(samples, given)
   local usual, all_runs, all_workers, slots_of = running.usual, running.runs, running.workers, running.slots_of
-  local counting = make_counting(usual, slots_of)
+  local counting = forecast.counting(usual, slots_of, given)
+  local holds, all_limits, time_when_full = counting.holds, given.all_limits, given.time_when_full
+  local later, constant = samples.later, samples.constant
 
-  local ZEROS = {}
-  for i = 1, SAMPLES do ZEROS[i] = 0 end
+  local ZEROS = constant(0)
 
   -- The slots of a limit and the rests of the tasks in them; of many slots some stand for all.
   local pools = {}
@@ -74,19 +81,6 @@ local function make_forecast()
   -- In how many seconds the n-th start from now has its token.
   local function seconds_to_token_of(name, rate, since, n)
     return math.max(time_when_full(name, rate, since) - NOW + n * rate[2] / rate[1] - rate[2], 0)
-  end
-
-  local function later(one, other)
-    if not one then return other end
-    local found = {}
-    for i = 1, SAMPLES do found[i] = math.max(one[i], other[i]) end
-    return found
-  end
-
-  local function constant(seconds)
-    local found = {}
-    for i = 1, SAMPLES do found[i] = seconds end
-    return found
   end
 
   local function start_under_limits(t, before, own, of_key)
@@ -160,12 +154,11 @@ local function make_forecast()
     return is_later and start_under_limits(t, before, own, of_key) or found
   end
 
-  return {start = start, usual = usual, slots_of = slots_of, samples = samples, runs = all_runs, later = later,
-    constant = constant}
+  return {start = start, usual = usual, holds = holds, slots_of = slots_of, samples = samples, runs = all_runs}
 end
 
-local forecast
-local function the_forecast()
-  forecast = forecast or make_forecast()
-  return forecast
+-- The functions that foresee, made once.
+function forecast.get()
+  forecast.made = forecast.made or forecast.starts()
+  return forecast.made
 end

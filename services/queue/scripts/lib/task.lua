@@ -74,11 +74,11 @@ end
 
 -- When a waiting task starts, as a part of its JSON object: the median, and the 10th and 90th percentile [s]. A worker
 -- needs a moment to take it.
-local MOMENT = 0.1
 local function starts_in(t)
-  local found = the_forecast().start(t)
+  local MOMENT = 0.1
+  local found = forecast.get().start(t)
   if not found then return '' end
-  local low, middle, high = the_forecast().samples.band_of(found)
+  local low, middle, high = forecast.get().samples.band_of(found)
   return string.format('"starts_in":%.1f,"starts_in_low":%.1f,"starts_in_high":%.1f,', middle,
     math.floor(low * 10) / 10, math.ceil(high * 10) / 10 + MOMENT)
 end
