@@ -219,11 +219,13 @@ async def test_end_leaves_no_time() -> None:
 
 @pytest.mark.gen_test
 async def test_time_left_follows_the_pace() -> None:
-    """At first the plan's; from a quarter on what the pace foretells, however wrong the plan."""
+    """At first the plan's; then more and more what the pace foretells, however wrong the plan."""
     tracker = make_tracker()
-    assert tracker.remaining_seconds() == 150
+    assert tracker.remaining_seconds() == pytest.approx(150, abs=0.5)
     await tracker.update_progress({"step": "trader"})
-    assert 0 < tracker.remaining_seconds() < 1
+    left = tracker.remaining_seconds()
+    assert left is not None
+    assert 0 <= left < 1
 
 
 def test_plan_is_the_state_before_the_start() -> None:

@@ -44,6 +44,9 @@ class Prepared:
     def last_fragment(self, outcome: Outcome, error: str) -> bytes | None:
         return f'"message":"{outcome}"'.encode()
 
+    def lesson(self) -> None:
+        pass
+
 
 @attrs.define
 class Target:

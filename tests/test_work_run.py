@@ -747,35 +747,39 @@ def test_async_items_are_not_for_a_plain_loop() -> None:
         next(iter(run.track(letters())))
 
 
-def test_remaining_time_is_the_plans_at_first_then_more_and_more_the_paces() -> None:
+def test_remaining_time_is_what_is_expected_at_first_then_more_and_more_the_pace() -> None:
     clock = Clock()
     run, _ = make_run(expected_seconds=100, clock=clock)
-    assert run.remaining_seconds() == 100
+    assert run.remaining_seconds() == pytest.approx(100)
     clock.now = 10
     run.update(0.05)
-    paced, planned = 10 / 0.05 * 0.95, 95
-    assert run.remaining_seconds() == pytest.approx(0.2 * paced + 0.8 * planned)
+    # The pace alone says 190 s, the plan 95 s.
+    first = run.remaining_seconds()
+    assert first is not None
+    assert 95 < first < 190
     run.update(0.5)
-    assert run.remaining_seconds() == 10
+    # The pace says 10 s.
+    second = run.remaining_seconds()
+    assert second is not None
+    assert 9 < second < 13
     seen = shown(run)
-    assert (seen["elapsed_time"], seen["remaining_time"], seen["estimated_total_time"]) == (
-        10,
-        10,
-        20,
-    )
+    assert (seen["elapsed_time"], seen["remaining_time"]) == (10, round(second, 1))
+    assert seen["estimated_total_time"] == pytest.approx(10 + second, abs=0.06)
+    assert seen["remaining_low"] <= seen["remaining_time"] <= seen["remaining_high"]
 
 
 def test_remaining_time_is_unknown_until_there_is_a_pace() -> None:
     clock = Clock()
     run, _ = make_run(clock=clock)
     clock.now = 10
-    assert run.remaining_seconds() is None
-    assert shown(run)["remaining_time"] is None
-    assert shown(run)["estimated_total_time"] is None
-    run.update(5e-324)
-    assert run.remaining_seconds() == 10 * 365 * 86400
+    times = ("remaining_time", "remaining_low", "remaining_high", "estimated_total_time")
+    for part in (None, 5e-324):
+        if part:
+            run.update(part)
+        assert run.remaining_seconds() is None
+        assert {shown(run)[name] for name in times} == {None}
     run.update(0.1)
-    assert run.remaining_seconds() == pytest.approx(90)
+    assert run.remaining_seconds() == pytest.approx(90, rel=0.15)
 
 
 STARTS = Plan([Step("big", 70), Step("rest", 30)])
@@ -804,16 +808,21 @@ async def test_remaining_time_follows_the_work_of_this_attempt(
         run.update(0.7) if how == "told" else run.go_to(1)
     clock.now = 1
     assert run.progress == pytest.approx(70)
-    assert run.remaining_seconds() == (expected and pytest.approx(30))
+    # Of the 30 s that are expected of the rest one has passed.
+    assert run.remaining_seconds() == (expected and pytest.approx(29, abs=0.5))
     if how == "told":
         run.update(0.85)
     else:
         with run.step("rest"):
             run.update(0.5)
-            assert run.remaining_seconds() == pytest.approx(1)
+            left = run.remaining_seconds()
+            assert left is not None
+            assert 0.9 < left < (1.1 if expected is None else 3)
     clock.now = 2
     assert run.progress == pytest.approx(85 if how == "told" else 100)
-    assert run.remaining_seconds() == pytest.approx(2 if how == "told" else 0)
+    left = run.remaining_seconds()
+    assert left is not None
+    assert (1 < left < 5) if how == "told" else left < 0.1
 
 
 def test_only_the_first_report_of_a_later_attempt_tells_what_was_done_before() -> None:
@@ -823,7 +832,7 @@ def test_only_the_first_report_of_a_later_attempt_tells_what_was_done_before() -
     run.update(done=4, total=10)
     clock.now = 3
     run.update(done=7, total=10)
-    assert run.remaining_seconds() == pytest.approx(3)
+    assert run.remaining_seconds() == pytest.approx(3, rel=0.1)
 
 
 @pytest.mark.parametrize("expected", [None, 100])
@@ -836,13 +845,15 @@ def test_remaining_time_is_unknown_while_steps_are_found_on_the_way(
     for clock.now in (1, 2):
         with run.step(f"file {clock.now}"):
             pass
+        assert shown(run)["steps_open"]
         if expected is None:
             assert shown(run)["remaining_time"] is None
             assert shown(run)["estimated_total_time"] is None
         else:
-            assert run.remaining_seconds() == pytest.approx(100 - run.progress)
+            assert run.remaining_seconds() == pytest.approx(100 - clock.now, abs=0.5)
     run.set_plan(["file 1", "file 2", "file 3", "file 4"])
     assert run.remaining_seconds() is not None
+    assert "steps_open" not in shown(run)
 
 
 def test_remaining_time_is_unknown_inside_a_step_whose_steps_are_found() -> None:
@@ -852,7 +863,7 @@ def test_remaining_time_is_unknown_inside_a_step_whose_steps_are_found() -> None
         clock.now = 1
         run.update(0.5)
         assert run.remaining_seconds() is None
-    assert run.remaining_seconds() == pytest.approx(1)
+    assert run.remaining_seconds() == pytest.approx(1, rel=0.1)
 
 
 def test_end_stops_the_clock_and_all_reports() -> None:

@@ -46,6 +46,7 @@ from services.schedules import (
     ScheduleService,
     schedules_of,
 )
+from services.stalled import StalledWatch
 from services.submissions import TaskBounds
 from services.system_settings import SettingsFollower, SystemSettings, SystemSettingsService
 from services.tasks import TaskService
@@ -349,6 +350,7 @@ def _watch_logs(core: Core, notifications: NotificationService, topics: TopicSer
     ]
     for watch in watches:
         core.jobs.keep(watch.run, "log-watch")
+    core.jobs.keep(StalledWatch(queue).run, "stalled")
     core.jobs.keep(core.presence.run, "presence")
     core.jobs.keep(core.metrics.share, "metrics")
 
@@ -394,6 +396,7 @@ async def _worker(core: Core, targets: Mapping[str, Target]) -> AsyncIterator[No
         concurrency=settings.worker_concurrency,
         grace_seconds=settings.worker_grace_seconds,
         metrics=core.metrics,
+        forecasts=core.estimates,
     ):
         yield
 
@@ -439,7 +442,8 @@ async def _working(
 @contextlib.asynccontextmanager
 async def _remote_work(core: Core) -> AsyncIterator[RemoteWork]:
     """Serve workers that are elsewhere until the block ends."""
-    remote = RemoteWork(core.queue, core.kinds, RemoteBounds.of(core.settings), core.metrics)
+    bounds = RemoteBounds.of(core.settings)
+    remote = RemoteWork(core.queue, core.kinds, core.estimates, bounds, core.metrics)
     await patiently(partial(core.hub.subscribe, WORKERS, remote))
     try:
         yield remote

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from tornado.ioloop import IOLoop
 
+from services.estimates import Estimates
 from services.kinds import KindRegistry
 from services.progress import PlanBook
 from services.queue import QueueService, key_prefix
@@ -48,6 +49,7 @@ class Core:
     redis: Redis
     shared: Redis
     queue: QueueService
+    estimates: Estimates
     kinds: KindRegistry
     plans: PlanBook
     limits: Limits
@@ -105,12 +107,15 @@ async def open_core(
     await patiently(lambda: stack.enter_async_context(backplane.running(hub)))
     queue, jobs = queue_of(redis, settings), Jobs()
     stack.push_async_callback(queue.close)
+    estimates = Estimates(queue)
+    stack.push_async_callback(estimates.close)
     stack.push_async_callback(jobs.close)
     return Core(
         settings,
         redis,
         shared,
         queue,
+        estimates,
         KindRegistry(kinds),
         PlanBook(queue.read_plans),
         limits,
@@ -138,6 +143,7 @@ def queue_of(redis: Redis, settings: Settings) -> QueueService:
         idempotency_seconds=settings.queue_idempotency_seconds,
         idempotency_keys_per_user=settings.queue_idempotency_keys_per_user,
         kept_per_user=settings.queue_kept_per_user,
+        history_sorts=settings.queue_history_sorts,
     )
 
 

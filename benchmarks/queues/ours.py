@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from benchmarks.queues import report, spread
+from services.estimates import Estimates
 from services.kinds import KindRegistry
 from services.queue import Job, NewTask, Priority, QueueService
 from services.worker import Worker, load_targets
@@ -79,7 +80,12 @@ async def main(url: str, jobs: int, concurrency: int, full: bool) -> None:
         enqueued = time.perf_counter()
         targets = load_targets(kinds, Settings())
         worker = Worker(
-            queue, targets, concurrency=concurrency, worker_id="bench", grace_seconds=10
+            queue,
+            targets,
+            concurrency=concurrency,
+            worker_id="bench",
+            grace_seconds=10,
+            forecasts=Estimates(queue),
         )
         running = asyncio.create_task(worker.run())
         while (await queue.stats()).completed < jobs:

@@ -5,8 +5,7 @@ from typing import Annotated, Any
 
 import attrs
 
-from services.analysis.kind import NAME
-from services.analysis.plan import MAX_SYMBOL, TaskParams
+from services.analysis.plan import MAX_SYMBOL, NAME, TaskParams
 from services.submissions import (
     BatchItem,
     BatchRequest,

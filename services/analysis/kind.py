@@ -7,6 +7,8 @@ import attrs
 import orjson
 
 from services.analysis.plan import (
+    NAME,
+    TELLING,
     AnalysisParams,
     Step,
     estimate_seconds,
@@ -20,8 +22,6 @@ from tornado_rt.bounds import OutOfBounds
 from tornado_rt.json_body import structure
 from tornado_rt.problems import Problem
 from tornado_rt.work import Kind
-
-NAME = "analysis"
 
 
 @attrs.frozen(eq=False)
@@ -55,6 +55,7 @@ def analysis_kind(handler_path: str | None, settings: Settings) -> AnalysisKind:
         label="{symbol}",
         steps=_steps_of,
         shown=("symbol",),
+        telling=TELLING,
         max_attempts=settings.queue_max_attempts,
         retry_errors=False,
         expected_seconds=_expected_of,

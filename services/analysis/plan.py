@@ -10,7 +10,11 @@ import attrs
 from tornado_rt import work
 from tornado_rt.bounds import OutOfBounds, name_of, number_of
 from tornado_rt.json_body import MOST_ITEMS
+from tornado_rt.work.attempts.lessons import Outline, key_of
 
+NAME = "analysis"
+# The parameters by which analyses of one plan differ in how long they take.
+TELLING = ("research_depth", "llm_provider")
 MAX_SYMBOL = 64
 MAX_LLM_PROVIDER = 64
 
@@ -137,6 +141,17 @@ def _make_steps(analysts: tuple[Analyst, ...], research_depth: int) -> tuple[Ste
         _step(TRADER),
         *_shared(RISK, RISK_WEIGHT),
         *map(_step, FINAL),
+    )
+
+
+def outline_of(analysts: list[Analyst], research_depth: int, llm_provider: str) -> Outline:
+    """Return what is known of an analysis before it runs."""
+    plan = make_plan(analysts, research_depth)
+    return Outline(
+        NAME,
+        key_of(NAME, plan.digest, [research_depth, llm_provider]),
+        plan,
+        estimate_seconds(analysts, research_depth, llm_provider),
     )
 
 

@@ -1,27 +1,17 @@
 """Progress of one attempt, told step by step."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
-from services.analysis.plan import (
-    Analyst,
-    Step,
-    TaskParams,
-    estimate_seconds,
-    make_plan,
-    make_steps,
-)
+from services.analysis.plan import Analyst, Step, TaskParams, make_steps, outline_of
 from services.progress.snapshot import PlanView
 from services.progress.stores import FileProgressStore, ProgressStore
-from tornado_rt.protocol import iso_time
-from tornado_rt.work import MAX_MESSAGE_LENGTH, WAITING, Plan, clean_text
-from tornado_rt.work.values import as_percent, cut
+from tornado_rt.work import MAX_MESSAGE_LENGTH, Plan, Run, clean_text, first_fragment
+from tornado_rt.work.forecast import Forecast
+from tornado_rt.work.values import cut
 
-# From which share done on the time left follows the pace alone.
-PACE_TRUSTED_FROM = 0.25
 # How much of a step that is none is said.
 MAX_STEP_LENGTH = 100
 
@@ -34,7 +24,8 @@ class RedisProgressTracker:
     """Follows the plan of one analysis.
 
     `store` keeps each state: None keeps files under the data folder. Progress never goes backwards.
-    The time left is the plan's at first, and more and more the one that the pace so far foretells.
+    The time left is the plan's at first; from then on it follows what is known of analyses like
+    this one, and how this one goes.
     """
 
     def __init__(
@@ -50,26 +41,36 @@ class RedisProgressTracker:
         self.task_id = task_id
         self.attempt = attempt
         self.steps = make_steps(analysts, research_depth)
-        self.status = "processing"
-        self.message = WAITING
-        self._plan = make_plan(analysts, research_depth)
-        self._planned_seconds = estimate_seconds(analysts, research_depth, llm_provider)
+        self.outline = outline_of(analysts, research_depth, llm_provider)
         self._store = store or FileProgressStore()
-        self._current = 0
+        self._run = self._new_run(None)
         self._begun = False
-        self._progress = 0.0
-        self._started = time.monotonic()
-        self._ended: float | None = None
+
+    @property
+    def status(self) -> str:
+        """`processing`, `completed` or `failed`."""
+        return self._run.status
+
+    @property
+    def message(self) -> str:
+        """The message of the last report."""
+        return self._run.message
 
     @property
     def plan(self) -> Plan:
         """The plan, which snapshots name by its digest."""
-        return self._plan
+        assert self._run.plan is not None
+        return self._run.plan
 
     @property
     def progress(self) -> float:
         """How much is done, from 0 to 100."""
-        return self._progress
+        return self._run.progress
+
+    def expect(self, forecast: Forecast | None) -> None:
+        """Take what is known of analyses like this one; after the first report nothing changes."""
+        if not self._begun:
+            self._run = self._new_run(forecast)
 
     async def update_progress(self, progress_update: str | dict[str, Any]) -> None:
         """Tell where the work is: a message for the current step, or `{"step", "message"?}`.
@@ -79,92 +80,72 @@ class RedisProgressTracker:
         to 2,000 characters. Raise StepUnknown; LeaseLost from the store.
         """
         step, message = read_update(progress_update, self.steps)
-        if isinstance(progress_update, dict):
-            at = min(self._current, len(self.steps) - 1) if step is None else step
-            self._go_to(at)
-            message = self.steps[at].description if message is None else message
-        self.message, self._begun = message or "", True
-        await self._save()
+        await self._begin()
+        at = self._run.snapshot()["current_step"] if step is None else step
+        if message is None and not isinstance(progress_update, dict):
+            message = ""
+        self._run.go_to(at, message)
+        await self._store.save(self)
 
     async def mark_completed(self, message: str = "Done") -> None:
         """End with everything done."""
+        await self._begin()
         self.complete(message)
-        await self._save()
+        await self._store.save(self)
+        if (times := self.lesson()) is not None:
+            await self._store.learn(self.outline, self.task_id, times)
 
     async def mark_failed(self, reason: str) -> None:
         """End where the work stands."""
         self.fail(reason)
-        await self._save()
+        await self._store.save(self)
 
     def complete(self, message: str = "Done") -> None:
         """Do as `mark_completed`, and keep nothing."""
-        self._current = len(self.steps)
-        self._end("completed", message, 100.0)
+        self._run.complete(message)
 
     def fail(self, reason: str) -> None:
         """Do as `mark_failed`, and keep nothing."""
-        self._end("failed", reason, self._progress)
+        self._run.fail(reason)
 
     def elapsed_seconds(self) -> float:
         """Return how long the attempt took so far."""
-        return (self._ended or time.monotonic()) - self._started
+        return self._run.elapsed_seconds()
 
-    def remaining_seconds(self) -> float:
-        """Return how long the rest is expected to take; 0 once it has ended."""
-        if self._ended is not None:
-            return 0.0
-        done = self._progress / 100
-        planned = self._planned_seconds * (1 - done)
-        if not done:
-            return planned
-        paced = self.elapsed_seconds() / done * (1 - done)
-        trust = min(done / PACE_TRUSTED_FROM, 1.0)
-        return trust * paced + (1 - trust) * planned
+    def remaining_seconds(self) -> float | None:
+        """Return how long the rest is expected to take: 0 once it has ended."""
+        return self._run.remaining_seconds()
+
+    def look_in(self) -> float | None:
+        """Return after how many seconds without a report the time left is news; None: never."""
+        return self._run.look_in()
+
+    def lesson(self) -> list[tuple[str, float]] | None:
+        """Return the times [s] of its steps, once it is completed."""
+        return self._run.lesson()
 
     def state(self) -> dict[str, Any]:
         """Return what is kept of the snapshot, but the task's id, status and attempt."""
-        elapsed, remaining = self.elapsed_seconds(), self.remaining_seconds()
-        at = min(self._current, len(self.steps) - 1)
-        return {
-            "progress": as_percent(self._progress / 100),
-            "message": self.message,
-            "current_step": at,
-            "current_step_name": self.steps[at].description,
-            "total_steps": len(self.steps),
-            "plan": self._plan.digest,
-            "marks": self._marks(),
-            "elapsed_time": round(elapsed, 1),
-            "remaining_time": round(remaining, 1),
-            "estimated_total_time": round(elapsed + remaining, 1),
-            "updated_at": iso_time(),
-        }
+        return self._run.snapshot()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the snapshot (design section 8)."""
         head = {"task_id": self.task_id, "status": self.status, "attempt": self.attempt}
-        shown: dict[str, Any] = orjson.loads(PlanView(self._plan).show(head | self.state()))
+        shown: dict[str, Any] = orjson.loads(PlanView(self.plan).show(head | self.state()))
         return shown
 
     def fragment(self) -> bytes:
         """Return `state` as JSON without its braces, as the queue wants it."""
-        return _encode(self.state())
+        return orjson.dumps(self.state())[1:-1]
 
-    def _go_to(self, step: int) -> None:
-        self._current = max(self._current, step)
-        done = sum(leaf.share for leaf in self._plan.leaves[: self._current]) * 100
-        self._progress = max(self._progress, min(done, 100.0))
+    async def _begin(self) -> None:
+        if not self._begun:
+            self.expect(await self._store.forecast(self.outline))
+            self._begun = True
 
-    def _marks(self) -> str:
-        here = "r" if self._begun else "p"
-        return ("c" * self._current + here).ljust(len(self.steps), "p")[: len(self.steps)]
-
-    def _end(self, status: str, message: str, progress: float) -> None:
-        self.status, self._progress = status, progress
-        self.message = clean_text(message, MAX_MESSAGE_LENGTH)
-        self._ended = time.monotonic()
-
-    async def _save(self) -> None:
-        await self._store.save(self)
+    def _new_run(self, forecast: Forecast | None) -> Run:
+        known = self.outline
+        return Run(plan=known.plan, expected_seconds=known.expected, forecast=forecast)
 
 
 def read_update(update: object, steps: Sequence[Step]) -> tuple[int | None, str | None]:
@@ -208,10 +189,5 @@ def _tell(step: object) -> str:
 
 def plan_fragment(params: TaskParams) -> bytes:
     """Return the first fragment of a task's snapshot: nothing done, the plan and its time."""
-    tracker = RedisProgressTracker("", params.analysts, params.research_depth, params.llm_provider)
-    return _encode(tracker.state() | {"elapsed_time": 0.0})
-
-
-def _encode(state: dict[str, Any]) -> bytes:
-    """Return a JSON object without its braces, for the queue to put a head before it."""
-    return orjson.dumps(state)[1:-1]
+    outline = outline_of(params.analysts, params.research_depth, params.llm_provider)
+    return first_fragment(outline.plan, outline.expected)

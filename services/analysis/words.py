@@ -1,6 +1,6 @@
 """How people and receivers of callbacks are told of an analysis."""
 
-from services.analysis.kind import NAME
+from services.analysis.plan import NAME
 
 ANALYSIS = NAME
 # A submission to try a server with.

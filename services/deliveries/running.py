@@ -90,6 +90,9 @@ class PreparedDelivery:
         """Return the last state of the snapshot."""
         return self._prepared.last_fragment(outcome, error)
 
+    def lesson(self) -> None:
+        """Teach nothing: nobody waits for the end of a delivery."""
+
     async def run(self) -> Any:
         """Run the handler when it is its turn. Raise Retry, or TaskError when it is given up."""
         try:

@@ -57,6 +57,7 @@ class Description:
     label: str = ""
     plan: str = ""
     shown: list[str] = attrs.Factory(list)
+    telling: list[str] = attrs.Factory(list)
     max_attempts: int = attrs.field(default=3, validator=number_of(1, MOST_KEPT))
     timeout: float = attrs.field(default=0.0, validator=number_of(0, MOST_SECONDS))
     expected_seconds: float | None = attrs.field(
@@ -71,6 +72,7 @@ def entry_of(kind: Kind) -> KindEntry:
         label=kind.label if isinstance(kind.label, str) else "",
         plan=_text_of(None if callable(kind.steps) else kind.plan_of(None)),
         shown=list(kind.shown),
+        telling=list(kind.telling),
         max_attempts=kind.max_attempts,
         timeout=kind.timeout,
         expected_seconds=None if callable(kind.expected_seconds) else kind.expected_of(None),

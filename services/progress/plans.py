@@ -3,13 +3,13 @@
 import asyncio
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import structlog
 
 from services.progress.snapshot import PlanView, read_kept
+from tornado_rt.bounded import Bounded
 from tornado_rt.protocol import Bundle, Message, MessageType
 from tornado_rt.work import Plan
 
@@ -28,45 +28,8 @@ MISSING_SECONDS = 1.0
 DIGEST = re.compile(r"[0-9a-f]{16}")
 NO_STEPS = PlanView(None)
 
-K = TypeVar("K")
-V = TypeVar("V")
-
 # Returns the texts of the plans that there are, by their digests.
 Read = Callable[[Sequence[str]], Awaitable[Mapping[str, bytes]]]
-
-
-class Bounded(Generic[K, V]):
-    """At most `most` values of `most_size` in all; the oldest go first."""
-
-    def __init__(self, most: int, most_size: int = 0) -> None:
-        self.values: OrderedDict[K, V] = OrderedDict()
-        self._most = most
-        self._most_size = most_size
-        self._sizes: dict[K, int] = {}
-        self._size = 0
-
-    def find(self, key: K) -> V | None:
-        """Return a value, which counts as new from here on; None when there is none."""
-        value = self.values.get(key)
-        if value is not None:
-            self.values.move_to_end(key)
-        return value
-
-    def put(self, key: K, value: V, size: int = 0) -> None:
-        """Keep a value, whatever has to go for it."""
-        self.drop(key)
-        self.values[key], self._sizes[key] = value, size
-        self._size += size
-        while len(self.values) > 1 and self._is_full():
-            self.drop(next(iter(self.values)))
-
-    def drop(self, key: K) -> None:
-        """Forget a value; harmless when it is not kept."""
-        if self.values.pop(key, None) is not None:
-            self._size -= self._sizes.pop(key)
-
-    def _is_full(self) -> bool:
-        return len(self.values) > self._most or self._size > self._most_size > 0
 
 
 class PlanBook:

@@ -2,7 +2,7 @@
 
 What is kept names the plan by its digest, under `plan`, and has a letter for each of its leaves,
 under `marks`: completed, skipped, running, pending. It has a tenth of the length of what is shown,
-which has `steps` in their place.
+which has `steps` in their place, each with its times: of `times` and `usual`.
 """
 
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from tornado_rt.work import Leaf, Plan
+from tornado_rt.work.timekeeper import MOST_SECONDS
 
 # Digits of a share in what is shown.
 WEIGHT_DIGITS = 4
@@ -53,11 +54,12 @@ class PlanView:
         """
         fields.pop("plan", None)
         marks = self._marks_of(fields)
+        times = _times_of(fields, len(self._pieces))
         # Nothing is known of what the status may be: it can be of a type that is not hashable.
         statuses = STATUSES_BY_END.get(str(fields.get("status")), STATUSES)
         steps = (
-            before + statuses.get(mark, STATUSES["p"]) + after
-            for (before, after), mark in zip(self._pieces, marks, strict=False)
+            before + statuses.get(mark, STATUSES["p"]) + after + time + b"}"
+            for (before, after), mark, time in zip(self._pieces, marks, times, strict=False)
         )
         fields["steps"] = orjson.Fragment(b"[" + b",".join(steps) + b"]")
         return orjson.dumps(fields)
@@ -76,4 +78,26 @@ def _pieces_of(leaf: Leaf) -> tuple[bytes, bytes]:
     weight = round(leaf.share, WEIGHT_DIGITS)
     before = {"name": leaf.name, "description": leaf.title, "weight": weight}
     group = b',"group":' + orjson.dumps(leaf.group) if leaf.group else b""
-    return orjson.dumps(before)[:-1] + b',"status":', group + b"}"
+    return orjson.dumps(before)[:-1] + b',"status":', group
+
+
+def _times_of(fields: dict[str, Any], count: int) -> list[bytes]:
+    """Return for each leaf when it began, how long it took and usually takes, as JSON members.
+
+    `times` and `usual` are taken out of the fields.
+    """
+    times, usual = fields.pop("times", None), fields.pop("usual", None)
+    shown = [b""] * count
+    for index, span in enumerate(times[:count] if isinstance(times, list) else ()):
+        if isinstance(span, list) and len(span) in (1, 2) and all(map(_is_time, span)):
+            shown[index] = b',"started_after":%.1f' % span[0]
+            if len(span) == 2:
+                shown[index] += b',"duration":%.1f' % max(span[1] - span[0], 0.0)
+    for index, seconds in enumerate(usual[:count] if isinstance(usual, list) else ()):
+        if _is_time(seconds):
+            shown[index] += b',"usual_duration":%.1f' % seconds
+    return shown
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= MOST_SECONDS

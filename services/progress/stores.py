@@ -10,11 +10,14 @@ import orjson
 import structlog
 from redis.exceptions import RedisError
 
+from services.estimates import Estimates, FileHistory
 from services.progress.plans import PlanBook
 from services.queue import QueueService
 from settings import load_settings
 from tornado_rt.work import LeaseLost
+from tornado_rt.work.attempts.lessons import Outline, Times
 from tornado_rt.work.attempts.queue import AttemptQueue
+from tornado_rt.work.forecast import Forecast
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +28,9 @@ class Tracked(Protocol):
     """What a store needs of a tracker."""
 
     task_id: str
-    status: str
+
+    @property
+    def status(self) -> str: ...
 
     @property
     def progress(self) -> float: ...
@@ -40,6 +45,14 @@ class ProgressStore(Protocol):
 
     async def save(self, tracker: Tracked) -> None:
         """Keep the state. Raise LeaseLost when the task is no longer this attempt's."""
+        ...
+
+    async def forecast(self, outline: Outline) -> Forecast | None:
+        """Return what is known of tasks like one; None when that is nothing."""
+        ...
+
+    async def learn(self, outline: Outline, task_id: str, times: Times) -> None:
+        """Keep what a completed task has taught."""
         ...
 
 
@@ -80,9 +93,16 @@ class RedisProgressStore:
         if not owned:
             raise LeaseLost(tracker.task_id)
 
+    async def forecast(self, outline: Outline) -> Forecast | None:
+        """Return None: the attempt's link knows more."""
+        return None
+
+    async def learn(self, outline: Outline, task_id: str, times: Times) -> None:
+        """Do nothing: the ack carries it."""
+
 
 class FileProgressStore:
-    """Keeps the newest snapshot of each task in a file of its own.
+    """Keeps the newest snapshot of each task in a file of its own, and what tasks teach in others.
 
     `folder`: None is `progress` under the data folder of the settings.
     """
@@ -103,6 +123,22 @@ class FileProgressStore:
             return None
         snapshot: dict[str, Any] = orjson.loads(content)
         return snapshot
+
+    async def forecast(self, outline: Outline) -> Forecast | None:
+        """Return what is known of tasks like one."""
+        return await self._estimates.forecast(outline)
+
+    async def learn(self, outline: Outline, task_id: str, times: Times) -> None:
+        """Keep what a completed task has taught."""
+        await self._history.add(self._estimates.lesson(outline, task_id, times))
+
+    @cached_property
+    def _history(self) -> FileHistory:
+        return FileHistory(self._folder / "history")
+
+    @cached_property
+    def _estimates(self) -> Estimates:
+        return Estimates(self._history)
 
     @cached_property
     def _folder(self) -> Path:

@@ -52,6 +52,7 @@ class Claiming(KindBoard):
                 known=sum(kind in own for kind in asked),
                 visibility=self.visibility_seconds,
                 kept=self.kept_per_user,
+                sorts=self.history_sorts,
                 acks=[_ack_fields(ack) for ack in acks],
             )
             if reply != b"unregistered":
@@ -193,6 +194,18 @@ class Claiming(KindBoard):
             (texts,) = await pipe.execute()
         return {digest: text for digest, text in zip(digests, texts, strict=True) if text}
 
+    async def read_lessons(
+        self, sorts: Sequence[tuple[str, str]]
+    ) -> list[tuple[list[bytes], list[bytes]]]:
+        """Return what was kept of lessons by their keys and kinds, the newest first."""
+        async with self._reading() as pipe:
+            for key, kind in sorts:
+                pipe.lrange(f"{self.prefix}history:{key}", 0, -1)
+                pipe.lrange(f"{self.prefix}lengths:{kind}", 0, -1)
+            replies = await pipe.execute(raise_on_error=False)
+        found = [[] if isinstance(reply, Exception) else reply for reply in replies]
+        return list(zip(found[::2], found[1::2], strict=True))
+
     async def _readable(self, claimed: Sequence[Sequence[bytes]]) -> list[Claim]:
         """Return the claims, but for tasks that cannot be read: these fail, each for itself."""
         claims = []
@@ -224,6 +237,7 @@ def _ack_fields(ack: Ack) -> list[Any]:
         ack.fragment or None,
         ack.delay or None,
         ack.report or None,
+        ack.lesson and [ack.lesson.key, ack.lesson.kind, ack.lesson.entry, ack.lesson.whole],
     ]
     while fields[-1] is None:
         fields.pop()

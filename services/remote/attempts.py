@@ -6,16 +6,18 @@ as an attempt that another process has handed out, it reads from the queue.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 import orjson
 
-from services.progress.plans import Bounded
 from services.queue import Claim, LeaseState, QueueService, Task
 from services.remote.progress import Progress, done_fragment
+from tornado_rt.bounded import Bounded
 from tornado_rt.work import Plan
+from tornado_rt.work.attempts.lessons import WHOLE, Outline, Times, key_of
+from tornado_rt.work.forecast import Forecast
 
 # The plans that are remembered.
 MOST_PLANS = 1024
@@ -34,7 +36,7 @@ class RemoteAttempt:
     claim: Claim
     pool: tuple[str, ...]
     plan: Plan | None
-    expected: float | None
+    outline: Outline
     began: float
     told_plan: str
     touched: float
@@ -45,6 +47,8 @@ class RemoteAttempt:
     is_ending: bool = False
     # Those who are told what became of the task.
     waiting: list[Callable[[str], None]] = attrs.Factory(list)
+    # What is known of tasks like it, once that was asked for.
+    forecast: Forecast | None = None
     _progress: Progress | None = None
     _snapshot: dict[str, Any] = attrs.Factory(dict)
 
@@ -67,9 +71,19 @@ class RemoteAttempt:
     def progress(self) -> Progress:
         """How far it is."""
         if self._progress is None:
-            self._progress = Progress(self.plan, self.expected, self.ran)
+            expected = self.outline.expected
+            self._progress = Progress(self.plan, expected, self.ran, self.forecast)
             self._progress.resume(self._snapshot)
         return self._progress
+
+    @property
+    def has_progress(self) -> bool:
+        """Whether it has told how far it is."""
+        return self._progress is not None
+
+    def lesson(self) -> Times | None:
+        """Return the times [s] of its segments, once it is completed; None: it teaches nothing."""
+        return [(WHOLE, self.ran)] if self._progress is None else self._progress.lesson()
 
     def last_fragment(self, reason: str | None) -> bytes:
         """Return the last fragment: of a completed task, or of one that failed for a reason."""
@@ -93,15 +107,15 @@ class Attempts:
         return len(self._known)
 
     def add(
-        self, claim: Claim, pool: tuple[str, ...], plan: Plan | None, expected: float | None
+        self, claim: Claim, pool: tuple[str, ...], plan: Plan | None, facts: Mapping[str, Any]
     ) -> RemoteAttempt:
-        """Remember one that begins now."""
+        """Remember one that begins now; `facts`: the description of its kind."""
         now = time.monotonic()
         attempt = RemoteAttempt(
             claim=_without_params(claim),
             pool=pool,
             plan=plan,
-            expected=expected,
+            outline=_outline_of(claim, facts),
             began=now,
             told_plan=claim.plan,
             touched=now,
@@ -170,7 +184,7 @@ class Attempts:
             claim=_without_params(Claim(task, token, waited, True, digest)),
             pool=(),
             plan=self.plan(digest),
-            expected=None,
+            outline=_outline_of(Claim(task, token, plan=digest), {}),
             began=time.monotonic() - elapsed,
             told_plan=digest,
             touched=time.monotonic(),
@@ -186,6 +200,13 @@ class Attempts:
         while oldest is not attempt and oldest.touched + self._remembered < attempt.touched:
             del self._known[oldest.claim.task.task_id]
             oldest = next(iter(self._known.values()))
+
+
+def _outline_of(claim: Claim, facts: Mapping[str, Any]) -> Outline:
+    """Return what is known of a task by the description of its kind, {} when that is unknown."""
+    kind, telling = claim.task.kind, facts.get("telling") or ()
+    key = key_of(kind, claim.plan, [claim.task.params.get(name) for name in telling])
+    return Outline(kind, key, expected=facts.get("expected_seconds"))
 
 
 def _without_params(claim: Claim) -> Claim:

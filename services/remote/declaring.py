@@ -8,12 +8,12 @@ import orjson
 
 from services.kinds import RESERVED, KindRegistry
 from services.kinds.known import BadEntry, SharedKind
-from services.progress.plans import Bounded
 from services.queue import KindEntry, KindLimits, LimitsRefused, QueueService
 from services.queue.kinds import check_limits
 from services.remote.bounds import RemoteBounds
 from services.remote.plans import read_plan
 from services.topics.names import matches
+from tornado_rt.bounded import Bounded
 from tornado_rt.bounds import OutOfBounds, number_of, text_of
 from tornado_rt.json_body import MOST_BYTES, Faults, reader_of
 from tornado_rt.problems import Problem
@@ -46,6 +46,7 @@ class Declaration:
     label: str = ""
     plan: Any = attrs.field(default=None, metadata={MOST_BYTES: DECLARATION_BYTES})
     shown: list[str] = attrs.field(factory=list)
+    telling: list[str] = attrs.field(factory=list)
     max_attempts: int = attrs.field(default=3, validator=number_of(1, MOST_KEPT))
     timeout: float = attrs.field(default=0.0, validator=number_of(0, MOST_SECONDS))
     expected_seconds: float | None = None
@@ -59,6 +60,7 @@ class Declaration:
             "label": self.label,
             "plan": "" if plan is None else plan.text.decode(),
             "shown": self.shown,
+            "telling": self.telling,
             "max_attempts": self.max_attempts,
             "timeout": self.timeout,
             "expected_seconds": self.expected_seconds,

@@ -106,7 +106,7 @@ class Dispatch:
         facts = self._kinds.facts(claim.task.kind)
         plan = self._attempts.plan(claim.plan) if claim.plan else None
         self.outcomes.began(claim.task.task_id)
-        return self._attempts.add(claim, kinds, plan, facts.get("expected_seconds"))
+        return self._attempts.add(claim, kinds, plan, facts)
 
     def show_now(self, claim: Claim, attempt: RemoteAttempt) -> bytes | None:
         """Return a task as it is sent; None when more must be read of it."""

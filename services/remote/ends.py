@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from services.estimates import Estimates
 from services.queue import Ack, LeaseState, Outcome, QueueService
 from services.remote.attempts import Attempts, RemoteAttempt
 from services.remote.bounds import RemoteBounds
@@ -15,6 +16,7 @@ from services.worker.outcomes import Outcomes
 from tornado_rt.problems import Problem
 from tornado_rt.work.attempts.backoff import Backoff
 from tornado_rt.work.attempts.endings import end_with_result, one_line
+from tornado_rt.work.attempts.lessons import Lesson
 
 HandIn = Callable[[RemoteAttempt, Ack, Callable[[str], None]], None]
 RELEASED = "released"
@@ -90,6 +92,7 @@ class Ender:
         queue: QueueService,
         attempts: Attempts,
         teller: Teller,
+        estimates: Estimates,
         outcomes: Outcomes,
         bounds: RemoteBounds,
         *,
@@ -99,6 +102,7 @@ class Ender:
         self._queue = queue
         self._attempts = attempts
         self._teller = teller
+        self._estimates = estimates
         self._outcomes = outcomes
         self._bounds = bounds
         self._backoff = Backoff(*bounds.backoff)
@@ -173,6 +177,7 @@ class Ender:
             return await self._release(attempt)
         report = None
         if end.item is not None and end.item.tells and not attempt.is_ending:
+            await self._teller.expect(attempt)
             state = self._teller.take(attempt, end.item, f"items[{number}]")
             _, _, plan = attempt.progress.tell()
             if state is not None or (plan is not None and plan.digest != attempt.told_plan):
@@ -217,6 +222,7 @@ class Ender:
             fragment=attempt.last_fragment(reason),
             delay=delay or 0.0,
             report=report,
+            lesson=self._lesson(attempt) if end.outcome == Outcome.COMPLETED else None,
         )
         # One that was cancelled has been counted.
         ended = self._outcomes.ended
@@ -229,6 +235,14 @@ class Ender:
                 one(became)
 
         self._hand_in(attempt, ack, tell)
+
+    def _lesson(self, attempt: RemoteAttempt) -> Lesson | None:
+        if not self._estimates.wants(attempt.outline):
+            return None
+        times = attempt.lesson()
+        if not times:
+            return None
+        return self._estimates.lesson(attempt.outline, attempt.lease[0], times)
 
     async def _repeat(self, end: _End, state: LeaseState) -> Answer:
         """Answer an end of an attempt that is over: one that is repeated has the same answer."""

@@ -16,6 +16,7 @@ from services.remote.plans import read_plan
 from tornado_rt.protocol import iso_time
 from tornado_rt.work import Plan, Run, Step
 from tornado_rt.work.attempts.told_run import ToldRun
+from tornado_rt.work.forecast import Forecast
 from tornado_rt.work.plan import StepPath
 
 
@@ -72,10 +73,9 @@ class ToldElsewhere(ToldRun):
             "message": "Done",
             "marks": marks.replace("p", "c").replace("r", "c"),
             "current_step": max(len(marks) - 1, 0),
-            "remaining_time": 0.0,
-            "estimated_total_time": self.fields["elapsed_time"],
             "updated_at": iso_time(),
         }
+        self.end()
         if self.plan is not None:
             self.fields["current_step_name"] = self.plan.leaves[-1].title
 
@@ -83,14 +83,20 @@ class ToldElsewhere(ToldRun):
 class Progress:
     """How far one attempt is, whichever way its worker tells it.
 
-    `plan` and `expected` [s] are those that the task was made with, `elapsed` how long it has run.
+    `plan` and `expected` [s] are those that the task was made with, `elapsed` how long it has run,
+    `forecast` what is known of tasks like it.
     """
 
-    def __init__(self, plan: Plan | None, expected: float | None, elapsed: float = 0.0) -> None:
+    def __init__(
+        self,
+        plan: Plan | None,
+        expected: float | None,
+        elapsed: float = 0.0,
+        forecast: Forecast | None = None,
+    ) -> None:
         self._first_plan = plan
-        self._run: RemoteRun | ToldElsewhere = RemoteRun(
-            plan=plan, expected_seconds=expected, clock=_clock_since(elapsed)
-        )
+        self._forecast = forecast or Forecast({}, length=expected)
+        self._run: RemoteRun | ToldElsewhere = self._new_run(plan, elapsed)
 
     @property
     def plan(self) -> Plan | None:
@@ -111,7 +117,7 @@ class Progress:
         if not isinstance(self._run, RemoteRun):
             # The worker tells it the other way from now on.
             told = self._run
-            self._run = RemoteRun(plan=told.plan, clock=_clock_since(told.fields["elapsed_time"]))
+            self._run = self._new_run(told.plan, told.fields["elapsed_time"])
             self.resume(told.fields)
         if item.plan is not ABSENT:
             plan = read_plan(item.plan)
@@ -134,9 +140,19 @@ class Progress:
             self._run.fail(reason)
         return self._run.fragment()
 
+    def lesson(self) -> list[tuple[str, float]] | None:
+        """Return the times [s] of a completed task's segments; None: it teaches nothing."""
+        return self._run.lesson()
+
+    def _new_run(self, plan: Plan | None, elapsed: float) -> RemoteRun:
+        return RemoteRun(plan=plan, forecast=self._forecast, clock=_clock_since(elapsed))
+
     def _take_whole(self, item: Reported) -> None:
         assert item.snapshot is not None
-        told = self._run if isinstance(self._run, ToldElsewhere) else ToldElsewhere(self.plan, b"")
+        told = self._run
+        if not isinstance(told, ToldElsewhere):
+            # What this one was told before may be a part of it.
+            told = ToldElsewhere(self.plan, b"", self._forecast, resumes=told.progress > 0)
         before = told.plan
         if item.plan is not ABSENT:
             told.plan = read_plan(item.plan)

@@ -6,6 +6,7 @@ One of it is in each process. It knows nothing that another process could not fi
 from collections.abc import Sequence
 from typing import Any
 
+from services.estimates import Estimates
 from services.kinds import KindRegistry
 from services.queue import LeaseState, QueueService
 from services.remote.attempts import Attempts
@@ -32,7 +33,12 @@ class RemoteWork:
     """
 
     def __init__(
-        self, queue: QueueService, kinds: KindRegistry, bounds: RemoteBounds, metrics: Metrics
+        self,
+        queue: QueueService,
+        kinds: KindRegistry,
+        estimates: Estimates,
+        bounds: RemoteBounds,
+        metrics: Metrics,
     ) -> None:
         self.bounds = bounds
         self._queue = queue
@@ -42,11 +48,12 @@ class RemoteWork:
         self._dispatch = Dispatch(queue, self._kinds, self._attempts, metrics, self._announce)
         self._crew = Crew(queue, self._dispatch, bounds)
         self._desk = ClaimDesk(queue, self._dispatch, bounds)
-        self._teller = Teller(queue, self._attempts, bounds, metrics)
+        self._teller = Teller(queue, self._attempts, estimates, bounds, metrics)
         self._ender = Ender(
             queue,
             self._attempts,
             self._teller,
+            estimates,
             self._dispatch.outcomes,
             bounds,
             hand_in=self._dispatch.hand_in,

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import orjson
 
+from services.estimates import Estimates
 from services.queue import Asked, LeaseState, QueueService
 from services.remote.attempts import Attempts, RemoteAttempt
 from services.remote.bounds import RemoteBounds
@@ -53,9 +54,15 @@ class Teller:
     """Tells the queue what workers say of their running tasks."""
 
     def __init__(
-        self, queue: QueueService, attempts: Attempts, bounds: RemoteBounds, metrics: Metrics
+        self,
+        queue: QueueService,
+        attempts: Attempts,
+        estimates: Estimates,
+        bounds: RemoteBounds,
+        metrics: Metrics,
     ) -> None:
         self._queue = queue
+        self._estimates = estimates
         self._attempts = attempts
         self._bounds = bounds
         self._metrics = metrics
@@ -111,8 +118,14 @@ class Teller:
             answer["asked"] = _asked(item.withdraw, withdrawn)
         return answer
 
+    async def expect(self, attempt: RemoteAttempt) -> None:
+        """Learn what is known of tasks like one, before it tells how far it is."""
+        if not attempt.has_progress and attempt.forecast is None:
+            attempt.forecast = await self._estimates.forecast(attempt.outline)
+
     async def tell(self, attempt: RemoteAttempt, item: Reported, place: str) -> bool:
         """Tell how far an attempt is, and its state. Return False when the token is stale."""
+        await self.expect(attempt)
         return await self.tell_taken(attempt, self.take(attempt, item, place))
 
     async def tell_taken(self, attempt: RemoteAttempt, state: bytes | None) -> bool:

@@ -28,12 +28,14 @@ from settings import Settings
 from tornado_rt.work import LeaseLost, Told
 from tornado_rt.work.attempts.channel import NOT_OURS, BadMessage, Channel
 from tornado_rt.work.attempts.endings import Ending, text_of_error
+from tornado_rt.work.attempts.lessons import Lesson, Outline, Times
 from tornado_rt.work.attempts.link import Link
 from tornado_rt.work.attempts.process import TaskProcesses, end_badly, read_ending
 from tornado_rt.work.attempts.target import BadParams, Rules
 from tornado_rt.work.attempts.threads import LoopWaiter, run_in_thread
+from tornado_rt.work.forecast import Forecast
 from tornado_rt.work.handlers import is_async
-from tornado_rt.work.run import settled
+from tornado_rt.work.run import NO_STATE, settled
 
 Handler = Callable[[AnalysisTask, RedisProgressTracker], Awaitable[Any]]
 
@@ -61,7 +63,8 @@ class LegacyTarget:
             task, tracker = legacy_arguments(link.task, _LinkStore(link))
         except Exception as error:
             raise BadParams(text_of_error(error)) from error
-        return PreparedHandler(self._handler, self._rules.of(link.task.job), task, tracker)
+        rules = self._rules.of(link.task.job)
+        return PreparedHandler(self._handler, rules, task, tracker, link)
 
 
 @attrs.frozen(eq=False)
@@ -72,9 +75,12 @@ class PreparedHandler:
     rules: Rules
     task: AnalysisTask
     tracker: RedisProgressTracker
+    link: Link
 
     async def run(self) -> Any:
         """Run the handler."""
+        self.tracker.expect(await self.link.read_forecast(self.tracker.outline))
+        self.link.begin(_Silent(self.tracker))
         return await settled(await self.handler(self.task, self.tracker))
 
     def stop(self) -> None:
@@ -87,6 +93,10 @@ class PreparedHandler:
         elif outcome == Outcome.FAILED:
             self.tracker.fail(error)
         return self.tracker.fragment()
+
+    def lesson(self) -> Lesson | None:
+        """Return what the completed analysis has taught, as far as that is wanted."""
+        return self.link.lesson(self.tracker.outline, self.tracker.lesson)
 
 
 def handler_of(function: Callable[..., Any], rules: Rules) -> Handler:
@@ -174,6 +184,27 @@ class ProcessHandler:
             await tracker.update_progress(update)
 
 
+@attrs.frozen(eq=False)
+class _Silent:
+    """A tracker as its link reports it while its handler is silent."""
+
+    tracker: RedisProgressTracker
+    # The task was made with it.
+    plan: None = None
+
+    def fragment_and_plan(self) -> tuple[bytes, float, None]:
+        """Return the fragment and the progress."""
+        return self.tracker.fragment(), self.tracker.progress, None
+
+    def encoded_state(self) -> bytes:
+        """Return that nothing is kept for a later attempt."""
+        return NO_STATE
+
+    def look_in(self) -> float | None:
+        """Return after how many seconds without a report the time left is news; None: never."""
+        return self.tracker.look_in()
+
+
 class _LinkStore:
     """Keeps progress for as long as the attempt is not over."""
 
@@ -189,6 +220,13 @@ class _LinkStore:
         except LeaseLost:
             self._link.lost()
             raise
+
+    async def forecast(self, outline: Outline) -> Forecast | None:
+        """Return what is known of tasks like one."""
+        return await self._link.read_forecast(outline)
+
+    async def learn(self, outline: Outline, task_id: str, times: Times) -> None:
+        """Do nothing: the ack carries it."""
 
 
 def _update_of(kind: Any, content: Any) -> Any:

@@ -21,6 +21,7 @@ from tornado_rt.protocol import Cursor, Message, MessageType
 from tornado_rt.redis import is_outage
 from tornado_rt.work.attempts.attempt import Attempt
 from tornado_rt.work.attempts.endings import HANDED_BACK, Ending, one_line
+from tornado_rt.work.attempts.lessons import Forecasts
 from tornado_rt.work.attempts.link import Link, Reporter
 from tornado_rt.work.attempts.outages import OUTAGE_SECONDS, Outages
 from tornado_rt.work.attempts.target import BadParams, Target
@@ -35,7 +36,7 @@ class Worker:
     It is a subscriber of the topic `workers`: an enqueue wakes it, a cancellation and an answer
     reach the handler. It joins its slots, the attempts that use them, and its upkeep. When a worker
     of the `roster` is gone, the leases of its tasks end. `grace_seconds` is what running tasks get
-    at a stop, before they are handed back.
+    at a stop, before they are handed back. `forecasts` know how long tasks take.
     """
 
     def __init__(
@@ -48,9 +49,11 @@ class Worker:
         grace_seconds: float,
         roster: Roster | None = None,
         metrics: Metrics | None = None,
+        forecasts: Forecasts | None = None,
     ) -> None:
         self._queue = queue
         self._targets = targets
+        self._forecasts = forecasts
         self._worker_id = worker_id
         self._grace_seconds = grace_seconds
         self._attempts: dict[str, Attempt] = {}
@@ -138,7 +141,7 @@ class Worker:
             attempt.look_for_answers()
 
     def _start(self, claim: Claim) -> None:
-        link = Link(self._queue, claim, self._reporter, self._outages)
+        link = Link(self._queue, claim, self._reporter, self._outages, self._forecasts)
         try:
             attempt = Attempt(self._targets[claim.task.kind], link, self._over)
         except BadParams as error:

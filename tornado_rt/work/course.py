@@ -4,6 +4,7 @@ from typing import Any
 
 import attrs
 
+from tornado_rt.work.forecast import Forecast, name_of
 from tornado_rt.work.plan import (
     MOST_LEAVES,
     MOST_LEVELS,
@@ -69,6 +70,9 @@ class Course:
         # Steps all of whose inner steps were added while running: how many will come is unknown.
         self._open: set[StepPath] = set()
         self._least = 0.0
+        self._forecast: Forecast | None = None
+        # The weights of steps by what is known of tasks like it; empty: by the plan.
+        self._usual: dict[StepPath, float] = {}
 
     @property
     def leaves(self) -> tuple[Leaf, ...]:
@@ -79,6 +83,18 @@ class Course:
     def marks(self) -> str:
         """One letter for each leaf."""
         return "".join([self.places[leaf.path].mark for leaf in self.leaves])
+
+    def weigh(self, forecast: Forecast) -> None:
+        """Weigh steps by the time that they usually take, once that is known."""
+        self._forecast = forecast if forecast.weighs else None
+        self._usual = {}
+        if self._forecast is None:
+            return
+        for leaf in self.leaves:
+            usual = self._forecast.usual(name_of(leaf.path), leaf.share)
+            for depth in range(1, len(leaf.path) + 1):
+                around = leaf.path[:depth]
+                self._usual[around] = self._usual.get(around, 0.0) + usual.seconds
 
     def progress(self) -> float:
         """Return how much is done, from 0 to 1."""
@@ -167,12 +183,19 @@ class Course:
             self.places[path] = old.get(path) or Place(title)
             self.places[path].title = title
         self._running = [path for path in self._running if path in self.places]
+        if self._forecast is not None:
+            self.weigh(self._forecast)
+
+    def _weights_of(self, steps: tuple[Step, ...], path: StepPath) -> list[float]:
+        if not self._usual:
+            return weights_of(steps)
+        return [self._usual[(*path, step.name)] for step in steps]
 
     def _done(self, steps: tuple[Step, ...], path: StepPath) -> float:
         own = self.places[path].fraction
         if own >= 1 or not steps:
             return own
-        weights = weights_of(steps)
+        weights = self._weights_of(steps, path)
         done = sum(
             weight * self._done(step.steps, (*path, step.name))
             for step, weight in zip(steps, weights, strict=True)

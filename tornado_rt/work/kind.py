@@ -40,7 +40,9 @@ OWN_FIELDS = frozenset(
         *("position", "starts_in", "starts_in_low", "starts_in_high", "waiting_for"),
         *("progress", "message", "done", "total", "unit"),
         *("plan", "marks", "steps", "total_steps", "current_step", "current_step_name"),
-        *("elapsed_time", "remaining_time", "estimated_total_time"),
+        *("elapsed_time", "remaining_time", "remaining_low", "remaining_high"),
+        *("estimated_total_time", "revised", "revised_at", "slow_since", "stalled_since"),
+        *("times", "usual", "step_progress", "steps_open"),
     }
 )
 
@@ -115,7 +117,8 @@ class Kind:
     `steps`: the plan, or a function of the parameters that returns it; None: no plan. `label`: what
     people see of a task, a format string over the parameters as JSON has them ("{path} as
     {preset}") or a function of them; None: the title. `shown`: parameters that snapshots carry
-    beside the label. `version`: limits of a higher version replace those that are in force.
+    beside the label. `telling`: parameters by which tasks of the kind differ in
+    how long they take. `version`: limits of a higher version replace those that are in force.
     `limit`, `user_limit`, `key_limit`: how many may run, in all, of a user, of a key; `rate`,
     `key_rate`: how many may start, as "10/m". `timeout`: longest duration of an attempt [s].
     `retry_errors`: whether an attempt that raises is repeated, after `backoff` (the first and the
@@ -130,6 +133,7 @@ class Kind:
     label: str | Callable[[Any], str] | None = attrs.field(default=None, kw_only=True)
     steps: Steps | Callable[[Any], Steps | None] | None = attrs.field(default=None, kw_only=True)
     shown: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_as_names)
+    telling: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_as_names)
     version: int = attrs.field(default=0, kw_only=True)
     limit: int = attrs.field(default=0, kw_only=True)
     user_limit: int = attrs.field(default=0, kw_only=True)
@@ -257,6 +261,8 @@ def _check_kind(kind: Kind) -> None:
     cls = kind.params_class
     require(isinstance(cls, type) and attrs.has(cls), "the parameters' class is an attrs class")
     names = attrs.fields_dict(cls)
+    for name in kind.telling:
+        require(name in names, f"telling names {name!r}, which {cls.__name__} does not have")
     for name in kind.shown:
         require(name in names, f"shown names {name!r}, which {cls.__name__} does not have")
         require(name not in OWN_FIELDS, f"shown names {name!r}, which each snapshot has for itself")

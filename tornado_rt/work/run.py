@@ -1,7 +1,6 @@
 """The run: how a handler reports, and keeps what is done."""
 
 import asyncio
-import functools
 import inspect
 import os
 import threading
@@ -18,16 +17,27 @@ from collections.abc import (
 from concurrent import futures
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
+from tornado_rt.work.clock import iso_now
 from tornado_rt.work.course import Course, as_count, as_fraction
 from tornado_rt.work.errors import LeaseLost
+from tornado_rt.work.forecast import Estimate, Forecast
 from tornado_rt.work.inside import Doing, Tracked
 from tornado_rt.work.kept import as_kept
 from tornado_rt.work.notes import Question, as_note, as_question
 from tornado_rt.work.once import OnceResults
 from tornado_rt.work.plan import MAX_STEP_LENGTH, Plan, Step, StepPath, Steps, plan_of
+from tornado_rt.work.timekeeper import (
+    NOTHING_KNOWN,
+    NOTHING_LEFT,
+    NOTHING_SEEN,
+    WHOLE,
+    Sight,
+    Timekeeper,
+    first_look_in,
+    times_shown,
+)
 from tornado_rt.work.values import (
     as_percent,
     clean_line,
@@ -42,10 +52,6 @@ MAX_MESSAGE_LENGTH = 2000
 MOST_STATE_BYTES = 65_536
 # Of why a state cannot be kept.
 MOST_FAULT = 300
-# From which share done on the time left follows the pace alone.
-PACE_TRUSTED_FROM = 0.25
-# The longest time left that a very slow pace gives [s].
-MOST_SECONDS = 10 * 365 * 86400.0
 WAITING = "Waiting"
 
 T = TypeVar("T")
@@ -125,7 +131,8 @@ class Run:
     The methods that report may be called in any thread of the handler, and never wait. `state` is a
     small dict of JSON that is kept with each report, and is there again on a later attempt. Reports
     raise ValueError while it cannot be kept. `kept`: the results of `once` by name, as JSON;
-    `most_bytes` bounds all of them together. `clock`: in seconds.
+    `most_bytes` bounds all of them together. `forecast`: what is known of tasks like this one; None
+    knows `expected_seconds` alone. `clock`: in seconds.
     """
 
     def __init__(
@@ -140,6 +147,7 @@ class Run:
         attempt: int = 1,
         plan: Plan | None = None,
         expected_seconds: float | None = None,
+        forecast: Forecast | None = None,
         kept: Mapping[str, bytes] | None = None,
         state: Mapping[str, Any] | None = None,
         most_bytes: int = 262_144,
@@ -150,12 +158,18 @@ class Run:
         self.state: dict[str, Any] = dict(state or {})
         self.status = "processing"
         self._sink: Sink = sink or Nowhere()
-        self._expected = expected_seconds
         self._once = OnceResults(kept or {}, most_bytes)
         self._clock = clock
         self._started = clock()
         self._ended: float | None = None
         self._course = Course(plan)
+        if forecast is None and expected_seconds is not None:
+            forecast = Forecast({}, length=expected_seconds)
+        self._forecast = forecast or NOTHING_KNOWN
+        self._course.weigh(self._forecast)
+        # Made with the first report, or the first look at the time left: many tasks have neither.
+        self._keeper: Timekeeper | None = None
+        self._sight = NOTHING_SEEN
         # How much was done without work of this attempt, from 0 to 1; whether its first report may
         # tell what an earlier one did.
         self._given = 0.0
@@ -173,6 +187,11 @@ class Run:
     def plan(self) -> Plan | None:
         """The plan as it is now."""
         return self._course.plan
+
+    @property
+    def forecast(self) -> Forecast:
+        """What is known of tasks like this one."""
+        return self._forecast
 
     @property
     def progress(self) -> float:
@@ -363,6 +382,8 @@ class Run:
     def complete(self, message: object = "Done") -> None:
         """End with everything done; nothing is reported, for the ack carries it."""
         with self._lock:
+            if self._keeper is not None:
+                self._keeper.finish()
             self._course.end(())
             self._end("completed", message)
 
@@ -377,20 +398,33 @@ class Run:
 
     def remaining_seconds(self) -> float | None:
         """Return how long the rest is expected to take: 0 once it has ended, None: unknown."""
-        return self._remaining(self.progress / 100)
+        with self._lock:
+            left = self._time_left(self.elapsed_seconds())
+        return None if left is None else left.seconds
 
-    def _remaining(self, done: float) -> float | None:
-        if self._ended is not None:
-            return 0.0
-        planned = None if self._expected is None else self._expected * (1 - done)
-        gained = done - self._given
-        # A sum of shares may be a little more than the share of the sum.
-        if gained <= self._given * 1e-9 or self._course.is_open:
-            return planned
-        paced = min(self.elapsed_seconds() / gained * (1 - done), MOST_SECONDS)
-        part = gained / (1 - self._given) / PACE_TRUSTED_FROM
-        trust = 1.0 if planned is None else min(part, 1.0)
-        return trust * paced + (1 - trust) * (planned or 0.0)
+    def look_in(self) -> float | None:
+        """Return after how many seconds without a report the time left is news; None: never."""
+        with self._lock:
+            if self._ended is not None:
+                return None
+            if self._keeper is None:
+                return first_look_in(self._forecast)
+            return self._keeper.look_in(self.elapsed_seconds())
+
+    def lesson(self) -> list[tuple[str, float]] | None:
+        """Return the times [s] of the segments of a completed run, None when it teaches nothing."""
+        with self._lock:
+            elapsed = self.elapsed_seconds()
+            return [(WHOLE, elapsed)] if self._keeper is None else self._keeper.lesson(elapsed)
+
+    def _time_left(self, elapsed: float) -> Estimate | None:
+        return NOTHING_LEFT if self._ended is not None else self._kept_time().tell(elapsed)
+
+    def _kept_time(self) -> Timekeeper:
+        if self._keeper is None:
+            self._see()
+        assert self._keeper is not None
+        return self._keeper
 
     def snapshot(self) -> dict[str, Any]:
         """Return the snapshot without task id, status and attempt."""
@@ -398,23 +432,30 @@ class Run:
             course, count = self._course, self._course.places[self._last].count
             leaves, marks = course.leaves, course.marks
             at = course.current(marks)
-            done, elapsed = course.progress(), self.elapsed_seconds()
-            remaining = self._remaining(done)
-            whole = None if remaining is None else elapsed + remaining
+            elapsed = self.elapsed_seconds()
+            left = self._time_left(elapsed)
             return {
-                "progress": as_percent(done),
+                "progress": as_percent(course.progress()),
                 "message": self._message,
                 "current_step": at,
                 "current_step_name": leaves[at].title if leaves else "",
                 "total_steps": len(leaves),
                 "plan": course.plan.digest if course.plan else None,
                 "marks": marks,
-                "elapsed_time": round(elapsed, 1),
-                "remaining_time": None if remaining is None else round(remaining, 1),
-                "estimated_total_time": None if whole is None else round(whole, 1),
+                **self._seen_inside(),
+                **times_shown(self._keeper, elapsed, left),
                 **(count.shown() if count else {}),
                 "updated_at": iso_now(),
             }
+
+    def _seen_inside(self) -> dict[str, Any]:
+        """Return how far the current step is, and whether more steps will be found."""
+        fields: dict[str, Any] = {}
+        if self._sight.marks and self._sight.fraction:
+            fields["step_progress"] = as_percent(self._sight.fraction)
+        if self._sight.is_open:
+            fields["steps_open"] = True
+        return fields
 
     def fragment(self) -> bytes:
         """Return `snapshot` as JSON without its braces, as the queue wants it."""
@@ -524,7 +565,21 @@ class Run:
         # Before the lock, which another thread may have held when the process was forked.
         self._check()
         with self._lock:
+            given = self._given
             yield self._course
+            self._see(is_free=self._given > given)
+
+    def _see(self, *, is_free: bool = False) -> None:
+        """Show the timekeeper how far the course is."""
+        course = self._course
+        marks = course.marks
+        at = course.current(marks)
+        here = course.places[course.leaves[at].path] if marks else course.places[()]
+        sight = Sight(course.leaves, marks, at, here.fraction, course.progress(), course.is_open)
+        self._sight = sight
+        if self._keeper is None:
+            self._keeper = Timekeeper(self._forecast)
+        self._keeper.see(sight, self.elapsed_seconds(), free=is_free)
 
     def _check(self) -> None:
         if os.getpid() != self._process:
@@ -557,6 +612,8 @@ class Run:
 
     def _end(self, status: str, message: object) -> None:
         self.status, self._ended = status, self._clock()
+        if self._keeper is not None:
+            self._see()
         self._message = clean_text(message, MAX_MESSAGE_LENGTH)
 
 
@@ -584,15 +641,3 @@ def first_fragment(plan: Plan | None, expected_seconds: float | None) -> bytes:
     """Return the fragment of a waiting task: nothing done, its plan and expected time."""
     run = Run(plan=plan, expected_seconds=expected_seconds, clock=lambda: 0.0)
     return run.fragment()
-
-
-def iso_now() -> str:
-    """Return the time in ISO 8601, UTC, to the millisecond."""
-    seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
-    return f"{_date_and_time(seconds)}.{milliseconds:03}Z"
-
-
-# Many runs end in the same second.
-@functools.lru_cache(maxsize=1)
-def _date_and_time(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

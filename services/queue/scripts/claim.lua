@@ -5,6 +5,7 @@
 -- request, worker: ids    most: how many at most   kinds: names of kinds
 -- visibility [s]          kept: ended tasks kept a user, 0: any
 -- known: how many of the kinds, the first ones, this process has registered
+-- sorts: of how many sorts of tasks the times are kept, 0: any
 -- acks: the arguments of end_attempt of each ended attempt, without what it does not have at their end
 -- Reply, as MessagePack: {what became of each (see end_attempt), the claimed tasks (see claimed_reply), in how many
 -- seconds more may start as text, "" for when something happens}; "unregistered" when limits are not known that
@@ -21,10 +22,29 @@ most_ended = A.kept
 
 local AGAIN = {error = true, retry = true}
 
+-- The times of completed tasks, by the sort of task and by the kind, the newest first; of the sorts that had none for
+-- the longest the times are forgotten. They are never worth an error: a key may be of another type.
+local MOST_LESSONS = 64
+local function note_lesson(sort, kind, entry, length)
+  for key, value in pairs({['history:' .. sort] = entry, ['lengths:' .. kind] = length}) do
+    redis.pcall('LPUSH', P .. key, value)
+    redis.pcall('LTRIM', P .. key, 0, MOST_LESSONS - 1)
+  end
+  redis.pcall('ZADD', P .. 'histories', NOW, sort)
+  local sorts = redis.pcall('ZCARD', P .. 'histories')
+  if A.sorts > 0 and type(sorts) == 'number' and sorts > A.sorts then
+    -- Two at most: after the bound was lowered each lesson takes away one more than it adds.
+    for _ = 1, math.min(sorts - A.sorts, 2) do
+      redis.call('DEL', P .. 'history:' .. redis.call('ZPOPMIN', P .. 'histories')[1])
+    end
+  end
+end
+
 -- The owner ends its task. Returns what became of it and its record: its state when it has ended, the outcome of the
 -- attempt when another one follows, 0 when the token is not the one of the running attempt. Repeated, it returns the
--- same. `delay` [s] is until another attempt, `report` the fragment of a last report that was not told.
-local function end_attempt(id, token, outcome, result, error, fragment, delay, report)
+-- same. `delay` [s] is until another attempt, `report` the fragment of a last report that was not told, `lesson` what a
+-- completed task has taught (see note_lesson).
+local function end_attempt(id, token, outcome, result, error, fragment, delay, report, lesson)
   local t = (AGAIN[outcome] and load_task or load_claimed)(id)
   if not t or token == '' then return 0 end
   if t.token ~= token then return t.closed == token and outcome or 0, t end
@@ -34,6 +54,7 @@ local function end_attempt(id, token, outcome, result, error, fragment, delay, r
     give_back(t, outcome, error or '', NOW + (delay or 0), token, fragment or '')
   else
     end_task(t, outcome, token, result or '', error or '', fragment or '')
+    if lesson and outcome == 'completed' then note_lesson(unpack(lesson)) end
   end
   return ENDED[t.status] and t.status or outcome, t
 end
@@ -65,7 +86,7 @@ local function was_full(ended)
   return false
 end
 
-local ACK_FIELDS = 8
+local ACK_FIELDS = 9
 local became, ended = {}, {}
 local function end_attempts()
   local ids = {}

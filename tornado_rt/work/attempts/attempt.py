@@ -20,6 +20,7 @@ from tornado_rt.work.attempts.endings import (
 )
 from tornado_rt.work.attempts.fork_guard import end_if_forked
 from tornado_rt.work.attempts.guarded_task import start_family
+from tornado_rt.work.attempts.lessons import Lesson
 from tornado_rt.work.attempts.link import Link
 from tornado_rt.work.attempts.models import Ack, Outcome
 from tornado_rt.work.attempts.target import Target
@@ -116,6 +117,7 @@ class Attempt:
             fragment=self._last_fragment(outcome, ending.error),
             delay=delay or 0.0,
             report=self._report,
+            lesson=self._lesson() if outcome == Outcome.COMPLETED else None,
         )
 
     async def _run(self) -> None:
@@ -190,6 +192,13 @@ class Attempt:
             return self._prepared.last_fragment(outcome, error)
         except BaseException as fault:
             log.error("progress_unreadable", task_id=self.task_id, error=text_of_error(fault))
+            return None
+
+    def _lesson(self) -> Lesson | None:
+        try:
+            return self._prepared.lesson()
+        except BaseException as fault:
+            log.error("times_unreadable", task_id=self.task_id, error=text_of_error(fault))
             return None
 
     def _call_later(self, seconds: float, callback: Callable[[], None]) -> None:

@@ -21,10 +21,12 @@ from tornado_rt.work.attempts.cancelling import Cancelling
 from tornado_rt.work.attempts.channel import READ_BYTES, BadMessage, Unpacker, pack
 from tornado_rt.work.attempts.endings import Ending, end_with_error, text_of_error
 from tornado_rt.work.attempts.fork_guard import end_if_forked
+from tornado_rt.work.attempts.lessons import outline_of
 from tornado_rt.work.attempts.models import Kept, Outcome, Task
 from tornado_rt.work.attempts.runs import make_run, read_params
 from tornado_rt.work.attempts.target import Rules
 from tornado_rt.work.attempts.threads import running_loop
+from tornado_rt.work.forecast import Forecast
 from tornado_rt.work.handlers import call
 from tornado_rt.work.run import NO_STATE, settled
 
@@ -42,7 +44,14 @@ PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def run_kind(load: LoadKind, rules: Rules, task: Task, kept: Kept, connection: Connection) -> None:
+def run_kind(
+    load: LoadKind,
+    rules: Rules,
+    task: Task,
+    kept: Kept,
+    forecast: Forecast | None,
+    connection: Connection,
+) -> None:
     """Run the handler of a kind, and send what comes of it."""
     cancelling = enter()
     process = os.getpid()
@@ -52,7 +61,8 @@ def run_kind(load: LoadKind, rules: Rules, task: Task, kept: Kept, connection: C
         kind = load(task.kind)
         params = read_params(kind, task)
         wait = None if kind.is_async else sink.wait
-        run = make_run(kind, params, task, sink, wait, kept, rules)
+        outline = outline_of(kind, params, task.params)
+        run = make_run(outline, task, sink, wait, kept, rules, forecast)
         sink.begin(run, kept.state)
         assert kind.function is not None
         return call(kind.function, params, run)

@@ -7,6 +7,7 @@ from tornado_rt.work import Kind, Run
 from tornado_rt.work.attempts.backoff import Backoff
 from tornado_rt.work.attempts.child import LoadKind, run_kind
 from tornado_rt.work.attempts.endings import Ending
+from tornado_rt.work.attempts.lessons import Lesson, Outline, outline_of
 from tornado_rt.work.attempts.link import Link
 from tornado_rt.work.attempts.models import Kept, Outcome
 from tornado_rt.work.attempts.process import TaskProcesses
@@ -14,6 +15,7 @@ from tornado_rt.work.attempts.runs import make_run, read_params
 from tornado_rt.work.attempts.talk import KindTalk
 from tornado_rt.work.attempts.target import Rules
 from tornado_rt.work.attempts.threads import LoopWaiter, run_in_thread
+from tornado_rt.work.forecast import Forecast
 from tornado_rt.work.handlers import call
 
 
@@ -64,6 +66,7 @@ class PreparedKind:
         self._link = link
         self._params = params
         self._run: Run | None = None
+        self._outline: Outline | None = None
         # In place of the run, when that is in another process.
         self._talk: KindTalk | None = None
         self._stopping = False
@@ -72,15 +75,17 @@ class PreparedKind:
         """Run the handler, with what earlier attempts have kept."""
         link, kind = self._link, self._target.kind
         kept = await link.read_kept()
+        self._outline = outline = outline_of(kind, self._params, link.task.params)
+        forecast = await link.read_forecast(outline)
         waiter = None if kind.is_async else LoopWaiter()
         wait = waiter.wait if waiter else None
-        run = make_run(kind, self._params, link.task, link, wait, kept, self.rules)
+        run = make_run(outline, link.task, link, wait, kept, self.rules, forecast)
         self._run = run
         link.begin(run, kept.state)
         if self._stopping:
             run.stop()
         try:
-            return await self._call(run, kept)
+            return await self._call(run, kept, forecast)
         finally:
             if waiter is not None:
                 # Threads may be left that nobody waits for.
@@ -107,10 +112,17 @@ class PreparedKind:
             run.fail(error)
         return run.fragment()
 
-    async def _call(self, run: Run, kept: Kept) -> Any:
+    def lesson(self) -> Lesson | None:
+        """Return what the completed task has taught, as far as that is wanted."""
+        run = (self._talk and self._talk.told) or self._run
+        if run is None or self._outline is None:
+            return None
+        return self._link.lesson(self._outline, run.lesson)
+
+    async def _call(self, run: Run, kept: Kept, forecast: Forecast | None) -> Any:
         target, params = self._target, self._params
         if target.processes is not None:
-            return await self._call_in_process(target.processes, run, kept)
+            return await self._call_in_process(target.processes, run, kept, forecast)
         if target.kind.is_async:
             return await call(target.function, params, run)
 
@@ -126,10 +138,12 @@ class PreparedKind:
             leave_threads,
         )
 
-    async def _call_in_process(self, processes: TaskProcesses, run: Run, kept: Kept) -> Ending:
+    async def _call_in_process(
+        self, processes: TaskProcesses, run: Run, kept: Kept, forecast: Forecast | None
+    ) -> Ending:
         target, task = self._target, self._link.task
-        self._talk = talk = KindTalk(self._link, run.plan, kept, self.rules)
+        self._talk = talk = KindTalk(self._link, run.plan, kept, self.rules, run.forecast)
         if run.stopping:
             talk.stop()
-        arguments = (target.load, self.rules, task, kept)
+        arguments = (target.load, self.rules, task, kept, forecast)
         return await processes.run(run_kind, arguments, task.task_id, talk.follow)

@@ -13,9 +13,11 @@ import structlog
 
 from tornado_rt.work import LeaseLost, Pacer, Plan, Question
 from tornado_rt.work.attempts.endings import text_of_error
+from tornado_rt.work.attempts.lessons import Forecasts, Lesson, Outline, Times
 from tornado_rt.work.attempts.models import Asked, Claim, Kept, Task
 from tornado_rt.work.attempts.outages import OUTAGE_SECONDS, Outages
 from tornado_rt.work.attempts.queue import AttemptQueue
+from tornado_rt.work.forecast import Forecast
 from tornado_rt.work.run import NO_STATE, ended_text
 
 log = structlog.get_logger(__name__)
@@ -45,6 +47,10 @@ class Reported(Protocol):
 
     def encoded_state(self) -> bytes:
         """Return what the handler keeps, as JSON."""
+        ...
+
+    def look_in(self) -> float | None:
+        """Return after how many seconds without a report the time left is news; None: never."""
         ...
 
 
@@ -93,7 +99,12 @@ class Link:
     """
 
     def __init__(
-        self, queue: AttemptQueue, claim: Claim, reporter: Reporter, outages: Outages
+        self,
+        queue: AttemptQueue,
+        claim: Claim,
+        reporter: Reporter,
+        outages: Outages,
+        forecasts: Forecasts | None = None,
     ) -> None:
         self.queue = queue
         self.claim = claim
@@ -103,6 +114,10 @@ class Link:
         self.lost: Callable[[], None] = _nothing
         self._reporter = reporter
         self._outages = outages
+        self._forecasts = forecasts
+        # The one timer: when the time left is news, though the handler reports nothing.
+        self._silence: asyncio.TimerHandle | None = None
+        self._look_at = 0.0
         self._pacer = Pacer()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -121,6 +136,7 @@ class Link:
         """Tell of this run from now on; `state`: as it was kept."""
         self._run = run
         self._told_state = state or NO_STATE
+        self._watch()
 
     def replace(self, run: Reported, *, is_news: bool) -> None:
         """Tell of this run from now on; what was told before was of the same.
@@ -138,6 +154,8 @@ class Link:
         """Tell nothing more: the attempt is over, whatever its handler still does."""
         self.closed = True
         self.lost, self._run = _nothing, None
+        if self._silence is not None:
+            self._silence.cancel()
 
     def report(self, run: Reported) -> None:
         """Report this run's state soon. In any thread; raise LeaseLost or CancelledError."""
@@ -223,6 +241,20 @@ class Link:
         """Return all that is known of the task. Raise LeaseLost."""
         return await self._surely(lambda: self.queue.get_task(self.task.task_id), "read_task")
 
+    async def read_forecast(self, outline: Outline) -> Forecast | None:
+        """Return what is known of tasks like this one; None when it cannot be had now."""
+        return None if self._forecasts is None else await self._forecasts.forecast(outline)
+
+    def lesson(self, outline: Outline, times: Callable[[], Times | None]) -> Lesson | None:
+        """Return what the completed task has taught, when that is wanted; None: nothing.
+
+        `times` returns those of its segments.
+        """
+        if self._forecasts is None or not self._forecasts.wants(outline):
+            return None
+        found = times()
+        return self._forecasts.lesson(outline, self.task.task_id, found) if found else None
+
     async def send(self) -> None:
         """Report the state as it is now, unless it cannot be told; again when the queue is away."""
         if (report := self._read()) is None:
@@ -237,6 +269,8 @@ class Link:
         self._outages.end("report")
         if not owned:
             self.lost()
+        else:
+            self._watch()
 
     async def flush(self, *, final: bool, handed_back: bool) -> None:
         """Report what the ack does not carry: the plan, and the state unless the end is `final`.
@@ -255,6 +289,28 @@ class Link:
         if self._unsent and (report := self._read()) is not None:
             return report.fragment
         return self._sending
+
+    def _watch(self) -> None:
+        """Report again by ourselves, once the time left is news without a report."""
+        wait = None if self.closed or self._run is None else self._run.look_in()
+        if wait is None:
+            return
+        self._look_at = self._loop.time() + wait
+        if self._silence is None or self._silence.when() > self._look_at:
+            self._plan_look()
+
+    def _plan_look(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+        self._silence = self._loop.call_at(self._look_at, self._look)
+
+    def _look(self) -> None:
+        self._silence = None
+        if self._loop.time() < self._look_at:
+            # There were reports meanwhile.
+            self._plan_look()
+        elif self._run is not None:
+            self._reporter.add(self)
 
     def _kept(self, keeping: "asyncio.Future[None]") -> None:
         self._keeping.discard(keeping)

@@ -6,6 +6,8 @@ from typing import Any
 
 import attrs
 
+from tornado_rt.work.attempts.lessons import Lesson
+
 
 class TaskState(StrEnum):
     """Where a task is; the last four are ends."""
@@ -168,6 +170,7 @@ class Ack:
 
     `fragment`: the state of the snapshot when the task ends by it, None to leave it. `report`: the
     fragment of the attempt's last report, None when it was told. `delay`: seconds before a retry.
+    `lesson`: what a completed task has taught.
     """
 
     task_id: str
@@ -178,3 +181,4 @@ class Ack:
     fragment: bytes | None = None
     delay: float = 0.0
     report: bytes | None = None
+    lesson: Lesson | None = None

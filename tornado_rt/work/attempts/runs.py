@@ -9,8 +9,10 @@ import orjson
 
 from tornado_rt.work import Kind, Run, Sink, SyncRun
 from tornado_rt.work.attempts.endings import text_of_error
+from tornado_rt.work.attempts.lessons import Outline
 from tornado_rt.work.attempts.models import Kept, Task
 from tornado_rt.work.attempts.target import BadParams, Rules
+from tornado_rt.work.forecast import Forecast
 from tornado_rt.work.params.faults import PLACE, Wrong, refusal
 from tornado_rt.work.params.reading import ClassReader
 
@@ -30,9 +32,15 @@ def read_params(kind: Kind, task: Task) -> Any:
 
 
 def make_run(
-    kind: Kind, params: Any, task: Task, sink: Sink, wait: Wait | None, kept: Kept, rules: Rules
+    outline: Outline,
+    task: Task,
+    sink: Sink,
+    wait: Wait | None,
+    kept: Kept,
+    rules: Rules,
+    forecast: Forecast | None,
 ) -> Run:
-    """Return what the handler is given. Raise whatever the author's functions raise.
+    """Return what the handler is given.
 
     `wait`: how a plain function waits for what runs on the loop; None for an `async def`.
     """
@@ -40,13 +48,14 @@ def make_run(
     return make(
         sink,
         task_id=task.task_id,
-        kind=kind.name,
+        kind=outline.kind,
         label=task.label,
         user_id=task.user_id,
         batch_id=task.batch_id,
         attempt=task.attempt,
-        plan=kind.plan_of(params),
-        expected_seconds=kind.expected_of(params),
+        plan=outline.plan,
+        expected_seconds=outline.expected,
+        forecast=forecast,
         kept=kept.results,
         state=_read_state(kept.state),
         most_bytes=rules.result_bytes,

@@ -14,6 +14,7 @@ from tornado_rt.work.attempts.models import Kept
 from tornado_rt.work.attempts.process import end_badly, read_ending
 from tornado_rt.work.attempts.target import Rules
 from tornado_rt.work.attempts.told_run import ToldRun
+from tornado_rt.work.forecast import Forecast
 from tornado_rt.work.notes import as_note, as_question
 from tornado_rt.work.once import MAX_ONCE_LENGTH
 from tornado_rt.work.run import as_timeout
@@ -29,10 +30,13 @@ class KindTalk:
     `told` is None until the process has told something.
     """
 
-    def __init__(self, link: Link, plan: Plan | None, kept: Kept, rules: Rules) -> None:
+    def __init__(
+        self, link: Link, plan: Plan | None, kept: Kept, rules: Rules, forecast: Forecast
+    ) -> None:
         self.told: ToldRun | None = None
         self._link = link
         self._plan = plan
+        self._forecast = forecast
         self._kept = kept
         self._kept_bytes = sum(map(len, kept.results.values()))
         self._rules = rules
@@ -84,7 +88,10 @@ class KindTalk:
             raise BadMessage(NOT_OURS)
 
     def _tell(self, report: Any) -> ToldRun:
-        told = self.told or ToldRun(self._plan, self._kept.state)
+        kept = self._kept
+        told = self.told or ToldRun(
+            self._plan, kept.state, self._forecast, resumes=bool(kept.results or kept.state)
+        )
         told.take(*_parts(report, 4))
         self.told = told
         return told

@@ -6,6 +6,7 @@ import attrs
 
 from tornado_rt.work.attempts.backoff import Backoff
 from tornado_rt.work.attempts.endings import Ending, end_with_result
+from tornado_rt.work.attempts.lessons import Lesson
 from tornado_rt.work.attempts.link import Link
 from tornado_rt.work.attempts.models import Job, Outcome
 
@@ -56,6 +57,10 @@ class Prepared(Protocol):
 
     def last_fragment(self, outcome: Outcome, error: str) -> bytes | None:
         """Return the last state of the snapshot. Raise whatever the handler has made of it."""
+        ...
+
+    def lesson(self) -> Lesson | None:
+        """Return what the task has taught, once `last_fragment` was asked for its completion."""
         ...
 
 

@@ -83,6 +83,13 @@ local function starts_in(t)
     math.floor(low * 10) / 10, math.ceil(high * 10) / 10 + MOMENT)
 end
 
+-- Since when a running task gives no sign of life: its lease has run out, and nobody has taken it back yet.
+local function silence(t)
+  local lease = tonumber(redis.call('ZSCORE', P .. 'processing', t.task_id) or '')
+  local ended = lease and lease * LEASE_UNIT
+  return ended and ended < NOW and '"stalled_since":"' .. iso(ended) .. '",' or ''
+end
+
 -- The inside of its JSON object in two parts, what is its own and the fragment; and its position. When it starts is not
 -- looked for when nobody hears it.
 local function snapshot(t, is_unheard)
@@ -96,6 +103,7 @@ local function snapshot(t, is_unheard)
     local due = redis.call('ZSCORE', P .. 'delayed', t.task_id)
     if due then place = '"run_at":"' .. iso(due) .. '",' end
   end
+  if t.status == 'processing' then place = silence(t) end
   if WAITS[t.status] and t.attempt ~= '0' then place = place .. last_error(t) end
   local head = t.head .. ',"status":"' .. t.status .. '","attempt":' .. t.attempt .. ',' .. place
   return head, t.fragment == '' and t.first or t.fragment, here

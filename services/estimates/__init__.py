@@ -1,0 +1,7 @@
+"""How long tasks take: what is learned of those that have ended."""
+
+from services.estimates.estimates import Estimates, History
+from services.estimates.files import FileHistory
+from services.estimates.learner import Learner
+
+__all__ = ["Estimates", "FileHistory", "History", "Learner"]
