@@ -9,6 +9,7 @@ import orjson
 
 from services.analysis.bodies import bounded_seed_batch, bounded_seed_task
 from services.finding import TaskFilter, find_page
+from services.foreseen import describe_estimate
 from services.kinds import RESERVED, KindRegistry, KindUnknown, KnownKind, ParamsFault
 from services.progress import PlanBook
 from services.queue import (
@@ -37,8 +38,6 @@ from tornado_rt.bounds import OutOfBounds, check_json, check_name
 from tornado_rt.json_body import Faults, read_body
 from tornado_rt.work.params.faults import PLACE
 
-# The expected run time of a kind that gives none, until some of its tasks have run.
-EXPECTED_SECONDS = 60.0
 # How many tasks of a batch are read before others are served.
 AT_ONCE = 50
 # A body of the first version has one of these.
@@ -83,6 +82,20 @@ class TaskService:
             user_id, new, delay=request.delay, run_at=request.starts_at(), once=once
         )
 
+    async def estimate(self, user_id: str, body: Any, once: Once | None) -> dict[str, Any]:
+        """Say when the task that a JSON body asks for would start and end, as it is on the wire.
+
+        Raise as `submit` does; nothing is submitted.
+        """
+        request = await self._read_task(body)
+        new, run_at = await self.make(request), request.starts_at()
+        found = await self._queue.estimate_task(
+            user_id, new, delay=request.delay, run_at=run_at, once=once
+        )
+        due = max(run_at, found.at + request.delay if request.delay else 0.0)
+        shown = describe_estimate(found, new, due)
+        return shown | ({"task_id": found.there} if found.there else {})
+
     async def submit_own(
         self, user_id: str, kind_name: str, params: dict[str, Any], once: Once | None
     ) -> Task:
@@ -103,6 +116,21 @@ class TaskService:
 
     async def submit_batch(self, user_id: str, body: Any, once: Once | None) -> Batch:
         """Submit the tasks that a JSON body asks for, all or none. Raise as `submit` does."""
+        request, tasks = await self._make_batch(body)
+        return await self._queue.create_batch(
+            user_id, tasks, notify_each=request.notify_each, once=once
+        )
+
+    async def estimate_batch(self, user_id: str, body: Any, once: Once | None) -> dict[str, Any]:
+        """Say when the batch that a JSON body asks for would start and end. Raise as `estimate`."""
+        _, tasks = await self._make_batch(body)
+        found = await self._queue.estimate_batch(user_id, tasks, once=once)
+        shown = describe_estimate(found, tasks[0], 0.0)
+        # Each task has a label of its own.
+        del shown["label"]
+        return shown | {"total": len(tasks)} | ({"batch_id": found.there} if found.there else {})
+
+    async def _make_batch(self, body: Any) -> tuple[BatchRequest, list[NewTask]]:
         request = await self._read_batch(body)
         kind = await self._find(request.kind)
         tasks, faults = [], Faults()
@@ -113,9 +141,7 @@ class TaskService:
                 tasks.append(self._new_task(kind, one, params, firsts))
             await _serve_others(number)
         faults.settle()
-        return await self._queue.create_batch(
-            user_id, tasks, notify_each=request.notify_each, once=once
-        )
+        return request, tasks
 
     async def get(self, task_id: str, owner: str | None) -> Task:
         """Read a task. Raise TaskNotFound, also for another's."""
@@ -294,7 +320,7 @@ class TaskService:
             priority=request.priority,
             key=request.key,
             max_attempts=request.max_attempts or kind.max_attempts,
-            expected_seconds=expected or EXPECTED_SECONDS,
+            expected_seconds=expected or None,
             notify=request.notify,
             unique=None if request.unique is None else request.unique.rule(),
         )
@@ -355,7 +381,7 @@ def _describe(task: Task, snapshot: bytes, state: KindState | None) -> dict[str,
         "started_at": iso_of(task.started_at),
         "ended_at": iso_of(task.ended_at),
         **({"run_at": iso_of(task.run_at)} if task.run_at else {}),
-        "waiting_for": waiting_for(task, state),
+        "waiting_for": waiting_for(task, is_served=state is not None and state.workers > 0),
     }
 
 

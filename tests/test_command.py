@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import urllib.request
@@ -77,6 +78,23 @@ def test_submit_prints_the_id_of_a_task_with_all_that_was_given(
     # A token that is made here sees the tasks of all users.
     assert ended.returncode == 1
     assert ended.stdout.splitlines()[-1].startswith("cancelled")
+
+
+def test_dry_run_says_when_a_task_would_end_and_submits_none(
+    server_process: ServerProcess,
+) -> None:
+    def count() -> int:
+        return len(answered(server_process, "/api/tasks", user="dora")["items"])
+
+    told = asked(server_process, "submit", "analysis", ANALYSIS, "--dry-run", "--user", "dora")
+    assert (told.returncode, told.stderr) == (0, "")
+    starts, *_, takes, ends = told.stdout.splitlines()
+    assert starts.startswith("starts in 0:00 (0:00 to 0:0")
+    assert re.fullmatch(r"takes \d+:\d\d \(\d+:\d\d to \d+:\d\d\)", takes)
+    assert re.fullmatch(r"ends at \S+Z \(\S+Z to \S+Z\)", ends)
+    assert count() == 0
+    refused = asked(server_process, "submit", "analysis", ANALYSIS, "--dry-run", "--watch")
+    assert refused.returncode == 2
 
 
 def test_submitted_task_is_watched_to_its_end(server_process: ServerProcess) -> None:

@@ -340,6 +340,19 @@ def test_refusals_are_told_at_once(opened: Driven) -> None:
     assert "client.echo" in kinds
 
 
+def test_estimate_says_when_a_task_would_end_and_makes_none(opened: Driven) -> None:
+    told = ask(opened, "client.estimate('client.echo', {value: 1}, {label: 'Estimated'})")
+    assert (told["dry_run"], told["kind"], told["label"]) == (True, "client.echo", "Estimated")
+    assert told["starts_in"] is not None
+    batch = ask(opened, "client.estimateBatch('client.echo', [{value: 1}, {value: 2}])")
+    assert batch["total"] == 2
+    assert not any(
+        one["label"] == "Estimated" for one in ask(opened, "client.tasks.list()")["items"]
+    )
+    with pytest.raises(JsError, match="typo"):
+        ask(opened, "client.estimate('client.echo', {typo: 1})")
+
+
 # Types
 
 TYPED = """
@@ -355,6 +368,7 @@ for await (const event of task) {
 task.addEventListener("finished", ({ detail }) => console.log(detail.status === "completed"));
 client.inbox.addEventListener("update", ({ detail }) => console.log(detail.counts.unread));
 client.addEventListener("state", ({ detail }) => console.log(detail.retryIn));
+console.log((await client.estimate("k", { a: 1 })).starts_in_high);
 for await (const event of client.subscribe<{ n: number }>("room:1")) {
   if (event.type === "message") console.log(event.data.n + 1);
 }

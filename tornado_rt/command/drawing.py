@@ -157,12 +157,37 @@ def words_of(task: Mapping[str, Any]) -> Iterator[str]:
     """Yield what there is to say of a task besides its status."""
     if position := task.get("position"):
         yield f"position {position}"
+    if starts := _range(task, "starts_in", "starts_in_low", "starts_in_high"):
+        yield f"starts in {starts}"
     if name := task.get("current_step_name"):
         yield str(name)
     if task.get("done") is not None:
         yield counted(task)
     if (message := task.get("message")) and message != name:
         yield str(message)
+
+
+def foreseen_lines(told: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is foreseen of a task that would be submitted now."""
+    if task_id := told.get("task_id"):
+        yield f"is task {task_id} already"
+    starts = _range(told, "starts_in", "starts_in_low", "starts_in_high")
+    runs = _range(told, "remaining_time", "remaining_low", "remaining_high")
+    yield f"starts in {starts}: {told['starts_at']}" if starts else "nobody knows when it starts"
+    if held := told.get("waiting_for"):
+        yield f"waits for {held['message']}"
+    yield f"takes {runs}" if runs else "nobody knows how long it takes"
+    if told.get("ends_at"):
+        yield f"ends at {told['ends_at']} ({told['ends_at_low']} to {told['ends_at_high']})"
+
+
+def _range(told: Mapping[str, Any], middle: str, low: str, high: str) -> str:
+    """Return a duration and its bounds; "" when it is unknown."""
+    seconds = [told.get(name) for name in (middle, low, high)]
+    if None in seconds:
+        return ""
+    about, least, most = (_clock(one or 0.0) for one in seconds)
+    return f"{about} ({least} to {most})"
 
 
 def counted(task: Mapping[str, Any]) -> str:

@@ -182,7 +182,13 @@ def _add_submit_options(own: argparse.ArgumentParser) -> None:
     own.add_argument("--key", help="text that limits of the kind count by")
     own.add_argument("--tag", action="append", metavar="TAG", help="a tag; may be repeated")
     own.add_argument("--delay", type=float, metavar="SECONDS", help="how long it is set aside [s]")
-    own.add_argument("--watch", action="store_true", help="watch it until it ends, as watch does")
+    what = own.add_mutually_exclusive_group()
+    what.add_argument("--watch", action="store_true", help="watch it until it ends, as watch does")
+    what.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="submit nothing: say when the task would start and end",
+    )
 
 
 def _add_server_options(own: argparse.ArgumentParser) -> None:

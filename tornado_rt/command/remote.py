@@ -19,7 +19,7 @@ from settings import Settings, asked_server
 from tornado_rt.app import url_of
 from tornado_rt.auth import make_token
 from tornado_rt.command.client import BadAddress, Remote
-from tornado_rt.command.drawing import board_of
+from tornado_rt.command.drawing import board_of, foreseen_lines
 from tornado_rt.command.program import say
 from tornado_rt.command.verbs import FAILED
 from tornado_rt.data_folder import SECRET_FILE
@@ -38,7 +38,7 @@ class NoToken(Exception):
 
 
 def submit(settings: Settings, options: argparse.Namespace) -> int:
-    """Submit a task, print its id, and watch it if that is asked for."""
+    """Submit a task, print its id, and watch it if that is asked for; or say when it would end."""
     body = {
         "kind": options.kind,
         "params": _params(options.params),
@@ -48,7 +48,12 @@ def submit(settings: Settings, options: argparse.Namespace) -> int:
         "tags": options.tag,
         "delay": options.delay,
     }
-    return asyncio.run(_submit(_remote(settings, options), _given(body), watched=options.watch))
+    remote = _remote(settings, options)
+    if options.dry_run:
+        told = asyncio.run(remote.post("/api/tasks?dry_run=true", _given(body)))
+        say("\n".join(foreseen_lines(told)))
+        return 0
+    return asyncio.run(_submit(remote, _given(body), watched=options.watch))
 
 
 def watch(settings: Settings, options: argparse.Namespace) -> int:

@@ -40,6 +40,7 @@ from tornado_rt_client.events import (
 from tornado_rt_client.inbox import AsyncInbox, Inbox
 from tornado_rt_client.records import (
     BatchSnapshot,
+    Estimate,
     Kind,
     Notification,
     Schedule,
@@ -75,6 +76,7 @@ __all__ = [
     "Conflict",
     "ConnectionLost",
     "Counts",
+    "Estimate",
     "Event",
     "Finished",
     "Forbidden",

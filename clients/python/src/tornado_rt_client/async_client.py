@@ -14,7 +14,7 @@ from tornado_rt_client.errors import ApiError, ConnectionLost, error_of_answer
 from tornado_rt_client.events import Event
 from tornado_rt_client.following import Following
 from tornado_rt_client.inbox import AsyncInbox
-from tornado_rt_client.records import Kind, Notification, TaskRecord
+from tornado_rt_client.records import Estimate, Kind, Notification, TaskRecord
 from tornado_rt_client.request import Attempts, Request
 from tornado_rt_client.schedules import AsyncSchedules
 from tornado_rt_client.task import AsyncBatch, AsyncTask
@@ -74,6 +74,15 @@ class AsyncClient:
         """
         return AsyncTask(self, await self.send(verbs.submit(kind, params, more, idempotency_key)))
 
+    async def estimate(
+        self, kind: str, params: Any = None, *, idempotency_key: str | None = None, **more: Any
+    ) -> Estimate:
+        """Say when a task would start and end if it were submitted now, as `submit` takes it.
+
+        Nothing is submitted. Raise as `submit` does.
+        """
+        return await self.send(verbs.estimate(kind, params, more, idempotency_key))
+
     async def submit_batch(
         self,
         kind: str,
@@ -86,6 +95,17 @@ class AsyncClient:
         return AsyncBatch(
             self, await self.send(verbs.submit_batch(kind, items, more, idempotency_key))
         )
+
+    async def estimate_batch(
+        self,
+        kind: str,
+        items: Iterable[Any],
+        *,
+        idempotency_key: str | None = None,
+        **more: Any,
+    ) -> Estimate:
+        """Say when a batch would start and end if it were submitted now, as `submit_batch` does."""
+        return await self.send(verbs.estimate_batch(kind, items, more, idempotency_key))
 
     def task(self, task_id: str) -> AsyncTask:
         """Return the task of this id; nothing is asked of the server."""

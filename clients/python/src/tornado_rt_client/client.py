@@ -13,7 +13,7 @@ from tornado_rt_client.errors import ApiError, ConnectionLost, error_of_answer
 from tornado_rt_client.events import Event
 from tornado_rt_client.following import Following
 from tornado_rt_client.inbox import Inbox
-from tornado_rt_client.records import Kind, Notification, TaskRecord
+from tornado_rt_client.records import Estimate, Kind, Notification, TaskRecord
 from tornado_rt_client.request import Attempts, Request
 from tornado_rt_client.schedules import Schedules
 from tornado_rt_client.task import Batch, Task
@@ -73,6 +73,15 @@ class Client:
         """
         return Task(self, self.send(verbs.submit(kind, params, more, idempotency_key)))
 
+    def estimate(
+        self, kind: str, params: Any = None, *, idempotency_key: str | None = None, **more: Any
+    ) -> Estimate:
+        """Say when a task would start and end if it were submitted now, as `submit` takes it.
+
+        Nothing is submitted. Raise as `submit` does.
+        """
+        return self.send(verbs.estimate(kind, params, more, idempotency_key))
+
     def submit_batch(
         self,
         kind: str,
@@ -83,6 +92,17 @@ class Client:
     ) -> Batch:
         """Submit tasks of one kind, one for each of `items`, their parameters; all or none."""
         return Batch(self, self.send(verbs.submit_batch(kind, items, more, idempotency_key)))
+
+    def estimate_batch(
+        self,
+        kind: str,
+        items: Iterable[Any],
+        *,
+        idempotency_key: str | None = None,
+        **more: Any,
+    ) -> Estimate:
+        """Say when a batch would start and end if it were submitted now, as `submit_batch` does."""
+        return self.send(verbs.estimate_batch(kind, items, more, idempotency_key))
 
     def task(self, task_id: str) -> Task:
         """Return the task of this id; nothing is asked of the server."""
