@@ -21,6 +21,7 @@ from tests.js_forms import (
     RefusingRelay,
     page_form,
 )
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 Token = Callable[..., str]
@@ -391,6 +392,13 @@ def test_retry_after_is_the_least_wait(js_package: Path) -> None:
         )
         assert connecting[1] - connecting[0] >= 1000
     stream.close()
+
+
+def test_server_that_is_not_there_is_noticed_at_once(node: NodeForm) -> None:
+    """The WebSocket of Node tells an error then, and no close."""
+    node.open("a", f"http://127.0.0.1:{free_port()}", "t", transport="socket")
+    node.follow("a", "me")
+    wait_until(lambda: node.states("a").count("offline") > 2, 5, "it is told offline")
 
 
 def test_silent_connection_is_given_up(

@@ -180,16 +180,35 @@ def test_problem_that_passes_brings_the_client_back(form: Form, make_peer: Peers
     """The token is asked for anew: the one before has expired."""
     expired = block("problem", '{"code": "token_expired", "message": "…"}')
     going = block("problem", '{"code": "going_away", "message": "…"}')
-    named = block("error", '{"code": "degraded", "message": "…"}')
     peer = make_peer(
-        *(stream_answer(CALM, one, stays=True) for one in (expired, going, named)),
+        *(stream_answer(CALM, one, stays=True) for one in (expired, going)),
         stream_answer(CALM, END),
     )
-    tokens = iter("abcd")
+    tokens = iter("abc")
     assert len(list(watch(form, peer, token=lambda: next(tokens)))) == 1
     assert [header(one, "Authorization") for one in peer.heads] == [
-        f"Bearer {one}" for one in "abcd"
+        f"Bearer {one}" for one in "abc"
     ]
+
+
+def test_store_that_is_away_does_not_end_the_stream(form: Form, make_peer: Peers) -> None:
+    """The server goes on with what it has; another stream would be refused."""
+    for name in ("problem", "error"):
+        degraded = block(name, '{"code": "degraded", "message": "…"}')
+        peer = make_peer(stream_answer(CALM, degraded, progress(1), END), cut)
+        assert percents(list(watch(form, peer))) == [1]
+        assert len(peer.heads) == 1
+
+
+def test_topic_that_cannot_be_read_brings_the_client_back(form: Form, make_peer: Peers) -> None:
+    """Only another connection follows it again."""
+    degraded = '{"topic": "me", "data": {"code": "degraded", "message": "…"}}'
+    peer = make_peer(
+        stream_answer(CALM, block("problem", degraded), stays=True), stream_answer(CALM, END)
+    )
+    client = form.client(peer.url, user="u")
+    assert isinstance(next(form.each(client.subscribe("me", timeout=SECONDS))), Finished)
+    assert len(peer.heads) == 2
 
 
 def test_problem_that_stays_is_told(form: Form, make_peer: Peers) -> None:

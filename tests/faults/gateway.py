@@ -33,7 +33,7 @@ class Straight:
 class Gateway:
     """Brings each connection to one server, and after a lost one the next ones to another.
 
-    `connections` counts those that follow something. `server` is where the last one of them is.
+    `connections` counts requests that follow something. `server` is where the last one of them is.
     """
 
     def __init__(self, servers: Callable[[], Sequence[Server]], server: Server) -> None:
@@ -54,6 +54,8 @@ class Gateway:
         for job in self._jobs:
             job.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)
+        # A job may have ended before it began.
+        await asyncio.gather(*map(_end, self._writers))
 
     def begin(self, server: Server) -> None:
         """Begin anew, at this server."""
@@ -71,37 +73,40 @@ class Gateway:
             writer.transport.abort()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         job = asyncio.create_task(self._serve(reader, writer), name="gateway")
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
         try:
             with contextlib.suppress(OSError, EOFError):
                 await self._relay(reader, writer)
         finally:
-            writer.transport.abort()
+            await _end(writer)
             self._writers.discard(writer)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        server, follows = self.server, any(one in head.lower() for one in FOLLOWS)
+        head, server, before = await reader.read(PIECE), self.server, self.connections
+        self._count(head)
         try:
             from_server, to_server = await asyncio.open_connection("127.0.0.1", server.port)
         except OSError:
             self._leave(server)
             raise
         self._writers.add(to_server)
-        self.connections += follows
         try:
             to_server.write(head)
-            await asyncio.gather(_copy(reader, to_server), _copy(from_server, writer))
+            await asyncio.gather(_copy(reader, to_server, self._count), _copy(from_server, writer))
         finally:
-            to_server.transport.abort()
-            self._writers.discard(to_server)
-            if follows:
+            if self.connections > before:
                 self._leave(server)
+            await _end(to_server)
+            self._writers.discard(to_server)
+
+    def _count(self, piece: bytes) -> None:
+        """Count the requests that follow something: a connection may have many."""
+        self.connections += any(one in piece.lower() for one in FOLLOWS)
 
     def _leave(self, server: Server) -> None:
         """Bring those who come next to another server, unless that is so already."""
@@ -111,9 +116,20 @@ class Gateway:
             self.server = servers[(at + 1) % len(servers)]
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _end(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+async def _copy(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    look: Callable[[bytes], None] = lambda _: None,
+) -> None:
     with contextlib.suppress(OSError):
         while piece := await reader.read(PIECE):
+            look(piece)
             writer.write(piece)
             await writer.drain()
     writer.close()
