@@ -251,7 +251,8 @@ def test_resume_storm_after_a_restart(play: Play) -> None:
                     return ScriptForm(system, user, ME, server=stormed, host=node, gateway=gateway)
                 return AsyncForm(system, user, ME, server=stormed, gateway=gateway)
 
-            crowd = [await stack.enter_async_context(client(number)) for number in range(STORM)]
+            opening = (stack.enter_async_context(client(number)) for number in range(STORM))
+            crowd = await asyncio.gather(*opening)
             await until(lambda: all(one.up for one in crowd), 60, "all are connected")
             await stormed.kill()
             for title in titles:

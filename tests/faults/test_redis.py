@@ -131,7 +131,7 @@ def test_new_requests_are_refused_at_once_without_redis(play: Play, how: str) ->
             # A WebSocket stays, and asks for its topic again; an answer to a stream is 503.
             await until(lambda: stream.reconnects, what="it was refused")
             assert socket.gateway.connections == 1
-            assert not (socket.up or stream.up)
+            assert [socket.up, stream.up] == [False, False]
             await _bring_back(system, how)
             await until(lambda: socket.up and stream.up, BACK_SECONDS, "they are back")
 
