@@ -15,13 +15,14 @@ from tests.client_forms import (
     SECONDS,
     AsyncForm,
     FaultyPeer,
-    SyncForm,
+    Form,
     block,
     cut,
     header,
     http_answer,
     stream_answer,
 )
+from tests.client_forms import form as form
 from tests.conftest import SECRET
 from tests.ports import free_port
 from tornado_rt_client import (
@@ -38,7 +39,6 @@ from tornado_rt_client import (
     Unavailable,
 )
 
-Form = SyncForm | AsyncForm
 Peers = Callable[..., FaultyPeer]
 ACCEPTED = http_answer(202, json.dumps({"task_id": "t"}))
 BUSY = http_answer(503, json.dumps({"status": 503, "detail": "busy"}), "Retry-After: 0")
@@ -47,14 +47,6 @@ FULL = http_answer(429, json.dumps({"status": 429, "detail": "full"}), "Retry-Af
 CALM = block("connected", '{"heartbeat_interval": 60}', "e-0", retry=1)
 BRISK = block("connected", '{"heartbeat_interval": 0.1}', "e-0", retry=1)
 END = block("finished", '{"task_id": "t", "final_status": "completed", "result": 7}', "e-9")
-
-
-@pytest.fixture(params=[SyncForm, AsyncForm], ids=["sync", "async"])
-def form(request: pytest.FixtureRequest) -> Iterator[Form]:
-    """One form of the client."""
-    made = request.param()
-    yield made
-    made.close()
 
 
 @pytest.fixture
