@@ -1,4 +1,4 @@
-"""Shows a task: its steps drawn live on a terminal, a line an event elsewhere."""
+"""Shows a task or a batch: its steps drawn live on a terminal, a line an event elsewhere."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from services.queue import TaskState
-from tornado_rt.command.client import Event
-from tornado_rt.protocol import MessageType
 from tornado_rt.work import clean_line
+from tornado_rt_client.events import BatchFinished, BatchProgress, Event, Finished, Progress
 
 MOST_LINE = 200
 MOST_RESULT = 10_000
@@ -39,8 +38,12 @@ COLOURS = {
 }
 
 
+# The ends of tasks that are no success.
+UNGOOD = (TaskState.FAILED, TaskState.DEAD, TaskState.CANCELLED)
+
+
 class Board(Protocol):
-    """Shows the events of a task, from its `with` on."""
+    """Shows the events of a task or batch, from its `with` on."""
 
     def __enter__(self) -> Self: ...
 
@@ -63,9 +66,19 @@ def board_of(console: Console) -> Board:
 
 def snapshot_of(event: Event) -> Mapping[str, Any] | None:
     """Return the snapshot that an event brings."""
-    if event.type == MessageType.PROGRESS:
-        return event.data
-    return event.data.get("snapshot") if event.type == MessageType.CONNECTED else None
+    return event.snapshot.data if isinstance(event, Progress | BatchProgress) else None
+
+
+def end_of(event: Event) -> str:
+    """Return how a task or batch ended, as one line; "" for an event that is no end."""
+    if isinstance(event, BatchFinished):
+        return clean_line(f"{event.status}: {counts_of(event.data)}", MOST_LINE)
+    if not isinstance(event, Finished):
+        return ""
+    told = event.error
+    if event.result is not None:
+        told = json.dumps(event.result, ensure_ascii=False)
+    return clean_line(f"{event.status}: {told}" if told else event.status, MOST_RESULT)
 
 
 class Lines:
@@ -84,8 +97,8 @@ class Lines:
         """Print its line."""
         if (snapshot := snapshot_of(event)) is not None:
             self._print(line_of(snapshot))
-        elif event.type == MessageType.FINISHED:
-            self._print(end_of(event.data))
+        elif end := end_of(event):
+            self._print(end)
 
     def _print(self, line: str) -> None:
         if line != self._last:
@@ -122,8 +135,8 @@ class Drawing:
         if (snapshot := snapshot_of(event)) is not None:
             self._snapshot = snapshot
             self._live.refresh()
-        elif event.type == MessageType.FINISHED:
-            self._end = end_of(event.data)
+        else:
+            self._end = end_of(event) or self._end
 
     def _draw(self) -> RenderableType:
         task = self._snapshot
@@ -144,17 +157,11 @@ def line_of(task: Mapping[str, Any]) -> str:
     return clean_line("  ".join(parts), MOST_LINE)
 
 
-def end_of(finished: Mapping[str, Any]) -> str:
-    """Return how a task ended, with its result or error, as one line."""
-    status, result = str(finished.get("final_status")), finished.get("result")
-    told = finished.get("error")
-    if result is not None:
-        told = json.dumps(result, ensure_ascii=False)
-    return clean_line(f"{status}: {told}" if told else status, MOST_RESULT)
-
-
 def words_of(task: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what there is to say of a task besides its status."""
+    """Yield what there is to say of a task or batch besides its status."""
+    if "total" in task and "queued" in task:
+        yield counts_of(task)
+        return
     if position := task.get("position"):
         yield f"position {position}"
     if name := task.get("current_step_name"):
@@ -165,6 +172,16 @@ def words_of(task: Mapping[str, Any]) -> Iterator[str]:
         yield str(message)
 
 
+def counts_of(batch: Mapping[str, Any]) -> str:
+    """Return how many tasks of a batch have ended, and how, as "3 of 5 done, 1 failed"."""
+    ended = {name: batch.get(name) or 0 for name in (TaskState.COMPLETED, *UNGOOD)}
+    parts = [f"{sum(ended.values())} of {batch.get('total')} done"]
+    parts += [f"{ended[name]} {name}" for name in UNGOOD if ended[name]]
+    if running := batch.get("processing"):
+        parts.append(f"{running} running")
+    return ", ".join(parts)
+
+
 def counted(task: Mapping[str, Any]) -> str:
     """Return what the current step counts, as "42 of 105 frames"."""
     total, unit = task.get("total"), task.get("unit") or ""
@@ -173,8 +190,9 @@ def counted(task: Mapping[str, Any]) -> str:
 
 def _head(task: Mapping[str, Any]) -> Text:
     status = str(task.get("status"))
+    name = task.get("task_id") or task.get("batch_id")
     head = Text(clean_line(task.get("label") or task.get("kind") or "", MOST_LINE), "bold")
-    head.append(f"  {clean_line(task.get('kind'), MOST_LINE)}  {task.get('task_id')}  ", "dim")
+    head.append(f"  {clean_line(task.get('kind'), MOST_LINE)}  {name}  ", "dim")
     return head.append(status, COLOURS.get(status, "none"))  # type: ignore[call-overload]
 
 
