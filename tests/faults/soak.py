@@ -1,4 +1,4 @@
-"""`python -m tests.faults.soak --seconds 600 --seed N`: all faults at random, one after another.
+"""`make soak SECONDS=600`: all faults at random, one after another; `--seed N` repeats a run.
 
 The fleet is mixed: workers on Redis, and elsewhere, over WebSocket and over HTTP; the JavaScript
 client in Node and in Chromium, the Python client in both forms. Each round some users are written
