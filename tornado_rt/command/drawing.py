@@ -36,8 +36,6 @@ COLOURS = {
     TaskState.DEAD: "red",
     TaskState.CANCELLED: "yellow",
 }
-
-
 # The ends of tasks that are no success.
 UNGOOD = (TaskState.FAILED, TaskState.DEAD, TaskState.CANCELLED)
 
