@@ -188,9 +188,10 @@ def counted(task: Mapping[str, Any]) -> str:
 
 def _head(task: Mapping[str, Any]) -> Text:
     status = str(task.get("status"))
-    name = task.get("task_id") or task.get("batch_id")
-    head = Text(clean_line(task.get("label") or task.get("kind") or "", MOST_LINE), "bold")
-    head.append(f"  {clean_line(task.get('kind'), MOST_LINE)}  {name}  ", "dim")
+    kind, label = task.get("kind") or "", task.get("label")
+    names = [*([kind] if label else ()), task.get("task_id") or task.get("batch_id")]
+    head = Text(clean_line(label or kind, MOST_LINE), "bold")
+    head.append(f"  {'  '.join(clean_line(one, MOST_LINE) for one in names)}  ", "dim")
     return head.append(status, COLOURS.get(status, "none"))  # type: ignore[call-overload]
 
 
