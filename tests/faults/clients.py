@@ -184,7 +184,7 @@ class PythonClient(Client):
             self.failed = error
 
 
-class AsyncForm(PythonClient):
+class AsyncPython(PythonClient):
     """The asynchronous client, on this loop."""
 
     form = "asynchronous"
@@ -223,7 +223,7 @@ class _Left(BaseException):
     """The test has ended, and with it the client."""
 
 
-class SyncForm(PythonClient):
+class SyncPython(PythonClient):
     """The synchronous client, in a thread."""
 
     form = "synchronous"
@@ -273,7 +273,7 @@ class SyncForm(PythonClient):
 _names = itertools.count()
 
 
-class ScriptForm(Client):
+class Script(Client):
     """The JavaScript client in a host. After its `token` expires it has the `next_token`."""
 
     def __init__(

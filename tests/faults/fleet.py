@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from playwright.async_api import Browser
 
-from tests.faults.clients import AsyncForm, Client, ScriptForm, SyncForm
+from tests.faults.clients import AsyncPython, Client, Script, SyncPython
 from tests.faults.gateway import Gateway
 from tests.faults.hosts import Chromium, Node, chromium
 from tests.faults.system import Server, System
@@ -73,20 +73,16 @@ class Fleet:
     ) -> AsyncIterator[Client]:
         match form:
             case Form.ASYNC:
-                yield AsyncForm(self._system, user, topic, **options)
+                yield AsyncPython(self._system, user, topic, **options)
             case Form.SYNC:
-                yield SyncForm(self._system, user, topic, **options)
+                yield SyncPython(self._system, user, topic, **options)
             case Form.CHROMIUM:
                 async with self._page(options["server"]) as (host, gateway):
-                    yield ScriptForm(
-                        self._system, user, topic, host=host, gateway=gateway, **options
-                    )
+                    yield Script(self._system, user, topic, host=host, gateway=gateway, **options)
             case _:
                 transport = "stream" if form is Form.NODE_STREAM else "socket"
                 host = await self._shared_node()
-                yield ScriptForm(
-                    self._system, user, topic, host=host, transport=transport, **options
-                )
+                yield Script(self._system, user, topic, host=host, transport=transport, **options)
 
     async def _shared_node(self) -> Node:
         async with self._making:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.clients import ME, Client, ScriptForm
+from tests.faults.clients import ME, Client, Script
 from tests.faults.conftest import Play
 from tests.faults.crowd import WS, Crowd
 from tests.faults.dropping import DROPPED_SECONDS, WAVE, at_rest, drop_streams, is_bare, open_stream
@@ -114,7 +114,7 @@ async def _at(system: System, node: Node, user: str, rng: random.Random) -> Asyn
     """Have a client in a process of its own, by a WebSocket, that is connected."""
     server = rng.choice(system.servers)
     # A gateway would read what the client does not.
-    async with ScriptForm(
+    async with Script(
         system, user, ME, server=server, host=node, gateway=Straight(server)
     ) as client:
         await until(lambda: client.up, what="it is connected")

@@ -8,7 +8,7 @@ import os
 import random
 import time
 
-from tests.faults.clients import ME, AsyncForm, Client, ScriptForm
+from tests.faults.clients import ME, AsyncPython, Client, Script
 from tests.faults.conftest import Play
 from tests.faults.counts import Row, check
 from tests.faults.crowd import WS, Crowd
@@ -248,8 +248,8 @@ def test_resume_storm_after_a_restart(play: Play) -> None:
             def client(number: int) -> Client:
                 user, gateway = users[number % STORM_USERS], Straight(stormed)
                 if number % PYTHON_EVERY:
-                    return ScriptForm(system, user, ME, server=stormed, host=node, gateway=gateway)
-                return AsyncForm(system, user, ME, server=stormed, gateway=gateway)
+                    return Script(system, user, ME, server=stormed, host=node, gateway=gateway)
+                return AsyncPython(system, user, ME, server=stormed, gateway=gateway)
 
             opening = (stack.enter_async_context(client(number)) for number in range(STORM))
             crowd = await asyncio.gather(*opening)
