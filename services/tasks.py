@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from services.analysis.bodies import bounded_seed_batch, bounded_seed_task
+from services.estimates import Estimates
 from services.finding import TaskFilter, find_page
 from services.foreseen import describe_estimate
 from services.kinds import RESERVED, KindRegistry, KindUnknown, KnownKind, ParamsFault
@@ -36,6 +37,7 @@ from services.submissions import (
 from services.waiting import waiting_for
 from tornado_rt.bounds import OutOfBounds, check_json, check_name
 from tornado_rt.json_body import Faults, read_body
+from tornado_rt.work import first_fragment
 from tornado_rt.work.params.faults import PLACE
 
 # How many tasks of a batch are read before others are served.
@@ -49,6 +51,8 @@ STATES_SECONDS = 1.0
 # The first fragments of tasks, by the digest of the plan and the expected seconds: equal ones are
 # made once a request.
 Firsts = dict[tuple[str, float | None], bytes]
+# Of so many sorts of tasks in a batch it is asked how long they take; the kind tells of the others.
+MOST_SORTS = 16
 
 
 class TaskService:
@@ -59,7 +63,12 @@ class TaskService:
     """
 
     def __init__(
-        self, queue: QueueService, kinds: KindRegistry, plans: PlanBook, bounds: TaskBounds
+        self,
+        queue: QueueService,
+        kinds: KindRegistry,
+        plans: PlanBook,
+        bounds: TaskBounds,
+        estimates: Estimates,
     ) -> None:
         self._task, self._seed_task = bounded_task(bounds), bounded_seed_task(bounds)
         self._batch, self._seed_batch = bounded_batch(bounds), bounded_seed_batch(bounds)
@@ -67,6 +76,7 @@ class TaskService:
         self._kinds = kinds
         self._plans = plans
         self._bounds = bounds
+        self._estimates = estimates
         self._states: dict[str, KindState] = {}
         self._states_until = 0.0
 
@@ -102,7 +112,7 @@ class TaskService:
         """Submit a task of a kind that only the server makes tasks of. Raise as `submit`."""
         kind = await self._kinds.find(kind_name, self._queue)
         read = kind.read_params(params, most_bytes=0)
-        new = self._new_task(kind, self._task(kind=kind_name), read, {})
+        new = await self._new_task(kind, self._task(kind=kind_name), read, {})
         return await self._queue.enqueue_task(user_id, new, once=once)
 
     async def make(self, request: TaskRequest) -> NewTask:
@@ -112,7 +122,7 @@ class TaskService:
         """
         kind = await self._find(request.kind)
         params = kind.read_params(request.params, most_bytes=self._bounds.params_bytes)
-        return self._new_task(kind, request, params, {})
+        return await self._new_task(kind, request, params, {})
 
     async def submit_batch(self, user_id: str, body: Any, once: Once | None) -> Batch:
         """Submit the tasks that a JSON body asks for, all or none. Raise as `submit` does."""
@@ -138,7 +148,7 @@ class TaskService:
         for number, (item, one) in enumerate(zip(request.items, request.tasks(), strict=True)):
             params = self._read_item(kind, number, request.params, item.params, faults)
             if params is not None:
-                tasks.append(self._new_task(kind, one, params, firsts))
+                tasks.append(await self._new_task(kind, one, params, firsts))
             await _serve_others(number)
         faults.settle()
         return request, tasks
@@ -296,13 +306,16 @@ class TaskService:
                 faults.add(one)
             return None
 
-    def _new_task(
+    async def _new_task(
         self, kind: KnownKind, request: TaskRequest, params: dict[str, Any], firsts: Firsts
     ) -> NewTask:
-        plan, expected = kind.plan(params), kind.expected(params)
-        alike = ("" if plan is None else plan.digest, expected)
+        outline = kind.outline(params)
+        plan, expected = outline.plan, outline.expected
+        alike = (outline.key, expected)
         if alike not in firsts:
-            firsts[alike] = kind.first(params)
+            is_asked = len(firsts) < MOST_SORTS
+            forecast = await self._estimates.forecast(outline) if is_asked else None
+            firsts[alike] = first_fragment(plan, expected, forecast)
         job = Job(
             label=(request.label or kind.label(params))[: self._bounds.label_length or None],
             params=params,

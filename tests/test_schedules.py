@@ -18,6 +18,7 @@ import msgpack
 import pytest
 from redis.asyncio import Redis
 
+from services.estimates import Estimates
 from services.kinds import KindError, KindRegistry, ParamsFault
 from services.progress import PlanBook
 from services.queue import Once, QueueService, Task, TaskState
@@ -148,7 +149,7 @@ def site_of(
     redis: Redis, queue: QueueService, kinds: Mapping[str, Kind], most_per_user: int = 100
 ) -> Site:
     bounds, registry = TaskBounds(), KindRegistry(kinds)
-    make = TaskService(queue, registry, PlanBook(queue.read_plans), bounds).make
+    make = TaskService(queue, registry, PlanBook(queue.read_plans), bounds, Estimates(queue)).make
     service = ScheduleService(queue, make, bounds, most_per_user=most_per_user)
     return Site(redis, queue, make, service, ScheduleStore(queue))
 
