@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.browsing import Relay
-from tests.client_forms import SECONDS, AsyncForm, FaultyPeer, SyncForm, forward
+from tests.client_forms import SECONDS, FaultyPeer, Form, forward
+from tests.client_forms import form as form
 from tests.conftest import ServerProcess
 from tests.waiting import wait_until
 from tornado_rt_client import (
@@ -30,16 +31,6 @@ from tornado_rt_client import (
     TasksListed,
     Unauthorized,
 )
-
-Form = SyncForm | AsyncForm
-
-
-@pytest.fixture(params=[SyncForm, AsyncForm], ids=["sync", "async"])
-def form(request: pytest.FixtureRequest) -> Iterator[Form]:
-    """One form of the client."""
-    made = request.param()
-    yield made
-    made.close()
 
 
 @pytest.fixture

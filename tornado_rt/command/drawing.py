@@ -1,4 +1,4 @@
-"""Shows a task: its steps drawn live on a terminal, a line an event elsewhere."""
+"""Shows a task or a batch: its steps drawn live on a terminal, a line an event elsewhere."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from services.queue import TaskState
-from tornado_rt.command.client import Event
-from tornado_rt.protocol import MessageType
 from tornado_rt.work import clean_line
+from tornado_rt_client.events import BatchFinished, BatchProgress, Event, Finished, Progress
+from tornado_rt_client.records import Estimate
 
 MOST_LINE = 200
 MOST_RESULT = 10_000
@@ -37,10 +37,12 @@ COLOURS = {
     TaskState.DEAD: "red",
     TaskState.CANCELLED: "yellow",
 }
+# The ends of tasks that are no success.
+UNGOOD = (TaskState.FAILED, TaskState.DEAD, TaskState.CANCELLED)
 
 
 class Board(Protocol):
-    """Shows the events of a task, from its `with` on."""
+    """Shows the events of a task or batch, from its `with` on."""
 
     def __enter__(self) -> Self: ...
 
@@ -63,9 +65,19 @@ def board_of(console: Console) -> Board:
 
 def snapshot_of(event: Event) -> Mapping[str, Any] | None:
     """Return the snapshot that an event brings."""
-    if event.type == MessageType.PROGRESS:
-        return event.data
-    return event.data.get("snapshot") if event.type == MessageType.CONNECTED else None
+    return event.snapshot.data if isinstance(event, Progress | BatchProgress) else None
+
+
+def end_of(event: Event) -> str:
+    """Return how a task or batch ended, as one line; "" for an event that is no end."""
+    if isinstance(event, BatchFinished):
+        return clean_line(f"{event.status}: {counts_of(event.data)}", MOST_LINE)
+    if not isinstance(event, Finished):
+        return ""
+    told = event.error
+    if event.result is not None:
+        told = json.dumps(event.result, ensure_ascii=False)
+    return clean_line(f"{event.status}: {told}" if told else event.status, MOST_RESULT)
 
 
 class Lines:
@@ -84,8 +96,8 @@ class Lines:
         """Print its line."""
         if (snapshot := snapshot_of(event)) is not None:
             self._print(line_of(snapshot))
-        elif event.type == MessageType.FINISHED:
-            self._print(end_of(event.data))
+        elif end := end_of(event):
+            self._print(end)
 
     def _print(self, line: str) -> None:
         if line != self._last:
@@ -122,8 +134,8 @@ class Drawing:
         if (snapshot := snapshot_of(event)) is not None:
             self._snapshot = snapshot
             self._live.refresh()
-        elif event.type == MessageType.FINISHED:
-            self._end = end_of(event.data)
+        else:
+            self._end = end_of(event) or self._end
 
     def _draw(self) -> RenderableType:
         task = self._snapshot
@@ -144,17 +156,11 @@ def line_of(task: Mapping[str, Any]) -> str:
     return clean_line("  ".join(parts), MOST_LINE)
 
 
-def end_of(finished: Mapping[str, Any]) -> str:
-    """Return how a task ended, with its result or error, as one line."""
-    status, result = str(finished.get("final_status")), finished.get("result")
-    told = finished.get("error")
-    if result is not None:
-        told = json.dumps(result, ensure_ascii=False)
-    return clean_line(f"{status}: {told}" if told else status, MOST_RESULT)
-
-
 def words_of(task: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what there is to say of a task besides its status."""
+    """Yield what there is to say of a task or batch besides its status."""
+    if "total" in task and "queued" in task:
+        yield counts_of(task)
+        return
     if position := task.get("position"):
         yield f"position {position}"
     if starts := _range(task, "starts_in", "starts_in_low", "starts_in_high"):
@@ -167,27 +173,39 @@ def words_of(task: Mapping[str, Any]) -> Iterator[str]:
         yield str(message)
 
 
-def foreseen_lines(told: Mapping[str, Any]) -> Iterator[str]:
+def foreseen_lines(told: Estimate) -> Iterator[str]:
     """Yield what is foreseen of a task that would be submitted now."""
-    if task_id := told.get("task_id"):
-        yield f"is task {task_id} already"
-    starts = _range(told, "starts_in", "starts_in_low", "starts_in_high")
-    runs = _range(told, "remaining_time", "remaining_low", "remaining_high")
-    yield f"starts in {starts}: {told['starts_at']}" if starts else "nobody knows when it starts"
-    if held := told.get("waiting_for"):
-        yield f"waits for {held['message']}"
+    if told.task_id:
+        yield f"is task {told.task_id} already"
+    starts = _between(told.starts_in, told.starts_in_low, told.starts_in_high)
+    runs = _between(told.remaining_time, told.remaining_low, told.remaining_high)
+    yield f"starts in {starts}: {told.starts_at}" if starts else "nobody knows when it starts"
+    if told.waiting_for:
+        yield f"waits for {told.waiting_for['message']}"
     yield f"takes {runs}" if runs else "nobody knows how long it takes"
-    if told.get("ends_at"):
-        yield f"ends at {told['ends_at']} ({told['ends_at_low']} to {told['ends_at_high']})"
+    if told.ends_at:
+        yield f"ends at {told.ends_at} ({told.ends_at_low} to {told.ends_at_high})"
 
 
 def _range(told: Mapping[str, Any], middle: str, low: str, high: str) -> str:
     """Return a duration and its bounds; "" when it is unknown."""
-    seconds = [told.get(name) for name in (middle, low, high)]
-    if None in seconds:
+    return _between(told.get(middle), told.get(low), told.get(high))
+
+
+def _between(middle: float | None, low: float | None, high: float | None) -> str:
+    if middle is None or low is None or high is None:
         return ""
-    about, least, most = (_clock(one or 0.0) for one in seconds)
-    return f"{about} ({least} to {most})"
+    return f"{_clock(middle)} ({_clock(low)} to {_clock(high)})"
+
+
+def counts_of(batch: Mapping[str, Any]) -> str:
+    """Return how many tasks of a batch have ended, and how, as "3 of 5 done, 1 failed"."""
+    ended = {name: batch.get(name) or 0 for name in (TaskState.COMPLETED, *UNGOOD)}
+    parts = [f"{sum(ended.values())} of {batch.get('total')} done"]
+    parts += [f"{ended[name]} {name}" for name in UNGOOD if ended[name]]
+    if running := batch.get("processing"):
+        parts.append(f"{running} running")
+    return ", ".join(parts)
 
 
 def counted(task: Mapping[str, Any]) -> str:
@@ -198,8 +216,10 @@ def counted(task: Mapping[str, Any]) -> str:
 
 def _head(task: Mapping[str, Any]) -> Text:
     status = str(task.get("status"))
-    head = Text(clean_line(task.get("label") or task.get("kind") or "", MOST_LINE), "bold")
-    head.append(f"  {clean_line(task.get('kind'), MOST_LINE)}  {task.get('task_id')}  ", "dim")
+    kind, label = task.get("kind") or "", task.get("label")
+    names = [*([kind] if label else ()), task.get("task_id") or task.get("batch_id")]
+    head = Text(clean_line(label or kind, MOST_LINE), "bold")
+    head.append(f"  {'  '.join(clean_line(one, MOST_LINE) for one in names)}  ", "dim")
     return head.append(status, COLOURS.get(status, "none"))  # type: ignore[call-overload]
 
 

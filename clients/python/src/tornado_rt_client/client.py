@@ -1,14 +1,14 @@
 """The synchronous client."""
 
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
 import httpx
 
 from tornado_rt_client import connecting, verbs
-from tornado_rt_client.backoff import Backoff
+from tornado_rt_client.base import BaseClient
 from tornado_rt_client.errors import ApiError, ConnectionLost, error_of_answer
 from tornado_rt_client.events import Event
 from tornado_rt_client.following import Following
@@ -17,42 +17,17 @@ from tornado_rt_client.records import Estimate, Kind, Notification, TaskRecord
 from tornado_rt_client.request import Attempts, Request
 from tornado_rt_client.schedules import Schedules
 from tornado_rt_client.task import Batch, Task
-from tornado_rt_client.tokens import Token, authorization, source_of
+from tornado_rt_client.tokens import Token, authorization
 from tornado_rt_client.watchdog import Watchdog
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 
 
-class Client:
-    """Speaks to one server as one user. Threads may share it.
+class Client(BaseClient[httpx.Client, Token]):
+    """Speaks to one server as one user. Threads may share it."""
 
-    `token` is one, or a function that returns one, called for each request and each connection.
-    With the server's `secret` the client mints tokens of `user` with these `scopes` and `topics`,
-    each good for `token_seconds`.
-
-    A request that the server cannot answer now is repeated for `patience` seconds, if that does no
-    harm. `options` are those of `httpx.Client`, such as `verify` or `proxy`.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: Token | None = None,
-        secret: str | None = None,
-        user: str | None = None,
-        scopes: Sequence[str] = (),
-        topics: Sequence[str] = (),
-        token_seconds: float = 300.0,
-        patience: float = 30.0,
-        backoff: Backoff | None = None,
-        **options: Any,
-    ) -> None:
-        self._token: Token = source_of(token, secret, user, scopes, topics, token_seconds)
-        self._patience = patience
-        self._backoff = backoff or Backoff()
-        self._http = httpx.Client(**connecting.options(url, options))
+    _transport = httpx.Client
 
     def __enter__(self) -> Self:
         return self
