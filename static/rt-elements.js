@@ -55,7 +55,7 @@ header { display: flex; flex-wrap: wrap; gap: 4px var(--_gap); align-items: base
 .times { display: flex; flex-wrap: wrap; gap: 0 var(--_gap); justify-content: space-between; font-variant-numeric: tabular-nums; }
 .percent, .time, .reason, .steps { font-size: 0.87em; }
 .percent, .step-time { color: var(--_muted); }
-.reason { color: var(--_warn); }
+.reason { color: var(--_warn); margin-top: 2px; }
 .reason:empty, .times:not(:has(:not(:empty))) { display: none; }
 .steps { list-style: none; margin: 8px 0 0; padding: 0; max-height: var(--rt-steps-height, 24rem); overflow-y: auto; }
 .steps li {
@@ -332,13 +332,14 @@ function roughly(seconds) {
   return seconds < 2 * DAY_SECONDS ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / DAY_SECONDS)} d`;
 }
 
-/** Return how long something took: "0.4 s", "12 s", "4 min 5 s", "1 h 2 min". */
+/** Return how long something took: "0.4 s", "12 s", "4 min", "4 min 5 s", "1 h 2 min". */
 function lengthOf(seconds) {
   if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
-  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+  const [big, small, size] = whole < 3600 ? ["min", "s", 60] : ["h", "min", 3600];
+  const rest = Math.floor((whole % size) / (size / 60));
+  return `${Math.floor(whole / size)} ${big}${rest ? ` ${rest} ${small}` : ""}`;
 }
 
 /** Return a time that is left: "about 20 s left", "about 4 min left · about 14:32, at the latest 14:36". */
@@ -671,6 +672,7 @@ function stopTicking(element) {
 
 // Those who hear the page are told of changes no more often than this [ms].
 const QUIET_MS = 10_000;
+const WAITING = new Set(["queued", "delayed"]);
 
 function sentence(text) {
   return text ? `${text[0].toUpperCase()}${text.slice(1)}.` : "";
@@ -701,12 +703,9 @@ class Drawing {
     const said = make("span", { className: "sr", "aria-live": "polite" });
     this.#steps = new StepLines();
     this.#parts = { bar, fill, band, likely, percent, time, reason, said };
-    this.nodes = [bar, line, reason, this.#steps.list, said];
+    // The bar, then what stands below it, then the steps.
+    this.nodes = { bar: [bar], line: [line, reason], steps: [this.#steps.list, said] };
     bar.setAttribute("aria-labelledby", "title");
-  }
-
-  get bar() {
-    return this.#parts.bar;
   }
 
   get shown() {
@@ -760,7 +759,7 @@ class Drawing {
     bar.classList.toggle("unknown", shown.isRunning && done === 0 && shown.left(now) === null);
     fill.style.width = `${Number(done.toFixed(2))}%`;
     this.#drawBand(shown.band(now), band, likely);
-    setText(percent, `${Math.floor(done)} %`);
+    setText(percent, WAITING.has(shown.snapshot.status) && !done ? "" : `${Math.floor(done)} %`);
     setText(time, this.#timeInWords(now));
     setText(reason, shown.reasons(now).map(sentence).join(" "));
     this.#steps.draw(shown.snapshot.steps ?? [], shown.timeline(now));
@@ -818,8 +817,8 @@ class ProgressElement extends RealtimeElement {
     button.hidden = true;
     this.#parts = { title, status, detail, button };
     const row = make("div", { className: "row", children: [detail, button] });
-    const [bar, ...rest] = this.#drawing.nodes;
-    return [make("header", { part: "header", children: [title, status] }), bar, row, ...rest];
+    const { bar, line, steps } = this.#drawing.nodes;
+    return [make("header", { part: "header", children: [title, status] }), ...bar, ...line, row, ...steps];
   }
 
   /** Return what is watched. */
@@ -1098,7 +1097,7 @@ class InboxElement extends RealtimeElement {
 
 /**
  * Its property `snapshot` is that of a task or batch, null for none; `skew` is how far the server's clock is ahead
- * of that of this machine [s]. Its attribute `label` names the bar.
+ * of that of this machine [s]. Its attribute `label` names the bar. Its content stands before the steps.
  */
 class SnapshotElement extends HTMLElement {
   static observedAttributes = ["label"];
@@ -1129,7 +1128,8 @@ class SnapshotElement extends HTMLElement {
       this.#drawing = new Drawing(this, ({ current_step_name: step }) => step);
       const root = this.attachShadow({ mode: "open" });
       root.adoptedStyleSheets = [styleSheet()];
-      root.append(this.#title, ...this.#drawing.nodes);
+      const { bar, line, steps } = this.#drawing.nodes;
+      root.append(this.#title, ...bar, ...line, make("slot"), ...steps);
       this.#drawing.reset();
     }
     // A property that was set before the element was defined hides the accessor.

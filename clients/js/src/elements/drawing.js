@@ -8,6 +8,7 @@ import { leftInWords, startInWords } from "./words.js";
 
 // Those who hear the page are told of changes no more often than this [ms].
 const QUIET_MS = 10_000;
+const WAITING = new Set(["queued", "delayed"]);
 
 function sentence(text) {
   return text ? `${text[0].toUpperCase()}${text.slice(1)}.` : "";
@@ -38,12 +39,9 @@ export class Drawing {
     const said = make("span", { className: "sr", "aria-live": "polite" });
     this.#steps = new StepLines();
     this.#parts = { bar, fill, band, likely, percent, time, reason, said };
-    this.nodes = [bar, line, reason, this.#steps.list, said];
+    // The bar, then what stands below it, then the steps.
+    this.nodes = { bar: [bar], line: [line, reason], steps: [this.#steps.list, said] };
     bar.setAttribute("aria-labelledby", "title");
-  }
-
-  get bar() {
-    return this.#parts.bar;
   }
 
   get shown() {
@@ -97,7 +95,7 @@ export class Drawing {
     bar.classList.toggle("unknown", shown.isRunning && done === 0 && shown.left(now) === null);
     fill.style.width = `${Number(done.toFixed(2))}%`;
     this.#drawBand(shown.band(now), band, likely);
-    setText(percent, `${Math.floor(done)} %`);
+    setText(percent, WAITING.has(shown.snapshot.status) && !done ? "" : `${Math.floor(done)} %`);
     setText(time, this.#timeInWords(now));
     setText(reason, shown.reasons(now).map(sentence).join(" "));
     this.#steps.draw(shown.snapshot.steps ?? [], shown.timeline(now));

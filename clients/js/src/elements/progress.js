@@ -22,8 +22,8 @@ class ProgressElement extends RealtimeElement {
     button.hidden = true;
     this.#parts = { title, status, detail, button };
     const row = make("div", { className: "row", children: [detail, button] });
-    const [bar, ...rest] = this.#drawing.nodes;
-    return [make("header", { part: "header", children: [title, status] }), bar, row, ...rest];
+    const { bar, line, steps } = this.#drawing.nodes;
+    return [make("header", { part: "header", children: [title, status] }), ...bar, ...line, row, ...steps];
   }
 
   /** Return what is watched. */

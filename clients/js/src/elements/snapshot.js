@@ -6,7 +6,7 @@ import { styleSheet } from "./styles.js";
 
 /**
  * Its property `snapshot` is that of a task or batch, null for none; `skew` is how far the server's clock is ahead
- * of that of this machine [s]. Its attribute `label` names the bar.
+ * of that of this machine [s]. Its attribute `label` names the bar. Its content stands before the steps.
  */
 export class SnapshotElement extends HTMLElement {
   static observedAttributes = ["label"];
@@ -37,7 +37,8 @@ export class SnapshotElement extends HTMLElement {
       this.#drawing = new Drawing(this, ({ current_step_name: step }) => step);
       const root = this.attachShadow({ mode: "open" });
       root.adoptedStyleSheets = [styleSheet()];
-      root.append(this.#title, ...this.#drawing.nodes);
+      const { bar, line, steps } = this.#drawing.nodes;
+      root.append(this.#title, ...bar, ...line, make("slot"), ...steps);
       this.#drawing.reset();
     }
     // A property that was set before the element was defined hides the accessor.

@@ -51,7 +51,7 @@ header { display: flex; flex-wrap: wrap; gap: 4px var(--_gap); align-items: base
 .times { display: flex; flex-wrap: wrap; gap: 0 var(--_gap); justify-content: space-between; font-variant-numeric: tabular-nums; }
 .percent, .time, .reason, .steps { font-size: 0.87em; }
 .percent, .step-time { color: var(--_muted); }
-.reason { color: var(--_warn); }
+.reason { color: var(--_warn); margin-top: 2px; }
 .reason:empty, .times:not(:has(:not(:empty))) { display: none; }
 .steps { list-style: none; margin: 8px 0 0; padding: 0; max-height: var(--rt-steps-height, 24rem); overflow-y: auto; }
 .steps li {

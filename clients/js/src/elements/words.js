@@ -24,13 +24,14 @@ export function roughly(seconds) {
   return seconds < 2 * DAY_SECONDS ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / DAY_SECONDS)} d`;
 }
 
-/** Return how long something took: "0.4 s", "12 s", "4 min 5 s", "1 h 2 min". */
+/** Return how long something took: "0.4 s", "12 s", "4 min", "4 min 5 s", "1 h 2 min". */
 export function lengthOf(seconds) {
   if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
-  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+  const [big, small, size] = whole < 3600 ? ["min", "s", 60] : ["h", "min", 3600];
+  const rest = Math.floor((whole % size) / (size / 60));
+  return `${Math.floor(whole / size)} ${big}${rest ? ` ${rest} ${small}` : ""}`;
 }
 
 /** Return a time that is left: "about 20 s left", "about 4 min left · about 14:32, at the latest 14:36". */
