@@ -18,6 +18,7 @@ from tornado_rt_client.records import Kind, Notification, TaskRecord
 from tornado_rt_client.request import Attempts, Request
 from tornado_rt_client.schedules import AsyncSchedules
 from tornado_rt_client.task import AsyncBatch, AsyncTask
+from tornado_rt_client.time_left import ServerClock
 from tornado_rt_client.tokens import AsyncToken, authorization_async, source_of
 
 T = TypeVar("T")
@@ -53,6 +54,7 @@ class AsyncClient:
         self._token: AsyncToken = source_of(token, secret, user, scopes, topics, token_seconds)
         self._patience = patience
         self._backoff = backoff or Backoff()
+        self._clock = ServerClock()
         self._http = httpx.AsyncClient(**connecting.options(url, options))
 
     async def __aenter__(self) -> Self:
@@ -64,6 +66,14 @@ class AsyncClient:
     async def close(self) -> None:
         """Close all connections; streams end with an error."""
         await self._http.aclose()
+
+    @property
+    def skew(self) -> float:
+        """How far the server's clock is ahead of that of this machine [s].
+
+        Streams tell it; before the first one it is 0.
+        """
+        return self._clock.skew()
 
     async def submit(
         self, kind: str, params: Any = None, *, idempotency_key: str | None = None, **more: Any
@@ -160,6 +170,7 @@ class AsyncClient:
 
         Raise TimeoutError after `timeout` seconds, ApiError when the server refuses it.
         """
+        following.clock = self._clock
         following.begin(time.monotonic(), timeout, self._backoff, self._patience)
         while not following.is_over:
             error: ApiError | ConnectionLost | None = None

@@ -17,6 +17,7 @@ from tornado_rt_client.records import Kind, Notification, TaskRecord
 from tornado_rt_client.request import Attempts, Request
 from tornado_rt_client.schedules import Schedules
 from tornado_rt_client.task import Batch, Task
+from tornado_rt_client.time_left import ServerClock
 from tornado_rt_client.tokens import Token, authorization, source_of
 from tornado_rt_client.watchdog import Watchdog
 
@@ -52,6 +53,7 @@ class Client:
         self._token: Token = source_of(token, secret, user, scopes, topics, token_seconds)
         self._patience = patience
         self._backoff = backoff or Backoff()
+        self._clock = ServerClock()
         self._http = httpx.Client(**connecting.options(url, options))
 
     def __enter__(self) -> Self:
@@ -63,6 +65,14 @@ class Client:
     def close(self) -> None:
         """Close all connections; streams end with an error."""
         self._http.close()
+
+    @property
+    def skew(self) -> float:
+        """How far the server's clock is ahead of that of this machine [s].
+
+        Streams tell it; before the first one it is 0.
+        """
+        return self._clock.skew()
 
     def submit(
         self, kind: str, params: Any = None, *, idempotency_key: str | None = None, **more: Any
@@ -156,6 +166,7 @@ class Client:
 
         Raise TimeoutError after `timeout` seconds, ApiError when the server refuses it.
         """
+        following.clock = self._clock
         following.begin(time.monotonic(), timeout, self._backoff, self._patience)
         while not following.is_over:
             error: ApiError | ConnectionLost | None = None
