@@ -24,6 +24,7 @@ from tests.receiving import answering
 from tornado_rt import __version__
 from tornado_rt.command.client import BadAddress, Event, EventReader, NotAnswered, Remote, refusal
 from tornado_rt.command.drawing import counted, end_of, line_of
+from tornado_rt.command.time_left import Pace
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
@@ -358,10 +359,16 @@ def test_refusal_has_the_reasons_of_the_problem() -> None:
         assert refusal(500, body) == "the server refuses: status 500"
 
 
+def told(task: dict[str, Any]) -> Pace:
+    pace = Pace()
+    pace.take(task)
+    return pace
+
+
 def test_lines_have_no_control_characters() -> None:
     evil = "a\x1b[2Jb\nc"
     task = {"status": "processing", "progress": 1.0, "current_step_name": evil, "message": evil}
-    for line in (line_of(task), end_of({"final_status": "completed", "result": {evil: evil}})):
+    for line in (line_of(told(task)), end_of({"final_status": "completed", "result": {evil: evil}})):
         assert line.isprintable()
 
 
@@ -369,4 +376,4 @@ def test_line_says_what_is_counted() -> None:
     assert counted({"done": 42, "total": 105, "unit": "frames"}) == "42 of 105 frames"
     assert counted({"done": 42}) == "42"
     waiting = {"status": "queued", "progress": 0, "position": 3, "message": "Waiting"}
-    assert line_of(waiting) == "queued   0.0%  position 3  Waiting"
+    assert line_of(told(waiting)) == "queued   0.0%  position 3  Waiting"

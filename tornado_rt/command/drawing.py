@@ -1,27 +1,31 @@
 """Shows a task: its steps drawn live on a terminal, a line an event elsewhere."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from services.queue import TaskState
 from tornado_rt.command.client import Event
+from tornado_rt.command.time_left import Pace, length
+from tornado_rt.command.time_line import Drawn, bar, step_line, time_line
 from tornado_rt.protocol import MessageType
 from tornado_rt.work import clean_line
 
 MOST_LINE = 200
 MOST_RESULT = 10_000
 BAR_WIDTH = 40
+# Steps have their times on a line of time where there is room for it [columns].
+LINE_WIDTH = 24
+LEAST_WIDTH = 80
 # The lines of a drawing that are no steps.
-OTHER_LINES = 6
+OTHER_LINES = 8
 FEWEST_STEPS = 3
 REFRESHES_PER_SECOND = 8
 MARKS = {
@@ -73,6 +77,7 @@ class Lines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._pace = Pace()
         self._last = ""
 
     def __enter__(self) -> Self:
@@ -82,8 +87,10 @@ class Lines:
 
     def show(self, event: Event) -> None:
         """Print its line."""
+        self._pace.hear(event.data.get("timestamp"))
         if (snapshot := snapshot_of(event)) is not None:
-            self._print(line_of(snapshot))
+            self._pace.take(snapshot)
+            self._print(line_of(self._pace))
         elif event.type == MessageType.FINISHED:
             self._print(end_of(event.data))
 
@@ -100,7 +107,7 @@ class Drawing:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._end = ""
-        self._snapshot: Mapping[str, Any] = {}
+        self._pace = Pace()
         self._spinner = Spinner("dots", style="cyan")
         self._live = Live(
             console=console,
@@ -119,29 +126,33 @@ class Drawing:
 
     def show(self, event: Event) -> None:
         """Draw the state that it brings; the end is printed below the last drawing."""
+        self._pace.hear(event.data.get("timestamp"))
         if (snapshot := snapshot_of(event)) is not None:
-            self._snapshot = snapshot
+            self._pace.take(snapshot)
             self._live.refresh()
         elif event.type == MessageType.FINISHED:
             self._end = end_of(event.data)
 
     def _draw(self) -> RenderableType:
-        task = self._snapshot
+        task = self._pace.snapshot
         if not task:
             return Text("connecting …", "dim")
         most = max(self._console.height - OTHER_LINES, FEWEST_STEPS)
+        drawn = Drawn.on(self._console)
         return Group(
             _head(task),
-            _bar(task),
-            _steps(task.get("steps") or (), self._spinner, most),
+            _bar(self._pace, drawn),
+            *(Text(clean_line(one, MOST_LINE), "yellow") for one in self._pace.reasons()),
+            _steps(self._pace, self._spinner, most, drawn),
             _foot(task),
         )
 
 
-def line_of(task: Mapping[str, Any]) -> str:
-    """Return a snapshot as one line."""
+def line_of(pace: Pace) -> str:
+    """Return the last snapshot as one line."""
+    task = pace.snapshot
     parts = [f"{task.get('status', '')} {task.get('progress') or 0:5.1f}%", *words_of(task)]
-    return clean_line("  ".join(parts), MOST_LINE)
+    return clean_line("  ".join([*parts, *pace.words(), *pace.reasons()]), MOST_LINE)
 
 
 def end_of(finished: Mapping[str, Any]) -> str:
@@ -178,39 +189,30 @@ def _head(task: Mapping[str, Any]) -> Text:
     return head.append(status, COLOURS.get(status, "none"))  # type: ignore[call-overload]
 
 
-def _bar(task: Mapping[str, Any]) -> Table:
-    done = float(task.get("progress") or 0)
+def _bar(pace: Pace, drawn: Drawn) -> Group:
+    done = float(pace.snapshot.get("progress") or 0)
     line = Table.grid(padding=(0, 2))
-    line.add_row(ProgressBar(100, done, width=BAR_WIDTH), f"{done:.1f}%", _times(task))
-    return line
+    line.add_row(bar(done, pace.left(), BAR_WIDTH, drawn), f"{done:.1f}%")
+    elapsed = pace.elapsed()
+    parts = [] if elapsed is None else [f"{length(elapsed)} so far"]
+    return Group(line, Text(", ".join([*parts, *pace.words()]), "dim"))
 
 
-def _times(task: Mapping[str, Any]) -> Text:
-    parts = [
-        f"{_clock(task[name])} {word}"
-        for name, word in (("elapsed_time", "so far"), ("remaining_time", "left"))
-        if task.get(name) is not None
-    ]
-    return Text(", ".join(parts), "dim")
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return (
-        f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
-    )
-
-
-def _steps(steps: Sequence[Mapping[str, Any]], spinner: Spinner, most: int) -> Table:
+def _steps(pace: Pace, spinner: Spinner, most: int, drawn: Drawn) -> Table:
     """Draw at most this many steps, the current one among them."""
+    steps = pace.snapshot.get("steps") or ()
     states = [step.get("status") for step in steps]
     current = states.index("current") if "current" in states else states.count("completed")
     first = max(0, min(current - most // 2, len(steps) - most))
+    spans, total = time_line(steps, pace.elapsed() or 0.0, is_running=pace.is_running)
     table = Table.grid(padding=(0, 1))
-    for step in steps[first : first + most]:
+    for step, span in list(zip(steps, spans, strict=True))[first : first + most]:
         is_current = step.get("status") == "current"
         mark = spinner if is_current else MARKS.get(str(step.get("status")), Text(" "))
-        table.add_row(mark, Text(_title(step), "bold" if is_current else ""))
+        cells: list[RenderableType] = [mark, Text(_title(step), "bold" if is_current else "")]
+        if total and drawn.width >= LEAST_WIDTH:
+            cells.append(step_line(span, total, LINE_WIDTH, drawn))
+        table.add_row(*cells, Text(span.words(), "dim"))
     return table
 
 

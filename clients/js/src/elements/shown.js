@@ -2,7 +2,8 @@
  * What is shown of a snapshot as the clock goes on, decided without a page.
  *
  * The finish goes no later, and the bar no further back, than was shown, unless a reason is shown too. Until the
- * next report the bar goes on as slowly as the high end of the band says, no further than the current step.
+ * next report the bar goes on as slowly as the high end of the band says: to the end of a step that tells nothing
+ * on its way, and by a tenth of a task or step that does.
  */
 
 import { ageOf, startsIn, timeLeft } from "../index.js";
@@ -13,6 +14,8 @@ const RISE_SHARE = 0.03;
 const RISE_SECONDS = 1;
 // Only the end is 100 %.
 const MOST_PERCENT = 99.9;
+// A tenth of what tells on its way how far it is [%].
+const TENTH = 10;
 const ALONE = "it takes longer than was said";
 const RUNNING = "processing";
 
@@ -176,13 +179,13 @@ export class Shown {
     return Math.min(progress + ((100 - progress) * passed) / (passed + left.high), this.#mostNow(progress));
   }
 
-  /** Return how far the next report may be: at the end of the steps that run. */
+  /** Return the percent that the bar may reach before the next report. */
   #mostNow(progress) {
-    const { steps = [], current_step: at, step_progress: inside = 0 } = this.#snapshot;
-    if (!steps.length) return MOST_PERCENT;
+    const { steps = [], current_step: at, step_progress: inside } = this.#snapshot;
+    if (!steps.length) return progress > 0 ? progress + TENTH : 100;
     const rest = steps.map(({ status, weight }, index) => {
       if (status !== "current") return 0;
-      return weight * (index === at ? 100 - inside : 100);
+      return weight * (index === at && inside !== undefined ? Math.min(TENTH, 100 - inside) : 100);
     });
     return progress + sum(rest);
   }
