@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from tornado_rt.work import Kind, Run, TaskError
+from tornado_rt.work import Kind, Run, Step, TaskError
 
 POLL_SECONDS = 0.02
 
@@ -28,6 +28,14 @@ class Gated:
 
 
 @attrs.frozen
+class Timed:
+    """How long its author expects it to take [s], and the files `GATE.N` that hold back step N."""
+
+    gate: str
+    seconds: float = 600.0
+
+
+@attrs.frozen
 class Nothing:
     """No parameters."""
 
@@ -35,6 +43,16 @@ class Nothing:
 echo = Kind("client.echo", Echo)
 gated = Kind("client.gated", Gated)
 fails = Kind("client.fails", Nothing)
+STEPS = ("Decode", "Encode", "Upload")
+# Those with another gate are unlike it: no test learns from another.
+timed = Kind(
+    "client.timed",
+    Timed,
+    steps=[Step("Decode", 2), Step("Encode", 6), Step("Upload", 2)],
+    expected_seconds=lambda params: params.seconds,
+    telling=("gate",),
+    user_limit=1,
+)
 
 
 @echo.handler
@@ -63,3 +81,12 @@ async def run_gated(params: Gated, run: Run) -> int:
 async def run_fails(_: Nothing, __: Run) -> None:
     """Fail for good."""
     raise TaskError("it was not meant to be")
+
+
+@timed.handler
+async def run_timed(params: Timed, run: Run) -> None:
+    """Go through the steps, as the gates let it."""
+    for number, name in enumerate(STEPS):
+        async with run.step(name):
+            while Path(f"{params.gate}.{number}").exists():
+                await asyncio.sleep(POLL_SECONDS)

@@ -368,7 +368,10 @@ def told(task: dict[str, Any]) -> Pace:
 def test_lines_have_no_control_characters() -> None:
     evil = "a\x1b[2Jb\nc"
     task = {"status": "processing", "progress": 1.0, "current_step_name": evil, "message": evil}
-    for line in (line_of(told(task)), end_of({"final_status": "completed", "result": {evil: evil}})):
+    for line in (
+        line_of(told(task)),
+        end_of({"final_status": "completed", "result": {evil: evil}}),
+    ):
         assert line.isprintable()
 
 

@@ -10,22 +10,12 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browsing import PHONE, Relay, ask, chromium
 from tests.conftest import ServerProcess
+from tests.elements import LOAD, add, submit
 from tests.js_forms import BLANK, SECONDS
 from tests.waiting import wait_until
 
 Token = Callable[..., str]
 WIDE = {"width": 1280, "height": 800}
-LOAD = """async ([url, token]) => {
-  document.body.replaceChildren();
-  const { Client } = await import("/static/rt-client.js");
-  await import("/static/rt-elements.js");
-  window.client = Client.default = new Client(url, { token, backoff: { first: 0.05, most: 0.2 } });
-}"""
-ADD = """([name, attributes]) => {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  document.body.append(element);
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -64,17 +54,6 @@ def page(browser: Browser, relay: Relay, token: str) -> Iterator[Page]:
     yield opened
     opened.close()
     assert faults == []
-
-
-def add(page: Page, name: str, **attributes: str) -> Any:
-    """Add an element; return its locator."""
-    page.evaluate(ADD, [name, {key.replace("_", "-"): value for key, value in attributes.items()}])
-    return page.locator(name).last
-
-
-def submit(server: ServerProcess, token: str, kind: str, **more: Any) -> str:
-    made = ask(server, "POST", "/api/tasks", token, {"kind": kind, "notify": False, **more})
-    return str(made["task_id"])
 
 
 def notify(server: ServerProcess, token: str, user: str, **fields: Any) -> str:
