@@ -23,7 +23,7 @@ ADD = """([name, attributes]) => {
 def add(page: Page, name: str, **attributes: str) -> Locator:
     """Add an element; return its locator."""
     page.evaluate(ADD, [name, {key.replace("_", "-"): value for key, value in attributes.items()}])
-    return page.locator(name).last
+    return page.locator(name).nth(page.locator(name).count() - 1)
 
 
 def submit(server: ServerProcess, token: str, kind: str, **more: Any) -> str:
