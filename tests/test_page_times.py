@@ -107,9 +107,9 @@ def timed(client_server: ServerProcess, token: str, gates: list[Path]) -> Iterat
     """A factory of tasks that wait at their gates, and are cancelled: none learns from another."""
     made: list[str] = []
 
-    def submit_one(seconds: float = 600) -> str:
-        params = params_of(gates, seconds)
-        made.append(submit(client_server, token, "client.timed", params=params, label="The film"))
+    def submit_one(kind: str = "client.timed") -> str:
+        params = params_of(gates)
+        made.append(submit(client_server, token, kind, params=params, label="The film"))
         return made[-1]
 
     yield submit_one
@@ -122,8 +122,8 @@ def is_over(server: ServerProcess, token: str, task: str) -> bool:
     return ask(server, "GET", f"/api/tasks/{task}", token)["ended_at"] is not None
 
 
-def params_of(gates: list[Path], seconds: float = 600) -> dict[str, Any]:
-    return {"gate": str(gates[0].with_suffix("")), "seconds": seconds}
+def params_of(gates: list[Path]) -> dict[str, Any]:
+    return {"gate": str(gates[0].with_suffix(""))}
 
 
 def part(element: Locator, name: str) -> Locator:
@@ -170,10 +170,9 @@ def test_time_left_and_the_bar_go_on_by_the_clock(
 
 
 def test_page_shows_the_same_after_a_reload(
-    opened: Open, client_server: ServerProcess, token: str, gates: list[Path], timed: Submit
+    opened: Open, client_server: ServerProcess, token: str, timed: Submit
 ) -> None:
     """The bar, the finish and the steps come from the snapshot and the clock alone."""
-    gates[0].unlink()
     task = timed()
     page = opened()
     page.goto(f"{client_server.url}/?task={task}")
@@ -184,13 +183,13 @@ def test_page_shows_the_same_after_a_reload(
     expect(part(shown, "time")).to_have_text(re.compile("^about .* min left · about"))
     expect(steps).to_have_count(3)
     page.clock.fast_forward("02:00")
-    expect(steps.nth(1)).to_contain_text("2 min")
+    expect(steps.nth(0)).to_contain_text("2 min")
     before = percent(shown), clocks(shown)
     page.reload()
     expect(part(shown, "time")).to_have_text(re.compile("^about .* min left · about"))
     # The clock of the page is the true one again.
     page.clock.fast_forward("02:00")
-    expect(steps.nth(1)).to_contain_text("2 min")
+    expect(steps.nth(0)).to_contain_text("2 min")
     assert percent(shown) == pytest.approx(before[0], abs=1)
     assert clocks(shown) == before[1]
     page.click("#cancel")
@@ -202,7 +201,7 @@ def test_reason_is_told_when_it_takes_longer(
     opened: Open, client_server: ServerProcess, token: str, timed: Submit
 ) -> None:
     """The time left rises with the server's reason, and since when it is slow."""
-    task = timed(seconds=1)
+    task = timed("client.brief")
     shown = add(opened(), "rt-task", task_id=task)
     reason = part(shown, "reason")
     expect(reason).to_have_text(re.compile(r"^\d\d:\d\d: step Decode takes longer than expected\."))
@@ -217,10 +216,11 @@ def test_waiting_task_says_when_it_starts(opened: Open, timed: Submit) -> None:
     page = opened()
     shown = add(page, "rt-task", task_id=second)
     expect(part(shown, "detail")).to_have_text("number 1 in the line")
-    expect(part(shown, "time")).to_have_text(re.compile("^starts in about 10 min"))
+    expect(part(shown, "time")).to_have_text(re.compile(r"^starts in about \d+ min"))
     expect(part(shown, "percent")).to_have_text("")
-    page.clock.fast_forward("05:00")
-    expect(part(shown, "time")).to_have_text(re.compile("^starts in about 5 min"))
+    before = part(shown, "time").inner_text()
+    page.clock.fast_forward("02:00")
+    expect(part(shown, "time")).not_to_have_text(before)
     page.clock.fast_forward("50:00")
     expect(part(shown, "time")).to_have_text("starts any moment now")
 

@@ -121,7 +121,7 @@ def test_task_tells_its_time_left(
     client = form.client(client_server.url, user=request.node.name)
     gate = tmp_path / "gate.0"
     gate.touch()
-    given = {"gate": str(tmp_path / "gate"), "seconds": 600.0}
+    given = {"gate": str(tmp_path / "gate")}
     first, second = (form.call(client.submit("client.timed", given)) for _ in range(2))
     for event in form.each(first.watch(SECONDS)):
         if event.snapshot.status == "processing":
@@ -136,7 +136,8 @@ def test_task_tells_its_time_left(
     assert snapshot.steps[0]["started_after"] == 0.0
     waiting = form.call(second.read())
     assert second.time_left(waiting) is None
-    assert second.starts_in(waiting).seconds == pytest.approx(600, abs=60)
+    start = second.starts_in(waiting)
+    assert 0 < start.seconds < 700
     for task in (second, first):
         form.call(task.cancel())
     for _ in form.each(first.watch(SECONDS)):

@@ -152,10 +152,10 @@ def test_task_is_watched_with_its_times(
     client_server: ServerProcess, make_token: Any, tmp_path: Path
 ) -> None:
     """On a terminal: the band, the finish, the steps' times, and then the end."""
-    gate = tmp_path / "gate.1"
+    gate = tmp_path / "gate.0"
     gate.touch()
     token = make_token("test_watch_times")
-    params = {"gate": str(tmp_path / "gate"), "seconds": 600.0}
+    params = {"gate": str(tmp_path / "gate")}
     task = submit(client_server, token, "client.timed", params=params)
     ours, theirs = pty.openpty()
     watching = subprocess.Popen(
@@ -172,7 +172,7 @@ def test_task_is_watched_with_its_times(
     )
     os.close(theirs)
     shown, until = "", time.monotonic() + 60
-    while "at the latest" not in shown or "Encode" not in shown:
+    while "at the latest" not in shown or "Decode" not in shown:
         assert time.monotonic() < until, shown
         shown += os.read(ours, 65536).decode(errors="replace")
     ask(client_server, "DELETE", f"/api/tasks/{task}", token)
