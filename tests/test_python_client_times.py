@@ -128,7 +128,8 @@ def test_task_tells_its_time_left(
             break
     snapshot = event.snapshot
     left = first.time_left(snapshot)
-    assert left.low <= left.seconds == pytest.approx(600, abs=60) <= left.high
+    assert left.seconds == pytest.approx(600, abs=60)
+    assert left.low <= left.seconds <= left.high
     assert left.finish <= left.latest
     assert abs(client.skew) < 5
     later = datetime.now(UTC) + timedelta(minutes=4)

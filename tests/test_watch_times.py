@@ -124,7 +124,7 @@ def test_steps_are_drawn_in_time_over_their_usual_length() -> None:
     assert [step_line(span, total, 20, DRAWN).plain for span in spans] == [
         "━━━━━───────────────",
         "────────────────────",
-        "─────━━╌╌╌╌╌╌╌╌─────",
+        "─────━━━╌╌╌╌╌╌╌─────",
         "───────────────╌╌╌╌╌",
         "────────────────────",
     ]
