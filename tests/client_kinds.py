@@ -6,9 +6,11 @@ from typing import Any
 
 import attrs
 
+from tests.waiting import until
 from tornado_rt.work import Kind, Run, Step, TaskError
 
 POLL_SECONDS = 0.02
+MOST_SECONDS = 300.0
 
 
 @attrs.frozen
@@ -84,5 +86,5 @@ async def run_timed(params: Timed, run: Run) -> None:
     """Go through the steps, as the gates let it."""
     for number, step in enumerate(STEPS):
         async with run.step(step.name):
-            while Path(f"{params.gate}.{number}").exists():
-                await asyncio.sleep(POLL_SECONDS)
+            gate = Path(f"{params.gate}.{number}")
+            await until(lambda gate=gate: not gate.exists(), MOST_SECONDS, f"{gate} is gone")
