@@ -6,7 +6,7 @@ SECONDS ?= 600
 # How many operations `make fuzz-inbox` does.
 OPERATIONS ?= 1000000
 
-.PHONY: run test lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-opening bench-inbox
+.PHONY: run test lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-opening bench-inbox bench-eta
 
 run: .venv/run.stamp
 	RT_DEMO_LOGIN=$${RT_DEMO_LOGIN:-true} $(BIN)/python run.py
@@ -42,7 +42,7 @@ faults: .venv/dev.stamp
 	$(BIN)/python -m pytest -s tests/faults
 
 soak: .venv/dev.stamp
-	$(BIN)/python -m tests.faults.soak --seconds $(SECONDS)
+	PYTHONPATH=clients/python/src $(BIN)/python -m tests.faults.soak --seconds $(SECONDS)
 
 bench-queue: .venv/dev.stamp
 	$(BIN)/python -m benchmarks.queue
@@ -55,6 +55,9 @@ bench-opening: .venv/dev.stamp
 
 bench-inbox: .venv/dev.stamp
 	$(BIN)/python -m benchmarks.inbox --full
+
+bench-eta: .venv/dev.stamp
+	$(BIN)/python -m benchmarks.eta
 
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .

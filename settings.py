@@ -451,6 +451,11 @@ class Settings:
         validator=v.ge(0),
         help="ended tasks kept a user, and as many dead ones and ended batches",
     )
+    queue_history_sorts: int = ts.option(
+        default=2000,
+        validator=v.ge(0),
+        help="sorts of tasks (kind, plan, telling parameters) whose times are kept; 0: any number",
+    )
     schedules_per_user: int = ts.option(default=100, validator=v.ge(0), help="schedules of a user")
     queue_idempotency_keys_per_user: int = ts.option(
         default=1000, validator=v.ge(0), help="Idempotency-Keys remembered a user"

@@ -217,7 +217,8 @@ function withChange(list, { items = [], deleted = [] }) {
 }
 
 // A change has these when they are known; one that is not there has no value any more.
-const WHEN_KNOWN = ["position", "starts_in", "run_at", "started_at", "ended_at", "error"];
+const STARTS = ["position", "starts_in", "starts_in_low", "starts_in_high"];
+const WHEN_KNOWN = [...STARTS, "run_at", "started_at", "ended_at", "error"];
 
 function mergeTask(known, item) {
   const cleared = Object.fromEntries(WHEN_KNOWN.filter((name) => name in known).map((name) => [name, null]));
@@ -1425,6 +1426,8 @@ class Asked {
 
 const OPENING_SECONDS = 10;
 const ABNORMAL = 1006;
+// How long after an error the close may come that tells more [s].
+const CLOSE_SECONDS = 0.1;
 
 /**
  * `on` learns what happens: `connected(data)`, `message(message)`, and once `lost(how)`, as `Course.lost`
@@ -1447,8 +1450,7 @@ class Socket {
     this.#socket = new WebSocket(url.href, token ? [SUBPROTOCOL, AUTH_PREFIX + token] : [SUBPROTOCOL]);
     this.#socket.onmessage = ({ data }) => this.#receive(data);
     this.#socket.onclose = ({ code, reason }) => this.#end({ code, reason });
-    // `onclose` follows; a library for Node throws where nobody listens.
-    this.#socket.onerror = () => {};
+    this.#socket.onerror = () => this.#fail();
     this.#timer = setTimeout(() => this.lose("it did not open in time"), openingSeconds * 1000);
   }
 
@@ -1510,6 +1512,12 @@ class Socket {
       const accepted = this.#asked.accept(message);
       if (accepted) this.#on.message(accepted);
     }
+  }
+
+  /** Take an error. A close follows it, but the WebSocket of Node 20 has none when nobody answers. */
+  #fail() {
+    clearTimeout(this.#timer);
+    if (!this.#isOver) this.#timer = setTimeout(() => this.lose("the connection failed"), CLOSE_SECONDS * 1000);
   }
 
   #end(how) {
@@ -2949,6 +2957,22 @@ class Client extends EventTarget {
     return this.task(answer.task_id, answer);
   }
 
+  /**
+   * Say when a task would start and end if it were submitted now, as `submit` takes it; nothing is submitted.
+   *
+   * Times are seconds from now, `starts_in` and `remaining_time` (how long it runs) with their bounds, and ISO
+   * 8601 in `starts_at` and `ends_at`; null is unknown.
+   */
+  estimate(kind, params = {}, { idempotencyKey, ...options } = {}) {
+    return this.#dryRun("/api/tasks", { kind, params, ...options }, idempotencyKey);
+  }
+
+  /** Say the same of a batch, as `submitBatch` takes it. */
+  estimateBatch(kind, items, { idempotencyKey, ...options } = {}) {
+    const body = { kind, items: items.map((params) => ({ params })), ...options };
+    return this.#dryRun("/api/batches", body, idempotencyKey);
+  }
+
   /** Submit a task of one kind for each item, its parameters, all or none; return the batch. */
   async submitBatch(kind, items, { idempotencyKey = newKey(), ...options } = {}) {
     const body = { kind, items: items.map((params) => ({ params })), ...options };
@@ -3022,6 +3046,10 @@ class Client extends EventTarget {
     const error = new ConnectionClosed(NORMAL, "the client was closed");
     this.#tell({ ...IDLE, state: "closed", reason: error.message, error });
     this.hub.fail(error);
+  }
+
+  #dryRun(path, body, key) {
+    return this.request("POST", `${path}?dry_run=true`, body, { key, isHarmless: true });
   }
 
   async #share() {

@@ -87,4 +87,4 @@ async def run_timed(params: Timed, run: Run) -> None:
     for number, step in enumerate(STEPS):
         async with run.step(step.name):
             gate = Path(f"{params.gate}.{number}")
-            await until(lambda gate=gate: not gate.exists(), MOST_SECONDS, f"{gate} is gone")
+            await until(gate.exists, MOST_SECONDS, f"{gate} is gone", equal=False)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,12 @@ from tests.waiting import wait_until
 
 Token = Callable[..., str]
 WIDE = {"width": 1280, "height": 800}
+
+
+SIGN_IN = """async (token) => {
+  const headers = { Authorization: `Bearer ${token}` };
+  return (await fetch("/api/auth/session", { method: "POST", headers })).status;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -240,3 +247,29 @@ def test_elements_fit_a_phone_and_a_page_of_either_scheme(
         "document.querySelector('rt-task').style.setProperty('--rt-surface', 'rgb(1, 2, 3)')"
     )
     assert shown.evaluate(surface) == "rgb(1, 2, 3)"
+
+
+def test_elements_use_the_cookie_of_a_session(
+    browser: Browser, client_server: ServerProcess, token: str, user: str
+) -> None:
+    """Without a token in the page: `src` is enough, and changes get through too."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(client_server.url + BLANK)
+    signed_in = page.evaluate(SIGN_IN, token)
+    assert signed_in == 200
+    page.evaluate("import('/static/rt-elements.js')")
+    notify(client_server, token, user, title="First")
+    task = submit(client_server, token, "client.echo", params={"value": 1}, label="Echo")
+    inbox = add(page, "rt-inbox", src="/")
+    shown = add(page, "rt-task", src="/", task_id=task)
+    expect(inbox.get_by_text("First")).to_be_visible()
+    expect(shown.locator("[part=status]")).to_have_text("completed")
+    notify(client_server, token, user, title="Second")
+    expect(inbox.get_by_text("Second", exact=True)).to_be_visible()
+    inbox.get_by_role("button", name="Mark all as read").click()
+    counts = partial(ask, client_server, "GET", "/api/notifications/unread_count", token)
+    wait_until(lambda: counts()["unread"], SECONDS, equal=0)
+    # No script of the page can read it.
+    assert page.evaluate("document.cookie") == ""
+    context.close()

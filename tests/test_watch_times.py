@@ -14,14 +14,16 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from tornado_rt.command.time_left import Pace, left_in_words, length, start_in_words
 
 from tests.browsing import ask
 from tests.conftest import ROOT, SECRET, ServerProcess
 from tests.elements import submit
-from tornado_rt.command.client import Event
 from tornado_rt.command.drawing import Drawing, line_of
-from tornado_rt.command.time_left import Left, Pace, left_in_words, length, start_in_words
 from tornado_rt.command.time_line import ASCII_LINES, LINES, Drawn, bar, step_line, time_line
+from tornado_rt_client.events import BatchProgress, Progress
+from tornado_rt_client.records import BatchSnapshot, Snapshot
+from tornado_rt_client.time_left import ServerClock, TimeLeft
 
 DRAWN = Drawn(LINES, 100)
 STEPS = [
@@ -44,22 +46,30 @@ def running(**more: Any) -> dict[str, Any]:
 
 
 def paced(*snapshots: dict[str, Any], timestamp: str | None = None) -> Pace:
-    pace = Pace()
-    pace.hear(timestamp)
+    clock = ServerClock()
+    clock.hear(timestamp, time.monotonic())
+    pace = Pace(clock)
     for snapshot in snapshots:
-        pace.take(snapshot)
+        pace.take(Snapshot.read(snapshot))
     return pace
+
+
+def left(seconds: float, low: float | None = None, high: float | None = None) -> TimeLeft:
+    now = datetime.now(UTC)
+    latest = None if high is None else now + timedelta(seconds=high)
+    return TimeLeft(seconds, low, high, now + timedelta(seconds=seconds), latest)
 
 
 def test_time_left_runs_down_by_the_servers_clock() -> None:
     """Which its messages tell; this machine's may be an hour off."""
     pace = paced(running(updated_at=ago(-3600 + 60)), timestamp=ago(-3600))
-    left = pace.left()
-    assert left is not None
-    assert (left.seconds, left.low, left.high) == pytest.approx((240, 140, 840), abs=1)
+    found = pace.left()
+    assert found is not None
+    assert (found.seconds, found.low, found.high) == pytest.approx((240, 140, 840), abs=1)
     assert pace.elapsed() == pytest.approx(70, abs=1)
     over = paced(running(updated_at=ago(5000))).left()
-    assert over == Left(0.0, 0.0, 0.0)
+    assert over is not None
+    assert (over.seconds, over.low, over.high) == (0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("value", [None, "x", True, float("nan"), [1]])
@@ -73,15 +83,18 @@ def test_what_is_unknown_is_not_told(value: Any) -> None:
     assert list(waiting.words()) == []
 
 
+def seconds_of(pace: Pace) -> float:
+    found = pace.left()
+    assert found is not None
+    return found.seconds
+
+
 def test_finish_goes_no_later_without_a_reason() -> None:
     pace = paced(running(), running(remaining_time=306.0))
-    left = pace.left()
-    assert left is not None
-    assert left.seconds == pytest.approx(300, abs=0.5)
-    pace.take(running(remaining_time=306.0, revised="step b is slow", revised_at=ago(0)))
-    left = pace.left()
-    assert left is not None
-    assert left.seconds == pytest.approx(306, abs=0.5)
+    assert seconds_of(pace) == pytest.approx(300, abs=0.5)
+    later = running(remaining_time=306.0, revised="step b is slow", revised_at=ago(0))
+    pace.take(Snapshot.read(later))
+    assert seconds_of(pace) == pytest.approx(306, abs=0.5)
     assert [re.sub(r"\d", "0", one) for one in pace.reasons()] == ["00:00: step b is slow"]
 
 
@@ -95,14 +108,14 @@ def test_slow_and_silent_tasks_say_since_when() -> None:
 
 
 def test_words_are_rough() -> None:
-    assert left_in_words(Left(20, 10, 45)) == "about 20 s left, at most 45 s"
-    assert left_in_words(Left(20)) == "about 20 s left"
-    assert left_in_words(Left(0.2, 0, 9)) == "any moment now"
-    told = re.sub(r"\d\d:\d\d", "14:32", left_in_words(Left(240, 100, 900)))
+    assert left_in_words(left(20, 10, 45)) == "about 20 s left, at most 45 s"
+    assert left_in_words(left(20)) == "about 20 s left"
+    assert left_in_words(left(0.2, 0, 9)) == "any moment now"
+    told = re.sub(r"\d\d:\d\d", "14:32", left_in_words(left(240, 100, 900)))
     assert told == "about 4 min left, about 14:32, at the latest 14:32"
-    assert re.search(r"about \d{4}-\d\d-\d\d \d\d:\d\d$", left_in_words(Left(2e5)))
-    assert start_in_words(Left(120, 60, 300)) == "starts in about 2 min, at the latest 5 min"
-    assert start_in_words(Left(0)) == "starts any moment now"
+    assert re.search(r"about \d{4}-\d\d-\d\d \d\d:\d\d$", left_in_words(left(2e5)))
+    assert start_in_words(left(120, 60, 300)) == "starts in about 2 min, at the latest 5 min"
+    assert start_in_words(left(0)) == "starts any moment now"
     assert [length(one) for one in (0.42, 12.4, 65, 3725)] == ["0.4 s", "12 s", "1:05", "1:02:05"]
     delayed = paced({"status": "delayed", "run_at": ago(-600)})
     assert list(delayed.words()) == ["starts in about 10 min"]
@@ -110,12 +123,12 @@ def test_words_are_rough() -> None:
 
 def test_bar_has_the_band_as_another_end() -> None:
     """The mark is where the end is most probable; without a band there is none."""
-    assert bar(20, Left(50, 25, 100), 20, DRAWN).plain == "━━━━────╌╌╌╌┼╌╌╌╌╌╌╌"
-    assert bar(20, Left(50), 20, DRAWN).plain == "━━━━" + "─" * 16
+    assert bar(20, left(50, 25, 100), 20, DRAWN).plain == "━━━━────╌╌╌╌┼╌╌╌╌╌╌╌"
+    assert bar(20, left(50), 20, DRAWN).plain == "━━━━" + "─" * 16
     assert bar(20, None, 10, Drawn(ASCII_LINES, 80)).plain == "##--------"
-    assert bar(100, Left(1, 1, 1), 10, DRAWN).plain == "━" * 10
-    assert bar(0, Left(9, 0, 9), 10, DRAWN).plain == "╌" * 9 + "┼"
-    assert bar(150, Left(1, 0, 0), 10, DRAWN).plain == "━" * 10
+    assert bar(100, left(1, 1, 1), 10, DRAWN).plain == "━" * 10
+    assert bar(0, left(9, 0, 9), 10, DRAWN).plain == "╌" * 9 + "┼"
+    assert bar(150, left(1, 0, 0), 10, DRAWN).plain == "━" * 10
 
 
 def test_steps_are_drawn_in_time_over_their_usual_length() -> None:
@@ -140,12 +153,21 @@ def test_drawing_fits_any_width(width: int) -> None:
     drawing = Drawing(console)
     steps = [one | {"description": f"Step {number}"} for number, one in enumerate(STEPS)]
     with drawing:
-        drawing.show(Event("progress", running(steps=steps, slow_since=ago(60))))
+        drawing.show(Progress(Snapshot.read(running(steps=steps, slow_since=ago(60)))))
     assert isinstance(console.file, io.StringIO)
     shown = console.file.getvalue()
     assert "at the latest" in shown
     assert "slow since" in shown
     assert "usually 20 s" in shown
+
+
+def test_batch_tells_its_time_left() -> None:
+    console = Console(file=io.StringIO(), width=100, height=30, force_terminal=True)
+    counts = {"batch_id": "b", "total": 3, "queued": 1, "completed": 1, "processing": 1}
+    with Drawing(console) as drawing:
+        drawing.show(BatchProgress(BatchSnapshot.read(running() | counts)))
+    assert isinstance(console.file, io.StringIO)
+    assert re.search(r"about 5 min left, about \d\d:\d\d, at the", console.file.getvalue())
 
 
 def test_task_is_watched_with_its_times(

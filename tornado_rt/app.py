@@ -46,6 +46,7 @@ from services.schedules import (
     ScheduleService,
     schedules_of,
 )
+from services.stalled import StalledWatch
 from services.submissions import TaskBounds
 from services.system_settings import SettingsFollower, SystemSettings, SystemSettingsService
 from services.tasks import TaskService
@@ -349,6 +350,7 @@ def _watch_logs(core: Core, notifications: NotificationService, topics: TopicSer
     ]
     for watch in watches:
         core.jobs.keep(watch.run, "log-watch")
+    core.jobs.keep(StalledWatch(queue).run, "stalled")
     core.jobs.keep(core.presence.run, "presence")
     core.jobs.keep(core.metrics.share, "metrics")
 
@@ -380,7 +382,8 @@ async def _register(core: Core, own: _Work, *, is_server: bool = True) -> None:
 
 
 def _tasks(core: Core) -> TaskService:
-    return TaskService(core.queue, core.kinds, core.plans, TaskBounds.of(core.settings))
+    bounds = TaskBounds.of(core.settings)
+    return TaskService(core.queue, core.kinds, core.plans, bounds, core.estimates)
 
 
 @contextlib.asynccontextmanager

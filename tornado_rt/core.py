@@ -143,6 +143,7 @@ def queue_of(redis: Redis, settings: Settings) -> QueueService:
         idempotency_seconds=settings.queue_idempotency_seconds,
         idempotency_keys_per_user=settings.queue_idempotency_keys_per_user,
         kept_per_user=settings.queue_kept_per_user,
+        history_sorts=settings.queue_history_sorts,
     )
 
 

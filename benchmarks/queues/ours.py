@@ -14,13 +14,14 @@ from typing import Any
 import attrs
 
 from benchmarks.queues import report, spread
+from services.estimates import Estimates
 from services.kinds import KindRegistry
 from services.queue import Job, NewTask, Priority, QueueService
 from services.worker import Worker, load_targets
 from settings import Settings
 from tornado_rt.garbage import collect_seldom
 from tornado_rt.redis import open_redis
-from tornado_rt.work import Kind, Run, Step
+from tornado_rt.work import Kind, Run, Step, first_fragment
 
 PRIORITIES = tuple(Priority)
 USERS, KEYS = 10, 7
@@ -79,7 +80,12 @@ async def main(url: str, jobs: int, concurrency: int, full: bool) -> None:
         enqueued = time.perf_counter()
         targets = load_targets(kinds, Settings())
         worker = Worker(
-            queue, targets, concurrency=concurrency, worker_id="bench", grace_seconds=10
+            queue,
+            targets,
+            concurrency=concurrency,
+            worker_id="bench",
+            grace_seconds=10,
+            forecasts=Estimates(queue),
         )
         running = asyncio.create_task(worker.run())
         while (await queue.stats()).completed < jobs:
@@ -93,7 +99,10 @@ async def main(url: str, jobs: int, concurrency: int, full: bool) -> None:
 async def _new(registry: KindRegistry, queue: QueueService, name: str, full: bool) -> NewTask:
     kind = await registry.find(name, queue)
     return NewTask(
-        kind=name, job=Job(label=name), first=kind.first({}), plan=kind.plan({}) if full else None
+        kind=name,
+        job=Job(label=name),
+        first=first_fragment(kind.plan({}), kind.expected({})),
+        plan=kind.plan({}) if full else None,
     )
 
 

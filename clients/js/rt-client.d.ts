@@ -116,9 +116,30 @@ export interface BatchSnapshot extends Fields {
   dead: number;
   progress: number;
   /** The time left, within the bounds in four of five cases; null is unknown. */
-  remaining_time?: number | null;
-  remaining_low?: number | null;
-  remaining_high?: number | null;
+  remaining_time: number | null;
+  remaining_low: number | null;
+  remaining_high: number | null;
+}
+
+/** When a task or batch would start and end if it were submitted now; null is unknown. */
+export interface Estimate extends Fields {
+  dry_run: true;
+  kind: string;
+  position: number | null;
+  starts_in: number | null;
+  starts_in_low: number | null;
+  starts_in_high: number | null;
+  remaining_time: number | null;
+  remaining_low: number | null;
+  remaining_high: number | null;
+  starts_at: string | null;
+  ends_at: string | null;
+  ends_at_low: string | null;
+  ends_at_high: string | null;
+  waiting_for?: { code: string; message: string };
+  /** What is there already and would be the answer. */
+  task_id?: string;
+  batch_id?: string;
 }
 
 export interface TaskItem extends Fields {
@@ -342,6 +363,8 @@ export class Client extends EventTarget {
   batch(id: string): Batch;
   subscribe<T = any>(topic: string): Topic<T>;
   submit(kind: string, params?: object, options?: SubmitOptions): Promise<Task>;
+  estimate(kind: string, params?: object, options?: SubmitOptions): Promise<Estimate>;
+  estimateBatch(kind: string, items: object[], options?: SubmitOptions): Promise<Estimate>;
   submitBatch(kind: string, items: object[], options?: SubmitOptions): Promise<Batch>;
   notify(userId: string, fields: Fields, options?: { idempotencyKey?: string }): Promise<Notification>;
   publish(topic: string, data?: Json): Promise<string>;

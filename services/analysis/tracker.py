@@ -10,7 +10,6 @@ from services.progress.snapshot import PlanView
 from services.progress.stores import FileProgressStore, ProgressStore
 from tornado_rt.work import MAX_MESSAGE_LENGTH, Plan, Run, clean_text, first_fragment
 from tornado_rt.work.forecast import Forecast
-from tornado_rt.work.run import NO_STATE
 from tornado_rt.work.values import cut
 
 # How much of a step that is none is said.
@@ -138,14 +137,6 @@ class RedisProgressTracker:
     def fragment(self) -> bytes:
         """Return `state` as JSON without its braces, as the queue wants it."""
         return orjson.dumps(self.state())[1:-1]
-
-    def fragment_and_plan(self) -> tuple[bytes, float, Plan | None]:
-        """Return the fragment, the progress and the plan of one moment."""
-        return self.fragment(), self.progress, self.plan
-
-    def encoded_state(self) -> bytes:
-        """Return that nothing is kept for a later attempt."""
-        return NO_STATE
 
     async def _begin(self) -> None:
         if not self._begun:

@@ -96,13 +96,14 @@ class Estimates:
             known = self._known.find(outline.key)
         return None if known is None else known.forecast
 
-    def lesson(self, outline: Outline, task_id: str, times: Times) -> Lesson | None:
-        """Return what a completed task has taught; None when others have told enough of late."""
-        now = time.monotonic()
-        told_at = self._taught.find(outline.key)
-        if told_at is not None and now < told_at + LESSON_SECONDS:
-            return None
-        self._taught.put(outline.key, now)
+    def wants(self, outline: Outline) -> bool:
+        """Say whether a task that completes now is to teach: five a second do of each sort."""
+        told_at = self._taught.values.get(outline.key)
+        return told_at is None or time.monotonic() >= told_at + LESSON_SECONDS
+
+    def lesson(self, outline: Outline, task_id: str, times: Times) -> Lesson:
+        """Return what a completed task has taught."""
+        self._taught.put(outline.key, time.monotonic())
         whole = sum(seconds for _, seconds in times)
         if len(times) > MOST_SEGMENTS:
             times = [(WHOLE, whole)]

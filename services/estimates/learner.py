@@ -31,8 +31,8 @@ RATES = (0.6, 0.25, 0.1, 0.04)
 LOSS_KEPT = 0.95
 SHARED = 0.005
 # A prior counts as this many tasks.
-PRIOR_TASKS = 0.5
-SPREAD_RATE = 0.1
+PRIOR_TASKS = 0.25
+SPREAD_RATE = 0.07
 LEAST_VARIANCE = 4e-4
 # How far a miss moves an end of a band, in spreads. An end that moves misses a little more often
 # than one that stands, so that it aims at fewer than one in ten.
@@ -67,7 +67,8 @@ class _Segment:
         """Take the log of a time of this segment."""
         for index, rate in enumerate(RATES):
             apart = log - self.logs[index]
-            loss = min(apart * apart / (2 * self.variance), 8.0)
+            # Of Student's distribution with four degrees of freedom: chance counts little.
+            loss = 2.5 * math.log1p(apart * apart / (4 * self.variance))
             self.losses[index] = LOSS_KEPT * self.losses[index] + loss
             self.logs[index] += max(rate, 1 / (1 + self.known + PRIOR_TASKS)) * apart
         self.known += 1
@@ -148,7 +149,7 @@ class Learner:
         }
         whole = sum(weights.values())
         pace = sum(weights[name] * apart for name, apart in known.items()) / whole
-        rate = max(SPREAD_RATE, 1 / (1 + self._tasks))
+        rate = max(SPREAD_RATE, 2 / (2 + self._tasks))
         count = len(known)
         if count > 1:
             seen = max(min(pace * pace, 1.0) - 1 / whole, 0.0)

@@ -130,8 +130,7 @@ class FileProgressStore:
 
     async def learn(self, outline: Outline, task_id: str, times: Times) -> None:
         """Keep what a completed task has taught."""
-        if (lesson := self._estimates.lesson(outline, task_id, times)) is not None:
-            await self._history.add(lesson)
+        await self._history.add(self._estimates.lesson(outline, task_id, times))
 
     @cached_property
     def _history(self) -> FileHistory:

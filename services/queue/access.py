@@ -31,7 +31,8 @@ class QueueAccess:
     `register_kinds`. `max_waiting_per_user` bounds waiting tasks; 0 is no bound.
     `visibility_seconds` is how long a claim lasts, `retention_seconds` how long ended tasks are
     kept (0: forever), `kept_per_user` how many ended tasks, dead tasks and ended batches of each
-    user (0: any number; the oldest go first). `max_events` of each task and batch are kept for
+    user (0: any number; the oldest go first), `history_sorts` of how many sorts of tasks the times
+    (0: any number). `max_events` of each task and batch are kept for
     replay; the newest `idempotency_keys_per_user` of each user are remembered (0: any number).
     `scripts` serve also what other services keep under the queue's keys.
     """
@@ -51,6 +52,7 @@ class QueueAccess:
         idempotency_seconds: float = 86400.0,
         idempotency_keys_per_user: int = 1000,
         kept_per_user: int = 1000,
+        history_sorts: int = 2000,
     ) -> None:
         self.prefix = key_prefix(name)
         self.scripts = Scripts(redis, self.prefix, secrets.token_hex(4), max_events)
@@ -61,6 +63,7 @@ class QueueAccess:
         self.idempotency_seconds = idempotency_seconds
         self.idempotency_keys_per_user = idempotency_keys_per_user
         self.kept_per_user = kept_per_user
+        self.history_sorts = history_sorts
         self.sent_plans = SentPlans()
         self._redis = redis
 

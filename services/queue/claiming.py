@@ -52,6 +52,7 @@ class Claiming(KindBoard):
                 known=sum(kind in own for kind in asked),
                 visibility=self.visibility_seconds,
                 kept=self.kept_per_user,
+                sorts=self.history_sorts,
                 acks=[_ack_fields(ack) for ack in acks],
             )
             if reply != b"unregistered":

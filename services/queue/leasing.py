@@ -51,6 +51,14 @@ class Leasing(QueueAccess):
         )
         return shortened
 
+    async def tell_stalled(self, seconds: float) -> int:
+        """Tell of running tasks whose leases ran out so long ago and that no worker takes back.
+
+        Return of how many; each is told once.
+        """
+        told: int = await self.scripts.run("tell_stalled", seconds=seconds)
+        return told
+
 
 def _state(
     token: bytes, status: bytes | None, current: bytes | None, closed: bytes | None

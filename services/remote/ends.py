@@ -237,8 +237,10 @@ class Ender:
         self._hand_in(attempt, ack, tell)
 
     def _lesson(self, attempt: RemoteAttempt) -> Lesson | None:
+        if not self._estimates.wants(attempt.outline):
+            return None
         times = attempt.lesson()
-        if times is None:
+        if not times:
             return None
         return self._estimates.lesson(attempt.outline, attempt.lease[0], times)
 

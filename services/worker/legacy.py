@@ -35,7 +35,7 @@ from tornado_rt.work.attempts.target import BadParams, Rules
 from tornado_rt.work.attempts.threads import LoopWaiter, run_in_thread
 from tornado_rt.work.forecast import Forecast
 from tornado_rt.work.handlers import is_async
-from tornado_rt.work.run import settled
+from tornado_rt.work.run import NO_STATE, settled
 
 Handler = Callable[[AnalysisTask, RedisProgressTracker], Awaitable[Any]]
 
@@ -80,7 +80,7 @@ class PreparedHandler:
     async def run(self) -> Any:
         """Run the handler."""
         self.tracker.expect(await self.link.read_forecast(self.tracker.outline))
-        self.link.begin(self.tracker)
+        self.link.begin(_Silent(self.tracker))
         return await settled(await self.handler(self.task, self.tracker))
 
     def stop(self) -> None:
@@ -96,8 +96,7 @@ class PreparedHandler:
 
     def lesson(self) -> Lesson | None:
         """Return what the completed analysis has taught, as far as that is wanted."""
-        times = self.tracker.lesson()
-        return None if times is None else self.link.lesson(self.tracker.outline, times)
+        return self.link.lesson(self.tracker.outline, self.tracker.lesson)
 
 
 def handler_of(function: Callable[..., Any], rules: Rules) -> Handler:
@@ -183,6 +182,27 @@ class ProcessHandler:
             except BadMessage as error:
                 return end_badly(error)
             await tracker.update_progress(update)
+
+
+@attrs.frozen(eq=False)
+class _Silent:
+    """A tracker as its link reports it while its handler is silent."""
+
+    tracker: RedisProgressTracker
+    # The task was made with it.
+    plan: None = None
+
+    def fragment_and_plan(self) -> tuple[bytes, float, None]:
+        """Return the fragment and the progress."""
+        return self.tracker.fragment(), self.tracker.progress, None
+
+    def encoded_state(self) -> bytes:
+        """Return that nothing is kept for a later attempt."""
+        return NO_STATE
+
+    def look_in(self) -> float | None:
+        """Return after how many seconds without a report the time left is news; None: never."""
+        return self.tracker.look_in()
 
 
 class _LinkStore:

@@ -7,7 +7,8 @@ import attrs
 from rich.console import Console
 from rich.text import Text
 
-from tornado_rt.command.time_left import Left, length, number_of
+from tornado_rt.command.pace import length
+from tornado_rt_client.time_left import TimeLeft, is_number
 
 # Filled, the rest, where the end is expected, where it is most probably.
 LINES = ("━", "─", "╌", "┼")
@@ -55,7 +56,7 @@ class Span:
         )
 
 
-def bar(percent: float, left: Left | None, width: int, drawn: Drawn) -> Text:
+def bar(percent: float, left: TimeLeft | None, width: int, drawn: Drawn) -> Text:
     """Return the bar of a task: how much is done, and where it may end within the band."""
     percent = min(max(percent, 0.0), 100.0)
     done = int(percent / 100 * width)
@@ -102,9 +103,9 @@ def step_line(span: Span, total: float, width: int, drawn: Drawn) -> Text:
 
 
 def _span(step: Mapping[str, Any], elapsed: float) -> Span:
-    begin, told = number_of(step.get("started_after")), number_of(step.get("duration"))
+    names = ("started_after", "duration", "usual_duration")
+    begin, told, usual = (one if is_number(one) else None for one in map(step.get, names))
     is_running = step.get("status") == "current" and begin is not None
     if told is None and is_running and begin is not None:
         told = max(elapsed - begin, 0.0)
-    usual = number_of(step.get("usual_duration"))
     return Span(begin, told, None if step.get("status") == "skipped" else usual, is_running)

@@ -29,6 +29,10 @@ UNKNOWN_PACE = 0.5
 NO_LENGTH_PACE = 25.0
 # How well a reported fraction tells the time of its segment, at one half.
 FRACTION_VARIANCE = 0.05
+# Nothing is surer than this [variance of a log].
+LEAST_SPREAD = 1e-8
+# The hazard of a standard normal at one deviation: from there on a segment is late.
+LATE_HAZARD = 1.5251
 # A smaller fraction tells nothing.
 LEAST_FRACTION = 1e-6
 # The band is the 10th to the 90th percentile: of a normal, this many spreads to each side.
@@ -58,6 +62,14 @@ class Estimate:
     seconds: float
     low: float
     high: float
+
+    def after(self, seconds: float) -> "Estimate":
+        """Return it as the clock has run it down."""
+        return Estimate(
+            max(self.seconds - seconds, 0.0),
+            max(self.low - seconds, 0.0),
+            max(self.high - seconds, 0.0),
+        )
 
 
 @attrs.frozen
@@ -249,7 +261,7 @@ def _inside(
         pace += variance / (spread + noise) * (seen - mean)
         variance -= variance * variance / (spread + noise)
         mean += gain * (seen - mean)
-        spread *= 1 - gain
+        spread = max(spread * (1 - gain), LEAST_SPREAD)
     deviation = math.sqrt(spread)
     if seconds <= 0:
         middle = here.presence * math.exp(here.log + mean)
@@ -260,7 +272,8 @@ def _inside(
     survival = max(_NORMAL.cdf(-z), 1e-300) if z < 37 else 1e-300
     likelihood += math.log(survival)
     hazard = math.exp(-0.5 * z * z) / math.sqrt(2 * math.pi) / survival if z < 30 else z + 1 / z
-    longer = deviation * hazard
+    # A segment that takes its usual time says nothing of the others yet.
+    longer = deviation * max(hazard - LATE_HAZARD, 0.0)
     pace += variance / (variance + own) * longer
     # The median, and the quantiles that a normal has at one deviation, of what is left.
     rest = _survivor(here.log, mean, deviation, survival, 0.5, z) - seconds

@@ -28,7 +28,16 @@ from tornado_rt.work.kept import as_kept
 from tornado_rt.work.notes import Question, as_note, as_question
 from tornado_rt.work.once import OnceResults
 from tornado_rt.work.plan import MAX_STEP_LENGTH, Plan, Step, StepPath, Steps, plan_of
-from tornado_rt.work.timekeeper import NOTHING_LEFT, Sight, Timekeeper, times_shown
+from tornado_rt.work.timekeeper import (
+    NOTHING_KNOWN,
+    NOTHING_LEFT,
+    NOTHING_SEEN,
+    WHOLE,
+    Sight,
+    Timekeeper,
+    first_look_in,
+    times_shown,
+)
 from tornado_rt.work.values import (
     as_percent,
     clean_line,
@@ -154,9 +163,13 @@ class Run:
         self._started = clock()
         self._ended: float | None = None
         self._course = Course(plan)
-        self._keeper = Timekeeper(forecast or Forecast({}, length=expected_seconds))
-        self._course.weigh(self._keeper.forecast)
-        self._sight = Sight((), "", 0, 0.0, 0.0)
+        if forecast is None and expected_seconds is not None:
+            forecast = Forecast({}, length=expected_seconds)
+        self._forecast = forecast or NOTHING_KNOWN
+        self._course.weigh(self._forecast)
+        # Made with the first report, or the first look at the time left: many tasks have neither.
+        self._keeper: Timekeeper | None = None
+        self._sight = NOTHING_SEEN
         # How much was done without work of this attempt, from 0 to 1; whether its first report may
         # tell what an earlier one did.
         self._given = 0.0
@@ -178,7 +191,7 @@ class Run:
     @property
     def forecast(self) -> Forecast:
         """What is known of tasks like this one."""
-        return self._keeper.forecast
+        return self._forecast
 
     @property
     def progress(self) -> float:
@@ -369,6 +382,8 @@ class Run:
     def complete(self, message: object = "Done") -> None:
         """End with everything done; nothing is reported, for the ack carries it."""
         with self._lock:
+            if self._keeper is not None:
+                self._keeper.finish()
             self._course.end(())
             self._end("completed", message)
 
@@ -390,15 +405,26 @@ class Run:
     def look_in(self) -> float | None:
         """Return after how many seconds without a report the time left is news; None: never."""
         with self._lock:
-            return None if self._ended is not None else self._keeper.look_in(self.elapsed_seconds())
+            if self._ended is not None:
+                return None
+            if self._keeper is None:
+                return first_look_in(self._forecast)
+            return self._keeper.look_in(self.elapsed_seconds())
 
     def lesson(self) -> list[tuple[str, float]] | None:
         """Return the times [s] of the segments of a completed run, None when it teaches nothing."""
         with self._lock:
-            return self._keeper.lesson(self.elapsed_seconds())
+            elapsed = self.elapsed_seconds()
+            return [(WHOLE, elapsed)] if self._keeper is None else self._keeper.lesson(elapsed)
 
     def _time_left(self, elapsed: float) -> Estimate | None:
-        return NOTHING_LEFT if self._ended is not None else self._keeper.tell(elapsed)
+        return NOTHING_LEFT if self._ended is not None else self._kept_time().tell(elapsed)
+
+    def _kept_time(self) -> Timekeeper:
+        if self._keeper is None:
+            self._see()
+        assert self._keeper is not None
+        return self._keeper
 
     def snapshot(self) -> dict[str, Any]:
         """Return the snapshot without task id, status and attempt."""
@@ -407,6 +433,7 @@ class Run:
             leaves, marks = course.leaves, course.marks
             at = course.current(marks)
             elapsed = self.elapsed_seconds()
+            left = self._time_left(elapsed)
             return {
                 "progress": as_percent(course.progress()),
                 "message": self._message,
@@ -416,7 +443,7 @@ class Run:
                 "plan": course.plan.digest if course.plan else None,
                 "marks": marks,
                 **self._seen_inside(),
-                **times_shown(self._keeper, elapsed, self._time_left(elapsed)),
+                **times_shown(self._keeper, elapsed, left),
                 **(count.shown() if count else {}),
                 "updated_at": iso_now(),
             }
@@ -550,6 +577,8 @@ class Run:
         here = course.places[course.leaves[at].path] if marks else course.places[()]
         sight = Sight(course.leaves, marks, at, here.fraction, course.progress(), course.is_open)
         self._sight = sight
+        if self._keeper is None:
+            self._keeper = Timekeeper(self._forecast)
         self._keeper.see(sight, self.elapsed_seconds(), free=is_free)
 
     def _check(self) -> None:
@@ -583,7 +612,8 @@ class Run:
 
     def _end(self, status: str, message: object) -> None:
         self.status, self._ended = status, self._clock()
-        self._see()
+        if self._keeper is not None:
+            self._see()
         self._message = clean_text(message, MAX_MESSAGE_LENGTH)
 
 
@@ -607,7 +637,12 @@ def ended_text(task_id: str) -> str:
     return f"the attempt at task {task_id} has ended"
 
 
-def first_fragment(plan: Plan | None, expected_seconds: float | None) -> bytes:
-    """Return the fragment of a waiting task: nothing done, its plan and expected time."""
-    run = Run(plan=plan, expected_seconds=expected_seconds, clock=lambda: 0.0)
-    return run.fragment()
+def first_fragment(
+    plan: Plan | None, expected_seconds: float | None, forecast: Forecast | None = None
+) -> bytes:
+    """Return the fragment of a waiting task: nothing done, its plan, and how long it will take."""
+    run = Run(plan=plan, expected_seconds=expected_seconds, forecast=forecast, clock=lambda: 0.0)
+    shown = run.snapshot()
+    # Each waiting task has it: the times of its steps wait for its start.
+    shown.pop("usual", None)
+    return json_of(shown)[1:-1]

@@ -1,7 +1,7 @@
 """Follows how far an attempt is, and tells how long it still takes."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -27,6 +27,11 @@ RISE_SECONDS = 1.0
 LONGER = 1.2
 # A segment of an earlier task that this one may still do [share of the tasks that did].
 LIKELY = 0.3
+# Until the next step the time left is estimated anew after this share of it, within bounds [s].
+AGAIN_SHARE = 0.02
+AGAIN_SECONDS = (0.1, 2.0)
+# Unless the whole, or a step, has gone on by so much meanwhile.
+JUMP, INNER_JUMP = 0.02, 0.1
 # When nothing is reported, the estimate is looked at again after this long [s].
 LOOK_SECONDS = (1.0, 60.0)
 # The usual times of steps, and theirs, are told of plans with at most so many.
@@ -38,8 +43,7 @@ NOTHING_KNOWN = Forecast({})
 NOTHING_LEFT = Estimate(0.0, 0.0, 0.0)
 
 
-@attrs.frozen
-class Sight:
+class Sight(NamedTuple):
     """How far an attempt is: its leaves, a letter for each (see Place), the leaf that runs, how
     far that is (0 to 1), and how far the whole is (0 to 1). `is_open`: more steps will be found.
     """
@@ -50,6 +54,9 @@ class Sight:
     fraction: float
     progress: float
     is_open: bool = False
+
+
+NOTHING_SEEN = Sight((), "", 0, 0.0, 0.0)
 
 
 @attrs.define
@@ -73,14 +80,14 @@ class Timekeeper:
         self.revised_at: float | None = None
         # Since when the attempt takes longer than was told at first.
         self.slow_since: float | None = None
-        self._sight = Sight((), "", 0, 0.0, 0.0)
+        self._sight = NOTHING_SEEN
         self._spans: dict[StepPath, Span] = {}
         # The segments that have ended, in their order; None: it took no time of this attempt.
         self._steps: dict[str, float | None] = {}
         self._tenths: list[float | None] = []
         self._at_step = self._at_tenth = 0.0
         self._seen_at = 0.0
-        self._is_part = False
+        self._is_over = False
         self._way: Way | None = None
         self._numbers: dict[str, int] = {}
         self._mode = ""
@@ -88,6 +95,14 @@ class Timekeeper:
         self._finish: float | None = None
         self._promise: float | None = None
         self._replanned = False
+        # The times of steps, for the marks of a moment.
+        self._shown: dict[str, Any] | None = None
+        self._shown_marks = ""
+        # What was told last, and when; until when that runs down by the clock alone.
+        self._told: Estimate | None = None
+        self._told_at = 0.0
+        self._told_of = NOTHING_SEEN
+        self._again_at = 0.0
         known = self.forecast.segments
         # Whether the tasks before had steps; whether they told nothing on their way.
         self._knows_steps = any(name and not name.startswith(SEPARATOR) for name in known)
@@ -97,19 +112,40 @@ class Timekeeper:
         """Take how far it is; `free`: what is new was done without work of this attempt."""
         before, self._sight = self._sight, sight
         if sight.leaves is not before.leaves and sight.leaves != before.leaves:
-            self._replanned = bool(before.leaves)
+            self._replanned, self._shown = bool(before.leaves), None
             self._way = None
             marks = dict(zip((leaf.path for leaf in before.leaves), before.marks, strict=False))
             self._compare([marks.get(leaf.path, "p") for leaf in sight.leaves], at, free)
+            self._again_at = 0.0
         elif sight.marks != before.marks:
+            self._again_at = 0.0
             self._compare(before.marks, at, free)
-        if sight.progress > before.progress:
+        if sight.progress > before.progress and not self._is_over:
             self._cross(before.progress, sight.progress, at, free)
-        self._is_part = self._is_part or (free and sight.progress > before.progress)
         self._seen_at = at
+
+    def finish(self) -> None:
+        """Take it that the attempt is over: what is seen from here on took no time."""
+        self._is_over = True
 
     def tell(self, at: float) -> Estimate | None:
         """Return the time left at a moment; None when too little is known."""
+        if at < self._again_at and self._told is not None and not self._has_jumped():
+            return self._told.after(at - self._told_at)
+        self._told, self._told_at = self._tell(at), at
+        self._told_of = self._sight
+        if self._told is not None:
+            least, most = AGAIN_SECONDS
+            self._again_at = at + min(max(self._told.seconds * AGAIN_SHARE, least), most)
+        return self._told
+
+    def _has_jumped(self) -> bool:
+        """Say whether there was much progress since the time left was estimated."""
+        now, then = self._sight, self._told_of
+        inside = now.fraction - then.fraction
+        return now.progress - then.progress > JUMP or inside > INNER_JUMP
+
+    def _tell(self, at: float) -> Estimate | None:
         found = self._estimate(at)
         if found is None:
             if self._finish is None:
@@ -119,10 +155,10 @@ class Timekeeper:
         left = min(found.seconds, MOST_SECONDS)
         if self._finish is not None:
             down = max(self._finish - at, 0.0)
-            if left - down > max(RISE_SHARE * left, RISE_SECONDS):
+            if left > down and not self._is_near(left, down):
                 self.revised, self.revised_at = self._reason(at), at
                 self._replanned = False
-            elif left > RISE_SECONDS and down - left <= max(RISE_SHARE * left, RISE_SECONDS):
+            elif left > down or (left > RISE_SECONDS and self._is_near(left, down)):
                 left = down
         self._finish = at + left
         high = min(max(found.high, left), MOST_SECONDS)
@@ -135,13 +171,23 @@ class Timekeeper:
         """Return after how many seconds of silence the estimate is news; None: never."""
         least, most = LOOK_SECONDS
         if self._finish is None:
-            return None if self.forecast.length is None else least
+            return first_look_in(self.forecast)
         ends = [self._finish + RISE_SECONDS]
         if self._promise is not None and self.slow_since is None:
             ends.append(self._promise)
         late = [end - at for end in ends if end > at]
         since = at - self._seen_at
         return min(max(min(late, default=since / 2), least), most)
+
+    def times_of_steps(self) -> dict[str, Any]:
+        """Return what a snapshot has of the times of steps."""
+        if self._shown is None or self._shown_marks != self._sight.marks:
+            self._shown_marks, self._shown = self._sight.marks, {}
+            if times := self.times():
+                self._shown["times"] = times
+            if usual := self.usual_times():
+                self._shown["usual"] = usual
+        return self._shown
 
     def times(self) -> list[list[float] | None]:
         """Return for each leaf when it began and ended, as far as it has; without those behind."""
@@ -174,16 +220,18 @@ class Timekeeper:
 
         None when an earlier attempt did a part of it.
         """
-        if self._is_part or None in self._steps.values() or None in self._tenths:
-            return None
         if self._steps and len(self._sight.leaves) > 1:
             times = {name: seconds for name, seconds in self._steps.items() if seconds is not None}
+            if len(times) < len(self._steps):
+                return None
             rest, last = at - self._at_step, self._sight
             if last.here < len(last.leaves):
                 name = name_of(last.leaves[last.here].path)
                 times[name] = times.get(name, 0.0) + rest
             return list(times.items())
         crossed = [seconds for seconds in self._tenths if seconds is not None]
+        if len(crossed) < len(self._tenths):
+            return None
         if not crossed:
             return [(WHOLE, at)]
         left = TENTHS - len(crossed)
@@ -202,6 +250,9 @@ class Timekeeper:
             span = self._spans.setdefault(leaf.path, Span())
             if new == "r":
                 span.begin, span.end = at, None
+            elif new == "c" and old == "p" and self._is_over:
+                # Nobody told of it.
+                continue
             elif new == "c" and old in "pr":
                 if span.begin is None:
                     span.begin = self._at_step
@@ -300,6 +351,11 @@ class Timekeeper:
             for tenth, seconds in enumerate(self._tenths):
                 self._way.end(tenth, seconds)
 
+    @staticmethod
+    def _is_near(left: float, down: float) -> bool:
+        """Say whether a time left is as good as the one that has run down."""
+        return abs(left - down) <= max(RISE_SHARE * left, RISE_SECONDS)
+
     def _judge(self, at: float, left: float) -> None:
         """Say since when it is slow: it will end later than was told at first."""
         is_slow = self._promise is not None and at + left > self._promise
@@ -314,7 +370,8 @@ class Timekeeper:
         if self._mode == "steps" and sight.here < len(sight.leaves):
             leaf = sight.leaves[sight.here]
             usual = self.forecast.usual(name_of(leaf.path), leaf.share)
-            if at - self._at_step > max(usual.seconds, LEAST_SECONDS) * LONGER:
+            since = at - self._at_step
+            if not self._steps or since > max(usual.seconds, LEAST_SECONDS) * LONGER:
                 return f"step {leaf.title} takes longer than {than}"
             if self._replanned:
                 return "the plan has changed"
@@ -324,7 +381,13 @@ class Timekeeper:
         return f"it takes longer than {than}"
 
 
-def times_shown(keeper: Timekeeper, elapsed: float, left: Estimate | None) -> dict[str, Any]:
+def first_look_in(forecast: Forecast) -> float | None:
+    """Return after how many seconds a task that reports nothing is looked at; None: never."""
+    least, _ = LOOK_SECONDS
+    return least if (forecast.length or 0.0) > least else None
+
+
+def times_shown(keeper: Timekeeper | None, elapsed: float, left: Estimate | None) -> dict[str, Any]:
     """Return what a snapshot has of an attempt's times; `left`: the time left."""
     fields: dict[str, Any] = {
         "elapsed_time": round(elapsed, 1),
@@ -333,13 +396,11 @@ def times_shown(keeper: Timekeeper, elapsed: float, left: Estimate | None) -> di
         "remaining_high": None if left is None else round(left.high, 1),
         "estimated_total_time": None if left is None else round(elapsed + left.seconds, 1),
     }
+    if keeper is None:
+        return fields
     if keeper.revised is not None and keeper.revised_at is not None:
         fields["revised"] = keeper.revised
         fields["revised_at"] = iso_ago(elapsed - keeper.revised_at)
     if keeper.slow_since is not None:
         fields["slow_since"] = iso_ago(elapsed - keeper.slow_since)
-    if times := keeper.times():
-        fields["times"] = times
-    if usual := keeper.usual_times():
-        fields["usual"] = usual
-    return fields
+    return fields | keeper.times_of_steps()

@@ -166,6 +166,22 @@ export class Client extends EventTarget {
     return this.task(answer.task_id, answer);
   }
 
+  /**
+   * Say when a task would start and end if it were submitted now, as `submit` takes it; nothing is submitted.
+   *
+   * Times are seconds from now, `starts_in` and `remaining_time` (how long it runs) with their bounds, and ISO
+   * 8601 in `starts_at` and `ends_at`; null is unknown.
+   */
+  estimate(kind, params = {}, { idempotencyKey, ...options } = {}) {
+    return this.#dryRun("/api/tasks", { kind, params, ...options }, idempotencyKey);
+  }
+
+  /** Say the same of a batch, as `submitBatch` takes it. */
+  estimateBatch(kind, items, { idempotencyKey, ...options } = {}) {
+    const body = { kind, items: items.map((params) => ({ params })), ...options };
+    return this.#dryRun("/api/batches", body, idempotencyKey);
+  }
+
   /** Submit a task of one kind for each item, its parameters, all or none; return the batch. */
   async submitBatch(kind, items, { idempotencyKey = newKey(), ...options } = {}) {
     const body = { kind, items: items.map((params) => ({ params })), ...options };
@@ -239,6 +255,10 @@ export class Client extends EventTarget {
     const error = new ConnectionClosed(NORMAL, "the client was closed");
     this.#tell({ ...IDLE, state: "closed", reason: error.message, error });
     this.hub.fail(error);
+  }
+
+  #dryRun(path, body, key) {
+    return this.request("POST", `${path}?dry_run=true`, body, { key, isHarmless: true });
   }
 
   async #share() {

@@ -5,6 +5,7 @@
 -- request, worker: ids    most: how many at most   kinds: names of kinds
 -- visibility [s]          kept: ended tasks kept a user, 0: any
 -- known: how many of the kinds, the first ones, this process has registered
+-- sorts: of how many sorts of tasks the times are kept, 0: any
 -- acks: the arguments of end_attempt of each ended attempt, without what it does not have at their end
 -- Reply, as MessagePack: {what became of each (see end_attempt), the claimed tasks (see claimed_reply), in how many
 -- seconds more may start as text, "" for when something happens}; "unregistered" when limits are not known that
@@ -23,16 +24,19 @@ local AGAIN = {error = true, retry = true}
 
 -- The times of completed tasks, by the sort of task and by the kind, the newest first; of the sorts that had none for
 -- the longest the times are forgotten. They are never worth an error: a key may be of another type.
-local MOST_LESSONS, MOST_SORTS = 64, 2000
+local MOST_LESSONS = 64
 local function note_lesson(sort, kind, entry, length)
   for key, value in pairs({['history:' .. sort] = entry, ['lengths:' .. kind] = length}) do
     redis.pcall('LPUSH', P .. key, value)
     redis.pcall('LTRIM', P .. key, 0, MOST_LESSONS - 1)
   end
   redis.pcall('ZADD', P .. 'histories', NOW, sort)
-  if redis.pcall('ZCARD', P .. 'histories') == MOST_SORTS + 1 then
-    local oldest = redis.call('ZPOPMIN', P .. 'histories')
-    redis.call('DEL', P .. 'history:' .. oldest[1])
+  local sorts = redis.pcall('ZCARD', P .. 'histories')
+  if A.sorts > 0 and type(sorts) == 'number' and sorts > A.sorts then
+    -- Two at most: after the bound was lowered each lesson takes away one more than it adds.
+    for _ = 1, math.min(sorts - A.sorts, 2) do
+      redis.call('DEL', P .. 'history:' .. redis.call('ZPOPMIN', P .. 'histories')[1])
+    end
   end
 end
 
@@ -251,7 +255,12 @@ end
 local claimed, tokens, leases = {}, {}, {}
 local function start_picked()
   local lease_end, ids = lease_until(NOW + A.visibility), {}
-  for i, t in ipairs(picked) do ids[i] = t.task_id end
+  for i, t in ipairs(picked) do
+    ids[i] = t.task_id
+    put(leases, lease_end, t.task_id)
+  end
+  -- What is told of batches and of the line counts them as running.
+  add_to_skip_list(P .. 'processing', leases)
   look_for_listeners('task', ids)
   -- Numbers that are not given out are no loss.
   local token = #picked > 0 and redis.call('INCRBY', P .. 'tokens', whole(#picked)) - #picked or 0
@@ -264,9 +273,7 @@ local function start_picked()
     follow_in_batch(t, 'queued', 0)
     claimed[i] = claimed_reply(t)
     put(tokens, t.task_id, t.token)
-    put(leases, lease_end, t.task_id)
   end
-  add_to_skip_list(P .. 'processing', leases)
 end
 
 -- The line whose head starts next; nil when there is none.

@@ -115,10 +115,9 @@ class PreparedKind:
     def lesson(self) -> Lesson | None:
         """Return what the completed task has taught, as far as that is wanted."""
         run = (self._talk and self._talk.told) or self._run
-        times = None if run is None else run.lesson()
-        if times is None or self._outline is None:
+        if run is None or self._outline is None:
             return None
-        return self._link.lesson(self._outline, times)
+        return self._link.lesson(self._outline, run.lesson)
 
     async def _call(self, run: Run, kept: Kept, forecast: Forecast | None) -> Any:
         target, params = self._target, self._params

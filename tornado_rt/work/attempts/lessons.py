@@ -50,8 +50,12 @@ class Forecasts(Protocol):
         """Return what is known of tasks like one; None when it cannot be had now."""
         ...
 
-    def lesson(self, outline: Outline, task_id: str, times: Times) -> Lesson | None:
-        """Return what a completed task has taught; None when that is not wanted now."""
+    def wants(self, outline: Outline) -> bool:
+        """Say whether a task that completes now is to teach; others may have told enough."""
+        ...
+
+    def lesson(self, outline: Outline, task_id: str, times: Times) -> Lesson:
+        """Return what a completed task has taught."""
         ...
 
 

@@ -245,11 +245,15 @@ class Link:
         """Return what is known of tasks like this one; None when it cannot be had now."""
         return None if self._forecasts is None else await self._forecasts.forecast(outline)
 
-    def lesson(self, outline: Outline, times: Times) -> Lesson | None:
-        """Return what the completed task has taught, when that is wanted."""
-        if self._forecasts is None:
+    def lesson(self, outline: Outline, times: Callable[[], Times | None]) -> Lesson | None:
+        """Return what the completed task has taught, when that is wanted; None: nothing.
+
+        `times` returns those of its segments.
+        """
+        if self._forecasts is None or not self._forecasts.wants(outline):
             return None
-        return self._forecasts.lesson(outline, self.task.task_id, times)
+        found = times()
+        return self._forecasts.lesson(outline, self.task.task_id, found) if found else None
 
     async def send(self) -> None:
         """Report the state as it is now, unless it cannot be told; again when the queue is away."""

@@ -42,6 +42,7 @@ OPENING_SECONDS = 30.0
 # A connection is lost that brings nothing for this many intervals of its heartbeat.
 SILENT_HEARTBEATS = 3.0
 PROBLEMS = frozenset({"problem", "error"})
+DEGRADED = "degraded"
 
 
 @attrs.define
@@ -196,6 +197,10 @@ class Following(Generic[E]):
         """Give up the connection. The next one resumes, if the problem passes."""
         code = str(envelope.fields.get("code", ""))
         message = str(envelope.fields.get("message", ""))
+        if code == DEGRADED and envelope.topic is None:
+            # A store does not answer. The stream goes on, and another would be refused.
+            logger.info("%s: %s", self.path, message)
+            return
         # It is raised later: the reader first gets the events before it.
         self._refusal = error_of_code(code, message)
         self.is_cut = True

@@ -108,6 +108,34 @@ class BatchSnapshot(Record):
 
 
 @attrs.frozen
+class Estimate(Record):
+    """When a task or batch would start, in how many seconds, and end, if it were submitted now.
+
+    `remaining_time` is how long it would run [s]. The bounds hold in four of five cases; None is
+    unknown, and `waiting_for` says what holds it back. `task_id` or `batch_id` name what is there
+    already and would be the answer.
+    """
+
+    kind: str = ""
+    label: str = ""
+    total: int = 1
+    position: int | None = None
+    starts_in: float | None = None
+    starts_in_low: float | None = None
+    starts_in_high: float | None = None
+    remaining_time: float | None = None
+    remaining_low: float | None = None
+    remaining_high: float | None = None
+    starts_at: str | None = None
+    ends_at: str | None = None
+    ends_at_low: str | None = None
+    ends_at_high: str | None = None
+    waiting_for: Mapping[str, str] | None = None
+    task_id: str | None = None
+    batch_id: str | None = None
+
+
+@attrs.frozen
 class Notification(Record):
     """A notification as it is in its user's inbox."""
 
@@ -142,7 +170,10 @@ class UnreadCount(Record):
 
 @attrs.frozen
 class Schedule(Record):
-    """Makes tasks by the clock: a `cron` expression in a time zone, or an interval `every` [s]."""
+    """Makes tasks by the clock: a `cron` expression in a time zone, or an interval `every` [s].
+
+    Its tasks usually take `usual_seconds`; None is unknown.
+    """
 
     name: str = ""
     kind: str = ""
@@ -152,6 +183,8 @@ class Schedule(Record):
     params: Any = None
     enabled: bool = True
     next_at: str | None = None
+    usual_seconds: float | None = None
+    next_ends_at: str | None = None
     last_at: str | None = None
     last_task_id: str | None = None
 

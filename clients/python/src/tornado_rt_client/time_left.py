@@ -8,7 +8,7 @@ import math
 import time
 from collections import deque
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 import attrs
 
@@ -46,7 +46,7 @@ class ServerClock:
 
     def hear(self, timestamp: Any, at: float) -> None:
         """Take the time of a message that came at `at` (monotonic) [s]; pass over what is none."""
-        moment = _seconds_of(timestamp)
+        moment = seconds_of(timestamp)
         if moment is not None:
             self._heard.append(moment - at)
 
@@ -64,11 +64,11 @@ def time_left(
     None: it is unknown, or the task does not run. `skew` is how far the server's clock is ahead of
     that of this machine [s]. Raise ValueError for a moment without a time zone.
     """
-    if snapshot.status in OVER or _is_waiting(snapshot):
+    if snapshot.status in OVER or is_waiting(snapshot):
         return None
     at = _moment(now)
     left = (snapshot.remaining_time, snapshot.remaining_low, snapshot.remaining_high)
-    return _run_down(*left, _age(snapshot, at, skew), at)
+    return _run_down(*left, age_of(snapshot, at, skew), at)
 
 
 def starts_in(
@@ -78,29 +78,30 @@ def starts_in(
 
     A task with a time of its own, `run_at`, starts then. None: it is unknown, or it does not wait.
     """
-    if not _is_waiting(snapshot):
+    if not is_waiting(snapshot):
         return None
     at = _moment(now)
-    if snapshot.starts_in is None:
-        planned = _seconds_of(snapshot.data.get("run_at"))
+    if not is_number(snapshot.starts_in):
+        planned = seconds_of(snapshot.data.get("run_at"))
         return None if planned is None else _run_down(planned - at - skew, None, None, 0.0, at)
     left = (snapshot.starts_in, snapshot.starts_in_low, snapshot.starts_in_high)
-    return _run_down(*left, _age(snapshot, at, skew), at)
+    return _run_down(*left, age_of(snapshot, at, skew), at)
 
 
-def _is_waiting(snapshot: Snapshot | BatchSnapshot) -> bool:
+def is_waiting(snapshot: Snapshot | BatchSnapshot) -> bool:
+    """Say whether it is a task that waits."""
     return isinstance(snapshot, Snapshot) and snapshot.status in WAITING
 
 
-def _age(snapshot: Snapshot | BatchSnapshot, at: float, skew: float) -> float:
-    """Return the seconds since a snapshot was true.
+def age_of(snapshot: Snapshot | BatchSnapshot, at: float, skew: float) -> float:
+    """Return the seconds since a snapshot was true, at a moment [s since 1970].
 
     That of a running task says when it was made. That of a batch, or of a task that waits, was made
     when it came.
     """
     made = None
-    if isinstance(snapshot, Snapshot) and not _is_waiting(snapshot):
-        made = _seconds_of(snapshot.updated_at)
+    if isinstance(snapshot, Snapshot) and not is_waiting(snapshot):
+        made = seconds_of(snapshot.updated_at)
     since = at - snapshot.received_at if made is None else at + skew - made
     return max(since, 0.0)
 
@@ -108,14 +109,18 @@ def _age(snapshot: Snapshot | BatchSnapshot, at: float, skew: float) -> float:
 def _run_down(
     seconds: float | None, low: float | None, high: float | None, passed: float, at: float
 ) -> TimeLeft | None:
-    if seconds is None:
-        return None
     left, least, most = (
-        None if one is None else max(one - passed, 0.0) for one in (seconds, low, high)
+        max(one - passed, 0.0) if is_number(one) else None for one in (seconds, low, high)
     )
-    assert left is not None
+    if left is None:
+        return None
     latest = None if most is None else _datetime(at + most)
     return TimeLeft(left, least, most, _datetime(at + left), latest)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Say whether a value that came is a time."""
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def _moment(now: datetime | None) -> float:
@@ -130,7 +135,7 @@ def _datetime(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _seconds_of(timestamp: Any) -> float | None:
+def seconds_of(timestamp: Any) -> float | None:
     """Return an ISO time in seconds since 1970; None for what is none."""
     if not isinstance(timestamp, str):
         return None
