@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from tornado_rt.command.time_left import Pace, left_in_words, length, start_in_words
 
 from tests.browsing import ask
 from tests.conftest import ROOT, SECRET, ServerProcess
 from tests.elements import submit
 from tornado_rt.command.drawing import Drawing, line_of
+from tornado_rt.command.pace import Pace, left_in_words, length, start_in_words
 from tornado_rt.command.time_line import ASCII_LINES, LINES, Drawn, bar, step_line, time_line
 from tornado_rt_client.events import BatchProgress, Progress
 from tornado_rt_client.records import BatchSnapshot, Snapshot
