@@ -27,8 +27,10 @@ from tests.receiving import answering
 from tornado_rt import __version__
 from tornado_rt.command.client import BadAddress, NotAnswered, Remote
 from tornado_rt.command.drawing import counted, end_of, line_of
+from tornado_rt.command.pace import Pace
 from tornado_rt_client import verbs
 from tornado_rt_client.events import Event, Finished, Progress
+from tornado_rt_client.records import Snapshot
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
@@ -398,10 +400,16 @@ def test_address_must_be_one_of_the_web() -> None:
             Remote(url, lambda: "t")
 
 
+def told(task: dict[str, Any]) -> Pace:
+    pace = Pace()
+    pace.take(Snapshot.read(task))
+    return pace
+
+
 def test_lines_have_no_control_characters() -> None:
     evil = "a\x1b[2Jb\nc"
     task = {"status": "processing", "progress": 1.0, "current_step_name": evil, "message": evil}
-    for line in (line_of(task), end_of(Finished("t", "completed", {evil: evil}))):
+    for line in (line_of(told(task)), end_of(Finished("t", "completed", {evil: evil}))):
         assert line.isprintable()
 
 
@@ -409,4 +417,4 @@ def test_line_says_what_is_counted() -> None:
     assert counted({"done": 42, "total": 105, "unit": "frames"}) == "42 of 105 frames"
     assert counted({"done": 42}) == "42"
     waiting = {"status": "queued", "progress": 0, "position": 3, "message": "Waiting"}
-    assert line_of(waiting) == "queued   0.0%  position 3  Waiting"
+    assert line_of(told(waiting)) == "queued   0.0%  position 3  Waiting"

@@ -16,6 +16,7 @@ from tornado_rt_client.errors import ApiError, ConnectionLost, RealtimeError, er
 from tornado_rt_client.events import Event
 from tornado_rt_client.following import Following
 from tornado_rt_client.request import Attempts, Request
+from tornado_rt_client.time_left import ServerClock
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
@@ -55,6 +56,8 @@ class Remote:
         self._url = url.rstrip("/")
         self._token = token
         self._away_since: float | None = None
+        # As far as streams tell it.
+        self.clock = ServerClock()
 
     async def send(self, request: Request[T]) -> T:
         """Send a request, again where that may help; return its answer. Raise NotAnswered.
@@ -79,6 +82,7 @@ class Remote:
         A stream that is cut off goes on where it was. Raise NotAnswered: the server refuses, does
         not answer the first request, or has been away for long.
         """
+        following.clock = self.clock
         following.begin(time.monotonic(), None, BACKOFF, 0)
         try:
             while not following.is_over:

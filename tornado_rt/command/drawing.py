@@ -1,27 +1,32 @@
 """Shows a task or a batch: its steps drawn live on a terminal, a line an event elsewhere."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from services.queue import TaskState
+from tornado_rt.command.pace import Pace, length
+from tornado_rt.command.time_line import Drawn, bar, step_line, time_line
 from tornado_rt.work import clean_line
 from tornado_rt_client.events import BatchFinished, BatchProgress, Event, Finished, Progress
-from tornado_rt_client.records import Estimate
+from tornado_rt_client.records import BatchSnapshot, Estimate, Snapshot
+from tornado_rt_client.time_left import ServerClock
 
 MOST_LINE = 200
 MOST_RESULT = 10_000
 BAR_WIDTH = 40
+# Steps have their times on a line of time where there is room for it [columns].
+LINE_WIDTH = 24
+LEAST_WIDTH = 80
 # The lines of a drawing that are no steps.
-OTHER_LINES = 6
+OTHER_LINES = 8
 FEWEST_STEPS = 3
 REFRESHES_PER_SECOND = 8
 MARKS = {
@@ -58,14 +63,14 @@ class Board(Protocol):
         ...
 
 
-def board_of(console: Console) -> Board:
-    """Return what suits the output."""
-    return Drawing(console) if console.is_terminal else Lines(console)
+def board_of(console: Console, clock: ServerClock | None = None) -> Board:
+    """Return what suits the output; `clock` is that of the server."""
+    return Drawing(console, clock) if console.is_terminal else Lines(console, clock)
 
 
-def snapshot_of(event: Event) -> Mapping[str, Any] | None:
+def snapshot_of(event: Event) -> Snapshot | BatchSnapshot | None:
     """Return the snapshot that an event brings."""
-    return event.snapshot.data if isinstance(event, Progress | BatchProgress) else None
+    return event.snapshot if isinstance(event, Progress | BatchProgress) else None
 
 
 def end_of(event: Event) -> str:
@@ -83,8 +88,9 @@ def end_of(event: Event) -> str:
 class Lines:
     """Prints a line for each event that says something new."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, clock: ServerClock | None = None) -> None:
         self._console = console
+        self._pace = Pace(clock)
         self._last = ""
 
     def __enter__(self) -> Self:
@@ -95,7 +101,8 @@ class Lines:
     def show(self, event: Event) -> None:
         """Print its line."""
         if (snapshot := snapshot_of(event)) is not None:
-            self._print(line_of(snapshot))
+            self._pace.take(snapshot)
+            self._print(line_of(self._pace))
         elif end := end_of(event):
             self._print(end)
 
@@ -109,10 +116,10 @@ class Lines:
 class Drawing:
     """Draws the steps, and draws them again with each event."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, clock: ServerClock | None = None) -> None:
         self._console = console
         self._end = ""
-        self._snapshot: Mapping[str, Any] = {}
+        self._pace = Pace(clock)
         self._spinner = Spinner("dots", style="cyan")
         self._live = Live(
             console=console,
@@ -132,28 +139,31 @@ class Drawing:
     def show(self, event: Event) -> None:
         """Draw the state that it brings; the end is printed below the last drawing."""
         if (snapshot := snapshot_of(event)) is not None:
-            self._snapshot = snapshot
+            self._pace.take(snapshot)
             self._live.refresh()
         else:
             self._end = end_of(event) or self._end
 
     def _draw(self) -> RenderableType:
-        task = self._snapshot
+        task = self._pace.task
         if not task:
             return Text("connecting …", "dim")
         most = max(self._console.height - OTHER_LINES, FEWEST_STEPS)
+        drawn = Drawn.on(self._console)
         return Group(
             _head(task),
-            _bar(task),
-            _steps(task.get("steps") or (), self._spinner, most),
+            _bar(self._pace, drawn),
+            *(Text(clean_line(one, MOST_LINE), "yellow") for one in self._pace.reasons()),
+            _steps(self._pace, self._spinner, most, drawn),
             _foot(task),
         )
 
 
-def line_of(task: Mapping[str, Any]) -> str:
-    """Return a snapshot as one line."""
+def line_of(pace: Pace) -> str:
+    """Return the last snapshot as one line."""
+    task = pace.task
     parts = [f"{task.get('status', '')} {task.get('progress') or 0:5.1f}%", *words_of(task)]
-    return clean_line("  ".join(parts), MOST_LINE)
+    return clean_line("  ".join([*parts, *pace.words(), *pace.reasons()]), MOST_LINE)
 
 
 def words_of(task: Mapping[str, Any]) -> Iterator[str]:
@@ -163,8 +173,6 @@ def words_of(task: Mapping[str, Any]) -> Iterator[str]:
         return
     if position := task.get("position"):
         yield f"position {position}"
-    if starts := _range(task, "starts_in", "starts_in_low", "starts_in_high"):
-        yield f"starts in {starts}"
     if name := task.get("current_step_name"):
         yield str(name)
     if task.get("done") is not None:
@@ -185,11 +193,6 @@ def foreseen_lines(told: Estimate) -> Iterator[str]:
     yield f"takes {runs}" if runs else "nobody knows how long it takes"
     if told.ends_at:
         yield f"ends at {told.ends_at} ({told.ends_at_low} to {told.ends_at_high})"
-
-
-def _range(told: Mapping[str, Any], middle: str, low: str, high: str) -> str:
-    """Return a duration and its bounds; "" when it is unknown."""
-    return _between(told.get(middle), told.get(low), told.get(high))
 
 
 def _between(middle: float | None, low: float | None, high: float | None) -> str:
@@ -223,20 +226,13 @@ def _head(task: Mapping[str, Any]) -> Text:
     return head.append(status, COLOURS.get(status, "none"))  # type: ignore[call-overload]
 
 
-def _bar(task: Mapping[str, Any]) -> Table:
-    done = float(task.get("progress") or 0)
+def _bar(pace: Pace, drawn: Drawn) -> Group:
+    done = float(pace.task.get("progress") or 0)
     line = Table.grid(padding=(0, 2))
-    line.add_row(ProgressBar(100, done, width=BAR_WIDTH), f"{done:.1f}%", _times(task))
-    return line
-
-
-def _times(task: Mapping[str, Any]) -> Text:
-    parts = [
-        f"{_clock(task[name])} {word}"
-        for name, word in (("elapsed_time", "so far"), ("remaining_time", "left"))
-        if task.get(name) is not None
-    ]
-    return Text(", ".join(parts), "dim")
+    line.add_row(bar(done, pace.left(), BAR_WIDTH, drawn), f"{done:.1f}%")
+    elapsed = pace.elapsed()
+    parts = [] if elapsed is None else [f"{length(elapsed)} so far"]
+    return Group(line, Text(", ".join([*parts, *pace.words()]), "dim"))
 
 
 def _clock(seconds: float) -> str:
@@ -246,16 +242,21 @@ def _clock(seconds: float) -> str:
     )
 
 
-def _steps(steps: Sequence[Mapping[str, Any]], spinner: Spinner, most: int) -> Table:
+def _steps(pace: Pace, spinner: Spinner, most: int, drawn: Drawn) -> Table:
     """Draw at most this many steps, the current one among them."""
+    steps = pace.task.get("steps") or ()
     states = [step.get("status") for step in steps]
     current = states.index("current") if "current" in states else states.count("completed")
     first = max(0, min(current - most // 2, len(steps) - most))
+    spans, total = time_line(steps, pace.elapsed() or 0.0, is_running=pace.is_running)
     table = Table.grid(padding=(0, 1))
-    for step in steps[first : first + most]:
+    for step, span in list(zip(steps, spans, strict=True))[first : first + most]:
         is_current = step.get("status") == "current"
         mark = spinner if is_current else MARKS.get(str(step.get("status")), Text(" "))
-        table.add_row(mark, Text(_title(step), "bold" if is_current else ""))
+        cells: list[RenderableType] = [mark, Text(_title(step), "bold" if is_current else "")]
+        if total and drawn.width >= LEAST_WIDTH:
+            cells.append(step_line(span, total, LINE_WIDTH, drawn))
+        table.add_row(*cells, Text(span.words(), "dim"))
     return table
 
 

@@ -87,7 +87,7 @@ async def _submit(remote: Remote, request: Request[str], *, watched: bool) -> in
 
 
 async def _watch(remote: Remote, id_: str) -> int:
-    with board_of(Console(soft_wrap=True, highlight=False)) as board:
+    with board_of(Console(soft_wrap=True, highlight=False), remote.clock) as board:
         async with contextlib.aclosing(_events(remote, id_)) as events:
             async for event in events:
                 board.show(event)

@@ -49,6 +49,7 @@ from tornado_rt_client.records import (
 )
 from tornado_rt_client.schedules import AsyncSchedules, Schedules
 from tornado_rt_client.task import AsyncBatch, AsyncTask, Batch, Task
+from tornado_rt_client.time_left import ServerClock, TimeLeft, starts_in, time_left
 from tornado_rt_client.tokens import Mint
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ __all__ = [
     "Resync",
     "Schedule",
     "Schedules",
+    "ServerClock",
     "ServerFault",
     "Snapshot",
     "Task",
@@ -103,12 +105,15 @@ __all__ = [
     "TaskRecord",
     "TasksChanged",
     "TasksListed",
+    "TimeLeft",
     "TooManyRequests",
     "Unauthorized",
     "Unavailable",
     "UnreadCount",
     "Worker",
     "__version__",
+    "starts_in",
+    "time_left",
 ]
 
 

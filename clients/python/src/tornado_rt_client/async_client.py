@@ -154,6 +154,7 @@ class AsyncClient(BaseClient[httpx.AsyncClient, AsyncToken]):
 
         Raise TimeoutError after `timeout` seconds, ApiError when the server refuses it.
         """
+        following.clock = self._clock
         following.begin(time.monotonic(), timeout, self._backoff, self._patience)
         while not following.is_over:
             error: ApiError | ConnectionLost | None = None

@@ -7,6 +7,7 @@ import httpx
 
 from tornado_rt_client import connecting
 from tornado_rt_client.backoff import Backoff
+from tornado_rt_client.time_left import ServerClock
 from tornado_rt_client.tokens import AsyncToken, Mint, source_of
 
 H = TypeVar("H", httpx.Client, httpx.AsyncClient)
@@ -46,4 +47,13 @@ class BaseClient(Generic[H, S]):
         self._token: S | Mint = source_of(token, secret, user, scopes, topics, token_seconds)
         self._patience = patience
         self._backoff = backoff or Backoff()
+        self._clock = ServerClock()
         self._http: H = self._transport(**connecting.options(url, options))
+
+    @property
+    def skew(self) -> float:
+        """How far the server's clock is ahead of that of this machine [s].
+
+        Streams tell it; before the first one it is 0.
+        """
+        return self._clock.skew()

@@ -4,6 +4,7 @@ Each has the fields that most callers need, and in `data` all that came, so that
 fields can be read too.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Self, TypeVar
 
@@ -16,16 +17,17 @@ T = TypeVar("T")
 
 @attrs.frozen
 class Record:
-    """The base of all: `data` is the JSON object that came."""
+    """The base of all: `data` is the JSON object that came, at `received_at` [s since 1970]."""
 
     data: Mapping[str, Any] = attrs.field(repr=False, eq=False, kw_only=True)
+    received_at: float = attrs.field(factory=time.time, repr=False, eq=False, kw_only=True)
 
     @classmethod
     def read(cls, data: Any) -> Self:
         """Read a JSON object. Raise ProtocolError when it is none."""
         if not isinstance(data, dict):
             raise ProtocolError(f"an object was expected, not {type(data).__name__}")
-        names = {field.name for field in attrs.fields(cls)} - {"data"}
+        names = {field.name for field in attrs.fields(cls)} - {"data", "received_at"}
         return cls(data=data, **{name: data[name] for name in names & data.keys()})
 
 
@@ -33,7 +35,11 @@ class Record:
 class Snapshot(Record):
     """The state of a task. `progress` is in percent, times are in seconds, None is unknown.
 
-    A task that waits starts within `starts_in_low` and `starts_in_high` in four of five cases.
+    A task that waits starts within `starts_in_low` and `starts_in_high` in four of five cases; one
+    that runs ends within `remaining_low` and `remaining_high`, counted from `updated_at`: see
+    `time_left`. `revised` says why the time left rose, at `revised_at`. `slow_since` is when it
+    became later than was told at first, `stalled_since` when its last sign of life was. `steps` are
+    as in docs/protocol.md; `steps_open`: more will be found.
     """
 
     task_id: str = ""
@@ -50,6 +56,17 @@ class Snapshot(Record):
     starts_in_high: float | None = None
     elapsed_time: float | None = None
     remaining_time: float | None = None
+    remaining_low: float | None = None
+    remaining_high: float | None = None
+    estimated_total_time: float | None = None
+    updated_at: str | None = None
+    revised: str | None = None
+    revised_at: str | None = None
+    slow_since: str | None = None
+    stalled_since: str | None = None
+    step_progress: float = 0.0
+    steps_open: bool = False
+    steps: list[Mapping[str, Any]] = attrs.Factory(list)
     error: str | None = None
 
 
