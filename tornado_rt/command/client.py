@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest, HTTPResponse
-from tornado.httputil import HTTPHeaders, parse_response_start_line
+from tornado.httputil import HTTPHeaders, parse_response_start_line, url_concat
 
 from tornado_rt_client.backoff import Backoff
 from tornado_rt_client.errors import ApiError, ConnectionLost, RealtimeError, error_of_answer
@@ -118,7 +118,7 @@ class Remote:
         answering = AsyncHTTPClient(force_instance=True).fetch(
             self._request(
                 request.method,
-                request.path,
+                url_concat(request.path, dict(request.params)),
                 request.headers(),
                 body=request.content(),
                 request_timeout=ANSWER_SECONDS,

@@ -48,7 +48,8 @@ def submit(settings: Settings, options: argparse.Namespace) -> int:
         "tags": options.tag,
         "delay": options.delay,
     }
-    remote, params = _remote(settings, options), _params(options.params)
+    params = _params(options.params)
+    remote = _remote(settings, options)
     if options.dry_run:
         estimate = asyncio.run(
             remote.send(verbs.estimate(options.kind, params, _given(more), None))
