@@ -15,8 +15,8 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 
 LOW, HIGH = 0.1, 0.9
 # Training ends when this many trees more are no better on the tenth that is kept back.
-TREES, PATIENCE = 1000, 20
-LEAVES, RATE = 63, 0.1
+TREES, PATIENCE = 200, 10
+LEAVES, RATE = 31, 0.1
 
 
 def main(folder: Path, columns: int, categories: list[int]) -> None:
