@@ -147,17 +147,18 @@ class Learner:
             )
             for name in known
         }
-        whole = sum(weights.values())
-        pace = sum(weights[name] * apart for name, apart in known.items()) / whole
         rate = max(SPREAD_RATE, 2 / (2 + self._tasks))
         count = len(known)
+        # A step of expectation and maximization, as for one common factor: what the task's factor
+        # may be adds to all. Without that, two segments would always have the same variance.
+        unsure = 1 / (1 / self._pace + sum(weights.values()))
+        pace = sum(weights[name] * apart for name, apart in known.items()) * unsure
         if count > 1:
-            seen = max(min(pace * pace, 1.0) - 1 / whole, 0.0)
-            self._pace += rate * (seen - self._pace)
+            self._pace += rate * (min(pace * pace, 1.0) + unsure - self._pace)
             self._pace = max(self._pace, LEAST_VARIANCE)
         for name, apart in known.items():
             segment = self._segments[name]
-            own = (apart - pace) ** 2 * count / (count - 1) if count > 1 else apart * apart
+            own = (apart - pace) ** 2 + unsure if count > 1 else apart * apart
             limit = 9 * segment.variance + 0.01
             segment.variance += rate * (min(own, limit) - segment.variance)
             segment.variance = max(segment.variance, LEAST_VARIANCE)
