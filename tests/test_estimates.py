@@ -132,12 +132,16 @@ async def test_history_is_bounded_by_tasks_and_by_sorts(redis: Redis) -> None:
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("what", [b"", b"x", b"[]", b'["a",[["probe","x"]]]', b'["a",[["p",NaN]]]'])
+@pytest.mark.parametrize(
+    "what", [b"", b"x", b"[]", b'["a",[["probe","x"]],1]', b'["a",[["p",1]],"x"]']
+)
 async def test_garbage_in_the_history_is_passed_over(
     queue: QueueService, redis: Redis, what: bytes
 ) -> None:
     await film_queue(queue)
-    await redis.rpush(f"{{rtq}}:history:{FILM.key}", what, orjson.dumps(["b", [["probe", -1]]]))
+    await redis.rpush(
+        f"{{rtq}}:history:{FILM.key}", what, orjson.dumps(["b", [["probe", -1]], None])
+    )
     await redis.rpush("{rtq}:lengths:film", what)
     await teach(queue, count=2)
     assert (await known(queue)).tasks == 2
@@ -163,6 +167,27 @@ async def test_tasks_of_another_plan_let_expect_a_length(queue: QueueService) ->
     assert (await known(queue, outline)).length == pytest.approx(20, rel=0.05)
     unknown = attrs.evolve(outline, expected=None)
     assert (await known(queue, unknown)).length == pytest.approx(10, rel=0.05)
+
+
+@pytest.mark.gen_test
+async def test_times_count_in_proportion_to_what_is_expected(queue: QueueService) -> None:
+    """It may follow from parameters that are not telling, such as the length of a film."""
+    estimates = Estimates(queue)
+    long = attrs.evolve(FILM, expected=600.0)
+    for outline, length in ((FILM, 60), (long, 600)):
+        forecast = await estimates.forecast(outline)
+        assert forecast is not None
+        assert forecast.length == pytest.approx(length)
+    await estimates.close()
+    await film_queue(queue)
+    # A sixth of what was expected, then the same of ten times as much.
+    await teach(queue, count=4)
+    await teach(queue, long, [("probe", 80.0), ("encode", 20.0)], count=4)
+    for outline, length in ((FILM, 10), (long, 100)):
+        forecast = await known(queue, outline)
+        assert forecast.tasks == 8
+        assert forecast.length == pytest.approx(length, rel=0.05)
+        assert forecast.segments["probe"].seconds == pytest.approx(0.8 * length, rel=0.15)
 
 
 @pytest.mark.gen_test

@@ -56,12 +56,26 @@ class History(Protocol):
         ...
 
 
+@attrs.frozen
+class _Entry:
+    """What a task has taught: the times [s] of its segments, and what was expected of the whole."""
+
+    task_id: str
+    times: Times
+    expected: float | None
+
+
 @attrs.define(eq=False)
 class _Known:
-    """What is known of one sort of task, and when it was read (monotonic)."""
+    """What is known of one sort of task, and when it was read (monotonic).
+
+    `unit`: what the author expected of the first that asked [s]. The times of tasks of which
+    another time was expected count in proportion: it may follow from parameters that are not
+    telling.
+    """
 
     learner: Learner
-    prior: tuple[float | None, float]
+    unit: float | None
     ids: list[str] = attrs.field(factory=list)
     forecast: Forecast | None = None
     read_at: float = -math.inf
@@ -94,7 +108,9 @@ class Estimates:
             except Exception as error:
                 log.info("history_unread", kind=outline.kind, error=text_of_error(error))
             known = self._known.find(outline.key)
-        return None if known is None else known.forecast
+        if known is None or known.forecast is None:
+            return None
+        return known.forecast.scaled(_ratio(outline.expected, known.unit))
 
     def wants(self, outline: Outline) -> bool:
         """Say whether a task that completes now is to teach: five a second do of each sort."""
@@ -110,7 +126,9 @@ class Estimates:
         return Lesson(
             outline.key,
             outline.kind,
-            orjson.dumps([task_id, [[name, _brief(seconds)] for name, seconds in times]]),
+            orjson.dumps(
+                [task_id, [[name, _brief(seconds)] for name, seconds in times], outline.expected]
+            ),
             orjson.dumps([_brief(whole), outline.expected]),
         )
 
@@ -142,21 +160,27 @@ class Estimates:
         fresh = _after(lessons, known.ids) if known is not None else None
         if known is None or fresh is None:
             prior = _prior_of(others, outline.expected)
-            known, fresh = _Known(_learner_of(outline, prior), prior), lessons
+            known, fresh = _Known(_learner_of(outline, prior), outline.expected), lessons
         if len(fresh) > MOST_AT_ONCE:
-            await asyncio.to_thread(_learn, known.learner, fresh)
+            await asyncio.to_thread(_learn, known, fresh)
         else:
-            _learn(known.learner, fresh)
-        known.ids = [task_id for task_id, _ in lessons]
+            _learn(known, fresh)
+        known.ids = [lesson.task_id for lesson in lessons]
         if fresh or known.forecast is None:
             known.forecast = known.learner.forecast()
         known.read_at = time.monotonic()
         self._known.put(outline.key, known)
 
 
-def _learn(learner: Learner, lessons: Sequence[tuple[str, Times]]) -> None:
-    for _, times in lessons:
-        learner.learn(times)
+def _learn(known: _Known, lessons: Sequence[_Entry]) -> None:
+    for lesson in lessons:
+        ratio = _ratio(known.unit, lesson.expected)
+        known.learner.learn([(name, seconds * ratio) for name, seconds in lesson.times])
+
+
+def _ratio(one: float | None, other: float | None) -> float:
+    """Return how often an expected time is another; 1 when one of them is not known."""
+    return one / other if one and other else 1.0
 
 
 def _learner_of(outline: Outline, prior: tuple[float | None, float]) -> Learner:
@@ -189,25 +213,25 @@ def _prior_of(others: Sequence[bytes], expected: float | None) -> tuple[float | 
     return (1.0 if expected is None else expected) * factor, min(spread, 2 * UNKNOWN_PACE)
 
 
-def _read_entry(entry: bytes) -> tuple[str, Times] | None:
-    """Return the id of a task, and the times that it taught; None for what is no entry."""
+def _read_entry(entry: bytes) -> _Entry | None:
+    """Return what a task has taught; None for what is no entry."""
     try:
-        task_id, times = orjson.loads(entry)
+        task_id, times, expected = orjson.loads(entry)
         read = [(str(name), float(seconds)) for name, seconds in times[: MOST_SEGMENTS + 1]]
+        lesson = _Entry(str(task_id), read, None if expected is None else float(expected))
     except (ValueError, TypeError):
         return None
-    is_good = read and all(math.isfinite(seconds) and seconds >= 0 for _, seconds in read)
-    return (str(task_id), read) if is_good else None
+    numbers = [seconds for _, seconds in read] + [lesson.expected or 0.0]
+    is_good = read and all(math.isfinite(one) and one >= 0 for one in numbers)
+    return lesson if is_good else None
 
 
-def _after(
-    lessons: Sequence[tuple[str, Times]], ids: Sequence[str]
-) -> Sequence[tuple[str, Times]] | None:
+def _after(lessons: Sequence[_Entry], ids: Sequence[str]) -> Sequence[_Entry] | None:
     """Return the lessons behind those that were learned; None when they do not follow on."""
     if not ids:
         return lessons
     for number in range(len(lessons) - 1, -1, -1):
-        if lessons[number][0] == ids[-1]:
+        if lessons[number].task_id == ids[-1]:
             return lessons[number + 1 :]
     return None
 

@@ -143,6 +143,19 @@ class Forecast:
     bands: tuple[Band, ...] = PLAIN_BANDS
     tasks: int = 0
 
+    def scaled(self, factor: float) -> "Forecast":
+        """Return the same for tasks that take so many times as long."""
+        if factor == 1:
+            return self
+        return attrs.evolve(
+            self,
+            segments={
+                name: attrs.evolve(one, log=one.log + math.log(factor))
+                for name, one in self.segments.items()
+            },
+            length=None if self.length is None else self.length * factor,
+        )
+
     @property
     def weighs(self) -> bool:
         """Whether the usual times of steps weigh in the progress of a task, in place of its plan.
