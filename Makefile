@@ -58,6 +58,7 @@ bench-inbox: .venv/dev.stamp
 
 bench-eta: .venv/dev.stamp
 	$(BIN)/python -m benchmarks.eta
+	$(BIN)/python -m benchmarks.eta_real
 
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .

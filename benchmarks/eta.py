@@ -9,16 +9,17 @@ import itertools
 import math
 import random
 import statistics
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import attrs
 
+from benchmarks.etas.looking import AROUND, POINTS, Seen, look, rises
+from benchmarks.etas.methods import OTHERS, ours
+from benchmarks.etas.report import VIRTUAL, write_section
 from services.analysis import Analyst, estimate_seconds
 from services.analysis.plan import make_plan
 from services.estimates import Learner
 from tornado_rt.work.forecast import Forecast, name_of
-from tornado_rt.work.timekeeper import Sight, Timekeeper
 
 ANALYSTS = [Analyst.MARKET, Analyst.FUNDAMENTALS, Analyst.NEWS]
 DEPTH = 3
@@ -29,32 +30,8 @@ SHARES = [leaf.share for leaf in LEAVES]
 NAMES = [name_of(leaf.path) for leaf in LEAVES]
 
 TASKS, COUNTED = 60, 30
-POINTS = (0.1, 0.5, 0.9)
-# A point is drawn from this far around it: at exactly 10 % of the time, 10 % of this plan are done
-# whatever the tasks do, and a line would be right by chance.
-AROUND = 0.02
 TASK_SPREAD, STEP_SPREAD = 0.08, 0.12
 SLOW_STEP = len(LEAVES) // 2
-# Of the moving average of tqdm 4.67.
-SMOOTHING = 0.3
-PACE_TRUSTED_FROM = 0.25
-RESULT = Path(__file__).parent / "results" / "eta.md"
-
-Durations = list[float]
-
-
-@attrs.frozen
-class Told:
-    """What a method told: the time left [s], its band, and when."""
-
-    at: float
-    seconds: float | None
-    low: float | None = None
-    high: float | None = None
-    revised: str | None = None
-
-
-Method = Callable[[Durations], list[Told]]
 
 
 def durations(
@@ -64,7 +41,7 @@ def durations(
     shape: Callable[[int], float] = lambda _: 1.0,
     is_equal: bool = False,
     is_heavy: bool = False,
-) -> Durations:
+) -> list[float]:
     """Return the times of the steps of one task [s]."""
     pace = generator.gauss(0, TASK_SPREAD)
     found = []
@@ -83,7 +60,7 @@ def slow_step(index: int) -> float:
     return 8.0 if index == SLOW_STEP else 1.0
 
 
-WORKLOADS: dict[str, Callable[[random.Random, int], Durations]] = {
+WORKLOADS: dict[str, Callable[[random.Random, int], list[float]]] = {
     "steady": lambda g, _: durations(g),
     "twice as slow": lambda g, _: durations(g, level=2.0),
     "four times faster": lambda g, _: durations(g, level=0.25),
@@ -99,115 +76,6 @@ WORKLOADS: dict[str, Callable[[random.Random, int], Durations]] = {
 
 def _one(_: int) -> float:
     return 1.0
-
-
-def ours(forecast: Forecast, steps: Durations) -> list[Told]:
-    """Return what the product tells: at each step, and when it looks again by itself."""
-    keeper = Timekeeper(forecast)
-    told: list[Told] = []
-    ends = [0.0, *itertools.accumulate(steps)]
-
-    def tell(at: float) -> None:
-        estimate = keeper.tell(at)
-        if estimate is None:
-            told.append(Told(at, None))
-        else:
-            told.append(Told(at, estimate.seconds, estimate.low, estimate.high, keeper.revised))
-
-    for index, (begin, end) in enumerate(itertools.pairwise(ends)):
-        marks = ("c" * index + "r").ljust(len(LEAVES), "p")
-        keeper.see(Sight(LEAVES, marks, index, 0.0, sum(SHARES[:index])), begin)
-        tell(begin)
-        at = begin
-        while (wait := keeper.look_in(at)) is not None and at + wait < end:
-            at += wait
-            tell(at)
-    return told
-
-
-def by_share(remaining: Callable[[float, float], float]) -> Method:
-    """Return a method that tells the rest from the time so far and the share that is done."""
-
-    def method(steps: Durations) -> list[Told]:
-        at, done, told = 0.0, 0.0, [Told(0.0, PRIOR)]
-        for seconds, share in zip(steps, SHARES, strict=True):
-            at, done = at + seconds, min(done + share, 1.0)
-            told.append(Told(at, remaining(at, done)))
-        return told
-
-    return method
-
-
-def before(elapsed: float, done: float) -> float:
-    """The tracker before this one: the plan's time, and more and more the pace so far."""
-    planned, paced = PRIOR * (1 - done), linear(elapsed, done)
-    trust = min(done / PACE_TRUSTED_FROM, 1.0)
-    return trust * paced + (1 - trust) * planned
-
-
-def linear(elapsed: float, done: float) -> float:
-    """The pace so far."""
-    return elapsed / done * (1 - done)
-
-
-def planned(_: float, done: float) -> float:
-    """What is left of the plan's time."""
-    return PRIOR * (1 - done)
-
-
-def smoothed(steps: Durations) -> list[Told]:
-    """An exponentially weighted pace, as tqdm's."""
-    at, done, told = 0.0, 0.0, [Told(0.0, PRIOR)]
-    shares = times = 0.0
-    for count, (seconds, share) in enumerate(zip(steps, SHARES, strict=True), 1):
-        at, done = at + seconds, min(done + share, 1.0)
-        shares = SMOOTHING * share + (1 - SMOOTHING) * shares
-        times = SMOOTHING * seconds + (1 - SMOOTHING) * times
-        assert count
-        told.append(Told(at, times / shares * (1 - done)))
-    return told
-
-
-OTHERS: dict[str, Method] = {
-    "before": by_share(before),
-    "plan": by_share(planned),
-    "linear": by_share(linear),
-    "smoothed": smoothed,
-}
-
-
-@attrs.frozen
-class Seen:
-    """What a client saw at a point of a task: shares of the task's length, whether it held."""
-
-    error: float
-    holds: bool
-    width: float
-
-
-def look(told: Sequence[Told], at: float, whole: float) -> Seen:
-    """Return what a client sees that subtracts the time since it was told."""
-    last = [one for one in told if one.at <= at][-1]
-    since, left = at - last.at, whole - at
-    if last.seconds is None:
-        return Seen(1.0, False, 0.0)
-    error = abs(max(last.seconds - since, 0.0) - left) / whole
-    if last.low is None or last.high is None:
-        return Seen(error, False, 0.0)
-    low, high = max(last.low - since, 0.0), max(last.high - since, 0.0)
-    return Seen(error, low <= left <= high, (high - low) / whole)
-
-
-def rises(told: Sequence[Told]) -> tuple[int, int]:
-    """Return how often the time left rose, and how often without a reason."""
-    count = silent = 0
-    for one, two in itertools.pairwise(told):
-        if one.seconds is None or two.seconds is None:
-            continue
-        if two.seconds > max(one.seconds - (two.at - one.at), 0.0) + 0.05:
-            count += 1
-            silent += two.revised is None
-    return count, silent
 
 
 @attrs.define
@@ -256,10 +124,10 @@ def measure(workload: str, seeds: int) -> Row:
     return row
 
 
-def _count(row: Row, forecast: Forecast, steps: Durations, generator: random.Random) -> None:
+def _count(row: Row, forecast: Forecast, steps: list[float], generator: random.Random) -> None:
     whole = sum(steps)
-    told = ours(forecast, steps)
-    others = {name: method(steps) for name, method in OTHERS.items()}
+    told = ours(LEAVES, forecast, steps)
+    others = {name: method(steps, SHARES, PRIOR) for name, method in OTHERS.items()}
     for point in POINTS:
         at = (point + generator.uniform(-AROUND, AROUND)) * whole
         row.seen[point].append(look(told, at, whole))
@@ -273,8 +141,6 @@ def table(rows: dict[str, Row], seeds: int) -> str:
     """Return the results as Markdown."""
     names = ["ours", *OTHERS]
     lines = [
-        "# The time left, measured",
-        "",
         f"`make bench-eta`: {TASKS} tasks a workload of {len(LEAVES)} steps in virtual time, the "
         f"last {COUNTED} count, {seeds} seeds. Mean error of the time left as a share of the "
         "task's length, at 10 / 50 / 90 % of it. `before` is the tracker that this one replaced, "
@@ -313,7 +179,7 @@ def main() -> None:
     text = table(rows, given.seeds)
     print(text)
     if not given.no_write:
-        RESULT.write_text(text)
+        write_section(VIRTUAL, text)
 
 
 if __name__ == "__main__":

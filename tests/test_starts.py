@@ -32,7 +32,7 @@ async def band_of(queue: QueueService, task_id: str) -> list[float | None]:
 WORKLOADS: dict[str, dict[str, Any]] = {
     "one kind": {"slots": 3},
     "many slots": {"slots": 8},
-    "equal lengths": {"slots": 3, "lengths": {KIND: (100.0, 0.0)}},
+    "like lengths": {"slots": 3, "lengths": {KIND: (100.0, 0.1)}},
     "limit of a user": {"slots": 8, "user_limit": 2, "users": "ab"},
     "noisy neighbour": {"slots": 4, "user_limit": 3, "users": "aaaaaaaaabc"},
     "limit of a key": {"slots": 6, "limits": {"key_limit": 1}, "keys": "xyz"},

@@ -34,6 +34,8 @@ SHARED = 0.005
 PRIOR_TASKS = 0.25
 SPREAD_RATE = 0.07
 LEAST_VARIANCE = 4e-4
+# A step of a variance is made up to this often as long, and takes at most this share of it away.
+MOST_STRIDE, MOST_DOWN = 2.0, 0.8
 # How far a miss moves an end of a band, in spreads. An end that moves misses a little more often
 # than one that stands, so that it aims at fewer than one in ten.
 BAND_STEP = 0.05
@@ -147,19 +149,23 @@ class Learner:
             )
             for name in known
         }
-        whole = sum(weights.values())
-        pace = sum(weights[name] * apart for name, apart in known.items()) / whole
         rate = max(SPREAD_RATE, 2 / (2 + self._tasks))
         count = len(known)
+        # A step of expectation and maximization, as for one common factor: what the task's factor
+        # may be adds to all. Without that, two segments would always have the same variance.
+        unsure = 1 / (1 / self._pace + sum(weights.values()))
+        pace = sum(weights[name] * apart for name, apart in known.items()) * unsure
         if count > 1:
-            seen = max(min(pace * pace, 1.0) - 1 / whole, 0.0)
-            self._pace += rate * (seen - self._pace)
+            self._pace += rate * _step(self._pace, min(pace * pace, 1.0), unsure)
             self._pace = max(self._pace, LEAST_VARIANCE)
         for name, apart in known.items():
             segment = self._segments[name]
-            own = (apart - pace) ** 2 * count / (count - 1) if count > 1 else apart * apart
             limit = 9 * segment.variance + 0.01
-            segment.variance += rate * (min(own, limit) - segment.variance)
+            if count > 1:
+                step = _step(segment.variance, min((apart - pace) ** 2, limit), unsure)
+            else:
+                step = min(apart * apart, limit) - segment.variance
+            segment.variance += rate * step
             segment.variance = max(segment.variance, LEAST_VARIANCE)
 
     def _calibrate(self, forecast: Forecast, times: Sequence[tuple[str, float]]) -> None:
@@ -185,6 +191,15 @@ class Learner:
         for band, seen in zip(self._bands, scores, strict=True):
             if seen:
                 _move(band, seen, weight)
+
+
+def _step(variance: float, seen: float, unsure: float) -> float:
+    """Return how far a variance is from what was seen of it, and what that may be off by.
+
+    The plain step is slow where most of the variance is unsure.
+    """
+    stride = min(variance / max(variance - unsure, LEAST_VARIANCE / 2), MOST_STRIDE)
+    return max(stride * (seen + unsure - variance), -MOST_DOWN * variance)
 
 
 def _move(band: list[float], scores: Sequence[tuple[float, float]], weight: float) -> None:

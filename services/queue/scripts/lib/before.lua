@@ -11,7 +11,7 @@
 -- Later submissions of a higher priority are not foreseen.
 -- `usual` and `slots_of`: see running.lua; `given`: see starts.lua.
 function forecast.counting(usual, slots_of, given)
-  local MOST_GROUPS, MOST_LANES, MOST_LATE = 8, 16, 12
+  local MOST_GROUPS, MOST_LANES, MOST_LATE, FEW = 8, 16, 12, 4
   -- As in claim.lua.
   local MOST_PASSED_OVER = 9
   local MARK, LEVELS, AT, read_made = given.MARK, given.LEVELS, given.AT, given.read_made
@@ -165,8 +165,13 @@ function forecast.counting(usual, slots_of, given)
     if others[line] then return others[line] end
     local found = redis.call('ZRANGE', P .. 'ready:' .. line, '0', whole(MOST_GROUPS - 1))
     for _, user in ipairs(redis.call('SRANDMEMBER', P .. 'parked', whole(MOST_GROUPS))) do found[#found + 1] = user end
-    others[line] = found
-    return found
+    -- Who has few is no group.
+    local many = {}
+    for _, user in ipairs(found) do
+      if counted('waiting_of', user) >= FEW then many[#many + 1] = user end
+    end
+    others[line] = many
+    return many
   end
 
   -- Others that a limit keeps from more than some slots, whatever they have before the task.

@@ -180,6 +180,13 @@ function forecast.samples()
     return found
   end
 
+  -- A number of tasks before another: of many, one of a few numbers that are this far apart.
+  local APART = 0.02
+  local function rounded(number)
+    if number <= LENGTHS then return math.floor(number + 0.5) end
+    return math.exp(math.floor(math.log(number) / APART + 0.5) * APART)
+  end
+
   -- When a task starts behind `before`: {usual length, number} of each kind. `pool`: the `rests` of the tasks in its
   -- slots, zeros for a free one, each for `weight` slots; `surplus` of them are not filled again.
   local function start_behind(pool, before)
@@ -190,11 +197,17 @@ function forecast.samples()
     return add_up(pool, before, math.max(number, 1))
   end
 
-  -- The 10th, 50th and 90th percentile.
+  -- The 10th, 50th and 90th percentile. Many tasks of one script have the same samples.
+  local bands = {}
   local function band_of(values)
-    local sorted = {unpack(values)}
-    table.sort(sorted)
-    return (sorted[4] + sorted[5]) / 2, (sorted[20] + sorted[21]) / 2, (sorted[36] + sorted[37]) / 2
+    local known = bands[values]
+    if not known then
+      local sorted = {unpack(values)}
+      table.sort(sorted)
+      known = {(sorted[4] + sorted[5]) / 2, (sorted[20] + sorted[21]) / 2, (sorted[36] + sorted[37]) / 2}
+      bands[values] = known
+    end
+    return unpack(known)
   end
 
   local function constant(seconds)
@@ -204,10 +217,16 @@ function forecast.samples()
   end
 
   -- The maximum of two; the first may be nil.
+  local maxima = {}
   local function later(one, other)
     if not one then return other end
-    local found = {}
-    for i = 1, SAMPLES do found[i] = math.max(one[i], other[i]) end
+    maxima[one] = maxima[one] or {}
+    local found = maxima[one][other]
+    if not found then
+      found = {}
+      for i = 1, SAMPLES do found[i] = math.max(one[i], other[i]) end
+      maxima[one][other] = found
+    end
     return found
   end
 
@@ -218,5 +237,5 @@ function forecast.samples()
   end
 
   return {usual_of = usual_of, lengths = lengths, rest = rest, any_rest = any_rest, start_behind = start_behind,
-    band_of = band_of, constant = constant, later = later, sum = sum}
+    band_of = band_of, rounded = rounded, constant = constant, later = later, sum = sum}
 end

@@ -47,16 +47,22 @@ function forecast.starts()
     return pool
   end
 
-  -- `before`: numbers by kind.
+  -- `before`: numbers by kind. What is alike for many tasks is found once.
   local function start_in(scope, before, t)
-    local pool, list, number, name = pool_of(scope), {}, 0, ''
+    local number = 0
+    for _, of_kind in pairs(before) do number = number + math.max(of_kind, 0) end
+    if number + math.max(scope.running - scope.taken, 0) + 0.5 < scope.slots then return nil end
+    local pool = pool_of(scope)
+    if number + 0.5 < pool.free then return nil end
+    local near, list, names = samples.rounded(number), {}, {}
     for kind, of_kind in pairs(before) do
       if of_kind > 0 then
-        list[#list + 1] = {usual = usual(kind, t.expected), number = of_kind}
-        number, name = number + of_kind, name .. kind .. '\n' .. string.format('%.1f\n', of_kind)
+        list[#list + 1] = {usual = usual(kind, t.expected), number = near * of_kind / number}
+        names[#names + 1] = string.format('%s %.2f', kind, of_kind / number)
       end
     end
-    if number + 0.5 < pool.free then return nil end
+    table.sort(names)
+    local name = string.format('%.2f ', near) .. table.concat(names, '\n') .. (pace_of(t.kind) and '' or t.expected)
     if not pool.found[name] then pool.found[name] = samples.start_behind(pool, list) end
     return pool.found[name]
   end
@@ -83,6 +89,22 @@ function forecast.starts()
     return math.max(time_when_full(name, rate, since) - NOW + n * rate[2] / rate[1] - rate[2], 0)
   end
 
+  -- How many tasks run on the workers that have a kind, and which these are. Found once.
+  local served = {}
+  local function with_workers(kind)
+    local known = served[kind]
+    if not known then
+      known = {running = 0, workers = {}}
+      for _, one in ipairs(redis.call('HKEYS', P .. 'running')) do
+        local slots = slots_of(one, one)
+        if slots > 0 then known.running = known.running + counted('running', one) * slots_of(one, kind) / slots end
+      end
+      for _, one in ipairs(all_workers()) do known.workers[one.id] = one[pair(kind, '')] end
+      served[kind] = known
+    end
+    return known.running, known.workers
+  end
+
   local function start_under_limits(t, before, own, of_key)
     local all, limits_of_kind, kind, latest = all_limits(), holds(t.kind), t.kind, nil
     local groups = counting.groups(t)
@@ -96,16 +118,11 @@ function forecast.starts()
       if found then latest = later(latest, found) end
       return kept
     end
-    local by_workers, running = {}, 0
+    local by_workers = {}
     for other, number in pairs(before) do
       by_workers[other] = number * slots_of(other, kind) / slots_of(other, other)
     end
-    for _, one in ipairs(redis.call('HKEYS', P .. 'running')) do
-      local slots = slots_of(one, one)
-      if slots > 0 then running = running + counted('running', one) * slots_of(one, kind) / slots end
-    end
-    local has_kind = {}
-    for _, one in ipairs(all_workers()) do has_kind[one.id] = one[pair(kind, '')] end
+    local running, has_kind = with_workers(kind)
     local kept = limit(BY_WORKERS, slots_of(kind, kind), running,
       function(run) return has_kind[run.worker] end, by_workers, true)
     limit('all', all.global_limit, redis.call('ZCARD', P .. 'processing'), function() return true end, before, true)
