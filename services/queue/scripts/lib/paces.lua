@@ -19,6 +19,7 @@ local function pace_of(kind)
   if known == nil then
     local found = redis.call('HMGET', P .. 'pace', kind, pair(kind, ''))
     local mean = tonumber(found[1] or '')
+    if mean and not (mean >= 0 and mean < math.huge) then mean = nil end
     local variance, number = string.match(found[2] or '', '^(%S+) (%d+)$')
     variance, number = tonumber(variance or ''), tonumber(number or '')
     if mean and not (variance and variance >= 0 and number and number > 0) then

@@ -81,7 +81,9 @@ function forecast.running(samples, given)
       local more = kinds[1] and type(told.info) == 'table' and told.info or {}
       if (tonumber(seen or '') or 0) + SILENT >= NOW then
         local one = {id = found[i], slots = number_of(more.slots) or number_of(more.concurrency) or 1}
-        for _, kind in ipairs(kinds) do one[pair(kind, '')] = true end
+        for _, kind in ipairs(kinds) do
+          if type(kind) == 'string' then one[pair(kind, '')] = true end
+        end
         crew[#crew + 1] = one
       end
     end
