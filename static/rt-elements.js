@@ -481,7 +481,8 @@ class Shown {
       span.from = end;
       end += span.usual;
     }
-    return { spans, total: Math.max(end, ...drawn) };
+    const finish = begun.length && this.isRunning ? elapsed + (this.left(now)?.seconds ?? 0) : 0;
+    return { spans, total: Math.max(end, finish, ...drawn) };
   }
 
   /** Return the seconds since the attempt began. */

@@ -348,7 +348,8 @@ def test_estimate_says_when_a_task_would_end_and_makes_none(opened: Driven) -> N
 # Types
 
 TYPED = """
-import { ApiError, Client, ServerClock, timeLeft, type Task, type TaskSnapshot } from "tornado-rt-client";
+import { ApiError, Client, type Task } from "tornado-rt-client";
+import { ServerClock, timeLeft, type TaskSnapshot } from "tornado-rt-client";
 import "tornado-rt-client/elements";
 
 const client = new Client("https://example.org", { token: async () => "t" });
@@ -371,7 +372,8 @@ try {
 }
 console.log(task.timeLeft()?.finish.getTime(), task.startsIn(Date.now())?.seconds, client.skew);
 const snapshot = (await task.read()) as TaskSnapshot;
-console.log(timeLeft(snapshot, new Date(), { skew: 1, receivedAt: 0 })?.latest?.getTime(), snapshot.steps?.[0].duration);
+const left = timeLeft(snapshot, new Date(), { skew: 1, receivedAt: 0 });
+console.log(left?.latest?.getTime(), snapshot.steps?.[0].duration);
 const clock = new ServerClock();
 clock.hear("2026-11-30T12:00:00Z");
 document.querySelector("rt-snapshot")!.snapshot = snapshot;
