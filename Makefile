@@ -42,7 +42,7 @@ faults: .venv/dev.stamp
 	$(BIN)/python -m pytest -s tests/faults
 
 soak: .venv/dev.stamp
-	$(BIN)/python -m tests.faults.soak --seconds $(SECONDS)
+	PYTHONPATH=clients/python/src $(BIN)/python -m tests.faults.soak --seconds $(SECONDS)
 
 bench-queue: .venv/dev.stamp
 	$(BIN)/python -m benchmarks.queue

@@ -2,7 +2,7 @@
 
 The repository has `settings`, `handlers`, `services`, `examples` and `static` beside `tornado_rt`.
 In site-packages these names would take the place of an application's own. In the wheel they stand
-inside `tornado_rt`, and the imports of them name them there.
+inside `tornado_rt`, and the imports of them name them there. So do parts of the Python client.
 """
 
 import ast
@@ -23,12 +23,20 @@ SHIPPED = (
     *(PACKAGE, "settings.py", "handlers", "services", "static"),
     *("examples/__init__.py", "examples/stock_analysis.py", "examples/data"),
 )
+# The parts of the Python client that the command uses: all but its I/O (docs/decisions/0016).
+CLIENT = "clients/python/src/tornado_rt_client"
+CLIENT_PARTS = (
+    *("backoff.py", "errors.py", "event_stream.py", "events.py", "following.py", "records.py"),
+    *("request.py", "seen.py", "verbs.py"),
+)
+CLIENT_PACKAGE = "_client"
 REQUIREMENTS = ("requirements.txt", "requirements-embedded.txt")
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc")
 MODULE_AS_TEXT = re.compile(r"\w+(\.\w+)+(:\w+)?")
 # The names in the wheel, by those in the repository.
 Moves = Mapping[str, str]
 MOVES = {name: f"{PACKAGE}.{name}" for name in MOVED}
+MOVES["tornado_rt_client"] = f"{PACKAGE}.{CLIENT_PACKAGE}"
 
 
 class RequirementsHook(MetadataHookInterface):
@@ -78,8 +86,16 @@ def lay_out(root: Path, folder: Path) -> Path:
         else:
             target.parent.mkdir(exist_ok=True)
             shutil.copy2(root / name, target)
+    _add_client(root / CLIENT, package / CLIENT_PACKAGE)
     move_imports(package, MOVES)
     return package
+
+
+def _add_client(source: Path, package: Path) -> None:
+    package.mkdir()
+    (package / "__init__.py").write_text('"""Parts of the Python client, for the command."""\n')
+    for name in CLIENT_PARTS:
+        shutil.copy2(source / name, package / name)
 
 
 def move_imports(package: Path, moves: Moves) -> None:

@@ -8,50 +8,43 @@ import { setTimeout as sleep } from "node:timers/promises";
 const { RT_URL = "http://127.0.0.1:8888", RT_TOKEN } = process.env;
 const properties = { to: { type: "integer", default: 10 }, pause: { type: "number", default: 0.1 } };
 const kinds = [{ kind: "count", title: "Count", label: "to {to}", params_schema: { type: "object", properties } }];
-const worker = { worker_id: `count-${process.pid}-${Date.now()}`, kinds, lease: 30 };
-const running = new Map(); // By the token of an attempt: what is said of it, what stops it, and its end.
-let claiming = new AbortController(), stopped = false;
-for (const name of ["SIGTERM", "SIGINT"]) process.on(name, () => { stopped = true; claiming.abort(); });
+const stopping = new AbortController();
+for (const name of ["SIGTERM", "SIGINT"]) process.on(name, () => stopping.abort());
 
 async function post(verb, body, signal) {
-  const headers = { Authorization: `Bearer ${RT_TOKEN}`, "Content-Type": "application/json" };
+  const init = { method: "POST", body: JSON.stringify(body), headers: { Authorization: `Bearer ${RT_TOKEN}` }, signal };
   while (!signal?.aborted) {
-    const options = { method: "POST", body: JSON.stringify(body), headers, signal };
-    const answer = await fetch(`${RT_URL}/api/worker/${verb}`, options).catch(() => null);
+    const answer = await fetch(`${RT_URL}/api/worker/${verb}`, init).catch(() => null);
     if (answer?.ok) return answer.json();
     if (answer && answer.status < 500 && answer.status !== 429) throw new Error(await answer.text());
-    if (!signal?.aborted) await sleep(500 + 1000 * Math.random()); // The server is away: say the same again.
+    await sleep(signal?.aborted ? 0 : 500 + 1000 * Math.random()); // The server is away: say the same again.
   }
-  return { tasks: [], events: [] };
+  return { tasks: [] };
 }
 
-async function run({ params, state }, attempt, signal) {
-  let end = { outcome: "completed", result: { counted: params.to } };
-  try {
-    for (let done = (state.done ?? 0) + 1; done <= params.to; done++) {
-      await sleep(params.pause * 1000, null, { signal });
-      await post("report", { items: [{ ...attempt, done, total: params.to, unit: "numbers", state: { done } }] });
-    }
-  } catch (error) {
-    end = signal.aborted ? { outcome: "released" } : { outcome: "error", error: String(error) };
+async function count({ params, state }, report, signal) {
+  for (let done = (state.done ?? 0) + 1; done <= params.to; done++) {
+    await sleep(params.pause * 1000, null, { signal });
+    await report({ done, total: params.to, unit: "numbers", state: { done } }); // Another attempt gets the state.
   }
+  return { outcome: "completed", result: { counted: params.to } };
+}
+
+async function run(task) {
+  const attempt = { task_id: task.task_id, token: task.token }, ending = new AbortController();
+  const say = async (verb, item) => {
+    const { items: [{ state }] } = await post(verb, { items: [{ ...attempt, ...item }], lease: 30 });
+    if (state !== "yours" || stopping.signal.aborted) ending.abort(); // It was cancelled, is another's, or we stop.
+  };
+  const extending = setInterval(say, 5000, "extend");
+  const failed = (error) => (ending.signal.aborted ? { outcome: "released" } : { outcome: "error", error: `${error}` });
+  const end = await count(task, (item) => say("report", item), ending.signal).catch(failed);
+  clearInterval(extending);
   await post("ack", { items: [{ ...attempt, ...end }] });
-  running.delete(attempt.token);
-  claiming.abort(); // There is room for another.
 }
 
-const named = () => [...running.values()].map(({ attempt }) => attempt);
-setInterval(() => running.size && post("extend", { items: named(), lease: worker.lease }), 10_000);
-while (!stopped) {
-  claiming = new AbortController();
-  const claim = { ...worker, count: 4 - running.size, wait: 20, running: named() };
-  const { tasks, events } = await post("claim", claim, claiming.signal);
-  for (const { token } of events) running.get(token)?.stop.abort(); // It was cancelled, or is another's.
-  for (const task of tasks) {
-    const attempt = { task_id: task.task_id, token: task.token }, stop = new AbortController();
-    running.set(task.token, { attempt, stop, end: run(task, attempt, stop.signal) });
-  }
-}
-running.forEach(({ stop }) => stop.abort());
-await Promise.all([...running.values()].map(({ end }) => end));
-process.exit(0);
+await Promise.all([1, 2, 3, 4].map(async (slot) => {
+  const worker = { worker_id: `count-${process.pid}-${Date.now()}-${slot}`, kinds, lease: 30, wait: 20 };
+  while (!stopping.signal.aborted)
+    for (const task of (await post("claim", worker, stopping.signal)).tasks) await run(task);
+}));

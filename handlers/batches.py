@@ -8,6 +8,7 @@ from handlers.tasks import (
     PAGE_SIZE,
     TaskApiHandler,
     cursor_of,
+    is_dry_run,
     once_of,
     owner_of,
     task_links,
@@ -18,11 +19,17 @@ from tornado_rt.streams import EventStreamHandler
 
 
 class BatchesHandler(TaskApiHandler):
-    """`POST`: submit many tasks at once."""
+    """`POST`: submit many tasks at once, or with `dry_run` say when they would start and end."""
 
     async def post(self) -> None:
+        user_id, once, estimates = self.identity.user_id, once_of(self), is_dry_run(self)
         body = parse(self.raw_body())
-        batch = await self.tasks.submit_batch(self.identity.user_id, body, once_of(self))
+        if estimates:
+            self.answer(await self.tasks.estimate_batch(user_id, body, once))
+        else:
+            self._accept(await self.tasks.submit_batch(user_id, body, once))
+
+    def _accept(self, batch: Batch) -> None:
         accepted = self._accepted(batch)
         self.set_header("Location", accepted["links"]["self"])
         self.answer(accepted, 202)

@@ -83,6 +83,17 @@ def once_of(handler: ApiHandler) -> Once | None:
     return Once(key, handler.raw_body())
 
 
+def is_dry_run(handler: ApiHandler) -> bool:
+    """Say whether a submission is only to be estimated: `?dry_run=true`.
+
+    Raise Problem 422 for anything but true and false: nobody submits what they meant to ask about.
+    """
+    given = handler.get_query_arguments("dry_run")
+    if given not in ([], ["true"], ["false"]):
+        raise Problem(422, "dry_run must be true or false")
+    return given == ["true"]
+
+
 def owner_of(handler: BaseHandler) -> str | None:
     """Return whose tasks and batches the request may touch: None for an admin, everybody's."""
     return owner_of_identity(handler.identity)
@@ -147,15 +158,22 @@ class TaskApiHandler(ApiHandler):
 
 
 class TasksHandler(TaskApiHandler):
-    """`GET`: tasks, newest first; mine, or with `user` another's. `POST`: submit one."""
+    """`GET`: tasks, newest first; mine, or with `user` another's.
+
+    `POST`: submit one, or with `dry_run` say when it would start and end.
+    """
 
     async def get(self) -> None:
         wanted = self._filter()
         self.answer(await self.tasks.find(self._whose(wanted), wanted))
 
     async def post(self) -> None:
+        user_id, once, estimates = self.identity.user_id, once_of(self), is_dry_run(self)
         body = parse(self.raw_body())
-        self.accept(await self.tasks.submit(self.identity.user_id, body, once_of(self)))
+        if estimates:
+            self.answer(await self.tasks.estimate(user_id, body, once))
+        else:
+            self.accept(await self.tasks.submit(user_id, body, once))
 
     def _whose(self, wanted: TaskFilter) -> str | None:
         user = self.text("user", NAME_LENGTH)

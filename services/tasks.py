@@ -8,7 +8,9 @@ from typing import Any
 import orjson
 
 from services.analysis.bodies import bounded_seed_batch, bounded_seed_task
+from services.estimates import Estimates
 from services.finding import TaskFilter, find_page
+from services.foreseen import describe_estimate
 from services.kinds import RESERVED, KindRegistry, KindUnknown, KnownKind, ParamsFault
 from services.progress import PlanBook
 from services.queue import (
@@ -35,10 +37,9 @@ from services.submissions import (
 from services.waiting import waiting_for
 from tornado_rt.bounds import OutOfBounds, check_json, check_name
 from tornado_rt.json_body import Faults, read_body
+from tornado_rt.work import first_fragment
 from tornado_rt.work.params.faults import PLACE
 
-# The expected run time of a kind that gives none, until some of its tasks have run.
-EXPECTED_SECONDS = 60.0
 # How many tasks of a batch are read before others are served.
 AT_ONCE = 50
 # A body of the first version has one of these.
@@ -50,6 +51,8 @@ STATES_SECONDS = 1.0
 # The first fragments of tasks, by the digest of the plan and the expected seconds: equal ones are
 # made once a request.
 Firsts = dict[tuple[str, float | None], bytes]
+# Of so many sorts of tasks in a batch it is asked how long they take; the kind tells of the others.
+MOST_SORTS = 16
 
 
 class TaskService:
@@ -60,7 +63,12 @@ class TaskService:
     """
 
     def __init__(
-        self, queue: QueueService, kinds: KindRegistry, plans: PlanBook, bounds: TaskBounds
+        self,
+        queue: QueueService,
+        kinds: KindRegistry,
+        plans: PlanBook,
+        bounds: TaskBounds,
+        estimates: Estimates,
     ) -> None:
         self._task, self._seed_task = bounded_task(bounds), bounded_seed_task(bounds)
         self._batch, self._seed_batch = bounded_batch(bounds), bounded_seed_batch(bounds)
@@ -68,6 +76,7 @@ class TaskService:
         self._kinds = kinds
         self._plans = plans
         self._bounds = bounds
+        self._estimates = estimates
         self._states: dict[str, KindState] = {}
         self._states_until = 0.0
 
@@ -83,13 +92,27 @@ class TaskService:
             user_id, new, delay=request.delay, run_at=request.starts_at(), once=once
         )
 
+    async def estimate(self, user_id: str, body: Any, once: Once | None) -> dict[str, Any]:
+        """Say when the task that a JSON body asks for would start and end, as it is on the wire.
+
+        Raise as `submit` does; nothing is submitted.
+        """
+        request = await self._read_task(body)
+        new, run_at = await self.make(request), request.starts_at()
+        found = await self._queue.estimate_task(
+            user_id, new, delay=request.delay, run_at=run_at, once=once
+        )
+        due = max(run_at, found.at + request.delay if request.delay else 0.0)
+        shown = describe_estimate(found, new, due)
+        return shown | ({"task_id": found.there} if found.there else {})
+
     async def submit_own(
         self, user_id: str, kind_name: str, params: dict[str, Any], once: Once | None
     ) -> Task:
         """Submit a task of a kind that only the server makes tasks of. Raise as `submit`."""
         kind = await self._kinds.find(kind_name, self._queue)
         read = kind.read_params(params, most_bytes=0)
-        new = self._new_task(kind, self._task(kind=kind_name), read, {})
+        new = await self._new_task(kind, self._task(kind=kind_name), read, {})
         return await self._queue.enqueue_task(user_id, new, once=once)
 
     async def make(self, request: TaskRequest) -> NewTask:
@@ -99,10 +122,25 @@ class TaskService:
         """
         kind = await self._find(request.kind)
         params = kind.read_params(request.params, most_bytes=self._bounds.params_bytes)
-        return self._new_task(kind, request, params, {})
+        return await self._new_task(kind, request, params, {})
 
     async def submit_batch(self, user_id: str, body: Any, once: Once | None) -> Batch:
         """Submit the tasks that a JSON body asks for, all or none. Raise as `submit` does."""
+        request, tasks = await self._make_batch(body)
+        return await self._queue.create_batch(
+            user_id, tasks, notify_each=request.notify_each, once=once
+        )
+
+    async def estimate_batch(self, user_id: str, body: Any, once: Once | None) -> dict[str, Any]:
+        """Say when the batch that a JSON body asks for would start and end. Raise as `estimate`."""
+        _, tasks = await self._make_batch(body)
+        found = await self._queue.estimate_batch(user_id, tasks, once=once)
+        shown = describe_estimate(found, tasks[0], 0.0)
+        # Each task has a label of its own.
+        del shown["label"]
+        return shown | {"total": len(tasks)} | ({"batch_id": found.there} if found.there else {})
+
+    async def _make_batch(self, body: Any) -> tuple[BatchRequest, list[NewTask]]:
         request = await self._read_batch(body)
         kind = await self._find(request.kind)
         tasks, faults = [], Faults()
@@ -110,12 +148,10 @@ class TaskService:
         for number, (item, one) in enumerate(zip(request.items, request.tasks(), strict=True)):
             params = self._read_item(kind, number, request.params, item.params, faults)
             if params is not None:
-                tasks.append(self._new_task(kind, one, params, firsts))
+                tasks.append(await self._new_task(kind, one, params, firsts))
             await _serve_others(number)
         faults.settle()
-        return await self._queue.create_batch(
-            user_id, tasks, notify_each=request.notify_each, once=once
-        )
+        return request, tasks
 
     async def get(self, task_id: str, owner: str | None) -> Task:
         """Read a task. Raise TaskNotFound, also for another's."""
@@ -270,13 +306,16 @@ class TaskService:
                 faults.add(one)
             return None
 
-    def _new_task(
+    async def _new_task(
         self, kind: KnownKind, request: TaskRequest, params: dict[str, Any], firsts: Firsts
     ) -> NewTask:
-        plan, expected = kind.plan(params), kind.expected(params)
-        alike = ("" if plan is None else plan.digest, expected)
+        outline = kind.outline(params)
+        plan, expected = outline.plan, outline.expected
+        alike = (outline.key, expected)
         if alike not in firsts:
-            firsts[alike] = kind.first(params)
+            is_asked = len(firsts) < MOST_SORTS
+            forecast = await self._estimates.forecast(outline) if is_asked else None
+            firsts[alike] = first_fragment(plan, expected, forecast)
         job = Job(
             label=(request.label or kind.label(params))[: self._bounds.label_length or None],
             params=params,
@@ -294,7 +333,7 @@ class TaskService:
             priority=request.priority,
             key=request.key,
             max_attempts=request.max_attempts or kind.max_attempts,
-            expected_seconds=expected or EXPECTED_SECONDS,
+            expected_seconds=expected or None,
             notify=request.notify,
             unique=None if request.unique is None else request.unique.rule(),
         )
@@ -355,7 +394,7 @@ def _describe(task: Task, snapshot: bytes, state: KindState | None) -> dict[str,
         "started_at": iso_of(task.started_at),
         "ended_at": iso_of(task.ended_at),
         **({"run_at": iso_of(task.run_at)} if task.run_at else {}),
-        "waiting_for": waiting_for(task, state),
+        "waiting_for": waiting_for(task, is_served=state is not None and state.workers > 0),
     }
 
 

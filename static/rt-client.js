@@ -217,7 +217,8 @@ function withChange(list, { items = [], deleted = [] }) {
 }
 
 // A change has these when they are known; one that is not there has no value any more.
-const WHEN_KNOWN = ["position", "starts_in", "run_at", "started_at", "ended_at", "error"];
+const STARTS = ["position", "starts_in", "starts_in_low", "starts_in_high"];
+const WHEN_KNOWN = [...STARTS, "run_at", "started_at", "ended_at", "error"];
 
 function mergeTask(known, item) {
   const cleared = Object.fromEntries(WHEN_KNOWN.filter((name) => name in known).map((name) => [name, null]));
@@ -1425,6 +1426,8 @@ class Asked {
 
 const OPENING_SECONDS = 10;
 const ABNORMAL = 1006;
+// How long after an error the close may come that tells more [s].
+const CLOSE_SECONDS = 0.1;
 
 /**
  * `on` learns what happens: `connected(data)`, `message(message)`, and once `lost(how)`, as `Course.lost`
@@ -1447,8 +1450,7 @@ class Socket {
     this.#socket = new WebSocket(url.href, token ? [SUBPROTOCOL, AUTH_PREFIX + token] : [SUBPROTOCOL]);
     this.#socket.onmessage = ({ data }) => this.#receive(data);
     this.#socket.onclose = ({ code, reason }) => this.#end({ code, reason });
-    // `onclose` follows; a library for Node throws where nobody listens.
-    this.#socket.onerror = () => {};
+    this.#socket.onerror = () => this.#fail();
     this.#timer = setTimeout(() => this.lose("it did not open in time"), openingSeconds * 1000);
   }
 
@@ -1510,6 +1512,12 @@ class Socket {
       const accepted = this.#asked.accept(message);
       if (accepted) this.#on.message(accepted);
     }
+  }
+
+  /** Take an error. A close follows it, but the WebSocket of Node 20 has none when nobody answers. */
+  #fail() {
+    clearTimeout(this.#timer);
+    if (!this.#isOver) this.#timer = setTimeout(() => this.lose("the connection failed"), CLOSE_SECONDS * 1000);
   }
 
   #end(how) {
@@ -1818,6 +1826,7 @@ const TOPIC_AGAIN_SECONDS = 2;
 class Link {
   #options;
   #hub;
+  #clock;
   #tell;
   #course;
   #carrier = null;
@@ -1841,9 +1850,10 @@ class Link {
   #trial = null;
 
   /** `tell(state)` is told `{state, transport, reason, error, userId, retryIn}`. */
-  constructor({ base, tokens, hub, WebSocket, streams, fetch, backoff, socketAgain, tell }) {
+  constructor({ base, tokens, hub, WebSocket, streams, fetch, backoff, socketAgain, clock, tell }) {
     this.#options = { base, tokens, WebSocket, fetch };
     this.#hub = hub;
+    this.#clock = clock;
     this.#tell = tell;
     const sockets = Boolean(WebSocket);
     this.#course = new Course({ sockets, streams, renews: tokens.isRenewable, backoff, socketAgain });
@@ -1933,6 +1943,7 @@ class Link {
   #connected(carrier, data, token, retry) {
     if (carrier === this.#trial) this.#replaceBy(carrier);
     const { transport } = carrier;
+    this.#clock.hear(data.timestamp);
     this.#silence = this.#course.connected(transport, data);
     if (retry) this.#course.retry(retry);
     this.#heardAt = now();
@@ -1963,7 +1974,11 @@ class Link {
   #message(message) {
     this.#heardAt = now();
     this.#probing.clear();
-    if (!message.topic) return;
+    if (!message.topic) {
+      // A heartbeat has the time; what has none is passed over.
+      this.#clock.hear(message.data?.timestamp);
+      return;
+    }
     if (message.type === "error" && !errorOfCode(message.data)) {
       const attempt = this.#attempt;
       setTimeout(() => attempt === this.#attempt && this.#askAgain(message.topic), TOPIC_AGAIN_SECONDS * 1000);
@@ -2178,6 +2193,39 @@ function watchPage(on) {
   return () => ending.abort();
 }
 
+/** The clock of the server, as far as its messages tell it. */
+
+
+// The messages that count. Of these the fastest one tells most.
+const HEARD = 8;
+
+/**
+ * Each `timestamp` of the server comes later than it was made, never earlier: the greatest difference from our
+ * steady clock is the truest one. So a clock of this machine that is set meanwhile does no harm.
+ */
+class ServerClock {
+  #heard = [];
+
+  /** Take the time of a message of this moment: ISO 8601, or milliseconds since 1970. What is no time is passed over. */
+  hear(timestamp) {
+    const at = typeof timestamp === "number" ? timestamp : Date.parse(timestamp);
+    if (!Number.isFinite(at)) return;
+    this.#heard.push(at / 1000 - now());
+    if (this.#heard.length > HEARD) this.#heard.shift();
+  }
+
+  /** How far the server's clock is ahead of that of this machine [s]; 0 while nothing is known. */
+  get skew() {
+    if (!this.#heard.length) return 0;
+    return Math.max(...this.#heard) + now() - Date.now() / 1000;
+  }
+
+  /** The time of the server [ms since 1970]; null while nothing is known. */
+  get time() {
+    return this.#heard.length ? Date.now() + this.skew * 1000 : null;
+  }
+}
+
 /**
  * One connection for all tabs of one origin, server and user.
  *
@@ -2296,6 +2344,7 @@ class Sharing {
   #name;
   #hub;
   #link;
+  #clock;
   #tell;
   #leader = null;
   #status = null;
@@ -2309,8 +2358,9 @@ class Sharing {
   #ping = new Timer(() => this.#askLeader());
   #patience = new Timer(() => this.#enter(true));
 
-  constructor({ name, hub, link, tell }) {
+  constructor({ name, hub, link, clock, tell }) {
     this.#name = name;
+    this.#clock = clock;
     this.#hub = hub;
     this.#link = link;
     this.#tell = tell;
@@ -2383,7 +2433,7 @@ class Sharing {
     if (!this.#leads) return;
     // Another tab may have a token that is still good.
     const isOwn = status.error?.code === UNAUTHORIZED;
-    if (!isOwn) this.#post({ do: "status", status: packStatus(status) });
+    if (!isOwn) this.#post({ do: "status", status: packStatus(status), time: this.#clock.time });
     if (status.state === "closed") this.stop();
   }
 
@@ -2403,8 +2453,8 @@ class Sharing {
   #serve(from, message) {
     if (message.do === "bye") return this.#tabs.drop(from);
     if (message.do === "look") return this.#link.look();
-    if (message.do === "ping") return this.#post({ do: "pong", to: [from] });
-    if (message.do === "hello") return this.#post({ do: "lead", to: [from], status: packStatus(this.#status) });
+    if (message.do === "ping") return this.#post({ do: "pong", to: [from], time: this.#clock.time });
+    if (message.do === "hello") return this.#post({ do: "lead", to: [from], status: packStatus(this.#status), time: this.#clock.time });
     if (message.do === "unfollow") return this.#tabs.unfollow(from, message.topic);
     if (message.do !== "follow") return undefined;
     if (!this.#tabs.has(from)) {
@@ -2417,6 +2467,7 @@ class Sharing {
   /** Hear the leader. */
   #hear(message) {
     this.#patience.clear();
+    this.#clock.hear(message.time);
     if (message.do === "message") {
       const accepted = this.#asked.accept(message.message);
       if (accepted) this.#hub.receive(accepted);
@@ -2427,8 +2478,9 @@ class Sharing {
   }
 
   /** Follow a leader that has said that it leads. */
-  #follow({ from, to, status }) {
+  #follow({ from, to, status, time }) {
     this.#patience.clear();
+    this.#clock.hear(time);
     if (this.#leads || (from === this.#leader && !to)) return;
     this.#leader = from;
     for (const [topic, cursor] of this.#hub.places()) this.follow(topic, cursor);
@@ -2510,6 +2562,77 @@ function unpackStatus(status) {
   return { ...status, error: status.error && unpackError(status.error) };
 }
 
+/** How long a task or batch still takes, and in how long it starts: what a snapshot says, run down by the clock. */
+
+const OVER = new Set(["completed", "partial", "failed", "cancelled", "dead"]);
+const WAITING = new Set(["queued", "delayed"]);
+
+function isNumber(value) {
+  return typeof value === "number" && Number.isFinite(value);
+}
+
+/** Return the seconds since an ISO time by the server's clock, never below 0; `other` if it is no time. */
+function secondsSince(text, now, skew, other) {
+  const at = Date.parse(text ?? "");
+  return Number.isFinite(at) ? Math.max(0, (now - at) / 1000 + skew) : other;
+}
+
+function bandOf(seconds, low, high, passed, now) {
+  const left = (value) => (isNumber(value) ? Math.max(0, value - passed) : null);
+  const moment = (value) => (value === null ? null : new Date(now + value * 1000));
+  const found = { seconds: left(seconds), low: left(low), high: left(high) };
+  return { ...found, finish: moment(found.seconds), latest: moment(found.high) };
+}
+
+/** Return whether a snapshot is that of a task which waits. */
+function isWaiting({ task_id: task, status }) {
+  return task !== undefined && WAITING.has(status);
+}
+
+/** Return whether a status is the end. */
+function isOver(status) {
+  return OVER.has(status);
+}
+
+/**
+ * Return the seconds since a snapshot was true. That of a running task says when it was made; that of a batch or
+ * of a task that waits was made when it came, at `receivedAt` [ms].
+ */
+function ageOf(snapshot, now, { skew = 0, receivedAt = now } = {}) {
+  const sinceReceived = Math.max(0, (now - receivedAt) / 1000);
+  if (snapshot.task_id === undefined || isWaiting(snapshot)) return sinceReceived;
+  return secondsSince(snapshot.updated_at, now, skew, sinceReceived);
+}
+
+/**
+ * Return `{seconds, low, high, finish, latest}`: how long a task or batch still takes [s], with the bounds within
+ * which it ends in four of five cases, and when that is, as a Date of this machine's clock. `low`, `high` and
+ * `latest` may be null. Null: it is unknown, or it does not run.
+ *
+ * `now` is the time of this machine (a Date, or milliseconds), `skew` how far the server's clock is ahead of it [s],
+ * `receivedAt` when the snapshot came.
+ */
+function timeLeft(snapshot, now = Date.now(), known = {}) {
+  const { status, remaining_time: seconds, remaining_low: low, remaining_high: high } = snapshot;
+  if (!isNumber(seconds) || isOver(status) || isWaiting(snapshot)) return null;
+  const at = Number(now);
+  return bandOf(seconds, low, high, ageOf(snapshot, at, known), at);
+}
+
+/**
+ * Return the same of the start of a task that waits: `finish` is when it starts. A task with a time of its own,
+ * `run_at`, starts then. Null: it is unknown, or the task does not wait.
+ */
+function startsIn(snapshot, now = Date.now(), known = {}) {
+  if (!isWaiting(snapshot)) return null;
+  const at = Number(now);
+  const { starts_in: seconds, starts_in_low: low, starts_in_high: high, run_at: planned } = snapshot;
+  if (isNumber(seconds)) return bandOf(seconds, low, high, ageOf(snapshot, at, known), at);
+  const moment = Date.parse(planned ?? "");
+  if (!Number.isFinite(moment)) return null;
+  return bandOf(Math.max(0, (moment - at) / 1000 - (known.skew ?? 0)), null, null, 0, at);
+}
+
 /** Tasks and batches, by their ids. */
 
 
@@ -2537,8 +2660,32 @@ function eventsOf({ type, topic, id, data }) {
   return [{ type, topic, id, percent, message, status, snapshot: data }];
 }
 
+/** The base of both: knows the last snapshot that came. */
+class Timed extends Watchable {
+  #last = null;
+
+  /**
+   * Return how long it still takes at a moment, by the last snapshot that a loop or listener of this object was told:
+   * `{seconds, low, high, finish, latest}`, as `timeLeft` has it; null is unknown.
+   */
+  timeLeft(now = Date.now()) {
+    return this.#last && timeLeft(this.#last.snapshot, now, { ...this.#last, skew: this.client.skew });
+  }
+
+  /** Return the same of its start, while it waits. */
+  startsIn(now = Date.now()) {
+    return this.#last && startsIn(this.#last.snapshot, now, { ...this.#last, skew: this.client.skew });
+  }
+
+  readMessage({ type, data }) {
+    if (type === "progress") this.#last = { snapshot: data, receivedAt: Date.now() };
+    else if (type === "finished") this.#last = null;
+    return [];
+  }
+}
+
 /** A task. Its events are `progress`, the snapshot first, `finished`, and `resync` before another snapshot. */
-class Task extends Watchable {
+class Task extends Timed {
   #submission;
 
   constructor(client, id, submission = null) {
@@ -2577,6 +2724,7 @@ class Task extends Watchable {
   }
 
   readMessage(message) {
+    super.readMessage(message);
     const { type, topic, id, data } = message;
     if (type !== "finished") return eventsOf(message);
     const { final_status: status, result = null, error = null } = data;
@@ -2585,7 +2733,7 @@ class Task extends Watchable {
 }
 
 /** A batch of tasks. Its events are `progress`, `finished` and `resync`. */
-class Batch extends Watchable {
+class Batch extends Timed {
   #submission;
 
   constructor(client, id, submission = null) {
@@ -2631,6 +2779,7 @@ class Batch extends Watchable {
   }
 
   readMessage(message) {
+    super.readMessage(message);
     const { type, topic, id, data } = message;
     if (type !== "finished") return eventsOf(message);
     return [{ type, topic, id, status: data.final_status, counts: data }];
@@ -2709,6 +2858,9 @@ class Client extends EventTarget {
   #tasks = null;
   #schedules = null;
 
+  /** The server's clock; for the classes of this module. */
+  clock = new ServerClock();
+
   /** The hub of this client's topics; for the classes of this module. */
   hub = new Hub();
 
@@ -2730,7 +2882,7 @@ class Client extends EventTarget {
       patience,
     };
     this.#requester = new Requester(this.#options);
-    this.#link = new Link({ ...this.#options, hub: this.hub, tell: (status) => this.#tell(status) });
+    this.#link = new Link({ ...this.#options, hub: this.hub, clock: this.clock, tell: (status) => this.#tell(status) });
     this.#endPage = watchPage(this.#pageEvents());
     if (share && canShare()) this.#share();
     else this.#begin(this.#link);
@@ -2763,6 +2915,11 @@ class Client extends EventTarget {
   /** `{state, transport, userId, reason, error, retryIn}`: where the connection stands, and why. */
   get status() {
     return this.#status;
+  }
+
+  /** How far the server's clock is ahead of that of this machine [s], as far as its messages tell; else 0. */
+  get skew() {
+    return this.clock.skew;
   }
 
   /** Return a task, to watch it, wait for it or cancel it. */
@@ -2798,6 +2955,22 @@ class Client extends EventTarget {
   async submit(kind, params = {}, { idempotencyKey = newKey(), ...options } = {}) {
     const answer = await this.request("POST", "/api/tasks", { kind, params, ...options }, { key: idempotencyKey });
     return this.task(answer.task_id, answer);
+  }
+
+  /**
+   * Say when a task would start and end if it were submitted now, as `submit` takes it; nothing is submitted.
+   *
+   * Times are seconds from now, `starts_in` and `remaining_time` (how long it runs) with their bounds, and ISO
+   * 8601 in `starts_at` and `ends_at`; null is unknown.
+   */
+  estimate(kind, params = {}, { idempotencyKey, ...options } = {}) {
+    return this.#dryRun("/api/tasks", { kind, params, ...options }, idempotencyKey);
+  }
+
+  /** Say the same of a batch, as `submitBatch` takes it. */
+  estimateBatch(kind, items, { idempotencyKey, ...options } = {}) {
+    const body = { kind, items: items.map((params) => ({ params })), ...options };
+    return this.#dryRun("/api/batches", body, idempotencyKey);
   }
 
   /** Submit a task of one kind for each item, its parameters, all or none; return the batch. */
@@ -2875,10 +3048,14 @@ class Client extends EventTarget {
     this.hub.fail(error);
   }
 
+  #dryRun(path, body, key) {
+    return this.request("POST", `${path}?dry_run=true`, body, { key, isHarmless: true });
+  }
+
   async #share() {
     const name = await this.#sharingName();
     if (!name) return this.#begin(this.#link);
-    this.#sharing = new Sharing({ name, hub: this.hub, link: this.#link, tell: (status) => this.#tell(status) });
+    this.#sharing = new Sharing({ name, hub: this.hub, clock: this.clock, link: this.#link, tell: (status) => this.#tell(status) });
     return this.#begin(this.#sharing);
   }
 
@@ -2930,4 +3107,4 @@ function checkedTopic(topic) {
   return topic;
 }
 
-export { ApiError, Client, ConnectionClosed, ConnectionLost, ProtocolError, ReaderTooSlow, RealtimeError, TaskCancelled, TaskEnded, TaskFailed };
+export { ApiError, Client, ConnectionClosed, ConnectionLost, ProtocolError, ReaderTooSlow, RealtimeError, ServerClock, TaskCancelled, TaskEnded, TaskFailed, ageOf, startsIn, timeLeft };

@@ -1,6 +1,6 @@
 /** Custom elements over the JavaScript client of tornado_rt. Their source, in parts, is clients/js/src/elements. */
 
-import { Client } from "./rt-client.js";
+import { Client, ageOf, startsIn, timeLeft } from "./rt-client.js";
 
 /**
  * The look of the elements. Each colour and size is a custom property, which a page may set. They are light or
@@ -41,14 +41,44 @@ header { display: flex; flex-wrap: wrap; gap: 4px var(--_gap); align-items: base
 .status[data-status="failed"], .status[data-status="dead"], .error { color: var(--_bad); }
 .status[data-status="partial"], .notice { color: var(--_warn); }
 .notice, .error { font-size: 0.87em; margin-top: 6px; }
-.bar { height: 8px; margin: 8px 0 6px; border-radius: 4px; background: var(--_track); overflow: hidden; }
-.fill { height: 100%; width: 0; border-radius: inherit; background: var(--_accent); transition: width 0.25s ease-out; }
+.bar { position: relative; height: 10px; margin: 8px 0 6px; border-radius: 5px; background: var(--_track); overflow: hidden; }
+.fill { position: relative; height: 100%; width: 0; border-radius: inherit; background: var(--_accent); transition: width 0.25s ease-out; }
+/* Where the end is expected: from the left edge of the band on, most probably at the mark. */
+.band { position: absolute; inset: 0 0 0 auto; background: color-mix(in srgb, var(--_accent) 30%, transparent); }
+.likely { position: absolute; inset-block: 0; width: 2px; margin-left: -1px; background: color-mix(in srgb, var(--_accent) 75%, transparent); }
 .bar[data-status="completed"] .fill { background: var(--_good); }
 .bar[data-status="failed"] .fill, .bar[data-status="dead"] .fill { background: var(--_bad); }
-.bar.unknown .fill { width: 35%; animation: slide 1.4s ease-in-out infinite; }
+.bar.unknown .fill { width: 35% !important; animation: slide 1.4s ease-in-out infinite; }
 @keyframes slide { from { translate: -100% 0; } to { translate: 300% 0; } }
 .row { display: flex; flex-wrap: wrap; gap: 4px var(--_gap); align-items: center; }
 .row > .detail { flex: 1 1 8em; }
+.times { display: flex; flex-wrap: wrap; gap: 0 var(--_gap); justify-content: space-between; font-variant-numeric: tabular-nums; }
+.percent, .time, .reason, .steps { font-size: 0.87em; }
+.percent, .step-time { color: var(--_muted); }
+.reason { color: var(--_warn); margin-top: 2px; }
+.reason:empty, .times:not(:has(:not(:empty))) { display: none; }
+.steps { list-style: none; margin: 8px 0 0; padding: 0; max-height: var(--rt-steps-height, 24rem); overflow-y: auto; }
+.steps li {
+  display: grid; grid-template-columns: 1.2em minmax(0, 1fr) auto; gap: 0 6px; padding: 3px 0; border: 0; color: var(--_muted);
+}
+.steps li::before { content: "·"; text-align: center; }
+.steps li[data-state="completed"]::before { content: "✓"; color: var(--_good); }
+.steps li[data-state="failed"]::before { content: "✗"; color: var(--_bad); }
+.steps li[data-state="skipped"]::before { content: "–"; }
+.steps li[data-state="current"]::before { content: "▸"; color: var(--_accent); }
+.steps li[data-state="current"], .steps li[data-state="completed"] { color: var(--_text); }
+.steps li[data-state="current"] .step-name { font-weight: 600; }
+.steps li[data-state="failed"] { color: var(--_bad); }
+.step-time { font-variant-numeric: tabular-nums; white-space: nowrap; }
+.line { display: none; grid-column: 2 / -1; position: relative; height: 8px; border-radius: 2px; background: var(--_track); }
+.timed .line { display: block; }
+.usual, .real {
+  position: absolute; left: calc(var(--_from) / var(--_total) * 100%); min-width: 2px;
+  width: min(calc(var(--_length) / var(--_total) * 100%), calc(100% - var(--_from) / var(--_total) * 100%));
+}
+.usual { inset-block: 0; border-radius: 2px; background: color-mix(in srgb, var(--_accent) 30%, transparent); }
+.real { inset-block: 2px; border-radius: 2px; background: var(--_accent); }
+[data-state="failed"] .real { background: var(--_bad); }
 button, .actions a {
   font: inherit; font-size: 0.87em; color: var(--_accent); background: none; cursor: pointer;
   border: 1px solid var(--_line); border-radius: calc(var(--_radius) - 2px); padding: 4px 10px; min-height: 32px;
@@ -76,11 +106,13 @@ li .actions { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 6px; }
 .sr { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 @media (prefers-reduced-motion: reduce) {
   .fill { transition: none; }
-  .bar.unknown .fill { animation: none; width: 100%; opacity: 0.4; }
+  .bar.unknown .fill { animation: none; width: 100% !important; opacity: 0.4; }
 }
 @media (forced-colors: active) {
   .bar { border: 1px solid CanvasText; }
-  .fill { background: Highlight; forced-color-adjust: none; }
+  .fill, .real { background: Highlight; forced-color-adjust: none; }
+  .band, .usual { background: none; border: 1px dashed CanvasText; }
+  .likely { background: CanvasText; forced-color-adjust: none; }
 }
 `;
 
@@ -274,40 +306,522 @@ function messageOfError(error) {
   return error.detail || error.title || error.message || String(error);
 }
 
+/** Times in words, in the time zone and the way of writing of the reader. */
+
+const DAY_SECONDS = 86_400;
+const TIME = { hour: "numeric", minute: "2-digit" };
+const DATE = { day: "numeric", month: "short", ...TIME };
+
+// Making one takes long.
+const formats = new Map();
+
+function format(options) {
+  if (!formats.has(options)) formats.set(options, new Intl.DateTimeFormat(undefined, options));
+  return formats.get(options);
+}
+
+/** Return a moment as the clock shows it; with the date if it is a day away or more. */
+function clockOf(moment, now = Date.now()) {
+  return format(Math.abs(moment - now) < DAY_SECONDS * 1000 ? TIME : DATE).format(moment);
+}
+
+/** Return a rough number of seconds: "20 s", "4 min", "3 h", "2 d". */
+function roughly(seconds) {
+  if (seconds < 59.5) return `${Math.max(1, Math.round(seconds))} s`;
+  if (seconds < 3570) return `${Math.round(seconds / 60)} min`;
+  return seconds < 2 * DAY_SECONDS ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / DAY_SECONDS)} d`;
+}
+
+/** Return how long something took: "0.4 s", "12 s", "4 min", "4 min 5 s", "1 h 2 min". */
+function lengthOf(seconds) {
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  const [big, small, size] = whole < 3600 ? ["min", "s", 60] : ["h", "min", 3600];
+  const rest = Math.floor((whole % size) / (size / 60));
+  return `${Math.floor(whole / size)} ${big}${rest ? ` ${rest} ${small}` : ""}`;
+}
+
+/** Return a time that is left: "about 20 s left", "about 4 min left · about 14:32, at the latest 14:36". */
+function leftInWords({ seconds, high, finish, latest }, now) {
+  if (seconds < 1) return "any moment now";
+  if (seconds < 59.5) {
+    const most = high !== null && roughly(high) !== roughly(seconds) ? `, at most ${roughly(high)}` : "";
+    return `about ${roughly(seconds)} left${most}`;
+  }
+  const [about, late] = [clockOf(finish, now), latest && clockOf(latest, now)];
+  const bound = late && late !== about ? `, at the latest ${late}` : "";
+  return `about ${roughly(seconds)} left · about ${about}${bound}`;
+}
+
+/** Return when something starts: "starts in about 2 min, at the latest 5 min". */
+function startInWords({ seconds, high, finish }, now) {
+  if (seconds < 1) return "starts any moment now";
+  const bound = high !== null && roughly(high) !== roughly(seconds) ? `, at the latest ${roughly(high)}` : "";
+  const moment = seconds < 3570 ? "" : ` (${clockOf(finish, now)})`;
+  return `starts in about ${roughly(seconds)}${bound}${moment}`;
+}
+
+/**
+ * What is shown of a snapshot as the clock goes on, decided without a page.
+ *
+ * The finish goes no later, and the bar no further back, than was shown, unless a reason is shown too. Until the
+ * next report the bar goes on as slowly as the high end of the band says: to the end of a step that tells nothing
+ * on its way, and by a tenth of a task or step that does.
+ */
+
+
+// A later finish that is held: by less than this share of the time left, or these seconds.
+const RISE_SHARE = 0.03;
+const RISE_SECONDS = 1;
+// Only the end is 100 %.
+const MOST_PERCENT = 99.9;
+// A tenth of what tells on its way how far it is [%].
+const TENTH = 10;
+const ALONE = "it takes longer than was said";
+const RUNNING = "processing";
+
+function sum(numbers) {
+  return numbers.reduce((total, one) => total + one, 0);
+}
+
+class Shown {
+  #snapshot = null;
+  #receivedAt = 0;
+  #skew = 0;
+  // The finish and the latest one [ms], as they are shown.
+  #finish = null;
+  #latest = null;
+  #percent = 0;
+  #reason = null;
+
+  get snapshot() {
+    return this.#snapshot;
+  }
+
+  get isRunning() {
+    return this.#snapshot?.status === RUNNING;
+  }
+
+  /** Whether anything of it goes on by the clock. */
+  get goesOn() {
+    if (this.isRunning || this.#finish !== null) return true;
+    return this.#snapshot !== null && this.starts(Date.now()) !== null;
+  }
+
+  /** Take a snapshot that has just come; `skew`: how far the server's clock is ahead [s]. */
+  take(snapshot, now, skew = 0) {
+    const before = this.#snapshot;
+    const goesOn = before && ["task_id", "batch_id", "attempt"].every((name) => before[name] === snapshot[name]);
+    if (goesOn) this.#percent = this.percent(now);
+    else this.#forget();
+    this.#snapshot = snapshot;
+    this.#receivedAt = now;
+    this.#skew = skew;
+    this.#hold(timeLeft(snapshot, now, this.#known), before?.revised_at, now);
+    this.#percent = this.percent(now);
+  }
+
+  /** Return how much is done [%]; it is never less than before. */
+  percent(now) {
+    const { status, progress = 0 } = this.#snapshot;
+    if (status === "completed" || status === "partial") return 100;
+    return Math.max(this.#percent, this.isRunning ? Math.min(this.#byClock(progress, now), MOST_PERCENT) : progress);
+  }
+
+  /** Return the time left as `timeLeft` has it; null is unknown. */
+  left(now) {
+    if (this.#finish === null) return null;
+    const until = (moment) => Math.max(0, (moment - now) / 1000);
+    const seconds = until(this.#finish);
+    const latest = this.#latest === null ? null : Math.max(this.#latest, now);
+    const { low } = timeLeft(this.#snapshot, now, this.#known);
+    const bounds = { low: low === null ? null : Math.min(low, seconds), high: latest === null ? null : until(latest) };
+    return { seconds, ...bounds, finish: new Date(now + seconds * 1000), latest: latest === null ? null : new Date(latest) };
+  }
+
+  /** Return when it starts, as `startsIn` has it; null is unknown, or it does not wait. */
+  starts(now) {
+    return startsIn(this.#snapshot, now, this.#known);
+  }
+
+  /** Return where on the bar [%] it may end, and where it does so probably: `{from, likely}`; null without a band. */
+  band(now) {
+    const left = this.isRunning ? this.left(now) : null;
+    if (!left?.high || left.low === null) return null;
+    const percent = this.percent(now);
+    const place = (seconds) => percent + ((100 - percent) * seconds) / left.high;
+    return { from: place(left.low), likely: place(left.seconds) };
+  }
+
+  /** Return what has gone otherwise than was told, in words. */
+  reasons(now) {
+    if (!this.isRunning) return [];
+    const { slow_since: slow, stalled_since: stalled } = this.#snapshot;
+    return [
+      this.#reason && `${clockOf(this.#reason.at, now)}: ${this.#reason.text}`,
+      slow && `slow since ${this.#clock(slow, now)}`,
+      stalled && `no sign of life since ${this.#clock(stalled, now)}`,
+    ].filter(Boolean);
+  }
+
+  /**
+   * Return the steps as they are laid out in time [s from the start]: `{spans, total}`, for each `{from, length,
+   * usual, runs}`, null where it is unknown. Those to come are laid behind those that run.
+   */
+  timeline(now) {
+    const { steps = [] } = this.#snapshot;
+    const elapsed = this.elapsed(now);
+    const spans = steps.map((step) => this.#span(step, elapsed));
+    const begun = spans.filter((span) => span.from !== null);
+    let end = Math.max(0, ...begun.map((span) => span.from + Math.max(span.length ?? 0, span.runs ? (span.usual ?? 0) : 0)));
+    const drawn = begun.map((span) => span.from + Math.max(span.length ?? 0, span.usual ?? 0));
+    for (const span of spans) {
+      if (span.from !== null || span.usual === null || !this.isRunning) continue;
+      span.from = end;
+      end += span.usual;
+    }
+    return { spans, total: Math.max(end, ...drawn) };
+  }
+
+  /** Return the seconds since the attempt began. */
+  elapsed(now) {
+    const { elapsed_time: elapsed } = this.#snapshot;
+    return (elapsed ?? 0) + (this.isRunning ? ageOf(this.#snapshot, now, this.#known) : 0);
+  }
+
+  get #known() {
+    return { skew: this.#skew, receivedAt: this.#receivedAt };
+  }
+
+  /** Return a moment of the server's clock as the reader's shows it. */
+  #clock(text, now) {
+    return clockOf(Date.parse(text) - this.#skew * 1000, now);
+  }
+
+  #forget() {
+    this.#finish = this.#latest = this.#reason = null;
+    this.#percent = 0;
+  }
+
+  #hold(left, revisedBefore, now) {
+    if (left === null) {
+      this.#finish = this.#latest = null;
+      return;
+    }
+    const { revised, revised_at: revisedAt } = this.#snapshot;
+    const slack = Math.max(RISE_SECONDS, RISE_SHARE * left.seconds) * 1000;
+    const rises = (shown, next) => shown !== null && next > Math.max(shown, now) + slack;
+    const isSame = (shown, next) => shown !== null && next > shown && !rises(shown, next);
+    if (revised && revisedAt !== revisedBefore) this.#reason = { text: revised, at: this.#momentOf(revisedAt, now) };
+    else if (rises(this.#finish, left.finish)) this.#reason = { text: ALONE, at: now };
+    else if (isSame(this.#finish, left.finish)) left = { ...left, finish: this.#finish };
+    this.#finish = Number(left.finish);
+    if (left.latest === null) this.#latest = null;
+    else if (!isSame(this.#latest, left.latest)) this.#latest = Number(left.latest);
+  }
+
+  #momentOf(text, now) {
+    const at = Date.parse(text ?? "");
+    return Number.isFinite(at) ? at - this.#skew * 1000 : now;
+  }
+
+  /**
+   * Return how far it is if it takes as long as the high end of the band, since it was last seen to move: since
+   * this report, or the start of a step that tells nothing.
+   */
+  #byClock(progress, now) {
+    const left = timeLeft(this.#snapshot, now, this.#known);
+    if (!left?.high) return left?.high === 0 ? Math.min(100, this.#mostNow(progress)) : progress;
+    const { steps = [], step_progress: inside } = this.#snapshot;
+    const current = steps.find((step) => step.status === "current");
+    const reported = this.#snapshot.elapsed_time ?? 0;
+    const since = inside === undefined ? (current?.started_after ?? (progress > 0 ? reported : 0)) : reported;
+    const passed = Math.max(0, this.elapsed(now) - since);
+    return Math.min(progress + ((100 - progress) * passed) / (passed + left.high), this.#mostNow(progress));
+  }
+
+  /** Return the percent that the bar may reach before the next report. */
+  #mostNow(progress) {
+    const { steps = [], current_step: at, step_progress: inside } = this.#snapshot;
+    if (!steps.length) return progress > 0 ? progress + TENTH : 100;
+    const rest = steps.map(({ status, weight }, index) => {
+      if (status !== "current") return 0;
+      return weight * (index === at && inside !== undefined ? Math.min(TENTH, 100 - inside) : 100);
+    });
+    return progress + sum(rest);
+  }
+
+  #span(step, elapsed) {
+    const { status, started_after: from = null, duration, usual_duration: usual = null } = step;
+    const runs = status === "current" && from !== null;
+    const length = duration ?? (runs ? Math.max(0, elapsed - from) : null);
+    return { from, length, runs, usual: status === "skipped" ? null : usual };
+  }
+}
+
+/** The steps, each with its time on one line of time: how long it took or takes, before how long it usually takes. */
+
+
+function inWords({ status }, { length, usual }) {
+  if (status === "skipped") return "skipped";
+  const usually = usual === null ? "" : `usually ${lengthOf(usual)}`;
+  return [length === null ? "" : lengthOf(length), usually].filter(Boolean).join(", ");
+}
+
+function place(bar, from, length) {
+  bar.hidden = from === null || length === null;
+  if (bar.hidden) return;
+  bar.style.setProperty("--_from", from);
+  bar.style.setProperty("--_length", length);
+}
+
+class StepLines {
+  #items = [];
+  list = make("ol", { part: "steps", className: "steps", id: "steps" });
+
+  clear() {
+    this.#items = [];
+    this.list.replaceChildren();
+  }
+
+  /** Draw the steps of a snapshot, as they are laid out in time. */
+  draw(steps, { spans, total }) {
+    while (this.#items.length > steps.length) this.#items.pop().item.remove();
+    while (this.#items.length < steps.length) this.#add();
+    this.list.hidden = !steps.length;
+    this.list.classList.toggle("timed", total > 0);
+    this.list.style.setProperty("--_total", Math.max(total, 0.001));
+    steps.forEach((step, index) => this.#draw(this.#items[index], step, spans[index]));
+  }
+
+  #add() {
+    const [name, took] = ["step-name", "step-time"].map((part) => make("span", { part, className: part }));
+    const [usual, real] = ["usual", "real"].map((part) => make("span", { part, className: part }));
+    const line = make("span", { className: "line", "aria-hidden": true, children: [usual, real] });
+    const item = make("li", { part: "step", children: [name, took, line] });
+    this.#items.push({ item, name, took, usual, real });
+    this.list.append(item);
+  }
+
+  #draw({ item, name, took, usual, real }, step, span) {
+    setText(name, [...(step.group ?? []), step.description ?? step.name].join(" / "));
+    setAttribute(item, "data-state", step.status);
+    setAttribute(item, "aria-current", step.status === "current" ? "step" : null);
+    setText(took, inWords(step, span));
+    place(usual, span.from, span.usual);
+    place(real, span.from, span.length);
+  }
+}
+
+/** One timer for all that goes on by the clock in a page; it rests while nothing of that is seen. */
+
+const TICK_MS = 1000;
+
+// What is to be called, by the element that it draws; and those of them that are in view.
+const ticking = new Map();
+const inView = new Set();
+let timer = null;
+let observer = null;
+
+function tickAll() {
+  for (const element of inView) ticking.get(element)();
+}
+
+function look() {
+  const must = inView.size > 0 && document.visibilityState === "visible";
+  if (must && timer === null) timer = setInterval(tickAll, TICK_MS);
+  if (must || timer === null) return;
+  clearInterval(timer);
+  timer = null;
+}
+
+function watchView(entries) {
+  for (const { target, isIntersecting } of entries) {
+    if (!isIntersecting || !ticking.has(target)) inView.delete(target);
+    else if (!inView.has(target)) {
+      inView.add(target);
+      ticking.get(target)();
+    }
+  }
+  look();
+}
+
+function observe() {
+  document.addEventListener("visibilitychange", () => {
+    if (document.visibilityState === "visible") tickAll();
+    look();
+  });
+  return new IntersectionObserver(watchView);
+}
+
+/** Call `tick` once a second while this element is in view, from now on until `stopTicking`. */
+function startTicking(element, tick) {
+  const isNew = !ticking.has(element);
+  ticking.set(element, tick);
+  if (isNew) (observer ??= observe()).observe(element);
+}
+
+/** Harmless when it does not tick. */
+function stopTicking(element) {
+  if (!ticking.delete(element)) return;
+  observer.unobserve(element);
+  inView.delete(element);
+  look();
+}
+
+/** Draws a snapshot: the bar with its band, the time left, what has gone otherwise, and the steps in time. */
+
+
+// Those who hear the page are told of changes no more often than this [ms].
+const QUIET_MS = 10_000;
+const WAITING = new Set(["queued", "delayed"]);
+
+function sentence(text) {
+  return text ? `${text[0].toUpperCase()}${text.slice(1)}.` : "";
+}
+
+class Drawing {
+  #host;
+  #words;
+  #shown = new Shown();
+  #parts;
+  #steps;
+  #saidAt = -Infinity;
+  #saidStatus = null;
+  #saidReasons = "";
+
+  /** `host`: the element whose view counts; `words(snapshot)`: what a hearer is told besides the percent. */
+  constructor(host, words) {
+    this.#host = host;
+    this.#words = words;
+    const [fill, band, likely] = ["fill", "band", "likely"].map((part) => make("div", { part, className: part }));
+    const bar = make("div", {
+      part: "bar", className: "bar unknown", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100,
+      children: [band, fill, likely],
+    });
+    const [percent, time] = ["percent", "time"].map((part) => make("span", { part, className: part }));
+    const line = make("p", { className: "times", children: [percent, time] });
+    const reason = make("p", { part: "reason", className: "reason" });
+    const said = make("span", { className: "sr", "aria-live": "polite" });
+    this.#steps = new StepLines();
+    this.#parts = { bar, fill, band, likely, percent, time, reason, said };
+    // The bar, then what stands below it, then the steps.
+    this.nodes = { bar: [bar], line: [line, reason], steps: [this.#steps.list, said] };
+    bar.setAttribute("aria-labelledby", "title");
+  }
+
+  get shown() {
+    return this.#shown;
+  }
+
+  /** Tell those who hear the page at once. */
+  say(text) {
+    setText(this.#parts.said, text);
+  }
+
+  reset() {
+    stopTicking(this.#host);
+    this.#shown = new Shown();
+    this.#saidStatus = null;
+    this.#saidReasons = "";
+    const { bar, fill, band, likely, percent, time, reason } = this.#parts;
+    bar.className = "bar unknown";
+    setAttribute(bar, "aria-valuenow", null);
+    setAttribute(bar, "aria-valuetext", null);
+    fill.style.width = "";
+    band.hidden = likely.hidden = true;
+    for (const part of [percent, time, reason]) setText(part, "");
+    this.#steps.clear();
+  }
+
+  /** Show a snapshot that has just come; `skew`: how far the server's clock is ahead [s]. */
+  show(snapshot, skew) {
+    this.#shown.take(snapshot, Date.now(), skew);
+    setAttribute(this.#parts.bar, "data-status", snapshot.status);
+    this.#draw();
+    this.resume();
+  }
+
+  /** Go on by the clock, if anything does; the host is in the page. */
+  resume() {
+    if (this.#shown.goesOn && this.#host.isConnected) startTicking(this.#host, () => this.#draw());
+    else stopTicking(this.#host);
+  }
+
+  /** Go on no more; the host leaves the page. */
+  stop() {
+    stopTicking(this.#host);
+  }
+
+  #draw() {
+    const shown = this.#shown;
+    const now = Date.now();
+    const { fill, band, likely, percent, time, reason, bar } = this.#parts;
+    const done = shown.percent(now);
+    bar.classList.toggle("unknown", shown.isRunning && done === 0 && shown.left(now) === null);
+    fill.style.width = `${Number(done.toFixed(2))}%`;
+    this.#drawBand(shown.band(now), band, likely);
+    setText(percent, WAITING.has(shown.snapshot.status) && !done ? "" : `${Math.floor(done)} %`);
+    setText(time, this.#timeInWords(now));
+    setText(reason, shown.reasons(now).map(sentence).join(" "));
+    this.#steps.draw(shown.snapshot.steps ?? [], shown.timeline(now));
+    this.#tell(now, done);
+  }
+
+  #drawBand(found, band, likely) {
+    band.hidden = likely.hidden = found === null;
+    if (!found) return;
+    band.style.left = `${Number(found.from.toFixed(2))}%`;
+    likely.style.left = `${Number(found.likely.toFixed(2))}%`;
+  }
+
+  #timeInWords(now) {
+    const [left, starts] = [this.#shown.left(now), this.#shown.starts(now)];
+    if (left) return leftInWords(left, now);
+    return starts ? startInWords(starts, now) : "";
+  }
+
+  /** Tell those who do not see it, at once of another status, else now and then. */
+  #tell(now, done) {
+    const { bar, time, reason, said } = this.#parts;
+    const { snapshot } = this.#shown;
+    if (snapshot.status === this.#saidStatus && Math.abs(now - this.#saidAt) < QUIET_MS) return;
+    this.#saidStatus = snapshot.status;
+    this.#saidAt = now;
+    setAttribute(bar, "aria-valuenow", Math.floor(done));
+    const words = [`${Math.floor(done)} %`, this.#words(snapshot), time.textContent];
+    setAttribute(bar, "aria-valuetext", words.filter(Boolean).join(", "));
+    if (reason.textContent === this.#saidReasons) return;
+    this.#saidReasons = reason.textContent;
+    setText(said, reason.textContent);
+  }
+}
+
 /** `<rt-task task-id>` and `<rt-batch batch-id>`: how far something has come. */
 
 
 const ENDED = new Set(["completed", "failed", "cancelled", "dead", "partial"]);
 const AGAIN = new Set(["failed", "cancelled", "dead"]);
 
-/** Return a time that is left in words. */
-function leftOf(seconds) {
-  if (typeof seconds !== "number") return "";
-  if (seconds < 60) return `${Math.max(1, Math.round(seconds))} s left`;
-  return seconds < 3600 ? `${Math.round(seconds / 60)} min left` : `${(seconds / 3600).toFixed(1)} h left`;
-}
-
-/** The base of both: a title, a status, a bar, a line of words and a button. */
+/** The base of both: a title, a status, a line of words, a button, and the drawing of the snapshot. */
 class ProgressElement extends RealtimeElement {
   #parts;
+  #drawing;
   #watched = null;
   #status = null;
 
   build() {
-    const fill = make("div", { part: "fill", className: "fill" });
-    const bar = make("div", {
-      part: "bar", className: "bar unknown", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, children: [fill],
-    });
+    this.#drawing = new Drawing(this, (snapshot) => this.words(snapshot));
     const title = make("p", { part: "title", className: "title", id: "title" });
     const status = make("span", { part: "status", className: "status", text: "loading" });
     const detail = make("span", { part: "detail", className: "detail" });
-    const said = make("span", { className: "sr", "aria-live": "polite" });
     const button = make("button", { part: "button", type: "button", on: { click: () => this.#act() } });
     button.hidden = true;
-    bar.setAttribute("aria-labelledby", "title");
-    this.#parts = { fill, bar, title, status, detail, said, button };
+    this.#parts = { title, status, detail, button };
     const row = make("div", { className: "row", children: [detail, button] });
-    return [make("header", { part: "header", children: [title, status] }), bar, row, said];
+    const { bar, line, steps } = this.#drawing.nodes;
+    return [make("header", { part: "header", children: [title, status] }), ...bar, ...line, row, ...steps];
   }
 
   /** Return what is watched. */
@@ -321,7 +835,10 @@ class ProgressElement extends RealtimeElement {
     watched.addEventListener("progress", ({ detail }) => this.#show(detail.snapshot), { signal });
     watched.addEventListener("finished", ({ detail }) => this.#finish(detail), { signal });
     watched.addEventListener("error", ({ detail }) => client.state !== "closed" && this.#fail(detail), { signal });
-    return () => watched.close();
+    return () => {
+      this.#drawing.stop();
+      watched.close();
+    };
   }
 
   #fail(error) {
@@ -332,10 +849,8 @@ class ProgressElement extends RealtimeElement {
   }
 
   #reset() {
-    const { bar, fill, title, status, detail, button } = this.#parts;
-    bar.className = "bar unknown";
-    setAttribute(bar, "aria-valuenow", null);
-    fill.style.width = "";
+    const { title, status, detail, button } = this.#parts;
+    this.#drawing.reset();
     setText(title, this.title || this.getAttribute("label") || "");
     setText(status, "loading");
     setText(detail, "");
@@ -344,33 +859,28 @@ class ProgressElement extends RealtimeElement {
   }
 
   #show(snapshot) {
-    const { title, bar, fill, detail } = this.#parts;
-    const percent = Math.round(snapshot.progress ?? 0);
-    const name = this.getAttribute("label") || snapshot.label || snapshot.kind || "";
-    setText(title, name);
-    bar.classList.toggle("unknown", snapshot.status === "processing" && percent === 0);
-    fill.style.width = `${percent}%`;
-    setAttribute(bar, "aria-valuenow", percent);
-    const words = this.words(snapshot, ENDED.has(snapshot.status));
-    setText(detail, words);
-    setAttribute(bar, "aria-valuetext", [`${percent} %`, words].filter(Boolean).join(", "));
+    const { title, detail } = this.#parts;
+    setText(title, this.getAttribute("label") || snapshot.label || snapshot.kind || "");
+    setText(detail, this.words(snapshot));
     this.#setStatus(snapshot.status);
+    this.#drawing.show(snapshot, this.client.skew);
     this.#tell("rt-progress", snapshot);
   }
 
   #finish({ status, error, result }) {
     this.#setStatus(status);
+    const { snapshot } = this.#drawing.shown;
+    if (snapshot) this.#drawing.show({ ...snapshot, status }, this.client.skew);
     if (error) setText(this.#parts.detail, error);
-    const { title, said } = this.#parts;
-    setText(said, `${title.textContent}: ${status}`);
+    this.#drawing.say(`${this.#parts.title.textContent}: ${status}`);
     this.#tell("rt-finished", { status, error, result });
   }
 
   #setStatus(status) {
-    const { status: shown, bar, button } = this.#parts;
+    const { status: shown, button } = this.#parts;
     this.#status = status;
     setText(shown, status);
-    for (const part of [shown, bar]) setAttribute(part, "data-status", status);
+    setAttribute(shown, "data-status", status);
     const verb = this.verbFor(status);
     button.hidden = !verb || this.hasAttribute("readonly");
     setText(button, verb ?? "");
@@ -411,12 +921,11 @@ class TaskElement extends ProgressElement {
     return client.task(this.watchedId);
   }
 
-  words(snapshot, hasEnded) {
+  words(snapshot) {
     const { status, position, message, current_step_name: step, done, total, unit } = snapshot;
     if (status === "queued" && position) return `number ${position} in the line`;
     const counted = total ? `${done} of ${total}${unit ? ` ${unit}` : ""}` : "";
-    const left = hasEnded ? "" : leftOf(snapshot.remaining_time);
-    return [message || step, counted, left].filter(Boolean).join(" · ");
+    return [message || step, counted].filter(Boolean).join(" · ");
   }
 }
 
@@ -586,9 +1095,70 @@ class InboxElement extends RealtimeElement {
   }
 }
 
-for (const [name, element] of [["rt-task", TaskElement], ["rt-batch", BatchElement], ["rt-inbox", InboxElement]]) {
+/** `<rt-snapshot>`: draws what a page has got by a connection of its own. */
+
+
+/**
+ * Its property `snapshot` is that of a task or batch, null for none; `skew` is how far the server's clock is ahead
+ * of that of this machine [s]. Its attribute `label` names the bar. Its content stands before the steps.
+ */
+class SnapshotElement extends HTMLElement {
+  static observedAttributes = ["label"];
+
+  #drawing = null;
+  #title = make("span", { id: "title", className: "sr" });
+  #snapshot = null;
+  skew = 0;
+
+  get snapshot() {
+    return this.#snapshot;
+  }
+
+  set snapshot(snapshot) {
+    this.#snapshot = snapshot;
+    if (!this.#drawing) return;
+    if (snapshot) this.#drawing.show(snapshot, this.skew);
+    else this.#drawing.reset();
+  }
+
+  /** How much is shown as done [%]. */
+  get value() {
+    return this.#snapshot && this.#drawing ? this.#drawing.shown.percent(Date.now()) : 0;
+  }
+
+  connectedCallback() {
+    if (!this.#drawing) {
+      this.#drawing = new Drawing(this, ({ current_step_name: step }) => step);
+      const root = this.attachShadow({ mode: "open" });
+      root.adoptedStyleSheets = [styleSheet()];
+      const { bar, line, steps } = this.#drawing.nodes;
+      root.append(this.#title, ...bar, ...line, make("slot"), ...steps);
+      this.#drawing.reset();
+    }
+    // A property that was set before the element was defined hides the accessor.
+    if (Object.hasOwn(this, "snapshot")) {
+      const { snapshot } = this;
+      delete this.snapshot;
+      this.#snapshot = snapshot;
+    }
+    if (this.#snapshot) this.#drawing.show(this.#snapshot, this.skew);
+  }
+
+  disconnectedCallback() {
+    this.#drawing.stop();
+  }
+
+  attributeChangedCallback() {
+    setText(this.#title, this.getAttribute("label") ?? "");
+  }
+}
+
+const ELEMENTS = {
+  "rt-task": TaskElement, "rt-batch": BatchElement, "rt-inbox": InboxElement, "rt-snapshot": SnapshotElement,
+};
+for (const [name, element] of Object.entries(ELEMENTS)) {
   // A page may load the module twice, by two addresses.
   if (!customElements.get(name)) customElements.define(name, element);
 }
 
-export { BatchElement, InboxElement, TaskElement };
+export { BatchElement, InboxElement, SnapshotElement, TaskElement };

@@ -8,6 +8,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import attrs
+import pytest
 
 from tests.conftest import SECRET, LoopThread
 from tests.peers import read_until
@@ -70,6 +71,17 @@ class AsyncForm:
         for client in self._clients:
             self._thread.run(client.close())
         self._thread.close()
+
+
+Form = SyncForm | AsyncForm
+
+
+@pytest.fixture(params=[SyncForm, AsyncForm], ids=["sync", "async"])
+def form(request: pytest.FixtureRequest) -> Iterator[Form]:
+    """One form of the client; a module of tests imports it by this name."""
+    made = request.param()
+    yield made
+    made.close()
 
 
 async def _next_of(iterator: Any) -> Any:

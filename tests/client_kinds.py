@@ -6,9 +6,11 @@ from typing import Any
 
 import attrs
 
-from tornado_rt.work import Kind, Run, TaskError
+from tests.waiting import until
+from tornado_rt.work import Kind, Run, Step, TaskError
 
 POLL_SECONDS = 0.02
+MOST_SECONDS = 300.0
 
 
 @attrs.frozen
@@ -28,6 +30,13 @@ class Gated:
 
 
 @attrs.frozen
+class Timed:
+    """The files `GATE.N` that hold back step N."""
+
+    gate: str
+
+
+@attrs.frozen
 class Nothing:
     """No parameters."""
 
@@ -35,6 +44,11 @@ class Nothing:
 echo = Kind("client.echo", Echo)
 gated = Kind("client.gated", Gated)
 fails = Kind("client.fails", Nothing)
+STEPS = [Step("Decode", 2), Step("Encode", 6), Step("Upload", 2)]
+# From tasks that end well the next ones learn; of these two kinds none does.
+stepped = Kind("client.stepped", Timed, steps=STEPS)
+timed = Kind("client.timed", Timed, steps=STEPS, expected_seconds=600.0, user_limit=1)
+brief = Kind("client.brief", Timed, steps=STEPS, expected_seconds=1.0)
 
 
 @echo.handler
@@ -63,3 +77,14 @@ async def run_gated(params: Gated, run: Run) -> int:
 async def run_fails(_: Nothing, __: Run) -> None:
     """Fail for good."""
     raise TaskError("it was not meant to be")
+
+
+@stepped.handler
+@timed.handler
+@brief.handler
+async def run_timed(params: Timed, run: Run) -> None:
+    """Go through the steps, as the gates let it."""
+    for number, step in enumerate(STEPS):
+        async with run.step(step.name):
+            gate = Path(f"{params.gate}.{number}")
+            await until(gate.exists, MOST_SECONDS, f"{gate} is gone", equal=False)

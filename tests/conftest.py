@@ -30,6 +30,7 @@ from services.queue import QueueService
 from settings import Settings
 from tests.forks import Fork, start_script
 from tests.inboxes import Make, Published
+from tests.made_once import made_once
 from tests.modules import Write
 from tests.ports import free_port
 from tests.stacks import show_tasks
@@ -367,6 +368,16 @@ def client_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPr
     )
     yield server
     stop_server(server)
+
+
+@pytest.fixture(scope="session")
+def js_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that has the JavaScript client installed, as `npm pack` makes it."""
+    # It imports what few tests need, and this module.
+    from tests.js_forms import install, pack
+
+    folder = made_once(tmp_path_factory, "js", lambda made: install(pack(made), made / "installed"))
+    return folder / "installed"
 
 
 @pytest.fixture

@@ -196,14 +196,14 @@ class Peers:
             writer.close()
         await asyncio.gather(*(one.wait_closed() for one in self._writers), return_exceptions=True)
 
-    async def connect(self, port: int, receive_bytes: int = 0) -> Streams:
+    async def connect(self, port: int) -> Streams:
         """Connect to a server, as `connect` does."""
-        reader, writer = await connect(port, receive_bytes)
+        reader, writer = await connect(port)
         self._writers.append(writer)
         return reader, writer
 
-    async def open(self, port: int, path: str, token: str, receive_bytes: int = 0) -> Peer:
+    async def open(self, port: int, path: str, token: str) -> Peer:
         """Open a WebSocket. Raise OSError or EOFError when that fails."""
-        peer = Peer(*await self.connect(port, receive_bytes))
+        peer = Peer(*await self.connect(port))
         await peer.handshake(path, token)
         return peer

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import urllib.request
@@ -18,12 +19,18 @@ import pytest
 
 from services.worker.loading import import_function
 from settings import Settings
+from tests.browsing import ask
+from tests.client_forms import FaultyPeer, forward, header
 from tests.conftest import ROOT, ServerProcess, Write
 from tests.forks import run
 from tests.receiving import answering
 from tornado_rt import __version__
-from tornado_rt.command.client import BadAddress, Event, EventReader, NotAnswered, Remote, refusal
+from tornado_rt.command.client import BadAddress, NotAnswered, Remote
 from tornado_rt.command.drawing import counted, end_of, line_of
+from tornado_rt.command.pace import Pace
+from tornado_rt_client import verbs
+from tornado_rt_client.events import Event, Finished, Progress
+from tornado_rt_client.records import Snapshot
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
@@ -77,6 +84,23 @@ def test_submit_prints_the_id_of_a_task_with_all_that_was_given(
     # A token that is made here sees the tasks of all users.
     assert ended.returncode == 1
     assert ended.stdout.splitlines()[-1].startswith("cancelled")
+
+
+def test_dry_run_says_when_a_task_would_end_and_submits_none(
+    server_process: ServerProcess,
+) -> None:
+    def count() -> int:
+        return len(answered(server_process, "/api/tasks", user="dora")["items"])
+
+    told = asked(server_process, "submit", "analysis", ANALYSIS, "--dry-run", "--user", "dora")
+    assert (told.returncode, told.stderr) == (0, "")
+    starts, *_, takes, ends = told.stdout.splitlines()
+    assert starts.startswith("starts in 0:00 (0:00 to 0:0")
+    assert re.fullmatch(r"takes \d+:\d\d \(\d+:\d\d to \d+:\d\d\)", takes)
+    assert re.fullmatch(r"ends at \S+Z \(\S+Z to \S+Z\)", ends)
+    assert count() == 0
+    refused = asked(server_process, "submit", "analysis", ANALYSIS, "--dry-run", "--watch")
+    assert refused.returncode == 2
 
 
 def test_submitted_task_is_watched_to_its_end(server_process: ServerProcess) -> None:
@@ -170,7 +194,7 @@ def read_terminal(descriptor: int) -> bytes:
 
 def test_refusal_of_the_server_is_one_line_and_exit_1(server_process: ServerProcess) -> None:
     for arguments, told in (
-        (["watch", "none"], "there is no task none"),
+        (["watch", "none"], "there is no task none, and no batch"),
         (["submit", "none"], "there is no kind none"),
         (
             ["submit", "analysis", '{"simbol": 1}'],
@@ -262,26 +286,29 @@ def event(number: int, kind: str, **data: Any) -> bytes:
 
 
 async def followed(*answers: bytes) -> tuple[list[Event], list[str | None]]:
-    """Follow a stream; return its events, and the places at which the requests wanted to go on."""
+    """Follow a task; return its events, and the places at which the requests wanted to go on."""
     async with playing(*answers) as script, asyncio.timeout(60):
-        return [one async for one in Remote(script.url, lambda: "t").events("/s")], script.places
+        return await all_of(script.url), script.places
+
+
+async def all_of(url: str) -> list[Event]:
+    return [one async for one in Remote(url, lambda: "t").follow(verbs.watch_task("t"))]
 
 
 def test_stream_that_is_cut_goes_on_where_it_was() -> None:
     quick = b"retry: 10\n"
-    begun = HEAD + quick + event(1, "connected", heartbeat_interval=10) + event(2, "progress", n=1)
-    half = event(3, "progress", n=2)
+    begun = HEAD + quick + event(1, "connected", heartbeat_interval=10) + event(2, "progress")
+    half = event(3, "progress", progress=2)
     events, places = asyncio.run(
         followed(
             begun + half[: len(half) // 2],
             BUSY,
             HEAD + quick + half + b'event: problem\ndata: {"code": "going_away"}\n\n',
-            HEAD + event(4, "finished", final_status="completed"),
+            HEAD + event(4, "finished", task_id="t", final_status="completed"),
         )
     )
-    assert [(one.type, one.id) for one in events] == [
-        *(("connected", "e-1"), ("progress", "e-2"), ("progress", "e-3")),
-        *(("problem", ""), ("finished", "e-4")),
+    assert [(type(one), one.id) for one in events] == [
+        *((Progress, "e-2"), (Progress, "e-3"), (Finished, "e-4"))
     ]
     assert places == [None, "e-2", "e-2", "e-3"]
 
@@ -293,7 +320,11 @@ def test_stream_that_is_cut_goes_on_where_it_was() -> None:
             b'HTTP/1.1 404 No\r\nContent-Length: 24\r\n\r\n{"detail": "no such one"}'[:-1] + b"}",
             "the server refuses: status 404",
         ),
-        (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p>hi", "answers with text/html"),
+        (
+            b'HTTP/1.1 422 No\r\nContent-Length: 37\r\n\r\n{"detail": "d", "errors": ["a", "b"]}',
+            "the server refuses: a; b",
+        ),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p>hi", "200 text/html instead of"),
         (BUSY, "the server refuses: status 503"),
         (b"no HTTP at all\r\n\r\n", "no server answers at"),
     ],
@@ -310,39 +341,57 @@ def test_server_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
         asyncio.run(followed(begun, *[BUSY] * 1000))
 
 
-def test_silent_stream_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tornado_rt.command.client.ANSWER_SECONDS", 0.2)
-    monkeypatch.setattr("tornado_rt.command.client.MISSED_HEARTBEATS", 1)
-
+def test_silent_stream_is_lost() -> None:
     over, requests = asyncio.Event(), itertools.count(1)
 
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         number = next(requests)
-        writer.write(HEAD + b"retry: 1\n" + event(number, "connected", heartbeat_interval=0.01))
+        writer.write(HEAD + b"retry: 1\n" + event(number, "connected", heartbeat_interval=0.05))
         if number == 2:
-            writer.write(event(3, "finished"))
+            writer.write(event(3, "finished", task_id="t"))
             over.set()
         # The first says no more, and stays open.
         await over.wait()
 
-    async def follow() -> list[str]:
+    async def follow() -> list[Event]:
         async with answering(answer) as url, asyncio.timeout(60):
-            return [one.type async for one in Remote(url, lambda: "t").events("/s")]
+            return await all_of(url)
 
-    assert asyncio.run(follow()) == ["connected", "connected", "finished"]
+    assert [type(one) for one in asyncio.run(follow())] == [Finished]
+    assert next(requests) == 3
 
 
-def test_events_are_read_from_pieces_of_any_length() -> None:
-    text = (
-        'retry: 250\r\nid: 1\r\nevent: a\r\ndata: {"x":\ndata:  "ü"}\n\n'
-        ": a comment\n\nid: 2\nevent: b\n\nid: 3\ndata: no JSON\n\ndata:{}\n\n"
-    ).encode()
-    for length in range(1, len(text) + 1):
-        reader = EventReader()
-        pieces = (text[at : at + length] for at in range(0, len(text), length))
-        read = [one for piece in pieces for one in reader.feed(piece)]
-        assert read == [Event("a", {"x": "ü"}, "1"), Event("message", {}, "")]
-        assert reader.retry_seconds == 0.25
+@pytest.mark.parametrize("command", [["submit", "analysis", ANALYSIS], ["notify", "gina", "Once"]])
+def test_lost_answer_is_asked_for_again(server_process: ServerProcess, command: list[str]) -> None:
+    """What was made is made once: the second request has the key of the first."""
+    token = asked(server_process, "token", "--user", "gina").stdout.strip()
+    lost = forward(server_process.url, loses=True)
+    with FaultyPeer([lost, forward(server_process.url, loses=False)]) as peer:
+        made = run(*command, "--url", peer.url, "--token", token)
+    assert (made.returncode, made.stderr) == (0, "")
+    keys = [header(head, "Idempotency-Key") for head in peer.heads]
+    assert len(keys) == 2
+    assert keys[0]
+    assert keys[0] == keys[1]
+    path = "/api/tasks" if command[0] == "submit" else "/api/notifications"
+    listed = answered(server_process, path, user="gina")["items"]
+    name = "task_id" if command[0] == "submit" else "id"
+    titles = [one[name] for one in listed if command[0] == "submit" or one["title"] == "Once"]
+    assert titles == [made.stdout.strip()]
+
+
+def test_batch_is_watched_to_its_end(server_process: ServerProcess) -> None:
+    """How many of its tasks are done is told; a task that failed is exit 1."""
+    for symbols, status in ((["AAPL", "MSFT"], 0), (["AAPL", "NONE"], 1)):
+        token = asked(server_process, "token", "--user", "alice").stdout.strip()
+        made = ask(server_process, "POST", "/api/batches", token, {"symbols": symbols})
+        watched = asked(server_process, "watch", made["batch_id"])
+        assert (watched.returncode, watched.stderr) == (status, "")
+        *lines, last = watched.stdout.splitlines()
+        assert lines
+        assert all(" of 2 done" in line for line in lines)
+        end = "partial: 2 of 2 done, 1 failed" if status else "completed: 2 of 2 done"
+        assert last == end
 
 
 def test_address_must_be_one_of_the_web() -> None:
@@ -351,17 +400,16 @@ def test_address_must_be_one_of_the_web() -> None:
             Remote(url, lambda: "t")
 
 
-def test_refusal_has_the_reasons_of_the_problem() -> None:
-    assert refusal(422, b'{"detail": "d", "errors": ["a", "b"]}') == "the server refuses: a; b"
-    assert refusal(404, b'{"detail": "d"}') == "the server refuses: d"
-    for body in (b"", b"<html>", b"[]", b"{}", b"7"):
-        assert refusal(500, body) == "the server refuses: status 500"
+def told(task: dict[str, Any]) -> Pace:
+    pace = Pace()
+    pace.take(Snapshot.read(task))
+    return pace
 
 
 def test_lines_have_no_control_characters() -> None:
     evil = "a\x1b[2Jb\nc"
     task = {"status": "processing", "progress": 1.0, "current_step_name": evil, "message": evil}
-    for line in (line_of(task), end_of({"final_status": "completed", "result": {evil: evil}})):
+    for line in (line_of(told(task)), end_of(Finished("t", "completed", {evil: evil}))):
         assert line.isprintable()
 
 
@@ -369,4 +417,4 @@ def test_line_says_what_is_counted() -> None:
     assert counted({"done": 42, "total": 105, "unit": "frames"}) == "42 of 105 frames"
     assert counted({"done": 42}) == "42"
     waiting = {"status": "queued", "progress": 0, "position": 3, "message": "Waiting"}
-    assert line_of(waiting) == "queued   0.0%  position 3  Waiting"
+    assert line_of(told(waiting)) == "queued   0.0%  position 3  Waiting"

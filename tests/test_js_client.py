@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +19,6 @@ from tests.js_forms import (
     Driven,
     JsError,
     NodeForm,
-    install,
-    pack,
     page_form,
     run,
 )
@@ -32,13 +31,6 @@ STATIC = ROOT / "static"
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that has the package installed, and nothing else."""
-    folder = tmp_path_factory.mktemp("js")
-    return install(pack(folder), folder / "installed")
-
-
-@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as opened:
         yield opened
@@ -46,14 +38,14 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(params=FORMS)
 def form(
-    request: pytest.FixtureRequest, package: Path, client_server: ServerProcess
+    request: pytest.FixtureRequest, js_package: Path, client_server: ServerProcess
 ) -> Iterator[Driven]:
     """A place where the client runs."""
     if request.param == "chromium":
         with page_form(request.getfixturevalue("browser"), client_server.url) as page:
             yield page
         return
-    node = NodeForm(package, sockets=request.param == "node-socket")
+    node = NodeForm(js_package, sockets=request.param == "node-socket")
     yield node
     node.close()
 
@@ -80,9 +72,9 @@ def ask(form: Driven, source: str, *args: Any) -> Any:
 # The package
 
 
-def test_package_has_what_a_program_needs_and_no_more(package: Path) -> None:
+def test_package_has_what_a_program_needs_and_no_more(js_package: Path) -> None:
     """It was packed from the sources alone: the modules are those that the server serves."""
-    installed = package / "node_modules" / "tornado-rt-client"
+    installed = js_package / "node_modules" / "tornado-rt-client"
     assert sorted(one.name for one in installed.iterdir()) == [
         *("LICENSE", "README.md", "package.json"),
         *("rt-client.d.ts", "rt-client.js", "rt-elements.d.ts", "rt-elements.js"),
@@ -112,17 +104,17 @@ def test_table_of_close_codes_is_that_of_the_server(tmp_path: Path) -> None:
 
 
 def test_module_ends_the_process_by_itself(
-    package: Path, client_server: ServerProcess, user: str, make_token: Any
+    js_package: Path, client_server: ServerProcess, user: str, make_token: Any
 ) -> None:
     """A program that has its result need not close anything."""
-    (package / "program.mjs").write_text(
+    (js_package / "program.mjs").write_text(
         'import { Client } from "tornado-rt-client";\n'
         "const client = new Client(process.argv[2], { token: process.argv[3] });\n"
         'const task = await client.submit("client.echo", { value: 7 });\n'
         "console.log(await task.result({ timeout: 60 }));\n"
     )
     node = program("node")
-    assert run(node, "program.mjs", client_server.url, make_token(user), cwd=package) == "7\n"
+    assert run(node, "program.mjs", client_server.url, make_token(user), cwd=js_package) == "7\n"
 
 
 # Tasks and batches
@@ -340,10 +332,23 @@ def test_refusals_are_told_at_once(opened: Driven) -> None:
     assert "client.echo" in kinds
 
 
+def test_estimate_says_when_a_task_would_end_and_makes_none(opened: Driven) -> None:
+    told = ask(opened, "client.estimate('client.echo', {value: 1}, {label: 'Estimated'})")
+    assert (told["dry_run"], told["kind"], told["label"]) == (True, "client.echo", "Estimated")
+    assert told["starts_in"] is not None
+    batch = ask(opened, "client.estimateBatch('client.echo', [{value: 1}, {value: 2}])")
+    assert batch["total"] == 2
+    assert not any(
+        one["label"] == "Estimated" for one in ask(opened, "client.tasks.list()")["items"]
+    )
+    with pytest.raises(JsError, match="typo"):
+        ask(opened, "client.estimate('client.echo', {typo: 1})")
+
+
 # Types
 
 TYPED = """
-import { ApiError, Client, type Task } from "tornado-rt-client";
+import { ApiError, Client, ServerClock, timeLeft, type Task, type TaskSnapshot } from "tornado-rt-client";
 import "tornado-rt-client/elements";
 
 const client = new Client("https://example.org", { token: async () => "t" });
@@ -355,6 +360,7 @@ for await (const event of task) {
 task.addEventListener("finished", ({ detail }) => console.log(detail.status === "completed"));
 client.inbox.addEventListener("update", ({ detail }) => console.log(detail.counts.unread));
 client.addEventListener("state", ({ detail }) => console.log(detail.retryIn));
+console.log((await client.estimate("k", { a: 1 })).starts_in_high);
 for await (const event of client.subscribe<{ n: number }>("room:1")) {
   if (event.type === "message") console.log(event.data.n + 1);
 }
@@ -363,6 +369,12 @@ try {
 } catch (error) {
   if (error instanceof ApiError) console.log(error.status + 1, error.errors.length);
 }
+console.log(task.timeLeft()?.finish.getTime(), task.startsIn(Date.now())?.seconds, client.skew);
+const snapshot = (await task.read()) as TaskSnapshot;
+console.log(timeLeft(snapshot, new Date(), { skew: 1, receivedAt: 0 })?.latest?.getTime(), snapshot.steps?.[0].duration);
+const clock = new ServerClock();
+clock.hear("2026-11-30T12:00:00Z");
+document.querySelector("rt-snapshot")!.snapshot = snapshot;
 document.querySelector("rt-task")!.client = client;
 // @ts-expect-error a state that there is not
 client.state === "gone";
@@ -371,17 +383,18 @@ client.inbox.forget("x");
 """
 
 
-def test_types_are_those_of_the_verbs(package: Path, tmp_path: Path) -> None:
+def test_types_are_those_of_the_verbs(js_package: Path, tmp_path: Path) -> None:
     """The compiler of TypeScript takes a program that uses them, and finds its faults."""
+    folder = shutil.copytree(js_package, tmp_path / "installed", symlinks=True)
     try:
         options = ("--no-audit", "--no-fund", "--silent", "--no-save")
-        run(program("npm"), "install", *options, "typescript@5.9", cwd=package, seconds=120)
+        run(program("npm"), "install", *options, "typescript@5.9", cwd=folder, seconds=120)
     except (AssertionError, subprocess.TimeoutExpired):
         if os.environ.get("RT_REQUIRE_PROGRAMS"):
             raise
         pytest.skip("no registry has typescript")
-    (package / "typed.mts").write_text(TYPED)
+    (folder / "typed.mts").write_text(TYPED)
     options = ("--noEmit", "--strict", "--module", "nodenext", "--target", "es2022")
     libraries = ("--lib", "es2022,dom,dom.asynciterable,dom.iterable")
-    compiler = package / "node_modules" / "typescript" / "bin" / "tsc"
-    run(program("node"), compiler, *options, *libraries, "typed.mts", cwd=package)
+    compiler = folder / "node_modules" / "typescript" / "bin" / "tsc"
+    run(program("node"), compiler, *options, *libraries, "typed.mts", cwd=folder)

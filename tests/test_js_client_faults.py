@@ -19,10 +19,9 @@ from tests.js_forms import (
     NodeForm,
     PageForm,
     RefusingRelay,
-    install,
-    pack,
     page_form,
 )
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 Token = Callable[..., str]
@@ -32,22 +31,15 @@ FORMS = ["node", "node-socket", "chromium"]
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that has the package installed."""
-    folder = tmp_path_factory.mktemp("js")
-    return install(pack(folder), folder / "installed")
-
-
-@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as opened:
         yield opened
 
 
 @pytest.fixture
-def node(package: Path) -> Iterator[NodeForm]:
+def node(js_package: Path) -> Iterator[NodeForm]:
     """Node with WebSockets."""
-    made = NodeForm(package, sockets=True)
+    made = NodeForm(js_package, sockets=True)
     yield made
     made.close()
 
@@ -61,13 +53,13 @@ def relay(client_server: ServerProcess) -> Iterator[Relay]:
 
 
 @pytest.fixture(params=FORMS)
-def form(request: pytest.FixtureRequest, package: Path, relay: Relay) -> Iterator[Driven]:
+def form(request: pytest.FixtureRequest, js_package: Path, relay: Relay) -> Iterator[Driven]:
     """A place where the client runs, behind the relay."""
     if request.param == "chromium":
         with page_form(request.getfixturevalue("browser"), relay.url) as page:
             yield page
         return
-    made = NodeForm(package, sockets=request.param == "node-socket")
+    made = NodeForm(js_package, sockets=request.param == "node-socket")
     yield made
     made.close()
 
@@ -181,7 +173,7 @@ def options() -> dict[str, str]:
 @pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 def test_server_that_comes_back_is_resumed(
     node: NodeForm,
-    package: Path,
+    js_package: Path,
     options: dict[str, str],
     tmp_path: Path,
     token: str,
@@ -189,7 +181,7 @@ def test_server_that_comes_back_is_resumed(
     signal_: int,
 ) -> None:
     """By a hundred clients at once, over sockets and over streams, spread over some time."""
-    stream = NodeForm(package)
+    stream = NodeForm(js_package)
     server = start_server(tmp_path / "data", **options)
     port = server.url.rpartition(":")[2]
     count = 50
@@ -257,10 +249,10 @@ def test_slow_reader_is_closed_and_resumes(
 
 
 def test_token_is_renewed_before_it_expires(
-    node: NodeForm, package: Path, client_server: ServerProcess, make_token: Token, user: str
+    node: NodeForm, js_package: Path, client_server: ServerProcess, make_token: Token, user: str
 ) -> None:
     """On a socket the connection stays, on a stream the topics go on in the next one."""
-    stream = NodeForm(package)
+    stream = NodeForm(js_package)
     rights = {"scope": "rt:publish", "topics": ["room:*"]}
     tokens = [make_token(user, ttl=ttl, **rights) for ttl in (3, 6, 3600)]
     room = in_room("room:9", user)
@@ -387,10 +379,10 @@ def test_stream_serves_where_sockets_do_not_get_through(
         relay.close()
 
 
-def test_retry_after_is_the_least_wait(package: Path) -> None:
+def test_retry_after_is_the_least_wait(js_package: Path) -> None:
     """A stream comes no earlier than it was told to, and a request neither."""
     waits = http_answer(503, "{}", "Retry-After: 1")
-    stream = NodeForm(package)
+    stream = NodeForm(js_package)
     with FaultyPeer([waits]) as peer:
         stream.open("a", peer.url, "t")
         stream.follow("a", "me")
@@ -400,6 +392,13 @@ def test_retry_after_is_the_least_wait(package: Path) -> None:
         )
         assert connecting[1] - connecting[0] >= 1000
     stream.close()
+
+
+def test_server_that_is_not_there_is_noticed_at_once(node: NodeForm) -> None:
+    """The WebSocket of Node tells an error then, and no close."""
+    node.open("a", f"http://127.0.0.1:{free_port()}", "t", transport="socket")
+    node.follow("a", "me")
+    wait_until(lambda: node.states("a").count("offline") > 2, 5, "it is told offline")
 
 
 def test_silent_connection_is_given_up(

@@ -22,6 +22,7 @@ from services.kinds import (
     KindError,
     KindRegistry,
     KindUnknown,
+    KnownKind,
     NotDescribed,
     ParamsFault,
     ParamsReader,
@@ -42,7 +43,7 @@ from tests.modules import GOOD, Write
 from tests.timing import cpu_seconds
 from tornado_rt.bounds import name_of
 from tornado_rt.json_body import TOLD_CHARACTERS, TOLD_FAULTS
-from tornado_rt.work import Kind
+from tornado_rt.work import Kind, first_fragment
 
 # Processor time of the loop that parameters may cost [s].
 LOOP_SECONDS = 0.35
@@ -1069,6 +1070,15 @@ def test_configure_that_fails_is_told(write: Write, settings: Settings) -> None:
 # Known kinds.
 
 
+def first_of(known: KnownKind, params: dict[str, Any]) -> dict[str, Any]:
+    """Return the first fragment of a task's snapshot."""
+    outline = known.outline(params)
+    fragment: dict[str, Any] = orjson.loads(
+        b"{" + first_fragment(outline.plan, outline.expected) + b"}"
+    )
+    return fragment
+
+
 def both(kind: Kind) -> list[LocalKind | SharedKind]:
     """Return a kind as its own process sees it, and as another one does, by way of JSON."""
     entry = entry_of(kind)
@@ -1098,7 +1108,7 @@ def test_known_kind_makes_the_label_plan_and_first_snapshot_of_a_task() -> None:
         plan = known.plan(params)
         assert plan is not None
         assert [leaf.name for leaf in plan.leaves] == ["probe", "transcode", "upload"]
-        first = orjson.loads(b"{" + known.first(params) + b"}")
+        first = first_of(known, params)
         assert first["progress"] == 0
         assert first["message"] == "Waiting"
         assert first["plan"] == plan.digest
@@ -1120,7 +1130,7 @@ def test_what_functions_make_is_known_to_their_own_process_alone() -> None:
     assert shared.plan(params) is None
     assert shared.label(params) == "report.nightly"
     assert shared.expected(params) is None
-    assert orjson.loads(b"{" + shared.first(params) + b"}")["plan"] is None
+    assert first_of(shared, params)["plan"] is None
 
 
 @attrs.frozen
@@ -1210,7 +1220,7 @@ def test_function_of_an_author_that_fails_costs_no_task() -> None:
     assert known.label(params) == "A report"
     assert known.plan(params) is None
     assert known.expected(params) is None
-    assert orjson.loads(b"{" + known.first(params) + b"}")["marks"] == ""
+    assert first_of(known, params)["marks"] == ""
 
 
 @pytest.mark.parametrize("seconds", [1e308, 10**400, float("nan"), -1, "5"])

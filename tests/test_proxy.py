@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 from tests.conftest import ROOT, program
-from tests.faults.clients import SocketClient, StreamClient
-from tests.faults.crowd import SSE, WS
+from tests.faults.clients import ME
+from tests.faults.fleet import Fleet, Form
+from tests.faults.gateway import Gateway
 from tests.faults.system import Child, Server, System
 from tests.ports import free_port
 from tests.waiting import until
@@ -44,32 +45,18 @@ class Proxy(Child):
         super().__init__("nginx", command, folder, {})
 
 
-class Stays:
-    """A client that knows no other address."""
-
-    def _change_server(self) -> None:
-        """Come back to the proxy."""
-
-
-class Socket(Stays, SocketClient):
-    """A WebSocket through the proxy."""
-
-
-class Stream(Stays, StreamClient):
-    """An event stream through the proxy."""
-
-
 def documented() -> str:
     found = re.findall(r"```nginx\n(.*?)```", (ROOT / "docs/scaling.md").read_text(), re.DOTALL)
     assert len(found) == 1
     return str(found[0])
 
 
-def test_documented_configuration_passes_everything_on() -> None:
+def test_documented_configuration_passes_everything_on(js_package: Path) -> None:
     """Requests, sockets and streams; clients survive that their server stops."""
 
     async def scenario() -> None:
-        async with System(workers=0, RT_TRUST_PROXY_HEADERS="true") as system:
+        options = {"RT_TRUST_PROXY_HEADERS": "true"}
+        async with System(workers=0, **options) as system, Fleet(system, js_package):
             folder = system.folder / "proxy"
             folder.mkdir()
             proxy = Proxy(folder, system.servers)
@@ -105,10 +92,12 @@ async def is_up(system: System, proxy: Proxy) -> bool:
 
 async def use(system: System, proxy: Proxy) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        clients = [
-            await stack.enter_async_context(make(system, "u", path, server=proxy))  # type: ignore[arg-type]
-            for make, path in ((Socket, WS), (Stream, SSE)) * 4
-        ]
+        clients = []
+        for form in (Form.NODE, Form.NODE_STREAM, Form.ASYNC, Form.SYNC) * 2:
+            gateway = Gateway(lambda: [proxy], proxy)  # type: ignore[arg-type,list-item]
+            await stack.enter_async_context(gateway)
+            following = system.fleet.following(form, "u", ME, server=proxy, gateway=gateway)  # type: ignore[arg-type]
+            clients.append(await stack.enter_async_context(following))
         await until(lambda: all(one.up for one in clients), what="all are connected")
         spread = [(await system.stats(one))["total_connections"] for one in system.servers]
         assert spread == [4, 4]

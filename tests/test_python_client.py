@@ -1,5 +1,6 @@
 """The Python client in both forms, on a real server."""
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.browsing import Relay
-from tests.client_forms import SECONDS, AsyncForm, FaultyPeer, SyncForm, forward
+from tests.client_forms import SECONDS, FaultyPeer, Form, forward
+from tests.client_forms import form as form
 from tests.conftest import ServerProcess
 from tests.waiting import wait_until
 from tornado_rt_client import (
@@ -16,6 +18,7 @@ from tornado_rt_client import (
     Changed,
     Conflict,
     Counts,
+    Estimate,
     Finished,
     Forbidden,
     Invalid,
@@ -28,16 +31,6 @@ from tornado_rt_client import (
     TasksListed,
     Unauthorized,
 )
-
-Form = SyncForm | AsyncForm
-
-
-@pytest.fixture(params=[SyncForm, AsyncForm], ids=["sync", "async"])
-def form(request: pytest.FixtureRequest) -> Iterator[Form]:
-    """One form of the client."""
-    made = request.param()
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -86,6 +79,19 @@ def test_task_is_submitted_watched_and_has_a_result(form: Form, client: Any) -> 
     record = form.call(task.read())
     assert (record.status, record.result) == ("completed", {"a": [1, None]})
     assert record.data["params"]["steps"] == 3
+
+
+def test_estimate_says_when_a_task_would_end_and_makes_none(form: Form, client: Any) -> None:
+    label = f"Estimated {uuid.uuid4().hex}"
+    told = form.call(client.estimate("client.echo", {"value": 1}, label=label))
+    assert isinstance(told, Estimate)
+    assert (told.kind, told.label, told.task_id) == ("client.echo", label, None)
+    assert told.starts_in is not None
+    batch = form.call(client.estimate_batch("client.echo", [{"value": n} for n in range(3)]))
+    assert (batch.total, batch.batch_id) == (3, None)
+    with pytest.raises(Invalid, match="typo"):
+        form.call(client.estimate("client.echo", {"typo": 1}))
+    assert all(one.label != label for one in form.each(client.tasks()))
 
 
 def test_task_without_a_result_says_why(form: Form, client: Any, gate: Path) -> None:

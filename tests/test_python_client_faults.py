@@ -15,13 +15,14 @@ from tests.client_forms import (
     SECONDS,
     AsyncForm,
     FaultyPeer,
-    SyncForm,
+    Form,
     block,
     cut,
     header,
     http_answer,
     stream_answer,
 )
+from tests.client_forms import form as form
 from tests.conftest import SECRET
 from tests.ports import free_port
 from tornado_rt_client import (
@@ -38,7 +39,6 @@ from tornado_rt_client import (
     Unavailable,
 )
 
-Form = SyncForm | AsyncForm
 Peers = Callable[..., FaultyPeer]
 ACCEPTED = http_answer(202, json.dumps({"task_id": "t"}))
 BUSY = http_answer(503, json.dumps({"status": 503, "detail": "busy"}), "Retry-After: 0")
@@ -47,14 +47,6 @@ FULL = http_answer(429, json.dumps({"status": 429, "detail": "full"}), "Retry-Af
 CALM = block("connected", '{"heartbeat_interval": 60}', "e-0", retry=1)
 BRISK = block("connected", '{"heartbeat_interval": 0.1}', "e-0", retry=1)
 END = block("finished", '{"task_id": "t", "final_status": "completed", "result": 7}', "e-9")
-
-
-@pytest.fixture(params=[SyncForm, AsyncForm], ids=["sync", "async"])
-def form(request: pytest.FixtureRequest) -> Iterator[Form]:
-    """One form of the client."""
-    made = request.param()
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -180,16 +172,35 @@ def test_problem_that_passes_brings_the_client_back(form: Form, make_peer: Peers
     """The token is asked for anew: the one before has expired."""
     expired = block("problem", '{"code": "token_expired", "message": "…"}')
     going = block("problem", '{"code": "going_away", "message": "…"}')
-    named = block("error", '{"code": "degraded", "message": "…"}')
     peer = make_peer(
-        *(stream_answer(CALM, one, stays=True) for one in (expired, going, named)),
+        *(stream_answer(CALM, one, stays=True) for one in (expired, going)),
         stream_answer(CALM, END),
     )
-    tokens = iter("abcd")
+    tokens = iter("abc")
     assert len(list(watch(form, peer, token=lambda: next(tokens)))) == 1
     assert [header(one, "Authorization") for one in peer.heads] == [
-        f"Bearer {one}" for one in "abcd"
+        f"Bearer {one}" for one in "abc"
     ]
+
+
+def test_store_that_is_away_does_not_end_the_stream(form: Form, make_peer: Peers) -> None:
+    """The server goes on with what it has; another stream would be refused."""
+    for name in ("problem", "error"):
+        degraded = block(name, '{"code": "degraded", "message": "…"}')
+        peer = make_peer(stream_answer(CALM, degraded, progress(1), END), cut)
+        assert percents(list(watch(form, peer))) == [1]
+        assert len(peer.heads) == 1
+
+
+def test_topic_that_cannot_be_read_brings_the_client_back(form: Form, make_peer: Peers) -> None:
+    """Only another connection follows it again."""
+    degraded = '{"topic": "me", "data": {"code": "degraded", "message": "…"}}'
+    peer = make_peer(
+        stream_answer(CALM, block("problem", degraded), stays=True), stream_answer(CALM, END)
+    )
+    client = form.client(peer.url, user="u")
+    assert isinstance(next(form.each(client.subscribe("me", timeout=SECONDS))), Finished)
+    assert len(peer.heads) == 2
 
 
 def test_problem_that_stays_is_told(form: Form, make_peer: Peers) -> None:

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from services.queue import QueueService, key_prefix
 from tests.faults.crowd import SSE, Crowd
+from tests.faults.fleet import Fleet
 from tests.faults.system import open_client
 from tests.queueing import enqueue, started
 from tests.realtime import EventStream
@@ -34,12 +35,16 @@ MOST_STEPS = 200
 Scenario = Callable[[SharedSystem, Crowd], Awaitable[None]]
 
 
-def play(make: type[ClusterNodes] | type[SentinelNodes], scenario: Scenario) -> None:
+def play(package: Path, make: type[ClusterNodes] | type[SentinelNodes], scenario: Scenario) -> None:
     """Play it to people who are written to all the while: nobody misses or doubles anything."""
     seed = os.environ.get("RT_FAULT_SEED") or secrets.token_hex(4)
 
     async def run() -> None:
-        async with SharedSystem(make) as system, Crowd(system, random.Random(seed)) as crowd:
+        async with (
+            SharedSystem(make) as system,
+            Fleet(system, package),
+            Crowd(system, random.Random(seed)) as crowd,
+        ):
             crowd.flow()
             await until(lambda: crowd.news_to_all(0), what="there is something for everybody")
             await scenario(system, crowd)
@@ -72,7 +77,7 @@ async def goes_on(crowd: Crowd) -> None:
     await until(lambda: crowd.news_to_all(since), FAILOVER_SECONDS, "it goes on for everybody")
 
 
-def test_product_on_a_cluster_outlives_the_queues_master() -> None:
+def test_product_on_a_cluster_outlives_the_queues_master(js_package: Path) -> None:
     """Killed, then frozen. Its replica takes over; back as a replica, it is handed the slot again.
 
     Its people have their limit of connections over both servers before.
@@ -83,7 +88,7 @@ def test_product_on_a_cluster_outlives_the_queues_master() -> None:
         await outlives(system, crowd, Node.kill)
         await outlives(system, crowd, freeze)
 
-    play(ClusterNodes, scenario)
+    play(js_package, ClusterNodes, scenario)
 
 
 async def freeze(node: Node) -> None:
@@ -137,7 +142,7 @@ async def limit_holds(system: SharedSystem) -> None:
     await system.change_settings(ws_max_connections_per_user=0)
 
 
-def test_product_under_sentinel_outlives_its_master() -> None:
+def test_product_under_sentinel_outlives_its_master(js_package: Path) -> None:
     async def scenario(system: SharedSystem, crowd: Crowd) -> None:
         assert isinstance(system.shared, SentinelNodes)
         # One of the three that are asked says nothing.
@@ -147,7 +152,7 @@ def test_product_under_sentinel_outlives_its_master() -> None:
             lambda: has_subscriptions(system.shared.replica), FAILOVER_SECONDS, "all follow"
         )
 
-    play(SentinelNodes, scenario)
+    play(js_package, SentinelNodes, scenario)
 
 
 @contextlib.asynccontextmanager

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -17,6 +18,7 @@ import msgpack
 import pytest
 from redis.asyncio import Redis
 
+from services.estimates import Estimates
 from services.kinds import KindError, KindRegistry, ParamsFault
 from services.progress import PlanBook
 from services.queue import Once, QueueService, Task, TaskState
@@ -147,7 +149,7 @@ def site_of(
     redis: Redis, queue: QueueService, kinds: Mapping[str, Kind], most_per_user: int = 100
 ) -> Site:
     bounds, registry = TaskBounds(), KindRegistry(kinds)
-    make = TaskService(queue, registry, PlanBook(queue.read_plans), bounds).make
+    make = TaskService(queue, registry, PlanBook(queue.read_plans), bounds, Estimates(queue)).make
     service = ScheduleService(queue, make, bounds, most_per_user=most_per_user)
     return Site(redis, queue, make, service, ScheduleStore(queue))
 
@@ -201,10 +203,34 @@ async def test_schedule_says_all_that_is_known_of_it(site: Site) -> None:
         "fired": 0,
         "skipped": 0,
         "skipped_because": None,
+        "usual_seconds": None,
+        "usual_low": None,
+        "usual_high": None,
+        "next_ends_at": None,
     }
     assert next_at[11:] in ("01:00:00.000Z", "02:00:00.000Z")
     assert made | {"next_at": next_at} == await site.service.get("alice", "nightly")
     assert await site.faults() == []
+
+
+@pytest.mark.gen_test
+async def test_schedule_says_how_long_its_tasks_take(site: Site, redis: Redis) -> None:
+    """Once some of their kind have ended; the next one ends so long after its time."""
+    await site.service.create("alice", MINUTE)
+    await redis.hset("{rtq}:pace", "report", 90)
+    shown = await site.service.get("alice", "minute")
+    assert shown["usual_seconds"] == pytest.approx(90, rel=0.2)
+    assert shown["usual_low"] < shown["usual_seconds"] < shown["usual_high"]
+    starts, ends = (datetime.fromisoformat(shown[name]) for name in ("next_at", "next_ends_at"))
+    assert (ends - starts).total_seconds() == pytest.approx(shown["usual_seconds"], abs=0.1)
+    [listed] = (await site.service.find("alice", "", 10))["items"]
+    assert listed == shown
+    # It is a body, too.
+    again, is_new = await site.service.put("alice", "minute", shown)
+    assert (again, is_new) == (shown, False)
+    off = await site.service.enable("alice", "minute", False)
+    assert (off["next_at"], off["next_ends_at"]) == (None, None)
+    assert off["usual_seconds"] == shown["usual_seconds"]
 
 
 @pytest.mark.gen_test

@@ -70,11 +70,15 @@ async def test_example_runs_is_cancelled_killed_and_stopped(
             await until(lambda: has(alice, quick, status="completed", result={"counted": 3}))
             assert (await read(alice, quick))["label"] == "to 3"
 
-            slow = await submit(alice, to=100, pause=0.05)
-            await until(lambda: has(alice, slow, unit="numbers", total=100))
-            await alice.delete(f"/api/tasks/{slow}")
+            slow = [await submit(alice, to=1000, pause=0.05) for _ in range(4)]
+            for task_id in slow:
+                await until(lambda one=task_id: has(alice, one, unit="numbers", total=1000))
             kept = await submit(alice, to=20, pause=0.05)
+            # It has no more room until it has heard of the cancellation.
+            await alice.delete(f"/api/tasks/{slow[0]}")
             await until(lambda: has(alice, kept, done=3))
+            for task_id in slow[1:]:
+                await alice.delete(f"/api/tasks/{task_id}")
             # What is told of progress is kept too.
             os.kill(first.pid, signal.SIGKILL)
             first.wait()

@@ -1,10 +1,13 @@
 """Workers elsewhere whose connection, server or Redis goes away: nothing is lost, nothing twice."""
 
+import asyncio
+import json
 import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import attrs
 import pytest
@@ -13,6 +16,7 @@ from redis.asyncio import Redis
 from settings import Settings
 from tests.api import Client
 from tests.conftest import SECRET, start_server, stop_server
+from tests.peers import TEXT, Peers, client_frame
 from tests.realtime import start_redis
 from tests.remote_worker import FILM, connect, lease, office, read, submit
 from tests.waiting import until
@@ -72,6 +76,34 @@ async def test_worker_that_is_cut_off_and_returns_goes_on(
         assert told["became"] == "cancelled"
         [told] = await back.items("ack", lease(b, outcome="completed"))
         assert told["became"] == "completed"
+
+
+@pytest.mark.gen_test
+async def test_worker_that_answers_no_ping_is_closed_and_its_leases_are_short(
+    quiet: Settings, redis: Redis, make_token: Token
+) -> None:
+    """By 4510; a worker that answers is not, though it says nothing."""
+    beating = attrs.evolve(quiet, ws_heartbeat_seconds=0.3)
+    async with office(beating, make_token) as (alice, machine), Peers() as peers:
+        port = urlsplit(machine.url).port or 0
+        deaf, quiet_one = [
+            await peers.open(port, "/api/ws/worker", machine.token) for _ in range(2)
+        ]
+        for peer, name in ((deaf, "deaf"), (quiet_one, "quiet")):
+            data = {"worker_id": name, "kinds": [FILM], "slots": 1}
+            peer.send(client_frame(TEXT, json.dumps({"type": "work", "data": data}).encode()))
+            await peer.message_of("working")
+        ids = [await submit(alice, name) for name in "ab"]
+        # Each has one of the two.
+        [lost] = (await deaf.message_of("tasks"))["data"]["items"]
+        [kept] = (await quiet_one.message_of("tasks"))["data"]["items"]
+        assert {lost["task_id"], kept["task_id"]} == set(ids)
+        answering = asyncio.create_task(quiet_one.message_of("never"))
+        assert await deaf.close_code() == 4510
+        await until(lambda: is_short(redis, lost["task_id"]))
+        assert await seconds_left(redis, kept["task_id"]) > 200
+        assert not answering.done()
+        answering.cancel()
 
 
 async def is_short(redis: Redis, task_id: str) -> bool:

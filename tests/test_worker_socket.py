@@ -348,3 +348,43 @@ async def test_expired_lease_is_told_when_the_worker_extends(
         await other.work()
         assert (await other.task())["attempt"] == 2
         assert await is_lost()
+
+
+@pytest.mark.gen_test
+async def test_task_that_reports_nothing_has_its_time_left_told_with_its_lease(
+    quiet: Settings, make_token: Token
+) -> None:
+    async with office(quiet, make_token) as (alice, machine):
+        worker = await connect(machine)
+        await worker.work([FILM | {"expected_seconds": 60}], slots=2)
+        task_id = await submit(alice, "a.mkv")
+        task = await worker.task()
+
+        async def left() -> float | None:
+            await worker.items("extend", lease(task))
+            seconds: float | None = (await read(alice, task_id))["elapsed_time"]
+            return seconds
+
+        await until(left)
+        shown = await read(alice, task_id)
+        assert 50 < shown["remaining_time"] < 60
+        assert shown["remaining_low"] < shown["remaining_time"] < shown["remaining_high"]
+
+
+@pytest.mark.gen_test
+async def test_tasks_that_run_elsewhere_teach_those_that_come(
+    quiet: Settings, make_token: Token, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.estimates.estimates.FRESH_SECONDS", 0.0)
+    async with office(quiet, make_token) as (alice, machine):
+        worker = await connect(machine)
+        await worker.work(slots=2)
+        for number in range(2):
+            task_id = await submit(alice, f"{number}.mkv")
+            task = await worker.task()
+            await worker.items("report", lease(task, step="encode"))
+            shown = await read(alice, task_id)
+            assert ["usual_duration" in step for step in shown["steps"]] == [bool(number)] * 2
+            await worker.items("ack", lease(task, outcome="completed", result={"frames": 3}))
+        [key] = await redis.keys("{rtq}:history:*")
+        assert await redis.llen(key) >= 1

@@ -382,7 +382,8 @@ async def _register(core: Core, own: _Work, *, is_server: bool = True) -> None:
 
 
 def _tasks(core: Core) -> TaskService:
-    return TaskService(core.queue, core.kinds, core.plans, TaskBounds.of(core.settings))
+    bounds = TaskBounds.of(core.settings)
+    return TaskService(core.queue, core.kinds, core.plans, bounds, core.estimates)
 
 
 @contextlib.asynccontextmanager

@@ -21,7 +21,7 @@ from services.worker import Worker, load_targets
 from settings import Settings
 from tornado_rt.garbage import collect_seldom
 from tornado_rt.redis import open_redis
-from tornado_rt.work import Kind, Run, Step
+from tornado_rt.work import Kind, Run, Step, first_fragment
 
 PRIORITIES = tuple(Priority)
 USERS, KEYS = 10, 7
@@ -99,7 +99,10 @@ async def main(url: str, jobs: int, concurrency: int, full: bool) -> None:
 async def _new(registry: KindRegistry, queue: QueueService, name: str, full: bool) -> NewTask:
     kind = await registry.find(name, queue)
     return NewTask(
-        kind=name, job=Job(label=name), first=kind.first({}), plan=kind.plan({}) if full else None
+        kind=name,
+        job=Job(label=name),
+        first=first_fragment(kind.plan({}), kind.expected({})),
+        plan=kind.plan({}) if full else None,
     )
 
 

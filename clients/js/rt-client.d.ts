@@ -37,6 +37,72 @@ export interface TaskSnapshot extends Fields {
   attempt: number;
   progress: number;
   message?: string | null;
+  /** Of a task that waits: its start, within the bounds in four of five cases. */
+  starts_in?: number;
+  starts_in_low?: number;
+  starts_in_high?: number;
+  current_step?: number;
+  current_step_name?: string;
+  steps?: Step[];
+  /** How far the current step is [%]. */
+  step_progress?: number;
+  /** More steps will be found. */
+  steps_open?: boolean;
+  elapsed_time?: number;
+  /** How long it still takes, from `updated_at` on, within the bounds in four of five cases; null is unknown. */
+  remaining_time?: number | null;
+  remaining_low?: number | null;
+  remaining_high?: number | null;
+  estimated_total_time?: number | null;
+  updated_at?: string;
+  /** Why the time left rose, and when. */
+  revised?: string;
+  revised_at?: string;
+  slow_since?: string;
+  stalled_since?: string;
+}
+
+export interface Step {
+  name: string;
+  description: string;
+  weight: number;
+  status: "pending" | "current" | "completed" | "skipped" | "failed";
+  group?: string[];
+  /** From the start of the attempt. */
+  started_after?: number;
+  duration?: number;
+  usual_duration?: number;
+}
+
+/** A time that is left; `finish` and `latest` are by this machine's clock. Null is unknown. */
+export interface TimeLeft {
+  seconds: number;
+  low: number | null;
+  high: number | null;
+  finish: Date;
+  latest: Date | null;
+}
+
+export interface Known {
+  /** How far the server's clock is ahead of that of this machine. */
+  skew?: number;
+  /** When the snapshot came [ms]. */
+  receivedAt?: number;
+}
+
+/** How long a task or batch still takes; null: it is unknown, or it does not run. */
+export function timeLeft(snapshot: Fields, now?: Date | number, known?: Known): TimeLeft | null;
+/** The same of the start of a task that waits. */
+export function startsIn(snapshot: Fields, now?: Date | number, known?: Known): TimeLeft | null;
+/** The seconds since a snapshot was true. */
+export function ageOf(snapshot: Fields, now: number, known?: Known): number;
+
+/** The clock of the server, as far as the `timestamp`s of its messages tell it. */
+export class ServerClock {
+  hear(timestamp: unknown): void;
+  readonly skew: number;
+  /** In milliseconds since 1970; null while nothing is known. */
+  readonly time: number | null;
 }
 
 export interface BatchSnapshot extends Fields {
@@ -49,6 +115,31 @@ export interface BatchSnapshot extends Fields {
   cancelled: number;
   dead: number;
   progress: number;
+  /** The time left, within the bounds in four of five cases; null is unknown. */
+  remaining_time: number | null;
+  remaining_low: number | null;
+  remaining_high: number | null;
+}
+
+/** When a task or batch would start and end if it were submitted now; null is unknown. */
+export interface Estimate extends Fields {
+  dry_run: true;
+  kind: string;
+  position: number | null;
+  starts_in: number | null;
+  starts_in_low: number | null;
+  starts_in_high: number | null;
+  remaining_time: number | null;
+  remaining_low: number | null;
+  remaining_high: number | null;
+  starts_at: string | null;
+  ends_at: string | null;
+  ends_at_low: string | null;
+  ends_at_high: string | null;
+  waiting_for?: { code: string; message: string };
+  /** What is there already and would be the answer. */
+  task_id?: string;
+  batch_id?: string;
 }
 
 export interface TaskItem extends Fields {
@@ -172,6 +263,8 @@ export interface Task extends Watchable<TaskEvent> {
   readonly id: string;
   readonly submission: Fields | null;
   result<T = any>(options?: Waiting): Promise<T>;
+  timeLeft(now?: Date | number): TimeLeft | null;
+  startsIn(now?: Date | number): TimeLeft | null;
   cancel(): Promise<TaskItem>;
   retry(): Promise<Fields>;
   read(): Promise<TaskItem>;
@@ -181,6 +274,7 @@ export interface Batch extends Watchable<BatchEvent> {
   readonly id: string;
   readonly submission: Fields | null;
   result(options?: Waiting): Promise<BatchFinished>;
+  timeLeft(now?: Date | number): TimeLeft | null;
   cancel(): Promise<BatchSnapshot>;
   retry(): Promise<{ retried: number }>;
   read(): Promise<BatchSnapshot>;
@@ -261,6 +355,7 @@ export class Client extends EventTarget {
   readonly url: string;
   readonly state: State;
   readonly status: Status;
+  readonly skew: number;
   readonly inbox: Inbox;
   readonly tasks: TaskList;
   readonly schedules: Schedules;
@@ -268,6 +363,8 @@ export class Client extends EventTarget {
   batch(id: string): Batch;
   subscribe<T = any>(topic: string): Topic<T>;
   submit(kind: string, params?: object, options?: SubmitOptions): Promise<Task>;
+  estimate(kind: string, params?: object, options?: SubmitOptions): Promise<Estimate>;
+  estimateBatch(kind: string, items: object[], options?: SubmitOptions): Promise<Estimate>;
   submitBatch(kind: string, items: object[], options?: SubmitOptions): Promise<Batch>;
   notify(userId: string, fields: Fields, options?: { idempotencyKey?: string }): Promise<Notification>;
   publish(topic: string, data?: Json): Promise<string>;

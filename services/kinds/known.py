@@ -13,7 +13,8 @@ import structlog
 from services.kinds.validation import BadSchema, SchemaReader
 from services.queue.models import KindEntry, KindLimits
 from tornado_rt.bounds import number_of
-from tornado_rt.work import Kind, Plan, clean_line, first_fragment, format_label
+from tornado_rt.work import Kind, Plan, clean_line, format_label
+from tornado_rt.work.attempts.lessons import Outline, key_of
 from tornado_rt.work.kind import MAX_LABEL_LENGTH, OWN_FIELDS
 from tornado_rt.work.params.faults import PLACE, ParamsFault
 from tornado_rt.work.params.reader import KEPT_DEPTH, MOST_BYTES, reader_of
@@ -142,9 +143,11 @@ class KnownKind(ABC):
         """Return the parameters that snapshots carry."""
         return {name: params[name] for name in self._shown if name in params}
 
-    def first(self, params: dict[str, Any]) -> bytes:
-        """Return the first fragment of a task's snapshot."""
-        return first_fragment(self.plan(params), self.expected(params))
+    def outline(self, params: dict[str, Any]) -> Outline:
+        """Return what is known of a task before it runs."""
+        plan, told = self.plan(params), self._told.telling
+        key = key_of(self.name, plan.digest if plan else "", [params.get(name) for name in told])
+        return Outline(self.name, key, plan, self.expected(params))
 
     @abstractmethod
     def _label(self, params: dict[str, Any]) -> str:

@@ -12,8 +12,8 @@ from redis.exceptions import ResponseError, TimeoutError
 
 from services.queue.access import QueueAccess
 from services.queue.jobs import pack_job
-from services.queue.models import Batch, NewTask, Once, Task
-from services.queue.replies import new_task, read_batch, read_task
+from services.queue.models import Batch, Estimate, NewTask, Once, Task
+from services.queue.replies import new_task, read_batch, read_estimate, read_task
 
 # A script puts at least this many tasks into the line in a second, also where memory is short.
 TASKS_PER_SECOND = 200
@@ -27,6 +27,8 @@ NEW_FIELDS = 3
 SCOPES = {"waiting": "w", "running": "r"}
 # For each byte one of 32 characters: five of its bits.
 ID_CHARACTERS = b"abcdefghijklmnopqrstuvwxyz234567" * 8
+# Of a task whose length nobody knows, until some of its kind have ended [s].
+EXPECTED_SECONDS = 60.0
 # When a task is made and its number: the script fills them in.
 FILLED_IN = ("", "")
 
@@ -51,9 +53,7 @@ class Adding(QueueAccess):
         request under the same key; Conflict for a unique key that rejects.
         """
         task_id, plans = task_id or new_id(), self.sent_plans.missing([new])
-        unique, fields = _unique_key(user_id, new)
-        if delay or run_at:
-            fields |= {"delay": delay, "run_at": run_at}
+        unique, fields = _timed_fields(user_id, new, delay, run_at)
         if once is not None:
             fields |= _once_fields(user_id, once, "once")
         reply = self._unless_refused(
@@ -113,6 +113,47 @@ class Adding(QueueAccess):
         self.sent_plans.note(plans)
         return batch
 
+    async def estimate_task(
+        self,
+        user_id: str,
+        new: NewTask,
+        *,
+        delay: float = 0.0,
+        run_at: float = 0.0,
+        once: Once | None = None,
+    ) -> Estimate:
+        """Say when a task would start and end. Raise as `enqueue_task` does; it adds nothing."""
+        unique, fields = _timed_fields(user_id, new, delay, run_at)
+        task = task_fields(user_id, new, "", unique=unique) | fields
+        return await self._estimate(user_id, [new], [task], once, is_batch=False)
+
+    async def estimate_batch(
+        self, user_id: str, tasks: Sequence[NewTask], *, once: Once | None = None
+    ) -> Estimate:
+        """Say when a batch would start and end. Raise as `create_batch` does; it adds nothing."""
+        items = [task_fields(user_id, new, "") for new in tasks]
+        return await self._estimate(user_id, tasks, items, once, is_batch=True)
+
+    async def _estimate(
+        self,
+        user_id: str,
+        news: Sequence[NewTask],
+        tasks: Sequence[Mapping[str, Any]],
+        once: Once | None,
+        *,
+        is_batch: bool,
+    ) -> Estimate:
+        reply = await self.scripts.run(
+            "estimate",
+            user=user_id,
+            **_once_fields(user_id, once, "once"),
+            waiting=self.max_waiting_per_user,
+            tasks=tasks,
+            knows=all(new.expected_seconds is not None for new in news),
+            is_batch=is_batch,
+        )
+        return read_estimate(self._unless_refused(reply))
+
     async def _run_patiently(self, name: str, tasks: int, /, **arguments: Any) -> Any:
         """Run a script that takes long for many tasks, longer than an answer may.
 
@@ -167,7 +208,7 @@ def task_fields(
         str(new.priority.level),
         new.key,
         str(new.max_attempts),
-        str(new.expected_seconds),
+        str(EXPECTED_SECONDS if new.expected_seconds is None else new.expected_seconds),
         told,
         unique,
         new.plan.digest if new.plan else "",
@@ -191,6 +232,14 @@ def _unique_key(user_id: str, new: NewTask) -> tuple[str, dict[str, Any]]:
         seconds = float(unique.scope)
     digest = hashlib.sha256(named).hexdigest()
     return scope + digest, {"conflict": unique.on_conflict.value, "unique_seconds": seconds}
+
+
+def _timed_fields(
+    user_id: str, new: NewTask, delay: float, run_at: float
+) -> tuple[str, dict[str, Any]]:
+    """Return the unique key of a task, and what else the scripts take of one alone."""
+    unique, fields = _unique_key(user_id, new)
+    return unique, fields | ({"delay": delay, "run_at": run_at} if delay or run_at else {})
 
 
 def _once_fields(user_id: str, once: Once | None, name: str) -> dict[str, str]:

@@ -139,7 +139,7 @@ class NewTask:
 
     `first` is the snapshot's first fragment: a JSON object without its braces. `shown` stands in
     each snapshot, beside the label. `expected_seconds` is how long it may take, for the first guess
-    of when others start. `notify`: its end makes a notification.
+    of when others start; None: nobody knows. `notify`: its end makes a notification.
     """
 
     kind: str
@@ -150,9 +150,37 @@ class NewTask:
     priority: Priority = Priority.NORMAL
     key: str = ""
     max_attempts: int = 3
-    expected_seconds: float = 60.0
+    expected_seconds: float | None = None
     notify: bool = True
     unique: Unique | None = None
+
+
+@attrs.frozen
+class Band:
+    """A duration that is not known [s]: its median, its 10th and its 90th percentile."""
+
+    middle: float
+    low: float
+    high: float
+
+
+@attrs.frozen(kw_only=True)
+class Estimate:
+    """When a task or batch would start and end if it were submitted at the time `at` [s].
+
+    `starts` and `ends` count from then, `runs` from its start. None: too little is known, or
+    nothing would start it. `there` is the id of one that there is already, "" for a new one;
+    `waiting_for` the code of what holds it back, "" for nothing; `position` None when it would not
+    stand in the line.
+    """
+
+    at: float
+    there: str
+    waiting_for: str
+    position: int | None
+    starts: Band | None
+    runs: Band | None
+    ends: Band | None
 
 
 def describe_dead(task: Task) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Reading tasks and batches, their logs of events, and the counts of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
 from services.queue.access import QueueAccess
 from services.queue.kinds import ALL_KINDS, unpack_limits
 from services.queue.models import (
+    Band,
     Batch,
     BatchNotFound,
     Followed,
@@ -19,7 +20,7 @@ from services.queue.models import (
     TooManyToCheck,
     UserQueueStatus,
 )
-from services.queue.replies import fields_of, read_batch, read_replay, read_task
+from services.queue.replies import fields_of, read_band, read_batch, read_replay, read_task
 from tornado_rt.protocol import Cursor
 
 # How many tasks one request of a list looks at, and how many one script does.
@@ -89,6 +90,13 @@ class Reading(QueueAccess):
         waiting, aside, active = (int(found or 0) for found in counts)
         limits = attrs.asdict(self.limits) | unpack_limits(packed)
         return UserQueueStatus(waiting + aside, active, limits["user_limit"])
+
+    async def read_lengths(self, kinds: Iterable[str]) -> dict[str, Band]:
+        """Return how long tasks of kinds usually take [s], of those of which some have ended."""
+        asked = sorted(set(kinds))
+        found = await self.scripts.run("read_lengths", kinds=asked) if asked else []
+        bands = zip(asked, map(read_band, found), strict=True)
+        return {kind: band for kind, band in bands if band is not None}
 
     async def stats(self) -> QueueStats:
         """Count the tasks in each state."""

@@ -10,9 +10,11 @@ import orjson
 from services.queue.jobs import readable_job, unpack_job
 from services.queue.models import (
     LEVELS,
+    Band,
     Batch,
     BatchState,
     Claim,
+    Estimate,
     NewTask,
     Replay,
     Task,
@@ -107,6 +109,26 @@ def read_batch(reply: Sequence[Any]) -> Batch:
         BatchState(status.decode()),
         [task_id.decode() for task_id in task_ids],
         snapshot,
+    )
+
+
+def read_band(reply: Sequence[bytes]) -> Band | None:
+    """Read a duration that is not known; None: nothing is known of it."""
+    return Band(*map(float, reply)) if reply else None
+
+
+def read_estimate(reply: Sequence[Any]) -> Estimate:
+    """Read when something would start and end."""
+    at, there, code, position, *bands = reply
+    starts, runs, ends = map(read_band, bands)
+    return Estimate(
+        at=float(at),
+        there=there.decode(),
+        waiting_for=code.decode(),
+        position=int(position) if position else None,
+        starts=starts,
+        runs=runs,
+        ends=ends,
     )
 
 

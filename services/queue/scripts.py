@@ -24,7 +24,7 @@ from tornado_rt.redis import KEY_TYPES
 FOLDER = Path(__file__).parent / "scripts"
 USES = "-- Uses: "
 # These parts of the library stand around the rest.
-GROUND = ("base", "records", "events", "counts")
+GROUND = ("base", "records", "events", "counts", "paces")
 WHOLE = """%s
 local function run()
 %s

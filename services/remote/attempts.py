@@ -49,6 +49,8 @@ class RemoteAttempt:
     waiting: list[Callable[[str], None]] = attrs.Factory(list)
     # What is known of tasks like it, once that was asked for.
     forecast: Forecast | None = None
+    # When it was told last how far it is (monotonic), None: never.
+    told_at: float | None = None
     _progress: Progress | None = None
     _snapshot: dict[str, Any] = attrs.Factory(dict)
 
@@ -75,6 +77,12 @@ class RemoteAttempt:
             self._progress = Progress(self.plan, expected, self.ran, self.forecast)
             self._progress.resume(self._snapshot)
         return self._progress
+
+    def is_news(self) -> bool:
+        """Whether it was silent for so long that its time left is to be told again."""
+        look_in = self.progress.look_in()
+        since = self.began if self.told_at is None else self.told_at
+        return look_in is not None and time.monotonic() >= since + look_in
 
     @property
     def has_progress(self) -> bool:

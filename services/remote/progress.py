@@ -140,6 +140,10 @@ class Progress:
             self._run.fail(reason)
         return self._run.fragment()
 
+    def look_in(self) -> float | None:
+        """Return after how many seconds without a report the time left is news; None: never."""
+        return self._run.look_in()
+
     def lesson(self) -> list[tuple[str, float]] | None:
         """Return the times [s] of a completed task's segments; None: it teaches nothing."""
         return self._run.lesson()

@@ -6,6 +6,7 @@ this process knows.
 
 import asyncio
 import secrets
+import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -152,6 +153,7 @@ class Teller:
     def _told(self, attempt: RemoteAttempt, state: bytes | None, plan: Plan | None) -> None:
         attempt.told_state = attempt.told_state if state is None else state
         attempt.told_plan = attempt.told_plan if plan is None else plan.digest
+        attempt.told_at = time.monotonic()
 
     async def _keep(self, attempt: RemoteAttempt, name: str, value: Any, place: str) -> bool:
         try:
@@ -196,10 +198,18 @@ class Teller:
         except Problem as problem:
             return fault_answer(value, problem)
         if await self._queue.extend_task(*item.lease, seconds):
-            self._attempts.known(item.lease)
+            known = self._attempts.known(item.lease)
+            if known is not None and not known.is_ending:
+                await self._look_at(known)
             return state_answer(item, LeaseState.YOURS)
         self._attempts.forget(item.lease)
         return state_answer(item, await self._why_not(item))
+
+    async def _look_at(self, attempt: RemoteAttempt) -> None:
+        """Tell how far an attempt is that has reported nothing for so long that this is news."""
+        await self.expect(attempt)
+        if attempt.is_news():
+            await self.tell_taken(attempt, None)
 
     async def find(self, lease: tuple[str, str], caller: Caller) -> RemoteAttempt | LeaseState:
         """Return an attempt, or why it is not its worker's.

@@ -10,8 +10,8 @@ import attrs
 import orjson
 
 from services.kinds import KEPT_DEPTH, reader_of
-from services.queue import NewTask, iso_of
-from services.schedules.times import Times, times_of
+from services.queue import Band, NewTask, iso_of
+from services.schedules.times import Times, jitter_of, times_of
 from services.submissions import TaskFields, TaskRequest
 
 # The topic on which processes tell each other when a schedule falls due; as in lib/schedules.lua.
@@ -33,6 +33,7 @@ REASONS = {
 ONLY_SHOWN = (
     *("user_id", "source", "next_at", "last_at", "last_task_id"),
     *("fired", "skipped", "skipped_because"),
+    *("usual_seconds", "usual_low", "usual_high", "next_ends_at"),
 )
 
 # Makes a task that is to be submitted: raises KindUnknown, ParamsFault, and what a store raises.
@@ -178,8 +179,8 @@ class Stored:
     due: float | None
     enabled: bool
 
-    def describe(self, definition: Definition) -> dict[str, Any]:
-        """Return it as it is on the wire."""
+    def describe(self, definition: Definition, usual: Band | None) -> dict[str, Any]:
+        """Return it as it is on the wire; `usual`: how long its tasks take, None: unknown."""
         one, state = definition, self.state
         when = {"cron": one.cron} if one.cron else {"every": one.every}
         return {
@@ -199,7 +200,17 @@ class Stored:
             "fired": state.fired,
             "skipped": state.skipped,
             "skipped_because": REASONS.get(state.why, state.why) or None,
+            "usual_seconds": usual and round(usual.middle, 1),
+            "usual_low": usual and round(usual.low, 1),
+            "usual_high": usual and round(usual.high, 1),
+            "next_ends_at": iso_of(self._end_of_next(one, usual)),
         }
+
+    def _end_of_next(self, one: Definition, usual: Band | None) -> float | None:
+        """Return when its next task ends that starts at its time; None: nobody knows."""
+        if self.due is None or usual is None:
+            return None
+        return self.due + jitter_of(one.id, self.due, one.jitter) + usual.middle
 
 
 def fields_of_task(one: TaskFields) -> dict[str, Any]:

@@ -102,7 +102,8 @@ class ScheduleService:
     async def get(self, user_id: str, name: str) -> dict[str, Any]:
         """Return a schedule as it is on the wire. Raise ScheduleNotFound."""
         stored, definition = await self._readable(user_id, name)
-        return stored.describe(definition)
+        lengths = await self._queue.read_lengths([definition.kind])
+        return stored.describe(definition, lengths.get(definition.kind))
 
     async def find(self, user_id: str | None, after: str, limit: int) -> dict[str, Any]:
         """Return a page of schedules by name, None: everybody's by user.
@@ -114,11 +115,13 @@ class ScheduleService:
             found = await self._store.list_all(after, limit)
         else:
             found = await self._store.list_of(user_id, after, limit)
-        shown = [
-            one.describe(one.definition)
+        readable = [
+            (one, one.definition)
             for one in found.items
             if one.definition and user_id in (None, one.definition.user_id)
         ]
+        lengths = await self._queue.read_lengths(definition.kind for _, definition in readable)
+        shown = [one.describe(its, lengths.get(its.kind)) for one, its in readable]
         full = len(found.items) == limit
         return {"items": shown, "next": _place_of(found, user_id) if full else None}
 

@@ -159,6 +159,7 @@ function curlLine(path) {
 }
 
 function onTask(type, data) {
+  task.hear(data.timestamp);
   // What a resumed connection missed follows in its order: the snapshot would run ahead of it.
   if (type === "connected" && !data.recovered) task.showProgress(data.snapshot);
   if (type === "progress") task.showProgress(data);

@@ -1,42 +1,43 @@
-"""Clients that follow the documented protocol: they keep the last id, drop the ids that they have
-seen, and come back when the close code or the end of the stream says so.
+"""The installed clients, each at a gateway: in both forms of Python, in Node and in Chromium.
+
+They come back, resume and drop what they have seen by themselves. Here is noted what they tell.
 """
 
 import abc
 import asyncio
 import collections
 import contextlib
-import json
-import random
+import itertools
+import threading
 import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 import attrs
-from tornado.httpclient import HTTPError, HTTPRequest
-from tornado.websocket import (
-    WebSocketClientConnection,
-    WebSocketClosedError,
-    WebSocketError,
-    websocket_connect,
-)
 
+from tests.client_forms import QUICK
+from tests.faults.gateway import Gateway, Straight
+from tests.faults.hosts import Host
 from tests.faults.system import Server, System
-from tests.realtime import EventStream
-from tornado_rt.protocol import ERROR_EVENT, comes_back
+from tornado_rt_client import (
+    ApiError,
+    Arrived,
+    AsyncClient,
+    Event,
+    Finished,
+    Notification,
+    Progress,
+    Resync,
+)
+from tornado_rt_client import Client as SyncClient
 
-CONNECT_SECONDS = 5.0
-FIRST_BACKOFF_SECONDS = 0.05
-MOST_BACKOFF_SECONDS = 0.5
-# A server that is silent for so many heartbeats is taken for dead.
-SILENT_HEARTBEATS = 3
-FINAL_STATUSES = {204, 400, 401, 403, 404}
-FINAL_ERRORS = {"token_expired", "bad_token"}
-PAGE = 100
-
-LOST = (OSError, EOFError, TimeoutError, HTTPError, WebSocketError, WebSocketClosedError)
+ME = "me"
+# How long a client tries to reach a server that was never there [s].
+PATIENCE_SECONDS = 60.0
+BACKOFF = {"first": QUICK.first, "most": QUICK.most}
 
 
-def key_of(notification: dict[str, Any]) -> str:
+def key_of(notification: Mapping[str, Any]) -> str:
     """Return what names a notification once: the task that made it, or its title."""
     task_id = notification["metadata"].get("task_id")
     return f"task:{task_id}" if task_id else str(notification["title"])
@@ -44,259 +45,298 @@ def key_of(notification: dict[str, Any]) -> str:
 
 @attrs.define(eq=False)
 class Journal:
-    """All that happened to one client. Times are monotonic seconds."""
+    """All that one client has told. Times are monotonic seconds."""
 
     notifications: collections.Counter[str] = attrs.field(factory=collections.Counter)
-    broadcasts: collections.Counter[str] = attrs.field(factory=collections.Counter)
     ends: collections.Counter[str] = attrs.field(factory=collections.Counter)
     arrived: dict[str, float] = attrs.field(factory=dict)
-    progress: list[dict[str, Any]] = attrs.field(factory=list)
+    progress: list[Mapping[str, Any]] = attrs.field(factory=list)
     resyncs: list[str] = attrs.field(factory=list)
-    errors: list[tuple[float, str]] = attrs.field(factory=list)
-    connected: list[dict[str, Any]] = attrs.field(factory=list)
-    codes: list[int | None] = attrs.field(factory=list)
-    repeated: int = 0
-    heartbeats: int = 0
+    # The close codes that ended connections which had been open, as far as the client tells them.
+    codes: list[int] = attrs.field(factory=list)
+    # The status or close code of the error that the client ended with.
+    refusal: int | None = None
+    last_id: str = ""
     last_news: float = 0.0
+    _reloaded: set[str] = attrs.field(factory=set)
 
-    def saw_error(self, code: str, since: float = 0.0) -> bool:
-        """Say whether such an error came after a time."""
-        return any(found == code and at >= since for at, found in self.errors)
+    def notify(self, notification: Mapping[str, Any]) -> None:
+        """Note a notification, unless a list has brought it."""
+        key = key_of(notification)
+        if key not in self._reloaded:
+            self.notifications[key] += 1
+            self._note(key)
+
+    def reload(self, notifications: Iterable[Mapping[str, Any]]) -> None:
+        """Note what was read from the list because the stream does not hold it any more."""
+        for key in map(key_of, notifications):
+            if not self.notifications[key]:
+                self.notifications[key] = 1
+                self._reloaded.add(key)
+                self._note(key)
+
+    def move(self, snapshot: Mapping[str, Any]) -> None:
+        """Note the progress of a task."""
+        self.progress.append(snapshot)
+        self.last_news = time.monotonic()
+
+    def end(self, task_id: str) -> None:
+        """Note the end of a task."""
+        self.ends[task_id] += 1
+        self._note(task_id)
+
+    def _note(self, key: str) -> None:
+        self.last_news = time.monotonic()
+        self.arrived.setdefault(key, self.last_news)
 
 
 class Client(abc.ABC):
-    """Follows one path of whatever server is there, until the protocol says that it is over."""
+    """Follows a topic, `me` or `task:ID`, by whatever server its gateway brings it to.
 
-    def __init__(self, system: System, user: str, path: str, *, server: Server) -> None:
-        self._system = system
+    `up` says that the server has told something, `ended` that the client has given up, or has all
+    there is. A `gateway` that is given is open already.
+    """
+
+    form = ""
+
+    def __init__(
+        self,
+        system: System,
+        user: str,
+        topic: str,
+        *,
+        server: Server,
+        gateway: Gateway | Straight | None = None,
+        token: str = "",
+    ) -> None:
         self.user = user
-        self.path = path
-        self.server = server
-        self.token = system.token(user)
+        self.topic = topic
         self.journal = Journal()
-        self.last_id = ""
-        self.ended = False
         self.up = False
-        self._seen: set[str] = set()
-        self._reloaded: set[str] = set()
-        self._silence = 30.0
-        self._backoff = FIRST_BACKOFF_SECONDS
-        self._job: asyncio.Task[None] | None = None
+        self.ended = False
+        # What broke; that is a fault of the client or of the test.
+        self.failed: BaseException | None = None
+        self._token = token or system.token(user)
+        self.gateway = gateway or Gateway(lambda: system.servers, server)
+        self._is_given = gateway is not None
+        self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self._job = asyncio.create_task(self._run(), name=f"client-{self.user}")
+        if isinstance(self.gateway, Gateway) and not self._is_given:
+            await self._stack.enter_async_context(self.gateway)
+        await self._begin()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._job is not None
-        self._job.cancel()
-        await asyncio.gather(self._job, return_exceptions=True)
+        await self._stack.aclose()
 
     @property
     def name(self) -> str:
         """Who it is, for people."""
-        return f"{self.user} on {self.server.name} by {self.path}"
+        return f"{self.form} client of {self.user} on {self.server.name}, following {self.topic}"
 
     @property
-    def failed(self) -> BaseException | None:
-        """What broke the client itself; that is a fault of the test."""
-        if self._job is None or not self._job.done() or self._job.cancelled():
-            return None
-        return self._job.exception()
+    def server(self) -> Server:
+        """Where it is."""
+        return self.gateway.server
 
     @property
     def reconnects(self) -> int:
         """How often it came back."""
-        return len(self.journal.connected) - 1
+        return max(self.gateway.connections - 1, 0)
 
     def has(self, key: str) -> bool:
-        """Say whether a notification, broadcast or task's end has come."""
+        """Say whether a notification or a task's end has come."""
         return key in self.journal.arrived
 
     @abc.abstractmethod
-    async def _follow(self) -> None:
-        """Connect once and take all there is. Raise one of LOST, or set `ended`."""
+    async def _begin(self) -> None:
+        """Begin to follow; have `_stack` end it."""
+
+
+class PythonClient(Client):
+    """What both forms in Python share."""
+
+    def _options(self) -> dict[str, Any]:
+        return {"patience": PATIENCE_SECONDS, "backoff": QUICK, "verify": False}
+
+    def _take(self, event: Event) -> None:
+        self.up = True
+        self.journal.last_id = event.id or self.journal.last_id
+        match event:
+            case Arrived():
+                self.journal.notify(event.notification.data)
+            case Progress():
+                self.journal.move(event.snapshot.data)
+            case Finished():
+                self.journal.end(event.task_id)
+            case Resync():
+                self.journal.resyncs.append(event.reason)
+
+    def _reload(self, items: Iterable[Notification]) -> None:
+        self.journal.reload(one.data for one in items)
+
+    def _end(self, error: BaseException | None) -> None:
+        self.ended = True
+        if isinstance(error, ApiError):
+            self.journal.refusal = error.status
+        else:
+            self.failed = error
+
+
+class AsyncPython(PythonClient):
+    """The asynchronous client, on this loop."""
+
+    form = "asynchronous"
+
+    async def _begin(self) -> None:
+        job = asyncio.create_task(self._run(), name=f"client-{self.user}")
+        self._stack.push_async_callback(_cancelled, job)
 
     async def _run(self) -> None:
-        while not self.ended:
-            with contextlib.suppress(*LOST):
-                await self._follow()
-            self.up = False
-            if not self.ended:
-                self._change_server()
-                await asyncio.sleep(self._backoff * random.uniform(0.5, 1.0))
-                self._backoff = min(self._backoff * 2, MOST_BACKOFF_SECONDS)
-
-    def _change_server(self) -> None:
-        servers = self._system.servers
-        at = servers.index(self.server) if self.server in servers else 0
-        self.server = servers[(at + 1) % len(servers)]
-
-    async def _take(self, type_: str, data: dict[str, Any], id_: str | None) -> None:
-        if type_ == "heartbeat":
-            self.journal.heartbeats += 1
-            return
-        # Those two say where the stream stands; of the others none has the id of another.
-        if id_ in self._seen and type_ not in ("connected", "resync"):
-            self.journal.repeated += 1
-            return
-        if id_:
-            self._seen.add(id_)
-        action = getattr(self, f"_on_{type_}", None)
-        if action is not None:
-            await action(data, id_)
-        self.last_id = id_ or self.last_id
-
-    async def _on_connected(self, data: dict[str, Any], _: str | None) -> None:
-        self.journal.connected.append(data)
-        self._silence = SILENT_HEARTBEATS * (data["heartbeat_interval"] or 30.0)
-        self._backoff = FIRST_BACKOFF_SECONDS
-        self.up = True
-
-    async def _on_notification(self, data: dict[str, Any], id_: str | None) -> None:
-        if id_ is None:
-            self.journal.broadcasts[data["title"]] += 1
-            self._note(data["title"])
-        elif key_of(data) in self._reloaded:
-            self.journal.repeated += 1
-        else:
-            self.journal.notifications[key_of(data)] += 1
-            self._note(key_of(data))
-
-    async def _on_progress(self, data: dict[str, Any], _: str | None) -> None:
-        self.journal.progress.append(data)
-        self.journal.last_news = time.monotonic()
-
-    async def _on_finished(self, data: dict[str, Any], _: str | None) -> None:
-        self.journal.ends[data["task_id"]] += 1
-        self._note(data["task_id"])
-
-    async def _on_resync(self, data: dict[str, Any], _: str | None) -> None:
-        self.journal.resyncs.append(data["reason"])
-        if "notifications" in self.path:
-            await self._reload()
-        else:
-            # Another log begins: the ids of the old one may come again.
-            self._seen.clear()
-
-    async def _on_error(self, data: dict[str, Any], _: str | None) -> None:
-        self.journal.errors.append((time.monotonic(), data["code"]))
-        self.ended = self.ended or data["code"] in FINAL_ERRORS
-
-    def _note(self, key: str) -> None:
-        self.journal.last_news = time.monotonic()
-        self.journal.arrived.setdefault(key, self.journal.last_news)
-
-    async def _reload(self) -> None:
-        """Read what the stream does not hold any more, newest first."""
-        before = ""
-        while before is not None:
-            query = f"?limit={PAGE}" + (f"&before={before}" if before else "")
-            path = "/api/notifications" + query
-            answer = await self._system.ask(self.server, "GET", path, self.user)
-            if answer.status != 200:
-                raise TimeoutError("the notifications cannot be read now")
-            for item in answer.body["items"]:
-                if not self.journal.notifications[key_of(item)]:
-                    self.journal.notifications[key_of(item)] = 1
-                    self._reloaded.add(key_of(item))
-                    self._note(key_of(item))
-            before = answer.body["next"]
-
-
-class SocketClient(Client):
-    """Follows a WebSocket."""
-
-    socket: WebSocketClientConnection | None = None
-
-    async def say(self, type_: str, **data: Any) -> None:
-        """Send one message to the server."""
-        assert self.socket is not None
-        await self.socket.write_message(json.dumps({"type": type_, "data": data}))
-
-    async def _follow(self) -> None:
-        query = f"?last_id={self.last_id}" if self.last_id else ""
-        request = HTTPRequest(
-            self.server.url.replace("http", "ws") + self.path + query,
-            headers={"Authorization": f"Bearer {self.token}"},
-            connect_timeout=CONNECT_SECONDS,
-            request_timeout=CONNECT_SECONDS,
-        )
-        self.socket = await _connected(request)
         try:
-            await self._read(self.socket)
-        finally:
-            self.socket.close()
+            async with AsyncClient(
+                self.gateway.url, token=self._token, **self._options()
+            ) as client:
+                await self._follow(client)
+        except Exception as error:
+            self._end(error)
+        else:
+            self._end(None)
 
-    async def _read(self, socket: WebSocketClientConnection) -> None:
-        while True:
-            async with asyncio.timeout(self._silence):
-                text = await socket.read_message()
-            if text is None:
-                break
-            frame = json.loads(text)
-            await self._take(frame["type"], frame["data"], frame.get("id"))
-        code = socket.close_code
-        self.journal.codes.append(code)
-        if code is not None and not comes_back(code):
-            self.ended = True
-
-
-async def _connected(request: HTTPRequest) -> WebSocketClientConnection:
-    """Connect; whoever is cancelled meanwhile leaves nothing open."""
-    connecting = asyncio.ensure_future(websocket_connect(request))
-    try:
-        return await asyncio.shield(connecting)
-    except asyncio.CancelledError:
-        connecting.add_done_callback(_close)
-        raise
+    async def _follow(self, client: AsyncClient) -> None:
+        kind, _, task_id = self.topic.partition(":")
+        watched = client.inbox().watch() if kind == ME else client.task(task_id).watch()
+        async with contextlib.aclosing(watched):
+            async for event in watched:
+                self._take(event)
+                if isinstance(event, Resync):
+                    self._reload([one async for one in client.inbox()])
 
 
-def _close(connecting: "asyncio.Future[WebSocketClientConnection]") -> None:
-    if not connecting.cancelled() and connecting.exception() is None:
-        connecting.result().close()
+async def _cancelled(job: asyncio.Task[None]) -> None:
+    job.cancel()
+    await asyncio.gather(job, return_exceptions=True)
 
 
-class StreamClient(Client):
-    """Follows an event stream, as an EventSource does.
+class _Left(BaseException):
+    """The test has ended, and with it the client."""
 
-    `hurry` divides the time that `retry:` asks for, so that tests are short.
-    """
+
+class SyncPython(PythonClient):
+    """The synchronous client, in a thread."""
+
+    form = "synchronous"
+
+    async def _begin(self) -> None:
+        self._is_left = False
+        self._loop = asyncio.get_running_loop()
+        thread = threading.Thread(target=self._run, name=f"client-{self.user}")
+        self._stack.push_async_callback(self._leave, thread)
+        thread.start()
+
+    async def _leave(self, thread: threading.Thread) -> None:
+        # A cut stream asks for the token of its next connection.
+        self._is_left = True
+        while thread.is_alive():
+            self.gateway.cut()
+            await asyncio.to_thread(thread.join, QUICK.most)
+
+    def _give_token(self) -> str:
+        if self._is_left:
+            raise _Left
+        return self._token
+
+    def _run(self) -> None:
+        error: Exception | None = None
+        try:
+            with SyncClient(self.gateway.url, token=self._give_token, **self._options()) as client:
+                self._follow(client)
+        except _Left:
+            return
+        except Exception as broken:
+            error = broken
+        self._tell(self._end, error)
+
+    def _follow(self, client: SyncClient) -> None:
+        kind, _, task_id = self.topic.partition(":")
+        watched = client.inbox().watch() if kind == ME else client.task(task_id).watch()
+        for event in watched:
+            self._tell(self._take, event)
+            if isinstance(event, Resync):
+                self._tell(self._reload, [*client.inbox()])
+
+    def _tell(self, note: Callable[[Any], None], what: Any) -> None:
+        self._loop.call_soon_threadsafe(note, what)
+
+
+_names = itertools.count()
+
+
+class Script(Client):
+    """The JavaScript client in a host. After its `token` expires it has the `next_token`."""
 
     def __init__(
-        self, system: System, user: str, path: str, *, server: Server, hurry: float = 10.0
+        self,
+        system: System,
+        user: str,
+        topic: str,
+        *,
+        server: Server,
+        host: Host,
+        transport: str = "auto",
+        next_token: str = "",
+        gateway: Gateway | Straight | None = None,
+        token: str = "",
     ) -> None:
-        super().__init__(system, user, path, server=server)
-        self._hurry = hurry
+        super().__init__(system, user, topic, server=server, gateway=gateway, token=token)
+        self.form = f"{type(host).__name__} ({transport})"
+        self._tokens = [self._token, next_token or self._token]
+        self._host = host
+        self._transport = transport
+        self._id = f"client{next(_names)}"
+        self._is_online = False
+        self._jobs: set[asyncio.Task[None]] = set()
 
-    async def _follow(self) -> None:
-        headers = {"Authorization": f"Bearer {self.token}"}
-        headers |= {"Last-Event-ID": self.last_id} if self.last_id else {}
-        async with asyncio.timeout(CONNECT_SECONDS):
-            stream = await EventStream.open(self.server.port, self.path, headers)
-        try:
-            if stream.status == 200:
-                await self._read(stream)
-            else:
-                self.journal.codes.append(stream.status)
-                self.ended = stream.status in FINAL_STATUSES
-        finally:
-            stream.writer.close()
-            with contextlib.suppress(OSError):
-                await stream.writer.wait_closed()
+    async def _begin(self) -> None:
+        options = {"backoff": BACKOFF, "transport": self._transport}
+        await self._host.open(
+            self._id, self.gateway.url, *self._tokens, listen=self._hear, **options
+        )
+        self._stack.push_async_callback(self._host.end, self._id)
+        await self._host.report(self._id, self.topic)
 
-    async def _read(self, stream: EventStream) -> None:
-        while True:
-            async with asyncio.timeout(self._silence):
-                event = await stream.event()
-            if "retry" in event:
-                self._backoff = int(event["retry"]) / 1000 / self._hurry
-            type_ = "error" if event["event"] == ERROR_EVENT else event["event"]
-            await self._take(type_, json.loads(event["data"]), event.get("id"))
-            if type_ == "finished":
+    def _hear(self, told: dict[str, Any]) -> None:
+        if "state" in told:
+            self._change(told["state"], told["code"])
+            return
+        event = told["event"]
+        self.up = self.up or event["type"] not in ("end", "error")
+        self.journal.last_id = event.get("id") or self.journal.last_id
+        match event["type"]:
+            case "notification":
+                self.journal.notify(event["notification"])
+            case "progress":
+                self.journal.move(event["snapshot"])
+            case "finished":
+                self.journal.end(self.topic.partition(":")[2])
+            case "resync":
+                self.journal.resyncs.append(event["reason"])
+                if self.topic == ME:
+                    self._jobs.add(asyncio.create_task(self._reload(), name="reload"))
+            case "end":
                 self.ended = True
+            case "error":
+                self.ended = True
+                self.journal.refusal = event["code"]
+                if event["code"] is None:
+                    self.failed = RuntimeError(event["message"])
 
-    async def _on_connected(self, data: dict[str, Any], id_: str | None) -> None:
-        retry = self._backoff
-        await super()._on_connected(data, id_)
-        self._backoff = retry
+    def _change(self, state: str, code: int | None) -> None:
+        if self._is_online and code is not None:
+            self.journal.codes.append(code)
+        self._is_online = state == "online"
+
+    async def _reload(self) -> None:
+        listed = "return driver.collect(driver.clients[args[0]].inbox.pages())"
+        self.journal.reload(await self._host.run(listed, self._id))

@@ -5,9 +5,11 @@ import os
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.faults.fleet import Fleet
 from tests.faults.system import System
 from tests.waiting import until
 
@@ -28,11 +30,14 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @pytest.fixture(scope="package")
-def system(runner: asyncio.Runner) -> Iterator[System]:
-    """Two servers and a worker on two stores."""
+def system(runner: asyncio.Runner, js_package: Path) -> Iterator[System]:
+    """Two servers and a worker on two stores, and clients of theirs."""
     system = System()
+    fleet = Fleet(system, js_package)
     runner.run(system.__aenter__())
+    runner.run(fleet.__aenter__())
     yield system
+    runner.run(fleet.__aexit__())
     complaints = system.complaints()
     runner.run(system.__aexit__())
     assert not complaints, "\n".join(complaints[:MOST_SHOWN])

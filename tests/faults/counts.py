@@ -10,26 +10,22 @@ import attrs
 class Row:
     """What became of one kind of message, over all clients.
 
-    `sent` counts a message once for each client that is owed it. `repeated` ones had an id that the
-    client had seen, so that it dropped them. `doubled` ones had not; `missed` ones never came.
+    `sent` counts a message once for each client that is owed it. `doubled` ones came too often,
+    `missed` ones never. What the server repeats is dropped by the clients, and not seen here.
     """
 
     what: str
     sent: int = 0
     received: int = 0
-    repeated: int = 0
     doubled: int = 0
     missed: int = 0
     # What was missed or doubled, and by whom.
     faults: list[str] = attrs.field(factory=list, repr=False)
 
-    def add(
-        self, owed: Mapping[str, int], got: collections.Counter[str], repeated: int, whose: str
-    ) -> None:
+    def add(self, owed: Mapping[str, int], got: collections.Counter[str], whose: str) -> None:
         """Count one client. `owed` says of each message how often it may come at most."""
         self.sent += len(owed)
         self.received += sum(1 for key in owed if got[key])
-        self.repeated += repeated
         self.doubled += sum(max(got[key] - most, 0) for key, most in owed.items())
         self.missed += sum(1 for key in owed if not got[key])
         wrong = {key: got[key] for key, most in owed.items() if not 1 <= got[key] <= most}

@@ -9,8 +9,9 @@ from collections.abc import Coroutine
 from typing import Any, Self
 
 from services.queue import Priority
-from tests.faults.clients import Client, SocketClient, StreamClient, key_of
+from tests.faults.clients import ME, Client, key_of
 from tests.faults.counts import Row, check
+from tests.faults.fleet import OLD, PAIRS, WATCHING, Form
 from tests.faults.handler import kind
 from tests.faults.system import Server, System
 from tests.waiting import until
@@ -26,9 +27,9 @@ _crowds = itertools.count()
 
 
 class Crowd:
-    """Each of `users` has a WebSocket and an event stream of his notifications.
+    """Each of `users` has two clients that follow their notifications, of all forms in turn.
 
-    A client follows each task, on either transport. Whatever was acknowledged is owed: to each
+    A client of any form follows each task. Whatever was acknowledged is owed: to each
     client of the user once.
     """
 
@@ -48,11 +49,9 @@ class Crowd:
 
     async def __aenter__(self) -> Self:
         try:
-            for user in self.users:
-                self.listeners[user] = [
-                    await self._enter(SocketClient(self.system, user, WS, server=self.server())),
-                    await self._enter(StreamClient(self.system, user, SSE, server=self.server())),
-                ]
+            for user, pair in zip(self.users, itertools.cycle(PAIRS)):
+                forms = pair if self.system.is_current else OLD
+                self.listeners[user] = [await self._enter(form, user, ME) for form in forms]
             await until(self.all_up, SETTLE_SECONDS, "everybody is connected")
         except BaseException:
             await self._stack.aclose()
@@ -109,16 +108,15 @@ class Crowd:
         self._owed[user][title] = tries
         return title
 
-    async def submit(self, seconds: float | None = None, user: str | None = None) -> str:
+    async def submit(
+        self, seconds: float | None = None, user: str | None = None, form: Form | None = None
+    ) -> str:
         """Submit a task, watch it, and owe its notification. Return its id."""
         user = user or self._rng.choice(self.users)
         seconds = self._rng.uniform(*TASK_SECONDS) if seconds is None else seconds
         task_id = await self._submitted(user, self._body(round(seconds, 2)))
-        transport = self._rng.choice([SocketClient, StreamClient])
-        path = f"/api/tasks/{task_id}"
-        path = path.replace("/api", "/api/ws") if transport is SocketClient else path
-        watcher = transport(self.system, user, path, server=self.server())
-        self.watchers[task_id] = await self._enter(watcher)
+        form = form or self._rng.choice(WATCHING if self.system.is_current else OLD)
+        self.watchers[task_id] = await self._enter(form, user, f"task:{task_id}")
         self._owed[user][f"task:{task_id}"] = 1
         return task_id
 
@@ -160,11 +158,10 @@ class Crowd:
                 got = client.journal.notifications
                 of_tasks = {k: n for k, n in self._owed[user].items() if k.startswith("task:")}
                 others = {k: n for k, n in self._owed[user].items() if k not in of_tasks}
-                notifications.add(others, got, client.journal.repeated, client.name)
-                tasks.add(of_tasks, got, 0, client.name)
+                notifications.add(others, got, client.name)
+                tasks.add(of_tasks, got, client.name)
         for task_id, watcher in self.watchers.items():
-            got, repeated = watcher.journal.ends, watcher.journal.repeated
-            ends.add({task_id: 1}, got, repeated, watcher.name)
+            ends.add({task_id: 1}, watcher.journal.ends, watcher.name)
         return [notifications, tasks, ends]
 
     def complete(self) -> bool:
@@ -196,7 +193,7 @@ class Crowd:
             await asyncio.sleep(PAUSE_SECONDS)
 
     def _body(self, seconds: float) -> dict[str, Any]:
-        if self.system.has_kinds and self._rng.random() < 0.5:
+        if self.system.is_current and self._rng.random() < 0.5:
             priority = self._rng.choice(list(Priority))
             return {"kind": kind.name, "params": {"seconds": seconds}, "priority": priority}
         return {"symbol": f"{seconds:.2f}"}
@@ -211,8 +208,9 @@ class Crowd:
                 return str(answer.body["task_id"])
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _enter(self, client: Client) -> Client:
-        return await self._stack.enter_async_context(client)
+    async def _enter(self, form: Form, user: str, topic: str) -> Client:
+        following = self.system.fleet.following(form, user, topic, server=self.server())
+        return await self._stack.enter_async_context(following)
 
 
 async def _whole(job: Coroutine[Any, Any, object]) -> None:

@@ -1,18 +1,21 @@
-"""`python -m tests.faults.soak --seconds 600 --seed N`: all faults at random, one after another.
+"""`make soak SECONDS=600`: all faults at random, one after another; `--seed N` repeats a run.
 
-The fleet is mixed: workers on Redis, and elsewhere, over WebSocket and over HTTP. Each round some
-users are written to while one to three faults happen; then everything must be
-there once. Servers are ended only in the first half, so that the second shows whether their memory
-grows. In the end stands the table of counts. The exit status is 1 when anything was missed or
-doubled, went wrong, or grew.
+The fleet is mixed: workers on Redis, and elsewhere, over WebSocket and over HTTP; the JavaScript
+client in Node and in Chromium, the Python client in both forms. Each round some users are written
+to while one to three faults happen; then each client must have everything, once. Servers are ended
+only in the first half, so that the second shows whether their memory grows. In the end stands the
+table of counts. The exit status is 1 when anything was missed or doubled, went wrong, or grew.
 """
 
 import argparse
 import asyncio
+import contextlib
 import random
 import secrets
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import attrs
 from attrs import astuple
@@ -22,7 +25,9 @@ from tests.faults.counts import Row, table
 from tests.faults.crowd import Crowd
 from tests.faults.dropping import WAVE, at_rest, drop_streams
 from tests.faults.faults import Fault, name_of
+from tests.faults.fleet import Fleet
 from tests.faults.system import Footprint, System
+from tests.js_forms import install, pack
 from tests.waiting import until
 
 MEGABYTE = 1024 * 1024
@@ -114,7 +119,12 @@ class Soak:
 
 async def soak(seconds: float, seed: str) -> int:
     """Soak; return the exit status."""
-    async with System(servers=3, workers=2, elsewhere=("websocket", "http")) as system:
+    async with contextlib.AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rt-soak-")))
+        package = await asyncio.to_thread(lambda: install(pack(folder), folder / "installed"))
+        system = System(servers=3, workers=2, elsewhere=("websocket", "http"))
+        await stack.enter_async_context(system)
+        await stack.enter_async_context(Fleet(system, package))
         run = Soak(system, random.Random(seed))
         try:
             await run.run(seconds)

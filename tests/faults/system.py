@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 import jwt
@@ -35,6 +35,9 @@ from tests.forks import Fork, die_with_parent, script, start
 from tests.ports import free_port
 from tests.waiting import until
 from tornado_rt.stores import find_mongodb_server, find_redis_server
+
+if TYPE_CHECKING:
+    from tests.faults.fleet import Fleet
 
 START_SECONDS = 30.0
 # How often it is seen whether all run, and what one exits with that could not start [s].
@@ -360,7 +363,12 @@ class Footprint:
 
 
 class System:
-    """Two stores, some servers and workers on them, in a temporary folder."""
+    """Two stores, some servers and workers on them, in a temporary folder.
+
+    A `Fleet` that is made for it has its clients.
+    """
+
+    fleet: "Fleet"
 
     def __init__(
         self,
@@ -374,8 +382,8 @@ class System:
         self._counts = (servers, workers)
         # The transports of workers that have only the address of the first server.
         self._elsewhere = elsewhere
-        # Whether tasks may be of a kind: a server of the version before has only the analysis.
-        self.has_kinds = True
+        # An old version has no kinds but the analysis, and an address for each topic.
+        self.is_current = True
         # How often each status was answered.
         self.statuses: collections.Counter[int] = collections.Counter()
         self.servers: list[Server] = []

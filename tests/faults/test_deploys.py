@@ -10,7 +10,8 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.faults.clients import StreamClient
+from tests.faults.clients import Client
+from tests.faults.fleet import WATCHING, Fleet
 from tests.faults.system import ENVIRONMENT, Server, System
 from tests.jobs.deploys import GATE, STEPS
 from tests.waiting import until
@@ -18,7 +19,8 @@ from tests.waiting import until
 TASKS = 20
 USER = "deployer"
 KINDS = ("deploy.coroutine", "deploy.plain")
-SECONDS = 30.0
+# On a busy machine tasks in processes take half a minute.
+SECONDS = 90.0
 SETTINGS = ENVIRONMENT | {
     "RT_KINDS": str(Path(__file__).parents[1] / "jobs" / "deploys.py"),
     "RT_WORKER_CONCURRENCY": "16",
@@ -34,11 +36,14 @@ Replace = Callable[["Rollout", Server, int], Awaitable[None]]
 
 
 @pytest.fixture(scope="module")
-def stores(runner: asyncio.Runner) -> Iterator[System]:
+def stores(runner: asyncio.Runner, js_package: Path) -> Iterator[System]:
     """Two stores, and no server yet."""
     system = System(servers=0, workers=0)
+    fleet = Fleet(system, js_package)
     runner.run(system.__aenter__())
+    runner.run(fleet.__aenter__())
     yield system
+    runner.run(fleet.__aexit__())
     complaints = system.complaints()
     runner.run(system.__aexit__())
     assert not complaints, "\n".join(complaints)
@@ -92,7 +97,7 @@ class Rollout:
 
     system: System
     folder: Path
-    tasks: dict[str, StreamClient]
+    tasks: dict[str, Client]
 
     def open(self, steps: int) -> None:
         """Let the first so many steps begin, and no more."""
@@ -148,8 +153,9 @@ async def roll_out(system: System, folder: Path, replace: Replace) -> Rollout:
             answer = await system.ask(server, "POST", "/api/tasks", USER, body)
             assert answer.status == 202, answer
             task_id = answer.body["task_id"]
-            watcher = StreamClient(system, USER, f"/api/tasks/{task_id}", server=server)
-            rollout.tasks[task_id] = await stack.enter_async_context(watcher)
+            form = WATCHING[number % len(WATCHING)]
+            following = system.fleet.following(form, USER, f"task:{task_id}", server=server)
+            rollout.tasks[task_id] = await stack.enter_async_context(following)
         for number, server in enumerate(system.servers):
             await replace(rollout, server, 4 * number)
         rollout.open(len(STEPS))

@@ -1,27 +1,29 @@
 """Servers and workers are killed, frozen, replaced; clients come back, or go elsewhere."""
 
 import asyncio
-import collections
 import contextlib
 import functools
+import json
 import os
 import random
 import time
-from typing import Self
 
-from tests.faults.clients import Client, SocketClient, StreamClient
+from tests.faults.clients import ME, AsyncPython, Client, Script
 from tests.faults.conftest import Play
 from tests.faults.counts import Row, check
 from tests.faults.crowd import WS, Crowd
+from tests.faults.gateway import Straight
 from tests.faults.system import System, Worker, open_client
 from tests.peers import Peer, Peers
+from tests.realtime import EventStream
 from tests.waiting import until
+from tornado_rt.protocol import ERROR_EVENT, ErrorCode
 
 STORM = int(os.environ.get("RT_FAULT_STORM", "200"))
 STORM_USERS = 10
 STORM_MESSAGES = 3
-# So many dial at once, each after a random part of a second.
-DIALS = 200
+# Of this many clients of a storm one is in Python, the others in Node.
+PYTHON_EVERY = 10
 LIMIT = 4
 TASK_LIMIT = 8
 FORGOTTEN_SECONDS = 30.0
@@ -43,7 +45,7 @@ def test_clients_of_a_killed_server_resume_on_another(play: Play) -> None:
             await until(lambda: crowd.news_to_all(back), what="it goes on for everybody")
             await killed.restart()
             await crowd.settle()
-            assert all(one.journal.connected[-1]["recovered"] for one in moved)
+            assert not any(one.journal.resyncs for one in moved)
 
     play(scenario)
 
@@ -60,15 +62,10 @@ def test_rolling_restart_loses_nothing(play: Play) -> None:
                 assert await server.stop() == 0
                 await server.restart()
             await crowd.settle()
-            assert _codes(crowd.clients) <= {1001}
+            assert {code for one in crowd.clients for code in one.journal.codes} == {1001}
         await system.remove(third)
 
     play(scenario)
-
-
-def _codes(clients: list[Client]) -> set[int | None]:
-    sockets = [client for client in clients if isinstance(client, SocketClient)]
-    return {code for client in sockets for code in client.journal.codes}
 
 
 def test_worker_continued_after_its_lease_changes_nothing(play: Play) -> None:
@@ -162,30 +159,44 @@ def test_changed_settings_are_followed_by_open_streams_of_every_server(play: Pla
         body = {"symbol": "0.1", "delay": 600}
         answer = await system.ask(rng.choice(system.servers), "POST", "/api/tasks", "idle", body)
         path = f"/api/tasks/{answer.body['task_id']}"
-        clients = [StreamClient(system, "idle", path, server=server) for server in system.servers]
+        headers = {"Authorization": f"Bearer {system.token('idle')}"}
         async with contextlib.AsyncExitStack() as stack:
-            for client in clients:
-                await stack.enter_async_context(client)
-            await until(lambda: all(client.up for client in clients), what="both are connected")
+            streams: list[list[dict[str, str]]] = []
+            for server in system.servers:
+                stream = await EventStream.open(server.port, path, headers)
+                stack.push_async_callback(stream.close)
+                streams.append([])
+                job = asyncio.create_task(_note(stream, streams[-1]), name="stream")
+                stack.callback(job.cancel)
+            await until(lambda: all(streams), what="both are connected")
             await system.change_settings(sse_heartbeat_interval_seconds=0.1)
             await until(
-                lambda: all(client.journal.heartbeats > 2 for client in clients),
+                lambda: all(_beats(events) > 2 for events in streams),
                 FOLLOWED_SECONDS,
                 "both beat faster",
             )
-            changed = time.monotonic()
             await system.change_settings(
                 sse_heartbeat_interval_seconds=5, sse_task_max_idle_seconds=0.2
             )
-            await until(
-                lambda: all(client.journal.saw_error("idle", changed) for client in clients),
-                FOLLOWED_SECONDS,
-                "both end as idle",
-            )
+            await until(lambda: all(map(_is_idle, streams)), FOLLOWED_SECONDS, "both end as idle")
             await system.change_settings(sse_task_max_idle_seconds=300)
         await system.ask(system.servers[0], "DELETE", path, "idle")
 
     play(scenario)
+
+
+async def _note(stream: EventStream, events: list[dict[str, str]]) -> None:
+    async for event in stream.events():
+        events.append(event)
+
+
+def _beats(events: list[dict[str, str]]) -> int:
+    return sum(event["event"] == "heartbeat" for event in events)
+
+
+def _is_idle(events: list[dict[str, str]]) -> bool:
+    last = events[-1]
+    return last["event"] == ERROR_EVENT and json.loads(last["data"])["code"] == ErrorCode.IDLE
 
 
 def test_limit_of_connections_holds_over_all_servers(play: Play) -> None:
@@ -225,69 +236,34 @@ async def _is_admitted(system: System, peers: Peers) -> bool:
     return socket.code is None
 
 
-class Stormer:
-    """One of very many clients: a bare socket that keeps its last id."""
-
-    def __init__(
-        self,
-        system: System,
-        user: str,
-        peers: Peers,
-        dials: asyncio.Semaphore,
-        rng: random.Random,
-    ) -> None:
-        self.user = user
-        self.titles: collections.Counter[str] = collections.Counter()
-        self.repeated = 0
-        self._token = system.token(user)
-        self._peers = peers
-        self._dials = dials
-        self._jitter = rng.random()
-        self._last_id = ""
-        self._socket: Peer | None = None
-
-    async def connect(self, port: int) -> None:
-        """Connect, and read the first message; come back after a refusal."""
-        query = f"?last_id={self._last_id}" if self._last_id else ""
-        while True:
-            with contextlib.suppress(OSError, EOFError):
-                async with self._dials:
-                    self._socket = await self._peers.open(port, WS + query, self._token)
-                    connected = await self._socket.message_of("connected")
-                    self._last_id = self._last_id or connected["id"]
-                    return
-            await asyncio.sleep(self._jitter)
-
-    async def resume(self, port: int, titles: list[str]) -> Self:
-        """Come back and read until all is there; what is missing then was missed."""
-        assert self._socket is not None
-        await self._socket.close()
-        await asyncio.sleep(self._jitter)
-        await self.connect(port)
-        while not all(self.titles[title] for title in titles):
-            message = await self._socket.message_of("notification")
-            self.titles[message["data"]["title"]] += 1
-        await self._socket.close()
-        return self
-
-
 def test_resume_storm_after_a_restart(play: Play) -> None:
     """All clients of a killed server come back at once, and each finds what it missed."""
 
     async def scenario(system: System, rng: random.Random) -> None:
-        stormed, dials = rng.choice(system.servers), asyncio.Semaphore(DIALS)
+        stormed = rng.choice(system.servers)
         titles = [f"storm {number}" for number in range(STORM_MESSAGES)]
-        async with Peers() as peers:
-            users = [f"storm{number % STORM_USERS}" for number in range(STORM)]
-            crowd = [Stormer(system, user, peers, dials, rng) for user in users]
-            await asyncio.gather(*(one.connect(stormed.port) for one in crowd))
+        users = [f"storm{number}" for number in range(STORM_USERS)]
+        async with system.fleet.node() as node, contextlib.AsyncExitStack() as stack:
+
+            def client(number: int) -> Client:
+                user, gateway = users[number % STORM_USERS], Straight(stormed)
+                if number % PYTHON_EVERY:
+                    return Script(system, user, ME, server=stormed, host=node, gateway=gateway)
+                return AsyncPython(system, user, ME, server=stormed, gateway=gateway)
+
+            opening = (stack.enter_async_context(client(number)) for number in range(STORM))
+            crowd = await asyncio.gather(*opening)
+            await until(lambda: all(one.up for one in crowd), 60, "all are connected")
             await stormed.kill()
             for title in titles:
-                await asyncio.gather(*(_post(system, user, title) for user in set(users)))
+                await asyncio.gather(*(_post(system, user, title) for user in users))
             await stormed.restart()
+            await until(
+                lambda: all(one.has(title) for one in crowd for title in titles), 60, "all is there"
+            )
             row = Row("storm")
-            for one in await asyncio.gather(*(one.resume(stormed.port, titles) for one in crowd)):
-                row.add(dict.fromkeys(titles, 1), one.titles, one.repeated, one.user)
+            for one in crowd:
+                row.add(dict.fromkeys(titles, 1), one.journal.notifications, one.name)
             check([row])
 
     play(scenario)

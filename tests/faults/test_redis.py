@@ -11,15 +11,17 @@ import pytest
 
 from services.notifications import NotificationDraft, NotificationService, NotificationType
 from tests.faults import faults
-from tests.faults.clients import Client, SocketClient
+from tests.faults.clients import ME, Client
 from tests.faults.conftest import Play
 from tests.faults.crowd import SSE, WS, Crowd
 from tests.faults.faults import Fault, name_of
+from tests.faults.fleet import Form
 from tests.faults.system import Answer, System, open_client
 from tests.peers import Peers
+from tests.realtime import EventStream
 from tests.waiting import stopwatch, until
 from tornado_rt.mongo import open_database
-from tornado_rt.protocol import Message
+from tornado_rt.protocol import ERROR_EVENT, Message
 
 # Until when after an outage everybody has the first event, and a new request its answer [s].
 BACK_SECONDS = 3.0
@@ -57,14 +59,19 @@ def test_outage_is_said_and_ends_within_3_s(play: Play, how: str) -> None:
     """Open sockets and streams say `degraded`, get local news, and go on without reconnecting."""
 
     async def scenario(system: System, rng: random.Random) -> None:
-        async with Crowd(system, rng, users=2) as crowd:
+        async with Crowd(system, rng, users=2) as crowd, Peers() as peers:
+            socket = await peers.open(system.servers[0].port, WS, system.token("wire"))
+            stream = await EventStream.open(
+                system.servers[1].port, SSE, {"Authorization": f"Bearer {system.token('wire')}"}
+            )
             task_id = await crowd.submit(8.0)
             watcher = crowd.watchers[task_id]
             await until(lambda: watcher.journal.progress, what="the task runs")
-            began = time.monotonic()
             await _take_away(system, how)
-            everybody = [*crowd.clients, watcher]
-            await until(lambda: _all_degraded(everybody, began), NOTICED_SECONDS, "degraded")
+            async with asyncio.timeout(NOTICED_SECONDS):
+                assert (await socket.message_of("error"))["data"]["code"] == "degraded"
+                assert await _problem_of(stream) == "degraded"
+            await stream.close()
             await _local_news(crowd)
             back = time.monotonic()
             await _bring_back(system, how)
@@ -73,7 +80,7 @@ def test_outage_is_said_and_ends_within_3_s(play: Play, how: str) -> None:
                 BACK_SECONDS,
                 "what was missed is there",
             )
-            assert [client.reconnects for client in everybody] == [0] * len(everybody)
+            assert crowd.reconnects() + watcher.reconnects == 0
             await system.ask(system.servers[0], "DELETE", f"/api/tasks/{task_id}", watcher.user)
             await crowd.settle()
 
@@ -95,8 +102,11 @@ async def _bring_back(system: System, how: str) -> None:
     await system.redis_server.ready()
 
 
-def _all_degraded(clients: list[Client], since: float) -> bool:
-    return all(client.journal.saw_error("degraded", since) for client in clients)
+async def _problem_of(stream: EventStream) -> str:
+    async for event in stream.events():
+        if event["event"] == ERROR_EVENT:
+            return str(json.loads(event["data"])["code"])
+    raise AssertionError("the stream has ended")
 
 
 async def _local_news(crowd: Crowd) -> None:
@@ -113,11 +123,17 @@ def test_new_requests_are_refused_at_once_without_redis(play: Play, how: str) ->
     async def scenario(system: System, _: random.Random) -> None:
         await _take_away(system, how)
         await asyncio.gather(_is_refused_everywhere(system), _socket_is_refused(system))
-        async with SocketClient(system, "back", WS, server=system.servers[0]) as client:
-            await until(lambda: client.journal.codes, NOTICED_SECONDS, "the client was refused")
+        server = system.servers[0]
+        async with (
+            system.fleet.following(Form.NODE, "back", ME, server=server) as socket,
+            system.fleet.following(Form.ASYNC, "back", ME, server=server) as stream,
+        ):
+            # A WebSocket stays, and asks for its topic again; an answer to a stream is 503.
+            await until(lambda: stream.reconnects, what="it was refused")
+            assert socket.gateway.connections == 1
+            assert [socket.up, stream.up] == [False, False]
             await _bring_back(system, how)
-            await until(lambda: client.up, BACK_SECONDS, "the client is back")
-            assert set(client.journal.codes) == {1013}
+            await until(lambda: socket.up and stream.up, BACK_SECONDS, "they are back")
 
     play(scenario)
 
@@ -214,16 +230,20 @@ def test_client_that_moves_during_an_outage_misses_nothing(play: Play) -> None:
         first, second = rng.sample(system.servers, 2)
         async with Crowd(system, rng, users=1) as crowd:
             user = crowd.users[0]
-            async with SocketClient(system, user, WS, server=second) as client:
-                await until(lambda: client.up, what="the client is connected")
+            async with (
+                system.fleet.following(Form.NODE, user, ME, server=second) as socket,
+                system.fleet.following(Form.ASYNC, user, ME, server=second) as stream,
+            ):
+                clients = (socket, stream)
+                await until(lambda: all(one.up for one in clients), what="they are connected")
                 await system.redis_server.kill()
                 early = await crowd.notify(user, first)
                 late = await crowd.notify(user, second)
-                await until(lambda: client.has(late), 1.9, "local news came")
-                assert client.socket is not None
-                client.socket.close()
+                await until(lambda: all(one.has(late) for one in clients), 1.9, "local news came")
+                for one in clients:
+                    one.gateway.cut()
                 await system.redis_server.restart()
-                await until(lambda: client.has(early), what="the other news came")
+                await until(lambda: all(one.has(early) for one in clients), what="the other news")
 
     play(scenario)
 
@@ -236,7 +256,7 @@ def test_local_news_hide_nothing_that_was_lost_before_them(play: Play, moves: bo
         first, second = rng.sample(system.servers, 2)
         async with Crowd(system, rng, users=1) as crowd:
             user = crowd.users[0]
-            async with SocketClient(system, user, WS, server=first) as client:
+            async with system.fleet.following(Form.NODE, user, ME, server=first) as client:
                 await until(lambda: client.up, what="the client is connected")
                 first.freeze()
                 await faults.cut_subscriptions(system, rng)
@@ -245,13 +265,12 @@ def test_local_news_hide_nothing_that_was_lost_before_them(play: Play, moves: bo
                 first.thaw()
                 late = await crowd.notify(user, first)
                 await until(lambda: client.has(late), 1.9, "local news came")
-                assert client.socket is not None
                 if moves:
-                    client.socket.close()
+                    client.gateway.cut()
                 await system.redis_server.restart()
                 await until(lambda: all(map(client.has, lost)), what="the others came")
                 # They may have come before: a version that does not follow makes the log be read.
-                await until(lambda: client.reconnects, what="it came back", equal=int(moves))
+                await until(lambda: bool(client.reconnects), what="it came back", equal=moves)
             await crowd.settle(BACK_SECONDS)
 
     play(scenario)
@@ -280,7 +299,7 @@ def test_redis_that_lost_everything_goes_on(play: Play, fault: Fault) -> None:
 
 
 def _epoch(client: Client) -> str:
-    return client.last_id.rpartition("-")[0]
+    return client.journal.last_id.rpartition("-")[0]
 
 
 def test_failover_that_loses_writes_resyncs(play: Play) -> None:
@@ -288,7 +307,7 @@ def test_failover_that_loses_writes_resyncs(play: Play) -> None:
 
     async def scenario(system: System, rng: random.Random) -> None:
         async with Crowd(system, rng, users=1) as crowd:
-            task_id = await crowd.submit(4.0)
+            task_id = await crowd.submit(4.0, form=Form.NODE)
             watcher = crowd.watchers[task_id]
             progress = watcher.journal.progress
             await until(lambda: len(progress) > 3, what="the task runs")
@@ -311,9 +330,9 @@ def test_silent_loss_on_a_task_is_found(play: Play) -> None:
     async def scenario(system: System, rng: random.Random) -> None:
         async with Crowd(system, rng, users=1) as crowd:
             task_id = await _waiting_task(system, crowd.users[0])
-            path = f"/api/ws/tasks/{task_id}"
-            server = rng.choice(system.servers)
-            async with SocketClient(system, crowd.users[0], path, server=server) as watcher:
+            user, server = crowd.users[0], rng.choice(system.servers)
+            following = system.fleet.following(Form.NODE, user, f"task:{task_id}", server=server)
+            async with following as watcher:
                 await until(lambda: watcher.journal.progress, what="the snapshot came")
                 await _log_silently(system, task_id, {"task_id": task_id, "message": "silent"})
                 await until(
@@ -321,7 +340,7 @@ def test_silent_loss_on_a_task_is_found(play: Play) -> None:
                     SILENT_SECONDS,
                     "the silent event came",
                 )
-            await system.ask(server, "DELETE", f"/api/tasks/{task_id}", crowd.users[0])
+            await system.ask(server, "DELETE", f"/api/tasks/{task_id}", user)
 
     play(scenario)
 

@@ -12,8 +12,8 @@ from services.queue import QueueService
 from tests.conftest import ROOT
 from tests.faults.conftest import Play
 from tests.faults.crowd import Crowd
+from tests.faults.fleet import Fleet
 from tests.faults.system import FAILED, Server, System, Worker, open_client
-from tests.faults.test_processes import _codes
 from tests.fixtures.make import COMMITS, checked_out
 from tests.waiting import until
 
@@ -31,16 +31,19 @@ def before() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def system(runner: asyncio.Runner, before: Path) -> Iterator[System]:
+def system(runner: asyncio.Runner, before: Path, js_package: Path) -> Iterator[System]:
     """Two servers and a worker of the version before."""
     system = System(servers=0, workers=0)
+    fleet = Fleet(system, js_package)
     runner.run(system.__aenter__())
+    runner.run(fleet.__aenter__())
     for _ in range(2):
         system.add_server(before).start()
     system.add_worker(before)
-    system.has_kinds = False
+    system.is_current = False
     runner.run(_ready(system))
     yield system
+    runner.run(fleet.__aexit__())
     complaints = system.complaints()
     runner.run(system.__aexit__())
     assert not complaints, "\n".join(complaints)
@@ -67,7 +70,6 @@ def test_upgrade_loses_nothing(play: Play, before: Path) -> None:
             await crowd.submit()
             await crowd.settle()
             await crowd.stored_once()
-            assert _codes(crowd.clients) <= {1001}
             for user, batch_id in batches:
                 await until(
                     lambda at=(user, batch_id): _has_ended(crowd, *at), 20, "the batch ends"
@@ -90,7 +92,7 @@ async def _replace(system: System) -> None:
         child.tree = ROOT
         child.start()
     await _ready(system)
-    system.has_kinds = True
+    system.is_current = True
     for child in children:
         assert Path(f"/proc/{child.pid}/cwd").resolve() == ROOT
 

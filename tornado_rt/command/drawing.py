@@ -1,27 +1,32 @@
-"""Shows a task: its steps drawn live on a terminal, a line an event elsewhere."""
+"""Shows a task or a batch: its steps drawn live on a terminal, a line an event elsewhere."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from services.queue import TaskState
-from tornado_rt.command.client import Event
-from tornado_rt.protocol import MessageType
+from tornado_rt.command.pace import Pace, length
+from tornado_rt.command.time_line import Drawn, bar, step_line, time_line
 from tornado_rt.work import clean_line
+from tornado_rt_client.events import BatchFinished, BatchProgress, Event, Finished, Progress
+from tornado_rt_client.records import BatchSnapshot, Estimate, Snapshot
+from tornado_rt_client.time_left import ServerClock
 
 MOST_LINE = 200
 MOST_RESULT = 10_000
 BAR_WIDTH = 40
+# Steps have their times on a line of time where there is room for it [columns].
+LINE_WIDTH = 24
+LEAST_WIDTH = 80
 # The lines of a drawing that are no steps.
-OTHER_LINES = 6
+OTHER_LINES = 8
 FEWEST_STEPS = 3
 REFRESHES_PER_SECOND = 8
 MARKS = {
@@ -37,10 +42,12 @@ COLOURS = {
     TaskState.DEAD: "red",
     TaskState.CANCELLED: "yellow",
 }
+# The ends of tasks that are no success.
+UNGOOD = (TaskState.FAILED, TaskState.DEAD, TaskState.CANCELLED)
 
 
 class Board(Protocol):
-    """Shows the events of a task, from its `with` on."""
+    """Shows the events of a task or batch, from its `with` on."""
 
     def __enter__(self) -> Self: ...
 
@@ -56,23 +63,34 @@ class Board(Protocol):
         ...
 
 
-def board_of(console: Console) -> Board:
-    """Return what suits the output."""
-    return Drawing(console) if console.is_terminal else Lines(console)
+def board_of(console: Console, clock: ServerClock | None = None) -> Board:
+    """Return what suits the output; `clock` is that of the server."""
+    return Drawing(console, clock) if console.is_terminal else Lines(console, clock)
 
 
-def snapshot_of(event: Event) -> Mapping[str, Any] | None:
+def snapshot_of(event: Event) -> Snapshot | BatchSnapshot | None:
     """Return the snapshot that an event brings."""
-    if event.type == MessageType.PROGRESS:
-        return event.data
-    return event.data.get("snapshot") if event.type == MessageType.CONNECTED else None
+    return event.snapshot if isinstance(event, Progress | BatchProgress) else None
+
+
+def end_of(event: Event) -> str:
+    """Return how a task or batch ended, as one line; "" for an event that is no end."""
+    if isinstance(event, BatchFinished):
+        return clean_line(f"{event.status}: {counts_of(event.data)}", MOST_LINE)
+    if not isinstance(event, Finished):
+        return ""
+    told = event.error
+    if event.result is not None:
+        told = json.dumps(event.result, ensure_ascii=False)
+    return clean_line(f"{event.status}: {told}" if told else event.status, MOST_RESULT)
 
 
 class Lines:
     """Prints a line for each event that says something new."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, clock: ServerClock | None = None) -> None:
         self._console = console
+        self._pace = Pace(clock)
         self._last = ""
 
     def __enter__(self) -> Self:
@@ -83,9 +101,10 @@ class Lines:
     def show(self, event: Event) -> None:
         """Print its line."""
         if (snapshot := snapshot_of(event)) is not None:
-            self._print(line_of(snapshot))
-        elif event.type == MessageType.FINISHED:
-            self._print(end_of(event.data))
+            self._pace.take(snapshot)
+            self._print(line_of(self._pace))
+        elif end := end_of(event):
+            self._print(end)
 
     def _print(self, line: str) -> None:
         if line != self._last:
@@ -97,10 +116,10 @@ class Lines:
 class Drawing:
     """Draws the steps, and draws them again with each event."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, clock: ServerClock | None = None) -> None:
         self._console = console
         self._end = ""
-        self._snapshot: Mapping[str, Any] = {}
+        self._pace = Pace(clock)
         self._spinner = Spinner("dots", style="cyan")
         self._live = Live(
             console=console,
@@ -120,41 +139,38 @@ class Drawing:
     def show(self, event: Event) -> None:
         """Draw the state that it brings; the end is printed below the last drawing."""
         if (snapshot := snapshot_of(event)) is not None:
-            self._snapshot = snapshot
+            self._pace.take(snapshot)
             self._live.refresh()
-        elif event.type == MessageType.FINISHED:
-            self._end = end_of(event.data)
+        else:
+            self._end = end_of(event) or self._end
 
     def _draw(self) -> RenderableType:
-        task = self._snapshot
+        task = self._pace.task
         if not task:
             return Text("connecting …", "dim")
         most = max(self._console.height - OTHER_LINES, FEWEST_STEPS)
+        drawn = Drawn.on(self._console)
         return Group(
             _head(task),
-            _bar(task),
-            _steps(task.get("steps") or (), self._spinner, most),
+            _bar(self._pace, drawn),
+            *(Text(clean_line(one, MOST_LINE), "yellow") for one in self._pace.reasons()),
+            _steps(self._pace, self._spinner, most, drawn),
             _foot(task),
         )
 
 
-def line_of(task: Mapping[str, Any]) -> str:
-    """Return a snapshot as one line."""
+def line_of(pace: Pace) -> str:
+    """Return the last snapshot as one line."""
+    task = pace.task
     parts = [f"{task.get('status', '')} {task.get('progress') or 0:5.1f}%", *words_of(task)]
-    return clean_line("  ".join(parts), MOST_LINE)
-
-
-def end_of(finished: Mapping[str, Any]) -> str:
-    """Return how a task ended, with its result or error, as one line."""
-    status, result = str(finished.get("final_status")), finished.get("result")
-    told = finished.get("error")
-    if result is not None:
-        told = json.dumps(result, ensure_ascii=False)
-    return clean_line(f"{status}: {told}" if told else status, MOST_RESULT)
+    return clean_line("  ".join([*parts, *pace.words(), *pace.reasons()]), MOST_LINE)
 
 
 def words_of(task: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what there is to say of a task besides its status."""
+    """Yield what there is to say of a task or batch besides its status."""
+    if "total" in task and "queued" in task:
+        yield counts_of(task)
+        return
     if position := task.get("position"):
         yield f"position {position}"
     if name := task.get("current_step_name"):
@@ -165,6 +181,36 @@ def words_of(task: Mapping[str, Any]) -> Iterator[str]:
         yield str(message)
 
 
+def foreseen_lines(told: Estimate) -> Iterator[str]:
+    """Yield what is foreseen of a task that would be submitted now."""
+    if told.task_id:
+        yield f"is task {told.task_id} already"
+    starts = _between(told.starts_in, told.starts_in_low, told.starts_in_high)
+    runs = _between(told.remaining_time, told.remaining_low, told.remaining_high)
+    yield f"starts in {starts}: {told.starts_at}" if starts else "nobody knows when it starts"
+    if told.waiting_for:
+        yield f"waits for {told.waiting_for['message']}"
+    yield f"takes {runs}" if runs else "nobody knows how long it takes"
+    if told.ends_at:
+        yield f"ends at {told.ends_at} ({told.ends_at_low} to {told.ends_at_high})"
+
+
+def _between(middle: float | None, low: float | None, high: float | None) -> str:
+    if middle is None or low is None or high is None:
+        return ""
+    return f"{_clock(middle)} ({_clock(low)} to {_clock(high)})"
+
+
+def counts_of(batch: Mapping[str, Any]) -> str:
+    """Return how many tasks of a batch have ended, and how, as "3 of 5 done, 1 failed"."""
+    ended = {name: batch.get(name) or 0 for name in (TaskState.COMPLETED, *UNGOOD)}
+    parts = [f"{sum(ended.values())} of {batch.get('total')} done"]
+    parts += [f"{ended[name]} {name}" for name in UNGOOD if ended[name]]
+    if running := batch.get("processing"):
+        parts.append(f"{running} running")
+    return ", ".join(parts)
+
+
 def counted(task: Mapping[str, Any]) -> str:
     """Return what the current step counts, as "42 of 105 frames"."""
     total, unit = task.get("total"), task.get("unit") or ""
@@ -173,25 +219,20 @@ def counted(task: Mapping[str, Any]) -> str:
 
 def _head(task: Mapping[str, Any]) -> Text:
     status = str(task.get("status"))
-    head = Text(clean_line(task.get("label") or task.get("kind") or "", MOST_LINE), "bold")
-    head.append(f"  {clean_line(task.get('kind'), MOST_LINE)}  {task.get('task_id')}  ", "dim")
+    kind, label = task.get("kind") or "", task.get("label")
+    names = [*([kind] if label else ()), task.get("task_id") or task.get("batch_id")]
+    head = Text(clean_line(label or kind, MOST_LINE), "bold")
+    head.append(f"  {'  '.join(clean_line(one, MOST_LINE) for one in names)}  ", "dim")
     return head.append(status, COLOURS.get(status, "none"))  # type: ignore[call-overload]
 
 
-def _bar(task: Mapping[str, Any]) -> Table:
-    done = float(task.get("progress") or 0)
+def _bar(pace: Pace, drawn: Drawn) -> Group:
+    done = float(pace.task.get("progress") or 0)
     line = Table.grid(padding=(0, 2))
-    line.add_row(ProgressBar(100, done, width=BAR_WIDTH), f"{done:.1f}%", _times(task))
-    return line
-
-
-def _times(task: Mapping[str, Any]) -> Text:
-    parts = [
-        f"{_clock(task[name])} {word}"
-        for name, word in (("elapsed_time", "so far"), ("remaining_time", "left"))
-        if task.get(name) is not None
-    ]
-    return Text(", ".join(parts), "dim")
+    line.add_row(bar(done, pace.left(), BAR_WIDTH, drawn), f"{done:.1f}%")
+    elapsed = pace.elapsed()
+    parts = [] if elapsed is None else [f"{length(elapsed)} so far"]
+    return Group(line, Text(", ".join([*parts, *pace.words()]), "dim"))
 
 
 def _clock(seconds: float) -> str:
@@ -201,16 +242,21 @@ def _clock(seconds: float) -> str:
     )
 
 
-def _steps(steps: Sequence[Mapping[str, Any]], spinner: Spinner, most: int) -> Table:
+def _steps(pace: Pace, spinner: Spinner, most: int, drawn: Drawn) -> Table:
     """Draw at most this many steps, the current one among them."""
+    steps = pace.task.get("steps") or ()
     states = [step.get("status") for step in steps]
     current = states.index("current") if "current" in states else states.count("completed")
     first = max(0, min(current - most // 2, len(steps) - most))
+    spans, total = time_line(steps, pace.elapsed() or 0.0, is_running=pace.is_running)
     table = Table.grid(padding=(0, 1))
-    for step in steps[first : first + most]:
+    for step, span in list(zip(steps, spans, strict=True))[first : first + most]:
         is_current = step.get("status") == "current"
         mark = spinner if is_current else MARKS.get(str(step.get("status")), Text(" "))
-        table.add_row(mark, Text(_title(step), "bold" if is_current else ""))
+        cells: list[RenderableType] = [mark, Text(_title(step), "bold" if is_current else "")]
+        if total and drawn.width >= LEAST_WIDTH:
+            cells.append(step_line(span, total, LINE_WIDTH, drawn))
+        table.add_row(*cells, Text(span.words(), "dim"))
     return table
 
 

@@ -61,8 +61,8 @@ COMMAND_TEXTS = {
     ),
     "watch": Text(
         "watch ID [OPTION ...]",
-        "Show the steps of a task until it ends. Exit with 0 when it is completed, with 1 when it "
-        "failed or was cancelled.",
+        "Show the steps of a task until it ends, or how many tasks of a batch are done. Exit with "
+        "0 when it is completed, with 1 when it failed or was cancelled.",
     ),
     "notify": Text(
         "notify USER TITLE [TEXT] [OPTION ...]",
@@ -162,7 +162,7 @@ def _add_own_options(program: Program, own: argparse.ArgumentParser, name: str) 
     if name == "submit":
         _add_submit_options(own)
     if name == "watch":
-        own.add_argument("id", type=_filled, metavar="ID", help="id of a task")
+        own.add_argument("id", type=_filled, metavar="ID", help="id of a task or batch")
     if name == "notify":
         own.add_argument("to", type=_filled, metavar="USER", help="user id")
         own.add_argument("title", type=_filled, metavar="TITLE")
@@ -182,7 +182,13 @@ def _add_submit_options(own: argparse.ArgumentParser) -> None:
     own.add_argument("--key", help="text that limits of the kind count by")
     own.add_argument("--tag", action="append", metavar="TAG", help="a tag; may be repeated")
     own.add_argument("--delay", type=float, metavar="SECONDS", help="how long it is set aside [s]")
-    own.add_argument("--watch", action="store_true", help="watch it until it ends, as watch does")
+    what = own.add_mutually_exclusive_group()
+    what.add_argument("--watch", action="store_true", help="watch it until it ends, as watch does")
+    what.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="submit nothing: say when the task would start and end",
+    )
 
 
 def _add_server_options(own: argparse.ArgumentParser) -> None:

@@ -5,10 +5,10 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from functools import partial
+from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
 
 import attrs
 from rich.console import Console
@@ -18,13 +18,15 @@ from services.queue import TaskState
 from settings import Settings, asked_server
 from tornado_rt.app import url_of
 from tornado_rt.auth import make_token
-from tornado_rt.command.client import BadAddress, Remote
-from tornado_rt.command.drawing import board_of
+from tornado_rt.command.client import BadAddress, NotAnswered, Remote
+from tornado_rt.command.drawing import board_of, foreseen_lines
 from tornado_rt.command.program import say
 from tornado_rt.command.verbs import FAILED
 from tornado_rt.data_folder import SECRET_FILE
-from tornado_rt.protocol import MessageType
 from tornado_rt.secret import load_secret
+from tornado_rt_client import verbs
+from tornado_rt_client.events import BatchFinished, Event, Finished
+from tornado_rt_client.request import Request
 
 TOKEN_SECONDS = 3600.0
 PUBLISH = "rt:publish"
@@ -38,28 +40,35 @@ class NoToken(Exception):
 
 
 def submit(settings: Settings, options: argparse.Namespace) -> int:
-    """Submit a task, print its id, and watch it if that is asked for."""
-    body = {
-        "kind": options.kind,
-        "params": _params(options.params),
+    """Submit a task, print its id, and watch it if that is asked for; or say when it would end."""
+    more = {
         "label": options.label,
         "priority": options.priority,
         "key": options.key,
         "tags": options.tag,
         "delay": options.delay,
     }
-    return asyncio.run(_submit(_remote(settings, options), _given(body), watched=options.watch))
+    params = _params(options.params)
+    remote = _remote(settings, options)
+    if options.dry_run:
+        estimate = asyncio.run(
+            remote.send(verbs.estimate(options.kind, params, _given(more), None))
+        )
+        say("\n".join(foreseen_lines(estimate)))
+        return 0
+    # With a key that is the same in each attempt: a lost answer makes no second task.
+    request = verbs.submit(options.kind, params, _given(more), None)
+    return asyncio.run(_submit(remote, request, watched=options.watch))
 
 
 def watch(settings: Settings, options: argparse.Namespace) -> int:
-    """Show a task until it ends; return 0 when it is completed."""
+    """Show a task or batch until it ends; return 0 when it is completed."""
     return asyncio.run(_watch(_remote(settings, options, ADMIN), options.id))
 
 
 def notify(settings: Settings, options: argparse.Namespace) -> int:
     """Send a notification and print its id."""
-    body = {
-        "user_id": options.to,
+    fields = {
         "title": options.title,
         "content": options.text,
         "type": options.type,
@@ -67,26 +76,45 @@ def notify(settings: Settings, options: argparse.Namespace) -> int:
         "link": options.link,
     }
     remote = _remote(settings, options, PUBLISH)
-    say(asyncio.run(remote.post("/api/notifications", _given(body)))["id"])
+    say(asyncio.run(remote.send(verbs.notify(options.to, _given(fields), None))).id)
     return 0
 
 
-async def _submit(remote: Remote, body: Mapping[str, Any], *, watched: bool) -> int:
-    task_id = (await remote.post("/api/tasks", body))["task_id"]
+async def _submit(remote: Remote, request: Request[str], *, watched: bool) -> int:
+    task_id = await remote.send(request)
     say(task_id)
     return await _watch(remote, task_id) if watched else 0
 
 
-async def _watch(remote: Remote, task_id: str) -> int:
-    events = remote.events(f"/api/tasks/{quote(task_id, safe='')}")
-    with board_of(Console(soft_wrap=True, highlight=False)) as board:
-        async with contextlib.aclosing(events):
+async def _watch(remote: Remote, id_: str) -> int:
+    with board_of(Console(soft_wrap=True, highlight=False), remote.clock) as board:
+        async with contextlib.aclosing(_events(remote, id_)) as events:
             async for event in events:
                 board.show(event)
-                if event.type == MessageType.FINISHED:
-                    is_good = event.data.get("final_status") == TaskState.COMPLETED
-                    return 0 if is_good else FAILED
+                if isinstance(event, Finished | BatchFinished):
+                    return 0 if event.status == TaskState.COMPLETED else FAILED
     return FAILED
+
+
+async def _events(remote: Remote, id_: str) -> AsyncGenerator[Event, None]:
+    """Yield the events of the task of this id, or else of the batch."""
+    try:
+        async with contextlib.aclosing(remote.follow(verbs.watch_task(id_))) as of_task:
+            async for event in of_task:
+                yield event
+        return
+    except NotAnswered as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        no_task = error
+    try:
+        async with contextlib.aclosing(remote.follow(verbs.watch_batch(id_))) as of_batch:
+            async for one in of_batch:
+                yield one
+    except NotAnswered as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        raise NotAnswered(f"{no_task}, and no batch", error.status) from None
 
 
 def _params(text: str) -> Any:

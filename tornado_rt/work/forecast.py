@@ -8,6 +8,7 @@ prior is a narrow normal with a wide one beside it: a task unlike all before is 
 import math
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
+from typing import NamedTuple
 
 import attrs
 
@@ -33,6 +34,11 @@ FRACTION_VARIANCE = 0.05
 LEAST_SPREAD = 1e-8
 # The hazard of a standard normal at one deviation: from there on a segment is late.
 LATE_HAZARD = 1.5251
+LEAST_GUESS_VARIANCE = 1e-6
+# What the rest of a segment varies by at least, beside its own spread, as a share of it.
+REST_SPREAD = 0.3
+# Logs of seconds and of factors are no larger.
+MOST_LOG = 30.0
 # A smaller fraction tells nothing.
 LEAST_FRACTION = 1e-6
 # The band is the 10th to the 90th percentile: of a normal, this many spreads to each side.
@@ -79,6 +85,26 @@ class Guess:
     middle: float
     spread: float
     stage: int
+
+
+class _Case(NamedTuple):
+    """What is left under one prior: the log of how likely it is, the log of what is left [s], and
+    the variance of that."""
+
+    weight: float
+    middle: float
+    variance: float
+
+
+class _Inside(NamedTuple):
+    """The task's factor after what was seen of a segment, and its variance; the rest of the segment
+    [s], and its variance; the log of how likely that was."""
+
+    pace: float
+    variance: float
+    rest: float = 0.0
+    rest_variance: float = 0.0
+    likelihood: float = 0.0
 
 
 Band = tuple[float, float, float]
@@ -154,8 +180,8 @@ class Way:
         self._left_variance = sum(self._variances)
         self._whole = self._left or LEAST_SECONDS
         self._done = [False] * len(segments)
-        # Of the residuals of what is done: sums of 1/v, r/v, r²/v and log v.
-        self._precision = self._weighted = self._squares = 0.0
+        # Of the residuals r of what is done, with variances v: the sums of 1/v and of r/v.
+        self._precision = self._weighted = 0.0
         self._count = 0
 
     def end(self, index: int, seconds: float | None) -> None:
@@ -176,7 +202,6 @@ class Way:
                 residual = min(max(residual, pace - MOST_APART), pace + MOST_APART)
             self._precision += 1 / variance
             self._weighted += residual / variance
-            self._squares += residual * residual / variance
             self._count += 1
 
     def guess(self, index: int | None, seconds: float, fraction: float = 0.0) -> Guess:
@@ -187,43 +212,45 @@ class Way:
             here = self._usual[index]
             left = max(left - self._means[index], 0.0)
             left_variance = max(left_variance - self._variances[index], 0.0)
-        parts = []
-        for share, prior in ((1 - UNLIKE, self._prior), (UNLIKE, UNLIKE_VARIANCE + self._prior)):
-            precision = self._precision + 1 / prior
-            pace, variance = self._weighted / precision, 1 / precision
-            weight = math.log(share) - 0.5 * math.log(prior * precision)
-            weight += 0.5 * self._weighted * self._weighted / precision
-            rest = 0.0
-            rest_variance = 0.0
-            if here is not None:
-                log_here = 0.0
-                pace, variance, rest, rest_variance, log_here = _inside(
-                    here, pace, variance, seconds, fraction
-                )
-                weight += log_here
-            factor = math.exp(min(pace, 30.0))
-            middle = rest + left * factor
-            spread = (
-                rest_variance
-                + left_variance * factor * factor
-                + variance * (left * factor + rest * 0.5) ** 2
-            )
-            middle = max(middle, LEAST_SECONDS)
-            parts.append((weight, math.log(middle), spread / (middle * middle)))
-        most = max(weight for weight, _, _ in parts)
-        weights = [math.exp(weight - most) for weight, _, _ in parts]
-        whole = sum(weights)
-        middle = sum(w * m for w, (_, m, _) in zip(weights, parts, strict=True)) / whole
-        variance = (
-            sum(
-                w * (math.log1p(s) + (m - middle) ** 2)
-                for w, (_, m, s) in zip(weights, parts, strict=True)
-            )
-            / whole
+        cases = [
+            self._case(prior, math.log(share), here, left, left_variance, seconds, fraction)
+            for share, prior in ((1 - UNLIKE, self._prior), (UNLIKE, self._prior + UNLIKE_VARIANCE))
+        ]
+        most = max(case.weight for case in cases)
+        weights = [math.exp(case.weight - most) for case in cases]
+        middle = _average(weights, [case.middle for case in cases])
+        variance = _average(
+            weights, [case.variance + (case.middle - middle) ** 2 for case in cases]
         )
-        gone = 1 - (left + (self._means[index] if here and index is not None else 0)) / self._whole
+        gone = 1 - (left + (0.0 if here is None else _mean_of(here))) / self._whole
         stage = min(int(max(gone, 0.0) * STAGES), STAGES - 1)
-        return Guess(middle, math.sqrt(max(variance, 1e-6)), stage)
+        return Guess(middle, math.sqrt(max(variance, LEAST_GUESS_VARIANCE)), stage)
+
+    def _case(
+        self,
+        prior: float,
+        weight: float,
+        here: Usual | None,
+        left: float,
+        left_variance: float,
+        seconds: float,
+        fraction: float,
+    ) -> "_Case":
+        """Return what is left if the log of the task's factor has this prior variance."""
+        precision = self._precision + 1 / prior
+        pace, variance = self._weighted / precision, 1 / precision
+        weight += 0.5 * (self._weighted * pace - math.log(prior * precision))
+        inside = _Inside(pace, variance)
+        if here is not None:
+            inside = _inside(here, pace, variance, seconds, fraction)
+        factor = math.exp(min(inside.pace, MOST_LOG))
+        rest = max(inside.rest + left * factor, LEAST_SECONDS)
+        spread = (
+            inside.rest_variance
+            + left_variance * factor * factor
+            + inside.variance * (left * factor + inside.rest / 2) ** 2
+        )
+        return _Case(weight + inside.likelihood, math.log(rest), math.log1p(spread / (rest * rest)))
 
     def estimate(self, guess: Guess) -> Estimate | None:
         """Return a guess as it is told; None when it is too wide to be of use."""
@@ -237,6 +264,10 @@ class Way:
         )
 
 
+def _average(weights: Sequence[float], values: Sequence[float]) -> float:
+    return sum(w * one for w, one in zip(weights, values, strict=True)) / sum(weights)
+
+
 def _mean_of(usual: Usual) -> float:
     if not usual.is_known:
         # What is expected adds up to the whole.
@@ -244,11 +275,8 @@ def _mean_of(usual: Usual) -> float:
     return usual.presence * math.exp(usual.log + min(usual.variance, 1.0) / 2)
 
 
-def _inside(
-    here: Usual, pace: float, variance: float, seconds: float, fraction: float
-) -> tuple[float, float, float, float, float]:
-    """Return the pace and its variance, and the rest of a segment [s], its variance, and the
-    log-likelihood of what was seen of it."""
+def _inside(here: Usual, pace: float, variance: float, seconds: float, fraction: float) -> _Inside:
+    """Take in that a segment has lasted so long, and how far it says that it is."""
     own = here.variance + (JITTER_SECONDS / here.seconds) ** 2
     # The log of the segment's time, less its usual one.
     mean, spread = pace, variance + own
@@ -265,7 +293,7 @@ def _inside(
     deviation = math.sqrt(spread)
     if seconds <= 0:
         middle = here.presence * math.exp(here.log + mean)
-        return pace, variance, middle, middle * middle * spread, likelihood
+        return _Inside(pace, variance, middle, middle * middle * spread, likelihood)
     # It has lasted so long already: a normal that is cut off below.
     at = math.log(max(seconds, LEAST_SECONDS)) - here.log
     z = (at - mean) / deviation
@@ -279,7 +307,8 @@ def _inside(
     rest = _survivor(here.log, mean, deviation, survival, 0.5, z) - seconds
     far = _survivor(here.log, mean, deviation, survival, 0.841, z) - seconds
     rest = max(rest, LEAST_SECONDS)
-    return pace, variance, rest, (max(far, rest) - rest) ** 2 + (0.3 * rest) ** 2, likelihood
+    rest_variance = (max(far, rest) - rest) ** 2 + (REST_SPREAD * rest) ** 2
+    return _Inside(pace, variance, rest, rest_variance, likelihood)
 
 
 def _survivor(
@@ -292,4 +321,4 @@ def _survivor(
     else:
         # The tail of a normal is exponential there.
         x = mean + deviation * (z - math.log(1 - share) / z)
-    return math.exp(min(log + x, 40.0))
+    return math.exp(min(log + x, MOST_LOG))

@@ -637,7 +637,12 @@ def ended_text(task_id: str) -> str:
     return f"the attempt at task {task_id} has ended"
 
 
-def first_fragment(plan: Plan | None, expected_seconds: float | None) -> bytes:
-    """Return the fragment of a waiting task: nothing done, its plan and expected time."""
-    run = Run(plan=plan, expected_seconds=expected_seconds, clock=lambda: 0.0)
-    return run.fragment()
+def first_fragment(
+    plan: Plan | None, expected_seconds: float | None, forecast: Forecast | None = None
+) -> bytes:
+    """Return the fragment of a waiting task: nothing done, its plan, and how long it will take."""
+    run = Run(plan=plan, expected_seconds=expected_seconds, forecast=forecast, clock=lambda: 0.0)
+    shown = run.snapshot()
+    # Each waiting task has it: the times of its steps wait for its start.
+    shown.pop("usual", None)
+    return json_of(shown)[1:-1]

@@ -8,6 +8,7 @@ import { Link } from "./link.js";
 import { Schedules, TaskList } from "./lists.js";
 import { watchPage } from "./page.js";
 import { Requester, newKey, queryOf, sleep } from "./request.js";
+import { ServerClock } from "./server-clock.js";
 import { Sharing, canShare, sharingName } from "./sharing.js";
 import { Batch, Task } from "./task.js";
 import { Tokens } from "./tokens.js";
@@ -66,6 +67,9 @@ export class Client extends EventTarget {
   #tasks = null;
   #schedules = null;
 
+  /** The server's clock; for the classes of this module. */
+  clock = new ServerClock();
+
   /** The hub of this client's topics; for the classes of this module. */
   hub = new Hub();
 
@@ -87,7 +91,7 @@ export class Client extends EventTarget {
       patience,
     };
     this.#requester = new Requester(this.#options);
-    this.#link = new Link({ ...this.#options, hub: this.hub, tell: (status) => this.#tell(status) });
+    this.#link = new Link({ ...this.#options, hub: this.hub, clock: this.clock, tell: (status) => this.#tell(status) });
     this.#endPage = watchPage(this.#pageEvents());
     if (share && canShare()) this.#share();
     else this.#begin(this.#link);
@@ -120,6 +124,11 @@ export class Client extends EventTarget {
   /** `{state, transport, userId, reason, error, retryIn}`: where the connection stands, and why. */
   get status() {
     return this.#status;
+  }
+
+  /** How far the server's clock is ahead of that of this machine [s], as far as its messages tell; else 0. */
+  get skew() {
+    return this.clock.skew;
   }
 
   /** Return a task, to watch it, wait for it or cancel it. */
@@ -155,6 +164,22 @@ export class Client extends EventTarget {
   async submit(kind, params = {}, { idempotencyKey = newKey(), ...options } = {}) {
     const answer = await this.request("POST", "/api/tasks", { kind, params, ...options }, { key: idempotencyKey });
     return this.task(answer.task_id, answer);
+  }
+
+  /**
+   * Say when a task would start and end if it were submitted now, as `submit` takes it; nothing is submitted.
+   *
+   * Times are seconds from now, `starts_in` and `remaining_time` (how long it runs) with their bounds, and ISO
+   * 8601 in `starts_at` and `ends_at`; null is unknown.
+   */
+  estimate(kind, params = {}, { idempotencyKey, ...options } = {}) {
+    return this.#dryRun("/api/tasks", { kind, params, ...options }, idempotencyKey);
+  }
+
+  /** Say the same of a batch, as `submitBatch` takes it. */
+  estimateBatch(kind, items, { idempotencyKey, ...options } = {}) {
+    const body = { kind, items: items.map((params) => ({ params })), ...options };
+    return this.#dryRun("/api/batches", body, idempotencyKey);
   }
 
   /** Submit a task of one kind for each item, its parameters, all or none; return the batch. */
@@ -232,10 +257,14 @@ export class Client extends EventTarget {
     this.hub.fail(error);
   }
 
+  #dryRun(path, body, key) {
+    return this.request("POST", `${path}?dry_run=true`, body, { key, isHarmless: true });
+  }
+
   async #share() {
     const name = await this.#sharingName();
     if (!name) return this.#begin(this.#link);
-    this.#sharing = new Sharing({ name, hub: this.hub, link: this.#link, tell: (status) => this.#tell(status) });
+    this.#sharing = new Sharing({ name, hub: this.hub, clock: this.clock, link: this.#link, tell: (status) => this.#tell(status) });
     return this.#begin(this.#sharing);
   }
 

@@ -24,6 +24,7 @@ const TOPIC_AGAIN_SECONDS = 2;
 export class Link {
   #options;
   #hub;
+  #clock;
   #tell;
   #course;
   #carrier = null;
@@ -47,9 +48,10 @@ export class Link {
   #trial = null;
 
   /** `tell(state)` is told `{state, transport, reason, error, userId, retryIn}`. */
-  constructor({ base, tokens, hub, WebSocket, streams, fetch, backoff, socketAgain, tell }) {
+  constructor({ base, tokens, hub, WebSocket, streams, fetch, backoff, socketAgain, clock, tell }) {
     this.#options = { base, tokens, WebSocket, fetch };
     this.#hub = hub;
+    this.#clock = clock;
     this.#tell = tell;
     const sockets = Boolean(WebSocket);
     this.#course = new Course({ sockets, streams, renews: tokens.isRenewable, backoff, socketAgain });
@@ -139,6 +141,7 @@ export class Link {
   #connected(carrier, data, token, retry) {
     if (carrier === this.#trial) this.#replaceBy(carrier);
     const { transport } = carrier;
+    this.#clock.hear(data.timestamp);
     this.#silence = this.#course.connected(transport, data);
     if (retry) this.#course.retry(retry);
     this.#heardAt = now();
@@ -169,7 +172,11 @@ export class Link {
   #message(message) {
     this.#heardAt = now();
     this.#probing.clear();
-    if (!message.topic) return;
+    if (!message.topic) {
+      // A heartbeat has the time; what has none is passed over.
+      this.#clock.hear(message.data?.timestamp);
+      return;
+    }
     if (message.type === "error" && !errorOfCode(message.data)) {
       const attempt = this.#attempt;
       setTimeout(() => attempt === this.#attempt && this.#askAgain(message.topic), TOPIC_AGAIN_SECONDS * 1000);

@@ -123,6 +123,7 @@ export class Sharing {
   #name;
   #hub;
   #link;
+  #clock;
   #tell;
   #leader = null;
   #status = null;
@@ -136,8 +137,9 @@ export class Sharing {
   #ping = new Timer(() => this.#askLeader());
   #patience = new Timer(() => this.#enter(true));
 
-  constructor({ name, hub, link, tell }) {
+  constructor({ name, hub, link, clock, tell }) {
     this.#name = name;
+    this.#clock = clock;
     this.#hub = hub;
     this.#link = link;
     this.#tell = tell;
@@ -210,7 +212,7 @@ export class Sharing {
     if (!this.#leads) return;
     // Another tab may have a token that is still good.
     const isOwn = status.error?.code === UNAUTHORIZED;
-    if (!isOwn) this.#post({ do: "status", status: packStatus(status) });
+    if (!isOwn) this.#post({ do: "status", status: packStatus(status), time: this.#clock.time });
     if (status.state === "closed") this.stop();
   }
 
@@ -230,8 +232,8 @@ export class Sharing {
   #serve(from, message) {
     if (message.do === "bye") return this.#tabs.drop(from);
     if (message.do === "look") return this.#link.look();
-    if (message.do === "ping") return this.#post({ do: "pong", to: [from] });
-    if (message.do === "hello") return this.#post({ do: "lead", to: [from], status: packStatus(this.#status) });
+    if (message.do === "ping") return this.#post({ do: "pong", to: [from], time: this.#clock.time });
+    if (message.do === "hello") return this.#post({ do: "lead", to: [from], status: packStatus(this.#status), time: this.#clock.time });
     if (message.do === "unfollow") return this.#tabs.unfollow(from, message.topic);
     if (message.do !== "follow") return undefined;
     if (!this.#tabs.has(from)) {
@@ -244,6 +246,7 @@ export class Sharing {
   /** Hear the leader. */
   #hear(message) {
     this.#patience.clear();
+    this.#clock.hear(message.time);
     if (message.do === "message") {
       const accepted = this.#asked.accept(message.message);
       if (accepted) this.#hub.receive(accepted);
@@ -254,8 +257,9 @@ export class Sharing {
   }
 
   /** Follow a leader that has said that it leads. */
-  #follow({ from, to, status }) {
+  #follow({ from, to, status, time }) {
     this.#patience.clear();
+    this.#clock.hear(time);
     if (this.#leads || (from === this.#leader && !to)) return;
     this.#leader = from;
     for (const [topic, cursor] of this.#hub.places()) this.follow(topic, cursor);

@@ -5,6 +5,8 @@ import { Asked } from "./asked.js";
 
 const OPENING_SECONDS = 10;
 const ABNORMAL = 1006;
+// How long after an error the close may come that tells more [s].
+const CLOSE_SECONDS = 0.1;
 
 /**
  * `on` learns what happens: `connected(data)`, `message(message)`, and once `lost(how)`, as `Course.lost`
@@ -27,8 +29,7 @@ export class Socket {
     this.#socket = new WebSocket(url.href, token ? [SUBPROTOCOL, AUTH_PREFIX + token] : [SUBPROTOCOL]);
     this.#socket.onmessage = ({ data }) => this.#receive(data);
     this.#socket.onclose = ({ code, reason }) => this.#end({ code, reason });
-    // `onclose` follows; a library for Node throws where nobody listens.
-    this.#socket.onerror = () => {};
+    this.#socket.onerror = () => this.#fail();
     this.#timer = setTimeout(() => this.lose("it did not open in time"), openingSeconds * 1000);
   }
 
@@ -90,6 +91,12 @@ export class Socket {
       const accepted = this.#asked.accept(message);
       if (accepted) this.#on.message(accepted);
     }
+  }
+
+  /** Take an error. A close follows it, but the WebSocket of Node 20 has none when nobody answers. */
+  #fail() {
+    clearTimeout(this.#timer);
+    if (!this.#isOver) this.#timer = setTimeout(() => this.lose("the connection failed"), CLOSE_SECONDS * 1000);
   }
 
   #end(how) {

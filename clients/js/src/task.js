@@ -2,6 +2,7 @@
 
 import { ProtocolError, TaskCancelled, TaskFailed } from "./errors.js";
 import { pathOf } from "./request.js";
+import { startsIn, timeLeft } from "./time-left.js";
 import { Watchable, deadline } from "./watching.js";
 
 const COMPLETED = "completed";
@@ -28,8 +29,32 @@ function eventsOf({ type, topic, id, data }) {
   return [{ type, topic, id, percent, message, status, snapshot: data }];
 }
 
+/** The base of both: knows the last snapshot that came. */
+class Timed extends Watchable {
+  #last = null;
+
+  /**
+   * Return how long it still takes at a moment, by the last snapshot that a loop or listener of this object was told:
+   * `{seconds, low, high, finish, latest}`, as `timeLeft` has it; null is unknown.
+   */
+  timeLeft(now = Date.now()) {
+    return this.#last && timeLeft(this.#last.snapshot, now, { ...this.#last, skew: this.client.skew });
+  }
+
+  /** Return the same of its start, while it waits. */
+  startsIn(now = Date.now()) {
+    return this.#last && startsIn(this.#last.snapshot, now, { ...this.#last, skew: this.client.skew });
+  }
+
+  readMessage({ type, data }) {
+    if (type === "progress") this.#last = { snapshot: data, receivedAt: Date.now() };
+    else if (type === "finished") this.#last = null;
+    return [];
+  }
+}
+
 /** A task. Its events are `progress`, the snapshot first, `finished`, and `resync` before another snapshot. */
-export class Task extends Watchable {
+export class Task extends Timed {
   #submission;
 
   constructor(client, id, submission = null) {
@@ -68,6 +93,7 @@ export class Task extends Watchable {
   }
 
   readMessage(message) {
+    super.readMessage(message);
     const { type, topic, id, data } = message;
     if (type !== "finished") return eventsOf(message);
     const { final_status: status, result = null, error = null } = data;
@@ -76,7 +102,7 @@ export class Task extends Watchable {
 }
 
 /** A batch of tasks. Its events are `progress`, `finished` and `resync`. */
-export class Batch extends Watchable {
+export class Batch extends Timed {
   #submission;
 
   constructor(client, id, submission = null) {
@@ -122,6 +148,7 @@ export class Batch extends Watchable {
   }
 
   readMessage(message) {
+    super.readMessage(message);
     const { type, topic, id, data } = message;
     if (type !== "finished") return eventsOf(message);
     return [{ type, topic, id, status: data.final_status, counts: data }];

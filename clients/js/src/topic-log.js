@@ -20,7 +20,8 @@ export function withChange(list, { items = [], deleted = [] }) {
 }
 
 // A change has these when they are known; one that is not there has no value any more.
-const WHEN_KNOWN = ["position", "starts_in", "run_at", "started_at", "ended_at", "error"];
+const STARTS = ["position", "starts_in", "starts_in_low", "starts_in_high"];
+const WHEN_KNOWN = [...STARTS, "run_at", "started_at", "ended_at", "error"];
 
 function mergeTask(known, item) {
   const cleared = Object.fromEntries(WHEN_KNOWN.filter((name) => name in known).map((name) => [name, null]));

@@ -255,7 +255,12 @@ end
 local claimed, tokens, leases = {}, {}, {}
 local function start_picked()
   local lease_end, ids = lease_until(NOW + A.visibility), {}
-  for i, t in ipairs(picked) do ids[i] = t.task_id end
+  for i, t in ipairs(picked) do
+    ids[i] = t.task_id
+    put(leases, lease_end, t.task_id)
+  end
+  -- What is told of batches and of the line counts them as running.
+  add_to_skip_list(P .. 'processing', leases)
   look_for_listeners('task', ids)
   -- Numbers that are not given out are no loss.
   local token = #picked > 0 and redis.call('INCRBY', P .. 'tokens', whole(#picked)) - #picked or 0
@@ -268,9 +273,7 @@ local function start_picked()
     follow_in_batch(t, 'queued', 0)
     claimed[i] = claimed_reply(t)
     put(tokens, t.task_id, t.token)
-    put(leases, lease_end, t.task_id)
   end
-  add_to_skip_list(P .. 'processing', leases)
 end
 
 -- The line whose head starts next; nil when there is none.

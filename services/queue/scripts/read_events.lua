@@ -39,6 +39,9 @@ if asked_epoch ~= '' then
     -- As many of them as come after the cursor.
     local unseen = math.min(last - after, #unlogged)
     for i = #unlogged - unseen + 1, #unlogged do messages[#messages + 1] = unlogged[i] end
+    -- Nobody may have heard the last one: then it was logged without the times that are foreseen.
+    local foresees = kind == 'batch' and not finished or record.status == 'queued'
+    if foresees and #messages > 0 then messages[#messages] = envelope('progress', last, shown) end
   end
 end
 return {the_epoch(), last, '{' .. shown .. '}', finished and '{' .. finished .. '}' or '', resync,

@@ -1,38 +1,29 @@
 /** `<rt-task task-id>` and `<rt-batch batch-id>`: how far something has come. */
 
 import { RealtimeElement, make, setAttribute, setText } from "./base.js";
+import { Drawing } from "./drawing.js";
 
 const ENDED = new Set(["completed", "failed", "cancelled", "dead", "partial"]);
 const AGAIN = new Set(["failed", "cancelled", "dead"]);
 
-/** Return a time that is left in words. */
-function leftOf(seconds) {
-  if (typeof seconds !== "number") return "";
-  if (seconds < 60) return `${Math.max(1, Math.round(seconds))} s left`;
-  return seconds < 3600 ? `${Math.round(seconds / 60)} min left` : `${(seconds / 3600).toFixed(1)} h left`;
-}
-
-/** The base of both: a title, a status, a bar, a line of words and a button. */
+/** The base of both: a title, a status, a line of words, a button, and the drawing of the snapshot. */
 class ProgressElement extends RealtimeElement {
   #parts;
+  #drawing;
   #watched = null;
   #status = null;
 
   build() {
-    const fill = make("div", { part: "fill", className: "fill" });
-    const bar = make("div", {
-      part: "bar", className: "bar unknown", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, children: [fill],
-    });
+    this.#drawing = new Drawing(this, (snapshot) => this.words(snapshot));
     const title = make("p", { part: "title", className: "title", id: "title" });
     const status = make("span", { part: "status", className: "status", text: "loading" });
     const detail = make("span", { part: "detail", className: "detail" });
-    const said = make("span", { className: "sr", "aria-live": "polite" });
     const button = make("button", { part: "button", type: "button", on: { click: () => this.#act() } });
     button.hidden = true;
-    bar.setAttribute("aria-labelledby", "title");
-    this.#parts = { fill, bar, title, status, detail, said, button };
+    this.#parts = { title, status, detail, button };
     const row = make("div", { className: "row", children: [detail, button] });
-    return [make("header", { part: "header", children: [title, status] }), bar, row, said];
+    const { bar, line, steps } = this.#drawing.nodes;
+    return [make("header", { part: "header", children: [title, status] }), ...bar, ...line, row, ...steps];
   }
 
   /** Return what is watched. */
@@ -46,7 +37,10 @@ class ProgressElement extends RealtimeElement {
     watched.addEventListener("progress", ({ detail }) => this.#show(detail.snapshot), { signal });
     watched.addEventListener("finished", ({ detail }) => this.#finish(detail), { signal });
     watched.addEventListener("error", ({ detail }) => client.state !== "closed" && this.#fail(detail), { signal });
-    return () => watched.close();
+    return () => {
+      this.#drawing.stop();
+      watched.close();
+    };
   }
 
   #fail(error) {
@@ -57,10 +51,8 @@ class ProgressElement extends RealtimeElement {
   }
 
   #reset() {
-    const { bar, fill, title, status, detail, button } = this.#parts;
-    bar.className = "bar unknown";
-    setAttribute(bar, "aria-valuenow", null);
-    fill.style.width = "";
+    const { title, status, detail, button } = this.#parts;
+    this.#drawing.reset();
     setText(title, this.title || this.getAttribute("label") || "");
     setText(status, "loading");
     setText(detail, "");
@@ -69,33 +61,28 @@ class ProgressElement extends RealtimeElement {
   }
 
   #show(snapshot) {
-    const { title, bar, fill, detail } = this.#parts;
-    const percent = Math.round(snapshot.progress ?? 0);
-    const name = this.getAttribute("label") || snapshot.label || snapshot.kind || "";
-    setText(title, name);
-    bar.classList.toggle("unknown", snapshot.status === "processing" && percent === 0);
-    fill.style.width = `${percent}%`;
-    setAttribute(bar, "aria-valuenow", percent);
-    const words = this.words(snapshot, ENDED.has(snapshot.status));
-    setText(detail, words);
-    setAttribute(bar, "aria-valuetext", [`${percent} %`, words].filter(Boolean).join(", "));
+    const { title, detail } = this.#parts;
+    setText(title, this.getAttribute("label") || snapshot.label || snapshot.kind || "");
+    setText(detail, this.words(snapshot));
     this.#setStatus(snapshot.status);
+    this.#drawing.show(snapshot, this.client.skew);
     this.#tell("rt-progress", snapshot);
   }
 
   #finish({ status, error, result }) {
     this.#setStatus(status);
+    const { snapshot } = this.#drawing.shown;
+    if (snapshot) this.#drawing.show({ ...snapshot, status }, this.client.skew);
     if (error) setText(this.#parts.detail, error);
-    const { title, said } = this.#parts;
-    setText(said, `${title.textContent}: ${status}`);
+    this.#drawing.say(`${this.#parts.title.textContent}: ${status}`);
     this.#tell("rt-finished", { status, error, result });
   }
 
   #setStatus(status) {
-    const { status: shown, bar, button } = this.#parts;
+    const { status: shown, button } = this.#parts;
     this.#status = status;
     setText(shown, status);
-    for (const part of [shown, bar]) setAttribute(part, "data-status", status);
+    setAttribute(shown, "data-status", status);
     const verb = this.verbFor(status);
     button.hidden = !verb || this.hasAttribute("readonly");
     setText(button, verb ?? "");
@@ -136,12 +123,11 @@ export class TaskElement extends ProgressElement {
     return client.task(this.watchedId);
   }
 
-  words(snapshot, hasEnded) {
+  words(snapshot) {
     const { status, position, message, current_step_name: step, done, total, unit } = snapshot;
     if (status === "queued" && position) return `number ${position} in the line`;
     const counted = total ? `${done} of ${total}${unit ? ` ${unit}` : ""}` : "";
-    const left = hasEnded ? "" : leftOf(snapshot.remaining_time);
-    return [message || step, counted, left].filter(Boolean).join(" · ");
+    return [message || step, counted].filter(Boolean).join(" · ");
   }
 }
 

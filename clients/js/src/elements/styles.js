@@ -37,14 +37,44 @@ header { display: flex; flex-wrap: wrap; gap: 4px var(--_gap); align-items: base
 .status[data-status="failed"], .status[data-status="dead"], .error { color: var(--_bad); }
 .status[data-status="partial"], .notice { color: var(--_warn); }
 .notice, .error { font-size: 0.87em; margin-top: 6px; }
-.bar { height: 8px; margin: 8px 0 6px; border-radius: 4px; background: var(--_track); overflow: hidden; }
-.fill { height: 100%; width: 0; border-radius: inherit; background: var(--_accent); transition: width 0.25s ease-out; }
+.bar { position: relative; height: 10px; margin: 8px 0 6px; border-radius: 5px; background: var(--_track); overflow: hidden; }
+.fill { position: relative; height: 100%; width: 0; border-radius: inherit; background: var(--_accent); transition: width 0.25s ease-out; }
+/* Where the end is expected: from the left edge of the band on, most probably at the mark. */
+.band { position: absolute; inset: 0 0 0 auto; background: color-mix(in srgb, var(--_accent) 30%, transparent); }
+.likely { position: absolute; inset-block: 0; width: 2px; margin-left: -1px; background: color-mix(in srgb, var(--_accent) 75%, transparent); }
 .bar[data-status="completed"] .fill { background: var(--_good); }
 .bar[data-status="failed"] .fill, .bar[data-status="dead"] .fill { background: var(--_bad); }
-.bar.unknown .fill { width: 35%; animation: slide 1.4s ease-in-out infinite; }
+.bar.unknown .fill { width: 35% !important; animation: slide 1.4s ease-in-out infinite; }
 @keyframes slide { from { translate: -100% 0; } to { translate: 300% 0; } }
 .row { display: flex; flex-wrap: wrap; gap: 4px var(--_gap); align-items: center; }
 .row > .detail { flex: 1 1 8em; }
+.times { display: flex; flex-wrap: wrap; gap: 0 var(--_gap); justify-content: space-between; font-variant-numeric: tabular-nums; }
+.percent, .time, .reason, .steps { font-size: 0.87em; }
+.percent, .step-time { color: var(--_muted); }
+.reason { color: var(--_warn); margin-top: 2px; }
+.reason:empty, .times:not(:has(:not(:empty))) { display: none; }
+.steps { list-style: none; margin: 8px 0 0; padding: 0; max-height: var(--rt-steps-height, 24rem); overflow-y: auto; }
+.steps li {
+  display: grid; grid-template-columns: 1.2em minmax(0, 1fr) auto; gap: 0 6px; padding: 3px 0; border: 0; color: var(--_muted);
+}
+.steps li::before { content: "·"; text-align: center; }
+.steps li[data-state="completed"]::before { content: "✓"; color: var(--_good); }
+.steps li[data-state="failed"]::before { content: "✗"; color: var(--_bad); }
+.steps li[data-state="skipped"]::before { content: "–"; }
+.steps li[data-state="current"]::before { content: "▸"; color: var(--_accent); }
+.steps li[data-state="current"], .steps li[data-state="completed"] { color: var(--_text); }
+.steps li[data-state="current"] .step-name { font-weight: 600; }
+.steps li[data-state="failed"] { color: var(--_bad); }
+.step-time { font-variant-numeric: tabular-nums; white-space: nowrap; }
+.line { display: none; grid-column: 2 / -1; position: relative; height: 8px; border-radius: 2px; background: var(--_track); }
+.timed .line { display: block; }
+.usual, .real {
+  position: absolute; left: calc(var(--_from) / var(--_total) * 100%); min-width: 2px;
+  width: min(calc(var(--_length) / var(--_total) * 100%), calc(100% - var(--_from) / var(--_total) * 100%));
+}
+.usual { inset-block: 0; border-radius: 2px; background: color-mix(in srgb, var(--_accent) 30%, transparent); }
+.real { inset-block: 2px; border-radius: 2px; background: var(--_accent); }
+[data-state="failed"] .real { background: var(--_bad); }
 button, .actions a {
   font: inherit; font-size: 0.87em; color: var(--_accent); background: none; cursor: pointer;
   border: 1px solid var(--_line); border-radius: calc(var(--_radius) - 2px); padding: 4px 10px; min-height: 32px;
@@ -72,11 +102,13 @@ li .actions { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 6px; }
 .sr { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 @media (prefers-reduced-motion: reduce) {
   .fill { transition: none; }
-  .bar.unknown .fill { animation: none; width: 100%; opacity: 0.4; }
+  .bar.unknown .fill { animation: none; width: 100% !important; opacity: 0.4; }
 }
 @media (forced-colors: active) {
   .bar { border: 1px solid CanvasText; }
-  .fill { background: Highlight; forced-color-adjust: none; }
+  .fill, .real { background: Highlight; forced-color-adjust: none; }
+  .band, .usual { background: none; border: 1px dashed CanvasText; }
+  .likely { background: CanvasText; forced-color-adjust: none; }
 }
 `;
 

@@ -1,10 +1,9 @@
 """Client of tornado_rt: submit tasks, watch them, send and read notifications, work."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from tornado_rt_client.async_client import AsyncClient
 from tornado_rt_client.backoff import Backoff
-from tornado_rt_client.client import Client
 from tornado_rt_client.errors import (
     ApiError,
     BadRequest,
@@ -40,6 +39,7 @@ from tornado_rt_client.events import (
 from tornado_rt_client.inbox import AsyncInbox, Inbox
 from tornado_rt_client.records import (
     BatchSnapshot,
+    Estimate,
     Kind,
     Notification,
     Schedule,
@@ -49,9 +49,12 @@ from tornado_rt_client.records import (
 )
 from tornado_rt_client.schedules import AsyncSchedules, Schedules
 from tornado_rt_client.task import AsyncBatch, AsyncTask, Batch, Task
+from tornado_rt_client.time_left import ServerClock, TimeLeft, starts_in, time_left
 from tornado_rt_client.tokens import Mint
 
 if TYPE_CHECKING:
+    from tornado_rt_client.async_client import AsyncClient
+    from tornado_rt_client.client import Client
     from tornado_rt_client.worker import Worker
 
 __version__ = "0.1.0"
@@ -75,6 +78,7 @@ __all__ = [
     "Conflict",
     "ConnectionLost",
     "Counts",
+    "Estimate",
     "Event",
     "Finished",
     "Forbidden",
@@ -91,6 +95,7 @@ __all__ = [
     "Resync",
     "Schedule",
     "Schedules",
+    "ServerClock",
     "ServerFault",
     "Snapshot",
     "Task",
@@ -100,19 +105,23 @@ __all__ = [
     "TaskRecord",
     "TasksChanged",
     "TasksListed",
+    "TimeLeft",
     "TooManyRequests",
     "Unauthorized",
     "Unavailable",
     "UnreadCount",
     "Worker",
     "__version__",
+    "starts_in",
+    "time_left",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import the worker when it is asked for: it stands on libraries that clients do not need."""
-    if name == "Worker":
-        from tornado_rt_client.worker import Worker
+# They stand on libraries that not everybody needs: imported when they are asked for.
+_HEAVY = {"AsyncClient": "async_client", "Client": "client", "Worker": "worker"}
 
-        return Worker
+
+def __getattr__(name: str) -> Any:
+    if name in _HEAVY:
+        return getattr(import_module(f"{__name__}.{_HEAVY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
 """The asynchronous client."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Self, TypeVar
 
@@ -9,51 +9,25 @@ import anyio
 import httpx
 
 from tornado_rt_client import connecting, verbs
-from tornado_rt_client.backoff import Backoff
+from tornado_rt_client.base import BaseClient
 from tornado_rt_client.errors import ApiError, ConnectionLost, error_of_answer
 from tornado_rt_client.events import Event
 from tornado_rt_client.following import Following
 from tornado_rt_client.inbox import AsyncInbox
-from tornado_rt_client.records import Kind, Notification, TaskRecord
+from tornado_rt_client.records import Estimate, Kind, Notification, TaskRecord
 from tornado_rt_client.request import Attempts, Request
 from tornado_rt_client.schedules import AsyncSchedules
 from tornado_rt_client.task import AsyncBatch, AsyncTask
-from tornado_rt_client.tokens import AsyncToken, authorization_async, source_of
+from tornado_rt_client.tokens import AsyncToken, authorization_async
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 
 
-class AsyncClient:
-    """Speaks to one server as one user.
+class AsyncClient(BaseClient[httpx.AsyncClient, AsyncToken]):
+    """Speaks to one server as one user."""
 
-    `token` is one, or a function that returns one, asynchronous or not, called for each request and
-    each connection.
-    With the server's `secret` the client mints tokens of `user` with these `scopes` and `topics`,
-    each good for `token_seconds`.
-
-    A request that the server cannot answer now is repeated for `patience` seconds, if that does no
-    harm. `options` are those of `httpx.AsyncClient`, such as `verify` or `proxy`.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: AsyncToken | None = None,
-        secret: str | None = None,
-        user: str | None = None,
-        scopes: Sequence[str] = (),
-        topics: Sequence[str] = (),
-        token_seconds: float = 300.0,
-        patience: float = 30.0,
-        backoff: Backoff | None = None,
-        **options: Any,
-    ) -> None:
-        self._token: AsyncToken = source_of(token, secret, user, scopes, topics, token_seconds)
-        self._patience = patience
-        self._backoff = backoff or Backoff()
-        self._http = httpx.AsyncClient(**connecting.options(url, options))
+    _transport = httpx.AsyncClient
 
     async def __aenter__(self) -> Self:
         return self
@@ -74,6 +48,15 @@ class AsyncClient:
         """
         return AsyncTask(self, await self.send(verbs.submit(kind, params, more, idempotency_key)))
 
+    async def estimate(
+        self, kind: str, params: Any = None, *, idempotency_key: str | None = None, **more: Any
+    ) -> Estimate:
+        """Say when a task would start and end if it were submitted now, as `submit` takes it.
+
+        Nothing is submitted. Raise as `submit` does.
+        """
+        return await self.send(verbs.estimate(kind, params, more, idempotency_key))
+
     async def submit_batch(
         self,
         kind: str,
@@ -86,6 +69,17 @@ class AsyncClient:
         return AsyncBatch(
             self, await self.send(verbs.submit_batch(kind, items, more, idempotency_key))
         )
+
+    async def estimate_batch(
+        self,
+        kind: str,
+        items: Iterable[Any],
+        *,
+        idempotency_key: str | None = None,
+        **more: Any,
+    ) -> Estimate:
+        """Say when a batch would start and end if it were submitted now, as `submit_batch` does."""
+        return await self.send(verbs.estimate_batch(kind, items, more, idempotency_key))
 
     def task(self, task_id: str) -> AsyncTask:
         """Return the task of this id; nothing is asked of the server."""
@@ -160,6 +154,7 @@ class AsyncClient:
 
         Raise TimeoutError after `timeout` seconds, ApiError when the server refuses it.
         """
+        following.clock = self._clock
         following.begin(time.monotonic(), timeout, self._backoff, self._patience)
         while not following.is_over:
             error: ApiError | ConnectionLost | None = None

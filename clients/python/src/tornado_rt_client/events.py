@@ -117,8 +117,8 @@ class TasksListed(Event):
 class TasksChanged(Event):
     """Tasks were made, have moved or ended, or are gone (their ids).
 
-    A field that has changed is in the `data` of an item. `position`, `starts_in`, `run_at`,
-    `started_at`, `ended_at` and `error` have no value when they are not there.
+    A field that has changed is in the `data` of an item. `position`, `starts_in` and its bounds,
+    `run_at`, `started_at`, `ended_at` and `error` have no value when they are not there.
     """
 
     items: tuple[TaskRecord, ...]

@@ -30,6 +30,7 @@ from tornado_rt_client.events import (
     read_event,
 )
 from tornado_rt_client.seen import Seen
+from tornado_rt_client.time_left import ServerClock
 
 logger = logging.getLogger("tornado_rt_client")
 
@@ -41,6 +42,7 @@ OPENING_SECONDS = 30.0
 # A connection is lost that brings nothing for this many intervals of its heartbeat.
 SILENT_HEARTBEATS = 3.0
 PROBLEMS = frozenset({"problem", "error"})
+DEGRADED = "degraded"
 
 
 @attrs.define
@@ -50,7 +52,7 @@ class Following(Generic[E]):
     `shows` are the classes of events that its reader gets. `ends` says which event is the last one.
     Times are those of the monotonic clock [s]. At `deadline` TimeoutError is raised; None is never.
     The patience counts until the first connection is open; after that the stream is resumed
-    whenever the server is back.
+    whenever the server is back. `clock` hears the times in the server's messages.
     """
 
     path: str
@@ -58,6 +60,7 @@ class Following(Generic[E]):
     ends: Callable[[Event], bool] = lambda _: False
     params: Mapping[str, Any] = attrs.Factory(dict)
     has_topics: bool = False
+    clock: ServerClock = attrs.Factory(ServerClock)
     backoff: Backoff = attrs.Factory(Backoff)
     deadline: float | None = None
     last_id: str = ""
@@ -116,7 +119,7 @@ class Following(Generic[E]):
         """
         shown: list[E] = []
         for block in self._parser.feed(chunk):
-            event = self._take(block)
+            event = self._take(block, now)
             if self._parser.retry_seconds is not None:
                 self._first = self._parser.retry_seconds
             if isinstance(event, self.shows):
@@ -161,11 +164,13 @@ class Following(Generic[E]):
         if self.deadline is not None and now >= self.deadline:
             raise TimeoutError(f"{self.path} did not end in time")
 
-    def _take(self, block: Block) -> Event | None:
+    def _take(self, block: Block, now: float) -> Event | None:
         """Return the event of a block, None when it has none for the reader."""
         if block.id is not None:
             self.last_id = block.id
         envelope = decode(block.event, block.data, block.id, has_topics=self.has_topics)
+        if envelope.topic is None:
+            self.clock.hear(envelope.fields.get("timestamp"), now)
         if envelope.type == "connected":
             self._connect(envelope)
         elif envelope.type in PROBLEMS:
@@ -192,6 +197,10 @@ class Following(Generic[E]):
         """Give up the connection. The next one resumes, if the problem passes."""
         code = str(envelope.fields.get("code", ""))
         message = str(envelope.fields.get("message", ""))
+        if code == DEGRADED and envelope.topic is None:
+            # A store does not answer. The stream goes on, and another would be refused.
+            logger.info("%s: %s", self.path, message)
+            return
         # It is raised later: the reader first gets the events before it.
         self._refusal = error_of_code(code, message)
         self.is_cut = True

@@ -4,6 +4,7 @@ Each has the fields that most callers need, and in `data` all that came, so that
 fields can be read too.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Self, TypeVar
 
@@ -16,22 +17,30 @@ T = TypeVar("T")
 
 @attrs.frozen
 class Record:
-    """The base of all: `data` is the JSON object that came."""
+    """The base of all: `data` is the JSON object that came, at `received_at` [s since 1970]."""
 
     data: Mapping[str, Any] = attrs.field(repr=False, eq=False, kw_only=True)
+    received_at: float = attrs.field(factory=time.time, repr=False, eq=False, kw_only=True)
 
     @classmethod
     def read(cls, data: Any) -> Self:
         """Read a JSON object. Raise ProtocolError when it is none."""
         if not isinstance(data, dict):
             raise ProtocolError(f"an object was expected, not {type(data).__name__}")
-        names = {field.name for field in attrs.fields(cls)} - {"data"}
+        names = {field.name for field in attrs.fields(cls)} - {"data", "received_at"}
         return cls(data=data, **{name: data[name] for name in names & data.keys()})
 
 
 @attrs.frozen
 class Snapshot(Record):
-    """The state of a task. `progress` is in percent, times are in seconds, None is unknown."""
+    """The state of a task. `progress` is in percent, times are in seconds, None is unknown.
+
+    A task that waits starts within `starts_in_low` and `starts_in_high` in four of five cases; one
+    that runs ends within `remaining_low` and `remaining_high`, counted from `updated_at`: see
+    `time_left`. `revised` says why the time left rose, at `revised_at`. `slow_since` is when it
+    became later than was told at first, `stalled_since` when its last sign of life was. `steps` are
+    as in docs/protocol.md; `steps_open`: more will be found.
+    """
 
     task_id: str = ""
     kind: str = ""
@@ -42,8 +51,22 @@ class Snapshot(Record):
     message: str | None = None
     current_step_name: str | None = None
     position: int | None = None
+    starts_in: float | None = None
+    starts_in_low: float | None = None
+    starts_in_high: float | None = None
     elapsed_time: float | None = None
     remaining_time: float | None = None
+    remaining_low: float | None = None
+    remaining_high: float | None = None
+    estimated_total_time: float | None = None
+    updated_at: str | None = None
+    revised: str | None = None
+    revised_at: str | None = None
+    slow_since: str | None = None
+    stalled_since: str | None = None
+    step_progress: float = 0.0
+    steps_open: bool = False
+    steps: list[Mapping[str, Any]] = attrs.Factory(list)
     error: str | None = None
 
 
@@ -62,7 +85,11 @@ class TaskRecord(Snapshot):
 
 @attrs.frozen
 class BatchSnapshot(Record):
-    """The state of a batch: how many of its tasks are where."""
+    """The state of a batch: how many of its tasks are where, and how long it still takes [s].
+
+    The time left is between `remaining_low` and `remaining_high` in four of five cases; None is
+    unknown.
+    """
 
     batch_id: str = ""
     kind: str = ""
@@ -75,6 +102,37 @@ class BatchSnapshot(Record):
     cancelled: int = 0
     dead: int = 0
     progress: float = 0.0
+    remaining_time: float | None = None
+    remaining_low: float | None = None
+    remaining_high: float | None = None
+
+
+@attrs.frozen
+class Estimate(Record):
+    """When a task or batch would start, in how many seconds, and end, if it were submitted now.
+
+    `remaining_time` is how long it would run [s]. The bounds hold in four of five cases; None is
+    unknown, and `waiting_for` says what holds it back. `task_id` or `batch_id` name what is there
+    already and would be the answer.
+    """
+
+    kind: str = ""
+    label: str = ""
+    total: int = 1
+    position: int | None = None
+    starts_in: float | None = None
+    starts_in_low: float | None = None
+    starts_in_high: float | None = None
+    remaining_time: float | None = None
+    remaining_low: float | None = None
+    remaining_high: float | None = None
+    starts_at: str | None = None
+    ends_at: str | None = None
+    ends_at_low: str | None = None
+    ends_at_high: str | None = None
+    waiting_for: Mapping[str, str] | None = None
+    task_id: str | None = None
+    batch_id: str | None = None
 
 
 @attrs.frozen
@@ -112,7 +170,10 @@ class UnreadCount(Record):
 
 @attrs.frozen
 class Schedule(Record):
-    """Makes tasks by the clock: a `cron` expression in a time zone, or an interval `every` [s]."""
+    """Makes tasks by the clock: a `cron` expression in a time zone, or an interval `every` [s].
+
+    Its tasks usually take `usual_seconds`; None is unknown.
+    """
 
     name: str = ""
     kind: str = ""
@@ -122,6 +183,8 @@ class Schedule(Record):
     params: Any = None
     enabled: bool = True
     next_at: str | None = None
+    usual_seconds: float | None = None
+    next_ends_at: str | None = None
     last_at: str | None = None
     last_task_id: str | None = None
 

@@ -1,13 +1,15 @@
 """Tasks and batches, by their ids."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
 from tornado_rt_client import verbs
 from tornado_rt_client.events import BatchEvent, BatchFinished, Finished, TaskEvent, last_of
-from tornado_rt_client.records import BatchSnapshot, TaskRecord
+from tornado_rt_client.records import BatchSnapshot, Snapshot, TaskRecord
+from tornado_rt_client.time_left import TimeLeft, starts_in, time_left
 
 if TYPE_CHECKING:
     from tornado_rt_client.async_client import AsyncClient
@@ -36,6 +38,17 @@ class Task:
         Raise TaskFailed, TaskCancelled, and TimeoutError after `timeout` seconds: it goes on then.
         """
         return last_of(Finished, _last(self.watch(timeout))).outcome()
+
+    def time_left(self, snapshot: Snapshot, now: datetime | None = None) -> TimeLeft | None:
+        """Return how long it still takes at a moment, by a snapshot of it; None is unknown.
+
+        The server's clock is taken into account, as far as streams have told it.
+        """
+        return time_left(snapshot, now, skew=self._client.skew)
+
+    def starts_in(self, snapshot: Snapshot, now: datetime | None = None) -> TimeLeft | None:
+        """Return in how long it starts, while it waits; None is unknown."""
+        return starts_in(snapshot, now, skew=self._client.skew)
 
     def cancel(self) -> TaskRecord:
         """Cancel it, unless it has ended; return how it is."""
@@ -69,6 +82,10 @@ class Batch:
         """Iterate over its tasks."""
         return self._client.pages(verbs.batch_tasks(self.id))
 
+    def time_left(self, snapshot: BatchSnapshot, now: datetime | None = None) -> TimeLeft | None:
+        """Return how long it still takes at a moment, by a snapshot of it; None is unknown."""
+        return time_left(snapshot, now, skew=self._client.skew)
+
     def cancel(self) -> BatchSnapshot:
         """Cancel what has not ended; return how it is."""
         return self._client.send(verbs.cancel_batch(self.id))
@@ -98,6 +115,17 @@ class AsyncTask:
         Raise TaskFailed, TaskCancelled, and TimeoutError after `timeout` seconds: it goes on then.
         """
         return last_of(Finished, await _last_async(self.watch(timeout))).outcome()
+
+    def time_left(self, snapshot: Snapshot, now: datetime | None = None) -> TimeLeft | None:
+        """Return how long it still takes at a moment, by a snapshot of it; None is unknown.
+
+        The server's clock is taken into account, as far as streams have told it.
+        """
+        return time_left(snapshot, now, skew=self._client.skew)
+
+    def starts_in(self, snapshot: Snapshot, now: datetime | None = None) -> TimeLeft | None:
+        """Return in how long it starts, while it waits; None is unknown."""
+        return starts_in(snapshot, now, skew=self._client.skew)
 
     async def cancel(self) -> TaskRecord:
         """Cancel it, unless it has ended; return how it is."""
@@ -130,6 +158,10 @@ class AsyncBatch:
     def tasks(self) -> AsyncGenerator[TaskRecord, None]:
         """Iterate over its tasks."""
         return self._client.pages(verbs.batch_tasks(self.id))
+
+    def time_left(self, snapshot: BatchSnapshot, now: datetime | None = None) -> TimeLeft | None:
+        """Return how long it still takes at a moment, by a snapshot of it; None is unknown."""
+        return time_left(snapshot, now, skew=self._client.skew)
 
     async def cancel(self) -> BatchSnapshot:
         """Cancel what has not ended; return how it is."""

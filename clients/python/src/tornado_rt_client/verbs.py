@@ -26,6 +26,7 @@ from tornado_rt_client.events import (
 from tornado_rt_client.following import Following
 from tornado_rt_client.records import (
     BatchSnapshot,
+    Estimate,
     Kind,
     Notification,
     Page,
@@ -48,8 +49,13 @@ Pages = Callable[[str | None], Request[Page[T]]]
 
 def submit(kind: str, params: Any, more: Mapping[str, Any], key: str | None) -> Request[str]:
     """Submit a task; return its id."""
-    body = {"kind": kind, "params": {} if params is None else params, **more}
+    body = _task_body(kind, params, more)
     return Request("POST", "/api/tasks", text_field("task_id"), body=body, key=key or new_key())
+
+
+def estimate(kind: str, params: Any, more: Mapping[str, Any], key: str | None) -> Request[Estimate]:
+    """Say when a task would start and end, without submitting it."""
+    return _dry_run("/api/tasks", _task_body(kind, params, more), key)
 
 
 def read_task(task_id: str) -> Request[TaskRecord]:
@@ -76,9 +82,15 @@ def submit_batch(
     kind: str, items: Iterable[Any], more: Mapping[str, Any], key: str | None
 ) -> Request[str]:
     """Submit many tasks of one kind, all or none; return the id of the batch."""
-    body = {"kind": kind, "items": [{"params": one} for one in items], **more}
-    read = text_field("batch_id")
+    body, read = _batch_body(kind, items, more), text_field("batch_id")
     return Request("POST", "/api/batches", read, body=body, key=key or new_key())
+
+
+def estimate_batch(
+    kind: str, items: Iterable[Any], more: Mapping[str, Any], key: str | None
+) -> Request[Estimate]:
+    """Say when many tasks would start and end, without submitting them."""
+    return _dry_run("/api/batches", _batch_body(kind, items, more), key)
 
 
 def read_batch(batch_id: str) -> Request[BatchSnapshot]:
@@ -214,6 +226,26 @@ def is_end_of_batch(event: Event) -> bool:
 def new_key() -> str:
     """Return an `Idempotency-Key` that nobody else has."""
     return uuid.uuid4().hex
+
+
+def _task_body(kind: str, params: Any, more: Mapping[str, Any]) -> Any:
+    return {"kind": kind, "params": {} if params is None else params, **more}
+
+
+def _batch_body(kind: str, items: Iterable[Any], more: Mapping[str, Any]) -> Any:
+    return {"kind": kind, "items": [{"params": one} for one in items], **more}
+
+
+def _dry_run(path: str, body: Any, key: str | None) -> Request[Estimate]:
+    return Request(
+        "POST",
+        path,
+        Estimate.read,
+        params={"dry_run": "true"},
+        body=body,
+        key=key,
+        is_harmless=True,
+    )
 
 
 def _path(folder: str, *names: str) -> str:

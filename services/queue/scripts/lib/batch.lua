@@ -1,4 +1,4 @@
--- Uses: counts, events, iso
+-- Uses: counts, events, iso, batch_rest
 --
 -- Batches count their tasks.
 --
@@ -47,8 +47,26 @@ local function load_batch(id)
   return b
 end
 
--- The inside of its JSON object.
-local function batch_data(b)
+local GOES_ON = {queued = true, processing = true}
+
+-- The time left of a batch as a part of its JSON object [s]. It is found once a script.
+local times_left = {}
+local function time_left(b, is_wanted)
+  if not GOES_ON[b.status] then return ',"remaining_time":0,"remaining_low":0,"remaining_high":0' end
+  local told = times_left[b.batch_id]
+  if not told and is_wanted then
+    local found = forecast.rest_of_batch(b)
+    if found then
+      local low, middle, high = forecast.get().samples.band_of(found)
+      told = string.format(',"remaining_time":%.1f,"remaining_low":%.1f,"remaining_high":%.1f', middle, low, high)
+    end
+    times_left[b.batch_id] = told
+  end
+  return told or ',"remaining_time":null,"remaining_low":null,"remaining_high":null'
+end
+
+-- The inside of its JSON object; its time left is not looked for when nobody hears it.
+local function batch_data(b, is_unheard)
   local parts = {b.head, ',"status":"', b.status, '","total":', b.total}
   for _, state in ipairs(COUNTED) do
     parts[#parts + 1] = ',"' .. state .. '":' .. (b[state] or '0')
@@ -60,6 +78,7 @@ local function batch_data(b)
   -- One of an earlier version does not know when it changed, but when it ended or was made.
   local changed_at = tonumber(b.changed_at or b.ended_at or b.created_at)
   parts[#parts + 1] = ',"updated_at":"' .. iso(changed_at or NOW) .. '"'
+  parts[#parts + 1] = time_left(b, not is_unheard)
   return table.concat(parts)
 end
 
@@ -137,7 +156,7 @@ local function batch_follow(id, from, to, from_percent, to_percent)
   set(b, 'status', batch_status(b), 'changed_at', NOW_STAMP)
   -- Not every step of every task is news of the batch: whole percents are.
   if from ~= to or math.floor(batch_progress(b)) ~= shown then
-    emit('batch', id, b, 'progress', batch_data(b))
+    emit('batch', id, b, 'progress', batch_data(b, not is_heard('batch', id)))
   end
-  if b.status ~= 'queued' and b.status ~= 'processing' and not b.ended_at then end_batch(b) end
+  if not GOES_ON[b.status] and not b.ended_at then end_batch(b) end
 end

@@ -35,6 +35,8 @@ do
   -- Many counts of a hash are read and written at once.
   local function write_counts(hash, fields, values)
     local known_of, unread = known[hash] or {}, {}
+    -- What is counted behind this is what is written here.
+    known[hash] = known_of
     for _, field in ipairs(fields) do
       if not known_of[field] then unread[#unread + 1] = field end
     end

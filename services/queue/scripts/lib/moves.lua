@@ -2,15 +2,9 @@
 --
 -- The transitions of a task.
 
--- The pace of a kind follows its last tasks (exponential moving average).
-local changed_pace = {}
 local function note_pace(t)
   local started = tonumber(t.started_at)
-  if t.status ~= 'processing' or not started then return end
-  local took = NOW - started
-  local mean = mean_seconds(t.kind) or took
-  pace[t.kind] = mean + (took - mean) / 8
-  changed_pace[t.kind] = true
+  if t.status == 'processing' and started then note_length(t.kind, NOW - started) end
 end
 
 local function in_batch(status)
@@ -125,9 +119,6 @@ end
 table.insert(finishers, 1, function()
   settle()
   if unblocked or vacated then wake_workers() end
-  for kind in pairs(changed_pace) do
-    redis.call('HSET', P .. 'pace', kind, string.format('%.4f', pace[kind]))
-  end
   if listed ~= 0 and redis.call('INCRBY', P .. 'listed', listed) <= 0 then
     redis.call('DEL', P .. 'listed')
   end

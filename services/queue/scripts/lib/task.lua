@@ -1,4 +1,4 @@
--- Uses: events, line, rates, iso
+-- Uses: events, line, iso, made, starts
 --
 -- A task and what is told of it.
 --
@@ -13,43 +13,8 @@ local WAITS = {queued = true, delayed = true}
 local STATES = {queued = true, delayed = true, processing = true, completed = true, failed = true,
   cancelled = true, dead = true}
 
--- What is known when a task is made, each as text. `job` is Python's alone. Only the batch can change, when
--- the task is run again after the end of its batch.
-local MADE = {'user_id', 'batch_id', 'created_at', 'seq', 'kind', 'level', 'key', 'max_attempts', 'expected',
-  'notify', 'unique', 'plan', 'head', 'first', 'job'}
-local MADE_FIELDS = #MADE
 -- What every transition reads of a task.
 local CORE = {'made', 'token', 'closed', 'attempt', 'percent', 'event_seq', 'logged'}
--- `AT`: the places of these fields.
-local TASK, AT = kind_of_record({
-  token = '', closed = '', attempt = '0', percent = '0', event_seq = '1',
-  logged = '1', revived = '0', fragment = '', result = '', error = '', started_at = '', used = '',
-  ended_at = '', since = '', attempts = '', plans = '', kept = '', state = '',
-}, MADE, {line = function(t) return t.level .. t.kind end})
-
-local read_made
-do
-  local ARRAY_16 = 0xdc
-  -- Reading them into variables costs less than a table that grows.
-  local function unpack_made(packed)
-    local first = string.byte(packed) == ARRAY_16 and 3 or 1
-    local _, user, batch, created, seq, kind, level, key, attempts, expected, notify, unique, plan, head,
-      fragment, job = cmsgpack.unpack_limit(packed, MADE_FIELDS, first)
-    -- Lua raises an error when it compares text with anything else.
-    if user < '' or batch < '' or created < '' or seq < '' or kind < '' or level < '' or key < '' or attempts < ''
-        or expected < '' or notify < '' or unique < '' or plan < '' or head < '' or fragment < '' or job < '' then
-      return nil
-    end
-    return {user, batch, created, seq, kind, level, key, attempts, expected, notify, unique, plan, head, fragment, job}
-  end
-
-  -- The values of the fields of MADE, nil when they cannot be read. A later version may keep more behind them.
-  function read_made(packed)
-    local readable, values = pcall(unpack_made, packed)
-    return readable and values or nil
-  end
-end
-
 local function is_percentage(value)
   local share = value == '0' and 0 or tonumber(value)
   return share and share >= 0 and share <= 100
@@ -89,52 +54,11 @@ local function used_seconds(t)
   return sum
 end
 
--- The mean time that a task of a kind takes, in seconds; nil until one has ended. Read once.
-local pace = {}
-local function mean_seconds(kind)
-  if pace[kind] == nil then
-    pace[kind] = tonumber(redis.call('HGET', P .. 'pace', kind) or '') or false
-  end
-  return pace[kind] or nil
-end
-
 -- Tasks that are no longer claimed, to be taken out of `processing` at once.
 local left = {}
 
--- The limits of a kind, and whether it is paused: the same for all its waiting tasks. Read once.
-local held_by = {}
-local function holds(kind)
-  if not held_by[kind] then
-    local paused = redis.call('SMISMEMBER', P .. 'paused', '', kind)
-    held_by[kind] = read_limits(redis.call('HGET', P .. 'limits', kind))
-    held_by[kind].paused = paused[1] == 1 or paused[2] == 1
-  end
-  return held_by[kind]
-end
-
-local starts_in, last_error
+local last_error
 do
-  -- In how many seconds the n-th start from now has its token.
-  local function seconds_to_start(name, rate, since, n)
-    return time_when_full(name, rate, since) - NOW + n * rate[2] / rate[1] - rate[2]
-  end
-
-  -- In how many seconds a task at this place of the line may start: what is before it, at the mean time, over
-  -- as many of its kind as run now; and when the rates have a token for it. Until one has ended, what the enqueuer
-  -- expects. nil while it is paused.
-  function starts_in(t, here)
-    local own = holds(t.kind)
-    if own.paused then return nil end
-    local mean = mean_seconds(t.kind) or tonumber(t.expected)
-    local seconds = mean * (here - 0.5) / math.max(counted('running', t.kind), 1)
-    if own.rate then seconds = math.max(seconds, seconds_to_start(t.kind, own.rate, own.rate_since, here)) end
-    if own.key_rate and t.key ~= '' then
-      local rank = redis.call('ZRANK', lane_of(t.line, t.user_id, t.key), t.task_id) or 0
-      seconds = math.max(seconds, seconds_to_start(pair(t.kind, t.key), own.key_rate, own.key_rate_since, rank + 1))
-    end
-    return seconds
-  end
-
   -- Why a task waits for another attempt, as a part of its JSON object. A reason that was cut may end within a
   -- character.
   local CUT = {'[\192-\255]$', '[\224-\255][\128-\191]$', '[\240-\255][\128-\191][\128-\191]$'}
@@ -148,6 +72,17 @@ do
   end
 end
 
+-- When a waiting task starts, as a part of its JSON object: the median, and the 10th and 90th percentile [s]. A worker
+-- needs a moment to take it.
+local function starts_in(t)
+  local MOMENT = 0.1
+  local found = forecast.get().start(t)
+  if not found then return '' end
+  local low, middle, high = forecast.get().samples.band_of(found)
+  return string.format('"starts_in":%.1f,"starts_in_low":%.1f,"starts_in_high":%.1f,', middle,
+    math.floor(low * 10) / 10, math.ceil(high * 10) / 10 + MOMENT)
+end
+
 -- Since when a running task gives no sign of life: its lease has run out, and nobody has taken it back yet.
 local function silence(t)
   local lease = tonumber(redis.call('ZSCORE', P .. 'processing', t.task_id) or '')
@@ -155,15 +90,14 @@ local function silence(t)
   return ended and ended < NOW and '"stalled_since":"' .. iso(ended) .. '",' or ''
 end
 
--- The inside of its JSON object in two parts, what is its own and the fragment; and its position.
-local function snapshot(t)
+-- The inside of its JSON object in two parts, what is its own and the fragment; and its position. When it starts is not
+-- looked for when nobody hears it.
+local function snapshot(t, is_unheard)
   local place, here = '', nil
   if t.status == 'queued' then
     here = position(t.task_id, t.line)
     if here then
-      local seconds = starts_in(t, here)
-      place = string.format('"position":%d,', here)
-      if seconds then place = place .. string.format('"starts_in":%.1f,', seconds) end
+      place = string.format('"position":%d,', here) .. (is_unheard and '' or starts_in(t))
     end
   elseif t.status == 'delayed' then
     local due = redis.call('ZSCORE', P .. 'delayed', t.task_id)
@@ -176,7 +110,7 @@ local function snapshot(t)
 end
 
 local function emit_progress(t)
-  emit('task', t.task_id, t, 'progress', snapshot(t))
+  emit('task', t.task_id, t, 'progress', snapshot(t, not is_heard('task', t.task_id)))
 end
 
 -- The inside of the JSON object of its `finished`.

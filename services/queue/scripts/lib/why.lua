@@ -6,7 +6,8 @@ local MOST_BEFORE = 20
 -- Whether nothing that may start is before a task in the lines of its kind: who comes before is at their limit.
 -- `is_at_limit`: whether a user is.
 local function is_next(t, is_at_limit)
-  local here = position(t.task_id, t.line)
+  -- One that is not there yet comes behind all.
+  local here = t.task_id and position(t.task_id, t.line) or last_position(t.line) + 1
   if here == 1 then return true end
   local function find(level)
     local users = redis.call('ZRANGE', P .. 'ready:' .. level .. t.kind, 0, MOST_BEFORE - 1)
