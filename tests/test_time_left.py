@@ -231,6 +231,17 @@ def test_learner_follows_a_change_within_a_few_tasks() -> None:
     assert length == pytest.approx(120, rel=0.2)
 
 
+def test_learner_knows_which_of_two_steps_is_the_unsure_one() -> None:
+    generator = random.Random(1)
+    learner = Learner([("unsure", 0.2), ("sure", 0.8)], 100.0)
+    for _ in range(60):
+        unsure, sure = generator.gauss(0, 0.3), generator.gauss(0, 0.05)
+        learner.learn([("unsure", 20 * math.exp(unsure)), ("sure", 80 * math.exp(sure))])
+    segments = learner.forecast().segments
+    assert segments["unsure"].variance == pytest.approx(0.09, abs=0.04)
+    assert segments["sure"].variance < 0.006
+
+
 def test_learner_knows_steps_that_only_some_tasks_have() -> None:
     learner = Learner(list(zip(NAMES, (0.1, 0.6, 0.3), strict=True)), None)
     for number in range(40):

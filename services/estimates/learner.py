@@ -40,6 +40,8 @@ MOST_STRIDE, MOST_DOWN = 2.0, 0.8
 # than one that stands, so that it aims at fewer than one in ten.
 BAND_STEP = 0.05
 MISS = 0.08
+# The n-th task moves a band this many n-ths as far, and never less than one.
+SWIFT_TASKS = 45
 PRESENCE_RATE = 0.1
 CALIBRATED_FROM = 4
 LATE = 1.5
@@ -188,9 +190,10 @@ class Learner:
                     scores[guess.stage].append((score, until - since))
             way.end(index, seconds)
             left -= seconds
+        step = BAND_STEP * max(1.0, SWIFT_TASKS / self._tasks)
         for band, seen in zip(self._bands, scores, strict=True):
             if seen:
-                _move(band, seen, weight)
+                _move(band, seen, step, weight)
 
 
 def _step(variance: float, seen: float, unsure: float) -> float:
@@ -202,10 +205,12 @@ def _step(variance: float, seen: float, unsure: float) -> float:
     return max(stride * (seen + unsure - variance), -MOST_DOWN * variance)
 
 
-def _move(band: list[float], scores: Sequence[tuple[float, float]], weight: float) -> None:
-    """Move the quantiles towards the scores; the middle one by the `weight` of the task."""
+def _move(
+    band: list[float], scores: Sequence[tuple[float, float]], step: float, weight: float
+) -> None:
+    """Move the quantiles a step towards the scores; the middle one by the `weight` of the task."""
     whole = sum(time for _, time in scores) or 1.0
     for index, share in enumerate((MISS, 0.5, 1 - MISS)):
         above = sum(time for score, time in scores if score > band[index]) / whole
-        band[index] += BAND_STEP * 2 * (above - (1 - share)) * (weight if index == 1 else 1.0)
+        band[index] += 2 * step * (above - (1 - share)) * (weight if index == 1 else 1.0)
     band[0], band[2] = min(band[0], band[1] - 0.1), max(band[2], band[1] + 0.1)
