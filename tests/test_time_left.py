@@ -222,6 +222,15 @@ def test_whatever_is_seen_the_time_left_is_a_number_that_rises_with_a_reason(
     assert all(math.isfinite(seconds) for _, seconds in keeper.lesson(at) or ())
 
 
+def test_step_that_lasts_very_long_lets_expect_no_eternity() -> None:
+    for spread in (0.03, 0.14, 0.3):
+        way = Way(known(60, 10, 30, variance=spread), [(name, 0.0) for name in NAMES])
+        for often in range(1, 400):
+            guess = way.guess(0, 10.0 * often)
+            assert math.exp(guess.middle) < 30.0 * often + 100
+            assert guess.spread < 5
+
+
 def test_learner_follows_a_change_within_a_few_tasks() -> None:
     learner = Learner(list(zip(NAMES, (0.1, 0.6, 0.3), strict=True)), None)
     for seconds in [10.0] * 30 + [40.0] * 3:

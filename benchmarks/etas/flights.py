@@ -56,6 +56,11 @@ class Flight:
         return f"{self.origin}-{self.destination}"
 
     @property
+    def sort(self) -> str:
+        """The route, and the carrier as the parameter that tells."""
+        return f"{self.route} {self.carrier}"
+
+    @property
     def steps(self) -> list[float]:
         """The times of the steps [s]."""
         return [self.ground, self.air]

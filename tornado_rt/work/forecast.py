@@ -310,7 +310,8 @@ def _inside(here: Usual, pace: float, variance: float, seconds: float, fraction:
     # It has lasted so long already: a normal that is cut off below.
     at = math.log(max(seconds, LEAST_SECONDS)) - here.log
     z = (at - mean) / deviation
-    survival = max(_NORMAL.cdf(-z), 1e-300) if z < 37 else 1e-300
+    # NormalDist.cdf is 1 + erf, which is 0 beyond 8 deviations; its complement is not.
+    survival = max(0.5 * math.erfc(z / math.sqrt(2)), 1e-300) if z < 37 else 1e-300
     likelihood += math.log(survival)
     hazard = math.exp(-0.5 * z * z) / math.sqrt(2 * math.pi) / survival if z < 30 else z + 1 / z
     # A segment that takes its usual time says nothing of the others yet.
