@@ -7,7 +7,6 @@ import attrs
 
 from tornado_rt.work.clock import iso_ago
 from tornado_rt.work.forecast import (
-    LEAST_SECONDS,
     SEPARATOR,
     TENTHS,
     Estimate,
@@ -364,6 +363,15 @@ class Timekeeper:
         elif self.slow_since is None:
             self.slow_since = at
 
+    def _are_late(self) -> bool:
+        """Say whether the steps that have ended took longer than they usually do."""
+        shares = {name_of(leaf.path): leaf.share for leaf in self._sight.leaves}
+        late = 0.0
+        for name, seconds in self._steps.items():
+            if seconds is not None:
+                late += seconds - self.forecast.usual(name, shares.get(name, 0.0)).seconds
+        return late > 0
+
     def _reason(self, at: float) -> str:
         than = "usual" if self.forecast.tasks else "expected"
         sight = self._sight
@@ -371,11 +379,11 @@ class Timekeeper:
             leaf = sight.leaves[sight.here]
             usual = self.forecast.usual(name_of(leaf.path), leaf.share)
             since = at - self._at_step
-            if not self._steps or since > max(usual.seconds, LEAST_SECONDS) * LONGER:
-                return f"step {leaf.title} takes longer than {than}"
-            if self._replanned:
+            if self._replanned and since <= usual.seconds * LONGER:
                 return "the plan has changed"
-            return f"the steps so far took longer than {than}"
+            if since <= usual.seconds and self._are_late():
+                return f"the steps so far took longer than {than}"
+            return f"step {leaf.title} takes longer than {than}"
         if self._mode == "tenths" and self._tenths:
             return f"progress is slower than {than}"
         return f"it takes longer than {than}"
