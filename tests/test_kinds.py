@@ -1292,6 +1292,7 @@ def test_entry_says_all_that_others_need() -> None:
         "label",
         "plan",
         "shown",
+        "telling",
         "max_attempts",
         "timeout",
         "expected_seconds",

@@ -52,7 +52,8 @@ def declaration_of(kind: Kind) -> dict[str, Any]:
         "label": kind.label if isinstance(kind.label, str) else "",
         "plan": None if plan is None else orjson.loads(plan.text),
         "shown": list(kind.shown),
-        "telling": list(kind.telling),
+        # A server of an earlier version knows no such member.
+        **({"telling": list(kind.telling)} if kind.telling else {}),
         "max_attempts": kind.max_attempts,
         "timeout": kind.timeout,
         "expected_seconds": (None if callable(kind.expected_seconds) else kind.expected_of(None)),
