@@ -128,9 +128,9 @@ class Usual:
         return math.exp(self.log)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Forecast:
-    """What is known of tasks like one before it runs.
+    """What is known of tasks like one before it runs. Each is equal to itself alone.
 
     `segments`: by their names. `length`: the usual time of the whole [s], None: unknown.
     `pace_variance`: of the log of a task's factor. `bands`: for each stage of the way the quantiles

@@ -1,6 +1,7 @@
 """The run: how a handler reports, and keeps what is done."""
 
 import asyncio
+import functools
 import inspect
 import os
 import threading
@@ -641,8 +642,17 @@ def first_fragment(
     plan: Plan | None, expected_seconds: float | None, forecast: Forecast | None = None
 ) -> bytes:
     """Return the fragment of a waiting task: nothing done, its plan, and how long it will take."""
+    shown = {**_first_snapshot(plan, expected_seconds, forecast), "updated_at": iso_now()}
+    return json_of(shown)[1:-1]
+
+
+# Many tasks of a kind are submitted.
+@functools.lru_cache(maxsize=256)
+def _first_snapshot(
+    plan: Plan | None, expected_seconds: float | None, forecast: Forecast | None
+) -> Mapping[str, Any]:
     run = Run(plan=plan, expected_seconds=expected_seconds, forecast=forecast, clock=lambda: 0.0)
     shown = run.snapshot()
     # Each waiting task has it: the times of its steps wait for its start.
     shown.pop("usual", None)
-    return json_of(shown)[1:-1]
+    return shown
