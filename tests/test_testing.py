@@ -245,6 +245,8 @@ def test_reports_are_the_snapshots_of_the_protocol(function: Callable[..., Any])
     kind = make_kind(function, steps=STEPS, label="{path}", shown=("preset",))
     first, *_, last = run_task(kind, Film("a.mkv"), attempt=2).reports
     assert [one["status"] for one in first["steps"]] == ["current", "pending"]
+    times = ("started_after", "duration")
+    assert all(step.pop(name, 0.0) >= 0 for step in last["steps"] for name in times)
     assert last["steps"] == STEPS_AT_THE_END
     head = {"task_id": "test", "kind": "film", "label": "a.mkv", "preset": "1080p", "attempt": 2}
     assert last.items() >= head.items()

@@ -20,8 +20,9 @@ with httpx.Client(timeout=httpx.Timeout(5, read=60)) as client:
                         headers["Last-Event-ID"] = event.id
                     if event.retry:
                         retry_seconds = event.retry / 1000
-                    message = json.loads(event.data).get("message")
-                    print(json.dumps({"type": event.event, "message": message}), flush=True)
+                    data = json.loads(event.data)
+                    told = {"message": data.get("message"), "at": data.get("updated_at")}
+                    print(json.dumps({"type": event.event, **told}), flush=True)
                     ended = event.event == "finished"
         except httpx.TransportError:
             pass

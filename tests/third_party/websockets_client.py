@@ -7,6 +7,8 @@ import sys
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+NAMES = {"message": "message", "at": "updated_at"}
+
 
 async def follow(url: str, token: str, task_id: str) -> None:
     address = f"{url.replace('http', 'ws')}/api/ws"
@@ -18,8 +20,8 @@ async def follow(url: str, token: str, task_id: str) -> None:
                 frame = json.loads(text)
                 if "id" in frame:
                     data["last_id"] = frame["id"]
-                message = frame["data"].get("message")
-                print(json.dumps({"type": frame["type"], "message": message}), flush=True)
+                told = {name: frame["data"].get(of) for name, of in NAMES.items()}
+                print(json.dumps({"type": frame["type"], **told}), flush=True)
                 if frame["type"] == "finished":
                     print(json.dumps({"type": "closed"}), flush=True)
                     return
