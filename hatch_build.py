@@ -27,7 +27,7 @@ SHIPPED = (
 CLIENT = "clients/python/src/tornado_rt_client"
 CLIENT_PARTS = (
     *("backoff.py", "errors.py", "event_stream.py", "events.py", "following.py", "records.py"),
-    *("request.py", "seen.py", "verbs.py"),
+    *("request.py", "seen.py", "time_left.py", "verbs.py"),
 )
 CLIENT_PACKAGE = "_client"
 REQUIREMENTS = ("requirements.txt", "requirements-embedded.txt")
