@@ -200,7 +200,7 @@ def test_expired_token_of_one_tab_does_not_close_the_others(
 ) -> None:
     """The next one leads by its own token, which is still good."""
     rights = {"scope": "rt:publish", "topics": ["room:*"]}
-    short, long = make_token(user, ttl=4, **rights), make_token(user, **rights)
+    short, long = make_token(user, ttl=8, **rights), make_token(user, **rights)
     room = f"room:{user}"
     source = (
         "const client = driver.clients.a = new driver.Client(args[0], {token: args[1]});"
