@@ -106,7 +106,7 @@ def measure(flight: Flight, forecast: Forecast, generator: random.Random) -> Mea
 
 @attrs.frozen
 class Result:
-    """What was measured of so many sorts: in the second half, with the trees; and by experience."""
+    """The measures of a number of sorts: in the second half, with the trees; and by experience."""
 
     sorts: int
     flights: int

@@ -619,7 +619,7 @@ class StepLines {
 
 const TICK_MS = 1000;
 
-// What is to be called, by the element that it draws; and those of them that are in view.
+// The functions to call, by the element that each draws; and the elements that are in view.
 const ticking = new Map();
 const inView = new Set();
 let timer = null;

@@ -16,7 +16,7 @@ RISE = 0.05
 
 @attrs.frozen
 class Told:
-    """What a method told: the time left [s], its band, and when."""
+    """A report of a method: the time left [s], its band, and when it was told."""
 
     at: float
     seconds: float | None
@@ -27,7 +27,7 @@ class Told:
 
 @attrs.frozen
 class Seen:
-    """What a client saw at a point of a task: shares of the task's length, whether it held."""
+    """A client's look at a point of a task: shares of the task's length, whether the band held."""
 
     error: float
     holds: bool

@@ -68,7 +68,7 @@ def linear(elapsed: float, done: float, _: float) -> float:
 
 
 def planned(_: float, done: float, prior: float) -> float:
-    """What is left of the plan's time."""
+    """Return the rest of the plan's time."""
     return prior * (1 - done)
 
 

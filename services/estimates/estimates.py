@@ -27,7 +27,7 @@ from tornado_rt.work.timekeeper import TENTH_NAMES
 
 log = structlog.get_logger(__name__)
 
-# What was read is read again after this long [s].
+# Lessons are read again after this long [s].
 FRESH_SECONDS = 2.0
 # How long the start of a task may wait for what is known of it [s].
 PATIENCE_SECONDS = 0.5
@@ -40,7 +40,7 @@ MOST_AT_ONCE = 4
 READ_TOGETHER = 100
 # The lessons that are kept of one sort of task, and of one kind.
 MOST_LESSONS = 64
-# What tasks of other plans teach of one: the spread of their lengths counts at least this much.
+# The variance of the logs of lengths of tasks of other plans counts at least this much.
 LEAST_OTHER_PACE = 0.1
 # How far a length may be from what is expected, as a factor.
 MOST_FACTOR = 1e6
@@ -58,7 +58,7 @@ class History(Protocol):
 
 @attrs.frozen
 class _Entry:
-    """What a task has taught: the times [s] of its segments, and what was expected of the whole."""
+    """The lesson of a task: the times [s] of its segments, and the expected time of the whole."""
 
     task_id: str
     times: Times
@@ -67,7 +67,7 @@ class _Entry:
 
 @attrs.define(eq=False)
 class _Known:
-    """What is known of one sort of task, and when it was read (monotonic).
+    """The knowledge of one sort of task, and when it was read (monotonic).
 
     `unit`: what the author expected of the first that asked [s]. The times of tasks of which
     another time was expected count in proportion: it may follow from parameters that are not
@@ -84,7 +84,7 @@ class _Known:
 class Estimates:
     """Tells what is known of tasks like one, and what is to be kept of those that complete.
 
-    What it knows of a sort of task is at most two seconds old. It is used on one loop.
+    Its knowledge of a sort of task is at most two seconds old. It is used on one loop.
     """
 
     def __init__(self, history: History) -> None:
@@ -106,6 +106,7 @@ class Estimates:
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     await asyncio.shield(self._read(outline))
             except Exception as error:
+                # No fault of a history costs a task its start.
                 log.info("history_unread", kind=outline.kind, error=text_of_error(error))
             known = self._known.find(outline.key)
         if known is None or known.forecast is None:
@@ -150,7 +151,7 @@ class Estimates:
     def _over(self, key: str, done: "asyncio.Task[None]") -> None:
         del self._reading[key]
         if not done.cancelled():
-            # Whoever waited may be gone.
+            # Those who waited may be gone.
             done.exception()
 
     async def _read_now(self, outline: Outline) -> None:

@@ -1,4 +1,4 @@
-"""What ended tasks have taught, in files: where there is no Redis."""
+"""Lessons of ended tasks, in files: where there is no Redis."""
 
 import asyncio
 import hashlib

@@ -80,7 +80,7 @@ class _Segment:
 
 
 class Learner:
-    """What is known of one sort of task.
+    """The knowledge of one sort of task.
 
     `shares`: the names of its segments, with the part of the whole that each is expected to take.
     `length`: how long it is expected to take [s], None: unknown; `pace`: the variance of its log.

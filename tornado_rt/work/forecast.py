@@ -16,7 +16,7 @@ import attrs
 TENTHS = 10
 # A segment counts as this long at least [s].
 LEAST_SECONDS = 1e-3
-# What clocks and queues add to a segment, whatever its length [s].
+# Clocks and queues add this much to a segment, whatever its length [s].
 JITTER_SECONDS = 0.02
 # The share of tasks that are unlike those before them, and how much [log].
 UNLIKE = 0.03
@@ -35,7 +35,7 @@ LEAST_SPREAD = 1e-8
 # The hazard of a standard normal at one deviation: from there on a segment is late.
 LATE_HAZARD = 1.5251
 LEAST_GUESS_VARIANCE = 1e-6
-# What the rest of a segment varies by at least, beside its own spread, as a share of it.
+# The rest of a segment varies by at least this share of it, beside its own spread.
 REST_SPREAD = 0.3
 # Logs of seconds and of factors are no larger.
 MOST_LOG = 30.0
@@ -88,7 +88,7 @@ class Guess:
 
 
 class _Case(NamedTuple):
-    """What is left under one prior: the log of how likely it is, the log of what is left [s], and
+    """The time left under one prior: the log of how likely it is, the log of what is left [s], and
     the variance of that."""
 
     weight: float
@@ -130,7 +130,7 @@ class Usual:
 
 @attrs.frozen(eq=False)
 class Forecast:
-    """What is known of tasks like one before it runs. Each is equal to itself alone.
+    """The knowledge of tasks like one before it runs. Each is equal to itself alone.
 
     `segments`: by their names. `length`: the usual time of the whole [s], None: unknown.
     `pace_variance`: of the log of a task's factor. `bands`: for each stage of the way the quantiles
@@ -283,7 +283,7 @@ def _average(weights: Sequence[float], values: Sequence[float]) -> float:
 
 def _mean_of(usual: Usual) -> float:
     if not usual.is_known:
-        # What is expected adds up to the whole.
+        # Expected times add up to the whole.
         return usual.seconds
     return usual.presence * math.exp(usual.log + min(usual.variance, 1.0) / 2)
 

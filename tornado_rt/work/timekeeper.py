@@ -97,7 +97,7 @@ class Timekeeper:
         # The times of steps, for the marks of a moment.
         self._shown: dict[str, Any] | None = None
         self._shown_marks = ""
-        # What was told last, and when; until when that runs down by the clock alone.
+        # The estimate told last, and when; until when it runs down by the clock alone.
         self._told: Estimate | None = None
         self._told_at = 0.0
         self._told_of = NOTHING_SEEN

@@ -259,7 +259,7 @@ local function start_picked()
     ids[i] = t.task_id
     put(leases, lease_end, t.task_id)
   end
-  -- What is told of batches and of the line counts them as running.
+  -- Messages about batches and the line count them as running.
   add_to_skip_list(P .. 'processing', leases)
   look_for_listeners('task', ids)
   -- Numbers that are not given out are no loss.

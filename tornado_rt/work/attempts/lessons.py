@@ -1,4 +1,4 @@
-"""What tasks that have ended teach about those like them."""
+"""Lessons of ended tasks about those like them."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ Times = Sequence[tuple[str, float]]
 
 @attrs.frozen
 class Outline:
-    """What is known of a task before it runs: its plan, and how long its author expects [s].
+    """The facts about a task before it runs: its plan, and how long its author expects [s].
 
     `key` names the tasks that are like it: of the same kind and plan, with the same values of the
     parameters that the kind names as telling.

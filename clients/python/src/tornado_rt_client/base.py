@@ -1,4 +1,4 @@
-"""What the synchronous and the asynchronous client are made of."""
+"""The common part of the synchronous and the asynchronous client."""
 
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar

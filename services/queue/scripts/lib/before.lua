@@ -1,6 +1,6 @@
 -- Uses: running
 --
--- What is before a waiting task. It is counted in O(log n) of each line, and no more is looked at than the numbers
+-- The tasks before a waiting task. They are counted in O(log n) of each line, and no more is looked at than the numbers
 -- below say.
 -- - Higher priorities go before, but no more younger ones than may pass over older ones (MOST_PASSED of claim.lua).
 -- - In order of submission: all that is older. In fair order: of each other user as many as the task has tasks of its

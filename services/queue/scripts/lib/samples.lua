@@ -72,7 +72,7 @@ function forecast.samples()
     return math.sqrt(p / 3) * (math.exp(angle) - math.exp(-angle))
   end
 
-  -- What is left of a log-normal duration of which `age` [s] is over. One that has outlived nearly all others is taken
+  -- The rest of a log-normal duration of which `age` [s] is over. One that has outlived nearly all others is taken
   -- for one of a longer sort: the longer it takes, the longer it is going to.
   local OUTLIVED, LEAST_SIGMA = 3, 0.01
   local function rest(mu, sigma, age, dimension)
@@ -87,7 +87,7 @@ function forecast.samples()
     return found
   end
 
-  -- What is left of a running task of which nothing is known but its kind: its age is anything.
+  -- The rest of a running task of which only the kind is known: its age is anything.
   local function any_rest(usual, dimension)
     local found = lengths(usual, dimension)
     for i = 1, SAMPLES do found[i] = found[i] * (place(i, dimension % SAMPLES + 1) - 0.5) / SAMPLES end
