@@ -1,12 +1,14 @@
 """The page in a real browser, on a real server."""
 
 import collections
+import contextlib
 import json
 import re
 import shlex
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -40,13 +42,32 @@ def faults() -> list[str]:
 @pytest.fixture
 def page(browser: Browser, server_process: ServerProcess, faults: list[str]) -> Iterator[Page]:
     """A fresh session on the page; whatever it complains of fails the test."""
+    with visit(browser, server_process, faults) as page:
+        yield page
+
+
+@contextlib.contextmanager
+def visit(browser: Browser, server: ServerProcess, faults: list[str]) -> Iterator[Page]:
     context = browser.new_context()
     page = context.new_page()
-    note_faults(page, server_process, faults)
-    page.goto(server_process.url)
+    note_faults(page, server, faults)
+    page.goto(server.url)
     yield page
     context.close()
     assert faults == []
+
+
+@pytest.fixture
+def slow_page(browser: Browser, tmp_path: Path, faults: list[str]) -> Iterator[Page]:
+    """The page of a server whose tasks run until they are cancelled."""
+    server = start_server(
+        tmp_path / "data", RT_STEP_SECONDS="600", RT_DRAIN_SECONDS="0", RT_DEMO_LOGIN="true"
+    )
+    try:
+        with visit(browser, server, faults) as page:
+            yield page
+    finally:
+        stop_server(server)
 
 
 def log_in(page: Page, user: str) -> None:
@@ -95,7 +116,8 @@ def test_task_survives_a_reload(page: Page) -> None:
     expect(page.locator("#result")).to_contain_text("IBM")
 
 
-def test_running_task_shows_time_left_and_can_be_cancelled(page: Page) -> None:
+def test_running_task_shows_time_left_and_can_be_cancelled(slow_page: Page) -> None:
+    page = slow_page
     log_in(page, "carol")
     page.click("#submit-task")
     expect(page.locator("#task [part=time]")).to_have_text(re.compile("left|now"))
