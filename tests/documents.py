@@ -17,6 +17,7 @@ import jsonschema_rs
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PROBLEM = "application/problem+json"
+NOWHERE = b"there is nothing at this address"
 EVENTS = "text/event-stream"
 # Where the documents are, as references between them see it.
 BASE = "https://server.example/api/"
@@ -154,8 +155,8 @@ def hold_answer(
     if operation is None and "/api/" not in f"{path}/":
         # Of an application of the test's own.
         return
-    if operation is None or status in (405, 500):
-        # No address of ours, no method of its, or a fault of ours that a test has made.
+    if operation is None or status in (405, 500) or NOWHERE in body:
+        # No address of this server, no method of its, or a fault of ours that a test has made.
         assert status >= 400, f"{method} {path} answered {status}: docs/openapi.yaml has no such"
         hold(json.loads(body), f"{method} {path}", "openapi", "components", "schemas", "Problem")
         return
