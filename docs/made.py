@@ -24,7 +24,7 @@ NAMES = ("openapi", "asyncapi")
 MADE = "<!-- Made of the code by `make docs`. -->\n"
 # Statuses that no error of a service has, and what leads to them.
 GENERAL: dict[int, str] = {
-    400: "The request is malformed: its head, an argument, a header, a cursor, or a body that is not JSON",
+    400: "The request is malformed: its head, an argument, a cursor, or a body that is not JSON",
     401: "No, bad or expired credentials; `WWW-Authenticate` says why",
     403: "A scope is missing, or a page of another site asks",
     404: "There is no such address, or it belongs to another user",
@@ -39,7 +39,7 @@ GENERAL: dict[int, str] = {
     429: "Too many requests of one address, connections, or waiting tasks; `Retry-After` says when",
     431: "The head of the request is too large",
     500: "A fault of the server; it is in the log",
-    503: "A store does not answer, the request took too long, or the server stops; `Retry-After` says when",
+    503: "A store does not answer, it took too long, or the server stops; see `Retry-After`",
 }
 ERROR_CODES: dict[ErrorCode, str] = {
     ErrorCode.BAD_MESSAGE: "the frame is not a JSON object with a `type`",
@@ -101,8 +101,9 @@ def errors_page() -> str:
     return f"""{MADE}
 # Errors
 
-An error of HTTP is a problem document (RFC 9457), `application/problem+json`, with the members `type`, `title`, `status`,
-`detail`, and for a body that is not valid `errors`. `type` is `about:blank`: the title is that of the status.
+An error of HTTP is a problem document (RFC 9457), `application/problem+json`, with the members
+`type`, `title`, `status`, `detail`, and for a body that is not valid `errors`. `type` is
+`about:blank`: the title is that of the status.
 
 ## Problems by status
 
@@ -112,7 +113,7 @@ An error of HTTP is a problem document (RFC 9457), `application/problem+json`, w
 {table(["status", "title", "cause"], causes)}
 ## Errors of connections
 
-A WebSocket and an event stream say `error` (on a stream its name is `problem`) with one of these codes.
+A WebSocket and an event stream say `error` (on a stream its name is `problem`) with one of these.
 
 {table(["code", "meaning"], codes)}"""
 
@@ -138,8 +139,9 @@ def events_page() -> str:
     return f"""{MADE}
 # Messages and close codes
 
-Frames of a WebSocket are `{{"type", "data", "id"?}}`. [asyncapi.yaml](../asyncapi.yaml) has the schemas of all of them. Event
-streams bring the same data: [openapi.yaml](../openapi.yaml) names the events of each in `x-events`.
+Frames of a WebSocket are `{{"type", "data", "id"?}}`. [asyncapi.yaml](../asyncapi.yaml) has the
+schemas of all of them. Event streams bring the same data: [openapi.yaml](../openapi.yaml) names the
+events of each in `x-events`.
 
 {chr(10).join(parts)}
 ## Reasons of a resync
@@ -186,7 +188,8 @@ def metrics_page() -> str:
     return f"""{MADE}
 # Metrics
 
-`/metrics` has these in the text format of Prometheus. [operations.md](../operations.md#metrics) says what to look at.
+`/metrics` has these in the text format of Prometheus. [operations.md](../operations.md#metrics)
+says what to look at.
 
 {table(["name", "type", "labels", "meaning"], rows)}"""
 

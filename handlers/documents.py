@@ -49,7 +49,4 @@ class DocumentHandler(BaseHandler):
 def document_routes() -> list[URLSpec]:
     """Return the routes of the documents, each as YAML and as JSON."""
     names = [f"{name}.{ending}" for name in NAMES for ending in MEDIA_TYPES]
-    return [
-        URLSpec(f"/api/{name}", DocumentHandler, {"name": name})
-        for name in names
-    ]
+    return [URLSpec(f"/api/{name}", DocumentHandler, {"name": name}) for name in names]

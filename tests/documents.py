@@ -27,7 +27,7 @@ TOLD = ("etag", "location", "retry-after", "set-cookie", "www-authenticate", "x-
 ANYWHERE = {"ticket", "token", "last_id", "lasteventid", "evs_last_event_id", "last_event_id"}
 # Parameters that the kinds of the tests show in their snapshots.
 SHOWN = ("symbol", "preset", "size")
-# Bounds of what is sent depend on the settings; tests/test_openapi_bodies.py looks at the usual ones.
+# Bounds that depend on the settings: tests/test_openapi_bodies.py looks at the usual ones.
 MOST = {"maximum", "maxLength", "maxItems"}
 
 
@@ -126,7 +126,9 @@ def operations() -> list[Operation]:
     known = document["components"]["parameters"]
     found = []
     for path, item in document["paths"].items():
-        form = re.sub(r"\\\{\w+\\\}", ".+" if path.startswith("/static") else "[^/]+", re.escape(path))
+        form = re.sub(
+            r"\\\{\w+\\\}", ".+" if path.startswith("/static") else "[^/]+", re.escape(path)
+        )
         for method, content in item.items():
             given = (
                 known[one["$ref"].rpartition("/")[2]] if "$ref" in one else one
@@ -210,7 +212,9 @@ def hold_event(address: str, event: Mapping[str, str]) -> None:
 def channels() -> list[tuple[re.Pattern[str], str, Mapping[str, Any]]]:
     """Return the channels of asyncapi.yaml: the form of the address, the name, and the content."""
     found = load_once("asyncapi")["channels"]
-    formed = ((re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(one["address"])), n) for n, one in found.items())
+    formed = (
+        (re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(one["address"])), n) for n, one in found.items()
+    )
     return [(re.compile(form), name, found[name]) for form, name in formed]
 
 

@@ -9,7 +9,16 @@ import pytest
 from handlers.feeds import NotificationFeed, ProgressFeed, TasksFeed, TopicFeed
 from services.notifications import Verb
 from tests.conftest import ROOT
-from tests.documents import BASE, channels, hold, hold_frame, load, load_once, references, sent_types
+from tests.documents import (
+    BASE,
+    channels,
+    hold,
+    hold_frame,
+    load,
+    load_once,
+    references,
+    sent_types,
+)
 from tests.test_openapi import from_yaml, plain
 from tests.test_security import served
 from tornado_rt import __version__
@@ -22,7 +31,7 @@ from tornado_rt.protocol import (
     ResyncReason,
 )
 
-# The schema of the specification (github.com/asyncapi/spec-json-schemas, Apache-2.0), without texts.
+# The schema of the specification (asyncapi/spec-json-schemas, Apache-2.0), without its texts.
 SCHEMA = ROOT / "tests" / "fixtures" / "asyncapi-3.0.0.schema.json"
 # Of a message between processes, which no client gets.
 INTERNAL = {"cancel", "answer", "wake", "replaced", "settings"}

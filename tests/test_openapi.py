@@ -8,8 +8,8 @@ import attrs
 import pytest
 import yaml
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from settings import Settings
 
+from settings import Settings
 from tests.api import serving
 from tests.conftest import ROOT
 from tests.documents import (
@@ -202,7 +202,7 @@ def test_what_is_not_documented_fails() -> None:
         (200, HEADERS, "?limit=1", stats),
         (200, {"Content-Type": "text/plain"}, "", stats),
     ):
-        with pytest.raises(AssertionError, match="docs/openapi|documented"):
+        with pytest.raises(AssertionError, match=r"docs/openapi|documented"):
             hold_answer("GET", f"/api/queue/stats{query}", None, status, headers, as_body(body))
     with pytest.raises(AssertionError, match="has no such"):
         hold_answer("GET", "/api/nothing", None, 200, HEADERS, b"{}")
@@ -216,7 +216,11 @@ def as_body(value: Any) -> bytes:
 def test_closed_reading_reaches_every_object() -> None:
     def objects(value: Any) -> list[Any]:
         inner = value.values() if isinstance(value, dict) else value
-        found = [one for part in inner for one in objects(part)] if isinstance(value, dict | list) else []
+        found = (
+            [one for part in inner for one in objects(part)]
+            if isinstance(value, dict | list)
+            else []
+        )
         is_one = isinstance(value, dict) and isinstance(value.get("properties"), dict)
         return [value, *found] if is_one else found
 

@@ -195,7 +195,9 @@ def test_type_choices_and_default(name: str, field: str) -> None:
         assert types_of(said) == types_of(options[0]) | null
     for one in choices:
         # A purge takes no state in which tasks run.
-        assert set(said["enum"]) - {None} == set(one) - ({"processing"} if name == "PurgeRequest" else set())
+        assert set(said["enum"]) - {None} == set(one) - (
+            {"processing"} if name == "PurgeRequest" else set()
+        )
     if "default" in read:
         assert said.get("default", read["default"]) == read["default"]
         assert "default" in said or "$ref" in said or "default" not in read, f"{name}.{field}"
