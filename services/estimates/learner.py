@@ -196,7 +196,7 @@ class Learner:
 
 
 def _looks(seconds: float, usual: float, length: float | None) -> list[float]:
-    """Return when a segment is looked at: as it begins, at each stage of the way, and when it is late."""
+    """Return when to look at a segment: at its begin, in each stage, and when it is late."""
     count = 1 if not length else min(max(round(STAGES * usual / length), 1), STAGES)
     looks = [usual * number / count for number in range(count)]
     return [0.0, *(one for one in [*looks[1:], usual * LATE] if one < seconds)]
