@@ -5,6 +5,7 @@ The first word after the fence of a block is its language, the second says how i
 - `sh`: in one terminal, block after block, first in the folder `mine` beside the checkout;
 - `sh background`: in a terminal of its own, in the checkout, until the page ends;
 - `sh install`: not run; all that it installs has to be here, in versions that fit;
+- `<!-- stop -->`, which readers do not see: stops what was started last, as Ctrl-C does;
 - others: a file, if the first line is a comment with its name; it is written into the folder of the
   terminal. A block without a name is shown, not run: `text`.
 """
@@ -12,6 +13,7 @@ The first word after the fence of a block is its language, the second says how i
 import contextlib
 import http.client
 import importlib.metadata
+import json
 import os
 import re
 import shlex
@@ -19,12 +21,14 @@ import signal
 import ssl
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
+import jwt
 from packaging.requirements import Requirement
 
 from tests.conftest import ROOT
@@ -38,6 +42,9 @@ PARTS = (
 # Ports of the pages: a server, an application of the reader's, another server.
 PORTS = ("8888", "8000", "8889")
 NAME = re.compile(r"^(?:#|//|<!--|/\*) ([\w.-]+\.\w+)(?: -->| \*/)?$")
+BLOCK = r"^```(\w+)(?: (\w+))?\n(.*?)^```$|^<!-- stop -->$"
+# A command that starts a worker, and no server.
+WORKER = re.compile(r" worker |worker\.mjs")
 # Loads what it is given, keeps it, and says where it is for the block after it.
 SCRIPT = 'set -ea; [ -f {state} ] && . {state}; cd "$PWD"; {{ {block}\n}}; export -p > {state}'
 
@@ -59,8 +66,8 @@ class Block:
 
 def blocks_of(text: str) -> list[Block]:
     """Return the blocks of code of a page."""
-    found = re.findall(r"^```(\w+)(?: (\w+))?\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    return [Block(*one) for one in found]
+    found = re.findall(BLOCK, text, re.DOTALL | re.MULTILINE)
+    return [Block(language or "stop", sort, code) for language, sort, code in found]
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -95,6 +102,7 @@ class Walk:
         self.url = f"http://127.0.0.1:{self.ports['8888']}"
         self.printed: list[str] = []
         self._folder = folder
+        self._started = 0
         self._running: list[subprocess.Popen[bytes]] = []
 
     def follow(self, until: str = "") -> None:
@@ -108,17 +116,22 @@ class Walk:
 
     def close(self) -> None:
         """End the last that was started first."""
-        for process in reversed(self._running):
-            # A make and what it runs are one group.
-            os.killpg(process.pid, signal.SIGTERM)
-        for process in self._running:
-            process.wait(30)
+        while self._running:
+            self._stop()
+
+    def _stop(self) -> None:
+        process = self._running.pop()
+        # A make and what it runs are one group, and have one log.
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+        wait_until(lambda: not _has_members(process.pid), what="all of its group have ended")
 
     def _do(self, block: Block) -> None:
-        if block.language == "sh":
-            {"": self._run, "background": self._start, "install": check_installed}[block.sort](
-                self._ported(block.text)
-            )
+        if block.language == "stop":
+            self._stop()
+        elif block.language == "sh":
+            run = {"": self._run, "background": self._start, "install": check_installed}
+            run[block.sort](self._ported(block.text))
         elif block.name:
             (self._here() / block.name).write_text(self._ported(block.text))
 
@@ -150,7 +163,9 @@ class Walk:
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}\n{self._logs()}"
 
     def _start(self, text: str) -> None:
-        log = self._folder / f"{len(self._running)}.log"
+        self._started += 1
+        log = self._folder / f"{self._started}.log"
+        workers = self._workers() if WORKER.search(text) else 0
         with log.open("wb") as output:
             process = subprocess.Popen(
                 ["sh", "-ec", text],
@@ -162,15 +177,25 @@ class Walk:
             )
         self._running.append(process)
 
-        def settled() -> bool:
+        def serves() -> bool:
             assert process.poll() is None, log.read_text()
-
-            if " worker" in text:
-                return "worker_serves" in log.read_text()
+            if WORKER.search(text):
+                return self._workers() > workers
             own = [port for port in self.ports.values() if port in _without_origins(text)]
             return _answers(own[0] if own else self.ports["8888"])
 
-        wait_until(settled, 60, f"this serves: {text}")
+        wait_until(serves, 60, f"this serves: {text}")
+
+    def _workers(self) -> int:
+        """Return how many workers all kinds have."""
+        secret = (self.checkout / "data" / "jwt_secret").read_text().strip()
+        claims = {"sub": "reader", "exp": time.time() + 60}
+        bearer = jwt.encode(claims, secret, algorithm="HS256")
+        request = urllib.request.Request(
+            f"{self.url}/api/kinds", headers={"Authorization": f"Bearer {bearer}"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return sum(kind["workers"] for kind in json.load(answer)["items"])
 
     def _environment(self) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if not name.startswith("RT_")}
@@ -203,6 +228,14 @@ def _installed_by(text: str) -> Iterator[str]:
                 yield f"./{word}"
             else:
                 yield word
+
+
+def _has_members(group: int) -> bool:
+    """Say whether a group has a process that has not ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, 0)
+        return True
+    return False
 
 
 def _without_origins(text: str) -> str:
