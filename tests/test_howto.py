@@ -4,11 +4,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import attrs
 import pytest
 from playwright.sync_api import Page, expect
 
-from settings import Settings
 from tests.browsing import chromium
 from tests.conftest import ROOT, program
 from tests.documents import Walk, blocks_of
