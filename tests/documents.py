@@ -31,7 +31,7 @@ import attrs
 import jwt
 from packaging.requirements import Requirement
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, prepare_data
 from tests.ports import free_port
 from tests.waiting import wait_until
 
@@ -93,9 +93,12 @@ def make_checkout(folder: Path) -> Path:
 class Walk:
     """A page that is followed; `close` ends all that it has started."""
 
-    def __init__(self, page: Path, folder: Path) -> None:
+    def __init__(self, page: Path, folder: Path, *, is_new: bool = False) -> None:
+        """`is_new`: the first start of the server makes its data; else an earlier one has."""
         self.blocks = blocks_of(page.read_text())
         self.checkout = make_checkout(folder)
+        if not is_new:
+            prepare_data(self.checkout / "data")
         self.mine = folder / "mine"
         self.mine.mkdir()
         self.ports = {port: str(free_port()) for port in PORTS}
@@ -184,7 +187,7 @@ class Walk:
             own = [port for port in self.ports.values() if port in _without_origins(text)]
             return _answers(own[0] if own else self.ports["8888"])
 
-        wait_until(serves, 60, f"this serves: {text}")
+        wait_until(serves, 120, f"this serves: {text}")
 
     def _workers(self) -> int:
         """Return how many workers all kinds have."""

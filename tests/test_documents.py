@@ -33,7 +33,8 @@ def told(path: Path) -> str:
     return re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
-def headings(path: Path) -> list[str]:
+def headings(path: Path) -> list[tuple[str, str]]:
+    """Return the depth and the text of each heading."""
     return re.findall(r"^(#+) (.+)$", told(path), re.MULTILINE)
 
 

@@ -5,13 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import HttpCredentials, Page, expect
 
 from tests.browsing import chromium
 from tests.conftest import ROOT, program
 from tests.documents import Walk, blocks_of
 
 HOWTO = ROOT / "docs" / "howto"
+# Of the example in FastAPI.
+CREDENTIALS: HttpCredentials = {"username": "alice", "password": "wonderland"}
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def walk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Walk]:
 def page() -> Iterator[Page]:
     """A page without a fault."""
     with chromium() as browser:
-        opened = browser.new_page()
+        opened = browser.new_page(http_credentials=CREDENTIALS)
         faults: list[str] = []
         opened.on("pageerror", lambda error: faults.append(str(error)))
         yield opened
@@ -82,7 +84,6 @@ def test_django(walk: Walk, page: Page) -> None:
 @of("fastapi")
 def test_fastapi(walk: Walk, page: Page) -> None:
     walk.follow()
-    page.goto(f"http://alice:wonderland@127.0.0.1:{walk.ports['8000']}/")
     page.goto(f"http://127.0.0.1:{walk.ports['8000']}/")
     order(page)
 

@@ -14,7 +14,7 @@ AT_MOST = 180
 
 
 def test_tutorial_ends_with_ones_own_kind_live_in_ones_own_page(tmp_path: Path) -> None:
-    walk = Walk(ROOT / "docs/tutorial.md", tmp_path)
+    walk = Walk(ROOT / "docs/tutorial.md", tmp_path, is_new=True)
     try:
         began = time.monotonic()
         walk.follow(until="--user alice --watch")
