@@ -119,15 +119,20 @@ class Walk:
 
     def close(self) -> None:
         """End the last that was started first."""
-        while self._running:
-            self._stop()
+        with contextlib.ExitStack() as stack:
+            for _ in self._running:
+                stack.callback(self._stop)
 
     def _stop(self) -> None:
         process = self._running.pop()
         # A make and what it runs are one group, and have one log.
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-        wait_until(lambda: not _has_members(process.pid), what="all of its group have ended")
+        try:
+            process.wait(60)
+            wait_until(lambda: not _has_members(process.pid), what="all of its group have ended")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
     def _do(self, block: Block) -> None:
         if block.language == "stop":
@@ -160,7 +165,7 @@ class Walk:
             env=self._environment() | {"PWD": str(self._here())},
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=300,
         )
         self.printed.append(done.stdout)
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}\n{self._logs()}"
