@@ -188,7 +188,7 @@ def metrics_page() -> str:
     return f"""{MADE}
 # Metrics
 
-`/metrics` has these in the text format of Prometheus. [operations.md](../operations.md#metrics)
+`/metrics` has these in the text format of Prometheus. [operations.md](../operations.md#watching-it)
 says what to look at.
 
 {table(["name", "type", "labels", "meaning"], rows)}"""
