@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from handlers.tasks import TaskApiHandler, next_of, user_of
+from handlers.tasks import TaskApiHandler, by_of, next_of, user_of
 from services.finding import EVERYBODY
 from services.operating import Operator
 from services.queue import ALL_KINDS, QueueService, TaskState, describe_dead
@@ -84,7 +84,7 @@ class RetryDeadTaskHandler(TaskApiHandler):
 
     async def post(self, task_id: str) -> None:
         self.require(ADMIN)
-        self.answer(await self.tasks.rerun_dead(task_id))
+        self.answer(await self.tasks.rerun_dead(task_id, by_of(self)))
 
 
 @attrs.frozen

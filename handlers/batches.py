@@ -7,6 +7,7 @@ from handlers.tasks import (
     MAX_PAGE_SIZE,
     PAGE_SIZE,
     TaskApiHandler,
+    by_of,
     cursor_of,
     is_dry_run,
     once_of,
@@ -56,11 +57,12 @@ class BatchHandler(EventStreamHandler, TaskApiHandler):
         if self.wants_json():
             self.answer(batch.snapshot)
         else:
-            feed = ProgressFeed(self.queue, self.plans, "batch", batch_id, self.hub.limits)
+            by, limits = by_of(self), self.hub.limits
+            feed = ProgressFeed(self.queue, self.plans, "batch", batch_id, limits, by)
             await self.stream(feed)
 
     async def delete(self, batch_id: str) -> None:
-        batch = await self.tasks.cancel_batch(batch_id, owner_of(self))
+        batch = await self.tasks.cancel_batch(batch_id, owner_of(self), by_of(self))
         self.answer(batch.snapshot)
 
 

@@ -15,7 +15,7 @@ from services.notifications.requests import (
     UndoRequest,
 )
 from services.progress import PlanBook
-from services.queue import QueueService
+from services.queue import By, QueueService
 from services.tasks import TaskService
 from services.topics import TopicService
 from tornado_rt.bounds import OutOfBounds
@@ -38,9 +38,9 @@ from tornado_rt.protocol import (
 
 
 class ProgressFeed:
-    """One task or batch: snapshots until it has finished."""
+    """One task or batch: snapshots until it has finished. `by` is who follows it."""
 
-    __slots__ = ("_id", "_kind", "_limits", "_plans", "_queue", "topics")
+    __slots__ = ("_by", "_id", "_kind", "_limits", "_plans", "_queue", "topics")
     contiguous = False
 
     def __init__(
@@ -50,7 +50,9 @@ class ProgressFeed:
         kind: Literal["task", "batch"],
         id_: str,
         limits: Limits,
+        by: By,
     ) -> None:
+        self._by = by
         self.topics: tuple[str, ...] = (task_topic(id_) if kind == "task" else batch_topic(id_),)
         self._limits = limits
         self._queue = queue
@@ -91,7 +93,7 @@ class ProgressFeed:
 
     async def _cancel(self, _: Any) -> None:
         # The owner was checked when the connection was opened.
-        await self._queue.cancel_task(self._id)
+        await self._queue.cancel_task(self._id, by=self._by)
 
 
 class NotificationFeed:

@@ -10,7 +10,7 @@ from handlers.feeds import ProgressFeed
 from services.finding import EVERYBODY, FAILURES, TaskFilter
 from services.operating import Operator
 from services.progress import PlanBook
-from services.queue import Once, QueueService, Task, TaskState
+from services.queue import By, Once, QueueService, Task, TaskState
 from services.tasks import TaskService
 from tornado_rt.auth import ADMIN, Identity
 from tornado_rt.bounds import OutOfBounds, check_name, number_of, read_moment
@@ -102,6 +102,11 @@ def owner_of(handler: BaseHandler) -> str | None:
 def owner_of_identity(identity: Identity) -> str | None:
     """Do as `owner_of` does, by the identity."""
     return None if identity.may(ADMIN) else identity.user_id
+
+
+def by_of(handler: BaseHandler) -> By:
+    """Return who asks for a change, and whether as an admin."""
+    return By.asking(handler.identity.user_id, owner_of(handler))
 
 
 def user_of(handler: BaseHandler, user: str) -> str | None:
@@ -213,7 +218,7 @@ class TaskHandler(EventStreamHandler, TaskApiHandler):
             await self.stream(task_feed(self, task_id))
 
     async def delete(self, task_id: str) -> None:
-        self.answer(await self.tasks.cancel(task_id, owner_of(self)))
+        self.answer(await self.tasks.cancel(task_id, owner_of(self), by_of(self)))
 
 
 class TaskRetryHandler(TaskApiHandler):
@@ -222,7 +227,7 @@ class TaskRetryHandler(TaskApiHandler):
     takes_body = False
 
     async def post(self, task_id: str) -> None:
-        self.accept(await self.tasks.rerun(task_id, owner_of(self)))
+        self.accept(await self.tasks.rerun(task_id, owner_of(self), by_of(self)))
 
 
 class TasksRetryHandler(ApiHandler):
@@ -256,4 +261,5 @@ class TaskSocket(RealtimeSocket):
 
 def task_feed(handler: Any, task_id: str) -> Feed:
     """Return what a subscriber of the task follows."""
-    return ProgressFeed(handler.queue, handler.plans, "task", task_id, handler.hub.limits)
+    by, limits = by_of(handler), handler.hub.limits
+    return ProgressFeed(handler.queue, handler.plans, "task", task_id, limits, by)

@@ -7,7 +7,7 @@ from handlers.feeds import NotificationFeed, ProgressFeed, TasksFeed, TopicFeed
 from handlers.tasks import owner_of_identity
 from services.notifications import NotificationService
 from services.progress import PlanBook
-from services.queue import QueueService
+from services.queue import By, QueueService
 from services.tasks import TaskService
 from services.topics import PublishRequest, TopicService, check_topic, matches
 from tornado_rt.auth import ADMIN, PUBLISH, Identity
@@ -47,16 +47,18 @@ class FeedFinder:
         Raise TaskNotFound, BatchNotFound, Problem 400 for what is no topic, or 403.
         """
         kind, _, id_ = name.partition(":")
+        owner = owner_of_identity(identity)
+        by = By.asking(identity.user_id, owner)
         if name == ME:
             return NotificationFeed(self._notifications, identity.user_id)
         if name == TASKS:
             return TasksFeed(self._queue, self._tasks, identity.user_id)
         if kind == "task" and ID.fullmatch(id_):
-            await self._tasks.get(id_, owner_of_identity(identity))
-            return ProgressFeed(self._queue, self._plans, "task", id_, self._limits)
+            await self._tasks.get(id_, owner)
+            return ProgressFeed(self._queue, self._plans, "task", id_, self._limits, by)
         if kind == "batch" and ID.fullmatch(id_):
-            await self._tasks.get_batch(id_, owner_of_identity(identity))
-            return ProgressFeed(self._queue, self._plans, "batch", id_, self._limits)
+            await self._tasks.get_batch(id_, owner)
+            return ProgressFeed(self._queue, self._plans, "batch", id_, self._limits, by)
         try:
             check_topic(name)
         except OutOfBounds as error:

@@ -16,6 +16,7 @@ from services.progress import PlanBook
 from services.queue import (
     Batch,
     BatchNotFound,
+    By,
     Job,
     KindState,
     NewTask,
@@ -191,26 +192,26 @@ class TaskService:
         wanted = TaskFilter(batch_id=batch_id, before=before, limit=limit)
         return await self.find(batch.user_id, wanted)
 
-    async def cancel(self, task_id: str, owner: str | None) -> dict[str, Any]:
+    async def cancel(self, task_id: str, owner: str | None, by: By) -> dict[str, Any]:
         """End a task, unless it has ended; return it. Raise TaskNotFound, also for another's."""
-        return await self._show_one(await self._queue.cancel_task(task_id, owner))
+        return await self._show_one(await self._queue.cancel_task(task_id, owner, by))
 
-    async def cancel_batch(self, batch_id: str, owner: str | None) -> Batch:
+    async def cancel_batch(self, batch_id: str, owner: str | None, by: By) -> Batch:
         """Cancel what has not ended of a batch. Raise BatchNotFound, also for another's."""
-        return await self._queue.cancel_batch(batch_id, owner)
+        return await self._queue.cancel_batch(batch_id, owner, by)
 
-    async def rerun(self, task_id: str, owner: str | None) -> Task:
+    async def rerun(self, task_id: str, owner: str | None, by: By) -> Task:
         """Run again what failed, died or was cancelled.
 
         Raise TaskNotFound, NotEnded, Conflict; QueueFull, but for an operator (None).
         """
-        return await self._queue.rerun_task(task_id, owner)
+        return await self._queue.rerun_task(task_id, owner, by)
 
-    async def rerun_dead(self, task_id: str) -> dict[str, Any]:
+    async def rerun_dead(self, task_id: str, by: By) -> dict[str, Any]:
         """Run again what is dead; return it as it is on the wire. Raise as `rerun` does."""
         if (await self.get(task_id, None)).status != TaskState.DEAD:
             raise TaskNotFound(task_id)
-        return await self._show_one(await self.rerun(task_id, None))
+        return await self._show_one(await self.rerun(task_id, None, by))
 
     async def _show_one(self, task: Task) -> dict[str, Any]:
         [shown] = await self._show([task])

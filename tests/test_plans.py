@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from handlers.feeds import ProgressFeed
 from services.progress import PlanBook, get_progress
 from services.progress import plans as module
-from services.queue import Job, NewTask, QueueService
+from services.queue import By, Job, NewTask, QueueService
 from tests.queue_model import new_task
 from tests.realtime import EPOCH, Log, LogFeed, open_hub
 from tests.waiting import until
@@ -404,7 +404,9 @@ async def test_task_of_the_queue_is_followed_through_a_change_of_its_plan(
     hub, backplane, _ = open_hub(redis)
     book = PlanBook(queue.read_plans)
     async with backplane.running(hub):
-        reader = Recorder(hub, ProgressFeed(queue, book, "task", task.task_id, hub.limits))
+        by = By.of("alice")
+        feed = ProgressFeed(queue, book, "task", task.task_id, hub.limits, by)
+        reader = Recorder(hub, feed)
         await reader.follow()
         for plan, marks in ((before, "rp"), (after, "crp"), (after, "ccr")):
             sent = fragment(plan, marks, "on")

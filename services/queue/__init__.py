@@ -1,6 +1,8 @@
 """The task queue: kinds, limits, leases, batches, and the log of each task's events."""
 
 from services.queue.access import QueueLimits
+from services.queue.asking import By
+from services.queue.explaining import KnownWorker, Noted, Running, TaskFacts
 from services.queue.kinds import ALL_KINDS
 from services.queue.models import (
     Ack,
@@ -54,6 +56,7 @@ __all__ = [
     "Batch",
     "BatchNotFound",
     "BatchState",
+    "By",
     "Claim",
     "Claimed",
     "Conflict",
@@ -64,11 +67,13 @@ __all__ = [
     "KindEntry",
     "KindLimits",
     "KindState",
+    "KnownWorker",
     "LeaseState",
     "LimitsRefused",
     "NewTask",
     "NotEnded",
     "NotPurged",
+    "Noted",
     "OnConflict",
     "Once",
     "Outcome",
@@ -81,7 +86,9 @@ __all__ = [
     "QueueService",
     "QueueStats",
     "Replay",
+    "Running",
     "Task",
+    "TaskFacts",
     "TaskNotFound",
     "TaskState",
     "TooManyToCheck",

@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from services.queue.access import QueueAccess
+from services.queue.asking import By
 from services.queue.models import (
     Batch,
     BatchNotFound,
@@ -39,18 +40,22 @@ class Operating(QueueAccess):
     # Tasks that upkeep has set aside, as it last said.
     _broken = 0
 
-    async def cancel_task(self, task_id: str, user_id: str | None = None) -> Task:
+    async def cancel_task(
+        self, task_id: str, user_id: str | None = None, by: By | None = None
+    ) -> Task:
         """End a task as cancelled, unless it has ended. Raise TaskNotFound, also for another's."""
-        reply = await self._cancel("task", task_id, user_id)
+        reply = await self._cancel("task", task_id, user_id, by or By.of(user_id))
         if reply is None:
             raise TaskNotFound(task_id)
         return read_task(reply)
 
-    async def cancel_batch(self, batch_id: str, user_id: str | None = None) -> Batch:
+    async def cancel_batch(
+        self, batch_id: str, user_id: str | None = None, by: By | None = None
+    ) -> Batch:
         """Cancel what has not ended of a batch. Raise BatchNotFound, also for another's."""
-        more, batch = 1, ()
+        more, batch, by = 1, (), (by or By.of(user_id)).with_batch()
         while more:
-            reply = await self._cancel("batch", batch_id, user_id)
+            reply = await self._cancel("batch", batch_id, user_id, by)
             if reply is None:
                 raise BatchNotFound(batch_id)
             more, batch = reply
@@ -60,7 +65,9 @@ class Operating(QueueAccess):
         """Have the ends of tasks told from now on that make no notification, but for a batch's."""
         await self._redis.set(f"{self.prefix}quiet_ends", "1")
 
-    async def rerun_task(self, task_id: str, user_id: str | None = None) -> Task:
+    async def rerun_task(
+        self, task_id: str, user_id: str | None = None, by: By | None = None
+    ) -> Task:
         """Give a task that failed, died or was cancelled all its attempts again.
 
         The bound of waiting tasks holds for `user_id`, and for None, an operator, it does not.
@@ -68,7 +75,13 @@ class Operating(QueueAccess):
         Conflict when another has its unique key; QueueFull.
         """
         bound = 0 if user_id is None else self.max_waiting_per_user
-        reply = await self.scripts.run("rerun", id=task_id, user=user_id or "", waiting=bound)
+        reply = await self.scripts.run(
+            "rerun",
+            id=task_id,
+            user=user_id or "",
+            waiting=bound,
+            by=(by or By.of(user_id)).packed,
+        )
         if reply is None:
             raise TaskNotFound(task_id)
         reply = self._unless_refused(reply)
@@ -162,7 +175,7 @@ class Operating(QueueAccess):
         )
         return told
 
-    async def _cancel(self, what: Followed, id_: str, user_id: str | None) -> Any:
+    async def _cancel(self, what: Followed, id_: str, user_id: str | None, by: By) -> Any:
         return await self.scripts.run(
             "cancel",
             what=what,
@@ -170,6 +183,7 @@ class Operating(QueueAccess):
             user=user_id or "",
             kept=self.kept_per_user,
             most=CANCEL_COUNT,
+            by=by.packed,
         )
 
 

@@ -3,7 +3,7 @@
 -- End tasks as cancelled.
 --
 -- what: "task" or "batch"     id      user: who may, "": anybody    kept: ended tasks kept a user, 0: any
--- most: how many at most
+-- most: how many at most                            by: who asks for it (see lib/moves.lua)
 -- Reply: the task; or {1 when not all of it is done, else 0, the batch as get_batch has it}; nil when
 -- there is none of this user. What has ended already stays as it is.
 local id, user = A.id, A.user
@@ -12,7 +12,7 @@ most_ended = A.kept
 if A.what == 'task' then
   local t = load_task(id)
   if not t or (user ~= '' and t.user_id ~= user) then return false end
-  cancel(t)
+  cancel(t, A.by)
   return reply(t)
 end
 
@@ -27,7 +27,7 @@ for _, task_id in ipairs(redis.call('LRANGE', P .. 'batch_tasks:' .. id, 0, -1))
     end
     local t = load_task(task_id)
     if t then
-      cancel(t)
+      cancel(t, A.by)
       cancelled = cancelled + 1
     end
   end

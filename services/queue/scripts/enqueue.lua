@@ -26,6 +26,7 @@ local function enqueue(new)
   if other then
     if new.conflict == 'reject' then return {'unique', other.task_id} end
     if new.conflict == 'return' then
+      journal(other, 'asked_again', '')
       remember_made(user, once, new.digest, other.task_id, A.seconds, A.keys)
       return brief_reply(other, position(other.task_id, other.line))
     end
@@ -34,11 +35,12 @@ local function enqueue(new)
   if other then
     -- Its submitter has asked for the new one in its place: its end is no news, but its callback is posted.
     if other.notify == '1' then other.notify = 'c' end
-    cancel(other)
+    cancel(other, pair('replaced', new.id))
   end
   remember_made(user, once, new.digest, new.id, A.seconds, A.keys)
   if unique ~= '' then claim_unique(unique, new.id, new.unique_seconds) end
   local added = add_task(new, math.max(NOW + (new.delay or 0), new.run_at or 0))
+  if other then journal(added, 'replaces', other.task_id) end
   local here = added.status == 'queued' and last_position(added.line) or ''
   return {added.status, NOW_STAMP, here}
 end

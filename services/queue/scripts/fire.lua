@@ -43,7 +43,7 @@ local function make(new)
     return
   end
   if before and A.overlap == 'replace' then
-    cancel(before)
+    cancel(before, pair('schedule', name))
     before = nil
     wake_workers()
   end

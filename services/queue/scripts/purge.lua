@@ -25,7 +25,7 @@ local function purge(id)
   if not t or t.status ~= A.status or (A.kind ~= '' and t.kind ~= A.kind) or (A.user ~= '' and t.user_id ~= A.user) then
     return false
   end
-  if ENDED[t.status] then delete_task(t) else cancel(t) end
+  if ENDED[t.status] then delete_task(t) else cancel(t, pair('purge', '')) end
   purged = purged + 1
   return true
 end

@@ -9,7 +9,7 @@ local purged = 0
 for _, id in ipairs(A.ids) do
   local t = load_task(id)
   if t and t.status == A.status then
-    if ENDED[t.status] then delete_task(t) else cancel(t) end
+    if ENDED[t.status] then delete_task(t) else cancel(t, pair('purge', '')) end
     purged = purged + 1
   end
 end

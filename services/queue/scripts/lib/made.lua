@@ -11,7 +11,7 @@ local MADE_FIELDS = #MADE
 local TASK, AT = kind_of_record({
   token = '', closed = '', attempt = '0', percent = '0', event_seq = '1',
   logged = '1', revived = '0', fragment = '', result = '', error = '', started_at = '', used = '',
-  ended_at = '', since = '', attempts = '', plans = '', kept = '', state = '',
+  ended_at = '', since = '', attempts = '', plans = '', kept = '', state = '', journal = '',
 }, MADE, {line = function(t) return t.level .. t.kind end})
 
 local read_made

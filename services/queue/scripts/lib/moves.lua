@@ -1,4 +1,4 @@
--- Uses: task, batch, counts, wake, notes, changes
+-- Uses: task, batch, counts, wake, notes, changes, journal
 --
 -- The transitions of a task.
 
@@ -188,7 +188,7 @@ do
     note_use(t, ended_at)
     local readable, list = pcall(cmsgpack.unpack, t.attempts)
     if not (readable and type(list) == 'table' and list[1]) then list = {} end
-    list[#list + 1] = {t.attempt, t.started_at or '', ended_at, outcome, cut(reason, MOST_REASON)}
+    list[#list + 1] = {t.attempt, t.started_at or '', ended_at, outcome, cut(reason, MOST_REASON), t.worker_id or ''}
     if #list > MOST_ATTEMPTS then table.remove(list, 1) end
     set(t, 'attempts', cmsgpack.pack(list))
   end
@@ -288,9 +288,10 @@ local function end_task(t, status, token, result, error, fragment)
   follow_in_batch(t, from, from_percent)
 end
 
--- What has ended already stays as it is.
-local function cancel(t)
+-- What has ended already stays as it is. `by`: how it came to that and who asked for it, as a pair.
+local function cancel(t, by)
   if ENDED[t.status] then return end
+  journal(t, 'cancelled', by)
   if t.status == 'processing' then
     redis.call('PUBLISH', 'rt:workers',
       '{"type":"cancel","data":{"task_id":"' .. t.task_id .. '"}}')
@@ -302,6 +303,7 @@ end
 -- "lost"; `closed` as in requeue.
 local function give_back(t, outcome, reason, run_at, closed, fragment)
   if tonumber(t.attempt) >= tonumber(t.max_attempts) then
+    journal(t, 'gave_up', outcome)
     end_task(t, outcome == 'error' and 'failed' or 'dead', closed, '', reason, fragment)
   else
     note_attempt(t, outcome, reason, NOW_STAMP)
@@ -331,8 +333,9 @@ local function delete_task(t)
 end
 
 -- Put what has ended back into the line, with all its attempts before it. A batch that has ended stays ended:
--- the task then goes on without it.
-local function run_again(t)
+-- the task then goes on without it. `by`: how it came to that and who asked for it, as a pair.
+local function run_again(t, by)
+  journal(t, 'rerun', by)
   -- What comes now has numbers behind its end, which is to be found among them.
   keep_told(t)
   forget_end(t)
