@@ -311,6 +311,12 @@ class Settings:
     max_tickets_per_user: int = ts.option(
         default=100, validator=v.ge(0), help="tickets of a user that wait to be used"
     )
+    devices_kept_per_user: int = ts.option(
+        default=20, validator=v.ge(0), help="connections remembered of a user; 0: none"
+    )
+    devices_kept_seconds: int = ts.option(
+        default=86400, validator=v.ge(1), help="how long they are remembered after the last one [s]"
+    )
 
     ws_heartbeat_seconds: float = ts.option(
         default=30.0, validator=v.ge(0), help="interval of WebSocket heartbeats [s]"

@@ -48,6 +48,8 @@ def caller_of(identity: Identity) -> Caller:
 class WorkerConnection(SocketConnection):
     """A connected worker: what it says is done a frame at a time, but for ends, which may wait."""
 
+    is_device = False
+
     __slots__ = ("_doing", "_ends", "_is_counted", "_most_bytes", "_session", "_work")
 
     def __init__(self, hub: Hub, identity: Identity, address: str, socket: "WorkerSocket") -> None:

@@ -64,6 +64,11 @@ OURS_SECONDS = CLAIM_SECONDS / 2
 OURS_MS = int(OURS_SECONDS * 1000)
 BACKOFF_SECONDS = 1.0
 MAX_BAD = 1000
+# An entry is written by the script that ends its task, which may take this long at most; so many of
+# them are looked at, and of those that were set aside the last ones.
+WRITTEN_WITHIN_MS = 1000
+MOST_LOOKED_AT = 1000
+MOST_BAD_LOOKED_AT = MAX_BAD
 CONTENT_LENGTH = 2000
 NAME_LENGTH = 255
 # A larger result is not sent to webhooks: it stands on the task.
@@ -592,6 +597,30 @@ async def read_lag(redis: Redis, queue_name: str) -> float:
         return 0.0
     written = int(oldest[0][0].partition(b"-")[0]) / 1000
     return float(max(seconds + micros / 1e6 - written, 0.0))
+
+
+@attrs.frozen
+class Found:
+    """An entry of the outbox; `set_aside`: it cannot become a notification."""
+
+    set_aside: bool
+
+
+async def find_entry(redis: Redis, queue_name: str, event_id: str, ended_at: float) -> Found | None:
+    """Look for the entry of an end among those that are not told yet, and those set aside.
+
+    The scripts write it when the task ends [s since the epoch].
+    """
+    stream, wanted = _stream_of(queue_name), event_id.encode()
+    begin = int(ended_at * 1000) - 1
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.xrange(stream, str(begin), str(begin + WRITTEN_WITHIN_MS), count=MOST_LOOKED_AT)
+        pipe.xrevrange(stream + ":bad", count=MOST_BAD_LOOKED_AT)
+        waiting, aside = await pipe.execute()
+    for entries, set_aside in ((waiting, False), (aside, True)):
+        if any(fields.get(b"event_id") == wanted for _, fields in entries):
+            return Found(set_aside)
+    return None
 
 
 def _stream_of(queue_name: str) -> str:

@@ -23,7 +23,7 @@ from services.notifications.preferences import (
     EmailPreference,
     Preferences,
     QuietHours,
-    is_muted,
+    mute_of,
     quiet_until,
     wants_email,
 )
@@ -63,7 +63,7 @@ def at(text: str) -> datetime:
 
 def test_who_never_chose_is_told_of_all_and_gets_no_mail() -> None:
     for severity in SEVERITIES:
-        assert not is_muted(Preferences(), "order.sent", severity, NOON)
+        assert not mute_of(Preferences(), "order.sent", severity, NOON)
         assert not wants_email(Preferences(), "order.sent", severity)
     assert quiet_until(Preferences(), NOON) is None
 
@@ -72,14 +72,14 @@ def test_type_goes_the_ways_that_its_user_named() -> None:
     """Then those of the user's default, then those of the list of types."""
     email = EmailPreference(address_on=True)
     named = Preferences(types={"a": OFF}, email=email)
-    assert is_muted(named, "a", "error", NOON, ON)
+    assert mute_of(named, "a", "error", NOON, ON)
     assert not wants_email(named, "a", "error", ON)
-    assert not is_muted(named, "b", "info", NOON)
-    assert is_muted(named, "b", "info", NOON, OFF)
+    assert not mute_of(named, "b", "info", NOON)
+    assert mute_of(named, "b", "info", NOON, OFF)
     assert wants_email(named, "b", "info", ON)
     other = attrs.evolve(named, default=OFF, types={"a": ON})
-    assert is_muted(other, "b", "error", NOON, ON)
-    assert not is_muted(other, "a", "info", NOON, OFF)
+    assert mute_of(other, "b", "error", NOON, ON)
+    assert not mute_of(other, "a", "info", NOON, OFF)
     assert not wants_email(attrs.evolve(other, email=EmailPreference()), "a", "info")
 
 
@@ -87,25 +87,25 @@ def test_severities_rise_from_info_over_success_and_warning_to_error() -> None:
     order = ["info", "success", "warning", "error"]
     for least in order:
         chosen = structure({"least_severity": least, "email": {"address_on": True}}, Preferences)
-        told = [one for one in order if not is_muted(chosen, "a", one, NOON)]
+        told = [one for one in order if not mute_of(chosen, "a", one, NOON)]
         assert told == order[order.index(least) :]
         assert told == [one for one in order if wants_email(chosen, "a", one, ON)]
         # One of a later version is not below any.
-        assert not is_muted(chosen, "a", "critical", NOON)
+        assert not mute_of(chosen, "a", "critical", NOON)
 
 
 def test_error_breaks_quiet_hours_only_when_its_user_says_so() -> None:
     quiet = Preferences(quiet_hours=night(), email=EmailPreference(address_on=True))
     midnight = at("2026-01-15T23:00")
-    assert is_muted(quiet, "a", "error", midnight)
-    assert not is_muted(quiet, "a", "info", NOON)
+    assert mute_of(quiet, "a", "error", midnight)
+    assert not mute_of(quiet, "a", "info", NOON)
     # A mail makes no noise.
     assert wants_email(quiet, "a", "info", ON)
     hours = attrs.evolve(night(), except_errors=True)
     quiet = attrs.evolve(quiet, quiet_hours=hours)
-    assert not is_muted(quiet, "a", "error", midnight)
-    assert is_muted(quiet, "a", "warning", midnight)
-    assert is_muted(attrs.evolve(quiet, types={"a": OFF}), "a", "error", midnight)
+    assert not mute_of(quiet, "a", "error", midnight)
+    assert mute_of(quiet, "a", "warning", midnight)
+    assert mute_of(attrs.evolve(quiet, types={"a": OFF}), "a", "error", midnight)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ JSON = st.recursive(
 @given(JSON)
 def test_nothing_stored_raises(stored: Any) -> None:
     found = Preferences.of(stored)
-    is_muted(found, "alert", "info", NOON)
+    mute_of(found, "alert", "info", NOON)
     assert structure(found.to_dict(), Preferences) == found
 
 
@@ -307,7 +307,7 @@ def test_question_costs_little() -> None:
     with cpu_seconds() as taken:
         for _ in range(100):
             for one in others:
-                is_muted(one, "b", "error", midnight)
+                mute_of(one, "b", "error", midnight)
                 quiet_until(one, midnight)
         # More zones than zoneinfo keeps by itself; each pair takes some 50 microseconds.
         assert taken() < 1.0

@@ -167,7 +167,7 @@ async def test_ended_attempt_may_have_more_fields(redis: Redis) -> None:
     await give_up(queue, owned, error="second")
     assert [one["error"] for one in (await read(queue, task_id)).attempts] == ["first", "second"]
     kept: Any = msgpack.unpackb(await redis.hget(key, "attempts"))
-    assert [len(one) for one in kept] == [6, 5]
+    assert [len(one) for one in kept] == [7, 6]
 
 
 @pytest.mark.gen_test

@@ -232,6 +232,7 @@ async def open_server(
     core.heartbeats.start()
     stack.callback(core.heartbeats.stop)
     stack.push_async_callback(core.presence.leave)
+    stack.push_async_callback(core.devices.flush)
     stack.push_async_callback(core.hub.drain, settings.drain_seconds)
     return Opened(own_url, core, application, services, remote)
 
@@ -352,6 +353,7 @@ def _watch_logs(core: Core, notifications: NotificationService, topics: TopicSer
         core.jobs.keep(watch.run, "log-watch")
     core.jobs.keep(StalledWatch(queue).run, "stalled")
     core.jobs.keep(core.presence.run, "presence")
+    core.jobs.keep(core.devices.run, "devices")
     core.jobs.keep(core.metrics.share, "metrics")
 
 

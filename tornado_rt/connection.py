@@ -13,6 +13,7 @@ import orjson
 from tornado_rt.auth import Identity
 from tornado_rt.backlog import Backlog
 from tornado_rt.census import Transport
+from tornado_rt.devices import LOST
 from tornado_rt.feed import Feed, Opening
 from tornado_rt.hub import Hub
 from tornado_rt.problems import Problem, log_problem, problem_of
@@ -51,12 +52,17 @@ class Connection(Wire):
         "_settings",
         "address",
         "bucket",
+        "close_code",
         "closed",
         "hub",
         "identity",
+        "number",
+        "opened_at",
         "subscriptions",
     )
     transport: ClassVar[Transport]
+    # Whether it shows news to its user.
+    is_device: ClassVar[bool] = True
 
     def __init__(
         self, hub: Hub, identity: Identity, address: str, settings: dict[str, Any]
@@ -68,6 +74,9 @@ class Connection(Wire):
         self.address = address
         self.subscriptions: tuple[Subscription, ...] = ()
         self.closed = False
+        # Why it was closed, 0 while it is open; the rest is of what is kept of devices.
+        self.close_code = 0
+        self.number, self.opened_at = 0, 0.0
         self.bucket = 0
         self._last_news = time.monotonic()
         # Spread over the interval, however many connect at once.
@@ -131,6 +140,12 @@ class Connection(Wire):
             **state,
         }
         self.send_first(Message.of(MessageType.CONNECTED, data, id_))
+        if self.is_device and not self.closed:
+            self.hub.opened(self)
+
+    def topics(self) -> list[str]:
+        """Return what it follows."""
+        return [topic for one in self.subscriptions for topic in one.feed.topics]
 
     def send_first(self, connected: Message) -> None:
         """Send `connected`, with what the transport adds to it."""
@@ -228,6 +243,7 @@ class Connection(Wire):
         """
         if self.closed:
             return
+        self.close_code = code.value
         self.detach()
         if self._backlog is not None and code not in (CloseCode.FINISHED, CloseCode.GOING_AWAY):
             self.tally.dropped += self._backlog.drop()
@@ -240,9 +256,11 @@ class Connection(Wire):
         for subscription in self.subscriptions:
             subscription.end()
         self.hub.disconnect(self)
+        self.hub.closed(self)
 
     def lost(self) -> None:
         """Leave the hub: the peer is gone."""
+        self.close_code = self.close_code or LOST
         self.detach()
 
     def _wait(self, backlog: Backlog, message: Message) -> None:

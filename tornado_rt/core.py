@@ -20,12 +20,13 @@ from settings import Settings, metrics_folder
 from tornado_rt.backplane import Backplane, BackplaneDown
 from tornado_rt.census import Census
 from tornado_rt.descriptors import find_limit, raise_limit, streams_share
+from tornado_rt.devices import Devices
 from tornado_rt.heartbeat import Heartbeats
 from tornado_rt.hub import Hub
 from tornado_rt.jobs import Jobs
 from tornado_rt.limits import Limits
 from tornado_rt.metrics import Metrics
-from tornado_rt.presence import Presence
+from tornado_rt.presence import STATS, Presence
 from tornado_rt.redis import SHARED_HOME, open_redis
 from tornado_rt.work import Kind
 from tornado_rt.work.attempts.fork_guard import loop_guarded
@@ -58,6 +59,7 @@ class Core:
     hub: Hub
     backplane: Backplane
     presence: Presence
+    devices: Devices
     jobs: Jobs
 
 
@@ -103,7 +105,14 @@ async def open_core(
     census, backplane = Census(limits, metrics), Backplane(redis, metrics)
     presence = Presence(shared, census)
     stack.push_async_callback(presence.close)
-    hub = Hub(census, heartbeats, backplane, presence)
+    devices = Devices(
+        shared,
+        presence.process,
+        STATS,
+        most=settings.devices_kept_per_user,
+        seconds=settings.devices_kept_seconds,
+    )
+    hub = Hub(census, heartbeats, backplane, presence, devices)
     await patiently(lambda: stack.enter_async_context(backplane.running(hub)))
     queue, jobs = queue_of(redis, settings), Jobs()
     stack.push_async_callback(queue.close)
@@ -124,6 +133,7 @@ async def open_core(
         hub,
         backplane,
         presence,
+        devices,
         jobs,
     )
 

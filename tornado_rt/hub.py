@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from tornado_rt.census import Census, Connected, HubStats, Members, add_member, discard_member
+from tornado_rt.devices import Device
 from tornado_rt.fanout import Fanout, Receiver
 from tornado_rt.heartbeat import Heartbeats
 from tornado_rt.jobs import Jobs
@@ -57,11 +58,24 @@ class Registry(Protocol):
         ...
 
 
+class History(Protocol):
+    """Keeps what became of connections."""
+
+    def opened(self, device: Device) -> None:
+        """Note that a connection was opened."""
+        ...
+
+    def closed(self, device: Device) -> None:
+        """Note that a connection was closed; harmless when repeated, and of one not opened."""
+        ...
+
+
 class Hub:
     """Keeps the subscribers of each topic, and delivers; connections are in its census.
 
     The first subscriber of a topic subscribes it at the source, and the last one that leaves
-    unsubscribes it. Without a `registry` limits hold for this process alone.
+    unsubscribes it. Without a `registry` limits hold for this process alone, without a `history`
+    nothing is known of connections that were closed.
     """
 
     def __init__(
@@ -70,6 +84,7 @@ class Hub:
         heartbeats: Heartbeats,
         source: Source,
         registry: Registry | None = None,
+        history: History | None = None,
     ) -> None:
         self.limits = census.limits
         self.metrics = census.metrics
@@ -79,6 +94,7 @@ class Hub:
         self._heartbeats = heartbeats
         self._source = source
         self._registry = registry
+        self._history = history
         self._topics: dict[str, Members[Subscriber]] = {}
         self._fanout = Fanout(lambda topic: self._topics.get(topic, ()))
         self._jobs = Jobs()
@@ -91,6 +107,16 @@ class Hub:
         """Count a connection over all processes. Raise TooManyConnections, or RedisError."""
         if self._registry is not None:
             await self._registry.admit(connection.identity.user_id, connection.address)
+
+    def opened(self, device: Device) -> None:
+        """Note that a connection has begun to be written to."""
+        if self._history is not None:
+            self._history.opened(device)
+
+    def closed(self, device: Device) -> None:
+        """Note that a connection was closed; harmless when repeated."""
+        if self._history is not None:
+            self._history.closed(device)
 
     def disconnect(self, connection: Connected) -> None:
         """Forget a connection; harmless when it is not known."""

@@ -73,10 +73,11 @@ class Presence:
     def __init__(self, redis: Redis, census: Census) -> None:
         self._redis = redis
         self._census = census
-        self._id = secrets.token_hex(8)
+        # The name of this process.
+        self.process = secrets.token_hex(8)
         self._admit = redis.register_script(ADMIT)
-        self._users = _Counts(USERS + self._id, census.count_of, census.count_users)
-        self._addresses = _Counts(ADDRESSES + self._id, census.count_at, census.count_addresses)
+        self._users = _Counts(USERS + self.process, census.count_of, census.count_users)
+        self._addresses = _Counts(ADDRESSES + self.process, census.count_at, census.count_addresses)
         # Those that come in the same moment share a call.
         self._admissions: Batcher[_Asking, str] = Batcher(
             self._admit_all, "presence-admit", together=TOGETHER, common=(RedisError, OSError)
@@ -116,19 +117,19 @@ class Presence:
     async def leave(self) -> None:
         """Make Redis forget this process; without Redis its keys expire."""
         with contextlib.suppress(RedisError, OSError):
-            await self._redis.srem(PROCESSES, self._id)
+            await self._redis.srem(PROCESSES, self.process)
         await self._delete()
 
     async def _delete(self, *more: str) -> None:
         with contextlib.suppress(RedisError, OSError):
-            keys = (self._users.key, self._addresses.key, STATS + self._id)
+            keys = (self._users.key, self._addresses.key, STATS + self.process)
             await self._redis.delete(*keys, *more)
 
     async def refresh(self) -> None:
         """Send Redis the counts of now."""
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.sadd(PROCESSES, self._id)
-            pipe.set(STATS + self._id, _encode(self._census.stats()), ex=FORGET_SECONDS)
+            pipe.sadd(PROCESSES, self.process)
+            pipe.set(STATS + self.process, _encode(self._census.stats()), ex=FORGET_SECONDS)
             await pipe.execute()
         for counts in (self._users, self._addresses):
             await self._refresh(counts)
@@ -147,7 +148,7 @@ class Presence:
     async def stats(self) -> tuple[int, HubStats]:
         """Return how many processes there are, and their statistics together."""
         await self.refresh()
-        others = [process for process in await self._processes() if process != self._id]
+        others = [process for process in await self._processes() if process != self.process]
         found = [await self._stats_of(process) for process in others]
         # This process knows its own counts, also when Redis has just lost them.
         live = [self._census.stats(), *(stats for stats in found if stats is not None)]
@@ -159,7 +160,7 @@ class Presence:
 
     async def _admit_all(self, asking: list[_Asking]) -> list[str]:
         """Return of each `ADMITTED`, or whose limit is reached."""
-        arguments: list[str | int] = [self._id, FORGET_SECONDS, *self._limits().values()]
+        arguments: list[str | int] = [self.process, FORGET_SECONDS, *self._limits().values()]
         of_users = self._users.with_each([one.user_id for one in asking])
         at_addresses = self._addresses.with_each([one.address for one in asking])
         for one, of_user, at_address in zip(asking, of_users, at_addresses, strict=True):

@@ -45,6 +45,8 @@ from tornado_rt.web import BaseHandler, refuse_without_folder
 from tornado_rt.wire import Wire, take_over
 from tornado_rt.work.values import cut
 
+# Says of a close frame that it has no code.
+NO_CODE = 1005
 # How long the frames of one socket are read before the loop turns [s].
 TURN_SECONDS = 0.002
 # The cost, in messages, of a frame that is neither a message nor a ping: a fragment, a pong.
@@ -202,6 +204,8 @@ class SocketConnection(Connection):
         # It says nothing after that.
         self._reader = None
         if not self.closed:
+            # Without a code it is 1005 (RFC 6455 section 7.1.5).
+            self.close_code = int.from_bytes(payload[:2]) or NO_CODE
             self.detach()
             self.part(control_frame(Opcode.CLOSE, payload[:2]))
         elif self.is_silent:

@@ -7,7 +7,16 @@ import attrs
 
 from services.deliveries.lanes import Lanes, digest_of, lane_of
 from services.kinds.known import entry_of
-from services.queue import Job, KindEntry, NewTask, QueueFull, QueueService, TaskState, new_id
+from services.queue import (
+    Job,
+    KindEntry,
+    NewTask,
+    QueueFull,
+    QueueService,
+    Task,
+    TaskState,
+    new_id,
+)
 from tornado_rt.work import Kind
 
 ENDED = {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.DEAD}
@@ -110,12 +119,16 @@ class Deliveries:
             # It was added before.
             await self.lanes.leave(lane, task_id)
 
+    async def find(self, kind: str, unique: str) -> Task | None:
+        """Return the delivery of this `unique`, as a task; None when none is kept."""
+        return await self.queue.get_task(digest_of(kind, unique))
+
     async def again(self, kind: str, unique: str) -> None:
         """Deliver once more what has ended, after nothing else.
 
         Raise DeliveryNotKept, DeliveryUnderWay, QueueFull.
         """
-        task = await self.queue.get_task(digest_of(kind, unique))
+        task = await self.find(kind, unique)
         if task is None:
             raise DeliveryNotKept("there is no delivery of this event, or it is kept no more")
         if task.status not in ENDED:

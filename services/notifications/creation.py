@@ -13,7 +13,7 @@ from services.notifications.intents import Create
 from services.notifications.legacy import dedupe_key
 from services.notifications.lifetime import Lifetime
 from services.notifications.models import BroadcastDraft, NotificationDraft
-from services.notifications.preferences import Preferences, is_muted
+from services.notifications.preferences import Mute, Preferences, mute_of
 from services.notifications.templates import Templates
 from services.notifications.types import NotificationTypes
 from tornado_rt.bounds import read_moment
@@ -87,7 +87,7 @@ class Creation:
             key=key,
             window=window,
             event_id=event_id,
-            mutes=lambda preferences, now: self._is_muted(draft, preferences, now),
+            mute=lambda preferences, now: self._mute_of(draft, preferences, now),
         )
 
     def fields(self, draft: BroadcastDraft) -> Document:
@@ -108,11 +108,11 @@ class Creation:
             fields["pinned"] = True
         return fields | self._lifetime.fields(datetime.now(UTC), expires_at, ObjectId())
 
-    def _is_muted(self, draft: NotificationDraft, stored: Document, now: datetime) -> bool:
+    def _mute_of(self, draft: NotificationDraft, stored: Document, now: datetime) -> Mute | None:
         listed = self._types.ways_of(draft.type)
         if not stored:
-            return not listed.push
-        return is_muted(Preferences.of(stored), draft.type, draft.severity, now, listed)
+            return None if listed.push else Mute.TYPE
+        return mute_of(Preferences.of(stored), draft.type, draft.severity, now, listed)
 
 
 def _key_of(draft: NotificationDraft) -> tuple[str | None, timedelta | None]:

@@ -28,6 +28,7 @@ from services.notifications.models import (
     SentBefore,
     number_in,
 )
+from services.notifications.preferences import Mute
 from services.notifications.verbs import EDITS, Moment, Verb, unsnoozed
 
 
@@ -73,8 +74,8 @@ class OfIds:
 
 # How long before it is forgotten what was removed cannot be put back any more.
 ALMOST = timedelta(minutes=1)
-# Says whether one is kept and not pushed, by its user's preferences and the time.
-Mutes = Callable[[Document, datetime], bool]
+# Says why one is kept and not pushed, by its user's preferences and the time; None: it is pushed.
+MuteOf = Callable[[Document, datetime], Mute | None]
 
 
 @attrs.frozen(kw_only=True)
@@ -90,7 +91,7 @@ class Create:
     key: str | None = None
     event_id: str | None = None
     window: timedelta | None = None
-    mutes: Mutes = lambda _, __: False
+    mute: MuteOf = lambda _, __: None
 
     @property
     def needs(self) -> Needs:
@@ -108,8 +109,9 @@ class Create:
         if self.id is not None and (known := ledger.find([self.id])):
             return self._again(ledger, known[0])
         fields = {**self.fields, "created_at": ledger.now}
-        if self.mutes(ledger.account.preferences, ledger.now):
-            fields["muted"] = True
+        mute = self.mute(ledger.account.preferences, ledger.now)
+        if mute is not None:
+            fields |= {"muted": True, "muted_for": mute.value}
         if self.event_id is not None:
             fields["event_id"] = self.event_id
         if self.key is None:

@@ -8,6 +8,7 @@ import functools
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
@@ -224,19 +225,29 @@ class PreferencesStore(Protocol):
         """Return the list of types, with the texts in the user's language."""
 
 
-def is_muted(
-    preferences: Preferences, type_: str, severity: str, now: datetime, listed: Ways = PUSHED
-) -> bool:
-    """Say whether a notification is kept and not pushed; `now` has a time zone.
+class Mute(StrEnum):
+    """Why a notification is kept and not pushed."""
 
-    `listed` has the ways of the list of types.
+    TYPE = "type"
+    SEVERITY = "severity"
+    QUIET_HOURS = "quiet_hours"
+
+
+def mute_of(
+    preferences: Preferences, type_: str, severity: str, now: datetime, listed: Ways = PUSHED
+) -> Mute | None:
+    """Return why a notification is kept and not pushed, None when it is pushed.
+
+    `listed` has the ways of the list of types; `now` has a time zone.
     """
-    if not preferences.ways_of(type_, listed).push or _is_below(severity, preferences):
-        return True
+    if not preferences.ways_of(type_, listed).push:
+        return Mute.TYPE
+    if _is_below(severity, preferences):
+        return Mute.SEVERITY
     quiet = preferences.quiet_hours
     if quiet is None or (quiet.except_errors and severity == Severity.ERROR):
-        return False
-    return quiet.hold_at(now)
+        return None
+    return Mute.QUIET_HOURS if quiet.hold_at(now) else None
 
 
 def wants_email(preferences: Preferences, type_: str, severity: str, listed: Ways = PUSHED) -> bool:

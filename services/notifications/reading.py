@@ -5,7 +5,8 @@ from typing import Any
 
 import attrs
 
-from services.notifications.account import UNREAD, Document
+from services.notifications.account import EVENT, GONE, UNREAD, Document
+from services.notifications.intents import id_of_event
 from services.notifications.listing import Query
 from services.notifications.models import (
     Notification,
@@ -14,8 +15,27 @@ from services.notifications.models import (
     stored_id,
 )
 from services.notifications.parts import Parts
+from services.notifications.preferences import Mute
 from services.notifications.publication import counts_dict
 from tornado_rt.protocol import Cursor
+
+
+@attrs.frozen
+class EventTold:
+    """The notification of an event; `muted_for`: why it was not pushed, None: it was."""
+
+    notification: Notification
+    muted_for: Mute | None
+    is_gone: bool
+
+    @classmethod
+    def of(cls, document: Document) -> "EventTold":
+        """Read a document of the collection."""
+        known = document.get("muted_for")
+        # An earlier version has kept no reason.
+        muted_for = Mute(known) if known in list(Mute) else Mute.TYPE
+        told = Notification.of(document)
+        return cls(told, muted_for if told.muted else None, document.get("state") == GONE)
 
 
 class Reading(Parts):
@@ -38,6 +58,17 @@ class Reading(Parts):
         """Return one. Raise NotificationNotFound, also for another's."""
         async with self.access.turn(user_id):
             return Notification.of(await self._inbox.one(user_id, id_))
+
+    async def of_event(self, user_id: str, event_id: str) -> EventTold | None:
+        """Return what a user was told of an event, also when it is gone; None: nothing is kept.
+
+        Raise NoTurn, or PyMongoError while MongoDB is away.
+        """
+        async with self.access.turn(user_id):
+            found = await self._all.find_one({"_id": id_of_event(user_id, event_id)})
+            if found is not None and found.get("state") == EVENT:
+                found = await self._all.find_one({"_id": found.get("of")})
+        return None if found is None else EventTold.of(found)
 
     async def parts(self, user_id: str, id_: str, limit: int) -> list[Notification]:
         """Return what a digest stands for, the newest first. Raise NotificationNotFound."""

@@ -86,6 +86,15 @@ class Crew:
         if session.worker_id and not self.is_stopping:
             self._dispatch.own(self._shorten(session, leases), "remote-leave")
 
+    def drain(self, session: Session) -> None:
+        """Send a worker nothing more, and tell others so."""
+        session.slots = 0
+        session.info = {**session.info, "draining": True}
+        if session.kinds:
+            told = (session.worker_id, session.kinds, session.info, session.id)
+            announce = functools.partial(self._queue.announce_worker, *told)
+            self._dispatch.own(self._dispatch.surely(announce, "drain"), "remote-drain")
+
     def free(self, lease: Lease, session: Session | None) -> None:
         """Let the place be free that an attempt was in, of a session or of whoever has it."""
         holder = session or self._holders.get(lease[0])

@@ -108,7 +108,7 @@ class RemoteWork:
 
     def drain(self, session: Session) -> int:
         """Send a worker no more tasks; return how many it has."""
-        session.slots = 0
+        self._crew.drain(session)
         return len(session.held)
 
     def leave(self, session: Session) -> None:

@@ -11,11 +11,12 @@ from services.webhooks.models import (
 )
 from services.webhooks.posting import Poster
 from services.webhooks.sending import Sender
-from services.webhooks.service import WebhookService
+from services.webhooks.service import Posted, WebhookService
 from services.webhooks.store import WebhookStore
 
 __all__ = [
     "WEBHOOKS",
+    "Posted",
     "Poster",
     "RedeliverRequest",
     "Sender",

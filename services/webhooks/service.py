@@ -8,7 +8,7 @@ import attrs
 import orjson
 
 from services.deliveries import Deliveries
-from services.queue import QueueFull, new_id
+from services.queue import QueueFull, Task, new_id
 from services.webhooks.addresses import host_of
 from services.webhooks.known import WEBHOOKS, Hear, KnownWebhooks
 from services.webhooks.models import (
@@ -29,6 +29,19 @@ from tornado_rt.mongo import MongoAccess
 from tornado_rt.protocol import Message, MessageType, Publisher
 
 TEST = "webhook.test"
+
+
+@attrs.frozen
+class Posted:
+    """A post of an event to a host, as the delivery has it.
+
+    `webhook_id` is empty for a callback, `disabled` says why its webhook is sent nothing more.
+    """
+
+    host: str
+    webhook_id: str
+    delivery: Task
+    disabled: str = ""
 
 
 class WebhookService:
@@ -173,7 +186,22 @@ class WebhookService:
         """Post an event to the address that its submitter named; as `tell`, but raise QueueFull."""
         body = orjson.dumps(event).decode()
         post = Post(event_id=event_id, type="callback", body=body, url=url)
-        await self._add(post, user_id, f"callback\0{key}", f"callback\0{event_id}", host_of(url))
+        await self._add(post, user_id, f"callback\0{key}", _unique_callback(event_id), host_of(url))
+
+    async def posts_of(self, user_id: str, event_id: str) -> list[Posted]:
+        """Return what became of the posts of an event to the user's webhooks, and of its callback.
+
+        Raise RedisError or PyMongoError while a store is away.
+        """
+        callback = await self.deliveries.find(POST, _unique_callback(event_id))
+        found = [] if callback is None else [_posted_back(callback)]
+        async with self._access.watched():
+            webhooks = await self.known.of_owner(user_id)
+        for one in webhooks:
+            post = await self.deliveries.find(POST, _unique(one.id, event_id))
+            if post is not None:
+                found.append(Posted(one.host, one.id, post, "" if one.enabled else one.reason))
+        return found
 
     async def _wanting(
         self, event_type: str, user_id: str, facts: Mapping[str, str]
@@ -218,3 +246,11 @@ class WebhookService:
 
 def _unique(webhook_id: str, event_id: str) -> str:
     return f"{webhook_id}\0{event_id}"
+
+
+def _unique_callback(event_id: str) -> str:
+    return _unique("callback", event_id)
+
+
+def _posted_back(post: Task) -> Posted:
+    return Posted(host_of(str(post.params.get("url", ""))), "", post)

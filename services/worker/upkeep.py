@@ -92,6 +92,11 @@ class WorkerUpkeep:
             self._positions_at = time.monotonic() + POSITIONS_SECONDS
             self._note(self._positions_at)
 
+    def announce_again(self) -> None:
+        """Tell others at once, since what they are told has changed."""
+        self._announce_at = 0.0
+        self._awake.set()
+
     def finish(self) -> None:
         """Let `run` end."""
         self._finished = True

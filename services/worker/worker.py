@@ -66,10 +66,11 @@ class Worker:
         metrics = metrics or Metrics()
         self._outcomes = Outcomes(metrics)
         self._reporter = Reporter(metrics.progress_writes.inc)
-        info = {"host": socket.gethostname(), "pid": os.getpid(), "concurrency": concurrency}
+        # As others are told of it.
+        self._info = {"host": socket.gethostname(), "pid": os.getpid(), "concurrency": concurrency}
         self._upkeep = WorkerUpkeep(
             queue,
-            partial(queue.announce_worker, worker_id, list(targets), info),
+            partial(queue.announce_worker, worker_id, list(targets), self._info),
             roster=roster,
             outages=self._outages,
             metrics=metrics,
@@ -109,6 +110,8 @@ class Worker:
     def stop(self) -> None:
         """Claim nothing more, and tell handlers; `run` returns after the grace time at most."""
         self._stopping = True
+        self._info["draining"] = True
+        self._upkeep.announce_again()
         self._slots.stop()
         for attempt in tuple(self._attempts.values()):
             attempt.tell_stop()

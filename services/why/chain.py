@@ -1,0 +1,147 @@
+"""All that has happened to a task, in order of time."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from services.kinds import RESERVED
+from services.queue import Noted, TaskState
+from services.why.causes import cause_of, end_of, variables_of
+from services.why.gathering import Facts
+from services.why.hearing import (
+    following,
+    post_state,
+    post_variables,
+    reason_of,
+    seconds_of,
+    sent_to,
+)
+from services.why.words import Told
+
+# Of more steps the last ones are told.
+MOST_STEPS = 50
+OUTCOMES = {"error": "attempt_error", "retry": "attempt_retry", "lost": "attempt_lost"}
+WAITS = {TaskState.QUEUED, TaskState.DELAYED}
+# Told by other entries of the chain.
+TOLD_ELSEWHERE = {"cancelled", "gave_up"}
+
+
+def chain_of(facts: Facts) -> list[Told]:
+    """Return what has happened, the first first; where it stands now comes last."""
+    found = [
+        *_begun(facts),
+        *_attempts(facts),
+        *_journal(facts),
+        *_now(facts),
+        *_told(facts),
+        *_devices(facts),
+        *_posts(facts),
+    ]
+    now = facts.queue.now
+    return sorted(found, key=lambda one: now if one.at is None else one.at)
+
+
+def _begun(facts: Facts) -> Iterator[Told]:
+    task = facts.queue.task
+    variables = variables_of(facts, batch_id=task.batch_id, schedule=task.job.schedule)
+    if task.job.schedule:
+        code = "submitted_schedule"
+    elif task.kind.startswith(RESERVED):
+        code = "submitted_server"
+    else:
+        code = "submitted_batch" if task.batch_id else "submitted"
+    yield Told(code, variables, task.created_at)
+    if task.status == TaskState.DELAYED and not task.attempt:
+        yield Told("set_aside", {"run_at": task.run_at}, task.created_at)
+
+
+def _attempts(facts: Facts) -> Iterator[Told]:
+    known, task = facts.queue, facts.queue.task
+    for number, one in enumerate(task.attempts):
+        worker = known.workers_of[number] if number < len(known.workers_of) else ""
+        told = {"attempt": one["attempt"], "worker": worker, "outcome": one["outcome"]}
+        if (began := _at(one["started_at"])) is not None:
+            yield Told("claimed", {"attempt": one["attempt"], "worker": worker}, began)
+        code, error = OUTCOMES.get(one["outcome"], "attempt_ended"), one["error"]
+        yield Told(code, {**told, "error": error or one["outcome"]}, _at(one["ended_at"]))
+    # One that waits again has its last attempt among those.
+    if task.started_at is not None and task.status not in WAITS:
+        yield Told("claimed", variables_of(facts), task.started_at)
+        yield from _steps(facts, task.started_at)
+
+
+def _steps(facts: Facts, started_at: float) -> Iterator[Told]:
+    steps = facts.shown.get("steps")
+    begun = [one for one in steps or () if one.get("started_after") is not None]
+    for one in begun[-MOST_STEPS:]:
+        variables = {"step": one.get("name"), "seconds": one.get("duration")}
+        yield Told("step", variables, started_at + one["started_after"])
+
+
+def _journal(facts: Facts) -> Iterator[Told]:
+    for noted in facts.queue.journal:
+        if noted.code not in TOLD_ELSEWHERE:
+            yield _noted(noted)
+
+
+def _noted(noted: Noted) -> Told:
+    how, who = noted.pair
+    if noted.code == "rerun":
+        return Told(f"rerun_{how}", {"who": who}, noted.at)
+    if noted.code == "late":
+        return Told("told_late", {"seconds": float(noted.what)}, noted.at)
+    variables = {"worker": noted.what, "who": noted.what, "times": noted.times}
+    return Told(noted.code, variables, noted.at)
+
+
+def _now(facts: Facts) -> Iterator[Told]:
+    task = facts.queue.task
+    if facts.has_ended:
+        variables = {"status": task.status.value, "cause": end_of(facts)}
+        yield Told("ended", variables, task.ended_at)
+    else:
+        code = "waits" if task.status in WAITS else "runs"
+        yield Told(code, {"cause": cause_of(facts)})
+
+
+def _told(facts: Facts) -> Iterator[Told]:
+    if facts.told is None:
+        return
+    told, user = facts.told.notification, facts.queue.task.user_id
+    at = seconds_of(told.created_at)
+    yield Told("notified", {"notification_id": told.id}, at)
+    if facts.told.muted_for is None:
+        for device in sent_to(facts, at):
+            yield Told("sent", {"transport": device.transport}, at)
+    for code, moment in (("seen", told.seen_at), ("read", told.read_at)):
+        if moment is not None:
+            seconds = seconds_of(moment)
+            yield Told(code, {"user": user, f"{code}_at": seconds}, seconds)
+    if told.archived_at is not None:
+        yield Told("archived", {"user": user}, seconds_of(told.archived_at))
+    if facts.told.is_gone:
+        yield Told("deleted")
+
+
+def _devices(facts: Facts) -> Iterator[Told]:
+    task = facts.queue.task
+    for one in following(facts):
+        if one.opened_at >= task.created_at:
+            variables = {"user": task.user_id, "transport": one.transport}
+            yield Told("device_opened", variables, one.opened_at)
+        if one.closed_at is not None and one.closed_at >= task.created_at:
+            told = {"user": task.user_id, "close_code": one.code, "reason": reason_of(one)}
+            yield Told("device_closed", told, one.closed_at)
+
+
+def _posts(facts: Facts) -> Iterator[Told]:
+    for post in facts.posts:
+        for one in post.delivery.attempts:
+            if one["error"]:
+                variables: dict[str, Any] = {**post_variables(post), "error": one["error"]}
+                yield Told("post_attempt", variables, _at(one["ended_at"]))
+        yield post_state(post)
+
+
+def _at(moment: str | None) -> float | None:
+    return None if moment is None else datetime.fromisoformat(moment).timestamp()
