@@ -65,6 +65,7 @@ from handlers.webhooks import (
     WebhooksHandler,
     WebhookTestHandler,
 )
+from handlers.why import WhyHandler
 from handlers.worker import (
     AckHandler,
     ClaimHandler,
@@ -152,6 +153,7 @@ def routes(
     queue: dict[str, Any],
     tasks: dict[str, Any],
     schedules: dict[str, Any],
+    why: dict[str, Any],
     operator: dict[str, Any],
     notifications: dict[str, Any],
     push: dict[str, Any],
@@ -179,6 +181,7 @@ def routes(
         URLSpec(r"/api/tasks/retry", TasksRetryHandler, operator),
         URLSpec(rf"/api/tasks/{ID}", TaskHandler, tasks),
         URLSpec(rf"/api/tasks/{ID}/retry", TaskRetryHandler, tasks),
+        URLSpec(rf"/api/tasks/{ID}/why", WhyHandler, why),
         URLSpec(r"/api/batches", BatchesHandler, tasks),
         URLSpec(rf"/api/batches/{ID}", BatchHandler, tasks),
         URLSpec(rf"/api/batches/{ID}/tasks", BatchTasksHandler, tasks),

@@ -35,7 +35,7 @@ from services.migrations import (
 from services.notifications import NotificationService
 from services.notifications.announcing import Announcer
 from services.operating import Operator
-from services.outbox import read_lag
+from services.outbox import find_entry, read_lag
 from services.push import load_vapid_key
 from services.queue import QueueService, key_prefix
 from services.remote import RemoteBounds, RemoteWork
@@ -51,6 +51,7 @@ from services.submissions import TaskBounds
 from services.system_settings import SettingsFollower, SystemSettings, SystemSettingsService
 from services.tasks import TaskService
 from services.topics import TopicService
+from services.why import Gatherer, WhyService
 from services.worker import Roster, Target, Worker, load_targets
 from settings import Settings
 from tornado_rt.address import bind_address
@@ -499,6 +500,7 @@ def _application(
         queue={"queue": core.queue},
         tasks={"tasks": tasks, "queue": core.queue, "plans": core.plans},
         schedules={"schedules": schedules},
+        why={"why": _why(core, telling)},
         operator={"operator": Operator(core.queue)},
         notifications={"notifications": telling.notifications, "tasks": tasks},
         webhooks={"webhooks": telling.webhooks},
@@ -541,6 +543,18 @@ def _application(
         trusted_origins=settings.trusted_origins,
         cross_origin_protection=True,
     )
+
+
+def _why(core: Core, telling: Telling) -> WhyService:
+    gatherer = Gatherer(
+        core.queue,
+        core.plans,
+        telling.notifications,
+        telling.webhooks,
+        core.devices,
+        partial(find_entry, core.redis, core.settings.queue_name),
+    )
+    return WhyService(core.queue, gatherer)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@
 `chain` tells all that happened in order, and `words` has every sentence.
 """
 
+from services.why.gathering import Gatherer
 from services.why.service import Why, WhyService
 
-__all__ = ["Why", "WhyService"]
+__all__ = ["Gatherer", "Why", "WhyService"]

@@ -23,6 +23,7 @@ from tornado_rt.command.parsing import BAD_SETTING, parse
 from tornado_rt.command.program import Program
 from tornado_rt.command.remote import NoToken, notify, submit, watch
 from tornado_rt.command.verbs import FAILED, Verb, check, queue, serve, token, work
+from tornado_rt.command.why import why
 from tornado_rt.data_folder import BadFolder
 from tornado_rt.demo import is_loopback
 from tornado_rt.garbage import collect_seldom
@@ -43,6 +44,7 @@ COMMANDS: dict[str, Verb] = {
     "queue": queue,
     "submit": submit,
     "watch": watch,
+    "why": why,
     "notify": notify,
 }
 

@@ -64,6 +64,11 @@ COMMAND_TEXTS = {
         "Show the steps of a task until it ends, or how many tasks of a batch are done. Exit with "
         "0 when it is completed, with 1 when it failed or was cancelled.",
     ),
+    "why": Text(
+        "why ID [OPTION ...]",
+        "Say why a task is where it is, or why its user has not heard of its end, and all that has "
+        "happened to it, in order.",
+    ),
     "notify": Text(
         "notify USER TITLE [TEXT] [OPTION ...]",
         "Send a notification to a user, and print its id.",
@@ -163,6 +168,9 @@ def _add_own_options(program: Program, own: argparse.ArgumentParser, name: str) 
         _add_submit_options(own)
     if name == "watch":
         own.add_argument("id", type=_filled, metavar="ID", help="id of a task or batch")
+    if name == "why":
+        own.add_argument("id", type=_filled, metavar="ID", help="id of a task")
+        own.add_argument("--json", action="store_true", help="print it as the server answers it")
     if name == "notify":
         own.add_argument("to", type=_filled, metavar="USER", help="user id")
         own.add_argument("title", type=_filled, metavar="TITLE")
@@ -170,7 +178,7 @@ def _add_own_options(program: Program, own: argparse.ArgumentParser, name: str) 
         own.add_argument("--type", default="notice", help="type of the notification")
         own.add_argument("--severity", help="info, success, warning or error")
         own.add_argument("--link", help="where it leads to")
-    if name in ("submit", "watch", "notify"):
+    if name in ("submit", "watch", "why", "notify"):
         _add_server_options(own)
 
 

@@ -49,7 +49,7 @@ def submit(settings: Settings, options: argparse.Namespace) -> int:
         "delay": options.delay,
     }
     params = _params(options.params)
-    remote = _remote(settings, options)
+    remote = remote_of(settings, options)
     if options.dry_run:
         estimate = asyncio.run(
             remote.send(verbs.estimate(options.kind, params, _given(more), None))
@@ -63,7 +63,7 @@ def submit(settings: Settings, options: argparse.Namespace) -> int:
 
 def watch(settings: Settings, options: argparse.Namespace) -> int:
     """Show a task or batch until it ends; return 0 when it is completed."""
-    return asyncio.run(_watch(_remote(settings, options, ADMIN), options.id))
+    return asyncio.run(_watch(remote_of(settings, options, ADMIN), options.id))
 
 
 def notify(settings: Settings, options: argparse.Namespace) -> int:
@@ -75,7 +75,7 @@ def notify(settings: Settings, options: argparse.Namespace) -> int:
         "severity": options.severity,
         "link": options.link,
     }
-    remote = _remote(settings, options, PUBLISH)
+    remote = remote_of(settings, options, PUBLISH)
     say(asyncio.run(remote.send(verbs.notify(options.to, _given(fields), None))).id)
     return 0
 
@@ -128,7 +128,7 @@ def _given(body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value is not None}
 
 
-def _remote(settings: Settings, options: argparse.Namespace, *scopes: str) -> Remote:
+def remote_of(settings: Settings, options: argparse.Namespace, *scopes: str) -> Remote:
     """Return the server that is asked, with the token that is given, or one with these scopes."""
     url, token = asked_server()
     given = (options.token or token).strip()

@@ -5,7 +5,7 @@ fields can be read too.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Self, TypeVar
 
 import attrs
@@ -133,6 +133,21 @@ class Estimate(Record):
     waiting_for: Mapping[str, str] | None = None
     task_id: str | None = None
     batch_id: str | None = None
+
+
+@attrs.frozen
+class Why(Record):
+    """Why a task is where it is: see docs/why.md of the server.
+
+    `cause` and `heard` have a `code` and a `text`; `heard` says whether its user has heard of its
+    end, None while it has not ended. Each of `chain` has `at`, `code`, `text` and its facts.
+    """
+
+    task_id: str = ""
+    status: str = ""
+    cause: Mapping[str, str] = attrs.Factory(dict)
+    heard: Mapping[str, str] | None = None
+    chain: Sequence[Mapping[str, Any]] = ()
 
 
 @attrs.frozen

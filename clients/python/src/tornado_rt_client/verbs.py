@@ -33,6 +33,7 @@ from tornado_rt_client.records import (
     Schedule,
     TaskRecord,
     UnreadCount,
+    Why,
     anything,
     nothing,
     page_of,
@@ -61,6 +62,11 @@ def estimate(kind: str, params: Any, more: Mapping[str, Any], key: str | None) -
 def read_task(task_id: str) -> Request[TaskRecord]:
     """Return what is known of a task."""
     return Request("GET", _path("/api/tasks", task_id), TaskRecord.read)
+
+
+def why_task(task_id: str) -> Request[Why]:
+    """Return why a task is where it is."""
+    return Request("GET", _path("/api/tasks", task_id, "why"), Why.read)
 
 
 def list_tasks(filters: Filter) -> Pages[TaskRecord]:
