@@ -47,13 +47,17 @@ class Running:
 
 @attrs.frozen
 class KnownWorker:
-    """A worker as it last told of itself, at `seen` [s since the epoch]; `places` 0: not known."""
+    """A worker as it last told of itself, at `seen` [s since the epoch].
+
+    `places` 0: not known. `tasks` are those of one that is elsewhere, as it had them then.
+    """
 
     worker_id: str
     seen: float
     kinds: Sequence[str]
     places: int = 0
     draining: bool = False
+    tasks: Sequence[str] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -164,6 +168,7 @@ def _workers(flat: Sequence[bytes]) -> Iterator[KnownWorker]:
                 [str(kind) for kind in fields.get("kinds", ())],
                 int(info.get("concurrency") or info.get("slots") or 0),
                 info.get("draining") is True,
+                [str(one) for one in info.get("tasks", ())],
             )
 
 

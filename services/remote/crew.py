@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import itertools
 import secrets
 from collections.abc import Mapping, Sequence
 
@@ -15,6 +16,8 @@ from services.remote.takers import ANSWER, Port, Session, over_of
 from tornado_rt.problems import Problem
 
 Lease = tuple[str, str]
+# Of the tasks of a worker so many are told to others.
+MOST_TOLD = 50
 
 
 @attrs.frozen
@@ -91,8 +94,7 @@ class Crew:
         session.slots = 0
         session.info = {**session.info, "draining": True}
         if session.kinds:
-            told = (session.worker_id, session.kinds, session.info, session.id)
-            announce = functools.partial(self._queue.announce_worker, *told)
+            announce = functools.partial(self._announce, session)
             self._dispatch.own(self._dispatch.surely(announce, "drain"), "remote-drain")
 
     def free(self, lease: Lease, session: Session | None) -> None:
@@ -120,10 +122,14 @@ class Crew:
             self._dispatch.own(self._look_again(session), "remote-gap")
 
     async def announce(self) -> None:
-        """Say that all of them live."""
-        announce = self._queue.announce_worker
+        """Say that all of them live, and which tasks they have."""
         sessions = [one for one in self._sessions.values() if one.kinds]
-        await asyncio.gather(*(announce(s.worker_id, s.kinds, s.info, s.id) for s in sessions))
+        await asyncio.gather(*map(self._announce, sessions))
+
+    async def _announce(self, session: Session) -> None:
+        tasks = list(itertools.islice(session.held, MOST_TOLD))
+        info = {**session.info, "tasks": tasks}
+        await self._queue.announce_worker(session.worker_id, session.kinds, info, session.id)
 
     def _send(self, session: Session, claim: Claim) -> None:
         task_id = claim.task.task_id

@@ -7,7 +7,7 @@ from typing import Any
 from services.queue import KnownWorker, TaskState
 from services.why.gathering import Facts
 from services.why.hearing import HINDRANCES, hearing, post_trouble
-from services.why.words import Behind, Places, Told
+from services.why.words import WORDS, Behind, Places, Told
 
 # A worker that says nothing for so long counts no more [s], as the queue has it.
 SILENT_SECONDS = 30.0
@@ -16,6 +16,8 @@ EXTENDED_SHARE = 0.6
 # The texts of attempts that were stopped (tornado_rt/work/attempts/endings.py).
 TOO_LONG = re.compile(r"took longer than [0-9.e+-]+ s")
 OUT_OF_BUDGET = re.compile(r"took longer than [0-9.e+-]+ s in all attempts")
+# The name under which a server takes tasks for workers that are elsewhere.
+ELSEWHERE = re.compile("remote:[0-9a-f]{16}")
 GAVE_UP = {"error": "attempts_used", "retry": "retries_used", "lost": "lost_too_often"}
 MOST_NAMED = 5
 
@@ -34,7 +36,7 @@ def variables_of(facts: Facts, **more: Any) -> dict[str, Any]:
         "user": task.user_id,
         "attempt": task.attempt,
         "max_attempts": task.max_attempts,
-        "worker": known.worker_id,
+        "worker": worker_of(facts),
         **more,
     }
 
@@ -104,7 +106,7 @@ def _places(facts: Facts, serving: list[KnownWorker]) -> list[tuple[str, int, in
     """Return how many tasks each of the workers that take some runs and may run."""
     held = [one.worker_id for one in facts.queue.running]
     return [
-        (one.worker_id, held.count(one.worker_id), one.places)
+        (one.worker_id, len(one.tasks) or held.count(one.worker_id), one.places)
         for one in serving
         if not one.draining
     ]
@@ -120,7 +122,8 @@ def _are_full(facts: Facts, serving: list[KnownWorker]) -> bool:
 def _full(facts: Facts, serving: list[KnownWorker]) -> Told:
     places = _places(facts, serving)
     ids = {worker for worker, _, _ in places}
-    held = [one for one in facts.queue.running if one.worker_id in ids]
+    elsewhere = {task_id for one in serving for task_id in one.tasks}
+    held = [one for one in facts.queue.running if one.worker_id in ids or one.task_id in elsewhere]
     behind = _behind(facts, held, len(held))
     told = {"workers": Places(places[:MOST_NAMED]), "behind": behind}
     return Told("workers_full", variables_of(facts, **told))
@@ -139,21 +142,52 @@ def _in_line(facts: Facts) -> Told:
 def _processing(facts: Facts) -> Told:
     known = facts.queue
     ends = known.lease_ends or known.now
-    worker = next((one for one in known.workers if one.worker_id == known.worker_id), None)
-    # It was extended this long ago, or longer.
-    silent = max(known.now - (ends - facts.visibility), 0.0)
     if ends < known.now:
         return Told("lease_over", variables_of(facts, lease_ends=ends))
-    if worker is None:
-        return Told("worker_gone", variables_of(facts, lease_ends=ends))
-    if silent > EXTENDED_SHARE * facts.visibility:
-        told = {"seconds": round(silent, 1), "lease_ends": ends}
-        return Told("worker_silent", variables_of(facts, **told))
+    if (trouble := _worker_trouble(facts, ends)) is not None:
+        return trouble
     if known.asked:
         return Told("asked", variables_of(facts, questions=list(known.asked)))
     step, progress = facts.shown.get("current_step_name"), known.task.progress
     code = "running_step" if step else "running"
     return Told(code, variables_of(facts, step=step, progress=round(progress, 1)))
+
+
+def _worker_trouble(facts: Facts, ends: float) -> Told | None:
+    """Return what is wrong with the worker of a task whose lease lasts; None for nothing."""
+    known = facts.queue
+    if is_elsewhere(known.worker_id):
+        lost = next((one for one in reversed(known.journal) if one.code == "connection_lost"), None)
+        is_back = _holder(facts) is not None or ends > known.now + facts.visibility / 2
+        if lost is None or lost.at < (known.task.started_at or 0.0) or is_back:
+            return None
+        return Told("worker_gone", variables_of(facts, worker=lost.what, lease_ends=ends))
+    if all(one.worker_id != known.worker_id for one in known.workers):
+        return Told("worker_gone", variables_of(facts, lease_ends=ends))
+    # It was extended this long ago, or longer.
+    silent = known.now - (ends - facts.visibility)
+    if silent <= EXTENDED_SHARE * facts.visibility:
+        return None
+    told = {"seconds": round(silent, 1), "lease_ends": ends}
+    return Told("worker_silent", variables_of(facts, **told))
+
+
+def is_elsewhere(worker_id: str) -> bool:
+    """Say whether a server has taken a task for workers that are elsewhere."""
+    return bool(ELSEWHERE.fullmatch(worker_id))
+
+
+def _holder(facts: Facts) -> KnownWorker | None:
+    """Return the worker elsewhere that has the task, as far as it has told of it."""
+    return next((one for one in facts.queue.workers if facts.queue.task.task_id in one.tasks), None)
+
+
+def worker_of(facts: Facts) -> str:
+    """Return who has or had the last attempt, in words where nobody has told who."""
+    if not is_elsewhere(facts.queue.worker_id):
+        return facts.queue.worker_id
+    holder = _holder(facts)
+    return WORDS["elsewhere"] if holder is None else holder.worker_id
 
 
 def _failed(facts: Facts) -> Told:

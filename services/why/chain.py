@@ -6,7 +6,7 @@ from typing import Any
 
 from services.kinds import RESERVED
 from services.queue import Noted, TaskState
-from services.why.causes import cause_of, end_of, variables_of
+from services.why.causes import cause_of, end_of, is_elsewhere, variables_of
 from services.why.gathering import Facts
 from services.why.hearing import (
     following,
@@ -16,7 +16,7 @@ from services.why.hearing import (
     seconds_of,
     sent_to,
 )
-from services.why.words import Told
+from services.why.words import WORDS, Told
 
 # Of more steps the last ones are told.
 MOST_STEPS = 50
@@ -59,6 +59,7 @@ def _attempts(facts: Facts) -> Iterator[Told]:
     known, task = facts.queue, facts.queue.task
     for number, one in enumerate(task.attempts):
         worker = known.workers_of[number] if number < len(known.workers_of) else ""
+        worker = WORDS["elsewhere"] if is_elsewhere(worker) or not worker else worker
         told = {"attempt": one["attempt"], "worker": worker, "outcome": one["outcome"]}
         if (began := _at(one["started_at"])) is not None:
             yield Told("claimed", {"attempt": one["attempt"], "worker": worker}, began)
@@ -90,7 +91,8 @@ def _noted(noted: Noted) -> Told:
         return Told(f"rerun_{how}", {"who": who}, noted.at)
     if noted.code == "late":
         return Told("told_late", {"seconds": float(noted.what)}, noted.at)
-    variables = {"worker": noted.what, "who": noted.what, "times": noted.times}
+    worker = WORDS["elsewhere"] if is_elsewhere(noted.what) else noted.what
+    variables = {"worker": worker, "who": noted.what, "times": noted.times}
     return Told(noted.code, variables, noted.at)
 
 

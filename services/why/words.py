@@ -114,6 +114,7 @@ WORDS: dict[str, str] = {
     "attempt_retry": "attempt {attempt} asked for another: {error}",
     "attempt_lost": "the lease of {worker} ran out in attempt {attempt}: the task came back",
     "attempt_ended": "attempt {attempt} ended as {outcome}",
+    "connection_lost": "the connection of {worker} was lost",
     "handed_back": "{worker} stopped and handed it back; the attempt does not count",
     "told_late": "Redis was away when the attempt ended: its end was told {seconds} s late",
     "rerun_user": "{who} had it run again",
@@ -133,6 +134,7 @@ WORDS: dict[str, str] = {
     # Parts of sentences.
     "others": "{count} of other users",
     "nobody": "none of them is yours",
+    "elsewhere": "a worker elsewhere",
     "worker_places": "{worker} ({running} of {places} places)",
     "and": ", ",
 }

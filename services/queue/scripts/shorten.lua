@@ -1,4 +1,4 @@
--- Uses: always, wake
+-- Uses: always, wake, task, journal
 --
 -- Let leases end sooner, for their worker is out of reach. One that comes back extends them.
 --
@@ -14,6 +14,8 @@ for _, lease in ipairs(A.leases) do
   local ends_at = tonumber(redis.call('ZSCORE', P .. 'processing', lease[1]) or '')
   if t[1] == 'processing' and t[2] == lease[2] and ends_at and ends_at > tonumber(sooner) then
     put(ends, sooner, lease[1])
+    local known = load_task(lease[1])
+    if known then journal(known, 'connection_lost', A.worker) end
   end
 end
 call_in_parts('ZADD', P .. 'processing', ends)
