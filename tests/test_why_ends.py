@@ -33,6 +33,7 @@ def start_worker(settings: Settings, folder: Path) -> Fork:
         "RT_REDIS_URL": settings.redis_url,
         "RT_QUEUE_VISIBILITY_SECONDS": str(VISIBILITY_SECONDS),
         "RT_KINDS": "tests.why_kinds",
+        "RT_WORKER_GRACE_SECONDS": "0.2",
         "RT_LOG_LEVEL": "ERROR",
     }
     return start_script(env, folder / "worker.log", "worker", "--concurrency", "1")
@@ -78,17 +79,33 @@ async def test_worker_elsewhere_whose_connection_is_lost(
 
 @pytest.mark.gen_test
 async def test_lost_attempt_is_told_with_its_worker(settings: Settings, make_token: Token) -> None:
-    """And one that was handed back by a worker that stops."""
     async with asked(settings, make_token) as site:
         task_id = await site.hold()
         worker_id = fact(await site.why(task_id), "claimed")["worker"]
         queue = site.alice.core.queue
         await queue.expire_claims([worker_id])
         await queue.keep_up()
-        found = await site.told(task_id, "running_step")
+        # The worker is not known until it says again that it lives.
+        found = await site.told(task_id, "running_step", "worker_gone")
         lost = fact(found, "attempt_lost")
         assert (lost["worker"], lost["attempt"]) == (worker_id, 1)
-        assert codes(found).count("claimed") == 2
+        assert found["chain"][-1]["code"] == "runs"
+
+
+@pytest.mark.gen_test
+async def test_task_that_a_stopping_worker_hands_back(
+    settings: Settings, make_token: Token, tmp_path: Path
+) -> None:
+    worker = start_worker(settings, tmp_path)
+    try:
+        async with asked(settings, make_token, worker_concurrency=0) as site:
+            task_id = await site.hold()
+            worker.send_signal(signal.SIGTERM)
+            found = await site.told(task_id, "no_worker")
+            assert f":{worker.pid}:" in fact(found, "handed_back")["text"]
+    finally:
+        worker.kill()
+        worker.wait(30)
 
 
 @pytest.mark.gen_test
@@ -98,7 +115,7 @@ async def test_running_task_is_told_step_by_step(settings: Settings, make_token:
         found = await site.told(task_id, "running_step")
         assert found["cause"]["text"].endswith("runs attempt 1 of 2: 0 % done, at the step wait")
         site.let_go()
-        ended = await site.told(task_id, "nobody_connected")
+        ended = await site.heard(task_id, "nobody_connected")
         assert fact(ended, "step")["step"] == "wait"
         assert fact(ended, "ended")["status"] == "completed"
         times = [one["at"] for one in ended["chain"]]
@@ -122,8 +139,8 @@ async def test_redis_away_at_the_ack(
             process.send_signal(signal.SIGCONT)
             found = await site.told(task_id, "late")
             assert found["status"] == "completed"
-            assert "Redis was away then: the end was told" in found["cause"]["text"]
-            assert fact(found, "told_late")["seconds"] >= 1
+            assert found["cause"]["text"].endswith("s later: it was away or slow")
+            assert fact(found, "told_late")["seconds"] > 2
     finally:
         process.send_signal(signal.SIGCONT)
         process.kill()
@@ -133,7 +150,7 @@ async def test_redis_away_at_the_ack(
 async def _late() -> None:
     """Wait until an end that is not told by now is told late."""
     begun = os.times().elapsed
-    await until(lambda: os.times().elapsed - begun > 1.5)
+    await until(lambda: os.times().elapsed - begun > 2.5)
 
 
 @attrs.frozen

@@ -32,7 +32,7 @@ async def test_paused_kind(settings: Settings, make_token: Token) -> None:
         assert codes(found) == ["submitted", "waits"]
         assert fact(found, "submitted")["text"] == "alice submitted it as a task of why.quick"
         await site.admin.post("/api/queue/resume", {"kind": "why.quick"})
-        await site.told(task_id, "nobody_connected")
+        await site.heard(task_id, "nobody_connected")
 
 
 @pytest.mark.gen_test
@@ -99,7 +99,7 @@ async def test_full_global_limit(settings: Settings, make_token: Token) -> None:
 @pytest.mark.gen_test
 async def test_rate(settings: Settings, make_token: Token) -> None:
     async with asked(settings, make_token) as site:
-        await site.told(await site.submit("rated"), "nobody_connected")
+        await site.heard(await site.submit("rated"), "nobody_connected")
         found = await site.told(await site.submit("rated"), "rate")
         assert found["cause"]["text"].startswith("why.rated may start 1/h: the next one in 3")
 

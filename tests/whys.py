@@ -64,17 +64,32 @@ class Site:
 
     async def told(self, task_id: str, *codes: str, user: Client | None = None) -> Why:
         """Ask until the cause is one of these; return the answer."""
+        return await self._asked("cause", task_id, codes, user)
 
-        async def has_cause() -> Why | None:
+    async def heard(self, task_id: str, *codes: str) -> Why:
+        """Ask until this is what the user has heard of the end; return the answer.
+
+        That is the cause of a completed task too, but for an end that a busy machine told late.
+        """
+        found = await self._asked("heard", task_id, codes, None)
+        assert found["status"] == "completed"
+        assert found["cause"] == found["heard"] or found["cause"]["code"] == "late"
+        return found
+
+    async def _asked(
+        self, member: str, task_id: str, codes: tuple[str, ...], user: Client | None
+    ) -> Why:
+        async def has_code() -> Why | None:
             found = await self.why(task_id, user)
-            last.append(found["cause"])
-            return found if found["cause"]["code"] in codes else None
+            told = found[member] or {"code": None}
+            last.append(told)
+            return found if told["code"] in codes else None
 
         last: list[Any] = []
         try:
-            return await until(has_cause, what=f"the cause is {' or '.join(codes)}")
+            return await until(has_code, what=f"the {member} is {' or '.join(codes)}")
         except AssertionError as error:
-            raise AssertionError(f"{error}; the last cause was {last[-1:]}") from None
+            raise AssertionError(f"{error}; the last one was {last[-1:]}") from None
 
 
 def codes(found: Why) -> list[str]:

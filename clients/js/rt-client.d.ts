@@ -259,6 +259,21 @@ export interface Waiting {
   signal?: AbortSignal;
 }
 
+/** A code for programs, and a sentence for people. */
+export interface Reason {
+  code: string;
+  text: string;
+}
+
+/** Why a task is where it is, and all that happened to it; `heard` is null until it has ended. */
+export interface Why {
+  task_id: string;
+  status: string;
+  cause: Reason;
+  heard: Reason | null;
+  chain: (Reason & { at: string } & Fields)[];
+}
+
 export interface Task extends Watchable<TaskEvent> {
   readonly id: string;
   readonly submission: Fields | null;
@@ -268,6 +283,7 @@ export interface Task extends Watchable<TaskEvent> {
   cancel(): Promise<TaskItem>;
   retry(): Promise<Fields>;
   read(): Promise<TaskItem>;
+  why(): Promise<Why>;
 }
 
 export interface Batch extends Watchable<BatchEvent> {

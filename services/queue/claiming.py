@@ -238,7 +238,7 @@ def _ack_fields(ack: Ack) -> list[Any]:
         ack.delay or None,
         ack.report or None,
         ack.lesson and [ack.lesson.key, ack.lesson.kind, ack.lesson.entry, ack.lesson.whole],
-        f"{ack.late:.1f}" if ack.late else None,
+        f"{ack.ran:.3f}" if ack.ran else None,
     ]
     while fields[-1] is None:
         fields.pop()

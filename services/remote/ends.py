@@ -223,6 +223,7 @@ class Ender:
             delay=delay or 0.0,
             report=report,
             lesson=self._lesson(attempt) if end.outcome == Outcome.COMPLETED else None,
+            ran=attempt.ran,
         )
         # One that was cancelled has been counted.
         ended = self._outcomes.ended

@@ -45,7 +45,8 @@ WORDS: dict[str, str] = {
     "as soon as a worker looks",
     # How a task ended.
     "completed": "{worker} completed it",
-    "late": "{worker} completed it, and Redis was away then: the end was told {seconds} s late",
+    "late": "{worker} completed it, and could tell Redis only {seconds} s later: "
+    "it was away or slow",
     "failed": "its handler ended it as failed: {error}",
     "attempts_used": "attempt {attempt} of {max_attempts} failed, and there is no other: {error}",
     "retries_used": "attempt {attempt} of {max_attempts} asked for another, "
@@ -116,7 +117,7 @@ WORDS: dict[str, str] = {
     "attempt_ended": "attempt {attempt} ended as {outcome}",
     "connection_lost": "the connection of {worker} was lost",
     "handed_back": "{worker} stopped and handed it back; the attempt does not count",
-    "told_late": "Redis was away when the attempt ended: its end was told {seconds} s late",
+    "told_late": "the end of the attempt was told {seconds} s late: Redis was away or slow",
     "rerun_user": "{who} had it run again",
     "rerun_admin": "the admin {who} had it run again",
     "rerun_operator": "the operator of the server had it run again",

@@ -1,7 +1,6 @@
 """Asks the queue for tasks, and hands in the ends of others, until each request is answered."""
 
 import collections
-import time
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -22,22 +21,12 @@ def _ignore(_: str) -> None:
     """Do nothing with what became of a task."""
 
 
-# An end that took longer than this to be told says so [s].
-LATE_SECONDS = 1.0
-
-
 @attrs.define(eq=False)
 class _End:
     """The end of an attempt, and whom to tell once what became of its task."""
 
     ack: Ack
     _tell: Callable[[str], None]
-    _since: float = attrs.field(factory=time.monotonic)
-
-    def told_now(self) -> Ack:
-        """Return it as it is told now: when that is late, with how late."""
-        late = time.monotonic() - self._since
-        return attrs.evolve(self.ack, late=late) if late > LATE_SECONDS else self.ack
 
     def answer(self, became: str) -> None:
         """Tell it, unless an earlier answer did."""
@@ -117,8 +106,7 @@ class Claims:
 
     async def _claim(self, request: _Request) -> Claimed:
         try:
-            acks = [end.told_now() for end in request.ends]
-            claimed = await self._ask(request.count, acks, request.id)
+            claimed = await self._ask(request.count, [end.ack for end in request.ends], request.id)
         except Exception as error:
             if is_outage(error):
                 raise
@@ -138,7 +126,7 @@ class Claims:
 
     async def _end(self, end: _End) -> None:
         """Hand in one, or in its place that it could not be."""
-        ack = end.told_now()
+        ack = end.ack
         reason = await self._refusal(end, ack)
         if reason is None:
             return

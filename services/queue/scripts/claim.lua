@@ -40,17 +40,25 @@ local function note_lesson(sort, kind, entry, length)
   end
 end
 
+-- An end that comes later than this after the attempt is over says by how much: Redis was away, or slow [s].
+local LATE = 2
+local function note_late(t, ran)
+  local started = tonumber(t.started_at or '')
+  local late = ran and started and NOW - started - ran or 0
+  if late > LATE then journal(t, 'late', string.format('%.1f', late)) end
+end
+
 -- The owner ends its task. Returns what became of it and its record: its state when it has ended, the outcome of the
 -- attempt when another one follows, 0 when the token is not the one of the running attempt. Repeated, it returns the
 -- same. `delay` [s] is until another attempt, `report` the fragment of a last report that was not told, `lesson` what a
--- completed task has taught (see note_lesson), `late` for how long Redis was away when it ended [s, as text].
-local function end_attempt(id, token, outcome, result, error, fragment, delay, report, lesson, late)
+-- completed task has taught (see note_lesson), `ran` how long the attempt took [s].
+local function end_attempt(id, token, outcome, result, error, fragment, delay, report, lesson, ran)
   local t = (AGAIN[outcome] and load_task or load_claimed)(id)
   if not t or token == '' then return 0 end
   if t.token ~= token then return t.closed == token and outcome or 0, t end
   if t.status ~= 'processing' then return t.status, t end
   if report then tell_last(t, report) end
-  if late then journal(t, 'late', late) end
+  note_late(t, ran)
   if AGAIN[outcome] then
     give_back(t, outcome, error or '', NOW + (delay or 0), token, fragment or '')
   else

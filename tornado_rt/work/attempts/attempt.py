@@ -118,6 +118,7 @@ class Attempt:
             delay=delay or 0.0,
             report=self._report,
             lesson=self._lesson() if outcome == Outcome.COMPLETED else None,
+            ran=self.ran,
         )
 
     async def _run(self) -> None:

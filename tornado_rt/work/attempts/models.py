@@ -170,7 +170,7 @@ class Ack:
 
     `fragment`: the state of the snapshot when the task ends by it, None to leave it. `report`: the
     fragment of the attempt's last report, None when it was told. `delay`: seconds before a retry.
-    `lesson`: what a completed task has taught. `late`: for how long it could not be told [s].
+    `lesson`: what a completed task has taught. `ran`: how long the attempt took [s], 0: not known.
     """
 
     task_id: str
@@ -182,4 +182,4 @@ class Ack:
     delay: float = 0.0
     report: bytes | None = None
     lesson: Lesson | None = None
-    late: float = 0.0
+    ran: float = 0.0

@@ -46,6 +46,7 @@ from tornado_rt_client.records import (
     Snapshot,
     TaskRecord,
     UnreadCount,
+    Why,
 )
 from tornado_rt_client.schedules import AsyncSchedules, Schedules
 from tornado_rt_client.task import AsyncBatch, AsyncTask, Batch, Task
@@ -110,6 +111,7 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "UnreadCount",
+    "Why",
     "Worker",
     "__version__",
     "starts_in",
