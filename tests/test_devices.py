@@ -48,6 +48,7 @@ async def test_connection_is_known_while_it_is_open_and_after(redis: Redis) -> N
     one.close_code = 4508
     devices.closed(one)
     devices.closed(one)
+    await devices.flush()
     [found] = await devices_of(redis, "p2").read("alice")
     assert found.code == 4508
     assert found.closed_at is not None

@@ -140,7 +140,7 @@ def test_command_prints_the_cause_and_the_chain(server_process: ServerProcess) -
     first, empty, submitted, aside, waits = told.stdout.splitlines()
     assert first.startswith(f"{task_id} is delayed: it is set aside until ")
     assert empty == ""
-    assert submitted.endswith("demo submitted it as a task of analysis")
+    assert submitted.endswith("alice submitted it as a task of analysis")
     assert "it was set aside until" in aside
     assert "it waits: it is set aside until" in waits
     whole = json.loads(command(server_process, "why", task_id, "--json").stdout)
@@ -152,7 +152,7 @@ def test_command_prints_the_cause_and_the_chain(server_process: ServerProcess) -
 
 def test_client_is_told_why(form: Form, client_server: ServerProcess) -> None:
     client = form.client(client_server.url, user="why-of-a-client")
-    task = form.call(client.submit("echo", {"value": 1}, delay=1000))
+    task = form.call(client.submit("client.echo", {}, delay=1000))
     why = form.call(task.why())
     assert (why.task_id, why.status) == (task.id, "delayed")
     assert why.cause["code"] == "scheduled"

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import attrs
 
+from tests.waiting import until
 from tornado_rt.work import Kind, Retry, Run, Step, TaskError
 
-POLL_SECONDS = 0.02
+# Longer than any test.
+SECONDS = 600.0
 
 
 @attrs.frozen
@@ -49,8 +51,7 @@ async def run_other(params: Gate, _: Run) -> None:
 
 async def pass_gate(params: Gate) -> None:
     """Wait until the gate is gone."""
-    while Path(params.gate).is_file():
-        await asyncio.sleep(POLL_SECONDS)
+    await until(lambda: not Path(params.gate).is_file(), SECONDS)
 
 
 @rated.handler
@@ -85,13 +86,13 @@ async def run_refuses(_: Nothing, __: Run) -> None:
 @slow.handler
 async def run_slow(_: Nothing, __: Run) -> None:
     """Take longer than it may."""
-    await asyncio.sleep(600)
+    await asyncio.sleep(SECONDS)
 
 
 @asks.handler
 async def run_asks(_: Nothing, run: Run) -> None:
     """Ask the user."""
-    await run.ask("cut", "Which cut?", {"long": "Long", "short": "Short"}, timeout=600)
+    await run.ask("cut", "Which cut?", {"long": "Long", "short": "Short"}, timeout=SECONDS)
 
 
 @quick.handler

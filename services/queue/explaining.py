@@ -49,7 +49,8 @@ class Running:
 class KnownWorker:
     """A worker as it last told of itself, at `seen` [s since the epoch].
 
-    `places` 0: not known. `tasks` are those of one that is elsewhere, as it had them then.
+    `places` 0: not known. `lease_seconds` is how long each of its leases lasts from when it was
+    extended, 0: not known. `tasks` are those of one that is elsewhere, as it had them then.
     """
 
     worker_id: str
@@ -58,6 +59,7 @@ class KnownWorker:
     places: int = 0
     draining: bool = False
     tasks: Sequence[str] = ()
+    lease_seconds: float = 0.0
 
 
 @attrs.frozen(kw_only=True)
@@ -169,6 +171,7 @@ def _workers(flat: Sequence[bytes]) -> Iterator[KnownWorker]:
                 int(info.get("concurrency") or info.get("slots") or 0),
                 info.get("draining") is True,
                 [str(one) for one in info.get("tasks", ())],
+                float(info.get("lease_seconds", 0.0)),
             )
 
 

@@ -162,11 +162,12 @@ def _worker_trouble(facts: Facts, ends: float) -> Told | None:
         if lost is None or lost.at < (known.task.started_at or 0.0) or is_back:
             return None
         return Told("worker_gone", variables_of(facts, worker=lost.what, lease_ends=ends))
-    if all(one.worker_id != known.worker_id for one in known.workers):
+    worker = next((one for one in known.workers if one.worker_id == known.worker_id), None)
+    if worker is None:
         return Told("worker_gone", variables_of(facts, lease_ends=ends))
-    # It was extended this long ago, or longer.
-    silent = known.now - (ends - facts.visibility)
-    if silent <= EXTENDED_SHARE * facts.visibility:
+    # The lease was extended this long ago, or longer.
+    silent = known.now - (ends - worker.lease_seconds)
+    if not worker.lease_seconds or silent <= EXTENDED_SHARE * worker.lease_seconds:
         return None
     told = {"seconds": round(silent, 1), "lease_ends": ends}
     return Told("worker_silent", variables_of(facts, **told))

@@ -67,7 +67,12 @@ class Worker:
         self._outcomes = Outcomes(metrics)
         self._reporter = Reporter(metrics.progress_writes.inc)
         # As others are told of it.
-        self._info = {"host": socket.gethostname(), "pid": os.getpid(), "concurrency": concurrency}
+        self._info = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "concurrency": concurrency,
+            "lease_seconds": queue.visibility_seconds,
+        }
         self._upkeep = WorkerUpkeep(
             queue,
             partial(queue.announce_worker, worker_id, list(targets), self._info),
