@@ -17,7 +17,7 @@ from tests.remote_worker import RemoteWorker
 from tests.waiting import has_job, until
 from tests.whys import Site, Token, asked, codes, fact
 
-VISIBILITY_SECONDS = 8.0
+VISIBILITY_SECONDS = 16.0
 
 
 @pytest.fixture(autouse=True)
