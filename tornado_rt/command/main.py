@@ -1,5 +1,6 @@
 """Runs one command, and says in one line why it cannot be run."""
 
+import difflib
 import logging
 import re
 
@@ -53,8 +54,8 @@ def main(arguments: list[str], program: Program) -> int:
     leave_threads()
     # Its errors come to us as exceptions; it would print each a second time.
     logging.getLogger("typed_settings").setLevel(logging.CRITICAL)
-    name, rest = _command(arguments)
     try:
+        name, rest = _command(arguments)
         options, settings = parse(program, name, rest)
     except (TsError, ValueError, FileNotFoundError) as error:
         program.complain(_one_line(error))
@@ -90,9 +91,15 @@ def main(arguments: list[str], program: Program) -> int:
 
 
 def _command(arguments: list[str]) -> tuple[str, list[str]]:
-    if arguments and arguments[0] in COMMANDS:
-        return arguments[0], arguments[1:]
-    return "serve", arguments
+    """Return the name of a command and its arguments. Raise ValueError for one that there is not."""
+    if not arguments or arguments[0].startswith("-"):
+        return "serve", arguments
+    name = arguments[0]
+    if name not in COMMANDS:
+        meant = difflib.get_close_matches(name, COMMANDS, 1)
+        hint = f"did you mean {meant[0]}?" if meant else f"there are {', '.join(COMMANDS)}"
+        raise ValueError(f"there is no command {name[:100]}: {hint}")
+    return name, arguments[1:]
 
 
 def _one_line(error: BaseException) -> str:
