@@ -16,6 +16,7 @@ from services.operating import KindNotFound
 from services.queue import LimitsRefused, NotPurged, QueueError
 from services.worker import HandlerError
 from settings import Settings, unknown_variables
+from tornado_rt.address import CannotListen
 from tornado_rt.backplane import BackplaneDown
 from tornado_rt.bounds import OutOfBounds
 from tornado_rt.children import DidNotStart
@@ -70,16 +71,19 @@ def main(arguments: list[str], program: Program) -> int:
         return COMMANDS[name](settings, options)
     except (
         *(SecretError, HandlerError, BadRedisUrl, BadMongodbUrl, OutOfBounds),
-        *(KindError, CommandFault, LimitsRefused, NotPurged, BadAddress, NoToken),
+        *(CommandFault, LimitsRefused, NotPurged, BadAddress, NoToken, BadFolder, CannotListen),
     ) as error:
         program.complain(error)
+        return BAD_SETTING
+    except KindError as error:
+        program.complain(f"kinds: {error}")
         return BAD_SETTING
     except DidNotStart as error:
         if error.exit_code is None:
             program.complain(error)
         # Else it has said why itself.
         return max(error.exit_code or 0, FAILED)
-    except (BadFolder, StoreError, QueueError, KindNotFound, NotAnswered, OSError) as error:
+    except (StoreError, QueueError, KindNotFound, NotAnswered, OSError) as error:
         program.complain(error)
         return FAILED
     except (RedisError, PyMongoError, BackplaneDown) as error:
