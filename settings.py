@@ -208,7 +208,9 @@ class Settings:
     host: str = ts.option(
         default="127.0.0.1",
         # A socket takes an empty one for every address.
-        validator=_matching(r"(?s).*\S.*", "name an address, such as 127.0.0.1; 0.0.0.0 is every one"),
+        validator=_matching(
+            r"(?s).*\S.*", "name an address; 127.0.0.1 is this machine alone"
+        ),
         help="address to listen on",
     )
     port: int = ts.option(

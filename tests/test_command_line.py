@@ -161,7 +161,11 @@ def test_script_does_as_its_forks() -> None:
         ([], {"RT_NOTIFICATION_TEMPLATES": "/nothing"}, "notification_templates: /nothing"),
         ([], {"RT_EMAIL_SECRET": "short"}, "email_secret"),
         ([], {"RT_JWT_PREVIOUS_SECRET": "short"}, "jwt_previous_secret"),
-        (["watch", "a", "--token", "x"], {"RT_URL": "app.example"}, "run.py: url: app.example is no address"),
+        (
+            ["watch", "a", "--token", "x"],
+            {"RT_URL": "app.example"},
+            "run.py: url: app.example is no",
+        ),
     ],
 )
 def test_bad_setting_is_one_line_and_exit_2(

@@ -53,6 +53,7 @@ from services.tasks import TaskService
 from services.topics import TopicService
 from services.worker import Roster, Target, Worker, load_targets
 from settings import Settings
+from tornado_rt import __version__
 from tornado_rt.address import bind_address, check_address
 from tornado_rt.auth import TokenVerifier
 from tornado_rt.core import Core, open_core, patiently, queue_of
@@ -159,7 +160,9 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         )
         # First of all, so that nobody is sent a task whose connection is about to end.
         stack.callback(opened.remote.stop)
+        stack.enter_context(_told("server", url=opened.url, process=process))
         yield Server(opened.url, core)
+    log.info("server_stopped")
 
 
 async def open_server(
@@ -256,17 +259,32 @@ async def running_worker(settings: Settings) -> AsyncIterator[Core]:
         redis_url = _redis_url(settings)
         await _prepare_queue(settings, redis_url)
         core = await open_core(stack, settings, redis_url, own.kinds)
-        sockets = stack.enter_context(_bound(watched, setting=WORKER_PORT)) if settings.worker_port else []
+        sockets = (
+            stack.enter_context(_bound(watched, setting=WORKER_PORT))
+            if settings.worker_port
+            else []
+        )
         await _register(core, own, is_server=False)
         await stack.enter_async_context(_worker(core, own.targets))
         if sockets:
             await stack.enter_async_context(
                 _serving(_application_of_worker(core), watched, sockets, tls, core.metrics)
             )
-        log.info(
-            "worker_serves", kinds=sorted(own.targets), concurrency=settings.worker_concurrency
+        stack.enter_context(
+            _told("worker", kinds=sorted(own.targets), concurrency=settings.worker_concurrency)
         )
         yield core
+    log.info("worker_stopped")
+
+
+@contextlib.contextmanager
+def _told(what: str, **fields: Any) -> Iterator[None]:
+    """Log that a process serves, and at the end of the block that it begins to stop."""
+    log.info(f"{what}_serves", version=__version__, **fields)
+    try:
+        yield
+    finally:
+        log.info(f"{what}_stops")
 
 
 @contextlib.asynccontextmanager
