@@ -208,9 +208,7 @@ class Settings:
     host: str = ts.option(
         default="127.0.0.1",
         # A socket takes an empty one for every address.
-        validator=_matching(
-            r"(?s).*\S.*", "name an address; 127.0.0.1 is this machine alone"
-        ),
+        validator=_matching(r"(?s).*\S.*", "name an address; 127.0.0.1 is this machine alone"),
         help="address to listen on",
     )
     port: int = ts.option(

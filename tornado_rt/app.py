@@ -160,7 +160,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         )
         # First of all, so that nobody is sent a task whose connection is about to end.
         stack.callback(opened.remote.stop)
-        stack.enter_context(_told("server", url=opened.url, process=process))
+        stack.enter_context(_told("server", url=opened.url, process=process or 1))
         yield Server(opened.url, core)
     log.info("server_stopped")
 
@@ -259,11 +259,8 @@ async def running_worker(settings: Settings) -> AsyncIterator[Core]:
         redis_url = _redis_url(settings)
         await _prepare_queue(settings, redis_url)
         core = await open_core(stack, settings, redis_url, own.kinds)
-        sockets = (
-            stack.enter_context(_bound(watched, setting=WORKER_PORT))
-            if settings.worker_port
-            else []
-        )
+        listens = _bound(watched, setting=WORKER_PORT) if settings.worker_port else None
+        sockets = [] if listens is None else stack.enter_context(listens)
         await _register(core, own, is_server=False)
         await stack.enter_async_context(_worker(core, own.targets))
         if sockets:

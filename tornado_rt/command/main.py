@@ -95,7 +95,7 @@ def main(arguments: list[str], program: Program) -> int:
 
 
 def _command(arguments: list[str]) -> tuple[str, list[str]]:
-    """Return the name of a command and its arguments. Raise ValueError for one that there is not."""
+    """Return the name of a command and its arguments. Raise ValueError for none of ours."""
     if not arguments or arguments[0].startswith("-"):
         return "serve", arguments
     name = arguments[0]
