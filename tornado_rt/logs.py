@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 
 from tornado_rt.log_stream import LogStream
 from tornado_rt.metrics import Metrics, method_label
@@ -143,12 +143,18 @@ def access_log(metrics: Metrics) -> Callable[[Any], None]:
     def counter(method: str, status: int) -> Counter:
         return metrics.requests.labels(method, str(status))
 
+    @functools.cache
+    def histogram(method: str) -> Histogram:
+        return metrics.request_seconds.labels(method)
+
     # Bound once: a logger that is looked up makes a new one for each line.
     told = log.bind()
 
     def record(handler: Any) -> None:
         request, status = handler.request, handler.get_status()
-        counter(method_label(request.method), status).inc()
+        method, seconds = method_label(request.method), request.request_time()
+        counter(method, status).inc()
+        histogram(method).observe(seconds)
         line = told.debug if handler.is_probe else told.info
         identity = handler.current_user
         # The query may hold a token or a ticket: only the path is logged.
@@ -160,7 +166,7 @@ def access_log(metrics: Metrics) -> Callable[[Any], None]:
             method=(request.method or "")[:METHOD_LENGTH],
             path=request.path[:SHOWN_PATH],
             status=status,
-            seconds=round(request.request_time(), 4),
+            seconds=round(seconds, 4),
         )
 
     return record
