@@ -49,6 +49,9 @@ TOKEN_ALGORITHMS = (
 # The scripts of the queue read a number of attempts of at most 15 digits.
 MOST = {"_seconds": 36500 * 86400, "_days": 36500, "_attempts": 10**15 - 1}
 MOST_NUMBER = 2**53
+# Bounds of what an admin may change while the server runs.
+DAY_SECONDS = 86400.0
+MOST_CONNECTIONS_PER_USER = 1_000_000
 WEB_PORTS = {"http": 80, "https": 443}
 # What `starttls` of a mail server may say.
 STARTTLS = ("auto", "require", "off")
@@ -202,7 +205,12 @@ def _no_origin(text: str, reason: str) -> ValueError:
 class Settings:
     """The configuration of one process; durations are seconds, sizes bytes."""
 
-    host: str = ts.option(default="127.0.0.1", help="address to listen on")
+    host: str = ts.option(
+        default="127.0.0.1",
+        # A socket takes an empty one for every address.
+        validator=_matching(r"(?s).*\S.*", "name an address; 127.0.0.1 is this machine alone"),
+        help="address to listen on",
+    )
     port: int = ts.option(
         default=8888,
         validator=[v.ge(0), v.le(65535)],
@@ -319,10 +327,14 @@ class Settings:
     )
 
     ws_heartbeat_seconds: float = ts.option(
-        default=30.0, validator=v.ge(0), help="interval of WebSocket heartbeats [s]"
+        default=30.0,
+        validator=[v.ge(0), v.le(DAY_SECONDS)],
+        help="interval of WebSocket heartbeats [s]",
     )
     sse_heartbeat_seconds: float = ts.option(
-        default=10.0, validator=v.ge(0), help="interval of event-stream heartbeats [s]"
+        default=10.0,
+        validator=[v.ge(0), v.le(DAY_SECONDS)],
+        help="interval of event-stream heartbeats [s]",
     )
     sse_error_event: str = ts.option(
         default="problem",
@@ -330,7 +342,9 @@ class Settings:
         help="name of our errors on event streams; browsers take `error` for a lost connection",
     )
     max_connections_per_user: int = ts.option(
-        default=50, validator=v.ge(0), help="open sockets and streams a user"
+        default=50,
+        validator=[v.ge(0), v.le(MOST_CONNECTIONS_PER_USER)],
+        help="open sockets and streams a user",
     )
     max_connections_per_address: int = ts.option(
         default=1000, validator=v.ge(0), help="open sockets and streams an address"

@@ -10,6 +10,7 @@ from tornado_rt.web import ApiHandler, BaseHandler
 class HealthHandler(ApiHandler):
     """`/healthz`: the loop turns."""
 
+    is_probe = True
     limited = False
     identifies = False
 
@@ -33,6 +34,7 @@ class ReadyHandler(HealthHandler):
 class MetricsHandler(BaseHandler):
     """`/metrics`: Prometheus text."""
 
+    is_probe = True
     limited = False
     identifies = False
 

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 import attrs
+from structlog.contextvars import bind_contextvars
 
 from handlers.feeds import ProgressFeed
 from services.finding import EVERYBODY, FAILURES, TaskFilter
@@ -155,6 +156,7 @@ class TaskApiHandler(ApiHandler):
 
     def accept(self, task: Task) -> None:
         """Answer that a task waits."""
+        bind_contextvars(task_id=task.task_id)
         links = task_links(self, task.task_id)
         self.set_header("Location", links["self"])
         told: dict[str, Any] = {"task_id": task.task_id, "kind": task.kind, "label": task.label}

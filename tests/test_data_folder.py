@@ -122,7 +122,7 @@ async def test_mongodb_works_in_a_folder_of_any_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [os.fsdecode(b"\xff"), "file"])
 async def test_folder_that_cannot_be_is_refused_with_the_reason(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="the data folder"):
+    with pytest.raises(BadFolder, match=r"^data_dir: "):
         async with embedded_stores(tmp_path / name, mongodb=False):
             pass
 

@@ -285,8 +285,8 @@ def test_port_of_another_is_said_once(group: Group, tmp_path: Path) -> None:
         failed = run(
             *("--processes", processes, "--port", port), RT_DATA_DIR=str(tmp_path / processes)
         )
-        assert failed.returncode == 1
-        assert "in use" in failed.stderr
+        assert failed.returncode == 2
+        assert failed.stderr == f"run.py: port: {port} at 127.0.0.1: address already in use\n"
         assert len(failed.stderr.splitlines()) == 1
         assert "Traceback" not in failed.stderr
 

@@ -1,17 +1,16 @@
-"""The nginx configuration of docs/scaling.md, as it stands there, in front of two servers."""
+"""nginx as deploy/nginx.conf has it in front of two servers, but without TLS."""
 
 import asyncio
 import contextlib
 import http.client
-import re
 from pathlib import Path
 
-from tests.conftest import ROOT, program
 from tests.faults.clients import ME
 from tests.faults.fleet import Fleet, Form
 from tests.faults.gateway import Gateway
 from tests.faults.system import Child, Server, System
 from tests.ports import free_port
+from tests.proxying import command_of, write_configuration
 from tests.waiting import until
 
 TITLES = 5
@@ -23,32 +22,9 @@ class Proxy(Child):
     def __init__(self, folder: Path, servers: list[Server]) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        text = documented()
-        for documented_port, port in zip(
-            ("8880", "8881", "8882"), (self.port, *(one.port for one in servers)), strict=True
-        ):
-            assert text.count(documented_port) == 1
-            text = text.replace(documented_port, str(port))
-        (folder / "logs").mkdir()
-        (folder / "nginx.conf").write_text(text)
-        # What belongs to the machine and not to the documentation.
-        ours = f"daemon off; error_log stderr; pid {folder}/nginx.pid;"
-        command = [
-            program("nginx"),
-            "-p",
-            str(folder),
-            "-c",
-            str(folder / "nginx.conf"),
-            "-g",
-            ours,
-        ]
-        super().__init__("nginx", command, folder, {})
-
-
-def documented() -> str:
-    found = re.findall(r"```nginx\n(.*?)```", (ROOT / "docs/scaling.md").read_text(), re.DOTALL)
-    assert len(found) == 1
-    return str(found[0])
+        one, other = (server.port for server in servers)
+        configuration = write_configuration(folder, self.port, free_port(), (one, other))
+        super().__init__("nginx", command_of(configuration), folder, {})
 
 
 def test_documented_configuration_passes_everything_on(js_package: Path) -> None:

@@ -14,15 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import attrs
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from redis import Redis
 
-from services.console import ACTIONS
 from services.queue import Ack, Outcome, QueueService
-from settings import Settings
 from tests.certificates import make_certificate
 from tests.conftest import ROOT, SECRET, ServerProcess, program, start_server, stop_server
 from tests.forks import run
@@ -116,97 +113,6 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     stop(server)
 
 
-def test_help_shows_every_setting_with_its_default() -> None:
-    shown = run("--help")
-    assert shown.returncode == 0
-    text = " ".join(shown.stdout.split())
-    for field in attrs.fields(Settings):
-        assert f"--{field.name.replace('_', '-')}" in text
-    assert "open sockets and streams a user [default: 50]" in text
-    assert "run.py token --user U" in text
-    assert "RT_" in text
-
-
-def test_script_does_as_its_forks() -> None:
-    """Other tests run its commands without the interpreter's start."""
-    for arguments in (["--help"], ["token"]):
-        alone = subprocess.run(
-            [sys.executable, str(ROOT / "run.py"), *arguments],
-            env={k: v for k, v in os.environ.items() if not k.startswith("RT_")},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        forked = run(*arguments)
-        assert (forked.stdout, forked.stderr) == (alone.stdout, alone.stderr)
-        assert forked.returncode == alone.returncode
-
-
-@pytest.mark.parametrize(
-    ("arguments", "environment", "named"),
-    [
-        (["--port", "x"], {}, "port"),
-        (["--port", "70000"], {}, "port"),
-        ([], {"RT_PORT": "x"}, "port"),
-        ([], {"RT_PORT": "70000"}, "port"),
-        ([], {"RT_QUEUE_ORDER": "random"}, "queue_order"),
-        ([], {"RT_LOG_LEVEL": "LOUD"}, "log_level"),
-        ([], {"RT_QUEUE_NAME": "a b"}, "queue_name"),
-        ([], {"RT_WS_HEARTBEAT_SECONDS": "-1"}, "ws_heartbeat_seconds"),
-        ([], {"RT_JWT_SECRET": "short"}, "jwt_secret"),
-        ([], {"RT_JWT_SECRET": " " * 40}, "jwt_secret"),
-        ([], {"RT_JWT_ALGORITHMS": "none"}, "jwt_algorithms: none is none of"),
-        ([], {"RT_JWT_ALGORITHMS": " , "}, "jwt_algorithms"),
-        (["--jwt-algorithms", "RS256"], {}, "jwt_algorithms: RS256 does not fit a secret"),
-        ([], {"RT_JWT_PUBLIC_KEY": "/nothing.pem"}, "jwt_public_key: /nothing.pem"),
-        ([], {"RT_JWT_PUBLIC_KEY": "/bin/sh"}, "jwt_public_key: /bin/sh"),
-        ([], {"RT_JWT_PUBLIC_KEY": "/"}, "jwt_public_key: /"),
-        ([], {"RT_JWT_JWKS_URL": "ftp://a/"}, "jwt_jwks_url: must be an http"),
-        ([], {"RT_TRUSTED_ORIGINS": "https://a.example, *"}, "trusted_origins: *: "),
-        (["--trusted-origins", "app.example"], {}, "trusted_origins: app.example: "),
-        ([], {"RT_TLS_CERTIFICATE": "/nothing.pem"}, "tls_certificate: /nothing.pem"),
-        ([], {"RT_TLS_CERTIFICATE": "/"}, "tls_certificate: /"),
-        ([], {"RT_TLS_CERTIFICATE": str(ROOT / "run.py")}, "tls_certificate: "),
-        ([], {"RT_TLS_KEY": "/some.pem"}, "tls_key: needs tls_certificate"),
-        ([], {"RT_WORKER_HANDLER": "nothing:here"}, "worker_handler"),
-        ([], {"RT_CONFIG": "/nothing.toml"}, "RT_CONFIG: /nothing.toml"),
-        ([], {"RT_MONGODB_DATABASE": "a b"}, "run.py: mongodb_database: must have 1 to 63"),
-        ([], {"RT_TRUSTED_ORIGINS": "x"}, "run.py: trusted_origins: x: write it with its scheme"),
-        ([], {"RT_CONFIG": "/"}, "RT_CONFIG: /"),
-        ([], {"RT_CONFIG": "/bin/sh"}, "RT_CONFIG: /bin/sh"),
-        ([], {"RT_CONFIG": str(ROOT / "run.py")}, "RT_CONFIG: "),
-        (["token", "--user", ""], {}, "user must have 1 to 255 characters"),
-        (["token", "--user", "a\nb"], {}, "user must not hold control characters"),
-        (["token", "--user", "a", "--scope", ""], {}, "scope"),
-        ([], {"RT_DATA_DIR": ""}, "run.py: data_dir: name a folder"),
-        (["--data-dir", ""], {}, "run.py: data_dir: name a folder"),
-        ([], {"RT_PORT": ""}, "run.py: port: must be a whole number"),
-        ([], {"RT_PORT": "1.5"}, "run.py: port: must be a whole number"),
-        ([], {"RT_DRAIN_SECONDS": "2s"}, "run.py: drain_seconds: must be a number"),
-        ([], {"RT_DEMO_LOGIN": "sure"}, "run.py: demo_login: must be true or false"),
-        ([], {"RT_QUEUE_ORDER": "lifo"}, "run.py: queue_order: must be one of fifo, fair"),
-        (["--surprise"], {}, "--surprise"),
-        (["token"], {}, "--user"),
-        (["token", "--user", "a", "--ttl", "0"], {}, "--ttl"),
-        (["worker", "--concurrency", "0"], {}, "--concurrency"),
-        (["worker", "--handler", ""], {}, "run.py: kinds: there is nothing to run"),
-        (["worker", "--handler", "nothing:here"], {}, "worker_handler"),
-        ([], {"RT_KINDS": "no.such.module"}, "no.such.module"),
-        ([], {"RT_TASK_LABEL_LENGTH": "-1"}, "task_label_length"),
-        ([], {"RT_WS_HEARTBEAT_SECONDS": "100000"}, "ws_heartbeat_interval_seconds must be from 0"),
-    ],
-)
-def test_bad_setting_is_one_line_and_exit_2(
-    folder: Path, arguments: list[str], environment: dict[str, str], named: str
-) -> None:
-    failed = run(*arguments, **{"RT_DATA_DIR": str(folder)} | environment)
-    assert failed.returncode == 2, failed.stderr
-    lines = [line for line in failed.stderr.splitlines() if not line.startswith("{")]
-    assert len(lines) == 1
-    assert named in lines[0]
-
-
 @pytest.mark.parametrize(
     "url",
     [{"RT_MONGODB_URL": "mongodb://127.0.0.1:9/"}, {"RT_REDIS_URL": "redis://127.0.0.1:9/"}],
@@ -217,15 +123,6 @@ def test_store_that_is_not_there_is_one_line_and_exit_1(folder: Path, url: dict[
     lines = [line for line in failed.stderr.splitlines() if not line.startswith("{")]
     assert len(lines) == 1
     assert "a store does not answer" in lines[0]
-
-
-def test_settings_come_from_file_then_environment_then_command_line(tmp_path: Path) -> None:
-    config = tmp_path / "rt.toml"
-    config.write_text('[tornado_rt]\nport = 1\nqueue_name = "file"\nlog_level = "ERROR"\n')
-    shown = run("--help", RT_CONFIG=str(config), RT_QUEUE_NAME="env").stdout
-    text = " ".join(shown.split())
-    assert "takes a free one [default: 1]" in text
-    assert "prefix of queue keys [default: env]" in text
 
 
 def test_token_has_its_scopes_and_life() -> None:
@@ -329,20 +226,6 @@ def test_second_server_on_the_same_folder_is_refused(bare: ServerProcess) -> Non
     second = run(RT_DATA_DIR=str(bare.data_dir), RT_PORT="0")
     assert second.returncode == 1
     assert "another server runs on the data folder" in second.stderr
-
-
-def test_data_folder_that_cannot_be_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "config.toml").write_text('[tornado_rt]\ndata_dir = "a\\u0000b"\n')
-    failed = run(RT_CONFIG=str(tmp_path / "config.toml"), RT_PORT="0")
-    assert (failed.returncode, failed.stderr.count("\n")) == (1, 1), failed.stderr
-    assert "has a NUL in its name" in failed.stderr
-
-
-def test_port_in_use_is_said(server_process: ServerProcess, tmp_path: Path) -> None:
-    port = server_process.url.rpartition(":")[2]
-    second = run(RT_DATA_DIR=str(tmp_path / "other"), RT_PORT=port)
-    assert second.returncode == 1
-    assert f"cannot listen at '127.0.0.1', port {port}: address already in use" in second.stderr
 
 
 def test_store_that_dies_is_started_again(start: Start) -> None:
@@ -625,14 +508,14 @@ def test_start_that_is_refused_leaves_the_kinds_that_run(
     schedule = "schedule 'often': params.new is required"
     for arguments, module, environment, status, told in (
         (as_worker, wrong, free, 2, schedule),
-        (as_worker, right, taken, 1, "cannot listen"),
+        (as_worker, right, taken, 2, f"worker_port: {port} at "),
         (as_worker, right, no_tls, 2, "tls_certificate"),
         (["--kinds"], wrong, free, 2, schedule),
-        (["--kinds"], right, taken, 1, "cannot listen"),
+        (["--kinds"], right, taken, 2, f"port: {port} at "),
         (["--kinds"], right, no_tls, 2, "tls_certificate"),
         (["--kinds"], right, short, 2, "jwt_secret"),
         (["--processes", "2", "--kinds"], wrong, free, 2, schedule),
-        (["--processes", "2", "--kinds"], right, taken, 1, "cannot listen"),
+        (["--processes", "2", "--kinds"], right, taken, 2, f"port: {port} at "),
     ):
         refused = run(*arguments, str(module), **shared, **environment)
         assert (refused.returncode, told in refused.stderr) == (status, True), refused.stderr
@@ -753,20 +636,6 @@ def test_kind_that_there_is_not_is_one_line_and_exit_1(
     failed = run("queue", *arguments, "typo", RT_DATA_DIR=str(server_process.data_dir))
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr == "run.py: there is no kind typo\n"
-
-
-def test_help_of_the_queue_names_its_actions_and_what_each_takes() -> None:
-    """The settings come last."""
-    listed = run("queue", "--help").stdout
-    actions, _, settings = listed.partition("Settings:")
-    assert re.findall(r"^  (\w+) +\w", actions, re.MULTILINE) == list(ACTIONS)
-    assert "--host" in settings
-    for name, action in ACTIONS.items():
-        shown = run("queue", name, "--help").stdout
-        own, _, settings = shown.partition("Settings:")
-        assert own.startswith(f"usage: run.py queue {name} {action.names}".rstrip())
-        assert re.findall(r"^  --(\w+)", own, re.MULTILINE) == list(action.options)
-        assert "--host" in settings
 
 
 def test_queue_that_there_is_not_is_said_and_not_made(bare: ServerProcess, tmp_path: Path) -> None:

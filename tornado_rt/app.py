@@ -54,7 +54,8 @@ from services.topics import TopicService
 from services.why import Gatherer, WhyService
 from services.worker import Roster, Target, Worker, load_targets
 from settings import Settings
-from tornado_rt.address import bind_address
+from tornado_rt import __version__
+from tornado_rt.address import bind_address, check_address
 from tornado_rt.auth import TokenVerifier
 from tornado_rt.core import Core, open_core, patiently, queue_of
 from tornado_rt.demo import demo_refusal
@@ -92,6 +93,7 @@ log = structlog.get_logger(__name__)
 
 # What deliveries that are under way get at a stop; the next start repeats them.
 DELIVERY_GRACE_SECONDS = 2.0
+WORKER_PORT = "worker_port"
 # How often notifications that came are compared with those that are stored.
 USER_CHECK_SECONDS = 2.0
 
@@ -144,6 +146,9 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
     """
     async with contextlib.AsyncExitStack() as stack:
         tls, sockets = server_context(settings), list[socket.socket]()
+        if process is None:
+            # Before stores start. Where processes share the port, the one that starts them knows.
+            check_address(settings.host, settings.port)
 
         def listen() -> str:
             sockets.extend(stack.enter_context(_bound(settings, shared=process is not None)))
@@ -156,7 +161,9 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         )
         # First of all, so that nobody is sent a task whose connection is about to end.
         stack.callback(opened.remote.stop)
+        stack.enter_context(_told("server", url=opened.url, process=process or 1))
         yield Server(opened.url, core)
+    log.info("server_stopped")
 
 
 async def open_server(
@@ -181,6 +188,7 @@ async def open_server(
     verifier.faults()
     announcer, texts = Announcer(), Texts.of(settings)
     own = _load_work(settings, announcer.kind)
+    await _check_urls(settings)
     addresses = await stack.enter_async_context(open_stores(settings))
     await _prepare_data(settings, addresses)
     core = await open_core(
@@ -247,21 +255,35 @@ async def running_worker(settings: Settings) -> AsyncIterator[Core]:
     own = _load_work(settings)
     watched = attrs.evolve(settings, port=settings.worker_port)
     tls = server_context(settings) if settings.worker_port else None
+    if settings.worker_port:
+        check_address(settings.host, settings.worker_port, WORKER_PORT)
     async with contextlib.AsyncExitStack() as stack:
         redis_url = _redis_url(settings)
         await _prepare_queue(settings, redis_url)
         core = await open_core(stack, settings, redis_url, own.kinds)
-        sockets = stack.enter_context(_bound(watched)) if settings.worker_port else []
+        listens = _bound(watched, setting=WORKER_PORT) if settings.worker_port else None
+        sockets = [] if listens is None else stack.enter_context(listens)
         await _register(core, own, is_server=False)
         await stack.enter_async_context(_worker(core, own.targets))
         if sockets:
             await stack.enter_async_context(
                 _serving(_application_of_worker(core), watched, sockets, tls, core.metrics)
             )
-        log.info(
-            "worker_serves", kinds=sorted(own.targets), concurrency=settings.worker_concurrency
+        stack.enter_context(
+            _told("worker", kinds=sorted(own.targets), concurrency=settings.worker_concurrency)
         )
         yield core
+    log.info("worker_stopped")
+
+
+@contextlib.contextmanager
+def _told(what: str, **fields: Any) -> Iterator[None]:
+    """Log that a process serves, and at the end of the block that it begins to stop."""
+    log.info(f"{what}_serves", version=__version__, **fields)
+    try:
+        yield
+    finally:
+        log.info(f"{what}_stops")
 
 
 @contextlib.asynccontextmanager
@@ -284,6 +306,17 @@ async def open_queue(settings: Settings) -> AsyncIterator[QueueService]:
             yield queue
         finally:
             await queue.close()
+
+
+async def _check_urls(settings: Settings) -> None:
+    """Read the addresses of shared stores. Raise BadRedisUrl, BadMongodbUrl."""
+    # Nothing connects before it is used.
+    if settings.redis_url:
+        async with open_redis(settings.redis_url, key_prefix(settings.queue_name)):
+            pass
+    if settings.mongodb_url:
+        async with open_database(settings.mongodb_url, settings.mongodb_database):
+            pass
 
 
 async def _prepare_data(settings: Settings, addresses: StoreAddresses) -> None:
@@ -558,10 +591,12 @@ def _why(core: Core, telling: Telling) -> WhyService:
 
 
 @contextlib.contextmanager
-def _bound(settings: Settings, *, shared: bool = False) -> Iterator[list[socket.socket]]:
+def _bound(
+    settings: Settings, *, shared: bool = False, setting: str = "port"
+) -> Iterator[list[socket.socket]]:
     """Listen at the port until the block ends. Raise CannotListen."""
     with contextlib.ExitStack() as held:
-        bound = bind_address(settings.host, settings.port, reuse_port=shared)
+        bound = bind_address(settings.host, settings.port, reuse_port=shared, setting=setting)
         sockets = [held.enter_context(one) for one in bound]
         held.enter_context(ports_guarded(sockets))
         yield sockets

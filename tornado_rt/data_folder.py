@@ -37,23 +37,27 @@ def data_folder(path: Path) -> Path:
     try:
         str(folder).encode()
     except UnicodeEncodeError:
-        raise BadFolder(f"the data folder {str(folder)!r} has a name that is not UTF-8") from None
+        raise BadFolder(f"data_dir: {str(folder)!r} has a name that is not UTF-8") from None
     if "\0" in str(folder):
-        raise BadFolder(f"the data folder {str(folder)!r} has a NUL in its name")
+        raise BadFolder(f"data_dir: {str(folder)!r} has a NUL in its name")
     # A link that leads nowhere does not exist either.
     if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
-        raise BadFolder(f"the data folder {folder} is not a folder")
+        raise BadFolder(f"data_dir: {folder} is not a folder")
     return folder
 
 
 def open_data_folder(path: Path) -> Path:
     """Make the data folder if need be, and let nobody else into what is ours; return it, absolute.
 
-    Raise BadFolder, or OSError when it cannot be made.
+    Raise BadFolder, also when it cannot be made or read.
     """
     folder = data_folder(path)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    entries = list(folder.iterdir())
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        entries = list(folder.iterdir())
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise BadFolder(f"data_dir: {folder}: {reason}") from None
     for entry in entries:
         if entry.name in OURS and not entry.is_symlink():
             _close_to_others(entry)

@@ -1,6 +1,7 @@
 """Background jobs with an owner that ends them and notices when one dies."""
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -38,8 +39,11 @@ class Jobs:
         return task
 
     def keep(self, run: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
-        """Run a job until it returns, again whenever it dies; it is in `died` until then."""
-        return self.start(self._kept(run, name), name)
+        """Run a job until it returns, again whenever it dies; it is in `died` until then.
+
+        Its log lines name no request or task, whoever has it started.
+        """
+        return contextvars.Context().run(self.start, self._kept(run, name), name)
 
     async def close(self) -> None:
         """Cancel what still runs and wait for it."""

@@ -7,11 +7,10 @@ from typing import Any
 
 import attrs
 
+from settings import DAY_SECONDS, MOST_CONNECTIONS_PER_USER
 from tornado_rt.bounds import number_of
 
 BUCKETS = 10_000
-DAY_SECONDS = 86400.0
-MAX_CONNECTIONS = 1_000_000
 # Key of a field's metadata: the setting that it starts from.
 STARTS_FROM = "starts_from"
 
@@ -37,7 +36,7 @@ class SystemSettings:
     ws_heartbeat_interval_seconds: float = _seconds(30.0, starts_from="ws_heartbeat_seconds")
     ws_max_connections_per_user: int = attrs.field(
         default=50,
-        validator=number_of(0, MAX_CONNECTIONS),
+        validator=number_of(0, MOST_CONNECTIONS_PER_USER),
         metadata={STARTS_FROM: "max_connections_per_user"},
     )
 

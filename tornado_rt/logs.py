@@ -3,13 +3,13 @@
 import contextlib
 import functools
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import structlog
-from prometheus_client import Counter
-from tornado.web import RequestHandler
+from prometheus_client import Counter, Histogram
 
 from tornado_rt.log_stream import LogStream
 from tornado_rt.metrics import Metrics, method_label
@@ -38,9 +38,14 @@ def configure_logging(level: str) -> None:
     plain = structlog.dev.plain_traceback
     form: list[Any] = [structlog.dev.ConsoleRenderer(exception_formatter=plain)]
     if not readable:
-        form = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        form = [
+            _add_process,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ]
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             _describe_error,
@@ -79,6 +84,7 @@ def logging_in_host() -> Iterator[None]:
         structlog.configure(
             processors=[
                 structlog.stdlib.filter_by_level,
+                structlog.contextvars.merge_contextvars,
                 _describe_error,
                 structlog.dev.ConsoleRenderer(
                     colors=False, pad_event_to=0, exception_formatter=plain
@@ -124,27 +130,43 @@ def _describe_error(_: object, __: str, event: structlog.typing.EventDict) -> An
     return event
 
 
-def access_log(metrics: Metrics) -> Callable[[RequestHandler], None]:
-    """Return what Tornado calls at the end of each request."""
+def _add_process(_: object, __: str, event: structlog.typing.EventDict) -> Any:
+    event["pid"] = os.getpid()
+    return event
+
+
+def access_log(metrics: Metrics) -> Callable[[Any], None]:
+    """Return what Tornado calls at the end of each request, with its `BaseHandler`."""
 
     # There are few, and to look one up costs as much as to count.
     @functools.cache
     def counter(method: str, status: int) -> Counter:
         return metrics.requests.labels(method, str(status))
 
+    @functools.cache
+    def histogram(method: str) -> Histogram:
+        return metrics.request_seconds.labels(method)
+
     # Bound once: a logger that is looked up makes a new one for each line.
     told = log.bind()
 
-    def record(handler: RequestHandler) -> None:
+    def record(handler: Any) -> None:
         request, status = handler.request, handler.get_status()
-        counter(method_label(request.method), status).inc()
+        method, seconds = method_label(request.method), request.request_time()
+        counter(method, status).inc()
+        histogram(method).observe(seconds)
+        line = told.debug if handler.is_probe else told.info
+        identity = handler.current_user
         # The query may hold a token or a ticket: only the path is logged.
-        told.info(
+        line(
             "request",
+            request_id=handler.request_id,
+            user_id=None if identity is None else identity.user_id,
+            address=request.remote_ip,
             method=(request.method or "")[:METHOD_LENGTH],
             path=request.path[:SHOWN_PATH],
             status=status,
-            seconds=round(request.request_time(), 4),
+            seconds=round(seconds, 4),
         )
 
     return record

@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import attrs
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
+
+from tornado_rt import __version__
 
 # Files there are memory: a disk that is full stops no process.
 MEMORY = Path("/dev/shm")
@@ -26,6 +29,11 @@ SHARED_SECONDS = 1.0
 
 # Bounds of waits and of runs, from what starts at once to what takes a day [s].
 SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400, 86400)
+# Bounds of the time to answer a request [s].
+REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+# The second number there is the resident memory in pages (proc(5)).
+STATM = Path("/proc/self/statm")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # Ends of an attempt that another one follows.
 RETRIES = {"error", "retry", "lost"}
 
@@ -122,6 +130,32 @@ class Metrics:
             "rt_http_requests", "HTTP answers", ["method", "status"], registry=registry
         )
 
+        self.request_seconds = Histogram(
+            "rt_http_request_seconds",
+            "Time to answer a request; of a stream or socket, to open it",
+            ["method"],
+            buckets=REQUEST_SECONDS,
+            registry=registry,
+        )
+        Gauge(
+            "rt_build_info",
+            "1, by the version that runs",
+            ["version"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        ).labels(__version__).set(1)
+        self._memory = Gauge(
+            "rt_process_resident_bytes",
+            "Memory that is in use; of all processes that share a port",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._processor = Counter(
+            "rt_process_cpu_seconds",
+            "Processor time, of the user and the system",
+            registry=registry,
+        )
+        self._processor_shown = 0.0
         self.set_aside = Counter(
             "rt_outbox_set_aside", "Ends of tasks that could not be told", registry=registry
         )
@@ -201,10 +235,19 @@ class Metrics:
         """Show what is counted as plain numbers."""
         for measure in self._measures:
             measure()
+        self._measure_process()
         for name, counter in self._messages.items():
             count = getattr(self.tally, name)
             counter.inc(count - getattr(self._shown, name))
             setattr(self._shown, name, count)
+
+    def _measure_process(self) -> None:
+        used = time.process_time()
+        self._processor.inc(used - self._processor_shown)
+        self._processor_shown = used
+        # Where there is no /proc it stays 0.
+        with contextlib.suppress(OSError):
+            self._memory.set(int(STATM.read_text().split()[1]) * PAGE_BYTES)
 
     async def share(self) -> None:
         """Measure once a second, where other processes answer for this one."""

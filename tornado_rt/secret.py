@@ -13,7 +13,7 @@ from typing import TypeVar
 import structlog
 
 from settings import Settings
-from tornado_rt.data_folder import EMAIL_SECRET_FILE, SECRET_FILE, open_data_folder
+from tornado_rt.data_folder import EMAIL_SECRET_FILE, SECRET_FILE, BadFolder, open_data_folder
 
 log = structlog.get_logger(__name__)
 
@@ -62,11 +62,14 @@ def own_file(path: Path, make: Callable[[], str], read: Callable[[str], T], advi
     """Return what a private file in the data folder holds, made if it is not there.
 
     `read`: takes its text, and raises SecretError for a bad one. `advice`: what to do about such a
-    file. Raise SecretError.
+    file. Raise SecretError, BadFolder.
     """
     open_data_folder(path.parent)
-    if not path.exists():
-        _make(path, make())
+    try:
+        if not path.exists():
+            _make(path, make())
+    except OSError as error:
+        raise BadFolder(f"data_dir: {path}: {_reason(error)}") from None
     try:
         content = read(_read(path, MOST_BYTES).decode())
     except UnicodeDecodeError:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import attrs
 import orjson
+from structlog.contextvars import bind_contextvars
 from tornado.iostream import IOStream
 from tornado.websocket import WebSocketHandler
 
@@ -41,6 +42,7 @@ from tornado_rt.protocol import (
     iso_time,
 )
 from tornado_rt.refusals import close_code_of, error_message, error_of
+from tornado_rt.request_id import HEADER as REQUEST_ID
 from tornado_rt.web import BaseHandler, refuse_without_folder
 from tornado_rt.wire import Wire, take_over
 from tornado_rt.work.values import cut
@@ -356,6 +358,8 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
 
         From the answer on the request is over for Tornado: refusals are close codes.
         """
+        # What its messages lead to is logged under the id of the request that opened it.
+        bind_contextvars(connection=self.request_id)
         self.set_status(101)
         self.application.log_request(self)
         answer = self._accept()
@@ -383,6 +387,7 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
         chosen = {
             "Sec-WebSocket-Protocol": self.select_subprotocol(offered_subprotocols(headers)),
             "Sec-WebSocket-Extensions": self.agreed,
+            REQUEST_ID: self.request_id,
         }
         return accept_handshake(headers, chosen)
 

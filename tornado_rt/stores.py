@@ -37,7 +37,6 @@ from tornado_rt.children import STOP_SECONDS, ChildProcess, DidNotStart
 from tornado_rt.data_folder import (
     ADDRESSES_FILE,
     LOCK_FILE,
-    BadFolder,
     FolderWatch,
     data_folder,
     open_data_folder,
@@ -78,12 +77,10 @@ class StoreAddresses:
 def running_addresses(data_dir: Path) -> StoreAddresses:
     """Return the addresses of the stores that a running server keeps on this folder.
 
-    It makes nothing. Raise StoreError when none runs.
+    It makes nothing. Raise StoreError when none runs, BadFolder.
     """
     try:
         _unlock(_lock(data_folder(data_dir), os.O_RDWR))
-    except BadFolder as error:
-        raise StoreError(str(error)) from None
     except DataFolderInUse:
         return _read_addresses(data_dir / ADDRESSES_FILE)
     except FileNotFoundError:
@@ -149,13 +146,10 @@ async def embedded_stores(
 
     `fsync` is Redis's `appendfsync`, `most_bytes` its `maxmemory` (0: any size).
 
-    Raise DataFolderInUse when another server owns the folder, StoreError when a store does not
-    start.
+    Raise DataFolderInUse when another server owns the folder, BadFolder, StoreError when a store
+    does not start.
     """
-    try:
-        folder = open_data_folder(data_dir)
-    except BadFolder as error:
-        raise StoreError(str(error)) from None
+    folder = open_data_folder(data_dir)
     lock = await _wait_for_lock(folder)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(_unlock, lock)

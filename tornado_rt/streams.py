@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import attrs
+from structlog.contextvars import bind_contextvars
 from tornado.iostream import IOStream, StreamClosedError
 
 from tornado_rt.auth import Identity
@@ -146,6 +147,7 @@ class EventStreamHandler(BaseHandler):
 
     async def _start(self, connection: StreamConnection) -> None:
         self._describe()
+        bind_contextvars(connection=self.request_id)
         # The socket is ours until it closes: it carries no second request.
         self.set_header("Connection", "close")
         try:
@@ -154,6 +156,7 @@ class EventStreamHandler(BaseHandler):
             connection.detach()
             raise
         chunked = self.request.version == "HTTP/1.1"
+        self.application.log_request(self)
         try:
             connection.take(self.detach(), chunked)
         except StreamClosedError:

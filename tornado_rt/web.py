@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import orjson
 import structlog
+from structlog.contextvars import bind_contextvars
 from tornado.httputil import HTTPServerRequest
 from tornado.iostream import IOStream
 from tornado.web import Application, HTTPError, RequestHandler, stream_request_body
@@ -32,6 +33,8 @@ from tornado_rt.keys import KeysUnavailable
 from tornado_rt.limits import RateLimiter, network_of
 from tornado_rt.problems import CONTENT_TYPE, STORE_ERRORS, Problem, log_problem, problem_of
 from tornado_rt.protocol import Cursor
+from tornado_rt.request_id import HEADER as REQUEST_ID
+from tornado_rt.request_id import request_id_of
 from tornado_rt.tickets import Tickets
 
 log = structlog.get_logger(__name__)
@@ -42,7 +45,7 @@ E = TypeVar("E", bound=StrEnum)
 Authenticate = Callable[[HTTPServerRequest], Identity | Awaitable[Identity | None] | None]
 
 # Headers that a page of a trusted origin may always send, and those that it may read.
-CORS_HEADERS = "Authorization, Content-Type, Last-Event-ID, Idempotency-Key"
+CORS_HEADERS = "Authorization, Content-Type, Last-Event-ID, Idempotency-Key, X-Request-Id"
 CORS_EXPOSED = "Allow, ETag, Link, Location, Retry-After, WWW-Authenticate, X-Request-Id"
 CORS_SECONDS = 7200
 # A list of header names, as a preflight asks for (RFC 9110 section 5.6.2).
@@ -75,6 +78,8 @@ class BaseHandler(RequestHandler):
 
     limited = True
     identifies = True
+    # A probe asks every few seconds: its log line is for debugging only.
+    is_probe = False
     # Why there is no identity; shown where one is needed, and nowhere else.
     credentials_error: Exception | None = None
     # Whether a ticket was shown in place of a token, and which of those is still to be spent.
@@ -87,12 +92,20 @@ class BaseHandler(RequestHandler):
     redeems_itself = False
     _deadline: asyncio.TimerHandle | None = None
     _body_bytes = 0
+    _request_id = ""
 
     @property
     def hub(self) -> Hub:
         """The hub of this process."""
         hub: Hub = self.settings["hub"]
         return hub
+
+    @property
+    def request_id(self) -> str:
+        """The id of the request, in its log lines and in the answer."""
+        if not self._request_id:
+            self._request_id = request_id_of(self.request.headers)
+        return self._request_id
 
     @property
     def identity(self) -> Identity:
@@ -114,6 +127,7 @@ class BaseHandler(RequestHandler):
     async def prepare(self) -> None:
         """Check the bounds, then the credentials, all before the body comes."""
         self.settings["under_way"].add(self)
+        bind_contextvars(request_id=self.request_id)
         if self.limited:
             self._limit_rate()
         self._check_size(announced_bytes(self.request))
@@ -202,6 +216,7 @@ class BaseHandler(RequestHandler):
         """Harden every answer; no cache keeps what belongs to one user."""
         # They need none of the checks of `set_header`.
         self._headers.update(HARDENED)
+        self._headers[REQUEST_ID] = self.request_id
         if self.request.protocol == "https":
             self.set_header("Strict-Transport-Security", f"max-age={HSTS_SECONDS}")
         self._allow_origin()
@@ -380,6 +395,8 @@ class BaseHandler(RequestHandler):
     async def _know(self, identity: Awaitable[Identity | None]) -> None:
         try:
             self.current_user = await identity
+            if self.current_user is not None:
+                bind_contextvars(user_id=self.current_user.user_id)
         except (AuthError, KeysUnavailable, *STORE_ERRORS) as error:
             self.credentials_error = error
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from services.queue import Ack, Claim, Outcome, QueueService
 from services.worker.claims import Claims
@@ -150,8 +151,11 @@ class Worker:
 
     def _start(self, claim: Claim) -> None:
         link = Link(self._queue, claim, self._reporter, self._outages, self._forecasts)
+        told = {"task_id": claim.task.task_id, "kind": claim.task.kind}
         try:
-            attempt = Attempt(self._targets[claim.task.kind], link, self._over)
+            # All that is logged in the attempt says of which task it is.
+            with bound_contextvars(user_id=claim.task.user_id, attempt=claim.task.attempt, **told):
+                attempt = Attempt(self._targets[claim.task.kind], link, self._over)
         except BadParams as error:
             self._refuse(claim, one_line(f"bad params: {error}"))
             return

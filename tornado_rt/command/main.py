@@ -1,5 +1,6 @@
 """Runs one command, and says in one line why it cannot be run."""
 
+import difflib
 import logging
 import re
 
@@ -15,6 +16,7 @@ from services.operating import KindNotFound
 from services.queue import LimitsRefused, NotPurged, QueueError
 from services.worker import HandlerError
 from settings import Settings, unknown_variables
+from tornado_rt.address import CannotListen
 from tornado_rt.backplane import BackplaneDown
 from tornado_rt.bounds import OutOfBounds
 from tornado_rt.children import DidNotStart
@@ -55,8 +57,8 @@ def main(arguments: list[str], program: Program) -> int:
     leave_threads()
     # Its errors come to us as exceptions; it would print each a second time.
     logging.getLogger("typed_settings").setLevel(logging.CRITICAL)
-    name, rest = _command(arguments)
     try:
+        name, rest = _command(arguments)
         options, settings = parse(program, name, rest)
     except (TsError, ValueError, FileNotFoundError) as error:
         program.complain(_one_line(error))
@@ -71,16 +73,19 @@ def main(arguments: list[str], program: Program) -> int:
         return COMMANDS[name](settings, options)
     except (
         *(SecretError, HandlerError, BadRedisUrl, BadMongodbUrl, OutOfBounds),
-        *(KindError, CommandFault, LimitsRefused, NotPurged, BadAddress, NoToken),
+        *(CommandFault, LimitsRefused, NotPurged, BadAddress, NoToken, BadFolder, CannotListen),
     ) as error:
         program.complain(error)
+        return BAD_SETTING
+    except KindError as error:
+        program.complain(f"kinds: {error}")
         return BAD_SETTING
     except DidNotStart as error:
         if error.exit_code is None:
             program.complain(error)
         # Else it has said why itself.
         return max(error.exit_code or 0, FAILED)
-    except (BadFolder, StoreError, QueueError, KindNotFound, NotAnswered, OSError) as error:
+    except (StoreError, QueueError, KindNotFound, NotAnswered, OSError) as error:
         program.complain(error)
         return FAILED
     except (RedisError, PyMongoError, BackplaneDown) as error:
@@ -92,9 +97,15 @@ def main(arguments: list[str], program: Program) -> int:
 
 
 def _command(arguments: list[str]) -> tuple[str, list[str]]:
-    if arguments and arguments[0] in COMMANDS:
-        return arguments[0], arguments[1:]
-    return "serve", arguments
+    """Return the name of a command and its arguments. Raise ValueError for none of ours."""
+    if not arguments or arguments[0].startswith("-"):
+        return "serve", arguments
+    name = arguments[0]
+    if name not in COMMANDS:
+        meant = difflib.get_close_matches(name, COMMANDS, 1)
+        hint = f"did you mean {meant[0]}?" if meant else f"there are {', '.join(COMMANDS)}"
+        raise ValueError(f"there is no command {name[:100]}: {hint}")
+    return name, arguments[1:]
 
 
 def _one_line(error: BaseException) -> str:

@@ -4,54 +4,59 @@ import argparse
 import sys
 from collections.abc import Iterable
 from functools import partial
+from itertools import takewhile
 from typing import Any, NoReturn
 
-import attrs
 from typed_settings.cli_argparse import make_parser, namespace2settings
 from typed_settings.types import MergedSettings
 
 from services.console import ACTIONS
 from services.queue import TaskState
-from settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, converter, loaders
+from settings import Settings, converter, loaders
 from tornado_rt import __version__
+from tornado_rt.command.help import QUEUE_SETTINGS, Text, help_of
 from tornado_rt.command.program import Program, say
 
 BAD_SETTING = 2
 # The user whose token a server prints at its start, and as whom it is asked when no other is named.
 READY_USER = "alice"
-
-
-@attrs.frozen
-class Text:
-    """The parts of a command's help; {program} stands for the name of the program."""
-
-    usage: str
-    description: str
-    more: str = ""
-    formatter: type[argparse.HelpFormatter] = argparse.HelpFormatter
-
+_HELP = {"--help", "-h"}
 
 COMMAND_TEXTS = {
     "serve": Text(
-        "[serve] [OPTION ...]",
-        "Serve (the default), run a worker, check kinds, make a token, see to the queue, "
-        "submit a task, watch it, or notify a user.",
-        "Commands: {program} [serve] [--kinds MODULE,...], {program} worker --kinds MODULE,... "
-        "--handler MODULE:FUNCTION --concurrency N, {program} check MODULE ..., "
-        "{program} token --user U [--scope S ...] [--topic PATTERN ...] [--kind PATTERN ...] "
-        "[--ttl SECONDS], "
-        "{program} queue ACTION, {program} submit KIND [JSON], {program} watch ID, "
-        "{program} notify USER TITLE, {program} --version. "
-        "{program} COMMAND --help says more of each. ",
+        "[COMMAND] [OPTION ...]",
+        "Serve: HTTP, WebSockets and event streams, with a worker. This is the default.",
+        settings=(),
     ),
-    "worker": Text("worker [OPTION ...]", "Run tasks until SIGTERM or SIGINT."),
-    "check": Text("check MODULE ... [OPTION ...]", "Say what is wrong with modules of kinds."),
-    "token": Text("token --user U [OPTION ...]", "Print a token."),
+    "worker": Text(
+        "worker [OPTION ...]",
+        "Run tasks until SIGTERM or SIGINT.",
+        (
+            *("data_dir", "redis_url", "redis_fsync", "mongodb_url", "queue_name", "log_level"),
+            *("kinds", "worker_handler", "worker_concurrency", "worker_port", "worker_processes"),
+            *("worker_grace_seconds", "task_timeout_seconds", "task_result_bytes"),
+            *("tls_certificate", "tls_key"),
+        ),
+    ),
+    "check": Text(
+        "check MODULE ... [OPTION ...]",
+        "Say what is wrong with modules of kinds.",
+        ("task_params_bytes",),
+    ),
+    "token": Text(
+        "token --user U [OPTION ...]",
+        "Print a token.",
+        (
+            *("data_dir", "jwt_secret", "jwt_algorithms", "jwt_issuer", "jwt_audience"),
+            *("jwt_user_claim", "jwt_scope_claim", "jwt_topics_claim", "jwt_kinds_claim"),
+        ),
+    ),
     "queue": Text(
         "queue ACTION [NAME ...] [OPTION ...]",
         "See to the queue. Actions:\n\n"
         + "".join(f"  {name:<8} {action.purpose}\n" for name, action in ACTIONS.items())
         + "\n{program} queue ACTION --help shows what an action takes.",
+        QUEUE_SETTINGS,
         formatter=argparse.RawDescriptionHelpFormatter,
     ),
     "submit": Text(
@@ -81,51 +86,63 @@ def parse(program: Program, name: str, arguments: list[str]) -> tuple[argparse.N
 
     The options have the `program` and the `arguments` too.
     """
-    # The help of an action is shown when all is read.
-    own = argparse.ArgumentParser(add_help=name != "queue")
+    if _HELP & set(takewhile(lambda one: one != "--", arguments)):
+        # Whatever else is wrong or missing.
+        say(_help_of(program, name, arguments))
+        sys.exit(0)
+    own = argparse.ArgumentParser(add_help=False)
     _add_own_options(program, own, name)
-    parser, merged = _parser_of(program, name, own, COMMAND_TEXTS[name])
+    parser, merged = _parser_of(program, name, own)
     # Names may stand before options and behind them.
     options = parser.parse_intermixed_args(arguments)
-    if name == "queue" and (options.help or options.action is None):
-        _show_actions(program, options)
+    if name == "queue" and options.action is None:
+        _usage_error(program, f"name an action: {', '.join(ACTIONS)}")
     options.program, options.arguments = program, arguments
     settings = namespace2settings(Settings, options, merged_settings=merged, converter=converter())
     return options, settings
 
 
 def _parser_of(
-    program: Program, name: str, own: argparse.ArgumentParser, text: Text
+    program: Program, name: str, own: argparse.ArgumentParser
 ) -> tuple[argparse.ArgumentParser, MergedSettings]:
     """Return a parser of a command's own options, and behind them of the settings."""
-    more, description = (
-        one.replace("{program}", program.name) for one in (text.more, text.description)
-    )
     parser, merged = make_parser(
         Settings,
         loaders(),
         converter=converter(),
         prog=f"{program.name} {name}",
-        usage=f"{program.name} {text.usage}",
-        description=description,
-        epilog=f"{more}A setting is also read from {ENV_PREFIX}NAME and from the TOML file "
-        f"{CONFIG_VARIABLE}.",
         allow_abbrev=False,
         conflict_handler="resolve",
         add_help=False,
-        formatter_class=text.formatter,
         parents=[own],
     )
     parser.error = partial(_usage_error, program)  # type: ignore[method-assign]
     if name == "worker":
         # The setting of this name is the server's.
-        parser.add_argument(
-            "--processes",
-            action="store_true",
-            dest="process_a_task",
-            help="a process for each task",
-        )
+        _add_process_a_task(parser)
     return parser, merged
+
+
+def _help_of(program: Program, name: str, arguments: list[str]) -> str:
+    """Return the help of a command; of an action of the queue, if one is named."""
+    own = argparse.ArgumentParser(add_help=False)
+    own.add_argument("--help", "-h", action="store_true", help="show this and exit")
+    text = COMMAND_TEXTS[name]
+    action = next((one for one in arguments if one in ACTIONS), None)
+    if name != "queue":
+        _add_own_options(program, own, name)
+    elif action is not None:
+        text = _text_of_action(action)
+        _add_queue_options(own, ACTIONS[action].options)
+    if name == "worker":
+        _add_process_a_task(own)
+    return help_of(program, name, own, text, COMMAND_TEXTS if name == "serve" else {})
+
+
+def _add_process_a_task(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--processes", action="store_true", dest="process_a_task", help="a process for each task"
+    )
 
 
 def _add_own_options(program: Program, own: argparse.ArgumentParser, name: str) -> None:
@@ -158,7 +175,6 @@ def _add_own_options(program: Program, own: argparse.ArgumentParser, name: str) 
     if name == "queue":
         own.add_argument("action", nargs="?", choices=list(ACTIONS))
         own.add_argument("names", nargs="*", type=_filled)
-        own.add_argument("--help", "-h", action="store_true")
         _add_queue_options(own, QUEUE_OPTIONS)
     if name == "check":
         own.add_argument(
@@ -248,19 +264,10 @@ def _add_queue_options(own: argparse.ArgumentParser, names: Iterable[str]) -> No
         own.add_argument(f"--{name}", default=argparse.SUPPRESS, **QUEUE_OPTIONS[name])
 
 
-def _show_actions(program: Program, options: argparse.Namespace) -> NoReturn:
-    """Print the actions, or all of one that is named, and exit."""
-    if not options.help:
-        _usage_error(program, f"name an action: {', '.join(ACTIONS)}")
-    own = argparse.ArgumentParser(add_help=False)
-    text = COMMAND_TEXTS["queue"]
-    if options.action is not None:
-        action = ACTIONS[options.action]
-        _add_queue_options(own, action.options)
-        usage = " ".join(filter(None, ["queue", options.action, action.names, "[OPTION ...]"]))
-        text = Text(usage, f"{action.purpose[0].upper()}{action.purpose[1:]}.")
-    say(_parser_of(program, "queue", own, text)[0].format_help().rstrip())
-    sys.exit(0)
+def _text_of_action(name: str) -> Text:
+    action = ACTIONS[name]
+    usage = " ".join(filter(None, ["queue", name, action.names, "[OPTION ...]"]))
+    return Text(usage, f"{action.purpose[0].upper()}{action.purpose[1:]}.", QUEUE_SETTINGS)
 
 
 def _usage_error(program: Program, message: str) -> NoReturn:

@@ -1,0 +1,171 @@
+"""The help of a command: its own options first, then the settings that matter to it, in groups.
+
+The help of the program has its commands on top and every setting below, as docs/settings.md groups
+them.
+"""
+
+import argparse
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, load_settings
+from tornado_rt.command.program import Program
+
+# The settings of each group begin so; those of no other group are the server's.
+SERVER = "Server"
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    SERVER: ("request_grace",),
+    "Stores": ("redis_", "mongodb_"),
+    "Tokens": ("jwt_", "ticket_", "max_tickets_", "demo_login"),
+    "Connections": (
+        *("max_connections", "max_sockets", "max_header_", "max_body_", "requests_"),
+        *("header_", "body_", "idle_", "request_", "peer_"),
+    ),
+    "WebSockets and event streams": (
+        *("ws_", "sse_", "websocket_", "replay_", "max_message", "max_topics_", "max_pending_"),
+        "topic_",
+    ),
+    "Queue": ("queue_", "schedules_"),
+    "Tasks": ("task_",),
+    "Workers": ("kinds", "worker_", "remote_", "step_"),
+    "Notifications and deliveries": (
+        *("notification_", "default_locale", "callback_", "webhooks_", "delivery_"),
+    ),
+    "Push and mail": ("public_url", "vapid_", "push_", "smtp_", "email_"),
+}
+TYPES = {int: "INT", float: "NUMBER", Path: "PATH", list[str]: "TEXT,..."}
+TRUTH = {True: "true", False: "false"}
+# Shown in place of a secret.
+HIDDEN = "***"
+
+# Settings that a command reads to find the queue, or a server and a token for it.
+QUEUE_SETTINGS = ("data_dir", "redis_url", "queue_name", "log_level")
+ASKING_SETTINGS = ("host", "port", "prefix", "data_dir", "jwt_secret", "log_level")
+
+
+@attrs.frozen
+class Text:
+    """The parts of a command's help; {program} stands for the name of the program.
+
+    `settings`: those that matter to it, "" for all.
+    """
+
+    usage: str
+    description: str
+    settings: tuple[str, ...] = ASKING_SETTINGS
+    formatter: type[argparse.HelpFormatter] = argparse.HelpFormatter
+
+    @property
+    def purpose(self) -> str:
+        """The first sentence."""
+        return self.description.partition(". ")[0].rstrip(".")
+
+
+def help_of(
+    program: Program,
+    name: str,
+    own: argparse.ArgumentParser,
+    text: Text,
+    commands: Mapping[str, Text],
+) -> str:
+    """Return the help of a command; `own` has its options. `commands` stand on top, if any."""
+    shown = argparse.ArgumentParser(
+        prog=f"{program.name} {name}",
+        usage=f"{program.name} {text.usage}",
+        description=_described(text, commands).replace("{program}", program.name),
+        epilog=_end(program, text),
+        add_help=False,
+        # An own option goes before a setting of its name.
+        conflict_handler="resolve",
+        formatter_class=argparse.RawDescriptionHelpFormatter if commands else text.formatter,
+        parents=[own],
+    )
+    _add_settings(shown, own, text.settings)
+    return shown.format_help().rstrip()
+
+
+def group_of(name: str) -> str:
+    """Return the title of the group of a setting."""
+    return next(
+        (title for title, starts in GROUPS.items() if name.startswith(starts)),
+        SERVER,
+    )
+
+
+def _described(text: Text, commands: Mapping[str, Text]) -> str:
+    if not commands:
+        return text.description
+    width = max(map(len, commands))
+    lines = [f"  {name:<{width}}  {one.purpose}" for name, one in commands.items()]
+    more = "{program} COMMAND --help says more of each."
+    return "\n".join([text.description, "", "commands:", *lines, "", more])
+
+
+def _end(program: Program, text: Text) -> str:
+    source = (
+        f"A setting comes from its option, else from its {ENV_PREFIX} variable, else from the TOML "
+        f"file {CONFIG_VARIABLE}."
+    )
+    if not text.settings:
+        return source
+    return f"{source} {program.name} --help lists all settings; each may be given here too."
+
+
+def _add_settings(
+    shown: argparse.ArgumentParser, own: argparse.ArgumentParser, names: Iterable[str]
+) -> None:
+    """Add the settings of these names, or all, by their groups."""
+    present = _present()
+    taken = {option for action in own._actions for option in action.option_strings}
+    fields: dict[str, list[Any]] = {}
+    for field in attrs.fields(Settings):
+        if (not names or field.name in names) and _option(field.name) not in taken:
+            fields.setdefault(group_of(field.name), []).append(field)
+    for title in GROUPS:
+        if title in fields:
+            group = shown.add_argument_group(f"settings: {title}")
+            for field in fields[title]:
+                group.add_argument(_option(field.name), **_form(field), help=_help(field, present))
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _form(field: Any) -> dict[str, Any]:
+    if field.type is bool:
+        return {"action": argparse.BooleanOptionalAction, "default": None}
+    if issubclass(kind := field.type if isinstance(field.type, type) else object, StrEnum):
+        return {"metavar": "|".join(kind)}
+    return {"metavar": TYPES.get(field.type, "TEXT")}
+
+
+def _help(field: Any, present: Settings) -> str:
+    words = [field.metadata["typed-settings"]["help"], f"({ENV_PREFIX}{field.name.upper()})"]
+    default, value = field.default, getattr(present, field.name)
+    if shown := _shown(default):
+        words.append(f"[default: {shown}]")
+    if value != default:
+        # A secret has an own `repr`.
+        words.append(f"[now: {_shown(value) if field.repr is True else HIDDEN}]")
+    return " ".join(words).replace("%", "%%")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return TRUTH[value]
+    if isinstance(value, list):
+        return ",".join(value)
+    return f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 else str(value)
+
+
+def _present() -> Settings:
+    """Return the settings as they are, or their defaults when something is wrong with them."""
+    try:
+        return load_settings()
+    except (ExceptionGroup, ValueError, FileNotFoundError):
+        return Settings()
