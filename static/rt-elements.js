@@ -421,8 +421,9 @@ const DETAILS_SHEET = `
 :host([full]) .bar { margin-top: 12px; }
 :host([full]) .status, .attempts .status {
   border-radius: 1em; padding: 1px 10px; font-size: 0.8em; font-weight: 600; color: var(--_tone);
-  background: color-mix(in srgb, var(--_tone) 13%, transparent); --_tone: var(--_muted);
+  background: color-mix(in srgb, var(--_tone) 13%, transparent);
 }
+.status { --_tone: var(--_muted); }
 .status[data-status="processing"], .status[data-status="running"] { --_tone: var(--_accent); }
 .status[data-status="completed"] { --_tone: var(--_good); }
 .status[data-status="failed"], .status[data-status="dead"] { --_tone: var(--_bad); }
@@ -1102,6 +1103,7 @@ const views = new Map();
 // Deeper values are shown as JSON.
 const MOST_DEPTH = 4;
 const MOST_ITEMS_SHOWN = 100;
+const ACRONYMS = /\b(api|html|http|id|json|llm|pdf|sql|url|utc)\b/g;
 
 /**
  * Draw the results of a kind by `view(result, task)`, which returns a node, or null for the plain view. `task` is what
@@ -1163,7 +1165,7 @@ function jsonOf(value) {
 
 /** Return the name of a field as people write it: "research_depth" is "Research depth". */
 function nameInWords(name) {
-  const words = name.replace(/[_-]+/g, " ").trim();
+  const words = name.replace(/[_-]+/g, " ").trim().replace(ACRONYMS, (one) => one.toUpperCase());
   return words ? words[0].toUpperCase() + words.slice(1) : name;
 }
 
@@ -1729,9 +1731,11 @@ const PANEL = `
   <h2 id="inbox-title" part="title" tabindex="-1"></h2>
   <span id="unread-badge" part="badge" class="badge" hidden></span>
   <span id="inbox-count" class="sr" role="status"></span>
-  <button id="read-all" part="button" class="quiet" type="button" disabled>Mark all as read</button>
-  <button id="archive-read" part="button" class="quiet" type="button">Archive read</button>
   <button id="inbox-close" part="button" class="quiet icon-button" type="button" aria-label="Close the notifications">✕</button>
+  <div class="verbs">
+    <button id="read-all" part="button" class="quiet" type="button" disabled>Mark all as read</button>
+    <button id="archive-read" part="button" class="quiet" type="button">Archive read</button>
+  </div>
 </div>
 <div id="inbox-tabs" role="tablist" aria-label="Which notifications"></div>
 <form id="inbox-search" role="search">
@@ -2337,7 +2341,9 @@ dialog {
 dialog .inbox-head { position: sticky; z-index: 2; top: 0; margin: 0 -14px; padding: 10px 14px 6px; background: var(--_surface); }
 h2 { margin: 0; font-size: 1.07em; font-weight: 650; }
 h2:focus { outline: none; }
-.inbox-head .badge + .sr + button { margin-left: auto; }
+#inbox-close { margin-left: auto; }
+.verbs { display: flex; flex-wrap: wrap; justify-content: space-between; margin: 0 -8px; flex: 1 0 100%; }
+:host(:not([bell])) .verbs { flex: 1 1 auto; justify-content: end; }
 .badge {
   min-width: 1.6em; padding: 0 6px; border-radius: 1em; text-align: center; font-size: 0.8em; font-weight: 600;
   background: var(--_accent); color: var(--_on-accent);

@@ -20,10 +20,9 @@ from playwright.sync_api import (
     expect,
 )
 
-from tests.browsing import chromium
+from tests.browsing import chromium, log_in
 from tests.conftest import ServerProcess
 from tests.push_service import Device
-from tests.test_page import log_in
 from tests.waiting import wait_until
 
 SHOWN = """self.registration.getNotifications()

@@ -86,6 +86,7 @@ function leave() {
   client = user = null;
   entered += 1;
   for (const id of ["notices", "submit"]) $(id).client = null;
+  $("notices").open(false);
   unseen = 0;
   list.clear();
   wire.clear();

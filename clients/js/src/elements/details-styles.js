@@ -7,8 +7,9 @@ export const DETAILS_SHEET = `
 :host([full]) .bar { margin-top: 12px; }
 :host([full]) .status, .attempts .status {
   border-radius: 1em; padding: 1px 10px; font-size: 0.8em; font-weight: 600; color: var(--_tone);
-  background: color-mix(in srgb, var(--_tone) 13%, transparent); --_tone: var(--_muted);
+  background: color-mix(in srgb, var(--_tone) 13%, transparent);
 }
+.status { --_tone: var(--_muted); }
 .status[data-status="processing"], .status[data-status="running"] { --_tone: var(--_accent); }
 .status[data-status="completed"] { --_tone: var(--_good); }
 .status[data-status="failed"], .status[data-status="dead"] { --_tone: var(--_bad); }

@@ -14,9 +14,11 @@ export const PANEL = `
   <h2 id="inbox-title" part="title" tabindex="-1"></h2>
   <span id="unread-badge" part="badge" class="badge" hidden></span>
   <span id="inbox-count" class="sr" role="status"></span>
-  <button id="read-all" part="button" class="quiet" type="button" disabled>Mark all as read</button>
-  <button id="archive-read" part="button" class="quiet" type="button">Archive read</button>
   <button id="inbox-close" part="button" class="quiet icon-button" type="button" aria-label="Close the notifications">✕</button>
+  <div class="verbs">
+    <button id="read-all" part="button" class="quiet" type="button" disabled>Mark all as read</button>
+    <button id="archive-read" part="button" class="quiet" type="button">Archive read</button>
+  </div>
 </div>
 <div id="inbox-tabs" role="tablist" aria-label="Which notifications"></div>
 <form id="inbox-search" role="search">

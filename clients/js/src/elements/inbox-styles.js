@@ -28,7 +28,9 @@ dialog {
 dialog .inbox-head { position: sticky; z-index: 2; top: 0; margin: 0 -14px; padding: 10px 14px 6px; background: var(--_surface); }
 h2 { margin: 0; font-size: 1.07em; font-weight: 650; }
 h2:focus { outline: none; }
-.inbox-head .badge + .sr + button { margin-left: auto; }
+#inbox-close { margin-left: auto; }
+.verbs { display: flex; flex-wrap: wrap; justify-content: space-between; margin: 0 -8px; flex: 1 0 100%; }
+:host(:not([bell])) .verbs { flex: 1 1 auto; justify-content: end; }
 .badge {
   min-width: 1.6em; padding: 0 6px; border-radius: 1em; text-align: center; font-size: 0.8em; font-weight: 600;
   background: var(--_accent); color: var(--_on-accent);

@@ -6,6 +6,7 @@ const views = new Map();
 // Deeper values are shown as JSON.
 const MOST_DEPTH = 4;
 const MOST_ITEMS_SHOWN = 100;
+const ACRONYMS = /\b(api|html|http|id|json|llm|pdf|sql|url|utc)\b/g;
 
 /**
  * Draw the results of a kind by `view(result, task)`, which returns a node, or null for the plain view. `task` is what
@@ -67,6 +68,6 @@ function jsonOf(value) {
 
 /** Return the name of a field as people write it: "research_depth" is "Research depth". */
 export function nameInWords(name) {
-  const words = name.replace(/[_-]+/g, " ").trim();
+  const words = name.replace(/[_-]+/g, " ").trim().replace(ACRONYMS, (one) => one.toUpperCase());
   return words ? words[0].toUpperCase() + words.slice(1) : name;
 }
