@@ -28,7 +28,9 @@ class Device:
 
     @property
     def titles(self) -> list[str]:
-        return self.page.locator("#notifications > li > .body > .heading > :is(a, b)").all_inner_texts()
+        return self.page.locator(
+            "#notifications > li > .body > .heading > :is(a, b)"
+        ).all_inner_texts()
 
     @property
     def counts(self) -> tuple[str, str, str]:
