@@ -207,7 +207,11 @@ $("login-form").addEventListener("submit", (event) => {
   run(signIn);
 });
 $("sign-out").addEventListener("click", () => run(signOut));
-$("retry-all").addEventListener("click", () => run(() => client.tasks.retry({ user, limit: MOST_RERUN })));
+$("retry-all").addEventListener("click", () => run(async () => {
+  await client.tasks.retry({ user, limit: MOST_RERUN });
+  // What is watched may have ended, and be among them.
+  watch(watched);
+}));
 $("notices").addEventListener("rt-counts", ({ detail }) => {
   ({ unseen } = detail);
   showTitle();

@@ -43,6 +43,7 @@ header { display: flex; flex-wrap: wrap; gap: 4px var(--_gap); align-items: base
 .band { position: absolute; inset: 0 0 0 auto; background: color-mix(in srgb, var(--_accent) 30%, transparent); }
 .likely { position: absolute; inset-block: 0; width: 2px; margin-left: -1px; background: color-mix(in srgb, var(--_accent) 75%, transparent); }
 .bar[data-status="completed"] .fill { background: var(--_good); }
+.bar[data-status="partial"] .fill { background: var(--_warn); }
 .bar[data-status="failed"] .fill, .bar[data-status="dead"] .fill { background: var(--_bad); }
 .bar.unknown .fill { width: 35% !important; animation: slide 1.4s ease-in-out infinite; }
 @keyframes slide { from { translate: -100% 0; } to { translate: 300% 0; } }
