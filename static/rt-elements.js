@@ -385,7 +385,11 @@ class BatchGrid {
       .sort((one, other) => ORDER.indexOf(one.task.status) - ORDER.indexOf(other.task.status) || other.at - one.at)
       .map(({ task }) => task)
       .slice(0, MOST_SHOWN);
-    this.node.replaceChildren(...sorted.map((task) => this.#cellOf(task)));
+    // One that stands where it stood keeps the focus.
+    sorted.map((task) => this.#cellOf(task)).forEach((item, at) => {
+      if (this.node.children[at] !== item) this.node.insertBefore(item, this.node.children[at] ?? null);
+    });
+    while (this.node.children.length > sorted.length) this.node.lastElementChild.remove();
     this.more.hidden = tasks.length <= MOST_SHOWN;
     setText(this.more, `The first ${MOST_SHOWN} are shown, those that failed before the others.`);
   }
@@ -1453,6 +1457,9 @@ const ENDED = new Set(["completed", "failed", "cancelled", "dead", "partial"]);
 const AGAIN = new Set(["failed", "cancelled", "dead"]);
 const RUN_AGAIN = "Run again";
 const RUN_COPY = "Run a copy";
+const RUN_FAILED = "Run again what failed";
+// What these verbs do is submitted anew.
+const COPIES = new Set([RUN_COPY, RUN_FAILED]);
 
 /** The base of both: a title, a status, a line of words, a button, and the drawing of the snapshot. */
 class ProgressElement extends RealtimeElement {
@@ -1593,7 +1600,7 @@ class ProgressElement extends RealtimeElement {
     const { button } = this.#parts;
     button.disabled = true;
     try {
-      if (button.textContent === RUN_COPY) this.#tell("rt-submitted", await this.copy());
+      if (COPIES.has(button.textContent)) this.#tell("rt-submitted", await this.copy());
       else await (ENDED.has(this.#status) ? this.#watched.retry() : this.#watched.cancel());
       this.showError(null);
     } catch (error) {
@@ -1666,7 +1673,8 @@ class TaskElement extends ProgressElement {
 
 /**
  * Shows a batch, by how many of its tasks have ended. With `full` it has a grid of them; each leads to the address that
- * `task-link` tells, in which {id} is the task's.
+ * `task-link` tells, in which {id} is the task's; and those that failed can be run again as another batch, of which
+ * `rt-submitted` tells.
  */
 class BatchElement extends ProgressElement {
   static observedAttributes = ["batch-id", "src", "token", "label"];
@@ -1711,8 +1719,19 @@ class BatchElement extends ProgressElement {
   }
 
   verbFor(status) {
+    if (status !== "partial" && !AGAIN.has(status)) return super.verbFor(status);
     if (status === "cancelled") return null;
-    return status === "partial" || AGAIN.has(status) ? "Run again what failed" : super.verbFor(status);
+    return this.#grid ? RUN_FAILED : RUN_AGAIN;
+  }
+
+  /** Submit those that failed as another batch, which can be watched as a whole: this one has its end. */
+  async copy() {
+    const failed = [];
+    for await (const task of this.client.batch(this.watchedId).tasks()) {
+      if (task.status === "failed" || task.status === "dead") failed.push(task);
+    }
+    if (!failed.length) throw new TypeError("those that failed were run again already");
+    return { batch: await this.client.submitBatch(failed[0].kind, failed.map(({ params }) => params).reverse()) };
   }
 }
 
@@ -3444,16 +3463,14 @@ class SubmitElement extends RealtimeElement {
     this.#field?.clearError();
     this.#several?.clearError();
     const rest = [];
-    let first = null;
     for (const fault of faults) {
       const told = fault.replace(DESCRIBED, "");
       const field = this.#fieldFor(told);
       if (field) field.showError(told);
       else rest.push(nameInWords(told));
-      first ??= field?.input;
     }
     setText(this.#parts.error, rest.join("; "));
-    first?.focus();
+    this.shadowRoot.querySelector("[aria-invalid=true]")?.focus();
   }
 
   #fieldFor(fault) {

@@ -67,7 +67,11 @@ export class BatchGrid {
       .sort((one, other) => ORDER.indexOf(one.task.status) - ORDER.indexOf(other.task.status) || other.at - one.at)
       .map(({ task }) => task)
       .slice(0, MOST_SHOWN);
-    this.node.replaceChildren(...sorted.map((task) => this.#cellOf(task)));
+    // One that stands where it stood keeps the focus.
+    sorted.map((task) => this.#cellOf(task)).forEach((item, at) => {
+      if (this.node.children[at] !== item) this.node.insertBefore(item, this.node.children[at] ?? null);
+    });
+    while (this.node.children.length > sorted.length) this.node.lastElementChild.remove();
     this.more.hidden = tasks.length <= MOST_SHOWN;
     setText(this.more, `The first ${MOST_SHOWN} are shown, those that failed before the others.`);
   }

@@ -10,6 +10,9 @@ const ENDED = new Set(["completed", "failed", "cancelled", "dead", "partial"]);
 const AGAIN = new Set(["failed", "cancelled", "dead"]);
 const RUN_AGAIN = "Run again";
 const RUN_COPY = "Run a copy";
+const RUN_FAILED = "Run again what failed";
+// What these verbs do is submitted anew.
+const COPIES = new Set([RUN_COPY, RUN_FAILED]);
 
 /** The base of both: a title, a status, a line of words, a button, and the drawing of the snapshot. */
 class ProgressElement extends RealtimeElement {
@@ -150,7 +153,7 @@ class ProgressElement extends RealtimeElement {
     const { button } = this.#parts;
     button.disabled = true;
     try {
-      if (button.textContent === RUN_COPY) this.#tell("rt-submitted", await this.copy());
+      if (COPIES.has(button.textContent)) this.#tell("rt-submitted", await this.copy());
       else await (ENDED.has(this.#status) ? this.#watched.retry() : this.#watched.cancel());
       this.showError(null);
     } catch (error) {
@@ -223,7 +226,8 @@ export class TaskElement extends ProgressElement {
 
 /**
  * Shows a batch, by how many of its tasks have ended. With `full` it has a grid of them; each leads to the address that
- * `task-link` tells, in which {id} is the task's.
+ * `task-link` tells, in which {id} is the task's; and those that failed can be run again as another batch, of which
+ * `rt-submitted` tells.
  */
 export class BatchElement extends ProgressElement {
   static observedAttributes = ["batch-id", "src", "token", "label"];
@@ -268,7 +272,18 @@ export class BatchElement extends ProgressElement {
   }
 
   verbFor(status) {
+    if (status !== "partial" && !AGAIN.has(status)) return super.verbFor(status);
     if (status === "cancelled") return null;
-    return status === "partial" || AGAIN.has(status) ? "Run again what failed" : super.verbFor(status);
+    return this.#grid ? RUN_FAILED : RUN_AGAIN;
+  }
+
+  /** Submit those that failed as another batch, which can be watched as a whole: this one has its end. */
+  async copy() {
+    const failed = [];
+    for await (const task of this.client.batch(this.watchedId).tasks()) {
+      if (task.status === "failed" || task.status === "dead") failed.push(task);
+    }
+    if (!failed.length) throw new TypeError("those that failed were run again already");
+    return { batch: await this.client.submitBatch(failed[0].kind, failed.map(({ params }) => params).reverse()) };
   }
 }

@@ -150,16 +150,14 @@ export class SubmitElement extends RealtimeElement {
     this.#field?.clearError();
     this.#several?.clearError();
     const rest = [];
-    let first = null;
     for (const fault of faults) {
       const told = fault.replace(DESCRIBED, "");
       const field = this.#fieldFor(told);
       if (field) field.showError(told);
       else rest.push(nameInWords(told));
-      first ??= field?.input;
     }
     setText(this.#parts.error, rest.join("; "));
-    first?.focus();
+    this.shadowRoot.querySelector("[aria-invalid=true]")?.focus();
   }
 
   #fieldFor(fault) {
