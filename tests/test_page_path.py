@@ -23,14 +23,14 @@ async def test_root_says_in_two_lines_what_the_server_is(
     async with serving(settings, make_token("alice")) as alice:
         root = await alice.get("/")
         assert root.headers["Content-Type"] == "text/plain; charset=utf-8"
-        first, second = root.body.splitlines()
+        first, second = root.body.decode().splitlines()
         assert first.startswith("tornado_rt 0.")
         assert second.startswith(told)
         assert "docs/" in second
         body = {"symbol": "AAPL", "delay": 3600}
         links = (await alice.post("/api/tasks", body)).body["links"]
         if path:
-            assert "<rt-submit" in (await alice.get(path)).body
+            assert b"<rt-submit" in (await alice.get(path)).body
             assert links["page"].startswith("/app?task=")
         else:
             assert "page" not in links
