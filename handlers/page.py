@@ -92,7 +92,7 @@ class NoPageHandler(BaseHandler):
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.finish(f"{NAMED}\n{there} {DOCS}\n")
 
-    async def head(self) -> None:
+    async def head(self, *_: str, **__: str) -> None:
         await self.get()
 
 
