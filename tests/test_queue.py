@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 from redis.exceptions import ResponseError
 from tornado.ioloop import IOLoop
 
@@ -818,6 +819,43 @@ async def test_watchers_of_waiting_tasks_are_told_when_the_line_moves(
         assert offsets[1] == offsets[0] + 1
         await redis.delete("{rtq}:positions:pause")
         assert await queue.publish_positions() == 0
+
+
+@pytest.mark.gen_test
+async def test_many_watchers_are_told_in_portions(
+    queue: QueueService, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each once a move, by whatever process goes on; a move amid the portions begins another."""
+    monkeypatch.setattr("services.queue.operating.POSITIONS_COUNT", 2)
+    first, *watched = [await enqueue(queue, "a") for _ in range(6)]
+
+    async def told_of_a_move(expected: list[int]) -> dict[str, int]:
+        for reply in expected:
+            await redis.delete("{rtq}:positions:pause")
+            assert await queue.publish_positions() == reply
+        told = [json.loads(one["data"]) for one in await _all_messages(pubsub)]
+        found = {one["data"]["task_id"]: one["data"]["position"] for one in told}
+        assert len(found) == len(told)
+        return found
+
+    async with redis.pubsub() as pubsub:
+        await pubsub.subscribe(*(f"rt:task:{id_}" for id_ in watched))
+        for _ in watched:
+            await pubsub.get_message(timeout=20)
+        places = {id_: place for place, id_ in enumerate(watched, 2)}
+        assert await told_of_a_move([-1, -1, 1, 0]) == places
+        await queue.cancel_task(first, "a")
+        assert len(await told_of_a_move([-1])) == 2
+        await enqueue(queue, "a")
+        assert len(await told_of_a_move([-1, -1])) == 3
+        assert await told_of_a_move([-1, -1, 1, 0]) == {id_: n - 1 for id_, n in places.items()}
+
+
+async def _all_messages(pubsub: PubSub) -> list[dict[str, Any]]:
+    found = []
+    while message := await pubsub.get_message(timeout=0.2):
+        found.append(message)
+    return found
 
 
 STEPS = [

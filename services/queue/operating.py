@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 UPKEEP_COUNT = 200
 CANCEL_COUNT = 200
 PURGE_COUNT = 200
+POSITIONS_COUNT = 100
 POSITIONS_SECONDS = 1.0
 
 
@@ -151,8 +152,14 @@ class Operating(QueueAccess):
         )
 
     async def publish_positions(self) -> int:
-        """Tell the watchers of waiting tasks where they stand, at most once a second in all."""
-        told: int = await self.scripts.run("publish_positions", pause=POSITIONS_SECONDS)
+        """Tell the watchers of waiting tasks where they stand, at most once a second in all.
+
+        Return how many were told; -1 when there is more to tell a second later, since this was too
+        soon, a hundred were told and others are left, or a line moved meanwhile.
+        """
+        told: int = await self.scripts.run(
+            "publish_positions", pause=POSITIONS_SECONDS, most=POSITIONS_COUNT
+        )
         return told
 
     async def _cancel(self, what: Followed, id_: str, user_id: str | None) -> Any:

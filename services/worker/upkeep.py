@@ -180,7 +180,7 @@ class WorkerUpkeep:
     async def _publish_positions(self) -> None:
         self._positions_at = None
         if await self._queue.publish_positions() < 0:
-            # Another worker was quicker, but the line may have moved since.
+            # Another worker was quicker and the line may have moved since, or some are left.
             self.expect_move()
 
     def _next_extension(self) -> float:
