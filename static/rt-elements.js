@@ -2692,7 +2692,9 @@ class InboxElement extends RealtimeElement {
     this.#begin(client);
     document.addEventListener("visibilitychange", () => this.#draw(), { signal });
     if (this.#hasBell) document.addEventListener("pointerdown", (event) => this.#leaveBy(event), { signal });
-    const read = () => this.#read(client, signal).catch((error) => signal.aborted || this.showFailure(error));
+    // That the connection is closed is told by its state.
+    const isTold = () => signal.aborted || client.state === "closed";
+    const read = () => this.#read(client, signal).catch((error) => isTold() || this.showFailure(error));
     let isOver = false;
     const begin = () => {
       isOver = false;

@@ -1,6 +1,7 @@
 """Where the page stands, and what stands at `/` where it is elsewhere."""
 
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 import pytest
@@ -9,6 +10,12 @@ from settings import Settings
 from tests.api import serving
 
 Token = Callable[..., str]
+
+
+@pytest.fixture
+def idle(settings: Settings, redis: Any, database: Any) -> Settings:
+    """Settings of a server that runs no task, on empty stores."""
+    return settings
 
 
 @pytest.mark.gen_test
