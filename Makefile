@@ -6,7 +6,7 @@ SECONDS ?= 600
 # How many operations `make fuzz-inbox` does.
 OPERATIONS ?= 1000000
 
-.PHONY: run screenshots test lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-opening bench-inbox bench-eta
+.PHONY: run screenshots test lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-opening bench-inbox bench-eta fuzz-openapi docs
 
 run: .venv/run.stamp
 	RT_DEMO_LOGIN=$${RT_DEMO_LOGIN:-true} $(BIN)/python run.py
@@ -63,6 +63,14 @@ bench-inbox: .venv/dev.stamp
 bench-eta: .venv/dev.stamp
 	$(BIN)/python -m benchmarks.eta
 	$(BIN)/python -m benchmarks.eta_real
+
+# The JSON of the documents, and the pages of the reference that are made of the code.
+docs: .venv/dev.stamp
+	$(BIN)/python -m docs.made
+
+# The short form runs in the suite.
+fuzz-openapi: .venv/dev.stamp
+	RT_FUZZ_OPENAPI_EXAMPLES=300 $(BIN)/python -m pytest -s tests/test_openapi_fuzz.py
 
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .

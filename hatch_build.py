@@ -22,6 +22,8 @@ MOVED = ("settings", "handlers", "services", "examples")
 SHIPPED = (
     *(PACKAGE, "settings.py", "handlers", "services", "static"),
     *("examples/__init__.py", "examples/stock_analysis.py", "examples/data"),
+    # They are served.
+    *("docs/openapi.yaml", "docs/openapi.json", "docs/asyncapi.yaml", "docs/asyncapi.json"),
 )
 # The parts of the Python client that the command uses: all but its I/O (docs/decisions/0016).
 CLIENT = "clients/python/src/tornado_rt_client"

@@ -22,6 +22,7 @@ from handlers.admin import (
 )
 from handlers.authentication import DemoLoginHandler, SessionHandler, TicketHandler
 from handlers.batches import BatchesHandler, BatchHandler, BatchTasksHandler
+from handlers.documents import document_routes
 from handlers.email import email_routes
 from handlers.notifications import (
     ActHandler,
@@ -228,6 +229,7 @@ def routes(
         URLSpec(r"/api/auth/ticket", TicketHandler, tickets),
         URLSpec(r"/api/auth/session", SessionHandler),
         URLSpec(r"/api/auth/demo", DemoLoginHandler, demo),
+        *document_routes(),
         URLSpec(r"/healthz", HealthHandler),
         URLSpec(r"/readyz", ReadyHandler, ready),
         URLSpec(r"/metrics", MetricsHandler, metrics),

@@ -2581,7 +2581,7 @@ class PreferencesForm {
 
   /** A row that is there keeps its boxes, and with them the focus. */
   #showTypes() {
-    const rows = new Map([...$("types").rows].map((row) => [row.dataset.type, row]));
+    const rows = new Map([...this.#$("types").rows].map((row) => [row.dataset.type, row]));
     this.#$("types").append(...this.#shownTypes.filter(({ type }) => !rows.has(type)).map(typeRow));
     for (const one of this.#shownTypes) {
       const ways = waysOf(this.#kept, one);

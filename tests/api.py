@@ -4,15 +4,20 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 import attrs
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from settings import Settings
+from tests.documents import hold_answer, hold_event, hold_frame
 from tests.realtime import EventStream
 from tornado_rt.app import running_server
+
+# Where each socket of a client leads.
+ADDRESSES: WeakKeyDictionary[WebSocketClientConnection, str] = WeakKeyDictionary()
 
 
 @attrs.frozen
@@ -60,7 +65,9 @@ class Client:
             body=content,
             headers={"Accept": "application/json"} | own | (headers or {}),
         )
-        return Answer.of(await AsyncHTTPClient().fetch(request, raise_error=False))
+        response = await AsyncHTTPClient().fetch(request, raise_error=False)
+        hold_answer(method, path, content, response.code, response.headers, response.body)
+        return Answer.of(response)
 
     async def get(self, path: str, **headers: str) -> Answer:
         return await self.send("GET", path, headers=headers)
@@ -82,7 +89,7 @@ class Client:
         """Open an event stream."""
         port = int(self.url.rpartition(":")[2])
         own = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        return await EventStream.open(port, path, own | headers)
+        return await HeldStream.open(port, path, own | headers)
 
     async def socket(self, path: str) -> WebSocketClientConnection:
         """Open a WebSocket; it is closed with the server."""
@@ -90,7 +97,27 @@ class Client:
         request = HTTPRequest(self.url.replace("http", "ws") + path, headers=headers)
         socket = await websocket_connect(request)
         self.opened.append(socket)
+        ADDRESSES[socket] = path
         return socket
+
+
+class HeldStream(EventStream):
+    """An event stream whose events are held against docs/openapi.yaml."""
+
+    address: str
+
+    @classmethod
+    async def open(cls, port: int, path: str, *arguments: Any) -> Self:
+        stream = await super().open(port, path, *arguments)
+        stream.address = path
+        return stream
+
+    async def event(self) -> dict[str, str]:
+        """Return the next event's fields. Raise EOFError at the end of the stream."""
+        event = await super().event()
+        if "event" in event:
+            hold_event(self.address, event)
+        return event
 
 
 async def frame(socket: WebSocketClientConnection) -> dict[str, Any]:
@@ -98,6 +125,8 @@ async def frame(socket: WebSocketClientConnection) -> dict[str, Any]:
     text = await asyncio.wait_for(socket.read_message(), 60)
     assert isinstance(text, str), f"closed with {socket.close_code}"
     decoded: dict[str, Any] = json.loads(text)
+    if socket in ADDRESSES:
+        hold_frame(ADDRESSES[socket], decoded)
     return decoded
 
 

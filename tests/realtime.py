@@ -5,7 +5,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import attrs
 from redis.asyncio import Redis
@@ -293,7 +293,7 @@ class EventStream:
         headers: dict[str, str],
         version: str = "1.1",
         tls: ssl.SSLContext | None = None,
-    ) -> "EventStream":
+    ) -> Self:
         """Send a GET and read the answer's head."""
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
         lines = [f"GET {path} HTTP/{version}", "Host: 127.0.0.1"]

@@ -29,6 +29,7 @@ from services.waiting import SHOWN, WORDS
 from tests.conftest import ROOT, ServerProcess, program, start_server, stop_server
 from tests.ports import free_port
 from tests.waiting import until, wait_until
+from tests.walks import blocks, make_checkout
 from tornado_rt.testing import run_task, run_task_async
 
 EXAMPLES = [f"examples/{name}.py" for name in ("video", "report", "three_kinds")]
@@ -465,24 +466,6 @@ def readme_part(title: str) -> str:
     """Return a section of the README."""
     text = (ROOT / "README.md").read_text()
     return text.split(f"\n## {title}\n")[1].split("\n## ")[0]
-
-
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-
-
-def make_checkout(folder: Path) -> Path:
-    """Return a folder that is laid out as a checkout is, with data of its own."""
-    checkout = folder / "tornado_rt"
-    checkout.mkdir()
-    for name in ("run.py", "settings.py", "tornado_rt", "services", "handlers", "examples"):
-        (checkout / name).symlink_to(ROOT / name)
-    (checkout / "static").symlink_to(ROOT / "static")
-    interpreter = checkout / ".venv" / "bin" / "python"
-    interpreter.parent.mkdir(parents=True)
-    interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    interpreter.chmod(0o755)
-    return checkout
 
 
 def in_shell(script: str, folder: Path) -> "subprocess.Popen[str]":

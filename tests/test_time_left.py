@@ -283,6 +283,23 @@ def test_time_left_at_half_is_off_by_seven_percent_at_most() -> None:
     assert statistics.mean(errors.values()) < 0.07
 
 
+def test_band_holds_in_four_of_five_inside_a_long_segment_too() -> None:
+    """Two steps, the long one looked at throughout."""
+    generator = random.Random(4)
+    learner = Learner([("short", 0.2), ("long", 0.8)], 100)
+    holds = []
+    for number in range(400):
+        short, long = (mean * generator.lognormvariate(0, 0.15) for mean in (20, 80))
+        way = Way(learner.forecast(), [("short", 0.2), ("long", 0.8)])
+        way.end(0, short)
+        for share in (0.1, 0.3, 0.5, 0.7, 0.9) if number >= 100 else ():
+            told = way.estimate(way.guess(1, share * long))
+            assert told is not None
+            holds.append(told.low <= (1 - share) * long <= told.high)
+        learner.learn([("short", short), ("long", long)])
+    assert 0.74 <= statistics.mean(holds) <= 0.88
+
+
 def test_band_is_narrow_where_tasks_are_alike() -> None:
     generator = random.Random(1)
     learner = Learner(list(zip(NAMES, (0.1, 0.6, 0.3), strict=True)), 100.0)

@@ -8,6 +8,7 @@ Angelopoulos, Candès and Tibshirani 2023, "Conformal PID control"): each task t
 whether it was inside its band, and moves it.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -180,20 +181,25 @@ class Learner:
         scores: list[list[tuple[float, float]]] = [[] for _ in range(STAGES)]
         for index, (name, seconds) in enumerate(times):
             usual = forecast.usual(name, shares.get(name, 0.0)).seconds
-            # One that takes long is looked at again meanwhile.
-            first = min(seconds, usual * LATE)
-            for since, until in ((0.0, first), (first, seconds)):
-                if until > since or not since:
-                    guess = way.guess(index, since)
-                    true = math.log(max(left - since, LEAST_SECONDS))
-                    score = (true - guess.middle) / guess.spread
-                    scores[guess.stage].append((score, until - since))
+            looks = _looks(seconds, usual, forecast.length)
+            for since, until in itertools.pairwise([*looks, seconds]):
+                guess = way.guess(index, since)
+                true = math.log(max(left - since, LEAST_SECONDS))
+                score = (true - guess.middle) / guess.spread
+                scores[guess.stage].append((score, until - since))
             way.end(index, seconds)
             left -= seconds
         step = BAND_STEP * max(1.0, SWIFT_TASKS / self._tasks)
         for band, seen in zip(self._bands, scores, strict=True):
             if seen:
                 _move(band, seen, step, weight)
+
+
+def _looks(seconds: float, usual: float, length: float | None) -> list[float]:
+    """Return when to look at a segment: at its begin, in each stage, and when it is late."""
+    count = 1 if not length else min(max(round(STAGES * usual / length), 1), STAGES)
+    looks = [usual * number / count for number in range(count)]
+    return [0.0, *(one for one in [*looks[1:], usual * LATE] if one < seconds)]
 
 
 def _step(variance: float, seen: float, unsure: float) -> float:

@@ -88,12 +88,13 @@ class Guess:
 
 
 class _Case(NamedTuple):
-    """The time left under one prior: the log of how likely it is, the log of what is left [s], and
-    the variance of that."""
+    """The time left under one prior: the log of how likely it is, the log of what is left [s], the
+    variance of that, and the share of this segment that is left."""
 
     weight: float
     middle: float
     variance: float
+    share_left: float
 
 
 class _Inside(NamedTuple):
@@ -235,7 +236,9 @@ class Way:
         variance = _average(
             weights, [case.variance + (case.middle - middle) ** 2 for case in cases]
         )
-        gone = 1 - (left + (0.0 if here is None else _mean_of(here))) / self._whole
+        if here is not None:
+            left += cases[0].share_left * _mean_of(here)
+        gone = 1 - left / self._whole
         stage = min(int(max(gone, 0.0) * STAGES), STAGES - 1)
         return Guess(middle, math.sqrt(max(variance, LEAST_GUESS_VARIANCE)), stage)
 
@@ -263,7 +266,13 @@ class Way:
             + left_variance * factor * factor
             + inside.variance * (left * factor + inside.rest / 2) ** 2
         )
-        return _Case(weight + inside.likelihood, math.log(rest), math.log1p(spread / (rest * rest)))
+        share_left = inside.rest / max(inside.rest + seconds, LEAST_SECONDS)
+        return _Case(
+            weight + inside.likelihood,
+            math.log(rest),
+            math.log1p(spread / (rest * rest)),
+            share_left,
+        )
 
     def estimate(self, guess: Guess) -> Estimate | None:
         """Return a guess as it is told; None when it is too wide to be of use."""
