@@ -6,7 +6,7 @@ SECONDS ?= 600
 # How many operations `make fuzz-inbox` does.
 OPERATIONS ?= 1000000
 
-.PHONY: run test lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-opening bench-inbox bench-eta fuzz-openapi docs
+.PHONY: run screenshots test lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-opening bench-inbox bench-eta fuzz-openapi docs
 
 run: .venv/run.stamp
 	RT_DEMO_LOGIN=$${RT_DEMO_LOGIN:-true} $(BIN)/python run.py
@@ -14,6 +14,10 @@ run: .venv/run.stamp
 # Most tests wait most of the time: three share two cores well.
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest -n 3 --dist worksteal
+
+# The pictures of the page in docs/images.
+screenshots: .venv/dev.stamp
+	$(BIN)/python -m tests.long.screenshots
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -135,6 +135,10 @@ def _check_web_url(_: Any, field: Any, value: str) -> None:
         raise ValueError(f"{field.name}: must be an http:// or https:// address")
 
 
+# First names of the server's own paths.
+SERVED = r"admin|api|email|healthz|metrics|readyz|static|sw\.js|\.{1,2}"
+
+
 def _prefix(value: str) -> str:
     """Return a prefix of paths without the slash at its end. Raise ValueError."""
     prefix = str(value).rstrip("/")
@@ -220,6 +224,14 @@ class Settings:
         default="",
         converter=_prefix,
         help="path under which everything is served, such as /rt; empty: at the root",
+    )
+    page_path: str = ts.option(
+        default="/",
+        validator=_matching(
+            rf"(?:/(?!(?:{SERVED})$)[A-Za-z0-9._~-]*)?",
+            "write it as /app: a slash and one name that nothing else has; empty for no page",
+        ),
+        help="path of the page under the prefix, such as /app; empty: no page",
     )
     processes: int = ts.option(
         default=1, validator=v.ge(1), help="server processes that share the port; Linux"
@@ -671,6 +683,11 @@ class Settings:
         help="the page may mint tokens without a scope, for this machine's own users; "
         "only while the secret is generated, host is loopback and no proxy is trusted",
     )
+
+    @property
+    def page_address(self) -> str:
+        """The path of the page with the prefix, "" for no page."""
+        return self.prefix + self.page_path if self.page_path else ""
 
     def __attrs_post_init__(self) -> None:
         for name, value in attrs.asdict(self, recurse=False).items():

@@ -152,6 +152,8 @@ class Analysis:
     def _prepare(self) -> None:
         series = self._series
         self.report["period"] = [series.dates[0].isoformat(), series.dates[-1].isoformat()]
+        days = [day.isoformat() for day in series.dates]
+        self.report["prices"] = [list(one) for one in zip(days, series.prices, strict=True)]
         self.report["last_price"] = series.prices[-1]
         self.report["volatility"] = round(volatility(series.returns), 4)
         self.report["max_drawdown"] = round(max_drawdown(series.prices), 4)

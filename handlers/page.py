@@ -1,20 +1,21 @@
-"""The demo page and its assets."""
+"""The page and its assets."""
 
-import hashlib
 import re
 from pathlib import Path
 
-import orjson
 from tornado.iostream import StreamClosedError
 from tornado.web import StaticFileHandler
 
+from tornado_rt import __version__
 from tornado_rt.problems import CONTENT_TYPE, Problem
-from tornado_rt.protocol import RECONNECT, RECONNECT_RANGES
 from tornado_rt.web import BaseHandler
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
 
 RANGE = re.compile(r"bytes=(?:[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18})")
+
+NAMED = f"tornado_rt {__version__}: tasks and notifications in real time."
+DOCS = "The documentation is in docs/ of its source, README.md first."
 
 # Everything comes from this server but the pictures of notifications; no script or style stands in
 # the page itself.
@@ -74,10 +75,25 @@ class AssetHandler(BaseHandler, StaticFileHandler):
 
 
 class PageHandler(AssetHandler):
-    """`/`: the page."""
+    """The page, at the path that the settings give it."""
 
     async def get(self, path: str = "", include_body: bool = True) -> None:
         await super().get("index.html", include_body)
+
+
+class NoPageHandler(BaseHandler):
+    """`/` where the page is elsewhere, or nowhere: says in two lines what this server is."""
+
+    identifies = False
+
+    async def get(self) -> None:
+        page = self.settings["page"]
+        there = f"The page is at {page}." if page else f"The API is under {self.at('/api/')}."
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(f"{NAMED}\n{there} {DOCS}\n")
+
+    async def head(self, *_: str, **__: str) -> None:
+        await self.get()
 
 
 class RootHandler(BaseHandler):
@@ -88,39 +104,3 @@ class RootHandler(BaseHandler):
     async def get(self) -> None:
         query = f"?{self.request.query}" if self.request.query else ""
         self.redirect(self.at("/") + query, permanent=True)
-
-
-def protocol_module(error_event: str) -> bytes:
-    """Return the JavaScript module of what the page needs to know of the protocol."""
-    exported = {
-        "RECONNECT": RECONNECT,
-        "RECONNECT_RANGES": RECONNECT_RANGES,
-        "ERROR_EVENT": error_event,
-    }
-    lines = [f"export const {name} = {orjson.dumps(exported[name]).decode()};" for name in exported]
-    return "\n".join(
-        ["/** The server's own tables, from tornado_rt/protocol.py. */", *lines, ""]
-    ).encode()
-
-
-class ProtocolHandler(BaseHandler):
-    """`/static/js/protocol.js`: an asset that no file holds."""
-
-    identifies = False
-
-    def initialize(self, error_event: str) -> None:
-        self._module = protocol_module(error_event)
-
-    def set_default_headers(self) -> None:
-        """Let the browser ask whether it changed, every time."""
-        super().set_default_headers()
-        self.set_header("Content-Security-Policy", POLICY)
-        self.set_header("Cache-Control", "no-cache")
-
-    def compute_etag(self) -> str | None:
-        """Return the module's digest."""
-        return f'"{hashlib.sha256(self._module).hexdigest()}"'
-
-    async def get(self) -> None:
-        self.set_header("Content-Type", "text/javascript; charset=utf-8")
-        self.finish(self._module)

@@ -40,7 +40,7 @@ from handlers.notifications import (
     UnreadCountHandler,
 )
 from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler
-from handlers.page import STATIC, AssetHandler, PageHandler, ProtocolHandler, RootHandler
+from handlers.page import STATIC, AssetHandler, NoPageHandler, PageHandler, RootHandler
 from handlers.preferences import PreferencesHandler, TypesHandler
 from handlers.push import push_routes
 from handlers.schedules import (
@@ -168,7 +168,6 @@ def routes(
     metrics: dict[str, Any],
     presence: dict[str, Any],
     worker: dict[str, Any],
-    protocol: dict[str, Any],
 ) -> list[URLSpec]:
     """Return the routes; each argument is what `initialize` of its handlers gets."""
     return [
@@ -237,8 +236,6 @@ def routes(
         URLSpec(r"/healthz", HealthHandler),
         URLSpec(r"/readyz", ReadyHandler, ready),
         URLSpec(r"/metrics", MetricsHandler, metrics),
-        URLSpec(r"/", PageHandler, {"path": STATIC}),
-        URLSpec(r"/static/js/protocol.js", ProtocolHandler, protocol),
         URLSpec(r"/static/(.*)", AssetHandler, {"path": STATIC}),
     ]
 
@@ -248,6 +245,12 @@ def under(prefix: str, table: Iterable[URLSpec]) -> list[URLSpec]:
     begin = re.escape(prefix)
     moved = [URLSpec(begin + one.regex.pattern, one.handler_class, one.kwargs) for one in table]
     return [*moved, URLSpec(begin, RootHandler)] if prefix else moved
+
+
+def page_routes(path: str) -> list[URLSpec]:
+    """Return the routes of the page at a path, "" for none; at `/` there is always an answer."""
+    page = [URLSpec(re.escape(path), PageHandler, {"path": STATIC})] if path else []
+    return page if path == "/" else [*page, URLSpec(r"/", NoPageHandler)]
 
 
 def worker_routes(*, ready: dict[str, Any], metrics: dict[str, Any]) -> list[Rule]:

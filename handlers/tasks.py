@@ -138,11 +138,12 @@ def next_of(place: object) -> dict[str, object]:
 
 def task_links(handler: BaseHandler, task_id: str) -> dict[str, str]:
     """Return where a task is watched and cancelled."""
+    page = handler.settings["page"]
     return {
         "self": handler.at(f"/api/tasks/{task_id}"),
         "events": handler.at(f"/api/tasks/{task_id}"),
         "socket": handler.at(f"/api/ws/tasks/{task_id}"),
-        "page": handler.at(f"/?task={task_id}"),
+        **({"page": f"{page}?task={task_id}"} if page else {}),
     }
 
 

@@ -150,12 +150,12 @@ class Event:
         told = self.result if self.kind == "withdraw" and isinstance(self.result, dict) else {}
         return str(told.get("event_id", ""))
 
-    def notification(self, prefix: str = "") -> NotificationDraft:
+    def notification(self, page: str = "/") -> NotificationDraft:
         """Return what the user is told; its metadata hold the result, unless it is too large.
 
-        `prefix`: of the paths under which the server is found.
+        `page`: the path of the page that shows tasks, "" for none.
         """
-        about = self.notification_without_result(prefix)
+        about = self.notification_without_result(page)
         if self.result is None:
             return about
         try:
@@ -164,16 +164,16 @@ class Event:
             # Too large, or not storable in MongoDB: it stands on the task.
             return about
 
-    def notification_without_result(self, prefix: str) -> NotificationDraft:
+    def notification_without_result(self, page: str) -> NotificationDraft:
         """Return the same without the result, and nothing in it that cannot be stored."""
-        link = f"{prefix}/?{self._subject}={quote(self._subject_id, safe='')}"
+        link = f"{page}?{self._subject}={quote(self._subject_id, safe='')}"
         return NotificationDraft(
             user_id=self.user_id,
             type=NotificationType.ANALYSIS if self._is_analysis else NotificationType.SYSTEM,
             title=clean_line(self._said, TITLE_LENGTH) or self.task_kind,
             content=clean_text(self._summary(), CONTENT_LENGTH) or None,
             # Not the event's id: a task that was run again ends under another one.
-            link=link if len(link) <= LINK_LENGTH else None,
+            link=link if page and len(link) <= LINK_LENGTH else None,
             source="queue" if self._is_analysis else clean_line(self.task_kind, SOURCE_LENGTH),
             severity=self._severity(),
             metadata=self._metadata(),
@@ -318,8 +318,8 @@ class OutboxPump:
     """Moves entries until cancelled; several processes may run one each.
 
     The entries of one user are moved in their order, and no user waits for another's: each has a
-    line. `consumer` is this process's name, the same after a restart; `prefix` that of the paths
-    in its links.
+    line. `consumer` is this process's name, the same after a restart; `page` the path of the
+    page that its links lead to, "" for none.
     """
 
     def __init__(
@@ -330,7 +330,7 @@ class OutboxPump:
         *,
         queue_name: str,
         consumer: str,
-        prefix: str = "",
+        page: str = "/",
         metrics: Metrics | None = None,
     ) -> None:
         self._redis = redis
@@ -338,7 +338,7 @@ class OutboxPump:
         self._webhooks = webhooks
         self._stream = _stream_of(queue_name)
         self._consumer = consumer
-        self._prefix = prefix
+        self._page = page
         self._metrics = metrics or Metrics()
         self._lines: dict[bytes, deque[_Entry]] = {}
         self._movers: set[asyncio.Task[None]] = set()
@@ -581,10 +581,10 @@ class OutboxPump:
         wording = event.wording(self._notifications.templates)
         tell = partial(self._notifications.create, event_id=event.event_id, wording=wording)
         try:
-            await tell(event.notification(self._prefix))
+            await tell(event.notification(self._page))
         except NotStorable as error:
             log.warning("result_not_notified", event_id=event.event_id, error=error)
-            await tell(event.notification_without_result(self._prefix))
+            await tell(event.notification_without_result(self._page))
 
 
 async def read_lag(redis: Redis, queue_name: str) -> float:

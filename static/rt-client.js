@@ -1099,7 +1099,7 @@ function chosen(which) {
 
 /**
  * One's notifications. Its events are `counts`, `notification` (one that is new, renewed or back),
- * `changed` (`items` and `deleted` ids) and `resync`; an `update` says that `items` or `counts` changed.
+ * `changed` (`items`, `deleted` ids, and `preferences` or null) and `resync`; an `update` says that `items` or `counts` changed.
  *
  * While somebody listens, `items` holds the newest of the inbox, and `more()` adds the next page.
  */
@@ -1278,7 +1278,10 @@ function readMessage({ type, topic, id, data }, newest) {
   if (type === "subscribed") return firstCounts(topic, data, newest);
   if (type === "unread_count") return newest.take(data) ? [{ type: "counts", topic, ...data, isFirst: false }] : [];
   if (type === "notification") return [{ type, topic, id, notification: data }];
-  if (type === "changed") return [{ type, topic, id, items: data.items ?? [], deleted: data.deleted ?? [] }];
+  if (type === "changed") {
+    const { items = [], deleted = [], preferences = null } = data;
+    return [{ type, topic, id, items, deleted, preferences }];
+  }
   if (type !== "resync") return [];
   newest.forget();
   return [{ type, topic, id, reason: data.reason }];
@@ -1300,8 +1303,10 @@ const SOCKET_ATTEMPTS = 2;
 const NOT_OPENED = new Set([1002, 1005, 1006, 1015]);
 // How long an event stream serves before a socket is tried again [s]; longer each time.
 const SOCKET_AGAIN = { first: 30, most: 600 };
-// A connection is lost that brings nothing for this many intervals of its heartbeat: two were missed.
-const SILENT_HEARTBEATS = 2.5;
+// A connection is lost that brings nothing for two intervals of its heartbeat, and for half of another one or this
+// much [s], whichever is less: two were missed.
+const SILENT_HEARTBEATS = 2;
+const MOST_LATE_SECONDS = 1;
 
 class Course {
   #failures = 0;
@@ -1332,7 +1337,7 @@ class Course {
     this.#mayRenew = true;
     if (reconnect) this.#table = reconnect;
     if (transport === "socket") this.#socketFailures = this.#streamPeriods = 0;
-    return interval * SILENT_HEARTBEATS;
+    return interval * SILENT_HEARTBEATS + Math.min(interval / 2, MOST_LATE_SECONDS);
   }
 
   /** Learn the `retry:` of an event stream [s]. */

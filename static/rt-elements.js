@@ -1,6 +1,6 @@
 /** Custom elements over the JavaScript client of tornado_rt. Their source, in parts, is clients/js/src/elements. */
 
-import { Client, ageOf, startsIn, timeLeft } from "./rt-client.js";
+import { Client, ConnectionLost, ageOf, startsIn, timeLeft } from "./rt-client.js";
 
 /**
  * The look of the elements. Each colour and size is a custom property, which a page may set. They are light or
@@ -33,7 +33,7 @@ const SHEET = `
 :host([hidden]), [hidden] { display: none !important; }
 * { box-sizing: border-box; }
 p, ul { margin: 0; padding: 0; }
-ul { list-style: none; }
+ul, .plain { list-style: none; margin: 0; padding: 0; }
 header { display: flex; flex-wrap: wrap; gap: 4px var(--_gap); align-items: baseline; }
 .title { font-weight: 600; flex: 1 1 8em; margin: 0; font-size: inherit; }
 .status, .detail, .empty, time { color: var(--_muted); font-size: 0.87em; }
@@ -47,6 +47,7 @@ header { display: flex; flex-wrap: wrap; gap: 4px var(--_gap); align-items: base
 .band { position: absolute; inset: 0 0 0 auto; background: color-mix(in srgb, var(--_accent) 30%, transparent); }
 .likely { position: absolute; inset-block: 0; width: 2px; margin-left: -1px; background: color-mix(in srgb, var(--_accent) 75%, transparent); }
 .bar[data-status="completed"] .fill { background: var(--_good); }
+.bar[data-status="partial"] .fill { background: var(--_warn); }
 .bar[data-status="failed"] .fill, .bar[data-status="dead"] .fill { background: var(--_bad); }
 .bar.unknown .fill { width: 35% !important; animation: slide 1.4s ease-in-out infinite; }
 @keyframes slide { from { translate: -100% 0; } to { translate: 300% 0; } }
@@ -89,20 +90,6 @@ button, .actions a {
 button:hover, .actions a:hover { border-color: var(--_accent); }
 button:disabled { color: var(--_muted); cursor: default; border-color: var(--_line); }
 button:focus-visible, a:focus-visible, li:focus-visible { outline: 2px solid var(--_accent); outline-offset: 2px; }
-.badge {
-  min-width: 1.6em; padding: 0 6px; border-radius: 1em; text-align: center; font-size: 0.8em; font-weight: 600;
-  background: var(--_accent); color: var(--_on-accent);
-}
-.items { margin-top: 8px; max-height: var(--rt-inbox-height, 28rem); overflow-y: auto; }
-li { padding: 10px 8px 10px 14px; border-top: 1px solid var(--_line); position: relative; }
-li[data-status="unread"]::before {
-  content: ""; position: absolute; left: 0; top: 1.05em; width: 7px; height: 7px; border-radius: 50%; background: var(--_accent);
-}
-li[data-status="unread"] .name { font-weight: 600; }
-li .name { color: inherit; }
-li .actions { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 6px; }
-.content { white-space: pre-line; color: var(--_muted); font-size: 0.93em; }
-.name { flex: 1 1 14em; }
 .sr { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 @media (prefers-reduced-motion: reduce) {
   .fill { transition: none; }
@@ -116,15 +103,20 @@ li .actions { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 6px; }
 }
 `;
 
-let sheet = null;
+const made = new Map();
 
-/** Return the style sheet, made once. One that a script has made is allowed by any policy of contents. */
-function styleSheet() {
-  if (!sheet) {
-    sheet = new CSSStyleSheet();
-    sheet.replaceSync(SHEET);
+/** Return the style sheet of a text, made once. One that a script has made is allowed by any policy of contents. */
+function sheetOf(text) {
+  if (!made.has(text)) {
+    made.set(text, new CSSStyleSheet());
+    made.get(text).replaceSync(text);
   }
-  return sheet;
+  return made.get(text);
+}
+
+/** Return the style sheet that all elements have. */
+function styleSheet() {
+  return sheetOf(SHEET);
 }
 
 /** What all elements share: which client they use, and how they are drawn. */
@@ -179,6 +171,9 @@ const OFFLINE = "Offline. This comes back by itself.";
  * `token` (all elements with the same ones share it), else `Client.default` as soon as there is one.
  */
 class RealtimeElement extends HTMLElement {
+  /** The texts of style sheets that an element has besides those of all. */
+  static sheets = [];
+
   #client = null;
   #given = null;
   #release = null;
@@ -199,6 +194,12 @@ class RealtimeElement extends HTMLElement {
   build() {
     return [];
   }
+
+  /** Begin with the shadow root, once all that `build` returned is in it. */
+  built() {}
+
+  /** Learn where the connection stands now. */
+  stateChanged() {}
 
   /** Follow what is shown; listeners end with `signal`. Return what ends the rest. */
   follow() {
@@ -246,9 +247,10 @@ class RealtimeElement extends HTMLElement {
 
   #draw() {
     const root = this.attachShadow({ mode: "open" });
-    root.adoptedStyleSheets = [styleSheet()];
+    root.adoptedStyleSheets = [styleSheet(), ...this.constructor.sheets.map(sheetOf)];
     this.#notice.hidden = true;
     root.append(...this.build(), this.#notice);
+    this.built();
   }
 
   #useOwn() {
@@ -290,6 +292,7 @@ class RealtimeElement extends HTMLElement {
     const { state, reason } = this.#client.status;
     if (this.getAttribute("state") === "error" && state !== "online") return;
     this.setAttribute("state", state);
+    this.stateChanged(state);
     if (state === "offline") this.#say(OFFLINE, "notice");
     else if (state === "closed") this.#say(`Not connected: ${reason}`, "error");
     else if (state === "online") this.#say("", "notice");
@@ -302,14 +305,232 @@ class RealtimeElement extends HTMLElement {
   }
 }
 
+/** Return what to tell a person of an error. */
 function messageOfError(error) {
-  return error.detail || error.title || error.message || String(error);
+  if (error instanceof ConnectionLost) return "The server cannot be reached";
+  const told = error.detail || error.title || error.message || String(error);
+  return [told, ...(error.errors ?? [])].join("; ");
 }
+
+/** The states of tasks and batches, as they are shown. */
+
+const STATUS_ICONS = {
+  queued: "○", delayed: "◷", processing: "◐", completed: "✓", partial: "!", failed: "✕", dead: "✕", cancelled: "–",
+};
+
+/** The tasks of a batch as a grid: which failed, why, and a way to each. */
+
+
+// The most tasks that are shown; those that failed are among them first.
+const MOST_SHOWN = 500;
+// It is listed anew no more often than this while it runs [ms].
+const LEAST_MS = 700;
+const ORDER = ["failed", "dead", "processing", "queued", "delayed", "cancelled", "completed"];
+
+class BatchGrid {
+  node = make("ul", { part: "grid", className: "grid", "aria-label": "Tasks of the batch" });
+  more = make("p", { className: "muted" });
+  #open;
+  #cells = new Map();
+  #batch = null;
+  #signal = null;
+  #timer = 0;
+  #isLoading = false;
+  #mustAgain = false;
+
+  /** `open(task)` returns the address of a task's page, "" for none. */
+  constructor(open) {
+    this.#open = open;
+    this.more.hidden = true;
+  }
+
+  begin(batch, signal) {
+    [this.#batch, this.#signal] = [batch, signal];
+    this.#cells.clear();
+    this.node.replaceChildren();
+    this.more.hidden = true;
+    signal.addEventListener("abort", () => clearTimeout(this.#timer));
+    this.loadSoon();
+  }
+
+  /** List them anew, soon: something has changed. */
+  loadSoon() {
+    this.#timer ||= setTimeout(() => this.#load(), this.#cells.size ? LEAST_MS : 0);
+  }
+
+  async #load() {
+    this.#timer = 0;
+    this.#mustAgain = this.#isLoading;
+    if (this.#isLoading) return;
+    this.#isLoading = true;
+    const signal = this.#signal;
+    const tasks = [];
+    try {
+      for await (const task of this.#batch.tasks()) {
+        tasks.push(task);
+        if (tasks.length > MOST_SHOWN * 2 || signal.aborted) break;
+      }
+      if (!signal.aborted) this.#draw(tasks);
+    } catch {
+      // The element tells of the connection; the next change asks again.
+    } finally {
+      this.#isLoading = false;
+      if (this.#mustAgain && !signal.aborted) this.loadSoon();
+    }
+  }
+
+  #draw(tasks) {
+    const sorted = tasks
+      .map((task, at) => ({ task, at }))
+      .sort((one, other) => ORDER.indexOf(one.task.status) - ORDER.indexOf(other.task.status) || other.at - one.at)
+      .map(({ task }) => task)
+      .slice(0, MOST_SHOWN);
+    // One that stands where it stood keeps the focus.
+    sorted.map((task) => this.#cellOf(task)).forEach((item, at) => {
+      if (this.node.children[at] !== item) this.node.insertBefore(item, this.node.children[at] ?? null);
+    });
+    while (this.node.children.length > sorted.length) this.node.lastElementChild.remove();
+    this.more.hidden = tasks.length <= MOST_SHOWN;
+    setText(this.more, `The first ${MOST_SHOWN} are shown, those that failed before the others.`);
+  }
+
+  #cellOf(task) {
+    const { task_id: id, label, status, error, progress } = task;
+    const cell = this.#cells.get(id) ?? this.#makeCell(task);
+    cell.item.dataset.status = status;
+    setText(cell.icon, STATUS_ICONS[status] ?? "·");
+    setText(cell.name, label || id);
+    setText(cell.state, status === "processing" ? `${Math.floor(progress)} %` : status);
+    setText(cell.why, error ?? "");
+    return cell.item;
+  }
+
+  #makeCell(task) {
+    const [icon, name, state, why] = ["icon", "name", "state", "why"].map((className) => make("span", { className }));
+    icon.setAttribute("aria-hidden", "true");
+    const href = this.#open(task);
+    const link = make(href ? "a" : "div", { className: "cell", ...(href ? { href } : {}), children: [icon, name, state, why] });
+    const item = make("li", { part: "task", children: [link] });
+    const cell = { item, icon, name, state, why };
+    this.#cells.set(task.task_id, cell);
+    return cell;
+  }
+}
+
+/** The look of the full views of tasks and batches. */
+
+const DETAILS_SHEET = `
+:host([full]) { padding: 20px; border-radius: 12px; }
+:host([full]) h2.title { font-size: 1.35em; font-weight: 650; letter-spacing: -0.01em; flex: 1 1 auto; }
+:host([full]) header { align-items: center; }
+:host([full]) .bar { margin-top: 12px; }
+:host([full]) .status, .attempts .status {
+  border-radius: 1em; padding: 1px 10px; font-size: 0.8em; font-weight: 600; color: var(--_tone);
+  background: color-mix(in srgb, var(--_tone) 13%, transparent);
+}
+.status { --_tone: var(--_muted); }
+.status[data-status="processing"], .status[data-status="running"] { --_tone: var(--_accent); }
+.status[data-status="completed"] { --_tone: var(--_good); }
+.status[data-status="failed"], .status[data-status="dead"] { --_tone: var(--_bad); }
+.status[data-status="partial"] { --_tone: var(--_warn); }
+:host([full]) button { min-height: 36px; padding: 4px 14px; }
+button.main { background: var(--_accent); color: var(--_on-accent); border-color: var(--_accent); }
+@media (max-width: 30rem), (pointer: coarse) { :host([full]) button, .cell { min-height: 44px !important; } }
+:host([full][state="offline"]) :is(.bar, .times, .steps) { opacity: 0.55; }
+:host([state="error"]) :is(.tab-row, .view, .grid) { display: none; }
+.facts-line { color: var(--_muted); font-size: 0.87em; margin-top: 2px; }
+.facts-line:empty, .callout:empty { display: none; }
+.callout {
+  margin-top: 12px; padding: 10px 14px; border-radius: 8px; border: 1px solid color-mix(in srgb, var(--_bad) 35%, transparent);
+  background: color-mix(in srgb, var(--_bad) 8%, transparent);
+}
+.question {
+  border-color: color-mix(in srgb, var(--_accent) 40%, transparent); background: color-mix(in srgb, var(--_accent) 8%, transparent);
+  display: grid; gap: 8px;
+}
+.tab-row { display: flex; overflow-x: auto; scrollbar-width: none; gap: 2px; margin-top: 16px; border-bottom: 1px solid var(--_line); }
+.tab-row [role="tab"] {
+  flex: none; border: 0; border-bottom: 2px solid transparent; border-radius: 0; padding: 6px 12px; color: var(--_muted); background: none;
+}
+.tab-row [role="tab"][aria-selected="true"] { color: var(--_text); border-bottom-color: var(--_accent); font-weight: 600; }
+.view { padding-top: 12px; max-height: var(--rt-view-height, 36rem); overflow-y: auto; }
+.view .steps { max-height: none; margin: 0; }
+.view:focus-visible, pre:focus-visible { outline: 2px solid var(--_accent); outline-offset: 2px; }
+.muted { color: var(--_muted); }
+h3 { font-size: 1em; margin: 16px 0 6px; }
+.pairs { display: grid; grid-template-columns: minmax(7em, max-content) minmax(0, 1fr); gap: 4px 16px; margin: 0; }
+.pairs dt { color: var(--_muted); }
+dd { margin: 0; }
+.values { display: grid; gap: 6px; }
+.value { white-space: pre-line; }
+pre {
+  margin: 8px 0 0; padding: 10px; border-radius: 8px; background: color-mix(in srgb, var(--_track) 50%, transparent);
+  font-size: 0.8em; overflow-x: auto; white-space: pre-wrap;
+}
+.json { margin-top: 14px; }
+.json summary { color: var(--_muted); cursor: pointer; font-size: 0.87em; }
+.output { list-style: none; margin: 0; padding: 0; font: 0.85em/1.6 ui-monospace, monospace; }
+.output li { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 12px; }
+.output time { color: var(--_muted); }
+.attempts li { border-top: 1px solid var(--_line); padding: 8px 0; }
+.attempts li:first-child { border: 0; }
+.cause { font-weight: 600; margin-bottom: 10px; }
+.chain { margin: 0; padding: 0; list-style: none; }
+.chain li { display: flex; gap: 12px; justify-content: space-between; padding: 0 0 12px 18px; position: relative; border-left: 2px solid var(--_line); margin-left: 5px; }
+.chain li::before { content: ""; position: absolute; left: -6px; top: 6px; width: 10px; height: 10px; border-radius: 50%; background: var(--_accent); }
+.chain li:last-child { border-color: transparent; }
+.chain time { color: var(--_muted); font-size: 0.85em; white-space: nowrap; }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 13rem), 1fr)); gap: 8px; margin-top: 16px; }
+.cell {
+  display: grid; grid-template-columns: 22px minmax(0, 1fr) auto; gap: 2px 8px; align-items: baseline; height: 100%; color: inherit;
+  text-decoration: none; border: 1px solid var(--_line); border-radius: 8px; padding: 8px 10px; --_tone: var(--_muted);
+}
+a.cell:hover { border-color: var(--_tone); }
+.cell .icon { color: var(--_tone); font-weight: 700; text-align: center; }
+.cell .name { font-weight: 600; }
+.cell .state { color: var(--_tone); font-size: 0.85em; font-weight: 600; }
+.cell .why { grid-column: 2 / -1; color: var(--_bad); font-size: 0.85em; }
+.cell .why:empty { display: none; }
+li[data-status="processing"] .cell { --_tone: var(--_accent); }
+li[data-status="completed"] .cell { --_tone: var(--_good); }
+li:is([data-status="failed"], [data-status="dead"]) .cell { --_tone: var(--_bad); border-color: color-mix(in srgb, var(--_bad) 45%, transparent); }
+.analysis { display: grid; gap: 14px; }
+.decision-line { display: flex; align-items: center; gap: 10px; margin-bottom: 6px; }
+.decision { font-size: 1.05em; letter-spacing: 0.04em; border-radius: 8px; padding: 3px 14px; color: var(--_surface); background: var(--_muted); }
+.decision[data-decision="buy"] { background: var(--_good); }
+.decision[data-decision="sell"] { background: var(--_bad); }
+figure { margin: 0; }
+.chart { width: 100%; height: auto; display: block; }
+.chart text { fill: var(--_muted); font: 11px system-ui, sans-serif; }
+.chart .grid { stroke: var(--_line); stroke-width: 1; }
+.chart path { fill: none; stroke-width: 1.6; stroke-linejoin: round; stroke-linecap: round; vector-effect: non-scaling-stroke; }
+.chart .price { stroke: var(--_accent); stroke-width: 2; }
+.chart .price-area { fill: color-mix(in srgb, var(--_accent) 12%, transparent); stroke: none; }
+.chart .average-0 { stroke: var(--_warn); }
+.chart .average-1 { stroke: var(--_bad); stroke-dasharray: 5 4; }
+.legend { display: flex; flex-wrap: wrap; gap: 2px 16px; font-size: 0.82em; color: var(--_muted); padding-left: 0; }
+.legend li::before { content: ""; display: inline-block; width: 16px; border-top: 2px solid var(--_tone); vertical-align: middle; margin-right: 6px; }
+.legend .price { --_tone: var(--_accent); }
+.legend .average-0 { --_tone: var(--_warn); }
+.legend .average-1 { --_tone: var(--_bad); }
+.legend .average-1::before { border-top-style: dashed; }
+.scores { display: grid; gap: 6px; }
+.scores li { display: grid; grid-template-columns: minmax(6em, 9em) minmax(0, 1fr) 3.2em; gap: 10px; align-items: center; font-size: 0.93em; }
+.score-track { position: relative; height: 10px; border-radius: 5px; background: linear-gradient(to right, transparent calc(50% - 1px), var(--_line) 0 calc(50% + 1px), transparent 0), var(--_track); overflow: hidden; }
+.score-bar { position: absolute; inset-block: 0; background: var(--_good); }
+.score-bar[data-sign="bad"] { background: var(--_bad); }
+.score { text-align: right; font-variant-numeric: tabular-nums; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: 8px; margin: 0; }
+.facts div { border: 1px solid var(--_line); border-radius: 8px; padding: 8px 10px; }
+.facts dt { color: var(--_muted); font-size: 0.8em; }
+.facts dd { font-weight: 600; }
+`;
 
 /** Times in words, in the time zone and the way of writing of the reader. */
 
 const DAY_SECONDS = 86_400;
 const TIME = { hour: "numeric", minute: "2-digit" };
+const FULL = { dateStyle: "medium", timeStyle: "medium" };
 const DATE = { day: "numeric", month: "short", ...TIME };
 
 // Making one takes long.
@@ -360,6 +581,18 @@ function startInWords({ seconds, high, finish }, now) {
   const bound = high !== null && roughly(high) !== roughly(seconds) ? `, at the latest ${roughly(high)}` : "";
   const moment = seconds < 3570 ? "" : ` (${clockOf(finish, now)})`;
   return `starts in about ${roughly(seconds)}${bound}${moment}`;
+}
+
+/** Return a moment in full, as a title has it. */
+function momentInWords(moment) {
+  return format(FULL).format(moment);
+}
+
+/** Return how long ago a moment was: "now", "5 min ago"; its date after a week. */
+function agoInWords(moment, now = Date.now()) {
+  const seconds = (now - moment) / 1000;
+  if (seconds < 5) return "now";
+  return seconds < 7 * DAY_SECONDS ? `${roughly(seconds)} ago` : format(DATE).format(moment);
 }
 
 /**
@@ -799,14 +1032,439 @@ class Drawing {
   }
 }
 
+/** What a task asks its user, with the answers that it takes: the notification of `run.ask`. */
+
+
+/** Return whether a notification is an open question of a task. */
+function isQuestionOf(taskId, { metadata, actions = [], answered, archived_at: archived }) {
+  return metadata?.task_id === taskId && metadata.question && actions.length > 0 && !answered && !archived;
+}
+
+class TaskQuestion {
+  node = make("div", { part: "question", className: "callout question" });
+  #client = null;
+  #taskId = "";
+  #shownId = null;
+
+  constructor() {
+    this.node.hidden = true;
+  }
+
+  /** Look for the question that is open, and for those that come. */
+  begin(client, taskId, signal) {
+    this.#client = client;
+    this.#taskId = taskId;
+    this.end();
+    this.#read(signal).catch(() => {
+      // Without the inbox there is no question to show; the element itself tells of the connection.
+    });
+  }
+
+  end() {
+    this.#shownId = null;
+    this.node.hidden = true;
+  }
+
+  async #read(signal) {
+    for await (const { type, isFirst, notification, items = [], deleted = [] } of this.#client.inbox.events({ signal })) {
+      if (isFirst || type === "resync") this.#take((await this.#client.inbox.list({ state: "pinned", limit: 50 })).items);
+      this.#take(notification ? [notification] : items);
+      if (deleted.includes(this.#shownId)) this.end();
+    }
+  }
+
+  #take(items) {
+    for (const one of items) {
+      if (isQuestionOf(this.#taskId, one)) this.#show(one);
+      else if (one.id === this.#shownId) this.end();
+    }
+  }
+
+  #show({ id, title, content, actions }) {
+    this.#shownId = id;
+    const buttons = actions.map(({ id: action, label }) =>
+      make("button", { part: "button", className: "main", type: "button", text: label, on: { click: () => this.#answer(id, action) } }));
+    const told = content ? [make("p", { className: "content", text: content })] : [];
+    this.node.replaceChildren(make("p", { children: [make("b", { text: title })] }), ...told, make("div", { className: "row", children: buttons }));
+    this.node.hidden = false;
+  }
+
+  async #answer(id, action) {
+    for (const button of this.node.querySelectorAll("button")) button.disabled = true;
+    try {
+      await this.#client.inbox.answer(id, action);
+      this.end();
+    } catch (error) {
+      for (const button of this.node.querySelectorAll("button")) button.disabled = false;
+      this.node.append(make("p", { className: "error", role: "alert", text: messageOfError(error) }));
+    }
+  }
+}
+
+/** How results are drawn: by the view of their kind, else as plain names and values. */
+
+
+const views = new Map();
+// Deeper values are shown as JSON.
+const MOST_DEPTH = 4;
+const MOST_ITEMS_SHOWN = 100;
+const ACRONYMS = /\b(api|html|http|id|json|llm|pdf|sql|url|utc)\b/g;
+
+/**
+ * Draw the results of a kind by `view(result, task)`, which returns a node, or null for the plain view. `task` is what
+ * `GET /api/tasks/{id}` tells of it. A node from a view stands in the shadow root of `<rt-task full>`.
+ */
+function setResultView(kind, view) {
+  views.set(kind, view);
+}
+
+/** Return the node of a result. */
+function drawResult(kind, result, task) {
+  return ownView(kind, result, task) ?? make("div", { className: "plain-result", children: [drawValue(result), jsonOf(result)] });
+}
+
+function ownView(kind, result, task) {
+  try {
+    return views.get(kind)?.(result, task) ?? null;
+  } catch (error) {
+    // The view is the author's, the result is the worker's: it is shown without the view.
+    console.warn(`the view of the kind ${kind} failed`, error);
+    return null;
+  }
+}
+
+/** Return a value as a person reads it. */
+function drawValue(value, depth = 0) {
+  if (value === null || value === undefined) return make("span", { className: "muted", text: "none" });
+  if (typeof value === "boolean") return make("span", { text: value ? "yes" : "no" });
+  if (typeof value !== "object") return make("span", { className: "value", text: String(value) });
+  if (depth >= MOST_DEPTH) return make("code", { text: JSON.stringify(value) });
+  return Array.isArray(value) ? drawArray(value, depth) : drawObject(value, depth);
+}
+
+function drawArray(items, depth) {
+  if (!items.length) return make("span", { className: "muted", text: "empty" });
+  const shown = items.slice(0, MOST_ITEMS_SHOWN);
+  const more = items.length > shown.length ? `, and ${items.length - shown.length} more` : "";
+  if (shown.every((one) => typeof one !== "object" || one === null)) {
+    return make("span", { className: "value", text: shown.join(", ") + more });
+  }
+  const drawn = shown.map((one) => make("li", { children: [drawValue(one, depth + 1)] }));
+  return make("ul", { className: "values", children: [...drawn, ...(more ? [make("li", { text: more })] : [])] });
+}
+
+function drawObject(value, depth) {
+  const pairs = Object.entries(value).slice(0, MOST_ITEMS_SHOWN);
+  if (!pairs.length) return make("span", { className: "muted", text: "empty" });
+  const drawn = pairs.flatMap(([name, one]) => [
+    make("dt", { text: nameInWords(name) }),
+    make("dd", { children: [drawValue(one, depth + 1)] }),
+  ]);
+  return make("dl", { className: "pairs", children: drawn });
+}
+
+function jsonOf(value) {
+  const text = make("pre", { tabindex: 0, text: JSON.stringify(value, null, 2) });
+  return make("details", { className: "json", children: [make("summary", { text: "As JSON" }), text] });
+}
+
+/** Return the name of a field as people write it: "research_depth" is "Research depth". */
+function nameInWords(name) {
+  const words = name.replace(/[_-]+/g, " ").trim().replace(ACRONYMS, (one) => one.toUpperCase());
+  return words ? words[0].toUpperCase() + words.slice(1) : name;
+}
+
+/** A row of tabs over one panel, by the keys of the ARIA pattern: arrows, Home and End. */
+
+
+const TAB_STEPS = { ArrowRight: 1, ArrowLeft: -1 };
+
+class Tabs {
+  #row;
+  #panel;
+  #onChoose;
+
+  /**
+   * @param {HTMLElement} row
+   * @param {HTMLElement} panel what the chosen tab shows
+   * @param {Object<string, {title: string}>} tabs by their names; the first is chosen
+   * @param {() => void} onChoose
+   */
+  constructor(row, panel, tabs, onChoose) {
+    this.#row = row;
+    this.#panel = panel;
+    this.#onChoose = onChoose;
+    row.append(...Object.entries(tabs).map(([name, { title }]) => this.#make(name, title)));
+    this.#mark(row.firstElementChild);
+    row.addEventListener("keydown", (event) => this.#move(event));
+  }
+
+  get chosen() {
+    return this.#row.querySelector("[aria-selected=true]").dataset.tab;
+  }
+
+  label(name, text) {
+    const tab = this.#row.querySelector(`[data-tab=${name}]`);
+    if (tab.textContent !== text) tab.textContent = text;
+  }
+
+  /** Take a tab away, or bring it back; the first takes the place of one that was chosen. */
+  hide(name, isHidden = true) {
+    const tab = this.#row.querySelector(`[data-tab=${name}]`);
+    tab.hidden = isHidden;
+    if (isHidden && tab.ariaSelected === "true") this.#choose(this.#row.firstElementChild);
+  }
+
+  /** Choose a tab by its name. */
+  choose(name) {
+    this.#choose(this.#row.querySelector(`[data-tab=${name}]`));
+  }
+
+  #make(name, title) {
+    const tab = make("button", { part: "tab", type: "button", id: `tab-${name}`, role: "tab", text: title, "data-tab": name });
+    tab.setAttribute("aria-controls", this.#panel.id);
+    tab.addEventListener("click", () => this.#choose(tab));
+    return tab;
+  }
+
+  #choose(tab) {
+    if (tab.ariaSelected === "true") return;
+    this.#mark(tab);
+    this.#onChoose();
+  }
+
+  /** Mark the chosen one: only it is reached by Tab, the others by arrows. */
+  #mark(chosen) {
+    for (const tab of this.#row.children) {
+      tab.ariaSelected = String(tab === chosen);
+      tab.tabIndex = tab === chosen ? 0 : -1;
+    }
+    this.#panel.setAttribute("aria-labelledby", chosen.id);
+  }
+
+  #move(event) {
+    const tabs = [...this.#row.children].filter((tab) => !tab.hidden);
+    const index = tabs.indexOf(event.target) + (TAB_STEPS[event.key] ?? 0);
+    const ends = { Home: tabs[0], End: tabs.at(-1) };
+    const next = ends[event.key] ?? (TAB_STEPS[event.key] && tabs.at(index % tabs.length));
+    if (!next) return;
+    event.preventDefault();
+    next.focus();
+    this.#choose(next);
+  }
+}
+
+/** The full view of a task: when it ran, and tabs with its steps, result, output, parameters, attempts and reasons. */
+
+
+const VIEWS = {
+  steps: { title: "Steps" },
+  result: { title: "Result" },
+  output: { title: "Output" },
+  params: { title: "Parameters" },
+  attempts: { title: "Attempts" },
+  why: { title: "Why?" },
+};
+const MOST_LINES = 500;
+const OUTCOMES = { running: "running", completed: "completed", failed: "failed" };
+
+class TaskDetails {
+  #host;
+  #task = null;
+  #client = null;
+  #signal = null;
+  #known = null;
+  #read = null;
+  #lastLine = "";
+  #hasChosen = false;
+  #tabs;
+  #question = new TaskQuestion();
+  #facts = make("p", { part: "facts", className: "facts-line" });
+  #failure = make("p", { part: "failure", className: "callout" });
+  #row = make("div", { className: "tab-row", role: "tablist", "aria-label": "Parts of the task" });
+  #panel = make("div", { id: "view", className: "view", role: "tabpanel", tabindex: 0 });
+  #views = {};
+
+  /** `host` is the element, `steps` the nodes of the first tab. */
+  constructor(host, steps) {
+    this.#host = host;
+    for (const name of Object.keys(VIEWS)) this.#views[name] = make("div", { part: `view-${name}` });
+    this.#views.steps.append(...steps);
+    this.#views.output.append(make("ol", { className: "output", "aria-label": "Messages of the task, the newest last" }));
+    this.#panel.append(...Object.values(this.#views));
+    this.#tabs = new Tabs(this.#row, this.#panel, VIEWS, () => this.#chosen());
+    this.#row.addEventListener("click", () => (this.#hasChosen = true));
+    this.#show();
+  }
+
+  /** The nodes that stand above the bar, and below it. */
+  get nodes() {
+    return { above: [this.#facts], below: [this.#question.node, this.#failure, this.#row, this.#panel] };
+  }
+
+  /** Begin with another task. */
+  begin(client, task, signal) {
+    [this.#client, this.#task, this.#signal] = [client, task, signal];
+    this.#known = this.#read = null;
+    this.#lastLine = "";
+    this.#hasChosen = false;
+    setText(this.#facts, "");
+    setText(this.#failure, "");
+    this.#views.output.firstElementChild.replaceChildren();
+    for (const name of ["result", "params", "attempts", "why"]) this.#views[name].replaceChildren();
+    this.#tabs.hide("why", false);
+    this.#tabs.hide("result");
+    this.#tabs.choose("steps");
+    this.#question.begin(client, task.id, signal);
+  }
+
+  /** Take a snapshot; what it does not tell is asked for when the task goes over to another state. */
+  show(snapshot) {
+    this.#note(snapshot);
+    const state = `${snapshot.status} ${snapshot.attempt}`;
+    if (state === this.#read) return;
+    this.#read = state;
+    this.#reload();
+  }
+
+  /** Take the end. */
+  finish({ status, result, error }) {
+    setText(this.#failure, status === "completed" ? "" : (error ?? ""));
+    this.#question.end();
+    this.#read = null;
+    this.#reload();
+    if (status !== "completed" || result === null) return;
+    this.#tabs.hide("result", false);
+    this.#drawResult(result);
+    if (!this.#hasChosen) this.#tabs.choose("result");
+  }
+
+  /** What the task was submitted with; null while it is not known. */
+  get submission() {
+    return this.#known && { kind: this.#known.kind, params: this.#known.params, label: this.#known.label };
+  }
+
+  async #reload() {
+    const signal = this.#signal;
+    try {
+      const known = await this.#task.read();
+      if (signal.aborted) return;
+      this.#known = known;
+      this.#drawKnown(known);
+      if (this.#tabs.chosen === "why") await this.#loadReasons();
+    } catch (error) {
+      if (!signal.aborted && error.status !== 404) this.#host.showError(error);
+    }
+  }
+
+  #drawKnown(known) {
+    setText(this.#facts, whenOf(known).join(" · "));
+    this.#facts.title = known.ended_at ? momentInWords(Date.parse(known.ended_at)) : "";
+    this.#views.params.replaceChildren(paramsOf(known));
+    this.#views.attempts.replaceChildren(attemptsOf(known));
+    if (known.status === "completed" && known.result !== null) this.#drawResult(known.result);
+  }
+
+  #drawResult(result) {
+    const { kind } = this.#known ?? {};
+    // The kind says by which view; it comes with the rest.
+    if (!kind) return;
+    this.#views.result.replaceChildren(drawResult(kind, result, this.#known));
+  }
+
+  /** Keep each message once, as it came. */
+  #note({ message, updated_at: at }) {
+    const list = this.#views.output.firstElementChild;
+    if (!message || message === this.#lastLine) return;
+    this.#lastLine = message;
+    const moment = Date.parse(at);
+    const time = make("time", { datetime: at, text: new Date(moment).toLocaleTimeString() });
+    const wasAtEnd = this.#panel.scrollTop + this.#panel.clientHeight >= this.#panel.scrollHeight - 4;
+    list.append(make("li", { children: [time, make("span", { text: message })] }));
+    while (list.children.length > MOST_LINES) list.firstElementChild.remove();
+    if (wasAtEnd) this.#panel.scrollTop = this.#panel.scrollHeight;
+  }
+
+  #chosen() {
+    this.#show();
+    if (this.#tabs.chosen === "why") this.#loadReasons();
+  }
+
+  #show() {
+    for (const [name, view] of Object.entries(this.#views)) view.hidden = name !== this.#tabs.chosen;
+  }
+
+  async #loadReasons() {
+    const signal = this.#signal;
+    const view = this.#views.why;
+    if (!view.firstChild) view.replaceChildren(make("p", { className: "muted", text: "Loading …" }));
+    try {
+      const reasons = await this.#client.request("GET", `/api/tasks/${this.#task.id}/why`, undefined, { signal });
+      if (!signal.aborted) view.replaceChildren(...reasonsOf(reasons));
+    } catch (error) {
+      if (signal.aborted) return;
+      // A server of an earlier version cannot say.
+      if (error.status === 404) this.#tabs.hide("why");
+      else view.replaceChildren(make("p", { className: "error", text: messageOfError(error) }));
+    }
+  }
+}
+
+function whenOf({ created_at: made, started_at: started, ended_at: ended, attempt, max_attempts: most, kind }) {
+  const at = (moment) => clockOf(Date.parse(moment));
+  const facts = [kind];
+  if (started) facts.push(`started ${at(started)}`);
+  else facts.push(`submitted ${at(made)}`);
+  if (ended) facts.push(`ended ${at(ended)}`, ...(started ? [`took ${lengthOf((Date.parse(ended) - Date.parse(started)) / 1000)}`] : []));
+  if (attempt > 1) facts.push(`attempt ${attempt} of ${most || "any number"}`);
+  return facts;
+}
+
+function paramsOf({ params, tags, priority, key, task_id: id }) {
+  const more = { ...(tags?.length ? { tags } : {}), ...(key ? { key } : {}), ...(priority !== "normal" ? { priority } : {}), task_id: id };
+  return make("div", { children: [drawValue(params ?? {}), make("h3", { text: "Task" }), drawValue(more)] });
+}
+
+function attemptsOf({ attempts = [], max_attempts: most }) {
+  if (!attempts.length) return make("p", { className: "muted", text: "It has not been started yet." });
+  const drawn = attempts.map(({ attempt, started_at: started, ended_at: ended, outcome, error }) => {
+    const took = ended ? `, took ${lengthOf((Date.parse(ended) - Date.parse(started)) / 1000)}` : "";
+    const head = make("p", { children: [
+      make("b", { text: `Attempt ${attempt}` }), " ",
+      make("span", { className: "status", "data-status": outcome, text: OUTCOMES[outcome] ?? outcome }), " ",
+      make("span", { className: "muted", text: `${momentInWords(Date.parse(started))}${took}` }),
+    ] });
+    return make("li", { children: [head, ...(error ? [make("p", { className: "error", text: error })] : [])] });
+  });
+  const bound = most ? [make("p", { className: "muted", text: `At most ${most} attempts.` })] : [];
+  return make("div", { children: [make("ol", { className: "attempts plain", children: drawn }), ...bound] });
+}
+
+function reasonsOf({ cause, chain = [] }) {
+  const drawn = chain.map(({ at, text }) => {
+    const moment = at === null || at === undefined ? null : Date.parse(at);
+    const time = moment === null ? [] : [make("time", { datetime: at, title: momentInWords(moment), text: agoInWords(moment) })];
+    return make("li", { children: [make("span", { text }), ...time] });
+  });
+  const head = cause ? [make("p", { className: "cause", text: cause.text })] : [];
+  return [...head, make("ol", { className: "chain", children: drawn })];
+}
+
 /** `<rt-task task-id>` and `<rt-batch batch-id>`: how far something has come. */
 
 
 const ENDED = new Set(["completed", "failed", "cancelled", "dead", "partial"]);
 const AGAIN = new Set(["failed", "cancelled", "dead"]);
+const RUN_AGAIN = "Run again";
+const RUN_COPY = "Run a copy";
+const RUN_FAILED = "Run again what failed";
+// What these verbs do is submitted anew.
+const COPIES = new Set([RUN_COPY, RUN_FAILED]);
 
 /** The base of both: a title, a status, a line of words, a button, and the drawing of the snapshot. */
 class ProgressElement extends RealtimeElement {
+  static sheets = [DETAILS_SHEET];
+
   #parts;
   #drawing;
   #watched = null;
@@ -814,15 +1472,26 @@ class ProgressElement extends RealtimeElement {
 
   build() {
     this.#drawing = new Drawing(this, (snapshot) => this.words(snapshot));
-    const title = make("p", { part: "title", className: "title", id: "title" });
+    const isFull = this.hasAttribute("full");
+    const title = make(isFull ? "h2" : "p", { part: "title", className: "title", id: "title" });
     const status = make("span", { part: "status", className: "status", text: "loading" });
     const detail = make("span", { part: "detail", className: "detail" });
     const button = make("button", { part: "button", type: "button", on: { click: () => this.#act() } });
     button.hidden = true;
     this.#parts = { title, status, detail, button };
-    const row = make("div", { className: "row", children: [detail, button] });
     const { bar, line, steps } = this.#drawing.nodes;
-    return [make("header", { part: "header", children: [title, status] }), ...bar, ...line, row, ...steps];
+    const { above, below } = this.buildMore(steps);
+    if (isFull) {
+      const head = make("header", { part: "header", children: [title, status, button] });
+      return [head, ...above, ...bar, ...line, make("div", { className: "row", children: [detail] }), ...below];
+    }
+    const row = make("div", { className: "row", children: [detail, button] });
+    return [make("header", { part: "header", children: [title, status] }), ...above, ...bar, ...line, row, ...below];
+  }
+
+  /** Return the nodes above the bar and below the line; `steps` are those of the drawing. */
+  buildMore(steps) {
+    return { above: [], below: steps };
   }
 
   /** Return what is watched. */
@@ -836,10 +1505,28 @@ class ProgressElement extends RealtimeElement {
     watched.addEventListener("progress", ({ detail }) => this.#show(detail.snapshot), { signal });
     watched.addEventListener("finished", ({ detail }) => this.#finish(detail), { signal });
     watched.addEventListener("error", ({ detail }) => client.state !== "closed" && this.#fail(detail), { signal });
+    this.begin(client, watched, signal);
     return () => {
       this.#drawing.stop();
       watched.close();
     };
+  }
+
+  /** Begin to show the rest; it ends with `signal`. */
+  begin() {}
+
+  /** Take a snapshot for the rest. */
+  showMore() {}
+
+  /** Take the end for the rest; return whether it tells the error. */
+  finishMore() {
+    return false;
+  }
+
+  /** Let nothing go on by the clock while nothing comes. */
+  stateChanged(state) {
+    if (state === "online" || state === "idle") this.#drawing.resume();
+    else this.#drawing.stop();
   }
 
   #fail(error) {
@@ -854,6 +1541,7 @@ class ProgressElement extends RealtimeElement {
     this.#drawing.reset();
     setText(title, this.title || this.getAttribute("label") || "");
     setText(status, "loading");
+    setAttribute(status, "data-status", null);
     setText(detail, "");
     button.hidden = true;
     this.removeAttribute("state");
@@ -861,18 +1549,21 @@ class ProgressElement extends RealtimeElement {
 
   #show(snapshot) {
     const { title, detail } = this.#parts;
-    setText(title, this.getAttribute("label") || snapshot.label || snapshot.kind || "");
+    setText(title, this.getAttribute("label") || snapshot.label || this.titleOf(snapshot));
     setText(detail, this.words(snapshot));
     this.#setStatus(snapshot.status);
     this.#drawing.show(snapshot, this.client.skew);
+    this.showMore(snapshot);
     this.#tell("rt-progress", snapshot);
   }
 
-  #finish({ status, error, result }) {
+  #finish(event) {
+    const { status, error, result } = event;
     this.#setStatus(status);
     const { snapshot } = this.#drawing.shown;
     if (snapshot) this.#drawing.show({ ...snapshot, status }, this.client.skew);
-    if (error) setText(this.#parts.detail, error);
+    if (this.finishMore(event)) setText(this.#parts.detail, "");
+    else if (error) setText(this.#parts.detail, error);
     this.#drawing.say(`${this.#parts.title.textContent}: ${status}`);
     this.#tell("rt-finished", { status, error, result });
   }
@@ -883,25 +1574,39 @@ class ProgressElement extends RealtimeElement {
     setText(shown, status);
     setAttribute(shown, "data-status", status);
     const verb = this.verbFor(status);
+    const hadFocus = this.shadowRoot.activeElement === button;
     button.hidden = !verb || this.hasAttribute("readonly");
     setText(button, verb ?? "");
     button.disabled = false;
+    if (hadFocus && button.hidden) this.#keepFocus();
+  }
+
+  /** Keep the focus here when its button goes. */
+  #keepFocus() {
+    this.#parts.title.tabIndex = -1;
+    this.#parts.title.focus();
   }
 
   verbFor(status) {
     if (!ENDED.has(status)) return "Cancel";
-    return AGAIN.has(status) ? "Run again" : null;
+    return AGAIN.has(status) ? RUN_AGAIN : null;
+  }
+
+  titleOf({ kind }) {
+    return kind ?? "";
   }
 
   async #act() {
     const { button } = this.#parts;
     button.disabled = true;
     try {
-      await (ENDED.has(this.#status) ? this.#watched.retry() : this.#watched.cancel());
+      if (COPIES.has(button.textContent)) this.#tell("rt-submitted", await this.copy());
+      else await (ENDED.has(this.#status) ? this.#watched.retry() : this.#watched.cancel());
       this.showError(null);
     } catch (error) {
-      button.disabled = false;
       this.showError(error);
+    } finally {
+      button.disabled = false;
     }
   }
 
@@ -910,16 +1615,41 @@ class ProgressElement extends RealtimeElement {
   }
 }
 
-/** Shows a task. `label` is its title in place of its own, `readonly` takes the button away. */
+/**
+ * Shows a task. `label` is its title in place of its own, `readonly` takes the button away. With `full` it has tabs with
+ * the result, drawn by the view of its kind, the messages, the parameters, the attempts and the reasons; and one that
+ * completed can be run as a copy, of which `rt-submitted` tells.
+ */
 class TaskElement extends ProgressElement {
   static observedAttributes = ["task-id", "src", "token", "label"];
+
+  #details = null;
 
   get watchedId() {
     return this.getAttribute("task-id") ?? "";
   }
 
+  buildMore(steps) {
+    if (!this.hasAttribute("full")) return super.buildMore(steps);
+    this.#details = new TaskDetails(this, steps);
+    return this.#details.nodes;
+  }
+
   watched(client) {
     return client.task(this.watchedId);
+  }
+
+  begin(client, task, signal) {
+    this.#details?.begin(client, task, signal);
+  }
+
+  showMore(snapshot) {
+    this.#details?.show(snapshot);
+  }
+
+  finishMore(event) {
+    this.#details?.finish(event);
+    return this.#details !== null;
   }
 
   words(snapshot) {
@@ -928,18 +1658,58 @@ class TaskElement extends ProgressElement {
     const counted = total ? `${done} of ${total}${unit ? ` ${unit}` : ""}` : "";
     return [message || step, counted].filter(Boolean).join(" · ");
   }
+
+  verbFor(status) {
+    return super.verbFor(status) ?? (this.#details ? RUN_COPY : null);
+  }
+
+  /** Submit it anew as another task; return that. */
+  async copy() {
+    const { kind, params, label } = this.#details.submission ?? (await this.client.task(this.watchedId).read());
+    const task = await this.client.submit(kind, params, label ? { label } : {});
+    return { task };
+  }
 }
 
-/** Shows a batch, by how many of its tasks have ended. */
+/**
+ * Shows a batch, by how many of its tasks have ended. With `full` it has a grid of them; each leads to the address that
+ * `task-link` tells, in which {id} is the task's; and those that failed can be run again as another batch, of which
+ * `rt-submitted` tells.
+ */
 class BatchElement extends ProgressElement {
   static observedAttributes = ["batch-id", "src", "token", "label"];
+
+  #grid = null;
 
   get watchedId() {
     return this.getAttribute("batch-id") ?? "";
   }
 
+  buildMore(steps) {
+    if (!this.hasAttribute("full")) return super.buildMore(steps);
+    this.#grid = new BatchGrid(({ task_id: id }) => (this.getAttribute("task-link") ?? "").replaceAll("{id}", id));
+    return { above: [], below: [...steps, this.#grid.node, this.#grid.more] };
+  }
+
   watched(client) {
     return client.batch(this.watchedId);
+  }
+
+  begin(_, batch, signal) {
+    this.#grid?.begin(batch, signal);
+  }
+
+  showMore() {
+    this.#grid?.loadSoon();
+  }
+
+  finishMore() {
+    this.#grid?.loadSoon();
+    return false;
+  }
+
+  titleOf({ total, kind }) {
+    return this.#grid ? `Batch of ${total}` : (kind ?? "");
   }
 
   words({ total, completed, failed, dead, cancelled }) {
@@ -949,151 +1719,1245 @@ class BatchElement extends ProgressElement {
   }
 
   verbFor(status) {
-    return status === "partial" ? "Run again" : super.verbFor(status);
+    if (status !== "partial" && !AGAIN.has(status)) return super.verbFor(status);
+    if (status === "cancelled") return null;
+    return this.#grid ? RUN_FAILED : RUN_AGAIN;
+  }
+
+  /** Submit those that failed as another batch, which can be watched as a whole: this one has its end. */
+  async copy() {
+    const failed = [];
+    for await (const task of this.client.batch(this.watchedId).tasks()) {
+      if (task.status === "failed" || task.status === "dead") failed.push(task);
+    }
+    if (!failed.length) throw new TypeError("those that failed were run again already");
+    return { batch: await this.client.submitBatch(failed[0].kind, failed.map(({ params }) => params).reverse()) };
   }
 }
 
-/** `<rt-inbox>`: one's notifications. */
+/** The markup of `<rt-inbox>`: constant, so that nothing of the server is read as HTML. */
 
+const BELL = `
+<button id="bell" part="bell" class="bell" type="button" aria-expanded="false" aria-controls="inbox" aria-haspopup="dialog">
+  <svg aria-hidden="true" viewBox="0 0 24 24" width="22" height="22"><path fill="none" stroke="currentColor" stroke-width="1.8"
+    stroke-linecap="round" stroke-linejoin="round"
+    d="M18 9a6 6 0 1 0-12 0c0 5-2 6.5-2 6.5h16S18 14 18 9M10 19.5a2.2 2.2 0 0 0 4 0"/></svg>
+  <span id="unseen-badge" class="count" hidden>0</span>
+  <span id="bell-name" class="sr">Notifications</span>
+</button>`;
 
-/** Return an address that may be followed: of http or https; null for any other. */
-function linkOf(text) {
-  try {
-    const url = new URL(text, document.baseURI);
-    return url.protocol === "http:" || url.protocol === "https:" ? url.href : null;
-  } catch {
-    return null;
-  }
+const PANEL = `
+<div class="inbox-head">
+  <h2 id="inbox-title" part="title" tabindex="-1"></h2>
+  <span id="unread-badge" part="badge" class="badge" hidden></span>
+  <span id="inbox-count" class="sr" role="status"></span>
+  <button id="inbox-close" part="button" class="quiet icon-button" type="button" aria-label="Close the notifications">✕</button>
+  <div class="verbs">
+    <button id="read-all" part="button" class="quiet" type="button" disabled>Mark all as read</button>
+    <button id="archive-read" part="button" class="quiet" type="button">Archive read</button>
+  </div>
+</div>
+<div id="inbox-tabs" role="tablist" aria-label="Which notifications"></div>
+<form id="inbox-search" role="search">
+  <label for="inbox-words" class="sr">Words of the title</label>
+  <input id="inbox-words" type="search" placeholder="Search titles" maxlength="200" autocomplete="off">
+</form>
+<p id="inbox-error" class="error" role="alert"></p>
+<div id="inbox-panel" role="tabpanel" tabindex="0" aria-busy="true">
+  <ul id="notifications" part="items" class="plain" tabindex="-1" aria-label="Notifications, the newest first"></ul>
+  <p id="inbox-empty" part="empty" class="nothing">Loading …</p>
+  <button id="more" part="button" type="button" hidden>Older ones</button>
+</div>
+<div class="inbox-foot">
+  <slot></slot>
+  <details id="preferences">
+    <summary>Preferences</summary>
+    <form id="preferences-form" hidden>
+      <table>
+        <thead><tr><th scope="col">Tell me of</th><th scope="col">live</th><th scope="col">by e-mail</th></tr></thead>
+        <tbody id="types"></tbody>
+      </table>
+      <div class="pref">
+        <label for="least-severity">Least severity</label>
+        <select id="least-severity">
+          <option>info</option><option>success</option><option>warning</option><option>error</option>
+        </select>
+      </div>
+      <label class="check"><input id="quiet" type="checkbox"> Quiet hours</label>
+      <fieldset id="quiet-hours" hidden>
+        <legend class="sr">Quiet hours</legend>
+        <label>from <input id="quiet-from" type="time" required></label>
+        <label>to <input id="quiet-to" type="time" required></label>
+        <label>in <input id="quiet-zone" required maxlength="64" autocomplete="off" spellcheck="false" aria-label="Time zone"></label>
+        <label class="check"><input id="quiet-errors" type="checkbox"> not for errors</label>
+      </fieldset>
+      <div class="pref">
+        <label for="locale">Language <span class="hint">a tag such as en or de-AT; empty: the server's</span></label>
+        <input id="locale" maxlength="35" autocomplete="off" spellcheck="false">
+      </div>
+      <label id="address-line" class="check"><input id="address-on" type="checkbox"> Write to my e-mail address</label>
+      <button part="button" type="submit">Save</button>
+      <span id="preferences-told" role="status"></span>
+    </form>
+    <p id="preferences-error" class="error" role="alert"></p>
+  </details>
+</div>
+<div id="inbox-toast" hidden>
+  <span id="toast-text" role="status"></span>
+  <button id="undo" part="button" class="quiet" type="button" hidden>Undo</button>
+  <button id="toast-close" part="button" class="quiet icon-button" type="button" aria-label="Close this message">✕</button>
+</div>`;
+
+/** Return the nodes of a constant markup. */
+function nodesOf(markup) {
+  const template = document.createElement("template");
+  template.innerHTML = markup;
+  return template.content;
 }
 
-/** Shows the inbox with its counts. `label` is its title. */
-class InboxElement extends RealtimeElement {
-  static observedAttributes = ["src", "token", "label"];
-  #parts;
-  #inbox = null;
-  // The row of each notification, and what it was drawn from.
-  #rows = new Map();
+/** The user's notifications as an element knows them: what came by lists and what came live, in one place. */
 
-  build() {
-    const title = make("h2", { part: "title", className: "title", id: "title" });
-    const badge = make("span", { part: "badge", className: "badge" });
-    const readAll = make("button", {
-      part: "button", type: "button", text: "Mark all as read", on: { click: () => this.#do(() => this.#inbox.readAll()) },
-    });
-    const list = make("ul", { part: "items", className: "items", "aria-labelledby": "title", on: { keydown: (event) => this.#move(event) } });
-    const empty = make("p", { part: "empty", className: "empty", text: "loading" });
-    const more = make("button", { part: "button", className: "more", type: "button", text: "Older ones", on: { click: () => this.#do(() => this.#inbox.more()) } });
-    const said = make("span", { className: "sr", "aria-live": "polite" });
-    badge.hidden = more.hidden = true;
-    readAll.disabled = true;
-    this.#parts = { title, badge, readAll, list, empty, more, said };
-    return [make("header", { part: "header", children: [title, badge, readAll] }), list, empty, more, said];
+const isInInbox = (one) => !one.archived_at && !one.snoozed_until;
+
+/** The tabs: what the server is asked for, and which notifications stand there. */
+const INBOX_TABS = {
+  inbox: { title: "Inbox", query: { state: "inbox" }, has: isInInbox },
+  unread: {
+    title: "Unread",
+    query: { state: "inbox", status: "unread" },
+    // A broadcast is kept nowhere, so nobody can mark it read.
+    has: (one) => isInInbox(one) && one.status === "unread" && isKept(one),
+  },
+  pinned: { title: "Pinned", query: { state: "pinned" }, has: (one) => isInInbox(one) && one.pinned },
+  snoozed: { title: "Snoozed", query: { state: "snoozed" }, has: (one) => !one.archived_at && !!one.snoozed_until },
+  archived: { title: "Archived", query: { state: "archived" }, has: (one) => !!one.archived_at },
+};
+
+const NO_COUNTS = { unread: 0, unseen: 0, version: -1 };
+const KEPT_VERSIONS = 5000;
+const KEPT_BROADCASTS = 20;
+
+/** Whether the server keeps it: a broadcast is everybody's, and kept nowhere. */
+function isKept(one) {
+  return Boolean(one.user_id);
+}
+
+/**
+ * Every tab is in the order of `seq`, the highest first. An event replaces what is known of its
+ * notifications; a list does so unless an event of its version or a later one came before it.
+ */
+class InboxStore {
+  counts = NO_COUNTS;
+  /** Rises when what is known is dropped: an answer to an older question is of no use. */
+  generation = 0;
+  #known = new Map();
+  /** The version of the last event about each id, also of those that are gone. */
+  #versions = new Map();
+  #pages = new Map();
+  #words = [];
+  #top = 0;
+  #begin = 0;
+
+  /** Forget all: it is another user's. */
+  clear() {
+    this.#known.clear();
+    this.#top = 0;
+    this.#begin = 0;
+    this.counts = NO_COUNTS;
+    this.restart();
   }
 
-  follow(client, signal) {
-    const inbox = (this.#inbox = client.inbox);
-    setText(this.#parts.title, this.getAttribute("label") || "Notifications");
-    inbox.addEventListener("update", () => this.#draw(), { signal });
-    inbox.addEventListener("notification", ({ detail }) => this.#announce(detail.notification), { signal });
-    inbox.addEventListener("error", ({ detail }) => client.state !== "closed" && this.showFailure(detail), { signal });
-    this.#draw();
-    // The inbox is shared: other parts of the page may show it too.
-    return () => {};
+  /** Forget what was listed, to list it anew; broadcasts stay, which no list brings again. */
+  restart() {
+    this.#known = new Map(this.#broadcasts().map((one) => [one.id, one]));
+    this.#versions.clear();
+    this.#forgetPages();
   }
 
-  #announce(notification) {
-    if (!notification.muted) setText(this.#parts.said, `New: ${notification.title}`);
-    this.dispatchEvent(new CustomEvent("rt-notification", { detail: notification, bubbles: true, composed: true }));
+  /** Restart if a list is older than where the messages begin: something may be between them. */
+  restartIfBehind() {
+    const isBehind = [...this.#pages.values()].some(({ version }) => version < this.#begin);
+    if (!isBehind) return false;
+    this.#begin = 0;
+    this.restart();
+    return true;
   }
 
-  #draw() {
-    const { badge, readAll, list, empty, more } = this.#parts;
-    const { counts, items, isLoaded, hasMore } = this.#inbox;
-    badge.hidden = !counts.unread;
-    setText(badge, String(counts.unread));
-    setAttribute(badge, "aria-label", `${counts.unread} unread`);
-    readAll.disabled = !counts.unread;
-    more.hidden = !hasMore;
-    empty.hidden = items.length > 0;
-    setText(empty, isLoaded ? "Nothing new." : "loading");
-    this.#drawRows(list, items);
+  /** Look for words that must all stand in the title, in any order and case. */
+  search(text) {
+    this.#words = wordsOf(text);
+    this.#forgetPages();
   }
 
-  #drawRows(list, items) {
-    const focused = this.shadowRoot.activeElement;
-    const rows = items.map((item) => this.#rowOf(item));
-    const kept = new Set(items.map((item) => item.id));
-    for (const id of this.#rows.keys()) if (!kept.has(id)) this.#rows.delete(id);
-    const isSame = rows.length === list.children.length && rows.every((row, at) => row === list.children[at]);
-    if (isSame) return;
-    list.replaceChildren(...rows);
-    if (rows.length && !list.querySelector('[tabindex="0"]')) rows[0].tabIndex = 0;
-    if (focused?.isConnected) focused.focus();
+  /**
+   * Take a message of the server.
+   * @param {string} type
+   * @param {object} data
+   * @param {string} [id] its cursor, `epoch-version`
+   */
+  apply(type, data, id) {
+    const version = versionOf(id);
+    if (type === "connected") this.#connect(data);
+    if (type === "unread_count") this.count(data);
+    if (type === "notification") this.#put(isKept(data) ? data : this.#placed(data), version);
+    if (type === "changed") this.#change(data, version);
+    if (type === "resync") this.#resync(version);
   }
 
-  #rowOf(item) {
-    const known = this.#rows.get(item.id);
-    const drawn = JSON.stringify(item);
-    if (known?.drawn === drawn) return known.row;
-    const row = this.#makeRow(item);
-    row.tabIndex = known?.row.tabIndex ?? -1;
-    const hadFocus = known && known.row.contains(this.shadowRoot.activeElement);
-    known?.row.replaceWith(row);
-    if (hadFocus) row.focus();
-    this.#rows.set(item.id, { row, drawn });
-    return row;
+  /** Keep the counts of the highest version. */
+  count({ unread, unseen, version }) {
+    if (version >= this.counts.version) this.counts = { unread, unseen, version };
   }
 
-  #makeRow(item) {
-    const link = item.link && linkOf(item.link);
-    const title = item.count > 1 ? `${item.title} (${item.count})` : item.title;
-    const name = link ? make("a", { className: "name", href: link, text: title, on: { click: () => this.#read(item) } }) : make("span", { className: "name", text: title });
-    const time = make("time", { datetime: item.created_at, text: new Date(item.created_at).toLocaleString() });
-    const children = [make("div", { className: "row", children: [name, time] })];
-    if (item.content) children.push(make("p", { className: "content", text: item.content }));
-    children.push(make("div", { className: "actions", children: this.#buttonsOf(item) }));
-    const row = make("li", { part: `item ${item.status} ${item.severity}`, "data-status": item.status, "data-severity": item.severity, children });
-    row.dataset.id = item.id;
-    return row;
+  /** Take the next page of a tab. What an event has changed since that answer stays as it is. */
+  take(tab, { items, next, ...counts }) {
+    for (const item of items) {
+      if (!(this.#versions.get(item.id) >= counts.version)) this.#keep(item);
+    }
+    for (const one of this.#broadcasts()) one.seq = Math.min(one.seq, this.#above());
+    this.#pages.set(tab, { next, floor: this.#floor(tab, items, next), version: counts.version });
+    this.count(counts);
   }
 
-  #buttonsOf(item) {
-    const verb = (text, action) => make("button", { part: "button", type: "button", text, "aria-label": `${text}: ${item.title}`, on: { click: () => this.#do(action) } });
-    const answers = (item.answered ? [] : (item.actions ?? [])).map(({ id, label, link }) => {
-      const href = link && linkOf(link);
-      if (href) return make("a", { part: "action", href, text: label });
-      return verb(label, () => this.#inbox.answer(item.id, id));
-    });
-    const read = item.status === "unread" ? verb("Mark as read", () => this.#inbox.read(item.id)) : verb("Mark as unread", () => this.#inbox.unread(item.id));
-    return [...answers, read, verb("Archive", () => this.#inbox.archive(item.id))];
+  isLoaded(tab) {
+    return this.#pages.has(tab);
   }
 
-  #read(item) {
-    if (item.status === "unread") this.#do(() => this.#inbox.read(item.id));
+  /** Return where the next page of a tab begins; null: there is none. */
+  next(tab) {
+    return this.#pages.get(tab)?.next ?? null;
   }
 
-  async #do(action) {
-    try {
-      await action();
-      this.showError(null);
-    } catch (error) {
-      this.showError(error);
+  /** Return what stands in a tab, the newest first, down to where it was loaded. */
+  list(tab) {
+    const floor = this.#pages.get(tab)?.floor ?? 0;
+    // Broadcasts may have the same place: the later one stands above.
+    return [...this.#known.values()].reverse()
+      .filter((one) => one.seq >= floor && INBOX_TABS[tab].has(one) && this.#isSearched(one))
+      .sort((a, b) => b.seq - a.seq);
+  }
+
+  get(id) {
+    return this.#known.get(id);
+  }
+
+  #broadcasts() {
+    return [...this.#known.values()].filter((one) => !isKept(one));
+  }
+
+  #connect({ recovered, version, unread_count: unread, unseen_count: unseen }) {
+    if (!recovered) this.#begin = version;
+    this.count({ unread, unseen, version });
+  }
+
+  /** Another epoch may count from below. */
+  #resync(version) {
+    this.counts = NO_COUNTS;
+    this.#begin = version;
+    this.restart();
+  }
+
+  #change({ items = [], deleted = [] }, version) {
+    for (const item of items) this.#put(item, version);
+    for (const id of deleted) {
+      this.#known.delete(id);
+      this.#note(id, version);
     }
   }
 
-  /** Move through the rows by the arrow keys; Enter opens, e archives. */
-  #move(event) {
-    const rows = [...this.#parts.list.children];
-    const at = rows.indexOf(event.target.closest?.("li"));
-    const steps = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: rows.length - 1 };
-    if (event.key in steps) {
-      const next = rows[Math.min(Math.max(steps[event.key], 0), rows.length - 1)];
-      event.preventDefault();
-      for (const row of rows) row.tabIndex = row === next ? 0 : -1;
-      next?.focus();
-    } else if (event.target === rows[at] && event.key === "Enter") rows[at].querySelector("a, button")?.click();
-    else if (event.target === rows[at] && event.key === "e") this.#do(() => this.#inbox.archive(rows[at].dataset.id));
+  #put(item, version) {
+    this.#keep(item);
+    this.#note(item.id, version);
   }
+
+  #keep(item) {
+    this.#known.set(item.id, item);
+    if (isKept(item)) this.#top = Math.max(this.#top, item.seq);
+  }
+
+  /** Give a broadcast, which has no place, the one above what there is when it comes. */
+  #placed(broadcast) {
+    const others = this.#broadcasts();
+    if (others.length === KEPT_BROADCASTS) this.#known.delete(others[0].id);
+    return { ...broadcast, seq: this.#above() };
+  }
+
+  /** Return a place between the top and the next one; above all while the top is not known. */
+  #above() {
+    return this.#top ? this.#top + 0.5 : Infinity;
+  }
+
+  #note(id, version) {
+    this.#versions.delete(id);
+    this.#versions.set(id, version);
+    if (this.#versions.size <= KEPT_VERSIONS) return;
+    const [oldest] = this.#versions.keys();
+    this.#versions.delete(oldest);
+  }
+
+  /** Return down to where a tab is known; where a page has found none, as far as before. */
+  #floor(tab, items, next) {
+    if (next === null) return 0;
+    return items.at(-1)?.seq ?? this.#pages.get(tab)?.floor ?? this.#top;
+  }
+
+  #forgetPages() {
+    this.generation += 1;
+    this.#pages.clear();
+  }
+
+  #isSearched({ title }) {
+    const folded = title.toLowerCase();
+    return this.#words.every((word) => folded.includes(word));
+  }
+}
+
+function wordsOf(text) {
+  return text.toLowerCase().split(/\s+/).filter(Boolean);
+}
+
+/** Return the version in a cursor; a broadcast has none. */
+function versionOf(id) {
+  return id ? Number(id.slice(id.lastIndexOf("-") + 1)) : -1;
+}
+
+/** The times of the menu until which one is put off: their label, and what the server is told. */
+const SNOOZES = {
+  hour: { label: "Snooze 1 hour", until: () => ({ seconds: 3600 }) },
+  tomorrow: { label: "Snooze until tomorrow", until: (now) => ({ until: morning(now, 1) }) },
+  week: { label: "Snooze until next week", until: (now) => ({ until: morning(now, 8 - (now.getDay() || 7)) }) },
+};
+
+/** Return nine o'clock by the user's own clock, some days from now. */
+function morning(now, days) {
+  return new Date(now.getFullYear(), now.getMonth(), now.getDate() + days, 9).toISOString();
+}
+
+// A path leads nowhere else than to where it stands; no name ends in this.
+const HERE = "https://here.invalid";
+
+/** Return an address that may be followed or shown: a path here, or one of these; "" for others. */
+function webAddress(text, protocols = ["http:", "https:"]) {
+  if (typeof text !== "string") return "";
+  const isPath = text.startsWith("/");
+  if (!URL.canParse(text, isPath ? HERE : undefined)) return "";
+  const { origin, protocol } = new URL(text, isPath ? HERE : undefined);
+  return (isPath ? origin === HERE : protocols.includes(protocol)) ? text : "";
+}
+
+/** Return what a user may do with one now: a verb, with how long to snooze behind a colon, and its label. */
+function verbsOf(one) {
+  const snoozes = Object.entries(SNOOZES).map(([name, { label }]) => [`snooze:${name}`, label]);
+  const pin = one.pinned ? ["unpin", "Unpin"] : ["pin", "Pin"];
+  if (one.archived_at) return [["unarchive", "Move to the inbox"], pin, ["delete", "Delete"]];
+  const first = one.snoozed_until
+    ? ["unsnooze", "Back to the inbox now"]
+    : one.status === "unread" ? ["read", "Mark as read"] : ["unread", "Mark as unread"];
+  return [first, ["archive", "Archive"], ...snoozes, pin, ["delete", "Delete"]];
+}
+
+/** One notification as it is drawn. Its texts go in as text. */
+
+
+const WEB = ["http:", "https:"];
+// By http anybody on the way would see and change what the page loads.
+const SECURE = ["https:"];
+const ICONS = { info: "i", success: "✓", warning: "!", error: "✕" };
+
+/**
+ * Draw one anew.
+ * @param {HTMLLIElement} line
+ * @param {object} one the notification
+ * @param {{menu: boolean, parts: ?{items: object[]}}} open whether its menu is open, and what its
+ *        digest stands for while that is shown
+ */
+function drawNotification(line, one, { menu, parts }) {
+  line.dataset.status = one.status;
+  line.dataset.severity = one.severity;
+  line.setAttribute("part", `item ${one.status} ${one.severity}`);
+  line.replaceChildren(
+    severityIcon(one.severity),
+    make("div", {
+      className: "body",
+      children: [
+        headingOf(one),
+        contentOf(one),
+        ...pictureOf("image", one.image),
+        ...actionsOf(one),
+        ...digestOf(one, parts),
+        ...(isKept(one) && menu ? [menuOf(one)] : []),
+      ],
+    }),
+    ...(isKept(one) ? [menuButton(one, menu)] : []),
+  );
+}
+
+/** Return a moment that says how long ago it was; `renewTimes` keeps it so. */
+function timeElement(moment, words = agoInWords) {
+  const at = Date.parse(moment);
+  const made = make("time", { datetime: moment, title: momentInWords(at), text: words(at) });
+  made.renew = () => (made.textContent = words(at));
+  return made;
+}
+
+/** Say anew how long ago the moments in here were. */
+function renewTimes(root) {
+  for (const one of root.querySelectorAll("time")) one.renew?.();
+}
+
+function severityIcon(severity) {
+  return make("span", { className: "severity", role: "img", "aria-label": severity, text: ICONS[severity] ?? "i" });
+}
+
+function headingOf(one) {
+  const isUnread = one.status === "unread";
+  return make("p", {
+    className: "heading",
+    children: [
+      ...(isUnread ? [make("span", { className: "dot", role: "img", "aria-label": "Unread" })] : []),
+      ...(one.pinned ? [make("span", { className: "pin", role: "img", "aria-label": "Pinned", text: "📌" })] : []),
+      ...pictureOf("icon", one.icon),
+      titleOf(one),
+      " ",
+      timeElement(one.created_at),
+      ...(one.snoozed_until ? [" until ", timeElement(one.snoozed_until, momentInWords)] : []),
+    ],
+  });
+}
+
+function titleOf({ title: text, link, count = 1 }) {
+  const told = count > 1 ? `${text} (${count})` : text;
+  const href = webAddress(link, WEB);
+  return href ? make("a", { className: "name", href, text: told }) : make("b", { className: "name", text: told });
+}
+
+function contentOf(one) {
+  return make("p", { className: "content", text: one.content ?? "" });
+}
+
+function pictureOf(className, address) {
+  const src = webAddress(address, SECURE);
+  if (!src) return [];
+  // Elsewhere nobody needs to know which page shows it.
+  const made = make("img", { className, alt: "", loading: "lazy", referrerpolicy: "no-referrer", on: { error: () => made.remove() } });
+  made.src = src;
+  return [made];
+}
+
+function actionsOf({ actions = [], answered, title }) {
+  if (!actions.length) return [];
+  const made = actions.map((one) => actionOf(one, answered, title)).filter(Boolean);
+  return [make("p", { className: "offers", children: made })];
+}
+
+function actionOf({ id, label, link, answer }, answered, title) {
+  if (answer === undefined || answer === null) {
+    const href = webAddress(link, WEB);
+    return href && make("a", { part: "action", className: "button", href, text: label });
+  }
+  const isChosen = answered?.action === id;
+  const made = actButton(`answer:${id}`, isChosen ? `✓ ${label}` : label, isChosen ? `Answered: ${label}` : `${label}: ${title}`);
+  made.disabled = Boolean(answered);
+  return made;
+}
+
+function digestOf({ count = 1, title }, parts) {
+  if (count < 2) return [];
+  const label = parts ? "Hide them" : `Show all ${count}`;
+  const made = actButton("parts", label, `${label}: ${title}`);
+  made.setAttribute("aria-expanded", String(Boolean(parts)));
+  return [made, ...(parts ? [make("ul", { className: "parts plain", children: parts.items.map(partOf) })] : [])];
+}
+
+function partOf(one) {
+  const heading = make("p", { className: "heading", children: [titleOf(one), " ", timeElement(one.created_at)] });
+  return make("li", { children: [heading, contentOf(one)] });
+}
+
+function menuButton(one, isOpen) {
+  const made = actButton("menu", "⋯", `Menu: ${one.title}`);
+  made.classList.add("menu-button");
+  made.setAttribute("aria-expanded", String(isOpen));
+  return made;
+}
+
+function menuOf(one) {
+  const verbs = verbsOf(one).map(([act, label]) => actButton(act, label));
+  return make("div", { className: "menu", role: "group", "aria-label": one.title, children: verbs });
+}
+
+/** Return a button that says by `act` what it is for; the list hears it. */
+function actButton(act, label, name) {
+  const made = make("button", { part: "button", type: "button", className: "quiet", text: label, "data-act": act });
+  if (name) made.setAttribute("aria-label", name);
+  return made;
+}
+
+/** The list of notifications that is shown: it keeps lines, open menus and the focus where they are. */
+
+
+const MIDDLE = 1;
+
+class NotificationRows {
+  #list;
+  #items = [];
+  #menu = null;
+  #parts = new Map();
+
+  /**
+   * @param {HTMLUListElement} list
+   * @param {(act: string, id: string) => void} choose gets what a button is for, `follow` of a link
+   */
+  constructor(list, choose) {
+    this.#list = list;
+    list.addEventListener("click", ({ target }) => {
+      const chosen = target.closest("button[data-act], a");
+      if (chosen) choose(chosen.dataset.act ?? "follow", idAround(chosen));
+    });
+    // The middle button opens a link in another tab.
+    list.addEventListener("auxclick", ({ target, button }) => {
+      const link = button === MIDDLE && target.closest("a");
+      if (link) choose("follow", idAround(link));
+    });
+    list.addEventListener("keydown", (event) => this.#onKey(event, choose));
+  }
+
+  get isEmpty() {
+    return this.#items.length === 0;
+  }
+
+  /** Show these, in this order. */
+  show(items) {
+    this.#items = items;
+    this.#draw();
+  }
+
+  toggleMenu(id) {
+    this.#menu = this.#menu === id ? null : id;
+    this.#draw();
+  }
+
+  /** Close the menu that is open; the focus goes to its button. */
+  closeMenu() {
+    this.#menu = null;
+    this.#draw();
+  }
+
+  /** Return those of a digest that are shown; null: they are not. */
+  parts(id) {
+    return this.#parts.get(id) ?? null;
+  }
+
+  showParts(id, parts) {
+    if (parts) this.#parts.set(id, parts);
+    else this.#parts.delete(id);
+    this.#draw();
+  }
+
+  #draw() {
+    const focus = this.#focus();
+    const lines = new Map([...this.#list.children].map((line) => [line.dataset.id, line]));
+    const shown = new Set(this.#items.map(({ id }) => id));
+    // Before the others are put in their places: what does not move keeps the focus.
+    for (const [id, line] of lines) if (!shown.has(id)) line.remove();
+    this.#items.forEach((one, index) => this.#drawLine(lines.get(one.id), one, index));
+    const lined = [...this.#list.children];
+    if (lined.length && !lined.some((line) => line.tabIndex === 0)) this.#enterAt(lined[0]);
+    if (focus) this.#focusAgain(focus);
+  }
+
+  /** Let Tab reach this line, and no other. */
+  #enterAt(chosen) {
+    for (const line of this.#list.children) line.tabIndex = line === chosen ? 0 : -1;
+  }
+
+  #drawLine(known, one, index) {
+    const line = known ?? make("li");
+    line.dataset.id = one.id;
+    if (!known) line.tabIndex = -1;
+    const drawn = { one, menu: this.#menu === one.id, parts: this.parts(one.id) };
+    if (!line.drawn || Object.keys(drawn).some((name) => drawn[name] !== line.drawn[name])) {
+      drawNotification(line, one, drawn);
+      line.drawn = drawn;
+    }
+    const there = this.#list.children[index];
+    if (there !== line) this.#list.insertBefore(line, there ?? null);
+  }
+
+  #focus() {
+    const active = this.#list.getRootNode().activeElement;
+    const line = active?.closest("li[data-id]");
+    if (!line || !this.#list.contains(line)) return null;
+    const index = [...this.#list.children].indexOf(line);
+    return { active, id: line.dataset.id, index, act: active.dataset.act };
+  }
+
+  /** Give the focus back: to the same button, to the menu's, or to the line that took its place. */
+  #focusAgain({ active, id, index, act }) {
+    if (this.#list.getRootNode().activeElement === active && active.isConnected) return;
+    const lines = [...this.#list.children];
+    const line = lines.find((one) => one.dataset.id === id) ?? lines[Math.min(index, lines.length - 1)];
+    const buttons = [...(line?.querySelectorAll("button[data-act]:not(:disabled)") ?? [])];
+    const found = buttons.find((one) => one.dataset.act === act) ?? buttons.find((one) => one.dataset.act === "menu");
+    (act === undefined && active.localName === "li" ? (line ?? this.#list) : (found ?? line?.querySelector("a") ?? this.#list)).focus();
+  }
+
+  /** Arrows, Home and End move over the lines, Enter follows one, `e` archives it; Escape closes a menu. */
+  #onKey(event, choose) {
+    if (event.key === "Escape") return this.#leaveMenu(event);
+    const lines = [...this.#list.children];
+    const at = lines.indexOf(event.target.closest("li[data-id]"));
+    const targets = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: lines.length - 1 };
+    if (event.target !== lines[at]) return undefined;
+    if (event.key in targets) {
+      event.preventDefault();
+      const next = lines[Math.min(Math.max(targets[event.key], 0), lines.length - 1)];
+      this.#enterAt(next);
+      next.focus();
+    } else if (event.key === "Enter") lines[at].querySelector("a, button")?.click();
+    else if (event.key === "e") choose("archive", lines[at].dataset.id);
+    return undefined;
+  }
+
+  #leaveMenu(event) {
+    if (this.#menu === null) return;
+    event.stopPropagation();
+    event.preventDefault();
+    this.closeMenu();
+  }
+}
+
+function idAround(node) {
+  return node.closest("li[data-id]").dataset.id;
+}
+
+/** The look of `<rt-inbox>`. */
+
+const INBOX_SHEET = `
+:host { --_touch: 36px; }
+@media (max-width: 30rem), (pointer: coarse) { :host { --_touch: 44px; } }
+:host([bell]) { border: 0; padding: 0; background: none; display: inline-block; }
+:host(:not([bell])) #inbox-close { display: none; }
+.bell {
+  position: relative; display: inline-flex; align-items: center; justify-content: center; border-color: transparent;
+  color: inherit; width: var(--_touch); height: var(--_touch); padding: 0;
+}
+.count {
+  position: absolute; top: 0; right: -2px; min-width: 1.5em; padding: 0 5px; border-radius: 1em; font-size: 11px;
+  line-height: 1.5; font-weight: 700; background: var(--_bad); color: var(--_surface);
+}
+dialog {
+  position: absolute; inset: calc(100% + 6px) 8px auto auto; margin: 0; z-index: 5; width: min(28rem, calc(100vw - 16px));
+  max-height: min(44rem, calc(100dvh - 5rem)); overflow-y: auto; overscroll-behavior: contain; padding: 0 14px 14px;
+  color: inherit; background: var(--_surface); border: 1px solid var(--_line); border-radius: 12px;
+  box-shadow: 0 12px 40px #0003, 0 2px 8px #0002;
+  /* The line that has the focus stands neither under the head nor under the message. */
+  scroll-padding: 7rem 0 4rem;
+}
+@media (max-width: 30rem) {
+  dialog { position: fixed; inset: 0; width: auto; max-width: none; max-height: none; height: 100dvh; border: 0; border-radius: 0; }
+}
+.inbox-head { display: flex; flex-wrap: wrap; align-items: center; gap: 4px 8px; }
+dialog .inbox-head { position: sticky; z-index: 2; top: 0; margin: 0 -14px; padding: 10px 14px 6px; background: var(--_surface); }
+h2 { margin: 0; font-size: 1.07em; font-weight: 650; }
+h2:focus { outline: none; }
+#inbox-close { margin-left: auto; }
+.verbs { display: flex; flex-wrap: wrap; justify-content: space-between; margin: 0 -8px; flex: 1 0 100%; }
+:host(:not([bell])) .verbs { flex: 1 1 auto; justify-content: end; }
+.badge {
+  min-width: 1.6em; padding: 0 6px; border-radius: 1em; text-align: center; font-size: 0.8em; font-weight: 600;
+  background: var(--_accent); color: var(--_on-accent);
+}
+button, summary, a.button { min-height: var(--_touch); }
+.quiet { border-color: transparent; padding: 0 8px; }
+.icon-button, .menu-button { min-width: var(--_touch); padding: 0; }
+#inbox-tabs { display: flex; overflow-x: auto; border-bottom: 1px solid var(--_line); margin: 0 -14px 10px; padding: 0 8px; scrollbar-width: none; }
+[role="tab"] {
+  flex: none; border: 0; border-bottom: 2px solid transparent; border-radius: 0; padding: 0 9px; color: var(--_muted);
+}
+[role="tab"][aria-selected="true"] { border-bottom-color: var(--_accent); color: var(--_text); font-weight: 600; }
+input, select {
+  font: inherit; color: inherit; background: var(--_surface); border: 1px solid var(--_line); border-radius: 8px;
+  min-height: var(--_touch); padding: 0 10px;
+}
+#inbox-words { width: 100%; margin-bottom: 6px; }
+.items, #notifications { max-height: var(--rt-inbox-height, none); overflow-y: auto; }
+#notifications > li {
+  display: grid; grid-template-columns: 26px minmax(0, 1fr) auto; gap: 0 10px; padding: 10px 4px; position: relative;
+  border-top: 1px solid var(--_line); min-height: calc(var(--_touch) + 12px); border-radius: 4px;
+}
+#notifications > li:first-child { border-top: 0; }
+#notifications > li[data-status="unread"] { background: color-mix(in srgb, var(--_accent) 6%, transparent); }
+.heading { display: flex; flex-wrap: wrap; gap: 0 6px; align-items: baseline; }
+.heading .name { flex: 0 1 auto; font-weight: 500; color: var(--_text); }
+a.name { text-decoration-color: color-mix(in srgb, currentColor 35%, transparent); text-underline-offset: 3px; }
+li[data-status="unread"] .heading > .name { font-weight: 650; }
+.dot { width: 7px; height: 7px; border-radius: 50%; background: var(--_accent); align-self: center; }
+.pin { font-size: 0.8em; }
+time { color: var(--_muted); font-size: 0.8em; margin-left: auto; white-space: nowrap; }
+.content { white-space: pre-line; color: var(--_muted); font-size: 0.9em; margin-top: 2px; }
+.content:empty { display: none; }
+.severity {
+  width: 26px; height: 26px; border-radius: 50%; display: grid; place-items: center; font-size: 13px; font-weight: 700;
+  background: color-mix(in srgb, var(--_tone) 14%, transparent); color: var(--_tone); --_tone: var(--_accent);
+}
+[data-severity="success"] .severity { --_tone: var(--_good); }
+[data-severity="warning"] .severity { --_tone: var(--_warn); }
+[data-severity="error"] .severity { --_tone: var(--_bad); }
+.image { display: block; max-width: 100%; max-height: 12rem; border-radius: 6px; margin-top: 6px; }
+.icon { width: 1.25em; height: 1.25em; object-fit: contain; align-self: center; }
+.menu-button { align-self: start; margin: -6px -4px 0 0; font-weight: 700; color: var(--_muted); }
+.menu, .offers { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 8px; }
+.menu button, .offers :is(button, a) { border-color: var(--_line); }
+a.button {
+  display: inline-flex; align-items: center; padding: 0 10px; color: var(--_accent); font-size: 0.87em;
+  border: 1px solid var(--_line); border-radius: 6px; text-decoration: none;
+}
+.parts { margin: 6px 0 0 8px; padding-left: 10px; border-left: 2px solid var(--_line); }
+.parts li { padding: 4px 0; }
+.nothing { color: var(--_muted); text-align: center; padding: 28px 0; }
+.inbox-foot { border-top: 1px solid var(--_line); margin-top: 6px; padding-top: 6px; }
+summary { align-content: center; color: var(--_muted); cursor: pointer; font-size: 0.87em; border-radius: 6px; }
+table { width: 100%; border-collapse: collapse; margin-bottom: 10px; font-size: 0.93em; }
+th { text-align: left; font-weight: 400; }
+thead th { color: var(--_muted); font-size: 0.87em; }
+th .hint { display: block; }
+.hint { color: var(--_muted); font-size: 0.85em; }
+td, th:not(:first-child) { text-align: center; min-width: var(--_touch); height: var(--_touch); }
+.check { display: flex; align-items: center; gap: 8px; min-height: var(--_touch); }
+input[type="checkbox"] { width: 18px; height: 18px; min-height: 0; accent-color: var(--_accent); }
+fieldset { border: 1px solid var(--_line); border-radius: 8px; display: grid; gap: 6px; margin: 0 0 10px; min-width: 0; }
+.pref { display: grid; gap: 4px; margin-bottom: 10px; }
+#inbox-toast {
+  position: sticky; bottom: 8px; z-index: 3; display: flex; align-items: center; gap: 8px; padding: 2px 6px 2px 14px; margin-top: 8px;
+  background: var(--_text); color: var(--_surface); border-radius: 10px; font-size: 0.93em; box-shadow: 0 4px 16px #0004;
+}
+#inbox-toast button { color: inherit; text-decoration: underline; text-underline-offset: 3px; }
+#inbox-toast .icon-button { text-decoration: none; }
+#toast-text { flex: 1; }
+`;
+
+/** What a user wants to be told of, and in which way: how the form and the server's JSON go together. */
+
+// The ways of a type that neither its user nor the list of types decided on.
+const PUSHED = { push: true, email: false };
+
+/** Return the types of the form: those that are listed, then those that the user named besides. */
+function typesOf(listed, preferences) {
+  const known = new Set(listed.map(({ type }) => type));
+  const others = Object.keys(preferences.types).filter((type) => !known.has(type));
+  return [...listed, ...others.map((type) => ({ type, title: type, description: null }))];
+}
+
+/** Return the ways in which a user is told of a type. */
+function waysOf(preferences, { type, default: ways }) {
+  return preferences.types[type] ?? preferences.default ?? ways ?? PUSHED;
+}
+
+/**
+ * Return what is to be kept: what the form says, and all that it does not show.
+ * @param {object} before what was kept
+ * @param {object[]} types those of the form
+ * @param {{types: object, least_severity: string, quiet_hours: ?object, locale: string,
+ *          address_on: boolean}} form
+ */
+function chosenPreferences(before, types, form) {
+  const decided = types.filter((one) => one.type in before.types || differs(form.types[one.type], waysOf(before, one)));
+  const kept = {
+    ...before,
+    types: { ...before.types, ...Object.fromEntries(decided.map(({ type }) => [type, form.types[type]])) },
+    least_severity: form.least_severity,
+    quiet_hours: form.quiet_hours && { ...before.quiet_hours, ...form.quiet_hours },
+    locale: form.locale.trim() || null,
+  };
+  if (before.email) kept.email = { ...before.email, address_on: form.address_on };
+  return kept;
+}
+
+function differs(ways, others) {
+  return ways.push !== others.push || ways.email !== others.email;
+}
+
+/** The form of the preferences; it is asked for when it is opened, and hidden where the server has none. */
+
+
+const TYPES = "/api/notifications/types";
+const NIGHT = { from: "22:00", to: "07:00" };
+
+class PreferencesForm {
+  #$;
+  #client = null;
+  #onHide;
+  #kept = null;
+  #types = [];
+  #isEdited = false;
+
+  /** `find(id)` returns an element of the form; `onHide` is called before it is hidden with the focus in it. */
+  constructor(find, onHide) {
+    this.#$ = find;
+    this.#onHide = onHide;
+    this.#$("preferences").addEventListener("toggle", () => this.#isOpen && this.#do(() => this.#load()));
+    this.#$("preferences-form").addEventListener("input", () => this.#edited());
+    this.#$("preferences-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#do(() => this.#save());
+    });
+  }
+
+  /** Begin with a client: its user's are asked for when they are wanted. */
+  begin(client) {
+    this.#client = client;
+    this.#kept = null;
+    this.#$("types").replaceChildren();
+    this.#$("preferences").open = this.#$("preferences").hidden = false;
+  }
+
+  /** Learn what another device has kept; what is being edited here stays. */
+  apply(preferences) {
+    if (!this.#kept) return;
+    if (this.#isEdited) this.#kept = preferences;
+    else this.#show(preferences);
+  }
+
+  get #isOpen() {
+    return this.#$("preferences").open;
+  }
+
+  async #do(action) {
+    this.#$("preferences-error").textContent = this.#$("preferences-told").textContent = "";
+    try {
+      await action();
+    } catch (error) {
+      if (error.status === 404) this.#hide();
+      else this.#$("preferences-error").textContent = messageOfError(error);
+    }
+  }
+
+  #hide() {
+    if (this.#$("preferences").contains(this.#$("preferences").getRootNode().activeElement)) this.#onHide();
+    this.#$("preferences").hidden = true;
+  }
+
+  async #load() {
+    if (this.#kept) return;
+    this.#$("preferences-form").hidden = true;
+    const preferences = await this.#client.inbox.preferences();
+    this.#types = (await this.#client.request("GET", TYPES)).items;
+    this.#show(preferences);
+  }
+
+  async #save() {
+    this.#show(await this.#client.inbox.setPreferences(chosenPreferences(this.#kept, this.#shownTypes, this.#form())));
+    this.#$("preferences-told").textContent = "Saved";
+  }
+
+  get #shownTypes() {
+    return typesOf(this.#types, this.#kept);
+  }
+
+  #edited() {
+    this.#isEdited = true;
+    this.#$("preferences-told").textContent = "";
+    this.#showQuiet();
+  }
+
+  #show(preferences) {
+    this.#kept = preferences;
+    this.#isEdited = false;
+    const { least_severity: severity, quiet_hours: quiet, locale, email } = preferences;
+    this.#showTypes();
+    this.#$("least-severity").value = severity;
+    this.#$("quiet").checked = Boolean(quiet);
+    this.#$("quiet-from").value = quiet?.from ?? NIGHT.from;
+    this.#$("quiet-to").value = quiet?.to ?? NIGHT.to;
+    this.#$("quiet-zone").value = quiet?.timezone ?? Intl.DateTimeFormat().resolvedOptions().timeZone;
+    this.#$("quiet-errors").checked = Boolean(quiet?.except_errors);
+    this.#$("locale").value = locale ?? "";
+    this.#$("address-line").hidden = !email;
+    this.#$("address-on").checked = Boolean(email?.address_on);
+    this.#showQuiet();
+    this.#$("preferences-form").hidden = false;
+  }
+
+  /** A row that is there keeps its boxes, and with them the focus. */
+  #showTypes() {
+    const rows = new Map([...this.#$("types").rows].map((row) => [row.dataset.type, row]));
+    this.#$("types").append(...this.#shownTypes.filter(({ type }) => !rows.has(type)).map(typeRow));
+    for (const one of this.#shownTypes) {
+      const ways = waysOf(this.#kept, one);
+      for (const box of this.#boxesOf(one.type)) box.checked = ways[box.name];
+    }
+  }
+
+  #boxesOf(type) {
+    return this.#$("types").querySelectorAll(`[data-type="${CSS.escape(type)}"] input`);
+  }
+
+  #showQuiet() {
+    this.#$("quiet-hours").hidden = !this.#$("quiet").checked;
+    for (const input of this.#$("quiet-hours").querySelectorAll("input")) input.disabled = !this.#$("quiet").checked;
+  }
+
+  #form() {
+    const quiet = {
+      from: this.#$("quiet-from").value,
+      to: this.#$("quiet-to").value,
+      timezone: this.#$("quiet-zone").value.trim(),
+    };
+    // A server that has no such exception is not told of it.
+    if (this.#$("quiet-errors").checked || "except_errors" in (this.#kept.quiet_hours ?? {})) {
+      quiet.except_errors = this.#$("quiet-errors").checked;
+    }
+    return {
+      types: Object.fromEntries(this.#shownTypes.map(({ type }) => [type, waysIn(this.#boxesOf(type))])),
+      least_severity: this.#$("least-severity").value,
+      quiet_hours: this.#$("quiet").checked ? quiet : null,
+      locale: this.#$("locale").value,
+      address_on: this.#$("address-on").checked,
+    };
+  }
+}
+
+function typeRow({ type, title, description }) {
+  const told = make("th", { scope: "row", text: title, children: description ? [make("span", { className: "hint", text: description })] : [] });
+  const boxes = ["push", "email"].map((name) =>
+    make("td", { children: [make("input", { type: "checkbox", name, "aria-label": `${title}: ${name}` })] }));
+  return make("tr", { "data-type": type, children: [told, ...boxes] });
+}
+
+function waysIn(boxes) {
+  return Object.fromEntries([...boxes].map(({ name, checked }) => [name, checked]));
+}
+
+/** `<rt-inbox>`: one's notifications, as a panel or behind a bell. */
+
+
+const NOTIFICATIONS = "/api/notifications";
+const PAGE_SIZE = 20;
+const SEARCH_MS = 200;
+// As in the style: here the panel takes the whole screen, and nothing behind it is reached.
+const NARROW = matchMedia("(max-width: 30rem)");
+const DONE = {
+  read: "Marked as read",
+  unread: "Marked as unread",
+  archive: "Archived",
+  unarchive: "Moved to the inbox",
+  snooze: "Snoozed",
+  unsnooze: "Back in the inbox",
+  pin: "Pinned",
+  unpin: "Unpinned",
+  delete: "Deleted",
+};
+const NOTHING = { inbox: "You have read it all.", unread: "Nothing is unread." };
+
+/**
+ * Shows the inbox with its counts. `label` is its title; with `bell` it is a bell that opens the panel. Its content
+ * stands in the foot of the panel. It dispatches `rt-notification`, and `rt-counts` with `{unread, unseen}`.
+ */
+class InboxElement extends RealtimeElement {
+  static observedAttributes = ["src", "token", "label"];
+  static sheets = [INBOX_SHEET];
+
+  #store = new InboxStore();
+  #rows;
+  #tabs;
+  #preferences;
+  #loading = new Map();
+  #query = "";
+  #drawing = 0;
+  #searching = 0;
+  #undo = null;
+  // A notification is another object after each change.
+  #toldSeen = new WeakSet();
+
+  get #hasBell() {
+    return this.hasAttribute("bell");
+  }
+
+  build() {
+    const panel = make(this.#hasBell ? "dialog" : "section", { part: "panel", id: "inbox", "aria-labelledby": "inbox-title" });
+    panel.append(nodesOf(PANEL));
+    const said = make("p", { id: "announcement", className: "sr", role: "status" });
+    return [...(this.#hasBell ? [nodesOf(BELL)] : []), panel, said];
+  }
+
+  built() {
+    this.#rows = new NotificationRows(this.#$("notifications"), (act, id) => this.#do(() => this.#choose(act, id)));
+    this.#tabs = new Tabs(this.#$("inbox-tabs"), this.#$("inbox-panel"), INBOX_TABS, () => this.#openTab());
+    this.#preferences = new PreferencesForm((id) => this.#$(id), () => this.#$("inbox-title").focus());
+    this.#listen();
+  }
+
+  follow(client, signal) {
+    this.#begin(client);
+    document.addEventListener("visibilitychange", () => this.#draw(), { signal });
+    if (this.#hasBell) document.addEventListener("pointerdown", (event) => this.#leaveBy(event), { signal });
+    // That the connection is closed is told by its state.
+    const isTold = () => signal.aborted || client.state === "closed";
+    const read = () => this.#read(client, signal).catch((error) => isTold() || this.showFailure(error));
+    let isOver = false;
+    const begin = () => {
+      isOver = false;
+      read().finally(() => (isOver = true));
+    };
+    client.addEventListener("state", ({ detail }) => isOver && detail.state !== "closed" && begin(), { signal });
+    begin();
+    startTicking(this, () => renewTimes(this.shadowRoot));
+    return () => stopTicking(this);
+  }
+
+  /** Open or close the panel of the bell. */
+  open(isOpen = true) {
+    const panel = this.#$("inbox");
+    if (!this.#hasBell || panel.open === isOpen) return;
+    if (!isOpen) panel.close();
+    else if (NARROW.matches) panel.showModal();
+    else panel.show();
+    this.#$("bell").ariaExpanded = String(isOpen);
+    if (isOpen) this.#$("inbox-title").focus();
+    this.#draw();
+  }
+
+  #$(id) {
+    return this.shadowRoot.getElementById(id);
+  }
+
+  #begin(client) {
+    setText(this.#$("inbox-title"), this.getAttribute("label") || "Notifications");
+    this.#$("inbox-words").value = this.#query = "";
+    this.#store.search("");
+    this.#store.clear();
+    this.#preferences.begin(client);
+    this.#rows.show([]);
+    this.#tell("");
+    this.#draw();
+  }
+
+  /** Take what comes for as long as the client is followed. */
+  async #read(client, signal) {
+    for await (const event of client.inbox.events({ signal })) {
+      if (event.type === "counts" && event.isFirst) this.#store.apply("connected", firstOf(event));
+      else if (event.type === "counts") this.#store.count(event);
+      else this.#store.apply(event.type, event.notification ?? event, event.id);
+      if (event.type === "notification") this.#announce(event.notification);
+      if (event.preferences) this.#preferences.apply(event.preferences);
+      if (this.#store.restartIfBehind() || event.isFirst || event.type === "resync") this.#do(() => this.#load());
+      this.#drawSoon();
+    }
+  }
+
+  #announce(notification) {
+    if (!notification.muted) setText(this.#$("announcement"), `New notification: ${notification.title}`);
+    this.dispatchEvent(new CustomEvent("rt-notification", { detail: notification, bubbles: true, composed: true }));
+  }
+
+  #listen() {
+    const on = (id, type, listener) => this.#$(id)?.addEventListener(type, listener);
+    on("bell", "click", () => this.open(!this.#$("inbox").open));
+    on("inbox-close", "click", () => this.#leave());
+    on("inbox", "keydown", (event) => event.key === "Escape" && this.#hasBell && (event.preventDefault(), this.#leave()));
+    on("read-all", "click", () => this.#do(() => this.#act("read", { all: true })));
+    on("archive-read", "click", () => this.#do(() => this.#act("archive", { filter: { state: "inbox", status: "read" } })));
+    on("undo", "click", () => this.#do(() => this.#takeBack()));
+    on("toast-close", "click", () => this.#tell(""));
+    on("more", "click", () => this.#do(() => this.#load()));
+    on("inbox-search", "submit", (event) => {
+      event.preventDefault();
+      this.#do(() => this.#search());
+    });
+    on("inbox-words", "input", () => {
+      clearTimeout(this.#searching);
+      this.#searching = setTimeout(() => this.#do(() => this.#search()), SEARCH_MS);
+    });
+  }
+
+  #leave() {
+    this.open(false);
+    this.#$("bell").focus();
+  }
+
+  #leaveBy(event) {
+    if (this.#$("inbox").open && !event.composedPath().includes(this)) this.open(false);
+  }
+
+  /** Do what the user asked for; show what went wrong. */
+  async #do(action) {
+    setText(this.#$("inbox-error"), "");
+    try {
+      await action();
+    } catch (error) {
+      setText(this.#$("inbox-error"), messageOfError(error));
+    }
+  }
+
+  async #openTab() {
+    this.#rows.show([]);
+    this.#draw();
+    if (!this.#store.isLoaded(this.#tabs.chosen)) await this.#do(() => this.#load());
+  }
+
+  async #search() {
+    clearTimeout(this.#searching);
+    this.#query = this.#$("inbox-words").value.trim();
+    this.#store.search(this.#query);
+    await this.#load();
+  }
+
+  /** Load the next page of the tab; where that has nothing to show, the one after it. */
+  async #load() {
+    const tab = this.#tabs.chosen;
+    do await this.#loadPage(tab);
+    while (this.#store.restartIfBehind() || this.#hasOnlyMore(tab));
+    this.#draw();
+  }
+
+  #hasOnlyMore(tab) {
+    return this.#store.next(tab) !== null && !this.#store.list(tab).length;
+  }
+
+  /** Load a tab's next page, its first when there is none yet; once at a time. */
+  #loadPage(tab) {
+    const asked = `${this.#store.generation} ${tab} ${this.#store.next(tab)}`;
+    if (!this.#loading.has(asked)) {
+      this.#loading.set(asked, this.#askPage(tab).finally(() => this.#loading.delete(asked)));
+    }
+    return this.#loading.get(asked);
+  }
+
+  async #askPage(tab) {
+    const { generation } = this.#store;
+    const before = this.#store.next(tab) ?? undefined;
+    const page = await this.client.inbox.list({ limit: PAGE_SIZE, ...INBOX_TABS[tab].query, before, q: this.#query || undefined });
+    if (generation === this.#store.generation) this.#store.take(tab, page);
+  }
+
+  async #choose(act, id) {
+    const [name, detail] = act.split(":");
+    if (name === "menu") return this.#rows.toggleMenu(id);
+    if (name === "parts") return this.#rows.parts(id) ? this.#rows.showParts(id, null) : this.#showParts(id);
+    if (name === "answer") return this.#answer(id, detail);
+    if (name === "follow") return this.#follow(id);
+    this.#rows.closeMenu();
+    const until = name === "snooze" ? SNOOZES[detail].until(new Date()) : {};
+    return this.#act(name, { ids: [id], ...until });
+  }
+
+  async #act(verb, what) {
+    const { changed, undo } = await this.#ask(verb, what);
+    const told = what.ids ? DONE[verb] : `${DONE[verb]}: ${changed}`;
+    this.#tell(changed ? told : "Nothing to change", undo);
+    await this.#changed();
+  }
+
+  async #takeBack() {
+    const { changed } = await this.#ask("undo", { undo: this.#undo });
+    this.#tell(changed ? "Undone" : "It was changed since, and stays as it is");
+    await this.#changed();
+  }
+
+  async #answer(id, action) {
+    await this.client.inbox.answer(id, action);
+    await this.#changed();
+  }
+
+  /** Note that a user has read what they follow. The page may be left before the server has answered. */
+  async #follow(id) {
+    if (!INBOX_TABS.unread.has(this.#store.get(id))) return;
+    await this.#ask("read", { ids: [id] }, { keepalive: true });
+    await this.#changed();
+  }
+
+  async #ask(verb, what, options) {
+    const done = await this.client.request("POST", `${NOTIFICATIONS}/${verb}`, what, { isHarmless: true, ...options });
+    this.#store.count(done);
+    return done;
+  }
+
+  /** The connection brings what was changed; while it is away the list is asked for. */
+  async #changed() {
+    this.#draw();
+    if (this.client.state === "online") return;
+    this.#store.restart();
+    await this.#load();
+  }
+
+  #tell(text, undo = null) {
+    const hadFocus = this.#$("inbox-toast").contains(this.shadowRoot.activeElement);
+    this.#undo = undo;
+    this.#$("toast-text").textContent = text;
+    this.#$("undo").hidden = !undo;
+    this.#$("inbox-toast").hidden = !text;
+    if (hadFocus) this.#$(text ? "toast-close" : "inbox-title").focus();
+  }
+
+  /** Draw once for all messages that have come. */
+  #drawSoon() {
+    if (!this.#drawing) this.#drawing = setTimeout(() => this.#draw());
+  }
+
+  #draw() {
+    clearTimeout(this.#drawing);
+    this.#drawing = 0;
+    this.#drawCounts();
+    const tab = this.#tabs.chosen;
+    const isLoaded = this.#store.isLoaded(tab);
+    this.#$("inbox-panel").ariaBusy = String(!isLoaded);
+    // Until then the list stays as it was.
+    if (!isLoaded) return;
+    const items = this.#store.list(tab);
+    this.#rows.show(items);
+    setText(this.#$("inbox-empty"), this.#query ? "No title has these words." : (NOTHING[tab] ?? "Nothing here."));
+    this.#$("inbox-empty").hidden = items.length > 0;
+    this.#$("more").hidden = this.#store.next(tab) === null;
+    this.#tellSeen(items);
+    this.#renewParts(items);
+  }
+
+  #drawCounts() {
+    const { unread, unseen } = this.#store.counts;
+    if (this.#hasBell) {
+      setText(this.#$("unseen-badge"), String(unseen));
+      this.#$("unseen-badge").hidden = unseen === 0;
+      setText(this.#$("bell-name"), unseen ? ` new, ${unread} unread notifications` : `Notifications, ${unread} unread`);
+    }
+    setText(this.#$("unread-badge"), String(unread));
+    this.#$("unread-badge").hidden = unread === 0;
+    setText(this.#$("inbox-count"), `${unread} unread`);
+    this.#tabs.label("unread", unread ? `Unread ${unread}` : "Unread");
+    this.#$("read-all").disabled = unread === 0;
+    this.dispatchEvent(new CustomEvent("rt-counts", { detail: { unread, unseen }, bubbles: true, composed: true }));
+  }
+
+  #tellSeen(items) {
+    const isShown = !this.#hasBell || this.#$("inbox").open;
+    if (!isShown || document.visibilityState !== "visible") return;
+    const isNew = (one) => isKept(one) && INBOX_TABS.inbox.has(one) && !one.seen_at && !this.#toldSeen.has(one);
+    const unseen = items.filter(isNew);
+    if (!unseen.length) return;
+    unseen.forEach((one) => this.#toldSeen.add(one));
+    this.#do(() => this.#ask("seen", { ids: unseen.map(({ id }) => id) }));
+  }
+
+  async #showParts(id) {
+    const { count } = this.#store.get(id);
+    this.#rows.showParts(id, { count, items: await this.client.inbox.parts(id) });
+  }
+
+  /** An open digest that stands for more now shows them too. */
+  #renewParts(items) {
+    for (const { id, count } of items) {
+      const parts = this.#rows.parts(id);
+      if (!parts || parts.count === count) continue;
+      // It is asked for once.
+      parts.count = count;
+      this.#do(() => this.#showParts(id));
+    }
+  }
+}
+
+/** Return the first counts of a connection as the message that brought them. */
+function firstOf({ unread, unseen, version }) {
+  return { recovered: false, unread_count: unread, unseen_count: unseen, version };
 }
 
 /** `<rt-snapshot>`: draws what a page has got by a connection of its own. */
@@ -1154,12 +3018,603 @@ class SnapshotElement extends HTMLElement {
   }
 }
 
+/** The look of `<rt-submit>`. */
+
+const SUBMIT_SHEET = `
+:host { --_touch: 38px; }
+@media (max-width: 30rem), (pointer: coarse) { :host { --_touch: 44px; } }
+form, .fields { display: grid; gap: 14px; min-width: 0; }
+.field { display: grid; gap: 5px; min-width: 0; }
+label, legend { font-weight: 550; font-size: 0.93em; }
+.optional { font-weight: 400; color: var(--_muted); font-size: 0.9em; }
+.hint { color: var(--_muted); font-size: 0.87em; font-weight: 400; }
+input:not([type="checkbox"]), select, textarea {
+  font: inherit; color: inherit; width: 100%; min-height: var(--_touch); padding: 6px 11px; border-radius: 8px;
+  border: 1px solid var(--rt-field-line, light-dark(#8c959f, #6b7480)); background: var(--_surface);
+}
+textarea { resize: vertical; }
+:is(input, select, textarea):focus-visible { outline: 2px solid var(--_accent); outline-offset: 1px; }
+[aria-invalid="true"] { border-color: var(--_bad) !important; }
+.field-error, .error { color: var(--_bad); font-size: 0.87em; }
+.field-error:empty, .error:empty { display: none; }
+fieldset { border: 1px solid var(--_line); border-radius: 8px; padding: 6px 12px 8px; margin: 0; min-width: 0; }
+fieldset:focus { outline: none; }
+.object { display: grid; gap: 12px; }
+.choices { display: flex; flex-wrap: wrap; gap: 0 18px; }
+.check { display: inline-flex; align-items: center; gap: 8px; min-height: var(--_touch); font-weight: 400; cursor: pointer; }
+input[type="checkbox"] { width: 18px; height: 18px; margin: 0; accent-color: var(--_accent); }
+button.main {
+  min-height: 42px; font-size: 1em; font-weight: 600; background: var(--_accent); color: var(--_on-accent); border-color: var(--_accent);
+}
+@media (max-width: 30rem), (pointer: coarse) { button.main { min-height: 46px; } }
+button.main:disabled { background: var(--_track); color: var(--_muted); border-color: var(--_line); }
+`;
+
+/** The fields of a form, made from a JSON Schema: each reads its value, and shows what is wrong with it. */
+
+
+// Deeper objects are written as JSON.
+const MOST_NESTED = 3;
+const LONG_TEXT = 200;
+const FORMATS = { date: "date", uri: "url", email: "email" };
+
+/** A fault that is seen before anything is sent; the message begins with the path of the field. */
+class FieldFault extends Error {}
+
+/** The base: a label, an input, a hint and an error. A path is that of the fault in an answer, such as "size.width". */
+class Field {
+  constructor(path, name, schema, { isRequired = false } = {}) {
+    this.path = path;
+    this.name = name;
+    this.schema = schema;
+    this.isRequired = isRequired;
+    this.id = `param-${path.replaceAll(".", "-")}`;
+    this.error = make("p", { id: `${this.id}-error`, className: "field-error", role: "alert" });
+  }
+
+  get title() {
+    return this.schema.title && this.schema.title !== this.name ? this.schema.title : nameInWords(this.name);
+  }
+
+  /** Build the field around its input. */
+  frame(input) {
+    this.input = input;
+    input.id = this.id;
+    input.setAttribute("aria-describedby", `${this.id}-error`);
+    if (this.isRequired) input.setAttribute("aria-required", "true");
+    const more = this.isRequired ? [] : [make("span", { className: "optional", text: "optional" })];
+    const label = make("label", { for: this.id, children: [nameInWords(this.name), " ", ...more] });
+    const about = this.schema.description ? [make("p", { className: "hint", text: this.schema.description })] : [];
+    this.node = make("div", { className: "field", children: [label, ...about, input, this.error] });
+  }
+
+  clearError() {
+    setText(this.error, "");
+    this.input?.removeAttribute("aria-invalid");
+  }
+
+  /** Show a fault whose text begins with the path: the label takes its place. */
+  showError(fault) {
+    const told = fault.startsWith(this.path) ? fault.slice(this.path.length).replace(/^\[(\d+)\]/, (_, at) => ` ${Number(at) + 1}`) : ` ${fault}`;
+    setText(this.error, `${nameInWords(this.name)}${told}`);
+    this.input?.setAttribute("aria-invalid", "true");
+  }
+
+  /** Return the field that a fault is about; null: none here. */
+  find(fault) {
+    return fault === this.path || (fault.startsWith(this.path) && " .[".includes(fault[this.path.length])) ? this : null;
+  }
+}
+
+class TextField extends Field {
+  constructor(path, name, schema, options) {
+    super(path, name, schema, options);
+    const { default: value, maxLength, examples, format } = schema;
+    const isLong = maxLength > LONG_TEXT || schema.contentMediaType !== undefined;
+    const input = isLong
+      ? make("textarea", { rows: 4 })
+      : make("input", { type: FORMATS[format] ?? "text", autocomplete: "off", spellcheck: "false" });
+    if (examples?.length) input.placeholder = String(examples[0]);
+    if (typeof value === "string") input.value = value;
+    this.frame(input);
+  }
+
+  /** Return the text; undefined for an empty one that may be left out. */
+  read() {
+    return this.input.value === "" && !this.isRequired ? undefined : this.input.value;
+  }
+}
+
+class NumberField extends Field {
+  constructor(path, name, schema, options) {
+    super(path, name, schema, options);
+    const isWhole = schema.type === "integer";
+    const bounds = { min: schema.minimum, max: schema.maximum };
+    const known = Object.fromEntries(Object.entries(bounds).filter(([, bound]) => bound !== undefined));
+    const input = make("input", { type: "number", step: isWhole ? 1 : "any", inputmode: isWhole ? "numeric" : "decimal", ...known });
+    if (typeof schema.default === "number") input.value = schema.default;
+    this.frame(input);
+  }
+
+  read() {
+    if (this.input.validity.badInput) throw new FieldFault(`${this.path} must be a number`);
+    return this.input.value === "" ? undefined : Number(this.input.value);
+  }
+}
+
+class CheckField extends Field {
+  constructor(path, name, schema, options) {
+    super(path, name, schema, options);
+    const input = make("input", { type: "checkbox" });
+    input.checked = schema.default === true;
+    this.frame(input);
+    this.node.firstElementChild.remove();
+    this.node.prepend(make("label", { className: "check", children: [input, make("span", { text: nameInWords(name) })] }));
+  }
+
+  read() {
+    return this.input.checked;
+  }
+}
+
+class ChoiceField extends Field {
+  constructor(path, name, schema, options) {
+    super(path, name, schema, options);
+    this.values = schema.enum ?? [schema.const];
+    const none = this.isRequired && schema.default === undefined ? [] : [make("option", { value: "", text: "as usual" })];
+    const shown = this.values.map((value, at) => make("option", { value: at, text: String(value) }));
+    const input = make("select", { children: [...(schema.default === undefined ? none : []), ...shown] });
+    if (schema.default !== undefined) input.value = String(this.values.indexOf(schema.default));
+    this.frame(input);
+  }
+
+  read() {
+    return this.input.value === "" ? undefined : this.values[Number(this.input.value)];
+  }
+}
+
+/** Several of a few: a box for each. Until one is touched the field is left out, if it may be. */
+class ChoicesField extends Field {
+  #isTouched;
+
+  constructor(path, name, schema, options) {
+    super(path, name, schema, options);
+    const chosen = schema.default ?? [];
+    this.#isTouched = this.isRequired || schema.default !== undefined;
+    this.boxes = schema.items.enum.map((value) => {
+      const box = make("input", { type: "checkbox", name: this.id, on: { change: () => (this.#isTouched = true) } });
+      box.checked = chosen.includes(value);
+      return { box, value };
+    });
+    const labels = this.boxes.map(({ box, value }) => make("label", { className: "check", children: [box, make("span", { text: String(value) })] }));
+    const hint = this.#isTouched ? [] : [make("p", { className: "hint", text: "None chosen: as usual." })];
+    this.input = make("fieldset", {
+      id: this.id, tabindex: -1, "aria-describedby": `${this.id}-error`,
+      children: [make("legend", { text: nameInWords(name) }), ...hint, make("div", { className: "choices", children: labels })],
+    });
+    this.node = make("div", { className: "field", children: [this.input, this.error] });
+  }
+
+  read() {
+    return this.#isTouched ? this.boxes.filter(({ box }) => box.checked).map(({ value }) => value) : undefined;
+  }
+}
+
+/** Texts or numbers, one a line. */
+class LinesField extends Field {
+  constructor(path, name, schema, options) {
+    super(path, name, schema, options);
+    const input = make("textarea", { rows: 4, spellcheck: "false", placeholder: "one a line" });
+    if (Array.isArray(schema.default)) input.value = schema.default.join("\n");
+    this.frame(input);
+  }
+
+  read() {
+    const lines = this.input.value.split("\n").map((line) => line.trim()).filter(Boolean);
+    if (!lines.length && !this.isRequired) return undefined;
+    const { type } = this.schema.items ?? {};
+    if (type !== "integer" && type !== "number") return lines;
+    return lines.map((line, at) => {
+      if (line === "" || !Number.isFinite(Number(line))) throw new FieldFault(`${this.path}[${at}] must be a number`);
+      return Number(line);
+    });
+  }
+}
+
+/** All else, as JSON. */
+class JsonField extends Field {
+  constructor(path, name, schema, options) {
+    super(path, name, schema, options);
+    const input = make("textarea", { rows: 4, spellcheck: "false", placeholder: "JSON" });
+    if (schema.default !== undefined && schema.default !== null) input.value = JSON.stringify(schema.default, null, 2);
+    this.frame(input);
+  }
+
+  read() {
+    const text = this.input.value.trim();
+    if (!text && !this.isRequired) return undefined;
+    try {
+      return JSON.parse(text);
+    } catch {
+      throw new FieldFault(`${this.path} must be JSON`);
+    }
+  }
+}
+
+/** An object with a field for each of its properties; the one on top has no frame. */
+class ObjectField extends Field {
+  constructor(path, name, schema, { root, depth = 0, ...options }) {
+    super(path, name, schema, options);
+    const required = new Set(schema.required ?? []);
+    this.fields = new Map(Object.entries(schema.properties).map(([one, inner]) => {
+      const at = path ? `${path}.${one}` : one;
+      return [one, fieldOf(at, inner, { root, depth: depth + 1, isRequired: required.has(one), name: one })];
+    }));
+    const nodes = [...this.fields.values()].map(({ node }) => node);
+    if (!nodes.length) nodes.push(make("p", { className: "hint", text: "It takes no parameters." }));
+    this.node = path
+      ? make("fieldset", { className: "object", children: [make("legend", { text: nameInWords(name) }), ...nodes, this.error] })
+      : make("div", { className: "fields", children: nodes });
+  }
+
+  read() {
+    const pairs = [...this.fields].map(([name, field]) => [name, field.read()]).filter(([, value]) => value !== undefined);
+    return pairs.length || this.isRequired ? Object.fromEntries(pairs) : undefined;
+  }
+
+  clearError() {
+    super.clearError();
+    for (const field of this.fields.values()) field.clearError();
+  }
+
+  find(fault) {
+    for (const field of this.fields.values()) {
+      const found = field.find(fault);
+      if (found) return found;
+    }
+    return this.path ? super.find(fault) : null;
+  }
+}
+
+/** Return a schema without its `$ref`, and without `null` as one of two shapes. */
+function plainSchema(schema, root, hops = 0) {
+  if (schema.$ref?.startsWith("#/$defs/") && hops < 8) {
+    const { $ref, ...more } = schema;
+    return plainSchema({ ...root.$defs?.[$ref.slice("#/$defs/".length)], ...more }, root, hops + 1);
+  }
+  const shapes = schema.anyOf?.filter((one) => one.type !== "null");
+  if (shapes?.length === 1) {
+    const { anyOf, ...more } = schema;
+    return plainSchema({ ...shapes[0], ...more }, root, hops + 1);
+  }
+  return schema;
+}
+
+function classOf(schema, root, depth) {
+  const { type } = schema;
+  if (schema.enum || schema.const !== undefined) return ChoiceField;
+  if (type === "string") return TextField;
+  if (type === "number" || type === "integer") return NumberField;
+  if (type === "boolean") return CheckField;
+  if (type === "array" && schema.items?.enum) return ChoicesField;
+  if (type === "array" && ["string", "integer", "number"].includes(schema.items?.type)) return LinesField;
+  if (type === "object" && schema.properties && depth < MOST_NESTED) return ObjectField;
+  return JsonField;
+}
+
+/** Return the field of a schema; `root` has the `$defs` that it refers to. */
+function fieldOf(path, schema, { root, depth = 0, isRequired = false, name = "" }) {
+  const found = plainSchema(schema, root);
+  const plain = found.items ? { ...found, items: plainSchema(found.items, root) } : found;
+  const Made = classOf(plain, root, depth);
+  return new Made(path, name || "parameters", plain, { root, depth, isRequired });
+}
+
+/** Return a field for several texts. */
+function listField(name, schema, value) {
+  const field = new LinesField(name, name, { ...schema, items: { type: "string" } }, { isRequired: true });
+  field.input.value = value;
+  return field;
+}
+
+/** `<rt-submit>`: a form that submits a task of any kind, made from the schema of the kind's parameters. */
+
+
+// The parameter that the label of a task is made of: a batch has one task for each of its values.
+const LABEL = /^\{(\w+)\}$/;
+const DESCRIBED = /^(?:params\.|items\[\d+\]\.params\.|items\[\d+\]\.)?/;
+
+/**
+ * Submits tasks. `kind` names the one that is chosen first; `only` hides the others. It dispatches `rt-submitted` with
+ * `{task}` or `{batch}`.
+ */
+class SubmitElement extends RealtimeElement {
+  static observedAttributes = ["src", "token", "kind"];
+  static sheets = [SUBMIT_SHEET];
+
+  #kinds = [];
+  #field = null;
+  #several = null;
+  #isBusy = false;
+  #parts;
+
+  build() {
+    const choice = make("select", { id: "kind", on: { change: () => this.#choose() } });
+    const kind = make("div", { className: "field", children: [make("label", { for: "kind", text: "Kind of work" }), choice] });
+    const note = make("p", { className: "hint", text: "Loading …" });
+    const body = make("div", { className: "fields" });
+    const many = make("input", { type: "checkbox", id: "several", on: { change: () => this.#showSeveral() } });
+    const several = make("label", { className: "check", children: [many, make("span", { text: "Several at once, as a batch" })] });
+    const error = make("p", { id: "submit-error", className: "error", role: "alert" });
+    const button = make("button", { id: "submit-task", part: "submit", className: "main", type: "submit", text: "Submit" });
+    button.disabled = true;
+    several.hidden = kind.hidden = true;
+    const form = make("form", {
+      id: "task-form", novalidate: "", children: [kind, note, body, several, error, button],
+      on: { submit: (event) => this.#submit(event) },
+    });
+    this.#parts = { choice, kind, note, body, many, several, error, button };
+    return [form];
+  }
+
+  follow(client, signal) {
+    this.#load(client, signal);
+    return () => {};
+  }
+
+  async #load(client, signal) {
+    const { note, button } = this.#parts;
+    try {
+      const kinds = await client.kinds();
+      if (signal.aborted) return;
+      this.#kinds = [...kinds].sort((one, other) => Number(other.workers > 0) - Number(one.workers > 0));
+      this.#showKinds();
+    } catch (error) {
+      if (signal.aborted) return;
+      button.disabled = true;
+      setText(note, messageOfError(error));
+      note.hidden = false;
+    }
+  }
+
+  #showKinds() {
+    const { choice, kind, note, button } = this.#parts;
+    const before = choice.value || this.getAttribute("kind") || "";
+    choice.replaceChildren(...this.#kinds.map((one) => make("option", { value: one.kind, text: one.title || one.kind })));
+    if (this.#kinds.some((one) => one.kind === before)) choice.value = before;
+    kind.hidden = this.#kinds.length < 2 || this.hasAttribute("only");
+    button.disabled = !this.#kinds.length;
+    note.hidden = this.#kinds.length > 0;
+    setText(note, "No kind of work is known here yet.");
+    if (this.#kinds.length) this.#choose();
+  }
+
+  get #kind() {
+    return this.#kinds.find((one) => one.kind === this.#parts.choice.value);
+  }
+
+  #choose() {
+    const { body, several, many, note } = this.#parts;
+    const { params_schema: schema, workers, paused } = this.#kind;
+    this.#field = fieldOf("", schema, { root: schema, isRequired: true });
+    body.replaceChildren(this.#field.node);
+    several.hidden = !this.#severalName;
+    many.checked = false;
+    note.hidden = workers > 0 && !paused;
+    setText(note, paused ? "This kind is paused: tasks wait until it goes on." : "No worker has this kind just now: tasks wait for one.");
+    this.#showSeveral();
+    this.#showErrors([]);
+  }
+
+  /** The parameter of which a batch has several, "" for none. */
+  get #severalName() {
+    const { label, params_schema: schema } = this.#kind;
+    const name = LABEL.exec(label ?? "")?.[1];
+    return name && schema.properties?.[name]?.type === "string" ? name : "";
+  }
+
+  #showSeveral() {
+    const { many, button } = this.#parts;
+    const single = this.#severalName && this.#field.fields.get(this.#severalName);
+    this.#several?.node.remove();
+    this.#several = null;
+    if (single) single.node.hidden = many.checked;
+    if (single && many.checked) {
+      this.#several = listField(this.#severalName, { title: nameInWords(this.#severalName) }, single.input.value);
+      single.node.before(this.#several.node);
+    }
+    setText(button, many.checked ? "Submit batch" : "Submit");
+  }
+
+  async #submit(event) {
+    event.preventDefault();
+    if (this.#isBusy || !this.#kind) return;
+    const { button } = this.#parts;
+    this.#isBusy = button.disabled = true;
+    this.#showErrors([]);
+    try {
+      const detail = this.#several ? { batch: await this.#submitBatch() } : { task: await this.#submitTask() };
+      this.dispatchEvent(new CustomEvent("rt-submitted", { detail, bubbles: true, composed: true }));
+    } catch (error) {
+      this.#showFailed(error);
+    } finally {
+      this.#isBusy = button.disabled = false;
+    }
+  }
+
+  #submitTask() {
+    return this.client.submit(this.#kind.kind, this.#field.read() ?? {});
+  }
+
+  #submitBatch() {
+    const name = this.#severalName;
+    const { [name]: _, ...common } = this.#field.read() ?? {};
+    const values = this.#several.read();
+    if (!values.length) throw new FieldFault(`${name} is required`);
+    return this.client.submitBatch(this.#kind.kind, values.map((value) => ({ [name]: value })), { params: common });
+  }
+
+  #showFailed(error) {
+    const faults = error instanceof FieldFault ? [error.message] : error.status === 422 ? error.errors : [];
+    if (faults?.length) this.#showErrors(faults);
+    else setText(this.#parts.error, messageOfError(error));
+  }
+
+  /** Show each fault at its field; those of no field stand above the button. */
+  #showErrors(faults) {
+    this.#field?.clearError();
+    this.#several?.clearError();
+    const rest = [];
+    for (const fault of faults) {
+      const told = fault.replace(DESCRIBED, "");
+      const field = this.#fieldFor(told);
+      if (field) field.showError(told);
+      else rest.push(nameInWords(told));
+    }
+    setText(this.#parts.error, rest.join("; "));
+    this.shadowRoot.querySelector("[aria-invalid=true]")?.focus();
+  }
+
+  #fieldFor(fault) {
+    if (this.#several && fault.startsWith(this.#severalName)) return this.#several;
+    return this.#field.find(fault);
+  }
+}
+
+/** The result of an analysis: the decision, the price with its averages, and the scores that speak for it. */
+
+
+const SVG = "http://www.w3.org/2000/svg";
+const [WIDTH, HEIGHT] = [640, 220];
+const EDGE = { left: 44, right: 12, top: 10, bottom: 22 };
+const AVERAGES = { 3: "Average of 3 months", 12: "Average of 12 months" };
+const GRID_LINES = 4;
+
+/** Return the node of a result; null if it is none of an analysis. */
+function drawAnalysis(result) {
+  if (typeof result?.decision !== "string") return null;
+  const parts = [headOf(result)];
+  if (result.prices?.length > 1) parts.push(chartOf(result));
+  if (result.scores) parts.push(scoresOf(result));
+  parts.push(factsOf(result));
+  return make("div", { className: "analysis", part: "result-analysis", children: parts });
+}
+
+function headOf({ decision, summary, confidence }) {
+  const badge = make("strong", { className: "decision", text: decision.toUpperCase(), "data-decision": decision });
+  const sure = confidence === undefined ? [] : [make("span", { className: "muted", text: `${percent(confidence)} confident` })];
+  const head = make("p", { className: "decision-line", children: [badge, " ", ...sure] });
+  return make("div", { children: [head, ...(summary ? [make("p", { text: summary })] : [])] });
+}
+
+function svg(tag, attributes = {}, ...children) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+function chartOf({ symbol, prices }) {
+  const closes = prices.map(([, price]) => price);
+  const lines = Object.keys(AVERAGES).map((months) => movingAverage(closes, Number(months)));
+  const scale = scaleOf(closes);
+  const first = prices[0], last = prices.at(-1);
+  const told = `${symbol}: from ${first[1]} USD in ${first[0].slice(0, 7)} to ${last[1]} USD in ${last[0].slice(0, 7)}`;
+  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": told, class: "chart" },
+    ...gridOf(scale), ...yearsOf(prices, scale),
+    svg("path", { class: "price-area", d: areaOf(closes, scale) }),
+    svg("path", { class: "price", d: pathOfLine(closes, scale) }),
+    ...lines.map((line, index) => svg("path", { class: `average average-${index}`, d: pathOfLine(line, scale) })));
+  const names = ["Price [USD]", ...Object.values(AVERAGES)];
+  const keys = ["price", "average-0", "average-1"].map((name, index) =>
+    make("li", { className: name, text: names[index] }));
+  return make("figure", { children: [drawing, make("ul", { className: "legend", children: keys })] });
+}
+
+/** Return the mean of the last months at each month; null before there are enough. */
+function movingAverage(values, months) {
+  return values.map((_, at) => {
+    if (at + 1 < months) return null;
+    return values.slice(at + 1 - months, at + 1).reduce((sum, one) => sum + one, 0) / months;
+  });
+}
+
+function scaleOf(values) {
+  const most = niceAbove(Math.max(...values));
+  const across = (WIDTH - EDGE.left - EDGE.right) / (values.length - 1);
+  const down = (HEIGHT - EDGE.top - EDGE.bottom) / most;
+  return { most, x: (at) => EDGE.left + at * across, y: (value) => HEIGHT - EDGE.bottom - value * down };
+}
+
+function niceAbove(value) {
+  const size = 10 ** Math.floor(Math.log10(value || 1));
+  return [1, 2, 2.5, 4, 5, 8, 10].map((one) => one * size).find((one) => one >= value);
+}
+
+function pathOfLine(values, { x, y }) {
+  const points = values.flatMap((value, at) => (value === null ? [] : [`${x(at).toFixed(1)} ${y(value).toFixed(1)}`]));
+  return points.length ? `M${points.join("L")}` : "";
+}
+
+function areaOf(values, scale) {
+  const bottom = scale.y(0).toFixed(1);
+  return `${pathOfLine(values, scale)}L${scale.x(values.length - 1).toFixed(1)} ${bottom}L${scale.x(0).toFixed(1)} ${bottom}Z`;
+}
+
+function gridOf({ most, y }) {
+  return Array.from({ length: GRID_LINES + 1 }, (_, index) => (most / GRID_LINES) * index).flatMap((value) => [
+    svg("line", { class: "grid", x1: EDGE.left, x2: WIDTH - EDGE.right, y1: y(value), y2: y(value) }),
+    svg("text", { x: EDGE.left - 6, y: y(value) + 4, "text-anchor": "end" }, String(Number(value.toPrecision(3)))),
+  ]);
+}
+
+function yearsOf(prices, { x }) {
+  const years = prices.map(([day]) => day.slice(0, 4));
+  return years.flatMap((year, at) => {
+    const isShown = year !== years[at - 1] && Number(year) % 2 === 0;
+    return isShown ? [svg("text", { x: x(at), y: HEIGHT - 6, "text-anchor": at ? "middle" : "start" }, year)] : [];
+  });
+}
+
+function scoresOf({ scores, balance }) {
+  const rows = Object.entries({ ...scores, ...(balance === undefined ? {} : { balance }) });
+  const drawn = rows.map(([name, score]) => {
+    const bar = make("span", { className: "score-bar", "data-sign": score < 0 ? "bad" : "good" });
+    bar.style.width = `${Math.min(Math.abs(score), 1) * 50}%`;
+    bar.style.left = score < 0 ? `${50 - Math.min(-score, 1) * 50}%` : "50%";
+    const track = make("span", { className: "score-track", "aria-hidden": true, children: [bar] });
+    const told = `${score > 0 ? "+" : ""}${score.toFixed(2)}`;
+    return make("li", { children: [make("span", { text: nameInWords(name) }), track, make("span", { className: "score", text: told })] });
+  });
+  return make("ul", { className: "scores", "aria-label": "Scores, from -1 against to +1 for buying", children: drawn });
+}
+
+function factsOf({ last_price: price, volatility, max_drawdown: fall, position_size: size, market }) {
+  const facts = [
+    ["Last price", price === undefined ? null : `${price} USD`],
+    ["Volatility", volatility === undefined ? null : `${percent(volatility)} a year`],
+    ["Deepest fall", fall === undefined ? null : percent(fall)],
+    ["At most", size === undefined ? null : `${percent(size)} of the capital`],
+    ["RSI of 14 months", market?.rsi_14 ?? null],
+  ];
+  const drawn = facts.filter(([, told]) => told !== null).map(([name, told]) =>
+    make("div", { children: [make("dt", { text: name }), make("dd", { text: String(told) })] }));
+  return make("dl", { className: "facts", children: drawn });
+}
+
+function percent(share) {
+  return `${Math.round(share * 100)} %`;
+}
+
+setResultView("analysis", drawAnalysis);
+
 const ELEMENTS = {
   "rt-task": TaskElement, "rt-batch": BatchElement, "rt-inbox": InboxElement, "rt-snapshot": SnapshotElement,
+  "rt-submit": SubmitElement,
 };
 for (const [name, element] of Object.entries(ELEMENTS)) {
   // A page may load the module twice, by two addresses.
   if (!customElements.get(name)) customElements.define(name, element);
 }
 
-export { BatchElement, InboxElement, SnapshotElement, TaskElement };
+export { BatchElement, InboxElement, STATUS_ICONS, SnapshotElement, SubmitElement, TaskElement, agoInWords, drawAnalysis, messageOfError, setResultView };

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
 
 from tests.conftest import LoopThread, ServerProcess, program
 from tests.waiting import until
@@ -27,6 +27,41 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+def log_in(page: Page, user: str) -> None:
+    """Sign in on the page by a name; whoever is signed in is signed out."""
+    expect(page.locator("#login, #sign-out").locator("visible=true")).to_have_count(1)
+    if page.locator("#sign-out").is_visible():
+        page.click("#sign-out")
+    page.select_option("#user", user)
+    page.click("#login")
+    expect_live(page)
+
+
+def expect_live(page: Page) -> None:
+    """Wait until the page has its connection, and its form."""
+    expect(page.locator("#link-state")).to_have_text("Live")
+    expect(page.locator("#submit-task")).to_be_enabled()
+
+
+def submit(page: Page, *symbols: str) -> None:
+    """Submit an analysis by the form; of several symbols as a batch."""
+    page.set_checked("#several", len(symbols) > 1)
+    field = "#task-form textarea" if len(symbols) > 1 else "#param-symbol"
+    page.fill(field, "\n".join(symbols))
+    page.click("#submit-task")
+
+
+def status_of(page: Page) -> Locator:
+    """Return the status of the task or batch that the page shows."""
+    return page.locator("#view [part=status]").first
+
+
+def tab_of(page: Page, name: str) -> Locator:
+    """Choose a tab of the task; return what it shows."""
+    page.locator(f"#view [data-tab={name}]").click()
+    return page.locator(f"#view [part=view-{name}]")
 
 
 def note_faults(page: Page, server: ServerProcess, faults: list[str]) -> None:

@@ -1,6 +1,7 @@
 """Kinds for the tests of the Python client. A gate is a file: while it is there, a task waits."""
 
 import asyncio
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +89,50 @@ async def run_timed(params: Timed, run: Run) -> None:
         async with run.step(step.name):
             gate = Path(f"{params.gate}.{number}")
             await until(gate.exists, MOST_SECONDS, f"{gate} is gone", equal=False)
+
+
+class Colour(StrEnum):
+    """A colour of a form."""
+
+    RED = "red"
+    BLUE = "blue"
+
+
+@attrs.frozen
+class Size:
+    """How large."""
+
+    width: int = 3
+    tall: bool = False
+
+
+@attrs.frozen
+class Order:
+    """One of each sort of field."""
+
+    name: str
+    colour: Colour
+    size: Size = attrs.Factory(Size)
+    share: float = 0.5
+    again: bool = True
+    colours: list[Colour] = attrs.Factory(list)
+    words: list[str] = attrs.Factory(list)
+    limits: list[int] = attrs.Factory(list)
+    more: dict[str, Any] = attrs.Factory(dict)
+    note: str | None = None
+
+
+order = Kind("client.order", Order, title="Order")
+asks = Kind("client.asks", Nothing)
+
+
+@order.handler
+async def run_order(params: Order, _: Run) -> Any:
+    """Return the parameters."""
+    return attrs.asdict(params)
+
+
+@asks.handler
+async def run_asks(_: Nothing, run: Run) -> str:
+    """Ask, and return the answer."""
+    return str(await run.ask("go", "Go on?", {"yes": "Yes, go on", "no": "No"}, timeout=600))

@@ -8,7 +8,7 @@ import attrs
 from playwright.sync_api import Locator, Page, expect
 from pymongo import MongoClient
 
-from tests.browsing import ask, note_faults
+from tests.browsing import ask, expect_live, note_faults
 from tests.conftest import ServerProcess
 from tests.waiting import wait_until
 from tornado_rt.stores import running_addresses
@@ -28,7 +28,9 @@ class Device:
 
     @property
     def titles(self) -> list[str]:
-        return self.page.locator("#notifications > li > .heading > :is(a, b)").all_inner_texts()
+        return self.page.locator(
+            "#notifications > li > .body > .heading > :is(a, b)"
+        ).all_inner_texts()
 
     @property
     def counts(self) -> tuple[str, str, str]:
@@ -96,8 +98,7 @@ def log_in(page: Page, user: User, faults: list[str], url: str) -> Device:
     page.goto(url)
     page.fill("#token", user.token)
     page.click("#login")
-    expect(page.locator("#link-state")).to_have_text("connected")
-    expect(page.locator("#submit-task")).to_be_enabled()
+    expect_live(page)
     return Device(page)
 
 

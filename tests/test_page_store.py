@@ -1,7 +1,8 @@
-"""What the page knows of notifications, apart from how it is drawn: in Chromium, without a user."""
+"""What `<rt-inbox>` knows, apart from how it is drawn: in Chromium, without a user."""
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -13,10 +14,11 @@ from playwright.sync_api import Page
 from tests.browsing import chromium
 from tests.conftest import ServerProcess
 
+PARTS = Path(__file__).parent.parent / "clients/js/src/elements"
 # Calls methods of a new store one after the other; answers with its lists and counts.
 RUN = """async ([calls, tabs]) => {
-    const { Inbox } = await import("/static/js/inbox.js");
-    const inbox = new Inbox();
+    const { InboxStore } = await import("/parts/inbox-store.js");
+    const inbox = new InboxStore();
     for (const [method, ...given] of calls) inbox[method](...given);
     const lists = tabs.map((tab) => [tab, inbox.list(tab).map((one) => one.id)]);
     return { lists: Object.fromEntries(lists), counts: inbox.counts };
@@ -32,6 +34,9 @@ def page(server_process: ServerProcess) -> Iterator[Page]:
     """A page from which the modules can be imported."""
     with chromium() as browser:
         page = browser.new_page()
+        page.route(
+            "**/parts/*", lambda route: route.fulfill(path=PARTS / Path(route.request.url).name)
+        )
         page.goto(server_process.url)
         yield page
 
@@ -129,8 +134,8 @@ def test_list_that_is_older_than_the_first_message_is_asked_for_again(page: Page
     connected = Server(version=5).connected()[2]
     found = page.evaluate(
         """async ([connected, answers]) => {
-            const { Inbox } = await import("/static/js/inbox.js");
-            const inbox = new Inbox();
+            const { InboxStore } = await import("/parts/inbox-store.js");
+            const inbox = new InboxStore();
             inbox.apply("connected", connected, "e-5");
             return answers.map((answer) => {
                 inbox.take("inbox", answer);
@@ -213,7 +218,7 @@ def test_search_shows_titles_with_all_words(page: Page) -> None:
 def test_snooze_ends_in_the_morning_of_the_users_clock(page: Page) -> None:
     """Next week begins on Monday, from Sunday as from Monday."""
     found = page.evaluate("""async () => {
-        const { SNOOZES } = await import("/static/js/inbox.js");
+        const { SNOOZES } = await import("/parts/inbox-store.js");
         const clock = ({ until }) => {
             const at = new Date(until);
             return [at.getDay(), at.getDate(), at.getHours()];
@@ -252,7 +257,7 @@ ADDRESSES = {
 def test_only_paths_and_web_addresses_are_followed(page: Page) -> None:
     found = page.evaluate(
         """async (texts) => {
-            const { webAddress } = await import("/static/js/inbox.js");
+            const { webAddress } = await import("/parts/inbox-store.js");
             return texts.map((text) => webAddress(text));
         }""",
         [*ADDRESSES, None],
@@ -286,7 +291,7 @@ def test_preferences_keep_what_the_form_does_not_show(page: Page) -> None:
     }
     found = page.evaluate(
         """async ([listed, before, form]) => {
-            const { chosen, typesOf } = await import("/static/js/preferences.js");
+            const { chosenPreferences: chosen, typesOf } = await import("/parts/preferences.js");
             return chosen(before, typesOf(listed, before), form);
         }""",
         [listed, before, form],

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browsing import PHONE, ask, chromium, note_faults
+from tests.browsing import PHONE, ask, chromium, note_faults, status_of
 from tests.conftest import ServerProcess
 from tests.elements import LOAD, add, submit
 from tests.js_forms import BLANK, SECONDS
@@ -178,7 +178,7 @@ def test_page_shows_the_same_after_a_reload(
     page.goto(f"{client_server.url}/?task={task}")
     page.fill("#token", token)
     page.click("#login")
-    shown = page.locator("#task-progress")
+    shown = page.locator("#view rt-task")
     steps = part(shown, "step")
     expect(part(shown, "time")).to_have_text(re.compile("^about .* min left · about"))
     expect(steps).to_have_count(3)
@@ -193,8 +193,8 @@ def test_page_shows_the_same_after_a_reload(
     page.clock.fast_forward("02:00")
     expect(steps.nth(0)).to_contain_text("2 min")
     assert clocks(shown) == before[1]
-    page.click("#cancel")
-    expect(page.locator("#task-status")).to_have_text("cancelled")
+    shown.get_by_role("button", name="Cancel").click()
+    expect(status_of(page)).to_have_text("cancelled")
     expect(part(shown, "time")).to_have_text("")
 
 

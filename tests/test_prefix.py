@@ -22,11 +22,10 @@ from websockets.typing import Origin, Subprotocol
 from services.email import MailLinks
 from settings import Settings, load_settings
 from tests.api import notified, serving
-from tests.browsing import ask, chromium, note_faults
+from tests.browsing import ask, chromium, expect_live, log_in, note_faults, status_of, submit
 from tests.conftest import ROOT, ServerProcess, program, start_server, stop_server
 from tests.forks import run
 from tests.ports import free_port
-from tests.test_page import log_in
 from tests.waiting import until, wait_until
 from tornado_rt_client import Client as PythonClient
 
@@ -208,25 +207,22 @@ def test_proxy_leaves_the_prefix_on(prefixed: ServerProcess, tmp_path: Path) -> 
 
 
 def test_page_works_under_the_prefix(prefixed: ServerProcess, page: Page) -> None:
-    """From the demo login over both transports to the end, through a reload, and back."""
+    """From the demo login to the end, through a reload, and back."""
     faults: list[str] = []
     note_faults(page, prefixed, faults)
     page.goto(f"{origin(prefixed)}{PREFIX}")
     assert page.url == f"{prefixed.url}/"
     log_in(page, "alice")
-    page.click("#submit-task")
-    expect(page.locator("#task-status")).to_have_text("completed")
-    expect(page.locator("#sse-progress")).to_have_js_property("value", 100)
+    submit(page, "AAPL")
+    expect(status_of(page)).to_have_text("completed")
     expect(page.locator("#curl-line")).to_contain_text(f"{prefixed.url}/api/tasks/")
     page.click("#bell")
     link = page.locator("#notifications li a").first
     expect(link).to_have_attribute("href", re.compile(f"^{PREFIX}/\\?task="))
     page.reload()
-    expect(page.locator("#task-status")).to_have_text("completed")
+    expect(status_of(page)).to_have_text("completed")
     assert page.url.startswith(f"{prefixed.url}/?task=")
-    page.select_option("#user", "bob")
-    page.click("#login")
-    expect(page.locator("#link-state")).to_have_text("bob: connected")
+    log_in(page, "bob")
     assert page.url == f"{prefixed.url}/"
     assert faults == []
 
@@ -305,11 +301,11 @@ def test_example_signs_in_orders_and_shows_the_page(example: Example, page: Page
     # A browser asks every site for it.
     faults[:] = [one for one in faults if "404" not in one]
     page.click("a")
-    expect(page.locator("#link-state")).to_have_text("alice: connected")
+    expect_live(page)
     expect(page.locator("#login-form")).to_be_hidden()
-    page.click("#submit-task")
-    expect(page.locator("#task-status")).to_have_text("completed")
-    expect(page.locator("#sse-progress")).to_have_js_property("value", 100)
+    expect(page.locator("#who")).to_have_attribute("title", "alice")
+    submit(page, "AAPL")
+    expect(status_of(page)).to_have_text("completed")
     expect(page.locator("#curl-line")).to_contain_text("Bearer $TOKEN")
     assert faults == []
 

@@ -20,10 +20,9 @@ from playwright.sync_api import (
     expect,
 )
 
-from tests.browsing import chromium
+from tests.browsing import chromium, log_in
 from tests.conftest import ServerProcess
 from tests.push_service import Device
-from tests.test_page import log_in
 from tests.waiting import wait_until
 
 SHOWN = """self.registration.getNotifications()
@@ -113,9 +112,7 @@ class Site:
         """Return the ids of the subscriptions that the server has of who is signed in."""
         found: list[str] = self.page.evaluate(
             """async () => {
-              const { token } = JSON.parse(sessionStorage.getItem("tornado_rt.session"));
-              const headers = { Authorization: `Bearer ${token}` };
-              const answer = await fetch("/api/push/subscriptions", { headers });
+              const answer = await fetch("/api/push/subscriptions");
               return (await answer.json()).items.map((one) => one.id);
             }"""
         )

@@ -12,7 +12,7 @@ from tornado.web import RequestHandler
 from tornado.websocket import WebSocketHandler
 
 from handlers.email import USER
-from handlers.routes import ID, KIND, VERB, routes
+from handlers.routes import ID, KIND, VERB, page_routes, routes
 from handlers.schedules import SCHEDULE
 from services.queue import Ack, Outcome
 from settings import Settings
@@ -42,7 +42,7 @@ def served() -> set[str]:
     """Return every request that the table of addresses takes."""
     names = inspect.signature(routes).parameters
     found = set()
-    for rule in routes(**{name: {} for name in names}):
+    for rule in [*routes(**{name: {} for name in names}), *page_routes("/")]:
         path = rule.regex.pattern.rstrip("$").replace("/actions/" + ID, "/actions/{action}")
         path = path.replace(ID, "{id}").replace(KIND, "{kind}").replace(VERB, "{verb}")
         path = path.replace("/users/" + USER, "/users/{user}")

@@ -14,7 +14,7 @@ import attrs
 import structlog
 from tornado.web import Application
 
-from handlers.routes import PROBLEMS, routes, under, worker_routes
+from handlers.routes import PROBLEMS, page_routes, routes, under, worker_routes
 from handlers.topics import FeedFinder
 from services.analysis import analysis_kind
 from services.deliveries import (
@@ -552,13 +552,13 @@ def _application(
         metrics={"metrics": core.metrics, "refresh": gauges.refresh},
         presence={"presence": core.presence},
         worker={"work": remote, "frame_bytes": settings.remote_frame_bytes},
-        protocol={"error_event": settings.sse_error_event},
     )
     return Application(
-        under(settings.prefix, table),
+        under(settings.prefix, [*table, *page_routes(settings.page_path)]),
         default_handler_class=NotFoundHandler,
         log_function=access_log(core.metrics),
         prefix=settings.prefix,
+        page=settings.page_address,
         hub=core.hub,
         verifier=verifier,
         authenticate=authenticate,

@@ -188,7 +188,7 @@ def open_outbox(
         telling.webhooks,
         queue_name=core.settings.queue_name,
         consumer=_process_name(core.settings, process),
-        prefix=core.settings.prefix,
+        page=core.settings.page_address,
         metrics=core.metrics,
     )
     core.jobs.keep(pump.run, "outbox")

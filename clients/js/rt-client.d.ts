@@ -224,6 +224,8 @@ export interface Changed<T> extends Event_ {
   type: "changed";
   items: T[];
   deleted: string[];
+  /** Of an inbox: what the user is told of from now on, if that has changed. */
+  preferences?: Preferences | null;
 }
 
 export interface TasksListed extends Event_ {

@@ -1,6 +1,6 @@
 /** The types of tornado-rt-client/elements. To import the module defines the elements. */
 
-import type { BatchSnapshot, Client, TaskSnapshot } from "./rt-client.js";
+import type { Batch, BatchSnapshot, Client, Task, TaskSnapshot } from "./rt-client.js";
 
 declare class RealtimeElement extends HTMLElement {
   /** The client to use; else that of `src` and `token`, else `Client.default`. */
@@ -9,7 +9,22 @@ declare class RealtimeElement extends HTMLElement {
 
 export class TaskElement extends RealtimeElement {}
 export class BatchElement extends RealtimeElement {}
-export class InboxElement extends RealtimeElement {}
+export class InboxElement extends RealtimeElement {
+  /** Open or close the panel of the bell. */
+  open(isOpen?: boolean): void;
+}
+export class SubmitElement extends RealtimeElement {}
+
+/** Draw the results of a kind; null: by the plain view. `task` is what `GET /api/tasks/{id}` tells. */
+export function setResultView(kind: string, view: (result: any, task: any) => Node | null): void;
+/** The view of the kind `analysis`. */
+export function drawAnalysis(result: any): Node | null;
+/** What to tell a person of an error. */
+export function messageOfError(error: unknown): string;
+/** How long ago a moment [ms] was: "now", "5 min ago"; its date after a week. */
+export function agoInWords(moment: number, now?: number): string;
+/** A sign for each state of tasks and batches. */
+export const STATUS_ICONS: Record<string, string>;
 
 export class SnapshotElement extends HTMLElement {
   snapshot: TaskSnapshot | BatchSnapshot | null;
@@ -24,5 +39,10 @@ declare global {
     "rt-batch": BatchElement;
     "rt-inbox": InboxElement;
     "rt-snapshot": SnapshotElement;
+    "rt-submit": SubmitElement;
+  }
+  interface HTMLElementEventMap {
+    "rt-submitted": CustomEvent<{ task?: Task; batch?: Batch }>;
+    "rt-counts": CustomEvent<{ unread: number; unseen: number }>;
   }
 }

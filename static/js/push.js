@@ -1,10 +1,11 @@
 /** Push to this browser: asked for by a click, kept up to date, and given up again. */
 
-import { BASE } from "./api.js";
 import { $ } from "./dom.js";
 
 // Also in sw.js, which renews what is kept there.
 const KEPT = "tornado_rt.push";
+// Where the server's paths begin: it may serve under a prefix.
+const BASE = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
 const SUBSCRIPTION = `${BASE}/push-subscription`;
 const WORDS = {
   on: "Stop telling me on this device",
@@ -15,20 +16,19 @@ const WORDS = {
 export const isSupported = "serviceWorker" in navigator && "PushManager" in window;
 
 export class PushSwitch {
-  #api;
+  #client;
   #user = "";
 
   /**
-   * @param {Api} api
-   * @param {() => boolean} isLive whether the page gets the user's notifications just now
+   * @param {() => Client|null} client returns that of the user who is signed in
    * @param {(error: Error) => void} onError
    */
-  constructor(api, isLive, onError) {
-    this.#api = api;
+  constructor(client, onError) {
+    this.#client = client;
     if (!isSupported) return;
     // The service worker shows what no page says that it has.
     navigator.serviceWorker.addEventListener("message", ({ data, ports }) => {
-      if (data.type === "push") ports[0].postMessage(isLive());
+      if (data.type === "push") ports[0].postMessage(client()?.state === "online");
     });
     $("push").addEventListener("click", () => this.#turn().catch(onError).finally(() => this.#show()));
     this.onError = onError;
@@ -51,7 +51,7 @@ export class PushSwitch {
       await subscription.unsubscribe();
       return;
     }
-    const { key } = await this.#api.get("/api/push/key");
+    const { key } = await this.#client().request("GET", "/api/push/key");
     if (known.key === key) await this.#tell(subscription, key);
     else await this.#subscribe(registration, key);
   }
@@ -62,7 +62,7 @@ export class PushSwitch {
     const subscription = await registration.pushManager.getSubscription();
     if (subscription) return this.#give(subscription);
     if (await Notification.requestPermission() !== "granted") return undefined;
-    const { key } = await this.#api.get("/api/push/key");
+    const { key } = await this.#client().request("GET", "/api/push/key");
     return this.#subscribe(registration, key);
   }
 
@@ -78,7 +78,7 @@ export class PushSwitch {
 
   async #tell(subscription, key) {
     const plain = plainOf(subscription);
-    const { id } = await this.#api.post("/api/push/subscriptions", plain);
+    const { id } = await this.#client().request("POST", "/api/push/subscriptions", plain, { isHarmless: true });
     await keep({ ...plain, key, user: this.#user, id });
   }
 
@@ -87,7 +87,7 @@ export class PushSwitch {
     await subscription.unsubscribe();
     await (await caches.open(KEPT)).delete(SUBSCRIPTION);
     // Its push service says that it is gone, should this fail.
-    if (id) await this.#api.delete(`/api/push/subscriptions/${id}`);
+    if (id) await this.#client().request("DELETE", `/api/push/subscriptions/${id}`);
   }
 
   async #show() {

@@ -10,8 +10,10 @@ const SOCKET_ATTEMPTS = 2;
 const NOT_OPENED = new Set([1002, 1005, 1006, 1015]);
 // How long an event stream serves before a socket is tried again [s]; longer each time.
 const SOCKET_AGAIN = { first: 30, most: 600 };
-// A connection is lost that brings nothing for this many intervals of its heartbeat: two were missed.
-const SILENT_HEARTBEATS = 2.5;
+// A connection is lost that brings nothing for two intervals of its heartbeat, and for half of another one or this
+// much [s], whichever is less: two were missed.
+const SILENT_HEARTBEATS = 2;
+const MOST_LATE_SECONDS = 1;
 
 export class Course {
   #failures = 0;
@@ -42,7 +44,7 @@ export class Course {
     this.#mayRenew = true;
     if (reconnect) this.#table = reconnect;
     if (transport === "socket") this.#socketFailures = this.#streamPeriods = 0;
-    return interval * SILENT_HEARTBEATS;
+    return interval * SILENT_HEARTBEATS + Math.min(interval / 2, MOST_LATE_SECONDS);
   }
 
   /** Learn the `retry:` of an event stream [s]. */

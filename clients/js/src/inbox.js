@@ -19,7 +19,7 @@ function chosen(which) {
 
 /**
  * One's notifications. Its events are `counts`, `notification` (one that is new, renewed or back),
- * `changed` (`items` and `deleted` ids) and `resync`; an `update` says that `items` or `counts` changed.
+ * `changed` (`items`, `deleted` ids, and `preferences` or null) and `resync`; an `update` says that `items` or `counts` changed.
  *
  * While somebody listens, `items` holds the newest of the inbox, and `more()` adds the next page.
  */
@@ -198,7 +198,10 @@ function readMessage({ type, topic, id, data }, newest) {
   if (type === "subscribed") return firstCounts(topic, data, newest);
   if (type === "unread_count") return newest.take(data) ? [{ type: "counts", topic, ...data, isFirst: false }] : [];
   if (type === "notification") return [{ type, topic, id, notification: data }];
-  if (type === "changed") return [{ type, topic, id, items: data.items ?? [], deleted: data.deleted ?? [] }];
+  if (type === "changed") {
+    const { items = [], deleted = [], preferences = null } = data;
+    return [{ type, topic, id, items, deleted, preferences }];
+  }
   if (type !== "resync") return [];
   newest.forget();
   return [{ type, topic, id, reason: data.reason }];

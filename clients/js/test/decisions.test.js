@@ -103,7 +103,7 @@ test("a refusal of a stream passes or stays by its status", () => {
 });
 
 test("two missed heartbeats are silence; without heartbeats there is none", () => {
-  assert.equal(course().connected("socket", { heartbeat_interval: 30 }), 75);
+  assert.equal(course().connected("socket", { heartbeat_interval: 30 }), 61);
   assert.equal(course().connected("socket", { heartbeat_interval: 0 }), 0);
 });
 

@@ -1,7 +1,7 @@
 /** What all elements share: which client they use, and how they are drawn. */
 
-import { Client } from "../index.js";
-import { styleSheet } from "./styles.js";
+import { Client, ConnectionLost } from "../index.js";
+import { sheetOf, styleSheet } from "./styles.js";
 
 /**
  * Make an element. `part` names it for ::part of a page's style sheets, `text` is set as text: nothing that
@@ -52,6 +52,9 @@ const OFFLINE = "Offline. This comes back by itself.";
  * `token` (all elements with the same ones share it), else `Client.default` as soon as there is one.
  */
 export class RealtimeElement extends HTMLElement {
+  /** The texts of style sheets that an element has besides those of all. */
+  static sheets = [];
+
   #client = null;
   #given = null;
   #release = null;
@@ -72,6 +75,12 @@ export class RealtimeElement extends HTMLElement {
   build() {
     return [];
   }
+
+  /** Begin with the shadow root, once all that `build` returned is in it. */
+  built() {}
+
+  /** Learn where the connection stands now. */
+  stateChanged() {}
 
   /** Follow what is shown; listeners end with `signal`. Return what ends the rest. */
   follow() {
@@ -119,9 +128,10 @@ export class RealtimeElement extends HTMLElement {
 
   #draw() {
     const root = this.attachShadow({ mode: "open" });
-    root.adoptedStyleSheets = [styleSheet()];
+    root.adoptedStyleSheets = [styleSheet(), ...this.constructor.sheets.map(sheetOf)];
     this.#notice.hidden = true;
     root.append(...this.build(), this.#notice);
+    this.built();
   }
 
   #useOwn() {
@@ -163,6 +173,7 @@ export class RealtimeElement extends HTMLElement {
     const { state, reason } = this.#client.status;
     if (this.getAttribute("state") === "error" && state !== "online") return;
     this.setAttribute("state", state);
+    this.stateChanged(state);
     if (state === "offline") this.#say(OFFLINE, "notice");
     else if (state === "closed") this.#say(`Not connected: ${reason}`, "error");
     else if (state === "online") this.#say("", "notice");
@@ -175,6 +186,9 @@ export class RealtimeElement extends HTMLElement {
   }
 }
 
-function messageOfError(error) {
-  return error.detail || error.title || error.message || String(error);
+/** Return what to tell a person of an error. */
+export function messageOfError(error) {
+  if (error instanceof ConnectionLost) return "The server cannot be reached";
+  const told = error.detail || error.title || error.message || String(error);
+  return [told, ...(error.errors ?? [])].join("; ");
 }

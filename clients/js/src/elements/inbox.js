@@ -1,143 +1,339 @@
-/** `<rt-inbox>`: one's notifications. */
+/** `<rt-inbox>`: one's notifications, as a panel or behind a bell. */
 
-import { RealtimeElement, make, setAttribute, setText } from "./base.js";
+import { RealtimeElement, make, messageOfError, setText } from "./base.js";
+import { BELL, PANEL, nodesOf } from "./inbox-markup.js";
+import { NotificationRows } from "./inbox-rows.js";
+import { renewTimes } from "./inbox-row.js";
+import { INBOX_TABS, InboxStore, SNOOZES, isKept } from "./inbox-store.js";
+import { INBOX_SHEET } from "./inbox-styles.js";
+import { PreferencesForm } from "./preferences-form.js";
+import { Tabs } from "./tabs.js";
+import { startTicking, stopTicking } from "./ticker.js";
 
-/** Return an address that may be followed: of http or https; null for any other. */
-function linkOf(text) {
-  try {
-    const url = new URL(text, document.baseURI);
-    return url.protocol === "http:" || url.protocol === "https:" ? url.href : null;
-  } catch {
-    return null;
-  }
-}
+const NOTIFICATIONS = "/api/notifications";
+const PAGE_SIZE = 20;
+const SEARCH_MS = 200;
+// As in the style: here the panel takes the whole screen, and nothing behind it is reached.
+const NARROW = matchMedia("(max-width: 30rem)");
+const DONE = {
+  read: "Marked as read",
+  unread: "Marked as unread",
+  archive: "Archived",
+  unarchive: "Moved to the inbox",
+  snooze: "Snoozed",
+  unsnooze: "Back in the inbox",
+  pin: "Pinned",
+  unpin: "Unpinned",
+  delete: "Deleted",
+};
+const NOTHING = { inbox: "You have read it all.", unread: "Nothing is unread." };
 
-/** Shows the inbox with its counts. `label` is its title. */
+/**
+ * Shows the inbox with its counts. `label` is its title; with `bell` it is a bell that opens the panel. Its content
+ * stands in the foot of the panel. It dispatches `rt-notification`, and `rt-counts` with `{unread, unseen}`.
+ */
 export class InboxElement extends RealtimeElement {
   static observedAttributes = ["src", "token", "label"];
-  #parts;
-  #inbox = null;
-  // The row of each notification, and what it was drawn from.
-  #rows = new Map();
+  static sheets = [INBOX_SHEET];
+
+  #store = new InboxStore();
+  #rows;
+  #tabs;
+  #preferences;
+  #loading = new Map();
+  #query = "";
+  #drawing = 0;
+  #searching = 0;
+  #undo = null;
+  // A notification is another object after each change.
+  #toldSeen = new WeakSet();
+
+  get #hasBell() {
+    return this.hasAttribute("bell");
+  }
 
   build() {
-    const title = make("h2", { part: "title", className: "title", id: "title" });
-    const badge = make("span", { part: "badge", className: "badge" });
-    const readAll = make("button", {
-      part: "button", type: "button", text: "Mark all as read", on: { click: () => this.#do(() => this.#inbox.readAll()) },
-    });
-    const list = make("ul", { part: "items", className: "items", "aria-labelledby": "title", on: { keydown: (event) => this.#move(event) } });
-    const empty = make("p", { part: "empty", className: "empty", text: "loading" });
-    const more = make("button", { part: "button", className: "more", type: "button", text: "Older ones", on: { click: () => this.#do(() => this.#inbox.more()) } });
-    const said = make("span", { className: "sr", "aria-live": "polite" });
-    badge.hidden = more.hidden = true;
-    readAll.disabled = true;
-    this.#parts = { title, badge, readAll, list, empty, more, said };
-    return [make("header", { part: "header", children: [title, badge, readAll] }), list, empty, more, said];
+    const panel = make(this.#hasBell ? "dialog" : "section", { part: "panel", id: "inbox", "aria-labelledby": "inbox-title" });
+    panel.append(nodesOf(PANEL));
+    const said = make("p", { id: "announcement", className: "sr", role: "status" });
+    return [...(this.#hasBell ? [nodesOf(BELL)] : []), panel, said];
+  }
+
+  built() {
+    this.#rows = new NotificationRows(this.#$("notifications"), (act, id) => this.#do(() => this.#choose(act, id)));
+    this.#tabs = new Tabs(this.#$("inbox-tabs"), this.#$("inbox-panel"), INBOX_TABS, () => this.#openTab());
+    this.#preferences = new PreferencesForm((id) => this.#$(id), () => this.#$("inbox-title").focus());
+    this.#listen();
   }
 
   follow(client, signal) {
-    const inbox = (this.#inbox = client.inbox);
-    setText(this.#parts.title, this.getAttribute("label") || "Notifications");
-    inbox.addEventListener("update", () => this.#draw(), { signal });
-    inbox.addEventListener("notification", ({ detail }) => this.#announce(detail.notification), { signal });
-    inbox.addEventListener("error", ({ detail }) => client.state !== "closed" && this.showFailure(detail), { signal });
+    this.#begin(client);
+    document.addEventListener("visibilitychange", () => this.#draw(), { signal });
+    if (this.#hasBell) document.addEventListener("pointerdown", (event) => this.#leaveBy(event), { signal });
+    // That the connection is closed is told by its state.
+    const isTold = () => signal.aborted || client.state === "closed";
+    const read = () => this.#read(client, signal).catch((error) => isTold() || this.showFailure(error));
+    let isOver = false;
+    const begin = () => {
+      isOver = false;
+      read().finally(() => (isOver = true));
+    };
+    client.addEventListener("state", ({ detail }) => isOver && detail.state !== "closed" && begin(), { signal });
+    begin();
+    startTicking(this, () => renewTimes(this.shadowRoot));
+    return () => stopTicking(this);
+  }
+
+  /** Open or close the panel of the bell. */
+  open(isOpen = true) {
+    const panel = this.#$("inbox");
+    if (!this.#hasBell || panel.open === isOpen) return;
+    if (!isOpen) panel.close();
+    else if (NARROW.matches) panel.showModal();
+    else panel.show();
+    this.#$("bell").ariaExpanded = String(isOpen);
+    if (isOpen) this.#$("inbox-title").focus();
     this.#draw();
-    // The inbox is shared: other parts of the page may show it too.
-    return () => {};
   }
 
-  #announce(notification) {
-    if (!notification.muted) setText(this.#parts.said, `New: ${notification.title}`);
-    this.dispatchEvent(new CustomEvent("rt-notification", { detail: notification, bubbles: true, composed: true }));
+  #$(id) {
+    return this.shadowRoot.getElementById(id);
   }
 
-  #draw() {
-    const { badge, readAll, list, empty, more } = this.#parts;
-    const { counts, items, isLoaded, hasMore } = this.#inbox;
-    badge.hidden = !counts.unread;
-    setText(badge, String(counts.unread));
-    setAttribute(badge, "aria-label", `${counts.unread} unread`);
-    readAll.disabled = !counts.unread;
-    more.hidden = !hasMore;
-    empty.hidden = items.length > 0;
-    setText(empty, isLoaded ? "Nothing new." : "loading");
-    this.#drawRows(list, items);
+  #begin(client) {
+    setText(this.#$("inbox-title"), this.getAttribute("label") || "Notifications");
+    this.#$("inbox-words").value = this.#query = "";
+    this.#store.search("");
+    this.#store.clear();
+    this.#preferences.begin(client);
+    this.#rows.show([]);
+    this.#tell("");
+    this.#draw();
   }
 
-  #drawRows(list, items) {
-    const focused = this.shadowRoot.activeElement;
-    const rows = items.map((item) => this.#rowOf(item));
-    const kept = new Set(items.map((item) => item.id));
-    for (const id of this.#rows.keys()) if (!kept.has(id)) this.#rows.delete(id);
-    const isSame = rows.length === list.children.length && rows.every((row, at) => row === list.children[at]);
-    if (isSame) return;
-    list.replaceChildren(...rows);
-    if (rows.length && !list.querySelector('[tabindex="0"]')) rows[0].tabIndex = 0;
-    if (focused?.isConnected) focused.focus();
-  }
-
-  #rowOf(item) {
-    const known = this.#rows.get(item.id);
-    const drawn = JSON.stringify(item);
-    if (known?.drawn === drawn) return known.row;
-    const row = this.#makeRow(item);
-    row.tabIndex = known?.row.tabIndex ?? -1;
-    const hadFocus = known && known.row.contains(this.shadowRoot.activeElement);
-    known?.row.replaceWith(row);
-    if (hadFocus) row.focus();
-    this.#rows.set(item.id, { row, drawn });
-    return row;
-  }
-
-  #makeRow(item) {
-    const link = item.link && linkOf(item.link);
-    const title = item.count > 1 ? `${item.title} (${item.count})` : item.title;
-    const name = link ? make("a", { className: "name", href: link, text: title, on: { click: () => this.#read(item) } }) : make("span", { className: "name", text: title });
-    const time = make("time", { datetime: item.created_at, text: new Date(item.created_at).toLocaleString() });
-    const children = [make("div", { className: "row", children: [name, time] })];
-    if (item.content) children.push(make("p", { className: "content", text: item.content }));
-    children.push(make("div", { className: "actions", children: this.#buttonsOf(item) }));
-    const row = make("li", { part: `item ${item.status} ${item.severity}`, "data-status": item.status, "data-severity": item.severity, children });
-    row.dataset.id = item.id;
-    return row;
-  }
-
-  #buttonsOf(item) {
-    const verb = (text, action) => make("button", { part: "button", type: "button", text, "aria-label": `${text}: ${item.title}`, on: { click: () => this.#do(action) } });
-    const answers = (item.answered ? [] : (item.actions ?? [])).map(({ id, label, link }) => {
-      const href = link && linkOf(link);
-      if (href) return make("a", { part: "action", href, text: label });
-      return verb(label, () => this.#inbox.answer(item.id, id));
-    });
-    const read = item.status === "unread" ? verb("Mark as read", () => this.#inbox.read(item.id)) : verb("Mark as unread", () => this.#inbox.unread(item.id));
-    return [...answers, read, verb("Archive", () => this.#inbox.archive(item.id))];
-  }
-
-  #read(item) {
-    if (item.status === "unread") this.#do(() => this.#inbox.read(item.id));
-  }
-
-  async #do(action) {
-    try {
-      await action();
-      this.showError(null);
-    } catch (error) {
-      this.showError(error);
+  /** Take what comes for as long as the client is followed. */
+  async #read(client, signal) {
+    for await (const event of client.inbox.events({ signal })) {
+      if (event.type === "counts" && event.isFirst) this.#store.apply("connected", firstOf(event));
+      else if (event.type === "counts") this.#store.count(event);
+      else this.#store.apply(event.type, event.notification ?? event, event.id);
+      if (event.type === "notification") this.#announce(event.notification);
+      if (event.preferences) this.#preferences.apply(event.preferences);
+      if (this.#store.restartIfBehind() || event.isFirst || event.type === "resync") this.#do(() => this.#load());
+      this.#drawSoon();
     }
   }
 
-  /** Move through the rows by the arrow keys; Enter opens, e archives. */
-  #move(event) {
-    const rows = [...this.#parts.list.children];
-    const at = rows.indexOf(event.target.closest?.("li"));
-    const steps = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: rows.length - 1 };
-    if (event.key in steps) {
-      const next = rows[Math.min(Math.max(steps[event.key], 0), rows.length - 1)];
-      event.preventDefault();
-      for (const row of rows) row.tabIndex = row === next ? 0 : -1;
-      next?.focus();
-    } else if (event.target === rows[at] && event.key === "Enter") rows[at].querySelector("a, button")?.click();
-    else if (event.target === rows[at] && event.key === "e") this.#do(() => this.#inbox.archive(rows[at].dataset.id));
+  #announce(notification) {
+    if (!notification.muted) setText(this.#$("announcement"), `New notification: ${notification.title}`);
+    this.dispatchEvent(new CustomEvent("rt-notification", { detail: notification, bubbles: true, composed: true }));
   }
+
+  #listen() {
+    const on = (id, type, listener) => this.#$(id)?.addEventListener(type, listener);
+    on("bell", "click", () => this.open(!this.#$("inbox").open));
+    on("inbox-close", "click", () => this.#leave());
+    on("inbox", "keydown", (event) => event.key === "Escape" && this.#hasBell && (event.preventDefault(), this.#leave()));
+    on("read-all", "click", () => this.#do(() => this.#act("read", { all: true })));
+    on("archive-read", "click", () => this.#do(() => this.#act("archive", { filter: { state: "inbox", status: "read" } })));
+    on("undo", "click", () => this.#do(() => this.#takeBack()));
+    on("toast-close", "click", () => this.#tell(""));
+    on("more", "click", () => this.#do(() => this.#load()));
+    on("inbox-search", "submit", (event) => {
+      event.preventDefault();
+      this.#do(() => this.#search());
+    });
+    on("inbox-words", "input", () => {
+      clearTimeout(this.#searching);
+      this.#searching = setTimeout(() => this.#do(() => this.#search()), SEARCH_MS);
+    });
+  }
+
+  #leave() {
+    this.open(false);
+    this.#$("bell").focus();
+  }
+
+  #leaveBy(event) {
+    if (this.#$("inbox").open && !event.composedPath().includes(this)) this.open(false);
+  }
+
+  /** Do what the user asked for; show what went wrong. */
+  async #do(action) {
+    setText(this.#$("inbox-error"), "");
+    try {
+      await action();
+    } catch (error) {
+      setText(this.#$("inbox-error"), messageOfError(error));
+    }
+  }
+
+  async #openTab() {
+    this.#rows.show([]);
+    this.#draw();
+    if (!this.#store.isLoaded(this.#tabs.chosen)) await this.#do(() => this.#load());
+  }
+
+  async #search() {
+    clearTimeout(this.#searching);
+    this.#query = this.#$("inbox-words").value.trim();
+    this.#store.search(this.#query);
+    await this.#load();
+  }
+
+  /** Load the next page of the tab; where that has nothing to show, the one after it. */
+  async #load() {
+    const tab = this.#tabs.chosen;
+    do await this.#loadPage(tab);
+    while (this.#store.restartIfBehind() || this.#hasOnlyMore(tab));
+    this.#draw();
+  }
+
+  #hasOnlyMore(tab) {
+    return this.#store.next(tab) !== null && !this.#store.list(tab).length;
+  }
+
+  /** Load a tab's next page, its first when there is none yet; once at a time. */
+  #loadPage(tab) {
+    const asked = `${this.#store.generation} ${tab} ${this.#store.next(tab)}`;
+    if (!this.#loading.has(asked)) {
+      this.#loading.set(asked, this.#askPage(tab).finally(() => this.#loading.delete(asked)));
+    }
+    return this.#loading.get(asked);
+  }
+
+  async #askPage(tab) {
+    const { generation } = this.#store;
+    const before = this.#store.next(tab) ?? undefined;
+    const page = await this.client.inbox.list({ limit: PAGE_SIZE, ...INBOX_TABS[tab].query, before, q: this.#query || undefined });
+    if (generation === this.#store.generation) this.#store.take(tab, page);
+  }
+
+  async #choose(act, id) {
+    const [name, detail] = act.split(":");
+    if (name === "menu") return this.#rows.toggleMenu(id);
+    if (name === "parts") return this.#rows.parts(id) ? this.#rows.showParts(id, null) : this.#showParts(id);
+    if (name === "answer") return this.#answer(id, detail);
+    if (name === "follow") return this.#follow(id);
+    this.#rows.closeMenu();
+    const until = name === "snooze" ? SNOOZES[detail].until(new Date()) : {};
+    return this.#act(name, { ids: [id], ...until });
+  }
+
+  async #act(verb, what) {
+    const { changed, undo } = await this.#ask(verb, what);
+    const told = what.ids ? DONE[verb] : `${DONE[verb]}: ${changed}`;
+    this.#tell(changed ? told : "Nothing to change", undo);
+    await this.#changed();
+  }
+
+  async #takeBack() {
+    const { changed } = await this.#ask("undo", { undo: this.#undo });
+    this.#tell(changed ? "Undone" : "It was changed since, and stays as it is");
+    await this.#changed();
+  }
+
+  async #answer(id, action) {
+    await this.client.inbox.answer(id, action);
+    await this.#changed();
+  }
+
+  /** Note that a user has read what they follow. The page may be left before the server has answered. */
+  async #follow(id) {
+    if (!INBOX_TABS.unread.has(this.#store.get(id))) return;
+    await this.#ask("read", { ids: [id] }, { keepalive: true });
+    await this.#changed();
+  }
+
+  async #ask(verb, what, options) {
+    const done = await this.client.request("POST", `${NOTIFICATIONS}/${verb}`, what, { isHarmless: true, ...options });
+    this.#store.count(done);
+    return done;
+  }
+
+  /** The connection brings what was changed; while it is away the list is asked for. */
+  async #changed() {
+    this.#draw();
+    if (this.client.state === "online") return;
+    this.#store.restart();
+    await this.#load();
+  }
+
+  #tell(text, undo = null) {
+    const hadFocus = this.#$("inbox-toast").contains(this.shadowRoot.activeElement);
+    this.#undo = undo;
+    this.#$("toast-text").textContent = text;
+    this.#$("undo").hidden = !undo;
+    this.#$("inbox-toast").hidden = !text;
+    if (hadFocus) this.#$(text ? "toast-close" : "inbox-title").focus();
+  }
+
+  /** Draw once for all messages that have come. */
+  #drawSoon() {
+    if (!this.#drawing) this.#drawing = setTimeout(() => this.#draw());
+  }
+
+  #draw() {
+    clearTimeout(this.#drawing);
+    this.#drawing = 0;
+    this.#drawCounts();
+    const tab = this.#tabs.chosen;
+    const isLoaded = this.#store.isLoaded(tab);
+    this.#$("inbox-panel").ariaBusy = String(!isLoaded);
+    // Until then the list stays as it was.
+    if (!isLoaded) return;
+    const items = this.#store.list(tab);
+    this.#rows.show(items);
+    setText(this.#$("inbox-empty"), this.#query ? "No title has these words." : (NOTHING[tab] ?? "Nothing here."));
+    this.#$("inbox-empty").hidden = items.length > 0;
+    this.#$("more").hidden = this.#store.next(tab) === null;
+    this.#tellSeen(items);
+    this.#renewParts(items);
+  }
+
+  #drawCounts() {
+    const { unread, unseen } = this.#store.counts;
+    if (this.#hasBell) {
+      setText(this.#$("unseen-badge"), String(unseen));
+      this.#$("unseen-badge").hidden = unseen === 0;
+      setText(this.#$("bell-name"), unseen ? ` new, ${unread} unread notifications` : `Notifications, ${unread} unread`);
+    }
+    setText(this.#$("unread-badge"), String(unread));
+    this.#$("unread-badge").hidden = unread === 0;
+    setText(this.#$("inbox-count"), `${unread} unread`);
+    this.#tabs.label("unread", unread ? `Unread ${unread}` : "Unread");
+    this.#$("read-all").disabled = unread === 0;
+    this.dispatchEvent(new CustomEvent("rt-counts", { detail: { unread, unseen }, bubbles: true, composed: true }));
+  }
+
+  #tellSeen(items) {
+    const isShown = !this.#hasBell || this.#$("inbox").open;
+    if (!isShown || document.visibilityState !== "visible") return;
+    const isNew = (one) => isKept(one) && INBOX_TABS.inbox.has(one) && !one.seen_at && !this.#toldSeen.has(one);
+    const unseen = items.filter(isNew);
+    if (!unseen.length) return;
+    unseen.forEach((one) => this.#toldSeen.add(one));
+    this.#do(() => this.#ask("seen", { ids: unseen.map(({ id }) => id) }));
+  }
+
+  async #showParts(id) {
+    const { count } = this.#store.get(id);
+    this.#rows.showParts(id, { count, items: await this.client.inbox.parts(id) });
+  }
+
+  /** An open digest that stands for more now shows them too. */
+  #renewParts(items) {
+    for (const { id, count } of items) {
+      const parts = this.#rows.parts(id);
+      if (!parts || parts.count === count) continue;
+      // It is asked for once.
+      parts.count = count;
+      this.#do(() => this.#showParts(id));
+    }
+  }
+}
+
+/** Return the first counts of a connection as the message that brought them. */
+function firstOf({ unread, unseen, version }) {
+  return { recovered: false, unread_count: unread, unseen_count: unseen, version };
 }

@@ -3,13 +3,21 @@
 export { TaskElement, BatchElement } from "./progress.js";
 export { InboxElement } from "./inbox.js";
 export { SnapshotElement } from "./snapshot.js";
+export { SubmitElement } from "./submit.js";
+export { messageOfError } from "./base.js";
+export { STATUS_ICONS } from "./status.js";
+export { agoInWords } from "./words.js";
+export { setResultView } from "./result-views.js";
+export { drawAnalysis } from "./analysis-view.js";
 
 import { BatchElement, TaskElement } from "./progress.js";
 import { InboxElement } from "./inbox.js";
 import { SnapshotElement } from "./snapshot.js";
+import { SubmitElement } from "./submit.js";
 
 const ELEMENTS = {
   "rt-task": TaskElement, "rt-batch": BatchElement, "rt-inbox": InboxElement, "rt-snapshot": SnapshotElement,
+  "rt-submit": SubmitElement,
 };
 for (const [name, element] of Object.entries(ELEMENTS)) {
   // A page may load the module twice, by two addresses.

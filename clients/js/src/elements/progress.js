@@ -1,13 +1,23 @@
 /** `<rt-task task-id>` and `<rt-batch batch-id>`: how far something has come. */
 
 import { RealtimeElement, make, setAttribute, setText } from "./base.js";
+import { BatchGrid } from "./batch-grid.js";
+import { DETAILS_SHEET } from "./details-styles.js";
 import { Drawing } from "./drawing.js";
+import { TaskDetails } from "./task-details.js";
 
 const ENDED = new Set(["completed", "failed", "cancelled", "dead", "partial"]);
 const AGAIN = new Set(["failed", "cancelled", "dead"]);
+const RUN_AGAIN = "Run again";
+const RUN_COPY = "Run a copy";
+const RUN_FAILED = "Run again what failed";
+// What these verbs do is submitted anew.
+const COPIES = new Set([RUN_COPY, RUN_FAILED]);
 
 /** The base of both: a title, a status, a line of words, a button, and the drawing of the snapshot. */
 class ProgressElement extends RealtimeElement {
+  static sheets = [DETAILS_SHEET];
+
   #parts;
   #drawing;
   #watched = null;
@@ -15,15 +25,26 @@ class ProgressElement extends RealtimeElement {
 
   build() {
     this.#drawing = new Drawing(this, (snapshot) => this.words(snapshot));
-    const title = make("p", { part: "title", className: "title", id: "title" });
+    const isFull = this.hasAttribute("full");
+    const title = make(isFull ? "h2" : "p", { part: "title", className: "title", id: "title" });
     const status = make("span", { part: "status", className: "status", text: "loading" });
     const detail = make("span", { part: "detail", className: "detail" });
     const button = make("button", { part: "button", type: "button", on: { click: () => this.#act() } });
     button.hidden = true;
     this.#parts = { title, status, detail, button };
-    const row = make("div", { className: "row", children: [detail, button] });
     const { bar, line, steps } = this.#drawing.nodes;
-    return [make("header", { part: "header", children: [title, status] }), ...bar, ...line, row, ...steps];
+    const { above, below } = this.buildMore(steps);
+    if (isFull) {
+      const head = make("header", { part: "header", children: [title, status, button] });
+      return [head, ...above, ...bar, ...line, make("div", { className: "row", children: [detail] }), ...below];
+    }
+    const row = make("div", { className: "row", children: [detail, button] });
+    return [make("header", { part: "header", children: [title, status] }), ...above, ...bar, ...line, row, ...below];
+  }
+
+  /** Return the nodes above the bar and below the line; `steps` are those of the drawing. */
+  buildMore(steps) {
+    return { above: [], below: steps };
   }
 
   /** Return what is watched. */
@@ -37,10 +58,28 @@ class ProgressElement extends RealtimeElement {
     watched.addEventListener("progress", ({ detail }) => this.#show(detail.snapshot), { signal });
     watched.addEventListener("finished", ({ detail }) => this.#finish(detail), { signal });
     watched.addEventListener("error", ({ detail }) => client.state !== "closed" && this.#fail(detail), { signal });
+    this.begin(client, watched, signal);
     return () => {
       this.#drawing.stop();
       watched.close();
     };
+  }
+
+  /** Begin to show the rest; it ends with `signal`. */
+  begin() {}
+
+  /** Take a snapshot for the rest. */
+  showMore() {}
+
+  /** Take the end for the rest; return whether it tells the error. */
+  finishMore() {
+    return false;
+  }
+
+  /** Let nothing go on by the clock while nothing comes. */
+  stateChanged(state) {
+    if (state === "online" || state === "idle") this.#drawing.resume();
+    else this.#drawing.stop();
   }
 
   #fail(error) {
@@ -55,6 +94,7 @@ class ProgressElement extends RealtimeElement {
     this.#drawing.reset();
     setText(title, this.title || this.getAttribute("label") || "");
     setText(status, "loading");
+    setAttribute(status, "data-status", null);
     setText(detail, "");
     button.hidden = true;
     this.removeAttribute("state");
@@ -62,18 +102,21 @@ class ProgressElement extends RealtimeElement {
 
   #show(snapshot) {
     const { title, detail } = this.#parts;
-    setText(title, this.getAttribute("label") || snapshot.label || snapshot.kind || "");
+    setText(title, this.getAttribute("label") || snapshot.label || this.titleOf(snapshot));
     setText(detail, this.words(snapshot));
     this.#setStatus(snapshot.status);
     this.#drawing.show(snapshot, this.client.skew);
+    this.showMore(snapshot);
     this.#tell("rt-progress", snapshot);
   }
 
-  #finish({ status, error, result }) {
+  #finish(event) {
+    const { status, error, result } = event;
     this.#setStatus(status);
     const { snapshot } = this.#drawing.shown;
     if (snapshot) this.#drawing.show({ ...snapshot, status }, this.client.skew);
-    if (error) setText(this.#parts.detail, error);
+    if (this.finishMore(event)) setText(this.#parts.detail, "");
+    else if (error) setText(this.#parts.detail, error);
     this.#drawing.say(`${this.#parts.title.textContent}: ${status}`);
     this.#tell("rt-finished", { status, error, result });
   }
@@ -84,25 +127,39 @@ class ProgressElement extends RealtimeElement {
     setText(shown, status);
     setAttribute(shown, "data-status", status);
     const verb = this.verbFor(status);
+    const hadFocus = this.shadowRoot.activeElement === button;
     button.hidden = !verb || this.hasAttribute("readonly");
     setText(button, verb ?? "");
     button.disabled = false;
+    if (hadFocus && button.hidden) this.#keepFocus();
+  }
+
+  /** Keep the focus here when its button goes. */
+  #keepFocus() {
+    this.#parts.title.tabIndex = -1;
+    this.#parts.title.focus();
   }
 
   verbFor(status) {
     if (!ENDED.has(status)) return "Cancel";
-    return AGAIN.has(status) ? "Run again" : null;
+    return AGAIN.has(status) ? RUN_AGAIN : null;
+  }
+
+  titleOf({ kind }) {
+    return kind ?? "";
   }
 
   async #act() {
     const { button } = this.#parts;
     button.disabled = true;
     try {
-      await (ENDED.has(this.#status) ? this.#watched.retry() : this.#watched.cancel());
+      if (COPIES.has(button.textContent)) this.#tell("rt-submitted", await this.copy());
+      else await (ENDED.has(this.#status) ? this.#watched.retry() : this.#watched.cancel());
       this.showError(null);
     } catch (error) {
-      button.disabled = false;
       this.showError(error);
+    } finally {
+      button.disabled = false;
     }
   }
 
@@ -111,16 +168,41 @@ class ProgressElement extends RealtimeElement {
   }
 }
 
-/** Shows a task. `label` is its title in place of its own, `readonly` takes the button away. */
+/**
+ * Shows a task. `label` is its title in place of its own, `readonly` takes the button away. With `full` it has tabs with
+ * the result, drawn by the view of its kind, the messages, the parameters, the attempts and the reasons; and one that
+ * completed can be run as a copy, of which `rt-submitted` tells.
+ */
 export class TaskElement extends ProgressElement {
   static observedAttributes = ["task-id", "src", "token", "label"];
+
+  #details = null;
 
   get watchedId() {
     return this.getAttribute("task-id") ?? "";
   }
 
+  buildMore(steps) {
+    if (!this.hasAttribute("full")) return super.buildMore(steps);
+    this.#details = new TaskDetails(this, steps);
+    return this.#details.nodes;
+  }
+
   watched(client) {
     return client.task(this.watchedId);
+  }
+
+  begin(client, task, signal) {
+    this.#details?.begin(client, task, signal);
+  }
+
+  showMore(snapshot) {
+    this.#details?.show(snapshot);
+  }
+
+  finishMore(event) {
+    this.#details?.finish(event);
+    return this.#details !== null;
   }
 
   words(snapshot) {
@@ -129,18 +211,58 @@ export class TaskElement extends ProgressElement {
     const counted = total ? `${done} of ${total}${unit ? ` ${unit}` : ""}` : "";
     return [message || step, counted].filter(Boolean).join(" · ");
   }
+
+  verbFor(status) {
+    return super.verbFor(status) ?? (this.#details ? RUN_COPY : null);
+  }
+
+  /** Submit it anew as another task; return that. */
+  async copy() {
+    const { kind, params, label } = this.#details.submission ?? (await this.client.task(this.watchedId).read());
+    const task = await this.client.submit(kind, params, label ? { label } : {});
+    return { task };
+  }
 }
 
-/** Shows a batch, by how many of its tasks have ended. */
+/**
+ * Shows a batch, by how many of its tasks have ended. With `full` it has a grid of them; each leads to the address that
+ * `task-link` tells, in which {id} is the task's; and those that failed can be run again as another batch, of which
+ * `rt-submitted` tells.
+ */
 export class BatchElement extends ProgressElement {
   static observedAttributes = ["batch-id", "src", "token", "label"];
+
+  #grid = null;
 
   get watchedId() {
     return this.getAttribute("batch-id") ?? "";
   }
 
+  buildMore(steps) {
+    if (!this.hasAttribute("full")) return super.buildMore(steps);
+    this.#grid = new BatchGrid(({ task_id: id }) => (this.getAttribute("task-link") ?? "").replaceAll("{id}", id));
+    return { above: [], below: [...steps, this.#grid.node, this.#grid.more] };
+  }
+
   watched(client) {
     return client.batch(this.watchedId);
+  }
+
+  begin(_, batch, signal) {
+    this.#grid?.begin(batch, signal);
+  }
+
+  showMore() {
+    this.#grid?.loadSoon();
+  }
+
+  finishMore() {
+    this.#grid?.loadSoon();
+    return false;
+  }
+
+  titleOf({ total, kind }) {
+    return this.#grid ? `Batch of ${total}` : (kind ?? "");
   }
 
   words({ total, completed, failed, dead, cancelled }) {
@@ -150,6 +272,18 @@ export class BatchElement extends ProgressElement {
   }
 
   verbFor(status) {
-    return status === "partial" ? "Run again" : super.verbFor(status);
+    if (status !== "partial" && !AGAIN.has(status)) return super.verbFor(status);
+    if (status === "cancelled") return null;
+    return this.#grid ? RUN_FAILED : RUN_AGAIN;
+  }
+
+  /** Submit those that failed as another batch, which can be watched as a whole: this one has its end. */
+  async copy() {
+    const failed = [];
+    for await (const task of this.client.batch(this.watchedId).tasks()) {
+      if (task.status === "failed" || task.status === "dead") failed.push(task);
+    }
+    if (!failed.length) throw new TypeError("those that failed were run again already");
+    return { batch: await this.client.submitBatch(failed[0].kind, failed.map(({ params }) => params).reverse()) };
   }
 }

@@ -29,7 +29,7 @@ const SHEET = `
 :host([hidden]), [hidden] { display: none !important; }
 * { box-sizing: border-box; }
 p, ul { margin: 0; padding: 0; }
-ul { list-style: none; }
+ul, .plain { list-style: none; margin: 0; padding: 0; }
 header { display: flex; flex-wrap: wrap; gap: 4px var(--_gap); align-items: baseline; }
 .title { font-weight: 600; flex: 1 1 8em; margin: 0; font-size: inherit; }
 .status, .detail, .empty, time { color: var(--_muted); font-size: 0.87em; }
@@ -43,6 +43,7 @@ header { display: flex; flex-wrap: wrap; gap: 4px var(--_gap); align-items: base
 .band { position: absolute; inset: 0 0 0 auto; background: color-mix(in srgb, var(--_accent) 30%, transparent); }
 .likely { position: absolute; inset-block: 0; width: 2px; margin-left: -1px; background: color-mix(in srgb, var(--_accent) 75%, transparent); }
 .bar[data-status="completed"] .fill { background: var(--_good); }
+.bar[data-status="partial"] .fill { background: var(--_warn); }
 .bar[data-status="failed"] .fill, .bar[data-status="dead"] .fill { background: var(--_bad); }
 .bar.unknown .fill { width: 35% !important; animation: slide 1.4s ease-in-out infinite; }
 @keyframes slide { from { translate: -100% 0; } to { translate: 300% 0; } }
@@ -85,20 +86,6 @@ button, .actions a {
 button:hover, .actions a:hover { border-color: var(--_accent); }
 button:disabled { color: var(--_muted); cursor: default; border-color: var(--_line); }
 button:focus-visible, a:focus-visible, li:focus-visible { outline: 2px solid var(--_accent); outline-offset: 2px; }
-.badge {
-  min-width: 1.6em; padding: 0 6px; border-radius: 1em; text-align: center; font-size: 0.8em; font-weight: 600;
-  background: var(--_accent); color: var(--_on-accent);
-}
-.items { margin-top: 8px; max-height: var(--rt-inbox-height, 28rem); overflow-y: auto; }
-li { padding: 10px 8px 10px 14px; border-top: 1px solid var(--_line); position: relative; }
-li[data-status="unread"]::before {
-  content: ""; position: absolute; left: 0; top: 1.05em; width: 7px; height: 7px; border-radius: 50%; background: var(--_accent);
-}
-li[data-status="unread"] .name { font-weight: 600; }
-li .name { color: inherit; }
-li .actions { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 6px; }
-.content { white-space: pre-line; color: var(--_muted); font-size: 0.93em; }
-.name { flex: 1 1 14em; }
 .sr { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 @media (prefers-reduced-motion: reduce) {
   .fill { transition: none; }
@@ -112,13 +99,18 @@ li .actions { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 6px; }
 }
 `;
 
-let sheet = null;
+const made = new Map();
 
-/** Return the style sheet, made once. One that a script has made is allowed by any policy of contents. */
-export function styleSheet() {
-  if (!sheet) {
-    sheet = new CSSStyleSheet();
-    sheet.replaceSync(SHEET);
+/** Return the style sheet of a text, made once. One that a script has made is allowed by any policy of contents. */
+export function sheetOf(text) {
+  if (!made.has(text)) {
+    made.set(text, new CSSStyleSheet());
+    made.get(text).replaceSync(text);
   }
-  return sheet;
+  return made.get(text);
+}
+
+/** Return the style sheet that all elements have. */
+export function styleSheet() {
+  return sheetOf(SHEET);
 }

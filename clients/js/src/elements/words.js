@@ -2,6 +2,7 @@
 
 const DAY_SECONDS = 86_400;
 const TIME = { hour: "numeric", minute: "2-digit" };
+const FULL = { dateStyle: "medium", timeStyle: "medium" };
 const DATE = { day: "numeric", month: "short", ...TIME };
 
 // Making one takes long.
@@ -52,4 +53,16 @@ export function startInWords({ seconds, high, finish }, now) {
   const bound = high !== null && roughly(high) !== roughly(seconds) ? `, at the latest ${roughly(high)}` : "";
   const moment = seconds < 3570 ? "" : ` (${clockOf(finish, now)})`;
   return `starts in about ${roughly(seconds)}${bound}${moment}`;
+}
+
+/** Return a moment in full, as a title has it. */
+export function momentInWords(moment) {
+  return format(FULL).format(moment);
+}
+
+/** Return how long ago a moment was: "now", "5 min ago"; its date after a week. */
+export function agoInWords(moment, now = Date.now()) {
+  const seconds = (now - moment) / 1000;
+  if (seconds < 5) return "now";
+  return seconds < 7 * DAY_SECONDS ? `${roughly(seconds)} ago` : format(DATE).format(moment);
 }

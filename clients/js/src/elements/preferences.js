@@ -22,7 +22,7 @@ export function waysOf(preferences, { type, default: ways }) {
  * @param {{types: object, least_severity: string, quiet_hours: ?object, locale: string,
  *          address_on: boolean}} form
  */
-export function chosen(before, types, form) {
+export function chosenPreferences(before, types, form) {
   const decided = types.filter((one) => one.type in before.types || differs(form.types[one.type], waysOf(before, one)));
   const kept = {
     ...before,

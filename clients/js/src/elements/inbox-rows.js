@@ -1,11 +1,11 @@
 /** The list of notifications that is shown: it keeps lines, open menus and the focus where they are. */
 
-import { element } from "./dom.js";
-import { drawItem } from "./inbox-item.js";
+import { make } from "./base.js";
+import { drawNotification } from "./inbox-row.js";
 
 const MIDDLE = 1;
 
-export class NotificationList {
+export class NotificationRows {
   #list;
   #items = [];
   #menu = null;
@@ -26,7 +26,7 @@ export class NotificationList {
       const link = button === MIDDLE && target.closest("a");
       if (link) choose("follow", idAround(link));
     });
-    list.addEventListener("keydown", (event) => this.#leaveMenu(event));
+    list.addEventListener("keydown", (event) => this.#onKey(event, choose));
   }
 
   get isEmpty() {
@@ -68,15 +68,23 @@ export class NotificationList {
     // Before the others are put in their places: what does not move keeps the focus.
     for (const [id, line] of lines) if (!shown.has(id)) line.remove();
     this.#items.forEach((one, index) => this.#drawLine(lines.get(one.id), one, index));
+    const lined = [...this.#list.children];
+    if (lined.length && !lined.some((line) => line.tabIndex === 0)) this.#enterAt(lined[0]);
     if (focus) this.#focusAgain(focus);
   }
 
+  /** Let Tab reach this line, and no other. */
+  #enterAt(chosen) {
+    for (const line of this.#list.children) line.tabIndex = line === chosen ? 0 : -1;
+  }
+
   #drawLine(known, one, index) {
-    const line = known ?? element("li");
+    const line = known ?? make("li");
     line.dataset.id = one.id;
+    if (!known) line.tabIndex = -1;
     const drawn = { one, menu: this.#menu === one.id, parts: this.parts(one.id) };
     if (!line.drawn || Object.keys(drawn).some((name) => drawn[name] !== line.drawn[name])) {
-      drawItem(line, one, drawn);
+      drawNotification(line, one, drawn);
       line.drawn = drawn;
     }
     const there = this.#list.children[index];
@@ -84,7 +92,7 @@ export class NotificationList {
   }
 
   #focus() {
-    const active = document.activeElement;
+    const active = this.#list.getRootNode().activeElement;
     const line = active?.closest("li[data-id]");
     if (!line || !this.#list.contains(line)) return null;
     const index = [...this.#list.children].indexOf(line);
@@ -93,17 +101,35 @@ export class NotificationList {
 
   /** Give the focus back: to the same button, to the menu's, or to the line that took its place. */
   #focusAgain({ active, id, index, act }) {
-    if (document.activeElement === active && active.isConnected) return;
+    if (this.#list.getRootNode().activeElement === active && active.isConnected) return;
     const lines = [...this.#list.children];
     const line = lines.find((one) => one.dataset.id === id) ?? lines[Math.min(index, lines.length - 1)];
     const buttons = [...(line?.querySelectorAll("button[data-act]:not(:disabled)") ?? [])];
     const found = buttons.find((one) => one.dataset.act === act) ?? buttons.find((one) => one.dataset.act === "menu");
-    (found ?? line?.querySelector("a") ?? this.#list).focus();
+    (act === undefined && active.localName === "li" ? (line ?? this.#list) : (found ?? line?.querySelector("a") ?? this.#list)).focus();
+  }
+
+  /** Arrows, Home and End move over the lines, Enter follows one, `e` archives it; Escape closes a menu. */
+  #onKey(event, choose) {
+    if (event.key === "Escape") return this.#leaveMenu(event);
+    const lines = [...this.#list.children];
+    const at = lines.indexOf(event.target.closest("li[data-id]"));
+    const targets = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: lines.length - 1 };
+    if (event.target !== lines[at]) return undefined;
+    if (event.key in targets) {
+      event.preventDefault();
+      const next = lines[Math.min(Math.max(targets[event.key], 0), lines.length - 1)];
+      this.#enterAt(next);
+      next.focus();
+    } else if (event.key === "Enter") lines[at].querySelector("a, button")?.click();
+    else if (event.key === "e") choose("archive", lines[at].dataset.id);
+    return undefined;
   }
 
   #leaveMenu(event) {
-    if (event.key !== "Escape" || this.#menu === null) return;
+    if (this.#menu === null) return;
     event.stopPropagation();
+    event.preventDefault();
     this.closeMenu();
   }
 }

@@ -1,9 +1,9 @@
-/** The user's notifications as this page knows them: what came by lists and what came live, in one place. */
+/** The user's notifications as an element knows them: what came by lists and what came live, in one place. */
 
 const isInInbox = (one) => !one.archived_at && !one.snoozed_until;
 
 /** The tabs: what the server is asked for, and which notifications stand there. */
-export const TABS = {
+export const INBOX_TABS = {
   inbox: { title: "Inbox", query: { state: "inbox" }, has: isInInbox },
   unread: {
     title: "Unread",
@@ -29,7 +29,7 @@ export function isKept(one) {
  * Every tab is in the order of `seq`, the highest first. An event replaces what is known of its
  * notifications; a list does so unless an event of its version or a later one came before it.
  */
-export class Inbox {
+export class InboxStore {
   counts = NO_COUNTS;
   /** Rises when what is known is dropped: an answer to an older question is of no use. */
   generation = 0;
@@ -68,7 +68,7 @@ export class Inbox {
 
   /** Look for words that must all stand in the title, in any order and case. */
   search(text) {
-    this.#words = words(text);
+    this.#words = wordsOf(text);
     this.#forgetPages();
   }
 
@@ -116,7 +116,7 @@ export class Inbox {
     const floor = this.#pages.get(tab)?.floor ?? 0;
     // Broadcasts may have the same place: the later one stands above.
     return [...this.#known.values()].reverse()
-      .filter((one) => one.seq >= floor && TABS[tab].has(one) && this.#isSearched(one))
+      .filter((one) => one.seq >= floor && INBOX_TABS[tab].has(one) && this.#isSearched(one))
       .sort((a, b) => b.seq - a.seq);
   }
 
@@ -195,7 +195,7 @@ export class Inbox {
   }
 }
 
-function words(text) {
+function wordsOf(text) {
   return text.toLowerCase().split(/\s+/).filter(Boolean);
 }
 

@@ -1,8 +1,8 @@
 /** A row of tabs over one panel, by the keys of the ARIA pattern: arrows, Home and End. */
 
-import { element } from "./dom.js";
+import { make } from "./base.js";
 
-const STEPS = { ArrowRight: 1, ArrowLeft: -1 };
+const TAB_STEPS = { ArrowRight: 1, ArrowLeft: -1 };
 
 export class Tabs {
   #row;
@@ -33,9 +33,20 @@ export class Tabs {
     if (tab.textContent !== text) tab.textContent = text;
   }
 
+  /** Take a tab away, or bring it back; the first takes the place of one that was chosen. */
+  hide(name, isHidden = true) {
+    const tab = this.#row.querySelector(`[data-tab=${name}]`);
+    tab.hidden = isHidden;
+    if (isHidden && tab.ariaSelected === "true") this.#choose(this.#row.firstElementChild);
+  }
+
+  /** Choose a tab by its name. */
+  choose(name) {
+    this.#choose(this.#row.querySelector(`[data-tab=${name}]`));
+  }
+
   #make(name, title) {
-    const tab = element("button", { type: "button", id: `tab-${name}`, role: "tab", textContent: title });
-    tab.dataset.tab = name;
+    const tab = make("button", { part: "tab", type: "button", id: `tab-${name}`, role: "tab", text: title, "data-tab": name });
     tab.setAttribute("aria-controls", this.#panel.id);
     tab.addEventListener("click", () => this.#choose(tab));
     return tab;
@@ -57,10 +68,10 @@ export class Tabs {
   }
 
   #move(event) {
-    const tabs = [...this.#row.children];
-    const index = tabs.indexOf(event.target) + (STEPS[event.key] ?? 0);
+    const tabs = [...this.#row.children].filter((tab) => !tab.hidden);
+    const index = tabs.indexOf(event.target) + (TAB_STEPS[event.key] ?? 0);
     const ends = { Home: tabs[0], End: tabs.at(-1) };
-    const next = ends[event.key] ?? (STEPS[event.key] && tabs.at(index % tabs.length));
+    const next = ends[event.key] ?? (TAB_STEPS[event.key] && tabs.at(index % tabs.length));
     if (!next) return;
     event.preventDefault();
     next.focus();

@@ -1,0 +1,128 @@
+/** The result of an analysis: the decision, the price with its averages, and the scores that speak for it. */
+
+import { make } from "./base.js";
+import { nameInWords, setResultView } from "./result-views.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+const [WIDTH, HEIGHT] = [640, 220];
+const EDGE = { left: 44, right: 12, top: 10, bottom: 22 };
+const AVERAGES = { 3: "Average of 3 months", 12: "Average of 12 months" };
+const GRID_LINES = 4;
+
+/** Return the node of a result; null if it is none of an analysis. */
+export function drawAnalysis(result) {
+  if (typeof result?.decision !== "string") return null;
+  const parts = [headOf(result)];
+  if (result.prices?.length > 1) parts.push(chartOf(result));
+  if (result.scores) parts.push(scoresOf(result));
+  parts.push(factsOf(result));
+  return make("div", { className: "analysis", part: "result-analysis", children: parts });
+}
+
+function headOf({ decision, summary, confidence }) {
+  const badge = make("strong", { className: "decision", text: decision.toUpperCase(), "data-decision": decision });
+  const sure = confidence === undefined ? [] : [make("span", { className: "muted", text: `${percent(confidence)} confident` })];
+  const head = make("p", { className: "decision-line", children: [badge, " ", ...sure] });
+  return make("div", { children: [head, ...(summary ? [make("p", { text: summary })] : [])] });
+}
+
+function svg(tag, attributes = {}, ...children) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+function chartOf({ symbol, prices }) {
+  const closes = prices.map(([, price]) => price);
+  const lines = Object.keys(AVERAGES).map((months) => movingAverage(closes, Number(months)));
+  const scale = scaleOf(closes);
+  const first = prices[0], last = prices.at(-1);
+  const told = `${symbol}: from ${first[1]} USD in ${first[0].slice(0, 7)} to ${last[1]} USD in ${last[0].slice(0, 7)}`;
+  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": told, class: "chart" },
+    ...gridOf(scale), ...yearsOf(prices, scale),
+    svg("path", { class: "price-area", d: areaOf(closes, scale) }),
+    svg("path", { class: "price", d: pathOfLine(closes, scale) }),
+    ...lines.map((line, index) => svg("path", { class: `average average-${index}`, d: pathOfLine(line, scale) })));
+  const names = ["Price [USD]", ...Object.values(AVERAGES)];
+  const keys = ["price", "average-0", "average-1"].map((name, index) =>
+    make("li", { className: name, text: names[index] }));
+  return make("figure", { children: [drawing, make("ul", { className: "legend", children: keys })] });
+}
+
+/** Return the mean of the last months at each month; null before there are enough. */
+function movingAverage(values, months) {
+  return values.map((_, at) => {
+    if (at + 1 < months) return null;
+    return values.slice(at + 1 - months, at + 1).reduce((sum, one) => sum + one, 0) / months;
+  });
+}
+
+function scaleOf(values) {
+  const most = niceAbove(Math.max(...values));
+  const across = (WIDTH - EDGE.left - EDGE.right) / (values.length - 1);
+  const down = (HEIGHT - EDGE.top - EDGE.bottom) / most;
+  return { most, x: (at) => EDGE.left + at * across, y: (value) => HEIGHT - EDGE.bottom - value * down };
+}
+
+function niceAbove(value) {
+  const size = 10 ** Math.floor(Math.log10(value || 1));
+  return [1, 2, 2.5, 4, 5, 8, 10].map((one) => one * size).find((one) => one >= value);
+}
+
+function pathOfLine(values, { x, y }) {
+  const points = values.flatMap((value, at) => (value === null ? [] : [`${x(at).toFixed(1)} ${y(value).toFixed(1)}`]));
+  return points.length ? `M${points.join("L")}` : "";
+}
+
+function areaOf(values, scale) {
+  const bottom = scale.y(0).toFixed(1);
+  return `${pathOfLine(values, scale)}L${scale.x(values.length - 1).toFixed(1)} ${bottom}L${scale.x(0).toFixed(1)} ${bottom}Z`;
+}
+
+function gridOf({ most, y }) {
+  return Array.from({ length: GRID_LINES + 1 }, (_, index) => (most / GRID_LINES) * index).flatMap((value) => [
+    svg("line", { class: "grid", x1: EDGE.left, x2: WIDTH - EDGE.right, y1: y(value), y2: y(value) }),
+    svg("text", { x: EDGE.left - 6, y: y(value) + 4, "text-anchor": "end" }, String(Number(value.toPrecision(3)))),
+  ]);
+}
+
+function yearsOf(prices, { x }) {
+  const years = prices.map(([day]) => day.slice(0, 4));
+  return years.flatMap((year, at) => {
+    const isShown = year !== years[at - 1] && Number(year) % 2 === 0;
+    return isShown ? [svg("text", { x: x(at), y: HEIGHT - 6, "text-anchor": at ? "middle" : "start" }, year)] : [];
+  });
+}
+
+function scoresOf({ scores, balance }) {
+  const rows = Object.entries({ ...scores, ...(balance === undefined ? {} : { balance }) });
+  const drawn = rows.map(([name, score]) => {
+    const bar = make("span", { className: "score-bar", "data-sign": score < 0 ? "bad" : "good" });
+    bar.style.width = `${Math.min(Math.abs(score), 1) * 50}%`;
+    bar.style.left = score < 0 ? `${50 - Math.min(-score, 1) * 50}%` : "50%";
+    const track = make("span", { className: "score-track", "aria-hidden": true, children: [bar] });
+    const told = `${score > 0 ? "+" : ""}${score.toFixed(2)}`;
+    return make("li", { children: [make("span", { text: nameInWords(name) }), track, make("span", { className: "score", text: told })] });
+  });
+  return make("ul", { className: "scores", "aria-label": "Scores, from -1 against to +1 for buying", children: drawn });
+}
+
+function factsOf({ last_price: price, volatility, max_drawdown: fall, position_size: size, market }) {
+  const facts = [
+    ["Last price", price === undefined ? null : `${price} USD`],
+    ["Volatility", volatility === undefined ? null : `${percent(volatility)} a year`],
+    ["Deepest fall", fall === undefined ? null : percent(fall)],
+    ["At most", size === undefined ? null : `${percent(size)} of the capital`],
+    ["RSI of 14 months", market?.rsi_14 ?? null],
+  ];
+  const drawn = facts.filter(([, told]) => told !== null).map(([name, told]) =>
+    make("div", { children: [make("dt", { text: name }), make("dd", { text: String(told) })] }));
+  return make("dl", { className: "facts", children: drawn });
+}
+
+function percent(share) {
+  return `${Math.round(share * 100)} %`;
+}
+
+setResultView("analysis", drawAnalysis);

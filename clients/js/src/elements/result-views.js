@@ -1,0 +1,73 @@
+/** How results are drawn: by the view of their kind, else as plain names and values. */
+
+import { make } from "./base.js";
+
+const views = new Map();
+// Deeper values are shown as JSON.
+const MOST_DEPTH = 4;
+const MOST_ITEMS_SHOWN = 100;
+const ACRONYMS = /\b(api|html|http|id|json|llm|pdf|sql|url|utc)\b/g;
+
+/**
+ * Draw the results of a kind by `view(result, task)`, which returns a node, or null for the plain view. `task` is what
+ * `GET /api/tasks/{id}` tells of it. A node from a view stands in the shadow root of `<rt-task full>`.
+ */
+export function setResultView(kind, view) {
+  views.set(kind, view);
+}
+
+/** Return the node of a result. */
+export function drawResult(kind, result, task) {
+  return ownView(kind, result, task) ?? make("div", { className: "plain-result", children: [drawValue(result), jsonOf(result)] });
+}
+
+function ownView(kind, result, task) {
+  try {
+    return views.get(kind)?.(result, task) ?? null;
+  } catch (error) {
+    // The view is the author's, the result is the worker's: it is shown without the view.
+    console.warn(`the view of the kind ${kind} failed`, error);
+    return null;
+  }
+}
+
+/** Return a value as a person reads it. */
+export function drawValue(value, depth = 0) {
+  if (value === null || value === undefined) return make("span", { className: "muted", text: "none" });
+  if (typeof value === "boolean") return make("span", { text: value ? "yes" : "no" });
+  if (typeof value !== "object") return make("span", { className: "value", text: String(value) });
+  if (depth >= MOST_DEPTH) return make("code", { text: JSON.stringify(value) });
+  return Array.isArray(value) ? drawArray(value, depth) : drawObject(value, depth);
+}
+
+function drawArray(items, depth) {
+  if (!items.length) return make("span", { className: "muted", text: "empty" });
+  const shown = items.slice(0, MOST_ITEMS_SHOWN);
+  const more = items.length > shown.length ? `, and ${items.length - shown.length} more` : "";
+  if (shown.every((one) => typeof one !== "object" || one === null)) {
+    return make("span", { className: "value", text: shown.join(", ") + more });
+  }
+  const drawn = shown.map((one) => make("li", { children: [drawValue(one, depth + 1)] }));
+  return make("ul", { className: "values", children: [...drawn, ...(more ? [make("li", { text: more })] : [])] });
+}
+
+function drawObject(value, depth) {
+  const pairs = Object.entries(value).slice(0, MOST_ITEMS_SHOWN);
+  if (!pairs.length) return make("span", { className: "muted", text: "empty" });
+  const drawn = pairs.flatMap(([name, one]) => [
+    make("dt", { text: nameInWords(name) }),
+    make("dd", { children: [drawValue(one, depth + 1)] }),
+  ]);
+  return make("dl", { className: "pairs", children: drawn });
+}
+
+function jsonOf(value) {
+  const text = make("pre", { tabindex: 0, text: JSON.stringify(value, null, 2) });
+  return make("details", { className: "json", children: [make("summary", { text: "As JSON" }), text] });
+}
+
+/** Return the name of a field as people write it: "research_depth" is "Research depth". */
+export function nameInWords(name) {
+  const words = name.replace(/[_-]+/g, " ").trim().replace(ACRONYMS, (one) => one.toUpperCase());
+  return words ? words[0].toUpperCase() + words.slice(1) : name;
+}

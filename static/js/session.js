@@ -1,0 +1,72 @@
+/** Who is signed in: a cookie, which all tabs of the browser share. */
+
+import { Client } from "../rt-client.js";
+
+const UNAUTHORIZED = 401;
+const NOT_THERE = 404;
+
+/** Ask the server once, with this token or the cookie. */
+async function ask(method, path, { token, body } = {}) {
+  const client = new Client(undefined, { token, share: false, patience: 0 });
+  try {
+    return await client.request(method, path, body);
+  } finally {
+    client.close();
+  }
+}
+
+export class Session {
+  // Of another prefix on this host is another server.
+  #key = `tornado_rt.session ${new URL(".", document.baseURI).pathname}`;
+  #onChange;
+
+  /** `onChange` is called when another tab has signed in or out. */
+  constructor(onChange) {
+    this.#onChange = onChange;
+    addEventListener("storage", ({ key }) => key === this.#key && this.#onChange());
+  }
+
+  /** Return `{user, users}`: who is signed in, null for nobody; and who may sign in without a token. */
+  async find() {
+    try {
+      return await this.#ask();
+    } catch (error) {
+      if (error.status !== UNAUTHORIZED) throw error;
+      // The cookie has expired, or is of another server.
+      await this.#drop();
+      return this.#ask();
+    }
+  }
+
+  /** Sign in by a name that needs no token. */
+  async signInAs(name) {
+    const { token } = await ask("POST", "/api/auth/demo", { body: { user_id: name } });
+    await this.signIn(token);
+  }
+
+  async signIn(token) {
+    await ask("POST", "/api/auth/session", { token });
+    this.#tellTabs();
+  }
+
+  async signOut() {
+    await this.#drop();
+    this.#tellTabs();
+  }
+
+  async #ask() {
+    const { users, user_id: user } = await ask("GET", "/api/auth/demo").catch((error) => {
+      if (error.status !== NOT_THERE) throw error;
+      return { users: [], user_id: null };
+    });
+    return { user, users };
+  }
+
+  #drop() {
+    return ask("DELETE", "/api/auth/session");
+  }
+
+  #tellTabs() {
+    localStorage.setItem(this.#key, String(Date.now()));
+  }
+}
