@@ -112,9 +112,10 @@ def test_every_message_of_a_client_is_there() -> None:
 def test_channels_take_what_their_feeds_do() -> None:
     everywhere = {ClientMessageType.PING.value, ClientMessageType.AUTH.value}
     received = {name: set(found) - everywhere for name, found in messages("receive").items()}
-    inbox = set(NotificationFeed(None, "alice").actions())  # type: ignore[arg-type]
-    task = set(ProgressFeed(None, None, "task", "t", None).actions())  # type: ignore[arg-type]
-    none = [TasksFeed(None, None, "a").actions(), TopicFeed(None, "a").actions()]  # type: ignore[arg-type]
+    nothing: Any = None
+    inbox = set(NotificationFeed(nothing, "alice").actions())
+    task = set(ProgressFeed(nothing, nothing, "task", "t", nothing, nothing).actions())
+    none = [TasksFeed(nothing, nothing, "a").actions(), TopicFeed(nothing, "a").actions()]
     assert received["notifications"] == inbox
     assert received["task"] == task
     assert none == [{}, {}]
