@@ -44,6 +44,7 @@ from services.queue.models import (
     describe_dead,
     iso_of,
 )
+from services.queue.searching import Search
 from services.queue.service import QueueService, key_prefix, new_id, new_request
 
 __all__ = [
@@ -81,6 +82,7 @@ __all__ = [
     "QueueService",
     "QueueStats",
     "Replay",
+    "Search",
     "Task",
     "TaskNotFound",
     "TaskState",

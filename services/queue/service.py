@@ -6,10 +6,11 @@ from services.queue.claiming import Claiming, new_request
 from services.queue.leasing import Leasing
 from services.queue.operating import Operating
 from services.queue.reading import Reading
+from services.queue.searching import Searching
 from services.queue.watching import Watching
 
 __all__ = ["QueueService", "key_prefix", "new_id", "new_request", "task_fields"]
 
 
-class QueueService(Adding, Claiming, Leasing, Reading, Watching, Operating):
+class QueueService(Adding, Claiming, Leasing, Reading, Searching, Watching, Operating):
     """A queue over Redis; `QueueAccess` says what it takes, each of its bases has some verbs."""
