@@ -75,7 +75,7 @@ do
   end
 
   local function change(block, by_term, change_set)
-    local key, terms = found_key(block), {}
+    local key, terms, is_new = found_key(block), {}, false
     for term in pairs(by_term) do terms[#terms + 1] = term end
     for first = 1, #terms, PART do
       local last = math.min(first + PART - 1, #terms)
@@ -84,13 +84,17 @@ do
         local set = sets[i - first + 1]
         if not set then
           set = ''
-          if terms[i] == 'a' then redis.call('ZADD', P .. 'found', whole(block), whole(block)) end
+          if terms[i] == 'a' then
+            redis.call('ZADD', P .. 'found', whole(block), whole(block))
+            is_new = true
+          end
         end
         for _, offset in ipairs(by_term[terms[i]]) do set = change_set(set, offset) end
         put(flat, terms[i], set)
       end
       if #flat > 0 then call_in_parts('HSET', key, flat) end
     end
+    if is_new then make_hash_table(key) end
   end
 
   finishers[#finishers + 1] = function()
