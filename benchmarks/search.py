@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-
 from services.queue import Ack, Job, NewTask, Outcome, QueueService, Search, TaskState
 from tornado_rt.redis import open_redis
 from tornado_rt.stores import find_redis_server
@@ -104,7 +103,9 @@ def questions(task_id: str) -> dict[str, Search]:
         "two frequent words that never meet": Search(words="order timeout", statuses=completed),
         "a word that nothing has": Search(words="nothing-like-this"),
         "a word of an error": Search(words="host7"),
-        "a user, failed, a word of an error": Search(user="user7", statuses=failed, words="timeout"),
+        "a user, failed, a word of an error": Search(
+            user="user7", statuses=failed, words="timeout"
+        ),
         "made in a time": Search(since=1.0, until=time.time() - 5.0, kind="kind3"),
     }
 

@@ -16,6 +16,7 @@ from tornado.web import Application
 
 from handlers.routes import PROBLEMS, routes, under, worker_routes
 from handlers.topics import FeedFinder
+from services.admin import AdminLog, BulkWork, FindAgain, Fleet, Overview, Series
 from services.analysis import analysis_kind
 from services.deliveries import (
     Deliveries,
@@ -58,6 +59,7 @@ from tornado_rt.auth import TokenVerifier
 from tornado_rt.core import Core, open_core, patiently, queue_of
 from tornado_rt.demo import demo_refusal
 from tornado_rt.descriptors import clients_share, raise_limit
+from tornado_rt.gathering import Gathering
 from tornado_rt.http1 import RequestBounds
 from tornado_rt.limits import AcceptBounds, RateLimiter
 from tornado_rt.listener import Listener
@@ -65,9 +67,10 @@ from tornado_rt.log_watch import LogWatch
 from tornado_rt.logs import access_log
 from tornado_rt.metrics import Metrics
 from tornado_rt.mongo import open_database
-from tornado_rt.protocol import APP, CONTROL, TASKS, WORKERS
+from tornado_rt.protocol import APP, ASKED, CONTROL, TASKS, WORKERS
 from tornado_rt.readiness import Readiness
 from tornado_rt.redis import MAINTENANCE_SECONDS, open_redis
+from tornado_rt.roll import Roll
 from tornado_rt.secret import load_email_secret, load_secret
 from tornado_rt.stores import StoreAddresses, StoreError, open_stores, running_addresses
 from tornado_rt.telling import (
@@ -111,6 +114,22 @@ class Services:
     notifications: NotificationService
     tasks: TaskService
     topics: TopicService
+
+
+@attrs.frozen
+class _Board:
+    """The operator's side."""
+
+    log: AdminLog
+    series: Series
+    overview: Overview
+    fleet: Fleet
+    bulk: BulkWork
+    roll: Roll
+
+    def routes(self) -> dict[str, dict[str, Any]]:
+        """Return what `initialize` of its handlers gets."""
+        return {name: {name: part} for name, part in attrs.asdict(self, recurse=False).items()}
 
 
 @attrs.frozen
@@ -209,6 +228,7 @@ async def open_server(
     stack.push_async_callback(topics.close)
     services = Services(notifications, _tasks(core), topics)
     remote = await stack.enter_async_context(_remote_work(core))
+    board = await _open_board(core, remote)
     application = _application(
         core,
         database,
@@ -216,6 +236,7 @@ async def open_server(
         absent,
         services,
         remote,
+        board,
         system_settings,
         secret,
         verifier,
@@ -453,6 +474,24 @@ async def _remote_work(core: Core) -> AsyncIterator[RemoteWork]:
         core.hub.unsubscribe(WORKERS, remote)
 
 
+async def _open_board(core: Core, remote: RemoteWork) -> _Board:
+    """Open the operator's side: it answers other processes, and makes points, from here on."""
+    prefix, queue = core.queue.prefix, core.queue
+    gathering = Gathering(core.redis, prefix, core.hub.own)
+    board = _Board(
+        AdminLog(core.redis, prefix, core.settings.admin_log_entries),
+        Series(queue),
+        Overview(queue, core.presence),
+        Fleet(queue, core.plans, remote, gathering),
+        BulkWork(queue, core.redis, prefix),
+        Roll(core.hub, gathering),
+    )
+    await patiently(partial(core.hub.subscribe, ASKED, gathering))
+    core.jobs.keep(board.series.run, "series")
+    core.jobs.keep(FindAgain(queue).run, "find-again")
+    return board
+
+
 def _application(
     core: Core,
     database: Any,
@@ -460,6 +499,7 @@ def _application(
     absent: Absent,
     services: Services,
     remote: RemoteWork,
+    board: _Board,
     system_settings: SystemSettingsService,
     secret: str,
     verifier: TokenVerifier,
@@ -492,7 +532,9 @@ def _application(
         TaskBounds.of(settings),
         most_per_user=settings.schedules_per_user,
     )
-    feeds = FeedFinder(telling.notifications, tasks, core.queue, core.plans, topics, core.limits)
+    feeds = FeedFinder(
+        telling.notifications, tasks, core.queue, core.plans, topics, board.series, core.limits
+    )
     table = routes(
         queue={"queue": core.queue},
         tasks={"tasks": tasks, "queue": core.queue, "plans": core.plans},
@@ -516,6 +558,7 @@ def _application(
         presence={"presence": core.presence},
         worker={"work": remote, "frame_bytes": settings.remote_frame_bytes},
         protocol={"error_event": settings.sse_error_event},
+        admin=board.routes(),
     )
     return Application(
         under(settings.prefix, table),
@@ -530,6 +573,7 @@ def _application(
         under_way=UnderWay(),
         folder_fault=folder_fault,
         problems=PROBLEMS,
+        note=board.log.note,
         max_body_bytes=settings.max_body_bytes,
         request_timeout_seconds=settings.request_timeout_seconds,
         max_topics_per_connection=settings.max_topics_per_connection,

@@ -54,6 +54,7 @@ class Connection(Wire):
         "closed",
         "hub",
         "identity",
+        "since",
         "subscriptions",
     )
     transport: ClassVar[Transport]
@@ -68,6 +69,7 @@ class Connection(Wire):
         self.address = address
         self.subscriptions: tuple[Subscription, ...] = ()
         self.closed = False
+        self.since = 0.0
         self.bucket = 0
         self._last_news = time.monotonic()
         # Spread over the interval, however many connect at once.

@@ -1,6 +1,7 @@
 """The task queue: kinds, limits, leases, batches, and the log of each task's events."""
 
 from services.queue.access import QueueLimits
+from services.queue.board import Running
 from services.queue.kinds import ALL_KINDS
 from services.queue.models import (
     Ack,
@@ -44,7 +45,7 @@ from services.queue.models import (
     describe_dead,
     iso_of,
 )
-from services.queue.searching import Search
+from services.queue.searching import Matches, Search
 from services.queue.service import QueueService, key_prefix, new_id, new_request
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "KindState",
     "LeaseState",
     "LimitsRefused",
+    "Matches",
     "NewTask",
     "NotEnded",
     "NotPurged",
@@ -82,6 +84,7 @@ __all__ = [
     "QueueService",
     "QueueStats",
     "Replay",
+    "Running",
     "Search",
     "Task",
     "TaskNotFound",

@@ -10,7 +10,7 @@ import attrs
 from services.queue.access import QueueAccess
 from services.queue.jobs import readable_job
 from services.queue.models import Page, TaskState
-from services.queue.replies import fields_of, read_task
+from services.queue.replies import read_task
 from services.queue.terms import asked_terms, task_terms, term_of, word_terms
 
 # One script looks at this many blocks of 256 tasks, and reads this many records: a few milliseconds.

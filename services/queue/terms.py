@@ -18,7 +18,9 @@ TEXT_LENGTH = 2000
 WORD_LENGTH = 40
 RUN = re.compile(r"[^\W_]+")
 # Blocks of Unicode: kana and Hangul letters, ideographs, Hangul, and those of compatibility.
-UNSPACED = re.compile("[\u3040-\u31ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]+")
+UNSPACED = re.compile(
+    "[\u3040-\u31ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]+"
+)
 
 
 def task_terms(job: Job) -> list[bytes]:

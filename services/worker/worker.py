@@ -15,6 +15,7 @@ from services.worker.outcomes import Outcomes
 from services.worker.roster import Roster
 from services.worker.slots import LANES, FixedRoom, Slots
 from services.worker.upkeep import WorkerUpkeep
+from tornado_rt import __version__
 from tornado_rt.jobs import Jobs
 from tornado_rt.metrics import Metrics
 from tornado_rt.protocol import Cursor, Message, MessageType
@@ -66,7 +67,14 @@ class Worker:
         metrics = metrics or Metrics()
         self._outcomes = Outcomes(metrics)
         self._reporter = Reporter(metrics.progress_writes.inc)
-        info = {"host": socket.gethostname(), "pid": os.getpid(), "concurrency": concurrency}
+        info = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "concurrency": concurrency,
+            "version": __version__,
+            "language": "python",
+            "started_at": time.time(),
+        }
         self._upkeep = WorkerUpkeep(
             queue,
             partial(queue.announce_worker, worker_id, list(targets), info),

@@ -123,6 +123,8 @@ if earlier then
   end
   return cmsgpack.pack({became, again, ''})
 end
+-- An operator has it claim nothing more.
+if redis.call('SISMEMBER', P .. 'draining', A.worker) == 1 then return cmsgpack.pack({became, {}, ''}) end
 
 local again_in
 local function look_again_in(seconds)
