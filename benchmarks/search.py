@@ -111,7 +111,7 @@ def questions(task_id: str) -> dict[str, Search]:
 
 
 async def measure(tasks: int) -> tuple[str, dict[str, tuple[float, float, int, bool]]]:
-    """Return what the memory is, and of each question p50 and p99 [ms], hits, and if it is whole."""
+    """Return what the memory is, and of each question p50, p99 [ms], hits, and if it is whole."""
     with running_redis() as url:
         async with open_redis(url) as redis:
             bounds: dict[str, Any] = {"user_limit": 0, "global_limit": 0, "kept_per_user": 0}

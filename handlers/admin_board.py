@@ -28,6 +28,10 @@ LOG_PLACE = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 WEBHOOK_PLACE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
+BULK = f"({'|'.join(BulkVerb)})"
+WORKER = "([^/]{1,255})"
+
+
 class AdminHandler(ApiHandler):
     """An endpoint of `/api/admin`: for an admin only."""
 
@@ -105,6 +109,9 @@ class WorkerVerb(StrEnum):
 
     DRAIN = "drain"
     RESUME = "resume"
+
+
+ACT = f"({'|'.join(WorkerVerb)})"
 
 
 class WorkerHandler(FleetHandler):
@@ -186,16 +193,15 @@ def admin_routes(
     *, tasks: dict[str, Any], webhooks: dict[str, Any], admin: dict[str, dict[str, Any]]
 ) -> list[URLSpec]:
     """Return the routes; the arguments are what `initialize` of the handlers gets."""
-    verbs, acts = "|".join(BulkVerb), "|".join(WorkerVerb)
     return [
         URLSpec(r"/api/admin/overview", OverviewHandler, admin["overview"]),
         URLSpec(r"/api/admin/series", SeriesHandler, admin["series"]),
         URLSpec(r"/api/admin/running", RunningHandler, admin["fleet"]),
         URLSpec(r"/api/admin/tasks", SearchHandler, tasks),
-        URLSpec(rf"/api/admin/tasks/({verbs})", BulkHandler, admin["bulk"]),
+        URLSpec(rf"/api/admin/tasks/{BULK}", BulkHandler, admin["bulk"]),
         URLSpec(r"/api/admin/undo", BulkUndoHandler, admin["bulk"]),
         URLSpec(r"/api/admin/workers", WorkersHandler, admin["fleet"]),
-        URLSpec(rf"/api/admin/workers/([^/]{{1,255}})/({acts})", WorkerHandler, admin["fleet"]),
+        URLSpec(rf"/api/admin/workers/{WORKER}/{ACT}", WorkerHandler, admin["fleet"]),
         URLSpec(r"/api/admin/connections", ConnectionsHandler, admin["roll"]),
         URLSpec(r"/api/admin/connections/close", CloseHandler, admin["roll"]),
         URLSpec(r"/api/admin/webhooks", AllWebhooksHandler, webhooks),

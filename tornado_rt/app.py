@@ -284,8 +284,10 @@ async def running_worker(settings: Settings) -> AsyncIterator[Core]:
 
 
 @contextlib.asynccontextmanager
-async def open_queue(settings: Settings) -> AsyncIterator[QueueService]:
-    """Open the queue of a running server, or of shared stores. Raise StoreError without one.
+async def open_queue(settings: Settings) -> AsyncIterator[tuple[QueueService, AdminLog]]:
+    """Open the queue of a running server, or of shared stores, and its log of what admins change.
+
+    Raise StoreError without one.
 
     It makes none: a mistyped name would be a queue, and an empty one.
     """
@@ -300,7 +302,7 @@ async def open_queue(settings: Settings) -> AsyncIterator[QueueService]:
         await prepare_redis(redis, settings.queue_name)
         queue = queue_of(redis, settings)
         try:
-            yield queue
+            yield queue, AdminLog(redis, queue.prefix, settings.admin_log_entries)
         finally:
             await queue.close()
 

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 import attrs
 
@@ -41,10 +41,13 @@ class Connected(Sleeper, Protocol):
     transport: ClassVar[Transport]
     # When it was counted [s since the epoch]; the census sets it, to no two the same.
     since: float
-    subscriptions: Sequence[Any]
 
     def leave(self, code: CloseCode, why: Message | None = None) -> None:
         """Say goodbye, last of all with an `error` that says why, and close."""
+        ...
+
+    def topics(self) -> Sequence[str]:
+        """Return the topics that it follows."""
         ...
 
     def tell(self, message: Message) -> None:

@@ -6,6 +6,7 @@ A connection is a transport that has subscriptions, and sends what they forward.
 import abc
 import random
 import time
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import orjson
@@ -82,6 +83,10 @@ class Connection(Wire):
     @abc.abstractmethod
     def farewell(self, code: CloseCode) -> bytes:
         """Return the last bytes that a peer gets."""
+
+    def topics(self) -> Sequence[str]:
+        """Return the topics that it follows."""
+        return [topic for one in self.subscriptions for topic in one.feed.topics]
 
     async def enter(self) -> None:
         """Count in. Raise TooManyConnections, or RedisError."""

@@ -1,4 +1,4 @@
-"""Asking all processes: each answers a question for itself, the one that asks puts them together."""
+"""Asking all processes: each answers a question, and the one that asks gets all answers."""
 
 import asyncio
 import secrets

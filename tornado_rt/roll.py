@@ -98,7 +98,6 @@ class Roll:
         return f"{int(one.since * 1_000_000):016x}.{self._process}"
 
     def _show(self, one: Connected) -> dict[str, Any]:
-        topics = [topic for followed in one.subscriptions for topic in followed.feed.topics]
         return {
             "id": self._id(one),
             "process": self._process,
@@ -107,7 +106,7 @@ class Roll:
             "transport": one.transport,
             "since": iso_time(datetime.fromtimestamp(one.since, UTC)),
             "seconds": round(max(time.time() - one.since, 0.0), 3),
-            "topics": topics[:SHOWN_TOPICS],
+            "topics": one.topics()[:SHOWN_TOPICS],
         }
 
 

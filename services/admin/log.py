@@ -20,7 +20,7 @@ READ_AT_ONCE = 200
 
 
 class AdminLog:
-    """Keeps the last `most` acts; 0: none at all. All commands and processes of a queue share it."""
+    """Keeps the last `most` acts; 0: none. All commands and processes of a queue share it."""
 
     def __init__(self, redis: Redis, prefix: str, most: int) -> None:
         self._redis = redis

@@ -13,7 +13,8 @@ from services.queue.models import Page, TaskState
 from services.queue.replies import read_task
 from services.queue.terms import asked_terms, task_terms, term_of, word_terms
 
-# One script looks at this many blocks of 256 tasks, and reads this many records: a few milliseconds.
+# One script looks at this many blocks of 256 tasks, and reads this many records: some
+# milliseconds.
 BLOCKS_AT_ONCE = 200
 READ_AT_ONCE = 100
 # A request looks on for so long, then it says where it goes on [s].

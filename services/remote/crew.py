@@ -54,8 +54,8 @@ class Crew:
     ) -> Working:
         """Let a worker have tasks, and go on with those that it has. Raise as the queue does."""
         self._enter(session, worker_id)
-        told = {"transport": "websocket", "slots": request.slots, "started_at": session.since}
-        session.info = {**request.info, **told}
+        own = {"transport": "websocket", "slots": request.slots, "started_at": session.since}
+        session.info = {**request.info, **own}
         await self._queue.announce_worker(worker_id, kinds, session.info, session.id)
         leases = [one.lease for one in request.running]
         session.is_drained = await self._queue.is_drained(worker_id)
