@@ -190,7 +190,6 @@ class ErrorCode(StrEnum):
     DEGRADED = "degraded"
     IDLE = "idle"
     GOING_AWAY = "going_away"
-    CLOSED_BY_ADMIN = "closed_by_admin"
     INTERNAL = "internal"
 
 

@@ -19,7 +19,7 @@ SHOWN_TOPICS = 20
 
 CLOSED = Message.of(
     MessageType.ERROR,
-    {"code": ErrorCode.CLOSED_BY_ADMIN, "message": "an admin has closed this connection"},
+    {"code": ErrorCode.FORBIDDEN, "message": "an admin has closed this connection"},
 )
 
 
