@@ -145,7 +145,7 @@ async def test_nothing_is_left_of_tasks_that_are_gone(
     for member in await redis.zrange("{rtq}:ended", 0, -1):
         await redis.zadd("{rtq}:ended", {member: 1})
     await queue.keep_up()
-    assert await redis.keys("{rtq}:found*") == []
+    assert await redis.keys("{rtq}:found*") + await redis.keys("{rtq}:shelf*") == []
 
 
 @pytest.mark.gen_test
@@ -157,7 +157,7 @@ async def test_tasks_of_an_earlier_version_are_found_again(
     ids = [await enqueue(kept, "ann", f"report {n}", tags=["eu"]) for n in range(300)]
     claims = await claim(kept, 10)
     assert await kept.ack_task(ids[0], False, token=claims[0].token, error="broken pipe")
-    await redis.delete(*await redis.keys("{rtq}:found*"))
+    await redis.delete(*await redis.keys("{rtq}:found*"), *await redis.keys("{rtq}:shelf*"))
     assert await found(kept, words="report") == []
     # Half of them was made after the update.
     await enqueue(kept, "ann", "report of today")

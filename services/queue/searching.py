@@ -15,10 +15,10 @@ from services.queue.terms import asked_terms, task_terms, term_of, word_terms
 
 # One script looks at this many blocks of 256 tasks, and reads this many records: some
 # milliseconds.
-BLOCKS_AT_ONCE = 200
+BLOCKS_AT_ONCE = 300
 READ_AT_ONCE = 100
 # A request looks on for so long, then it says where it goes on [s].
-SEARCH_SECONDS = 0.06
+SEARCH_SECONDS = 0.08
 BLOCKS_FOUND_AGAIN = 8
 TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

@@ -201,11 +201,49 @@ local function look_in(block)
   return look_at_all(flat)
 end
 
-local top = newest == math.huge and '+inf' or whole(math.floor((newest - 1) / BLOCK))
-local blocks = redis.call('ZREVRANGEBYSCORE', P .. 'found', top, whole(math.floor(oldest / BLOCK)), 'LIMIT', 0, A.blocks)
-for _, block in ipairs(blocks) do
-  if look_in(tonumber(block)) then return {tasks, last ~= '' and last or BEHIND_ALL} end
-  -- All of it was looked at.
-  last = whole(block * BLOCK)
+-- The blocks of a shelf that have all terms, and one of the ended states where nothing else is wanted; as texts of bytes.
+local by_end = #A.statuses > 0 and not any_open
+local on_shelf = {}
+for _, term in ipairs(A.terms) do on_shelf[#on_shelf + 1] = term end
+if by_end then
+  for _, term in ipairs(ended) do on_shelf[#on_shelf + 1] = term end
 end
-return {tasks, #blocks == A.blocks and last or ''}
+local function look_on(shelf)
+  local sets = #on_shelf > 0 and redis.call('HMGET', shelf_key(shelf), unpack(on_shelf)) or {}
+  for i = 1, #A.terms do
+    if not sets[i] then return nil end
+  end
+  return sets
+end
+
+local function may_have(sets, block)
+  local place, any = string.char(block % SHELF), not by_end
+  for i = 1, #on_shelf do
+    local has = sets[i] and string.find(sets[i], place, 1, true)
+    if i <= #A.terms and not has then return false end
+    if i > #A.terms and has then any = true end
+  end
+  return any
+end
+
+local top = newest == math.huge and '+inf' or whole(math.floor((newest - 1) / BLOCK))
+local bottom, looked = whole(math.floor(oldest / BLOCK)), 0
+while looked < A.blocks do
+  local block = redis.call('ZREVRANGEBYSCORE', P .. 'found', top, bottom, 'LIMIT', 0, 1)[1]
+  if not block then return {tasks, ''} end
+  local shelf = math.floor(block / SHELF)
+  local sets, lowest = look_on(shelf), shelf * SHELF
+  looked = looked + 1
+  local blocks = sets and redis.call('ZREVRANGEBYSCORE', P .. 'found', top, whole(lowest)) or {}
+  for _, one in ipairs(blocks) do
+    if may_have(sets, tonumber(one)) then
+      looked = looked + 1
+      if look_in(tonumber(one)) then return {tasks, last ~= '' and last or BEHIND_ALL} end
+    end
+    -- All of it was looked at.
+    last = whole(one * BLOCK)
+    if looked >= A.blocks then return {tasks, last} end
+  end
+  last, top = whole(lowest * BLOCK), '(' .. whole(lowest)
+end
+return {tasks, last}

@@ -6,10 +6,15 @@
 --
 -- `found` is the sorted set of the blocks. A set is text: up to 31 offsets in the block, each a byte; of more a bitmap of 32 bytes.
 --
+-- So that a block is passed over that has none, 64 blocks make a shelf: a hash `shelf:{number}` says by a term which of
+-- them have it, each as a byte. It may name more.
+--
 -- Invariant: a task that is in "a" is in each of its terms, and in the state that it has ended with, and in no other
 -- state. One that is gone may be in some, until its block is made anew or goes with its last task.
-local BLOCK, BITMAP = 256, 32
+local BLOCK, BITMAP, SHELF = 256, 32, 64
 local function found_key(block) return P .. 'found:' .. whole(block) end
+
+local function shelf_key(shelf) return P .. 'shelf:' .. whole(shelf) end
 
 local function has_offset(set, offset)
   if not set then return false end
@@ -74,8 +79,24 @@ do
     if tonumber(seq) then thinner[math.floor(seq / BLOCK)] = true end
   end
 
+  -- Note on its shelf that a block has terms.
+  local function shelve(block, terms)
+    local key, place = shelf_key(math.floor(block / SHELF)), string.char(block % SHELF)
+    local is_new = redis.call('EXISTS', key) == 0
+    for first = 1, #terms, PART do
+      local last = math.min(first + PART - 1, #terms)
+      local sets, flat = redis.call('HMGET', key, unpack(terms, first, last)), {}
+      for i = first, last do
+        local set = sets[i - first + 1] or ''
+        if not string.find(set, place, 1, true) then put(flat, terms[i], set .. place) end
+      end
+      if #flat > 0 then call_in_parts('HSET', key, flat) end
+    end
+    if is_new then make_hash_table(key) end
+  end
+
   local function change(block, by_term, change_set)
-    local key, terms, is_new = found_key(block), {}, false
+    local key, terms, fresh, is_new = found_key(block), {}, {}, false
     for term in pairs(by_term) do terms[#terms + 1] = term end
     for first = 1, #terms, PART do
       local last = math.min(first + PART - 1, #terms)
@@ -84,6 +105,7 @@ do
         local set = sets[i - first + 1]
         if not set then
           set = ''
+          fresh[#fresh + 1] = terms[i]
           if terms[i] == 'a' then
             redis.call('ZADD', P .. 'found', whole(block), whole(block))
             is_new = true
@@ -95,6 +117,7 @@ do
       if #flat > 0 then call_in_parts('HSET', key, flat) end
     end
     if is_new then make_hash_table(key) end
+    if #fresh > 0 then shelve(block, fresh) end
   end
 
   finishers[#finishers + 1] = function()
@@ -105,6 +128,10 @@ do
       if not comes and redis.call('ZCOUNT', P .. 'tasks:', whole(first), whole(first + BLOCK - 1)) == 0 then
         redis.call('DEL', found_key(block))
         redis.call('ZREM', P .. 'found', whole(block))
+        local shelf = math.floor(block / SHELF)
+        if redis.call('ZCOUNT', P .. 'found', whole(shelf * SHELF), whole(shelf * SHELF + SHELF - 1)) == 0 then
+          redis.call('DEL', shelf_key(shelf))
+        end
       end
     end
   end
