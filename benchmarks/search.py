@@ -191,7 +191,7 @@ async def main() -> None:
         "# Search over all tasks",
         "",
         f"`python -m benchmarks.search`, {platform.processor() or platform.machine()}, "
-        f"redis-server on a Unix socket, {ROUNDS} rounds. The first page of 50, `+`: there is more; "
+        f"redis-server on a Unix socket, {ROUNDS} rounds. The first page of 50, `+`: more; "
         "`Redis`: its time on a processor, p50 [ms].",
         "",
         *(f"- {told}" for told, _ in results),
