@@ -17,6 +17,7 @@ MOST_WORDS = 32
 TEXT_LENGTH = 2000
 WORD_LENGTH = 40
 RUN = re.compile(r"[^\W_]+")
+ASCII_RUN = re.compile(rb"[a-z0-9]+")
 # Blocks of Unicode: kana and Hangul letters, ideographs, Hangul, and those of compatibility.
 UNSPACED = re.compile(
     "[\u3040-\u31ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]+"
@@ -30,12 +31,16 @@ def task_terms(job: Job) -> list[bytes]:
 
 def word_terms(text: str) -> list[bytes]:
     """Return the terms of the words of a text."""
+    if text.isascii():
+        return _ascii_terms(text)
     words = (word for run in _runs(text) for word in _words_in(run))
     return _terms("w", itertools.islice(dict.fromkeys(words), MOST_WORDS))
 
 
 def asked_terms(text: str) -> list[bytes]:
     """Return the terms that tasks have which have all words of a question."""
+    if text.isascii():
+        return _ascii_terms(text)
     words = (word for run in _runs(text) for word in _asked_in(run))
     return _terms("w", itertools.islice(dict.fromkeys(words), MOST_WORDS))
 
@@ -45,14 +50,19 @@ def term_of(sort: str, value: str) -> bytes:
     return f"{sort}{value}".encode(errors="replace")
 
 
+def _ascii_terms(text: str) -> list[bytes]:
+    """Do for most texts what the others need twenty times as long for."""
+    words = dict.fromkeys(ASCII_RUN.findall(text[:TEXT_LENGTH].lower().encode()))
+    return [b"w" + word[:WORD_LENGTH] for word in itertools.islice(words, MOST_WORDS)]
+
+
 def _terms(sort: str, values: Iterable[str]) -> list[bytes]:
     return [term_of(sort, value) for value in values]
 
 
 def _runs(text: str) -> Iterator[str]:
     """Yield the runs of letters and digits, those of scripts without spaces apart."""
-    plain = unicodedata.normalize("NFKC", text[:TEXT_LENGTH]).casefold()
-    for run in RUN.findall(plain):
+    for run in RUN.findall(unicodedata.normalize("NFKC", text[:TEXT_LENGTH]).casefold()):
         if run.isascii():
             yield run
             continue
