@@ -29,7 +29,8 @@ class AdminLog:
 
     async def note(self, act: Act) -> None:
         """Keep an act. While Redis is away it stands in the server's own log alone."""
-        log.info("admin_act", user_id=act.user_id, action=act.action, status=act.status)
+        if act.via == "http":
+            log.info("admin_act", user_id=act.user_id, action=act.action, status=act.status)
         if not self._most:
             return
         entry: Any = {"act": orjson.dumps(attrs.asdict(act))}
