@@ -488,6 +488,11 @@ class Settings:
         validator=v.ge(0),
         help="sorts of tasks (kind, plan, telling parameters) whose times are kept; 0: any number",
     )
+    admin_log_entries: int = ts.option(
+        default=10000,
+        validator=v.ge(0),
+        help="entries kept of what admins changed, the newest; 0: none is kept",
+    )
     schedules_per_user: int = ts.option(default=100, validator=v.ge(0), help="schedules of a user")
     queue_idempotency_keys_per_user: int = ts.option(
         default=1000, validator=v.ge(0), help="Idempotency-Keys remembered a user"

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import orjson
 
+from services.admin import Series
 from services.finding import TaskFilter
 from services.notifications import Done, NotificationService, Verb
 from services.notifications.requests import (
@@ -24,6 +25,7 @@ from tornado_rt.json_body import structure
 from tornado_rt.limits import Limits
 from tornado_rt.problems import Problem
 from tornado_rt.protocol import (
+    ADMIN_TOPIC,
     BROADCAST,
     ClientMessageType,
     Cursor,
@@ -226,6 +228,33 @@ class TopicFeed:
 
     def actions(self) -> dict[str, Action]:
         """Return nothing: what a client has to say goes to the application."""
+        return {}
+
+
+class AdminFeed:
+    """The points of the queue's past as they are made, for an admin."""
+
+    __slots__ = ("_series", "topics")
+    contiguous = False
+
+    def __init__(self, series: Series) -> None:
+        self.topics: tuple[str, ...] = (ADMIN_TOPIC,)
+        self._series = series
+
+    def show(self, message: Message) -> Message:
+        """Return the message: it is published as it is seen."""
+        return message
+
+    async def read(self, after: Cursor | None) -> Opening:
+        """Return the points behind the cursor; the newest as a snapshot without one."""
+        return await self._series.follow(after)
+
+    def idle_seconds(self) -> float:
+        """Never end for want of news."""
+        return 0.0
+
+    def actions(self) -> dict[str, Action]:
+        """Return nothing: an admin acts by requests, which are noted."""
         return {}
 
 

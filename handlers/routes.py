@@ -20,6 +20,7 @@ from handlers.admin import (
     RetryDeadTaskHandler,
     SettingsHandler,
 )
+from handlers.admin_board import admin_routes
 from handlers.authentication import DemoLoginHandler, SessionHandler, TicketHandler
 from handlers.batches import BatchesHandler, BatchHandler, BatchTasksHandler
 from handlers.documents import document_routes
@@ -73,6 +74,7 @@ from handlers.worker import (
     ReportHandler,
     WorkerSocket,
 )
+from services.admin import NothingToUndo, WorkerNotFound
 from services.deliveries import DeliveryNotKept, DeliveryUnderWay
 from services.email import BadLink, NoAddress, NoMail
 from services.kinds import KindUnknown, ParamsFault
@@ -115,6 +117,8 @@ PROBLEMS: dict[type[BaseException], int] = {
     TemplateRefused: 422,
     QueueFull: 429,
     RerunFull: 429,
+    NothingToUndo: 404,
+    WorkerNotFound: 404,
     KeyReused: 422,
     Conflict: 409,
     NotEnded: 409,
@@ -168,6 +172,7 @@ def routes(
     metrics: dict[str, Any],
     presence: dict[str, Any],
     worker: dict[str, Any],
+    admin: dict[str, dict[str, Any]],
 ) -> list[URLSpec]:
     """Return the routes; each argument is what `initialize` of its handlers gets."""
     return [
@@ -221,6 +226,7 @@ def routes(
         URLSpec(r"/api/queue/drain", PauseHandler, operator),
         URLSpec(r"/api/queue/purge", PurgeHandler, operator),
         URLSpec(r"/api/queue/limits", LimitsHandler, operator),
+        *admin_routes(tasks=tasks, webhooks=webhooks, admin=admin),
         URLSpec(r"/api/publish", PublishHandler, topics),
         URLSpec(r"/api/ws/worker", WorkerSocket, worker),
         URLSpec(r"/api/worker/claim", ClaimHandler, worker),

@@ -39,7 +39,8 @@ class RerunState(StrEnum):
     DEAD = "dead"
 
 
-def _check_cursor(_: Any, __: Any, value: str) -> None:
+def check_place(_: Any, __: Any, value: str) -> None:
+    """Do as an attrs validator: raise OutOfBounds for what is no `next` of a list of tasks."""
     if value and not CURSOR.fullmatch(value):
         raise OutOfBounds(NOT_A_CURSOR)
 
@@ -56,7 +57,7 @@ class RerunRequest:
     user: str = ""
     tag: str = ""
     limit: int = attrs.field(default=100, validator=number_of(1, MAX_RERUN))
-    before: str = attrs.field(default="", validator=_check_cursor)
+    before: str = attrs.field(default="", validator=check_place)
 
     def filter(self) -> TaskFilter:
         """Return which tasks are meant."""
@@ -97,7 +98,9 @@ def is_dry_run(handler: ApiHandler) -> bool:
 
 def owner_of(handler: BaseHandler) -> str | None:
     """Return whose tasks and batches the request may touch: None for an admin, everybody's."""
-    return owner_of_identity(handler.identity)
+    owner = owner_of_identity(handler.identity)
+    handler.as_admin = handler.as_admin or owner is None
+    return owner
 
 
 def owner_of_identity(identity: Identity) -> str | None:
@@ -129,6 +132,15 @@ def cursor_of(handler: ApiHandler) -> str:
     if not CURSOR.fullmatch(text):
         raise Problem(400, NOT_A_CURSOR)
     return text
+
+
+def moment_of(handler: ApiHandler, name: str) -> float | None:
+    """Read a query argument that is a time [s since the epoch]. Raise Problem 400."""
+    text = handler.argument(name)
+    try:
+        return None if text is None else read_moment(name, text)
+    except OutOfBounds as error:
+        raise Problem(400, str(error)) from None
 
 
 def next_of(place: object) -> dict[str, object]:
@@ -195,19 +207,12 @@ class TasksHandler(TaskApiHandler):
             statuses=self.choices("status", TaskState),
             tag=self.text("tag", NAME_LENGTH) or "",
             batch_id=self.text("batch", NAME_LENGTH) or "",
-            since=self._moment("since"),
-            until=self._moment("until"),
+            since=moment_of(self, "since"),
+            until=moment_of(self, "until"),
             words=self.text("q", NAME_LENGTH) or "",
             before=cursor_of(self),
             limit=self.number("limit", PAGE_SIZE, MAX_PAGE_SIZE),
         )
-
-    def _moment(self, name: str) -> float | None:
-        text = self.argument(name)
-        try:
-            return None if text is None else read_moment(name, text)
-        except OutOfBounds as error:
-            raise Problem(400, str(error)) from None
 
 
 class TaskHandler(EventStreamHandler, TaskApiHandler):

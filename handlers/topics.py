@@ -3,8 +3,9 @@
 import re
 from typing import Any
 
-from handlers.feeds import NotificationFeed, ProgressFeed, TasksFeed, TopicFeed
+from handlers.feeds import AdminFeed, NotificationFeed, ProgressFeed, TasksFeed, TopicFeed
 from handlers.tasks import owner_of_identity
+from services.admin import Series
 from services.notifications import NotificationService
 from services.progress import PlanBook
 from services.queue import By, QueueService
@@ -15,7 +16,7 @@ from tornado_rt.bounds import OutOfBounds
 from tornado_rt.feed import Feed
 from tornado_rt.limits import Limits
 from tornado_rt.problems import Problem
-from tornado_rt.protocol import TASKS
+from tornado_rt.protocol import ADMIN_TOPIC, TASKS
 from tornado_rt.web import ApiHandler
 
 ME = "me"
@@ -23,7 +24,7 @@ ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class FeedFinder:
-    """Knows each topic: `me`, `tasks`, `task:ID`, `batch:ID`, or one of the application's."""
+    """Knows each topic: `me`, `tasks`, `task:ID`, `batch:ID`, `admin`, or an application's."""
 
     def __init__(
         self,
@@ -32,6 +33,7 @@ class FeedFinder:
         queue: QueueService,
         plans: PlanBook,
         topics: TopicService,
+        series: Series,
         limits: Limits,
     ) -> None:
         self._notifications = notifications
@@ -39,6 +41,7 @@ class FeedFinder:
         self._queue = queue
         self._plans = plans
         self._topics = topics
+        self._series = series
         self._limits = limits
 
     async def find(self, identity: Identity, name: str) -> Feed:
@@ -53,6 +56,10 @@ class FeedFinder:
             return NotificationFeed(self._notifications, identity.user_id)
         if name == TASKS:
             return TasksFeed(self._queue, self._tasks, identity.user_id)
+        if name == ADMIN_TOPIC:
+            if not identity.may(ADMIN):
+                raise Problem(403, f"the topic {ADMIN_TOPIC} needs the scope {ADMIN}")
+            return AdminFeed(self._series)
         if kind == "task" and ID.fullmatch(id_):
             await self._tasks.get(id_, owner)
             return ProgressFeed(self._queue, self._plans, "task", id_, self._limits, by)

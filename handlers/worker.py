@@ -40,9 +40,9 @@ MOST_FRAMES = 4
 Do = Callable[[Any, Any], Any]
 
 
-def caller_of(identity: Identity) -> Caller:
-    """Return who speaks for a worker."""
-    return Caller(identity.user_id, identity.kinds)
+def caller_of(identity: Identity, address: str) -> Caller:
+    """Return who speaks for a worker, and from where."""
+    return Caller(identity.user_id, identity.kinds, address)
 
 
 class WorkerConnection(SocketConnection):
@@ -127,7 +127,7 @@ class WorkerConnection(SocketConnection):
 
     async def renewed(self) -> None:
         """Close when the new token does not allow what the worker does."""
-        caller = caller_of(self.identity)
+        caller = caller_of(self.identity, self.address)
         if not (self.identity.may(WORK) and all(map(caller.may, self._session.kinds))):
             self.leave(CloseCode.FORBIDDEN)
 
@@ -143,7 +143,9 @@ class WorkerConnection(SocketConnection):
         bounds = self._work.bounds
         most = {"kinds": bounds.kinds, "running": bounds.slots}
         request = structure(data, WorkRequest, most)
-        working = await self._work.work(self._session, request, caller_of(self.identity))
+        working = await self._work.work(
+            self._session, request, caller_of(self.identity, self.address)
+        )
         self.hub.census.remote_workers += not self._is_counted
         self._is_counted = True
         told = {
@@ -163,17 +165,17 @@ class WorkerConnection(SocketConnection):
 
     async def _report(self, data: Any, _: Any) -> Message:
         items = items_of(data, self._work.bounds.items)
-        answers = await self._work.report(items, caller_of(self.identity))
+        answers = await self._work.report(items, caller_of(self.identity, self.address))
         return Message.of(MessageType.REPORTED, {"items": answers})
 
     async def _extend(self, data: Any, _: Any) -> Message:
         items = items_of(data, self._work.bounds.items)
-        answers = await self._work.extend(items, caller_of(self.identity))
+        answers = await self._work.extend(items, caller_of(self.identity, self.address))
         return Message.of(MessageType.EXTENDED, {"items": answers})
 
     async def _ack(self, data: Any, ref: Any) -> Message | None:
         items = items_of(data, self._work.bounds.items)
-        answers = self._work.ack(items, caller_of(self.identity), self._session)
+        answers = self._work.ack(items, caller_of(self.identity, self.address), self._session)
         if answers.done.done():
             return await _acked(answers)
         self._ends += len(items)
@@ -230,7 +232,7 @@ class WorkerApiHandler(ApiHandler):
     def caller(self) -> Caller:
         """The user who speaks for the worker. Raise Problem 403 without the scope."""
         self.require(WORK)
-        return caller_of(self.identity)
+        return caller_of(self.identity, self.address)
 
     def message(self) -> tuple[Any, Sequence[Any]]:
         """Return the body, and the items in it. Raise Problem."""

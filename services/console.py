@@ -1,5 +1,7 @@
 """`run.py queue`: what is done to the queue from the command line."""
 
+import getpass
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -16,9 +18,12 @@ from services.queue import (
     TaskState,
     describe_dead,
 )
+from tornado_rt.noting import Act, Note, noted
 
 LISTED_DEAD = 1000
 MOST_RERUN = 1_000_000
+# Actions that change something, whatever they are given; `limits` does when it is given a change.
+CHANGING = ("retry", "discard", "pause", "resume", "drain", "purge")
 FILTER = ("status", "kind", "user", "tag", "limit")
 
 
@@ -184,6 +189,51 @@ ACTIONS: dict[str, Action] = {
         options=("kind", "drop"),
     ),
 }
+
+
+async def run_noted(queue: QueueService, note: Note, name: str, asked: Asked) -> Told:
+    """Run an action; what changes anything is noted, as done by the user of the system.
+
+    Raise what the action raises.
+    """
+    if not _changes(name, asked):
+        return await ACTIONS[name].run(queue, asked)
+    result: Any = None
+    status = 1
+    try:
+        told = await ACTIONS[name].run(queue, asked)
+        result, status = [*told.lines, *told.notes], int(told.failed)
+    except Exception as error:
+        result = {"detail": str(error)}
+        raise
+    finally:
+        given = attrs.asdict(asked, filter=lambda _, value: bool(value))
+        await note(
+            Act(
+                user_id=f"system:{_system_user()}",
+                via="command",
+                address=None,
+                action=f"queue {name}",
+                data=noted(given),
+                status=status,
+                result=noted(result),
+            )
+        )
+    return told
+
+
+def _changes(name: str, asked: Asked) -> bool:
+    if name == "limits":
+        return asked.drop or any("=" in one for one in asked.names)
+    return name in CHANGING
+
+
+def _system_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run as a number that has no name.
+        return str(os.getuid())
 
 
 def check_asked(name: str, asked: Asked) -> None:

@@ -21,7 +21,9 @@ from services.queue import (
     KindState,
     NewTask,
     Once,
+    Page,
     QueueService,
+    Search,
     Task,
     TaskNotFound,
     TaskState,
@@ -178,11 +180,11 @@ class TaskService:
             # The list of the batch's user is shorter than that of everybody.
             batch = await self._queue.get_batch(wanted.batch_id)
             owner = None if batch is None else batch.user_id
-        page = await find_page(self._queue, owner, wanted)
-        shown = await self._show(page.items)
-        for one in shown:
-            del one["result"]
-        return {"items": shown, "next": page.next}
+        return await self._show_page(await find_page(self._queue, owner, wanted))
+
+    async def search(self, wanted: Search) -> dict[str, Any]:
+        """Return a page of everybody's tasks, the newest first, as on the wire, without results."""
+        return await self._show_page(await self._queue.search(wanted))
 
     async def find_in_batch(
         self, batch_id: str, owner: str | None, before: str, limit: int
@@ -212,6 +214,12 @@ class TaskService:
         if (await self.get(task_id, None)).status != TaskState.DEAD:
             raise TaskNotFound(task_id)
         return await self._show_one(await self.rerun(task_id, None, by))
+
+    async def _show_page(self, page: Page) -> dict[str, Any]:
+        shown = await self._show(page.items)
+        for one in shown:
+            del one["result"]
+        return {"items": shown, "next": page.next}
 
     async def _show_one(self, task: Task) -> dict[str, Any]:
         [shown] = await self._show([task])

@@ -11,6 +11,7 @@ import pytest
 from tornado.web import RequestHandler
 from tornado.websocket import WebSocketHandler
 
+from handlers.admin_board import ACT, BULK, WORKER
 from handlers.email import USER
 from handlers.routes import ID, KIND, VERB, page_routes, routes
 from handlers.schedules import SCHEDULE
@@ -42,9 +43,13 @@ def served() -> set[str]:
     """Return every request that the table of addresses takes."""
     names = inspect.signature(routes).parameters
     found = set()
-    for rule in [*routes(**{name: {} for name in names}), *page_routes("/")]:
+    admin = ("bulk", "fleet", "log", "overview", "roll", "series")
+    parts: dict[str, Any] = {name: {} for name in admin}
+    table = routes(**{name: parts if name == "admin" else {} for name in names})
+    for rule in [*table, *page_routes("/")]:
         path = rule.regex.pattern.rstrip("$").replace("/actions/" + ID, "/actions/{action}")
         path = path.replace(ID, "{id}").replace(KIND, "{kind}").replace(VERB, "{verb}")
+        path = path.replace(BULK, "{bulk}").replace(WORKER, "{worker}").replace(ACT, "{act}")
         path = path.replace("/users/" + USER, "/users/{user}")
         path = path.replace("(.*)", "{path}").replace(SCHEDULE, "{name}")
         found |= {f"{method} {path}" for method in methods_of(rule.target)}
@@ -87,6 +92,9 @@ class Site:
         """Send a request about something fresh of the owner's; return what came of it."""
         method, _, path = request.partition(" ")
         path = path.replace("{path}", "index.html").replace("{kind}", "analysis")
+        path = (
+            path.replace("{bulk}", "cancel").replace("{worker}", "none").replace("{act}", "drain")
+        )
         path = path.replace("{user}", OWNER).replace("{verb}", "read").replace("{action}", "keep")
         if "{id}" in path:
             path = path.replace("{id}", await self.fresh_id(path))
@@ -168,6 +176,9 @@ BODIES: dict[str, Any] = {
     "POST /api/publish": {"topic": "room:1", "data": {"text": "hello"}},
     "POST /api/broadcast": {"type": "alert", "title": "to all"},
     "POST /api/tasks/retry": {"tag": "nothing"},
+    "POST /api/admin/tasks/{bulk}": {"ids": ["none"]},
+    "POST /api/admin/undo": {"undo": "none"},
+    "POST /api/admin/connections/close": {"user": "nobody"},
     "PUT /api/kinds/{kind}/limits": {"limit": 0},
     "POST /api/queue/purge": {"status": "cancelled", "user": "nobody"},
     "PUT /api/queue/limits": {"order": "fifo"},
@@ -231,14 +242,16 @@ async def test_every_topic_reaches_whom_the_table_says(
             "task:{id}": f"/api/ws/tasks/{task}",
             "batch:{id}": f"/api/batches/{batch}",
             "app:{name}": "/api/stream?topics=room:1",
+            "admin": "/api/stream?topics=admin",
         }
         rows = dict(table("Topics"))
         for topic, path in addresses.items():
             found = [await follows(site.actors[actor], path) for actor in ACTORS]
             assert said(found) == rows[topic], topic
         # `user:{id}` and `broadcast` are in the next test. No address opens the others.
-        assert rows.keys() == {*addresses, "user:{id}", "broadcast", "workers", "control"}
-        assert rows["workers"] == rows["control"] == said([False] * len(ACTORS))
+        closed = {"workers", "control", "asked"}
+        assert rows.keys() == {*addresses, "user:{id}", "broadcast", *closed}
+        assert all(rows[topic] == said([False] * len(ACTORS)) for topic in closed)
 
 
 def said(found: list[bool]) -> list[str]:

@@ -16,6 +16,7 @@ from tornado.web import Application
 
 from handlers.routes import PROBLEMS, page_routes, routes, under, worker_routes
 from handlers.topics import FeedFinder
+from services.admin import AdminLog, BulkWork, FindAgain, Fleet, Overview, Series
 from services.analysis import analysis_kind
 from services.deliveries import (
     Deliveries,
@@ -60,6 +61,7 @@ from tornado_rt.auth import TokenVerifier
 from tornado_rt.core import Core, open_core, patiently, queue_of
 from tornado_rt.demo import demo_refusal
 from tornado_rt.descriptors import clients_share, raise_limit
+from tornado_rt.gathering import Gathering
 from tornado_rt.http1 import RequestBounds
 from tornado_rt.limits import AcceptBounds, RateLimiter
 from tornado_rt.listener import Listener
@@ -67,9 +69,10 @@ from tornado_rt.log_watch import LogWatch
 from tornado_rt.logs import access_log
 from tornado_rt.metrics import Metrics
 from tornado_rt.mongo import open_database
-from tornado_rt.protocol import APP, CONTROL, TASKS, WORKERS
+from tornado_rt.protocol import APP, ASKED, CONTROL, TASKS, WORKERS
 from tornado_rt.readiness import Readiness
 from tornado_rt.redis import MAINTENANCE_SECONDS, open_redis
+from tornado_rt.roll import Roll
 from tornado_rt.secret import load_email_secret, load_secret
 from tornado_rt.stores import StoreAddresses, StoreError, open_stores, running_addresses
 from tornado_rt.telling import (
@@ -114,6 +117,22 @@ class Services:
     notifications: NotificationService
     tasks: TaskService
     topics: TopicService
+
+
+@attrs.frozen
+class _Board:
+    """The operator's side."""
+
+    log: AdminLog
+    series: Series
+    overview: Overview
+    fleet: Fleet
+    bulk: BulkWork
+    roll: Roll
+
+    def routes(self) -> dict[str, dict[str, Any]]:
+        """Return what `initialize` of its handlers gets."""
+        return {name: {name: part} for name, part in attrs.asdict(self, recurse=False).items()}
 
 
 @attrs.frozen
@@ -218,6 +237,7 @@ async def open_server(
     stack.push_async_callback(topics.close)
     services = Services(notifications, _tasks(core), topics)
     remote = await stack.enter_async_context(_remote_work(core))
+    board = await _open_board(core, remote)
     application = _application(
         core,
         database,
@@ -225,6 +245,7 @@ async def open_server(
         absent,
         services,
         remote,
+        board,
         system_settings,
         secret,
         verifier,
@@ -287,8 +308,10 @@ def _told(what: str, **fields: Any) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def open_queue(settings: Settings) -> AsyncIterator[QueueService]:
-    """Open the queue of a running server, or of shared stores. Raise StoreError without one.
+async def open_queue(settings: Settings) -> AsyncIterator[tuple[QueueService, AdminLog]]:
+    """Open the queue of a running server, or of shared stores, and its log of what admins change.
+
+    Raise StoreError without one.
 
     It makes none: a mistyped name would be a queue, and an empty one.
     """
@@ -303,7 +326,7 @@ async def open_queue(settings: Settings) -> AsyncIterator[QueueService]:
         await prepare_redis(redis, settings.queue_name)
         queue = queue_of(redis, settings)
         try:
-            yield queue
+            yield queue, AdminLog(redis, queue.prefix, settings.admin_log_entries)
         finally:
             await queue.close()
 
@@ -489,6 +512,24 @@ async def _remote_work(core: Core) -> AsyncIterator[RemoteWork]:
         core.hub.unsubscribe(WORKERS, remote)
 
 
+async def _open_board(core: Core, remote: RemoteWork) -> _Board:
+    """Open the operator's side: it answers other processes, and makes points, from here on."""
+    prefix, queue = core.queue.prefix, core.queue
+    gathering = Gathering(core.redis, prefix, core.hub.own)
+    board = _Board(
+        AdminLog(core.redis, prefix, core.settings.admin_log_entries),
+        Series(queue),
+        Overview(queue, core.presence),
+        Fleet(queue, core.plans, remote, gathering),
+        BulkWork(queue, core.redis, prefix),
+        Roll(core.hub, gathering),
+    )
+    await patiently(partial(core.hub.subscribe, ASKED, gathering))
+    core.jobs.keep(board.series.run, "series")
+    core.jobs.keep(FindAgain(queue).run, "find-again")
+    return board
+
+
 def _application(
     core: Core,
     database: Any,
@@ -496,6 +537,7 @@ def _application(
     absent: Absent,
     services: Services,
     remote: RemoteWork,
+    board: _Board,
     system_settings: SystemSettingsService,
     secret: str,
     verifier: TokenVerifier,
@@ -528,7 +570,9 @@ def _application(
         TaskBounds.of(settings),
         most_per_user=settings.schedules_per_user,
     )
-    feeds = FeedFinder(telling.notifications, tasks, core.queue, core.plans, topics, core.limits)
+    feeds = FeedFinder(
+        telling.notifications, tasks, core.queue, core.plans, topics, board.series, core.limits
+    )
     table = routes(
         queue={"queue": core.queue},
         tasks={"tasks": tasks, "queue": core.queue, "plans": core.plans},
@@ -552,6 +596,7 @@ def _application(
         metrics={"metrics": core.metrics, "refresh": gauges.refresh},
         presence={"presence": core.presence},
         worker={"work": remote, "frame_bytes": settings.remote_frame_bytes},
+        admin=board.routes(),
     )
     return Application(
         under(settings.prefix, [*table, *page_routes(settings.page_path)]),
@@ -567,6 +612,7 @@ def _application(
         under_way=UnderWay(),
         folder_fault=folder_fault,
         problems=PROBLEMS,
+        note=board.log.note,
         max_body_bytes=settings.max_body_bytes,
         request_timeout_seconds=settings.request_timeout_seconds,
         max_topics_per_connection=settings.max_topics_per_connection,

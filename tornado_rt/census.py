@@ -1,7 +1,8 @@
 """Counting the connections of one process, within bounds."""
 
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import ClassVar, Protocol, TypeVar
 
@@ -17,6 +18,8 @@ T = TypeVar("T")
 # Most users have one connection, most topics one subscriber; a set takes five times a tuple.
 Members = tuple[T, ...] | set[T]
 FEW = 8
+# The least time between two connections, as a float has it for centuries [s].
+TICK = 2**-20
 
 
 class Transport(StrEnum):
@@ -36,9 +39,15 @@ class Connected(Sleeper, Protocol):
     identity: Identity
     address: str
     transport: ClassVar[Transport]
+    # When it was counted [s since the epoch]; the census sets it, to no two the same.
+    since: float
 
-    def leave(self, code: CloseCode) -> None:
-        """Say goodbye and close."""
+    def leave(self, code: CloseCode, why: Message | None = None) -> None:
+        """Say goodbye, last of all with an `error` that says why, and close."""
+        ...
+
+    def topics(self) -> Sequence[str]:
+        """Return the topics that it follows."""
         ...
 
     def tell(self, message: Message) -> None:
@@ -78,6 +87,7 @@ class Census:
         self._users: dict[str, Members[Connected]] = {}
         self._addresses: dict[str, int] = {}
         self._connections: set[Connected] = set()
+        self._newest = 0.0
         self._transports: Counter[str] = Counter({one.value: 0 for one in Transport})
         metrics.measure_by(self._measure)
 
@@ -92,6 +102,7 @@ class Census:
         user_id, address = connection.identity.user_id, connection.address
         self._check(user_id, address)
         self._connections.add(connection)
+        self._newest = connection.since = max(time.time(), self._newest + TICK)
         self._transports[connection.transport.value] += 1
         add_member(self._users, user_id, connection)
         self._addresses[address] = self.count_at(address) + 1

@@ -6,6 +6,7 @@ A connection is a transport that has subscriptions, and sends what they forward.
 import abc
 import random
 import time
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import orjson
@@ -58,6 +59,7 @@ class Connection(Wire):
         "identity",
         "number",
         "opened_at",
+        "since",
         "subscriptions",
     )
     transport: ClassVar[Transport]
@@ -77,6 +79,7 @@ class Connection(Wire):
         # Why it was closed, 0 while it is open; the rest is of what is kept of devices.
         self.close_code = 0
         self.number, self.opened_at = 0, 0.0
+        self.since = 0.0
         self.bucket = 0
         self._last_news = time.monotonic()
         # Spread over the interval, however many connect at once.
@@ -89,6 +92,10 @@ class Connection(Wire):
     @abc.abstractmethod
     def farewell(self, code: CloseCode) -> bytes:
         """Return the last bytes that a peer gets."""
+
+    def topics(self) -> Sequence[str]:
+        """Return the topics that it follows."""
+        return [topic for one in self.subscriptions for topic in one.feed.topics]
 
     async def enter(self) -> None:
         """Count in. Raise TooManyConnections, or RedisError."""
@@ -142,10 +149,6 @@ class Connection(Wire):
         self.send_first(Message.of(MessageType.CONNECTED, data, id_))
         if self.is_device and not self.closed:
             self.hub.opened(self)
-
-    def topics(self) -> list[str]:
-        """Return what it follows."""
-        return [topic for one in self.subscriptions for topic in one.feed.topics]
 
     def send_first(self, connected: Message) -> None:
         """Send `connected`, with what the transport adds to it."""

@@ -23,6 +23,8 @@ CHANNEL_PREFIX = "rt:"
 BROADCAST = "broadcast"
 WORKERS = "workers"
 CONTROL = "control"
+ASKED = "asked"
+ADMIN_TOPIC = "admin"
 PROBE = "probe"
 APP = "app"
 TASKS = "tasks"
@@ -67,12 +69,15 @@ class MessageType(StrEnum):
     EXTENDED = "extended"
     ACKED = "acked"
     DRAINING = "draining"
-    # Between processes only, on the topics `workers`, `control` and `schedules`.
+    # Between processes only, on the topics `workers`, `control`, `schedules` and `asked`.
     CANCEL = "cancel"
     ANSWER = "answer"
     WAKE = "wake"
     REPLACED = "replaced"
+    DRAIN = "drain"
+    UNDRAIN = "undrain"
     SETTINGS = "settings"
+    ASK = "ask"
 
 
 class ClientMessageType(StrEnum):

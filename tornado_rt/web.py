@@ -18,6 +18,7 @@ from tornado.iostream import IOStream
 from tornado.web import Application, HTTPError, RequestHandler, stream_request_body
 
 from tornado_rt.auth import (
+    ADMIN,
     AuthError,
     Identity,
     NoCredentials,
@@ -31,6 +32,7 @@ from tornado_rt.hub import Hub
 from tornado_rt.json_body import parse, structure
 from tornado_rt.keys import KeysUnavailable
 from tornado_rt.limits import RateLimiter, network_of
+from tornado_rt.noting import Act, Note, action_of, noted, noted_body
 from tornado_rt.problems import CONTENT_TYPE, STORE_ERRORS, Problem, log_problem, problem_of
 from tornado_rt.protocol import Cursor
 from tornado_rt.request_id import HEADER as REQUEST_ID
@@ -87,6 +89,8 @@ class BaseHandler(RequestHandler):
     by_cookie = False
     # Whether a GET leads to changes: a socket's does.
     get_changes = False
+    # Whether the request may do what it does because it is an admin's.
+    as_admin = False
     _unspent = ""
     # A socket redeems its ticket after the handshake.
     redeems_itself = False
@@ -192,6 +196,7 @@ class BaseHandler(RequestHandler):
         """Raise Problem 403 unless the identity has the scope."""
         if not self.identity.may(scope):
             raise Problem(403, f"this needs the scope {scope}")
+        self.as_admin = self.as_admin or scope == ADMIN
 
     def last_id(self) -> Cursor | None:
         """Return the cursor that the client resumes from. Raise Problem 400 for a bad one."""
@@ -384,7 +389,7 @@ class BaseHandler(RequestHandler):
 
         async def redeem_and_serve(*args: str, **kwargs: str) -> None:
             # The next one is of the class again, and nothing refers to itself.
-            delattr(self, name)
+            self.__dict__.pop(name, None)
             await self.redeem()
             # A method need not be a coroutine.
             if (served := serve(*args, **kwargs)) is not None:
@@ -413,6 +418,7 @@ class ApiHandler(BaseHandler):
     def __init__(self, application: Application, request: HTTPServerRequest, **kwargs: Any) -> None:
         super().__init__(application, request, **kwargs)
         self._received = bytearray()
+        self._answered: Any = None
 
     async def prepare(self) -> None:
         """Refuse before the body comes: no identity, nowhere to store, an encoded body."""
@@ -422,6 +428,7 @@ class ApiHandler(BaseHandler):
             _ = self.identity
         if method not in SAFE_METHODS:
             refuse_without_folder(self.settings)
+            self._note_when_served(method.lower())
         encoding = self.request.headers.get("Content-Encoding", "identity").lower()
         if method in BODY_METHODS and encoding != "identity":
             raise Problem(415, "the body must come without Content-Encoding")
@@ -439,6 +446,45 @@ class ApiHandler(BaseHandler):
     def _received_all(self, task: "asyncio.Task[Any] | None", body: "asyncio.Future[None]") -> None:
         if body.exception() is None:
             self._start_deadline(task)
+
+    def _note_when_served(self, name: str) -> None:
+        """Have the change noted once it is served, if it is an admin's."""
+        note: Note | None = self.settings.get("note")
+        if note is None:
+            return
+        serve = getattr(self, name)
+
+        async def serve_and_note(*args: str, **kwargs: str) -> None:
+            # The next one is of the class again, and nothing refers to itself.
+            self.__dict__.pop(name, None)
+            error: BaseException | None = None
+            try:
+                if (served := serve(*args, **kwargs)) is not None:
+                    await served
+            except BaseException as raised:
+                error = raised
+                raise
+            finally:
+                if self.as_admin:
+                    await note(self._act(error))
+
+        setattr(self, name, serve_and_note)
+
+    def _act(self, error: BaseException | None) -> Act:
+        """Return what is noted of this request."""
+        status, result = self.get_status(), self._answered
+        if error is not None:
+            problem = self._problem_of(500, error)
+            status, result = problem.status_code, {"detail": problem.detail}
+        return Act(
+            user_id=self.identity.user_id,
+            via="http",
+            address=self.address,
+            action=action_of(self.request),
+            data=noted_body(self.raw_body()),
+            status=status,
+            result=noted(result),
+        )
 
     @property
     def work_seconds(self) -> float:
@@ -499,6 +545,7 @@ class ApiHandler(BaseHandler):
 
     def answer(self, value: Any, status: int = 200) -> None:
         """Finish with a JSON document."""
+        self._answered = None if isinstance(value, bytes) else value
         self.set_status(status)
         self.set_header("Content-Type", "application/json")
         self.finish(value if isinstance(value, bytes) else orjson.dumps(value))

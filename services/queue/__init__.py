@@ -2,7 +2,8 @@
 
 from services.queue.access import QueueLimits
 from services.queue.asking import By
-from services.queue.explaining import KnownWorker, Noted, Running, TaskFacts
+from services.queue.board import Running
+from services.queue.explaining import KnownWorker, Noted, TaskFacts
 from services.queue.kinds import ALL_KINDS
 from services.queue.models import (
     Ack,
@@ -46,6 +47,7 @@ from services.queue.models import (
     describe_dead,
     iso_of,
 )
+from services.queue.searching import Matches, Search
 from services.queue.service import QueueService, key_prefix, new_id, new_request
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "KnownWorker",
     "LeaseState",
     "LimitsRefused",
+    "Matches",
     "NewTask",
     "NotEnded",
     "NotPurged",
@@ -87,6 +90,7 @@ __all__ = [
     "QueueStats",
     "Replay",
     "Running",
+    "Search",
     "Task",
     "TaskFacts",
     "TaskNotFound",

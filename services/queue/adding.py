@@ -14,6 +14,7 @@ from services.queue.access import QueueAccess
 from services.queue.jobs import pack_job
 from services.queue.models import Batch, Estimate, NewTask, Once, Task
 from services.queue.replies import new_task, read_batch, read_estimate, read_task
+from services.queue.terms import task_terms
 
 # A script puts at least this many tasks into the line in a second, also where memory is short.
 TASKS_PER_SECOND = 200
@@ -216,7 +217,7 @@ def task_fields(
         new.first,
         pack_job(new.job),
     ]
-    return {"id": task_id, "made": made}
+    return {"id": task_id, "made": made, "terms": task_terms(new.job)}
 
 
 def _unique_key(user_id: str, new: NewTask) -> tuple[str, dict[str, Any]]:

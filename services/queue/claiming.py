@@ -12,6 +12,7 @@ import structlog
 from services.queue.kinds import KindBoard
 from services.queue.models import Ack, Asked, Claim, Claimed, Kept, Outcome
 from services.queue.replies import read_claim
+from services.queue.terms import word_terms
 from tornado_rt.work import Plan, Question
 
 log = structlog.get_logger(__name__)
@@ -239,6 +240,7 @@ def _ack_fields(ack: Ack) -> list[Any]:
         ack.report or None,
         ack.lesson and [ack.lesson.key, ack.lesson.kind, ack.lesson.entry, ack.lesson.whole],
         f"{ack.ran:.3f}" if ack.ran else None,
+        word_terms(ack.error) if ack.error else None,
     ]
     while fields[-1] is None:
         fields.pop()

@@ -35,7 +35,7 @@ class Noted:
 
 
 @attrs.frozen
-class Running:
+class RunningTask:
     """A task that runs, and the worker that has it."""
 
     task_id: str
@@ -84,7 +84,7 @@ class TaskFacts:
     order: str
     counts: Mapping[str, int]
     rate_wait: float
-    running: Sequence[Running]
+    running: Sequence[RunningTask]
     workers: Sequence[KnownWorker]
     users_before: int
     own_before: int
@@ -133,7 +133,7 @@ def _facts(told: dict[str, Any], defaults: Any) -> TaskFacts:
         order=over_all["order"],
         counts=counts,
         rate_wait=float(told["wait"]),
-        running=[Running(*map(_text, one)) for one in told["running"]],
+        running=[RunningTask(*map(_text, one)) for one in told["running"]],
         workers=list(_workers(told["workers"])),
         users_before=int(told["before"][0]),
         own_before=int(told["before"][1]),

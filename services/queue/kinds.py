@@ -123,6 +123,27 @@ class KindBoard(QueueAccess):
         )
         return bool(known)
 
+    async def drain_worker(self, worker_id: str, *, draining: bool) -> bool:
+        """Have a worker claim nothing more, or claim again; return False when there is none such.
+
+        It holds until it is said otherwise, or the worker is gone.
+        """
+        return bool(await self.scripts.run("drain_worker", worker=worker_id, draining=draining))
+
+    async def is_drained(self, worker_id: str) -> bool:
+        """Say whether a worker is to claim nothing more."""
+        async with self._reading() as pipe:
+            pipe.sismember(f"{self.prefix}draining", worker_id)
+            [found] = await pipe.execute()
+        return bool(found)
+
+    async def read_drained(self) -> set[str]:
+        """Return the workers that are to claim nothing more."""
+        async with self._reading() as pipe:
+            pipe.smembers(f"{self.prefix}draining")
+            [found] = await pipe.execute()
+        return {one.decode() for one in found}
+
     async def read_workers(self) -> list[dict[str, Any]]:
         """Return the workers that live: `worker_id`, `kinds`, and what else they tell."""
         async with self._reading() as pipe:
@@ -134,7 +155,9 @@ class KindBoard(QueueAccess):
             if kinds := _serves(one, float(seconds)):
                 info = orjson.loads(one.partition(b" ")[2]).get("info")
                 more = info if isinstance(info, dict) else {}
-                found.append({**more, "worker_id": worker_id.decode(), "kinds": list(kinds)})
+                silent = max(float(seconds) - float(one.partition(b" ")[0]), 0.0)
+                told = {"worker_id": worker_id.decode(), "kinds": list(kinds)}
+                found.append({**more, **told, "seen_seconds": round(silent, 3)})
         return found
 
     async def read_kinds(self) -> list[KindState]:

@@ -74,8 +74,9 @@ class ClaimDesk:
         Raise Problem 503 while the queue is away, or at a stop; and what the queue raises.
         """
         await self._see(worker_id, kinds, request.info)
+        drained = await self._queue.is_drained(worker_id)
         poll = Poll(
-            min(request.count, MOST_CLAIMED),
+            0 if drained else min(request.count, MOST_CLAIMED),
             [one.lease for one in request.running],
             functools.partial(self._begin, kinds),
         )

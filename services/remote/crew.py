@@ -4,7 +4,7 @@ import asyncio
 import functools
 import itertools
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
@@ -57,9 +57,11 @@ class Crew:
     ) -> Working:
         """Let a worker have tasks, and go on with those that it has. Raise as the queue does."""
         self._enter(session, worker_id)
-        session.info = {**request.info, "transport": "websocket", "slots": request.slots}
+        own = {"transport": "websocket", "slots": request.slots, "started_at": session.since}
+        session.info = {**request.info, **own}
         await self._queue.announce_worker(worker_id, kinds, session.info, session.id)
         leases = [one.lease for one in request.running]
+        session.is_drained = await self._queue.is_drained(worker_id)
         states = await self._take_up(leases)
         if session.is_closed:
             raise Problem(409, "the connection is closed")
@@ -109,6 +111,18 @@ class Crew:
         """Tell the worker that has a task what has happened to it."""
         if (session := self._holders.get(task_id)) is not None:
             session.tell(what, task_id)
+
+    def set_drained(self, worker_id: str, drained: bool) -> None:
+        """Send a worker nothing more, or tasks again, as an operator says."""
+        if (session := self._sessions.get(worker_id)) is not None:
+            session.is_drained = drained
+            self._dispatch.look_for(session.kinds)
+
+    def holders(self, task_ids: Iterable[str] | None) -> dict[str, str]:
+        """Return the workers here that have some of these tasks, None: any, by the task."""
+        asked = self._holders.keys() if task_ids is None else task_ids
+        held = ((id_, self._holders.get(id_)) for id_ in asked)
+        return {id_: session.worker_id for id_, session in held if session is not None}
 
     def replaced(self, worker_id: str, session_id: str) -> None:
         """Close a connection of a worker that has another one, perhaps to another process."""

@@ -3,8 +3,10 @@
 One of it is in each process. It knows nothing that another process could not find in the queue.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import attrs
 
 from services.estimates import Estimates
 from services.kinds import KindRegistry
@@ -23,6 +25,8 @@ from services.worker.upkeep import EXTENSIONS_A_LEASE
 from tornado_rt.metrics import Metrics
 from tornado_rt.problems import Problem
 from tornado_rt.protocol import Cursor, Message, MessageType
+
+Request = TypeVar("Request", ClaimRequest, WorkRequest)
 
 
 class RemoteWork:
@@ -75,8 +79,16 @@ class RemoteWork:
             self._cancelled(str(fields.get("task_id", "")))
         elif message.type == MessageType.ANSWER:
             self._tell(ANSWER, str(fields.get("task_id", "")))
+        elif message.type in (MessageType.DRAIN, MessageType.UNDRAIN):
+            if fields.get("queue") == self._queue.prefix:
+                drained = message.type == MessageType.DRAIN
+                self._crew.set_drained(str(fields.get("worker", "")), drained)
         elif message.type == MessageType.REPLACED:
             self._crew.replaced(str(fields.get("worker", "")), str(fields.get("session", "")))
+
+    def holders(self, task_ids: Iterable[str] | None) -> dict[str, str]:
+        """Return the workers connected here that have some of these tasks, None: any."""
+        return self._crew.holders(task_ids)
 
     def gap(self) -> None:
         """Look for work and for what has happened, since a message may have been lost."""
@@ -104,7 +116,7 @@ class RemoteWork:
         if worker_id not in self._crew:
             self._check_room()
         kinds = await self._kinds.learn(request.kinds, caller.kinds)
-        return await self._crew.work(session, worker_id, kinds, request)
+        return await self._crew.work(session, worker_id, kinds, _with_address(request, caller))
 
     def drain(self, session: Session) -> int:
         """Send a worker no more tasks; return how many it has."""
@@ -145,7 +157,8 @@ class RemoteWork:
         self._check_count("running", len(request.running))
         self._check_room()
         kinds = await self._kinds.learn(request.kinds, caller.kinds)
-        return await self._desk.claim(_worker_id(caller, request.worker_id), kinds, request)
+        worker_id = _worker_id(caller, request.worker_id)
+        return await self._desk.claim(worker_id, kinds, _with_address(request, caller))
 
     def give_back(self, found: Found) -> None:
         """Hand back the tasks of an answer that reached nobody."""
@@ -195,6 +208,13 @@ class RemoteWork:
     def _tell(self, what: LeaseState | str, task_id: str) -> None:
         self._crew.tell(what, task_id)
         self._desk.tell(what, task_id)
+
+
+def _with_address(request: Request, caller: Caller) -> Request:
+    """Return a request that says where its worker is."""
+    if not caller.address:
+        return request
+    return attrs.evolve(request, info={**request.info, "address": caller.address})
 
 
 def _worker_id(caller: Caller, worker_id: str) -> str:

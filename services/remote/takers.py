@@ -1,6 +1,7 @@
 """Those that take tasks for workers elsewhere: a connection, or a claim that waits."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -54,12 +55,15 @@ class Session:
         returned: Callable[[Claim], None],
     ) -> None:
         self.id, self.port = id_, port
+        self.since = time.time()
         # "" until it has said who it is.
         self.worker_id = ""
         self.kinds: tuple[str, ...] = ()
         self.info: Mapping[str, Any] = {}
         self.held: dict[str, str] = {}
         self.slots = 0
+        # An operator has it sent nothing more.
+        self.is_drained = False
         self.is_closed = False
         self.ready: list[tuple[Claim, bytes]] = []
         self._take = take
@@ -74,7 +78,7 @@ class Session:
     @property
     def free(self) -> int:
         """How many are free."""
-        return max(self.slots - len(self.held), 0)
+        return 0 if self.is_drained else max(self.slots - len(self.held), 0)
 
     @property
     def has_room(self) -> bool:

@@ -41,10 +41,14 @@ Answer = dict[str, Any]
 
 @attrs.frozen
 class Caller:
-    """Who speaks for a worker; `kinds`: patterns of those that they may work on, None: all."""
+    """Who speaks for a worker; `kinds`: patterns of those that they may work on, None: all.
+
+    `address` is where they are, "" when it is not known.
+    """
 
     user_id: str
     kinds: tuple[str, ...] | None = None
+    address: str = ""
 
     def may(self, kind: str) -> bool:
         """Say whether they may work on a kind."""

@@ -10,7 +10,7 @@ from tornado_rt.work.values import cut
 TOPIC_LENGTH = 128
 FORM = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.:/@-]{{0,{TOPIC_LENGTH - 1}}}", re.ASCII)
 # These mean something of ours, with or without an id after a colon.
-RESERVED = ("me", "tasks", "task", "batch", "user", "broadcast")
+RESERVED = ("me", "tasks", "task", "batch", "user", "broadcast", "admin")
 
 
 def check_topic(name: str) -> None:

@@ -109,6 +109,21 @@ class WebhookService:
             found += await self._store.of_owner(user_id)
         return [one.to_dict() for one in found]
 
+    async def list_all(self, user_id: str, after: str, limit: int) -> dict[str, Any]:
+        """Return a page of the webhooks of all owners, each with its last answers, to an admin."""
+        async with self._access.turn(user_id):
+            found = await self._store.page(after, limit + 1)
+        shown = found[:limit]
+        items = [
+            one.to_dict()
+            | {
+                "user_id": None if one.owner == APPLICATION else one.owner,
+                "answers": one.told_answers(),
+            }
+            for one in shown
+        ]
+        return {"items": items, "next": shown[-1].id if len(found) > limit else None}
+
     async def get(self, user_id: str, id_: str, *, admin: bool) -> dict[str, Any]:
         """Return one with the last answers of its receiver. Raise WebhookNotFound."""
         async with self._access.turn(user_id):

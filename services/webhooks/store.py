@@ -52,6 +52,12 @@ class WebhookStore:
         found = await self._all.find({"owner": owner}, WITHOUT_ANSWERS).to_list(None)
         return sorted(map(Webhook.of, found), key=lambda one: one.created_at)
 
+    async def page(self, after: str, limit: int) -> list[Webhook]:
+        """Return webhooks of all owners with their answers, by their ids, behind one."""
+        wanted = {"_id": {"$gt": after}}
+        found = self._all.find(wanted).sort("_id", ASCENDING).limit(limit)
+        return [Webhook.of(one) for one in await found.to_list(None)]
+
     async def owners(self) -> set[str]:
         """Return all who may have webhooks."""
         return {str(one["_id"]) for one in await self._owners.find({}, {"_id": 1}).to_list(None)}

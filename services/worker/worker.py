@@ -16,6 +16,7 @@ from services.worker.outcomes import Outcomes
 from services.worker.roster import Roster
 from services.worker.slots import LANES, FixedRoom, Slots
 from services.worker.upkeep import WorkerUpkeep
+from tornado_rt import __version__
 from tornado_rt.jobs import Jobs
 from tornado_rt.metrics import Metrics
 from tornado_rt.protocol import Cursor, Message, MessageType
@@ -73,6 +74,9 @@ class Worker:
             "pid": os.getpid(),
             "concurrency": concurrency,
             "lease_seconds": queue.visibility_seconds,
+            "version": __version__,
+            "language": "python",
+            "started_at": time.time(),
         }
         self._upkeep = WorkerUpkeep(
             queue,

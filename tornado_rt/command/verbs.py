@@ -11,7 +11,7 @@ from rich.console import Console
 
 from services.analysis.words import EXAMPLE_BODY
 from services.checking import WARNING, check_kinds
-from services.console import ACTIONS, Asked, check_asked
+from services.console import Asked, check_asked, run_noted
 from settings import Settings, stop_seconds
 from tornado_rt.app import open_queue, running_server, running_worker, url_of
 from tornado_rt.auth import PATTERN_LENGTH, TokenVerifier, make_token
@@ -114,8 +114,8 @@ async def _on_queue(settings: Settings, options: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(options).items() if name in QUEUE_OPTIONS}
     asked = Asked(options.names, **given)
     check_asked(options.action, asked)
-    async with open_queue(settings) as service:
-        told = await ACTIONS[options.action].run(service, asked)
+    async with open_queue(settings) as (service, log):
+        told = await run_noted(service, log.note, options.action, asked)
     for line in told.lines:
         say(line)
     for note in told.notes:

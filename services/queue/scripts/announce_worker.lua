@@ -17,11 +17,15 @@ if A.info then
   redis.call('HSET', P .. 'workers', A.worker, NOW_STAMP .. ' ' .. A.info)
 else
   redis.call('HDEL', P .. 'workers', A.worker)
+  redis.call('SREM', P .. 'draining', A.worker)
 end
 local all = redis.call('HGETALL', P .. 'workers')
 for i = 1, #all, 2 do
   local seen = tonumber(string.match(all[i + 1], '^%S+') or '')
-  if not seen or seen + A.silent < NOW then redis.call('HDEL', P .. 'workers', all[i]) end
+  if not seen or seen + A.silent < NOW then
+    redis.call('HDEL', P .. 'workers', all[i])
+    redis.call('SREM', P .. 'draining', all[i])
+  end
 end
 for _, kind in ipairs(A.registered) do
   if redis.call('HEXISTS', P .. 'kinds', kind) == 0 then return 0 end

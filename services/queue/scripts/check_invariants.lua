@@ -51,6 +51,18 @@ local function look_at_line(t, id)
   own_lines[pair(line, t.user_id)] = true
 end
 
+-- What finds a task: it is in no state but that it has ended with.
+local function look_at_terms(t, id)
+  local key, offset = found_key(math.floor(t.seq / BLOCK)), t.seq % BLOCK
+  local function is_in(term) return has_offset(redis.call('HGET', key, term), offset) end
+  -- An earlier version made it, and it is not there yet.
+  if not is_in('a') then return end
+  for _, term in ipairs(terms_of(t.user_id, t.kind, '')) do
+    if not is_in(term) then fault('task ' .. id .. ' is not found by ' .. term) end
+  end
+  for state in pairs(ENDED) do expect('found as ' .. state .. ' of ' .. id, is_in('s' .. state), t.status == state) end
+end
+
 local function look_at(id)
   local t, status = read_hash(task_key(id)), nil
   for i, value in ipairs(cmsgpack.unpack(t.made)) do t[MADE[i] or i] = value end
@@ -65,6 +77,7 @@ local function look_at(id)
   expect('listed of ' .. id, found_in('tasks:' .. t.user_id, id), 1)
   expect('listed among all of ' .. id, found_in('tasks:', id), 1)
   if status == 'queued' then look_at_line(t, id) end
+  look_at_terms(t, id)
   if t.plan ~= '' then add(sums.plan_uses, t.plan, 1) end
   for digest in string.gmatch(t.plans or '', '%S+') do add(sums.plan_uses, digest, 1) end
   if ENDED[status] then

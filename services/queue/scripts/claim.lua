@@ -51,14 +51,16 @@ end
 -- The owner ends its task. Returns what became of it and its record: its state when it has ended, the outcome of the
 -- attempt when another one follows, 0 when the token is not the one of the running attempt. Repeated, it returns the
 -- same. `delay` [s] is until another attempt, `report` the fragment of a last report that was not told, `lesson` what a
--- completed task has taught (see note_lesson), `ran` how long the attempt took [s].
-local function end_attempt(id, token, outcome, result, error, fragment, delay, report, lesson, ran)
+-- completed task has taught (see note_lesson), `ran` how long the attempt took [s], `terms` those of the words of the
+-- error.
+local function end_attempt(id, token, outcome, result, error, fragment, delay, report, lesson, ran, terms)
   local t = (AGAIN[outcome] and load_task or load_claimed)(id)
   if not t or token == '' then return 0 end
   if t.token ~= token then return t.closed == token and outcome or 0, t end
   if t.status ~= 'processing' then return t.status, t end
   if report then tell_last(t, report) end
   note_late(t, ran)
+  if terms then note_terms(t.seq, terms) end
   if AGAIN[outcome] then
     give_back(t, outcome, error or '', NOW + (delay or 0), token, fragment or '')
   else
@@ -95,7 +97,7 @@ local function was_full(ended)
   return false
 end
 
-local ACK_FIELDS = 10
+local ACK_FIELDS = 11
 local became, ended = {}, {}
 local function end_attempts()
   local ids = {}
@@ -131,6 +133,8 @@ if earlier then
   end
   return cmsgpack.pack({became, again, ''})
 end
+-- An operator has it claim nothing more.
+if redis.call('SISMEMBER', P .. 'draining', A.worker) == 1 then return cmsgpack.pack({became, {}, ''}) end
 
 local again_in
 local function look_again_in(seconds)

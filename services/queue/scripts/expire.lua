@@ -8,6 +8,7 @@ local gone, leases = {}, {}
 for _, id in ipairs(A.workers) do
   gone[id] = true
   redis.call('HDEL', P .. 'workers', id)
+  redis.call('SREM', P .. 'draining', id)
 end
 for _, id in ipairs(redis.call('ZRANGE', P .. 'processing', 0, -1)) do
   if gone[redis.call('HGET', task_key(id), 'worker_id')] then put(leases, lease_until(NOW), id) end

@@ -89,6 +89,17 @@ if retention > 0 then
   end
 end
 
+-- Tasks that an operator has discarded, and has not kept after all: those that have not been run again.
+local discarded = due('discarding', NOW_STAMP)
+for _, id in ipairs(discarded) do
+  local t = load_task(id)
+  if t and (t.status == 'failed' or t.status == 'dead') then
+    delete_task(t)
+    deleted = deleted + 1
+  end
+end
+call_in_parts('ZREM', P .. 'discarding', discarded)
+
 -- List what an earlier version ended with its user's. Each upkeep goes on where the last one ended: first
 -- over all ended tasks, then over all ended batches, until as many are listed as there are.
 local LISTING = {
@@ -142,6 +153,7 @@ local function look_at(zset, later, unit)
 end
 look_at('processing', 0, LEASE_UNIT)
 look_at('delayed', 0)
+look_at('discarding', 0)
 look_at('plan_idle', A.idle)
 if retention > 0 then
   look_at('ended', retention)

@@ -2,7 +2,8 @@
 --
 -- Tasks that are not there yet. Nobody can listen to one yet, so its first event is not told.
 --
--- A task is {id, made}: its fields of MADE as texts, in that order, but for when it is made and its number.
+-- A task is {id, made, terms}: its fields of MADE as texts, in that order, but for when it is made and its number; and
+-- the terms of its tags and words (lib/found.lua).
 local add_task, add_all
 do
   -- Numbers of submission, taken for all at once; those that are not given out are no loss.
@@ -35,6 +36,8 @@ do
     put(listed_of[user], seq, new.id)
     put(listed_of[''], seq, new.id)
     if made[AT.plan] ~= '' then use_plan(made[AT.plan]) end
+    note_terms(seq, terms_of(user, kind, batch))
+    note_terms(seq, new.terms)
     return t
   end
 

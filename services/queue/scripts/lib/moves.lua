@@ -1,4 +1,4 @@
--- Uses: task, batch, counts, wake, notes, changes, journal
+-- Uses: task, batch, counts, wake, notes, changes, journal, found
 --
 -- The transitions of a task.
 
@@ -75,6 +75,7 @@ local function let_go(list, user, number)
         local batch = made[AT.batch_id]
         if batch ~= '' then redis.call('LREM', P .. 'batch_tasks:' .. batch, 1, id) end
         leave_plans(made[AT.plan], plans or '')
+        note_gone(made[AT.seq])
       end
       count('counts', status, -1)
       note_removal(user, id)
@@ -281,6 +282,8 @@ local function end_task(t, status, token, result, error, fragment)
   -- What is done needs no results of its steps any more.
   if status == 'completed' and t.kept ~= '' then redis.call('DEL', kept_key(t.task_id)) end
   count('counts', status, 1)
+  count('ends', pair(t.kind, status), 1)
+  note_state(t.seq, status, true)
   note_change(t)
   tell('task', t.task_id, t, 'progress', snapshot)
   tell('task', t.task_id, t, 'finished', task_end)
@@ -323,6 +326,7 @@ local function delete_task(t)
   note_removal(t.user_id, t.task_id)
   forget_end(t)
   leave_plans(t.plan, t.plans)
+  note_gone(t.seq)
   delete(t)
   redis.call('DEL', log_key('task', t.task_id), kept_key(t.task_id), asked_key(t.task_id))
   redis.call('ZREM', P .. 'tasks:' .. t.user_id, t.task_id)
@@ -339,6 +343,7 @@ local function run_again(t, by)
   -- What comes now has numbers behind its end, which is to be found among them.
   keep_told(t)
   forget_end(t)
+  note_state(t.seq, t.status, false)
   local b = t.batch_id ~= '' and load_batch(t.batch_id)
   if b and b.ended_at then
     redis.call('LREM', P .. 'batch_tasks:' .. t.batch_id, 1, t.task_id)

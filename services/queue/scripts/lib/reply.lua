@@ -13,9 +13,9 @@ local function brief_reply(t, here)
   return flat
 end
 
--- Also its snapshot.
-local function reply(t)
-  local head, fragment, here = snapshot(t)
+-- Also its snapshot. `is_brief`: without when it starts, which is looked for a millisecond.
+local function reply(t, is_brief)
+  local head, fragment, here = snapshot(t, is_brief)
   local flat = brief_reply(t, here)
   if t.status == 'delayed' then
     put(flat, 'run_at', redis.call('ZSCORE', P .. 'delayed', t.task_id) or '')
