@@ -59,6 +59,8 @@ STARTTLS = ("auto", "require", "off")
 MAILBOX = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*"
 # Segments of a path that no browser, proxy or pattern writes in another way (RFC 3986).
 PREFIX = r"(/[A-Za-z0-9._~-]+)*"
+# First names of the server's own paths.
+NO_PAGES = r"api|email|healthz|metrics|readyz|static|sw\.js|\.{1,2}"
 # Characters that IDNA 2003, which Python knows, and browsers encode differently.
 DEVIANT = set("\u00df\u03c2\u200c\u200d")
 
@@ -133,10 +135,6 @@ def _check_web_url(_: Any, field: Any, value: str) -> None:
         is_url = False
     if not is_url or not value.isprintable() or " " in value:
         raise ValueError(f"{field.name}: must be an http:// or https:// address")
-
-
-# First names of the server's own paths.
-SERVED = r"admin|api|email|healthz|metrics|readyz|static|sw\.js|\.{1,2}"
 
 
 def _prefix(value: str) -> str:
@@ -228,10 +226,18 @@ class Settings:
     page_path: str = ts.option(
         default="/",
         validator=_matching(
-            rf"(?:/(?!(?:{SERVED})$)[A-Za-z0-9._~-]*)?",
+            rf"(?:/(?!(?:{NO_PAGES})$)[A-Za-z0-9._~-]*)?",
             "write it as /app: a slash and one name that nothing else has; empty for no page",
         ),
         help="path of the page under the prefix, such as /app; empty: no page",
+    )
+    admin_path: str = ts.option(
+        default="/admin",
+        validator=_matching(
+            rf"(?:/(?!(?:{NO_PAGES})$)[A-Za-z0-9._~-]+)?",
+            "write it as /admin: a slash and one name that nothing else has; empty for no page",
+        ),
+        help="path of the operator's page under the prefix, such as /admin; empty: no page",
     )
     processes: int = ts.option(
         default=1, validator=v.ge(1), help="server processes that share the port; Linux"
@@ -699,6 +705,8 @@ class Settings:
             most = next((most for end, most in MOST.items() if name.endswith(end)), MOST_NUMBER)
             if isinstance(value, int | float) and not value <= most:
                 raise ValueError(f"{name}: must be at most {most}")
+        if self.admin_path and self.admin_path == self.page_path:
+            raise ValueError("admin_path: the page is there: write another path")
         if self.smtp_url and not self.smtp_from:
             raise ValueError("smtp_from: name the address that mail comes from")
         if self.public_url and not self.public_url.rstrip("/").endswith(self.prefix):

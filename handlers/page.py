@@ -96,6 +96,13 @@ class NoPageHandler(BaseHandler):
         await self.get()
 
 
+class AdminPageHandler(AssetHandler):
+    """The operator's page, at the path that the settings give it. It holds no data."""
+
+    async def get(self, path: str = "", include_body: bool = True) -> None:
+        await super().get("admin.html", include_body)
+
+
 class RootHandler(BaseHandler):
     """The prefix without a slash at its end: leads to the page."""
 

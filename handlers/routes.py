@@ -41,7 +41,14 @@ from handlers.notifications import (
     UnreadCountHandler,
 )
 from handlers.operations import HealthHandler, MetricsHandler, ReadyHandler
-from handlers.page import STATIC, AssetHandler, NoPageHandler, PageHandler, RootHandler
+from handlers.page import (
+    STATIC,
+    AdminPageHandler,
+    AssetHandler,
+    NoPageHandler,
+    PageHandler,
+    RootHandler,
+)
 from handlers.preferences import PreferencesHandler, TypesHandler
 from handlers.push import push_routes
 from handlers.schedules import (
@@ -253,10 +260,14 @@ def under(prefix: str, table: Iterable[URLSpec]) -> list[URLSpec]:
     return [*moved, URLSpec(begin, RootHandler)] if prefix else moved
 
 
-def page_routes(path: str) -> list[URLSpec]:
-    """Return the routes of the page at a path, "" for none; at `/` there is always an answer."""
-    page = [URLSpec(re.escape(path), PageHandler, {"path": STATIC})] if path else []
-    return page if path == "/" else [*page, URLSpec(r"/", NoPageHandler)]
+def page_routes(path: str, admin_path: str) -> list[URLSpec]:
+    """Return the routes of the two pages at their paths, "" for none; `/` always answers."""
+    found = []
+    if path:
+        found.append(URLSpec(re.escape(path), PageHandler, {"path": STATIC}))
+    if admin_path:
+        found.append(URLSpec(re.escape(admin_path), AdminPageHandler, {"path": STATIC}))
+    return found if path == "/" else [*found, URLSpec(r"/", NoPageHandler)]
 
 
 def worker_routes(*, ready: dict[str, Any], metrics: dict[str, Any]) -> list[Rule]:

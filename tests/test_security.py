@@ -46,7 +46,7 @@ def served() -> set[str]:
     admin = ("bulk", "fleet", "log", "overview", "roll", "series")
     parts: dict[str, Any] = {name: {} for name in admin}
     table = routes(**{name: parts if name == "admin" else {} for name in names})
-    for rule in [*table, *page_routes("/")]:
+    for rule in [*table, *page_routes("/", "/admin")]:
         path = rule.regex.pattern.rstrip("$").replace("/actions/" + ID, "/actions/{action}")
         path = path.replace(ID, "{id}").replace(KIND, "{kind}").replace(VERB, "{verb}")
         path = path.replace(BULK, "{bulk}").replace(WORKER, "{worker}").replace(ACT, "{act}")

@@ -599,7 +599,7 @@ def _application(
         admin=board.routes(),
     )
     return Application(
-        under(settings.prefix, [*table, *page_routes(settings.page_path)]),
+        under(settings.prefix, [*table, *page_routes(settings.page_path, settings.admin_path)]),
         default_handler_class=NotFoundHandler,
         log_function=access_log(core.metrics),
         prefix=settings.prefix,

@@ -1,0 +1,48 @@
+/** The charts of a kind, or of all, over a time that can be chosen. */
+
+import { chart } from "./chart.js";
+import { h } from "./dom.js";
+import { rate, short } from "./format.js";
+import { ofKind, rates, thinned } from "./live.js";
+
+const POINTS = 120;
+
+export const SPANS = {
+  "15m": { name: "15 min", seconds: 900, series: "near" },
+  "1h": { name: "1 h", seconds: 3600, series: "near" },
+  "24h": { name: "24 h", seconds: 86_400, series: "far" },
+};
+
+export function spanPicker(chosen) {
+  return h("div", { class: "picker", role: "group", "aria-label": "How far back" }, Object.entries(SPANS).map(([value, { name }]) =>
+    h("button", { type: "button", "data-act": "span", value, "aria-pressed": String(value === chosen) }, name)));
+}
+
+/** How many tasks ended in a second, well and badly. */
+export function speedChart(live, kind, span) {
+  const points = pointsOf(live, span);
+  if (points.length < 3) return waiting("Tasks that ended");
+  const good = rates(points, (one) => ofKind(one, kind).completed);
+  const bad = rates(points, (one) => ofKind(one, kind).failed + ofKind(one, kind).dead);
+  return chart({ title: "Tasks that ended", format: rate, series: [{ name: "completed", tone: "good", points: good }, { name: "failed", tone: "bad", points: bad }] });
+}
+
+/** How many tasks waited and ran. */
+export function depthChart(live, kind, span) {
+  const points = pointsOf(live, span);
+  if (points.length < 3) return waiting("Tasks at hand");
+  const of = (name) => points.map((one) => [one.time, ofKind(one, kind)[name]]);
+  const series = [{ name: "waiting", tone: "warn", points: of("queued") }, { name: "running", tone: "accent", points: of("running") }];
+  return chart({ title: "Tasks at hand", format: short, series });
+}
+
+function pointsOf(live, span) {
+  const { seconds, series } = SPANS[span];
+  return thinned(live[series], seconds, POINTS);
+}
+
+function waiting(title) {
+  return h("figure", { class: "chart", "data-name": title },
+    h("figcaption", {}, h("span", { class: "chart-title" }, title)),
+    h("p", { class: "hint chart-empty" }, "It begins as soon as three points are known: one comes every few seconds."));
+}

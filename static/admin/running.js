@@ -1,0 +1,99 @@
+/** The tasks that run: by which worker, until when it may, which attempt, at which step. */
+
+import { hashOf } from "./address.js";
+import { ask, tell } from "./asking.js";
+import { button, h } from "./dom.js";
+import { age, count, length } from "./format.js";
+import { card, instead, more, table } from "./table.js";
+import { Listing, View } from "./view.js";
+import { queryText } from "./query.js";
+
+const SOON_SECONDS = 30;
+
+export class RunningView extends View {
+  static title = "Running";
+  seconds = 2;
+  #list = new Listing((after) => this.request("GET", `/api/admin/running${queryText({ ...this.#filters, after })}`));
+
+  get #filters() {
+    const { kind, user, worker } = this.query;
+    return { kind, user, worker };
+  }
+
+  forget() {
+    this.#list.forget();
+  }
+
+  load(isCurrent) {
+    return this.#list.load(isCurrent);
+  }
+
+  get ownActs() {
+    return {
+      cancel: ({ value }) => this.#cancel(value),
+      more: () => {
+        this.#list.more();
+        this.reload();
+      },
+      all: () => this.app.go("running"),
+    };
+  }
+
+  draw() {
+    const { items, next } = this.#list;
+    const filters = Object.entries(this.#filters).filter(([, value]) => value);
+    return [
+      h("div", { class: "title-row" }, h("h1", {}, "Running"),
+        filters.length > 0 && h("p", { class: "filters" }, filters.map(([name, value]) => h("span", { class: "tag" }, `${name}: ${value}`)), button("all", "Show all", { class: "small quiet" }))),
+      card("Running tasks", this.#table(items), { note: items?.length ? "The one whose lease ends first stands first." : null }),
+      more(next, this.isBusy),
+    ];
+  }
+
+  #table(items) {
+    if (!items?.length) return instead({ data: items, error: this.error, what: "the running tasks", empty: "No task runs now." });
+    return table(items, { label: "Running tasks", key: (one) => one.task_id, generation: JSON.stringify(this.#filters), columns: this.#columns() });
+  }
+
+  #columns() {
+    return [
+      { title: "Task", isWide: true, cell: (one) => [h("a", { href: hashOf("task", {}, one.task_id) }, one.label || one.task_id), h("span", { class: "hint" }, one.kind)] },
+      { title: "User", cell: (one) => h("a", { href: hashOf("tasks", { user: one.user_id }) }, one.user_id) },
+      { title: "Step", isWide: true, cell: (one) => [one.step ?? "–", one.message ? h("span", { class: "hint" }, one.message) : null] },
+      { title: "Progress", cell: (one) => bar(one) },
+      { title: "Runs for", isNumber: true, cell: (one) => age(one.started_at, this.now) },
+      { title: "Attempt", isNumber: true, cell: (one) => `${one.attempt} of ${one.max_attempts}` },
+      { title: "Worker", cell: (one) => h("a", { href: hashOf("running", { worker: one.worker_id }), class: "mono" }, one.worker_id) },
+      { title: "Lease", isNumber: true, cell: (one) => this.#lease(one) },
+      { title: "", cell: (one) => button("cancel", "Cancel", { value: one.task_id, class: "small quiet", "aria-label": `Cancel ${one.label || one.task_id}` }) },
+    ];
+  }
+
+  #lease({ lease_until: until }) {
+    if (!until) return "–";
+    const left = (new Date(until).getTime() - this.now) / 1000;
+    if (left < 0) return h("span", { class: "bad" }, `over for ${length(-left)}`);
+    return h("span", { class: left < SOON_SECONDS ? "warn" : null }, length(left));
+  }
+
+  async #cancel(id) {
+    const task = this.#list.items.find((one) => one.task_id === id);
+    const isSure = await ask({
+      title: "Cancel 1 running task?", danger: true, confirm: "Cancel it",
+      body: h("p", {}, `${task?.label || id} of ${task?.user_id} is stopped where it is; ${count(task?.attempt ?? 1, "attempt")} made. This cannot be undone.`),
+    });
+    if (!isSure) return;
+    await this.act(async () => {
+      await this.request("DELETE", `/api/tasks/${encodeURIComponent(id)}`);
+      tell(`${task?.label || id} was cancelled.`);
+    });
+  }
+}
+
+function bar({ progress, remaining_time: left }) {
+  const text = `${Math.floor(progress ?? 0)} %`;
+  return [
+    h("progress", { max: 100, value: Math.floor(progress ?? 0), "aria-label": "Progress" }, text),
+    h("span", { class: "hint" }, left ? `${text}, about ${length(left)} left` : text),
+  ];
+}
