@@ -1,4 +1,4 @@
--- Uses: moves
+-- Uses: moves, brief
 --
 -- The ends of attempts, as their owners tell them.
 
