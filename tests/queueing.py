@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 from redis.asyncio import Redis
 
 from services.queue import (
@@ -19,6 +20,15 @@ from services.queue import (
 
 KIND = "fast"
 FIRST = b'"progress":0.0,"message":"Waiting"'
+PLACE = {"current_step": 0, "current_step_name": "", "total_steps": 0, "steps": list[Any]()}
+TIMES = ("remaining_time", "remaining_low", "remaining_high", "estimated_total_time")
+
+
+def fragment(percent: float) -> bytes:
+    """Return a report as a worker makes it of a task that has no steps."""
+    at = {"elapsed_time": 0.0, "updated_at": "2030-01-02T03:04:05.000Z"}
+    place = {"progress": percent, "message": "", **PLACE, **at}
+    return orjson.dumps({**place, **dict.fromkeys(TIMES)})[1:-1]
 
 
 def new(

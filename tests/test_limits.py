@@ -4,6 +4,7 @@ import asyncio
 import collections
 import json
 import random
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -692,7 +692,7 @@ async def test_nothing_is_left_of_what_is_past_its_retention(
     kept = {key.decode().removeprefix("{rtq}:") for key in await redis.keys("*")}
     requests = {key for key in kept if key.startswith("request:")}
     assert kept - requests == {
-        *("seq", "tokens", "epoch", "limits", "own_limits", "pace", "outbox"),
+        *("seq", "tokens", "epoch", "limits", "own_limits", "pace", "outbox", "ends"),
         *("kinds", "kind_versions"),
     }
 

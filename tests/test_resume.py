@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from services.queue import Claim
 from settings import Settings
 from tests.api import Client, frame, serving
+from tests.queueing import fragment
 from tests.realtime import EventStream
 from tornado_rt.protocol import Cursor
 
@@ -201,7 +202,7 @@ class Work:
         elif verb == "release":
             await queue.release_task(id_, self._claims[id_].token)
         elif verb == "report":
-            await queue.report_progress(id_, self._claims[id_].token, b'"progress":40', 40)
+            await queue.report_progress(id_, self._claims[id_].token, fragment(40), 40)
         else:
             await queue.ack_task(id_, token=self._claims[id_].token, result={})
 

@@ -14,6 +14,7 @@ import pytest
 from services.queue import Claim, QueueService
 from tests.api import Client, frame
 from tests.faults.system import System, open_client
+from tests.queueing import fragment
 from tests.realtime import EventStream
 from tests.waiting import until
 from tornado_rt.places import format_places
@@ -170,8 +171,7 @@ class Story:
         elif self.claims:
             claim = random.choice(self.claims)
             done = min(self.count, 99)
-            fragment = b'"progress":%d' % done
-            await self.queue.report_progress(claim.task.task_id, claim.token, fragment, 60.0)
+            await self.queue.report_progress(claim.task.task_id, claim.token, fragment(done), 60.0)
 
 
 @pytest.mark.gen_test
