@@ -23,7 +23,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Tokens": ("jwt_", "ticket_", "max_tickets_", "demo_login"),
     "Connections": (
         *("max_connections", "max_sockets", "max_header_", "max_body_", "requests_"),
-        *("header_", "body_", "idle_", "request_", "peer_"),
+        *("header_", "body_", "idle_", "request_", "peer_", "devices_"),
     ),
     "WebSockets and event streams": (
         *("ws_", "sse_", "websocket_", "replay_", "max_message", "max_topics_", "max_pending_"),
