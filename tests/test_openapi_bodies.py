@@ -7,6 +7,9 @@ import attrs
 import pytest
 
 from handlers.admin import KindRequest, PurgeRequest
+from handlers.admin_board import CloseRequest
+from handlers.admin_tasks import BulkRequest, FilterRequest
+from handlers.admin_tasks import UndoRequest as BulkUndoRequest
 from handlers.authentication import DemoLogin
 from handlers.email import AddressRequest, MailRequest
 from handlers.push import Renewal
@@ -70,6 +73,10 @@ BODIES: dict[str, type[Any]] = {
     "RerunRequest": RerunRequest,
     "KindRequest": KindRequest,
     "PurgeRequest": PurgeRequest,
+    "TaskFilter": FilterRequest,
+    "BulkRequest": BulkRequest,
+    "BulkUndoRequest": BulkUndoRequest,
+    "CloseRequest": CloseRequest,
     "Action": Action,
     "SendRequest": SendRequest,
     "BroadcastRequest": BroadcastRequest,
