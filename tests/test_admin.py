@@ -113,6 +113,25 @@ async def test_cancel_of_many_is_taken_back(idle: Settings, make_token: Token, r
 
 
 @pytest.mark.gen_test
+async def test_undo_of_a_delayed_task_keeps_its_time(
+    idle: Settings, make_token: Token, root: str
+) -> None:
+    async with serving(idle, make_token("alice")) as alice:
+        admin = alice.as_user(root)
+        made = await alice.post("/api/tasks", SYMBOL | {"delay": 3600})
+        task, waits = made.body["task_id"], await alice.submit("MSFT")
+        before = (await alice.get(f"/api/tasks/{task}")).body
+        for asked in ({"ids": [task, waits]}, {"filter": {"user": "alice"}}):
+            done = (await bulk(admin, "cancel", **asked)).body
+            assert await status_of(alice, task) == "cancelled"
+            undone = (await admin.post("/api/admin/undo", {"undo": done["undo"]})).body
+            assert undone == {"undone": 2}
+            after = (await alice.get(f"/api/tasks/{task}")).body
+            assert (after["status"], after["run_at"]) == ("delayed", before["run_at"])
+            assert await status_of(alice, waits) == "queued"
+
+
+@pytest.mark.gen_test
 async def test_discard_is_done_when_it_can_be_taken_back_no_more(
     idle: Settings, make_token: Token, root: str, redis: Redis
 ) -> None:

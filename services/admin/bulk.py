@@ -53,10 +53,14 @@ class NothingToUndo(Exception):
 
 @attrs.define
 class _Done:
-    """The ids of tasks that were changed, of those that can be taken back, and a count."""
+    """The ids of tasks that were changed, of those that can be taken back, and a count.
+
+    `due`: when those of them may start that were delayed [s since the epoch].
+    """
 
     changed: list[str] = attrs.field(factory=list)
     undoable: list[str] = attrs.field(factory=list)
+    due: dict[str, float] = attrs.field(factory=dict)
     skipped: int = 0
 
 
@@ -109,7 +113,7 @@ class BulkWork:
         undone = 0
         for id_ in told["ids"]:
             with contextlib.suppress(TaskNotFound, NotEnded, Conflict):
-                await self._queue.rerun_task(id_)
+                await self._queue.rerun_task(id_, run_at=told["due"].get(id_, 0.0))
                 undone += 1
         return undone
 
@@ -126,6 +130,9 @@ class BulkWork:
             taken = await self._queue.discard_later([id_ for id_, _ in fitting], UNDO_SECONDS)
             done.changed += taken
             done.undoable += taken
+        if verb is BulkVerb.CANCEL:
+            late = [id_ for id_, state in fitting if state is TaskState.DELAYED]
+            done.due |= await self._queue.read_due(late)
         for id_, state in fitting if verb is not BulkVerb.DISCARD else ():
             with contextlib.suppress(TaskNotFound, NotEnded, Conflict):
                 if await self._change(verb, id_):
@@ -145,7 +152,7 @@ class BulkWork:
     async def _answer(self, verb: BulkVerb, done: _Done, place: str | None) -> dict[str, Any]:
         name = new_id() if done.undoable else None
         if name is not None:
-            kept = orjson.dumps({"verb": verb, "ids": done.undoable})
+            kept = orjson.dumps({"verb": verb, "ids": done.undoable, "due": done.due})
             await self._redis.set(self._undo_prefix + name, kept, px=int(UNDO_SECONDS * 1000))
         return {
             "changed": len(done.changed),

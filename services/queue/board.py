@@ -116,3 +116,11 @@ class Board(QueueAccess):
             pipe.zrem(f"{self.prefix}discarding", *task_ids)
             [kept] = await pipe.execute()
         return int(kept)
+
+    async def read_due(self, task_ids: Sequence[str]) -> dict[str, float]:
+        """Return when delayed tasks may start [s since the epoch]; of others nothing."""
+        async with self._reading() as pipe:
+            for task_id in task_ids:
+                pipe.zscore(f"{self.prefix}delayed", task_id)
+            found = await pipe.execute()
+        return {id_: due for id_, due in zip(task_ids, found, strict=True) if due is not None}

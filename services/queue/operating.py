@@ -66,9 +66,16 @@ class Operating(QueueAccess):
         await self._redis.set(f"{self.prefix}quiet_ends", "1")
 
     async def rerun_task(
-        self, task_id: str, user_id: str | None = None, by: By | None = None
+        self,
+        task_id: str,
+        user_id: str | None = None,
+        by: By | None = None,
+        *,
+        run_at: float = 0.0,
     ) -> Task:
         """Give a task that failed, died or was cancelled all its attempts again.
+
+        It starts at `run_at` [s since the epoch] at the earliest.
 
         The bound of waiting tasks holds for `user_id`, and for None, an operator, it does not.
         Raise TaskNotFound, also for another's; NotEnded for one that waits, runs or has completed;
@@ -81,6 +88,7 @@ class Operating(QueueAccess):
             user=user_id or "",
             waiting=bound,
             by=(by or By.of(user_id)).packed,
+            run_at=run_at,
         )
         if reply is None:
             raise TaskNotFound(task_id)

@@ -336,9 +336,9 @@ local function delete_task(t)
   end
 end
 
--- Put what has ended back into the line, with all its attempts before it. A batch that has ended stays ended:
--- the task then goes on without it. `by`: how it came to that and who asked for it, as a pair.
-local function run_again(t, by)
+-- Put what has ended back into the line, or aside until `run_at`, with all its attempts before it. A batch that
+-- has ended stays ended: the task then goes on without it. `by`: how it came to that and who asked for it, as a pair.
+local function run_again(t, by, run_at)
   journal(t, 'rerun', by)
   -- What comes now has numbers behind its end, which is to be found among them.
   keep_told(t)
@@ -361,7 +361,7 @@ local function run_again(t, by)
   if t.started_at ~= '' then note_attempt(t, from, t.error, t.ended_at) end
   set(t, 'attempt', '0', 'error', '', 'result', '', 'ended_at', '', 'started_at', '', 'fragment', '', 'percent',
     '0', 'token', '', 'closed', '', 'used', '0', 'revived', tostring(t.revived + 1))
-  wait_in_line(t, NOW)
+  wait_in_line(t, run_at)
   emit_progress(t)
   follow_in_batch(t, from, 100)
 end
