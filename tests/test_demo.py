@@ -37,7 +37,6 @@ def test_demo_login_is_off_by_default() -> None:
         {"trust_proxy_headers": True},
         {"host": "0.0.0.0"},
         {"host": "::"},
-        {"host": ""},
         {"host": "192.168.1.2"},
         {"host": "app.example"},
     ],
