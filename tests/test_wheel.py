@@ -244,7 +244,7 @@ def test_command_tells_its_version_and_its_name(installed: Installed, tmp_path: 
     assert one.run("--version") == (0, f"tornado-rt {__version__}\n")
     status, said = one.run("--help")
     assert status == 0
-    assert "tornado-rt worker --kinds" in " ".join(said.split())
+    assert "tornado-rt COMMAND --help" in said
     assert "run.py" not in said
     assert one.run("watch") == (2, "tornado-rt: the following arguments are required: ID\n")
 
