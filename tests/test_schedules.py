@@ -1187,7 +1187,9 @@ async def test_schedule_is_made_watched_and_dropped_over_http(
 
 def _moving(shown: dict[str, Any]) -> dict[str, Any]:
     """Return what may have changed between two readings."""
-    return {name: shown[name] for name in ("next_at", "last_at", "last_task_id", "fired")}
+    fired = ("next_at", "last_at", "last_task_id", "fired", "next_ends_at")
+    learned = ("usual_seconds", "usual_low", "usual_high")
+    return {name: shown[name] for name in (*fired, *learned)}
 
 
 @pytest.mark.gen_test
