@@ -26,11 +26,11 @@ async def open_stream(peers: Peers, server: Server, token: str) -> Streams:
     return reader, writer
 
 
-async def is_bare(system: System) -> bool:
-    """Say whether the servers hold no socket of a client but the one that asks."""
+async def held(system: System) -> tuple[int, int]:
+    """Return how many connections the servers count, and sockets of others than who asks now."""
     connections = await system.connections()
     sockets = sum(server.client_sockets() for server in system.servers)
-    return not connections and sockets <= len(system.servers)
+    return connections, max(sockets - len(system.servers), 0)
 
 
 async def has_none(system: System, user: str) -> bool:
