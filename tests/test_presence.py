@@ -26,6 +26,7 @@ class Guest:
     identity: Identity
     address: str
     bucket: int = 0
+    since: float = 0.0
     transport: Transport = Transport.WEBSOCKET
 
     def next_due(self) -> float:
