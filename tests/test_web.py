@@ -256,7 +256,8 @@ async def test_empty_query_argument_is_none(idle: Settings, make_token: Token) -
             without = await admin.get(address)
             assert (without.status, address) == (200, address)
             each = [f"{name}=" for name in names.split()]
-            for query in (*each, "&".join(each), "limit=7&limit="):
+            several = ["limit=7&limit="] if "limit=" in each else []
+            for query in (*each, "&".join(each), *several):
                 answer = await admin.get(f"{address}?{query}")
                 assert (answer.status, query) == (200, query), answer.body
                 assert answer.body.keys() == without.body.keys()
