@@ -225,7 +225,7 @@ export interface Changed<T> extends Event_ {
   items: T[];
   deleted: string[];
   /** Of an inbox: what the user is told of from now on, if that has changed. */
-  preferences?: Preferences | null;
+  preferences?: Fields | null;
 }
 
 export interface TasksListed extends Event_ {
