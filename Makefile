@@ -19,6 +19,10 @@ test: .venv/dev.stamp
 screenshots: .venv/dev.stamp
 	$(BIN)/python -m tests.long.screenshots
 
+# The tests that failed in the last run, one after the other.
+retest: .venv/dev.stamp
+	$(BIN)/python -m pytest -v --last-failed --last-failed-no-failures none
+
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
