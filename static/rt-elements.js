@@ -1458,7 +1458,7 @@ const AGAIN = new Set(["failed", "cancelled", "dead"]);
 const RUN_AGAIN = "Run again";
 const RUN_COPY = "Run a copy";
 const RUN_FAILED = "Run again what failed";
-// What these verbs do is submitted anew.
+// These verbs submit a task anew.
 const COPIES = new Set([RUN_COPY, RUN_FAILED]);
 
 /** The base of both: a title, a status, a line of words, a button, and the drawing of the snapshot. */

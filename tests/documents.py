@@ -1,4 +1,4 @@
-"""What the server says, held against docs/openapi.yaml and docs/asyncapi.yaml.
+"""Answers and frames of the server, held against docs/openapi.yaml and docs/asyncapi.yaml.
 
 The clients of tests/api.py hold every answer, frame and event against them. In this reading an
 object has no members but those that the document names: what is not documented fails.
@@ -94,7 +94,7 @@ class Operation:
 
     @property
     def name(self) -> str:
-        """What it is called: its method and path."""
+        """Its name: method and path."""
         return f"{self.method.upper()} {self.path}"
 
     @property

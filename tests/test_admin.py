@@ -91,7 +91,7 @@ async def test_search_finds_tasks_of_everybody(
 
 @pytest.mark.gen_test
 async def test_cancel_of_many_is_taken_back(idle: Settings, make_token: Token, root: str) -> None:
-    """What waited goes back to its place; once, and only what was changed."""
+    """Tasks that waited go back to their places; once, and only those that were changed."""
     async with serving(idle, make_token("alice")) as alice:
         admin = alice.as_user(root)
         ids = [await alice.submit("AAPL") for _ in range(5)]
@@ -107,7 +107,7 @@ async def test_cancel_of_many_is_taken_back(idle: Settings, make_token: Token, r
         assert (await admin.post("/api/admin/undo", undo)).status == 404
         again = (await bulk(admin, "cancel", ids=[ids[0], ids[1], "none"])).body
         assert (again["changed"], again["skipped"]) == (2, 1)
-        # What ran is not run again.
+        # A task that ran is not run again.
         assert (await admin.post("/api/admin/undo", {"undo": again["undo"]})).body == {"undone": 1}
         assert await status_of(alice, ids[0]) == "cancelled"
 
@@ -303,7 +303,7 @@ async def test_changes_of_admins_are_noted_and_reading_is_not(
             "/api/webhooks",
             {"url": "https://example.com/", "events": ["task.*"], "application": True},
         )
-        # What is no admin's is not noted; nor is what an admin may not.
+        # Acts of others are not noted, nor acts that an admin may not do.
         await alice.delete(f"/api/tasks/{task}")
         assert (await alice.post("/api/queue/pause", {})).status == 403
         found = await acts(admin, 4)

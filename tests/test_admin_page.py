@@ -240,7 +240,7 @@ def test_limits_are_saved_checked_and_taken_back(operator: Operator) -> None:
     operator.press("Save")
     expect(page.locator("[data-field=rate] .error")).to_contain_text("rate")
     expect(page.locator("#field-rate")).to_have_attribute("aria-invalid", "true")
-    # What was typed stays.
+    # Typed text stays.
     expect(page.locator("#field-limit")).to_have_value("4")
     page.fill("#field-rate", "10/m")
     operator.press("Save")

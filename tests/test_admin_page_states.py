@@ -104,7 +104,7 @@ def test_offline_is_said_at_once_and_ends_by_itself(
     page.context.set_offline(True)
     expect(page.locator("#offline")).to_be_visible(timeout=OFFLINE_MS)
     expect(page.locator("#link-state")).to_have_text("offline")
-    # What was known stays.
+    # Known values stay.
     expect(page.locator(".tiles a").first).to_be_visible()
     page.context.set_offline(False)
     expect(page.locator("#offline")).to_be_hidden()

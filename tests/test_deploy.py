@@ -172,7 +172,7 @@ def test_compose_file_names_settings_and_stores_that_there_are() -> None:
     assert "noeviction" in services["redis"]["command"]
     port = services["worker"]["environment"]["RT_WORKER_PORT"]
     assert f":{port}/healthz" in services["worker"]["healthcheck"]["test"][-1]
-    # What the file asks a person to set is asked for by name.
+    # The file names each variable that a person must set.
     assert services["server"]["environment"]["RT_JWT_SECRET"].startswith("${RT_JWT_SECRET:?")
 
 

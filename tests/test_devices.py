@@ -1,4 +1,4 @@
-"""What is kept of the connections of users: bounded, and by every process."""
+"""The record of users' connections: bounded, and kept by every process."""
 
 from collections.abc import Sequence
 from typing import Any

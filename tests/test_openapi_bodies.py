@@ -214,7 +214,7 @@ def test_type_choices_and_default(name: str, field: str) -> None:
 
 @pytest.mark.parametrize(("name", "field"), FIELDS)
 def test_bounds_are_those_that_are_kept(name: str, field: str) -> None:
-    """What is within them is taken, what is beyond them is refused, and nothing else is bounded."""
+    """Values within are taken, values beyond are refused, and nothing else is bounded."""
     said, shape = schemas()[name]["properties"][field], BODIES[name]
     if field in BESIDE.get(name, ()) or (name, field) in ELSEWHERE:
         return

@@ -297,7 +297,7 @@ def test_link_to_a_task_outlives_the_sign_in(
     log_in(page, "bob")
     expect(page.locator("#view-empty")).to_be_visible()
     expect(page).to_have_url(server_process.url + "/")
-    # What the page asked for without its cookie.
+    # The requests of the page without its cookie.
     faults[:] = [one for one in faults if "401" not in one]
 
 
@@ -360,7 +360,7 @@ def test_tabs_share_the_sign_in_and_show_the_same(page: Page, faults: list[str])
     other.click("#sign-out")
     expect(page.locator("#login")).to_be_visible()
     expect(page.locator("#work")).to_be_hidden()
-    # What it asked for before it heard of that.
+    # Its requests from before it heard of that.
     faults[:] = [one for one in faults if "401" not in one]
 
 

@@ -25,7 +25,7 @@ def browser() -> Iterator[Browser]:
 
 def serious_faults(page: Page) -> list[Any]:
     """Return the serious faults: the rule, and the elements."""
-    # What fades in is not measured halfway.
+    # Wait until everything has faded in before measuring it.
     page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished))")
     found = Axe().run(page).response["violations"]
     return [

@@ -1,4 +1,4 @@
-"""What `<rt-inbox>` knows, apart from how it is drawn: in Chromium, without a user."""
+"""The store of `<rt-inbox>`, without its drawing: in Chromium, without a user."""
 
 import itertools
 from collections.abc import Iterator

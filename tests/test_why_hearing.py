@@ -142,7 +142,7 @@ async def test_expired_token(settings: Settings, make_token: Token) -> None:
 async def test_token_that_expires_while_its_task_runs(
     settings: Settings, make_token: Token
 ) -> None:
-    """Who follows only the task, and wanted no notification, has not heard of its end either."""
+    """A user who follows only the task, and wanted no notification, has not heard of its end."""
     async with asked(settings, make_token) as site:
         task_id = await site.hold("other", notify=False)
         await expire(site, make_token, f"/api/ws/tasks/{task_id}")

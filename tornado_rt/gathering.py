@@ -15,7 +15,7 @@ from tornado_rt.protocol import ASKED, Cursor, Message, MessageType, channel
 
 log = structlog.get_logger(__name__)
 
-# What has not answered by then is slow, or dying: its part is missing.
+# A process that has not answered by then is slow, or dying: its part is missing.
 ANSWER_SECONDS = 1.5
 # How long an answer is kept that nobody reads.
 KEPT_SECONDS = 10

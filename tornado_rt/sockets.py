@@ -358,7 +358,7 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
 
         From the answer on the request is over for Tornado: refusals are close codes.
         """
-        # What its messages lead to is logged under the id of the request that opened it.
+        # Its messages are logged under the id of the request that opened it.
         bind_contextvars(connection=self.request_id)
         self.set_status(101)
         self.application.log_request(self)

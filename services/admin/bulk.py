@@ -23,7 +23,7 @@ from services.queue import (
 
 # For so long a cancel or a discard may be taken back [s].
 UNDO_SECONDS = 10.0
-# So many tasks are looked for before others are served.
+# Look for this many tasks, then let others be served.
 PORTION = 100
 WAITING = (TaskState.QUEUED, TaskState.DELAYED)
 

@@ -34,7 +34,7 @@ class Step(IntEnum):
     LONG = 60
 
 
-# How many points are kept of each: an hour, and a day.
+# Points that are kept of each: an hour, and a day.
 KEPT = {Step.SHORT: 720, Step.LONG: 1440}
 
 

@@ -1,4 +1,4 @@
-"""Who asks for a change of a task."""
+"""The caller who asks for a change of a task."""
 
 import attrs
 
@@ -9,7 +9,7 @@ OF_BATCH = "_batch"
 
 @attrs.frozen
 class By:
-    """Who asks, and as what: a user, an admin, or the operator of the machine, who has no name."""
+    """A caller and their role: a user, an admin, or the operator of the machine, without a name."""
 
     how: str
     who: str = ""

@@ -1,4 +1,4 @@
-"""What an operator looks at: running tasks, ends by kind, points of a series; and held discards."""
+"""Reads for an operator: running tasks, ends by kind, points of a series; and held discards."""
 
 from collections.abc import Sequence
 from typing import Any

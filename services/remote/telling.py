@@ -41,7 +41,7 @@ Answer = dict[str, Any]
 
 @attrs.frozen
 class Caller:
-    """Who speaks for a worker; `kinds`: patterns of those that they may work on, None: all.
+    """The speaker of a worker; `kinds`: patterns of those that they may work on, None: all.
 
     `address` is where they are, "" when it is not known.
     """

@@ -193,7 +193,7 @@ def worker_of(facts: Facts) -> str:
 
 def _failed(facts: Facts) -> Told:
     error = facts.queue.task.error or ""
-    # What gave it up before it was run again says nothing of now.
+    # An earlier reason to give it up says nothing of the run now.
     end = next(
         (one for one in reversed(facts.queue.journal) if one.code in ("gave_up", "rerun")), None
     )

@@ -34,7 +34,7 @@ HINDRANCES = {
     "pong_timeout",
     *MUTES.values(),
 }
-# What an entry has under `notify` that makes no notification.
+# The value of `notify` in an entry that makes no notification.
 QUIET = {"0", "c"}
 
 
@@ -66,7 +66,7 @@ def _waiting_code(facts: Facts) -> str:
 
 def _quiet(facts: Facts) -> Told:
     code = "told_by_batch" if facts.queue.task.batch_id else "not_asked"
-    # Who follows the task itself is told of its end all the same.
+    # Followers of the task itself are told of its end all the same.
     found = _by_devices(facts, facts.queue.task.ended_at or 0.0, ALL_TASKS, _topic(facts))
     return found if found.code in HINDRANCES else Told(code)
 

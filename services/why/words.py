@@ -101,7 +101,7 @@ WORDS: dict[str, str] = {
     "post_failing": "the post to {host} failed {times} times: {error}; the next one at {run_at}",
     "post_waits": "the post to {host} waits",
     "post_disabled": "the webhook to {host} is disabled: {error}",
-    # What happened, in order.
+    # The events, in order.
     "submitted": "{user} submitted it as a task of {kind}",
     "submitted_batch": "{user} submitted it with the batch {batch_id}",
     "submitted_schedule": "the schedule {schedule} made it for {user}",

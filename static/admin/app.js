@@ -30,7 +30,7 @@ export class App {
     addEventListener("online", () => this.refresh());
     addEventListener("offline", () => this.draw());
     document.addEventListener("visibilitychange", () => this.#tick());
-    // What stood still under the pointer comes to date when that leaves.
+    // A row that stood still under the pointer is updated when the pointer leaves.
     document.addEventListener("pointerout", ({ target, relatedTarget }) => {
       const held = target.closest?.("[data-hold]");
       if (held && !held.contains(relatedTarget)) requestAnimationFrame(() => this.draw());

@@ -4,7 +4,7 @@ import { Client } from "../rt-client.js";
 
 // Where the server's paths begin: it may serve under a prefix.
 export const BASE = new URL("../..", import.meta.url);
-// What the page of the users writes, too: to sign in on one is to be signed in on both.
+// The page of the users writes it too: one sign-in serves both pages.
 const TABS = `tornado_rt.session ${BASE.pathname}`;
 const UNAUTHORIZED = 401;
 

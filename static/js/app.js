@@ -209,7 +209,7 @@ $("login-form").addEventListener("submit", (event) => {
 $("sign-out").addEventListener("click", () => run(signOut));
 $("retry-all").addEventListener("click", () => run(async () => {
   await client.tasks.retry({ user, limit: MOST_RERUN });
-  // What is watched may have ended, and be among them.
+  // The watched task may have ended, and be among them.
   watch(watched);
 }));
 $("notices").addEventListener("rt-counts", ({ detail }) => {

@@ -51,7 +51,7 @@ local function look_at_line(t, id)
   own_lines[pair(line, t.user_id)] = true
 end
 
--- What finds a task: it is in no state but that it has ended with.
+-- The index of a task: it is in no state but that it has ended with.
 local function look_at_terms(t, id)
   local key, offset = found_key(math.floor(t.seq / BLOCK)), t.seq % BLOCK
   local function is_in(term) return has_offset(redis.call('HGET', key, term), offset) end

@@ -66,7 +66,7 @@ local function candidates(block)
   if #A.statuses > 0 then
     local states
     if any_open then
-      -- What is open has none of the ends; and the ends that are wanted come to it.
+      -- Open tasks have none of the ends; add the ends that are wanted.
       local over, also = union(sets, first_state, #asked), {}
       for i = first_state, #asked do
         if wanted[string.sub(asked[i], 2)] then also[#also + 1] = sets[i] or '' end

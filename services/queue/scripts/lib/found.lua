@@ -1,6 +1,6 @@
 -- Uses: base
 --
--- What finds tasks among all: of each block of 256 numbers of submission a hash `found:{block}`, by a term the set of
+-- The index that finds tasks among all: of each block of 256 numbers of submission a hash `found:{block}`, by a term the set of
 -- the tasks that have it. Terms are "a" (each task of the block), and behind one letter a kind (k), a user (u), a batch
 -- (b), a tag (t), a word of a label or an error (w), the state of what has ended (s).
 --

@@ -1,6 +1,6 @@
 -- Uses: made
 --
--- What has happened to a task that neither its record nor its attempts tell: rare events, the last ones.
+-- The journal of a task: the last rare events that neither its record nor its attempts tell.
 --
 -- Each is {code, when it was last, how often, who or what}. One that comes again behind itself is counted.
 local journal

@@ -291,7 +291,7 @@ local function end_task(t, status, token, result, error, fragment)
   follow_in_batch(t, from, from_percent)
 end
 
--- What has ended already stays as it is. `by`: how it came to that and who asked for it, as a pair.
+-- Ended tasks stay as they are. `by`: how it came to that and who asked for it, as a pair.
 local function cancel(t, by)
   if ENDED[t.status] then return end
   journal(t, 'cancelled', by)
