@@ -529,7 +529,9 @@ figure { margin: 0; }
 /** Times in words, in the time zone and the way of writing of the reader. */
 
 const DAY_SECONDS = 86_400;
-const TIME = { hour: "numeric", minute: "2-digit" };
+// "9:05 PM", but "09:05".
+const { hourCycle } = new Intl.DateTimeFormat(undefined, { hour: "numeric" }).resolvedOptions();
+const TIME = { hour: hourCycle === "h23" || hourCycle === "h24" ? "2-digit" : "numeric", minute: "2-digit" };
 const FULL = { dateStyle: "medium", timeStyle: "medium" };
 const DATE = { day: "numeric", month: "short", ...TIME };
 
@@ -943,6 +945,8 @@ class Drawing {
     // The bar, then what stands below it, then the steps.
     this.nodes = { bar: [bar], line: [line, reason], steps: [this.#steps.list, said] };
     bar.setAttribute("aria-labelledby", "title");
+    // Its name until there is a title.
+    bar.setAttribute("aria-label", "Progress");
   }
 
   get shown() {

@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import json
+import time
+import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +18,8 @@ from tests.waiting import until
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 PHONE: ViewportSize = {"width": 390, "height": 667}
+# How long a server may be too busy to answer [s].
+BUSY_SECONDS = 60.0
 # Where the cores are busy a page takes its time [ms].
 expect.set_options(timeout=30_000)
 
@@ -76,7 +81,11 @@ def _is_own(url: str, server: ServerProcess) -> bool:
 
 
 def ask(server: ServerProcess, method: str, path: str, token: str, body: Any = None) -> Any:
-    """Ask the server; return its JSON. Raise HTTPError."""
+    """Ask the server, again while it is too busy (503); return its JSON. Raise HTTPError.
+
+    A submission that is asked for again is made once.
+    """
+    key = {} if method != "POST" else {"Idempotency-Key": uuid.uuid4().hex}
     request = urllib.request.Request(
         server.url + path,
         data=None if body is None else json.dumps(body).encode(),
@@ -85,10 +94,18 @@ def ask(server: ServerProcess, method: str, path: str, token: str, body: Any = N
             "Authorization": f"Bearer {token}",
             "Content-Type": "application/json",
             "Accept": "application/json",
+            **key,
         },
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.loads(answer.read() or b"null")
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as refusal:
+            if refusal.status != 503 or time.monotonic() > deadline:
+                raise
+            time.sleep(float(refusal.headers.get("Retry-After", "1")))
 
 
 class Relay:

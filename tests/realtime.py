@@ -225,11 +225,14 @@ async def realtime(
         port = sockets[0].getsockname()[1]
         tls = certificate.client if certificate else None
         async with contextlib.AsyncExitStack() as opened:
-            yield Realtime(port, hub, backplane, heartbeats, bounds, metrics, log, tls, opened)
-            server.stop()
-            await hub.drain(0)
-        heartbeats.stop()
-        await server.close_all_connections()
+            opened.push_async_callback(server.close_all_connections)
+            opened.callback(heartbeats.stop)
+            try:
+                yield Realtime(port, hub, backplane, heartbeats, bounds, metrics, log, tls, opened)
+            finally:
+                # Of a test that fails as well: else another one is blamed for what is open.
+                server.stop()
+                await hub.drain(0)
 
 
 def _close(socket: WebSocketClientConnection) -> None:
@@ -312,6 +315,7 @@ class EventStream:
 
     async def event(self) -> dict[str, str]:
         """Return the next event's fields. Raise EOFError at the end of the stream."""
+        assert self.status == 200, "the stream was refused: no event will come"
         while b"\n\n" not in self.raw:
             self.raw += await self.piece()
         block, self.raw = self.raw.split(b"\n\n", 1)

@@ -42,6 +42,8 @@ export class Drawing {
     // The bar, then what stands below it, then the steps.
     this.nodes = { bar: [bar], line: [line, reason], steps: [this.#steps.list, said] };
     bar.setAttribute("aria-labelledby", "title");
+    // Its name until there is a title.
+    bar.setAttribute("aria-label", "Progress");
   }
 
   get shown() {

@@ -1,7 +1,9 @@
 /** Times in words, in the time zone and the way of writing of the reader. */
 
 const DAY_SECONDS = 86_400;
-const TIME = { hour: "numeric", minute: "2-digit" };
+// "9:05 PM", but "09:05".
+const { hourCycle } = new Intl.DateTimeFormat(undefined, { hour: "numeric" }).resolvedOptions();
+const TIME = { hour: hourCycle === "h23" || hourCycle === "h24" ? "2-digit" : "numeric", minute: "2-digit" };
 const FULL = { dateStyle: "medium", timeStyle: "medium" };
 const DATE = { day: "numeric", month: "short", ...TIME };
 
