@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import time
 import urllib.error
 import urllib.request
 import uuid
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
 
 from tests.conftest import LoopThread, ServerProcess, program
-from tests.waiting import until
+from tests.waiting import until, wait_until
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 PHONE: ViewportSize = {"width": 390, "height": 667}
@@ -97,15 +96,18 @@ def ask(server: ServerProcess, method: str, path: str, token: str, body: Any = N
             **key,
         },
     )
-    deadline = time.monotonic() + BUSY_SECONDS
-    while True:
+
+    def answer() -> list[Any]:
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return json.loads(answer.read() or b"null")
+            with urllib.request.urlopen(request, timeout=60) as opened:
+                return [json.loads(opened.read() or b"null")]
         except urllib.error.HTTPError as refusal:
-            if refusal.status != 503 or time.monotonic() > deadline:
+            if refusal.status != 503:
                 raise
-            time.sleep(float(refusal.headers.get("Retry-After", "1")))
+            return []
+
+    [answered] = wait_until(answer, BUSY_SECONDS, "the server has time")
+    return answered
 
 
 class Relay:

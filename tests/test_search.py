@@ -181,6 +181,7 @@ async def test_block_is_made_anew_when_most_of_it_is_gone(kept: QueueService, re
         await end(kept, *claims, success=False)
     for task_id in ids[:150]:
         await kept.discard_task(task_id)
+    assert len(await found(kept, words="report")) == 50
     terms = await redis.hlen("{rtq}:found:0")
     await kept.find_again()
     assert await redis.hlen("{rtq}:found:0") < terms - 100

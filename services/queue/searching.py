@@ -80,6 +80,7 @@ class Searching(QueueAccess):
         Return how many were not found before.
         """
         place, terms, count = "", list[Any](), 0
+        await self._index()
         while True:
             reply, at = await self.scripts.run(
                 "find_again",
@@ -95,6 +96,11 @@ class Searching(QueueAccess):
         if terms:
             await self.scripts.run("find_again", before=None, blocks=0, tasks=terms)
         return count
+
+    async def _index(self) -> None:
+        """Sort in all that was noted so far."""
+        while await self.scripts.run("index_tasks"):
+            pass
 
     async def _search(self, wanted: Search, *, brief: bool) -> tuple[list[Any], str | None]:
         words = wanted.words.strip()
@@ -112,6 +118,7 @@ class Searching(QueueAccess):
         found, place, until = list[Any](), wanted.before, time.monotonic() + SEARCH_SECONDS
         # Text without a letter or digit is in no label, and an id may be such.
         blocks = BLOCKS_AT_ONCE if not words or len(terms) > len(own) else 0
+        await self._index()
         while True:
             part, at = await self.scripts.run(
                 "search",

@@ -6,11 +6,11 @@
 -- before: a number of submission, nil: from the newest      blocks: how many at most
 -- tasks: those whose terms were asked for, each {id, terms}
 -- Reply: {{id, job, error} of tasks that are not found, where it goes on or ""}.
+sorts_few = true
 for _, one in ipairs(A.tasks) do
   local t = load_task(one[1])
   if t then
-    note_terms(t.seq, terms_of(t.user_id, t.kind, t.batch_id))
-    note_terms(t.seq, one[2])
+    note_task(t.seq, t.user_id, t.kind, t.batch_id, one[2])
     for state in pairs(ENDED) do note_state(t.seq, state, t.status == state) end
   end
 end

@@ -8,7 +8,7 @@
 -- Reply: {expired leases, tasks that came into the line, deleted tasks, in how many seconds the next
 -- thing falls due as text, "" for never, tasks that were set aside in all, {kind, "lost" or "dead"} of each task
 -- whose lease had expired: another attempt follows, or none}.
-most_ended = A.kept
+most_ended, sorts_few = A.kept, true
 local retention, most = A.retention, A.most
 
 local function due(zset, before)

@@ -19,9 +19,10 @@ do
 
   -- The new tasks of each user, and under "" of all, to be listed at once.
   local listed_of = {[''] = {}}
-  finishers[#finishers + 1] = function()
+  -- Before the terms are sorted in: a block goes when no task with a number of it is listed.
+  table.insert(finishers, 1, function()
     for user, members in pairs(listed_of) do call_in_parts('ZADD', P .. 'tasks:' .. user, members) end
-  end
+  end)
 
   local function make_task(new)
     local seq, made = take_seq(), new.made
@@ -36,8 +37,7 @@ do
     put(listed_of[user], seq, new.id)
     put(listed_of[''], seq, new.id)
     if made[AT.plan] ~= '' then use_plan(made[AT.plan]) end
-    note_terms(seq, terms_of(user, kind, batch))
-    note_terms(seq, new.terms)
+    note_task(seq, user, kind, batch, new.terms)
     return t
   end
 

@@ -9,7 +9,11 @@
 -- So that a block is passed over that has none, 64 blocks make a shelf: a hash `shelf:{number}` says by a term which of
 -- them have it, each as a byte. It may name more.
 --
--- Invariant: a task that is in "a" is in each of its terms, and in the state that it has ended with, and in no other
+-- What changes is noted in the list `found_later`, and sorted into the blocks by some hundreds at a time: by the script
+-- that notes the last of these, by upkeep, or by a search before it looks (index_tasks.lua). Each change is a number of
+-- submission, whether the task comes in or goes out, and terms; without terms the task is gone.
+--
+-- Invariant of all that is sorted in: a task that is in "a" is in each of its terms, and in the state that it has ended with, and in no other
 -- state. One that is gone may be in some, until its block is made anew or goes with its last task.
 local BLOCK, BITMAP, SHELF = 256, 32, 64
 local function found_key(block) return P .. 'found:' .. whole(block) end
@@ -27,56 +31,56 @@ local function terms_of(user, kind, batch)
   return {'a', 'u' .. user, 'k' .. kind, batch ~= '' and 'b' .. batch or nil}
 end
 
-local note_terms, note_state, note_gone
+local note_task, note_terms, note_state, note_gone, sort_in
+-- Whether few are sorted in at the end of the script too, up to some parts.
+local sorts_few = false
 do
-  local function with_bit(set, offset, is_in)
-    local place, mask = math.floor(offset / 8) + 1, bit.lshift(1, offset % 8)
-    local old = string.byte(set, place)
-    local new = is_in and bit.bor(old, mask) or bit.band(old, bit.bnot(mask))
-    return string.sub(set, 1, place - 1) .. string.char(new) .. string.sub(set, place + 1)
-  end
+  local SORTED_TOGETHER, MOST_PARTS, LATER = 512, 4, P .. 'found_later'
+  local later = {}
 
-  local function with_offset(set, offset)
-    if has_offset(set, offset) then return set end
-    if #set < BITMAP - 1 then return set .. string.char(offset) end
-    if #set < BITMAP then
-      local bits = string.rep('\0', BITMAP)
-      for i = 1, #set do bits = with_bit(bits, string.byte(set, i), true) end
-      set = bits
-    end
-    return with_bit(set, offset, true)
-  end
-
-  local function without_offset(set, offset)
-    if not has_offset(set, offset) then return set end
-    if #set == BITMAP then return with_bit(set, offset, false) end
-    local at = string.find(set, string.char(offset), 1, true)
-    return string.sub(set, 1, at - 1) .. string.sub(set, at + 1)
-  end
-
-  -- By block and term the offsets that come in, or go out; and the blocks that lose tasks.
-  local more, less, thinner = {}, {}, {}
-  local function note_in(blocks, seq, term)
-    local block = math.floor(seq / BLOCK)
-    local terms = blocks[block]
-    if not terms then
-      terms = {}
-      blocks[block] = terms
-    end
-    local offsets = terms[term]
-    if offsets then offsets[#offsets + 1] = seq % BLOCK else terms[term] = {seq % BLOCK} end
-  end
+  local function note(seq, is_in, terms) later[#later + 1] = cmsgpack.pack(tonumber(seq), is_in, terms) end
 
   function note_terms(seq, terms)
-    for _, term in ipairs(terms) do note_in(more, seq, term) end
+    if #terms > 0 then note(seq, true, terms) end
+  end
+
+  -- Note the terms of a new task, and the `others` of its tags and words.
+  function note_task(seq, user, kind, batch, others)
+    local terms = terms_of(user, kind, batch)
+    for _, term in ipairs(others) do terms[#terms + 1] = term end
+    note_terms(seq, terms)
   end
 
   function note_state(seq, state, is_in)
-    note_in(is_in and more or less, seq, 's' .. state)
+    note(seq, is_in, {'s' .. state})
   end
 
   function note_gone(seq)
-    if tonumber(seq) then thinner[math.floor(seq / BLOCK)] = true end
+    if tonumber(seq) then note(seq, false, {}) end
+  end
+
+  -- The set with some offsets in or out; nil where it stays empty.
+  local function changed(set, by_offset)
+    if not set or #set < BITMAP then
+      local has, offsets, old = {}, {}, set or ''
+      for i = 1, #old do
+        local offset = string.byte(old, i)
+        has[offset] = true
+        if by_offset[offset] ~= false then offsets[#offsets + 1] = offset end
+      end
+      for offset, is_in in pairs(by_offset) do
+        if is_in and not has[offset] then offsets[#offsets + 1] = offset end
+      end
+      if #offsets < BITMAP then return (set or #offsets > 0) and string.char(unpack(offsets)) or nil end
+      set, by_offset = string.rep('\0', BITMAP), {}
+      for _, offset in ipairs(offsets) do by_offset[offset] = true end
+    end
+    local bytes = {string.byte(set, 1, BITMAP)}
+    for offset, is_in in pairs(by_offset) do
+      local place, mask = math.floor(offset / 8) + 1, bit.lshift(1, offset % 8)
+      bytes[place] = is_in and bit.bor(bytes[place], mask) or bit.band(bytes[place], bit.bnot(mask))
+    end
+    return string.char(unpack(bytes))
   end
 
   -- Note on its shelf that a block has terms.
@@ -95,44 +99,75 @@ do
     if is_new then make_hash_table(key) end
   end
 
-  local function change(block, by_term, change_set)
+  local function change(block, by_term)
     local key, terms, fresh, is_new = found_key(block), {}, {}, false
     for term in pairs(by_term) do terms[#terms + 1] = term end
     for first = 1, #terms, PART do
       local last = math.min(first + PART - 1, #terms)
       local sets, flat = redis.call('HMGET', key, unpack(terms, first, last)), {}
       for i = first, last do
-        local set = sets[i - first + 1]
-        if not set then
-          set = ''
-          fresh[#fresh + 1] = terms[i]
-          if terms[i] == 'a' then
-            redis.call('ZADD', P .. 'found', whole(block), whole(block))
-            is_new = true
-          end
+        local old, term = sets[i - first + 1], terms[i]
+        local set = changed(old, by_term[term])
+        if set then put(flat, term, set) end
+        if set and not old then
+          fresh[#fresh + 1] = term
+          is_new = is_new or term == 'a'
         end
-        for _, offset in ipairs(by_term[terms[i]]) do set = change_set(set, offset) end
-        put(flat, terms[i], set)
       end
       if #flat > 0 then call_in_parts('HSET', key, flat) end
     end
-    if is_new then make_hash_table(key) end
+    if is_new then
+      redis.call('ZADD', P .. 'found', whole(block), whole(block))
+      make_hash_table(key)
+    end
     if #fresh > 0 then shelve(block, fresh) end
   end
 
-  finishers[#finishers + 1] = function()
-    for block, by_term in pairs(less) do change(block, by_term, without_offset) end
-    for block, by_term in pairs(more) do change(block, by_term, with_offset) end
-    for block in pairs(thinner) do
-      local first, comes = block * BLOCK, more[block] and more[block].a
-      if not comes and redis.call('ZCOUNT', P .. 'tasks:', whole(first), whole(first + BLOCK - 1)) == 0 then
-        redis.call('DEL', found_key(block))
-        redis.call('ZREM', P .. 'found', whole(block))
-        local shelf = math.floor(block / SHELF)
-        if redis.call('ZCOUNT', P .. 'found', whole(shelf * SHELF), whole(shelf * SHELF + SHELF - 1)) == 0 then
-          redis.call('DEL', shelf_key(shelf))
-        end
+  local function let_go(block)
+    local first = block * BLOCK
+    if redis.call('ZCOUNT', P .. 'tasks:', whole(first), whole(first + BLOCK - 1)) > 0 then return end
+    redis.call('DEL', found_key(block))
+    redis.call('ZREM', P .. 'found', whole(block))
+    local shelf = math.floor(block / SHELF)
+    if redis.call('ZCOUNT', P .. 'found', whole(shelf * SHELF), whole(shelf * SHELF + SHELF - 1)) == 0 then
+      redis.call('DEL', shelf_key(shelf))
+    end
+  end
+
+  -- Sort some of what was noted into the blocks. Return how many were noted after these.
+  function sort_in()
+    local blocks, thinner = {}, {}
+    for _, noted in ipairs(redis.call('LRANGE', LATER, 0, SORTED_TOGETHER - 1)) do
+      local seq, is_in, terms = cmsgpack.unpack(noted)
+      local block, offset = math.floor(seq / BLOCK), seq % BLOCK
+      if #terms == 0 then thinner[block] = true end
+      local by_term = blocks[block]
+      if not by_term then
+        by_term = {}
+        blocks[block] = by_term
       end
+      for _, term in ipairs(terms) do
+        local by_offset = by_term[term]
+        if by_offset then by_offset[offset] = is_in else by_term[term] = {[offset] = is_in} end
+      end
+    end
+    redis.call('LTRIM', LATER, SORTED_TOGETHER, -1)
+    for block, by_term in pairs(blocks) do change(block, by_term) end
+    for block in pairs(thinner) do let_go(block) end
+    return redis.call('LLEN', LATER)
+  end
+
+  finishers[#finishers + 1] = function()
+    local waiting = 0
+    for first = 1, #later, PART do
+      waiting = redis.call('RPUSH', LATER, unpack(later, first, math.min(first + PART - 1, #later)))
+    end
+    if sorts_few then
+      for _ = 1, MOST_PARTS do
+        if sort_in() == 0 then return end
+      end
+    elseif waiting >= SORTED_TOGETHER then
+      sort_in()
     end
   end
 end
