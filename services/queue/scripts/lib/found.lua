@@ -38,48 +38,56 @@ do
   local SORTED_TOGETHER, MOST_PARTS, LATER = 512, 4, P .. 'found_later'
   local later = {}
 
-  local function note(seq, is_in, terms) later[#later + 1] = cmsgpack.pack(tonumber(seq), is_in, terms) end
+  -- `user`, `kind`, `batch`: of a new task, whose other terms the `terms` are.
+  local function note(seq, is_in, terms, user, kind, batch)
+    later[#later + 1] = cmsgpack.pack(tonumber(seq), is_in, terms, user, kind, batch)
+  end
 
   function note_terms(seq, terms)
     if #terms > 0 then note(seq, true, terms) end
   end
 
   -- Note the terms of a new task, and the `others` of its tags and words.
-  function note_task(seq, user, kind, batch, others)
-    local terms = terms_of(user, kind, batch)
-    for _, term in ipairs(others) do terms[#terms + 1] = term end
-    note_terms(seq, terms)
-  end
+  function note_task(seq, user, kind, batch, others) note(seq, true, others, user, kind, batch) end
 
-  function note_state(seq, state, is_in)
-    note(seq, is_in, {'s' .. state})
-  end
+  function note_state(seq, state, is_in) note(seq, is_in, {'s' .. state}) end
 
   function note_gone(seq)
     if tonumber(seq) then note(seq, false, {}) end
   end
 
-  -- The set with some offsets in or out; nil where it stays empty.
-  local function changed(set, by_offset)
-    if not set or #set < BITMAP then
-      local has, offsets, old = {}, {}, set or ''
-      for i = 1, #old do
-        local offset = string.byte(old, i)
-        has[offset] = true
-        if by_offset[offset] ~= false then offsets[#offsets + 1] = offset end
-      end
-      for offset, is_in in pairs(by_offset) do
-        if is_in and not has[offset] then offsets[#offsets + 1] = offset end
-      end
-      if #offsets < BITMAP then return (set or #offsets > 0) and string.char(unpack(offsets)) or nil end
-      set, by_offset = string.rep('\0', BITMAP), {}
-      for _, offset in ipairs(offsets) do by_offset[offset] = true end
+  local bor, band, bnot = bit.bor, bit.band, bit.bnot
+  -- Of each offset, the byte of a bitmap that it is in, and the bit of that; made when they are asked for.
+  local byte_of, bit_of
+  local function make_places()
+    byte_of, bit_of = {}, {}
+    for offset = 0, BLOCK - 1 do
+      byte_of[offset], bit_of[offset] = math.floor(offset / 8) + 1, 2 ^ (offset % 8)
     end
+  end
+
+  local function in_bitmap(set, by_offset)
     local bytes = {string.byte(set, 1, BITMAP)}
     for offset, is_in in pairs(by_offset) do
-      local place, mask = math.floor(offset / 8) + 1, bit.lshift(1, offset % 8)
-      bytes[place] = is_in and bit.bor(bytes[place], mask) or bit.band(bytes[place], bit.bnot(mask))
+      local place, mask = byte_of[offset], bit_of[offset]
+      bytes[place] = is_in and bor(bytes[place], mask) or band(bytes[place], bnot(mask))
     end
+    return string.char(unpack(bytes))
+  end
+
+  -- The set with some offsets in or out; nil where it stays empty.
+  local function changed(set, by_offset)
+    if set and #set == BITMAP then return in_bitmap(set, by_offset) end
+    local has = {}
+    for i = 1, set and #set or 0 do has[string.byte(set, i)] = true end
+    for offset, is_in in pairs(by_offset) do has[offset] = is_in or nil end
+    local offsets = {}
+    for offset in pairs(has) do offsets[#offsets + 1] = offset end
+    if #offsets < BITMAP then return (set or #offsets > 0) and string.char(unpack(offsets)) or nil end
+    local bytes = {}
+    for place = 1, BITMAP do bytes[place] = 0 end
+    -- Each is there once.
+    for _, offset in ipairs(offsets) do bytes[byte_of[offset]] = bytes[byte_of[offset]] + bit_of[offset] end
     return string.char(unpack(bytes))
   end
 
@@ -136,19 +144,26 @@ do
 
   -- Sort some of what was noted into the blocks. Return how many were noted after these.
   function sort_in()
-    local blocks, thinner = {}, {}
-    for _, noted in ipairs(redis.call('LRANGE', LATER, 0, SORTED_TOGETHER - 1)) do
-      local seq, is_in, terms = cmsgpack.unpack(noted)
-      local block, offset = math.floor(seq / BLOCK), seq % BLOCK
-      if #terms == 0 then thinner[block] = true end
+    local noted, blocks, thinner = redis.call('LRANGE', LATER, 0, SORTED_TOGETHER - 1), {}, {}
+    if #noted == 0 then return 0 end
+    make_places()
+    for i = 1, #noted do
+      local seq, is_in, terms, user, kind, batch = cmsgpack.unpack(noted[i])
+      local offset = seq % BLOCK
+      local block = (seq - offset) / BLOCK
       local by_term = blocks[block]
       if not by_term then
         by_term = {}
         blocks[block] = by_term
       end
-      for _, term in ipairs(terms) do
-        local by_offset = by_term[term]
-        if by_offset then by_offset[offset] = is_in else by_term[term] = {[offset] = is_in} end
+      if user then
+        for _, term in ipairs(terms_of(user, kind, batch)) do terms[#terms + 1] = term end
+      elseif #terms == 0 then
+        thinner[block] = true
+      end
+      for at = 1, #terms do
+        local by_offset = by_term[terms[at]]
+        if by_offset then by_offset[offset] = is_in else by_term[terms[at]] = {[offset] = is_in} end
       end
     end
     redis.call('LTRIM', LATER, SORTED_TOGETHER, -1)
