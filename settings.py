@@ -79,6 +79,13 @@ class RedisFsync(StrEnum):
     ALWAYS = "always"
 
 
+class TracesTo(StrEnum):
+    """Where spans go."""
+
+    OFF = "off"
+    OTLP = "otlp"
+
+
 class LogLevel(StrEnum):
     """From which severity on to log."""
 
@@ -273,6 +280,18 @@ class Settings:
         default=10.0, validator=v.ge(0), help="longest wait of a request for MongoDB [s]"
     )
     log_level: LogLevel = ts.option(default=LogLevel.INFO, help="from which severity on to log")
+    traces: TracesTo = ts.option(
+        default=TracesTo.OFF,
+        help="record traces of OpenTelemetry: off, or otlp to export them as OTEL_* variables say",
+    )
+    traces_users: bool = ts.option(
+        default=False, help="let spans have ids of users and addresses of clients"
+    )
+    traces_flush_seconds: float = ts.option(
+        default=2.0,
+        validator=v.ge(0),
+        help="at a stop, longest wait for spans that are still to be exported [s]",
+    )
     redis_fsync: RedisFsync = ts.option(
         default=RedisFsync.EVERYSEC,
         help="when the embedded Redis writes to disk: each second, or before each answer",
