@@ -33,6 +33,8 @@ CONFIG_VARIABLE = "RT_CONFIG"
 CONFIG_TABLE = "tornado_rt"
 # Names the folder of metrics to the client library, which reads it when it is imported.
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+# Names the sampler to OpenTelemetry's SDK, which reads it itself.
+SAMPLER_VARIABLE = "OTEL_TRACES_SAMPLER"
 # Where a client finds the server, and with which token it asks.
 URL_VARIABLE, TOKEN_VARIABLE = "RT_URL", "RT_TOKEN"
 # Read by the command, the tests, the benchmarks and their scripts.
@@ -770,6 +772,11 @@ def unknown_variables(environment: Mapping[str, str] = os.environ) -> dict[str, 
 def stop_seconds(settings: Settings) -> float:
     """Return how long what is under way may hold up a stop."""
     return settings.request_grace_seconds + settings.drain_seconds + settings.worker_grace_seconds
+
+
+def has_sampler() -> bool:
+    """Say whether OpenTelemetry's own variable names which traces are recorded."""
+    return bool(os.environ.get(SAMPLER_VARIABLE))
 
 
 def metrics_folder() -> str:

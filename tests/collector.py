@@ -48,11 +48,12 @@ class Collector:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Settings of a process that exports here, at once."""
+        """Settings of a process that exports all spans here, at once."""
         return {
             "RT_TRACES": "otlp",
             "OTEL_EXPORTER_OTLP_ENDPOINT": self.url,
             "OTEL_BSP_SCHEDULE_DELAY": "50",
+            "OTEL_TRACES_SAMPLER": "parentbased_always_on",
         }
 
     def named(self, name: str, trace_id: str = "") -> list[Span]:

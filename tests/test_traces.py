@@ -384,11 +384,10 @@ def test_standard_variables_say_sampler_resource_and_headers(
 ) -> None:
     with collecting() as collector:
         server = start(
-            OTEL_TRACES_SAMPLER="parentbased_always_off",
             OTEL_SERVICE_NAME="shop",
             OTEL_RESOURCE_ATTRIBUTES="service.version=7,team=a",
             OTEL_EXPORTER_OTLP_HEADERS="x-key=open",
-            **collector.environment,
+            **collector.environment | {"OTEL_TRACES_SAMPLER": "parentbased_always_off"},
         )
         wait_for_end(server, submit(server, "traced.quick"))
         wait_for_end(server, submit(server, "traced.quick", {"traceparent": TRACEPARENT}))

@@ -1,7 +1,7 @@
 """Traces by OpenTelemetry, off by default: then nothing of it is imported, and all here do nothing.
 
 As of log lines, there is one recorder a process: `opened` sets it, and whoever has something to
-record asks for it here. See docs/decisions/0019.
+record asks for it here. See docs/decisions/0020.
 """
 
 import contextlib

@@ -16,9 +16,10 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from opentelemetry.trace import ProxyTracerProvider
 
-from settings import Settings
+from settings import Settings, has_sampler
 from tornado_rt import __version__
 from tornado_rt.tracing.recorder import SpanRecorder
 from tornado_rt.work.attempts.spans import SYSTEM
@@ -26,7 +27,10 @@ from tornado_rt.work.attempts.threads import in_thread
 
 log = structlog.get_logger(__name__)
 
-# They would log each batch that is lost, and each retry.
+# The share of new traces that is recorded where OTEL_TRACES_SAMPLER says nothing. To record all
+# takes more time than traces may: see benchmarks/results/traces.md.
+RATIO = 0.1
+# These would log each batch that is lost, and each retry.
 LOUD = ("opentelemetry.exporter", "opentelemetry.sdk._shared_internal")
 
 
@@ -89,7 +93,8 @@ class _OwnProvider(TracerProvider):
     _made: "_OwnProvider | None" = None
 
     def __init__(self) -> None:
-        super().__init__(resource=_resource(), shutdown_on_exit=False)
+        sampler = None if has_sampler() else ParentBasedTraceIdRatio(RATIO)
+        super().__init__(sampler, _resource(), shutdown_on_exit=False)
         self.switch = _Switch()
         self.add_span_processor(self.switch)
 
