@@ -50,6 +50,13 @@ def ask(server: ServerProcess, path: str, body: Any = None, **headers: str) -> A
         return json.load(answer)
 
 
+def delete(server: ServerProcess, path: str) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    request = urllib.request.Request(server.url + path, headers=headers, method="DELETE")
+    with urllib.request.urlopen(request, timeout=60):
+        pass
+
+
 def submit(
     server: ServerProcess, kind: str, headers: dict[str, str] | None = None, **more: Any
 ) -> str:
@@ -244,14 +251,28 @@ def test_tasks_of_a_batch_begin_traces_that_are_linked_to_its_request(
     assert len({one.trace_id for one in found} - {TRACE}) == 3
 
 
-def test_task_of_a_schedule_begins_a_trace(server: ServerProcess, collector: Collector) -> None:
+def test_firing_of_a_schedule_begins_a_trace(server: ServerProcess, collector: Collector) -> None:
+    often = {"name": "often", "every": 1, "kind": "traced.fired", "params": {}}
+    ask(server, "/api/schedules", often, traceparent=TRACEPARENT)
+    sent = collector.wait_for("send traced.fired", count=2)[:2]
+    delete(server, "/api/schedules/often")
+    # Not in that of the request that has made the schedule, nor one for all.
+    assert [one.parent_id for one in sent] == ["", ""]
+    assert len({TRACE, *(one.trace_id for one in sent)}) == 3
+    attempt = one_of(collector.wait_for("process traced.fired", sent[0].trace_id))
+    assert (attempt.parent_id, attempt.links) == (sent[0].span_id, [sent[0].span_id])
+    assert attempt.attributes["messaging.message.id"].startswith("often-")
+
+
+def test_task_of_a_schedule_that_is_run_by_hand_is_in_the_trace_of_that_request(
+    server: ServerProcess, collector: Collector
+) -> None:
     ask(
         server,
         "/api/schedules",
-        {"name": "often", "every": 3600, "kind": "traced.quick", "params": {}},
-        traceparent=TRACEPARENT,
+        {"name": "seldom", "every": 3600, "kind": "traced.quick", "params": {}},
     )
-    task_id = ask(server, "/api/schedules/often/run", {}, traceparent=TRACEPARENT)["task_id"]
+    task_id = ask(server, "/api/schedules/seldom/run", {}, traceparent=TRACEPARENT)["task_id"]
     wait_for_end(server, task_id)
     attempt = wait_until(
         lambda: [
@@ -261,7 +282,7 @@ def test_task_of_a_schedule_begins_a_trace(server: ServerProcess, collector: Col
         ],
         what="the attempt",
     )[0]
-    assert attempt.links
+    assert attempt.trace_id == TRACE
 
 
 def test_log_lines_name_the_trace(server: ServerProcess, collector: Collector) -> None:

@@ -24,6 +24,7 @@ flaky = Kind("traced.flaky", Secret, backoff=(0.01, 0.01))
 modules = Kind("traced.modules", Nothing)
 inside = Kind("traced.inside", Nothing)
 quick = Kind("traced.quick", Nothing)
+fired = Kind("traced.fired", Nothing)
 
 
 @flaky.handler
@@ -49,5 +50,6 @@ def run_inside(_: Nothing, run: Run) -> dict[str, str]:
 
 
 @quick.handler
+@fired.handler
 async def run_quick(_: Nothing, __: Run) -> None:
     """Do nothing."""

@@ -31,8 +31,8 @@ class ProcessSpans:
         self._tracer = tracer
         self._worker_id = worker_id
         self._names_users = names_users
-        # By the tokens of the attempts.
-        self._open: dict[str, Span] = {}
+        # By the tasks and the tokens of the attempts.
+        self._open: dict[tuple[str, str], Span] = {}
 
     @contextlib.contextmanager
     def begun(self, claim: Claim) -> Iterator[None]:
@@ -46,7 +46,7 @@ class ProcessSpans:
             self._attributes(claim),
             [Link(creation)] if creation.is_valid else None,
         )
-        self._open[claim.token] = span
+        self._open[claim.task.task_id, claim.token] = span
         token = context.attach(trace.set_span_in_context(span, Context()))
         try:
             yield
@@ -55,7 +55,7 @@ class ProcessSpans:
 
     def ended(self, claim: Claim, outcome: str) -> None:
         """End it; nothing for one that was not begun."""
-        span = self._open.pop(claim.token, None)
+        span = self._open.pop((claim.task.task_id, claim.token), None)
         if span is None:
             return
         span.set_attribute("tornado_rt.outcome", outcome)
