@@ -311,19 +311,28 @@ def test_off_nothing_is_imported_and_no_header_is_sent(start: Callable[..., Serv
     assert "trace_id" not in server.log.read_text()
 
 
-def test_dead_collector_loses_spans_and_nothing_else(start: Callable[..., ServerProcess]) -> None:
-    dead = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_BSP_SCHEDULE_DELAY": "20"}
-    server = start(RT_TRACES="otlp", OTEL_EXPORTER_OTLP_TIMEOUT="1", **dead)
+@pytest.mark.parametrize("processes", ["false", "true"])
+def test_dead_collector_loses_spans_and_nothing_else(
+    start: Callable[..., ServerProcess], processes: str
+) -> None:
+    dead = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+        "OTEL_BSP_SCHEDULE_DELAY": "20",
+        "OTEL_TRACES_SAMPLER": "always_on",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
+    }
+    server = start(RT_TRACES="otlp", RT_WORKER_PROCESSES=processes, **dead)
 
     def warnings() -> int:
         return server.log.read_text().count('"event": "traces_lost"')
 
-    for _ in range(3):
-        assert wait_for_end(server, submit(server, "traced.quick"))["status"] == "completed"
+    for kind in ("traced.quick", "traced.quick", "traced.inside"):
+        assert wait_for_end(server, submit(server, kind))["status"] == "completed"
     wait_until(warnings, what="the warning")
     assert wait_for_end(server, submit(server, "traced.quick"))["status"] == "completed"
     assert stop_server(server) == 0
-    assert warnings() == 1
+    # For all processes.
+    assert server.log.read_text().count("traces_lost") == 1
     assert "Failed to export" not in server.log.read_text()
 
 

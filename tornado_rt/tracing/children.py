@@ -10,6 +10,10 @@ from opentelemetry import trace
 from tornado_rt.tracing.export import Exports
 from tornado_rt.work.attempts.spans import CarriedTrace, headers_of
 
+# An export that was refused would be repeated after 0.8 s or more: the end of a task does not wait
+# for a collector that is away.
+MOST_SECONDS = 0.75
+
 
 @attrs.frozen
 class Carrier:
@@ -32,7 +36,8 @@ class ChildTrace(CarriedTrace):
 
     def __enter__(self) -> None:
         CarriedTrace.__enter__(self)
-        self._exports = Exports()
+        # The worker tells it for all of its tasks.
+        self._exports = Exports(min(self.flush_seconds, MOST_SECONDS), tells=False)
 
     def __exit__(self, *_: object) -> None:
         CarriedTrace.__exit__(self)

@@ -53,13 +53,18 @@ async def exporting(settings: Settings) -> AsyncIterator[SpanRecorder]:
 
 
 class Exports:
-    """Exports the spans of this process, also those that handlers make, until it is closed."""
+    """Exports the spans of this process, also those that handlers make, until it is closed.
 
-    def __init__(self) -> None:
+    An export with its repetitions takes `most_seconds`, None: as OpenTelemetry's variables say.
+    `tells`: that spans are lost is logged, once.
+    """
+
+    def __init__(self, most_seconds: float | None = None, *, tells: bool = True) -> None:
         for name in LOUD:
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        self._tells = tells
         self.provider = _OwnProvider.of_process()
-        self._exporter = _Exporter()
+        self._exporter = _Exporter(most_seconds, tells=tells)
         # A span that ends while 2,048 wait is lost; OTEL_BSP_MAX_QUEUE_SIZE changes that.
         self._processor = BatchSpanProcessor(self._exporter)
         self.provider.switch.processor = self._processor
@@ -72,7 +77,8 @@ class Exports:
         ending.start()
         ending.join(seconds)
         if ending.is_alive():
-            log.warning("traces_not_flushed", seconds=seconds)
+            if self._tells:
+                log.warning("traces_not_flushed", seconds=seconds)
             self._exporter.shutdown()
 
 
@@ -108,16 +114,23 @@ class _OwnProvider(TracerProvider):
 
 
 class _Exporter(SpanExporter):
-    """Exports by OTLP; that spans are lost is said once, and that they arrive again."""
+    """Exports by OTLP; it `tells` once that spans are lost, and that they arrive again."""
 
-    def __init__(self) -> None:
-        self._inner = OTLPSpanExporter()
+    def __init__(self, most_seconds: float | None, *, tells: bool) -> None:
+        self._inner = OTLPSpanExporter(timeout=most_seconds)
+        self._tells = tells
         self._is_failing = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export some, or lose them."""
         result = self._inner.export(spans)
         failed = result is not SpanExportResult.SUCCESS
+        if self._tells:
+            self._tell(failed)
+        self._is_failing = failed
+        return result
+
+    def _tell(self, failed: bool) -> None:
         if failed and not self._is_failing:
             log.warning(
                 "traces_lost",
@@ -125,8 +138,6 @@ class _Exporter(SpanExporter):
             )
         elif self._is_failing and not failed:
             log.info("traces_arrive_again")
-        self._is_failing = failed
-        return result
 
     def shutdown(self) -> None:
         """End, also an export that waits to be repeated."""
