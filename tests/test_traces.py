@@ -538,6 +538,17 @@ def test_job_without_a_trace_is_packed_as_ever() -> None:
     assert unpack_job(b'{"label":"x"}').trace == {}
 
 
+def test_long_headers_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Else any client fills the log."""
+    long = TRACEPARENT + "-" + "x" * 1000
+    assert remote_context({"traceparent": long}) == {}
+    found = remote_context({"traceparent": TRACEPARENT, "tracestate": "a=" + "x" * 1000})
+    assert headers_of(trace.get_current_span(found).get_span_context()) == {
+        "traceparent": TRACEPARENT
+    }
+    assert caplog.records == []
+
+
 def test_invalid_header_begins_a_trace(server: ServerProcess, collector: Collector) -> None:
     ask(server, "/api/kinds", traceparent="00-00000000000000000000000000000000-0000000000000000-01")
     served = collector.wait_for("GET /api/kinds")[0]
