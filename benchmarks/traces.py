@@ -44,6 +44,7 @@ from services.worker import worker
 from settings import LogLevel, Settings
 from tornado_rt import tracing
 from tornado_rt.app import running_server
+from tornado_rt.garbage import collect_seldom
 from tornado_rt.logs import configure_logging
 from tornado_rt.tracing.export import RATIO
 from tornado_rt.tracing.recorder import SpanRecorder
@@ -152,6 +153,8 @@ def time_of_span(switch: Switch, name: str) -> float:
 
 async def measure(tasks: int, rounds: int) -> tuple[Times, Times]:
     """Return the processor times of a task, and of a span [s], in the turns of each."""
+    # As the command does.
+    collect_seldom()
     configure_logging(LogLevel.WARNING)
     with temporary_folder() as folder:
         port = free_port()
