@@ -45,6 +45,7 @@ class Collector:
     status: int = 200
     spans: list[Span] = attrs.field(factory=list)
     headers: list[Any] = attrs.field(factory=list)
+    refused: int = 0
 
     @property
     def environment(self) -> dict[str, str]:
@@ -86,6 +87,8 @@ def collecting() -> Iterator[Collector]:
             if self.path == "/v1/traces" and collector.status == 200:
                 collector.headers.append(self.headers)
                 collector.take(body)
+            else:
+                collector.refused += 1
             self.send_response(collector.status)
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -336,6 +336,25 @@ def test_dead_collector_loses_spans_and_nothing_else(
     assert "Failed to export" not in server.log.read_text()
 
 
+def test_collector_that_refuses_is_told_of_once_until_it_takes_spans_again(
+    start: Callable[..., ServerProcess],
+) -> None:
+    with collecting() as collector:
+        collector.status = 400
+        server = start(**collector.environment)
+
+        def refused() -> bool:
+            ask(server, "/api/notifications")
+            return collector.refused >= 3
+
+        wait_until(refused, what="three refusals")
+        assert server.log.read_text().count("traces_lost") == 1
+        collector.status = 200
+        ask(server, "/api/kinds")
+        collector.wait_for("GET /api/kinds")
+        wait_until(lambda: "traces_arrive_again" in server.log.read_text(), what="it is told")
+
+
 def test_what_is_left_is_exported_at_a_stop(
     start: Callable[..., ServerProcess],
 ) -> None:
