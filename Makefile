@@ -6,7 +6,7 @@ SECONDS ?= 600
 # How many operations `make fuzz-inbox` does.
 OPERATIONS ?= 1000000
 
-.PHONY: run screenshots test lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-opening bench-inbox bench-eta fuzz-openapi docs
+.PHONY: run screenshots test lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-opening bench-traces bench-inbox bench-eta fuzz-openapi docs
 
 run: .venv/run.stamp
 	RT_DEMO_LOGIN=$${RT_DEMO_LOGIN:-true} $(BIN)/python run.py
@@ -60,6 +60,9 @@ bench-fanout: .venv/dev.stamp
 
 bench-opening: .venv/dev.stamp
 	$(BIN)/python -m benchmarks.opening
+
+bench-traces: .venv/dev.stamp
+	$(BIN)/python -m benchmarks.traces
 
 bench-inbox: .venv/dev.stamp
 	$(BIN)/python -m benchmarks.inbox --full

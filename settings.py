@@ -33,6 +33,8 @@ CONFIG_VARIABLE = "RT_CONFIG"
 CONFIG_TABLE = "tornado_rt"
 # Names the folder of metrics to the client library, which reads it when it is imported.
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+# Names the sampler to OpenTelemetry's SDK, which reads it itself.
+SAMPLER_VARIABLE = "OTEL_TRACES_SAMPLER"
 # Where a client finds the server, and with which token it asks.
 URL_VARIABLE, TOKEN_VARIABLE = "RT_URL", "RT_TOKEN"
 # Read by the command, the tests, the benchmarks and their scripts.
@@ -77,6 +79,13 @@ class RedisFsync(StrEnum):
 
     EVERYSEC = "everysec"
     ALWAYS = "always"
+
+
+class TracesTo(StrEnum):
+    """Where spans go."""
+
+    OFF = "off"
+    OTLP = "otlp"
 
 
 class LogLevel(StrEnum):
@@ -273,6 +282,18 @@ class Settings:
         default=10.0, validator=v.ge(0), help="longest wait of a request for MongoDB [s]"
     )
     log_level: LogLevel = ts.option(default=LogLevel.INFO, help="from which severity on to log")
+    traces: TracesTo = ts.option(
+        default=TracesTo.OFF,
+        help="record traces of OpenTelemetry: off, or otlp to export them as OTEL_* variables say",
+    )
+    traces_users: bool = ts.option(
+        default=False, help="let spans have ids of users and addresses of clients"
+    )
+    traces_flush_seconds: float = ts.option(
+        default=2.0,
+        validator=v.ge(0),
+        help="at a stop, longest wait for spans that are still to be exported [s]",
+    )
     redis_fsync: RedisFsync = ts.option(
         default=RedisFsync.EVERYSEC,
         help="when the embedded Redis writes to disk: each second, or before each answer",
@@ -751,6 +772,11 @@ def unknown_variables(environment: Mapping[str, str] = os.environ) -> dict[str, 
 def stop_seconds(settings: Settings) -> float:
     """Return how long what is under way may hold up a stop."""
     return settings.request_grace_seconds + settings.drain_seconds + settings.worker_grace_seconds
+
+
+def has_sampler() -> bool:
+    """Say whether OpenTelemetry's own variable names which traces are recorded."""
+    return bool(os.environ.get(SAMPLER_VARIABLE))
 
 
 def metrics_folder() -> str:

@@ -44,6 +44,7 @@ from services.queue.models import Job
 from services.webhooks import WebhookService
 from services.webhooks.sending import dropped
 from tornado_rt.metrics import Metrics
+from tornado_rt.tracing import within
 from tornado_rt.turns import NoTurn
 from tornado_rt.work import clean_line, clean_text
 
@@ -541,12 +542,13 @@ class OutboxPump:
             if event.kind == "withdraw":
                 await self._notifications.withdraw(event.user_id, event.withdrawn)
                 return
-            if fields.get(b"notify") != CALLBACK_ALONE:
-                await self._notify(event)
-            if event.callback_url:
-                await self._call_back(event)
-            if event.webhook_type:
-                await self._tell_webhooks(event)
+            with within(event.job.trace):
+                if fields.get(b"notify") != CALLBACK_ALONE:
+                    await self._notify(event)
+                if event.callback_url:
+                    await self._call_back(event)
+                if event.webhook_type:
+                    await self._tell_webhooks(event)
         except OUTAGES:
             raise
         except Exception as error:

@@ -104,6 +104,13 @@ def test_workers_elsewhere(walk: Walk) -> None:
     assert "counted" in walk.printed[-1]
 
 
+@of("traces")
+def test_traces(walk: Walk) -> None:
+    walk.follow()
+    for name in ("POST /api/tasks", "send analysis", "process analysis", "send notification"):
+        assert name in walk.printed[-1]
+
+
 @of("nginx")
 def test_tls(walk: Walk) -> None:
     walk.follow()

@@ -216,7 +216,8 @@ async def test_subscription_that_is_gone_is_forgotten(
         id_ = await site.subscribe("alice", good)
         with capture_logs() as logs:
             ended = await site.push(push_params(notification()))
-        assert ended.result == {"sent": 1, "gone": 1, "refused": 0}
+        answer = f"the push service answered {status}"
+        assert ended.result == {"sent": 1, "gone": 1, "refused": 0, "answer": answer}
         assert [one["event"] for one in logs] == ["push_subscription_gone"]
         assert await site.ids("alice") == [id_]
         assert ("alice", "push", False) not in site.channels

@@ -155,7 +155,7 @@ def test_worker_of_the_source_distribution_runs_the_kinds_of_a_server(
     ):
         try:
             wait_until(lambda: worker.poll() or knows(client, "wheel.greet"), what="it works")
-            assert worker.poll() is None
+            assert worker.poll() is None, worker.stderr and worker.stderr.read()
             task = client.submit("wheel.greet", {"name": "you"})
             assert task.result(timeout=60) == ["hello you", False]
             worker.terminate()

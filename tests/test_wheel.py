@@ -231,10 +231,18 @@ def test_version_and_requirements_stand_in_one_place(installed: Installed) -> No
     files = [ROOT / name for name in ("requirements.txt", "requirements-embedded.txt")]
     lines = [line for path in files for line in path.read_text().splitlines()]
     required = {line.lower() for line in lines if line and not line.startswith("#")}
-    assert {one.lower() for one in metadata.get_all("Requires-Dist", [])} == required
-    assert not {"version", "dependencies"} & set(
-        tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = {
+        f"{one}; extra == '{extra}'"
+        for extra, listed in project["optional-dependencies"].items()
+        for one in listed
+    }
+    assert {one.lower() for one in metadata.get_all("Requires-Dist", [])} == required | extras
+    # The tests are run with what the extras install.
+    assert {one.partition(";")[0] for one in extras} <= set(
+        (ROOT / "requirements-dev.txt").read_text().splitlines()
     )
+    assert not {"version", "dependencies"} & set(project)
     changes = (ROOT / "CHANGELOG.md").read_text()
     assert re.search(rf"^## \[{re.escape(__version__)}\]", changes, re.MULTILINE)
 

@@ -17,6 +17,7 @@ from services.progress import PlanBook
 from services.queue import QueueService, key_prefix
 from services.system_settings import SystemSettings
 from settings import Settings, metrics_folder
+from tornado_rt import tracing
 from tornado_rt.backplane import Backplane, BackplaneDown
 from tornado_rt.census import Census
 from tornado_rt.descriptors import find_limit, raise_limit, streams_share
@@ -87,11 +88,12 @@ async def open_core(
     *,
     owns_process: bool = True,
 ) -> Core:
-    """Open it for a process that has these kinds.
+    """Open it for a process that has these kinds. Raise TracesUnavailable.
 
     `owns_process`: the process and its loop serve nobody else. Then all that the loop holds is kept
     from forked children, and the limit of descriptors is raised.
     """
+    await stack.enter_async_context(tracing.opened(settings))
     if owns_process:
         above = IOLoop.current()
         # A socket whose request is being served is in Tornado's table only.

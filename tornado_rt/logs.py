@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from prometheus_client import Counter, Histogram
 
+from tornado_rt import tracing
 from tornado_rt.log_stream import LogStream
 from tornado_rt.metrics import Metrics, method_label
 from tornado_rt.work import clean_text
@@ -46,6 +47,7 @@ def configure_logging(level: str) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _add_trace,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             _describe_error,
@@ -85,6 +87,7 @@ def logging_in_host() -> Iterator[None]:
             processors=[
                 structlog.stdlib.filter_by_level,
                 structlog.contextvars.merge_contextvars,
+                _add_trace,
                 _describe_error,
                 structlog.dev.ConsoleRenderer(
                     colors=False, pad_event_to=0, exception_formatter=plain
@@ -127,6 +130,12 @@ def _describe_error(_: object, __: str, event: structlog.typing.EventDict) -> An
     if isinstance(error, BaseException):
         text = clean_text(error, MAX_ERROR_LENGTH)
         event["error"] = f"{type(error).__name__}: {text}".removesuffix(": ")
+    return event
+
+
+def _add_trace(_: object, __: str, event: structlog.typing.EventDict) -> Any:
+    """Name the trace and the span that the line belongs to, where some are recorded."""
+    event.update(tracing.ids())
     return event
 
 

@@ -38,6 +38,7 @@ from tornado_rt.protocol import Cursor
 from tornado_rt.request_id import HEADER as REQUEST_ID
 from tornado_rt.request_id import request_id_of
 from tornado_rt.tickets import Tickets
+from tornado_rt.tracing import Served, serving, template_of
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +51,7 @@ Authenticate = Callable[[HTTPServerRequest], Identity | Awaitable[Identity | Non
 CORS_HEADERS = "Authorization, Content-Type, Last-Event-ID, Idempotency-Key, X-Request-Id"
 CORS_EXPOSED = "Allow, ETag, Link, Location, Retry-After, WWW-Authenticate, X-Request-Id"
 CORS_SECONDS = 7200
+NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD
 # A list of header names, as a preflight asks for (RFC 9110 section 5.6.2).
 TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 HEADER_NAMES = re.compile(rf"{TOKEN}(?:[ \t]*,[ \t]*{TOKEN})*")
@@ -97,6 +99,9 @@ class BaseHandler(RequestHandler):
     _deadline: asyncio.TimerHandle | None = None
     _body_bytes = 0
     _request_id = ""
+    # Whether its address is one of ours, which spans are named by.
+    has_route = True
+    _span: Served | None = None
 
     @property
     def hub(self) -> Hub:
@@ -132,6 +137,8 @@ class BaseHandler(RequestHandler):
         """Check the bounds, then the credentials, all before the body comes."""
         self.settings["under_way"].add(self)
         bind_contextvars(request_id=self.request_id)
+        if not self.is_probe:
+            self._span = serving(self.request, self._route, self.request_id)
         if self.limited:
             self._limit_rate()
         self._check_size(announced_bytes(self.request))
@@ -174,13 +181,15 @@ class BaseHandler(RequestHandler):
         self._refuse_late(Problem(503, "the server stops; try again", retry_after=1), task)
 
     def detach(self) -> IOStream:
-        """Hand over the stream. What is open then has no deadline."""
+        """Hand over the stream. What is open then has no deadline, and no span."""
         self._stop_deadline()
+        self._end_span()
         return super().detach()
 
     def on_finish(self) -> None:
-        """Give up the deadline."""
+        """Give up the deadline, and end the span."""
         self._stop_deadline()
+        self._end_span()
 
     def on_connection_close(self) -> None:
         """Give up the body. What is at work is still bounded by its deadline."""
@@ -312,6 +321,18 @@ class BaseHandler(RequestHandler):
         self.send_error(503, exc_info=(Problem, problem, None))
         task.cancel()
 
+    def _route(self) -> str:
+        """Return the template of the address, "" where there is none."""
+        if not self.has_route:
+            return ""
+        # mypy takes no class for something that can be hashed.
+        own: Any = type(self)
+        return template_of(self.request.path, self.path_args, _names_of(own))
+
+    def _end_span(self) -> None:
+        if self._span is not None:
+            self._span.end(self.get_status())
+
     def _limit_rate(self) -> None:
         limiter: RateLimiter = self.settings["rate_limiter"]
         wait = limiter.wait(self.address)
@@ -402,6 +423,8 @@ class BaseHandler(RequestHandler):
             self.current_user = await identity
             if self.current_user is not None:
                 bind_contextvars(user_id=self.current_user.user_id)
+                if self._span is not None:
+                    self._span.name_user(self.current_user.user_id)
         except (AuthError, KeysUnavailable, *STORE_ERRORS) as error:
             self.credentials_error = error
 
@@ -560,6 +583,17 @@ def refuse_without_folder(settings: dict[str, Any]) -> None:
 
 
 @functools.cache
+def _names_of(handler: Any) -> Sequence[str]:
+    """Return the names of what the methods of a handler get of an address."""
+    named = (
+        [one.name for one in inspect.signature(method).parameters.values() if one.kind is NAMED]
+        for method in (getattr(handler, verb.lower()) for verb in handler.SUPPORTED_METHODS)
+    )
+    # Without `self`.
+    return max(named, key=len)[1:]
+
+
+@functools.cache
 def _methods_of(handler: Any) -> Sequence[str]:
     """Return the methods that a handler has."""
     unimplemented = RequestHandler._unimplemented_method
@@ -572,6 +606,7 @@ class NotFoundHandler(BaseHandler):
     """404 as a problem document, for every address that is not ours."""
 
     identifies = False
+    has_route = False
 
     async def prepare(self) -> None:
         """Answer before the body comes."""

@@ -22,6 +22,8 @@ from tornado_rt.work import Kind
 ENDED = {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.DEAD}
 # The queue counts also attempts that only found an earlier delivery of their key under way.
 MOST_ATTEMPTS = 10**9
+# As many are looked at.
+MOST_RECENT = 100
 NOTHING_YET = b'"progress":0.0'
 
 
@@ -122,6 +124,14 @@ class Deliveries:
     async def find(self, kind: str, unique: str) -> Task | None:
         """Return the delivery of this `unique`, as a task; None when none is kept."""
         return await self.queue.get_task(digest_of(kind, unique))
+
+    async def recent(self, kind: str, user_id: str, since: float) -> Sequence[Task]:
+        """Return the deliveries of a user that were added since a time, the newest `MOST_RECENT`.
+
+        `since`: seconds since the epoch.
+        """
+        page = await self.queue.list_tasks(user_id, kind=kind, since=since, limit=MOST_RECENT)
+        return page.items
 
     async def again(self, kind: str, unique: str) -> None:
         """Deliver once more what has ended, after nothing else.

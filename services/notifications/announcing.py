@@ -54,7 +54,8 @@ class Announcer:
         assert self.notifications is not None
         while True:
             try:
-                await self.notifications.create(
+                # An attempt has one span, however many users there are.
+                await self.notifications.store(
                     request.draft(user_id), wording=request.wording, once=once
                 )
             except NoTurn as error:

@@ -25,12 +25,15 @@ from tornado_rt.protocol import (
     Message,
     MessageType,
 )
+from tornado_rt.tracing import sending
 from tornado_rt.turns import NoTurn
 from tornado_rt.work import clean_text
 
 log = structlog.get_logger(__name__)
 
 REASON_LENGTH = 300
+# As spans name it.
+NOTIFICATION = "notification"
 
 
 class Writing(Parts):
@@ -50,6 +53,18 @@ class Writing(Parts):
         off between the two. Raise NotStorable, TemplateRefused, SentBefore, NoTurn, or PyMongoError
         while MongoDB is away.
         """
+        with sending(NOTIFICATION, message_id=event_id or ""):
+            return await self.store(draft, event_id=event_id, wording=wording, once=once)
+
+    async def store(
+        self,
+        draft: NotificationDraft,
+        *,
+        event_id: str | None = None,
+        wording: Wording | None = None,
+        once: Once | None = None,
+    ) -> Notification:
+        """Do the same as a part of what is recorded already. Raise as `create`."""
         print_ = None
         if once is not None:
             event_id, print_ = once.event_id(draft.user_id), once.print
@@ -77,8 +92,9 @@ class Writing(Parts):
         drafts = list(map(request.draft, request.recipients))
         if len(drafts) == 1:
             return [await self.create(drafts[0], wording=wording, once=once)]
-        calls = (self.create(draft, wording=wording, once=once) for draft in drafts)
-        return list(await asyncio.gather(*calls))
+        with sending(NOTIFICATION, count=len(drafts)):
+            calls = (self.store(draft, wording=wording, once=once) for draft in drafts)
+            return list(await asyncio.gather(*calls))
 
     async def known_users(self) -> list[str]:
         """Return all users who ever got a notification."""

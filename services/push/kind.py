@@ -49,8 +49,10 @@ class Pusher:
         self._still_unread = still_unread
         self._ttl = ttl_seconds
 
-    async def run(self, params: PushParams, run: Run) -> dict[str, int]:
+    async def run(self, params: PushParams, run: Run) -> dict[str, Any]:
         """Push; return how many got it, and of how many the subscription is gone or refused it.
+
+        With the last `answer` of those that did not get it, if there are some.
 
         Raise Retry when a push service asks for it, TaskError when all have refused.
         """
@@ -95,7 +97,7 @@ class Pusher:
             log.info("push_subscription_gone", **about)
         if answer.outcome is Outcome.REFUSED:
             log.warning("push_refused", **about, reason=answer.reason)
-        return answer.outcome.value
+        return f"{answer.outcome.value}: {answer.reason}"
 
 
 def push_kind(pusher: Pusher) -> Kind:
@@ -119,7 +121,7 @@ def _takes(subscription: Subscription, params: PushParams) -> bool:
     return host != NEVER_SILENT and not host.endswith(f".{NEVER_SILENT}")
 
 
-def _settle(told: list[Any]) -> dict[str, int]:
+def _settle(told: list[Any]) -> dict[str, Any]:
     """Return the counts. Raise what the attempt ends with."""
     for one in told:
         if isinstance(one, BaseException) and not isinstance(one, _Later):
@@ -130,10 +132,17 @@ def _settle(told: list[Any]) -> dict[str, int]:
         raise Retry(later[0].reason, max(delays, default=None))
     counts = _counted(told)
     if counts["refused"] and not counts["sent"]:
-        raise TaskError("every push service has refused it")
+        raise TaskError(f"every push service has refused it: {counts['answer']}")
     return counts
 
 
-def _counted(outcomes: list[str]) -> dict[str, int]:
+def _counted(told: list[str]) -> dict[str, Any]:
+    """Return the counts of outcomes, each with its reason behind a colon."""
+    # An earlier version has kept the outcome alone.
+    outcomes = [one.partition(": ") for one in told]
     names = (Outcome.SENT, Outcome.GONE, Outcome.REFUSED)
-    return {name.value: outcomes.count(name.value) for name in names}
+    counts: dict[str, Any] = {
+        name.value: sum(outcome == name for outcome, _, _ in outcomes) for name in names
+    }
+    others = [reason or outcome for outcome, _, reason in outcomes if outcome != Outcome.SENT]
+    return counts | ({"answer": others[-1]} if others else {})

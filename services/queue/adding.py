@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import attrs
 import orjson
 from redis.exceptions import ResponseError, TimeoutError
 
@@ -15,6 +16,7 @@ from services.queue.jobs import pack_job
 from services.queue.models import Batch, Estimate, NewTask, Once, Task
 from services.queue.replies import new_task, read_batch, read_estimate, read_task
 from services.queue.terms import task_terms
+from tornado_rt.tracing import sending
 
 # A script puts at least this many tasks into the line in a second, also where memory is short.
 TASKS_PER_SECOND = 200
@@ -32,6 +34,7 @@ ID_CHARACTERS = b"abcdefghijklmnopqrstuvwxyz234567" * 8
 EXPECTED_SECONDS = 60.0
 # When a task is made and its number: the script fills them in.
 FILLED_IN = ("", "")
+NO_TRACE: Mapping[str, str] = {}
 
 
 class Adding(QueueAccess):
@@ -57,19 +60,21 @@ class Adding(QueueAccess):
         unique, fields = _timed_fields(user_id, new, delay, run_at)
         if once is not None:
             fields |= _once_fields(user_id, once, "once")
-        reply = self._unless_refused(
-            await self.scripts.run_grouped(
-                "enqueue",
-                {
-                    "waiting": self.max_waiting_per_user,
-                    "seconds": self.idempotency_seconds,
-                    "keys": self.idempotency_keys_per_user,
-                    "kept": self.kept_per_user,
-                },
-                {**task_fields(user_id, new, task_id, unique=unique), **fields},
-                plans,
+        with sending(new.kind, message_id=task_id) as trace:
+            made = task_fields(user_id, new, task_id, unique=unique, trace=trace)
+            reply = self._unless_refused(
+                await self.scripts.run_grouped(
+                    "enqueue",
+                    {
+                        "waiting": self.max_waiting_per_user,
+                        "seconds": self.idempotency_seconds,
+                        "keys": self.idempotency_keys_per_user,
+                        "kept": self.kept_per_user,
+                    },
+                    {**made, **fields},
+                    plans,
+                )
             )
-        )
         self.sent_plans.note(plans)
         if len(reply) > NEW_FIELDS:
             return read_task(reply)
@@ -90,27 +95,24 @@ class Adding(QueueAccess):
         Raise QueueFull; KeyReused as `enqueue_task` does.
         """
         batch_id, kind, plans = batch_id or new_id(), tasks[0].kind, self.sent_plans.missing(tasks)
-        items = []
-        for number, new in enumerate(tasks, 1):
-            one = task_fields(user_id, new, f"{batch_id}-{number}", batch_id, notify=notify_each)
-            items.append(one)
-            if number % PACKED_AT_ONCE == 0:
-                await asyncio.sleep(0)
-        reply = await self._run_patiently(
-            "create_batch",
-            len(tasks),
-            id=batch_id,
-            user=user_id,
-            kind=kind,
-            head=_head({"batch_id": batch_id, "kind": kind}),
-            waiting=self.max_waiting_per_user,
-            **_once_fields(user_id, once, "key"),
-            seconds=self.idempotency_seconds,
-            keys=self.idempotency_keys_per_user,
-            tasks=items,
-            plans=plans,
-        )
-        batch = read_batch(self._unless_refused(reply))
+        with sending(kind, batch_id=batch_id, count=len(tasks)) as trace:
+            reply = await self._run_patiently(
+                "create_batch",
+                len(tasks),
+                id=batch_id,
+                user=user_id,
+                kind=kind,
+                head=_head({"batch_id": batch_id, "kind": kind}),
+                waiting=self.max_waiting_per_user,
+                **_once_fields(user_id, once, "key"),
+                seconds=self.idempotency_seconds,
+                keys=self.idempotency_keys_per_user,
+                tasks=await _batch_fields(
+                    user_id, tasks, batch_id, notify=notify_each, trace=trace
+                ),
+                plans=plans,
+            )
+            batch = read_batch(self._unless_refused(reply))
         self.sent_plans.note(plans)
         return batch
 
@@ -178,6 +180,18 @@ def new_id() -> str:
     return secrets.token_bytes(16).translate(ID_CHARACTERS).decode()
 
 
+async def _batch_fields(
+    user_id: str, tasks: Sequence[NewTask], batch_id: str, **told: Any
+) -> list[dict[str, Any]]:
+    """Return the tasks of a batch as the scripts take them; others are served meanwhile."""
+    items = []
+    for number, new in enumerate(tasks, 1):
+        items.append(task_fields(user_id, new, f"{batch_id}-{number}", batch_id, **told))
+        if number % PACKED_AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return items
+
+
 def _head(fields: Mapping[str, Any]) -> bytes:
     return orjson.dumps(fields)[1:-1]
 
@@ -190,8 +204,12 @@ def task_fields(
     *,
     unique: str = "",
     notify: bool | None = None,
+    trace: Mapping[str, str] = NO_TRACE,
 ) -> dict[str, Any]:
-    """Return a new task as the scripts take it (lib/add.lua); `notify` wins over its own."""
+    """Return a new task as the scripts take it (lib/add.lua); `notify` wins over its own.
+
+    `trace`: the headers that name the span that sends it.
+    """
     head = {**new.shown, "task_id": task_id, "kind": new.kind, "label": new.job.label}
     if batch_id:
         head["batch_id"] = batch_id
@@ -215,7 +233,7 @@ def task_fields(
         new.plan.digest if new.plan else "",
         _head(head),
         new.first,
-        pack_job(new.job),
+        pack_job(attrs.evolve(new.job, trace=trace) if trace else new.job),
     ]
     return {"id": task_id, "made": made, "terms": task_terms(new.job)}
 

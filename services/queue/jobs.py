@@ -6,6 +6,7 @@ import attrs
 import orjson
 
 from services.queue.models import Job
+from tornado_rt.work.attempts.tracing import trace_of
 
 # In the order in which a job is packed; a label has none.
 DEFAULTS = attrs.asdict(Job(label=""), recurse=False) | {"label": None}
@@ -32,6 +33,8 @@ def unpack_job(blob: bytes) -> Job:
         raise ValueError("its parameters are no object")
     tags = known.get("tags", ())
     known["tags"] = tuple(tags) if isinstance(tags, list) else ()
+    if "trace" in known:
+        known["trace"] = trace_of(known["trace"])
     return Job(**known)
 
 

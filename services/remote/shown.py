@@ -35,6 +35,7 @@ def show_task(
             "attempt": task.attempt,
             "params": job.params,
             "tags": job.tags,
+            **job.trace,
             "timeout": job.timeout or facts.get("timeout", 0.0),
             "budget_seconds": job.budget_seconds or None,
             "budget_left": left,

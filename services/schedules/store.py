@@ -1,6 +1,7 @@
 """Schedules in Redis, under the prefix of their queue."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -9,6 +10,7 @@ import structlog
 from services.queue import NewTask, QueueService
 from services.queue.service import task_fields
 from services.schedules.models import BETWEEN, Definition, Overlap, State, Stored
+from tornado_rt.tracing import sending
 
 log = structlog.get_logger(__name__)
 
@@ -161,20 +163,21 @@ class ScheduleStore:
         new, plans = firing.new, {}
         if new is not None and new.plan is not None:
             plans[new.plan.digest] = new.plan.text
-        reply = await self._scripts.run(
-            "fire",
-            name=firing.id,
-            definition=firing.definition,
-            expected=False if firing.expected is None else firing.expected,
-            next=False if firing.next_time is None else firing.next_time,
-            overlap=firing.overlap.value,
-            tasks=[_occasion_fields(firing, one) for one in firing.occasions],
-            dropped=firing.dropped,
-            why=firing.why,
-            plans=plans,
-            waiting=self._queue.max_waiting_per_user,
-            kept=self._queue.kept_per_user,
-        )
+        with _sending(firing) as trace:
+            reply = await self._scripts.run(
+                "fire",
+                name=firing.id,
+                definition=firing.definition,
+                expected=False if firing.expected is None else firing.expected,
+                next=False if firing.next_time is None else firing.next_time,
+                overlap=firing.overlap.value,
+                tasks=[_occasion_fields(firing, one, trace) for one in firing.occasions],
+                dropped=firing.dropped,
+                why=firing.why,
+                plans=plans,
+                waiting=self._queue.max_waiting_per_user,
+                kept=self._queue.kept_per_user,
+            )
         if reply == b"changed":
             raise Changed
         return Fired() if reply == b"fired" else Fired(int(reply[0]), reply[1].decode())
@@ -197,9 +200,21 @@ def _write_fields(write: Write) -> dict[str, Any]:
     return fields if write.off is None else {**fields, "off": write.off}
 
 
-def _occasion_fields(firing: Firing, occasion: Occasion) -> dict[str, Any]:
+def _sending(firing: Firing) -> contextlib.AbstractContextManager[Mapping[str, str]]:
+    """Record that tasks are sent, if some are."""
+    if firing.new is None or not firing.occasions:
+        return contextlib.nullcontext({})
+    made = firing.occasions
+    if len(made) == 1:
+        return sending(firing.new.kind, message_id=made[0].task_id)
+    return sending(firing.new.kind, count=len(made))
+
+
+def _occasion_fields(
+    firing: Firing, occasion: Occasion, trace: Mapping[str, str]
+) -> dict[str, Any]:
     assert firing.new is not None
-    fields = task_fields(firing.user_id, firing.new, occasion.task_id)
+    fields = task_fields(firing.user_id, firing.new, occasion.task_id, trace=trace)
     return {**fields, "at": occasion.at, "run_at": occasion.run_at}
 
 

@@ -15,6 +15,7 @@ from tornado.simple_httpclient import HTTPTimeoutError, SimpleAsyncHTTPClient
 
 from services.webhooks.addresses import CheckedResolver, NotPublic, check_address
 from tornado_rt.bounds import OutOfBounds
+from tornado_rt.tracing import calling
 from tornado_rt.work import clean_text
 
 log = structlog.get_logger(__name__)
@@ -78,18 +79,30 @@ class Poster:
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """Post JSON once; raise nothing but a cancellation."""
         began = time.monotonic()
-        heads: list[str] = []
         try:
             check_address("url", url)
+        except (NotPublic, OutOfBounds) as error:
+            return _failure(error)
+        with calling("POST", url) as call:
+            reply, kind = await self._try(url, {**headers, **call.headers}, body)
+            call.answered(reply.status, kind)
+        return attrs.evolve(reply, seconds=round(time.monotonic() - began, 3))
+
+    async def _try(self, url: str, headers: Mapping[str, str], body: bytes) -> tuple[Reply, str]:
+        """Return what came of a post, and the type of its error, "" for none."""
+        heads: list[str] = []
+        try:
             async with asyncio.timeout(self._timeout):
                 response = await self._client.fetch(self._request(url, headers, body, heads))
-            reply = Reply(status=response.code)
+            return Reply(status=response.code), ""
         except Exception as error:
-            status = _status_of(heads)
-            # Cut off in the body of a good answer: the event has come.
-            reply = Reply(status=status) if 200 <= status < 300 else _failure(error)
             log.debug("post_failed", error=clean_text(error, REASON_LENGTH))
-        return attrs.evolve(reply, seconds=round(time.monotonic() - began, 3))
+            status = _status_of(heads)
+            if 200 <= status < 300:
+                # Cut off in the body of a good answer: the event has come.
+                return Reply(status=status), ""
+            reply = _failure(error)
+            return reply, str(reply.status or type(error).__name__)
 
     def _request(
         self, url: str, headers: Mapping[str, str], body: bytes, heads: list[str]

@@ -6,6 +6,7 @@ from typing import Any
 
 from services.kinds import RESERVED
 from services.queue import Noted, TaskState
+from services.why.away import away
 from services.why.causes import cause_of, end_of, is_elsewhere, variables_of
 from services.why.gathering import Facts
 from services.why.hearing import (
@@ -36,6 +37,7 @@ def chain_of(facts: Facts) -> list[Told]:
         *_told(facts),
         *_devices(facts),
         *_posts(facts),
+        *away(facts),
     ]
     now = facts.queue.now
     return sorted(found, key=lambda one: now if one.at is None else one.at)

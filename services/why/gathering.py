@@ -10,11 +10,12 @@ import structlog
 from pymongo.errors import PyMongoError
 from redis.exceptions import RedisError
 
+from services.channels import EMAIL, PUSH
 from services.notifications import NotificationService
 from services.notifications.reading import EventTold
 from services.outbox import Found
 from services.progress import PlanBook
-from services.queue import QueueService, TaskFacts, TaskState
+from services.queue import QueueService, Task, TaskFacts, TaskState
 from services.webhooks import Posted, WebhookService
 from tornado_rt.devices import DeviceRecord, Devices
 from tornado_rt.turns import NoTurn
@@ -25,6 +26,8 @@ T = TypeVar("T")
 
 # How long MongoDB may take to say what its user was told [s].
 STORE_SECONDS = 2.0
+# How much later than Redis's the clock of a server may be [s].
+CLOCKS_SECONDS = 60.0
 ENDS = {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.DEAD}
 # Looks for the entry of an event [by its id] that ended then [s since the epoch].
 FindEntry = Callable[[str, float], Awaitable[Found | None]]
@@ -35,8 +38,9 @@ class Facts:
     """What is known of a task.
 
     `shown` is its snapshot with its steps, `told` the notification of its end, `entry` that of its
-    end in the outbox. `is_store_away`: MongoDB has not said. `visibility` is how long a lease lasts
-    [s]. `sees_all`: the reader may know tasks of others.
+    end in the outbox, `away` the deliveries of its notification by push and mail. `is_store_away`:
+    MongoDB has not said. `visibility` is how long a lease lasts [s]. `sees_all`: the reader may
+    know tasks of others.
     """
 
     queue: TaskFacts
@@ -44,6 +48,7 @@ class Facts:
     told: EventTold | None = None
     entry: Found | None = None
     posts: Sequence[Posted] = ()
+    away: Sequence[Task] = ()
     devices: Sequence[DeviceRecord] = ()
     is_store_away: bool = False
     visibility: float = 300.0
@@ -92,17 +97,28 @@ class Gatherer:
             self._webhooks.posts_of(task.user_id, known.event_id)
         )
         entry = None if told else await self._find_entry(known.event_id, task.ended_at)
+        away = () if told is None else await self._deliveries_of(told)
         return attrs.evolve(
             facts,
             told=told,
             entry=entry,
             posts=posts or (),
+            away=away,
             is_store_away=is_away or posts_away,
         )
 
     async def of_event(self, user_id: str, event_id: str) -> tuple[EventTold | None, bool]:
         """Return what a user was told of an event, and whether MongoDB did not say."""
         return await self._of_store(self._notifications.of_event(user_id, event_id))
+
+    async def _deliveries_of(self, told: EventTold) -> list[Task]:
+        """Return the deliveries of a notification to who is away, as far as they are kept."""
+        notification, deliveries = told.notification, self._webhooks.deliveries
+        since = notification.created_at.timestamp() - CLOCKS_SECONDS
+        found = [
+            await deliveries.recent(kind, notification.user_id, since) for kind in (PUSH, EMAIL)
+        ]
+        return [one for part in found for one in part if _is_about(one, notification.id)]
 
     async def _of_store(self, asked: Awaitable[T]) -> tuple[T | None, bool]:
         try:
@@ -113,3 +129,9 @@ class Gatherer:
                 raise
             log.info("why_without_store", error=error)
             return None, True
+
+
+def _is_about(delivery: Task, notification_id: str) -> bool:
+    """Say whether a delivery tells of a notification: a push names one, a mail several."""
+    params = delivery.params
+    return notification_id in (params.get("notification_id"), *params.get("ids", ()))

@@ -25,6 +25,7 @@ from services.progress.stores import RedisProgressStore, Tracked
 from services.queue import Outcome
 from services.worker.legacy_child import run_handler
 from settings import Settings
+from tornado_rt.tracing import carrying
 from tornado_rt.work import LeaseLost, Told
 from tornado_rt.work.attempts.channel import NOT_OURS, BadMessage, Channel
 from tornado_rt.work.attempts.endings import Ending, text_of_error
@@ -160,12 +161,14 @@ class ProcessHandler:
         self._path = path
         self._settings = settings
         self._rules = rules
-        modules = [run_handler.__module__, path.partition(":")[0]]
+        self._carry, carry_modules = carrying(settings)
+        modules = [run_handler.__module__, path.partition(":")[0], *carry_modules]
         self._processes = TaskProcesses(modules, rules.result_bytes)
 
     async def __call__(self, task: AnalysisTask, tracker: RedisProgressTracker) -> Ending:
         """Run to the end; cancelled, end the process."""
-        arguments = (self._path, self._settings, self._rules, task, tracker.steps)
+        steps, carried = tracker.steps, self._carry()
+        arguments = (self._path, self._settings, self._rules, task, steps, carried)
 
         async def follow(channel: Channel) -> Ending:
             return await self._follow(channel, tracker)

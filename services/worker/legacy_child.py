@@ -12,6 +12,7 @@ from tornado_rt.work import LeaseLost, Told
 from tornado_rt.work.attempts.child import Pipe, enter, fields_of, outcome_of
 from tornado_rt.work.attempts.fork_guard import end_if_forked
 from tornado_rt.work.attempts.target import Rules
+from tornado_rt.work.attempts.tracing import Carried
 
 
 def run_handler(
@@ -20,15 +21,19 @@ def run_handler(
     rules: Rules,
     task: AnalysisTask,
     steps: list[Step],
+    carried: Carried | None,
     connection: Connection,
 ) -> None:
-    """Run `MODULE:FUNCTION` of (task, progress), and send what comes of it."""
+    """Run `MODULE:FUNCTION` of (task, progress) in a carried trace; send what comes of it."""
     cancelling = enter()
     process = os.getpid()
     pipe = Pipe(connection, cancelling)
     progress = PipeProgress(steps, pipe)
-    ending = outcome_of(lambda: import_function(path, settings)(task, progress), rules, cancelling)
-    end_if_forked(process)
+    with carried or contextlib.nullcontext():
+        ending = outcome_of(
+            lambda: import_function(path, settings)(task, progress), rules, cancelling
+        )
+        end_if_forked(process)
     with contextlib.suppress(LeaseLost):
         pipe.send("ending", fields_of(ending))
 

@@ -6,6 +6,7 @@ from services.analysis import AnalysisKind
 from services.worker.legacy import LegacyTarget, ProcessHandler, handler_of
 from services.worker.loading import HandlerError, KindLoader, import_function
 from settings import Settings
+from tornado_rt.tracing import carrying
 from tornado_rt.work import Kind
 from tornado_rt.work.attempts.backoff import Backoff
 from tornado_rt.work.attempts.kind_target import KindTarget
@@ -42,6 +43,7 @@ def legacy_target(path: str, settings: Settings) -> LegacyTarget:
 def kind_target(kind: Kind, settings: Settings) -> KindTarget:
     """Return what runs a kind as the settings say. Raise ValueError for one without a handler."""
     load = None
+    carry, carry_modules = carrying(settings)
     if settings.worker_processes and kind.function is not None:
         load = KindLoader(kind.function.__module__, settings)
     return KindTarget(
@@ -49,6 +51,8 @@ def kind_target(kind: Kind, settings: Settings) -> KindTarget:
         timeout_seconds=settings.task_timeout_seconds,
         result_bytes=settings.task_result_bytes,
         load=load,
+        carry=carry,
+        carry_modules=carry_modules,
     )
 
 

@@ -21,6 +21,7 @@ from tornado_rt.jobs import Jobs
 from tornado_rt.metrics import Metrics
 from tornado_rt.protocol import Cursor, Message, MessageType
 from tornado_rt.redis import is_outage
+from tornado_rt.tracing import attempt_spans
 from tornado_rt.work.attempts.attempt import Attempt
 from tornado_rt.work.attempts.endings import HANDED_BACK, Ending, one_line
 from tornado_rt.work.attempts.lessons import Forecasts
@@ -28,6 +29,7 @@ from tornado_rt.work.attempts.link import Link, Reporter
 from tornado_rt.work.attempts.outages import OUTAGE_SECONDS, Outages
 from tornado_rt.work.attempts.target import BadParams, Target
 from tornado_rt.work.attempts.threads import ABANDON_SECONDS
+from tornado_rt.work.attempts.tracing import outcome_name
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +69,7 @@ class Worker:
         self._outages = Outages(is_outage)
         metrics = metrics or Metrics()
         self._outcomes = Outcomes(metrics)
+        self._spans = attempt_spans(worker_id)
         self._reporter = Reporter(metrics.progress_writes.inc)
         # As others are told of it.
         self._info = {
@@ -158,7 +161,10 @@ class Worker:
         told = {"task_id": claim.task.task_id, "kind": claim.task.kind}
         try:
             # All that is logged in the attempt says of which task it is.
-            with bound_contextvars(user_id=claim.task.user_id, attempt=claim.task.attempt, **told):
+            with (
+                bound_contextvars(user_id=claim.task.user_id, attempt=claim.task.attempt, **told),
+                self._spans.begun(claim),
+            ):
                 attempt = Attempt(self._targets[claim.task.kind], link, self._over)
         except BadParams as error:
             self._refuse(claim, one_line(f"bad params: {error}"))
@@ -168,6 +174,7 @@ class Worker:
         self._upkeep.hold(attempt)
 
     def _refuse(self, claim: Claim, error: str) -> None:
+        self._spans.ended(claim, Outcome.FAILED)
         ack = Ack(claim.task.task_id, claim.token, Outcome.FAILED, error=error)
         self._claims.hand_in(ack, self._outcomes.ended(claim, 0.0))
         self._slots.look()
@@ -177,7 +184,11 @@ class Worker:
         if self._attempts.get(attempt.task_id) is attempt:
             del self._attempts[attempt.task_id]
         self._upkeep.let_go(attempt)
-        if ending is HANDED_BACK or (ending.cancelled and self._stopping):
+        handed_back = ending is HANDED_BACK or (ending.cancelled and self._stopping)
+        self._spans.ended(
+            attempt.claim, outcome_name(ending, attempt.cancelled, handed_back=handed_back)
+        )
+        if handed_back:
             self._handed_back.append(attempt.claim)
         elif (ack := attempt.ack(ending)) is not None:
             self._claims.hand_in(ack, self._outcomes.ended(attempt.claim, attempt.ran))

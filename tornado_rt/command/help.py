@@ -19,6 +19,7 @@ from tornado_rt.command.program import Program
 SERVER = "Server"
 GROUPS: Mapping[str, tuple[str, ...]] = {
     SERVER: ("request_grace",),
+    "Traces": ("traces",),
     "Stores": ("redis_", "mongodb_"),
     "Tokens": ("jwt_", "ticket_", "max_tickets_", "demo_login"),
     "Connections": (

@@ -34,6 +34,7 @@ from tornado_rt.mongo import BadMongodbUrl, leave_threads
 from tornado_rt.redis import BadRedisUrl
 from tornado_rt.secret import SecretError
 from tornado_rt.stores import StoreError
+from tornado_rt.tracing import TracesUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +75,7 @@ def main(arguments: list[str], program: Program) -> int:
     except (
         *(SecretError, HandlerError, BadRedisUrl, BadMongodbUrl, OutOfBounds),
         *(CommandFault, LimitsRefused, NotPurged, BadAddress, NoToken, BadFolder, CannotListen),
+        TracesUnavailable,
     ) as error:
         program.complain(error)
         return BAD_SETTING

@@ -10,6 +10,15 @@ from tornado_rt.work.attempts.models import Ack, Asked, Claim, Job, Kept, Outcom
 from tornado_rt.work.attempts.outages import Outages
 from tornado_rt.work.attempts.target import BadParams, Target
 from tornado_rt.work.attempts.threads import ABANDON_SECONDS
+from tornado_rt.work.attempts.tracing import (
+    Carry,
+    NoSpans,
+    attempt_spans,
+    carry,
+    carry_nothing,
+    outcome_name,
+    trace_of,
+)
 from tornado_rt.work.kind import Kind
 from tornado_rt.work.notes import Question
 from tornado_rt.work.params.loading import KindError, kind_faults, load_kinds
@@ -24,6 +33,7 @@ __all__ = [
     "Asked",
     "Attempt",
     "BadParams",
+    "Carry",
     "Claim",
     "Ending",
     "Job",
@@ -32,6 +42,7 @@ __all__ = [
     "KindError",
     "KindTarget",
     "Link",
+    "NoSpans",
     "Outages",
     "Outcome",
     "Plan",
@@ -40,12 +51,17 @@ __all__ = [
     "Target",
     "Task",
     "TaskState",
+    "attempt_spans",
+    "carry",
+    "carry_nothing",
     "guard_tasks",
     "json_of",
     "kind_faults",
     "load_kinds",
     "loop_guarded",
     "one_line",
+    "outcome_name",
     "schema_of",
     "text_of_error",
+    "trace_of",
 ]

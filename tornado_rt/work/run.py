@@ -133,7 +133,8 @@ class Run:
     small dict of JSON that is kept with each report, and is there again on a later attempt. Reports
     raise ValueError while it cannot be kept. `kept`: the results of `once` by name, as JSON;
     `most_bytes` bounds all of them together. `forecast`: what is known of tasks like this one; None
-    knows `expected_seconds` alone. `clock`: in seconds.
+    knows `expected_seconds` alone. `clock`: in seconds. `trace` has the headers `traceparent` and
+    `tracestate` of the trace that the task was sent in, nothing when none was recorded.
     """
 
     def __init__(
@@ -153,8 +154,10 @@ class Run:
         state: Mapping[str, Any] | None = None,
         most_bytes: int = 262_144,
         clock: Callable[[], float] = time.monotonic,
+        trace: Mapping[str, str] | None = None,
     ) -> None:
         self.task_id, self.kind, self.label = task_id, kind, label
+        self.trace: Mapping[str, str] = trace or {}
         self.user_id, self.batch_id, self.attempt = user_id, batch_id, attempt
         self.state: dict[str, Any] = dict(state or {})
         self.status = "processing"

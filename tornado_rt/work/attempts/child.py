@@ -26,6 +26,7 @@ from tornado_rt.work.attempts.models import Kept, Outcome, Task
 from tornado_rt.work.attempts.runs import make_run, read_params
 from tornado_rt.work.attempts.target import Rules
 from tornado_rt.work.attempts.threads import running_loop
+from tornado_rt.work.attempts.tracing import Carried
 from tornado_rt.work.forecast import Forecast
 from tornado_rt.work.handlers import call
 from tornado_rt.work.run import NO_STATE, settled
@@ -50,9 +51,10 @@ def run_kind(
     task: Task,
     kept: Kept,
     forecast: Forecast | None,
+    carried: Carried | None,
     connection: Connection,
 ) -> None:
-    """Run the handler of a kind, and send what comes of it."""
+    """Run the handler of a kind in a carried trace, and send what comes of it."""
     cancelling = enter()
     process = os.getpid()
     sink = PipeSink(connection, cancelling)
@@ -67,8 +69,9 @@ def run_kind(
         assert kind.function is not None
         return call(kind.function, params, run)
 
-    ending = outcome_of(work, rules, cancelling)
-    end_if_forked(process)
+    with carried or contextlib.nullcontext():
+        ending = outcome_of(work, rules, cancelling)
+        end_if_forked(process)
     with contextlib.suppress(LeaseLost):
         sink.end(ending)
 

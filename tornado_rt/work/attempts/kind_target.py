@@ -1,6 +1,6 @@
 """Kinds of work as targets: their handlers run on the loop, in threads, or in processes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tornado_rt.work import Kind, Run
@@ -15,6 +15,7 @@ from tornado_rt.work.attempts.runs import make_run, read_params
 from tornado_rt.work.attempts.talk import KindTalk
 from tornado_rt.work.attempts.target import Rules
 from tornado_rt.work.attempts.threads import LoopWaiter, run_in_thread
+from tornado_rt.work.attempts.tracing import Carry, carry_nothing
 from tornado_rt.work.forecast import Forecast
 from tornado_rt.work.handlers import call
 
@@ -24,7 +25,8 @@ class KindTarget:
 
     `load` imports a kind by its name there: an object that can be pickled. `timeout_seconds` is
     that of a kind without one of its own; 0 is none. `result_bytes` bounds a result as JSON, 0 for
-    any size.
+    any size. `carry` takes the trace of an attempt into its process, which has `carry_modules` from
+    its start.
     """
 
     def __init__(
@@ -34,12 +36,15 @@ class KindTarget:
         timeout_seconds: float = 0.0,
         result_bytes: int = 0,
         load: LoadKind | None = None,
+        carry: Carry = carry_nothing,
+        carry_modules: Sequence[str] = (),
     ) -> None:
         if kind.function is None:
             raise ValueError(f"kind {kind.name!r} has no handler")
         self.kind = kind
         self.function: Callable[..., Any] = kind.function
         self.load = load
+        self.carry = carry
         self.rules = Rules(
             timeout_seconds=kind.timeout or timeout_seconds,
             result_bytes=result_bytes,
@@ -49,7 +54,7 @@ class KindTarget:
         )
         self.processes: TaskProcesses | None = None
         if load is not None:
-            modules = [type(load).__module__, self.function.__module__]
+            modules = [type(load).__module__, self.function.__module__, *carry_modules]
             self.processes = TaskProcesses(modules, result_bytes)
 
     def prepare(self, link: Link) -> "PreparedKind":
@@ -145,5 +150,5 @@ class PreparedKind:
         self._talk = talk = KindTalk(self._link, run.plan, kept, self.rules, run.forecast)
         if run.stopping:
             talk.stop()
-        arguments = (target.load, self.rules, task, kept, forecast)
+        arguments = (target.load, self.rules, task, kept, forecast, target.carry())
         return await processes.run(run_kind, arguments, task.task_id, talk.follow)

@@ -1,6 +1,6 @@
 """The words of a worker and its queue: tasks, claims, and how attempts end."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -56,7 +56,8 @@ class Job:
     """What no script reads of a task: it is handed on as one blob.
 
     `timeout` bounds one attempt, `budget_seconds` all of them together [s]; 0 is no bound of its
-    own. `schedule` is the name of the schedule that made it.
+    own. `schedule` is the name of the schedule that made it. `trace` has the headers that name the
+    span that sent it (W3C Trace Context), nothing while none is recorded.
     """
 
     label: str
@@ -66,6 +67,7 @@ class Job:
     timeout: float = 0.0
     budget_seconds: float = 0.0
     schedule: str = ""
+    trace: Mapping[str, str] = attrs.field(factory=dict)
 
 
 # Without slots, one with so many fields is made in half the time: each enqueue and claim makes one.

@@ -58,6 +58,7 @@ def make_run(
         forecast=forecast,
         kept=kept.results,
         state=_read_state(kept.state),
+        trace=task.job.trace,
         most_bytes=rules.result_bytes,
     )
 

@@ -71,6 +71,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--grace", type=float, default=20.0, metavar="SECONDS", help="of tasks at a stop (20)")
     add("--transport", choices=("auto", "websocket", "http"), default="auto")
     add("--worker-id", metavar="ID", help="by default one of its own for each start")
+    add("--traces", action="store_true", help="record a span of OpenTelemetry for each attempt")
     add("--verbose", action="store_true", help="log more")
     given = parser.parse_args(arguments)
     if not given.url:
@@ -101,6 +102,7 @@ def options(given: argparse.Namespace) -> dict[str, Any]:
         "grace_seconds": given.grace,
         "transport": given.transport,
         "worker_id": given.worker_id,
+        "traces": given.traces,
     }
 
 

@@ -20,6 +20,7 @@ from tornado_rt_client.worker.parts import (
     TaskState,
     json_of,
     schema_of,
+    trace_of,
 )
 
 RELEASED = "released"
@@ -84,6 +85,7 @@ def _read_task(item: Mapping[str, Any]) -> Given:
         tags=tuple(item.get("tags", ())),
         timeout=float(item.get("timeout") or 0.0),
         budget_seconds=budget,
+        trace=trace_of(item),
     )
     task = Task(
         task_id=item["task_id"],

@@ -7,7 +7,14 @@ import attrs
 
 # First, for the modules of authors name it.
 from tornado_rt_client.worker import naming as naming
-from tornado_rt_client.worker.parts import Kind, KindError, KindTarget, kind_faults, load_kinds
+from tornado_rt_client.worker.parts import (
+    Carry,
+    Kind,
+    KindError,
+    KindTarget,
+    kind_faults,
+    load_kinds,
+)
 
 MAIN = "__main__"
 
@@ -52,15 +59,19 @@ class Work:
         return cls(kinds, names)
 
     def targets(
-        self, *, timeout_seconds: float, result_bytes: int, processes: bool
+        self, *, timeout_seconds: float, result_bytes: int, processes: bool, carry: Carry
     ) -> dict[str, KindTarget]:
-        """Return what runs each kind. Raise KindError when a process cannot import it."""
+        """Return what runs each kind; `carry` takes traces into its processes.
+
+        Raise KindError when a process cannot import it.
+        """
         return {
             name: KindTarget(
                 kind,
                 timeout_seconds=timeout_seconds,
                 result_bytes=result_bytes,
                 load=self._loader(kind) if processes else None,
+                carry=carry,
             )
             for name, kind in self.kinds.items()
         }

@@ -12,6 +12,9 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 COPY = "tornado_rt_client._work"
+# The fork server's module changes the process that imports it; that of spans imports OpenTelemetry,
+# which need not be there. No module of kinds names them.
+NOT_NAMED = (".fork_server", ".attempts.spans")
 PACKAGE, NAME = "tornado_rt", "tornado_rt.work"
 
 
@@ -26,8 +29,7 @@ def name_work() -> None:
     sys.modules[PACKAGE], sys.modules[NAME] = package, copy
     setattr(package, NAME.rpartition(".")[2], copy)
     for _, name, _ in pkgutil.walk_packages(copy.__path__, f"{COPY}."):
-        # The fork server's module changes the process that imports it.
-        if not name.endswith(".fork_server"):
+        if not name.endswith(NOT_NAMED):
             sys.modules[NAME + name.removeprefix(COPY)] = importlib.import_module(name)
 
 

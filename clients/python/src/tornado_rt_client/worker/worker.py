@@ -35,12 +35,17 @@ from tornado_rt_client.worker.parts import (
     Ending,
     Kind,
     Link,
+    NoSpans,
     Outages,
     Outcome,
     Reporter,
+    attempt_spans,
+    carry,
+    carry_nothing,
     guard_tasks,
     loop_guarded,
     one_line,
+    outcome_name,
 )
 from tornado_rt_client.worker.remote_queue import RemoteQueue
 from tornado_rt_client.worker.session import Answered, Began, Key, Lost, Session, fault_of
@@ -64,9 +69,12 @@ class Worker:
     with `processes` each in a process of its own. `timeout_seconds` bounds an attempt of a kind
     that has no bound of its own. At a stop tasks get `grace_seconds`; then they are handed back.
     `transport` is "websocket", "http", or "auto": HTTP where WebSockets do not get through. `ssl`
-    is for a server with a certificate of its own.
+    is for a server with a certificate of its own. With `traces` each attempt has a span of
+    OpenTelemetry, in the trace that the task was sent in, recorded by the provider that the program
+    has set; spans that its handler makes are children of it.
 
-    Raise KindError for kinds that cannot be used, ValueError for another invalid argument.
+    Raise KindError for kinds that cannot be used, ValueError for another invalid argument;
+    ModuleNotFoundError for `traces` without the package opentelemetry-api.
     """
 
     def __init__(
@@ -85,6 +93,7 @@ class Worker:
         transport: str = Transport.AUTO,
         ssl: tls.SSLContext | None = None,
         backoff: Backoff | None = None,
+        traces: bool = False,
     ) -> None:
         if not 1 <= concurrency <= MOST_SLOTS:
             raise ValueError(f"concurrency is from 1 to {MOST_SLOTS}, not {concurrency}")
@@ -109,8 +118,12 @@ class Worker:
                     "the schedules of kind %r are kept by servers that load it", kind.name
                 )
         self._targets = work.targets(
-            timeout_seconds=timeout_seconds, result_bytes=0, processes=processes
+            timeout_seconds=timeout_seconds,
+            result_bytes=0,
+            processes=processes,
+            carry=carry if traces else carry_nothing,
         )
+        self._spans = attempt_spans(self.worker_id) if traces else NoSpans()
         self._wanted = asyncio.Event()
         self._session = Session(
             self.worker_id,
@@ -231,8 +244,10 @@ class Worker:
         target.rules = attrs.evolve(target.rules, result_bytes=self._session.result_bytes)
         link = Link(RemoteQueue(self._session, given), claim, self._reporter, self._outages)
         try:
-            attempt = Attempt(target, link, functools.partial(self._over, given.key))
+            with self._spans.begun(claim):
+                attempt = Attempt(target, link, functools.partial(self._over, given.key))
         except BadParams as error:
+            self._spans.ended(claim, Outcome.FAILED)
             reason = one_line(f"bad params: {error}")
             self._end(Ack(claim.task.task_id, claim.token, Outcome.FAILED, error=reason))
             return
@@ -243,6 +258,8 @@ class Worker:
         self._attempts.pop(key, None)
         self._moved.set()
         handed_back = ending is HANDED_BACK or (ending.cancelled and self._stopped.is_set())
+        outcome = outcome_name(ending, attempt.cancelled, handed_back=handed_back)
+        self._spans.ended(attempt.claim, outcome)
         ack = None if handed_back else attempt.ack(ending)
         if ack is None:
             self._session.release(key)
