@@ -15,6 +15,7 @@ from tornado_rt.auth import ADMIN
 from tornado_rt.bounds import OutOfBounds, name_of, number_of
 from tornado_rt.presence import Presence
 from tornado_rt.web import ApiHandler
+from tornado_rt.work.texts import phrase
 
 PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
@@ -111,7 +112,7 @@ class PurgeRequest:
     def __attrs_post_init__(self) -> None:
         place = TAGGED_PLACE if self.tag else PLACE
         if self.after and not place.fullmatch(self.after):
-            raise OutOfBounds("after must be the `next` of another answer")
+            raise OutOfBounds(phrase("after must be the `next` of another answer"))
 
 
 class OperatorHandler(ApiHandler):

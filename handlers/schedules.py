@@ -11,6 +11,7 @@ from tornado_rt.auth import ADMIN
 from tornado_rt.json_body import parse
 from tornado_rt.problems import Problem
 from tornado_rt.web import ApiHandler
+from tornado_rt.work.texts import phrase
 
 PAGE_SIZE = 100
 MAX_PAGE_SIZE = 500
@@ -43,7 +44,7 @@ class ScheduleApiHandler(ApiHandler):
     def of_one(self) -> str:
         """Return whose a schedule is. Raise Problem 403, and 400 where everybody is meant."""
         if (user := self.whose()) is None:
-            raise Problem(400, "user must name one user")
+            raise Problem(400, phrase("user must name one user"))
         return user
 
 

@@ -21,6 +21,7 @@ from tornado_rt.problems import Problem
 from tornado_rt.sockets import RealtimeSocket
 from tornado_rt.streams import EventStreamHandler
 from tornado_rt.web import ApiHandler, BaseHandler
+from tornado_rt.work.texts import phrase
 
 PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200
@@ -92,7 +93,7 @@ def is_dry_run(handler: ApiHandler) -> bool:
     """
     given = handler.get_query_arguments("dry_run")
     if given not in ([], ["true"], ["false"]):
-        raise Problem(422, "dry_run must be true or false")
+        raise Problem(422, phrase("dry_run must be true or false"))
     return given == ["true"]
 
 

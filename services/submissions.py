@@ -11,6 +11,7 @@ from services.webhooks.addresses import check_address
 from settings import Settings
 from tornado_rt.bounds import OutOfBounds, Validator, name_of, number_of, read_moment
 from tornado_rt.json_body import JSON_NAME, MOST_BYTES, MOST_ITEMS
+from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import MOST_KEPT, MOST_SECONDS
 
 KIND_LENGTH = 64
@@ -58,7 +59,13 @@ def moment_within(most_seconds: float) -> Validator:
 
     def validate(_: Any, field: Any, value: str | None) -> None:
         if value is not None and read_moment(field.name, value) > time.time() + most_seconds:
-            raise OutOfBounds(f"{field.name} must be at most {most_seconds:.15g} s from now")
+            raise OutOfBounds(
+                phrase(
+                    "{name} must be at most {most} s from now",
+                    name=field.name,
+                    most=f"{most_seconds:.15g}",
+                )
+            )
 
     return validate
 
@@ -74,12 +81,19 @@ def _check_scope(_: Any, field: Any, value: Any) -> None:
     if value not in SCOPES and not (is_number and 0 < value <= MOST_SCOPE_SECONDS):
         most = f"{MOST_SCOPE_SECONDS:.0f}"
         words = " or ".join(f'"{scope}"' for scope in SCOPES)
-        raise OutOfBounds(f"{field.name} must be {words}, or seconds up to {most}")
+        raise OutOfBounds(
+            phrase(
+                "{name} must be {words}, or seconds up to {most}",
+                name=field.name,
+                words=words,
+                most=most,
+            )
+        )
 
 
 def _check_items(_: Any, field: Any, value: list[Any]) -> None:
     if not value:
-        raise OutOfBounds(f"{field.name} must name one or more")
+        raise OutOfBounds(phrase("{name} must name one or more", name=field.name))
 
 
 @attrs.frozen(kw_only=True)

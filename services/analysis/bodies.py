@@ -17,6 +17,7 @@ from services.submissions import (
 )
 from tornado_rt.bounds import OutOfBounds, name_of, number_of
 from tornado_rt.json_body import MOST_ITEMS
+from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import MOST_SECONDS
 
 _check_symbol = name_of(MAX_SYMBOL)
@@ -24,7 +25,7 @@ _check_symbol = name_of(MAX_SYMBOL)
 
 def _check_symbols(_: Any, field: Any, value: list[str]) -> None:
     if not value:
-        raise OutOfBounds(f"{field.name} must name one or more")
+        raise OutOfBounds(phrase("{name} must name one or more", name=field.name))
 
 
 @attrs.frozen(kw_only=True)

@@ -11,6 +11,7 @@ from tornado_rt import work
 from tornado_rt.bounds import OutOfBounds, name_of, number_of
 from tornado_rt.json_body import MOST_ITEMS
 from tornado_rt.work.attempts.lessons import Outline, key_of
+from tornado_rt.work.texts import phrase
 
 NAME = "analysis"
 # The parameters by which analyses of one plan differ in how long they take.
@@ -30,7 +31,9 @@ class Analyst(StrEnum):
 
 def _check_analysts(_: Any, field: Any, value: list[Analyst]) -> None:
     if not value or len(set(value)) != len(value):
-        raise OutOfBounds(f"{field.name} must name one or more analysts, each once")
+        raise OutOfBounds(
+            phrase("{name} must name one or more analysts, each once", name=field.name)
+        )
 
 
 def _usual_analysts() -> list[Analyst]:

@@ -13,6 +13,7 @@ from services.queue.models import KindEntry, KindState
 from tornado_rt.work import Kind
 from tornado_rt.work.kind import NAME
 from tornado_rt.work.params.faults import short
+from tornado_rt.work.texts import phrase
 
 # The names of kinds of which only the server makes tasks begin so.
 RESERVED = "rt."
@@ -97,7 +98,9 @@ class KindRegistry:
                 known = self._shared[name] = SharedKind(entry)
             except BadEntry as error:
                 self._shared.pop(name, None)
-                raise KindUnknown(f"kind {name} cannot be used: {error}") from None
+                raise KindUnknown(
+                    phrase("kind {name} cannot be used: {error}", name=name, error=error)
+                ) from None
         return known
 
     def _forget_old(self) -> None:

@@ -13,6 +13,7 @@ import attrs
 from services.notifications.fields import check_address
 from tornado_rt.bounds import OutOfBounds
 from tornado_rt.work import clean_line, clean_text
+from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import cut
 
 VARIABLE = r"[a-z][a-z0-9_]{0,63}"
@@ -74,7 +75,7 @@ class Pattern:
         check_address(name, link)
         path = re.split(r"[?#]", link, maxsplit=1)[0]
         if self.names and not DOT_SEGMENTS.isdisjoint(path.split("/")):
-            raise OutOfBounds(f"{name} must not have . or .. between slashes")
+            raise OutOfBounds(phrase("{name} must not have . or .. between slashes", name=name))
         return link
 
     def check_link(self, name: str) -> None:

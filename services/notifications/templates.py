@@ -33,6 +33,8 @@ from tornado_rt.bounds import (
 )
 from tornado_rt.json_body import MOST_BYTES, MOST_ITEMS
 from tornado_rt.work import clean_line
+from tornado_rt.work.params.faults import alternatives, at_place
+from tornado_rt.work.texts import phrase
 
 SETTING = "notification_templates"
 BUILT_IN = Path(__file__).parent / "texts"
@@ -42,6 +44,7 @@ VARIABLES_BYTES = 32768
 SHOWN_NAME = 60
 NEAR = 3
 ENDED = "ended"
+REQUIRED = phrase("is required")
 
 
 class TemplateRefused(ValueError):
@@ -210,10 +213,10 @@ class Templates:
         if name not in self._texts:
             raise TemplateUnknown(_unknown(name, self.names))
         asked = sorted(self._variables[name])
-        faults = [f"variables.{one} is required" for one in asked if one not in variables]
+        faults = [_variable(one, REQUIRED) for one in asked if one not in variables]
         values = {one: _text_of(variables[one]) for one in asked if one in variables}
         faults += [
-            f"variables.{one} must be a string or a number"
+            _variable(one, phrase("must be a string or a number"))
             for one, text in values.items()
             if text is None
         ]
@@ -225,7 +228,9 @@ class Templates:
 def check_variables(_: Any, field: Any, value: Mapping[str, Any]) -> None:
     """Check the variables of a draft, as an attrs validator; their names and values come later."""
     if len(value) > MOST_VARIABLES:
-        raise OutOfBounds(f"{field.name} must have at most {MOST_VARIABLES} fields")
+        raise OutOfBounds(
+            phrase("{place} must have at most {most} fields", place=field.name, most=MOST_VARIABLES)
+        )
     check_json(field.name, value, VARIABLES_BYTES)
 
 
@@ -330,7 +335,7 @@ def _fill(name: str, template: Template, values: Mapping[str, str], locale: str)
     try:
         return template.fill(values, locale)
     except OutOfBounds as error:
-        raise TemplateRefused(f"template {name}: {error}") from None
+        raise TemplateRefused(phrase("template {name}: {error}", name=name, error=error)) from None
 
 
 def _variables_of(templates: Iterable[Template]) -> set[str]:
@@ -350,5 +355,13 @@ def _text_of(value: Any) -> str | None:
 
 def _unknown(name: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, names, NEAR)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    return f"there is no template {clean_line(name, SHOWN_NAME)}{hint}"
+    told = clean_line(name, SHOWN_NAME)
+    if not near:
+        return phrase("there is no template {name}", name=told)
+    return phrase(
+        "there is no template {name}; did you mean {near}?", name=told, near=alternatives(near)
+    )
+
+
+def _variable(name: str, words: str) -> str:
+    return at_place(f"variables.{name}", words)

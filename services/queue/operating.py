@@ -23,6 +23,7 @@ from services.queue.models import (
 )
 from services.queue.replies import read_batch, read_task
 from services.queue.sent_plans import PLAN_IDLE_SECONDS
+from tornado_rt.work.texts import phrase
 
 log = structlog.get_logger(__name__)
 
@@ -197,4 +198,4 @@ class Operating(QueueAccess):
 
 def _refuse_running(status: TaskState) -> None:
     if status == TaskState.PROCESSING:
-        raise NotPurged("tasks that run are not purged: cancel them")
+        raise NotPurged(phrase("tasks that run are not purged: cancel them"))

@@ -17,6 +17,7 @@ from tornado_rt.work import Retry, TaskError, clean_text
 from tornado_rt.work.attempts.models import Outcome
 from tornado_rt.work.kept import NotKept, as_kept
 from tornado_rt.work.params.bounds import OutOfBounds
+from tornado_rt.work.texts import stored_phrase
 from tornado_rt.work.values import cut
 
 MAX_ERROR_LENGTH = 2000
@@ -73,7 +74,9 @@ def end_with_result(result: object, most_bytes: int, *, any_json: bool = False) 
     except NotKept as error:
         return failed(one_line(error))
     except BaseException as error:
-        return failed(f"the result cannot be read: {text_of_error(error)}")
+        return failed(
+            stored_phrase("the result cannot be read: {error}", error=text_of_error(error))
+        )
 
 
 def end_with_error(error: BaseException) -> Ending:
@@ -81,7 +84,7 @@ def end_with_error(error: BaseException) -> Ending:
     try:
         return _judge(error)
     except BaseException:
-        return errored("the handler failed with an error that cannot be read")
+        return errored(stored_phrase("the handler failed with an error that cannot be read"))
 
 
 def text_of_error(error: BaseException) -> str:
