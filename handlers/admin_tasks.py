@@ -106,7 +106,7 @@ class SearchHandler(TaskApiHandler):
             before=cursor_of(self),
             limit=self.number("limit", PAGE_SIZE, MAX_PAGE_SIZE),
         )
-        self.answer(await self.tasks.search(wanted))
+        self.show(await self.tasks.search(wanted))
 
 
 class BulkApiHandler(ApiHandler):

@@ -9,7 +9,7 @@ import attrs
 from services.queue.models import OnConflict, Priority, Unique
 from services.webhooks.addresses import check_address
 from settings import Settings
-from tornado_rt.bounds import OutOfBounds, Validator, name_of, number_of, read_moment
+from tornado_rt.bounds import OutOfBounds, Validator, check_locale, name_of, number_of, read_moment
 from tornado_rt.json_body import JSON_NAME, MOST_BYTES, MOST_ITEMS
 from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import MOST_KEPT, MOST_SECONDS
@@ -129,7 +129,8 @@ class TaskFields:
     """The fields of a task that a submission and a schedule both name.
 
     Durations are seconds. The kind says what `label` and `max_attempts` are where they are None,
-    and `timeout` where it is 0.
+    and `timeout` where it is 0. `locale` is the language of what is told of the task to who has
+    chosen none.
     """
 
     kind: str = attrs.field(validator=name_of(KIND_LENGTH))
@@ -143,6 +144,7 @@ class TaskFields:
     budget_seconds: float = 0.0
     callback_url: str | None = None
     notify: bool = True
+    locale: str | None = attrs.field(default=None, validator=check_locale)
 
 
 @attrs.frozen(kw_only=True)
@@ -176,6 +178,7 @@ class BatchRequest:
     priority: Priority = Priority.NORMAL
     key: str = ""
     notify_each: bool = False
+    locale: str | None = attrs.field(default=None, validator=check_locale)
 
     def request(self) -> "BatchRequest":
         """Return what it asks for: itself."""
@@ -190,6 +193,7 @@ class BatchRequest:
                 params={**self.params, **item.params},
                 priority=item.priority or self.priority,
                 key=self.key if item.key is None else item.key,
+                locale=self.locale,
             )
             for item in self.items
         ]

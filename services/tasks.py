@@ -333,6 +333,7 @@ class TaskService:
             callback_url=request.callback_url or "",
             timeout=request.timeout,
             budget_seconds=request.budget_seconds,
+            locale=request.locale or "",
         )
         return NewTask(
             kind=request.kind,
@@ -393,6 +394,7 @@ def _describe(task: Task, snapshot: bytes, state: KindState | None) -> dict[str,
         "key": task.key,
         "tags": task.job.tags,
         "schedule": task.job.schedule or None,
+        "locale": task.job.locale or None,
         "params": task.params,
         "result": task.result,
         # Its snapshot says why a task waits for another attempt.

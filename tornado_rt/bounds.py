@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from tornado_rt.locales.tags import is_locale
 from tornado_rt.work.kept import LEAST_INTEGER as LEAST_INTEGER
 from tornado_rt.work.kept import MAX_DEPTH as MAX_DEPTH
 from tornado_rt.work.kept import MOST_INTEGER as MOST_INTEGER
@@ -65,6 +66,14 @@ def number_of(least: float, most: float) -> Validator:
             )
 
     return validate
+
+
+def check_locale(_: Any, field: Any, value: str | None) -> None:
+    """Raise OutOfBounds, as an attrs validator, unless `value` is a language tag; None passes."""
+    if value is not None and not is_locale(value):
+        raise OutOfBounds(
+            phrase("{name} must be a language tag such as en or de-AT", name=field.name)
+        )
 
 
 def _validator(check: Callable[[str, Any], None]) -> Validator:

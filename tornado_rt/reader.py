@@ -17,7 +17,9 @@ from tornado_rt.protocol import Bundle, Message, MessageType
 from tornado_rt.work.texts import Text
 
 # Texts of a task as it is shown.
-TEXTS = ("message", "current_step_name", "error")
+TEXTS = ("message", "current_step_name", "error", "unit")
+# Texts of a kind and its schema.
+TITLES = ("title", "description")
 # As many frames are kept as are on their way to many.
 MOST_FRAMES = 64
 
@@ -37,10 +39,20 @@ class Reader:
         """The language of all that is no task's."""
         return self.asked or self.languages.default
 
+    def words_of(self, fields: Mapping[str, Any]) -> Words:
+        """Return the language in which a task, or a part of a list of them, is shown."""
+        return self.asked or self._of_task(fields.get("locale"))
+
     def task(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return a task as it is shown, in the reader's language."""
-        words = self.asked or self._of_task(fields.get("locale"))
+        """Return a task as it is shown, or a part of a list of them, in the reader's language."""
+        if isinstance(items := fields.get("items"), list):
+            return {**fields, "items": [self.task(one) for one in items]}
+        words = self.words_of(fields)
         return fields if words.is_plain else _task(fields, words)
+
+    def kind(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a kind as it is shown: its title, and those in its schema."""
+        return fields if self.words.is_plain else _titled(fields, self.words)
 
     def message(self, message: Message) -> Message:
         """Return a message in the reader's language: the same object for each who reads it."""
@@ -60,7 +72,9 @@ def reader_of(settings: Mapping[str, Any], wanted: Sequence[str] = ()) -> Reader
 
 
 def json_in(words: Words, value: Any) -> bytes:
-    """Return a value as JSON, with each `Text` in a language."""
+    """Return a value as JSON, with each `Text` in a language; JSON itself as it is."""
+    if isinstance(value, bytes):
+        return value
     if words.is_plain:
         return orjson.dumps(value)
     return orjson.dumps(value, functools.partial(_plain, words), orjson.OPT_PASSTHROUGH_SUBCLASS)
@@ -116,6 +130,18 @@ def _step(step: Any, words: Words) -> Any:
     if isinstance(group := step.get("group"), list):
         shown["group"] = [_said(one, words) for one in group]
     return shown
+
+
+def _titled(value: Any, words: Words) -> Any:
+    """Return JSON with each title and description in it, as a schema has them, in a language."""
+    if isinstance(value, list):
+        return [_titled(one, words) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: words.recall(one) if name in TITLES and isinstance(one, str) else _titled(one, words)
+        for name, one in value.items()
+    }
 
 
 def _said(text: Any, words: Words) -> Any:

@@ -10,7 +10,6 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, TypeVar
 
-import orjson
 import structlog
 from structlog.contextvars import bind_contextvars
 from tornado.httputil import HTTPServerRequest
@@ -32,7 +31,7 @@ from tornado_rt.hub import Hub
 from tornado_rt.json_body import parse, structure
 from tornado_rt.keys import KeysUnavailable
 from tornado_rt.limits import RateLimiter, network_of
-from tornado_rt.locales import Words, accepted
+from tornado_rt.locales import ENGLISH, Words, accepted
 from tornado_rt.noting import Act, Note, action_of, noted, noted_body
 from tornado_rt.problems import CONTENT_TYPE, STORE_ERRORS, Problem, log_problem, problem_of
 from tornado_rt.protocol import Cursor
@@ -437,8 +436,6 @@ class ApiHandler(BaseHandler):
 
     anonymous = False
     takes_body = True
-    # Whether answers hold texts for people, which are put in the language of the reader.
-    worded = False
 
     def __init__(self, application: Application, request: HTTPServerRequest, **kwargs: Any) -> None:
         super().__init__(application, request, **kwargs)
@@ -573,16 +570,17 @@ class ApiHandler(BaseHandler):
             raise Problem(400, str(error)) from None
         return text
 
-    def answer(self, value: Any, status: int = 200) -> None:
-        """Finish with a JSON document."""
+    def answer(self, value: Any, status: int = 200, words: Words = ENGLISH) -> None:
+        """Finish with a JSON document, with the texts in it in a language."""
         self._answered = None if isinstance(value, bytes) else value
         self.set_status(status)
         self.set_header("Content-Type", "application/json")
-        if not self.worded:
-            self.finish(value if isinstance(value, bytes) else orjson.dumps(value))
-            return
-        self.tell_language(self.read_by.words)
-        self.finish(json_in(self.read_by.words, value))
+        self.finish(json_in(words, value))
+
+    def answer_in(self, words: Words, value: Any, status: int = 200) -> None:
+        """Do as `answer` does, and say which language it is."""
+        self.tell_language(words)
+        self.answer(value, status, words)
 
 
 def refuse_without_folder(settings: dict[str, Any]) -> None:

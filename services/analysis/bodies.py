@@ -15,7 +15,7 @@ from services.submissions import (
     check_callback,
     moment_within,
 )
-from tornado_rt.bounds import OutOfBounds, name_of, number_of
+from tornado_rt.bounds import OutOfBounds, check_locale, name_of, number_of
 from tornado_rt.json_body import MOST_ITEMS
 from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import MOST_SECONDS
@@ -35,6 +35,7 @@ class SeedTask(Timing):
     symbol: str = attrs.field(validator=_check_symbol)
     params: TaskParams = attrs.field(factory=TaskParams)
     callback_url: str | None = attrs.field(default=None, validator=check_callback)
+    locale: str | None = attrs.field(default=None, validator=check_locale)
 
     def request(self) -> TaskRequest:
         """Return what it asks for."""
@@ -44,6 +45,7 @@ class SeedTask(Timing):
             delay=self.delay,
             run_at=self.run_at,
             callback_url=self.callback_url,
+            locale=self.locale,
         )
 
 
@@ -54,6 +56,7 @@ class SeedBatch:
     symbols: list[Annotated[str, _check_symbol]] = attrs.field(validator=_check_symbols)
     params: TaskParams = attrs.field(factory=TaskParams)
     notify_each: bool = False
+    locale: str | None = attrs.field(default=None, validator=check_locale)
 
     def request(self) -> BatchRequest:
         """Return what it asks for."""
@@ -62,6 +65,7 @@ class SeedBatch:
             items=[BatchItem(params={"symbol": symbol}) for symbol in self.symbols],
             params=_plain(self.params),
             notify_each=self.notify_each,
+            locale=self.locale,
         )
 
 

@@ -32,9 +32,10 @@ from tornado_rt.bounds import (
     check_text,
 )
 from tornado_rt.json_body import MOST_BYTES, MOST_ITEMS
+from tornado_rt.locales import ENGLISH, Languages, built_in_languages
 from tornado_rt.work import clean_line
 from tornado_rt.work.params.faults import alternatives, at_place
-from tornado_rt.work.texts import phrase
+from tornado_rt.work.texts import Stored, Text, phrase
 
 SETTING = "notification_templates"
 BUILT_IN = Path(__file__).parent / "texts"
@@ -171,8 +172,14 @@ class Template:
 class Templates:
     """The templates of a process by name, each by its languages in small letters."""
 
-    def __init__(self, texts: Mapping[str, Mapping[str, Template]], locale: str) -> None:
+    def __init__(
+        self,
+        texts: Mapping[str, Mapping[str, Template]],
+        locale: str,
+        languages: Languages | None = None,
+    ) -> None:
         self._texts = texts
+        self._languages = languages or built_in_languages()
         self._locale = locale
         # All languages ask for the same, so that no sender depends on what a user reads.
         self._variables = {name: _variables_of(by.values()) for name, by in texts.items()}
@@ -197,9 +204,16 @@ class Templates:
         and in the content shortened until all fits; in a link they are encoded. Raise
         TemplateRefused, or TemplateUnknown.
         """
-        values = self._values_of(name, variables)
+        self._values_of(name, variables)
         locale, template = choose(self._texts[name], (*locales, self._locale))
-        return _fill(name, template, values, locale)
+        said = {one: self.say(value, locale) for one, value in variables.items()}
+        return _fill(name, template, self._values_of(name, said), locale)
+
+    def say(self, value: Any, locale: str) -> Any:
+        """Return a text of a task, which was stored in English, in a language."""
+        if not isinstance(value, Text | Stored):
+            return value
+        return (self._languages.find([locale]) or ENGLISH).say(value)
 
     def name_of_end(self, subject: str, status: str) -> str:
         """Return the name of the template of an end; that of any end where the status has none.
@@ -234,11 +248,13 @@ def check_variables(_: Any, field: Any, value: Mapping[str, Any]) -> None:
     check_json(field.name, value, VARIABLES_BYTES)
 
 
-def load_templates(setting: str = "", locale: str = LAST_LOCALE) -> Templates:
+def load_templates(
+    setting: str = "", locale: str = LAST_LOCALE, languages: Languages | None = None
+) -> Templates:
     """Return the built-in templates and those of the setting, which replace them by language.
 
     `setting` is the path of a TOML file, or of a folder of them; empty adds none. `locale` is the
-    server's language. Raise BadSetting.
+    server's language, `languages` have the texts of tasks. Raise BadSetting.
     """
     texts = _read_all(BUILT_IN)
     if setting.strip():
@@ -246,7 +262,7 @@ def load_templates(setting: str = "", locale: str = LAST_LOCALE) -> Templates:
         for name, by_locale in own.items():
             _check_own(setting, name, by_locale, texts.get(name), locale)
             texts[name] = texts.get(name, {}) | by_locale
-    return Templates(texts, locale)
+    return Templates(texts, locale, languages)
 
 
 def _check_own(

@@ -84,7 +84,11 @@ class Sender:
             error=given_up.reason,
         )
         if not webhook_id:
-            await self._note_callback(given_up.user_id, event_id, f"not sent: {given_up.reason}")
+            await self._note_callback(
+                given_up.user_id,
+                event_id,
+                stored_phrase("not sent: {reason}", reason=given_up.reason),
+            )
         elif given_up.exhausted:
             await self._disable_unless_used(webhook_id, given_up)
 

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from babel.core import get_global
-from babel.messages.pofile import PoFileError, read_po
 
 from tornado_rt.locales.tags import LAST_LOCALE, fallbacks, is_locale
-from tornado_rt.work.texts import SEPARATOR, Text, filled, shortened
+from tornado_rt.work.texts import SEPARATOR, Stored, Text, filled, shortened
 
 BUILT_IN = Path(__file__).parent
 SUFFIX = ".po"
@@ -47,21 +45,20 @@ class Words:
     def __init__(self, tag: str, translations: Mapping[str, Translation]) -> None:
         self.tag = tag
         self.translations = translations
+        # Whether every text is said as it is: in English.
+        self.is_plain = not translations
         forms = [one for one, told in translations.items() if told.is_form and "{" in one]
         # The most that is said is the closest.
         forms.sort(key=lambda one: -len(_letters(one)))
         self._forms = [(re.compile(_pattern_of(one), re.DOTALL), one) for one in forms]
         self.recall: Callable[[str], str] = functools.lru_cache(MOST_REMEMBERED)(self._recall)
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether every text is said as it is: in English."""
-        return not self.translations
-
     def say(self, text: str) -> str:
-        """Return a `Text` in this language; any other text as it is."""
-        if self.is_plain or not isinstance(text, Text):
+        """Return a `Text`, or a `Stored` one, in this language; any other text as it is."""
+        if self.is_plain or not isinstance(text, Text | Stored):
             return str(text)
+        if isinstance(text, Stored):
+            return self.recall(str(text))
         values = {name: self._value(value) for name, value in text.values.items()}
         return shortened(filled(self._message(text.msgid), values), text.most)
 
@@ -84,7 +81,7 @@ class Words:
     def _value(self, value: Any) -> str:
         if isinstance(value, list | tuple):
             return self._message(SEPARATOR).join(self._value(one) for one in value)
-        return self.say(value) if isinstance(value, Text) else str(value)
+        return self.say(value) if isinstance(value, str) else str(value)
 
 
 ENGLISH = Words(LAST_LOCALE, {})
@@ -144,15 +141,18 @@ def places_of(message: str) -> set[str]:
 
 def _read_folder(folder: Path, *, is_own: bool) -> Iterator[tuple[str, dict[str, Translation]]]:
     if not folder.is_dir():
-        raise BadCatalogue(f"locales: {folder} is no folder")
+        raise BadCatalogue(f"{folder} is no folder")
     for file in sorted(folder.glob(f"*{SUFFIX}")):
         if not is_locale(file.stem):
-            raise BadCatalogue(f"locales: {file}: its name is no language tag such as de-AT.po")
+            raise BadCatalogue(f"{file}: its name is no language tag such as de-AT.po")
         yield file.stem, read_file(file, is_own=is_own)
 
 
 def read_file(file: Path, *, is_own: bool = False) -> dict[str, Translation]:
     """Return what a PO file says; in an author's own all is a form. Raise BadCatalogue."""
+    # Here, since each process of a worker would load it too.
+    from babel.messages.pofile import PoFileError, read_po
+
     try:
         with file.open("rb") as opened:
             catalogue = read_po(opened, charset="utf-8", abort_invalid=True)
@@ -160,7 +160,7 @@ def read_file(file: Path, *, is_own: bool = False) -> dict[str, Translation]:
         told = [one for one in catalogue if one.id and isinstance(one.id, str) and one.string]
         return {str(one.id): _translation_of(one, is_own) for one in told if not one.fuzzy}
     except (OSError, ValueError, PoFileError) as error:
-        raise BadCatalogue(f"locales: {file}: {error}") from None
+        raise BadCatalogue(f"{file}: {error}") from None
 
 
 def _translation_of(message: Any, is_own: bool) -> Translation:
@@ -186,6 +186,8 @@ def _pattern_of(message: str) -> str:
 
 def _with_short_names(known: Mapping[str, Words]) -> dict[str, Words]:
     """Return languages also by shorter names that no other has: zh-CN by zh and zh-hans."""
+    from babel.core import get_global
+
     names = dict(known)
     likely = get_global("likely_subtags")
     for tag, words in known.items():

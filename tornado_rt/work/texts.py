@@ -46,6 +46,12 @@ class Text(str):
         return Text(self.msgid, {k: _changed(v, change) for k, v in self.values.items()}, self.most)
 
 
+class Stored(str):
+    """A text that was stored in English: a catalogue knows it again by its form."""
+
+    __slots__ = ()
+
+
 def phrase(msgid: str, /, **values: Any) -> Text:
     """Return a text of the catalogue; `msgid` is a literal, by which `make messages` finds it."""
     return Text(msgid, {name: _plain(value) for name, value in values.items()})

@@ -176,7 +176,8 @@ class Attempt:
         return left > 0
 
     def _out_of_budget(self) -> str:
-        return f"took longer than {self._link.task.job.budget_seconds:g} s in all attempts"
+        seconds = f"{self._link.task.job.budget_seconds:g}"
+        return stored_phrase("took longer than {seconds} s in all attempts", seconds=seconds)
 
     def _end_after(self, seconds: float, ending: Ending) -> None:
         self._call_later(seconds, functools.partial(self._stop, ending))

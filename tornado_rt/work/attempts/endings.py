@@ -92,7 +92,7 @@ def text_of_error(error: BaseException) -> str:
     name = clean_text(type(error).__name__, MAX_ERROR_LENGTH)
     text = one_line(error)
     if isinstance(error, asyncio.CancelledError):
-        return text or "the handler was cancelled"
+        return text or stored_phrase("the handler was cancelled")
     if isinstance(error, TaskError | Retry | OutOfBounds):
         return text or name
     return cut(f"{name}: {text}", MAX_ERROR_LENGTH) if text else name
@@ -146,7 +146,11 @@ def _again(retries: list[BaseException]) -> Ending:
         # A subclass may not have called our `__init__`.
         given = [retry_seconds(getattr(one, "delay", None)) for one in retries]
     except Exception as error:
-        why = f"bad delay of a Retry: {text_of_error(error)}; it said: {reason}"
+        why = stored_phrase(
+            "bad delay of a Retry: {error}; it said: {reason}",
+            error=text_of_error(error),
+            reason=reason,
+        )
         return Ending(Outcome.RETRY, error=cut(why, MAX_ERROR_LENGTH))
     delays = [delay for delay in given if delay is not None]
     return Ending(Outcome.RETRY, error=reason, delay=max(delays) if delays else None)

@@ -56,7 +56,8 @@ class Job:
     """What no script reads of a task: it is handed on as one blob.
 
     `timeout` bounds one attempt, `budget_seconds` all of them together [s]; 0 is no bound of its
-    own. `schedule` is the name of the schedule that made it.
+    own. `schedule` is the name of the schedule that made it, `locale` the language of what is told
+    of it where nothing else says, "" for none.
     """
 
     label: str
@@ -66,6 +67,7 @@ class Job:
     timeout: float = 0.0
     budget_seconds: float = 0.0
     schedule: str = ""
+    locale: str = ""
 
 
 # Without slots, one with so many fields is made in half the time: each enqueue and claim makes one.
