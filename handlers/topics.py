@@ -62,9 +62,9 @@ class FeedFinder:
                 raise Problem(
                     403,
                     phrase(
-                        "the topic {admin_topic} needs the scope {admin}",
-                        admin_topic=ADMIN_TOPIC,
-                        admin=ADMIN,
+                        "the topic {topic} needs the scope {scope}",
+                        topic=ADMIN_TOPIC,
+                        scope=ADMIN,
                     ),
                 )
             return AdminFeed(self._series)

@@ -11,6 +11,7 @@ from services.webhooks.addresses import check_address
 from settings import Settings
 from tornado_rt.bounds import OutOfBounds, Validator, check_locale, name_of, number_of, read_moment
 from tornado_rt.json_body import JSON_NAME, MOST_BYTES, MOST_ITEMS
+from tornado_rt.work.params.faults import alternatives
 from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import MOST_KEPT, MOST_SECONDS
 
@@ -80,12 +81,12 @@ def _check_scope(_: Any, field: Any, value: Any) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if value not in SCOPES and not (is_number and 0 < value <= MOST_SCOPE_SECONDS):
         most = f"{MOST_SCOPE_SECONDS:.0f}"
-        words = " or ".join(f'"{scope}"' for scope in SCOPES)
+        scopes = alternatives(f'"{scope}"' for scope in SCOPES)
         raise OutOfBounds(
             phrase(
-                "{name} must be {words}, or seconds up to {most}",
+                "{name} must be {scopes}, or seconds up to {most}",
                 name=field.name,
-                words=words,
+                scopes=scopes,
                 most=most,
             )
         )

@@ -135,7 +135,7 @@ class TokenVerifier:
         except (UnknownKey, *BAD_TOKEN) as error:
             # The reason may quote the token.
             reason = clean_text(error, REASON_LENGTH)
-            raise AuthError(phrase("the token is not valid: {reason}", reason=reason)) from None
+            raise AuthError(phrase("the token is not valid: {error}", error=reason)) from None
         identity = self._identity(claims)
         # PyJWT compares whole seconds.
         until = min(int(claims["exp"]), LATEST) + self._settings.jwt_leeway_seconds

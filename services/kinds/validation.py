@@ -363,7 +363,7 @@ def _items(compiler: _Compiler, node: _Node, argument: Any, schema: dict[str, An
     def check(value: Any, steps: _Steps) -> None:
         if isinstance(value, list):
             if argument is False and len(value) > first and "maxItems" not in schema:
-                raise wrong(phrase("must have at most {first} items", first=first))
+                raise wrong(phrase("must have at most {bound} items", bound=first))
             rest = value[first:] if argument is not False else ()
             placed = enumerate(rest, first)
             _check_parts(((inner.check, one, n) for n, one in placed), steps, _item_place)

@@ -116,7 +116,7 @@ class Committer:
                 return await wish.done
         except TimeoutError:
             raise NoTurn(
-                phrase("no turn within {wait_seconds} s", wait_seconds=f"{self._wait_seconds:g}")
+                phrase("no turn within {seconds} s", seconds=f"{self._wait_seconds:g}")
             ) from None
 
     async def close(self) -> None:

@@ -55,9 +55,9 @@ def _check_auth(_: Any, field: Any, value: str) -> None:
     except ValueError:
         raise OutOfBounds(
             phrase(
-                "{name} must be {auth_bytes} bytes in base64url",
+                "{name} must be {count} bytes in base64url",
                 name=field.name,
-                auth_bytes=AUTH_BYTES,
+                count=AUTH_BYTES,
             )
         ) from None
 

@@ -68,7 +68,7 @@ class ScheduleRequest:
     def __attrs_post_init__(self) -> None:
         now = time.time()
         if times_of(self.cron, self.every, self.timezone, now).next_after(now) is None:
-            raise ScheduleFault(phrase("cron {cron} never comes", cron=repr(self.cron)))
+            raise ScheduleFault(phrase("cron {expression} never comes", expression=repr(self.cron)))
         if self.cron:
             check_steps(self.cron)
         elif self.jitter > self.every:

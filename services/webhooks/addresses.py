@@ -54,7 +54,7 @@ def check_address(name: str, url: str) -> None:
     if not 0 < len(url) <= URL_LENGTH:
         raise OutOfBounds(
             phrase(
-                "{name} must have 1 to {url_length} characters", name=name, url_length=URL_LENGTH
+                "{name} must have {least} to {most} characters", name=name, least=1, most=URL_LENGTH
             )
         )
     if not all("!" <= one <= "~" for one in url) or "\\" in url:

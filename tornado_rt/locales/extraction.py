@@ -23,9 +23,9 @@ SAID: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "Kind": ((), ("title", "steps")),
     "TaskError": ((0,), ()),
     "Retry": ((0,), ("reason",)),
-    "update": ((1,), ("message",)),
+    "update": ((1,), ("message", "unit")),
     "step": ((0,), ("title",)),
-    "track": ((), ("message",)),
+    "track": ((), ("unit",)),
 }
 WIDTH = 100
 
@@ -151,6 +151,8 @@ def _escaped(text: str) -> str:
 def _place_of(value: ast.expr, names: dict[str, str]) -> str:
     """Return a name for a value: its own last word, and a number where another has that."""
     source = ast.unparse(value)
+    if isinstance(value, ast.Call) and _name_of(value) == "join" and value.args:
+        value = value.args[0]
     words = [
         one.attr if isinstance(one, ast.Attribute) else one.id
         for one in ast.walk(value)

@@ -402,7 +402,7 @@ def _tuple_hook(shape: Any) -> Hook:
         if not isinstance(value, list):
             raise wrong(phrase("must be {kind}", kind=NAMES[list]))
         if len(value) != len(hooks):
-            raise wrong(phrase("must have {count} items", count=len(hooks)))
+            raise wrong(phrase("must have {bound} items", bound=len(hooks)))
         return tuple(_read_items(value, hooks))
 
     return read
