@@ -45,7 +45,11 @@ class Pattern:
                 literals.append("")
             elif piece[0] not in BRACES:
                 raise OutOfBounds(
-                    f"has a {piece[0]} that is no place such as {{name}}; {piece[0] * 2} is a brace"
+                    phrase(
+                        "has a {brace} that is no place such as {{name}}; "
+                        "{brace}{brace} is a brace",
+                        brace=piece[0],
+                    )
                 )
         literals[-1] += text[behind:]
         return cls(literals, names)
@@ -82,7 +86,9 @@ class Pattern:
         """Raise OutOfBounds for a link in which a value could choose the host."""
         self.fill_link(name, dict.fromkeys(self.names, "x"))
         if self.names and not OF_LINK.match(self.literals[0]):
-            raise OutOfBounds(f"{name} must begin with its path, or its host, before a variable")
+            raise OutOfBounds(
+                phrase("{name} must begin with its path, or its host, before a variable", name=name)
+            )
 
     def _fill_within(self, values: Mapping[str, str], most: int) -> str:
         lengths = [len(values[name]) for name in self.names]

@@ -333,9 +333,11 @@ def _pattern_of(name: str, text: str, most: int) -> Pattern:
     try:
         pattern = Pattern.of(text)
     except OutOfBounds as error:
-        raise OutOfBounds(f"{name} {error}") from None
+        raise OutOfBounds(at_place(name, str(error))) from None
     if pattern.least_length > most:
-        raise OutOfBounds(f"{name} must have at most {most} characters")
+        raise OutOfBounds(
+            phrase("{name} must have at most {most} characters", name=name, most=most)
+        )
     return pattern
 
 

@@ -35,6 +35,7 @@ from services.schedules.store import (
 )
 from services.schedules.times import ScheduleFault
 from services.submissions import TaskBounds, TaskRequest, bounded_task
+from tornado_rt.work.params.faults import NAMES, at_place
 from tornado_rt.work.texts import Text, phrase
 
 ENABLED = "enabled"
@@ -88,7 +89,9 @@ class ScheduleService:
             given = {field: body[field] for field in body if field not in ONLY_SHOWN}
             body = {"name": name, **given}
             if body["name"] != name:
-                raise ScheduleRefused([f"name must be that of the address, {name}"])
+                raise ScheduleRefused(
+                    [phrase("name must be that of the address, {name}", name=name)]
+                )
             if is_of_kind(name):
                 raise ScheduleConflict(
                     phrase(
@@ -148,7 +151,7 @@ class ScheduleService:
     async def enable(self, user_id: str, name: str, enabled: Any) -> dict[str, Any]:
         """Switch a schedule on or off; return it. Raise ScheduleNotFound, ScheduleRefused."""
         if not isinstance(enabled, bool):
-            raise ScheduleRefused([f"{ENABLED} must be true or false"])
+            raise ScheduleRefused([at_place(ENABLED, phrase("must be {kind}", kind=NAMES[bool]))])
         while True:
             stored, definition = await self._readable(user_id, name)
             goes_on = stored.due is not None or not enabled
