@@ -98,19 +98,23 @@ def is_answered(path: str, name: str) -> bool:
 
 def untold(tree: ast.Module, errors: set[str]) -> Iterator[str]:
     """Yield what a module says to end users that is no message of the catalogue."""
-    literals = {
-        target.id: one.value
+    sources: dict[str, list[ast.expr]] = {
+        target.id: [one.value]
         for one in tree.body
         if isinstance(one, ast.Assign)
         for target in one.targets
         if isinstance(target, ast.Name)
     }
+    for one in ast.walk(tree):
+        if isinstance(one, ast.FunctionDef) and one.name not in MARKS:
+            returns = (each.value for each in ast.walk(one) if isinstance(each, ast.Return))
+            sources[f"{one.name}()"] = [each for each in returns if each is not None]
     for parent in ast.walk(tree):
         for child in ast.iter_child_nodes(parent):
             child.parent = parent  # type: ignore[attr-defined]
     for call in (one for one in ast.walk(tree) if isinstance(one, ast.Call)):
         for text in said_by(call, errors):
-            for part in parts_of(text, literals):
+            for part in parts_of(text, sources):
                 yield f"line {call.lineno}: {ast.unparse(part)[:80]}"
 
 
@@ -133,19 +137,27 @@ def said_by(call: ast.Call, errors: set[str]) -> Iterator[ast.expr]:
         yield from (one.value for one in call.keywords if one.arg in NAMED)
 
 
-def parts_of(text: ast.expr, literals: dict[str, ast.expr]) -> Iterator[ast.expr]:
-    """Yield the literals that a text is made of."""
-    if isinstance(text, ast.Name) and text.id in literals:
-        text = literals[text.id]
-    if isinstance(text, ast.IfExp):
-        yield from parts_of(text.body, literals)
-        yield from parts_of(text.orelse, literals)
+def parts_of(text: ast.expr, sources: dict[str, list[ast.expr]]) -> Iterator[ast.expr]:
+    """Yield the literals that a text is made of.
+
+    `sources`: those of the names of the module, and what its functions return.
+    """
+    name = text.id if isinstance(text, ast.Name) else ""
+    if isinstance(text, ast.Call):
+        name = f"{name_of(text)}()"
+    if name in sources:
+        rest = {other: one for other, one in sources.items() if other != name}
+        for one in sources[name]:
+            yield from parts_of(one, rest)
+    elif isinstance(text, ast.IfExp):
+        yield from parts_of(text.body, sources)
+        yield from parts_of(text.orelse, sources)
     elif isinstance(text, ast.BoolOp):
         for one in text.values:
-            yield from parts_of(one, literals)
+            yield from parts_of(one, sources)
     elif isinstance(text, ast.List | ast.Tuple):
         for one in text.elts:
-            yield from parts_of(one, literals)
+            yield from parts_of(one, sources)
     elif (
         isinstance(text, ast.JoinedStr)
         or (isinstance(text, ast.BinOp) and isinstance(text.op, ast.Add))
@@ -189,6 +201,7 @@ def test_all_that_end_users_read_is_in_the_catalogue() -> None:
         'faults.add(f"{place} is wrong")',
         'self._complain(code, "that is wrong")',
         'WRONG = "that is wrong"\nraise Problem(400, WRONG)',
+        'def words():\n return f"{name} is wrong"\nraise Problem(400, words())',
         'class QueueFull(Exception):\n def __init__(self):\n  super().__init__(f"at most {limit}")',
     ],
 )

@@ -12,7 +12,7 @@ from services.kinds.known import BadEntry, KnownKind, LocalKind, SharedKind
 from services.queue.models import KindEntry, KindState
 from tornado_rt.work import Kind
 from tornado_rt.work.kind import NAME
-from tornado_rt.work.params.faults import short
+from tornado_rt.work.params.faults import alternatives, short
 from tornado_rt.work.texts import phrase
 
 # The names of kinds of which only the server makes tasks begin so.
@@ -110,8 +110,12 @@ class KindRegistry:
     def _unknown(self, name: str) -> str:
         known = sorted({*self._kinds, *self._shared})
         close = difflib.get_close_matches(name[:64], known)
-        return f"there is no kind {short(name)}" + (
-            f"; did you mean {' or '.join(close)}?" if close else ""
+        if not close:
+            return phrase("there is no kind {kind}", kind=short(name))
+        return phrase(
+            "there is no kind {kind}; did you mean {near}?",
+            kind=short(name),
+            near=alternatives(close),
         )
 
 
