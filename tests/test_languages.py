@@ -3,17 +3,18 @@
 import asyncio
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
+import orjson
 import pytest
 from redis.asyncio import Redis
 
 from settings import Settings
 from tests.api import Answer, Client, event_of, frame, frame_of, serving
-from tests.documents import operations
+from tests.documents import Operation, load_once, operations
 from tests.waiting import until
 from tornado_rt.auth import ADMIN, PUBLISH, WORK
 
@@ -90,6 +91,30 @@ def texts_of(problem: Mapping[str, Any]) -> Iterator[str]:
 
 # Garbage of each sort, as bodies of all operations that have one.
 BODIES = (b"[", b"[]", b"{}", b'{"nope": 1, "kind": "nope", "params": {"a": 1}}', b'{"kind": 5}')
+# Values of which each member of a body is given one after the other.
+VALUES = (None, 5, -1, "", "\x00", "x" * 3000, [], ["\x00"], {"a": 1})
+
+
+def bodies_of(operation: Operation) -> Iterator[bytes | None]:
+    """Yield bodies that are wrong; None for an operation without one."""
+    if "requestBody" not in operation.content:
+        yield None
+        return
+    yield from BODIES
+    schema = operation.content["requestBody"]["content"].get("application/json", {}).get("schema")
+    for members in members_of(schema or {}):
+        yield from (orjson.dumps(dict.fromkeys(members, value)) for value in VALUES)
+
+
+def members_of(schema: Mapping[str, Any]) -> Iterator[Sequence[str]]:
+    """Yield the names of the members that a body may have, of each form."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        yield from members_of(load_once("openapi")["components"]["schemas"][name])
+    for one in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
+        yield from members_of(one)
+    if "properties" in schema:
+        yield list(schema["properties"])
 
 
 @pytest.mark.gen_test(timeout=180)
@@ -108,11 +133,10 @@ async def test_every_refusal_is_in_the_language_of_the_request(
             is_stream = operation.path.endswith("/stream")
             path = re.sub(r"\{\w+\}", "nope", operation.path)
             queries = ["", *(f"?{name}=%00" for name in operation.parameters if name.islower())]
-            bodies = BODIES if "requestBody" in operation.content else (None,)
             method = operation.method.upper()
             for client in (nobody,) if is_stream else (nobody, alice, admin):
                 for query in queries if method == "GET" else [""]:
-                    for body in bodies:
+                    for body in bodies_of(operation):
                         answer = await client.send(method, path + query, body, IN_CHINESE)
                         if answer.status < 400 or not isinstance(answer.body, dict):
                             continue

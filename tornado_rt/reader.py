@@ -33,11 +33,14 @@ class Reader:
 
     languages: Languages
     asked: Words | None = None
+    # The language of all that is no task's, and whether that is the one in which texts are stored.
+    words: Words = attrs.field(init=False)
+    _is_plain: bool = attrs.field(init=False)
 
-    @property
-    def words(self) -> Words:
-        """The language of all that is no task's."""
-        return self.asked or self.languages.default
+    def __attrs_post_init__(self) -> None:
+        words = self.asked or self.languages.default
+        object.__setattr__(self, "words", words)
+        object.__setattr__(self, "_is_plain", words.is_plain)
 
     def words_of(self, fields: Mapping[str, Any]) -> Words:
         """Return the language in which a task, or a part of a list of them, is shown."""
@@ -56,6 +59,8 @@ class Reader:
 
     def message(self, message: Message) -> Message:
         """Return a message in the reader's language: the same object for each who reads it."""
+        if self._is_plain and (self.asked is not None or message.locale is None):
+            return message
         words = self.asked or self._of_task(message.locale)
         return message if words.is_plain else _in_words(message, words)
 
