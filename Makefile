@@ -68,11 +68,11 @@ bench-eta: .venv/dev.stamp
 	$(BIN)/python -m benchmarks.eta
 	$(BIN)/python -m benchmarks.eta_real
 
-# The JSON of the documents, and the pages of the reference that are made of the code.
 # The catalogue of texts for end users, of the code; it says what is not translated.
 messages: .venv/dev.stamp
 	$(BIN)/python -m tools.messages
 
+# The JSON of the documents, and the pages of the reference that are made of the code.
 docs: .venv/dev.stamp
 	$(BIN)/python -m docs.made
 

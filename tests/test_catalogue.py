@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import pickle
 import re
 import shutil
 import tomllib
@@ -18,9 +19,12 @@ from tornado_rt.auth import AuthError
 from tornado_rt.bounds import OutOfBounds
 from tornado_rt.census import TooManyConnections
 from tornado_rt.keys import KeysUnavailable
-from tornado_rt.locales.catalogue import BadCatalogue, places_of, read_file
+from tornado_rt.locales.__main__ import main
+from tornado_rt.locales.catalogue import BadCatalogue, Translation, Words, places_of, read_file
 from tornado_rt.locales.extraction import MARKS, find_marked, update
 from tornado_rt.problems import Problem, problem_of
+from tornado_rt.work import clean_line
+from tornado_rt.work.texts import Stored, Text, phrase
 
 # Functions whose argument at this place is what an end user reads; beside them, each error that is
 # answered with what it says.
@@ -256,6 +260,58 @@ def test_message_is_a_literal() -> None:
     with pytest.raises(ValueError, match="takes a literal"):
         list(find_marked(ast.parse("phrase(f'{a}')")))
     assert set(MARKS) == {"phrase", "stored_phrase", "msgid"}
+
+
+def test_author_collects_the_texts_of_a_module(tmp_path: Path) -> None:
+    """What is translated stays, what is said no more goes, and an f-string has places."""
+    module, folder = tmp_path / "films.py", tmp_path / "texts"
+    module.write_text(
+        'kind = Kind("film", Film, title="Cut", steps=["open", Step("cut", 1, "Cut it")])\n'
+        'run.update(0.5, f"{done} of {len(films)} films, {run.attempt:d}", unit="films")\n'
+        "raise TaskError(f\"{', '.join(names)} {{are}} no films\")\n",
+        encoding="utf-8",
+    )
+    assert main([str(folder), str(module), "--language", "zh-CN"]) == 1
+    file = folder / "zh-CN.po"
+    found = file.read_text(encoding="utf-8")
+    assert re.findall(r'^msgid "(.*)"', found, re.MULTILINE) == [
+        *("Cut", "Cut it", "cut", "films", "open", "{done} of {films} films, {attempt}"),
+        "{names} {{are}} no films",
+    ]
+    file.write_text(found.replace('msgid "Cut"\nmsgstr ""', 'msgid "Cut"\nmsgstr "剪"'))
+    module.write_text('kind = Kind("film", Film, title="Cut")\n')
+    assert main([str(folder), str(module)]) == 0
+    assert read_file(file, is_own=True).keys() == {"Cut"}
+
+
+def test_stored_text_is_known_by_its_form() -> None:
+    """The closest form wins; values are said too; what nobody knows stays as it is."""
+    told = {
+        "{n} of {m} films": Translation("{m} 部影片中的 {n} 部", is_form=True),
+        "{n} films": Translation("{n} 部影片", is_form=True),
+        "{a}: {b}": Translation("{a}：{b}", is_form=False),
+        "failed: {reason}": Translation("失败：{reason}", is_form=True),
+    }
+    words = Words("zh-CN", told)
+    assert words.recall("3 of 7 films") == "7 部影片中的 3 部"
+    assert words.recall("failed: 3 films") == "失败：3 部影片"
+    assert words.recall("one: two") == "one: two"
+    assert words.recall("3 films\n" * 200) == "3 films\n" * 200
+    assert words.say(Stored("3 films")) == "3 部影片"
+    assert words.say("3 films") == "3 films"
+
+
+def test_text_keeps_what_it_says_on_its_way() -> None:
+    """Through an error, a bound of its length, a cleaning, a process."""
+    text = phrase("at {place}: {error}", place="a\nb", error=phrase("{n} films", n=3))
+    told = str(ValueError(text))
+    assert isinstance(told, Text)
+    assert (told, told.msgid) == ("at a\nb: 3 films", "at {place}: {error}")
+    assert clean_line(text, 100) == "at a b: 3 films"
+    words = Words("zh-CN", {"{n} films": Translation("{n} 部影片", is_form=True)})
+    assert words.say(clean_line(text, 10)) == "at a b: 3…"
+    assert words.say(pickle.loads(pickle.dumps(text))) == "at a\nb: 3 部影片"
+    assert text == "at a\nb: 3 films"
 
 
 def test_translation_with_other_places_is_refused(tmp_path: Path) -> None:

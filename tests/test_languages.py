@@ -352,6 +352,22 @@ async def test_user_has_chosen_the_language_of_notifications(
 
 
 @pytest.mark.gen_test
+async def test_types_of_notifications_are_listed_in_the_language(
+    own: Settings, make_token: Token
+) -> None:
+    """That of the user's preferences, else that of the request."""
+    async with serving(own, make_token("alice")) as alice:
+        path = "/api/notifications/types"
+        titles = {
+            (await alice.get(f"{path}{one}")).body["items"][0]["title"]
+            for one in ("", "?locale=zh")
+        }
+        assert titles == {"Analyses", "分析"}
+        await alice.send("PUT", "/api/notifications/preferences", {"locale": "de"})
+        assert (await alice.get(f"{path}?locale=zh")).body["items"][0]["title"] == "Analysen"
+
+
+@pytest.mark.gen_test
 async def test_why_is_said_in_the_language(own: Settings, make_token: Token) -> None:
     async with serving(own, make_token("alice")) as alice:
         task_id = await submitted(alice, params={"path": "f.mkv", "fails": True})

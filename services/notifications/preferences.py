@@ -234,8 +234,8 @@ class PreferencesStore(Protocol):
     async def set_preferences(self, user_id: str, preferences: Preferences) -> None:
         """Replace a user's."""
 
-    async def types(self, user_id: str) -> Sequence[TypeText]:
-        """Return the list of types, with the texts in the user's language."""
+    async def types(self, user_id: str, asked: str | None = None) -> Sequence[TypeText]:
+        """Return the list of types, with the texts in the user's language, else the asked one."""
 
 
 class Mute(StrEnum):

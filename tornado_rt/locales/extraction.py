@@ -151,7 +151,7 @@ def _escaped(text: str) -> str:
 def _place_of(value: ast.expr, names: dict[str, str]) -> str:
     """Return a name for a value: its own last word, and a number where another has that."""
     source = ast.unparse(value)
-    if isinstance(value, ast.Call) and _name_of(value) == "join" and value.args:
+    while isinstance(value, ast.Call) and value.args:
         value = value.args[0]
     words = [
         one.attr if isinstance(one, ast.Attribute) else one.id
