@@ -55,7 +55,9 @@ class AssetHandler(BaseHandler, StaticFileHandler):
         if self.get_status() == 416:
             # `Content-Range` stays, which an error that is raised would clear.
             self.set_header("Content-Type", CONTENT_TYPE)
-            self.finish(Problem(416, phrase("the file holds no such range")).document())
+            self.tell_language(self.read_by.words)
+            problem = Problem(416, phrase("the file holds no such range"))
+            self.finish(problem.document(self.read_by.words))
 
     def _check_range(self) -> None:
         """Pass over a range that is none, or that is meant for an earlier version of the file.
