@@ -6,7 +6,7 @@ SECONDS ?= 600
 # How many operations `make fuzz-inbox` does.
 OPERATIONS ?= 1000000
 
-.PHONY: run screenshots test lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-opening bench-traces bench-inbox bench-eta fuzz-openapi docs
+.PHONY: run screenshots test lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-opening bench-traces bench-inbox bench-eta fuzz-openapi docs messages
 
 run: .venv/run.stamp
 	RT_DEMO_LOGIN=$${RT_DEMO_LOGIN:-true} $(BIN)/python run.py
@@ -70,6 +70,10 @@ bench-inbox: .venv/dev.stamp
 bench-eta: .venv/dev.stamp
 	$(BIN)/python -m benchmarks.eta
 	$(BIN)/python -m benchmarks.eta_real
+
+# The catalogue of texts for end users, of the code; it says what is not translated.
+messages: .venv/dev.stamp
+	$(BIN)/python -m tools.messages
 
 # The JSON of the documents, and the pages of the reference that are made of the code.
 docs: .venv/dev.stamp

@@ -624,6 +624,10 @@ class Settings:
     notification_templates: str = ts.option(
         default="", help="TOML file, or folder of them, with templates of notifications"
     )
+    locales: str = ts.option(
+        default="",
+        help="folder of PO files, as de.po: texts of tasks and of the server in more languages",
+    )
     default_locale: str = ts.option(
         default="en",
         validator=_matching(

@@ -15,6 +15,7 @@ from tornado_rt.auth import ADMIN
 from tornado_rt.bounds import OutOfBounds, name_of, number_of
 from tornado_rt.presence import Presence
 from tornado_rt.web import ApiHandler
+from tornado_rt.work.texts import phrase
 
 PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
@@ -65,7 +66,8 @@ class DeadTasksHandler(QueueApiHandler):
         self.require(ADMIN)
         offset = self.number("offset", 0, MAX_OFFSET, least=0)
         dead = await self.queue.list_dead(self.number("limit", PAGE_SIZE, MAX_PAGE_SIZE), offset)
-        self.answer({"items": [describe_dead(task) for task in dead]})
+        shown = [self.read_by.task(describe_dead(task)) for task in dead]
+        self.answer_in(self.read_by.words, {"items": shown})
 
 
 class DeadTaskHandler(QueueApiHandler):
@@ -84,7 +86,7 @@ class RetryDeadTaskHandler(TaskApiHandler):
 
     async def post(self, task_id: str) -> None:
         self.require(ADMIN)
-        self.answer(await self.tasks.rerun_dead(task_id, by_of(self)))
+        self.show(await self.tasks.rerun_dead(task_id, by_of(self)))
 
 
 @attrs.frozen
@@ -111,7 +113,7 @@ class PurgeRequest:
     def __attrs_post_init__(self) -> None:
         place = TAGGED_PLACE if self.tag else PLACE
         if self.after and not place.fullmatch(self.after):
-            raise OutOfBounds("after must be the `next` of another answer")
+            raise OutOfBounds(phrase("{name} must be the `next` of another answer", name="after"))
 
 
 class OperatorHandler(ApiHandler):
@@ -182,7 +184,8 @@ class KindsHandler(OperatorHandler):
     """`GET`: the kinds of tasks, with what their parameters are and who runs them."""
 
     async def get(self) -> None:
-        self.answer(await self.operator.list_kinds())
+        listed = await self.operator.list_kinds()
+        self.answer_in(self.read_by.words, self.read_by.kind(listed))
 
 
 class ConnectionStatsHandler(ApiHandler):

@@ -17,6 +17,7 @@ from tornado_rt.census import Transport
 from tornado_rt.problems import Problem
 from tornado_rt.roll import Chosen, Roll
 from tornado_rt.web import ApiHandler
+from tornado_rt.work.texts import phrase
 
 PAGE_SIZE = 100
 MAX_PAGE_SIZE = 500
@@ -44,7 +45,7 @@ class AdminHandler(ApiHandler):
         """Return where a list goes on, "" for its beginning. Raise Problem 400."""
         text = self.argument(name) or ""
         if text and not form.fullmatch(text):
-            raise Problem(400, f"{name} must be the `next` of another page")
+            raise Problem(400, phrase("{name} must be the `next` of another page", name=name))
         return text
 
     def page_size(self) -> int:
@@ -72,7 +73,9 @@ class SeriesHandler(AdminHandler):
         asked = self.argument("step") or str(int(Step.SHORT))
         steps = {str(int(step)): step for step in Step}
         if asked not in steps:
-            raise Problem(400, f"step must be one of {', '.join(steps)}")
+            raise Problem(
+                400, phrase("{name} must be one of {choices}", name="step", choices=list(steps))
+            )
         self.answer(await self.series.read(steps[asked]))
 
 
@@ -134,7 +137,7 @@ class CloseRequest:
 
     def __attrs_post_init__(self) -> None:
         if sum(map(bool, (self.id, self.user, self.address))) != 1:
-            raise OutOfBounds("name connections by one of id, user and address")
+            raise OutOfBounds(phrase("name connections by one of id, user and address"))
 
 
 class RollHandler(AdminHandler):

@@ -17,6 +17,7 @@ from services.queue import Search, TaskState
 from tornado_rt.auth import ADMIN
 from tornado_rt.bounds import OutOfBounds, check_name, name_of, number_of, read_moment
 from tornado_rt.web import ApiHandler
+from tornado_rt.work.texts import phrase
 
 MAX_PAGE_SIZE = 200
 MOST_TASKS = 1000
@@ -76,9 +77,9 @@ class BulkRequest:
 
     def __attrs_post_init__(self) -> None:
         if (self.ids is None) == (self.filter is None):
-            raise OutOfBounds("name tasks by ids, or by a filter: one of both")
+            raise OutOfBounds(phrase("name tasks by ids, or by a filter: one of both"))
         if self.filter is not None and self.filter.search("", 1).is_open():
-            raise OutOfBounds("filter must have at least one condition")
+            raise OutOfBounds(phrase("filter must have at least one condition"))
 
 
 @attrs.frozen
@@ -105,7 +106,7 @@ class SearchHandler(TaskApiHandler):
             before=cursor_of(self),
             limit=self.number("limit", PAGE_SIZE, MAX_PAGE_SIZE),
         )
-        self.answer(await self.tasks.search(wanted))
+        self.show(await self.tasks.search(wanted))
 
 
 class BulkApiHandler(ApiHandler):

@@ -13,6 +13,7 @@ from tornado_rt.demo import asks_directly
 from tornado_rt.problems import Problem
 from tornado_rt.tickets import Tickets
 from tornado_rt.web import ApiHandler
+from tornado_rt.work.texts import phrase
 
 DEMO_USERS = ["alice", "bob", "carol", "dave"]
 DEMO_TTL_SECONDS = 12 * 3600.0
@@ -39,7 +40,7 @@ class TicketHandler(ApiHandler):
 
     async def post(self) -> None:
         if self.by_ticket:
-            raise Problem(403, "a ticket buys no ticket: use the token")
+            raise Problem(403, phrase("a ticket buys no ticket: use the token"))
         ticket = await self.tickets.issue(self.identity)
         life = max(1, int(self.tickets.life_of(self.identity)))
         self.answer({"ticket": ticket, "expires_in": life})
@@ -53,15 +54,21 @@ class SessionHandler(ApiHandler):
 
     def check_request(self) -> None:
         if self.settings.get("authenticate") is not None:
-            raise Problem(404, "the application signs in by itself: its own session counts")
+            raise Problem(404, phrase("the application signs in by itself: its own session counts"))
 
     async def post(self) -> None:
         shown = find_credential(self.request.headers, self.get_query_arguments)
         expires_at = self.identity.expires_at
         if self.by_ticket or self.by_cookie:
-            raise Problem(403, "only a token buys a cookie")
+            raise Problem(403, phrase("only a token buys a cookie"))
         if len(shown.token) > MOST_COOKIE_BYTES:
-            raise Problem(422, f"the token is longer than {MOST_COOKIE_BYTES} bytes")
+            raise Problem(
+                422,
+                phrase(
+                    "the token is longer than {most} bytes",
+                    most=MOST_COOKIE_BYTES,
+                ),
+            )
         seconds = min(expires_at - time.time(), MOST_COOKIE_SECONDS)
         self.set_cookie(SESSION_COOKIE, shown.token, max_age=int(seconds), **self._attributes())
         self.answer({"user_id": self.identity.user_id, "expires_at": expires_at})
@@ -97,7 +104,7 @@ class DemoLoginHandler(ApiHandler):
 
     async def post(self) -> None:
         if not self.enabled:
-            raise Problem(404, "the demo login is off: use a token")
+            raise Problem(404, phrase("the demo login is off: use a token"))
         user_id = self.body(DemoLogin).user_id
         token, expires_at = make_token(
             self.configuration, self.secret, user_id, [], DEMO_TTL_SECONDS

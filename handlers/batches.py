@@ -26,7 +26,7 @@ class BatchesHandler(TaskApiHandler):
         user_id, once, estimates = self.identity.user_id, once_of(self), is_dry_run(self)
         body = parse(self.raw_body())
         if estimates:
-            self.answer(await self.tasks.estimate_batch(user_id, body, once))
+            self.show(await self.tasks.estimate_batch(user_id, body, once))
         else:
             self._accept(await self.tasks.submit_batch(user_id, body, once))
 
@@ -72,4 +72,4 @@ class BatchTasksHandler(TaskApiHandler):
     async def get(self, batch_id: str) -> None:
         limit = self.number("limit", PAGE_SIZE, MAX_PAGE_SIZE)
         owner, before = owner_of(self), cursor_of(self)
-        self.answer(await self.tasks.find_in_batch(batch_id, owner, before, limit))
+        self.show(await self.tasks.find_in_batch(batch_id, owner, before, limit))

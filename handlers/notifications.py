@@ -26,6 +26,7 @@ from tornado_rt.problems import Problem
 from tornado_rt.sockets import RealtimeSocket
 from tornado_rt.streams import EventStreamHandler
 from tornado_rt.web import ApiHandler
+from tornado_rt.work.texts import phrase
 
 # Query arguments by what they are; a list may be repeated or have commas.
 TEXTS = ("state", "status", "source", "since", "until", "q", "before")
@@ -83,7 +84,14 @@ class NotificationsHandler(NotificationApiHandler):
         for name in LISTS:
             given[name] = [one for text in self.arguments(name) for one in text.split(",")]
             if len(given[name]) > MOST_FILTERED:
-                raise Problem(400, f"{name} must have at most {MOST_FILTERED} values")
+                raise Problem(
+                    400,
+                    phrase(
+                        "{name} must have at most {most} values",
+                        name=name,
+                        most=MOST_FILTERED,
+                    ),
+                )
         if (text := self.argument("total")) is not None:
             given["total"] = SWITCHES.get(text, text)
         return {name: value for name, value in given.items() if value not in (None, [])}
@@ -92,8 +100,14 @@ class NotificationsHandler(NotificationApiHandler):
 def _whole_number(name: str, text: str) -> int:
     if text.isascii() and text.isdecimal() and len(text) < 10:
         return int(text)
-    most = f" from 1 to {MOST_LIMIT}" if name != "page" else ""
-    raise Problem(400, f"{name} must be a number{most}")
+    if name == "page":
+        raise Problem(400, phrase("{name} must be a number", name=name))
+    raise Problem(
+        400,
+        phrase(
+            "{name} must be a number from {least} to {most}", name=name, least=1, most=MOST_LIMIT
+        ),
+    )
 
 
 def _request(shape: type[ListRequest], given: dict[str, Any]) -> ListRequest:

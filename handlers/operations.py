@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from tornado_rt.metrics import Metrics
 from tornado_rt.problems import Problem
 from tornado_rt.web import ApiHandler, BaseHandler
+from tornado_rt.work.texts import phrase
 
 
 class HealthHandler(ApiHandler):
@@ -27,7 +28,7 @@ class ReadyHandler(HealthHandler):
     async def get(self) -> None:
         faults = await self.faults()
         if faults:
-            raise Problem(503, "not ready", errors=faults, retry_after=1)
+            raise Problem(503, phrase("not ready"), errors=faults, retry_after=1)
         self.answer({"status": "ready"})
 
 

@@ -9,6 +9,7 @@ from tornado.web import StaticFileHandler
 from tornado_rt import __version__
 from tornado_rt.problems import CONTENT_TYPE, Problem
 from tornado_rt.web import BaseHandler
+from tornado_rt.work.texts import phrase
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
 
@@ -50,11 +51,13 @@ class AssetHandler(BaseHandler, StaticFileHandler):
         except StreamClosedError:
             raise
         except (ValueError, OSError):
-            raise Problem(404, "there is no such file") from None
+            raise Problem(404, phrase("there is no such file")) from None
         if self.get_status() == 416:
             # `Content-Range` stays, which an error that is raised would clear.
             self.set_header("Content-Type", CONTENT_TYPE)
-            self.finish(Problem(416, "the file holds no such range").document())
+            self.tell_language(self.read_by.words)
+            problem = Problem(416, phrase("the file holds no such range"))
+            self.finish(problem.document(self.read_by.words))
 
     def _check_range(self) -> None:
         """Pass over a range that is none, or that is meant for an earlier version of the file.

@@ -27,8 +27,13 @@ class PreferencesHandler(PreferencesApiHandler):
 
 
 class TypesHandler(PreferencesApiHandler):
-    """`GET`: the types that a page lists in its form, with texts in my language."""
+    """`GET`: the types that a page lists in its form, with texts in my language.
+
+    It is that of my preferences, else that of the request.
+    """
 
     async def get(self) -> None:
-        listed = await self.notifications.types(self.identity.user_id)
+        asked = self.read_by.asked
+        tag = None if asked is None else asked.tag
+        listed = await self.notifications.types(self.identity.user_id, tag)
         self.answer({"items": [one.to_dict() for one in listed]})

@@ -11,6 +11,7 @@ from tornado_rt.auth import ADMIN
 from tornado_rt.json_body import parse
 from tornado_rt.problems import Problem
 from tornado_rt.web import ApiHandler
+from tornado_rt.work.texts import phrase
 
 PAGE_SIZE = 100
 MAX_PAGE_SIZE = 500
@@ -22,7 +23,7 @@ SCHEDULE = "([^/]+)"
 # Of a schedule of the code the kind stands before the name.
 PLACE = re.compile(rf"(?:{NAME}:)?{NAME}")
 PLACE_OF_ALL = re.compile(rf"[^\n]+\n{PLACE.pattern}")
-NOT_A_CURSOR = "after must be the `next` of another page"
+NOT_A_CURSOR = phrase("{name} must be the `next` of another page", name="after")
 
 
 class ScheduleApiHandler(ApiHandler):
@@ -43,7 +44,7 @@ class ScheduleApiHandler(ApiHandler):
     def of_one(self) -> str:
         """Return whose a schedule is. Raise Problem 403, and 400 where everybody is meant."""
         if (user := self.whose()) is None:
-            raise Problem(400, "user must name one user")
+            raise Problem(400, phrase("user must name one user"))
         return user
 
 
@@ -55,7 +56,8 @@ class SchedulesHandler(ScheduleApiHandler):
         limit = self.number("limit", PAGE_SIZE, MAX_PAGE_SIZE)
         page = await self.schedules.find(whose, self._after(whose), limit)
         last = page["next"]
-        self.answer(page | {"next": last and base64.urlsafe_b64encode(last.encode()).decode()})
+        shown = page | {"next": last and base64.urlsafe_b64encode(last.encode()).decode()}
+        self.answer_in(self.read_by.words, shown)
 
     async def post(self) -> None:
         made = await self.schedules.create(self.of_one(), parse(self.raw_body()))
@@ -77,7 +79,7 @@ class ScheduleHandler(ScheduleApiHandler):
     """`GET`: a schedule. `PUT`: replace or make it, or switch it. `DELETE`: drop it."""
 
     async def get(self, name: str) -> None:
-        self.answer(await self.schedules.get(self.of_one(), name))
+        self.answer_in(self.read_by.words, await self.schedules.get(self.of_one(), name))
 
     async def put(self, name: str) -> None:
         shown, is_new = await self.schedules.put(self.of_one(), name, parse(self.raw_body()))

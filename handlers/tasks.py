@@ -1,6 +1,7 @@
 """`/api/tasks`: submit, list, watch, cancel tasks, and run them again."""
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -21,6 +22,7 @@ from tornado_rt.problems import Problem
 from tornado_rt.sockets import RealtimeSocket
 from tornado_rt.streams import EventStreamHandler
 from tornado_rt.web import ApiHandler, BaseHandler
+from tornado_rt.work.texts import phrase
 
 PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200
@@ -28,7 +30,7 @@ MAX_RERUN = 1000
 # More than any name may have: the query finds nothing by it.
 NAME_LENGTH = 255
 CURSOR = re.compile(r"[0-9]{1,16}")
-NOT_A_CURSOR = "before must be the `next` of another page"
+NOT_A_CURSOR = phrase("{name} must be the `next` of another page", name="before")
 IDEMPOTENCY_KEY_LENGTH = 255
 
 
@@ -92,7 +94,7 @@ def is_dry_run(handler: ApiHandler) -> bool:
     """
     given = handler.get_query_arguments("dry_run")
     if given not in ([], ["true"], ["false"]):
-        raise Problem(422, "dry_run must be true or false")
+        raise Problem(422, phrase("dry_run must be true or false"))
     return given == ["true"]
 
 
@@ -167,6 +169,10 @@ class TaskApiHandler(ApiHandler):
         self.queue = queue
         self.plans = plans
 
+    def show(self, fields: Mapping[str, Any]) -> None:
+        """Answer with a task, or a part of a list of them, in the reader's language."""
+        self.answer_in(self.read_by.words_of(fields), self.read_by.task(fields))
+
     def accept(self, task: Task) -> None:
         """Answer that a task waits."""
         bind_contextvars(task_id=task.task_id)
@@ -185,13 +191,13 @@ class TasksHandler(TaskApiHandler):
 
     async def get(self) -> None:
         wanted = self._filter()
-        self.answer(await self.tasks.find(self._whose(wanted), wanted))
+        self.show(await self.tasks.find(self._whose(wanted), wanted))
 
     async def post(self) -> None:
         user_id, once, estimates = self.identity.user_id, once_of(self), is_dry_run(self)
         body = parse(self.raw_body())
         if estimates:
-            self.answer(await self.tasks.estimate(user_id, body, once))
+            self.show(await self.tasks.estimate(user_id, body, once))
         else:
             self.accept(await self.tasks.submit(user_id, body, once))
 
@@ -220,13 +226,13 @@ class TaskHandler(EventStreamHandler, TaskApiHandler):
 
     async def get(self, task_id: str) -> None:
         if self.wants_json():
-            self.answer(await self.tasks.read(task_id, owner_of(self)))
+            self.show(await self.tasks.read(task_id, owner_of(self)))
         else:
             await self.tasks.get(task_id, owner_of(self))
             await self.stream(task_feed(self, task_id))
 
     async def delete(self, task_id: str) -> None:
-        self.answer(await self.tasks.cancel(task_id, owner_of(self), by_of(self)))
+        self.show(await self.tasks.cancel(task_id, owner_of(self), by_of(self)))
 
 
 class TaskRetryHandler(TaskApiHandler):

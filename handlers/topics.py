@@ -18,6 +18,7 @@ from tornado_rt.limits import Limits
 from tornado_rt.problems import Problem
 from tornado_rt.protocol import ADMIN_TOPIC, TASKS
 from tornado_rt.web import ApiHandler
+from tornado_rt.work.texts import phrase
 
 ME = "me"
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -58,7 +59,14 @@ class FeedFinder:
             return TasksFeed(self._queue, self._tasks, identity.user_id)
         if name == ADMIN_TOPIC:
             if not identity.may(ADMIN):
-                raise Problem(403, f"the topic {ADMIN_TOPIC} needs the scope {ADMIN}")
+                raise Problem(
+                    403,
+                    phrase(
+                        "the topic {topic} needs the scope {scope}",
+                        topic=ADMIN_TOPIC,
+                        scope=ADMIN,
+                    ),
+                )
             return AdminFeed(self._series)
         if kind == "task" and ID.fullmatch(id_):
             await self._tasks.get(id_, owner)
@@ -71,7 +79,9 @@ class FeedFinder:
         except OutOfBounds as error:
             raise Problem(400, str(error)) from None
         if not (identity.may(ADMIN) or matches(name, identity.topics)):
-            raise Problem(403, "the claim `topics` of your token has no pattern for this topic")
+            raise Problem(
+                403, phrase("the claim `topics` of your token has no pattern for this topic")
+            )
         return TopicFeed(self._topics, name)
 
 

@@ -13,4 +13,4 @@ class WhyHandler(ApiHandler):
 
     async def get(self, task_id: str) -> None:
         found = await self.why.explain(task_id, self.identity.user_id, owner_of(self))
-        self.answer(found.to_dict())
+        self.answer_in(self.read_by.words, found.to_dict())

@@ -26,7 +26,6 @@ from tornado_rt.hub import Hub
 from tornado_rt.json_body import check_integers, check_size, parse, structure
 from tornado_rt.problems import Problem
 from tornado_rt.protocol import ClientMessageType, CloseCode, Message, MessageType
-from tornado_rt.refusals import error_of
 from tornado_rt.sockets import SocketConnection, SocketHandler
 from tornado_rt.web import ApiHandler
 
@@ -114,7 +113,7 @@ class WorkerConnection(SocketConnection):
             check_size(text)
             check_integers(text)
         except Problem as problem:
-            self.send(_referring(error_of(problem), _ref_of(text)))
+            self.send(_referring(self.error_of(problem), _ref_of(text)))
             return
         super()._dispatch(text)
 
@@ -135,7 +134,7 @@ class WorkerConnection(SocketConnection):
         try:
             answer = await do(data, ref)
         except Exception as error:
-            answer = error_of(self.problem_of(error))
+            answer = self.error_of(self.problem_of(error))
         if answer is not None:
             self.send(_referring(answer, ref))
 
@@ -190,7 +189,7 @@ class WorkerConnection(SocketConnection):
         try:
             told = await _acked(answers)
         except Exception as error:
-            told = error_of(self.problem_of(error))
+            told = self.error_of(self.problem_of(error))
         finally:
             self._ends -= count
         self.send(_referring(told, ref))
@@ -213,6 +212,7 @@ class WorkerSocket(SocketHandler):
         """Let a worker in; it says what it does. Raise Problem 403 without the scope."""
         self.require(WORK)
         connection = WorkerConnection(self.hub, self.identity, self.address, self)
+        connection.read_by = self.read_by
         await connection.enter()
         return connection, connection.begin_empty
 

@@ -21,6 +21,7 @@ from services.queue import (
     TaskNotFound,
     TaskState,
 )
+from tornado_rt.work.texts import phrase
 
 # How many tasks are looked at before others are served.
 PAGE_SIZE = 200
@@ -32,7 +33,7 @@ class KindNotFound(Exception):
     """There is no such kind."""
 
     def __init__(self, kind: str) -> None:
-        super().__init__(f"there is no kind {kind}")
+        super().__init__(phrase("there is no kind {kind}", kind=kind))
 
 
 @attrs.frozen
@@ -47,7 +48,7 @@ class RerunFull(Exception):
     """Some tasks run again, and no more of their owner may wait; `retry_after` in seconds."""
 
     def __init__(self, full: QueueFull, count: int) -> None:
-        super().__init__(f"{full}; {count} of these run again")
+        super().__init__(phrase("{full}; {count} of these run again", full=full, count=count))
         self.retry_after = full.retry_after
 
 

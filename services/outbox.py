@@ -36,6 +36,7 @@ from services.notifications import (
 )
 from services.notifications.creation import Wording
 from services.notifications.fields import Action
+from services.notifications.locales import is_locale
 from services.notifications.models import SOURCE_LENGTH
 from services.notifications.templates import Templates
 from services.queue import QueueFull, iso_of, key_prefix
@@ -47,6 +48,7 @@ from tornado_rt.metrics import Metrics
 from tornado_rt.tracing import within
 from tornado_rt.turns import NoTurn
 from tornado_rt.work import clean_line, clean_text
+from tornado_rt.work.texts import Stored
 
 log = structlog.get_logger(__name__)
 
@@ -172,7 +174,8 @@ class Event:
             user_id=self.user_id,
             type=NotificationType.ANALYSIS if self._is_analysis else NotificationType.SYSTEM,
             title=clean_line(self._said, TITLE_LENGTH) or self.task_kind,
-            content=clean_text(self._summary(), CONTENT_LENGTH) or None,
+            content=self._content(),
+            locale=self.job.locale or self._locale_of_batch(),
             # Not the event's id: a task that was run again ends under another one.
             link=link if page and len(link) <= LINK_LENGTH else None,
             source="queue" if self._is_analysis else clean_line(self.task_kind, SOURCE_LENGTH),
@@ -270,6 +273,16 @@ class Event:
 
     def _of_analysis(self, label: str) -> dict[str, str]:
         return label_fields(label) if self._is_analysis else {}
+
+    def _content(self) -> str | None:
+        text = clean_text(self._summary(), CONTENT_LENGTH)
+        # It was stored in English, and is told in the language of who reads it.
+        return (text if self.is_said else Stored(text)) or None
+
+    def _locale_of_batch(self) -> str | None:
+        result = self.result if isinstance(self.result, dict) and self.kind == "batch" else {}
+        locale = result.get("locale")
+        return locale if is_locale(locale) else None
 
     def _summary(self) -> object:
         if self.is_said:

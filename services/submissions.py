@@ -9,8 +9,10 @@ import attrs
 from services.queue.models import OnConflict, Priority, Unique
 from services.webhooks.addresses import check_address
 from settings import Settings
-from tornado_rt.bounds import OutOfBounds, Validator, name_of, number_of, read_moment
+from tornado_rt.bounds import OutOfBounds, Validator, check_locale, name_of, number_of, read_moment
 from tornado_rt.json_body import JSON_NAME, MOST_BYTES, MOST_ITEMS
+from tornado_rt.work.params.faults import alternatives
+from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import MOST_KEPT, MOST_SECONDS
 
 KIND_LENGTH = 64
@@ -58,7 +60,13 @@ def moment_within(most_seconds: float) -> Validator:
 
     def validate(_: Any, field: Any, value: str | None) -> None:
         if value is not None and read_moment(field.name, value) > time.time() + most_seconds:
-            raise OutOfBounds(f"{field.name} must be at most {most_seconds:.15g} s from now")
+            raise OutOfBounds(
+                phrase(
+                    "{name} must be at most {most} s from now",
+                    name=field.name,
+                    most=f"{most_seconds:.15g}",
+                )
+            )
 
     return validate
 
@@ -73,13 +81,20 @@ def _check_scope(_: Any, field: Any, value: Any) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if value not in SCOPES and not (is_number and 0 < value <= MOST_SCOPE_SECONDS):
         most = f"{MOST_SCOPE_SECONDS:.0f}"
-        words = " or ".join(f'"{scope}"' for scope in SCOPES)
-        raise OutOfBounds(f"{field.name} must be {words}, or seconds up to {most}")
+        scopes = alternatives(f'"{scope}"' for scope in SCOPES)
+        raise OutOfBounds(
+            phrase(
+                "{name} must be {scopes}, or seconds up to {most}",
+                name=field.name,
+                scopes=scopes,
+                most=most,
+            )
+        )
 
 
 def _check_items(_: Any, field: Any, value: list[Any]) -> None:
     if not value:
-        raise OutOfBounds(f"{field.name} must name one or more")
+        raise OutOfBounds(phrase("{name} must name one or more", name=field.name))
 
 
 @attrs.frozen(kw_only=True)
@@ -115,7 +130,8 @@ class TaskFields:
     """The fields of a task that a submission and a schedule both name.
 
     Durations are seconds. The kind says what `label` and `max_attempts` are where they are None,
-    and `timeout` where it is 0.
+    and `timeout` where it is 0. `locale` is the language of what is told of the task to who has
+    chosen none.
     """
 
     kind: str = attrs.field(validator=name_of(KIND_LENGTH))
@@ -129,6 +145,7 @@ class TaskFields:
     budget_seconds: float = 0.0
     callback_url: str | None = None
     notify: bool = True
+    locale: str | None = attrs.field(default=None, validator=check_locale)
 
 
 @attrs.frozen(kw_only=True)
@@ -162,6 +179,7 @@ class BatchRequest:
     priority: Priority = Priority.NORMAL
     key: str = ""
     notify_each: bool = False
+    locale: str | None = attrs.field(default=None, validator=check_locale)
 
     def request(self) -> "BatchRequest":
         """Return what it asks for: itself."""
@@ -176,6 +194,7 @@ class BatchRequest:
                 params={**self.params, **item.params},
                 priority=item.priority or self.priority,
                 key=self.key if item.key is None else item.key,
+                locale=self.locale,
             )
             for item in self.items
         ]

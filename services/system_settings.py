@@ -11,6 +11,8 @@ from pymongo.errors import PyMongoError
 from tornado_rt.limits import SystemSettings
 from tornado_rt.protocol import CONTROL, Cursor, Message, MessageType, Publisher
 from tornado_rt.work import clean_text
+from tornado_rt.work.params.faults import NAMES
+from tornado_rt.work.texts import phrase
 
 __all__ = ["InvalidSetting", "SettingsFollower", "SystemSettings", "SystemSettingsService"]
 
@@ -113,11 +115,15 @@ def _usable(values: dict[str, Any]) -> dict[str, Any]:
 def _checked(changes: dict[str, Any]) -> dict[str, Any]:
     for name, value in changes.items():
         if name not in FIELDS:
-            raise InvalidSetting(f"there is no setting {clean_text(name, SHOWN_NAME)}")
+            raise InvalidSetting(
+                phrase("there is no setting {name}", name=clean_text(name, SHOWN_NAME))
+            )
         whole = FIELDS[name].type is int
         # True is an int to Python, and no number; a long of MongoDB is one.
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-            raise InvalidSetting(f"{name} must be {'an integer' if whole else 'a number'}")
+            raise InvalidSetting(
+                phrase("{place} must be {kind}", place=name, kind=NAMES[int if whole else float])
+            )
     try:
         SystemSettings(**changes)
     except ValueError as error:

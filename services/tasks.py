@@ -42,6 +42,7 @@ from tornado_rt.bounds import OutOfBounds, check_json, check_name
 from tornado_rt.json_body import Faults, read_body
 from tornado_rt.work import first_fragment
 from tornado_rt.work.params.faults import PLACE
+from tornado_rt.work.texts import phrase
 
 # How many tasks of a batch are read before others are served.
 AT_ONCE = 50
@@ -268,7 +269,7 @@ class TaskService:
     async def _find(self, name: str) -> KnownKind:
         """Return a kind of which anybody may make tasks. Raise KindUnknown."""
         if name.startswith(RESERVED):
-            raise KindUnknown(f"tasks of {name} are made by the server alone")
+            raise KindUnknown(phrase("tasks of {name} are made by the server alone", name=name))
         return await self._kinds.find(name, self._queue)
 
     async def _find_kind(self, body: Any, faults: Faults) -> KnownKind | None:
@@ -332,6 +333,7 @@ class TaskService:
             callback_url=request.callback_url or "",
             timeout=request.timeout,
             budget_seconds=request.budget_seconds,
+            locale=request.locale or "",
         )
         return NewTask(
             kind=request.kind,
@@ -392,6 +394,7 @@ def _describe(task: Task, snapshot: bytes, state: KindState | None) -> dict[str,
         "key": task.key,
         "tags": task.job.tags,
         "schedule": task.job.schedule or None,
+        "locale": task.job.locale or None,
         "params": task.params,
         "result": task.result,
         # Its snapshot says why a task waits for another attempt.

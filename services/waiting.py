@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from services.queue.models import iso_of
+from tornado_rt.work.texts import phrase
 
 # No worker can change these: they are told also while there is none.
 FIRST = {"all_paused", "paused", "schedule"}
@@ -31,20 +32,32 @@ class Waiting(Protocol):
         """The code."""
 
 
+def _time_of(run_at: float | None) -> str:
+    if not run_at:
+        return phrase("its time")
+    return phrase("its time, {time}", time=iso_of(run_at))
+
+
 WORDS: dict[str, Callable[[Waiting], str]] = {
-    "all_paused": lambda _: "an admin to resume all kinds",
-    "paused": lambda task: f"an admin to resume {task.kind}",
-    "schedule": lambda task: f"its time, {iso_of(task.run_at)}" if task.run_at else "its time",
-    "user_limit": lambda _: "one of its user's running tasks to end",
-    "kind_user_limit": lambda task: f"one of its user's running tasks of {task.kind} to end",
-    "key_limit": lambda task: f"a running task of {task.kind} with the key {task.key} to end",
-    "key_rate": lambda task: f"the rate of {task.kind} with the key {task.key}",
-    "kind_limit": lambda task: f"a running task of {task.kind} to end",
-    "rate": lambda task: f"the rate of {task.kind}",
-    "global_limit": lambda _: "a running task to end",
-    "line": lambda _: "its turn",
-    "busy": lambda task: f"a worker that runs {task.kind} to be free",
-    "worker": lambda task: f"a worker that runs {task.kind}",
+    "all_paused": lambda _: phrase("an admin to resume all kinds"),
+    "paused": lambda task: phrase("an admin to resume {kind}", kind=task.kind),
+    "schedule": lambda task: _time_of(task.run_at),
+    "user_limit": lambda _: phrase("one of its user's running tasks to end"),
+    "kind_user_limit": lambda task: phrase(
+        "one of its user's running tasks of {kind} to end", kind=task.kind
+    ),
+    "key_limit": lambda task: phrase(
+        "a running task of {kind} with the key {key} to end", kind=task.kind, key=task.key
+    ),
+    "key_rate": lambda task: phrase(
+        "the rate of {kind} with the key {key}", kind=task.kind, key=task.key
+    ),
+    "kind_limit": lambda task: phrase("a running task of {kind} to end", kind=task.kind),
+    "rate": lambda task: phrase("the rate of {kind}", kind=task.kind),
+    "global_limit": lambda _: phrase("a running task to end"),
+    "line": lambda _: phrase("its turn"),
+    "busy": lambda task: phrase("a worker that runs {kind} to be free", kind=task.kind),
+    "worker": lambda task: phrase("a worker that runs {kind}", kind=task.kind),
 }
 
 

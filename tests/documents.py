@@ -24,7 +24,15 @@ BASE = "https://server.example/api/"
 # Headers of an answer that a client acts on: those of the others are the same everywhere.
 TOLD = ("etag", "location", "retry-after", "set-cookie", "www-authenticate", "x-accel-buffering")
 # Credentials, and names of the last id that clients send who send no header.
-ANYWHERE = {"ticket", "token", "last_id", "lasteventid", "evs_last_event_id", "last_event_id"}
+ANYWHERE = {
+    "ticket",
+    "token",
+    "last_id",
+    "lasteventid",
+    "evs_last_event_id",
+    "last_event_id",
+    "locale",
+}
 # Parameters that the kinds of the tests show in their snapshots.
 SHOWN = ("symbol", "preset", "size")
 # Bounds that depend on the settings: tests/test_openapi_bodies.py looks at the usual ones.

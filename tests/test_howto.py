@@ -111,6 +111,17 @@ def test_traces(walk: Walk) -> None:
         assert name in walk.printed[-1]
 
 
+@of("languages")
+def test_languages(walk: Walk) -> None:
+    """The author's texts and the server's, in Chinese."""
+    walk.follow()
+    missing, told = walk.printed
+    assert "zh-CN.po: no text for 'Cut it'" in missing
+    assert "a.txt is no film" in told
+    for text in ("a.txt 不是影片", '"description":"剪辑"', "没有任务 none"):
+        assert text in told
+
+
 @of("nginx")
 def test_tls(walk: Walk) -> None:
     walk.follow()

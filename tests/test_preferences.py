@@ -328,8 +328,8 @@ class Kept:
         change = {"$set": {"preferences": preferences.to_dict()}}
         await self._users.update_one({"_id": user_id}, change, upsert=True)
 
-    async def types(self, user_id: str) -> Sequence[TypeText]:
-        return self._types.in_locale((await self.preferences(user_id)).locale)
+    async def types(self, user_id: str, asked: str | None = None) -> Sequence[TypeText]:
+        return self._types.in_locale((await self.preferences(user_id)).locale, asked)
 
 
 @asynccontextmanager

@@ -189,6 +189,7 @@ async def test_schedule_says_all_that_is_known_of_it(site: Site) -> None:
         "timeout": 0.0,
         "max_attempts": None,
         "budget_seconds": 0.0,
+        "locale": None,
         "callback_url": None,
         "notify": True,
         "cron": "0 3 * * *",
@@ -246,6 +247,7 @@ async def test_task_of_a_schedule_has_all_that_was_asked_of_it(site: Site) -> No
         "timeout": 50.0,
         "max_attempts": 7,
         "budget_seconds": 90.0,
+        "locale": "zh-CN",
         "callback_url": "https://example.com/done",
         "notify": False,
     }

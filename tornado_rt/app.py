@@ -65,6 +65,7 @@ from tornado_rt.gathering import Gathering
 from tornado_rt.http1 import RequestBounds
 from tornado_rt.limits import AcceptBounds, RateLimiter
 from tornado_rt.listener import Listener
+from tornado_rt.locales import Languages
 from tornado_rt.log_watch import LogWatch
 from tornado_rt.logs import access_log
 from tornado_rt.metrics import Metrics
@@ -252,6 +253,7 @@ async def open_server(
         lambda: None if watch is None else watch.fault,
         _gauges(core),
         authenticate,
+        texts.languages,
     )
     await _register(core, own)
     if settings.worker_concurrency:
@@ -544,6 +546,7 @@ def _application(
     folder_fault: Callable[[], str | None],
     gauges: QueueGauges,
     authenticate: Authenticate | None,
+    languages: Languages,
 ) -> Application:
     settings = core.settings
     tickets = Tickets(core.shared, settings.ticket_ttl_seconds, settings.max_tickets_per_user)
@@ -612,6 +615,7 @@ def _application(
         under_way=UnderWay(),
         folder_fault=folder_fault,
         problems=PROBLEMS,
+        languages=languages,
         note=board.log.note,
         max_body_bytes=settings.max_body_bytes,
         request_timeout_seconds=settings.request_timeout_seconds,

@@ -16,6 +16,7 @@ from settings import Settings
 from tornado_rt.bounds import OutOfBounds, check_name
 from tornado_rt.keys import HMAC, Key, UnknownKey, open_keys
 from tornado_rt.work import clean_text
+from tornado_rt.work.texts import phrase
 
 # One for all: an empty frozenset is an object of 200 bytes.
 NO_SCOPES: frozenset[str] = frozenset()
@@ -78,7 +79,7 @@ def check_identity(identity: Any) -> Identity:
         raise TypeError("a sign-in must give an Identity, with a set of scopes, or None")
     check_name("user_id", identity.user_id, USER_ID_LENGTH)
     if identity.expires_at <= time.time():
-        raise AuthError("the sign-in has expired")
+        raise AuthError(phrase("the sign-in has expired"))
     expires_at = float(min(identity.expires_at, LATEST))
     return attrs.evolve(
         identity, scopes=frozenset(identity.scopes) or NO_SCOPES, expires_at=expires_at
@@ -115,7 +116,12 @@ class TokenVerifier:
         Raise AuthError when it is not valid now, KeysUnavailable when that cannot be said.
         """
         if len(token) > MOST_TOKEN_BYTES:
-            raise AuthError(f"the token is longer than {MOST_TOKEN_BYTES} bytes")
+            raise AuthError(
+                phrase(
+                    "the token is longer than {most} bytes",
+                    most=MOST_TOKEN_BYTES,
+                )
+            )
         try:
             keys = await self._keys.find(token)
             digest = hashlib.sha256(token.encode()).digest()
@@ -125,11 +131,11 @@ class TokenVerifier:
                 return known.identity
             key, claims = self._decode_by(token, keys)
         except jwt.ExpiredSignatureError:
-            raise AuthError("the token has expired") from None
+            raise AuthError(phrase("the token has expired")) from None
         except (UnknownKey, *BAD_TOKEN) as error:
             # The reason may quote the token.
             reason = clean_text(error, REASON_LENGTH)
-            raise AuthError(f"the token is not valid: {reason}") from None
+            raise AuthError(phrase("the token is not valid: {error}", error=reason)) from None
         identity = self._identity(claims)
         # PyJWT compares whole seconds.
         until = min(int(claims["exp"]), LATEST) + self._settings.jwt_leeway_seconds
@@ -166,7 +172,7 @@ class TokenVerifier:
     def _identity(self, claims: dict[str, Any]) -> Identity:
         expires_at = claims["exp"]
         if isinstance(expires_at, bool) or not isinstance(expires_at, int | float):
-            raise AuthError("the token is not valid: exp must be a number")
+            raise AuthError(phrase("the token is not valid: exp must be a number"))
         settings = self._settings
         until = min(expires_at, LATEST) + settings.jwt_leeway_seconds
         return Identity(
@@ -193,15 +199,19 @@ def _user_id(name: str, claims: dict[str, Any]) -> str:
     """Return whom a token names. Raise AuthError."""
     value = _claim(claims, name)
     if value is None:
-        raise AuthError(f'the token is not valid: Token is missing the "{name}" claim')
+        raise AuthError(
+            phrase('the token is not valid: Token is missing the "{name}" claim', name=name)
+        )
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
-        raise AuthError(f"the token is not valid: {name} must be text or a number")
+        raise AuthError(
+            phrase("the token is not valid: {name} must be text or a number", name=name)
+        )
     try:
         check_name(name, value, USER_ID_LENGTH)
     except OutOfBounds as error:
-        raise AuthError(f"the token is not valid: {error}") from None
+        raise AuthError(phrase("the token is not valid: {error}", error=error)) from None
     return value
 
 

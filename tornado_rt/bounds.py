@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from tornado_rt.locales.tags import is_locale
 from tornado_rt.work.kept import LEAST_INTEGER as LEAST_INTEGER
 from tornado_rt.work.kept import MAX_DEPTH as MAX_DEPTH
 from tornado_rt.work.kept import MOST_INTEGER as MOST_INTEGER
@@ -16,6 +17,7 @@ from tornado_rt.work.params.bounds import OutOfBounds as OutOfBounds
 from tornado_rt.work.params.bounds import check_json as check_json
 from tornado_rt.work.params.bounds import check_name as check_name
 from tornado_rt.work.params.bounds import check_text as check_text
+from tornado_rt.work.texts import phrase
 
 Validator = Callable[[Any, Any, Any], None]
 # Longer than any time in ISO 8601 that has a meaning here.
@@ -29,9 +31,13 @@ def read_moment(name: str, value: str) -> float:
         moment = datetime.fromisoformat(value)
         seconds = moment.timestamp()
     except (ValueError, OverflowError):
-        raise OutOfBounds(f"{name} must be a time such as 2026-01-02T03:04:05Z") from None
+        raise OutOfBounds(
+            phrase("{name} must be a time such as 2026-01-02T03:04:05Z", name=name)
+        ) from None
     if moment.tzinfo is None:
-        raise OutOfBounds(f"{name} must have a time zone, such as 2026-01-02T03:04:05Z")
+        raise OutOfBounds(
+            phrase("{name} must have a time zone, such as 2026-01-02T03:04:05Z", name=name)
+        )
     return seconds
 
 
@@ -50,9 +56,24 @@ def number_of(least: float, most: float) -> Validator:
 
     def validate(_: Any, field: Any, value: float) -> None:
         if not least <= value <= most:
-            raise OutOfBounds(f"{field.name} must be from {least:.15g} to {most:.15g}")
+            raise OutOfBounds(
+                phrase(
+                    "{name} must be from {least} to {most}",
+                    name=field.name,
+                    least=f"{least:.15g}",
+                    most=f"{most:.15g}",
+                )
+            )
 
     return validate
+
+
+def check_locale(_: Any, field: Any, value: str | None) -> None:
+    """Raise OutOfBounds, as an attrs validator, unless `value` is a language tag; None passes."""
+    if value is not None and not is_locale(value):
+        raise OutOfBounds(
+            phrase("{name} must be a language tag such as en or de-AT", name=field.name)
+        )
 
 
 def _validator(check: Callable[[str, Any], None]) -> Validator:

@@ -13,8 +13,15 @@ from tornado_rt.heartbeat import Sleeper
 from tornado_rt.limits import Limits
 from tornado_rt.metrics import Metrics
 from tornado_rt.protocol import CloseCode, Message
+from tornado_rt.work.texts import Text, msgid
 
 T = TypeVar("T")
+# What is said when there are as many open connections as there may be, by whose they are.
+LIMITS = {
+    "user": msgid("at most {limit} open connections a user"),
+    "address": msgid("at most {limit} open connections an address"),
+    "process": msgid("at most {limit} open connections a process"),
+}
 # Most users have one connection, most topics one subscriber; a set takes five times a tuple.
 Members = tuple[T, ...] | set[T]
 FEW = 8
@@ -138,8 +145,7 @@ class Census:
     def refuse(self, name: str, limit: int) -> TooManyConnections:
         """Count a refusal, and return the error that says whose limit was reached."""
         self.metrics.refused.labels(name).inc()
-        article = "an" if name == "address" else "a"
-        return TooManyConnections(f"at most {limit} open connections {article} {name}")
+        return TooManyConnections(Text(LIMITS[name], {"limit": limit}))
 
     def stats(self) -> HubStats:
         """Count the connections of this process."""

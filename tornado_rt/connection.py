@@ -28,9 +28,11 @@ from tornado_rt.protocol import (
     MessageType,
     iso_time,
 )
+from tornado_rt.reader import reader_of
 from tornado_rt.refusals import close_code_of, error_message, error_of
 from tornado_rt.subscription import Subscription
 from tornado_rt.wire import Wire
+from tornado_rt.work.texts import phrase
 
 # The same in every `connected`.
 CLOSING = {
@@ -59,6 +61,7 @@ class Connection(Wire):
         "identity",
         "number",
         "opened_at",
+        "read_by",
         "since",
         "subscriptions",
     )
@@ -74,6 +77,8 @@ class Connection(Wire):
         self._settings = settings
         self.identity = identity
         self.address = address
+        # Whose language its texts are in.
+        self.read_by = reader_of(settings)
         self.subscriptions: tuple[Subscription, ...] = ()
         self.closed = False
         # Why it was closed, 0 while it is open; the rest is of what is kept of devices.
@@ -146,7 +151,7 @@ class Connection(Wire):
             **CLOSING,
             **state,
         }
-        self.send_first(Message.of(MessageType.CONNECTED, data, id_))
+        self.send_first(self.read_by.message(Message.of(MessageType.CONNECTED, data, id_)))
         if self.is_device and not self.closed:
             self.hub.opened(self)
 
@@ -166,7 +171,7 @@ class Connection(Wire):
     def failed(self, subscription: Subscription, error: Exception) -> None:
         """Close: the one feed cannot be read."""
         problem = self.problem_of(error)
-        self.leave(close_code_of(problem), error_of(problem))
+        self.leave(close_code_of(problem), self.error_of(problem))
 
     def next_due(self) -> float:
         """Return the monotonic time of the next heartbeat, expiry or idle end."""
@@ -225,6 +230,7 @@ class Connection(Wire):
         """
         if self.closed or self._socket is None:
             return
+        message = self.read_by.message(message)
         if self._backlog is None:
             self.write(self.encode(message))
             self.tally.delivered += message.count
@@ -281,12 +287,20 @@ class Connection(Wire):
         return not self.subscriptions[0].feed.contiguous
 
     def _expire(self) -> None:
-        why = error_message(ErrorCode.TOKEN_EXPIRED, "the token has expired")
+        why = self.error(ErrorCode.TOKEN_EXPIRED, phrase("the token has expired"))
         self.leave(CloseCode.UNAUTHORIZED, why)
 
     def _end_idle(self) -> None:
-        why = error_message(ErrorCode.IDLE, "nothing happened for a long time")
+        why = self.error(ErrorCode.IDLE, phrase("nothing happened for a long time"))
         self.leave(CloseCode.FINISHED, why)
+
+    def error(self, code: ErrorCode, text: str) -> Message:
+        """Return an `error` in the reader's language."""
+        return error_message(code, self.read_by.words.say(text))
+
+    def error_of(self, problem: Problem) -> Message:
+        """Return the `error` of a problem in the reader's language."""
+        return error_of(problem, self.read_by.words)
 
     def problem_of(self, error: BaseException, topic: str = "") -> Problem:
         """Translate an error, and log it when it is our fault."""

@@ -7,6 +7,7 @@ from tornado.httputil import HTTPHeaders, parse_cookie
 
 from tornado_rt.auth import AuthError
 from tornado_rt.protocol import WS_AUTH_PREFIX
+from tornado_rt.work.texts import phrase
 
 # The cookie of `POST /api/auth/session`; it holds the token.
 SESSION_COOKIE = "rt_session"
@@ -42,7 +43,7 @@ def find_credential(headers: HTTPHeaders, query: Callable[[str], list[str]]) -> 
 def _only(query: Callable[[str], list[str]], name: str) -> str:
     given = query(name)
     if len(given) > 1:
-        raise AuthError(f"there is more than one {name}")
+        raise AuthError(phrase("there is more than one {name}", name=name))
     return given[0] if given else ""
 
 
@@ -52,7 +53,7 @@ def _bearer(headers: HTTPHeaders) -> str:
     if scheme.lower() != "bearer":
         return ""
     if not token.strip():
-        raise AuthError("the Authorization header holds no token")
+        raise AuthError(phrase("the Authorization header holds no token"))
     return token.strip()
 
 
@@ -60,5 +61,5 @@ def _subprotocol(headers: HTTPHeaders) -> str:
     offered = (one.strip() for one in headers.get("Sec-WebSocket-Protocol", "").split(","))
     with_token = [one for one in offered if one.startswith(WS_AUTH_PREFIX)]
     if len(with_token) > 1:
-        raise AuthError("there is more than one token in Sec-WebSocket-Protocol")
+        raise AuthError(phrase("there is more than one token in Sec-WebSocket-Protocol"))
     return with_token[0].removeprefix(WS_AUTH_PREFIX) if with_token else ""

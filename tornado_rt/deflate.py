@@ -9,6 +9,7 @@ not demand it: Tornado's own client, for one, does not hear that.
 import re
 import zlib
 
+from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import cut
 
 EXTENSION = "permessage-deflate"
@@ -126,14 +127,16 @@ class Inflater:
 def _offer(text: str) -> Offer:
     name, *parameters = (part.strip(" \t") for part in text.split(";"))
     if not re.fullmatch(_TOKEN, name):
-        raise ValueError(f"not an extension: {cut(name, 50)!r}")
+        raise ValueError(phrase("not an extension: {name}", name=repr(cut(name, 50))))
     return name, [_parameter(text) for text in parameters]
 
 
 def _parameter(text: str) -> Parameter:
     match = _PARAMETER.fullmatch(text)
     if match is None:
-        raise ValueError(f"not a parameter of an extension: {cut(text, 50)!r}")
+        raise ValueError(
+            phrase("not a parameter of an extension: {text}", text=repr(cut(text, 50)))
+        )
     name, plain, quoted = match.groups()
     return name, plain or quoted
 

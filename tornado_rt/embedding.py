@@ -38,6 +38,7 @@ from tornado_rt.logs import logging_in_host
 from tornado_rt.problems import Problem, problem_of
 from tornado_rt.under_way import UnderWay
 from tornado_rt.web import Authenticate, BaseHandler
+from tornado_rt.work.texts import phrase
 
 __all__ = [
     "AuthError",
@@ -237,7 +238,7 @@ class RestingHandler(BaseHandler):
 
     async def prepare(self) -> None:
         """Answer before the body comes."""
-        raise Problem(503, "the real-time server does not run; try again", retry_after=1)
+        raise Problem(503, phrase("the real-time server does not run; try again"), retry_after=1)
 
 
 def _check_settings(settings: Settings) -> None:
@@ -269,7 +270,9 @@ def _refusals() -> Iterator[None]:
     except OutOfBounds as error:
         raise Refused(Problem(422, str(error))) from None
     except (TypeError, orjson.JSONEncodeError) as error:
-        raise Refused(Problem(422, f"the body cannot be written as JSON: {error}")) from None
+        raise Refused(
+            Problem(422, phrase("the body cannot be written as JSON: {error}", error=error))
+        ) from None
     except Exception as error:
         problem = problem_of(error, PROBLEMS)
         if problem.status_code == 500:

@@ -7,6 +7,7 @@ import re
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
 
 from tornado_rt.problems import Problem
+from tornado_rt.work.texts import phrase
 
 VERSION = "13"
 # 16 bytes in base64 (RFC 6455 section 4.1).
@@ -22,15 +23,15 @@ def check_handshake(request: HTTPServerRequest) -> None:
     """Raise Problem for what is no handshake (sections 4.2.1 and 9.1)."""
     headers = request.headers
     if request.version == "HTTP/1.0":
-        raise Problem(400, "a WebSocket needs HTTP/1.1")
+        raise Problem(400, phrase("a WebSocket needs HTTP/1.1"))
     if not _names(headers, "Upgrade", "websocket"):
-        raise Problem(426, "this address speaks WebSocket")
+        raise Problem(426, phrase("this address speaks WebSocket"))
     if not _names(headers, "Connection", "upgrade"):
-        raise Problem(400, "Connection must name Upgrade")
+        raise Problem(400, phrase("Connection must name Upgrade"))
     if headers.get("Sec-WebSocket-Version") != VERSION:
-        raise Problem(426, f"Sec-WebSocket-Version must be {VERSION}")
+        raise Problem(426, phrase("Sec-WebSocket-Version must be {version}", version=VERSION))
     if not KEY.fullmatch(headers.get("Sec-WebSocket-Key", "")):
-        raise Problem(400, "Sec-WebSocket-Key must be 16 bytes in base64, once")
+        raise Problem(400, phrase("Sec-WebSocket-Key must be 16 bytes in base64, once"))
 
 
 def offered_subprotocols(headers: HTTPHeaders) -> list[str]:

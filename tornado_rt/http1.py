@@ -36,6 +36,7 @@ from tornado.httputil import (
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 
 from tornado_rt.problems import CONTENT_TYPE, Problem
+from tornado_rt.work.texts import phrase
 
 log = structlog.get_logger(__name__)
 
@@ -165,12 +166,12 @@ class Request(HTTP1Connection):
                 closing.finish()
             await self._finished()
         except HTTPInputError as error:
-            await self._refuse(Problem(400, f"this is no request: {error}"))
+            await self._refuse(Problem(400, phrase("this is no request: {error}", error=error)))
             await self._drain()
         except Answered:
             await self._drain()
         except TimeoutError:
-            await self._refuse(Problem(408, "the request took too long to come"))
+            await self._refuse(Problem(408, phrase("the request took too long to come")))
             # Something is still being read: nothing else can be.
             self.close()
         finally:
@@ -259,7 +260,7 @@ class Request(HTTP1Connection):
                 left -= len(piece)
                 await self._deliver_body(delegate, piece)
             if await self._read_line() != b"\r\n":
-                raise HTTPInputError("a chunk does not end where it says")
+                raise HTTPInputError(phrase("a chunk does not end where it says"))
             work += CHUNK_LINE_BYTES + await self._take_small_chunks(delegate)
             if work >= TURN_BYTES:
                 work = 0
@@ -277,22 +278,22 @@ class Request(HTTP1Connection):
     async def _read_chunk_size(self) -> int:
         size = CHUNK_SIZE.fullmatch(await self._read_line())
         if size is None:
-            raise HTTPInputError("a chunk does not begin with its size")
+            raise HTTPInputError(phrase("a chunk does not begin with its size"))
         return int(size[1], 16)
 
     async def _pass_over_trailers(self) -> None:
         passed, most = 0, self._bounds.header_bytes
         while (line := await self._read_line()) != b"\r\n":
             if not line.endswith(b"\r\n"):
-                raise HTTPInputError("a trailer does not end with CRLF")
+                raise HTTPInputError(phrase("a trailer does not end with CRLF"))
             passed += len(line)
             if most and passed > most:
-                raise HTTPInputError("the trailers are too large")
+                raise HTTPInputError(phrase("the trailers are too large"))
 
     async def _read_line(self) -> bytes:
         line = await self.stream.read_until_regex(CHUNK_LINE.pattern)
         if not line.endswith(b"\n"):
-            raise HTTPInputError("a line of a chunk is too long")
+            raise HTTPInputError(phrase("a line of a chunk is too long"))
         return line
 
     async def _deliver_body(self, delegate: HTTPMessageDelegate, data: bytes) -> None:
@@ -389,20 +390,20 @@ def _end_of_head(most: int) -> bytes:
 
 def _too_large(head: bytes, most: int) -> Problem:
     if b"\n" in head:
-        return Problem(431, f"the headers are larger than {most} bytes")
-    return Problem(414, f"the address is longer than {most} bytes")
+        return Problem(431, phrase("the headers are larger than {most} bytes", most=most))
+    return Problem(414, phrase("the address is longer than {most} bytes", most=most))
 
 
 def _has_body(start_line: RequestStartLine, headers: HTTPHeaders) -> bool:
     """Say whether a body follows. Raise HTTPInputError when that cannot be told for sure."""
     if is_transfer_encoding_chunked(headers):
         if start_line.version == "HTTP/1.0":
-            raise HTTPInputError("HTTP/1.0 has no Transfer-Encoding")
+            raise HTTPInputError(phrase("HTTP/1.0 has no Transfer-Encoding"))
         return True
     lengths = {one.strip() for one in headers.get("Content-Length", "0").split(",")}
     length = lengths.pop()
     if lengths or not (length.isascii() and length.isdecimal() and len(length) <= LENGTH_DIGITS):
-        raise HTTPInputError("the Content-Length is no length")
+        raise HTTPInputError(phrase("the Content-Length is no length"))
     if "Content-Length" in headers:
         headers["Content-Length"] = length
     return int(length) > 0
@@ -413,9 +414,9 @@ def _in_origin_form(start_line: RequestStartLine, headers: HTTPHeaders) -> Reque
     try:
         target = urlsplit(start_line.path)
     except ValueError:
-        raise HTTPInputError("the target is no address") from None
+        raise HTTPInputError(phrase("the target is no address")) from None
     if not target.netloc:
-        raise HTTPInputError("the target names no host")
+        raise HTTPInputError(phrase("the target names no host"))
     headers["Host"] = target.netloc
     query = f"?{target.query}" if target.query else ""
     return start_line._replace(path=(target.path or "/") + query)

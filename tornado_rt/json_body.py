@@ -19,12 +19,15 @@ from tornado_rt.bounds import LEAST_INTEGER, MOST_INTEGER, OutOfBounds, check_js
 from tornado_rt.problems import Problem
 from tornado_rt.work.params.faults import (
     MOST_FAULTS,
+    NAMES,
     TOLD_CHARACTERS,
     TOLD_FAULTS,
     TOLD_NAME_CHARACTERS,
-    TOLD_NAMES,
+    and_more,
+    listed,
 )
 from tornado_rt.work.params.reading import MOST_ITEMS as MOST_ITEMS
+from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import cut
 
 T = TypeVar("T")
@@ -44,7 +47,8 @@ INTEGER_CHARACTERS = 20
 MANY_DIGITS = re.compile(rb"\d{19}")
 LONG_INTEGER = re.compile(rb"(?:^|[\[:,\s])(-?\d{19,}+)(?![.eE])")
 
-_NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
+
+SCALARS = (str, int, float, bool)
 
 
 class _Wrong:
@@ -81,9 +85,8 @@ class Faults:
         """Return what is raised for them: the first, and the number of the others."""
         told, rest = list(self._texts), self.count - TOLD_FAULTS
         if rest > 0:
-            more = f"and {rest} more" if self.count < MOST_FAULTS else "and more"
-            told = [*told[:TOLD_FAULTS], more]
-        return Problem(422, "the body is not valid", errors=told)
+            told = [*told[:TOLD_FAULTS], and_more(rest if self.count < MOST_FAULTS else None)]
+        return Problem(422, phrase("the body is not valid"), errors=told)
 
 
 # Reads a value at a place in the body. The number bounds the items of a list, or the bytes of a
@@ -127,7 +130,7 @@ def parse(text: bytes) -> Any:
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise Problem(400, f"the body is not JSON: {error}") from None
+        raise Problem(400, phrase("the body is not JSON: {error}", error=error)) from None
     check_integers(text)
     return value
 
@@ -137,13 +140,19 @@ def check_size(text: bytes) -> None:
     if _count_containers(text) > MOST_CONTAINERS and (
         _count_containers(STRING.sub(b"", text)) > MOST_CONTAINERS
     ):
-        raise Problem(422, f"the body holds more than {MOST_CONTAINERS} lists and objects")
+        raise Problem(
+            422,
+            phrase(
+                "the body holds more than {most} lists and objects",
+                most=MOST_CONTAINERS,
+            ),
+        )
 
 
 def check_integers(text: bytes) -> None:
     """Raise Problem 422 for JSON text with an integer of more than 64 bits."""
     if MANY_DIGITS.search(text) and _holds_long_integer(STRING.sub(b'""', text)):
-        raise Problem(422, "the body holds an integer of more than 64 bits")
+        raise Problem(422, phrase("the body holds an integer of more than 64 bits"))
 
 
 def _holds_long_integer(text: bytes) -> bool:
@@ -179,18 +188,18 @@ def read_body(
     target: Any = shape
     read: Any
     if not isinstance(value, dict):
-        read = faults.add("the body must be a JSON object")
+        read = faults.add(phrase("the body must be a JSON object"))
     elif attrs.has(shape):
         read = _read_object(value, "", faults, shape, most or {})
     else:
-        read = reader_of(target)(value, "the body", faults, None)
+        read = reader_of(target)(value, phrase("the body"), faults, None)
     return None if read is WRONG else read
 
 
 @functools.cache
 def reader_of(shape: Any) -> Reader:
     """Return what reads values of a type. Raise TypeError for one that JSON has nothing for."""
-    if shape in _NAMES:
+    if shape in SCALARS:
         return functools.partial(_read_scalar, shape=shape)
     if shape is Any:
         return _read_anything
@@ -219,7 +228,7 @@ def _read_scalar(value: Any, place: str, faults: Faults, _: int | None, shape: t
         return value
     if shape is float and type(value) is int:
         return float(value)
-    return faults.add(f"{place} must be {_NAMES[shape]}")
+    return faults.add(phrase("{place} must be {kind}", place=place, kind=NAMES[shape]))
 
 
 def _read_held(
@@ -252,7 +261,7 @@ def _read_choice(
 ) -> Any:
     if isinstance(value, str) and value in choices:
         return choices[value]
-    return faults.add(f"{place} must be one of {', '.join(choices)}")
+    return faults.add(phrase("{name} must be one of {choices}", name=place, choices=list(choices)))
 
 
 def _read_anything(value: Any, place: str, faults: Faults, most: int | None) -> Any:
@@ -265,17 +274,17 @@ def _read_anything(value: Any, place: str, faults: Faults, most: int | None) -> 
 
 def _read_free_object(value: Any, place: str, faults: Faults, most: int | None) -> Any:
     if not isinstance(value, dict):
-        return faults.add(f"{place} must be a JSON object")
+        return faults.add(phrase("{place} must be a JSON object", place=place))
     return _read_anything(value, place, faults, most)
 
 
 def _read_map(value: Any, place: str, faults: Faults, most: int | None, reader: Reader) -> Any:
     """Read an object with any names whose values are all of one type."""
     if not isinstance(value, dict):
-        return faults.add(f"{place} must be a JSON object")
+        return faults.add(phrase("{place} must be a JSON object", place=place))
     most = DEFAULT_MOST_ITEMS if most is None else most
     if most and len(value) > most:
-        return faults.add(f"{place} must have at most {most} fields")
+        return faults.add(phrase("{place} must have at most {most} fields", place=place, most=most))
     read = {
         name: reader(one, f"{place}.{cut(name, TOLD_NAME_CHARACTERS)}", faults, None)
         for name, one in value.items()
@@ -289,17 +298,17 @@ def _read_optional(value: Any, place: str, faults: Faults, most: int | None, rea
 
 def _read_list(value: Any, place: str, faults: Faults, most: int | None, reader: Reader) -> Any:
     if not isinstance(value, list):
-        return faults.add(f"{place} must be a list")
+        return faults.add(phrase("{place} must be a list", place=place))
     most = DEFAULT_MOST_ITEMS if most is None else most
     if most and len(value) > most:
-        return faults.add(f"{place} must have at most {most} items")
+        return faults.add(phrase("{place} must have at most {most} items", place=place, most=most))
     read = [reader(one, f"{place}[{n}]", faults, None) for n, one in enumerate(value)]
     return WRONG if any(one is WRONG for one in read) else read
 
 
 def _read_nested(value: Any, place: str, faults: Faults, _: int | None, shape: type[Any]) -> Any:
     if not isinstance(value, dict):
-        return faults.add(f"{place} must be a JSON object")
+        return faults.add(phrase("{place} must be a JSON object", place=place))
     return _read_object(value, place, faults, shape, {})
 
 
@@ -308,15 +317,19 @@ def _read_object(
 ) -> Any:
     fields, read, whole = _fields_of(shape), {}, True
     if unknown := [name for name in value if name not in fields]:
-        where = f"{place} has " if place else ""
-        faults.add(f"{where}unknown fields: {_listed(unknown)}")
+        names = listed([cut(one, TOLD_NAME_CHARACTERS) for one in unknown])
+        faults.add(
+            phrase("{place} has unknown fields: {fields}", place=place, fields=names)
+            if place
+            else phrase("unknown fields: {fields}", fields=names)
+        )
         whole = False
     for name, field in fields.items():
         where = f"{place}.{name}" if place else name
         if name in value:
             read[name] = field.reader(value[name], where, faults, most.get(name, field.most))
         elif field.attribute.default is attrs.NOTHING:
-            read[name] = faults.add(f"{where} is required")
+            read[name] = faults.add(phrase("{place} is required", place=where))
     whole = whole and not any(one is WRONG for one in read.values())
     return _make(shape, read, place, faults) if whole else _check(shape, read, place, faults)
 
@@ -349,11 +362,6 @@ def _fields_of(shape: Any) -> dict[str, _Field]:
     }
 
 
-def _listed(names: list[str]) -> str:
-    told = ", ".join(cut(one, TOLD_NAME_CHARACTERS) for one in names[:TOLD_NAMES])
-    return told + (f" and {len(names) - TOLD_NAMES} more" if names[TOLD_NAMES:] else "")
-
-
 def _words_of(error: Exception) -> str:
     # attrs' validators put the message first and their own objects after it.
-    return str(error.args[0]) if error.args else "the body is not valid"
+    return str(error.args[0]) if error.args else phrase("the body is not valid")

@@ -26,6 +26,7 @@ from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from settings import AUTOMATIC, Settings
 from tornado_rt.secret import SecretError, check_secret, read_named_file
+from tornado_rt.work.texts import phrase
 
 log = structlog.get_logger(__name__)
 
@@ -190,7 +191,7 @@ class ProviderKeys:
             # One that is cancelled ends nobody else's waiting.
             await asyncio.wait([self._fetching])
         if self._fetched_at < self._tried_at:
-            raise KeysUnavailable("the token keys cannot be had; try again")
+            raise KeysUnavailable(phrase("the token keys cannot be had; try again"))
 
     async def _fetch(self) -> None:
         try:

@@ -28,6 +28,7 @@ from tornado_rt.problems import Problem
 from tornado_rt.under_way import UnderWay
 from tornado_rt.web import CORS_EXPOSED
 from tornado_rt.wire import bound_silence
+from tornado_rt.work.texts import phrase
 
 log = structlog.get_logger(__name__)
 
@@ -152,7 +153,7 @@ class Listener(HTTPServer):
         context: Any = connection.context
         wait = limiter.wait(_home_of(context.address))
         if wait:
-            problem = Problem(429, "too many requests", retry_after=wait)
+            problem = Problem(429, phrase("too many requests"), retry_after=wait)
         else:
             detail = problem.detail[:200]
             log.info("request_refused", status=problem.status_code, detail=detail)
@@ -249,7 +250,7 @@ class Listener(HTTPServer):
 
     def _turn_away(self, connection: socket.socket, limit: str) -> None:
         self._metrics.refused.labels(limit).inc()
-        problem = Problem(503, "too many connections; try again", retry_after=1)
+        problem = Problem(503, phrase("too many connections; try again"), retry_after=1)
         with connection, contextlib.suppress(OSError):
             if self.ssl_options is None:
                 connection.setblocking(False)

@@ -18,6 +18,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from tornado_rt.protocol import MOST_OFFSET, Cursor
+from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import cut
 
 HASH_BYTES = 6
@@ -47,20 +48,28 @@ def parse_places(text: str, topics: Collection[str]) -> dict[str, Cursor]:
         return _parse_listed(text.removeprefix(LISTED).split("."), topics)
     found = _PLACES.fullmatch(text) if len(text) <= MOST_LENGTH else None
     if found is None:
-        raise ValueError(f"not the id of an event of many topics: {cut(text, 50)!r}")
+        raise ValueError(
+            phrase("not the id of an event of many topics: {text}", text=repr(cut(text, 50)))
+        )
     epochs = found[1].split(".") if found[1] else []
     cursors: dict[str, Cursor] = {}
     for entry in found[2].split(".") if found[2] else ():
         epoch, _, offset = entry[8:].partition("-")
         if int(epoch) >= len(epochs) or int(offset) > MOST_OFFSET:
-            raise ValueError(f"not the id of an event of many topics: {cut(text, 50)!r}")
+            raise ValueError(
+                phrase("not the id of an event of many topics: {text}", text=repr(cut(text, 50)))
+            )
         cursors[entry[:8]] = Cursor(epochs[int(epoch)], int(offset))
     return {one: cursors[_hash_of(one)] for one in topics if _hash_of(one) in cursors}
 
 
 def _parse_listed(cursors: Collection[str], topics: Collection[str]) -> dict[str, Cursor]:
     if len(cursors) != len(topics):
-        raise ValueError(f"{len(cursors)} cursors for {len(topics)} topics")
+        raise ValueError(
+            phrase(
+                "{cursors} cursors for {topics} topics", cursors=len(cursors), topics=len(topics)
+            )
+        )
     return {topic: Cursor.parse(text) for topic, text in zip(topics, cursors, strict=True) if text}
 
 

@@ -273,6 +273,18 @@ class Cursor:
         return Cursor(self.epoch, max(self.offset - 1, 0))
 
 
+# Where a message of a task says the language of its submitter: it stands first in what is told of
+# one (services/queue/adding.py), so that no value of the task is taken for it.
+_OF_TASK = re.compile(rb'\{"locale":"([^"\\]{1,35})"')
+_OF_SNAPSHOT = re.compile(rb'.*?"snapshot":\{"locale":"([^"\\]{1,35})"', re.DOTALL)
+_TASK_LOCALES: dict[str, re.Pattern[bytes]] = {
+    MessageType.PROGRESS: _OF_TASK,
+    MessageType.FINISHED: _OF_TASK,
+    MessageType.CONNECTED: _OF_SNAPSHOT,
+    MessageType.SUBSCRIBED: _OF_SNAPSHOT,
+}
+
+
 @attrs.frozen
 class Message:
     """One envelope. `data` is its JSON object, already encoded; `id` a cursor or None.
@@ -325,6 +337,16 @@ class Message:
     def cursor(self) -> Cursor | None:
         """The id, read; None without one."""
         return None if self.id is None else Cursor.parse(self.id)
+
+    @cached_property
+    def locale(self) -> str | None:
+        """The language that the submitter of the task wants, where it is one's; else None."""
+        first = self.parts[0]
+        if first is not self:
+            return first.locale
+        form = _TASK_LOCALES.get(self.type)
+        found = None if form is None else form.match(self.data)
+        return None if found is None else found[1].decode()
 
     @property
     def parts(self) -> tuple["Message", ...]:

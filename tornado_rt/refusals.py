@@ -1,7 +1,9 @@
 """Problems on a socket or a stream: an `error` message and a close code."""
 
+from tornado_rt.locales import ENGLISH, Words
 from tornado_rt.problems import Problem
 from tornado_rt.protocol import CloseCode, ErrorCode, Message, MessageType
+from tornado_rt.work.texts import joined
 
 _CLOSE_CODES = {
     400: CloseCode.BAD_REQUEST,
@@ -27,10 +29,11 @@ def error_message(code: ErrorCode, text: str) -> Message:
     return Message.of(MessageType.ERROR, {"code": code, "message": text})
 
 
-def error_of(problem: Problem) -> Message:
-    """Return the `error` message of a problem."""
+def error_of(problem: Problem, words: Words = ENGLISH) -> Message:
+    """Return the `error` message of a problem, in a language."""
     code = _ERROR_CODES.get(problem.status_code, ErrorCode.INTERNAL)
-    return error_message(code, "; ".join([problem.detail, *(problem.errors or [])]))
+    told = joined([problem.detail, *(problem.errors or [])])
+    return error_message(code, words.say(told))
 
 
 def close_code_of(problem: Problem) -> CloseCode:

@@ -41,10 +41,11 @@ from tornado_rt.protocol import (
     MessageType,
     iso_time,
 )
-from tornado_rt.refusals import close_code_of, error_message, error_of
+from tornado_rt.refusals import close_code_of, error_of
 from tornado_rt.request_id import HEADER as REQUEST_ID
 from tornado_rt.web import BaseHandler, refuse_without_folder
 from tornado_rt.wire import Wire, take_over
+from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import cut
 
 # Says of a close frame that it has no code.
@@ -220,14 +221,18 @@ class SocketConnection(Connection):
             frame = orjson.loads(text)
             type_, data = frame["type"], frame.get("data", {})
         except (ValueError, TypeError, KeyError, AttributeError):
-            return self._complain(ErrorCode.BAD_MESSAGE, 'expected {"type": ..., "data": {...}}')
+            return self._complain(
+                ErrorCode.BAD_MESSAGE, phrase('expected {{"type": ..., "data": {{...}}}}')
+            )
         if type_ == ClientMessageType.PING:
             return self._pong()
         if not isinstance(type_, str):
-            return self._complain(ErrorCode.UNKNOWN_TYPE, "type must be a string")
+            return self._complain(ErrorCode.UNKNOWN_TYPE, phrase("type must be a string"))
         action = self.action_of(type_, frame)
         if action is None:
-            return self._complain(ErrorCode.UNKNOWN_TYPE, f"unknown type {cut(type_, 50)!r}")
+            return self._complain(
+                ErrorCode.UNKNOWN_TYPE, phrase("unknown type {type}", type=repr(cut(type_, 50)))
+            )
         self._hold_back()
         self.hub.own(self._act(action, data, frame.get("ref")), "client-message")
         return None
@@ -248,7 +253,7 @@ class SocketConnection(Connection):
                 # A client that did not name the request sees what it has changed.
                 self.send(answer)
         except Exception as error:
-            told = error_of(self.problem_of(error))
+            told = self.error_of(self.problem_of(error))
             self.send(told if ref is None else _referring(told, ref))
         finally:
             self._go_on()
@@ -261,13 +266,13 @@ class SocketConnection(Connection):
         self.send(Message.of(MessageType.HEARTBEAT, {"timestamp": iso_time()}))
 
     def _complain(self, code: ErrorCode, text: str) -> None:
-        self.send(error_message(code, text))
+        self.send(self.error(code, text))
 
     async def renew(self, data: Any) -> None:
         token = data.get("token") if isinstance(data, dict) else None
         identity = await self._settings["verifier"].verify(token if isinstance(token, str) else "")
         if identity.user_id != self.identity.user_id:
-            raise AuthError("the token is another user's")
+            raise AuthError(phrase("the token is another user's"))
         self.identity = identity
         self.hub.reschedule_one(self)
         await self.renewed()
@@ -351,7 +356,7 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
 
     async def head(self, *args: str, **kwargs: str) -> None:
         """Open nothing. Raise Problem 426."""
-        raise Problem(426, "this address speaks WebSocket")
+        raise Problem(426, phrase("this address speaks WebSocket"))
 
     async def get(self, *args: str, **kwargs: str) -> None:
         """Answer the handshake, check the identity, follow the feed, and send what there is.
@@ -397,14 +402,14 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
         except ValueError:
             error = "malformed"
         if error is not None:
-            raise Problem(403, "this origin may not open a WebSocket")
+            raise Problem(403, phrase("this origin may not open a WebSocket"))
 
     def _agree(self) -> None:
         """Settle compression. Raise Problem 400 for an offer that cannot be read."""
         try:
             answer = answer_offers(self.request.headers.get("Sec-WebSocket-Extensions", ""))
         except ValueError as error:
-            raise Problem(400, f"Sec-WebSocket-Extensions: {error}") from None
+            raise Problem(400, phrase("Sec-WebSocket-Extensions: {error}", error=error)) from None
         self.agreed = answer if self.settings.get("websocket_compression") else None
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
@@ -424,7 +429,7 @@ class SocketHandler(BaseHandler, WebSocketHandler, abc.ABC):
     def _refuse(self, error: Exception) -> None:
         problem = self._problem_of(500, error)
         self.log_exception(type(error), error, error.__traceback__)
-        self._close(close_code_of(problem), error_of(problem).ws_frame)
+        self._close(close_code_of(problem), error_of(problem, self.read_by.words).ws_frame)
 
     def _close(self, code: CloseCode, last_words: bytes = b"") -> None:
         """Say why, and goodbye; the client has a while to take it."""
@@ -448,6 +453,7 @@ class RealtimeSocket(SocketHandler):
         identity, after = self.identity, self.last_id()
         feed = await self.feed()
         connection = self.connection_class(self.hub, identity, self.address, self)
+        connection.read_by = self.read_by
         opening = await connection.open(feed, after)
         return connection, partial(connection.begin, opening, after)
 

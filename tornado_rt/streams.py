@@ -20,20 +20,20 @@ from tornado_rt.feed import Feed
 from tornado_rt.hub import Hub
 from tornado_rt.problems import Problem
 from tornado_rt.protocol import ERROR_EVENT, CloseCode, ErrorCode, Message, chunk
-from tornado_rt.refusals import error_message
 from tornado_rt.web import BaseHandler, is_last_id
 from tornado_rt.wire import take_over
+from tornado_rt.work.texts import phrase
 
 LAST_CHUNK = b"0\r\n\r\n"
 RETRY_MILLISECONDS = (1000, 4000)
-GOING_AWAY = error_message(ErrorCode.GOING_AWAY, "the server is going away: come back")
+GOING_AWAY = phrase("the server is going away: come back")
 
 
 class GoingAway(Problem):
     """The server stops."""
 
     def __init__(self) -> None:
-        super().__init__(503, "the server is going away", retry_after=1)
+        super().__init__(503, phrase("the server is going away"), retry_after=1)
 
 
 class StreamConnection(Connection):
@@ -83,7 +83,8 @@ class StreamConnection(Connection):
         return max((one.feed.idle_seconds() for one in self.subscriptions), default=0.0)
 
     def leave(self, code: CloseCode, why: Message | None = None) -> None:
-        super().leave(code, GOING_AWAY if code is CloseCode.GOING_AWAY else why)
+        going = code is CloseCode.GOING_AWAY
+        super().leave(code, self.error(ErrorCode.GOING_AWAY, GOING_AWAY) if going else why)
 
     def farewell(self, code: CloseCode) -> bytes:
         return LAST_CHUNK if self._chunked else b""
@@ -102,6 +103,7 @@ class EventStreamHandler(BaseHandler):
             return
         after = self.last_id()
         connection = StreamConnection(self.hub, self.identity, self.address, self.settings)
+        connection.read_by = self.read_by
         opening = await connection.open(feed, after)
         if await self.starts(connection, is_over=opening.is_over(after)):
             connection.begin(opening, after)

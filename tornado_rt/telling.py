@@ -28,6 +28,7 @@ from services.email import (
     email_kind,
 )
 from services.notifications import NotificationService
+from services.notifications.configured import BadSetting
 from services.notifications.templates import Templates, load_templates
 from services.notifications.types import NotificationTypes, load_types
 from services.outbox import OutboxPump
@@ -37,6 +38,7 @@ from services.webhooks import WEBHOOKS, WebhookService
 from services.webhooks.opening import open_webhooks
 from settings import QueueOrder, Settings
 from tornado_rt.core import Core, patiently
+from tornado_rt.locales import BadCatalogue, Languages, load_languages
 from tornado_rt.mongo import MongoAccess
 from tornado_rt.redis import open_redis
 from tornado_rt.work import Kind
@@ -57,18 +59,24 @@ class Telling:
 
 @attrs.frozen
 class Texts:
-    """The texts of notifications, and the types that users choose among."""
+    """The texts of notifications, the types that users choose among, and the languages."""
 
     templates: Templates
     types: NotificationTypes
+    languages: Languages
 
     @classmethod
     def of(cls, settings: Settings) -> "Texts":
         """Load those that the settings name. Raise BadSetting."""
         locale = settings.default_locale
+        try:
+            languages = load_languages(settings.locales, locale)
+        except BadCatalogue as error:
+            raise BadSetting("locales", "", error) from None
         return cls(
-            load_templates(settings.notification_templates, locale),
+            load_templates(settings.notification_templates, locale, languages),
             load_types(settings.notification_types, locale),
+            languages,
         )
 
 

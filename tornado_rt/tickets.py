@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from tornado_rt.auth import NO_SCOPES, AuthError, Identity
 from tornado_rt.redis import KEY_TYPES, SHARED_HOME
+from tornado_rt.work.texts import phrase
 
 TICKET_PREFIX = SHARED_HOME + "ticket:"
 WAITING_PREFIX = SHARED_HOME + "tickets:"
@@ -33,7 +34,7 @@ class TooManyTickets(Exception):
     """As many tickets of the user wait as may; `retry_after` says how long [s]."""
 
     def __init__(self, most: int, retry_after: float) -> None:
-        super().__init__(f"{most} tickets wait to be used")
+        super().__init__(phrase("{most} tickets wait to be used", most=most))
         self.retry_after = retry_after
 
 
@@ -62,7 +63,7 @@ class Tickets:
         """
         milliseconds = math.floor(self.life_of(identity) * 1000)
         if milliseconds < 1:
-            raise AuthError("the token has expired")
+            raise AuthError(phrase("the token has expired"))
         ticket = secrets.token_urlsafe(TICKET_BYTES)
         scopes, topics = sorted(identity.scopes), identity.topics
         stored = orjson.dumps([identity.user_id, scopes, identity.expires_at, topics])
@@ -116,7 +117,7 @@ class Tickets:
 
 def _identity(stored: bytes | None, address: str | None = None) -> Identity:
     if stored is None:
-        raise AuthError("the ticket is unknown, used or expired")
+        raise AuthError(phrase("the ticket is unknown, used or expired"))
     try:
         # A version before has written less, a later one may have written more.
         user_id, scopes, expires_at, *more = orjson.loads(stored)
@@ -125,17 +126,17 @@ def _identity(stored: bytes | None, address: str | None = None) -> Identity:
         known = frozenset(scopes) or NO_SCOPES
         identity = Identity(str(user_id), known, float(expires_at), topics=topics)
     except (ValueError, TypeError) as error:
-        raise AuthError("the ticket cannot be read") from error
+        raise AuthError(phrase("the ticket cannot be read")) from error
     if identity.expires_at <= time.time():
-        raise AuthError("the token of the ticket has expired")
+        raise AuthError(phrase("the token of the ticket has expired"))
     if bound is not None and (address is None or bound != _digest(address)):
-        raise AuthError("the ticket is for another address")
+        raise AuthError(phrase("the ticket is for another address"))
     return identity
 
 
 def _ticket_key(ticket: str) -> str:
     if not FORM.fullmatch(ticket):
-        raise AuthError("that is not a ticket")
+        raise AuthError(phrase("that is not a ticket"))
     # Hashed, so that the store alone redeems nothing.
     return TICKET_PREFIX + _digest(ticket)
 

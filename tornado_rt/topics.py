@@ -27,10 +27,10 @@ from tornado_rt.protocol import (
     MessageType,
     about,
 )
-from tornado_rt.refusals import error_of
 from tornado_rt.sockets import SocketConnection, SocketHandler
 from tornado_rt.streams import EventStreamHandler, StreamConnection
 from tornado_rt.subscription import Subscription
+from tornado_rt.work.texts import phrase
 
 NAME_LENGTH = 255
 
@@ -92,7 +92,7 @@ class TopicsConnection(Connection):
 
     def refuse(self, name: str, error: Exception) -> None:
         """Say why a topic is not followed."""
-        self.send(about(self.named(error_of(self.problem_of(error, name))), name))
+        self.send(about(self.named(self.error_of(self.problem_of(error, name))), name))
 
     def may_skip(self, message: Message) -> bool:
         subscription = self.named_subscription(message.topic)
@@ -155,7 +155,10 @@ class TopicsSocketConnection(TopicsConnection, SocketConnection):
                 # A client that lost track begins anew.
                 self.drop(known)
             if 0 < self._most_topics <= len(self.subscriptions):
-                raise Problem(409, f"at most {self._most_topics} topics a connection")
+                raise Problem(
+                    409,
+                    phrase("at most {most} topics a connection", most=self._most_topics),
+                )
             feed = await self._feeds.find(self.identity, name)
             subscription = self.add(name, feed)
             try:
@@ -164,7 +167,7 @@ class TopicsSocketConnection(TopicsConnection, SocketConnection):
                 self.drop(subscription)
                 raise
         except Exception as error:
-            told = error_of(self.problem_of(error, str(name)))
+            told = self.error_of(self.problem_of(error, str(name)))
             self.send(_answer(told, name if isinstance(name, str) else None, ref))
             return
         if not self.closed:
@@ -260,6 +263,7 @@ class TopicsSocket(SocketHandler):
 
     async def enter(self) -> tuple[SocketConnection, Callable[[], None]]:
         connection = TopicsSocketConnection(self.hub, self.identity, self.address, self)
+        connection.read_by = self.read_by
         await connection.enter()
         return connection, connection.begin_empty
 
@@ -277,6 +281,7 @@ class TopicsStreamHandler(EventStreamHandler):
         names = self._names()
         after = self._places(names)
         connection = TopicsStreamConnection(self.hub, self.identity, self.address, self.settings)
+        connection.read_by = self.read_by
         await connection.enter()
         try:
             openings, refused = await self._open_all(connection, names, after)
@@ -297,9 +302,9 @@ class TopicsStreamHandler(EventStreamHandler):
         names = list(dict.fromkeys(filter(None, given)))
         most: int = self.settings["max_topics_per_connection"]
         if not names:
-            raise Problem(400, "topics must name at least one topic")
+            raise Problem(400, phrase("topics must name at least one topic"))
         if 0 < most < len(names):
-            raise Problem(400, f"at most {most} topics a connection")
+            raise Problem(400, phrase("at most {most} topics a connection", most=most))
         return names
 
     def _places(self, names: Sequence[str]) -> dict[str, Cursor]:
@@ -357,4 +362,4 @@ def _answer(message: Message, topic: str | None, ref: Any) -> Message:
 
 
 async def _ask_for_topic(_: Any) -> None:
-    raise Problem(422, "several topics know this: say which by `topic`")
+    raise Problem(422, phrase("several topics know this: say which by `topic`"))

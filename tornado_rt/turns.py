@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 
 import attrs
 
+from tornado_rt.work.texts import phrase
+
 
 class NoTurn(Exception):
     """There was no turn in time, or too many of the key wait; `retry_after` in seconds."""
@@ -75,7 +77,7 @@ class Turns:
             return
         line = self._waiting.get(keys[0], deque())
         if 0 < self._most_waiting_a_key <= len(line):
-            raise TooManyWaiting("too many requests of yours wait already")
+            raise TooManyWaiting(phrase("too many requests of yours wait already"))
         waiter = _Waiter(keys, asyncio.get_running_loop().create_future())
         line.append(waiter)
         self._waiting.setdefault(keys[0], line)
@@ -85,7 +87,9 @@ class Turns:
         except BaseException as error:
             self._give_up(waiter)
             if isinstance(error, TimeoutError):
-                raise NoTurn(f"no turn within {self._seconds:g} s") from None
+                raise NoTurn(
+                    phrase("no turn within {seconds} s", seconds=f"{self._seconds:g}")
+                ) from None
             raise
 
     def _give_up(self, waiter: _Waiter) -> None:

@@ -10,7 +10,6 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, TypeVar
 
-import orjson
 import structlog
 from structlog.contextvars import bind_contextvars
 from tornado.httputil import HTTPServerRequest
@@ -32,13 +31,16 @@ from tornado_rt.hub import Hub
 from tornado_rt.json_body import parse, structure
 from tornado_rt.keys import KeysUnavailable
 from tornado_rt.limits import RateLimiter, network_of
+from tornado_rt.locales import ENGLISH, Words, accepted
 from tornado_rt.noting import Act, Note, action_of, noted, noted_body
 from tornado_rt.problems import CONTENT_TYPE, STORE_ERRORS, Problem, log_problem, problem_of
 from tornado_rt.protocol import Cursor
+from tornado_rt.reader import Reader, json_in, reader_of
 from tornado_rt.request_id import HEADER as REQUEST_ID
 from tornado_rt.request_id import request_id_of
 from tornado_rt.tickets import Tickets
 from tornado_rt.tracing import Served, serving, template_of
+from tornado_rt.work.texts import phrase
 
 log = structlog.get_logger(__name__)
 
@@ -102,6 +104,7 @@ class BaseHandler(RequestHandler):
     # Whether its address is one of ours, which spans are named by.
     has_route = True
     _span: Served | None = None
+    _read_by: Reader | None = None
 
     @property
     def hub(self) -> Hub:
@@ -120,9 +123,23 @@ class BaseHandler(RequestHandler):
     def identity(self) -> Identity:
         """The identity of the request. Raise Problem 401 without one."""
         if self.current_user is None:
-            raise self.credentials_error or NoCredentials("no credentials")
+            raise self.credentials_error or NoCredentials(phrase("no credentials"))
         identity: Identity = self.current_user
         return identity
+
+    @property
+    def read_by(self) -> Reader:
+        """The reader of the answer: the argument `locale` wins over `Accept-Language`."""
+        if self._read_by is None:
+            named = self.get_query_arguments("locale")[:1]
+            header = self.request.headers.get("Accept-Language", "")
+            self._read_by = reader_of(self.settings, (*named, *accepted(header)))
+        return self._read_by
+
+    def tell_language(self, words: Words) -> None:
+        """Say in which language the answer is, and that another request may get another."""
+        self.set_header("Content-Language", words.tag)
+        self.add_header("Vary", "Accept-Language")
 
     @property
     def address(self) -> str:
@@ -178,7 +195,7 @@ class BaseHandler(RequestHandler):
 
     def give_up(self, task: "asyncio.Task[Any]") -> None:
         """Refuse the request at a stop, and cancel what works on it."""
-        self._refuse_late(Problem(503, "the server stops; try again", retry_after=1), task)
+        self._refuse_late(Problem(503, phrase("the server stops; try again"), retry_after=1), task)
 
     def detach(self) -> IOStream:
         """Hand over the stream. What is open then has no deadline, and no span."""
@@ -204,7 +221,7 @@ class BaseHandler(RequestHandler):
     def require(self, scope: str) -> None:
         """Raise Problem 403 unless the identity has the scope."""
         if not self.identity.may(scope):
-            raise Problem(403, f"this needs the scope {scope}")
+            raise Problem(403, phrase("this needs the scope {scope}", scope=scope))
         self.as_admin = self.as_admin or scope == ADMIN
 
     def last_id(self) -> Cursor | None:
@@ -249,7 +266,8 @@ class BaseHandler(RequestHandler):
         if problem.status_code == 401:
             self.set_header("WWW-Authenticate", challenge(error))
         self.set_header("Content-Type", CONTENT_TYPE)
-        self.finish(problem.document())
+        self.tell_language(self.read_by.words)
+        self.finish(problem.document(self.read_by.words))
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """Log a fault of the server, with its traceback; not one of the caller."""
@@ -287,7 +305,7 @@ class BaseHandler(RequestHandler):
         try:
             super()._cross_origin_protection()
         except ValueError:
-            raise Problem(403, "the Origin is no origin") from None
+            raise Problem(403, phrase("the Origin is no origin")) from None
 
     @property
     def most_body_bytes(self) -> int:
@@ -298,7 +316,7 @@ class BaseHandler(RequestHandler):
     def _check_size(self, size: int) -> None:
         limit = self.most_body_bytes
         if limit and size > limit:
-            raise Problem(413, f"the body is larger than {limit} bytes")
+            raise Problem(413, phrase("the body is larger than {limit} bytes", limit=limit))
 
     def _start_deadline(self, task: "asyncio.Task[Any] | None") -> None:
         # The time that the body takes is not ours: it has its own bound.
@@ -312,7 +330,9 @@ class BaseHandler(RequestHandler):
             self._deadline.cancel()
 
     def _refuse_slow(self, task: "asyncio.Task[Any]") -> None:
-        self._refuse_late(Problem(503, "this took too long; try again", retry_after=1), task)
+        self._refuse_late(
+            Problem(503, phrase("this took too long; try again"), retry_after=1), task
+        )
 
     def _refuse_late(self, problem: Problem, task: "asyncio.Task[Any]") -> None:
         if task.done() or self._finished or self._headers_written:
@@ -337,7 +357,7 @@ class BaseHandler(RequestHandler):
         limiter: RateLimiter = self.settings["rate_limiter"]
         wait = limiter.wait(self.address)
         if wait:
-            raise Problem(429, "too many requests", retry_after=wait)
+            raise Problem(429, phrase("too many requests"), retry_after=wait)
 
     async def redeem(self) -> None:
         """Spend the ticket that came in place of a token, if one did. Called once it is served."""
@@ -399,7 +419,9 @@ class BaseHandler(RequestHandler):
         headers = self.request.headers
         changes = self.get_changes or self.request.method not in SAFE_METHODS
         if changes and "Sec-Fetch-Site" not in headers and "Origin" not in headers:
-            raise Problem(403, "a change by cookie needs Sec-Fetch-Site or Origin; or show a token")
+            raise Problem(
+                403, phrase("a change by cookie needs Sec-Fetch-Site or Origin; or show a token")
+            )
 
     def _redeem_when_served(self, ticket: str) -> None:
         self._unspent = ticket
@@ -454,7 +476,7 @@ class ApiHandler(BaseHandler):
             self._note_when_served(method.lower())
         encoding = self.request.headers.get("Content-Encoding", "identity").lower()
         if method in BODY_METHODS and encoding != "identity":
-            raise Problem(415, "the body must come without Content-Encoding")
+            raise Problem(415, phrase("the body must come without Content-Encoding"))
         self._stop_deadline()
         self.request._body_future.add_done_callback(
             partial(self._received_all, asyncio.current_task())
@@ -532,7 +554,7 @@ class ApiHandler(BaseHandler):
         """
         given = self.arguments(name)
         if len(given) > 1:
-            raise Problem(400, f"{name} must not be repeated")
+            raise Problem(400, phrase("{name} must not be repeated", name=name))
         return given[0] if given else None
 
     def arguments(self, name: str) -> list[str]:
@@ -546,7 +568,12 @@ class ApiHandler(BaseHandler):
             return default
         if text.isascii() and text.isdecimal() and len(text) < 10 and least <= int(text) <= most:
             return int(text)
-        raise Problem(400, f"{name} must be a number from {least} to {most}")
+        raise Problem(
+            400,
+            phrase(
+                "{name} must be a number from {least} to {most}", name=name, least=least, most=most
+            ),
+        )
 
     def choice(self, name: str, choices: type[E]) -> E | None:
         """Read a query argument that is one of an enum's values. Raise Problem 400."""
@@ -566,12 +593,17 @@ class ApiHandler(BaseHandler):
             raise Problem(400, str(error)) from None
         return text
 
-    def answer(self, value: Any, status: int = 200) -> None:
-        """Finish with a JSON document."""
+    def answer(self, value: Any, status: int = 200, words: Words = ENGLISH) -> None:
+        """Finish with a JSON document, with the texts in it in a language."""
         self._answered = None if isinstance(value, bytes) else value
         self.set_status(status)
         self.set_header("Content-Type", "application/json")
-        self.finish(value if isinstance(value, bytes) else orjson.dumps(value))
+        self.finish(json_in(words, value))
+
+    def answer_in(self, words: Words, value: Any, status: int = 200) -> None:
+        """Do as `answer` does, and say which language it is."""
+        self.tell_language(words)
+        self.answer(value, status, words)
 
 
 def refuse_without_folder(settings: dict[str, Any]) -> None:
@@ -579,7 +611,7 @@ def refuse_without_folder(settings: dict[str, Any]) -> None:
     find_fault: Callable[[], str | None] | None = settings.get("folder_fault")
     fault = None if find_fault is None else find_fault()
     if fault:
-        raise Problem(503, f"nothing can be stored: {fault}", retry_after=1)
+        raise Problem(503, phrase("nothing can be stored: {fault}", fault=fault), retry_after=1)
 
 
 @functools.cache
@@ -612,7 +644,7 @@ class NotFoundHandler(BaseHandler):
         """Answer before the body comes."""
         await super().prepare()
         if self.request.method != "OPTIONS":
-            raise Problem(404, "there is nothing at this address")
+            raise Problem(404, phrase("there is nothing at this address"))
 
     def _allowed(self) -> Sequence[str]:
         return self.SUPPORTED_METHODS
@@ -637,4 +669,6 @@ def _chosen(name: str, text: str, choices: type[E]) -> E:
     try:
         return choices(text)
     except ValueError:
-        raise Problem(400, f"{name} must be one of {', '.join(choices)}") from None
+        raise Problem(
+            400, phrase("{name} must be one of {choices}", name=name, choices=list(choices))
+        ) from None

@@ -20,6 +20,7 @@ from services.queue import (
     TaskState,
     new_id,
 )
+from tornado_rt.work.texts import phrase
 
 # For so long a cancel or a discard may be taken back [s].
 UNDO_SECONDS = 10.0
@@ -48,7 +49,7 @@ class NothingToUndo(Exception):
     """It is unknown, was undone, or it is too late."""
 
     def __init__(self) -> None:
-        super().__init__("there is nothing to undo under this name: it may be too late")
+        super().__init__(phrase("there is nothing to undo under this name: it may be too late"))
 
 
 @attrs.define

@@ -9,6 +9,7 @@ from services.progress import PlanBook
 from services.queue import QueueService, Running, iso_of
 from services.remote import RemoteWork
 from tornado_rt.gathering import Gathering
+from tornado_rt.work.texts import phrase
 
 HOLDERS = "holders"
 # Of more running tasks it is not counted who has them.
@@ -22,7 +23,7 @@ class WorkerNotFound(Exception):
     """There is no such worker, or it is gone."""
 
     def __init__(self, worker_id: str) -> None:
-        super().__init__(f"there is no worker {worker_id}")
+        super().__init__(phrase("there is no worker {worker_id}", worker_id=worker_id))
 
 
 class Fleet:

@@ -15,8 +15,9 @@ from services.submissions import (
     check_callback,
     moment_within,
 )
-from tornado_rt.bounds import OutOfBounds, name_of, number_of
+from tornado_rt.bounds import OutOfBounds, check_locale, name_of, number_of
 from tornado_rt.json_body import MOST_ITEMS
+from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import MOST_SECONDS
 
 _check_symbol = name_of(MAX_SYMBOL)
@@ -24,7 +25,7 @@ _check_symbol = name_of(MAX_SYMBOL)
 
 def _check_symbols(_: Any, field: Any, value: list[str]) -> None:
     if not value:
-        raise OutOfBounds(f"{field.name} must name one or more")
+        raise OutOfBounds(phrase("{name} must name one or more", name=field.name))
 
 
 @attrs.frozen(kw_only=True)
@@ -34,6 +35,7 @@ class SeedTask(Timing):
     symbol: str = attrs.field(validator=_check_symbol)
     params: TaskParams = attrs.field(factory=TaskParams)
     callback_url: str | None = attrs.field(default=None, validator=check_callback)
+    locale: str | None = attrs.field(default=None, validator=check_locale)
 
     def request(self) -> TaskRequest:
         """Return what it asks for."""
@@ -43,6 +45,7 @@ class SeedTask(Timing):
             delay=self.delay,
             run_at=self.run_at,
             callback_url=self.callback_url,
+            locale=self.locale,
         )
 
 
@@ -53,6 +56,7 @@ class SeedBatch:
     symbols: list[Annotated[str, _check_symbol]] = attrs.field(validator=_check_symbols)
     params: TaskParams = attrs.field(factory=TaskParams)
     notify_each: bool = False
+    locale: str | None = attrs.field(default=None, validator=check_locale)
 
     def request(self) -> BatchRequest:
         """Return what it asks for."""
@@ -61,6 +65,7 @@ class SeedBatch:
             items=[BatchItem(params={"symbol": symbol}) for symbol in self.symbols],
             params=_plain(self.params),
             notify_each=self.notify_each,
+            locale=self.locale,
         )
 
 

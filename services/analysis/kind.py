@@ -22,6 +22,7 @@ from tornado_rt.bounds import OutOfBounds
 from tornado_rt.json_body import structure
 from tornado_rt.problems import Problem
 from tornado_rt.work import Kind
+from tornado_rt.work.texts import stored_phrase
 
 
 @attrs.frozen(eq=False)
@@ -51,7 +52,7 @@ def analysis_kind(handler_path: str | None, settings: Settings) -> AnalysisKind:
     return AnalysisKind(
         NAME,
         AnalysisParams,
-        title="Analysis",
+        title=stored_phrase("Analysis"),
         label="{symbol}",
         steps=_steps_of,
         shown=("symbol",),

@@ -11,6 +11,7 @@ from tornado_rt import work
 from tornado_rt.bounds import OutOfBounds, name_of, number_of
 from tornado_rt.json_body import MOST_ITEMS
 from tornado_rt.work.attempts.lessons import Outline, key_of
+from tornado_rt.work.texts import phrase, stored_phrase
 
 NAME = "analysis"
 # The parameters by which analyses of one plan differ in how long they take.
@@ -30,7 +31,9 @@ class Analyst(StrEnum):
 
 def _check_analysts(_: Any, field: Any, value: list[Analyst]) -> None:
     if not value or len(set(value)) != len(value):
-        raise OutOfBounds(f"{field.name} must name one or more analysts, each once")
+        raise OutOfBounds(
+            phrase("{name} must name one or more analysts, each once", name=field.name)
+        )
 
 
 def _usual_analysts() -> list[Analyst]:
@@ -76,31 +79,34 @@ class Step(work.Step):
 
 
 PREPARATION = (
-    ("prepare", "Prepare the analysis", 0.03),
-    ("check_environment", "Check the environment", 0.01),
-    ("estimate_cost", "Estimate the cost", 0.02),
-    ("configure", "Configure the analysts", 0.02),
-    ("start_engine", "Start the engine", 0.02),
+    ("prepare", stored_phrase("Prepare the analysis"), 0.03),
+    ("check_environment", stored_phrase("Check the environment"), 0.01),
+    ("estimate_cost", stored_phrase("Estimate the cost"), 0.02),
+    ("configure", stored_phrase("Configure the analysts"), 0.02),
+    ("start_engine", stored_phrase("Start the engine"), 0.02),
 )
 ANALYSTS = {
-    Analyst.MARKET: "Market analyst",
-    Analyst.FUNDAMENTALS: "Fundamentals analyst",
-    Analyst.NEWS: "News analyst",
-    Analyst.SOCIAL: "Social analyst",
+    Analyst.MARKET: stored_phrase("Market analyst"),
+    Analyst.FUNDAMENTALS: stored_phrase("Fundamentals analyst"),
+    Analyst.NEWS: stored_phrase("News analyst"),
+    Analyst.SOCIAL: stored_phrase("Social analyst"),
 }
 ANALYSTS_WEIGHT = 0.35
 DEBATE_WEIGHT = 0.25
 ROUNDS = {1: 1, 3: 2}
 MOST_ROUNDS = 3
-TRADER = ("trader", "The trader's decision", 0.08)
+TRADER = ("trader", stored_phrase("The trader's decision"), 0.08)
 RISK = (
-    ("risk_risky", "Risk: the bold view"),
-    ("risk_safe", "Risk: the careful view"),
-    ("risk_neutral", "Risk: the neutral view"),
-    ("risk_judge", "Risk: the judgement"),
+    ("risk_risky", stored_phrase("Risk: the bold view")),
+    ("risk_safe", stored_phrase("Risk: the careful view")),
+    ("risk_neutral", stored_phrase("Risk: the neutral view")),
+    ("risk_judge", stored_phrase("Risk: the judgement")),
 )
 RISK_WEIGHT = 0.15
-FINAL = (("signal", "Derive the signal", 0.04), ("report", "Write the report", 0.03))
+FINAL = (
+    ("signal", stored_phrase("Derive the signal"), 0.04),
+    ("report", stored_phrase("Write the report"), 0.03),
+)
 
 # Seconds, by research depth.
 BASE_SECONDS = {1: 150.0, 2: 180.0, 3: 240.0, 4: 330.0, 5: 480.0}
@@ -128,10 +134,16 @@ def _make_plan(analysts: tuple[Analyst, ...], research_depth: int) -> work.Plan:
 def _make_steps(analysts: tuple[Analyst, ...], research_depth: int) -> tuple[Step, ...]:
     rounds = ROUNDS.get(research_depth, MOST_ROUNDS)
     debate = [
-        ("bull", "The case for buying"),
-        ("bear", "The case for selling"),
-        *((f"debate_{n}", f"Debate, round {n} of {rounds}") for n in range(1, rounds + 1)),
-        ("manager", "The research manager's view"),
+        ("bull", stored_phrase("The case for buying")),
+        ("bear", stored_phrase("The case for selling")),
+        *(
+            (
+                f"debate_{n}",
+                stored_phrase("Debate, round {number} of {count}", number=n, count=rounds),
+            )
+            for n in range(1, rounds + 1)
+        ),
+        ("manager", stored_phrase("The research manager's view")),
     ]
     looks = [(f"analyst_{name}", ANALYSTS[name]) for name in analysts]
     return (

@@ -20,6 +20,7 @@ from tornado_rt.turns import NoTurn
 from tornado_rt.work import Retry, TaskError
 from tornado_rt.work.attempts.endings import retry_seconds, text_of_error
 from tornado_rt.work.attempts.link import Link
+from tornado_rt.work.texts import stored_phrase
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +101,7 @@ class PreparedDelivery:
             return await self._attempt()
         except STORES_AWAY as error:
             log.warning("delivery_waits", task_id=self._task.task_id, error=error)
-            raise Retry("a store is away", STORE_SECONDS) from error
+            raise Retry(stored_phrase("a store is away"), STORE_SECONDS) from error
 
     async def _attempt(self) -> Any:
         try:
@@ -141,7 +142,7 @@ class PreparedDelivery:
         first = await self._target.lanes.first(self._lane)
         while first not in ("", self._task.task_id):
             if (wait := await self._wait_for(first)) is not None:
-                raise Retry("waits for an earlier one of its key", wait)
+                raise Retry(stored_phrase("waits for an earlier one of its key"), wait)
             await self._target.lanes.leave(self._lane, first)
             first = await self._target.lanes.first(self._lane)
 

@@ -18,6 +18,7 @@ from services.queue import (
     new_id,
 )
 from tornado_rt.work import Kind
+from tornado_rt.work.texts import phrase
 
 ENDED = {TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED, TaskState.DEAD}
 # The queue counts also attempts that only found an earlier delivery of their key under way.
@@ -140,9 +141,11 @@ class Deliveries:
         """
         task = await self.find(kind, unique)
         if task is None:
-            raise DeliveryNotKept("there is no delivery of this event, or it is kept no more")
+            raise DeliveryNotKept(
+                phrase("there is no delivery of this event, or it is kept no more")
+            )
         if task.status not in ENDED:
-            raise DeliveryUnderWay("this event is being delivered")
+            raise DeliveryUnderWay(phrase("this event is being delivered"))
         await self.queue.enqueue_task(task.user_id, _new_task(kind, task.params, task.key, ""))
 
 

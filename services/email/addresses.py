@@ -8,6 +8,7 @@ import attrs
 from services.channels import EMAIL, SetChannel
 from tornado_rt.bounds import OutOfBounds
 from tornado_rt.mongo import MongoAccess
+from tornado_rt.work.texts import phrase
 
 # RFC 5321 section 4.5.3.1: of the mailbox as a path without its brackets, and of its parts.
 ADDRESS_LENGTH = 254
@@ -21,21 +22,21 @@ class NoAddress(Exception):
     """Mail was asked for, and there is nowhere to send it."""
 
     def __init__(self) -> None:
-        super().__init__("there is no verified address to send mail to")
+        super().__init__(phrase("there is no verified address to send mail to"))
 
 
 class NoMail(Exception):
     """Mail was asked for, and this server sends none."""
 
     def __init__(self) -> None:
-        super().__init__("this server sends no mail")
+        super().__init__(phrase("this server sends no mail"))
 
 
 def check_address(name: str, value: str) -> None:
     """Raise OutOfBounds unless it is a mailbox in ASCII, without quoted names or comments."""
     found = MAILBOX.fullmatch(value) if len(value) <= ADDRESS_LENGTH else None
     if found is None or len(found["local"]) > LOCAL_LENGTH:
-        raise OutOfBounds(f"{name} must be an address as ann@example.org")
+        raise OutOfBounds(phrase("{name} must be an address as ann@example.org", name=name))
 
 
 def is_address(value: object) -> bool:

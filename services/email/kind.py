@@ -14,6 +14,7 @@ from services.email.links import MailLinks
 from services.email.server import MailLater, MailRefused, MailServer
 from services.email.words import WordsOf
 from tornado_rt.work import Kind, Retry, Run, TaskError, clean_line
+from tornado_rt.work.texts import stored_phrase
 
 log = structlog.get_logger(__name__)
 
@@ -119,7 +120,7 @@ def email_kind(postman: Postman) -> Kind:
     kind = Kind(
         NAME,
         EmailParams,
-        title="E-mail",
+        title=stored_phrase("E-mail"),
         max_attempts=ATTEMPTS,
         backoff=BACKOFF_SECONDS,
         timeout=TIMEOUT_SECONDS,

@@ -5,6 +5,7 @@ import hmac
 from urllib.parse import quote, urljoin
 
 from services.base64url import decode, encode
+from tornado_rt.work.texts import phrase
 
 UNSUBSCRIBE = "/api/email/unsubscribe"
 PURPOSE = b"unsubscribe\0"
@@ -15,7 +16,7 @@ class BadLink(Exception):
     """The link was not made by this server."""
 
     def __init__(self) -> None:
-        super().__init__("the link is not valid: it may have been cut off")
+        super().__init__(phrase("the link is not valid: it may have been cut off"))
 
 
 class MailLinks:

@@ -8,6 +8,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import aiosmtplib
 import attrs
 
+from tornado_rt.work.texts import stored_phrase
+
 TIMEOUT_SECONDS = 30.0
 PORTS = {"smtp": 587, "smtps": 465}
 # Whether the connection is encrypted before anything is said of users; None: when it can be.
@@ -83,5 +85,9 @@ def _fault_of(error: Exception) -> MailLater | MailRefused:
     # A server that does not know us, or speaks no TLS, is for its operator to mend.
     ours = isinstance(error, aiosmtplib.SMTPAuthenticationError)
     if isinstance(error, aiosmtplib.SMTPResponseException) and error.code >= 500 and not ours:
-        return MailRefused(f"the mail server answered {error.code} {error.message}")
-    return MailLater(f"the mail server cannot take it: {error}")
+        return MailRefused(
+            stored_phrase(
+                "the mail server answered {code} {message}", code=error.code, message=error.message
+            )
+        )
+    return MailLater(stored_phrase("the mail server cannot take it: {error}", error=error))

@@ -12,7 +12,8 @@ from services.kinds.known import BadEntry, KnownKind, LocalKind, SharedKind
 from services.queue.models import KindEntry, KindState
 from tornado_rt.work import Kind
 from tornado_rt.work.kind import NAME
-from tornado_rt.work.params.faults import short
+from tornado_rt.work.params.faults import alternatives, short
+from tornado_rt.work.texts import phrase
 
 # The names of kinds of which only the server makes tasks begin so.
 RESERVED = "rt."
@@ -97,7 +98,9 @@ class KindRegistry:
                 known = self._shared[name] = SharedKind(entry)
             except BadEntry as error:
                 self._shared.pop(name, None)
-                raise KindUnknown(f"kind {name} cannot be used: {error}") from None
+                raise KindUnknown(
+                    phrase("kind {name} cannot be used: {error}", name=name, error=error)
+                ) from None
         return known
 
     def _forget_old(self) -> None:
@@ -107,8 +110,12 @@ class KindRegistry:
     def _unknown(self, name: str) -> str:
         known = sorted({*self._kinds, *self._shared})
         close = difflib.get_close_matches(name[:64], known)
-        return f"there is no kind {short(name)}" + (
-            f"; did you mean {' or '.join(close)}?" if close else ""
+        if not close:
+            return phrase("there is no kind {kind}", kind=short(name))
+        return phrase(
+            "there is no kind {kind}; did you mean {near}?",
+            kind=short(name),
+            near=alternatives(close),
         )
 
 

@@ -35,12 +35,13 @@ from tornado_rt.work.params.reader import MOST_BYTES
 from tornado_rt.work.params.reading import TEXT_HOOKS, as_json, write_json
 from tornado_rt.work.params.schema import DEFINITION, MOST_SCHEMA_BYTES, PATH
 from tornado_rt.work.params.shapes import SCALARS
+from tornado_rt.work.texts import phrase
 
 # A step is a schema that a value is held against, or a name or value that a schema lists.
 STEPS_PER_BYTE = 2
 # An option that does not fit takes this many steps, for an exception is dear.
 FAILED_OPTION = 8
-NOT_CHECKED = "cannot be checked: the schema of this kind asks for too many steps"
+NOT_CHECKED = phrase("cannot be checked: the schema of this kind asks for too many steps")
 
 TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -90,7 +91,7 @@ class _Node:
     checks: list[Check] = attrs.Factory(list)
     types: frozenset[type] = ALL_TYPES
     # Told of a value of another type.
-    words: str = "is not allowed"
+    words: str = phrase("is not allowed")
     # A value that is out of them is not looked at any further.
     bounds: Bounds = NO_BOUNDS
 
@@ -161,7 +162,7 @@ class SchemaReader:
 
     def _check(self, value: Any, steps: _Steps) -> None:
         if not isinstance(value, dict):
-            raise wrong(f"must be {NAMES[dict]}")
+            raise wrong(phrase("must be {kind}", kind=NAMES[dict]))
         try:
             self._root.check(value, steps)
         except (_TooLong, RecursionError):
@@ -178,7 +179,7 @@ class _Compiler:
     def compile(self, schema: Any) -> _Node:
         """Return the node of a schema. Raise BadSchema."""
         if isinstance(schema, bool):
-            return _Node() if schema else _Node(types=frozenset(), words="is not allowed")
+            return _Node() if schema else _Node(types=frozenset(), words=phrase("is not allowed"))
         if _as_object("a schema", schema).keys() - ABOUT == {"$ref"}:
             return self.refer(schema["$ref"])
         node = _Node()
@@ -342,7 +343,7 @@ def _required_names(argument: Any) -> list[str]:
 
 
 def _refuse_missing(_: Any, __: _Steps) -> None:
-    raise wrong("is required")
+    raise wrong(phrase("is required"))
 
 
 def _first_items(compiler: _Compiler, node: _Node, argument: Any, _: dict[str, Any]) -> None:
@@ -362,7 +363,7 @@ def _items(compiler: _Compiler, node: _Node, argument: Any, schema: dict[str, An
     def check(value: Any, steps: _Steps) -> None:
         if isinstance(value, list):
             if argument is False and len(value) > first and "maxItems" not in schema:
-                raise wrong(f"must have at most {first} items")
+                raise wrong(phrase("must have at most {bound} items", bound=first))
             rest = value[first:] if argument is not False else ()
             placed = enumerate(rest, first)
             _check_parts(((inner.check, one, n) for n, one in placed), steps, _item_place)

@@ -13,6 +13,7 @@ from services.notifications.service import NotificationService
 from tornado_rt.json_body import structure
 from tornado_rt.turns import NoTurn
 from tornado_rt.work import Kind, Run
+from tornado_rt.work.texts import stored_phrase
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +34,7 @@ class Announcer:
 
     def __init__(self) -> None:
         self.notifications: NotificationService | None = None
-        self.kind = Kind(NAME, Announcement, title="Announcement", max_attempts=10)
+        self.kind = Kind(NAME, Announcement, title=stored_phrase("Announcement"), max_attempts=10)
         self.kind.handler(self._announce)
 
     async def _announce(self, params: Announcement, run: Run) -> dict[str, int]:
@@ -46,7 +47,10 @@ class Announcer:
         for start in range(0, len(users), TOGETHER):
             part = users[start : start + TOGETHER]
             failed += sum(await asyncio.gather(*(self._tell(one, request, once) for one in part)))
-            await run.update((start + len(part)) / len(users), f"{start + len(part)} users")
+            await run.update(
+                (start + len(part)) / len(users),
+                stored_phrase("{count} users", count=start + len(part)),
+            )
         return {"users": len(users), "failed": failed}
 
     async def _tell(self, user_id: str, request: SendRequest, once: Once) -> bool:

@@ -27,6 +27,6 @@ class Choosing(Parts):
         """Turn one way to reach a user when nobody is there on or off."""
         await self._commit(Reach(user_id=user_id, channel=channel, on=on))
 
-    async def types(self, user_id: str) -> Sequence[TypeText]:
-        """Return the list of types, with the texts in the user's language."""
-        return self._types.in_locale((await self.preferences(user_id)).locale)
+    async def types(self, user_id: str, asked: str | None = None) -> Sequence[TypeText]:
+        """Return the list of types, with the texts in the user's language, else the asked one."""
+        return self._types.in_locale((await self.preferences(user_id)).locale, asked)

@@ -25,6 +25,7 @@ from services.notifications.ledger import Ledger
 from services.notifications.models import StoreConflict, StoreRefused, number_in
 from services.notifications.recount import Recount
 from tornado_rt.turns import NoTurn, TooManyWaiting
+from tornado_rt.work.texts import phrase
 
 log = structlog.get_logger(__name__)
 
@@ -106,7 +107,7 @@ class Committer:
         """Commit an intent; return its result. Raise what it raises, NoTurn, or PyMongoError."""
         line = self._waiting.setdefault(intent.user_id, deque())
         if 0 < self._most_waiting_a_user <= len(line):
-            raise TooManyWaiting("too many requests of yours wait already")
+            raise TooManyWaiting(phrase("too many requests of yours wait already"))
         wish = _Wish(intent, asyncio.get_running_loop().create_future())
         line.append(wish)
         self._start()
@@ -114,7 +115,9 @@ class Committer:
             async with asyncio.timeout(self._wait_seconds):
                 return await wish.done
         except TimeoutError:
-            raise NoTurn(f"no turn within {self._wait_seconds:g} s") from None
+            raise NoTurn(
+                phrase("no turn within {seconds} s", seconds=f"{self._wait_seconds:g}")
+            ) from None
 
     async def close(self) -> None:
         """Stop; what waits is refused."""

@@ -70,7 +70,9 @@ class Creation:
         return attrs.evolve(
             draft,
             title=texts.title,
-            content=texts.content if draft.content is None else draft.content,
+            content=texts.content
+            if draft.content is None
+            else self.templates.say(draft.content, texts.locale),
             link=draft.link or texts.link,
             actions=draft.actions or texts.actions,
             locale=texts.locale,

@@ -14,6 +14,7 @@ from services.notifications.locales import check_locale
 from services.submissions import moment_within
 from tornado_rt.bounds import OutOfBounds, check_name, name_of, number_of, read_moment
 from tornado_rt.json_body import MOST_BYTES, MOST_ITEMS
+from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import check_unique
 
 TYPE = re.compile(r"[a-z0-9._-]{1,64}")
@@ -40,7 +41,9 @@ def check_address(name: str, value: str, schemes: tuple[str, ...] = WEB) -> None
     local = value.startswith("/") and value[1:2] not in ("/", "\\")
     if not (local or _is_absolute(value, schemes)) or value != value.strip() or "\\" in value:
         words = "https" if schemes == SECURE else "http(s)"
-        raise OutOfBounds(f"{name} must be a path or an {words} address")
+        raise OutOfBounds(
+            phrase("{name} must be a path or an {scheme} address", name=name, scheme=words)
+        )
 
 
 def _is_absolute(value: str, schemes: tuple[str, ...]) -> bool:
@@ -56,7 +59,9 @@ def _is_absolute(value: str, schemes: tuple[str, ...]) -> bool:
 def check_type(_: Any, field: Any, value: str) -> None:
     """Check the type of a notification, as an attrs validator."""
     if not TYPE.fullmatch(value):
-        raise OutOfBounds(f"{field.name} must have 1 to 64 of a-z, 0-9, dot, _ and -")
+        raise OutOfBounds(
+            phrase("{name} must have 1 to 64 of a-z, 0-9, dot, _ and -", name=field.name)
+        )
 
 
 def check_link(_: Any, field: Any, value: str | None) -> None:
@@ -79,20 +84,20 @@ def check_expiry(_: Any, field: Any, value: str | None) -> None:
     if value is None:
         return
     if read_moment(field.name, value) <= time.time():
-        raise OutOfBounds(f"{field.name} must be in the future")
+        raise OutOfBounds(phrase("{name} must be in the future", name=field.name))
     moment_within(MOST_EXPIRY_SECONDS)(None, field, value)
 
 
 def _check_action_id(_: Any, field: Any, value: str) -> None:
     if not ACTION_ID.fullmatch(value):
-        raise OutOfBounds(f"{field.name} must have 1 to 32 of a-z, 0-9, _ and -")
+        raise OutOfBounds(phrase("{name} must have 1 to 32 of a-z, 0-9, _ and -", name=field.name))
 
 
 def _check_answer(_: Any, field: Any, value: Any) -> None:
     if isinstance(value, str):
         check_name(field.name, value, ANSWER_LENGTH)
     elif value is not None and value is not True:
-        raise OutOfBounds(f"{field.name} must be true or a string")
+        raise OutOfBounds(phrase("{name} must be true or a string", name=field.name))
 
 
 @attrs.frozen(kw_only=True)
@@ -111,7 +116,7 @@ class Action:
 
     def __attrs_post_init__(self) -> None:
         if (self.link is None) == (self.answer is None):
-            raise OutOfBounds(f"action {self.id} must have either link or answer")
+            raise OutOfBounds(phrase("action {id} must have either link or answer", id=self.id))
 
     @classmethod
     def of(cls, stored: object) -> "Action | None":
@@ -137,7 +142,13 @@ def actions_of(stored: object) -> list[Action]:
 def check_actions(_: Any, field: Any, value: list[Action]) -> None:
     """Check all actions of a notification, as an attrs validator."""
     if len(value) > MOST_ACTIONS:
-        raise OutOfBounds(f"{field.name} must have at most {MOST_ACTIONS} items")
+        raise OutOfBounds(
+            phrase(
+                "{name} must have at most {most} items",
+                name=field.name,
+                most=MOST_ACTIONS,
+            )
+        )
     try:
         check_unique(field.name, [one.id for one in value])
     except ValueError as error:

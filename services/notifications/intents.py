@@ -30,6 +30,7 @@ from services.notifications.models import (
 )
 from services.notifications.preferences import Mute
 from services.notifications.verbs import EDITS, Moment, Verb, unsnoozed
+from tornado_rt.work.texts import phrase
 
 
 @attrs.frozen(kw_only=True)
@@ -269,7 +270,9 @@ class Answer:
         """Change the ledger."""
         found = ledger.find([self.id])
         if not found or not is_shown(found[0]) or self.action not in _answers(found[0]):
-            raise NotificationNotFound(f"{self.id} with the action {self.action}")
+            raise NotificationNotFound(
+                phrase("{id} with the action {action}", id=self.id, action=self.action)
+            )
         if found[0].get("answered"):
             raise AlreadyAnswered(str(found[0]["answered"].get("action")))
         answered = {"answered": {"action": self.action, "at": ledger.now}}

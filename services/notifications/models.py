@@ -18,6 +18,7 @@ from services.notifications.fields import DraftFields, actions_of, check_link
 from tornado_rt.auth import USER_ID_LENGTH
 from tornado_rt.bounds import OutOfBounds, check_json, name_of, text_of
 from tornado_rt.protocol import Cursor, Message, ResyncReason, iso_time
+from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import cut
 
 TITLE_LENGTH = 200
@@ -35,7 +36,7 @@ class NotificationNotFound(Exception):
     """There is no such notification of this user."""
 
     def __init__(self, id_: str) -> None:
-        super().__init__(f"there is no notification {id_}")
+        super().__init__(phrase("there is no notification {id}", id=id_))
 
 
 class StoreConflict(PyMongoError):
@@ -46,21 +47,21 @@ class StoreRefused(NotStorable):
     """MongoDB has refused a change of one of the documents that it is about."""
 
     def __init__(self) -> None:
-        super().__init__("the store refuses to change one of these notifications")
+        super().__init__(phrase("the store refuses to change one of these notifications"))
 
 
 class SentBefore(Exception):
     """An idempotency key came with another request than the first time."""
 
     def __init__(self) -> None:
-        super().__init__("this idempotency key was used for another request")
+        super().__init__(phrase("this idempotency key was used for another request"))
 
 
 class AlreadyAnswered(Exception):
     """One of its actions was answered before, on another device perhaps."""
 
     def __init__(self, action: str) -> None:
-        super().__init__(f"it was answered before, by the action {action}")
+        super().__init__(phrase("it was answered before, by the action {action}", action=action))
 
 
 class NotificationType(StrEnum):
@@ -92,11 +93,19 @@ def check_metadata(_: Any, field: Any, value: dict[str, Any]) -> None:
     check_json(field.name, value, METADATA_BYTES)
     # MongoDB means operators and references by them.
     if (reserved := next(filter(_is_reserved, _names_in(value)), None)) is not None:
-        raise OutOfBounds(f"{field.name} has the name {cut(reserved, 50)!r}: none may begin with $")
+        raise OutOfBounds(
+            phrase(
+                "{name} has the name {reserved}: none may begin with $",
+                name=field.name,
+                reserved=repr(cut(reserved, 50)),
+            )
+        )
     try:
         bson.encode(value)
     except (BSONError, OverflowError) as error:
-        raise OutOfBounds(f"{field.name} cannot be stored: {error}") from None
+        raise OutOfBounds(
+            phrase("{name} cannot be stored: {error}", name=field.name, error=error)
+        ) from None
 
 
 def _is_reserved(name: str) -> bool:
@@ -126,7 +135,7 @@ class BroadcastDraft(DraftFields):
 
     def __attrs_post_init__(self) -> None:
         if self.dedupe_key is not None and self.group_key is not None:
-            raise OutOfBounds("name dedupe_key or group_key, and not both")
+            raise OutOfBounds(phrase("name dedupe_key or group_key, and not both"))
 
 
 @attrs.frozen(kw_only=True)

@@ -13,6 +13,7 @@ import attrs
 from services.notifications.fields import check_address
 from tornado_rt.bounds import OutOfBounds
 from tornado_rt.work import clean_line, clean_text
+from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import cut
 
 VARIABLE = r"[a-z][a-z0-9_]{0,63}"
@@ -44,7 +45,11 @@ class Pattern:
                 literals.append("")
             elif piece[0] not in BRACES:
                 raise OutOfBounds(
-                    f"has a {piece[0]} that is no place such as {{name}}; {piece[0] * 2} is a brace"
+                    phrase(
+                        "has a {brace} that is no place such as {{name}}; "
+                        "{brace}{brace} is a brace",
+                        brace=piece[0],
+                    )
                 )
         literals[-1] += text[behind:]
         return cls(literals, names)
@@ -74,14 +79,16 @@ class Pattern:
         check_address(name, link)
         path = re.split(r"[?#]", link, maxsplit=1)[0]
         if self.names and not DOT_SEGMENTS.isdisjoint(path.split("/")):
-            raise OutOfBounds(f"{name} must not have . or .. between slashes")
+            raise OutOfBounds(phrase("{name} must not have . or .. between slashes", name=name))
         return link
 
     def check_link(self, name: str) -> None:
         """Raise OutOfBounds for a link in which a value could choose the host."""
         self.fill_link(name, dict.fromkeys(self.names, "x"))
         if self.names and not OF_LINK.match(self.literals[0]):
-            raise OutOfBounds(f"{name} must begin with its path, or its host, before a variable")
+            raise OutOfBounds(
+                phrase("{name} must begin with its path, or its host, before a variable", name=name)
+            )
 
     def _fill_within(self, values: Mapping[str, str], most: int) -> str:
         lengths = [len(values[name]) for name in self.names]

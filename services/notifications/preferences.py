@@ -22,6 +22,7 @@ from services.schedules.times import check_zone, zone_of
 from tornado_rt.bounds import OutOfBounds, number_of
 from tornado_rt.json_body import JSON_NAME, MOST_ITEMS
 from tornado_rt.work import clean_line
+from tornado_rt.work.texts import phrase
 
 # From the least to the greatest.
 SEVERITIES = (Severity.INFO, Severity.SUCCESS, Severity.WARNING, Severity.ERROR)
@@ -35,7 +36,7 @@ KEPT_ZONES = 1024
 
 def _check_clock(_: Any, field: Any, value: str) -> None:
     if not CLOCK.fullmatch(value):
-        raise OutOfBounds(f"{field.name} must be a time of day such as 22:00")
+        raise OutOfBounds(phrase("{name} must be a time of day such as 22:00", name=field.name))
 
 
 def _check_zone(_: Any, field: Any, value: str) -> None:
@@ -52,10 +53,22 @@ def _optional_delay(_: Any, field: Any, value: float | None) -> None:
 
 def _check_types(_: Any, field: Any, value: Mapping[str, Ways]) -> None:
     if len(value) > MOST_TYPES:
-        raise OutOfBounds(f"{field.name} must have at most {MOST_TYPES} fields")
+        raise OutOfBounds(
+            phrase(
+                "{name} must have at most {most} fields",
+                name=field.name,
+                most=MOST_TYPES,
+            )
+        )
     if strange := [name for name in value if not TYPE.fullmatch(name)]:
         name = clean_line(strange[0], SHOWN_NAME)
-        raise OutOfBounds(f"{field.name}: {name} is not 1 to 64 of a-z, 0-9, dot, _ and -")
+        raise OutOfBounds(
+            phrase(
+                "{name}: {type} is not 1 to 64 of a-z, 0-9, dot, _ and -",
+                name=field.name,
+                type=name,
+            )
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -73,7 +86,7 @@ class QuietHours:
 
     def __attrs_post_init__(self) -> None:
         if self.begin == self.end:
-            raise OutOfBounds("quiet_hours: from and to must differ")
+            raise OutOfBounds(phrase("quiet_hours: from and to must differ"))
 
     @classmethod
     def of(cls, stored: object) -> "QuietHours | None":
@@ -221,8 +234,8 @@ class PreferencesStore(Protocol):
     async def set_preferences(self, user_id: str, preferences: Preferences) -> None:
         """Replace a user's."""
 
-    async def types(self, user_id: str) -> Sequence[TypeText]:
-        """Return the list of types, with the texts in the user's language."""
+    async def types(self, user_id: str, asked: str | None = None) -> Sequence[TypeText]:
+        """Return the list of types, with the texts in the user's language, else the asked one."""
 
 
 class Mute(StrEnum):

@@ -10,6 +10,7 @@ from services.notifications.listing import LIMIT, Query, State
 from services.notifications.models import SOURCE_LENGTH, NotificationStatus, Severity
 from tornado_rt.bounds import OutOfBounds, name_of, number_of, read_moment
 from tornado_rt.json_body import MOST_ITEMS
+from tornado_rt.work.texts import phrase
 
 MAX_MARKED = 1000
 MOST_LIMIT = 100
@@ -31,7 +32,9 @@ def _moment(_: Any, field: Any, value: str | None) -> None:
 def _types(_: Any, field: Any, value: list[str]) -> None:
     for one in value:
         if not TYPE.fullmatch(one):
-            raise OutOfBounds(f"{field.name} must have 1 to 64 of a-z, 0-9, dot, _ and -")
+            raise OutOfBounds(
+                phrase("{name} must have 1 to 64 of a-z, 0-9, dot, _ and -", name=field.name)
+            )
 
 
 @attrs.frozen(kw_only=True)
@@ -77,7 +80,7 @@ class ListRequest(Filter):
     def __attrs_post_init__(self) -> None:
         """Raise OutOfBounds for a page that there cannot be."""
         if self.page is not None and not 1 <= self.page <= MOST_PAGES:
-            raise OutOfBounds(f"page must be from 1 to {MOST_PAGES}")
+            raise OutOfBounds(phrase("page must be from 1 to {most}", most=MOST_PAGES))
 
     def query(self, **more: Any) -> Query:
         """Return it for a list."""
@@ -102,15 +105,18 @@ class When:
         """Return the time. Raise OutOfBounds for none, two, or one that is past or too far."""
         now = datetime.now(UTC)
         if self.until is None and self.seconds is None:
-            raise OutOfBounds("until or seconds is required")
+            raise OutOfBounds(phrase("until or seconds is required"))
         if self.until is not None and self.seconds is not None:
-            raise OutOfBounds("name until or seconds, and not both")
+            raise OutOfBounds(phrase("name until or seconds, and not both"))
         seconds = self.seconds
         if seconds is None:
             seconds = read_moment("until", self.until or "") - now.timestamp()
         if not 0 < seconds <= MOST_SNOOZE_SECONDS:
             raise OutOfBounds(
-                f"the time must be at most {MOST_SNOOZE_SECONDS:.0f} s from now, and not past"
+                phrase(
+                    "the time must be at most {most} s from now, and not past",
+                    most=f"{MOST_SNOOZE_SECONDS:.0f}",
+                )
             )
         return now + timedelta(seconds=seconds)
 
@@ -126,7 +132,7 @@ class ActRequest(When):
     def __attrs_post_init__(self) -> None:
         """Raise OutOfBounds unless it names them in one way."""
         if sum((bool(self.ids), self.all, self.filter is not None)) != 1:
-            raise OutOfBounds("name some ids, or all, or a filter")
+            raise OutOfBounds(phrase("name some ids, or all, or a filter"))
 
 
 @attrs.frozen(kw_only=True)

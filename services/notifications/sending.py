@@ -21,6 +21,7 @@ from services.notifications.templates import VARIABLES_BYTES, check_variables
 from tornado_rt.auth import USER_ID_LENGTH
 from tornado_rt.bounds import OutOfBounds, check_name, name_of, text_of
 from tornado_rt.json_body import MOST_BYTES, MOST_ITEMS
+from tornado_rt.work.texts import phrase
 
 MOST_RECIPIENTS = 1000
 TEMPLATE_LENGTH = 100
@@ -70,17 +71,17 @@ class SendRequest(DraftFields):
     def __attrs_post_init__(self) -> None:
         named = (self.user_id is not None, self.user_ids is not None, self.all)
         if sum(named) == 0:
-            raise OutOfBounds("user_id is required")
+            raise OutOfBounds(phrase("user_id is required"))
         if self.user_ids == []:
-            raise OutOfBounds("user_ids must have at least one item")
+            raise OutOfBounds(phrase("user_ids must have at least one item"))
         if sum(named) > 1:
-            raise OutOfBounds("name user_id, user_ids or all, and only one of them")
+            raise OutOfBounds(phrase("name user_id, user_ids or all, and only one of them"))
         if self.title is None and self.template is None:
-            raise OutOfBounds("title is required")
+            raise OutOfBounds(phrase("title is required"))
         if self.title is not None and self.template is not None:
-            raise OutOfBounds("name title or template, and not both")
+            raise OutOfBounds(phrase("name title or template, and not both"))
         if self.dedupe_key is not None and self.group_key is not None:
-            raise OutOfBounds("name dedupe_key or group_key, and not both")
+            raise OutOfBounds(phrase("name dedupe_key or group_key, and not both"))
 
     @property
     def recipients(self) -> Sequence[str]:

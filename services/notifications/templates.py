@@ -32,7 +32,10 @@ from tornado_rt.bounds import (
     check_text,
 )
 from tornado_rt.json_body import MOST_BYTES, MOST_ITEMS
+from tornado_rt.locales import ENGLISH, Languages, built_in_languages
 from tornado_rt.work import clean_line
+from tornado_rt.work.params.faults import alternatives, at_place
+from tornado_rt.work.texts import Stored, Text, phrase
 
 SETTING = "notification_templates"
 BUILT_IN = Path(__file__).parent / "texts"
@@ -42,6 +45,7 @@ VARIABLES_BYTES = 32768
 SHOWN_NAME = 60
 NEAR = 3
 ENDED = "ended"
+REQUIRED = phrase("is required")
 
 
 class TemplateRefused(ValueError):
@@ -168,8 +172,14 @@ class Template:
 class Templates:
     """The templates of a process by name, each by its languages in small letters."""
 
-    def __init__(self, texts: Mapping[str, Mapping[str, Template]], locale: str) -> None:
+    def __init__(
+        self,
+        texts: Mapping[str, Mapping[str, Template]],
+        locale: str,
+        languages: Languages | None = None,
+    ) -> None:
         self._texts = texts
+        self._languages = languages or built_in_languages()
         self._locale = locale
         # All languages ask for the same, so that no sender depends on what a user reads.
         self._variables = {name: _variables_of(by.values()) for name, by in texts.items()}
@@ -194,9 +204,16 @@ class Templates:
         and in the content shortened until all fits; in a link they are encoded. Raise
         TemplateRefused, or TemplateUnknown.
         """
-        values = self._values_of(name, variables)
+        self._values_of(name, variables)
         locale, template = choose(self._texts[name], (*locales, self._locale))
-        return _fill(name, template, values, locale)
+        said = {one: self.say(value, locale) for one, value in variables.items()}
+        return _fill(name, template, self._values_of(name, said), locale)
+
+    def say(self, value: Any, locale: str) -> Any:
+        """Return a text of a task, which was stored in English, in a language."""
+        if not isinstance(value, Text | Stored):
+            return value
+        return (self._languages.find([locale]) or ENGLISH).say(value)
 
     def name_of_end(self, subject: str, status: str) -> str:
         """Return the name of the template of an end; that of any end where the status has none.
@@ -210,10 +227,10 @@ class Templates:
         if name not in self._texts:
             raise TemplateUnknown(_unknown(name, self.names))
         asked = sorted(self._variables[name])
-        faults = [f"variables.{one} is required" for one in asked if one not in variables]
+        faults = [_variable(one, REQUIRED) for one in asked if one not in variables]
         values = {one: _text_of(variables[one]) for one in asked if one in variables}
         faults += [
-            f"variables.{one} must be a string or a number"
+            _variable(one, phrase("must be a string or a number"))
             for one, text in values.items()
             if text is None
         ]
@@ -225,15 +242,19 @@ class Templates:
 def check_variables(_: Any, field: Any, value: Mapping[str, Any]) -> None:
     """Check the variables of a draft, as an attrs validator; their names and values come later."""
     if len(value) > MOST_VARIABLES:
-        raise OutOfBounds(f"{field.name} must have at most {MOST_VARIABLES} fields")
+        raise OutOfBounds(
+            phrase("{place} must have at most {most} fields", place=field.name, most=MOST_VARIABLES)
+        )
     check_json(field.name, value, VARIABLES_BYTES)
 
 
-def load_templates(setting: str = "", locale: str = LAST_LOCALE) -> Templates:
+def load_templates(
+    setting: str = "", locale: str = LAST_LOCALE, languages: Languages | None = None
+) -> Templates:
     """Return the built-in templates and those of the setting, which replace them by language.
 
     `setting` is the path of a TOML file, or of a folder of them; empty adds none. `locale` is the
-    server's language. Raise BadSetting.
+    server's language, `languages` have the texts of tasks. Raise BadSetting.
     """
     texts = _read_all(BUILT_IN)
     if setting.strip():
@@ -241,7 +262,7 @@ def load_templates(setting: str = "", locale: str = LAST_LOCALE) -> Templates:
         for name, by_locale in own.items():
             _check_own(setting, name, by_locale, texts.get(name), locale)
             texts[name] = texts.get(name, {}) | by_locale
-    return Templates(texts, locale)
+    return Templates(texts, locale, languages)
 
 
 def _check_own(
@@ -312,9 +333,11 @@ def _pattern_of(name: str, text: str, most: int) -> Pattern:
     try:
         pattern = Pattern.of(text)
     except OutOfBounds as error:
-        raise OutOfBounds(f"{name} {error}") from None
+        raise OutOfBounds(at_place(name, str(error))) from None
     if pattern.least_length > most:
-        raise OutOfBounds(f"{name} must have at most {most} characters")
+        raise OutOfBounds(
+            phrase("{name} must have at most {most} characters", name=name, most=most)
+        )
     return pattern
 
 
@@ -330,7 +353,7 @@ def _fill(name: str, template: Template, values: Mapping[str, str], locale: str)
     try:
         return template.fill(values, locale)
     except OutOfBounds as error:
-        raise TemplateRefused(f"template {name}: {error}") from None
+        raise TemplateRefused(phrase("template {name}: {error}", name=name, error=error)) from None
 
 
 def _variables_of(templates: Iterable[Template]) -> set[str]:
@@ -350,5 +373,13 @@ def _text_of(value: Any) -> str | None:
 
 def _unknown(name: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, names, NEAR)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    return f"there is no template {clean_line(name, SHOWN_NAME)}{hint}"
+    told = clean_line(name, SHOWN_NAME)
+    if not near:
+        return phrase("there is no template {name}", name=told)
+    return phrase(
+        "there is no template {name}; did you mean {near}?", name=told, near=alternatives(near)
+    )
+
+
+def _variable(name: str, words: str) -> str:
+    return at_place(f"variables.{name}", words)

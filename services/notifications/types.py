@@ -180,9 +180,9 @@ class NotificationTypes:
         found = self._listed.get(type_)
         return PUSHED if found is None else found.default
 
-    def in_locale(self, locale: str | None) -> list[TypeText]:
-        """Return all with their texts in a language, or in the nearest that there is."""
-        return [one.text_in((locale, self._locale)) for one in self._listed.values()]
+    def in_locale(self, *locales: str | None) -> list[TypeText]:
+        """Return all with their texts in the first of these that there is, or near one."""
+        return [one.text_in((*locales, self._locale)) for one in self._listed.values()]
 
 
 def load_types(setting: str, locale: str = LAST_LOCALE) -> NotificationTypes:

@@ -14,6 +14,7 @@ from services.push.encryption import encrypt
 from services.push.models import Subscription
 from services.push.vapid import VapidKey
 from services.webhooks.addresses import CheckedResolver
+from tornado_rt.work.texts import stored_phrase
 
 AT_ONCE = 64
 TIMEOUT_SECONDS = 10.0
@@ -95,7 +96,10 @@ class PushClient:
         except HTTPClientError as error:
             return _answer_of(error)
         except OSError as error:
-            return Answer(Outcome.LATER, f"cannot be reached: {type(error).__name__}")
+            return Answer(
+                Outcome.LATER,
+                stored_phrase("cannot be reached: {error}", error=type(error).__name__),
+            )
         except ValueError as error:
             # The address is none, or a private one.
             return Answer(Outcome.REFUSED, str(error))

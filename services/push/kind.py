@@ -13,6 +13,7 @@ from services.push.messages import PushParams, text_of
 from services.push.models import Subscription
 from services.push.subscriptions import Subscriptions
 from tornado_rt.work import Kind, Retry, Run, TaskError
+from tornado_rt.work.texts import stored_phrase
 
 log = structlog.get_logger(__name__)
 
@@ -132,7 +133,9 @@ def _settle(told: list[Any]) -> dict[str, Any]:
         raise Retry(later[0].reason, max(delays, default=None))
     counts = _counted(told)
     if counts["refused"] and not counts["sent"]:
-        raise TaskError(f"every push service has refused it: {counts['answer']}")
+        raise TaskError(
+            stored_phrase("every push service has refused it: {answer}", answer=counts["answer"])
+        )
     return counts
 
 

@@ -14,6 +14,7 @@ from services.webhooks.addresses import check_address, is_public
 from tornado_rt.bounds import OutOfBounds
 from tornado_rt.json_body import JSON_NAME
 from tornado_rt.protocol import iso_time
+from tornado_rt.work.texts import phrase
 
 KEY_LENGTH = 200
 ID_LENGTH = 32
@@ -25,7 +26,7 @@ class SubscriptionNotFound(Exception):
     """There is no such subscription of this user."""
 
     def __init__(self) -> None:
-        super().__init__("there is no such subscription")
+        super().__init__(phrase("there is no such subscription"))
 
 
 class EndpointRefused(ValueError):
@@ -42,7 +43,9 @@ def _check_key(_: Any, field: Any, value: str) -> None:
             raise ValueError
         read_point(decode(value))
     except ValueError:
-        raise OutOfBounds(f"{field.name} must be a point of P-256 in base64url") from None
+        raise OutOfBounds(
+            phrase("{name} must be a point of P-256 in base64url", name=field.name)
+        ) from None
 
 
 def _check_auth(_: Any, field: Any, value: str) -> None:
@@ -50,12 +53,18 @@ def _check_auth(_: Any, field: Any, value: str) -> None:
         if len(value) > KEY_LENGTH or len(decode(value)) != AUTH_BYTES:
             raise ValueError
     except ValueError:
-        raise OutOfBounds(f"{field.name} must be {AUTH_BYTES} bytes in base64url") from None
+        raise OutOfBounds(
+            phrase(
+                "{name} must be {count} bytes in base64url",
+                name=field.name,
+                count=AUTH_BYTES,
+            )
+        ) from None
 
 
 def _check_time(_: Any, field: Any, value: float | None) -> None:
     if value is not None and not 0 <= value <= LATEST:
-        raise OutOfBounds(f"{field.name} must be a time in milliseconds, or null")
+        raise OutOfBounds(phrase("{name} must be a time in milliseconds, or null", name=field.name))
 
 
 @attrs.frozen
@@ -83,13 +92,13 @@ class SubscriptionDraft:
         """
         parts = urlsplit(self.endpoint)
         if not allow_private and parts.scheme != "https":
-            raise EndpointRefused("endpoint must be an https address")
+            raise EndpointRefused(phrase("endpoint must be an https address"))
         try:
             address = ipaddress.ip_address(parts.hostname or "")
         except ValueError:
             return
         if not allow_private and not is_public(address):
-            raise EndpointRefused("endpoint must be at a public address")
+            raise EndpointRefused(phrase("endpoint must be at a public address"))
 
 
 @attrs.frozen(kw_only=True)

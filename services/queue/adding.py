@@ -102,7 +102,7 @@ class Adding(QueueAccess):
                 id=batch_id,
                 user=user_id,
                 kind=kind,
-                head=_head({"batch_id": batch_id, "kind": kind}),
+                head=_head(_locale_of(tasks[0]) | {"batch_id": batch_id, "kind": kind}),
                 waiting=self.max_waiting_per_user,
                 **_once_fields(user_id, once, "key"),
                 seconds=self.idempotency_seconds,
@@ -192,6 +192,11 @@ async def _batch_fields(
     return items
 
 
+def _locale_of(new: NewTask) -> dict[str, Any]:
+    """Return the language of a task, if it has one: first of all, where readers look for it."""
+    return {"locale": new.job.locale} if new.job.locale else {}
+
+
 def _head(fields: Mapping[str, Any]) -> bytes:
     return orjson.dumps(fields)[1:-1]
 
@@ -210,14 +215,15 @@ def task_fields(
 
     `trace`: the headers that name the span that sends it.
     """
-    head = {**new.shown, "task_id": task_id, "kind": new.kind, "label": new.job.label}
+    told = {"task_id": task_id, "kind": new.kind, "label": new.job.label}
+    head: dict[str, Any] = {**_locale_of(new), **new.shown, **told}
     if batch_id:
         head["batch_id"] = batch_id
     if notify is None:
         # "c": a callback alone.
-        told = "1" if new.notify else "c" if new.job.callback_url else "0"
+        tells = "1" if new.notify else "c" if new.job.callback_url else "0"
     else:
-        told = "1" if notify else "0"
+        tells = "1" if notify else "0"
     # In the order of MADE (lib/task.lua).
     made = [
         user_id,
@@ -228,7 +234,7 @@ def task_fields(
         new.key,
         str(new.max_attempts),
         str(EXPECTED_SECONDS if new.expected_seconds is None else new.expected_seconds),
-        told,
+        tells,
         unique,
         new.plan.digest if new.plan else "",
         _head(head),

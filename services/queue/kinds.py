@@ -11,6 +11,7 @@ from services.queue.access import QueueAccess, QueueLimits
 from services.queue.models import KindEntry, KindLimits, KindState, LimitsRefused
 from settings import QueueOrder
 from tornado_rt.work import Plan, Rate
+from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import cut
 
 # A worker that says nothing for so long counts no more.
@@ -219,14 +220,30 @@ def check_limits(kind: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     known = attrs.fields_dict(KindLimits if kind else QueueLimits)
     for name, value in changes.items():
         if name not in known:
-            raise LimitsRefused(f"there is no limit {cut(name, 60)}: there are {', '.join(known)}")
+            raise LimitsRefused(
+                phrase(
+                    "there is no limit {name}: there are {known}",
+                    name=cut(name, 60),
+                    known=list(known),
+                )
+            )
         if name in RATES:
             _check_rate(name, value)
         elif name == "order":
             if value not in list(QueueOrder):
-                raise LimitsRefused(f"order must be one of {', '.join(QueueOrder)}")
+                raise LimitsRefused(
+                    phrase(
+                        "{name} must be one of {choices}", name="order", choices=list(QueueOrder)
+                    )
+                )
         elif type(value) is not int or not 0 <= value <= MOST_LIMIT:
-            raise LimitsRefused(f"{name} must be an integer from 0 to {MOST_LIMIT}")
+            raise LimitsRefused(
+                phrase(
+                    "{name} must be an integer from 0 to {most}",
+                    name=name,
+                    most=MOST_LIMIT,
+                )
+            )
     return dict(changes)
 
 
@@ -236,7 +253,7 @@ def _check_rate(name: str, value: Any) -> None:
     try:
         Rate.parse(value)
     except ValueError as error:
-        raise LimitsRefused(f"{name}: {error}") from None
+        raise LimitsRefused(phrase("{name}: {error}", name=name, error=error)) from None
 
 
 def _serves(told: bytes, now: float) -> Sequence[str]:

@@ -20,6 +20,7 @@ from tornado_rt.work.attempts.models import Outcome as Outcome
 from tornado_rt.work.attempts.models import Priority as Priority
 from tornado_rt.work.attempts.models import Task as Task
 from tornado_rt.work.attempts.models import TaskState as TaskState
+from tornado_rt.work.texts import phrase
 
 # Both have a log of events.
 Followed = Literal["task", "batch"]
@@ -33,7 +34,7 @@ class QueueFull(QueueError):
     """A user has as many waiting tasks as he may; `retry_after` in seconds."""
 
     def __init__(self, limit: int, retry_after: float) -> None:
-        super().__init__(f"at most {limit} tasks of a user may wait")
+        super().__init__(phrase("at most {limit} tasks of a user may wait", limit=limit))
         self.retry_after = retry_after
 
 
@@ -41,28 +42,28 @@ class TaskNotFound(QueueError):
     """There is no such task of this user."""
 
     def __init__(self, task_id: str) -> None:
-        super().__init__(f"there is no task {task_id}")
+        super().__init__(phrase("there is no task {task_id}", task_id=task_id))
 
 
 class BatchNotFound(QueueError):
     """There is no such batch of this user."""
 
     def __init__(self, batch_id: str) -> None:
-        super().__init__(f"there is no batch {batch_id}")
+        super().__init__(phrase("there is no batch {batch_id}", batch_id=batch_id))
 
 
 class KeyReused(QueueError):
     """An idempotency key came with another request than the first time."""
 
     def __init__(self) -> None:
-        super().__init__("this idempotency key was used for another request")
+        super().__init__(phrase("this idempotency key was used for another request"))
 
 
 class Conflict(QueueError):
     """A task under the same unique key is there already: `task_id`."""
 
     def __init__(self, task_id: str) -> None:
-        super().__init__(f"task {task_id} has this unique key already")
+        super().__init__(phrase("task {task_id} has this unique key already", task_id=task_id))
         self.task_id = task_id
         self.more = {"task_id": task_id}
 
@@ -71,7 +72,13 @@ class NotEnded(QueueError):
     """A task is to be run again that has not ended, or has completed."""
 
     def __init__(self, task_id: str, status: str) -> None:
-        super().__init__(f"task {task_id} is {status}: only what failed can be run again")
+        super().__init__(
+            phrase(
+                "task {task_id} is {status}: only what failed can be run again",
+                task_id=task_id,
+                status=status,
+            )
+        )
 
 
 class NotPurged(QueueError, ValueError):
@@ -83,8 +90,12 @@ class TooManyToCheck(QueueError):
 
     def __init__(self, tasks: int, most: int) -> None:
         super().__init__(
-            f"the queue has {tasks} tasks and one check reads {most} at most, for all others wait: "
-            "run.py queue check reads more"
+            phrase(
+                "the queue has {tasks} tasks and one check reads {most} at most, "
+                "for all others wait: run.py queue check reads more",
+                tasks=tasks,
+                most=most,
+            )
         )
 
 

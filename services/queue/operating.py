@@ -23,6 +23,7 @@ from services.queue.models import (
 )
 from services.queue.replies import read_batch, read_task
 from services.queue.sent_plans import PLAN_IDLE_SECONDS
+from tornado_rt.work.texts import phrase, stored_phrase
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +33,8 @@ CANCEL_COUNT = 200
 PURGE_COUNT = 200
 POSITIONS_COUNT = 100
 POSITIONS_SECONDS = 1.0
+# The error of an attempt whose worker was lost.
+WORKER_LOST = stored_phrase("the worker was lost")
 
 
 class Operating(QueueAccess):
@@ -162,6 +165,7 @@ class Operating(QueueAccess):
             most=UPKEEP_COUNT,
             kept=self.kept_per_user,
             idle=PLAN_IDLE_SECONDS,
+            lost=WORKER_LOST,
         )
         if broken != self._broken:
             log.error("tasks_set_aside", tasks=broken, see="run.py queue check")
@@ -197,4 +201,4 @@ class Operating(QueueAccess):
 
 def _refuse_running(status: TaskState) -> None:
     if status == TaskState.PROCESSING:
-        raise NotPurged("tasks that run are not purged: cancel them")
+        raise NotPurged(phrase("tasks that run are not purged: cancel them"))

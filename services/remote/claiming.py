@@ -15,6 +15,7 @@ from services.remote.pools import MOST_CLAIMED
 from services.remote.requests import ClaimRequest
 from services.remote.takers import Poll, event_of, over_of
 from tornado_rt.problems import Problem
+from tornado_rt.work.texts import phrase
 
 # How long a worker counts after its last claim [s].
 SEEN_SECONDS = 60.0
@@ -22,8 +23,8 @@ SEEN_SECONDS = 60.0
 LOOK_SECONDS = 0.25
 # The name of the call that is noted while the queue is away: that of `Slots`.
 CLAIM = "claim"
-AWAY = "the queue does not answer; try again"
-STOPS = "the server stops; try again"
+AWAY = phrase("the queue does not answer; try again")
+STOPS = phrase("the server stops; try again")
 
 
 @attrs.frozen

@@ -14,6 +14,7 @@ from services.remote.dispatch import Dispatch, Kinds
 from services.remote.requests import WorkRequest
 from services.remote.takers import ANSWER, Port, Session, over_of
 from tornado_rt.problems import Problem
+from tornado_rt.work.texts import phrase
 
 Lease = tuple[str, str]
 # Of the tasks of a worker so many are told to others.
@@ -64,7 +65,7 @@ class Crew:
         session.is_drained = await self._queue.is_drained(worker_id)
         states = await self._take_up(leases)
         if session.is_closed:
-            raise Problem(409, "the connection is closed")
+            raise Problem(409, phrase("the connection is closed"))
         for task_id, token in leases:
             session.held[task_id] = token
             self._holders[task_id] = session

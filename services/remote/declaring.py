@@ -18,6 +18,7 @@ from tornado_rt.bounds import OutOfBounds, number_of, text_of
 from tornado_rt.json_body import MOST_BYTES, Faults, reader_of
 from tornado_rt.problems import Problem
 from tornado_rt.work.kind import MAX_LABEL_LENGTH, NAME
+from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import MOST_KEPT, MOST_SECONDS, cut
 
 # Of one declaration, and of all that a process remembers.
@@ -28,11 +29,19 @@ MOST_DECLARED = 1000
 def _is_kind(_: Any, field: Any, value: str) -> None:
     if not NAME.fullmatch(value):
         raise OutOfBounds(
-            f"{field.name} must be 1 to 64 of a-z, 0-9, dot, dash and underscore, "
-            f"a letter or digit first: {cut(value, 50)!r}"
+            phrase(
+                "{name} must be 1 to 64 of a-z, 0-9, dot, dash and underscore, "
+                "a letter or digit first: {value}",
+                name=field.name,
+                value=repr(cut(value, 50)),
+            )
         )
     if value.startswith(RESERVED):
-        raise OutOfBounds(f"{field.name}: tasks of {value} are run by the server alone")
+        raise OutOfBounds(
+            phrase(
+                "{name}: tasks of {value} are run by the server alone", name=field.name, value=value
+            )
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -102,7 +111,11 @@ class DeclaredKinds:
                 names.append(entry)
         faults.settle()
         if not names:
-            raise Problem(422, "the body is not valid", errors=["kinds must name one or more"])
+            raise Problem(
+                422,
+                phrase("the body is not valid"),
+                errors=[phrase("{name} must name one or more", name="kinds")],
+            )
         for name in names:
             if not (allowed is None or matches(name, allowed)):
                 told = f"the claim `kinds` of your token has no pattern for kind {name}"
@@ -122,7 +135,13 @@ class DeclaredKinds:
             return
         names = self._known.keys() | {one.kind for one in fresh}
         if len(names) > MOST_DECLARED:
-            raise Problem(409, f"at most {MOST_DECLARED} kinds of workers elsewhere are known")
+            raise Problem(
+                409,
+                phrase(
+                    "at most {most} kinds of workers elsewhere are known",
+                    most=MOST_DECLARED,
+                ),
+            )
         await self._queue.add_kinds(fresh)
         self._known |= {one.kind: one for one in fresh}
 
@@ -162,6 +181,6 @@ def _read_entry(value: Any, place: str, faults: Faults) -> KindEntry | None:
         # So a submission is refused for what it says, not for what the kind is.
         SharedKind(entry)
     except (BadEntry, LimitsRefused, ValueError) as error:
-        faults.add(f"{place}: {error}")
+        faults.add(phrase("{place}: {error}", place=place, error=error))
         return None
     return entry

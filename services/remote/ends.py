@@ -17,6 +17,7 @@ from tornado_rt.problems import Problem
 from tornado_rt.work.attempts.backoff import Backoff
 from tornado_rt.work.attempts.endings import end_with_result, one_line
 from tornado_rt.work.attempts.lessons import Lesson
+from tornado_rt.work.texts import phrase
 
 HandIn = Callable[[RemoteAttempt, Ack, Callable[[str], None]], None]
 RELEASED = "released"
@@ -151,7 +152,7 @@ class Ender:
         ending = end_with_result(result, self._bounds.result_bytes, any_json=True)
         if ending.outcome == Outcome.COMPLETED:
             return _End(lease, outcome, ending.result, "", item)
-        fault = refused(f"items[{number}]: {ending.error}")
+        fault = refused(phrase("{place}: {error}", place=f"items[{number}]", error=ending.error))
         return _End(lease, ending.outcome, None, ending.error, item, fault)
 
     async def _look(self, end: _End, number: int, answers: Answers, caller: Caller) -> None:

@@ -13,6 +13,7 @@ from tornado_rt.problems import Problem
 from tornado_rt.work import MOST_STATE_BYTES
 from tornado_rt.work.attempts.endings import MOST_RETRY_SECONDS
 from tornado_rt.work.plan import MAX_STEP_LENGTH, MOST_LEVELS
+from tornado_rt.work.texts import phrase
 
 T = TypeVar("T")
 
@@ -50,19 +51,28 @@ ABSENT = _Absent()
 def _between(least: float, most: float) -> Any:
     def check(_: Any, field: Any, value: float | None) -> None:
         if value is not None and not least <= value <= most:
-            raise OutOfBounds(f"{field.name} must be from {least:.15g} to {most:.15g}")
+            raise OutOfBounds(
+                phrase(
+                    "{name} must be from {least} to {most}",
+                    name=field.name,
+                    least=f"{least:.15g}",
+                    most=f"{most:.15g}",
+                )
+            )
 
     return check
 
 
 def _is_token(_: Any, field: Any, value: str) -> None:
     if not TOKEN.fullmatch(value):
-        raise OutOfBounds(f"{field.name} must be the token that the task was sent with")
+        raise OutOfBounds(
+            phrase("{name} must be the token that the task was sent with", name=field.name)
+        )
 
 
 def _is_id(_: Any, field: Any, value: str) -> None:
     if not TASK_ID.fullmatch(value):
-        raise OutOfBounds(f"{field.name} must be the id of a task")
+        raise OutOfBounds(phrase("{name} must be the id of a task", name=field.name))
 
 
 def _is_step(_: Any, field: Any, value: object) -> None:
@@ -70,10 +80,14 @@ def _is_step(_: Any, field: Any, value: object) -> None:
     if names is None:
         return
     if not isinstance(names, list) or not 0 < len(names) <= MOST_LEVELS:
-        raise OutOfBounds(f"{field.name} must be the name of a step, or names from the outermost")
+        raise OutOfBounds(
+            phrase(
+                "{name} must be the name of a step, or names from the outermost", name=field.name
+            )
+        )
     for name in names:
         if not isinstance(name, str):
-            raise OutOfBounds(f"{field.name} must hold names of steps")
+            raise OutOfBounds(phrase("{name} must hold names of steps", name=field.name))
         check_name(field.name, name, MAX_STEP_LENGTH)
 
 
@@ -169,10 +183,16 @@ def items_of(data: Any, most: int) -> Sequence[Any]:
     """Return the items of a message. Raise Problem 422."""
     items = data.get("items") if isinstance(data, dict) else None
     if not isinstance(items, list):
-        raise Problem(422, "the body is not valid", errors=["items must be a list"])
+        raise Problem(
+            422,
+            phrase("the body is not valid"),
+            errors=[phrase("{place} must be a list", place="items")],
+        )
     if len(items) > most:
         raise Problem(
-            422, "the body is not valid", errors=[f"items must have at most {most} items"]
+            422,
+            phrase("the body is not valid"),
+            errors=[phrase("{place} must have at most {most} items", place="items", most=most)],
         )
     return items
 

@@ -8,6 +8,7 @@ import attrs
 from services.remote.items import Named
 from tornado_rt.bounds import OutOfBounds, number_of
 from tornado_rt.json_body import MOST_BYTES
+from tornado_rt.work.texts import phrase
 
 WORKER_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 INFO_BYTES = {MOST_BYTES: 1024}
@@ -17,12 +18,18 @@ MOST_SECONDS = 86400.0
 
 def _is_worker_id(_: Any, field: Any, value: str) -> None:
     if not WORKER_ID.fullmatch(value):
-        raise OutOfBounds(f"{field.name} must be 1 to 100 of A-Z a-z 0-9 . _ : -")
+        raise OutOfBounds(phrase("{name} must be 1 to 100 of A-Z a-z 0-9 . _ : -", name=field.name))
 
 
 def _is_lease(_: Any, field: Any, value: float | None) -> None:
     if value is not None and not LEAST_LEASE_SECONDS <= value <= MOST_SECONDS:
-        raise OutOfBounds(f"{field.name} must be {LEAST_LEASE_SECONDS:g} seconds or more")
+        raise OutOfBounds(
+            phrase(
+                "{name} must be {least} seconds or more",
+                name=field.name,
+                least=f"{LEAST_LEASE_SECONDS:g}",
+            )
+        )
 
 
 @attrs.frozen(kw_only=True)

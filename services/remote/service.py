@@ -25,6 +25,7 @@ from services.worker.upkeep import EXTENSIONS_A_LEASE
 from tornado_rt.metrics import Metrics
 from tornado_rt.problems import Problem
 from tornado_rt.protocol import Cursor, Message, MessageType
+from tornado_rt.work.texts import phrase
 
 Request = TypeVar("Request", ClaimRequest, WorkRequest)
 
@@ -112,7 +113,7 @@ class RemoteWork:
         self._check_count("running", len(request.running))
         worker_id = _worker_id(caller, request.worker_id)
         if session.worker_id not in ("", worker_id):
-            raise Problem(409, "the worker_id of a connection stays")
+            raise Problem(409, phrase("the worker_id of a connection stays"))
         if worker_id not in self._crew:
             self._check_room()
         kinds = await self._kinds.learn(request.kinds, caller.kinds)
@@ -178,7 +179,7 @@ class RemoteWork:
     def _check_count(self, name: str, count: int) -> None:
         if count > self.bounds.slots:
             told = f"{name} must be at most {self.bounds.slots}"
-            raise Problem(422, "the body is not valid", errors=[told])
+            raise Problem(422, phrase("the body is not valid"), errors=[told])
 
     def _check_room(self) -> None:
         if self._desk.is_stopping:

@@ -34,6 +34,7 @@ from tornado_rt.protocol import ErrorCode
 from tornado_rt.work import Plan
 from tornado_rt.work.notes import as_note, as_question
 from tornado_rt.work.once import MAX_ONCE_LENGTH
+from tornado_rt.work.texts import joined, phrase
 from tornado_rt.work.values import cut
 
 Answer = dict[str, Any]
@@ -150,7 +151,7 @@ class Teller:
             attempt.progress.take(item)
         except ValueError as error:
             what = f"{place}.snapshot" if item.snapshot is not None else place
-            raise refused(f"{what}: {error}") from None
+            raise refused(phrase("{place}: {error}", place=what, error=error)) from None
         state = None if item.state is None else orjson.dumps(item.state)
         return None if state == attempt.told_state else state
 
@@ -170,8 +171,14 @@ class Teller:
             attempt.kept_bytes = sum(map(len, kept.results.values()))
         whole, most = attempt.kept_bytes + len(text), self._bounds.result_bytes
         if 0 < most < whole:
-            told = f"the results of once have {whole} bytes; at most {most} are allowed"
-            raise refused(f"{place}.{name}: {told}")
+            raise refused(
+                phrase(
+                    "{place}: the results of once have {count} bytes; at most {most} are allowed",
+                    place=f"{place}.{name}",
+                    count=whole,
+                    most=most,
+                )
+            )
         attempt.kept_bytes = whole
         return await self._queue.keep_result(*attempt.lease, name, text)
 
@@ -179,7 +186,9 @@ class Teller:
         try:
             title, content, severity = as_note(note.title, note.content, note.severity)
         except ValueError as error:
-            raise refused(f"{place}.notify: {error}") from None
+            raise refused(
+                phrase("{place}: {error}", place=f"{place}.notify", error=error)
+            ) from None
         fields = {"title": title, "content": content, "severity": severity}
         return await self._queue.add_note(*item.lease, fields, note.id or secrets.token_hex(8))
 
@@ -187,7 +196,7 @@ class Teller:
         try:
             question = as_question(ask.name, ask.title, ask.content, ask.severity, ask.options)
         except ValueError as error:
-            raise refused(f"{place}.ask: {error}") from None
+            raise refused(phrase("{place}: {error}", place=f"{place}.ask", error=error)) from None
         return await self._queue.ask(*item.lease, question, ask.id or secrets.token_hex(8))
 
     async def _extend(
@@ -245,13 +254,13 @@ def fault_answer(value: Any, problem: Problem) -> Answer:
     texts = {name: named.get(name) for name in ("task_id", "token")}
     known = {name: cut(one, ID_LENGTH) for name, one in texts.items() if isinstance(one, str)}
     code = ErrorCode.FORBIDDEN if problem.status_code == 403 else ErrorCode.BAD_REQUEST
-    told = "; ".join(problem.errors or [problem.detail])
+    told = joined(problem.errors or [problem.detail])
     return {**known, "error": {"code": code, "message": told}}
 
 
 def refused(told: str) -> Problem:
     """Return the problem of an item that says what cannot be done."""
-    return Problem(422, "the body is not valid", errors=[told])
+    return Problem(422, phrase("the body is not valid"), errors=[told])
 
 
 def _asked(name: str, asked: Asked) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from services.kinds import KEPT_DEPTH, reader_of
 from services.queue import Band, NewTask, iso_of
 from services.schedules.times import Times, jitter_of, times_of
 from services.submissions import TaskFields, TaskRequest
+from tornado_rt.work.texts import Text, msgid, phrase
 
 # The topic on which processes tell each other when a schedule falls due; as in lib/schedules.lua.
 SCHEDULES = "schedules"
@@ -25,8 +26,8 @@ SLUG_LENGTH = 24
 NOT_IN_IDS = re.compile(r"[^a-z0-9_-]")
 # The reasons of fire.lua for making no task, in words.
 REASONS = {
-    "running": "the last task has not ended",
-    "full": "as many tasks wait as a user may have",
+    "running": msgid("the last task has not ended"),
+    "full": msgid("as many tasks wait as a user may have"),
 }
 
 # The fields of an answer that a body cannot set.
@@ -67,7 +68,7 @@ class ScheduleNotFound(Exception):
     """There is no such schedule of this user."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"there is no schedule {name}")
+        super().__init__(phrase("there is no schedule {name}", name=name))
 
 
 class ScheduleRefused(ValueError):
@@ -199,7 +200,7 @@ class Stored:
             "last_task_id": state.last_task or None,
             "fired": state.fired,
             "skipped": state.skipped,
-            "skipped_because": REASONS.get(state.why, state.why) or None,
+            "skipped_because": Text(REASONS.get(state.why, state.why)) or None,
             "usual_seconds": usual and round(usual.middle, 1),
             "usual_low": usual and round(usual.low, 1),
             "usual_high": usual and round(usual.high, 1),

@@ -19,6 +19,7 @@ from tornado_rt.bounds import OutOfBounds, name_of, number_of
 from tornado_rt.json_body import structure
 from tornado_rt.problems import Problem
 from tornado_rt.work.kind import MAX_LABEL_LENGTH, NAME
+from tornado_rt.work.texts import phrase
 
 T = TypeVar("T")
 
@@ -30,7 +31,10 @@ def check_schedule_name(name: str) -> None:
     """Raise OutOfBounds unless a user may give a schedule this name."""
     if not NAME.fullmatch(name):
         raise OutOfBounds(
-            "name must be 1 to 64 of a-z, 0-9, dot, dash and underscore, a letter or digit first"
+            phrase(
+                "name must be 1 to 64 of a-z, 0-9, dot, dash and underscore, "
+                "a letter or digit first"
+            )
         )
 
 
@@ -64,12 +68,14 @@ class ScheduleRequest:
     def __attrs_post_init__(self) -> None:
         now = time.time()
         if times_of(self.cron, self.every, self.timezone, now).next_after(now) is None:
-            raise ScheduleFault(f"cron {self.cron!r} never comes")
+            raise ScheduleFault(phrase("cron {expression} never comes", expression=repr(self.cron)))
         if self.cron:
             check_steps(self.cron)
         elif self.jitter > self.every:
             # Tasks would start in another order than that of their times.
-            raise ScheduleFault(f"jitter must be at most every, {self.every:.15g} s")
+            raise ScheduleFault(
+                phrase("jitter must be at most every, {every} s", every=f"{self.every:.15g}")
+            )
 
 
 TIMING = tuple(one.name for one in attrs.fields(ScheduleRequest))

@@ -35,6 +35,8 @@ from services.schedules.store import (
 )
 from services.schedules.times import ScheduleFault
 from services.submissions import TaskBounds, TaskRequest, bounded_task
+from tornado_rt.work.params.faults import NAMES, at_place
+from tornado_rt.work.texts import Text, phrase
 
 ENABLED = "enabled"
 
@@ -70,7 +72,9 @@ class ScheduleService:
         try:
             await self._write(None, definition, request.enabled)
         except Changed:
-            raise ScheduleConflict(f"there is a schedule {definition.name} already") from None
+            raise ScheduleConflict(
+                phrase("there is a schedule {name} already", name=definition.name)
+            ) from None
         return await self.get(user_id, definition.name)
 
     async def put(self, user_id: str, name: str, body: Any) -> tuple[dict[str, Any], bool]:
@@ -85,10 +89,15 @@ class ScheduleService:
             given = {field: body[field] for field in body if field not in ONLY_SHOWN}
             body = {"name": name, **given}
             if body["name"] != name:
-                raise ScheduleRefused([f"name must be that of the address, {name}"])
+                raise ScheduleRefused(
+                    [phrase("name must be that of the address, {name}", name=name)]
+                )
             if is_of_kind(name):
                 raise ScheduleConflict(
-                    f"{name} stands in the code of its kind: only enabled can be changed"
+                    phrase(
+                        "{name} stands in the code of its kind: only enabled can be changed",
+                        name=name,
+                    )
                 )
         request, definition = await self._read(user_id, body)
         while True:
@@ -142,7 +151,7 @@ class ScheduleService:
     async def enable(self, user_id: str, name: str, enabled: Any) -> dict[str, Any]:
         """Switch a schedule on or off; return it. Raise ScheduleNotFound, ScheduleRefused."""
         if not isinstance(enabled, bool):
-            raise ScheduleRefused([f"{ENABLED} must be true or false"])
+            raise ScheduleRefused([at_place(ENABLED, phrase("must be {kind}", kind=NAMES[bool]))])
         while True:
             stored, definition = await self._readable(user_id, name)
             goes_on = stored.due is not None or not enabled
@@ -181,15 +190,17 @@ class ScheduleService:
             break
         task = await self._queue.get_task(task_id)
         if task is None:
-            reason = REASONS.get(fired.why, fired.why) or "another was quicker"
-            raise ScheduleConflict(f"{name} is not run: {reason}")
+            reason = Text(REASONS.get(fired.why, fired.why)) or phrase("another was quicker")
+            raise ScheduleConflict(phrase("{name} is not run: {reason}", name=name, reason=reason))
         return task
 
     async def _read(self, user_id: str, body: Any) -> tuple[ScheduleRequest, Definition]:
         """Read a body. Raise Problem 422, or ScheduleRefused, with all that is wrong with it."""
         if not isinstance(body, dict):
-            raise ScheduleRefused(["the body must be a JSON object"])
-        faults = [f"a schedule has no {one}" for one in OF_ONE_TASK if one in body]
+            raise ScheduleRefused([phrase("the body must be a JSON object")])
+        faults: list[str] = [
+            phrase("a schedule has no {name}", name=one) for one in OF_ONE_TASK if one in body
+        ]
         timing = {name: body[name] for name in TIMING if name in body}
         task = {name: body[name] for name in body if name not in (*TIMING, *OF_ONE_TASK)}
         request, wrong = read_part(timing, ScheduleRequest)
@@ -228,7 +239,9 @@ class ScheduleService:
             await self._store.write([write], most=self._most_per_user)
         except TooMany:
             most = self._most_per_user
-            raise ScheduleConflict(f"a user may have at most {most} schedules") from None
+            raise ScheduleConflict(
+                phrase("a user may have at most {most} schedules", most=most)
+            ) from None
 
     async def _find(self, user_id: str, name: str) -> Stored | None:
         found: Found = await self._store.read([schedule_id(user_id, name)])

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 
 from tornado_rt.bounds import OutOfBounds, check_name
+from tornado_rt.work.texts import Text, msgid, phrase
 
 LEAST_SECONDS = 1.0
 MOST_SECONDS = 366 * 86400.0
@@ -27,6 +28,14 @@ MONTH = FIELDS.index("month")
 MOST = (59, 23, 31, 12, 7)
 # CronSim says this also of a day that the months do not have.
 BAD_DAY = "Bad day-of-month"
+# What it says of an expression, within a sentence.
+CRON_FAULTS = {
+    "Bad minute": msgid("bad minute"),
+    "Bad hour": msgid("bad hour"),
+    BAD_DAY: msgid("bad day-of-month"),
+    "Bad month": msgid("bad month"),
+    "Bad day-of-week": msgid("bad day-of-week"),
+}
 MINUTE = 60
 # No zone goes forward and back again within it.
 DAY = 86400
@@ -72,7 +81,13 @@ class Interval(Times):
     def __init__(self, every: float, start: float) -> None:
         """Raise ScheduleFault."""
         if not LEAST_SECONDS <= every <= MOST_SECONDS:
-            raise ScheduleFault(f"every must be from {LEAST_SECONDS:g} to {MOST_SECONDS:.0f} s")
+            raise ScheduleFault(
+                phrase(
+                    "every must be from {least} to {most} s",
+                    least=f"{LEAST_SECONDS:g}",
+                    most=f"{MOST_SECONDS:.0f}",
+                )
+            )
         self._every = every
         self._start = start
 
@@ -168,7 +183,7 @@ class Cron(Times):
 def times_of(cron: str, every: float, timezone: str, start: float) -> Times:
     """Return the times of a schedule that has either `cron` or `every`. Raise ScheduleFault."""
     if bool(cron) == bool(every):
-        raise ScheduleFault("a schedule has either cron or every")
+        raise ScheduleFault(phrase("a schedule has either cron or every"))
     return Cron(cron, timezone) if cron else Interval(every, start)
 
 
@@ -180,14 +195,16 @@ def zone_of(name: str) -> ZoneInfo:
     except OutOfBounds as error:
         raise ScheduleFault(str(error)) from None
     except (ValueError, OSError, ZoneInfoNotFoundError):
-        raise ScheduleFault(f"timezone: there is no time zone {name}") from None
+        raise ScheduleFault(phrase("timezone: there is no time zone {name}", name=name)) from None
 
 
 def check_zone(name: str) -> None:
     """Raise ScheduleFault for what is no time zone, or not the same one on every machine."""
     zone_of(name)
     if name in LOCAL_ZONES or name.startswith(LOCAL_FOLDERS):
-        raise ScheduleFault(f"timezone: {name} is not the same zone on every machine")
+        raise ScheduleFault(
+            phrase("timezone: {name} is not the same zone on every machine", name=name)
+        )
 
 
 def check_steps(expression: str) -> None:
@@ -200,8 +217,14 @@ def check_steps(expression: str) -> None:
             step = term.partition("/")[2]
             if step and int(step) > most:
                 raise ScheduleFault(
-                    f"cron {expression!r} has a step of {step} in its {field}, "
-                    f"which goes to {most} only"
+                    phrase(
+                        "cron {expression} has a step of {step} in its {field}, "
+                        "which goes to {most} only",
+                        expression=repr(expression),
+                        step=step,
+                        field=field,
+                        most=most,
+                    )
                 )
 
 
@@ -218,12 +241,20 @@ def _checked(expression: str) -> str:
         raise ScheduleFault(str(error)) from None
     fields = expression.split()
     if len(fields) != len(FIELDS):
-        raise ScheduleFault(f"cron must have five fields: {', '.join(FIELDS)}")
+        raise ScheduleFault(phrase("cron must have five fields: {fields}", fields=list(FIELDS)))
     if fault := _fault_of(expression):
         any_month = " ".join("*" if n == MONTH else one for n, one in enumerate(fields))
         if fault == BAD_DAY and not _fault_of(any_month):
-            raise ScheduleFault(f"cron {expression!r} never comes")
-        raise ScheduleFault(f"cron {expression!r} has a {fault[0].lower()}{fault[1:]}")
+            raise ScheduleFault(
+                phrase("cron {expression} never comes", expression=repr(expression))
+            )
+        raise ScheduleFault(
+            phrase(
+                "cron {expression} has a {fault}",
+                expression=repr(expression),
+                fault=Text(CRON_FAULTS.get(fault, fault)),
+            )
+        )
     return expression
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 
 from tornado_rt.bounds import OutOfBounds
+from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import cut
 
 TOPIC_LENGTH = 128
@@ -17,11 +18,17 @@ def check_topic(name: str) -> None:
     """Raise OutOfBounds for what cannot be a topic of an application."""
     if not FORM.fullmatch(name):
         raise OutOfBounds(
-            f"topic must be 1 to {TOPIC_LENGTH} of A-Z a-z 0-9 _ . : / @ -, "
-            f"and begin with a letter, a digit or _: {cut(name, 50)!r}"
+            phrase(
+                "topic must be 1 to {most} of A-Z a-z 0-9 _ . : / @ -, "
+                "and begin with a letter, a digit or _: {name}",
+                most=TOPIC_LENGTH,
+                name=repr(cut(name, 50)),
+            )
         )
     if name.partition(":")[0] in RESERVED:
-        raise OutOfBounds(f"topic {cut(name, 50)!r} is none of the application's")
+        raise OutOfBounds(
+            phrase("topic {name} is none of the application's", name=repr(cut(name, 50)))
+        )
 
 
 def matches(topic: str, patterns: Iterable[str]) -> bool:

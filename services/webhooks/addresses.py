@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from tornado.netutil import Resolver
 
 from tornado_rt.bounds import OutOfBounds
+from tornado_rt.work.texts import phrase
 
 URL_LENGTH = 2000
 HOST_LENGTH = 253
@@ -51,20 +52,26 @@ def check_address(name: str, url: str) -> None:
     `name` is what the message calls it.
     """
     if not 0 < len(url) <= URL_LENGTH:
-        raise OutOfBounds(f"{name} must have 1 to {URL_LENGTH} characters")
+        raise OutOfBounds(
+            phrase(
+                "{name} must have {least} to {most} characters", name=name, least=1, most=URL_LENGTH
+            )
+        )
     if not all("!" <= one <= "~" for one in url) or "\\" in url:
-        raise OutOfBounds(f"{name} must be ASCII, without spaces, backslashes and line breaks")
+        raise OutOfBounds(
+            phrase("{name} must be ASCII, without spaces, backslashes and line breaks", name=name)
+        )
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise OutOfBounds(f"{name} must have a valid host and port") from None
+        raise OutOfBounds(phrase("{name} must have a valid host and port", name=name)) from None
     if parts.scheme not in ("http", "https") or not host:
-        raise OutOfBounds(f"{name} must be an http(s) address")
+        raise OutOfBounds(phrase("{name} must be an http(s) address", name=name))
     if parts.username is not None or parts.password is not None:
-        raise OutOfBounds(f"{name} must not hold a user name or password")
+        raise OutOfBounds(phrase("{name} must not hold a user name or password", name=name))
     if port == 0 or not AUTHORITY.fullmatch(parts.netloc) or not _is_host(host):
-        raise OutOfBounds(f"{name} must have a valid host and port")
+        raise OutOfBounds(phrase("{name} must have a valid host and port", name=name))
 
 
 def _is_host(host: str) -> bool:
@@ -97,7 +104,7 @@ class CheckedResolver(Resolver):
         found = await loop.run_in_executor(self._executor, _look_up, host, port, family)
         for _, address in found:
             if not self._allow_private and not is_public(ipaddress.ip_address(address[0])):
-                raise NotPublic("the receiver is not at a public address")
+                raise NotPublic(phrase("the receiver is not at a public address"))
         return found
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from services.webhooks.addresses import check_address, host_of
 from tornado_rt.bounds import OutOfBounds, text_of
 from tornado_rt.json_body import MOST_ITEMS
 from tornado_rt.protocol import iso_time
+from tornado_rt.work.texts import phrase
 
 ALL = "*"
 PATTERN = re.compile(r"[a-z0-9._*-]{1,64}")
@@ -29,14 +30,14 @@ class WebhookNotFound(Exception):
     """There is no such webhook of this user."""
 
     def __init__(self, id_: str) -> None:
-        super().__init__(f"there is no webhook {id_}")
+        super().__init__(phrase("there is no webhook {id}", id=id_))
 
 
 class TooManyWebhooks(Exception):
     """A user has as many webhooks as they may."""
 
     def __init__(self, most: int) -> None:
-        super().__init__(f"there are {most} webhooks already: delete one first")
+        super().__init__(phrase("there are {most} webhooks already: delete one first", most=most))
 
 
 class WebhookDisabled(Exception):
@@ -49,12 +50,16 @@ def _check_url(_: Any, field: Any, value: str) -> None:
 
 def _check_pattern(_: Any, field: Any, value: str | None) -> None:
     if value is not None and not PATTERN.fullmatch(value):
-        raise OutOfBounds(f"{field.name} must be 1 to 64 of a-z, 0-9, dot, dash, underscore and *")
+        raise OutOfBounds(
+            phrase(
+                "{name} must be 1 to 64 of a-z, 0-9, dot, dash, underscore and *", name=field.name
+            )
+        )
 
 
 def _check_some(_: Any, field: Any, value: list[str]) -> None:
     if not value:
-        raise OutOfBounds(f"{field.name} must name one or more")
+        raise OutOfBounds(phrase("{name} must name one or more", name=field.name))
 
 
 @attrs.frozen(kw_only=True)

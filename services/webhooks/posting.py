@@ -17,6 +17,7 @@ from services.webhooks.addresses import CheckedResolver, NotPublic, check_addres
 from tornado_rt.bounds import OutOfBounds
 from tornado_rt.tracing import calling
 from tornado_rt.work import clean_text
+from tornado_rt.work.texts import stored_phrase
 
 log = structlog.get_logger(__name__)
 
@@ -135,14 +136,14 @@ def _failure(error: Exception) -> Reply:
         asked = error.response.headers.get("Retry-After", "") if error.response else ""
         return Reply(
             status=error.code,
-            error=f"the receiver answered {error.code}",
+            error=stored_phrase("the receiver answered {code}", code=error.code),
             retry_after=seconds_of(asked),
         )
     if isinstance(error, NotPublic | OutOfBounds):
         return Reply(error=str(error), is_refused=True)
     if isinstance(error, TimeoutError | HTTPTimeoutError):
-        return Reply(error="the receiver did not answer in time")
-    return Reply(error="the receiver cannot be reached")
+        return Reply(error=stored_phrase("the receiver did not answer in time"))
+    return Reply(error=stored_phrase("the receiver cannot be reached"))
 
 
 def seconds_of(retry_after: str) -> float:

@@ -15,6 +15,7 @@ from services.webhooks.store import WebhookStore
 from tornado_rt.metrics import Metrics
 from tornado_rt.mongo import MongoAccess
 from tornado_rt.work import Kind, Retry, Run, TaskError
+from tornado_rt.work.texts import stored_phrase
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +84,11 @@ class Sender:
             error=given_up.reason,
         )
         if not webhook_id:
-            await self._note_callback(given_up.user_id, event_id, f"not sent: {given_up.reason}")
+            await self._note_callback(
+                given_up.user_id,
+                event_id,
+                stored_phrase("not sent: {reason}", reason=given_up.reason),
+            )
         elif given_up.exhausted:
             await self._disable_unless_used(webhook_id, given_up)
 
@@ -98,7 +103,11 @@ class Sender:
         async with self._access.watched():
             webhook = await self._store.find(post.webhook_id)
         if webhook is None or not webhook.enabled:
-            raise TaskError("the webhook is disabled" if webhook else "the webhook was deleted")
+            raise TaskError(
+                stored_phrase("the webhook is disabled")
+                if webhook
+                else stored_phrase("the webhook was deleted")
+            )
         reply = await self._post(post, webhook.url, webhook.secret)
         await self._note(webhook, post, reply)
         if reply.is_gone:

@@ -27,6 +27,7 @@ from services.webhooks.store import WebhookStore
 from tornado_rt.metrics import Metrics
 from tornado_rt.mongo import MongoAccess
 from tornado_rt.protocol import Message, MessageType, Publisher
+from tornado_rt.work.texts import phrase
 
 TEST = "webhook.test"
 
@@ -241,7 +242,7 @@ class WebhookService:
         async with self._access.turn(user_id):
             webhook = await self._find(user_id, id_, admin=admin)
         if not webhook.enabled:
-            raise WebhookDisabled("the webhook is disabled: enable it first")
+            raise WebhookDisabled(phrase("the webhook is disabled: enable it first"))
         return webhook
 
     async def _find(

@@ -8,6 +8,7 @@ from services.queue import KnownWorker, TaskState
 from services.why.gathering import Facts
 from services.why.hearing import HINDRANCES, hearing, post_trouble
 from services.why.words import WORDS, Behind, Places, Told
+from tornado_rt.work.texts import Text
 
 # A worker that says nothing for so long counts no more [s], as the queue has it.
 SILENT_SECONDS = 30.0
@@ -188,7 +189,7 @@ def worker_of(facts: Facts) -> str:
     if not is_elsewhere(facts.queue.worker_id):
         return facts.queue.worker_id
     holder = _holder(facts)
-    return WORDS["elsewhere"] if holder is None else holder.worker_id
+    return Text(WORDS["elsewhere"]) if holder is None else holder.worker_id
 
 
 def _failed(facts: Facts) -> Told:

@@ -30,6 +30,7 @@ from tornado_rt.work.attempts.outages import OUTAGE_SECONDS, Outages
 from tornado_rt.work.attempts.target import BadParams, Target
 from tornado_rt.work.attempts.threads import ABANDON_SECONDS
 from tornado_rt.work.attempts.tracing import outcome_name
+from tornado_rt.work.texts import stored_phrase
 
 log = structlog.get_logger(__name__)
 
@@ -167,7 +168,7 @@ class Worker:
             ):
                 attempt = Attempt(self._targets[claim.task.kind], link, self._over)
         except BadParams as error:
-            self._refuse(claim, one_line(f"bad params: {error}"))
+            self._refuse(claim, one_line(stored_phrase("bad params: {error}", error=error)))
             return
         self._attempts[attempt.task_id] = attempt
         self._outcomes.began(attempt.task_id)

@@ -34,7 +34,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Tasks": ("task_",),
     "Workers": ("kinds", "worker_", "remote_", "step_"),
     "Notifications and deliveries": (
-        *("notification_", "default_locale", "callback_", "webhooks_", "delivery_"),
+        *("notification_", "locales", "default_locale", "callback_", "webhooks_", "delivery_"),
     ),
     "Push and mail": ("public_url", "vapid_", "push_", "smtp_", "email_"),
 }

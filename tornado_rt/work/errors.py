@@ -8,6 +8,8 @@ Exception
 
 from datetime import timedelta
 
+from tornado_rt.work.texts import stored_phrase
+
 
 class TaskError(Exception):
     """Raised by a handler for a final failure, which its text explains to the user."""
@@ -28,7 +30,7 @@ class Retry(Exception):
             if delay is not None:
                 raise TypeError("a Retry has one delay, and its reason is a text")
             text, delay = "", reason
-        super().__init__(text or "another attempt was asked for")
+        super().__init__(text or stored_phrase("another attempt was asked for"))
         self.delay = delay
 
 

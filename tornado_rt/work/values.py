@@ -7,9 +7,13 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
+from tornado_rt.work.texts import Text, shortened
+
 # Control characters, lone surrogates, line and paragraph separators: no store keeps all of them.
 FORBIDDEN = {"Cc", "Cs", "Zl", "Zp"}
 LAYOUT = set("\t\n\r")
+# Of a value in a text that is told in several languages [characters].
+MOST_OF_VALUE = 1000
 # Larger whole numbers are not all floats.
 MOST_COUNT = 2**53
 # The scripts of the queue read whole numbers of at most 15 digits.
@@ -20,7 +24,9 @@ MOST_SECONDS = 36500 * 86400
 
 def cut(text: str, most: int) -> str:
     """Return text of at most `most` characters; "…" stands for the rest."""
-    return text if len(text) <= most else text[: most - 1] + "…"
+    if len(text) <= most:
+        return text
+    return text.at_most(most) if isinstance(text, Text) else shortened(text, most)
 
 
 def clean_text(value: object, most: int) -> str:
@@ -29,6 +35,8 @@ def clean_text(value: object, most: int) -> str:
         text = str(value)
     except BaseException as error:
         text = f"<{type(value).__name__}: {type(error).__name__} in its text>"
+    if isinstance(text, Text):
+        return cut(text.with_values(lambda one: clean_text(one, MOST_OF_VALUE)), most)
     text = cut(text, most).encode(errors="replace").decode()
     if text.isprintable():
         return text
@@ -37,7 +45,10 @@ def clean_text(value: object, most: int) -> str:
 
 def clean_line(value: object, most: int) -> str:
     """Return any object as one line of text that can be kept, cut to `most` characters."""
-    return "".join(" " if one in LAYOUT else one for one in clean_text(value, most))
+    text = clean_text(value, most)
+    if isinstance(text, Text):
+        return text.with_values(lambda one: clean_line(one, MOST_OF_VALUE))
+    return "".join(" " if one in LAYOUT else one for one in text)
 
 
 def is_number(value: object, least: float = -math.inf, most: float = math.inf) -> bool:

@@ -4,7 +4,7 @@
 -- counts after tasks were set aside, and list ended tasks that an earlier version did not list.
 --
 -- retention [s], 0: forever     most: how many of each at most     kept: ended tasks kept a user, 0: any
--- idle: how long a plan that no task names is kept [s]
+-- idle: how long a plan that no task names is kept [s]     lost: the error of an attempt whose worker was lost
 -- Reply: {expired leases, tasks that came into the line, deleted tasks, in how many seconds the next
 -- thing falls due as text, "" for never, tasks that were set aside in all, {kind, "lost" or "dead"} of each task
 -- whose lease had expired: another attempt follows, or none}.
@@ -51,7 +51,7 @@ local expired, lost = due('processing', lease_until(NOW)), {}
 for _, id in ipairs(expired) do
   local t = load_task(id)
   if t and t.status == 'processing' then
-    give_back(t, 'lost', 'the worker was lost', NOW, '', '')
+    give_back(t, 'lost', A.lost, NOW, '', '')
     lost[#lost + 1] = {t.kind, ENDED[t.status] and t.status or 'lost'}
   else
     set_aside(id)

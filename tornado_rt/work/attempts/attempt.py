@@ -25,6 +25,7 @@ from tornado_rt.work.attempts.link import Link
 from tornado_rt.work.attempts.models import Ack, Outcome
 from tornado_rt.work.attempts.target import Target
 from tornado_rt.work.attempts.threads import ABANDON_SECONDS
+from tornado_rt.work.texts import stored_phrase
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +62,10 @@ class Attempt:
         link.lost = self.drop
         if self._rules.timeout_seconds:
             seconds = self._rules.timeout_seconds
-            self._end_after(seconds, errored(f"took longer than {seconds:g} s"))
+            self._end_after(
+                seconds,
+                errored(stored_phrase("took longer than {seconds} s", seconds=f"{seconds:g}")),
+            )
         self.job: asyncio.Task[None] = start_family(self._run(), f"task-{self.task_id}")
         self.job.add_done_callback(self._settle)
 
@@ -155,7 +159,7 @@ class Attempt:
     def _settle(self, _: object) -> None:
         if not self.over:
             # Cancelled before its first step.
-            self._end(self._stopped or errored("the handler was cancelled"))
+            self._end(self._stopped or errored(stored_phrase("the handler was cancelled")))
 
     def _stop(self, ending: Ending) -> None:
         if self.over or self._stopped is LOST:
@@ -172,7 +176,8 @@ class Attempt:
         return left > 0
 
     def _out_of_budget(self) -> str:
-        return f"took longer than {self._link.task.job.budget_seconds:g} s in all attempts"
+        seconds = f"{self._link.task.job.budget_seconds:g}"
+        return stored_phrase("took longer than {seconds} s in all attempts", seconds=seconds)
 
     def _end_after(self, seconds: float, ending: Ending) -> None:
         self._call_later(seconds, functools.partial(self._stop, ending))

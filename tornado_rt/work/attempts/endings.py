@@ -17,6 +17,7 @@ from tornado_rt.work import Retry, TaskError, clean_text
 from tornado_rt.work.attempts.models import Outcome
 from tornado_rt.work.kept import NotKept, as_kept
 from tornado_rt.work.params.bounds import OutOfBounds
+from tornado_rt.work.texts import stored_phrase
 from tornado_rt.work.values import cut
 
 MAX_ERROR_LENGTH = 2000
@@ -73,7 +74,9 @@ def end_with_result(result: object, most_bytes: int, *, any_json: bool = False) 
     except NotKept as error:
         return failed(one_line(error))
     except BaseException as error:
-        return failed(f"the result cannot be read: {text_of_error(error)}")
+        return failed(
+            stored_phrase("the result cannot be read: {error}", error=text_of_error(error))
+        )
 
 
 def end_with_error(error: BaseException) -> Ending:
@@ -81,7 +84,7 @@ def end_with_error(error: BaseException) -> Ending:
     try:
         return _judge(error)
     except BaseException:
-        return errored("the handler failed with an error that cannot be read")
+        return errored(stored_phrase("the handler failed with an error that cannot be read"))
 
 
 def text_of_error(error: BaseException) -> str:
@@ -89,7 +92,7 @@ def text_of_error(error: BaseException) -> str:
     name = clean_text(type(error).__name__, MAX_ERROR_LENGTH)
     text = one_line(error)
     if isinstance(error, asyncio.CancelledError):
-        return text or "the handler was cancelled"
+        return text or stored_phrase("the handler was cancelled")
     if isinstance(error, TaskError | Retry | OutOfBounds):
         return text or name
     return cut(f"{name}: {text}", MAX_ERROR_LENGTH) if text else name
@@ -143,7 +146,11 @@ def _again(retries: list[BaseException]) -> Ending:
         # A subclass may not have called our `__init__`.
         given = [retry_seconds(getattr(one, "delay", None)) for one in retries]
     except Exception as error:
-        why = f"bad delay of a Retry: {text_of_error(error)}; it said: {reason}"
+        why = stored_phrase(
+            "bad delay of a Retry: {error}; it said: {reason}",
+            error=text_of_error(error),
+            reason=reason,
+        )
         return Ending(Outcome.RETRY, error=cut(why, MAX_ERROR_LENGTH))
     delays = [delay for delay in given if delay is not None]
     return Ending(Outcome.RETRY, error=reason, delay=max(delays) if delays else None)

@@ -56,8 +56,9 @@ class Job:
     """What no script reads of a task: it is handed on as one blob.
 
     `timeout` bounds one attempt, `budget_seconds` all of them together [s]; 0 is no bound of its
-    own. `schedule` is the name of the schedule that made it. `trace` has the headers that name the
-    span that sent it (W3C Trace Context), nothing while none is recorded.
+    own. `schedule` is the name of the schedule that made it, `locale` the language of what is told
+    of it where nothing else says, "" for none. `trace` has the headers that name the span that sent
+    it (W3C Trace Context), nothing while none is recorded.
     """
 
     label: str
@@ -68,6 +69,7 @@ class Job:
     budget_seconds: float = 0.0
     schedule: str = ""
     trace: Mapping[str, str] = attrs.field(factory=dict)
+    locale: str = ""
 
 
 # Without slots, one with so many fields is made in half the time: each enqueue and claim makes one.

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from tornado_rt.work.kept import LEAST_INTEGER, MAX_DEPTH, MOST_INTEGER
+from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import LAYOUT, may_stand
 
 
@@ -24,14 +25,16 @@ def check_name(name: str, value: str, most: int, least: int = 1) -> None:
     """Raise OutOfBounds unless `value` is one line of `least` to `most` characters."""
     _check_length(name, value, most, least)
     if not _holds_only(value, set()):
-        raise OutOfBounds(f"{name} must not hold control characters")
+        raise OutOfBounds(phrase("{name} must not hold control characters", name=name))
 
 
 def check_text(name: str, value: str, most: int, least: int = 0) -> None:
     """Raise OutOfBounds unless `value` is text of `least` to `most` characters."""
     _check_length(name, value, most, least)
     if not _holds_only(value, LAYOUT):
-        raise OutOfBounds(f"{name} must not hold control characters other than line breaks")
+        raise OutOfBounds(
+            phrase("{name} must not hold control characters other than line breaks", name=name)
+        )
 
 
 def check_json(name: str, value: Any, most_bytes: int, depth: int = MAX_DEPTH) -> bytes:
@@ -44,18 +47,30 @@ def check_json(name: str, value: Any, most_bytes: int, depth: int = MAX_DEPTH) -
     try:
         encoded = orjson.dumps(value)
     except TypeError as error:
-        raise OutOfBounds(f"{name} is not JSON: {error}") from None
+        raise OutOfBounds(phrase("{name} is not JSON: {error}", name=name, error=error)) from None
     if most_bytes and len(encoded) > most_bytes:
         raise OutOfBounds(
-            f"{name} has {len(encoded)} bytes as JSON; at most {most_bytes} are allowed"
+            phrase(
+                "{name} has {count} bytes as JSON; at most {most} are allowed",
+                name=name,
+                count=len(encoded),
+                most=most_bytes,
+            )
         )
     return encoded
 
 
 def _check_length(name: str, value: str, most: int, least: int) -> None:
     if not least <= len(value) <= most:
-        size = f"{least} to {most}" if least else f"at most {most}"
-        raise OutOfBounds(f"{name} must have {size} characters")
+        if not least:
+            raise OutOfBounds(
+                phrase("{name} must have at most {most} characters", name=name, most=most)
+            )
+        raise OutOfBounds(
+            phrase(
+                "{name} must have {least} to {most} characters", name=name, least=least, most=most
+            )
+        )
 
 
 def _holds_only(value: str, allowed: set[str]) -> bool:
@@ -80,11 +95,17 @@ def _check_values(name: str, value: Any, depth: int, most: int) -> None:
                 inner.extend(parts)
                 seen += len(parts)
                 if seen > most > 0:
-                    raise OutOfBounds(f"{name} has more than {most} bytes as JSON; it is too large")
+                    raise OutOfBounds(
+                        phrase(
+                            "{name} has more than {most} bytes as JSON; it is too large",
+                            name=name,
+                            most=most,
+                        )
+                    )
         if not containers:
             return
         level = inner if most else list({id(one): one for one in inner}.values())
-    raise OutOfBounds(f"{name} nests deeper than {depth} levels")
+    raise OutOfBounds(phrase("{name} nests deeper than {depth} levels", name=name, depth=depth))
 
 
 def _parts_of(value: Any) -> Collection[Any] | None:
@@ -105,9 +126,15 @@ def _check_value(name: str, value: Any) -> None:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise OutOfBounds(f"{name} holds a lone surrogate, which is no text") from None
+            raise OutOfBounds(
+                phrase("{name} holds a lone surrogate, which is no text", name=name)
+            ) from None
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise OutOfBounds(f"{name} holds a number that JSON does not have: {value}")
+            raise OutOfBounds(
+                phrase(
+                    "{name} holds a number that JSON does not have: {value}", name=name, value=value
+                )
+            )
     elif isinstance(value, int) and not LEAST_INTEGER <= value <= MOST_INTEGER:
-        raise OutOfBounds(f"{name} holds an integer of more than 64 bits")
+        raise OutOfBounds(phrase("{name} holds an integer of more than 64 bits", name=name))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 import attrs
 
 from tornado_rt.work import clean_line
+from tornado_rt.work.texts import Text, phrase
 from tornado_rt.work.values import cut
 
 # Bounds of what is told of faults [characters, faults].
@@ -25,12 +26,12 @@ PLACE = "params"
 FIRST_NAME = re.compile(r"\.([^.\[]*)")
 # The names of JSON's types, by the class that each is read into.
 NAMES: dict[type, str] = {
-    str: "a string",
-    int: "an integer",
-    float: "a number",
-    bool: "true or false",
-    list: "a list",
-    dict: "a JSON object",
+    str: phrase("a string"),
+    int: phrase("an integer"),
+    float: phrase("a number"),
+    bool: phrase("true or false"),
+    list: phrase("a list"),
+    dict: phrase("a JSON object"),
     type(None): "null",
 }
 
@@ -65,7 +66,14 @@ class UnknownFields(Fault):
     @classmethod
     def of(cls, names: Sequence[str]) -> "UnknownFields":
         """Return the fault of an object with these."""
-        return cls("", lambda place: f"{place} has unknown fields: {_listed(names)}", names)
+        fields = listed([short(one) for one in names])
+        return cls(
+            "",
+            lambda place: phrase(
+                "{place} has unknown fields: {fields}", place=place, fields=fields
+            ),
+            names,
+        )
 
     def told(self, place: str, common: Container[str] = ()) -> list[str]:
         if self.at:
@@ -86,7 +94,12 @@ class Wrong(Exception):
 
 def wrong(words: str) -> Wrong:
     """Return a value's only fault: its place, and these words."""
-    return Wrong([Fault("", lambda place: f"{place} {words}")])
+    return Wrong([Fault("", lambda place: at_place(place, words))])
+
+
+def at_place(place: str, words: str) -> Text:
+    """Return the words for a fault behind its place."""
+    return phrase("{place} {words}", place=place, words=words)
 
 
 class Gathered:
@@ -122,14 +135,27 @@ def refusal(found: Iterable[Fault], place: str, common: Container[str] = ()) -> 
     faults = list(dict.fromkeys(lines))
     rest = len(faults) - TOLD_FAULTS
     if rest > 0:
-        more = f"and {rest} more" if len(faults) < MOST_FAULTS else "and more"
-        faults = [*faults[:TOLD_FAULTS], more]
+        faults = [*faults[:TOLD_FAULTS], and_more(rest if len(faults) < MOST_FAULTS else None)]
     return ParamsFault(faults)
 
 
-def _listed(names: Sequence[str]) -> str:
-    told = ", ".join(short(one) for one in names[:TOLD_NAMES])
-    return told + (f" and {len(names) - TOLD_NAMES} more" if names[TOLD_NAMES:] else "")
+def and_more(count: int | None) -> Text:
+    """Return the words for faults that are not told; None: nobody has counted them."""
+    return phrase("and more") if count is None else phrase("and {count} more", count=count)
+
+
+def listed(names: Sequence[str]) -> Text:
+    """Return the first of some names, and how many there are more."""
+    told, rest = Text("{names}", {"names": names[:TOLD_NAMES]}), len(names) - TOLD_NAMES
+    return phrase("{names} and {count} more", names=told, count=rest) if rest > 0 else told
+
+
+def alternatives(choices: Iterable[str]) -> str:
+    """Return the words for one of several."""
+    first, *rest = choices
+    for one in rest:
+        first = phrase("{first} or {second}", first=first, second=one)
+    return first
 
 
 def either(kinds: Iterable[type]) -> str:
@@ -137,12 +163,13 @@ def either(kinds: Iterable[type]) -> str:
     meant = set(kinds)
     left_out = {int} if float in meant else set()
     told = [name for kind, name in NAMES.items() if kind in meant - left_out]
-    return f"must be {' or '.join(told)}"
+    return phrase("must be {kind}", kind=alternatives(told))
 
 
 def one_of(choices: Iterable[object]) -> str:
     """Return the words for a value that is none of these."""
-    return cut(f"must be one of {', '.join(json_word(one) for one in choices)}", TOLD_CHARACTERS)
+    told = [json_word(one) for one in choices]
+    return cut(phrase("must be one of {choices}", choices=told), TOLD_CHARACTERS)
 
 
 def words_of(error: BaseException) -> str:

@@ -11,9 +11,28 @@ from typing import Any, get_args
 import attrs
 from attrs import validators
 
-from tornado_rt.work.params.faults import NAMES, Fault, either, json_word, one_of, short, words_of
-from tornado_rt.work.params.keywords import COMPARISONS, LENGTHS, NUMBERS, options_of
+from tornado_rt.work.params.faults import (
+    NAMES,
+    Fault,
+    alternatives,
+    at_place,
+    either,
+    json_word,
+    one_of,
+    short,
+    words_of,
+)
+from tornado_rt.work.params.keywords import (
+    COMPARISONS,
+    ITEMS,
+    LENGTHS,
+    NUMBERS,
+    Counted,
+    bounded,
+    options_of,
+)
 from tornado_rt.work.params.shapes import is_union
+from tornado_rt.work.texts import Text, phrase
 
 ANY: Any = validators.ge(0)
 NOT: Any = validators.not_(ANY)
@@ -38,13 +57,19 @@ def _words(validator: Any, holder: Any, attribute: Any, value: Any, place: str) 
     except (ValueError, TypeError) as error:
         told = TOLD.get(type(validator))
         if told is not None and (meant := told(validator, value)):
-            return f"{place} {meant}"
-        words = words_of(error).replace(f"'{place}'", place)
-        return words if place in words else f"{place}: {words}"
+            return at_place(place, meant)
+        words = words_of(error)
+        if not isinstance(words, Text):
+            words = words.replace(f"'{place}'", place)
+        if place in words:
+            return words
+        return phrase("{place}: {words}", place=place, words=words)
     except Exception as error:
         # It looked at a field that could not be read.
         looked = isinstance(error, AttributeError) and error.obj is holder
-        return None if looked else f"{place} is not valid: {words_of(error)}"
+        if looked:
+            return None
+        return phrase("{place} is not valid: {words}", place=place, words=words_of(error))
     return None
 
 
@@ -68,11 +93,15 @@ def _either(validator: Any, holder: Any, attribute: Any, value: Any) -> Iterator
     found = [next(judge(one, holder, attribute, value), None) for one in validator.validators]
     faults = [one for one in found if one is not None]
     if len(faults) == len(found):
-        yield Fault("", lambda place: f"{place} {' or '.join(_bare(one, place) for one in faults)}")
+        yield Fault(
+            "", lambda place: at_place(place, alternatives(_bare(one, place) for one in faults))
+        )
 
 
 def _bare(fault: Fault, place: str) -> str:
     [told] = fault.told(place)
+    if isinstance(told, Text) and "words" in told.values:
+        return str(told.values["words"])
     return told.removeprefix(place).lstrip(": ")
 
 
@@ -112,28 +141,28 @@ PARTS: dict[type, Parts] = {
 
 def _of_choices(validator: Any, _: Any) -> str:
     choices = options_of(validator._original_options)
-    return "is not allowed" if choices is None else one_of(map(_plain, choices))
+    return phrase("is not allowed") if choices is None else one_of(map(_plain, choices))
 
 
 def _of_number(validator: Any, _: Any) -> str:
     _, words = NUMBERS[COMPARISONS[validator.compare_op]]
-    return f"{words} {validator.bound}"
+    return bounded(words, validator.bound)
 
 
 def _of_least(validator: Any, value: Any) -> str:
-    return f"must have at least {validator.min_length} {_counted(value)}"
+    return bounded(_counted(value).at_least, validator.min_length)
 
 
 def _of_most(validator: Any, value: Any) -> str:
-    return f"must have at most {validator.max_length} {_counted(value)}"
+    return bounded(_counted(value).at_most, validator.max_length)
 
 
-def _counted(value: Any) -> str:
-    return next((word for kind, (*_, word) in LENGTHS.items() if isinstance(value, kind)), "items")
+def _counted(value: Any) -> Counted:
+    return next((one for kind, (*_, one) in LENGTHS.items() if isinstance(value, kind)), ITEMS)
 
 
 def _of_pattern(validator: Any, _: Any) -> str:
-    return f"must match the pattern {validator.pattern.pattern}"
+    return phrase("must match the pattern {pattern}", pattern=validator.pattern.pattern)
 
 
 def _of_type(validator: Any, _: Any) -> str:
@@ -141,12 +170,13 @@ def _of_type(validator: Any, _: Any) -> str:
     kinds = meant if isinstance(meant, tuple) else get_args(meant) if is_union(meant) else (meant,)
     if set(kinds) <= NAMES.keys():
         return either(kinds)
-    return f"must be {' or '.join(getattr(one, '__name__', str(one)) for one in kinds)}"
+    names = [getattr(one, "__name__", str(one)) for one in kinds]
+    return phrase("must be {kind}", kind=alternatives(names))
 
 
 def _of_not(validator: Any, _: Any) -> str:
     # Its author may have given it another message.
-    return "is not allowed" if validator.msg == NOT.msg else ""
+    return phrase("is not allowed") if validator.msg == NOT.msg else ""
 
 
 def _plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from attrs import validators
 
 from tornado_rt.work.params.faults import one_of, wrong
 from tornado_rt.work.params.shapes import about_of, json_types, unchanged_types
+from tornado_rt.work.texts import Text, msgid
 from tornado_rt.work.values import MOST_COUNT, is_number
 
 ENUM = "enum"
@@ -36,16 +37,42 @@ META_NUMBERS = {
     "lt": "exclusiveMaximum",
 }
 NUMBERS: dict[str, tuple[Fits, str]] = {
-    "minimum": (operator.ge, "must be at least"),
-    "maximum": (operator.le, "must be at most"),
-    "exclusiveMinimum": (operator.gt, "must be more than"),
-    "exclusiveMaximum": (operator.lt, "must be less than"),
+    "minimum": (operator.ge, msgid("must be at least {bound}")),
+    "maximum": (operator.le, msgid("must be at most {bound}")),
+    "exclusiveMinimum": (operator.gt, msgid("must be more than {bound}")),
+    "exclusiveMaximum": (operator.lt, msgid("must be less than {bound}")),
 }
-# The keywords that bound a length, from below and from above, and the word for what is counted.
-LENGTHS: dict[type, tuple[str, str, str]] = {
-    list: ("minItems", "maxItems", "items"),
-    str: ("minLength", "maxLength", "characters"),
-    dict: ("minProperties", "maxProperties", "fields"),
+
+
+@attrs.frozen
+class Counted:
+    """The words for a length that is not exactly, or below, or above a bound."""
+
+    exactly: str
+    at_least: str
+    at_most: str
+
+
+ITEMS = Counted(
+    msgid("must have {bound} items"),
+    msgid("must have at least {bound} items"),
+    msgid("must have at most {bound} items"),
+)
+CHARACTERS = Counted(
+    msgid("must have {bound} characters"),
+    msgid("must have at least {bound} characters"),
+    msgid("must have at most {bound} characters"),
+)
+FIELDS = Counted(
+    msgid("must have {bound} fields"),
+    msgid("must have at least {bound} fields"),
+    msgid("must have at most {bound} fields"),
+)
+# The keywords that bound a length, from below and from above, and the words for what is counted.
+LENGTHS: dict[type, tuple[str, str, Counted]] = {
+    list: ("minItems", "maxItems", ITEMS),
+    str: ("minLength", "maxLength", CHARACTERS),
+    dict: ("minProperties", "maxProperties", FIELDS),
 }
 # A larger value of these bounds is stricter; a smaller value of the others is.
 LEAST = {"minimum", "exclusiveMinimum", *(least for least, _, _ in LENGTHS.values())}
@@ -138,7 +165,7 @@ def _read_most_length(validator: Any, shape: Any) -> Iterable[tuple[str, Any]]:
         yield most, validator.max_length
 
 
-def _lengths_of(shape: Any) -> list[tuple[str, str, str]]:
+def _lengths_of(shape: Any) -> list[tuple[str, str, Counted]]:
     types = unchanged_types(shape)
     return [names for kind, names in LENGTHS.items() if kind in types]
 
@@ -187,16 +214,21 @@ READERS: dict[type, Reader] = {
 
 
 def _lengths(keywords: Mapping[str, Any]) -> Iterator[_Bound]:
-    for kind, (least, most, parts) in LENGTHS.items():
+    for kind, (least, most, counted) in LENGTHS.items():
         types = (list, tuple) if kind is list else (kind,)
         is_exact = keywords.get(least) == keywords.get(most)
         for name, fits, words in (
-            (least, operator.ge, "at least "),
-            (most, operator.le, "at most "),
+            (least, operator.ge, counted.at_least),
+            (most, operator.le, counted.at_most),
         ):
             if name in keywords:
-                told = f"must have {'' if is_exact else words}{keywords[name]} {parts}"
+                told = bounded(counted.exactly if is_exact else words, keywords[name])
                 yield _Bound(types, _length_fits(fits, keywords[name]), told)
+
+
+def bounded(message: str, bound: object) -> Text:
+    """Return the words for what is out of a bound."""
+    return Text(message, {"bound": bound})
 
 
 def _length_fits(fits: Fits, bound: float) -> Callable[[Any], bool]:
@@ -207,7 +239,7 @@ def _numbers(keywords: Mapping[str, Any]) -> Iterator[_Bound]:
     for name, (fits, words) in NUMBERS.items():
         if name in keywords:
             yield _Bound(
-                (int, float), _number_fits(fits, keywords[name]), f"{words} {keywords[name]}"
+                (int, float), _number_fits(fits, keywords[name]), bounded(words, keywords[name])
             )
 
 

@@ -56,6 +56,7 @@ from tornado_rt.work.params.shapes import (
     origin_of,
     unchanged_types,
 )
+from tornado_rt.work.texts import phrase
 
 # Of any value cattrs makes an object of one of these classes, or of one that derives from them.
 CALLED = (str, bytes, int, float, Path)
@@ -162,7 +163,7 @@ class ClassReader:
     def read(self, value: Any, _: Any = None) -> Any:
         """Return an object of the class. Raise Wrong."""
         if not isinstance(value, dict):
-            raise wrong(f"must be {NAMES[dict]}")
+            raise wrong(phrase("must be {kind}", kind=NAMES[dict]))
         gathered = Gathered()
         read: dict[str, Any] = {}
         if unknown := [name for name in value if name not in self.fields]:
@@ -174,7 +175,9 @@ class ClassReader:
                 except Wrong as error:
                     gathered.join(f".{name}", error)
             elif field.required:
-                gathered.add(Fault(f".{name}", lambda place: f"{place} is required"))
+                gathered.add(
+                    Fault(f".{name}", lambda place: phrase("{place} is required", place=place))
+                )
         if not gathered.faults:
             return self._make(read, gathered)
         unread = value.keys() - read.keys()
@@ -276,7 +279,7 @@ def write_json(
 def _refusing(error: Exception) -> Callable[[str], str]:
     """Return the words for what an author's own code has refused."""
     words = words_of(error)
-    return lambda place: f"{place} is not valid: {words}"
+    return lambda place: phrase("{place} is not valid: {words}", place=place, words=words)
 
 
 def hook_of(shape: Any) -> Hook:
@@ -306,7 +309,7 @@ def _bounded_hook(hook: Hook, bounds: Bounds, types_: frozenset[type]) -> Hook:
 def _scalar_hook(shape: type) -> Hook:
     def read(value: Any, _: Any) -> Any:
         if type(value) is not shape:
-            raise wrong(f"must be {NAMES[shape]}")
+            raise wrong(phrase("must be {kind}", kind=NAMES[shape]))
         return value
 
     return read
@@ -314,14 +317,14 @@ def _scalar_hook(shape: type) -> Hook:
 
 def _read_number(value: Any, _: Any) -> float:
     if type(value) not in (int, float):
-        raise wrong(f"must be {NAMES[float]}")
+        raise wrong(phrase("must be {kind}", kind=NAMES[float]))
     return float(value)
 
 
 def _text_hook(parse: Callable[[str], Any], words: str) -> Hook:
     def read(value: Any, _: Any) -> Any:
         if not isinstance(value, str):
-            raise wrong(f"must be {NAMES[str]}")
+            raise wrong(phrase("must be {kind}", kind=NAMES[str]))
         try:
             check_name("", value, TEXT_LENGTH)
             return parse(value)
@@ -333,7 +336,7 @@ def _text_hook(parse: Callable[[str], Any], words: str) -> Hook:
 
 def _read_path(value: Any, _: Any) -> Path:
     if not isinstance(value, str):
-        raise wrong(f"must be {NAMES[str]}")
+        raise wrong(phrase("must be {kind}", kind=NAMES[str]))
     try:
         check_name("", value, TEXT_LENGTH)
     except OutOfBounds as error:
@@ -342,9 +345,11 @@ def _read_path(value: Any, _: Any) -> Path:
 
 
 TEXT_HOOKS: dict[type, Hook] = {
-    datetime: _text_hook(datetime.fromisoformat, "must be a time such as 2026-01-02T03:04:05Z"),
-    date: _text_hook(date.fromisoformat, "must be a date such as 2026-01-02"),
-    UUID: _text_hook(UUID, "must be a UUID"),
+    datetime: _text_hook(
+        datetime.fromisoformat, phrase("must be a time such as 2026-01-02T03:04:05Z")
+    ),
+    date: _text_hook(date.fromisoformat, phrase("must be a date such as 2026-01-02")),
+    UUID: _text_hook(UUID, phrase("must be a UUID")),
     Path: _read_path,
 }
 
@@ -381,7 +386,7 @@ def _items_hook(inner: Any, made: Callable[[Iterable[Any]], Any]) -> Hook:
 
     def read(value: Any, _: Any) -> Any:
         if not isinstance(value, list):
-            raise wrong(f"must be {NAMES[list]}")
+            raise wrong(phrase("must be {kind}", kind=NAMES[list]))
         return made(_read_items(value, each))
 
     return read
@@ -395,9 +400,9 @@ def _tuple_hook(shape: Any) -> Hook:
 
     def read(value: Any, _: Any) -> Any:
         if not isinstance(value, list):
-            raise wrong(f"must be {NAMES[list]}")
+            raise wrong(phrase("must be {kind}", kind=NAMES[list]))
         if len(value) != len(hooks):
-            raise wrong(f"must have {len(hooks)} items")
+            raise wrong(phrase("must have {bound} items", bound=len(hooks)))
         return tuple(_read_items(value, hooks))
 
     return read
@@ -420,7 +425,7 @@ def _mapping_hook(shape: Any) -> Hook:
 
     def read(value: Any, _: Any) -> Any:
         if not isinstance(value, dict):
-            raise wrong(f"must be {NAMES[dict]}")
+            raise wrong(phrase("must be {kind}", kind=NAMES[dict]))
         read, gathered = {}, Gathered()
         if choices and (unknown := [name for name in value if name not in choices]):
             gathered.add(UnknownFields.of(unknown))

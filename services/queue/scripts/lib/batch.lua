@@ -104,7 +104,7 @@ end
 
 -- The inside of the JSON object of its `finished`.
 local function batch_end(b)
-  local data = '"batch_id":"' .. b.batch_id .. '","final_status":"' .. b.status .. '","total":'
+  local data = locale_of(b) .. '"batch_id":"' .. b.batch_id .. '","final_status":"' .. b.status .. '","total":'
     .. b.total
   for i = 3, #COUNTED do
     data = data .. ',"' .. COUNTED[i] .. '":' .. (b[COUNTED[i]] or '0')

@@ -18,6 +18,11 @@ local function the_epoch()
   return epoch
 end
 
+-- The language that a task or batch was submitted with, as the first member of a JSON object; '' for none.
+local function locale_of(record)
+  return string.match(record.head or '', '^"locale":"[^"\\]*",') or ''
+end
+
 -- Its data is a JSON object of `head` and `body`: two parts, so that the long one is copied once.
 local function envelope(type, offset, head, body)
   return '{"type":"' .. type .. '","data":{' .. head .. (body or '') .. '},"id":"' .. the_epoch()

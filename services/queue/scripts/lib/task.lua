@@ -115,7 +115,7 @@ end
 
 -- The inside of the JSON object of its `finished`.
 local function task_end(t)
-  local data = '"task_id":"' .. t.task_id .. '","final_status":"' .. t.status .. '"'
+  local data = locale_of(t) .. '"task_id":"' .. t.task_id .. '","final_status":"' .. t.status .. '"'
   if t.result ~= '' then data = data .. ',"result":' .. t.result end
   if t.error ~= '' then data = data .. ',"error":' .. cjson.encode(t.error) end
   return data
