@@ -587,12 +587,12 @@ class RealtimeElement extends HTMLElement {
   }
 
   #showState() {
-    const { state, reason } = this.#client.status;
+    const { state, error } = this.#client.status;
     if (this.getAttribute("state") === "error" && state !== "online") return;
     this.setAttribute("state", state);
     this.stateChanged(state);
     if (state === "offline") this.#say(OFFLINE, "notice");
-    else if (state === "closed") this.#say(t("Not connected: {reason}", { reason }), "error");
+    else if (state === "closed") this.#say(t("Not connected: {reason}", { reason: errorInWords(error) }), "error");
     else if (state === "online") this.#say("", "notice");
   }
 
@@ -615,7 +615,7 @@ class ToldError extends Error {
 /** Return what to tell a person of an error. */
 function errorInWords(error) {
   if (error instanceof ConnectionLost) return t("The server cannot be reached");
-  const told = error.text || error.detail || error.title || error.message || String(error);
+  const told = error.text || error.detail || error.title || error.reason || error.message || String(error);
   return joined([told, ...(error.errors ?? [])], t("; "));
 }
 
@@ -662,7 +662,7 @@ function numberOf(value, options) {
 }
 
 function unitOf(value, unit, options = {}) {
-  return numberOf(value, { style: "unit", unit, unitDisplay: "short", ...options });
+  return numberOf(value, { style: "unit", unit, unitDisplay: "narrow", ...options });
 }
 
 /** Return a share of 1 as whole percents: "45%"; `digits` are those behind the point. */
@@ -687,12 +687,12 @@ function rough(seconds) {
   return seconds < 2 * DAY ? [Math.round(seconds / HOUR), "hour"] : [Math.round(seconds / DAY), "day"];
 }
 
-/** Return a rough number of seconds: "20 sec", "4 min", "3 hr", "2 days". */
+/** Return a rough number of seconds: "20s", "4m", "3h", "2d". */
 function roughly(seconds) {
   return unitOf(...rough(seconds));
 }
 
-/** Return how long something took: "0.4 sec", "12 sec", "4 min 5 sec", "1 hr 2 min". */
+/** Return how long something took: "0.4s", "12s", "4m 5s", "1h 2m". */
 function lengthOf(seconds) {
   if (seconds < 9.95) {
     const digits = seconds > 0 && seconds < 0.1 ? { maximumSignificantDigits: 2 } : { minimumFractionDigits: 1, maximumFractionDigits: 1 };
@@ -706,7 +706,7 @@ function lengthOf(seconds) {
   return new Message((language) => formatOf(Intl.ListFormat, language, { type: "unit", style: "narrow" }).format(parts.map((one) => one.in(language))));
 }
 
-/** Return a time that is left: "about 20 sec left", "about 4 min left · about 14:32, at the latest 14:36". */
+/** Return a time that is left: "about 20s left", "about 4m left · about 14:32, at the latest 14:36". */
 function leftInWords({ seconds, high, finish, latest }, now) {
   if (seconds < 1) return t("any moment now");
   const time = roughly(seconds);
@@ -722,7 +722,7 @@ function leftInWords({ seconds, high, finish, latest }, now) {
     : t("about {time} left · about {end}", { time, end })).in(language));
 }
 
-/** Return when something starts: "starts in about 2 min, at the latest 5 min". */
+/** Return when something starts: "starts in about 2m, at the latest 5m". */
 function startInWords({ seconds, high, finish }, now) {
   if (seconds < 1) return t("starts any moment now");
   const [time, late] = [roughly(seconds), high === null ? null : roughly(high)];
@@ -737,12 +737,12 @@ function momentInWords(moment, options = FULL) {
   return dateOf(moment, options);
 }
 
-/** Return how long ago a moment was, or in how long it is: "now", "5 min. ago"; its date after `days`. */
+/** Return how long ago a moment was, or in how long it is: "now", "5m ago"; its date after `days`. */
 function relativeTo(moment, now = Date.now(), days = 7) {
   const seconds = (moment - now) / 1000;
   if (Math.abs(seconds) >= days * DAY) return dateOf(moment, DATE);
   const [many, unit] = Math.abs(seconds) < 1 ? [0, "second"] : rough(Math.abs(seconds));
-  return new Message((language) => formatOf(Intl.RelativeTimeFormat, language, { numeric: many ? "always" : "auto", style: "short" })
+  return new Message((language) => formatOf(Intl.RelativeTimeFormat, language, { numeric: many ? "always" : "auto", style: "narrow" })
     .format(seconds < 0 ? -many : many, unit));
 }
 

@@ -395,5 +395,5 @@ def test_progress_is_in_the_title(page: Page) -> None:
     page.evaluate(f"{titles}.observe(document.querySelector('title'), {{ childList: true }})")
     submit(page, "MSFT")
     expect(status_of(page)).to_have_text("completed")
-    assert any(re.search(r"\d+ % MSFT · tornado_rt", one) for one in page.evaluate("titles"))
+    assert any(re.search(r"\d+% MSFT · tornado_rt", one) for one in page.evaluate("titles"))
     expect(page).to_have_title(re.compile(r"^(\(\d+\) )?tornado_rt$"))

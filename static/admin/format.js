@@ -27,7 +27,7 @@ export function percent(share) {
   return share > 0 && share < 0.01 ? numberOf(share, { style: "percent", maximumSignificantDigits: 2 }) : percentOf(share);
 }
 
-/** A length [s]: "0.4 sec", "12 sec", "4 min 5 sec", "2 hr 3 min", "3 days 4 hr". */
+/** A length [s]: "0.4s", "12s", "4m 5s", "2h 3m", "3d 4h". */
 export const length = (seconds) => (isNone(seconds) ? NONE : lengthOf(seconds));
 
 /** Which of at most how many: "1 of 3". */
@@ -35,11 +35,11 @@ export const ofMost = (one, most) => (most ? t("{one} of {most}", { one, most })
 
 const timeOf = (moment) => new Date(moment).getTime();
 
-/** A moment by this reader's clock: "3 min. ago", "in 20 sec.", "Mar 12, 10:30". */
+/** A moment by this reader's clock: "3m ago", "in 20s", "Mar 12, 10:30". */
 export const relative = (moment, now) => relativeTo(timeOf(moment), now, 2);
 
 export const exactly = (moment) => momentInWords(timeOf(moment));
 export const clock = (moment) => momentInWords(timeOf(moment), CLOCK);
 
-/** How old something is that began at a moment: "4 min". */
+/** How old something is that began at a moment: "4m". */
 export const age = (moment, now) => roughly(Math.max(0, (now - timeOf(moment)) / 1000));

@@ -119,7 +119,7 @@ async function signOut() {
   await begin();
 }
 
-function showState({ state, error = null, reason = null }) {
+function showState({ state, error = null }) {
   if (state === "closed" && UNAUTHORIZED.has(error?.code ?? error?.status)) {
     run(async () => {
       await session.signOut();
@@ -132,7 +132,7 @@ function showState({ state, error = null, reason = null }) {
   const shown = isOffline ? "offline" : state;
   $("link-state").dataset.state = shown;
   showText($("link-state"), STATES[shown]);
-  $("link-state").title = reason ?? "";
+  showText($("link-state"), error ? errorInWords(error) : "", "title");
   $("offline").hidden = !isOffline;
 }
 

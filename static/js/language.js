@@ -33,7 +33,7 @@ export class LanguageChoice {
 
   /** Show the page in the language of its reader; resolve when that is loaded. */
   async begin() {
-    this.#select.replaceChildren(...languages().map((tag) => Object.assign(new Option(nameOf(tag), tag), { lang: tag })));
+    this.#select.replaceChildren(...languages().map((tag) => Object.assign(new Option(nameOf(tag), tag), { lang: tag, translate: false })));
     readMarks(document);
     await followReader();
     this.#select.value = shownLanguage();

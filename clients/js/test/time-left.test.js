@@ -174,16 +174,16 @@ test("words are rough, and never null", () => {
   const left = (seconds, high = null) => ({
     seconds, low: null, high, finish: new Date(at(seconds)), latest: high === null ? null : new Date(at(high)),
   });
-  assert.equal(String(leftInWords(left(20, 20.3), NOON)), "about 20 sec left");
-  assert.equal(String(leftInWords(left(20, 45), NOON)), "about 20 sec left, at most 45 sec");
+  assert.equal(String(leftInWords(left(20, 20.3), NOON)), "about 20s left");
+  assert.equal(String(leftInWords(left(20, 45), NOON)), "about 20s left, at most 45s");
   assert.equal(String(leftInWords(left(0.4, 9), NOON)), "any moment now");
-  assert.match(String(leftInWords(left(240, 480), NOON)), /^about 4 min left · about \S+.*, at the latest \S+/);
+  assert.match(String(leftInWords(left(240, 480), NOON)), /^about 4m left · about \S+.*, at the latest \S+/);
   assert.doesNotMatch(String(leftInWords(left(240), NOON)), /null|latest/);
-  assert.match(String(leftInWords(left(90_000), NOON)), /^about 25 hr left · about .*(Dec|Dez|1\.12)/);
-  assert.equal(String(startInWords(left(120, 300), NOON)), "starts in about 2 min, at the latest 5 min");
+  assert.match(String(leftInWords(left(90_000), NOON)), /^about 25h left · about .*(Dec|Dez|1\.12)/);
+  assert.equal(String(startInWords(left(120, 300), NOON)), "starts in about 2m, at the latest 5m");
   assert.equal(String(startInWords(left(0, 300), NOON)), "starts any moment now");
-  assert.match(String(startInWords(left(7200), NOON)), /^starts in about 2 hr \(\d/);
+  assert.match(String(startInWords(left(7200), NOON)), /^starts in about 2h \(\d/);
   assert.deepEqual([0, 0.42, 12.4, 60, 245, 3725].map((one) => String(lengthOf(one))), [
-    "0.0 sec", "0.4 sec", "12 sec", "1 min", "4 min 5 sec", "1 hr 2 min",
+    "0.0s", "0.4s", "12s", "1m", "4m 5s", "1h 2m",
   ]);
 });

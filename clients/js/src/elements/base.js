@@ -186,12 +186,12 @@ export class RealtimeElement extends HTMLElement {
   }
 
   #showState() {
-    const { state, reason } = this.#client.status;
+    const { state, error } = this.#client.status;
     if (this.getAttribute("state") === "error" && state !== "online") return;
     this.setAttribute("state", state);
     this.stateChanged(state);
     if (state === "offline") this.#say(OFFLINE, "notice");
-    else if (state === "closed") this.#say(t("Not connected: {reason}", { reason }), "error");
+    else if (state === "closed") this.#say(t("Not connected: {reason}", { reason: errorInWords(error) }), "error");
     else if (state === "online") this.#say("", "notice");
   }
 
@@ -214,7 +214,7 @@ export class ToldError extends Error {
 /** Return what to tell a person of an error. */
 export function errorInWords(error) {
   if (error instanceof ConnectionLost) return t("The server cannot be reached");
-  const told = error.text || error.detail || error.title || error.message || String(error);
+  const told = error.text || error.detail || error.title || error.reason || error.message || String(error);
   return joined([told, ...(error.errors ?? [])], t("; "));
 }
 

@@ -20,7 +20,7 @@ export function numberOf(value, options) {
 }
 
 function unitOf(value, unit, options = {}) {
-  return numberOf(value, { style: "unit", unit, unitDisplay: "short", ...options });
+  return numberOf(value, { style: "unit", unit, unitDisplay: "narrow", ...options });
 }
 
 /** Return a share of 1 as whole percents: "45%"; `digits` are those behind the point. */
@@ -45,12 +45,12 @@ function rough(seconds) {
   return seconds < 2 * DAY ? [Math.round(seconds / HOUR), "hour"] : [Math.round(seconds / DAY), "day"];
 }
 
-/** Return a rough number of seconds: "20 sec", "4 min", "3 hr", "2 days". */
+/** Return a rough number of seconds: "20s", "4m", "3h", "2d". */
 export function roughly(seconds) {
   return unitOf(...rough(seconds));
 }
 
-/** Return how long something took: "0.4 sec", "12 sec", "4 min 5 sec", "1 hr 2 min". */
+/** Return how long something took: "0.4s", "12s", "4m 5s", "1h 2m". */
 export function lengthOf(seconds) {
   if (seconds < 9.95) {
     const digits = seconds > 0 && seconds < 0.1 ? { maximumSignificantDigits: 2 } : { minimumFractionDigits: 1, maximumFractionDigits: 1 };
@@ -64,7 +64,7 @@ export function lengthOf(seconds) {
   return new Message((language) => formatOf(Intl.ListFormat, language, { type: "unit", style: "narrow" }).format(parts.map((one) => one.in(language))));
 }
 
-/** Return a time that is left: "about 20 sec left", "about 4 min left · about 14:32, at the latest 14:36". */
+/** Return a time that is left: "about 20s left", "about 4m left · about 14:32, at the latest 14:36". */
 export function leftInWords({ seconds, high, finish, latest }, now) {
   if (seconds < 1) return t("any moment now");
   const time = roughly(seconds);
@@ -80,7 +80,7 @@ export function leftInWords({ seconds, high, finish, latest }, now) {
     : t("about {time} left · about {end}", { time, end })).in(language));
 }
 
-/** Return when something starts: "starts in about 2 min, at the latest 5 min". */
+/** Return when something starts: "starts in about 2m, at the latest 5m". */
 export function startInWords({ seconds, high, finish }, now) {
   if (seconds < 1) return t("starts any moment now");
   const [time, late] = [roughly(seconds), high === null ? null : roughly(high)];
@@ -95,12 +95,12 @@ export function momentInWords(moment, options = FULL) {
   return dateOf(moment, options);
 }
 
-/** Return how long ago a moment was, or in how long it is: "now", "5 min. ago"; its date after `days`. */
+/** Return how long ago a moment was, or in how long it is: "now", "5m ago"; its date after `days`. */
 export function relativeTo(moment, now = Date.now(), days = 7) {
   const seconds = (moment - now) / 1000;
   if (Math.abs(seconds) >= days * DAY) return dateOf(moment, DATE);
   const [many, unit] = Math.abs(seconds) < 1 ? [0, "second"] : rough(Math.abs(seconds));
-  return new Message((language) => formatOf(Intl.RelativeTimeFormat, language, { numeric: many ? "always" : "auto", style: "short" })
+  return new Message((language) => formatOf(Intl.RelativeTimeFormat, language, { numeric: many ? "always" : "auto", style: "narrow" })
     .format(seconds < 0 ? -many : many, unit));
 }
 
