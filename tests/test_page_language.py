@@ -1,20 +1,17 @@
-"""The user's page in other languages: every text is in the catalogue, and a switch keeps all else."""
+"""The user's page in other languages: every text is in the catalogue, a switch keeps all else."""
 
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browsing import PHONE, chromium, status_of, submit, tab_of
 from tests.conftest import ServerProcess
-from tests.languages import bracketed, looked_at
+from tests.languages import CHINESE, bracketed, looked_at, serious_faults
 
 DESKTOP = {"width": 1280, "height": 860}
-SERIOUS = ("serious", "critical")
-CHINESE = re.compile("[\u4e00-\u9fff]")
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +100,116 @@ def test_every_text_of_the_page_is_in_the_catalogue(
         looked_at(page)
         walk(page)
         assert found == set()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_page_fits_and_is_for_all_in_chinese(
+    browser: Browser, server_process: ServerProcess, size: Any, scheme: Any
+) -> None:
+    """axe-core finds nothing serious, and nothing is wider than the screen or cut."""
+    with browser.new_context(
+        locale="zh-CN", viewport=size, color_scheme=scheme, reduced_motion="reduce"
+    ) as context:
+        page = context.new_page()
+        page.goto(server_process.url)
+        expect(page.locator("#sign-in-title")).to_have_text("登录")
+        assert serious_faults(page) == []
+        enter(page, server_process.url, "carol")
+        expect(page.locator("#mine-title")).to_have_text("我的任务")
+        submit(page, "AAPL")
+        expect_status(page, "completed")
+        expect(status_of(page)).to_have_text("已完成")
+        expect(page.locator("#view .decision")).to_have_text("买入")
+        expect(page.locator("#view [part=facts]")).to_contain_text("用时")
+        expect_fits(page)
+        submit(page, "IBM", "ZZZ")
+        expect_status(page, "partial")
+        expect(page.locator("#view [part=detail]")).to_have_text("已完成 1 / 2 · 1 个失败")
+        expect_fits(page)
+        page.click("#bell")
+        expect(page.locator("#inbox-title")).to_have_text("通知")
+        page.locator("#preferences summary").click()
+        expect(page.locator("#preferences-form")).to_be_visible()
+        expect_fits(page)
+
+
+def expect_fits(page: Page) -> None:
+    """Nobody is kept out, and no header, button or tab is cut off or wraps into two lines."""
+    assert serious_faults(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    cut = "(all) => all.filter((one) => one.scrollWidth > one.clientWidth + 1).map((one) => one.id)"
+    assert page.locator("button:not(#bell):visible, #language").evaluate_all(cut) == []
+    assert page.locator(".top").evaluate("(one) => one.offsetHeight") < 70
+
+
+def test_switch_keeps_what_the_user_was_at(browser: Browser, server_process: ServerProcess) -> None:
+    """What is typed, the tab, the open menu and the focus stay; all texts are in the other one."""
+    with browser.new_context() as context:
+        page = context.new_page()
+        enter(page, server_process.url, "bob")
+        submit(page, "MSFT")
+        expect_status(page, "completed")
+        tab_of(page, "attempts")
+        page.fill("#param-symbol", "half a na")
+        page.click("#bell")
+        page.locator("#notifications [data-act=menu]").first.click()
+        page.focus("#language")
+        page.select_option("#language", "zh-CN")
+        expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
+        expect(page.locator("#mine-title")).to_have_text("我的任务")
+        expect(status_of(page)).to_have_text("已完成")
+        attempts = page.locator("#view [part=view-attempts]")
+        expect(attempts).to_contain_text("第 1 次尝试")
+        expect(page.locator("#view [data-tab=attempts]")).to_have_attribute("aria-selected", "true")
+        expect(page.locator("#param-symbol")).to_have_value("half a na")
+        expect(page.locator("#language")).to_be_focused()
+        expect(page.locator("#notifications .menu").first).to_contain_text("归档")
+        expect(page.locator("#tasks time").first).to_have_text(re.compile("现在|前$"))
+        expect(page.locator("#bell")).to_have_attribute("aria-label", CHINESE)
+
+
+def test_choice_is_kept_in_the_browser_and_for_the_user(
+    browser: Browser, server_process: ServerProcess
+) -> None:
+    """Another browser of the user takes it; errors of the server are asked for in it."""
+    preferences = "/api/notifications/preferences"
+    with browser.new_context() as context:
+        page = context.new_page()
+        enter(page, server_process.url, "alice")
+        with page.expect_response(
+            lambda one: one.url.endswith(preferences) and one.request.method == "PUT"
+        ) as kept:
+            page.select_option("#language", "zh-CN")
+        assert kept.value.json()["locale"] == "zh-CN"
+        page.reload()
+        expect(page.locator("#mine-title")).to_have_text("我的任务")
+    with browser.new_context() as context:
+        page = context.new_page()
+        asked_in: list[str | None] = []
+        page.on("request", lambda one: asked_in.append(one.headers.get("accept-language")))
+        sockets: list[str] = []
+        page.on("websocket", lambda one: sockets.append(one.url))
+        enter(page, server_process.url, "alice")
+        expect(page.locator("#mine-title")).to_have_text("我的任务")
+        expect(page.locator("#link-state")).to_have_text("实时")
+        page.fill("#param-symbol", "IBM")
+        page.click("#submit-task")
+        expect_status(page, "completed")
+        assert asked_in[-1] == "zh-CN"
+        assert sockets[-1].endswith("?locale=zh-CN")
+        page.select_option("#language", "en")
+        expect(page.locator("#mine-title")).to_have_text("My tasks")
+        expect(page.locator("#link-state")).to_have_text("Live")
+
+
+def test_reader_of_english_loads_no_other_language(
+    browser: Browser, server_process: ServerProcess
+) -> None:
+    with browser.new_context(locale="en-GB") as context:
+        page = context.new_page()
+        loaded: list[str] = []
+        page.on("request", lambda one: loaded.append(one.url))
+        enter(page, server_process.url, "bob")
+        assert [one for one in loaded if "/locales/" in one] == []
+        assert [one for one in loaded if one.endswith("/rt-elements.js")] != []
