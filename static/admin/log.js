@@ -88,7 +88,7 @@ export class LogView extends View {
     const isOpen = this.#open.has(id);
     const asked = briefly(data);
     return [
-      button("data", isOpen ? t("Hide") : asked || t("Show"), { value: id, class: "small quiet mono cut", "aria-expanded": String(isOpen), "aria-label": t("Details of {action}", { action }) }),
+      button("data", isOpen ? t("Hide") : asked || t("Show"), { value: id, class: "small quiet mono cut", translate: isOpen || !asked ? null : "no", "aria-expanded": String(isOpen), "aria-label": t("Details of {action}", { action }) }),
       isOpen && h("pre", { tabindex: "0" }, t("asked: {data}\nanswer: {result}", { data: JSON.stringify(data, null, 2), result: JSON.stringify(result, null, 2) })),
     ];
   }
