@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browsing import PHONE, chromium, status_of, submit, tab_of
-from tests.conftest import ServerProcess
+from tests.conftest import ServerProcess, start_server, stop_server
 from tests.languages import CHINESE, bracketed, looked_at, serious_faults
 
 DESKTOP = {"width": 1280, "height": 860}
@@ -19,6 +19,16 @@ def browser() -> Iterator[Browser]:
     """Headless Chromium of the system."""
     with chromium() as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server of its own: what its users choose is kept."""
+    folder = tmp_path_factory.mktemp("languages")
+    settings = {"RT_STEP_SECONDS": "0.05", "RT_DRAIN_SECONDS": "0", "RT_DEMO_LOGIN": "true"}
+    server = start_server(folder / "data", **settings)
+    yield server
+    stop_server(server)
 
 
 def enter(page: Page, url: str, user: str) -> None:
@@ -67,7 +77,8 @@ def walk(page: Page) -> None:
     expect(page.locator("#offline")).to_be_visible()
     looked_at(page)
     page.context.set_offline(False)
-    expect(page.locator("#offline")).to_be_hidden()
+    # It may have to wait for its turn to come back.
+    expect(page.locator("#offline")).to_be_hidden(timeout=90_000)
     page.goto(re.sub(r"\?.*", "?task=none-of-mine", page.url))
     expect(page.locator("rt-task")).to_have_attribute("state", "error")
     looked_at(page)
@@ -93,15 +104,15 @@ def walk_inbox(page: Page) -> None:
 
 
 def test_every_text_of_the_page_is_in_the_catalogue(
-    browser: Browser, server_process: ServerProcess
+    browser: Browser, server: ServerProcess
 ) -> None:
     """In a language of brackets nothing stands outside of them but what the server told."""
     with bracketed(browser) as (context, found):
         page = context.new_page()
-        page.goto(server_process.url)
+        page.goto(server.url)
         expect(page.locator("#sign-in")).to_be_visible()
         looked_at(page)
-        enter(page, server_process.url, "dave")
+        enter(page, server.url, "dave")
         looked_at(page)
         walk(page)
         assert sorted(found) == []
@@ -110,17 +121,17 @@ def test_every_text_of_the_page_is_in_the_catalogue(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
 def test_page_fits_and_is_for_all_in_chinese(
-    browser: Browser, server_process: ServerProcess, size: Any, scheme: Any
+    browser: Browser, server: ServerProcess, size: Any, scheme: Any
 ) -> None:
     """axe-core finds nothing serious, and nothing is wider than the screen or cut."""
     with browser.new_context(
         locale="zh-CN", viewport=size, color_scheme=scheme, reduced_motion="reduce"
     ) as context:
         page = context.new_page()
-        page.goto(server_process.url)
+        page.goto(server.url)
         expect(page.locator("#sign-in-title")).to_have_text("登录")
         assert serious_faults(page) == []
-        enter(page, server_process.url, "carol")
+        enter(page, server.url, "carol")
         expect(page.locator("#mine-title")).to_have_text("我的任务")
         submit(page, "AAPL")
         expect_status(page, "completed")
@@ -129,7 +140,7 @@ def test_page_fits_and_is_for_all_in_chinese(
         expect(page.locator("#view [part=facts]")).to_contain_text("用时")
         expect_fits(page)
         # On a phone the form makes room for the task.
-        enter_again(page, server_process.url)
+        enter_again(page, server.url)
         submit(page, "IBM", "ZZZ")
         expect_status(page, "partial")
         expect(page.locator("#view [part=detail]")).to_have_text("已完成 1 / 2 · 1 个失败")
@@ -150,11 +161,11 @@ def expect_fits(page: Page) -> None:
     assert page.locator(".top").evaluate("(one) => one.offsetHeight") < 70
 
 
-def test_switch_keeps_what_the_user_was_at(browser: Browser, server_process: ServerProcess) -> None:
+def test_switch_keeps_what_the_user_was_at(browser: Browser, server: ServerProcess) -> None:
     """What is typed, the tab, the open menu and the focus stay; all texts are in the other one."""
     with browser.new_context() as context:
         page = context.new_page()
-        enter(page, server_process.url, "bob")
+        enter(page, server.url, "bob")
         submit(page, "MSFT")
         expect_status(page, "completed")
         tab_of(page, "attempts")
@@ -177,13 +188,13 @@ def test_switch_keeps_what_the_user_was_at(browser: Browser, server_process: Ser
 
 
 def test_choice_is_kept_in_the_browser_and_for_the_user(
-    browser: Browser, server_process: ServerProcess
+    browser: Browser, server: ServerProcess
 ) -> None:
     """Another browser of the user takes it; errors of the server are asked for in it."""
     preferences = "/api/notifications/preferences"
     with browser.new_context() as context:
         page = context.new_page()
-        enter(page, server_process.url, "alice")
+        enter(page, server.url, "alice")
         with page.expect_response(
             lambda one: one.url.endswith(preferences) and one.request.method == "PUT"
         ) as kept:
@@ -197,7 +208,7 @@ def test_choice_is_kept_in_the_browser_and_for_the_user(
         page.on("request", lambda one: asked_in.append(one.headers.get("accept-language")))
         sockets: list[str] = []
         page.on("websocket", lambda one: sockets.append(one.url))
-        enter(page, server_process.url, "alice")
+        enter(page, server.url, "alice")
         expect(page.locator("#mine-title")).to_have_text("我的任务")
         expect(page.locator("#link-state")).to_have_text("实时")
         page.fill("#param-symbol", "IBM")
@@ -210,13 +221,11 @@ def test_choice_is_kept_in_the_browser_and_for_the_user(
         expect(page.locator("#link-state")).to_have_text("Live")
 
 
-def test_reader_of_english_loads_no_other_language(
-    browser: Browser, server_process: ServerProcess
-) -> None:
+def test_reader_of_english_loads_no_other_language(browser: Browser, server: ServerProcess) -> None:
     with browser.new_context(locale="en-GB") as context:
         page = context.new_page()
         loaded: list[str] = []
         page.on("request", lambda one: loaded.append(one.url))
-        enter(page, server_process.url, "bob")
+        enter(page, server.url, "carol")
         assert [one for one in loaded if "/locales/" in one] == []
         assert [one for one in loaded if one.endswith("/rt-elements.js")] != []

@@ -6,6 +6,7 @@ HTML and in template strings. What a PO file says of them becomes a module for e
 who reads English loads none.
 """
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -16,13 +17,24 @@ from pathlib import Path
 import attrs
 from babel import Locale
 from babel.messages import Catalog
-from babel.messages.jslexer import Token, tokenize, unquote_string
 from babel.messages.pofile import read_po, write_po
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCALES = ROOT / "tornado_rt" / "locales"
 MARKS = frozenset({"t", "tn"})
-COMMENTS = frozenset({"linecomment", "multilinecomment"})
+TOKEN = re.compile(
+    r"""
+    (?P<space> \s+ | //[^\n]* | /\*.*?\*/ )
+    | (?P<string> "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*' )
+    | (?P<template> `(?:\\.|[^`\\])*` )
+    | (?P<name> [\w$]+ )
+    | (?P<pattern> /(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\[\n])+/[a-z]* )
+    | (?P<mark> . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+# Behind one of these a slash divides.
+VALUES = frozenset({"string", "template", "name"})
 OPENING, CLOSING = frozenset("([{"), frozenset(")]}")
 TEMPLATE = re.compile(r"`\n<[^`]*`")
 # As write_po of the messages of the server does.
@@ -110,11 +122,33 @@ def messages_of(file: Path) -> Iterator[Message]:
         yield from calls_in(text)
 
 
+@attrs.frozen
+class Token:
+    """A token of JavaScript, and the line that it is in."""
+
+    sort: str
+    value: str
+    line: int
+
+
+def tokens_of(source: str) -> Iterator[Token]:
+    """Yield the tokens of JavaScript; no white space, and no comments."""
+    before, at = Token("mark", "", 1), 0
+    while found := TOKEN.match(source, at):
+        sort, value = str(found.lastgroup), found[0]
+        if sort == "pattern" and (before.sort in VALUES or before.value in CLOSING):
+            sort, value = "mark", "/"
+        at = found.start() + len(value)
+        if sort != "space":
+            before = Token(sort, value, source.count("\n", 0, found.start()) + 1)
+            yield before
+
+
 def calls_in(source: str) -> Iterator[Message]:
     """Yield the messages of JavaScript. Raise ValueError for one that is no literal."""
-    tokens = [one for one in tokenize(source, jsx=False) if one.type not in COMMENTS]
+    tokens = list(tokens_of(source))
     for at, (mark, bracket) in enumerate(pairwise(tokens)):
-        if (mark.type, bracket.value) != ("name", "(") or mark.value not in MARKS:
+        if (mark.sort, bracket.value) != ("name", "(") or mark.value not in MARKS:
             continue
         if tokens[at - 1].value in {".", "function"}:
             continue
@@ -136,9 +170,10 @@ def _behind_argument(tokens: list[Token], at: int) -> int:
 
 def _text_of(tokens: list[Token], at: int) -> str:
     text, end = tokens[at : at + 2]
-    if text.type != "string" or end.value not in {",", ")"}:
-        raise ValueError(f"line {text.lineno}: a message is a literal, not {text.value}")
-    return str(unquote_string(text.value))
+    if text.sort != "string" or end.value not in {",", ")"}:
+        raise ValueError(f"line {text.line}: a message is a literal, not {text.value}")
+    # Its escapes are those of Python.
+    return str(ast.literal_eval(text.value))
 
 
 def messages() -> set[Message]:

@@ -2,6 +2,7 @@
 
 import { lengthOf, momentInWords, numberOf, percentOf, relativeTo, roughly, t } from "../rt-elements.js";
 
+const SECONDS = { style: "unit", unit: "second", unitDisplay: "narrow" };
 const CLOCK = { hour: "2-digit", minute: "2-digit" };
 /** What stands where there is no value. */
 export const NONE = "–";
@@ -28,7 +29,10 @@ export function percent(share) {
 }
 
 /** A length [s]: "0.4s", "12s", "4m 5s", "2h 3m", "3d 4h". */
-export const length = (seconds) => (isNone(seconds) ? NONE : lengthOf(seconds));
+export function length(seconds) {
+  if (isNone(seconds)) return NONE;
+  return seconds > 0 && seconds < 0.1 ? numberOf(seconds, { ...SECONDS, maximumSignificantDigits: 2 }) : lengthOf(seconds);
+}
 
 /** Which of at most how many: "1 of 3". */
 export const ofMost = (one, most) => (most ? t("{one} of {most}", { one, most }) : number(one));

@@ -53,8 +53,7 @@ export function roughly(seconds) {
 /** Return how long something took: "0.4s", "12s", "4m 5s", "1h 2m". */
 export function lengthOf(seconds) {
   if (seconds < 9.95) {
-    const digits = seconds > 0 && seconds < 0.1 ? { maximumSignificantDigits: 2 } : { minimumFractionDigits: 1, maximumFractionDigits: 1 };
-    return unitOf(seconds, "second", digits);
+    return unitOf(seconds, "second", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
   }
   const whole = Math.round(seconds);
   const at = UNITS.findIndex(([size]) => whole >= size);
