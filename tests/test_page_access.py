@@ -44,6 +44,7 @@ def test_page_has_no_serious_fault_of_accessibility(
     page.click("#login")
     expect_live(page)
     expect(page.locator("#tasks-empty")).to_have_text("You have no tasks yet.")
+    page.fill("#param-symbol", "")
     page.click("#submit-task")
     expect(page.locator("#param-symbol-error")).not_to_have_text("")
     assert serious_faults(page) == []

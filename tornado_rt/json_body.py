@@ -24,6 +24,7 @@ from tornado_rt.work.params.faults import (
     TOLD_NAME_CHARACTERS,
     TOLD_NAMES,
 )
+from tornado_rt.work.params.reading import EXAMPLES as EXAMPLES
 from tornado_rt.work.params.reading import MOST_ITEMS as MOST_ITEMS
 from tornado_rt.work.values import cut
 
