@@ -647,13 +647,21 @@ function statusInWords(status) {
 const MINUTE = 60;
 const HOUR = 3600;
 const DAY = 86_400;
-const TIME = { hour: "2-digit", minute: "2-digit" };
 const FULL = { dateStyle: "medium", timeStyle: "medium" };
-const DATE = { day: "numeric", month: "short", ...TIME };
+const DAY_OF_MONTH = { day: "numeric", month: "short" };
 const UNITS = [[DAY, "day"], [HOUR, "hour"], [MINUTE, "minute"], [1, "second"]];
 
 function dateOf(moment, options) {
   return new Message((language) => formatOf(Intl.DateTimeFormat, language, options).format(moment));
+}
+
+/** Return the time of a moment as the clock shows it, "9:05 PM" but "09:05"; `day` is what stands before it. */
+function timeOfDay(moment, day = {}) {
+  return new Message((language) => {
+    const { hourCycle } = formatOf(Intl.DateTimeFormat, language, { hour: "numeric" }).resolvedOptions();
+    const hour = hourCycle === "h23" || hourCycle === "h24" ? "2-digit" : "numeric";
+    return formatOf(Intl.DateTimeFormat, language, { ...day, hour, minute: "2-digit" }).format(moment);
+  });
 }
 
 /** Return a number, by options of Intl.NumberFormat. */
@@ -677,7 +685,7 @@ function progressOf(percent) {
 
 /** Return a moment as the clock shows it; with the date if it is a day away or more. */
 function clockOf(moment, now = Date.now()) {
-  return dateOf(moment, Math.abs(moment - now) < DAY * 1000 ? TIME : DATE);
+  return timeOfDay(moment, Math.abs(moment - now) < DAY * 1000 ? {} : DAY_OF_MONTH);
 }
 
 /** Return the unit in which a length [s] is told roughly, and how many of it. */
@@ -739,7 +747,7 @@ function momentInWords(moment, options = FULL) {
 /** Return how long ago a moment was, or in how long it is: "now", "5m ago"; its date after `days`. */
 function relativeTo(moment, now = Date.now(), days = 7) {
   const seconds = (moment - now) / 1000;
-  if (Math.abs(seconds) >= days * DAY) return dateOf(moment, DATE);
+  if (Math.abs(seconds) >= days * DAY) return timeOfDay(moment, DAY_OF_MONTH);
   const [many, unit] = Math.abs(seconds) < 1 ? [0, "second"] : rough(Math.abs(seconds));
   return new Message((language) => formatOf(Intl.RelativeTimeFormat, language, { numeric: many ? "always" : "auto", style: "narrow" })
     .format(seconds < 0 ? -many : many, unit));
@@ -1315,6 +1323,8 @@ class Drawing {
     // The bar, then what stands below it, then the steps.
     this.nodes = { bar: [bar], line: [line, reason], steps: [this.#steps.list, said] };
     bar.setAttribute("aria-labelledby", "title");
+    // Its name until there is a title.
+    showText(bar, t("Progress"), "aria-label");
   }
 
   get shown() {
@@ -1636,7 +1646,7 @@ const VIEWS = {
   why: { title: t("Why?") },
 };
 const MOST_LINES = 500;
-const SECONDS = { hour: "2-digit", minute: "2-digit", second: "2-digit" };
+const TO_THE_SECOND = { timeStyle: "medium" };
 
 class TaskDetails {
   #host;
@@ -1753,7 +1763,7 @@ class TaskDetails {
     if (!message || message === this.#lastLine) return;
     this.#lastLine = message;
     const moment = Date.parse(at);
-    const time = make("time", { datetime: at, text: momentInWords(moment, SECONDS) });
+    const time = make("time", { datetime: at, text: momentInWords(moment, TO_THE_SECOND) });
     const wasAtEnd = this.#panel.scrollTop + this.#panel.clientHeight >= this.#panel.scrollHeight - 4;
     list.append(make("li", { children: [time, make("span", { text: message })] }));
     while (list.children.length > MOST_LINES) list.firstElementChild.remove();

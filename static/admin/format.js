@@ -1,9 +1,8 @@
 /** Numbers, times and lengths as this page shows them, by the words of the elements. */
 
-import { lengthOf, momentInWords, numberOf, percentOf, relativeTo, roughly, t } from "../rt-elements.js";
+import { clockOf, lengthOf, momentInWords, numberOf, percentOf, relativeTo, roughly, t } from "../rt-elements.js";
 
 const SECONDS = { style: "unit", unit: "second", unitDisplay: "narrow" };
-const CLOCK = { hour: "2-digit", minute: "2-digit" };
 /** What stands where there is no value. */
 export const NONE = "–";
 
@@ -43,7 +42,7 @@ const timeOf = (moment) => new Date(moment).getTime();
 export const relative = (moment, now) => relativeTo(timeOf(moment), now, 2);
 
 export const exactly = (moment) => momentInWords(timeOf(moment));
-export const clock = (moment) => momentInWords(timeOf(moment), CLOCK);
+export const clock = (moment) => clockOf(timeOf(moment), timeOf(moment));
 
 /** How old something is that began at a moment: "4m". */
 export const age = (moment, now) => roughly(Math.max(0, (now - timeOf(moment)) / 1000));

@@ -69,6 +69,7 @@ export default {
   "Pinned": "已置顶",
   "Preferences": "偏好设置",
   "Price [USD]": "价格 [USD]",
+  "Progress": "进度",
   "Quiet hours": "免打扰时段",
   "RSI of {n} months": "{n} 个月 RSI",
   "Result": "结果",

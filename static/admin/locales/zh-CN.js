@@ -134,7 +134,6 @@ export default {
   "Press / to search ids, labels and errors": "按 / 搜索 ID、标签和错误",
   "Priority": "优先级",
   "Process": "进程",
-  "Progress": "进度",
   "Ran for": "运行时长",
   "Receiver": "接收地址",
   "Resume": "恢复",

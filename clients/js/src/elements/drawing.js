@@ -40,7 +40,7 @@ export class Drawing {
     this.nodes = { bar: [bar], line: [line, reason], steps: [this.#steps.list, said] };
     bar.setAttribute("aria-labelledby", "title");
     // Its name until there is a title.
-    bar.setAttribute("aria-label", "Progress");
+    showText(bar, t("Progress"), "aria-label");
   }
 
   get shown() {

@@ -17,7 +17,7 @@ const VIEWS = {
   why: { title: t("Why?") },
 };
 const MOST_LINES = 500;
-const SECONDS = { hour: "2-digit", minute: "2-digit", second: "2-digit" };
+const TO_THE_SECOND = { timeStyle: "medium" };
 
 export class TaskDetails {
   #host;
@@ -134,7 +134,7 @@ export class TaskDetails {
     if (!message || message === this.#lastLine) return;
     this.#lastLine = message;
     const moment = Date.parse(at);
-    const time = make("time", { datetime: at, text: momentInWords(moment, SECONDS) });
+    const time = make("time", { datetime: at, text: momentInWords(moment, TO_THE_SECOND) });
     const wasAtEnd = this.#panel.scrollTop + this.#panel.clientHeight >= this.#panel.scrollHeight - 4;
     list.append(make("li", { children: [time, make("span", { text: message })] }));
     while (list.children.length > MOST_LINES) list.firstElementChild.remove();

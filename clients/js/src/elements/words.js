@@ -5,13 +5,21 @@ import { Message, formatOf, languageOf, t, wordsIn } from "../messages.js";
 const MINUTE = 60;
 const HOUR = 3600;
 const DAY = 86_400;
-const TIME = { hour: "2-digit", minute: "2-digit" };
 const FULL = { dateStyle: "medium", timeStyle: "medium" };
-const DATE = { day: "numeric", month: "short", ...TIME };
+const DAY_OF_MONTH = { day: "numeric", month: "short" };
 const UNITS = [[DAY, "day"], [HOUR, "hour"], [MINUTE, "minute"], [1, "second"]];
 
 function dateOf(moment, options) {
   return new Message((language) => formatOf(Intl.DateTimeFormat, language, options).format(moment));
+}
+
+/** Return the time of a moment as the clock shows it, "9:05 PM" but "09:05"; `day` is what stands before it. */
+function timeOfDay(moment, day = {}) {
+  return new Message((language) => {
+    const { hourCycle } = formatOf(Intl.DateTimeFormat, language, { hour: "numeric" }).resolvedOptions();
+    const hour = hourCycle === "h23" || hourCycle === "h24" ? "2-digit" : "numeric";
+    return formatOf(Intl.DateTimeFormat, language, { ...day, hour, minute: "2-digit" }).format(moment);
+  });
 }
 
 /** Return a number, by options of Intl.NumberFormat. */
@@ -35,7 +43,7 @@ export function progressOf(percent) {
 
 /** Return a moment as the clock shows it; with the date if it is a day away or more. */
 export function clockOf(moment, now = Date.now()) {
-  return dateOf(moment, Math.abs(moment - now) < DAY * 1000 ? TIME : DATE);
+  return timeOfDay(moment, Math.abs(moment - now) < DAY * 1000 ? {} : DAY_OF_MONTH);
 }
 
 /** Return the unit in which a length [s] is told roughly, and how many of it. */
@@ -97,7 +105,7 @@ export function momentInWords(moment, options = FULL) {
 /** Return how long ago a moment was, or in how long it is: "now", "5m ago"; its date after `days`. */
 export function relativeTo(moment, now = Date.now(), days = 7) {
   const seconds = (moment - now) / 1000;
-  if (Math.abs(seconds) >= days * DAY) return dateOf(moment, DATE);
+  if (Math.abs(seconds) >= days * DAY) return timeOfDay(moment, DAY_OF_MONTH);
   const [many, unit] = Math.abs(seconds) < 1 ? [0, "second"] : rough(Math.abs(seconds));
   return new Message((language) => formatOf(Intl.RelativeTimeFormat, language, { numeric: many ? "always" : "auto", style: "narrow" })
     .format(seconds < 0 ? -many : many, unit));
