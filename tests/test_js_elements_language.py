@@ -10,6 +10,7 @@ from tests.browsing import chromium
 from tests.conftest import ServerProcess
 from tests.elements import LOAD, add, submit
 from tests.js_forms import BLANK
+from tests.waiting import wait_until
 
 ADD_GERMAN = """async () => {
   const { addMessages } = await import("/static/rt-elements.js");
@@ -36,6 +37,7 @@ def page(browser: Browser, client_server: ServerProcess, token: str) -> Iterator
         page = context.new_page()
         page.goto(client_server.url + BLANK)
         page.evaluate(LOAD, [client_server.url, token])
+        page.evaluate("(token) => (window.token = token)", token)
         yield page
 
 
@@ -85,3 +87,24 @@ def test_choice_of_the_reader_holds_where_the_page_has_none(page: Page) -> None:
     page.evaluate("localStorage.setItem('tornado_rt.language', 'zh-CN')")
     inbox = add(page, "rt-inbox")
     expect(inbox.locator("#inbox-title")).to_have_text("通知")
+
+
+@pytest.mark.parametrize("share", ["true", "false"])
+def test_client_comes_back_in_another_language(page: Page, share: str) -> None:
+    """Alone, or sharing its connection with other tabs; what is followed goes on."""
+    made = f"client = new client.constructor(client.url, {{ token: window.token, share: {share} }})"
+    page.evaluate(f"client.close(); window.{made}; client.constructor.default = client")
+    opened: list[str] = []
+    page.on("websocket", lambda one: opened.append(one.url))
+    inbox = add(page, "rt-inbox")
+    expect(inbox).to_have_attribute("state", "online")
+    assert not opened[-1].endswith("locale=zh-CN")
+    page.evaluate("client.locale = 'zh-CN'")
+    wait_until(lambda: page.evaluate("client.state") == "online" and "zh-CN" in opened[-1])
+    with page.expect_request("**/api/notifications") as asked:
+        page.evaluate("client.notify('lena', { type: 'alert', title: 'Later' })")
+    assert asked.value.headers["accept-language"] == "zh-CN"
+    expect(inbox.locator("#notifications")).to_contain_text("Later")
+    assert page.evaluate(
+        "(() => { try { client.locale = 'no tag' } catch (e) { return e.name } })()"
+    )

@@ -217,7 +217,7 @@ def test_waiting_task_says_when_it_starts(opened: Open, timed: Submit) -> None:
     page = opened()
     shown = add(page, "rt-task", task_id=second)
     expect(part(shown, "detail")).to_have_text("number 1 in the line")
-    expect(part(shown, "time")).to_have_text(re.compile(r"^starts in about \d+ min"))
+    expect(part(shown, "time")).to_have_text(re.compile(r"^starts in about \d+m"))
     expect(part(shown, "percent")).to_have_text("")
     before = part(shown, "time").inner_text()
     page.clock.fast_forward("02:00")
