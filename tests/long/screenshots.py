@@ -53,8 +53,8 @@ PICTURES = [
     Picture("desktop-dark.png", DESKTOP, "dark", show_running),
     Picture("phone-light.png", TALL_PHONE, "light", show_running),
     Picture("phone-dark.png", TALL_PHONE, "dark", show_inbox),
-    Picture("desktop-zh.png", DESKTOP, "light", show_result, "zh-CN"),
-    Picture("phone-zh.png", TALL_PHONE, "light", show_running, "zh-CN"),
+    Picture("desktop-light.zh.png", DESKTOP, "light", show_result, "zh-CN"),
+    Picture("phone-light.zh.png", TALL_PHONE, "light", show_running, "zh-CN"),
 ]
 
 
