@@ -1630,7 +1630,7 @@ class Stream {
   #abort = null;
   #reopening = new Timer(() => this.#open());
 
-  constructor({ base, token, fetch, places, on }) {
+  constructor({ base, token, locale = "", fetch, places, on }) {
     this.#options = { base, token, locale, fetch, places };
     this.#on = on;
     this.#open();

@@ -108,3 +108,12 @@ def test_client_comes_back_in_another_language(page: Page, share: str) -> None:
     assert page.evaluate(
         "(() => { try { client.locale = 'no tag' } catch (e) { return e.name } })()"
     )
+
+
+def test_event_stream_is_asked_for_in_the_language(page: Page) -> None:
+    options = "{ token: window.token, transport: 'stream', share: false, locale: 'zh-CN' }"
+    with page.expect_request("**/api/stream?*") as asked:
+        page.evaluate(f"window.other = new client.constructor(client.url, {options})")
+        page.evaluate("void other.inbox.addEventListener('counts', () => {})")
+    assert "locale=zh-CN" in asked.value.url
+    wait_until(lambda: page.evaluate("other.state") == "online")
