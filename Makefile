@@ -71,9 +71,10 @@ bench-eta: .venv/dev.stamp
 	$(BIN)/python -m benchmarks.eta
 	$(BIN)/python -m benchmarks.eta_real
 
-# The catalogue of texts for end users, of the code; it says what is not translated.
+# The catalogue of texts for end users, of the code and the pages, and the modules made of it; it says what is not translated.
 messages: .venv/dev.stamp
 	$(BIN)/python -m tools.messages
+	node clients/js/build.mjs
 
 # The JSON of the documents, and the pages of the reference that are made of the code.
 docs: .venv/dev.stamp

@@ -742,8 +742,8 @@ class Attempts {
 class Requester {
   #options;
 
-  constructor({ base, tokens, fetch, patience, backoff }) {
-    this.#options = { base, tokens, fetch, patience, backoff };
+  constructor({ base, tokens, locale, fetch, patience, backoff }) {
+    this.#options = { base, tokens, locale, fetch, patience, backoff };
   }
 
   /**
@@ -751,10 +751,10 @@ class Requester {
    * POST without one that a repetition changes nothing. Throw ApiError, ConnectionLost, ProtocolError.
    */
   async send(method, path, { body, key, isHarmless = false, signal, keepalive } = {}) {
-    const { patience, backoff } = this.#options;
+    const { locale, patience, backoff } = this.#options;
     const isRepeatable = IDEMPOTENT.has(method) || key !== undefined || isHarmless;
     const attempts = new Attempts({ isRepeatable, patience, backoff, began: now() });
-    const init = { method, headers: headersOf(body, key), body: body === undefined ? undefined : JSON.stringify(body), keepalive };
+    const init = { method, headers: headersOf(body, key, locale()), body: body === undefined ? undefined : JSON.stringify(body), keepalive };
     let isFresh = false;
     for (;;) {
       try {
@@ -787,8 +787,9 @@ class Requester {
   }
 }
 
-function headersOf(body, key) {
+function headersOf(body, key, locale) {
   const headers = { Accept: "application/json" };
+  if (locale) headers["Accept-Language"] = locale;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (key !== undefined) headers["Idempotency-Key"] = key;
   return headers;
@@ -1448,9 +1449,11 @@ class Socket {
   #asked = new Asked();
   #timer;
 
-  constructor({ base, token, WebSocket, on, openingSeconds = OPENING_SECONDS }) {
+  constructor({ base, token, locale = "", WebSocket, on, openingSeconds = OPENING_SECONDS }) {
     this.#on = on;
     const url = new URL("api/ws", base);
+    // A browser lets no script set a header of a WebSocket.
+    if (locale) url.searchParams.set("locale", locale);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     this.#socket = new WebSocket(url.href, token ? [SUBPROTOCOL, AUTH_PREFIX + token] : [SUBPROTOCOL]);
     this.#socket.onmessage = ({ data }) => this.#receive(data);
@@ -1627,8 +1630,8 @@ class Stream {
   #abort = null;
   #reopening = new Timer(() => this.#open());
 
-  constructor({ base, token, fetch, places, on }) {
-    this.#options = { base, token, fetch, places };
+  constructor({ base, token, locale = "", fetch, places, on }) {
+    this.#options = { base, token, locale, fetch, places };
     this.#on = on;
     this.#open();
   }
@@ -1680,9 +1683,10 @@ class Stream {
   }
 
   async #read(places, signal, begun) {
-    const { base, token, fetch } = this.#options;
+    const { base, token, locale, fetch } = this.#options;
     const url = new URL("api/stream", base);
     url.searchParams.set("topics", [...places.keys()].join(","));
+    if (locale) url.searchParams.set("locale", locale);
     const headers = { Accept: "text/event-stream" };
     if (token) headers.Authorization = `Bearer ${token}`;
     const id = placesId(places);
@@ -1855,8 +1859,8 @@ class Link {
   #trial = null;
 
   /** `tell(state)` is told `{state, transport, reason, error, userId, retryIn}`. */
-  constructor({ base, tokens, hub, WebSocket, streams, fetch, backoff, socketAgain, clock, tell }) {
-    this.#options = { base, tokens, WebSocket, fetch };
+  constructor({ base, tokens, locale, hub, WebSocket, streams, fetch, backoff, socketAgain, clock, tell }) {
+    this.#options = { base, tokens, locale, WebSocket, fetch };
     this.#hub = hub;
     this.#clock = clock;
     this.#tell = tell;
@@ -1868,6 +1872,11 @@ class Link {
   open() {
     this.#isClosed = this.#isAsleep = false;
     if (!this.#carrier && !this.#hub.isEmpty) this.#connect();
+  }
+
+  /** Go on by another connection, which is opened in the language of now. */
+  reopen() {
+    if (this.#carrier || this.#isOpening) this.#connect();
   }
 
   follow(topic, cursor) {
@@ -1928,7 +1937,8 @@ class Link {
   }
 
   #make(transport, token) {
-    const { base, WebSocket, fetch } = this.#options;
+    const { WebSocket, fetch } = this.#options;
+    const [base, locale] = [this.#options.base, this.#options.locale()];
     const isCurrent = () => carrier === this.#carrier;
     const on = {
       alive: () => (this.#heardAt = now()),
@@ -1940,8 +1950,8 @@ class Link {
     // Nothing is told before it is made.
     const carrier =
       transport === "socket"
-        ? new Socket({ base, token, WebSocket, on })
-        : new Stream({ base, token, fetch, on, places: () => this.#hub.places() });
+        ? new Socket({ base, token, locale, WebSocket, on })
+        : new Stream({ base, token, locale, fetch, on, places: () => this.#hub.places() });
     return carrier;
   }
 
@@ -2252,10 +2262,10 @@ function canShare() {
   return Boolean(globalThis.document && globalThis.navigator?.locks && globalThis.BroadcastChannel);
 }
 
-/** Return the name that tabs of the same server, user and rights share; null when the user is unknown. */
-async function sharingName(base, tokens) {
+/** Return the name that tabs of the same server, user, rights and language share; null when the user is unknown. */
+async function sharingName(base, tokens, locale) {
   const { sub, scope, topics } = readClaims(await tokens.get());
-  return sub === undefined ? null : `tornado_rt ${base} ${JSON.stringify([sub, scope, topics])}`;
+  return sub === undefined ? null : `tornado_rt ${base} ${JSON.stringify([sub, scope, topics, locale])}`;
 }
 
 /** A reader of the leader's hub that stands for a topic of another tab. */
@@ -2839,6 +2849,7 @@ const IDLE = { state: "idle", transport: null, userId: null, reason: null, error
  * - `token`: a token, or a function that returns one or its promise; without one a cookie is used.
  * - `transport`: "auto" (a socket; an event stream where sockets do not get through), "socket" or "stream".
  * - `share`: whether the tabs of one origin and user share a connection (true).
+ * - `locale`: the language of what the server tells in words, such as "zh-CN"; else that of the browser, or the server's.
  * - `WebSocket`, `fetch`: in place of the global ones.
  * - `patience`: how long a request is repeated [s] (30).
  * - `backoff`: `{first, most}` [s]: the bounds of the waits between attempts (1, 30).
@@ -2853,6 +2864,7 @@ class Client extends EventTarget {
 
   #base;
   #options;
+  #locale;
   #tokens;
   #requester;
   #link;
@@ -2879,11 +2891,13 @@ class Client extends EventTarget {
     const { token, transport = "auto", share = true, patience = 30, backoff = {} } = options;
     if (!["auto", "socket", "stream"].includes(transport)) throw new TypeError(`not a transport: ${transport}`);
     this.#base = baseOf(url);
+    this.#locale = checkedLocale(options.locale);
     const sockets = options.WebSocket ?? globalThis.WebSocket;
     if (transport === "socket" && !sockets) throw new TypeError("there is no WebSocket here: give the option WebSocket");
     this.#options = {
       base: this.#base,
       tokens: (this.#tokens = new Tokens(token)),
+      locale: () => this.#locale,
       fetch: options.fetch ?? globalThis.fetch.bind(globalThis),
       WebSocket: transport === "stream" ? null : sockets,
       streams: transport !== "socket",
@@ -2916,6 +2930,24 @@ class Client extends EventTarget {
 
   get url() {
     return this.#base;
+  }
+
+  /** The language of what the server tells in words, "" for that of the browser. */
+  get locale() {
+    return this.#locale;
+  }
+
+  /** Ask in another language from now on; an open connection is opened anew. */
+  set locale(tag) {
+    const before = this.#locale;
+    this.#locale = checkedLocale(tag);
+    if (this.#locale === before || this.#isClosed || !this.#upstream) return;
+    if (!this.#sharing) return this.#link.reopen();
+    // The tabs of another language share another connection.
+    this.#sharing.stop();
+    this.#upstream = this.#sharing = null;
+    this.hub.attach(null);
+    this.#share();
   }
 
   get state() {
@@ -3063,7 +3095,9 @@ class Client extends EventTarget {
   }
 
   async #share() {
+    const locale = this.#locale;
     const name = await this.#sharingName();
+    if (locale !== this.#locale) return this.#share();
     if (!name) return this.#begin(this.#link);
     this.#sharing = new Sharing({ name, hub: this.hub, clock: this.clock, link: this.#link, tell: (status) => this.#tell(status) });
     return this.#begin(this.#sharing);
@@ -3078,7 +3112,7 @@ class Client extends EventTarget {
   async #sharingName() {
     for (;;) {
       try {
-        return await sharingName(this.#base, this.#tokens);
+        return await sharingName(this.#base, this.#tokens, this.#locale);
       } catch (error) {
         const reason = String(error?.message ?? error);
         if (this.#isClosed) return null;
@@ -3103,6 +3137,11 @@ class Client extends EventTarget {
     this.#sharing?.told(status);
     this.dispatchEvent(new CustomEvent("state", { detail: status }));
   }
+}
+
+function checkedLocale(tag = "") {
+  if (typeof tag !== "string" || !/^[\w-]{0,64}$/.test(tag)) throw new TypeError(`not the tag of a language: ${JSON.stringify(tag)}`);
+  return tag;
 }
 
 function checkedId(id) {

@@ -3,6 +3,289 @@
 import { Client, ConnectionLost, ageOf, startsIn, timeLeft } from "./rt-client.js";
 
 /**
+ * Texts for people, in the language of who reads them.
+ *
+ * As in gettext, the id of a message is its English text, with `{name}` where a value goes. `t` and `tn` return a
+ * `Message`, which becomes words where it is shown. A node that shows one (`showText`) shows it again when another
+ * language is chosen; nothing else of it changes.
+ */
+
+const ENGLISH = "en";
+const CHOICE = "tornado_rt.language";
+const PLACES = /\{(\w+)\}/g;
+const ELEMENT = 1;
+
+// Of each language besides English: its sources, the later before the earlier, and what is still to be loaded.
+const catalogues = new Map();
+// What tags of languages were found to mean; forgotten with each new catalogue.
+const meanings = new Map();
+// The roots that are shown in their own language, with the language that they are shown in.
+const roots = new Map();
+// The messages of nodes, by the attribute that each is in; "" is the text.
+const shownIn = new WeakMap();
+
+/** A text that is put into words where it is shown. Where a string is asked for it is in the language of the page. */
+class Message {
+  #say;
+
+  /** `say(language)` returns the words. */
+  constructor(say) {
+    this.#say = say;
+  }
+
+  in(language) {
+    return this.#say(language);
+  }
+
+  toString() {
+    return this.in(languageOf());
+  }
+}
+
+/** Return the message of an English text. Numbers are written as the language does; a value may be a message. */
+function t(id, values = {}) {
+  return new Message((language) => filled(pluralOf(entryOf(id, language) ?? id, values.n, language), values, language));
+}
+
+/** Return the message that counts `n`: by its English singular and plural, in both of which `{n}` is the number. */
+function tn(n, one, many, values = {}) {
+  return new Message((language) => {
+    const entry = entryOf(one, language) ?? { one, other: many };
+    return filled(pluralOf(entry, n, language), { ...values, n }, language);
+  });
+}
+
+/** Return the texts behind one another; what is empty is left out. */
+function joined(texts, separator = " · ") {
+  const told = texts.filter(Boolean);
+  return new Message((language) => told.map((one) => wordsIn(one, language)).filter(Boolean).join(wordsIn(separator, language)));
+}
+
+/** Return a text, a number or a message in a language. */
+function wordsIn(text, language = languageOf()) {
+  if (text instanceof Message) return text.in(language);
+  if (typeof text === "number") return formatOf(Intl.NumberFormat, language).format(text);
+  return text === null || text === undefined ? "" : String(text);
+}
+
+const formats = new Map();
+
+/** Return a format of Intl; making one takes long, so that it is kept. */
+function formatOf(Format, language, options = {}) {
+  const key = `${Format.name} ${language} ${JSON.stringify(options)}`;
+  if (!formats.has(key)) formats.set(key, new Format(language, options));
+  return formats.get(key);
+}
+
+function filled(text, values, language) {
+  return text.replace(PLACES, (place, name) => (name in values ? wordsIn(values[name], language) : place));
+}
+
+function pluralOf(entry, n, language) {
+  if (typeof entry === "string") return entry;
+  return entry[formatOf(Intl.PluralRules, language).select(n ?? 0)] ?? entry.other;
+}
+
+function entryOf(id, language) {
+  for (const source of catalogues.get(catalogueOf(language))?.sources ?? []) {
+    if (source[id] !== undefined) return source[id];
+  }
+  return undefined;
+}
+
+/**
+ * Add messages of a language, by their English texts: words, or for a text that counts its words by their plural
+ * category, `{one, other}`. Or a function that loads them, called when that language is first shown: it resolves to
+ * them, or to a module whose default they are. Later ones go before earlier ones.
+ */
+function addMessages(language, messages) {
+  const catalogue = catalogues.get(language) ?? { sources: [], loaders: [] };
+  if (typeof messages === "function") catalogue.loaders.push(messages);
+  else catalogue.sources.unshift(messages);
+  catalogues.set(language, catalogue);
+  meanings.clear();
+  refresh();
+}
+
+/** Return the languages that there are, English first. */
+function languages() {
+  return [ENGLISH, ...catalogues.keys()];
+}
+
+function load(language) {
+  const catalogue = catalogues.get(catalogueOf(language));
+  if (catalogue?.loaders.length) {
+    const loaders = catalogue.loaders.splice(0);
+    const loading = Promise.all(loaders.map((one) => one())).then(
+      (found) => {
+        catalogue.sources.unshift(...found.map((one) => one.default ?? one).reverse());
+        refresh(true);
+      },
+      // It is asked for again when it is next shown; meanwhile it is in English.
+      () => catalogue.loaders.push(...loaders),
+    );
+    catalogue.loading = Promise.all([catalogue.loading, loading]);
+  }
+  return catalogue?.loading;
+}
+
+/** Return a tag with its likely script: "zh" and "zh-SG" are zh-Hans, "zh-TW" is zh-Hant. "" for what is no tag. */
+function likely(tag) {
+  try {
+    const { language, script } = new Intl.Locale(tag).maximize();
+    return `${language}-${script}`;
+  } catch {
+    return "";
+  }
+}
+
+/** Return which of the languages that there are a tag means; null for none. */
+function catalogueOf(tag) {
+  if (!meanings.has(tag)) {
+    const known = languages();
+    meanings.set(tag, known.find((one) => one === tag) ?? known.find((one) => likely(one) === likely(tag)) ?? null);
+  }
+  return meanings.get(tag);
+}
+
+/** Return the tag of the reader's own way of writing of this language: "en" of a reader in Britain is "en-GB". */
+function regional(tag) {
+  const preferred = globalThis.navigator?.languages ?? [];
+  const own = preferred.find((one) => one.startsWith(`${tag}-`) && catalogueOf(one) === catalogueOf(tag));
+  if (own || tag.includes("-")) return own ?? tag;
+  const { hourCycle } = new Intl.DateTimeFormat(undefined, { hour: "2-digit" }).resolvedOptions();
+  return new Intl.Locale(tag, { hourCycle }).toString();
+}
+
+/** Return the first of these languages that there is; undefined without one. */
+function firstKnown(tags) {
+  const found = tags.find((one) => one && catalogueOf(one));
+  return found && regional(found);
+}
+
+/** Return the language that the reader has chosen in this browser, "" for none. */
+function chosenLanguage() {
+  try {
+    return globalThis.localStorage?.getItem(CHOICE) ?? "";
+  } catch {
+    // A page without an origin has no storage.
+    return "";
+  }
+}
+
+/** Return the language of a reader who is told of none: the one that they chose, else the first of their browser. */
+function readersLanguage() {
+  return firstKnown([chosenLanguage(), ...(globalThis.navigator?.languages ?? [])]) ?? regional(ENGLISH);
+}
+
+/** Return the language that a node is shown in: that of the nearest `lang` around it, else the reader's. */
+function languageOf(node = globalThis.document?.documentElement) {
+  for (let at = node; at; at = at.getRootNode().host) {
+    const element = at.nodeType === ELEMENT ? at : at.parentElement;
+    const found = firstKnown([element?.closest("[lang]")?.lang]);
+    if (found) return found;
+  }
+  // What is not in the page yet will be.
+  return node && !node.isConnected ? languageOf() : readersLanguage();
+}
+
+/** Keep a choice of the reader, and show the page in it. */
+function setLanguage(tag) {
+  globalThis.localStorage?.setItem(CHOICE, tag);
+  document.documentElement.lang = firstKnown([tag]) ?? regional(ENGLISH);
+}
+
+/** Have the page follow its reader: `<html lang>` is what they chose here or in another tab. Resolve once it is loaded. */
+async function followReader() {
+  const follow = () => (document.documentElement.lang = readersLanguage());
+  addEventListener("storage", ({ key }) => key === CHOICE && follow());
+  follow();
+  followLanguage(document);
+  await load(languageOf());
+}
+
+/** Show a text in a node, or in an attribute of it; a message is shown again in another language. */
+function showText(node, text, attribute = "") {
+  const shown = shownIn.get(node);
+  if (text instanceof Message) shownIn.set(node, (shown ?? new Map()).set(attribute, text));
+  else shown?.delete(attribute);
+  write(node, attribute, wordsIn(text, languageOf(node)));
+}
+
+// One that is the same already is left alone, so that a reader of screens is not told it again.
+function write(node, attribute, words) {
+  if (attribute) {
+    if (node.getAttribute(attribute) !== words) node.setAttribute(attribute, words);
+  } else if (node.textContent !== words) node.textContent = words;
+}
+
+/** Show the messages of a node and of all in it in a language. */
+function translate(node, language) {
+  const walker = document.createTreeWalker(node, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT);
+  for (let at = node; at; at = walker.nextNode()) {
+    for (const [attribute, text] of shownIn.get(at) ?? []) write(at, attribute, text.in(language));
+  }
+}
+
+let watching = null;
+
+/**
+ * Show what is in a document or a shadow root in its language from now on, also in the one that is chosen later. An
+ * `rt-language` event of the root tells of each other one.
+ */
+function followLanguage(root) {
+  const language = languageOf(root.host);
+  watching ??= new MutationObserver(noteChanges);
+  // A `lang` anywhere around it counts.
+  for (let at = root; at; at = at.host?.getRootNode()) watching.observe(at, { subtree: true, childList: true, attributeFilter: ["lang"] });
+  roots.set(root, language);
+  load(language);
+  translate(root, language);
+}
+
+function unfollowLanguage(root) {
+  roots.delete(root);
+}
+
+function noteChanges(records) {
+  if (records.some(({ type }) => type === "attributes")) refresh();
+  for (const { addedNodes, target } of records) {
+    const language = roots.get(target.getRootNode());
+    // What was made before it was in the page was written in the language of the page.
+    if (language && language !== languageOf()) for (const node of addedNodes) translate(node, language);
+  }
+}
+
+/** Show each root in its language; `isAnew`: also where that has not changed. */
+function refresh(isAnew = false) {
+  for (const [root, before] of roots) {
+    const language = languageOf(root.host);
+    if (!isAnew && language === before) continue;
+    roots.set(root, language);
+    load(language);
+    translate(root, language);
+    root.dispatchEvent(new CustomEvent("rt-language", { detail: language }));
+  }
+}
+
+/**
+ * Make messages of what is marked in constant markup: `data-t` is on an element whose text is one, and has the names
+ * of the attributes that are ones: `<input data-t="placeholder">`. With names of attributes and a text it has `text`, too.
+ */
+function readMarks(root) {
+  for (const node of root.querySelectorAll("[data-t]")) {
+    const names = node.dataset.t.split(" ").filter(Boolean);
+    for (const name of names.length ? names : ["text"]) {
+      const attribute = name === "text" ? "" : name;
+      const id = attribute ? node.getAttribute(attribute) : node.textContent.replace(/\s+/g, " ").trim();
+      showText(node, t(id), attribute);
+    }
+  }
+}
+
+addMessages("zh-CN", () => import("./locales/zh-CN.js"));
+
+/**
  * The look of the elements. Each colour and size is a custom property, which a page may set. They are light or
  * dark as the `color-scheme` of the page is.
  */
@@ -129,30 +412,33 @@ function styleSheet() {
 function make(tag, { part, text, children = [], on = {}, ...attributes } = {}) {
   const element = document.createElement(tag);
   if (part) element.setAttribute("part", part);
-  if (text !== undefined) element.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name === "className" ? "class" : name, value);
+  if (text !== undefined) showText(element, text);
+  for (const [name, value] of Object.entries(attributes)) showText(element, value, name === "className" ? "class" : name);
   for (const [type, listener] of Object.entries(on)) element.addEventListener(type, listener);
-  element.append(...children);
+  element.append(...children.map(nodeOf));
   return element;
 }
 
-/** Set a text if it is another one, so that a reader of screens is not told the same again. */
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+/** Return what is appended for a child: a message is a text node of its own. */
+function nodeOf(child) {
+  if (!(child instanceof Message)) return child;
+  const node = document.createTextNode("");
+  showText(node, child);
+  return node;
 }
 
 /** Set or remove an attribute. */
 function setAttribute(element, name, value) {
   if (value === null || value === undefined) element.removeAttribute(name);
-  else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
+  else showText(element, value, name);
 }
 
 // The clients of `src` and `token`, and how many elements use each.
 const clients = new Map();
 
-function sharedClient(src, token) {
-  const key = JSON.stringify([src, token]);
-  const entry = clients.get(key) ?? { client: new Client(src || undefined, { token: token || undefined }), users: 0 };
+function sharedClient(src, token, locale) {
+  const key = JSON.stringify([src, token, locale]);
+  const entry = clients.get(key) ?? { client: new Client(src || undefined, { token: token || undefined, locale }), users: 0 };
   clients.set(key, entry);
   entry.users += 1;
   const release = () => {
@@ -164,7 +450,7 @@ function sharedClient(src, token) {
   return { client: entry.client, release };
 }
 
-const OFFLINE = "Offline. This comes back by itself.";
+const OFFLINE = t("Offline. This comes back by itself.");
 
 /**
  * An element that shows a topic. Its client is the property `client`, else that of the attributes `src` and
@@ -201,6 +487,9 @@ class RealtimeElement extends HTMLElement {
   /** Learn where the connection stands now. */
   stateChanged() {}
 
+  /** Learn that another language was chosen: all messages are shown in it; what the server told is not. */
+  languageChanged() {}
+
   /** Follow what is shown; listeners end with `signal`. Return what ends the rest. */
   follow() {
     return () => {};
@@ -214,10 +503,12 @@ class RealtimeElement extends HTMLElement {
       delete this.client;
       this.#given = client;
     }
+    followLanguage(this.shadowRoot);
     this.restart();
   }
 
   disconnectedCallback() {
+    unfollowLanguage(this.shadowRoot);
     this.#stop();
   }
 
@@ -236,7 +527,7 @@ class RealtimeElement extends HTMLElement {
 
   /** Show why a verb failed; null: no more. */
   showError(error) {
-    this.#say(error ? messageOfError(error) : "", "error");
+    this.#say(error ? errorInWords(error) : "", "error");
   }
 
   /** Show why nothing can be shown. */
@@ -250,12 +541,19 @@ class RealtimeElement extends HTMLElement {
     root.adoptedStyleSheets = [styleSheet(), ...this.constructor.sheets.map(sheetOf)];
     this.#notice.hidden = true;
     root.append(...this.build(), this.#notice);
+    root.addEventListener("rt-language", () => this.#changeLanguage());
     this.built();
+  }
+
+  #changeLanguage() {
+    // A client of its own asks in its language.
+    if (this.#release) this.#client.locale = catalogueOf(languageOf(this));
+    this.languageChanged();
   }
 
   #useOwn() {
     try {
-      const { client, release } = sharedClient(this.getAttribute("src"), this.getAttribute("token"));
+      const { client, release } = sharedClient(this.getAttribute("src"), this.getAttribute("token"), catalogueOf(languageOf(this)));
       this.#release = release;
       this.#use(client);
     } catch (error) {
@@ -289,34 +587,189 @@ class RealtimeElement extends HTMLElement {
   }
 
   #showState() {
-    const { state, reason } = this.#client.status;
+    const { state, error } = this.#client.status;
     if (this.getAttribute("state") === "error" && state !== "online") return;
     this.setAttribute("state", state);
     this.stateChanged(state);
     if (state === "offline") this.#say(OFFLINE, "notice");
-    else if (state === "closed") this.#say(`Not connected: ${reason}`, "error");
+    else if (state === "closed") this.#say(t("Not connected: {reason}", { reason: errorInWords(error) }), "error");
     else if (state === "online") this.#say("", "notice");
   }
 
   #say(text, className) {
     this.#notice.className = className;
     this.#notice.hidden = !text;
-    setText(this.#notice, text);
+    showText(this.#notice, text);
+  }
+}
+
+/** An error that a person is told of in the language of the page. */
+class ToldError extends Error {
+  /** @param {Message} text */
+  constructor(text) {
+    super(text);
+    this.text = text;
   }
 }
 
 /** Return what to tell a person of an error. */
-function messageOfError(error) {
-  if (error instanceof ConnectionLost) return "The server cannot be reached";
-  const told = error.detail || error.title || error.message || String(error);
-  return [told, ...(error.errors ?? [])].join("; ");
+function errorInWords(error) {
+  if (error instanceof ConnectionLost) return t("The server cannot be reached");
+  const told = error.text || error.detail || error.title || error.reason || error.message || String(error);
+  return joined([told, ...(error.errors ?? [])], t("; "));
+}
+
+/** Return the same as a string, in the language of the page or another one. */
+function messageOfError(error, language = languageOf()) {
+  return errorInWords(error).in(language);
 }
 
 /** The states of tasks and batches, as they are shown. */
 
+
 const STATUS_ICONS = {
   queued: "○", delayed: "◷", processing: "◐", completed: "✓", partial: "!", failed: "✕", dead: "✕", cancelled: "–",
 };
+
+const STATUS_WORDS = {
+  queued: t("queued"), delayed: t("delayed"), processing: t("processing"), completed: t("completed"), partial: t("partial"),
+  failed: t("failed"), dead: t("dead"), cancelled: t("cancelled"), running: t("running"),
+};
+
+/** Return a state in words. */
+function statusInWords(status) {
+  return STATUS_WORDS[status] ?? status;
+}
+
+/** Numbers, times and lengths in words, in the language, the time zone and the way of writing of the reader. */
+
+
+const MINUTE = 60;
+const HOUR = 3600;
+const DAY = 86_400;
+const FULL = { dateStyle: "medium", timeStyle: "medium" };
+const DAY_OF_MONTH = { day: "numeric", month: "short" };
+const UNITS = [[DAY, "day"], [HOUR, "hour"], [MINUTE, "minute"], [1, "second"]];
+
+function dateOf(moment, options) {
+  return new Message((language) => formatOf(Intl.DateTimeFormat, language, options).format(moment));
+}
+
+/** Return the time of a moment as the clock shows it, "9:05 PM" but "09:05"; `day` is what stands before it. */
+function timeOfDay(moment, day = {}) {
+  return new Message((language) => {
+    const { hourCycle } = formatOf(Intl.DateTimeFormat, language, { hour: "numeric" }).resolvedOptions();
+    const hour = hourCycle === "h23" || hourCycle === "h24" ? "2-digit" : "numeric";
+    return formatOf(Intl.DateTimeFormat, language, { ...day, hour, minute: "2-digit" }).format(moment);
+  });
+}
+
+/** Return a number, by options of Intl.NumberFormat. */
+function numberOf(value, options) {
+  return new Message((language) => formatOf(Intl.NumberFormat, language, options).format(value));
+}
+
+function unitOf(value, unit, options = {}) {
+  return numberOf(value, { style: "unit", unit, unitDisplay: "narrow", ...options });
+}
+
+/** Return a share of 1 as whole percents: "45%"; `digits` are those behind the point. */
+function percentOf(share, digits = 0) {
+  return numberOf(share, { style: "percent", maximumFractionDigits: digits });
+}
+
+/** Return how far something has come, from 0 to 100: only the end is "100%". */
+function progressOf(percent) {
+  return percentOf(Math.floor(percent) / 100);
+}
+
+/** Return a moment as the clock shows it; with the date if it is a day away or more. */
+function clockOf(moment, now = Date.now()) {
+  return timeOfDay(moment, Math.abs(moment - now) < DAY * 1000 ? {} : DAY_OF_MONTH);
+}
+
+/** Return the unit in which a length [s] is told roughly, and how many of it. */
+function rough(seconds) {
+  if (seconds < 59.5) return [Math.max(1, Math.round(seconds)), "second"];
+  if (seconds < 3570) return [Math.round(seconds / MINUTE), "minute"];
+  return seconds < 2 * DAY ? [Math.round(seconds / HOUR), "hour"] : [Math.round(seconds / DAY), "day"];
+}
+
+/** Return a rough number of seconds: "20s", "4m", "3h", "2d". */
+function roughly(seconds) {
+  return unitOf(...rough(seconds));
+}
+
+/** Return how long something took: "0.4s", "12s", "4m 5s", "1h 2m". */
+function lengthOf(seconds) {
+  if (seconds < 9.95) {
+    return unitOf(seconds, "second", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+  }
+  const whole = Math.round(seconds);
+  const at = UNITS.findIndex(([size]) => whole >= size);
+  const [[size, unit], [small, smaller] = []] = UNITS.slice(at, at + 2);
+  const rest = small ? Math.floor((whole % size) / small) : 0;
+  const parts = [unitOf(Math.floor(whole / size), unit), ...(rest ? [unitOf(rest, smaller)] : [])];
+  return new Message((language) => formatOf(Intl.ListFormat, language, { type: "unit", style: "narrow" }).format(parts.map((one) => one.in(language))));
+}
+
+/** Return a time that is left: "about 20s left", "about 4m left · about 14:32, at the latest 14:36". */
+function leftInWords({ seconds, high, finish, latest }, now) {
+  if (seconds < 1) return t("any moment now");
+  const time = roughly(seconds);
+  if (seconds < 59.5) {
+    const most = high === null ? null : roughly(high);
+    return new Message((language) => (most && most.in(language) !== time.in(language)
+      ? t("about {time} left, at most {most}", { time, most })
+      : t("about {time} left", { time })).in(language));
+  }
+  const [end, late] = [clockOf(finish, now), latest && clockOf(latest, now)];
+  return new Message((language) => (late && late.in(language) !== end.in(language)
+    ? t("about {time} left · about {end}, at the latest {late}", { time, end, late })
+    : t("about {time} left · about {end}", { time, end })).in(language));
+}
+
+/** Return when something starts: "starts in about 2m, at the latest 5m". */
+function startInWords({ seconds, high, finish }, now) {
+  if (seconds < 1) return t("starts any moment now");
+  const [time, late] = [roughly(seconds), high === null ? null : roughly(high)];
+  const start = new Message((language) => (late && late.in(language) !== time.in(language)
+    ? t("starts in about {time}, at the latest {late}", { time, late })
+    : t("starts in about {time}", { time })).in(language));
+  return seconds < 3570 ? start : t("{start} ({clock})", { start, clock: clockOf(finish, now) });
+}
+
+/** Return a moment in full, as a title has it. */
+function momentInWords(moment, options = FULL) {
+  return dateOf(moment, options);
+}
+
+/** Return how long ago a moment was, or in how long it is: "now", "5m ago"; its date after `days`. */
+function relativeTo(moment, now = Date.now(), days = 7) {
+  const seconds = (moment - now) / 1000;
+  if (Math.abs(seconds) >= days * DAY) return timeOfDay(moment, DAY_OF_MONTH);
+  const [many, unit] = Math.abs(seconds) < 1 ? [0, "second"] : rough(Math.abs(seconds));
+  return new Message((language) => formatOf(Intl.RelativeTimeFormat, language, { numeric: many ? "always" : "auto", style: "narrow" })
+    .format(seconds < 0 ? -many : many, unit));
+}
+
+/** Return how long ago a moment was: "now" for the last seconds; its date after a week. */
+function ago(moment, now = Date.now()) {
+  return relativeTo(now - moment < 5000 ? now : moment, now);
+}
+
+/** Return the same as a string, in the language of the page or another one. */
+function agoInWords(moment, now = Date.now(), language = languageOf()) {
+  return ago(moment, now).in(language);
+}
+
+/** Return what was said as a sentence: with a capital in front and a full stop. */
+function sentence(text) {
+  return new Message((language) => {
+    const words = wordsIn(text, language);
+    return words && t("{sentence}.", { sentence: words[0].toUpperCase() + words.slice(1) }).in(language);
+  });
+}
 
 /** The tasks of a batch as a grid: which failed, why, and a way to each. */
 
@@ -328,7 +781,7 @@ const LEAST_MS = 700;
 const ORDER = ["failed", "dead", "processing", "queued", "delayed", "cancelled", "completed"];
 
 class BatchGrid {
-  node = make("ul", { part: "grid", className: "grid", "aria-label": "Tasks of the batch" });
+  node = make("ul", { part: "grid", className: "grid", "aria-label": t("Tasks of the batch") });
   more = make("p", { className: "muted" });
   #open;
   #cells = new Map();
@@ -391,17 +844,17 @@ class BatchGrid {
     });
     while (this.node.children.length > sorted.length) this.node.lastElementChild.remove();
     this.more.hidden = tasks.length <= MOST_SHOWN;
-    setText(this.more, `The first ${MOST_SHOWN} are shown, those that failed before the others.`);
+    showText(this.more, t("The first {n} are shown, those that failed before the others.", { n: MOST_SHOWN }));
   }
 
   #cellOf(task) {
     const { task_id: id, label, status, error, progress } = task;
     const cell = this.#cells.get(id) ?? this.#makeCell(task);
     cell.item.dataset.status = status;
-    setText(cell.icon, STATUS_ICONS[status] ?? "·");
-    setText(cell.name, label || id);
-    setText(cell.state, status === "processing" ? `${Math.floor(progress)} %` : status);
-    setText(cell.why, error ?? "");
+    showText(cell.icon, STATUS_ICONS[status] ?? "·");
+    showText(cell.name, label || id);
+    showText(cell.state, status === "processing" ? progressOf(progress) : statusInWords(status));
+    showText(cell.why, error ?? "");
     return cell.item;
   }
 
@@ -526,77 +979,6 @@ figure { margin: 0; }
 .facts dd { font-weight: 600; }
 `;
 
-/** Times in words, in the time zone and the way of writing of the reader. */
-
-const DAY_SECONDS = 86_400;
-// "9:05 PM", but "09:05".
-const { hourCycle } = new Intl.DateTimeFormat(undefined, { hour: "numeric" }).resolvedOptions();
-const TIME = { hour: hourCycle === "h23" || hourCycle === "h24" ? "2-digit" : "numeric", minute: "2-digit" };
-const FULL = { dateStyle: "medium", timeStyle: "medium" };
-const DATE = { day: "numeric", month: "short", ...TIME };
-
-// Making one takes long.
-const formats = new Map();
-
-function format(options) {
-  if (!formats.has(options)) formats.set(options, new Intl.DateTimeFormat(undefined, options));
-  return formats.get(options);
-}
-
-/** Return a moment as the clock shows it; with the date if it is a day away or more. */
-function clockOf(moment, now = Date.now()) {
-  return format(Math.abs(moment - now) < DAY_SECONDS * 1000 ? TIME : DATE).format(moment);
-}
-
-/** Return a rough number of seconds: "20 s", "4 min", "3 h", "2 d". */
-function roughly(seconds) {
-  if (seconds < 59.5) return `${Math.max(1, Math.round(seconds))} s`;
-  if (seconds < 3570) return `${Math.round(seconds / 60)} min`;
-  return seconds < 2 * DAY_SECONDS ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / DAY_SECONDS)} d`;
-}
-
-/** Return how long something took: "0.4 s", "12 s", "4 min", "4 min 5 s", "1 h 2 min". */
-function lengthOf(seconds) {
-  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
-  const whole = Math.round(seconds);
-  if (whole < 60) return `${whole} s`;
-  const [big, small, size] = whole < 3600 ? ["min", "s", 60] : ["h", "min", 3600];
-  const rest = Math.floor((whole % size) / (size / 60));
-  return `${Math.floor(whole / size)} ${big}${rest ? ` ${rest} ${small}` : ""}`;
-}
-
-/** Return a time that is left: "about 20 s left", "about 4 min left · about 14:32, at the latest 14:36". */
-function leftInWords({ seconds, high, finish, latest }, now) {
-  if (seconds < 1) return "any moment now";
-  if (seconds < 59.5) {
-    const most = high !== null && roughly(high) !== roughly(seconds) ? `, at most ${roughly(high)}` : "";
-    return `about ${roughly(seconds)} left${most}`;
-  }
-  const [about, late] = [clockOf(finish, now), latest && clockOf(latest, now)];
-  const bound = late && late !== about ? `, at the latest ${late}` : "";
-  return `about ${roughly(seconds)} left · about ${about}${bound}`;
-}
-
-/** Return when something starts: "starts in about 2 min, at the latest 5 min". */
-function startInWords({ seconds, high, finish }, now) {
-  if (seconds < 1) return "starts any moment now";
-  const bound = high !== null && roughly(high) !== roughly(seconds) ? `, at the latest ${roughly(high)}` : "";
-  const moment = seconds < 3570 ? "" : ` (${clockOf(finish, now)})`;
-  return `starts in about ${roughly(seconds)}${bound}${moment}`;
-}
-
-/** Return a moment in full, as a title has it. */
-function momentInWords(moment) {
-  return format(FULL).format(moment);
-}
-
-/** Return how long ago a moment was: "now", "5 min ago"; its date after a week. */
-function agoInWords(moment, now = Date.now()) {
-  const seconds = (now - moment) / 1000;
-  if (seconds < 5) return "now";
-  return seconds < 7 * DAY_SECONDS ? `${roughly(seconds)} ago` : format(DATE).format(moment);
-}
-
 /**
  * What is shown of a snapshot as the clock goes on, decided without a page.
  *
@@ -613,7 +995,7 @@ const RISE_SECONDS = 1;
 const MOST_PERCENT = 99.9;
 // A tenth of what tells on its way how far it is [%].
 const TENTH = 10;
-const ALONE = "it takes longer than was said";
+const ALONE = t("it takes longer than was said");
 const RUNNING = "processing";
 
 function sum(numbers) {
@@ -694,9 +1076,9 @@ class Shown {
     if (!this.isRunning) return [];
     const { slow_since: slow, stalled_since: stalled } = this.#snapshot;
     return [
-      this.#reason && `${clockOf(this.#reason.at, now)}: ${this.#reason.text}`,
-      slow && `slow since ${this.#clock(slow, now)}`,
-      stalled && `no sign of life since ${this.#clock(stalled, now)}`,
+      this.#reason && t("{time}: {reason}", { time: clockOf(this.#reason.at, now), reason: this.#reason.text }),
+      slow && t("slow since {time}", { time: this.#clock(slow, now) }),
+      stalled && t("no sign of life since {time}", { time: this.#clock(stalled, now) }),
     ].filter(Boolean);
   }
 
@@ -800,9 +1182,9 @@ class Shown {
 
 
 function inWords({ status }, { length, usual }) {
-  if (status === "skipped") return "skipped";
-  const usually = usual === null ? "" : `usually ${lengthOf(usual)}`;
-  return [length === null ? "" : lengthOf(length), usually].filter(Boolean).join(", ");
+  if (status === "skipped") return t("skipped");
+  const usually = usual === null ? "" : t("usually {time}", { time: lengthOf(usual) });
+  return joined([length === null ? "" : lengthOf(length), usually], t(", "));
 }
 
 function place(bar, from, length) {
@@ -841,10 +1223,10 @@ class StepLines {
   }
 
   #draw({ item, name, took, usual, real }, step, span) {
-    setText(name, [...(step.group ?? []), step.description ?? step.name].join(" / "));
+    showText(name, [...(step.group ?? []), step.description ?? step.name].join(" / "));
     setAttribute(item, "data-state", step.status);
     setAttribute(item, "aria-current", step.status === "current" ? "step" : null);
-    setText(took, inWords(step, span));
+    showText(took, inWords(step, span));
     place(usual, span.from, span.usual);
     place(real, span.from, span.length);
   }
@@ -913,10 +1295,6 @@ function stopTicking(element) {
 const QUIET_MS = 10_000;
 const WAITING = new Set(["queued", "delayed"]);
 
-function sentence(text) {
-  return text ? `${text[0].toUpperCase()}${text.slice(1)}.` : "";
-}
-
 class Drawing {
   #host;
   #words;
@@ -946,7 +1324,7 @@ class Drawing {
     this.nodes = { bar: [bar], line: [line, reason], steps: [this.#steps.list, said] };
     bar.setAttribute("aria-labelledby", "title");
     // Its name until there is a title.
-    bar.setAttribute("aria-label", "Progress");
+    showText(bar, t("Progress"), "aria-label");
   }
 
   get shown() {
@@ -955,7 +1333,7 @@ class Drawing {
 
   /** Tell those who hear the page at once. */
   say(text) {
-    setText(this.#parts.said, text);
+    showText(this.#parts.said, text);
   }
 
   reset() {
@@ -969,7 +1347,7 @@ class Drawing {
     setAttribute(bar, "aria-valuetext", null);
     fill.style.width = "";
     band.hidden = likely.hidden = true;
-    for (const part of [percent, time, reason]) setText(part, "");
+    for (const part of [percent, time, reason]) showText(part, "");
     this.#steps.clear();
   }
 
@@ -1000,9 +1378,9 @@ class Drawing {
     bar.classList.toggle("unknown", shown.isRunning && done === 0 && shown.left(now) === null);
     fill.style.width = `${Number(done.toFixed(2))}%`;
     this.#drawBand(shown.band(now), band, likely);
-    setText(percent, WAITING.has(shown.snapshot.status) && !done ? "" : `${Math.floor(done)} %`);
-    setText(time, this.#timeInWords(now));
-    setText(reason, shown.reasons(now).map(sentence).join(" "));
+    showText(percent, WAITING.has(shown.snapshot.status) && !done ? "" : progressOf(done));
+    showText(time, this.#timeInWords(now));
+    showText(reason, joined(shown.reasons(now).map(sentence), " "));
     this.#steps.draw(shown.snapshot.steps ?? [], shown.timeline(now));
     this.#tell(now, done);
   }
@@ -1022,17 +1400,16 @@ class Drawing {
 
   /** Tell those who do not see it, at once of another status, else now and then. */
   #tell(now, done) {
-    const { bar, time, reason, said } = this.#parts;
+    const { bar, reason, said } = this.#parts;
     const { snapshot } = this.#shown;
     if (snapshot.status === this.#saidStatus && Math.abs(now - this.#saidAt) < QUIET_MS) return;
     this.#saidStatus = snapshot.status;
     this.#saidAt = now;
     setAttribute(bar, "aria-valuenow", Math.floor(done));
-    const words = [`${Math.floor(done)} %`, this.#words(snapshot), time.textContent];
-    setAttribute(bar, "aria-valuetext", words.filter(Boolean).join(", "));
+    setAttribute(bar, "aria-valuetext", joined([progressOf(done), this.#words(snapshot), this.#timeInWords(now)], t(", ")));
     if (reason.textContent === this.#saidReasons) return;
     this.#saidReasons = reason.textContent;
-    setText(said, reason.textContent);
+    showText(said, reason.textContent);
   }
 }
 
@@ -1100,7 +1477,7 @@ class TaskQuestion {
       this.end();
     } catch (error) {
       for (const button of this.node.querySelectorAll("button")) button.disabled = false;
-      this.node.append(make("p", { className: "error", role: "alert", text: messageOfError(error) }));
+      this.node.append(make("p", { className: "error", role: "alert", text: errorInWords(error) }));
     }
   }
 }
@@ -1139,19 +1516,19 @@ function ownView(kind, result, task) {
 
 /** Return a value as a person reads it. */
 function drawValue(value, depth = 0) {
-  if (value === null || value === undefined) return make("span", { className: "muted", text: "none" });
-  if (typeof value === "boolean") return make("span", { text: value ? "yes" : "no" });
+  if (value === null || value === undefined) return make("span", { className: "muted", text: t("none") });
+  if (typeof value === "boolean") return make("span", { text: value ? t("yes") : t("no") });
   if (typeof value !== "object") return make("span", { className: "value", text: String(value) });
   if (depth >= MOST_DEPTH) return make("code", { text: JSON.stringify(value) });
   return Array.isArray(value) ? drawArray(value, depth) : drawObject(value, depth);
 }
 
 function drawArray(items, depth) {
-  if (!items.length) return make("span", { className: "muted", text: "empty" });
+  if (!items.length) return make("span", { className: "muted", text: t("empty") });
   const shown = items.slice(0, MOST_ITEMS_SHOWN);
-  const more = items.length > shown.length ? `, and ${items.length - shown.length} more` : "";
+  const more = items.length > shown.length ? t("and {n} more", { n: items.length - shown.length }) : "";
   if (shown.every((one) => typeof one !== "object" || one === null)) {
-    return make("span", { className: "value", text: shown.join(", ") + more });
+    return make("span", { className: "value", text: joined([...shown.map(String), more], t(", ")) });
   }
   const drawn = shown.map((one) => make("li", { children: [drawValue(one, depth + 1)] }));
   return make("ul", { className: "values", children: [...drawn, ...(more ? [make("li", { text: more })] : [])] });
@@ -1159,7 +1536,7 @@ function drawArray(items, depth) {
 
 function drawObject(value, depth) {
   const pairs = Object.entries(value).slice(0, MOST_ITEMS_SHOWN);
-  if (!pairs.length) return make("span", { className: "muted", text: "empty" });
+  if (!pairs.length) return make("span", { className: "muted", text: t("empty") });
   const drawn = pairs.flatMap(([name, one]) => [
     make("dt", { text: nameInWords(name) }),
     make("dd", { children: [drawValue(one, depth + 1)] }),
@@ -1169,7 +1546,7 @@ function drawObject(value, depth) {
 
 function jsonOf(value) {
   const text = make("pre", { tabindex: 0, text: JSON.stringify(value, null, 2) });
-  return make("details", { className: "json", children: [make("summary", { text: "As JSON" }), text] });
+  return make("details", { className: "json", children: [make("summary", { text: t("As JSON") }), text] });
 }
 
 /** Return the name of a field as people write it: "research_depth" is "Research depth". */
@@ -1191,7 +1568,7 @@ class Tabs {
   /**
    * @param {HTMLElement} row
    * @param {HTMLElement} panel what the chosen tab shows
-   * @param {Object<string, {title: string}>} tabs by their names; the first is chosen
+   * @param {Object<string, {title: Message}>} tabs by their names; the first is chosen
    * @param {() => void} onChoose
    */
   constructor(row, panel, tabs, onChoose) {
@@ -1208,8 +1585,7 @@ class Tabs {
   }
 
   label(name, text) {
-    const tab = this.#row.querySelector(`[data-tab=${name}]`);
-    if (tab.textContent !== text) tab.textContent = text;
+    showText(this.#row.querySelector(`[data-tab=${name}]`), text);
   }
 
   /** Take a tab away, or bring it back; the first takes the place of one that was chosen. */
@@ -1262,15 +1638,15 @@ class Tabs {
 
 
 const VIEWS = {
-  steps: { title: "Steps" },
-  result: { title: "Result" },
-  output: { title: "Output" },
-  params: { title: "Parameters" },
-  attempts: { title: "Attempts" },
-  why: { title: "Why?" },
+  steps: { title: t("Steps") },
+  result: { title: t("Result") },
+  output: { title: t("Output") },
+  params: { title: t("Parameters") },
+  attempts: { title: t("Attempts") },
+  why: { title: t("Why?") },
 };
 const MOST_LINES = 500;
-const OUTCOMES = { running: "running", completed: "completed", failed: "failed" };
+const TO_THE_SECOND = { timeStyle: "medium" };
 
 class TaskDetails {
   #host;
@@ -1285,7 +1661,7 @@ class TaskDetails {
   #question = new TaskQuestion();
   #facts = make("p", { part: "facts", className: "facts-line" });
   #failure = make("p", { part: "failure", className: "callout" });
-  #row = make("div", { className: "tab-row", role: "tablist", "aria-label": "Parts of the task" });
+  #row = make("div", { className: "tab-row", role: "tablist", "aria-label": t("Parts of the task") });
   #panel = make("div", { id: "view", className: "view", role: "tabpanel", tabindex: 0 });
   #views = {};
 
@@ -1294,7 +1670,7 @@ class TaskDetails {
     this.#host = host;
     for (const name of Object.keys(VIEWS)) this.#views[name] = make("div", { part: `view-${name}` });
     this.#views.steps.append(...steps);
-    this.#views.output.append(make("ol", { className: "output", "aria-label": "Messages of the task, the newest last" }));
+    this.#views.output.append(make("ol", { className: "output", "aria-label": t("Messages of the task, the newest last") }));
     this.#panel.append(...Object.values(this.#views));
     this.#tabs = new Tabs(this.#row, this.#panel, VIEWS, () => this.#chosen());
     this.#row.addEventListener("click", () => (this.#hasChosen = true));
@@ -1312,8 +1688,8 @@ class TaskDetails {
     this.#known = this.#read = null;
     this.#lastLine = "";
     this.#hasChosen = false;
-    setText(this.#facts, "");
-    setText(this.#failure, "");
+    showText(this.#facts, "");
+    showText(this.#failure, "");
     this.#views.output.firstElementChild.replaceChildren();
     for (const name of ["result", "params", "attempts", "why"]) this.#views[name].replaceChildren();
     this.#tabs.hide("why", false);
@@ -1333,7 +1709,7 @@ class TaskDetails {
 
   /** Take the end. */
   finish({ status, result, error }) {
-    setText(this.#failure, status === "completed" ? "" : (error ?? ""));
+    showText(this.#failure, status === "completed" ? "" : (error ?? ""));
     this.#question.end();
     this.#read = null;
     this.#reload();
@@ -1341,6 +1717,11 @@ class TaskDetails {
     this.#tabs.hide("result", false);
     this.#drawResult(result);
     if (!this.#hasChosen) this.#tabs.choose("result");
+  }
+
+  /** Ask anew for what the server tells in words. */
+  languageChanged() {
+    if (this.#known) this.#reload();
   }
 
   /** What the task was submitted with; null while it is not known. */
@@ -1362,8 +1743,8 @@ class TaskDetails {
   }
 
   #drawKnown(known) {
-    setText(this.#facts, whenOf(known).join(" · "));
-    this.#facts.title = known.ended_at ? momentInWords(Date.parse(known.ended_at)) : "";
+    showText(this.#facts, joined(whenOf(known)));
+    showText(this.#facts, known.ended_at ? momentInWords(Date.parse(known.ended_at)) : "", "title");
     this.#views.params.replaceChildren(paramsOf(known));
     this.#views.attempts.replaceChildren(attemptsOf(known));
     if (known.status === "completed" && known.result !== null) this.#drawResult(known.result);
@@ -1382,7 +1763,7 @@ class TaskDetails {
     if (!message || message === this.#lastLine) return;
     this.#lastLine = message;
     const moment = Date.parse(at);
-    const time = make("time", { datetime: at, text: new Date(moment).toLocaleTimeString() });
+    const time = make("time", { datetime: at, text: momentInWords(moment, TO_THE_SECOND) });
     const wasAtEnd = this.#panel.scrollTop + this.#panel.clientHeight >= this.#panel.scrollHeight - 4;
     list.append(make("li", { children: [time, make("span", { text: message })] }));
     while (list.children.length > MOST_LINES) list.firstElementChild.remove();
@@ -1401,7 +1782,7 @@ class TaskDetails {
   async #loadReasons() {
     const signal = this.#signal;
     const view = this.#views.why;
-    if (!view.firstChild) view.replaceChildren(make("p", { className: "muted", text: "Loading …" }));
+    if (!view.firstChild) view.replaceChildren(make("p", { className: "muted", text: t("Loading …") }));
     try {
       const reasons = await this.#client.request("GET", `/api/tasks/${this.#task.id}/why`, undefined, { signal });
       if (!signal.aborted) view.replaceChildren(...reasonsOf(reasons));
@@ -1409,7 +1790,7 @@ class TaskDetails {
       if (signal.aborted) return;
       // A server of an earlier version cannot say.
       if (error.status === 404) this.#tabs.hide("why");
-      else view.replaceChildren(make("p", { className: "error", text: messageOfError(error) }));
+      else view.replaceChildren(make("p", { className: "error", text: errorInWords(error) }));
     }
   }
 }
@@ -1417,37 +1798,38 @@ class TaskDetails {
 function whenOf({ created_at: made, started_at: started, ended_at: ended, attempt, max_attempts: most, kind }) {
   const at = (moment) => clockOf(Date.parse(moment));
   const facts = [kind];
-  if (started) facts.push(`started ${at(started)}`);
-  else facts.push(`submitted ${at(made)}`);
-  if (ended) facts.push(`ended ${at(ended)}`, ...(started ? [`took ${lengthOf((Date.parse(ended) - Date.parse(started)) / 1000)}`] : []));
-  if (attempt > 1) facts.push(`attempt ${attempt} of ${most || "any number"}`);
+  if (started) facts.push(t("started {time}", { time: at(started) }));
+  else facts.push(t("submitted {time}", { time: at(made) }));
+  if (ended) facts.push(t("ended {time}", { time: at(ended) }));
+  if (started && ended) facts.push(t("took {time}", { time: lengthOf((Date.parse(ended) - Date.parse(started)) / 1000) }));
+  if (attempt > 1) facts.push(most ? t("attempt {attempt} of {most}", { attempt, most }) : t("attempt {attempt}", { attempt }));
   return facts;
 }
 
 function paramsOf({ params, tags, priority, key, task_id: id }) {
   const more = { ...(tags?.length ? { tags } : {}), ...(key ? { key } : {}), ...(priority !== "normal" ? { priority } : {}), task_id: id };
-  return make("div", { children: [drawValue(params ?? {}), make("h3", { text: "Task" }), drawValue(more)] });
+  return make("div", { children: [drawValue(params ?? {}), make("h3", { text: t("Task") }), drawValue(more)] });
 }
 
 function attemptsOf({ attempts = [], max_attempts: most }) {
-  if (!attempts.length) return make("p", { className: "muted", text: "It has not been started yet." });
+  if (!attempts.length) return make("p", { className: "muted", text: t("It has not been started yet.") });
   const drawn = attempts.map(({ attempt, started_at: started, ended_at: ended, outcome, error }) => {
-    const took = ended ? `, took ${lengthOf((Date.parse(ended) - Date.parse(started)) / 1000)}` : "";
+    const took = ended && t("took {time}", { time: lengthOf((Date.parse(ended) - Date.parse(started)) / 1000) });
     const head = make("p", { children: [
-      make("b", { text: `Attempt ${attempt}` }), " ",
-      make("span", { className: "status", "data-status": outcome, text: OUTCOMES[outcome] ?? outcome }), " ",
-      make("span", { className: "muted", text: `${momentInWords(Date.parse(started))}${took}` }),
+      make("b", { text: t("Attempt {attempt}", { attempt }) }), " ",
+      make("span", { className: "status", "data-status": outcome, text: statusInWords(outcome) }), " ",
+      make("span", { className: "muted", text: joined([momentInWords(Date.parse(started)), took], t(", ")) }),
     ] });
     return make("li", { children: [head, ...(error ? [make("p", { className: "error", text: error })] : [])] });
   });
-  const bound = most ? [make("p", { className: "muted", text: `At most ${most} attempts.` })] : [];
+  const bound = most ? [make("p", { className: "muted", text: tn(most, "At most {n} attempt.", "At most {n} attempts.") })] : [];
   return make("div", { children: [make("ol", { className: "attempts plain", children: drawn }), ...bound] });
 }
 
 function reasonsOf({ cause, chain = [] }) {
   const drawn = chain.map(({ at, text }) => {
     const moment = at === null || at === undefined ? null : Date.parse(at);
-    const time = moment === null ? [] : [make("time", { datetime: at, title: momentInWords(moment), text: agoInWords(moment) })];
+    const time = moment === null ? [] : [make("time", { datetime: at, title: momentInWords(moment), text: ago(moment) })];
     return make("li", { children: [make("span", { text }), ...time] });
   });
   const head = cause ? [make("p", { className: "cause", text: cause.text })] : [];
@@ -1459,11 +1841,11 @@ function reasonsOf({ cause, chain = [] }) {
 
 const ENDED = new Set(["completed", "failed", "cancelled", "dead", "partial"]);
 const AGAIN = new Set(["failed", "cancelled", "dead"]);
-const RUN_AGAIN = "Run again";
-const RUN_COPY = "Run a copy";
-const RUN_FAILED = "Run again what failed";
-// These verbs submit a task anew.
-const COPIES = new Set([RUN_COPY, RUN_FAILED]);
+const CANCEL = { label: t("Cancel"), act: "cancel" };
+const RUN_AGAIN = { label: t("Run again"), act: "retry" };
+// These submit a task anew.
+const RUN_COPY = { label: t("Run a copy"), act: "copy" };
+const RUN_FAILED = { label: t("Run again what failed"), act: "copy" };
 
 /** The base of both: a title, a status, a line of words, a button, and the drawing of the snapshot. */
 class ProgressElement extends RealtimeElement {
@@ -1472,13 +1854,13 @@ class ProgressElement extends RealtimeElement {
   #parts;
   #drawing;
   #watched = null;
-  #status = null;
+  #verb = null;
 
   build() {
     this.#drawing = new Drawing(this, (snapshot) => this.words(snapshot));
     const isFull = this.hasAttribute("full");
     const title = make(isFull ? "h2" : "p", { part: "title", className: "title", id: "title" });
-    const status = make("span", { part: "status", className: "status", text: "loading" });
+    const status = make("span", { part: "status", className: "status", text: t("loading") });
     const detail = make("span", { part: "detail", className: "detail" });
     const button = make("button", { part: "button", type: "button", on: { click: () => this.#act() } });
     button.hidden = true;
@@ -1527,6 +1909,17 @@ class ProgressElement extends RealtimeElement {
     return false;
   }
 
+  /** What the server has told is told anew, in the other language. */
+  async languageChanged() {
+    const watched = this.#watched;
+    try {
+      const snapshot = await watched?.read();
+      if (snapshot && watched === this.#watched && this.#drawing.shown.snapshot) this.#show(snapshot);
+    } catch {
+      // The next message is in the other language.
+    }
+  }
+
   /** Let nothing go on by the clock while nothing comes. */
   stateChanged(state) {
     if (state === "online" || state === "idle") this.#drawing.resume();
@@ -1535,26 +1928,26 @@ class ProgressElement extends RealtimeElement {
 
   #fail(error) {
     const { title, status } = this.#parts;
-    setText(title, title.textContent || this.watchedId);
-    setText(status, error.status === 404 ? "not found" : "error");
+    showText(title, title.textContent || this.watchedId);
+    showText(status, error.status === 404 ? t("not found") : t("error"));
     this.showFailure(error);
   }
 
   #reset() {
     const { title, status, detail, button } = this.#parts;
     this.#drawing.reset();
-    setText(title, this.title || this.getAttribute("label") || "");
-    setText(status, "loading");
+    showText(title, this.title || this.getAttribute("label") || "");
+    showText(status, t("loading"));
     setAttribute(status, "data-status", null);
-    setText(detail, "");
+    showText(detail, "");
     button.hidden = true;
     this.removeAttribute("state");
   }
 
   #show(snapshot) {
     const { title, detail } = this.#parts;
-    setText(title, this.getAttribute("label") || snapshot.label || this.titleOf(snapshot));
-    setText(detail, this.words(snapshot));
+    showText(title, this.getAttribute("label") || snapshot.label || this.titleOf(snapshot));
+    showText(detail, this.words(snapshot));
     this.#setStatus(snapshot.status);
     this.#drawing.show(snapshot, this.client.skew);
     this.showMore(snapshot);
@@ -1566,21 +1959,20 @@ class ProgressElement extends RealtimeElement {
     this.#setStatus(status);
     const { snapshot } = this.#drawing.shown;
     if (snapshot) this.#drawing.show({ ...snapshot, status }, this.client.skew);
-    if (this.finishMore(event)) setText(this.#parts.detail, "");
-    else if (error) setText(this.#parts.detail, error);
-    this.#drawing.say(`${this.#parts.title.textContent}: ${status}`);
+    if (this.finishMore(event)) showText(this.#parts.detail, "");
+    else if (error) showText(this.#parts.detail, error);
+    this.#drawing.say(t("{name}: {status}", { name: this.#parts.title.textContent, status: statusInWords(status) }));
     this.#tell("rt-finished", { status, error, result });
   }
 
   #setStatus(status) {
     const { status: shown, button } = this.#parts;
-    this.#status = status;
-    setText(shown, status);
+    showText(shown, statusInWords(status));
     setAttribute(shown, "data-status", status);
-    const verb = this.verbFor(status);
+    const verb = (this.#verb = this.verbFor(status));
     const hadFocus = this.shadowRoot.activeElement === button;
     button.hidden = !verb || this.hasAttribute("readonly");
-    setText(button, verb ?? "");
+    showText(button, verb?.label ?? "");
     button.disabled = false;
     if (hadFocus && button.hidden) this.#keepFocus();
   }
@@ -1592,7 +1984,7 @@ class ProgressElement extends RealtimeElement {
   }
 
   verbFor(status) {
-    if (!ENDED.has(status)) return "Cancel";
+    if (!ENDED.has(status)) return CANCEL;
     return AGAIN.has(status) ? RUN_AGAIN : null;
   }
 
@@ -1604,8 +1996,9 @@ class ProgressElement extends RealtimeElement {
     const { button } = this.#parts;
     button.disabled = true;
     try {
-      if (COPIES.has(button.textContent)) this.#tell("rt-submitted", await this.copy());
-      else await (ENDED.has(this.#status) ? this.#watched.retry() : this.#watched.cancel());
+      const { act } = this.#verb;
+      if (act === "copy") this.#tell("rt-submitted", await this.copy());
+      else await this.#watched[act]();
       this.showError(null);
     } catch (error) {
       this.showError(error);
@@ -1633,6 +2026,11 @@ class TaskElement extends ProgressElement {
     return this.getAttribute("task-id") ?? "";
   }
 
+  languageChanged() {
+    this.#details?.languageChanged();
+    return super.languageChanged();
+  }
+
   buildMore(steps) {
     if (!this.hasAttribute("full")) return super.buildMore(steps);
     this.#details = new TaskDetails(this, steps);
@@ -1658,9 +2056,9 @@ class TaskElement extends ProgressElement {
 
   words(snapshot) {
     const { status, position, message, current_step_name: step, done, total, unit } = snapshot;
-    if (status === "queued" && position) return `number ${position} in the line`;
-    const counted = total ? `${done} of ${total}${unit ? ` ${unit}` : ""}` : "";
-    return [message || step, counted].filter(Boolean).join(" · ");
+    if (status === "queued" && position) return t("number {position} in the line", { position });
+    const counted = total ? joined([t("{done} of {total}", { done, total }), unit], " ") : "";
+    return joined([message || step, counted]);
   }
 
   verbFor(status) {
@@ -1713,13 +2111,15 @@ class BatchElement extends ProgressElement {
   }
 
   titleOf({ total, kind }) {
-    return this.#grid ? `Batch of ${total}` : (kind ?? "");
+    return this.#grid ? t("Batch of {total}", { total }) : (kind ?? "");
   }
 
   words({ total, completed, failed, dead, cancelled }) {
     const bad = (failed ?? 0) + (dead ?? 0);
-    const told = [`${completed} of ${total} completed`, bad && `${bad} failed`, cancelled && `${cancelled} cancelled`];
-    return told.filter(Boolean).join(" · ");
+    return joined([
+      t("{completed} of {total} completed", { completed, total }),
+      bad && t("{bad} failed", { bad }), cancelled && t("{cancelled} cancelled", { cancelled }),
+    ]);
   }
 
   verbFor(status) {
@@ -1734,20 +2134,20 @@ class BatchElement extends ProgressElement {
     for await (const task of this.client.batch(this.watchedId).tasks()) {
       if (task.status === "failed" || task.status === "dead") failed.push(task);
     }
-    if (!failed.length) throw new TypeError("those that failed were run again already");
+    if (!failed.length) throw new ToldError(t("those that failed were run again already"));
     return { batch: await this.client.submitBatch(failed[0].kind, failed.map(({ params }) => params).reverse()) };
   }
 }
 
-/** The markup of `<rt-inbox>`: constant, so that nothing of the server is read as HTML. */
+/** The markup of `<rt-inbox>`: constant, so that nothing of the server is read as HTML. Its texts are marked by `data-t`. */
+
 
 const BELL = `
-<button id="bell" part="bell" class="bell" type="button" aria-expanded="false" aria-controls="inbox" aria-haspopup="dialog">
+<button id="bell" part="bell" class="bell" type="button" aria-expanded="false" aria-controls="inbox" aria-haspopup="dialog" aria-label="Notifications" data-t="aria-label">
   <svg aria-hidden="true" viewBox="0 0 24 24" width="22" height="22"><path fill="none" stroke="currentColor" stroke-width="1.8"
     stroke-linecap="round" stroke-linejoin="round"
     d="M18 9a6 6 0 1 0-12 0c0 5-2 6.5-2 6.5h16S18 14 18 9M10 19.5a2.2 2.2 0 0 0 4 0"/></svg>
   <span id="unseen-badge" class="count" hidden>0</span>
-  <span id="bell-name" class="sr">Notifications</span>
 </button>`;
 
 const PANEL = `
@@ -1755,52 +2155,53 @@ const PANEL = `
   <h2 id="inbox-title" part="title" tabindex="-1"></h2>
   <span id="unread-badge" part="badge" class="badge" hidden></span>
   <span id="inbox-count" class="sr" role="status"></span>
-  <button id="inbox-close" part="button" class="quiet icon-button" type="button" aria-label="Close the notifications">✕</button>
+  <button id="inbox-close" part="button" class="quiet icon-button" type="button" aria-label="Close the notifications" data-t="aria-label">✕</button>
   <div class="verbs">
-    <button id="read-all" part="button" class="quiet" type="button" disabled>Mark all as read</button>
-    <button id="archive-read" part="button" class="quiet" type="button">Archive read</button>
+    <button id="read-all" part="button" class="quiet" type="button" disabled data-t>Mark all as read</button>
+    <button id="archive-read" part="button" class="quiet" type="button" data-t>Archive read</button>
   </div>
 </div>
-<div id="inbox-tabs" role="tablist" aria-label="Which notifications"></div>
+<div id="inbox-tabs" role="tablist" aria-label="Which notifications" data-t="aria-label"></div>
 <form id="inbox-search" role="search">
-  <label for="inbox-words" class="sr">Words of the title</label>
-  <input id="inbox-words" type="search" placeholder="Search titles" maxlength="200" autocomplete="off">
+  <label for="inbox-words" class="sr" data-t>Words of the title</label>
+  <input id="inbox-words" type="search" placeholder="Search titles" maxlength="200" autocomplete="off" data-t="placeholder">
 </form>
 <p id="inbox-error" class="error" role="alert"></p>
 <div id="inbox-panel" role="tabpanel" tabindex="0" aria-busy="true">
-  <ul id="notifications" part="items" class="plain" tabindex="-1" aria-label="Notifications, the newest first"></ul>
-  <p id="inbox-empty" part="empty" class="nothing">Loading …</p>
-  <button id="more" part="button" type="button" hidden>Older ones</button>
+  <ul id="notifications" part="items" class="plain" tabindex="-1" aria-label="Notifications, the newest first" data-t="aria-label"></ul>
+  <p id="inbox-empty" part="empty" class="nothing" data-t>Loading …</p>
+  <button id="more" part="button" type="button" hidden data-t>Older ones</button>
 </div>
 <div class="inbox-foot">
   <slot></slot>
   <details id="preferences">
-    <summary>Preferences</summary>
+    <summary data-t>Preferences</summary>
     <form id="preferences-form" hidden>
       <table>
-        <thead><tr><th scope="col">Tell me of</th><th scope="col">live</th><th scope="col">by e-mail</th></tr></thead>
+        <thead><tr><th scope="col" data-t>Tell me of</th><th scope="col" data-t>live</th><th scope="col" data-t>by e-mail</th></tr></thead>
         <tbody id="types"></tbody>
       </table>
       <div class="pref">
-        <label for="least-severity">Least severity</label>
+        <label for="least-severity" data-t>Least severity</label>
         <select id="least-severity">
-          <option>info</option><option>success</option><option>warning</option><option>error</option>
+          <option value="info" data-t>info</option><option value="success" data-t>success</option>
+          <option value="warning" data-t>warning</option><option value="error" data-t>error</option>
         </select>
       </div>
-      <label class="check"><input id="quiet" type="checkbox"> Quiet hours</label>
+      <label class="check"><input id="quiet" type="checkbox"> <span data-t>Quiet hours</span></label>
       <fieldset id="quiet-hours" hidden>
-        <legend class="sr">Quiet hours</legend>
-        <label>from <input id="quiet-from" type="time" required></label>
-        <label>to <input id="quiet-to" type="time" required></label>
-        <label>in <input id="quiet-zone" required maxlength="64" autocomplete="off" spellcheck="false" aria-label="Time zone"></label>
-        <label class="check"><input id="quiet-errors" type="checkbox"> not for errors</label>
+        <legend class="sr" data-t>Quiet hours</legend>
+        <label><span data-t>from</span> <input id="quiet-from" type="time" required></label>
+        <label><span data-t>to</span> <input id="quiet-to" type="time" required></label>
+        <label><span data-t>in</span> <input id="quiet-zone" required maxlength="64" autocomplete="off" spellcheck="false" aria-label="Time zone" data-t="aria-label"></label>
+        <label class="check"><input id="quiet-errors" type="checkbox"> <span data-t>not for errors</span></label>
       </fieldset>
       <div class="pref">
-        <label for="locale">Language <span class="hint">a tag such as en or de-AT; empty: the server's</span></label>
+        <label for="locale"><span data-t>Language</span> <span class="hint" data-t>a tag such as en or de-AT; empty: the server's</span></label>
         <input id="locale" maxlength="35" autocomplete="off" spellcheck="false">
       </div>
-      <label id="address-line" class="check"><input id="address-on" type="checkbox"> Write to my e-mail address</label>
-      <button part="button" type="submit">Save</button>
+      <label id="address-line" class="check"><input id="address-on" type="checkbox"> <span data-t>Write to my e-mail address</span></label>
+      <button part="button" type="submit" data-t>Save</button>
       <span id="preferences-told" role="status"></span>
     </form>
     <p id="preferences-error" class="error" role="alert"></p>
@@ -1808,33 +2209,35 @@ const PANEL = `
 </div>
 <div id="inbox-toast" hidden>
   <span id="toast-text" role="status"></span>
-  <button id="undo" part="button" class="quiet" type="button" hidden>Undo</button>
-  <button id="toast-close" part="button" class="quiet icon-button" type="button" aria-label="Close this message">✕</button>
+  <button id="undo" part="button" class="quiet" type="button" hidden data-t>Undo</button>
+  <button id="toast-close" part="button" class="quiet icon-button" type="button" aria-label="Close this message" data-t="aria-label">✕</button>
 </div>`;
 
 /** Return the nodes of a constant markup. */
 function nodesOf(markup) {
   const template = document.createElement("template");
   template.innerHTML = markup;
+  readMarks(template.content);
   return template.content;
 }
 
 /** The user's notifications as an element knows them: what came by lists and what came live, in one place. */
 
+
 const isInInbox = (one) => !one.archived_at && !one.snoozed_until;
 
 /** The tabs: what the server is asked for, and which notifications stand there. */
 const INBOX_TABS = {
-  inbox: { title: "Inbox", query: { state: "inbox" }, has: isInInbox },
+  inbox: { title: t("Inbox"), query: { state: "inbox" }, has: isInInbox },
   unread: {
-    title: "Unread",
+    title: t("Unread"),
     query: { state: "inbox", status: "unread" },
     // A broadcast is kept nowhere, so nobody can mark it read.
     has: (one) => isInInbox(one) && one.status === "unread" && isKept(one),
   },
-  pinned: { title: "Pinned", query: { state: "pinned" }, has: (one) => isInInbox(one) && one.pinned },
-  snoozed: { title: "Snoozed", query: { state: "snoozed" }, has: (one) => !one.archived_at && !!one.snoozed_until },
-  archived: { title: "Archived", query: { state: "archived" }, has: (one) => !!one.archived_at },
+  pinned: { title: t("Pinned"), query: { state: "pinned" }, has: (one) => isInInbox(one) && one.pinned },
+  snoozed: { title: t("Snoozed"), query: { state: "snoozed" }, has: (one) => !one.archived_at && !!one.snoozed_until },
+  archived: { title: t("Archived"), query: { state: "archived" }, has: (one) => !!one.archived_at },
 };
 
 const NO_COUNTS = { unread: 0, unseen: 0, version: -1 };
@@ -2027,9 +2430,9 @@ function versionOf(id) {
 
 /** The times of the menu until which one is put off: their label, and what the server is told. */
 const SNOOZES = {
-  hour: { label: "Snooze 1 hour", until: () => ({ seconds: 3600 }) },
-  tomorrow: { label: "Snooze until tomorrow", until: (now) => ({ until: morning(now, 1) }) },
-  week: { label: "Snooze until next week", until: (now) => ({ until: morning(now, 8 - (now.getDay() || 7)) }) },
+  hour: { label: t("Snooze 1 hour"), until: () => ({ seconds: 3600 }) },
+  tomorrow: { label: t("Snooze until tomorrow"), until: (now) => ({ until: morning(now, 1) }) },
+  week: { label: t("Snooze until next week"), until: (now) => ({ until: morning(now, 8 - (now.getDay() || 7)) }) },
 };
 
 /** Return nine o'clock by the user's own clock, some days from now. */
@@ -2052,12 +2455,12 @@ function webAddress(text, protocols = ["http:", "https:"]) {
 /** Return what a user may do with one now: a verb, with how long to snooze behind a colon, and its label. */
 function verbsOf(one) {
   const snoozes = Object.entries(SNOOZES).map(([name, { label }]) => [`snooze:${name}`, label]);
-  const pin = one.pinned ? ["unpin", "Unpin"] : ["pin", "Pin"];
-  if (one.archived_at) return [["unarchive", "Move to the inbox"], pin, ["delete", "Delete"]];
+  const pin = one.pinned ? ["unpin", t("Unpin")] : ["pin", t("Pin")];
+  if (one.archived_at) return [["unarchive", t("Move to the inbox")], pin, ["delete", t("Delete")]];
   const first = one.snoozed_until
-    ? ["unsnooze", "Back to the inbox now"]
-    : one.status === "unread" ? ["read", "Mark as read"] : ["unread", "Mark as unread"];
-  return [first, ["archive", "Archive"], ...snoozes, pin, ["delete", "Delete"]];
+    ? ["unsnooze", t("Back to the inbox now")]
+    : one.status === "unread" ? ["read", t("Mark as read")] : ["unread", t("Mark as unread")];
+  return [first, ["archive", t("Archive")], ...snoozes, pin, ["delete", t("Delete")]];
 }
 
 /** One notification as it is drawn. Its texts go in as text. */
@@ -2067,6 +2470,7 @@ const WEB = ["http:", "https:"];
 // By http anybody on the way would see and change what the page loads.
 const SECURE = ["https:"];
 const ICONS = { info: "i", success: "✓", warning: "!", error: "✕" };
+const SEVERITIES = { info: t("info"), success: t("success"), warning: t("warning"), error: t("error") };
 
 /**
  * Draw one anew.
@@ -2097,10 +2501,10 @@ function drawNotification(line, one, { menu, parts }) {
 }
 
 /** Return a moment that says how long ago it was; `renewTimes` keeps it so. */
-function timeElement(moment, words = agoInWords) {
+function timeElement(moment, words = ago) {
   const at = Date.parse(moment);
   const made = make("time", { datetime: moment, title: momentInWords(at), text: words(at) });
-  made.renew = () => (made.textContent = words(at));
+  made.renew = () => showText(made, words(at));
   return made;
 }
 
@@ -2110,7 +2514,7 @@ function renewTimes(root) {
 }
 
 function severityIcon(severity) {
-  return make("span", { className: "severity", role: "img", "aria-label": severity, text: ICONS[severity] ?? "i" });
+  return make("span", { className: "severity", role: "img", "aria-label": SEVERITIES[severity] ?? severity, text: ICONS[severity] ?? "i" });
 }
 
 function headingOf(one) {
@@ -2118,13 +2522,13 @@ function headingOf(one) {
   return make("p", {
     className: "heading",
     children: [
-      ...(isUnread ? [make("span", { className: "dot", role: "img", "aria-label": "Unread" })] : []),
-      ...(one.pinned ? [make("span", { className: "pin", role: "img", "aria-label": "Pinned", text: "📌" })] : []),
+      ...(isUnread ? [make("span", { className: "dot", role: "img", "aria-label": t("Unread") })] : []),
+      ...(one.pinned ? [make("span", { className: "pin", role: "img", "aria-label": t("Pinned"), text: "📌" })] : []),
       ...pictureOf("icon", one.icon),
       titleOf(one),
       " ",
       timeElement(one.created_at),
-      ...(one.snoozed_until ? [" until ", timeElement(one.snoozed_until, momentInWords)] : []),
+      ...(one.snoozed_until ? [" ", t("until"), " ", timeElement(one.snoozed_until, momentInWords)] : []),
     ],
   });
 }
@@ -2160,15 +2564,15 @@ function actionOf({ id, label, link, answer }, answered, title) {
     return href && make("a", { part: "action", className: "button", href, text: label });
   }
   const isChosen = answered?.action === id;
-  const made = actButton(`answer:${id}`, isChosen ? `✓ ${label}` : label, isChosen ? `Answered: ${label}` : `${label}: ${title}`);
+  const made = actButton(`answer:${id}`, isChosen ? `✓ ${label}` : label, isChosen ? t("Answered: {label}", { label }) : t("{label}: {title}", { label, title }));
   made.disabled = Boolean(answered);
   return made;
 }
 
 function digestOf({ count = 1, title }, parts) {
   if (count < 2) return [];
-  const label = parts ? "Hide them" : `Show all ${count}`;
-  const made = actButton("parts", label, `${label}: ${title}`);
+  const label = parts ? t("Hide them") : t("Show all {n}", { n: count });
+  const made = actButton("parts", label, t("{label}: {title}", { label, title }));
   made.setAttribute("aria-expanded", String(Boolean(parts)));
   return [made, ...(parts ? [make("ul", { className: "parts plain", children: parts.items.map(partOf) })] : [])];
 }
@@ -2179,7 +2583,7 @@ function partOf(one) {
 }
 
 function menuButton(one, isOpen) {
-  const made = actButton("menu", "⋯", `Menu: ${one.title}`);
+  const made = actButton("menu", "⋯", t("Menu: {title}", { title: one.title }));
   made.classList.add("menu-button");
   made.setAttribute("aria-expanded", String(isOpen));
   return made;
@@ -2193,7 +2597,7 @@ function menuOf(one) {
 /** Return a button that says by `act` what it is for; the list hears it. */
 function actButton(act, label, name) {
   const made = make("button", { part: "button", type: "button", className: "quiet", text: label, "data-act": act });
-  if (name) made.setAttribute("aria-label", name);
+  if (name) showText(made, name, "aria-label");
   return made;
 }
 
@@ -2486,6 +2890,7 @@ function differs(ways, others) {
 
 
 const TYPES = "/api/notifications/types";
+const WAYS = { push: t("push"), email: t("email") };
 const NIGHT = { from: "22:00", to: "07:00" };
 
 class PreferencesForm {
@@ -2528,12 +2933,12 @@ class PreferencesForm {
   }
 
   async #do(action) {
-    this.#$("preferences-error").textContent = this.#$("preferences-told").textContent = "";
+    for (const id of ["preferences-error", "preferences-told"]) showText(this.#$(id), "");
     try {
       await action();
     } catch (error) {
       if (error.status === 404) this.#hide();
-      else this.#$("preferences-error").textContent = messageOfError(error);
+      else showText(this.#$("preferences-error"), errorInWords(error));
     }
   }
 
@@ -2552,7 +2957,7 @@ class PreferencesForm {
 
   async #save() {
     this.#show(await this.#client.inbox.setPreferences(chosenPreferences(this.#kept, this.#shownTypes, this.#form())));
-    this.#$("preferences-told").textContent = "Saved";
+    showText(this.#$("preferences-told"), t("Saved"));
   }
 
   get #shownTypes() {
@@ -2561,7 +2966,7 @@ class PreferencesForm {
 
   #edited() {
     this.#isEdited = true;
-    this.#$("preferences-told").textContent = "";
+    showText(this.#$("preferences-told"), "");
     this.#showQuiet();
   }
 
@@ -2624,8 +3029,8 @@ class PreferencesForm {
 
 function typeRow({ type, title, description }) {
   const told = make("th", { scope: "row", text: title, children: description ? [make("span", { className: "hint", text: description })] : [] });
-  const boxes = ["push", "email"].map((name) =>
-    make("td", { children: [make("input", { type: "checkbox", name, "aria-label": `${title}: ${name}` })] }));
+  const boxes = Object.entries(WAYS).map(([name, way]) =>
+    make("td", { children: [make("input", { type: "checkbox", name, "aria-label": t("{title}: {way}", { title, way }) })] }));
   return make("tr", { "data-type": type, children: [told, ...boxes] });
 }
 
@@ -2642,17 +3047,17 @@ const SEARCH_MS = 200;
 // As in the style: here the panel takes the whole screen, and nothing behind it is reached.
 const NARROW = matchMedia("(max-width: 30rem)");
 const DONE = {
-  read: "Marked as read",
-  unread: "Marked as unread",
-  archive: "Archived",
-  unarchive: "Moved to the inbox",
-  snooze: "Snoozed",
-  unsnooze: "Back in the inbox",
-  pin: "Pinned",
-  unpin: "Unpinned",
-  delete: "Deleted",
+  read: t("Marked as read"),
+  unread: t("Marked as unread"),
+  archive: t("Archived"),
+  unarchive: t("Moved to the inbox"),
+  snooze: t("Snoozed"),
+  unsnooze: t("Back in the inbox"),
+  pin: t("Pinned"),
+  unpin: t("Unpinned"),
+  delete: t("Deleted"),
 };
-const NOTHING = { inbox: "You have read it all.", unread: "Nothing is unread." };
+const NOTHING = { inbox: t("You have read it all."), unread: t("Nothing is unread.") };
 
 /**
  * Shows the inbox with its counts. `label` is its title; with `bell` it is a bell that opens the panel. Its content
@@ -2727,7 +3132,7 @@ class InboxElement extends RealtimeElement {
   }
 
   #begin(client) {
-    setText(this.#$("inbox-title"), this.getAttribute("label") || "Notifications");
+    showText(this.#$("inbox-title"), this.getAttribute("label") || t("Notifications"));
     this.#$("inbox-words").value = this.#query = "";
     this.#store.search("");
     this.#store.clear();
@@ -2751,7 +3156,7 @@ class InboxElement extends RealtimeElement {
   }
 
   #announce(notification) {
-    if (!notification.muted) setText(this.#$("announcement"), `New notification: ${notification.title}`);
+    if (!notification.muted) showText(this.#$("announcement"), t("New notification: {title}", { title: notification.title }));
     this.dispatchEvent(new CustomEvent("rt-notification", { detail: notification, bubbles: true, composed: true }));
   }
 
@@ -2786,11 +3191,11 @@ class InboxElement extends RealtimeElement {
 
   /** Do what the user asked for; show what went wrong. */
   async #do(action) {
-    setText(this.#$("inbox-error"), "");
+    showText(this.#$("inbox-error"), "");
     try {
       await action();
     } catch (error) {
-      setText(this.#$("inbox-error"), messageOfError(error));
+      showText(this.#$("inbox-error"), errorInWords(error));
     }
   }
 
@@ -2848,14 +3253,14 @@ class InboxElement extends RealtimeElement {
 
   async #act(verb, what) {
     const { changed, undo } = await this.#ask(verb, what);
-    const told = what.ids ? DONE[verb] : `${DONE[verb]}: ${changed}`;
-    this.#tell(changed ? told : "Nothing to change", undo);
+    const told = what.ids ? DONE[verb] : t("{done}: {changed}", { done: DONE[verb], changed });
+    this.#tell(changed ? told : t("Nothing to change"), undo);
     await this.#changed();
   }
 
   async #takeBack() {
     const { changed } = await this.#ask("undo", { undo: this.#undo });
-    this.#tell(changed ? "Undone" : "It was changed since, and stays as it is");
+    this.#tell(changed ? t("Undone") : t("It was changed since, and stays as it is"));
     await this.#changed();
   }
 
@@ -2888,7 +3293,7 @@ class InboxElement extends RealtimeElement {
   #tell(text, undo = null) {
     const hadFocus = this.#$("inbox-toast").contains(this.shadowRoot.activeElement);
     this.#undo = undo;
-    this.#$("toast-text").textContent = text;
+    showText(this.#$("toast-text"), text);
     this.#$("undo").hidden = !undo;
     this.#$("inbox-toast").hidden = !text;
     if (hadFocus) this.#$(text ? "toast-close" : "inbox-title").focus();
@@ -2910,7 +3315,7 @@ class InboxElement extends RealtimeElement {
     if (!isLoaded) return;
     const items = this.#store.list(tab);
     this.#rows.show(items);
-    setText(this.#$("inbox-empty"), this.#query ? "No title has these words." : (NOTHING[tab] ?? "Nothing here."));
+    showText(this.#$("inbox-empty"), this.#query ? t("No title has these words.") : (NOTHING[tab] ?? t("Nothing here.")));
     this.#$("inbox-empty").hidden = items.length > 0;
     this.#$("more").hidden = this.#store.next(tab) === null;
     this.#tellSeen(items);
@@ -2920,14 +3325,16 @@ class InboxElement extends RealtimeElement {
   #drawCounts() {
     const { unread, unseen } = this.#store.counts;
     if (this.#hasBell) {
-      setText(this.#$("unseen-badge"), String(unseen));
+      showText(this.#$("unseen-badge"), unseen);
       this.#$("unseen-badge").hidden = unseen === 0;
-      setText(this.#$("bell-name"), unseen ? ` new, ${unread} unread notifications` : `Notifications, ${unread} unread`);
+      const name = unseen ? tn(unread, "{unseen} new, {n} unread notification", "{unseen} new, {n} unread notifications", { unseen })
+        : t("Notifications, {unread} unread", { unread });
+      showText(this.#$("bell"), name, "aria-label");
     }
-    setText(this.#$("unread-badge"), String(unread));
+    showText(this.#$("unread-badge"), unread);
     this.#$("unread-badge").hidden = unread === 0;
-    setText(this.#$("inbox-count"), `${unread} unread`);
-    this.#tabs.label("unread", unread ? `Unread ${unread}` : "Unread");
+    showText(this.#$("inbox-count"), t("{unread} unread", { unread }));
+    this.#tabs.label("unread", unread ? t("Unread {unread}", { unread }) : t("Unread"));
     this.#$("read-all").disabled = unread === 0;
     this.dispatchEvent(new CustomEvent("rt-counts", { detail: { unread, unseen }, bubbles: true, composed: true }));
   }
@@ -3011,14 +3418,16 @@ class SnapshotElement extends HTMLElement {
       this.#snapshot = snapshot;
     }
     if (this.#snapshot) this.#drawing.show(this.#snapshot, this.skew);
+    followLanguage(this.shadowRoot);
   }
 
   disconnectedCallback() {
+    unfollowLanguage(this.shadowRoot);
     this.#drawing.stop();
   }
 
   attributeChangedCallback() {
-    setText(this.#title, this.getAttribute("label") ?? "");
+    this.#title.textContent = this.getAttribute("label") ?? "";
   }
 }
 
@@ -3062,8 +3471,13 @@ const MOST_NESTED = 3;
 const LONG_TEXT = 200;
 const FORMATS = { date: "date", uri: "url", email: "email" };
 
-/** A fault that is seen before anything is sent; the message begins with the path of the field. */
-class FieldFault extends Error {}
+/** A fault of the field at a path that is seen before anything is sent. */
+class FieldFault extends ToldError {
+  constructor(path, text) {
+    super(text);
+    this.path = path;
+  }
+}
 
 /** The base: a label, an input, a hint and an error. A path is that of the fault in an answer, such as "size.width". */
 class Field {
@@ -3086,21 +3500,25 @@ class Field {
     input.id = this.id;
     input.setAttribute("aria-describedby", `${this.id}-error`);
     if (this.isRequired) input.setAttribute("aria-required", "true");
-    const more = this.isRequired ? [] : [make("span", { className: "optional", text: "optional" })];
+    const more = this.isRequired ? [] : [make("span", { className: "optional", text: t("optional") })];
     const label = make("label", { for: this.id, children: [nameInWords(this.name), " ", ...more] });
     const about = this.schema.description ? [make("p", { className: "hint", text: this.schema.description })] : [];
     this.node = make("div", { className: "field", children: [label, ...about, input, this.error] });
   }
 
   clearError() {
-    setText(this.error, "");
+    showText(this.error, "");
     this.input?.removeAttribute("aria-invalid");
   }
 
-  /** Show a fault whose text begins with the path: the label takes its place. */
-  showError(fault) {
+  /** Return a fault of the server's, which begins with the path: the label takes its place. */
+  inWords(fault) {
     const told = fault.startsWith(this.path) ? fault.slice(this.path.length).replace(/^\[(\d+)\]/, (_, at) => ` ${Number(at) + 1}`) : ` ${fault}`;
-    setText(this.error, `${nameInWords(this.name)}${told}`);
+    return `${nameInWords(this.name)}${told}`;
+  }
+
+  showError(text) {
+    showText(this.error, text);
     this.input?.setAttribute("aria-invalid", "true");
   }
 
@@ -3114,12 +3532,15 @@ class TextField extends Field {
   constructor(path, name, schema, options) {
     super(path, name, schema, options);
     const { default: value, maxLength, examples, format } = schema;
+    const { isRequired } = this;
     const isLong = maxLength > LONG_TEXT || schema.contentMediaType !== undefined;
     const input = isLong
       ? make("textarea", { rows: 4 })
       : make("input", { type: FORMATS[format] ?? "text", autocomplete: "off", spellcheck: "false" });
-    if (examples?.length) input.placeholder = String(examples[0]);
-    if (typeof value === "string") input.value = value;
+    const [example = ""] = examples ?? [];
+    // A field that may be left out only shows one.
+    if (!isRequired) input.placeholder = String(example);
+    input.value = typeof value === "string" ? value : isRequired ? String(example) : "";
     this.frame(input);
   }
 
@@ -3136,12 +3557,13 @@ class NumberField extends Field {
     const bounds = { min: schema.minimum, max: schema.maximum };
     const known = Object.fromEntries(Object.entries(bounds).filter(([, bound]) => bound !== undefined));
     const input = make("input", { type: "number", step: isWhole ? 1 : "any", inputmode: isWhole ? "numeric" : "decimal", ...known });
-    if (typeof schema.default === "number") input.value = schema.default;
+    const proposed = schema.default ?? (this.isRequired ? schema.examples?.[0] : undefined);
+    if (typeof proposed === "number") input.value = proposed;
     this.frame(input);
   }
 
   read() {
-    if (this.input.validity.badInput) throw new FieldFault(`${this.path} must be a number`);
+    if (this.input.validity.badInput) throw new FieldFault(this.path, t("{name} must be a number", { name: nameInWords(this.name) }));
     return this.input.value === "" ? undefined : Number(this.input.value);
   }
 }
@@ -3165,7 +3587,7 @@ class ChoiceField extends Field {
   constructor(path, name, schema, options) {
     super(path, name, schema, options);
     this.values = schema.enum ?? [schema.const];
-    const none = this.isRequired && schema.default === undefined ? [] : [make("option", { value: "", text: "as usual" })];
+    const none = this.isRequired && schema.default === undefined ? [] : [make("option", { value: "", text: t("as usual") })];
     const shown = this.values.map((value, at) => make("option", { value: at, text: String(value) }));
     const input = make("select", { children: [...(schema.default === undefined ? none : []), ...shown] });
     if (schema.default !== undefined) input.value = String(this.values.indexOf(schema.default));
@@ -3191,7 +3613,7 @@ class ChoicesField extends Field {
       return { box, value };
     });
     const labels = this.boxes.map(({ box, value }) => make("label", { className: "check", children: [box, make("span", { text: String(value) })] }));
-    const hint = this.#isTouched ? [] : [make("p", { className: "hint", text: "None chosen: as usual." })];
+    const hint = this.#isTouched ? [] : [make("p", { className: "hint", text: t("None chosen: as usual.") })];
     this.input = make("fieldset", {
       id: this.id, tabindex: -1, "aria-describedby": `${this.id}-error`,
       children: [make("legend", { text: nameInWords(name) }), ...hint, make("div", { className: "choices", children: labels })],
@@ -3208,7 +3630,7 @@ class ChoicesField extends Field {
 class LinesField extends Field {
   constructor(path, name, schema, options) {
     super(path, name, schema, options);
-    const input = make("textarea", { rows: 4, spellcheck: "false", placeholder: "one a line" });
+    const input = make("textarea", { rows: 4, spellcheck: "false", placeholder: t("one a line") });
     if (Array.isArray(schema.default)) input.value = schema.default.join("\n");
     this.frame(input);
   }
@@ -3219,7 +3641,7 @@ class LinesField extends Field {
     const { type } = this.schema.items ?? {};
     if (type !== "integer" && type !== "number") return lines;
     return lines.map((line, at) => {
-      if (line === "" || !Number.isFinite(Number(line))) throw new FieldFault(`${this.path}[${at}] must be a number`);
+      if (line === "" || !Number.isFinite(Number(line))) throw new FieldFault(this.path, t("{name} must be a number", { name: joined([nameInWords(this.name), at + 1], " ") }));
       return Number(line);
     });
   }
@@ -3240,7 +3662,7 @@ class JsonField extends Field {
     try {
       return JSON.parse(text);
     } catch {
-      throw new FieldFault(`${this.path} must be JSON`);
+      throw new FieldFault(this.path, t("{name} must be JSON", { name: nameInWords(this.name) }));
     }
   }
 }
@@ -3255,7 +3677,7 @@ class ObjectField extends Field {
       return [one, fieldOf(at, inner, { root, depth: depth + 1, isRequired: required.has(one), name: one })];
     }));
     const nodes = [...this.fields.values()].map(({ node }) => node);
-    if (!nodes.length) nodes.push(make("p", { className: "hint", text: "It takes no parameters." }));
+    if (!nodes.length) nodes.push(make("p", { className: "hint", text: t("It takes no parameters.") }));
     this.node = path
       ? make("fieldset", { className: "object", children: [make("legend", { text: nameInWords(name) }), ...nodes, this.error] })
       : make("div", { className: "fields", children: nodes });
@@ -3344,13 +3766,13 @@ class SubmitElement extends RealtimeElement {
 
   build() {
     const choice = make("select", { id: "kind", on: { change: () => this.#choose() } });
-    const kind = make("div", { className: "field", children: [make("label", { for: "kind", text: "Kind of work" }), choice] });
-    const note = make("p", { className: "hint", text: "Loading …" });
+    const kind = make("div", { className: "field", children: [make("label", { for: "kind", text: t("Kind of work") }), choice] });
+    const note = make("p", { className: "hint", text: t("Loading …") });
     const body = make("div", { className: "fields" });
     const many = make("input", { type: "checkbox", id: "several", on: { change: () => this.#showSeveral() } });
-    const several = make("label", { className: "check", children: [many, make("span", { text: "Several at once, as a batch" })] });
+    const several = make("label", { className: "check", children: [many, make("span", { text: t("Several at once, as a batch") })] });
     const error = make("p", { id: "submit-error", className: "error", role: "alert" });
-    const button = make("button", { id: "submit-task", part: "submit", className: "main", type: "submit", text: "Submit" });
+    const button = make("button", { id: "submit-task", part: "submit", className: "main", type: "submit", text: t("Submit") });
     button.disabled = true;
     several.hidden = kind.hidden = true;
     const form = make("form", {
@@ -3376,7 +3798,7 @@ class SubmitElement extends RealtimeElement {
     } catch (error) {
       if (signal.aborted) return;
       button.disabled = true;
-      setText(note, messageOfError(error));
+      showText(note, errorInWords(error));
       note.hidden = false;
     }
   }
@@ -3389,7 +3811,7 @@ class SubmitElement extends RealtimeElement {
     kind.hidden = this.#kinds.length < 2 || this.hasAttribute("only");
     button.disabled = !this.#kinds.length;
     note.hidden = this.#kinds.length > 0;
-    setText(note, "No kind of work is known here yet.");
+    showText(note, t("No kind of work is known here yet."));
     if (this.#kinds.length) this.#choose();
   }
 
@@ -3405,7 +3827,7 @@ class SubmitElement extends RealtimeElement {
     several.hidden = !this.#severalName;
     many.checked = false;
     note.hidden = workers > 0 && !paused;
-    setText(note, paused ? "This kind is paused: tasks wait until it goes on." : "No worker has this kind just now: tasks wait for one.");
+    showText(note, paused ? t("This kind is paused: tasks wait until it goes on.") : t("No worker has this kind just now: tasks wait for one."));
     this.#showSeveral();
     this.#showErrors([]);
   }
@@ -3427,7 +3849,7 @@ class SubmitElement extends RealtimeElement {
       this.#several = listField(this.#severalName, { title: nameInWords(this.#severalName) }, single.input.value);
       single.node.before(this.#several.node);
     }
-    setText(button, many.checked ? "Submit batch" : "Submit");
+    showText(button, many.checked ? t("Submit batch") : t("Submit"));
   }
 
   async #submit(event) {
@@ -3454,14 +3876,14 @@ class SubmitElement extends RealtimeElement {
     const name = this.#severalName;
     const { [name]: _, ...common } = this.#field.read() ?? {};
     const values = this.#several.read();
-    if (!values.length) throw new FieldFault(`${name} is required`);
+    if (!values.length) throw new FieldFault(name, t("{name} is required", { name: nameInWords(name) }));
     return this.client.submitBatch(this.#kind.kind, values.map((value) => ({ [name]: value })), { params: common });
   }
 
   #showFailed(error) {
-    const faults = error instanceof FieldFault ? [error.message] : error.status === 422 ? error.errors : [];
+    const faults = error instanceof FieldFault ? [error] : error.status === 422 ? error.errors : [];
     if (faults?.length) this.#showErrors(faults);
-    else setText(this.#parts.error, messageOfError(error));
+    else showText(this.#parts.error, errorInWords(error));
   }
 
   /** Show each fault at its field; those of no field stand above the button. */
@@ -3470,12 +3892,13 @@ class SubmitElement extends RealtimeElement {
     this.#several?.clearError();
     const rest = [];
     for (const fault of faults) {
-      const told = fault.replace(DESCRIBED, "");
+      const isOwn = fault instanceof FieldFault;
+      const told = isOwn ? fault.path : fault.replace(DESCRIBED, "");
       const field = this.#fieldFor(told);
-      if (field) field.showError(told);
-      else rest.push(nameInWords(told));
+      if (field) field.showError(isOwn ? fault.text : field.inWords(told));
+      else rest.push(isOwn ? fault.text : nameInWords(told));
     }
-    setText(this.#parts.error, rest.join("; "));
+    showText(this.#parts.error, joined(rest, t("; ")));
     this.shadowRoot.querySelector("[aria-invalid=true]")?.focus();
   }
 
@@ -3491,7 +3914,11 @@ class SubmitElement extends RealtimeElement {
 const SVG = "http://www.w3.org/2000/svg";
 const [WIDTH, HEIGHT] = [640, 220];
 const EDGE = { left: 44, right: 12, top: 10, bottom: 22 };
-const AVERAGES = { 3: "Average of 3 months", 12: "Average of 12 months" };
+const AVERAGES = [3, 12];
+const DECISIONS = { buy: t("BUY"), hold: t("HOLD"), sell: t("SELL") };
+const SCORES = {
+  market: t("Market"), fundamentals: t("Fundamentals"), news: t("News"), social: t("Social"), balance: t("Balance"),
+};
 const GRID_LINES = 4;
 
 /** Return the node of a result; null if it is none of an analysis. */
@@ -3505,31 +3932,33 @@ function drawAnalysis(result) {
 }
 
 function headOf({ decision, summary, confidence }) {
-  const badge = make("strong", { className: "decision", text: decision.toUpperCase(), "data-decision": decision });
-  const sure = confidence === undefined ? [] : [make("span", { className: "muted", text: `${percent(confidence)} confident` })];
+  const badge = make("strong", { className: "decision", text: DECISIONS[decision] ?? decision.toUpperCase(), "data-decision": decision });
+  const sure = confidence === undefined ? [] : [make("span", { className: "muted", text: t("{share} confident", { share: percentOf(confidence) }) })];
   const head = make("p", { className: "decision-line", children: [badge, " ", ...sure] });
   return make("div", { children: [head, ...(summary ? [make("p", { text: summary })] : [])] });
 }
 
 function svg(tag, attributes = {}, ...children) {
   const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
+  for (const [name, value] of Object.entries(attributes)) showText(made, value, name);
+  made.append(...children.map(nodeOf));
   return made;
 }
 
 function chartOf({ symbol, prices }) {
   const closes = prices.map(([, price]) => price);
-  const lines = Object.keys(AVERAGES).map((months) => movingAverage(closes, Number(months)));
+  const lines = AVERAGES.map((months) => movingAverage(closes, months));
   const scale = scaleOf(closes);
   const first = prices[0], last = prices.at(-1);
-  const told = `${symbol}: from ${first[1]} USD in ${first[0].slice(0, 7)} to ${last[1]} USD in ${last[0].slice(0, 7)}`;
+  const told = t("{symbol}: from {low} in {since} to {high} in {until}", {
+    symbol, low: dollars(first[1]), since: first[0].slice(0, 7), high: dollars(last[1]), until: last[0].slice(0, 7),
+  });
   const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": told, class: "chart" },
     ...gridOf(scale), ...yearsOf(prices, scale),
     svg("path", { class: "price-area", d: areaOf(closes, scale) }),
     svg("path", { class: "price", d: pathOfLine(closes, scale) }),
     ...lines.map((line, index) => svg("path", { class: `average average-${index}`, d: pathOfLine(line, scale) })));
-  const names = ["Price [USD]", ...Object.values(AVERAGES)];
+  const names = [t("Price [USD]"), ...AVERAGES.map((n) => t("Average of {n} months", { n }))];
   const keys = ["price", "average-0", "average-1"].map((name, index) =>
     make("li", { className: name, text: names[index] }));
   return make("figure", { children: [drawing, make("ul", { className: "legend", children: keys })] });
@@ -3568,7 +3997,7 @@ function areaOf(values, scale) {
 function gridOf({ most, y }) {
   return Array.from({ length: GRID_LINES + 1 }, (_, index) => (most / GRID_LINES) * index).flatMap((value) => [
     svg("line", { class: "grid", x1: EDGE.left, x2: WIDTH - EDGE.right, y1: y(value), y2: y(value) }),
-    svg("text", { x: EDGE.left - 6, y: y(value) + 4, "text-anchor": "end" }, String(Number(value.toPrecision(3)))),
+    svg("text", { x: EDGE.left - 6, y: y(value) + 4, "text-anchor": "end" }, numberOf(value, { maximumSignificantDigits: 3 })),
   ]);
 }
 
@@ -3587,27 +4016,27 @@ function scoresOf({ scores, balance }) {
     bar.style.width = `${Math.min(Math.abs(score), 1) * 50}%`;
     bar.style.left = score < 0 ? `${50 - Math.min(-score, 1) * 50}%` : "50%";
     const track = make("span", { className: "score-track", "aria-hidden": true, children: [bar] });
-    const told = `${score > 0 ? "+" : ""}${score.toFixed(2)}`;
-    return make("li", { children: [make("span", { text: nameInWords(name) }), track, make("span", { className: "score", text: told })] });
+    const told = numberOf(score, { minimumFractionDigits: 2, maximumFractionDigits: 2, signDisplay: "exceptZero" });
+    return make("li", { children: [make("span", { text: SCORES[name] ?? nameInWords(name) }), track, make("span", { className: "score", text: told })] });
   });
-  return make("ul", { className: "scores", "aria-label": "Scores, from -1 against to +1 for buying", children: drawn });
+  return make("ul", { className: "scores", "aria-label": t("Scores, from -1 against to +1 for buying"), children: drawn });
 }
 
 function factsOf({ last_price: price, volatility, max_drawdown: fall, position_size: size, market }) {
   const facts = [
-    ["Last price", price === undefined ? null : `${price} USD`],
-    ["Volatility", volatility === undefined ? null : `${percent(volatility)} a year`],
-    ["Deepest fall", fall === undefined ? null : percent(fall)],
-    ["At most", size === undefined ? null : `${percent(size)} of the capital`],
-    ["RSI of 14 months", market?.rsi_14 ?? null],
+    [t("Last price"), price === undefined ? null : dollars(price)],
+    [t("Volatility"), volatility === undefined ? null : t("{share} a year", { share: percentOf(volatility) })],
+    [t("Deepest fall"), fall === undefined ? null : percentOf(fall)],
+    [t("At most"), size === undefined ? null : t("{share} of the capital", { share: percentOf(size) })],
+    [t("RSI of {n} months", { n: 14 }), market?.rsi_14 ?? null],
   ];
   const drawn = facts.filter(([, told]) => told !== null).map(([name, told]) =>
-    make("div", { children: [make("dt", { text: name }), make("dd", { text: String(told) })] }));
+    make("div", { children: [make("dt", { text: name }), make("dd", { text: told })] }));
   return make("dl", { className: "facts", children: drawn });
 }
 
-function percent(share) {
-  return `${Math.round(share * 100)} %`;
+function dollars(price) {
+  return t("{price} USD", { price });
 }
 
 setResultView("analysis", drawAnalysis);
@@ -3621,4 +4050,4 @@ for (const [name, element] of Object.entries(ELEMENTS)) {
   if (!customElements.get(name)) customElements.define(name, element);
 }
 
-export { BatchElement, InboxElement, STATUS_ICONS, SnapshotElement, SubmitElement, TaskElement, agoInWords, drawAnalysis, messageOfError, setResultView };
+export { BatchElement, InboxElement, Message, STATUS_ICONS, SnapshotElement, SubmitElement, TaskElement, ToldError, addMessages, ago, agoInWords, catalogueOf, chosenLanguage, clockOf, drawAnalysis, errorInWords, followLanguage, followReader, joined, languageOf, languages, lengthOf, make, messageOfError, momentInWords, numberOf, percentOf, progressOf, readMarks, relativeTo, roughly, sentence, setLanguage, setResultView, showText, statusInWords, t, tn, wordsIn };

@@ -45,7 +45,7 @@ def log_in(page: Page, user: str) -> None:
 
 def expect_live(page: Page) -> None:
     """Wait until the page has its connection, and its form."""
-    expect(page.locator("#link-state")).to_have_text("Live")
+    expect(page.locator("#link-state")).to_have_attribute("data-state", "online")
     expect(page.locator("#submit-task")).to_be_enabled()
 
 

@@ -112,7 +112,7 @@ def test_schedules_of_all_users_are_run_switched_and_deleted(operator: Operator)
     before = read()[0]
     operator.open("schedules")
     row = page.locator("tbody tr", has_text=user)
-    expect(row).to_contain_text("every 1 h")
+    expect(row).to_contain_text("every 1h")
     operator.press(f"Switch off: hourly of {user}", row)
     operator.told("hourly is off.")
     expect(row.locator("[data-title=Next]")).to_have_text("off")

@@ -76,10 +76,10 @@ def test_package_has_what_a_program_needs_and_no_more(js_package: Path) -> None:
     """It was packed from the sources alone: the modules are those that the server serves."""
     installed = js_package / "node_modules" / "tornado-rt-client"
     assert sorted(one.name for one in installed.iterdir()) == [
-        *("LICENSE", "README.md", "package.json"),
+        *("LICENSE", "README.md", "locales", "package.json"),
         *("rt-client.d.ts", "rt-client.js", "rt-elements.d.ts", "rt-elements.js"),
     ]
-    for name in ("rt-client.js", "rt-elements.js"):
+    for name in ("rt-client.js", "rt-elements.js", "locales/zh-CN.js"):
         assert (installed / name).read_bytes() == (STATIC / name).read_bytes(), "run build.mjs"
     assert json.loads((installed / "package.json").read_text())["version"] == __version__
 

@@ -364,11 +364,21 @@ def test_tabs_share_the_sign_in_and_show_the_same(page: Page, faults: list[str])
     faults[:] = [one for one in faults if "401" not in one]
 
 
+def test_form_proposes_what_it_needs(page: Page) -> None:
+    """It can be submitted as it is."""
+    log_in(page, "carol")
+    expect(page.locator("#param-symbol")).to_have_value("AAPL")
+    page.click("#submit-task")
+    expect(page.locator("#view [part=title]")).to_have_text("AAPL")
+    expect(status_of(page)).to_have_text("completed")
+
+
 def test_form_says_in_words_what_is_wrong_at_each_field(page: Page, faults: list[str]) -> None:
     log_in(page, "carol")
     page.get_by_label("news").check()
     page.get_by_label("news").uncheck()
     page.fill("#param-research_depth", "9")
+    page.fill("#param-symbol", "")
     page.click("#submit-task")
     errors = {
         "symbol": "Symbol must have 1 to 64 characters",
@@ -395,5 +405,5 @@ def test_progress_is_in_the_title(page: Page) -> None:
     page.evaluate(f"{titles}.observe(document.querySelector('title'), {{ childList: true }})")
     submit(page, "MSFT")
     expect(status_of(page)).to_have_text("completed")
-    assert any(re.search(r"\d+ % MSFT · tornado_rt", one) for one in page.evaluate("titles"))
+    assert any(re.search(r"\d+% MSFT · tornado_rt", one) for one in page.evaluate("titles"))
     expect(page).to_have_title(re.compile(r"^(\(\d+\) )?tornado_rt$"))

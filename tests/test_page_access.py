@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from tests.browsing import PHONE, ask, chromium, expect_live, status_of
 from tests.conftest import ServerProcess
 from tests.elements import submit
+from tests.languages import serious_faults
 
 WIDE = {"width": 1280, "height": 900}
-SERIOUS = {"serious", "critical"}
 
 
 @pytest.fixture(scope="module")
@@ -21,18 +20,6 @@ def browser() -> Iterator[Browser]:
     """Headless Chromium of the system."""
     with chromium() as browser:
         yield browser
-
-
-def serious_faults(page: Page) -> list[Any]:
-    """Return the serious faults: the rule, and the elements."""
-    # Wait until everything has faded in before measuring it.
-    page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished))")
-    found = Axe().run(page).response["violations"]
-    return [
-        (one["id"], [node["target"] for node in one["nodes"]])
-        for one in found
-        if one["impact"] in SERIOUS
-    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -57,6 +44,7 @@ def test_page_has_no_serious_fault_of_accessibility(
     page.click("#login")
     expect_live(page)
     expect(page.locator("#tasks-empty")).to_have_text("You have no tasks yet.")
+    page.fill("#param-symbol", "")
     page.click("#submit-task")
     expect(page.locator("#param-symbol-error")).not_to_have_text("")
     assert serious_faults(page) == []

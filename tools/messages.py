@@ -1,12 +1,14 @@
 """`make messages`: bring the built-in catalogue up to date with the code.
 
-The messages of the pages and elements are found by `tools/messages_js.py`.
+The messages of the pages and elements, and the modules that are made for them, are those of
+`tools/messages_js.py`.
 """
 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tools import messages_js
 from tornado_rt.locales.catalogue import BUILT_IN, SUFFIX
 from tornado_rt.locales.extraction import Found, find_all, find_marked, find_said, update
 
@@ -35,7 +37,9 @@ def _files_of(*folders: str) -> Iterator[Path]:
 def main() -> int:
     """Write all catalogues, say what is not translated, and return the exit status."""
     found = find_messages()
-    left = [(file, one) for file in catalogues() for one in update(file, found)]
+    others = [messages_js.first(one) for one in messages_js.messages()]
+    messages_js.main()
+    left = [(file, one) for file in catalogues() for one in update(file, found, others)]
     for file, one in left:
         sys.stdout.write(f"{file.name}: no text for {one!r}\n")
     return 1 if left else 0

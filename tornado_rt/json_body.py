@@ -26,6 +26,7 @@ from tornado_rt.work.params.faults import (
     and_more,
     listed,
 )
+from tornado_rt.work.params.reading import EXAMPLES as EXAMPLES
 from tornado_rt.work.params.reading import MOST_ITEMS as MOST_ITEMS
 from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import cut

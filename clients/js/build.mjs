@@ -4,10 +4,11 @@
  *     node build.mjs [FOLDER]
  *
  * FOLDER is the `static` of the repository by default; `npm pack` builds into the package itself. A part is
- * put in after those that it imports. Nothing is renamed, so that no two parts may declare the same name.
+ * put in after those that it imports. Nothing is renamed, so that no two parts may declare the same name. The
+ * languages stay files of their own, in `locales`: only who reads one loads it.
  */
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -61,3 +62,6 @@ const folder = resolve(process.argv[2] ?? join(HERE, "../../static"));
 for (const [name, entry] of Object.entries(MODULES)) {
   writeFileSync(join(folder, name), build(entry));
 }
+const LOCALES = join(HERE, "src/locales");
+mkdirSync(join(folder, "locales"), { recursive: true });
+for (const name of readdirSync(LOCALES)) copyFileSync(join(LOCALES, name), join(folder, "locales", name));

@@ -21,6 +21,8 @@ export type Token = string | (() => string | Promise<string>);
 export interface ClientOptions {
   token?: Token;
   transport?: "auto" | "socket" | "stream";
+  /** The language of what the server tells in words, such as "zh-CN"; else that of the browser, or the server's. */
+  locale?: string;
   share?: boolean;
   WebSocket?: unknown;
   fetch?: typeof fetch;

@@ -9,7 +9,7 @@ import attrs
 
 from tornado_rt import work
 from tornado_rt.bounds import OutOfBounds, name_of, number_of
-from tornado_rt.json_body import MOST_ITEMS
+from tornado_rt.json_body import EXAMPLES, MOST_ITEMS
 from tornado_rt.work.attempts.lessons import Outline, key_of
 from tornado_rt.work.texts import phrase, stored_phrase
 
@@ -60,7 +60,7 @@ class TaskParams:
 class AnalysisParams:
     """The parameters of an analysis; `research_depth` from 1 (quick) to 5 (full)."""
 
-    symbol: str = attrs.field(validator=name_of(MAX_SYMBOL))
+    symbol: str = attrs.field(validator=name_of(MAX_SYMBOL), metadata={EXAMPLES: ["AAPL"]})
     analysts: list[Analyst] = attrs.field(
         factory=_usual_analysts, validator=_check_analysts, metadata=EACH_ONCE
     )

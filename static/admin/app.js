@@ -1,17 +1,20 @@
 /** The operator's page: who is signed in, which view is shown, and how it stays true. */
 
+import { Client } from "../rt-client.js";
+import { addMessages, joined, showText, t } from "../rt-elements.js";
+import { LanguageChoice, shownLanguage } from "../js/language.js";
+import { BASE, Session } from "../js/session.js";
 import { readHash, hashOf } from "./address.js";
 import { tellError, wordsOf } from "./asking.js";
 import { $, h, listen, show } from "./dom.js";
 import { clock, number } from "./format.js";
 import { Live } from "./live.js";
-import { Session } from "./session.js";
 import { gate } from "./gate.js";
 import { VIEWS } from "./views.js";
 
 const TICK_MS = 1000;
-const TITLE = "tornado_rt admin";
-const LINK_WORDS = { online: "live", connecting: "connecting …", offline: "offline", closed: "not connected", idle: "" };
+const TITLE = t("tornado_rt admin");
+const LINK_WORDS = { online: t("live"), connecting: t("connecting …"), offline: t("offline"), closed: t("not connected"), idle: "" };
 
 export class App {
   view = null;
@@ -23,6 +26,7 @@ export class App {
   #reachedAt = Date.now();
   #loadedAt = 0;
   #session = new Session(() => this.begin());
+  #language = new LanguageChoice($("#language"), () => this.refresh(), tellError);
   #isDrawing = false;
 
   constructor() {
@@ -50,8 +54,12 @@ export class App {
     setInterval(() => this.#tick(), TICK_MS);
   }
 
-  get client() {
-    return this.#session.client;
+  client = null;
+
+  /** Begin in the language of the operator. */
+  async start() {
+    await this.#language.begin();
+    await this.begin();
   }
 
   /** The server's clock, in milliseconds. */
@@ -66,10 +74,10 @@ export class App {
   /** Find out who is signed in, and show what they may see. */
   async begin() {
     this.live.stop();
-    this.#session.end();
+    this.#endClient();
     this.view = null;
     try {
-      this.user = await this.#session.read();
+      this.user = (await this.#session.find()).user;
       this.#gate = this.user ? await this.#enter() : "out";
     } catch (error) {
       this.#gate = error.status === 401 ? "out" : "error";
@@ -78,7 +86,16 @@ export class App {
     this.route();
   }
 
+  /** Follow nothing more. */
+  #endClient() {
+    this.#language.follow(null);
+    this.client?.close();
+    this.client = null;
+  }
+
   async #enter() {
+    // The elements follow tasks by it.
+    Client.default = this.client = new Client(BASE, { locale: shownLanguage() });
     try {
       this.overview = await this.client.request("GET", "/api/admin/overview");
     } catch (error) {
@@ -87,6 +104,7 @@ export class App {
     }
     this.client.addEventListener("state", () => this.#linkChanged());
     this.live.start(this.client);
+    this.#language.follow(this.client).catch(tellError);
     this.live.load().catch((error) => this.failed(error));
     return "";
   }
@@ -145,7 +163,7 @@ export class App {
     $("#nav").hidden = $("#sign-out").hidden = $("#who").hidden = Boolean(this.#gate);
     $("#sign-out").hidden = !this.user;
     $("#who").textContent = this.user ?? "";
-    document.title = [this.view?.title ?? "Sign in", TITLE].join(" · ");
+    document.title = joined([this.view?.title ?? t("Sign in"), TITLE]);
     if (this.#gate) show($("#view"), gate(this.#gate, { user: this.user, problem: this.#problem }));
     else show($("#view"), this.view.draw());
     if (!this.#gate) this.#drawNav();
@@ -189,11 +207,10 @@ export class App {
     const label = $("#link-state");
     const shown = isAway ? "offline" : this.#gate ? "idle" : state;
     label.dataset.state = shown;
-    if (label.textContent !== LINK_WORDS[shown]) label.textContent = LINK_WORDS[shown];
+    showText(label, LINK_WORDS[shown]);
     const banner = $("#offline");
     banner.hidden = !isAway;
-    const text = isAway ? `The server cannot be reached. This is how things stood at ${clock(this.#reachedAt)}; it comes back by itself.` : "";
-    if (banner.textContent !== text) banner.textContent = text;
+    showText(banner, isAway ? t("The server cannot be reached. This is how things stood at {time}; it comes back by itself.", { time: clock(this.#reachedAt) }) : "");
   }
 
   #tick() {
@@ -213,7 +230,7 @@ export class App {
       await this.#session.signIn(new FormData(event.target).get("token").trim());
       await this.begin();
     } catch (error) {
-      this.#problem = error.status === 401 ? "The server does not take this token: it is wrong, or it has expired." : wordsOf(error);
+      this.#problem = error.status === 401 ? t("The server does not take this token: it is wrong, or it has expired.") : wordsOf(error);
       this.draw();
     }
   }
@@ -229,7 +246,7 @@ export class App {
 
   #leave(gate) {
     this.live.stop();
-    this.#session.end();
+    this.#endClient();
     this.view?.close();
     this.view = this.user = null;
     this.#gate = gate;
@@ -250,5 +267,6 @@ export class App {
   }
 }
 
-const app = new App();
-app.begin();
+// The texts of this page; the elements bring their own.
+addMessages("zh-CN", () => import("./locales/zh-CN.js"));
+new App().start();

@@ -1,5 +1,6 @@
 /** Questions before something is done, and messages after it, with an undo where there is one. */
 
+import { errorInWords, t } from "../rt-elements.js";
 import { $, button, h } from "./dom.js";
 
 const SHOWN_MS = 8000;
@@ -15,7 +16,7 @@ export function ask({ title, body = [], confirm, danger = false }) {
     h("h2", { id: "dialog-title" }, title), body,
     h("div", { class: "actions" },
       h("button", { type: "submit", value: "yes", class: danger ? "danger" : "primary" }, confirm),
-      h("button", { type: "submit", value: "", class: "quiet", formnovalidate: true }, "Keep as it is")));
+      h("button", { type: "submit", value: "", class: "quiet", formnovalidate: true }, t("Keep as it is"))));
   dialog.replaceChildren(form);
   dialog.returnValue = "";
   dialog.showModal();
@@ -36,13 +37,13 @@ export function tell(text, { kind = "done", undo = null, seconds = SHOWN_MS / 10
   const toast = h("div", { class: "toast", "data-kind": kind }, h("p", {}, text));
   const close = () => toast.remove();
   if (undo) {
-    toast.append(button("undo", "Undo", { class: "quiet" }));
+    toast.append(button("undo", t("Undo"), { class: "quiet" }));
     toast.querySelector("[data-act=undo]").addEventListener("click", () => {
       close();
       undo();
     });
   }
-  toast.append(button("close", "✕", { class: "quiet icon", "aria-label": "Close this message" }));
+  toast.append(button("close", "✕", { class: "quiet icon", "aria-label": t("Close this message") }));
   toast.querySelector("[data-act=close]").addEventListener("click", close);
   box.append(toast);
   while (box.children.length > MOST_SHOWN) box.firstElementChild.remove();
@@ -58,9 +59,6 @@ function leaveIn(toast, milliseconds) {
 }
 
 /** Return an error in words. */
-export function wordsOf(error) {
-  const errors = error?.errors?.length ? `: ${error.errors.join("; ")}` : "";
-  return `${error?.detail || error?.title || error?.message || error}${errors}`;
-}
+export const wordsOf = errorInWords;
 
 export const tellError = (error) => tell(wordsOf(error), { kind: "error" });

@@ -1,35 +1,39 @@
 /** Many tasks at once: which are chosen, and what is done with them. */
 
+import { joined, sentence, statusInWords, t, tn } from "../rt-elements.js";
 import { ask, tell } from "./asking.js";
 import { button, h } from "./dom.js";
-import { count, number } from "./format.js";
+import { number } from "./format.js";
 
 const MOST = 1000;
 const PAGE_SIZE = 200;
 
 // The states that each verb takes, and what it says before and after.
 export const VERBS = {
-  retry: { states: ["failed", "dead", "cancelled"], label: "Retry", done: "run again", note: "They get all their attempts again." },
-  cancel: { states: ["queued", "delayed", "processing"], label: "Cancel", done: "cancelled", danger: true, note: "Those that wait can be put back for a few seconds; those that run are stopped." },
-  discard: { states: ["failed", "dead"], label: "Discard", done: "discarded", danger: true, note: "They are deleted, after a few seconds in which this can be undone." },
+  retry: { states: ["failed", "dead", "cancelled"], label: t("Retry"), done: (n) => tn(n, "{n} task run again", "{n} tasks run again"), asked: (n) => tn(n, "Retry {n} task?", "Retry {n} tasks?"), note: t("They get all their attempts again.") },
+  cancel: { states: ["queued", "delayed", "processing"], label: t("Cancel"), done: (n) => tn(n, "{n} task cancelled", "{n} tasks cancelled"), asked: (n) => tn(n, "Cancel {n} task?", "Cancel {n} tasks?"), danger: true, note: t("Those that wait can be put back for a few seconds; those that run are stopped.") },
+  discard: { states: ["failed", "dead"], label: t("Discard"), done: (n) => tn(n, "{n} task discarded", "{n} tasks discarded"), asked: (n) => tn(n, "Discard {n} task?", "Discard {n} tasks?"), danger: true, note: t("They are deleted, after a few seconds in which this can be undone.") },
 };
 
 /** Ask, and do a verb to tasks: `statuses` are their states by id. Return whether it was done. */
 export async function doVerb(view, verb, statuses) {
-  const { states, label, done, danger, note } = VERBS[verb];
+  const { states, label, done, asked, danger, note } = VERBS[verb];
   const ids = [...statuses].filter(([, status]) => states.includes(status)).map(([id]) => id);
   const byState = states.map((one) => [one, ids.filter((id) => statuses.get(id) === one).length]).filter(([, many]) => many);
   const isSure = await ask({
-    title: `${label} ${count(ids.length, "task")}?`, danger, confirm: `${label} ${number(ids.length)}`,
-    body: [h("p", {}, byState.map(([one, many]) => `${number(many)} ${one}`).join(", ")), h("p", { class: "hint" }, note)],
+    title: asked(ids.length), danger, confirm: joined([label, ids.length], " "),
+    body: [
+      h("p", {}, joined(byState.map(([one, many]) => t("{many} {state}", { many, state: statusInWords(one) })), t(", "))),
+      h("p", { class: "hint" }, note),
+    ],
   });
   if (!isSure) return false;
   let isDone = false;
   await view.act(async () => {
     const { changed, skipped, undo, undo_seconds: seconds } = await view.request("POST", `/api/admin/tasks/${verb}`, { ids });
     isDone = true;
-    const past = skipped ? `; ${number(skipped)} had moved on` : "";
-    tell(`${count(changed, "task")} ${done}${past}.`, { undo: undo ? () => takeBack(view, undo) : null, seconds });
+    const past = skipped ? t("{skipped} had moved on", { skipped }) : "";
+    tell(sentence(joined([done(changed), past], t("; "))), { undo: undo ? () => takeBack(view, undo) : null, seconds });
   });
   return isDone;
 }
@@ -37,7 +41,7 @@ export async function doVerb(view, verb, statuses) {
 function takeBack(view, undo) {
   return view.act(async () => {
     const { undone } = await view.request("POST", "/api/admin/undo", { undo });
-    tell(`${count(undone, "task")} put back.`);
+    tell(tn(undone, "{n} task put back.", "{n} tasks put back."));
   });
 }
 
@@ -76,12 +80,12 @@ export class Bulk {
     for (const { task_id: id, status } of this.view.items) if (this.chosen.has(id)) this.chosen.set(id, status);
     if (!this.chosen.size) return null;
     const taken = (verb) => [...this.chosen.values()].filter((status) => VERBS[verb].states.includes(status)).length;
-    return h("div", { class: "bulk", role: "group", "aria-label": "With those that are chosen", "data-name": "bulk" },
-      h("p", { role: "status" }, `${number(this.chosen.size)} chosen`, this.#isCut ? ` (the newest ${number(MOST)})` : ""),
+    return h("div", { class: "bulk", role: "group", "aria-label": t("With those that are chosen"), "data-name": "bulk" },
+      h("p", { role: "status" }, this.#isCut ? t("{n} chosen (the newest {most})", { n: this.chosen.size, most: MOST }) : t("{n} chosen", { n: this.chosen.size })),
       Object.entries(VERBS).map(([verb, { label, danger }]) =>
-        button("verb", `${label} ${number(taken(verb))}`, { value: verb, class: danger ? "danger" : "primary", disabled: !taken(verb) || this.view.isActing })),
-      button("gather", this.#isGathering ? "Counting …" : "Choose all that match", { class: "quiet", disabled: this.#isGathering }),
-      button("choose-none", "Choose none", { class: "quiet" }));
+        button("verb", joined([label, number(taken(verb))], " "), { value: verb, class: danger ? "danger" : "primary", disabled: !taken(verb) || this.view.isActing })),
+      button("gather", this.#isGathering ? t("Counting …") : t("Choose all that match"), { class: "quiet", disabled: this.#isGathering }),
+      button("choose-none", t("Choose none"), { class: "quiet" }));
   }
 
   #choose(id, isChosen) {

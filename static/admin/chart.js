@@ -1,5 +1,6 @@
 /** A chart of numbers over time, as SVG: lines over an area, a scale, and the values under the pointer. */
 
+import { joined, t } from "../rt-elements.js";
 import { h } from "./dom.js";
 import { clock, exactly } from "./format.js";
 
@@ -46,10 +47,10 @@ export function chart({ title, series, format }) {
     x: (at) => EDGE.left + (to === from ? inner : ((at - from) / (to - from)) * inner),
     y: (value) => EDGE.top + TALL - (value / top) * TALL,
   };
-  const latest = series.map(({ name, points }) => `${name}: ${format(points.at(-1)?.[1] ?? 0)}`);
+  const latest = series.map(({ name, points }) => t("{name}: {value}", { name, value: format(points.at(-1)?.[1] ?? 0) }));
   return h("figure", { class: "chart", "data-name": title },
     h("figcaption", {}, h("span", { class: "chart-title" }, title), legend(series, format)),
-    h("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": `${title}. ${latest.join(", ")}; highest ${format(Math.max(...values))}` },
+    h("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": t("{title}. {latest}; highest {most}", { title, latest: joined(latest, t(", ")), most: format(Math.max(...values)) }) },
       grid(top, scale, format), hours(from, to, scale), series.map((one) => lines(one, scale, from)),
       columns(moments, series, scale, format)));
 }
@@ -58,14 +59,14 @@ export function chart({ title, series, format }) {
 function columns(moments, series, { x, inner }, format) {
   const width = inner / Math.max(1, moments.length - 1);
   return moments.map((at, index) => h("g", { class: "column" },
-    h("title", {}, [exactly(at), ...series.map(({ name, points }) => `${name}: ${format(points[index][1] ?? 0)}`)].join("\n")),
+    h("title", {}, joined([exactly(at), ...series.map(({ name, points }) => t("{name}: {value}", { name, value: format(points[index][1] ?? 0) }))], "\n")),
     h("rect", { x: x(at) - width / 2, y: EDGE.top, width, height: TALL }),
     h("line", { x1: x(at), x2: x(at), y1: EDGE.top, y2: EDGE.top + TALL })));
 }
 
 function legend(series, format) {
   return h("span", { class: "legend" }, series.map(({ name, tone, points }) =>
-    h("span", { "data-tone": tone }, h("i", { "aria-hidden": "true" }), `${name} `, h("b", {}, format(points.at(-1)?.[1] ?? 0)))));
+    h("span", { "data-tone": tone }, h("i", { "aria-hidden": "true" }), name, " ", h("b", {}, format(points.at(-1)?.[1] ?? 0)))));
 }
 
 function grid(top, { y, width }, format) {

@@ -1,10 +1,11 @@
 /** The open connections of all processes, by user, address and age; and their close. */
 
+import { t, tn } from "../rt-elements.js";
 import { hashOf } from "./address.js";
 import { ask, tell } from "./asking.js";
 import { button, h } from "./dom.js";
 import { valuesOf } from "./forms.js";
-import { count, length } from "./format.js";
+import { length } from "./format.js";
 import { queryText } from "./query.js";
 import { card, instead, more, table } from "./table.js";
 import { Listing, View } from "./view.js";
@@ -13,7 +14,7 @@ const TYPING_MS = 250;
 const MOST_TOPICS = 3;
 
 export class ConnectionsView extends View {
-  static title = "Connections";
+  static title = t("Connections");
   #page = null;
   #typing = null;
   #list = new Listing(async (after) => {
@@ -65,8 +66,8 @@ export class ConnectionsView extends View {
     const { items, next } = this.#list;
     const { total, processes } = this.#page ?? {};
     return [
-      h("h1", {}, "Connections"), this.#form(),
-      card("Open connections", this.#table(items), { note: items?.length ? `${count(total ?? items.length, "connection")} to ${count(processes ?? 1, "process", "processes")}, the oldest first` : null }),
+      h("h1", {}, t("Connections")), this.#form(),
+      card(t("Open connections"), this.#table(items), { note: items?.length ? noteOf(total ?? items.length, processes ?? 1) : null }),
       more(next, this.isBusy),
     ];
   }
@@ -76,13 +77,13 @@ export class ConnectionsView extends View {
     const text = (name, label, value) => h("div", { class: "filter" }, h("label", { for: `filter-${name}` }, label),
       h("input", { id: `filter-${name}`, name, value: this.#shown(name, value), autocomplete: "off", spellcheck: "false" }));
     return h("form", { id: "filters", role: "search", class: "search" },
-      text("user", "User", user), text("address", "Address", address),
-      h("div", { class: "filter" }, h("label", { for: "filter-transport" }, "Over"),
+      text("user", t("User"), user), text("address", t("Address"), address),
+      h("div", { class: "filter" }, h("label", { for: "filter-transport" }, t("Over")),
         h("select", { id: "filter-transport", name: "transport", "data-value": transport ?? "" },
-          [["", "any"], ["websocket", "WebSocket"], ["sse", "event stream"]].map(([value, label]) => h("option", { value }, label)))),
-      user && button("close-user", `Close all of ${user}`, { class: "danger" }),
-      address && button("close-address", `Close all from ${address}`, { class: "danger" }),
-      (user || address || transport) && button("clear", "Clear", { class: "quiet" }));
+          [["", t("any")], ["websocket", "WebSocket"], ["sse", t("event stream")]].map(([value, label]) => h("option", { value }, label)))),
+      user && button("close-user", t("Close all of {user}", { user }), { class: "danger" }),
+      address && button("close-address", t("Close all from {address}", { address }), { class: "danger" }),
+      (user || address || transport) && button("clear", t("Clear"), { class: "quiet" }));
   }
 
   #shown(name, value = "") {
@@ -91,19 +92,19 @@ export class ConnectionsView extends View {
   }
 
   #table(items) {
-    if (!items?.length) return instead({ data: items, error: this.error, what: "the connections", empty: "No connection is like this." });
-    return table(items, { label: "Connections", key: (one) => one.id, generation: JSON.stringify(this.#filters), columns: this.#columns() });
+    if (!items?.length) return instead({ data: items, error: this.error, loading: t("Loading the connections …"), empty: t("No connection is like this.") });
+    return table(items, { label: t("Connections"), key: (one) => one.id, generation: JSON.stringify(this.#filters), columns: this.#columns() });
   }
 
   #columns() {
     return [
-      { title: "User", cell: (one) => h("a", { href: hashOf("connections", { user: one.user_id }) }, one.user_id) },
-      { title: "Address", cell: (one) => h("a", { class: "mono", href: hashOf("connections", { address: one.address }) }, one.address) },
-      { title: "Over", cell: (one) => (one.transport === "sse" ? "event stream" : "WebSocket") },
-      { title: "Age", isNumber: true, cell: (one) => length((this.now - new Date(one.since).getTime()) / 1000) },
-      { title: "Follows", isWide: true, cell: ({ topics = [] }) => topicsOf(topics) },
-      { title: "Process", cell: (one) => h("span", { class: "mono" }, one.process) },
-      { title: "", cell: (one) => button("close", "Close", { value: one.id, class: "small quiet", "aria-label": `Close the connection of ${one.user_id} from ${one.address}` }) },
+      { title: t("User"), cell: (one) => h("a", { href: hashOf("connections", { user: one.user_id }) }, one.user_id) },
+      { title: t("Address"), cell: (one) => h("a", { class: "mono", href: hashOf("connections", { address: one.address }) }, one.address) },
+      { title: t("Over"), cell: (one) => (one.transport === "sse" ? t("event stream") : "WebSocket") },
+      { title: t("Age"), isNumber: true, cell: (one) => length((this.now - new Date(one.since).getTime()) / 1000) },
+      { title: t("Follows"), isWide: true, cell: ({ topics = [] }) => topicsOf(topics) },
+      { title: t("Process"), cell: (one) => h("span", { class: "mono" }, one.process) },
+      { title: "", cell: (one) => button("close", t("Close"), { value: one.id, class: "small quiet", "aria-label": t("Close the connection of {user} from {address}", { user: one.user_id, address: one.address }) }) },
     ];
   }
 
@@ -112,19 +113,26 @@ export class ConnectionsView extends View {
     const [name, value] = Object.entries(which)[0];
     const { total } = name === "id" ? { total: 1 } : await this.request("GET", `/api/admin/connections${queryText({ ...which, limit: 1 })}`);
     const isSure = await ask({
-      title: `Close ${count(total, "connection")}?`, danger: true, confirm: `Close ${total}`,
-      body: h("p", {}, `${name === "id" ? "It is" : `All of ${value} are`} closed with the code 4403, on which clients do not come back by themselves.`),
+      title: tn(total, "Close {n} connection?", "Close {n} connections?"), danger: true, confirm: t("Close {total}", { total }),
+      body: h("p", {}, name === "id"
+        ? t("It is closed with the code 4403, on which clients do not come back by themselves.")
+        : t("All of {value} are closed with the code 4403, on which clients do not come back by themselves.", { value })),
     });
     if (!isSure) return;
     await this.act(async () => {
       const { closed } = await this.request("POST", "/api/admin/connections/close", which);
-      tell(`${count(closed, "connection")} closed.`);
+      tell(tn(closed, "{n} connection closed.", "{n} connections closed."));
     });
   }
+}
+
+function noteOf(total, processes) {
+  const where = tn(processes, "{n} process", "{n} processes");
+  return tn(total, "{n} connection to {where}, the oldest first", "{n} connections to {where}, the oldest first", { where });
 }
 
 function topicsOf(topics) {
   if (!topics.length) return "–";
   const rest = topics.length - MOST_TOPICS;
-  return [topics.slice(0, MOST_TOPICS).map((one) => h("span", { class: "tag" }, one)), rest > 0 ? h("span", { class: "hint", title: topics.join(", ") }, `and ${rest} more`) : null];
+  return [topics.slice(0, MOST_TOPICS).map((one) => h("span", { class: "tag" }, one)), rest > 0 ? h("span", { class: "hint", title: topics.join(", ") }, t("and {n} more", { n: rest })) : null];
 }

@@ -1,67 +1,48 @@
-/** Numbers, times and lengths in words, with their units. */
+/** Numbers, times and lengths as this page shows them, by the words of the elements. */
 
-const NUMBER = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
-const SHORT = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
-const FINE = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 2 });
-const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
-const EXACT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const UNITS = [[86_400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
-const DAY_SECONDS = 86_400;
+import { clockOf, lengthOf, momentInWords, numberOf, percentOf, relativeTo, roughly, t } from "../rt-elements.js";
+
+const SECONDS = { style: "unit", unit: "second", unitDisplay: "narrow" };
 /** What stands where there is no value. */
 export const NONE = "–";
 
-export const number = (value) => (value === null || value === undefined ? NONE : NUMBER.format(value));
+const isNone = (value) => value === null || value === undefined;
+
+export const number = (value) => (isNone(value) ? NONE : numberOf(value, { maximumFractionDigits: 0 }));
 
 /** A number that must be short: 1.2K. */
-export const short = (value) => (value >= 10_000 ? SHORT.format(value) : NUMBER.format(value));
-
-/** "1 task", "3 tasks". */
-export function count(value, one, many = `${one}s`) {
-  return `${number(value)} ${value === 1 ? one : many}`;
-}
+export const short = (value) => (value >= 10_000 ? numberOf(value, { notation: "compact", maximumFractionDigits: 1 }) : number(value));
 
 /** How often [1/s]: "12/s", "4.5/min". */
 export function rate(value) {
-  if (value === null || value === undefined) return NONE;
-  if (value === 0) return "0/s";
-  return value >= 0.1 ? `${value >= 100 ? NUMBER.format(value) : FINE.format(value)}/s` : `${FINE.format(value * 60)}/min`;
+  if (isNone(value)) return NONE;
+  const fine = (one) => numberOf(one, { maximumSignificantDigits: 2 });
+  if (value > 0 && value < 0.1) return t("{rate}/min", { rate: fine(value * 60) });
+  return t("{rate}/s", { rate: value >= 100 ? number(value) : fine(value) });
 }
 
+/** A share of 1: "45%"; one that is small has two digits. */
 export function percent(share) {
-  if (share === null || share === undefined) return NONE;
-  return `${share > 0 && share < 0.01 ? FINE.format(share * 100) : NUMBER.format(share * 100)} %`;
+  if (isNone(share)) return NONE;
+  return share > 0 && share < 0.01 ? numberOf(share, { style: "percent", maximumSignificantDigits: 2 }) : percentOf(share);
 }
 
-/** A length [s]: "0.4 s", "12 s", "4 min 5 s", "2 h 3 min", "3 d 4 h". */
+/** A length [s]: "0.4s", "12s", "4m 5s", "2h 3m", "3d 4h". */
 export function length(seconds) {
-  if (seconds === null || seconds === undefined) return NONE;
-  if (seconds > 0 && seconds < 9.95) return `${seconds < 0.1 ? FINE.format(seconds) : seconds.toFixed(1)} s`;
-  const whole = Math.round(seconds);
-  const index = UNITS.findIndex(([size]) => whole >= size);
-  if (index < 0) return "0 s";
-  const [size, unit] = UNITS[index];
-  const [small, name] = UNITS[index + 1] ?? [];
-  const rest = small ? Math.floor((whole % size) / small) : 0;
-  return `${Math.floor(whole / size)} ${unit}${rest ? ` ${rest} ${name}` : ""}`;
+  if (isNone(seconds)) return NONE;
+  return seconds > 0 && seconds < 0.1 ? numberOf(seconds, { ...SECONDS, maximumSignificantDigits: 2 }) : lengthOf(seconds);
 }
 
-/** A rough length [s]: "20 s", "4 min", "3 h". */
-export function roughly(seconds) {
-  const [size, unit] = UNITS.find(([one]) => seconds >= one) ?? [1, "s"];
-  return `${Math.floor(seconds / size)} ${unit}`;
-}
+/** Which of at most how many: "1 of 3". */
+export const ofMost = (one, most) => (most ? t("{one} of {most}", { one, most }) : number(one));
 
-/** A moment by this reader's clock: "3 min ago", "in 20 s", "12 Mar 10:30". */
-export function relative(moment, now) {
-  const seconds = (now - new Date(moment).getTime()) / 1000;
-  if (Math.abs(seconds) < 1) return "now";
-  if (Math.abs(seconds) >= 2 * DAY_SECONDS) return DAY.format(new Date(moment));
-  return seconds > 0 ? `${roughly(seconds)} ago` : `in ${roughly(-seconds)}`;
-}
+const timeOf = (moment) => new Date(moment).getTime();
 
-export const exactly = (moment) => EXACT.format(new Date(moment));
-export const clock = (moment) => CLOCK.format(new Date(moment));
+/** A moment by this reader's clock: "3m ago", "in 20s", "Mar 12, 10:30". */
+export const relative = (moment, now) => relativeTo(timeOf(moment), now, 2);
 
-/** How old something is that began at a moment: "4 min". */
-export const age = (moment, now) => roughly(Math.max(0, (now - new Date(moment).getTime()) / 1000));
+export const exactly = (moment) => momentInWords(timeOf(moment));
+export const clock = (moment) => clockOf(timeOf(moment), timeOf(moment));
+
+/** How old something is that began at a moment: "4m". */
+export const age = (moment, now) => roughly(Math.max(0, (now - timeOf(moment)) / 1000));

@@ -29,7 +29,7 @@ export function field({ name, label, value = "", type = "text", hint = "", error
 export function errorsOf(error, names) {
   const byField = {};
   const rest = [];
-  for (const text of error.errors?.length ? error.errors : [wordsOf(error)]) {
+  for (const text of error.errors?.length ? error.errors : [String(wordsOf(error))]) {
     const name = names.find((one) => new RegExp(`\\b${one}\\b`).test(text.split(/ must | may |: /)[0]));
     if (name) byField[name] = text;
     else rest.push(text);

@@ -1,5 +1,6 @@
 /** One kind, or all of them together (`*`): its numbers over time, and its limits. */
 
+import { joined, t } from "../rt-elements.js";
 import { hashOf } from "./address.js";
 import { ask, tell } from "./asking.js";
 import { button, h } from "./dom.js";
@@ -10,21 +11,22 @@ import { card, instead } from "./table.js";
 import { View } from "./view.js";
 
 const ALL = "*";
-const RATE_HINT = "such as 10/m: starts in a second (s), minute (m), hour (h) or day (d); empty is no bound";
+const RATE_HINT = t("such as 10/m: starts in a second (s), minute (m), hour (h) or day (d); empty is no bound");
+const NO_BOUND = t("0 is no bound");
 const FIELDS = {
-  limit: ["Running in all", "0 is no bound"],
-  user_limit: ["Running of one user", "0 is no bound"],
-  key_limit: ["Running of one key", "0 is no bound"],
-  global_limit: ["Running in all", "0 is no bound"],
-  rate: ["Starts", RATE_HINT],
-  key_rate: ["Starts of one key", RATE_HINT],
-  order: ["Order of the line", "fifo: the oldest task first; fair: the users in turn"],
+  limit: [t("Running in all"), NO_BOUND],
+  user_limit: [t("Running of one user"), NO_BOUND],
+  key_limit: [t("Running of one key"), NO_BOUND],
+  global_limit: [t("Running in all"), NO_BOUND],
+  rate: [t("Starts"), RATE_HINT],
+  key_rate: [t("Starts of one key"), RATE_HINT],
+  order: [t("Order of the line"), t("fifo: the oldest task first; fair: the users in turn")],
 };
 const ORDERS = [["fifo", "fifo"], ["fair", "fair"]];
 const TEXTS = new Set(["rate", "key_rate", "order"]);
 
 export class KindView extends View {
-  static title = "Kind";
+  static title = t("Kind");
   static within = "kinds";
   #told = null;
   #typed = {};
@@ -33,7 +35,7 @@ export class KindView extends View {
   #list = new KindsList(this);
 
   get title() {
-    return this.isAll ? "All kinds" : this.id;
+    return this.isAll ? t("All kinds") : this.id;
   }
 
   get isAll() {
@@ -78,40 +80,40 @@ export class KindView extends View {
     const kind = this.isAll ? "" : this.id;
     const found = this.#list.items?.find((one) => one.kind === kind);
     return [
-      h("p", { class: "up" }, h("a", { href: "#kinds" }, "Kinds")),
+      h("p", { class: "up" }, h("a", { href: "#kinds" }, t("Kinds"))),
       h("div", { class: "title-row" }, h("h1", {}, this.title), this.#told && this.#switch(kind)),
       found?.title && h("p", { class: "hint" }, found.title),
       !this.isAll && h("p", { class: "links" },
-        h("a", { href: hashOf("tasks", { kind }) }, "All its tasks"), h("a", { href: hashOf("running", { kind }) }, "Running"),
-        h("a", { href: hashOf("tasks", { kind, status: "dead" }) }, "Dead")),
-      h("div", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, "Over time"), spanPicker(span)),
+        h("a", { href: hashOf("tasks", { kind }) }, t("All its tasks")), h("a", { href: hashOf("running", { kind }) }, t("Running")),
+        h("a", { href: hashOf("tasks", { kind, status: "dead" }) }, t("Dead"))),
+      h("div", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, t("Over time")), spanPicker(span)),
         h("div", { class: "charts" }, speedChart(this.app.live, kind, span), depthChart(this.app.live, kind, span))),
-      card("Limits", this.#limits(), { note: "They hold in every process within a second." }),
+      card(t("Limits"), this.#limits(), { note: t("They hold in every process within a second.") }),
     ];
   }
 
   #switch(kind) {
     return this.#told.paused
-      ? button("resume", "Resume", { value: kind, class: "primary" })
-      : button("pause", "Pause", { value: kind, class: "quiet" });
+      ? button("resume", t("Resume"), { value: kind, class: "primary" })
+      : button("pause", t("Pause"), { value: kind, class: "quiet" });
   }
 
   #limits() {
-    if (!this.#told) return instead({ data: null, error: this.error, what: "the limits" });
+    if (!this.#told) return instead({ data: null, error: this.error, loading: t("Loading the limits …") });
     const { limits, changed } = this.#told;
     const isChanged = Object.keys(changed).length > 0;
     return h("form", { id: "limits" },
       h("div", { class: "fields" }, Object.keys(FIELDS).filter((name) => name in limits).map((name) => this.#field(name, limits[name], name in changed))),
       h("p", { class: "error", role: "alert" }, this.#problem),
       h("div", { class: "actions" },
-        h("button", { type: "submit", class: "primary", disabled: this.isActing }, "Save"),
-        isChanged && button("drop", "Back to those of the code", { class: "quiet" })));
+        h("button", { type: "submit", class: "primary", disabled: this.isActing }, t("Save")),
+        isChanged && button("drop", t("Back to those of the code"), { class: "quiet" })));
   }
 
   #field(name, value, isChanged) {
     const [label, hint] = FIELDS[name];
     return field({
-      name, label: isChanged ? `${label} (changed)` : label, hint,
+      name, label: isChanged ? t("{label} (changed)", { label }) : label, hint,
       value: this.#typed[name] ?? String(value ?? ""), error: this.#errors[name],
       choices: name === "order" ? ORDERS : null,
       attributes: TEXTS.has(name) ? {} : { inputmode: "numeric" },
@@ -126,7 +128,7 @@ export class KindView extends View {
       .map(([name, value]) => [name, TEXTS.has(name) || !/^-?\d+$/.test(value) ? value : Number(value)]));
     this.#errors = {};
     this.#problem = "";
-    if (!Object.keys(changes).length) return tell("Nothing was changed.");
+    if (!Object.keys(changes).length) return tell(t("Nothing was changed."));
     await this.act(() => this.#save(changes));
   }
 
@@ -143,14 +145,14 @@ export class KindView extends View {
     }
     this.#typed = {};
     const restore = () => (wasChanged ? this.request("PUT", address, before) : this.request("DELETE", address));
-    tell(`The limits of ${this.isAll ? "all kinds" : this.id} were saved.`, { undo: () => this.act(restore) });
+    tell(this.isAll ? t("The limits of all kinds were saved.") : t("The limits of {kind} were saved.", { kind: this.id }), { undo: () => this.act(restore) });
   }
 
   async #drop() {
     const isSure = await ask({
-      title: "Drop the changes?",
-      body: h("p", {}, `The limits become those of the code again: ${Object.keys(this.#told.changed).join(", ")}.`),
-      confirm: "Drop them",
+      title: t("Drop the changes?"),
+      body: h("p", {}, t("The limits become those of the code again: {names}.", { names: joined(Object.keys(this.#told.changed).map((name) => FIELDS[name]?.[0] ?? name), t(", ")) })),
+      confirm: t("Drop them"),
     });
     if (!isSure) return;
     const before = { ...this.#told.changed };
@@ -158,7 +160,7 @@ export class KindView extends View {
     await this.act(async () => {
       await this.request("DELETE", address);
       this.#typed = {};
-      tell("The limits are those of the code again.", { undo: () => this.act(() => this.request("PUT", address, before)) });
+      tell(t("The limits are those of the code again."), { undo: () => this.act(() => this.request("PUT", address, before)) });
     });
   }
 }

@@ -1,15 +1,18 @@
 /** The kinds of work: depth, oldest wait, rates and failures, and the switch that stops one. */
 
+import { joined, roughly, t, tn } from "../rt-elements.js";
 import { hashOf } from "./address.js";
 import { ask, tell } from "./asking.js";
 import { button, h } from "./dom.js";
-import { count, length, number, percent, rate } from "./format.js";
+import { length, number, percent, rate } from "./format.js";
 import { ofKind, rateNow } from "./live.js";
 import { spark } from "./spark.js";
 import { card, instead, table } from "./table.js";
 import { View } from "./view.js";
 
-const LIMITS = { limit: "in all", user_limit: "a user", key_limit: "a key" };
+const LIMITS = {
+  limit: (n) => t("{n} in all", { n }), user_limit: (n) => t("{n} a user", { n }), key_limit: (n) => t("{n} a key", { n }),
+};
 
 /** The table of the kinds, and its buttons. */
 export class KindsList {
@@ -34,55 +37,61 @@ export class KindsList {
 
   draw() {
     if (!this.items?.length) {
-      return instead({ data: this.items, error: this.view.error, what: "the kinds", empty: "No process has told of a kind yet." });
+      return instead({ data: this.items, error: this.view.error, loading: t("Loading the kinds …"), empty: t("No process has told of a kind yet.") });
     }
-    return table(this.items, { label: "Kinds", key: (one) => one.kind, columns: this.#columns() });
+    return table(this.items, { label: t("Kinds"), key: (one) => one.kind, columns: this.#columns() });
   }
 
   #columns() {
     const { live } = this.view.app;
     const endings = (one, ...names) => rateNow(live.near, (point) => names.reduce((sum, name) => sum + ofKind(point, one.kind)[name], 0));
     return [
-      { title: "Kind", isWide: true, cell: (one) => [h("a", { href: hashOf("kind", {}, one.kind) }, one.kind), one.title ? h("span", { class: "hint" }, one.title) : null] },
-      { title: "Waiting", isNumber: true, cell: (one) => h("a", { href: hashOf("tasks", { kind: one.kind, status: "queued" }) }, number(one.queued)) },
-      { title: "Oldest wait", isNumber: true, cell: (one) => length(one.oldest_seconds) },
-      { title: "Running", isNumber: true, cell: (one) => h("a", { href: hashOf("running", { kind: one.kind }) }, number(one.running)) },
-      { title: "Completed", isNumber: true, cell: (one) => rate(endings(one, "completed")) },
-      { title: "Failing", isNumber: true, cell: (one) => failing(endings(one, "completed"), endings(one, "failed", "dead")) },
-      { title: "15 min", cell: (one) => spark(live, one.kind) },
-      { title: "Workers", isNumber: true, cell: (one) => h("span", { class: one.queued && !one.workers ? "bad" : null }, number(one.workers)) },
-      { title: "Limits", cell: limitsOf },
-      { title: "State", cell: (one) => this.#switch(one) },
+      { title: t("Kind"), isWide: true, cell: (one) => [h("a", { href: hashOf("kind", {}, one.kind) }, one.kind), one.title ? h("span", { class: "hint" }, one.title) : null] },
+      { title: t("Waiting"), isNumber: true, cell: (one) => h("a", { href: hashOf("tasks", { kind: one.kind, status: "queued" }) }, number(one.queued)) },
+      { title: t("Oldest wait"), isNumber: true, cell: (one) => length(one.oldest_seconds) },
+      { title: t("Running"), isNumber: true, cell: (one) => h("a", { href: hashOf("running", { kind: one.kind }) }, number(one.running)) },
+      { title: t("Completed"), isNumber: true, cell: (one) => rate(endings(one, "completed")) },
+      { title: t("Failing"), isNumber: true, cell: (one) => failing(endings(one, "completed"), endings(one, "failed", "dead")) },
+      { title: roughly(900), cell: (one) => spark(live, one.kind) },
+      { title: t("Workers"), isNumber: true, cell: (one) => h("span", { class: one.queued && !one.workers ? "bad" : null }, number(one.workers)) },
+      { title: t("Limits"), cell: limitsOf },
+      { title: t("State"), cell: (one) => this.#switch(one) },
     ];
   }
 
   #switch({ kind, paused }) {
     return paused
-      ? button("resume", "Resume", { value: kind, class: "small primary", "aria-label": `Resume ${kind}` })
-      : button("pause", "Pause", { value: kind, class: "small quiet", "aria-label": `Pause ${kind}` });
+      ? button("resume", t("Resume"), { value: kind, class: "small primary", "aria-label": t("Resume {kind}", { kind }) })
+      : button("pause", t("Pause"), { value: kind, class: "small quiet", "aria-label": t("Pause {kind}", { kind }) });
   }
 
   async #pause(kind) {
     const waits = kind ? this.items.find((one) => one.kind === kind)?.queued ?? 0 : this.items.reduce((sum, one) => sum + one.queued, 0);
     const isSure = await ask({
-      title: kind ? `Pause ${kind}?` : "Pause all kinds?",
-      body: h("p", {}, `No task of ${kind || "any kind"} starts until it is resumed: ${count(waits, "task")} wait${waits === 1 ? "s" : ""} now. What runs goes on.`),
-      confirm: "Pause",
+      title: kind ? t("Pause {kind}?", { kind }) : t("Pause all kinds?"),
+      body: h("p", {}, kind
+        ? t("No task of {kind} starts until it is resumed: {waits} now. What runs goes on.", { kind, waits: waiting(waits) })
+        : t("No task of any kind starts until it is resumed: {waits} now. What runs goes on.", { waits: waiting(waits) })),
+      confirm: t("Pause"),
     });
     if (!isSure) return;
     await this.view.act(async () => {
       const { running } = await this.view.request("POST", "/api/queue/pause", kind ? { kind } : {});
-      tell(`${kind || "All kinds"} paused; ${count(running, "task")} still run${running === 1 ? "s" : ""}.`, { undo: () => this.#resume(kind) });
+      const still = tn(running, "{n} task still runs", "{n} tasks still run");
+      tell(kind ? t("{kind} paused; {still}.", { kind, still }) : t("All kinds paused; {still}.", { still }), { undo: () => this.#resume(kind) });
     });
   }
 
   async #resume(kind) {
     await this.view.act(async () => {
       await this.view.request("POST", "/api/queue/resume", kind ? { kind } : {});
-      tell(`${kind || "All kinds"} resumed.`);
+      tell(kind ? t("{kind} resumed.", { kind }) : t("All kinds resumed."));
     });
   }
 }
+
+/** How many tasks wait, in words. */
+export const waiting = (n) => tn(n, "{n} task waits", "{n} tasks wait");
 
 function failing(good, bad) {
   if (good === null || bad === null || good + bad === 0) return "–";
@@ -91,15 +100,15 @@ function failing(good, bad) {
 
 /** Return the limits of a kind that hold, in words. */
 export function limitsOf({ limits, changed = {} }) {
-  const told = Object.entries(LIMITS).filter(([name]) => limits[name]).map(([name, words]) => `${number(limits[name])} ${words}`);
+  const told = Object.entries(LIMITS).filter(([name]) => limits[name]).map(([name, words]) => words(limits[name]));
   if (limits.rate) told.push(limits.rate);
-  if (limits.key_rate) told.push(`${limits.key_rate} a key`);
-  const words = told.join(", ") || "none";
-  return Object.keys(changed).length ? [words, " ", h("span", { class: "tag" }, "changed")] : words;
+  if (limits.key_rate) told.push(t("{n} a key", { n: limits.key_rate }));
+  const words = told.length ? joined(told, t(", ")) : t("none");
+  return Object.keys(changed).length ? [words, " ", h("span", { class: "tag" }, t("changed"))] : words;
 }
 
 export class KindsView extends View {
-  static title = "Kinds";
+  static title = t("Kinds");
   #list = new KindsList(this);
 
   load(isCurrent) {
@@ -112,13 +121,13 @@ export class KindsView extends View {
 
   draw() {
     const all = this.#list.isPausedAll
-      ? button("resume", "Resume all kinds", { value: "", class: "primary" })
-      : button("pause", "Pause all kinds", { value: "", class: "quiet", disabled: !this.#list.items });
+      ? button("resume", t("Resume all kinds"), { value: "", class: "primary" })
+      : button("pause", t("Pause all kinds"), { value: "", class: "quiet", disabled: !this.#list.items });
     return [
-      h("div", { class: "title-row" }, h("h1", {}, "Kinds"), all),
-      this.#list.isPausedAll && h("p", { class: "notice warning" }, "All kinds are paused: no task starts."),
-      card("Kinds of work", this.#list.draw()),
-      h("p", {}, h("a", { href: hashOf("kind", {}, "*") }, "Limits over all kinds")),
+      h("div", { class: "title-row" }, h("h1", {}, t("Kinds")), all),
+      this.#list.isPausedAll && h("p", { class: "notice warning" }, t("All kinds are paused: no task starts.")),
+      card(t("Kinds of work"), this.#list.draw()),
+      h("p", {}, h("a", { href: hashOf("kind", {}, "*") }, t("Limits over all kinds"))),
     ];
   }
 }

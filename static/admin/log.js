@@ -1,5 +1,6 @@
 /** Who did what: each change by an operator, over HTTP or by a command, the newest first. */
 
+import { t } from "../rt-elements.js";
 import { hashOf } from "./address.js";
 import { button, h } from "./dom.js";
 import { valuesOf } from "./forms.js";
@@ -11,7 +12,7 @@ const TYPING_MS = 250;
 const REFUSED = 400;
 
 export class LogView extends View {
-  static title = "Log";
+  static title = t("Log");
   #typing = null;
   #open = new Set();
   #list = new Listing((before) => this.request("GET", `/api/admin/log${queryText({ user: this.query.user, before })}`));
@@ -57,29 +58,29 @@ export class LogView extends View {
     const { user = "" } = this.query;
     const active = document.activeElement;
     return [
-      h("h1", {}, "Log"),
+      h("h1", {}, t("Log")),
       h("form", { id: "filters", role: "search", class: "search" },
-        h("div", { class: "filter" }, h("label", { for: "filter-user" }, "Who"),
+        h("div", { class: "filter" }, h("label", { for: "filter-user" }, t("Who")),
           h("input", { id: "filter-user", name: "user", value: active?.id === "filter-user" ? active.value : user, autocomplete: "off", spellcheck: "false" })),
-        user && button("clear", "Clear", { class: "quiet" })),
-      card("Who did what", this.#table(items), { note: items?.length ? "The newest first." : null }),
+        user && button("clear", t("Clear"), { class: "quiet" })),
+      card(t("Who did what"), this.#table(items), { note: items?.length ? t("The newest first.") : null }),
       more(next, this.isBusy),
     ];
   }
 
   #table(items) {
-    if (!items?.length) return instead({ data: items, error: this.error, what: "the log", empty: "Nobody has changed anything yet." });
-    return table(items, { label: "Log", key: (one) => one.id, generation: this.query.user ?? "", columns: this.#columns() });
+    if (!items?.length) return instead({ data: items, error: this.error, loading: t("Loading the log …"), empty: t("Nobody has changed anything yet.") });
+    return table(items, { label: t("Log"), key: (one) => one.id, generation: this.query.user ?? "", columns: this.#columns() });
   }
 
   #columns() {
     return [
-      { title: "When", cell: (one) => when(one.at, this.now) },
-      { title: "Who", cell: (one) => h("a", { href: hashOf("log", { user: one.user_id }) }, one.user_id) },
-      { title: "Did", isWide: true, cell: (one) => h("code", {}, one.action) },
-      { title: "From", cell: (one) => (one.via === "command" ? "a command" : h("span", { class: "mono" }, one.address ?? "–")) },
-      { title: "Outcome", cell: (one) => outcome(one) },
-      { title: "Details", isWide: true, cell: (one) => this.#details(one) },
+      { title: t("When"), cell: (one) => when(one.at, this.now) },
+      { title: t("Who"), cell: (one) => h("a", { href: hashOf("log", { user: one.user_id }) }, one.user_id) },
+      { title: t("Did"), isWide: true, cell: (one) => h("code", {}, one.action) },
+      { title: t("From"), cell: (one) => (one.via === "command" ? t("a command") : h("span", { class: "mono" }, one.address ?? "–")) },
+      { title: t("Outcome"), cell: (one) => outcome(one) },
+      { title: t("Details"), isWide: true, cell: (one) => this.#details(one) },
     ];
   }
 
@@ -87,15 +88,15 @@ export class LogView extends View {
     const isOpen = this.#open.has(id);
     const asked = briefly(data);
     return [
-      button("data", isOpen ? "Hide" : asked || "Show", { value: id, class: "small quiet mono cut", "aria-expanded": String(isOpen), "aria-label": `Details of ${action}` }),
-      isOpen && h("pre", { tabindex: "0" }, `asked: ${JSON.stringify(data, null, 2)}\nanswer: ${JSON.stringify(result, null, 2)}`),
+      button("data", isOpen ? t("Hide") : asked || t("Show"), { value: id, class: "small quiet mono cut", translate: isOpen || !asked ? null : "no", "aria-expanded": String(isOpen), "aria-label": t("Details of {action}", { action }) }),
+      isOpen && h("pre", { tabindex: "0" }, t("asked: {data}\nanswer: {result}", { data: JSON.stringify(data, null, 2), result: JSON.stringify(result, null, 2) })),
     ];
   }
 }
 
 function outcome({ via, status }) {
   const isGood = via === "command" ? status === 0 : status < REFUSED;
-  return h("span", { class: isGood ? "good" : "bad" }, isGood ? "done" : `refused (${status})`);
+  return h("span", { class: isGood ? "good" : "bad" }, isGood ? t("done") : t("refused ({status})", { status: String(status) }));
 }
 
 function briefly(data) {

@@ -1,5 +1,6 @@
 /** The charts of a kind, or of all, over a time that can be chosen. */
 
+import { roughly, t } from "../rt-elements.js";
 import { chart } from "./chart.js";
 import { h } from "./dom.js";
 import { rate, short } from "./format.js";
@@ -8,32 +9,32 @@ import { ofKind, rates, thinned } from "./live.js";
 const POINTS = 120;
 
 export const SPANS = {
-  "15m": { name: "15 min", seconds: 900, series: "near" },
-  "1h": { name: "1 h", seconds: 3600, series: "near" },
-  "24h": { name: "24 h", seconds: 86_400, series: "far" },
+  "15m": { seconds: 900, series: "near" },
+  "1h": { seconds: 3600, series: "near" },
+  "24h": { seconds: 86_400, series: "far" },
 };
 
 export function spanPicker(chosen) {
-  return h("div", { class: "picker", role: "group", "aria-label": "How far back" }, Object.entries(SPANS).map(([value, { name }]) =>
-    h("button", { type: "button", "data-act": "span", value, "aria-pressed": String(value === chosen) }, name)));
+  return h("div", { class: "picker", role: "group", "aria-label": t("How far back") }, Object.entries(SPANS).map(([value, { seconds }]) =>
+    h("button", { type: "button", "data-act": "span", value, "aria-pressed": String(value === chosen) }, roughly(seconds))));
 }
 
 /** How many tasks ended in a second, well and badly. */
 export function speedChart(live, kind, span) {
   const points = pointsOf(live, span);
-  if (points.length < 3) return waiting("Tasks that ended");
+  if (points.length < 3) return waiting(t("Tasks that ended"));
   const good = rates(points, (one) => ofKind(one, kind).completed);
   const bad = rates(points, (one) => ofKind(one, kind).failed + ofKind(one, kind).dead);
-  return chart({ title: "Tasks that ended", format: rate, series: [{ name: "completed", tone: "good", points: good }, { name: "failed", tone: "bad", points: bad }] });
+  return chart({ title: t("Tasks that ended"), format: rate, series: [{ name: t("completed"), tone: "good", points: good }, { name: t("failed"), tone: "bad", points: bad }] });
 }
 
 /** How many tasks waited and ran. */
 export function depthChart(live, kind, span) {
   const points = pointsOf(live, span);
-  if (points.length < 3) return waiting("Tasks at hand");
+  if (points.length < 3) return waiting(t("Tasks at hand"));
   const of = (name) => points.map((one) => [one.time, ofKind(one, kind)[name]]);
-  const series = [{ name: "waiting", tone: "warn", points: of("queued") }, { name: "running", tone: "accent", points: of("running") }];
-  return chart({ title: "Tasks at hand", format: short, series });
+  const series = [{ name: t("waiting"), tone: "warn", points: of("queued") }, { name: t("running"), tone: "accent", points: of("running") }];
+  return chart({ title: t("Tasks at hand"), format: short, series });
 }
 
 function pointsOf(live, span) {
@@ -44,5 +45,5 @@ function pointsOf(live, span) {
 function waiting(title) {
   return h("figure", { class: "chart", "data-name": title },
     h("figcaption", {}, h("span", { class: "chart-title" }, title)),
-    h("p", { class: "hint chart-empty" }, "It begins as soon as three points are known: one comes every few seconds."));
+    h("p", { class: "hint chart-empty" }, t("It begins as soon as three points are known: one comes every few seconds.")));
 }

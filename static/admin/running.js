@@ -1,17 +1,19 @@
 /** The tasks that run: by which worker, until when it may, which attempt, at which step. */
 
+import { progressOf, t, tn } from "../rt-elements.js";
 import { hashOf } from "./address.js";
 import { ask, tell } from "./asking.js";
 import { button, h } from "./dom.js";
-import { age, count, length } from "./format.js";
+import { age, length, ofMost } from "./format.js";
 import { card, instead, more, table } from "./table.js";
 import { Listing, View } from "./view.js";
 import { queryText } from "./query.js";
 
 const SOON_SECONDS = 30;
+const FILTERS = { kind: t("Kind"), user: t("User"), worker: t("Worker") };
 
 export class RunningView extends View {
-  static title = "Running";
+  static title = t("Running");
   seconds = 2;
   #list = new Listing((after) => this.request("GET", `/api/admin/running${queryText({ ...this.#filters, after })}`));
 
@@ -43,57 +45,59 @@ export class RunningView extends View {
     const { items, next } = this.#list;
     const filters = Object.entries(this.#filters).filter(([, value]) => value);
     return [
-      h("div", { class: "title-row" }, h("h1", {}, "Running"),
-        filters.length > 0 && h("p", { class: "filters" }, filters.map(([name, value]) => h("span", { class: "tag" }, `${name}: ${value}`)), button("all", "Show all", { class: "small quiet" }))),
-      card("Running tasks", this.#table(items), { note: items?.length ? "The one whose lease ends first stands first." : null }),
+      h("div", { class: "title-row" }, h("h1", {}, t("Running")),
+        filters.length > 0 && h("p", { class: "filters" }, filters.map(([name, value]) => h("span", { class: "tag" }, t("{name}: {value}", { name: FILTERS[name], value }))), button("all", t("Show all"), { class: "small quiet" }))),
+      card(t("Running tasks"), this.#table(items), { note: items?.length ? t("The one whose lease ends first stands first.") : null }),
       more(next, this.isBusy),
     ];
   }
 
   #table(items) {
-    if (!items?.length) return instead({ data: items, error: this.error, what: "the running tasks", empty: "No task runs now." });
-    return table(items, { label: "Running tasks", key: (one) => one.task_id, generation: JSON.stringify(this.#filters), columns: this.#columns() });
+    if (!items?.length) return instead({ data: items, error: this.error, loading: t("Loading the running tasks …"), empty: t("No task runs now.") });
+    return table(items, { label: t("Running tasks"), key: (one) => one.task_id, generation: JSON.stringify(this.#filters), columns: this.#columns() });
   }
 
   #columns() {
     return [
-      { title: "Task", isWide: true, cell: (one) => [h("a", { href: hashOf("task", {}, one.task_id) }, one.label || one.task_id), h("span", { class: "hint" }, one.kind)] },
-      { title: "User", cell: (one) => h("a", { href: hashOf("tasks", { user: one.user_id }) }, one.user_id) },
-      { title: "Step", isWide: true, cell: (one) => [one.step ?? "–", one.message ? h("span", { class: "hint" }, one.message) : null] },
-      { title: "Progress", cell: (one) => bar(one) },
-      { title: "Runs for", isNumber: true, cell: (one) => age(one.started_at, this.now) },
-      { title: "Attempt", isNumber: true, cell: (one) => `${one.attempt} of ${one.max_attempts}` },
-      { title: "Worker", cell: (one) => h("a", { href: hashOf("running", { worker: one.worker_id }), class: "mono" }, one.worker_id) },
-      { title: "Lease", isNumber: true, cell: (one) => this.#lease(one) },
-      { title: "", cell: (one) => button("cancel", "Cancel", { value: one.task_id, class: "small quiet", "aria-label": `Cancel ${one.label || one.task_id}` }) },
+      { title: t("Task"), isWide: true, cell: (one) => [h("a", { href: hashOf("task", {}, one.task_id) }, one.label || one.task_id), h("span", { class: "hint" }, one.kind)] },
+      { title: t("User"), cell: (one) => h("a", { href: hashOf("tasks", { user: one.user_id }) }, one.user_id) },
+      { title: t("Step"), isWide: true, cell: (one) => [one.step ?? "–", one.message ? h("span", { class: "hint" }, one.message) : null] },
+      { title: t("Progress"), cell: (one) => bar(one) },
+      { title: t("Runs for"), isNumber: true, cell: (one) => age(one.started_at, this.now) },
+      { title: t("Attempt"), isNumber: true, cell: (one) => ofMost(one.attempt, one.max_attempts) },
+      { title: t("Worker"), cell: (one) => h("a", { href: hashOf("running", { worker: one.worker_id }), class: "mono" }, one.worker_id) },
+      { title: t("Lease"), isNumber: true, cell: (one) => this.#lease(one) },
+      { title: "", cell: (one) => button("cancel", t("Cancel"), { value: one.task_id, class: "small quiet", "aria-label": t("Cancel {task}", { task: one.label || one.task_id }) }) },
     ];
   }
 
   #lease({ lease_until: until }) {
     if (!until) return "–";
     const left = (new Date(until).getTime() - this.now) / 1000;
-    if (left < 0) return h("span", { class: "bad" }, `over for ${length(-left)}`);
+    if (left < 0) return h("span", { class: "bad" }, t("over for {time}", { time: length(-left) }));
     return h("span", { class: left < SOON_SECONDS ? "warn" : null }, length(left));
   }
 
   async #cancel(id) {
     const task = this.#list.items.find((one) => one.task_id === id);
     const isSure = await ask({
-      title: "Cancel 1 running task?", danger: true, confirm: "Cancel it",
-      body: h("p", {}, `${task?.label || id} of ${task?.user_id} is stopped where it is; ${count(task?.attempt ?? 1, "attempt")} made. This cannot be undone.`),
+      title: t("Cancel 1 running task?"), danger: true, confirm: t("Cancel it"),
+      body: h("p", {}, t("{task} of {user} is stopped where it is; {attempts} made. This cannot be undone.", {
+        task: task?.label || id, user: task?.user_id, attempts: tn(task?.attempt ?? 1, "{n} attempt", "{n} attempts"),
+      })),
     });
     if (!isSure) return;
     await this.act(async () => {
       await this.request("DELETE", `/api/tasks/${encodeURIComponent(id)}`);
-      tell(`${task?.label || id} was cancelled.`);
+      tell(t("{task} was cancelled.", { task: task?.label || id }));
     });
   }
 }
 
 function bar({ progress, remaining_time: left }) {
-  const text = `${Math.floor(progress ?? 0)} %`;
+  const text = progressOf(progress ?? 0);
   return [
-    h("progress", { max: 100, value: Math.floor(progress ?? 0), "aria-label": "Progress" }, text),
-    h("span", { class: "hint" }, left ? `${text}, about ${length(left)} left` : text),
+    h("progress", { max: 100, value: Math.floor(progress ?? 0), "aria-label": t("Progress") }, text),
+    h("span", { class: "hint" }, left ? t("{text}, about {time} left", { text, time: length(left) }) : text),
   ];
 }

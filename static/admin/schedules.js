@@ -1,5 +1,6 @@
 /** The schedules of all users: when each made its last task and makes the next, and the switch that stops one. */
 
+import { t } from "../rt-elements.js";
 import { hashOf } from "./address.js";
 import { ask, tell } from "./asking.js";
 import { button, h } from "./dom.js";
@@ -16,7 +17,7 @@ const SHOWN_ONLY = new Set([
 const FROM_CODE = "code";
 
 export class SchedulesView extends View {
-  static title = "Schedules";
+  static title = t("Schedules");
   #list = new Listing((after) => this.request("GET", `/api/schedules${queryText({ user: this.query.user || "*", after })}`));
 
   forget() {
@@ -45,36 +46,36 @@ export class SchedulesView extends View {
     const { items, next } = this.#list;
     const { user } = this.query;
     return [
-      h("div", { class: "title-row" }, h("h1", {}, "Schedules"),
-        user && h("p", { class: "filters" }, h("span", { class: "tag" }, `user: ${user}`), button("all", "Show all", { class: "small quiet" }))),
-      card("Schedules of all users", this.#table(items)),
+      h("div", { class: "title-row" }, h("h1", {}, t("Schedules")),
+        user && h("p", { class: "filters" }, h("span", { class: "tag" }, t("{name}: {value}", { name: t("User"), value: user })), button("all", t("Show all"), { class: "small quiet" }))),
+      card(t("Schedules of all users"), this.#table(items)),
       more(next, this.isBusy),
     ];
   }
 
   #table(items) {
-    if (!items?.length) return instead({ data: items, error: this.error, what: "the schedules", empty: "Nobody has a schedule." });
-    return table(items, { label: "Schedules", key: keyOf, generation: this.query.user ?? "", columns: this.#columns() });
+    if (!items?.length) return instead({ data: items, error: this.error, loading: t("Loading the schedules …"), empty: t("Nobody has a schedule.") });
+    return table(items, { label: t("Schedules"), key: keyOf, generation: this.query.user ?? "", columns: this.#columns() });
   }
 
   #columns() {
     return [
-      { title: "Schedule", isWide: true, cell: (one) => [h("b", {}, one.name), h("span", { class: "hint" }, one.source === FROM_CODE ? "of the kind's code" : "")] },
-      { title: "User", cell: (one) => (one.user_id ? h("a", { href: hashOf("schedules", { user: one.user_id }) }, one.user_id) : "–") },
-      { title: "Kind", cell: (one) => h("a", { href: hashOf("kind", {}, one.kind) }, one.kind) },
-      { title: "When", cell: (one) => [one.cron ? h("code", {}, one.cron) : `every ${length(one.every)}`, h("span", { class: "hint" }, one.cron ? one.timezone : "")] },
-      { title: "Next", cell: (one) => (one.enabled ? when(one.next_at, this.now) : h("span", { class: "tag warn" }, "off")) },
-      { title: "Last", cell: (one) => (one.last_task_id ? h("a", { href: hashOf("task", {}, one.last_task_id) }, when(one.last_at, this.now)) : when(one.last_at, this.now)) },
-      { title: "Made", isNumber: true, cell: (one) => number(one.fired) },
-      { title: "Skipped", isNumber: true, cell: (one) => (one.skipped ? h("span", { class: "warn", title: one.skipped_because }, number(one.skipped)) : "0") },
+      { title: t("Schedule"), isWide: true, cell: (one) => [h("b", {}, one.name), h("span", { class: "hint" }, one.source === FROM_CODE ? t("of the kind's code") : "")] },
+      { title: t("User"), cell: (one) => (one.user_id ? h("a", { href: hashOf("schedules", { user: one.user_id }) }, one.user_id) : "–") },
+      { title: t("Kind"), cell: (one) => h("a", { href: hashOf("kind", {}, one.kind) }, one.kind) },
+      { title: t("When"), cell: (one) => [one.cron ? h("code", {}, one.cron) : t("every {time}", { time: length(one.every) }), h("span", { class: "hint" }, one.cron ? one.timezone : "")] },
+      { title: t("Next"), cell: (one) => (one.enabled ? when(one.next_at, this.now) : h("span", { class: "tag warn" }, t("off"))) },
+      { title: t("Last"), cell: (one) => (one.last_task_id ? h("a", { href: hashOf("task", {}, one.last_task_id) }, when(one.last_at, this.now)) : when(one.last_at, this.now)) },
+      { title: t("Made"), isNumber: true, cell: (one) => number(one.fired) },
+      { title: t("Skipped"), isNumber: true, cell: (one) => (one.skipped ? h("span", { class: "warn", title: one.skipped_because }, number(one.skipped)) : "0") },
       { title: "", isWide: true, cell: (one) => this.#buttons(one) },
     ];
   }
 
   #buttons(one) {
-    const act = (name, label, className = "quiet") => button(name, label, { value: keyOf(one), class: `small ${className}`, "aria-label": `${label}: ${one.name} of ${one.user_id}` });
-    return h("span", { class: "row-actions" }, act("run", "Run now"), one.enabled ? act("stop", "Switch off") : act("start", "Switch on", "primary"),
-      one.source !== FROM_CODE && act("delete", "Delete"));
+    const act = (name, label, className = "quiet") => button(name, label, { value: keyOf(one), class: `small ${className}`, "aria-label": t("{label}: {name} of {user}", { label, name: one.name, user: one.user_id }) });
+    return h("span", { class: "row-actions" }, act("run", t("Run now")), one.enabled ? act("stop", t("Switch off")) : act("start", t("Switch on"), "primary"),
+      one.source !== FROM_CODE && act("delete", t("Delete")));
   }
 
   #find(key) {
@@ -88,7 +89,7 @@ export class SchedulesView extends View {
   #run(one) {
     return this.act(async () => {
       const { task_id: id } = await this.request("POST", this.#address(one, "/run"));
-      tell(`${one.name} made a task.`);
+      tell(t("{name} made a task.", { name: one.name }));
       this.app.go("task", {}, id);
     });
   }
@@ -96,20 +97,20 @@ export class SchedulesView extends View {
   async #switch(one, enabled, isUndo = false) {
     await this.act(async () => {
       await this.request("PUT", this.#address(one), bodyOf(one, { enabled }));
-      tell(`${one.name} is ${enabled ? "on" : "off"}.`, { undo: isUndo ? null : () => this.#switch(one, !enabled, true) });
+      tell(enabled ? t("{name} is on.", { name: one.name }) : t("{name} is off.", { name: one.name }), { undo: isUndo ? null : () => this.#switch(one, !enabled, true) });
     });
   }
 
   async #delete(one) {
     const isSure = await ask({
-      title: "Delete 1 schedule?", danger: true, confirm: "Delete it",
-      body: h("p", {}, `${one.name} of ${one.user_id} makes no more tasks. The tasks that it made stay.`),
+      title: t("Delete 1 schedule?"), danger: true, confirm: t("Delete it"),
+      body: h("p", {}, t("{name} of {user} makes no more tasks. The tasks that it made stay.", { name: one.name, user: one.user_id })),
     });
     if (!isSure) return;
     await this.act(async () => {
       await this.request("DELETE", this.#address(one));
       const again = () => this.act(() => this.request("PUT", this.#address(one), bodyOf(one)));
-      tell(`${one.name} was deleted.`, { undo: again });
+      tell(t("{name} was deleted.", { name: one.name }), { undo: again });
     });
   }
 }

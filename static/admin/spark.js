@@ -1,5 +1,6 @@
 /** A small line of how much of a kind was at hand, without a scale. */
 
+import { t } from "../rt-elements.js";
 import { h } from "./dom.js";
 import { pathOf } from "./chart.js";
 import { ofKind, thinned } from "./live.js";
@@ -15,6 +16,6 @@ export function spark(live, kind) {
   const top = Math.max(...points.map(([, value]) => value), 1);
   const [from, to] = [points[0][0], points.at(-1)[0]];
   const scale = { x: (at) => ((at - from) / (to - from)) * WIDTH, y: (value) => HEIGHT - 2 - (value / top) * (HEIGHT - 4) };
-  return h("svg", { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `at most ${top} waiting or running` },
+  return h("svg", { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": t("at most {top} waiting or running", { top }) },
     h("path", { class: "line", "data-tone": "accent", d: pathOf(points, scale) }));
 }

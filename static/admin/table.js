@@ -1,5 +1,6 @@
 /** Tables whose rows are brought up to date in place, lists of facts, and what stands there without any. */
 
+import { statusInWords, t } from "../rt-elements.js";
 import { button, h } from "./dom.js";
 import { NONE, exactly, relative } from "./format.js";
 
@@ -15,7 +16,7 @@ import { NONE, exactly, relative } from "./format.js";
 export function table(items, { label, columns, key, generation = "", selection = null }) {
   const isAll = selection && items.length > 0 && items.every((one) => selection.has(key(one)));
   const head = columns.map(({ title, isNumber }) => h("th", { scope: "col", class: isNumber && "number" }, title));
-  const box = h("th", { scope: "col", class: "box" }, check("choose-all", "Choose all that are shown", isAll));
+  const box = h("th", { scope: "col", class: "box" }, check("choose-all", t("Choose all that are shown"), isAll));
   return h("div", { class: "table", role: "region", "aria-label": label, tabindex: "0" },
     h("table", {},
       h("thead", {}, h("tr", {}, selection && box, head)),
@@ -27,7 +28,7 @@ function row(item, { columns, key, selection }) {
   const id = key(item);
   const isChosen = Boolean(selection?.has(id));
   return h("tr", { "data-key": id, "aria-selected": selection && String(isChosen) },
-    selection && h("td", { class: "box" }, check("choose", `Choose ${id}`, isChosen, id)),
+    selection && h("td", { class: "box" }, check("choose", t("Choose {id}", { id }), isChosen, id)),
     columns.map(({ title, cell, isNumber, isWide }) => {
       const content = h("div", {}, cell(item));
       const names = [isNumber && "number", isWide && "wide"].filter(Boolean).join(" ");
@@ -45,9 +46,12 @@ export function when(moment, now) {
   return moment ? h("time", { datetime: moment, title: exactly(moment) }, relative(moment, now)) : NONE;
 }
 
+// Of webhooks; the others are those of tasks.
+const WORDS = { enabled: t("enabled"), disabled: t("disabled") };
+
 /** Return a state as a pill. */
 export function state(name) {
-  return name ? h("span", { class: "state", "data-state": name }, name) : NONE;
+  return name ? h("span", { class: "state", "data-state": name }, WORDS[name] ?? statusInWords(name)) : NONE;
 }
 
 /** Return names and values, as `[[name, nodes], ...]`; what is empty is left out. */
@@ -63,16 +67,16 @@ export function card(title, body, { note = null } = {}) {
 }
 
 /** Return what stands in place of rows: that they load, why they do not, or that there are none. */
-export function instead({ data, error, empty, what }) {
+export function instead({ data, error, empty, loading }) {
   if (error && !data) {
     return h("div", { class: "empty", role: "alert" },
-      h("p", { class: "error" }, error), button("reload", "Try again", { class: "quiet" }));
+      h("p", { class: "error" }, error), button("reload", t("Try again"), { class: "quiet" }));
   }
-  if (!data) return h("div", { class: "empty", "aria-busy": "true" }, h("p", { class: "loading" }, `Loading ${what} …`));
+  if (!data) return h("div", { class: "empty", "aria-busy": "true" }, h("p", { class: "loading" }, loading));
   return h("div", { class: "empty" }, h("p", {}, empty));
 }
 
 /** Return the button of the next page; nothing without one. */
 export function more(next, isBusy = false) {
-  return next && h("p", { class: "more" }, button("more", isBusy ? "Loading …" : "Older ones", { class: "quiet", disabled: isBusy }));
+  return next && h("p", { class: "more" }, button("more", isBusy ? t("Loading …") : t("Older ones"), { class: "quiet", disabled: isBusy }));
 }

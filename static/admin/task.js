@@ -1,19 +1,20 @@
 /** One task: how far it is, why it is there, its attempts, parameters and result, and what can be done with it. */
 
-import "../rt-elements.js";
+import { statusInWords, t } from "../rt-elements.js";
 import { hashOf } from "./address.js";
 import { VERBS, doVerb } from "./bulk.js";
 import { button, h } from "./dom.js";
-import { exactly, length } from "./format.js";
+import { exactly, length, ofMost } from "./format.js";
 import { card, facts, instead, state, table, when } from "./table.js";
 import { View } from "./view.js";
 
 const GONE = 404;
+const PRIORITIES = { lowest: t("lowest"), low: t("low"), normal: t("normal"), high: t("high"), highest: t("highest") };
 // Whether the server tells the causes; it is found out once.
 let tellsWhy = true;
 
 export class TaskView extends View {
-  static title = "Task";
+  static title = t("Task");
   static within = "tasks";
   seconds = 2;
   #task = null;
@@ -21,7 +22,7 @@ export class TaskView extends View {
   #why = null;
 
   get title() {
-    return this.#task ? `${this.#task.label || this.id}: ${this.#task.status}` : "Task";
+    return this.#task ? t("{name}: {status}", { name: this.#task.label || this.id, status: statusInWords(this.#task.status) }) : t("Task");
   }
 
   get #address() {
@@ -63,8 +64,8 @@ export class TaskView extends View {
 
   draw() {
     const task = this.#task;
-    const up = h("p", { class: "up" }, h("a", { href: "#tasks" }, "Tasks"));
-    if (!task) return [up, h("h1", {}, "Task"), card("Task", instead({ data: null, error: this.error, what: "the task" }))];
+    const up = h("p", { class: "up" }, h("a", { href: "#tasks" }, t("Tasks")));
+    if (!task) return [up, h("h1", {}, t("Task")), card(t("Task"), instead({ data: null, error: this.error, loading: t("Loading the task …") }))];
     return [
       up,
       h("div", { class: "title-row" }, h("h1", {}, task.label || task.task_id), state(task.status),
@@ -72,8 +73,8 @@ export class TaskView extends View {
           button("verb", label, { value: verb, class: danger ? "danger" : "primary", disabled: this.isActing }))),
       this.#cause(),
       h("div", { class: "halves" },
-        card("Progress", this.#progress()),
-        card("Facts", this.#facts())),
+        card(t("Progress"), this.#progress()),
+        card(t("Facts"), this.#facts())),
       this.#chain(), this.#attempts(), this.#values(),
     ];
   }
@@ -88,19 +89,19 @@ export class TaskView extends View {
     const task = this.#task;
     const link = (name, query, text, id) => (text ? h("a", { href: hashOf(name, query, id) }, text) : null);
     return facts([
-      ["Id", h("code", {}, task.task_id)],
-      ["Kind", link("kind", {}, task.kind, task.kind)],
-      ["User", link("tasks", { user: task.user_id }, task.user_id)],
-      ["Batch", link("tasks", { batch: task.batch_id }, task.batch_id)],
-      ["Schedule", task.schedule],
-      ["Key", task.key], ["Priority", task.priority],
-      ["Tags", task.tags?.length ? task.tags.map((tag) => h("a", { class: "tag", href: hashOf("tasks", { tag }) }, tag)) : null],
-      ["Attempt", `${task.attempt} of ${task.max_attempts}`],
-      ["Submitted", when(task.created_at, this.now)],
-      ["Starts", task.run_at && when(task.run_at, this.now)],
-      ["Started", task.started_at && when(task.started_at, this.now)],
-      ["Ended", task.ended_at && when(task.ended_at, this.now)],
-      ["Ran for", task.started_at && task.ended_at && length((new Date(task.ended_at) - new Date(task.started_at)) / 1000)],
+      [t("Id"), h("code", {}, task.task_id)],
+      [t("Kind"), link("kind", {}, task.kind, task.kind)],
+      [t("User"), link("tasks", { user: task.user_id }, task.user_id)],
+      [t("Batch"), link("tasks", { batch: task.batch_id }, task.batch_id)],
+      [t("Schedule"), task.schedule],
+      [t("Key"), task.key], [t("Priority"), PRIORITIES[task.priority] ?? task.priority],
+      [t("Tags"), task.tags?.length ? task.tags.map((tag) => h("a", { class: "tag", href: hashOf("tasks", { tag }) }, tag)) : null],
+      [t("Attempt"), ofMost(task.attempt, task.max_attempts)],
+      [t("Submitted"), when(task.created_at, this.now)],
+      [t("Starts"), task.run_at && when(task.run_at, this.now)],
+      [t("Started"), task.started_at && when(task.started_at, this.now)],
+      [t("Ended"), task.ended_at && when(task.ended_at, this.now)],
+      [t("Ran for"), task.started_at && task.ended_at && length((new Date(task.ended_at) - new Date(task.started_at)) / 1000)],
     ]);
   }
 
@@ -113,19 +114,19 @@ export class TaskView extends View {
 
   #chain() {
     const chain = this.#why?.chain ?? [];
-    return chain.length > 0 && card("Why", h("ol", { class: "chain" }, chain.map(({ at, text }, index) =>
+    return chain.length > 0 && card(t("Why"), h("ol", { class: "chain" }, chain.map(({ at, text }, index) =>
       h("li", { "data-key": String(index) }, at ? h("time", { datetime: at, title: exactly(at) }, exactly(at)) : null, h("span", {}, text)))));
   }
 
   #attempts() {
     const attempts = this.#task.attempts ?? [];
-    return attempts.length > 0 && card("Attempts", table(attempts, {
-      label: "Attempts", key: (one) => String(one.attempt), columns: [
-        { title: "Attempt", isNumber: true, cell: (one) => String(one.attempt) },
-        { title: "Outcome", cell: (one) => state(one.outcome) },
-        { title: "Started", cell: (one) => when(one.started_at, this.now) },
-        { title: "Took", isNumber: true, cell: (one) => (one.started_at && one.ended_at ? length((new Date(one.ended_at) - new Date(one.started_at)) / 1000) : "–") },
-        { title: "Error", isWide: true, cell: (one) => one.error ?? "–" },
+    return attempts.length > 0 && card(t("Attempts"), table(attempts, {
+      label: t("Attempts"), key: (one) => String(one.attempt), columns: [
+        { title: t("Attempt"), isNumber: true, cell: (one) => String(one.attempt) },
+        { title: t("Outcome"), cell: (one) => state(one.outcome) },
+        { title: t("Started"), cell: (one) => when(one.started_at, this.now) },
+        { title: t("Took"), isNumber: true, cell: (one) => (one.started_at && one.ended_at ? length((new Date(one.ended_at) - new Date(one.started_at)) / 1000) : "–") },
+        { title: t("Error"), isWide: true, cell: (one) => one.error ?? "–" },
       ],
     }));
   }
@@ -133,7 +134,7 @@ export class TaskView extends View {
   #values() {
     const { params, result } = this.#task;
     return h("div", { class: "halves" },
-      card("Parameters", json(params)), result !== null && result !== undefined ? card("Result", json(result)) : null);
+      card(t("Parameters"), json(params)), result !== null && result !== undefined ? card(t("Result"), json(result)) : null);
   }
 }
 

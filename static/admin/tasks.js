@@ -1,9 +1,10 @@
 /** All tasks: search by id, words, user, kind, state, tag and time, page by page; and verbs for many at once. */
 
+import { statusInWords, t } from "../rt-elements.js";
 import { hashOf } from "./address.js";
 import { button, h } from "./dom.js";
 import { valuesOf } from "./forms.js";
-import { number } from "./format.js";
+import { number, ofMost } from "./format.js";
 import { Bulk } from "./bulk.js";
 import { queryText } from "./query.js";
 import { card, instead, more, state, table, when } from "./table.js";
@@ -16,7 +17,7 @@ const TYPING_MS = 250;
 const SHOWN_ERROR = 120;
 
 export class TasksView extends View {
-  static title = "Tasks";
+  static title = t("Tasks");
   #list = new Listing((before) => this.read({ before, limit: PAGE_SIZE }));
   #bulk = new Bulk(this);
   #typing = null;
@@ -87,8 +88,8 @@ export class TasksView extends View {
   draw() {
     const { items, next } = this.#list;
     return [
-      h("h1", {}, "Tasks"), this.#form(), this.#tabs(), this.#bulk.draw(),
-      card("Tasks that were found", this.#table(items), { note: items?.length ? `${number(items.length)} shown, the newest first` : null }),
+      h("h1", {}, t("Tasks")), this.#form(), this.#tabs(), this.#bulk.draw(),
+      card(t("Tasks that were found"), this.#table(items), { note: items?.length ? t("{n} shown, the newest first", { n: items.length }) : null }),
       more(next, this.isBusy),
     ];
   }
@@ -99,13 +100,13 @@ export class TasksView extends View {
       h("input", { id: `search-${name}`, name, value: this.#shown(name), autocomplete: "off", spellcheck: "false", ...attributes }));
     const isNarrowed = Object.keys(this.filter).length > 0;
     return h("form", { id: "search", role: "search", class: "search" },
-      h("div", { class: "filter grow" }, h("label", { for: "search-words" }, "Id or words"),
-        h("input", { id: "search-words", name: "q", type: "search", value: this.#shown("q"), placeholder: "Press / to search ids, labels and errors", autocomplete: "off", spellcheck: "false" })),
-      h("div", { class: "filter" }, h("label", { for: "search-kind" }, "Kind"),
+      h("div", { class: "filter grow" }, h("label", { for: "search-words" }, t("Id or words")),
+        h("input", { id: "search-words", name: "q", type: "search", value: this.#shown("q"), placeholder: t("Press / to search ids, labels and errors"), autocomplete: "off", spellcheck: "false" })),
+      h("div", { class: "filter" }, h("label", { for: "search-kind" }, t("Kind")),
         h("select", { id: "search-kind", name: "kind", "data-value": this.query.kind ?? "" },
-          h("option", { value: "" }, "any"), [...new Set([...this.#kinds, this.query.kind].filter(Boolean))].map((one) => h("option", { value: one }, one)))),
-      text("user", "User"), text("tag", "Tag"),
-      isNarrowed && button("clear", "Clear", { class: "quiet" }));
+          h("option", { value: "" }, t("any")), [...new Set([...this.#kinds, this.query.kind].filter(Boolean))].map((one) => h("option", { value: one }, one)))),
+      text("user", t("User")), text("tag", t("Tag")),
+      isNarrowed && button("clear", t("Clear"), { class: "quiet" }));
   }
 
   /** What stands in a field of the search: what is being typed there is the user's. */
@@ -120,28 +121,28 @@ export class TasksView extends View {
     const isAll = FILTERS.every((name) => !this.query[name]);
     const tab = (value, label, many) => h("button", { type: "button", "data-act": "status", value, "aria-pressed": String((this.filter.status ?? "") === value), "data-state": value || null },
       label, isAll && many !== undefined ? h("span", { class: "count" }, number(many)) : null);
-    return h("div", { class: "picker states", role: "group", "aria-label": "State" }, tab("", "any state"), STATES.map((one) => tab(one, one, stats[one])));
+    return h("div", { class: "picker states", role: "group", "aria-label": t("State") }, tab("", t("any state")), STATES.map((one) => tab(one, statusInWords(one), stats[one])));
   }
 
   #table(items) {
     if (!items?.length) {
-      return instead({ data: items, error: this.error, what: "tasks", empty: this.#list.next ? "None on this page: go on to the older ones." : "No task is like this." });
+      return instead({ data: items, error: this.error, loading: t("Loading tasks …"), empty: this.#list.next ? t("None on this page: go on to the older ones.") : t("No task is like this.") });
     }
     return table(items, {
-      label: "Tasks", key: (one) => one.task_id, generation: JSON.stringify(this.filter), selection: this.#bulk.chosen, columns: this.#columns(),
+      label: t("Tasks"), key: (one) => one.task_id, generation: JSON.stringify(this.filter), selection: this.#bulk.chosen, columns: this.#columns(),
     });
   }
 
   #columns() {
     return [
-      { title: "Task", isWide: true, cell: (one) => [h("a", { href: hashOf("task", {}, one.task_id) }, one.label || one.task_id), error(one)] },
-      { title: "State", cell: (one) => state(one.status) },
-      { title: "Kind", cell: (one) => h("a", { href: hashOf("kind", {}, one.kind) }, one.kind) },
-      { title: "User", cell: (one) => h("a", { href: hashOf("tasks", { user: one.user_id }) }, one.user_id) },
-      { title: "Tags", cell: (one) => (one.tags?.length ? one.tags.map((tag) => h("a", { class: "tag", href: hashOf("tasks", { tag }) }, tag)) : "–") },
-      { title: "Attempt", isNumber: true, cell: (one) => (one.attempt ? `${one.attempt} of ${one.max_attempts}` : "–") },
-      { title: "Submitted", cell: (one) => when(one.created_at, this.now) },
-      { title: "Ended", cell: (one) => when(one.ended_at, this.now) },
+      { title: t("Task"), isWide: true, cell: (one) => [h("a", { href: hashOf("task", {}, one.task_id) }, one.label || one.task_id), error(one)] },
+      { title: t("State"), cell: (one) => state(one.status) },
+      { title: t("Kind"), cell: (one) => h("a", { href: hashOf("kind", {}, one.kind) }, one.kind) },
+      { title: t("User"), cell: (one) => h("a", { href: hashOf("tasks", { user: one.user_id }) }, one.user_id) },
+      { title: t("Tags"), cell: (one) => (one.tags?.length ? one.tags.map((tag) => h("a", { class: "tag", href: hashOf("tasks", { tag }) }, tag)) : "–") },
+      { title: t("Attempt"), isNumber: true, cell: (one) => (one.attempt ? ofMost(one.attempt, one.max_attempts) : "–") },
+      { title: t("Submitted"), cell: (one) => when(one.created_at, this.now) },
+      { title: t("Ended"), cell: (one) => when(one.ended_at, this.now) },
     ];
   }
 }

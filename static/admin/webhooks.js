@@ -1,8 +1,9 @@
 /** The webhooks of all users and of the application, with what their receivers last answered. */
 
+import { joined, t, tn } from "../rt-elements.js";
 import { hashOf } from "./address.js";
 import { button, h } from "./dom.js";
-import { count, length } from "./format.js";
+import { length } from "./format.js";
 import { card, instead, more, state, table, when } from "./table.js";
 import { Listing, View } from "./view.js";
 import { queryText } from "./query.js";
@@ -11,7 +12,7 @@ const OK = 200;
 const REDIRECT = 300;
 
 export class WebhooksView extends View {
-  static title = "Webhooks";
+  static title = t("Webhooks");
   #list = new Listing((after) => this.request("GET", `/api/admin/webhooks${queryText({ after })}`));
   #open = new Set();
 
@@ -36,33 +37,33 @@ export class WebhooksView extends View {
     const { items, next } = this.#list;
     const off = items?.filter((one) => one.state !== "enabled").length;
     return [
-      h("h1", {}, "Webhooks"),
-      card("Webhooks of all users", this.#table(items), { note: off ? `${count(off, "webhook")} disabled` : null }),
+      h("h1", {}, t("Webhooks")),
+      card(t("Webhooks of all users"), this.#table(items), { note: off ? tn(off, "{n} webhook disabled", "{n} webhooks disabled") : null }),
       more(next, this.isBusy),
     ];
   }
 
   #table(items) {
-    if (!items?.length) return instead({ data: items, error: this.error, what: "the webhooks", empty: "Nobody has a webhook." });
-    return table(items, { label: "Webhooks", key: (one) => one.id, columns: this.#columns() });
+    if (!items?.length) return instead({ data: items, error: this.error, loading: t("Loading the webhooks …"), empty: t("Nobody has a webhook.") });
+    return table(items, { label: t("Webhooks"), key: (one) => one.id, columns: this.#columns() });
   }
 
   #columns() {
     return [
-      { title: "Receiver", isWide: true, cell: (one) => [h("span", { class: "mono" }, one.url), one.description ? h("span", { class: "hint" }, one.description) : null] },
-      { title: "Of", cell: (one) => (one.user_id ? h("a", { href: hashOf("tasks", { user: one.user_id }) }, one.user_id) : "the application") },
-      { title: "Events", cell: (one) => one.events.map((event) => h("span", { class: "tag" }, event)) },
-      { title: "State", cell: (one) => [state(one.state), one.reason ? h("span", { class: "hint" }, one.reason) : null] },
-      { title: "Last success", cell: (one) => when(one.success_at, this.now) },
-      { title: "Last answers", isWide: true, cell: (one) => this.#answers(one) },
+      { title: t("Receiver"), isWide: true, cell: (one) => [h("span", { class: "mono" }, one.url), one.description ? h("span", { class: "hint" }, one.description) : null] },
+      { title: t("Of"), cell: (one) => (one.user_id ? h("a", { href: hashOf("tasks", { user: one.user_id }) }, one.user_id) : t("the application")) },
+      { title: t("Events"), cell: (one) => one.events.map((event) => h("span", { class: "tag" }, event)) },
+      { title: t("State"), cell: (one) => [state(one.state), one.reason ? h("span", { class: "hint" }, one.reason) : null] },
+      { title: t("Last success"), cell: (one) => when(one.success_at, this.now) },
+      { title: t("Last answers"), isWide: true, cell: (one) => this.#answers(one) },
     ];
   }
 
   #answers({ id, url, answers = [] }) {
-    if (!answers.length) return "none yet";
+    if (!answers.length) return t("none yet");
     const isOpen = this.#open.has(id);
     return [
-      button("answers", isOpen ? "Hide them" : toldBy(answers[0]), { value: id, class: "small quiet", "aria-expanded": String(isOpen), "aria-label": `Last answers of ${url}` }),
+      button("answers", isOpen ? t("Hide them") : toldBy(answers[0]), { value: id, class: "small quiet", "aria-expanded": String(isOpen), "aria-label": t("Last answers of {url}", { url }) }),
       isOpen && h("ol", { class: "answers" }, answers.map((one, index) => h("li", { "data-key": `${one.at} ${index}` },
         when(one.at, this.now), " ", h("span", { class: isGood(one) ? "good" : "bad" }, toldBy(one))))),
     ];
@@ -72,5 +73,6 @@ export class WebhooksView extends View {
 const isGood = ({ status }) => status >= OK && status < REDIRECT;
 
 function toldBy({ status, error, seconds }) {
-  return [status ? String(status) : "", error ?? "", seconds === undefined || seconds === null ? "" : `in ${length(seconds)}`].filter(Boolean).join(" · ") || "answered";
+  const took = seconds === undefined || seconds === null ? "" : t("in {time}", { time: length(seconds) });
+  return status || error || took ? joined([status && String(status), error, took]) : t("answered");
 }

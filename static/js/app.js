@@ -1,10 +1,11 @@
 /** The page: who is signed in, what they watch, and how the connection fares. */
 
 import { Client } from "../rt-client.js";
-import { messageOfError } from "../rt-elements.js";
+import { ToldError, addMessages, errorInWords, joined, progressOf, showText, t } from "../rt-elements.js";
 import { $, element } from "./dom.js";
+import { LanguageChoice, shownLanguage } from "./language.js";
 import { PushSwitch } from "./push.js";
-import { Session } from "./session.js";
+import { BASE, Session } from "./session.js";
 import { TaskList } from "./task-list.js";
 import { WIRED, Wire } from "./wire.js";
 
@@ -16,7 +17,8 @@ const UNAUTHORIZED = new Set([401, 4401]);
 const NAME = "tornado_rt";
 // For how long a request of this page is repeated before it is told as failed [s].
 const PATIENCE_SECONDS = 2;
-const STATES = { online: "Live", connecting: "Connecting …", offline: "Offline", closed: "Not connected", idle: "" };
+const STATES = { online: t("Live"), connecting: t("Connecting …"), offline: t("Offline"), closed: t("Not connected"), idle: "" };
+const NO_LINK = { task: t("The link names no task"), batch: t("The link names no batch") };
 
 let client = null;
 let user = null;
@@ -29,9 +31,10 @@ const session = new Session(() => run(begin));
 const wire = new Wire();
 const list = new TaskList((hasFailed) => ($("retry-all").hidden = !hasFailed));
 const push = new PushSwitch(() => client, showError);
+const language = new LanguageChoice($("language"), showTitle, showError);
 
 function showError(error) {
-  $("page-error").textContent = error ? messageOfError(error) : "";
+  showText($("page-error"), error ? errorInWords(error) : "");
 }
 
 /** Run an action of the user; show what went wrong. */
@@ -58,24 +61,25 @@ function offer(users) {
   $("user").replaceChildren(...users.map((name) => element("option", { value: name, textContent: name })));
   $("user-field").hidden = !users.length;
   $("token-field").hidden = users.length > 0;
-  $("sign-in-hint").textContent = users.length
-    ? "This server lets users of this machine in without a password."
-    : "Paste a token of this server. It stays in a cookie that no script can read.";
+  showText($("sign-in-hint"), users.length
+    ? t("This server lets users of this machine in without a password.")
+    : t("Paste a token of this server. It stays in a cookie that no script can read."));
   $("sign-in").hidden = false;
 }
 
 function enter(name) {
   user = name;
   entered += 1;
-  client = new Client(undefined, { ...WIRED, patience: PATIENCE_SECONDS });
+  client = new Client(BASE, { ...WIRED, patience: PATIENCE_SECONDS, locale: shownLanguage() });
   const own = client;
   client.addEventListener("state", ({ detail }) => own === client && showState(detail));
   for (const id of ["notices", "submit"]) $(id).client = client;
   list.follow(client);
   push.follow(user);
+  language.follow(client).catch(showError);
   $("who").textContent = name.slice(0, 1).toUpperCase();
   $("who").title = name;
-  $("sign-out").setAttribute("aria-label", `Sign out ${name}`);
+  showText($("sign-out"), t("Sign out {name}", { name }), "aria-label");
   setSignedIn(true);
   wire.showCommand(new URL("api/notifications/stream", client.url).href);
   followLink();
@@ -84,6 +88,7 @@ function enter(name) {
 function leave() {
   client?.close();
   client = user = null;
+  language.follow(null);
   entered += 1;
   for (const id of ["notices", "submit"]) $(id).client = null;
   $("notices").open(false);
@@ -114,25 +119,21 @@ async function signOut() {
   await begin();
 }
 
-function showState({ state, error = null, reason = null }) {
+function showState({ state, error = null }) {
   if (state === "closed" && UNAUTHORIZED.has(error?.code ?? error?.status)) {
     run(async () => {
       await session.signOut();
       await begin();
-      showError(new Error("You were signed out: sign in again."));
+      showError(new ToldError(t("You were signed out: sign in again.")));
     });
     return;
   }
   const isOffline = client !== null && (state === "offline" || !navigator.onLine);
   const shown = isOffline ? "offline" : state;
   $("link-state").dataset.state = shown;
-  setText($("link-state"), STATES[shown]);
-  $("link-state").title = reason ?? "";
+  showText($("link-state"), STATES[shown]);
+  showText($("link-state"), error ? errorInWords(error) : "", "title");
   $("offline").hidden = !isOffline;
-}
-
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
 }
 
 /** Watch what the address names. */
@@ -145,7 +146,7 @@ function followLink() {
   // Anybody may have written the link, and the id becomes part of a command.
   if (ID.test(id)) return watch({ sort, id });
   watch(null);
-  return showError(new Error(`The link names no ${sort}`));
+  return showError(new ToldError(NO_LINK[sort]));
 }
 
 /** Show a task or a batch; null: none. */
@@ -175,8 +176,8 @@ function go(query) {
 
 function showTitle() {
   const { progress, name } = watched ?? {};
-  const parts = [progress === undefined ? "" : `${Math.floor(progress)} % ${name}`, NAME].filter(Boolean);
-  document.title = (unseen ? `(${unseen}) ` : "") + parts.join(" · ");
+  const progressed = progress === undefined ? "" : joined([progressOf(progress), name], " ");
+  document.title = (unseen ? `(${unseen}) ` : "") + joined([progressed, NAME]);
 }
 
 /** Follow links to what this page shows without loading it anew. */
@@ -197,7 +198,7 @@ function onSubmitted({ detail: { task, batch } }) {
 
 function onProgress({ detail: { progress, label, kind, status, total } }) {
   if (!watched) return;
-  watched.name = label || (total === undefined ? kind : `Batch of ${total}`);
+  watched.name = label || (total === undefined ? kind : t("Batch of {total}", { total }));
   watched.progress = status === "processing" ? progress : undefined;
   showTitle();
 }
@@ -226,4 +227,7 @@ document.addEventListener("rt-finished", () => {
 addEventListener("popstate", () => client && followLink());
 for (const type of ["online", "offline"]) addEventListener(type, () => client && showState(client.status));
 
+// The texts of this page; the elements bring their own.
+addMessages("zh-CN", () => import("./locales/zh-CN.js"));
+await language.begin();
 run(begin);

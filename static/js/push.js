@@ -1,5 +1,6 @@
 /** Push to this browser: asked for by a click, kept up to date, and given up again. */
 
+import { showText, t } from "../rt-elements.js";
 import { $ } from "./dom.js";
 
 // Also in sw.js, which renews what is kept there.
@@ -8,9 +9,9 @@ const KEPT = "tornado_rt.push";
 const BASE = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
 const SUBSCRIPTION = `${BASE}/push-subscription`;
 const WORDS = {
-  on: "Stop telling me on this device",
-  off: "Tell me on this device when the page is closed",
-  denied: "This browser does not allow notifications",
+  on: t("Stop telling me on this device"),
+  off: t("Tell me on this device when the page is closed"),
+  denied: t("This browser does not allow notifications"),
 };
 
 export const isSupported = "serviceWorker" in navigator && "PushManager" in window;
@@ -96,7 +97,7 @@ export class PushSwitch {
     const state = Notification.permission === "denied" ? "denied" : subscription ? "on" : "off";
     $("push").hidden = false;
     $("push").disabled = state === "denied";
-    $("push").textContent = WORDS[state];
+    showText($("push"), WORDS[state]);
   }
 }
 

@@ -1,13 +1,18 @@
-/** Who is signed in: a cookie, which all tabs of the browser share. */
+/** Who is signed in: a cookie of this server, or of the application around it, which all pages and tabs share. */
 
 import { Client } from "../rt-client.js";
+import { shownLanguage } from "./language.js";
 
 const UNAUTHORIZED = 401;
 const NOT_THERE = 404;
+// Where the server's paths begin: it may serve under a prefix.
+export const BASE = new URL("../..", import.meta.url);
+// Of another prefix on this host is another server.
+const TABS = `tornado_rt.session ${BASE.pathname}`;
 
 /** Ask the server once, with this token or the cookie. */
 async function ask(method, path, { token, body } = {}) {
-  const client = new Client(undefined, { token, share: false, patience: 0 });
+  const client = new Client(BASE, { token, share: false, patience: 0, locale: shownLanguage() });
   try {
     return await client.request(method, path, body);
   } finally {
@@ -16,14 +21,9 @@ async function ask(method, path, { token, body } = {}) {
 }
 
 export class Session {
-  // Of another prefix on this host is another server.
-  #key = `tornado_rt.session ${new URL(".", document.baseURI).pathname}`;
-  #onChange;
-
   /** `onChange` is called when another tab has signed in or out. */
   constructor(onChange) {
-    this.#onChange = onChange;
-    addEventListener("storage", ({ key }) => key === this.#key && this.#onChange());
+    addEventListener("storage", ({ key }) => key === TABS && onChange());
   }
 
   /** Return `{user, users}`: who is signed in, null for nobody; and who may sign in without a token. */
@@ -44,6 +44,7 @@ export class Session {
     await this.signIn(token);
   }
 
+  /** Buy a cookie for a token. Throw ApiError. */
   async signIn(token) {
     await ask("POST", "/api/auth/session", { token });
     this.#tellTabs();
@@ -67,6 +68,6 @@ export class Session {
   }
 
   #tellTabs() {
-    localStorage.setItem(this.#key, String(Date.now()));
+    localStorage.setItem(TABS, String(Date.now()));
   }
 }

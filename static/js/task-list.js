@@ -1,6 +1,6 @@
 /** The user's tasks, the newest first; those of a batch are one line. */
 
-import { STATUS_ICONS, agoInWords } from "../rt-elements.js";
+import { STATUS_ICONS, ago, joined, progressOf, showText, statusInWords, t } from "../rt-elements.js";
 import { $, element } from "./dom.js";
 
 const SHOWN = 10;
@@ -38,7 +38,7 @@ export class TaskList {
     this.#lines.clear();
     $("tasks").replaceChildren();
     $("tasks-empty").hidden = false;
-    $("tasks-empty").textContent = "Loading …";
+    showText($("tasks-empty"), t("Loading …"));
     $("tasks-more").hidden = true;
     this.#onFailed(false);
   }
@@ -55,7 +55,7 @@ export class TaskList {
     const lines = linesOf(items);
     const shown = lines.slice(0, this.#count);
     $("tasks-empty").hidden = lines.length > 0;
-    $("tasks-empty").textContent = "You have no tasks yet.";
+    showText($("tasks-empty"), t("You have no tasks yet."));
     $("tasks-more").hidden = lines.length <= this.#count;
     this.#onFailed(items.some((one) => FAILED.has(one.status)));
     const kept = new Set(shown.map(({ query }) => query));
@@ -71,9 +71,9 @@ export class TaskList {
     const known = this.#lines.get(query) ?? this.#makeLine(query);
     known.link.dataset.status = status;
     known.icon.textContent = STATUS_ICONS[status] ?? "·";
-    known.name.textContent = name;
-    known.state.textContent = state;
-    known.time.textContent = agoInWords(Date.parse(at));
+    showText(known.name, name);
+    showText(known.state, state);
+    showText(known.time, ago(Date.parse(at)));
     known.time.dateTime = at;
     const there = $("tasks").children[index];
     if (there !== known.item) $("tasks").insertBefore(known.item, there ?? null);
@@ -106,8 +106,9 @@ function linesOf(tasks) {
 }
 
 function lineOfTask({ task_id: id, label, kind, status, progress, error, position, created_at: at }) {
-  const words = { processing: `${Math.floor(progress ?? 0)} %`, queued: position ? `number ${position} in the line` : "queued" };
-  const state = error && FAILED.has(status) ? `${status}: ${error}` : (words[status] ?? status);
+  const told = statusInWords(status);
+  const words = { processing: progressOf(progress ?? 0), queued: position ? t("number {position} in the line", { position }) : told };
+  const state = error && FAILED.has(status) ? t("{status}: {error}", { status: told, error }) : (words[status] ?? told);
   return { query: `?task=${id}`, name: label || kind, status, state, at };
 }
 
@@ -116,7 +117,9 @@ function lineOfBatch(id, tasks) {
   const [completed, failed] = [count("completed"), count("failed", "dead")];
   const isOver = tasks.every(({ status }) => ENDED.has(status));
   const status = !isOver ? "processing" : completed === tasks.length ? "completed" : completed ? "partial" : failed ? "failed" : "cancelled";
-  const told = [`${completed} of ${tasks.length} completed`, failed && `${failed} failed`].filter(Boolean);
-  const names = tasks.map(({ label, kind }) => label || kind).reverse().join(", ");
-  return { query: `?batch=${id}`, name: `Batch: ${names}`, status, state: told.join(", "), at: tasks.at(-1).created_at };
+  const told = [t("{completed} of {total} completed", { completed, total: tasks.length }), failed && t("{bad} failed", { bad: failed })];
+  const names = joined(tasks.map(({ label, kind }) => label || kind).reverse(), t(", "));
+  return {
+    query: `?batch=${id}`, name: t("Batch: {names}", { names }), status, state: joined(told, t(", ")), at: tasks.at(-1).created_at,
+  };
 }

@@ -1,5 +1,6 @@
 /** The drawer with what goes over the wire, and the command that shows the same in a terminal. */
 
+import { showText, t } from "../rt-elements.js";
 import { $, element } from "./dom.js";
 
 const KEPT = 100;
@@ -16,7 +17,7 @@ class ShownSocket extends WebSocket {
   constructor(...given) {
     super(...given);
     this.addEventListener("message", ({ data }) => show("←", data));
-    this.addEventListener("close", ({ code, reason }) => show("✕", `closed with ${code} ${reason}`.trim()));
+    this.addEventListener("close", ({ code, reason }) => show("✕", t("closed with {code} {reason}", { code: String(code), reason })));
   }
 
   send(text) {
@@ -81,12 +82,12 @@ export class Wire {
   async #copy() {
     try {
       await navigator.clipboard.writeText($("curl-line").textContent);
-      $("copied").textContent = "copied";
+      showText($("copied"), t("copied"));
     } catch {
       // Over plain HTTP from another machine there is no clipboard, and a user may refuse it.
       getSelection().selectAllChildren($("curl-line"));
-      $("copied").textContent = "selected: copy it from here";
+      showText($("copied"), t("selected: copy it from here"));
     }
-    setTimeout(() => ($("copied").textContent = ""), 4000);
+    setTimeout(() => showText($("copied"), ""), 4000);
   }
 }

@@ -19,17 +19,18 @@ STEPS_DONE = 9
 
 @attrs.frozen
 class Picture:
-    """A page as it is taken: its size, its colours, and what is done before."""
+    """A page as it is taken: its size, its colours, what is done before, and its language."""
 
     name: str
     size: Any
     scheme: Any
     begin: Any
+    locale: str = "en"
 
 
 def show_result(page: Page) -> None:
     submit(page, "AAPL")
-    expect(status_of(page)).to_have_text("completed")
+    expect(status_of(page)).to_have_attribute("data-status", "completed")
     expect(page.locator("#view svg.chart")).to_be_visible()
 
 
@@ -41,7 +42,7 @@ def show_running(page: Page) -> None:
 
 def show_inbox(page: Page) -> None:
     submit(page, "AAPL", "NOPE", "IBM")
-    expect(status_of(page)).to_have_text("partial")
+    expect(status_of(page)).to_have_attribute("data-status", "partial")
     expect(page.locator("#unseen-badge")).to_be_visible()
     page.click("#bell")
     expect(page.locator("#notifications li").nth(1)).to_be_visible()
@@ -52,17 +53,22 @@ PICTURES = [
     Picture("desktop-dark.png", DESKTOP, "dark", show_running),
     Picture("phone-light.png", TALL_PHONE, "light", show_running),
     Picture("phone-dark.png", TALL_PHONE, "dark", show_inbox),
+    Picture("desktop-light.zh.png", DESKTOP, "light", show_result, "zh-CN"),
+    Picture("phone-light.zh.png", TALL_PHONE, "light", show_running, "zh-CN"),
 ]
 
 
 def take(browser: Browser, url: str, picture: Picture) -> None:
     """Sign in, do what is to be seen, and write the picture."""
     context = browser.new_context(
-        viewport=picture.size, color_scheme=picture.scheme, reduced_motion="reduce"
+        viewport=picture.size,
+        color_scheme=picture.scheme,
+        reduced_motion="reduce",
+        locale=picture.locale,
     )
     page = context.new_page()
     page.goto(url)
-    log_in(page, "alice")
+    log_in(page, "alice" if picture.locale == "en" else "bob")
     picture.begin(page)
     page.evaluate("scrollTo(0, 0)" if picture.size == DESKTOP else "0")
     page.screenshot(path=IMAGES / picture.name)

@@ -38,6 +38,7 @@ const IDLE = { state: "idle", transport: null, userId: null, reason: null, error
  * - `token`: a token, or a function that returns one or its promise; without one a cookie is used.
  * - `transport`: "auto" (a socket; an event stream where sockets do not get through), "socket" or "stream".
  * - `share`: whether the tabs of one origin and user share a connection (true).
+ * - `locale`: the language of what the server tells in words, such as "zh-CN"; else that of the browser, or the server's.
  * - `WebSocket`, `fetch`: in place of the global ones.
  * - `patience`: how long a request is repeated [s] (30).
  * - `backoff`: `{first, most}` [s]: the bounds of the waits between attempts (1, 30).
@@ -52,6 +53,7 @@ export class Client extends EventTarget {
 
   #base;
   #options;
+  #locale;
   #tokens;
   #requester;
   #link;
@@ -78,11 +80,13 @@ export class Client extends EventTarget {
     const { token, transport = "auto", share = true, patience = 30, backoff = {} } = options;
     if (!["auto", "socket", "stream"].includes(transport)) throw new TypeError(`not a transport: ${transport}`);
     this.#base = baseOf(url);
+    this.#locale = checkedLocale(options.locale);
     const sockets = options.WebSocket ?? globalThis.WebSocket;
     if (transport === "socket" && !sockets) throw new TypeError("there is no WebSocket here: give the option WebSocket");
     this.#options = {
       base: this.#base,
       tokens: (this.#tokens = new Tokens(token)),
+      locale: () => this.#locale,
       fetch: options.fetch ?? globalThis.fetch.bind(globalThis),
       WebSocket: transport === "stream" ? null : sockets,
       streams: transport !== "socket",
@@ -115,6 +119,24 @@ export class Client extends EventTarget {
 
   get url() {
     return this.#base;
+  }
+
+  /** The language of what the server tells in words, "" for that of the browser. */
+  get locale() {
+    return this.#locale;
+  }
+
+  /** Ask in another language from now on; an open connection is opened anew. */
+  set locale(tag) {
+    const before = this.#locale;
+    this.#locale = checkedLocale(tag);
+    if (this.#locale === before || this.#isClosed || !this.#upstream) return;
+    if (!this.#sharing) return this.#link.reopen();
+    // The tabs of another language share another connection.
+    this.#sharing.stop();
+    this.#upstream = this.#sharing = null;
+    this.hub.attach(null);
+    this.#share();
   }
 
   get state() {
@@ -262,7 +284,9 @@ export class Client extends EventTarget {
   }
 
   async #share() {
+    const locale = this.#locale;
     const name = await this.#sharingName();
+    if (locale !== this.#locale) return this.#share();
     if (!name) return this.#begin(this.#link);
     this.#sharing = new Sharing({ name, hub: this.hub, clock: this.clock, link: this.#link, tell: (status) => this.#tell(status) });
     return this.#begin(this.#sharing);
@@ -277,7 +301,7 @@ export class Client extends EventTarget {
   async #sharingName() {
     for (;;) {
       try {
-        return await sharingName(this.#base, this.#tokens);
+        return await sharingName(this.#base, this.#tokens, this.#locale);
       } catch (error) {
         const reason = String(error?.message ?? error);
         if (this.#isClosed) return null;
@@ -302,6 +326,11 @@ export class Client extends EventTarget {
     this.#sharing?.told(status);
     this.dispatchEvent(new CustomEvent("state", { detail: status }));
   }
+}
+
+function checkedLocale(tag = "") {
+  if (typeof tag !== "string" || !/^[\w-]{0,64}$/.test(tag)) throw new TypeError(`not the tag of a language: ${JSON.stringify(tag)}`);
+  return tag;
 }
 
 function checkedId(id) {

@@ -48,8 +48,8 @@ export class Link {
   #trial = null;
 
   /** `tell(state)` is told `{state, transport, reason, error, userId, retryIn}`. */
-  constructor({ base, tokens, hub, WebSocket, streams, fetch, backoff, socketAgain, clock, tell }) {
-    this.#options = { base, tokens, WebSocket, fetch };
+  constructor({ base, tokens, locale, hub, WebSocket, streams, fetch, backoff, socketAgain, clock, tell }) {
+    this.#options = { base, tokens, locale, WebSocket, fetch };
     this.#hub = hub;
     this.#clock = clock;
     this.#tell = tell;
@@ -61,6 +61,11 @@ export class Link {
   open() {
     this.#isClosed = this.#isAsleep = false;
     if (!this.#carrier && !this.#hub.isEmpty) this.#connect();
+  }
+
+  /** Go on by another connection, which is opened in the language of now. */
+  reopen() {
+    if (this.#carrier || this.#isOpening) this.#connect();
   }
 
   follow(topic, cursor) {
@@ -121,7 +126,8 @@ export class Link {
   }
 
   #make(transport, token) {
-    const { base, WebSocket, fetch } = this.#options;
+    const { WebSocket, fetch } = this.#options;
+    const [base, locale] = [this.#options.base, this.#options.locale()];
     const isCurrent = () => carrier === this.#carrier;
     const on = {
       alive: () => (this.#heardAt = now()),
@@ -133,8 +139,8 @@ export class Link {
     // Nothing is told before it is made.
     const carrier =
       transport === "socket"
-        ? new Socket({ base, token, WebSocket, on })
-        : new Stream({ base, token, fetch, on, places: () => this.#hub.places() });
+        ? new Socket({ base, token, locale, WebSocket, on })
+        : new Stream({ base, token, locale, fetch, on, places: () => this.#hub.places() });
     return carrier;
   }
 

@@ -66,8 +66,8 @@ export class Attempts {
 export class Requester {
   #options;
 
-  constructor({ base, tokens, fetch, patience, backoff }) {
-    this.#options = { base, tokens, fetch, patience, backoff };
+  constructor({ base, tokens, locale, fetch, patience, backoff }) {
+    this.#options = { base, tokens, locale, fetch, patience, backoff };
   }
 
   /**
@@ -75,10 +75,10 @@ export class Requester {
    * POST without one that a repetition changes nothing. Throw ApiError, ConnectionLost, ProtocolError.
    */
   async send(method, path, { body, key, isHarmless = false, signal, keepalive } = {}) {
-    const { patience, backoff } = this.#options;
+    const { locale, patience, backoff } = this.#options;
     const isRepeatable = IDEMPOTENT.has(method) || key !== undefined || isHarmless;
     const attempts = new Attempts({ isRepeatable, patience, backoff, began: now() });
-    const init = { method, headers: headersOf(body, key), body: body === undefined ? undefined : JSON.stringify(body), keepalive };
+    const init = { method, headers: headersOf(body, key, locale()), body: body === undefined ? undefined : JSON.stringify(body), keepalive };
     let isFresh = false;
     for (;;) {
       try {
@@ -111,8 +111,9 @@ export class Requester {
   }
 }
 
-function headersOf(body, key) {
+function headersOf(body, key, locale) {
   const headers = { Accept: "application/json" };
+  if (locale) headers["Accept-Language"] = locale;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (key !== undefined) headers["Idempotency-Key"] = key;
   return headers;

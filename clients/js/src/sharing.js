@@ -26,10 +26,10 @@ export function canShare() {
   return Boolean(globalThis.document && globalThis.navigator?.locks && globalThis.BroadcastChannel);
 }
 
-/** Return the name that tabs of the same server, user and rights share; null when the user is unknown. */
-export async function sharingName(base, tokens) {
+/** Return the name that tabs of the same server, user, rights and language share; null when the user is unknown. */
+export async function sharingName(base, tokens, locale) {
   const { sub, scope, topics } = readClaims(await tokens.get());
-  return sub === undefined ? null : `tornado_rt ${base} ${JSON.stringify([sub, scope, topics])}`;
+  return sub === undefined ? null : `tornado_rt ${base} ${JSON.stringify([sub, scope, topics, locale])}`;
 }
 
 /** A reader of the leader's hub that stands for a topic of another tab. */

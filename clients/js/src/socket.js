@@ -22,9 +22,11 @@ export class Socket {
   #asked = new Asked();
   #timer;
 
-  constructor({ base, token, WebSocket, on, openingSeconds = OPENING_SECONDS }) {
+  constructor({ base, token, locale = "", WebSocket, on, openingSeconds = OPENING_SECONDS }) {
     this.#on = on;
     const url = new URL("api/ws", base);
+    // A browser lets no script set a header of a WebSocket.
+    if (locale) url.searchParams.set("locale", locale);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     this.#socket = new WebSocket(url.href, token ? [SUBPROTOCOL, AUTH_PREFIX + token] : [SUBPROTOCOL]);
     this.#socket.onmessage = ({ data }) => this.#receive(data);

@@ -30,8 +30,8 @@ export class Stream {
   #abort = null;
   #reopening = new Timer(() => this.#open());
 
-  constructor({ base, token, fetch, places, on }) {
-    this.#options = { base, token, fetch, places };
+  constructor({ base, token, locale = "", fetch, places, on }) {
+    this.#options = { base, token, locale, fetch, places };
     this.#on = on;
     this.#open();
   }
@@ -83,9 +83,10 @@ export class Stream {
   }
 
   async #read(places, signal, begun) {
-    const { base, token, fetch } = this.#options;
+    const { base, token, locale, fetch } = this.#options;
     const url = new URL("api/stream", base);
     url.searchParams.set("topics", [...places.keys()].join(","));
+    if (locale) url.searchParams.set("locale", locale);
     const headers = { Accept: "text/event-stream" };
     if (token) headers.Authorization = `Bearer ${token}`;
     const id = placesId(places);

@@ -129,9 +129,9 @@ test("a finish that is a little later is not told; one that is much later has a 
   const revised = { revised: "step b takes longer than usual", revised_at: iso(0) };
   shown.take(later(80, revised), at(0));
   assert.deepEqual(shown.left(at(0)).finish, new Date(at(180)));
-  assert.match(shown.reasons(at(0))[0], /^\d.*: step b takes longer than usual$/);
+  assert.match(String(shown.reasons(at(0))[0]), /^\d.*: step b takes longer than usual$/);
   shown.take(later(300, revised), at(0));
-  assert.match(shown.reasons(at(0))[0], /: it takes longer than was said$/);
+  assert.match(String(shown.reasons(at(0))[0]), /: it takes longer than was said$/);
   shown.take(later(-60, revised), at(0));
   assert.equal(shown.left(at(0)).seconds, 40);
 });
@@ -143,7 +143,8 @@ test("a reload shows the same as before", () => {
   const watched = shownOf({ ...running, current_step: 0, steps });
   watched.take({ ...last, updated_at: iso(30), remaining_time: 200, remaining_high: 300 }, at(30));
   const reloaded = shownOf({ ...last, remaining_time: 200, remaining_high: 300 }, at(50));
-  for (const name of ["left", "reasons", "timeline", "band"]) assert.deepEqual(reloaded[name](at(50)), watched[name](at(50)), name);
+  assert.deepEqual(reloaded.reasons(at(50)).map(String), watched.reasons(at(50)).map(String));
+  for (const name of ["left", "timeline", "band"]) assert.deepEqual(reloaded[name](at(50)), watched[name](at(50)), name);
   assert.equal(reloaded.percent(at(50)), watched.percent(at(50)));
   assert.equal(reloaded.reasons(at(50)).length, 3);
 });
@@ -173,14 +174,16 @@ test("words are rough, and never null", () => {
   const left = (seconds, high = null) => ({
     seconds, low: null, high, finish: new Date(at(seconds)), latest: high === null ? null : new Date(at(high)),
   });
-  assert.equal(leftInWords(left(20, 20.3), NOON), "about 20 s left");
-  assert.equal(leftInWords(left(20, 45), NOON), "about 20 s left, at most 45 s");
-  assert.equal(leftInWords(left(0.4, 9), NOON), "any moment now");
-  assert.match(leftInWords(left(240, 480), NOON), /^about 4 min left · about \S+.*, at the latest \S+/);
-  assert.doesNotMatch(leftInWords(left(240), NOON), /null|latest/);
-  assert.match(leftInWords(left(90_000), NOON), /^about 25 h left · about .*(Dec|Dez|1\.12)/);
-  assert.equal(startInWords(left(120, 300), NOON), "starts in about 2 min, at the latest 5 min");
-  assert.equal(startInWords(left(0, 300), NOON), "starts any moment now");
-  assert.match(startInWords(left(7200), NOON), /^starts in about 2 h \(\d/);
-  assert.deepEqual([0, 0.42, 12.4, 60, 245, 3725].map(lengthOf), ["0.0 s", "0.4 s", "12 s", "1 min", "4 min 5 s", "1 h 2 min"]);
+  assert.equal(String(leftInWords(left(20, 20.3), NOON)), "about 20s left");
+  assert.equal(String(leftInWords(left(20, 45), NOON)), "about 20s left, at most 45s");
+  assert.equal(String(leftInWords(left(0.4, 9), NOON)), "any moment now");
+  assert.match(String(leftInWords(left(240, 480), NOON)), /^about 4m left · about \S+.*, at the latest \S+/);
+  assert.doesNotMatch(String(leftInWords(left(240), NOON)), /null|latest/);
+  assert.match(String(leftInWords(left(90_000), NOON)), /^about 25h left · about .*(Dec|Dez|1\.12)/);
+  assert.equal(String(startInWords(left(120, 300), NOON)), "starts in about 2m, at the latest 5m");
+  assert.equal(String(startInWords(left(0, 300), NOON)), "starts any moment now");
+  assert.match(String(startInWords(left(7200), NOON)), /^starts in about 2h \(\d/);
+  assert.deepEqual([0, 0.42, 12.4, 60, 245, 3725].map((one) => String(lengthOf(one))), [
+    "0.0s", "0.4s", "12s", "1m", "4m 5s", "1h 2m",
+  ]);
 });

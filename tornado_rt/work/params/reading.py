@@ -67,6 +67,8 @@ Hook = Callable[[Any, Any], Any]
 TEXT_LENGTH = 4096
 # The key of a field's metadata that bounds its list or its names.
 MOST_ITEMS = "most_items"
+# And the one with a list of examples, the first of which a form proposes.
+EXAMPLES = "examples"
 
 
 @attrs.frozen
@@ -92,11 +94,11 @@ class Field:
 
     @cached_property
     def keywords(self) -> dict[str, Any]:
-        """The bounds that a schema can say: those of attrs' validators, and of its list."""
+        """What a schema can say: the bounds of attrs' validators and of its list, and examples."""
         given = self.attribute
-        most = given.metadata.get(MOST_ITEMS)
+        told = {"maxItems": given.metadata.get(MOST_ITEMS), EXAMPLES: given.metadata.get(EXAMPLES)}
         found = keywords_of(None if given.converter else given.validator, self.shape)
-        return found if most is None else {**found, "maxItems": most}
+        return found | {name: one for name, one in told.items() if one is not None}
 
     def read(self, value: Any) -> Any:
         """Return its value. Raise Wrong."""

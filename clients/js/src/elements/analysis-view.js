@@ -1,12 +1,18 @@
 /** The result of an analysis: the decision, the price with its averages, and the scores that speak for it. */
 
-import { make } from "./base.js";
+import { showText, t } from "../messages.js";
+import { make, nodeOf } from "./base.js";
 import { nameInWords, setResultView } from "./result-views.js";
+import { numberOf, percentOf } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const [WIDTH, HEIGHT] = [640, 220];
 const EDGE = { left: 44, right: 12, top: 10, bottom: 22 };
-const AVERAGES = { 3: "Average of 3 months", 12: "Average of 12 months" };
+const AVERAGES = [3, 12];
+const DECISIONS = { buy: t("BUY"), hold: t("HOLD"), sell: t("SELL") };
+const SCORES = {
+  market: t("Market"), fundamentals: t("Fundamentals"), news: t("News"), social: t("Social"), balance: t("Balance"),
+};
 const GRID_LINES = 4;
 
 /** Return the node of a result; null if it is none of an analysis. */
@@ -20,31 +26,33 @@ export function drawAnalysis(result) {
 }
 
 function headOf({ decision, summary, confidence }) {
-  const badge = make("strong", { className: "decision", text: decision.toUpperCase(), "data-decision": decision });
-  const sure = confidence === undefined ? [] : [make("span", { className: "muted", text: `${percent(confidence)} confident` })];
+  const badge = make("strong", { className: "decision", text: DECISIONS[decision] ?? decision.toUpperCase(), "data-decision": decision });
+  const sure = confidence === undefined ? [] : [make("span", { className: "muted", text: t("{share} confident", { share: percentOf(confidence) }) })];
   const head = make("p", { className: "decision-line", children: [badge, " ", ...sure] });
   return make("div", { children: [head, ...(summary ? [make("p", { text: summary })] : [])] });
 }
 
 function svg(tag, attributes = {}, ...children) {
   const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
+  for (const [name, value] of Object.entries(attributes)) showText(made, value, name);
+  made.append(...children.map(nodeOf));
   return made;
 }
 
 function chartOf({ symbol, prices }) {
   const closes = prices.map(([, price]) => price);
-  const lines = Object.keys(AVERAGES).map((months) => movingAverage(closes, Number(months)));
+  const lines = AVERAGES.map((months) => movingAverage(closes, months));
   const scale = scaleOf(closes);
   const first = prices[0], last = prices.at(-1);
-  const told = `${symbol}: from ${first[1]} USD in ${first[0].slice(0, 7)} to ${last[1]} USD in ${last[0].slice(0, 7)}`;
+  const told = t("{symbol}: from {low} in {since} to {high} in {until}", {
+    symbol, low: dollars(first[1]), since: first[0].slice(0, 7), high: dollars(last[1]), until: last[0].slice(0, 7),
+  });
   const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": told, class: "chart" },
     ...gridOf(scale), ...yearsOf(prices, scale),
     svg("path", { class: "price-area", d: areaOf(closes, scale) }),
     svg("path", { class: "price", d: pathOfLine(closes, scale) }),
     ...lines.map((line, index) => svg("path", { class: `average average-${index}`, d: pathOfLine(line, scale) })));
-  const names = ["Price [USD]", ...Object.values(AVERAGES)];
+  const names = [t("Price [USD]"), ...AVERAGES.map((n) => t("Average of {n} months", { n }))];
   const keys = ["price", "average-0", "average-1"].map((name, index) =>
     make("li", { className: name, text: names[index] }));
   return make("figure", { children: [drawing, make("ul", { className: "legend", children: keys })] });
@@ -83,7 +91,7 @@ function areaOf(values, scale) {
 function gridOf({ most, y }) {
   return Array.from({ length: GRID_LINES + 1 }, (_, index) => (most / GRID_LINES) * index).flatMap((value) => [
     svg("line", { class: "grid", x1: EDGE.left, x2: WIDTH - EDGE.right, y1: y(value), y2: y(value) }),
-    svg("text", { x: EDGE.left - 6, y: y(value) + 4, "text-anchor": "end" }, String(Number(value.toPrecision(3)))),
+    svg("text", { x: EDGE.left - 6, y: y(value) + 4, "text-anchor": "end" }, numberOf(value, { maximumSignificantDigits: 3 })),
   ]);
 }
 
@@ -102,27 +110,27 @@ function scoresOf({ scores, balance }) {
     bar.style.width = `${Math.min(Math.abs(score), 1) * 50}%`;
     bar.style.left = score < 0 ? `${50 - Math.min(-score, 1) * 50}%` : "50%";
     const track = make("span", { className: "score-track", "aria-hidden": true, children: [bar] });
-    const told = `${score > 0 ? "+" : ""}${score.toFixed(2)}`;
-    return make("li", { children: [make("span", { text: nameInWords(name) }), track, make("span", { className: "score", text: told })] });
+    const told = numberOf(score, { minimumFractionDigits: 2, maximumFractionDigits: 2, signDisplay: "exceptZero" });
+    return make("li", { children: [make("span", { text: SCORES[name] ?? nameInWords(name) }), track, make("span", { className: "score", text: told })] });
   });
-  return make("ul", { className: "scores", "aria-label": "Scores, from -1 against to +1 for buying", children: drawn });
+  return make("ul", { className: "scores", "aria-label": t("Scores, from -1 against to +1 for buying"), children: drawn });
 }
 
 function factsOf({ last_price: price, volatility, max_drawdown: fall, position_size: size, market }) {
   const facts = [
-    ["Last price", price === undefined ? null : `${price} USD`],
-    ["Volatility", volatility === undefined ? null : `${percent(volatility)} a year`],
-    ["Deepest fall", fall === undefined ? null : percent(fall)],
-    ["At most", size === undefined ? null : `${percent(size)} of the capital`],
-    ["RSI of 14 months", market?.rsi_14 ?? null],
+    [t("Last price"), price === undefined ? null : dollars(price)],
+    [t("Volatility"), volatility === undefined ? null : t("{share} a year", { share: percentOf(volatility) })],
+    [t("Deepest fall"), fall === undefined ? null : percentOf(fall)],
+    [t("At most"), size === undefined ? null : t("{share} of the capital", { share: percentOf(size) })],
+    [t("RSI of {n} months", { n: 14 }), market?.rsi_14 ?? null],
   ];
   const drawn = facts.filter(([, told]) => told !== null).map(([name, told]) =>
-    make("div", { children: [make("dt", { text: name }), make("dd", { text: String(told) })] }));
+    make("div", { children: [make("dt", { text: name }), make("dd", { text: told })] }));
   return make("dl", { className: "facts", children: drawn });
 }
 
-function percent(share) {
-  return `${Math.round(share * 100)} %`;
+function dollars(price) {
+  return t("{price} USD", { price });
 }
 
 setResultView("analysis", drawAnalysis);

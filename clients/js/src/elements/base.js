@@ -1,6 +1,7 @@
 /** What all elements share: which client they use, and how they are drawn. */
 
 import { Client, ConnectionLost } from "../index.js";
+import { Message, catalogueOf, followLanguage, joined, languageOf, showText, t, unfollowLanguage } from "../messages.js";
 import { sheetOf, styleSheet } from "./styles.js";
 
 /**
@@ -10,30 +11,33 @@ import { sheetOf, styleSheet } from "./styles.js";
 export function make(tag, { part, text, children = [], on = {}, ...attributes } = {}) {
   const element = document.createElement(tag);
   if (part) element.setAttribute("part", part);
-  if (text !== undefined) element.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name === "className" ? "class" : name, value);
+  if (text !== undefined) showText(element, text);
+  for (const [name, value] of Object.entries(attributes)) showText(element, value, name === "className" ? "class" : name);
   for (const [type, listener] of Object.entries(on)) element.addEventListener(type, listener);
-  element.append(...children);
+  element.append(...children.map(nodeOf));
   return element;
 }
 
-/** Set a text if it is another one, so that a reader of screens is not told the same again. */
-export function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+/** Return what is appended for a child: a message is a text node of its own. */
+export function nodeOf(child) {
+  if (!(child instanceof Message)) return child;
+  const node = document.createTextNode("");
+  showText(node, child);
+  return node;
 }
 
 /** Set or remove an attribute. */
 export function setAttribute(element, name, value) {
   if (value === null || value === undefined) element.removeAttribute(name);
-  else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
+  else showText(element, value, name);
 }
 
 // The clients of `src` and `token`, and how many elements use each.
 const clients = new Map();
 
-function sharedClient(src, token) {
-  const key = JSON.stringify([src, token]);
-  const entry = clients.get(key) ?? { client: new Client(src || undefined, { token: token || undefined }), users: 0 };
+function sharedClient(src, token, locale) {
+  const key = JSON.stringify([src, token, locale]);
+  const entry = clients.get(key) ?? { client: new Client(src || undefined, { token: token || undefined, locale }), users: 0 };
   clients.set(key, entry);
   entry.users += 1;
   const release = () => {
@@ -45,7 +49,7 @@ function sharedClient(src, token) {
   return { client: entry.client, release };
 }
 
-const OFFLINE = "Offline. This comes back by itself.";
+const OFFLINE = t("Offline. This comes back by itself.");
 
 /**
  * An element that shows a topic. Its client is the property `client`, else that of the attributes `src` and
@@ -82,6 +86,9 @@ export class RealtimeElement extends HTMLElement {
   /** Learn where the connection stands now. */
   stateChanged() {}
 
+  /** Learn that another language was chosen: all messages are shown in it; what the server told is not. */
+  languageChanged() {}
+
   /** Follow what is shown; listeners end with `signal`. Return what ends the rest. */
   follow() {
     return () => {};
@@ -95,10 +102,12 @@ export class RealtimeElement extends HTMLElement {
       delete this.client;
       this.#given = client;
     }
+    followLanguage(this.shadowRoot);
     this.restart();
   }
 
   disconnectedCallback() {
+    unfollowLanguage(this.shadowRoot);
     this.#stop();
   }
 
@@ -117,7 +126,7 @@ export class RealtimeElement extends HTMLElement {
 
   /** Show why a verb failed; null: no more. */
   showError(error) {
-    this.#say(error ? messageOfError(error) : "", "error");
+    this.#say(error ? errorInWords(error) : "", "error");
   }
 
   /** Show why nothing can be shown. */
@@ -131,12 +140,19 @@ export class RealtimeElement extends HTMLElement {
     root.adoptedStyleSheets = [styleSheet(), ...this.constructor.sheets.map(sheetOf)];
     this.#notice.hidden = true;
     root.append(...this.build(), this.#notice);
+    root.addEventListener("rt-language", () => this.#changeLanguage());
     this.built();
+  }
+
+  #changeLanguage() {
+    // A client of its own asks in its language.
+    if (this.#release) this.#client.locale = catalogueOf(languageOf(this));
+    this.languageChanged();
   }
 
   #useOwn() {
     try {
-      const { client, release } = sharedClient(this.getAttribute("src"), this.getAttribute("token"));
+      const { client, release } = sharedClient(this.getAttribute("src"), this.getAttribute("token"), catalogueOf(languageOf(this)));
       this.#release = release;
       this.#use(client);
     } catch (error) {
@@ -170,25 +186,39 @@ export class RealtimeElement extends HTMLElement {
   }
 
   #showState() {
-    const { state, reason } = this.#client.status;
+    const { state, error } = this.#client.status;
     if (this.getAttribute("state") === "error" && state !== "online") return;
     this.setAttribute("state", state);
     this.stateChanged(state);
     if (state === "offline") this.#say(OFFLINE, "notice");
-    else if (state === "closed") this.#say(`Not connected: ${reason}`, "error");
+    else if (state === "closed") this.#say(t("Not connected: {reason}", { reason: errorInWords(error) }), "error");
     else if (state === "online") this.#say("", "notice");
   }
 
   #say(text, className) {
     this.#notice.className = className;
     this.#notice.hidden = !text;
-    setText(this.#notice, text);
+    showText(this.#notice, text);
+  }
+}
+
+/** An error that a person is told of in the language of the page. */
+export class ToldError extends Error {
+  /** @param {Message} text */
+  constructor(text) {
+    super(text);
+    this.text = text;
   }
 }
 
 /** Return what to tell a person of an error. */
-export function messageOfError(error) {
-  if (error instanceof ConnectionLost) return "The server cannot be reached";
-  const told = error.detail || error.title || error.message || String(error);
-  return [told, ...(error.errors ?? [])].join("; ");
+export function errorInWords(error) {
+  if (error instanceof ConnectionLost) return t("The server cannot be reached");
+  const told = error.text || error.detail || error.title || error.reason || error.message || String(error);
+  return joined([told, ...(error.errors ?? [])], t("; "));
+}
+
+/** Return the same as a string, in the language of the page or another one. */
+export function messageOfError(error, language = languageOf()) {
+  return errorInWords(error).in(language);
 }

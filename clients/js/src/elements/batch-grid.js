@@ -1,7 +1,9 @@
 /** The tasks of a batch as a grid: which failed, why, and a way to each. */
 
-import { make, setText } from "./base.js";
-import { STATUS_ICONS } from "./status.js";
+import { make } from "./base.js";
+import { showText, t } from "../messages.js";
+import { STATUS_ICONS, statusInWords } from "./status.js";
+import { progressOf } from "./words.js";
 
 // The most tasks that are shown; those that failed are among them first.
 const MOST_SHOWN = 500;
@@ -10,7 +12,7 @@ const LEAST_MS = 700;
 const ORDER = ["failed", "dead", "processing", "queued", "delayed", "cancelled", "completed"];
 
 export class BatchGrid {
-  node = make("ul", { part: "grid", className: "grid", "aria-label": "Tasks of the batch" });
+  node = make("ul", { part: "grid", className: "grid", "aria-label": t("Tasks of the batch") });
   more = make("p", { className: "muted" });
   #open;
   #cells = new Map();
@@ -73,17 +75,17 @@ export class BatchGrid {
     });
     while (this.node.children.length > sorted.length) this.node.lastElementChild.remove();
     this.more.hidden = tasks.length <= MOST_SHOWN;
-    setText(this.more, `The first ${MOST_SHOWN} are shown, those that failed before the others.`);
+    showText(this.more, t("The first {n} are shown, those that failed before the others.", { n: MOST_SHOWN }));
   }
 
   #cellOf(task) {
     const { task_id: id, label, status, error, progress } = task;
     const cell = this.#cells.get(id) ?? this.#makeCell(task);
     cell.item.dataset.status = status;
-    setText(cell.icon, STATUS_ICONS[status] ?? "·");
-    setText(cell.name, label || id);
-    setText(cell.state, status === "processing" ? `${Math.floor(progress)} %` : status);
-    setText(cell.why, error ?? "");
+    showText(cell.icon, STATUS_ICONS[status] ?? "·");
+    showText(cell.name, label || id);
+    showText(cell.state, status === "processing" ? progressOf(progress) : statusInWords(status));
+    showText(cell.why, error ?? "");
     return cell.item;
   }
 

@@ -1,18 +1,15 @@
 /** Draws a snapshot: the bar with its band, the time left, what has gone otherwise, and the steps in time. */
 
-import { make, setAttribute, setText } from "./base.js";
+import { joined, showText, t } from "../messages.js";
+import { make, setAttribute } from "./base.js";
 import { Shown } from "./shown.js";
 import { StepLines } from "./step-lines.js";
 import { startTicking, stopTicking } from "./ticker.js";
-import { leftInWords, startInWords } from "./words.js";
+import { leftInWords, progressOf, sentence, startInWords } from "./words.js";
 
 // Those who hear the page are told of changes no more often than this [ms].
 const QUIET_MS = 10_000;
 const WAITING = new Set(["queued", "delayed"]);
-
-function sentence(text) {
-  return text ? `${text[0].toUpperCase()}${text.slice(1)}.` : "";
-}
 
 export class Drawing {
   #host;
@@ -43,7 +40,7 @@ export class Drawing {
     this.nodes = { bar: [bar], line: [line, reason], steps: [this.#steps.list, said] };
     bar.setAttribute("aria-labelledby", "title");
     // Its name until there is a title.
-    bar.setAttribute("aria-label", "Progress");
+    showText(bar, t("Progress"), "aria-label");
   }
 
   get shown() {
@@ -52,7 +49,7 @@ export class Drawing {
 
   /** Tell those who hear the page at once. */
   say(text) {
-    setText(this.#parts.said, text);
+    showText(this.#parts.said, text);
   }
 
   reset() {
@@ -66,7 +63,7 @@ export class Drawing {
     setAttribute(bar, "aria-valuetext", null);
     fill.style.width = "";
     band.hidden = likely.hidden = true;
-    for (const part of [percent, time, reason]) setText(part, "");
+    for (const part of [percent, time, reason]) showText(part, "");
     this.#steps.clear();
   }
 
@@ -97,9 +94,9 @@ export class Drawing {
     bar.classList.toggle("unknown", shown.isRunning && done === 0 && shown.left(now) === null);
     fill.style.width = `${Number(done.toFixed(2))}%`;
     this.#drawBand(shown.band(now), band, likely);
-    setText(percent, WAITING.has(shown.snapshot.status) && !done ? "" : `${Math.floor(done)} %`);
-    setText(time, this.#timeInWords(now));
-    setText(reason, shown.reasons(now).map(sentence).join(" "));
+    showText(percent, WAITING.has(shown.snapshot.status) && !done ? "" : progressOf(done));
+    showText(time, this.#timeInWords(now));
+    showText(reason, joined(shown.reasons(now).map(sentence), " "));
     this.#steps.draw(shown.snapshot.steps ?? [], shown.timeline(now));
     this.#tell(now, done);
   }
@@ -119,16 +116,15 @@ export class Drawing {
 
   /** Tell those who do not see it, at once of another status, else now and then. */
   #tell(now, done) {
-    const { bar, time, reason, said } = this.#parts;
+    const { bar, reason, said } = this.#parts;
     const { snapshot } = this.#shown;
     if (snapshot.status === this.#saidStatus && Math.abs(now - this.#saidAt) < QUIET_MS) return;
     this.#saidStatus = snapshot.status;
     this.#saidAt = now;
     setAttribute(bar, "aria-valuenow", Math.floor(done));
-    const words = [`${Math.floor(done)} %`, this.#words(snapshot), time.textContent];
-    setAttribute(bar, "aria-valuetext", words.filter(Boolean).join(", "));
+    setAttribute(bar, "aria-valuetext", joined([progressOf(done), this.#words(snapshot), this.#timeInWords(now)], t(", ")));
     if (reason.textContent === this.#saidReasons) return;
     this.#saidReasons = reason.textContent;
-    setText(said, reason.textContent);
+    showText(said, reason.textContent);
   }
 }

@@ -1,6 +1,7 @@
 /** The fields of a form, made from a JSON Schema: each reads its value, and shows what is wrong with it. */
 
-import { make, setText } from "./base.js";
+import { joined, showText, t } from "../messages.js";
+import { ToldError, make } from "./base.js";
 import { nameInWords } from "./result-views.js";
 
 // Deeper objects are written as JSON.
@@ -8,8 +9,13 @@ const MOST_NESTED = 3;
 const LONG_TEXT = 200;
 const FORMATS = { date: "date", uri: "url", email: "email" };
 
-/** A fault that is seen before anything is sent; the message begins with the path of the field. */
-export class FieldFault extends Error {}
+/** A fault of the field at a path that is seen before anything is sent. */
+export class FieldFault extends ToldError {
+  constructor(path, text) {
+    super(text);
+    this.path = path;
+  }
+}
 
 /** The base: a label, an input, a hint and an error. A path is that of the fault in an answer, such as "size.width". */
 class Field {
@@ -32,21 +38,25 @@ class Field {
     input.id = this.id;
     input.setAttribute("aria-describedby", `${this.id}-error`);
     if (this.isRequired) input.setAttribute("aria-required", "true");
-    const more = this.isRequired ? [] : [make("span", { className: "optional", text: "optional" })];
+    const more = this.isRequired ? [] : [make("span", { className: "optional", text: t("optional") })];
     const label = make("label", { for: this.id, children: [nameInWords(this.name), " ", ...more] });
     const about = this.schema.description ? [make("p", { className: "hint", text: this.schema.description })] : [];
     this.node = make("div", { className: "field", children: [label, ...about, input, this.error] });
   }
 
   clearError() {
-    setText(this.error, "");
+    showText(this.error, "");
     this.input?.removeAttribute("aria-invalid");
   }
 
-  /** Show a fault whose text begins with the path: the label takes its place. */
-  showError(fault) {
+  /** Return a fault of the server's, which begins with the path: the label takes its place. */
+  inWords(fault) {
     const told = fault.startsWith(this.path) ? fault.slice(this.path.length).replace(/^\[(\d+)\]/, (_, at) => ` ${Number(at) + 1}`) : ` ${fault}`;
-    setText(this.error, `${nameInWords(this.name)}${told}`);
+    return `${nameInWords(this.name)}${told}`;
+  }
+
+  showError(text) {
+    showText(this.error, text);
     this.input?.setAttribute("aria-invalid", "true");
   }
 
@@ -60,12 +70,15 @@ class TextField extends Field {
   constructor(path, name, schema, options) {
     super(path, name, schema, options);
     const { default: value, maxLength, examples, format } = schema;
+    const { isRequired } = this;
     const isLong = maxLength > LONG_TEXT || schema.contentMediaType !== undefined;
     const input = isLong
       ? make("textarea", { rows: 4 })
       : make("input", { type: FORMATS[format] ?? "text", autocomplete: "off", spellcheck: "false" });
-    if (examples?.length) input.placeholder = String(examples[0]);
-    if (typeof value === "string") input.value = value;
+    const [example = ""] = examples ?? [];
+    // A field that may be left out only shows one.
+    if (!isRequired) input.placeholder = String(example);
+    input.value = typeof value === "string" ? value : isRequired ? String(example) : "";
     this.frame(input);
   }
 
@@ -82,12 +95,13 @@ class NumberField extends Field {
     const bounds = { min: schema.minimum, max: schema.maximum };
     const known = Object.fromEntries(Object.entries(bounds).filter(([, bound]) => bound !== undefined));
     const input = make("input", { type: "number", step: isWhole ? 1 : "any", inputmode: isWhole ? "numeric" : "decimal", ...known });
-    if (typeof schema.default === "number") input.value = schema.default;
+    const proposed = schema.default ?? (this.isRequired ? schema.examples?.[0] : undefined);
+    if (typeof proposed === "number") input.value = proposed;
     this.frame(input);
   }
 
   read() {
-    if (this.input.validity.badInput) throw new FieldFault(`${this.path} must be a number`);
+    if (this.input.validity.badInput) throw new FieldFault(this.path, t("{name} must be a number", { name: nameInWords(this.name) }));
     return this.input.value === "" ? undefined : Number(this.input.value);
   }
 }
@@ -111,7 +125,7 @@ class ChoiceField extends Field {
   constructor(path, name, schema, options) {
     super(path, name, schema, options);
     this.values = schema.enum ?? [schema.const];
-    const none = this.isRequired && schema.default === undefined ? [] : [make("option", { value: "", text: "as usual" })];
+    const none = this.isRequired && schema.default === undefined ? [] : [make("option", { value: "", text: t("as usual") })];
     const shown = this.values.map((value, at) => make("option", { value: at, text: String(value) }));
     const input = make("select", { children: [...(schema.default === undefined ? none : []), ...shown] });
     if (schema.default !== undefined) input.value = String(this.values.indexOf(schema.default));
@@ -137,7 +151,7 @@ class ChoicesField extends Field {
       return { box, value };
     });
     const labels = this.boxes.map(({ box, value }) => make("label", { className: "check", children: [box, make("span", { text: String(value) })] }));
-    const hint = this.#isTouched ? [] : [make("p", { className: "hint", text: "None chosen: as usual." })];
+    const hint = this.#isTouched ? [] : [make("p", { className: "hint", text: t("None chosen: as usual.") })];
     this.input = make("fieldset", {
       id: this.id, tabindex: -1, "aria-describedby": `${this.id}-error`,
       children: [make("legend", { text: nameInWords(name) }), ...hint, make("div", { className: "choices", children: labels })],
@@ -154,7 +168,7 @@ class ChoicesField extends Field {
 class LinesField extends Field {
   constructor(path, name, schema, options) {
     super(path, name, schema, options);
-    const input = make("textarea", { rows: 4, spellcheck: "false", placeholder: "one a line" });
+    const input = make("textarea", { rows: 4, spellcheck: "false", placeholder: t("one a line") });
     if (Array.isArray(schema.default)) input.value = schema.default.join("\n");
     this.frame(input);
   }
@@ -165,7 +179,7 @@ class LinesField extends Field {
     const { type } = this.schema.items ?? {};
     if (type !== "integer" && type !== "number") return lines;
     return lines.map((line, at) => {
-      if (line === "" || !Number.isFinite(Number(line))) throw new FieldFault(`${this.path}[${at}] must be a number`);
+      if (line === "" || !Number.isFinite(Number(line))) throw new FieldFault(this.path, t("{name} must be a number", { name: joined([nameInWords(this.name), at + 1], " ") }));
       return Number(line);
     });
   }
@@ -186,7 +200,7 @@ class JsonField extends Field {
     try {
       return JSON.parse(text);
     } catch {
-      throw new FieldFault(`${this.path} must be JSON`);
+      throw new FieldFault(this.path, t("{name} must be JSON", { name: nameInWords(this.name) }));
     }
   }
 }
@@ -201,7 +215,7 @@ class ObjectField extends Field {
       return [one, fieldOf(at, inner, { root, depth: depth + 1, isRequired: required.has(one), name: one })];
     }));
     const nodes = [...this.fields.values()].map(({ node }) => node);
-    if (!nodes.length) nodes.push(make("p", { className: "hint", text: "It takes no parameters." }));
+    if (!nodes.length) nodes.push(make("p", { className: "hint", text: t("It takes no parameters.") }));
     this.node = path
       ? make("fieldset", { className: "object", children: [make("legend", { text: nameInWords(name) }), ...nodes, this.error] })
       : make("div", { className: "fields", children: nodes });

@@ -1,13 +1,15 @@
 /** One notification as it is drawn. Its texts go in as text. */
 
+import { showText, t } from "../messages.js";
 import { make } from "./base.js";
 import { isKept, verbsOf, webAddress } from "./inbox-store.js";
-import { agoInWords, momentInWords } from "./words.js";
+import { ago, momentInWords } from "./words.js";
 
 const WEB = ["http:", "https:"];
 // By http anybody on the way would see and change what the page loads.
 const SECURE = ["https:"];
 const ICONS = { info: "i", success: "✓", warning: "!", error: "✕" };
+const SEVERITIES = { info: t("info"), success: t("success"), warning: t("warning"), error: t("error") };
 
 /**
  * Draw one anew.
@@ -38,10 +40,10 @@ export function drawNotification(line, one, { menu, parts }) {
 }
 
 /** Return a moment that says how long ago it was; `renewTimes` keeps it so. */
-export function timeElement(moment, words = agoInWords) {
+export function timeElement(moment, words = ago) {
   const at = Date.parse(moment);
   const made = make("time", { datetime: moment, title: momentInWords(at), text: words(at) });
-  made.renew = () => (made.textContent = words(at));
+  made.renew = () => showText(made, words(at));
   return made;
 }
 
@@ -51,7 +53,7 @@ export function renewTimes(root) {
 }
 
 function severityIcon(severity) {
-  return make("span", { className: "severity", role: "img", "aria-label": severity, text: ICONS[severity] ?? "i" });
+  return make("span", { className: "severity", role: "img", "aria-label": SEVERITIES[severity] ?? severity, text: ICONS[severity] ?? "i" });
 }
 
 function headingOf(one) {
@@ -59,13 +61,13 @@ function headingOf(one) {
   return make("p", {
     className: "heading",
     children: [
-      ...(isUnread ? [make("span", { className: "dot", role: "img", "aria-label": "Unread" })] : []),
-      ...(one.pinned ? [make("span", { className: "pin", role: "img", "aria-label": "Pinned", text: "📌" })] : []),
+      ...(isUnread ? [make("span", { className: "dot", role: "img", "aria-label": t("Unread") })] : []),
+      ...(one.pinned ? [make("span", { className: "pin", role: "img", "aria-label": t("Pinned"), text: "📌" })] : []),
       ...pictureOf("icon", one.icon),
       titleOf(one),
       " ",
       timeElement(one.created_at),
-      ...(one.snoozed_until ? [" until ", timeElement(one.snoozed_until, momentInWords)] : []),
+      ...(one.snoozed_until ? [" ", t("until"), " ", timeElement(one.snoozed_until, momentInWords)] : []),
     ],
   });
 }
@@ -101,15 +103,15 @@ function actionOf({ id, label, link, answer }, answered, title) {
     return href && make("a", { part: "action", className: "button", href, text: label });
   }
   const isChosen = answered?.action === id;
-  const made = actButton(`answer:${id}`, isChosen ? `✓ ${label}` : label, isChosen ? `Answered: ${label}` : `${label}: ${title}`);
+  const made = actButton(`answer:${id}`, isChosen ? `✓ ${label}` : label, isChosen ? t("Answered: {label}", { label }) : t("{label}: {title}", { label, title }));
   made.disabled = Boolean(answered);
   return made;
 }
 
 function digestOf({ count = 1, title }, parts) {
   if (count < 2) return [];
-  const label = parts ? "Hide them" : `Show all ${count}`;
-  const made = actButton("parts", label, `${label}: ${title}`);
+  const label = parts ? t("Hide them") : t("Show all {n}", { n: count });
+  const made = actButton("parts", label, t("{label}: {title}", { label, title }));
   made.setAttribute("aria-expanded", String(Boolean(parts)));
   return [made, ...(parts ? [make("ul", { className: "parts plain", children: parts.items.map(partOf) })] : [])];
 }
@@ -120,7 +122,7 @@ function partOf(one) {
 }
 
 function menuButton(one, isOpen) {
-  const made = actButton("menu", "⋯", `Menu: ${one.title}`);
+  const made = actButton("menu", "⋯", t("Menu: {title}", { title: one.title }));
   made.classList.add("menu-button");
   made.setAttribute("aria-expanded", String(isOpen));
   return made;
@@ -134,6 +136,6 @@ function menuOf(one) {
 /** Return a button that says by `act` what it is for; the list hears it. */
 function actButton(act, label, name) {
   const made = make("button", { part: "button", type: "button", className: "quiet", text: label, "data-act": act });
-  if (name) made.setAttribute("aria-label", name);
+  if (name) showText(made, name, "aria-label");
   return made;
 }

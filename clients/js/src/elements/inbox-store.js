@@ -1,19 +1,21 @@
 /** The user's notifications as an element knows them: what came by lists and what came live, in one place. */
 
+import { t } from "../messages.js";
+
 const isInInbox = (one) => !one.archived_at && !one.snoozed_until;
 
 /** The tabs: what the server is asked for, and which notifications stand there. */
 export const INBOX_TABS = {
-  inbox: { title: "Inbox", query: { state: "inbox" }, has: isInInbox },
+  inbox: { title: t("Inbox"), query: { state: "inbox" }, has: isInInbox },
   unread: {
-    title: "Unread",
+    title: t("Unread"),
     query: { state: "inbox", status: "unread" },
     // A broadcast is kept nowhere, so nobody can mark it read.
     has: (one) => isInInbox(one) && one.status === "unread" && isKept(one),
   },
-  pinned: { title: "Pinned", query: { state: "pinned" }, has: (one) => isInInbox(one) && one.pinned },
-  snoozed: { title: "Snoozed", query: { state: "snoozed" }, has: (one) => !one.archived_at && !!one.snoozed_until },
-  archived: { title: "Archived", query: { state: "archived" }, has: (one) => !!one.archived_at },
+  pinned: { title: t("Pinned"), query: { state: "pinned" }, has: (one) => isInInbox(one) && one.pinned },
+  snoozed: { title: t("Snoozed"), query: { state: "snoozed" }, has: (one) => !one.archived_at && !!one.snoozed_until },
+  archived: { title: t("Archived"), query: { state: "archived" }, has: (one) => !!one.archived_at },
 };
 
 const NO_COUNTS = { unread: 0, unseen: 0, version: -1 };
@@ -206,9 +208,9 @@ function versionOf(id) {
 
 /** The times of the menu until which one is put off: their label, and what the server is told. */
 export const SNOOZES = {
-  hour: { label: "Snooze 1 hour", until: () => ({ seconds: 3600 }) },
-  tomorrow: { label: "Snooze until tomorrow", until: (now) => ({ until: morning(now, 1) }) },
-  week: { label: "Snooze until next week", until: (now) => ({ until: morning(now, 8 - (now.getDay() || 7)) }) },
+  hour: { label: t("Snooze 1 hour"), until: () => ({ seconds: 3600 }) },
+  tomorrow: { label: t("Snooze until tomorrow"), until: (now) => ({ until: morning(now, 1) }) },
+  week: { label: t("Snooze until next week"), until: (now) => ({ until: morning(now, 8 - (now.getDay() || 7)) }) },
 };
 
 /** Return nine o'clock by the user's own clock, some days from now. */
@@ -231,10 +233,10 @@ export function webAddress(text, protocols = ["http:", "https:"]) {
 /** Return what a user may do with one now: a verb, with how long to snooze behind a colon, and its label. */
 export function verbsOf(one) {
   const snoozes = Object.entries(SNOOZES).map(([name, { label }]) => [`snooze:${name}`, label]);
-  const pin = one.pinned ? ["unpin", "Unpin"] : ["pin", "Pin"];
-  if (one.archived_at) return [["unarchive", "Move to the inbox"], pin, ["delete", "Delete"]];
+  const pin = one.pinned ? ["unpin", t("Unpin")] : ["pin", t("Pin")];
+  if (one.archived_at) return [["unarchive", t("Move to the inbox")], pin, ["delete", t("Delete")]];
   const first = one.snoozed_until
-    ? ["unsnooze", "Back to the inbox now"]
-    : one.status === "unread" ? ["read", "Mark as read"] : ["unread", "Mark as unread"];
-  return [first, ["archive", "Archive"], ...snoozes, pin, ["delete", "Delete"]];
+    ? ["unsnooze", t("Back to the inbox now")]
+    : one.status === "unread" ? ["read", t("Mark as read")] : ["unread", t("Mark as unread")];
+  return [first, ["archive", t("Archive")], ...snoozes, pin, ["delete", t("Delete")]];
 }

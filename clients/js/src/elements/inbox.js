@@ -1,6 +1,7 @@
 /** `<rt-inbox>`: one's notifications, as a panel or behind a bell. */
 
-import { RealtimeElement, make, messageOfError, setText } from "./base.js";
+import { showText, t, tn } from "../messages.js";
+import { RealtimeElement, errorInWords, make } from "./base.js";
 import { BELL, PANEL, nodesOf } from "./inbox-markup.js";
 import { NotificationRows } from "./inbox-rows.js";
 import { renewTimes } from "./inbox-row.js";
@@ -16,17 +17,17 @@ const SEARCH_MS = 200;
 // As in the style: here the panel takes the whole screen, and nothing behind it is reached.
 const NARROW = matchMedia("(max-width: 30rem)");
 const DONE = {
-  read: "Marked as read",
-  unread: "Marked as unread",
-  archive: "Archived",
-  unarchive: "Moved to the inbox",
-  snooze: "Snoozed",
-  unsnooze: "Back in the inbox",
-  pin: "Pinned",
-  unpin: "Unpinned",
-  delete: "Deleted",
+  read: t("Marked as read"),
+  unread: t("Marked as unread"),
+  archive: t("Archived"),
+  unarchive: t("Moved to the inbox"),
+  snooze: t("Snoozed"),
+  unsnooze: t("Back in the inbox"),
+  pin: t("Pinned"),
+  unpin: t("Unpinned"),
+  delete: t("Deleted"),
 };
-const NOTHING = { inbox: "You have read it all.", unread: "Nothing is unread." };
+const NOTHING = { inbox: t("You have read it all."), unread: t("Nothing is unread.") };
 
 /**
  * Shows the inbox with its counts. `label` is its title; with `bell` it is a bell that opens the panel. Its content
@@ -101,7 +102,7 @@ export class InboxElement extends RealtimeElement {
   }
 
   #begin(client) {
-    setText(this.#$("inbox-title"), this.getAttribute("label") || "Notifications");
+    showText(this.#$("inbox-title"), this.getAttribute("label") || t("Notifications"));
     this.#$("inbox-words").value = this.#query = "";
     this.#store.search("");
     this.#store.clear();
@@ -125,7 +126,7 @@ export class InboxElement extends RealtimeElement {
   }
 
   #announce(notification) {
-    if (!notification.muted) setText(this.#$("announcement"), `New notification: ${notification.title}`);
+    if (!notification.muted) showText(this.#$("announcement"), t("New notification: {title}", { title: notification.title }));
     this.dispatchEvent(new CustomEvent("rt-notification", { detail: notification, bubbles: true, composed: true }));
   }
 
@@ -160,11 +161,11 @@ export class InboxElement extends RealtimeElement {
 
   /** Do what the user asked for; show what went wrong. */
   async #do(action) {
-    setText(this.#$("inbox-error"), "");
+    showText(this.#$("inbox-error"), "");
     try {
       await action();
     } catch (error) {
-      setText(this.#$("inbox-error"), messageOfError(error));
+      showText(this.#$("inbox-error"), errorInWords(error));
     }
   }
 
@@ -222,14 +223,14 @@ export class InboxElement extends RealtimeElement {
 
   async #act(verb, what) {
     const { changed, undo } = await this.#ask(verb, what);
-    const told = what.ids ? DONE[verb] : `${DONE[verb]}: ${changed}`;
-    this.#tell(changed ? told : "Nothing to change", undo);
+    const told = what.ids ? DONE[verb] : t("{done}: {changed}", { done: DONE[verb], changed });
+    this.#tell(changed ? told : t("Nothing to change"), undo);
     await this.#changed();
   }
 
   async #takeBack() {
     const { changed } = await this.#ask("undo", { undo: this.#undo });
-    this.#tell(changed ? "Undone" : "It was changed since, and stays as it is");
+    this.#tell(changed ? t("Undone") : t("It was changed since, and stays as it is"));
     await this.#changed();
   }
 
@@ -262,7 +263,7 @@ export class InboxElement extends RealtimeElement {
   #tell(text, undo = null) {
     const hadFocus = this.#$("inbox-toast").contains(this.shadowRoot.activeElement);
     this.#undo = undo;
-    this.#$("toast-text").textContent = text;
+    showText(this.#$("toast-text"), text);
     this.#$("undo").hidden = !undo;
     this.#$("inbox-toast").hidden = !text;
     if (hadFocus) this.#$(text ? "toast-close" : "inbox-title").focus();
@@ -284,7 +285,7 @@ export class InboxElement extends RealtimeElement {
     if (!isLoaded) return;
     const items = this.#store.list(tab);
     this.#rows.show(items);
-    setText(this.#$("inbox-empty"), this.#query ? "No title has these words." : (NOTHING[tab] ?? "Nothing here."));
+    showText(this.#$("inbox-empty"), this.#query ? t("No title has these words.") : (NOTHING[tab] ?? t("Nothing here.")));
     this.#$("inbox-empty").hidden = items.length > 0;
     this.#$("more").hidden = this.#store.next(tab) === null;
     this.#tellSeen(items);
@@ -294,14 +295,16 @@ export class InboxElement extends RealtimeElement {
   #drawCounts() {
     const { unread, unseen } = this.#store.counts;
     if (this.#hasBell) {
-      setText(this.#$("unseen-badge"), String(unseen));
+      showText(this.#$("unseen-badge"), unseen);
       this.#$("unseen-badge").hidden = unseen === 0;
-      setText(this.#$("bell-name"), unseen ? ` new, ${unread} unread notifications` : `Notifications, ${unread} unread`);
+      const name = unseen ? tn(unread, "{unseen} new, {n} unread notification", "{unseen} new, {n} unread notifications", { unseen })
+        : t("Notifications, {unread} unread", { unread });
+      showText(this.#$("bell"), name, "aria-label");
     }
-    setText(this.#$("unread-badge"), String(unread));
+    showText(this.#$("unread-badge"), unread);
     this.#$("unread-badge").hidden = unread === 0;
-    setText(this.#$("inbox-count"), `${unread} unread`);
-    this.#tabs.label("unread", unread ? `Unread ${unread}` : "Unread");
+    showText(this.#$("inbox-count"), t("{unread} unread", { unread }));
+    this.#tabs.label("unread", unread ? t("Unread {unread}", { unread }) : t("Unread"));
     this.#$("read-all").disabled = unread === 0;
     this.dispatchEvent(new CustomEvent("rt-counts", { detail: { unread, unseen }, bubbles: true, composed: true }));
   }

@@ -4,9 +4,13 @@ export { TaskElement, BatchElement } from "./progress.js";
 export { InboxElement } from "./inbox.js";
 export { SnapshotElement } from "./snapshot.js";
 export { SubmitElement } from "./submit.js";
-export { messageOfError } from "./base.js";
-export { STATUS_ICONS } from "./status.js";
-export { agoInWords } from "./words.js";
+export { ToldError, errorInWords, make, messageOfError } from "./base.js";
+export {
+  Message, addMessages, catalogueOf, chosenLanguage, followLanguage, followReader, joined, languageOf, languages, readMarks, setLanguage,
+  showText, t, tn, wordsIn,
+} from "../messages.js";
+export { STATUS_ICONS, statusInWords } from "./status.js";
+export { ago, agoInWords, clockOf, lengthOf, momentInWords, numberOf, percentOf, progressOf, relativeTo, roughly, sentence } from "./words.js";
 export { setResultView } from "./result-views.js";
 export { drawAnalysis } from "./analysis-view.js";
 

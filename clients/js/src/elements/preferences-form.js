@@ -1,9 +1,11 @@
 /** The form of the preferences; it is asked for when it is opened, and hidden where the server has none. */
 
-import { make, messageOfError } from "./base.js";
+import { showText, t } from "../messages.js";
+import { errorInWords, make } from "./base.js";
 import { chosenPreferences, typesOf, waysOf } from "./preferences.js";
 
 const TYPES = "/api/notifications/types";
+const WAYS = { push: t("push"), email: t("email") };
 const NIGHT = { from: "22:00", to: "07:00" };
 
 export class PreferencesForm {
@@ -46,12 +48,12 @@ export class PreferencesForm {
   }
 
   async #do(action) {
-    this.#$("preferences-error").textContent = this.#$("preferences-told").textContent = "";
+    for (const id of ["preferences-error", "preferences-told"]) showText(this.#$(id), "");
     try {
       await action();
     } catch (error) {
       if (error.status === 404) this.#hide();
-      else this.#$("preferences-error").textContent = messageOfError(error);
+      else showText(this.#$("preferences-error"), errorInWords(error));
     }
   }
 
@@ -70,7 +72,7 @@ export class PreferencesForm {
 
   async #save() {
     this.#show(await this.#client.inbox.setPreferences(chosenPreferences(this.#kept, this.#shownTypes, this.#form())));
-    this.#$("preferences-told").textContent = "Saved";
+    showText(this.#$("preferences-told"), t("Saved"));
   }
 
   get #shownTypes() {
@@ -79,7 +81,7 @@ export class PreferencesForm {
 
   #edited() {
     this.#isEdited = true;
-    this.#$("preferences-told").textContent = "";
+    showText(this.#$("preferences-told"), "");
     this.#showQuiet();
   }
 
@@ -142,8 +144,8 @@ export class PreferencesForm {
 
 function typeRow({ type, title, description }) {
   const told = make("th", { scope: "row", text: title, children: description ? [make("span", { className: "hint", text: description })] : [] });
-  const boxes = ["push", "email"].map((name) =>
-    make("td", { children: [make("input", { type: "checkbox", name, "aria-label": `${title}: ${name}` })] }));
+  const boxes = Object.entries(WAYS).map(([name, way]) =>
+    make("td", { children: [make("input", { type: "checkbox", name, "aria-label": t("{title}: {way}", { title, way }) })] }));
   return make("tr", { "data-type": type, children: [told, ...boxes] });
 }
 

@@ -1,18 +1,20 @@
 /** `<rt-task task-id>` and `<rt-batch batch-id>`: how far something has come. */
 
-import { RealtimeElement, make, setAttribute, setText } from "./base.js";
+import { joined, showText, t } from "../messages.js";
+import { RealtimeElement, ToldError, make, setAttribute } from "./base.js";
 import { BatchGrid } from "./batch-grid.js";
 import { DETAILS_SHEET } from "./details-styles.js";
 import { Drawing } from "./drawing.js";
+import { statusInWords } from "./status.js";
 import { TaskDetails } from "./task-details.js";
 
 const ENDED = new Set(["completed", "failed", "cancelled", "dead", "partial"]);
 const AGAIN = new Set(["failed", "cancelled", "dead"]);
-const RUN_AGAIN = "Run again";
-const RUN_COPY = "Run a copy";
-const RUN_FAILED = "Run again what failed";
-// These verbs submit a task anew.
-const COPIES = new Set([RUN_COPY, RUN_FAILED]);
+const CANCEL = { label: t("Cancel"), act: "cancel" };
+const RUN_AGAIN = { label: t("Run again"), act: "retry" };
+// These submit a task anew.
+const RUN_COPY = { label: t("Run a copy"), act: "copy" };
+const RUN_FAILED = { label: t("Run again what failed"), act: "copy" };
 
 /** The base of both: a title, a status, a line of words, a button, and the drawing of the snapshot. */
 class ProgressElement extends RealtimeElement {
@@ -21,13 +23,13 @@ class ProgressElement extends RealtimeElement {
   #parts;
   #drawing;
   #watched = null;
-  #status = null;
+  #verb = null;
 
   build() {
     this.#drawing = new Drawing(this, (snapshot) => this.words(snapshot));
     const isFull = this.hasAttribute("full");
     const title = make(isFull ? "h2" : "p", { part: "title", className: "title", id: "title" });
-    const status = make("span", { part: "status", className: "status", text: "loading" });
+    const status = make("span", { part: "status", className: "status", text: t("loading") });
     const detail = make("span", { part: "detail", className: "detail" });
     const button = make("button", { part: "button", type: "button", on: { click: () => this.#act() } });
     button.hidden = true;
@@ -76,6 +78,17 @@ class ProgressElement extends RealtimeElement {
     return false;
   }
 
+  /** What the server has told is told anew, in the other language. */
+  async languageChanged() {
+    const watched = this.#watched;
+    try {
+      const snapshot = await watched?.read();
+      if (snapshot && watched === this.#watched && this.#drawing.shown.snapshot) this.#show(snapshot);
+    } catch {
+      // The next message is in the other language.
+    }
+  }
+
   /** Let nothing go on by the clock while nothing comes. */
   stateChanged(state) {
     if (state === "online" || state === "idle") this.#drawing.resume();
@@ -84,26 +97,26 @@ class ProgressElement extends RealtimeElement {
 
   #fail(error) {
     const { title, status } = this.#parts;
-    setText(title, title.textContent || this.watchedId);
-    setText(status, error.status === 404 ? "not found" : "error");
+    showText(title, title.textContent || this.watchedId);
+    showText(status, error.status === 404 ? t("not found") : t("error"));
     this.showFailure(error);
   }
 
   #reset() {
     const { title, status, detail, button } = this.#parts;
     this.#drawing.reset();
-    setText(title, this.title || this.getAttribute("label") || "");
-    setText(status, "loading");
+    showText(title, this.title || this.getAttribute("label") || "");
+    showText(status, t("loading"));
     setAttribute(status, "data-status", null);
-    setText(detail, "");
+    showText(detail, "");
     button.hidden = true;
     this.removeAttribute("state");
   }
 
   #show(snapshot) {
     const { title, detail } = this.#parts;
-    setText(title, this.getAttribute("label") || snapshot.label || this.titleOf(snapshot));
-    setText(detail, this.words(snapshot));
+    showText(title, this.getAttribute("label") || snapshot.label || this.titleOf(snapshot));
+    showText(detail, this.words(snapshot));
     this.#setStatus(snapshot.status);
     this.#drawing.show(snapshot, this.client.skew);
     this.showMore(snapshot);
@@ -115,21 +128,20 @@ class ProgressElement extends RealtimeElement {
     this.#setStatus(status);
     const { snapshot } = this.#drawing.shown;
     if (snapshot) this.#drawing.show({ ...snapshot, status }, this.client.skew);
-    if (this.finishMore(event)) setText(this.#parts.detail, "");
-    else if (error) setText(this.#parts.detail, error);
-    this.#drawing.say(`${this.#parts.title.textContent}: ${status}`);
+    if (this.finishMore(event)) showText(this.#parts.detail, "");
+    else if (error) showText(this.#parts.detail, error);
+    this.#drawing.say(t("{name}: {status}", { name: this.#parts.title.textContent, status: statusInWords(status) }));
     this.#tell("rt-finished", { status, error, result });
   }
 
   #setStatus(status) {
     const { status: shown, button } = this.#parts;
-    this.#status = status;
-    setText(shown, status);
+    showText(shown, statusInWords(status));
     setAttribute(shown, "data-status", status);
-    const verb = this.verbFor(status);
+    const verb = (this.#verb = this.verbFor(status));
     const hadFocus = this.shadowRoot.activeElement === button;
     button.hidden = !verb || this.hasAttribute("readonly");
-    setText(button, verb ?? "");
+    showText(button, verb?.label ?? "");
     button.disabled = false;
     if (hadFocus && button.hidden) this.#keepFocus();
   }
@@ -141,7 +153,7 @@ class ProgressElement extends RealtimeElement {
   }
 
   verbFor(status) {
-    if (!ENDED.has(status)) return "Cancel";
+    if (!ENDED.has(status)) return CANCEL;
     return AGAIN.has(status) ? RUN_AGAIN : null;
   }
 
@@ -153,8 +165,9 @@ class ProgressElement extends RealtimeElement {
     const { button } = this.#parts;
     button.disabled = true;
     try {
-      if (COPIES.has(button.textContent)) this.#tell("rt-submitted", await this.copy());
-      else await (ENDED.has(this.#status) ? this.#watched.retry() : this.#watched.cancel());
+      const { act } = this.#verb;
+      if (act === "copy") this.#tell("rt-submitted", await this.copy());
+      else await this.#watched[act]();
       this.showError(null);
     } catch (error) {
       this.showError(error);
@@ -182,6 +195,11 @@ export class TaskElement extends ProgressElement {
     return this.getAttribute("task-id") ?? "";
   }
 
+  languageChanged() {
+    this.#details?.languageChanged();
+    return super.languageChanged();
+  }
+
   buildMore(steps) {
     if (!this.hasAttribute("full")) return super.buildMore(steps);
     this.#details = new TaskDetails(this, steps);
@@ -207,9 +225,9 @@ export class TaskElement extends ProgressElement {
 
   words(snapshot) {
     const { status, position, message, current_step_name: step, done, total, unit } = snapshot;
-    if (status === "queued" && position) return `number ${position} in the line`;
-    const counted = total ? `${done} of ${total}${unit ? ` ${unit}` : ""}` : "";
-    return [message || step, counted].filter(Boolean).join(" · ");
+    if (status === "queued" && position) return t("number {position} in the line", { position });
+    const counted = total ? joined([t("{done} of {total}", { done, total }), unit], " ") : "";
+    return joined([message || step, counted]);
   }
 
   verbFor(status) {
@@ -262,13 +280,15 @@ export class BatchElement extends ProgressElement {
   }
 
   titleOf({ total, kind }) {
-    return this.#grid ? `Batch of ${total}` : (kind ?? "");
+    return this.#grid ? t("Batch of {total}", { total }) : (kind ?? "");
   }
 
   words({ total, completed, failed, dead, cancelled }) {
     const bad = (failed ?? 0) + (dead ?? 0);
-    const told = [`${completed} of ${total} completed`, bad && `${bad} failed`, cancelled && `${cancelled} cancelled`];
-    return told.filter(Boolean).join(" · ");
+    return joined([
+      t("{completed} of {total} completed", { completed, total }),
+      bad && t("{bad} failed", { bad }), cancelled && t("{cancelled} cancelled", { cancelled }),
+    ]);
   }
 
   verbFor(status) {
@@ -283,7 +303,7 @@ export class BatchElement extends ProgressElement {
     for await (const task of this.client.batch(this.watchedId).tasks()) {
       if (task.status === "failed" || task.status === "dead") failed.push(task);
     }
-    if (!failed.length) throw new TypeError("those that failed were run again already");
+    if (!failed.length) throw new ToldError(t("those that failed were run again already"));
     return { batch: await this.client.submitBatch(failed[0].kind, failed.map(({ params }) => params).reverse()) };
   }
 }

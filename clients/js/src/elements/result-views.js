@@ -1,5 +1,6 @@
 /** How results are drawn: by the view of their kind, else as plain names and values. */
 
+import { joined, t } from "../messages.js";
 import { make } from "./base.js";
 
 const views = new Map();
@@ -33,19 +34,19 @@ function ownView(kind, result, task) {
 
 /** Return a value as a person reads it. */
 export function drawValue(value, depth = 0) {
-  if (value === null || value === undefined) return make("span", { className: "muted", text: "none" });
-  if (typeof value === "boolean") return make("span", { text: value ? "yes" : "no" });
+  if (value === null || value === undefined) return make("span", { className: "muted", text: t("none") });
+  if (typeof value === "boolean") return make("span", { text: value ? t("yes") : t("no") });
   if (typeof value !== "object") return make("span", { className: "value", text: String(value) });
   if (depth >= MOST_DEPTH) return make("code", { text: JSON.stringify(value) });
   return Array.isArray(value) ? drawArray(value, depth) : drawObject(value, depth);
 }
 
 function drawArray(items, depth) {
-  if (!items.length) return make("span", { className: "muted", text: "empty" });
+  if (!items.length) return make("span", { className: "muted", text: t("empty") });
   const shown = items.slice(0, MOST_ITEMS_SHOWN);
-  const more = items.length > shown.length ? `, and ${items.length - shown.length} more` : "";
+  const more = items.length > shown.length ? t("and {n} more", { n: items.length - shown.length }) : "";
   if (shown.every((one) => typeof one !== "object" || one === null)) {
-    return make("span", { className: "value", text: shown.join(", ") + more });
+    return make("span", { className: "value", text: joined([...shown.map(String), more], t(", ")) });
   }
   const drawn = shown.map((one) => make("li", { children: [drawValue(one, depth + 1)] }));
   return make("ul", { className: "values", children: [...drawn, ...(more ? [make("li", { text: more })] : [])] });
@@ -53,7 +54,7 @@ function drawArray(items, depth) {
 
 function drawObject(value, depth) {
   const pairs = Object.entries(value).slice(0, MOST_ITEMS_SHOWN);
-  if (!pairs.length) return make("span", { className: "muted", text: "empty" });
+  if (!pairs.length) return make("span", { className: "muted", text: t("empty") });
   const drawn = pairs.flatMap(([name, one]) => [
     make("dt", { text: nameInWords(name) }),
     make("dd", { children: [drawValue(one, depth + 1)] }),
@@ -63,7 +64,7 @@ function drawObject(value, depth) {
 
 function jsonOf(value) {
   const text = make("pre", { tabindex: 0, text: JSON.stringify(value, null, 2) });
-  return make("details", { className: "json", children: [make("summary", { text: "As JSON" }), text] });
+  return make("details", { className: "json", children: [make("summary", { text: t("As JSON") }), text] });
 }
 
 /** Return the name of a field as people write it: "research_depth" is "Research depth". */

@@ -7,6 +7,7 @@
  */
 
 import { ageOf, startsIn, timeLeft } from "../index.js";
+import { t } from "../messages.js";
 import { clockOf } from "./words.js";
 
 // A later finish that is held: by less than this share of the time left, or these seconds.
@@ -16,7 +17,7 @@ const RISE_SECONDS = 1;
 const MOST_PERCENT = 99.9;
 // A tenth of what tells on its way how far it is [%].
 const TENTH = 10;
-const ALONE = "it takes longer than was said";
+const ALONE = t("it takes longer than was said");
 const RUNNING = "processing";
 
 function sum(numbers) {
@@ -97,9 +98,9 @@ export class Shown {
     if (!this.isRunning) return [];
     const { slow_since: slow, stalled_since: stalled } = this.#snapshot;
     return [
-      this.#reason && `${clockOf(this.#reason.at, now)}: ${this.#reason.text}`,
-      slow && `slow since ${this.#clock(slow, now)}`,
-      stalled && `no sign of life since ${this.#clock(stalled, now)}`,
+      this.#reason && t("{time}: {reason}", { time: clockOf(this.#reason.at, now), reason: this.#reason.text }),
+      slow && t("slow since {time}", { time: this.#clock(slow, now) }),
+      stalled && t("no sign of life since {time}", { time: this.#clock(stalled, now) }),
     ].filter(Boolean);
   }
 

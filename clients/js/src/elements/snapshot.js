@@ -1,6 +1,7 @@
 /** `<rt-snapshot>`: draws what a page has got by a connection of its own. */
 
-import { make, setText } from "./base.js";
+import { followLanguage, unfollowLanguage } from "../messages.js";
+import { make } from "./base.js";
 import { Drawing } from "./drawing.js";
 import { styleSheet } from "./styles.js";
 
@@ -48,13 +49,15 @@ export class SnapshotElement extends HTMLElement {
       this.#snapshot = snapshot;
     }
     if (this.#snapshot) this.#drawing.show(this.#snapshot, this.skew);
+    followLanguage(this.shadowRoot);
   }
 
   disconnectedCallback() {
+    unfollowLanguage(this.shadowRoot);
     this.#drawing.stop();
   }
 
   attributeChangedCallback() {
-    setText(this.#title, this.getAttribute("label") ?? "");
+    this.#title.textContent = this.getAttribute("label") ?? "";
   }
 }

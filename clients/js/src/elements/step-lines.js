@@ -1,12 +1,13 @@
 /** The steps, each with its time on one line of time: how long it took or takes, before how long it usually takes. */
 
-import { make, setAttribute, setText } from "./base.js";
+import { joined, showText, t } from "../messages.js";
+import { make, setAttribute } from "./base.js";
 import { lengthOf } from "./words.js";
 
 function inWords({ status }, { length, usual }) {
-  if (status === "skipped") return "skipped";
-  const usually = usual === null ? "" : `usually ${lengthOf(usual)}`;
-  return [length === null ? "" : lengthOf(length), usually].filter(Boolean).join(", ");
+  if (status === "skipped") return t("skipped");
+  const usually = usual === null ? "" : t("usually {time}", { time: lengthOf(usual) });
+  return joined([length === null ? "" : lengthOf(length), usually], t(", "));
 }
 
 function place(bar, from, length) {
@@ -45,10 +46,10 @@ export class StepLines {
   }
 
   #draw({ item, name, took, usual, real }, step, span) {
-    setText(name, [...(step.group ?? []), step.description ?? step.name].join(" / "));
+    showText(name, [...(step.group ?? []), step.description ?? step.name].join(" / "));
     setAttribute(item, "data-state", step.status);
     setAttribute(item, "aria-current", step.status === "current" ? "step" : null);
-    setText(took, inWords(step, span));
+    showText(took, inWords(step, span));
     place(usual, span.from, span.usual);
     place(real, span.from, span.length);
   }

@@ -1,6 +1,7 @@
 /** `<rt-submit>`: a form that submits a task of any kind, made from the schema of the kind's parameters. */
 
-import { RealtimeElement, make, messageOfError, setText } from "./base.js";
+import { joined, showText, t } from "../messages.js";
+import { RealtimeElement, errorInWords, make } from "./base.js";
 import { SUBMIT_SHEET } from "./form-styles.js";
 import { FieldFault, fieldOf, listField } from "./fields.js";
 import { nameInWords } from "./result-views.js";
@@ -25,13 +26,13 @@ export class SubmitElement extends RealtimeElement {
 
   build() {
     const choice = make("select", { id: "kind", on: { change: () => this.#choose() } });
-    const kind = make("div", { className: "field", children: [make("label", { for: "kind", text: "Kind of work" }), choice] });
-    const note = make("p", { className: "hint", text: "Loading …" });
+    const kind = make("div", { className: "field", children: [make("label", { for: "kind", text: t("Kind of work") }), choice] });
+    const note = make("p", { className: "hint", text: t("Loading …") });
     const body = make("div", { className: "fields" });
     const many = make("input", { type: "checkbox", id: "several", on: { change: () => this.#showSeveral() } });
-    const several = make("label", { className: "check", children: [many, make("span", { text: "Several at once, as a batch" })] });
+    const several = make("label", { className: "check", children: [many, make("span", { text: t("Several at once, as a batch") })] });
     const error = make("p", { id: "submit-error", className: "error", role: "alert" });
-    const button = make("button", { id: "submit-task", part: "submit", className: "main", type: "submit", text: "Submit" });
+    const button = make("button", { id: "submit-task", part: "submit", className: "main", type: "submit", text: t("Submit") });
     button.disabled = true;
     several.hidden = kind.hidden = true;
     const form = make("form", {
@@ -57,7 +58,7 @@ export class SubmitElement extends RealtimeElement {
     } catch (error) {
       if (signal.aborted) return;
       button.disabled = true;
-      setText(note, messageOfError(error));
+      showText(note, errorInWords(error));
       note.hidden = false;
     }
   }
@@ -70,7 +71,7 @@ export class SubmitElement extends RealtimeElement {
     kind.hidden = this.#kinds.length < 2 || this.hasAttribute("only");
     button.disabled = !this.#kinds.length;
     note.hidden = this.#kinds.length > 0;
-    setText(note, "No kind of work is known here yet.");
+    showText(note, t("No kind of work is known here yet."));
     if (this.#kinds.length) this.#choose();
   }
 
@@ -86,7 +87,7 @@ export class SubmitElement extends RealtimeElement {
     several.hidden = !this.#severalName;
     many.checked = false;
     note.hidden = workers > 0 && !paused;
-    setText(note, paused ? "This kind is paused: tasks wait until it goes on." : "No worker has this kind just now: tasks wait for one.");
+    showText(note, paused ? t("This kind is paused: tasks wait until it goes on.") : t("No worker has this kind just now: tasks wait for one."));
     this.#showSeveral();
     this.#showErrors([]);
   }
@@ -108,7 +109,7 @@ export class SubmitElement extends RealtimeElement {
       this.#several = listField(this.#severalName, { title: nameInWords(this.#severalName) }, single.input.value);
       single.node.before(this.#several.node);
     }
-    setText(button, many.checked ? "Submit batch" : "Submit");
+    showText(button, many.checked ? t("Submit batch") : t("Submit"));
   }
 
   async #submit(event) {
@@ -135,14 +136,14 @@ export class SubmitElement extends RealtimeElement {
     const name = this.#severalName;
     const { [name]: _, ...common } = this.#field.read() ?? {};
     const values = this.#several.read();
-    if (!values.length) throw new FieldFault(`${name} is required`);
+    if (!values.length) throw new FieldFault(name, t("{name} is required", { name: nameInWords(name) }));
     return this.client.submitBatch(this.#kind.kind, values.map((value) => ({ [name]: value })), { params: common });
   }
 
   #showFailed(error) {
-    const faults = error instanceof FieldFault ? [error.message] : error.status === 422 ? error.errors : [];
+    const faults = error instanceof FieldFault ? [error] : error.status === 422 ? error.errors : [];
     if (faults?.length) this.#showErrors(faults);
-    else setText(this.#parts.error, messageOfError(error));
+    else showText(this.#parts.error, errorInWords(error));
   }
 
   /** Show each fault at its field; those of no field stand above the button. */
@@ -151,12 +152,13 @@ export class SubmitElement extends RealtimeElement {
     this.#several?.clearError();
     const rest = [];
     for (const fault of faults) {
-      const told = fault.replace(DESCRIBED, "");
+      const isOwn = fault instanceof FieldFault;
+      const told = isOwn ? fault.path : fault.replace(DESCRIBED, "");
       const field = this.#fieldFor(told);
-      if (field) field.showError(told);
-      else rest.push(nameInWords(told));
+      if (field) field.showError(isOwn ? fault.text : field.inWords(told));
+      else rest.push(isOwn ? fault.text : nameInWords(told));
     }
-    setText(this.#parts.error, rest.join("; "));
+    showText(this.#parts.error, joined(rest, t("; ")));
     this.shadowRoot.querySelector("[aria-invalid=true]")?.focus();
   }
 

@@ -1,5 +1,6 @@
 /** A row of tabs over one panel, by the keys of the ARIA pattern: arrows, Home and End. */
 
+import { showText } from "../messages.js";
 import { make } from "./base.js";
 
 const TAB_STEPS = { ArrowRight: 1, ArrowLeft: -1 };
@@ -12,7 +13,7 @@ export class Tabs {
   /**
    * @param {HTMLElement} row
    * @param {HTMLElement} panel what the chosen tab shows
-   * @param {Object<string, {title: string}>} tabs by their names; the first is chosen
+   * @param {Object<string, {title: Message}>} tabs by their names; the first is chosen
    * @param {() => void} onChoose
    */
   constructor(row, panel, tabs, onChoose) {
@@ -29,8 +30,7 @@ export class Tabs {
   }
 
   label(name, text) {
-    const tab = this.#row.querySelector(`[data-tab=${name}]`);
-    if (tab.textContent !== text) tab.textContent = text;
+    showText(this.#row.querySelector(`[data-tab=${name}]`), text);
   }
 
   /** Take a tab away, or bring it back; the first takes the place of one that was chosen. */

@@ -1,21 +1,23 @@
 /** The full view of a task: when it ran, and tabs with its steps, result, output, parameters, attempts and reasons. */
 
-import { make, messageOfError, setText } from "./base.js";
+import { joined, showText, t, tn } from "../messages.js";
+import { errorInWords, make } from "./base.js";
 import { TaskQuestion } from "./task-question.js";
 import { drawResult, drawValue } from "./result-views.js";
+import { statusInWords } from "./status.js";
 import { Tabs } from "./tabs.js";
-import { agoInWords, clockOf, lengthOf, momentInWords } from "./words.js";
+import { ago, clockOf, lengthOf, momentInWords } from "./words.js";
 
 const VIEWS = {
-  steps: { title: "Steps" },
-  result: { title: "Result" },
-  output: { title: "Output" },
-  params: { title: "Parameters" },
-  attempts: { title: "Attempts" },
-  why: { title: "Why?" },
+  steps: { title: t("Steps") },
+  result: { title: t("Result") },
+  output: { title: t("Output") },
+  params: { title: t("Parameters") },
+  attempts: { title: t("Attempts") },
+  why: { title: t("Why?") },
 };
 const MOST_LINES = 500;
-const OUTCOMES = { running: "running", completed: "completed", failed: "failed" };
+const TO_THE_SECOND = { timeStyle: "medium" };
 
 export class TaskDetails {
   #host;
@@ -30,7 +32,7 @@ export class TaskDetails {
   #question = new TaskQuestion();
   #facts = make("p", { part: "facts", className: "facts-line" });
   #failure = make("p", { part: "failure", className: "callout" });
-  #row = make("div", { className: "tab-row", role: "tablist", "aria-label": "Parts of the task" });
+  #row = make("div", { className: "tab-row", role: "tablist", "aria-label": t("Parts of the task") });
   #panel = make("div", { id: "view", className: "view", role: "tabpanel", tabindex: 0 });
   #views = {};
 
@@ -39,7 +41,7 @@ export class TaskDetails {
     this.#host = host;
     for (const name of Object.keys(VIEWS)) this.#views[name] = make("div", { part: `view-${name}` });
     this.#views.steps.append(...steps);
-    this.#views.output.append(make("ol", { className: "output", "aria-label": "Messages of the task, the newest last" }));
+    this.#views.output.append(make("ol", { className: "output", "aria-label": t("Messages of the task, the newest last") }));
     this.#panel.append(...Object.values(this.#views));
     this.#tabs = new Tabs(this.#row, this.#panel, VIEWS, () => this.#chosen());
     this.#row.addEventListener("click", () => (this.#hasChosen = true));
@@ -57,8 +59,8 @@ export class TaskDetails {
     this.#known = this.#read = null;
     this.#lastLine = "";
     this.#hasChosen = false;
-    setText(this.#facts, "");
-    setText(this.#failure, "");
+    showText(this.#facts, "");
+    showText(this.#failure, "");
     this.#views.output.firstElementChild.replaceChildren();
     for (const name of ["result", "params", "attempts", "why"]) this.#views[name].replaceChildren();
     this.#tabs.hide("why", false);
@@ -78,7 +80,7 @@ export class TaskDetails {
 
   /** Take the end. */
   finish({ status, result, error }) {
-    setText(this.#failure, status === "completed" ? "" : (error ?? ""));
+    showText(this.#failure, status === "completed" ? "" : (error ?? ""));
     this.#question.end();
     this.#read = null;
     this.#reload();
@@ -86,6 +88,11 @@ export class TaskDetails {
     this.#tabs.hide("result", false);
     this.#drawResult(result);
     if (!this.#hasChosen) this.#tabs.choose("result");
+  }
+
+  /** Ask anew for what the server tells in words. */
+  languageChanged() {
+    if (this.#known) this.#reload();
   }
 
   /** What the task was submitted with; null while it is not known. */
@@ -107,8 +114,8 @@ export class TaskDetails {
   }
 
   #drawKnown(known) {
-    setText(this.#facts, whenOf(known).join(" · "));
-    this.#facts.title = known.ended_at ? momentInWords(Date.parse(known.ended_at)) : "";
+    showText(this.#facts, joined(whenOf(known)));
+    showText(this.#facts, known.ended_at ? momentInWords(Date.parse(known.ended_at)) : "", "title");
     this.#views.params.replaceChildren(paramsOf(known));
     this.#views.attempts.replaceChildren(attemptsOf(known));
     if (known.status === "completed" && known.result !== null) this.#drawResult(known.result);
@@ -127,7 +134,7 @@ export class TaskDetails {
     if (!message || message === this.#lastLine) return;
     this.#lastLine = message;
     const moment = Date.parse(at);
-    const time = make("time", { datetime: at, text: new Date(moment).toLocaleTimeString() });
+    const time = make("time", { datetime: at, text: momentInWords(moment, TO_THE_SECOND) });
     const wasAtEnd = this.#panel.scrollTop + this.#panel.clientHeight >= this.#panel.scrollHeight - 4;
     list.append(make("li", { children: [time, make("span", { text: message })] }));
     while (list.children.length > MOST_LINES) list.firstElementChild.remove();
@@ -146,7 +153,7 @@ export class TaskDetails {
   async #loadReasons() {
     const signal = this.#signal;
     const view = this.#views.why;
-    if (!view.firstChild) view.replaceChildren(make("p", { className: "muted", text: "Loading …" }));
+    if (!view.firstChild) view.replaceChildren(make("p", { className: "muted", text: t("Loading …") }));
     try {
       const reasons = await this.#client.request("GET", `/api/tasks/${this.#task.id}/why`, undefined, { signal });
       if (!signal.aborted) view.replaceChildren(...reasonsOf(reasons));
@@ -154,7 +161,7 @@ export class TaskDetails {
       if (signal.aborted) return;
       // A server of an earlier version cannot say.
       if (error.status === 404) this.#tabs.hide("why");
-      else view.replaceChildren(make("p", { className: "error", text: messageOfError(error) }));
+      else view.replaceChildren(make("p", { className: "error", text: errorInWords(error) }));
     }
   }
 }
@@ -162,37 +169,38 @@ export class TaskDetails {
 function whenOf({ created_at: made, started_at: started, ended_at: ended, attempt, max_attempts: most, kind }) {
   const at = (moment) => clockOf(Date.parse(moment));
   const facts = [kind];
-  if (started) facts.push(`started ${at(started)}`);
-  else facts.push(`submitted ${at(made)}`);
-  if (ended) facts.push(`ended ${at(ended)}`, ...(started ? [`took ${lengthOf((Date.parse(ended) - Date.parse(started)) / 1000)}`] : []));
-  if (attempt > 1) facts.push(`attempt ${attempt} of ${most || "any number"}`);
+  if (started) facts.push(t("started {time}", { time: at(started) }));
+  else facts.push(t("submitted {time}", { time: at(made) }));
+  if (ended) facts.push(t("ended {time}", { time: at(ended) }));
+  if (started && ended) facts.push(t("took {time}", { time: lengthOf((Date.parse(ended) - Date.parse(started)) / 1000) }));
+  if (attempt > 1) facts.push(most ? t("attempt {attempt} of {most}", { attempt, most }) : t("attempt {attempt}", { attempt }));
   return facts;
 }
 
 function paramsOf({ params, tags, priority, key, task_id: id }) {
   const more = { ...(tags?.length ? { tags } : {}), ...(key ? { key } : {}), ...(priority !== "normal" ? { priority } : {}), task_id: id };
-  return make("div", { children: [drawValue(params ?? {}), make("h3", { text: "Task" }), drawValue(more)] });
+  return make("div", { children: [drawValue(params ?? {}), make("h3", { text: t("Task") }), drawValue(more)] });
 }
 
 function attemptsOf({ attempts = [], max_attempts: most }) {
-  if (!attempts.length) return make("p", { className: "muted", text: "It has not been started yet." });
+  if (!attempts.length) return make("p", { className: "muted", text: t("It has not been started yet.") });
   const drawn = attempts.map(({ attempt, started_at: started, ended_at: ended, outcome, error }) => {
-    const took = ended ? `, took ${lengthOf((Date.parse(ended) - Date.parse(started)) / 1000)}` : "";
+    const took = ended && t("took {time}", { time: lengthOf((Date.parse(ended) - Date.parse(started)) / 1000) });
     const head = make("p", { children: [
-      make("b", { text: `Attempt ${attempt}` }), " ",
-      make("span", { className: "status", "data-status": outcome, text: OUTCOMES[outcome] ?? outcome }), " ",
-      make("span", { className: "muted", text: `${momentInWords(Date.parse(started))}${took}` }),
+      make("b", { text: t("Attempt {attempt}", { attempt }) }), " ",
+      make("span", { className: "status", "data-status": outcome, text: statusInWords(outcome) }), " ",
+      make("span", { className: "muted", text: joined([momentInWords(Date.parse(started)), took], t(", ")) }),
     ] });
     return make("li", { children: [head, ...(error ? [make("p", { className: "error", text: error })] : [])] });
   });
-  const bound = most ? [make("p", { className: "muted", text: `At most ${most} attempts.` })] : [];
+  const bound = most ? [make("p", { className: "muted", text: tn(most, "At most {n} attempt.", "At most {n} attempts.") })] : [];
   return make("div", { children: [make("ol", { className: "attempts plain", children: drawn }), ...bound] });
 }
 
 function reasonsOf({ cause, chain = [] }) {
   const drawn = chain.map(({ at, text }) => {
     const moment = at === null || at === undefined ? null : Date.parse(at);
-    const time = moment === null ? [] : [make("time", { datetime: at, title: momentInWords(moment), text: agoInWords(moment) })];
+    const time = moment === null ? [] : [make("time", { datetime: at, title: momentInWords(moment), text: ago(moment) })];
     return make("li", { children: [make("span", { text }), ...time] });
   });
   const head = cause ? [make("p", { className: "cause", text: cause.text })] : [];

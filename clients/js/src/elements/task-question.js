@@ -1,6 +1,6 @@
 /** What a task asks its user, with the answers that it takes: the notification of `run.ask`. */
 
-import { make, messageOfError } from "./base.js";
+import { errorInWords, make } from "./base.js";
 
 /** Return whether a notification is an open question of a task. */
 function isQuestionOf(taskId, { metadata, actions = [], answered, archived_at: archived }) {
@@ -63,7 +63,7 @@ export class TaskQuestion {
       this.end();
     } catch (error) {
       for (const button of this.node.querySelectorAll("button")) button.disabled = false;
-      this.node.append(make("p", { className: "error", role: "alert", text: messageOfError(error) }));
+      this.node.append(make("p", { className: "error", role: "alert", text: errorInWords(error) }));
     }
   }
 }

@@ -1,70 +1,130 @@
-/** Times in words, in the time zone and the way of writing of the reader. */
+/** Numbers, times and lengths in words, in the language, the time zone and the way of writing of the reader. */
 
-const DAY_SECONDS = 86_400;
-// "9:05 PM", but "09:05".
-const { hourCycle } = new Intl.DateTimeFormat(undefined, { hour: "numeric" }).resolvedOptions();
-const TIME = { hour: hourCycle === "h23" || hourCycle === "h24" ? "2-digit" : "numeric", minute: "2-digit" };
+import { Message, formatOf, languageOf, t, wordsIn } from "../messages.js";
+
+const MINUTE = 60;
+const HOUR = 3600;
+const DAY = 86_400;
 const FULL = { dateStyle: "medium", timeStyle: "medium" };
-const DATE = { day: "numeric", month: "short", ...TIME };
+const DAY_OF_MONTH = { day: "numeric", month: "short" };
+const UNITS = [[DAY, "day"], [HOUR, "hour"], [MINUTE, "minute"], [1, "second"]];
 
-// Making one takes long.
-const formats = new Map();
+function dateOf(moment, options) {
+  return new Message((language) => formatOf(Intl.DateTimeFormat, language, options).format(moment));
+}
 
-function format(options) {
-  if (!formats.has(options)) formats.set(options, new Intl.DateTimeFormat(undefined, options));
-  return formats.get(options);
+/** Return the time of a moment as the clock shows it, "9:05 PM" but "09:05"; `day` is what stands before it. */
+function timeOfDay(moment, day = {}) {
+  return new Message((language) => {
+    const { hourCycle } = formatOf(Intl.DateTimeFormat, language, { hour: "numeric" }).resolvedOptions();
+    const hour = hourCycle === "h23" || hourCycle === "h24" ? "2-digit" : "numeric";
+    return formatOf(Intl.DateTimeFormat, language, { ...day, hour, minute: "2-digit" }).format(moment);
+  });
+}
+
+/** Return a number, by options of Intl.NumberFormat. */
+export function numberOf(value, options) {
+  return new Message((language) => formatOf(Intl.NumberFormat, language, options).format(value));
+}
+
+function unitOf(value, unit, options = {}) {
+  return numberOf(value, { style: "unit", unit, unitDisplay: "narrow", ...options });
+}
+
+/** Return a share of 1 as whole percents: "45%"; `digits` are those behind the point. */
+export function percentOf(share, digits = 0) {
+  return numberOf(share, { style: "percent", maximumFractionDigits: digits });
+}
+
+/** Return how far something has come, from 0 to 100: only the end is "100%". */
+export function progressOf(percent) {
+  return percentOf(Math.floor(percent) / 100);
 }
 
 /** Return a moment as the clock shows it; with the date if it is a day away or more. */
 export function clockOf(moment, now = Date.now()) {
-  return format(Math.abs(moment - now) < DAY_SECONDS * 1000 ? TIME : DATE).format(moment);
+  return timeOfDay(moment, Math.abs(moment - now) < DAY * 1000 ? {} : DAY_OF_MONTH);
 }
 
-/** Return a rough number of seconds: "20 s", "4 min", "3 h", "2 d". */
+/** Return the unit in which a length [s] is told roughly, and how many of it. */
+function rough(seconds) {
+  if (seconds < 59.5) return [Math.max(1, Math.round(seconds)), "second"];
+  if (seconds < 3570) return [Math.round(seconds / MINUTE), "minute"];
+  return seconds < 2 * DAY ? [Math.round(seconds / HOUR), "hour"] : [Math.round(seconds / DAY), "day"];
+}
+
+/** Return a rough number of seconds: "20s", "4m", "3h", "2d". */
 export function roughly(seconds) {
-  if (seconds < 59.5) return `${Math.max(1, Math.round(seconds))} s`;
-  if (seconds < 3570) return `${Math.round(seconds / 60)} min`;
-  return seconds < 2 * DAY_SECONDS ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / DAY_SECONDS)} d`;
+  return unitOf(...rough(seconds));
 }
 
-/** Return how long something took: "0.4 s", "12 s", "4 min", "4 min 5 s", "1 h 2 min". */
+/** Return how long something took: "0.4s", "12s", "4m 5s", "1h 2m". */
 export function lengthOf(seconds) {
-  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
-  const whole = Math.round(seconds);
-  if (whole < 60) return `${whole} s`;
-  const [big, small, size] = whole < 3600 ? ["min", "s", 60] : ["h", "min", 3600];
-  const rest = Math.floor((whole % size) / (size / 60));
-  return `${Math.floor(whole / size)} ${big}${rest ? ` ${rest} ${small}` : ""}`;
-}
-
-/** Return a time that is left: "about 20 s left", "about 4 min left · about 14:32, at the latest 14:36". */
-export function leftInWords({ seconds, high, finish, latest }, now) {
-  if (seconds < 1) return "any moment now";
-  if (seconds < 59.5) {
-    const most = high !== null && roughly(high) !== roughly(seconds) ? `, at most ${roughly(high)}` : "";
-    return `about ${roughly(seconds)} left${most}`;
+  if (seconds < 9.95) {
+    return unitOf(seconds, "second", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
   }
-  const [about, late] = [clockOf(finish, now), latest && clockOf(latest, now)];
-  const bound = late && late !== about ? `, at the latest ${late}` : "";
-  return `about ${roughly(seconds)} left · about ${about}${bound}`;
+  const whole = Math.round(seconds);
+  const at = UNITS.findIndex(([size]) => whole >= size);
+  const [[size, unit], [small, smaller] = []] = UNITS.slice(at, at + 2);
+  const rest = small ? Math.floor((whole % size) / small) : 0;
+  const parts = [unitOf(Math.floor(whole / size), unit), ...(rest ? [unitOf(rest, smaller)] : [])];
+  return new Message((language) => formatOf(Intl.ListFormat, language, { type: "unit", style: "narrow" }).format(parts.map((one) => one.in(language))));
 }
 
-/** Return when something starts: "starts in about 2 min, at the latest 5 min". */
+/** Return a time that is left: "about 20s left", "about 4m left · about 14:32, at the latest 14:36". */
+export function leftInWords({ seconds, high, finish, latest }, now) {
+  if (seconds < 1) return t("any moment now");
+  const time = roughly(seconds);
+  if (seconds < 59.5) {
+    const most = high === null ? null : roughly(high);
+    return new Message((language) => (most && most.in(language) !== time.in(language)
+      ? t("about {time} left, at most {most}", { time, most })
+      : t("about {time} left", { time })).in(language));
+  }
+  const [end, late] = [clockOf(finish, now), latest && clockOf(latest, now)];
+  return new Message((language) => (late && late.in(language) !== end.in(language)
+    ? t("about {time} left · about {end}, at the latest {late}", { time, end, late })
+    : t("about {time} left · about {end}", { time, end })).in(language));
+}
+
+/** Return when something starts: "starts in about 2m, at the latest 5m". */
 export function startInWords({ seconds, high, finish }, now) {
-  if (seconds < 1) return "starts any moment now";
-  const bound = high !== null && roughly(high) !== roughly(seconds) ? `, at the latest ${roughly(high)}` : "";
-  const moment = seconds < 3570 ? "" : ` (${clockOf(finish, now)})`;
-  return `starts in about ${roughly(seconds)}${bound}${moment}`;
+  if (seconds < 1) return t("starts any moment now");
+  const [time, late] = [roughly(seconds), high === null ? null : roughly(high)];
+  const start = new Message((language) => (late && late.in(language) !== time.in(language)
+    ? t("starts in about {time}, at the latest {late}", { time, late })
+    : t("starts in about {time}", { time })).in(language));
+  return seconds < 3570 ? start : t("{start} ({clock})", { start, clock: clockOf(finish, now) });
 }
 
 /** Return a moment in full, as a title has it. */
-export function momentInWords(moment) {
-  return format(FULL).format(moment);
+export function momentInWords(moment, options = FULL) {
+  return dateOf(moment, options);
 }
 
-/** Return how long ago a moment was: "now", "5 min ago"; its date after a week. */
-export function agoInWords(moment, now = Date.now()) {
-  const seconds = (now - moment) / 1000;
-  if (seconds < 5) return "now";
-  return seconds < 7 * DAY_SECONDS ? `${roughly(seconds)} ago` : format(DATE).format(moment);
+/** Return how long ago a moment was, or in how long it is: "now", "5m ago"; its date after `days`. */
+export function relativeTo(moment, now = Date.now(), days = 7) {
+  const seconds = (moment - now) / 1000;
+  if (Math.abs(seconds) >= days * DAY) return timeOfDay(moment, DAY_OF_MONTH);
+  const [many, unit] = Math.abs(seconds) < 1 ? [0, "second"] : rough(Math.abs(seconds));
+  return new Message((language) => formatOf(Intl.RelativeTimeFormat, language, { numeric: many ? "always" : "auto", style: "narrow" })
+    .format(seconds < 0 ? -many : many, unit));
+}
+
+/** Return how long ago a moment was: "now" for the last seconds; its date after a week. */
+export function ago(moment, now = Date.now()) {
+  return relativeTo(now - moment < 5000 ? now : moment, now);
+}
+
+/** Return the same as a string, in the language of the page or another one. */
+export function agoInWords(moment, now = Date.now(), language = languageOf()) {
+  return ago(moment, now).in(language);
+}
+
+/** Return what was said as a sentence: with a capital in front and a full stop. */
+export function sentence(text) {
+  return new Message((language) => {
+    const words = wordsIn(text, language);
+    return words && t("{sentence}.", { sentence: words[0].toUpperCase() + words.slice(1) }).in(language);
+  });
 }
