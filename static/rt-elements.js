@@ -3481,17 +3481,13 @@ class FieldFault extends ToldError {
 
 /** The base: a label, an input, a hint and an error. A path is that of the fault in an answer, such as "size.width". */
 class Field {
-  constructor(path, name, schema, { isRequired = false } = {}) {
+  constructor(path, name, schema, { isRequired = false, label = nameInWords(name) } = {}) {
     this.path = path;
-    this.name = name;
+    this.label = label;
     this.schema = schema;
     this.isRequired = isRequired;
     this.id = `param-${path.replaceAll(".", "-")}`;
     this.error = make("p", { id: `${this.id}-error`, className: "field-error", role: "alert" });
-  }
-
-  get title() {
-    return this.schema.title && this.schema.title !== this.name ? this.schema.title : nameInWords(this.name);
   }
 
   /** Build the field around its input. */
@@ -3501,7 +3497,7 @@ class Field {
     input.setAttribute("aria-describedby", `${this.id}-error`);
     if (this.isRequired) input.setAttribute("aria-required", "true");
     const more = this.isRequired ? [] : [make("span", { className: "optional", text: t("optional") })];
-    const label = make("label", { for: this.id, children: [nameInWords(this.name), " ", ...more] });
+    const label = make("label", { for: this.id, children: [this.label, " ", ...more] });
     const about = this.schema.description ? [make("p", { className: "hint", text: this.schema.description })] : [];
     this.node = make("div", { className: "field", children: [label, ...about, input, this.error] });
   }
@@ -3514,7 +3510,7 @@ class Field {
   /** Return a fault of the server's, which begins with the path: the label takes its place. */
   inWords(fault) {
     const told = fault.startsWith(this.path) ? fault.slice(this.path.length).replace(/^\[(\d+)\]/, (_, at) => ` ${Number(at) + 1}`) : ` ${fault}`;
-    return `${nameInWords(this.name)}${told}`;
+    return `${this.label}${told}`;
   }
 
   showError(text) {
@@ -3563,7 +3559,7 @@ class NumberField extends Field {
   }
 
   read() {
-    if (this.input.validity.badInput) throw new FieldFault(this.path, t("{name} must be a number", { name: nameInWords(this.name) }));
+    if (this.input.validity.badInput) throw new FieldFault(this.path, t("{name} must be a number", { name: this.label }));
     return this.input.value === "" ? undefined : Number(this.input.value);
   }
 }
@@ -3575,7 +3571,7 @@ class CheckField extends Field {
     input.checked = schema.default === true;
     this.frame(input);
     this.node.firstElementChild.remove();
-    this.node.prepend(make("label", { className: "check", children: [input, make("span", { text: nameInWords(name) })] }));
+    this.node.prepend(make("label", { className: "check", children: [input, make("span", { text: this.label })] }));
   }
 
   read() {
@@ -3616,7 +3612,7 @@ class ChoicesField extends Field {
     const hint = this.#isTouched ? [] : [make("p", { className: "hint", text: t("None chosen: as usual.") })];
     this.input = make("fieldset", {
       id: this.id, tabindex: -1, "aria-describedby": `${this.id}-error`,
-      children: [make("legend", { text: nameInWords(name) }), ...hint, make("div", { className: "choices", children: labels })],
+      children: [make("legend", { text: this.label }), ...hint, make("div", { className: "choices", children: labels })],
     });
     this.node = make("div", { className: "field", children: [this.input, this.error] });
   }
@@ -3641,7 +3637,7 @@ class LinesField extends Field {
     const { type } = this.schema.items ?? {};
     if (type !== "integer" && type !== "number") return lines;
     return lines.map((line, at) => {
-      if (line === "" || !Number.isFinite(Number(line))) throw new FieldFault(this.path, t("{name} must be a number", { name: joined([nameInWords(this.name), at + 1], " ") }));
+      if (line === "" || !Number.isFinite(Number(line))) throw new FieldFault(this.path, t("{name} must be a number", { name: joined([this.label, at + 1], " ") }));
       return Number(line);
     });
   }
@@ -3662,7 +3658,7 @@ class JsonField extends Field {
     try {
       return JSON.parse(text);
     } catch {
-      throw new FieldFault(this.path, t("{name} must be JSON", { name: nameInWords(this.name) }));
+      throw new FieldFault(this.path, t("{name} must be JSON", { name: this.label }));
     }
   }
 }
@@ -3679,7 +3675,7 @@ class ObjectField extends Field {
     const nodes = [...this.fields.values()].map(({ node }) => node);
     if (!nodes.length) nodes.push(make("p", { className: "hint", text: t("It takes no parameters.") }));
     this.node = path
-      ? make("fieldset", { className: "object", children: [make("legend", { text: nameInWords(name) }), ...nodes, this.error] })
+      ? make("fieldset", { className: "object", children: [make("legend", { text: this.label }), ...nodes, this.error] })
       : make("div", { className: "fields", children: nodes });
   }
 
@@ -3733,12 +3729,14 @@ function fieldOf(path, schema, { root, depth = 0, isRequired = false, name = "" 
   const found = plainSchema(schema, root);
   const plain = found.items ? { ...found, items: plainSchema(found.items, root) } : found;
   const Made = classOf(plain, root, depth);
-  return new Made(path, name || "parameters", plain, { root, depth, isRequired });
+  // One that a class brings along is its own name, and no name of the field.
+  const label = schema.title && name ? schema.title : nameInWords(name || "parameters");
+  return new Made(path, name, plain, { root, depth, isRequired, label });
 }
 
 /** Return a field for several texts. */
-function listField(name, schema, value) {
-  const field = new LinesField(name, name, { ...schema, items: { type: "string" } }, { isRequired: true });
+function listField(name, label, value) {
+  const field = new LinesField(name, name, { items: { type: "string" } }, { isRequired: true, label });
   field.input.value = value;
   return field;
 }
@@ -3846,7 +3844,7 @@ class SubmitElement extends RealtimeElement {
     this.#several = null;
     if (single) single.node.hidden = many.checked;
     if (single && many.checked) {
-      this.#several = listField(this.#severalName, { title: nameInWords(this.#severalName) }, single.input.value);
+      this.#several = listField(this.#severalName, single.label, single.input.value);
       single.node.before(this.#several.node);
     }
     showText(button, many.checked ? t("Submit batch") : t("Submit"));
@@ -3876,7 +3874,7 @@ class SubmitElement extends RealtimeElement {
     const name = this.#severalName;
     const { [name]: _, ...common } = this.#field.read() ?? {};
     const values = this.#several.read();
-    if (!values.length) throw new FieldFault(name, t("{name} is required", { name: nameInWords(name) }));
+    if (!values.length) throw new FieldFault(name, t("{name} is required", { name: this.#several.label }));
     return this.client.submitBatch(this.#kind.kind, values.map((value) => ({ [name]: value })), { params: common });
   }
 
@@ -3931,11 +3929,22 @@ function drawAnalysis(result) {
   return make("div", { className: "analysis", part: "result-analysis", children: parts });
 }
 
-function headOf({ decision, summary, confidence }) {
+/** Return the analysis in a sentence of the reader's language; the handler's own where a number is missing. */
+function sentenceOf({ symbol, decision, last_price: price, confidence, position_size: size, volatility, max_drawdown: fall, summary }) {
+  if ([price, confidence, size, volatility, fall].some((one) => typeof one !== "number")) return summary;
+  return t("{symbol}: {decision} at {price}, {confidence} confident, at most {size} of the capital; volatility {volatility} a year, deepest fall {fall}", {
+    symbol, decision: DECISIONS[decision] ?? decision, price: dollars(price), confidence: percentOf(confidence),
+    size: percentOf(size), volatility: percentOf(volatility), fall: percentOf(fall),
+  });
+}
+
+function headOf(result) {
+  const { decision, confidence } = result;
   const badge = make("strong", { className: "decision", text: DECISIONS[decision] ?? decision.toUpperCase(), "data-decision": decision });
   const sure = confidence === undefined ? [] : [make("span", { className: "muted", text: t("{share} confident", { share: percentOf(confidence) }) })];
   const head = make("p", { className: "decision-line", children: [badge, " ", ...sure] });
-  return make("div", { children: [head, ...(summary ? [make("p", { text: summary })] : [])] });
+  const sentence = sentenceOf(result);
+  return make("div", { children: [head, ...(sentence ? [make("p", { text: sentence })] : [])] });
 }
 
 function svg(tag, attributes = {}, ...children) {

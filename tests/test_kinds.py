@@ -633,7 +633,6 @@ def test_schema_is_an_object_with_what_it_refers_to_beside() -> None:
     assert list(schema["properties"]) == [field.name for field in attrs.fields(Transcode)]
     assert schema["properties"]["codec"] == {
         "enum": ["h264", "av1"],
-        "title": "Codec",
         "default": "h264",
     }
     assert schema["properties"]["poster"] == {

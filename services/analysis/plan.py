@@ -9,9 +9,9 @@ import attrs
 
 from tornado_rt import work
 from tornado_rt.bounds import OutOfBounds, name_of, number_of
-from tornado_rt.json_body import EXAMPLES, MOST_ITEMS
+from tornado_rt.json_body import EXAMPLES, MOST_ITEMS, TITLE
 from tornado_rt.work.attempts.lessons import Outline, key_of
-from tornado_rt.work.texts import phrase, stored_phrase
+from tornado_rt.work.texts import msgid, phrase, stored_phrase
 
 NAME = "analysis"
 # The parameters by which analyses of one plan differ in how long they take.
@@ -60,12 +60,20 @@ class TaskParams:
 class AnalysisParams:
     """The parameters of an analysis; `research_depth` from 1 (quick) to 5 (full)."""
 
-    symbol: str = attrs.field(validator=name_of(MAX_SYMBOL), metadata={EXAMPLES: ["AAPL"]})
-    analysts: list[Analyst] = attrs.field(
-        factory=_usual_analysts, validator=_check_analysts, metadata=EACH_ONCE
+    symbol: str = attrs.field(
+        validator=name_of(MAX_SYMBOL), metadata={TITLE: msgid("Symbol"), EXAMPLES: ["AAPL"]}
     )
-    research_depth: int = attrs.field(default=3, validator=_check_depth)
-    llm_provider: str = attrs.field(default="dashscope", validator=_check_provider)
+    analysts: list[Analyst] = attrs.field(
+        factory=_usual_analysts,
+        validator=_check_analysts,
+        metadata=EACH_ONCE | {TITLE: msgid("Analysts")},
+    )
+    research_depth: int = attrs.field(
+        default=3, validator=_check_depth, metadata={TITLE: msgid("Research depth")}
+    )
+    llm_provider: str = attrs.field(
+        default="dashscope", validator=_check_provider, metadata={TITLE: msgid("LLM provider")}
+    )
 
 
 @attrs.frozen

@@ -67,8 +67,10 @@ Hook = Callable[[Any, Any], Any]
 TEXT_LENGTH = 4096
 # The key of a field's metadata that bounds its list or its names.
 MOST_ITEMS = "most_items"
-# And the one with a list of examples, the first of which a form proposes.
-EXAMPLES = "examples"
+# And those that a schema has as they are: the name of the field for people, and examples; a form
+# proposes the first.
+TITLE, EXAMPLES = "title", "examples"
+SHOWN = (TITLE, "description", EXAMPLES)
 
 
 @attrs.frozen
@@ -94,9 +96,10 @@ class Field:
 
     @cached_property
     def keywords(self) -> dict[str, Any]:
-        """What a schema can say: the bounds of attrs' validators and of its list, and examples."""
+        """What a schema can say: the bounds of attrs' validators and of its list, and texts."""
         given = self.attribute
-        told = {"maxItems": given.metadata.get(MOST_ITEMS), EXAMPLES: given.metadata.get(EXAMPLES)}
+        told = {name: given.metadata.get(name) for name in SHOWN}
+        told["maxItems"] = given.metadata.get(MOST_ITEMS)
         found = keywords_of(None if given.converter else given.validator, self.shape)
         return found | {name: one for name, one in told.items() if one is not None}
 

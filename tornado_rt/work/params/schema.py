@@ -139,8 +139,7 @@ class _Twins:
             return self.of(shape)
         if choices := [value for _, value in choices_of(shape)]:
             # msgspec would sort them.
-            title = {"title": shape.__name__} if isinstance(shape, type) else {}
-            return _described(Any, enum=choices, **title)
+            return _described(Any, enum=choices)
         if get_args(shape) and origin_of(shape) in MAPPINGS:
             return self._known_mapping(*get_args(shape))
         inner = tuple(one if one is ... else self._known(one) for one in get_args(shape))

@@ -25,11 +25,22 @@ export function drawAnalysis(result) {
   return make("div", { className: "analysis", part: "result-analysis", children: parts });
 }
 
-function headOf({ decision, summary, confidence }) {
+/** Return the analysis in a sentence of the reader's language; the handler's own where a number is missing. */
+function sentenceOf({ symbol, decision, last_price: price, confidence, position_size: size, volatility, max_drawdown: fall, summary }) {
+  if ([price, confidence, size, volatility, fall].some((one) => typeof one !== "number")) return summary;
+  return t("{symbol}: {decision} at {price}, {confidence} confident, at most {size} of the capital; volatility {volatility} a year, deepest fall {fall}", {
+    symbol, decision: DECISIONS[decision] ?? decision, price: dollars(price), confidence: percentOf(confidence),
+    size: percentOf(size), volatility: percentOf(volatility), fall: percentOf(fall),
+  });
+}
+
+function headOf(result) {
+  const { decision, confidence } = result;
   const badge = make("strong", { className: "decision", text: DECISIONS[decision] ?? decision.toUpperCase(), "data-decision": decision });
   const sure = confidence === undefined ? [] : [make("span", { className: "muted", text: t("{share} confident", { share: percentOf(confidence) }) })];
   const head = make("p", { className: "decision-line", children: [badge, " ", ...sure] });
-  return make("div", { children: [head, ...(summary ? [make("p", { text: summary })] : [])] });
+  const sentence = sentenceOf(result);
+  return make("div", { children: [head, ...(sentence ? [make("p", { text: sentence })] : [])] });
 }
 
 function svg(tag, attributes = {}, ...children) {

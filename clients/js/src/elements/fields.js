@@ -19,17 +19,13 @@ export class FieldFault extends ToldError {
 
 /** The base: a label, an input, a hint and an error. A path is that of the fault in an answer, such as "size.width". */
 class Field {
-  constructor(path, name, schema, { isRequired = false } = {}) {
+  constructor(path, name, schema, { isRequired = false, label = nameInWords(name) } = {}) {
     this.path = path;
-    this.name = name;
+    this.label = label;
     this.schema = schema;
     this.isRequired = isRequired;
     this.id = `param-${path.replaceAll(".", "-")}`;
     this.error = make("p", { id: `${this.id}-error`, className: "field-error", role: "alert" });
-  }
-
-  get title() {
-    return this.schema.title && this.schema.title !== this.name ? this.schema.title : nameInWords(this.name);
   }
 
   /** Build the field around its input. */
@@ -39,7 +35,7 @@ class Field {
     input.setAttribute("aria-describedby", `${this.id}-error`);
     if (this.isRequired) input.setAttribute("aria-required", "true");
     const more = this.isRequired ? [] : [make("span", { className: "optional", text: t("optional") })];
-    const label = make("label", { for: this.id, children: [nameInWords(this.name), " ", ...more] });
+    const label = make("label", { for: this.id, children: [this.label, " ", ...more] });
     const about = this.schema.description ? [make("p", { className: "hint", text: this.schema.description })] : [];
     this.node = make("div", { className: "field", children: [label, ...about, input, this.error] });
   }
@@ -52,7 +48,7 @@ class Field {
   /** Return a fault of the server's, which begins with the path: the label takes its place. */
   inWords(fault) {
     const told = fault.startsWith(this.path) ? fault.slice(this.path.length).replace(/^\[(\d+)\]/, (_, at) => ` ${Number(at) + 1}`) : ` ${fault}`;
-    return `${nameInWords(this.name)}${told}`;
+    return `${this.label}${told}`;
   }
 
   showError(text) {
@@ -101,7 +97,7 @@ class NumberField extends Field {
   }
 
   read() {
-    if (this.input.validity.badInput) throw new FieldFault(this.path, t("{name} must be a number", { name: nameInWords(this.name) }));
+    if (this.input.validity.badInput) throw new FieldFault(this.path, t("{name} must be a number", { name: this.label }));
     return this.input.value === "" ? undefined : Number(this.input.value);
   }
 }
@@ -113,7 +109,7 @@ class CheckField extends Field {
     input.checked = schema.default === true;
     this.frame(input);
     this.node.firstElementChild.remove();
-    this.node.prepend(make("label", { className: "check", children: [input, make("span", { text: nameInWords(name) })] }));
+    this.node.prepend(make("label", { className: "check", children: [input, make("span", { text: this.label })] }));
   }
 
   read() {
@@ -154,7 +150,7 @@ class ChoicesField extends Field {
     const hint = this.#isTouched ? [] : [make("p", { className: "hint", text: t("None chosen: as usual.") })];
     this.input = make("fieldset", {
       id: this.id, tabindex: -1, "aria-describedby": `${this.id}-error`,
-      children: [make("legend", { text: nameInWords(name) }), ...hint, make("div", { className: "choices", children: labels })],
+      children: [make("legend", { text: this.label }), ...hint, make("div", { className: "choices", children: labels })],
     });
     this.node = make("div", { className: "field", children: [this.input, this.error] });
   }
@@ -179,7 +175,7 @@ class LinesField extends Field {
     const { type } = this.schema.items ?? {};
     if (type !== "integer" && type !== "number") return lines;
     return lines.map((line, at) => {
-      if (line === "" || !Number.isFinite(Number(line))) throw new FieldFault(this.path, t("{name} must be a number", { name: joined([nameInWords(this.name), at + 1], " ") }));
+      if (line === "" || !Number.isFinite(Number(line))) throw new FieldFault(this.path, t("{name} must be a number", { name: joined([this.label, at + 1], " ") }));
       return Number(line);
     });
   }
@@ -200,7 +196,7 @@ class JsonField extends Field {
     try {
       return JSON.parse(text);
     } catch {
-      throw new FieldFault(this.path, t("{name} must be JSON", { name: nameInWords(this.name) }));
+      throw new FieldFault(this.path, t("{name} must be JSON", { name: this.label }));
     }
   }
 }
@@ -217,7 +213,7 @@ class ObjectField extends Field {
     const nodes = [...this.fields.values()].map(({ node }) => node);
     if (!nodes.length) nodes.push(make("p", { className: "hint", text: t("It takes no parameters.") }));
     this.node = path
-      ? make("fieldset", { className: "object", children: [make("legend", { text: nameInWords(name) }), ...nodes, this.error] })
+      ? make("fieldset", { className: "object", children: [make("legend", { text: this.label }), ...nodes, this.error] })
       : make("div", { className: "fields", children: nodes });
   }
 
@@ -271,12 +267,14 @@ export function fieldOf(path, schema, { root, depth = 0, isRequired = false, nam
   const found = plainSchema(schema, root);
   const plain = found.items ? { ...found, items: plainSchema(found.items, root) } : found;
   const Made = classOf(plain, root, depth);
-  return new Made(path, name || "parameters", plain, { root, depth, isRequired });
+  // One that a class brings along is its own name, and no name of the field.
+  const label = schema.title && name ? schema.title : nameInWords(name || "parameters");
+  return new Made(path, name, plain, { root, depth, isRequired, label });
 }
 
 /** Return a field for several texts. */
-export function listField(name, schema, value) {
-  const field = new LinesField(name, name, { ...schema, items: { type: "string" } }, { isRequired: true });
+export function listField(name, label, value) {
+  const field = new LinesField(name, name, { items: { type: "string" } }, { isRequired: true, label });
   field.input.value = value;
   return field;
 }

@@ -106,7 +106,7 @@ export class SubmitElement extends RealtimeElement {
     this.#several = null;
     if (single) single.node.hidden = many.checked;
     if (single && many.checked) {
-      this.#several = listField(this.#severalName, { title: nameInWords(this.#severalName) }, single.input.value);
+      this.#several = listField(this.#severalName, single.label, single.input.value);
       single.node.before(this.#several.node);
     }
     showText(button, many.checked ? t("Submit batch") : t("Submit"));
@@ -136,7 +136,7 @@ export class SubmitElement extends RealtimeElement {
     const name = this.#severalName;
     const { [name]: _, ...common } = this.#field.read() ?? {};
     const values = this.#several.read();
-    if (!values.length) throw new FieldFault(name, t("{name} is required", { name: nameInWords(name) }));
+    if (!values.length) throw new FieldFault(name, t("{name} is required", { name: this.#several.label }));
     return this.client.submitBatch(this.#kind.kind, values.map((value) => ({ [name]: value })), { params: common });
   }
 

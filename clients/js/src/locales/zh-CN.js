@@ -181,6 +181,7 @@ export default {
   "{share} of the capital": "资金的 {share}",
   "{start} ({clock})": "{start}（{clock}）",
   "{symbol}: from {low} in {since} to {high} in {until}": "{symbol}：从 {since} 的 {low} 到 {until} 的 {high}",
+  "{symbol}: {decision} at {price}, {confidence} confident, at most {size} of the capital; volatility {volatility} a year, deepest fall {fall}": "{symbol}：以 {price} {decision}，置信度 {confidence}，最多投入资金的 {size}；年波动率 {volatility}，最大回撤 {fall}",
   "{time}: {reason}": "{time}：{reason}",
   "{title}: {way}": "{title}：{way}",
   "{unread} unread": "{unread} 条未读",
