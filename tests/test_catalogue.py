@@ -60,8 +60,8 @@ ANSWERED = (Problem, AuthError, OutOfBounds, TooManyConnections, KeysUnavailable
 ANSWERED += tuple(PROBLEMS)
 CHINESE = re.compile("[\u4e00-\u9fff]")
 # What has no words of its own to be said in Chinese.
-WORDLESS = {", ", "{place} {words}", "{name}: {error}", "{place}: {error}", "{place}: {words}"}
-WORDLESS |= {"{first}; {second}", 'expected {{"type": ..., "data": {{...}}}}'}
+WORDLESS = {", ", "; ", "{first}; {second}", "{name}: {error}", "{place}: {error}"}
+WORDLESS |= {"{place} {words}", "{place}: {words}", 'expected {{"type": ..., "data": {{...}}}}'}
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
@@ -222,7 +222,8 @@ def test_each_language_says_every_message() -> None:
     for file in catalogues():
         told = read_file(file)
         assert not messages.keys() - told.keys(), file
-        for message, said in told.items():
+        for message in messages:
+            said = told[message]
             assert places_of(message) == places_of(said.text), (file, message)
             if file.stem.startswith("zh") and message not in WORDLESS:
                 assert CHINESE.search(said.text), (file, message, said.text)

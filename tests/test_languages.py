@@ -218,6 +218,38 @@ async def test_faults_of_parameters_are_told_in_the_language(
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"symbol": ""}, "params.symbol 必须有 1 到 64 个字符"),
+        ({"symbol": "a\n"}, "params.symbol 不能包含控制字符"),
+        ({"symbol": "A", "research_depth": 9}, "params.research_depth 必须在 1 到 5 之间"),
+        ({"symbol": "A", "llm_provider": "x" * 65}, "params.llm_provider 最多 64 个字符"),
+        ({"symbol": "A", "analysts": []}, "params.analysts 至少要指定一名分析师，且每名只出现一次"),
+    ],
+)
+async def test_faults_that_a_validator_of_ours_finds_are_told_in_the_language(
+    settings: Settings,
+    redis: Redis,
+    database: Any,
+    make_token: Token,
+    params: dict[str, Any],
+    told: str,
+) -> None:
+    """Of the shipped kind, in a task, in a batch, and in a schedule."""
+    async with serving(settings, make_token("alice")) as alice:
+        whole = {"kind": "analysis", "params": params}
+        task = await alice.send("POST", "/api/tasks", whole, IN_CHINESE)
+        assert task.body["errors"] == [told]
+        items = {"kind": "analysis", "items": [{"params": params}]}
+        batch = await alice.send("POST", "/api/batches", items, IN_CHINESE)
+        assert batch.body["errors"] == [f"items[0].{told}"]
+        daily = {**whole, "name": "daily", "cron": "0 8 * * *"}
+        schedule = await alice.send("POST", "/api/schedules", daily, IN_CHINESE)
+        assert [one.endswith(told) for one in schedule.body["errors"]] == [True]
+
+
+@pytest.mark.gen_test
 async def test_author_adds_his_texts_and_languages(own: Settings, make_token: Token) -> None:
     """Titles, steps, what a run reports and why it failed: each reader has them in their own."""
     async with serving(own, make_token("alice")) as alice:
@@ -372,8 +404,14 @@ async def test_why_is_said_in_the_language(own: Settings, make_token: Token) -> 
     async with serving(own, make_token("alice")) as alice:
         task_id = await submitted(alice, params={"path": "f.mkv", "fails": True})
         await ended(alice, task_id)
-        english = (await alice.get(f"/api/tasks/{task_id}/why")).body
-        answer = await alice.get(f"/api/tasks/{task_id}/why", **IN_CHINESE)
+        why = f"/api/tasks/{task_id}/why"
+
+        async def is_told() -> bool:
+            return [one["code"] for one in (await alice.get(why)).body["chain"]][-1] == "notified"
+
+        await until(is_told)
+        english = (await alice.get(why)).body
+        answer = await alice.get(why, **IN_CHINESE)
         assert answer.headers["Content-Language"] == "zh-CN"
         chinese = answer.body
         assert english["cause"]["text"] == "its handler ended it as failed: f.mkv is no film"

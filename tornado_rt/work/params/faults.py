@@ -175,9 +175,15 @@ def one_of(choices: Iterable[object]) -> str:
 def words_of(error: BaseException) -> str:
     """Return what a validator says, without the objects that attrs puts behind it."""
     said = error.args[0] if error.args else ""
-    text = CLASS_NAME.sub(r"\1", clean_line(said, MOST_WORDS))
+    text = clean_line(said, MOST_WORDS)
+    text = text.with_values(_class_named) if isinstance(text, Text) else _class_named(text)
     meant = isinstance(error, ValueError | TypeError | AssertionError) and text
     return text if meant else f"{type(error).__name__} {text}".rstrip()
+
+
+def _class_named(text: str) -> str:
+    """Return text with classes by their names alone."""
+    return CLASS_NAME.sub(r"\1", text)
 
 
 def json_word(value: object) -> str:
