@@ -14,10 +14,10 @@ from playwright.sync_api import Page
 from tests.browsing import chromium
 from tests.conftest import ServerProcess
 
-PARTS = Path(__file__).parent.parent / "clients/js/src/elements"
+PARTS = Path(__file__).parent.parent / "clients/js/src"
 # Calls methods of a new store one after the other; answers with its lists and counts.
 RUN = """async ([calls, tabs]) => {
-    const { InboxStore } = await import("/parts/inbox-store.js");
+    const { InboxStore } = await import("/parts/elements/inbox-store.js");
     const inbox = new InboxStore();
     for (const [method, ...given] of calls) inbox[method](...given);
     const lists = tabs.map((tab) => [tab, inbox.list(tab).map((one) => one.id)]);
@@ -35,7 +35,8 @@ def page(server_process: ServerProcess) -> Iterator[Page]:
     with chromium() as browser:
         page = browser.new_page()
         page.route(
-            "**/parts/*", lambda route: route.fulfill(path=PARTS / Path(route.request.url).name)
+            "**/parts/**",
+            lambda route: route.fulfill(path=PARTS / route.request.url.partition("/parts/")[2]),
         )
         page.goto(server_process.url)
         yield page
@@ -134,7 +135,7 @@ def test_list_that_is_older_than_the_first_message_is_asked_for_again(page: Page
     connected = Server(version=5).connected()[2]
     found = page.evaluate(
         """async ([connected, answers]) => {
-            const { InboxStore } = await import("/parts/inbox-store.js");
+            const { InboxStore } = await import("/parts/elements/inbox-store.js");
             const inbox = new InboxStore();
             inbox.apply("connected", connected, "e-5");
             return answers.map((answer) => {
@@ -218,7 +219,7 @@ def test_search_shows_titles_with_all_words(page: Page) -> None:
 def test_snooze_ends_in_the_morning_of_the_users_clock(page: Page) -> None:
     """Next week begins on Monday, from Sunday as from Monday."""
     found = page.evaluate("""async () => {
-        const { SNOOZES } = await import("/parts/inbox-store.js");
+        const { SNOOZES } = await import("/parts/elements/inbox-store.js");
         const clock = ({ until }) => {
             const at = new Date(until);
             return [at.getDay(), at.getDate(), at.getHours()];
@@ -257,7 +258,7 @@ ADDRESSES = {
 def test_only_paths_and_web_addresses_are_followed(page: Page) -> None:
     found = page.evaluate(
         """async (texts) => {
-            const { webAddress } = await import("/parts/inbox-store.js");
+            const { webAddress } = await import("/parts/elements/inbox-store.js");
             return texts.map((text) => webAddress(text));
         }""",
         [*ADDRESSES, None],
@@ -291,7 +292,8 @@ def test_preferences_keep_what_the_form_does_not_show(page: Page) -> None:
     }
     found = page.evaluate(
         """async ([listed, before, form]) => {
-            const { chosenPreferences: chosen, typesOf } = await import("/parts/preferences.js");
+            const parts = await import("/parts/elements/preferences.js");
+            const { chosenPreferences: chosen, typesOf } = parts;
             return chosen(before, typesOf(listed, before), form);
         }""",
         [listed, before, form],

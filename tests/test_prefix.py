@@ -124,7 +124,7 @@ async def test_prefix_without_a_slash_leads_to_the_page(
     async with serving(attrs.evolve(settings, prefix=PREFIX), "") as nobody:
         page = await nobody.get("?task=t1")
         assert page.status == 200
-        assert b"<h1>tornado_rt</h1>" in page.body
+        assert b">tornado_rt</h1>" in page.body
         assert (await nobody.get("x")).status == 404
 
 

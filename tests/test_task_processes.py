@@ -388,7 +388,7 @@ context = get_context("spawn")
 for name in ("tell", "tell_later"):
     ours, theirs = context.Pipe()
     task = AnalysisTask("one", "alice", "AAPL", {}, None, TaskState.PROCESSING, 1, 0.0, None)
-    arguments = (f"alone:{name}", Settings(), Rules(), task, [], theirs)
+    arguments = (f"alone:{name}", Settings(), Rules(), task, [], None, theirs)
     process = context.Process(target=run_handler, args=arguments)
     process.start()
     theirs.close()
