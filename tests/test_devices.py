@@ -1,5 +1,6 @@
 """The record of users' connections: bounded, and kept by every process."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import attrs
 import pytest
 from redis.asyncio import Redis
 
+from tests.waiting import until
 from tornado_rt.auth import Identity
 from tornado_rt.census import Transport
 from tornado_rt.devices import DEVICES, MOST_WAITING, Devices
@@ -46,6 +48,8 @@ async def test_connection_is_known_while_it_is_open_and_after(redis: Redis) -> N
     assert (found.closed_at, found.code, found.transport) == (None, 0, "sse")
     assert found.topics == ["me", "task:t1", "tasks"]
     one.close_code = 4508
+    # Moments are kept in milliseconds.
+    await until(lambda: time.time() > one.opened_at + 0.002)
     devices.closed(one)
     devices.closed(one)
     await devices.flush()

@@ -84,9 +84,9 @@ def test_task_is_shown_to_its_end(
     expect(shown.locator("[part=status]")).to_have_text("processing")
     gate.with_name("gate.1").touch()
     # It goes on by the clock, by a tenth at most.
-    expect(shown.locator("[part=percent]")).to_have_text(re.compile(r"^(2[5-9]|3[0-5]) %$"))
+    expect(shown.locator("[part=percent]")).to_have_text(re.compile(r"^(2[5-9]|3[0-5])%$"))
     expect(bar).to_have_attribute("aria-valuenow", re.compile("^(2[5-9]|3[0-5])$"))
-    expect(bar).to_have_attribute("aria-valuetext", re.compile("^(2[5-9]|3[0-5]) %, count 1"))
+    expect(bar).to_have_attribute("aria-valuetext", re.compile("^(2[5-9]|3[0-5])%, count 1"))
     assert 25 <= shown.locator("[part=fill]").evaluate("e => parseFloat(e.style.width)") <= 35
     gate.unlink()
     expect(shown.locator("[part=status]")).to_have_text("completed")
@@ -144,7 +144,7 @@ def test_element_says_what_is_wrong(page: Page, relay: Relay, token: str) -> Non
     expect(inbox).to_have_attribute("state", "online")
     expect(inbox.locator("[part=notice]")).to_be_hidden()
     refused = add(page, "rt-inbox", src=relay.url, token="nonsense")
-    expect(refused.locator("[part=notice]")).to_contain_text("4401")
+    expect(refused.locator("[part=notice]")).to_contain_text("the token is not valid")
     expect(refused).to_have_attribute("state", "closed")
 
 
@@ -177,6 +177,8 @@ def test_inbox_is_live_and_does_what_it_is_told(
     """What comes from others is text, never a part of the page; its links are of http alone."""
     inbox = add(page, "rt-inbox", label="News")
     expect(inbox.locator("[part=title]")).to_have_text("News")
+    # What was there before is not announced.
+    expect(inbox.locator("#inbox-panel")).to_have_attribute("aria-busy", "false")
     notify(client_server, token, user, title="<img src=x onerror=alert(1)>", link="/orders/7")
     expect(inbox.locator("#announcement")).to_contain_text("New notification: <img")
     expect(inbox.locator("li img")).to_have_count(0)
