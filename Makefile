@@ -6,14 +6,18 @@ SECONDS ?= 600
 # How many operations `make fuzz-inbox` does.
 OPERATIONS ?= 1000000
 
-.PHONY: run screenshots test lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-opening bench-traces bench-inbox bench-eta fuzz-openapi docs messages
+.PHONY: run screenshots test test-long retest lint format clean autobahn fuzz-queue fuzz-inbox crash-queue fuzz-http faults soak bench-queue bench-fanout bench-opening bench-traces bench-inbox bench-eta fuzz-openapi docs messages
 
 run: .venv/run.stamp
 	RT_DEMO_LOGIN=$${RT_DEMO_LOGIN:-true} $(BIN)/python run.py
 
-# Most tests wait most of the time: three share two cores well.
+# Most tests wait most of the time: three share two cores well. A status of 1: all have run, and some failed.
+PYTEST = $(BIN)/python -m pytest -n 3 --dist worksteal
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest -n 3 --dist worksteal || { echo $$? >.pytest_cache/status; false; }
+	$(PYTEST) -m "not long" || { echo $$? >.pytest_cache/status; false; }
+
+test-long: .venv/dev.stamp
+	$(PYTEST) -m long || { echo $$? >.pytest_cache/status; false; }
 
 # The pictures of the page in docs/images.
 screenshots: .venv/dev.stamp

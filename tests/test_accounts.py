@@ -25,6 +25,8 @@ from tests.waiting import until
 from tornado_rt.mongo import open_database
 from tornado_rt.stores import running_addresses
 
+pytestmark = pytest.mark.long
+
 OTHER = Epoch(9, "other")
 NONE_FAILED = Failed(set(), set())
 

@@ -14,6 +14,8 @@ from tests.conftest import SECRET, ServerProcess, start_server, stop_server
 from tests.operators import ADMIN, Operator, complaints, sign_in
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 CLOSED_BY_ADMIN = 4403
 
 

@@ -13,6 +13,8 @@ from tests.conftest import SECRET, ServerProcess, start_server, stop_server
 from tests.languages import CHINESE, bracketed, looked_at, serious_faults
 from tests.operators import ADMIN, sign_in
 
+pytestmark = pytest.mark.long
+
 DESKTOP = {"width": 1280, "height": 800}
 VIEWS = (
     *("overview", "tasks", "running", "kinds", "kind/client.fails", "kind/*", "workers"),

@@ -12,6 +12,8 @@ from tests.browsing import PHONE, Relay, ask, chromium, note_faults
 from tests.conftest import SECRET, ServerProcess, start_server, stop_server
 from tests.operators import ADMIN, complaints, sign_in
 
+pytestmark = pytest.mark.long
+
 # Of `offline`, or of a connection that is lost [ms].
 OFFLINE_MS = 2000
 DESKTOP = {"width": 1280, "height": 800}

@@ -14,6 +14,8 @@ from settings import Settings
 from tests.api import count_processing, event_of, frame, frame_of, notified, serving
 from tests.waiting import has_job, until
 
+pytestmark = pytest.mark.long
+
 Token = Callable[..., str]
 
 

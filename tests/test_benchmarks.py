@@ -11,6 +11,8 @@ from redis.asyncio import Redis
 from tests.conftest import ROOT
 from tornado_rt.stores import StoreAddresses
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("mode", [[], ["full"]])
 @pytest.mark.gen_test

@@ -27,6 +27,8 @@ from tornado_rt.problems import Problem, problem_of
 from tornado_rt.work import clean_line
 from tornado_rt.work.texts import Stored, Text, phrase
 
+pytestmark = pytest.mark.long
+
 # Functions whose argument at this place is what an end user reads; beside them, each error that is
 # answered with what it says.
 SAID = {

@@ -32,6 +32,8 @@ from tornado_rt_client import verbs
 from tornado_rt_client.events import Event, Finished, Progress
 from tornado_rt_client.records import Snapshot
 
+pytestmark = pytest.mark.long
+
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
 ANALYSIS = '{"symbol": "AAPL"}'

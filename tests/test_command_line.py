@@ -15,6 +15,8 @@ from tests.conftest import ROOT, SECRET, ServerProcess
 from tests.forks import run
 from tornado_rt.command.main import COMMANDS
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

@@ -23,6 +23,8 @@ from tornado_rt.redis import open_redis
 from tornado_rt.stores import running_addresses
 from tornado_rt.work import Kind
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.gen_test
 async def test_crashes_lose_and_double_nothing() -> None:

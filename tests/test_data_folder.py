@@ -20,6 +20,8 @@ from tornado_rt.data_folder import OTHERS, BadFolder, FolderWatch, open_data_fol
 from tornado_rt.mongo import open_database
 from tornado_rt.stores import StoreError, embedded_stores, running_addresses
 
+pytestmark = pytest.mark.long
+
 Token = Callable[..., str]
 
 

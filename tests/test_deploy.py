@@ -24,6 +24,8 @@ from tests.conftest import ROOT, ServerProcess, program
 from tests.ports import free_port
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 DEPLOY = ROOT / "deploy"
 UNITS = DEPLOY / "systemd"
 INSTALL_SECONDS = 600

@@ -31,6 +31,8 @@ from tests.jobs.receivers import Receiver, receiving, serving_wsgi
 from tests.jobs.shop import Shop
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 KINDS = ("film", "agent", "report", "invoice")
 
 

@@ -34,6 +34,8 @@ from tornado_rt.embedding import AuthError, Identity, NotRunning, Refused, Serve
 from tornado_rt.stores import StoreError
 from tornado_rt_client import AsyncClient, Worker
 
+pytestmark = pytest.mark.long
+
 Token = Callable[..., str]
 ALICE = cookie_of("alice")
 NOTE = {"user_id": "alice", "type": "alert", "title": "hello"}

@@ -12,6 +12,8 @@ from tests.browsing import Relay, ask, chromium
 from tests.conftest import SECRET, ServerProcess, start_server, stop_server
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:

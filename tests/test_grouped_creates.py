@@ -20,6 +20,8 @@ from tests.killed_stores import lose_what_is_not_on_disk, stored
 from tornado_rt.mongo import open_database
 from tornado_rt.stores import StoreAddresses
 
+pytestmark = pytest.mark.long
+
 USERS = [f"user{number}" for number in range(6)]
 KNOWN = USERS[:3]
 # Half of the users have been told something before: their accounts are there.

@@ -17,6 +17,8 @@ from tests.peers import PING, PONG, client_frame, read_until, request, upgrade
 from tests.test_run import ask, children, is_alive
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 GRACE_SECONDS = 1.0
 # A stop may take this long beyond the grace time [s], by the kind of task that is left behind.
 LEFT_BEHIND_SECONDS = 5.0

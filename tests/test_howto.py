@@ -11,6 +11,8 @@ from tests.browsing import chromium
 from tests.conftest import ROOT, program
 from tests.walks import Walk, blocks_of
 
+pytestmark = pytest.mark.long
+
 HOWTO = ROOT / "docs" / "howto"
 # Of the example in FastAPI.
 CREDENTIALS: HttpCredentials = {"username": "alice", "password": "wonderland"}

@@ -14,6 +14,8 @@ from settings import Settings
 from tests.api import Client, frame, frame_of, serving
 from tests.waiting import until
 
+pytestmark = pytest.mark.long
+
 Token = Callable[..., str]
 Json = dict[str, Any]
 PATH = "/api/notifications"

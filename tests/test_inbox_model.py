@@ -12,6 +12,8 @@ from tests.inbox_history import History, Stored
 from tests.inbox_model import Wrong
 from tests.inbox_walk import walking
 
+pytestmark = pytest.mark.long
+
 CI_OPERATIONS = 1500
 CI_ROUND = 500
 CI_USERS = 12

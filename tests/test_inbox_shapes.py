@@ -30,6 +30,8 @@ from tornado_rt.mongo import MongoAccess, open_database
 from tornado_rt.protocol import Cursor
 from tornado_rt.stores import StoreAddresses
 
+pytestmark = pytest.mark.long
+
 USER = user(0)
 ROUNDS = 9
 # Another look at what seemed slow: others have the cores as well.

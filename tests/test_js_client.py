@@ -26,6 +26,8 @@ from tests.waiting import wait_until
 from tornado_rt import __version__
 from tornado_rt.protocol import RECONNECT, RECONNECT_RANGES
 
+pytestmark = pytest.mark.long
+
 FORMS = ["node", "node-socket", "chromium"]
 STATIC = ROOT / "static"
 

@@ -24,6 +24,8 @@ from tests.js_forms import (
 from tests.ports import free_port
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 Token = Callable[..., str]
 CUTS = 30
 ROOMS = [f"room:{number}" for number in range(4)]

@@ -11,6 +11,8 @@ from tests.conftest import ServerProcess
 from tests.js_forms import SECONDS, PageForm
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 Token = Callable[..., str]
 TABS = 10
 

@@ -15,6 +15,8 @@ from tests.elements import LOAD, add, submit
 from tests.js_forms import BLANK, SECONDS
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 Token = Callable[..., str]
 WIDE = {"width": 1280, "height": 800}
 

@@ -30,6 +30,8 @@ from tornado_rt.redis import open_redis
 from tornado_rt.testing import run_task_async
 from tornado_rt.work import Kind, Plan, Retry, Run, SyncRun, TaskError, first_fragment
 
+pytestmark = pytest.mark.long
+
 KINDS = {"coroutine": kind_deeds.coroutine, "plain": kind_deeds.plain}
 # The kind, and whether its tasks have processes of their own.
 PLACES = [("coroutine", False), ("plain", False), ("coroutine", True), ("plain", True)]

@@ -29,7 +29,7 @@ from tests.queueing import (
 )
 from tests.waiting import until
 
-pytestmark = pytest.mark.usefixtures("invariants")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("invariants")]
 
 MakeQueue = Callable[..., QueueService]
 FINE_SECONDS = 0.001

@@ -27,6 +27,8 @@ from tests.waiting import until, wait_until
 from tornado_rt.http1 import whole_chunks
 from tornado_rt.limits import network_of
 
+pytestmark = pytest.mark.long
+
 Token = Callable[..., str]
 SILENT = b"GET / HT"
 # Processor time that one step of the loop may take [s].

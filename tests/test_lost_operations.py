@@ -22,6 +22,8 @@ from tests.inboxes import Published, check_accounts, draft, titles
 from tests.killed_stores import lose_what_is_not_on_disk, stored
 from tornado_rt.protocol import Cursor, MessageType
 
+pytestmark = pytest.mark.long
+
 ROUNDS = 20
 
 

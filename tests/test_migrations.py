@@ -32,6 +32,8 @@ from tornado_rt.mongo import open_database
 from tornado_rt.protocol import Cursor
 from tornado_rt.stores import embedded_stores, running_addresses
 
+pytestmark = pytest.mark.long
+
 HERE = ENVIRONMENT | {
     "RT_WORKER_HANDLER": "tests.fixtures.fixture_handler:work",
     "FIXTURE_HANG_SECONDS": "0",

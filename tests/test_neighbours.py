@@ -22,6 +22,8 @@ from tests.ports import free_port
 from tests.waiting import wait_until
 from tornado_rt_client import Client
 
+pytestmark = pytest.mark.long
+
 PASSWORD = "wonderland"
 USER = {"DJANGO_SUPERUSER_USERNAME": "alice", "DJANGO_SUPERUSER_PASSWORD": PASSWORD}
 

@@ -24,6 +24,8 @@ from tests.browsing import (
 )
 from tests.conftest import ServerProcess
 
+pytestmark = pytest.mark.long
+
 SECONDS = 60
 
 

@@ -12,6 +12,8 @@ from tests.conftest import ServerProcess
 from tests.elements import submit
 from tests.languages import serious_faults
 
+pytestmark = pytest.mark.long
+
 WIDE = {"width": 1280, "height": 900}
 
 

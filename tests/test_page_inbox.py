@@ -11,6 +11,8 @@ from tests.conftest import SECRET, ServerProcess, start_server, stop_server
 from tests.devices import Device, User, change_stored, expect_counts, expect_soon, log_in
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 Devices = Callable[..., list[Device]]
 
 # How many changes a device that comes back is told of one by one.

@@ -11,6 +11,8 @@ from tests.browsing import PHONE, chromium, status_of, submit, tab_of
 from tests.conftest import ServerProcess, start_server, stop_server
 from tests.languages import CHINESE, bracketed, looked_at, serious_faults
 
+pytestmark = pytest.mark.long
+
 DESKTOP = {"width": 1280, "height": 860}
 
 

@@ -14,6 +14,8 @@ from playwright.sync_api import Page
 from tests.browsing import chromium
 from tests.conftest import ServerProcess
 
+pytestmark = pytest.mark.long
+
 PARTS = Path(__file__).parent.parent / "clients/js/src"
 # Calls methods of a new store one after the other; answers with its lists and counts.
 RUN = """async ([calls, tabs]) => {

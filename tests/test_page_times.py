@@ -15,6 +15,8 @@ from tests.elements import LOAD, add, submit
 from tests.js_forms import BLANK, SECONDS
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 Token = Callable[..., str]
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 CLOCKS = re.compile(r"\d+:\d\d(?: [AP]M)?")

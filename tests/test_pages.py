@@ -16,6 +16,8 @@ from services.notifications.models import NotificationStatus
 from services.notifications.pages import Pages, is_near
 from tests.inboxes import Make, check_accounts, draft, titles
 
+pytestmark = pytest.mark.long
+
 LISTS = [
     Query(state=state, status=status, limit=limit)
     for state in (State.INBOX, State.ARCHIVED, State.SNOOZED, State.ALL)

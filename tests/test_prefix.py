@@ -29,6 +29,8 @@ from tests.ports import free_port
 from tests.waiting import until, wait_until
 from tornado_rt_client import Client as PythonClient
 
+pytestmark = pytest.mark.long
+
 PREFIX = "/some/where"
 HOOK = {"url": "https://hooks.example/"}
 SCHEDULE = {"name": "hourly", "every": 3600, "kind": "analysis", "params": {"symbol": "AAPL"}}

@@ -23,6 +23,8 @@ from tests.waiting import wait_until
 from tornado_rt.metrics import FOLDER_PREFIX, MEMORY, shared_folder
 from tornado_rt.stores import running_addresses
 
+pytestmark = pytest.mark.long
+
 __all__ = ["folder"]
 
 PROCESSES = 3

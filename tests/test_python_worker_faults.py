@@ -16,6 +16,8 @@ from tests.elsewhere import Place, status_of, worker_program, working
 from tests.waiting import wait_until
 from tornado_rt_client import Client, Mint
 
+pytestmark = pytest.mark.long
+
 # Long enough for a worker to come back on a busy machine, short enough to wait for.
 RETURN_SECONDS = "3"
 SETTINGS = {

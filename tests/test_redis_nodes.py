@@ -24,6 +24,8 @@ from tests.redis_nodes import ClusterNodes, Node, SentinelNodes, SharedSystem
 from tests.waiting import stopwatch, until
 from tornado_rt.redis import open_redis
 
+pytestmark = pytest.mark.long
+
 SCENARIO_SECONDS = 240.0
 FAILOVER_SECONDS = 15.0
 REFUSED_SECONDS = 2.0

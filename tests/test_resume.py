@@ -16,6 +16,8 @@ from tests.queueing import fragment
 from tests.realtime import EventStream
 from tornado_rt.protocol import Cursor
 
+pytestmark = pytest.mark.long
+
 Token = Callable[..., str]
 Step = Callable[[], Awaitable[Any]]
 Block = tuple[str, str, dict[str, Any]]

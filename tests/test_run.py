@@ -28,6 +28,8 @@ from tests.waiting import wait_until
 from tornado_rt.redis import open_redis
 from tornado_rt.stores import running_addresses
 
+pytestmark = pytest.mark.long
+
 
 def token(server: ServerProcess, user: str = "alice", *scopes: str) -> str:
     arguments = [f"--scope={scope}" for scope in scopes]

@@ -46,6 +46,8 @@ from tests.waiting import until
 from tornado_rt.protocol import Message
 from tornado_rt.work import Kind, Run, Schedule, Step
 
+pytestmark = pytest.mark.long
+
 MakeQueue = Callable[..., QueueService]
 Token = Callable[..., str]
 DUE, NAMES, OFF = (

@@ -21,6 +21,8 @@ from tests.api import Client, frame, frame_of, serving
 from tests.conftest import ROOT
 from tests.push_service import Device
 
+pytestmark = pytest.mark.long
+
 PAGE = (ROOT / "docs" / "security.md").read_text()
 ACTORS = ["anonymous", "owner", "other user", "publisher", "worker", "admin"]
 SCOPES = {"publisher": "rt:publish", "worker": "rt:work", "admin": "rt:admin"}

@@ -32,6 +32,8 @@ from tornado_rt.protocol import CLOSE_CODES, MessageType
 from tornado_rt.tickets import Tickets
 from tornado_rt.wire import LINGER_SECONDS, READ_BYTES
 
+pytestmark = pytest.mark.long
+
 Token = Callable[..., str]
 
 

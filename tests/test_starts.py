@@ -15,7 +15,7 @@ from settings import QueueOrder
 from tests.queueing import KIND, claim, enqueue, new, read, register
 from tests.virtual_time import Shop, gamma
 
-pytestmark = pytest.mark.usefixtures("invariants")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("invariants")]
 
 MakeQueue = Callable[..., QueueService]
 BAND = ("starts_in_low", "starts_in", "starts_in_high")

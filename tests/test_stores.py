@@ -24,6 +24,8 @@ from tornado_rt.stores import (
     running_addresses,
 )
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.gen_test
 async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:

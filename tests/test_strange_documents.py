@@ -21,6 +21,8 @@ from tests.inboxes import Make, check_accounts, draft, titles, unread
 from tests.test_notifications import nested
 from tornado_rt.protocol import Cursor, ResyncReason
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.gen_test
 async def test_stored_document_of_any_shape_leaves_the_list_readable(

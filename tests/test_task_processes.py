@@ -28,6 +28,8 @@ from tests.waiting import has_job, until
 from tests.working import ended, enqueue, working
 from tornado_rt.work.attempts.process import await_fork_server_end
 
+pytestmark = pytest.mark.long
+
 MODULE = """
 import json, os, signal, struct, subprocess, sys, threading, time
 import attrs

@@ -20,6 +20,8 @@ from tests.waiting import until
 from tornado_rt.work.kind import OWN_FIELDS
 from tornado_rt.work.values import MOST_SECONDS
 
+pytestmark = pytest.mark.long
+
 Token = Callable[..., str]
 ENDS = ("completed", "failed", "cancelled", "dead")
 

@@ -23,6 +23,8 @@ from tests.made_once import made_once
 from tests.waiting import wait_until
 from tornado_rt_client import Client
 
+pytestmark = pytest.mark.long
+
 CLIENTS = ROOT / "tests" / "third_party"
 INSTALL_SECONDS = 300
 NODE = ["fetch-event-source", "ws", "reconnecting-websocket"]

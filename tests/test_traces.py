@@ -29,6 +29,8 @@ from tests.jobs.receivers import receiving
 from tests.waiting import wait_until
 from tornado_rt.work.attempts.spans import headers_of, remote_context
 
+pytestmark = pytest.mark.long
+
 TOKEN = jwt.encode({"sub": "alice", "exp": 4_000_000_000}, SECRET, algorithm="HS256")
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"

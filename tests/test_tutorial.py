@@ -3,11 +3,14 @@
 import time
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browsing import chromium
 from tests.conftest import ROOT
 from tests.walks import Walk
+
+pytestmark = pytest.mark.long
 
 # From `make run` to a task of one's own kind that has ended [s].
 AT_MOST = 180

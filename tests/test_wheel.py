@@ -29,6 +29,8 @@ from tests.ports import free_port
 from tests.waiting import wait_until
 from tornado_rt import __version__
 
+pytestmark = pytest.mark.long
+
 # Installing on a busy machine takes its time.
 INSTALL_SECONDS = 600
 SECONDS = 120

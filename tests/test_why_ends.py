@@ -17,6 +17,8 @@ from tests.remote_worker import RemoteWorker
 from tests.waiting import has_job, until
 from tests.whys import Site, Token, asked, codes, fact
 
+pytestmark = pytest.mark.long
+
 VISIBILITY_SECONDS = 16.0
 
 

@@ -11,6 +11,8 @@ from tests.remote_worker import RemoteWorker
 from tests.whys import Token, asked, codes, fact
 from tornado_rt.protocol import iso_time
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(autouse=True)
 def _emptied(redis: Redis, database: Any) -> None:

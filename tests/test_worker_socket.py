@@ -14,6 +14,8 @@ from tests.queueing import expire_leases
 from tests.remote_worker import FILM, connect, lease, office, read, submit
 from tests.waiting import stopwatch, until
 
+pytestmark = pytest.mark.long
+
 Token = Callable[..., str]
 
 

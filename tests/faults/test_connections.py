@@ -24,6 +24,8 @@ from tests.faults.system import Server, System
 from tests.peers import Peer, Peers
 from tests.waiting import until
 
+pytestmark = pytest.mark.long
+
 STREAMS = int(os.environ.get("RT_FAULT_STREAMS", "300"))
 HEARTBEAT_SECONDS = 0.3
 # How much longer a message may take while somebody is slow [s].

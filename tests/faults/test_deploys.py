@@ -16,6 +16,8 @@ from tests.faults.system import ENVIRONMENT, Server, System
 from tests.jobs.deploys import GATE, STEPS
 from tests.waiting import until
 
+pytestmark = pytest.mark.long
+
 TASKS = 20
 USER = "deployer"
 KINDS = ("deploy.coroutine", "deploy.plain")

@@ -8,6 +8,8 @@ import os
 import random
 import time
 
+import pytest
+
 from tests.faults.clients import ME, AsyncPython, Client, Script
 from tests.faults.conftest import Play
 from tests.faults.counts import Row, check
@@ -18,6 +20,8 @@ from tests.peers import Peer, Peers
 from tests.realtime import EventStream
 from tests.waiting import until
 from tornado_rt.protocol import ERROR_EVENT, ErrorCode
+
+pytestmark = pytest.mark.long
 
 STORM = int(os.environ.get("RT_FAULT_STORM", "200"))
 STORM_USERS = 10

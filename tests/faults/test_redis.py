@@ -23,6 +23,8 @@ from tests.waiting import stopwatch, until
 from tornado_rt.mongo import open_database
 from tornado_rt.protocol import ERROR_EVENT, Message
 
+pytestmark = pytest.mark.long
+
 # Until when after an outage everybody has the first event, and a new request its answer [s].
 BACK_SECONDS = 3.0
 REFUSED_SECONDS = 2.0
