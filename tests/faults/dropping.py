@@ -4,7 +4,7 @@ import asyncio
 import functools
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 
 from tests.faults.crowd import SSE, WS, Crowd
 from tests.faults.raw import reset_at_close, vanish
@@ -26,11 +26,10 @@ async def open_stream(peers: Peers, server: Server, token: str) -> Streams:
     return reader, writer
 
 
-async def held(system: System) -> tuple[int, int]:
-    """Return how many connections the servers count, and sockets of others than who asks now."""
+async def held(system: System, ports: Container[int]) -> tuple[int, int]:
+    """Return how many connections the servers count, and how many sockets of peers at ports."""
     connections = await system.connections()
-    sockets = sum(server.client_sockets() for server in system.servers)
-    return connections, max(sockets - len(system.servers), 0)
+    return connections, sum(server.client_sockets(ports) for server in system.servers)
 
 
 async def has_none(system: System, user: str) -> bool:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -296,12 +296,16 @@ class Server(Child):
         found: dict[str, int] = json.loads(self._tasks_file.read_text())
         return found
 
-    def client_sockets(self) -> int:
-        """Count the sockets of clients that it holds, whatever state they are in."""
+    def client_sockets(self, ports: Container[int] | None = None) -> int:
+        """Count the sockets of clients that it holds, whatever state they are in.
+
+        `ports`: those of the clients; None for all.
+        """
         inodes = set()
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
             fields = line.split()
-            if int(fields[1].rpartition(":")[2], 16) == self.port:
+            own, other = (int(address.rpartition(":")[2], 16) for address in fields[1:3])
+            if own == self.port and (ports is None or other in ports):
                 inodes |= {fields[9]} if fields[3] in ESTABLISHED_OR_CLOSING else set()
         held = set(self.descriptors().values())
         return sum(f"socket:[{inode}]" in held for inode in inodes - {"0"})
