@@ -411,6 +411,7 @@ def test_collector_that_does_not_answer_delays_a_stop_for_the_flush_alone(
         server = start(
             RT_TRACES="otlp",
             RT_TRACES_FLUSH_SECONDS="0.5",
+            OTEL_TRACES_SAMPLER="always_on",
             OTEL_EXPORTER_OTLP_ENDPOINT=url,
             OTEL_EXPORTER_OTLP_TIMEOUT="600",
         )
