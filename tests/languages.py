@@ -69,16 +69,24 @@ WATCH = """() => {
       }
     }
   }
+  // How often in a row a text was seen that is in no catalogue. One that is just being put into
+  // words is no fault.
+  let suspects = new Map();
   const look = () => {
     if (document.getElementById("language")?.value !== "zh-CN") return;
+    // The words are still to come.
+    if (!document.querySelector("[data-t='']")?.textContent.includes("⟦")) return;
+    const seen = new Map();
     const title = [document.body, document.title.replace("tornado_rt", "")];
     for (const [node, text] of [...textsIn(document.body), title]) {
       if (fine.has(text) || !/[A-Za-z]/.test(text) || isData(node)) continue;
-      fine.add(text);
-      for (const part of outside(text)) if (!isFine(part)) window.noteText(text);
+      if (outside(text).every(isFine)) fine.add(text);
+      else seen.set(text, (suspects.get(text) ?? 0) + 1);
     }
+    for (const [text, times] of seen) if (times === 3) window.noteText(text);
+    suspects = seen;
   };
-  setInterval(look, 100);
+  setInterval(look, 50);
 }"""
 
 
