@@ -25,7 +25,7 @@ from tornado_rt.stores import find_redis_server
 JOBS, USERS = 600, 10
 SIZES = (1, 20)
 START_SECONDS = 60.0
-# What callgrind prints at its end.
+# Callgrind prints this at its end.
 COLLECTED = re.compile(r"Collected : (\d+)")
 KIND = "no-op"
 
@@ -51,7 +51,7 @@ def count(tree: Path, *arguments: str) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "redis.sock"
         valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out"]
-        # What wraps the program would be counted in its place.
+        # Callgrind would count a wrapper in the program's place.
         server = os.path.realpath(find_redis_server())
         command = [*valgrind, server, "--port", "0", "--unixsocket", str(path), "--save", ""]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as redis:

@@ -61,7 +61,7 @@ OF_SETTINGS = {"BadSetting", "TemplateRequest"}
 ANSWERED = (Problem, AuthError, OutOfBounds, TooManyConnections, KeysUnavailable, ScheduleFault)
 ANSWERED += tuple(PROBLEMS)
 CHINESE = re.compile("[\u4e00-\u9fff]")
-# What has no words of its own to be said in Chinese.
+# These have no words of their own to be said in Chinese.
 WORDLESS = {", ", "; ", "{first}; {second}", "{name}: {error}", "{place}: {error}"}
 WORDLESS |= {"{place} {words}", "{place}: {words}", 'expected {{"type": ..., "data": {{...}}}}'}
 
@@ -243,7 +243,7 @@ def test_catalogue_is_as_make_messages_writes_it(tmp_path: Path) -> None:
 
 
 def test_notifications_have_texts_in_each_language() -> None:
-    """What the queue and the server tell is told in each language of the catalogue."""
+    """Each language of the catalogue has the notifications of the queue and of the server."""
     folder = ROOT / "services/notifications/texts"
     names = [set(leaves(tomllib.loads(one.read_text()))) for one in sorted(folder.glob("*.toml"))]
     assert all(one == names[0] for one in names)
@@ -268,7 +268,7 @@ def test_message_is_a_literal() -> None:
 
 
 def test_author_collects_the_texts_of_a_module(tmp_path: Path) -> None:
-    """What is translated stays, what is said no more goes, and an f-string has places."""
+    """It keeps translations, drops messages that are gone, and gives an f-string places."""
     module, folder = tmp_path / "films.py", tmp_path / "texts"
     module.write_text(
         'kind = Kind("film", Film, title="Cut", steps=["open", Step("cut", 1, "Cut it")])\n'

@@ -179,7 +179,7 @@ def test_inbox_is_live_and_does_what_it_is_told(
     """What comes from others is text, never a part of the page; its links are of http alone."""
     inbox = add(page, "rt-inbox", label="News")
     expect(inbox.locator("[part=title]")).to_have_text("News")
-    # What was there before is not announced.
+    # The inbox announces nothing that was there before.
     expect(inbox.locator("#inbox-panel")).to_have_attribute("aria-busy", "false")
     notify(client_server, token, user, title="<img src=x onerror=alert(1)>", link="/orders/7")
     expect(inbox.locator("#announcement")).to_contain_text("New notification: <img")

@@ -167,7 +167,7 @@ def _items(fields: dict[str, Any], words: Words) -> dict[str, Any]:
     return fields | {"items": [_task(one, words) for one in items if isinstance(one, dict)]}
 
 
-# What of a message has texts of tasks, by its type.
+# These change the texts of tasks in a message, by its type.
 CHANGES: dict[str, Callable[[dict[str, Any], Words], dict[str, Any]]] = {
     MessageType.PROGRESS: _task,
     MessageType.FINISHED: _task,

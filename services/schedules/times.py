@@ -28,7 +28,7 @@ MONTH = FIELDS.index("month")
 MOST = (59, 23, 31, 12, 7)
 # CronSim says this also of a day that the months do not have.
 BAD_DAY = "Bad day-of-month"
-# What it says of an expression, within a sentence.
+# It says these of an expression, within a sentence.
 CRON_FAULTS = {
     "Bad minute": msgid("bad minute"),
     "Bad hour": msgid("bad hour"),

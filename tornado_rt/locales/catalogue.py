@@ -18,7 +18,7 @@ from tornado_rt.work.texts import SEPARATOR, Stored, Text, filled, shortened
 
 BUILT_IN = Path(__file__).parent
 SUFFIX = ".po"
-# What extraction writes beside a text that is stored in English and known again by its form.
+# Extraction writes this beside a text that is stored in English and known again by its form.
 STORED = "stored"
 # A longer text is not known by a form [characters].
 MOST_OF_FORM = 500

@@ -17,7 +17,7 @@ from tornado_rt.locales.catalogue import STORED
 
 # The functions that begin with a message, and whether it is stored in English.
 MARKS = {"phrase": False, "stored_phrase": True, "msgid": False}
-# What an author's module says to people, by the function: the places and names of arguments.
+# The arguments of an author that people read, by the function: their places and names.
 SAID: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "Step": ((0, 2), ("title",)),
     "Kind": ((), ("title", "steps")),

@@ -19,7 +19,7 @@ LOCALE = re.compile(
     r"(?:-x(?:-[a-z0-9]{1,8})+)?",
     re.ASCII | re.IGNORECASE,
 )
-# What is left when nobody has said which.
+# The language of who has chosen none.
 LAST_LOCALE = "en"
 # No more of `Accept-Language` is read [characters, languages].
 HEADER_LENGTH = 500

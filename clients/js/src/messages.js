@@ -13,7 +13,7 @@ const ELEMENT = 1;
 
 // Of each language besides English: its sources, the later before the earlier, and what is still to be loaded.
 const catalogues = new Map();
-// What tags of languages were found to mean; forgotten with each new catalogue.
+// The meaning of each tag of a language that was asked for; forgotten with each new catalogue.
 const meanings = new Map();
 // The roots that are shown in their own language, with the language that they are shown in.
 const roots = new Map();
@@ -181,7 +181,7 @@ export function languageOf(node = globalThis.document?.documentElement) {
     const found = firstKnown([element?.closest("[lang]")?.lang]);
     if (found) return found;
   }
-  // What is not in the page yet will be.
+  // A node may not be in the page yet.
   return node && !node.isConnected ? languageOf() : readersLanguage();
 }
 
@@ -247,7 +247,7 @@ function noteChanges(records) {
   if (records.some(({ type }) => type === "attributes")) refresh();
   for (const { addedNodes, target } of records) {
     const language = roots.get(target.getRootNode());
-    // What was made before it was in the page was written in the language of the page.
+    // A node that was made outside of the page was written in the language of the page.
     if (language && language !== languageOf()) for (const node of addedNodes) translate(node, language);
   }
 }

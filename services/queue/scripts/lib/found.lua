@@ -9,8 +9,8 @@
 -- So that a block is passed over that has none, 64 blocks make a shelf: a hash `shelf:{number}` says by a term which of
 -- them have it, each as a byte. It may name more.
 --
--- What changes is noted in the list `found_later`, and sorted into the blocks by some hundreds at a time: by the script
--- that notes the last of these, by upkeep, or by a search before it looks (index_tasks.lua). Each change is a number of
+-- The list `found_later` takes each change; some hundreds are sorted into the blocks together: by the script that notes
+-- the last of these, by upkeep, or by a search before it looks (index_tasks.lua). Each change is a number of
 -- submission, whether the task comes in or goes out, and terms; without terms the task is gone.
 --
 -- Invariant of all that is sorted in: a task that is in "a" is in each of its terms, and in the state that it has ended with, and in no other
