@@ -326,9 +326,15 @@ def test_port_0_is_one_port_for_all(folder: Path) -> None:
         assert process.wait(30) == 0
 
 
-def test_worker_has_a_flag_of_the_same_name(folder: Path) -> None:
-    """It means a process for each task, whatever the server's setting says."""
+def test_number_of_processes_is_no_option_of_a_worker(folder: Path) -> None:
+    """It has one of another name; what that was called before goes on, and means no number."""
     shown = " ".join(run("worker", "--help").stdout.split())
-    assert "--processes a process for each task" in shown
-    failed = run("worker", "--processes", RT_PROCESSES="3", RT_DATA_DIR=str(folder))
+    assert "--process-per-task a process for each task" in shown
+    assert "--processes" not in shown
+
+
+@pytest.mark.parametrize("flag", ["--process-per-task", "--processes"])
+def test_worker_takes_a_process_for_each_task(folder: Path, flag: str) -> None:
+    """Whatever the server's setting of a number says."""
+    failed = run("worker", flag, RT_PROCESSES="3", RT_DATA_DIR=str(folder))
     assert "no server runs on the data folder" in failed.stderr

@@ -116,7 +116,7 @@ def titles(client: Client) -> list[str]:
     return sorted(one.title for one in client.inbox())
 
 
-@pytest.mark.parametrize("how", [(), ("--transport", "http"), ("--processes",)], ids=str)
+@pytest.mark.parametrize("how", [(), ("--transport", "http"), ("--process-per-task",)], ids=str)
 def test_worker_elsewhere_is_seen_as_one_inside(
     server: ServerProcess,
     folders: dict[str, str],

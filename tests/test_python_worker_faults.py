@@ -234,7 +234,7 @@ def test_process_of_a_task_ends_with_its_worker(
     server: ServerProcess, client: Client, place: Place
 ) -> None:
     """Nothing goes on that nobody waits for."""
-    with worker_program(server.url, "--processes") as process:
+    with worker_program(server.url, "--process-per-task") as process:
         task = client.submit("away.gated", place.params)
         place.await_count("begun", 1)
         process.kill()

@@ -53,7 +53,7 @@ from services.system_settings import SettingsFollower, SystemSettings, SystemSet
 from services.tasks import TaskService
 from services.topics import TopicService
 from services.why import Gatherer, WhyService
-from services.worker import Roster, Target, Worker, load_targets
+from services.worker import Roster, Target, Worker, load_targets, warn_of_idle_places
 from settings import Settings
 from tornado_rt import __version__
 from tornado_rt.address import bind_address, check_address
@@ -450,6 +450,7 @@ def _tasks(core: Core) -> TaskService:
 @contextlib.asynccontextmanager
 async def _worker(core: Core, targets: Mapping[str, Target]) -> AsyncIterator[None]:
     settings = core.settings
+    await patiently(partial(warn_of_idle_places, core.queue, settings.worker_concurrency))
     async with _working(
         core,
         core.queue,

@@ -2,6 +2,7 @@
 
 from services.worker.legacy import LegacyTarget
 from services.worker.loading import HandlerError
+from services.worker.places import warn_of_idle_places
 from services.worker.roster import Roster
 from services.worker.targets import kind_target, legacy_target, load_targets
 from services.worker.worker import Worker
@@ -26,4 +27,5 @@ __all__ = [
     "kind_target",
     "legacy_target",
     "load_targets",
+    "warn_of_idle_places",
 ]

@@ -119,7 +119,7 @@ def _parser_of(
     parser.error = partial(_usage_error, program)  # type: ignore[method-assign]
     if name == "worker":
         # The setting of this name is the server's.
-        _add_process_a_task(parser)
+        _add_process_per_task(parser)
     return parser, merged
 
 
@@ -135,14 +135,15 @@ def _help_of(program: Program, name: str, arguments: list[str]) -> str:
         text = _text_of_action(action)
         _add_queue_options(own, ACTIONS[action].options)
     if name == "worker":
-        _add_process_a_task(own)
+        _add_process_per_task(own)
     return help_of(program, name, own, text, COMMAND_TEXTS if name == "serve" else {})
 
 
-def _add_process_a_task(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--processes", action="store_true", dest="process_a_task", help="a process for each task"
-    )
+def _add_process_per_task(parser: argparse.ArgumentParser) -> None:
+    add = partial(parser.add_argument, dest="process_per_task", action="store_true")
+    add("--process-per-task", help="a process for each task")
+    # Its name of before, which means a number to `serve`.
+    add("--processes", help=argparse.SUPPRESS)
 
 
 def _add_own_options(program: Program, own: argparse.ArgumentParser, name: str) -> None:

@@ -49,7 +49,7 @@ def work(settings: Settings, options: argparse.Namespace) -> int:
         settings,
         worker_handler=settings.worker_handler if options.handler is None else options.handler,
         worker_concurrency=options.concurrency or settings.worker_concurrency,
-        worker_processes=options.process_a_task or settings.worker_processes,
+        worker_processes=options.process_per_task or settings.worker_processes,
     )
     if not chosen.worker_concurrency:
         options.program.complain("concurrency: must be 1 or more")

@@ -66,7 +66,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--token-file", type=Path, metavar="PATH", help="a file with the token, read when needed")
     add("--concurrency", type=int, default=4, metavar="N", help="how many tasks run at once (4)")
-    add("--processes", action="store_true", help="run each task in a process of its own")
+    add("--process-per-task", dest="processes", action="store_true", help="a process for each task")
+    # Its name of before.
+    add("--processes", action="store_true", help=argparse.SUPPRESS)
     add("--timeout", type=float, default=0.0, metavar="SECONDS", help="of an attempt; 0: none")
     add("--grace", type=float, default=20.0, metavar="SECONDS", help="of tasks at a stop (20)")
     add("--transport", choices=("auto", "websocket", "http"), default="auto")
