@@ -397,6 +397,16 @@ def first_look_in(forecast: Forecast) -> float | None:
 
 def times_shown(keeper: Timekeeper | None, elapsed: float, left: Estimate | None) -> dict[str, Any]:
     """Return what a snapshot has of an attempt's times; `left`: the time left."""
+    if left is NOTHING_LEFT and keeper is None:
+        # Of many tasks this is all.
+        ran = round(elapsed, 1)
+        return {
+            "elapsed_time": ran,
+            "remaining_time": 0.0,
+            "remaining_low": 0.0,
+            "remaining_high": 0.0,
+            "estimated_total_time": ran,
+        }
     fields: dict[str, Any] = {
         "elapsed_time": round(elapsed, 1),
         "remaining_time": None if left is None else round(left.seconds, 1),

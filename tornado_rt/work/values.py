@@ -31,6 +31,8 @@ def cut(text: str, most: int) -> str:
 
 def clean_text(value: object, most: int) -> str:
     """Return any object as text that can be kept, cut to `most` characters. It never raises."""
+    if type(value) is str and len(value) <= most and value.isprintable():
+        return value
     try:
         text = str(value)
     except BaseException as error:

@@ -51,7 +51,8 @@ class Priority(StrEnum):
 LEVELS = tuple(Priority)
 
 
-@attrs.frozen(kw_only=True)
+# Without slots these are made in half the time: each enqueue and claim makes some.
+@attrs.frozen(kw_only=True, slots=False)
 class Job:
     """What no script reads of a task: it is handed on as one blob.
 
@@ -72,7 +73,6 @@ class Job:
     locale: str = ""
 
 
-# Without slots, one with so many fields is made in half the time: each enqueue and claim makes one.
 @attrs.frozen(slots=False)
 class Task:
     """A task as it was when read.
@@ -118,7 +118,7 @@ class Task:
         return self.job.params
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Claim:
     """A task that is this worker's until its visibility ends; `token` proves it.
 
@@ -168,7 +168,7 @@ class Asked:
     age: float = 0.0
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Ack:
     """The end of an attempt.
 
