@@ -3579,12 +3579,17 @@ class CheckField extends Field {
   }
 }
 
+/** Return the name of a choice for people; a schema that has none shows the value. */
+function nameOf({ enum: values, const: only, enumNames }, at) {
+  return enumNames?.[at] ?? String(values ? values[at] : only);
+}
+
 class ChoiceField extends Field {
   constructor(path, name, schema, options) {
     super(path, name, schema, options);
     this.values = schema.enum ?? [schema.const];
     const none = this.isRequired && schema.default === undefined ? [] : [make("option", { value: "", text: t("as usual") })];
-    const shown = this.values.map((value, at) => make("option", { value: at, text: String(value) }));
+    const shown = this.values.map((_, at) => make("option", { value: at, text: nameOf(schema, at) }));
     const input = make("select", { children: [...(schema.default === undefined ? none : []), ...shown] });
     if (schema.default !== undefined) input.value = String(this.values.indexOf(schema.default));
     this.frame(input);
@@ -3603,12 +3608,12 @@ class ChoicesField extends Field {
     super(path, name, schema, options);
     const chosen = schema.default ?? [];
     this.#isTouched = this.isRequired || schema.default !== undefined;
-    this.boxes = schema.items.enum.map((value) => {
+    this.boxes = schema.items.enum.map((value, at) => {
       const box = make("input", { type: "checkbox", name: this.id, on: { change: () => (this.#isTouched = true) } });
       box.checked = chosen.includes(value);
-      return { box, value };
+      return { box, value, name: nameOf(schema.items, at) };
     });
-    const labels = this.boxes.map(({ box, value }) => make("label", { className: "check", children: [box, make("span", { text: String(value) })] }));
+    const labels = this.boxes.map(({ box, name }) => make("label", { className: "check", children: [box, make("span", { text: name })] }));
     const hint = this.#isTouched ? [] : [make("p", { className: "hint", text: t("None chosen: as usual.") })];
     this.input = make("fieldset", {
       id: this.id, tabindex: -1, "aria-describedby": `${this.id}-error`,

@@ -111,11 +111,13 @@ class Order:
     """One of each sort of field."""
 
     name: str
-    colour: Colour
+    colour: Colour = attrs.field(metadata={"titles": {Colour.BLUE: "Sky blue"}})
     size: Size = attrs.Factory(Size)
     share: float = 0.5
     again: bool = True
-    colours: list[Colour] = attrs.Factory(list)
+    colours: list[Colour] = attrs.field(
+        factory=list, metadata={"titles": {Colour.RED: "Fiery red"}}
+    )
     words: list[str] = attrs.Factory(list)
     limits: list[int] = attrs.Factory(list)
     more: dict[str, Any] = attrs.Factory(dict)

@@ -273,14 +273,17 @@ def test_author_collects_the_texts_of_a_module(tmp_path: Path) -> None:
     module.write_text(
         'kind = Kind("film", Film, title="Cut", steps=["open", Step("cut", 1, "Cut it")])\n'
         'run.update(0.5, f"{done} of {len(films)} films, {run.attempt:d}", unit="films")\n'
-        "raise TaskError(f\"{', '.join(names)} {{are}} no films\")\n",
+        "raise TaskError(f\"{', '.join(names)} {{are}} no films\")\n"
+        'a = field(metadata={"title": "Sort", "titles": {"raw": "As it is", Cut.FINE: "Fine"}})\n'
+        'b = field(metadata={"description": "Seconds", "examples": ["none"], **more})\n',
         encoding="utf-8",
     )
     assert main([str(folder), str(module), "--language", "zh-CN"]) == 1
     file = folder / "zh-CN.po"
     found = file.read_text(encoding="utf-8")
     assert re.findall(r'^msgid "(.*)"', found, re.MULTILINE) == [
-        *("Cut", "Cut it", "cut", "films", "open", "{done} of {films} films, {attempt}"),
+        *("As it is", "Cut", "Cut it", "Fine", "Seconds", "Sort", "cut", "films", "open"),
+        "{done} of {films} films, {attempt}",
         "{names} {{are}} no films",
     ]
     file.write_text(found.replace('msgid "Cut"\nmsgstr ""', 'msgid "Cut"\nmsgstr "剪"'))

@@ -646,6 +646,58 @@ def test_schema_is_an_object_with_what_it_refers_to_beside() -> None:
     Draft202012Validator.check_schema(schema)
 
 
+@attrs.frozen
+class Titled:
+    """Choices of each sort, some with titles."""
+
+    codec: Codec = attrs.field(default=Codec.H264, metadata={"titles": {Codec.AV1: "AV1 (slow)"}})
+    depth: Literal[1, True, None] | str = attrs.field(
+        default=1, metadata={"titles": {True: "as deep as can be"}}
+    )
+    many: list[Codec | None] = attrs.field(factory=list, metadata={"titles": {"h264": "H.264"}})
+    each: dict[Codec, int] = attrs.field(factory=dict, metadata={"titles": {"h264": "H.264"}})
+    size: str = attrs.field(
+        default="s", validator=attrs.validators.in_(["s", "l"]), metadata={"titles": {"l": "Large"}}
+    )
+
+
+def test_schema_names_choices_beside_their_values() -> None:
+    """A value without a title is its own; the values that are read are the same."""
+    schema = describe(Titled)
+    found = schema["properties"]
+    codecs = {"enum": ["h264", "av1"], "enumNames": ["H.264", "av1"]}
+    assert found["codec"]["enumNames"] == ["h264", "AV1 (slow)"]
+    assert found["depth"]["anyOf"][0] == {
+        "enum": [1, True, None],
+        "enumNames": ["1", "as deep as can be", "null"],
+    }
+    assert found["many"]["items"]["anyOf"][0] == found["each"]["propertyNames"] == codecs
+    assert (found["size"]["enum"], found["size"]["enumNames"]) == (["s", "l"], ["s", "Large"])
+    Draft202012Validator.check_schema(schema)
+    for reader in (reader_of(Titled), SchemaReader(schema)):
+        assert faults_of(reader, {"codec": "AV1 (slow)"}) == [
+            "params.codec must be one of h264, av1"
+        ]
+        reader.read({"codec": "av1", "size": "l"})
+
+
+@pytest.mark.parametrize(
+    ("titles", "told"),
+    [
+        ({"h265": "H.265"}, "codec has a title of 'h265', which it does not take"),
+        ({1: "One"}, "codec has a title of 1, which it does not take"),
+        ({"av1": 1}, "codec has a title that is no text: 1"),
+    ],
+)
+def test_title_of_no_choice_is_told(titles: Any, told: str) -> None:
+    cls = attrs.make_class(
+        "Params", {"codec": attrs.field(type=Codec, metadata={"titles": titles})}
+    )
+    with pytest.raises(NotDescribed) as refused:
+        describe(cls)
+    assert str(refused.value) == f"Params cannot be described: {told}"
+
+
 def test_class_that_holds_itself_refers_to_itself() -> None:
     schema = schema_of(Node)
     assert schema["properties"]["children"]["items"] == {"$ref": "#/$defs/Node"}

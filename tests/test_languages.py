@@ -276,6 +276,23 @@ async def test_author_adds_his_texts_and_languages(own: Settings, make_token: To
 
 
 @pytest.mark.gen_test
+async def test_choices_are_named_in_the_language_and_their_values_stay(
+    own: Settings, make_token: Token
+) -> None:
+    named = {
+        "en": ["Market", "Fundamentals", "News", "Social media"],
+        "zh-CN": ["市场", "基本面", "新闻", "社交媒体"],
+    }
+    async with serving(own, make_token("alice")) as alice:
+        for language, names in named.items():
+            kinds = (await alice.get(f"/api/kinds?locale={language}")).body["items"]
+            [schema] = [one["params_schema"] for one in kinds if one["kind"] == "analysis"]
+            choices = schema["properties"]["analysts"]["items"]
+            assert choices["enum"] == ["market", "fundamentals", "news", "social"]
+            assert choices["enumNames"] == names
+
+
+@pytest.mark.gen_test
 async def test_live_frames_are_in_the_language_of_the_handshake(
     own: Settings, make_token: Token
 ) -> None:

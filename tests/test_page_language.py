@@ -135,6 +135,8 @@ def test_page_fits_and_is_for_all_in_chinese(
         assert serious_faults(page) == []
         enter(page, server.url, "carol")
         expect(page.locator("#mine-title")).to_have_text("我的任务")
+        analysts = page.locator("#param-analysts label")
+        expect(analysts).to_have_text(["市场", "基本面", "新闻", "社交媒体"])
         submit(page, "AAPL")
         expect_status(page, "completed")
         expect(status_of(page)).to_have_text("已完成")

@@ -19,6 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 
 from services.queue import Job
 from services.queue.jobs import pack_job, unpack_job
@@ -27,6 +31,7 @@ from tests.conftest import ROOT, SECRET, ServerProcess, start_server, stop_serve
 from tests.elsewhere import worker_program
 from tests.jobs.receivers import receiving
 from tests.waiting import wait_until
+from tornado_rt.tracing.recorder import SpanRecorder
 from tornado_rt.work.attempts.spans import headers_of, remote_context
 
 pytestmark = pytest.mark.long
@@ -123,6 +128,18 @@ def imported_by_redis() -> list[str]:
 def one_of(spans: list[Span]) -> Span:
     [span] = spans
     return span
+
+
+def line_of_request(server: ServerProcess, trace_id: str) -> dict[str, Any]:
+    """Return the log line of the only request of a trace."""
+
+    def lines() -> list[dict[str, Any]]:
+        told = server.log.read_text().splitlines()
+        found = [json.loads(one) for one in told if trace_id in one]
+        return [one for one in found if one["event"] == "request"]
+
+    [line] = wait_until(lines, what="the line of the request")
+    return line
 
 
 def test_one_trace_leads_from_a_request_through_attempts_to_notification_and_callback(
@@ -291,10 +308,70 @@ def test_log_lines_name_the_trace(server: ServerProcess, collector: Collector) -
     own = "11111111111111111111111111111111"
     ask(server, "/api/notifications/preferences", traceparent=f"00-{own}-{PARENT}-01")
     served = collector.wait_for("GET /api/notifications/preferences", own)[0]
-    lines = [json.loads(one) for one in server.log.read_text().splitlines() if own in one]
-    line = one_of([one for one in lines if one["event"] == "request"])
+    line = line_of_request(server, own)
     assert (line["trace_id"], line["span_id"]) == (own, served.span_id)
     assert served.attributes["tornado_rt.request_id"] == line["request_id"]
+
+
+def test_trace_that_is_left_out_is_named_by_its_request_alone(
+    server: ServerProcess, collector: Collector
+) -> None:
+    own = "22222222222222222222222222222222"
+    task_id = submit(server, "traced.inside", {"traceparent": f"00-{own}-{PARENT}-00"})
+    found = wait_for_end(server, task_id)["result"]
+    line = line_of_request(server, own)
+    assert line["span_id"] != PARENT
+    assert found["traceparent"] == f"00-{own}-{line['span_id']}-00"
+    # The handler's own span was begun, and left out too.
+    ask(server, "/api/notifications/unread_count", traceparent=f"00-{own}-{PARENT}-01")
+    last = one_of(collector.wait_for("GET /api/notifications/unread_count", own))
+    assert [one for one in collector.spans if one.trace_id == own] == [last]
+
+
+def test_tasks_of_a_batch_are_recorded_though_its_request_is_left_out(
+    server: ServerProcess, collector: Collector
+) -> None:
+    own = "33333333333333333333333333333333"
+    items = [{"params": {}} for _ in range(2)]
+    body = {"kind": "traced.quick", "items": items}
+    ask(server, "/api/batches", body, traceparent=f"00-{own}-{PARENT}-00")
+    line = line_of_request(server, own)
+
+    def attempts() -> list[Span]:
+        return [
+            one
+            for one in collector.named("process traced.quick")
+            if line["span_id"] in one.links and one.trace_id != own
+        ]
+
+    wait_until(lambda: len(attempts()) == 2, what="two attempts")
+
+
+class MessagesAlone(Sampler):
+    """Records spans of messages, whatever was decided for their parents."""
+
+    def should_sample(
+        self, parent_context: Any, trace_id: int, name: str, *_: Any, **__: Any
+    ) -> SamplingResult:
+        named = name.startswith(("send", "process"))
+        return SamplingResult(Decision.RECORD_AND_SAMPLE if named else Decision.DROP)
+
+    def get_description(self) -> str:
+        return "MessagesAlone"
+
+
+@pytest.mark.parametrize("follows_parents", [False, True])
+def test_sampler_of_a_host_is_asked_for_each_span(follows_parents: bool) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(sampler=MessagesAlone(), shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    recorder = SpanRecorder(
+        provider.get_tracer("x"), names_users=False, follows_parents=follows_parents
+    )
+    with recorder.calling("GET", "http://x") as call, recorder.sending("quick", "1", "", 0) as sent:
+        assert (sent == call.headers) == follows_parents
+    names = [one.name for one in exporter.get_finished_spans()]
+    assert names == ([] if follows_parents else ["send quick"])
 
 
 def test_off_nothing_is_imported_and_no_header_is_sent(start: Callable[..., ServerProcess]) -> None:

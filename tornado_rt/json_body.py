@@ -29,6 +29,7 @@ from tornado_rt.work.params.faults import (
 from tornado_rt.work.params.reading import EXAMPLES as EXAMPLES
 from tornado_rt.work.params.reading import MOST_ITEMS as MOST_ITEMS
 from tornado_rt.work.params.reading import TITLE as TITLE
+from tornado_rt.work.params.reading import TITLES as TITLES
 from tornado_rt.work.texts import phrase
 from tornado_rt.work.values import cut
 

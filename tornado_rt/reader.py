@@ -14,6 +14,7 @@ import orjson
 
 from tornado_rt.locales import Languages, Words, built_in_languages
 from tornado_rt.protocol import Bundle, Message, MessageType
+from tornado_rt.work.params.keywords import ENUM_NAMES
 from tornado_rt.work.texts import Text
 
 # Texts of a task as it is shown.
@@ -138,15 +139,23 @@ def _step(step: Any, words: Words) -> Any:
 
 
 def _titled(value: Any, words: Words) -> Any:
-    """Return JSON with each title and description in it, as a schema has them, in a language."""
+    """Return JSON with each title, description and name of a choice in it in a language.
+
+    Their places are those that a schema has them at.
+    """
     if isinstance(value, list):
         return [_titled(one, words) for one in value]
     if not isinstance(value, dict):
         return value
-    return {
-        name: words.recall(one) if name in TITLES and isinstance(one, str) else _titled(one, words)
-        for name, one in value.items()
-    }
+    return {name: _named(name, one, words) for name, one in value.items()}
+
+
+def _named(name: str, value: Any, words: Words) -> Any:
+    if name in TITLES and isinstance(value, str):
+        return words.recall(value)
+    if name == ENUM_NAMES and isinstance(value, list):
+        return [_said(one, words) for one in value]
+    return _titled(value, words)
 
 
 def _said(text: Any, words: Words) -> Any:

@@ -9,7 +9,7 @@ import attrs
 
 from tornado_rt import work
 from tornado_rt.bounds import OutOfBounds, name_of, number_of
-from tornado_rt.json_body import EXAMPLES, MOST_ITEMS, TITLE
+from tornado_rt.json_body import EXAMPLES, MOST_ITEMS, TITLE, TITLES
 from tornado_rt.work.attempts.lessons import Outline, key_of
 from tornado_rt.work.texts import msgid, phrase, stored_phrase
 
@@ -43,6 +43,12 @@ def _usual_analysts() -> list[Analyst]:
 _check_depth = number_of(1, 5)
 _check_provider = name_of(MAX_LLM_PROVIDER, least=0)
 EACH_ONCE = {MOST_ITEMS: len(Analyst)}
+TITLES_OF_ANALYSTS = {
+    Analyst.MARKET: msgid("Market"),
+    Analyst.FUNDAMENTALS: msgid("Fundamentals"),
+    Analyst.NEWS: msgid("News"),
+    Analyst.SOCIAL: msgid("Social media"),
+}
 
 
 @attrs.frozen
@@ -66,7 +72,7 @@ class AnalysisParams:
     analysts: list[Analyst] = attrs.field(
         factory=_usual_analysts,
         validator=_check_analysts,
-        metadata=EACH_ONCE | {TITLE: msgid("Analysts")},
+        metadata=EACH_ONCE | {TITLE: msgid("Analysts"), TITLES: TITLES_OF_ANALYSTS},
     )
     research_depth: int = attrs.field(
         default=3, validator=_check_depth, metadata={TITLE: msgid("Research depth")}

@@ -8,12 +8,14 @@ f-strings become messages with places.
 import ast
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 from babel.messages import Catalog
 from babel.messages.pofile import read_po, write_po
 
 from tornado_rt.locales.catalogue import STORED
+from tornado_rt.work.params.reading import DESCRIPTION, TITLE, TITLES
 
 # The functions that begin with a message, and whether it is stored in English.
 MARKS = {"phrase": False, "stored_phrase": True, "msgid": False}
@@ -27,6 +29,8 @@ SAID: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "step": ((0,), ("title",)),
     "track": ((), ("unit",)),
 }
+# And those of the metadata of a field: its own, and those of its choices.
+OF_FIELDS = (TITLE, DESCRIPTION)
 WIDTH = 100
 
 
@@ -66,7 +70,27 @@ def find_said(tree: ast.AST) -> Iterator[Found]:
             for text in one.elts if isinstance(one, ast.List | ast.Tuple) else [one]:
                 if (message := _message_of(text)) is not None:
                     yield Found(message, is_stored=True)
+        for keyword in call.keywords:
+            if keyword.arg == "metadata":
+                yield from _find_named(keyword.value)
     yield from find_marked(tree)
+
+
+def _find_named(metadata: ast.expr) -> Iterator[Found]:
+    """Yield the names for people in the metadata of a field."""
+    for name, said in _items_of(metadata):
+        texts = [one for _, one in _items_of(said)] if name == TITLES else [said]
+        for one in texts if name in (*OF_FIELDS, TITLES) else ():
+            if (message := _message_of(one)) is not None:
+                yield Found(message, is_stored=True)
+
+
+def _items_of(written: ast.expr) -> list[tuple[Any, ast.expr]]:
+    """Return the constant keys of a dict as it is written, None for others, and its values."""
+    if not isinstance(written, ast.Dict):
+        return []
+    keys = [one.value if isinstance(one, ast.Constant) else None for one in written.keys]
+    return list(zip(keys, written.values, strict=True))
 
 
 def find_all(files: Iterable[Path], find: Find) -> dict[str, Found]:

@@ -16,7 +16,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+from opentelemetry.sdk.trace.sampling import ParentBased, ParentBasedTraceIdRatio
 from opentelemetry.trace import ProxyTracerProvider
 
 from settings import Settings, has_sampler
@@ -45,7 +45,14 @@ async def exporting(settings: Settings) -> AsyncIterator[SpanRecorder]:
     exports = Exports() if is_free else None
     tracer = (exports.provider if exports else host).get_tracer(SYSTEM, __version__)
     try:
-        yield SpanRecorder(tracer, names_users=settings.traces_users)
+        yield SpanRecorder(
+            tracer,
+            names_users=settings.traces_users,
+            # A sampler of a host may decide otherwise for a child; those that the variables name
+            # do not.
+            follows_parents=exports is not None
+            and isinstance(exports.provider.sampler, ParentBased),
+        )
     finally:
         if exports is not None:
             seconds = settings.traces_flush_seconds

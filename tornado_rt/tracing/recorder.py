@@ -5,6 +5,7 @@ HTTP: https://opentelemetry.io/docs/specs/semconv/http/http-spans/ (stable). Mes
 the user's id and the client's address are in it only with `names_users`.
 """
 
+import contextlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -19,6 +20,7 @@ from tornado_rt.metrics import METHODS
 from tornado_rt.work.attempts.spans import (
     ProcessSpans,
     headers_of,
+    is_left_out,
     mark_failed,
     messaging,
     remote_context,
@@ -33,11 +35,15 @@ REDACTED = "REDACTED"
 
 
 class SpanRecorder:
-    """Records with a tracer."""
+    """Records with a tracer, whose sampler records no child of what it has left out.
 
-    def __init__(self, tracer: Tracer, *, names_users: bool) -> None:
+    That is with `follows_parents`; without it the sampler is asked for each span.
+    """
+
+    def __init__(self, tracer: Tracer, *, names_users: bool, follows_parents: bool) -> None:
         self._tracer = tracer
         self._names_users = names_users
+        self._follows_parents = follows_parents
 
     def serving(self, request: HTTPServerRequest, route: str, request_id: str) -> "ServedSpan":
         """Begin the span of a request for the rest of this task."""
@@ -70,6 +76,9 @@ class SpanRecorder:
         self, destination: str, message_id: str, batch_id: str, count: int
     ) -> AbstractContextManager[Mapping[str, str]]:
         """Record that the block sends a message, or `count` of a batch."""
+        parent = trace.get_current_span()
+        if self._follows_parents and is_left_out(parent):
+            return contextlib.nullcontext(headers_of(parent.get_span_context()))
         attributes = messaging("send", destination)
         if message_id:
             attributes["messaging.message.id"] = message_id
@@ -100,7 +109,12 @@ class SpanRecorder:
 
     def attempt_spans(self, worker_id: str) -> ProcessSpans:
         """Return what records the attempts of a worker."""
-        return ProcessSpans(self._tracer, worker_id, names_users=self._names_users)
+        return ProcessSpans(
+            self._tracer,
+            worker_id,
+            names_users=self._names_users,
+            follows_parents=self._follows_parents,
+        )
 
     def ids(self) -> dict[str, str]:
         """Return the ids of the trace and the span of this moment."""

@@ -6,6 +6,7 @@ https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/.
 """
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,38 +21,60 @@ from tornado_rt.work.attempts.models import Claim
 from tornado_rt.work.attempts.tracing import HEADER_LENGTH, NO_FAULTS
 
 SYSTEM = "tornado_rt"
+# The contexts of this many headers are kept: a process needs that of a task for its attempt, and
+# again for the notification of its end.
+KEPT_CONTEXTS = 256
 # A span that was begun elsewhere, by the headers that name it.
 _propagator = TraceContextTextMapPropagator()
 
 
 class ProcessSpans:
-    """Records a span of each attempt of a worker; the user's id is in it with `names_users`."""
+    """Records a span of each attempt of a worker; the user's id is in it with `names_users`.
 
-    def __init__(self, tracer: Tracer, worker_id: str, *, names_users: bool = False) -> None:
+    `follows_parents`: see `is_left_out`.
+    """
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        worker_id: str,
+        *,
+        names_users: bool = False,
+        follows_parents: bool = False,
+    ) -> None:
         self._tracer = tracer
         self._worker_id = worker_id
         self._names_users = names_users
+        self._follows_parents = follows_parents
         # By the tasks and the tokens of the attempts.
         self._open: dict[tuple[str, str], Span] = {}
 
     @contextlib.contextmanager
     def begun(self, claim: Claim) -> Iterator[None]:
         """Begin the span of an attempt; tasks and threads that the block starts belong to it."""
+        token = context.attach(self._begin(claim))
+        try:
+            yield
+        finally:
+            context.detach(token)
+
+    def _begin(self, claim: Claim) -> Context:
+        """Begin the span, if one is recorded; return the context of the attempt."""
         sent = remote_context(claim.task.job.trace)
-        creation = trace.get_current_span(sent).get_span_context()
+        sender = trace.get_current_span(sent)
+        parent = Context() if claim.task.batch_id else sent
+        if parent and self._follows_parents and is_left_out(sender):
+            return parent
+        creation = sender.get_span_context()
         span = self._tracer.start_span(
             f"process {claim.task.kind}",
-            Context() if claim.task.batch_id else sent,
+            parent,
             SpanKind.CONSUMER,
             self._attributes(claim),
             [Link(creation)] if creation.is_valid else None,
         )
         self._open[claim.task.task_id, claim.token] = span
-        token = context.attach(trace.set_span_in_context(span, Context()))
-        try:
-            yield
-        finally:
-            context.detach(token)
+        return trace.set_span_in_context(span, Context())
 
     def ended(self, claim: Claim, outcome: str) -> None:
         """End it; nothing for one that was not begun."""
@@ -94,6 +117,16 @@ def mark_failed(span: Span, error_type: str) -> None:
     span.set_status(Status(StatusCode.ERROR))
 
 
+def is_left_out(span: Span) -> bool:
+    """Say whether a span is of a trace that is not recorded.
+
+    A sampler that follows its parents would leave out each child of it too, and to ask it for each
+    costs more than all else. So these children are not begun: the span stands for them.
+    """
+    named = span.get_span_context()
+    return named.is_valid and not named.trace_flags.sampled and not span.is_recording()
+
+
 def remote_context(headers: Mapping[str, str]) -> Context:
     """Return the context that headers name; an empty one where they name none."""
     parent = headers.get("traceparent", "")
@@ -101,7 +134,13 @@ def remote_context(headers: Mapping[str, str]) -> Context:
         # A longer one would be logged each time.
         return Context()
     state = headers.get("tracestate", "")
-    told = {"traceparent": parent} | ({"tracestate": state} if len(state) <= HEADER_LENGTH else {})
+    return _context_of(parent, state if len(state) <= HEADER_LENGTH else "")
+
+
+@functools.lru_cache(KEPT_CONTEXTS)
+def _context_of(parent: str, state: str) -> Context:
+    """Return the context of headers that are not too long. It cannot be changed, nor its span."""
+    told = {"traceparent": parent} | ({"tracestate": state} if state else {})
     return _propagator.extract(told, Context())
 
 

@@ -20,6 +20,9 @@ from tornado_rt.work.texts import Text, msgid
 from tornado_rt.work.values import MOST_COUNT, is_number
 
 ENUM = "enum"
+# The names of the values of an enum for people, in its order. JSON Schema has no keyword of its own
+# for them; forms made of schemas know this one.
+ENUM_NAMES = "enumNames"
 Fits = Callable[[Any, Any], bool]
 
 # Attrs names each comparison by its sign.

@@ -11,7 +11,7 @@ import functools
 import itertools
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from datetime import date, datetime
 from enum import Enum
 from functools import cached_property
@@ -69,8 +69,10 @@ TEXT_LENGTH = 4096
 MOST_ITEMS = "most_items"
 # And those that a schema has as they are: the name of the field for people, and examples; a form
 # proposes the first.
-TITLE, EXAMPLES = "title", "examples"
-SHOWN = (TITLE, "description", EXAMPLES)
+TITLE, DESCRIPTION, EXAMPLES = "title", "description", "examples"
+SHOWN = (TITLE, DESCRIPTION, EXAMPLES)
+# The names for people of the values that a field may choose from, by these values.
+TITLES = "titles"
 
 
 @attrs.frozen
@@ -102,6 +104,13 @@ class Field:
         told["maxItems"] = given.metadata.get(MOST_ITEMS)
         found = keywords_of(None if given.converter else given.validator, self.shape)
         return found | {name: one for name, one in told.items() if one is not None}
+
+    @property
+    def titles(self) -> dict[tuple[type, Any], Any]:
+        """The names for people of its choices, by the types and the values of these in JSON."""
+        given: Mapping[Any, Any] = self.attribute.metadata.get(TITLES) or {}
+        plain = {(one.value if isinstance(one, Enum) else one): name for one, name in given.items()}
+        return {(type(value), value): name for value, name in plain.items()}
 
     def read(self, value: Any) -> Any:
         """Return its value. Raise Wrong."""

@@ -1,5 +1,7 @@
 """The JSON Schema (2020-12) of a kind's parameters."""
 
+import json
+from collections.abc import Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -10,12 +12,14 @@ import msgspec
 
 from tornado_rt.work.params.bounds import OutOfBounds, check_json
 from tornado_rt.work.params.faults import PLACE
+from tornado_rt.work.params.keywords import ENUM, ENUM_NAMES
 from tornado_rt.work.params.reading import ClassReader, Field, write_json
 from tornado_rt.work.params.shapes import (
     MAPPINGS,
     SETS,
     bare,
     choices_of,
+    choices_within,
     inside,
     is_class,
     is_union,
@@ -46,6 +50,10 @@ KNOWN: dict[Any, Any] = {
     Path: _described(str, format=PATH),
     object: Any,
 }
+
+
+# The names of choices for people, by the types and the values of these in JSON.
+Titles = Mapping[tuple[type, Any], str]
 
 
 class NotDescribed(Exception):
@@ -122,16 +130,19 @@ class _Twins:
         return definition | {"properties": ordered, "additionalProperties": False}
 
     def _known_field(self, field: Field) -> Any:
-        known = self._known(field.shape)
-        return _described(known, **field.keywords) if field.keywords else known
+        titles, keywords = _titles_of(field), field.keywords
+        known = self._known(field.shape, titles)
+        if ENUM in keywords:
+            keywords = keywords | _choosing(keywords[ENUM], titles)
+        return _described(known, **keywords) if keywords else known
 
-    def _known(self, shape: Any) -> Any:
-        """Return what stands for a type."""
+    def _known(self, shape: Any, titles: Titles) -> Any:
+        """Return what stands for a type; choices in it have these titles."""
         if get_origin(shape) is Annotated:
             inner, *about = get_args(shape)
-            return Annotated[(self._known(inner), *about)]
+            return Annotated[(self._known(inner, titles), *about)]
         if inside(shape) is not shape:
-            return self._known(inside(shape))
+            return self._known(inside(shape), titles)
         shape = bare(shape)
         if shape in KNOWN:
             return KNOWN[shape]
@@ -139,10 +150,10 @@ class _Twins:
             return self.of(shape)
         if choices := [value for _, value in choices_of(shape)]:
             # msgspec would sort them.
-            return _described(Any, enum=choices)
+            return _described(Any, **_choosing(choices, titles))
         if get_args(shape) and origin_of(shape) in MAPPINGS:
-            return self._known_mapping(*get_args(shape))
-        inner = tuple(one if one is ... else self._known(one) for one in get_args(shape))
+            return self._known_mapping(titles, *get_args(shape))
+        inner = tuple(one if one is ... else self._known(one, titles) for one in get_args(shape))
         if is_union(shape):
             return Union[inner]  # noqa: UP007
         if origin_of(shape) in SETS:
@@ -150,10 +161,40 @@ class _Twins:
             return list[inner] if inner else list  # type: ignore[valid-type]
         return origin_of(shape)[inner] if inner else shape
 
-    def _known_mapping(self, key: Any, inner: Any) -> Any:
-        named: Any = dict.__class_getitem__((str, self._known(inner)))
+    def _known_mapping(self, titles: Titles, key: Any, inner: Any) -> Any:
+        named: Any = dict.__class_getitem__((str, self._known(inner, titles)))
         names = [name for _, name in choices_of(bare(key))]
-        return _described(named, propertyNames={"enum": names}) if names else named
+        return _described(named, propertyNames=_choosing(names, titles)) if names else named
+
+
+def _titles_of(field: Field) -> Titles:
+    """Return the titles of a field's choices. Raise TypeError for one of what it does not take."""
+    titles, choices = field.titles, choices_within(field.shape)
+    named = {(type(one), one) for one in field.keywords.get(ENUM, ())}
+    for kind, value in titles.keys() - choices.keys() - named:
+        raise TypeError(
+            f"{field.attribute.name} has a title of {kind(value)!r}, which it does not take"
+        )
+    for title in titles.values():
+        if not isinstance(title, str):
+            raise TypeError(f"{field.attribute.name} has a title that is no text: {title!r}")
+    return titles
+
+
+def _choosing(choices: list[Any], titles: Titles) -> dict[str, Any]:
+    """Return the keywords of choices: what a value may be, and how people call it."""
+    names = [titles.get((type(one), one)) for one in choices]
+    if not any(names):
+        return {ENUM: choices}
+    shown = [
+        _shown(one) if name is None else name for one, name in zip(choices, names, strict=True)
+    ]
+    return {ENUM: choices, ENUM_NAMES: shown}
+
+
+def _shown(choice: Any) -> str:
+    """Return how a choice without a title is named: as a form without titles shows it."""
+    return choice if isinstance(choice, str) else json.dumps(choice)
 
 
 def _default_of(field: Field) -> Any:

@@ -92,6 +92,14 @@ def choices_of(shape: Any) -> dict[tuple[type, Any], Any]:
     return {(type(value), value): one for value, one in plain}
 
 
+def choices_within(shape: Any) -> dict[tuple[type, Any], Any]:
+    """Return what the Enums and Literals in a type have: of its items, of its parts, its own."""
+    shape = bare(shape)
+    if found := choices_of(shape):
+        return found
+    return {key: one for part in get_args(shape) for key, one in choices_within(part).items()}
+
+
 def nothing_for(shape: Any) -> TypeError:
     """Return what is raised for a type that JSON has nothing for."""
     return TypeError(f"no JSON is read into {getattr(shape, '__qualname__', shape)}")
