@@ -263,9 +263,13 @@ class Inbox:
         return told, None
 
     def _trim(self, deed: Deed) -> tuple[list[Told], None]:
+        """Nothing older is left than the oldest ones that were taken, but for pinned ones."""
+        may_go = [one for one in self.items.values() if not one.pinned]
         excess = max(len(self.items) - deed.argument, 0)
-        may_go = [one for one in self._those(deed.ids) if not one.pinned]
-        return self._remove(sorted(may_go, key=lambda one: one.seq)[:excess], deed), None
+        taken = sorted(may_go, key=lambda one: one.seq)[: min(excess, len(deed.ids))]
+        if [one.id for one in taken] != list(deed.ids):
+            raise Wrong(f"{deed} does not take the oldest ones")
+        return self._remove(taken, deed), None
 
     def _those(self, ids: Sequence[str]) -> list[Item]:
         return [self.items[id_] for id_ in dict.fromkeys(ids) if id_ in self.items]

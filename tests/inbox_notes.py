@@ -125,6 +125,6 @@ def _described(intent: Intent, result: Any) -> dict[str, Any]:
         case Undo():
             return {"kind": "undo", "argument": intent.version, "count": result.count}
         case Trim():
-            return {"kind": "trim", "ids": ids, "argument": intent.quota}
+            return {"kind": "trim", "ids": list(map(str, result)), "argument": intent.quota}
     assert isinstance(intent, Due)
     return {"kind": "due", "ids": ids}

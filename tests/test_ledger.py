@@ -123,8 +123,8 @@ def act(verb: Verb, ids: Sequence[Any], until: datetime | None = None) -> Act:
     return Act(user_id="alice", verb=verb, ids=ids, until=until)
 
 
-def trim(shelf: Shelf, ids: Sequence[Any], quota: int) -> Trim:
-    return Trim(user_id="alice", ids=ids, quota=quota, version=shelf.account.version)
+def trim(quota: int, most: int = 9, places: int = 99) -> Trim:
+    return Trim(user_id="alice", quota=quota, most=most, places=places)
 
 
 Wish = Callable[[Shelf], Intent]
@@ -157,9 +157,10 @@ wishes = st.one_of(
     ),
     st.builds(lambda at: lambda shelf: Due(user_id="alice", ids=chosen(shelf, at)), some),
     st.builds(
-        lambda at, quota: lambda shelf: trim(shelf, chosen(shelf, at), quota),
-        some,
+        lambda *numbers: lambda _: trim(*numbers),
         st.integers(0, 5),
+        st.integers(1, 3),
+        st.integers(1, 9),
     ),
     st.builds(
         lambda at: lambda shelf: Answer(user_id="alice", id=chosen(shelf, [at])[0], action="yes"),
@@ -293,11 +294,26 @@ def test_quota_takes_the_oldest_and_no_pinned_one() -> None:
     shelf = Shelf()
     ids = made(shelf, 5)
     shelf.commit(act(Verb.PIN, [ids[0]]))
-    shelf.commit(trim(shelf, ids, 3))
+    shelf.commit(trim(3))
     assert [one["_id"] for one in shelf.listed()] == [ids[4], ids[3], ids[0]]
-    shelf.commit(trim(shelf, ids, 3))
+    shelf.commit(trim(3))
     assert len(shelf.listed()) == 3
     assert {shelf.documents[id_]["state"] for id_ in ids[1:3]} == {GONE}
+
+
+def test_quota_passes_over_no_place_that_it_has_not_looked_at() -> None:
+    shelf = Shelf()
+    ids = made(shelf, 9)
+    assert shelf.commit(trim(5, most=2))[0] == [ids[:2]]
+    assert shelf.account.trimmed_seq == 2
+    assert shelf.commit(trim(5, most=9, places=1))[0] == [ids[2:3]]
+    shelf.commit(act(Verb.PIN, [ids[3]]))
+    # Behind it all is pinned: nothing is left up to there.
+    assert shelf.commit(trim(5, places=1))[0] == [[]]
+    assert shelf.commit(trim(5, places=3))[0] == [[ids[4]]]
+    assert shelf.account.trimmed_seq == 5
+    shelf.commit(act(Verb.UNPIN, [ids[3]]))
+    assert shelf.commit(trim(4))[0] == [[ids[3]]]
 
 
 def test_repeated_event_is_told_again_and_changes_nothing() -> None:

@@ -88,6 +88,29 @@ async def test_page_stays_full_when_some_go_from_it(make_service: Make) -> None:
 
 
 @pytest.mark.gen_test
+async def test_next_page_reads_the_account_once(make_service: Make) -> None:
+    """It was seen with the page before; it is read to say that nothing has changed since."""
+    writer, service = await make_service(), await make_service()
+    for number in range(6):
+        await writer.create(draft(title=str(number)))
+    read, asked = service._inbox._read_account, []
+
+    async def counted(user_id: str) -> Account:
+        asked.append(user_id)
+        return await read(user_id)
+
+    service._inbox._read_account = counted
+    first = await service.find("alice", Query(limit=2))
+    asked.clear()
+    second = await service.find("alice", Query(limit=2, before=first.next))
+    assert ([one.title for one in second.items], asked) == (["3", "2"], ["alice"])
+    # All but the newest goes to a state in which there was none.
+    await writer.act("alice", Verb.ARCHIVE, [one.id for one in second.items])
+    query = Query(state=State.ALL, limit=2, before=first.next)
+    assert [one.title for one in (await service.find("alice", query)).items] == ["3", "2"]
+
+
+@pytest.mark.gen_test
 async def test_end_of_a_callback_is_seen_at_once(make_service: Make) -> None:
     service = await make_service()
     made = await service.create(draft(), event_id="e1")

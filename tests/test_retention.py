@@ -9,6 +9,7 @@ from bson import ObjectId
 
 from services.notifications import Notification, NotificationService, Query, State, Verb
 from services.notifications.lifetime import SPREAD, SPREAD_SECONDS, Lifetime
+from services.notifications.retention import LATEST_SECONDS, TRIM_STEP
 from tests.inboxes import Make, Published, check_accounts, draft, titles, unread
 from tests.waiting import stopwatch, until
 from tornado_rt.protocol import ResyncReason
@@ -87,6 +88,35 @@ async def test_user_whose_all_are_pinned_keeps_them_over_the_quota(
     await create(service, 1)
     await service.trim_pending()
     assert len((await service.find("alice")).items) == 4
+    await check_accounts(database)
+
+
+@pytest.mark.gen_test
+async def test_one_with_many_too_many_is_trimmed_before_one_with_few(make_service: Make) -> None:
+    """Many at once cost less; the few wait, and not for long."""
+    service = await make_service(quota=2)
+    await create(service, 3, "few")
+    await create(service, 2 + TRIM_STEP, "many")
+    job = asyncio.create_task(service.run_trimmer())
+    async with stopwatch() as seconds:
+        await until(lambda: unread(service, "many"), equal=2)
+        assert await unread(service, "few") == 3
+        await until(lambda: unread(service, "few"), equal=2)
+        assert seconds() < LATEST_SECONDS + 4.0
+    job.cancel()
+    await asyncio.wait([job])
+
+
+@pytest.mark.gen_test
+async def test_quota_is_kept_while_others_are_made(make_service: Make, database: Any) -> None:
+    """What has come since hides nothing: the next trim begins where this one has ended."""
+    service = await make_service(quota=3)
+    await create(service, 9)
+    await asyncio.gather(service.trim_pending(), create(service, 9))
+    await service.trim_pending()
+    assert len(await titles(service)) == 3
+    settled = (await service._accounts.settled(["alice"]))["alice"]
+    assert settled.trimmed_seq == 15
     await check_accounts(database)
 
 

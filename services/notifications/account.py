@@ -57,6 +57,16 @@ class Counts:
         """Return them as they are stored."""
         return {name: getattr(self, name) for name in COUNTED}
 
+    def of(self, states: Sequence[str]) -> int:
+        """How many are in one of some states that are shown."""
+        each = {
+            UNREAD: self.unread,
+            READ: self.inbox - self.unread,
+            ARCHIVED: self.archived,
+            SNOOZED: self.snoozed,
+        }
+        return sum(each[one] for one in states)
+
     def moved(self, before: "Counts", after: "Counts") -> "Counts":
         """Return the counts after one notification has changed."""
         return Counts(
@@ -76,6 +86,8 @@ GONE = "gone"
 # Says that an event is known that renewed another notification; it stays as long.
 EVENT = "event"
 FORGOTTEN = (GONE, EVENT)
+# What counts for the quota.
+KEPT_STATES = (UNREAD, READ, ARCHIVED, SNOOZED)
 
 
 def counts_of(document: Mapping[str, Any] | None) -> Counts:
@@ -306,20 +318,26 @@ class Account:
         """Return what is stored of it, but for the stamp and what has a write of its own."""
         assert self.epoch is not None
         return {
-            **{name: getattr(self, name) for name in MOVED},
-            **self.counts.to_dict(),
+            **self._numbers(),
             "epoch": {"ordinal": self.epoch.ordinal, "id": self.epoch.id},
             "epochs": [attrs.asdict(one) for one in self.epochs],
             "preferences": self.preferences,
             "channels": list(self.channels),
         }
 
+    def _numbers(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in MOVED} | self.counts.to_dict()
+
     def difference(self, before: "Account") -> Document:
         """Return the stored fields that differ from those of before."""
         if not before.is_stored or before.epoch is None:
             return self.to_fields()
-        earlier = before.to_fields()
-        return {name: value for name, value in self.to_fields().items() if value != earlier[name]}
+        then = before._numbers()
+        fields = {name: value for name, value in self._numbers().items() if value != then[name]}
+        if others := [one for one in SELDOM if getattr(self, one) != getattr(before, one)]:
+            now = self.to_fields()
+            fields |= {name: now[name] for name in others}
+        return fields
 
     def begun(self, epoch: Epoch) -> "Account":
         """Return the account as a process of an epoch goes on with it; epochs never go back."""
@@ -342,6 +360,8 @@ class Account:
 
 
 MOVED = ("version", "seq", "trimmed_seq")
+# Few operations change these.
+SELDOM = ("epoch", "epochs", "preferences", "channels")
 # The floor is raised by itself.
 NUMBERS = (*MOVED, "floor", "stamp")
 COUNTED = tuple(one.name for one in attrs.fields(Counts))

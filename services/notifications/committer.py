@@ -17,7 +17,14 @@ import attrs
 import structlog
 from pymongo.errors import PyMongoError
 
-from services.notifications.account import MOST, Account, Document, Epoch, Operation
+from services.notifications.account import (
+    KEPT_STATES,
+    MOST,
+    Account,
+    Document,
+    Epoch,
+    Operation,
+)
 from services.notifications.accounts import Accounts
 from services.notifications.indexes import INBOX
 from services.notifications.intents import Intent, Outcome
@@ -54,7 +61,8 @@ class _Wish:
 
     @property
     def weight(self) -> int:
-        return max(len(self.intent.needs.ids), 1)
+        needs = self.intent.needs
+        return max(len(needs.ids), needs.places, 1)
 
     def fail(self, error: BaseException) -> None:
         if not self.done.done():
@@ -220,7 +228,7 @@ class Committer:
                 for wish, _ in results:
                     wish.fail(StoreRefused())
             else:
-                _answer(results, ledgers[user_id].account)
+                _answer(results, ledgers[user_id])
         if lost:
             await asyncio.sleep(random.uniform(0, BACKOFF_SECONDS))
 
@@ -328,6 +336,8 @@ class Committer:
             versions = {one.version for one in some if one.version is not None}
             queries += [{"user_id": user_id, "key": key} for key in keys]
             queries += [{"user_id": user_id, "version": version} for version in versions]
+            places = max(one.places for one in some)
+            queries += _oldest(ledgers[user_id], places) if places else ()
         ahead = set()
         for found in await asyncio.gather(*map(self._find, queries)):
             for document in found:
@@ -373,14 +383,22 @@ class Committer:
             self._known.pop(user_id, None)
 
 
-def _answer(results: list[tuple[_Wish, Any]], account: Account) -> None:
+def _answer(results: list[tuple[_Wish, Any]], ledger: Ledger) -> None:
     for wish, result in results:
         if not wish.done.done():
-            wish.done.set_result(Outcome(result, account))
+            wish.done.set_result(Outcome(result, ledger.account, ledger.news))
 
 
 def _all(batch: dict[str, list[_Wish]]) -> list[_Wish]:
     return [wish for wishes in batch.values() for wish in wishes]
+
+
+def _oldest(ledger: Ledger, places: int) -> list[Document]:
+    """Return what finds the next ones that the quota may take."""
+    account = ledger.account
+    window = {"$gt": account.trimmed_seq, "$lte": ledger.place_after(places)}
+    states = [one for one in KEPT_STATES if account.counts.of([one])]
+    return [{"user_id": account.user_id, "state": one, "seq": window} for one in states]
 
 
 def _parts(ids: list[Any]) -> list[list[Any]]:

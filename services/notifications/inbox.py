@@ -7,6 +7,7 @@ change meanwhile makes it be read again.
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from bson import ObjectId
 
 from services.notifications.account import (
     ARCHIVED,
+    KEPT_STATES,
     MOST,
     READ,
     SNOOZED,
@@ -36,6 +38,8 @@ from services.notifications.models import (
 from services.notifications.pages import Pages, is_near
 from tornado_rt.mongo import connections_of
 
+# How many accounts are remembered.
+REMEMBERED = 1000
 # How often a list is read again that changed meanwhile.
 TRIES = 20
 # How many documents a request looks at; the next page goes on behind them.
@@ -47,7 +51,7 @@ STATES = {
     State.ARCHIVED: (ARCHIVED,),
     State.SNOOZED: (SNOOZED,),
     State.PINNED: (UNREAD, READ),
-    State.ALL: (UNREAD, READ, ARCHIVED, SNOOZED),
+    State.ALL: KEPT_STATES,
 }
 PLACE = "s"
 
@@ -102,6 +106,8 @@ class Inbox:
         self._connections = connections_of(database)
         self._inbox = database[INBOX]
         self._read_account = read_account
+        # Accounts of which a page was read last.
+        self._seen: OrderedDict[str, Account] = OrderedDict()
 
     async def find(self, user_id: str, query: Query, known: Account | None = None) -> Found:
         """Find a page. Raise NotificationNotFound for a place that is none, StoreConflict.
@@ -110,9 +116,11 @@ class Inbox:
         """
         found, now = await self._find_kept(user_id, query)
         if found is None:
-            found = await self._find(now or known or await self._read_account(user_id), query)
+            known = now or self._newer(user_id, known) or await self._read_account(user_id)
+            found = await self._find(known, query)
         for _ in range(TRIES):
             if found.is_exact:
+                self._see(found.account)
                 return self._keep(user_id, query, found)
             now = await self._read_account(user_id)
             if found.seen != self._connections.count:
@@ -127,8 +135,24 @@ class Inbox:
                 found = await self._find(now, query)
         raise StoreConflict(user_id)
 
+    def forget(self) -> None:
+        """Read all anew: the store is not what it was."""
+        self.pages.clear()
+        self._seen.clear()
+
+    def _newer(self, user_id: str, known: Account | None) -> Account | None:
+        seen = self._seen.get(user_id)
+        return known if seen is None or (known and known.version > seen.version) else seen
+
+    def _see(self, account: Account) -> None:
+        """Remember an account: who goes on to the next page mostly finds it as it was."""
+        self._seen[account.user_id] = account
+        self._seen.move_to_end(account.user_id)
+        if len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
+
     def _keep(self, user_id: str, query: Query, found: Found) -> Found:
-        if query.is_top and len(found.documents) == _count(found.account, _states(query)):
+        if query.is_top and len(found.documents) == found.account.counts.of(_states(query)):
             # Nothing stands behind it any more.
             found = attrs.evolve(found, following=None, low=0)
         self.pages.keep(user_id, query, found)
@@ -203,17 +227,6 @@ class Inbox:
             account = now
         raise StoreConflict(user_id)
 
-    async def oldest(self, account: Account, count: int) -> list[Any]:
-        """Return the ids of the oldest ones that the quota may take."""
-        found: list[Document] = []
-        low, width = account.trimmed_seq, count
-        while len(found) < count and low < account.seq:
-            window = {"$gt": low, "$lte": low + width}
-            some = await self._window(account.user_id, STATES[State.ALL], window)
-            found += [one for one in some if not one.get("pinned")]
-            low, width = low + width, min(2 * width, WIDEST)
-        return [one["_id"] for one in sorted(found, key=lambda one: one["seq"])[:count]]
-
     async def _find(self, account: Account, query: Query) -> Found:
         seen, drops = self._connections.count, self.pages.drops
         walk = Walk(self._inbox, account, query)
@@ -241,7 +254,7 @@ class Inbox:
 
     async def _total(self, account: Account, query: Query) -> int:
         if query.is_counted:
-            return _count(account, _states(query))
+            return account.counts.of(_states(query))
         walk = Walk(self._inbox, account, attrs.evolve(query, before=None))
         kept = account.counts.kept
         return len(await walk.take(kept, most=kept + 1))
@@ -262,11 +275,6 @@ class Inbox:
         else:
             raise NotificationNotFound(before)
 
-    async def _window(
-        self, user_id: str, states: Sequence[str], window: Document
-    ) -> list[Document]:
-        return await read_window(self._inbox, user_id, states, window)
-
 
 class Walk:
     """Goes down the list of one user, window by window."""
@@ -276,13 +284,13 @@ class Walk:
         self._inbox = inbox
         self._query = query
         # Of the others the account has none; one that came since is found when it is read again.
-        self._states = [one for one in _states(query) if _count(account, [one])]
+        self._states = [one for one in _states(query) if account.counts.of([one])]
         self._top: int | None = None
         self._seq = account.seq
         self._version = account.version
         self._older_than: ObjectId | None = None
         # How many there are: with all of them seen there is no lower one to look for.
-        self._left: int | None = _count(account, self._states)
+        self._left: int | None = account.counts.of(self._states)
         self.place: str | None = None
         # Down to which place it has looked.
         self.low = 0
@@ -343,17 +351,6 @@ def _states(query: Query) -> Sequence[str]:
     if query.status is None:
         return states
     return [one for one in states if one not in (UNREAD, READ) or one == query.status]
-
-
-def _count(account: Account, states: Sequence[str]) -> int:
-    counts = account.counts
-    each = {
-        UNREAD: counts.unread,
-        READ: counts.inbox - counts.unread,
-        ARCHIVED: counts.archived,
-        SNOOZED: counts.snoozed,
-    }
-    return sum(each[one] for one in states)
 
 
 def _newest_first(document: Document) -> int:

@@ -24,6 +24,7 @@ from services.notifications.ledger import (
 )
 from services.notifications.models import (
     AlreadyAnswered,
+    Notification,
     NotificationNotFound,
     SentBefore,
     number_in,
@@ -40,6 +41,8 @@ class Needs:
     ids: Sequence[Any] = ()
     key: str | None = None
     version: int | None = None
+    # How many places in the list, from where the quota stands.
+    places: int = 0
 
 
 class Intent(Protocol):
@@ -334,19 +337,36 @@ def _is_reached(moment: Any, now: datetime) -> bool:
 
 
 @attrs.frozen(kw_only=True)
-class Trim(OfIds):
-    """Remove the oldest of some while the user has more than the quota."""
+class Trim:
+    """Remove the oldest ones while the user has more than the quota, but for pinned ones.
 
+    It takes `most` at once, and looks at the next `places` in the list. Returns the ids of those
+    that it has removed, the oldest first.
+    """
+
+    user_id: str
     quota: int
-    # The account's when the ids were found.
-    version: int
+    most: int
+    places: int
 
-    def apply(self, ledger: Ledger) -> None:
+    @property
+    def needs(self) -> Needs:
+        """Say what must be known."""
+        return Needs(places=self.places)
+
+    def apply(self, ledger: Ledger) -> list[Any]:
         """Change the ledger."""
-        excess = ledger.account.counts.kept - self.quota
-        able = [one for one in ledger.find(self.ids) if is_shown(one) and not one.get("pinned")]
-        oldest = sorted(able, key=lambda one: number_in(one, "seq"))
-        ledger.trim(oldest[: max(excess, 0)], self.version)
+        excess = min(ledger.account.counts.kept - self.quota, self.most)
+        high = ledger.place_after(self.places)
+        able = ledger.where(lambda one: _is_trimmed_up_to(one, high))[::-1]
+        taken = able[: max(excess, 0)]
+        if taken:
+            ledger.trim(taken, high if len(taken) == len(able) else number_in(taken[-1], "seq"))
+        return [one["_id"] for one in taken]
+
+
+def _is_trimmed_up_to(document: Document, place: int) -> bool:
+    return is_shown(document) and not document.get("pinned") and number_in(document, "seq") <= place
 
 
 @attrs.frozen(kw_only=True)
@@ -400,3 +420,10 @@ class Outcome:
 
     result: Any
     account: Account
+    news: Sequence[News] = ()
+
+    @property
+    def notification(self) -> Notification:
+        """The document that is the result, as a notification."""
+        told = next((one for one in self.news if one.new is self.result), None)
+        return Notification.of(self.result) if told is None else told.notification

@@ -48,10 +48,15 @@ class News:
     answered: Document | None = None
 
     @cached_property
+    def notification(self) -> Notification:
+        """The one that is new, which is read once for all who are told of it."""
+        assert self.new is not None
+        return Notification.of(self.new)
+
+    @property
     def told(self) -> Document:
         """The one that is new, as it is on the wire."""
-        assert self.new is not None
-        return Notification.of(self.new).told
+        return self.notification.told
 
 
 @attrs.frozen
@@ -99,7 +104,7 @@ class Ledger:
 
     def insert(self, fields: Document, id_: ObjectId | None = None) -> Document:
         """Add a new one at the top of the list."""
-        version, seq = self._next_version(), self._next_seq()
+        version, seq = self._next_on_top()
         document = {
             "_id": id_ or ObjectId(),
             "user_id": self.account.user_id,
@@ -144,7 +149,7 @@ class Ledger:
 
     def renew(self, document: Document, fields: Document, gone: Sequence[str] = ()) -> Document:
         """Bring one to the top of the list as new."""
-        version, seq = self._next_version(), self._next_seq()
+        version, seq = self._next_on_top()
         moved = {"state": UNREAD, **fields, "seq": seq, "made": version}
         renewed = self._edited(document, Edit(moved, gone), version)
         self.news.append(News(version=version, new=renewed))
@@ -182,15 +187,14 @@ class Ledger:
             self._edited(document, _with_undo(document, edit) if undoable else edit, version)
         self.news.append(News(version=version, removed=[one["_id"] for one in documents]))
 
-    def trim(self, documents: Sequence[Document], version: int) -> None:
-        """Remove what is over the quota, and note up to where.
+    def place_after(self, places: int) -> int:
+        """Return the last one of so many places in the list behind what the quota has taken."""
+        return min(self._before.trimmed_seq + places, self._before.seq)
 
-        `version` is the account's when they were found: one may be older that came since.
-        """
-        is_newest = version == self._before.version
+    def trim(self, documents: Sequence[Document], place: int) -> None:
+        """Remove what is over the quota; up to a place it leaves nothing that it may take."""
         self.remove(documents)
-        highest = max((number_in(one, "seq") for one in documents), default=0) if is_newest else 0
-        trimmed = max(self.account.trimmed_seq, highest)
+        trimmed = max(self.account.trimmed_seq, place)
         self.account = attrs.evolve(self.account, trimmed_seq=trimmed)
 
     def prefer(self, preferences: Document) -> None:
@@ -217,6 +221,12 @@ class Ledger:
             changes=self._changes(),
             owed=self.owed,
         )
+
+    def _next_on_top(self) -> tuple[int, int]:
+        """Return the next version, and the place above all others in the list."""
+        version, seq = self.account.version + 1, self.account.seq + 1
+        self.account = attrs.evolve(self.account, version=version, seq=seq)
+        return version, seq
 
     def _next_version(self) -> int:
         self.account = attrs.evolve(self.account, version=self.account.version + 1)

@@ -109,9 +109,15 @@ class Owed:
         """Write into the operation of a ledger what is owed for its news."""
         if not self._outlets:
             return
-        for debt in _debts(ledger):
-            if any(outlet.wants(ledger.account, debt) for outlet in self._outlets):
-                ledger.owed.append(debt.to_document())
+        account = ledger.account
+        wanted = [
+            debt
+            for debt in _debts(ledger)
+            if any(outlet.wants(account, debt) for outlet in self._outlets)
+        ]
+        if wanted:
+            delay = Preferences.of(account.preferences).email.delay_seconds
+            ledger.owed += [attrs.evolve(one, email_delay=delay).to_document() for one in wanted]
 
     def wake(self, ledgers: Iterable[Ledger]) -> None:
         """Hand over soon what was noted."""
@@ -154,11 +160,7 @@ class Owed:
 
 def _debts(ledger: Ledger) -> Iterable[Debt]:
     account = ledger.account
-    about = {
-        "user_id": account.user_id,
-        "channels": list(account.channels),
-        "email_delay": Preferences.of(account.preferences).email.delay_seconds,
-    }
+    about = {"user_id": account.user_id, "channels": list(account.channels)}
     for news in ledger.news:
         yield from _debts_of(news, {**about, "version": news.version})
 

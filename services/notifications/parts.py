@@ -83,9 +83,7 @@ class Parts:
             database,
             self.access,
             self._accounts,
-            self._inbox,
             commit=self._commit,
-            read_account=self._read_account,
             quota=quota,
         )
         self.run_trimmer = self._retention.run_trimmer

@@ -30,7 +30,7 @@ class Upkeep(Parts):
         """Begin another epoch when the store has forgotten what we wrote."""
         if not await self._epochs.check():
             self._committer.forget()
-            self._inbox.pages.clear()
+            self._inbox.forget()
 
     async def run_migration(self) -> None:
         """Move all users of the layout before, until that is done."""

@@ -81,7 +81,7 @@ class Writing(Parts):
                 raise
             raise NotStorable(clean_text(error, REASON_LENGTH)) from error
         self._retention.watch_parts(outcome.result)
-        return Notification.of(outcome.result)
+        return outcome.notification
 
     async def send(self, request: SendRequest, once: Once | None) -> list[Notification]:
         """Tell each user whom a request names. Raise as `create`; some may be told then."""
