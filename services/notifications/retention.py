@@ -31,7 +31,7 @@ TRIM_SECONDS = 1.0
 # A user is trimmed who has this many too many, or has had some for this long [s]. Measured on the
 # embedded store: of 20 at once each costs a third of what one alone does.
 TRIM_STEP = 20
-LATEST_SECONDS = 5.0
+LATEST_SECONDS = 2.0
 # How often it is looked what is due [s].
 LOOK_SECONDS = 1.0
 # How often it is noted for the next start up to when that was done [s].
