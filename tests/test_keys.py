@@ -89,7 +89,7 @@ async def test_public_key_checks_tokens(named: Named, algorithm: str, is_named: 
 
 @pytest.mark.gen_test
 async def test_secret_is_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not for each token: that takes a third of a check."""
+    """Not for each token: that takes half of a check."""
     tokens = [jwt.encode(claims(sub=user), SECRET, "HS256") for user in ("alice", "bob")]
     forged = jwt.encode(claims(), "another secret, of 32 bytes and more", "HS256")
     prepared, prepare = [], HMACAlgorithm.prepare_key
