@@ -13,6 +13,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from jwt.algorithms import HMACAlgorithm
 from redis.asyncio import Redis
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
@@ -84,6 +85,25 @@ async def test_public_key_checks_tokens(named: Named, algorithm: str, is_named: 
     forged = jwt.encode(claims(), SECRET, algorithm="HS256")
     with pytest.raises(AuthError):
         await verifier.verify(forged)
+
+
+@pytest.mark.gen_test
+async def test_secret_is_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for each token: that takes half of a check."""
+    tokens = [jwt.encode(claims(sub=user), SECRET, "HS256") for user in ("alice", "bob")]
+    forged = jwt.encode(claims(), "another secret, of 32 bytes and more", "HS256")
+    prepared, prepare = [], HMACAlgorithm.prepare_key
+
+    def counted(self: HMACAlgorithm, key: str | bytes) -> bytes:
+        prepared.append(key)
+        return prepare(self, key)
+
+    monkeypatch.setattr(HMACAlgorithm, "prepare_key", counted)
+    verifier = TokenVerifier(Settings(), SECRET)
+    assert [(await verifier.verify(one)).user_id for one in tokens] == ["alice", "bob"]
+    with pytest.raises(AuthError, match="Signature verification failed"):
+        await verifier.verify(forged)
+    assert len(prepared) == 1
 
 
 @pytest.mark.gen_test

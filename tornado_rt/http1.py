@@ -118,6 +118,11 @@ class ServerConnection(HTTP1ServerConnection):
         # Whether a request has come, and is not wholly answered.
         self.is_asked = False
 
+    def start_serving(self, delegate: HTTPServerConnectionDelegate) -> None:
+        """Begin to answer requests."""
+        loop = asyncio.get_running_loop()
+        self._serving_future = loop.create_task(self._server_request_loop(delegate))
+
     async def _server_request_loop(self, delegate: HTTPServerConnectionDelegate) -> None:
         owner: Any = delegate
         seconds = self.bounds.header_seconds
@@ -157,10 +162,12 @@ class Request(HTTP1Connection):
             self._owner.spoke(self._connection)
             start_line, headers = self._parse(self._head)
             delegate = self._owner.start_request(self._connection, self)
-            received = delegate.headers_received(start_line, headers)
-            if received is not None:
-                await received
-            await self._take_body(delegate, start_line, headers)
+            prepared = delegate.headers_received(start_line, headers)
+            # Without a body there is nothing that the handler has to be ready for.
+            if not self._read_finished:
+                if prepared is not None:
+                    await prepared
+                await self._take_body(delegate, start_line, headers)
             closing, delegate = delegate, None
             if not self._write_finished:
                 closing.finish()
@@ -231,7 +238,7 @@ class Request(HTTP1Connection):
         self, delegate: HTTPMessageDelegate, start_line: RequestStartLine, headers: HTTPHeaders
     ) -> None:
         """Read the body. Raise Answered when the answer did not wait for it."""
-        if self._read_finished or self.stream is None:
+        if self.stream is None:
             return
         if self._write_finished:
             raise Answered

@@ -7,7 +7,7 @@ many topics adds `topic`, and `ref` when it answers a request that was named.
 
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from functools import cached_property, lru_cache
@@ -275,9 +275,9 @@ class Cursor:
 
 # Where a message of a task says the language of its submitter: it stands first in what is told of
 # one (services/queue/adding.py), so that no value of the task is taken for it.
-_OF_TASK = re.compile(rb'\{"locale":"([^"\\]{1,35})"')
-_OF_SNAPSHOT = re.compile(rb'.*?"snapshot":\{"locale":"([^"\\]{1,35})"', re.DOTALL)
-_TASK_LOCALES: dict[str, re.Pattern[bytes]] = {
+_OF_TASK = re.compile(rb'\{"locale":"([^"\\]{1,35})"').match
+_OF_SNAPSHOT = re.compile(rb'"snapshot":\{"locale":"([^"\\]{1,35})"').search
+_TASK_LOCALES: dict[str, Callable[[bytes], re.Match[bytes] | None]] = {
     MessageType.PROGRESS: _OF_TASK,
     MessageType.FINISHED: _OF_TASK,
     MessageType.CONNECTED: _OF_SNAPSHOT,
@@ -344,8 +344,8 @@ class Message:
         first = self.parts[0]
         if first is not self:
             return first.locale
-        form = _TASK_LOCALES.get(self.type)
-        found = None if form is None else form.match(self.data)
+        find = _TASK_LOCALES.get(self.type)
+        found = None if find is None else find(self.data)
         return None if found is None else found[1].decode()
 
     @property

@@ -478,9 +478,11 @@ class ApiHandler(BaseHandler):
         if method in BODY_METHODS and encoding != "identity":
             raise Problem(415, phrase("the body must come without Content-Encoding"))
         self._stop_deadline()
-        self.request._body_future.add_done_callback(
-            partial(self._received_all, asyncio.current_task())
-        )
+        task, body = asyncio.current_task(), self.request._body_future
+        if body.done():
+            self._received_all(task, body)
+        else:
+            body.add_done_callback(partial(self._received_all, task))
 
     def data_received(self, chunk: bytes) -> None:
         """Gather the body of a request that has one, and no more of it than is allowed."""

@@ -77,7 +77,8 @@ class Wire(abc.ABC):
             return
         # By its number: a selector that does not know a socket writes out who its peer is.
         self._loop.remove_reader(sock.fileno())
-        self._loop.remove_writer(sock.fileno())
+        if self._backlog is not None:
+            self._loop.remove_writer(sock.fileno())
         # Not only closed: a forked child may hold a copy.
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)

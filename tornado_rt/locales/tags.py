@@ -1,5 +1,6 @@
 """Language tags: what is one, which stand for others, and which a client asks for."""
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
@@ -24,6 +25,8 @@ LAST_LOCALE = "en"
 # No more of `Accept-Language` is read [characters, languages].
 HEADER_LENGTH = 500
 MOST_ASKED = 20
+# Browsers of one language send the same header: so many different ones are kept.
+MOST_HEADERS = 256
 QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.ASCII | re.IGNORECASE)
 
 
@@ -58,17 +61,22 @@ def choose(texts: Mapping[str, T], wanted: Iterable[str | None]) -> tuple[str, T
     return next(iter(texts.items()))
 
 
-def accepted(header: str) -> list[str]:
+def accepted(header: str) -> tuple[str, ...]:
     """Return the languages of `Accept-Language` (RFC 9110 section 12.5.4), the best first.
 
     One that cannot be read, and one that is not wanted, is left out; so is `*`.
     """
+    return _accepted(header[:HEADER_LENGTH])
+
+
+@functools.lru_cache(MOST_HEADERS)
+def _accepted(header: str) -> tuple[str, ...]:
     found: list[tuple[float, str]] = []
-    for one in header[:HEADER_LENGTH].split(",")[:MOST_ASKED]:
+    for one in header.split(",")[:MOST_ASKED]:
         tag, _, weight = (part.strip() for part in one.partition(";"))
         quality = QUALITY.fullmatch(weight)
         share = float(quality[1]) if quality else 1.0
         if is_locale(tag) and share > 0 and (quality or not weight):
             found.append((-share, tag))
     # The order stands among equals.
-    return [tag for _, tag in sorted(found, key=lambda one: one[0])]
+    return tuple(tag for _, tag in sorted(found, key=lambda one: one[0]))
