@@ -59,6 +59,7 @@ from handlers.schedules import (
 )
 from handlers.tasks import (
     TaskHandler,
+    TaskOutputHandler,
     TaskRetryHandler,
     TasksHandler,
     TaskSocket,
@@ -192,6 +193,7 @@ def routes(
         URLSpec(r"/api/tasks/retry", TasksRetryHandler, operator),
         URLSpec(rf"/api/tasks/{ID}", TaskHandler, tasks),
         URLSpec(rf"/api/tasks/{ID}/retry", TaskRetryHandler, tasks),
+        URLSpec(rf"/api/tasks/{ID}/output", TaskOutputHandler, tasks),
         URLSpec(rf"/api/tasks/{ID}/why", WhyHandler, why),
         URLSpec(r"/api/batches", BatchesHandler, tasks),
         URLSpec(rf"/api/batches/{ID}", BatchHandler, tasks),

@@ -235,6 +235,13 @@ class TaskHandler(EventStreamHandler, TaskApiHandler):
         self.show(await self.tasks.cancel(task_id, owner_of(self), by_of(self)))
 
 
+class TaskOutputHandler(TaskApiHandler):
+    """`GET`: what a task has told so far."""
+
+    async def get(self, task_id: str) -> None:
+        self.show(await self.tasks.read_output(task_id, owner_of(self)))
+
+
 class TaskRetryHandler(TaskApiHandler):
     """`POST`: run again what failed, died or was cancelled."""
 

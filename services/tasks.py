@@ -12,6 +12,7 @@ from services.estimates import Estimates
 from services.finding import TaskFilter, find_page
 from services.foreseen import describe_estimate
 from services.kinds import RESERVED, KindRegistry, KindUnknown, KnownKind, ParamsFault
+from services.output import lines_of
 from services.progress import PlanBook
 from services.queue import (
     Batch,
@@ -167,6 +168,14 @@ class TaskService:
     async def read(self, task_id: str, owner: str | None) -> dict[str, Any]:
         """Return a task as it is on the wire. Raise TaskNotFound, also for another's."""
         return await self._show_one(await self.get(task_id, owner))
+
+    async def read_output(self, task_id: str, owner: str | None) -> dict[str, Any]:
+        """Return what a task has told, as on the wire. Raise TaskNotFound, also for another's."""
+        # First, so that what is logged meanwhile stands in what the task tells itself.
+        logged = await self._queue.read_logged(task_id)
+        task = await self.get(task_id, owner)
+        items = lines_of(logged, task.snapshot)
+        return {"locale": task.job.locale or None, "items": items, "older": logged.older}
 
     async def get_batch(self, batch_id: str, owner: str | None) -> Batch:
         """Read a batch. Raise BatchNotFound, also for another's."""

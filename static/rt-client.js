@@ -2738,6 +2738,11 @@ class Task extends Timed {
     return this.client.request("GET", pathOf("/api/tasks", this.id));
   }
 
+  /** Return what it has told so far, the oldest first: `{items, older}`. */
+  output() {
+    return this.client.request("GET", pathOf("/api/tasks", this.id, "output"));
+  }
+
   /** Return why it is where it is, or why its user has not heard of its end: `{cause, heard, chain}`. */
   why() {
     return this.client.request("GET", pathOf("/api/tasks", this.id, "why"));

@@ -1696,6 +1696,7 @@ class TaskDetails {
     this.#tabs.hide("result");
     this.#tabs.choose("steps");
     this.#question.begin(client, task.id, signal);
+    this.#loadOutput();
   }
 
   /** Take a snapshot; what it does not tell is asked for when the task goes over to another state. */
@@ -1721,7 +1722,9 @@ class TaskDetails {
 
   /** Ask anew for what the server tells in words. */
   languageChanged() {
-    if (this.#known) this.#reload();
+    if (!this.#known) return;
+    this.#reload();
+    this.#loadOutput();
   }
 
   /** What the task was submitted with; null while it is not known. */
@@ -1759,14 +1762,36 @@ class TaskDetails {
 
   /** Keep each message once, as it came. */
   #note({ message, updated_at: at }) {
-    const list = this.#views.output.firstElementChild;
     if (!message || message === this.#lastLine) return;
-    this.#lastLine = message;
-    const moment = Date.parse(at);
-    const time = make("time", { datetime: at, text: momentInWords(moment, TO_THE_SECOND) });
+    this.#changeOutput((list) => list.append(lineOf({ message, updated_at: at })));
+  }
+
+  /** Put what was told before this view was opened in front of what it has heard. */
+  async #loadOutput() {
+    const signal = this.#signal;
+    try {
+      const { items, older } = await this.#task.output();
+      if (signal.aborted) return;
+      const last = items.at(-1);
+      this.#changeOutput((list) => {
+        const heard = [...list.children].filter((line) => timeOf(line) > (last?.updated_at ?? ""));
+        if (heard.length && textOf(heard[0]) === last?.message) heard.shift();
+        const gone = make("li", { className: "muted", text: t("Earlier messages are not kept any more.") });
+        list.replaceChildren(...(older ? [gone] : []), ...items.map(lineOf), ...heard);
+      });
+    } catch (error) {
+      // Without it there is what is heard from now on; a server of an earlier version has none.
+      if (!signal.aborted && error.status !== 404) this.#host.showError(error);
+    }
+  }
+
+  /** Change the lines; who stands at their end stays there. */
+  #changeOutput(change) {
+    const list = this.#views.output.firstElementChild;
     const wasAtEnd = this.#panel.scrollTop + this.#panel.clientHeight >= this.#panel.scrollHeight - 4;
-    list.append(make("li", { children: [time, make("span", { text: message })] }));
+    change(list);
     while (list.children.length > MOST_LINES) list.firstElementChild.remove();
+    this.#lastLine = textOf(list.lastElementChild);
     if (wasAtEnd) this.#panel.scrollTop = this.#panel.scrollHeight;
   }
 
@@ -1794,6 +1819,14 @@ class TaskDetails {
     }
   }
 }
+
+function lineOf({ message, updated_at: at }) {
+  const time = make("time", { datetime: at, text: momentInWords(Date.parse(at), TO_THE_SECOND) });
+  return make("li", { children: [time, make("span", { text: message })] });
+}
+
+const timeOf = (line) => line.querySelector("time")?.dateTime ?? "";
+const textOf = (line) => line?.querySelector("span")?.textContent ?? "";
 
 function whenOf({ created_at: made, started_at: started, ended_at: ended, attempt, max_attempts: most, kind }) {
   const at = (moment) => clockOf(Date.parse(moment));

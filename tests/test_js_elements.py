@@ -98,6 +98,33 @@ def test_task_is_shown_to_its_end(
     assert page.evaluate("ended") == ["completed"]
 
 
+def test_output_of_before_is_shown(
+    page: Page, client_server: ServerProcess, token: str, tmp_path: Path
+) -> None:
+    """Each message once, in order, with those that came before the view was opened."""
+    gate = tmp_path / "gate"
+    gate.touch()
+    task = submit(client_server, token, "client.gated", params={"gate": str(gate)})
+
+    def told() -> object:
+        return ask(client_server, "GET", f"/api/tasks/{task}", token)["message"]
+
+    for number in (1, 2):
+        gate.with_name(f"gate.{number}").touch()
+        wait_until(told, equal=f"count {number}")
+    shown = add(page, "rt-task", task_id=task, full="")
+    shown.get_by_role("tab", name="Output").click()
+    lines = shown.locator("[part=view-output] li span")
+    expect(lines).to_have_text(["Waiting", "count 1", "count 2"])
+    gate.with_name("gate.3").touch()
+    expect(lines).to_have_text(["Waiting", "count 1", "count 2", "count 3"])
+    page.evaluate("window.client.locale = document.documentElement.lang = 'zh-CN'")
+    expect(lines.first).not_to_have_text("Waiting")
+    expect(lines).to_have_count(4)
+    gate.unlink()
+    expect(lines).to_have_count(5)
+
+
 def test_task_is_cancelled_and_run_again(
     page: Page, client_server: ServerProcess, token: str, tmp_path: Path
 ) -> None:

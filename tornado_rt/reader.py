@@ -48,10 +48,13 @@ class Reader:
         return self.asked or self._of_task(fields.get("locale"))
 
     def task(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return a task as it is shown, or a part of a list of them, in the reader's language."""
-        if isinstance(items := fields.get("items"), list):
+        """Return a task as it is shown, or a part of a list of them, in the reader's language.
+
+        A list that has a `locale` is of one task.
+        """
+        words, items = self.words_of(fields), fields.get("items")
+        if isinstance(items, list) and "locale" not in fields:
             return {**fields, "items": [self.task(one) for one in items]}
-        words = self.words_of(fields)
         return fields if words.is_plain else _task(fields, words)
 
     def kind(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -120,6 +123,8 @@ def _task(fields: Mapping[str, Any], words: Words) -> dict[str, Any]:
     for name in TEXTS:
         if isinstance(text := shown.get(name), str):
             shown[name] = words.recall(text)
+    if isinstance(items := shown.get("items"), list):
+        shown["items"] = [_task(one, words) for one in items]
     if isinstance(steps := shown.get("steps"), list):
         shown["steps"] = [_step(one, words) for one in steps]
     if isinstance(attempts := shown.get("attempts"), list):

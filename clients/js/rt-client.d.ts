@@ -278,6 +278,13 @@ export interface Why {
   chain: (Reason & { at: string } & Fields)[];
 }
 
+/** What a task has told so far, the oldest first; `older`: something before it is not kept any more. */
+export interface Output {
+  locale: string | null;
+  items: { updated_at: string; attempt: number; status: string; current_step_name: string; message: string }[];
+  older: boolean;
+}
+
 export interface Task extends Watchable<TaskEvent> {
   readonly id: string;
   readonly submission: Fields | null;
@@ -287,6 +294,7 @@ export interface Task extends Watchable<TaskEvent> {
   cancel(): Promise<TaskItem>;
   retry(): Promise<Fields>;
   read(): Promise<TaskItem>;
+  output(): Promise<Output>;
   why(): Promise<Why>;
 }
 

@@ -323,6 +323,17 @@ class Page:
 
 
 @attrs.frozen
+class LoggedEvents:
+    """The logged events of a task as they were told, the oldest first; `older`: some came before.
+
+    What the task itself tells is not among them.
+    """
+
+    events: Sequence[bytes]
+    older: bool
+
+
+@attrs.frozen
 class Replay:
     """What a subscriber needs who comes now.
 

@@ -11,6 +11,7 @@ from services.queue.models import (
     Batch,
     BatchNotFound,
     Followed,
+    LoggedEvents,
     Page,
     QueueStats,
     Replay,
@@ -130,6 +131,15 @@ class Reading(QueueAccess):
         if reply is None:
             raise TaskNotFound(id_) if followed == "task" else BatchNotFound(id_)
         return read_replay({f"{followed}_id": id_}, *reply)
+
+    async def read_logged(self, task_id: str) -> LoggedEvents:
+        """Return the events of a task that its log has; none when there is no such task."""
+        async with self._reading() as pipe:
+            pipe.lrange(f"{self.prefix}log:task:{task_id}", 0, -1)
+            pipe.hget(f"{self.prefix}task:{task_id}", "logged")
+            events, logged = await pipe.execute()
+        # The first event of all is never logged (lib/events.lua).
+        return LoggedEvents(events, older=len(events) < int(logged or 1) - 1)
 
     async def read_heads(self, followed: Followed, ids: Sequence[str]) -> dict[str, Cursor]:
         """Return where the logs of tasks or batches end, of those that there are."""

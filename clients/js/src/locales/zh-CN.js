@@ -25,6 +25,7 @@ export default {
   "Deepest fall": "最大回撤",
   "Delete": "删除",
   "Deleted": "已删除",
+  "Earlier messages are not kept any more.": "更早的消息已不再保留。",
   "Fundamentals": "基本面",
   "HOLD": "持有",
   "Hide them": "收起",

@@ -136,6 +136,18 @@ class Estimate(Record):
 
 
 @attrs.frozen
+class Output(Record):
+    """The messages that a task has told so far, the oldest first.
+
+    Each of `items` has `updated_at`, `attempt`, `status`, `current_step_name` and `message`.
+    `older` says that something before them is not kept any more.
+    """
+
+    items: Sequence[Mapping[str, Any]] = ()
+    older: bool = False
+
+
+@attrs.frozen
 class Why(Record):
     """Why a task is where it is: see docs/why.md of the server.
 

@@ -8,7 +8,7 @@ import attrs
 
 from tornado_rt_client import verbs
 from tornado_rt_client.events import BatchEvent, BatchFinished, Finished, TaskEvent, last_of
-from tornado_rt_client.records import BatchSnapshot, Snapshot, TaskRecord, Why
+from tornado_rt_client.records import BatchSnapshot, Output, Snapshot, TaskRecord, Why
 from tornado_rt_client.time_left import TimeLeft, starts_in, time_left
 
 if TYPE_CHECKING:
@@ -61,6 +61,10 @@ class Task:
     def read(self) -> TaskRecord:
         """Return what is known of it."""
         return self._client.send(verbs.read_task(self.id))
+
+    def output(self) -> Output:
+        """Return what it has told so far, the oldest first."""
+        return self._client.send(verbs.task_output(self.id))
 
     def why(self) -> Why:
         """Return why it is where it is, or why its user has not heard of its end."""
@@ -142,6 +146,10 @@ class AsyncTask:
     async def read(self) -> TaskRecord:
         """Return what is known of it."""
         return await self._client.send(verbs.read_task(self.id))
+
+    async def output(self) -> Output:
+        """Return what it has told so far, the oldest first."""
+        return await self._client.send(verbs.task_output(self.id))
 
     async def why(self) -> Why:
         """Return why it is where it is, or why its user has not heard of its end."""

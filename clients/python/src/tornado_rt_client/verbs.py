@@ -29,6 +29,7 @@ from tornado_rt_client.records import (
     Estimate,
     Kind,
     Notification,
+    Output,
     Page,
     Schedule,
     TaskRecord,
@@ -62,6 +63,11 @@ def estimate(kind: str, params: Any, more: Mapping[str, Any], key: str | None) -
 def read_task(task_id: str) -> Request[TaskRecord]:
     """Return what is known of a task."""
     return Request("GET", _path("/api/tasks", task_id), TaskRecord.read)
+
+
+def task_output(task_id: str) -> Request[Output]:
+    """Return what a task has told so far."""
+    return Request("GET", _path("/api/tasks", task_id, "output"), Output.read)
 
 
 def why_task(task_id: str) -> Request[Why]:
