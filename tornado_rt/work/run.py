@@ -55,6 +55,9 @@ MOST_STATE_BYTES = 65_536
 MOST_FAULT = 300
 WAITING = "Waiting"
 
+# Most values are of these types. That they cannot be awaited is found faster here.
+SETTLED = {type(None), bool, int, float, str, bytes, list, tuple, dict}
+
 T = TypeVar("T")
 
 
@@ -623,7 +626,7 @@ class Run:
 
 async def settled(value: Any) -> Any:
     """Return a value; await it first, as long as it can be awaited."""
-    while inspect.isawaitable(value):
+    while type(value) not in SETTLED and inspect.isawaitable(value):
         value = await value
     return value
 

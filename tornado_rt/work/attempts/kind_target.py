@@ -1,6 +1,6 @@
 """Kinds of work as targets: their handlers run on the loop, in threads, or in processes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tornado_rt.work import Kind, Run
@@ -52,6 +52,8 @@ class KindTarget:
             retry_errors=kind.retry_errors,
             backoff=Backoff(*kind.backoff),
         )
+        # Of a kind whose tasks are all alike.
+        self._outline: Outline | None = None
         self.processes: TaskProcesses | None = None
         if load is not None:
             modules = [type(load).__module__, self.function.__module__, *carry_modules]
@@ -60,6 +62,18 @@ class KindTarget:
     def prepare(self, link: Link) -> "PreparedKind":
         """Read the parameters. Raise BadParams."""
         return PreparedKind(self, link, read_params(self.kind, link.task))
+
+    def outline(self, params: Any, kept: Mapping[str, Any]) -> Outline:
+        """Return what is known of a task; `kept`: its parameters as JSON has them.
+
+        Raise whatever the author's functions raise.
+        """
+        kind = self.kind
+        if callable(kind.steps) or callable(kind.expected_seconds) or kind.telling:
+            return outline_of(kind, params, kept)
+        if self._outline is None:
+            self._outline = outline_of(kind, params, kept)
+        return self._outline
 
 
 class PreparedKind:
@@ -78,11 +92,11 @@ class PreparedKind:
 
     async def run(self) -> Any:
         """Run the handler, with what earlier attempts have kept."""
-        link, kind = self._link, self._target.kind
+        link, target = self._link, self._target
         kept = await link.read_kept()
-        self._outline = outline = outline_of(kind, self._params, link.task.params)
+        self._outline = outline = target.outline(self._params, link.task.params)
         forecast = await link.read_forecast(outline)
-        waiter = None if kind.is_async else LoopWaiter()
+        waiter = None if target.kind.is_async else LoopWaiter()
         wait = waiter.wait if waiter else None
         run = make_run(outline, link.task, link, wait, kept, self.rules, forecast)
         self._run = run

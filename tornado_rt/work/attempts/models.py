@@ -156,8 +156,11 @@ class Claimed:
 class Kept:
     """What earlier attempts of a task left: results of steps by name (JSON), and a state (JSON)."""
 
-    results: dict[str, bytes]
+    results: Mapping[str, bytes]
     state: bytes = b""
+
+
+NOTHING_KEPT = Kept({})
 
 
 @attrs.frozen
