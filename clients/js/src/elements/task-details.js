@@ -28,6 +28,8 @@ export class TaskDetails {
   #read = null;
   #lastLine = "";
   #hasChosen = false;
+  // Whether what was told before the view was opened is there, or on its way.
+  #hasOutput = false;
   #tabs;
   #question = new TaskQuestion();
   #facts = make("p", { part: "facts", className: "facts-line" });
@@ -58,7 +60,7 @@ export class TaskDetails {
     [this.#client, this.#task, this.#signal] = [client, task, signal];
     this.#known = this.#read = null;
     this.#lastLine = "";
-    this.#hasChosen = false;
+    this.#hasChosen = this.#hasOutput = false;
     showText(this.#facts, "");
     showText(this.#failure, "");
     this.#views.output.firstElementChild.replaceChildren();
@@ -67,12 +69,13 @@ export class TaskDetails {
     this.#tabs.hide("result");
     this.#tabs.choose("steps");
     this.#question.begin(client, task.id, signal);
-    this.#loadOutput();
   }
 
   /** Take a snapshot; what it does not tell is asked for when the task goes over to another state. */
   show(snapshot) {
     this.#note(snapshot);
+    // Not before: there may be no such task.
+    if (!this.#hasOutput) this.#loadOutput();
     const state = `${snapshot.status} ${snapshot.attempt}`;
     if (state === this.#read) return;
     this.#read = state;
@@ -140,6 +143,7 @@ export class TaskDetails {
   /** Put what was told before this view was opened in front of what it has heard. */
   async #loadOutput() {
     const signal = this.#signal;
+    this.#hasOutput = true;
     try {
       const { items, older } = await this.#task.output();
       if (signal.aborted) return;
