@@ -16,7 +16,7 @@ def test_made_ids_are_well_formed_and_differ() -> None:
 
 
 def test_forked_process_makes_other_ids() -> None:
-    """What a child would draw next is not what its parent draws."""
+    """A child and its parent draw different ids."""
     outlet, inlet = os.pipe()
     child = os.fork()
     if not child:

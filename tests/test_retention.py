@@ -109,7 +109,7 @@ async def test_one_with_many_too_many_is_trimmed_before_one_with_few(make_servic
 
 @pytest.mark.gen_test
 async def test_quota_is_kept_while_others_are_made(make_service: Make, database: Any) -> None:
-    """What has come since hides nothing: the next trim begins where this one has ended."""
+    """Notifications that came since hide nothing: the next trim begins where this one ended."""
     service = await make_service(quota=3)
     await create(service, 9)
     await asyncio.gather(service.trim_pending(), create(service, 9))

@@ -17,7 +17,7 @@ from services.worker import warn_of_idle_places
         (3, {}, 4, [(4, 3)]),
         (3, {}, 3, []),
         (0, {}, 50, []),
-        # What an admin has set holds.
+        # A limit that an admin has set holds.
         (3, {"global_limit": 8}, 8, []),
         (10, {"global_limit": 2}, 8, [(8, 2)]),
     ],

@@ -86,7 +86,7 @@ GONE = "gone"
 # Says that an event is known that renewed another notification; it stays as long.
 EVENT = "event"
 FORGOTTEN = (GONE, EVENT)
-# What counts for the quota.
+# These count for the quota.
 KEPT_STATES = (UNREAD, READ, ARCHIVED, SNOOZED)
 
 

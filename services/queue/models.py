@@ -326,7 +326,7 @@ class Page:
 class LoggedEvents:
     """The logged events of a task as they were told, the oldest first; `older`: some came before.
 
-    What the task itself tells is not among them.
+    They lack the events that the record of the task tells.
     """
 
     events: Sequence[bytes]
