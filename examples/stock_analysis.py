@@ -70,7 +70,7 @@ async def analyse(task: AnalysisTask, progress: RedisProgressTracker) -> dict[st
     """Run the plan for `task.symbol`. Raise TaskError for an unknown symbol."""
     analysis = Analysis(_series_of(task.symbol), load_prices())
     for step in progress.steps:
-        await progress.update_progress({"step": step.name, "message": f"{step.description} …"})
+        await progress.update_progress({"step": step.name, "message": step.description})
         analysis.run(step.name)
         await asyncio.sleep(_step_seconds)
     return analysis.report

@@ -12,6 +12,7 @@ from examples import stock_analysis as example
 from services.analysis import AnalysisTask, Analyst, RedisProgressTracker
 from services.queue import TaskState
 from settings import Settings
+from tornado_rt.locales import built_in_languages
 from tornado_rt.work import TaskError
 
 TASK = AnalysisTask(
@@ -65,6 +66,24 @@ async def test_every_stock_is_analysed_to_the_end(symbol: str) -> None:
         assert 0 < report["position_size"] <= 1
         assert report["summary"].startswith(symbol.upper())
         assert tracker.progress == pytest.approx(97)
+
+
+@pytest.mark.gen_test
+async def test_messages_are_in_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Chinese reader reads none of them in English."""
+    told: list[str] = []
+    report = RedisProgressTracker.update_progress
+
+    async def note(tracker: RedisProgressTracker, fields: Any) -> None:
+        told.append(fields["message"])
+        await report(tracker, fields)
+
+    monkeypatch.setattr(RedisProgressTracker, "update_progress", note)
+    await example.analyse(TASK, RedisProgressTracker("t1", list(Analyst), 3, ""))
+    words = built_in_languages().find(["zh-CN"])
+    assert words is not None
+    assert len(told) > 10
+    assert [one for one in told if words.recall(one) == one] == []
 
 
 async def analyse(symbol: str, *analysts: Analyst) -> dict[str, Any]:
