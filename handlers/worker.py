@@ -246,8 +246,15 @@ class ClaimHandler(WorkerApiHandler):
     _claiming: "asyncio.Task[Found] | None" = None
     _is_gone = False
 
+    @property
+    def is_left(self) -> bool:
+        """Whether nobody would get the task."""
+        # Tornado's type does not say whose connection it is.
+        connection: Any = self.request.connection
+        return self._is_gone or connection.is_left
+
     def on_connection_close(self) -> None:
-        """Wait no more: nobody would get the task."""
+        """Wait no more."""
         self._is_gone = True
         if self._claiming is not None:
             self._claiming.cancel()
@@ -258,15 +265,18 @@ class ClaimHandler(WorkerApiHandler):
         request = self.body(ClaimRequest, kinds=bounds.kinds, running=bounds.slots)
         # The wait has a bound of its own.
         self._stop_deadline()
+        if self.is_left:
+            return
         self._claiming = asyncio.create_task(self.work.claim(request, caller), name="claim")
         try:
             found = await self._claiming
         except asyncio.CancelledError:
             self._claiming.cancel()
+            self._claiming.add_done_callback(self._give_back)
             if self._is_gone:
                 return
             raise
-        if self._is_gone:
+        if self.is_left:
             self.work.give_back(found)
             return
         events = orjson.dumps(found.events)
@@ -277,6 +287,11 @@ class ClaimHandler(WorkerApiHandler):
         rest = orjson.dumps(seconds)[1:]
         tasks = b",".join(found.tasks)
         self.answer(b'{"tasks":[' + tasks + b'],"events":' + events + b"," + rest)
+
+    def _give_back(self, claiming: "asyncio.Task[Found]") -> None:
+        """Hand back what was found in the moment in which the request was given up."""
+        if not claiming.cancelled() and claiming.exception() is None:
+            self.work.give_back(claiming.result())
 
 
 class ReportHandler(WorkerApiHandler):

@@ -1,19 +1,25 @@
 """Workers elsewhere over plain HTTP: claim, report, extend, ack."""
 
 import asyncio
+import socket
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 import pytest
 from redis.asyncio import Redis
 
+from handlers.worker import ClaimHandler
+from services.remote import RemoteWork
 from settings import Settings
 from tests.api import Client
 from tests.realtime import start_redis
 from tests.remote_worker import FILM, Frame, lease, office, read, submit
 from tests.waiting import has_job, stopwatch, until
+from tornado_rt.http1 import Request
 
 Token = Callable[..., str]
 
@@ -31,6 +37,18 @@ async def claim(client: Client, count: int = 1, **more: Any) -> Frame:
     assert answer.status == 200, answer.body
     found: Frame = answer.body
     return found
+
+
+def claim_of_one_that_leaves(client: Client) -> tuple[bytes, bytes]:
+    """Return the head and the body of a claim that waits."""
+    body = b'{"worker_id": "gone", "kinds": ["film"], "wait": 30}'
+    head = [
+        "POST /api/worker/claim HTTP/1.1",
+        "Host: x",
+        f"Authorization: Bearer {client.token}",
+        f"Content-Length: {len(body)}",
+    ]
+    return "\r\n".join([*head, "", ""]).encode(), body
 
 
 async def say(client: Client, verb: str, *items: Frame, **more: Any) -> list[Frame]:
@@ -131,16 +149,8 @@ async def test_client_that_leaves_while_it_waits_takes_no_task(
     quiet: Settings, make_token: Token
 ) -> None:
     async with office(quiet, make_token) as (alice, machine):
-        port = int(machine.url.rpartition(":")[2])
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        body = b'{"worker_id": "gone", "kinds": ["film"], "wait": 30}'
-        head = [
-            "POST /api/worker/claim HTTP/1.1",
-            "Host: x",
-            f"Authorization: Bearer {machine.token}",
-            f"Content-Length: {len(body)}",
-        ]
-        writer.write("\r\n".join([*head, "", ""]).encode() + body)
+        _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(machine.url).port)
+        writer.writelines(claim_of_one_that_leaves(machine))
         await until(lambda: has_job("claim-waits"))
         writer.close()
         await writer.wait_closed()
@@ -149,6 +159,87 @@ async def test_client_that_leaves_while_it_waits_takes_no_task(
         task_id = await submit(alice)
         shown = await read(alice, task_id)
         assert (shown["status"], shown["attempt"]) == ("queued", 0)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("resets", [False, True])
+@pytest.mark.parametrize("connects_before", [False, True])
+@pytest.mark.parametrize("in_two_pieces", [False, True])
+async def test_client_that_leaves_as_it_asks_takes_no_task(
+    quiet: Settings,
+    make_token: Token,
+    resets: bool,
+    connects_before: bool,
+    in_two_pieces: bool,
+) -> None:
+    """The server reads the end of the connection together with the request, or a turn later."""
+    async with office(quiet, make_token) as (alice, machine):
+        head, body = claim_of_one_that_leaves(machine)
+        leaver = socket.create_connection(("127.0.0.1", urlsplit(machine.url).port))
+        if connects_before:
+            await claim(machine)
+        if in_two_pieces:
+            leaver.sendall(head)
+            await claim(machine)
+            leaver.sendall(body)
+        else:
+            leaver.sendall(head + body)
+        if resets:
+            leaver.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        leaver.close()
+        await until(lambda: has_job("claim"), equal=False)
+        await claim(machine, wait=0.1)
+        task_id = await submit(alice)
+        assert (await claim(machine))["tasks"][0]["task_id"] == task_id
+
+
+@pytest.mark.gen_test
+async def test_handler_learns_that_its_client_left_as_it_asked(
+    quiet: Settings, make_token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that does not look."""
+    left: list[ClaimHandler] = []
+
+    def note(handler: ClaimHandler) -> None:
+        left.append(handler)
+        learn(handler)
+
+    learn = ClaimHandler.on_connection_close
+    monkeypatch.setattr(ClaimHandler, "on_connection_close", note)
+    monkeypatch.setattr(Request, "is_left", False)
+    async with office(quiet, make_token) as (_, machine):
+        head, body = claim_of_one_that_leaves(machine)
+        with socket.create_connection(("127.0.0.1", urlsplit(machine.url).port)) as leaver:
+            leaver.sendall(head)
+            await claim(machine)
+            leaver.sendall(body)
+        await until(lambda: left)
+        await until(lambda: has_job("claim"), equal=False)
+
+
+@pytest.mark.gen_test
+async def test_task_for_a_client_that_leaves_in_that_moment_is_handed_back(
+    quiet: Settings, make_token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server finds the task before it reads that the connection has ended."""
+    async with office(quiet, make_token) as (alice, machine):
+        await claim(machine)
+        with socket.create_connection(("127.0.0.1", urlsplit(machine.url).port)) as leaver:
+            find = RemoteWork.claim
+
+            async def find_and_leave(work: RemoteWork, *given: Any) -> Any:
+                found = await find(work, *given)
+                leaver.shutdown(socket.SHUT_RDWR)
+                return found
+
+            monkeypatch.setattr(RemoteWork, "claim", find_and_leave)
+            leaver.sendall(b"".join(claim_of_one_that_leaves(machine)))
+            await until(lambda: has_job("claim-waits"))
+            task_id = await submit(alice)
+            await until(lambda: has_job("claim"), equal=False)
+            monkeypatch.undo()
+        again = await claim(machine, wait=5)
+        assert again["tasks"][0]["task_id"] == task_id
 
 
 @pytest.mark.gen_test

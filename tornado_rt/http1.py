@@ -152,6 +152,18 @@ class Request(HTTP1Connection):
         # The target was a whole URL, as a client sends it to a proxy; then it has set the Host.
         self.in_absolute_form = False
 
+    @property
+    def is_left(self) -> bool:
+        """Whether the client has closed its side, also when that is not read yet."""
+        if self.stream is None or self.stream.closed():
+            return True
+        try:
+            return not socket.socket.recv(self.stream.socket, 1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     async def serve(self, wait_seconds: float) -> bool:
         """Serve it when it comes within this time; return whether the connection goes on."""
         delegate: HTTPMessageDelegate | None = None
@@ -323,9 +335,14 @@ class Request(HTTP1Connection):
         """Wait until the answer is written, or the stream is somebody else's."""
         # Most handlers are that far in this turn of the loop, and nobody has to watch the client.
         await asyncio.sleep(0)
-        if self.stream is not None and not self.stream.closed() and not self._finish_future.done():
-            self.stream.set_close_callback(self._on_connection_close)
-            await self._finish_future
+        if self.stream is None or self._finish_future.done():
+            return
+        if self.stream.closed():
+            # A stream that has closed before calls nobody.
+            self._on_connection_close()
+            return
+        self.stream.set_close_callback(self._on_connection_close)
+        await self._finish_future
 
     def _finish_request(self, future: "asyncio.Future[None] | None") -> None:
         if self._read_finished:
