@@ -14,7 +14,7 @@ from tornado_rt.work.plan import (
     StepPath,
     weights_of,
 )
-from tornado_rt.work.values import MOST_COUNT, as_number, clean_line, require
+from tornado_rt.work.values import MOST_COUNT, as_number, as_percent, clean_line, require
 
 MAX_UNIT_LENGTH = 50
 
@@ -124,6 +124,19 @@ class Course:
             if (index := marks.find(mark, inside.start, inside.stop)) >= 0:
                 return index
         return inside.stop - 1
+
+    def shown(self) -> dict[str, Any]:
+        """Return what a snapshot has of it."""
+        leaves, marks = self.leaves, self.marks
+        at = self.current(marks)
+        return {
+            "progress": as_percent(self.progress()),
+            "current_step": at,
+            "current_step_name": leaves[at].title if leaves else "",
+            "total_steps": len(leaves),
+            "plan": self.plan.digest if self.plan else None,
+            "marks": marks,
+        }
 
     def find(self, name: str, around: StepPath) -> StepPath | None:
         """Return the step of this name that is nearest: inside, beside, or around a step.

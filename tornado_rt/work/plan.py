@@ -68,7 +68,8 @@ class Leaf:
     path: StepPath
 
 
-@attrs.frozen
+# Many ask what is known of a plan.
+@attrs.frozen(cache_hash=True)
 class Plan:
     """The steps of a task. Raise ValueError for an invalid plan: the text says why."""
 

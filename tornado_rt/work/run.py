@@ -169,11 +169,12 @@ class Run:
         self._clock = clock
         self._started = clock()
         self._ended: float | None = None
-        self._course = Course(plan)
+        self._first_plan = plan
+        # Made with the first report: many tasks have none.
+        self._begun_course: Course | None = None
         if forecast is None and expected_seconds is not None:
             forecast = Forecast({}, length=expected_seconds)
         self._forecast = forecast or NOTHING_KNOWN
-        self._course.weigh(self._forecast)
         # Made with the first report, or the first look at the time left: many tasks have neither.
         self._keeper: Timekeeper | None = None
         self._sight = NOTHING_SEEN
@@ -193,7 +194,8 @@ class Run:
     @property
     def plan(self) -> Plan | None:
         """The plan as it is now."""
-        return self._course.plan
+        course = self._begun_course
+        return self._first_plan if course is None else course.plan
 
     @property
     def forecast(self) -> Forecast:
@@ -391,7 +393,8 @@ class Run:
         with self._lock:
             if self._keeper is not None:
                 self._keeper.finish()
-            self._course.end(())
+            if self._begun_course is not None:
+                self._begun_course.end(())
             self._end("completed", message)
 
     def fail(self, reason: object) -> None:
@@ -436,24 +439,37 @@ class Run:
     def snapshot(self) -> dict[str, Any]:
         """Return the snapshot without task id, status and attempt."""
         with self._lock:
-            course, count = self._course, self._course.places[self._last].count
-            leaves, marks = course.leaves, course.marks
-            at = course.current(marks)
             elapsed = self.elapsed_seconds()
             left = self._time_left(elapsed)
             return {
-                "progress": as_percent(course.progress()),
+                **self._standing(),
                 "message": self._message,
-                "current_step": at,
-                "current_step_name": leaves[at].title if leaves else "",
-                "total_steps": len(leaves),
-                "plan": course.plan.digest if course.plan else None,
-                "marks": marks,
-                **self._seen_inside(),
                 **times_shown(self._keeper, elapsed, left),
-                **(count.shown() if count else {}),
                 "updated_at": iso_now(),
             }
+
+    def _standing(self) -> Mapping[str, Any]:
+        """Return where the work stands."""
+        if self._begun_course is None and self.status == "completed":
+            return _all_done(self._first_plan)
+        course = self._course
+        count = course.places[self._last].count
+        return {
+            **course.shown(),
+            **self._seen_inside(),
+            **(count.shown() if count else {}),
+        }
+
+    @property
+    def _course(self) -> Course:
+        """How far each step is."""
+        with self._lock:
+            if self._begun_course is None:
+                self._begun_course = Course(self._first_plan)
+                self._begun_course.weigh(self._forecast)
+                if self.status == "completed":
+                    self._begun_course.end(())
+            return self._begun_course
 
     def _seen_inside(self) -> dict[str, Any]:
         """Return how far the current step is, and whether more steps will be found."""
@@ -650,6 +666,15 @@ def first_fragment(
     """Return the fragment of a waiting task: nothing done, its plan, and how long it will take."""
     shown = {**_first_snapshot(plan, expected_seconds, forecast), "updated_at": iso_now()}
     return json_of(shown)[1:-1]
+
+
+# Many tasks of a kind end without a report.
+@functools.lru_cache(maxsize=256)
+def _all_done(plan: Plan | None) -> Mapping[str, Any]:
+    """Return where a task stands that is completed."""
+    course = Course(plan)
+    course.end(())
+    return course.shown()
 
 
 # Many tasks of a kind are submitted.
