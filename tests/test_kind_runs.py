@@ -1127,7 +1127,7 @@ async def test_run_that_is_spoilt_ends_its_task_only(redis: Redis, queue: QueueS
             case "exit":
                 run.fragment = run.stop = run.encoded_state = raising
             case "plan":
-                run._course = None
+                run._begun_course = "spoilt"
             case "complete":
                 run.complete = None
         if params.what:

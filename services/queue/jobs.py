@@ -28,11 +28,13 @@ def unpack_job(blob: bytes) -> Job:
     fields = orjson.loads(blob)
     if not isinstance(fields, dict) or not isinstance(fields.get("label"), str):
         raise ValueError("not a job")
-    known: dict[str, Any] = {name: fields[name] for name in fields if name in DEFAULTS}
+    known: dict[str, Any] = fields
+    if not fields.keys() <= DEFAULTS.keys():
+        known = {name: fields[name] for name in fields if name in DEFAULTS}
     if not isinstance(known.get("params", {}), dict):
         raise ValueError("its parameters are no object")
-    tags = known.get("tags", ())
-    known["tags"] = tuple(tags) if isinstance(tags, list) else ()
+    if "tags" in known:
+        known["tags"] = tuple(known["tags"]) if isinstance(known["tags"], list) else ()
     if "trace" in known:
         known["trace"] = trace_of(known["trace"])
     return Job(**known)

@@ -66,8 +66,8 @@ class Attempt:
                 seconds,
                 errored(stored_phrase("took longer than {seconds} s", seconds=f"{seconds:g}")),
             )
-        self.job: asyncio.Task[None] = start_family(self._run(), f"task-{self.task_id}")
-        self.job.add_done_callback(self._settle)
+        self.job = start_family(self._run(), f"task-{self.task_id}")
+        self.job.unbegun = self._settle
 
     @property
     def ran(self) -> float:
@@ -126,25 +126,22 @@ class Attempt:
         )
 
     async def _run(self) -> None:
-        ending = await self._outcome()
+        """Run the handler to its end, whatever that is."""
+        self.job.unbegun = None
+        try:
+            if self._link.task.job.budget_seconds and not await self._keep_budget():
+                ending = failed(self._out_of_budget())
+            else:
+                result = await self._prepared.run()
+                ending = result if isinstance(result, Ending) else self._rules.judge(result)
+        except BaseException as error:
+            ending = end_with_error(error)
         # A copy of this process, made by the handler, must not go on here.
         end_if_forked(self._process)
         if not self.over:
             await self._flush(self._stopped or ending)
         if not self.over:
             self._end(self._stopped or ending)
-
-    async def _outcome(self) -> Ending:
-        """Run the handler to its end, whatever that is."""
-        try:
-            if self._link.task.job.budget_seconds and not await self._keep_budget():
-                return failed(self._out_of_budget())
-            result = await self._prepared.run()
-            if isinstance(result, Ending):
-                return result
-            return self._rules.judge(result)
-        except BaseException as error:
-            return end_with_error(error)
 
     async def _flush(self, ending: Ending) -> None:
         if ending is LOST:
@@ -156,9 +153,9 @@ class Attempt:
             # The lease is lost, or the attempt is stopped; its end is told all the same.
             log.info("state_unsaved", task_id=self.task_id, error=text_of_error(error))
 
-    def _settle(self, _: object) -> None:
+    def _settle(self) -> None:
+        """End it when it was cancelled before its first step."""
         if not self.over:
-            # Cancelled before its first step.
             self._end(self._stopped or errored(stored_phrase("the handler was cancelled")))
 
     def _stop(self, ending: Ending) -> None:

@@ -44,11 +44,28 @@ class GuardedTask(asyncio.Task[Any]):
         return (caller is None or caller is self._of) and super().cancel(msg)
 
 
-def start_family(coroutine: Coroutine[Any, Any, Any], name: str) -> GuardedTask:
+class FirstTask(GuardedTask):
+    """The first task of a family.
+
+    `unbegun` is called after a cancellation, until the coroutine sets it to None in its first step:
+    one that is cancelled before that never runs.
+    """
+
+    unbegun: Callable[[], None] | None = None
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Do as any guarded task does."""
+        is_cancelled = super().cancel(msg)
+        if is_cancelled and self.unbegun is not None:
+            self.get_loop().call_soon(self.unbegun)
+        return is_cancelled
+
+
+def start_family(coroutine: Coroutine[Any, Any, Any], name: str) -> FirstTask:
     """Start the first task of a new family."""
     family, context = Family(), contextvars.copy_context()
     context.run(_family.set, family)
-    task = GuardedTask(coroutine, name=name, context=context)
+    task = FirstTask(coroutine, name=name, context=context)
     task._of = family
     return task
 
