@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import http.client
 import json
+import logging
 import os
 import resource
 import socket
+import struct
 import sys
 import time
 import urllib.request
@@ -17,6 +19,7 @@ from typing import Any
 import attrs
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from settings import Settings
 from tests.api import Client, serving
@@ -70,6 +73,12 @@ def parsed(answer: bytes) -> tuple[int, dict[str, str], bytes]:
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /api/tasks HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\nAuthorization: Bearer %(token)s\r\n\r\n"
+# A stream, its headers alone, and a file of many pieces.
+LEFT = [
+    b"GET /api/stream?topics=me",
+    b"HEAD /api/stream?topics=me",
+    b"GET /static/rt-elements.js",
+]
 MALFORMED = [
     b"GET\r\n\r\n",
     b"\x16\x03\x01\x02\x00\r\n\r\n",
@@ -131,6 +140,37 @@ async def test_malformed_request_is_400_with_a_problem_document(
             assert headers["content-type"] == "application/problem+json"
             assert headers["connection"] == "close"
             assert json.loads(body)["status"] == 400
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("resets", [False, True])
+@pytest.mark.parametrize("line", LEFT)
+async def test_client_that_leaves_is_no_fault(
+    idle: Settings,
+    make_token: Token,
+    caplog: pytest.LogCaptureFixture,
+    line: bytes,
+    resets: bool,
+    at_once: bool,
+) -> None:
+    """Nobody is told anything, and nothing is logged but the request."""
+    head = b"%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n"
+    async with serving(idle, "") as nobody:
+        whole = head % (line, make_token("alice").encode())
+        with capture_logs() as logged:
+            leaver = socket.create_connection(("127.0.0.1", port_of(nobody)))
+            leaver.sendall(whole[:-2])
+            if not at_once:
+                await nobody.get("/healthz")
+            leaver.sendall(whole[-2:])
+            if resets:
+                leaver.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            leaver.close()
+            path = line.split()[1].decode().partition("?")[0]
+            await until(lambda: any(one.get("path") == path for one in logged))
+    assert {one["event"] for one in logged} == {"request"}
+    assert not [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
 
 
 WELL_FORMED = [

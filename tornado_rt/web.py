@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import structlog
 from structlog.contextvars import bind_contextvars
 from tornado.httputil import HTTPServerRequest
-from tornado.iostream import IOStream
+from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import Application, HTTPError, RequestHandler, stream_request_body
 
 from tornado_rt.auth import (
@@ -213,6 +213,15 @@ class BaseHandler(RequestHandler):
         # A socket's own method does not come so far.
         RequestHandler.on_connection_close(self)
         super().on_connection_close()
+
+    def _handle_request_exception(self, e: BaseException) -> None:
+        """Say nothing to a client that has left, and log no fault: there is none."""
+        connection: Any = self.request.connection
+        if isinstance(e, StreamClosedError) and connection.is_left:
+            if not self._finished:
+                self.finish()
+            return
+        super()._handle_request_exception(e)
 
     def compute_etag(self) -> str | None:
         """Tag no answer: it is one user's, and no cache keeps it."""
