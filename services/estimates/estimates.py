@@ -100,16 +100,24 @@ class Estimates:
 
         None when it cannot be read now: then a task starts without it.
         """
+        if (found := self.at_hand(outline)) is not None:
+            return found
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await asyncio.shield(self._read(outline))
+        except Exception as error:
+            # No fault of a history costs a task its start.
+            log.info("history_unread", kind=outline.kind, error=text_of_error(error))
+        # What is older is better than nothing.
+        return self._find(outline, math.inf)
+
+    def at_hand(self, outline: Outline) -> Forecast | None:
+        """Return what is known of tasks like one; None when it was not read lately."""
+        return self._find(outline, FRESH_SECONDS)
+
+    def _find(self, outline: Outline, most_age: float) -> Forecast | None:
         known = self._known.find(outline.key)
-        if known is None or time.monotonic() - known.read_at > FRESH_SECONDS:
-            try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
-                    await asyncio.shield(self._read(outline))
-            except Exception as error:
-                # No fault of a history costs a task its start.
-                log.info("history_unread", kind=outline.kind, error=text_of_error(error))
-            known = self._known.find(outline.key)
-        if known is None or known.forecast is None:
+        if known is None or known.forecast is None or time.monotonic() > known.read_at + most_age:
             return None
         return known.forecast.scaled(_ratio(outline.expected, known.unit))
 

@@ -46,6 +46,10 @@ class Lesson:
 class Forecasts(Protocol):
     """Knows how long tasks take."""
 
+    def at_hand(self, outline: Outline) -> Forecast | None:
+        """Return what is known of tasks like one; None: `forecast` has to read it."""
+        ...
+
     async def forecast(self, outline: Outline) -> Forecast | None:
         """Return what is known of tasks like one; None when it cannot be had now."""
         ...

@@ -243,7 +243,9 @@ class Link:
 
     async def read_forecast(self, outline: Outline) -> Forecast | None:
         """Return what is known of tasks like this one; None when it cannot be had now."""
-        return None if self._forecasts is None else await self._forecasts.forecast(outline)
+        if self._forecasts is None:
+            return None
+        return self._forecasts.at_hand(outline) or await self._forecasts.forecast(outline)
 
     def lesson(self, outline: Outline, times: Callable[[], Times | None]) -> Lesson | None:
         """Return what the completed task has taught, when that is wanted; None: nothing.
