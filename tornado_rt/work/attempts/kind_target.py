@@ -9,7 +9,7 @@ from tornado_rt.work.attempts.child import LoadKind, run_kind
 from tornado_rt.work.attempts.endings import Ending
 from tornado_rt.work.attempts.lessons import Lesson, Outline, outline_of
 from tornado_rt.work.attempts.link import Link
-from tornado_rt.work.attempts.models import Kept, Outcome
+from tornado_rt.work.attempts.models import NOTHING_KEPT, Kept, Outcome
 from tornado_rt.work.attempts.process import TaskProcesses
 from tornado_rt.work.attempts.runs import make_run, read_params
 from tornado_rt.work.attempts.talk import KindTalk
@@ -93,22 +93,25 @@ class PreparedKind:
     async def run(self) -> Any:
         """Run the handler, with what earlier attempts have kept."""
         link, target = self._link, self._target
-        kept = await link.read_kept()
+        kept = await link.read_kept() if link.claim.kept else NOTHING_KEPT
         self._outline = outline = target.outline(self._params, link.task.params)
         forecast = await link.read_forecast(outline)
         waiter = None if target.kind.is_async else LoopWaiter()
-        wait = waiter.wait if waiter else None
+        wait = None if waiter is None else waiter.wait
         run = make_run(outline, link.task, link, wait, kept, self.rules, forecast)
         self._run = run
         link.begin(run, kept.state)
         if self._stopping:
             run.stop()
+        if target.processes is not None:
+            return await self._call_in_process(target.processes, run, kept, forecast)
+        if waiter is None:
+            return await call(target.function, self._params, run)
         try:
-            return await self._call(run, kept, forecast)
+            return await self._call_in_thread(run)
         finally:
-            if waiter is not None:
-                # Threads may be left that nobody waits for.
-                waiter.close()
+            # Threads may be left that nobody waits for.
+            waiter.close()
 
     def stop(self) -> None:
         """Let `run.stopping` be true."""
@@ -138,12 +141,8 @@ class PreparedKind:
             return None
         return self._link.lesson(self._outline, run.lesson)
 
-    async def _call(self, run: Run, kept: Kept, forecast: Forecast | None) -> Any:
+    async def _call_in_thread(self, run: Run) -> Any:
         target, params = self._target, self._params
-        if target.processes is not None:
-            return await self._call_in_process(target.processes, run, kept, forecast)
-        if target.kind.is_async:
-            return await call(target.function, params, run)
 
         def leave_threads() -> None:
             self._link.close_threads()

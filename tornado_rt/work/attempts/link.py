@@ -14,7 +14,7 @@ import structlog
 from tornado_rt.work import LeaseLost, Pacer, Plan, Question
 from tornado_rt.work.attempts.endings import text_of_error
 from tornado_rt.work.attempts.lessons import Forecasts, Lesson, Outline, Times
-from tornado_rt.work.attempts.models import NOTHING_KEPT, Asked, Claim, Kept, Task
+from tornado_rt.work.attempts.models import Asked, Claim, Kept, Task
 from tornado_rt.work.attempts.outages import OUTAGE_SECONDS, Outages
 from tornado_rt.work.attempts.queue import AttemptQueue
 from tornado_rt.work.forecast import Forecast
@@ -233,8 +233,6 @@ class Link:
 
     async def read_kept(self) -> Kept:
         """Return what earlier attempts left. Raise LeaseLost."""
-        if not self.claim.kept:
-            return NOTHING_KEPT
         return await self._surely(lambda: self.queue.read_kept(self.task.task_id), "read_kept")
 
     async def read_task(self) -> Task | None:
