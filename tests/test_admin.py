@@ -351,6 +351,29 @@ async def test_log_is_bounded_and_read_in_pages(idle: Settings, root: str) -> No
         assert len(last["data"]) <= 2048
 
 
+@pytest.mark.gen_test
+async def test_any_place_of_the_log_has_a_page(idle: Settings, root: str) -> None:
+    """Two numbers of at most 20 digits; Redis takes less of them, and none before the first."""
+    async with serving(idle, root) as admin:
+        await admin.send("PUT", "/api/queue/limits", {"user_limit": 1})
+        [only] = await acts(admin, 1)
+        milliseconds, number = map(int, only["id"].split("-"))
+        counts = {
+            "0-0": 0,
+            "0-1": 0,
+            "1-0": 0,
+            only["id"]: 0,
+            f"{milliseconds}-{number + 1}": 1,
+            f"{milliseconds + 1}-0": 1,
+            f"{2**64 - 1}-{2**64 - 1}": 1,
+            f"{2**64}-{2**64}": 1,
+            f"{'9' * 20}-0": 1,
+        }
+        for place, count in counts.items():
+            answer = await admin.get(f"/api/admin/log?before={place}")
+            assert (place, answer.status, len(answer.body["items"])) == (place, 200, count)
+
+
 async def _is(wanted: list[int], found: Any) -> bool:
     return bool(await found == wanted)
 

@@ -47,7 +47,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 def test_requests_of_the_document_are_answered_as_it_says(server: ServerProcess) -> None:
     claims = {"sub": "root", "exp": time.time() + 86400, "scope": "rt:admin"}
-    command = [sys.executable, "-m", "schemathesis.cli", "run", str(ROOT / "docs/openapi.json")]
+    command = [sys.executable, "-m", "schemathesis.cli"]
+    command += ["--config-file", str(ROOT / "tests/schemathesis.toml")]
+    command += ["run", str(ROOT / "docs/openapi.json")]
     command += ["--url", server.url, "--phases", "fuzzing", "--max-examples", str(EXAMPLES)]
     command += ["--header", f"Authorization: Bearer {jwt.encode(claims, SECRET, 'HS256')}"]
     command += ["--checks", ",".join(CHECKS), "--warnings", "off", "--no-color"]

@@ -17,6 +17,8 @@ log = structlog.get_logger(__name__)
 # Of one page this many entries are looked at, when those of one user are asked for.
 LOOKED_AT = 2000
 READ_AT_ONCE = 200
+# Of each of the two numbers of an id.
+GREATEST = 2**64 - 1
 
 
 class AdminLog:
@@ -48,7 +50,8 @@ class AdminLog:
         found: list[dict[str, Any]] = []
         place = before
         for _ in range(0, LOOKED_AT, READ_AT_ONCE):
-            newest = f"({place}" if place else "+"
+            if not (newest := _newest_before(place)):
+                return {"items": found, "next": None}
             part: Any = await self._redis.xrevrange(self._key, newest, "-", count=READ_AT_ONCE)
             for id_, fields in part:
                 if len(found) == limit:
@@ -60,6 +63,16 @@ class AdminLog:
             if len(part) < READ_AT_ONCE:
                 return {"items": found, "next": None}
         return {"items": found, "next": place}
+
+
+def _newest_before(place: str) -> str:
+    """Return the greatest id before a place, which may be any two numbers; "" when there is none."""
+    if not place:
+        return "+"
+    milliseconds, number = (min(int(one), GREATEST) for one in place.split("-"))
+    if number:
+        return f"{milliseconds}-{number - 1}"
+    return f"{milliseconds - 1}-{GREATEST}" if milliseconds else ""
 
 
 def _time_of(id_: str) -> str:
