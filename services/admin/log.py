@@ -66,7 +66,7 @@ class AdminLog:
 
 
 def _newest_before(place: str) -> str:
-    """Return the greatest id before a place, which may be any two numbers; "" when there is none."""
+    """Return the greatest id before a place, which is any two numbers; "" when there is none."""
     if not place:
         return "+"
     milliseconds, number = (min(int(one), GREATEST) for one in place.split("-"))
