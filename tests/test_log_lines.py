@@ -38,6 +38,26 @@ async def tell(params, run):
 """
 
 
+# Two lines of libraries, and what Python itself logs of a task that nobody has awaited.
+LIBRARIES = """
+import asyncio, logging
+from tornado_rt.logs import configure_logging
+
+configure_logging("INFO")
+logging.getLogger("tornado.general").warning("closed by %s", "the peer")
+logging.getLogger("redis").info("not from here on")
+
+async def main():
+    asyncio.create_task(fail())
+    await asyncio.sleep(0)
+
+async def fail():
+    raise LookupError("lost")
+
+asyncio.run(main())
+"""
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("logs")
@@ -182,3 +202,16 @@ def test_variable_that_no_setting_has_is_warned_of_by_every_command(
     process.wait(60)
     assert told["event"] == "unknown_setting"
     assert (told["variable"], told["meant"], told["level"]) == ("RT_PROT", "RT_PORT", "warning")
+
+
+def test_libraries_log_in_the_same_form() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIBRARIES], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    [closed, lost] = map(json.loads, done.stderr.splitlines())
+    for one in (closed, lost):
+        assert one.pop("timestamp").endswith("Z")
+        assert one.pop("pid") > 0
+    assert closed == {"event": "closed by the peer", "level": "warning", "logger": "tornado.general"}
+    assert (lost["level"], lost["logger"]) == ("error", "asyncio")
+    assert lost["exception"].endswith("LookupError: lost")

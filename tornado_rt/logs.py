@@ -44,23 +44,28 @@ def configure_logging(level: str) -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ]
+    gathered: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        _add_trace,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso"),
+        _describe_error,
+    ]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            _add_trace,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            _describe_error,
-            *form,
-        ],
+        processors=[*gathered, *form],
         wrapper_class=_make_logger(level),
         logger_factory=structlog.WriteLoggerFactory(stream),  # type: ignore[arg-type]
     )
-    # Libraries log through the standard library: from warnings on.
-    logging.basicConfig(
-        level=max(logging.getLevelName(level), logging.WARNING),
-        stream=stream,
+    # Libraries log through the standard library: from warnings on, in the same form.
+    formatter = structlog.stdlib.ProcessorFormatter
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        formatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *gathered],
+            processors=[formatter.remove_processors_meta, *form],
+        )
     )
+    logging.basicConfig(level=max(logging.getLevelName(level), logging.WARNING), handlers=[handler])
     # It would print what a record cannot be written for.
     logging.raiseExceptions = False
 
