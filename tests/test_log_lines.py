@@ -212,6 +212,10 @@ def test_libraries_log_in_the_same_form() -> None:
     for one in (closed, lost):
         assert one.pop("timestamp").endswith("Z")
         assert one.pop("pid") > 0
-    assert closed == {"event": "closed by the peer", "level": "warning", "logger": "tornado.general"}
+    assert closed == {
+        "event": "closed by the peer",
+        "level": "warning",
+        "logger": "tornado.general",
+    }
     assert (lost["level"], lost["logger"]) == ("error", "asyncio")
     assert lost["exception"].endswith("LookupError: lost")
