@@ -59,7 +59,13 @@ def test_requests_of_the_document_are_answered_as_it_says(server: ServerProcess)
     if EXAMPLES == 1:
         command += ["--seed", "1", *(word for tag in TAGS for word in ("--include-tag", tag))]
     done = subprocess.run(
-        command, cwd=server.data_dir, capture_output=True, text=True, timeout=SECONDS, check=False
+        command,
+        cwd=server.data_dir,
+        env=os.environ | {"TESTS_FOLDER": str(ROOT / "tests")},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert "Traceback" not in server.log.read_text()
