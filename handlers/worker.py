@@ -244,18 +244,9 @@ class ClaimHandler(WorkerApiHandler):
     """`POST`: tasks for a worker; it waits for them."""
 
     _claiming: "asyncio.Task[Found] | None" = None
-    _is_gone = False
-
-    @property
-    def is_left(self) -> bool:
-        """Whether nobody would get the task."""
-        # Tornado's type does not say whose connection it is.
-        connection: Any = self.request.connection
-        return self._is_gone or connection.is_left
 
     def on_connection_close(self) -> None:
-        """Wait no more."""
-        self._is_gone = True
+        """Wait no more: nobody would get the task."""
         if self._claiming is not None:
             self._claiming.cancel()
         super().on_connection_close()
@@ -273,7 +264,7 @@ class ClaimHandler(WorkerApiHandler):
         except asyncio.CancelledError:
             self._claiming.cancel()
             self._claiming.add_done_callback(self._give_back)
-            if self._is_gone:
+            if self.is_left:
                 return
             raise
         if self.is_left:

@@ -19,7 +19,6 @@ from tests.api import Client
 from tests.realtime import start_redis
 from tests.remote_worker import FILM, Frame, lease, office, read, submit
 from tests.waiting import has_job, stopwatch, until
-from tornado_rt.http1 import Request
 
 Token = Callable[..., str]
 
@@ -206,7 +205,7 @@ async def test_handler_learns_that_its_client_left_as_it_asked(
 
     learn = ClaimHandler.on_connection_close
     monkeypatch.setattr(ClaimHandler, "on_connection_close", note)
-    monkeypatch.setattr(Request, "is_left", False)
+    monkeypatch.setattr(ClaimHandler, "is_left", False)
     async with office(quiet, make_token) as (_, machine):
         head, body = claim_of_one_that_leaves(machine)
         with socket.create_connection(("127.0.0.1", urlsplit(machine.url).port)) as leaver:

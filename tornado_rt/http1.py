@@ -152,18 +152,6 @@ class Request(HTTP1Connection):
         # The target was a whole URL, as a client sends it to a proxy; then it has set the Host.
         self.in_absolute_form = False
 
-    @property
-    def is_left(self) -> bool:
-        """Whether the client has closed its side, also when that is not read yet."""
-        if self.stream is None or self.stream.closed():
-            return True
-        try:
-            return not socket.socket.recv(self.stream.socket, 1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-
     async def serve(self, wait_seconds: float) -> bool:
         """Serve it when it comes within this time; return whether the connection goes on."""
         delegate: HTTPMessageDelegate | None = None

@@ -40,6 +40,7 @@ from tornado_rt.request_id import HEADER as REQUEST_ID
 from tornado_rt.request_id import request_id_of
 from tornado_rt.tickets import Tickets
 from tornado_rt.tracing import Served, serving, template_of
+from tornado_rt.wire import is_left
 from tornado_rt.work.texts import phrase
 
 log = structlog.get_logger(__name__)
@@ -146,6 +147,13 @@ class BaseHandler(RequestHandler):
         """The peer's address, as requests and connections are counted by it."""
         return network_of(self.request.remote_ip or "local")
 
+    @property
+    def is_left(self) -> bool:
+        """Whether the client has left: nobody would read an answer."""
+        # Tornado's type does not say that it has a stream.
+        connection: Any = self.request.connection
+        return is_left(connection.stream)
+
     def at(self, path: str) -> str:
         """Return where a path of ours is on this server: under the prefix, if there is one."""
         return f"{self.settings['prefix']}{path}"
@@ -216,8 +224,7 @@ class BaseHandler(RequestHandler):
 
     def _handle_request_exception(self, e: BaseException) -> None:
         """Say nothing to a client that has left, and log no fault: there is none."""
-        connection: Any = self.request.connection
-        if isinstance(e, StreamClosedError) and connection.is_left:
+        if isinstance(e, StreamClosedError) and self.is_left:
             if not self._finished:
                 self.finish()
             return

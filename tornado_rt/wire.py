@@ -229,6 +229,19 @@ def take_over(stream: IOStream, peer_timeout: float) -> socket.socket:
     return sock
 
 
+def is_left(stream: IOStream | None) -> bool:
+    """Say whether a peer has closed its side of a stream, also when that is not read yet."""
+    if stream is None or stream.closed():
+        return True
+    try:
+        # Of TLS too it is what came by the socket.
+        return not socket.socket.recv(stream.socket, 1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 def bound_silence(sock: socket.socket, peer_timeout: float) -> None:
     """Have Linux give up a peer that takes nothing of what was sent for this long [s]; 0: never."""
     if sock.family in INTERNET:
