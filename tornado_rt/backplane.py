@@ -246,7 +246,7 @@ class Backplane:
 
     async def _open(self) -> PubSub:
         """Subscribe all that is wanted on a new connection. Raise RedisError or OSError."""
-        pubsub = self._redis.pubsub()
+        pubsub = self._redis.pubsub(push_handler_func=_as_it_is)
         try:
             await _in_parts(pubsub.subscribe, list(self._wanted))
         except BaseException:
@@ -371,6 +371,11 @@ class Backplane:
             self._told = False
             log.warning("redis_back")
             self._listener.outage(False)
+
+
+async def _as_it_is(pushed: list[Any]) -> list[Any]:
+    """Return what Redis has pushed; redis-py's own writes all of it out, for a log."""
+    return pushed
 
 
 async def _in_parts(change: Callable[..., Awaitable[object]], topics: list[str]) -> None:

@@ -35,6 +35,7 @@ from tornado.httputil import (
 )
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 
+from tornado_rt.head import read_head
 from tornado_rt.problems import CONTENT_TYPE, Problem
 from tornado_rt.work.texts import phrase
 
@@ -236,7 +237,7 @@ class Request(HTTP1Connection):
 
     def _parse(self, head: bytes) -> tuple[RequestStartLine, HTTPHeaders]:
         """Return the start line and the headers. Raise HTTPInputError."""
-        line, headers = self._parse_headers(head)
+        line, headers = read_head(head)
         start_line = parse_request_start_line(line)
         self._request_start_line, self._request_headers = start_line, headers
         self._disconnect_on_finish = not self._can_keep_alive(start_line, headers)

@@ -14,7 +14,13 @@ import structlog
 from structlog.contextvars import bind_contextvars
 from tornado.httputil import HTTPServerRequest
 from tornado.iostream import IOStream, StreamClosedError
-from tornado.web import Application, HTTPError, RequestHandler, stream_request_body
+from tornado.web import (
+    Application,
+    HTTPError,
+    OutputTransform,
+    RequestHandler,
+    stream_request_body,
+)
 
 from tornado_rt.auth import (
     ADMIN,
@@ -149,6 +155,13 @@ class BaseHandler(RequestHandler):
     def at(self, path: str) -> str:
         """Return where a path of ours is on this server: under the prefix, if there is one."""
         return f"{self.settings['prefix']}{path}"
+
+    def _execute(  # type: ignore[override]
+        self, transforms: list[OutputTransform], *args: bytes, **kwargs: bytes
+    ) -> "asyncio.Task[None]":
+        # Tornado would look at length what kind of awaitable it is, and make a task of it as well.
+        execution = super()._execute(transforms, *args, **kwargs)
+        return asyncio.get_running_loop().create_task(execution)
 
     async def prepare(self) -> None:
         """Check the bounds, then the credentials, all before the body comes."""
