@@ -188,8 +188,8 @@ class TokenVerifier:
 
 def _claim(claims: dict[str, Any], name: str) -> Any:
     """Return a claim, None without it; `a.b` is also the member `b` of the claim `a`."""
-    if name in claims:
-        return claims[name]
+    if name in claims or "." not in name:
+        return claims.get(name)
     found: Any = claims
     for part in name.split("."):
         found = found.get(part) if isinstance(found, dict) else None

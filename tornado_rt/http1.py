@@ -227,8 +227,13 @@ class Request(HTTP1Connection):
             if self._head not in (b"\r", b"\n"):
                 break
         most = self._bounds.header_bytes
-        rest = self.stream.read_until_regex(_end_of_head(most))
-        self._head += await _within(rest, self._bounds.header_seconds)
+        end = _end_of_head(most)
+        if (found := end.search(self.stream._read_buffer)) is not None:
+            # Most heads come whole.
+            self._head += self.stream._consume(found.end())
+        else:
+            rest = self.stream.read_until_regex(end.pattern)
+            self._head += await _within(rest, self._bounds.header_seconds)
         if len(self._head) <= most or not most:
             return True
         await self._refuse(_too_large(self._head, most))
@@ -408,9 +413,9 @@ def refusal(problem: Problem, extra: dict[str, str]) -> bytes:
 
 
 @functools.cache
-def _end_of_head(most: int) -> bytes:
+def _end_of_head(most: int) -> re.Pattern[bytes]:
     """Return what matches at the end of a head, or where a head is too large."""
-    return rb"\n\r?\n" + (rb"|(?<=[\s\S]{%d})" % most if most else b"")
+    return re.compile(rb"\n\r?\n" + (rb"|(?<=[\s\S]{%d})" % most if most else b""))
 
 
 def _too_large(head: bytes, most: int) -> Problem:

@@ -54,6 +54,9 @@ RETRY_SECONDS = 1.0
 MOST_BYTES = 512 * 1024
 MOST_KEYS = 100
 PEM = re.compile(rb"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
+# Between the two alphabets of RFC 4648, sections 4 and 5.
+PLAIN = bytes.maketrans(b"-_", b"+/")
+URLSAFE = bytes.maketrans(b"+/", b"-_")
 PRIVATE_MEMBERS = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 
 
@@ -286,8 +289,10 @@ class _Segments(jwt.PyJWS):
     @staticmethod
     def _decode_base64url_segment(segment: bytes, name: str) -> bytes:
         try:
-            decoded = base64.urlsafe_b64decode(segment + b"=" * (-len(segment) % 4))
-            if base64.urlsafe_b64encode(decoded).rstrip(b"=") == segment:
+            padded = segment.translate(PLAIN) + b"=" * (-len(segment) % 4)
+            decoded = binascii.a2b_base64(padded)
+            written = binascii.b2a_base64(decoded, newline=False).rstrip(b"=")
+            if written.translate(URLSAFE) == segment:
                 return decoded
         except binascii.Error:
             pass

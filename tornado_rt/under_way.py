@@ -17,17 +17,21 @@ class Request(Protocol):
 
 
 class UnderWay:
-    """Requests by the task of their handler; each leaves with its task."""
+    """Requests by the task of their handler."""
 
     def __init__(self) -> None:
         self._requests: dict[asyncio.Task[Any], Request] = {}
 
-    def add(self, request: Request) -> None:
-        """Add a request of the task that runs."""
+    def add(self, request: Request) -> "asyncio.Task[Any]":
+        """Add a request of the task that runs, and return that task."""
         task = asyncio.current_task()
-        if task is not None and task not in self._requests:
-            self._requests[task] = request
-            task.add_done_callback(self._requests.pop)
+        assert task is not None
+        self._requests[task] = request
+        return task
+
+    def remove(self, task: "asyncio.Task[Any]") -> None:
+        """Remove the request of a task that ends."""
+        del self._requests[task]
 
     def give_up(self) -> None:
         """Refuse all that is under way."""

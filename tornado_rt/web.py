@@ -46,6 +46,7 @@ from tornado_rt.request_id import HEADER as REQUEST_ID
 from tornado_rt.request_id import request_id_of
 from tornado_rt.tickets import Tickets
 from tornado_rt.tracing import Served, serving, template_of
+from tornado_rt.under_way import UnderWay
 from tornado_rt.work.texts import phrase
 
 log = structlog.get_logger(__name__)
@@ -160,12 +161,21 @@ class BaseHandler(RequestHandler):
         self, transforms: list[OutputTransform], *args: bytes, **kwargs: bytes
     ) -> "asyncio.Task[None]":
         # Tornado would look at length what kind of awaitable it is, and make a task of it as well.
-        execution = super()._execute(transforms, *args, **kwargs)
+        execution = self._serve(transforms, *args, **kwargs)
         return asyncio.get_running_loop().create_task(execution)
+
+    async def _serve(
+        self, transforms: list[OutputTransform], *args: bytes, **kwargs: bytes
+    ) -> None:
+        under_way: UnderWay = self.settings["under_way"]
+        task = under_way.add(self)
+        try:
+            await super()._execute(transforms, *args, **kwargs)
+        finally:
+            under_way.remove(task)
 
     async def prepare(self) -> None:
         """Check the bounds, then the credentials, all before the body comes."""
-        self.settings["under_way"].add(self)
         bind_contextvars(request_id=self.request_id)
         if not self.is_probe:
             self._span = serving(self.request, self._route, self.request_id)
