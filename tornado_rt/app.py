@@ -614,7 +614,7 @@ def _application(
         authenticate=authenticate,
         tickets=tickets,
         rate_limiter=RateLimiter(settings.requests_per_second),
-        under_way=UnderWay(),
+        under_way=UnderWay(settings.request_timeout_seconds),
         folder_fault=folder_fault,
         problems=PROBLEMS,
         languages=languages,
@@ -712,7 +712,7 @@ def _application_of_worker(core: Core) -> Application:
         log_function=access_log(core.metrics),
         prefix="",
         rate_limiter=RateLimiter(settings.requests_per_second),
-        under_way=UnderWay(),
+        under_way=UnderWay(settings.request_timeout_seconds),
         max_body_bytes=settings.max_body_bytes,
         request_timeout_seconds=settings.request_timeout_seconds,
     )

@@ -105,7 +105,6 @@ class BaseHandler(RequestHandler):
     _unspent = ""
     # A socket redeems its ticket after the handshake.
     redeems_itself = False
-    _deadline: asyncio.TimerHandle | None = None
     _body_bytes = 0
     _request_id = ""
     # Whether its address is one of ours, which spans are named by.
@@ -161,10 +160,10 @@ class BaseHandler(RequestHandler):
         self, transforms: list[OutputTransform], *args: bytes, **kwargs: bytes
     ) -> "asyncio.Task[None]":
         # Tornado would look at length what kind of awaitable it is, and make a task of it as well.
-        execution = self._serve(transforms, *args, **kwargs)
+        execution = self._execute_under_way(transforms, *args, **kwargs)
         return asyncio.get_running_loop().create_task(execution)
 
-    async def _serve(
+    async def _execute_under_way(
         self, transforms: list[OutputTransform], *args: bytes, **kwargs: bytes
     ) -> None:
         under_way: UnderWay = self.settings["under_way"]
@@ -352,16 +351,16 @@ class BaseHandler(RequestHandler):
 
     def _start_deadline(self, task: "asyncio.Task[Any] | None") -> None:
         # The time that the body takes is not ours: it has its own bound.
-        seconds: float = self.settings.get("request_timeout_seconds", 0.0)
-        if seconds and task is not None:
-            loop = asyncio.get_running_loop()
-            self._deadline = loop.call_later(seconds, self._refuse_slow, task)
+        if task is not None:
+            under_way: UnderWay = self.settings["under_way"]
+            under_way.begin(self, task)
 
     def _stop_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
+        under_way: UnderWay = self.settings["under_way"]
+        under_way.pause(self)
 
-    def _refuse_slow(self, task: "asyncio.Task[Any]") -> None:
+    def refuse_slow(self, task: "asyncio.Task[Any]") -> None:
+        """Refuse the request as it takes too long, and cancel what works on it."""
         self._refuse_late(
             Problem(503, phrase("this took too long; try again"), retry_after=1), task
         )
