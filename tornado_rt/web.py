@@ -128,9 +128,9 @@ class BaseHandler(RequestHandler):
     @property
     def identity(self) -> Identity:
         """The identity of the request. Raise Problem 401 without one."""
-        if self.current_user is None:
+        identity: Identity | None = self.current_user
+        if identity is None:
             raise self.credentials_error or NoCredentials(phrase("no credentials"))
-        identity: Identity = self.current_user
         return identity
 
     @property
