@@ -1,6 +1,7 @@
 """The keys that tokens are checked with: from a file, and from an identity provider."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import time
@@ -13,6 +14,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from hypothesis import given
+from hypothesis import strategies as st
 from jwt.algorithms import HMACAlgorithm
 from redis.asyncio import Redis
 from tornado.httpserver import HTTPServer
@@ -458,3 +461,27 @@ async def test_provider_that_is_down_is_503_and_1013(idle: Settings) -> None:
             stream = await alice.stream("/api/notifications/stream")
             assert (await event_of(stream, "connected"))["user_id"] == "alice"
             await stream.close()
+
+
+# Segments of tokens, and what may stand in one that was made to break the reader.
+SEGMENTS = st.one_of(
+    st.binary(max_size=9).map(base64.urlsafe_b64encode),
+    st.binary(max_size=9).map(lambda data: base64.urlsafe_b64encode(data).rstrip(b"=")),
+    st.lists(
+        st.sampled_from([b"A", b"z9", b"-", b"_", b"+", b"/", b"=", b"\n", b" ", b"\xff"])
+    ).map(b"".join),
+)
+
+
+def read_segment(reader: type[jwt.PyJWS], segment: bytes) -> bytes | str:
+    """Return what a segment holds, or why it is refused."""
+    try:
+        return reader._decode_base64url_segment(segment, "header")
+    except jwt.DecodeError as error:
+        return str(error)
+
+
+@given(SEGMENTS)
+def test_segment_of_a_token_is_read_as_pyjwt_reads_it(segment: bytes) -> None:
+    """Also what it refuses: other letters, padding that does not fit, bits that say nothing."""
+    assert read_segment(keys_module._Segments, segment) == read_segment(jwt.PyJWS, segment)

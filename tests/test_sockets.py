@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import socket
 import struct
 import time
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from tests.realtime import EPOCH, realtime
 from tests.waiting import stopwatch, until
 from tornado_rt.auth import Identity
 from tornado_rt.protocol import CLOSE_CODES, MessageType
+from tornado_rt.sockets import MORE
 from tornado_rt.tickets import Tickets
 from tornado_rt.wire import LINGER_SECONDS, READ_BYTES
 
@@ -212,6 +214,32 @@ async def test_socket_without_an_answering_redis_closes_with_1013(
             assert core.hub.stats().total_connections == 0
         finally:
             await redis.client_unpause()
+
+
+@pytest.mark.gen_test
+@pytest.mark.skipif(not MORE, reason="Linux alone has MSG_MORE")
+async def test_answer_comes_with_the_first_frame_and_waits_no_longer_than_a_moment(
+    redis: Redis, make_token: Token
+) -> None:
+    """In one segment; alone while a store makes the frame wait."""
+    request = upgrade("/ws", make_token("alice"))
+    async with realtime(redis) as core:
+        pieces = [await first_piece(core.port, request) for _ in range(20)]
+        assert all(one.startswith(b"HTTP/1.1 101 ") for one in pieces)
+        # The first one may have to wait for what is made once.
+        assert sum(b'"type":"connected"' in one for one in pieces) > 10
+        await redis.client_pause(900)
+        began = time.monotonic()
+        assert (await first_piece(core.port, request)).endswith(b"\r\n\r\n")
+        assert time.monotonic() - began < 0.8
+        await redis.client_unpause()
+
+
+async def first_piece(port: int, request: bytes) -> bytes:
+    """Return what comes first after a request, as the kernel has it."""
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.sendall(request)
+        return await asyncio.to_thread(sock.recv, 65536)
 
 
 @pytest.mark.gen_test

@@ -74,6 +74,7 @@ from tornado_rt.protocol import APP, ASKED, CONTROL, TASKS, WORKERS
 from tornado_rt.readiness import Readiness
 from tornado_rt.redis import MAINTENANCE_SECONDS, open_redis
 from tornado_rt.roll import Roll
+from tornado_rt.routing import RoutedApplication
 from tornado_rt.secret import load_email_secret, load_secret
 from tornado_rt.stores import StoreAddresses, StoreError, open_stores, running_addresses
 from tornado_rt.telling import (
@@ -602,7 +603,7 @@ def _application(
         worker={"work": remote, "frame_bytes": settings.remote_frame_bytes},
         admin=board.routes(),
     )
-    return Application(
+    return RoutedApplication(
         under(settings.prefix, [*table, *page_routes(settings.page_path, settings.admin_path)]),
         default_handler_class=NotFoundHandler,
         log_function=access_log(core.metrics),
@@ -613,7 +614,7 @@ def _application(
         authenticate=authenticate,
         tickets=tickets,
         rate_limiter=RateLimiter(settings.requests_per_second),
-        under_way=UnderWay(),
+        under_way=UnderWay(settings.request_timeout_seconds),
         folder_fault=folder_fault,
         problems=PROBLEMS,
         languages=languages,
@@ -711,7 +712,7 @@ def _application_of_worker(core: Core) -> Application:
         log_function=access_log(core.metrics),
         prefix="",
         rate_limiter=RateLimiter(settings.requests_per_second),
-        under_way=UnderWay(),
+        under_way=UnderWay(settings.request_timeout_seconds),
         max_body_bytes=settings.max_body_bytes,
         request_timeout_seconds=settings.request_timeout_seconds,
     )

@@ -14,7 +14,7 @@ import jwt
 
 from settings import Settings
 from tornado_rt.bounds import OutOfBounds, check_name
-from tornado_rt.keys import HMAC, Key, UnknownKey, open_keys
+from tornado_rt.keys import HMAC, Key, TokenReader, UnknownKey, open_keys
 from tornado_rt.work import clean_text
 from tornado_rt.work.texts import phrase
 
@@ -105,6 +105,7 @@ class TokenVerifier:
     def __init__(self, settings: Settings, secret: str) -> None:
         self._settings = settings
         self._keys = open_keys(settings, secret)
+        self._reader = TokenReader()
         # By the digest of the token: nobody reads tokens in our memory.
         self._checked: OrderedDict[bytes, _Checked] = OrderedDict()
         self.faults = self._keys.faults
@@ -154,7 +155,7 @@ class TokenVerifier:
 
     def _decode(self, token: str, key: Key) -> dict[str, Any]:
         settings = self._settings
-        return jwt.decode(
+        return self._reader.decode(
             token,
             key.value,
             algorithms=list(key.algorithms),
@@ -187,8 +188,8 @@ class TokenVerifier:
 
 def _claim(claims: dict[str, Any], name: str) -> Any:
     """Return a claim, None without it; `a.b` is also the member `b` of the claim `a`."""
-    if name in claims:
-        return claims[name]
+    if name in claims or "." not in name:
+        return claims.get(name)
     found: Any = claims
     for part in name.split("."):
         found = found.get(part) if isinstance(found, dict) else None

@@ -13,6 +13,7 @@ subscription brings what is published.
 
 import asyncio
 import contextlib
+import math
 import secrets
 import time
 from collections import deque
@@ -246,7 +247,7 @@ class Backplane:
 
     async def _open(self) -> PubSub:
         """Subscribe all that is wanted on a new connection. Raise RedisError or OSError."""
-        pubsub = self._redis.pubsub()
+        pubsub = self._redis.pubsub(push_handler_func=_as_it_is)
         try:
             await _in_parts(pubsub.subscribe, list(self._wanted))
         except BaseException:
@@ -265,12 +266,24 @@ class Backplane:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _read_one(self, pubsub: PubSub) -> None:
-        """Read until the connection is lost, which is raised."""
+        """Read until the connection is lost, which is raised.
+
+        `PubSub.listen` would connect again, and takes as long as all that is done with a message.
+        """
         connection: Any = pubsub.connection
         usual, connection.retry = connection.retry, NEVER
         try:
-            async for item in pubsub.listen():
-                self._dispatch(item)
+            while True:
+                pushed = await connection.read_response(
+                    timeout=math.inf, disconnect_on_error=False, push_request=True
+                )
+                if pushed is None:
+                    # It was for redis-py.
+                    continue
+                if pushed[0] == b"unsubscribe":
+                    # redis-py keeps a list of those that are still to come.
+                    await pubsub.handle_message(pushed)  # type: ignore[no-untyped-call]
+                self._dispatch(*pushed)
         finally:
             self._pubsub = None
             # It goes back to the pool, for the commands of anybody.
@@ -305,14 +318,13 @@ class Backplane:
             with contextlib.suppress(RedisError, OSError):
                 await connection.disconnect()
 
-    def _dispatch(self, item: dict[str, Any]) -> None:
-        name = item["channel"].decode()
-        topic = name.removeprefix(CHANNEL_PREFIX)
+    def _dispatch(self, kind: bytes, name: bytes, data: Any) -> None:
+        topic = name.decode().removeprefix(CHANNEL_PREFIX)
         self._heard_at = time.monotonic()
-        if item["type"] == "subscribe":
+        if kind == b"subscribe":
             self._confirm(topic)
-        elif item["type"] == "message" and topic != self._probe:
-            self._receive(topic, item["data"])
+        elif kind == b"message" and topic != self._probe:
+            self._receive(topic, data)
 
     def _receive(self, topic: str, envelope: bytes) -> None:
         try:
@@ -371,6 +383,11 @@ class Backplane:
             self._told = False
             log.warning("redis_back")
             self._listener.outage(False)
+
+
+async def _as_it_is(pushed: list[Any]) -> list[Any]:
+    """Return what Redis has pushed; redis-py's own writes all of it out, for a log."""
+    return pushed
 
 
 async def _in_parts(change: Callable[..., Awaitable[object]], topics: list[str]) -> None:

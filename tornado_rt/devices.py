@@ -158,8 +158,8 @@ class Devices:
         key = user_id, f"{self._process}:{device.number}"
         topics = list(itertools.islice(_names(device.topics(), user_id), MOST_TOPICS))
         told = [
-            round(device.opened_at, 3),
-            round(closed_at, 3),
+            _in_milliseconds(device.opened_at),
+            _in_milliseconds(closed_at),
             device.close_code,
             device.transport.value,
             topics,
@@ -179,6 +179,11 @@ class Devices:
         for user_id in {user_id for user_id, _ in part}:
             if await self._redis.type(DEVICES + user_id) not in (b"hash", b"none"):
                 await self._redis.delete(DEVICES + user_id)
+
+
+def _in_milliseconds(seconds: float) -> float:
+    # Python rounds to a number of digits by way of text.
+    return round(seconds * 1000) / 1000
 
 
 def _names(topics: Sequence[str], user_id: str) -> Iterator[str]:

@@ -53,4 +53,5 @@ def accept_handshake(headers: HTTPHeaders, chosen: dict[str, str | None]) -> byt
 
 def _names(headers: HTTPHeaders, header: str, token: str) -> bool:
     """Say whether a header that is a list has this token (RFC 9110 section 5.6.1)."""
-    return token in (one.strip().lower() for one in headers.get(header, "").split(","))
+    listed = headers.get(header, "").lower()
+    return listed == token or token in [one.strip() for one in listed.split(",")]

@@ -35,6 +35,7 @@ from tornado.httputil import (
 )
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 
+from tornado_rt.head import read_head
 from tornado_rt.problems import CONTENT_TYPE, Problem
 from tornado_rt.work.texts import phrase
 
@@ -214,8 +215,13 @@ class Request(HTTP1Connection):
             if self._head not in (b"\r", b"\n"):
                 break
         most = self._bounds.header_bytes
-        rest = self.stream.read_until_regex(_end_of_head(most))
-        self._head += await _within(rest, self._bounds.header_seconds)
+        end = _end_of_head(most)
+        if (found := end.search(self.stream._read_buffer)) is not None:
+            # Most heads come whole.
+            self._head += self.stream._consume(found.end())
+        else:
+            rest = self.stream.read_until_regex(end.pattern)
+            self._head += await _within(rest, self._bounds.header_seconds)
         if len(self._head) <= most or not most:
             return True
         await self._refuse(_too_large(self._head, most))
@@ -224,7 +230,7 @@ class Request(HTTP1Connection):
 
     def _parse(self, head: bytes) -> tuple[RequestStartLine, HTTPHeaders]:
         """Return the start line and the headers. Raise HTTPInputError."""
-        line, headers = self._parse_headers(head)
+        line, headers = read_head(head)
         start_line = parse_request_start_line(line)
         self._request_start_line, self._request_headers = start_line, headers
         self._disconnect_on_finish = not self._can_keep_alive(start_line, headers)
@@ -395,9 +401,9 @@ def refusal(problem: Problem, extra: dict[str, str]) -> bytes:
 
 
 @functools.cache
-def _end_of_head(most: int) -> bytes:
+def _end_of_head(most: int) -> re.Pattern[bytes]:
     """Return what matches at the end of a head, or where a head is too large."""
-    return rb"\n\r?\n" + (rb"|(?<=[\s\S]{%d})" % most if most else b"")
+    return re.compile(rb"\n\r?\n" + (rb"|(?<=[\s\S]{%d})" % most if most else b""))
 
 
 def _too_large(head: bytes, most: int) -> Problem:

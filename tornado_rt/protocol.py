@@ -203,7 +203,7 @@ class ResyncReason(StrEnum):
 
 def iso_time(time: datetime | None = None) -> str:
     """Return a time, or now, in ISO 8601, UTC, to the millisecond."""
-    utc = (time or datetime.now(UTC)).astimezone(UTC)
+    utc = datetime.now(UTC) if time is None else time.astimezone(UTC)
     return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -1,7 +1,8 @@
-"""The requests that handlers are at work on."""
+"""The requests that handlers are at work on, and by when they must be answered."""
 
 import asyncio
 import contextlib
+import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -15,19 +16,60 @@ class Request(Protocol):
     def give_up(self, task: "asyncio.Task[Any]") -> None:
         """Refuse the request at a stop, and cancel the task that works on it."""
 
+    def refuse_slow(self, task: "asyncio.Task[Any]") -> None:
+        """Refuse the request as it takes too long, and cancel the task, unless it has ended."""
+
 
 class UnderWay:
-    """Requests by the task of their handler; each leaves with its task."""
+    """Requests by the task of their handler. Work on each may take `seconds`; 0: any time.
 
-    def __init__(self) -> None:
+    One timer serves all. Invariant: `_due` is in the order of its times, for all get equally long.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
         self._requests: dict[asyncio.Task[Any], Request] = {}
+        self._seconds = seconds
+        # When, which task works on it, and where what is logged belongs to.
+        self._due: dict[Request, tuple[float, asyncio.Task[Any], contextvars.Context]] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, request: Request) -> None:
-        """Add a request of the task that runs."""
+    def add(self, request: Request) -> "asyncio.Task[Any]":
+        """Add a request of the task that runs, and return that task."""
         task = asyncio.current_task()
-        if task is not None and task not in self._requests:
-            self._requests[task] = request
-            task.add_done_callback(self._requests.pop)
+        assert task is not None
+        self._requests[task] = request
+        return task
+
+    def remove(self, task: "asyncio.Task[Any]") -> None:
+        """Remove the request of a task that ends."""
+        del self._requests[task]
+
+    def begin(self, request: Request, task: "asyncio.Task[Any]") -> None:
+        """Count the time of the task from now on."""
+        if not self._seconds:
+            return
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._seconds
+        self.pause(request)
+        self._due[request] = due, task, contextvars.copy_context()
+        if self._timer is None:
+            self._timer = loop.call_at(due, self._refuse_slow)
+
+    def pause(self, request: Request) -> None:
+        """Count no more; harmless when repeated."""
+        self._due.pop(request, None)
+
+    def _refuse_slow(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        while self._due:
+            request = next(iter(self._due))
+            due, task, context = self._due[request]
+            if due > loop.time():
+                self._timer = loop.call_at(due, self._refuse_slow)
+                return
+            del self._due[request]
+            loop.call_soon(request.refuse_slow, task, context=context)
 
     def give_up(self) -> None:
         """Refuse all that is under way."""

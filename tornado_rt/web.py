@@ -14,7 +14,13 @@ import structlog
 from structlog.contextvars import bind_contextvars
 from tornado.httputil import HTTPServerRequest
 from tornado.iostream import IOStream, StreamClosedError
-from tornado.web import Application, HTTPError, RequestHandler, stream_request_body
+from tornado.web import (
+    Application,
+    HTTPError,
+    OutputTransform,
+    RequestHandler,
+    stream_request_body,
+)
 
 from tornado_rt.auth import (
     ADMIN,
@@ -40,6 +46,7 @@ from tornado_rt.request_id import HEADER as REQUEST_ID
 from tornado_rt.request_id import request_id_of
 from tornado_rt.tickets import Tickets
 from tornado_rt.tracing import Served, serving, template_of
+from tornado_rt.under_way import UnderWay
 from tornado_rt.wire import is_left
 from tornado_rt.work.texts import phrase
 
@@ -99,7 +106,6 @@ class BaseHandler(RequestHandler):
     _unspent = ""
     # A socket redeems its ticket after the handshake.
     redeems_itself = False
-    _deadline: asyncio.TimerHandle | None = None
     _body_bytes = 0
     _request_id = ""
     # Whether its address is one of ours, which spans are named by.
@@ -123,9 +129,9 @@ class BaseHandler(RequestHandler):
     @property
     def identity(self) -> Identity:
         """The identity of the request. Raise Problem 401 without one."""
-        if self.current_user is None:
+        identity: Identity | None = self.current_user
+        if identity is None:
             raise self.credentials_error or NoCredentials(phrase("no credentials"))
-        identity: Identity = self.current_user
         return identity
 
     @property
@@ -158,9 +164,25 @@ class BaseHandler(RequestHandler):
         """Return where a path of ours is on this server: under the prefix, if there is one."""
         return f"{self.settings['prefix']}{path}"
 
+    def _execute(  # type: ignore[override]
+        self, transforms: list[OutputTransform], *args: bytes, **kwargs: bytes
+    ) -> "asyncio.Task[None]":
+        # Tornado would look at length what kind of awaitable it is, and make a task of it as well.
+        execution = self._execute_under_way(transforms, *args, **kwargs)
+        return asyncio.get_running_loop().create_task(execution)
+
+    async def _execute_under_way(
+        self, transforms: list[OutputTransform], *args: bytes, **kwargs: bytes
+    ) -> None:
+        under_way: UnderWay = self.settings["under_way"]
+        task = under_way.add(self)
+        try:
+            await super()._execute(transforms, *args, **kwargs)
+        finally:
+            under_way.remove(task)
+
     async def prepare(self) -> None:
         """Check the bounds, then the credentials, all before the body comes."""
-        self.settings["under_way"].add(self)
         bind_contextvars(request_id=self.request_id)
         if not self.is_probe:
             self._span = serving(self.request, self._route, self.request_id)
@@ -336,16 +358,16 @@ class BaseHandler(RequestHandler):
 
     def _start_deadline(self, task: "asyncio.Task[Any] | None") -> None:
         # The time that the body takes is not ours: it has its own bound.
-        seconds: float = self.settings.get("request_timeout_seconds", 0.0)
-        if seconds and task is not None:
-            loop = asyncio.get_running_loop()
-            self._deadline = loop.call_later(seconds, self._refuse_slow, task)
+        if task is not None:
+            under_way: UnderWay = self.settings["under_way"]
+            under_way.begin(self, task)
 
     def _stop_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
+        under_way: UnderWay = self.settings["under_way"]
+        under_way.pause(self)
 
-    def _refuse_slow(self, task: "asyncio.Task[Any]") -> None:
+    def refuse_slow(self, task: "asyncio.Task[Any]") -> None:
+        """Refuse the request as it takes too long, and cancel what works on it."""
         self._refuse_late(
             Problem(503, phrase("this took too long; try again"), retry_after=1), task
         )
