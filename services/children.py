@@ -17,6 +17,7 @@ STATUSES: dict[type[BaseException], int] = {
     QueueFull: 429,
     Conflict: 409,
 }
+REFUSED: tuple[type[BaseException], ...] = (Problem, *STATUSES)
 
 
 class Children:
@@ -36,7 +37,7 @@ class Children:
             raise NotSubmitted(str(error)) from None
         try:
             return await self._tasks.submit_child(parent, token, submission.name, body)
-        except (Problem, *STATUSES) as error:
+        except REFUSED as error:
             raise _refused(problem_of(error, STATUSES)) from None
 
     async def submit_for(self, parent: Task, token: str, submission: Submission) -> str | None:

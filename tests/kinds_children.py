@@ -91,6 +91,7 @@ async def run_gated(params: Book, run: Run) -> Any:
     """Submit a page, and wait while there is a gate."""
     made = await run.submit(page, Page(1))
     while (Path(params.folder) / "gate").exists():
+        run.update("waits for the gate")
         await asyncio.sleep(POLL_SECONDS)
     return [made, run.attempt]
 

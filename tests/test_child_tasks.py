@@ -10,8 +10,14 @@ from typing import Any
 import attrs
 import pytest
 
+from services.children import Children
+from services.estimates import Estimates
+from services.kinds import KindRegistry
+from services.progress import PlanBook
 from services.queue import Conflict, Job, NewTask, QueueFull, QueueService, Task, Unique
 from services.queue.models import OnConflict
+from services.submissions import TaskBounds
+from services.tasks import TaskService
 from settings import Settings
 from tests.api import Client, serving
 from tests.elsewhere import worker_program, working
@@ -301,9 +307,10 @@ async def claimed(queue: QueueService) -> Parents:
     return Parents(queue, claim.task, claim.token)
 
 
-async def parent_in(queue: QueueService) -> Parents:
+async def parent_in(queue: QueueService, job: Job | None = None) -> Parents:
     await queue.register_again()
-    await queue.enqueue_task("alice", NewTask(kind="parent", job=Job(label="p"), first=b""))
+    new = NewTask(kind="parent", job=job or Job(label="p"), first=b"")
+    await queue.enqueue_task("alice", new)
     return await claimed(queue)
 
 
@@ -326,6 +333,27 @@ async def test_worker_that_dies_before_it_hears_of_its_task_makes_no_other(
     assert made is not None
     await queue.cancel_task(made, "alice")
     assert await second.submit() == made
+
+
+@pytest.mark.gen_test
+async def test_child_keeps_trace_and_language_of_its_parent(queue: QueueService) -> None:
+    """Also where nothing is recorded; a language that is given wins."""
+    registry = KindRegistry({page.name: page})
+    plans = PlanBook(queue.read_plans)
+    tasks = TaskService(queue, registry, plans, TaskBounds(), Estimates(queue))
+    trace = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+    parent = await parent_in(queue, Job(label="p", locale="zh-CN", trace=trace))
+    children, body = Children(tasks), {"kind": page.name, "params": {"number": 1}}
+    for send, locale in ((children.submit, "zh-CN"), (children.submit_for, "en")):
+        more = {"locale": locale} if locale == "en" else {}
+        asked = Submission(locale, json.dumps(body | more).encode())
+        made = await send(parent.task, parent.token, asked)
+        assert made is not None
+        child = await queue.get_task(made)
+        assert child is not None
+        assert (child.job.trace, child.job.locale) == (trace, locale)
+        assert child.job.parent_id == parent.task.task_id
+        assert json.loads(child.snapshot)["parent_id"] == parent.task.task_id
 
 
 @pytest.mark.gen_test
