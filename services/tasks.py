@@ -5,6 +5,7 @@ import time
 from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
+import attrs
 import orjson
 
 from services.analysis.bodies import bounded_seed_batch, bounded_seed_task
@@ -119,6 +120,29 @@ class TaskService:
         read = kind.read_params(params, most_bytes=0)
         new = await self._new_task(kind, self._task(kind=kind_name), read, {})
         return await self._queue.enqueue_task(user_id, new, once=once)
+
+    async def submit_child(self, parent: Task, token: str, name: str, body: Any) -> str | None:
+        """Submit the task that an attempt at `parent` asks for, once for its `name`.
+
+        It keeps the trace, and the language unless the body has one. Return its id, None when the
+        token is stale. Raise as `submit`.
+        """
+        request = await self._read_task(body)
+        new = await self.make(request)
+        job = attrs.evolve(
+            new.job,
+            parent_id=parent.task_id,
+            locale=new.job.locale or parent.job.locale,
+            trace=parent.job.trace,
+        )
+        return await self._queue.enqueue_child(
+            parent,
+            token,
+            name,
+            attrs.evolve(new, job=job),
+            delay=request.delay,
+            run_at=request.starts_at(),
+        )
 
     async def make(self, request: TaskRequest) -> NewTask:
         """Return the task that a request asks for, before it is submitted.
@@ -403,6 +427,7 @@ def _describe(task: Task, snapshot: bytes, state: KindState | None) -> dict[str,
         "key": task.key,
         "tags": task.job.tags,
         "schedule": task.job.schedule or None,
+        "parent_id": task.job.parent_id or None,
         "locale": task.job.locale or None,
         "params": task.params,
         "result": task.result,

@@ -8,6 +8,7 @@ from tornado_rt.work import (
     Question,
     Run,
     Step,
+    Submission,
 )
 
 FILM = Plan([Step("probe", 5), Step("transcode", 90, "Transcode"), Step("upload", 5)])
@@ -31,6 +32,7 @@ class Record:
         self.kept: dict[str, bytes] = {}
         self.notes: list[tuple[str, str | None, str]] = []
         self.questions: list[Question] = []
+        self.submissions: list[Submission] = []
         # The answers by the names of questions, as JSON.
         self.answers: dict[str, bytes] = {}
 
@@ -50,6 +52,10 @@ class Record:
     async def ask(self, question: Question, timeout: float | None) -> bytes | None:
         self.questions.append(question)
         return self.answers.get(question.name)
+
+    async def submit(self, submission: Submission) -> str:
+        self.submissions.append(submission)
+        return f"task{len(self.submissions)}"
 
     @property
     def percents(self) -> list[float]:

@@ -35,7 +35,7 @@ from services.queue.kinds import check_limits
 from services.queue.models import KindLimits
 from services.remote import ClaimRequest, WorkRequest
 from services.remote.declaring import Declaration
-from services.remote.items import AckItem, AskItem, Named, NotifyItem, ReportItem
+from services.remote.items import AckItem, AskItem, Named, NotifyItem, ReportItem, SubmitItem
 from services.schedules.models import Definition
 from services.schedules.requests import ScheduleRequest
 from services.schedules.service import ONLY_SHOWN
@@ -104,6 +104,7 @@ BODIES: dict[str, type[Any]] = {
     "TaskLease": Named,
     "NotifyItem": NotifyItem,
     "AskItem": AskItem,
+    "SubmitItem": SubmitItem,
     "ReportItem": ReportItem,
     "AckItem": AckItem,
     "Declaration": Declaration,

@@ -18,6 +18,7 @@ from handlers.routes import PROBLEMS, page_routes, routes, under, worker_routes
 from handlers.topics import FeedFinder
 from services.admin import AdminLog, BulkWork, FindAgain, Fleet, Overview, Series
 from services.analysis import analysis_kind
+from services.children import Children
 from services.deliveries import (
     Deliveries,
     Uncounted,
@@ -461,6 +462,7 @@ async def _worker(core: Core, targets: Mapping[str, Target]) -> AsyncIterator[No
         grace_seconds=settings.worker_grace_seconds,
         metrics=core.metrics,
         forecasts=core.estimates,
+        submitter=Children(_tasks(core)),
     ):
         yield
 
@@ -507,7 +509,9 @@ async def _working(
 async def _remote_work(core: Core) -> AsyncIterator[RemoteWork]:
     """Serve workers that are elsewhere until the block ends."""
     bounds = RemoteBounds.of(core.settings)
-    remote = RemoteWork(core.queue, core.kinds, core.estimates, bounds, core.metrics)
+    remote = RemoteWork(
+        core.queue, core.kinds, core.estimates, bounds, core.metrics, Children(_tasks(core))
+    )
     await patiently(partial(core.hub.subscribe, WORKERS, remote))
     try:
         yield remote

@@ -19,7 +19,7 @@ from services.kinds import reader_of
 from services.progress import PlanView
 from services.queue import Outcome
 from settings import Settings
-from tornado_rt.work import Kind, Plan, Question, Run, SyncRun
+from tornado_rt.work import Kind, Plan, Question, Run, Submission, SyncRun
 from tornado_rt.work.attempts.endings import end_with_result
 from tornado_rt.work.attempts.threads import LoopWaiter, in_thread
 from tornado_rt.work.handlers import call
@@ -35,9 +35,11 @@ class TaskRun:
     """An attempt that has ended.
 
     `reports`: a snapshot for each report, none merged, and that of the ending. `kept`: the results
-    of `once` and `ask` by name. `questions`: what the user was asked. `state`: `run.state` as kept
-    last. `error`: what the handler raised, or what a function of the kind did, TimeoutError after
-    the timeout, ValueError for a result or a state that cannot be kept.
+    of `once`, `ask` and `submit` by name. `questions`: what the user was asked. `submitted`:
+    the tasks that were submitted, as `POST /api/tasks` takes them, each with its `task_id`.
+    `state`: `run.state` as kept last. `error`: what the handler raised, or what a function of the
+    kind did, TimeoutError after the timeout, ValueError for a result or a state that cannot be
+    kept.
     """
 
     # The loop asks for the text of its task's result, and these may be many.
@@ -45,6 +47,7 @@ class TaskRun:
     kept: dict[str, Any]
     notifications: list[dict[str, Any]]
     questions: list[Question]
+    submitted: list[dict[str, Any]]
     state: dict[str, Any]
     error: BaseException | None
     _result: Any
@@ -164,6 +167,7 @@ class _Record:
         self, head: dict[str, Any], kept: Mapping[str, Any], answers: Mapping[str, str]
     ) -> None:
         self.questions: list[Question] = []
+        self.submitted: list[dict[str, Any]] = []
         self._answers = answers
         self.kept = {name: as_kept(f"kept {name!r}", value, 0) for name, value in kept.items()}
         self.reports: list[dict[str, Any]] = []
@@ -211,6 +215,13 @@ class _Record:
         self.kept[name] = json.dumps(answer).encode()
         return self.kept[name]
 
+    async def submit(self, submission: Submission) -> str:
+        """Keep a task."""
+        task_id = f"{TASK_ID}-{len(self.submitted) + 1}"
+        self.submitted.append({"task_id": task_id, **json.loads(submission.task)})
+        self.kept[submission.name] = json.dumps(task_id).encode()
+        return task_id
+
     def ended(self, run: Run, result: Any, error: BaseException | None) -> TaskRun:
         """Return all of it, with the ending one."""
         self._add(run)
@@ -223,7 +234,14 @@ class _Record:
     def _ended(self, state: dict[str, Any], result: Any, error: BaseException | None) -> TaskRun:
         kept = {name: json.loads(value) for name, value in self.kept.items()}
         return TaskRun(
-            list(self.reports), kept, self.notifications, self.questions, state, error, result
+            list(self.reports),
+            kept,
+            self.notifications,
+            self.questions,
+            self.submitted,
+            state,
+            error,
+            result,
         )
 
     def _add(self, run: Run) -> None:

@@ -80,6 +80,41 @@ class Adding(QueueAccess):
             return read_task(reply)
         return new_task(task_id, user_id, new, reply)
 
+    async def enqueue_child(
+        self,
+        parent: Task,
+        token: str,
+        name: str,
+        new: NewTask,
+        *,
+        delay: float = 0.0,
+        run_at: float = 0.0,
+    ) -> str | None:
+        """Add a task for a running attempt at `parent`, to its user; return its id.
+
+        The id is kept as what a step of this name resulted in. When there is one already, that is
+        returned. None: the token is stale, and nothing was added. Raise QueueFull, Conflict.
+        """
+        task_id, plans = new_id(), self.sent_plans.missing([new])
+        unique, fields = _timed_fields(parent.user_id, new, delay, run_at)
+        with sending(new.kind, message_id=task_id) as trace:
+            made = task_fields(parent.user_id, new, task_id, unique=unique, trace=trace)
+            child = {**made, **fields, "parent": [parent.task_id, token, name.encode()]}
+            [reply] = await self.scripts.run(
+                "enqueue",
+                waiting=self.max_waiting_per_user,
+                seconds=self.idempotency_seconds,
+                keys=self.idempotency_keys_per_user,
+                kept=self.kept_per_user,
+                tasks=[child],
+                plans=plans,
+            )
+        if reply == b"stale":
+            return None
+        _, kept = self._unless_refused(reply)
+        self.sent_plans.note(plans)
+        return str(orjson.loads(kept))
+
     async def create_batch(
         self,
         user_id: str,
@@ -219,6 +254,8 @@ def task_fields(
     head: dict[str, Any] = {**_locale_of(new), **new.shown, **told}
     if batch_id:
         head["batch_id"] = batch_id
+    if new.job.parent_id:
+        head["parent_id"] = new.job.parent_id
     if notify is None:
         # "c": a callback alone.
         tells = "1" if new.notify else "c" if new.job.callback_url else "0"

@@ -12,6 +12,7 @@ from tornado_rt.json_body import MOST_BYTES, Faults, reader_of
 from tornado_rt.problems import Problem
 from tornado_rt.work import MOST_STATE_BYTES
 from tornado_rt.work.attempts.endings import MOST_RETRY_SECONDS
+from tornado_rt.work.once import MAX_ONCE_LENGTH
 from tornado_rt.work.plan import MAX_STEP_LENGTH, MOST_LEVELS
 from tornado_rt.work.texts import phrase
 
@@ -149,11 +150,20 @@ class AskItem:
 
 
 @attrs.frozen(kw_only=True)
+class SubmitItem:
+    """A task for the user of the task, once under a `name`; `task`: the body of a submission."""
+
+    name: str = attrs.field(validator=name_of(MAX_ONCE_LENGTH))
+    task: dict[str, Any] = attrs.field(metadata=ANY_BYTES)
+
+
+@attrs.frozen(kw_only=True)
 class ReportItem(Reported):
     """An item of a report; `keep` has results of `once` by name."""
 
     keep: dict[str, Any] = attrs.field(factory=dict, metadata=ANY_BYTES)
     notify: NotifyItem | None = None
+    submit: SubmitItem | None = None
     ask: AskItem | None = None
     withdraw: str | None = attrs.field(default=None, validator=name_of(200))
 

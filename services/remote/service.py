@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import attrs
 
+from services.children import Children
 from services.estimates import Estimates
 from services.kinds import KindRegistry
 from services.queue import LeaseState, QueueService
@@ -44,6 +45,7 @@ class RemoteWork:
         estimates: Estimates,
         bounds: RemoteBounds,
         metrics: Metrics,
+        children: Children,
     ) -> None:
         self.bounds = bounds
         self._queue = queue
@@ -53,7 +55,7 @@ class RemoteWork:
         self._dispatch = Dispatch(queue, self._kinds, self._attempts, metrics, self._announce)
         self._crew = Crew(queue, self._dispatch, bounds)
         self._desk = ClaimDesk(queue, self._dispatch, bounds)
-        self._teller = Teller(queue, self._attempts, estimates, bounds, metrics)
+        self._teller = Teller(queue, self._attempts, estimates, bounds, metrics, children)
         self._ender = Ender(
             queue,
             self._attempts,

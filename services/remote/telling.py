@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 import orjson
 
+from services.children import Children
 from services.estimates import Estimates
 from services.queue import Asked, LeaseState, QueueService
 from services.remote.attempts import Attempts, RemoteAttempt
@@ -24,6 +25,7 @@ from services.remote.items import (
     NotifyItem,
     Reported,
     ReportItem,
+    SubmitItem,
     read_item,
 )
 from services.topics.names import matches
@@ -31,9 +33,10 @@ from tornado_rt.bounds import OutOfBounds, check_json, check_name
 from tornado_rt.metrics import Metrics
 from tornado_rt.problems import Problem
 from tornado_rt.protocol import ErrorCode
-from tornado_rt.work import Plan
+from tornado_rt.work import NotSubmitted, Plan, Submission
 from tornado_rt.work.notes import as_note, as_question
 from tornado_rt.work.once import MAX_ONCE_LENGTH
+from tornado_rt.work.submitting import ID_BYTES, refusal_of
 from tornado_rt.work.texts import joined, phrase
 from tornado_rt.work.values import cut
 
@@ -66,8 +69,10 @@ class Teller:
         estimates: Estimates,
         bounds: RemoteBounds,
         metrics: Metrics,
+        children: Children,
     ) -> None:
         self._queue = queue
+        self._children = children
         self._estimates = estimates
         self._attempts = attempts
         self._bounds = bounds
@@ -112,6 +117,11 @@ class Teller:
         answer = state_answer(item, LeaseState.YOURS)
         if item.notify is not None and not await self._notify(item, item.notify, place):
             return None
+        if item.submit is not None:
+            submitted = await self._submit(attempt, item.submit, f"{place}.submit")
+            if submitted is None:
+                return None
+            answer["submitted"] = submitted
         if item.ask is not None:
             asked = await self._ask(item, item.ask, place)
             if asked is None:
@@ -166,21 +176,40 @@ class Teller:
             text = check_json(f"{place}.{name}", value, self._bounds.result_bytes)
         except OutOfBounds as error:
             raise refused(str(error)) from None
+        await self._take_room(attempt, len(text), f"{place}.{name}")
+        return await self._queue.keep_result(*attempt.lease, name, text)
+
+    async def _take_room(self, attempt: RemoteAttempt, size: int, place: str) -> None:
+        """Count so many bytes of once-results. Raise Problem when they are too many."""
         if attempt.kept_bytes is None:
             kept = await self._queue.read_kept(attempt.lease[0])
             attempt.kept_bytes = sum(map(len, kept.results.values()))
-        whole, most = attempt.kept_bytes + len(text), self._bounds.result_bytes
+        whole, most = attempt.kept_bytes + size, self._bounds.result_bytes
         if 0 < most < whole:
             raise refused(
                 phrase(
                     "{place}: the results of once have {count} bytes; at most {most} are allowed",
-                    place=f"{place}.{name}",
+                    place=place,
                     count=whole,
                     most=most,
                 )
             )
         attempt.kept_bytes = whole
-        return await self._queue.keep_result(*attempt.lease, name, text)
+
+    async def _submit(
+        self, attempt: RemoteAttempt, item: SubmitItem, place: str
+    ) -> dict[str, Any] | None:
+        """Submit a task; return what is answered, None when the token is stale. Raise Problem."""
+        await self._take_room(attempt, ID_BYTES, place)
+        asked = Submission(item.name, orjson.dumps(item.task))
+        parent = attempt.claim.task
+        try:
+            task_id = await self._children.submit_for(parent, attempt.claim.token, asked)
+        except NotSubmitted as error:
+            assert attempt.kept_bytes is not None
+            attempt.kept_bytes -= ID_BYTES
+            return {"name": item.name, "error": refusal_of(error)}
+        return None if task_id is None else {"name": item.name, "task_id": task_id}
 
     async def _notify(self, item: Named, note: NotifyItem, place: str) -> bool:
         try:

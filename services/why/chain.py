@@ -45,9 +45,14 @@ def chain_of(facts: Facts) -> list[Told]:
 
 def _begun(facts: Facts) -> Iterator[Told]:
     task = facts.queue.task
-    variables = variables_of(facts, batch_id=task.batch_id, schedule=task.job.schedule)
-    if task.job.schedule:
+    job = task.job
+    variables = variables_of(
+        facts, batch_id=task.batch_id, schedule=job.schedule, parent_id=job.parent_id
+    )
+    if job.schedule:
         code = "submitted_schedule"
+    elif job.parent_id:
+        code = "submitted_task"
     elif task.kind.startswith(RESERVED):
         code = "submitted_server"
     else:

@@ -149,6 +149,7 @@ WORDS: dict[str, str] = {
     "submitted": msgid("{user} submitted it as a task of {kind}"),
     "submitted_batch": msgid("{user} submitted it with the batch {batch_id}"),
     "submitted_schedule": msgid("the schedule {schedule} made it for {user}"),
+    "submitted_task": msgid("submitted by task {parent_id}, for {user}"),
     "submitted_server": msgid("the server made it for {user}"),
     "set_aside": msgid("it was set aside until {run_at}"),
     "replaces": msgid("it took the place of the task {who}, which had its unique key"),

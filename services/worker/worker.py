@@ -28,6 +28,7 @@ from tornado_rt.work.attempts.endings import HANDED_BACK, Ending, one_line
 from tornado_rt.work.attempts.lessons import Forecasts
 from tornado_rt.work.attempts.link import Link, Reporter
 from tornado_rt.work.attempts.outages import OUTAGE_SECONDS, Outages
+from tornado_rt.work.attempts.queue import NO_SUBMITTER, Submitter
 from tornado_rt.work.attempts.target import BadParams, Target
 from tornado_rt.work.attempts.threads import ABANDON_SECONDS
 from tornado_rt.work.attempts.tracing import outcome_name
@@ -42,7 +43,8 @@ class Worker:
     It is a subscriber of the topic `workers`: an enqueue wakes it, a cancellation and an answer
     reach the handler. It joins its slots, the attempts that use them, and its upkeep. When a worker
     of the `roster` is gone, the leases of its tasks end. `grace_seconds` is what running tasks get
-    at a stop, before they are handed back. `forecasts` know how long tasks take.
+    at a stop, before they are handed back. `forecasts` know how long tasks take, the `submitter`
+    takes those that handlers submit.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class Worker:
         roster: Roster | None = None,
         metrics: Metrics | None = None,
         forecasts: Forecasts | None = None,
+        submitter: Submitter = NO_SUBMITTER,
     ) -> None:
         self._queue = queue
+        self._submitter = submitter
         self._targets = targets
         self._forecasts = forecasts
         self._worker_id = worker_id
@@ -175,7 +179,9 @@ class Worker:
         bind_contextvars(
             task_id=task.task_id, kind=task.kind, user_id=task.user_id, attempt=task.attempt
         )
-        link = Link(self._queue, claim, self._reporter, self._outages, self._forecasts)
+        link = Link(
+            self._queue, claim, self._reporter, self._outages, self._forecasts, self._submitter
+        )
         with self._spans.begun(claim):
             return Attempt(self._targets[task.kind], link, self._over)
 

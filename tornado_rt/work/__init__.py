@@ -3,7 +3,7 @@
 It imports nothing of this server, so that clients can carry it.
 """
 
-from tornado_rt.work.errors import LeaseLost, Retry, TaskError
+from tornado_rt.work.errors import LeaseLost, NotSubmitted, Retry, TaskError
 from tornado_rt.work.kind import Kind, Rate, Schedule, format_label
 from tornado_rt.work.notes import Question
 from tornado_rt.work.pacer import Pacer
@@ -18,6 +18,7 @@ from tornado_rt.work.run import (
     Told,
     first_fragment,
 )
+from tornado_rt.work.submitting import Submission
 from tornado_rt.work.sync_run import SyncRun
 from tornado_rt.work.values import clean_line, clean_text
 
@@ -30,6 +31,7 @@ __all__ = [
     "Kind",
     "Leaf",
     "LeaseLost",
+    "NotSubmitted",
     "Nowhere",
     "Pacer",
     "Plan",
@@ -40,6 +42,7 @@ __all__ = [
     "Schedule",
     "Sink",
     "Step",
+    "Submission",
     "SyncRun",
     "TaskError",
     "Told",

@@ -1,11 +1,13 @@
 """How a handler ends an attempt other than by returning.
 
 Exception
-├── TaskError   final; its text is for the user
-├── Retry       run again later
-└── LeaseLost   the task is no longer this attempt's
+├── TaskError      final; its text is for the user
+├── Retry          run again later
+├── LeaseLost      the task is no longer this attempt's
+└── NotSubmitted   a task that a handler wants to submit is refused
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from tornado_rt.work.texts import stored_phrase
@@ -36,3 +38,22 @@ class Retry(Exception):
 
 class LeaseLost(Exception):
     """The task is no longer this attempt's: it was cancelled, or given to another worker."""
+
+
+class NotSubmitted(Exception):
+    """A task that a handler wants to submit is refused, as `POST /api/tasks` would refuse it.
+
+    `status` is that of HTTP: 422 for what is wrong with it, 429 while too many tasks of the user
+    wait, 409 for its unique key. `errors`: what is wrong, one by one. `retry_after` in seconds,
+    None where waiting does not help.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        status: int = 422,
+        errors: Sequence[str] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.status, self.errors, self.retry_after = status, tuple(errors), retry_after

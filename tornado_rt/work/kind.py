@@ -35,7 +35,7 @@ UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 OWN_FIELDS = frozenset(
     {
         *("task_id", "batch_id", "user_id", "kind", "label", "key", "priority", "tags", "params"),
-        "locale",
+        *("locale", "parent_id"),
         *("status", "final_status", "result", "error", "attempt", "max_attempts", "attempts"),
         *("created_at", "started_at", "ended_at", "updated_at", "run_at", "schedule"),
         *("position", "starts_in", "starts_in_low", "starts_in_high", "waiting_for"),

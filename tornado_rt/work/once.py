@@ -39,7 +39,7 @@ class OnceResults:
         """
         text = self._encode(name, value)
         with self._lock:
-            self._check_size(name, text)
+            self._check_size(name, len(text))
             self.kept[name] = text
         try:
             yield text
@@ -47,6 +47,11 @@ class OnceResults:
             with self._lock:
                 del self.kept[name]
             raise
+
+    def check_room(self, name: str, size: int) -> None:
+        """Raise ValueError when a result of so many bytes as JSON is too much."""
+        with self._lock:
+            self._check_size(name, size)
 
     def learn(self, name: str, text: bytes) -> None:
         """Take in a result that is kept already, as JSON."""
@@ -63,11 +68,11 @@ class OnceResults:
         except NotKept as fault:
             raise ValueError(str(fault)) from None
 
-    def _check_size(self, name: str, text: bytes) -> None:
-        whole = len(text) + sum(len(one) for one in self.kept.values())
+    def _check_size(self, name: str, size: int) -> None:
+        whole = size + sum(len(one) for one in self.kept.values())
         require(
             not self._most_bytes or whole <= self._most_bytes,
-            f"the result of once {name!r} has {len(text)} bytes as JSON, and all of the task"
+            f"the result of once {name!r} has {size} bytes as JSON, and all of the task"
             f" {whole}; at most {self._most_bytes} are allowed",
         )
 

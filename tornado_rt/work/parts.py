@@ -24,6 +24,7 @@ from tornado_rt.work.notes import Question
 from tornado_rt.work.params.loading import KindError, kind_faults, load_kinds
 from tornado_rt.work.params.schema import schema_of
 from tornado_rt.work.plan import Plan
+from tornado_rt.work.submitting import Submission, read_refusal
 from tornado_rt.work.values import json_of
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "Plan",
     "Question",
     "Reporter",
+    "Submission",
     "Target",
     "Task",
     "TaskState",
@@ -61,6 +63,7 @@ __all__ = [
     "loop_guarded",
     "one_line",
     "outcome_name",
+    "read_refusal",
     "schema_of",
     "text_of_error",
     "trace_of",

@@ -18,17 +18,18 @@ from collections.abc import (
 from concurrent import futures
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tornado_rt.work.clock import iso_now
 from tornado_rt.work.course import Course, as_count, as_fraction
-from tornado_rt.work.errors import LeaseLost
+from tornado_rt.work.errors import LeaseLost, NotSubmitted
 from tornado_rt.work.forecast import Estimate, Forecast
 from tornado_rt.work.inside import Doing, Tracked
 from tornado_rt.work.kept import as_kept
 from tornado_rt.work.notes import Question, as_note, as_question
 from tornado_rt.work.once import OnceResults
 from tornado_rt.work.plan import MAX_STEP_LENGTH, Plan, Step, StepPath, Steps, plan_of
+from tornado_rt.work.submitting import ID_BYTES, Ordinals, Submission, submission
 from tornado_rt.work.timekeeper import (
     NOTHING_KNOWN,
     NOTHING_LEFT,
@@ -48,6 +49,9 @@ from tornado_rt.work.values import (
     json_of,
     require,
 )
+
+if TYPE_CHECKING:
+    from tornado_rt.work.kind import Kind
 
 MAX_MESSAGE_LENGTH = 2000
 MOST_STATE_BYTES = 65_536
@@ -99,6 +103,12 @@ class Sink(Protocol):
         The answer is kept as a once-result. Raise LeaseLost.
         """
 
+    async def submit(self, submission: Submission) -> str:
+        """Submit a task, or find the one that has this name already; return its id.
+
+        The id is kept as a once-result. Raise NotSubmitted, LeaseLost.
+        """
+
 
 class Nowhere:
     """The sink of a run that nobody watches."""
@@ -118,6 +128,10 @@ class Nowhere:
     async def ask(self, question: Question, timeout: float | None) -> bytes | None:
         """Say that nobody answers."""
         return None
+
+    async def submit(self, submission: Submission) -> str:
+        """Say that nobody takes it."""
+        raise NotSubmitted("nobody takes the tasks of this run", 503)
 
 
 # The state of a run that has stored none.
@@ -139,6 +153,9 @@ class Run:
     knows `expected_seconds` alone. `clock`: in seconds. `trace` has the headers `traceparent` and
     `tracestate` of the trace that the task was sent in, nothing when none was recorded.
     """
+
+    # Made with the first task that is submitted: most handlers submit none.
+    _ordinals: Ordinals | None = None
 
     def __init__(
         self,
@@ -373,12 +390,31 @@ class Run:
                     self._learn(question, answer, seconds)
         return self._chosen(name)
 
+    async def submit(
+        self, kind: "Kind | str", params: Any = None, *, name: str | None = None, **more: Any
+    ) -> str:
+        """Submit a task of the same user, once for the task of this run; return its id.
+
+        `more`: the other fields of `POST /api/tasks`. A later attempt that submits the same again
+        gets the id of the task that there is: the same `name`, or without one the same kind and
+        parameters as often as in this attempt. Raise NotSubmitted for what the server refuses,
+        ValueError, LeaseLost.
+        """
+        self._check()
+        with submission(self._numbers(), kind, params, name, more) as new:
+            turn = self._once.turn(new.name, asyncio.Lock)
+            self._refuse_inside_itself(new.name, turn)
+            async with turn:
+                if self._is_new(new):
+                    self._learn_id(new, await self._sink.submit(new))
+            return self._id_of(new)
+
     async def stopped(self) -> None:
         """Wait until the worker stops."""
         await asyncio.wrap_future(self._told_to_stop())
 
     def let_await(self) -> None:
-        """Have the handler await `once`, `notify`, `ask` and `stopped`, as it does already."""
+        """Have the handler await what waits, as it does already."""
 
     def stop(self) -> None:
         """Tell the handler that the worker stops."""
@@ -568,6 +604,29 @@ class Run:
         if answer is None:
             raise TimeoutError(f"nobody has answered {question.name!r} within {seconds or 0:g} s")
         self._once.learn(question.name, answer)
+
+    def _numbers(self) -> Ordinals:
+        with self._lock:
+            if self._ordinals is None:
+                self._ordinals = Ordinals()
+            return self._ordinals
+
+    def _is_new(self, new: Submission) -> bool:
+        """Say whether a task is to be submitted. Raise as `_sink.check`; ValueError for no room."""
+        if new.name in self._once.kept:
+            return False
+        self._sink.check()
+        self._once.check_room(new.name, ID_BYTES)
+        return True
+
+    def _learn_id(self, new: Submission, task_id: str) -> None:
+        self._once.learn(new.name, json_of(task_id))
+
+    def _id_of(self, new: Submission) -> str:
+        task_id = self._once.recall(new.name)
+        fault = f"the result of once {new.name!r} is no id of a task: submit has another name"
+        require(isinstance(task_id, str), fault)
+        return str(task_id)
 
     def _chosen(self, name: str) -> str:
         return str(self._once.recall(name))

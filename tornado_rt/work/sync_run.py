@@ -4,11 +4,15 @@ import inspect
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent import futures
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tornado_rt.work.notes import as_note, as_question
 from tornado_rt.work.run import Run, Sink, as_timeout, settled
+from tornado_rt.work.submitting import submission
 from tornado_rt.work.values import require
+
+if TYPE_CHECKING:
+    from tornado_rt.work.kind import Kind
 
 
 class SyncRun(Run):
@@ -82,6 +86,23 @@ class SyncRun(Run):
                 self._ask_first(question)
                 self._learn(question, self._wait(self._sink.ask(question, seconds)), seconds)
         return self._chosen(name)
+
+    def submit(  # type: ignore[override]
+        self, kind: "Kind | str", params: Any = None, *, name: str | None = None, **more: Any
+    ) -> str:
+        """Do as Run's, and block until there is the id."""
+        if self._is_awaited:
+            return super().submit(  # type: ignore[return-value]
+                kind, params, name=name, **more
+            )
+        self._check()
+        with submission(self._numbers(), kind, params, name, more) as new:
+            turn = self._once.turn(new.name, threading.Lock)
+            self._refuse_inside_itself(new.name, turn)
+            with turn:
+                if self._is_new(new):
+                    self._learn_id(new, self._wait(self._sink.submit(new)))
+            return self._id_of(new)
 
     def stopped(self, timeout: float | None = None) -> bool:  # type: ignore[override]
         """Block until the worker stops, `timeout` seconds at most; return whether it does.

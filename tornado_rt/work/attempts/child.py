@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import inspect
+import json
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from tornado_rt.work import Kind, LeaseLost, Pacer, Question, Run
+from tornado_rt.work import Kind, LeaseLost, Pacer, Question, Run, Submission
 from tornado_rt.work.attempts.cancelling import Cancelling
 from tornado_rt.work.attempts.channel import READ_BYTES, BadMessage, Unpacker, pack
 from tornado_rt.work.attempts.endings import Ending, end_with_error, text_of_error
@@ -30,6 +31,7 @@ from tornado_rt.work.attempts.tracing import Carried
 from tornado_rt.work.forecast import Forecast
 from tornado_rt.work.handlers import call
 from tornado_rt.work.run import NO_STATE, settled
+from tornado_rt.work.submitting import read_refusal
 
 log = structlog.get_logger(__name__)
 
@@ -183,6 +185,14 @@ class PipeSink:
         """Have the worker ask the user, and wait for the answer."""
         asked = (question.name, question.title, question.content, question.severity)
         return await self._ask("ask", timeout, *asked, dict(question.options))
+
+    async def submit(self, submission: Submission) -> str:
+        """Have the worker submit a task, and wait for its id."""
+        answer = await self._ask("submit", submission.name, submission.task.decode())
+        told = json.loads(answer or b"{}")
+        if (refused := told.get("refused")) is not None:
+            raise read_refusal(refused)
+        return str(told["task_id"])
 
     def wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine to its end; any thread may call this."""

@@ -11,12 +11,12 @@ from typing import Protocol, TypeVar
 import attrs
 import structlog
 
-from tornado_rt.work import LeaseLost, Pacer, Plan, Question
+from tornado_rt.work import LeaseLost, Pacer, Plan, Question, Submission
 from tornado_rt.work.attempts.endings import text_of_error
 from tornado_rt.work.attempts.lessons import Forecasts, Lesson, Outline, Times
 from tornado_rt.work.attempts.models import Asked, Claim, Kept, Task
 from tornado_rt.work.attempts.outages import OUTAGE_SECONDS, Outages
-from tornado_rt.work.attempts.queue import AttemptQueue
+from tornado_rt.work.attempts.queue import NO_SUBMITTER, AttemptQueue, Submitter
 from tornado_rt.work.forecast import Forecast
 from tornado_rt.work.run import NO_STATE, ended_text
 
@@ -105,6 +105,7 @@ class Link:
         reporter: Reporter,
         outages: Outages,
         forecasts: Forecasts | None = None,
+        submitter: Submitter = NO_SUBMITTER,
     ) -> None:
         self.queue = queue
         self.claim = claim
@@ -115,6 +116,7 @@ class Link:
         self._reporter = reporter
         self._outages = outages
         self._forecasts = forecasts
+        self._submitter = submitter
         # The one timer: when the time left is news, though the handler reports nothing.
         self._silence: asyncio.TimerHandle | None = None
         self._look_at = 0.0
@@ -225,6 +227,18 @@ class Link:
             self._answers.discard(told)
         name = question.name
         return (await self._asked(lambda: self.queue.withdraw(task_id, token, name))).answer
+
+    async def submit(self, submission: Submission) -> str:
+        """Submit a task, however long the queue is away; return its id.
+
+        Raise NotSubmitted, LeaseLost.
+        """
+        task, token, submitter = self.task, self.claim.token, self._submitter
+        found = await self._surely(lambda: submitter.submit(task, token, submission), "submit")
+        if found is None:
+            self.lost()
+            raise LeaseLost(task.task_id)
+        return found
 
     def look_for_answers(self) -> None:
         """Look again for answers that the handler waits for."""

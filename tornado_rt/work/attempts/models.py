@@ -59,7 +59,8 @@ class Job:
     `timeout` bounds one attempt, `budget_seconds` all of them together [s]; 0 is no bound of its
     own. `schedule` is the name of the schedule that made it, `locale` the language of what is told
     of it where nothing else says, "" for none. `trace` has the headers that name the span that sent
-    it (W3C Trace Context), nothing while none is recorded.
+    it (W3C Trace Context), nothing while none is recorded. `parent_id`: the task whose handler
+    submitted it, "" for none.
     """
 
     label: str
@@ -71,6 +72,7 @@ class Job:
     schedule: str = ""
     trace: Mapping[str, str] = attrs.field(factory=dict)
     locale: str = ""
+    parent_id: str = ""
 
 
 @attrs.frozen(slots=False)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from tornado_rt.work import Plan, Question
+from tornado_rt.work import NotSubmitted, Plan, Question, Submission
 from tornado_rt.work.attempts.models import Asked, Kept, Task
 
 
@@ -54,3 +54,26 @@ class AttemptQueue(Protocol):
     async def get_task(self, task_id: str) -> Task | None:
         """Return the task with the time that its attempts have used; None when there is none."""
         ...
+
+
+class Submitter(Protocol):
+    """Takes the tasks that attempts submit, in Redis or behind a server."""
+
+    async def submit(self, parent: Task, token: str, submission: Submission) -> str | None:
+        """Submit a task, or find the one that an attempt at `parent` has submitted by this name.
+
+        Return its id, which is kept as a once-result; None when the token is stale. Repeated it
+        submits nothing more. Raise NotSubmitted.
+        """
+        ...
+
+
+class NoSubmitter:
+    """Of a worker whose attempts submit nothing."""
+
+    async def submit(self, parent: Task, token: str, submission: Submission) -> str | None:
+        """Refuse it."""
+        raise NotSubmitted("this worker takes no tasks of its handlers", 503)
+
+
+NO_SUBMITTER = NoSubmitter()

@@ -3,10 +3,11 @@
 import asyncio
 import copy
 import json
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from tornado_rt.work import LeaseLost, Plan, Question
+from tornado_rt.work import LeaseLost, NotSubmitted, Plan, Question, Submission
 from tornado_rt.work.attempts.channel import NOT_OURS, BadMessage, Channel
 from tornado_rt.work.attempts.endings import Ending, text_of_error
 from tornado_rt.work.attempts.link import Link
@@ -18,7 +19,8 @@ from tornado_rt.work.forecast import Forecast
 from tornado_rt.work.notes import as_note, as_question
 from tornado_rt.work.once import MAX_ONCE_LENGTH
 from tornado_rt.work.run import as_timeout
-from tornado_rt.work.values import require
+from tornado_rt.work.submitting import ID_BYTES, refusal_of
+from tornado_rt.work.values import json_of, require
 
 # A process may have this many questions that wait for an answer.
 MOST_ASKED = 100
@@ -79,6 +81,9 @@ class KindTalk:
         elif kind == "note":
             number, *note = _parts(content, 4)
             await self._answer(number, self._link.notify(*_note(*note)))
+        elif kind == "submit":
+            number, name, task = _parts(content, 3)
+            await self._answer(number, self._submit(Submission(_name(name), _value(task))))
         elif kind == "ask":
             number, timeout, *question = _parts(content, 7)
             # The process tells more while its user thinks.
@@ -124,14 +129,29 @@ class KindTalk:
 
     async def _keep(self, name: str, value: bytes) -> None:
         """Keep a once-result. Raise ValueError when all are too large, LeaseLost."""
-        whole, most = self._kept_bytes + len(value), self._rules.result_bytes
+        with self._room(len(value)):
+            await self._link.keep(name, value)
+
+    async def _submit(self, submission: Submission) -> bytes:
+        """Submit a task; return what the process is told. Raise as `_keep`."""
+        try:
+            with self._room(ID_BYTES):
+                task_id = await self._link.submit(submission)
+        except NotSubmitted as error:
+            return json_of({"refused": refusal_of(error)})
+        return json_of({"task_id": task_id})
+
+    @contextmanager
+    def _room(self, size: int) -> Iterator[None]:
+        """Count so many bytes of once-results, unless the block fails. Raise ValueError."""
+        whole, most = self._kept_bytes + size, self._rules.result_bytes
         told = f"the results of once have {whole} bytes; at most {most} are allowed"
         require(not most or whole <= most, told)
         self._kept_bytes = whole
         try:
-            await self._link.keep(name, value)
+            yield
         except BaseException:
-            self._kept_bytes -= len(value)
+            self._kept_bytes -= size
             raise
 
     def _end(self, fields: Any) -> Ending:

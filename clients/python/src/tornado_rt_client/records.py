@@ -78,6 +78,7 @@ class TaskRecord(Snapshot):
     result: Any = None
     tags: list[str] = attrs.Factory(list)
     batch_id: str | None = None
+    parent_id: str | None = None
     created_at: str | None = None
     started_at: str | None = None
     ended_at: str | None = None

@@ -6,7 +6,16 @@ from typing import Any
 
 from tornado_rt_client.worker.items import Given, item, member, snapshot
 from tornado_rt_client.worker.outbox import Verb
-from tornado_rt_client.worker.parts import Asked, Kept, Plan, Question, Task, json_of
+from tornado_rt_client.worker.parts import (
+    Asked,
+    Kept,
+    Plan,
+    Question,
+    Submission,
+    Task,
+    json_of,
+    read_refusal,
+)
 from tornado_rt_client.worker.session import YOURS, Session, fault_of
 
 
@@ -67,6 +76,20 @@ class RemoteQueue:
     async def withdraw(self, task_id: str, token: str, name: str) -> Asked | None:
         """Ask no longer. Return None when the attempt is not ours."""
         return _asked(await self._report(task_id, token, member("withdraw", name)))
+
+    async def submit(self, parent: Task, token: str, submission: Submission) -> str | None:
+        """Submit a task, once for its name. Return None when the attempt is not ours.
+
+        Raise NotSubmitted.
+        """
+        told = b'"submit":{"name":%b,"task":%b}' % (json_of(submission.name), submission.task)
+        answer = await self._report(parent.task_id, token, told)
+        if not _is_ours(answer):
+            return None
+        submitted = answer["submitted"]
+        if (refused := submitted.get("error")) is not None:
+            raise read_refusal(refused)
+        return str(submitted["task_id"])
 
     async def read_kept(self, task_id: str) -> Kept:
         """Return what earlier attempts left: it came with the task."""

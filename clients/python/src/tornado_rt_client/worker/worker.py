@@ -242,7 +242,8 @@ class Worker:
             self._session.release(given.key)
             return
         target.rules = attrs.evolve(target.rules, result_bytes=self._session.result_bytes)
-        link = Link(RemoteQueue(self._session, given), claim, self._reporter, self._outages)
+        queue = RemoteQueue(self._session, given)
+        link = Link(queue, claim, self._reporter, self._outages, submitter=queue)
         try:
             with self._spans.begun(claim):
                 attempt = Attempt(target, link, functools.partial(self._over, given.key))
