@@ -1482,6 +1482,32 @@ class TaskQuestion {
   }
 }
 
+/** A JSON Schema of parameters: its shape, and the names that it has for people. */
+
+/** Return a schema without its `$ref`, and without `null` as one of two shapes. */
+function plainSchema(schema, root, hops = 0) {
+  if (schema.$ref?.startsWith("#/$defs/") && hops < 8) {
+    const { $ref, ...more } = schema;
+    return plainSchema({ ...root.$defs?.[$ref.slice("#/$defs/".length)], ...more }, root, hops + 1);
+  }
+  const shapes = schema.anyOf?.filter((one) => one.type !== "null");
+  if (shapes?.length === 1) {
+    const { anyOf, ...more } = schema;
+    return plainSchema({ ...shapes[0], ...more }, root, hops + 1);
+  }
+  return schema;
+}
+
+/** Return the name of a choice for people; a schema that has none shows the value. */
+function nameOf({ enum: values, const: only, enumNames }, at) {
+  return enumNames?.[at] ?? String(values ? values[at] : only);
+}
+
+/** Return the name of a value for people, when its schema has one; else the value as it is. */
+function namedValue({ enum: values = [], enumNames = [] }, value) {
+  return enumNames[values.indexOf(value)] ?? value;
+}
+
 /** How results are drawn: by the view of their kind, else as plain names and values. */
 
 
@@ -1514,32 +1540,34 @@ function ownView(kind, result, task) {
   }
 }
 
-/** Return a value as a person reads it. */
-function drawValue(value, depth = 0) {
+/** Return a value as a person reads it; a `schema` has names for its fields and choices, `root` what it refers to. */
+function drawValue(value, depth = 0, schema = {}, root = schema) {
   if (value === null || value === undefined) return make("span", { className: "muted", text: t("none") });
   if (typeof value === "boolean") return make("span", { text: value ? t("yes") : t("no") });
-  if (typeof value !== "object") return make("span", { className: "value", text: String(value) });
+  const own = plainSchema(schema, root);
+  if (typeof value !== "object") return make("span", { className: "value", text: String(namedValue(own, value)) });
   if (depth >= MOST_DEPTH) return make("code", { text: JSON.stringify(value) });
-  return Array.isArray(value) ? drawArray(value, depth) : drawObject(value, depth);
+  return Array.isArray(value) ? drawArray(value, depth, own.items ?? {}, root) : drawObject(value, depth, own, root);
 }
 
-function drawArray(items, depth) {
+function drawArray(items, depth, schema, root) {
   if (!items.length) return make("span", { className: "muted", text: t("empty") });
   const shown = items.slice(0, MOST_ITEMS_SHOWN);
   const more = items.length > shown.length ? t("and {n} more", { n: items.length - shown.length }) : "";
   if (shown.every((one) => typeof one !== "object" || one === null)) {
-    return make("span", { className: "value", text: joined([...shown.map(String), more], t(", ")) });
+    const each = plainSchema(schema, root);
+    return make("span", { className: "value", text: joined([...shown.map((one) => String(namedValue(each, one))), more], t(", ")) });
   }
-  const drawn = shown.map((one) => make("li", { children: [drawValue(one, depth + 1)] }));
+  const drawn = shown.map((one) => make("li", { children: [drawValue(one, depth + 1, schema, root)] }));
   return make("ul", { className: "values", children: [...drawn, ...(more ? [make("li", { text: more })] : [])] });
 }
 
-function drawObject(value, depth) {
+function drawObject(value, depth, { properties = {} }, root) {
   const pairs = Object.entries(value).slice(0, MOST_ITEMS_SHOWN);
   if (!pairs.length) return make("span", { className: "muted", text: t("empty") });
   const drawn = pairs.flatMap(([name, one]) => [
-    make("dt", { text: nameInWords(name) }),
-    make("dd", { children: [drawValue(one, depth + 1)] }),
+    make("dt", { text: properties[name]?.title || nameInWords(name) }),
+    make("dd", { children: [drawValue(one, depth + 1, properties[name], root)] }),
   ]);
   return make("dl", { className: "pairs", children: drawn });
 }
@@ -1659,6 +1687,8 @@ class TaskDetails {
   #hasChosen = false;
   // Whether what was told before the view was opened is there, or on its way.
   #hasOutput = false;
+  // The schema of its parameters, which names them; null before it is asked for.
+  #schema = null;
   #tabs;
   #question = new TaskQuestion();
   #facts = make("p", { part: "facts", className: "facts-line" });
@@ -1687,7 +1717,7 @@ class TaskDetails {
   /** Begin with another task. */
   begin(client, task, signal) {
     [this.#client, this.#task, this.#signal] = [client, task, signal];
-    this.#known = this.#read = null;
+    this.#known = this.#read = this.#schema = null;
     this.#lastLine = "";
     this.#hasChosen = this.#hasOutput = false;
     showText(this.#facts, "");
@@ -1726,6 +1756,7 @@ class TaskDetails {
   /** Ask anew for what the server tells in words. */
   languageChanged() {
     if (!this.#known) return;
+    this.#schema = null;
     this.#reload();
     this.#loadOutput();
   }
@@ -1742,7 +1773,7 @@ class TaskDetails {
       if (signal.aborted) return;
       this.#known = known;
       this.#drawKnown(known);
-      if (this.#tabs.chosen === "why") await this.#loadReasons();
+      await this.#loadChosen();
     } catch (error) {
       if (!signal.aborted && error.status !== 404) this.#host.showError(error);
     }
@@ -1751,9 +1782,13 @@ class TaskDetails {
   #drawKnown(known) {
     showText(this.#facts, joined(whenOf(known)));
     showText(this.#facts, known.ended_at ? momentInWords(Date.parse(known.ended_at)) : "", "title");
-    this.#views.params.replaceChildren(paramsOf(known));
+    this.#drawParams();
     this.#views.attempts.replaceChildren(attemptsOf(known));
     if (known.status === "completed" && known.result !== null) this.#drawResult(known.result);
+  }
+
+  #drawParams() {
+    this.#views.params.replaceChildren(paramsOf(this.#known, this.#schema ?? {}));
   }
 
   #drawResult(result) {
@@ -1801,11 +1836,29 @@ class TaskDetails {
 
   #chosen() {
     this.#show();
-    if (this.#tabs.chosen === "why") this.#loadReasons();
+    this.#loadChosen();
+  }
+
+  async #loadChosen() {
+    if (this.#tabs.chosen === "why") await this.#loadReasons();
+    else if (this.#tabs.chosen === "params" && this.#known && !this.#schema) await this.#loadSchema();
   }
 
   #show() {
     for (const [name, view] of Object.entries(this.#views)) view.hidden = name !== this.#tabs.chosen;
+  }
+
+  async #loadSchema() {
+    const signal = this.#signal;
+    const { kind } = this.#known;
+    try {
+      const found = (await this.#client.kinds()).find((one) => one.kind === kind);
+      if (signal.aborted) return;
+      this.#schema = found?.params_schema ?? {};
+      this.#drawParams();
+    } catch (error) {
+      if (!signal.aborted) this.#host.showError(error);
+    }
   }
 
   async #loadReasons() {
@@ -1843,9 +1896,9 @@ function whenOf({ created_at: made, started_at: started, ended_at: ended, attemp
   return facts;
 }
 
-function paramsOf({ params, tags, priority, key, task_id: id }) {
+function paramsOf({ params, tags, priority, key, task_id: id }, schema) {
   const more = { ...(tags?.length ? { tags } : {}), ...(key ? { key } : {}), ...(priority !== "normal" ? { priority } : {}), task_id: id };
-  return make("div", { children: [drawValue(params ?? {}), make("h3", { text: t("Task") }), drawValue(more)] });
+  return make("div", { children: [drawValue(params ?? {}, 0, schema), make("h3", { text: t("Task") }), drawValue(more)] });
 }
 
 function attemptsOf({ attempts = [], max_attempts: most }) {
@@ -3616,11 +3669,6 @@ class CheckField extends Field {
   }
 }
 
-/** Return the name of a choice for people; a schema that has none shows the value. */
-function nameOf({ enum: values, const: only, enumNames }, at) {
-  return enumNames?.[at] ?? String(values ? values[at] : only);
-}
-
 class ChoiceField extends Field {
   constructor(path, name, schema, options) {
     super(path, name, schema, options);
@@ -3738,20 +3786,6 @@ class ObjectField extends Field {
     }
     return this.path ? super.find(fault) : null;
   }
-}
-
-/** Return a schema without its `$ref`, and without `null` as one of two shapes. */
-function plainSchema(schema, root, hops = 0) {
-  if (schema.$ref?.startsWith("#/$defs/") && hops < 8) {
-    const { $ref, ...more } = schema;
-    return plainSchema({ ...root.$defs?.[$ref.slice("#/$defs/".length)], ...more }, root, hops + 1);
-  }
-  const shapes = schema.anyOf?.filter((one) => one.type !== "null");
-  if (shapes?.length === 1) {
-    const { anyOf, ...more } = schema;
-    return plainSchema({ ...shapes[0], ...more }, root, hops + 1);
-  }
-  return schema;
 }
 
 function classOf(schema, root, depth) {

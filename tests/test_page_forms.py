@@ -89,6 +89,10 @@ def test_form_has_a_field_for_each_parameter(
     result = page.locator("#view [part=view-result]")
     expect(result.locator("dt").first).to_have_text("Name")
     expect(result.locator("dd").first).to_have_text("Lamp")
+    # The schema of the kind names what was chosen.
+    params = tab_of(page, "params")
+    expect(params.locator("dd").nth(1)).to_have_text("Sky blue")
+    expect(params.locator("dd", has_text="Fiery red")).to_have_count(1)
 
 
 def test_fault_of_an_inner_field_stands_at_it(page: Page, faults: list[str]) -> None:

@@ -3,6 +3,7 @@
 import { joined, showText, t } from "../messages.js";
 import { ToldError, make } from "./base.js";
 import { nameInWords } from "./result-views.js";
+import { nameOf, plainSchema } from "./schema.js";
 
 // Deeper objects are written as JSON.
 const MOST_NESTED = 3;
@@ -115,11 +116,6 @@ class CheckField extends Field {
   read() {
     return this.input.checked;
   }
-}
-
-/** Return the name of a choice for people; a schema that has none shows the value. */
-function nameOf({ enum: values, const: only, enumNames }, at) {
-  return enumNames?.[at] ?? String(values ? values[at] : only);
 }
 
 class ChoiceField extends Field {
@@ -239,20 +235,6 @@ class ObjectField extends Field {
     }
     return this.path ? super.find(fault) : null;
   }
-}
-
-/** Return a schema without its `$ref`, and without `null` as one of two shapes. */
-function plainSchema(schema, root, hops = 0) {
-  if (schema.$ref?.startsWith("#/$defs/") && hops < 8) {
-    const { $ref, ...more } = schema;
-    return plainSchema({ ...root.$defs?.[$ref.slice("#/$defs/".length)], ...more }, root, hops + 1);
-  }
-  const shapes = schema.anyOf?.filter((one) => one.type !== "null");
-  if (shapes?.length === 1) {
-    const { anyOf, ...more } = schema;
-    return plainSchema({ ...shapes[0], ...more }, root, hops + 1);
-  }
-  return schema;
 }
 
 function classOf(schema, root, depth) {

@@ -2,6 +2,7 @@
 
 import { joined, t } from "../messages.js";
 import { make } from "./base.js";
+import { namedValue, plainSchema } from "./schema.js";
 
 const views = new Map();
 // Deeper values are shown as JSON.
@@ -32,32 +33,34 @@ function ownView(kind, result, task) {
   }
 }
 
-/** Return a value as a person reads it. */
-export function drawValue(value, depth = 0) {
+/** Return a value as a person reads it; a `schema` has names for its fields and choices, `root` what it refers to. */
+export function drawValue(value, depth = 0, schema = {}, root = schema) {
   if (value === null || value === undefined) return make("span", { className: "muted", text: t("none") });
   if (typeof value === "boolean") return make("span", { text: value ? t("yes") : t("no") });
-  if (typeof value !== "object") return make("span", { className: "value", text: String(value) });
+  const own = plainSchema(schema, root);
+  if (typeof value !== "object") return make("span", { className: "value", text: String(namedValue(own, value)) });
   if (depth >= MOST_DEPTH) return make("code", { text: JSON.stringify(value) });
-  return Array.isArray(value) ? drawArray(value, depth) : drawObject(value, depth);
+  return Array.isArray(value) ? drawArray(value, depth, own.items ?? {}, root) : drawObject(value, depth, own, root);
 }
 
-function drawArray(items, depth) {
+function drawArray(items, depth, schema, root) {
   if (!items.length) return make("span", { className: "muted", text: t("empty") });
   const shown = items.slice(0, MOST_ITEMS_SHOWN);
   const more = items.length > shown.length ? t("and {n} more", { n: items.length - shown.length }) : "";
   if (shown.every((one) => typeof one !== "object" || one === null)) {
-    return make("span", { className: "value", text: joined([...shown.map(String), more], t(", ")) });
+    const each = plainSchema(schema, root);
+    return make("span", { className: "value", text: joined([...shown.map((one) => String(namedValue(each, one))), more], t(", ")) });
   }
-  const drawn = shown.map((one) => make("li", { children: [drawValue(one, depth + 1)] }));
+  const drawn = shown.map((one) => make("li", { children: [drawValue(one, depth + 1, schema, root)] }));
   return make("ul", { className: "values", children: [...drawn, ...(more ? [make("li", { text: more })] : [])] });
 }
 
-function drawObject(value, depth) {
+function drawObject(value, depth, { properties = {} }, root) {
   const pairs = Object.entries(value).slice(0, MOST_ITEMS_SHOWN);
   if (!pairs.length) return make("span", { className: "muted", text: t("empty") });
   const drawn = pairs.flatMap(([name, one]) => [
-    make("dt", { text: nameInWords(name) }),
-    make("dd", { children: [drawValue(one, depth + 1)] }),
+    make("dt", { text: properties[name]?.title || nameInWords(name) }),
+    make("dd", { children: [drawValue(one, depth + 1, properties[name], root)] }),
   ]);
   return make("dl", { className: "pairs", children: drawn });
 }

@@ -30,6 +30,8 @@ export class TaskDetails {
   #hasChosen = false;
   // Whether what was told before the view was opened is there, or on its way.
   #hasOutput = false;
+  // The schema of its parameters, which names them; null before it is asked for.
+  #schema = null;
   #tabs;
   #question = new TaskQuestion();
   #facts = make("p", { part: "facts", className: "facts-line" });
@@ -58,7 +60,7 @@ export class TaskDetails {
   /** Begin with another task. */
   begin(client, task, signal) {
     [this.#client, this.#task, this.#signal] = [client, task, signal];
-    this.#known = this.#read = null;
+    this.#known = this.#read = this.#schema = null;
     this.#lastLine = "";
     this.#hasChosen = this.#hasOutput = false;
     showText(this.#facts, "");
@@ -97,6 +99,7 @@ export class TaskDetails {
   /** Ask anew for what the server tells in words. */
   languageChanged() {
     if (!this.#known) return;
+    this.#schema = null;
     this.#reload();
     this.#loadOutput();
   }
@@ -113,7 +116,7 @@ export class TaskDetails {
       if (signal.aborted) return;
       this.#known = known;
       this.#drawKnown(known);
-      if (this.#tabs.chosen === "why") await this.#loadReasons();
+      await this.#loadChosen();
     } catch (error) {
       if (!signal.aborted && error.status !== 404) this.#host.showError(error);
     }
@@ -122,9 +125,13 @@ export class TaskDetails {
   #drawKnown(known) {
     showText(this.#facts, joined(whenOf(known)));
     showText(this.#facts, known.ended_at ? momentInWords(Date.parse(known.ended_at)) : "", "title");
-    this.#views.params.replaceChildren(paramsOf(known));
+    this.#drawParams();
     this.#views.attempts.replaceChildren(attemptsOf(known));
     if (known.status === "completed" && known.result !== null) this.#drawResult(known.result);
+  }
+
+  #drawParams() {
+    this.#views.params.replaceChildren(paramsOf(this.#known, this.#schema ?? {}));
   }
 
   #drawResult(result) {
@@ -172,11 +179,29 @@ export class TaskDetails {
 
   #chosen() {
     this.#show();
-    if (this.#tabs.chosen === "why") this.#loadReasons();
+    this.#loadChosen();
+  }
+
+  async #loadChosen() {
+    if (this.#tabs.chosen === "why") await this.#loadReasons();
+    else if (this.#tabs.chosen === "params" && this.#known && !this.#schema) await this.#loadSchema();
   }
 
   #show() {
     for (const [name, view] of Object.entries(this.#views)) view.hidden = name !== this.#tabs.chosen;
+  }
+
+  async #loadSchema() {
+    const signal = this.#signal;
+    const { kind } = this.#known;
+    try {
+      const found = (await this.#client.kinds()).find((one) => one.kind === kind);
+      if (signal.aborted) return;
+      this.#schema = found?.params_schema ?? {};
+      this.#drawParams();
+    } catch (error) {
+      if (!signal.aborted) this.#host.showError(error);
+    }
   }
 
   async #loadReasons() {
@@ -214,9 +239,9 @@ function whenOf({ created_at: made, started_at: started, ended_at: ended, attemp
   return facts;
 }
 
-function paramsOf({ params, tags, priority, key, task_id: id }) {
+function paramsOf({ params, tags, priority, key, task_id: id }, schema) {
   const more = { ...(tags?.length ? { tags } : {}), ...(key ? { key } : {}), ...(priority !== "normal" ? { priority } : {}), task_id: id };
-  return make("div", { children: [drawValue(params ?? {}), make("h3", { text: t("Task") }), drawValue(more)] });
+  return make("div", { children: [drawValue(params ?? {}, 0, schema), make("h3", { text: t("Task") }), drawValue(more)] });
 }
 
 function attemptsOf({ attempts = [], max_attempts: most }) {
