@@ -83,7 +83,7 @@ def test_tabs_of_a_task_tell_the_rest_of_it(page: Page, faults: list[str]) -> No
     submit(page, "IBM")
     expect(status_of(page)).to_have_text("completed")
     expect(tab_of(page, "params")).to_contain_text("Research depth")
-    expect(tab_of(page, "params")).to_contain_text("market, fundamentals")
+    expect(tab_of(page, "params")).to_contain_text("Market, Fundamentals")
     expect(tab_of(page, "attempts")).to_contain_text("Attempt 1 completed")
     expect(tab_of(page, "output").locator("li").last).to_contain_text("Done")
     page.locator("#view [data-tab=output]").press("ArrowLeft")
