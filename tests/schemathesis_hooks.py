@@ -1,4 +1,4 @@
-"""What schemathesis is told of this API beyond its document; it imports this file by its path."""
+"""Tells schemathesis what the document of this API leaves out; it imports this by its path."""
 
 from typing import Any
 

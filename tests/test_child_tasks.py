@@ -137,7 +137,7 @@ async def test_handler_submits_each_task_once(
         begun = why["chain"][0]
         assert begun["code"] == "submitted_task"
         assert f"submitted by task {parent['task_id']}" in begun["text"]
-        # What is refused, the handler is told.
+        # The handler hears of each refusal.
         [unknown] = await site.run(asks, {"kind": "no.such"})
         assert unknown["status"] == 422
         assert "no.such" in unknown["text"]

@@ -108,7 +108,7 @@ class Estimates:
         except Exception as error:
             # No fault of a history costs a task its start.
             log.info("history_unread", kind=outline.kind, error=text_of_error(error))
-        # What is older is better than nothing.
+        # Older knowledge is better than none.
         return self._find(outline, math.inf)
 
     def at_hand(self, outline: Outline) -> Forecast | None:
