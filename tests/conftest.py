@@ -37,7 +37,7 @@ from tests.stacks import show_tasks
 from tests.waiting import wait_until
 from tornado_rt import backplane
 from tornado_rt.mongo import open_database
-from tornado_rt.redis import DRIVER, MAINTENANCE_SECONDS, open_redis
+from tornado_rt.redis import MAINTENANCE_SECONDS, open_redis
 from tornado_rt.stores import StoreAddresses, embedded_stores
 
 # No example has a deadline: on a busy machine any may have to wait for the processor.
@@ -124,27 +124,12 @@ def settings(stores: StoreAddresses, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def redis(io_loop: IOLoop, stores: StoreAddresses) -> Iterator[Redis]:
-    """A client of the real Redis, emptied."""
-    client = Redis.from_url(stores.redis_url, driver_info=DRIVER)
+    """A client of the real Redis, emptied: the product's own, with more patience."""
+    opened = open_redis(stores.redis_url, answer_seconds=MAINTENANCE_SECONDS)
+    client = io_loop.run_sync(opened.__aenter__)
     io_loop.run_sync(client.flushall)
     yield client
-    io_loop.run_sync(functools.partial(_close_for_good, client))
-
-
-async def _close_for_good(client: Redis) -> None:
-    """Close a client; jobs that a test has left open no connection again."""
-
-    async def refuse() -> None:
-        raise ConnectionError("the test has ended")
-
-    pool: Any = client.connection_pool
-    for connection in (*pool._available_connections, *pool._in_use_connections):
-        connection._connect = refuse
-    await client.aclose()
-    # One may have been amid its opening.
-    for _ in range(10):
-        await asyncio.sleep(0)
-    await client.aclose()
+    io_loop.run_sync(functools.partial(opened.__aexit__, None, None, None))
 
 
 @pytest.fixture

@@ -395,9 +395,11 @@ def find_mongodb_server() -> list[str]:
 
 
 async def _redis_answers(url: str) -> bool:
-    client = Redis.from_url(url, socket_connect_timeout=1, socket_timeout=1)
+    # With a `socket_timeout`, redis-py swallows a cancellation now and then (tornado_rt/redis.py).
+    client = Redis.from_url(url, socket_timeout=None)
     try:
-        return bool(await client.ping())
+        async with asyncio.timeout(1):
+            return bool(await client.ping())
     except (RedisError, OSError):
         return False
     finally:

@@ -206,7 +206,8 @@ class Remote:
 async def _next(pieces: "asyncio.Queue[bytes | None]", until: float | None) -> bytes | None:
     seconds = None if until is None else until - time.monotonic()
     try:
-        return await asyncio.wait_for(pieces.get(), seconds)
+        async with asyncio.timeout(seconds):
+            return await pieces.get()
     except TimeoutError:
         raise ConnectionLost("nothing came for long") from None
 

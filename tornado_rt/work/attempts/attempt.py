@@ -155,6 +155,7 @@ class Attempt:
 
     def _settle(self) -> None:
         """End it when it was cancelled before its first step."""
+        self.job.unbegun = None
         if not self.over:
             self._end(self._stopped or errored(stored_phrase("the handler was cancelled")))
 
