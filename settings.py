@@ -3,6 +3,9 @@
 A setting `port` comes from the command line (`--port`), else from `RT_PORT`, else from the TOML
 file named by `RT_CONFIG` (table `[tornado_rt]`), else from the default here. A list is written with
 commas. For every limit 0 means none.
+
+`WrittenSettings` has all settings side by side, as they are written there. `Settings` has the same
+ones in groups, as the code reads them. The module is long because each setting stands here once.
 """
 
 import difflib
@@ -14,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import attrs
@@ -212,9 +215,24 @@ def _no_origin(text: str, reason: str) -> ValueError:
     return ValueError(f"trusted_origins: {text[:100]}: {reason}")
 
 
-@attrs.frozen(kw_only=True)
-class Settings:
-    """The configuration of one process; durations are seconds, sizes bytes."""
+@attrs.frozen(kw_only=True, slots=False)
+class Group:
+    """Settings that belong together."""
+
+    title: ClassVar[str] = ""
+
+    def __attrs_post_init__(self) -> None:
+        for name, value in attrs.asdict(self, recurse=False).items():
+            most = next((most for end, most in MOST.items() if name.endswith(end)), MOST_NUMBER)
+            if isinstance(value, int | float) and not value <= most:
+                raise ValueError(f"{name}: must be at most {most}")
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class ServerSettings(Group):
+    """Where the server listens, what it serves, and how it stops."""
+
+    title: ClassVar[str] = "Server"
 
     host: str = ts.option(
         default="127.0.0.1",
@@ -231,6 +249,12 @@ class Settings:
         default="",
         converter=_prefix,
         help="path under which everything is served, such as /rt; empty: at the root",
+    )
+    public_url: str = ts.option(
+        default="",
+        validator=_check_web_url,
+        help="address at which users reach this server, with the prefix, for links in mail; empty: "
+        "the one it listens on",
     )
     page_path: str = ts.option(
         default="/",
@@ -258,6 +282,74 @@ class Settings:
         argparse={"type": str},
         help="folder of the embedded stores and of generated secrets",
     )
+    log_level: LogLevel = ts.option(default=LogLevel.INFO, help="from which severity on to log")
+    trusted_origins: list[str] = ts.option(
+        default=[],
+        converter=lambda value: [_origin(one) for one in _listed(value)],
+        help="browser origins besides our own that may connect",
+    )
+    trust_proxy_headers: bool = ts.option(
+        default=False, help="believe X-Real-Ip and X-Forwarded-For; only behind a proxy"
+    )
+    tls_certificate: str = ts.option(
+        default="", help="PEM file of the certificate chain; empty serves without TLS"
+    )
+    tls_key: str = ts.option(
+        default="", help="PEM file of its key; empty when it is in the certificate's file"
+    )
+    request_grace_seconds: float = ts.option(
+        default=2.0,
+        validator=v.ge(0),
+        help="how long requests have to be answered at a stop; then they get 503 [s]",
+    )
+    drain_seconds: float = ts.option(
+        default=2.0, validator=v.ge(0), help="time over which a stop closes sockets [s]"
+    )
+    admin_log_entries: int = ts.option(
+        default=10000,
+        validator=v.ge(0),
+        help="entries kept of what admins changed, the newest; 0: none is kept",
+    )
+
+    @property
+    def page_address(self) -> str:
+        """The path of the page with the prefix, "" for no page."""
+        return self.prefix + self.page_path if self.page_path else ""
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        if self.admin_path and self.admin_path == self.page_path:
+            raise ValueError("admin_path: the page is there: write another path")
+        if self.public_url and not self.public_url.rstrip("/").endswith(self.prefix):
+            raise ValueError(f"public_url: must end with the prefix {self.prefix}")
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class TracingSettings(Group):
+    """Traces of OpenTelemetry."""
+
+    title: ClassVar[str] = "Traces"
+
+    traces: TracesTo = ts.option(
+        default=TracesTo.OFF,
+        help="record traces of OpenTelemetry: off, or otlp to export them as OTEL_* variables say",
+    )
+    traces_users: bool = ts.option(
+        default=False, help="let spans have ids of users and addresses of clients"
+    )
+    traces_flush_seconds: float = ts.option(
+        default=2.0,
+        validator=v.ge(0),
+        help="at a stop, longest wait for spans that are still to be exported [s]",
+    )
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class StoreSettings(Group):
+    """Redis and MongoDB: of one's own, or embedded."""
+
+    title: ClassVar[str] = "Stores"
+
     redis_url: str = ts.option(default="", help="shared Redis; empty starts an embedded one")
     mongodb_url: str = ts.option(default="", help="shared MongoDB; empty starts an embedded one")
     mongodb_database: str = ts.option(
@@ -281,19 +373,6 @@ class Settings:
     mongodb_wait_seconds: float = ts.option(
         default=10.0, validator=v.ge(0), help="longest wait of a request for MongoDB [s]"
     )
-    log_level: LogLevel = ts.option(default=LogLevel.INFO, help="from which severity on to log")
-    traces: TracesTo = ts.option(
-        default=TracesTo.OFF,
-        help="record traces of OpenTelemetry: off, or otlp to export them as OTEL_* variables say",
-    )
-    traces_users: bool = ts.option(
-        default=False, help="let spans have ids of users and addresses of clients"
-    )
-    traces_flush_seconds: float = ts.option(
-        default=2.0,
-        validator=v.ge(0),
-        help="at a stop, longest wait for spans that are still to be exported [s]",
-    )
     redis_fsync: RedisFsync = ts.option(
         default=RedisFsync.EVERYSEC,
         help="when the embedded Redis writes to disk: each second, or before each answer",
@@ -303,14 +382,13 @@ class Settings:
         validator=v.ge(0),
         help="memory of the embedded Redis; when it is full, requests that store more get 503 [B]",
     )
-    trusted_origins: list[str] = ts.option(
-        default=[],
-        converter=lambda value: [_origin(one) for one in _listed(value)],
-        help="browser origins besides our own that may connect",
-    )
-    trust_proxy_headers: bool = ts.option(
-        default=False, help="believe X-Real-Ip and X-Forwarded-For; only behind a proxy"
-    )
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class AuthSettings(Group):
+    """Which tokens count, and what is in them."""
+
+    title: ClassVar[str] = "Tokens"
 
     jwt_secret: str = ts.secret(
         default="", help="HMAC secret, 32 bytes or more; empty makes one in the data folder"
@@ -358,27 +436,24 @@ class Settings:
     max_tickets_per_user: int = ts.option(
         default=100, validator=v.ge(0), help="tickets of a user that wait to be used"
     )
+    demo_login: bool = ts.option(
+        default=False,
+        help="the page may mint tokens without a scope, for this machine's own users; "
+        "only while the secret is generated, host is loopback and no proxy is trusted",
+    )
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class ConnectionSettings(Group):
+    """Bounds of TCP connections and of HTTP requests."""
+
+    title: ClassVar[str] = "Connections"
+
     devices_kept_per_user: int = ts.option(
         default=20, validator=v.ge(0), help="connections remembered of a user; 0: none"
     )
     devices_kept_seconds: int = ts.option(
         default=86400, validator=v.ge(1), help="how long they are remembered after the last one [s]"
-    )
-
-    ws_heartbeat_seconds: float = ts.option(
-        default=30.0,
-        validator=[v.ge(0), v.le(DAY_SECONDS)],
-        help="interval of WebSocket heartbeats [s]",
-    )
-    sse_heartbeat_seconds: float = ts.option(
-        default=10.0,
-        validator=[v.ge(0), v.le(DAY_SECONDS)],
-        help="interval of event-stream heartbeats [s]",
-    )
-    sse_error_event: str = ts.option(
-        default="problem",
-        validator=_matching(r"[a-z_]{1,64}", "must have 1 to 64 of a-z and _"),
-        help="name of our errors on event streams; browsers take `error` for a lost connection",
     )
     max_connections_per_user: int = ts.option(
         default=50,
@@ -419,6 +494,37 @@ class Settings:
     requests_per_second: float = ts.option(
         default=100.0, validator=v.ge(0), help="HTTP requests an address [1/s]"
     )
+    max_body_bytes: int = ts.option(
+        default=1048576, validator=v.ge(0), help="largest request body [B]"
+    )
+    peer_timeout_seconds: float = ts.option(
+        default=60.0,
+        validator=v.ge(0),
+        help="how long what was sent may stay unacknowledged by a peer [s]; Linux",
+    )
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class StreamSettings(Group):
+    """Bounds and paces of WebSockets and event streams, and of what they follow."""
+
+    title: ClassVar[str] = "WebSockets and event streams"
+
+    ws_heartbeat_seconds: float = ts.option(
+        default=30.0,
+        validator=[v.ge(0), v.le(DAY_SECONDS)],
+        help="interval of WebSocket heartbeats [s]",
+    )
+    sse_heartbeat_seconds: float = ts.option(
+        default=10.0,
+        validator=[v.ge(0), v.le(DAY_SECONDS)],
+        help="interval of event-stream heartbeats [s]",
+    )
+    sse_error_event: str = ts.option(
+        default="problem",
+        validator=_matching(r"[a-z_]{1,64}", "must have 1 to 64 of a-z and _"),
+        help="name of our errors on event streams; browsers take `error` for a lost connection",
+    )
     max_message_bytes: int = ts.option(
         default=65536, validator=v.ge(125), help="largest frame that a client may send [B]"
     )
@@ -439,37 +545,22 @@ class Settings:
     topic_message_bytes: int = ts.option(
         default=65536, validator=v.ge(0), help="largest message of an application's topic [B]"
     )
-    max_body_bytes: int = ts.option(
-        default=1048576, validator=v.ge(0), help="largest request body [B]"
-    )
     max_pending_bytes: int = ts.option(
         default=1048576, validator=v.ge(0), help="what may wait for a slow reader [B]"
-    )
-    peer_timeout_seconds: float = ts.option(
-        default=60.0,
-        validator=v.ge(0),
-        help="how long what was sent may stay unacknowledged by a peer [s]; Linux",
     )
     websocket_compression: bool = ts.option(
         default=False, help="permessage-deflate: fewer bytes for more processor time"
     )
-    tls_certificate: str = ts.option(
-        default="", help="PEM file of the certificate chain; empty serves without TLS"
-    )
-    tls_key: str = ts.option(
-        default="", help="PEM file of its key; empty when it is in the certificate's file"
-    )
     replay_limit: int = ts.option(
         default=500, validator=v.ge(1), help="most messages that a resume replays"
     )
-    request_grace_seconds: float = ts.option(
-        default=2.0,
-        validator=v.ge(0),
-        help="how long requests have to be answered at a stop; then they get 503 [s]",
-    )
-    drain_seconds: float = ts.option(
-        default=2.0, validator=v.ge(0), help="time over which a stop closes sockets [s]"
-    )
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class QueueSettings(Group):
+    """Order, limits and memory of the queue."""
+
+    title: ClassVar[str] = "Queue"
 
     queue_name: str = ts.option(
         default="rtq",
@@ -515,15 +606,18 @@ class Settings:
         validator=v.ge(0),
         help="sorts of tasks (kind, plan, telling parameters) whose times are kept; 0: any number",
     )
-    admin_log_entries: int = ts.option(
-        default=10000,
-        validator=v.ge(0),
-        help="entries kept of what admins changed, the newest; 0: none is kept",
-    )
     schedules_per_user: int = ts.option(default=100, validator=v.ge(0), help="schedules of a user")
     queue_idempotency_keys_per_user: int = ts.option(
         default=1000, validator=v.ge(0), help="Idempotency-Keys remembered a user"
     )
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class TaskSettings(Group):
+    """Bounds of a task."""
+
+    title: ClassVar[str] = "Tasks"
+
     task_events: int = ts.option(
         default=256,
         validator=v.ge(1),
@@ -553,6 +647,20 @@ class Settings:
     task_max_attempts: int = ts.option(
         default=100, validator=v.ge(0), help="most attempts that a task may bring"
     )
+    task_timeout_seconds: float = ts.option(
+        default=0.0, validator=v.ge(0), help="longest run of a handler [s]"
+    )
+    task_result_bytes: int = ts.option(
+        default=262144, validator=v.ge(0), help="largest result of a task as JSON [B]"
+    )
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class WorkerSettings(Group):
+    """Workers: inside the server, in a process of their own, and elsewhere."""
+
+    title: ClassVar[str] = "Workers"
+
     worker_concurrency: int = ts.option(
         default=3, validator=v.ge(0), help="tasks run inside the server; 0: no worker in it"
     )
@@ -572,12 +680,6 @@ class Settings:
     )
     worker_processes: bool = ts.option(
         default=False, help="run each task in a process of its own, for handlers that compute"
-    )
-    task_timeout_seconds: float = ts.option(
-        default=0.0, validator=v.ge(0), help="longest run of a handler [s]"
-    )
-    task_result_bytes: int = ts.option(
-        default=262144, validator=v.ge(0), help="largest result of a task as JSON [B]"
     )
     worker_grace_seconds: float = ts.option(
         default=10.0, validator=v.ge(0), help="time that running tasks get at a stop [s]"
@@ -611,6 +713,13 @@ class Settings:
         default=1.0, validator=v.ge(0), help="how long each step of the example lasts [s]"
     )
 
+
+@attrs.frozen(kw_only=True, slots=False)
+class NotificationSettings(Group):
+    """Notifications: how many are kept, for how long, and in which language."""
+
+    title: ClassVar[str] = "Notifications"
+
     notification_quota: int = ts.option(
         default=1000, validator=v.ge(0), help="notifications kept a user"
     )
@@ -635,6 +744,14 @@ class Settings:
         ),
         help="language of texts for users who have chosen none",
     )
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class CallbackSettings(Group):
+    """Deliveries to callbacks and webhooks."""
+
+    title: ClassVar[str] = "Callbacks and webhooks"
+
     callback_allow_private: bool = ts.option(
         default=False,
         help="callbacks and webhooks may reach this machine, private networks and the like",
@@ -670,12 +787,14 @@ class Settings:
     delivery_retention_seconds: float = ts.option(
         default=259200.0, validator=v.ge(0), help="how long ended deliveries are kept [s]"
     )
-    public_url: str = ts.option(
-        default="",
-        validator=_check_web_url,
-        help="address at which users reach this server, with the prefix, for links in mail; empty: "
-        "the one it listens on",
-    )
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class PushSettings(Group):
+    """Web Push (RFC 8030, RFC 8292)."""
+
+    title: ClassVar[str] = "Push"
+
     vapid_private_key: str = ts.secret(
         default="", help="key that pushes are signed with: 32 bytes of P-256, in base64url"
     )
@@ -697,6 +816,14 @@ class Settings:
         validator=v.ge(0),
         help="how long a push waits for a browser that is away [s]",
     )
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class EmailSettings(Group):
+    """Mail about unread notifications."""
+
+    title: ClassVar[str] = "Mail"
+
     smtp_url: str = ts.secret(
         default="",
         validator=_check_smtp_url,
@@ -714,28 +841,93 @@ class Settings:
         default="",
         help="HMAC secret of links in mail, 32 bytes or more; empty makes one in the data folder",
     )
-    demo_login: bool = ts.option(
-        default=False,
-        help="the page may mint tokens without a scope, for this machine's own users; "
-        "only while the secret is generated, host is loopback and no proxy is trusted",
-    )
-
-    @property
-    def page_address(self) -> str:
-        """The path of the page with the prefix, "" for no page."""
-        return self.prefix + self.page_path if self.page_path else ""
 
     def __attrs_post_init__(self) -> None:
-        for name, value in attrs.asdict(self, recurse=False).items():
-            most = next((most for end, most in MOST.items() if name.endswith(end)), MOST_NUMBER)
-            if isinstance(value, int | float) and not value <= most:
-                raise ValueError(f"{name}: must be at most {most}")
-        if self.admin_path and self.admin_path == self.page_path:
-            raise ValueError("admin_path: the page is there: write another path")
+        super().__attrs_post_init__()
         if self.smtp_url and not self.smtp_from:
             raise ValueError("smtp_from: name the address that mail comes from")
-        if self.public_url and not self.public_url.rstrip("/").endswith(self.prefix):
-            raise ValueError(f"public_url: must end with the prefix {self.prefix}")
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class WrittenSettings(
+    ServerSettings,
+    TracingSettings,
+    StoreSettings,
+    AuthSettings,
+    ConnectionSettings,
+    StreamSettings,
+    QueueSettings,
+    TaskSettings,
+    WorkerSettings,
+    NotificationSettings,
+    CallbackSettings,
+    PushSettings,
+    EmailSettings,
+):
+    """All settings side by side, as the command line, the environment and a file have them."""
+
+
+@attrs.frozen(init=False)
+class Settings:
+    """The configuration of one process, in groups; durations are seconds, sizes bytes.
+
+    A setting has one name everywhere: `settings.server.port` is `--port` and `RT_PORT`.
+    `Settings(port=0)` and `settings.changed(port=0)` take settings by these names.
+    """
+
+    server: ServerSettings
+    tracing: TracingSettings
+    stores: StoreSettings
+    auth: AuthSettings
+    connections: ConnectionSettings
+    streams: StreamSettings
+    queue: QueueSettings
+    tasks: TaskSettings
+    workers: WorkerSettings
+    notifications: NotificationSettings
+    callbacks: CallbackSettings
+    push: PushSettings
+    email: EmailSettings
+
+    def __init__(self, **values: Any) -> None:
+        """Take settings, and groups whole; what is not named has its default.
+
+        Raise TypeError for a name that no setting has, and ValueError for a bad value.
+        """
+        made: dict[str, Any] = {}
+        for name, group in groups().items():
+            own = {one: values.pop(one) for one in names_of(group) & values.keys()}
+            whole = values.pop(name, None)
+            made[name] = group(**own) if whole is None else attrs.evolve(whole, **own)
+        if values:
+            raise TypeError(f"no setting has the name {', '.join(sorted(values))}")
+        self.__attrs_init__(**made)
+
+    @classmethod
+    def of(cls, written: WrittenSettings) -> "Settings":
+        """Return them in groups."""
+        return cls(**attrs.asdict(written, recurse=False))
+
+    def changed(self, **values: Any) -> "Settings":
+        """Return a copy with other values of the settings of these names."""
+        return Settings(**attrs.asdict(self, recurse=False), **values)
+
+    def value(self, name: str) -> Any:
+        """Return the setting of this name. Raise KeyError."""
+        for group in attrs.asdict(self, recurse=False).values():
+            if name in names_of(type(group)):
+                return getattr(group, name)
+        raise KeyError(name)
+
+
+def groups() -> dict[str, type[Group]]:
+    """Return the classes of the groups by their names in `Settings`."""
+    return {field.name: field.type for field in attrs.fields(Settings) if field.type is not None}
+
+
+def names_of(group: type[Group]) -> set[str]:
+    """Return the names of the settings of a group."""
+    return {field.name for field in attrs.fields(group)}
 
 
 def loaders() -> list[Loader]:
@@ -764,7 +956,7 @@ def _check_config(path: str) -> None:
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the variables with our prefix that no setting has, each with the likeliest meant."""
-    known = [ENV_PREFIX + field.name.upper() for field in attrs.fields(Settings)]
+    known = [ENV_PREFIX + field.name.upper() for field in attrs.fields(WrittenSettings)]
     strange = [
         name
         for name in sorted(environment)
@@ -775,7 +967,11 @@ def unknown_variables(environment: Mapping[str, str] = os.environ) -> dict[str, 
 
 def stop_seconds(settings: Settings) -> float:
     """Return how long what is under way may hold up a stop."""
-    return settings.request_grace_seconds + settings.drain_seconds + settings.worker_grace_seconds
+    return (
+        settings.server.request_grace_seconds
+        + settings.server.drain_seconds
+        + settings.workers.worker_grace_seconds
+    )
 
 
 def has_sampler() -> bool:
@@ -836,4 +1032,4 @@ def _read_choice(value: Any, kind: type[E]) -> E:
 
 def load_settings() -> Settings:
     """Read the settings without a command line. Raise `ts.exceptions.TsError` for a bad value."""
-    return ts.load_settings(Settings, loaders(), converter=converter())
+    return Settings.of(ts.load_settings(WrittenSettings, loaders(), converter=converter()))

@@ -11,7 +11,6 @@ import os
 import secrets
 import signal
 
-import attrs
 from tornado.httputil import HTTPServerRequest
 from tornado.web import Application, RequestHandler, authenticated, decode_signed_value
 
@@ -110,7 +109,7 @@ async def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
 
-    rt = Server(attrs.evolve(load_settings(), prefix="/rt"), authenticate=signed_in)
+    rt = Server(load_settings().changed(prefix="/rt"), authenticate=signed_in)
     application.add_handlers(".*", [rt.rule, ("/orders", Orders, {"rt": rt})])
     async with rt:
         application.listen(PORT, "127.0.0.1")

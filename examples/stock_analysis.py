@@ -34,7 +34,7 @@ _step_seconds = 1.0
 def configure(settings: Settings) -> None:
     """Take how long each step is made to last, so that a person can watch [s]."""
     global _step_seconds
-    _step_seconds = settings.step_seconds
+    _step_seconds = settings.workers.step_seconds
 
 
 @attrs.frozen

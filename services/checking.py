@@ -40,7 +40,7 @@ def check_kinds(*names: str, settings: Settings | None = None) -> tuple[dict[str
     They are loaded together, as a start does with these settings. What only looks wrong begins with
     "warning: ".
     """
-    params_bytes = MOST_BYTES if settings is None else settings.task_params_bytes
+    params_bytes = MOST_BYTES if settings is None else settings.tasks.task_params_bytes
     sound: dict[str, int] = {}
     told: list[str] = []
     for name, module in load_modules(names, settings).items():

@@ -40,15 +40,15 @@ class TaskBounds:
     def of(cls, settings: Settings) -> "TaskBounds":
         """Return those of the settings."""
         return cls(
-            params_bytes=settings.task_params_bytes,
-            label_length=settings.task_label_length,
-            key_length=settings.task_key_length,
-            max_tags=settings.task_max_tags,
-            tag_length=settings.task_tag_length,
-            max_delay=settings.task_max_delay_seconds,
-            max_timeout=settings.task_max_timeout_seconds,
-            max_attempts=settings.task_max_attempts,
-            max_batch=settings.queue_max_batch,
+            params_bytes=settings.tasks.task_params_bytes,
+            label_length=settings.tasks.task_label_length,
+            key_length=settings.tasks.task_key_length,
+            max_tags=settings.tasks.task_max_tags,
+            tag_length=settings.tasks.task_tag_length,
+            max_delay=settings.tasks.task_max_delay_seconds,
+            max_timeout=settings.tasks.task_max_timeout_seconds,
+            max_attempts=settings.tasks.task_max_attempts,
+            max_batch=settings.queue.queue_max_batch,
         )
 
 

@@ -59,7 +59,7 @@ async def hosting(
     settings: Settings, authenticate: Authenticate | None = signed_in, *more: Server
 ) -> AsyncIterator[Host]:
     """Run an application with a server that is not started, and others."""
-    rt = Server(attrs.evolve(settings, prefix="/rt"), authenticate)
+    rt = Server(settings.changed(prefix="/rt"), authenticate)
     application = Application([("/.*", Home)], log_function=lambda _: None)
     application.add_handlers(".*", [rt.rule, *(one.rule for one in more)])
     server = HTTPServer(application)

@@ -5,7 +5,6 @@ import getpass
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 import pytest
 from redis.asyncio import Redis
 
@@ -24,7 +23,7 @@ SYMBOL = {"symbol": "AAPL"}
 @pytest.fixture
 def idle(settings: Settings, redis: Redis, database: Any) -> Settings:
     """Settings of a server that runs no task, on empty stores."""
-    return attrs.evolve(settings, queue_user_limit=0, queue_global_limit=0)
+    return settings.changed(queue_user_limit=0, queue_global_limit=0)
 
 
 @pytest.fixture
@@ -330,7 +329,7 @@ async def test_changes_of_admins_are_noted_and_reading_is_not(
 
 @pytest.mark.gen_test
 async def test_log_is_bounded_and_read_in_pages(idle: Settings, root: str) -> None:
-    async with serving(attrs.evolve(idle, admin_log_entries=5), root) as admin:
+    async with serving(idle.changed(admin_log_entries=5), root) as admin:
         for number in range(8):
             await admin.send("PUT", "/api/queue/limits", {"user_limit": number})
         await acts(admin, 5)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import attrs
 import pytest
 
 from settings import Settings
@@ -21,7 +20,7 @@ async def test_page_holds_no_data_and_may_be_taken_away(
         assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
         again = await nobody.get("/admin", **{"If-None-Match": answer.headers["Etag"]})
         assert again.status == 304
-    async with serving(attrs.evolve(settings, admin_path=""), "") as nobody:
+    async with serving(settings.changed(admin_path=""), "") as nobody:
         assert (await nobody.get("/admin")).status == 404
         assert (await nobody.get("/static/admin/app.js")).status == 200
 
@@ -35,4 +34,4 @@ def test_path_that_cannot_be_is_refused(path: str) -> None:
 def test_pages_at_one_path_are_refused() -> None:
     with pytest.raises(ValueError, match="admin_path: the page is there"):
         Settings(page_path="/admin")
-    assert Settings(page_path="/admin", admin_path="/ops").page_address == "/admin"
+    assert Settings(page_path="/admin", admin_path="/ops").server.page_address == "/admin"

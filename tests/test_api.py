@@ -5,7 +5,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import attrs
 import pytest
 from redis.asyncio import Redis
 
@@ -22,7 +21,7 @@ Token = Callable[..., str]
 @pytest.fixture
 def working(settings: Settings, redis: Redis, database: Any) -> Settings:
     """Settings of a server with a worker, on empty stores."""
-    return attrs.evolve(settings, worker_concurrency=3)
+    return settings.changed(worker_concurrency=3)
 
 
 @pytest.fixture
@@ -135,7 +134,7 @@ async def test_late_stream_gets_the_end_and_the_cursor_of_the_end_gets_204(
 @pytest.mark.parametrize("over", ["http", "socket"])
 async def test_running_task_is_cancelled(working: Settings, make_token: Token, over: str) -> None:
     """The handler is stopped and the slot is free again."""
-    slow = attrs.evolve(working, step_seconds=60.0)
+    slow = working.changed(step_seconds=60.0)
     async with serving(slow, make_token("alice")) as alice:
         task_id = await alice.submit()
         socket = await alice.socket(f"/api/ws/tasks/{task_id}")
@@ -340,7 +339,7 @@ async def test_foreign_origin_changes_nothing(idle: Settings, make_token: Token)
 @pytest.mark.gen_test
 async def test_trusted_origin_may_ask(idle: Settings, make_token: Token) -> None:
     """It gets the CORS headers, another does not."""
-    trusting = attrs.evolve(idle, trusted_origins=["https://app.example"])
+    trusting = idle.changed(trusted_origins=["https://app.example"])
     async with serving(trusting, make_token("alice")) as alice:
         origin = {"Origin": "https://app.example"}
         answer = await alice.send("POST", "/api/tasks", {"symbol": "AAPL"}, origin)
@@ -356,7 +355,7 @@ async def test_trusted_origin_may_ask(idle: Settings, make_token: Token) -> None
 @pytest.mark.gen_test
 async def test_rate_is_limited(idle: Settings, make_token: Token) -> None:
     """Past the rate: 429 with a time to come back."""
-    async with serving(attrs.evolve(idle, requests_per_second=2.0), make_token("a")) as client:
+    async with serving(idle.changed(requests_per_second=2.0), make_token("a")) as client:
         answers = [await client.get("/api/queue/stats") for _ in range(4)]
         assert [a.status for a in answers][:2] == [200, 200]
         assert answers[-1].status == 429
@@ -366,7 +365,7 @@ async def test_rate_is_limited(idle: Settings, make_token: Token) -> None:
 
 @pytest.mark.gen_test
 async def test_full_queue_is_429(idle: Settings, make_token: Token) -> None:
-    limited = attrs.evolve(idle, queue_max_waiting_per_user=1)
+    limited = idle.changed(queue_max_waiting_per_user=1)
     async with serving(limited, make_token("alice")) as alice:
         await alice.submit()
         answer = await alice.post("/api/tasks", {"symbol": "IBM"})
@@ -415,7 +414,7 @@ async def test_admin_sees_to_dead_tasks(idle: Settings, make_token: Token) -> No
         admin = alice.as_user(make_token("root", scope="rt:admin"))
         ids = [await alice.submit() for _ in range(2)]
         queue = alice.core.queue
-        for _ in range(idle.queue_max_attempts):
+        for _ in range(idle.queue.queue_max_attempts):
             for claim in (await queue.claim("w", 2, kinds=["analysis"])).claims:
                 again = Ack(claim.task.task_id, claim.token, Outcome.RETRY, error="broken")
                 await queue.end_attempt(again)
@@ -441,7 +440,7 @@ async def test_admin_sees_to_dead_tasks(idle: Settings, make_token: Token) -> No
 @pytest.mark.gen_test
 async def test_waiting_task_is_told_when_it_moves_up(working: Settings, make_token: Token) -> None:
     """The position and the expected start move on the open socket as the line does."""
-    slow = attrs.evolve(working, worker_concurrency=1, step_seconds=0.02)
+    slow = working.changed(worker_concurrency=1, step_seconds=0.02)
     async with serving(slow, make_token("alice")) as alice:
         last = [await alice.submit() for _ in range(5)][-1]
         socket = await alice.socket(f"/api/ws/tasks/{last}")

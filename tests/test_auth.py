@@ -8,7 +8,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import attrs
 import jwt
 import orjson
 import pytest
@@ -84,7 +83,7 @@ async def test_bad_token_is_refused(kind: str) -> None:
 
 @pytest.mark.gen_test
 async def test_issuer_and_audience_are_checked_when_set() -> None:
-    settings = attrs.evolve(HS256, jwt_issuer="us", jwt_audience="rt")
+    settings = HS256.changed(jwt_issuer="us", jwt_audience="rt")
     verifier = TokenVerifier(settings, SECRET)
     own, _ = make_token(settings, SECRET, "alice", [], 60)
     assert (await verifier.verify(own)).user_id == "alice"
@@ -97,7 +96,7 @@ async def test_issuer_and_audience_are_checked_when_set() -> None:
 async def test_secret_can_be_replaced_while_tokens_of_the_one_before_are_used() -> None:
     """By both, and by no third; a token is checked once, whichever fits."""
     new = "a new secret of the deployment, 32 bytes"
-    settings = attrs.evolve(HS256, jwt_secret=new, jwt_previous_secret=SECRET)
+    settings = HS256.changed(jwt_secret=new, jwt_previous_secret=SECRET)
     verifier = TokenVerifier(settings, new)
     for secret in (new, SECRET):
         token = jwt.encode(claims(), secret, algorithm="HS256")
@@ -109,7 +108,7 @@ async def test_secret_can_be_replaced_while_tokens_of_the_one_before_are_used() 
     with pytest.raises(AuthError, match="has expired"):
         await verifier.verify(signed(exp=time.time() - 1))
     with pytest.raises(SecretError, match="jwt_previous_secret: must have 32 bytes or more"):
-        TokenVerifier(attrs.evolve(settings, jwt_previous_secret="short"), new)
+        TokenVerifier(settings.changed(jwt_previous_secret="short"), new)
 
 
 @pytest.mark.gen_test
@@ -121,8 +120,7 @@ async def test_user_may_be_a_number() -> None:
             await verifier.verify(signed(sub=wrong))
 
 
-MAPPED = attrs.evolve(
-    HS256,
+MAPPED = HS256.changed(
     jwt_user_claim="https://app.example/id",
     jwt_scope_claim="realm_access.roles",
     jwt_topics_claim="rooms",
@@ -133,7 +131,11 @@ MAPPED = attrs.evolve(
 async def test_claims_are_where_the_settings_say() -> None:
     """The name of a claim may have dots itself; `a.b` is also the member of another."""
     verifier = TokenVerifier(MAPPED, SECRET)
-    own = {MAPPED.jwt_user_claim: 7, "realm_access": {"roles": ["rt:work", "x"]}, "rooms": "a b"}
+    own = {
+        MAPPED.auth.jwt_user_claim: 7,
+        "realm_access": {"roles": ["rt:work", "x"]},
+        "rooms": "a b",
+    }
     identity = await verifier.verify(signed(**own))
     assert (identity.user_id, identity.topics) == ("7", ("a", "b"))
     assert identity.may("rt:work")
@@ -177,7 +179,7 @@ VALUES = [
 @pytest.mark.parametrize("claim", ["sub", "exp", "nbf", "iat", "iss", "aud", "scope", "jti", "x"])
 async def test_claim_of_any_type_is_read_or_refused(claim: str) -> None:
     """And what is read can be stored, sent and waited for."""
-    for settings in (HS256, attrs.evolve(HS256, jwt_issuer="us", jwt_audience="rt")):
+    for settings in (HS256, HS256.changed(jwt_issuer="us", jwt_audience="rt")):
         verifier = TokenVerifier(settings, SECRET)
         for value in VALUES:
             given = {"sub": '"alice"', "exp": "2000000000", "iss": '"us"', "aud": '"rt"'}
@@ -263,7 +265,7 @@ async def test_user_id_has_up_to_255_characters(user_id: str) -> None:
 
 @pytest.mark.gen_test
 async def test_leeway_counts_for_as_long_as_the_identity_does() -> None:
-    settings = attrs.evolve(HS256, jwt_leeway_seconds=10.0)
+    settings = HS256.changed(jwt_leeway_seconds=10.0)
     expired = int(time.time()) - 5
     identity = await TokenVerifier(settings, SECRET).verify(signed(exp=expired))
     assert identity.expires_at == expired + 10

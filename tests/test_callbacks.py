@@ -163,7 +163,7 @@ async def test_server_posts_one_users_ends_whatever_anothers_receivers_do(
     silent: str,
 ) -> None:
     """From the end of the task on, also at the host whose other receiver hangs."""
-    open_ = attrs.evolve(settings, callback_allow_private=True)
+    open_ = settings.changed(callback_allow_private=True)
     received = Received()
     async with (
         receiving(received) as url,
@@ -188,7 +188,7 @@ async def test_server_tells_its_submitter_that_a_private_address_is_not_posted_t
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whatever it listens on, whatever proxy there is: the setting is off unless it is named."""
-    assert settings.host == "127.0.0.1"
+    assert settings.server.host == "127.0.0.1"
     received = Received()
     async with receiving(received) as url:
         monkeypatch.setenv("http_proxy", url)
@@ -204,7 +204,7 @@ async def test_deliveries_are_none_of_the_users_tasks(
     settings: Settings, database: Any, redis: Redis, make_token: Callable[..., str], silent: str
 ) -> None:
     """Not in lists, counts, kinds and metrics, nor against their limits."""
-    one = attrs.evolve(settings, callback_allow_private=True, queue_max_waiting_per_user=1)
+    one = settings.changed(callback_allow_private=True, queue_max_waiting_per_user=1)
     async with serving(one, make_token("alice", scope=ADMIN)) as alice:
         ended = [await end(alice, silent) for _ in range(3)]
         waiting = await alice.submit(delay=999)

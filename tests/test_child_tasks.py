@@ -82,9 +82,7 @@ class Site:
 @pytest.fixture
 def open_settings(settings: Settings, redis: Any, database: Any) -> Settings:
     """Settings without limits over all kinds, in which a worker that is gone is noticed soon."""
-    return attrs.evolve(
-        settings, queue_user_limit=0, queue_global_limit=0, remote_return_seconds=1.0
-    )
+    return settings.changed(queue_user_limit=0, queue_global_limit=0, remote_return_seconds=1.0)
 
 
 @asynccontextmanager
@@ -92,8 +90,8 @@ async def site_at(place: str, settings: Settings, token: str) -> AsyncIterator[S
     """Run a server whose tasks run there."""
     where, _, processes = place.partition(" in ")
     if where in ("here", "embedded"):
-        own = attrs.evolve(
-            settings, kinds=[KINDS], worker_concurrency=4, worker_processes=bool(processes)
+        own = settings.changed(
+            kinds=[KINDS], worker_concurrency=4, worker_processes=bool(processes)
         )
         if where == "here":
             async with serving(own, token) as client:
@@ -155,7 +153,7 @@ async def test_handler_submits_each_task_once(
 async def test_limits_of_the_user_refuse_a_task(
     place: str, open_settings: Settings, make_token: Token
 ) -> None:
-    settings = attrs.evolve(open_settings, queue_max_waiting_per_user=2)
+    settings = open_settings.changed(queue_max_waiting_per_user=2)
     async with site_at(place, settings, make_token("alice")) as site:
         later = {"kind": "child.page", "params": {"number": 1}, "more": {"delay": 600}, "times": 3}
         first, second, full = await site.run("child.wanted", later)
@@ -186,7 +184,7 @@ async def test_worker_elsewhere_that_is_killed_after_its_submit_makes_no_other(
     open_settings: Settings, make_token: Token, tmp_path: Path
 ) -> None:
     (tmp_path / "gate").touch()
-    settings = attrs.evolve(open_settings, queue_visibility_seconds=2)
+    settings = open_settings.changed(queue_visibility_seconds=2)
     async with serving(settings, make_token("alice")) as client:
         site = Site(client)
 
@@ -263,7 +261,7 @@ async def test_worker_in_another_language_submits(
 async def test_kept_ids_count_with_the_results_of_once(
     open_settings: Settings, make_token: Token
 ) -> None:
-    settings = attrs.evolve(open_settings, task_result_bytes=100)
+    settings = open_settings.changed(task_result_bytes=100)
     async with office(settings, make_token) as (alice, machine):
         worker = await connect(machine)
         await worker.work()

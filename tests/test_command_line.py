@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from services.console import ACTIONS
-from settings import Settings
+from settings import WrittenSettings
 from tests.conftest import ROOT, SECRET, ServerProcess
 from tests.forks import run
 from tornado_rt.command.main import COMMANDS
@@ -27,7 +27,7 @@ def test_help_shows_every_setting_with_its_default() -> None:
     shown = run("--help")
     assert shown.returncode == 0
     text = " ".join(shown.stdout.split())
-    for field in attrs.fields(Settings):
+    for field in attrs.fields(WrittenSettings):
         assert f"--{field.name.replace('_', '-')}" in text
         assert f"(RT_{field.name.upper()})" in text
     assert "open sockets and streams a user (RT_MAX_CONNECTIONS_PER_USER) [default: 50]" in text

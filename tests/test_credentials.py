@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
 import jwt
 import pytest
 from redis.asyncio import Redis
@@ -148,7 +147,7 @@ async def test_socket_is_not_opened_for_nobody(idle: Settings, make_token: Token
 @pytest.mark.gen_test
 async def test_far_expiry_breaks_nothing(idle: Settings) -> None:
     """Of a token that is valid for ever a socket opens, beats and gives a ticket."""
-    beating = attrs.evolve(idle, ws_heartbeat_seconds=0.05, sse_heartbeat_seconds=0.05)
+    beating = idle.changed(ws_heartbeat_seconds=0.05, sse_heartbeat_seconds=0.05)
     async with serving(beating, "") as nobody:
         for expiry in (10**12, 10**300, 1e300, 253402300800):
             token = jwt.encode({"sub": "alice", "exp": expiry}, SECRET, algorithm="HS256")
@@ -164,7 +163,7 @@ async def test_far_expiry_breaks_nothing(idle: Settings) -> None:
 async def test_socket_of_an_expired_token_stays_for_the_leeway(
     idle: Settings, make_token: Token
 ) -> None:
-    lenient = attrs.evolve(idle, jwt_leeway_seconds=4.0)
+    lenient = idle.changed(jwt_leeway_seconds=4.0)
     async with serving(lenient, "") as nobody:
         alice = nobody.as_user(make_token("alice", ttl=-1))
         socket = await alice.socket("/api/ws/notifications")

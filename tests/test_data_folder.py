@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-import attrs
 import pymongo
 import pytest
 from pymongo.errors import OperationFailure
@@ -157,7 +156,7 @@ async def test_folder_that_is_removed_or_replaced_is_noticed(tmp_path: Path) -> 
 @pytest.fixture
 def own_stores(settings: Settings) -> Settings:
     """Settings of a server that runs its own stores."""
-    return attrs.evolve(settings, redis_url="", mongodb_url="", worker_concurrency=1)
+    return settings.changed(redis_url="", mongodb_url="", worker_concurrency=1)
 
 
 async def faults_of(client: Client) -> list[str]:
@@ -170,9 +169,9 @@ async def test_nothing_is_acknowledged_while_the_folder_is_away(
     own_stores: Settings, make_token: Token
 ) -> None:
     """And it goes on when the folder is back."""
-    away = own_stores.data_dir.with_name("away")
+    away = own_stores.server.data_dir.with_name("away")
     async with serving(own_stores, make_token("alice")) as alice:
-        own_stores.data_dir.rename(away)
+        own_stores.server.data_dir.rename(away)
 
         async def is_noticed() -> bool:
             return any("was removed, or moved away" in fault for fault in await faults_of(alice))
@@ -181,7 +180,7 @@ async def test_nothing_is_acknowledged_while_the_folder_is_away(
         refused = await alice.post("/api/tasks", {"symbol": "AAPL"})
         assert refused.status == 503
         assert "nothing can be stored" in refused.body["detail"]
-        away.rename(own_stores.data_dir)
+        away.rename(own_stores.server.data_dir)
         await until(lambda: faults_of(alice), equal=[])
         assert (await alice.post("/api/tasks", {"symbol": "AAPL"})).status == 202
 
@@ -191,7 +190,7 @@ async def test_full_redis_refuses_what_takes_room_and_ends_what_there_is(
     own_stores: Settings, make_token: Token
 ) -> None:
     """A running task ends, one is cancelled, and the answers say that Redis is full."""
-    slow = attrs.evolve(own_stores, step_seconds=0.05)
+    slow = own_stores.changed(step_seconds=0.05)
     async with serving(slow, make_token("alice")) as alice:
         running, waiting = await alice.submit(), await alice.submit(delay=99)
         redis = alice.core.redis

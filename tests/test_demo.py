@@ -20,7 +20,7 @@ ON = Settings(demo_login=True)
 
 @pytest.fixture
 def on(settings: Settings, redis: Redis, database: Any) -> Settings:
-    return attrs.evolve(settings, jwt_secret="", demo_login=True)
+    return settings.changed(jwt_secret="", demo_login=True)
 
 
 def test_demo_login_is_off_by_default() -> None:

@@ -19,7 +19,7 @@ import attrs
 import pytest
 import yaml
 
-from settings import Settings, stop_seconds
+from settings import Settings, WrittenSettings, stop_seconds
 from tests.conftest import ROOT, ServerProcess, program
 from tests.ports import free_port
 from tests.waiting import wait_until
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.long
 DEPLOY = ROOT / "deploy"
 UNITS = DEPLOY / "systemd"
 INSTALL_SECONDS = 600
-VARIABLES = {f"RT_{field.name.upper()}" for field in attrs.fields(Settings)}
+VARIABLES = {f"RT_{field.name.upper()}" for field in attrs.fields(WrittenSettings)}
 
 
 @attrs.frozen

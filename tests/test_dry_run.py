@@ -4,7 +4,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import attrs
 import pytest
 from redis.asyncio import Redis
 
@@ -29,7 +28,7 @@ KNOWN = (
 def idle(settings: Settings, redis: Redis, database: Any) -> Settings:
     """Settings of a server that has the kinds and runs nothing."""
     kinds = str(ROOT / "tests" / "fixtures" / "own_kinds.py")
-    return attrs.evolve(settings, kinds=[kinds])
+    return settings.changed(kinds=[kinds])
 
 
 async def dry(client: Client, body: Any, path: str = "/api/tasks", **more: Any) -> dict[str, Any]:
@@ -137,7 +136,7 @@ async def test_dry_run_is_true_or_false(
 async def test_dry_run_meets_limits_keys_and_unique_rules(
     idle: Settings, make_token: Token, redis: Redis, queue: QueueService
 ) -> None:
-    bounded = attrs.evolve(idle, queue_max_waiting_per_user=2)
+    bounded = idle.changed(queue_max_waiting_per_user=2)
     async with serving(bounded, make_token("alice")) as alice:
         await work(queue, redis)
         held = {**REPORT, "unique": {"key": "u"}}

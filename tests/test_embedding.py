@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 import structlog
 from tornado.httputil import HTTPServerRequest
@@ -95,7 +94,7 @@ async def test_other_sites_change_nothing_by_the_sign_in(
     settings: Settings, redis: Any, database: Any
 ) -> None:
     """Nor does a request that does not say which page it comes from."""
-    trusted = attrs.evolve(settings, trusted_origins=["https://trusted.example"])
+    trusted = settings.changed(trusted_origins=["https://trusted.example"])
     async with embedded(trusted) as host:
         page = host.client()
 
@@ -277,7 +276,7 @@ async def test_stop_answers_what_is_under_way(
     for seconds, status in ((30.0, 200), (0.05, 503)):
         asked.clear()
         may_answer.clear()
-        patient = attrs.evolve(settings, request_grace_seconds=seconds)
+        patient = settings.changed(request_grace_seconds=seconds)
         async with hosting(patient, slow) as host:
             await host.rt.start()
             page = host.client()
@@ -303,10 +302,10 @@ async def test_start_that_fails_raises_and_leaves_nothing(
     """The application goes on, and may start once the cause is gone."""
     before = asyncio.all_tasks()
     async with hosting(settings) as host:
-        nowhere = attrs.evolve(settings, redis_url="redis://127.0.0.1:1/0", prefix="/nowhere")
+        nowhere = settings.changed(redis_url="redis://127.0.0.1:1/0", prefix="/nowhere")
         for wrong, error in (
-            (attrs.evolve(settings, kinds=["no_such_module"]), "no_such_module"),
-            (attrs.evolve(settings, jwt_secret="short"), "32 bytes"),
+            (settings.changed(kinds=["no_such_module"]), "no_such_module"),
+            (settings.changed(jwt_secret="short"), "32 bytes"),
             (nowhere, "6379|127.0.0.1|Redis|connect"),
         ):
             rt = Server(wrong)
@@ -329,7 +328,7 @@ def test_settings_that_the_application_decides_are_refused(settings: Settings) -
     ):
         more: Any = changes
         with pytest.raises(ValueError, match=word):
-            Server(attrs.evolve(settings, **more))
+            Server(settings.changed(**more))
 
 
 @pytest.mark.gen_test
@@ -337,13 +336,13 @@ async def test_two_servers_with_folders_of_their_own(
     settings: Settings, tmp_path: Path, make_token: Token
 ) -> None:
     """Each has stores of its own; a second one on a folder is refused."""
-    alone = attrs.evolve(settings, redis_url="", mongodb_url="", data_dir=tmp_path / "one")
-    other = Server(attrs.evolve(alone, data_dir=tmp_path / "two", prefix="/other"), None)
+    alone = settings.changed(redis_url="", mongodb_url="", data_dir=tmp_path / "one")
+    other = Server(alone.changed(data_dir=tmp_path / "two", prefix="/other"), None)
     async with hosting(alone, None, other) as host, host.rt, other:
         await host.rt.notify("alice", type="alert", title="one")
         await other.notify("alice", type="alert", title="two")
         with pytest.raises(StoreError):
-            await Server(attrs.evolve(alone, prefix="/third")).start()
+            await Server(alone.changed(prefix="/third")).start()
         user = host.client(make_token("alice"))
         for prefix, title in (("/rt", "one"), ("/other", "two")):
             [item] = (await user.get(f"{prefix}/api/notifications")).body["items"]

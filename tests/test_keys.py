@@ -188,7 +188,7 @@ def test_algorithm_that_does_not_fit_the_key_is_refused(
     }[kind]
     assert settings is not None
     with pytest.raises(SecretError, match=rf"jwt_algorithms: {algorithms[-1]} does not fit"):
-        TokenVerifier(attrs.evolve(settings, jwt_algorithms=algorithms), SECRET)
+        TokenVerifier(settings.changed(jwt_algorithms=algorithms), SECRET)
 
 
 @attrs.define
@@ -429,14 +429,14 @@ async def test_one_that_stops_waiting_stops_nobody_else() -> None:
 
 @pytest.fixture
 def idle(settings: Settings, redis: Redis, database: Any) -> Settings:
-    return attrs.evolve(settings, jwt_secret="", sse_heartbeat_seconds=0.1)
+    return settings.changed(jwt_secret="", sse_heartbeat_seconds=0.1)
 
 
 @pytest.mark.gen_test
 async def test_provider_that_is_down_is_503_and_1013(idle: Settings) -> None:
     """Come back later, on every way in; and the server is not ready until it has keys."""
     async with Provider(status=500).serving() as provider:
-        settings = attrs.evolve(idle, jwt_jwks_url=provider.url)
+        settings = idle.changed(jwt_jwks_url=provider.url)
         async with serving(settings, signed(RSA_KEY, "k1")) as alice:
             for path in ("/api/tasks", "/api/notifications/stream"):
                 answer = await alice.get(path)

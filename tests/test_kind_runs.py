@@ -112,7 +112,7 @@ async def test_result_is_any_json(redis: Redis, queue: QueueService, place: Plac
         task = await outcome(queue, place.deed("value"))
     assert task.status == TaskState.COMPLETED
     assert task.result[:3] == ["any", {"json": None}, 1.5]
-    assert (task.result[3] == os.getpid()) != place.settings.worker_processes
+    assert (task.result[3] == os.getpid()) != place.settings.workers.worker_processes
     shown = orjson.loads(task.snapshot)
     assert (shown["progress"], shown["marks"], shown["message"]) == (100.0, "ccc", "Done")
 
@@ -491,7 +491,7 @@ async def test_every_door_keeps_the_same_values(
     redis: Redis, queue: QueueService, place: Place
 ) -> None:
     """As a result, as a once-result and as a state; in a worker and in the tests of an author."""
-    place = attrs.evolve(place, settings=attrs.evolve(place.settings, task_result_bytes=262_144))
+    place = place.changed(settings=place.settings.changed(task_result_bytes=262_144))
     values = range(len(kind_deeds.VALUES))
     deeds = [(number, what) for number in values for what in ("returns", "keeps", "stores")]
     async with working(redis, queue, place.targets):

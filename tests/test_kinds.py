@@ -1102,7 +1102,7 @@ def test_module_is_configured_before_its_kinds_are_collected(
     body = GOOD.format(name="made").replace("\n", "\n    ")
     write(
         "kinds_made.py",
-        f"def configure(settings):\n    global kind, port; port = settings.port\n{body}",
+        f"def configure(settings):\n    global kind, port; port = settings.server.port\n{body}",
     )
     with pytest.raises(KindError):
         load_kinds(["kinds_made"])

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 import orjson
 import pytest
 from redis.asyncio import Redis
@@ -62,7 +61,7 @@ def own(settings: Settings, redis: Redis, database: Any, tmp_path: Path) -> Sett
     for number, name in enumerate(("zh-CN.po", "de.po")):
         entries = [f'msgid "{one}"\nmsgstr "{said[number]}"\n' for one, said in TEXTS.items()]
         (folder / name).write_text("\n".join(entries), encoding="utf-8")
-    return attrs.evolve(settings, kinds=[str(module)], locales=str(folder), worker_concurrency=2)
+    return settings.changed(kinds=[str(module)], locales=str(folder), worker_concurrency=2)
 
 
 async def ended(client: Client, task_id: str, **headers: str) -> Answer:
@@ -185,7 +184,7 @@ async def test_argument_wins_over_the_header(
 async def test_setting_is_the_language_of_who_says_none(
     settings: Settings, redis: Redis, database: Any, make_token: Token
 ) -> None:
-    changed = attrs.evolve(settings, default_locale="zh")
+    changed = settings.changed(default_locale="zh")
     async with serving(changed, make_token("alice")) as alice:
         assert CHINESE.search((await alice.get("/api/tasks/nope")).body["detail"])
         english = await alice.get("/api/tasks/nope", **{"Accept-Language": "en"})
@@ -459,6 +458,6 @@ async def test_bad_catalogue_is_a_clear_error(settings: Settings, tmp_path: Path
     """At start, with the file and the message."""
     (tmp_path / "de.po").write_text('msgid "{a} of {b}"\nmsgstr "{a}"\n', encoding="utf-8")
     with pytest.raises(ValueError, match=r"locales: .*de\.po: .*other places"):
-        async with serving(attrs.evolve(settings, locales=str(tmp_path)), ""):
+        async with serving(settings.changed(locales=str(tmp_path)), ""):
             pass
     await asyncio.sleep(0)

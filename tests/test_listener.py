@@ -217,7 +217,7 @@ async def test_odd_request_is_answered_as_it_should_be(idle: Settings) -> None:
 @pytest.mark.parametrize("size", [16385, 20_000, 1 << 20])
 async def test_headers_too_large_are_answered(idle: Settings, size: int) -> None:
     """431, and 414 for the address; a client that still writes reads it too."""
-    trusting = attrs.evolve(idle, trusted_origins=["https://app.example"])
+    trusting = idle.changed(trusted_origins=["https://app.example"])
     async with serving(trusting, "") as nobody:
         long = b"a" * size
         origin = b"Origin: https://app.example\r\n"
@@ -231,13 +231,13 @@ async def test_headers_too_large_are_answered(idle: Settings, size: int) -> None
 
 @pytest.mark.gen_test
 async def test_bound_of_headers_is_a_setting_and_exact(idle: Settings) -> None:
-    async with serving(attrs.evolve(idle, max_header_bytes=1000), "") as nobody:
+    async with serving(idle.changed(max_header_bytes=1000), "") as nobody:
         head = GET + b"Connection: close\r\nX: %s\r\n\r\n"
         fits = head % (b"x" * (1000 - len(head) + 2))
         assert len(fits) == 1000
         assert parsed(await exchange(nobody, fits))[0] == 200
         assert parsed(await exchange(nobody, fits.replace(b"X: ", b"X: x")))[0] == 431
-    async with serving(attrs.evolve(idle, max_header_bytes=0), "") as nobody:
+    async with serving(idle.changed(max_header_bytes=0), "") as nobody:
         assert parsed(await exchange(nobody, head % (b"x" * 100_000)))[0] == 200
         chunked = head.replace(b"X: %s", b"Transfer-Encoding: chunked")
         trailers = b"0\r\n" + b"X-Trailer: y\r\n" * 2000 + b"\r\n"
@@ -280,7 +280,7 @@ async def test_refused_body_is_announced_to_close_and_its_sender_reads_the_answe
 async def test_rate_is_limited_before_the_body_and_everywhere_but_for_supervisors(
     idle: Settings,
 ) -> None:
-    async with serving(attrs.evolve(idle, requests_per_second=0.001), "") as nobody:
+    async with serving(idle.changed(requests_per_second=0.001), "") as nobody:
         assert (await nobody.get("/nothing")).status == 404
         for path in ("/nothing", "/api/tasks", "/static/index.html", "/"):
             data = POST.replace(b"/api/tasks", path.encode()) + b"Content-Length: 9\r\n\r\n"
@@ -294,7 +294,7 @@ async def test_rate_is_limited_before_the_body_and_everywhere_but_for_supervisor
 @pytest.mark.gen_test
 async def test_malformed_requests_count_towards_the_rate(idle: Settings) -> None:
     """Of their address, like any other; a page of a trusted origin reads when to come again."""
-    bounded = attrs.evolve(idle, requests_per_second=0.001, trusted_origins=["https://app.example"])
+    bounded = idle.changed(requests_per_second=0.001, trusted_origins=["https://app.example"])
     get = GET + b"Origin: https://app.example\r\n"
     async with serving(bounded, "") as nobody:
         assert parsed(await exchange(nobody, get + b"Sp ace: x\r\n\r\n"))[0] == 400
@@ -313,7 +313,7 @@ async def test_chunks_beyond_the_bound_are_answered_at_once(
     idle: Settings, make_token: Token
 ) -> None:
     """With 413, wherever they go to; not when the sender has said it all."""
-    small = attrs.evolve(idle, max_body_bytes=1024)
+    small = idle.changed(max_body_bytes=1024)
     token = make_token("alice").encode()
     async with serving(small, "") as nobody:
         for path in (b"/api/tasks", b"/healthz", b"/static/index.html"):
@@ -413,7 +413,7 @@ async def test_client_that_keeps_its_connection_sees_every_answer(
 @pytest.mark.gen_test
 async def test_slow_head_is_408_and_silence_is_closed(idle: Settings, tmp_path: Path) -> None:
     """Also before TLS was agreed on; a connection between two requests may rest longer."""
-    hurried = attrs.evolve(idle, header_timeout_seconds=1.0)
+    hurried = idle.changed(header_timeout_seconds=1.0)
     async with serving(hurried, "") as nobody:
         assert await exchange(nobody) == b""
         assert parsed(await exchange(nobody, SILENT))[0] == 408
@@ -425,7 +425,7 @@ async def test_slow_head_is_408_and_silence_is_closed(idle: Settings, tmp_path: 
             assert await exchange(nobody) == b""
         writer.close()
     certificate = make_certificate(tmp_path)
-    secure = attrs.evolve(hurried, tls_certificate=str(certificate.path))
+    secure = hurried.changed(tls_certificate=str(certificate.path))
     async with serving(secure, "") as nobody:
         assert await exchange(nobody) == b""
         assert await exchange(nobody, b"\x16\x03\x01\x02") == b""
@@ -433,13 +433,13 @@ async def test_slow_head_is_408_and_silence_is_closed(idle: Settings, tmp_path: 
 
 @pytest.mark.gen_test
 async def test_resting_connection_is_closed_after_its_time(idle: Settings) -> None:
-    async with serving(attrs.evolve(idle, idle_timeout_seconds=0.3), "") as nobody:
+    async with serving(idle.changed(idle_timeout_seconds=0.3), "") as nobody:
         assert parsed(await exchange(nobody, GET + b"\r\n"))[0] == 200
 
 
 @pytest.mark.gen_test
 async def test_slow_body_is_408(idle: Settings, make_token: Token) -> None:
-    hurried = attrs.evolve(idle, body_timeout_seconds=0.3)
+    hurried = idle.changed(body_timeout_seconds=0.3)
     async with serving(hurried, "") as nobody:
         token = b"Authorization: Bearer " + make_token("alice").encode()
         answer = await exchange(nobody, POST + token + b"\r\nContent-Length: 99\r\n\r\n{")
@@ -490,7 +490,7 @@ async def test_connection_that_said_nothing_makes_room_for_one_that_asks(
 
 @pytest.mark.gen_test
 async def test_connection_that_rests_makes_room_for_one_that_asks(idle: Settings) -> None:
-    async with serving(attrs.evolve(idle, max_sockets=2), "") as nobody:
+    async with serving(idle.changed(max_sockets=2), "") as nobody:
         resting = [await asyncio.open_connection("127.0.0.1", port_of(nobody)) for _ in range(2)]
         for reader, writer in resting:
             writer.write(GET + b"\r\n")
@@ -508,7 +508,7 @@ async def test_connection_that_waits_for_its_answer_makes_no_room(
     idle: Settings, redis: Redis, make_token: Token
 ) -> None:
     """A further one is told to come again, whether it has asked before it was accepted or not."""
-    async with serving(attrs.evolve(idle, max_sockets=1), make_token("alice")) as alice:
+    async with serving(idle.changed(max_sockets=1), make_token("alice")) as alice:
         await redis.client_pause(60_000, all=False)
         waiting = asyncio.create_task(alice.submit())
         await until(is_at_work)
@@ -536,7 +536,7 @@ def read_to_end(sock: socket.socket) -> bytes:
 @pytest.mark.gen_test
 async def test_bound_of_an_address_is_not_that_of_a_proxy(idle: Settings) -> None:
     """Behind a trusted proxy all connections are its own."""
-    behind = attrs.evolve(idle, max_sockets_per_address=2, trust_proxy_headers=True)
+    behind = idle.changed(max_sockets_per_address=2, trust_proxy_headers=True)
     async with serving(behind, "") as nobody:
         opened = await silent(nobody, 5)
         assert (await nobody.get("/healthz")).status == 200

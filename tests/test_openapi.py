@@ -4,7 +4,6 @@ import json
 import re
 from typing import Any
 
-import attrs
 import pytest
 import yaml
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -176,7 +175,7 @@ async def test_documents_are_served_to_everybody_and_named_by_their_content(
 
 @pytest.mark.gen_test
 async def test_documents_name_the_prefix_that_they_are_under(settings: Settings) -> None:
-    async with serving(attrs.evolve(settings, prefix="/rt"), "") as client:
+    async with serving(settings.changed(prefix="/rt"), "") as client:
         described = (await client.get("/api/openapi.json")).body
         assert described["servers"] == [{"url": "/rt"}]
         described = (await client.get("/api/asyncapi.json")).body

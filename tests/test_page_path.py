@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 import pytest
 
 from settings import Settings
@@ -26,7 +25,7 @@ async def test_root_says_in_two_lines_what_the_server_is(
     idle: Settings, make_token: Token, path: str, told: str
 ) -> None:
     """The links of tasks lead to the page, or there are none."""
-    settings = attrs.evolve(idle, page_path=path)
+    settings = idle.changed(page_path=path)
     async with serving(settings, make_token("alice")) as alice:
         root = await alice.get("/")
         assert root.headers["Content-Type"] == "text/plain; charset=utf-8"
@@ -50,6 +49,6 @@ def test_path_that_is_none_or_taken_is_refused(path: str) -> None:
 
 
 def test_page_address_has_the_prefix() -> None:
-    assert Settings(prefix="/rt").page_address == "/rt/"
-    assert Settings(prefix="/rt", page_path="/app").page_address == "/rt/app"
-    assert Settings(prefix="/rt", page_path="").page_address == ""
+    assert Settings(prefix="/rt").server.page_address == "/rt/"
+    assert Settings(prefix="/rt", page_path="/app").server.page_address == "/rt/app"
+    assert Settings(prefix="/rt", page_path="").server.page_address == ""

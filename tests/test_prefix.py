@@ -70,7 +70,7 @@ async def test_every_link_leads_to_what_it_names(
     settings: Settings, redis: Any, database: Any, make_token: Any
 ) -> None:
     """Of tasks, batches, schedules, webhooks, and of the notification that a task's end makes."""
-    own = attrs.evolve(settings, prefix=PREFIX, worker_concurrency=1)
+    own = settings.changed(prefix=PREFIX, worker_concurrency=1)
     async with serving(own, make_token("alice")) as inside:
         assert inside.url.endswith(PREFIX)
         alice = attrs.evolve(inside, url=inside.url.removesuffix(PREFIX))
@@ -104,10 +104,10 @@ async def test_page_that_turns_mail_off_is_found(
     settings: Settings, redis: Any, database: Any
 ) -> None:
     """By the link of a mail, and then by its own form and style."""
-    own = attrs.evolve(settings, prefix=PREFIX, email_secret="a secret of links, 32 bytes or more")
+    own = settings.changed(prefix=PREFIX, email_secret="a secret of links, 32 bytes or more")
     async with serving(own, "") as nobody:
         host = attrs.evolve(nobody, url=nobody.url.removesuffix(PREFIX))
-        links = MailLinks(nobody.url, own.email_secret)
+        links = MailLinks(nobody.url, own.email.email_secret)
         assert links.absolute("/orders/1") == f"{host.url}/orders/1"
         link = links.unsubscribe("alice")
         assert link.startswith(nobody.url)
@@ -123,7 +123,7 @@ async def test_page_that_turns_mail_off_is_found(
 async def test_prefix_without_a_slash_leads_to_the_page(
     settings: Settings, redis: Any, database: Any
 ) -> None:
-    async with serving(attrs.evolve(settings, prefix=PREFIX), "") as nobody:
+    async with serving(settings.changed(prefix=PREFIX), "") as nobody:
         page = await nobody.get("?task=t1")
         assert page.status == 200
         assert b">tornado_rt</h1>" in page.body
@@ -136,7 +136,7 @@ async def test_prefix_without_a_slash_leads_to_the_page(
 )
 def test_prefix_is_a_path(written: str, read: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RT_PREFIX", written)
-    assert load_settings().prefix == read
+    assert load_settings().server.prefix == read
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_public_address_has_the_prefix() -> None:
     made = run(RT_PREFIX="/rt", RT_PUBLIC_URL="https://app.example")
     assert made.returncode == 2
     assert made.stderr == "run.py: public_url: must end with the prefix /rt\n"
-    assert Settings(prefix="/rt", public_url="https://app.example/rt/").prefix == "/rt"
+    assert Settings(prefix="/rt", public_url="https://app.example/rt/").server.prefix == "/rt"
 
 
 def test_command_and_client_take_the_address_with_the_prefix(prefixed: ServerProcess) -> None:

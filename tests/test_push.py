@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import attrs
 import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -130,7 +129,7 @@ def test_key_is_made_once_and_kept_private(tmp_path: Path) -> None:
     assert load_vapid_key(named).public == made
     key: Any = load_pem_private_key(path.read_bytes(), None)
     number = encode(key.private_numbers().private_value.to_bytes(32, "big"))
-    assert load_vapid_key(attrs.evolve(named, vapid_private_key=number)).public == made
+    assert load_vapid_key(named.changed(vapid_private_key=number)).public == made
     assert not (tmp_path / "other").exists()
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-import attrs
 import jwt
 import pytest
 from redis.asyncio import Redis
@@ -32,8 +31,7 @@ async def channels_of(database: Any, user_id: str) -> list[str]:
 @pytest.fixture
 def mailing(settings: Settings, redis: Redis, database: Any) -> Settings:
     """Settings of a server with empty stores that could send mail."""
-    return attrs.evolve(
-        settings,
+    return settings.changed(
         smtp_url="smtp://127.0.0.1:9",
         smtp_from="news@app.example",
         email_secret="a secret for the links, of 32 bytes",
@@ -173,7 +171,7 @@ async def test_link_of_a_mail_turns_it_off_in_one_click(
     async with serving(mailing, make_token("app", scope="rt:admin")) as app:
         await app.send("PUT", "/api/users/alice/email", {"email": "a@b.example"})
         alice, nobody = app.as_user(make_token("alice")), app.as_user("")
-        link = urlsplit(MailLinks(app.url, mailing.email_secret).unsubscribe("alice"))
+        link = urlsplit(MailLinks(app.url, mailing.email.email_secret).unsubscribe("alice"))
         path = f"{link.path}?{link.query}"
         shown = await nobody.get(path)
         assert shown.status == 200

@@ -28,8 +28,8 @@ EARLIER = "0123456789abcdef-5"
 @pytest.fixture
 def quiet(settings: Settings, redis: Redis, database: Any) -> Settings:
     """Settings of a server that runs no task and says nothing by itself, on empty stores."""
-    return attrs.evolve(
-        settings, ws_heartbeat_seconds=0.0, sse_heartbeat_seconds=0.0, max_connections_per_user=0
+    return settings.changed(
+        ws_heartbeat_seconds=0.0, sse_heartbeat_seconds=0.0, max_connections_per_user=0
     )
 
 
@@ -326,7 +326,7 @@ async def test_log_of_one_message_is_enough_for_who_missed_none(
     quiet: Settings, make_token: Token, transport: str
 ) -> None:
     """However few messages are kept: the newest is among them."""
-    async with serving(attrs.evolve(quiet, task_events=1), make_token("alice")) as alice:
+    async with serving(quiet.changed(task_events=1), make_token("alice")) as alice:
         work = Work(alice)
         for first in range(4):
             story = await STORIES["a task"](work)

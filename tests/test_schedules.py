@@ -1148,7 +1148,7 @@ def working(settings: Settings, redis: Redis, database: Any, tmp_path: Path) -> 
     # A process imports one module of a name.
     module = tmp_path / (re.sub(r"\W", "_", f"scheduled_{tmp_path.name}") + ".py")
     module.write_text(KINDS)
-    return attrs.evolve(settings, kinds=[str(module)], worker_concurrency=2)
+    return settings.changed(kinds=[str(module)], worker_concurrency=2)
 
 
 async def _ended_of(client: Client, name: str) -> list[dict[str, Any]]:
@@ -1319,7 +1319,9 @@ async def test_wrong_schedules_are_problems_over_http(working: Settings, make_to
 async def test_schedule_of_code_that_cannot_be_used_stops_the_start(
     working: Settings, make_token: Token
 ) -> None:
-    Path(working.kinds[0]).write_text(KINDS.replace('params={"name": "often"}', "params={}"))
+    Path(working.workers.kinds[0]).write_text(
+        KINDS.replace('params={"name": "often"}', "params={}")
+    )
     with pytest.raises(KindError, match="schedule 'often': params\\.name"):
         async with serving(working, make_token("alice")):
             pass

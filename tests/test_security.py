@@ -16,7 +16,7 @@ from handlers.email import USER
 from handlers.routes import ID, KIND, VERB, page_routes, routes
 from handlers.schedules import SCHEDULE
 from services.queue import Ack, Outcome
-from settings import Settings
+from settings import Settings, WrittenSettings
 from tests.api import Client, frame, frame_of, serving
 from tests.conftest import ROOT
 from tests.push_service import Device
@@ -74,7 +74,7 @@ def test_limits_of_the_page_are_the_defaults_of_the_settings() -> None:
     section = PAGE.partition("## Limits\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\|[^|]+\| ([\d.]+) \| `RT_(\w+)` \|", section, re.MULTILINE)
     assert len(rows) >= 16
-    defaults = attrs.asdict(Settings())
+    defaults = attrs.asdict(WrittenSettings())
     assert [(name, float(defaults[name.lower()])) for _, name in rows] == [
         (name, float(number)) for number, name in rows
     ]
@@ -208,8 +208,8 @@ async def streamed(client: Client, path: str) -> str:
 
 @pytest.fixture
 def site_settings(settings: Settings, redis: Any, database: Any) -> Settings:
-    unlimited = attrs.evolve(settings, queue_user_limit=0, queue_global_limit=0)
-    return attrs.evolve(unlimited, queue_max_attempts=1, webhooks_per_user=0)
+    unlimited = settings.changed(queue_user_limit=0, queue_global_limit=0)
+    return unlimited.changed(queue_max_attempts=1, webhooks_per_user=0)
 
 
 def people(owner: Client, make_token: Token) -> Site:

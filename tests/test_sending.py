@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 import pytest
 from redis.asyncio import Redis
 
@@ -164,7 +163,7 @@ async def test_all_known_users_are_told_by_a_task(
     idle: Settings, make_token: Token, path: str
 ) -> None:
     """It shows its progress; under its key it is sent once."""
-    settings = attrs.evolve(idle, worker_concurrency=1)
+    settings = idle.changed(worker_concurrency=1)
     async with serving(settings, make_token("app", scope="rt:publish rt:admin")) as app:
         users = [f"u{n}" for n in range(230)]
         await app.post(PATH, {"user_ids": users, "type": "alert", "title": "first"})
@@ -188,7 +187,7 @@ async def test_all_known_users_are_told_by_a_task(
 
 @pytest.mark.gen_test
 async def test_nobody_makes_the_tasks_of_the_server(idle: Settings, make_token: Token) -> None:
-    settings = attrs.evolve(idle, worker_concurrency=1)
+    settings = idle.changed(worker_concurrency=1)
     async with serving(settings, make_token("alice")) as alice:
         request = {"user_ids": ["bob"], "type": "alert", "title": "x"}
         asked = {"kind": "rt.announcement", "params": {"request": request}}

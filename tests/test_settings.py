@@ -7,7 +7,14 @@ from typing import Any
 import attrs
 import pytest
 
-from settings import AUTOMATIC, LogLevel, Settings, load_settings, unknown_variables
+from settings import (
+    AUTOMATIC,
+    LogLevel,
+    Settings,
+    WrittenSettings,
+    load_settings,
+    unknown_variables,
+)
 from tests.conftest import ROOT
 
 
@@ -30,9 +37,9 @@ from tests.conftest import ROOT
     ],
 )
 def test_origin_is_read_as_browsers_write_it(written: str, read: str) -> None:
-    assert Settings(trusted_origins=[written]).trusted_origins == [read]
+    assert Settings(trusted_origins=[written]).server.trusted_origins == [read]
     # It stays what it is when it is read again.
-    assert Settings(trusted_origins=[read]).trusted_origins == [read]
+    assert Settings(trusted_origins=[read]).server.trusted_origins == [read]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +79,7 @@ def test_what_is_no_origin_is_refused_with_the_reason(written: str, reason: str)
     [" https://a.example , https://b.example,,", ["https://a.example", " https://b.example/"]],
 )
 def test_list_may_have_spaces_and_empty_items(written: Any) -> None:
-    origins = Settings(trusted_origins=written).trusted_origins
+    origins = Settings(trusted_origins=written).server.trusted_origins
     assert origins == ["https://a.example", "https://b.example"]
 
 
@@ -82,11 +89,11 @@ def test_list_may_have_spaces_and_empty_items(written: Any) -> None:
         (" rs256 , ES256", ["RS256", "ES256"]),
         (["eddsa", "EdDSA"], ["EdDSA"]),
         ("AUTO", [AUTOMATIC]),
-        (Settings().jwt_algorithms, [AUTOMATIC]),
+        (Settings().auth.jwt_algorithms, [AUTOMATIC]),
     ],
 )
 def test_names_of_algorithms_are_normalised(written: Any, read: list[str]) -> None:
-    assert Settings(jwt_algorithms=written).jwt_algorithms == read
+    assert Settings(jwt_algorithms=written).auth.jwt_algorithms == read
 
 
 @pytest.mark.parametrize(
@@ -104,7 +111,7 @@ def test_algorithms_that_there_are_not_are_refused(written: Any) -> None:
 def test_address_of_keys_is_one_of_the_web(url: str) -> None:
     with pytest.raises(ValueError, match="jwt_jwks_url: must be"):
         Settings(jwt_jwks_url=url)
-    assert Settings(jwt_jwks_url="https://a/keys").jwt_jwks_url == "https://a/keys"
+    assert Settings(jwt_jwks_url="https://a/keys").auth.jwt_jwks_url == "https://a/keys"
 
 
 def test_variable_that_no_setting_has_is_found_with_what_was_meant() -> None:
@@ -154,7 +161,7 @@ def test_number_that_no_clock_or_store_can_hold_is_refused(
     name: str, most: int, beyond: float
 ) -> None:
     values: dict[str, Any] = {name: most}
-    assert getattr(Settings(**values), name) == most
+    assert Settings(**values).value(name) == most
     with pytest.raises(ValueError, match=name):
         Settings(**{name: most + beyond})
 
@@ -184,8 +191,8 @@ def test_value_of_another_kind_is_refused_in_words(
         '[tornado_rt]\nport = "1"\ndrain_seconds = 1\ndemo_login = "Yes"\nlog_level = "info"\n'
     )
     read = load_settings()
-    assert (read.port, read.drain_seconds, read.demo_login) == (1, 1.0, True)
-    assert read.log_level is LogLevel.INFO
+    assert (read.server.port, read.server.drain_seconds, read.auth.demo_login) == (1, 1.0, True)
+    assert read.server.log_level is LogLevel.INFO
     file.write_text(f"[tornado_rt]\n{line}\n")
     with pytest.raises(ExceptionGroup) as refused:
         load_settings()
@@ -200,21 +207,21 @@ def test_kinds_are_a_list_of_modules(
     written: str, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RT_KINDS", written)
-    assert load_settings().kinds == read
+    assert load_settings().workers.kinds == read
 
 
 def test_no_handler_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then there is no analysis."""
-    assert load_settings().worker_handler == "examples.stock_analysis:analyse"
+    assert load_settings().workers.worker_handler == "examples.stock_analysis:analyse"
     monkeypatch.setenv("RT_WORKER_HANDLER", "")
-    assert load_settings().worker_handler == ""
+    assert load_settings().workers.worker_handler == ""
 
 
 def test_page_of_settings_names_each_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """The defaults of docs/settings.md, read as variables, are the default settings."""
     page = (ROOT / "docs/settings.md").read_text()
     rows = re.findall(r"^\| `(RT_\w+)` \|(.*?)\| \S", page, re.MULTILINE)
-    names = [f"RT_{field.name.upper()}" for field in attrs.fields(Settings)]
+    names = [f"RT_{field.name.upper()}" for field in attrs.fields(WrittenSettings)]
     assert sorted(name for name, _ in rows) == sorted(names)
     for name, default in rows:
         monkeypatch.setenv(name, default.strip())

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 from redis.asyncio import Redis
 
@@ -37,13 +36,13 @@ def kinds(tmp_path: Path) -> str:
 @pytest.fixture
 def idle(settings: Settings, redis: Redis, database: Any, kinds: str) -> Settings:
     """Settings of a server that has the kinds and runs nothing."""
-    return attrs.evolve(settings, kinds=[kinds])
+    return settings.changed(kinds=[kinds])
 
 
 @pytest.fixture
 def working(idle: Settings) -> Settings:
     """Settings of a server that has the kinds and a worker."""
-    return attrs.evolve(idle, worker_concurrency=3)
+    return idle.changed(worker_concurrency=3)
 
 
 # A kind whose tasks count what they do.
@@ -184,7 +183,7 @@ async def test_quota_takes_no_question_that_a_task_waits_for(
     working: Settings, make_token: Token
 ) -> None:
     """It is pinned until it is answered."""
-    small = attrs.evolve(working, notification_quota=3)
+    small = working.changed(notification_quota=3)
     async with serving(small, make_token("alice")) as alice:
         task_id = await submitted(alice, paper(how="ask"))
         [asked] = (await until(lambda: notified(alice)))["items"]
@@ -383,8 +382,8 @@ async def test_largest_number_that_is_taken_is_read_again(
     idle: Settings, make_token: Token, name: str, most: int
 ) -> None:
     """Also where no setting bounds it."""
-    settings = attrs.evolve(
-        idle, task_max_attempts=0, task_max_timeout_seconds=0, task_max_delay_seconds=0
+    settings = idle.changed(
+        task_max_attempts=0, task_max_timeout_seconds=0, task_max_delay_seconds=0
     )
     async with serving(settings, make_token("alice")) as alice:
         task = await look(alice, await submitted(alice, film() | {name: most}))
@@ -461,7 +460,7 @@ async def test_label_may_be_given_in_any_language(working: Settings, make_token:
 async def test_label_that_the_kind_makes_is_cut_to_the_bound(
     idle: Settings, make_token: Token
 ) -> None:
-    short = attrs.evolve(idle, task_label_length=10)
+    short = idle.changed(task_label_length=10)
     async with serving(short, make_token("alice")) as alice:
         for body in (paper("n" * 16), {"symbol": "n" * 16}):
             made = await alice.post("/api/tasks", body)
@@ -550,7 +549,7 @@ async def test_submitter_may_bound_a_task_more_tightly(
 async def test_urgent_task_starts_before_those_that_wait_longer(
     idle: Settings, working: Settings, make_token: Token
 ) -> None:
-    alone = attrs.evolve(working, worker_concurrency=1)
+    alone = working.changed(worker_concurrency=1)
     async with serving(idle, make_token("alice")) as alice:
         bodies = [paper(f"p{n}") | {"priority": one} for n, one in enumerate(("low", "normal"))]
         ids = [await submitted(alice, body) for body in [*bodies, paper("p2", how="")]]
@@ -645,7 +644,7 @@ async def test_running_again_takes_room_as_a_submission_does(
     idle: Settings, make_token: Token
 ) -> None:
     """Alone and by filter, for the owner; an admin is not stopped."""
-    bounded = attrs.evolve(idle, queue_max_waiting_per_user=2)
+    bounded = idle.changed(queue_max_waiting_per_user=2)
     async with serving(bounded, make_token("alice")) as alice:
         admin = alice.as_user(make_token("root", scope="rt:admin"))
         ids = await all_failed(alice, alice.core.queue, 6)
@@ -798,7 +797,7 @@ async def test_pause_of_all_kinds_is_shown_and_said(idle: Settings, make_token: 
 async def test_next_task_waits_for_a_busy_worker_to_be_free(
     working: Settings, make_token: Token
 ) -> None:
-    busy = attrs.evolve(working, worker_concurrency=3, queue_user_limit=0, queue_global_limit=0)
+    busy = working.changed(worker_concurrency=3, queue_user_limit=0, queue_global_limit=0)
     async with serving(busy, make_token("alice")) as alice:
         running = [await submitted(alice, paper(how="wait")) for _ in range(3)]
         for task_id in running:
@@ -819,7 +818,7 @@ async def test_next_task_waits_for_a_busy_worker_to_be_free(
 @pytest.mark.gen_test
 async def test_limits_hold_and_say_so(working: Settings, make_token: Token) -> None:
     """Those of the kind for a user; others of his start meanwhile."""
-    roomy = attrs.evolve(working, queue_user_limit=0, queue_global_limit=0)
+    roomy = working.changed(queue_user_limit=0, queue_global_limit=0)
     async with serving(roomy, make_token("alice")) as alice:
         admin = alice.as_user(make_token("root", scope="rt:admin"))
         changed = await admin.send("PUT", "/api/kinds/report/limits", {"user_limit": 1})
@@ -1046,7 +1045,7 @@ async def test_each_fault_of_a_batch_is_told_once_at_its_place(
         answer = await alice.post("/api/batches", body)
         assert (answer.status, answer.body["errors"]) == (422, told)
         # A server that knows the kind by its schema alone says the same.
-        stranger = attrs.evolve(idle, kinds=[], data_dir=idle.data_dir / "other")
+        stranger = idle.changed(kinds=[], data_dir=idle.server.data_dir / "other")
         async with serving(stranger, make_token("alice")) as other:
             again = await other.post("/api/batches", body)
             assert again.body["errors"] == answer.body["errors"]
@@ -1199,7 +1198,7 @@ async def test_server_knows_a_kind_of_another_process_without_its_code(
     idle: Settings, working: Settings, make_token: Token
 ) -> None:
     """It validates by the schema, in the same words, and the other's worker runs it."""
-    stranger = attrs.evolve(idle, kinds=[], data_dir=idle.data_dir / "other")
+    stranger = idle.changed(kinds=[], data_dir=idle.server.data_dir / "other")
     async with (
         serving(working, make_token("alice")),
         serving(stranger, make_token("alice")) as alice,
@@ -1219,7 +1218,7 @@ async def test_server_knows_a_kind_of_another_process_without_its_code(
 async def test_server_takes_no_analysis_where_none_is_offered(
     idle: Settings, make_token: Token
 ) -> None:
-    async with serving(attrs.evolve(idle, worker_handler=""), make_token("alice")) as alice:
+    async with serving(idle.changed(worker_handler=""), make_token("alice")) as alice:
         answer = await alice.post("/api/tasks", {"symbol": "AAPL"})
         assert answer.status == 422
         assert "analysis" in answer.body["detail"]

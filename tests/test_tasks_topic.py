@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 import pytest
 from redis.asyncio import Redis
 
@@ -18,8 +17,8 @@ Token = Callable[..., str]
 @pytest.fixture
 def quiet(settings: Settings, redis: Redis, database: Any) -> Settings:
     """Settings of a server that runs no task and sends no heartbeats."""
-    return attrs.evolve(
-        settings, worker_concurrency=0, ws_heartbeat_seconds=0.0, sse_heartbeat_seconds=0.0
+    return settings.changed(
+        worker_concurrency=0, ws_heartbeat_seconds=0.0, sse_heartbeat_seconds=0.0
     )
 
 
@@ -118,7 +117,7 @@ async def test_changes_while_away_come_once(quiet: Settings, make_token: Token) 
 async def test_what_cannot_be_resumed_begins_with_the_list(
     quiet: Settings, make_token: Token
 ) -> None:
-    few = attrs.evolve(quiet, task_events=2)
+    few = quiet.changed(task_events=2)
     async with serving(few, make_token("alice")) as alice:
         socket, opened = await followed(alice)
         socket.protocol.stream.close()

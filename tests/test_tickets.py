@@ -175,7 +175,7 @@ async def test_answer_says_how_long_the_ticket_lives(idle: Settings, make_token:
 
 @pytest.mark.gen_test
 async def test_too_many_tickets_are_429(idle: Settings, make_token: Token) -> None:
-    bounded = attrs.evolve(idle, max_tickets_per_user=1)
+    bounded = idle.changed(max_tickets_per_user=1)
     async with serving(bounded, make_token("alice")) as alice:
         assert (await alice.post("/api/auth/ticket")).status == 200
         refused = await alice.post("/api/auth/ticket")
@@ -218,7 +218,7 @@ async def test_request_that_is_not_served_spends_nothing(
 
 @pytest.mark.gen_test
 async def test_request_over_the_rate_spends_nothing(idle: Settings, make_token: Token) -> None:
-    async with serving(attrs.evolve(idle, requests_per_second=1.0), "") as nobody:
+    async with serving(idle.changed(requests_per_second=1.0), "") as nobody:
         ticket = await Tickets(nobody.core.shared, 30).issue(alice())
         assert (await nobody.get("/api/tasks")).status == 401
         assert (await nobody.get(f"/api/tasks?ticket={ticket}")).status == 429

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 import pytest
 from redis.asyncio import Redis
 
@@ -19,7 +18,7 @@ Frame = dict[str, Any]
 @pytest.fixture
 def quiet(settings: Settings, redis: Redis, database: Any) -> Settings:
     """Settings of a server that runs no task and says nothing by itself, on empty stores."""
-    return attrs.evolve(settings, ws_heartbeat_seconds=0.0, sse_heartbeat_seconds=0.0)
+    return settings.changed(ws_heartbeat_seconds=0.0, sse_heartbeat_seconds=0.0)
 
 
 async def ask(socket: Any, type_: str, topic: str, **more: Any) -> None:
@@ -192,7 +191,7 @@ async def test_bad_requests_about_topics_are_refused(quiet: Settings, make_token
 
 @pytest.mark.gen_test
 async def test_topics_of_a_connection_are_bounded(quiet: Settings, make_token: Token) -> None:
-    few = attrs.evolve(quiet, max_topics_per_connection=2)
+    few = quiet.changed(max_topics_per_connection=2)
     async with serving(few, make_token("alice", topics=["*"])) as alice:
         socket = await opened(alice)
         for topic in ("a", "b", "a"):
@@ -363,7 +362,7 @@ async def test_stream_ends_when_all_its_topics_have(quiet: Settings, make_token:
 async def test_history_of_a_topic_is_bounded_and_a_gap_is_told(
     quiet: Settings, make_token: Token, redis: Redis
 ) -> None:
-    few = attrs.evolve(quiet, topic_history=3)
+    few = quiet.changed(topic_history=3)
     token = make_token("alice", scope="rt:publish", topics=["*"])
     async with serving(few, token) as alice:
         ids = [await publish(alice, "a", number) for number in range(6)]

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 from redis.asyncio import Redis
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
@@ -27,7 +26,7 @@ def idle(settings: Settings, redis: Any, database: Any) -> Settings:
 @pytest.fixture
 def trusting(idle: Settings) -> Settings:
     """Settings of a server that trusts the pages of another origin."""
-    return attrs.evolve(idle, trusted_origins=[APP])
+    return idle.changed(trusted_origins=[APP])
 
 
 def paths() -> list[str]:
@@ -89,7 +88,7 @@ async def test_page_of_a_trusted_origin_reads_every_answer(
     trusting: Settings, make_token: Token
 ) -> None:
     """Also of what failed, and where a task is and when to come again."""
-    limited = attrs.evolve(trusting, queue_max_waiting_per_user=1)
+    limited = trusting.changed(queue_max_waiting_per_user=1)
     async with serving(limited, make_token("alice")) as alice:
         nobody = alice.as_user("")
         origin = {"Origin": APP}
@@ -155,7 +154,7 @@ async def test_answers_are_hardened(idle: Settings, make_token: Token, tmp_path:
         again = await alice.get("/", **{"If-None-Match": page.headers["ETag"]})
         assert (again.status, again.body) == (304, b"")
     certificate = make_certificate(tmp_path)
-    async with serving(attrs.evolve(idle, tls_certificate=str(certificate.path)), "") as secure:
+    async with serving(idle.changed(tls_certificate=str(certificate.path)), "") as secure:
         request = HTTPRequest(secure.url + "/healthz", ssl_options=certificate.client)
         answer = await AsyncHTTPClient().fetch(request)
         assert answer.headers["Strict-Transport-Security"].startswith("max-age=")
@@ -167,7 +166,7 @@ async def test_answer_that_takes_too_long_is_503(
 ) -> None:
     """A handler that waits for a store is given up; an open stream is not."""
     # Long enough for the answers that need no store to wait for.
-    hurried = attrs.evolve(idle, request_timeout_seconds=1.5)
+    hurried = idle.changed(request_timeout_seconds=1.5)
     async with serving(hurried, make_token("alice")) as alice:
         stream = await alice.stream("/api/notifications/stream")
         await stream.event()
@@ -209,7 +208,7 @@ async def test_batch_may_be_as_large_as_the_operator_says(
 ) -> None:
     bounds = {"queue_max_batch": most, "queue_max_waiting_per_user": 0}
     # A slow machine may take longer than requests do otherwise.
-    roomy = attrs.evolve(idle, **bounds, request_timeout_seconds=100.0)
+    roomy = idle.changed(**bounds, request_timeout_seconds=100.0)
     async with serving(roomy, make_token("alice")) as alice:
         made = await alice.post("/api/batches", {"symbols": ["AAPL"] * 9000})
         assert (made.status, made.body["submitted"]) == (202, 9000)

@@ -28,7 +28,7 @@ ATTEMPTS = 11
 @pytest.fixture
 def open_settings(settings: Settings, database: Any, redis: Redis) -> Settings:
     """Of a server whose deliveries may reach this machine, and are repeated at once."""
-    return attrs.evolve(settings, callback_allow_private=True, delivery_retry_scale=1e-5)
+    return settings.changed(callback_allow_private=True, delivery_retry_scale=1e-5)
 
 
 @attrs.frozen
@@ -225,7 +225,7 @@ async def test_webhooks_of_a_user_are_bounded(
     open_settings: Settings, make_token: Callable[..., str]
 ) -> None:
     """However many are made at once."""
-    few = attrs.evolve(open_settings, webhooks_per_user=3)
+    few = open_settings.changed(webhooks_per_user=3)
     async with site(few, make_token, [200]) as here:
         for _ in range(2):
             await here.make()

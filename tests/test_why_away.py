@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-import attrs
 import pytest
 from redis.asyncio import Redis
 from tornado.httpserver import HTTPServer
@@ -55,7 +54,7 @@ async def told(site: Site, task_id: str, code: str) -> dict[str, Any]:
 
 def pushed(settings: Settings) -> Settings:
     """Return settings of a server that pushes to this machine."""
-    return attrs.evolve(settings, callback_allow_private=True, delivery_retry_scale=0.001)
+    return settings.changed(callback_allow_private=True, delivery_retry_scale=0.001)
 
 
 @pytest.mark.gen_test
@@ -102,8 +101,7 @@ async def test_push_that_fails_for_a_while(settings: Settings, make_token: Token
 async def mailed(settings: Settings, make_token: Token, box: MailBox) -> AsyncIterator[Site]:
     """Run a server that mails at once, and a mail server."""
     async with mail_server(box) as port:
-        mailing = attrs.evolve(
-            pushed(settings),
+        mailing = pushed(settings).changed(
             smtp_url=f"smtp://127.0.0.1:{port}",
             smtp_from="news@app.example",
             email_delay_seconds=0,

@@ -32,7 +32,7 @@ def start_worker(settings: Settings, folder: Path) -> Fork:
     env = {name: value for name, value in os.environ.items() if not name.startswith("RT_")}
     env |= {
         "RT_DATA_DIR": str(folder / "worker"),
-        "RT_REDIS_URL": settings.redis_url,
+        "RT_REDIS_URL": settings.stores.redis_url,
         "RT_QUEUE_VISIBILITY_SECONDS": str(VISIBILITY_SECONDS),
         "RT_KINDS": "tests.why_kinds",
         "RT_WORKER_GRACE_SECONDS": "0.2",

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 import hypothesis
 import pytest
 from hypothesis import strategies as st
@@ -61,7 +60,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 @pytest.fixture
 def quiet(settings: Settings, redis: Redis, database: Any) -> Settings:
     """Settings of a server without a worker of its own, and without limits over all kinds."""
-    return attrs.evolve(settings, queue_user_limit=0, queue_global_limit=0)
+    return settings.changed(queue_user_limit=0, queue_global_limit=0)
 
 
 async def complaint(worker: RemoteWorker, text: str) -> str:
@@ -169,7 +168,7 @@ async def test_whole_snapshot_of_a_run_is_looked_at_and_shown(
 
 @pytest.mark.gen_test
 async def test_workers_of_a_process_are_bounded(quiet: Settings, make_token: Token) -> None:
-    async with office(attrs.evolve(quiet, remote_workers=1), make_token) as (_, machine):
+    async with office(quiet.changed(remote_workers=1), make_token) as (_, machine):
         first = await connect(machine)
         await first.work()
         second = await connect(machine, "w2")
@@ -188,7 +187,7 @@ async def test_workers_of_a_process_are_bounded(quiet: Settings, make_token: Tok
 async def test_frame_that_is_too_large_closes_and_a_body_is_413(
     quiet: Settings, make_token: Token
 ) -> None:
-    async with office(attrs.evolve(quiet, remote_frame_bytes=65536), make_token) as (_, machine):
+    async with office(quiet.changed(remote_frame_bytes=65536), make_token) as (_, machine):
         worker = await connect(machine)
         working = await worker.work()
         assert working["limits"]["frame_bytes"] == 65536
@@ -266,7 +265,7 @@ async def test_workers_are_counted_and_listed(quiet: Settings, make_token: Token
 @pytest.mark.gen_test
 async def test_worker_that_does_not_read_is_closed(quiet: Settings, make_token: Token) -> None:
     """What it is answered is bounded, as its tasks are by its places."""
-    settings = attrs.evolve(quiet, remote_frame_bytes=65536)
+    settings = quiet.changed(remote_frame_bytes=65536)
     async with office(settings, make_token) as (_, machine):
         port = int(machine.url.rpartition(":")[2])
         peer = await Peer.open(port, "/api/ws/worker", machine.token, receive_bytes=4096)
@@ -303,7 +302,7 @@ async def test_kind_of_the_servers_own_code_stays_as_it_is(
 
 @pytest.mark.gen_test
 async def test_once_results_together_are_bounded(quiet: Settings, make_token: Token) -> None:
-    async with office(attrs.evolve(quiet, task_result_bytes=100), make_token) as (alice, machine):
+    async with office(quiet.changed(task_result_bytes=100), make_token) as (alice, machine):
         worker = await connect(machine)
         await worker.work([{**FILM, "max_attempts": 5}])
         await submit(alice)

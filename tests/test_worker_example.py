@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 from redis.asyncio import Redis
 
@@ -60,7 +59,7 @@ async def has(client: Client, task_id: str, **fields: Any) -> bool:
 async def test_example_runs_is_cancelled_killed_and_stopped(
     settings: Settings, redis: Redis, database: Any, tmp_path: Path, make_token: Token
 ) -> None:
-    quiet = attrs.evolve(settings, queue_user_limit=0, queue_global_limit=0)
+    quiet = settings.changed(queue_user_limit=0, queue_global_limit=0)
     async with office(quiet, make_token) as (alice, machine):
         with node_worker(machine, tmp_path / "first.log") as first:
             await until(lambda: is_known(alice))

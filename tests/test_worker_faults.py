@@ -27,7 +27,7 @@ Token = Callable[..., str]
 @pytest.fixture
 def quiet(settings: Settings, redis: Redis, database: Any) -> Settings:
     """Settings of a server without a worker of its own, and without limits over all kinds."""
-    return attrs.evolve(settings, queue_user_limit=0, queue_global_limit=0)
+    return settings.changed(queue_user_limit=0, queue_global_limit=0)
 
 
 async def seconds_left(redis: Redis, task_id: str) -> float:
@@ -83,7 +83,7 @@ async def test_worker_that_answers_no_ping_is_closed_and_its_leases_are_short(
     quiet: Settings, redis: Redis, make_token: Token
 ) -> None:
     """By 4510; a worker that answers is not, though it says nothing."""
-    beating = attrs.evolve(quiet, ws_heartbeat_seconds=0.3)
+    beating = quiet.changed(ws_heartbeat_seconds=0.3)
     async with office(beating, make_token) as (alice, machine), Peers() as peers:
         port = urlsplit(machine.url).port or 0
         deaf, quiet_one = [
@@ -114,7 +114,7 @@ async def is_short(redis: Redis, task_id: str) -> bool:
 async def test_tasks_of_a_worker_that_does_not_return_go_to_another(
     quiet: Settings, make_token: Token
 ) -> None:
-    settings = attrs.evolve(quiet, remote_return_seconds=1.0)
+    settings = quiet.changed(remote_return_seconds=1.0)
     async with office(settings, make_token) as (alice, machine):
         worker = await connect(machine)
         await worker.work()
@@ -267,7 +267,7 @@ async def test_redis_away_and_back(quiet: Settings, tmp_path: Path, make_token: 
     """An ack waits for it, a report is told to come again, and then tasks come as before."""
     address = tmp_path / "redis.sock"
     server = await start_redis(address)
-    settings = attrs.evolve(quiet, redis_url=f"unix://{address}")
+    settings = quiet.changed(redis_url=f"unix://{address}")
     try:
         async with office(settings, make_token) as (alice, machine):
             worker = await connect(machine)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-import attrs
 import pytest
 from redis.asyncio import Redis
 
@@ -26,7 +25,7 @@ Token = Callable[..., str]
 @pytest.fixture
 def quiet(settings: Settings, redis: Redis, database: Any) -> Settings:
     """Settings of a server without a worker of its own, and without limits over all kinds."""
-    return attrs.evolve(settings, queue_user_limit=0, queue_global_limit=0)
+    return settings.changed(queue_user_limit=0, queue_global_limit=0)
 
 
 async def claim(client: Client, count: int = 1, **more: Any) -> Frame:
@@ -367,7 +366,7 @@ async def test_redis_away_is_503_and_an_ack_is_kept(
 ) -> None:
     address = tmp_path / "redis.sock"
     server = await start_redis(address)
-    settings = attrs.evolve(quiet, redis_url=f"unix://{address}")
+    settings = quiet.changed(redis_url=f"unix://{address}")
     try:
         async with office(settings, make_token) as (alice, machine):
             await claim(machine)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 import pytest
 from redis.asyncio import Redis
 
@@ -22,7 +21,7 @@ Token = Callable[..., str]
 @pytest.fixture
 def quiet(settings: Settings, redis: Redis, database: Any) -> Settings:
     """Settings of a server without a worker of its own, and without limits over all kinds."""
-    return attrs.evolve(settings, queue_user_limit=0, queue_global_limit=0)
+    return settings.changed(queue_user_limit=0, queue_global_limit=0)
 
 
 @pytest.mark.gen_test
@@ -183,7 +182,7 @@ async def test_ack_that_is_repeated_has_the_same_answer(quiet: Settings, make_to
 async def test_result_that_is_too_large_fails_the_task_and_says_so(
     quiet: Settings, make_token: Token
 ) -> None:
-    async with office(attrs.evolve(quiet, task_result_bytes=100), make_token) as (alice, machine):
+    async with office(quiet.changed(task_result_bytes=100), make_token) as (alice, machine):
         worker = await connect(machine)
         await worker.work()
         task_id = await submit(alice)
@@ -328,7 +327,7 @@ async def test_pauses_and_limits_of_a_kind_hold(quiet: Settings, make_token: Tok
 async def test_expired_lease_is_told_when_the_worker_extends(
     quiet: Settings, redis: Redis, make_token: Token
 ) -> None:
-    settings = attrs.evolve(quiet, queue_visibility_seconds=300.0)
+    settings = quiet.changed(queue_visibility_seconds=300.0)
     async with office(settings, make_token) as (alice, machine):
         worker = await connect(machine)
         working = await worker.work()

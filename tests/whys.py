@@ -105,10 +105,10 @@ def fact(found: Why, code: str) -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def asked(settings: Settings, make_token: Token, **changes: Any) -> AsyncIterator[Site]:
     """Run a server with the kinds of `tests.why_kinds` and a worker of four places."""
-    gate = settings.data_dir.parent / "gate"
+    gate = settings.server.data_dir.parent / "gate"
     gate.touch()
     more = {"kinds": ["tests.why_kinds"], "worker_concurrency": 4, "queue_global_limit": 0}
-    changed = attrs.evolve(settings, **{**more, "queue_user_limit": 0, **changes})
+    changed = settings.changed(**{**more, "queue_user_limit": 0, **changes})
     try:
         async with serving(changed, make_token("alice")) as alice:
             yield Site(

@@ -170,7 +170,7 @@ async def running_server(settings: Settings, process: int | None = None) -> Asyn
         tls, sockets = server_context(settings), list[socket.socket]()
         if process is None:
             # Before stores start. Where processes share the port, the one that starts them knows.
-            check_address(settings.host, settings.port)
+            check_address(settings.server.host, settings.server.port)
 
         def listen() -> str:
             sockets.extend(stack.enter_context(_bound(settings, shared=process is not None)))
@@ -217,7 +217,7 @@ async def open_server(
         stack, settings, addresses.redis_url, own.kinds, owns_process=owns_process
     )
     database = await stack.enter_async_context(
-        open_database(addresses.mongodb_url, settings.mongodb_database)
+        open_database(addresses.mongodb_url, settings.stores.mongodb_database)
     )
     telling = await open_telling(stack, core, database, addresses.redis_url, texts, secret)
     announcer.notifications = notifications = telling.notifications
@@ -226,16 +226,16 @@ async def open_server(
         core.jobs.keep(addresses.watch.run, "folder-watch")
     watch = addresses.watch
     own_url = find_url()
-    links = MailLinks(settings.public_url or own_url, email_secret)
+    links = MailLinks(settings.server.public_url or own_url, email_secret)
     absent = await open_absent(stack, settings, database, telling, vapid_key, links)
     serve_absent(core, telling, absent, texts.types)
     # What it makes of ends is owed to all outlets.
     open_outbox(stack, core, telling, process)
     topics = TopicService(
         core.shared,
-        kept=settings.topic_history,
-        seconds=settings.topic_history_seconds,
-        message_bytes=settings.topic_message_bytes,
+        kept=settings.streams.topic_history,
+        seconds=settings.streams.topic_history_seconds,
+        message_bytes=settings.streams.topic_message_bytes,
     )
     stack.push_async_callback(topics.close)
     services = Services(notifications, _tasks(core), topics)
@@ -258,16 +258,16 @@ async def open_server(
         texts.languages,
     )
     await _register(core, own)
-    if settings.worker_concurrency:
+    if settings.workers.worker_concurrency:
         await stack.enter_async_context(_worker(core, own.targets))
-    if settings.delivery_concurrency:
+    if settings.callbacks.delivery_concurrency:
         await stack.enter_async_context(_deliverer(core, telling.deliveries))
     _watch_logs(core, notifications, topics)
     core.heartbeats.start()
     stack.callback(core.heartbeats.stop)
     stack.push_async_callback(core.presence.leave)
     stack.push_async_callback(core.devices.flush)
-    stack.push_async_callback(core.hub.drain, settings.drain_seconds)
+    stack.push_async_callback(core.hub.drain, settings.server.drain_seconds)
     return Opened(own_url, core, application, services, remote)
 
 
@@ -278,15 +278,15 @@ async def running_worker(settings: Settings) -> AsyncIterator[Core]:
     Raise StoreError, SecretError, HandlerError, KindError or OSError when it cannot start.
     """
     own = _load_work(settings)
-    watched = attrs.evolve(settings, port=settings.worker_port)
-    tls = server_context(settings) if settings.worker_port else None
-    if settings.worker_port:
-        check_address(settings.host, settings.worker_port, WORKER_PORT)
+    watched = settings.changed(port=settings.workers.worker_port)
+    tls = server_context(settings) if settings.workers.worker_port else None
+    if settings.workers.worker_port:
+        check_address(settings.server.host, settings.workers.worker_port, WORKER_PORT)
     async with contextlib.AsyncExitStack() as stack:
         redis_url = _redis_url(settings)
         await _prepare_queue(settings, redis_url)
         core = await open_core(stack, settings, redis_url, own.kinds)
-        listens = _bound(watched, setting=WORKER_PORT) if settings.worker_port else None
+        listens = _bound(watched, setting=WORKER_PORT) if settings.workers.worker_port else None
         sockets = [] if listens is None else stack.enter_context(listens)
         await _register(core, own, is_server=False)
         await stack.enter_async_context(_worker(core, own.targets))
@@ -295,7 +295,9 @@ async def running_worker(settings: Settings) -> AsyncIterator[Core]:
                 _serving(_application_of_worker(core), watched, sockets, tls, core.metrics)
             )
         stack.enter_context(
-            _told("worker", kinds=sorted(own.targets), concurrency=settings.worker_concurrency)
+            _told(
+                "worker", kinds=sorted(own.targets), concurrency=settings.workers.worker_concurrency
+            )
         )
         yield core
     log.info("worker_stopped")
@@ -319,18 +321,18 @@ async def open_queue(settings: Settings) -> AsyncIterator[tuple[QueueService, Ad
 
     It makes none: a mistyped name would be a queue, and an empty one.
     """
-    home = key_prefix(settings.queue_name)
+    home = key_prefix(settings.queue.queue_name)
     async with open_redis(_redis_url(settings), home, MAINTENANCE_SECONDS) as redis:
         await patiently(redis.ping)
-        if not await has_queue(redis, settings.queue_name):
+        if not await has_queue(redis, settings.queue.queue_name):
             raise StoreError(
-                f"there is no queue {settings.queue_name} in this Redis: name it by RT_QUEUE_NAME, "
-                "or start a server or worker on it first"
+                f"there is no queue {settings.queue.queue_name} in this Redis: name it by "
+                "RT_QUEUE_NAME, or start a server or worker on it first"
             )
-        await prepare_redis(redis, settings.queue_name)
+        await prepare_redis(redis, settings.queue.queue_name)
         queue = queue_of(redis, settings)
         try:
-            yield queue, AdminLog(redis, queue.prefix, settings.admin_log_entries)
+            yield queue, AdminLog(redis, queue.prefix, settings.server.admin_log_entries)
         finally:
             await queue.close()
 
@@ -338,54 +340,54 @@ async def open_queue(settings: Settings) -> AsyncIterator[tuple[QueueService, Ad
 async def _check_urls(settings: Settings) -> None:
     """Read the addresses of shared stores. Raise BadRedisUrl, BadMongodbUrl."""
     # Nothing connects before it is used.
-    if settings.redis_url:
-        async with open_redis(settings.redis_url, key_prefix(settings.queue_name)):
+    if settings.stores.redis_url:
+        async with open_redis(settings.stores.redis_url, key_prefix(settings.queue.queue_name)):
             pass
-    if settings.mongodb_url:
-        async with open_database(settings.mongodb_url, settings.mongodb_database):
+    if settings.stores.mongodb_url:
+        async with open_database(settings.stores.mongodb_url, settings.stores.mongodb_database):
             pass
 
 
 async def _prepare_data(settings: Settings, addresses: StoreAddresses) -> None:
     """Bring what is stored to this version, before anything else touches it. Raise DataRefused."""
-    name = settings.mongodb_database
+    name = settings.stores.mongodb_database
     async with open_database(addresses.mongodb_url, name) as database:
         # Either store may refuse; then the other is not changed.
         await read_mongodb_version(database)
         await _prepare_queue(settings, addresses.redis_url)
         await _prepare_queue(
-            attrs.evolve(settings, queue_name=deliveries_of(settings)), addresses.redis_url
+            settings.changed(queue_name=deliveries_of(settings)), addresses.redis_url
         )
         await prepare_mongodb(database)
 
 
 async def _prepare_queue(settings: Settings, redis_url: str) -> None:
-    home = key_prefix(settings.queue_name)
+    home = key_prefix(settings.queue.queue_name)
     async with open_redis(redis_url, home, MAINTENANCE_SECONDS) as redis:
         await patiently(redis.ping)
-        await prepare_redis(redis, settings.queue_name)
+        await prepare_redis(redis, settings.queue.queue_name)
 
 
 def _redis_url(settings: Settings) -> str:
-    return settings.redis_url or running_addresses(settings.data_dir).redis_url
+    return settings.stores.redis_url or running_addresses(settings.server.data_dir).redis_url
 
 
 def _load_work(settings: Settings, *own: Kind) -> _Work:
     """Load the work of this process, and its `own` kinds. Raise KindError, HandlerError."""
     kinds = _load_kinds(settings)
     targets = load_targets(kinds, settings)
-    if settings.worker_concurrency:
+    if settings.workers.worker_concurrency:
         ours = {kind.name: kind for kind in own}
-        targets |= load_targets(ours, attrs.evolve(settings, worker_processes=False))
+        targets |= load_targets(ours, settings.changed(worker_processes=False))
         kinds |= ours
-    return _Work(kinds, targets, schedules_of(kinds, settings.task_params_bytes))
+    return _Work(kinds, targets, schedules_of(kinds, settings.tasks.task_params_bytes))
 
 
 def _load_kinds(settings: Settings) -> dict[str, Kind]:
     """Return the kinds that this process has, by name. Raise KindError."""
-    kinds = load_kinds(settings.kinds, settings)
-    if settings.worker_handler:
-        analysis = analysis_kind(settings.worker_handler, settings)
+    kinds = load_kinds(settings.workers.kinds, settings)
+    if settings.workers.worker_handler:
+        analysis = analysis_kind(settings.workers.worker_handler, settings)
         # An author's own kind of this name takes its place.
         kinds.setdefault(analysis.name, analysis)
     return kinds
@@ -452,14 +454,14 @@ def _tasks(core: Core) -> TaskService:
 @contextlib.asynccontextmanager
 async def _worker(core: Core, targets: Mapping[str, Target]) -> AsyncIterator[None]:
     settings = core.settings
-    await patiently(partial(warn_of_idle_places, core.queue, settings.worker_concurrency))
+    await patiently(partial(warn_of_idle_places, core.queue, settings.workers.worker_concurrency))
     async with _working(
         core,
         core.queue,
         targets,
-        settings.queue_name,
-        concurrency=settings.worker_concurrency,
-        grace_seconds=settings.worker_grace_seconds,
+        settings.queue.queue_name,
+        concurrency=settings.workers.worker_concurrency,
+        grace_seconds=settings.workers.worker_grace_seconds,
         metrics=core.metrics,
         forecasts=core.estimates,
         submitter=Children(_tasks(core)),
@@ -477,8 +479,8 @@ async def _deliverer(core: Core, deliveries: Deliveries) -> AsyncIterator[None]:
         deliveries.queue,
         delivery_targets(deliveries, settings),
         deliveries_of(settings),
-        concurrency=settings.delivery_concurrency,
-        grace_seconds=min(settings.worker_grace_seconds, DELIVERY_GRACE_SECONDS),
+        concurrency=settings.callbacks.delivery_concurrency,
+        grace_seconds=min(settings.workers.worker_grace_seconds, DELIVERY_GRACE_SECONDS),
         metrics=Uncounted(),
     ):
         yield
@@ -491,7 +493,7 @@ async def _working(
     """Run a worker of the queue of this name until the block ends."""
     # Never given twice: the holder of a task must differ from the one before a restart.
     worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    roster = Roster(core.settings.data_dir / "workers" / name)
+    roster = Roster(core.settings.server.data_dir / "workers" / name)
     worker = Worker(queue, targets, worker_id=worker_id, roster=roster, **options)
     with roster.entered(worker_id):
         await patiently(partial(core.hub.subscribe, WORKERS, worker))
@@ -525,7 +527,7 @@ async def _open_board(core: Core, remote: RemoteWork) -> _Board:
     prefix, queue = core.queue.prefix, core.queue
     gathering = Gathering(core.redis, prefix, core.hub.own)
     board = _Board(
-        AdminLog(core.redis, prefix, core.settings.admin_log_entries),
+        AdminLog(core.redis, prefix, core.settings.server.admin_log_entries),
         Series(queue),
         Overview(queue, core.presence),
         Fleet(queue, core.plans, remote, gathering),
@@ -555,7 +557,9 @@ def _application(
     languages: Languages,
 ) -> Application:
     settings = core.settings
-    tickets = Tickets(core.shared, settings.ticket_ttl_seconds, settings.max_tickets_per_user)
+    tickets = Tickets(
+        core.shared, settings.auth.ticket_ttl_seconds, settings.auth.max_tickets_per_user
+    )
     readiness = Readiness(
         core.redis,
         database,
@@ -563,9 +567,9 @@ def _application(
         core.hub,
         core.jobs,
         verifier.faults,
-        partial(data_fault, core.redis, settings.queue_name),
+        partial(data_fault, core.redis, settings.queue.queue_name),
         folder_fault,
-        f"{key_prefix(settings.queue_name)}probe",
+        f"{key_prefix(settings.queue.queue_name)}probe",
     )
     demo = {
         "configuration": settings,
@@ -577,7 +581,7 @@ def _application(
         core.queue,
         tasks.make,
         TaskBounds.of(settings),
-        most_per_user=settings.schedules_per_user,
+        most_per_user=settings.queue.schedules_per_user,
     )
     feeds = FeedFinder(
         telling.notifications, tasks, core.queue, core.plans, topics, board.series, core.limits
@@ -604,32 +608,35 @@ def _application(
         ready={"faults": readiness.faults},
         metrics={"metrics": core.metrics, "refresh": gauges.refresh},
         presence={"presence": core.presence},
-        worker={"work": remote, "frame_bytes": settings.remote_frame_bytes},
+        worker={"work": remote, "frame_bytes": settings.workers.remote_frame_bytes},
         admin=board.routes(),
     )
     return RoutedApplication(
-        under(settings.prefix, [*table, *page_routes(settings.page_path, settings.admin_path)]),
+        under(
+            settings.server.prefix,
+            [*table, *page_routes(settings.server.page_path, settings.server.admin_path)],
+        ),
         default_handler_class=NotFoundHandler,
         log_function=access_log(core.metrics),
-        prefix=settings.prefix,
-        page=settings.page_address,
+        prefix=settings.server.prefix,
+        page=settings.server.page_address,
         hub=core.hub,
         verifier=verifier,
         authenticate=authenticate,
         tickets=tickets,
-        rate_limiter=RateLimiter(settings.requests_per_second),
-        under_way=UnderWay(settings.request_timeout_seconds),
+        rate_limiter=RateLimiter(settings.connections.requests_per_second),
+        under_way=UnderWay(settings.connections.request_timeout_seconds),
         folder_fault=folder_fault,
         problems=PROBLEMS,
         languages=languages,
         note=board.log.note,
-        max_body_bytes=settings.max_body_bytes,
-        request_timeout_seconds=settings.request_timeout_seconds,
-        max_topics_per_connection=settings.max_topics_per_connection,
-        websocket_max_message_size=settings.max_message_bytes,
-        websocket_compression=settings.websocket_compression,
-        sse_error_event=settings.sse_error_event,
-        trusted_origins=settings.trusted_origins,
+        max_body_bytes=settings.connections.max_body_bytes,
+        request_timeout_seconds=settings.connections.request_timeout_seconds,
+        max_topics_per_connection=settings.streams.max_topics_per_connection,
+        websocket_max_message_size=settings.streams.max_message_bytes,
+        websocket_compression=settings.streams.websocket_compression,
+        sse_error_event=settings.streams.sse_error_event,
+        trusted_origins=settings.server.trusted_origins,
         cross_origin_protection=True,
     )
 
@@ -641,7 +648,7 @@ def _why(core: Core, telling: Telling) -> WhyService:
         telling.notifications,
         telling.webhooks,
         core.devices,
-        partial(find_entry, core.redis, core.settings.queue_name),
+        partial(find_entry, core.redis, core.settings.queue.queue_name),
     )
     return WhyService(core.queue, gatherer)
 
@@ -652,7 +659,9 @@ def _bound(
 ) -> Iterator[list[socket.socket]]:
     """Listen at the port until the block ends. Raise CannotListen."""
     with contextlib.ExitStack() as held:
-        bound = bind_address(settings.host, settings.port, reuse_port=shared, setting=setting)
+        bound = bind_address(
+            settings.server.host, settings.server.port, reuse_port=shared, setting=setting
+        )
         sockets = [held.enter_context(one) for one in bound]
         held.enter_context(ports_guarded(sockets))
         yield sockets
@@ -670,26 +679,26 @@ async def _serving(
     server = Listener(
         application,
         requests=RequestBounds(
-            settings.max_header_bytes,
-            settings.header_timeout_seconds,
-            settings.idle_timeout_seconds,
-            settings.body_timeout_seconds,
+            settings.connections.max_header_bytes,
+            settings.connections.header_timeout_seconds,
+            settings.connections.idle_timeout_seconds,
+            settings.connections.body_timeout_seconds,
         ),
         accepts=AcceptBounds(
-            settings.max_sockets,
-            settings.max_sockets_per_address,
+            settings.connections.max_sockets,
+            settings.connections.max_sockets_per_address,
             clients_share(raise_limit()),
-            settings.peer_timeout_seconds,
+            settings.connections.peer_timeout_seconds,
         ),
         metrics=metrics,
         tls=tls,
-        behind_proxy=settings.trust_proxy_headers,
+        behind_proxy=settings.server.trust_proxy_headers,
     )
     server.add_sockets(sockets)
     try:
         yield
     finally:
-        await server.leave(settings.request_grace_seconds)
+        await server.leave(settings.server.request_grace_seconds)
 
 
 def _application_of_worker(core: Core) -> Application:
@@ -702,9 +711,9 @@ def _application_of_worker(core: Core) -> Application:
         core.hub,
         core.jobs,
         list,
-        partial(data_fault, core.redis, settings.queue_name),
+        partial(data_fault, core.redis, settings.queue.queue_name),
         lambda: None,
-        f"{key_prefix(settings.queue_name)}probe",
+        f"{key_prefix(settings.queue.queue_name)}probe",
     )
     table = worker_routes(
         ready={"faults": readiness.faults},
@@ -715,20 +724,20 @@ def _application_of_worker(core: Core) -> Application:
         default_handler_class=NotFoundHandler,
         log_function=access_log(core.metrics),
         prefix="",
-        rate_limiter=RateLimiter(settings.requests_per_second),
-        under_way=UnderWay(settings.request_timeout_seconds),
-        max_body_bytes=settings.max_body_bytes,
-        request_timeout_seconds=settings.request_timeout_seconds,
+        rate_limiter=RateLimiter(settings.connections.requests_per_second),
+        under_way=UnderWay(settings.connections.request_timeout_seconds),
+        max_body_bytes=settings.connections.max_body_bytes,
+        request_timeout_seconds=settings.connections.request_timeout_seconds,
     )
 
 
 def _gauges(core: Core) -> QueueGauges:
-    lag = partial(read_lag, core.redis, core.settings.queue_name)
+    lag = partial(read_lag, core.redis, core.settings.queue.queue_name)
     return QueueGauges(core.queue, lag, core.metrics)
 
 
 def url_of(settings: Settings, port: int) -> str:
     """Return the URL of a server on this port, with the prefix."""
-    scheme = "https" if settings.tls_certificate else "http"
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"{scheme}://{host}:{port}{settings.prefix}"
+    scheme = "https" if settings.server.tls_certificate else "http"
+    host = f"[{settings.server.host}]" if ":" in settings.server.host else settings.server.host
+    return f"{scheme}://{host}:{port}{settings.server.prefix}"

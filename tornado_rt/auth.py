@@ -139,7 +139,7 @@ class TokenVerifier:
             raise AuthError(phrase("the token is not valid: {error}", error=reason)) from None
         identity = self._identity(claims)
         # PyJWT compares whole seconds.
-        until = min(int(claims["exp"]), LATEST) + self._settings.jwt_leeway_seconds
+        until = min(int(claims["exp"]), LATEST) + self._settings.auth.jwt_leeway_seconds
         self._checked[digest] = _Checked(key, until, identity)
         if len(self._checked) > REMEMBERED:
             self._checked.popitem(last=False)
@@ -159,13 +159,13 @@ class TokenVerifier:
             token,
             key.value,
             algorithms=list(key.algorithms),
-            issuer=settings.jwt_issuer or None,
-            audience=settings.jwt_audience or None,
-            leeway=settings.jwt_leeway_seconds,
+            issuer=settings.auth.jwt_issuer or None,
+            audience=settings.auth.jwt_audience or None,
+            leeway=settings.auth.jwt_leeway_seconds,
             # The user may be a number, or in another claim.
             options={
                 "require": ["exp"],
-                "verify_aud": bool(settings.jwt_audience),
+                "verify_aud": bool(settings.auth.jwt_audience),
                 "verify_sub": False,
             },
         )
@@ -175,14 +175,14 @@ class TokenVerifier:
         if isinstance(expires_at, bool) or not isinstance(expires_at, int | float):
             raise AuthError(phrase("the token is not valid: exp must be a number"))
         settings = self._settings
-        until = min(expires_at, LATEST) + settings.jwt_leeway_seconds
+        until = min(expires_at, LATEST) + settings.auth.jwt_leeway_seconds
         return Identity(
-            _user_id(settings.jwt_user_claim, claims),
-            _scopes(_claim(claims, settings.jwt_scope_claim)),
+            _user_id(settings.auth.jwt_user_claim, claims),
+            _scopes(_claim(claims, settings.auth.jwt_scope_claim)),
             float(min(until, LATEST)),
             _email(claims),
-            _patterns(_claim(claims, settings.jwt_topics_claim)),
-            _kinds(_claim(claims, settings.jwt_kinds_claim)),
+            _patterns(_claim(claims, settings.auth.jwt_topics_claim)),
+            _kinds(_claim(claims, settings.auth.jwt_kinds_claim)),
         )
 
 
@@ -276,13 +276,13 @@ def make_token(
     check_name("user", user_id, USER_ID_LENGTH)
     expires_at = math.floor(min(time.time() + min(ttl, LATEST), LATEST))
     claims: dict[str, Any] = {
-        settings.jwt_user_claim: user_id,
+        settings.auth.jwt_user_claim: user_id,
         "exp": expires_at,
-        settings.jwt_scope_claim: " ".join(scopes),
+        settings.auth.jwt_scope_claim: " ".join(scopes),
     }
-    claims |= {"iss": settings.jwt_issuer} if settings.jwt_issuer else {}
-    claims |= {settings.jwt_topics_claim: list(topics)} if topics else {}
-    claims |= {settings.jwt_kinds_claim: list(kinds)} if kinds else {}
-    claims |= {"aud": settings.jwt_audience} if settings.jwt_audience else {}
-    allowed = next((name for name in settings.jwt_algorithms if name in HMAC), HMAC[0])
+    claims |= {"iss": settings.auth.jwt_issuer} if settings.auth.jwt_issuer else {}
+    claims |= {settings.auth.jwt_topics_claim: list(topics)} if topics else {}
+    claims |= {settings.auth.jwt_kinds_claim: list(kinds)} if kinds else {}
+    claims |= {"aud": settings.auth.jwt_audience} if settings.auth.jwt_audience else {}
+    allowed = next((name for name in settings.auth.jwt_algorithms if name in HMAC), HMAC[0])
     return jwt.encode(claims, secret, algorithm=allowed), expires_at

@@ -99,7 +99,7 @@ async def open_core(
         # A socket whose request is being served is in Tornado's table only.
         stack.enter_context(loop_guarded(lambda: getattr(above, "handlers", ())))
     descriptors = raise_limit() if owns_process else find_limit()
-    home = key_prefix(settings.queue_name)
+    home = key_prefix(settings.queue.queue_name)
     redis = await stack.enter_async_context(open_redis(redis_url, home))
     shared = await stack.enter_async_context(open_redis(redis_url, SHARED_HOME))
     metrics, heartbeats = Metrics(metrics_folder()), Heartbeats()
@@ -111,8 +111,8 @@ async def open_core(
         shared,
         presence.process,
         STATS,
-        most=settings.devices_kept_per_user,
-        seconds=settings.devices_kept_seconds,
+        most=settings.connections.devices_kept_per_user,
+        seconds=settings.connections.devices_kept_seconds,
     )
     hub = Hub(census, heartbeats, backplane, presence, devices)
     await patiently(lambda: stack.enter_async_context(backplane.running(hub)))
@@ -144,27 +144,27 @@ def queue_of(redis: Redis, settings: Settings) -> QueueService:
     """Return the queue of the settings."""
     return QueueService(
         redis,
-        name=settings.queue_name,
-        user_limit=settings.queue_user_limit,
-        global_limit=settings.queue_global_limit,
-        max_waiting_per_user=settings.queue_max_waiting_per_user,
-        visibility_seconds=settings.queue_visibility_seconds,
-        retention_seconds=settings.queue_retention_seconds,
-        order=settings.queue_order,
-        max_events=settings.task_events,
-        idempotency_seconds=settings.queue_idempotency_seconds,
-        idempotency_keys_per_user=settings.queue_idempotency_keys_per_user,
-        kept_per_user=settings.queue_kept_per_user,
-        history_sorts=settings.queue_history_sorts,
+        name=settings.queue.queue_name,
+        user_limit=settings.queue.queue_user_limit,
+        global_limit=settings.queue.queue_global_limit,
+        max_waiting_per_user=settings.queue.queue_max_waiting_per_user,
+        visibility_seconds=settings.queue.queue_visibility_seconds,
+        retention_seconds=settings.queue.queue_retention_seconds,
+        order=settings.queue.queue_order,
+        max_events=settings.tasks.task_events,
+        idempotency_seconds=settings.queue.queue_idempotency_seconds,
+        idempotency_keys_per_user=settings.queue.queue_idempotency_keys_per_user,
+        kept_per_user=settings.queue.queue_kept_per_user,
+        history_sorts=settings.queue.queue_history_sorts,
     )
 
 
 def _limits(settings: Settings, descriptors: int) -> Limits:
     return Limits(
         SystemSettings.of(settings),
-        per_address=settings.max_connections_per_address,
-        total=settings.max_connections or streams_share(descriptors),
-        pending_bytes=settings.max_pending_bytes,
-        messages_per_second=settings.max_messages_per_second,
-        peer_timeout=settings.peer_timeout_seconds,
+        per_address=settings.connections.max_connections_per_address,
+        total=settings.connections.max_connections or streams_share(descriptors),
+        pending_bytes=settings.streams.max_pending_bytes,
+        messages_per_second=settings.streams.max_messages_per_second,
+        peer_timeout=settings.connections.peer_timeout_seconds,
     )

@@ -30,13 +30,17 @@ DIRECT_PREFIXES = ("sec-", "if-", "access-control-request-")
 
 def demo_refusal(settings: Settings) -> str:
     """Return why the demo login is off; empty when it is on."""
-    if not settings.demo_login:
+    if not settings.auth.demo_login:
         return "demo_login is not set"
-    if settings.jwt_secret or settings.jwt_public_key or settings.jwt_jwks_url:
+    if settings.auth.jwt_secret or settings.auth.jwt_public_key or settings.auth.jwt_jwks_url:
         return "a secret or key is configured"
-    if settings.trust_proxy_headers:
+    if settings.server.trust_proxy_headers:
         return "trust_proxy_headers is set"
-    return "" if is_loopback(settings.host) else f"{settings.host} is not a loopback address"
+    return (
+        ""
+        if is_loopback(settings.server.host)
+        else f"{settings.server.host} is not a loopback address"
+    )
 
 
 def asks_directly(request: HTTPServerRequest) -> bool:

@@ -17,7 +17,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
-import attrs
 import orjson
 from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 from tornado.routing import PathMatches, Router, Rule
@@ -79,14 +78,14 @@ class Server:
     def __init__(self, settings: Settings, authenticate: Authenticate | None = None) -> None:
         _check_settings(settings)
         # The application may change the current folder.
-        self._settings = attrs.evolve(settings, data_dir=settings.data_dir.absolute())
+        self._settings = settings.changed(data_dir=settings.server.data_dir.absolute())
         self._authenticate = authenticate
         # A start and a stop are whole, one after the other.
         self._turn = asyncio.Lock()
         self._stack: contextlib.AsyncExitStack | None = None
         self._opened: Opened | None = None
-        self._mount = Mount(settings.prefix)
-        paths = PathMatches(re.escape(settings.prefix) + r"(?:/.*)?")
+        self._mount = Mount(settings.server.prefix)
+        paths = PathMatches(re.escape(settings.server.prefix) + r"(?:/.*)?")
         # For the rules of the application. While the server does not run it answers 503.
         self.rule = Rule(paths, self._mount)
 
@@ -180,7 +179,7 @@ class Server:
             opened = await open_server(
                 stack,
                 self._settings,
-                lambda: self._settings.public_url,
+                lambda: self._settings.server.public_url,
                 process=_number_of(self._settings),
                 authenticate=self._authenticate,
                 owns_process=False,
@@ -197,7 +196,7 @@ class Server:
         """Send new requests away, and have those answered that are under way."""
         self._mount.rest()
         under_way: UnderWay = application.settings["under_way"]
-        await under_way.end(under_way.over, self._settings.request_grace_seconds)
+        await under_way.end(under_way.over, self._settings.server.request_grace_seconds)
 
     async def _close(self, stack: contextlib.AsyncExitStack) -> None:
         try:
@@ -243,19 +242,19 @@ class RestingHandler(BaseHandler):
 
 def _check_settings(settings: Settings) -> None:
     """Raise ValueError for what an application decides, or must say."""
-    if settings.processes > 1:
+    if settings.server.processes > 1:
         raise ValueError("processes: the application decides in how many processes it runs")
-    if settings.tls_certificate:
+    if settings.server.tls_certificate:
         raise ValueError("tls_certificate: the HTTP server is the application's own")
-    if settings.demo_login:
+    if settings.auth.demo_login:
         raise ValueError("demo_login: the application signs its users in")
-    if settings.smtp_url and not settings.public_url:
+    if settings.email.smtp_url and not settings.server.public_url:
         raise ValueError("public_url: links in mail need the address, as https://app.example/rt")
 
 
 def _number_of(settings: Settings) -> int | None:
     """Return what tells this process from others with the same stores; None when there are none."""
-    return os.getpid() if settings.redis_url else None
+    return os.getpid() if settings.stores.redis_url else None
 
 
 def _check_key(key: str) -> None:

@@ -101,11 +101,11 @@ def open_keys(settings: Settings, secret: str) -> Keys:
 
     Raise SecretError when one cannot be used, or cannot be used with the algorithms.
     """
-    if settings.jwt_jwks_url:
+    if settings.auth.jwt_jwks_url:
         allowed = _choose(settings, ASYMMETRIC, "the keys of jwt_jwks_url")
-        return ProviderKeys(settings.jwt_jwks_url, allowed)
-    if settings.jwt_public_key:
-        keys = _public_keys(settings.jwt_public_key)
+        return ProviderKeys(settings.auth.jwt_jwks_url, allowed)
+    if settings.auth.jwt_public_key:
+        keys = _public_keys(settings.auth.jwt_public_key)
         fitting = list(dict.fromkeys(name for key in keys for name in _fitting(key)))
         what = "the key in jwt_public_key" if len(keys) == 1 else "the keys in jwt_public_key"
         chosen = _choose(settings, fitting, what)
@@ -113,9 +113,9 @@ def open_keys(settings: Settings, secret: str) -> Keys:
         return FixedKeys([key for key in each if key.algorithms])
     chosen = _choose(settings, HMAC, "a secret", automatic=HMAC[:1])
     secrets = [secret]
-    if settings.jwt_previous_secret:
-        check_secret(settings.jwt_previous_secret, "jwt_previous_secret")
-        secrets.append(settings.jwt_previous_secret)
+    if settings.auth.jwt_previous_secret:
+        check_secret(settings.auth.jwt_previous_secret, "jwt_previous_secret")
+        secrets.append(settings.auth.jwt_previous_secret)
     for name in sorted(chosen):
         if min(map(len, secrets)) < HMAC_BYTES[name]:
             log.warning("secret_is_short", algorithm=name, recommended_bytes=HMAC_BYTES[name])
@@ -351,7 +351,7 @@ def _fitting(key: Any) -> Sequence[str]:
 def _choose(
     settings: Settings, fitting: Sequence[str], what: str, automatic: Sequence[str] = ()
 ) -> frozenset[str]:
-    chosen = settings.jwt_algorithms
+    chosen = settings.auth.jwt_algorithms
     if chosen == [AUTOMATIC]:
         return frozenset(automatic or fitting)
     strange = [name for name in chosen if name not in fitting]

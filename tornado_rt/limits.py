@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from settings import DAY_SECONDS, MOST_CONNECTIONS_PER_USER
+from settings import DAY_SECONDS, MOST_CONNECTIONS_PER_USER, Settings
 from tornado_rt.bounds import number_of
 
 BUCKETS = 10_000
@@ -41,10 +41,10 @@ class SystemSettings:
     )
 
     @classmethod
-    def of(cls, settings: object) -> "SystemSettings":
+    def of(cls, settings: Settings) -> "SystemSettings":
         """Return them as they are before anybody changed one."""
         starts = {one.name: one.metadata.get(STARTS_FROM) for one in attrs.fields(cls)}
-        return cls(**{name: getattr(settings, source) for name, source in starts.items() if source})
+        return cls(**{name: settings.value(source) for name, source in starts.items() if source})
 
 
 @attrs.define

@@ -37,7 +37,7 @@ async def running_processes(settings: Settings, command: Sequence[str]) -> Async
         environment[METRICS_FOLDER] = stack.enter_context(shared_folder())
         children: list[ChildProcess] = []
         stack.push_async_callback(_stop, children, settings)
-        for number in range(1, settings.processes + 1):
+        for number in range(1, settings.server.processes + 1):
             child = ChildProcess(
                 f"process {number}",
                 [*common, "--process", str(number)],
@@ -58,8 +58,8 @@ async def _stop(children: list[ChildProcess], settings: Settings) -> None:
 def _store_settings(settings: Settings, stores: StoreAddresses) -> dict[str, str]:
     # The children read configured addresses themselves.
     urls = {
-        "redis_url": "" if settings.redis_url else stores.redis_url,
-        "mongodb_url": "" if settings.mongodb_url else stores.mongodb_url,
+        "redis_url": "" if settings.stores.redis_url else stores.redis_url,
+        "mongodb_url": "" if settings.stores.mongodb_url else stores.mongodb_url,
     }
     return {name: url for name, url in urls.items() if url}
 
@@ -69,7 +69,10 @@ def _held_port(settings: Settings) -> Iterator[list[Address]]:
     """Keep the port, also while none of ours listens. Raise CannotListen."""
     # Without SO_REUSEPORT, which would let us share the port of any server that has set it.
     with contextlib.ExitStack() as probes:
-        found = [probes.enter_context(one) for one in bind_address(settings.host, settings.port)]
+        found = [
+            probes.enter_context(one)
+            for one in bind_address(settings.server.host, settings.server.port)
+        ]
         addresses = [(one.family, one.getsockname()) for one in found]
     with contextlib.ExitStack() as held:
         for family, address in addresses:

@@ -34,20 +34,20 @@ def load_secret(settings: Settings) -> tuple[str, bool]:
 
     Empty when tokens are checked with public keys. Raise SecretError for a weak one.
     """
-    if settings.jwt_public_key or settings.jwt_jwks_url:
+    if settings.auth.jwt_public_key or settings.auth.jwt_jwks_url:
         return "", False
-    if not settings.jwt_secret:
-        return _own_secret(settings.data_dir / SECRET_FILE), True
-    check_secret(settings.jwt_secret, "jwt_secret")
-    return settings.jwt_secret, False
+    if not settings.auth.jwt_secret:
+        return _own_secret(settings.server.data_dir / SECRET_FILE), True
+    check_secret(settings.auth.jwt_secret, "jwt_secret")
+    return settings.auth.jwt_secret, False
 
 
 def load_email_secret(settings: Settings) -> str:
     """Return the secret that links in mail are signed with. Raise SecretError for a weak one."""
-    if not settings.email_secret:
-        return _own_secret(settings.data_dir / EMAIL_SECRET_FILE)
-    check_secret(settings.email_secret, "email_secret")
-    return settings.email_secret
+    if not settings.email.email_secret:
+        return _own_secret(settings.server.data_dir / EMAIL_SECRET_FILE)
+    check_secret(settings.email.email_secret, "email_secret")
+    return settings.email.email_secret
 
 
 def read_named_file(setting: str, path: str, most_bytes: int = MOST_BYTES) -> bytes:

@@ -106,29 +106,33 @@ def _read_addresses(path: Path) -> StoreAddresses:
 @contextlib.asynccontextmanager
 async def open_stores(settings: Settings) -> AsyncIterator[StoreAddresses]:
     """Run what is not configured as shared, until the block ends. Raise StoreError."""
-    wanted = {"redis": not settings.redis_url, "mongodb": not settings.mongodb_url}
+    wanted = {"redis": not settings.stores.redis_url, "mongodb": not settings.stores.mongodb_url}
     if not any(wanted.values()):
-        yield StoreAddresses(settings.redis_url, settings.mongodb_url, _watch_of_parent(settings))
+        yield StoreAddresses(
+            settings.stores.redis_url, settings.stores.mongodb_url, _watch_of_parent(settings)
+        )
         return
     async with embedded_stores(
-        settings.data_dir,
-        fsync=settings.redis_fsync,
-        most_bytes=settings.redis_max_bytes,
+        settings.server.data_dir,
+        fsync=settings.stores.redis_fsync,
+        most_bytes=settings.stores.redis_max_bytes,
         **wanted,
     ) as own:
         yield StoreAddresses(
-            settings.redis_url or own.redis_url, settings.mongodb_url or own.mongodb_url, own.watch
+            settings.stores.redis_url or own.redis_url,
+            settings.stores.mongodb_url or own.mongodb_url,
+            own.watch,
         )
 
 
 def _watch_of_parent(settings: Settings) -> FolderWatch | None:
     """Return what looks after the folder, when the named stores are those that our parent runs."""
     try:
-        known = _read_addresses(settings.data_dir / ADDRESSES_FILE)
+        known = _read_addresses(settings.server.data_dir / ADDRESSES_FILE)
         here = {"redis": known.redis_url, "mongodb": known.mongodb_url}
-        named = {"redis": settings.redis_url, "mongodb": settings.mongodb_url}
+        named = {"redis": settings.stores.redis_url, "mongodb": settings.stores.mongodb_url}
         names = [name for name, url in here.items() if url and url == named[name]]
-        return FolderWatch(settings.data_dir, names) if names else None
+        return FolderWatch(settings.server.data_dir, names) if names else None
     except (StoreError, OSError):
         return None
 

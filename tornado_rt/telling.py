@@ -68,14 +68,14 @@ class Texts:
     @classmethod
     def of(cls, settings: Settings) -> "Texts":
         """Load those that the settings name. Raise BadSetting."""
-        locale = settings.default_locale
+        locale = settings.notifications.default_locale
         try:
-            languages = load_languages(settings.locales, locale)
+            languages = load_languages(settings.notifications.locales, locale)
         except BadCatalogue as error:
             raise BadSetting("locales", "", error) from None
         return cls(
-            load_templates(settings.notification_templates, locale, languages),
-            load_types(settings.notification_types, locale),
+            load_templates(settings.notifications.notification_templates, locale, languages),
+            load_types(settings.notifications.notification_types, locale),
             languages,
         )
 
@@ -128,10 +128,10 @@ def _open_access(
 ) -> MongoAccess:
     access = MongoAccess(
         database,
-        most=settings.mongodb_requests,
-        most_a_user=settings.mongodb_requests_per_user,
-        most_waiting_a_user=settings.mongodb_waiting_per_user,
-        wait_seconds=settings.mongodb_wait_seconds,
+        most=settings.stores.mongodb_requests,
+        most_a_user=settings.stores.mongodb_requests_per_user,
+        most_waiting_a_user=settings.stores.mongodb_waiting_per_user,
+        wait_seconds=settings.stores.mongodb_wait_seconds,
     )
     stack.push_async_callback(access.close)
     return access
@@ -149,9 +149,9 @@ async def _open_notifications(
         database,
         core.backplane,
         access=access,
-        quota=settings.notification_quota,
-        ttl_days=settings.notification_ttl_days,
-        replay_limit=settings.replay_limit,
+        quota=settings.notifications.notification_quota,
+        ttl_days=settings.notifications.notification_ttl_days,
+        replay_limit=settings.streams.replay_limit,
         templates=texts.templates,
         types=texts.types,
     )
@@ -173,14 +173,14 @@ async def _open_deliveries(
     queue = QueueService(
         redis,
         name=name,
-        user_limit=settings.delivery_per_user,
+        user_limit=settings.callbacks.delivery_per_user,
         global_limit=0,
-        max_waiting_per_user=settings.callback_waiting_per_user,
+        max_waiting_per_user=settings.callbacks.callback_waiting_per_user,
         visibility_seconds=DELIVERY_VISIBILITY_SECONDS,
-        retention_seconds=settings.delivery_retention_seconds,
+        retention_seconds=settings.callbacks.delivery_retention_seconds,
         order=QueueOrder.FAIR,
         max_events=1,
-        kept_per_user=settings.delivery_kept_per_user,
+        kept_per_user=settings.callbacks.delivery_kept_per_user,
     )
     stack.push_async_callback(queue.close)
     return Deliveries(queue, Lanes(redis, queue.prefix))
@@ -194,9 +194,9 @@ def open_outbox(
         core.redis,
         telling.notifications,
         telling.webhooks,
-        queue_name=core.settings.queue_name,
+        queue_name=core.settings.queue.queue_name,
         consumer=_process_name(core.settings, process),
-        page=core.settings.page_address,
+        page=core.settings.server.page_address,
         metrics=core.metrics,
     )
     core.jobs.keep(pump.run, "outbox")
@@ -205,7 +205,7 @@ def open_outbox(
 
 def deliveries_of(settings: Settings) -> str:
     """Return the name of the queue of deliveries."""
-    return deliveries_name(settings.queue_name)
+    return deliveries_name(settings.queue.queue_name)
 
 
 async def open_absent(
@@ -218,22 +218,22 @@ async def open_absent(
 ) -> Absent:
     """Open what tells users who are not there."""
     digests, access, notifications = Digests(database), telling.access, telling.notifications
-    private = settings.callback_allow_private
+    private = settings.callbacks.callback_allow_private
     subscriptions = Subscriptions(
         database,
         notifications.set_channel,
         server_key=vapid_key.public,
         access=access,
-        most=settings.push_subscriptions_per_user,
+        most=settings.push.push_subscriptions_per_user,
         allow_private=private,
     )
     await subscriptions.prepare()
     client = PushClient(vapid_key, allow_private=private)
     stack.callback(client.close)
-    unread, ttl = notifications.still_unread, settings.push_ttl_seconds
+    unread, ttl = notifications.still_unread, settings.push.push_ttl_seconds
     pusher = Pusher(subscriptions, client, unread, ttl_seconds=ttl)
-    server = MailServer.parse(settings.smtp_url) if settings.smtp_url else None
-    turn, sender = notifications.set_channel, settings.smtp_from
+    server = MailServer.parse(settings.email.smtp_url) if settings.email.smtp_url else None
+    turn, sender = notifications.set_channel, settings.email.smtp_from
     addresses = Addresses(database, turn, access=access, sends=server is not None)
     words_of = partial(_words_of, notifications)
     postman = Postman(
@@ -252,12 +252,14 @@ def serve_absent(core: Core, telling: Telling, absent: Absent, types: Notificati
     telling.deliveries.register(*map(DeliveryKind, absent.kinds.values()))
     dropping, owed = Dropping(telling.deliveries, core.metrics), telling.notifications.owed
     owed.serve(PushOutlet(dropping))
-    owed.serve(EmailOutlet(dropping, absent.digests, types, core.settings.email_delay_seconds))
+    owed.serve(
+        EmailOutlet(dropping, absent.digests, types, core.settings.email.email_delay_seconds)
+    )
     # The last outlet is there: what is handed over without one is lost to it.
     core.jobs.keep(owed.run, "notification-deliveries")
 
 
 def _process_name(settings: Settings, process: int | None) -> str:
     """Return a name that no other running process has, the same after a restart."""
-    name = f"{socket.gethostname()}:{settings.port}"
+    name = f"{socket.gethostname()}:{settings.server.port}"
     return name if process is None else f"{name}:{process}"

@@ -131,7 +131,7 @@ async def run_task_async(
             "expected_seconds": kind.expected_of(given),
             "kept": record.kept,
             "state": state,
-            "most_bytes": settings.task_result_bytes,
+            "most_bytes": settings.tasks.task_result_bytes,
         }
     except Exception as raised:
         # The server takes the task all the same, and its attempts fail.
@@ -140,12 +140,14 @@ async def run_task_async(
     run = Run(record, **about) if kind.is_async else SyncRun(record, waiter.wait, **about)
     if stopping:
         run.stop()
-    seconds = (kind.timeout or settings.task_timeout_seconds) if timeout is None else timeout
+    seconds = (kind.timeout or settings.tasks.task_timeout_seconds) if timeout is None else timeout
     error: BaseException | None = None
     result = None
     try:
         async with asyncio.timeout(seconds or None) as limit:
-            result = _kept_result(await _call(kind, given, run, record), settings.task_result_bytes)
+            result = _kept_result(
+                await _call(kind, given, run, record), settings.tasks.task_result_bytes
+            )
         run.complete()
     except KeyboardInterrupt:
         raise

@@ -11,18 +11,20 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
 
     Raise SecretError when it cannot be used.
     """
-    if not settings.tls_certificate:
-        if settings.tls_key:
+    if not settings.server.tls_certificate:
+        if settings.server.tls_key:
             raise SecretError("tls_key: needs tls_certificate: without it there is no TLS")
         return None
-    read_named_file("tls_certificate", settings.tls_certificate)
-    if settings.tls_key:
-        read_named_file("tls_key", settings.tls_key)
+    read_named_file("tls_certificate", settings.server.tls_certificate)
+    if settings.server.tls_key:
+        read_named_file("tls_key", settings.server.tls_key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    name = "tls_key" if settings.tls_key else "tls_certificate"
+    name = "tls_key" if settings.server.tls_key else "tls_certificate"
     try:
         context.load_cert_chain(
-            settings.tls_certificate, settings.tls_key or None, lambda: _refuse_password(name)
+            settings.server.tls_certificate,
+            settings.server.tls_key or None,
+            lambda: _refuse_password(name),
         )
     except ssl.SSLError as error:
         reason = error.reason or "it is not in PEM form"

@@ -57,7 +57,7 @@ def analysis_kind(handler_path: str | None, settings: Settings) -> AnalysisKind:
         steps=_steps_of,
         shown=("symbol",),
         telling=TELLING,
-        max_attempts=settings.queue_max_attempts,
+        max_attempts=settings.queue.queue_max_attempts,
         retry_errors=False,
         expected_seconds=_expected_of,
         handler_path=handler_path or "",

@@ -39,7 +39,7 @@ STORES_AWAY = (PyMongoError, RedisError, NoTurn)
 
 def delivery_targets(deliveries: Deliveries, settings: Settings) -> dict[str, Target]:
     """Return what runs each kind of delivery: on the loop or in a thread of this process."""
-    inside = attrs.evolve(settings, worker_processes=False, task_timeout_seconds=0.0)
+    inside = settings.changed(worker_processes=False, task_timeout_seconds=0.0)
     return {
         name: DeliveryTarget(one, deliveries, kind_target(one.kind, inside), settings)
         for name, one in deliveries.kinds.items()
@@ -54,7 +54,7 @@ class DeliveryTarget:
     ) -> None:
         self.gave_up = kind.gave_up
         self.seconds = kind.kind.timeout or ATTEMPT_SECONDS
-        self.scale = settings.delivery_retry_scale
+        self.scale = settings.callbacks.delivery_retry_scale
         self.queue: QueueService = deliveries.queue
         self.lanes: Lanes = deliveries.lanes
         self._target = target

@@ -142,7 +142,7 @@ class FileProgressStore:
 
     @cached_property
     def _folder(self) -> Path:
-        return self._given or load_settings().data_dir / "progress"
+        return self._given or load_settings().server.data_dir / "progress"
 
     def _path(self, task_id: str) -> Path:
         if not TASK_ID.fullmatch(task_id):

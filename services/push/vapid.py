@@ -64,18 +64,18 @@ class VapidKey:
 
 def load_vapid_key(settings: Settings) -> VapidKey:
     """Return the key of the settings, or the server's own. Raise SecretError."""
-    subject = settings.vapid_subject
-    if not subject and settings.public_url.startswith("https:"):
-        subject = settings.public_url
+    subject = settings.push.vapid_subject
+    if not subject and settings.server.public_url.startswith("https:"):
+        subject = settings.server.public_url
     return VapidKey(_load(settings), subject)
 
 
 def _load(settings: Settings) -> EllipticCurvePrivateKey:
-    if settings.vapid_private_key:
-        return _read_number(settings.vapid_private_key)
-    if path := settings.vapid_private_key_file:
+    if settings.push.vapid_private_key:
+        return _read_number(settings.push.vapid_private_key)
+    if path := settings.push.vapid_private_key_file:
         return _read_pem(read_named_file("vapid_private_key_file", path), path)
-    own = settings.data_dir / VAPID_FILE
+    own = settings.server.data_dir / VAPID_FILE
     advice = "delete it: a new one is made, and browsers subscribe again"
     return own_file(own, _make, lambda text: _read_pem(text.encode(), str(own)), advice)
 

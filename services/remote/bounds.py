@@ -29,13 +29,16 @@ class RemoteBounds:
     def of(cls, settings: Settings) -> "RemoteBounds":
         """Return those of the settings."""
         return cls(
-            workers=settings.remote_workers,
-            slots=settings.remote_slots,
-            kinds=settings.remote_kinds,
-            items=settings.remote_items,
-            result_bytes=settings.task_result_bytes,
-            wait=settings.remote_wait_seconds,
-            lease=settings.queue_visibility_seconds,
-            absence=settings.remote_return_seconds,
-            backoff=(settings.queue_retry_base_seconds, settings.queue_retry_max_seconds),
+            workers=settings.workers.remote_workers,
+            slots=settings.workers.remote_slots,
+            kinds=settings.workers.remote_kinds,
+            items=settings.workers.remote_items,
+            result_bytes=settings.tasks.task_result_bytes,
+            wait=settings.workers.remote_wait_seconds,
+            lease=settings.queue.queue_visibility_seconds,
+            absence=settings.workers.remote_return_seconds,
+            backoff=(
+                settings.queue.queue_retry_base_seconds,
+                settings.queue.queue_retry_max_seconds,
+            ),
         )

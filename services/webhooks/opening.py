@@ -49,13 +49,13 @@ async def open_webhooks(
         access=access,
         callback_secret=derived_secret(seed, "tornado_rt callbacks"),
         hear=hear,
-        most=settings.webhooks_per_user,
+        most=settings.callbacks.webhooks_per_user,
         metrics=metrics,
     )
     poster = Poster(
-        allow_private=settings.callback_allow_private,
-        timeout_seconds=settings.delivery_timeout_seconds,
-        at_once=settings.delivery_concurrency,
+        allow_private=settings.callbacks.callback_allow_private,
+        timeout_seconds=settings.callbacks.delivery_timeout_seconds,
+        at_once=settings.callbacks.delivery_concurrency,
     )
     stack.callback(poster.close)
     sender = Sender(
@@ -69,7 +69,8 @@ async def open_webhooks(
         metrics=metrics,
     )
     kind = sender.kind(
-        timeout_seconds=settings.delivery_timeout_seconds, per_host=settings.delivery_per_host
+        timeout_seconds=settings.callbacks.delivery_timeout_seconds,
+        per_host=settings.callbacks.delivery_per_host,
     )
     deliveries.register(kind)
     notifications.owed.serve(WebhookOutlet(webhooks))

@@ -51,7 +51,7 @@ class KindLoader:
 
         Raise KindError; KeyError when neither has it.
         """
-        found = load_kinds(self.settings.kinds, self.settings)
+        found = load_kinds(self.settings.workers.kinds, self.settings)
         return found[name] if name in found else load_kinds([self.module], self.settings)[name]
 
 

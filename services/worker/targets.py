@@ -30,12 +30,14 @@ def load_targets(kinds: Mapping[str, Kind], settings: Settings) -> dict[str, Tar
 def legacy_target(path: str, settings: Settings) -> LegacyTarget:
     """Import `MODULE:FUNCTION` of (task, progress). Raise HandlerError."""
     rules = Rules(
-        timeout_seconds=settings.task_timeout_seconds,
-        result_bytes=settings.task_result_bytes,
-        backoff=Backoff(settings.queue_retry_base_seconds, settings.queue_retry_max_seconds),
+        timeout_seconds=settings.tasks.task_timeout_seconds,
+        result_bytes=settings.tasks.task_result_bytes,
+        backoff=Backoff(
+            settings.queue.queue_retry_base_seconds, settings.queue.queue_retry_max_seconds
+        ),
     )
     function = import_function(path, settings)
-    if settings.worker_processes:
+    if settings.workers.worker_processes:
         return LegacyTarget(ProcessHandler(path, settings, rules), rules)
     return LegacyTarget(handler_of(function, rules), rules)
 
@@ -44,12 +46,12 @@ def kind_target(kind: Kind, settings: Settings) -> KindTarget:
     """Return what runs a kind as the settings say. Raise ValueError for one without a handler."""
     load = None
     carry, carry_modules = carrying(settings)
-    if settings.worker_processes and kind.function is not None:
+    if settings.workers.worker_processes and kind.function is not None:
         load = KindLoader(kind.function.__module__, settings)
     return KindTarget(
         kind,
-        timeout_seconds=settings.task_timeout_seconds,
-        result_bytes=settings.task_result_bytes,
+        timeout_seconds=settings.tasks.task_timeout_seconds,
+        result_bytes=settings.tasks.task_result_bytes,
         load=load,
         carry=carry,
         carry_modules=carry_modules,

@@ -12,32 +12,9 @@ from typing import Any
 
 import attrs
 
-from settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, load_settings
+from settings import CONFIG_VARIABLE, ENV_PREFIX, Settings, groups, load_settings
 from tornado_rt.command.program import Program
 
-# The settings of each group begin so; those of no other group are the server's.
-SERVER = "Server"
-GROUPS: Mapping[str, tuple[str, ...]] = {
-    SERVER: ("request_grace",),
-    "Traces": ("traces",),
-    "Stores": ("redis_", "mongodb_"),
-    "Tokens": ("jwt_", "ticket_", "max_tickets_", "demo_login"),
-    "Connections": (
-        *("max_connections", "max_sockets", "max_header_", "max_body_", "requests_"),
-        *("header_", "body_", "idle_", "request_", "peer_", "devices_"),
-    ),
-    "WebSockets and event streams": (
-        *("ws_", "sse_", "websocket_", "replay_", "max_message", "max_topics_", "max_pending_"),
-        "topic_",
-    ),
-    "Queue": ("queue_", "schedules_"),
-    "Tasks": ("task_",),
-    "Workers": ("kinds", "worker_", "remote_", "step_"),
-    "Notifications and deliveries": (
-        *("notification_", "locales", "default_locale", "callback_", "webhooks_", "delivery_"),
-    ),
-    "Push and mail": ("public_url", "vapid_", "push_", "smtp_", "email_"),
-}
 TYPES = {int: "INT", float: "NUMBER", Path: "PATH", list[str]: "TEXT,..."}
 TRUTH = {True: "true", False: "false"}
 # Shown in place of a secret.
@@ -89,14 +66,6 @@ def help_of(
     return shown.format_help().rstrip()
 
 
-def group_of(name: str) -> str:
-    """Return the title of the group of a setting."""
-    return next(
-        (title for title, starts in GROUPS.items() if name.startswith(starts)),
-        SERVER,
-    )
-
-
 def _described(text: Text, commands: Mapping[str, Text]) -> str:
     if not commands:
         return text.description
@@ -122,15 +91,18 @@ def _add_settings(
     """Add the settings of these names, or all, by their groups."""
     present = _present()
     taken = {option for action in own._actions for option in action.option_strings}
-    fields: dict[str, list[Any]] = {}
-    for field in attrs.fields(Settings):
-        if (not names or field.name in names) and _option(field.name) not in taken:
-            fields.setdefault(group_of(field.name), []).append(field)
-    for title in GROUPS:
-        if title in fields:
-            group = shown.add_argument_group(f"settings: {title}")
-            for field in fields[title]:
-                group.add_argument(_option(field.name), **_form(field), help=_help(field, present))
+    for group in groups().values():
+        fields = [
+            field
+            for field in attrs.fields(group)
+            if (not names or field.name in names) and _option(field.name) not in taken
+        ]
+        if fields:
+            section = shown.add_argument_group(f"settings: {group.title}")
+            for field in fields:
+                section.add_argument(
+                    _option(field.name), **_form(field), help=_help(field, present)
+                )
 
 
 def _option(name: str) -> str:
@@ -147,7 +119,7 @@ def _form(field: Any) -> dict[str, Any]:
 
 def _help(field: Any, present: Settings) -> str:
     words = [field.metadata["typed-settings"]["help"], f"({ENV_PREFIX}{field.name.upper()})"]
-    default, value = field.default, getattr(present, field.name)
+    default, value = field.default, present.value(field.name)
     if shown := _shown(default):
         words.append(f"[default: {shown}]")
     if value != default:

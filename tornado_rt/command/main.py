@@ -4,7 +4,6 @@ import difflib
 import logging
 import re
 
-import attrs
 import structlog
 from pymongo.errors import PyMongoError
 from redis.exceptions import RedisError
@@ -65,8 +64,8 @@ def main(arguments: list[str], program: Program) -> int:
         program.complain(_one_line(error))
         return BAD_SETTING
     # A handler may change the current folder.
-    settings = attrs.evolve(settings, data_dir=settings.data_dir.absolute())
-    configure_logging(settings.log_level)
+    settings = settings.changed(data_dir=settings.server.data_dir.absolute())
+    configure_logging(settings.server.log_level)
     if getattr(options, "process", None) is None:
         # One of several processes leaves it to the first.
         _warn(name, settings)
@@ -127,10 +126,12 @@ def _warn(command: str, settings: Settings) -> None:
     """Say what is allowed and likely a mistake."""
     for variable, meant in unknown_variables().items():
         log.warning("unknown_setting", variable=variable, meant=meant or None)
-    own_secret = not (settings.jwt_secret or settings.jwt_public_key or settings.jwt_jwks_url)
-    if command == "serve" and own_secret and not is_loopback(settings.host):
+    own_secret = not (
+        settings.auth.jwt_secret or settings.auth.jwt_public_key or settings.auth.jwt_jwks_url
+    )
+    if command == "serve" and own_secret and not is_loopback(settings.server.host):
         log.warning(
             "own_secret_beyond_this_machine",
-            host=settings.host,
+            host=settings.server.host,
             advice="others can reach this server: set jwt_secret, jwt_public_key or jwt_jwks_url",
         )

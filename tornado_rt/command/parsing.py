@@ -12,7 +12,7 @@ from typed_settings.types import MergedSettings
 
 from services.console import ACTIONS
 from services.queue import TaskState
-from settings import Settings, converter, loaders
+from settings import Settings, WrittenSettings, converter, loaders
 from tornado_rt import __version__
 from tornado_rt.command.help import QUEUE_SETTINGS, Text, help_of
 from tornado_rt.command.program import Program, say
@@ -98,8 +98,10 @@ def parse(program: Program, name: str, arguments: list[str]) -> tuple[argparse.N
     if name == "queue" and options.action is None:
         _usage_error(program, f"name an action: {', '.join(ACTIONS)}")
     options.program, options.arguments = program, arguments
-    settings = namespace2settings(Settings, options, merged_settings=merged, converter=converter())
-    return options, settings
+    written = namespace2settings(
+        WrittenSettings, options, merged_settings=merged, converter=converter()
+    )
+    return options, Settings.of(written)
 
 
 def _parser_of(
@@ -107,7 +109,7 @@ def _parser_of(
 ) -> tuple[argparse.ArgumentParser, MergedSettings]:
     """Return a parser of a command's own options, and behind them of the settings."""
     parser, merged = make_parser(
-        Settings,
+        WrittenSettings,
         loaders(),
         converter=converter(),
         prog=f"{program.name} {name}",

@@ -10,7 +10,6 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-import attrs
 from rich.console import Console
 
 from services.console import CommandFault
@@ -141,20 +140,22 @@ def remote_of(settings: Settings, options: argparse.Namespace, *scopes: str) -> 
 
 
 def _own_url(settings: Settings) -> str:
-    if not settings.port:
+    if not settings.server.port:
         raise BadAddress("url: name the address of the server: port 0 is any port")
-    near = attrs.evolve(settings, host=NEAR.get(settings.host, settings.host))
-    return url_of(near, settings.port)
+    near = settings.changed(host=NEAR.get(settings.server.host, settings.server.host))
+    return url_of(near, settings.server.port)
 
 
 def _maker(settings: Settings, user: str, scopes: list[str]) -> Callable[[], str]:
     """Return what makes tokens, with the secret of the settings or of the data folder."""
-    own = not (settings.jwt_secret or settings.jwt_public_key or settings.jwt_jwks_url)
-    if own and not (settings.data_dir / SECRET_FILE).exists():
+    own = not (
+        settings.auth.jwt_secret or settings.auth.jwt_public_key or settings.auth.jwt_jwks_url
+    )
+    if own and not (settings.server.data_dir / SECRET_FILE).exists():
         # A secret that is made here would be of no server.
         raise NoToken(
-            f"there is no secret in {settings.data_dir}: name the server's folder by RT_DATA_DIR, "
-            "or give a token by --token or RT_TOKEN"
+            f"there is no secret in {settings.server.data_dir}: name the server's folder by "
+            "RT_DATA_DIR, or give a token by --token or RT_TOKEN"
         )
     secret, _ = load_secret(settings)
     if not secret:

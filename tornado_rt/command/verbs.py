@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
-import attrs
 from rich.console import Console
 
 from services.analysis.words import EXAMPLE_BODY
@@ -34,7 +33,7 @@ Verb = Callable[[Settings, argparse.Namespace], int]
 
 def serve(settings: Settings, options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
-    if settings.processes > 1 and options.process is None:
+    if settings.server.processes > 1 and options.process is None:
         command = [*options.program.command, "serve", *options.arguments]
         seconds = stop_seconds(settings) + STOP_SECONDS
         run_until_stopped(_serving_in_processes(settings, command), seconds)
@@ -45,21 +44,21 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
 
 def work(settings: Settings, options: argparse.Namespace) -> int:
     """Run tasks until SIGTERM or SIGINT."""
-    chosen = attrs.evolve(
-        settings,
-        worker_handler=settings.worker_handler if options.handler is None else options.handler,
-        worker_concurrency=options.concurrency or settings.worker_concurrency,
-        worker_processes=options.process_per_task or settings.worker_processes,
+    own = settings.workers
+    chosen = settings.changed(
+        worker_handler=own.worker_handler if options.handler is None else options.handler,
+        worker_concurrency=options.concurrency or own.worker_concurrency,
+        worker_processes=options.process_per_task or own.worker_processes,
     )
-    if not chosen.worker_concurrency:
+    if not chosen.workers.worker_concurrency:
         options.program.complain("concurrency: must be 1 or more")
         return BAD_SETTING
-    if not (chosen.kinds or chosen.worker_handler):
+    if not (chosen.workers.kinds or chosen.workers.worker_handler):
         options.program.complain(
             "kinds: there is nothing to run: name modules of kinds, or a handler"
         )
         return BAD_SETTING
-    run_until_stopped(running_worker(chosen), chosen.worker_grace_seconds)
+    run_until_stopped(running_worker(chosen), chosen.workers.worker_grace_seconds)
     return 0
 
 
@@ -93,11 +92,11 @@ def token(settings: Settings, options: argparse.Namespace) -> int:
 def check(settings: Settings, options: argparse.Namespace) -> int:
     """Say what is wrong with modules of kinds."""
     # Read as the setting is, so that a start says the same.
-    settings = attrs.evolve(settings, kinds=options.module)
-    if not settings.kinds:
+    settings = settings.changed(kinds=options.module)
+    if not settings.workers.kinds:
         options.program.complain("check: name a module")
         return BAD_SETTING
-    sound, faults = check_kinds(*settings.kinds, settings=settings)
+    sound, faults = check_kinds(*settings.workers.kinds, settings=settings)
     for fault in faults:
         say(fault)
     for module, count in sound.items():
@@ -146,22 +145,24 @@ def _announce_to_whoever_reads(settings: Settings, url: str) -> None:
 
 def _announce(settings: Settings, url: str) -> None:
     console = Console(soft_wrap=True, highlight=False)
-    many = f" by {settings.processes} processes" if settings.processes > 1 else ""
+    many = f" by {settings.server.processes} processes" if settings.server.processes > 1 else ""
     console.print(f"[bold]tornado_rt[/bold] serves {url}{many}")
     secret, generated = load_secret(settings)
     if generated:
-        console.print(f"Token secret: made for this server, in {settings.data_dir / SECRET_FILE}")
+        console.print(
+            f"Token secret: made for this server, in {settings.server.data_dir / SECRET_FILE}"
+        )
     if off := demo_refusal(settings):
-        if settings.demo_login:
+        if settings.auth.demo_login:
             console.print(f"The demo login is off: {off}", markup=False)
         return
     ready, expires_at = make_token(settings, secret, READY_USER, [], READY_TOKEN_SECONDS)
     expiry = time.strftime("%Y-%m-%d %H:%M", time.localtime(expires_at))
     console.print(f"Page:   {url}/")
     console.print(f"Token of {READY_USER} until {expiry}:\n{ready}")
-    if settings.worker_handler:
+    if settings.workers.worker_handler:
         console.print("Submit a task and watch it:")
-        console.print(_curl_line(url, settings.prefix, ready), markup=False)
+        console.print(_curl_line(url, settings.server.prefix, ready), markup=False)
 
 
 def _curl_line(url: str, prefix: str, ready: str) -> str:

@@ -103,7 +103,7 @@ async def opened(settings: Settings) -> AsyncIterator[None]:
 
     What is not exported by then gets `traces_flush_seconds`. Raise TracesUnavailable.
     """
-    if settings.traces is TracesTo.OFF:
+    if settings.tracing.traces is TracesTo.OFF:
         yield
         return
     export: Any = _module("export")
@@ -188,10 +188,10 @@ def carrying(settings: Settings) -> tuple[Carry, Sequence[str]]:
 
     Raise TracesUnavailable.
     """
-    if settings.traces is TracesTo.OFF:
+    if settings.tracing.traces is TracesTo.OFF:
         return carry_nothing, ()
     children: Any = _module("children")
-    return children.Carrier(settings.traces_flush_seconds), (children.__name__,)
+    return children.Carrier(settings.tracing.traces_flush_seconds), (children.__name__,)
 
 
 def ids() -> dict[str, str]:

@@ -47,7 +47,7 @@ async def exporting(settings: Settings) -> AsyncIterator[SpanRecorder]:
     try:
         yield SpanRecorder(
             tracer,
-            names_users=settings.traces_users,
+            names_users=settings.tracing.traces_users,
             # A sampler of a host may decide otherwise for a child; those that the variables name
             # do not.
             follows_parents=exports is not None
@@ -55,7 +55,7 @@ async def exporting(settings: Settings) -> AsyncIterator[SpanRecorder]:
         )
     finally:
         if exports is not None:
-            seconds = settings.traces_flush_seconds
+            seconds = settings.tracing.traces_flush_seconds
             await in_thread(lambda: exports.close(seconds), "traces-flush")
 
 
