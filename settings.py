@@ -351,6 +351,19 @@ class StoreSettings(Group):
     title: ClassVar[str] = "Stores"
 
     redis_url: str = ts.option(default="", help="shared Redis; empty starts an embedded one")
+    redis_connections: int = ts.option(
+        default=64, validator=v.ge(4), help="most connections to Redis of each pool"
+    )
+    redis_connect_seconds: float = ts.option(
+        default=0.7,
+        validator=[v.gt(0), v.le(DAY_SECONDS)],
+        help="longest wait for a connection to Redis [s]",
+    )
+    redis_answer_seconds: float = ts.option(
+        default=1.0,
+        validator=[v.gt(0), v.le(DAY_SECONDS)],
+        help="longest wait for an answer of Redis [s]",
+    )
     mongodb_url: str = ts.option(default="", help="shared MongoDB; empty starts an embedded one")
     mongodb_database: str = ts.option(
         default="tornado_rt",
@@ -360,6 +373,16 @@ class StoreSettings(Group):
             'must have 1 to 63 characters, no spaces, and none of / \\ . " $ * < > : | ?',
         ),
         help="database name in MongoDB",
+    )
+    mongodb_connect_seconds: float = ts.option(
+        default=1.5,
+        validator=[v.ge(0.001), v.le(DAY_SECONDS)],
+        help="longest wait for a server of MongoDB [s]",
+    )
+    mongodb_answer_seconds: float = ts.option(
+        default=5.0,
+        validator=[v.ge(0.001), v.le(DAY_SECONDS)],
+        help="longest wait for an answer of MongoDB [s]",
     )
     mongodb_requests: int = ts.option(
         default=6, validator=v.ge(0), help="requests that use MongoDB at once"
@@ -590,6 +613,16 @@ class QueueSettings(Group):
     queue_retry_max_seconds: float = ts.option(
         default=300.0, validator=v.ge(0), help="longest wait before a retry [s]"
     )
+    queue_retry_spread: float = ts.option(
+        default=0.5,
+        validator=[v.ge(0), v.le(1)],
+        help="share of a wait before a retry that is random: it ends so much earlier at most",
+    )
+    queue_upkeep_seconds: float = ts.option(
+        default=30.0,
+        validator=[v.gt(0), v.le(DAY_SECONDS)],
+        help="how often the queue is looked after while nothing is known to fall due [s]",
+    )
     queue_idempotency_seconds: float = ts.option(
         default=86400.0, validator=v.gt(0), help="how long an Idempotency-Key is remembered [s]"
     )
@@ -781,6 +814,11 @@ class CallbackSettings(Group):
         validator=v.ge(0),
         help="what the waits between the attempts of a delivery, 23.7 hours in all, are times",
     )
+    delivery_retry_spread: float = ts.option(
+        default=0.2,
+        validator=[v.ge(0), v.le(1)],
+        help="share by which these waits are longer or shorter at random",
+    )
     delivery_kept_per_user: int = ts.option(
         default=100, validator=v.ge(0), help="ended deliveries kept a user, to be repeated by hand"
     )
@@ -918,6 +956,11 @@ class Settings:
             if name in names_of(type(group)):
                 return getattr(group, name)
         raise KeyError(name)
+
+
+def default(name: str) -> Any:
+    """Return the default of the setting of this name. Raise AttributeError."""
+    return getattr(attrs.fields(WrittenSettings), name).default
 
 
 def groups() -> dict[str, type[Group]]:

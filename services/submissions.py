@@ -8,7 +8,7 @@ import attrs
 
 from services.queue.models import OnConflict, Priority, Unique
 from services.webhooks.addresses import check_address
-from settings import Settings
+from settings import Settings, default
 from tornado_rt.bounds import OutOfBounds, Validator, check_locale, name_of, number_of, read_moment
 from tornado_rt.json_body import JSON_NAME, MOST_BYTES, MOST_ITEMS
 from tornado_rt.work.params.faults import alternatives
@@ -26,15 +26,15 @@ NO_LENGTH = 2**31
 class TaskBounds:
     """Bounds of one submission; 0 is none, durations are seconds, lengths characters."""
 
-    params_bytes: int = 65536
-    label_length: int = 200
-    key_length: int = 200
-    max_tags: int = 20
-    tag_length: int = 64
-    max_delay: float = 30 * 86400.0
-    max_timeout: float = 30 * 86400.0
-    max_attempts: int = 100
-    max_batch: int = 100
+    params_bytes: int = default("task_params_bytes")
+    label_length: int = default("task_label_length")
+    key_length: int = default("task_key_length")
+    max_tags: int = default("task_max_tags")
+    tag_length: int = default("task_tag_length")
+    max_delay: float = default("task_max_delay_seconds")
+    max_timeout: float = default("task_max_timeout_seconds")
+    max_attempts: int = default("task_max_attempts")
+    max_batch: int = default("queue_max_batch")
 
     @classmethod
     def of(cls, settings: Settings) -> "TaskBounds":

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from services.queue import QueueService, Task, TaskState
 from tests.working import ended, enqueue, working
-from tornado_rt.work.attempts.guarded_task import GuardedTask, guard_tasks
+from tornado_rt.work.attempts.guarded_task import GuardedTask, guard_tasks, start_family
 
 
 @pytest.mark.gen_test
@@ -43,6 +43,24 @@ async def test_handler_that_cancels_all_tasks_cancels_no_call_of_others(
     assert task.status == TaskState.COMPLETED
     assert found is not None
     assert found.task_id == other
+
+
+@pytest.mark.gen_test
+async def test_task_in_a_context_of_its_own_is_of_the_family_there() -> None:
+    """A handler begins it, and serves others by it; it cannot cancel it."""
+    loop = asyncio.get_running_loop()
+    guard_tasks(loop)
+    made: list[asyncio.Task[str]] = []
+
+    async def handle() -> bool:
+        for context in (contextvars.Context(), None):
+            made.append(loop.create_task(asyncio.sleep(0, "served"), context=context))
+        return made[0].cancel() or not made[1].cancel()
+
+    assert await start_family(handle(), "handler") is False
+    shared, own = await asyncio.gather(*made, return_exceptions=True)
+    assert shared == "served"
+    assert isinstance(own, asyncio.CancelledError)
 
 
 @pytest.fixture

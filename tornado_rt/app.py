@@ -217,7 +217,7 @@ async def open_server(
         stack, settings, addresses.redis_url, own.kinds, owns_process=owns_process
     )
     database = await stack.enter_async_context(
-        open_database(addresses.mongodb_url, settings.stores.mongodb_database)
+        open_database(addresses.mongodb_url, settings.stores.mongodb_database, settings.stores)
     )
     telling = await open_telling(stack, core, database, addresses.redis_url, texts, secret)
     announcer.notifications = notifications = telling.notifications
@@ -322,7 +322,9 @@ async def open_queue(settings: Settings) -> AsyncIterator[tuple[QueueService, Ad
     It makes none: a mistyped name would be a queue, and an empty one.
     """
     home = key_prefix(settings.queue.queue_name)
-    async with open_redis(_redis_url(settings), home, MAINTENANCE_SECONDS) as redis:
+    async with open_redis(
+        _redis_url(settings), home, settings.stores, answer_seconds=MAINTENANCE_SECONDS
+    ) as redis:
         await patiently(redis.ping)
         if not await has_queue(redis, settings.queue.queue_name):
             raise StoreError(
@@ -344,14 +346,16 @@ async def _check_urls(settings: Settings) -> None:
         async with open_redis(settings.stores.redis_url, key_prefix(settings.queue.queue_name)):
             pass
     if settings.stores.mongodb_url:
-        async with open_database(settings.stores.mongodb_url, settings.stores.mongodb_database):
+        async with open_database(
+            settings.stores.mongodb_url, settings.stores.mongodb_database, settings.stores
+        ):
             pass
 
 
 async def _prepare_data(settings: Settings, addresses: StoreAddresses) -> None:
     """Bring what is stored to this version, before anything else touches it. Raise DataRefused."""
     name = settings.stores.mongodb_database
-    async with open_database(addresses.mongodb_url, name) as database:
+    async with open_database(addresses.mongodb_url, name, settings.stores) as database:
         # Either store may refuse; then the other is not changed.
         await read_mongodb_version(database)
         await _prepare_queue(settings, addresses.redis_url)
@@ -363,7 +367,9 @@ async def _prepare_data(settings: Settings, addresses: StoreAddresses) -> None:
 
 async def _prepare_queue(settings: Settings, redis_url: str) -> None:
     home = key_prefix(settings.queue.queue_name)
-    async with open_redis(redis_url, home, MAINTENANCE_SECONDS) as redis:
+    async with open_redis(
+        redis_url, home, settings.stores, answer_seconds=MAINTENANCE_SECONDS
+    ) as redis:
         await patiently(redis.ping)
         await prepare_redis(redis, settings.queue.queue_name)
 

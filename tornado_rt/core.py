@@ -100,8 +100,8 @@ async def open_core(
         stack.enter_context(loop_guarded(lambda: getattr(above, "handlers", ())))
     descriptors = raise_limit() if owns_process else find_limit()
     home = key_prefix(settings.queue.queue_name)
-    redis = await stack.enter_async_context(open_redis(redis_url, home))
-    shared = await stack.enter_async_context(open_redis(redis_url, SHARED_HOME))
+    redis = await stack.enter_async_context(open_redis(redis_url, home, settings.stores))
+    shared = await stack.enter_async_context(open_redis(redis_url, SHARED_HOME, settings.stores))
     metrics, heartbeats = Metrics(metrics_folder()), Heartbeats()
     limits = _limits(settings, descriptors)
     census, backplane = Census(limits, metrics), Backplane(redis, metrics)
@@ -148,6 +148,7 @@ def queue_of(redis: Redis, settings: Settings) -> QueueService:
         user_limit=settings.queue.queue_user_limit,
         global_limit=settings.queue.queue_global_limit,
         max_waiting_per_user=settings.queue.queue_max_waiting_per_user,
+        upkeep_seconds=settings.queue.queue_upkeep_seconds,
         visibility_seconds=settings.queue.queue_visibility_seconds,
         retention_seconds=settings.queue.queue_retention_seconds,
         order=settings.queue.queue_order,

@@ -18,6 +18,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from settings import default
 from tornado_rt.auth import Identity
 from tornado_rt.census import Transport
 from tornado_rt.protocol import tasks_topic, user_topic
@@ -87,7 +88,13 @@ class Devices:
     """
 
     def __init__(
-        self, redis: Redis, process: str, alive: str, *, most: int = 20, seconds: int = 86400
+        self,
+        redis: Redis,
+        process: str,
+        alive: str,
+        *,
+        most: int = default("devices_kept_per_user"),
+        seconds: int = default("devices_kept_seconds"),
     ) -> None:
         self._redis = redis
         self._process = process

@@ -35,6 +35,7 @@ from tornado.httputil import (
 )
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 
+from settings import default
 from tornado_rt.head import read_head
 from tornado_rt.problems import CONTENT_TYPE, Problem
 from tornado_rt.work.texts import phrase
@@ -67,10 +68,10 @@ ORIGIN = re.compile(rb"\r?\norigin:[ \t]*([!-~]+)[ \t]*\r?\n", re.IGNORECASE)
 class RequestBounds:
     """Bounds of one request; sizes in bytes, durations in seconds, 0 for none."""
 
-    header_bytes: int = 16384
-    header_seconds: float = 10.0
-    idle_seconds: float = 75.0
-    body_seconds: float = 60.0
+    header_bytes: int = default("max_header_bytes")
+    header_seconds: float = default("header_timeout_seconds")
+    idle_seconds: float = default("idle_timeout_seconds")
+    body_seconds: float = default("body_timeout_seconds")
 
 
 class Answered(Exception):

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from settings import DAY_SECONDS, MOST_CONNECTIONS_PER_USER, Settings
+from settings import DAY_SECONDS, MOST_CONNECTIONS_PER_USER, Settings, default
 from tornado_rt.bounds import number_of
 
 BUCKETS = 10_000
@@ -15,9 +15,13 @@ BUCKETS = 10_000
 STARTS_FROM = "starts_from"
 
 
-def _seconds(default: float, least: float = 0.0, starts_from: str = "") -> Any:
-    bounds, metadata = number_of(least, DAY_SECONDS), {STARTS_FROM: starts_from}
-    return attrs.field(default=default, validator=bounds, metadata=metadata)
+def _seconds(seconds: float, least: float = 0.0) -> Any:
+    return attrs.field(default=seconds, validator=number_of(least, DAY_SECONDS))
+
+
+def _starting_from(setting: str, most: float = DAY_SECONDS) -> Any:
+    bounds, metadata = number_of(0, most), {STARTS_FROM: setting}
+    return attrs.field(default=default(setting), validator=bounds, metadata=metadata)
 
 
 @attrs.frozen(kw_only=True)
@@ -29,15 +33,13 @@ class SystemSettings:
     """
 
     sse_poll_timeout_seconds: float = _seconds(1.0, 0.1)
-    sse_heartbeat_interval_seconds: float = _seconds(10.0, starts_from="sse_heartbeat_seconds")
+    sse_heartbeat_interval_seconds: float = _starting_from("sse_heartbeat_seconds")
     sse_task_max_idle_seconds: float = _seconds(300.0)
     sse_batch_poll_interval_seconds: float = _seconds(2.0, 0.1)
     sse_batch_max_idle_seconds: float = _seconds(600.0)
-    ws_heartbeat_interval_seconds: float = _seconds(30.0, starts_from="ws_heartbeat_seconds")
-    ws_max_connections_per_user: int = attrs.field(
-        default=50,
-        validator=number_of(0, MOST_CONNECTIONS_PER_USER),
-        metadata={STARTS_FROM: "max_connections_per_user"},
+    ws_heartbeat_interval_seconds: float = _starting_from("ws_heartbeat_seconds")
+    ws_max_connections_per_user: int = _starting_from(
+        "max_connections_per_user", MOST_CONNECTIONS_PER_USER
     )
 
     @classmethod

@@ -18,14 +18,14 @@ from pymongo.monitoring import (
 )
 from pymongo.synchronous import monitor
 
+from settings import StoreSettings, default
 from tornado_rt.store_urls import without_credentials
 from tornado_rt.turns import Turns
 
 log = structlog.get_logger(__name__)
 
 Database = MotorDatabase
-SELECTION_SECONDS = 1.5
-ANSWER_SECONDS = 5.0
+DEFAULTS = StoreSettings()
 # After how long without an answer MongoDB is asked whether it is there, how long it has to say so,
 # and how often in a row it must not.
 SUSPECT_SECONDS = 1.0
@@ -98,10 +98,10 @@ class MongoAccess:
         self,
         database: Any,
         *,
-        most: int = 6,
-        most_a_user: int = 2,
-        most_waiting_a_user: int = 100,
-        wait_seconds: float = 10.0,
+        most: int = default("mongodb_requests"),
+        most_a_user: int = default("mongodb_requests_per_user"),
+        most_waiting_a_user: int = default("mongodb_waiting_per_user"),
+        wait_seconds: float = default("mongodb_wait_seconds"),
     ) -> None:
         self._client = database.client.delegate
         self.most_waiting_a_user = most_waiting_a_user
@@ -197,18 +197,20 @@ class MongoAccess:
 
 
 @contextlib.asynccontextmanager
-async def open_database(url: str, name: str) -> AsyncIterator[Any]:
+async def open_database(
+    url: str, name: str, stores: StoreSettings = DEFAULTS
+) -> AsyncIterator[Any]:
     """Open a database; it connects when first used and reconnects by itself.
 
-    An operation raises `pymongo.errors.PyMongoError` after 1.5 s without a server, and after 5 s
-    (10 s with its one repetition) from one that does not answer. A write is on disk when it is
-    acknowledged, in a replica set on most members: no failover takes it back. Reads are the
-    primary's, for a resume that misses nothing. The URL cannot change these two.
+    An operation raises `pymongo.errors.PyMongoError` after the times in `stores`: without a server,
+    and from one that does not answer (twice the time, with its one repetition). A write is on disk
+    when it is acknowledged, in a replica set on most members: no failover takes it back. Reads are
+    the primary's, for a resume that misses nothing. The URL cannot change these two.
 
     Raise BadMongodbUrl.
     """
     try:
-        client = _client(url)
+        client = _client(url, stores)
     except (PyMongoError, ValueError, TypeError) as error:
         raise BadMongodbUrl(f"mongodb_url: {without_credentials(str(error), url)}") from None
     try:
@@ -217,12 +219,12 @@ async def open_database(url: str, name: str) -> AsyncIterator[Any]:
         client.close()
 
 
-def _client(url: str) -> Any:
+def _client(url: str, stores: StoreSettings) -> Any:
     return MotorClient(
         url,
-        serverSelectionTimeoutMS=int(SELECTION_SECONDS * 1000),
+        serverSelectionTimeoutMS=int(stores.mongodb_connect_seconds * 1000),
         connectTimeoutMS=2000,
-        socketTimeoutMS=int(ANSWER_SECONDS * 1000),
+        socketTimeoutMS=int(stores.mongodb_answer_seconds * 1000),
         # One value that Python has no object for would make all that a query finds unreadable.
         datetime_conversion="DATETIME_AUTO",
         unicode_decode_error_handler="replace",

@@ -43,18 +43,17 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from settings import StoreSettings
 from tornado_rt.store_urls import without_credentials
 
-CONNECTIONS = 64
-# A caller is refused within 2 s while Redis stands still: this long for a connection, and
-# ANSWER_SECONDS for its reply.
-CONNECTION_SECONDS = 0.7
-ANSWER_SECONDS = 1.0
-# A maintenance command may take long over a large queue.
+# A maintenance command may take long over a large queue. It is no setting: people wait for such a
+# command, and stop it when they have waited enough.
 MAINTENANCE_SECONDS = 60.0
+# It is no setting: each repetition adds its own wait to that of the caller.
 RETRIES = 2
 # How long one of several is asked for the master [s]: two may be silent in the time that we have.
 GUIDE_SECONDS = 0.25
+DEFAULTS = StoreSettings()
 # Prefix of every key that is not the queue's.
 SHARED_HOME = "{rt}:"
 # How a connection names itself. Made once: each would read the version from the installed files.
@@ -124,10 +123,10 @@ class _Pool(BlockingConnectionPool):
             # The base opens it again.
             self._put_back(ready)
         try:
-            async with asyncio.timeout(CONNECTION_SECONDS):
+            async with asyncio.timeout(self.timeout):
                 connection: Any = await super().get_connection(*arguments, **named)  # type: ignore[no-untyped-call]
         except builtins.TimeoutError as error:
-            raise TimeoutError(f"no connection within {CONNECTION_SECONDS:g} s") from error
+            raise TimeoutError(f"no connection within {self.timeout:g} s") from error
         if self.is_closed:
             await self.release(connection)
             raise ConnectionError("the pool was closed")
@@ -327,23 +326,27 @@ def is_full(error: BaseException) -> bool:
 
 @contextlib.asynccontextmanager
 async def open_redis(
-    url: str, home: str = SHARED_HOME, answer_seconds: float = ANSWER_SECONDS
+    url: str,
+    home: str = SHARED_HOME,
+    stores: StoreSettings = DEFAULTS,
+    *,
+    answer_seconds: float | None = None,
 ) -> AsyncIterator[Redis]:
     """Open a pool; it connects when first used and reconnects by itself.
 
     In a cluster all keys must be in the slot of `home`; that node takes the subscriptions too.
 
     A command raises `redis.exceptions.RedisError` within about a second without a server, and
-    after `answer_seconds` from one that does not answer. A command whose reply is lost is sent
-    again. A blocking read must wait less than `answer_seconds`. Raise BadRedisUrl.
+    after `answer_seconds`, else the time in `stores`, from one that does not answer. A command
+    whose reply is lost is sent again. A blocking read must wait less than that. Raise BadRedisUrl.
     """
     pool = _open_pool(
         url,
         home,
-        max_connections=CONNECTIONS,
-        timeout=CONNECTION_SECONDS,
-        socket_connect_timeout=CONNECTION_SECONDS,
-        socket_timeout=answer_seconds,
+        max_connections=stores.redis_connections,
+        timeout=stores.redis_connect_seconds,
+        socket_connect_timeout=stores.redis_connect_seconds,
+        socket_timeout=answer_seconds or stores.redis_answer_seconds,
         driver_info=DRIVER,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.3), RETRIES, (ConnectionError,)),
     )

@@ -169,7 +169,9 @@ async def _open_deliveries(
 ) -> Deliveries:
     name = deliveries_of(settings)
     # In a cluster its keys are in a slot of their own, and so perhaps at another node.
-    redis = await stack.enter_async_context(open_redis(redis_url, key_prefix(name)))
+    redis = await stack.enter_async_context(
+        open_redis(redis_url, key_prefix(name), settings.stores)
+    )
     queue = QueueService(
         redis,
         name=name,

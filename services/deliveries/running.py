@@ -24,9 +24,8 @@ from tornado_rt.work.texts import stored_phrase
 
 log = structlog.get_logger(__name__)
 
-# The waits between the attempts [s]: eleven attempts in 23.7 hours, each wait spread by a fifth.
+# The waits between the attempts [s]: eleven attempts in 23.7 hours. What is set is their scale.
 RETRY_SECONDS = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800, 28800)
-SPREAD = 0.2
 # How long a store may be away before the next look, which counts as no attempt.
 STORE_SECONDS = 5.0
 # How often one looks that waits for an earlier one of its lane which is under way, and how long it
@@ -55,6 +54,7 @@ class DeliveryTarget:
         self.gave_up = kind.gave_up
         self.seconds = kind.kind.timeout or ATTEMPT_SECONDS
         self.scale = settings.callbacks.delivery_retry_scale
+        self.spread = settings.callbacks.delivery_retry_spread
         self.queue: QueueService = deliveries.queue
         self.lanes: Lanes = deliveries.lanes
         self._target = target
@@ -69,7 +69,8 @@ class DeliveryTarget:
         """Return the wait after so many failures [s]; None when all attempts are used up."""
         if failures > len(RETRY_SECONDS):
             return None
-        return RETRY_SECONDS[failures - 1] * self.scale * random.uniform(1 - SPREAD, 1 + SPREAD)
+        spread = random.uniform(1.0 - self.spread, 1.0 + self.spread)
+        return RETRY_SECONDS[failures - 1] * self.scale * spread
 
 
 class PreparedDelivery:

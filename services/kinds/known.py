@@ -20,7 +20,7 @@ from tornado_rt.work.params.faults import PLACE, ParamsFault
 from tornado_rt.work.params.reader import KEPT_DEPTH, MOST_BYTES, reader_of
 from tornado_rt.work.params.schema import schema_of
 from tornado_rt.work.params.shapes import json_types
-from tornado_rt.work.values import MOST_KEPT, MOST_SECONDS, cut
+from tornado_rt.work.values import MAX_ATTEMPTS, MOST_KEPT, MOST_SECONDS, cut
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +59,7 @@ class Description:
     plan: str = ""
     shown: list[str] = attrs.Factory(list)
     telling: list[str] = attrs.Factory(list)
-    max_attempts: int = attrs.field(default=3, validator=number_of(1, MOST_KEPT))
+    max_attempts: int = attrs.field(default=MAX_ATTEMPTS, validator=number_of(1, MOST_KEPT))
     timeout: float = attrs.field(default=0.0, validator=number_of(0, MOST_SECONDS))
     expected_seconds: float | None = attrs.field(
         default=None, validator=attrs.validators.optional(number_of(0, MOST_SECONDS))

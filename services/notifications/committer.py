@@ -31,6 +31,7 @@ from services.notifications.intents import Intent, Outcome
 from services.notifications.ledger import Ledger
 from services.notifications.models import StoreConflict, StoreRefused, number_in
 from services.notifications.recount import Recount
+from settings import default
 from tornado_rt.turns import NoTurn, TooManyWaiting
 from tornado_rt.work.texts import phrase
 
@@ -89,8 +90,8 @@ class Committer:
         epoch: Callable[[], Epoch],
         tell: Tell,
         note: Note,
-        most_waiting_a_user: int = 100,
-        wait_seconds: float = 10.0,
+        most_waiting_a_user: int = default("mongodb_waiting_per_user"),
+        wait_seconds: float = default("mongodb_wait_seconds"),
     ) -> None:
         self._inbox = database[INBOX]
         self._accounts = accounts

@@ -24,6 +24,7 @@ from services.notifications.recount import Recount
 from services.notifications.retention import Retention
 from services.notifications.templates import Templates, load_templates
 from services.notifications.types import NotificationTypes, load_types
+from settings import default
 from tornado_rt.batcher import Batcher
 from tornado_rt.mongo import MongoAccess
 from tornado_rt.protocol import Publisher
@@ -41,9 +42,9 @@ class Parts:
         publisher: Publisher,
         *,
         access: MongoAccess | None = None,
-        quota: int = 1000,
-        ttl_days: float = 90,
-        replay_limit: int = 500,
+        quota: int = default("notification_quota"),
+        ttl_days: float = default("notification_ttl_days"),
+        replay_limit: int = default("replay_limit"),
         templates: Templates | None = None,
         types: NotificationTypes | None = None,
     ) -> None:

@@ -12,6 +12,7 @@ from pymongo import ASCENDING, IndexModel
 from services.base64url import decode
 from services.channels import PUSH, SetChannel
 from services.push.models import Subscription, SubscriptionDraft, SubscriptionNotFound, id_of
+from settings import default
 from tornado_rt.mongo import MongoAccess
 
 
@@ -29,7 +30,7 @@ class Subscriptions:
         *,
         server_key: str,
         access: MongoAccess | None = None,
-        most: int = 20,
+        most: int = default("push_subscriptions_per_user"),
         allow_private: bool = False,
     ) -> None:
         self._all = database["push_subscriptions"]

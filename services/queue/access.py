@@ -10,7 +10,7 @@ from redis.asyncio.client import Pipeline
 from services.queue.models import Conflict, KeyReused, QueueFull
 from services.queue.scripts import Scripts
 from services.queue.sent_plans import SentPlans
-from settings import QueueOrder
+from settings import QueueOrder, default
 
 FULL_RETRY_SECONDS = 5.0
 
@@ -19,9 +19,9 @@ FULL_RETRY_SECONDS = 5.0
 class QueueLimits:
     """Limits over all kinds: tasks that run at once, of a user and in all, 0 for any; the order."""
 
-    user_limit: int = 3
-    global_limit: int = 3
-    order: QueueOrder = QueueOrder.FIFO
+    user_limit: int = default("queue_user_limit")
+    global_limit: int = default("queue_global_limit")
+    order: QueueOrder = default("queue_order")
 
 
 class QueueAccess:
@@ -29,6 +29,7 @@ class QueueAccess:
 
     `user_limit`, `global_limit` and `order` hold where nothing else is known in Redis: see
     `register_kinds`. `max_waiting_per_user` bounds waiting tasks; 0 is no bound.
+    `upkeep_seconds` is how often it is looked after while nothing falls due,
     `visibility_seconds` is how long a claim lasts, `retention_seconds` how long ended tasks are
     kept (0: forever), `kept_per_user` how many ended tasks, dead tasks and ended batches of each
     user (0: any number; the oldest go first), `history_sorts` of how many sorts of tasks the times
@@ -41,23 +42,25 @@ class QueueAccess:
         self,
         redis: Redis,
         *,
-        name: str = "rtq",
-        user_limit: int = 3,
-        global_limit: int = 3,
-        max_waiting_per_user: int = 1000,
-        visibility_seconds: float = 300.0,
-        retention_seconds: float = 604800.0,
-        order: QueueOrder = QueueOrder.FIFO,
-        max_events: int = 256,
-        idempotency_seconds: float = 86400.0,
-        idempotency_keys_per_user: int = 1000,
-        kept_per_user: int = 1000,
-        history_sorts: int = 2000,
+        name: str = default("queue_name"),
+        user_limit: int = default("queue_user_limit"),
+        global_limit: int = default("queue_global_limit"),
+        max_waiting_per_user: int = default("queue_max_waiting_per_user"),
+        upkeep_seconds: float = default("queue_upkeep_seconds"),
+        visibility_seconds: float = default("queue_visibility_seconds"),
+        retention_seconds: float = default("queue_retention_seconds"),
+        order: QueueOrder = default("queue_order"),
+        max_events: int = default("task_events"),
+        idempotency_seconds: float = default("queue_idempotency_seconds"),
+        idempotency_keys_per_user: int = default("queue_idempotency_keys_per_user"),
+        kept_per_user: int = default("queue_kept_per_user"),
+        history_sorts: int = default("queue_history_sorts"),
     ) -> None:
         self.prefix = key_prefix(name)
         self.scripts = Scripts(redis, self.prefix, secrets.token_hex(4), max_events)
         self.limits = QueueLimits(user_limit=user_limit, global_limit=global_limit, order=order)
         self.max_waiting_per_user = max_waiting_per_user
+        self.upkeep_seconds = upkeep_seconds
         self.visibility_seconds = visibility_seconds
         self.retention_seconds = retention_seconds
         self.idempotency_seconds = idempotency_seconds

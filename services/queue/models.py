@@ -21,6 +21,7 @@ from tornado_rt.work.attempts.models import Priority as Priority
 from tornado_rt.work.attempts.models import Task as Task
 from tornado_rt.work.attempts.models import TaskState as TaskState
 from tornado_rt.work.texts import phrase
+from tornado_rt.work.values import MAX_ATTEMPTS
 
 # Both have a log of events.
 Followed = Literal["task", "batch"]
@@ -160,7 +161,7 @@ class NewTask:
     shown: Mapping[str, Any] = attrs.field(factory=dict)
     priority: Priority = Priority.NORMAL
     key: str = ""
-    max_attempts: int = 3
+    max_attempts: int = MAX_ATTEMPTS
     expected_seconds: float | None = None
     notify: bool = True
     unique: Unique | None = None

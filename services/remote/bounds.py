@@ -2,7 +2,9 @@
 
 import attrs
 
-from settings import Settings
+from services.worker.targets import backoff_of
+from settings import Settings, default
+from tornado_rt.work.attempts.backoff import Backoff
 
 
 @attrs.frozen(kw_only=True)
@@ -15,15 +17,15 @@ class RemoteBounds:
     `wait` of a claim, `lease` of a task, and `absence` of a worker whose connection was lost.
     """
 
-    workers: int = 1000
-    slots: int = 1000
-    kinds: int = 100
-    items: int = 1000
-    result_bytes: int = 262_144
-    wait: float = 30.0
-    lease: float = 300.0
-    absence: float = 30.0
-    backoff: tuple[float, float] = (5.0, 300.0)
+    workers: int = default("remote_workers")
+    slots: int = default("remote_slots")
+    kinds: int = default("remote_kinds")
+    items: int = default("remote_items")
+    result_bytes: int = default("task_result_bytes")
+    wait: float = default("remote_wait_seconds")
+    lease: float = default("queue_visibility_seconds")
+    absence: float = default("remote_return_seconds")
+    backoff: Backoff = attrs.field(factory=Backoff)
 
     @classmethod
     def of(cls, settings: Settings) -> "RemoteBounds":
@@ -37,8 +39,5 @@ class RemoteBounds:
             wait=settings.workers.remote_wait_seconds,
             lease=settings.queue.queue_visibility_seconds,
             absence=settings.workers.remote_return_seconds,
-            backoff=(
-                settings.queue.queue_retry_base_seconds,
-                settings.queue.queue_retry_max_seconds,
-            ),
+            backoff=backoff_of(settings.queue),
         )

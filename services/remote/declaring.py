@@ -19,7 +19,7 @@ from tornado_rt.json_body import MOST_BYTES, Faults, reader_of
 from tornado_rt.problems import Problem
 from tornado_rt.work.kind import MAX_LABEL_LENGTH, NAME
 from tornado_rt.work.texts import phrase
-from tornado_rt.work.values import MOST_KEPT, MOST_SECONDS, cut
+from tornado_rt.work.values import MAX_ATTEMPTS, MOST_KEPT, MOST_SECONDS, cut
 
 # Of one declaration, and of all that a process remembers.
 DECLARATION_BYTES = 65_536
@@ -56,7 +56,7 @@ class Declaration:
     plan: Any = attrs.field(default=None, metadata={MOST_BYTES: DECLARATION_BYTES})
     shown: list[str] = attrs.field(factory=list)
     telling: list[str] = attrs.field(factory=list)
-    max_attempts: int = attrs.field(default=3, validator=number_of(1, MOST_KEPT))
+    max_attempts: int = attrs.field(default=MAX_ATTEMPTS, validator=number_of(1, MOST_KEPT))
     timeout: float = attrs.field(default=0.0, validator=number_of(0, MOST_SECONDS))
     expected_seconds: float | None = None
     limits: dict[str, Any] = attrs.field(factory=dict)

@@ -14,7 +14,6 @@ from services.remote.items import AckItem, Ending, plain_end, read_item
 from services.remote.telling import Answer, Caller, Teller, fault_answer, refused
 from services.worker.outcomes import Outcomes
 from tornado_rt.problems import Problem
-from tornado_rt.work.attempts.backoff import Backoff
 from tornado_rt.work.attempts.endings import end_with_result, one_line
 from tornado_rt.work.attempts.lessons import Lesson
 from tornado_rt.work.texts import phrase
@@ -106,7 +105,6 @@ class Ender:
         self._estimates = estimates
         self._outcomes = outcomes
         self._bounds = bounds
-        self._backoff = Backoff(*bounds.backoff)
         self._hand_in = hand_in
         self._own = own
 
@@ -213,7 +211,7 @@ class Ender:
         attempt.is_ending = True
         delay = None if end.item is None else end.item.delay
         if delay is None and end.outcome in (Outcome.ERROR, Outcome.RETRY):
-            delay = self._backoff.seconds(attempt.claim.task.attempt)
+            delay = self._bounds.backoff.seconds(attempt.claim.task.attempt)
         reason = None if end.outcome == Outcome.COMPLETED else end.error
         ack = Ack(
             *end.lease,

@@ -17,8 +17,6 @@ from tornado_rt.work.attempts.outages import Outages
 
 log = structlog.get_logger(__name__)
 
-# It looks for what is due this often when nothing is known to be.
-IDLE_SECONDS = 30.0
 # At most this many are read and fired at once.
 AT_ONCE = 50
 
@@ -32,6 +30,7 @@ class ScheduleRunner:
 
     def __init__(self, queue: QueueService, make: Make, code: Sequence[KindSchedules] = ()) -> None:
         self._store = ScheduleStore(queue)
+        self._longest = queue.upkeep_seconds
         self._make = make
         self._code = code
         self._kinds = [one.kind for one in code if one.definitions]
@@ -84,7 +83,7 @@ class ScheduleRunner:
         if due.items or due.unregistered:
             # There may be more than were read at once.
             return 0.0
-        return IDLE_SECONDS if due.due_in is None else min(due.due_in, IDLE_SECONDS)
+        return self._longest if due.due_in is None else min(due.due_in, self._longest)
 
     async def _register(self) -> None:
         for own in self._code:

@@ -35,6 +35,7 @@ from services.schedules.store import (
 )
 from services.schedules.times import ScheduleFault
 from services.submissions import TaskBounds, TaskRequest, bounded_task
+from settings import default
 from tornado_rt.work.params.faults import NAMES, at_place
 from tornado_rt.work.texts import Text, phrase
 
@@ -54,7 +55,7 @@ class ScheduleService:
         make: Make,
         bounds: TaskBounds,
         *,
-        most_per_user: int = 100,
+        most_per_user: int = default("schedules_per_user"),
     ) -> None:
         self._queue = queue
         self._store = ScheduleStore(queue)

@@ -24,6 +24,7 @@ from services.webhooks.models import (
 from services.webhooks.sending import POST, dropped
 from services.webhooks.signing import new_secret
 from services.webhooks.store import WebhookStore
+from settings import default
 from tornado_rt.metrics import Metrics
 from tornado_rt.mongo import MongoAccess
 from tornado_rt.protocol import Message, MessageType, Publisher
@@ -62,7 +63,7 @@ class WebhookService:
         access: MongoAccess,
         callback_secret: str,
         hear: Hear,
-        most: int = 20,
+        most: int = default("webhooks_per_user"),
         metrics: Metrics | None = None,
     ) -> None:
         self.callback_secret = callback_secret

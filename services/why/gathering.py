@@ -17,6 +17,7 @@ from services.outbox import Found
 from services.progress import PlanBook
 from services.queue import QueueService, Task, TaskFacts, TaskState
 from services.webhooks import Posted, WebhookService
+from settings import default
 from tornado_rt.devices import DeviceRecord, Devices
 from tornado_rt.turns import NoTurn
 
@@ -51,7 +52,7 @@ class Facts:
     away: Sequence[Task] = ()
     devices: Sequence[DeviceRecord] = ()
     is_store_away: bool = False
-    visibility: float = 300.0
+    visibility: float = default("queue_visibility_seconds")
     sees_all: bool = False
 
     @property

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from services.analysis import AnalysisKind
 from services.worker.legacy import LegacyTarget, ProcessHandler, handler_of
 from services.worker.loading import HandlerError, KindLoader, import_function
-from settings import Settings
+from settings import QueueSettings, Settings
 from tornado_rt.tracing import carrying
 from tornado_rt.work import Kind
 from tornado_rt.work.attempts.backoff import Backoff
@@ -27,14 +27,21 @@ def load_targets(kinds: Mapping[str, Kind], settings: Settings) -> dict[str, Tar
     return targets
 
 
+def backoff_of(settings: QueueSettings) -> Backoff:
+    """Return the waits before the retries of a task whose kind names none."""
+    return Backoff(
+        settings.queue_retry_base_seconds,
+        settings.queue_retry_max_seconds,
+        settings.queue_retry_spread,
+    )
+
+
 def legacy_target(path: str, settings: Settings) -> LegacyTarget:
     """Import `MODULE:FUNCTION` of (task, progress). Raise HandlerError."""
     rules = Rules(
         timeout_seconds=settings.tasks.task_timeout_seconds,
         result_bytes=settings.tasks.task_result_bytes,
-        backoff=Backoff(
-            settings.queue.queue_retry_base_seconds, settings.queue.queue_retry_max_seconds
-        ),
+        backoff=backoff_of(settings.queue),
     )
     function = import_function(path, settings)
     if settings.workers.worker_processes:
@@ -52,6 +59,7 @@ def kind_target(kind: Kind, settings: Settings) -> KindTarget:
         kind,
         timeout_seconds=settings.tasks.task_timeout_seconds,
         result_bytes=settings.tasks.task_result_bytes,
+        retry_spread=settings.queue.queue_retry_spread,
         load=load,
         carry=carry,
         carry_modules=carry_modules,

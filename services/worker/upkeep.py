@@ -15,8 +15,6 @@ from tornado_rt.work.attempts.outages import Outages
 
 log = structlog.get_logger(__name__)
 
-# Upkeep runs when something falls due; this often when nothing is known to.
-IDLE_SECONDS = 30.0
 POSITIONS_SECONDS = 1.0
 ANNOUNCE_SECONDS = 10.0
 EXTENSIONS_A_LEASE = 3
@@ -82,7 +80,7 @@ class WorkerUpkeep:
 
     def expect_due(self, seconds: float | None) -> None:
         """Look at the queue after so many seconds at the latest, None for the longest time."""
-        due_at = time.monotonic() + (IDLE_SECONDS if seconds is None else seconds)
+        due_at = time.monotonic() + (self._queue.upkeep_seconds if seconds is None else seconds)
         self._due_at = min(self._due_at, due_at)
         self._note(due_at)
 
@@ -161,7 +159,7 @@ class WorkerUpkeep:
 
     async def _keep_up(self, now: float) -> None:
         # Set first: what is announced while Redis answers may be newer than its answer.
-        self._due_at = now + IDLE_SECONDS
+        self._due_at = now + self._queue.upkeep_seconds
         try:
             await self._end_leases_of_lost()
             found = await self._queue.keep_up()

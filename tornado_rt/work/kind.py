@@ -13,9 +13,11 @@ import attrs
 from tornado_rt.work.handlers import fault_of, is_async
 from tornado_rt.work.plan import Plan, Steps, plan_of
 from tornado_rt.work.values import (
+    MAX_ATTEMPTS,
     MOST_COUNT,
     MOST_KEPT,
     MOST_SECONDS,
+    RETRY_SECONDS,
     check_unique,
     clean_line,
     is_count,
@@ -142,9 +144,9 @@ class Kind:
     rate: str | None = attrs.field(default=None, kw_only=True)
     key_rate: str | None = attrs.field(default=None, kw_only=True)
     timeout: float = attrs.field(default=0.0, kw_only=True)
-    max_attempts: int = attrs.field(default=3, kw_only=True)
+    max_attempts: int = attrs.field(default=MAX_ATTEMPTS, kw_only=True)
     retry_errors: bool = attrs.field(default=True, kw_only=True)
-    backoff: tuple[float, float] = attrs.field(default=(5.0, 300.0), kw_only=True)
+    backoff: tuple[float, float] = attrs.field(default=RETRY_SECONDS, kw_only=True)
     expected_seconds: float | Callable[[Any], float] | None = attrs.field(
         default=None, kw_only=True
     )

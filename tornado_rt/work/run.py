@@ -41,6 +41,7 @@ from tornado_rt.work.timekeeper import (
     times_shown,
 )
 from tornado_rt.work.values import (
+    MOST_RESULT_BYTES,
     as_percent,
     clean_line,
     clean_text,
@@ -172,7 +173,7 @@ class Run:
         forecast: Forecast | None = None,
         kept: Mapping[str, bytes] | None = None,
         state: Mapping[str, Any] | None = None,
-        most_bytes: int = 262_144,
+        most_bytes: int = MOST_RESULT_BYTES,
         clock: Callable[[], float] = time.monotonic,
         trace: Mapping[str, str] | None = None,
     ) -> None:

@@ -20,6 +20,10 @@ MOST_COUNT = 2**53
 MOST_KEPT = 10**15 - 1
 # A hundred years: from now on, a time that every clock and every text of a date can hold.
 MOST_SECONDS = 36500 * 86400
+# What holds for a kind that says nothing else. The settings of these names have the same defaults.
+MAX_ATTEMPTS = 3
+RETRY_SECONDS = (5.0, 300.0)
+MOST_RESULT_BYTES = 262_144
 
 
 def cut(text: str, most: int) -> str:

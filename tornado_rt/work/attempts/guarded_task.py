@@ -129,7 +129,9 @@ def _keep_factory(factory: object) -> None:
 
 
 def _make(loop: asyncio.AbstractEventLoop, coroutine: Any, **named: Any) -> GuardedTask:
-    family = _family.get()
+    context = named.get("context")
+    # A task that is made in a context of its own is of the family there.
+    family = _family.get() if context is None else context.get(_family)
     if family is None:
         return GuardedTask(coroutine, loop=loop, **named)
     task = GuardedTask(_contained(coroutine), loop=loop, **named)

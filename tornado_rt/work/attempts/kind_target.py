@@ -35,6 +35,7 @@ class KindTarget:
         *,
         timeout_seconds: float = 0.0,
         result_bytes: int = 0,
+        retry_spread: float = Backoff().spread,
         load: LoadKind | None = None,
         carry: Carry = carry_nothing,
         carry_modules: Sequence[str] = (),
@@ -50,7 +51,7 @@ class KindTarget:
             result_bytes=result_bytes,
             any_json=True,
             retry_errors=kind.retry_errors,
-            backoff=Backoff(*kind.backoff),
+            backoff=Backoff(*kind.backoff, retry_spread),
         )
         # Of a kind whose tasks are all alike.
         self._outline: Outline | None = None

@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 
 from tornado_rt.work.attempts.lessons import Lesson
+from tornado_rt.work.values import MAX_ATTEMPTS
 
 
 class TaskState(StrEnum):
@@ -96,7 +97,7 @@ class Task:
     created_at: float
     priority: Priority = Priority.NORMAL
     key: str = ""
-    max_attempts: int = 3
+    max_attempts: int = MAX_ATTEMPTS
     position: int | None = None
     started_at: float | None = None
     ended_at: float | None = None
